@@ -1,0 +1,180 @@
+/**
+ * Asks varpd one question and waits for its answer.
+ *
+ * Every call has a connection of its own. A local connection costs next to nothing, and with one request on it there
+ * are no answers to sort: that is why this is plain code and not the client of json-rpc-2.0, which would still need
+ * the socket, the framing, the time-out and the words for what went wrong.
+ */
+import { connect } from 'node:net';
+
+import { encodeMessage, MessageReader } from './framing.js';
+import { type ErrorData, MAX_REQUEST_BYTES, type MethodName, type Methods } from './messages.js';
+
+/** varpd has answered: no. */
+export class ControlError extends Error implements ErrorData {
+  override readonly name = 'ControlError';
+  readonly code: string;
+  readonly status: string;
+  readonly details: readonly string[];
+
+  constructor(message: string, { code, status, details }: ErrorData) {
+    super(message);
+    this.code = code;
+    this.status = status;
+    this.details = details;
+  }
+}
+
+export type ConnectionFailure = 'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'IO';
+
+/** There is no answer, and the message says why. Except for NO_DAEMON and DENIED the request may have been carried out. */
+export class ConnectionError extends Error {
+  override readonly name = 'ConnectionError';
+
+  constructor(
+    readonly code: ConnectionFailure,
+    message: string,
+    cause?: unknown,
+  ) {
+    super(message, { cause });
+  }
+}
+
+export type Call = <M extends MethodName>(
+  method: M,
+  params: Methods[M]['params'],
+) => Promise<Methods[M]['result']>;
+
+export interface ClientOptions {
+  /** From the connection's start to the whole answer. */
+  readonly timeoutMs?: number;
+  readonly maxAnswerBytes?: number;
+}
+
+/** Longer than any plugin may take to start: the daemon is to say what went wrong, not this clock. */
+const DEFAULT_TIMEOUT_MS = 30_000;
+/** A thousand overlays with all their properties and counters are about 4 MiB. */
+const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** Each call has its own connection, so any number does. */
+const REQUEST_ID = 1;
+
+export function createClient(socketPath: string, options: ClientOptions = {}): Call {
+  return async (method, params) => {
+    const request = encodeMessage({ jsonrpc: '2.0', id: REQUEST_ID, method, params });
+    const bytes = Buffer.byteLength(request) - 1;
+    if (bytes > MAX_REQUEST_BYTES) {
+      const limit = `varpd takes at most ${MAX_REQUEST_BYTES}`;
+      throw new ConnectionError('TOO_LONG', `the request is too long: ${bytes} bytes, ${limit}`);
+    }
+    return readAnswer(await exchange(socketPath, method, request, options), socketPath) as never;
+  };
+}
+
+/** Sends one line and resolves with the value of the first line that comes back. */
+function exchange(
+  socketPath: string,
+  method: MethodName,
+  request: string,
+  { timeoutMs = DEFAULT_TIMEOUT_MS, maxAnswerBytes = DEFAULT_MAX_ANSWER_BYTES }: ClientOptions,
+): Promise<unknown> {
+  const { promise, resolve, reject } = withResolvers();
+  const fail = (code: ConnectionFailure, message: string, cause?: unknown): void => {
+    reject(new ConnectionError(code, message, cause));
+  };
+  const reader = new MessageReader(maxAnswerBytes, {
+    message: (value) => {
+      reader.stop();
+      resolve(value);
+    },
+    problem: (problem) => {
+      if (problem === 'ends inside a line') fail('CLOSED', `varpd at ${socketPath} broke off its answer`);
+      else fail('PROTOCOL', `cannot read the answer from ${socketPath}: ${problem}; is that varpd?`);
+    },
+  });
+  const timer = setTimeout(() => {
+    fail(
+      'TIMEOUT',
+      `varpd at ${socketPath} did not answer ${method} within ${timeoutMs / 1000} s; it may still do it`,
+    );
+  }, timeoutMs);
+  // Not end(): a server that closes when its peer has finished writing would close before it has answered.
+  const socket = connect({ path: socketPath }, () => socket.write(request));
+  socket.on('data', (chunk) => {
+    reader.push(chunk);
+  });
+  socket.on('end', () => {
+    reader.end();
+    fail('CLOSED', `varpd at ${socketPath} closed the connection without an answer`);
+  });
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    reject(connectionError(socketPath, error));
+  });
+  return promise.finally(() => {
+    clearTimeout(timer);
+    socket.destroy();
+  });
+}
+
+/** Promise.withResolvers comes with Node 22. */
+function withResolvers(): {
+  promise: Promise<unknown>;
+  resolve: (value: unknown) => void;
+  reject: (reason: ConnectionError) => void;
+} {
+  let resolve!: (value: unknown) => void;
+  let reject!: (reason: ConnectionError) => void;
+  const promise = new Promise<unknown>((whenResolved, whenRejected) => {
+    resolve = whenResolved;
+    reject = whenRejected;
+  });
+  return { promise, resolve, reject };
+}
+
+function connectionError(socketPath: string, error: NodeJS.ErrnoException): ConnectionError {
+  const cannot = `cannot reach varpd at ${socketPath}`;
+  switch (error.code) {
+    case 'ENOENT':
+      return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);
+    case 'ECONNREFUSED':
+      return new ConnectionError('NO_DAEMON', `${cannot}: nobody listens there: is varpd running?`, error);
+    case 'EACCES':
+    case 'EPERM': {
+      const who = "only root and the group named in varpd's configuration may";
+      return new ConnectionError('DENIED', `${cannot}: permission denied: ${who}`, error);
+    }
+    case 'EPIPE':
+    case 'ECONNRESET':
+      return new ConnectionError(
+        'CLOSED',
+        `varpd at ${socketPath} closed the connection without an answer`,
+        error,
+      );
+    default:
+      return new ConnectionError('IO', `${cannot}: ${error.message}`, error);
+  }
+}
+
+/** The result of a JSON-RPC 2.0 response; throws its error as a ControlError. What the result holds is trusted. */
+function readAnswer(answer: unknown, socketPath: string): unknown {
+  if (isRecord(answer) && answer['jsonrpc'] === '2.0') {
+    const { id, error } = answer;
+    // A request that the daemon could not read is answered without its id (JSON-RPC 2.0, section 5).
+    if (isRecord(error) && (id === REQUEST_ID || id === null)) throw controlError(error);
+    if ('result' in answer && id === REQUEST_ID) return answer['result'];
+  }
+  throw new ConnectionError('PROTOCOL', `the answer from ${socketPath} is no JSON-RPC 2.0 response; is that varpd?`);
+}
+
+/** Errors of the protocol itself, as "method not found", come without `data`. */
+function controlError({ message, data }: Record<string, unknown>): ControlError {
+  const { code, status, details } = isRecord(data) ? data : {};
+  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason', {
+    code: typeof code === 'string' ? code : 'INTERNAL',
+    status: typeof status === 'string' ? status : 'operation failed',
+    details: Array.isArray(details) ? details.map(String) : [],
+  });
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

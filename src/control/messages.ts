@@ -1,0 +1,132 @@
+/**
+ * The questions dladm may ask varpd: JSON-RPC 2.0, one message a line, over the Unix control socket.
+ *
+ * Types only, so that the command line loads no validator; the daemon checks every request against the schemas
+ * of `daemon/requests.ts`. MACs, addresses and endpoints travel as text in their canonical form.
+ */
+
+/** One property as `show-overlay` prints it. */
+export interface PropertyRow {
+  readonly property: string;
+  readonly permission: 'rw' | 'r-' | '--';
+  readonly required: boolean;
+  /** null = unset, printed as `--`. */
+  readonly value: string | null;
+  readonly default: string | null;
+  /** `1-65535`, a comma list, or null. */
+  readonly possible: string | null;
+}
+
+/** Works on what it has, with a reason in words; `details` is null when online. */
+export interface OverlayHealth {
+  readonly status: 'ONLINE' | 'DEGRADED';
+  readonly details: string | null;
+}
+
+export interface OverlayInfo {
+  readonly name: string;
+  readonly temporary: boolean;
+  readonly mode: 'point' | 'dynamic';
+  readonly properties: readonly PropertyRow[];
+  readonly health: OverlayHealth;
+  /** Frame and drop counters by name, zero ones included. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+export interface TargetRow {
+  /** Padded lower-case MAC, or `*:*:*:*:*:*` for the one row of a point overlay. */
+  readonly mac: string;
+  /** `drop` and `pending` have no destinations. `flood` may have several. */
+  readonly state: 'valid' | 'flood' | 'drop' | 'pending';
+  /** `10.0.0.1:4789` or `[2001:db8::1]:4789`. */
+  readonly destinations: readonly string[];
+}
+
+export interface TargetPage {
+  readonly rows: readonly TargetRow[];
+  /** Pass as `after` to get the next page; null on the last. */
+  readonly next: string | null;
+}
+
+export interface VnicInfo {
+  readonly name: string;
+  readonly over: string;
+  readonly mac: string;
+  /** 0 = none: the VNIC carries every VLAN, tags untouched. */
+  readonly vid: number;
+  readonly mtuBytes: number;
+  readonly temporary: boolean;
+  /** `up`, or why not: the device was removed. */
+  readonly state: string;
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+/** An entry of a walk that went on past its failures. */
+export interface Failure {
+  readonly name: string;
+  readonly message: string;
+}
+
+export interface DaemonStatus {
+  readonly version: string;
+  readonly pid: number;
+  readonly startedAt: string;
+  readonly overlays: number;
+  readonly vnics: number;
+  /** Kernel features probed at start. */
+  readonly features: Readonly<Record<string, boolean>>;
+}
+
+/** Method name -> parameters and result. `null` = nothing to say but "done". */
+export interface Methods {
+  'overlay.create': {
+    params: {
+      name: string;
+      encap: string;
+      search: string;
+      vnetid: number;
+      temporary: boolean;
+      /** In the order given; a name given twice is an error of the daemon's to report. */
+      properties: [name: string, value: string][];
+    };
+    result: null;
+  };
+  'overlay.delete': { params: { name: string; temporary: boolean }; result: null };
+  /** Starts persistent overlays that are not running; without a name all of them. */
+  'overlay.up': { params: { name?: string }; result: { failures: Failure[] } };
+  /** All overlays, or those named; a name that is not there fails the whole call only in `missing`. */
+  'overlay.list': { params: { names?: string[] }; result: { overlays: OverlayInfo[]; missing: Failure[] } };
+  'overlay.targets': { params: { name: string; after?: string; limit?: number }; result: TargetPage };
+  /** `destination` is an endpoint, or `drop`. */
+  'overlay.setTarget': { params: { name: string; mac: string; destination: string }; result: null };
+  'overlay.deleteTarget': { params: { name: string; mac: string }; result: null };
+  'overlay.flushTargets': { params: { name: string }; result: null };
+  'vnic.create': {
+    params: { name: string; over: string; mac?: string; vid?: number; temporary: boolean };
+    result: null;
+  };
+  'vnic.delete': { params: { name: string; temporary: boolean }; result: null };
+  'vnic.list': {
+    params: { names?: string[]; over?: string };
+    result: { vnics: VnicInfo[]; missing: Failure[] };
+  };
+  'daemon.status': { params: Record<string, never>; result: DaemonStatus };
+}
+
+export type MethodName = keyof Methods;
+
+/** What stands in the `data` member of a JSON-RPC error. */
+export interface ErrorData {
+  /** Stable code of `core/errors.ts`. */
+  readonly code: string;
+  /** The status words of illumos for this code, as `object not found`. */
+  readonly status: string;
+  /** Lines printed before the message: which step or property failed, each on its own. */
+  readonly details: readonly string[];
+}
+
+/** A request or an answer longer than this ends the connection: no honest one comes near. */
+export const MAX_REQUEST_BYTES = 64 * 1024;
+
+/** Where dladm looks when neither `--socket` nor `VARPD_SOCKET` says otherwise. */
+export const DEFAULT_SOCKET = '/run/varpd/varpd.sock';

@@ -1,0 +1,41 @@
+/**
+ * Counters that the datapath thread adds to and the control side reads, over one SharedArrayBuffer each.
+ *
+ * They are doubles: exact up to 2^53, added to without allocating, and an aligned 64-bit store is whole on every
+ * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind.
+ */
+import { DROPS, type DropReason } from './drops.js';
+
+const TRAFFIC = [
+  'tx_frames',
+  'tx_bytes',
+  'rx_frames',
+  'rx_bytes',
+  'local_frames',
+  'lookups',
+  'rx_reserved_bits',
+] as const;
+
+export type CounterName = (typeof TRAFFIC)[number] | DropReason;
+
+/** tx = port -> underlay, rx = underlay -> port, local = port -> port. Bytes are of inner frames. */
+export const COUNTER_NAMES = [...TRAFFIC, ...Object.keys(DROPS)] as readonly CounterName[];
+
+/** Name -> index into the values. */
+export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, index])) as Readonly<
+  Record<CounterName, number>
+>;
+
+export type Counters = Float64Array<SharedArrayBuffer>;
+
+export function createCounters(): Counters {
+  return new Float64Array(new SharedArrayBuffer(COUNTER_NAMES.length * Float64Array.BYTES_PER_ELEMENT));
+}
+
+/** By name, zero ones included. */
+export function readCounters(counters: Counters): Record<CounterName, number> {
+  return Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, counters[index]])) as Record<
+    CounterName,
+    number
+  >;
+}

@@ -1,0 +1,62 @@
+/**
+ * Destinations by slot: a small integer names an {ip, port} on the hot path, in output lists and target tables. One
+ * table for all overlays, counted references, slots used again.
+ */
+import { V6_BYTES, formatEndpoint, writeV6, type Endpoint } from '../wire/ip.js';
+
+/** Who keeps the socket addresses that output lists name by slot: the native half, or a test. */
+export interface AddressBook {
+  setAddress(slot: number, address: Uint8Array, port: number): void;
+}
+
+interface Entry {
+  readonly key: string;
+  readonly endpoint: Endpoint;
+  references: number;
+}
+
+export class Destinations {
+  readonly #book: AddressBook;
+  readonly #slotOf = new Map<string, number>();
+  readonly #entries: (Entry | undefined)[] = [];
+  readonly #free: number[] = [];
+
+  constructor(book: AddressBook) {
+    this.#book = book;
+  }
+
+  /** The slot of this destination, held until `release`. */
+  acquire(endpoint: Endpoint): number {
+    const key = formatEndpoint(endpoint);
+    const known = this.#slotOf.get(key);
+    if (known !== undefined) {
+      this.#entry(known).references++;
+      return known;
+    }
+    const slot = this.#free.pop() ?? this.#entries.length;
+    this.#entries[slot] = { key, endpoint, references: 1 };
+    this.#slotOf.set(key, slot);
+    const address = new Uint8Array(V6_BYTES);
+    writeV6(endpoint.ip, address, 0);
+    this.#book.setAddress(slot, address, endpoint.port);
+    return slot;
+  }
+
+  release(slot: number): void {
+    const entry = this.#entry(slot);
+    if (--entry.references > 0) return;
+    this.#slotOf.delete(entry.key);
+    this.#entries[slot] = undefined;
+    this.#free.push(slot);
+  }
+
+  endpoint(slot: number): Endpoint {
+    return this.#entry(slot).endpoint;
+  }
+
+  #entry(slot: number): Entry {
+    const entry = this.#entries[slot];
+    if (entry === undefined) throw new Error(`destination slot ${slot} is not in use`);
+    return entry;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
+ * and nothing is dropped without one.
+ */
+
+/** Port -> underlay. */
+const TX_DROPS = {
+  tx_runt: 'shorter than its Ethernet header and VLAN tag',
+  tx_vlan: 'tagged on an access port, or tagged where vxlan/vlan is drop',
+  tx_too_big: 'larger than the MTU of the overlay',
+  tx_hairpin: 'addressed to the port it came from',
+  lookup_drop: 'the plugin says: nowhere',
+  lookup_failed: 'the plugin threw, or answered nonsense',
+  lookup_timeout: 'the plugin did not answer in time',
+  pending_full: 'more frames wait for an answer than may',
+  pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
+  tx_malformed: 'asks for a checksum outside itself',
+  tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',
+  tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
+  tx_unreachable: 'no route, or the VTEP refuses',
+  tx_error: 'the underlay socket failed in another way',
+} as const;
+
+/** Underlay -> port. The first three are counted for the socket, since no overlay is known yet. */
+const RX_DROPS = {
+  rx_truncated: 'shorter than a VXLAN header',
+  rx_no_vni: 'the I flag is not set, RFC 7348 5',
+  rx_unknown_vni: 'no overlay of that VNI listens here',
+  rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
+  rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
+  rx_bad_source: 'inner source is a group, zero, or a MAC of this host (a loop)',
+  rx_vlan: 'inner frame is tagged and vxlan/vlan is drop, RFC 7348 6.1',
+  rx_ecn: 'congestion marked outside, but not ECN-capable inside, RFC 6040 4.2',
+  rx_too_big: 'inner frame is larger than the MTU of the overlay',
+  rx_no_port: 'no port of this host takes it',
+} as const;
+
+/** Into a TAP, wherever the frame came from. */
+const PORT_DROPS = {
+  port_down: 'the device is down (EIO)',
+  port_full: 'the kernel takes no more (EAGAIN, ENOBUFS)',
+  port_error: 'the device failed in another way',
+} as const;
+
+/** Reason -> what it means. */
+export const DROPS = { ...TX_DROPS, ...RX_DROPS, ...PORT_DROPS };
+
+export type DropReason = keyof typeof DROPS;
+
+/** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
+const ERRNO = {
+  EIO: 5,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EINVAL: 22,
+  EMSGSIZE: 90,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ENOBUFS: 105,
+  ECONNREFUSED: 111,
+  EHOSTUNREACH: 113,
+} as const;
+
+/** Why the underlay socket refused a datagram. */
+export function dropOfSendError(errno: number): DropReason {
+  switch (errno) {
+    case ERRNO.EMSGSIZE:
+      return 'tx_path_mtu';
+    case ERRNO.EAGAIN:
+    case ERRNO.ENOBUFS:
+    case ERRNO.ENOMEM:
+      return 'tx_queue_full';
+    case ERRNO.ENETUNREACH:
+    case ERRNO.EHOSTUNREACH:
+    case ERRNO.ENETDOWN:
+    case ERRNO.ECONNREFUSED:
+    case ERRNO.EADDRNOTAVAIL:
+      return 'tx_unreachable';
+    case ERRNO.EINVAL:
+      return 'tx_malformed';
+    default:
+      return 'tx_error';
+  }
+}
+
+/** Why a TAP refused a frame. */
+export function dropOfPortError(errno: number): DropReason {
+  switch (errno) {
+    case ERRNO.EIO:
+      return 'port_down';
+    case ERRNO.EAGAIN:
+    case ERRNO.ENOBUFS:
+    case ERRNO.ENOMEM:
+      return 'port_full';
+    default:
+      return 'port_error';
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * Out: frames that a port's owner sent, to other local ports and into the tunnel. overlay.ts tells the story.
+ */
+import { read16 } from '../wire/bytes.js';
+import {
+  CSUM_START,
+  DESCRIPTOR_WORDS,
+  FLAGS,
+  LENGTH,
+  OFFSET,
+  TOS,
+  type FrameBatch,
+} from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as ipv4 from '../wire/ipv4.js';
+import { TOO_DEEP } from '../wire/reason.js';
+import * as virtio from '../wire/virtio-net.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import { COUNTER } from './counters.js';
+import * as flow from './flow.js';
+import { NONE } from './mac-index.js';
+import { STRIP_TAG } from './outputs.js';
+import { FLOOD, type Overlay, type Port } from './overlay.js';
+import { DROP, NOWHERE, VALID } from './target-table.js';
+
+/** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's. */
+export function transmit(overlay: Overlay, port: Port, batch: FrameBatch, count: number): void {
+  for (let index = 0; index < count; index++) transmitFrame(overlay, port, batch, index);
+}
+
+function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  const { bytes, descriptors } = batch;
+  const { counters } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  let frame = descriptors[at + OFFSET];
+  let header = vlan.headerLength(bytes, frame, descriptors[at + LENGTH]);
+  if (header < 0) {
+    counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
+    return;
+  }
+  port.counters[COUNTER.tx_frames]++;
+  port.counters[COUNTER.tx_bytes] += descriptors[at + LENGTH];
+
+  if (port.vid !== 0) {
+    if (header === ethernet.HEADER_BYTES) {
+      insertTag(batch, at, port.vid);
+      frame = descriptors[at + OFFSET];
+      header += vlan.HEADER_BYTES;
+    } else if (!adoptPriorityTag(bytes, frame, port.vid)) {
+      counters[COUNTER.tx_vlan]++;
+      return;
+    }
+  }
+  if (descriptors[at + LENGTH] - header > overlay.options.mtuBytes) {
+    counters[COUNTER.tx_too_big]++;
+    return;
+  }
+
+  const tagged = header > ethernet.HEADER_BYTES;
+  const vid = vlanOf(bytes, frame, header);
+  const high = ethernet.destinationHigh(bytes, frame);
+  const low = ethernet.destinationLow(bytes, frame);
+  if (ethernet.isGroup(bytes, frame)) {
+    if (toGroup(overlay, port, vid, batch, index)) counters[COUNTER.local_frames]++;
+  } else {
+    const local = overlay.portIndex.get(high, low);
+    if (local !== NONE && accepts(overlay.ports[local], vid)) {
+      if (overlay.ports[local] === port) {
+        counters[COUNTER.tx_hairpin]++;
+      } else {
+        counters[COUNTER.local_frames]++;
+        toPort(overlay, overlay.ports[local], batch, index);
+      }
+      return;
+    }
+  }
+
+  if (tagged && !overlay.options.carryTags) {
+    counters[COUNTER.tx_vlan]++;
+  } else if (overlay.point !== NOWHERE) {
+    toTunnel(overlay, batch, index, header, overlay.point);
+  } else {
+    toTarget(overlay, batch, index, header, high, low);
+  }
+}
+
+/** Mode dynamic: what the target table says. */
+function toTarget(
+  overlay: Overlay,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  high: number,
+  low: number,
+): void {
+  const { targets, shared, counters } = overlay;
+  const row = targets.find(high, low);
+  const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
+  if (state === VALID) {
+    targets.touch(row, shared.nowTick);
+    toDestinations(overlay, batch, index, header, row);
+  } else if (state === DROP) {
+    targets.touch(row, shared.nowTick);
+    counters[COUNTER.lookup_drop]++;
+  } else {
+    const { bytes, descriptors } = batch;
+    const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+    overlay.hold(row, batch, index, {
+      destinationMac: ethernet.destination(bytes, frame),
+      sourceMac: ethernet.source(bytes, frame),
+      etherType: read16(bytes, frame + header - 2),
+      vlan: Math.max(0, vlanOf(bytes, frame, header)),
+    });
+  }
+}
+
+/** Frames that waited for row's answer, now that it is VALID. */
+export function sendHeld(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
+  for (let index = 0; index < count; index++) {
+    const at = index * DESCRIPTOR_WORDS;
+    const header = vlan.headerLength(
+      batch.bytes,
+      batch.descriptors[at + OFFSET],
+      batch.descriptors[at + LENGTH],
+    );
+    toDestinations(overlay, batch, index, header, row);
+  }
+  overlay.shared.outputs.flush(batch);
+}
+
+function toDestinations(
+  overlay: Overlay,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  row: number,
+): void {
+  const slot = overlay.targets.destination(row);
+  if (slot !== FLOOD) {
+    toTunnel(overlay, batch, index, header, slot);
+  } else {
+    for (const each of overlay.floods.get(row) ?? []) toTunnel(overlay, batch, index, header, each);
+  }
+}
+
+/** `header` = bytes of the Ethernet header, tags included. */
+function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: number, slot: number): void {
+  const { bytes, words, descriptors } = batch;
+  const { counters, senders, options } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  const frame = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const word = (frame - vxlan.HEADER_BYTES) >> 2;
+  words[word] = overlay.headerFirst;
+  words[word + 1] = overlay.headerSecond;
+  const inner = flow.inspect(bytes, frame, frame + header, frame + length);
+  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is, where the operator says so (RFC 2983).
+  descriptors[at + TOS] = options.copyDscp
+    ? flow.trafficClass(inner)
+    : flow.trafficClass(inner) & ipv4.ECN_MASK;
+  counters[COUNTER.tx_frames]++;
+  counters[COUNTER.tx_bytes] += length;
+  overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
+}
+
+/** VLAN of a frame whose Ethernet header, tags included, has `header` bytes: 0 when it has no tag, NONE when its outer
+ * tag is a provider's, which no access port belongs to. */
+export function vlanOf(bytes: Uint8Array, frame: number, header: number): number {
+  if (header === ethernet.HEADER_BYTES) return 0;
+  if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG) return NONE;
+  return vlan.vlanId(bytes, frame + ethernet.HEADER_BYTES);
+}
+
+/** Whether a port takes part in a VLAN. */
+export function accepts(port: Port, vid: number): boolean {
+  return port.vid === 0 || port.vid === vid;
+}
+
+/** A group frame goes to every port of its VLAN but the one it came from, if any. Whether there was one. */
+export function toGroup(
+  overlay: Overlay,
+  from: Port | undefined,
+  vid: number,
+  batch: FrameBatch,
+  index: number,
+): boolean {
+  let taken = false;
+  for (const port of overlay.ports) {
+    if (port === from || !accepts(port, vid)) continue;
+    toPort(overlay, port, batch, index);
+    taken = true;
+  }
+  return taken;
+}
+
+export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  port.counters[COUNTER.rx_frames]++;
+  port.counters[COUNTER.rx_bytes] += batch.descriptors[index * DESCRIPTOR_WORDS + LENGTH];
+  overlay.shared.outputs.add(port.output, batch, index, port.vid === 0 ? 0 : STRIP_TAG, overlay.counters);
+}
+
+/** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */
+function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: number): void {
+  const frame = descriptors[at + OFFSET] - vlan.HEADER_BYTES;
+  const word = frame >> 2;
+  words[word] = words[word + 1];
+  words[word + 1] = words[word + 2];
+  words[word + 2] = words[word + 3];
+  bytes[frame + 12] = vlan.CUSTOMER_TAG >> 8;
+  bytes[frame + 13] = vlan.CUSTOMER_TAG & 0xff;
+  bytes[frame + 14] = vid >> 8;
+  bytes[frame + 15] = vid & 0xff;
+  descriptors[at + OFFSET] = frame;
+  descriptors[at + LENGTH] += vlan.HEADER_BYTES;
+  if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) descriptors[at + CSUM_START] += vlan.HEADER_BYTES;
+}
+
+/** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag. */
+function adoptPriorityTag(bytes: Uint8Array, frame: number, vid: number): boolean {
+  const tag = frame + ethernet.HEADER_BYTES;
+  if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG || vlan.vlanId(bytes, tag) !== 0) return false;
+  bytes[tag] |= vid >> 8;
+  bytes[tag + 1] = vid & 0xff;
+  return true;
+}

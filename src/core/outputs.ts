@@ -1,0 +1,68 @@
+/**
+ * Output lists: which frames of the batch at hand go out where. The policy fills them frame by frame; a flush hands
+ * each to its sink in one call. The order within a list is the order of arrival.
+ *
+ *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG or 0
+ */
+import type { FrameBatch } from '../wire/descriptor.js';
+import { COUNTER, type Counters } from './counters.js';
+import type { DropReason } from './drops.js';
+
+/** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */
+export const STRIP_TAG = 1;
+
+const ENTRY_WORDS = 2;
+
+/** Where frames go out: a TAP, or a UDP socket. */
+export interface Sink {
+  /** Delivers what it can and returns how many that were; the argument of every other entry becomes a negated
+   * errno. The batch is the caller's again on return. */
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
+}
+
+export class OutputList {
+  readonly entries: Int32Array;
+  count = 0;
+  /** Of the overlay whose frames are in the list now. */
+  counters: Counters | undefined;
+  readonly sink: Sink;
+  /** Which drop an errno of the sink is. */
+  readonly dropOf: (errno: number) => DropReason;
+
+  constructor(sink: Sink, capacityFrames: number, dropOf: (errno: number) => DropReason) {
+    this.sink = sink;
+    this.dropOf = dropOf;
+    this.entries = new Int32Array(capacityFrames * ENTRY_WORDS);
+  }
+}
+
+/** The lists of one worker that have something in them. */
+export class Outputs {
+  readonly #dirty: OutputList[] = [];
+
+  /** A list holds frames of one overlay between two flushes: `counters` are that overlay's. A list that is full is
+   * flushed at once, so a flood to more places than it holds loses nothing. */
+  add(list: OutputList, batch: FrameBatch, index: number, argument: number, counters: Counters): void {
+    if (list.count * ENTRY_WORDS === list.entries.length) deliver(list, batch);
+    else if (list.count === 0) this.#dirty.push(list);
+    list.counters = counters;
+    const at = list.count++ * ENTRY_WORDS;
+    list.entries[at] = index;
+    list.entries[at + 1] = argument;
+  }
+
+  /** Hands every list to its sink; afterwards the batch may be filled again. */
+  flush(batch: FrameBatch): void {
+    for (const list of this.#dirty) deliver(list, batch);
+    this.#dirty.length = 0;
+  }
+}
+
+function deliver(list: OutputList, batch: FrameBatch): void {
+  const { entries, count, counters } = list;
+  list.count = 0;
+  if (list.sink.deliver(batch, entries, count) === count || counters === undefined) return;
+  for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
+    if (entries[at] < 0) counters[COUNTER[list.dropOf(-entries[at])]]++;
+  }
+}

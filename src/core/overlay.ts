@@ -1,0 +1,338 @@
+/**
+ * Theory of operation
+ *
+ * An overlay is one virtual layer-2 network on this host: a VNI, ports (TAPs), and a way to know behind which VTEP
+ * each MAC lives. varpd is two halves, like a kernel and its daemon. The datapath (this folder, run by a worker
+ * thread) moves frames and never waits for anything but frames. The control side (main thread) has plugins, the
+ * command line and persistence. What is known goes at full speed; what is not known is asked for; trouble on the
+ * control side never stops known traffic.
+ *
+ * The life of a frame, out (encap.ts)
+ *   TAP -> batch -> normalise the VLAN tag -> does it fit? -> a local port has its destination MAC? there.
+ *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
+ *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
+ *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
+ *
+ * The life of a frame, in (decap.ts)
+ *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, and not
+ *   our own come back? -> congestion marks combined -> destination MAC picks the port, or the overlay's own port
+ *   takes it -> TAP. A frame from the tunnel goes to ports only, never back into it (split horizon): there is no
+ *   code path from decap to a socket.
+ *
+ * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
+ * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
+ *
+ * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
+ * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
+ *
+ * Limits: 16 MiB of waiting frames in all and 128 KiB per MAC (pending-queue.ts); targets as configured
+ * (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ *
+ * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
+ */
+import type { MacAddress } from '../wire/mac.js';
+import type { FrameBatch } from '../wire/descriptor.js';
+import type { IpAddress, Endpoint } from '../wire/ip.js';
+import { COUNTER, type Counters } from './counters.js';
+import type { Destinations } from './destinations.js';
+import type { DropReason } from './drops.js';
+import { sendHeld } from './encap.js';
+import { MacIndex, NONE } from './mac-index.js';
+import type { OutputList, Outputs } from './outputs.js';
+import { Peers } from './peers.js';
+import { PendingQueue, type PendingBudget } from './pending-queue.js';
+import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+
+/** What all overlays of a worker share. */
+export interface Shared {
+  readonly outputs: Outputs;
+  readonly destinations: Destinations;
+  readonly budget: PendingBudget;
+  /** Frames that waited are sent from here. */
+  readonly replay: FrameBatch;
+  readonly ask: (question: Question) => void;
+  nowTick: number;
+}
+
+/** A frame whose destination is not known. */
+export interface Miss {
+  readonly destinationMac: MacAddress;
+  readonly sourceMac: MacAddress;
+  readonly etherType: number;
+  readonly vlan: number;
+}
+
+/** What the plugin of an overlay is asked about a miss. */
+export interface Question extends Miss {
+  readonly overlay: number;
+  readonly lookup: number;
+}
+
+export interface OverlayOptions {
+  readonly id: number;
+  readonly vnetid: number;
+  mtuBytes: number;
+  /** Mode point: where every frame that is not local goes. */
+  readonly destination: Endpoint | undefined;
+  readonly acceptAny: boolean;
+  readonly carryTags: boolean;
+  readonly copyDscp: boolean;
+  readonly negativeTtlMs: number;
+  readonly maxTargets: number;
+}
+
+export interface Port {
+  readonly name: string;
+  readonly macHigh: number;
+  readonly macLow: number;
+  /** 0 = every VLAN, tags untouched. */
+  readonly vid: number;
+  /** Also takes unicast frames that no other port claims. */
+  readonly own: boolean;
+  readonly output: OutputList;
+  readonly counters: Counters;
+}
+
+/** A row of `show-overlay -t`. */
+export interface TargetRow {
+  readonly mac: MacAddress;
+  readonly state: 'valid' | 'drop' | 'pending';
+  readonly to: readonly Endpoint[];
+}
+
+export type LookupResult =
+  | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
+  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number };
+
+/** `destination` of an entry with more than one: they are in `floods`. */
+export const FLOOD = -2;
+
+const MAC_HIGH = 2 ** 32;
+
+export class Overlay {
+  readonly options: OverlayOptions;
+  readonly shared: Shared;
+  readonly counters: Counters;
+  /** One list a source port; the flow chooses. */
+  readonly senders: readonly OutputList[];
+  /** The VXLAN header as two words in host byte order. */
+  readonly headerFirst: number;
+  readonly headerSecond: number;
+  readonly peers = new Peers();
+  readonly pending: PendingQueue;
+  readonly targets: TargetTable;
+  /** Mode point: the one slot. NOWHERE in mode dynamic. */
+  readonly point: number;
+  ports: readonly Port[] = [];
+  ownPort: Port | undefined;
+  /** MAC -> index into `ports`. */
+  readonly portIndex = new MacIndex();
+  /** Row -> slots, of the entries that have several. */
+  readonly floods = new Map<number, readonly number[]>();
+  /** Row -> the question whose answer is awaited. */
+  readonly #awaited = new Map<number, Question>();
+  /** Number of an awaited question -> its row. */
+  readonly #rowOf = new Map<number, number>();
+  #lastLookup = 0;
+  #namedPeers: readonly IpAddress[] = [];
+
+  constructor(options: OverlayOptions, shared: Shared, senders: readonly OutputList[], counters: Counters) {
+    this.options = options;
+    this.shared = shared;
+    this.senders = senders;
+    this.counters = counters;
+    this.pending = new PendingQueue(shared.budget);
+    this.targets = new TargetTable(options.maxTargets, (row) => {
+      this.#forget(row);
+    });
+    const header = new DataView(new ArrayBuffer(8));
+    header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
+    header.setUint32(4, options.vnetid * 256);
+    [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
+    this.point = options.destination === undefined ? NOWHERE : this.#acquire(options.destination);
+  }
+
+  /** Lets go of everything it shares with others. */
+  close(): void {
+    for (const row of this.targets.rows()) this.#forget(row);
+    if (this.point !== NOWHERE) this.#release(this.point);
+  }
+
+  // ---- Ports
+
+  addPort(port: Port): void {
+    this.#setPorts([...this.ports, port]);
+  }
+
+  removePort(port: Port): void {
+    this.#setPorts(this.ports.filter((other) => other !== port));
+  }
+
+  #setPorts(ports: readonly Port[]): void {
+    this.ports = ports;
+    this.ownPort = ports.find((port) => port.own);
+    this.portIndex.clear();
+    ports.forEach((port, index) => {
+      this.portIndex.set(port.macHigh, port.macLow, index);
+    });
+  }
+
+  // ---- Lookups
+
+  /** Frame `index` has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
+  hold(row: number, batch: FrameBatch, index: number, miss: Miss): void {
+    const { targets, shared, counters } = this;
+    let waiting = row;
+    if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
+      const mac = miss.destinationMac;
+      if (waiting === NONE) waiting = targets.insert(Math.floor(mac / MAC_HIGH), mac | 0, shared.nowTick);
+      else this.#reopen(waiting);
+      this.#ask(waiting, miss);
+    }
+    if (!this.pending.hold(waiting, batch, index)) counters[COUNTER.pending_full]++;
+  }
+
+  /** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */
+  answer(lookup: number, result: LookupResult): void {
+    const row = this.#rowOf.get(lookup);
+    if (row === undefined) return;
+    this.#stopWaiting(row);
+    if (result.kind === 'target' && result.to.length > 0) {
+      this.#settle(row, result.to, result.ttlMs);
+    } else {
+      const reason = result.kind === 'drop' ? result.reason : 'lookup_drop';
+      const ttlMs = result.ttlMs ?? this.options.negativeTtlMs;
+      this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
+      this.counters[COUNTER[reason]] += this.pending.discard(row);
+    }
+  }
+
+  /** What the plugin pushes or the operator sets. No destination = drop. */
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    const high = Math.floor(mac / MAC_HIGH);
+    let row = this.targets.find(high, mac | 0);
+    if (row === NONE) row = this.targets.insert(high, mac | 0, this.shared.nowTick);
+    else this.#stopWaiting(row);
+    this.#releaseDestinations(row);
+    if (to.length > 0) {
+      this.#settle(row, to, ttlMs);
+    } else {
+      this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
+      this.counters[COUNTER.lookup_drop] += this.pending.discard(row);
+    }
+  }
+
+  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
+  invalidate(mac: MacAddress | undefined): void {
+    if (mac === undefined) {
+      for (const row of this.targets.rows()) this.#invalidateRow(row);
+    } else {
+      const row = this.targets.find(Math.floor(mac / MAC_HIGH), mac | 0);
+      if (row !== NONE) this.#invalidateRow(row);
+    }
+  }
+
+  #invalidateRow(row: number): void {
+    const question = this.#awaited.get(row);
+    if (question === undefined) {
+      this.#forget(row);
+      this.targets.remove(row);
+    } else {
+      this.#stopWaiting(row);
+      this.#ask(row, question);
+    }
+  }
+
+  /** Whether the MAC was there. Frames that wait for it are lost. */
+  deleteTarget(mac: MacAddress): boolean {
+    const row = this.targets.find(Math.floor(mac / MAC_HIGH), mac | 0);
+    if (row === NONE) return false;
+    this.#forget(row);
+    this.targets.remove(row);
+    return true;
+  }
+
+  /** At most `limit` entries with MACs above `after`, in ascending order. */
+  targetRows(after: MacAddress, limit: number): TargetRow[] {
+    let found: { mac: MacAddress; row: number }[] = [];
+    const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
+    for (const row of this.targets.rows()) {
+      const mac = this.targets.macHigh(row) * MAC_HIGH + (this.targets.macLow(row) >>> 0);
+      if (mac <= after || this.targets.state(row, this.shared.nowTick) === FREE) continue;
+      found.push({ mac, row });
+      if (found.length > 8 * limit) found = nearest();
+    }
+    return nearest().map(({ mac, row }) => ({ mac, ...this.#describe(row) }));
+  }
+
+  setPeers(peers: readonly IpAddress[]): void {
+    for (const ip of peers) this.peers.add(ip);
+    for (const ip of this.#namedPeers) this.peers.remove(ip);
+    this.#namedPeers = peers;
+  }
+
+  #ask(row: number, miss: Miss): void {
+    const question = { ...miss, overlay: this.options.id, lookup: ++this.#lastLookup };
+    this.#awaited.set(row, question);
+    this.#rowOf.set(question.lookup, row);
+    this.counters[COUNTER.lookups]++;
+    this.shared.ask(question);
+  }
+
+  #stopWaiting(row: number): void {
+    const question = this.#awaited.get(row);
+    if (question === undefined) return;
+    this.#awaited.delete(row);
+    this.#rowOf.delete(question.lookup);
+  }
+
+  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+    const slots = to.map((endpoint) => this.#acquire(endpoint));
+    if (slots.length > 1) this.floods.set(row, slots);
+    this.targets.settle(row, VALID, slots.length > 1 ? FLOOD : slots[0], ttlMs, this.shared.nowTick);
+    const { replay } = this.shared;
+    this.pending.release(row, replay, (count) => {
+      sendHeld(this, replay, count, row);
+    });
+  }
+
+  #reopen(row: number): void {
+    this.#releaseDestinations(row);
+    this.targets.reopen(row);
+  }
+
+  /** All that hangs on an entry, but not the entry. */
+  #forget(row: number): void {
+    this.#stopWaiting(row);
+    this.counters[COUNTER.pending_lost] += this.pending.discard(row);
+    this.#releaseDestinations(row);
+  }
+
+  #releaseDestinations(row: number): void {
+    const slots = this.floods.get(row);
+    if (slots !== undefined) {
+      this.floods.delete(row);
+      for (const slot of slots) this.#release(slot);
+    } else if (this.targets.destination(row) >= 0) {
+      this.#release(this.targets.destination(row));
+    }
+  }
+
+  #describe(row: number): Omit<TargetRow, 'mac'> {
+    const state = this.targets.state(row, this.shared.nowTick);
+    if (state === PENDING) return { state: 'pending', to: [] };
+    if (state === DROP) return { state: 'drop', to: [] };
+    const slots = this.floods.get(row) ?? [this.targets.destination(row)];
+    return { state: 'valid', to: slots.map((slot) => this.shared.destinations.endpoint(slot)) };
+  }
+
+  #acquire(endpoint: Endpoint): number {
+    this.peers.add(endpoint.ip);
+    return this.shared.destinations.acquire(endpoint);
+  }
+
+  #release(slot: number): void {
+    this.peers.remove(this.shared.destinations.endpoint(slot).ip);
+    this.shared.destinations.release(slot);
+  }
+}

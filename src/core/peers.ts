@@ -1,0 +1,81 @@
+/**
+ * The underlay addresses that frames of an overlay may come from: what its plugin named, and the destinations of
+ * its targets. Asked for every frame received, so addresses are compared as four words, never as text.
+ */
+import { V6_BYTES, writeV6, type IpAddress } from '../wire/ip.js';
+
+const ADDRESS_WORDS = 4;
+const MIN_SLOTS = 16;
+
+export class Peers {
+  /** Address -> by how many targets and lists it is named. */
+  readonly #references = new Map<IpAddress, number>();
+  /** Open addressing, at most half full; all zero (`::` is nobody's source) = free. */
+  #slots = new Int32Array(MIN_SLOTS * ADDRESS_WORDS);
+  #mask = MIN_SLOTS - 1;
+
+  /** Whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
+  has(words: Int32Array, at: number): boolean {
+    const slots = this.#slots;
+    const a = words[at];
+    const b = words[at + 1];
+    const c = words[at + 2];
+    const d = words[at + 3];
+    for (let slot = hash(a, b, c, d) & this.#mask; ; slot = (slot + 1) & this.#mask) {
+      const base = slot * ADDRESS_WORDS;
+      if (slots[base + 3] === d && slots[base + 2] === c && slots[base + 1] === b && slots[base] === a) {
+        return (a | b | c | d) !== 0;
+      }
+      if ((slots[base] | slots[base + 1] | slots[base + 2] | slots[base + 3]) === 0) return false;
+    }
+  }
+
+  add(ip: IpAddress): void {
+    const references = this.#references.get(ip) ?? 0;
+    this.#references.set(ip, references + 1);
+    if (references === 0) this.#rebuildOrPut(ip);
+  }
+
+  remove(ip: IpAddress): void {
+    const references = this.#references.get(ip) ?? 0;
+    if (references > 1) {
+      this.#references.set(ip, references - 1);
+    } else if (references === 1) {
+      this.#references.delete(ip);
+      this.#rebuild();
+    }
+  }
+
+  #rebuildOrPut(ip: IpAddress): void {
+    if (this.#references.size * 2 > this.#mask + 1) this.#rebuild();
+    else this.#put(ip);
+  }
+
+  /** Peers are hosts, not MACs: there are few, and they go seldom. */
+  #rebuild(): void {
+    let count = MIN_SLOTS;
+    while (this.#references.size * 2 > count) count *= 2;
+    this.#slots = new Int32Array(count * ADDRESS_WORDS);
+    this.#mask = count - 1;
+    for (const ip of this.#references.keys()) this.#put(ip);
+  }
+
+  #put(ip: IpAddress): void {
+    const bytes = new Uint8Array(V6_BYTES);
+    writeV6(ip, bytes, 0);
+    const words = new Int32Array(bytes.buffer);
+    const slots = this.#slots;
+    let slot = hash(words[0], words[1], words[2], words[3]) & this.#mask;
+    const taken = (base: number) => (slots[base] | slots[base + 1] | slots[base + 2] | slots[base + 3]) !== 0;
+    while (taken(slot * ADDRESS_WORDS)) slot = (slot + 1) & this.#mask;
+    slots.set(words, slot * ADDRESS_WORDS);
+  }
+}
+
+function hash(a: number, b: number, c: number, d: number): number {
+  const mixed = Math.imul(
+    d ^ Math.imul(c ^ Math.imul(b ^ Math.imul(a, 0x9e3779b1), 0x85ebca6b), 0xc2b2ae35),
+    0x27d4eb2f,
+  );
+  return mixed ^ (mixed >>> 15);
+}

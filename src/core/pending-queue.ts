@@ -1,0 +1,89 @@
+/**
+ * Frames that wait for an answer, per target, in order. Bounded twice, as a copy of each is kept: a flood to one
+ * unknown MAC, or to a hundred thousand, costs no more than this and leaves known flows alone.
+ */
+import { DESCRIPTOR_WORDS, HEADROOM_BYTES, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+
+/** What illumos allows one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
+export const MAX_BYTES_PER_TARGET = 128 * 1024;
+/** All overlays of the daemon together: 128 targets at their own bound. */
+export const MAX_BYTES = 16 * 1024 * 1024;
+/** What a waiting frame costs beside its bytes (descriptor, two objects), so that runts do not come for free. */
+const FRAME_OVERHEAD_BYTES = 256;
+
+/** The budget that the queues of all overlays share. */
+export interface PendingBudget {
+  usedBytes: number;
+}
+
+interface HeldFrame {
+  readonly bytes: Uint8Array;
+  readonly descriptor: Int32Array;
+}
+
+interface Held {
+  readonly frames: HeldFrame[];
+  usedBytes: number;
+}
+
+export class PendingQueue {
+  readonly #budget: PendingBudget;
+  readonly #byRow = new Map<number, Held>();
+
+  constructor(budget: PendingBudget) {
+    this.#budget = budget;
+  }
+
+  /** Copies frame `index` of the batch; false when a bound is reached and it must be dropped. */
+  hold(row: number, batch: FrameBatch, index: number): boolean {
+    const at = index * DESCRIPTOR_WORDS;
+    const offset = batch.descriptors[at + OFFSET];
+    const length = batch.descriptors[at + LENGTH];
+    const costBytes = length + FRAME_OVERHEAD_BYTES;
+    let held = this.#byRow.get(row);
+    const usedBytes = held?.usedBytes ?? 0;
+    if (usedBytes + costBytes > MAX_BYTES_PER_TARGET || this.#budget.usedBytes + costBytes > MAX_BYTES)
+      return false;
+    if (held === undefined) this.#byRow.set(row, (held = { frames: [], usedBytes: 0 }));
+    held.frames.push({
+      bytes: batch.bytes.slice(offset, offset + length),
+      descriptor: batch.descriptors.slice(at, at + DESCRIPTOR_WORDS),
+    });
+    held.usedBytes += costBytes;
+    this.#budget.usedBytes += costBytes;
+    return true;
+  }
+
+  /** Forgets the frames that wait for this target; how many they were. */
+  discard(row: number): number {
+    return this.#take(row).length;
+  }
+
+  /** Puts the frames that wait for this target back into `batch`, as many as fit at a time, and calls `send` with
+   * their number each time. */
+  release(row: number, batch: FrameBatch, send: (count: number) => void): void {
+    let count = 0;
+    let offset = HEADROOM_BYTES;
+    for (const { bytes, descriptor } of this.#take(row)) {
+      if (count === batch.capacityFrames || offset + bytes.length > batch.bytes.length) {
+        send(count);
+        count = 0;
+        offset = HEADROOM_BYTES;
+      }
+      batch.bytes.set(bytes, offset);
+      const at = count++ * DESCRIPTOR_WORDS;
+      batch.descriptors.set(descriptor, at);
+      batch.descriptors[at + OFFSET] = offset;
+      offset = ((offset + bytes.length + 15) & ~15) + HEADROOM_BYTES;
+    }
+    if (count > 0) send(count);
+  }
+
+  #take(row: number): readonly HeldFrame[] {
+    const held = this.#byRow.get(row);
+    if (held === undefined) return [];
+    this.#byRow.delete(row);
+    this.#budget.usedBytes -= held.usedBytes;
+    return held.frames;
+  }
+}

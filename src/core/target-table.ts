@@ -1,0 +1,191 @@
+/**
+ * The target table: inner destination MAC -> where its frames go. Bounded; when it is full the least recently used
+ * entry makes room.
+ *
+ *            insert                answer: target
+ *   (none) ---------> PENDING ------------------------> VALID
+ *     ^                  |  answer: drop                  |
+ *     |                  +---------------> DROP           | ttl ends, next frame asks again
+ *     +---- invalidate, ttl, eviction -------+------------+
+ *
+ * An entry is a row of 8 words, all that a hit needs in half a cache line:
+ *
+ *   | state | destination | expiry tick | used tick | newer | older | MAC high | MAC low |
+ *
+ * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
+ * head of the list at most once in that time, so that a busy one costs a comparison and no list surgery.
+ */
+import { MacIndex, NONE } from './mac-index.js';
+
+export const FREE = 0;
+export const PENDING = 1;
+export const VALID = 2;
+export const DROP = 3;
+
+/** Ticks are 32-bit and compared by difference, so a ttl must end within half their range: 124 days. */
+export const TICK_MS = 10;
+export const MAX_TTL_MS = 0x3fff_ffff * TICK_MS;
+
+/** `destination` of an entry that has none. */
+export const NOWHERE = -1;
+
+const ROW_WORDS = 8;
+const STATE = 0;
+const DESTINATION = 1;
+const EXPIRY = 2;
+const USED = 3;
+const NEWER = 4;
+const OLDER = 5;
+const HIGH = 6;
+const LOW = 7;
+
+/** `state` plus this = never expires. */
+const FOR_EVER = 4;
+
+/** 1 s: what an operator means by "recently" when a table is full. */
+const RECENT_TICKS = 100;
+
+const FIRST_ROWS = 64;
+
+export class TargetTable {
+  readonly #maxEntries: number;
+  readonly #onEvict: (row: number) => void;
+  readonly #index = new MacIndex();
+  #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
+  /** Rows handed out so far; those free again are chained through OLDER. */
+  #used = 0;
+  #free = NONE;
+  #newest = NONE;
+  #oldest = NONE;
+
+  /** `onEvict` is told of each entry that makes room, while it can still be read. */
+  constructor(maxEntries: number, onEvict: (row: number) => void) {
+    this.#maxEntries = maxEntries;
+    this.#onEvict = onEvict;
+  }
+
+  get size(): number {
+    return this.#index.size;
+  }
+
+  /** The row of this MAC, whatever its state, or NONE. Rows stay good until their entry is removed or evicted. */
+  find(high: number, low: number): number {
+    return this.#index.get(high, low);
+  }
+
+  /** FREE when the time of a VALID or DROP entry is over: then it is as if it were not there. */
+  state(row: number, nowTick: number): number {
+    const state = this.#rows[row * ROW_WORDS + STATE];
+    if (state === PENDING) return PENDING;
+    if (state & FOR_EVER) return state & ~FOR_EVER;
+    return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? state : FREE;
+  }
+
+  destination(row: number): number {
+    return this.#rows[row * ROW_WORDS + DESTINATION];
+  }
+
+  macHigh(row: number): number {
+    return this.#rows[row * ROW_WORDS + HIGH];
+  }
+
+  macLow(row: number): number {
+    return this.#rows[row * ROW_WORDS + LOW];
+  }
+
+  /** Marks the entry as used now. */
+  touch(row: number, nowTick: number): void {
+    const at = row * ROW_WORDS;
+    if (((nowTick - this.#rows[at + USED]) | 0) < RECENT_TICKS) return;
+    this.#rows[at + USED] = nowTick;
+    this.#unlink(at);
+    this.#linkNewest(row);
+  }
+
+  /** A new PENDING entry for a MAC that has none. */
+  insert(high: number, low: number, nowTick: number): number {
+    if (this.#index.size >= this.#maxEntries) {
+      const oldest = this.#oldest;
+      this.#onEvict(oldest);
+      this.remove(oldest);
+    }
+    const row = this.#takeRow();
+    const at = row * ROW_WORDS;
+    this.#rows[at + STATE] = PENDING;
+    this.#rows[at + DESTINATION] = NOWHERE;
+    this.#rows[at + USED] = nowTick;
+    this.#rows[at + HIGH] = high;
+    this.#rows[at + LOW] = low;
+    this.#linkNewest(row);
+    this.#index.set(high, low, row);
+    return row;
+  }
+
+  /** ttlMs Infinity = for ever. */
+  settle(
+    row: number,
+    state: typeof VALID | typeof DROP,
+    destination: number,
+    ttlMs: number,
+    nowTick: number,
+  ): void {
+    const at = row * ROW_WORDS;
+    this.#rows[at + STATE] = ttlMs === Infinity ? state | FOR_EVER : state;
+    this.#rows[at + DESTINATION] = destination;
+    this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
+  }
+
+  /** Back to PENDING: its answer is asked for again. */
+  reopen(row: number): void {
+    this.#rows[row * ROW_WORDS + STATE] = PENDING;
+    this.#rows[row * ROW_WORDS + DESTINATION] = NOWHERE;
+  }
+
+  remove(row: number): void {
+    const at = row * ROW_WORDS;
+    this.#index.delete(this.#rows[at + HIGH], this.#rows[at + LOW]);
+    this.#unlink(at);
+    this.#rows[at + STATE] = FREE;
+    this.#rows[at + OLDER] = this.#free;
+    this.#free = row;
+  }
+
+  /** Every row in use, in no order that means anything. Removing the row at hand is allowed. */
+  *rows(): Generator<number> {
+    for (let row = 0; row < this.#used; row++) {
+      if (this.#rows[row * ROW_WORDS + STATE] !== FREE) yield row;
+    }
+  }
+
+  #takeRow(): number {
+    if (this.#free !== NONE) {
+      const row = this.#free;
+      this.#free = this.#rows[row * ROW_WORDS + OLDER];
+      return row;
+    }
+    if (this.#used * ROW_WORDS === this.#rows.length) {
+      const grown = new Int32Array(this.#rows.length * 2);
+      grown.set(this.#rows);
+      this.#rows = grown;
+    }
+    return this.#used++;
+  }
+
+  #linkNewest(row: number): void {
+    const at = row * ROW_WORDS;
+    this.#rows[at + NEWER] = NONE;
+    this.#rows[at + OLDER] = this.#newest;
+    if (this.#newest === NONE) this.#oldest = row;
+    else this.#rows[this.#newest * ROW_WORDS + NEWER] = row;
+    this.#newest = row;
+  }
+
+  #unlink(at: number): void {
+    const newer = this.#rows[at + NEWER];
+    const older = this.#rows[at + OLDER];
+    if (newer === NONE) this.#newest = older;
+    else this.#rows[newer * ROW_WORDS + OLDER] = older;
+    if (older === NONE) this.#oldest = newer;
+    else this.#rows[older * ROW_WORDS + NEWER] = newer;
+  }
+}

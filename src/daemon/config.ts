@@ -1,0 +1,183 @@
+/**
+ * The configuration of varpd: a YAML file under command line flags, over defaults. config/varpd.yaml is its manual.
+ *
+ * Read strictly: a key that is not known is an error, and so is a value of the wrong kind. Every error is reported,
+ * each as `file:line:column: key: found ..., expected ...`.
+ */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { z } from 'zod';
+import { DEFAULT_SOCKET } from '../control/messages.js';
+import { OverlayError } from '../core/errors.js';
+import { foundExpected } from '../core/properties.js';
+
+/** Read when no --config is given, if it is there. */
+export const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
+
+/** sun_path of a Unix socket address less its NUL (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107;
+/** The documented file is a thousandth of this; more is not a configuration. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+// The message of each schema is what a reader of the error may type instead.
+const absolutePath = z.string('an absolute path').regex(/^\/[^\0]*$/, 'an absolute path');
+const socketPath = absolutePath.refine(
+  (text) => Buffer.byteLength(text) <= MAX_SOCKET_PATH_BYTES,
+  `a path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
+);
+const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNumber> => {
+  const expected = `a whole number from ${min} to ${max}`;
+  return z.int(expected).min(min, expected).max(max, expected).default(fallback);
+};
+const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
+  z.enum(words, `one of ${words.join(', ')}`);
+
+const logSchema = z.strictObject(
+  {
+    level: word(['debug', 'info', 'warn', 'error']).default('info'),
+    format: word(['text', 'json']).default('text'),
+    file: absolutePath.nullable().default(null),
+  },
+  'a map',
+);
+
+const limitsSchema = z.strictObject(
+  {
+    // A second is what a frame may wait, and longer than any answer out of memory or a near database takes.
+    lookupDeadlineMs: whole(10, 60_000, 1000),
+    // Time to read a large file or to connect; create-overlay waits for it, and so do those behind it.
+    startDeadlineMs: whole(10, 60_000, 5000),
+    // One question a second for a MAC that nobody has, instead of one for each frame (illumos asks each time).
+    negativeTtlMs: whole(1, 3_600_000, 1000),
+    // A million MACs is more than a host's virtual networks hold; an entry costs some hundred bytes.
+    maxTargets: whole(1, 16_777_216, 1_048_576),
+    // Each is a dladm that somebody runs; two descriptors and 64 KiB at the worst.
+    clients: whole(1, 1024, 64),
+  },
+  'a map',
+);
+
+const configSchema = z.strictObject(
+  {
+    socket: socketPath.default(DEFAULT_SOCKET),
+    stateDir: absolutePath.default('/var/lib/varpd'),
+    pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
+    group: z.string('the name of a group, or null').min(1, 'the name of a group, or null').nullable().default(null),
+    log: logSchema.prefault({}),
+    limits: limitsSchema.prefault({}),
+  },
+  'a map of keys',
+);
+
+type Writable = z.infer<typeof configSchema>;
+export type Limits = Readonly<Writable['limits']>;
+export type LogConfig = Readonly<Writable['log']>;
+export type Config = Readonly<Omit<Writable, 'log' | 'limits'>> & {
+  readonly log: LogConfig;
+  readonly limits: Limits;
+};
+
+/** What the command line may say instead. */
+export interface Flags {
+  readonly config?: string;
+  readonly pluginPath: readonly string[];
+  readonly socket?: string;
+}
+
+/** Keys that SIGHUP applies; `limits.maxTargets` and `limits.negativeTtlMs` to overlays created from then on. */
+const RELOADABLE = ['log.level', 'limits'];
+
+/** Flags over file over defaults. Throws an OverlayError with a line for each thing that is wrong. */
+export function loadConfig(flags: Flags): Config {
+  const fromFile = readConfigFile(flags.config);
+  const { socket } = flags;
+  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath.map((directory) => path.resolve(directory))];
+  if (socket === undefined) return { ...fromFile, pluginPath };
+  const checked = socketPath.safeParse(path.resolve(socket));
+  if (!checked.success) throw invalid([`--socket: ${foundExpected(socket, checked.error.issues[0]!.message)}`]);
+  return { ...fromFile, pluginPath, socket: checked.data };
+}
+
+function readConfigFile(file: string | undefined): Config {
+  const name = file ?? DEFAULT_CONFIG_FILE;
+  try {
+    return parseConfig(readFileSync(name, 'utf8'), name);
+  } catch (error) {
+    if (error instanceof OverlayError) throw error;
+    if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return parseConfig('', name);
+    throw new OverlayError('INVALID', `${name}: cannot be read: ${(error as Error).message}`, [], error);
+  }
+}
+
+/** `file` is only named in errors. */
+export function parseConfig(text: string, file: string): Config {
+  if (Buffer.byteLength(text) > MAX_FILE_BYTES) throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const at = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  const [first] = document.errors;
+  // What follows a syntax error is guesswork: the first one is the one to mend.
+  if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
+  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  if (parsed.success) return parsed.data;
+  throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
+}
+
+function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {
+  if (issue.code === 'unrecognized_keys') {
+    return issue.keys.map((key) => {
+      const name = [...issue.path, key].join('.');
+      return `${at(keyOffset(document, issue.path, key))}: ${name}: unknown key, expected ${knownKeys(issue.path)}`;
+    });
+  }
+  const node = nodeAt(document, issue.path);
+  const found = isScalar(node) ? (node.source ?? String(node.value)) : isMap(node) ? 'a map' : 'a list';
+  const name = issue.path.join('.') || 'the file';
+  return [`${at(offsetOf(node))}: ${name}: ${foundExpected(found, issue.message)}`];
+}
+
+function knownKeys(at: readonly PropertyKey[]): string {
+  const schema = at[0] === 'log' ? logSchema : at[0] === 'limits' ? limitsSchema : configSchema;
+  return `one of ${Object.keys(schema.shape).join(', ')}`;
+}
+
+function nodeAt(document: Document, keys: readonly PropertyKey[]): unknown {
+  return keys.length === 0 ? document.contents : document.getIn(keys, true);
+}
+
+function keyOffset(document: Document, keys: readonly PropertyKey[], key: string): number {
+  const map = nodeAt(document, keys);
+  const pair = isMap(map) ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key) : undefined;
+  return offsetOf(pair?.key);
+}
+
+function offsetOf(node: unknown): number {
+  return isNode(node) ? (node.range?.[0] ?? 0) : 0;
+}
+
+function invalid(lines: readonly string[]): OverlayError {
+  return new OverlayError('INVALID', lines.length === 1 ? lines[0]! : 'the configuration is not good', lines);
+}
+
+/** The keys in which two configurations differ, as `log.level`, and whether SIGHUP can apply each. */
+export function configChanges(before: Config, after: Config): { key: string; reloadable: boolean }[] {
+  const flat = (config: Config): Map<string, string> =>
+    new Map(
+      Object.entries(config).flatMap(([key, value]) =>
+        key === 'log' || key === 'limits'
+          ? Object.entries(value as object).map(([inner, one]): [string, string] => [
+              `${key}.${inner}`,
+              JSON.stringify(one),
+            ])
+          : [[key, JSON.stringify(value)]],
+      ),
+    );
+  const old = flat(before);
+  return [...flat(after)]
+    .filter(([key, value]) => old.get(key) !== value)
+    .map(([key]) => ({ key, reloadable: RELOADABLE.some((prefix) => key === prefix || key.startsWith(`${prefix}.`)) }));
+}

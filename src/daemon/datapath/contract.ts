@@ -1,0 +1,116 @@
+/**
+ * What the control side asks of the datapath, and hears from it.
+ *
+ * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
+ * the worker thread owns them in between. Everything here is called on the main thread.
+ */
+import type { Destination, MacAddress } from '../../plugin/contract.js';
+import type { Endpoint, IpAddress } from '../../wire/ip.js';
+
+/** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
+export interface OverlayConfig {
+  readonly id: number;
+  readonly vnetid: number;
+  readonly mtuBytes: number;
+  /** `point`: every frame that is not local goes to `destination`. `dynamic`: asked per MAC. */
+  readonly mode: 'point' | 'dynamic';
+  readonly destination?: Destination;
+  /** vxlan/listen_ip and vxlan/listen_port. */
+  readonly listen: Endpoint;
+  /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
+  readonly sourcePorts: number;
+  /** vxlan/udp_checksum */
+  readonly udpChecksum: 'auto' | 'full' | 'zero';
+  /** vxlan/accept: frames from any underlay source, or from peers and destinations only. */
+  readonly accept: 'known' | 'any';
+  /** vxlan/vlan: inner 802.1Q tags are carried, or tagged frames dropped. */
+  readonly vlan: 'keep' | 'drop';
+  /** vxlan/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
+  readonly dscp: 'zero' | 'copy';
+  /** How long a drop without a ttl of its own lasts. */
+  readonly negativeTtlMs: number;
+  /** Entries of the target table; the least recently used one makes room. */
+  readonly maxTargets: number;
+}
+
+export interface PortConfig {
+  /** The overlay's id. */
+  readonly overlay: number;
+  /** Name of the TAP. */
+  readonly name: string;
+  /** Chosen at random, locally administered, when left out. */
+  readonly mac?: MacAddress;
+  /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
+  readonly vid: number;
+  readonly mtuBytes: number;
+  /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
+  readonly own: boolean;
+}
+
+/** A frame waits: who is its destination? Answer with the same `lookup` number. */
+export interface LookupRequest {
+  readonly overlay: number;
+  readonly lookup: number;
+  readonly destinationMac: MacAddress;
+  readonly sourceMac: MacAddress;
+  readonly etherType: number;
+  readonly vlan: number;
+}
+
+/** ttlMs Infinity = until it is flushed. `reason` says which counter the waiting frames go to. */
+export type LookupAnswer =
+  | { readonly kind: 'target'; readonly to: readonly Destination[]; readonly ttlMs: number }
+  | {
+      readonly kind: 'drop';
+      readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed';
+      readonly ttlMs?: number;
+    };
+
+export interface TargetEntry {
+  readonly mac: MacAddress;
+  readonly state: 'valid' | 'drop' | 'pending';
+  /** More than one = flood. */
+  readonly to: readonly Destination[];
+}
+
+export interface DatapathEvents {
+  /** Called for each miss, once per MAC in flight. */
+  lookup(request: LookupRequest): void;
+  /** A port's device no longer works; the datapath has let go of it. `code` is the errno name. */
+  portFault(overlay: number, port: string, code: string): void;
+  /** The worker thread is gone: nothing moves any more. */
+  failed(error: Error): void;
+}
+
+export interface Datapath {
+  /** Binds the underlay sockets; throws the system's error when the address or the port cannot be had. */
+  addOverlay(config: OverlayConfig): void;
+  /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
+  removeOverlay(id: number): Promise<void>;
+  setMtu(id: number, mtuBytes: number): void;
+  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. */
+  addPort(config: PortConfig): MacAddress;
+  removePort(overlay: number, name: string): Promise<void>;
+
+  /** Thrown away when the MAC was invalidated since the question. */
+  answer(overlay: number, lookup: number, answer: LookupAnswer): void;
+  /** Frames that wait for this MAC are sent. An empty list = drop. */
+  setTarget(overlay: number, mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
+  /** Forgets one MAC, or all when left out. What is pending is asked for again. */
+  invalidate(overlay: number, mac?: MacAddress): void;
+  setPeers(overlay: number, peers: readonly IpAddress[]): void;
+  /** Resolves to whether the MAC was there. */
+  deleteTarget(overlay: number, mac: MacAddress): Promise<boolean>;
+  /** Entries with MACs above `after`, in ascending order. */
+  targets(overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]>;
+
+  /** Bytes of IP packet on the route from the listen address to `to`; throws the system's error. */
+  routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
+  /** By name, zero ones included. */
+  overlayCounters(id: number): Record<string, number>;
+  portCounters(overlay: number, name: string): Record<string, number>;
+  /** Kernel features probed at start. */
+  readonly features: Readonly<Record<string, boolean>>;
+  /** Ends the worker and closes every descriptor. */
+  close(): Promise<void>;
+}

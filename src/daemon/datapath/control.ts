@@ -1,0 +1,273 @@
+/**
+ * The control side's half of the datapath: opens and closes TAPs and sockets, posts commands to the worker thread,
+ * reads the counters it shares with it.
+ */
+import { getSystemErrorName } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { createCounters, readCounters, type Counters } from '../../core/counters.js';
+import type { OverlayOptions } from '../../core/overlay.js';
+import {
+  TUN_F,
+  closeDescriptor,
+  createEvent,
+  openTap,
+  probeFeatures,
+  routeMtuBytes,
+  setLinkMac,
+  setLinkMtu,
+  setLinkUp,
+  setTapOffload,
+  signalEvent,
+} from '../../dgram-extra/index.js';
+import { V6_BYTES, writeV6, type Endpoint, type IpAddress } from '../../wire/ip.js';
+import * as mac from '../../wire/mac.js';
+import type {
+  Datapath,
+  DatapathEvents,
+  LookupAnswer,
+  OverlayConfig,
+  PortConfig,
+  TargetEntry,
+} from './contract.js';
+import { WAKE, type Command, type Report, type Token } from './protocol.js';
+import { Underlay, type Lease } from './underlay.js';
+
+interface OverlayState {
+  readonly config: OverlayConfig;
+  readonly lease: Lease;
+  readonly counters: Counters;
+  readonly ports: Map<string, PortState>;
+}
+
+interface PortState {
+  readonly token: Token;
+  readonly name: string;
+  readonly overlay: number;
+  /** -1 once it is closed. */
+  fd: number;
+  readonly counters: Counters;
+}
+
+/** Command members that a caller leaves to `#request`. */
+type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
+
+export class DatapathControl implements Datapath {
+  readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
+  readonly #events: DatapathEvents;
+  readonly #wakeFd: number;
+  readonly #worker: Worker;
+  readonly #overlays = new Map<number, OverlayState>();
+  readonly #ports = new Map<Token, PortState>();
+  readonly #waiting = new Map<number, (value: unknown) => void>();
+  readonly #underlay: Underlay;
+  #lastToken = WAKE;
+  #lastReply = 0;
+  #closing = false;
+
+  private constructor(events: DatapathEvents, wakeFd: number, worker: Worker) {
+    this.#events = events;
+    this.#wakeFd = wakeFd;
+    this.#worker = worker;
+    this.#underlay = new Underlay({
+      nextToken: () => ++this.#lastToken,
+      opened: (token, fd, counters) => {
+        this.#post({ kind: 'add-socket', token, fd, counters });
+      },
+      closing: async (token) => {
+        await this.#request({ kind: 'remove-socket', token });
+      },
+    });
+    worker.on('message', (report: Report) => {
+      this.#hear(report);
+    });
+  }
+
+  /** Resolves when the worker thread runs. */
+  static async start(events: DatapathEvents): Promise<DatapathControl> {
+    const wakeFd = createEvent();
+    const worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: { wakeFd },
+      name: 'datapath',
+    });
+    await new Promise<void>((resolve, reject) => {
+      worker.once('online', resolve);
+      worker.once('error', reject);
+    });
+    const control = new DatapathControl(events, wakeFd, worker);
+    worker.removeAllListeners('error');
+    worker.on('error', (error) => {
+      events.failed(error instanceof Error ? error : new Error(String(error)));
+    });
+    worker.on('exit', (code) => {
+      if (!control.#closing) events.failed(new Error(`the datapath thread ended with code ${code}`));
+    });
+    return control;
+  }
+
+  addOverlay(config: OverlayConfig): void {
+    const lease = this.#underlay.lease(config);
+    const counters = createCounters();
+    const options: OverlayOptions = {
+      id: config.id,
+      vnetid: config.vnetid,
+      mtuBytes: config.mtuBytes,
+      destination: config.destination,
+      acceptAny: config.accept === 'any',
+      carryTags: config.vlan === 'keep',
+      copyDscp: config.dscp === 'copy',
+      negativeTtlMs: config.negativeTtlMs,
+      maxTargets: config.maxTargets,
+    };
+    this.#overlays.set(config.id, { config, lease, counters, ports: new Map() });
+    const { token: socket, senderFds } = lease;
+    this.#post({ kind: 'add-overlay', options, socket, senderFds, counters });
+  }
+
+  async removeOverlay(id: number): Promise<void> {
+    const state = this.#overlays.get(id);
+    if (state === undefined) return;
+    this.#overlays.delete(id);
+    await this.#request({ kind: 'remove-overlay', overlay: id });
+    for (const port of state.ports.values()) this.#closePort(port);
+    await state.lease.release();
+  }
+
+  setMtu(id: number, mtuBytes: number): void {
+    for (const { name } of this.#overlay(id).ports.values()) setLinkMtu(name, mtuBytes);
+    this.#post({ kind: 'set-mtu', overlay: id, mtuBytes });
+  }
+
+  addPort({ overlay, name, mac: wanted, vid, mtuBytes, own }: PortConfig): mac.MacAddress {
+    const state = this.#overlay(overlay);
+    const address = wanted ?? mac.randomLocalMac(Math.random);
+    const fd = openTap(name, { exclusive: true });
+    try {
+      const bytes = new Uint8Array(mac.BYTES);
+      mac.writeMac(bytes, 0, address);
+      setTapOffload(fd, TUN_F.CSUM, name);
+      setLinkMac(name, bytes);
+      setLinkMtu(name, mtuBytes);
+      setLinkUp(name, true);
+    } catch (error) {
+      closeDescriptor(fd);
+      throw error;
+    }
+    const port: PortState = { token: ++this.#lastToken, name, overlay, fd, counters: createCounters() };
+    state.ports.set(name, port);
+    this.#ports.set(port.token, port);
+    const { token, counters } = port;
+    this.#post({ kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, counters });
+    return address;
+  }
+
+  async removePort(overlay: number, name: string): Promise<void> {
+    const port = this.#overlay(overlay).ports.get(name);
+    if (port === undefined) return;
+    await this.#request({ kind: 'remove-port', token: port.token });
+    this.#overlay(overlay).ports.delete(name);
+    this.#closePort(port);
+  }
+
+  answer(overlay: number, lookup: number, answer: LookupAnswer): void {
+    this.#post({ kind: 'answer', overlay, lookup, answer });
+  }
+
+  setTarget(overlay: number, mac: mac.MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    this.#post({ kind: 'set-target', overlay, mac, to, ttlMs });
+  }
+
+  invalidate(overlay: number, mac?: mac.MacAddress): void {
+    this.#post({ kind: 'invalidate', overlay, mac });
+  }
+
+  setPeers(overlay: number, peers: readonly IpAddress[]): void {
+    this.#post({ kind: 'set-peers', overlay, peers });
+  }
+
+  async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {
+    return (await this.#request({ kind: 'delete-target', overlay, mac })) as boolean;
+  }
+
+  async targets(overlay: number, after: mac.MacAddress, limit: number): Promise<readonly TargetEntry[]> {
+    return (await this.#request({ kind: 'targets', overlay, after, limit })) as readonly TargetEntry[];
+  }
+
+  routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
+    return routeMtuBytes(addressBytes(listenIp), addressBytes(to), `the route from ${listenIp} to ${to}`);
+  }
+
+  overlayCounters(id: number): Record<string, number> {
+    const { counters, lease } = this.#overlay(id);
+    return addUp(readCounters(counters), readCounters(lease.counters));
+  }
+
+  portCounters(overlay: number, name: string): Record<string, number> {
+    const port = this.#overlay(overlay).ports.get(name);
+    return port === undefined ? {} : readCounters(port.counters);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    for (const id of this.#overlays.keys()) await this.removeOverlay(id);
+    const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
+    await this.#request({ kind: 'stop' });
+    await exited;
+    closeDescriptor(this.#wakeFd);
+  }
+
+  #overlay(id: number): OverlayState {
+    const state = this.#overlays.get(id);
+    if (state === undefined) throw new Error(`the datapath has no overlay ${id}`);
+    return state;
+  }
+
+  #closePort(port: PortState): void {
+    this.#ports.delete(port.token);
+    if (port.fd < 0) return;
+    closeDescriptor(port.fd);
+    port.fd = -1;
+  }
+
+  #post(command: Command): void {
+    this.#worker.postMessage(command);
+    signalEvent(this.#wakeFd);
+  }
+
+  #request(request: Request): Promise<unknown> {
+    const reply = ++this.#lastReply;
+    return new Promise((resolve) => {
+      this.#waiting.set(reply, resolve);
+      this.#post({ ...request, reply });
+    });
+  }
+
+  #hear(report: Report): void {
+    switch (report.kind) {
+      case 'lookups':
+        for (const question of report.questions) this.#events.lookup(question);
+        return;
+      case 'fault': {
+        const port = this.#ports.get(report.token);
+        if (port === undefined) return;
+        this.#closePort(port);
+        this.#events.portFault(port.overlay, port.name, getSystemErrorName(-report.errno));
+        return;
+      }
+      case 'reply':
+        this.#waiting.get(report.reply)?.(report.value);
+        this.#waiting.delete(report.reply);
+    }
+  }
+}
+
+function addressBytes(ip: IpAddress): Uint8Array {
+  const bytes = new Uint8Array(V6_BYTES);
+  writeV6(ip, bytes, 0);
+  return bytes;
+}
+
+/** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
+function addUp(own: Record<string, number>, socket: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(own).map(([name, value]) => [name, value + (socket[name] ?? 0)]));
+}

@@ -1,0 +1,236 @@
+/**
+ * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
+ * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
+ */
+import { transmit } from '../../core/encap.js';
+import { receive } from '../../core/decap.js';
+import { Destinations, type AddressBook } from '../../core/destinations.js';
+import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
+import { Mux } from '../../core/mux.js';
+import { OutputList, Outputs } from '../../core/outputs.js';
+import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { TICK_MS } from '../../core/target-table.js';
+import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
+import type { FrameBatch } from '../../wire/descriptor.js';
+import type { Command, Report, Token } from './protocol.js';
+
+/** What the datapath runs on. */
+export interface Platform extends AddressBook {
+  createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
+  port(fd: number): PortDevice;
+  socket(fd: number): UnderlaySocket;
+  /** `pump` is to be called with this token whenever the descriptor has something. */
+  watch(fd: number, token: Token): void;
+  unwatch(fd: number): void;
+}
+
+interface AttachedPort {
+  readonly fd: number;
+  readonly device: PortDevice;
+  readonly overlay: Overlay;
+  readonly port: Port;
+}
+
+interface AttachedSocket {
+  readonly fd: number;
+  readonly device: UnderlaySocket;
+  readonly mux: Mux;
+}
+
+export class DatapathEngine {
+  readonly #platform: Platform;
+  readonly #report: (report: Report) => void;
+  readonly #shared: Shared;
+  readonly #transmitBatch: FrameBatch;
+  readonly #receiveBatch: FrameBatch;
+  readonly #ports = new Map<Token, AttachedPort>();
+  readonly #sockets = new Map<Token, AttachedSocket>();
+  readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
+  #questions: Question[] = [];
+
+  constructor(platform: Platform, report: (report: Report) => void) {
+    this.#platform = platform;
+    this.#report = report;
+    this.#transmitBatch = platform.createBatch('transmit');
+    this.#receiveBatch = platform.createBatch('receive');
+    this.#shared = {
+      outputs: new Outputs(),
+      destinations: new Destinations(platform),
+      budget: { usedBytes: 0 },
+      replay: platform.createBatch('replay'),
+      ask: (question) => {
+        this.#questions.push(question);
+      },
+      nowTick: 0,
+    };
+  }
+
+  /** Monotonic time, before anything else of a turn. */
+  setTime(nowMs: number): void {
+    this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+  }
+
+  /** One batch from the device of this token, through the policy, out. Whether there was anything. */
+  pump(token: Token): boolean {
+    const port = this.#ports.get(token);
+    const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
+    if (this.#questions.length > 0) this.#reportQuestions();
+    return moved;
+  }
+
+  #pumpPort(token: Token, { device, overlay, port }: AttachedPort): boolean {
+    const batch = this.#transmitBatch;
+    const count = device.receive(batch);
+    if (count < 0) {
+      this.#removePort(token);
+      this.#report({ kind: 'fault', token, errno: -count });
+      return false;
+    }
+    transmit(overlay, port, batch, count);
+    this.#shared.outputs.flush(batch);
+    return count > 0;
+  }
+
+  /** A socket that reports an error has been told of some datagram's fate, and goes on. */
+  #pumpSocket(token: Token): boolean {
+    const socket = this.#sockets.get(token);
+    if (socket === undefined) return false;
+    const batch = this.#receiveBatch;
+    const count = socket.device.receive(batch);
+    if (count <= 0) return false;
+    receive(socket.mux, batch, count);
+    this.#shared.outputs.flush(batch);
+    return true;
+  }
+
+  obey(command: Command): void {
+    switch (command.kind) {
+      case 'add-socket': {
+        const { token, fd, counters } = command;
+        this.#sockets.set(token, { fd, device: this.#platform.socket(fd), mux: new Mux(counters) });
+        this.#platform.watch(fd, token);
+        return;
+      }
+      case 'remove-socket': {
+        const socket = this.#sockets.get(command.token);
+        this.#sockets.delete(command.token);
+        if (socket !== undefined) this.#platform.unwatch(socket.fd);
+        this.#reply(command.reply, true);
+        return;
+      }
+      case 'add-overlay':
+        this.#addOverlay(command);
+        return;
+      case 'remove-overlay':
+        this.#removeOverlay(command.overlay);
+        this.#reply(command.reply, true);
+        return;
+      case 'add-port':
+        this.#addPort(command);
+        return;
+      case 'remove-port':
+        this.#removePort(command.token);
+        this.#reply(command.reply, true);
+        return;
+      case 'stop':
+        this.#reply(command.reply, true);
+        return;
+      default:
+        this.#obeyOverlay(command);
+    }
+  }
+
+  /** Commands to one overlay. One that is gone has nothing to do, and says so to whoever waits for a reply. */
+  #obeyOverlay(
+    command: Extract<
+      Command,
+      { kind: 'set-mtu' | 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'delete-target' | 'targets' }
+    >,
+  ): void {
+    const overlay = this.#overlays.get(command.overlay)?.overlay;
+    switch (command.kind) {
+      case 'set-mtu':
+        if (overlay !== undefined) overlay.options.mtuBytes = command.mtuBytes;
+        break;
+      case 'answer':
+        overlay?.answer(command.lookup, command.answer);
+        break;
+      case 'set-target':
+        overlay?.setTarget(command.mac, command.to, command.ttlMs);
+        break;
+      case 'invalidate':
+        overlay?.invalidate(command.mac);
+        break;
+      case 'set-peers':
+        overlay?.setPeers(command.peers);
+        break;
+      case 'delete-target':
+        this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
+        break;
+      case 'targets':
+        this.#reply(command.reply, overlay?.targetRows(command.after, command.limit) ?? []);
+        break;
+    }
+    if (this.#questions.length > 0) this.#reportQuestions();
+  }
+
+  #addOverlay({ options, socket, senderFds, counters }: Extract<Command, { kind: 'add-overlay' }>): void {
+    const { capacityFrames } = this.#transmitBatch;
+    const senders = senderFds.map(
+      (fd) => new OutputList(this.#platform.socket(fd), capacityFrames, dropOfSendError),
+    );
+    const overlay = new Overlay(options, this.#shared, senders, counters);
+    this.#overlays.set(options.id, { overlay, socket });
+    this.#sockets.get(socket)?.mux.add(overlay);
+  }
+
+  #removeOverlay(id: number): void {
+    const entry = this.#overlays.get(id);
+    if (entry === undefined) return;
+    for (const [token, attached] of this.#ports) {
+      if (attached.overlay === entry.overlay) this.#removePort(token);
+    }
+    this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
+    entry.overlay.close();
+    this.#overlays.delete(id);
+  }
+
+  #addPort(command: Extract<Command, { kind: 'add-port' }>): void {
+    const overlay = this.#overlays.get(command.overlay)?.overlay;
+    if (overlay === undefined) return;
+    const { token, fd, name, mac, vid, own, counters } = command;
+    const device = this.#platform.port(fd);
+    const output = new OutputList(device, this.#transmitBatch.capacityFrames, dropOfPortError);
+    const port: Port = {
+      name,
+      macHigh: Math.floor(mac / 2 ** 32),
+      macLow: mac | 0,
+      vid,
+      own,
+      output,
+      counters,
+    };
+    overlay.addPort(port);
+    this.#ports.set(token, { fd, device, overlay, port });
+    this.#platform.watch(fd, token);
+  }
+
+  #removePort(token: Token): void {
+    const attached = this.#ports.get(token);
+    if (attached === undefined) return;
+    this.#ports.delete(token);
+    attached.overlay.removePort(attached.port);
+    this.#platform.unwatch(attached.fd);
+  }
+
+  #reply(reply: number, value: Extract<Report, { kind: 'reply' }>['value']): void {
+    this.#report({ kind: 'reply', reply, value });
+  }
+
+  /** Many misses, one message. */
+  #reportQuestions(): void {
+    const questions = this.#questions;
+    this.#questions = [];
+    this.#report({ kind: 'lookups', questions });
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * Messages between the control side and the datapath worker. Commands are obeyed in the order they are posted;
+ * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
+ * says `released` or `fault`; then the control side closes them.
+ */
+import type { Counters } from '../../core/counters.js';
+import type { OverlayOptions, Question, TargetRow } from '../../core/overlay.js';
+import type { LookupAnswer } from './contract.js';
+import type { Endpoint, IpAddress } from '../../wire/ip.js';
+import type { MacAddress } from '../../wire/mac.js';
+
+/** Names a listening socket or a port, and is its epoll token. */
+export type Token = number;
+
+/** The epoll token of the eventfd. */
+export const WAKE: Token = 0;
+
+export type Command =
+  | { readonly kind: 'add-socket'; readonly token: Token; readonly fd: number; readonly counters: Counters }
+  | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
+  | {
+      readonly kind: 'add-overlay';
+      readonly options: OverlayOptions;
+      readonly socket: Token;
+      /** One a source port. */
+      readonly senderFds: readonly number[];
+      readonly counters: Counters;
+    }
+  | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
+  | { readonly kind: 'set-mtu'; readonly overlay: number; readonly mtuBytes: number }
+  | {
+      readonly kind: 'add-port';
+      readonly token: Token;
+      readonly overlay: number;
+      readonly name: string;
+      readonly fd: number;
+      readonly mac: MacAddress;
+      readonly vid: number;
+      readonly own: boolean;
+      readonly counters: Counters;
+    }
+  | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
+  | {
+      readonly kind: 'answer';
+      readonly overlay: number;
+      readonly lookup: number;
+      readonly answer: LookupAnswer;
+    }
+  | {
+      readonly kind: 'set-target';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly to: readonly Endpoint[];
+      readonly ttlMs: number;
+    }
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
+  | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  | {
+      readonly kind: 'delete-target';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly reply: number;
+    }
+  | {
+      readonly kind: 'targets';
+      readonly overlay: number;
+      readonly after: MacAddress;
+      readonly limit: number;
+      readonly reply: number;
+    }
+  | { readonly kind: 'stop'; readonly reply: number };
+
+export type Report =
+  | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
+  /** The port's device no longer works; the worker has let go of it. */
+  | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
+  | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };

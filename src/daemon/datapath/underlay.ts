@@ -1,0 +1,185 @@
+/**
+ * Underlay sockets, shared and counted: one listening socket an address and port, whichever overlays are on it, and
+ * one pool of sending sockets for each way of sending from there.
+ */
+import { createCounters, type Counters } from '../../core/counters.js';
+import { OverlayError } from '../../core/errors.js';
+import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
+import { V6_BYTES, formatEndpoint, isV4, writeV6, type Endpoint } from '../../wire/ip.js';
+import * as vxlan from '../../wire/vxlan.js';
+import type { OverlayConfig } from './contract.js';
+import type { Token } from './protocol.js';
+
+/** 4 MiB: what arrives at 10 Gbit/s while the worker is kept off the processor for 3 ms. */
+const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
+/** A sending socket fills only while its device is slower than the overlay; more would be delay. */
+const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
+/** The least the kernel gives: a sending socket receives nothing. */
+const NO_RECEIVE_BUFFER_BYTES = 1;
+
+const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
+
+type SocketConfig = Pick<OverlayConfig, 'listen' | 'sourcePorts' | 'udpChecksum'>;
+
+/** An overlay's hold on its sockets. */
+export interface Lease {
+  readonly token: Token;
+  /** One a source port. */
+  readonly senderFds: readonly number[];
+  /** Of the listening socket. */
+  readonly counters: Counters;
+  /** The last one out closes the sockets. */
+  release(): Promise<void>;
+}
+
+interface Pool {
+  readonly fds: readonly number[];
+  references: number;
+}
+
+interface Listener {
+  readonly token: Token;
+  readonly fd: number;
+  readonly counters: Counters;
+  readonly zeroChecksum: boolean;
+  readonly pools: Map<string, Pool>;
+  references: number;
+}
+
+export interface UnderlayEvents {
+  nextToken(): Token;
+  opened(token: Token, fd: number, counters: Counters): void;
+  /** Resolves when the worker no longer uses the socket. */
+  closing(token: Token): Promise<void>;
+}
+
+export class Underlay {
+  readonly #events: UnderlayEvents;
+  readonly #listeners = new Map<string, Listener>();
+
+  constructor(events: UnderlayEvents) {
+    this.#events = events;
+  }
+
+  /** Throws the system's error when address or port cannot be had; nothing stays open then. */
+  lease(config: SocketConfig): Lease {
+    const name = formatEndpoint(config.listen);
+    const zeroChecksum = sendsZeroChecksum(config);
+    const listener =
+      this.#listeners.get(name) ?? openListener(config.listen, zeroChecksum, this.#events.nextToken());
+    const isNew = listener.references === 0;
+    const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
+    try {
+      const pool = listener.pools.get(poolName) ?? openPool(config, listener, zeroChecksum);
+      listener.pools.set(poolName, pool);
+      pool.references++;
+    } catch (error) {
+      if (isNew) closeDescriptor(listener.fd);
+      throw error;
+    }
+    listener.references++;
+    if (isNew) {
+      this.#listeners.set(name, listener);
+      this.#events.opened(listener.token, listener.fd, listener.counters);
+    }
+    return {
+      token: listener.token,
+      senderFds: listener.pools.get(poolName)?.fds ?? [],
+      counters: listener.counters,
+      release: () => this.#release(name, poolName),
+    };
+  }
+
+  async #release(name: string, poolName: string): Promise<void> {
+    const listener = this.#listeners.get(name);
+    const pool = listener?.pools.get(poolName);
+    if (listener === undefined || pool === undefined) return;
+    if (--pool.references === 0) {
+      listener.pools.delete(poolName);
+      for (const fd of pool.fds) if (fd !== listener.fd) closeDescriptor(fd);
+    }
+    if (--listener.references > 0) return;
+    this.#listeners.delete(name);
+    await this.#events.closing(listener.token);
+    closeDescriptor(listener.fd);
+  }
+}
+
+/** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6. */
+function sendsZeroChecksum({ listen, udpChecksum }: SocketConfig): boolean {
+  return udpChecksum === 'zero' || (udpChecksum === 'auto' && isV4(listen.ip));
+}
+
+function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
+  const fd = openUdp({
+    address: addressBytes(listen),
+    port: listen.port,
+    zeroChecksumSend: zeroChecksum,
+    zeroChecksumReceive: true,
+    receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+    sendBufferBytes: SEND_BUFFER_BYTES,
+    label: formatEndpoint(listen),
+  });
+  return { token, fd, counters: createCounters(), zeroChecksum, pools: new Map(), references: 0 };
+}
+
+/** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
+ * recommends, so that two daemons, or one restarted, do not meet. */
+function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zeroChecksum: boolean): Pool {
+  if (sourcePorts === 1) {
+    if (listener.zeroChecksum === zeroChecksum) return { fds: [listener.fd], references: 0 };
+    const mode = listener.zeroChecksum ? 'zero' : 'full';
+    throw new OverlayError(
+      'INVALID',
+      `vxlan/udp_checksum: another overlay on ${formatEndpoint(listen)} sends ${mode} checksums, and with ` +
+        'vxlan/source_ports=1 both share one socket; give it more source ports or the same mode',
+    );
+  }
+  const fds: number[] = [];
+  let port = Math.floor(Math.random() * SOURCE_PORT_COUNT);
+  try {
+    for (let tried = 0; fds.length < sourcePorts; tried++) {
+      const fd = openSender(
+        listen,
+        vxlan.MIN_SOURCE_PORT + port,
+        zeroChecksum,
+        tried === SOURCE_PORT_COUNT - 1,
+      );
+      if (fd !== undefined) fds.push(fd);
+      port = (port + 1 + Math.floor(Math.random() * 64)) % SOURCE_PORT_COUNT;
+    }
+  } catch (error) {
+    for (const fd of fds) closeDescriptor(fd);
+    throw error;
+  }
+  return { fds, references: 0 };
+}
+
+/** Undefined when the port is taken; on the last try that is an error like any other. */
+function openSender(
+  listen: Endpoint,
+  port: number,
+  zeroChecksum: boolean,
+  lastTry: boolean,
+): number | undefined {
+  try {
+    return openUdp({
+      address: addressBytes(listen),
+      port,
+      zeroChecksumSend: zeroChecksum,
+      sendOnly: true,
+      receiveBufferBytes: NO_RECEIVE_BUFFER_BYTES,
+      sendBufferBytes: SEND_BUFFER_BYTES,
+      label: formatEndpoint({ ip: listen.ip, port }),
+    });
+  } catch (error) {
+    if (!lastTry && error instanceof NativeError && error.code === 'EADDRINUSE') return undefined;
+    throw error;
+  }
+}
+
+function addressBytes({ ip }: Endpoint): Uint8Array {
+  const bytes = new Uint8Array(V6_BYTES);
+  writeV6(ip, bytes, 0);
+  return bytes;
+}

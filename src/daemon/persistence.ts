@@ -1,0 +1,178 @@
+/**
+ * One JSON file per overlay, with its VNICs in it: every change, whatever it touches, is one rename.
+ *
+ * A file is written beside its place, synced, renamed over it, and the directory synced: after a crash at any point the
+ * old state is there or the new one, and never a third. A file that cannot be believed is set aside as `NAME.bad-N`
+ * and reported; it is never deleted, and it keeps no other overlay from starting.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import { OverlayError } from '../core/errors.js';
+import type { Failure } from '../control/messages.js';
+import type { StateDirectory } from './state-directory.js';
+import { overlaySchema, STATE_VERSION, type StoredOverlay } from './state-schema.js';
+import { explain, systemErrorText } from './system-error.js';
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
+
+const ENDING = '.json';
+/** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
+const MAX_FILE_BYTES = 1024 * 1024;
+/** Write permission of group and others. */
+const SHARED_WRITE = 0o022;
+
+/** The calls that change the disk; tests let each of them fail. */
+export interface StateFiles {
+  open(path: string, flags: number, mode?: number): Promise<Pick<FileHandle, 'writeFile' | 'sync' | 'close'>>;
+  rename(from: string, to: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+}
+
+const SYSTEM_FILES: StateFiles = { open, rename, unlink };
+
+export class StateStore {
+  readonly #directory: StateDirectory;
+  readonly #files: StateFiles;
+  readonly #overlays = new Map<string, StoredOverlay>();
+  #written = 0;
+
+  /** Overlay by name, whether it runs or not. */
+  readonly overlays: ReadonlyMap<string, StoredOverlay> = this.#overlays;
+  /** Files that were not believed, and why. */
+  readonly bad: Failure[] = [];
+
+  private constructor(directory: StateDirectory, files: StateFiles) {
+    this.#directory = directory;
+    this.#files = files;
+  }
+
+  /** Reads all there is. What a crash left half written is removed. */
+  static async load(directory: StateDirectory, files: StateFiles = SYSTEM_FILES): Promise<StateStore> {
+    const store = new StateStore(directory, files);
+    const names = (await readdir(directory.path('.'))).sort();
+    for (const name of names) {
+      if (isTemporary(name)) await files.unlink(directory.path(name)).catch(() => undefined);
+      else if (name.endsWith(ENDING)) await store.#load(name, names);
+    }
+    return store;
+  }
+
+  /** Rejects with an OverlayError; the file is then what it was before. */
+  async save(overlay: StoredOverlay): Promise<void> {
+    const { name } = overlay;
+    const before = this.#overlays.get(name);
+    try {
+      await this.#write(overlay);
+    } catch (error) {
+      // The rename may have been done and only the sync failed: go back, or the next start would know better than
+      // the operator, who was told that it failed.
+      await (before === undefined ? this.#unlink(name) : this.#write(before)).catch(() => undefined);
+      throw this.#error(`cannot save ${name}`, error);
+    }
+    this.#overlays.set(name, overlay);
+  }
+
+  /** Does nothing when there is no such overlay. Rejects with an OverlayError. */
+  async remove(name: string): Promise<void> {
+    if (!this.#overlays.has(name)) return;
+    try {
+      await this.#unlink(name);
+    } catch (error) {
+      throw this.#error(`cannot remove ${name}`, error);
+    }
+    this.#overlays.delete(name);
+  }
+
+  async #write(overlay: StoredOverlay): Promise<void> {
+    const temporary = this.#directory.path(temporaryName(overlay.name, ++this.#written));
+    const file = await this.#files.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    try {
+      try {
+        await file.writeFile(`${JSON.stringify({ version: STATE_VERSION, ...overlay }, null, 2)}\n`);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await this.#files.rename(temporary, this.#directory.path(overlay.name + ENDING));
+    } catch (error) {
+      await this.#files.unlink(temporary).catch(() => undefined);
+      throw error;
+    }
+    await this.#directory.sync();
+  }
+
+  async #unlink(name: string): Promise<void> {
+    await this.#files.unlink(this.#directory.path(name + ENDING));
+    await this.#directory.sync();
+  }
+
+  #error(what: string, error: unknown): OverlayError {
+    const { directory } = this.#directory;
+    const { code } = explain(error, {});
+    const line = `state directory ${directory}: ${what}: ${systemErrorText(error)}`;
+    return new OverlayError(code, line, [line], error);
+  }
+
+  async #load(file: string, names: string[]): Promise<void> {
+    const name = path.basename(file, ENDING);
+    try {
+      const overlay = parseState(await this.#read(file));
+      if (overlay.name !== name) throw new Error(`it is about ${overlay.name}`);
+      this.#overlays.set(name, overlay);
+    } catch (error) {
+      const aside = await this.#setAside(file, name, names);
+      this.bad.push({ name, message: `${file}: ${systemErrorText(error)}; ${aside}` });
+    }
+  }
+
+  async #read(file: string): Promise<string> {
+    // O_NONBLOCK: a FIFO would hold up the start for ever.
+    const handle = await open(this.#directory.path(file), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const stat = await handle.stat();
+      const own = process.geteuid?.();
+      if (!stat.isFile()) throw new Error('it is not a regular file');
+      if (stat.uid !== own) throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
+      if ((stat.mode & SHARED_WRITE) !== 0) throw new Error('it is writable by group or others');
+      if (stat.size > MAX_FILE_BYTES) throw new Error(`it has ${stat.size} bytes, expected at most ${MAX_FILE_BYTES}`);
+      return await handle.readFile('utf8');
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** What was done, for the report. */
+  async #setAside(file: string, name: string, names: string[]): Promise<string> {
+    let number = 1;
+    while (names.includes(`${name}.bad-${number}`)) number++;
+    const aside = `${name}.bad-${number}`;
+    try {
+      await this.#files.rename(this.#directory.path(file), this.#directory.path(aside));
+      names.push(aside);
+      return `set aside as ${aside}`;
+    } catch (error) {
+      return `cannot be set aside: ${systemErrorText(error)}`;
+    }
+  }
+}
+
+/** A name that no overlay's file has, and no earlier write of this process. */
+const temporaryName = (name: string, count: number): string => `.${name}.${process.pid}-${count}.tmp`;
+const isTemporary = (file: string): boolean => file.startsWith('.') && file.endsWith('.tmp');
+
+/** Throws an Error that says what is wrong. */
+function parseState(text: string): StoredOverlay {
+  if (text === '') throw new Error('it is empty');
+  const value: unknown = JSON.parse(text);
+  const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
+  if (version !== STATE_VERSION)
+    throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
+  const parsed = overlaySchema.safeParse(value);
+  if (!parsed.success) {
+    const [{ path: at, message }] = parsed.error.issues as [{ path: PropertyKey[]; message: string }];
+    throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
+  }
+  const { version: _, ...overlay } = parsed.data;
+  return overlay;
+}

@@ -1,0 +1,230 @@
+/**
+ * The plugin instance of one overlay: what it is asked, what it may ask, and what its trouble costs.
+ *
+ * A plugin runs on the control thread and can be wrong in every way a program can: throw, reject, never answer, answer
+ * nonsense, throw later out of a timer. Each of these degrades its overlay with a sentence; the frames that waited are
+ * dropped as `lookup_failed` or `lookup_timeout`, what is resolved already stays in use, and the next good
+ * answer ends it. Only a plugin that blocks the thread is felt by others, and then only by what is not known yet: the
+ * datapath has a thread of its own.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { asOverlayError, OverlayError } from '../core/errors.js';
+import type { PropertySet } from '../core/properties.js';
+import type { Destination, Host, Instance, LookupPlugin } from '../plugin/contract.js';
+import { type Endpoint, family, formatEndpoint } from '../wire/ip.js';
+import type { Limits } from './config.js';
+import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
+import { DeadlineError, withDeadline } from './deadline.js';
+import type { Health } from './health.js';
+import type { Log } from './log.js';
+import { AnswerError, checkAnswer, checkDestination, checkMac, checkPeers, checkTtlMs, isSame } from './plugin-answer.js';
+import { systemErrorText } from './system-error.js';
+
+/** Questions open at a time in one overlay: a plugin that takes 100 ms still answers 40,000 a second; each costs 2 KiB. */
+const MAX_OPEN_LOOKUPS = 4096;
+/** varpd has 2 s to end, and other plugins want their share of it. */
+const STOP_DEADLINE_MS = 500;
+
+/** Whose code is running: an exception that nobody caught is its, not the daemon's. */
+export const runningPlugin = new AsyncLocalStorage<PluginInstance>();
+
+/** The overlay that an instance serves. */
+export interface Site {
+  readonly overlay: string;
+  readonly id: number;
+  readonly vnetid: number;
+  readonly listen: Endpoint;
+}
+
+export interface Surroundings {
+  readonly log: Log;
+  readonly health: Health;
+  readonly datapath: Datapath;
+  readonly limits: () => Limits;
+}
+
+export class PluginInstance {
+  readonly #plugin: LookupPlugin;
+  readonly #site: Site;
+  readonly #around: Surroundings;
+  readonly #kind: string;
+  #instance: Instance | undefined;
+  #state: 'new' | 'started' | 'attached' | 'stopped' = 'new';
+  /** What the plugin told the datapath before the overlay was in it. */
+  #early: (() => void)[] = [];
+  #openLookups = 0;
+
+  constructor(plugin: LookupPlugin, site: Site, around: Surroundings) {
+    this.#plugin = plugin;
+    this.#site = site;
+    this.#around = around;
+    this.#kind = `plugin ${site.overlay}`;
+  }
+
+  /** Rejects with an OverlayError; nothing of the plugin is left running then. */
+  async start(properties: PropertySet): Promise<void> {
+    try {
+      const instance = this.#inside(() => this.#plugin.create(this.#host()));
+      const needed = ['start', 'stop', this.#plugin.mode === 'point' ? 'defaultDestination' : 'resolve'] as const;
+      const absent = needed.filter((name) => typeof instance[name] !== 'function');
+      if (absent.length > 0) throw new AnswerError(`has no ${absent.join(', ')}`);
+      this.#instance = instance;
+      const { startDeadlineMs } = this.#around.limits();
+      await this.#ask(startDeadlineMs, (signal) => instance.start(properties, signal));
+      this.#state = 'started';
+    } catch (error) {
+      await this.stop();
+      throw startError(error);
+    }
+  }
+
+  /** Mode `point`: where every frame goes. Throws an OverlayError. */
+  destination(): Destination {
+    const { listen } = this.#site;
+    try {
+      const to = checkDestination(
+        this.#inside(() => this.#instance?.defaultDestination?.()),
+        listen,
+      );
+      if (isSame(to, listen))
+        throw new AnswerError(`sends to ${formatEndpoint(to)}, which is this overlay's own listen address`);
+      return to;
+    } catch (error) {
+      if (!(error instanceof AnswerError)) throw startError(error);
+      const line = `${this.#plugin.name} ${error.message}`;
+      throw new OverlayError('INVALID', line, [line], error);
+    }
+  }
+
+  /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
+  attach(): void {
+    this.#state = 'attached';
+    const early = this.#early;
+    this.#early = [];
+    for (const call of early) call();
+  }
+
+  /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
+  lookup(request: LookupRequest): void {
+    const instance = this.#instance;
+    if (this.#state !== 'attached' || instance === undefined || this.#openLookups >= MAX_OPEN_LOOKUPS) {
+      this.#answer(request, { kind: 'drop', reason: 'lookup_failed' });
+      return;
+    }
+    const { destinationMac, sourceMac, etherType, vlan } = request;
+    this.#openLookups++;
+    this.#ask(this.#around.limits().lookupDeadlineMs, (signal) =>
+      instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal),
+    )
+      .then((value) => {
+        const answer = checkAnswer(value, this.#site.listen);
+        this.#around.health.restore('lookup');
+        this.#answer(request, answer);
+      })
+      .catch((error: unknown) => {
+        const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
+        this.complain(error);
+        this.#answer(request, { kind: 'drop', reason });
+      })
+      .finally(() => {
+        this.#openLookups--;
+      });
+  }
+
+  /** Something of this plugin failed: degraded until the next good answer. */
+  complain(error: unknown): void {
+    if (this.#state === 'stopped') return;
+    const said = `plugin ${this.#plugin.name}: ${systemErrorText(error)}`;
+    this.#around.health.degrade('lookup', said);
+  }
+
+  /** Never rejects. No call into the plugin afterwards, and none out of it has an effect. */
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'stopped';
+    this.#early = [];
+    const instance = this.#instance;
+    if (typeof instance?.stop !== 'function') return;
+    try {
+      await this.#ask(STOP_DEADLINE_MS, () => instance.stop());
+    } catch (error) {
+      this.#log('warn', `did not stop: ${systemErrorText(error)}`);
+    }
+  }
+
+  #inside<T>(call: () => T): T {
+    return runningPlugin.run(this, call);
+  }
+
+  #ask<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
+    return withDeadline(deadlineMs, (signal) => this.#inside(() => call(signal)));
+  }
+
+  #answer({ overlay, lookup }: LookupRequest, answer: LookupAnswer): void {
+    if (this.#state !== 'stopped') this.#around.datapath.answer(overlay, lookup, answer);
+  }
+
+  #log(level: 'info' | 'warn' | 'error', message: string): void {
+    this.#around.log[level](this.#kind, `${this.#site.overlay}: plugin ${this.#plugin.name}: ${message}`);
+  }
+
+  /** Now, or as soon as the datapath knows the overlay; never after the end. */
+  #whenAttached(call: () => void): void {
+    if (this.#state === 'attached') call();
+    else if (this.#state !== 'stopped') this.#early.push(call);
+  }
+
+  /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
+  #host(): Host {
+    const { overlay, id, vnetid, listen } = this.#site;
+    const { datapath, health } = this.#around;
+    return {
+      overlay,
+      vnetid,
+      log: {
+        info: (message) => {
+          this.#log('info', message);
+        },
+        warn: (message) => {
+          this.#log('warn', message);
+        },
+        error: (message) => {
+          this.#log('error', message);
+        },
+      },
+      now: () => performance.now(),
+      setTarget: (mac, to, ttlMs) => {
+        const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
+        this.#whenAttached(() => {
+          // The MAC has come to this host: if it is no local port, nobody has it, and nothing may go where it was.
+          if (isSame(target[1], listen)) datapath.invalidate(id, target[0]);
+          else datapath.setTarget(id, target[0], [target[1]], target[2]);
+        });
+      },
+      invalidate: (mac) => {
+        const checked = mac === undefined ? undefined : checkMac(mac);
+        this.#whenAttached(() => {
+          datapath.invalidate(id, checked);
+        });
+      },
+      setPeers: (peers) => {
+        const own = checkPeers(peers).filter((peer) => family(peer) === family(listen.ip) && peer !== listen.ip);
+        this.#whenAttached(() => {
+          datapath.setPeers(id, own);
+        });
+      },
+      degrade: (sentence) => {
+        if (this.#state !== 'stopped') health.degrade('plugin', String(sentence));
+      },
+      restore: () => {
+        if (this.#state !== 'stopped') health.restore('plugin');
+      },
+    };
+  }
+}
+
+function startError(error: unknown): OverlayError {
+  const { code } = error instanceof DeadlineError ? { code: 'AGAIN' as const } : asOverlayError(error);
+  const line = `failed to activate varpd instance: ${systemErrorText(error)}`;
+  return new OverlayError(code, line, [line], error);
+}

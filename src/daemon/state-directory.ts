@@ -1,0 +1,87 @@
+/**
+ * The directory of what survives a restart: who may touch it is checked before anything in it is believed, and only
+ * one varpd at a time uses it.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { OverlayError } from '../core/errors.js';
+import { errnoName, systemErrorText } from './system-error.js';
+
+const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+
+/** Write permission of group and others. */
+const SHARED_WRITE = 0o022;
+
+export class StateDirectory {
+  readonly #handle: FileHandle;
+  #lock: FileHandle | undefined;
+
+  private constructor(
+    readonly directory: string,
+    handle: FileHandle,
+  ) {
+    this.#handle = handle;
+  }
+
+  /** Made with mode 0700 when it is missing. Rejects with an OverlayError when others could write to it. */
+  static async open(directory: string): Promise<StateDirectory> {
+    const handle = await openDirectory(directory);
+    const { uid, mode } = await handle.stat();
+    const own = process.geteuid?.();
+    const wrong =
+      uid !== own
+        ? `it belongs to user ${uid}, expected ${own}`
+        : (mode & SHARED_WRITE) !== 0
+          ? `it is writable by group or others (mode ${(mode & 0o7777).toString(8)}), expected mode 700`
+          : undefined;
+    if (wrong === undefined) return new StateDirectory(directory, handle);
+    await handle.close();
+    throw new OverlayError('DENIED', `state directory ${directory}: ${wrong}`);
+  }
+
+  /**
+   * A file in it. The name goes through the open descriptor, as with openat(2): whatever becomes of the path, this
+   * stays the directory that was checked.
+   */
+  path(name: string): string {
+    return `/proc/self/fd/${this.#handle.fd}/${name}`;
+  }
+
+  sync(): Promise<void> {
+    return this.#handle.sync();
+  }
+
+  /**
+   * Held until `close` or the end of the process, however it ends. `tryLock` is flock(2): false when it is taken.
+   * Rejects with an OverlayError when another varpd has it.
+   */
+  async lock(tryLock: (fd: number) => boolean): Promise<void> {
+    const file = await open(this.path('lock'), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    if (!tryLock(file.fd)) {
+      const holder = /^\d{1,10}\n/.exec(await file.readFile('utf8'))?.[0].trim();
+      await file.close();
+      const who = holder === undefined ? 'another varpd' : `another varpd (process ${holder})`;
+      throw new OverlayError('BUSY', `${who} uses the state directory ${this.directory}`);
+    }
+    // Only to name the holder: what counts is the lock.
+    await file.truncate().then(() => file.write(`${process.pid}\n`, 0)).catch(() => undefined);
+    this.#lock = file;
+  }
+
+  async close(): Promise<void> {
+    await this.#lock?.close();
+    await this.#handle.close();
+  }
+}
+
+async function openDirectory(directory: string): Promise<FileHandle> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    return await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    // ELOOP and ENOTDIR: O_NOFOLLOW and O_DIRECTORY refuse a symbolic link, EEXIST: mkdir met something else.
+    const other = ['ELOOP', 'ENOTDIR', 'EEXIST'].includes(errnoName(error) ?? '');
+    const text = other ? 'it is not a directory (symbolic links are not followed)' : systemErrorText(error);
+    throw new OverlayError(other ? 'DENIED' : 'IO', `state directory ${directory}: ${text}`, [], error);
+  }
+}

@@ -1,0 +1,31 @@
+/** What one state file holds: the wish of an operator, as far as it must survive a restart. */
+import { z } from 'zod';
+import { VNI_MAX } from '../wire/vxlan.js';
+
+/** Raised when an older varpd would misread the file. */
+export const STATE_VERSION = 1;
+
+const name = z.string().regex(/^[A-Za-z]\w{0,30}$/, 'a link name');
+const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'a MAC address');
+
+const vnicSchema = z.strictObject({ name, mac, vid: z.int().min(0).max(4094) });
+
+export const overlaySchema = z.strictObject({
+  version: z.literal(STATE_VERSION),
+  name,
+  /** `varpd/id` */
+  id: z.int().min(1).max(0x7fff_ffff),
+  encap: z.string().max(31),
+  search: z.string().max(31),
+  vnetid: z.int().min(0).max(VNI_MAX),
+  /** Of the overlay's own port. */
+  mac,
+  /** Those that were typed; defaults are found anew at each start, since the MTU of the route may have changed. */
+  properties: z.array(z.tuple([z.string(), z.string()])),
+  vnics: z.array(vnicSchema),
+});
+
+export type StoredVnic = Readonly<z.infer<typeof vnicSchema>>;
+export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'version' | 'vnics'>> & {
+  readonly vnics: readonly StoredVnic[];
+};

@@ -1,0 +1,378 @@
+/*
+ * The control half of dgram-extra: making and setting up TAP devices and sockets. Called a few times in the life
+ * of an overlay, never for a frame. Conventions as in dgram_extra.c: a number >= 0, or a negated errno.
+ */
+#define _GNU_SOURCE
+#include "dgram_extra.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/if.h>
+#include <linux/if_arp.h>
+#include <linux/if_tun.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
+#ifndef UDP_NO_CHECK6_TX
+#define UDP_NO_CHECK6_TX 101
+#define UDP_NO_CHECK6_RX 102
+#endif
+
+static int failed(int fd)
+{
+	int error = -errno;
+	close(fd);
+	return error;
+}
+
+/* ------------------------------------------------------------------------------------------------------ links */
+
+/* tapOpen(name, exclusive): a descriptor on the TAP of that name, made when absent, with virtio-net headers.
+ * Exclusive = EBUSY when a device of that name is there already. */
+static napi_value tap_open(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	struct ifreq request = { 0 };
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (arg_int(env, argv[1]) ? (short)IFF_TUN_EXCL : 0);
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return number(env, -errno);
+	if (ioctl(fd, TUNSETIFF, &request) < 0)
+		return number(env, failed(fd));
+	return number(env, fd);
+}
+
+/* tapOffload(fd, TUN_F_ flags): EINVAL when the kernel does not have one of them. */
+static napi_value tap_offload(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETOFFLOAD, (unsigned long)arg_int(env, argv[1]))));
+}
+
+/* tapPersist(fd, on): whether the device outlives its descriptor. */
+static napi_value tap_persist(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETPERSIST, (unsigned long)arg_int(env, argv[1]))));
+}
+
+/* tapCarrier(fd, on): the link state that software on top of the device sees. */
+static napi_value tap_carrier(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	int on = arg_int(env, argv[1]);
+	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETCARRIER, &on)));
+}
+
+static int link_ioctl(unsigned long call, struct ifreq *request)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	int result = ioctl(fd, call, request) < 0 ? -errno : 0;
+	close(fd);
+	return result;
+}
+
+/* linkSetMac(name, mac6) */
+static napi_value link_set_mac(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	struct ifreq request = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
+	size_t bytes;
+	uint8_t *mac = arg_bytes(env, argv[1], &bytes);
+	if (!mac || bytes != 6)
+		return number(env, -EINVAL);
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	memcpy(request.ifr_hwaddr.sa_data, mac, 6);
+	return number(env, link_ioctl(SIOCSIFHWADDR, &request));
+}
+
+/* linkMac(name, mac6) */
+static napi_value link_mac(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	struct ifreq request = { 0 };
+	size_t bytes;
+	uint8_t *mac = arg_bytes(env, argv[1], &bytes);
+	if (!mac || bytes != 6)
+		return number(env, -EINVAL);
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	int result = link_ioctl(SIOCGIFHWADDR, &request);
+	if (result == 0)
+		memcpy(mac, request.ifr_hwaddr.sa_data, 6);
+	return number(env, result);
+}
+
+/* linkSetMtu(name, bytes) */
+static napi_value link_set_mtu(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	struct ifreq request = { .ifr_mtu = arg_int(env, argv[1]) };
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	return number(env, link_ioctl(SIOCSIFMTU, &request));
+}
+
+/* linkMtu(name): bytes */
+static napi_value link_mtu(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	struct ifreq request = { 0 };
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	int result = link_ioctl(SIOCGIFMTU, &request);
+	return number(env, result < 0 ? result : request.ifr_mtu);
+}
+
+/* linkSetUp(name, up) */
+static napi_value link_set_up(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	struct ifreq request = { 0 };
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	int result = link_ioctl(SIOCGIFFLAGS, &request);
+	if (result < 0)
+		return number(env, result);
+	request.ifr_flags = (short)(arg_int(env, argv[1]) ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
+	return number(env, link_ioctl(SIOCSIFFLAGS, &request));
+}
+
+/* linkIndex(name): the interface index; ENODEV when there is no such link in this network namespace. */
+static napi_value link_index(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	struct ifreq request = { 0 };
+	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	int result = link_ioctl(SIOCGIFINDEX, &request);
+	return number(env, result < 0 ? result : request.ifr_ifindex);
+}
+
+/* ---------------------------------------------------------------------------------------------------- sockets */
+
+socklen_t make_address(union address *to, const uint8_t *ip, int port)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff }; /* RFC 4291 2.5.5.2 */
+	memset(to, 0, sizeof *to);
+	if (memcmp(ip, mapped, sizeof mapped) == 0) {
+		to->v4.sin_family = AF_INET;
+		to->v4.sin_port = htons((uint16_t)port);
+		memcpy(&to->v4.sin_addr, ip + 12, 4);
+		return sizeof to->v4;
+	}
+	to->v6.sin6_family = AF_INET6;
+	to->v6.sin6_port = htons((uint16_t)port);
+	memcpy(&to->v6.sin6_addr, ip, 16);
+	return sizeof to->v6;
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof value);
+}
+
+/* The bigger buffer needs CAP_NET_ADMIN; without it the system's bound applies. */
+static void set_buffer(int fd, int forced, int plain, int bytes)
+{
+	if (bytes > 0 && set_int(fd, SOL_SOCKET, forced, bytes) < 0)
+		(void)set_int(fd, SOL_SOCKET, plain, bytes);
+}
+
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8 };
+
+/* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
+ * reports the traffic class of what it receives. */
+static napi_value udp_open(napi_env env, napi_callback_info info)
+{
+	ARGS(5);
+	size_t bytes;
+	uint8_t *ip = arg_bytes(env, argv[0], &bytes);
+	int options = arg_int(env, argv[2]);
+	if (!ip || bytes != 16)
+		return number(env, -EINVAL);
+	union address local;
+	socklen_t length = make_address(&local, ip, arg_int(env, argv[1]));
+	int v4 = local.sa.sa_family == AF_INET;
+	int fd = socket(local.sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+	if (fd < 0)
+		return number(env, -errno);
+	int bad = v4 ? set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) < 0 ||
+			       set_int(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0 :
+		       set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0 ||
+			       set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO) < 0 ||
+			       set_int(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1) < 0 ||
+			       set_int(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1) < 0;
+	if (options & REUSE_PORT)
+		bad |= set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0;
+	if (options & ZERO_CHECKSUM_TX)
+		bad |= (v4 ? set_int(fd, SOL_SOCKET, SO_NO_CHECK, 1) : set_int(fd, IPPROTO_UDP, UDP_NO_CHECK6_TX, 1)) < 0;
+	if (options & ZERO_CHECKSUM_RX && !v4)
+		bad |= set_int(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1) < 0;
+	if (options & SEND_ONLY) {
+		struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+		struct sock_fprog program = { 1, &nothing };
+		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
+	}
+	if (bad)
+		return number(env, failed(fd));
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[3]));
+	set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, arg_int(env, argv[4]));
+	if (bind(fd, &local.sa, length) < 0)
+		return number(env, failed(fd));
+	return number(env, fd);
+}
+
+/* routeMtu(local16, remote16): bytes of IP packet that the route to `remote` carries, path-MTU cache included. */
+static napi_value route_mtu(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	size_t local_bytes, remote_bytes;
+	uint8_t *from = arg_bytes(env, argv[0], &local_bytes), *to = arg_bytes(env, argv[1], &remote_bytes);
+	if (!from || !to || local_bytes != 16 || remote_bytes != 16)
+		return number(env, -EINVAL);
+	union address local, remote;
+	socklen_t local_length = make_address(&local, from, 0), remote_length = make_address(&remote, to, 9);
+	int v4 = remote.sa.sa_family == AF_INET, mtu = 0;
+	socklen_t mtu_length = sizeof mtu;
+	int fd = socket(remote.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return number(env, -errno);
+	if (bind(fd, &local.sa, local_length) < 0 || connect(fd, &remote.sa, remote_length) < 0 ||
+	    getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &mtu_length) < 0)
+		return number(env, failed(fd));
+	close(fd);
+	return number(env, mtu);
+}
+
+/* netlinkOpen(groups): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
+static napi_value netlink_open(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = (uint32_t)arg_int(env, argv[0]) };
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (fd < 0)
+		return number(env, -errno);
+	if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
+		return number(env, failed(fd));
+	return number(env, fd);
+}
+
+/* netlinkSend(fd, message) */
+static napi_value netlink_send(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	size_t bytes;
+	void *message = arg_bytes(env, argv[1], &bytes);
+	if (!message)
+		return number(env, -EINVAL);
+	return number(env, or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)));
+}
+
+/* netlinkReceive(fd, buffer): bytes of the next datagram from the kernel; 0 when there is none. A datagram that
+ * another process sent is passed over. */
+static napi_value netlink_receive(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	size_t bytes;
+	void *buffer = arg_bytes(env, argv[1], &bytes);
+	if (!buffer)
+		return number(env, -EINVAL);
+	for (;;) {
+		struct sockaddr_nl from;
+		socklen_t length = sizeof from;
+		ssize_t got = recvfrom(arg_int(env, argv[0]), buffer, bytes, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return number(env, errno == EAGAIN ? 0 : -errno);
+		if (from.nl_pid == 0)
+			return number(env, (int32_t)got);
+	}
+}
+
+/* peerCredentials(fd, ids): how many words of `ids` were written: pid, uid, gid, then the supplementary groups. */
+static napi_value peer_credentials(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	size_t bytes;
+	int fd = arg_int(env, argv[0]);
+	int32_t *ids = arg_bytes(env, argv[1], &bytes);
+	struct ucred peer;
+	socklen_t length = sizeof peer;
+	if (!ids || bytes < 12)
+		return number(env, -EINVAL);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return number(env, -errno);
+	ids[0] = peer.pid;
+	ids[1] = (int32_t)peer.uid;
+	ids[2] = (int32_t)peer.gid;
+	socklen_t groups = (socklen_t)(bytes - 12);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ids + 3, &groups) < 0)
+		groups = 0; /* Linux < 4.13, or more groups than there is room for: the primary one decides */
+	return number(env, 3 + (int32_t)(groups / 4));
+}
+
+/* sdNotify(state): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). */
+static napi_value sd_notify_(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	char state[512];
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	if (!path || !*path)
+		return number(env, 0);
+	size_t length = strlen(path);
+	if (length >= sizeof to.sun_path)
+		return number(env, -ENAMETOOLONG);
+	memcpy(to.sun_path, path, length);
+	if (path[0] == '@')
+		to.sun_path[0] = 0; /* abstract name */
+	arg_text(env, argv[0], state, sizeof state);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return number(env, -errno);
+	socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, bytes) < 0)
+		return number(env, failed(fd));
+	close(fd);
+	return number(env, 1);
+}
+
+#define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
+
+void define_devices(napi_env env, napi_value exports)
+{
+	static const napi_property_descriptor devices[] = {
+		EXPORT("tapOpen", tap_open),
+		EXPORT("tapOffload", tap_offload),
+		EXPORT("tapPersist", tap_persist),
+		EXPORT("tapCarrier", tap_carrier),
+		EXPORT("linkSetMac", link_set_mac),
+		EXPORT("linkMac", link_mac),
+		EXPORT("linkSetMtu", link_set_mtu),
+		EXPORT("linkMtu", link_mtu),
+		EXPORT("linkSetUp", link_set_up),
+		EXPORT("linkIndex", link_index),
+		EXPORT("udpOpen", udp_open),
+		EXPORT("routeMtu", route_mtu),
+		EXPORT("netlinkOpen", netlink_open),
+		EXPORT("netlinkSend", netlink_send),
+		EXPORT("netlinkReceive", netlink_receive),
+		EXPORT("peerCredentials", peer_credentials),
+		EXPORT("sdNotify", sd_notify_),
+	};
+	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
+}

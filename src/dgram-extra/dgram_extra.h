@@ -1,0 +1,40 @@
+/* What the two halves of the addon share: argument helpers (dgram_extra.c) and the device half (devices.c). */
+#ifndef DGRAM_EXTRA_H
+#define DGRAM_EXTRA_H
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <node_api.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* Read exactly `count` arguments into argv; missing ones are undefined, which the arg_ helpers read as 0 or "". */
+#define ARGS(count)           \
+	size_t argc = (count);    \
+	napi_value argv[(count)]; \
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL)
+
+int32_t arg_int(napi_env env, napi_value value);
+void *arg_bytes(napi_env env, napi_value value, size_t *bytes); /* Uint8Array or Int32Array; NULL for anything else */
+void arg_text(napi_env env, napi_value value, char *text, size_t size);
+napi_value number(napi_env env, int32_t n);
+
+union address {
+	struct sockaddr sa;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* A socket address from 16 bytes (IPv4 as v4-mapped) and a port; its length. */
+socklen_t make_address(union address *to, const uint8_t *ip, int port);
+
+static inline int or_errno(int result)
+{
+	return result < 0 ? -errno : result;
+}
+
+/* Adds the calls of devices.c to the exports. */
+void define_devices(napi_env env, napi_value exports);
+
+#endif

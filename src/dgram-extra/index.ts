@@ -1,0 +1,306 @@
+/**
+ * dgram-extra: TAP devices, UDP as RFC 7348 needs it, batched framed I/O, and the few system calls Node lacks.
+ *
+ * The calls of `native` are the hot path: small integers in, a number out, a negative one is a negated errno.
+ * Everything else is the control path and throws a NativeError. README.md says what each call promises.
+ */
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+
+/** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
+interface Addon {
+  batchCreate(frames: number, slabBytes: number, views: { slab?: ArrayBuffer; words?: ArrayBuffer }): number;
+  tapRead(batch: number, fd: number, maxFrames: number): number;
+  tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
+  addressSet(slot: number, address: Uint8Array, port: number): number;
+  udpReceive(batch: number, fd: number, maxFrames: number): number;
+  udpSend(batch: number, fd: number, list: Int32Array, entries: number, headerBytes: number): number;
+  pollCreate(): number;
+  pollAdd(epoll: number, fd: number, token: number): number;
+  pollRemove(epoll: number, fd: number): number;
+  pollWait(epoll: number, ready: Int32Array, timeoutMs: number): number;
+  eventCreate(): number;
+  eventSignal(fd: number): number;
+  eventClear(fd: number): number;
+  closeDescriptor(fd: number): number;
+  lockFile(fd: number): number;
+  tapOpen(name: string, exclusive: number): number;
+  tapOffload(fd: number, flags: number): number;
+  tapPersist(fd: number, on: number): number;
+  tapCarrier(fd: number, on: number): number;
+  linkSetMac(name: string, mac: Uint8Array): number;
+  linkMac(name: string, mac: Uint8Array): number;
+  linkSetMtu(name: string, bytes: number): number;
+  linkMtu(name: string): number;
+  linkSetUp(name: string, up: number): number;
+  linkIndex(name: string): number;
+  udpOpen(
+    address: Uint8Array,
+    port: number,
+    options: number,
+    receiveBytes: number,
+    sendBytes: number,
+  ): number;
+  routeMtu(local: Uint8Array, remote: Uint8Array): number;
+  netlinkOpen(groups: number): number;
+  netlinkSend(fd: number, message: Uint8Array): number;
+  netlinkReceive(fd: number, buffer: Uint8Array): number;
+  peerCredentials(fd: number, ids: Int32Array): number;
+  sdNotify(state: string): number;
+}
+
+const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
+
+/** The hot path, as it is: nothing here throws, allocates or converts. */
+export const native: Pick<
+  Addon,
+  'tapRead' | 'tapWrite' | 'udpReceive' | 'udpSend' | 'addressSet' | 'pollWait' | 'eventClear'
+> = addon;
+
+/** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */
+export class NativeError extends Error {
+  override readonly name = 'NativeError';
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+  readonly device: string;
+
+  constructor(negatedErrno: number, syscall: string, device: string) {
+    const code = getSystemErrorName(negatedErrno);
+    super(`${code}: ${syscall} on ${device}`);
+    this.code = code;
+    this.errno = -negatedErrno;
+    this.syscall = syscall;
+    this.device = device;
+  }
+}
+
+function checked(result: number, syscall: string, device: string): number {
+  if (result < 0) throw new NativeError(result, syscall, device);
+  return result;
+}
+
+/** Memory for the frames of one read. The native side owns it until the thread ends. */
+export interface Batch {
+  readonly handle: number;
+  readonly capacityFrames: number;
+  readonly bytes: Uint8Array;
+  /** The slab as 32-bit words in host byte order. */
+  readonly words: Int32Array;
+  /** 16 words a frame: ../wire/descriptor.ts names them. */
+  readonly descriptors: Int32Array;
+}
+
+/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. */
+export function createBatch(frames: number, slabBytes: number): Batch {
+  const views: { slab?: ArrayBuffer; words?: ArrayBuffer } = {};
+  const handle = checked(addon.batchCreate(frames, slabBytes, views), 'batchCreate', `${slabBytes} bytes`);
+  const { slab, words } = views as Required<typeof views>;
+  return {
+    handle,
+    capacityFrames: frames,
+    bytes: new Uint8Array(slab),
+    words: new Int32Array(slab),
+    descriptors: new Int32Array(words),
+  };
+}
+
+export interface TapOptions {
+  /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
+  readonly exclusive: boolean;
+  /** The device stays when the descriptor is closed. */
+  readonly persistent?: boolean;
+}
+
+/** A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. */
+export function openTap(name: string, options: TapOptions): number {
+  const fd = checked(addon.tapOpen(name, options.exclusive ? 1 : 0), 'TUNSETIFF', name);
+  if (options.persistent !== undefined) {
+    const result = addon.tapPersist(fd, options.persistent ? 1 : 0);
+    if (result < 0) {
+      addon.closeDescriptor(fd);
+      throw new NativeError(result, 'TUNSETPERSIST', name);
+    }
+  }
+  return fd;
+}
+
+/** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
+export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
+
+/** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
+export function setTapOffload(fd: number, flags: number, name: string): boolean {
+  const result = addon.tapOffload(fd, flags);
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETOFFLOAD', name);
+  return result >= 0;
+}
+
+/** False when this kernel lacks TUNSETCARRIER (before 5.0). */
+export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
+  const result = addon.tapCarrier(fd, on ? 1 : 0);
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETCARRIER', name);
+  return result >= 0;
+}
+
+export function setLinkMac(name: string, mac: Uint8Array): void {
+  checked(addon.linkSetMac(name, mac), 'SIOCSIFHWADDR', name);
+}
+
+export function linkMac(name: string): Uint8Array {
+  const mac = new Uint8Array(6);
+  checked(addon.linkMac(name, mac), 'SIOCGIFHWADDR', name);
+  return mac;
+}
+
+export function setLinkMtu(name: string, mtuBytes: number): void {
+  checked(addon.linkSetMtu(name, mtuBytes), 'SIOCSIFMTU', name);
+}
+
+export function linkMtuBytes(name: string): number {
+  return checked(addon.linkMtu(name), 'SIOCGIFMTU', name);
+}
+
+export function setLinkUp(name: string, up: boolean): void {
+  checked(addon.linkSetUp(name, up ? 1 : 0), 'SIOCSIFFLAGS', name);
+}
+
+/** Whether this network namespace has a link of that name. */
+export function linkExists(name: string): boolean {
+  const result = addon.linkIndex(name);
+  if (result < 0 && getSystemErrorName(result) !== 'ENODEV')
+    throw new NativeError(result, 'SIOCGIFINDEX', name);
+  return result >= 0;
+}
+
+export interface UdpOptions {
+  /** 16 bytes, IPv4 as v4-mapped. */
+  readonly address: Uint8Array;
+  /** 0 = any. */
+  readonly port: number;
+  readonly reusePort?: boolean;
+  /** Send without a checksum: SO_NO_CHECK (IPv4), UDP_NO_CHECK6_TX (IPv6). */
+  readonly zeroChecksumSend?: boolean;
+  /** Take what comes without a checksum on IPv6 too: UDP_NO_CHECK6_RX. */
+  readonly zeroChecksumReceive?: boolean;
+  /** Never receives: the kernel drops what is sent to this port. */
+  readonly sendOnly?: boolean;
+  readonly receiveBufferBytes?: number;
+  readonly sendBufferBytes?: number;
+  /** For the error: what the operator calls this address. */
+  readonly label: string;
+}
+
+/** A bound socket that never fragments (IP_PMTUDISC_DO, IPV6_DONTFRAG) and reports traffic classes. */
+export function openUdp(options: UdpOptions): number {
+  const flags =
+    (options.reusePort ? 1 : 0) |
+    (options.zeroChecksumSend ? 2 : 0) |
+    (options.zeroChecksumReceive ? 4 : 0) |
+    (options.sendOnly ? 8 : 0);
+  const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
+  return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
+}
+
+/** Bytes of IP packet that the route carries, learned path MTU included. Addresses are 16 bytes. */
+export function routeMtuBytes(local: Uint8Array, remote: Uint8Array, label: string): number {
+  return checked(addon.routeMtu(local, remote), 'connect', label);
+}
+
+export function createPoll(): number {
+  return checked(addon.pollCreate(), 'epoll_create1', 'epoll');
+}
+
+/** Level-triggered, input only. `token` is what pollWait reports. */
+export function addToPoll(epoll: number, fd: number, token: number): void {
+  checked(addon.pollAdd(epoll, fd, token), 'epoll_ctl', `descriptor ${fd}`);
+}
+
+export function removeFromPoll(epoll: number, fd: number): void {
+  checked(addon.pollRemove(epoll, fd), 'epoll_ctl', `descriptor ${fd}`);
+}
+
+export function createEvent(): number {
+  return checked(addon.eventCreate(), 'eventfd', 'eventfd');
+}
+
+/** Wakes whoever polls this eventfd; callable from any thread. */
+export function signalEvent(fd: number): void {
+  checked(addon.eventSignal(fd), 'eventfd_write', 'eventfd');
+}
+
+export function closeDescriptor(fd: number): void {
+  checked(addon.closeDescriptor(fd), 'close', `descriptor ${fd}`);
+}
+
+/** False when another process holds the lock. It is let go when the descriptor is closed or the process ends. */
+export function lockFile(fd: number): boolean {
+  const result = addon.lockFile(fd);
+  if (result < 0 && getSystemErrorName(result) !== 'EAGAIN')
+    throw new NativeError(result, 'flock', 'lock file');
+  return result >= 0;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups; empty where the kernel cannot tell. */
+  readonly groups: readonly number[];
+}
+
+/** Who is at the other end of a connected Unix socket (SO_PEERCRED, SO_PEERGROUPS). */
+export function peerCredentials(fd: number): PeerCredentials {
+  const ids = new Int32Array(1024);
+  const count = checked(addon.peerCredentials(fd, ids), 'SO_PEERCRED', `descriptor ${fd}`);
+  return { pid: ids[0], uid: ids[1], gid: ids[2], groups: Array.from(ids.subarray(3, count)) };
+}
+
+/** Tells the service manager; false when there is none. */
+export function sdNotify(state: string): boolean {
+  return checked(addon.sdNotify(state), 'sendto', 'NOTIFY_SOCKET') === 1;
+}
+
+/** rtnetlink multicast groups (linux/rtnetlink.h, RTMGRP_*). */
+export const NETLINK_GROUPS = {
+  LINK: 0x1,
+  IPV4_ADDRESS: 0x10,
+  IPV4_ROUTE: 0x40,
+  IPV6_ADDRESS: 0x100,
+  IPV6_ROUTE: 0x400,
+} as const;
+
+/** An rtnetlink socket that hears these groups. Non-blocking. */
+export function openNetlink(groups: number): number {
+  return checked(addon.netlinkOpen(groups), 'bind', 'rtnetlink');
+}
+
+export function sendNetlink(fd: number, message: Uint8Array): void {
+  checked(addon.netlinkSend(fd, message), 'send', 'rtnetlink');
+}
+
+/** Bytes of the next datagram, 0 when there is none. Only what the kernel itself sent is taken. */
+export function receiveNetlink(fd: number, buffer: Uint8Array): number {
+  return checked(addon.netlinkReceive(fd, buffer), 'recvfrom', 'rtnetlink');
+}
+
+/** What this kernel can do, found out by trying. */
+export interface Features {
+  readonly tapChecksum: boolean;
+  readonly tapTcpSegmentation: boolean;
+  readonly tapUdpSegmentation: boolean;
+}
+
+/** Tries each feature once on a TAP that is gone again afterwards; all false without the right to make one. */
+export function probeFeatures(): Features {
+  const fd = addon.tapOpen('varpd-probe%d', 0);
+  const can = (flags: number): boolean => fd >= 0 && addon.tapOffload(fd, flags) >= 0;
+  const features = {
+    tapChecksum: can(TUN_F.CSUM),
+    tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
+    tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
+  };
+  if (fd >= 0) addon.closeDescriptor(fd);
+  return features;
+}

@@ -1,0 +1,27 @@
+/**
+ * The two ends of the datapath, as it sees them. Both move batches: one call, many frames, no copy in between.
+ * Linux devices and sockets (linux.ts), a network in memory (memory.ts) and middleware that wraps either
+ * (capture.ts, trace.ts, fault.ts) all look like this.
+ *
+ * Ownership: a batch belongs to the caller. `receive` fills it from its first frame on, whatever was there; what it
+ * filled in stays good until the next `receive` into the same batch. `deliver` is done with the batch on return.
+ * One thread uses a device at a time.
+ */
+import type { FrameBatch } from '../wire/descriptor.js';
+
+export interface Device {
+  /** Takes frames that are there, without waiting: how many, 0 = none now. Negative = a negated errno: the device is
+   * of no more use. */
+  receive(batch: FrameBatch): number;
+  /** Sends the frames that `entries` (pairs of frame index and argument) names. Returns how many were taken; the
+   * argument of every other entry becomes a negated errno. One that is refused costs only itself. */
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
+}
+
+/** A TAP: whole Ethernet frames, virtio-net header in the descriptor. Argument 1 = take the 802.1Q tag out. */
+export type PortDevice = Device;
+
+/** A UDP socket. `receive` gives datagrams with ADDRESS, PORT and TOS filled in; `deliver` sends each frame with the
+ * VXLAN header that stands before it, marked with TOS, to the destination whose slot is the argument. A frame that
+ * asks for a checksum gets it. Never fragments: EMSGSIZE instead. */
+export type UnderlaySocket = Device;

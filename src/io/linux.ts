@@ -1,0 +1,40 @@
+/**
+ * TAPs, UDP sockets and waiting, on Linux: the contract of contract.ts over dgram-extra. Descriptors are opened and
+ * closed by the control side; this only uses them.
+ */
+import { native } from '../dgram-extra/index.js';
+import type { FrameBatch } from '../wire/descriptor.js';
+import * as vxlan from '../wire/vxlan.js';
+import type { PortDevice, UnderlaySocket } from './contract.js';
+
+export class LinuxPort implements PortDevice {
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  receive(batch: FrameBatch): number {
+    return native.tapRead(batch.handle, this.fd, batch.capacityFrames);
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    return native.tapWrite(batch.handle, this.fd, entries, count);
+  }
+}
+
+export class LinuxSocket implements UnderlaySocket {
+  readonly fd: number;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  receive(batch: FrameBatch): number {
+    return native.udpReceive(batch.handle, this.fd, batch.capacityFrames);
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    return native.udpSend(batch.handle, this.fd, entries, count, vxlan.HEADER_BYTES);
+  }
+}

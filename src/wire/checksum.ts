@@ -1,0 +1,86 @@
+// The Internet checksum (RFC 1071): the one's complement of the one's complement sum of 16-bit words. A
+// *running sum* is a 16-bit number that `sum` and the pseudo-header functions take and return; `finish` makes
+// it the value for the field. Pieces may be summed one after another in any order as long as all but the last
+// have an even length (RFC 1071 2 (A)).
+
+import { read16, write16 } from './bytes.js';
+
+/** Carries back in, down to 16 bits. Takes anything below 2^32. */
+export function fold(value: number): number {
+  const once = (value & 0xffff) + (value >>> 16);
+  return (once & 0xffff) + (once >>> 16);
+}
+
+/** The field's value for a running sum. */
+export function finish(running: number): number {
+  return ~running & 0xffff;
+}
+
+/** Adds `length` bytes (at most 128 KiB, which keeps the total in 32 bits) to a running sum. */
+export function sum(bytes: Uint8Array, offset: number, length: number, initial: number): number {
+  // High and low bytes apart: two plain additions a word, and neither total can leave 32 bits.
+  let high = 0;
+  let low = 0;
+  let at = offset;
+  const end = offset + length;
+  for (const stop = end - 7; at < stop; at += 8) {
+    high += bytes[at] + bytes[at + 2] + bytes[at + 4] + bytes[at + 6];
+    low += bytes[at + 1] + bytes[at + 3] + bytes[at + 5] + bytes[at + 7];
+  }
+  for (; at < end - 1; at += 2) {
+    high += bytes[at];
+    low += bytes[at + 1];
+  }
+  if (at < end) high += bytes[at]; // RFC 1071 4.1: an odd last byte is the high half of a word
+  return fold(fold(high * 256 + low) + initial);
+}
+
+// Offsets into the IP header whose addresses the pseudo-header takes.
+const V4_ADDRESSES = 12; // RFC 791 3.1
+const V6_ADDRESSES = 8; // RFC 8200 3
+
+/** Pseudo-header of an IPv4 packet (RFC 9293 3.1, RFC 768), out of the IP header at `ip`. */
+export function pseudoV4(bytes: Uint8Array, ip: number, protocol: number, length: number): number {
+  return sum(bytes, ip + V4_ADDRESSES, 8, fold(protocol + length));
+}
+
+/** Pseudo-header of an IPv6 packet (RFC 8200 8.1). A routing header's final destination is not looked for. */
+export function pseudoV6(bytes: Uint8Array, ip: number, protocol: number, length: number): number {
+  return sum(bytes, ip + V6_ADDRESSES, 32, fold(protocol + length));
+}
+
+/** Either, by the version nibble of a checked IP header. */
+export function pseudo(bytes: Uint8Array, ip: number, protocol: number, length: number): number {
+  return bytes[ip] >> 4 === 4 ? pseudoV4(bytes, ip, protocol, length) : pseudoV6(bytes, ip, protocol, length);
+}
+
+/** Computes the checksum of `length` bytes into the field `field` bytes into them. */
+export function fill(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  field: number,
+  initial: number,
+): void {
+  write16(bytes, offset + field, 0);
+  write16(bytes, offset + field, finish(sum(bytes, offset, length, initial)));
+}
+
+/** True where bytes and checksum field together sum to minus zero, as they must (RFC 1071 1). */
+export function verify(bytes: Uint8Array, offset: number, length: number, initial: number): boolean {
+  return sum(bytes, offset, length, initial) === 0xffff;
+}
+
+/**
+ * The field's new value after one covered word changed: RFC 1624 3, equation 3 (the older form goes wrong at
+ * -0).
+ */
+export function update(field: number, before: number, after: number): number {
+  return finish(fold((~field & 0xffff) + (~before & 0xffff) + after));
+}
+
+/** Writes the word at `at` and mends the checksum field at `field` that covers it. */
+export function replaceWord(bytes: Uint8Array, at: number, value: number, field: number): void {
+  write16(bytes, field, update(read16(bytes, field), read16(bytes, at), value));
+  write16(bytes, at, value);
+}

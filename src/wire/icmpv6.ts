@@ -1,0 +1,49 @@
+//  0                   1                   2                   3
+//  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+// +---------------+---------------+-------------------------------+
+// |     Type      |     Code      |           Checksum            |
+// +---------------+---------------+-------------------------------+
+// |      One word by type: identifier and sequence, MTU, ...      |     (RFC 4443 2.1, 3.2, 4.1)
+// +---------------------------------------------------------------+
+//
+// The header is ICMP's to the bit. Types differ, and the checksum covers a pseudo-header (RFC 4443 2.3).
+
+import * as checksums from './checksum.js';
+import { ICMPV6 } from './ipv6.js';
+
+export {
+  HEADER_BYTES,
+  byteLength,
+  check,
+  code,
+  identifier,
+  parse,
+  sequence,
+  type,
+  word,
+  write,
+  type Repr,
+} from './icmp.js';
+
+const CHECKSUM = 2;
+
+export const UNREACHABLE = 1; // RFC 4443 3.1
+export const PACKET_TOO_BIG = 2; // RFC 4443 3.2
+export const TIME_EXCEEDED = 3; // RFC 4443 3.3
+export const PARAMETER_PROBLEM = 4; // RFC 4443 3.4
+export const ECHO_REQUEST = 128; // RFC 4443 4.1
+export const ECHO_REPLY = 129; // RFC 4443 4.2
+export const ROUTER_SOLICITATION = 133; // RFC 4861 4.1
+export const ROUTER_ADVERTISEMENT = 134; // RFC 4861 4.2
+export const NEIGHBOR_SOLICITATION = 135; // RFC 4861 4.3
+export const NEIGHBOR_ADVERTISEMENT = 136; // RFC 4861 4.4
+export const REDIRECT = 137; // RFC 4861 4.5
+
+/** `ip` is where the IPv6 header begins, `length` the whole message's. */
+export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number, length: number): boolean {
+  return checksums.verify(bytes, offset, length, checksums.pseudoV6(bytes, ip, ICMPV6, length));
+}
+
+export function fillChecksum(bytes: Uint8Array, ip: number, offset: number, length: number): void {
+  checksums.fill(bytes, offset, length, CHECKSUM, checksums.pseudoV6(bytes, ip, ICMPV6, length));
+}

@@ -1,0 +1,81 @@
+//  0                   1                   2                   3
+//  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+// +-+-+-+-+-+-+-+-+-----------------------------------------------+
+// |R|R|R|R|I|R|R|R|                   Reserved                    |
+// +-+-+-+-+-+-+-+-+-------------------------------+---------------+
+// |        VXLAN Network Identifier (VNI)         |   Reserved    |     (RFC 7348 5)
+// +-----------------------------------------------+---------------+
+//
+// Reserved bits are ignored on receipt, as RFC 7348 5 says and Linux does not; `hasReservedBits` lets the
+// caller count them.
+
+import { write32 } from './bytes.js';
+import * as ethernet from './ethernet.js';
+import * as ipv4 from './ipv4.js';
+import * as ipv6 from './ipv6.js';
+import { NO_VNI, TRUNCATED } from './reason.js';
+import * as udp from './udp.js';
+
+const FLAGS = 0;
+const RESERVED = 1;
+const VNI = 4;
+export const HEADER_BYTES = 8;
+
+export const PORT = 4789; // RFC 7348 5, IANA "vxlan"
+export const VNI_MAX = 0xff_ffff; // RFC 7348 5, 24 bits
+/** Source ports that spread flows over paths come from the dynamic range. RFC 7348 5, RFC 6335 6 */
+export const MIN_SOURCE_PORT = 49152;
+export const MAX_SOURCE_PORT = 65535; // RFC 7348 5, RFC 6335 6
+
+const VNI_VALID = 0x08; // RFC 7348 5, the I flag
+
+/**
+ * From the inner IP packet to the outer one: what an overlay's MTU is smaller by. RFC 7348 5, without an
+ * outer VLAN tag.
+ */
+const OVERHEAD = ethernet.HEADER_BYTES + HEADER_BYTES + udp.HEADER_BYTES; // RFC 7348 5
+export const OVERHEAD_IPV4 = OVERHEAD + ipv4.HEADER_BYTES; // 50, RFC 7348 4.3
+export const OVERHEAD_IPV6 = OVERHEAD + ipv6.HEADER_BYTES; // 70, RFC 7348 4.3
+
+export function check(bytes: Uint8Array, offset: number, length: number): number {
+  if (length < HEADER_BYTES) return TRUNCATED;
+  return (bytes[offset + FLAGS] & VNI_VALID) === 0 ? NO_VNI : HEADER_BYTES;
+}
+
+export function vni(bytes: Uint8Array, offset: number): number {
+  const at = offset + VNI;
+  return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
+}
+
+/**
+ * Any bit set that a plain VXLAN sender leaves zero: GPE (draft-ietf-nvo3-vxlan-gpe 3.1), group policy, or
+ * noise.
+ */
+export function hasReservedBits(bytes: Uint8Array, offset: number): boolean {
+  const flags = bytes[offset + FLAGS] & ~VNI_VALID;
+  const at = offset + RESERVED;
+  return (flags | bytes[at] | bytes[at + 1] | bytes[at + 2] | bytes[offset + 7]) !== 0;
+}
+
+/** For every frame sent: eight bytes, the I flag and nothing else beside the VNI. */
+export function writeHeader(bytes: Uint8Array, offset: number, vni: number): void {
+  write32(bytes, offset + FLAGS, VNI_VALID << 24);
+  write32(bytes, offset + VNI, vni << 8);
+}
+
+export interface Repr {
+  readonly vni: number;
+}
+
+export function parse(bytes: Uint8Array, offset: number, length: number): Repr | undefined {
+  return check(bytes, offset, length) < 0 ? undefined : { vni: vni(bytes, offset) };
+}
+
+export function byteLength(): number {
+  return HEADER_BYTES;
+}
+
+export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
+  writeHeader(bytes, offset, repr.vni);
+  return HEADER_BYTES;
+}

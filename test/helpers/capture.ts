@@ -1,0 +1,111 @@
+// What went over a device, as tshark sees it.
+//
+//   const capture = await Capture.start(bed, a, 'under0', 'udp port 4789');
+//   ... traffic ...
+//   for (const row of await capture.fields('vxlan', ['udp.srcport', 'vxlan.vni'])) ...
+//
+// On veth a checksum that the sender leaves to the hardware is never finished, and reads as bad. To judge checksums,
+// switch that off first, at the sender: host.exec('ethtool -K under0 tx off').
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Bed, Namespace } from './netns.js';
+import { type Child, exec } from './process.js';
+
+/** Of each field all occurrences in the packet, outermost first; none when the packet does not have it. */
+export type Row<Field extends string> = Readonly<Record<Field, readonly string[]>>;
+
+export interface FieldsOptions {
+  /** `udp.port==8472,vxlan` */
+  readonly decodeAs?: string;
+  /** Preferences; checksums are verified unless said otherwise here. */
+  readonly preferences?: readonly string[];
+}
+
+const CHECK_CHECKSUMS = ['ip.check_checksum:TRUE', 'udp.check_checksum:TRUE', 'tcp.check_checksum:TRUE'];
+/** The kernel may hold a packet back this long before tcpdump sees it, even in immediate mode. */
+const SETTLE_MS = 150;
+/** tshark takes a second or two to start, and more on a busy machine. */
+const TSHARK_TIMEOUT_MS = 60_000;
+const ALL_OCCURRENCES = ['-E', 'separator=/t', '-E', 'occurrence=a', '-E', 'aggregator=|'];
+
+/** Runs a display filter over a capture file. */
+export async function fieldsOf<Field extends string>(
+  file: string,
+  filter: string,
+  fields: readonly Field[],
+  { decodeAs, preferences = CHECK_CHECKSUMS }: FieldsOptions = {},
+): Promise<Row<Field>[]> {
+  const options = [
+    ...preferences.flatMap((preference) => ['-o', preference]),
+    ...(decodeAs === undefined ? [] : ['-d', decodeAs]),
+    ...(filter === '' ? [] : ['-Y', filter]),
+    ...fields.flatMap((field) => ['-e', field]),
+  ];
+  const argv = ['tshark', '-n', '-r', file, '-T', 'fields', ...ALL_OCCURRENCES, ...options];
+  const text = await exec(argv, { timeoutMs: TSHARK_TIMEOUT_MS });
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => {
+      const cells = line.split('\t');
+      const entries = fields.map((field, i) => [
+        field,
+        (cells[i] ?? '').split('|').filter((cell) => cell !== ''),
+      ]);
+      return Object.fromEntries(entries) as Row<Field>;
+    });
+}
+
+export class Capture {
+  #stopped = false;
+
+  private constructor(
+    readonly file: string,
+    readonly child: Child,
+  ) {}
+
+  static async start(bed: Bed, host: Namespace, device: string, filter = ''): Promise<Capture> {
+    const file = path.join(bed.directory(), `${device}.pcap`);
+    // -Z root: without it tcpdump changes its user, who may not write here.
+    const options = [
+      '-Z',
+      'root',
+      '-U',
+      '--immediate-mode',
+      '-s',
+      '0',
+      '-B',
+      '16384',
+      '-w',
+      file,
+      '-i',
+      device,
+    ];
+    const child = host.spawn(['tcpdump', ...options, ...filter.split(' ').filter((word) => word !== '')]);
+    await child.waitForOutput(/listening on/);
+    return new Capture(file, child);
+  }
+
+  /** Ends the capture; fields() does it too. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    await sleep(SETTLE_MS);
+    await this.child.stop('SIGINT');
+  }
+
+  async fields<Field extends string>(
+    filter: string,
+    fields: readonly Field[],
+    options?: FieldsOptions,
+  ): Promise<Row<Field>[]> {
+    await this.stop();
+    return fieldsOf(this.file, filter, fields, options);
+  }
+
+  /** How many packets of the capture pass a display filter. */
+  async count(filter: string, options?: FieldsOptions): Promise<number> {
+    return (await this.fields(filter, ['frame.number'], options)).length;
+  }
+}

@@ -1,0 +1,170 @@
+// One varpd on one host, with its own configuration, socket and state directory, and dladm to speak to it.
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+import { fromRoot } from './need.js';
+import type { Bed, Namespace } from './netns.js';
+import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
+import { cpuSeconds, residentKib } from './procfs.js';
+
+export const VARPD_MAIN = fromRoot('dist/src/daemon/main.js');
+export const DLADM_MAIN = fromRoot('dist/src/cli/main.js');
+
+export interface DaemonOptions {
+  readonly pluginPath?: readonly string[];
+  /** More keys of the configuration file. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** More command line arguments for varpd. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** The part of tap's test object that is used here. */
+interface TestContext {
+  teardown(fn: () => Promise<void>): unknown;
+  passing(): boolean;
+  comment(text: string): unknown;
+}
+
+const START_TIMEOUT_MS = 15_000;
+
+export class Daemon {
+  readonly directory: string;
+  readonly socket: string;
+  readonly stateDir: string;
+  readonly configFile: string;
+  readonly logFile: string;
+  #child: Child | undefined;
+
+  /** Prepares the directory; start() runs it. Several may stand on one host. */
+  constructor(
+    bed: Bed,
+    readonly host: Namespace,
+    readonly options: DaemonOptions = {},
+  ) {
+    this.directory = bed.directory();
+    this.socket = path.join(this.directory, 'varpd.sock');
+    this.stateDir = path.join(this.directory, 'state');
+    this.configFile = path.join(this.directory, 'varpd.yaml');
+    this.logFile = path.join(this.directory, 'varpd.log');
+    writeFileSync(this.logFile, '');
+    this.writeConfig(options.config);
+  }
+
+  static async start(bed: Bed, host: Namespace, options?: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(bed, host, options);
+    await daemon.start();
+    return daemon;
+  }
+
+  /** JSON is YAML: each key on a line of its own, its value in JSON. */
+  writeConfig(more: Readonly<Record<string, unknown>> = {}): void {
+    const { pluginPath } = this.options;
+    const keys = { socket: this.socket, stateDir: this.stateDir, ...(pluginPath && { pluginPath }), ...more };
+    const lines = Object.entries(keys).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`);
+    writeFileSync(this.configFile, lines.join(''));
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined && !this.#child.ended;
+  }
+
+  /** Resolves once the daemon answers. */
+  async start(): Promise<void> {
+    if (this.running) throw new Error('this varpd is running');
+    const own = [
+      '--config',
+      this.configFile,
+      '--socket',
+      this.socket,
+      '--foreground',
+      ...(this.options.args ?? []),
+    ];
+    const child = this.host.spawn([process.execPath, VARPD_MAIN, ...own], {
+      logFile: this.logFile,
+      cwd: this.directory,
+      ...(this.options.env && { env: this.options.env }),
+    });
+    this.#child = child;
+    const answers = async (): Promise<boolean> =>
+      child.ended || (existsSync(this.socket) && (await this.dladm('show-overlay')).code === 0);
+    try {
+      await waitUntil(answers, { timeoutMs: START_TIMEOUT_MS, what: 'varpd to answer' });
+      if (child.ended) throw new Error('varpd ended at once');
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${this.log()}`, { cause: error });
+    }
+  }
+
+  /** SIGTERM and a wait: the clean end. */
+  async stop(): Promise<Exit | undefined> {
+    return this.#child?.stop('SIGTERM');
+  }
+
+  /** SIGKILL: the end without a chance to tidy up. */
+  async kill(): Promise<Exit | undefined> {
+    return this.#child?.stop('SIGKILL');
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child?.signal(name);
+  }
+
+  async restart(how: 'stop' | 'kill' = 'stop'): Promise<void> {
+    await this[how]();
+    await this.start();
+  }
+
+  /** Runs dladm against this daemon. dladm('show-overlay', '-t') */
+  dladm(...args: string[]): Promise<Result> {
+    const env = { VARPD_SOCKET: this.socket };
+    return this.host.run([process.execPath, DLADM_MAIN, ...args], { env });
+  }
+
+  /** The same as one line, which must succeed; resolves with what it printed. ok('create-vnic -l overlay0 foo0') */
+  async ok(line: string): Promise<string> {
+    const result = await this.dladm(...line.split(/\s+/).filter((word) => word !== ''));
+    if (result.code !== 0) throw new CommandError({ ...result, command: `dladm ${line}` });
+    return result.stdout;
+  }
+
+  log(): string {
+    return readFileSync(this.logFile, 'utf8');
+  }
+
+  /** CPU time used so far, all threads. */
+  cpuSeconds(): number {
+    return cpuSeconds(this.pid);
+  }
+
+  residentKib(): number {
+    return residentKib(this.pid);
+  }
+
+  /** Removes what the daemon keeps over restarts. */
+  forget(): void {
+    rmSync(this.stateDir, { recursive: true, force: true });
+  }
+
+  /** Puts the log among the diagnostics of a test that fails. */
+  explain(t: TestContext): this {
+    t.teardown(() => {
+      if (!t.passing()) t.comment(`log of varpd ${this.pid} on ${this.host.name}:\n${this.log()}`);
+      return Promise.resolve();
+    });
+    return this;
+  }
+}
+
+/** The usual overlay: direct plugin, one vnetid, from this host to another. */
+export function directOverlay(
+  { from, to, vnetid = 42, name = 'overlay0' }: { from: string; to: string; vnetid?: number; name?: string },
+  more = '',
+): string {
+  const properties = `-p vxlan/listen_ip=${from} -p direct/dest_ip=${to} -p direct/dest_port=4789`;
+  return `create-overlay -e vxlan -s direct -v ${vnetid} ${properties} ${more} ${name}`;
+}

@@ -1,0 +1,245 @@
+// Hosts as network namespaces.
+//
+//   const bed = new Bed();
+//   const [a, b] = await bed.twoHosts();          // under0 -- under0, 10.88.88.69 -- 10.88.88.70
+//   await a.exec(`ping -c 1 ${b.underlay.v4}`);
+//   await bed.cleanup();                          // or t.teardown(() => bed.cleanup())
+//
+// A Bed owns everything made through it. Names hold the process id, so runs beside each other do not meet, and what
+// a killed run left behind is recognised and removed by the next one.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+import {
+  Child,
+  type Command,
+  exec,
+  type Result,
+  run,
+  type RunOptions,
+  type SpawnOptions,
+  words,
+} from './process.js';
+
+export const UNDERLAY_DEVICE = 'under0';
+
+export interface Addresses {
+  readonly v4: string;
+  readonly v6: string;
+}
+
+/** Addresses of the n-th host of a bed, as in the article: .69, .70, ... below; .2, .3, ... above. */
+export const underlayAddresses = (index: number): Addresses => ({
+  v4: `10.88.88.${69 + index}`,
+  v6: `fd88::${69 + index}`,
+});
+export const overlayAddresses = (index: number): Addresses => ({
+  v4: `10.55.55.${2 + index}`,
+  v6: `fd55::${2 + index}`,
+});
+
+export class Namespace {
+  readonly children: Child[] = [];
+
+  constructor(
+    readonly name: string,
+    readonly index: number,
+    readonly underlay: Addresses,
+    readonly overlay: Addresses,
+  ) {}
+
+  /** Runs a command inside and reports, whatever its exit code. */
+  run(command: Command, options?: RunOptions): Promise<Result> {
+    return run(['ip', 'netns', 'exec', this.name, ...words(command)], options);
+  }
+
+  /** Runs a command inside; an exit code other than 0 is an error. Resolves with its stdout. */
+  exec(command: Command, options?: RunOptions): Promise<string> {
+    return exec(['ip', 'netns', 'exec', this.name, ...words(command)], options);
+  }
+
+  /** Starts a command that goes on; it is stopped with the bed at the latest. `ip netns exec` becomes the command: the pid is its own. */
+  spawn(command: Command, options?: SpawnOptions, stdin?: 'pipe' | 'ignore'): Child {
+    const child = new Child(['ip', 'netns', 'exec', this.name, ...words(command)], options, stdin);
+    this.children.push(child);
+    return child;
+  }
+
+  /** `ip` on this namespace, without entering it. */
+  ip(command: Command): Promise<string> {
+    return exec(['ip', '-n', this.name, ...words(command)]);
+  }
+
+  async hasDevice(device: string): Promise<boolean> {
+    return (await run(['ip', '-n', this.name, 'link', 'show', 'dev', device])).code === 0;
+  }
+
+  async macOf(device: string): Promise<string> {
+    const [link] = JSON.parse(await this.ip(`-j link show dev ${device}`)) as [{ address: string }];
+    return link.address;
+  }
+
+  async mtuOf(device: string): Promise<number> {
+    const [link] = JSON.parse(await this.ip(`-j link show dev ${device}`)) as [{ mtu: number }];
+    return link.mtu;
+  }
+
+  /** sysctl('net.ipv6.conf.all.disable_ipv6', 1) */
+  async sysctl(name: string, value: string | number): Promise<void> {
+    await this.exec(['sh', '-c', `echo ${value} > /proc/sys/${name.replaceAll('.', '/')}`]);
+  }
+
+  /** No IPv6 on a device: it sends nothing of its own accord, no solicitation and no multicast report. */
+  async quietIpv6(device: string): Promise<void> {
+    await this.sysctl(`net.ipv6.conf.${device}.disable_ipv6`, 1);
+  }
+
+  /** Gives a device this host's overlay addresses and brings it up. */
+  async plumb(
+    device: string,
+    { mtuBytes, v6 = true }: { mtuBytes?: number; v6?: boolean } = {},
+  ): Promise<void> {
+    await this.ip(`addr replace ${this.overlay.v4}/24 dev ${device}`);
+    if (v6) await this.ip(`addr replace ${this.overlay.v6}/64 dev ${device} nodad`);
+    await this.ip(`link set ${device} ${mtuBytes === undefined ? '' : `mtu ${mtuBytes}`} up`);
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.all(this.children.splice(0).map((child) => child.stop()));
+  }
+}
+
+export interface KernelVxlanOptions {
+  readonly device?: string;
+  readonly vnetid: number;
+  readonly local: string;
+  readonly remote: string;
+  readonly port?: number;
+  /** More words for `ip link add ... type vxlan`. */
+  readonly extra?: string;
+}
+
+/** The kernel's own VXLAN as a peer. */
+export async function addKernelVxlan(host: Namespace, options: KernelVxlanOptions): Promise<string> {
+  const { device = 'vx0', vnetid, local, remote, port = 4789, extra = '' } = options;
+  const tunnel = `id ${vnetid} local ${local} remote ${remote} dstport ${port} dev ${UNDERLAY_DEVICE} ${extra}`;
+  await host.ip(`link add ${device} type vxlan ${tunnel}`);
+  return device;
+}
+
+export interface HostOptions {
+  readonly mtuBytes?: number;
+  /** False: IPv6 is off on every device, present and future. */
+  readonly v6?: boolean;
+}
+
+/** Of namespaces and temporary directories: the process that made them. */
+const NAME_PATTERN = /^varpd-test(\d+)-/;
+let bedCount = 0;
+
+export class Bed {
+  readonly hosts: Namespace[] = [];
+  readonly #prefix = `varpd-test${process.pid}-${bedCount++}`;
+  readonly #directories: string[] = [];
+  readonly #atExit = (): void => {
+    for (const host of this.hosts) for (const child of host.children) child.signal('SIGKILL');
+    for (const host of this.hosts) spawnSync('ip', ['netns', 'delete', host.name], { stdio: 'ignore' });
+    for (const directory of this.#directories) rmSync(directory, { recursive: true, force: true });
+  };
+
+  constructor() {
+    process.on('exit', this.#atExit);
+  }
+
+  /** A host with only a loopback. */
+  async host({ v6 = true }: HostOptions = {}): Promise<Namespace> {
+    const index = this.hosts.length;
+    const name = `${this.#prefix}${String.fromCharCode(97 + index)}`;
+    const host = new Namespace(name, index, underlayAddresses(index), overlayAddresses(index));
+    if (index === 0) await removeLeftovers();
+    await exec(['ip', 'netns', 'add', name]);
+    this.hosts.push(host);
+    await host.ip('link set lo up');
+    // Routers are looked for by every new device otherwise.
+    await host.sysctl('net.ipv6.conf.default.accept_ra', 0);
+    await host.sysctl('net.ipv6.conf.default.router_solicitations', 0);
+    if (!v6) await host.sysctl('net.ipv6.conf.default.disable_ipv6', 1);
+    return host;
+  }
+
+  /** Two hosts joined by one veth pair, under0 on both. */
+  async twoHosts(options: HostOptions = {}): Promise<[Namespace, Namespace]> {
+    const a = await this.host(options);
+    const b = await this.host(options);
+    const mtu = `mtu ${options.mtuBytes ?? 1500}`;
+    const end = (host: Namespace): string => `name ${UNDERLAY_DEVICE} netns ${host.name} ${mtu}`;
+    await exec(`ip link add ${end(a)} type veth peer ${end(b)}`);
+    for (const host of [a, b]) await plumbUnderlay(host, UNDERLAY_DEVICE, options);
+    return [a, b];
+  }
+
+  /** Any number of hosts on one switch (a bridge in a namespace of its own, which is the last of the result's hosts). */
+  async hostsOnSwitch(count: number, options: HostOptions = {}): Promise<Namespace[]> {
+    const hosts: Namespace[] = [];
+    for (let index = 0; index < count; index++) hosts.push(await this.host(options));
+    const hub = await this.host(options);
+    const mtu = `mtu ${options.mtuBytes ?? 1500}`;
+    await hub.ip(`link add switch0 ${mtu} type bridge`);
+    await hub.ip('link set switch0 up');
+    for (const host of hosts) {
+      const plug = `port${host.index}`;
+      const end = `name ${UNDERLAY_DEVICE} netns ${host.name} ${mtu}`;
+      await exec(`ip link add ${end} type veth peer name ${plug} netns ${hub.name} ${mtu}`);
+      await hub.ip(`link set ${plug} master switch0 up`);
+      await plumbUnderlay(host, UNDERLAY_DEVICE, options);
+    }
+    return hosts;
+  }
+
+  /** A directory that goes away with the bed. */
+  directory(): string {
+    const directory = mkdtempSync(path.join(tmpdir(), `${this.#prefix}-`));
+    this.#directories.push(directory);
+    return directory;
+  }
+
+  /** Stops what was started, last first, and removes hosts and directories. May be called twice. */
+  async cleanup(): Promise<void> {
+    for (const host of [...this.hosts].reverse()) await host.stopAll();
+    for (const host of this.hosts.splice(0)) await run(['ip', 'netns', 'delete', host.name]);
+    for (const directory of this.#directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+    process.off('exit', this.#atExit);
+  }
+}
+
+async function plumbUnderlay(host: Namespace, device: string, { v6 = true }: HostOptions): Promise<void> {
+  await host.ip(`addr add ${host.underlay.v4}/24 dev ${device}`);
+  if (v6) await host.ip(`addr add ${host.underlay.v6}/64 dev ${device} nodad`);
+  await host.ip(`link set ${device} up`);
+}
+
+/** What runs left behind that were killed: their process is gone, and nothing lives in their namespaces. */
+async function removeLeftovers(): Promise<void> {
+  for (const name of readdirSync(tmpdir())) {
+    const owner = NAME_PATTERN.exec(name)?.[1];
+    if (owner === undefined || isAlive(Number(owner))) continue;
+    rmSync(path.join(tmpdir(), name), { recursive: true, force: true });
+  }
+  const listed = JSON.parse((await exec('ip -j netns list')) || '[]') as { name: string }[];
+  for (const { name } of listed) {
+    const owner = NAME_PATTERN.exec(name)?.[1];
+    if (owner === undefined || isAlive(Number(owner))) continue;
+    if ((await exec(['ip', 'netns', 'pids', name])).trim() === '') await run(['ip', 'netns', 'delete', name]);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

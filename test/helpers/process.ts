@@ -1,0 +1,202 @@
+// Running programs: bounded in time, output kept, nothing left behind.
+//
+// run() waits for a short command; Child is one that goes on beside the test. Every Child stands in one list, and
+// only what stands in it is ever signalled, by its own process id: when the bed is cleaned up, when this process
+// ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface Result {
+  readonly command: string;
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly timedOut: boolean;
+}
+
+export interface RunOptions {
+  /** After this long the program is killed and the result says `timedOut`. */
+  readonly timeoutMs?: number;
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
+export interface SpawnOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Both output streams are appended to this file, and not kept in memory. */
+  readonly logFile?: string;
+}
+
+/** A command is a list of words, or one string cut at blanks (there is no quoting: use the list for that). */
+export type Command = string | readonly string[];
+
+const DEFAULT_TIMEOUT_MS = 30_000;
+/** How long a Child may take to end after SIGTERM before SIGKILL. */
+const TERM_GRACE_MS = 5_000;
+
+/** Debian keeps the system programs off an ordinary user's path. */
+const searchPath = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(':');
+
+export function findProgram(name: string): string | undefined {
+  return searchPath
+    .split(':')
+    .filter((directory) => directory !== '')
+    .map((directory) => path.join(directory, name))
+    .find((file) => existsSync(file));
+}
+
+const setpriv = findProgram('setpriv');
+const diesWithUs = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL'];
+
+export function words(command: Command): string[] {
+  return typeof command === 'string' ? command.split(/\s+/).filter((word) => word !== '') : [...command];
+}
+
+export class CommandError extends Error {
+  constructor(readonly result: Result) {
+    const how = result.timedOut ? 'timed out' : `ended with ${result.signal ?? `code ${result.code ?? '?'}`}`;
+    super(`${result.command}\n${how}\n${result.stdout}${result.stderr}`);
+    this.name = 'CommandError';
+  }
+}
+
+/** Runs to the end and reports; never rejects for an exit code. */
+export async function run(command: Command, options: RunOptions = {}): Promise<Result> {
+  const child = new Child(command, options, 'pipe');
+  child.end(options.input);
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    child.signal('SIGKILL');
+  }, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const { code, signal } = await child.exited;
+  clearTimeout(timer);
+  return { command: child.command, code, signal, stdout: child.stdout, stderr: child.stderr, timedOut };
+}
+
+/** Runs to the end; anything but exit code 0 is an error that carries the output. Resolves with stdout. */
+export async function exec(command: Command, options: RunOptions = {}): Promise<string> {
+  const result = await run(command, options);
+  if (result.code !== 0) throw new CommandError(result);
+  return result.stdout;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+const running = new Set<Child>();
+
+export class Child {
+  readonly command: string;
+  /** Resolves once the program has ended and all its output was read. */
+  readonly exited: Promise<Exit>;
+  stdout = '';
+  stderr = '';
+  #ended = false;
+  readonly #process: ChildProcess;
+
+  constructor(command: Command, options: SpawnOptions = {}, stdin: 'pipe' | 'ignore' = 'ignore') {
+    const argv = words(command);
+    this.command = argv.join(' ');
+    const [program, ...args] = [...diesWithUs, ...argv];
+    const log = options.logFile === undefined ? undefined : openSync(options.logFile, 'a');
+    this.#process = spawn(program, args, {
+      stdio: [stdin, log ?? 'pipe', log ?? 'pipe'],
+      env: { ...process.env, LC_ALL: 'C', PATH: searchPath, ...options.env },
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    });
+    if (log !== undefined) closeSync(log);
+    this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    // A program that ends before it has read its input is judged by its exit code, not by the broken pipe.
+    this.#process.stdin?.on('error', () => undefined);
+    running.add(this);
+    this.exited = new Promise((resolve) => {
+      const done = (exit: Exit): void => {
+        this.#ended = true;
+        running.delete(this);
+        resolve(exit);
+      };
+      this.#process.on('error', (error) => {
+        this.stderr += error.message;
+        done({ code: 127, signal: null });
+      });
+      this.#process.on('close', (code, signal) => {
+        done({ code, signal });
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  write(text: string | Uint8Array): void {
+    this.#process.stdin?.write(text);
+  }
+
+  end(text?: string | Uint8Array): void {
+    if (text === undefined) this.#process.stdin?.end();
+    else this.#process.stdin?.end(text);
+  }
+
+  signal(name: NodeJS.Signals): void {
+    if (!this.#ended) this.#process.kill(name);
+  }
+
+  /** Signals, waits, and makes sure with SIGKILL. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM', graceMs = TERM_GRACE_MS): Promise<Exit> {
+    this.signal(signal);
+    const timer = setTimeout(() => {
+      this.signal('SIGKILL');
+    }, graceMs);
+    const exit = await this.exited;
+    clearTimeout(timer);
+    return exit;
+  }
+
+  /** Waits until the program's output so far matches; an error when it ends or stays silent for too long. */
+  async waitForOutput(pattern: RegExp, timeoutMs = 10_000): Promise<void> {
+    const seen = (): boolean => pattern.test(this.stdout + this.stderr);
+    await waitUntil(() => seen() || this.#ended, { timeoutMs, what: `${this.command} to print ${pattern}` });
+    if (!seen())
+      throw new Error(`${this.command} ended before it printed ${pattern}\n${this.stdout}${this.stderr}`);
+  }
+}
+
+export interface WaitOptions {
+  readonly timeoutMs?: number;
+  readonly stepMs?: number;
+  /** Completes the sentence "timed out waiting for". */
+  readonly what: string;
+}
+
+export async function waitUntil(
+  condition: () => boolean | Promise<boolean>,
+  { timeoutMs = 10_000, stepMs = 20, what }: WaitOptions,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`timed out waiting for ${what}`);
+    await sleep(stepMs);
+  }
+}
+
+process.on('exit', () => {
+  for (const child of running) child.signal('SIGKILL');
+});
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  // Leaves through the 'exit' handlers, of which the beds have one each.
+  process.once(signal, () => process.exit(1));
+}

@@ -1,0 +1,35 @@
+// What the kernel says about a process and about the machine.
+import { readFileSync } from 'node:fs';
+
+/** USER_HZ: the unit of times in /proc, 100 on every architecture Node runs on. */
+const TICKS_PER_SECOND = 100;
+
+const read = (file: string): string => {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+/** User and system time of all threads; 0 for a process that is gone. */
+export function cpuSeconds(pid: number): number {
+  // The name, in brackets, may hold anything: fields are counted from behind it (utime and stime are 14 and 15 of all).
+  const stat = read(`/proc/${pid}/stat`);
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
+}
+
+export function residentKib(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
+}
+
+/** CPU time the whole machine has spent on anything but waiting. */
+export function machineBusySeconds(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = read('/proc/stat')
+    .split('\n', 1)[0]
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
+}
