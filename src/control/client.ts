@@ -25,7 +25,8 @@ export class ControlError extends Error implements ErrorData {
   }
 }
 
-export type ConnectionFailure = 'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'IO';
+export type ConnectionFailure =
+  'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'IO';
 
 /** There is no answer, and the message says why. Except for NO_DAEMON and DENIED the request may have been carried out. */
 export class ConnectionError extends Error {
@@ -55,18 +56,25 @@ export interface ClientOptions {
 const DEFAULT_TIMEOUT_MS = 30_000;
 /** A thousand overlays with all their properties and counters are about 4 MiB. */
 const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** sun_path of <sys/un.h> has 108 with the NUL; libuv cuts what is longer, and would find another file. */
+const MAX_PATH_BYTES = 107;
 /** Each call has its own connection, so any number does. */
 const REQUEST_ID = 1;
 
 export function createClient(socketPath: string, options: ClientOptions = {}): Call {
-  return async (method, params) => {
+  return async <M extends MethodName>(method: M, params: Methods[M]['params']) => {
     const request = encodeMessage({ jsonrpc: '2.0', id: REQUEST_ID, method, params });
     const bytes = Buffer.byteLength(request) - 1;
     if (bytes > MAX_REQUEST_BYTES) {
       const limit = `varpd takes at most ${MAX_REQUEST_BYTES}`;
       throw new ConnectionError('TOO_LONG', `the request is too long: ${bytes} bytes, ${limit}`);
     }
-    return readAnswer(await exchange(socketPath, method, request, options), socketPath) as never;
+    if (Buffer.byteLength(socketPath) > MAX_PATH_BYTES) {
+      const limit = `the path of a socket has at most ${MAX_PATH_BYTES} bytes`;
+      throw new ConnectionError('IO', `cannot reach varpd at ${socketPath}: ${limit}`);
+    }
+    const answer = await exchange(socketPath, method, request, options);
+    return resultOf(answer, socketPath) as Methods[M]['result'];
   };
 }
 
@@ -77,57 +85,45 @@ function exchange(
   request: string,
   { timeoutMs = DEFAULT_TIMEOUT_MS, maxAnswerBytes = DEFAULT_MAX_ANSWER_BYTES }: ClientOptions,
 ): Promise<unknown> {
-  const { promise, resolve, reject } = withResolvers();
-  const fail = (code: ConnectionFailure, message: string, cause?: unknown): void => {
-    reject(new ConnectionError(code, message, cause));
-  };
-  const reader = new MessageReader(maxAnswerBytes, {
-    message: (value) => {
-      reader.stop();
-      resolve(value);
-    },
-    problem: (problem) => {
-      if (problem === 'ends inside a line') fail('CLOSED', `varpd at ${socketPath} broke off its answer`);
-      else fail('PROTOCOL', `cannot read the answer from ${socketPath}: ${problem}; is that varpd?`);
-    },
-  });
-  const timer = setTimeout(() => {
-    fail(
-      'TIMEOUT',
-      `varpd at ${socketPath} did not answer ${method} within ${timeoutMs / 1000} s; it may still do it`,
-    );
-  }, timeoutMs);
   // Not end(): a server that closes when its peer has finished writing would close before it has answered.
   const socket = connect({ path: socketPath }, () => socket.write(request));
-  socket.on('data', (chunk) => {
-    reader.push(chunk);
-  });
-  socket.on('end', () => {
-    reader.end();
-    fail('CLOSED', `varpd at ${socketPath} closed the connection without an answer`);
-  });
-  socket.on('error', (error: NodeJS.ErrnoException) => {
-    reject(connectionError(socketPath, error));
-  });
-  return promise.finally(() => {
+  let timer: NodeJS.Timeout;
+  return new Promise((resolve, reject) => {
+    const fail = (code: ConnectionFailure, message: string): void => {
+      reject(new ConnectionError(code, message));
+    };
+    const reader = new MessageReader(maxAnswerBytes, {
+      message: (value) => {
+        reader.stop();
+        resolve(value);
+      },
+      problem: (problem) => {
+        if (problem === 'ends inside a line') fail('CLOSED', `varpd at ${socketPath} broke off its answer`);
+        else fail('PROTOCOL', `cannot read the answer from ${socketPath}: ${problem}; is that varpd?`);
+      },
+    });
+    socket.on('data', (chunk) => {
+      reader.push(chunk);
+    });
+    socket.on('end', () => {
+      reader.end();
+      fail('CLOSED', closedText(socketPath));
+    });
+    socket.on('error', (error) => {
+      reject(connectionError(socketPath, error));
+    });
+    timer = setTimeout(() => {
+      const waited = `did not answer ${method} within ${timeoutMs / 1000} s`;
+      fail('TIMEOUT', `varpd at ${socketPath} ${waited}; it may still carry it out`);
+    }, timeoutMs);
+  }).finally(() => {
     clearTimeout(timer);
     socket.destroy();
   });
 }
 
-/** Promise.withResolvers comes with Node 22. */
-function withResolvers(): {
-  promise: Promise<unknown>;
-  resolve: (value: unknown) => void;
-  reject: (reason: ConnectionError) => void;
-} {
-  let resolve!: (value: unknown) => void;
-  let reject!: (reason: ConnectionError) => void;
-  const promise = new Promise<unknown>((whenResolved, whenRejected) => {
-    resolve = whenResolved;
-    reject = whenRejected;
-  });
-  return { promise, resolve, reject };
+function closedText(socketPath: string): string {
+  return `varpd at ${socketPath} closed the connection without an answer`;
 }
 
 function connectionError(socketPath: string, error: NodeJS.ErrnoException): ConnectionError {
@@ -144,25 +140,24 @@ function connectionError(socketPath: string, error: NodeJS.ErrnoException): Conn
     }
     case 'EPIPE':
     case 'ECONNRESET':
-      return new ConnectionError(
-        'CLOSED',
-        `varpd at ${socketPath} closed the connection without an answer`,
-        error,
-      );
+      return new ConnectionError('CLOSED', closedText(socketPath), error);
     default:
       return new ConnectionError('IO', `${cannot}: ${error.message}`, error);
   }
 }
 
 /** The result of a JSON-RPC 2.0 response; throws its error as a ControlError. What the result holds is trusted. */
-function readAnswer(answer: unknown, socketPath: string): unknown {
+function resultOf(answer: unknown, socketPath: string): unknown {
   if (isRecord(answer) && answer['jsonrpc'] === '2.0') {
     const { id, error } = answer;
     // A request that the daemon could not read is answered without its id (JSON-RPC 2.0, section 5).
     if (isRecord(error) && (id === REQUEST_ID || id === null)) throw controlError(error);
     if ('result' in answer && id === REQUEST_ID) return answer['result'];
   }
-  throw new ConnectionError('PROTOCOL', `the answer from ${socketPath} is no JSON-RPC 2.0 response; is that varpd?`);
+  throw new ConnectionError(
+    'PROTOCOL',
+    `the answer from ${socketPath} is no JSON-RPC 2.0 response; is that varpd?`,
+  );
 }
 
 /** Errors of the protocol itself, as "method not found", come without `data`. */

@@ -80,7 +80,7 @@ export class MessageReader {
   }
 
   #finishLine(): void {
-    const line = this.#pieces.length === 1 ? this.#pieces[0]! : Buffer.concat(this.#pieces);
+    const line = this.#pieces.length === 1 ? this.#pieces[0] : Buffer.concat(this.#pieces);
     this.#pieces = [];
     this.#pendingBytes = 0;
     const text = attempt(() => this.#decoder.decode(line));

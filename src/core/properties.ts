@@ -18,7 +18,7 @@ import {
 } from '../wire/ip.js';
 import { isV4Compatible, parse as parseIp } from '../wire/ip.js';
 import { PORT as VXLAN_PORT, VNI_MAX } from '../wire/vxlan.js';
-import { type ErrorCode, OverlayError } from './errors.js';
+import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
 
 /** What `show-overlay` prints about one property. */
 export interface PropertyRow {
@@ -49,6 +49,11 @@ const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, cost
 
 // -- Tables
 
+export const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
+export const ACCEPT = ['known', 'any'] as const;
+export const VLAN = ['keep', 'drop'] as const;
+export const DSCP = ['zero', 'copy'] as const;
+
 const VXLAN_SPECS: readonly PropertySpec[] = [
   { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
   {
@@ -67,14 +72,14 @@ const VXLAN_SPECS: readonly PropertySpec[] = [
     min: 1,
     max: MAX_SOURCE_PORTS,
   },
-  choice('vxlan/udp_checksum', 'auto', 'full', 'zero'),
-  choice('vxlan/accept', 'known', 'any'),
-  choice('vxlan/vlan', 'keep', 'drop'),
-  choice('vxlan/dscp', 'zero', 'copy'),
+  choice('vxlan/udp_checksum', UDP_CHECKSUM),
+  choice('vxlan/accept', ACCEPT),
+  choice('vxlan/vlan', VLAN),
+  choice('vxlan/dscp', DSCP),
 ];
 
 /** The first choice is the default. */
-function choice(name: string, ...choices: [string, ...string[]]): PropertySpec {
+function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
   return { name, type: 'choice', required: false, default: choices[0], choices };
 }
 
@@ -223,9 +228,13 @@ export class PropertySet implements Properties {
     return String(this.#need(name));
   }
 
-  /** One of the words of a choice; the specification has made sure that it is one. */
-  word<Word extends string>(name: string): Word {
-    return this.#need(name) as Word;
+  /** The value of a choice, as one of its words. */
+  word<Word extends string>(name: string, words: readonly Word[]): Word {
+    const value = this.#need(name);
+    const found = words.find((word) => word === value);
+    if (found === undefined)
+      throw new OverlayError('INTERNAL', `property ${name} is none of ${words.join(', ')}`);
+    return found;
   }
 
   wasGiven(name: string): boolean {
@@ -291,7 +300,7 @@ function take(
   if (values.has(name)) return problem('INVALID', 'it is given twice');
   const parsed = parseValue(spec, text);
   if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));
-  const same = fixed[name];
+  const same = Object.hasOwn(fixed, name) ? fixed[name] : undefined;
   if (same !== undefined && same !== parsed.value)
     return problem('INVALID', foundExpected(text, String(same)));
   values.set(name, parsed.value);
@@ -320,7 +329,7 @@ export function printable(text: string, maxCharacters = SHOWN_CHARACTERS): strin
 function problemsError(problems: readonly Problem[]): OverlayError {
   const [{ code, line }] = problems as [Problem, ...Problem[]];
   const shared = problems.every((problem) => problem.code === code) ? code : 'INVALID';
-  const message = problems.length === 1 ? line : `${problems.length} properties are not as they should be`;
+  const message = problems.length === 1 ? line : STATUS_WORDS[shared];
   return new OverlayError(
     shared,
     message,

@@ -5,7 +5,6 @@
  * each as `file:line:column: key: found ..., expected ...`.
  */
 import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
@@ -63,7 +62,11 @@ const configSchema = z.strictObject(
     socket: socketPath.default(DEFAULT_SOCKET),
     stateDir: absolutePath.default('/var/lib/varpd'),
     pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
-    group: z.string('the name of a group, or null').min(1, 'the name of a group, or null').nullable().default(null),
+    group: z
+      .string('the name of a group, or null')
+      .min(1, 'the name of a group, or null')
+      .nullable()
+      .default(null),
     log: logSchema.prefault({}),
     limits: limitsSchema.prefault({}),
   },
@@ -78,7 +81,7 @@ export type Config = Readonly<Omit<Writable, 'log' | 'limits'>> & {
   readonly limits: Limits;
 };
 
-/** What the command line may say instead. */
+/** What the command line may say instead; paths are absolute. */
 export interface Flags {
   readonly config?: string;
   readonly pluginPath: readonly string[];
@@ -92,10 +95,11 @@ const RELOADABLE = ['log.level', 'limits'];
 export function loadConfig(flags: Flags): Config {
   const fromFile = readConfigFile(flags.config);
   const { socket } = flags;
-  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath.map((directory) => path.resolve(directory))];
+  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
   if (socket === undefined) return { ...fromFile, pluginPath };
-  const checked = socketPath.safeParse(path.resolve(socket));
-  if (!checked.success) throw invalid([`--socket: ${foundExpected(socket, checked.error.issues[0]!.message)}`]);
+  const checked = socketPath.safeParse(socket);
+  if (!checked.success)
+    throw invalid([`--socket: ${foundExpected(socket, checked.error.issues[0].message)}`]);
   return { ...fromFile, pluginPath, socket: checked.data };
 }
 
@@ -105,21 +109,23 @@ function readConfigFile(file: string | undefined): Config {
     return parseConfig(readFileSync(name, 'utf8'), name);
   } catch (error) {
     if (error instanceof OverlayError) throw error;
-    if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return parseConfig('', name);
+    if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT')
+      return parseConfig('', name);
     throw new OverlayError('INVALID', `${name}: cannot be read: ${(error as Error).message}`, [], error);
   }
 }
 
 /** `file` is only named in errors. */
 export function parseConfig(text: string, file: string): Config {
-  if (Buffer.byteLength(text) > MAX_FILE_BYTES) throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
+  if (Buffer.byteLength(text) > MAX_FILE_BYTES)
+    throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
   };
-  const [first] = document.errors;
+  const first = document.errors.at(0);
   // What follows a syntax error is guesswork: the first one is the one to mend.
   if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
   const parsed = configSchema.safeParse(document.toJS() ?? {});
@@ -151,7 +157,9 @@ function nodeAt(document: Document, keys: readonly PropertyKey[]): unknown {
 
 function keyOffset(document: Document, keys: readonly PropertyKey[], key: string): number {
   const map = nodeAt(document, keys);
-  const pair = isMap(map) ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key) : undefined;
+  const pair = isMap(map)
+    ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
+    : undefined;
   return offsetOf(pair?.key);
 }
 
@@ -160,7 +168,7 @@ function offsetOf(node: unknown): number {
 }
 
 function invalid(lines: readonly string[]): OverlayError {
-  return new OverlayError('INVALID', lines.length === 1 ? lines[0]! : 'the configuration is not good', lines);
+  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is not good', lines);
 }
 
 /** The keys in which two configurations differ, as `log.level`, and whether SIGHUP can apply each. */
@@ -179,5 +187,8 @@ export function configChanges(before: Config, after: Config): { key: string; rel
   const old = flat(before);
   return [...flat(after)]
     .filter(([key, value]) => old.get(key) !== value)
-    .map(([key]) => ({ key, reloadable: RELOADABLE.some((prefix) => key === prefix || key.startsWith(`${prefix}.`)) }));
+    .map(([key]) => ({
+      key,
+      reloadable: RELOADABLE.some((prefix) => key === prefix || key.startsWith(`${prefix}.`)),
+    }));
 }

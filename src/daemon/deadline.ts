@@ -9,7 +9,10 @@ export class DeadlineError extends Error {
  * Calls and waits at most `deadlineMs`. Rejects with what the call threw or rejected with, or with a DeadlineError.
  * A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
  */
-export function withDeadline<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
+export function withDeadline<T>(
+  deadlineMs: number,
+  call: (signal: AbortSignal) => T | Promise<T>,
+): Promise<T> {
   const controller = new AbortController();
   return new Promise<T>((resolve, reject) => {
     const expire = (message: string): void => {

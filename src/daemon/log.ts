@@ -48,7 +48,9 @@ export class DaemonLog implements Log {
     const destination = pino.destination({ dest: file ?? 2, sync: true, mode: 0o640 });
     // A disk that is full costs log lines, not the daemon.
     destination.on('error', () => undefined);
-    const reopen = file === null ? () => undefined : () => destination.reopen();
+    const reopen = (): void => {
+      if (file !== null) destination.reopen();
+    };
     return DaemonLog.to(destination, config, reopen);
   }
 
@@ -60,10 +62,21 @@ export class DaemonLog implements Log {
     nowMs: () => number = () => performance.now(),
   ): DaemonLog {
     const { level, format } = config;
-    const target = format === 'json' ? stream : { write: (line: string) => stream.write(asText(line)) };
+    const target =
+      format === 'json'
+        ? stream
+        : {
+            write: (line: string): void => {
+              stream.write(asText(line));
+            },
+          };
     const formatters = { level: (label: string) => ({ level: label }) };
     const timestamp = (): string => `,"time":"${new Date().toISOString()}"`;
-    return new DaemonLog(pino({ level, base: { pid: process.pid }, formatters, timestamp }, target), reopen, nowMs);
+    return new DaemonLog(
+      pino({ level, base: { pid: process.pid }, formatters, timestamp }, target),
+      reopen,
+      nowMs,
+    );
   }
 
   debug(kind: string, message: string): void {

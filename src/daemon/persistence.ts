@@ -135,7 +135,8 @@ export class StateStore {
       if (!stat.isFile()) throw new Error('it is not a regular file');
       if (stat.uid !== own) throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
       if ((stat.mode & SHARED_WRITE) !== 0) throw new Error('it is writable by group or others');
-      if (stat.size > MAX_FILE_BYTES) throw new Error(`it has ${stat.size} bytes, expected at most ${MAX_FILE_BYTES}`);
+      if (stat.size > MAX_FILE_BYTES)
+        throw new Error(`it has ${stat.size} bytes, expected at most ${MAX_FILE_BYTES}`);
       return await handle.readFile('utf8');
     } finally {
       await handle.close();
@@ -165,14 +166,14 @@ const isTemporary = (file: string): boolean => file.startsWith('.') && file.ends
 function parseState(text: string): StoredOverlay {
   if (text === '') throw new Error('it is empty');
   const value: unknown = JSON.parse(text);
-  const version = typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
+  const version =
+    typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
   if (version !== STATE_VERSION)
     throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
   const parsed = overlaySchema.safeParse(value);
   if (!parsed.success) {
-    const [{ path: at, message }] = parsed.error.issues as [{ path: PropertyKey[]; message: string }];
+    const { path: at, message } = parsed.error.issues[0];
     throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
   }
-  const { version: _, ...overlay } = parsed.data;
-  return overlay;
+  return parsed.data;
 }

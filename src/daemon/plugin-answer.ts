@@ -4,7 +4,14 @@
  */
 import { printable } from '../core/properties.js';
 import type { Destination } from '../plugin/contract.js';
-import { type Endpoint, family, formatEndpoint, type IpAddress, isUnspecified, parse as parseIp } from '../wire/ip.js';
+import {
+  type Endpoint,
+  family,
+  formatEndpoint,
+  type IpAddress,
+  isUnspecified,
+  parse as parseIp,
+} from '../wire/ip.js';
 import { BROADCAST } from '../wire/mac.js';
 import type { LookupAnswer } from './datapath/contract.js';
 
@@ -63,7 +70,8 @@ export function checkMac(value: unknown): number {
 
 /** Throws an AnswerError. */
 export function checkPeers(value: unknown): IpAddress[] {
-  if (!Array.isArray(value)) throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
+  if (!Array.isArray(value))
+    throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
   return value.map((peer: unknown) => {
     const address = typeof peer === 'string' ? parseIp(peer) : undefined;
     if (address === undefined) throw new AnswerError(`gave ${shown(peer)} where an address was expected`);
@@ -84,20 +92,30 @@ export function checkAnswer(value: unknown, listen: Endpoint): LookupAnswer {
     case 'flood': {
       const { to } = answer;
       if (!Array.isArray(to) || to.length > MAX_FLOOD_DESTINATIONS)
-        throw new AnswerError(`gave a flood answer without a list of at most ${MAX_FLOOD_DESTINATIONS} destinations`);
+        throw new AnswerError(
+          `gave a flood answer without a list of at most ${MAX_FLOOD_DESTINATIONS} destinations`,
+        );
       return toTargets(to, answer['ttlMs'], listen);
     }
     case 'drop': {
       const { ttlMs } = answer;
-      return { kind: 'drop', reason: 'lookup_drop', ...(ttlMs !== undefined && { ttlMs: checkTtlMs(ttlMs) }) };
+      return {
+        kind: 'drop',
+        reason: 'lookup_drop',
+        ...(ttlMs !== undefined && { ttlMs: checkTtlMs(ttlMs) }),
+      };
     }
     default:
-      throw new AnswerError(`gave ${shown(value)} where an answer of kind target, flood or drop was expected`);
+      throw new AnswerError(
+        `gave ${shown(value)} where an answer of kind target, flood or drop was expected`,
+      );
   }
 }
 
 function toTargets(values: readonly unknown[], ttlMs: unknown, listen: Endpoint): LookupAnswer {
   const to = values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
   const checkedTtlMs = checkTtlMs(ttlMs);
-  return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ttlMs: checkedTtlMs };
+  return to.length === 0
+    ? { kind: 'drop', reason: 'lookup_drop' }
+    : { kind: 'target', to, ttlMs: checkedTtlMs };
 }

@@ -17,7 +17,15 @@ import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.
 import { DeadlineError, withDeadline } from './deadline.js';
 import type { Health } from './health.js';
 import type { Log } from './log.js';
-import { AnswerError, checkAnswer, checkDestination, checkMac, checkPeers, checkTtlMs, isSame } from './plugin-answer.js';
+import {
+  AnswerError,
+  checkAnswer,
+  checkDestination,
+  checkMac,
+  checkPeers,
+  checkTtlMs,
+  isSame,
+} from './plugin-answer.js';
 import { systemErrorText } from './system-error.js';
 
 /** Questions open at a time in one overlay: a plugin that takes 100 ms still answers 40,000 a second; each costs 2 KiB. */
@@ -65,7 +73,11 @@ export class PluginInstance {
   async start(properties: PropertySet): Promise<void> {
     try {
       const instance = this.#inside(() => this.#plugin.create(this.#host()));
-      const needed = ['start', 'stop', this.#plugin.mode === 'point' ? 'defaultDestination' : 'resolve'] as const;
+      const needed = [
+        'start',
+        'stop',
+        this.#plugin.mode === 'point' ? 'defaultDestination' : 'resolve',
+      ] as const;
       const absent = needed.filter((name) => typeof instance[name] !== 'function');
       if (absent.length > 0) throw new AnswerError(`has no ${absent.join(', ')}`);
       this.#instance = instance;
@@ -208,13 +220,15 @@ export class PluginInstance {
         });
       },
       setPeers: (peers) => {
-        const own = checkPeers(peers).filter((peer) => family(peer) === family(listen.ip) && peer !== listen.ip);
+        const own = checkPeers(peers).filter(
+          (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
+        );
         this.#whenAttached(() => {
           datapath.setPeers(id, own);
         });
       },
       degrade: (sentence) => {
-        if (this.#state !== 'stopped') health.degrade('plugin', String(sentence));
+        if (this.#state !== 'stopped') health.degrade('plugin', sentence);
       },
       restore: () => {
         if (this.#state !== 'stopped') health.restore('plugin');

@@ -55,9 +55,18 @@ function entryFiles(directory: string): string[] {
   try {
     return readdirSync(directory)
       .sort()
-      .flatMap((name) => ENTRIES.map((entry) => path.join(directory, name, entry)).filter(existsSync).slice(0, 1));
+      .flatMap((name) =>
+        ENTRIES.map((entry) => path.join(directory, name, entry))
+          .filter(existsSync)
+          .slice(0, 1),
+      );
   } catch (error) {
-    throw new OverlayError('NOT_FOUND', `failed to load from ${directory}: ${systemErrorText(error)}`, [], error);
+    throw new OverlayError(
+      'NOT_FOUND',
+      `failed to load from ${directory}: ${systemErrorText(error)}`,
+      [],
+      error,
+    );
   }
 }
 
@@ -93,7 +102,9 @@ const pluginSchema = z.object({
 export function checkPlugin(value: unknown): LookupPlugin {
   const checked = pluginSchema.safeParse(value);
   if (!checked.success) {
-    const wrong = checked.error.issues.map(({ path: at, message }) => `${at.join('.') || 'default export'}: ${message}`);
+    const wrong = checked.error.issues.map(
+      ({ path: at, message }) => `${at.join('.') || 'default export'}: ${message}`,
+    );
     throw new Error(wrong.join('; '));
   }
   const plugin = value as LookupPlugin;
@@ -108,7 +119,8 @@ function specProblems({ name, properties }: LookupPlugin, spec: PropertySpec, in
     problems.push(`property ${spec.name}: its name must begin with '${name}/'`);
   if (properties.findIndex((other) => other.name === spec.name) < index)
     problems.push(`property ${spec.name}: named twice`);
-  if (spec.type === 'choice' && spec.choices === undefined) problems.push(`property ${spec.name}: a choice of nothing`);
+  if (spec.type === 'choice' && spec.choices === undefined)
+    problems.push(`property ${spec.name}: a choice of nothing`);
   if (spec.default !== undefined) {
     const parsed = parseValue(spec, spec.default);
     if ('expected' in parsed) problems.push(`property ${spec.name}: its default is not ${parsed.expected}`);

@@ -64,7 +64,10 @@ export class StateDirectory {
       throw new OverlayError('BUSY', `${who} uses the state directory ${this.directory}`);
     }
     // Only to name the holder: what counts is the lock.
-    await file.truncate().then(() => file.write(`${process.pid}\n`, 0)).catch(() => undefined);
+    await file
+      .truncate()
+      .then(() => file.write(`${process.pid}\n`, 0))
+      .catch(() => undefined);
     this.#lock = file;
   }
 

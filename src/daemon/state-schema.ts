@@ -1,12 +1,13 @@
 /** What one state file holds: the wish of an operator, as far as it must survive a restart. */
 import { z } from 'zod';
+import { checkName } from '../control/names.js';
 import { VNI_MAX } from '../wire/vxlan.js';
 
 /** Raised when an older varpd would misread the file. */
 export const STATE_VERSION = 1;
 
-const name = z.string().regex(/^[A-Za-z]\w{0,30}$/, 'a link name');
-const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'a MAC address');
+const name = z.string().refine((text) => checkName(text) === undefined, 'expected the name of a link');
+const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'expected a MAC address');
 
 const vnicSchema = z.strictObject({ name, mac, vid: z.int().min(0).max(4094) });
 

@@ -1,5 +1,8 @@
 /** Errors of the system in the words of this program. */
-import { asOverlayError, OverlayError } from '../core/errors.js';
+import { asOverlayError, type ErrorCode, OverlayError } from '../core/errors.js';
+
+/** A sentence, and a code where the one of the errno would mislead. */
+export type Explanation = string | { readonly code: ErrorCode; readonly line: string };
 
 /** The errno name of what was thrown, or nothing. */
 export function errnoName(error: unknown): string | undefined {
@@ -10,13 +13,17 @@ export function errnoName(error: unknown): string | undefined {
 /** `no such file or directory`: the sentence without the code before and the call behind it. */
 export function systemErrorText(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return errnoName(error) === undefined ? message : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');
+  return errnoName(error) === undefined
+    ? message
+    : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');
 }
 
-/** An OverlayError with the code of `error` and a sentence chosen by errno name; without one, the error's own. */
-export function explain(error: unknown, sentences: Readonly<Record<string, string>>): OverlayError {
+/** An OverlayError with a sentence chosen by errno name; without one for it, with the error's own. */
+export function explain(error: unknown, sentences: Readonly<Record<string, Explanation>>): OverlayError {
   const plain = asOverlayError(error);
-  const sentence = sentences[errnoName(error) ?? ''];
-  if (error instanceof OverlayError || sentence === undefined) return plain;
-  return new OverlayError(plain.code, sentence, [sentence], error);
+  const explanation = new Map(Object.entries(sentences)).get(errnoName(error) ?? '');
+  if (error instanceof OverlayError || explanation === undefined) return plain;
+  const { code, line } =
+    typeof explanation === 'string' ? { code: plain.code, line: explanation } : explanation;
+  return new OverlayError(code, line, [line], error);
 }

@@ -39,7 +39,12 @@ export {
   parseEndpoint,
 } from '../wire/ip.js';
 
-export { formatMac, isBroadcast as isBroadcastMac, isMulticast as isMulticastMac, parseMac } from '../wire/mac.js';
+export {
+  formatMac,
+  isBroadcast as isBroadcastMac,
+  isMulticast as isMulticastMac,
+  parseMac,
+} from '../wire/mac.js';
 
 /** Returns what it is given: here for the compiler to check it against the contract. */
 export function definePlugin(plugin: LookupPlugin): LookupPlugin {

@@ -18,14 +18,17 @@ export function finish(running: number): number {
 
 /** Adds `length` bytes (at most 128 KiB, which keeps the total in 32 bits) to a running sum. */
 export function sum(bytes: Uint8Array, offset: number, length: number, initial: number): number {
-  // High and low bytes apart: two plain additions a word, and neither total can leave 32 bits.
+  // High and low bytes apart: plain additions, and neither total can leave 32 bits. Eight words a turn, because
+  // the loop itself is a third of the time otherwise (1460 bytes: 420 ns against 600, Node 20).
   let high = 0;
   let low = 0;
   let at = offset;
   const end = offset + length;
-  for (const stop = end - 7; at < stop; at += 8) {
+  for (const stop = end - 15; at < stop; at += 16) {
     high += bytes[at] + bytes[at + 2] + bytes[at + 4] + bytes[at + 6];
+    high += bytes[at + 8] + bytes[at + 10] + bytes[at + 12] + bytes[at + 14];
     low += bytes[at + 1] + bytes[at + 3] + bytes[at + 5] + bytes[at + 7];
+    low += bytes[at + 9] + bytes[at + 11] + bytes[at + 13] + bytes[at + 15];
   }
   for (; at < end - 1; at += 2) {
     high += bytes[at];

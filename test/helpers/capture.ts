@@ -6,8 +6,11 @@
 //
 // On veth a checksum that the sender leaves to the hardware is never finished, and reads as bad. To judge checksums,
 // switch that off first, at the sender: host.exec('ethtool -K under0 tx off').
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+
+import * as pcapng from '../../src/wire/pcapng.js';
 
 import type { Bed, Namespace } from './netns.js';
 import { type Child, exec } from './process.js';
@@ -55,6 +58,23 @@ export async function fieldsOf<Field extends string>(
       ]);
       return Object.fromEntries(entries) as Row<Field>;
     });
+}
+
+/** Frames that were never on a device, as a capture file: for tshark's opinion of them. */
+export function writeCapture(file: string, frames: readonly Uint8Array[]): void {
+  const { LINK_TYPE_ETHERNET: linkType } = pcapng;
+  const about = { interfaceId: 0, timestampNs: 0n, direction: undefined, comment: '' } as const;
+  const blocks: pcapng.Repr[] = [
+    { kind: 'section' },
+    { kind: 'interface', linkType, snapBytes: 0, name: '' },
+    ...frames.map((data) => ({ kind: 'packet', ...about, originalBytes: data.length, data }) as const),
+  ];
+  const bytes = blocks.map((block) => {
+    const written = new Uint8Array(pcapng.byteLength(block));
+    pcapng.write(block, written, 0);
+    return written;
+  });
+  writeFileSync(file, Buffer.concat(bytes));
 }
 
 export class Capture {

@@ -1,7 +1,8 @@
 // Laws of src/wire that hold for all values, and behaviour that must hold for all bytes.
 
+import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import * as arp from '../../src/wire/arp.js';
 import * as checksum from '../../src/wire/checksum.js';
 import { describe } from '../../src/wire/describe.js';
@@ -24,12 +25,14 @@ import { frame, vectors, type Name } from '../vectors/frames.js';
 
 const names = Object.keys(vectors) as Name[];
 
-/** Throws, with the smallest counterexample, where the law does not hold. */
 function law<Values extends [unknown, ...unknown[]]>(
+  t: Test,
+  name: string,
   arbitraries: { [Index in keyof Values]: fc.Arbitrary<Values[Index]> },
   predicate: (...values: Values) => boolean,
 ): void {
-  fc.assert(fc.property<Values>(...arbitraries, predicate), { numRuns: 1000 });
+  const run = fc.check(fc.property<Values>(...arbitraries, predicate), { numRuns: 1000 });
+  t.notOk(run.failed, run.failed ? `${name}: ${fc.defaultReportMessage(run)}` : name);
 }
 
 const bit8 = fc.nat(0xff);
@@ -49,56 +52,67 @@ function same(left: Uint8Array, right: Uint8Array): boolean {
 }
 
 await t.test('mac: number, text and bytes are one', (t) => {
-  law([macs], (address) => mac.parseMac(mac.formatMac(address)) === address);
-  law([macs], (address) => {
+  law(t, 'text', [macs], (address) => mac.parseMac(mac.formatMac(address)) === address);
+  law(t, 'bytes', [macs], (address) => {
     const bytes = new Uint8Array(8).fill(0xa5);
     mac.writeMac(bytes, 1, address);
     const halves = mac.macHigh(bytes, 1) * 2 ** 32 + (mac.macLow(bytes, 1) >>> 0);
     return mac.readMac(bytes, 1) === address && halves === address && bytes[0] === 0xa5 && bytes[7] === 0xa5;
   });
-  law([fc.string({ maxLength: 20 })], (text) => {
+  law(t, 'any text is refused or canonical', [fc.string({ maxLength: 20 })], (text) => {
     const address = mac.parseMac(text);
     return address === undefined || mac.parseMac(mac.formatMac(address)) === address;
   });
-  law([macs, fc.nat(16), fc.string({ unit: 'binary', minLength: 1, maxLength: 2 })], (address, at, extra) => {
-    const text = mac.formatMac(address);
-    const broken = text.slice(0, at) + extra + text.slice(at);
-    return mac.parseMac(broken) === undefined;
-  });
   law(
+    t,
+    'one more character is refused',
+    [macs, fc.nat(16), fc.string({ unit: 'binary', minLength: 1, maxLength: 2 })],
+    (address, at, extra) => {
+      const text = mac.formatMac(address);
+      const broken = text.slice(0, at) + extra + text.slice(at);
+      return mac.parseMac(broken) === undefined;
+    },
+  );
+  law(
+    t,
+    'random addresses are local and unicast',
     [fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 2 })],
     (draws) => {
       let at = 0;
       const address = mac.randomLocalMac(() => draws[at++ % draws.length]);
-      return !mac.isMulticast(address) && mac.formatMac(address)[1] !== '0' && address <= mac.BROADCAST;
+      return (
+        !mac.isMulticast(address) && '26ae'.includes(mac.formatMac(address)[1]) && address <= mac.BROADCAST
+      );
     },
   );
   t.end();
 });
 
 await t.test('ip: text and bytes are one, and the text is what the URL standard writes', (t) => {
-  law([sixteenBytes], (bytes) => {
+  law(t, 'v6 bytes', [sixteenBytes], (bytes) => {
     const address = ip.readV6(bytes, 0);
     const back = new Uint8Array(16);
     ip.writeV6(address, back, 0);
     return same(bytes, back) && ip.parse(address) === address;
   });
   law(
+    t,
+    'v6 text',
     [addresses],
     (address) => ip.isV4(address) || new URL(`http://[${address}]/`).hostname === `[${address}]`,
   );
-  law([addressesV4], (address) => {
+  law(t, 'v4 bytes', [addressesV4], (address) => {
     const bytes = new Uint8Array(4);
     ip.writeV4(address, bytes, 0);
     return ip.readV4(bytes, 0) === address && ip.parse(address) === address;
   });
-  law([fc.ipV4()], (text) => ip.parse(text) === text);
-  law([fc.ipV4Extended()], (text) => {
+  law(t, 'v4 text', [fc.ipV4()], (text) => ip.parse(text) === text);
+  law(t, 'odd v4 forms are refused', [fc.ipV4Extended()], (text) => {
     // Octal, hexadecimal and short forms: refused unless the text happens to be canonical.
     const address = ip.parse(text);
     return address === undefined ? !/^(?:(?:0|[1-9]\d*)\.){3}(?:0|[1-9]\d*)$/.test(text) : address === text;
   });
-  law([fc.ipV6()], (text) => {
+  law(t, 'v6 text of every form', [fc.ipV6()], (text) => {
     const address = ip.parse(text);
     const leadingZero = /(?:^|[:.])0\d+\./.test(text);
     if (address === undefined) return leadingZero;
@@ -106,12 +120,19 @@ await t.test('ip: text and bytes are one, and the text is what the URL standard 
       return new URL(`http://[${text}]/`).hostname === new URL(`http://[::ffff:${address}]/`).hostname;
     return new URL(`http://[${text}]/`).hostname === `[${address}]`;
   });
-  law([fc.ipV6(), fc.string({ minLength: 1 })], (text, zone) => ip.parse(`${text}%${zone}`) === undefined);
-  law([addresses, fc.integer({ min: 1, max: 65535 })], (address, port) => {
+  law(
+    t,
+    'zones are refused',
+    [fc.ipV6(), fc.string({ minLength: 1 })],
+    (text, zone) => ip.parse(`${text}%${zone}`) === undefined,
+  );
+  law(t, 'endpoints', [addresses, fc.integer({ min: 1, max: 65535 })], (address, port) => {
     const endpoint = ip.parseEndpoint(ip.formatEndpoint({ ip: address, port }));
     return endpoint?.ip === address && endpoint.port === port;
   });
   law(
+    t,
+    'any text',
     [fc.string({ maxLength: 50 })],
     (text) => ip.parse(text) === undefined || /^[0-9a-fA-F:.]+$/.test(text),
   );
@@ -128,16 +149,16 @@ function naive(bytes: Uint8Array, initial: number): number {
 }
 
 await t.test('checksum', (t) => {
-  law([bytesUpTo(100), bit16], (bytes, initial) => {
+  law(t, 'sum', [bytesUpTo(100), bit16], (bytes, initial) => {
     return checksum.sum(bytes, 0, bytes.length, initial) === naive(bytes, initial);
   });
-  law([bytesUpTo(100), bytesUpTo(100), bit16], (first, second, initial) => {
+  law(t, 'sum in pieces', [bytesUpTo(100), bytesUpTo(100), bit16], (first, second, initial) => {
     const head = first.subarray(0, first.length & ~1);
     const whole = Uint8Array.from([...head, ...second]);
     const pieces = checksum.sum(second, 0, second.length, checksum.sum(head, 0, head.length, initial));
     return pieces === checksum.sum(whole, 0, whole.length, initial);
   });
-  law([bytesUpTo(60), bit16, bit16, fc.nat(29)], (tail, initial, value, word) => {
+  law(t, 'update', [bytesUpTo(60), bit16, bit16, fc.nat(29)], (tail, initial, value, word) => {
     // The field is word 0; any other word is replaced, and mended must equal computed anew.
     const bytes = Uint8Array.from([0, 0, ...tail, ...new Uint8Array(62 - tail.length)]);
     checksum.fill(bytes, 0, bytes.length, 0, initial);
@@ -147,7 +168,7 @@ await t.test('checksum', (t) => {
     // Nothing but zeros sums to +0, which the difference cannot know from -0; no packet is nothing but zeros.
     return same(bytes, anew) || naive(bytes.subarray(2), initial) === 0;
   });
-  law([bytesUpTo(100), bit16], (bytes, initial) => {
+  law(t, 'verify', [bytesUpTo(100), bit16], (bytes, initial) => {
     const field = Uint8Array.from([0, 0, ...bytes, 1]);
     checksum.fill(field, 0, field.length, 0, initial);
     return checksum.verify(field, 0, field.length, initial);
@@ -164,25 +185,27 @@ interface Codec<Repr> {
 const MAX_PAYLOAD = 40;
 
 /** Writes into a dirty buffer, a payload's room behind, and reads back. */
-function roundTrips<Repr>(codec: Codec<Repr>, arbitrary: fc.Arbitrary<Repr>): void {
-  law([arbitrary, fc.nat(20), bit8], (repr, offset, dirt) => {
+function roundTrips<Repr>(t: Test, name: string, codec: Codec<Repr>, arbitrary: fc.Arbitrary<Repr>): void {
+  law(t, name, [arbitrary, fc.nat(20), bit8], (repr, offset, dirt) => {
     const length = codec.byteLength(repr);
     const bytes = new Uint8Array(offset + length + MAX_PAYLOAD).fill(dirt);
     if (codec.write(repr, bytes, offset) !== length) return false;
     const again = new Uint8Array(length).fill(~dirt);
     const back = codec.parse(bytes, offset, length + MAX_PAYLOAD) ?? codec.parse(bytes, offset, length);
     if (back === undefined || codec.write(back, again, 0) !== length) return false;
-    return same(again, bytes.slice(offset, offset + length)) && fc.stringify(back) === fc.stringify(repr);
+    return same(again, bytes.slice(offset, offset + length)) && isDeepStrictEqual(back, { ...repr });
   });
 }
 
 await t.test('every Repr survives being written and parsed', (t) => {
   const payloadLength = fc.nat(MAX_PAYLOAD);
   const flag = fc.boolean();
-  roundTrips(ethernet, fc.record({ destination: macs, source: macs, etherType: bit16 }));
+  roundTrips(t, 'ethernet', ethernet, fc.record({ destination: macs, source: macs, etherType: bit16 }));
   const tag = { priority: fc.nat(7), dropEligible: flag, vlanId: fc.nat(4095), etherType: bit16 };
-  roundTrips(vlan, fc.record(tag));
+  roundTrips(t, 'vlan', vlan, fc.record(tag));
   roundTrips(
+    t,
+    'arp',
     arp,
     fc.record({
       operation: bit16,
@@ -193,6 +216,8 @@ await t.test('every Repr survives being written and parsed', (t) => {
     }),
   );
   roundTrips(
+    t,
+    'ipv4',
     ipv4,
     fc.record({
       source: addressesV4,
@@ -206,6 +231,8 @@ await t.test('every Repr survives being written and parsed', (t) => {
     }),
   );
   roundTrips(
+    t,
+    'ipv6',
     ipv6,
     fc.record({
       source: addresses,
@@ -217,8 +244,10 @@ await t.test('every Repr survives being written and parsed', (t) => {
       payloadLength,
     }),
   );
-  roundTrips(udp, fc.record({ sourcePort: bit16, destinationPort: bit16, payloadLength }));
+  roundTrips(t, 'udp', udp, fc.record({ sourcePort: bit16, destinationPort: bit16, payloadLength }));
   roundTrips(
+    t,
+    'tcp',
     tcp,
     fc.record({
       sourcePort: bit16,
@@ -229,9 +258,11 @@ await t.test('every Repr survives being written and parsed', (t) => {
       window: bit16,
     }),
   );
-  roundTrips(icmp, fc.record({ type: bit8, code: bit8, word: bit32 }));
-  roundTrips(vxlan, fc.record({ vni: fc.nat(vxlan.VNI_MAX) }));
+  roundTrips(t, 'icmp', icmp, fc.record({ type: bit8, code: bit8, word: bit32 }));
+  roundTrips(t, 'vxlan', vxlan, fc.record({ vni: fc.nat(vxlan.VNI_MAX) }));
   roundTrips(
+    t,
+    'virtio-net',
     virtioNet,
     fc.record({
       flags: fc.constantFrom(0, virtioNet.DATA_VALID),
@@ -255,6 +286,8 @@ await t.test('every message of ndp and dhcp survives being written and parsed', 
     parse: (bytes, offset, length) => ndp.parse(bytes, offset, Math.max(0, length - MAX_PAYLOAD)),
   };
   roundTrips(
+    t,
+    'ndp',
     exact,
     fc.oneof(
       fc.record({ kind: fc.constant('neighborSolicitation' as const), target, sourceMac: maybeMac }),
@@ -284,6 +317,8 @@ await t.test('every message of ndp and dhcp survives being written and parsed', 
     .array(fc.tuple(optionCodes, bytesUpTo(300)), { maxLength: 6 })
     .map((entries) => new Map(entries));
   roundTrips(
+    t,
+    'dhcpv4',
     dhcpv4,
     fc.record({
       operation: fc.constantFrom(dhcpv4.REQUEST, dhcpv4.REPLY),
@@ -305,6 +340,8 @@ await t.test('every message of ndp and dhcp survives being written and parsed', 
 await t.test('what fillChecksum writes, verifyChecksum takes, and one flipped bit it does not', (t) => {
   const bodies = bytesUpTo(64);
   law(
+    t,
+    'transports',
     [addresses, addresses, bodies, fc.boolean(), fc.nat(2000)],
     (source, destination, body, isTcp, flip) => {
       const header = isTcp ? tcp.HEADER_BYTES : udp.HEADER_BYTES;
@@ -333,15 +370,20 @@ await t.test('what fillChecksum writes, verifyChecksum takes, and one flipped bi
       return good && !verify();
     },
   );
-  law([bit8, bit8, bit16, fc.nat(3), addressesV4], (trafficClass, ttl, identification, ecn, source) => {
-    const bytes = new Uint8Array(ipv4.HEADER_BYTES);
-    const common = { protocol: ipv4.UDP, dontFragment: true, payloadLength: 0 };
-    ipv4.write({ source, destination: source, ttl, trafficClass, identification, ...common }, bytes, 0);
-    ipv4.setEcn(bytes, 0, ecn);
-    const anew = Uint8Array.from(bytes);
-    ipv4.fillChecksum(anew, 0);
-    return same(bytes, anew) && ipv4.trafficClass(bytes, 0) === ((trafficClass & ~3) | ecn);
-  });
+  law(
+    t,
+    'ECN',
+    [bit8, bit8, bit16, fc.nat(3), addressesV4],
+    (trafficClass, ttl, identification, ecn, source) => {
+      const bytes = new Uint8Array(ipv4.HEADER_BYTES);
+      const common = { protocol: ipv4.UDP, dontFragment: true, payloadLength: 0 };
+      ipv4.write({ source, destination: source, ttl, trafficClass, identification, ...common }, bytes, 0);
+      ipv4.setEcn(bytes, 0, ecn);
+      const anew = Uint8Array.from(bytes);
+      ipv4.fillChecksum(anew, 0);
+      return same(bytes, anew) && ipv4.trafficClass(bytes, 0) === ((trafficClass & ~3) | ecn);
+    },
+  );
   t.end();
 });
 
@@ -361,7 +403,7 @@ const gates = { arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6, ndp, tcp, udp, 
 
 await t.test('no bytes make a check, a parse or describe throw, or reach past the length', (t) => {
   for (const [name, codec] of Object.entries(gates)) {
-    law([anyBytes, fc.nat(60)], (bytes, at) => {
+    law(t, name, [anyBytes, fc.nat(60)], (bytes, at) => {
       const offset = Math.min(at, bytes.length);
       const length = bytes.length - offset;
       const result = codec.check(bytes, offset, length);
@@ -371,20 +413,21 @@ await t.test('no bytes make a check, a parse or describe throw, or reach past th
       if (codec.check(longer, offset, length) !== result) return false;
       const repr = codec.parse(bytes, offset, length);
       if (repr !== undefined && result < 0) return false;
-      return fc.stringify(repr) === fc.stringify(codec.parse(longer, offset, length));
+      return isDeepStrictEqual(repr, codec.parse(longer, offset, length));
     });
-    t.pass(name);
   }
-  law([anyBytes], (bytes) => {
+  law(t, 'tag stacks', [anyBytes], (bytes) => {
     const header = vlan.headerLength(bytes, 0, bytes.length);
     return header < 0 || (header >= 14 && header <= bytes.length);
   });
-  law([anyBytes], (bytes) => {
+  law(t, 'extension headers', [anyBytes], (bytes) => {
     if (ipv6.check(bytes, 0, bytes.length) < 0) return true;
     const found = ipv6.transport(bytes, 0);
     return found < 0 || ipv6.transportOffset(found) <= bytes.length;
   });
   law(
+    t,
+    'describe',
     [anyBytes, fc.integer({ min: -10, max: 300 }), fc.integer({ min: -10, max: 300 })],
     (bytes, offset, length) => {
       const line = describe(bytes, offset, length);
@@ -416,11 +459,19 @@ await t.test('capture files: what is written is read, and no bytes make read thr
       for (const block of blocks) at += pcapng.write(block, bytes, at);
       return { bytes, list };
     });
-  law([files], ({ bytes, list }) => {
+  law(t, 'round trip', [files], ({ bytes, list }) => {
     const capture = pcapng.read(bytes);
-    return capture?.complete === true && fc.stringify(capture.packets) === fc.stringify(list);
+    return (
+      capture?.complete === true &&
+      isDeepStrictEqual(
+        capture.packets,
+        list.map((packet) => ({ ...packet })),
+      )
+    );
   });
   law(
+    t,
+    'damaged pcapng',
     [files, fc.array(fc.tuple(fc.nat(2000), bit8), { maxLength: 4 }), fc.nat(50)],
     ({ bytes }, changes, cut) => {
       for (const [at, value] of changes) bytes[at % bytes.length] = value;
@@ -429,7 +480,7 @@ await t.test('capture files: what is written is read, and no bytes make read thr
     },
   );
   const magics = [0xa1b2c3d4, 0xd4c3b2a1, 0xa1b23c4d, 0x4d3cb2a1, 0x0a0d0d0a];
-  law([fc.constantFrom(...magics), bytesUpTo(300)], (magic, rest) => {
+  law(t, 'noise', [fc.constantFrom(...magics), bytesUpTo(300)], (magic, rest) => {
     const bytes = Uint8Array.from([magic >>> 24, magic >>> 16, magic >>> 8, magic, ...rest]);
     pcapng.read(bytes);
     return true;

@@ -1,0 +1,93 @@
+/**
+ * What a subcommand is made of, and what it may do: ask varpd, print, and complain.
+ *
+ * A command that cannot do what it was asked throws a CommandError (one that was called wrongly, a UsageError) and
+ * prints nothing else. One that shows several things goes on past what it cannot show, through `fail`.
+ */
+import { type Call, ControlError } from '../control/client.js';
+import type { Failure } from '../control/messages.js';
+import type { Arguments } from './getopt.js';
+
+export interface Option {
+  /** `temporary` is `--temporary`, and the name that the command asks for. */
+  readonly name: string;
+  /** Another spelling of the long option. */
+  readonly alias?: string;
+  /** `t` is `-t`. */
+  readonly short?: string;
+  /** What stands for the argument in the help text; without it the option takes none. */
+  readonly value?: string;
+  readonly repeatable?: true;
+  readonly about: string;
+}
+
+export interface Context {
+  readonly call: Call;
+  /** To standard output, as it is. */
+  readonly print: (text: string) => void;
+  /** A line to standard error that changes nothing about the exit status. */
+  readonly warn: (text: string) => void;
+  /** A line to standard error; the command goes on, the exit status will be 1. */
+  readonly fail: (text: string) => void;
+}
+
+export interface Command {
+  /** `delete-overlay [-t] overlay` */
+  readonly synopsis: string;
+  /** Sentences for the help text. */
+  readonly about: string;
+  readonly options: readonly Option[];
+  /** Lines to type, without `dladm`. */
+  readonly examples: readonly string[];
+  run(args: Arguments, context: Context): Promise<void>;
+}
+
+interface Definition<O extends readonly Option[]> extends Command {
+  readonly options: O;
+  run(args: Arguments<O[number]['name']>, context: Context): Promise<void>;
+}
+
+/** Ties the names that `run` asks for to the options that are there. */
+export function defineCommand<const O extends readonly Option[]>(definition: Definition<O>): Command {
+  return definition;
+}
+
+/** Ends the command with exit status 1. */
+export class CommandError extends Error {
+  override readonly name: string = 'CommandError';
+
+  /** `reasons` are printed before the message, a line each, as illumos does with its error list. */
+  constructor(
+    message: string,
+    readonly reasons: readonly string[] = [],
+  ) {
+    super(message);
+  }
+}
+
+/** The same, followed by the usage line of the command. */
+export class UsageError extends CommandError {
+  override readonly name = 'UsageError';
+}
+
+/** Waits for an answer of varpd; when it is no: `what: status`, behind the reasons that varpd gave. */
+export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (!(error instanceof ControlError)) throw error;
+    throw new CommandError(`${what}: ${error.status}`, reasonsOf(error, what));
+  }
+}
+
+/** The details, and the message unless it says nothing new: `overlay0: object not found` about overlay0. */
+function reasonsOf({ status, details, message }: ControlError, what: string): readonly string[] {
+  const about = what.split(/[ ']/).map((word) => `${word}: ${status}`);
+  return [status, ...about, ...details].includes(message) ? details : [...details, message];
+}
+
+/** Why something could not be shown or brought up: the message without the name before it. */
+export function reasonOf({ name, message }: Failure): string {
+  const about = `${name}: `;
+  return message.startsWith(about) ? message.slice(about.length) : message;
+}

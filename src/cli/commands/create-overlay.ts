@@ -1,0 +1,91 @@
+/**
+ * create-overlay: everything about the command line is checked here, in the order of illumos; everything about the
+ * host, the plugins and the values of properties is for varpd to judge.
+ */
+import { type Arguments } from '../getopt.js';
+import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { parseDecimal, requireName } from '../values.js';
+
+/** 24 bits: RFC 7348, section 5. */
+const MAX_VNETID = 0xff_ffff;
+/** MAXLINKNAMELEN of illumos less the NUL. */
+const MAX_PLUGIN_NAME = 31;
+/** DLADM_STRSIZE of illumos less the NUL. */
+const MAX_PROPERTY_LIST = 2047;
+
+export const command = defineCommand({
+  synopsis: 'create-overlay [-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
+  about:
+    'Creates an overlay: one virtual layer-2 network on this host. It has a network interface of\n' +
+    'its own name, and VNICs can be created over it.',
+  options: [
+    { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
+    { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation plugin: vxlan' },
+    { name: 'search', short: 's', value: 'search', about: 'lookup plugin: direct, files, ...' },
+    { name: 'vnetid', short: 'v', value: 'vnetid', about: `virtual network id, 0 to ${MAX_VNETID}` },
+    {
+      name: 'prop',
+      short: 'p',
+      value: 'prop=value[,...]',
+      repeatable: true,
+      about: 'properties; a value cannot hold a comma',
+    },
+  ],
+  examples: [
+    'create-overlay -e vxlan -s direct -p vxlan/listen_ip=10.88.88.69 \\\n' +
+      '        -p direct/dest_ip=10.88.88.70 -p direct/dest_port=4789 -v 23 demo0',
+    'create-overlay -e vxlan -s files -v 23 \\\n' +
+      '        -p vxlan/listen_ip=10.88.88.69,files/config=/var/tmp/hosts.json overlay0',
+  ],
+
+  async run(args, { call }) {
+    const vnetid = parseVnetid(args.value('vnetid'));
+    const list = args.values('prop').join(',');
+    if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
+
+    if (vnetid === undefined) throw new UsageError('missing required virtual network id');
+    const encap = requirePlugin(args.value('encap'), 'encapsulation');
+    const search = requirePlugin(args.value('search'), 'search');
+    const name = requireName(requireOverlay(args));
+    checkPluginLength(encap, 'encapsulation');
+    checkPluginLength(search, 'search');
+    const properties = list === '' ? [] : list.split(',').map(parseProperty);
+
+    const temporary = args.has('temporary');
+    const request = { name, encap, search, vnetid, temporary, properties };
+    await attempt('overlay creation failed', call('overlay.create', request));
+  },
+});
+
+function parseVnetid(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const vnetid = parseDecimal(text);
+  const range = `a virtual network id is a decimal number from 0 to ${MAX_VNETID}`;
+  if (vnetid === undefined) throw new CommandError(`couldn't parse virtual network id: ${text}`, [range]);
+  if (vnetid > MAX_VNETID) throw new CommandError(`virtual network id too large: ${text}`, [range]);
+  return vnetid;
+}
+
+function requirePlugin(name: string | undefined, kind: string): string {
+  if (name === undefined) throw new UsageError(`missing required ${kind} plugin`);
+  return name;
+}
+
+function checkPluginLength(name: string, kind: string): void {
+  if (name.length > MAX_PLUGIN_NAME) throw new CommandError(`${kind} plugin name too long '${name}'`);
+}
+
+/** illumos says that the name is missing when there are too many, too. */
+function requireOverlay({ operands }: Arguments<never>): string {
+  if (operands.length === 0) throw new UsageError('missing device name');
+  if (operands.length > 1)
+    throw new UsageError(`missing device name: expected one, got: ${operands.join(' ')}`);
+  return operands[0];
+}
+
+function parseProperty(piece: string): [name: string, value: string] {
+  const match = /^([^=]+)=(.+)$/s.exec(piece);
+  if (match === null)
+    throw new CommandError('invalid overlay property', [`expected prop=value, got: ${piece}`]);
+  return [match[1], match[2]];
+}

@@ -1,0 +1,37 @@
+/** create-vnic: one more port of an overlay, with a MAC address of its own. */
+import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
+
+/** IEEE 802.1Q-2014, table 9-2: 0 is no VLAN, 0xfff is reserved. */
+const MIN_VID = 1;
+const MAX_VID = 4094;
+
+export const command = defineCommand({
+  synopsis: 'create-vnic [-t] -l overlay [-m mac] [-v vid] vnic',
+  about: 'Creates a VNIC: a network interface on an overlay. It may be moved to another network namespace.',
+  options: [
+    { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
+    { name: 'link', short: 'l', value: 'overlay', about: 'the overlay that carries it' },
+    { name: 'mac-address', short: 'm', value: 'mac', about: 'its MAC address; otherwise a random one' },
+    { name: 'vlan', short: 'v', value: 'vid', about: `its VLAN, ${MIN_VID} to ${MAX_VID}; otherwise all` },
+  ],
+  examples: ['create-vnic -l overlay0 foo0', 'create-vnic -m de:ad:be:ef:00:00 -l overlay0 -v 23 foo0'],
+
+  async run(args, { call }) {
+    const typedMac = args.value('mac-address');
+    const typedVid = args.value('vlan');
+    const mac = typedMac === undefined ? {} : { mac: requireMac(typedMac) };
+    const vid = typedVid === undefined ? {} : { vid: requireVid(typedVid) };
+    const over = args.value('link');
+    if (over === undefined) throw new UsageError('missing required overlay: -l overlay');
+    const name = requireName(requireOneOperand(args, 'vnic'));
+    const request = { name, over, ...mac, ...vid, temporary: args.has('temporary') };
+    await attempt(`vnic creation over ${over} failed`, call('vnic.create', request));
+  },
+});
+
+function requireVid(text: string): number {
+  const vid = parseDecimal(text);
+  if (vid !== undefined && vid >= MIN_VID && vid <= MAX_VID) return vid;
+  throw new CommandError(`invalid VLAN identifier '${text}'; valid range: ${MIN_VID} - ${MAX_VID}`);
+}

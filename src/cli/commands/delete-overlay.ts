@@ -1,0 +1,16 @@
+/** delete-overlay: whatever is wrong with the name, it is varpd that says so. */
+import { attempt, defineCommand } from '../command.js';
+import { requireOneOperand } from '../values.js';
+
+export const command = defineCommand({
+  synopsis: 'delete-overlay [-t] overlay',
+  about: 'Deletes an overlay, over which there must be no VNICs.',
+  options: [{ name: 'temporary', short: 't', about: 'until up-overlay, or until varpd starts again' }],
+  examples: ['delete-overlay overlay0'],
+
+  async run(args, { call }) {
+    const name = requireOneOperand(args, 'overlay');
+    const temporary = args.has('temporary');
+    await attempt(`failed to delete ${name}`, call('overlay.delete', { name, temporary }));
+  },
+});

@@ -1,0 +1,113 @@
+/**
+ * dladm, as a function of its arguments: finds the subcommand, loads its file and no other, runs it, and reports.
+ *
+ * Whatever goes wrong is `dladm: text` on standard error and exit status 1; success prints only what was asked for.
+ */
+import { readFileSync } from 'node:fs';
+
+import { ConnectionError, createClient } from '../control/client.js';
+import { DEFAULT_SOCKET } from '../control/messages.js';
+import { type Command, CommandError, type Option, UsageError } from './command.js';
+import { type Arguments, getopt } from './getopt.js';
+import { commandHelp, generalHelp, generalUsage, usageLine } from './help.js';
+import { printable } from './text.js';
+
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
+  ['create-overlay', () => import('./commands/create-overlay.js')],
+  ['delete-overlay', () => import('./commands/delete-overlay.js')],
+  ['modify-overlay', () => import('./commands/modify-overlay.js')],
+  ['show-overlay', () => import('./commands/show-overlay.js')],
+  ['up-overlay', () => import('./commands/up-overlay.js')],
+  ['create-vnic', () => import('./commands/create-vnic.js')],
+  ['delete-vnic', () => import('./commands/delete-vnic.js')],
+  ['show-vnic', () => import('./commands/show-vnic.js')],
+]);
+
+/** Good before and behind the subcommand. */
+const COMMON_OPTIONS: readonly Option[] = [
+  {
+    name: 'socket',
+    value: 'path',
+    about: `the control socket of varpd; else $VARPD_SOCKET, else ${DEFAULT_SOCKET}`,
+  },
+  { name: 'help', short: 'h', about: 'print this and exit' },
+];
+const GLOBAL_OPTIONS: readonly Option[] = [
+  ...COMMON_OPTIONS,
+  { name: 'version', about: 'print the version and exit' },
+];
+
+/** Resolves with the exit status. */
+export async function dladm(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const complain = (text: string): void => {
+    terminal.err(`dladm: ${printable(text)}\n`);
+  };
+  let usage = async (): Promise<string> => generalUsage(await allCommands());
+  try {
+    const globals = getopt(GLOBAL_OPTIONS, argv);
+    const name = globals.operands.at(0);
+    if (globals.has('version')) return done(terminal, `${version()}\n`);
+    if (globals.has('help')) return done(terminal, generalHelp(await allCommands(), GLOBAL_OPTIONS));
+    if (name === undefined) throw new UsageError('missing subcommand');
+    const load = COMMANDS.get(name);
+    if (load === undefined) throw new UsageError(`unknown subcommand '${name}'`);
+    const { command } = await load();
+    usage = () => Promise.resolve(usageLine(command));
+
+    const args = getopt([...command.options, ...COMMON_OPTIONS], globals.operands.slice(1));
+    if (args.has('help')) return done(terminal, commandHelp(command, COMMON_OPTIONS));
+    if (args.stray !== undefined) {
+      throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
+    }
+    let status = 0;
+    await command.run(args, {
+      call: createClient(socketPath([args, globals], terminal.env)),
+      print: terminal.out,
+      warn: complain,
+      fail: (text) => {
+        status = 1;
+        complain(text);
+      },
+    });
+    return status;
+  } catch (error) {
+    if (error instanceof CommandError) [...error.reasons, error.message].forEach(complain);
+    else if (error instanceof ConnectionError) complain(error.message);
+    else throw error;
+    if (error instanceof UsageError) terminal.err(await usage());
+    return 1;
+  }
+}
+
+async function allCommands(): Promise<Command[]> {
+  const modules = await Promise.all([...COMMANDS.values()].map((load) => load()));
+  return modules.map(({ command }) => command);
+}
+
+function done(terminal: Terminal, text: string): number {
+  terminal.out(text);
+  return 0;
+}
+
+/** The option nearest to the command's name on its right, then the one before it, then the environment. */
+function socketPath(levels: readonly Arguments[], env: Terminal['env']): string {
+  const given = levels.find((args) => args.has('socket'))?.value('socket');
+  // An unset variable of a script must not lead to another daemon than the one that was meant.
+  if (given === '') throw new UsageError('option requires an argument --socket');
+  const fromEnvironment = env['VARPD_SOCKET'];
+  return (
+    given ?? (fromEnvironment === undefined || fromEnvironment === '' ? DEFAULT_SOCKET : fromEnvironment)
+  );
+}
+
+/** package.json stands beside dist/, in which this file is dist/src/cli/dladm.js. */
+function version(): string {
+  const file = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(file) as { version: string }).version;
+}

@@ -1,0 +1,86 @@
+/**
+ * Options as POSIX has them (XBD 12.2): they come first, `-v23` and `-tv 23` are good, `--` ends them; and long ones,
+ * `--vnetid 23` or `--vnetid=23`. An option is given once unless it is made to be repeated.
+ *
+ * node:util parseArgs takes options behind operands, too, lets the last of two win, and has its own messages.
+ */
+import { type Option, UsageError } from './command.js';
+
+export class Arguments<Name extends string = string> {
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+  readonly operands: readonly string[];
+  /** An operand that looks like an option and does not stand behind `--`. */
+  readonly stray: string | undefined;
+
+  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], ended: boolean) {
+    this.#values = values;
+    this.operands = operands;
+    this.stray = ended ? undefined : operands.find((operand) => /^-./.test(operand));
+  }
+
+  has(name: Name): boolean {
+    return this.#values.has(name);
+  }
+
+  value(name: Name): string | undefined {
+    return this.#values.get(name)?.[0];
+  }
+
+  values(name: Name): readonly string[] {
+    return this.#values.get(name) ?? [];
+  }
+}
+
+/** Throws a UsageError. */
+export function getopt(options: readonly Option[], argv: readonly string[]): Arguments {
+  const values = new Map<string, string[]>();
+  let index = 0;
+
+  const find = (spelled: string, matches: (option: Option) => boolean): Option => {
+    const option = options.find(matches);
+    if (option === undefined) throw new UsageError(`unrecognized option '${spelled}'`);
+    return option;
+  };
+
+  const accept = (option: Option, spelled: string, attached: string | undefined): void => {
+    if (option.value === undefined && attached !== undefined) {
+      throw new UsageError(`option takes no argument ${spelled}`);
+    }
+    const value = option.value === undefined ? '' : (attached ?? argv.at(index++));
+    if (value === undefined) throw new UsageError(`option requires an argument ${spelled}`);
+    const earlier = values.get(option.name);
+    if (earlier === undefined) values.set(option.name, [value]);
+    else if (option.repeatable) earlier.push(value);
+    else throw new UsageError(`the option ${spelled} cannot be specified more than once`);
+  };
+
+  const long = (word: string): void => {
+    const equals = word.indexOf('=');
+    const spelled = equals === -1 ? word : word.slice(0, equals);
+    const name = spelled.slice(2);
+    const option = find(spelled, (candidate) => candidate.name === name || candidate.alias === name);
+    accept(option, spelled, equals === -1 ? undefined : word.slice(equals + 1));
+  };
+
+  const cluster = (letters: string): void => {
+    let rest = letters;
+    while (rest !== '') {
+      const letter = String.fromCodePoint(rest.codePointAt(0)!);
+      rest = rest.slice(letter.length);
+      const option = find(`-${letter}`, (candidate) => candidate.short === letter);
+      if (option.value === undefined || rest === '') accept(option, `-${letter}`, undefined);
+      else {
+        accept(option, `-${letter}`, rest);
+        return;
+      }
+    }
+  };
+
+  while (index < argv.length && /^-./.test(argv[index])) {
+    const word = argv[index++];
+    if (word === '--') return new Arguments(values, argv.slice(index), true);
+    if (word.startsWith('--')) long(word);
+    else cluster(word.slice(1));
+  }
+  return new Arguments(values, argv.slice(index), false);
+}

@@ -1,0 +1,44 @@
+/** Usage lines and help texts, made from the definitions of the commands. */
+import type { Command, Option } from './command.js';
+import { line } from './text.js';
+
+const INDENT = '    ';
+const LEFT_COLUMN = 32;
+
+export function usageLine({ synopsis }: Command): string {
+  return `usage: dladm ${synopsis}\n`;
+}
+
+export function generalUsage(commands: readonly Command[]): string {
+  const lines = commands.map(({ synopsis }) => `${INDENT}${synopsis}\n`);
+  return `usage: dladm [--socket path] subcommand args...\n${lines.join('')}`;
+}
+
+export function generalHelp(commands: readonly Command[], globals: readonly Option[]): string {
+  return [
+    generalUsage(commands),
+    'dladm creates, changes and shows the overlay networks and VNICs of varpd.\n' +
+      "'dladm subcommand --help' tells more about each.\n",
+    optionTable(globals),
+  ].join('\n');
+}
+
+export function commandHelp(command: Command, globals: readonly Option[]): string {
+  const { about, options, examples } = command;
+  return [
+    usageLine(command),
+    `${about}\n`,
+    optionTable([...options, ...globals]),
+    `example${examples.length > 1 ? 's' : ''}:\n` +
+      examples.map((example) => `${INDENT}dladm ${example}\n`).join(''),
+  ].join('\n');
+}
+
+function optionTable(options: readonly Option[]): string {
+  return options.map((option) => `${line([spelling(option), option.about], [LEFT_COLUMN])}\n`).join('');
+}
+
+/** `  -e, --encap encap`, or `      --json` */
+function spelling({ name, short, value }: Option): string {
+  return `  ${short === undefined ? '    ' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`;
+}

@@ -1,0 +1,88 @@
+/** The options that every show command has, and what they make of its rows. */
+import type { Failure } from '../control/messages.js';
+import { CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
+import type { Arguments } from './getopt.js';
+import { type Column, formatParsable, formatTable } from './table.js';
+
+export const SHOW_OPTIONS = [
+  {
+    name: 'parsable',
+    alias: 'parseable',
+    short: 'p',
+    about: 'fields with colons between, no header; needs -o',
+  },
+  {
+    name: 'output',
+    short: 'o',
+    value: 'field,...',
+    about: "the columns to show, in this order; 'all' for all",
+  },
+  { name: 'json', about: 'everything that is known, as JSON' },
+] as const satisfies readonly Option[];
+
+export type ShowArguments = Arguments<(typeof SHOW_OPTIONS)[number]['name']>;
+
+/** Checks the options before anything is asked; the answer turns rows into the text that was wanted. */
+export function chooseFormat<Row>(
+  args: ShowArguments,
+  columns: readonly Column<Row>[],
+  context: Context,
+): (rows: readonly Row[]) => string {
+  const fields = args.value('output');
+  const parsable = args.has('parsable');
+  if (parsable && fields === undefined) {
+    throw new UsageError('output fields must be specified in parsable mode');
+  }
+  if (parsable && fields?.toLowerCase() === 'all') {
+    throw new UsageError("output field 'all' invalid in parsable mode");
+  }
+  const { chosen, unknown } = chooseColumns(columns, fields);
+  if (unknown.length > 0) {
+    const names = `unknown output field${unknown.length > 1 ? 's' : ''}: ${unknown.map(quote).join(' ')}`;
+    if (parsable) throw new CommandError(names, [known(columns)]);
+    context.warn(`ignoring ${names}`);
+  }
+  if (chosen.length === 0) throw new CommandError('no valid output fields', [known(columns)]);
+  return (rows) => (parsable ? formatParsable : formatTable)(chosen, rows);
+}
+
+export function refuseWithJson(args: ShowArguments): void {
+  const other = (['parsable', 'output'] as const).find((name) => args.has(name));
+  if (other !== undefined) throw new UsageError(`--json and --${other} may not be used together`);
+}
+
+export function formatJson(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
+}
+
+/** What was asked for by name and cannot be shown. */
+export function reportMissing(missing: readonly Failure[], context: Context): void {
+  for (const failure of missing) {
+    const { name, message } = failure;
+    context.fail(message.startsWith(`${name} `) ? message : `failed to find ${name}: ${reasonOf(failure)}`);
+  }
+}
+
+function chooseColumns<Row>(
+  columns: readonly Column<Row>[],
+  fields: string | undefined,
+): { chosen: Column<Row>[]; unknown: string[] } {
+  if (fields === undefined) return { chosen: columns.filter((column) => !column.extra), unknown: [] };
+  if (fields.toLowerCase() === 'all') return { chosen: [...columns], unknown: [] };
+  const chosen: Column<Row>[] = [];
+  const unknown: string[] = [];
+  for (const field of fields.split(',').filter((name) => name !== '')) {
+    const column = columns.find(({ name }) => name === field.toUpperCase());
+    if (column === undefined) unknown.push(field);
+    else chosen.push(column);
+  }
+  return { chosen, unknown };
+}
+
+function known<Row>(columns: readonly Column<Row>[]): string {
+  return `output fields are: ${columns.map(({ name }) => name.toLowerCase()).join(',')}`;
+}
+
+function quote(text: string): string {
+  return `'${text}'`;
+}

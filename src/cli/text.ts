@@ -1,0 +1,17 @@
+/** Text from outside on its way to a terminal: every character is seen, none is obeyed. */
+
+/** Control, format and separator characters as `\xNN`. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{C}\p{Zl}\p{Zp}]/gu,
+    (character) => `\\x${character.codePointAt(0)!.toString(16).padStart(2, '0')}`,
+  );
+}
+
+/** Cells side by side, each padded to its width; no blanks at the line's end. */
+export function line(cells: readonly string[], widths: readonly number[]): string {
+  return cells
+    .map((cell, index) => cell.padEnd(widths[index]))
+    .join('')
+    .trimEnd();
+}

@@ -1,0 +1,34 @@
+/** Reads what was typed, strictly: a value is good as it stands or it is refused. */
+import { checkName, NAME_RULE } from '../control/names.js';
+import { formatMac, parseMac } from '../wire/mac.js';
+import type { Arguments } from './getopt.js';
+import { CommandError, UsageError } from './command.js';
+
+/** Decimal digits: no sign, no blanks, no leading zeros. May be larger than any number is exact. */
+export function parseDecimal(text: string): number | undefined {
+  return /^(?:0|[1-9][0-9]*)$/.test(text) ? Number(text) : undefined;
+}
+
+/** A name for something new. */
+export function requireName(name: string): string {
+  const problem = checkName(name);
+  if (problem === 'too long') throw new CommandError(`link name too long '${name}'`, [NAME_RULE]);
+  if (problem === 'invalid') throw new CommandError(`invalid link name '${name}'`, [NAME_RULE]);
+  return name;
+}
+
+/** In the form that varpd is told: lower case and padded. */
+export function requireMac(text: string): string {
+  const mac = parseMac(text);
+  if (mac !== undefined) return formatMac(mac);
+  throw new CommandError(`invalid mac address: ${text}`, [
+    'a MAC address is six groups of one or two hexadecimal digits: 02:00:5e:00:53:1',
+  ]);
+}
+
+export function requireOneOperand(args: Arguments<never>, what: string): string {
+  const { operands } = args;
+  if (operands.length === 0) throw new UsageError(`missing ${what} name`);
+  if (operands.length > 1) throw new UsageError(`expected one ${what} name, got: ${operands.join(' ')}`);
+  return operands[0];
+}

@@ -1,0 +1,125 @@
+/**
+ * One client of the control socket: reads a request a line, has it answered, writes the answer, reads on.
+ *
+ * Reading stops while an answer is made and while the client does not take it, so a client can neither queue up work nor
+ * make varpd keep its answers. Whatever it does else (half a line, no newline ever, garbage, gone) ends its connection
+ * and nothing more.
+ */
+import type { Socket } from 'node:net';
+import { encodeMessage, type FramingProblem, MessageReader } from '../control/framing.js';
+import { MAX_REQUEST_BYTES } from '../control/messages.js';
+import { invalidRequest, RPC_CODE } from './rpc.js';
+
+/** A request comes from a program, in one write: half of one that takes longer will not be finished. */
+const HALF_REQUEST_MS = 5_000;
+/** For the client to take an answer out of the socket, on the same host. */
+const WRITE_MS = 5_000;
+/** Between requests; so that forgotten connections do not keep out others. */
+const IDLE_MS = 60_000;
+/** For the client to read why it is cut off. */
+const LINGER_MS = 1_000;
+
+const NEWLINE = 0x0a;
+
+export interface Timing {
+  readonly halfRequestMs: number;
+  readonly writeMs: number;
+  readonly idleMs: number;
+}
+
+export const TIMING: Timing = { halfRequestMs: HALF_REQUEST_MS, writeMs: WRITE_MS, idleMs: IDLE_MS };
+
+/** What a line held, in the order of arrival. */
+type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
+
+export class Connection {
+  readonly #socket: Socket;
+  readonly #handle: (value: unknown) => Promise<unknown>;
+  readonly #timing: Timing;
+  readonly #reader: MessageReader;
+  #items: Item[] = [];
+  #halfRequest: NodeJS.Timeout | undefined;
+
+  /** `handle` never rejects; undefined = no answer. */
+  constructor(socket: Socket, handle: (value: unknown) => Promise<unknown>, timing: Timing = TIMING) {
+    this.#socket = socket;
+    this.#handle = handle;
+    this.#timing = timing;
+    this.#reader = new MessageReader(MAX_REQUEST_BYTES, {
+      message: (value) => this.#items.push({ value }),
+      problem: (problem) => this.#items.push({ problem }),
+    });
+    // Without a listener a client that resets its connection would end the process. 'close' follows.
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      clearTimeout(this.#halfRequest);
+    });
+    socket.on('data', (chunk) => {
+      this.#take(chunk);
+    });
+    socket.setTimeout(timing.idleMs, () => {
+      if (!socket.isPaused()) socket.destroy();
+    });
+  }
+
+  #take(chunk: Buffer): void {
+    this.#watchHalfRequest(chunk);
+    this.#reader.push(chunk);
+    if (this.#items.length === 0) return;
+    this.#socket.pause();
+    // Neither rejects: every answer is made, and every write waits for the end of the connection at most.
+    void this.#answerAll().then(() => this.#socket.resume());
+  }
+
+  /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */
+  #watchHalfRequest(chunk: Buffer): void {
+    const newline = chunk.lastIndexOf(NEWLINE);
+    if (newline !== -1) {
+      clearTimeout(this.#halfRequest);
+      this.#halfRequest = undefined;
+    }
+    if (newline === chunk.length - 1 || this.#halfRequest !== undefined) return;
+    this.#halfRequest = setTimeout(() => this.#socket.destroy(), this.#timing.halfRequestMs);
+  }
+
+  async #answerAll(): Promise<void> {
+    const items = this.#items;
+    this.#items = [];
+    for (const item of items) {
+      if (this.#socket.destroyed) return;
+      const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#handle(item.value);
+      if (answer !== undefined) await this.#write(encodeMessage(answer));
+    }
+    if (!this.#reader.stopped) return;
+    // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
+    // would take the explanation away again.
+    this.#socket.end();
+    setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+  }
+
+  /** Resolves when the next answer may be written, or when there is nobody left to write to. */
+  #write(text: string): Promise<void> {
+    const socket = this.#socket;
+    return new Promise((resolve) => {
+      if (socket.destroyed || socket.write(text)) {
+        resolve();
+        return;
+      }
+      const timer = setTimeout(() => socket.destroy(), this.#timing.writeMs);
+      const done = (): void => {
+        clearTimeout(timer);
+        socket.off('drain', done);
+        socket.off('close', done);
+        resolve();
+      };
+      socket.on('drain', done);
+      socket.on('close', done);
+    });
+  }
+}
+
+function problemAnswer(problem: FramingProblem): unknown {
+  return problem === 'line too long'
+    ? invalidRequest(`the request is longer than ${MAX_REQUEST_BYTES} bytes`)
+    : invalidRequest(`the request cannot be read: ${problem}`, RPC_CODE.PARSE);
+}

@@ -1,0 +1,50 @@
+/** What can be wrong with an overlay or a VNIC, in words that name the property or the device. */
+import { OverlayError } from '../core/errors.js';
+import { foundExpected } from '../core/properties.js';
+import type { MacAddress } from '../plugin/contract.js';
+import type { Endpoint } from '../wire/ip.js';
+import { parseMac } from '../wire/mac.js';
+import { explain } from './system-error.js';
+
+/** What read and write on a TAP give once its device is gone. */
+const GONE = ['EBADFD', 'Unknown system error -77', 'EBADF', 'ENODEV', 'ENXIO']; // 77: EBADFD, which libuv cannot name
+
+/** Why a device does not work, from the errno name that it gave. */
+export function deviceFault(code: string): string {
+  return GONE.includes(code) ? 'the device was removed' : `the device failed (${code})`;
+}
+
+export function needMac(text: string): MacAddress {
+  const mac = parseMac(text);
+  if (mac === undefined)
+    throw new OverlayError(
+      'INVALID',
+      `invalid mac address: ${foundExpected(text, 'six groups of hexadecimal digits')}`,
+    );
+  return mac;
+}
+
+export function unknownKind(what: string, found: string, known: readonly string[]): OverlayError {
+  const line = `no ${what} plugin: ${foundExpected(found, `one of ${known.join(', ')}`)}`;
+  return new OverlayError('NOT_FOUND', line, [line]);
+}
+
+export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
+  return explain(error, {
+    EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
+    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by another program`,
+    EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
+  });
+}
+
+export function tapError(error: unknown, name: string): OverlayError {
+  const denied = `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun`;
+  const missing = `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'`;
+  return explain(error, {
+    EPERM: denied,
+    EACCES: denied,
+    ENOENT: missing,
+    ENODEV: missing,
+    EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },
+  });
+}

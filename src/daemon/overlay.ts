@@ -1,0 +1,319 @@
+/**
+ * One running overlay: its properties, its plugin instance, its own port, its VNICs.
+ *
+ * Starting one is a row of steps that each may fail, and what was done before is undone then. Afterwards the object
+ * only holds state and answers questions; who may exist beside whom is decided by the registry.
+ */
+import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
+import { OverlayError } from '../core/errors.js';
+import {
+  ACCEPT,
+  DSCP,
+  foundExpected,
+  type GivenProperty,
+  overlaySpecs,
+  PropertySet,
+  UDP_CHECKSUM,
+  VLAN,
+} from '../core/properties.js';
+import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
+import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
+import { formatMac } from '../wire/mac.js';
+import type { Limits } from './config.js';
+import type { Datapath, LookupRequest } from './datapath/contract.js';
+import { Health } from './health.js';
+import type { Links } from './links.js';
+import type { Log } from './log.js';
+import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
+import { bindError, deviceFault, needMac, tapError, unknownKind } from './overlay-errors.js';
+import { isSame } from './plugin-answer.js';
+import { PluginInstance } from './plugin-host.js';
+import type { Plugins } from './plugin-loader.js';
+import type { StoredVnic } from './state-schema.js';
+import type { UndoStack } from './undo.js';
+
+/** What an overlay is made of and what it is made with. */
+export interface Workshop {
+  readonly datapath: Datapath;
+  readonly plugins: Plugins;
+  readonly links: Links;
+  readonly log: Log;
+  readonly limits: () => Limits;
+}
+
+/** The wish of an operator. */
+export interface OverlayPlan {
+  readonly name: string;
+  readonly id: number;
+  readonly encap: string;
+  readonly search: string;
+  readonly vnetid: number;
+  readonly mac: MacAddress;
+  readonly properties: readonly GivenProperty[];
+  readonly temporary: boolean;
+  /** An `mtu` above what the route carries is refused at create; at a later start it is only logged. */
+  readonly isNew: boolean;
+}
+
+export interface Vnic {
+  readonly name: string;
+  readonly mac: MacAddress;
+  readonly vid: number;
+  readonly temporary: boolean;
+  /** Why its device does not work, in words. */
+  fault: string | undefined;
+}
+
+/** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
+export const TARGET_PAGE_ROWS = 100;
+
+const POINT_TARGET = '*:*:*:*:*:*';
+
+export class Overlay {
+  readonly vnics = new Map<string, Vnic>();
+  readonly #workshop: Workshop;
+  readonly #instance: PluginInstance;
+  readonly #health: Health;
+  /** Of a point overlay, once it has started. */
+  #destination: Endpoint | undefined;
+  /** Why the overlay's own device does not work. */
+  #fault: string | undefined;
+
+  private constructor(
+    readonly plan: OverlayPlan,
+    readonly plugin: LookupPlugin,
+    readonly properties: PropertySet,
+    workshop: Workshop,
+  ) {
+    this.#workshop = workshop;
+    this.#health = new Health(plan.name, workshop.log);
+    const { datapath, log, limits } = workshop;
+    const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
+    this.#instance = new PluginInstance(plugin, site, { log, health: this.#health, datapath, limits });
+  }
+
+  /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. */
+  static check(plan: OverlayPlan, workshop: Workshop): Overlay {
+    const { plugins } = workshop;
+    if (plan.encap !== 'vxlan') throw unknownKind('encapsulation', plan.encap, ['vxlan']);
+    const plugin = plugins.get(plan.search);
+    if (plugin === undefined) throw unknownKind('search', plan.search, [...plugins.keys()]);
+    const specs = overlaySpecs(plugin.properties, [...plugins.keys()]);
+    const { vnetid, encap, search, id } = plan;
+    const properties = PropertySet.from(specs, plan.properties, { vnetid, encap, search, 'varpd/id': id });
+    return new Overlay(plan, plugin, properties, workshop);
+  }
+
+  get name(): string {
+    return this.plan.name;
+  }
+
+  get id(): number {
+    return this.plan.id;
+  }
+
+  get listen(): Endpoint {
+    return { ip: this.properties.ip('vxlan/listen_ip'), port: this.properties.uint('vxlan/listen_port') };
+  }
+
+  get mtuBytes(): number {
+    return this.properties.uint('mtu');
+  }
+
+  /** Plugin, underlay socket, own port. Rejects with an OverlayError; `undo` holds what was done. */
+  async start(undo: UndoStack): Promise<void> {
+    const { datapath, limits } = this.#workshop;
+    const { plan, properties, listen } = this;
+    undo.push(() => this.#instance.stop());
+    await this.#instance.start(properties);
+    if (this.plugin.mode === 'point') this.#destination = this.#instance.destination();
+    const destination = this.#destination;
+    this.#chooseMtu();
+    undo.push(() => datapath.removeOverlay(plan.id));
+    try {
+      datapath.addOverlay({
+        id: plan.id,
+        vnetid: plan.vnetid,
+        mtuBytes: this.mtuBytes,
+        mode: this.plugin.mode,
+        ...(destination !== undefined && { destination }),
+        listen,
+        sourcePorts: properties.uint('vxlan/source_ports'),
+        udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
+        accept: properties.word('vxlan/accept', ACCEPT),
+        vlan: properties.word('vxlan/vlan', VLAN),
+        dscp: properties.word('vxlan/dscp', DSCP),
+        negativeTtlMs: limits().negativeTtlMs,
+        maxTargets: limits().maxTargets,
+      });
+    } catch (error) {
+      throw bindError(error, listen);
+    }
+    this.#openPort(this.name, plan.mac, 0, true);
+    this.#instance.attach();
+  }
+
+  /** Plugin first, so that nobody is asked about an overlay that is going away. */
+  async stop(): Promise<void> {
+    await this.#instance.stop();
+    await this.#workshop.datapath.removeOverlay(this.id);
+  }
+
+  // -- VNICs
+
+  hasMac(mac: MacAddress): boolean {
+    return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+  }
+
+  addVnic(vnic: Omit<Vnic, 'fault'>): void {
+    this.#openPort(vnic.name, vnic.mac, vnic.vid, false);
+    this.vnics.set(vnic.name, { ...vnic, fault: undefined });
+  }
+
+  async removeVnic(name: string): Promise<void> {
+    this.vnics.delete(name);
+    this.#health.restore(`port ${name}`);
+    await this.#workshop.datapath.removePort(this.id, name);
+  }
+
+  storedVnics(): StoredVnic[] {
+    return [...this.vnics.values()]
+      .filter((vnic) => !vnic.temporary)
+      .map(({ name, mac, vid }) => ({ name, mac: formatMac(mac), vid }));
+  }
+
+  /** The datapath has let go of a device. */
+  portFault(port: string, code: string): void {
+    const fault = deviceFault(code);
+    const vnic = this.vnics.get(port);
+    if (vnic !== undefined) vnic.fault = fault;
+    else if (port === this.name) this.#fault = fault;
+    else return;
+    this.#health.degrade(`port ${port}`, `port ${port}: ${fault}`);
+  }
+
+  /** Opens again the devices that were lost. Throws an OverlayError at the first that cannot be had. */
+  async mendPorts(): Promise<void> {
+    if (this.#fault !== undefined) {
+      await this.#reopenPort(this.name, this.plan.mac, 0, true);
+      this.#fault = undefined;
+    }
+    for (const vnic of this.vnics.values()) {
+      if (vnic.fault === undefined) continue;
+      await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false);
+      vnic.fault = undefined;
+    }
+  }
+
+  // -- Questions from the datapath and about it
+
+  lookup(request: LookupRequest): void {
+    this.#instance.lookup(request);
+  }
+
+  info(): OverlayInfo {
+    return {
+      name: this.name,
+      temporary: this.plan.temporary,
+      mode: this.plugin.mode,
+      properties: this.properties.rows(),
+      health: this.#health.report(),
+      counters: this.#workshop.datapath.overlayCounters(this.id),
+    };
+  }
+
+  vnicInfo(vnic: Vnic): VnicInfo {
+    return {
+      name: vnic.name,
+      over: this.name,
+      mac: formatMac(vnic.mac),
+      vid: vnic.vid,
+      mtuBytes: this.mtuBytes,
+      temporary: vnic.temporary,
+      state: vnic.fault ?? 'up',
+      counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
+    };
+  }
+
+  /** `after` and the `next` of the answer are MACs as text. */
+  async targets(after: string | undefined, limit = TARGET_PAGE_ROWS): Promise<TargetPage> {
+    if (this.#destination !== undefined) {
+      const destinations = [formatEndpoint(this.#destination)];
+      return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations }], next: null };
+    }
+    const start = after === undefined ? -1 : needMac(after);
+    const entries = await this.#workshop.datapath.targets(this.id, start, limit);
+    const rows = entries.map(({ mac, state, to }) => ({
+      mac: formatMac(mac),
+      state: state === 'valid' && to.length > 1 ? ('flood' as const) : state,
+      destinations: to.map(formatEndpoint),
+    }));
+    return { rows, next: rows.length < limit ? null : (rows.at(-1)?.mac ?? null) };
+  }
+
+  /** `destination` is an endpoint or `drop`. Throws an OverlayError. */
+  setTarget(mac: string, destination: string): void {
+    this.#needTable();
+    const address = needMac(mac);
+    const to = destination.toLowerCase() === 'drop' ? [] : [this.#needDestination(destination)];
+    this.#workshop.datapath.setTarget(this.id, address, to, Infinity);
+  }
+
+  /** Rejects with an OverlayError when the MAC is not in the table. */
+  async deleteTarget(mac: string): Promise<void> {
+    this.#needTable();
+    if (await this.#workshop.datapath.deleteTarget(this.id, needMac(mac))) return;
+    throw new OverlayError('NOT_FOUND', `${mac} is not in the target table of ${this.name}`);
+  }
+
+  flushTargets(): void {
+    this.#needTable();
+    this.#workshop.datapath.invalidate(this.id);
+  }
+
+  #needTable(): void {
+    if (this.plugin.mode !== 'point') return;
+    throw new OverlayError('UNSUPPORTED', `${this.name} has one destination for all and no target table`);
+  }
+
+  #needDestination(text: string): Endpoint {
+    const to = parseEndpoint(text);
+    if (to === undefined)
+      throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
+    if (family(to.ip) !== family(this.listen.ip))
+      throw new OverlayError(
+        'INVALID',
+        `${text} is not of the same family as the listen address ${this.listen.ip}`,
+      );
+    if (isSame(to, this.listen))
+      throw new OverlayError('INVALID', `${text} is the listen address of ${this.name}`);
+    return to;
+  }
+
+  // -- Steps
+
+  #chooseMtu(): void {
+    const { datapath, links, log } = this.#workshop;
+    const underlay = { datapath, links, listenIp: this.listen.ip, destinationIp: this.#destination?.ip };
+    this.properties.setDefault('mtu', defaultMtuBytes(underlay));
+    const largest = largestMtuBytes(underlay);
+    if (largest === undefined || this.mtuBytes <= largest) return;
+    const line = `mtu: ${foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`)}`;
+    if (this.plan.isNew) throw new OverlayError('INVALID', `failed to set property ${line}`);
+    log.warn(`mtu ${this.name}`, `${this.name}: ${line}; larger frames will be dropped`);
+  }
+
+  #openPort(name: string, mac: MacAddress, vid: number, own: boolean): void {
+    try {
+      this.#workshop.datapath.addPort({ overlay: this.id, name, mac, vid, mtuBytes: this.mtuBytes, own });
+    } catch (error) {
+      throw tapError(error, name);
+    }
+  }
+
+  async #reopenPort(name: string, mac: MacAddress, vid: number, own: boolean): Promise<void> {
+    await this.#workshop.datapath.removePort(this.id, name);
+    this.#openPort(name, mac, vid, own);
+    this.#health.restore(`port ${name}`);
+  }
+}

@@ -1,0 +1,77 @@
+/** The control socket as a file: who else serves it, who may connect, and that none is left behind. */
+import { chownSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { connect, type Server } from 'node:net';
+import path from 'node:path';
+import { OverlayError } from '../core/errors.js';
+import { errnoName, systemErrorText } from './system-error.js';
+
+/** The directory is for root and the group; the socket too. */
+const DIRECTORY_MODE = 0o750;
+/** What is left of 0777 is 0660. */
+const SOCKET_UMASK = 0o117;
+/** A varpd that lives accepts at once, even when its control thread is busy: the kernel does it. */
+const PROBE_MS = 1000;
+
+/**
+ * Makes the directory and removes a socket that nobody serves any more. Rejects with an OverlayError when somebody does, or
+ * when something else is in its place. `gid` undefined = the group of this process.
+ */
+export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
+  const directory = path.dirname(file);
+  try {
+    const made = mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });
+    if (made !== undefined && gid !== undefined) chownSync(directory, process.geteuid?.() ?? 0, gid);
+  } catch (error) {
+    throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
+  }
+  const stat = lstatSync(file, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isSocket()) throw new OverlayError('EXISTS', `${file} is there and is not a socket`);
+  if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);
+  unlinkSync(file);
+}
+
+function isServed(file: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(file);
+    const done = (served: boolean): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(served);
+    };
+    // A full backlog makes connect wait: somebody is there.
+    const timer = setTimeout(done, PROBE_MS, true);
+    socket.on('connect', () => {
+      done(true);
+    });
+    socket.on('error', (error) => {
+      done(!['ECONNREFUSED', 'ENOENT'].includes(errnoName(error) ?? ''));
+    });
+  });
+}
+
+/** The file has its final mode from its first moment. Rejects with an OverlayError. */
+export function listenOn(server: Server, file: string, gid: number | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: unknown): void => {
+      reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}`, [], error));
+    };
+    server.once('error', fail);
+    server.once('listening', () => {
+      server.off('error', fail);
+      try {
+        if (gid !== undefined) chownSync(file, process.geteuid?.() ?? 0, gid);
+        resolve();
+      } catch (error) {
+        fail(error);
+      }
+    });
+    // bind(2) happens inside the call, so nothing else is made under this mask.
+    const before = process.umask(SOCKET_UMASK);
+    try {
+      server.listen(file);
+    } finally {
+      process.umask(before);
+    }
+  });
+}

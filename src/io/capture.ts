@@ -1,0 +1,117 @@
+/**
+ * Capture: a device around a device that writes every frame it sees as pcapng. Wireshark reads the result while it
+ * grows. Frames that were refused are there too, with the errno as their comment.
+ *
+ * What is written is the overlay's frame, also where the device is a socket: the outer packet is the kernel's and
+ * not seen here. Its address, port and VNI stand in the comment.
+ */
+import { getSystemErrorName } from 'node:util';
+import { ADDRESS, DESCRIPTOR_WORDS, LENGTH, OFFSET, PORT, TOS, type FrameBatch } from '../wire/descriptor.js';
+import { formatEndpoint, readV6 } from '../wire/ip.js';
+import * as pcapng from '../wire/pcapng.js';
+import { reasonName } from '../wire/reason.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import type { Device } from './contract.js';
+
+export type DeviceKind = 'port' | 'socket';
+/** As the datapath sees it: `in` is what it receives. */
+export type Direction = 'in' | 'out';
+
+/** A frame on its way through a device, in words and bytes. `bytes` is good until the batch is used again. */
+export interface Crossing {
+  readonly bytes: Uint8Array;
+  readonly note: string;
+}
+
+/** Frame `index` of a batch that was just received, or just delivered with `argument` (an errno below zero). */
+export function crossing(
+  kind: DeviceKind,
+  direction: Direction,
+  batch: FrameBatch,
+  index: number,
+  argument: number,
+): Crossing {
+  const at = index * DESCRIPTOR_WORDS;
+  const offset = batch.descriptors[at + OFFSET];
+  const end = offset + batch.descriptors[at + LENGTH];
+  const refused = argument < 0 ? getSystemErrorName(argument) : '';
+  if (kind === 'port') {
+    const bytes = batch.bytes.subarray(offset, end);
+    return { bytes: argument === 1 ? withoutTag(bytes) : bytes, note: refused };
+  }
+  const tos = batch.descriptors[at + TOS];
+  const marks = tos === 0 ? '' : ` tos ${tos}`;
+  if (direction === 'out') {
+    const vni = vxlan.vni(batch.bytes, offset - vxlan.HEADER_BYTES);
+    return { bytes: batch.bytes.subarray(offset, end), note: `VNI ${vni}${marks} ${refused}`.trimEnd() };
+  }
+  const from = `from ${source(batch, at)}${marks}`;
+  const good = vxlan.check(batch.bytes, offset, end - offset);
+  if (good < 0) {
+    return { bytes: batch.bytes.subarray(offset, end), note: `${from}, not VXLAN: ${reasonName(good)}` };
+  }
+  const bytes = batch.bytes.subarray(offset + vxlan.HEADER_BYTES, end);
+  return { bytes, note: `VNI ${vxlan.vni(batch.bytes, offset)} ${from}` };
+}
+
+function source({ descriptors }: FrameBatch, at: number): string {
+  const octets = new Uint8Array(descriptors.buffer, descriptors.byteOffset);
+  return formatEndpoint({ ip: readV6(octets, (at + ADDRESS) * 4), port: descriptors[at + PORT] });
+}
+
+const ADDRESSES_BYTES = 12; // a tag stands behind the two addresses, IEEE 802.1Q 9.3
+
+function withoutTag(bytes: Uint8Array): Uint8Array {
+  const rest = bytes.subarray(ADDRESSES_BYTES + vlan.HEADER_BYTES);
+  return Uint8Array.from([...bytes.subarray(0, ADDRESSES_BYTES), ...rest]);
+}
+
+export interface CaptureOptions {
+  readonly kind: DeviceKind;
+  /** Name of the interface in the capture. */
+  readonly name: string;
+  /** Since 1970. */
+  readonly nowNs: () => bigint;
+  /** Given one block at a time, in order; the bytes are the receiver's. */
+  readonly write: (block: Uint8Array) => void;
+}
+
+export class Capture implements Device {
+  readonly #device: Device;
+  readonly #options: CaptureOptions;
+
+  /** Writes the two blocks that a capture begins with. */
+  constructor(device: Device, options: CaptureOptions) {
+    this.#device = device;
+    this.#options = options;
+    const { name } = options;
+    this.#write({ kind: 'section' });
+    this.#write({ kind: 'interface', linkType: pcapng.LINK_TYPE_ETHERNET, snapBytes: 0, name });
+  }
+
+  receive(batch: FrameBatch): number {
+    const count = this.#device.receive(batch);
+    for (let index = 0; index < count; index++) this.#writePacket('in', batch, index, 0);
+    return count;
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    const delivered = this.#device.deliver(batch, entries, count);
+    for (let at = 0; at < count * 2; at += 2) this.#writePacket('out', batch, entries[at], entries[at + 1]);
+    return delivered;
+  }
+
+  #writePacket(direction: Direction, batch: FrameBatch, index: number, argument: number): void {
+    const { bytes: data, note: comment } = crossing(this.#options.kind, direction, batch, index, argument);
+    const timestampNs = this.#options.nowNs();
+    const originalBytes = data.length;
+    this.#write({ kind: 'packet', interfaceId: 0, timestampNs, originalBytes, data, direction, comment });
+  }
+
+  #write(repr: pcapng.Repr): void {
+    const block = new Uint8Array(pcapng.byteLength(repr));
+    pcapng.write(repr, block, 0);
+    this.#options.write(block);
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * A whole network in one process: hosts with ports and sockets, and an underlay that carries datagrams between them.
+ * It keeps the contract of contract.ts and fails with the errnos of Linux, so what runs on it runs on devices. No
+ * root, no kernel, no clock: nothing moves until someone pumps, and what moves is the same each time.
+ *
+ *   MemoryNetwork   the underlay: sockets by address and port, one MTU
+ *   MemoryHost      what a datapath runs on (the Platform of daemon/datapath/engine.ts): batches, descriptors, epoll
+ *   MemoryPort      a TAP; whoever would sit behind it calls `send` and `take`
+ *   MemorySocket    a bound UDP socket; without a datapath on it, a peer that says whatever it likes
+ */
+import {
+  ADDRESS,
+  CSUM_OFFSET,
+  CSUM_START,
+  DESCRIPTOR_WORDS,
+  FLAGS,
+  GSO_SIZE,
+  GSO_TYPE,
+  HEADER_BYTES,
+  LENGTH,
+  OFFSET,
+  PORT,
+  TOS,
+  type FrameBatch,
+} from '../wire/descriptor.js';
+import {
+  V6_BYTES,
+  formatEndpoint,
+  isV4,
+  readV6,
+  writeV6,
+  type Endpoint,
+  type IpAddress,
+} from '../wire/ip.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as ipv6 from '../wire/ipv6.js';
+import * as udp from '../wire/udp.js';
+import * as vxlan from '../wire/vxlan.js';
+import {
+  WHOLE,
+  completeChecksum,
+  createBatch,
+  deliverEach,
+  isInSlab,
+  pack,
+  readFrame,
+  type MemoryFrame,
+} from './memory-batch.js';
+import type { Device, PortDevice, UnderlaySocket } from './contract.js';
+
+export { WHOLE, type MemoryFrame };
+
+// errno of Linux (asm-generic/errno.h)
+const EIO = 5;
+const EINVAL = 22;
+const EMSGSIZE = 90;
+const EAFNOSUPPORT = 97;
+const ENETUNREACH = 101;
+
+/** Argument of a port's entry: the 802.1Q tag is taken out. */
+const STRIP_TAG = 1;
+// -- The underlay
+
+export interface Datagram {
+  readonly from: Endpoint;
+  readonly to: Endpoint;
+  readonly tos: number;
+  /** What UDP carries. */
+  readonly bytes: Uint8Array;
+}
+
+export class MemoryNetwork {
+  /** Of IP packets, on every path. */
+  mtuBytes: number;
+  /** Addresses that cannot be sent to, and the errno that says so. */
+  readonly errnos = new Map<IpAddress, number>();
+  /** Told of each datagram under way, whether or not someone is there to take it. */
+  onDatagram: ((datagram: Datagram) => void) | undefined;
+  readonly #sockets = new Map<string, MemorySocket>();
+
+  constructor(mtuBytes = 1500) {
+    this.mtuBytes = mtuBytes;
+  }
+
+  /** Throws when address and port are taken. `addresses` = destinations by slot, where a datapath will send. */
+  bind(local: Endpoint, addresses: readonly Endpoint[] = [], fd = -1): MemorySocket {
+    const name = formatEndpoint(local);
+    if (this.#sockets.has(name)) throw new Error(`EADDRINUSE: bind on ${name}`);
+    const socket = new MemorySocket(this, local, addresses, fd);
+    this.#sockets.set(name, socket);
+    return socket;
+  }
+
+  unbind(socket: MemorySocket): void {
+    this.#sockets.delete(formatEndpoint(socket.local));
+  }
+
+  /** 0, or the errno of sendmsg. A datagram to where nobody listens is lost, as on any network. */
+  carry(datagram: Datagram): number {
+    const { from, to, bytes } = datagram;
+    const refused = this.errnos.get(to.ip);
+    if (refused !== undefined) return refused;
+    if (isV4(from.ip) !== isV4(to.ip)) return isV4(from.ip) ? EAFNOSUPPORT : ENETUNREACH;
+    const ipBytes = isV4(to.ip) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
+    if (ipBytes + udp.HEADER_BYTES + bytes.length > this.mtuBytes) return EMSGSIZE;
+    const copy = { ...datagram, bytes: bytes.slice() };
+    this.onDatagram?.(copy);
+    this.#sockets.get(formatEndpoint(to))?.inbox.push(copy);
+    return 0;
+  }
+}
+
+export class MemorySocket implements UnderlaySocket {
+  readonly fd: number;
+  readonly local: Endpoint;
+  /** Arrived, not yet received. */
+  readonly inbox: Datagram[] = [];
+  /** Every send fails with it. 0 = none does. */
+  sendErrno = 0;
+  readonly #network: MemoryNetwork;
+  readonly #addresses: readonly Endpoint[];
+
+  constructor(network: MemoryNetwork, local: Endpoint, addresses: readonly Endpoint[], fd: number) {
+    this.#network = network;
+    this.local = local;
+    this.#addresses = addresses;
+    this.fd = fd;
+  }
+
+  get isReady(): boolean {
+    return this.inbox.length > 0;
+  }
+
+  /** 0, or an errno. */
+  send(to: Endpoint, bytes: Uint8Array, tos = 0): number {
+    return this.sendErrno || this.#network.carry({ from: this.local, to, tos, bytes });
+  }
+
+  /** Takes what has arrived. */
+  take(): Datagram[] {
+    return this.inbox.splice(0);
+  }
+
+  receive(batch: FrameBatch): number {
+    const octets = new Uint8Array(batch.descriptors.buffer, batch.descriptors.byteOffset);
+    // The inner frame, behind the VXLAN header, is the one that is aligned.
+    return pack(batch, this.inbox, vxlan.HEADER_BYTES, ({ from, tos }, at) => {
+      batch.descriptors.fill(0, at + FLAGS, at + DESCRIPTOR_WORDS);
+      writeV6(from.ip, octets.subarray((at + ADDRESS) * 4, (at + ADDRESS) * 4 + V6_BYTES), 0);
+      batch.descriptors[at + PORT] = from.port;
+      batch.descriptors[at + TOS] = tos;
+    });
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    return deliverEach(entries, count, (index, slot) => {
+      const at = index * DESCRIPTOR_WORDS;
+      const to = slot < 0 ? undefined : this.#addresses.at(slot);
+      if (!isInSlab(batch, index, vxlan.HEADER_BYTES) || to === undefined) return EINVAL;
+      if (!completeChecksum(batch, at)) return EINVAL;
+      const frame = batch.descriptors[at + OFFSET];
+      const end = frame + batch.descriptors[at + LENGTH];
+      return this.send(
+        to,
+        batch.bytes.subarray(frame - vxlan.HEADER_BYTES, end),
+        batch.descriptors[at + TOS],
+      );
+    });
+  }
+}
+
+// -- Ports
+
+export class MemoryPort implements PortDevice {
+  readonly fd: number;
+  /** Sent by the owner, not yet read by the datapath. */
+  readonly outbox: MemoryFrame[] = [];
+  /** Written by the datapath, not yet taken by the owner. */
+  readonly inbox: MemoryFrame[] = [];
+  isUp = true;
+  /** Every read fails with it: the device is gone. 0 = none does. */
+  receiveErrno = 0;
+  /** Every write fails with it. */
+  deliverErrno = 0;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  get isReady(): boolean {
+    return this.receiveErrno !== 0 || this.outbox.length > 0;
+  }
+
+  /** What the owner of the port says. */
+  send(bytes: Uint8Array, header = WHOLE): void {
+    this.outbox.push({ bytes: bytes.slice(), header });
+  }
+
+  /** What the owner of the port hears. */
+  take(): MemoryFrame[] {
+    return this.inbox.splice(0);
+  }
+
+  receive(batch: FrameBatch): number {
+    if (this.receiveErrno !== 0) return -this.receiveErrno;
+    return pack(batch, this.outbox, 0, ({ header }, at) => {
+      batch.descriptors[at + FLAGS] = header.flags;
+      batch.descriptors[at + GSO_TYPE] = header.gsoType;
+      batch.descriptors[at + GSO_SIZE] = header.gsoSize;
+      batch.descriptors[at + HEADER_BYTES] = header.headerLength;
+      batch.descriptors[at + CSUM_START] = header.checksumStart;
+      batch.descriptors[at + CSUM_OFFSET] = header.checksumOffset;
+      batch.descriptors[at + TOS] = 0;
+    });
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    return deliverEach(entries, count, (index, argument) => {
+      if (this.deliverErrno !== 0) return this.deliverErrno;
+      if (!this.isUp) return EIO;
+      if (!isInSlab(batch, index, 0)) return EINVAL;
+      const frame = readFrame(batch, index, argument === STRIP_TAG);
+      if (frame === undefined) return EINVAL;
+      this.inbox.push(frame);
+      return 0;
+    });
+  }
+}
+
+// -- Hosts
+
+export class MemoryHost {
+  readonly #network: MemoryNetwork;
+  readonly #batchFrames: number;
+  readonly #ends = new Map<number, MemoryPort | MemorySocket>();
+  readonly #devices = new Map<number, Device>();
+  readonly #tokens = new Map<number, number>();
+  readonly #addresses: Endpoint[] = [];
+  #lastFd = 2;
+  #batches = 0;
+
+  constructor(network: MemoryNetwork, batchFrames = 64) {
+    this.#network = network;
+    this.#batchFrames = batchFrames;
+  }
+
+  openPort(): MemoryPort {
+    return this.#open(new MemoryPort(++this.#lastFd));
+  }
+
+  openSocket(local: Endpoint): MemorySocket {
+    return this.#open(this.#network.bind(local, this.#addresses, ++this.#lastFd));
+  }
+
+  /** Puts middleware around a device, before the datapath gets it. */
+  wrap(fd: number, middleware: (device: Device) => Device): void {
+    this.#devices.set(fd, middleware(this.#device(fd)));
+  }
+
+  close(fd: number): void {
+    const end = this.#ends.get(fd);
+    if (end instanceof MemorySocket) this.#network.unbind(end);
+    this.#ends.delete(fd);
+    this.#devices.delete(fd);
+  }
+
+  /** Tokens of the watched descriptors that have something: epoll_wait, level-triggered. */
+  ready(): number[] {
+    return [...this.#tokens].filter(([fd]) => this.#ends.get(fd)?.isReady).map(([, token]) => token);
+  }
+
+  // What the datapath asks of its platform
+
+  createBatch(): FrameBatch {
+    return createBatch(this.#batches++, this.#batchFrames);
+  }
+
+  port(fd: number): PortDevice {
+    return this.#device(fd);
+  }
+
+  socket(fd: number): UnderlaySocket {
+    return this.#device(fd);
+  }
+
+  watch(fd: number, token: number): void {
+    this.#tokens.set(fd, token);
+  }
+
+  unwatch(fd: number): void {
+    this.#tokens.delete(fd);
+  }
+
+  setAddress(slot: number, address: Uint8Array, port: number): void {
+    this.#addresses[slot] = { ip: readV6(address, 0), port };
+  }
+
+  #open<End extends MemoryPort | MemorySocket>(end: End): End {
+    this.#ends.set(end.fd, end);
+    this.#devices.set(end.fd, end);
+    return end;
+  }
+
+  #device(fd: number): Device {
+    const device = this.#devices.get(fd);
+    if (device === undefined) throw new Error(`EBADF: descriptor ${fd} is not open`);
+    return device;
+  }
+}
+
+/** A host and what runs on it. */
+export interface MemoryNode {
+  readonly host: MemoryHost;
+  readonly pump: (token: number) => unknown;
+}
+
+/** A loop of frames never ends; nothing that does needs this many rounds. */
+const MAX_ROUNDS = 100_000;
+
+/** Pumps every host that has something, in turns, until none has. Throws where frames run in circles. */
+export function runUntilQuiet(nodes: readonly MemoryNode[]): void {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    let isQuiet = true;
+    for (const { host, pump } of nodes) {
+      for (const token of host.ready()) {
+        isQuiet = false;
+        pump(token);
+      }
+    }
+    if (isQuiet) return;
+  }
+  throw new Error(`the network did not come to rest in ${MAX_ROUNDS} rounds`);
+}

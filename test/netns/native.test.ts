@@ -1,0 +1,807 @@
+// src/dgram-extra against the kernel: every call, on real devices and sockets.
+//
+// The file runs twice: tap starts it, and it starts itself again inside a network namespace of its own, whose name
+// is its argument. So the calls can be made from this process, and what they make is gone with the namespace.
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+
+import t, { type Test } from 'tap';
+
+import * as extra from '../../src/dgram-extra/index.js';
+import * as d from '../../src/wire/descriptor.js';
+import * as ip from '../../src/wire/ip.js';
+import * as virtio from '../../src/wire/virtio-net.js';
+import { fieldsOf, writeCapture } from '../helpers/capture.js';
+import { addressBytes, filler, toHex, udpFrame, withTag } from '../helpers/frames.js';
+import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
+import { Bed, Namespace, overlayAddresses, underlayAddresses } from '../helpers/netns.js';
+import { Child, exec, waitUntil } from '../helpers/process.js';
+import { FrameSink, sendDatagrams, sendFrames } from '../helpers/traffic.js';
+
+const { native } = extra;
+const ERRNO = { EIO: 5, EBADF: 9, EINVAL: 22, EBADFD: 77, EMSGSIZE: 90, ENETUNREACH: 101 } as const;
+const LOOPBACK = ['127.0.0.1', '::1'] as const;
+const ETHERNET_MTU = 1500;
+const MODULE = fromRoot('dist/src/dgram-extra/index.js');
+
+const SELF = fileURLToPath(import.meta.url);
+const LONG_NAME = 'averyverylongname0';
+
+/** Undefined in the outer run. */
+const namespace = process.argv.at(2);
+const here = new Namespace(namespace ?? '', 0, underlayAddresses(0), overlayAddresses(0));
+const directory = namespace === undefined ? '' : mkdtempSync(path.join(tmpdir(), `${namespace}-`));
+
+// ---------------------------------------------------------------- tools
+
+/** A failed call says which errno, which system call, and what it was done to. */
+function fails(t: Test, call: () => unknown, code: string, syscall: string, device: string): void {
+  const message = `${code}: ${syscall} on ${device}`;
+  t.throws(call, { name: 'NativeError', code, syscall, device, message }, message);
+}
+
+/** Descriptors that pass through it are closed when the test ends, however it ends. */
+function closing(t: Test): (fd: number) => number {
+  return (fd) => {
+    t.teardown(() => {
+      extra.closeDescriptor(fd);
+    });
+    return fd;
+  };
+}
+
+const field = (batch: extra.Batch, index: number, name: number): number =>
+  batch.descriptors[index * d.DESCRIPTOR_WORDS + name];
+
+/** Puts a frame into a batch by hand, each in 2 KiB of its own. */
+function put(
+  batch: extra.Batch,
+  index: number,
+  bytes: Uint8Array,
+  more: Readonly<Record<number, number>> = {},
+): void {
+  const at = index * d.DESCRIPTOR_WORDS;
+  const offset = d.HEADROOM_BYTES + index * 2048;
+  batch.descriptors.fill(0, at, at + d.DESCRIPTOR_WORDS);
+  batch.bytes.set(bytes, offset);
+  batch.descriptors[at + d.OFFSET] = offset;
+  batch.descriptors[at + d.LENGTH] = bytes.length;
+  for (const [name, value] of Object.entries(more)) batch.descriptors[at + Number(name)] = value;
+}
+
+function frameOf(batch: extra.Batch, index: number): Uint8Array {
+  const offset = field(batch, index, d.OFFSET);
+  return batch.bytes.slice(offset, offset + field(batch, index, d.LENGTH));
+}
+
+const list = (...entries: readonly (readonly [frame: number, argument: number])[]): Int32Array =>
+  Int32Array.from(entries.flat());
+
+/** The argument of each entry, which is a negated errno where the frame was refused. */
+const results = (entries: Int32Array): number[] => [...entries].filter((_, at) => at % 2 === 1);
+
+/** Two batches for all: at most 16 a thread, and they are never given back. */
+const SLAB_BYTES = 8 * (d.HEADROOM_BYTES + d.MAX_FRAME_BYTES);
+const batches = namespace === undefined ? [] : [0, 1].map(() => extra.createBatch(8, SLAB_BYTES));
+const [outgoing, incoming] = batches as [extra.Batch, extra.Batch];
+
+/** A TAP that is up, and on which nothing speaks of its own accord. */
+async function silentTap(t: Test, name: string): Promise<number> {
+  const fd = closing(t)(extra.openTap(name, { exclusive: true }));
+  await here.quietIpv6(name);
+  extra.setLinkUp(name, true);
+  return fd;
+}
+
+/** Reads until that many are there: a socket or device may still be about to be told. */
+async function receive(read: () => number, wanted: number): Promise<number> {
+  let count = 0;
+  const enough = (): boolean => {
+    count = read();
+    return count !== 0;
+  };
+  await waitUntil(enough, { what: `${wanted} frames`, timeoutMs: 5000, stepMs: 5 });
+  return count;
+}
+
+const udpIn = (fd: number): number => native.udpReceive(incoming.handle, fd, incoming.capacityFrames);
+
+function openUdp(address: string, port: number, options: Partial<extra.UdpOptions> = {}): number {
+  return extra.openUdp({ address: addressBytes(address), port, label: `${address}:${port}`, ...options });
+}
+
+// ---------------------------------------------------------------- devices
+
+async function tapProperties(t: Test): Promise<void> {
+  const shown = (): Promise<string> => here.ip('-o link show dev tap0');
+
+  const fd = extra.openTap('tap0', { exclusive: true });
+  t.ok(extra.linkExists('tap0'), 'it is there');
+  t.match(await shown(), /state DOWN/, 'and down');
+  fails(t, () => extra.openTap('tap0', { exclusive: true }), 'EBUSY', 'TUNSETIFF', 'tap0');
+  fails(t, () => extra.openTap('tap0', { exclusive: false }), 'EBUSY', 'TUNSETIFF', 'tap0');
+  fails(t, () => extra.openTap('lo', { exclusive: false }), 'EINVAL', 'TUNSETIFF', 'lo');
+
+  extra.setLinkMac('tap0', Uint8Array.of(2, 0, 0, 0, 0, 0x77));
+  t.equal(toHex(extra.linkMac('tap0')), '020000000077', 'MAC');
+  t.equal(await here.macOf('tap0'), '02:00:00:00:00:77', 'MAC as ip shows it');
+  for (const mtuBytes of [576, 1450, 8900]) {
+    extra.setLinkMtu('tap0', mtuBytes);
+    t.equal(extra.linkMtuBytes('tap0'), mtuBytes, `MTU ${mtuBytes}`);
+    t.equal(await here.mtuOf('tap0'), mtuBytes, `MTU ${mtuBytes} as ip shows it`);
+  }
+  extra.setLinkUp('tap0', true);
+  t.match(await shown(), /<[^>]*\bUP\b/, 'up');
+  t.ok(extra.setTapCarrier(fd, false, 'tap0'));
+  t.match(await shown(), /NO-CARRIER/, 'without carrier');
+  t.ok(extra.setTapCarrier(fd, true, 'tap0'));
+  t.match(await shown(), /LOWER_UP/, 'with carrier');
+  extra.setLinkUp('tap0', false);
+  t.match(await shown(), /state DOWN/, 'down again');
+
+  const { CSUM, TSO4, TSO6, TSO_ECN } = extra.TUN_F;
+  t.ok(extra.setTapOffload(fd, CSUM | TSO4 | TSO6 | TSO_ECN, 'tap0'), 'offloads');
+  t.ok(extra.setTapOffload(fd, 0, 'tap0'), 'none');
+  t.notOk(extra.setTapOffload(fd, 0x4000, 'tap0'), 'one that no kernel has');
+
+  extra.closeDescriptor(fd);
+  t.notOk(extra.linkExists('tap0'), 'gone with its descriptor');
+
+  extra.closeDescriptor(extra.openTap('tap1', { exclusive: true, persistent: true }));
+  t.ok(extra.linkExists('tap1'), 'a persistent one stays');
+  fails(t, () => extra.openTap('tap1', { exclusive: true }), 'EBUSY', 'TUNSETIFF', 'tap1');
+  extra.closeDescriptor(extra.openTap('tap1', { exclusive: false, persistent: false }));
+  t.notOk(extra.linkExists('tap1'), 'taken over and made temporary it goes');
+}
+
+function refusals(t: Test): void {
+  const close = closing(t);
+  const mac = new Uint8Array(6);
+  const taken = { port: 5100, label: 'taken', address: addressBytes('127.0.0.1') };
+  close(extra.openUdp(taken));
+  const from = addressBytes('127.0.0.1');
+  const rows: readonly [call: () => unknown, code: string, syscall: string, device: string][] = [
+    [() => extra.linkMac('none0'), 'ENODEV', 'SIOCGIFHWADDR', 'none0'],
+    [() => extra.linkMtuBytes('none0'), 'ENODEV', 'SIOCGIFMTU', 'none0'],
+    [
+      (): void => {
+        extra.setLinkMac('none0', mac);
+      },
+      'ENODEV',
+      'SIOCSIFHWADDR',
+      'none0',
+    ],
+    [
+      (): void => {
+        extra.setLinkMac('lo', mac.subarray(1));
+      },
+      'EINVAL',
+      'SIOCSIFHWADDR',
+      'lo',
+    ],
+    [
+      (): void => {
+        extra.setLinkMtu('none0', 1500);
+      },
+      'ENODEV',
+      'SIOCSIFMTU',
+      'none0',
+    ],
+    [
+      (): void => {
+        extra.setLinkMtu('lo', -1);
+      },
+      'EINVAL',
+      'SIOCSIFMTU',
+      'lo',
+    ],
+    [
+      (): void => {
+        extra.setLinkUp('none0', true);
+      },
+      'ENODEV',
+      'SIOCSIFFLAGS',
+      'none0',
+    ],
+    [() => extra.setTapOffload(-1, 0, 'none0'), 'EBADF', 'TUNSETOFFLOAD', 'none0'],
+    [() => extra.setTapCarrier(-1, true, 'none0'), 'EBADF', 'TUNSETCARRIER', 'none0'],
+    [() => openUdp('192.0.2.1', 4789), 'EADDRNOTAVAIL', 'bind', '192.0.2.1:4789'],
+    [() => openUdp('2001:db8::1', 4789), 'EADDRNOTAVAIL', 'bind', '2001:db8::1:4789'],
+    [() => extra.openUdp(taken), 'EADDRINUSE', 'bind', 'taken'],
+    [() => extra.openUdp({ ...taken, reusePort: true }), 'EADDRINUSE', 'bind', 'taken'],
+    [() => extra.routeMtuBytes(from, addressBytes('192.0.2.1'), 'there'), 'ENETUNREACH', 'connect', 'there'],
+    [
+      (): void => {
+        extra.addToPoll(-1, 0, 1);
+      },
+      'EBADF',
+      'epoll_ctl',
+      'descriptor 0',
+    ],
+    [
+      (): void => {
+        extra.removeFromPoll(-1, 0);
+      },
+      'EBADF',
+      'epoll_ctl',
+      'descriptor 0',
+    ],
+    [
+      (): void => {
+        extra.signalEvent(-1);
+      },
+      'EBADF',
+      'eventfd_write',
+      'eventfd',
+    ],
+    [
+      (): void => {
+        extra.closeDescriptor(-1);
+      },
+      'EBADF',
+      'close',
+      'descriptor -1',
+    ],
+    [() => extra.lockFile(-1), 'EBADF', 'flock', 'lock file'],
+    [() => extra.peerCredentials(-1), 'EBADF', 'SO_PEERCRED', 'descriptor -1'],
+    [() => extra.receiveNetlink(-1, mac), 'EBADF', 'recvfrom', 'rtnetlink'],
+    [() => extra.createBatch(8, 1000), 'EINVAL', 'batchCreate', '1000 bytes'],
+    [() => extra.createBatch(0, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
+    [() => extra.createBatch(1025, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
+    [() => close(extra.openTap(LONG_NAME, { exclusive: true })), 'ENAMETOOLONG', 'TUNSETIFF', LONG_NAME],
+  ];
+  for (const row of rows) fails(t, ...row);
+  t.notOk(extra.linkExists('none0'));
+  t.notOk(extra.linkExists(LONG_NAME.slice(0, 15)), 'a name that is too long is not cut to fit');
+  t.end();
+}
+
+async function features(t: Test): Promise<void> {
+  const all = { tapChecksum: true, tapTcpSegmentation: true };
+  t.match(extra.probeFeatures(), all, 'what every kernel since 2.6.27 has');
+  t.equal(await here.ip('-o link show type tun'), '', 'the device it was tried on is gone');
+  // Root without the right to administer networks: all false, and no error.
+  const program = `import(${JSON.stringify(MODULE)}).then((m) => console.log(JSON.stringify(m.probeFeatures())))`;
+  const command = ['setpriv', '--bounding-set', '-net_admin', process.execPath, '-e', program];
+  const without = JSON.parse(await exec(command)) as extra.Features;
+  t.same(without, { tapChecksum: false, tapTcpSegmentation: false, tapUdpSegmentation: false });
+}
+
+// ---------------------------------------------------------------- frames
+
+async function tapReads(t: Test): Promise<void> {
+  const fd = await silentTap(t, 'tap0');
+  t.equal(native.tapRead(incoming.handle, fd, 8), 0, 'nothing to read');
+  const frames = [60, 61, 590, 1514, 60].map((bytes) => udpFrame({ payload: filler(bytes - 42) }));
+  await sendFrames(here, 'tap0', frames);
+  const count = native.tapRead(incoming.handle, fd, 8);
+  const got = Array.from({ length: count }, (_, index) => toHex(frameOf(incoming, index)));
+  t.same(got, frames.map(toHex), 'whole, in order');
+  for (let index = 0; index < count; index++) {
+    const offset = field(incoming, index, d.OFFSET);
+    t.equal(offset % 16, 0, 'starts 16-aligned');
+    const before = index === 0 ? 0 : field(incoming, index - 1, d.OFFSET) + frames[index - 1].length;
+    t.ok(offset - before >= d.HEADROOM_BYTES, 'behind headroom');
+  }
+
+  await sendFrames(here, 'tap0', frames);
+  const rounds = [2, 2, 8, 8].map((max) => native.tapRead(incoming.handle, fd, max));
+  t.same(rounds, [2, 2, 1, 0], 'as many as are asked for');
+
+  // Room for the largest frame must be left before each read, so a slab that is short of it gives fewer.
+  const frame = udpFrame({ payload: filler(1400) });
+  const slot = (frame.length + d.HEADROOM_BYTES + 15) & ~15;
+  const short = extra.createBatch(8, d.HEADROOM_BYTES + d.MAX_FRAME_BYTES + 2 * slot);
+  await sendFrames(here, 'tap0', Array<Uint8Array>(7).fill(frame));
+  t.same(
+    [0, 1, 2, 3].map(() => native.tapRead(short.handle, fd, 8)),
+    [3, 3, 1, 0],
+    'a packed slab gives the rest at the next call',
+  );
+
+  t.equal(native.tapRead(99, fd, 8), -ERRNO.EINVAL, 'no such batch');
+  t.equal(native.tapRead(-1, fd, 8), -ERRNO.EINVAL);
+  t.equal(native.tapRead(incoming.handle, -1, 8), -ERRNO.EBADF, 'no such descriptor');
+  await here.ip('link delete tap0');
+  t.equal(native.tapRead(incoming.handle, fd, 8), -ERRNO.EBADFD, 'a device that was deleted');
+}
+
+async function tapWrites(t: Test): Promise<void> {
+  const fd = await silentTap(t, 'tap0');
+  const frames = [udpFrame(), udpFrame({ payload: filler(1472) }), withTag(udpFrame(), 77)];
+  const write = (entries: Int32Array): number =>
+    native.tapWrite(outgoing.handle, fd, entries, entries.length / 2);
+  frames.forEach((frame, index) => {
+    put(outgoing, index, frame);
+  });
+  put(outgoing, 3, new Uint8Array(13));
+  put(outgoing, 4, frames[0], { [d.LENGTH]: SLAB_BYTES });
+  put(outgoing, 5, frames[0], { [d.OFFSET]: -1 });
+  put(outgoing, 6, new Uint8Array(4));
+
+  const sink = await FrameSink.open(here, 'tap0');
+  const bad = [3, 4, 5, 6, 99, -1] as const;
+  const entries = list([0, 0], ...bad.map((frame) => [frame, 0] as const), [1, 0], [2, 0], [2, 1]);
+  t.equal(write(entries), 4, 'the good ones are delivered');
+  const refused = bad.map(() => -ERRNO.EINVAL);
+  t.same(results(entries), [0, ...refused, 0, 0, 1], 'the bad ones say why, and cost only themselves');
+  const expected = [frames[0], frames[1], frames[2], udpFrame()].map((frame) => toHex(frame));
+  t.same((await sink.waitFor(4)).map(toHex), expected, 'whole; without its tag where that was asked for');
+
+  // A partial checksum is the receiving stack's to know; behind a tag that is taken out it starts 4 bytes earlier.
+  const partial = { [d.FLAGS]: virtio.NEEDS_CHECKSUM, [d.CSUM_START]: 34, [d.CSUM_OFFSET]: 6 };
+  put(outgoing, 0, frames[0], partial);
+  put(outgoing, 1, frames[2], { ...partial, [d.CSUM_START]: 38 });
+  t.equal(write(list([0, 0], [1, 1])), 2);
+  t.same((await sink.waitFor(6)).slice(4).map(toHex), [toHex(frames[0]), toHex(frames[0])]);
+  t.same(sink.partialChecksum.slice(4), [true, true], 'and it is known to be partial');
+  await sink.close();
+
+  t.equal(native.tapWrite(outgoing.handle, fd, list([0, 0]), 2), -ERRNO.EINVAL, 'a list that is too short');
+  t.equal(native.tapWrite(outgoing.handle, fd, list([0, 0]), -1), -ERRNO.EINVAL);
+  t.equal(native.tapWrite(99, fd, list([0, 0]), 1), -ERRNO.EINVAL, 'no such batch');
+  extra.setLinkUp('tap0', false);
+  const down = list([0, 0]);
+  t.equal(write(down), 0);
+  t.same(results(down), [-ERRNO.EIO], 'a device that is down');
+  await here.ip('link delete tap0');
+  const gone = list([0, 0]);
+  t.equal(write(gone), 0);
+  t.same(results(gone), [-ERRNO.EBADFD], 'a device that was deleted');
+}
+
+/** What the stack leaves to "the device": frames read with a partial checksum, completed on their way out. */
+async function checksums(t: Test): Promise<void> {
+  const close = closing(t);
+  const fd = close(extra.openTap('tap0', { exclusive: true }));
+  t.ok(extra.setTapOffload(fd, extra.TUN_F.CSUM, 'tap0'));
+  await here.sysctl('net.ipv6.conf.tap0.router_solicitations', 0);
+  await here.plumb('tap0');
+  const peers = ['10.55.55.9', 'fd55::9'];
+  for (const peer of peers) await here.ip(`neigh replace ${peer} lladdr 02:00:00:00:00:09 dev tap0`);
+  await here.ip(['link', 'set', 'tap0', 'multicast', 'off']);
+  while (native.tapRead(incoming.handle, fd, 8) > 0);
+
+  const [receiver, sender] = [close(openUdp('127.0.0.1', 5000)), close(openUdp('127.0.0.1', 0))];
+  native.addressSet(0, addressBytes('127.0.0.1'), 5000);
+  const sizes = [1, 2, 3, 1000, 1001, 1399, 1400];
+  const completed: Uint8Array[] = [];
+  for (const peer of peers) {
+    const payloads = sizes.map((size) => filler(size + peer.length).subarray(peer.length));
+    await sendDatagrams(here, { to: peer, port: 9, payloads });
+    // The stack may say more than it was asked to: groups are joined when an address is given.
+    for (let count = native.tapRead(incoming.handle, fd, 8); count > 0;) {
+      const indices = Array.from({ length: count }, (_, index) => index);
+      const asking = indices.filter((index) => field(incoming, index, d.FLAGS) === virtio.NEEDS_CHECKSUM);
+      const entries = list(...asking.map((index) => [index, 0] as const));
+      t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0), asking.length);
+      for (let left = asking.length; left > 0;) {
+        const got = await receive(() => native.udpReceive(outgoing.handle, receiver, 8), left);
+        for (let index = 0; index < got; index++) completed.push(frameOf(outgoing, index));
+        left -= got;
+      }
+      count = native.tapRead(incoming.handle, fd, 8);
+    }
+  }
+  const file = path.join(directory, 'completed.pcapng');
+  writeCapture(file, completed);
+  const rows = await fieldsOf(file, 'udp.dstport == 9', ['udp.checksum.status', 'udp.length']);
+  const good = peers.flatMap(() =>
+    sizes.map((size) => ({ 'udp.checksum.status': ['1'], 'udp.length': [`${size + 8}`] })),
+  );
+  t.same(rows, good, 'tshark finds every checksum good');
+
+  const outside = { [d.FLAGS]: virtio.NEEDS_CHECKSUM, [d.CSUM_START]: 34, [d.CSUM_OFFSET]: 6 };
+  const frame = udpFrame();
+  const wrong = [
+    { ...outside, [d.CSUM_START]: frame.length - 7 },
+    { ...outside, [d.CSUM_START]: 13 },
+    { ...outside, [d.CSUM_OFFSET]: -1 },
+    { ...outside, [d.CSUM_START]: 0x7fff_ffff, [d.CSUM_OFFSET]: 0x7fff_ffff },
+  ];
+  wrong.forEach((more, index) => {
+    put(outgoing, index, frame, more);
+  });
+  const entries = list(...wrong.map((_, index) => [index, 0] as const));
+  t.equal(native.udpSend(outgoing.handle, sender, entries, wrong.length, 0), 0);
+  t.same(
+    results(entries),
+    wrong.map(() => -ERRNO.EINVAL),
+    'a checksum outside its frame is refused',
+  );
+}
+
+// ---------------------------------------------------------------- sockets
+
+async function udpOptions(t: Test): Promise<void> {
+  const close = closing(t);
+  for (const [slot, address] of LOOPBACK.entries()) {
+    const port = 5001;
+    const plain = close(openUdp(address, port));
+    native.addressSet(slot, addressBytes(address), port);
+    const send = (fd: number, index: number): number[] => {
+      const entries = list([index, slot]);
+      native.udpSend(outgoing.handle, fd, entries, 1, 0);
+      return results(entries);
+    };
+    const sender = close(openUdp(address, 50_123));
+
+    // Never fragmented: RFC 7348 4.3.
+    const largest = ETHERNET_MTU - (address === '::1' ? 48 : 28);
+    [largest, largest + 1].forEach((bytes, index) => {
+      put(outgoing, index, filler(bytes));
+    });
+    t.same(send(sender, 0), [slot], `${address}: ${largest} bytes pass`);
+    t.same(send(sender, 1), [-ERRNO.EMSGSIZE], 'one more does not');
+    t.equal(await receive(() => udpIn(plain), 1), 1);
+    t.same(frameOf(incoming, 0), filler(largest), 'whole');
+    t.equal(field(incoming, 0, d.PORT), 50_123, 'from the port the socket is bound to');
+    t.equal(
+      ip.readV6(new Uint8Array(incoming.descriptors.slice(d.ADDRESS, d.PORT).buffer), 0),
+      address,
+      'and address',
+    );
+
+    // Traffic classes, sent and received.
+    const classes = [0x00, 0x01, 0x02, 0x03, 0xb8, 0xbb];
+    classes.forEach((tos, index) => {
+      put(outgoing, index, filler(64 + index), { [d.TOS]: tos });
+    });
+    for (const index of classes.keys()) send(sender, index);
+    await receive(() => udpIn(plain), classes.length);
+    t.same(
+      classes.map((_, index) => field(incoming, index, d.TOS)),
+      classes,
+      'traffic class as sent',
+    );
+
+    // A socket that only sends: what comes for it is dropped by the kernel.
+    const sendOnly = close(openUdp(address, 5002, { sendOnly: true }));
+    native.addressSet(slot, addressBytes(address), 5002);
+    t.same(send(sender, 0), [slot]);
+    t.equal(udpIn(sendOnly), 0, 'nothing is received by a socket that only sends');
+    native.addressSet(slot, addressBytes(address), port);
+    t.same(send(sendOnly, 0), [slot]);
+    t.equal(await receive(() => udpIn(plain), 1), 1, 'and it sends');
+
+    const shared = [0, 1].map(() => close(openUdp(address, 5003, { reusePort: true })));
+    t.equal(new Set(shared).size, 2, 'two sockets share one port where both say so');
+  }
+
+  const buffers = { receiveBufferBytes: 6 << 20, sendBufferBytes: 5 << 20 };
+  close(openUdp('127.0.0.1', 5004, buffers));
+  // The kernel doubles what it is asked for (socket(7)).
+  const shown = await here.exec('ss -Hulnm sport = :5004');
+  t.match(shown, /\brb12582912\b.*\btb10485760\b/s, 'buffers beyond the bound of the system');
+}
+
+/** RFC 7348 5: a VTEP must accept a zero checksum. On IPv6 that has to be asked for (RFC 6935). */
+async function zeroChecksums(t: Test): Promise<void> {
+  const close = closing(t);
+  const rows = [
+    // [address, sender leaves it out, receiver takes it, arrives]
+    ['127.0.0.1', true, false, true],
+    ['127.0.0.1', true, true, true],
+    ['::1', true, false, false],
+    ['::1', true, true, true],
+    ['::1', false, false, true],
+  ] as const;
+  for (const [index, [address, zeroChecksumSend, zeroChecksumReceive, arrives]] of rows.entries()) {
+    const port = 5010 + index;
+    const receiver = close(openUdp(address, port, { zeroChecksumReceive }));
+    const sender = close(openUdp(address, 0, { zeroChecksumSend }));
+    put(outgoing, 0, filler(100));
+    native.addressSet(0, addressBytes(address), port);
+    native.udpSend(outgoing.handle, sender, list([0, 0]), 1, 0);
+    await sleep(20);
+    const words = `${address}, ${zeroChecksumSend ? 'no' : 'a'} checksum`;
+    const asked = zeroChecksumReceive ? ', asked for' : '';
+    t.equal(udpIn(receiver), arrives ? 1 : 0, `${words}${asked}: ${arrives ? 'arrives' : 'is dropped'}`);
+  }
+}
+
+async function datagrams(t: Test): Promise<void> {
+  const close = closing(t);
+  const receiver = close(openUdp('127.0.0.1', 5020));
+  const sender = close(openUdp('127.0.0.1', 0));
+  const [GOOD, UNSET, NO_ROUTE] = [0, 4000, 2];
+  native.addressSet(GOOD, addressBytes('127.0.0.1'), 5020);
+  native.addressSet(NO_ROUTE, addressBytes('192.0.2.1'), 5020);
+  const take = async (count: number): Promise<string[]> => {
+    const got: string[] = [];
+    while (got.length < count) {
+      const more = await receive(() => udpIn(receiver), count);
+      for (let index = 0; index < more; index++) got.push(toHex(frameOf(incoming, index)));
+    }
+    return got;
+  };
+
+  t.equal(udpIn(receiver), 0, 'nothing to receive');
+  // A header before the frame, as VXLAN's, is sent with it.
+  const frame = Uint8Array.of(...filler(8), ...udpFrame());
+  put(outgoing, 0, frame, { [d.OFFSET]: d.HEADROOM_BYTES + 8, [d.LENGTH]: frame.length - 8 });
+  t.equal(native.udpSend(outgoing.handle, sender, list([0, GOOD]), 1, 8), 1);
+  t.same(await take(1), [toHex(frame)], 'with the bytes that stand before it');
+  t.equal(field(incoming, 0, d.OFFSET) % 16, 8, 'the inner frame is 16-aligned');
+
+  // What cannot be sent costs only itself.
+  [filler(100), filler(2000), filler(102), filler(103)].forEach((bytes, index) => {
+    put(outgoing, index, bytes);
+  });
+  put(outgoing, 4, filler(10), { [d.LENGTH]: SLAB_BYTES });
+  put(outgoing, 5, filler(10), { [d.OFFSET]: 4 });
+  const entries = list(
+    [0, GOOD],
+    [1, GOOD], // too big
+    [2, GOOD],
+    [2, UNSET],
+    [2, -1],
+    [2, NO_ROUTE],
+    [4, GOOD], // outside the slab
+    [5, GOOD], // no room for the header
+    [99, GOOD], // no such frame
+    [3, GOOD],
+  );
+  const { EINVAL, EMSGSIZE, ENETUNREACH } = ERRNO;
+  const expected = [GOOD, -EMSGSIZE, GOOD, -EINVAL, -EINVAL, -ENETUNREACH, -EINVAL, -EINVAL, -EINVAL, GOOD];
+  t.equal(native.udpSend(outgoing.handle, sender, entries, 10, 8), 3, 'three of ten can be sent');
+  t.same(results(entries), expected, 'the others say why not');
+  const bodies = (await take(3)).map((hex) => hex.slice(16));
+  t.same(
+    bodies,
+    [100, 102, 103].map((bytes) => toHex(filler(bytes))),
+    'in order',
+  );
+
+  // More entries than the batch has frames, and more datagrams than one receive takes.
+  const many = list(...Array.from({ length: 50 }, (_, at) => [at % 4 === 1 ? 0 : at % 4, GOOD] as const));
+  t.equal(native.udpSend(outgoing.handle, sender, many, 50, 0), 50, 'a list longer than the batch');
+  t.equal((await take(50)).length, 50);
+  t.equal(native.udpReceive(incoming.handle, receiver, 1000), 0, 'more is asked for than there is room');
+
+  for (const [name, got] of [
+    ['no such batch', native.udpSend(99, sender, list([0, GOOD]), 1, 0)],
+    ['a list that is too short', native.udpSend(outgoing.handle, sender, list([0, GOOD]), 2, 0)],
+    ['no such batch to receive into', native.udpReceive(99, receiver, 8)],
+    ['an address of no length', native.addressSet(0, new Uint8Array(4), 1)],
+    ['a slot below zero', native.addressSet(-1, addressBytes('127.0.0.1'), 1)],
+    ['a slot above 2^24', native.addressSet(1 << 24, addressBytes('127.0.0.1'), 1)],
+  ] as const)
+    t.equal(got, -ERRNO.EINVAL, name);
+  t.equal(udpIn(-1), -ERRNO.EBADF, 'no such descriptor');
+  const closed = list([0, GOOD], [2, GOOD]);
+  t.equal(native.udpSend(outgoing.handle, -1, closed, 2, 0), 0);
+  t.same(results(closed), [-ERRNO.EBADF, -ERRNO.EBADF]);
+}
+
+async function routeMtus(t: Test): Promise<void> {
+  closing(t)(extra.openTap('tap0', { exclusive: true }));
+  await here.plumb('tap0');
+  for (const route of ['10.9.0.0/24 via 10.55.55.9 mtu 1400', 'fd99::/64 via fd55::9 mtu 1380'])
+    await here.ip(`route add ${route}`);
+  for (const [from, to, mtuBytes] of [
+    ['127.0.0.1', '127.0.0.1', ETHERNET_MTU],
+    ['10.55.55.2', '10.55.55.9', 1500],
+    ['10.55.55.2', '10.9.0.1', 1400],
+    ['fd55::2', 'fd55::9', 1500],
+    ['fd55::2', 'fd99::1', 1380],
+  ] as const) {
+    t.equal(extra.routeMtuBytes(addressBytes(from), addressBytes(to), to), mtuBytes, `${to}: ${mtuBytes}`);
+  }
+}
+
+// ---------------------------------------------------------------- waiting
+
+async function waiting(t: Test): Promise<void> {
+  const close = closing(t);
+  const epoll = close(extra.createPoll());
+  const wake = close(extra.createEvent());
+  const socket = close(openUdp('127.0.0.1', 5030));
+  const ready = new Int32Array(8);
+  const tokens = (timeoutMs = 0): number[] => {
+    const count = native.pollWait(epoll, ready, timeoutMs);
+    return count < 0 ? [count] : [...ready.slice(0, count).sort()];
+  };
+  extra.addToPoll(epoll, wake, 7);
+  extra.addToPoll(epoll, socket, 0x7fff_ffff);
+  fails(
+    t,
+    () => {
+      extra.addToPoll(epoll, wake, 7);
+    },
+    'EEXIST',
+    'epoll_ctl',
+    `descriptor ${wake}`,
+  );
+  t.same(tokens(10), [], 'a wait that ends by its time');
+  extra.signalEvent(wake);
+  t.same(tokens(), [7]);
+  t.same(tokens(), [7], 'until it is cleared');
+  t.equal(native.eventClear(wake), 0);
+  t.same(tokens(), []);
+  put(outgoing, 0, filler(10));
+  native.addressSet(0, addressBytes('127.0.0.1'), 5030);
+  native.udpSend(outgoing.handle, socket, list([0, 0]), 1, 0);
+  extra.signalEvent(wake);
+  t.same(tokens(1000), [7, 0x7fff_ffff], 'both');
+  extra.removeFromPoll(epoll, wake);
+  t.same(tokens(), [0x7fff_ffff], 'one that was removed is silent');
+  t.equal(native.pollWait(epoll, new Int32Array(0), 0), -ERRNO.EINVAL, 'no room for an answer');
+  t.equal(native.pollWait(-1, ready, 0), -ERRNO.EBADF);
+
+  // Another thread blocks for good; a signal from this one wakes it. Batches are the thread's own.
+  extra.removeFromPoll(epoll, socket);
+  native.eventClear(wake);
+  extra.addToPoll(epoll, wake, 9);
+  const program = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    import(workerData.module).then(({ native, createBatch }) => {
+      const batches = Array.from({ length: 16 }, () => createBatch(1, 131072).handle);
+      let seventeenth = 'given';
+      try { createBatch(1, 131072); } catch (error) { seventeenth = error.code; }
+      parentPort.postMessage({ batches, seventeenth });
+      const ready = new Int32Array(1);
+      const count = native.pollWait(workerData.epoll, ready, -1);
+      parentPort.postMessage({ count, token: ready[0] });
+    });`;
+  const worker = new Worker(program, { eval: true, workerData: { module: MODULE, epoll } });
+  const messages: unknown[] = [];
+  const exited = new Promise((resolve) => worker.once('exit', resolve));
+  worker.on('message', (message) => messages.push(message));
+  await waitUntil(() => messages.length === 1, { what: 'the thread' });
+  t.same(messages[0], { batches: Array.from({ length: 16 }, (_, at) => at), seventeenth: 'EINVAL' });
+  await sleep(100);
+  t.equal(messages.length, 1, 'it blocks');
+  extra.signalEvent(wake);
+  await waitUntil(() => messages.length === 2, { what: 'the thread to wake' });
+  t.same(messages[1], { count: 1, token: 9 });
+  await exited;
+}
+
+async function netlink(t: Test): Promise<void> {
+  const fd = closing(t)(extra.openNetlink(extra.NETLINK_GROUPS.LINK));
+  const buffer = new Uint8Array(65536);
+  /** Types of all messages there are, and the names of the links they speak of. */
+  const events = (): [type: number, name: string][] => {
+    const found: [number, string][] = [];
+    for (let bytes = extra.receiveNetlink(fd, buffer); bytes > 0; bytes = extra.receiveNetlink(fd, buffer)) {
+      const view = new DataView(buffer.buffer, 0, bytes);
+      for (let at = 0; at < bytes; at += (view.getUint32(at, true) + 3) & ~3) {
+        const text = Buffer.from(buffer.subarray(at, at + view.getUint32(at, true))).toString('latin1');
+        found.push([view.getUint16(at + 4, true), /tap\d|lo(?=\0)/.exec(text)?.[0] ?? '']);
+      }
+    }
+    return found;
+  };
+  const [NEW_LINK, DELETE_LINK, GET_LINK] = [16, 17, 18]; // linux/rtnetlink.h
+  const has = (all: readonly [number, string][], type: number, name: string): boolean =>
+    all.some((event) => event[0] === type && event[1] === name);
+
+  t.same(events(), [], 'nothing has happened');
+  const tap = extra.openTap('tap8', { exclusive: true });
+  t.ok(has(events(), NEW_LINK, 'tap8'), 'a new link');
+  extra.setLinkUp('tap8', true);
+  t.ok(has(events(), NEW_LINK, 'tap8'), 'a change of a link');
+  extra.closeDescriptor(tap);
+  await waitUntil(() => has(events(), DELETE_LINK, 'tap8'), { what: 'the end of the link to be told' });
+
+  const request = new DataView(new ArrayBuffer(32));
+  request.setUint32(0, 32, true);
+  request.setUint16(4, GET_LINK, true);
+  request.setUint16(6, 0x301, true); // NLM_F_REQUEST | NLM_F_DUMP
+  extra.sendNetlink(fd, new Uint8Array(request.buffer));
+  t.ok(has(events(), NEW_LINK, 'lo'), 'a question and its answer');
+}
+
+// ---------------------------------------------------------------- processes
+
+async function credentials(t: Test): Promise<void> {
+  const file = path.join(directory, 'peer.sock');
+  const connections: net.Socket[] = [];
+  const server = net.createServer((socket) => connections.push(socket));
+  await new Promise<void>((resolve) => server.listen(file, resolve));
+  const connect = `require('node:net').connect(${JSON.stringify(file)}).on('data', () => process.exit())`;
+  await exec(['chmod', '777', file, directory]);
+  for (const [ids, expected] of [
+    [['--reuid', '0', '--regid', '0', '--clear-groups'], { uid: 0, gid: 0, groups: [] }],
+    [
+      ['--reuid', '65534', '--regid', '100', '--groups', '4,24,100'],
+      { uid: 65534, gid: 100, groups: [4, 24, 100] },
+    ],
+  ] as const) {
+    const child = new Child(['setpriv', ...ids, process.execPath, '-e', connect]);
+    await waitUntil(() => connections.length > 0, { what: 'a connection' });
+    const socket = connections.pop()!;
+    const { fd } = (socket as unknown as { _handle: { fd: number } })._handle;
+    const who = extra.peerCredentials(fd);
+    t.match(who, expected, `user ${expected.uid}`);
+    t.same(who.groups, expected.groups);
+    t.equal(who.pid, child.pid);
+    socket.end('x');
+    await child.exited;
+  }
+  await new Promise((resolve) => server.close(resolve));
+  const datagram = closing(t)(openUdp('127.0.0.1', 0));
+  t.match(extra.peerCredentials(datagram), { uid: -1 }, 'another kind of socket has no peer');
+}
+
+const RECEIVER = `
+import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+name = sys.argv[1]
+s.bind('\\0' + name[1:] if name[0] == '@' else name)
+print('ready', flush=True)
+print(s.recv(1000).decode(), flush=True)`;
+
+async function notification(t: Test): Promise<void> {
+  const say = (to: string | undefined): boolean => {
+    if (to === undefined) delete process.env['NOTIFY_SOCKET'];
+    else process.env['NOTIFY_SOCKET'] = to;
+    return extra.sdNotify('READY=1\nSTATUS=two overlays');
+  };
+  t.teardown(() => delete process.env['NOTIFY_SOCKET']);
+  for (const name of [path.join(directory, 'notify.sock'), `@varpd-test-${process.pid}`]) {
+    const receiver = new Child(['python3', '-c', RECEIVER, name]);
+    await receiver.waitForOutput(/ready/);
+    t.ok(say(name), name.startsWith('@') ? 'an abstract name' : 'a path');
+    await receiver.exited;
+    t.equal(receiver.stdout, 'ready\nREADY=1\nSTATUS=two overlays\n');
+  }
+  for (const nobody of [undefined, '']) t.notOk(say(nobody), 'nobody to tell');
+  fails(t, () => say(path.join(directory, 'none.sock')), 'ENOENT', 'sendto', 'NOTIFY_SOCKET');
+  fails(t, () => say(`/${'x'.repeat(200)}`), 'ENAMETOOLONG', 'sendto', 'NOTIFY_SOCKET');
+}
+
+function locks(t: Test): void {
+  const file = path.join(directory, 'lock');
+  const [first, second] = [0, 1].map(() => openSync(file, 'w'));
+  t.ok(extra.lockFile(first));
+  t.ok(extra.lockFile(first), 'again, by its holder');
+  t.notOk(extra.lockFile(second), 'somebody has it');
+  closeSync(first);
+  t.ok(extra.lockFile(second), 'it goes with the descriptor');
+  closeSync(second);
+  t.end();
+}
+
+// ---------------------------------------------------------------- the two runs
+
+async function outside(): Promise<void> {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const { name } = await bed.host();
+  const command = ['netns', 'exec', name, process.execPath, SELF, name];
+  await t.spawn('ip', command, {}, 'in a namespace of its own');
+}
+
+async function inside(): Promise<void> {
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  extra.setLinkMtu('lo', ETHERNET_MTU);
+  await t.test('a TAP and its properties', tapProperties);
+  await t.test('what is refused, and in which words', refusals);
+  await t.test('features of the kernel', features);
+  await t.test('frames out of a TAP', tapReads);
+  await t.test('frames into a TAP', tapWrites);
+  await t.test('checksums left to the device', { skip: skipUnless({ programs: ['tshark'] }) }, checksums);
+  await t.test('UDP sockets as RFC 7348 wants them', udpOptions);
+  await t.test('datagrams without a checksum', zeroChecksums);
+  await t.test('datagrams in batches', datagrams);
+  await t.test('the MTU of a route', routeMtus);
+  await t.test('waiting, and waking another thread', waiting);
+  await t.test('links that come and go', netlink);
+  await t.test('who is at the other end of a Unix socket', credentials);
+  const python = skipUnless({ programs: ['python3'] });
+  await t.test('word to the service manager', { skip: python }, notification);
+  await t.test('a lock on a file', locks);
+}
+
+if (namespace !== undefined) await inside();
+else if (skipUnlessNetns() === false) await outside();
+else t.pass('src/dgram-extra against the kernel', { skip: skipUnlessNetns() });
