@@ -124,12 +124,11 @@ export class Overlay {
   async start(undo: UndoStack): Promise<void> {
     const { datapath, limits } = this.#workshop;
     const { plan, properties, listen } = this;
-    undo.push(() => this.#instance.stop());
     await this.#instance.start(properties);
+    undo.push(() => this.#instance.stop());
     if (this.plugin.mode === 'point') this.#destination = this.#instance.destination();
     const destination = this.#destination;
     this.#chooseMtu();
-    undo.push(() => datapath.removeOverlay(plan.id));
     try {
       datapath.addOverlay({
         id: plan.id,
@@ -149,6 +148,7 @@ export class Overlay {
     } catch (error) {
       throw bindError(error, listen);
     }
+    undo.push(() => datapath.removeOverlay(plan.id));
     this.#openPort(this.name, plan.mac, 0, true);
     this.#instance.attach();
   }

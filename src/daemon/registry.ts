@@ -150,8 +150,8 @@ export class Registry {
         throw new OverlayError('INVALID', `${over} is temporary, so must be what is made over it: use -t`);
       const address = mac === undefined ? this.#freeMac(overlay) : needMac(mac);
       this.#checkVnicMac(overlay, address);
-      undo.push(() => overlay.removeVnic(name));
       overlay.addVnic({ name, mac: address, vid, temporary });
+      undo.push(() => overlay.removeVnic(name));
       if (temporary) return;
       const stored = this.#store.overlays.get(over)!;
       await this.#store.save({ ...stored, vnics: [...stored.vnics, { name, mac: formatMac(address), vid }] });

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
+import type { OverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -130,6 +131,24 @@ export class Daemon {
     const result = await this.dladm(...line.split(/\s+/).filter((word) => word !== ''));
     if (result.code !== 0) throw new CommandError({ ...result, command: `dladm ${line}` });
     return result.stdout;
+  }
+
+  /** What `show-overlay --json` says, of all overlays or those named. */
+  async overlays(...names: string[]): Promise<OverlayInfo[]> {
+    return JSON.parse(await this.ok(`show-overlay --json ${names.join(' ')}`)) as OverlayInfo[];
+  }
+
+  async vnics(): Promise<VnicInfo[]> {
+    return JSON.parse(await this.ok('show-vnic --json')) as VnicInfo[];
+  }
+
+  /** By how much each counter of an overlay grew while something was done; those that did not are left out. */
+  async counted(work: () => unknown, overlay = 'overlay0'): Promise<Record<string, number>> {
+    const [before] = await this.overlays(overlay);
+    await work();
+    const [after] = await this.overlays(overlay);
+    const grown = Object.entries(after.counters).map(([name, value]) => [name, value - before.counters[name]]);
+    return Object.fromEntries(grown.filter(([, by]) => by !== 0)) as Record<string, number>;
   }
 
   log(): string {

@@ -1,0 +1,119 @@
+// A datapath that moves nothing: it remembers what is there, and fails where it is told to.
+import type {
+  Datapath,
+  LookupAnswer,
+  OverlayConfig,
+  PortConfig,
+  TargetEntry,
+} from '../../src/daemon/datapath/contract.js';
+import type { Destination, MacAddress } from '../../src/plugin/index.js';
+import type { IpAddress } from '../../src/wire/ip.js';
+
+/** As the system reports it. */
+export function systemError(code: string, text = 'from the fake'): Error {
+  return Object.assign(new Error(`${code}: ${text}`), { code });
+}
+
+export class FakeDatapath implements Datapath {
+  readonly features = { fake: true };
+  readonly overlays = new Map<number, OverlayConfig>();
+  /** By name. */
+  readonly ports = new Map<string, PortConfig>();
+  readonly answers: { overlay: number; lookup: number; answer: LookupAnswer }[] = [];
+  readonly table = new Map<MacAddress, readonly Destination[]>();
+  readonly calls: string[] = [];
+  /** Call -> errno name it fails with. */
+  readonly failures = new Map<keyof Datapath, string>();
+  routeMtu = 1500;
+  /** Called after each answer. */
+  onAnswer: () => void = () => undefined;
+
+  addOverlay(config: OverlayConfig): void {
+    this.#call('addOverlay', String(config.id));
+    this.overlays.set(config.id, config);
+  }
+
+  async removeOverlay(id: number): Promise<void> {
+    await Promise.resolve();
+    this.#call('removeOverlay', String(id));
+    this.overlays.delete(id);
+    for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
+  }
+
+  setMtu(): void {
+    this.#call('setMtu');
+  }
+
+  addPort(config: PortConfig): MacAddress {
+    this.#call('addPort', config.name);
+    if (!this.overlays.has(config.overlay)) throw new Error(`no overlay ${config.overlay}`);
+    this.ports.set(config.name, config);
+    return config.mac ?? 0;
+  }
+
+  async removePort(_overlay: number, name: string): Promise<void> {
+    await Promise.resolve();
+    this.#call('removePort', name);
+    this.ports.delete(name);
+  }
+
+  answer(overlay: number, lookup: number, answer: LookupAnswer): void {
+    this.answers.push({ overlay, lookup, answer });
+    this.onAnswer();
+  }
+
+  setTarget(_overlay: number, mac: MacAddress, to: readonly Destination[], ttlMs: number): void {
+    this.#call(
+      'setTarget',
+      `${mac.toString(16)} ${to.map(({ ip, port }) => `${ip} ${port}`).join()} ${ttlMs}`,
+    );
+    this.table.set(mac, to);
+  }
+
+  invalidate(_overlay: number, mac?: MacAddress): void {
+    this.#call('invalidate', mac?.toString(16));
+    if (mac === undefined) this.table.clear();
+    else this.table.delete(mac);
+  }
+
+  setPeers(_overlay: number, peers: readonly IpAddress[]): void {
+    this.#call('setPeers', peers.join());
+  }
+
+  async deleteTarget(_overlay: number, mac: MacAddress): Promise<boolean> {
+    await Promise.resolve();
+    return this.table.delete(mac);
+  }
+
+  async targets(_overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
+    await Promise.resolve();
+    return [...this.table]
+      .filter(([mac]) => mac > after)
+      .sort(([a], [b]) => a - b)
+      .slice(0, limit)
+      .map(([mac, to]) => ({ mac, state: to.length === 0 ? 'drop' : 'valid', to }));
+  }
+
+  routeMtuBytes(): number {
+    this.#call('routeMtuBytes');
+    return this.routeMtu;
+  }
+
+  overlayCounters(): Record<string, number> {
+    return { tx_frames: 1 };
+  }
+
+  portCounters(): Record<string, number> {
+    return { tx_frames: 2 };
+  }
+
+  async close(): Promise<void> {
+    for (const id of [...this.overlays.keys()]) await this.removeOverlay(id);
+  }
+
+  #call(name: keyof Datapath, detail = ''): void {
+    this.calls.push(`${name} ${detail}`.trimEnd());
+    const code = this.failures.get(name);
+    if (code !== undefined) throw systemError(code);
+  }
+}

@@ -1,0 +1,387 @@
+// Finding plugins, and living with bad ones: whatever one does, its overlay is degraded and nothing else happens.
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { overlaySpecs, PropertySet } from '../../src/core/properties.js';
+import { parseConfig } from '../../src/daemon/config.js';
+import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
+import { Health } from '../../src/daemon/health.js';
+import type { Log } from '../../src/daemon/log.js';
+import { PluginInstance, runningPlugin } from '../../src/daemon/plugin-host.js';
+import { BUILT_IN_PLUGINS, checkPlugin, loadPlugins } from '../../src/daemon/plugin-loader.js';
+import {
+  type Answer,
+  definePlugin,
+  type Host,
+  type Instance,
+  type LookupPlugin,
+  parseIp,
+} from '../../src/plugin/index.js';
+import { FakeDatapath } from '../helpers/fake-datapath.js';
+
+const LISTEN = { ip: parseIp('10.0.0.1')!, port: 4789 };
+const PEER = { ip: parseIp('10.0.0.2')!, port: 4789 };
+const OTHER = { ip: parseIp('10.0.0.3')!, port: 4789 };
+const MAC = 0x0200_0000_0007;
+
+/** Keeps its lines. */
+function newLog(): Log & { lines: string[] } {
+  const lines: string[] = [];
+  const keep = (level: string) => (_kind: string, message: string) => void lines.push(`${level} ${message}`);
+  return { lines, debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
+}
+
+type Behaviour = Partial<Instance> & { readonly onCreate?: (host: Host) => void };
+
+function plugin(behaviour: Behaviour, mode: LookupPlugin['mode'] = 'dynamic'): LookupPlugin {
+  return definePlugin({
+    apiVersion: 1,
+    name: 'test',
+    mode,
+    properties: [],
+    create: (host) => {
+      behaviour.onCreate?.(host);
+      return { start: () => Promise.resolve(), stop: () => Promise.resolve(), ...behaviour };
+    },
+  });
+}
+
+const LIMITS = { ...parseConfig('', '').limits, lookupDeadlineMs: 30, startDeadlineMs: 30 };
+
+function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
+  const datapath = new FakeDatapath();
+  const log = newLog();
+  const health = new Health('overlay0', log);
+  const site = { overlay: 'overlay0', id: 7, vnetid: 42, listen: LISTEN };
+  const instance = new PluginInstance(plugin(behaviour, mode), site, {
+    log,
+    health,
+    datapath,
+    limits: () => LIMITS,
+  });
+  const properties = PropertySet.from(overlaySpecs([], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {});
+  let lookups = 0;
+  /** One question; resolves with its answer. */
+  const ask = async (): Promise<LookupAnswer> => {
+    const lookup = ++lookups;
+    const answered = new Promise<void>((resolve) => (datapath.onAnswer = resolve));
+    instance.lookup({ overlay: 7, lookup, destinationMac: MAC, sourceMac: 2, etherType: 0x800, vlan: 0 });
+    await answered;
+    const [last] = datapath.answers.slice(-1);
+    if (last?.lookup !== lookup) throw new Error('an answer to another question');
+    return last.answer;
+  };
+  const start = async (): Promise<void> => {
+    await instance.start(properties);
+    instance.attach();
+  };
+  return { instance, datapath, log, health, properties, ask, start };
+}
+
+t.test('loading', async (t) => {
+  /** A directory of plugins: name -> source. */
+  function directoryOf(t: { testdir(): string }, sources: Readonly<Record<string, string>>): string {
+    const directory = t.testdir();
+    writeFileSync(path.join(directory, 'README'), 'not a directory');
+    for (const [name, source] of Object.entries(sources)) {
+      mkdirSync(path.join(directory, name));
+      writeFileSync(path.join(directory, name, 'index.mjs'), source);
+    }
+    return directory;
+  }
+  const source = (more: string, name = 'good'): string =>
+    `export default { apiVersion: 1, name: '${name}', mode: 'dynamic', properties: [], create: () => ({}), ${more} };`;
+
+  t.test('varpd comes with direct', async (t) => {
+    const plugins = await loadPlugins([BUILT_IN_PLUGINS], newLog());
+    t.match(plugins.get('direct'), { mode: 'point', properties: [{ name: 'direct/dest_ip' }, {}] });
+  });
+
+  t.test('a bad plugin is logged and left out, the first of a name wins', async (t) => {
+    const log = newLog();
+    const directory = directoryOf(t, {
+      a: source(''),
+      b: source("mode: 'point'"),
+      c: source('apiVersion: 2', 'c'),
+      d: source("properties: [{ name: 'x/y', type: 'uint', required: false }]", 'd'),
+      e: source("properties: [{ name: 'e/y', type: 'uint', required: false, default: 'no', max: 3 }]", 'e'),
+      f: 'throw new Error("at load");',
+      g: 'export default 42;',
+      h: 'this is not JavaScript',
+      i: source('', '../../etc'),
+      j: source('create: undefined', 'j'),
+      k: source("properties: [{ name: 'k/y', type: 'choice', required: false }]", 'k'),
+      l: source('', 'vxlan'),
+    });
+    const plugins = await loadPlugins([directory], log);
+    t.same([...plugins.keys()], ['good']);
+    t.equal(plugins.get('good')?.mode, 'dynamic');
+    t.match(
+      log.lines.filter((line) => !line.startsWith('debug')),
+      [
+        /warn .*\/b\/index\.mjs: there is a plugin 'good' already/,
+        /error .*\/c\/index\.mjs: left out: apiVersion: apiVersion 1/,
+        /\/d\/.*property x\/y: its name must begin with 'd\/'/,
+        /\/e\/.*property e\/y: its default is not a whole number from 0 to 3/,
+        /\/f\/.*at load/,
+        /\/g\/.*default export: /,
+        /\/h\/.*left out: /,
+        /\/i\/.*name: a letter and at most 30/,
+        /\/j\/.*create: a function/,
+        /\/k\/.*a choice of nothing/,
+        /\/l\/.*name: a name other than vxlan, varpd/,
+      ],
+    );
+  });
+
+  t.test('a directory that is not there is fatal', async (t) => {
+    await t.rejects(loadPlugins(['/nowhere'], newLog()), {
+      code: 'NOT_FOUND',
+      message: 'failed to load from /nowhere: no such file or directory',
+    });
+  });
+
+  t.test('a plugin may be an object of a class', async (t) => {
+    class Plugin implements LookupPlugin {
+      readonly apiVersion = 1;
+      readonly name = 'classy';
+      readonly mode = 'dynamic';
+      readonly properties = [];
+      create(): Instance {
+        throw new Error('not here');
+      }
+    }
+    const value = new Plugin();
+    t.equal(checkPlugin(value), value);
+  });
+});
+
+t.test('answers', async (t) => {
+  const answered = (answer: unknown): Promise<LookupAnswer> => {
+    const { start, ask } = makeInstance({ resolve: () => answer as Answer });
+    return start().then(ask);
+  };
+  t.same(await answered({ kind: 'target', to: PEER }), { kind: 'target', to: [PEER], ttlMs: Infinity });
+  t.same(await answered({ kind: 'target', to: PEER, ttlMs: 5 }), { kind: 'target', to: [PEER], ttlMs: 5 });
+  t.same(await answered(Promise.resolve({ kind: 'drop', reason: 'no' })), {
+    kind: 'drop',
+    reason: 'lookup_drop',
+  });
+  t.same(await answered({ kind: 'drop', reason: 'no', ttlMs: 9 }), {
+    kind: 'drop',
+    reason: 'lookup_drop',
+    ttlMs: 9,
+  });
+  const flood = { kind: 'flood', to: [PEER, LISTEN, OTHER] };
+  t.same(await answered(flood), { kind: 'target', to: [PEER, OTHER], ttlMs: Infinity }, 'never to itself');
+  t.same(await answered({ kind: 'target', to: LISTEN }), { kind: 'drop', reason: 'lookup_drop' }, 'no loop');
+});
+
+t.test('bad plugins degrade their overlay until the next good answer', async (t) => {
+  const good: Answer = { kind: 'target', to: PEER };
+  const block = (): Answer => {
+    for (const end = performance.now() + 60; performance.now() < end;);
+    return good;
+  };
+  const cases: Record<
+    string,
+    { resolve: () => unknown; reason: 'lookup_failed' | 'lookup_timeout'; says: RegExp }
+  > = {
+    throws: {
+      resolve: () => {
+        throw new Error('out of order');
+      },
+      reason: 'lookup_failed',
+      says: /^plugin test: out of order$/,
+    },
+    rejects: { resolve: () => Promise.reject(new Error('later')), reason: 'lookup_failed', says: /later/ },
+    hangs: {
+      resolve: () => new Promise(() => undefined),
+      reason: 'lookup_timeout',
+      says: /no answer within 30 ms/,
+    },
+    blocks: { resolve: block, reason: 'lookup_timeout', says: /held up the whole daemon for \d+ ms/ },
+    'wrong family': {
+      resolve: () => ({ kind: 'target', to: { ip: '2001:db8::1', port: 4789 } }),
+      reason: 'lookup_failed',
+      says: /gave the destination \[2001:db8::1\]:4789, which is not of the same family/,
+    },
+    'no answer at all': {
+      resolve: () => undefined,
+      reason: 'lookup_failed',
+      says: /gave undefined where an answer/,
+    },
+  };
+  const garbage: unknown[] = [
+    null,
+    42,
+    'target',
+    {},
+    { kind: 'proxy', what: 'arp' },
+    { kind: 'target' },
+    { kind: 'target', to: { ip: '10.0.0.300', port: 1 } },
+    { kind: 'target', to: { ip: '0.0.0.0', port: 1 } },
+    { kind: 'target', to: { ip: '10.0.0.2', port: 0 } },
+    { kind: 'target', to: { ip: '10.0.0.2', port: '4789' } },
+    { kind: 'target', to: { ip: '10.0.0.2', port: 65536 } },
+    { kind: 'target', to: PEER, ttlMs: -1 },
+    { kind: 'target', to: PEER, ttlMs: NaN },
+    { kind: 'flood', to: PEER },
+    { kind: 'flood', to: new Array(1025).fill(PEER) },
+    {
+      get kind(): string {
+        throw new Error('a trap');
+      },
+    },
+  ];
+  for (const [index, value] of garbage.entries())
+    cases[`garbage ${index}`] = { resolve: () => value, reason: 'lookup_failed', says: /gave|a trap/ };
+
+  for (const [name, { resolve, reason, says }] of Object.entries(cases)) {
+    let bad = true;
+    const { start, ask, health } = makeInstance({ resolve: () => (bad ? resolve() : good) as Answer });
+    await start();
+    t.same(await ask(), { kind: 'drop', reason }, name);
+    t.match(health.report(), { status: 'DEGRADED', details: says }, name);
+    bad = false;
+    t.match(await ask(), { kind: 'target' });
+    t.same(health.report(), { status: 'ONLINE', details: null });
+  }
+});
+
+t.test('a late answer goes nowhere, and its signal was aborted', async (t) => {
+  let aborted = false;
+  const { start, ask, datapath } = makeInstance({
+    resolve: async (_lookup, signal) => {
+      signal.addEventListener('abort', () => (aborted = true));
+      await sleep(60);
+      return { kind: 'target', to: PEER };
+    },
+  });
+  await start();
+  t.match(await ask(), { reason: 'lookup_timeout' });
+  t.ok(aborted);
+  await sleep(60);
+  t.equal(datapath.answers.length, 1);
+});
+
+t.test('starting', async (t) => {
+  const cases: Record<string, { behaviour: Behaviour; mode?: LookupPlugin['mode']; error: object }> = {
+    rejects: {
+      behaviour: {
+        start: () =>
+          Promise.reject(Object.assign(new Error("ENOENT: no such file, open '/x'"), { code: 'ENOENT' })),
+      },
+      error: { code: 'NOT_FOUND', message: 'failed to activate varpd instance: no such file' },
+    },
+    hangs: {
+      behaviour: { start: () => new Promise(() => undefined) },
+      error: { code: 'AGAIN', message: /within 30 ms/ },
+    },
+    'throws in create': {
+      behaviour: {
+        onCreate: () => {
+          throw new Error('boom');
+        },
+      },
+      error: { message: /boom/ },
+    },
+    'has no resolve': { behaviour: {}, error: { message: /has no resolve/ } },
+    'has no destination': { behaviour: {}, mode: 'point', error: { message: /has no defaultDestination/ } },
+  };
+  for (const [name, { behaviour, mode, error }] of Object.entries(cases)) {
+    let stops = 0;
+    const stop = (): Promise<void> => Promise.resolve(void stops++);
+    const { instance, properties } = makeInstance({ stop, ...behaviour }, mode);
+    await t.rejects(instance.start(properties), error, name);
+    if (behaviour.start !== undefined) t.equal(stops, 1, 'stopped after a failed start');
+  }
+});
+
+t.test('the destination of a point plugin', async (t) => {
+  for (const [to, message] of [
+    [LISTEN, /sends to 10\.0\.0\.1:4789, which is this overlay's own listen address/],
+    [{ ip: parseIp('2001:db8::1')!, port: 4789 }, /not of the same family/],
+    [{ ip: 'example.org', port: 4789 }, /where an \{ ip, port \} was expected/],
+  ] as const) {
+    const { start, instance } = makeInstance({ defaultDestination: () => to as never }, 'point');
+    await start();
+    t.throws(() => instance.destination(), { code: 'INVALID', message });
+  }
+});
+
+t.test('what a plugin may tell', async (t) => {
+  let host!: Host;
+  const { start, instance, datapath, health, log } = makeInstance({
+    onCreate: (given) => {
+      host = given;
+      host.setTarget(MAC, PEER);
+    },
+    resolve: () => ({ kind: 'drop', reason: '' }),
+  });
+  t.same(datapath.calls, []);
+  await start();
+  t.same(datapath.calls, ['setTarget 20000000007 10.0.0.2 4789 Infinity'], 'kept until the overlay is there');
+  datapath.calls.length = 0;
+  host.setTarget(MAC, PEER, 50);
+  host.setTarget(MAC, LISTEN);
+  host.invalidate();
+  host.setPeers([PEER.ip, LISTEN.ip, parseIp('2001:db8::1')!]);
+  t.same(datapath.calls, [
+    'setTarget 20000000007 10.0.0.2 4789 50',
+    'invalidate 20000000007',
+    'invalidate',
+    'setPeers 10.0.0.2',
+  ]);
+  t.throws(() => {
+    host.setTarget(-1, PEER);
+  }, /48-bit/);
+  t.throws(() => {
+    host.setTarget(MAC, { ip: 'x', port: 1 } as never);
+  }, /gave/);
+  t.throws(() => {
+    host.setPeers(['x'] as never);
+  }, /gave/);
+
+  host.degrade('the database\nis gone');
+  t.same(health.report(), { status: 'DEGRADED', details: 'the database\\x0ais gone' });
+  host.restore();
+  t.equal(health.report().status, 'ONLINE');
+  host.log.info('hello');
+  t.match(log.lines.at(-1), 'info overlay0: plugin test: hello');
+
+  datapath.calls.length = 0;
+  await instance.stop();
+  await instance.stop();
+  host.setTarget(MAC, PEER);
+  host.degrade('too late');
+  t.same(datapath.calls, []);
+  t.equal(health.report().status, 'ONLINE');
+});
+
+t.test('health keeps apart who complains', async (t) => {
+  const health = new Health('overlay0', newLog());
+  health.degrade('plugin', 'no peers');
+  health.degrade('port foo0', 'port foo0: the device was removed');
+  t.equal(health.report().details, 'no peers; port foo0: the device was removed');
+  health.restore('plugin');
+  t.equal(health.report().details, 'port foo0: the device was removed');
+  health.restore('port foo0');
+  t.equal(health.report().status, 'ONLINE');
+});
+
+t.test('an exception out of a timer of a plugin has an owner', async (t) => {
+  let owner: PluginInstance | undefined;
+  const { start, ask, instance } = makeInstance({
+    resolve: () => {
+      setTimeout(() => (owner = runningPlugin.getStore()), 1);
+      return { kind: 'drop', reason: '' };
+    },
+  });
+  await start();
+  await ask();
+  await sleep(5);
+  t.equal(owner, instance);
+  t.equal(runningPlugin.getStore(), undefined);
+});

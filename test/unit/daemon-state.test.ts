@@ -1,0 +1,216 @@
+// What survives a restart: files written whole or not at all, bad ones set aside, and a directory that is only ours.
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { open, rename, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import t from 'tap';
+import { type StateFiles, StateStore } from '../../src/daemon/persistence.js';
+import { StateDirectory } from '../../src/daemon/state-directory.js';
+import type { StoredOverlay } from '../../src/daemon/state-schema.js';
+import { systemError } from '../helpers/fake-datapath.js';
+import { skipUnless } from '../helpers/need.js';
+
+const OVERLAY: StoredOverlay = {
+  name: 'overlay0',
+  id: 1,
+  encap: 'vxlan',
+  search: 'direct',
+  vnetid: 42,
+  mac: '02:00:00:00:00:01',
+  properties: [['vxlan/listen_ip', '10.0.0.1']],
+  vnics: [{ name: 'foo0', mac: '02:00:00:00:00:02', vid: 7 }],
+};
+const CHANGED: StoredOverlay = { ...OVERLAY, vnics: [] };
+
+const opened: StateDirectory[] = [];
+t.teardown(() => Promise.all(opened.map((directory) => directory.close())));
+
+async function openDirectory(directory: string): Promise<StateDirectory> {
+  const state = await StateDirectory.open(directory);
+  opened.push(state);
+  return state;
+}
+
+const load = async (directory: string, files?: StateFiles): Promise<StateStore> =>
+  StateStore.load(await openDirectory(directory), files);
+
+/** A fresh directory with mode 0700. */
+function newDirectory(t: { testdir(): string }): string {
+  const directory = path.join(t.testdir(), 'state');
+  mkdirSync(directory, { mode: 0o700 });
+  return directory;
+}
+
+t.test('the directory', async (t) => {
+  t.test('is made with mode 0700', async (t) => {
+    const directory = path.join(t.testdir(), 'a/b');
+    await openDirectory(directory);
+    t.equal(statSync(directory).mode & 0o7777, 0o700);
+  });
+
+  t.test('is refused when others may write to it, or when it is something else', async (t) => {
+    const base = t.testdir({ file: '', real: {} });
+    const directory = path.join(base, 'real');
+    for (const mode of [0o770, 0o702]) {
+      chmodSync(directory, mode);
+      await t.rejects(StateDirectory.open(directory), {
+        code: 'DENIED',
+        message: /writable by group or others/,
+      });
+    }
+    chmodSync(directory, 0o700);
+    symlinkSync(directory, path.join(base, 'link'));
+    await t.rejects(StateDirectory.open(path.join(base, 'link')), {
+      code: 'DENIED',
+      message: /symbolic links/,
+    });
+    await t.rejects(StateDirectory.open(path.join(base, 'file')), {
+      code: 'DENIED',
+      message: /not a directory/,
+    });
+  });
+
+  t.test('is refused when it belongs to another user', { skip: skipUnless({ root: true }) }, async (t) => {
+    const directory = newDirectory(t);
+    execFileSync('chown', ['12345', directory]);
+    await t.rejects(StateDirectory.open(directory), { message: /belongs to user 12345, expected 0/ });
+    execFileSync('chown', ['0', directory]);
+  });
+
+  t.test('is for one varpd at a time, and the other is named', async (t) => {
+    const directory = newDirectory(t);
+    const first = await openDirectory(directory);
+    await first.lock(() => true);
+    const second = await openDirectory(directory);
+    const message = new RegExp(`another varpd \\(process ${process.pid}\\) uses the state directory`);
+    await t.rejects(
+      second.lock(() => false),
+      { code: 'BUSY', message },
+    );
+  });
+});
+
+t.test('what is saved is what is loaded', async (t) => {
+  const directory = newDirectory(t);
+  const store = await load(directory);
+  await store.save(OVERLAY);
+  t.equal(statSync(path.join(directory, 'overlay0.json')).mode & 0o7777, 0o600);
+  t.match((await load(directory)).overlays.get('overlay0'), OVERLAY);
+  await store.save(CHANGED);
+  t.same((await load(directory)).overlays.get('overlay0')?.vnics, []);
+  await store.remove('overlay0');
+  await store.remove('overlay0');
+  t.equal((await load(directory)).overlays.size, 0);
+  t.same(readdirSync(directory), []);
+});
+
+t.test('a bad file is set aside and reported, and the others are loaded', async (t) => {
+  const directory = newDirectory(t);
+  const store = await load(directory);
+  for (let count = 0; count < 9; count++)
+    await store.save({ ...OVERLAY, name: `overlay${count}`, id: count + 1, vnics: [] });
+  const file = (count: number): string => path.join(directory, `overlay${count}.json`);
+  const good = readFileSync(file(0), 'utf8');
+  truncateSync(file(0), 100);
+  truncateSync(file(1), 0);
+  writeFileSync(file(2), good.replace('"version": 1', '"version": 2'));
+  writeFileSync(file(3), good);
+  writeFileSync(file(4), good.replace('overlay0', 'overlay4').replace('"vnetid": 42', '"vnetid": 16777216'));
+  chmodSync(file(5), 0o666);
+  await unlink(file(6));
+  symlinkSync('/etc/passwd', file(6));
+  await unlink(file(7));
+  execFileSync('mkfifo', [file(7)]);
+  writeFileSync(path.join(directory, 'overlay0.bad-1'), 'from an earlier start');
+  writeFileSync(path.join(directory, '.overlay9.1-1.tmp'), 'half writ');
+
+  const again = await load(directory);
+  t.same([...again.overlays.keys()], ['overlay8']);
+  t.match(
+    again.bad.map(({ message }) => message),
+    [
+      /^overlay0\.json: .*JSON.*; set aside as overlay0\.bad-2$/,
+      /^overlay1\.json: it is empty; set aside as overlay1\.bad-1$/,
+      /^overlay2\.json: it has version 2, this varpd reads version 1/,
+      /^overlay3\.json: it is about overlay0/,
+      /^overlay4\.json: vnetid: /,
+      /^overlay5\.json: it is writable by group or others/,
+      /^overlay6\.json: (too many symbolic links|.*ELOOP)/i,
+      /^overlay7\.json: it is not a regular file/,
+    ],
+  );
+  t.equal(readFileSync(path.join(directory, 'overlay0.bad-1'), 'utf8'), 'from an earlier start');
+  t.notOk(existsSync(path.join(directory, '.overlay9.1-1.tmp')), 'what a crash left is removed');
+  t.equal((await load(directory)).bad.length, 0, 'each is reported once');
+});
+
+/** Counts the calls that change the disk; lets one fail, or everything from one on, as a crash would. */
+function failing(at: number, how: 'once' | 'from then on', code = 'ENOSPC'): StateFiles & { count: number } {
+  const step = async <T>(work: () => Promise<T>): Promise<T> => {
+    files.count++;
+    if (how === 'once' ? files.count === at : files.count >= at)
+      throw systemError(code, 'no space left on device');
+    return work();
+  };
+  const files = {
+    count: 0,
+    open: (file: string, flags: number, mode?: number) =>
+      step(async () => {
+        const handle = await open(file, flags, mode);
+        return {
+          writeFile: (data: string) => step(() => handle.writeFile(data)),
+          sync: () => step(() => handle.sync()),
+          close: () => handle.close(),
+        };
+      }),
+    rename: (from: string, to: string) => step(() => rename(from, to)),
+    unlink: (file: string) => step(() => unlink(file)),
+  };
+  return files;
+}
+
+t.test('a failure at any step leaves the old state, and a crash the old or the new one', async (t) => {
+  for (const how of ['once', 'from then on'] as const) {
+    for (let at = 1; at <= 4; at++) {
+      const directory = newDirectory(t);
+      await (await load(directory)).save(OVERLAY);
+      const store = await load(directory, failing(at, how));
+      await t.rejects(
+        store.save(CHANGED),
+        { code: 'IO', message: /cannot save overlay0: no space left/ },
+        `${how} ${at}`,
+      );
+      t.match(store.overlays.get('overlay0'), OVERLAY);
+      const after = await load(directory);
+      t.match(after.overlays.get('overlay0'), OVERLAY);
+      t.same(after.bad, []);
+      t.same(readdirSync(directory), ['overlay0.json']);
+    }
+  }
+});
+
+t.test('a new overlay that cannot be saved leaves no file', async (t) => {
+  for (let at = 1; at <= 4; at++) {
+    const directory = newDirectory(t);
+    await t.rejects((await load(directory, failing(at, 'once'))).save(OVERLAY));
+    t.same(readdirSync(directory), []);
+  }
+});
+
+t.test('an overlay that cannot be removed is still there', async (t) => {
+  const directory = newDirectory(t);
+  await (await load(directory)).save(OVERLAY);
+  const store = await load(directory, failing(1, 'once', 'EROFS'));
+  await t.rejects(store.remove('overlay0'), { code: 'IO' });
+  t.ok(store.overlays.has('overlay0'));
+});
