@@ -6,6 +6,8 @@ import {
   CSUM_START,
   DESCRIPTOR_WORDS,
   FLAGS,
+  GSO_SIZE,
+  GSO_TYPE,
   LENGTH,
   OFFSET,
   TOS,
@@ -13,6 +15,8 @@ import {
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
+import * as tcp from '../wire/tcp.js';
+import * as udp from '../wire/udp.js';
 import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
@@ -52,7 +56,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
-  if (descriptors[at + LENGTH] - header > overlay.options.mtuBytes) {
+  if (packetBytes(bytes, descriptors, at, header) > overlay.options.mtuBytes) {
     counters[COUNTER.tx_too_big]++;
     return;
   }
@@ -83,6 +87,16 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   } else {
     toTarget(overlay, batch, index, header, high, low);
   }
+}
+
+/** Bytes of the IP packet on the wire: of the largest segment, where the frame still has to be cut. */
+function packetBytes(bytes: Uint8Array, descriptors: Int32Array, at: number, header: number): number {
+  const type = descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN;
+  if (type === virtio.GSO_NONE) return descriptors[at + LENGTH] - header;
+  const transport = descriptors[at + CSUM_START];
+  const transportHeader =
+    type === virtio.GSO_UDP_L4 ? udp.HEADER_BYTES : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport);
+  return transport + transportHeader - header + descriptors[at + GSO_SIZE];
 }
 
 /** Mode dynamic: what the target table says. */

@@ -71,6 +71,11 @@ export function recognise(
   descriptors[at + CSUM_START] = transport - frame;
   descriptors[at + CSUM_OFFSET] = field;
   if (fits) return true;
+  if (protocol === ipv4.UDP && descriptors[at + GSO_SIZE] > 0) {
+    descriptors[at + GSO_TYPE] = virtio.GSO_UDP_L4;
+    descriptors[at + HEADER_BYTES] = transport + udp.HEADER_BYTES - frame;
+    return true;
+  }
   if (protocol !== ipv4.TCP) return false;
 
   const headerBytes = transport + tcp.headerLength(bytes, transport) - payload;

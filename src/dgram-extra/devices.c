@@ -31,6 +31,9 @@
 #define UDP_NO_CHECK6_TX 101
 #define UDP_NO_CHECK6_RX 102
 #endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 static int failed(int fd)
 {
@@ -191,7 +194,7 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 		(void)set_int(fd, SOL_SOCKET, plain, bytes);
 }
 
-enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8 };
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
  * reports the traffic class of what it receives. */
@@ -226,6 +229,8 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 		struct sock_fprog program = { 1, &nothing };
 		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
 	}
+	if (options & COALESCE)
+		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* before 5.0: one datagram at a time */
 	if (bad)
 		return number(env, failed(fd));
 	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[3]));
@@ -350,8 +355,6 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 	close(fd);
 	return number(env, 1);
 }
-
-#define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
 
 void define_devices(napi_env env, napi_value exports)
 {

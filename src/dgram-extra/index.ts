@@ -9,12 +9,12 @@ import { getSystemErrorName } from 'node:util';
 
 /** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
 interface Addon {
-  batchCreate(frames: number, slabBytes: number, views: { slab?: ArrayBuffer; words?: ArrayBuffer }): number;
+  batchCreate(messages: number, descriptors: number, slabBytes: number, views: { slab?: ArrayBuffer; words?: ArrayBuffer }): number;
   tapRead(batch: number, fd: number, maxFrames: number): number;
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
   udpReceive(batch: number, fd: number, maxFrames: number): number;
-  udpSend(batch: number, fd: number, list: Int32Array, entries: number, headerBytes: number): number;
+  udpSend(batch: number, fd: number, list: Int32Array, entries: number, headerBytes: number, segmentation: number): number;
   pollCreate(): number;
   pollAdd(epoll: number, fd: number, token: number): number;
   pollRemove(epoll: number, fd: number): number;
@@ -91,14 +91,15 @@ export interface Batch {
   readonly descriptors: Int32Array;
 }
 
-/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. */
-export function createBatch(frames: number, slabBytes: number): Batch {
+/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. A message out of a socket may
+ * be up to 64 frames, hence more descriptors than messages. */
+export function createBatch(messages: number, slabBytes: number, descriptors: number = messages): Batch {
   const views: { slab?: ArrayBuffer; words?: ArrayBuffer } = {};
-  const handle = checked(addon.batchCreate(frames, slabBytes, views), 'batchCreate', `${slabBytes} bytes`);
+  const handle = checked(addon.batchCreate(messages, descriptors, slabBytes, views), 'batchCreate', `${slabBytes} bytes`);
   const { slab, words } = views as Required<typeof views>;
   return {
     handle,
-    capacityFrames: frames,
+    capacityFrames: descriptors,
     bytes: new Uint8Array(slab),
     words: new Int32Array(slab),
     descriptors: new Int32Array(words),
@@ -186,6 +187,8 @@ export interface UdpOptions {
   readonly zeroChecksumReceive?: boolean;
   /** Never receives: the kernel drops what is sent to this port. */
   readonly sendOnly?: boolean;
+  /** Datagrams of one flow that arrived together are received as one (UDP_GRO); without effect where the kernel cannot. */
+  readonly coalesce?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   /** For the error: what the operator calls this address. */
@@ -198,7 +201,8 @@ export function openUdp(options: UdpOptions): number {
     (options.reusePort ? 1 : 0) |
     (options.zeroChecksumSend ? 2 : 0) |
     (options.zeroChecksumReceive ? 4 : 0) |
-    (options.sendOnly ? 8 : 0);
+    (options.sendOnly ? 8 : 0) |
+    (options.coalesce ? 16 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }

@@ -144,7 +144,8 @@ export class DatapathControl implements Datapath {
     try {
       const bytes = new Uint8Array(mac.BYTES);
       mac.writeMac(bytes, 0, address);
-      setTapOffload(fd, TUN_F.CSUM, name);
+      if (!setTapOffload(fd, TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN | TUN_F.USO4 | TUN_F.USO6, name))
+        setTapOffload(fd, TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, name);
       setLinkMac(name, bytes);
       setLinkMtu(name, mtuBytes);
       setLinkUp(name, true);

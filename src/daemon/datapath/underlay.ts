@@ -107,7 +107,7 @@ export class Underlay {
 
 /** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6. */
 function sendsZeroChecksum({ listen, udpChecksum }: SocketConfig): boolean {
-  return udpChecksum === 'zero' || (udpChecksum === 'auto' && isV4(listen.ip));
+  return udpChecksum === 'zero' && isV4(listen.ip);
 }
 
 function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
@@ -116,6 +116,7 @@ function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Li
     port: listen.port,
     zeroChecksumSend: zeroChecksum,
     zeroChecksumReceive: true,
+    coalesce: true,
     receiveBufferBytes: RECEIVE_BUFFER_BYTES,
     sendBufferBytes: SEND_BUFFER_BYTES,
     label: formatEndpoint(listen),
