@@ -167,6 +167,11 @@ export function setLinkUp(name: string, up: boolean): void {
   checked(addon.linkSetUp(name, up ? 1 : 0), 'SIOCSIFFLAGS', name);
 }
 
+/** Interface index; ENODEV when this network namespace has no such link. */
+export function linkIndex(name: string): number {
+  return checked(addon.linkIndex(name), 'SIOCGIFINDEX', name);
+}
+
 /** Whether this network namespace has a link of that name. */
 export function linkExists(name: string): boolean {
   const result = addon.linkIndex(name);
