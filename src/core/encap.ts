@@ -95,7 +95,9 @@ function packetBytes(bytes: Uint8Array, descriptors: Int32Array, at: number, hea
   if (type === virtio.GSO_NONE) return descriptors[at + LENGTH] - header;
   const transport = descriptors[at + CSUM_START];
   const transportHeader =
-    type === virtio.GSO_UDP_L4 ? udp.HEADER_BYTES : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport);
+    type === virtio.GSO_UDP_L4
+      ? udp.HEADER_BYTES
+      : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport);
   return transport + transportHeader - header + descriptors[at + GSO_SIZE];
 }
 

@@ -13,14 +13,11 @@ import {
   openTap,
   probeFeatures,
   routeMtuBytes,
-  setLinkMac,
-  setLinkMtu,
-  setLinkUp,
+  setLink,
   setTapOffload,
   signalEvent,
 } from '../../dgram-extra/index.js';
 import { V6_BYTES, writeV6, type Endpoint, type IpAddress } from '../../wire/ip.js';
-import { setLinkGsoMaxBytes } from '../../io/rtnetlink.js';
 import * as ethernet from '../../wire/ethernet.js';
 import * as vxlan from '../../wire/vxlan.js';
 import * as mac from '../../wire/mac.js';
@@ -136,7 +133,7 @@ export class DatapathControl implements Datapath {
   }
 
   setMtu(id: number, mtuBytes: number): void {
-    for (const { name } of this.#overlay(id).ports.values()) setLinkMtu(name, mtuBytes);
+    for (const { name } of this.#overlay(id).ports.values()) setLink(name, { mtuBytes });
     this.#post({ kind: 'set-mtu', overlay: id, mtuBytes });
   }
 
@@ -147,12 +144,16 @@ export class DatapathControl implements Datapath {
     try {
       const bytes = new Uint8Array(mac.BYTES);
       mac.writeMac(bytes, 0, address);
-      if (!setTapOffload(fd, TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN | TUN_F.USO4 | TUN_F.USO6, name))
+      if (
+        !setTapOffload(
+          fd,
+          TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN | TUN_F.USO4 | TUN_F.USO6,
+          name,
+        )
+      )
         setTapOffload(fd, TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, name);
-      setLinkMac(name, bytes);
-      setLinkMtu(name, mtuBytes);
-      setLinkGsoMaxBytes(name, superframeBytes(mtuBytes));
-      setLinkUp(name, true);
+      setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
+      setLink(name, { up: true });
     } catch (error) {
       closeDescriptor(fd);
       throw error;
