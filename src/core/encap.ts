@@ -91,14 +91,24 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
 
 /** Bytes of the IP packet on the wire: of the largest segment, where the frame still has to be cut. */
 function packetBytes(bytes: Uint8Array, descriptors: Int32Array, at: number, header: number): number {
-  const type = descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN;
-  if (type === virtio.GSO_NONE) return descriptors[at + LENGTH] - header;
+  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH] - header;
+  return superframeHeaderBytes(bytes, descriptors, at) - header + descriptors[at + GSO_SIZE];
+}
+
+/** How many frames it is on the wire. */
+function frameCount(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return 1;
+  const payload = descriptors[at + LENGTH] - superframeHeaderBytes(bytes, descriptors, at);
+  return Math.ceil(payload / descriptors[at + GSO_SIZE]);
+}
+
+/** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
+function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
   const transport = descriptors[at + CSUM_START];
-  const transportHeader =
-    type === virtio.GSO_UDP_L4
-      ? udp.HEADER_BYTES
-      : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport);
-  return transport + transportHeader - header + descriptors[at + GSO_SIZE];
+  const isUdp = (descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN) === virtio.GSO_UDP_L4;
+  return (
+    transport + (isUdp ? udp.HEADER_BYTES : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport))
+  );
 }
 
 /** Mode dynamic: what the target table says. */
@@ -175,7 +185,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
-  counters[COUNTER.tx_frames]++;
+  counters[COUNTER.tx_frames] += frameCount(bytes, descriptors, at);
   counters[COUNTER.tx_bytes] += length;
   overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }

@@ -42,6 +42,12 @@ export const SEGMENT = 14;
 export const RUN_END = 15;
 export const DESCRIPTOR_WORDS = 16;
 
+/** Frames in a run; 1 where it is none. */
+export function runFrames(descriptors: Int32Array, at: number): number {
+  const segment = descriptors[at + SEGMENT];
+  return segment === 0 ? 1 : Math.ceil((descriptors[at + RUN_END] - descriptors[at + OFFSET]) / segment);
+}
+
 /** Room before each frame: 8 bytes of VXLAN header, 4 of an 802.1Q tag, the rest keeps the frame 16-aligned. */
 export const HEADROOM_BYTES = 16;
 
