@@ -91,7 +91,8 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void 
   }
   if (deliver(overlay, batch, index, frame, header)) {
     counters[COUNTER.rx_frames] += frames;
-    counters[COUNTER.rx_bytes] += frames === 1 ? length : descriptors[at + RUN_END] - frame;
+    counters[COUNTER.rx_bytes] +=
+      frames === 1 ? length : descriptors[at + RUN_END] - frame - (frames - 1) * vxlan.HEADER_BYTES;
   } else {
     counters[COUNTER.rx_no_port] += frames;
   }

@@ -21,7 +21,7 @@ import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
-import { COUNTER } from './counters.js';
+import { COUNTER, type Counters } from './counters.js';
 import * as flow from './flow.js';
 import { NONE } from './mac-index.js';
 import { STRIP_TAG } from './outputs.js';
@@ -95,11 +95,17 @@ function packetBytes(bytes: Uint8Array, descriptors: Int32Array, at: number, hea
   return superframeHeaderBytes(bytes, descriptors, at) - header + descriptors[at + GSO_SIZE];
 }
 
-/** How many frames it is on the wire. */
-function frameCount(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
-  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return 1;
-  const payload = descriptors[at + LENGTH] - superframeHeaderBytes(bytes, descriptors, at);
-  return Math.ceil(payload / descriptors[at + GSO_SIZE]);
+/** Counts a frame as what it is on the wire: a superframe as its segments. */
+function countSent(counters: Counters, bytes: Uint8Array, descriptors: Int32Array, at: number): void {
+  const length = descriptors[at + LENGTH];
+  let frames = 1;
+  let headerBytes = 0;
+  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) {
+    headerBytes = superframeHeaderBytes(bytes, descriptors, at);
+    frames = Math.ceil((length - headerBytes) / descriptors[at + GSO_SIZE]);
+  }
+  counters[COUNTER.tx_frames] += frames;
+  counters[COUNTER.tx_bytes] += length + (frames - 1) * headerBytes;
 }
 
 /** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
@@ -185,8 +191,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
-  counters[COUNTER.tx_frames] += frameCount(bytes, descriptors, at);
-  counters[COUNTER.tx_bytes] += length;
+  countSent(counters, bytes, descriptors, at);
   overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }
 
