@@ -71,9 +71,11 @@ export function recognise(
   descriptors[at + CSUM_START] = transport - frame;
   descriptors[at + CSUM_OFFSET] = field;
   if (fits) return true;
-  if (protocol !== ipv4.TCP) return false;
+  // A packet that ends before its frame does is padded, and padding must not become segments.
+  if (protocol !== ipv4.TCP || transport + segmentBytes !== end) return false;
 
   const headerBytes = transport + tcp.headerLength(bytes, transport) - payload;
+  if (headerBytes >= mtuBytes) return false;
   const congestionWindowReduced = tcp.flags(bytes, transport) & tcp.CWR ? virtio.GSO_ECN : 0;
   descriptors[at + GSO_TYPE] =
     (etherType === ethernet.IPV4 ? virtio.GSO_TCPV4 : virtio.GSO_TCPV6) | congestionWindowReduced;
