@@ -52,6 +52,8 @@ export interface VnicInfo {
   readonly name: string;
   readonly over: string;
   readonly mac: string;
+  /** Given at create, or chosen at random. */
+  readonly macType: 'fixed' | 'random';
   /** 0 = none: the VNIC carries every VLAN, tags untouched. */
   readonly vid: number;
   readonly mtuBytes: number;
@@ -125,7 +127,7 @@ export interface ErrorData {
   readonly details: readonly string[];
 }
 
-/** A request or an answer longer than this ends the connection: no honest one comes near. */
+/** A request longer than this ends the connection: no honest one comes near. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
 
 /** Where dladm looks when neither `--socket` nor `VARPD_SOCKET` says otherwise. */

@@ -64,7 +64,7 @@ export class MacIndex {
   }
 
   clear(): void {
-    this.#size = 0;
+    this.#slots = new Int32Array(0);
     this.#resize(MIN_SLOTS);
   }
 

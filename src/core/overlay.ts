@@ -189,6 +189,7 @@ export class Overlay {
       else this.#reopen(waiting);
       this.#ask(waiting, miss);
     }
+    targets.touch(waiting, shared.nowTick);
     if (!this.pending.hold(waiting, batch, index)) counters[COUNTER.pending_full]++;
   }
 

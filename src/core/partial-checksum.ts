@@ -71,6 +71,8 @@ export function recognise(
   descriptors[at + CSUM_START] = transport - frame;
   descriptors[at + CSUM_OFFSET] = field;
   if (fits) return true;
+  // A packet that ends before its frame does is padded, and padding must not become segments.
+  if (transport + segmentBytes !== end) return false;
   if (protocol === ipv4.UDP && descriptors[at + GSO_SIZE] > 0) {
     descriptors[at + GSO_TYPE] = virtio.GSO_UDP_L4;
     descriptors[at + HEADER_BYTES] = transport + udp.HEADER_BYTES - frame;
@@ -79,6 +81,7 @@ export function recognise(
   if (protocol !== ipv4.TCP) return false;
 
   const headerBytes = transport + tcp.headerLength(bytes, transport) - payload;
+  if (headerBytes >= mtuBytes) return false;
   const congestionWindowReduced = tcp.flags(bytes, transport) & tcp.CWR ? virtio.GSO_ECN : 0;
   descriptors[at + GSO_TYPE] =
     (etherType === ethernet.IPV4 ? virtio.GSO_TCPV4 : virtio.GSO_TCPV6) | congestionWindowReduced;

@@ -38,9 +38,11 @@ export class Connection {
   readonly #timing: Timing;
   readonly #reader: MessageReader;
   #items: Item[] = [];
+  #isBusy = false;
+  #hasEnded = false;
   #halfRequest: NodeJS.Timeout | undefined;
 
-  /** `handle` never rejects; undefined = no answer. */
+  /** `handle` never rejects; undefined = no answer. The socket must allow half-open. */
   constructor(socket: Socket, handle: (value: unknown) => Promise<unknown>, timing: Timing = TIMING) {
     this.#socket = socket;
     this.#handle = handle;
@@ -57,8 +59,13 @@ export class Connection {
     socket.on('data', (chunk) => {
       this.#take(chunk);
     });
+    // The end of its sending is not the end of its reading: what it asked for is still answered.
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      if (!this.#isBusy) socket.end();
+    });
     socket.setTimeout(timing.idleMs, () => {
-      if (!socket.isPaused()) socket.destroy();
+      if (!this.#isBusy) socket.destroy();
     });
   }
 
@@ -66,9 +73,14 @@ export class Connection {
     this.#watchHalfRequest(chunk);
     this.#reader.push(chunk);
     if (this.#items.length === 0) return;
+    this.#isBusy = true;
     this.#socket.pause();
-    // Neither rejects: every answer is made, and every write waits for the end of the connection at most.
-    void this.#answerAll().then(() => this.#socket.resume());
+    // Never rejects: every answer is made, and every write waits for the end of the connection at most.
+    void this.#answerAll().then(() => {
+      this.#isBusy = false;
+      if (this.#hasEnded) this.#socket.end();
+      else this.#socket.resume();
+    });
   }
 
   /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */

@@ -21,6 +21,7 @@ import { ControlServer } from './server.js';
 import { claimSocket } from './socket-file.js';
 import type { StateDirectory } from './state-directory.js';
 import { UndoStack } from './undo.js';
+import { VERSION } from './version.js';
 
 /** CAP_NET_ADMIN of capabilities(7) as a bit of CapEff. */
 const CAP_NET_ADMIN = 1n << 12n;
@@ -126,7 +127,7 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
-    const { overlays: count, vnics } = registry.counts;
+    const { overlays: count, vnics } = registry.roster.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
   }
 
@@ -139,7 +140,7 @@ export class Daemon {
       'overlay.create': (params) => done(registry.createOverlay(params)),
       'overlay.delete': (params) => done(registry.deleteOverlay(params)),
       'overlay.up': (params) => registry.up(params),
-      'overlay.list': (params) => registry.list(params),
+      'overlay.list': (params) => registry.roster.list(params),
       'overlay.targets': (params) => registry.targets(params),
       'overlay.setTarget': (params) => {
         registry.setTarget(params);
@@ -152,22 +153,17 @@ export class Daemon {
       },
       'vnic.create': (params) => done(registry.createVnic(params)),
       'vnic.delete': (params) => done(registry.deleteVnic(params)),
-      'vnic.list': (params) => registry.listVnics(params),
+      'vnic.list': (params) => registry.roster.listVnics(params),
       'daemon.status': (): DaemonStatus => ({
         version: VERSION,
         pid: process.pid,
         startedAt: this.#startedAt.toISOString(),
-        ...registry.counts,
+        ...registry.roster.counts,
         features: datapath.features,
       }),
     };
   }
 }
-
-/** Of package.json, which is beside dist/ and src/. */
-export const VERSION = (
-  JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
-).version;
 
 function hasNetAdmin(): boolean {
   const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];

@@ -7,7 +7,7 @@ import { parseMac } from '../wire/mac.js';
 import { explain } from './system-error.js';
 
 /** What read and write on a TAP give once its device is gone. */
-const GONE = ['EBADFD', 'Unknown system error -77', 'EBADF', 'ENODEV', 'ENXIO']; // 77: EBADFD, which libuv cannot name
+const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
 
 /** Why a device does not work, from the errno name that it gave. */
 export function deviceFault(code: string): string {

@@ -58,6 +58,7 @@ export interface OverlayPlan {
 export interface Vnic {
   readonly name: string;
   readonly mac: MacAddress;
+  readonly macType: 'fixed' | 'random';
   readonly vid: number;
   readonly temporary: boolean;
   /** Why its device does not work, in words. */
@@ -179,7 +180,7 @@ export class Overlay {
   storedVnics(): StoredVnic[] {
     return [...this.vnics.values()]
       .filter((vnic) => !vnic.temporary)
-      .map(({ name, mac, vid }) => ({ name, mac: formatMac(mac), vid }));
+      .map(({ name, mac, macType, vid }) => ({ name, mac: formatMac(mac), macType, vid }));
   }
 
   /** The datapath has let go of a device. */
@@ -227,6 +228,7 @@ export class Overlay {
       name: vnic.name,
       over: this.name,
       mac: formatMac(vnic.mac),
+      macType: vnic.macType,
       vid: vnic.vid,
       mtuBytes: this.mtuBytes,
       temporary: vnic.temporary,
@@ -299,7 +301,8 @@ export class Overlay {
     const largest = largestMtuBytes(underlay);
     if (largest === undefined || this.mtuBytes <= largest) return;
     const line = `mtu: ${foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`)}`;
-    if (this.plan.isNew) throw new OverlayError('INVALID', `failed to set property ${line}`);
+    if (this.plan.isNew && this.properties.wasGiven('mtu'))
+      throw new OverlayError('INVALID', `failed to set property ${line}`);
     log.warn(`mtu ${this.name}`, `${this.name}: ${line}; larger frames will be dropped`);
   }
 

@@ -1,6 +1,6 @@
 /**
- * All overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which order
- * things are made and taken back.
+ * Changes to the overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which
+ * order things are made and taken back. `roster` says who is there.
  *
  * Changes come one at a time. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the
  * disk is written last when something is made, first when it is removed, so that a crash leaves the old state or the new.
@@ -9,7 +9,7 @@
  *   running only            temporary (-t)
  *   on disk only            deleted with -t, or could not be started: `up` tries again
  */
-import type { Failure, Methods, OverlayInfo, VnicInfo } from '../control/messages.js';
+import type { Failure, Methods } from '../control/messages.js';
 import { checkName, NAME_RULE } from '../control/names.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
@@ -21,6 +21,7 @@ import { Overlay, type OverlayPlan, type Workshop } from './overlay.js';
 import { needMac } from './overlay-errors.js';
 import type { StateStore } from './persistence.js';
 import { isSame } from './plugin-answer.js';
+import { Roster } from './roster.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
 import { allOrNothing, SerialQueue, type UndoStack } from './undo.js';
 
@@ -35,23 +36,15 @@ const MAX_ID = 0x7fff_ffff;
 export class Registry {
   readonly #workshop: Workshop;
   readonly #store: StateStore;
-  /** Running ones, in the order of their start. */
-  readonly #overlays = new Map<string, Overlay>();
-  /** Why a stored overlay or VNIC does not run. */
-  readonly #reasons = new Map<string, string>();
+  readonly roster: Roster;
   readonly #changes = new SerialQueue();
   #lastId = 0;
 
   constructor(workshop: Workshop, store: StateStore) {
     this.#workshop = workshop;
     this.#store = store;
+    this.roster = new Roster(store);
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
-    for (const { name, message } of store.bad) this.#reasons.set(name, message);
-  }
-
-  get counts(): { overlays: number; vnics: number } {
-    const vnics = [...this.#overlays.values()].reduce((sum, overlay) => sum + overlay.vnics.size, 0);
-    return { overlays: this.#overlays.size, vnics };
   }
 
   // -- Overlays
@@ -60,18 +53,8 @@ export class Registry {
     return this.#change(async (undo) => {
       const { name, encap, search, vnetid, temporary, properties } = params;
       this.#checkNewName(name);
-      const mac = randomLocalMac(Math.random);
-      const plan = {
-        name,
-        encap,
-        search,
-        vnetid,
-        temporary,
-        properties,
-        mac,
-        id: this.#nextId(),
-        isNew: true,
-      };
+      const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
+      const plan = { name, encap, search, vnetid, temporary, properties, ...made };
       const overlay = await this.#start(plan, undo);
       if (!temporary) await this.#save(overlay);
     });
@@ -80,7 +63,7 @@ export class Registry {
   /** `temporary`: what is on disk stays there. */
   deleteOverlay({ name, temporary }: Params<'overlay.delete'>): Promise<void> {
     return this.#change(async () => {
-      const overlay = this.#overlays.get(name);
+      const overlay = this.roster.overlays.get(name);
       const stored = temporary ? undefined : this.#store.overlays.get(name);
       if (overlay === undefined && stored === undefined) throw notFound();
       const vnics = new Set([
@@ -89,8 +72,8 @@ export class Registry {
       ]);
       if (vnics.size > 0) throw busy(name, [...vnics]);
       if (stored !== undefined) await this.#store.remove(name);
-      this.#reasons.delete(name);
-      this.#overlays.delete(name);
+      this.roster.reasons.delete(name);
+      this.roster.overlays.delete(name);
       await overlay?.stop();
     });
   }
@@ -98,44 +81,28 @@ export class Registry {
   /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
   up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
     return this.#changes.run(async () => {
-      if (name !== undefined && !this.#overlays.has(name) && !this.#store.overlays.has(name))
-        throw notFound();
-      const names =
-        name === undefined
-          ? [...new Set([...this.#store.overlays.keys(), ...this.#overlays.keys()])]
-          : [name];
-      const inOrder = names.sort((a, b) => this.#idOf(a) - this.#idOf(b));
+      if (name !== undefined && this.roster.idOf(name) === 0) throw notFound();
       const failures: Failure[] = [];
-      for (const one of inOrder) failures.push(...(await this.#bringUp(one)));
+      for (const one of name === undefined ? this.roster.names() : [name])
+        failures.push(...(await this.#bringUp(one)));
       return { failures };
     });
   }
 
-  list({ names }: Params<'overlay.list'>): Result<'overlay.list'> {
-    const overlays: OverlayInfo[] = [];
-    const missing: Failure[] = [];
-    for (const name of names ?? this.#overlays.keys()) {
-      const overlay = this.#overlays.get(name);
-      if (overlay !== undefined) overlays.push(overlay.info());
-      else missing.push({ name, message: this.#whyMissing(name, 'an overlay') });
-    }
-    return { overlays, missing };
-  }
-
   targets({ name, after, limit }: Params<'overlay.targets'>): Promise<Result<'overlay.targets'>> {
-    return this.#need(name).targets(after, limit);
+    return this.roster.need(name).targets(after, limit);
   }
 
   setTarget({ name, mac, destination }: Params<'overlay.setTarget'>): void {
-    this.#need(name).setTarget(mac, destination);
+    this.roster.need(name).setTarget(mac, destination);
   }
 
   deleteTarget({ name, mac }: Params<'overlay.deleteTarget'>): Promise<void> {
-    return this.#need(name).deleteTarget(mac);
+    return this.roster.need(name).deleteTarget(mac);
   }
 
   flushTargets({ name }: Params<'overlay.flushTargets'>): void {
-    this.#need(name).flushTargets();
+    this.roster.need(name).flushTargets();
   }
 
   // -- VNICs
@@ -143,61 +110,49 @@ export class Registry {
   createVnic({ name, over, mac, vid = 0, temporary }: Params<'vnic.create'>): Promise<void> {
     return this.#change(async (undo) => {
       this.#checkNewName(name);
-      const overlay = this.#need(over);
+      const overlay = this.roster.need(over);
       if (vid < 0 || vid > MAX_VID)
         throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
       if (!temporary && overlay.plan.temporary)
         throw new OverlayError('INVALID', `${over} is temporary, so must be what is made over it: use -t`);
       const address = mac === undefined ? this.#freeMac(overlay) : needMac(mac);
+      const macType = mac === undefined ? 'random' : 'fixed';
       this.#checkVnicMac(overlay, address);
-      overlay.addVnic({ name, mac: address, vid, temporary });
+      overlay.addVnic({ name, mac: address, macType, vid, temporary });
       undo.push(() => overlay.removeVnic(name));
       if (temporary) return;
       const stored = this.#store.overlays.get(over)!;
-      await this.#store.save({ ...stored, vnics: [...stored.vnics, { name, mac: formatMac(address), vid }] });
+      const vnic = { name, mac: formatMac(address), macType, vid } as const;
+      await this.#store.save({ ...stored, vnics: [...stored.vnics, vnic] });
     });
   }
 
   deleteVnic({ name, temporary }: Params<'vnic.delete'>): Promise<void> {
     return this.#change(async () => {
-      const overlay = this.#overlayOfVnic(name);
-      const stored = temporary ? undefined : this.#storedOverlayOfVnic(name);
+      const overlay = this.roster.overlayOfVnic(name);
+      const stored = temporary ? undefined : this.roster.storedOverlayOfVnic(name);
       if (overlay === undefined && stored === undefined) throw notFound();
       if (stored !== undefined)
         await this.#store.save({ ...stored, vnics: stored.vnics.filter((vnic) => vnic.name !== name) });
-      this.#reasons.delete(name);
+      this.roster.reasons.delete(name);
       await overlay?.removeVnic(name);
     });
-  }
-
-  listVnics({ names, over }: Params<'vnic.list'>): Result<'vnic.list'> {
-    const vnics: VnicInfo[] = [];
-    const missing: Failure[] = [];
-    if (over !== undefined) this.#need(over);
-    const isAsked = (overlay: Overlay): boolean => over === undefined || overlay.name === over;
-    for (const overlay of [...this.#overlays.values()].filter(isAsked))
-      for (const vnic of overlay.vnics.values())
-        if (names === undefined || names.includes(vnic.name)) vnics.push(overlay.vnicInfo(vnic));
-    const found = new Set(vnics.map((vnic) => vnic.name));
-    for (const name of names ?? [])
-      if (!found.has(name)) missing.push({ name, message: this.#whyMissing(name, 'a VNIC') });
-    return { vnics, missing };
   }
 
   // -- What the datapath tells
 
   lookup(request: LookupRequest): void {
-    this.#withId(request.overlay)?.lookup(request);
+    this.roster.withId(request.overlay)?.lookup(request);
   }
 
   portFault(overlay: number, port: string, code: string): void {
-    this.#withId(overlay)?.portFault(port, code);
+    this.roster.withId(overlay)?.portFault(port, code);
   }
 
   /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */
   async stop(): Promise<void> {
-    const overlays = [...this.#overlays.values()];
-    this.#overlays.clear();
+    const overlays = [...this.roster.overlays.values()];
+    this.roster.overlays.clear();
     await Promise.all(overlays.map((overlay) => overlay.stop()));
   }
 
@@ -217,17 +172,17 @@ export class Registry {
   async #start(plan: OverlayPlan, undo: UndoStack): Promise<Overlay> {
     const overlay = Overlay.check(plan, this.#workshop);
     const { listen } = overlay;
-    const twin = [...this.#overlays.values()].find(
+    const twin = [...this.roster.overlays.values()].find(
       (other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen),
     );
     if (twin !== undefined) {
       const where = `${formatEndpoint(listen)} by ${twin.name}`;
       throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);
     }
-    undo.push(() => this.#overlays.delete(plan.name));
-    // Known before it runs: the datapath may ask on its behalf as soon as it has a port.
-    this.#overlays.set(plan.name, overlay);
     await overlay.start(undo);
+    // Nobody sees it before it works; the datapath's first question about it comes with the next turn of the loop.
+    undo.push(() => this.roster.overlays.delete(plan.name));
+    this.roster.overlays.set(plan.name, overlay);
     return overlay;
   }
 
@@ -236,25 +191,25 @@ export class Registry {
     const attempt = async (what: string, work: () => void | Promise<void>): Promise<boolean> => {
       try {
         await work();
-        this.#reasons.delete(what);
+        this.roster.reasons.delete(what);
         return true;
       } catch (error) {
         const { message, details } = asOverlayError(error);
         const reason = details.length === 0 ? message : details.join('; ');
-        this.#reasons.set(what, reason);
+        this.roster.reasons.set(what, reason);
         this.#workshop.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
         failures.push({ name: what, message: reason });
         return false;
       }
     };
     const stored = this.#store.overlays.get(name);
-    const running = this.#overlays.get(name);
+    const running = this.roster.overlays.get(name);
     const isUp = await attempt(name, async () => {
       if (running !== undefined) await running.mendPorts();
       else if (stored !== undefined) await this.#restart(stored);
     });
     if (!isUp) return failures;
-    const overlay = this.#overlays.get(name)!;
+    const overlay = this.roster.overlays.get(name)!;
     for (const vnic of stored?.vnics ?? []) {
       if (overlay.vnics.has(vnic.name)) continue;
       await attempt(vnic.name, () => {
@@ -266,30 +221,21 @@ export class Registry {
 
   async #restart(stored: StoredOverlay): Promise<void> {
     const { name, id, encap, search, vnetid, mac, properties } = stored;
-    const plan = {
-      name,
-      id,
-      encap,
-      search,
-      vnetid,
-      properties,
-      mac: needMac(mac),
-      temporary: false,
-      isNew: false,
-    };
-    if (this.#withId(id) !== undefined) throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
+    const found = { mac: needMac(mac), temporary: false, isNew: false };
+    const plan = { name, id, encap, search, vnetid, properties, ...found };
+    if (this.roster.withId(id) !== undefined) throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
     this.#checkLink(name);
     await this.#allOrNothing(async (undo) => {
       await this.#start(plan, undo);
     });
   }
 
-  #restartVnic(overlay: Overlay, { name, mac, vid }: StoredVnic): void {
-    if (this.#overlays.has(name) || this.#overlayOfVnic(name) !== undefined) throw exists();
+  #restartVnic(overlay: Overlay, { name, mac, macType, vid }: StoredVnic): void {
+    if (this.roster.runs(name)) throw exists();
     this.#checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
-    overlay.addVnic({ name, mac: address, vid, temporary: false });
+    overlay.addVnic({ name, mac: address, macType, vid, temporary: false });
   }
 
   #save(overlay: Overlay): Promise<void> {
@@ -303,8 +249,7 @@ export class Registry {
   #checkNewName(name: string): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
-    const isStored = this.#store.overlays.has(name) || this.#storedOverlayOfVnic(name) !== undefined;
-    if (isStored || this.#overlays.has(name) || this.#overlayOfVnic(name) !== undefined) throw exists();
+    if (this.roster.isStored(name) || this.roster.runs(name)) throw exists();
     this.#checkLink(name);
   }
 
@@ -317,63 +262,21 @@ export class Registry {
     const text = formatMac(mac);
     if (mac === ZERO || isMulticast(mac))
       throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);
-    if (overlay.hasMac(mac) || this.#storedVnics(overlay).some((vnic) => vnic.mac === text))
+    if (overlay.hasMac(mac) || this.roster.storedVnics(overlay.name).some((vnic) => vnic.mac === text))
       throw new OverlayError('EXISTS', `mac: ${text} is in use on ${overlay.name}`);
   }
 
   #freeMac(overlay: Overlay): MacAddress {
-    const taken = new Set(this.#storedVnics(overlay).map((vnic) => vnic.mac));
+    const taken = new Set(this.roster.storedVnics(overlay.name).map((vnic) => vnic.mac));
     for (;;) {
       const mac = randomLocalMac(Math.random);
       if (!overlay.hasMac(mac) && !taken.has(formatMac(mac))) return mac;
     }
   }
 
-  // -- Finding
-
-  #need(name: string): Overlay {
-    const overlay = this.#overlays.get(name);
-    if (overlay === undefined) throw new OverlayError('NOT_FOUND', this.#whyMissing(name, 'an overlay'));
-    return overlay;
-  }
-
-  #whyMissing(name: string, wanted: string): string {
-    const shown = printable(name);
-    const isOther = this.#overlays.has(name) || this.#overlayOfVnic(name) !== undefined;
-    if (isOther) return `${shown} is not ${wanted}`;
-    const reason = this.#reasons.get(name);
-    if (reason !== undefined) return `${shown} does not run: ${reason}`;
-    const isStored = this.#store.overlays.has(name) || this.#storedOverlayOfVnic(name) !== undefined;
-    return isStored ? `${shown} does not run` : STATUS_WORDS.NOT_FOUND;
-  }
-
-  /** A few hundred overlays at most, and a map by id would have to be kept in step with the one by name. */
-  #withId(id: number): Overlay | undefined {
-    for (const overlay of this.#overlays.values()) if (overlay.id === id) return overlay;
-    return undefined;
-  }
-
-  #idOf(name: string): number {
-    return this.#store.overlays.get(name)?.id ?? this.#overlays.get(name)?.id ?? 0;
-  }
-
-  #overlayOfVnic(name: string): Overlay | undefined {
-    return [...this.#overlays.values()].find((overlay) => overlay.vnics.has(name));
-  }
-
-  #storedOverlayOfVnic(name: string): StoredOverlay | undefined {
-    return [...this.#store.overlays.values()].find(({ vnics }) => vnics.some((vnic) => vnic.name === name));
-  }
-
-  #storedVnics(overlay: Overlay): readonly StoredVnic[] {
-    return this.#store.overlays.get(overlay.name)?.vnics ?? [];
-  }
-
   /** Not that of an overlay that has just gone: late words from the datapath would reach the wrong one. */
   #nextId(): number {
-    const used = new Set(
-      [...this.#overlays.keys(), ...this.#store.overlays.keys()].map((name) => this.#idOf(name)),
-    );
+    const used = new Set(this.roster.names().map((name) => this.roster.idOf(name)));
     do this.#lastId = (this.#lastId % MAX_ID) + 1;
     while (used.has(this.#lastId));
     return this.#lastId;

@@ -46,7 +46,7 @@ const requestSchema = z.object({
   /** Absent = a notification, which is carried out and not answered. */
   id: z.union([z.string(), z.number(), z.null()]).optional(),
   method: z.string(),
-  params: z.unknown(),
+  params: z.unknown().optional(),
 });
 
 export function errorResponse(id: Id, code: RpcCode, error: OverlayError): Response {

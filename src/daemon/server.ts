@@ -39,7 +39,7 @@ export class ControlServer {
 
   private constructor(options: ServerOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => {
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#accept(socket);
     });
   }

@@ -5,9 +5,8 @@ import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
-/** The directory is for root and the group; the socket too. */
-const DIRECTORY_MODE = 0o750;
-/** What is left of 0777 is 0660. */
+/** For root and the group: what is left of 0777 is 0750 and 0660. */
+const DIRECTORY_UMASK = 0o027;
 const SOCKET_UMASK = 0o117;
 /** A varpd that lives accepts at once, even when its control thread is busy: the kernel does it. */
 const PROBE_MS = 1000;
@@ -19,7 +18,7 @@ const PROBE_MS = 1000;
 export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
   const directory = path.dirname(file);
   try {
-    const made = mkdirSync(directory, { recursive: true, mode: DIRECTORY_MODE });
+    const made = underMask(DIRECTORY_UMASK, () => mkdirSync(directory, { recursive: true }));
     if (made !== undefined && gid !== undefined) chownSync(directory, process.geteuid?.() ?? 0, gid);
   } catch (error) {
     throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
@@ -66,12 +65,17 @@ export function listenOn(server: Server, file: string, gid: number | undefined):
         fail(error);
       }
     });
-    // bind(2) happens inside the call, so nothing else is made under this mask.
-    const before = process.umask(SOCKET_UMASK);
-    try {
-      server.listen(file);
-    } finally {
-      process.umask(before);
-    }
+    // bind(2) happens inside the call.
+    underMask(SOCKET_UMASK, () => server.listen(file));
   });
+}
+
+/** What is made has its mode from its first moment, whatever mask varpd was started with. `work` must not wait. */
+function underMask<T>(mask: number, work: () => T): T {
+  const before = process.umask(mask);
+  try {
+    return work();
+  } finally {
+    process.umask(before);
+  }
 }

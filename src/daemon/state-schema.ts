@@ -9,7 +9,12 @@ export const STATE_VERSION = 1;
 const name = z.string().refine((text) => checkName(text) === undefined, 'expected the name of a link');
 const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'expected a MAC address');
 
-const vnicSchema = z.strictObject({ name, mac, vid: z.int().min(0).max(4094) });
+const vnicSchema = z.strictObject({
+  name,
+  mac,
+  macType: z.enum(['fixed', 'random']),
+  vid: z.int().min(0).max(4094),
+});
 
 export const overlaySchema = z.strictObject({
   version: z.literal(STATE_VERSION),

@@ -50,6 +50,11 @@ export interface Addon {
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
 
+/** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
+export function errnoName(negatedErrno: number): string {
+  return negatedErrno === -77 ? 'EBADFD' : getSystemErrorName(negatedErrno);
+}
+
 /** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */
 export class NativeError extends Error {
   override readonly name = 'NativeError';
@@ -59,7 +64,7 @@ export class NativeError extends Error {
   readonly device: string;
 
   constructor(negatedErrno: number, syscall: string, device: string) {
-    const code = getSystemErrorName(negatedErrno);
+    const code = errnoName(negatedErrno);
     super(`${code}: ${syscall} on ${device}`);
     this.code = code;
     this.errno = -negatedErrno;

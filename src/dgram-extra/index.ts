@@ -8,7 +8,7 @@ import { getSystemErrorName } from 'node:util';
 
 import { addon, checked, NativeError, type Addon } from './addon.js';
 
-export { NativeError } from './addon.js';
+export { errnoName, NativeError } from './addon.js';
 export { linkInfo, setLink, type LinkChange, type LinkInfo } from './rtnetlink.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */

@@ -147,7 +147,10 @@ export class Daemon {
     const [before] = await this.overlays(overlay);
     await work();
     const [after] = await this.overlays(overlay);
-    const grown = Object.entries(after.counters).map(([name, value]) => [name, value - before.counters[name]]);
+    const grown = Object.entries(after.counters).map(([name, value]) => [
+      name,
+      value - before.counters[name],
+    ]);
     return Object.fromEntries(grown.filter(([, by]) => by !== 0)) as Record<string, number>;
   }
 

@@ -418,8 +418,8 @@ function packetV6(spec: Packet): Uint8Array {
   const segment = transport(spec, protocol);
   const bytes = concat(new Uint8Array(ipv6.HEADER_BYTES), before, segment);
   const repr: ipv6.Repr = {
-    source: address(source) as ipv6.Repr['source'],
-    destination: address(destination) as ipv6.Repr['destination'],
+    source: address(source),
+    destination: address(destination),
     nextHeader: types[0],
     hopLimit: 64,
     trafficClass,
@@ -464,7 +464,13 @@ function fillTransport(spec: Packet, protocol: number, bytes: Uint8Array, at: nu
 }
 
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  return Uint8Array.from(parts.flatMap((part) => [...part]));
+  const bytes = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
 }
 
 export function hex(bytes: Uint8Array): string {

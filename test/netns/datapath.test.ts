@@ -1,18 +1,13 @@
 // Frames through varpd on real devices: to another varpd, to the kernel's vxlan, and into the hands of a test that
 // judges every byte.
-import { existsSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import t, { type Test } from 'tap';
 
 import * as ethernet from '../../src/wire/ethernet.js';
-import * as ipv4 from '../../src/wire/ipv4.js';
 import { Capture } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
-import { encapsulated, filler, toHex, udpFrame, withTag } from '../helpers/frames.js';
+import { toHex, udpFrame, withTag } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
-import { run, waitUntil } from '../helpers/process.js';
 import {
   DatagramSink,
   FrameSink,
@@ -79,42 +74,70 @@ const PEERS: readonly Peer[] = [
 
 for (const peer of PEERS) {
   const { name, family, kernel } = peer;
-  await t.test(`a tunnel to ${name} over IP${family}`, { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
-    const bed = newBed(t);
-    const [a, b] = await bed.twoHosts();
-    const daemon = await startOverlay(t, bed, a, b, peer);
-    let device = 'overlay0';
-    if (kernel === undefined) {
-      await startOverlay(t, bed, b, a, peer);
-    } else {
-      const ends = { local: b.underlay[family], remote: a.underlay[family] };
-      device = await addKernelVxlan(b, { vnetid: VNETID, ...ends, extra: kernel });
-    }
-    await a.plumb('overlay0');
-    await b.plumb(device);
-    t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
+  await t.test(
+    `a tunnel to ${name} over IP${family}`,
+    { skip: skipUnlessNetns(['tcpdump', 'tshark']) },
+    async (t) => {
+      const bed = newBed(t);
+      const [a, b] = await bed.twoHosts();
+      const daemon = await startOverlay(t, bed, a, b, peer);
+      let device = 'overlay0';
+      if (kernel === undefined) {
+        await startOverlay(t, bed, b, a, peer);
+      } else {
+        const ends = { local: b.underlay[family], remote: a.underlay[family] };
+        device = await addKernelVxlan(b, { vnetid: VNETID, ...ends, extra: kernel });
+      }
+      await a.plumb('overlay0');
+      await b.plumb(device);
+      t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
 
-    const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
-    t.equal(await a.mtuOf('overlay0'), mtuBytes, 'the MTU leaves room for the headers');
-    await t.test('ping and the largest frame', (t) => mtuBoundary(t, { bed, a, b, daemon, device, mtuBytes }));
-    await t.test('UDP of all sizes', async (t) => {
-      for (const inner of FAMILIES) {
-        const largest = mtuBytes - (inner === 'v4' ? 28 : 48);
-        const sizes = [0, 1, 2, 7, 8, 100, 1000, largest - 1, largest, largest + 1, 4000, 20_000, 65_507 - 20];
-        t.same(await udpEcho(a, b, { address: b.overlay[inner], sizes }), sizes, `IP${inner}, all come back`);
-      }
-    });
-    await t.test('TCP both ways, byte by byte', async (t) => {
-      for (const [from, to, inner] of [
-        [a, b, 'v4'],
-        [b, a, 'v6'],
-      ] as const) {
-        const transfer = await transferTcp(from, to, { address: to.overlay[inner], bytes: TRANSFER_BYTES });
-        t.equal(transfer.bytesReceived, TRANSFER_BYTES, `${from.name} to ${to.name}, IP${inner}: all arrived`);
-        t.ok(transfer.exact, 'with the same sha256');
-      }
-    });
-  });
+      const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
+      t.equal(await a.mtuOf('overlay0'), mtuBytes, 'the MTU leaves room for the headers');
+      await t.test('ping and the largest frame', (t) =>
+        mtuBoundary(t, { bed, a, b, daemon, device, mtuBytes }),
+      );
+      await t.test('UDP of all sizes', async (t) => {
+        for (const inner of FAMILIES) {
+          const largest = mtuBytes - (inner === 'v4' ? 28 : 48);
+          const sizes = [
+            0,
+            1,
+            2,
+            7,
+            8,
+            100,
+            1000,
+            largest - 1,
+            largest,
+            largest + 1,
+            4000,
+            20_000,
+            65_507 - 20,
+          ];
+          t.same(
+            await udpEcho(a, b, { address: b.overlay[inner], sizes }),
+            sizes,
+            `IP${inner}, all come back`,
+          );
+        }
+      });
+      await t.test('TCP both ways, byte by byte', async (t) => {
+        for (const [from, to, inner] of [
+          [a, b, 'v4'],
+          [b, a, 'v6'],
+        ] as const) {
+          const transfer = await transferTcp(from, to, { address: to.overlay[inner], bytes: TRANSFER_BYTES });
+          t.equal(
+            transfer.bytesReceived,
+            TRANSFER_BYTES,
+            `${from.name} to ${to.name}, IP${inner}: all arrived`,
+          );
+          t.ok(transfer.exact, 'with the same sha256');
+        }
+      });
+    },
+  );
 }
 
 interface Tunnel {
@@ -142,7 +165,11 @@ async function mtuBoundary(t: Test, { bed, a, b, daemon, device, mtuBytes }: Tun
   await b.ip(`link set ${device} mtu ${device === 'overlay0' ? 9000 : mtuBytes}`);
   for (const inner of FAMILIES) {
     const counted = await daemon.counted(async () => {
-      const { received } = await ping(a, b.overlay[inner], { count: 2, packetBytes: mtuBytes + 1, waitMs: 200 });
+      const { received } = await ping(a, b.overlay[inner], {
+        count: 2,
+        packetBytes: mtuBytes + 1,
+        waitMs: 200,
+      });
       t.equal(received, 0, `IP${inner}, one byte more does not pass`);
     });
     t.equal(counted['tx_too_big'], 2, 'and is counted');
@@ -156,77 +183,314 @@ async function mtuBoundary(t: Test, { bed, a, b, daemon, device, mtuBytes }: Tun
   t.equal(longest, UNDERLAY_MTU + ethernet.HEADER_BYTES, 'the largest packet fills the underlay exactly');
 }
 
-// ---------------------------------------------------------------- what leaves
+// ---------------------------------------------------------------- VNICs
 
-interface Departure {
-  readonly name: string;
-  readonly family?: Family;
-  readonly more?: string;
-  readonly frames: readonly Uint8Array[];
-  /** Field -> the one value that it must have in every packet. */
-  readonly fields: Readonly<Record<string, string>>;
+/** Puts a VNIC into a namespace of its own and gives it that host's addresses. */
+async function moveTo(host: Namespace, from: Namespace, vnic: string): Promise<void> {
+  await from.ip(`link set ${vnic} netns ${host.name}`);
+  await host.plumb(vnic);
 }
 
-const flows = (count: number, times = 1): Uint8Array[] =>
-  Array.from({ length: count * times }, (_, at) => udpFrame({ sourcePort: 20_000 + (at % count) }));
+await t.test(
+  'VNICs in namespaces of their own',
+  { skip: skipUnlessNetns(['tcpdump', 'tshark']) },
+  async (t) => {
+    const bed = newBed(t);
+    const [a, b] = await bed.twoHosts();
+    const [c, d, e] = [await bed.host(), await bed.host(), await bed.host()];
+    const daemon = await startOverlay(t, bed, a, b);
+    const other = await startOverlay(t, bed, b, a);
+    await daemon.ok('create-vnic -l overlay0 -m 02:00:00:00:00:c1 foo0');
+    await daemon.ok('create-vnic -l overlay0 bar0');
+    await other.ok('create-vnic -l overlay0 foo0');
+    await moveTo(c, a, 'foo0');
+    await moveTo(d, a, 'bar0');
+    await moveTo(e, b, 'foo0');
+    await a.plumb('overlay0');
+    await b.plumb('overlay0');
+    t.equal(await c.macOf('foo0'), '02:00:00:00:00:c1', 'the MAC that was asked for');
 
-const BY_DEFAULT = {
-  'vxlan.flags': '0x0800',
-  'vxlan.vni': `${VNETID}`,
-  'vxlan.gbp': '0',
-  'vxlan.reserved8': '0',
-  'udp.dstport': `${VXLAN_PORT}`,
+    const everyone = [a, b, c, d, e];
+    for (const from of everyone) {
+      for (const to of everyone.filter((host) => host !== from)) {
+        const received = [
+          await ping(from, to.overlay.v4, { count: 2 }),
+          await ping(from, to.overlay.v6, { count: 2 }),
+        ];
+        t.same(
+          received.map((result) => result.received),
+          [2, 2],
+          `${from.name} reaches ${to.name}`,
+        );
+        t.same(
+          received.map((result) => result.duplicates),
+          [0, 0],
+          'once',
+        );
+      }
+    }
+    const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
+    const grown = await daemon.counted(async () => {
+      t.ok((await transferTcp(c, d)).exact, 'TCP between two VNICs of one host');
+    });
+    t.equal(grown['tx_frames'] ?? 0, 0, 'none of it went into the tunnel');
+    t.ok(grown['local_frames'] > 100, 'it was switched here');
+    t.equal(await capture.count(`vxlan && ip.addr == ${d.overlay.v4}`), 0, 'and the capture says so');
+    t.ok((await transferTcp(c, e, { address: e.overlay.v6 })).exact, 'TCP through the tunnel');
+    t.ok((await transferTcp(e, d)).exact, 'and back');
+
+    const [foo] = await daemon.vnics();
+    t.match(foo, {
+      name: 'foo0',
+      over: 'overlay0',
+      vid: 0,
+      mac: '02:00:00:00:00:c1',
+      mtuBytes: 1450,
+      state: 'up',
+    });
+    await daemon.ok('delete-vnic foo0');
+    t.notOk(await c.hasDevice('foo0'), 'deleted where it is');
+    t.equal((await ping(d, c.overlay.v4, { count: 1, waitMs: 200 })).received, 0);
+    t.equal((await ping(d, e.overlay.v4)).received, 3, 'the other one goes on');
+  },
+);
+
+await t.test('VLANs', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
+  const bed = newBed(t);
+  const [a, b] = await bed.twoHosts();
+  const [c, d, e] = [await bed.host(), await bed.host(), await bed.host()];
+  const daemon = await startOverlay(t, bed, a, b);
+  const other = await startOverlay(t, bed, b, a);
+  // c and e are in VLAN 5, d is in VLAN 6 and has the addresses of c.
+  await daemon.ok('create-vnic -l overlay0 -v 5 five0');
+  await daemon.ok('create-vnic -l overlay0 -v 6 six0');
+  await other.ok('create-vnic -l overlay0 -v 5 five0');
+  await moveTo(c, a, 'five0');
+  await moveTo(e, b, 'five0');
+  await a.ip(`link set six0 netns ${d.name}`);
+  await d.ip(`addr add ${c.overlay.v4}/24 dev six0`);
+  await d.ip('link set six0 up');
+
+  const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
+  t.equal((await ping(c, e.overlay.v4)).received, 3, 'through the tunnel, in one VLAN');
+  t.equal((await ping(e, c.overlay.v6)).received, 3);
+  t.equal((await ping(d, e.overlay.v4, { count: 1, waitMs: 200 })).received, 0, 'not from another');
+  const tags = await capture.fields('vxlan && icmp', ['vlan.id']);
+  t.same([...new Set(tags.flatMap((row) => row['vlan.id']))], ['5'], 'tagged in the tunnel');
+  t.ok((await transferTcp(c, e)).exact, 'TCP');
+  t.ok((await transferTcp(e, c, { address: c.overlay.v6 })).exact);
+  const mtuBytes = await c.mtuOf('five0');
+  t.equal(
+    (await ping(c, e.overlay.v4, { packetBytes: mtuBytes })).received,
+    3,
+    'the largest packet has room for its tag',
+  );
+
+  // The overlay's own port sees the tags; a VNIC takes its own VLAN, untagged, and gives no other.
+  await a.quietIpv6('overlay0');
+  const own = await FrameSink.open(a, 'overlay0');
+  const five = await FrameSink.open(e, 'five0');
+  const frame = udpFrame();
+  await sendFrames(c, 'five0', [frame]);
+  t.same((await own.waitFor(1)).map(toHex), [toHex(withTag(frame, 5))], 'tagged at the own port');
+  t.same((await five.waitFor(1)).map(toHex), [toHex(frame)], 'untagged at the VNIC');
+  await sendFrames(a, 'overlay0', [withTag(frame, 5), withTag(frame, 6), frame]);
+  await sendFrames(c, 'five0', [withTag(frame, 0)]);
+  t.same(
+    (await five.waitFor(3)).map(toHex),
+    [frame, frame, frame].map(toHex),
+    'its own VLAN; a priority is no VLAN',
+  );
+  const grown = await daemon.counted(() => sendFrames(c, 'five0', [withTag(frame, 5), withTag(frame, 7)]));
+  t.equal(grown['tx_vlan'], 2, 'a VNIC of a VLAN sends no tags');
+});
+
+/** Kernels without CONFIG_VLAN_8021Q have none. */
+const skipUnlessVlanDevices = async (): Promise<false | string> => {
+  const bed = new Bed();
+  try {
+    const host = await bed.host();
+    const { code } = await host.run('ip link add link lo name lo.5 type vlan id 5');
+    return code === 0 ? false : 'this kernel has no VLAN devices (CONFIG_VLAN_8021Q)';
+  } finally {
+    await bed.cleanup();
+  }
 };
+const skipVlanDevices = skipUnlessNetns() || (await skipUnlessVlanDevices());
 
-const DEPARTURES: readonly Departure[] = [
-  {
-    name: 'over IPv4',
-    frames: flows(100),
-    fields: { ...BY_DEFAULT, 'udp.checksum': '0x0000', 'ip.ttl': '64', 'ip.flags.df': '1', 'ip.dsfield': '0x00' },
+await t.test('VLAN devices on an overlay', { skip: skipVlanDevices }, async (t) => {
+  const bed = newBed(t);
+  const [a, b] = await bed.twoHosts();
+  await startOverlay(t, bed, a, b);
+  await addKernelVxlan(b, { vnetid: VNETID, local: b.underlay.v4, remote: a.underlay.v4 });
+  for (const [host, device] of [
+    [a, 'overlay0'],
+    [b, 'vx0'],
+  ] as const) {
+    await host.ip(`link set ${device} up`);
+    await host.ip(`link add link ${device} name tagged0 mtu 1446 type vlan id 5`);
+    await host.plumb('tagged0');
+  }
+  t.equal((await ping(a, b.overlay.v4, { packetBytes: 1446 })).received, 3);
+  t.ok((await transferTcp(a, b)).exact);
+  t.ok((await transferTcp(b, a)).exact);
+});
+
+// ---------------------------------------------------------------- two networks
+
+await t.test('two networks with the same addresses', { skip: skipUnlessNetns() }, async (t) => {
+  const bed = newBed(t);
+  const [a, b] = await bed.twoHosts();
+  const daemons = [await Daemon.start(bed, a), await Daemon.start(bed, b)] as const;
+  const networks = [
+    { name: 'red0', vnic: 'redvnic0', vnetid: 0, hosts: [await bed.host(), await bed.host()] },
+    { name: 'blue0', vnic: 'bluevnic0', vnetid: 0xff_ffff, hosts: [await bed.host(), await bed.host()] },
+  ] as const;
+  const addresses = ['10.55.55.2', '10.55.55.3'] as const;
+  for (const { name, vnic, vnetid, hosts } of networks) {
+    for (const [side, [here, there]] of [
+      [0, [a, b]],
+      [1, [b, a]],
+    ] as const) {
+      const daemon = daemons[side].explain(t);
+      const ends = { from: here.underlay.v4, to: there.underlay.v4, vnetid, name };
+      await daemon.ok(directOverlay(ends, '-t'));
+      await daemon.ok(`create-vnic -t -l ${name} -m 02:00:00:00:00:0${side + 1} ${vnic}`);
+      await here.ip(`link set ${vnic} netns ${hosts[side].name}`);
+      await hosts[side].ip(`addr add ${addresses[side]}/24 dev ${vnic}`);
+      await hosts[side].ip(`link set ${vnic} up`);
+    }
+  }
+  const sinks = await Promise.all(
+    networks.map(({ hosts }) => DatagramSink.open(hosts[1], addresses[1], 7000)),
+  );
+  for (const [index, { name, hosts }] of networks.entries()) {
+    t.equal((await ping(hosts[0], addresses[1])).received, 3, `${name}: its own hosts are reached`);
+    await sendDatagrams(hosts[0], { to: addresses[1], port: 7000, payloads: [Buffer.from(name)] });
+    await sinks[index].waitFor(1);
+  }
+  await networks[0].hosts[1].ip('link set redvnic0 down');
+  t.equal(
+    (await ping(networks[0].hosts[0], addresses[1], { count: 2, waitMs: 300 })).received,
+    0,
+    'red is down',
+  );
+  t.equal((await ping(networks[1].hosts[0], addresses[1])).received, 3, 'blue is not');
+  t.same(
+    sinks.map((sink) => sink.datagrams.map(({ payload }) => payload.toString())),
+    [['red0'], ['blue0']],
+    'each network has heard its own',
+  );
+});
+
+// ---------------------------------------------------------------- MTU and path
+
+await t.test(
+  'a smaller MTU, and an underlay that shrinks',
+  { skip: skipUnlessNetns(['tcpdump', 'tshark']) },
+  async (t) => {
+    const bed = newBed(t);
+    const [a, b] = await bed.twoHosts();
+    const daemon = await startOverlay(t, bed, a, b, { more: '-p mtu=1300' });
+    await startOverlay(t, bed, b, a, { more: '-p mtu=1300' });
+    await a.plumb('overlay0');
+    await b.plumb('overlay0');
+    t.equal(await a.mtuOf('overlay0'), 1300, 'the device has the MTU of the overlay');
+    t.ok(await reaches(a, b.overlay.v4));
+    t.equal((await ping(a, b.overlay.v4, { packetBytes: 1300 })).received, 3);
+    t.ok((await transferTcp(a, b)).exact);
+
+    const capture = await Capture.start(bed, a, UNDERLAY_DEVICE);
+    await a.ip('link set under0 mtu 1320');
+    const grown = await daemon.counted(async () => {
+      t.equal((await ping(a, b.overlay.v4, { packetBytes: 1270 })).received, 3, 'what still fits passes');
+      const { received } = await ping(a, b.overlay.v4, { packetBytes: 1271, count: 2, waitMs: 200 });
+      t.equal(received, 0, 'what no longer fits does not');
+    });
+    t.equal(grown['tx_path_mtu'], 2, 'and is counted');
+    t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
+    await a.ip('link set under0 mtu 1500');
+    t.equal(
+      (await ping(a, b.overlay.v4, { packetBytes: 1300 })).received,
+      3,
+      'it passes again when the underlay has grown',
+    );
   },
-  {
-    name: 'over IPv6',
-    family: 'v6',
-    frames: flows(100),
-    fields: { ...BY_DEFAULT, 'udp.checksum.status': '1', 'ipv6.hlim': '64', 'ipv6.tclass': '0x00' },
-  },
-  {
-    name: 'over IPv4 with full checksums',
-    more: '-p vxlan/udp_checksum=full',
-    frames: flows(100),
-    fields: { ...BY_DEFAULT, 'udp.checksum.status': '1' },
-  },
-  {
-    name: 'over IPv6 with zero checksums',
-    family: 'v6',
-    more: '-p vxlan/udp_checksum=zero',
-    frames: flows(10),
-    fields: { ...BY_DEFAULT, 'udp.checksum': '0x0000' },
-  },
-  {
-    name: 'from the listen port alone, to another port',
-    more: '-p vxlan/source_ports=1 -p vxlan/listen_port=5555',
-    frames: flows(100),
-    fields: { ...BY_DEFAULT, 'udp.srcport': '5555' },
-  },
-  ...[ipv4.NOT_ECT, ipv4.ECT_1, ipv4.ECT_0, ipv4.CE].flatMap((ecn) =>
-    FAMILIES.map((family) => ({
-      name: `marked as inside: ECN ${ecn} over IP${family}`,
-      family,
-      frames: [
-        udpFrame({ trafficClass: 0xb8 | ecn, ttl: 1 }),
-        udpFrame({ trafficClass: 0xb8 | ecn, ttl: 1, source: 'fd55::1', destination: 'fd55::2' }),
-      ],
-      fields:
-        family === 'v4'
-          ? { 'ip.dsfield': `0x0${ecn}`, 'ip.ttl': '64' }
-          : { 'ipv6.tclass': `0x0${ecn}`, 'ipv6.hlim': '64' },
-    })),
-  ),
-  {
-    name: 'with the DSCP of the inner packet',
-    more: '-p vxlan/dscp=copy',
-    frames: [udpFrame({ trafficClass: 0xba })],
-    fields: { 'ip.dsfield': '0xba' },
-  },
-];
+);
+
+await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
+  const bed = newBed(t);
+  const [a, router, b] = [await bed.host(), await bed.host(), await bed.host()];
+  const NARROW = 1400;
+  for (const [host, device, mtu] of [
+    [a, 'left0', 1500],
+    [b, 'right0', NARROW],
+  ] as const) {
+    const end = `name ${UNDERLAY_DEVICE} netns ${host.name} mtu ${mtu}`;
+    await router.ip(`link add ${device} mtu ${mtu} type veth peer ${end}`);
+    await router.ip(`link set ${device} up`);
+    await host.ip(`link set ${UNDERLAY_DEVICE} up`);
+  }
+  for (const forwarding of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'])
+    await router.sysctl(forwarding, 1);
+  const nets = [
+    [a, 'left0', '10.88.1', 'fd88:1:'],
+    [b, 'right0', '10.88.2', 'fd88:2:'],
+  ] as const;
+  for (const [host, device, v4, v6] of nets) {
+    await router.ip(`addr add ${v4}.1/24 dev ${device}`);
+    await router.ip(`addr add ${v6}:1/64 dev ${device} nodad`);
+    await host.ip(`addr add ${v4}.2/24 dev ${UNDERLAY_DEVICE}`);
+    await host.ip(`addr add ${v6}:2/64 dev ${UNDERLAY_DEVICE} nodad`);
+    await host.ip(`route add default via ${v4}.1`);
+    await host.ip(`-6 route add default via ${v6}:1`);
+  }
+  const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
+  const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN_PORT} or ip6 proto 44`);
+  for (const [family, left, right] of [
+    ['v4', '10.88.1.2', '10.88.2.2'],
+    ['v6', 'fd88:1::2', 'fd88:2::2'],
+  ] as const) {
+    const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
+    for (const [index, from, to] of [
+      [0, left, right],
+      [1, right, left],
+    ] as const) {
+      const properties = `-p vxlan/listen_ip=${from} -p direct/dest_ip=${to} -p direct/dest_port=4789`;
+      await daemons[index].ok(`create-overlay -t -e vxlan -s direct -v 42 ${properties} overlay0`);
+    }
+    await a.plumb('overlay0', { mtuBytes, v6: false });
+    await b.plumb('overlay0', { v6: false });
+    t.ok(await reaches(a, b.overlay.v4), `IP${family}: the tunnel is up`);
+    const largest = NARROW - OVERHEAD[family];
+    t.equal(await b.mtuOf('overlay0'), largest, 'who sits at the narrow link knows');
+    const grown = await daemons[0].counted(async () => {
+      const { received } = await ping(a, b.overlay.v4, { packetBytes: mtuBytes, count: 5, waitMs: 200 });
+      t.equal(received, 0, 'a large packet does not pass');
+    });
+    t.ok(grown['tx_path_mtu'] >= 3, 'after the first the path is known, and drops are counted here');
+    t.equal((await ping(a, b.overlay.v4, { packetBytes: largest })).received, 3, 'what fits passes');
+    t.equal((await ping(a, b.overlay.v4, { packetBytes: largest + 1, count: 2, waitMs: 200 })).received, 0);
+    for (const daemon of daemons) await daemon.ok('delete-overlay overlay0');
+  }
+  t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
+});
+
+// ---------------------------------------------------------------- congestion
+
+await t.test('TCP with congestion marks', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
+  const bed = newBed(t);
+  const [a, b] = await bed.twoHosts();
+  await startOverlay(t, bed, a, b);
+  await startOverlay(t, bed, b, a);
+  for (const host of [a, b]) {
+    await host.sysctl('net.ipv4.tcp_ecn', 1);
+    await host.plumb('overlay0');
+  }
+  t.ok(await reaches(a, b.overlay.v4));
+  const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
+  t.ok((await transferTcp(a, b, { bytes: 1 << 20 })).exact);
+  const rows = await capture.fields('vxlan && tcp.len > 0', ['ip.dsfield.ecn']);
+  t.ok(rows.length > 0);
+  t.same([...new Set(rows.map((row) => row['ip.dsfield.ecn'].join()))], ['2,2'], 'ECT(0) inside and outside');
+});

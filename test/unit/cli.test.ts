@@ -691,8 +691,15 @@ await t.test('show-overlay -t', async (t) => {
 await t.test('show-vnic', async (t) => {
   const vnic = { over: 'demo0', mtuBytes: 1400, temporary: false, state: 'up', counters: {} };
   const vnics: VnicInfo[] = [
-    { ...vnic, name: 'foo0', mac: 'de:ad:be:ef:00:00', vid: 0 },
-    { ...vnic, name: 'bar0', mac: '02:00:5e:00:53:01', vid: 23, state: 'the device was removed' },
+    { ...vnic, name: 'foo0', mac: 'de:ad:be:ef:00:00', macType: 'fixed', vid: 0 },
+    {
+      ...vnic,
+      name: 'bar0',
+      mac: '02:00:5e:00:53:01',
+      macType: 'random',
+      vid: 23,
+      state: 'the device was removed',
+    },
   ];
   const { socket, requests } = await fakeDaemon({
     'vnic.list': () => ({ vnics, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
@@ -701,8 +708,8 @@ await t.test('show-vnic', async (t) => {
     status: 1,
     out: lines(
       'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID',
-      'foo0         demo0        --     de:ad:be:ef:00:00 --                  0',
-      'bar0         demo0        --     02:00:5e:00:53:01 --                  23',
+      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0',
+      'bar0         demo0        --     02:00:5e:00:53:01 random              23',
     ),
     err: 'dladm: failed to find x0: object not found\n',
   });

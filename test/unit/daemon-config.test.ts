@@ -160,11 +160,11 @@ t.test('properties', async (t) => {
     const set = make(...good, ['test/count', '9'], ['vnetid', '42']);
     set.setDefault('mtu', 1450);
     t.same(
-      set.rows().map((row) =>
-        Object.values(row)
-          .map((cell) => cell ?? '--')
-          .join(' '),
-      ),
+      set
+        .rows()
+        .map((row) =>
+          (Object.values(row) as (string | boolean | null)[]).map((cell) => cell ?? '--').join(' '),
+        ),
       [
         'mtu rw false 1450 1450 576-8900',
         'vnetid rw false 42 -- 0-16777215',
@@ -258,7 +258,8 @@ t.test('log', async (t) => {
     log.debug('a', 'not at this level');
     t.equal(lines.length, 1);
     t.match(lines[0], /^[-0-9T:.]+Z info first\\x0a2026.*forged\\x1b\[31m\n$/);
-    t.match(JSON.parse((open('json').warn('a', 'x'), lines[1]!)), {
+    open('json').warn('a', 'x');
+    t.match(JSON.parse(lines[1]), {
       level: 'warn',
       msg: 'x',
       pid: process.pid,

@@ -28,7 +28,7 @@ const OVERLAY: StoredOverlay = {
   vnetid: 42,
   mac: '02:00:00:00:00:01',
   properties: [['vxlan/listen_ip', '10.0.0.1']],
-  vnics: [{ name: 'foo0', mac: '02:00:00:00:00:02', vid: 7 }],
+  vnics: [{ name: 'foo0', mac: '02:00:00:00:00:02', macType: 'random', vid: 7 }],
 };
 const CHANGED: StoredOverlay = { ...OVERLAY, vnics: [] };
 

@@ -7,10 +7,10 @@ import type { Column } from '../table.js';
 const COLUMNS: readonly Column<VnicInfo>[] = [
   { name: 'LINK', width: 13, cell: (row) => row.name },
   { name: 'OVER', width: 13, cell: (row) => row.over },
-  // A TAP has no speed, and varpd does not tell whether a MAC was given or random: columns kept for scripts.
+  // A TAP has no speed: the column is there for scripts.
   { name: 'SPEED', width: 7, cell: () => '--' },
   { name: 'MACADDRESS', width: 18, cell: (row) => row.mac },
-  { name: 'MACADDRTYPE', width: 20, cell: () => '--' },
+  { name: 'MACADDRTYPE', width: 20, cell: (row) => row.macType },
   { name: 'VID', width: 6, cell: (row) => String(row.vid) },
   { name: 'MTU', width: 6, extra: true, cell: (row) => String(row.mtuBytes) },
   { name: 'STATE', width: 20, extra: true, sentence: true, cell: (row) => row.state },

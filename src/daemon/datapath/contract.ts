@@ -90,6 +90,7 @@ export interface Datapath {
   setMtu(id: number, mtuBytes: number): void;
   /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. */
   addPort(config: PortConfig): MacAddress;
+  /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
 
   /** Thrown away when the MAC was invalidated since the question. */

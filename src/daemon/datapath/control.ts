@@ -2,7 +2,6 @@
  * The control side's half of the datapath: opens and closes TAPs and sockets, posts commands to the worker thread,
  * reads the counters it shares with it.
  */
-import { getSystemErrorName } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { createCounters, readCounters, type Counters } from '../../core/counters.js';
 import type { OverlayOptions } from '../../core/overlay.js';
@@ -10,6 +9,7 @@ import {
   TUN_F,
   closeDescriptor,
   createEvent,
+  errnoName,
   openTap,
   probeFeatures,
   routeMtuBytes,
@@ -257,7 +257,7 @@ export class DatapathControl implements Datapath {
         const port = this.#ports.get(report.token);
         if (port === undefined) return;
         this.#closePort(port);
-        this.#events.portFault(port.overlay, port.name, getSystemErrorName(-report.errno));
+        this.#events.portFault(port.overlay, port.name, errnoName(-report.errno));
         return;
       }
       case 'reply':

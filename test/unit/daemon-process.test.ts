@@ -1,0 +1,146 @@
+// varpd as a command: starting, ending, signals. No overlay is made: that needs root, and is tested in test/netns.
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t from 'tap';
+import { createClient } from '../../src/control/client.js';
+import { fromRoot } from '../helpers/need.js';
+import { waitUntil } from '../helpers/process.js';
+
+interface Context {
+  teardown(work: () => unknown): unknown;
+}
+
+function newDirectory(t: Context): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+const VARPD = [fromRoot('dist/src/daemon/main.js')];
+
+interface Running {
+  readonly child: ChildProcess;
+  readonly socket: string;
+  readonly log: () => string;
+  readonly ended: Promise<number | null>;
+}
+
+async function startVarpd(t: Context, directory: string, config = ''): Promise<Running> {
+  const socket = path.join(directory, 'varpd.sock');
+  const file = path.join(directory, 'varpd.yaml');
+  writeFileSync(file, `socket: ${socket}\nstateDir: ${directory}/state\n${config}`);
+  const child = spawn(process.execPath, [...VARPD, '--config', file, '--foreground'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let text = '';
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  t.teardown(() => child.kill('SIGKILL'));
+  await waitUntil(() => text.includes(' serves ') || child.exitCode !== null, {
+    timeoutMs: 10_000,
+    what: 'varpd to listen',
+  });
+  return { child, socket, ended, log: () => text };
+}
+
+/** Runs varpd to its end, or until it has become a daemon. */
+const varpd = (...args: string[]) =>
+  spawnSync(process.execPath, [...VARPD, ...args], { encoding: 'utf8', timeout: 20_000 });
+
+t.test('varpd ends cleanly, and once', async (t) => {
+  for (const signals of [['SIGTERM'], ['SIGINT', 'SIGTERM', 'SIGTERM']] as const) {
+    const { child, socket, ended } = await startVarpd(t, newDirectory(t));
+    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid!, overlays: 0, vnics: 0 });
+    t.equal(statSync(socket).mode & 0o777, 0o660);
+    const startedMs = performance.now();
+    for (const signal of signals) child.kill(signal);
+    t.equal(await ended, 0);
+    t.ok(performance.now() - startedMs < 2000);
+    t.notOk(existsSync(socket));
+  }
+});
+
+t.test('a second varpd refuses, and a killed one is replaced', async (t) => {
+  const directory = newDirectory(t);
+  const first = await startVarpd(t, directory);
+  const config = path.join(directory, 'varpd.yaml');
+  const same = varpd('--config', config, '--foreground');
+  t.match(same, {
+    status: 1,
+    stderr: new RegExp(`^varpd: another varpd \\(process ${first.child.pid}\\) uses the state`),
+  });
+  const other = path.join(directory, 'other.yaml');
+  writeFileSync(other, `stateDir: ${directory}/other\n`);
+  const socket = varpd('--config', other, '--socket', first.socket, '--foreground');
+  t.match(socket, { status: 1, stderr: `varpd: another varpd serves ${first.socket}\n` });
+  first.child.kill('SIGKILL');
+  await first.ended;
+  t.ok(existsSync(first.socket), 'stale');
+  const next = await startVarpd(t, directory);
+  t.match(await createClient(next.socket)('daemon.status', {}), { pid: next.child.pid! });
+});
+
+t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
+  const directory = newDirectory(t);
+  const { child, socket, log } = await startVarpd(t, directory);
+  const reload = async (config: string, expected: RegExp): Promise<void> => {
+    writeFileSync(path.join(directory, 'varpd.yaml'), config);
+    child.kill('SIGHUP');
+    await waitUntil(() => expected.test(log()), { timeoutMs: 5000, what: String(expected) });
+    t.match(log(), expected);
+  };
+  const same = `socket: ${socket}\nstateDir: ${directory}/state\n`;
+  await reload(same, /nothing has changed/);
+  await reload(`${same}group: root\n`, /group has changed: takes effect at the next start/);
+  await reload(
+    `${same}limits: {clients: 0}\n`,
+    /configuration not reloaded: .*varpd\.yaml:3:19: limits\.clients: found '0'/,
+  );
+  await reload(`${same}limits: {clients: 1}\n`, /limits\.clients has changed: applied/);
+  t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid! });
+});
+
+t.test('in the background: it returns when the daemon is ready, or says why it is not', async (t) => {
+  const directory = newDirectory(t);
+  const socket = path.join(directory, 'varpd.sock');
+  const config = path.join(directory, 'varpd.yaml');
+  writeFileSync(config, `stateDir: ${directory}/state\n`);
+  const good = varpd('--config', config, '--socket', socket);
+  t.match(good, { status: 0, stdout: '', stderr: '' });
+  const { pid } = await createClient(socket)('daemon.status', {});
+  t.teardown(() => {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // it has ended, as it should
+    }
+  });
+  t.match(varpd('--config', config, '--socket', socket), { status: 1, stderr: /another varpd/ });
+  t.match(readFileSync(path.join(directory, 'state/varpd.log'), 'utf8'), /info varpd .* serves /);
+  process.kill(pid, 'SIGTERM');
+  await waitUntil(() => !existsSync(socket), { timeoutMs: 5000, what: 'varpd to end' });
+
+  writeFileSync(config, 'socket: x\ncolour: blue\n');
+  t.match(varpd('--config', config), {
+    status: 1,
+    stderr: /^varpd: .*varpd\.yaml:1:9: socket: found 'x', .*\nvarpd: .*varpd\.yaml:2:1: colour: unknown key/,
+  });
+  writeFileSync(config, `stateDir: ${directory}/state\n`);
+  t.match(varpd('--config', config, '-i', '/nowhere'), {
+    status: 1,
+    stderr: 'varpd: failed to load from /nowhere: no such file or directory\n',
+  });
+  chmodSync(path.join(directory, 'state'), 0o777);
+  t.match(varpd('--config', config), { status: 1, stderr: /state directory .*writable by group or others/ });
+});
+
+t.test('the command line', async (t) => {
+  t.match(varpd('--help'), { status: 0, stdout: /^usage: varpd \[--config FILE\]/ });
+  t.match(varpd('--version'), { status: 0, stdout: /^varpd \d+\.\d+\.\d+\n$/ });
+  t.match(varpd('--colour'), { status: 1, stderr: /^varpd: Unknown option '--colour'.*\nvarpd: usage: / });
+  t.match(varpd('extra'), { status: 1, stderr: /usage:/ });
+});

@@ -1,0 +1,382 @@
+// The control socket: who may do what, and what becomes of clients that do not behave.
+import { spawnSync } from 'node:child_process';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { createClient } from '../../src/control/client.js';
+import { encodeMessage } from '../../src/control/framing.js';
+import { MAX_REQUEST_BYTES } from '../../src/control/messages.js';
+import { OverlayError } from '../../src/core/errors.js';
+import type { Timing } from '../../src/daemon/connection.js';
+import { METHOD_NAMES } from '../../src/daemon/requests.js';
+import type { Handlers } from '../../src/daemon/rpc.js';
+import { ControlServer, type Credentials } from '../../src/daemon/server.js';
+import { claimSocket } from '../../src/daemon/socket-file.js';
+
+const ROOT: Credentials = { uid: 0, gid: 0, groups: [] };
+const QUICK: Timing = { halfRequestMs: 100, writeMs: 100, idleMs: 300 };
+const TARGETS = { jsonrpc: '2.0', id: 7, method: 'overlay.targets', params: { name: 'overlay0' } };
+
+interface Options {
+  readonly credentials?: Credentials;
+  readonly gid?: number;
+  readonly maxClients?: number;
+  readonly timing?: Timing;
+  readonly handlers?: Partial<Handlers>;
+}
+
+type Context = { teardown(work: () => unknown): unknown };
+
+/** Not testdir(): a socket's path has 107 bytes at most. */
+function shortDirectory(t: Context): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  return directory;
+}
+
+async function serve(t: Context, options: Options = {}): Promise<{ socket: string; log: string[] }> {
+  const socket = path.join(shortDirectory(t), 'varpd.sock');
+  const log: string[] = [];
+  const keep = (_kind: string, message: string): void => void log.push(message);
+  const every = Object.fromEntries(METHOD_NAMES.map((name) => [name, () => null])) as unknown as Handlers;
+  const server = await ControlServer.listen({
+    socket,
+    gid: options.gid,
+    handlers: { ...every, ...options.handlers },
+    credentials: () => options.credentials ?? ROOT,
+    maxClients: () => options.maxClients ?? 64,
+    log: { debug: keep, info: keep, warn: keep, error: keep },
+    timing: options.timing ?? QUICK,
+  });
+  t.teardown(() => server.close());
+  return { socket, log };
+}
+
+/** A client that sends what it is told; `lines` are the answers so far. */
+class Raw {
+  readonly lines: unknown[] = [];
+  readonly closed: Promise<void>;
+  readonly #socket: Socket;
+  #rest = '';
+
+  constructor(file: string) {
+    this.#socket = connect(file);
+    this.#socket.on('error', () => undefined);
+    this.#socket.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (this.#rest + text).split('\n');
+      this.#rest = lines.pop()!;
+      for (const line of lines) this.lines.push(JSON.parse(line));
+    });
+    this.closed = new Promise((resolve) => {
+      this.#socket.on('close', () => {
+        resolve();
+      });
+    });
+  }
+
+  send(text: string | Buffer): this {
+    this.#socket.write(text);
+    return this;
+  }
+
+  end(): this {
+    this.#socket.end();
+    return this;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  async answers(count: number): Promise<unknown[]> {
+    for (let tries = 0; this.lines.length < count && tries < 500; tries++) await sleep(5);
+    return this.lines;
+  }
+}
+
+t.test('a call of the real client', async (t) => {
+  const { socket } = await serve(t, {
+    handlers: {
+      'overlay.list': ({ names }) => ({
+        overlays: [],
+        missing: (names ?? []).map((name) => ({ name, message: 'no' })),
+      }),
+      'overlay.delete': () => {
+        throw new OverlayError('BUSY', 'overlay0 is busy', ['one', 'two']);
+      },
+    },
+  });
+  const call = createClient(socket);
+  t.same(await call('overlay.list', { names: ['a'] }), {
+    overlays: [],
+    missing: [{ name: 'a', message: 'no' }],
+  });
+  await t.rejects(call('overlay.delete', { name: 'overlay0', temporary: false }), {
+    message: 'overlay0 is busy',
+    code: 'BUSY',
+    status: 'link busy',
+    details: ['one', 'two'],
+  });
+});
+
+t.test('the socket is for root and one group', async (t) => {
+  const { socket } = await serve(t);
+  t.equal(statSync(socket).mode & 0o7777, 0o660);
+  const directory = path.join(shortDirectory(t), 'a/b');
+  await claimSocket(path.join(directory, 'varpd.sock'), undefined);
+  t.equal(statSync(directory).mode & 0o7777, 0o750);
+});
+
+t.test('who may change something', async (t) => {
+  const cases: [string, Credentials, boolean][] = [
+    ['root', ROOT, true],
+    ['by its group', { uid: 1000, gid: 77, groups: [] }, true],
+    ['by a supplementary group', { uid: 1000, gid: 1, groups: [5, 77] }, true],
+    ['another', { uid: 1000, gid: 1, groups: [5] }, false],
+  ];
+  for (const [name, credentials, allowed] of cases) {
+    const { socket } = await serve(t, { credentials, gid: 77 });
+    const call = createClient(socket);
+    t.equal(await call('overlay.targets', { name: 'overlay0' }), null, `${name} may read`);
+    const change = call('overlay.flushTargets', { name: 'overlay0' });
+    if (allowed) t.equal(await change, null, `${name} may change`);
+    else await t.rejects(change, { code: 'DENIED', status: 'permission denied' }, `${name} may not change`);
+  }
+  const { socket } = await serve(t, { credentials: { uid: 1000, gid: 0, groups: [0] } });
+  await t.rejects(createClient(socket)('overlay.up', {}), { code: 'DENIED' }, 'without a group, root alone');
+});
+
+t.test('garbage is answered and does no harm', async (t) => {
+  const { socket, log } = await serve(t, {
+    handlers: {
+      'daemon.status': () => {
+        throw new TypeError('a bug');
+      },
+    },
+  });
+  const client = new Raw(socket);
+  const lines = [
+    'GET / HTTP/1.0',
+    'null',
+    '[]',
+    '42',
+    '{"jsonrpc":"2.0","id":{},"method":"overlay.up"}',
+    '{"jsonrpc":"2.0","id":1,"method":"overlay.explode"}',
+    '{"jsonrpc":"2.0","id":2,"method":"constructor"}',
+    '{"jsonrpc":"2.0","id":3,"method":"overlay.create","params":{"name":7}}',
+    '{"jsonrpc":"2.0","id":4,"method":"overlay.up","params":{"names":"x"}}',
+    '{"jsonrpc":"2.0","id":5,"method":"daemon.status"}',
+    '{"jsonrpc":"2.0","method":"overlay.up"}',
+    `[${JSON.stringify(TARGETS)},{"jsonrpc":"2.0","method":"overlay.up"},1]`,
+    JSON.stringify(TARGETS),
+  ];
+  client.send(`${lines.join('\n')}\n`);
+  client.send(Buffer.from([0xff, 0xfe, 0x0a]));
+  const refused = (id: unknown, code: number): object => ({
+    jsonrpc: '2.0',
+    id,
+    error: { code, data: { details: [] } },
+  });
+  t.match(await client.answers(13), [
+    refused(null, -32700),
+    refused(null, -32600),
+    refused(null, -32600),
+    refused(null, -32600),
+    refused(null, -32600),
+    refused(1, -32601),
+    refused(2, -32601),
+    refused(3, -32602),
+    refused(4, -32602),
+    {
+      id: 5,
+      error: { code: -32000, message: 'a bug', data: { code: 'INTERNAL', status: 'operation failed' } },
+    },
+    [{ id: 7, result: null }, refused(null, -32600)],
+    { id: 7, result: null },
+    refused(null, -32700),
+  ]);
+  t.equal(log.length, 1);
+  t.match(log[0], /TypeError: a bug/);
+  client.destroy();
+});
+
+t.test('answers come in the order of the requests', async (t) => {
+  let running = 0;
+  const { socket } = await serve(t, {
+    handlers: {
+      'overlay.targets': async ({ limit = 0 }) => {
+        t.equal(++running, 1, 'one at a time');
+        await sleep(10 - limit);
+        running--;
+        return { rows: [], next: String(limit) };
+      },
+    },
+  });
+  const client = new Raw(socket);
+  for (const limit of [1, 9, 5]) client.send(encodeMessage({ ...TARGETS, params: { name: 'x', limit } }));
+  t.match(await client.answers(3), [
+    { result: { next: '1' } },
+    { result: { next: '9' } },
+    { result: { next: '5' } },
+  ]);
+  client.destroy();
+});
+
+t.test('limits', async (t) => {
+  t.test('the length of a request', async (t) => {
+    const { socket } = await serve(t);
+    const client = new Raw(socket);
+    for (let count = 0; count < 40; count++) client.send('x'.repeat(64 * 1024));
+    t.match(await client.answers(1), [{ error: { code: -32600, message: /longer than 65536 bytes/ } }]);
+    await client.closed;
+
+    const long = new Raw(socket);
+    const body = JSON.stringify(TARGETS);
+    long.send(`${body}${' '.repeat(MAX_REQUEST_BYTES - body.length)}\n`);
+    t.match(await long.answers(1), [{ id: 7, result: null }], 'exactly that long');
+    long.destroy();
+  });
+
+  t.test('the time for half a request, whatever trickles in', async (t) => {
+    const { socket } = await serve(t, { timing: { ...QUICK, idleMs: 10_000 } });
+    const client = new Raw(socket).send(`${JSON.stringify(TARGETS)}\n{"jsonrpc"`);
+    t.match(await client.answers(1), [{ id: 7 }]);
+    const trickle = setInterval(() => client.send(' '), 20);
+    const startedMs = performance.now();
+    await client.closed;
+    clearInterval(trickle);
+    t.ok(performance.now() - startedMs < 2000);
+  });
+
+  t.test('the time without any request, but not while one is worked at', async (t) => {
+    const { socket } = await serve(t, {
+      timing: { ...QUICK, idleMs: 100 },
+      handlers: {
+        'overlay.up': async () => {
+          await sleep(300);
+          return { failures: [] };
+        },
+      },
+    });
+    t.same(await createClient(socket)('overlay.up', {}), { failures: [] });
+    await new Raw(socket).closed;
+  });
+
+  t.test('the number of clients', async (t) => {
+    const { socket } = await serve(t, { maxClients: 2, timing: { ...QUICK, idleMs: 10_000 } });
+    const [first, second] = [new Raw(socket), new Raw(socket)];
+    for (const client of [first, second]) client.send(`${JSON.stringify(TARGETS)}\n`);
+    await first.answers(1);
+    await second.answers(1);
+    const third = new Raw(socket);
+    await third.closed;
+    t.match(third.lines, [{ error: { data: { status: 'try again later' } } }]);
+    first.destroy();
+    await sleep(20);
+    t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null, 'there is room again');
+    second.destroy();
+  });
+
+  t.test('a client that does not read is cut off', async (t) => {
+    const rows = Array.from({ length: 20_000 }, () => ({
+      mac: '02:00:00:00:00:01',
+      state: 'drop' as const,
+      destinations: [],
+    }));
+    let asked = 0;
+    const { socket } = await serve(t, {
+      timing: { ...QUICK, idleMs: 10_000 },
+      handlers: {
+        'overlay.targets': () => {
+          asked++;
+          return { rows, next: null };
+        },
+      },
+    });
+    const client = new Raw(socket);
+    client.pause();
+    client.send(`${JSON.stringify(TARGETS)}\n`.repeat(100));
+    await sleep(400);
+    t.ok(asked < 5, `worked for it ${asked} times`);
+    t.equal(await createClient(socket)('overlay.flushTargets', { name: 'x' }), null, 'others are served');
+    client.destroy();
+  });
+
+  t.test('clients that leave early', async (t) => {
+    let done = 0;
+    const { socket } = await serve(t, {
+      handlers: {
+        'overlay.up': async () => {
+          await sleep(20);
+          done++;
+          return { failures: [] };
+        },
+      },
+    });
+    const request = encodeMessage({ jsonrpc: '2.0', id: 1, method: 'overlay.up' });
+    for (let count = 0; count < 30; count++) {
+      const client = new Raw(socket).send(request);
+      setTimeout(() => {
+        client.destroy();
+      }, count % 10);
+    }
+    const polite = new Raw(socket).send(request).end();
+    t.match(
+      await polite.answers(1),
+      [{ result: { failures: [] } }],
+      'the end of sending is not the end of reading',
+    );
+    await sleep(50);
+    t.ok(done >= 1);
+    t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null);
+  });
+});
+
+t.test('the place of the socket', async (t) => {
+  t.test('a served one is refused', async (t) => {
+    const { socket } = await serve(t);
+    await t.rejects(claimSocket(socket, undefined), {
+      code: 'BUSY',
+      message: `another varpd serves ${socket}`,
+    });
+    t.ok(existsSync(socket));
+  });
+
+  t.test('a stale one is replaced, another file is not', async (t) => {
+    const directory = shortDirectory(t);
+    const stale = path.join(directory, 'stale.sock');
+    // As kill -9 leaves it: libuv removes the file only when the server is closed.
+    const script = `require('net').createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    spawnSync(process.execPath, ['-e', script]);
+    t.ok(lstatSync(stale).isSocket());
+    await claimSocket(stale, undefined);
+    t.notOk(existsSync(stale));
+
+    const file = path.join(directory, 'file');
+    writeFileSync(file, 'precious');
+    await t.rejects(claimSocket(file, undefined), { code: 'EXISTS', message: /is not a socket/ });
+    mkdirSync(path.join(directory, 'dir'));
+    await t.rejects(claimSocket(path.join(directory, 'dir'), undefined), { code: 'EXISTS' });
+    await t.rejects(claimSocket(path.join(file, 'varpd.sock'), undefined), {
+      code: 'IO',
+      message: /cannot make/,
+    });
+  });
+
+  t.test('closing the server removes it', async (t) => {
+    const socket = path.join(shortDirectory(t), 'x.sock');
+    const server = createServer().listen(socket);
+    await new Promise((resolve) => server.on('listening', resolve));
+    await new Promise((resolve) => server.close(resolve));
+    t.notOk(existsSync(socket));
+  });
+});

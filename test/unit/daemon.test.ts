@@ -1,0 +1,541 @@
+// The registry over a datapath that moves nothing: the life of overlays and VNICs, and what is left when a step fails.
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t from 'tap';
+import type { Methods, OverlayInfo } from '../../src/control/messages.js';
+import { parseConfig } from '../../src/daemon/config.js';
+import type { Datapath } from '../../src/daemon/datapath/contract.js';
+import { StateStore } from '../../src/daemon/persistence.js';
+import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
+import { Registry } from '../../src/daemon/registry.js';
+import { StateDirectory } from '../../src/daemon/state-directory.js';
+import { definePlugin, type LookupPlugin, parseIp } from '../../src/plugin/index.js';
+import { FakeDatapath } from '../helpers/fake-datapath.js';
+
+interface Context {
+  teardown(work: () => unknown): unknown;
+}
+
+function newDirectory(t: Context): string {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return directory;
+}
+
+const LOG = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** What is expected of an error. */
+interface Refusal {
+  code: string;
+  message?: string | RegExp;
+}
+
+interface Life {
+  starts: number;
+  stops: number;
+  failStart: boolean;
+  /** What a start waits for. */
+  gate: Promise<void>;
+}
+
+/** Answers with the address 10.0.0.9 always; `life` counts its starts and stops. */
+const dynamic = (life: Life): LookupPlugin =>
+  definePlugin({
+    apiVersion: 1,
+    name: 'test',
+    mode: 'dynamic',
+    properties: [{ name: 'test/file', type: 'string', required: false }],
+    create: () => ({
+      start: () => {
+        life.starts++;
+        return life.failStart ? Promise.reject(new Error('no table')) : life.gate;
+      },
+      stop: () => {
+        life.stops++;
+        return Promise.resolve();
+      },
+      resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
+    }),
+  });
+
+interface Host {
+  readonly registry: Registry;
+  readonly datapath: FakeDatapath;
+  readonly links: Set<string>;
+  readonly life: Life;
+  readonly stateDir: string;
+  /** The same state directory, as after a restart. */
+  restart(): Promise<Host>;
+}
+
+async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state')): Promise<Host> {
+  const datapath = new FakeDatapath();
+  const life = { starts: 0, stops: 0, failStart: false, gate: Promise.resolve() };
+  const state = await StateDirectory.open(stateDir);
+  t.teardown(() => state.close());
+  const links = new Set<string>();
+  const plugins = new Map([...(await loadPlugins([BUILT_IN_PLUGINS], LOG)), ['test', dynamic(life)]]);
+  const limits = parseConfig('', '').limits;
+  const workshop = {
+    datapath,
+    plugins,
+    links: { exists: (name: string) => links.has(name), mtuBytesOf: () => 9000 },
+    log: LOG,
+    limits: () => limits,
+  };
+  const registry = new Registry(workshop, await StateStore.load(state));
+  return { registry, datapath, links, life, stateDir, restart: () => newHost(t, stateDir) };
+}
+
+type Create = Methods['overlay.create']['params'];
+
+const point = (more: Partial<Create> = {}): Create => ({
+  name: 'overlay0',
+  encap: 'vxlan',
+  search: 'direct',
+  vnetid: 42,
+  temporary: false,
+  properties: [
+    ['vxlan/listen_ip', '10.0.0.1'],
+    ['direct/dest_ip', '10.0.0.2'],
+    ['direct/dest_port', '4789'],
+  ],
+  ...more,
+});
+const asked = (more: Partial<Create> = {}): Create =>
+  point({ search: 'test', properties: [['vxlan/listen_ip', '10.0.0.1']], ...more });
+
+const vnic = (
+  name: string,
+  more: Partial<Methods['vnic.create']['params']> = {},
+): Methods['vnic.create']['params'] => ({
+  name,
+  over: 'overlay0',
+  temporary: false,
+  ...more,
+});
+
+const names = ({ registry }: Host): string[] => registry.roster.list({}).overlays.map(({ name }) => name);
+const valueOf = (overlay: OverlayInfo | undefined, property: string): string | null | undefined =>
+  overlay?.properties.find((row) => row.property === property)?.value;
+
+t.test('creating an overlay', async (t) => {
+  t.test('sets up datapath, port and file', async (t) => {
+    const { registry, datapath, stateDir } = await newHost(t);
+    await registry.createOverlay(point());
+    t.match(datapath.overlays.get(1), {
+      vnetid: 42,
+      mtuBytes: 1450,
+      mode: 'point',
+      destination: { ip: '10.0.0.2', port: 4789 },
+      listen: { ip: '10.0.0.1', port: 4789 },
+      sourcePorts: 64,
+      udpChecksum: 'auto',
+      accept: 'known',
+      vlan: 'keep',
+      dscp: 'zero',
+    });
+    t.match(datapath.ports.get('overlay0'), { overlay: 1, vid: 0, mtuBytes: 1450, own: true });
+    t.ok(existsSync(path.join(stateDir, 'overlay0.json')));
+    const [overlay] = registry.roster.list({}).overlays;
+    t.match(overlay, { name: 'overlay0', temporary: false, mode: 'point', health: { status: 'ONLINE' } });
+    t.equal(valueOf(overlay, 'varpd/id'), '1');
+    t.same(await registry.targets({ name: 'overlay0' }), {
+      rows: [{ mac: '*:*:*:*:*:*', state: 'valid', destinations: ['10.0.0.2:4789'] }],
+      next: null,
+    });
+  });
+
+  t.test('is refused with a reason, and then nothing was touched', async (t) => {
+    const host = await newHost(t);
+    const { registry, datapath, links } = host;
+    await registry.createOverlay(point());
+    await registry.createVnic(vnic('foo0'));
+    links.add('eth0');
+    datapath.calls.length = 0;
+    const other = (more: Partial<Create>): Create => point({ name: 'overlay1', vnetid: 43, ...more });
+    const with_ = (...more: Create['properties']): Create =>
+      other({ properties: [...point().properties, ...more] });
+    const cases: [Create, Refusal][] = [
+      [point({ vnetid: 43 }), { code: 'EXISTS' }],
+      [other({ name: 'foo0' }), { code: 'EXISTS' }],
+      [other({ name: 'eth0' }), { code: 'EXISTS', message: /network interface eth0/ }],
+      [other({ name: 'overlay' }), { code: 'INVALID', message: /invalid link name 'overlay'/ }],
+      [other({ name: '../../etc/x0' }), { code: 'INVALID' }],
+      [other({ vnetid: 42 }), { code: 'EXISTS', message: /id 42 is in use on 10\.0\.0\.1:4789 by overlay0/ }],
+      [other({ encap: 'nvgre' }), { code: 'NOT_FOUND', message: /found 'nvgre', expected one of vxlan/ }],
+      [
+        other({ search: 'nope' }),
+        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, test/ },
+      ],
+      [other({ properties: [] }), { code: 'INVALID', message: 'invalid argument' }],
+      [with_(['mtu', '1451']), { code: 'INVALID', message: /found '1451', expected at most 1450/ }],
+      [
+        other({
+          properties: [
+            ['vxlan/listen_ip', '10.0.0.1'],
+            ['direct/dest_ip', '10.0.0.1'],
+            ['direct/dest_port', '4789'],
+          ],
+        }),
+        { code: 'INVALID', message: /own listen address/ },
+      ],
+      [
+        other({
+          properties: [
+            ['vxlan/listen_ip', '2001:db8::1'],
+            ['direct/dest_ip', '10.0.0.1'],
+            ['direct/dest_port', '4789'],
+          ],
+        }),
+        { code: 'INVALID', message: /not of the same family/ },
+      ],
+    ];
+    for (const [params, error] of cases) await t.rejects(registry.createOverlay(params), error);
+    t.same(
+      datapath.calls.filter((call) => !call.startsWith('routeMtuBytes')),
+      [],
+    );
+    t.same(names(host), ['overlay0']);
+    await registry.createOverlay(with_(['vxlan/listen_port', '4790'], ['mtu', '1000']));
+    t.equal(datapath.ports.get('overlay1')?.mtuBytes, 1000);
+    await registry.createOverlay(
+      other({ name: 'overlay2', vnetid: 42, properties: with_(['vxlan/listen_port', '4790']).properties }),
+    );
+  });
+
+  t.test('undoes every step before the one that failed', async (t) => {
+    const host = await newHost(t);
+    const { registry, datapath, life, stateDir } = host;
+    const broken: [keyof Datapath, string, Refusal][] = [
+      [
+        'addOverlay',
+        'EADDRNOTAVAIL',
+        { code: 'INVALID', message: 'vxlan/listen_ip: 10.0.0.1 is not an address of this host' },
+      ],
+      [
+        'addOverlay',
+        'EADDRINUSE',
+        { code: 'BUSY', message: /listen_port: port 4789 of 10\.0\.0\.1 is in use/ },
+      ],
+      ['addPort', 'EPERM', { code: 'DENIED', message: /CAP_NET_ADMIN/ }],
+      ['addPort', 'ENOENT', { code: 'NOT_FOUND', message: /modprobe tun/ }],
+      ['addPort', 'EBUSY', { code: 'EXISTS', message: /exists already/ }],
+    ];
+    const nothingLeft = (what: string): void => {
+      t.equal(life.starts, life.stops, `${what}: the plugin is stopped`);
+      t.same([datapath.overlays.size, datapath.ports.size, names(host).length], [0, 0, 0], what);
+      t.notOk(existsSync(path.join(stateDir, 'overlay0.json')), what);
+    };
+    for (const [call, errno, error] of broken) {
+      datapath.failures.set(call, errno);
+      await t.rejects(registry.createOverlay(asked()), error, `${call} ${errno}`);
+      datapath.failures.clear();
+      nothingLeft(call);
+    }
+    life.failStart = true;
+    await t.rejects(registry.createOverlay(asked()), {
+      message: 'failed to activate varpd instance: no table',
+    });
+    life.failStart = false;
+    nothingLeft('start');
+    // A directory in the place of the file: rename fails, whoever runs this test.
+    mkdirSync(path.join(stateDir, 'overlay0.json/x'), { recursive: true });
+    await t.rejects(registry.createOverlay(asked()), { message: /cannot save overlay0/ });
+    rmSync(path.join(stateDir, 'overlay0.json'), { recursive: true });
+    nothingLeft('save');
+    await registry.createOverlay(asked());
+    t.same(names(host), ['overlay0'], 'and then it works');
+  });
+
+  t.test('is not seen by anybody before it is done', async (t) => {
+    const host = await newHost(t);
+    let open!: () => void;
+    host.life.gate = new Promise((resolve) => (open = resolve));
+    const created = host.registry.createOverlay(asked());
+    await new Promise((resolve) => setImmediate(resolve));
+    t.equal(host.life.starts, 1);
+    t.same(names(host), []);
+    open();
+    await created;
+    t.same(names(host), ['overlay0']);
+  });
+
+  t.test('the default MTU is what the underlay carries', async (t) => {
+    const { registry, datapath } = await newHost(t);
+    const mtuOf = async (name: string, params: Partial<Create>): Promise<number | undefined> => {
+      await registry.createOverlay({
+        ...params,
+        ...point({ ...params, name, vnetid: 100 + datapath.ports.size }),
+      });
+      return datapath.ports.get(name)?.mtuBytes;
+    };
+    const { properties } = asked();
+    t.equal(
+      await mtuOf('a0', { search: 'test', properties }),
+      8900,
+      'of the link with the listen address, and bounded',
+    );
+    datapath.routeMtu = 1280;
+    t.equal(await mtuOf('b0', {}), 1230);
+    const v6: Create['properties'] = [
+      ['vxlan/listen_ip', '2001:db8::1'],
+      ['direct/dest_ip', '2001:db8::2'],
+      ['direct/dest_port', '4789'],
+    ];
+    t.equal(await mtuOf('c0', { properties: v6 }), 1210);
+    datapath.routeMtu = 500;
+    t.equal(await mtuOf('d0', {}), 576);
+    datapath.failures.set('routeMtuBytes', 'ENETUNREACH');
+    t.equal(await mtuOf('e0', {}), 8900, 'no route yet: the link');
+  });
+});
+
+t.test('deleting an overlay', async (t) => {
+  const host = await newHost(t);
+  const { registry, datapath, life, stateDir } = host;
+  await t.rejects(registry.deleteOverlay({ name: 'overlay0', temporary: false }), { code: 'NOT_FOUND' });
+  await registry.createOverlay(asked());
+  await registry.createVnic(vnic('foo0'));
+  await t.rejects(registry.deleteOverlay({ name: 'overlay0', temporary: false }), {
+    code: 'BUSY',
+    message: /foo0/,
+  });
+  await t.rejects(registry.deleteOverlay({ name: 'overlay0', temporary: true }), { code: 'BUSY' });
+  await registry.deleteVnic({ name: 'foo0', temporary: false });
+  await registry.deleteOverlay({ name: 'overlay0', temporary: true });
+  t.equal(life.starts, life.stops);
+  t.same([names(host), datapath.overlays.size], [[], 0]);
+  t.ok(existsSync(path.join(stateDir, 'overlay0.json')), '-t leaves the file');
+  await t.rejects(registry.createOverlay(asked()), { code: 'EXISTS' }, 'and the name is taken');
+  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }).missing, [
+    { name: 'overlay0', message: 'overlay0 does not run' },
+    { name: 'nothing0', message: 'object not found' },
+  ]);
+  t.same(await registry.up({ name: 'overlay0' }), { failures: [] });
+  t.same(names(host), ['overlay0']);
+  await registry.deleteOverlay({ name: 'overlay0', temporary: false });
+  t.notOk(existsSync(path.join(stateDir, 'overlay0.json')));
+});
+
+t.test('VNICs', async (t) => {
+  const host = await newHost(t);
+  const { registry, datapath } = host;
+  await registry.createOverlay(point());
+  await registry.createVnic(vnic('foo0', { mac: 'DE:AD:BE:EF:0:1', vid: 7 }));
+  t.match(datapath.ports.get('foo0'), {
+    overlay: 1,
+    mac: 0xdeadbeef0001,
+    vid: 7,
+    mtuBytes: 1450,
+    own: false,
+  });
+  const cases: [Partial<Methods['vnic.create']['params']>, Refusal][] = [
+    [{ mac: 'de:ad:be:ef:00:01' }, { code: 'EXISTS', message: /de:ad:be:ef:00:01 is in use on overlay0/ }],
+    [{ mac: '00:00:00:00:00:00' }, { code: 'INVALID', message: /unicast/ }],
+    [{ mac: '01:00:5e:00:00:01' }, { code: 'INVALID', message: /unicast/ }],
+    [{ mac: 'de:ad:be:ef' }, { code: 'INVALID', message: /invalid mac address/ }],
+    [{ vid: 4095 }, { code: 'INVALID', message: /found '4095', expected 0 to 4094/ }],
+    [{ vid: -1 }, { code: 'INVALID' }],
+    [{ over: 'overlay1' }, { code: 'NOT_FOUND' }],
+    [{ over: 'foo0' }, { code: 'NOT_FOUND', message: 'foo0 is not an overlay' }],
+    [{ name: 'foo0' }, { code: 'EXISTS' }],
+    [{ name: 'overlay0' }, { code: 'EXISTS' }],
+  ];
+  for (const [params, error] of cases)
+    await t.rejects(registry.createVnic({ ...vnic('bar0'), ...params }), error);
+  datapath.failures.set('addPort', 'EPERM');
+  await t.rejects(registry.createVnic(vnic('bar0')), { code: 'DENIED' });
+  datapath.failures.clear();
+  t.equal(registry.roster.counts.vnics, 1);
+
+  await registry.createVnic(vnic('bar0', { temporary: true }));
+  t.match(registry.roster.listVnics({}), {
+    vnics: [
+      {
+        name: 'foo0',
+        over: 'overlay0',
+        mac: 'de:ad:be:ef:00:01',
+        macType: 'fixed',
+        vid: 7,
+        temporary: false,
+        state: 'up',
+      },
+      { name: 'bar0', vid: 0, temporary: true },
+    ],
+    missing: [],
+  });
+  t.match(registry.roster.listVnics({ names: ['foo0', 'overlay0', 'x0'], over: 'overlay0' }), {
+    vnics: [{ name: 'foo0' }],
+    missing: [{ message: 'overlay0 is not a VNIC' }, { message: 'object not found' }],
+  });
+  await registry.createOverlay(point({ name: 'temp0', vnetid: 1, temporary: true }));
+  await t.rejects(registry.createVnic(vnic('baz0', { over: 'temp0' })), {
+    code: 'INVALID',
+    message: /use -t/,
+  });
+  await registry.createVnic(vnic('baz0', { over: 'temp0', temporary: true }));
+  await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), { code: 'NOT_FOUND' });
+});
+
+t.test('what is persistent comes back, as it was', async (t) => {
+  const host = await newHost(t);
+  await host.registry.createOverlay(point({ properties: [...point().properties, ['vxlan/dscp', 'copy']] }));
+  await host.registry.createOverlay(asked({ name: 'overlay1', vnetid: 43 }));
+  await host.registry.createOverlay(asked({ name: 'temp0', vnetid: 44, temporary: true }));
+  await host.registry.createVnic(vnic('foo0', { vid: 9 }));
+  await host.registry.createVnic(vnic('bar0', { temporary: true }));
+  await host.registry.createVnic(vnic('baz0'));
+  await host.registry.deleteVnic({ name: 'baz0', temporary: true });
+
+  const after = await host.restart();
+  t.same(await after.registry.up({}), { failures: [] });
+  t.same(names(after), ['overlay0', 'overlay1']);
+  t.same(after.datapath.overlays.get(1), host.datapath.overlays.get(1));
+  for (const port of ['overlay0', 'overlay1', 'foo0'])
+    t.same(after.datapath.ports.get(port), host.datapath.ports.get(port), port);
+  t.same(
+    after.registry.roster.listVnics({}).vnics.map(({ name }) => name),
+    ['foo0', 'baz0'],
+    '-t holds until the restart',
+  );
+  await after.registry.createOverlay(asked({ name: 'overlay2', vnetid: 45 }));
+  t.equal(
+    valueOf(after.registry.roster.list({ names: ['overlay2'] }).overlays[0], 'varpd/id'),
+    '3',
+    'no id is given twice',
+  );
+});
+
+t.test('what cannot be brought up is not lost, and does not stop the others', async (t) => {
+  const host = await newHost(t);
+  await host.registry.createOverlay(point());
+  await host.registry.createVnic(vnic('foo0'));
+  await host.registry.createOverlay(asked({ name: 'overlay1', vnetid: 43 }));
+
+  const after = await host.restart();
+  const { life } = after;
+  life.failStart = true;
+  after.links.add('foo0');
+  t.match(await after.registry.up({}), {
+    failures: [
+      { name: 'foo0', message: /network interface foo0/ },
+      { name: 'overlay1', message: 'failed to activate varpd instance: no table' },
+    ],
+  });
+  life.failStart = false;
+  t.same(names(after), ['overlay0']);
+  t.match(after.registry.roster.list({ names: ['overlay1'] }).missing, [
+    { message: /^overlay1 does not run: .*no table/ },
+  ]);
+  await t.rejects(after.registry.deleteOverlay({ name: 'overlay0', temporary: false }), { code: 'BUSY' });
+  after.links.clear();
+  t.same(await after.registry.up({}), { failures: [] });
+  t.same(names(after), ['overlay0', 'overlay1']);
+  await t.rejects(after.registry.up({ name: 'nothing0' }), { code: 'NOT_FOUND' });
+
+  const again = await after.restart();
+  await again.registry.deleteVnic({ name: 'foo0', temporary: false });
+  await again.registry.deleteOverlay({ name: 'overlay0', temporary: false });
+  await again.registry.deleteOverlay({ name: 'overlay1', temporary: false });
+  t.same((await again.restart()).registry.roster.counts, { overlays: 0, vnics: 0 });
+});
+
+t.test('an mtu that the route no longer carries does not keep an overlay down', async (t) => {
+  const host = await newHost(t);
+  await host.registry.createOverlay(point({ properties: [...point().properties, ['mtu', '1450']] }));
+  const after = await host.restart();
+  after.datapath.routeMtu = 1400;
+  t.same(await after.registry.up({}), { failures: [] });
+  t.equal(after.datapath.ports.get('overlay0')?.mtuBytes, 1450);
+});
+
+t.test('the target table', async (t) => {
+  const { registry } = await newHost(t);
+  await registry.createOverlay(asked());
+  await registry.createOverlay(point({ name: 'point0', vnetid: 43 }));
+  const set = (mac: string, destination: string) => () => {
+    registry.setTarget({ name: 'overlay0', mac, destination });
+  };
+  for (let count = 0; count < 250; count++) set(`2:0:0:0:0:${count.toString(16)}`, '10.0.0.2:4789')();
+  set('2:0:0:0:1:0', 'DROP')();
+  const first = await registry.targets({ name: 'overlay0' });
+  t.equal(first.rows.length, 100);
+  t.match(first.rows[0], { mac: '02:00:00:00:00:00', state: 'valid', destinations: ['10.0.0.2:4789'] });
+  const second = await registry.targets({ name: 'overlay0', after: first.next! });
+  const third = await registry.targets({ name: 'overlay0', after: second.next! });
+  t.equal(first.rows.length + second.rows.length + third.rows.length, 251);
+  t.match(third.rows.at(-1), { mac: '02:00:00:00:01:00', state: 'drop', destinations: [] });
+  t.equal(third.next, null);
+
+  t.throws(set('2:0:0:0:0', '10.0.0.2:4789'), { code: 'INVALID' });
+  t.throws(set('2:0:0:0:0:1', '10.0.0.2'), { code: 'INVALID', message: /expected drop, 192/ });
+  t.throws(set('2:0:0:0:0:1', '[2001:db8::1]:4789'), { code: 'INVALID', message: /family/ });
+  t.throws(set('2:0:0:0:0:1', '10.0.0.1:4789'), { code: 'INVALID', message: /listen address/ });
+  await registry.deleteTarget({ name: 'overlay0', mac: '2:0:0:0:0:1' });
+  await t.rejects(registry.deleteTarget({ name: 'overlay0', mac: '2:0:0:0:0:1' }), { code: 'NOT_FOUND' });
+  registry.flushTargets({ name: 'overlay0' });
+  t.same(await registry.targets({ name: 'overlay0' }), { rows: [], next: null });
+
+  const unsupported = { code: 'UNSUPPORTED', status: 'operation not supported' };
+  t.throws(() => {
+    registry.setTarget({ name: 'point0', mac: '2:0:0:0:0:1', destination: 'drop' });
+  }, unsupported);
+  await t.rejects(registry.deleteTarget({ name: 'point0', mac: '2:0:0:0:0:1' }), unsupported);
+  t.throws(() => {
+    registry.flushTargets({ name: 'point0' });
+  }, unsupported);
+});
+
+t.test('devices that are gone degrade, and come back with up', async (t) => {
+  const { registry, datapath } = await newHost(t);
+  await registry.createOverlay(asked());
+  await registry.createVnic(vnic('foo0'));
+  const health = () => registry.roster.list({}).overlays.at(0)?.health;
+  registry.portFault(1, 'foo0', 'EBADFD');
+  registry.portFault(1, 'overlay0', 'EIO');
+  registry.portFault(1, 'strange0', 'EIO');
+  registry.portFault(99, 'foo0', 'EIO');
+  t.same(health(), {
+    status: 'DEGRADED',
+    details: 'port foo0: the device was removed; port overlay0: the device failed (EIO)',
+  });
+  t.match(registry.roster.listVnics({}).vnics, [{ state: 'the device was removed', counters: {} }]);
+  const before = new Map(datapath.ports);
+  t.same(await registry.up({}), { failures: [] });
+  t.equal(health()?.status, 'ONLINE');
+  t.same(datapath.ports, before, 'with the same MACs');
+  registry.portFault(1, 'foo0', 'EBADFD');
+  await registry.deleteVnic({ name: 'foo0', temporary: false });
+  t.equal(health()?.status, 'ONLINE');
+});
+
+t.test('lookups find their overlay, or nobody', async (t) => {
+  const { registry, datapath } = await newHost(t);
+  await registry.createOverlay(asked());
+  const question = { lookup: 5, destinationMac: 7, sourceMac: 8, etherType: 0x800, vlan: 0 };
+  const answered = new Promise<void>((resolve) => (datapath.onAnswer = resolve));
+  registry.lookup({ overlay: 99, ...question });
+  registry.lookup({ overlay: 1, ...question });
+  await answered;
+  t.match(datapath.answers, [
+    { overlay: 1, lookup: 5, answer: { kind: 'target', to: [{ ip: '10.0.0.9' }] } },
+  ]);
+});
+
+t.test('changes never interleave', async (t) => {
+  const host = await newHost(t);
+  const creates = Array.from({ length: 20 }, () => host.registry.createOverlay(asked()));
+  const results = await Promise.allSettled(creates);
+  t.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
+  t.equal(host.datapath.overlays.size, 1);
+  await Promise.all([
+    host.registry.deleteOverlay({ name: 'overlay0', temporary: false }),
+    host.registry.createOverlay(asked()),
+    host.registry.deleteOverlay({ name: 'overlay0', temporary: false }),
+  ]);
+  t.equal(host.datapath.overlays.size, 0);
+});
