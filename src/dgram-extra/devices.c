@@ -49,7 +49,11 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
 	struct ifreq request = { 0 };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	char name[IFNAMSIZ + 1];
+	arg_text(env, argv[0], name, sizeof name);
+	if (strlen(name) >= IFNAMSIZ)
+		return number(env, -ENAMETOOLONG); /* not cut to fit */
+	strcpy(request.ifr_name, name);
 	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (arg_int(env, argv[1]) ? (short)IFF_TUN_EXCL : 0);
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
@@ -188,9 +192,7 @@ static napi_value netlink_send(napi_env env, napi_callback_info info)
 	ARGS(2);
 	size_t bytes;
 	void *message = arg_bytes(env, argv[1], &bytes);
-	if (!message)
-		return number(env, -EINVAL);
-	return number(env, or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)));
+	return number(env, message ? or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)) : -EINVAL);
 }
 
 /* netlinkReceive(fd, buffer): bytes of the next datagram from the kernel; 0 when there is none. A datagram that
@@ -206,8 +208,6 @@ static napi_value netlink_receive(napi_env env, napi_callback_info info)
 		struct sockaddr_nl from;
 		socklen_t length = sizeof from;
 		ssize_t got = recvfrom(arg_int(env, argv[0]), buffer, bytes, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
-		if (got < 0 && errno == EINTR)
-			continue;
 		if (got < 0)
 			return number(env, errno == EAGAIN ? 0 : -errno);
 		if (from.nl_pid == 0)
@@ -266,15 +266,11 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 void define_devices(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor devices[] = {
-		EXPORT("tapOpen", tap_open),
-		EXPORT("tapSet", tap_set),
-		EXPORT("udpOpen", udp_open),
-		EXPORT("routeMtu", route_mtu),
-		EXPORT("netlinkOpen", netlink_open),
-		EXPORT("netlinkSend", netlink_send),
-		EXPORT("netlinkReceive", netlink_receive),
+		EXPORT("tapOpen", tap_open),         EXPORT("tapSet", tap_set),
+		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
+		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
+		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
 		EXPORT("peerCredentials", peer_credentials),
-		EXPORT("sdNotify", sd_notify_),
 	};
 	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
 }

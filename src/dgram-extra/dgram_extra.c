@@ -33,7 +33,8 @@ void *arg_bytes(napi_env env, napi_value value, size_t *bytes)
 	napi_typedarray_type type;
 	size_t length = 0;
 	*bytes = 0;
-	if (napi_get_typedarray_info(env, value, &type, &length, &data, NULL, NULL) != napi_ok)
+	if (napi_get_typedarray_info(env, value, &type, &length, &data, NULL, NULL) != napi_ok ||
+	    (type != napi_uint8_array && type != napi_int32_array))
 		return NULL;
 	*bytes = type == napi_uint8_array ? length : length * 4;
 	return data;

@@ -6,8 +6,9 @@
  *   - A descriptor is one frame: whole, or a superframe that still has to be cut (GSO_TYPE). Out of a socket it may
  *     also be a run: frames of one flow and one size (the last may be shorter), SEGMENT bytes apart up to RUN_END,
  *     of which OFFSET and LENGTH describe the first.
+ *   - Nothing here waits, so no call is ever interrupted (EINTR).
  *   - An output list names descriptors of a batch, two words an entry: index, argument. On return the argument of
- *     an entry that could not be delivered holds the negated errno.
+ *     an entry that was not delivered, or not all of it, holds what `lose` makes of the error.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -55,6 +56,7 @@ enum {
 #define MAX_DATAGRAM 65000 /* UDP_SEGMENT: all segments together are one IP packet, outer headers included */
 #define MAX_SEGMENTS 4096  /* cut before they are sent: a batch of 64 superframes of 64 */
 #define HEADER_ARENA (MAX_SEGMENTS * 96) /* their headers: 8 + 14 + 20 + 32 for TCP over IPv4 with timestamps */
+#define REFUSED (1 << 30) /* in the result of udpSend: a destination turned out to be none for UDP_SEGMENT */
 
 struct virtio_net_hdr { /* virtio 1.2, 5.1.6, legacy form without num_buffers */
 	uint8_t flags, gso_type;
@@ -109,7 +111,7 @@ struct state {
 	struct destination *destinations;
 	int destination_count;
 	struct gather *gather;
-	int no_udp_superframes; /* the kernel's TAP refused GSO_UDP_L4 (before 6.2) */
+	int refused;
 };
 
 static struct state *state_of(napi_env env)
@@ -203,6 +205,16 @@ static uint8_t *frame_at(const struct batch *batch, int32_t index, int32_t **des
 	return batch->slab + d[OFFSET];
 }
 
+/* A frame of this entry is lost: the argument becomes the negated errno of the first, less 65,536 for each other one
+ * of a run or a superframe. */
+static void lose(int32_t *entry, int error)
+{
+	if (entry[1] >= 0)
+		entry[1] = error;
+	else if (entry[1] > INT32_MIN + 2 * 65536)
+		entry[1] -= 65536;
+}
+
 /* -------------------------------------------------------------------------------------------------- TAP: read */
 
 /* tapRead(batch, fd, maxFrames): frames read. Frames are packed, each starting 16-aligned behind HEADROOM bytes;
@@ -219,13 +231,10 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 		uint8_t *frame = batch->slab + offset;
 		struct virtio_net_hdr header;
 		ssize_t got = read(fd, frame - sizeof header, MAX_FRAME + sizeof header);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			if (count == 0 && errno != EAGAIN)
-				return number(env, -errno);
+		if (got < 0 && count == 0 && errno != EAGAIN)
+			return number(env, -errno);
+		if (got < 0)
 			break;
-		}
 		if ((size_t)got < sizeof header)
 			continue;
 		memcpy(&header, frame - sizeof header, sizeof header);
@@ -246,128 +255,115 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 
 /* ------------------------------------------------------------------------------------------------- TAP: write */
 
-/* Where a TAP's frames go, and whether on the way their 802.1Q tag (4 bytes behind the two addresses) is taken out. */
-struct tap {
-	int fd;
-	size_t strip;
-	struct state *state;
-};
+/* Arguments of tapWrite, as bits. */
+enum { STRIP_TAG = 1, APART = 2 };
 
-/* One write: virtio-net header, then the frame's first `head_bytes`, then vectors. Offsets in `header` still count
- * the tag. vecs[0..2] are filled in here. */
-static int write_vectors(const struct tap *tap, struct virtio_net_hdr *header, const uint8_t *head, size_t head_bytes,
+/* One write to a TAP: virtio-net header, then the frame's first `head_bytes`, then vectors; vecs[0..2] are filled in
+ * here. With `strip`, the 4 bytes of an 802.1Q tag behind the two addresses are left out; offsets in `header` still
+ * count them. */
+static int write_vectors(int fd, size_t strip, struct virtio_net_hdr *header, const uint8_t *head, size_t head_bytes,
 			 struct iovec *vecs, int count)
 {
-	if (header->flags & NEEDS_CSUM)
-		header->csum_start -= tap->strip;
-	if (header->gso_type)
-		header->hdr_len -= tap->strip;
-	vecs[0] = (struct iovec){ header, sizeof *header };
-	vecs[1] = (struct iovec){ (void *)head, tap->strip ? 12 : head_bytes };
-	vecs[2] = (struct iovec){ (void *)(head + 12 + tap->strip), tap->strip ? head_bytes - 12 - tap->strip : 0 };
-	ssize_t sent;
-	do
-		sent = writev(tap->fd, vecs, count);
-	while (sent < 0 && errno == EINTR);
-	return sent < 0 ? -errno : 0;
-}
-
-static int write_frame(const struct tap *tap, struct virtio_net_hdr *header, const uint8_t *frame, size_t length)
-{
-	struct iovec vecs[3];
-	if (length < 12 + tap->strip)
+	if (head_bytes < 12 + strip)
 		return -EINVAL;
-	return write_vectors(tap, header, frame, length, vecs, 3);
+	if (header->flags & NEEDS_CSUM)
+		header->csum_start -= strip;
+	if (header->gso_type)
+		header->hdr_len -= strip;
+	vecs[0] = (struct iovec){ header, sizeof *header };
+	vecs[1] = (struct iovec){ (void *)head, 12 };
+	vecs[2] = (struct iovec){ (void *)(head + 12 + strip), head_bytes - 12 - strip };
+	return writev(fd, vecs, count) < 0 ? -errno : 0;
 }
 
-/* A frame of a run that stands alone. A checksum left to the device (a kernel peer's) is completed by the stack. */
-static int write_single(const struct tap *tap, const uint8_t *frame, size_t length)
+/* A run being written: where to, its frames, and the entry that answers for it. */
+struct run {
+	int fd;
+	size_t strip;
+	const uint8_t *first;
+	size_t stride, bytes; /* from one frame to the next; of each but the last */
+	size_t total;         /* from the first byte to behind the last frame */
+	int32_t *entry;
+};
+
+static const uint8_t *run_frame(const struct run *run, size_t index, size_t *bytes)
+{
+	size_t left = run->total - index * run->stride;
+	*bytes = left < run->bytes ? left : run->bytes;
+	return run->first + index * run->stride;
+}
+
+/* A frame as it is. A checksum left to the device (a kernel peer's) is for the stack to complete. */
+static void write_single(const struct run *run, size_t index)
 {
 	struct virtio_net_hdr header = { 0 };
+	struct iovec vecs[3];
 	struct layout at;
-	if (find_layout(frame, length, &at) && verify(frame, &at) == CHECKSUM_PARTIAL) {
+	size_t bytes;
+	const uint8_t *frame = run_frame(run, index, &bytes);
+	if (find_layout(frame, bytes, &at) && is_partial(frame, &at)) {
 		header.flags = NEEDS_CSUM;
-		header.csum_start = at.l4;
-		header.csum_offset = at.checksum;
+		header.csum_start = at.l4, header.csum_offset = at.checksum;
 	}
-	return write_frame(tap, &header, frame, length);
+	int error = write_vectors(run->fd, run->strip, &header, frame, bytes, vecs, 3);
+	if (error)
+		lose(run->entry, error);
 }
 
-/* The frames first .. first + count - 1 of a run, which make one train. */
-static int write_train(const struct tap *tap, const struct train *train, const uint8_t *run, size_t stride, int first)
+/* The frames from `first` on that make a train, as one superframe. */
+static int write_superframe(const struct run *run, const struct train *train, size_t first)
 {
 	uint8_t head[MAX_HEADER_BYTES];
-	struct iovec vecs[3 + MAX_RUN * 2];
+	struct iovec vecs[3 + MAX_TRAIN];
 	const struct layout *at = &train->at;
-	size_t left = train->payload_bytes;
-	int count = 3;
+	size_t bytes;
 	struct virtio_net_hdr header = {
-		.flags = NEEDS_CSUM,
-		.gso_type = (uint8_t)train_header(train, head),
-		.hdr_len = at->payload,
-		.gso_size = at->payload_bytes,
-		.csum_start = at->l4,
-		.csum_offset = at->checksum,
+		.flags = NEEDS_CSUM, .gso_type = train_header(train, head), .hdr_len = at->payload,
+		.gso_size = at->payload_bytes, .csum_start = at->l4, .csum_offset = at->checksum,
 	};
-	for (uint32_t i = 0; i < train->segments; i++, count++) {
-		size_t bytes = left < at->payload_bytes ? left : at->payload_bytes;
-		vecs[count] = (struct iovec){ (void *)(run + (first + i) * stride + at->payload), bytes };
-		left -= bytes;
+	for (size_t i = 0; i < train->segments; i++) {
+		const uint8_t *frame = run_frame(run, first + i, &bytes);
+		vecs[3 + i] = (struct iovec){ (void *)(frame + at->payload), bytes - at->payload };
 	}
-	return write_vectors(tap, &header, head, at->payload, vecs, count);
+	return write_vectors(run->fd, run->strip, &header, head, at->payload, vecs, 3 + (int)train->segments);
 }
 
-static size_t run_length(const int32_t *d, int index)
+static void write_train(const struct run *run, const struct train *train, size_t first)
 {
-	size_t start = (size_t)d[OFFSET] + (size_t)index * (size_t)d[SEGMENT];
-	size_t left = (size_t)d[RUN_END] - start;
-	return left < (size_t)d[LENGTH] ? left : (size_t)d[LENGTH];
-}
-
-/* Writes `count` frames from `first` on as one superframe, or one by one where that is refused or there is one. */
-static int write_part(const struct tap *tap, const struct train *train, const uint8_t *run, const int32_t *d, int first,
-		      int count)
-{
-	size_t stride = (size_t)d[SEGMENT];
-	int error = -EINVAL;
-	if (count > 1 && !(train->at.protocol == 17 && tap->state->no_udp_superframes)) {
-		error = write_train(tap, train, run, stride, first);
-		if (error == -EINVAL && train->at.protocol == 17)
-			tap->state->no_udp_superframes = 1;
+	int error = train->segments > 1 ? write_superframe(run, train, first) : -EINVAL;
+	for (size_t i = 0; error && i < train->segments; i++) {
+		if (error == -EINVAL) /* one alone, or a kernel without GSO_UDP_L4 (before 6.2) */
+			write_single(run, first + i);
+		else
+			lose(run->entry, error);
 	}
-	if (error == -EINVAL)
-		for (int i = first; i < first + count; i++)
-			error = write_single(tap, run + i * stride, run_length(d, i));
-	return error;
 }
 
-/* A run: consecutive segments of a flow become superframes, as long as they fit together. */
-static int write_run(const struct tap *tap, const uint8_t *run, const int32_t *d)
+/* Consecutive segments of a flow become superframes, as far as they fit together. */
+static void write_run(const struct run *run, int apart)
 {
-	struct train train;
-	int count = (d[RUN_END] - d[OFFSET] + d[SEGMENT] - 1) / d[SEGMENT], first = 0, error = 0;
-	int open = 0; /* frames in the train at hand */
-	for (int i = 0; i < count; i++) {
-		const uint8_t *frame = run + (size_t)i * (size_t)d[SEGMENT];
+	struct train train = { 0 };
+	size_t first = 0; /* of the train at hand */
+	for (size_t i = 0; i * run->stride < run->total; i++) {
 		struct layout at;
-		int good = find_layout(frame, run_length(d, i), &at) && verify(frame, &at) != CHECKSUM_BAD;
-		if (open && good && train_add(&train, frame, &at)) {
-			open++;
+		size_t bytes;
+		const uint8_t *frame = run_frame(run, i, &bytes);
+		int fits = !apart && find_layout(frame, bytes, &at) && is_good(frame, &at);
+		if (fits && train.segments && train_add(&train, frame, &at))
 			continue;
-		}
-		if (open)
-			error = write_part(tap, &train, run, d, first, open);
+		write_train(run, &train, first);
+		train.segments = 0;
 		first = i;
-		open = good;
-		if (good)
+		if (fits)
 			train_start(&train, frame, &at);
 		else
-			error = write_single(tap, frame, run_length(d, i));
+			write_single(run, i);
 	}
-	return open ? write_part(tap, &train, run, d, first, open) : error;
+	write_train(run, &train, first);
 }
 
-/* tapWrite(batch, fd, list, entries): entries delivered. Argument 1 = take the 802.1Q tag out on the way. */
+/* tapWrite(batch, fd, list, entries): entries delivered. The argument says whether the 802.1Q tag is taken out on the
+ * way, and whether the frames of a run are to stay apart. */
 static napi_value tap_write(napi_env env, napi_callback_info info)
 {
 	ARGS(4);
@@ -380,25 +376,23 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 	for (int i = 0; i < entries; i++) {
 		int32_t *entry = list + 2 * i, *d;
 		uint8_t *frame = frame_at(batch, entry[0], &d);
-		struct tap tap = { fd, entry[1] == 1 ? 4 : 0, state_of(env) };
-		int error = -EINVAL;
+		size_t strip = entry[1] & STRIP_TAG ? 4 : 0;
+		int apart = entry[1] & APART, error = frame ? 0 : -EINVAL;
+		entry[1] &= INT32_MAX; /* whatever it was, it is no error yet */
 		if (frame && d[SEGMENT]) {
-			error = write_run(&tap, frame, d);
+			struct run run = { fd, strip, frame, d[SEGMENT], d[LENGTH], d[RUN_END] - d[OFFSET], entry };
+			write_run(&run, apart);
 		} else if (frame) {
 			struct virtio_net_hdr header = {
-				.flags = (uint8_t)d[FLAGS],
-				.gso_type = (uint8_t)d[GSO_TYPE],
-				.hdr_len = (uint16_t)d[HEADER_BYTES],
-				.gso_size = (uint16_t)d[GSO_SIZE],
-				.csum_start = (uint16_t)d[CSUM_START],
-				.csum_offset = (uint16_t)d[CSUM_OFFSET],
+				.flags = d[FLAGS], .gso_type = d[GSO_TYPE], .hdr_len = d[HEADER_BYTES],
+				.gso_size = d[GSO_SIZE], .csum_start = d[CSUM_START], .csum_offset = d[CSUM_OFFSET],
 			};
-			error = write_frame(&tap, &header, frame, (size_t)d[LENGTH]);
+			struct iovec vecs[3];
+			error = write_vectors(fd, strip, &header, frame, (size_t)d[LENGTH], vecs, 3);
 		}
-		if (error < 0)
-			entry[1] = error;
-		else
-			delivered++;
+		if (error)
+			lose(entry, error);
+		delivered += entry[1] >= 0;
 	}
 	return number(env, delivered);
 }
@@ -429,19 +423,12 @@ static napi_value address_set(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* Headers up to here decide where a frame goes: VXLAN, Ethernet with one tag, version and traffic class of IP. */
-static size_t decisive_bytes(const uint8_t *datagram)
+/* Whether what is decided of one datagram holds for another: VXLAN, Ethernet, its tags, version and traffic class of IP
+ * are the same. `bytes` are there of both. */
+static int same_fate(const uint8_t *one, const uint8_t *other, size_t bytes)
 {
-	uint8_t high = datagram[8 + 12], low = datagram[8 + 13];
-	return 8 + 14 + 2 + ((high == 0x81 && low == 0) || (high == 0x88 && low == 0xa8) ? 4 : 0);
-}
-
-/* Whether a datagram with a segment size is no train of datagrams, but one inner superframe that was never cut: a
- * kernel peer on this machine sends such, and its segment size is the inner one. */
-static int is_uncut(const uint8_t *datagram, size_t length)
-{
-	struct layout at;
-	return length > 8 && find_layout(datagram + 8, length - 8, &at);
+	size_t ip = bytes > 8 ? find_ip(one + 8, bytes - 8) : 0;
+	return ip && memcmp(one, other, 8 + ip + 2) == 0;
 }
 
 static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct msghdr *msg, int *segment)
@@ -467,32 +454,42 @@ static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct
 	}
 }
 
+/* Whether a message with a segment size is no run, but one inner superframe that was never cut: a kernel peer on this
+ * machine sends such, and the size is the inner one. Its IP packet does not end within the first segment; cutting
+ * there would make frames of its payload. -1 = it does not end there, and yet more VXLAN headers follow: the IP length
+ * lies, to get at the next datagrams, or the payload does, to get into other networks. */
+static int is_uncut(const uint8_t *datagram, size_t length, size_t segment)
+{
+	static const uint8_t vxlan[4] = { 0x08 };
+	if (segment <= 8 || !ip_reaches_beyond(datagram + 8, length - 8, segment - 8))
+		return 0;
+	for (size_t at = segment; at + 8 <= length; at += segment)
+		if (memcmp(datagram + at, vxlan, 4) == 0 && datagram[at + 7] == 0)
+			return -1;
+	return 1;
+}
+
 /* Descriptors for one message: one, or one a run of its segments. Returns how many. */
 static int describe(struct batch *batch, int index, size_t offset, size_t length, int segment)
 {
 	int32_t *first = batch->words + (size_t)index * DESC_WORDS;
-	uint8_t *slab = batch->slab;
-	size_t stride = (size_t)segment, end = offset + length;
-	int count = 0;
+	const uint8_t *slab = batch->slab;
+	size_t stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length, end = offset + length;
+	int count = 0, uncut = stride < length ? is_uncut(slab + offset, length, stride) : 0;
 	memset(first, 0, ADDRESS * sizeof *first);
-	first[SEGMENT] = first[RUN_END] = 0;
-	first[OFFSET] = (int32_t)offset;
-	first[LENGTH] = (int32_t)length;
-	if (segment < 32 || stride >= length)
-		return 1;
-	if (is_uncut(slab + offset, length)) {
+	if (uncut) {
 		first[GSO_SIZE] = segment;
-		return 1;
+		stride = length = uncut < 0 ? 0 : length;
+		end = offset + length;
 	}
-	first[LENGTH] = segment;
-	for (size_t at = offset; at < end && index + count < batch->descriptors; count++) {
+	for (size_t at = offset; (at < end || count == 0) && index + count < batch->descriptors; count++) {
 		int32_t *d = first + count * DESC_WORDS;
-		size_t start = at, decisive = decisive_bytes(slab + start);
+		size_t start = at;
 		if (count)
 			memcpy(d, first, DESC_WORDS * sizeof *d);
 		d[OFFSET] = (int32_t)start;
 		d[LENGTH] = (int32_t)(end - start < stride ? end - start : stride);
-		for (at += stride; at < end && end - at >= decisive && memcmp(slab + start, slab + at, decisive) == 0;)
+		for (at += stride; at < end && same_fate(slab + start, slab + at, end - at < stride ? end - at : stride);)
 			at += stride;
 		d[RUN_END] = (int32_t)(at < end ? at : end);
 		d[SEGMENT] = at - start > stride ? segment : 0;
@@ -507,28 +504,22 @@ static napi_value udp_receive(napi_env env, napi_callback_info info)
 	ARGS(3);
 	struct batch *batch = batch_of(env, argv[0]);
 	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]), count = 0;
-	if (!batch)
+	if (!batch || max < 0)
 		return number(env, -EINVAL);
 	size_t stride = HEADROOM + MAX_FRAME;
-	if (max > batch->messages)
-		max = batch->messages;
 	if ((size_t)max > batch->slab_bytes / stride)
 		max = (int)(batch->slab_bytes / stride);
+	if (max > batch->messages)
+		max = batch->messages;
 	for (int i = 0; i < max; i++) {
 		batch->vecs[i] = (struct iovec){ batch->slab + stride * i + 8, MAX_FRAME };
 		batch->msgs[i].msg_hdr = (struct msghdr){
-			.msg_name = &batch->names[i],
-			.msg_namelen = sizeof batch->names[i],
-			.msg_iov = &batch->vecs[i],
-			.msg_iovlen = 1,
-			.msg_control = batch->controls[i],
-			.msg_controllen = CONTROL_BYTES,
+			.msg_name = &batch->names[i], .msg_namelen = sizeof batch->names[i],
+			.msg_iov = &batch->vecs[i], .msg_iovlen = 1,
+			.msg_control = batch->controls[i], .msg_controllen = CONTROL_BYTES,
 		};
 	}
-	int got;
-	do
-		got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
-	while (got < 0 && errno == EINTR);
+	int got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return number(env, errno == EAGAIN ? 0 : -errno);
 	for (int i = 0; i < got && count < batch->descriptors; i++) {
@@ -582,7 +573,7 @@ static void send_all(int fd, struct mmsghdr *msgs, int count, int *errors)
 		} else if (errno == EAGAIN && !waited) {
 			waited = 1;
 			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, SEND_WAIT_MS);
-		} else if (errno != EINTR) {
+		} else {
 			errors[sent++] = -errno;
 		}
 	}
@@ -612,19 +603,23 @@ static void make_message(struct gather *g, const struct message *m, struct mmsgh
 	}
 }
 
-/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. */
+/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where that
+ * helps, the destination is offered no more of them. */
 static void send_apart(int fd, struct state *state, const struct message *m, int32_t *list)
 {
 	struct gather *g = state->gather;
+	struct destination *to = &state->destinations[m->slot];
 	for (int i = m->first; i < m->first + m->count; i++) {
 		struct mmsghdr out;
 		struct iovec vecs[2];
 		uint8_t control[CONTROL_BYTES] __attribute__((aligned(8)));
 		int error;
-		make_message(g, m, &out, control, &state->destinations[m->slot], vecs, i, 1);
+		make_message(g, m, &out, control, to, vecs, i, 1);
 		send_all(fd, &out, 1, &error);
 		if (error)
-			list[2 * g->segments[i].entry + 1] = error;
+			lose(list + 2 * g->segments[i].entry, error);
+		else if (!to->no_segmentation)
+			to->no_segmentation = 1, state->refused = REFUSED;
 	}
 }
 
@@ -640,18 +635,14 @@ static void send_gathered(int fd, struct state *state, int32_t *list)
 	send_all(fd, g->msgs, g->message_count, errors);
 	for (int i = 0; i < g->message_count; i++) {
 		struct message *m = &g->messages[i];
-		if (errors[i] == 0)
-			continue;
-		if (m->count == 1) {
-			list[2 * g->segments[m->first].entry + 1] = errors[i];
-		} else if (errors[i] == -EIO || errors[i] == -EINVAL || errors[i] == -EMSGSIZE) {
-			/* EIO: a device or a filter on the path cannot; EINVAL: this socket or route cannot. */
-			state->destinations[m->slot].no_segmentation |= errors[i] != -EMSGSIZE;
+		int error = errors[i];
+		/* EIO: a device or a filter on the path cannot. EINVAL, EMSGSIZE: this socket or route cannot, or a segment
+		 * is too long for the path. */
+		if (m->count > 1 && (error == -EIO || error == -EINVAL || error == -EMSGSIZE))
 			send_apart(fd, state, m, list);
-		} else {
+		else if (error)
 			for (int s = m->first; s < m->first + m->count; s++)
-				list[2 * g->segments[s].entry + 1] = errors[i];
-		}
+				lose(list + 2 * g->segments[s].entry, error);
 	}
 	g->segment_count = g->message_count = 0;
 	g->header_bytes = 0;
@@ -676,19 +667,21 @@ static void gather_segment(struct gather *g, struct segment segment, int slot, i
 static int has_room(const struct gather *g)
 {
 	return g->segment_count < MAX_SEGMENTS && g->message_count < MAX_MESSAGES &&
-	       g->header_bytes + MAX_HEADER_BYTES <= HEADER_ARENA;
+	       g->header_bytes + HEADROOM + MAX_HEADER_BYTES <= HEADER_ARENA;
 }
 
 /* udpSend(batch, fd, list, entries, headerBytes, segmentation): entries sent whole, each the frame with the
  * headerBytes that stand before it; superframes are cut, and each segment gets those bytes. With segmentation, what
  * follows each other with one size to one destination leaves as one message (UDP_SEGMENT). The argument of an entry
- * is the slot of its destination. A destination that the kernel refuses costs only its own datagrams. */
+ * is the slot of its destination. A destination that the kernel refuses costs only its own datagrams. Returns entries
+ * delivered, and REFUSED. */
 static napi_value udp_send(napi_env env, napi_callback_info info)
 {
 	ARGS(6);
 	struct state *state = state_of(env);
 	struct gather *g = state->gather;
 	struct batch *batch = batch_of(env, argv[0]);
+	state->refused = 0;
 	int fd = arg_int(env, argv[1]), entries = arg_int(env, argv[3]), delivered = 0;
 	int prefix = arg_int(env, argv[4]), segmentation = arg_int(env, argv[5]);
 	size_t list_bytes;
@@ -735,7 +728,7 @@ static napi_value udp_send(napi_env env, napi_callback_info info)
 	send_gathered(fd, state, list);
 	for (int i = 0; i < entries; i++)
 		delivered += list[2 * i + 1] >= 0;
-	return number(env, delivered);
+	return number(env, delivered | state->refused);
 }
 
 void define_framed(napi_env env, napi_value exports)

@@ -70,24 +70,36 @@ static void put_sum(uint8_t *field, uint16_t sum)
 	memcpy(field, &sum, 2);
 }
 
-/* Addresses and protocol of the pseudo header; the length is the caller's to add. RFC 9293 3.1, RFC 8200 8.1 */
-static uint64_t pseudo_fixed(const uint8_t *frame, const struct layout *at)
+static uint16_t get_sum(const uint8_t *field)
 {
-	const uint8_t *ip = frame + at->l3;
-	return (at->is_v4 ? sum_bytes(ip + 12, 8) : sum_bytes(ip + 8, 32)) + htons(at->protocol);
+	uint16_t sum;
+	memcpy(&sum, field, 2);
+	return sum;
 }
 
-enum checksum_state verify(const uint8_t *frame, const struct layout *at)
+/* The pseudo header's share. RFC 9293 3.1, RFC 8200 8.1 */
+static uint16_t pseudo_sum(const uint8_t *frame, const struct layout *at, size_t l4_bytes)
 {
-	size_t length = (size_t)(at->payload - at->l4) + at->payload_bytes;
-	uint64_t pseudo = pseudo_fixed(frame, at) + htons((uint16_t)length);
-	uint16_t field;
-	memcpy(&field, frame + at->l4 + at->checksum, 2);
-	if (at->protocol == UDP && field == 0)
-		return CHECKSUM_BAD; /* none at all: there is nothing to believe */
-	if (field == fold(pseudo))
-		return CHECKSUM_PARTIAL;
-	return fold(pseudo + sum_bytes(frame + at->l4, length)) == 0xffff ? CHECKSUM_FULL : CHECKSUM_BAD;
+	const uint8_t *ip = frame + at->l3;
+	uint64_t addresses = at->is_v4 ? sum_bytes(ip + 12, 8) : sum_bytes(ip + 8, 32);
+	return fold(addresses + htons(at->protocol) + htons((uint16_t)l4_bytes));
+}
+
+int is_partial(const uint8_t *frame, const struct layout *at)
+{
+	size_t l4_bytes = (size_t)(at->payload - at->l4) + at->payload_bytes;
+	return get_sum(frame + at->l4 + at->checksum) == pseudo_sum(frame, at, l4_bytes);
+}
+
+int is_good(const uint8_t *frame, const struct layout *at)
+{
+	size_t l4_bytes = (size_t)(at->payload - at->l4) + at->payload_bytes;
+	if (at->is_v4 && fold(sum_bytes(frame + at->l3, (size_t)(at->l4 - at->l3))) != 0xffff)
+		return 0;
+	if (at->protocol == UDP && get_sum(frame + at->l4 + at->checksum) == 0)
+		return 0;
+	return is_partial(frame, at) ||
+	       fold(pseudo_sum(frame, at, l4_bytes) + sum_bytes(frame + at->l4, l4_bytes)) == 0xffff;
 }
 
 /* --------------------------------------------------------------------------------------------------- layout */
@@ -97,14 +109,21 @@ static int is_tag(uint16_t ether_type)
 	return ether_type == 0x8100 || ether_type == 0x88a8 || ether_type == 0x9100;
 }
 
-/* Offset of the IP header; its EtherType stands in the two bytes before it. 0 = none within four tags. */
-static size_t find_ip(const uint8_t *frame, size_t length)
+size_t find_ip(const uint8_t *frame, size_t length)
 {
 	size_t l3 = 14;
 	for (int tags = 0; tags <= 4 && l3 + 20 <= length; tags++, l3 += 4)
 		if (!is_tag(get16(frame + l3 - 2)))
 			return l3;
 	return 0;
+}
+
+int ip_reaches_beyond(const uint8_t *frame, size_t length, size_t bytes)
+{
+	size_t l3 = find_ip(frame, length);
+	uint16_t ether_type = l3 ? get16(frame + l3 - 2) : 0;
+	return (ether_type == 0x0800 && l3 + get16(frame + l3 + 2) > bytes) ||
+	       (ether_type == 0x86dd && l3 + 40 + get16(frame + l3 + 4) > bytes);
 }
 
 int find_layout(const uint8_t *frame, size_t length, struct layout *at)
@@ -145,7 +164,7 @@ int find_layout(const uint8_t *frame, size_t length, struct layout *at)
 	} else {
 		return 0;
 	}
-	if (at->payload > end || at->payload > MAX_HEADER_BYTES - 8)
+	if (at->payload > end || at->payload > MAX_HEADER_BYTES)
 		return 0;
 	at->payload_bytes = (uint16_t)(end - at->payload);
 	return 1;
@@ -168,36 +187,25 @@ static void put_ip_length(uint8_t *header, const struct layout *at, size_t bytes
 
 int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start)
 {
-	int type = gso_type & ~GSO_ECN;
-	size_t l3 = find_ip(frame, length), l4 = (size_t)csum_start, header;
+	int type = gso_type & ~GSO_ECN, is_udp = type == GSO_UDP_L4;
+	size_t l3 = find_ip(frame, length), l4 = (size_t)csum_start;
 	if (l3 == 0 || csum_start < 0 || l4 < l3 + 20 || l4 + 20 > length || gso_size <= 0)
 		return -EINVAL;
 	uint16_t ether_type = get16(frame + l3 - 2);
 	int is_v4 = ether_type == 0x0800;
 	if (!is_v4 && (ether_type != 0x86dd || l4 < l3 + 40))
 		return -EINVAL;
-	if (type == GSO_UDP_L4)
-		header = 8;
-	else if (type == (is_v4 ? GSO_TCPV4 : GSO_TCPV6))
-		header = (size_t)(frame[l4 + 12] >> 4) * 4;
-	else
+	if (!is_udp && type != (is_v4 ? GSO_TCPV4 : GSO_TCPV6))
 		return -EINVAL;
-	if (header < 8 || l4 + header >= length || l4 + header > MAX_HEADER_BYTES - 8)
+	size_t header = is_udp ? 8 : (size_t)(frame[l4 + 12] >> 4) * 4;
+	if (header < (is_udp ? 8 : 20) || l4 + header >= length || l4 + header > MAX_HEADER_BYTES)
 		return -EINVAL;
-	*cut = (struct cutter){
-		.frame = frame,
-		.length = length,
-		.segment_bytes = (size_t)gso_size,
-		.at = {
-			.l3 = (uint16_t)l3,
-			.l4 = (uint16_t)l4,
-			.payload = (uint16_t)(l4 + header),
-			.protocol = type == GSO_UDP_L4 ? UDP : TCP,
-			.is_v4 = (uint8_t)is_v4,
-			.checksum = type == GSO_UDP_L4 ? UDP_CHECKSUM : TCP_CHECKSUM,
-		},
-	};
-	cut->fixed_sum = pseudo_fixed(frame, &cut->at);
+	*cut = (struct cutter){ .frame = frame, .length = length, .segment_bytes = (size_t)gso_size };
+	cut->at = (struct layout){ .l3 = l3, .l4 = l4, .payload = l4 + header, .is_v4 = is_v4 };
+	cut->at.protocol = is_udp ? UDP : TCP;
+	cut->at.checksum = is_udp ? UDP_CHECKSUM : TCP_CHECKSUM;
+	/* The sender knows the final destination where a routing header hides it: its own sum is taken, less the length. */
+	cut->fixed_sum = get_sum(frame + l4 + cut->at.checksum) + (uint64_t)(uint16_t)~htons((uint16_t)(length - l4));
 	return 0;
 }
 
@@ -257,7 +265,7 @@ int train_add(struct train *train, const uint8_t *frame, const struct layout *at
 {
 	const uint8_t *head = train->head;
 	const struct layout *of = &train->at;
-	if (train->closed || at->l3 != of->l3 || at->l4 != of->l4 || at->payload != of->payload ||
+	if (train->closed || train->segments == MAX_TRAIN || at->l3 != of->l3 || at->l4 != of->l4 || at->payload != of->payload ||
 	    at->protocol != of->protocol || at->is_v4 != of->is_v4)
 		return 0;
 	if (at->payload_bytes == 0 || at->payload_bytes > of->payload_bytes ||
@@ -308,6 +316,6 @@ int train_header(const struct train *train, uint8_t *header)
 	} else {
 		put16(l4 + 4, (uint16_t)l4_bytes);
 	}
-	put_sum(l4 + at->checksum, fold(pseudo_fixed(train->head, at) + htons((uint16_t)l4_bytes)));
+	put_sum(l4 + at->checksum, pseudo_sum(train->head, at, l4_bytes));
 	return type;
 }
