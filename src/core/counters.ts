@@ -14,6 +14,7 @@ const TRAFFIC = [
   'local_frames',
   'lookups',
   'rx_reserved_bits',
+  'tx_segmentation_refused',
 ] as const;
 
 export type CounterName = (typeof TRAFFIC)[number] | DropReason;

@@ -9,6 +9,7 @@ import {
   RUN_END,
   SEGMENT,
   TOS,
+  runBytes,
   runFrames,
   type FrameBatch,
 } from '../wire/descriptor.js';
@@ -85,14 +86,15 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void 
     counters[COUNTER.rx_ecn] += frames;
     return;
   }
-  if (!recognise(bytes, descriptors, at, payload, options.mtuBytes)) {
+  // A run is for the native half to look into: its frames are many. None is longer than the first.
+  const fits = length - header <= options.mtuBytes;
+  if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
     counters[COUNTER.rx_too_big] += frames;
     return;
   }
   if (deliver(overlay, batch, index, frame, header)) {
     counters[COUNTER.rx_frames] += frames;
-    counters[COUNTER.rx_bytes] +=
-      frames === 1 ? length : descriptors[at + RUN_END] - frame - (frames - 1) * vxlan.HEADER_BYTES;
+    counters[COUNTER.rx_bytes] += runBytes(descriptors, at);
   } else {
     counters[COUNTER.rx_no_port] += frames;
   }

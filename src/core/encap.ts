@@ -11,6 +11,8 @@ import {
   LENGTH,
   OFFSET,
   TOS,
+  runBytes,
+  runFrames,
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -24,7 +26,7 @@ import * as vxlan from '../wire/vxlan.js';
 import { COUNTER, type Counters } from './counters.js';
 import * as flow from './flow.js';
 import { NONE } from './mac-index.js';
-import { STRIP_TAG } from './outputs.js';
+import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, VALID } from './target-table.js';
 
@@ -56,7 +58,12 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
-  if (packetBytes(bytes, descriptors, at, header) > overlay.options.mtuBytes) {
+  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  if (frameBytes < 0) {
+    counters[COUNTER.tx_malformed]++;
+    return;
+  }
+  if (frameBytes - header > overlay.options.mtuBytes) {
     counters[COUNTER.tx_too_big]++;
     return;
   }
@@ -89,10 +96,12 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   }
 }
 
-/** Bytes of the IP packet on the wire: of the largest segment, where the frame still has to be cut. */
-function packetBytes(bytes: Uint8Array, descriptors: Int32Array, at: number, header: number): number {
-  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH] - header;
-  return superframeHeaderBytes(bytes, descriptors, at) - header + descriptors[at + GSO_SIZE];
+/** Bytes of a frame, of the largest segment where it still has to be cut; -1 where it cannot be. */
+function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH];
+  const headerBytes = superframeHeaderBytes(bytes, descriptors, at);
+  const hasSegments = headerBytes < descriptors[at + LENGTH] && descriptors[at + GSO_SIZE] > 0;
+  return hasSegments ? headerBytes + descriptors[at + GSO_SIZE] : -1;
 }
 
 /** Counts a frame as what it is on the wire: a superframe as its segments. */
@@ -226,9 +235,11 @@ export function toGroup(
 }
 
 export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
-  port.counters[COUNTER.rx_frames]++;
-  port.counters[COUNTER.rx_bytes] += batch.descriptors[index * DESCRIPTOR_WORDS + LENGTH];
-  overlay.shared.outputs.add(port.output, batch, index, port.vid === 0 ? 0 : STRIP_TAG, overlay.counters);
+  const at = index * DESCRIPTOR_WORDS;
+  port.counters[COUNTER.rx_frames] += runFrames(batch.descriptors, at);
+  port.counters[COUNTER.rx_bytes] += runBytes(batch.descriptors, at);
+  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
+  overlay.shared.outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 
 /** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */

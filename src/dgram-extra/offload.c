@@ -188,8 +188,8 @@ static void put_ip_length(uint8_t *header, const struct layout *at, size_t bytes
 int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start)
 {
 	int type = gso_type & ~GSO_ECN, is_udp = type == GSO_UDP_L4;
-	size_t l3 = find_ip(frame, length), l4 = (size_t)csum_start;
-	if (l3 == 0 || csum_start < 0 || l4 < l3 + 20 || l4 + 20 > length || gso_size <= 0)
+	size_t l3 = find_ip(frame, length), l4 = (size_t)csum_start, least = is_udp ? 8 : 20;
+	if (l3 == 0 || csum_start < 0 || l4 < l3 + 20 || l4 + least > length || gso_size <= 0)
 		return -EINVAL;
 	uint16_t ether_type = get16(frame + l3 - 2);
 	int is_v4 = ether_type == 0x0800;
@@ -197,8 +197,8 @@ int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_t
 		return -EINVAL;
 	if (!is_udp && type != (is_v4 ? GSO_TCPV4 : GSO_TCPV6))
 		return -EINVAL;
-	size_t header = is_udp ? 8 : (size_t)(frame[l4 + 12] >> 4) * 4;
-	if (header < (is_udp ? 8 : 20) || l4 + header >= length || l4 + header > MAX_HEADER_BYTES)
+	size_t header = is_udp ? least : (size_t)(frame[l4 + 12] >> 4) * 4;
+	if (header < least || l4 + header >= length || l4 + header > MAX_HEADER_BYTES)
 		return -EINVAL;
 	*cut = (struct cutter){ .frame = frame, .length = length, .segment_bytes = (size_t)gso_size };
 	cut->at = (struct layout){ .l3 = l3, .l4 = l4, .payload = l4 + header, .is_v4 = is_v4 };

@@ -9,7 +9,7 @@
  *   +-----------------------------------------------+--------------+------------+-------------+
  *   word 8                                            12             13           14            15
  *
- * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (dgram_extra.c) has
+ * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (framed.c) has
  * the same layout.
  */
 
@@ -46,6 +46,15 @@ export const DESCRIPTOR_WORDS = 16;
 export function runFrames(descriptors: Int32Array, at: number): number {
   const segment = descriptors[at + SEGMENT];
   return segment === 0 ? 1 : Math.ceil((descriptors[at + RUN_END] - descriptors[at + OFFSET]) / segment);
+}
+
+/** Bytes of a frame, or of all frames of a run without what lies between them. */
+export function runBytes(descriptors: Int32Array, at: number): number {
+  const length = descriptors[at + LENGTH];
+  const segment = descriptors[at + SEGMENT];
+  if (segment === 0) return length;
+  const gaps = (runFrames(descriptors, at) - 1) * (segment - length);
+  return descriptors[at + RUN_END] - descriptors[at + OFFSET] - gaps;
 }
 
 /** Room before each frame: 8 bytes of VXLAN header, 4 of an 802.1Q tag, the rest keeps the frame 16-aligned. */

@@ -115,12 +115,13 @@ export class DatapathControl implements Datapath {
       acceptAny: config.accept === 'any',
       carryTags: config.vlan === 'keep',
       copyDscp: config.dscp === 'copy',
+      keepApart: config.offload === 'off',
       negativeTtlMs: config.negativeTtlMs,
       maxTargets: config.maxTargets,
     };
     this.#overlays.set(config.id, { config, lease, counters, ports: new Map() });
-    const { token: socket, senderFds } = lease;
-    this.#post({ kind: 'add-overlay', options, socket, senderFds, counters });
+    const { token: socket, senderFds, segmentation } = lease;
+    this.#post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
   }
 
   async removeOverlay(id: number): Promise<void> {
@@ -144,14 +145,8 @@ export class DatapathControl implements Datapath {
     try {
       const bytes = new Uint8Array(mac.BYTES);
       mac.writeMac(bytes, 0, address);
-      if (
-        !setTapOffload(
-          fd,
-          TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN | TUN_F.USO4 | TUN_F.USO6,
-          name,
-        )
-      )
-        setTapOffload(fd, TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, name);
+      const wanted = state.config.offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
+      wanted.find((flags) => setTapOffload(fd, flags, name));
       setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
       setLink(name, { up: true });
     } catch (error) {
@@ -266,6 +261,10 @@ export class DatapathControl implements Datapath {
     }
   }
 }
+
+/** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
+const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
+const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
 
 /** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (framed.c): one byte more and
  * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */

@@ -40,7 +40,7 @@ const platform: Platform = {
       ? createBatch(BATCH_FRAMES, RECEIVE_SLAB_BYTES, BATCH_FRAMES * MAX_RUN)
       : createBatch(BATCH_FRAMES, TRANSMIT_SLAB_BYTES),
   port: (fd) => new LinuxPort(fd),
-  socket: (fd) => new LinuxSocket(fd, true),
+  socket: (fd, segmentation) => new LinuxSocket(fd, segmentation),
   watch: (fd, token) => {
     addToPoll(epoll, fd, token);
   },
