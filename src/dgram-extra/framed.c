@@ -603,12 +603,13 @@ static void make_message(struct gather *g, const struct message *m, struct mmsgh
 	}
 }
 
-/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where that
- * helps, the destination is offered no more of them. */
+/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where all
+ * of them pass alone, the destination is offered no more of them together. */
 static void send_apart(int fd, struct state *state, const struct message *m, int32_t *list)
 {
 	struct gather *g = state->gather;
 	struct destination *to = &state->destinations[m->slot];
+	int failures = 0;
 	for (int i = m->first; i < m->first + m->count; i++) {
 		struct mmsghdr out;
 		struct iovec vecs[2];
@@ -617,10 +618,10 @@ static void send_apart(int fd, struct state *state, const struct message *m, int
 		make_message(g, m, &out, control, to, vecs, i, 1);
 		send_all(fd, &out, 1, &error);
 		if (error)
-			lose(list + 2 * g->segments[i].entry, error);
-		else if (!to->no_segmentation)
-			to->no_segmentation = 1, state->refused = REFUSED;
+			lose(list + 2 * g->segments[i].entry, error), failures++;
 	}
+	if (failures == 0)
+		to->no_segmentation = 1, state->refused = REFUSED;
 }
 
 static void send_gathered(int fd, struct state *state, int32_t *list)
