@@ -456,17 +456,16 @@ static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct
 
 /* Whether a message with a segment size is no run, but one inner superframe that was never cut: a kernel peer on this
  * machine sends such, and the size is the inner one. Its IP packet does not end within the first segment; cutting
- * there would make frames of its payload. -1 = it does not end there, and yet more VXLAN headers follow: the IP length
- * lies, to get at the next datagrams, or the payload does, to get into other networks. */
+ * there would make frames of its payload. -1 = it does not end there, and yet each segment begins with a VXLAN header:
+ * the IP length lies, to get at other datagrams, or the payload does, to get into other networks. */
 static int is_uncut(const uint8_t *datagram, size_t length, size_t segment)
 {
-	static const uint8_t vxlan[4] = { 0x08 };
-	if (segment <= 8 || !ip_reaches_beyond(datagram + 8, length - 8, segment - 8))
+	if (length < 8 || !ip_reaches_beyond(datagram + 8, length - 8, segment > 8 ? segment - 8 : 0))
 		return 0;
-	for (size_t at = segment; at + 8 <= length; at += segment)
-		if (memcmp(datagram + at, vxlan, 4) == 0 && datagram[at + 7] == 0)
-			return -1;
-	return 1;
+	for (const uint8_t *at = datagram + segment; at < datagram + length; at += segment)
+		if (datagram + length - at < 8 || at[0] != datagram[0] || at[1] != datagram[1] || at[7] != datagram[7])
+			return 1;
+	return -1;
 }
 
 /* Descriptors for one message: one, or one a run of its segments. Returns how many. */

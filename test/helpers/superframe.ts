@@ -183,7 +183,7 @@ export function superframeFields(packet: Packet, segmentBytes: number): Record<n
 
 /** What a frame with its virtio-net header stands for on a wire: itself, or its segments with finished checksums. */
 export function onTheWire(frame: Uint8Array, header: Readonly<Record<number, number>>): Uint8Array[] {
-  if ((header[d.GSO_TYPE] ?? 0) !== virtio.GSO_NONE) {
+  if (header[d.GSO_TYPE] !== virtio.GSO_NONE) {
     const packet = packetOf(frame);
     return segmentsOf(packet, header[d.GSO_SIZE]).map((segment) => frameOf(segment));
   }

@@ -4,7 +4,9 @@
 // Like native.test.ts it runs again inside a network namespace of its own. Superframes go out of a UDP socket on the
 // loopback and come back in as single datagrams, or as runs (UDP_GRO); runs go into one TAP, over a bridge, and are read
 // from another one that takes superframes, so what the stack was told of each frame is seen too.
-import { existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import fc from 'fast-check';
@@ -17,8 +19,9 @@ import * as ipv6 from '../../src/wire/ipv6.js';
 import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { addressBytes, encapsulated, toHex } from '../helpers/frames.js';
-import { skipUnlessNetns } from '../helpers/need.js';
+import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, Namespace, overlayAddresses, underlayAddresses } from '../helpers/netns.js';
+import { run } from '../helpers/process.js';
 import {
   frameOf,
   layoutOf,
@@ -340,8 +343,9 @@ function together(t: Test, bench: Bench): void {
     whole,
     ([packet, size]) => {
       const segments = segmentsOf(packet, size).map((segment) => frameOf(segment));
-      const [got, ...more] = through(bench, [superframe(packet, size)], total(segments));
-      if (got === undefined || more.length > 0) throw new Error(`${more.length + 1} frames`);
+      const out = through(bench, [superframe(packet, size)], total(segments));
+      if (out.length !== 1) throw new Error(`${out.length} frames`);
+      const [got] = out;
       const expected = superframe(packet, size);
       sameList([toHex(got.frame)], [toHex(expected.frame)]);
       for (const name of [d.FLAGS, d.GSO_TYPE, d.GSO_SIZE, d.CSUM_START, d.CSUM_OFFSET]) {
@@ -682,6 +686,8 @@ function uncut(t: Test, bench: Bench): void {
     [6, 1300, []],
     [4, 100, [5]],
     [6, 97, []],
+    [4, 30, []],
+    [6, 40, []],
   ] as const) {
     const shape = version === 4 ? {} : V6;
     const packet: Packet = { ...PLAIN, ...UDP, ...shape, tags: tagsOf, payload: noise(9, 5 * size + 7) };
@@ -929,6 +935,32 @@ async function setUp(host: Namespace): Promise<Bench> {
   return { ...sockets, into, outOf, epoll };
 }
 
+/** The pure half once more, with frames in memory of exactly their size and a compiler that watches it. */
+async function watched(t: Test): Promise<void> {
+  const directory = mkdtempSync(path.join(tmpdir(), `${namespace}-`));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const program = path.join(directory, 'fuzz');
+  const sources = ['test/fuzz/offload.c', 'src/dgram-extra/offload.c'].map(fromRoot);
+  const flags = [
+    '-g',
+    '-O1',
+    '-fsanitize=address,undefined',
+    '-I',
+    fromRoot('src/dgram-extra'),
+    '-o',
+    program,
+  ];
+  const compiled = await run([process.env['CC'] ?? 'cc', ...flags, ...sources]);
+  if (compiled.code !== 0) {
+    t.pass('fuzzing', { skip: 'this compiler has no AddressSanitizer' });
+    return;
+  }
+  const result = await run([program, `${SEED}`, '300000'], { env: { ASAN_OPTIONS: 'detect_leaks=0' } });
+  t.equal(result.code, 0, `${result.stdout}${result.stderr}`);
+}
+
 async function inside(name: string): Promise<void> {
   const host = new Namespace(name, 0, underlayAddresses(0), overlayAddresses(0));
   const bench = await setUp(host);
@@ -953,6 +985,7 @@ async function inside(name: string): Promise<void> {
   });
   await t.test('refused by the kernel', (t) => fallback(t, bench, host));
   await t.test('nonsense', using(nonsense));
+  await t.test('nonsense in memory that is watched', watched);
 }
 
 async function outside(): Promise<void> {

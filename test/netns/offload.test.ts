@@ -1,0 +1,280 @@
+// Whole tunnels with offloads and without: byte for byte what was sent arrives, whoever the peer is, whatever the
+// addresses are inside and outside, and whether frames are cut by the stack, by varpd, by the kernel's UDP or by the peer.
+//
+// VARPD_TEST_BYTES=1000000000 carries that much over each TCP connection instead of 30 MB or 100 MB.
+import t, { type Test } from 'tap';
+
+import * as ethernet from '../../src/wire/ethernet.js';
+import { Capture } from '../helpers/capture.js';
+import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { filler, toHex } from '../helpers/frames.js';
+import { skipUnlessNetns } from '../helpers/need.js';
+import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
+import { DatagramSink, reaches, transferTcp, udpEcho } from '../helpers/traffic.js';
+
+const VNETID = 42;
+const UNDERLAY_MTU = 1500;
+const JUMBO_MTU = 9000;
+const MAX_MTU = 8900; // illumos overlay, OVERLAY_MAX_MTU
+const MEGABYTE = 1_000_000;
+const FAMILIES = ['v4', 'v6'] as const;
+type Family = (typeof FAMILIES)[number];
+/** Ethernet, VXLAN, UDP and IP: what the tunnel takes off the MTU (RFC 7348 4.3). */
+const OVERHEAD = { v4: 50, v6: 70 } as const;
+const UDP_OVERHEAD = { v4: 28, v6: 48 } as const;
+const FRAGMENTS = 'ip.flags.mf == 1 || ip.frag_offset > 0 || ipv6.fraghdr';
+
+const bytesOr = (usual: number): number => Number(process.env['VARPD_TEST_BYTES'] ?? usual);
+
+interface Shape {
+  readonly family: Family;
+  readonly peer: 'kernel' | 'varpd';
+  readonly offload: 'auto' | 'off';
+  readonly mtuBytes?: number;
+  /** More words for `create-overlay`. */
+  readonly more?: string;
+}
+
+interface Tunnel {
+  readonly bed: Bed;
+  readonly a: Namespace;
+  readonly b: Namespace;
+  readonly daemons: readonly Daemon[];
+  /** The overlay device of b. */
+  readonly device: string;
+  readonly mtuBytes: number;
+}
+
+async function tunnel(t: Test, { family, peer, offload, mtuBytes, more = '' }: Shape): Promise<Tunnel> {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const underlayMtu = mtuBytes ?? UNDERLAY_MTU;
+  const [a, b] = await bed.twoHosts({ mtuBytes: underlayMtu });
+  const varpd = async (here: Namespace, there: Namespace): Promise<Daemon> => {
+    const daemon = (await Daemon.start(bed, here)).explain(t);
+    const ends = { from: here.underlay[family], to: there.underlay[family], vnetid: VNETID };
+    await daemon.ok(directOverlay(ends, `-p offload=${offload} ${more}`));
+    return daemon;
+  };
+  const daemons = [await varpd(a, b)];
+  let device = 'overlay0';
+  if (peer === 'varpd') {
+    daemons.push(await varpd(b, a));
+  } else {
+    const ends = { local: b.underlay[family], remote: a.underlay[family] };
+    device = await addKernelVxlan(b, { vnetid: VNETID, ...ends });
+    // IPv6 may come without a checksum or with one; varpd sends either.
+    await b.ip(`link set ${device} mtu ${Math.min(underlayMtu - OVERHEAD[family], MAX_MTU)}`);
+  }
+  await a.plumb('overlay0');
+  await b.plumb(device);
+  t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
+  return { bed, a, b, daemons, device, mtuBytes: await a.mtuOf('overlay0') };
+}
+
+/** Both ways at the same time would hide which one is broken. */
+async function transfers(t: Test, { a, b }: Tunnel, bytes: number): Promise<void> {
+  for (const [from, to, inner] of [
+    [a, b, 'v4'],
+    [b, a, 'v6'],
+  ] as const) {
+    const transfer = await transferTcp(from, to, { address: to.overlay[inner], bytes, timeoutMs: 600_000 });
+    t.ok(transfer.exact, `${bytes / MEGABYTE} MB of TCP over IP${inner}, ${from === a ? 'there' : 'back'}`);
+  }
+}
+
+/** Sizes that never come back. A burst of so many may overrun a socket: that is no fault of a size, so it is sent again. */
+async function missing(a: Namespace, b: Namespace, sizes: readonly number[]): Promise<readonly number[]> {
+  let left = sizes;
+  for (let round = 0; round < 4 && left.length > 0; round++) {
+    const back = new Set(await udpEcho(a, b, { sizes: left }));
+    left = left.filter((size) => !back.has(size));
+  }
+  return left;
+}
+
+// ---------------------------------------------------------------- senders that leave the cutting to the kernel
+
+const SENDER = `
+import socket, struct, sys
+address, port, size, count, last = sys.argv[1], *map(int, sys.argv[2:6])
+s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((address, port))
+payload = bytes((i * 7 + (i >> 8)) & 255 for i in range(size * count + last))
+s.sendmsg([payload], [(17, 103, struct.pack('=H', size))])`; // SOL_UDP, UDP_SEGMENT
+
+/** Datagrams sent as one message (UDP_SEGMENT): how many, and the length of one more. */
+const TRAINS = (largest: number): (readonly [size: number, count: number, last: number])[] => [
+  [1, 64, 0],
+  [97, 60, 96],
+  [777, 2, 0],
+  [1000, 60, 1],
+  [largest - 1, Math.min(40, Math.floor(50_000 / largest)), largest - 2],
+  [largest, Math.min(40, Math.floor(60_000 / largest)), 3],
+];
+
+async function trains(
+  t: Test,
+  from: Namespace,
+  to: Namespace,
+  family: Family,
+  mtuBytes: number,
+): Promise<void> {
+  const sink = await DatagramSink.open(to, to.overlay[family]);
+  let seen = 0;
+  for (const [size, count, last] of TRAINS(mtuBytes - UDP_OVERHEAD[family])) {
+    const words = [to.overlay[family], sink.port, size, count, last].map(String);
+    await from.exec(['python3', '-c', SENDER, ...words]);
+    const message = filler(size * count + last);
+    const expected = Array.from({ length: count + (last > 0 ? 1 : 0) }, (_, index) =>
+      toHex(message.subarray(index * size, (index + 1) * size)),
+    );
+    const arrived = (await sink.waitFor(seen + expected.length)).slice(seen);
+    seen += expected.length;
+    t.strictSame(
+      arrived.map(({ payload }) => toHex(payload)),
+      expected,
+      `${count} times ${size} bytes and ${last}`,
+    );
+  }
+  await sink.close();
+}
+
+const FEATURES = ['tx-checksum-ip-generic', 'tcp-segmentation-offload', 'tx-udp-segmentation'];
+
+async function featuresOf(host: Namespace, device: string): Promise<string[]> {
+  const shown = await host.exec(`ethtool -k ${device}`);
+  return FEATURES.filter((name) => shown.includes(`${name}: on`));
+}
+
+// ---------------------------------------------------------------- tunnels
+
+const SHAPES: readonly Shape[] = FAMILIES.flatMap((family) =>
+  (['kernel', 'varpd'] as const).flatMap((peer) =>
+    (['auto', 'off'] as const).map((offload) => ({ family, peer, offload })),
+  ),
+);
+
+for (const shape of SHAPES) {
+  const { family, peer, offload } = shape;
+  const name = `${peer} over IP${family}, offload ${offload}`;
+  await t.test(name, { skip: skipUnlessNetns(['python3', 'ethtool']) }, async (t) => {
+    const made = await tunnel(t, shape);
+    const { a, b, daemons, mtuBytes } = made;
+    const left = offload === 'auto' ? FEATURES : FEATURES.slice(0, 1);
+    t.same(await featuresOf(a, 'overlay0'), left, 'what the stack may leave to us');
+
+    await transfers(t, made, bytesOr((offload === 'auto' ? 100 : 30) * MEGABYTE));
+    const sizes = Array.from({ length: mtuBytes - UDP_OVERHEAD.v4 }, (_, index) => index + 1);
+    t.same(await missing(a, b, sizes), [], `UDP of all sizes to ${sizes.length}, there and back`);
+    await t.test('UDP that the kernel is to cut', async (t) => {
+      await trains(t, a, b, 'v4', mtuBytes);
+      await trains(t, b, a, 'v6', mtuBytes);
+    });
+    for (const daemon of daemons) {
+      const [{ counters }] = await daemon.overlays();
+      const drops = Object.entries(counters).filter(
+        ([name, count]) => count > 0 && /too_big|error|full|malformed|refused|truncated|port_/.test(name),
+      );
+      t.same(drops, [], 'nothing was dropped');
+    }
+  });
+}
+
+await t.test('an underlay of 9000 bytes', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+  const made = await tunnel(t, { family: 'v4', peer: 'kernel', offload: 'auto', mtuBytes: JUMBO_MTU });
+  t.equal(made.mtuBytes, MAX_MTU);
+  await transfers(t, made, bytesOr(100 * MEGABYTE));
+  const largest = MAX_MTU - UDP_OVERHEAD.v4;
+  const sizes = [1, 1472, 1473, 4000, largest - 1, largest, largest + 1, 60_000];
+  t.same(await udpEcho(made.a, made.b, { sizes }), sizes);
+  await trains(t, made.a, made.b, 'v4', made.mtuBytes);
+  await trains(t, made.b, made.a, 'v4', made.mtuBytes);
+});
+
+await t.test('a VLAN inside', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+  for (const offload of ['auto', 'off'] as const) {
+    const made = await tunnel(t, { family: 'v4', peer: 'varpd', offload });
+    const { bed, a, b, daemons } = made;
+    const [c, e] = [await bed.host(), await bed.host()];
+    for (const [index, [here, inside]] of [[a, c] as const, [b, e] as const].entries()) {
+      await daemons[index].ok('create-vnic -l overlay0 -v 5 five0');
+      await here.ip(`link set five0 netns ${inside.name}`);
+      // Room for the tag.
+      await inside.plumb('five0', { mtuBytes: made.mtuBytes - 4 });
+    }
+    t.ok(await reaches(c, e.overlay.v4));
+    await transfers(t, { ...made, a: c, b: e }, bytesOr(20 * MEGABYTE));
+    await trains(t, c, e, 'v4', made.mtuBytes - 4);
+    await trains(t, e, c, 'v6', made.mtuBytes - 4);
+  }
+});
+
+await t.test('an underlay that loses packets', { skip: skipUnlessNetns(['tc', 'nstat']) }, async (t) => {
+  for (const peer of ['kernel', 'varpd'] as const) {
+    const made = await tunnel(t, { family: 'v4', peer, offload: 'auto' });
+    for (const host of [made.a, made.b]) {
+      // A queue too short for what a TCP sends before it hears of a loss.
+      await host.exec(`tc qdisc add dev ${UNDERLAY_DEVICE} root tbf rate 400mbit burst 64kb limit 100000`);
+    }
+    await transfers(t, made, 10 * MEGABYTE);
+    const resent = await made.a.exec('nstat -asz TcpRetransSegs');
+    t.ok(Number(/TcpRetransSegs\s+(\d+)/.exec(resent)?.[1]) > 0, 'segments were lost and sent again');
+  }
+});
+
+// ---------------------------------------------------------------- on the wire
+
+/** Of the sending device: who cuts (the kernel's UDP on the way out, or varpd after a refusal), who sums. */
+const WIRES = [
+  { name: 'cut by the kernel', switches: 'gso off tx-udp-segmentation off', outerIsGood: false },
+  { name: 'a device that does not do checksums', switches: 'tx off', outerIsGood: true },
+] as const;
+
+for (const family of FAMILIES) {
+  await t.test(
+    `what leaves over IP${family}`,
+    { skip: skipUnlessNetns(['tcpdump', 'tshark', 'ethtool']) },
+    async (t) => {
+      const made = await tunnel(t, { family, peer: 'kernel', offload: 'auto' });
+      const { bed, a, b } = made;
+      for (const host of [a, b]) await host.sysctl('net.ipv4.tcp_ecn', 1);
+      for (const { name, switches, outerIsGood } of WIRES) {
+        await a.exec(`ethtool -K ${UNDERLAY_DEVICE} ${switches}`);
+        const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, `src host ${a.underlay[family]}`);
+        for (const inner of FAMILIES) {
+          const { exact } = await transferTcp(a, b, { address: b.overlay[inner], bytes: 2 * MEGABYTE });
+          t.ok(exact, `${name}: TCP over IP${inner}`);
+        }
+        const fields = ['frame.len', 'ip.dsfield.ecn', 'ipv6.tclass.ecn', 'tcp.len'] as const;
+        const rows = await capture.fields('vxlan && tcp', [
+          ...fields,
+          'tcp.checksum.status',
+          'udp.checksum.status',
+          'tcp.flags.cwr',
+        ]);
+        const lengths = rows.map((row) => Number(row['frame.len'][0]));
+        t.ok(rows.length > 1000, 'segment by segment');
+        t.equal(Math.max(...lengths), UNDERLAY_MTU + ethernet.HEADER_BYTES, 'the largest fills the underlay');
+        t.same(
+          new Set(rows.map((row) => row['tcp.checksum.status'][0])),
+          new Set(['1']),
+          'inner checksums are good',
+        );
+        if (outerIsGood)
+          t.same(new Set(rows.map((row) => row['udp.checksum.status'][0])), new Set(['1']), 'outer ones too');
+        t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
+        t.equal(await capture.count('ip.checksum.status == 0', {}), 0, 'IP checksums are good');
+        const marks = rows.map((row) => [...row['ip.dsfield.ecn'], ...row['ipv6.tclass.ecn']]);
+        t.ok(
+          marks.every(([one, two]) => one === two),
+          'the mark is the same inside and outside',
+        );
+        t.ok(
+          marks.some(([one]) => one === '2'),
+          'and there are some: ECT(0)',
+        );
+      }
+    },
+  );
+}
