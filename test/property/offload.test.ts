@@ -711,7 +711,7 @@ function uncut(t: Test, bench: Bench): void {
   // An IP length that claims the datagrams behind it, which are somebody else's; or payload that looks like VXLAN.
   const liar = frameOf({ ...PLAIN, ...UDP, payload: noise(1, 100) });
   new DataView(liar.buffer).setUint16(16, 2 * liar.length - 14);
-  const claim = Uint8Array.from([...encapsulated(VNETID, liar), ...encapsulated(7, frameOf(three()[0]))]);
+  const claim = Uint8Array.from([...encapsulated(VNETID, liar), ...encapsulated(7, frameOf(three(UDP)[0]))]);
   const count = asMessage(bench, claim, liar.length + VXLAN_BYTES);
   t.equal(count, 1);
   t.equal(word(incoming, 0, d.LENGTH), 0, 'a length that reaches into the next datagram costs the message');
