@@ -118,17 +118,13 @@ async function run(flags: CommandLine): Promise<void> {
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
-  process.on('SIGHUP', () => {
-    try {
-      running.daemon?.reload(loadConfig(flags));
-    } catch (error) {
-      for (const line of linesOf(error)) log.error('reload', `configuration not reloaded: ${line}`);
-    }
-  });
+  // Never rejects: what is no good is logged.
+  process.on('SIGHUP', () => void running.daemon?.reload());
 
-  running.daemon = await Daemon.start(config, state, log, (error) => {
+  const failed = (error: Error): void => {
     die('the datapath failed', error);
-  });
+  };
+  running.daemon = await Daemon.start(config, () => loadConfig(flags), state, log, failed);
   sdNotify('READY=1');
   reportStart([]);
 }

@@ -111,6 +111,19 @@ export class Registry {
     });
   }
 
+  /** All plugins at once, none waits for another; goes on past failures. */
+  async reload(): Promise<Failure[]> {
+    const attempts = [...this.#overlays.values()].map(async (overlay): Promise<Failure[]> => {
+      try {
+        await overlay.reload();
+        return [];
+      } catch (error) {
+        return [{ name: overlay.name, message: asOverlayError(error).message }];
+      }
+    });
+    return (await Promise.all(attempts)).flat();
+  }
+
   list({ names }: Params<'overlay.list'>): Result<'overlay.list'> {
     const overlays: OverlayInfo[] = [];
     const missing: Failure[] = [];

@@ -264,6 +264,10 @@ const REFUSED: [line: string, message: string, usage?: string][] = [
   ['create-vnic -l o0 -v 4095 foo0', "invalid VLAN identifier '4095'; valid range: 1 - 4094"],
   ['create-vnic -l o0 -v 1x foo0', "invalid VLAN identifier '1x'; valid range: 1 - 4094"],
   ['delete-vnic', 'missing vnic name', 'usage: dladm delete-vnic [-t] vnic'],
+  ['check-mapping', 'missing file', 'usage: dladm check-mapping [--json] file'],
+  ['check-mapping a b', 'expected one file, got: a b', 'usage: dladm check-mapping [--json] file'],
+  ['check-mapping /nonexistent/hosts.json', '/nonexistent/hosts.json is not there'],
+  ['reload overlay0', 'expected no operand, got: overlay0', 'usage: dladm reload'],
   ['--socket= show-overlay', 'option requires an argument --socket'],
   ['show-overlay --socket', 'option requires an argument --socket', USAGE_OF_SHOW],
 ];
@@ -344,6 +348,7 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
     { name: 'o0', mac: 'de:ad:be:ef:00:01', destination: 'drop' },
   ],
   ['up-overlay', 'overlay.up', {}],
+  ['reload', 'daemon.reload', {}],
   ['up-overlay o0', 'overlay.up', { name: 'o0' }],
   ['create-vnic -l demo0 foo0', 'vnic.create', { name: 'foo0', over: 'demo0', temporary: false }],
   [
@@ -357,6 +362,7 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
 const NONE_MISSING: Readonly<Record<string, Answer>> = {
   'overlay.list': () => ({ overlays: [], missing: [] }),
   'overlay.up': () => ({ failures: [] }),
+  'daemon.reload': () => ({ failures: [] }),
 };
 
 await t.test('what is asked of the daemon; success prints nothing', async (t) => {
@@ -459,6 +465,12 @@ const REFUSALS: [line: string, answers: Record<string, Answer>, ...printed: stri
     },
     "could not bring up overlay 'o0': no such address",
     "could not bring up overlay 'o1': x",
+  ],
+  [
+    'reload',
+    { 'daemon.reload': () => ({ failures: [{ name: 'o0', message: 'not reloaded: /h.json:1:2: $: x' }] }) },
+    'o0: not reloaded: /h.json:1:2: $: x',
+    'reload failed: not everything was taken',
   ],
   ['create-vnic -l o0 foo0', { 'vnic.create': NOT_FOUND }, 'vnic creation over o0 failed: object not found'],
   [
@@ -906,14 +918,14 @@ await t.test('the program itself', async (t) => {
 await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
-  const synopses = out.match(/^ {4}[a-z]+-[a-z]+/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 8);
+  const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
+  t.equal(synopses.length, 10);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });
     t.match(
       help.out,
-      new RegExp(`^usage: dladm ${name} [^]*\n  -h, --help[^]*\nexamples?:\n    dladm ${name}`),
+      new RegExp(`^usage: dladm ${name}[ \n][^]*\n  -h, --help[^]*\nexamples?:\n    dladm ${name}`),
     );
     t.same(await run(undefined, name, '--help'), help);
   }
