@@ -86,7 +86,9 @@ export class Daemon {
         failures.push({ name: 'configuration', message: `not reloaded: ${line}` });
     }
     failures.push(...((await this.#registry?.reload()) ?? []));
-    for (const { name, message } of failures) this.#log.error('reload', `${name}: ${message}`);
+    // Each a kind of its own: however many there are, all are told.
+    for (const { name, message } of failures)
+      this.#log.error(`reload ${name} ${message}`, `${name}: ${message}`);
     return failures;
   }
 
