@@ -88,7 +88,7 @@ export class Daemon {
     failures.push(...((await this.#registry?.reload()) ?? []));
     // Each a kind of its own: however many there are, all are told.
     for (const { name, message } of failures)
-      this.#log.error(`reload ${name} ${message}`, `${name}: ${message}`);
+      this.#log.error(`reload ${name} ${message}`, `${name} ${message}`);
     return failures;
   }
 
