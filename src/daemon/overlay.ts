@@ -160,6 +160,11 @@ export class Overlay {
     await this.#workshop.datapath.removeOverlay(this.id);
   }
 
+  /** Rejects with an OverlayError when what the plugin read is no good. */
+  reload(): Promise<void> {
+    return this.#instance.reload();
+  }
+
   // -- VNICs
 
   hasMac(mac: MacAddress): boolean {

@@ -184,6 +184,10 @@ export class DatapathControl implements Datapath {
     this.#post({ kind: 'set-peers', overlay, peers });
   }
 
+  announce(overlay: number, frame: Uint8Array): void {
+    this.#post({ kind: 'announce', overlay, frame });
+  }
+
   async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {
     return (await this.#request({ kind: 'delete-target', overlay, mac })) as boolean;
   }

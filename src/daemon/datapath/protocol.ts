@@ -55,6 +55,7 @@ export type Command =
     }
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
       readonly kind: 'delete-target';
       readonly overlay: number;
