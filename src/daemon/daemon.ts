@@ -126,7 +126,8 @@ export class Daemon {
     await claimSocket(config.socket, gid);
     const plugins = await loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
     const store = await StateStore.load(state);
-    for (const { message } of store.bad) log.error('state', message);
+    // One topic each: none is left out, however many there are.
+    for (const { name, message } of store.bad) log.error(`state ${name}`, message);
 
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),

@@ -1,3 +1,4 @@
+/** The version, as the package says it. */
 import { readFileSync } from 'node:fs';
 
 /** Of package.json, which is beside dist/. */

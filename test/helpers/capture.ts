@@ -28,6 +28,10 @@ export interface FieldsOptions {
 const CHECK_CHECKSUMS = ['ip.check_checksum:TRUE', 'udp.check_checksum:TRUE', 'tcp.check_checksum:TRUE'];
 /** The kernel may hold a packet back this long before tcpdump sees it, even in immediate mode. */
 const SETTLE_MS = 150;
+/** Almost the largest packet, headers of the kernel included, in 64 KiB: immediate mode gives each a slot of that size. */
+const SNAP_BYTES = 65_000;
+/** A thousand slots; no longer burst is sent here before tcpdump runs again. */
+const RING_KIB = 64 << 10;
 /** tshark takes a second or two to start, and more on a busy machine. */
 const TSHARK_TIMEOUT_MS = 60_000;
 const ALL_OCCURRENCES = ['-E', 'separator=/t', '-E', 'occurrence=a', '-E', 'aggregator=|'];
@@ -88,23 +92,15 @@ export class Capture {
   static async start(bed: Bed, host: Namespace, device: string, filter = ''): Promise<Capture> {
     const file = path.join(bed.directory(), `${device}.pcap`);
     // -Z root: without it tcpdump changes its user, who may not write here.
-    const options = [
-      '-Z',
-      'root',
-      '-U',
-      '--immediate-mode',
-      '-s',
-      '0',
-      '-B',
-      '16384',
-      '-w',
-      file,
-      '-i',
-      device,
-    ];
-    const child = host.spawn(['tcpdump', ...options, ...filter.split(' ').filter((word) => word !== '')]);
+    const options = `-Z root -U --immediate-mode -s ${SNAP_BYTES} -B ${RING_KIB} -w ${file} -i ${device}`;
+    const child = host.spawn(`tcpdump ${options} ${filter}`);
     await child.waitForOutput(/listening on/);
     return new Capture(file, child);
+  }
+
+  /** Packets that tcpdump was too slow for; known once it has stopped. */
+  get lost(): number {
+    return Number(/(\d+) packets? dropped by kernel/.exec(this.child.stderr)?.[1] ?? 0);
   }
 
   /** Ends the capture; fields() does it too. */

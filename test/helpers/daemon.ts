@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
+import { type Call, createClient } from '../../src/control/client.js';
 import type { OverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
@@ -35,6 +36,8 @@ export class Daemon {
   readonly stateDir: string;
   readonly configFile: string;
   readonly logFile: string;
+  /** Asks the daemon directly: what dladm does, without the fifth of a second that starting a program takes. */
+  readonly call: Call;
   #child: Child | undefined;
 
   /** Prepares the directory; start() runs it. Several may stand on one host. */
@@ -48,6 +51,7 @@ export class Daemon {
     this.stateDir = path.join(this.directory, 'state');
     this.configFile = path.join(this.directory, 'varpd.yaml');
     this.logFile = path.join(this.directory, 'varpd.log');
+    this.call = createClient(this.socket);
     writeFileSync(this.logFile, '');
     this.writeConfig(options.config);
   }
@@ -91,8 +95,12 @@ export class Daemon {
       ...(this.options.env && { env: this.options.env }),
     });
     this.#child = child;
-    const answers = async (): Promise<boolean> =>
-      child.ended || (existsSync(this.socket) && (await this.dladm('show-overlay')).code === 0);
+    const answers = async (): Promise<boolean> => {
+      if (child.ended) return true;
+      if (!existsSync(this.socket)) return false;
+      const status = await this.call('daemon.status', {}).catch(() => undefined);
+      return status?.pid === child.pid;
+    };
     try {
       await waitUntil(answers, { timeoutMs: START_TIMEOUT_MS, what: 'varpd to answer' });
       if (child.ended) throw new Error('varpd ended at once');
@@ -133,13 +141,16 @@ export class Daemon {
     return result.stdout;
   }
 
-  /** What `show-overlay --json` says, of all overlays or those named. */
-  async overlays(...names: string[]): Promise<OverlayInfo[]> {
-    return JSON.parse(await this.ok(`show-overlay --json ${names.join(' ')}`)) as OverlayInfo[];
+  /** What `show-overlay --json` prints, of all overlays or those named. */
+  async overlays(...names: string[]): Promise<readonly OverlayInfo[]> {
+    const { overlays, missing } = await this.call('overlay.list', names.length === 0 ? {} : { names });
+    if (missing.length > 0) throw new Error(`${missing[0].name}: ${missing[0].message}`);
+    return overlays;
   }
 
-  async vnics(): Promise<VnicInfo[]> {
-    return JSON.parse(await this.ok('show-vnic --json')) as VnicInfo[];
+  /** What `show-vnic --json` prints. */
+  async vnics(): Promise<readonly VnicInfo[]> {
+    return (await this.call('vnic.list', {})).vnics;
   }
 
   /** By how much each counter of an overlay grew while something was done; those that did not are left out. */

@@ -314,11 +314,12 @@ export function address(text: string): IpAddress {
 
 // -- Frames
 
+/** No byte of theirs is zero, so that one left behind shows. */
 export const MAC = {
-  a: 0x0200_0000_000a,
-  b: 0x0200_0000_000b,
-  c: 0x0200_0000_000c,
-  d: 0x0200_0000_000d,
+  a: 0x02a1_a2a3_a40a,
+  b: 0x02b1_b2b3_b40b,
+  c: 0x02c1_c2c3_c40c,
+  d: 0x02d1_d2d3_d40d,
   all: 0xffff_ffff_ffff,
   group: 0x0100_5e00_0001,
 } as const;

@@ -477,6 +477,9 @@ await t.test('tags are carried, or dropped where vxlan/vlan is drop (V14, V15, S
   same(t, keep.port.take(), expected(MAC.a, MAC.b), 'keep, in');
   same(t, inner(keep.peer), expected(MAC.b, MAC.a), 'keep, out');
   t.strictSame([drop.port.take(), inner(drop.peer)], [[], []], 'drop');
+  drop.port.send(frame(MAC.b, MAC.a));
+  drop.inject(frame(MAC.a, MAC.b));
+  t.strictSame([drop.port.take().length, inner(drop.peer).length], [1, 1], 'what has no tag passes');
   t.strictSame([keep.net.drops, drop.net.drops], [{}, { tx_vlan: 5, rx_vlan: 5 }]);
 
   for (const count of [5, 9]) {
@@ -668,6 +671,19 @@ await t.test('the source port is chosen by the flow (V6)', (t) => {
     t.ok(load.size >= 55, `${load.size} of 64 ports used`); // 63 expected of a fair choice, 55 is 6 sigma below
     t.ok(Math.max(...load.values()) <= 16, `at most ${Math.max(...load.values())} flows on one`); // 4 expected
   }
+  const differing: ((flow: number) => Packet)[] = [
+    (flow) => ({ source: `10.0.1.${flow}` }),
+    (flow) => ({ destination: `10.0.1.${flow}` }),
+    (flow) => ({ version: 6, source: `fd00::${flow.toString(16)}` }),
+    (flow) => ({ version: 6, destination: `fd00:0:0:${flow.toString(16)}::1` }),
+    (flow) => ({ version: 6, source: `fd00::${flow.toString(16)}`, fragment: 1 }),
+    (flow) => ({ protocol: ipv4.TCP, ports: [443, flow] }),
+    (flow) => ({ protocol: flow < 6 || flow > 17 ? flow : 1, source: `10.0.1.${flow}` }),
+  ];
+  for (const spec of differing) {
+    const flows = Array.from({ length: 256 }, (_, flow) => packet(spec(flow)));
+    t.ok(new Set(sourcePorts(256, flows)).size >= 100, `each field counts: ${String(spec)}`);
+  }
   const macs = Array.from({ length: 256 }, (_, index) => frame(MAC.b, remote(index)));
   t.ok(new Set(sourcePorts(256, macs)).size >= 100, 'not IP: by MAC');
   t.equal(new Set(sourcePorts(1, macs)).size, 1);
@@ -726,27 +742,20 @@ await t.test('10,000 frames to one unknown MAC: one question, bounded memory (S2
   t.end();
 });
 
-await t.test('100,000 unknown MACs cost what is allowed, known flows nothing (S19)', (t) => {
+await t.test('100,000 unknown MACs cost what is allowed, and no known flow (S19)', (t) => {
   for (const maxTargets of [1000, 200_000]) {
     const { vtep, net, port, peer } = asking({ maxTargets });
-    net.setTarget(MAC.b, [peer.local]);
-    let known = 0;
     for (let index = 0; index < 100_000; index += 1000) {
-      vtep.engine.setTime(index * 2); // the flow is a busy one: used every 2 s
-      port.send(
-        frame(MAC.b, MAC.a),
-        ...Array.from({ length: 1000 }, (_, next) => frame(remote(index + next), MAC.a, 60)),
-      );
-      known += inner(peer).length;
+      port.send(...Array.from({ length: 1000 }, (_, next) => frame(remote(index + next), MAC.a, 60)));
     }
     t.equal(vtep.questions.length, 100_000);
-    t.equal(known, 100, 'nothing of the known flow was lost');
-    const rows = net.targets(-1, 200_000).length;
-    t.equal(rows, Math.min(maxTargets, 100_001));
+    t.equal(net.targets(-1, 200_000).length, Math.min(maxTargets, 100_000));
     const { pending_full = 0, pending_lost = 0 } = net.drops;
     const waiting = 100_000 - pending_full - pending_lost;
-    t.ok(waiting * (60 + 256) <= MAX_BYTES, `${waiting} wait`);
-    t.ok(maxTargets === 1000 ? waiting === 999 : waiting > 53_000, 'and as many as may');
+    t.equal(waiting, Math.min(maxTargets, Math.floor(MAX_BYTES / (60 + 256))), 'as many wait as may');
+    net.setTarget(MAC.b, [peer.local]);
+    port.send(frame(MAC.b, MAC.a));
+    t.equal(inner(peer).length, 1, 'what is known goes on');
     net.remove();
     t.equal((net.drops.pending_lost ?? 0) - pending_lost, waiting, 'what waited is accounted for');
     const other = vtep.overlay({ vnetid: 101 });
@@ -805,6 +814,28 @@ await t.test('states and times of a target', (t) => {
   net.setTarget(remote(1), [peer.local], Infinity);
   vtep.engine.setTime(MAX_TTL_MS * 1.9);
   t.equal(send(), 1, 'for ever');
+  t.end();
+});
+
+await t.test('a target that moved leaves no peer behind', (t) => {
+  const { lab, vtep, net, port, peer } = asking();
+  const before = lab.peer('192.0.2.3');
+  const accepted = () => {
+    lab.inject(before, vtep, VXLAN_100, frame(MAC.a, remote(1)));
+    return port.take().length;
+  };
+  net.setTarget(remote(1), [before.local], 10);
+  t.equal(accepted(), 1);
+  vtep.engine.setTime(10);
+  port.send(frame(remote(1), MAC.a));
+  t.equal(accepted(), 0, 'asked for again');
+  net.answer(vtep.questions[0], { kind: 'target', to: [before.local, peer.local], ttlMs: 10 });
+  t.equal(accepted(), 1);
+  vtep.engine.setTime(20);
+  port.send(frame(remote(1), MAC.a));
+  t.equal(accepted(), 0, 'a flood list, too');
+  net.answer(vtep.questions[1], { kind: 'target', to: [peer.local], ttlMs: 1e6 });
+  t.strictSame([inner(peer).length, accepted()], [2, 0]);
   t.end();
 });
 
@@ -961,7 +992,7 @@ await t.test('the table is read page by page, in order of MAC', (t) => {
     for (let after = -1; ;) {
       const page = net.targets(after, limit).map(({ mac }) => mac);
       if (page.length === 0) return seen;
-      t.ok(page.length <= limit);
+      if (page.length > limit) t.fail(`a page of ${page.length}`);
       seen.push(...page);
       after = page[page.length - 1];
     }
@@ -1047,14 +1078,13 @@ await t.test('a partial checksum out of the tunnel is recognised', (t) => {
     { version: 6, fragment: 1 },
     { protocol: ipv4.ICMP },
     { version: 6, extensions: 9 },
-    { protocol: ipv4.TCP, payloadBytes: 0, tcpFlags: 0 },
   ];
-  for (const spec of odd.slice(0, 4))
-    injectPlain(packet({ to: MAC.a, from: MAC.b, ...spec, checksum: 'partial' }));
+  for (const spec of odd) injectPlain(packet({ to: MAC.a, from: MAC.b, ...spec, checksum: 'partial' }));
+  injectPlain(packet({ to: MAC.a, from: MAC.b, checksum: 'partial' }).subarray(0, -1));
   t.strictSame(
     port.takeWhole().map(({ header }) => header),
-    Array(4).fill(WHOLE),
-    'nothing is guessed of fragments, other protocols, endless chains',
+    Array(5).fill(WHOLE),
+    'nothing is guessed of fragments, other protocols, endless chains, lying lengths',
   );
   t.end();
 });
@@ -1089,7 +1119,12 @@ await t.test('an unsegmented TCP frame out of the tunnel', (t) => {
   for (const [variant, expected] of cases) {
     const bytes = packet({ ...spec, ...variant });
     inject(bytes);
-    t.strictSame(port.takeWhole(), [{ bytes, header: { ...header, ...expected } }], JSON.stringify(variant));
+    const [taken] = port.takeWhole();
+    t.strictSame(
+      [taken.header, hex(taken.bytes)],
+      [{ ...header, ...expected }, hex(bytes)],
+      JSON.stringify(variant),
+    );
   }
   t.strictSame(net.drops, {});
   const access = net.port(MAC.c, { vid: 5 });
@@ -1378,14 +1413,14 @@ await t.test('slots are used again across a network, and lead nowhere old', (t) 
     for (const mac of macs) net.setTarget(mac, index % 3 === 0 ? [to, endpoint('192.0.2.2')] : [to]);
     port.send(...macs.map((mac) => frame(mac, MAC.a)));
     const sentTo = lab.datagrams.splice(0).map((datagram) => formatEndpoint(datagram.to));
-    t.equal(sentTo.filter((name) => name === formatEndpoint(to)).length, 2);
-    t.equal(sentTo.length, index % 3 === 0 ? 4 : 2);
+    const right = sentTo.filter((name) => name === formatEndpoint(to)).length;
+    if (right !== 2 || sentTo.length !== (index % 3 === 0 ? 4 : 2)) t.fail(`${index}: ${sentTo.join()}`);
   }
   let highest = -1;
-  const { setAddress } = vtep.host;
+  const setAddress = vtep.host.setAddress.bind(vtep.host);
   vtep.host.setAddress = (slot, bytes, udpPort) => {
     highest = Math.max(highest, slot);
-    setAddress.call(vtep.host, slot, bytes, udpPort);
+    setAddress(slot, bytes, udpPort);
   };
   for (let index = 0; index < 50; index++) net.setTarget(remote(index), [endpoint(`203.0.113.${index}`)]);
   t.ok(highest < 8, `no slot above ${highest} for 3 targets`);

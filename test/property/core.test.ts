@@ -1,0 +1,652 @@
+// Laws of src/core and of the devices around it: tables against models, and the conservation of frames.
+
+import fc from 'fast-check';
+import t from 'tap';
+import { readCounters, type CounterName } from '../../src/core/counters.js';
+import { Destinations } from '../../src/core/destinations.js';
+import { DROPS, type DropReason } from '../../src/core/drops.js';
+import { MacIndex, NONE } from '../../src/core/mac-index.js';
+import { Peers } from '../../src/core/peers.js';
+import { PendingQueue } from '../../src/core/pending-queue.js';
+import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
+import { Capture } from '../../src/io/capture.js';
+import type { Device } from '../../src/io/contract.js';
+import { Fault } from '../../src/io/fault.js';
+import { MemoryHost, MemoryNetwork, WHOLE } from '../../src/io/memory.js';
+import { Trace } from '../../src/io/trace.js';
+import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
+import { formatEndpoint, readV6, writeV6 } from '../../src/wire/ip.js';
+import * as ipv4 from '../../src/wire/ipv4.js';
+import * as pcapng from '../../src/wire/pcapng.js';
+import {
+  Lab,
+  MAC,
+  concat,
+  endpoint,
+  frame,
+  hex,
+  packet,
+  type Net,
+  type Tag,
+  type Tap,
+} from '../helpers/lab.js';
+import { frame as vector, fromHex, vectors, type Name } from '../vectors/frames.js';
+
+/** Throws, with the smallest counterexample, where the law does not hold. */
+function law<Value>(arbitrary: fc.Arbitrary<Value>, predicate: (value: Value) => void, numRuns = 500): void {
+  fc.assert(fc.property(arbitrary, predicate), { numRuns });
+}
+
+function equal(found: unknown, expected: unknown, what: string): void {
+  const [left, right] = [JSON.stringify(found), JSON.stringify(expected)];
+  if (left !== right) throw new Error(`${what}: found ${left}, expected ${right}`);
+}
+
+// -- Tables
+
+/** Few of them, so that they meet; some that hash into the same slots. */
+const halves = fc.tuple(
+  fc.constantFrom(0, 1, 0x0200, 0xffff),
+  fc.oneof(fc.integer({ min: -3, max: 40 }), fc.integer()),
+);
+
+await t.test('MacIndex is a Map', (t) => {
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ set: halves, value: fc.nat() }) },
+    { weight: 4, arbitrary: fc.record({ delete: halves }) },
+    { weight: 1, arbitrary: fc.constant({ clear: true } as const) },
+  );
+  law(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
+    const index = new MacIndex();
+    const model = new Map<string, number>();
+    for (const each of steps) {
+      if ('set' in each) {
+        index.set(...each.set, each.value);
+        model.set(each.set.join(), each.value);
+      } else if ('delete' in each) {
+        equal(index.delete(...each.delete), model.delete(each.delete.join()), 'delete');
+      } else {
+        index.clear();
+        model.clear();
+      }
+      equal(index.size, model.size, 'size');
+    }
+    for (const each of steps) {
+      const key: [number, number] = 'set' in each ? each.set : 'delete' in each ? each.delete : [5, 5];
+      equal(index.get(...key), model.get(key.join()) ?? NONE, 'get');
+    }
+  });
+  t.end();
+});
+
+await t.test('TargetTable is a Map with times, bounded, that loses the least recently used', (t) => {
+  const mac = fc.nat(12);
+  const step = fc.oneof(
+    fc.record({ kind: fc.constant('insert'), mac }),
+    fc.record({
+      kind: fc.constant('settle'),
+      mac,
+      state: fc.constantFrom<(typeof VALID | typeof DROP)[]>(VALID, DROP),
+      ttlMs: fc.oneof(fc.nat(5000), fc.constant(Infinity)),
+    }),
+    fc.record({ kind: fc.constantFrom('touch', 'reopen', 'remove'), mac }),
+    fc.record({
+      kind: fc.constant('pass'),
+      ticks: fc.oneof(fc.nat(300), fc.constantFrom(99, 100, 0x3fff_0000)),
+    }),
+  );
+  const scenario = fc.record({
+    max: fc.integer({ min: 1, max: 8 }),
+    start: fc.constantFrom(0, 0x7fff_fff0, -20),
+    steps: fc.array(step, { maxLength: 150, size: 'max' }),
+  });
+  interface Row {
+    state: number;
+    /** Counted from the start: never runs over. */
+    expiry: number;
+    used: number;
+  }
+  law(scenario, ({ max, start, steps }) => {
+    const evicted: number[] = [];
+    const table: TargetTable = new TargetTable(max, (row) => evicted.push(table.macLow(row)));
+    /** In order of use, the oldest first. */
+    const model = new Map<number, Row>();
+    let now = 0;
+    const tick = () => (start + now) | 0;
+    const asNewest = (key: number, row: Row) => {
+      model.delete(key);
+      model.set(key, row);
+    };
+    for (const each of steps) {
+      if ('ticks' in each) {
+        now = Math.min(now + each.ticks, 0x3fff_ffff); // within the range that is promised
+        continue;
+      }
+      const row = table.find(7, each.mac);
+      const known = model.get(each.mac);
+      equal(row !== NONE, known !== undefined, 'find');
+      if (each.kind === 'insert' && known === undefined) {
+        const [oldest] = model.keys();
+        const before = evicted.length;
+        table.insert(7, each.mac, tick());
+        equal(evicted.slice(before), model.size === max ? [oldest] : [], 'evicted');
+        if (model.size === max) model.delete(oldest);
+        model.set(each.mac, { state: PENDING, expiry: 0, used: now });
+      } else if (known === undefined) {
+        continue;
+      } else if ('ttlMs' in each) {
+        table.settle(row, each.state, 3, each.ttlMs, tick());
+        known.state = each.state;
+        known.expiry = now + Math.ceil(each.ttlMs / 10);
+      } else if (each.kind === 'touch') {
+        table.touch(row, tick());
+        if (now - known.used < 100) continue;
+        known.used = now;
+        asNewest(each.mac, known);
+      } else if (each.kind === 'reopen') {
+        table.reopen(row);
+        equal(table.destination(row), NOWHERE, 'destination');
+        known.state = PENDING;
+      } else if (each.kind === 'remove') {
+        table.remove(row);
+        model.delete(each.mac);
+      }
+      equal(table.size, model.size, 'size');
+      for (const [key, { state, expiry }] of model) {
+        const expected = state === PENDING || expiry > now ? state : FREE;
+        equal(table.state(table.find(7, key), tick()), expected, `state of ${key}`);
+      }
+      equal([...table.rows()].map((each) => table.macLow(each)).sort(), [...model.keys()].sort(), 'rows');
+    }
+  });
+  t.end();
+});
+
+const addresses = fc
+  .array(fc.constantFrom(0, 1, 0xff, 0x20), { minLength: 16, maxLength: 16 })
+  .map((bytes) => readV6(Uint8Array.from(bytes), 0));
+const some = fc.oneof(
+  fc.constantFrom(endpoint('10.0.0.1').ip, endpoint('fd00::1').ip, endpoint('10.0.0.2').ip),
+  addresses,
+);
+
+await t.test('Peers is a Map of counts', (t) => {
+  const step = fc.record({ add: fc.boolean(), ip: some });
+  law(
+    fc.array(step, { maxLength: 100, size: 'max' }),
+    (steps) => {
+      const peers = new Peers();
+      const counts = new Map<string, number>();
+      const words = new Int32Array(4);
+      for (const { add, ip } of steps) {
+        if (add) peers.add(ip);
+        else peers.remove(ip);
+        counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
+        for (const each of steps) {
+          writeV6(each.ip, new Uint8Array(words.buffer), 0);
+          const expected = (counts.get(each.ip) ?? 0) > 0 && each.ip !== '::';
+          equal(peers.has(words, 0), expected, `has ${each.ip}`);
+        }
+      }
+    },
+    200,
+  );
+  t.end();
+});
+
+await t.test('Destinations: one slot an endpoint, and the book knows it', (t) => {
+  const step = fc.oneof(
+    fc.record({ acquire: some, port: fc.constantFrom(1, 2) }),
+    fc.record({ release: fc.nat() }),
+  );
+  law(fc.array(step, { maxLength: 100, size: 'max' }), (steps) => {
+    const book: string[] = [];
+    const destinations = new Destinations({
+      setAddress: (slot, address, port) => {
+        book[slot] = formatEndpoint({ ip: readV6(address, 0), port });
+      },
+    });
+    const held: { slot: number; name: string }[] = [];
+    let most = 0;
+    for (const each of steps) {
+      if ('acquire' in each) {
+        const to = { ip: each.acquire, port: each.port };
+        held.push({ slot: destinations.acquire(to), name: formatEndpoint(to) });
+      } else if (held.length > 0) {
+        destinations.release(held.splice(each.release % held.length, 1)[0].slot);
+      }
+      most = Math.max(most, new Set(held.map(({ name }) => name)).size);
+      for (const { slot, name } of held) {
+        equal([formatEndpoint(destinations.endpoint(slot)), book[slot]], [name, name], 'slot');
+      }
+      if (book.length > most) throw new Error(`${book.length} slots, though never more than ${most} in use`);
+    }
+  });
+  t.end();
+});
+
+await t.test('PendingQueue: first in, first out, by row; the budget is what is inside', (t) => {
+  const step = fc.record({
+    kind: fc.constantFrom('hold', 'hold', 'hold', 'discard', 'release'),
+    row: fc.nat(3),
+    bytes: fc.oneof(fc.integer({ min: 14, max: 100 }), fc.constantFrom(1514, 40_000, 65_536)),
+  });
+  law(
+    fc.array(step, { maxLength: 60, size: 'max' }),
+    (steps) => {
+      const budget = { usedBytes: 0 };
+      const queue = new PendingQueue(budget);
+      const host = new MemoryHost(new MemoryNetwork(), 4);
+      const [batch, replay] = [host.createBatch(), host.createBatch()];
+      const port = host.openPort();
+      const model = new Map<number, number[]>();
+      for (const { kind, row, bytes } of steps) {
+        const inside = model.get(row) ?? [];
+        if (kind === 'hold') {
+          port.send(new Uint8Array(bytes).fill(bytes));
+          port.receive(batch);
+          const cost = inside.reduce((total, each) => total + each + 256, bytes + 256);
+          equal(queue.hold(row, batch, 0), cost <= 128 * 1024, 'hold');
+          if (cost <= 128 * 1024) model.set(row, [...inside, bytes]);
+        } else {
+          const found: number[] = [];
+          if (kind === 'discard') {
+            equal(queue.discard(row), inside.length, 'discard');
+          } else {
+            queue.release(row, replay, (count) => {
+              for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
+                const [offset, length] = [replay.descriptors[at + OFFSET], replay.descriptors[at + LENGTH]];
+                const part = replay.bytes.subarray(offset, offset + length);
+                if (part.some((byte) => byte !== (length & 0xff)) || offset % 16 !== 0)
+                  throw new Error('spoiled');
+                found.push(length);
+              }
+            });
+            equal(found, inside, 'release');
+          }
+          model.delete(row);
+        }
+        const total = [...model.values()].flat().reduce((sum, each) => sum + each + 256, 0);
+        equal(budget.usedBytes, total, 'budget');
+      }
+    },
+    100,
+  );
+  t.end();
+});
+
+// -- Conservation: a frame is delivered, or waits, or is counted under one reason
+
+const REASONS = Object.keys(DROPS) as DropReason[];
+const SEND_DROPS: readonly string[] = [
+  'tx_malformed',
+  'tx_path_mtu',
+  'tx_queue_full',
+  'tx_unreachable',
+  'tx_error',
+];
+const isPortDrop = (name: string) => name.startsWith('port_');
+const isReceiveDrop = (name: string) => name.startsWith('rx_');
+const isSendDrop = (name: string) => SEND_DROPS.includes(name);
+const isTransmitDrop = (name: string) => !isPortDrop(name) && !isReceiveDrop(name) && !isSendDrop(name);
+
+/** One overlay among hostile owners and peers, and what has become of their frames. */
+class World {
+  readonly lab = new Lab();
+  readonly vtep = this.lab.vtep('192.0.2.1', { senders: 3, batchFrames: 4 });
+  readonly peer = this.lab.peer('192.0.2.2');
+  readonly stranger = this.lab.peer('192.0.2.3');
+  readonly net: Net;
+  readonly taps: Tap[] = [];
+  readonly live: Tap[] = [];
+  #sent = 0;
+  /** Of the frames sent: gone into the tunnel, to one local port, or dropped before either. */
+  #settled = 0;
+
+  constructor(options: ConstructorParameters<typeof Net>[2]) {
+    this.net = this.vtep.overlay(options);
+  }
+
+  addPort(mac: number, vid: number, own: boolean): void {
+    const tap = this.net.port(mac, { vid, own });
+    this.taps.push(tap);
+    this.live.push(tap);
+  }
+
+  /** What an action did to the counters; the laws that hold of any action are checked. */
+  did(action: () => void, isGroup = false): Record<CounterName, number> & { left: number } {
+    const datagrams = this.lab.datagrams.length;
+    const before = this.#read();
+    action();
+    const after = this.#read();
+    const change = Object.fromEntries(
+      Object.entries(after).map(([name, value]) => [name, value - before[name as CounterName]]),
+    ) as Record<CounterName, number>;
+    const sum = (which: (name: string) => boolean) => total(change, which);
+    const left = this.lab.datagrams.slice(datagrams).filter(({ from }) => from.port !== 4789).length;
+    equal(change.tx_frames, left + sum(isSendDrop), 'into the tunnel = sent + refused');
+    const heard = this.live.reduce((count, tap) => count + tap.take().length, 0);
+    equal(this.#portFrames(), heard + sum(isPortDrop), 'to ports = taken + refused');
+    this.#settled += change.tx_frames + sum(isTransmitDrop) + (isGroup ? 0 : change.local_frames);
+    return { ...change, left };
+  }
+
+  transmit(tap: Tap, bytes: Uint8Array, header = WHOLE): void {
+    const isGroup = bytes.length > 0 && (bytes[0] & 1) === 1;
+    this.#sent++;
+    const before = this.#settled;
+    const { rx_frames, ...change } = this.did(() => {
+      tap.sendWith(header, bytes);
+    }, isGroup);
+    equal([rx_frames, total(change, isReceiveDrop)], [0, 0], 'a frame from a port was not received');
+    const outcomes = this.#settled - before;
+    if (outcomes === 1) return;
+    const to = bytes.subarray(0, 6).reduce((mac, byte) => mac * 256 + byte, 0);
+    const waits = this.net.targets().some(({ mac, state }) => mac === to && state === 'pending');
+    equal([outcomes, waits], [0, true], 'one outcome, or it waits');
+  }
+
+  receive(bytes: Uint8Array, isKnown: boolean, tos: number): void {
+    const from = isKnown ? this.peer : this.stranger;
+    const change = this.did(() => {
+      this.vtep.listener.inbox.push({ from: from.local, to: this.vtep.endpoint, tos, bytes });
+      this.lab.run();
+    });
+    equal(change.rx_frames + total(change, isReceiveDrop), 1, 'delivered, or one reason');
+    equal([change.left, change.tx_frames, change.lookups], [0, 0, 0], 'split horizon');
+  }
+
+  /** All that waits is lost with the overlay, and counted. */
+  end(): void {
+    this.did(() => {
+      this.net.remove();
+    });
+    equal(this.#settled, this.#sent, 'every frame has one outcome');
+  }
+
+  #read(): Record<CounterName, number> {
+    const own = this.net.counters;
+    const socket = readCounters(this.vtep.socketCounters);
+    return Object.fromEntries(
+      Object.entries(own).map(([name, value]) => [name, value + socket[name as CounterName]]),
+    ) as Record<CounterName, number>;
+  }
+
+  #lastPortFrames = 0;
+
+  #portFrames(): number {
+    const now = this.taps.reduce((count, tap) => count + tap.counters.rx_frames, 0);
+    const change = now - this.#lastPortFrames;
+    this.#lastPortFrames = now;
+    return change;
+  }
+}
+
+function total(change: Partial<Record<CounterName, number>>, which: (name: string) => boolean): number {
+  return REASONS.filter(which).reduce((sum, name) => sum + (change[name] ?? 0), 0);
+}
+
+const MACS = [MAC.a, MAC.b, MAC.c, MAC.d, MAC.all, MAC.group, 0x3333_0000_0001, 0x0200_0000_0055, 0];
+const anyMac = fc.constantFrom(...MACS);
+const anyTags = fc.array(
+  fc.oneof(fc.constantFrom<Tag[]>(0, 5, 6, 0x6005, 0xe000, [0x88a8, 5]), fc.nat(0xffff)),
+  {
+    maxLength: 6,
+    size: 'small',
+  },
+);
+const plain = fc
+  .record({
+    to: anyMac,
+    from: anyMac,
+    bytes: fc.oneof(fc.integer({ min: 14, max: 80 }), fc.nat(1600)),
+    tags: anyTags,
+  })
+  .map(({ to, from, bytes, tags }) => frame(to, from, bytes, ...tags));
+const packets = fc
+  .record({
+    to: anyMac,
+    from: anyMac,
+    tags: anyTags,
+    version: fc.constantFrom<(4 | 6)[]>(4, 6),
+    protocol: fc.constantFrom(ipv4.TCP, ipv4.UDP, ipv4.ICMP),
+    trafficClass: fc.nat(255),
+    payloadBytes: fc.oneof(fc.nat(100), fc.constantFrom(560, 1400, 1500, 9000)),
+    checksum: fc.constantFrom<('full' | 'partial')[]>('full', 'partial'),
+    extensions: fc.nat(9),
+    fragment: fc.option(fc.constantFrom(1, 0x2000, 0x0100), { nil: 0 }),
+  })
+  .map(({ fragment, ...spec }) => packet(fragment === 0 ? spec : { ...spec, fragment }));
+/** Good frames, frames cut short, frames with wrong bytes, and noise. */
+const frames = fc
+  .record({
+    bytes: fc.oneof(plain, packets, fc.uint8Array({ maxLength: 120 })),
+    keep: fc.option(fc.nat(100), { nil: Infinity, freq: 3 }),
+    wrong: fc.array(fc.tuple(fc.nat(100), fc.nat(255)), { maxLength: 3, size: 'small' }),
+  })
+  .map(({ bytes, keep, wrong }) => {
+    const copy = bytes.slice(0, keep);
+    for (const [at, value] of wrong) if (at < copy.length) copy[at] = value;
+    return copy;
+  });
+const offload = fc.oneof(
+  { weight: 4, arbitrary: fc.constant(WHOLE) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .record({
+        checksumStart: fc.oneof(fc.constantFrom(14, 34, 38, 54), fc.nat(0xffff)),
+        checksumOffset: fc.nat(70),
+      })
+      .map((rest) => ({ ...WHOLE, flags: 1, ...rest })),
+  },
+);
+const headers = fc.oneof(
+  { weight: 6, arbitrary: fc.constant(fromHex('0800000000006400')) },
+  { weight: 1, arbitrary: fc.uint8Array({ minLength: 8, maxLength: 8 }) },
+  { weight: 1, arbitrary: fc.uint8Array({ maxLength: 8 }) },
+);
+const step = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({ kind: fc.constant('transmit'), port: fc.nat(), bytes: frames, offload }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('receive'),
+      header: headers,
+      bytes: frames,
+      isKnown: fc.boolean(),
+      tos: fc.nat(255),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('answer'), lookup: fc.nat(20), isDrop: fc.boolean() }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constantFrom('target', 'nowhere', 'invalidate', 'delete'), mac: anyMac }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('time'), ms: fc.nat(5000) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('remove-port'), port: fc.nat() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant('add-port'),
+      mac: anyMac,
+      vid: fc.constantFrom(0, 5),
+      own: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('break'), port: fc.nat(), errno: fc.constantFrom(0, 11, 77) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('block'), sender: fc.nat(2), errno: fc.constantFrom(0, 11) }),
+  },
+);
+const world = fc.record({
+  options: fc.record({
+    mtuBytes: fc.constantFrom(576, 1450, 1500),
+    destination: fc.constantFrom(undefined, endpoint('192.0.2.2'), endpoint('192.0.2.9')),
+    acceptAny: fc.boolean(),
+    carryTags: fc.boolean(),
+    copyDscp: fc.boolean(),
+    negativeTtlMs: fc.nat(2000),
+  }),
+  vids: fc.array(fc.constantFrom(0, 5, 6), { minLength: 1, maxLength: 4 }),
+  hasOwn: fc.boolean(),
+  steps: fc.array(step, { maxLength: 40, size: 'max' }),
+});
+
+type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
+
+function take(world: World, each: Step, now: { ms: number }): void {
+  const { net, live } = world;
+  const tap = 'port' in each ? live.at(each.port % Math.max(1, live.length)) : undefined;
+  if ('offload' in each) {
+    if (tap !== undefined) world.transmit(tap, each.bytes, each.offload);
+  } else if ('header' in each) {
+    world.receive(concat(each.header, each.bytes), each.isKnown, each.tos);
+  } else if ('lookup' in each) {
+    const question = world.vtep.questions.at(each.lookup);
+    const to = [endpoint(each.lookup % 3 === 0 ? '2001:db8::1' : '192.0.2.2')];
+    world.did(() => {
+      if (question === undefined) return;
+      net.answer(
+        question,
+        each.isDrop ? { kind: 'drop', reason: 'lookup_failed' } : { kind: 'target', to, ttlMs: 3000 },
+      );
+    });
+  } else if ('own' in each) {
+    world.addPort(each.mac, each.vid, each.own);
+  } else if ('sender' in each) {
+    world.vtep.senders[each.sender].sendErrno = each.errno;
+  } else if ('mac' in each) {
+    world.did(() => {
+      if (each.kind === 'target') net.setTarget(each.mac, [world.peer.local], 4000);
+      else if (each.kind === 'nowhere') net.setTarget(each.mac, [], 4000);
+      else if (each.kind === 'invalidate') net.invalidate(each.mac);
+      else net.deleteTarget(each.mac);
+    });
+  } else if ('ms' in each) {
+    world.vtep.engine.setTime((now.ms += each.ms));
+  } else if ('errno' in each) {
+    if (tap !== undefined) tap.port.deliverErrno = each.errno;
+  } else if (tap !== undefined) {
+    world.did(() => {
+      tap.remove();
+    });
+    live.splice(live.indexOf(tap), 1);
+  }
+}
+
+await t.test('every frame is delivered, or counted under one reason; nothing throws', (t) => {
+  law(
+    world,
+    ({ options, vids, hasOwn, steps }) => {
+      const world = new World(options);
+      vids.forEach((vid, index) => {
+        world.addPort(MACS[index], vid, hasOwn && index === 0);
+      });
+      const now = { ms: 0 };
+      for (const each of steps) take(world, each, now);
+      world.end();
+    },
+    1000,
+  );
+  t.end();
+});
+
+await t.test('so is every truncation of every test frame, either way (S8)', (t) => {
+  const world = new World({ destination: endpoint('192.0.2.2'), acceptAny: true });
+  world.addPort(MAC.c, 0, true);
+  world.addPort(MAC.d, 5, false);
+  let count = 0;
+  for (const name of Object.keys(vectors) as Name[]) {
+    const whole = vector(name);
+    for (let length = 0; length <= whole.length; length++) {
+      const part = whole.subarray(0, length);
+      for (const tap of world.live) world.transmit(tap, part);
+      world.receive(part, true, 3);
+      world.receive(concat(fromHex('0800000000006400'), part), false, 2);
+      count++;
+    }
+  }
+  world.end();
+  t.ok(count > 1000, `${count} of them`);
+  t.end();
+});
+
+// -- Middleware
+
+const rate = fc.oneof(fc.constant(0), fc.constant(1), fc.double({ min: 0, max: 1, noNaN: true }));
+const rates = fc.record({ drop: rate, duplicate: rate, reorder: rate, refuse: rate });
+const sizes = fc.array(fc.integer({ min: 14, max: 200 }), { maxLength: 30 });
+
+/** A sender of frames of these sizes through middleware: what arrives, what is counted. */
+function through(wrapSender: (device: Device) => Device, sent: readonly number[]) {
+  const lab = new Lab();
+  const peer = lab.peer('192.0.2.2');
+  const vtep = lab.vtep('192.0.2.1', { wrapSender, batchFrames: 8 });
+  const net = vtep.overlay({ destination: peer.local });
+  net.port(MAC.a).send(...sent.map((bytes) => frame(MAC.b, MAC.a, bytes)));
+  return { found: peer.take().map(({ bytes }) => hex(bytes.subarray(8))), drops: net.drops };
+}
+
+await t.test('capture and trace change nothing, and miss nothing', (t) => {
+  law(
+    sizes,
+    (sent) => {
+      const bare = through((device) => device, sent);
+      const blocks: Uint8Array[] = [];
+      const lines: string[] = [];
+      const options = {
+        kind: 'socket',
+        name: 'x',
+        nowNs: () => 0n,
+        print: (line: string) => lines.push(line),
+      } as const;
+      const write = (block: Uint8Array) => blocks.push(block);
+      const wrapped = through(
+        (device) => new Trace(new Capture(device, { ...options, write }), options),
+        sent,
+      );
+      equal(wrapped, bare, 'as without');
+      const captured = pcapng.read(concat(...blocks));
+      equal(
+        captured?.packets.map(({ data }) => hex(data)),
+        bare.found,
+        'captured',
+      );
+      equal(lines.length, sent.length, 'lines');
+    },
+    100,
+  );
+  t.end();
+});
+
+await t.test('fault: what is not dropped, doubled or refused arrives, and the count is right', (t) => {
+  law(
+    fc.record({ sent: sizes, seed: fc.integer(), rates }),
+    ({ sent, seed, rates }) => {
+      const harm = () => through((device) => new Fault(device, seed, rates), sent);
+      const { found, drops } = harm();
+      equal(harm(), { found, drops }, 'the same seed, the same harm');
+      const original = sent.map((bytes) => hex(frame(MAC.b, MAC.a, bytes)));
+      const refused = drops.tx_queue_full ?? 0;
+      if (found.some((each) => !original.includes(each))) throw new Error('a frame that nobody sent');
+      if (rates.drop === 0 && rates.duplicate === 0) equal(found.length + refused, sent.length, 'conserved');
+      if (rates.reorder === 0 && rates.drop === 0 && rates.refuse === 0 && rates.duplicate === 0) {
+        equal(found, original, 'untouched');
+      }
+      if (found.length > 2 * (sent.length - refused)) throw new Error('more than two copies');
+    },
+    300,
+  );
+  t.end();
+});
