@@ -52,8 +52,14 @@ export async function run(flags: Flags): Promise<void> {
   // Never rejects: what is no good is logged.
   process.on('SIGHUP', () => void running.daemon?.reload());
 
-  running.daemon = await Daemon.start(config, () => loadConfig(flags), state, log, (error) => {
-    die('the datapath failed', error);
-  });
+  running.daemon = await Daemon.start(
+    config,
+    () => loadConfig(flags),
+    state,
+    log,
+    (error) => {
+      die('the datapath failed', error);
+    },
+  );
   sdNotify('READY=1');
 }

@@ -80,6 +80,10 @@ export class FakeDatapath implements Datapath {
     this.#call('setPeers', peers.join());
   }
 
+  announce(_overlay: number, frame: Uint8Array): void {
+    this.#call('announce', Buffer.from(frame).toString('hex'));
+  }
+
   async deleteTarget(_overlay: number, mac: MacAddress): Promise<boolean> {
     await Promise.resolve();
     return this.table.delete(mac);

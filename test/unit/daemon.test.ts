@@ -169,7 +169,7 @@ t.test('creating an overlay', async (t) => {
       [other({ encap: 'nvgre' }), { code: 'NOT_FOUND', message: /found 'nvgre', expected one of vxlan/ }],
       [
         other({ search: 'nope' }),
-        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, test/ },
+        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, files, test/ },
       ],
       [other({ properties: [] }), { code: 'INVALID', message: 'invalid argument' }],
       [with_(['mtu', '1451']), { code: 'INVALID', message: /found '1451', expected at most 1450/ }],
