@@ -17,6 +17,7 @@ const TRAFFIC = [
   'proxy_arp',
   'proxy_ndp',
   'proxy_dhcp',
+  'tx_segmentation_refused',
 ] as const;
 
 export type CounterName = (typeof TRAFFIC)[number] | DropReason;

@@ -1,7 +1,18 @@
 /**
  * In: datagrams from the underlay, to local ports. overlay.ts tells the story. Nothing here can reach a socket.
  */
-import { ADDRESS, DESCRIPTOR_WORDS, LENGTH, OFFSET, TOS, type FrameBatch } from '../wire/descriptor.js';
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  LENGTH,
+  OFFSET,
+  RUN_END,
+  SEGMENT,
+  TOS,
+  runBytes,
+  runFrames,
+  type FrameBatch,
+} from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import { NO_VNI, TOO_DEEP } from '../wire/reason.js';
@@ -23,65 +34,90 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
     const outer = descriptors[at + OFFSET];
     const good = vxlan.check(bytes, outer, descriptors[at + LENGTH]);
     if (good < 0) {
-      mux.counters[good === NO_VNI ? COUNTER.rx_no_vni : COUNTER.rx_truncated]++;
+      mux.counters[good === NO_VNI ? COUNTER.rx_no_vni : COUNTER.rx_truncated] += runFrames(descriptors, at);
       continue;
     }
     const overlay = mux.find(vxlan.vni(bytes, outer));
     if (overlay === undefined) {
-      mux.counters[COUNTER.rx_unknown_vni]++;
+      mux.counters[COUNTER.rx_unknown_vni] += runFrames(descriptors, at);
       continue;
     }
     // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
-    if (vxlan.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits]++;
+    if (vxlan.hasReservedBits(bytes, outer))
+      overlay.counters[COUNTER.rx_reserved_bits] += runFrames(descriptors, at);
     descriptors[at + OFFSET] = outer + vxlan.HEADER_BYTES;
     descriptors[at + LENGTH] -= vxlan.HEADER_BYTES;
     receiveFrame(overlay, batch, index);
   }
 }
 
+/** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for
+ * all. */
 function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void {
   const { bytes, descriptors } = batch;
   const { counters, options } = overlay;
   const at = index * DESCRIPTOR_WORDS;
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
+  const frames = runFrames(descriptors, at);
   if (!options.acceptAny && !overlay.peers.has(descriptors, at + ADDRESS)) {
-    counters[COUNTER.rx_unknown_peer]++;
+    counters[COUNTER.rx_unknown_peer] += frames;
     return;
   }
   const header = vlan.headerLength(bytes, frame, length);
   if (header < 0) {
-    counters[header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt]++;
+    counters[header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt] += frames;
     return;
   }
   const sourceHigh = ethernet.sourceHigh(bytes, frame);
   const sourceLow = ethernet.sourceLow(bytes, frame);
   const group = (sourceHigh & 0x0100) !== 0;
   if (group || (sourceHigh | sourceLow) === 0 || overlay.portIndex.get(sourceHigh, sourceLow) !== NONE) {
-    counters[COUNTER.rx_bad_source]++;
+    counters[COUNTER.rx_bad_source] += frames;
     return;
   }
   const tagged = header > ethernet.HEADER_BYTES;
   if (tagged && !options.carryTags) {
-    counters[COUNTER.rx_vlan]++;
+    counters[COUNTER.rx_vlan] += frames;
     return;
   }
   const payload = frame + header;
-  const outerEcn = descriptors[at + TOS] & ipv4.ECN_MASK;
-  if (outerEcn !== ipv4.NOT_ECT && !ecn.decapsulate(bytes, payload, frame + length, outerEcn)) {
-    counters[COUNTER.rx_ecn]++;
+  if (!combineMarks(bytes, descriptors, at, header, frames)) {
+    counters[COUNTER.rx_ecn] += frames;
     return;
   }
-  if (!recognise(bytes, descriptors, at, payload, options.mtuBytes)) {
-    counters[COUNTER.rx_too_big]++;
+  // A run is for the native half to look into: its frames are many. None is longer than the first.
+  const fits = length - header <= options.mtuBytes;
+  if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
+    counters[COUNTER.rx_too_big] += frames;
     return;
   }
   if (deliver(overlay, batch, index, frame, header)) {
-    counters[COUNTER.rx_frames]++;
-    counters[COUNTER.rx_bytes] += length;
+    counters[COUNTER.rx_frames] += frames;
+    counters[COUNTER.rx_bytes] += runBytes(descriptors, at);
   } else {
-    counters[COUNTER.rx_no_port]++;
+    counters[COUNTER.rx_no_port] += frames;
   }
+}
+
+/** RFC 6040 on every frame of a run; false = they must be dropped. An outer Not-ECT or ECT(0) never changes anything. */
+function combineMarks(
+  bytes: Uint8Array,
+  descriptors: Int32Array,
+  at: number,
+  header: number,
+  frames: number,
+): boolean {
+  const outer = descriptors[at + TOS] & ipv4.ECN_MASK;
+  if (outer === ipv4.NOT_ECT || outer === ipv4.ECT_0) return true;
+  const frame = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const end = frames === 1 ? frame + length : descriptors[at + RUN_END];
+  for (let next = frame; next < end; next += descriptors[at + SEGMENT]) {
+    if (!ecn.decapsulate(bytes, next + header, Math.min(next + length, end), outer)) return false;
+    if (frames === 1) break;
+  }
+  return true;
 }
 
 /** Whether there is a port that takes the frame. */

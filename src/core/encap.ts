@@ -6,21 +6,27 @@ import {
   CSUM_START,
   DESCRIPTOR_WORDS,
   FLAGS,
+  GSO_SIZE,
+  GSO_TYPE,
   LENGTH,
   OFFSET,
   TOS,
+  runBytes,
+  runFrames,
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
+import * as tcp from '../wire/tcp.js';
+import * as udp from '../wire/udp.js';
 import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
-import { COUNTER } from './counters.js';
+import { COUNTER, type Counters } from './counters.js';
 import * as flow from './flow.js';
 import { NONE } from './mac-index.js';
-import { STRIP_TAG } from './outputs.js';
+import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, VALID } from './target-table.js';
 
@@ -51,7 +57,12 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
-  if (descriptors[at + LENGTH] - header > overlay.options.mtuBytes) {
+  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  if (frameBytes < 0) {
+    counters[COUNTER.tx_malformed]++;
+    return;
+  }
+  if (frameBytes - header > overlay.options.mtuBytes) {
     counters[COUNTER.tx_too_big]++;
     return;
   }
@@ -95,6 +106,36 @@ function route(overlay: Overlay, port: Port, batch: FrameBatch, index: number, h
   } else {
     toTarget(overlay, port, batch, index, header, high, low);
   }
+}
+
+/** Bytes of a frame, of the largest segment where it still has to be cut; -1 where it cannot be. */
+function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH];
+  const headerBytes = superframeHeaderBytes(bytes, descriptors, at);
+  const hasSegments = headerBytes < descriptors[at + LENGTH] && descriptors[at + GSO_SIZE] > 0;
+  return hasSegments ? headerBytes + descriptors[at + GSO_SIZE] : -1;
+}
+
+/** Counts a frame as what it is on the wire: a superframe as its segments. */
+function countSent(counters: Counters, bytes: Uint8Array, descriptors: Int32Array, at: number): void {
+  const length = descriptors[at + LENGTH];
+  let frames = 1;
+  let headerBytes = 0;
+  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) {
+    headerBytes = superframeHeaderBytes(bytes, descriptors, at);
+    frames = Math.ceil((length - headerBytes) / descriptors[at + GSO_SIZE]);
+  }
+  counters[COUNTER.tx_frames] += frames;
+  counters[COUNTER.tx_bytes] += length + (frames - 1) * headerBytes;
+}
+
+/** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
+function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+  const transport = descriptors[at + CSUM_START];
+  const isUdp = (descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN) === virtio.GSO_UDP_L4;
+  return (
+    transport + (isUdp ? udp.HEADER_BYTES : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport))
+  );
 }
 
 /** Mode dynamic: what the target table says. */
@@ -180,8 +221,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
-  counters[COUNTER.tx_frames]++;
-  counters[COUNTER.tx_bytes] += length;
+  countSent(counters, bytes, descriptors, at);
   overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }
 
@@ -216,9 +256,11 @@ export function toGroup(
 }
 
 export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
-  port.counters[COUNTER.rx_frames]++;
-  port.counters[COUNTER.rx_bytes] += batch.descriptors[index * DESCRIPTOR_WORDS + LENGTH];
-  overlay.shared.outputs.add(port.output, batch, index, port.vid === 0 ? 0 : STRIP_TAG, overlay.counters);
+  const at = index * DESCRIPTOR_WORDS;
+  port.counters[COUNTER.rx_frames] += runFrames(batch.descriptors, at);
+  port.counters[COUNTER.rx_bytes] += runBytes(batch.descriptors, at);
+  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
+  overlay.shared.outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 
 /** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */

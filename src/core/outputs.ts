@@ -2,7 +2,7 @@
  * Output lists: which frames of the batch at hand go out where. The policy fills them frame by frame; a flush hands
  * each to its sink in one call. The order within a list is the order of arrival.
  *
- *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG or 0
+ *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG, KEEP_APART, both
  */
 import type { FrameBatch } from '../wire/descriptor.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -10,13 +10,18 @@ import type { DropReason } from './drops.js';
 
 /** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */
 export const STRIP_TAG = 1;
+/** Argument of a run for a port: its frames are written one by one, not put together. */
+export const KEEP_APART = 2;
+/** Added to the result of `deliver`: a destination refused segmentation by the device and will not be asked again. */
+export const SEGMENTATION_REFUSED = 0x4000_0000;
 
 const ENTRY_WORDS = 2;
 
 /** Where frames go out: a TAP, or a UDP socket. */
 export interface Sink {
-  /** Delivers what it can and returns how many that were; the argument of every other entry becomes a negated
-   * errno. The batch is the caller's again on return. */
+  /** Delivers what it can and returns how many that were; the argument of every other entry becomes a negated errno,
+   * less 65,536 for each further frame of a run or segment of a superframe that was lost. The batch is the caller's
+   * again on return. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
 }
 
@@ -61,8 +66,11 @@ export class Outputs {
 function deliver(list: OutputList, batch: FrameBatch): void {
   const { entries, count, counters } = list;
   list.count = 0;
-  if (list.sink.deliver(batch, entries, count) === count || counters === undefined) return;
+  const delivered = list.sink.deliver(batch, entries, count);
+  if (delivered === count || counters === undefined) return;
+  if (delivered >= SEGMENTATION_REFUSED) counters[COUNTER.tx_segmentation_refused]++;
   for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
-    if (entries[at] < 0) counters[COUNTER[list.dropOf(-entries[at])]]++;
+    const lost = -entries[at];
+    if (lost > 0) counters[COUNTER[list.dropOf(lost & 0xffff)]] += 1 + (lost >>> 16);
   }
 }

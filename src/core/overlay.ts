@@ -87,6 +87,8 @@ export interface OverlayOptions {
   readonly acceptAny: boolean;
   readonly carryTags: boolean;
   readonly copyDscp: boolean;
+  /** Frames that arrived together go to a port one by one, not as superframes. */
+  readonly keepApart: boolean;
   readonly negativeTtlMs: number;
   readonly maxTargets: number;
 }

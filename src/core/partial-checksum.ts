@@ -1,8 +1,9 @@
 /**
  * Inner frames as a kernel peer on the same machine hands them over: never having been on a wire, their TCP or UDP
- * checksum may still be left to "the device" (the field holds the pseudo-header sum), and a TCP frame may be an
- * unsegmented one of up to 64 KiB. Both are written to the TAP with the virtio-net header that says so; without it
- * the receiving stack drops them, and TCP hangs although frames pass.
+ * checksum may still be left to "the device" (the field holds the pseudo-header sum), and a frame may be an uncut
+ * one of up to 64 KiB. Both are written to the TAP with the virtio-net header that says so; without it the receiving
+ * stack drops them, and TCP hangs although frames pass. The kernel says the size of the datagrams in an uncut UDP
+ * frame (GSO_SIZE), and it matters; of TCP it does not, and any size that fits will do.
  *
  * A full checksum can equal the pseudo-header sum by chance. That is harmless: completing it then gives the same
  * value again, by the arithmetic of one's complement.
@@ -28,7 +29,7 @@ import * as virtio from '../wire/virtio-net.js';
 
 /**
  * Completes the descriptor at `at` for a frame out of the tunnel whose Ethernet header, tags included, ends at
- * `payload`. False: the frame does not fit `mtuBytes` and is no unsegmented TCP packet that could be cut to fit.
+ * `payload`. False: the frame does not fit `mtuBytes` and is no uncut one that could be cut to fit.
  */
 export function recognise(
   bytes: Uint8Array,
@@ -70,9 +71,17 @@ export function recognise(
   descriptors[at + FLAGS] = virtio.NEEDS_CHECKSUM;
   descriptors[at + CSUM_START] = transport - frame;
   descriptors[at + CSUM_OFFSET] = field;
-  if (fits) return true;
+  const segmentSize = descriptors[at + GSO_SIZE];
+  if (fits && segmentSize === 0) return true;
   // A packet that ends before its frame does is padded, and padding must not become segments.
-  if (protocol !== ipv4.TCP || transport + segmentBytes !== end) return false;
+  if (transport + segmentBytes !== end) return false;
+  if (protocol === ipv4.UDP) {
+    const headerBytes = transport + udp.HEADER_BYTES - payload;
+    if (segmentSize === 0 || headerBytes + segmentSize > mtuBytes) return false;
+    descriptors[at + GSO_TYPE] = virtio.GSO_UDP_L4;
+    descriptors[at + HEADER_BYTES] = payload - frame + headerBytes;
+    return true;
+  }
 
   const headerBytes = transport + tcp.headerLength(bytes, transport) - payload;
   if (headerBytes >= mtuBytes) return false;

@@ -53,6 +53,7 @@ export const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
 export const ACCEPT = ['known', 'any'] as const;
 export const VLAN = ['keep', 'drop'] as const;
 export const DSCP = ['zero', 'copy'] as const;
+export const OFFLOAD = ['auto', 'off'] as const;
 
 const VXLAN_SPECS: readonly PropertySpec[] = [
   { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
@@ -94,7 +95,7 @@ export function overlaySpecs(
     { name: 'vnetid', type: 'uint', required: false, min: 0, max: VNI_MAX, permission: 'rw' },
     { name: 'encap', type: 'choice', required: false, choices: ['vxlan'], permission: 'r-' },
     { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
-    ...VXLAN_SPECS.map(settable),
+    ...[...VXLAN_SPECS, choice('offload', OFFLOAD)].map(settable),
     { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
     ...plugin.map(settable),
   ];

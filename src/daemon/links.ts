@@ -1,6 +1,6 @@
 /** What the registry wants to know about the links of this host. */
 import { networkInterfaces } from 'node:os';
-import { linkExists, linkMtuBytes } from '../dgram-extra/index.js';
+import { linkInfo } from '../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp } from '../wire/ip.js';
 
 export interface Links {
@@ -11,12 +11,12 @@ export interface Links {
 }
 
 export const hostLinks: Links = {
-  exists: linkExists,
+  exists: (name) => linkInfo(name) !== undefined,
   mtuBytesOf(ip) {
     const [name] =
       Object.entries(networkInterfaces()).find(([, addresses]) =>
         addresses?.some(({ address }) => parseIp(address) === ip),
       ) ?? [];
-    return name === undefined ? undefined : linkMtuBytes(name);
+    return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },
 };

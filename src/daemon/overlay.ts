@@ -11,6 +11,7 @@ import {
   DSCP,
   foundExpected,
   type GivenProperty,
+  OFFLOAD,
   overlaySpecs,
   PropertySet,
   UDP_CHECKSUM,
@@ -143,6 +144,7 @@ export class Overlay {
         accept: properties.word('vxlan/accept', ACCEPT),
         vlan: properties.word('vxlan/vlan', VLAN),
         dscp: properties.word('vxlan/dscp', DSCP),
+        offload: properties.word('offload', OFFLOAD),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
       });

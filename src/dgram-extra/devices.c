@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/if.h>
-#include <linux/if_arp.h>
 #include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -31,6 +30,9 @@
 #define UDP_NO_CHECK6_TX 101
 #define UDP_NO_CHECK6_RX 102
 #endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 static int failed(int fd)
 {
@@ -39,7 +41,7 @@ static int failed(int fd)
 	return error;
 }
 
-/* ------------------------------------------------------------------------------------------------------ links */
+/* ------------------------------------------------------------------------------------------------------ TAPs */
 
 /* tapOpen(name, exclusive): a descriptor on the TAP of that name, made when absent, with virtio-net headers.
  * Exclusive = EBUSY when a device of that name is there already. */
@@ -47,7 +49,11 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
 	struct ifreq request = { 0 };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
+	char name[IFNAMSIZ + 1];
+	arg_text(env, argv[0], name, sizeof name);
+	if (strlen(name) >= IFNAMSIZ)
+		return number(env, -ENAMETOOLONG); /* not cut to fit */
+	strcpy(request.ifr_name, name);
 	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (arg_int(env, argv[1]) ? (short)IFF_TUN_EXCL : 0);
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
@@ -57,108 +63,16 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 	return number(env, fd);
 }
 
-/* tapOffload(fd, TUN_F_ flags): EINVAL when the kernel does not have one of them. */
-static napi_value tap_offload(napi_env env, napi_callback_info info)
+/* tapSet(fd, what, value): offload = TUN_F_ flags, EINVAL when the kernel does not have one of them; persist = whether
+ * the device outlives its descriptor; carrier = the link state that software on top of it sees. */
+static napi_value tap_set(napi_env env, napi_callback_info info)
 {
-	ARGS(2);
-	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETOFFLOAD, (unsigned long)arg_int(env, argv[1]))));
-}
-
-/* tapPersist(fd, on): whether the device outlives its descriptor. */
-static napi_value tap_persist(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETPERSIST, (unsigned long)arg_int(env, argv[1]))));
-}
-
-/* tapCarrier(fd, on): the link state that software on top of the device sees. */
-static napi_value tap_carrier(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	int on = arg_int(env, argv[1]);
-	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNSETCARRIER, &on)));
-}
-
-static int link_ioctl(unsigned long call, struct ifreq *request)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	int result = ioctl(fd, call, request) < 0 ? -errno : 0;
-	close(fd);
-	return result;
-}
-
-/* linkSetMac(name, mac6) */
-static napi_value link_set_mac(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	struct ifreq request = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
-	size_t bytes;
-	uint8_t *mac = arg_bytes(env, argv[1], &bytes);
-	if (!mac || bytes != 6)
-		return number(env, -EINVAL);
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	memcpy(request.ifr_hwaddr.sa_data, mac, 6);
-	return number(env, link_ioctl(SIOCSIFHWADDR, &request));
-}
-
-/* linkMac(name, mac6) */
-static napi_value link_mac(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	struct ifreq request = { 0 };
-	size_t bytes;
-	uint8_t *mac = arg_bytes(env, argv[1], &bytes);
-	if (!mac || bytes != 6)
-		return number(env, -EINVAL);
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	int result = link_ioctl(SIOCGIFHWADDR, &request);
-	if (result == 0)
-		memcpy(mac, request.ifr_hwaddr.sa_data, 6);
-	return number(env, result);
-}
-
-/* linkSetMtu(name, bytes) */
-static napi_value link_set_mtu(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	struct ifreq request = { .ifr_mtu = arg_int(env, argv[1]) };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	return number(env, link_ioctl(SIOCSIFMTU, &request));
-}
-
-/* linkMtu(name): bytes */
-static napi_value link_mtu(napi_env env, napi_callback_info info)
-{
-	ARGS(1);
-	struct ifreq request = { 0 };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	int result = link_ioctl(SIOCGIFMTU, &request);
-	return number(env, result < 0 ? result : request.ifr_mtu);
-}
-
-/* linkSetUp(name, up) */
-static napi_value link_set_up(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	struct ifreq request = { 0 };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	int result = link_ioctl(SIOCGIFFLAGS, &request);
-	if (result < 0)
-		return number(env, result);
-	request.ifr_flags = (short)(arg_int(env, argv[1]) ? request.ifr_flags | IFF_UP : request.ifr_flags & ~IFF_UP);
-	return number(env, link_ioctl(SIOCSIFFLAGS, &request));
-}
-
-/* linkIndex(name): the interface index; ENODEV when there is no such link in this network namespace. */
-static napi_value link_index(napi_env env, napi_callback_info info)
-{
-	ARGS(1);
-	struct ifreq request = { 0 };
-	arg_text(env, argv[0], request.ifr_name, IFNAMSIZ);
-	int result = link_ioctl(SIOCGIFINDEX, &request);
-	return number(env, result < 0 ? result : request.ifr_ifindex);
+	ARGS(3);
+	enum { OFFLOAD, PERSIST, CARRIER };
+	int fd = arg_int(env, argv[0]), what = arg_int(env, argv[1]), value = arg_int(env, argv[2]);
+	if (what == CARRIER)
+		return number(env, or_errno(ioctl(fd, TUNSETCARRIER, &value)));
+	return number(env, or_errno(ioctl(fd, what == OFFLOAD ? TUNSETOFFLOAD : TUNSETPERSIST, (unsigned long)value)));
 }
 
 /* ---------------------------------------------------------------------------------------------------- sockets */
@@ -191,7 +105,7 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 		(void)set_int(fd, SOL_SOCKET, plain, bytes);
 }
 
-enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8 };
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
  * reports the traffic class of what it receives. */
@@ -226,6 +140,8 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 		struct sock_fprog program = { 1, &nothing };
 		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
 	}
+	if (options & COALESCE)
+		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* before 5.0: one datagram at a time */
 	if (bad)
 		return number(env, failed(fd));
 	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[3]));
@@ -276,9 +192,7 @@ static napi_value netlink_send(napi_env env, napi_callback_info info)
 	ARGS(2);
 	size_t bytes;
 	void *message = arg_bytes(env, argv[1], &bytes);
-	if (!message)
-		return number(env, -EINVAL);
-	return number(env, or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)));
+	return number(env, message ? or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)) : -EINVAL);
 }
 
 /* netlinkReceive(fd, buffer): bytes of the next datagram from the kernel; 0 when there is none. A datagram that
@@ -294,8 +208,6 @@ static napi_value netlink_receive(napi_env env, napi_callback_info info)
 		struct sockaddr_nl from;
 		socklen_t length = sizeof from;
 		ssize_t got = recvfrom(arg_int(env, argv[0]), buffer, bytes, MSG_DONTWAIT, (struct sockaddr *)&from, &length);
-		if (got < 0 && errno == EINTR)
-			continue;
 		if (got < 0)
 			return number(env, errno == EAGAIN ? 0 : -errno);
 		if (from.nl_pid == 0)
@@ -351,28 +263,14 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 	return number(env, 1);
 }
 
-#define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
-
 void define_devices(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor devices[] = {
-		EXPORT("tapOpen", tap_open),
-		EXPORT("tapOffload", tap_offload),
-		EXPORT("tapPersist", tap_persist),
-		EXPORT("tapCarrier", tap_carrier),
-		EXPORT("linkSetMac", link_set_mac),
-		EXPORT("linkMac", link_mac),
-		EXPORT("linkSetMtu", link_set_mtu),
-		EXPORT("linkMtu", link_mtu),
-		EXPORT("linkSetUp", link_set_up),
-		EXPORT("linkIndex", link_index),
-		EXPORT("udpOpen", udp_open),
-		EXPORT("routeMtu", route_mtu),
-		EXPORT("netlinkOpen", netlink_open),
-		EXPORT("netlinkSend", netlink_send),
-		EXPORT("netlinkReceive", netlink_receive),
+		EXPORT("tapOpen", tap_open),         EXPORT("tapSet", tap_set),
+		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
+		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
+		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
 		EXPORT("peerCredentials", peer_credentials),
-		EXPORT("sdNotify", sd_notify_),
 	};
 	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
 }

@@ -1,4 +1,4 @@
-/* What the two halves of the addon share: argument helpers (dgram_extra.c) and the device half (devices.c). */
+/* What the parts of the addon share. */
 #ifndef DGRAM_EXTRA_H
 #define DGRAM_EXTRA_H
 
@@ -34,7 +34,10 @@ static inline int or_errno(int result)
 	return result < 0 ? -errno : result;
 }
 
-/* Adds the calls of devices.c to the exports. */
+#define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
+
+/* Add the calls of framed.c and devices.c to the exports. */
+void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 
 #endif

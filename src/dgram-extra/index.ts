@@ -4,86 +4,18 @@
  * The calls of `native` are the hot path: small integers in, a number out, a negative one is a negated errno.
  * Everything else is the control path and throws a NativeError. README.md says what each call promises.
  */
-import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
-/** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
-interface Addon {
-  batchCreate(frames: number, slabBytes: number, views: { slab?: ArrayBuffer; words?: ArrayBuffer }): number;
-  tapRead(batch: number, fd: number, maxFrames: number): number;
-  tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
-  addressSet(slot: number, address: Uint8Array, port: number): number;
-  udpReceive(batch: number, fd: number, maxFrames: number): number;
-  udpSend(batch: number, fd: number, list: Int32Array, entries: number, headerBytes: number): number;
-  pollCreate(): number;
-  pollAdd(epoll: number, fd: number, token: number): number;
-  pollRemove(epoll: number, fd: number): number;
-  pollWait(epoll: number, ready: Int32Array, timeoutMs: number): number;
-  eventCreate(): number;
-  eventSignal(fd: number): number;
-  eventClear(fd: number): number;
-  closeDescriptor(fd: number): number;
-  lockFile(fd: number): number;
-  tapOpen(name: string, exclusive: number): number;
-  tapOffload(fd: number, flags: number): number;
-  tapPersist(fd: number, on: number): number;
-  tapCarrier(fd: number, on: number): number;
-  linkSetMac(name: string, mac: Uint8Array): number;
-  linkMac(name: string, mac: Uint8Array): number;
-  linkSetMtu(name: string, bytes: number): number;
-  linkMtu(name: string): number;
-  linkSetUp(name: string, up: number): number;
-  linkIndex(name: string): number;
-  udpOpen(
-    address: Uint8Array,
-    port: number,
-    options: number,
-    receiveBytes: number,
-    sendBytes: number,
-  ): number;
-  routeMtu(local: Uint8Array, remote: Uint8Array): number;
-  netlinkOpen(groups: number): number;
-  netlinkSend(fd: number, message: Uint8Array): number;
-  netlinkReceive(fd: number, buffer: Uint8Array): number;
-  peerCredentials(fd: number, ids: Int32Array): number;
-  sdNotify(state: string): number;
-}
+import { addon, checked, NativeError, type Addon } from './addon.js';
 
-const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
+export { errnoName, NativeError } from './addon.js';
+export { linkInfo, setLink, type LinkChange, type LinkInfo } from './rtnetlink.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<
   Addon,
   'tapRead' | 'tapWrite' | 'udpReceive' | 'udpSend' | 'addressSet' | 'pollWait' | 'eventClear'
 > = addon;
-
-/** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
-export function errnoName(negatedErrno: number): string {
-  return negatedErrno === -77 ? 'EBADFD' : getSystemErrorName(negatedErrno);
-}
-
-/** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */
-export class NativeError extends Error {
-  override readonly name = 'NativeError';
-  readonly code: string;
-  readonly errno: number;
-  readonly syscall: string;
-  readonly device: string;
-
-  constructor(negatedErrno: number, syscall: string, device: string) {
-    const code = errnoName(negatedErrno);
-    super(`${code}: ${syscall} on ${device}`);
-    this.code = code;
-    this.errno = -negatedErrno;
-    this.syscall = syscall;
-    this.device = device;
-  }
-}
-
-function checked(result: number, syscall: string, device: string): number {
-  if (result < 0) throw new NativeError(result, syscall, device);
-  return result;
-}
 
 /** Memory for the frames of one read. The native side owns it until the thread ends. */
 export interface Batch {
@@ -96,19 +28,29 @@ export interface Batch {
   readonly descriptors: Int32Array;
 }
 
-/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. */
-export function createBatch(frames: number, slabBytes: number): Batch {
+/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. A message out of a socket may
+ * be up to 64 frames, hence more descriptors than messages. */
+export function createBatch(messages: number, slabBytes: number, descriptors: number = messages): Batch {
   const views: { slab?: ArrayBuffer; words?: ArrayBuffer } = {};
-  const handle = checked(addon.batchCreate(frames, slabBytes, views), 'batchCreate', `${slabBytes} bytes`);
+  const handle = checked(
+    addon.batchCreate(messages, descriptors, slabBytes, views),
+    'batchCreate',
+    `${slabBytes} bytes`,
+  );
   const { slab, words } = views as Required<typeof views>;
   return {
     handle,
-    capacityFrames: frames,
+    capacityFrames: descriptors,
     bytes: new Uint8Array(slab),
     words: new Int32Array(slab),
     descriptors: new Int32Array(words),
   };
 }
+
+// What tapSet sets; devices.c has the same numbers.
+const TAP_OFFLOAD = 0;
+const TAP_PERSIST = 1;
+const TAP_CARRIER = 2;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
@@ -121,7 +63,7 @@ export interface TapOptions {
 export function openTap(name: string, options: TapOptions): number {
   const fd = checked(addon.tapOpen(name, options.exclusive ? 1 : 0), 'TUNSETIFF', name);
   if (options.persistent !== undefined) {
-    const result = addon.tapPersist(fd, options.persistent ? 1 : 0);
+    const result = addon.tapSet(fd, TAP_PERSIST, options.persistent ? 1 : 0);
     if (result < 0) {
       addon.closeDescriptor(fd);
       throw new NativeError(result, 'TUNSETPERSIST', name);
@@ -135,7 +77,7 @@ export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 
 
 /** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
 export function setTapOffload(fd: number, flags: number, name: string): boolean {
-  const result = addon.tapOffload(fd, flags);
+  const result = addon.tapSet(fd, TAP_OFFLOAD, flags);
   if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
     throw new NativeError(result, 'TUNSETOFFLOAD', name);
   return result >= 0;
@@ -143,39 +85,9 @@ export function setTapOffload(fd: number, flags: number, name: string): boolean 
 
 /** False when this kernel lacks TUNSETCARRIER (before 5.0). */
 export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
-  const result = addon.tapCarrier(fd, on ? 1 : 0);
+  const result = addon.tapSet(fd, TAP_CARRIER, on ? 1 : 0);
   if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
     throw new NativeError(result, 'TUNSETCARRIER', name);
-  return result >= 0;
-}
-
-export function setLinkMac(name: string, mac: Uint8Array): void {
-  checked(addon.linkSetMac(name, mac), 'SIOCSIFHWADDR', name);
-}
-
-export function linkMac(name: string): Uint8Array {
-  const mac = new Uint8Array(6);
-  checked(addon.linkMac(name, mac), 'SIOCGIFHWADDR', name);
-  return mac;
-}
-
-export function setLinkMtu(name: string, mtuBytes: number): void {
-  checked(addon.linkSetMtu(name, mtuBytes), 'SIOCSIFMTU', name);
-}
-
-export function linkMtuBytes(name: string): number {
-  return checked(addon.linkMtu(name), 'SIOCGIFMTU', name);
-}
-
-export function setLinkUp(name: string, up: boolean): void {
-  checked(addon.linkSetUp(name, up ? 1 : 0), 'SIOCSIFFLAGS', name);
-}
-
-/** Whether this network namespace has a link of that name. */
-export function linkExists(name: string): boolean {
-  const result = addon.linkIndex(name);
-  if (result < 0 && getSystemErrorName(result) !== 'ENODEV')
-    throw new NativeError(result, 'SIOCGIFINDEX', name);
   return result >= 0;
 }
 
@@ -191,6 +103,8 @@ export interface UdpOptions {
   readonly zeroChecksumReceive?: boolean;
   /** Never receives: the kernel drops what is sent to this port. */
   readonly sendOnly?: boolean;
+  /** Datagrams of one flow that arrived together are received as one (UDP_GRO); without effect where the kernel cannot. */
+  readonly coalesce?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   /** For the error: what the operator calls this address. */
@@ -203,7 +117,8 @@ export function openUdp(options: UdpOptions): number {
     (options.reusePort ? 1 : 0) |
     (options.zeroChecksumSend ? 2 : 0) |
     (options.zeroChecksumReceive ? 4 : 0) |
-    (options.sendOnly ? 8 : 0);
+    (options.sendOnly ? 8 : 0) |
+    (options.coalesce ? 16 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }
@@ -300,7 +215,7 @@ export interface Features {
 /** Tries each feature once on a TAP that is gone again afterwards; all false without the right to make one. */
 export function probeFeatures(): Features {
   const fd = addon.tapOpen('varpd-probe%d', 0);
-  const can = (flags: number): boolean => fd >= 0 && addon.tapOffload(fd, flags) >= 0;
+  const can = (flags: number): boolean => fd >= 0 && addon.tapSet(fd, TAP_OFFLOAD, flags) >= 0;
   const features = {
     tapChecksum: can(TUN_F.CSUM),
     tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),

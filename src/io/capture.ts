@@ -6,7 +6,18 @@
  * not seen here. Its address, port and VNI stand in the comment.
  */
 import { getSystemErrorName } from 'node:util';
-import { ADDRESS, DESCRIPTOR_WORDS, LENGTH, OFFSET, PORT, TOS, type FrameBatch } from '../wire/descriptor.js';
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  LENGTH,
+  OFFSET,
+  PORT,
+  RUN_END,
+  SEGMENT,
+  TOS,
+  runFrames,
+  type FrameBatch,
+} from '../wire/descriptor.js';
 import { formatEndpoint, readV6 } from '../wire/ip.js';
 import * as pcapng from '../wire/pcapng.js';
 import { reasonName } from '../wire/reason.js';
@@ -24,21 +35,46 @@ export interface Crossing {
   readonly note: string;
 }
 
-/** Frame `index` of a batch that was just received, or just delivered with `argument` (an errno below zero). */
-export function crossing(
+/** Frame `index` of a batch that was just received, or just delivered with `argument` (an errno below zero): each of
+ * its frames, where it is a run. */
+export function crossings(
   kind: DeviceKind,
   direction: Direction,
   batch: FrameBatch,
   index: number,
   argument: number,
-): Crossing {
+): Crossing[] {
+  const { descriptors } = batch;
   const at = index * DESCRIPTOR_WORDS;
-  const offset = batch.descriptors[at + OFFSET];
-  const end = offset + batch.descriptors[at + LENGTH];
-  const refused = argument < 0 ? getSystemErrorName(argument) : '';
+  const frames = runFrames(descriptors, at);
+  const end = frames === 1 ? Infinity : descriptors[at + RUN_END];
+  return Array.from({ length: frames }, (_, ordinal) => {
+    const offset = descriptors[at + OFFSET] + ordinal * descriptors[at + SEGMENT];
+    return crossing(
+      kind,
+      direction,
+      batch,
+      at,
+      offset,
+      Math.min(offset + descriptors[at + LENGTH], end),
+      argument,
+    );
+  });
+}
+
+function crossing(
+  kind: DeviceKind,
+  direction: Direction,
+  batch: FrameBatch,
+  at: number,
+  offset: number,
+  end: number,
+  argument: number,
+): Crossing {
+  const refused = argument < 0 ? getSystemErrorName(-(-argument & 0xffff)) : '';
   if (kind === 'port') {
     const bytes = batch.bytes.subarray(offset, end);
-    return { bytes: argument === 1 ? withoutTag(bytes) : bytes, note: refused };
+    return { bytes: argument > 0 && argument & STRIP_TAG ? withoutTag(bytes) : bytes, note: refused };
   }
   const tos = batch.descriptors[at + TOS];
   const marks = tos === 0 ? '' : ` tos ${tos}`;
@@ -60,6 +96,8 @@ function source({ descriptors }: FrameBatch, at: number): string {
   return formatEndpoint({ ip: readV6(octets, (at + ADDRESS) * 4), port: descriptors[at + PORT] });
 }
 
+/** Argument of a port's entry: the 802.1Q tag is taken out. */
+const STRIP_TAG = 1;
 const ADDRESSES_BYTES = 12; // a tag stands behind the two addresses, IEEE 802.1Q 9.3
 
 function withoutTag(bytes: Uint8Array): Uint8Array {
@@ -103,10 +141,10 @@ export class Capture implements Device {
   }
 
   #writePacket(direction: Direction, batch: FrameBatch, index: number, argument: number): void {
-    const { bytes: data, note: comment } = crossing(this.#options.kind, direction, batch, index, argument);
-    const timestampNs = this.#options.nowNs();
-    const originalBytes = data.length;
-    this.#write({ kind: 'packet', interfaceId: 0, timestampNs, originalBytes, data, direction, comment });
+    for (const { bytes: data, note } of crossings(this.#options.kind, direction, batch, index, argument)) {
+      const about = { interfaceId: 0, timestampNs: this.#options.nowNs(), direction, comment: note };
+      this.#write({ kind: 'packet', ...about, originalBytes: data.length, data });
+    }
   }
 
   #write(repr: pcapng.Repr): void {

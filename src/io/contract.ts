@@ -14,11 +14,13 @@ export interface Device {
    * of no more use. */
   receive(batch: FrameBatch): number;
   /** Sends the frames that `entries` (pairs of frame index and argument) names. Returns how many were taken; the
-   * argument of every other entry becomes a negated errno. One that is refused costs only itself. */
+   * argument of every other entry becomes a negated errno. One that is refused costs only itself. core/outputs.ts (Sink)
+   * says what is added for runs and superframes. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
 }
 
-/** A TAP: whole Ethernet frames, virtio-net header in the descriptor. Argument 1 = take the 802.1Q tag out. */
+/** A TAP: whole Ethernet frames, virtio-net header in the descriptor. Argument 1 = take the 802.1Q tag out, 2 = write the
+ * frames of a run one by one, 3 = both. */
 export type PortDevice = Device;
 
 /** A UDP socket. `receive` gives datagrams with ADDRESS, PORT and TOS filled in; `deliver` sends each frame with the

@@ -25,9 +25,12 @@ export class LinuxPort implements PortDevice {
 
 export class LinuxSocket implements UnderlaySocket {
   readonly fd: number;
+  readonly #segmentation: number;
 
-  constructor(fd: number) {
+  /** With segmentation, what fits together leaves as one message; the socket must then send full checksums. */
+  constructor(fd: number, segmentation: boolean) {
     this.fd = fd;
+    this.#segmentation = segmentation ? 1 : 0;
   }
 
   receive(batch: FrameBatch): number {
@@ -35,6 +38,6 @@ export class LinuxSocket implements UnderlaySocket {
   }
 
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    return native.udpSend(batch.handle, this.fd, entries, count, vxlan.HEADER_BYTES);
+    return native.udpSend(batch.handle, this.fd, entries, count, vxlan.HEADER_BYTES, this.#segmentation);
   }
 }

@@ -219,7 +219,7 @@ export class MemoryPort implements PortDevice {
       if (this.deliverErrno !== 0) return this.deliverErrno;
       if (!this.isUp) return EIO;
       if (!isInSlab(batch, index, 0)) return EINVAL;
-      const frame = readFrame(batch, index, argument === STRIP_TAG);
+      const frame = readFrame(batch, index, (argument & STRIP_TAG) !== 0);
       if (frame === undefined) return EINVAL;
       this.inbox.push(frame);
       return 0;

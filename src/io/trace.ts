@@ -6,7 +6,7 @@
  */
 import { describe } from '../wire/describe.js';
 import type { FrameBatch } from '../wire/descriptor.js';
-import { crossing, type DeviceKind, type Direction } from './capture.js';
+import { crossings, type DeviceKind, type Direction } from './capture.js';
 import type { Device } from './contract.js';
 
 export interface TraceOptions {
@@ -38,8 +38,9 @@ export class Trace implements Device {
 
   #print(direction: Direction, batch: FrameBatch, index: number, argument: number): void {
     const { kind, name, print } = this.#options;
-    const { bytes, note } = crossing(kind, direction, batch, index, argument);
-    const about = note === '' ? '' : ` (${note})`;
-    print(`${name} ${direction} ${bytes.length} bytes${about}: ${describe(bytes)}`);
+    for (const { bytes, note } of crossings(kind, direction, batch, index, argument)) {
+      const about = note === '' ? '' : ` (${note})`;
+      print(`${name} ${direction} ${bytes.length} bytes${about}: ${describe(bytes)}`);
+    }
   }
 }

@@ -1,15 +1,15 @@
 /**
  * Frame descriptors: 16 32-bit words that say where a frame lies in a slab and what is known of it.
  *
- *   word 0       1       2      3         4         5             6           7
+ *   word 0       1        2       3          4          5              6            7
  *   +--------+--------+-------+----------+----------+--------------+------------+-------------+
  *   | OFFSET | LENGTH | FLAGS | GSO_TYPE | GSO_SIZE | HEADER_BYTES | CSUM_START | CSUM_OFFSET |
  *   +--------+--------+-------+----------+----------+--------------+------------+-------------+
- *   |       ADDRESS (16 bytes, network order)       |     PORT     |    TOS     |   reserved  |
+ *   |    ADDRESS (16 bytes, network order)          |     PORT     |    TOS     |   SEGMENT   | RUN_END
  *   +-----------------------------------------------+--------------+------------+-------------+
- *   word 8                                            12             13           14, 15
+ *   word 8                                            12             13           14            15
  *
- * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (dgram_extra.c) has
+ * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (framed.c) has
  * the same layout.
  */
 
@@ -35,7 +35,27 @@ export const ADDRESS = 8;
 export const PORT = 12;
 /** Outer traffic class: as received, or to be sent. */
 export const TOS = 13;
+/** Out of a socket, a descriptor may be a run: frames of one flow, one size (the last may be shorter) and one header up
+ * to the IP traffic class. Bytes from one to the next; OFFSET and LENGTH are the first one's. 0 = a single frame. */
+export const SEGMENT = 14;
+/** Offset behind the last frame of a run. */
+export const RUN_END = 15;
 export const DESCRIPTOR_WORDS = 16;
+
+/** Frames in a run; 1 where it is none. */
+export function runFrames(descriptors: Int32Array, at: number): number {
+  const segment = descriptors[at + SEGMENT];
+  return segment === 0 ? 1 : Math.ceil((descriptors[at + RUN_END] - descriptors[at + OFFSET]) / segment);
+}
+
+/** Bytes of a frame, or of all frames of a run without what lies between them. */
+export function runBytes(descriptors: Int32Array, at: number): number {
+  const length = descriptors[at + LENGTH];
+  const segment = descriptors[at + SEGMENT];
+  if (segment === 0) return length;
+  const gaps = (runFrames(descriptors, at) - 1) * (segment - length);
+  return descriptors[at + RUN_END] - descriptors[at + OFFSET] - gaps;
+}
 
 /** Room before each frame: 8 bytes of VXLAN header, 4 of an 802.1Q tag, the rest keeps the frame 16-aligned. */
 export const HEADROOM_BYTES = 16;

@@ -182,12 +182,14 @@ export class Net {
         acceptAny: false,
         carryTags: true,
         copyDscp: false,
+        keepApart: false,
         negativeTtlMs: 1000,
         maxTargets: 1000,
         ...options,
       },
       socket: SOCKET_TOKEN,
       senderFds: vtep.senders.map(({ fd }) => fd),
+      segmentation: false,
       counters: this.values,
     });
   }

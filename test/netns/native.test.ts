@@ -94,7 +94,7 @@ const [outgoing, incoming] = batches as [extra.Batch, extra.Batch];
 async function silentTap(t: Test, name: string): Promise<number> {
   const fd = closing(t)(extra.openTap(name, { exclusive: true }));
   await here.quietIpv6(name);
-  extra.setLinkUp(name, true);
+  extra.setLink(name, { up: true });
   return fd;
 }
 
@@ -121,27 +121,27 @@ async function tapProperties(t: Test): Promise<void> {
   const shown = (): Promise<string> => here.ip('-o link show dev tap0');
 
   const fd = extra.openTap('tap0', { exclusive: true });
-  t.ok(extra.linkExists('tap0'), 'it is there');
+  t.ok(extra.linkInfo('tap0'), 'it is there');
   t.match(await shown(), /state DOWN/, 'and down');
   fails(t, () => extra.openTap('tap0', { exclusive: true }), 'EBUSY', 'TUNSETIFF', 'tap0');
   fails(t, () => extra.openTap('tap0', { exclusive: false }), 'EBUSY', 'TUNSETIFF', 'tap0');
   fails(t, () => extra.openTap('lo', { exclusive: false }), 'EINVAL', 'TUNSETIFF', 'lo');
 
-  extra.setLinkMac('tap0', Uint8Array.of(2, 0, 0, 0, 0, 0x77));
-  t.equal(toHex(extra.linkMac('tap0')), '020000000077', 'MAC');
+  extra.setLink('tap0', { mac: Uint8Array.of(2, 0, 0, 0, 0, 0x77) });
+  t.equal(toHex(extra.linkInfo('tap0')!.mac), '020000000077', 'MAC');
   t.equal(await here.macOf('tap0'), '02:00:00:00:00:77', 'MAC as ip shows it');
   for (const mtuBytes of [576, 1450, 8900]) {
-    extra.setLinkMtu('tap0', mtuBytes);
-    t.equal(extra.linkMtuBytes('tap0'), mtuBytes, `MTU ${mtuBytes}`);
+    extra.setLink('tap0', { mtuBytes });
+    t.equal(extra.linkInfo('tap0')?.mtuBytes, mtuBytes, `MTU ${mtuBytes}`);
     t.equal(await here.mtuOf('tap0'), mtuBytes, `MTU ${mtuBytes} as ip shows it`);
   }
-  extra.setLinkUp('tap0', true);
+  extra.setLink('tap0', { up: true });
   t.match(await shown(), /<[^>]*\bUP\b/, 'up');
   t.ok(extra.setTapCarrier(fd, false, 'tap0'));
   t.match(await shown(), /NO-CARRIER/, 'without carrier');
   t.ok(extra.setTapCarrier(fd, true, 'tap0'));
   t.match(await shown(), /LOWER_UP/, 'with carrier');
-  extra.setLinkUp('tap0', false);
+  extra.setLink('tap0', { up: false });
   t.match(await shown(), /state DOWN/, 'down again');
 
   const { CSUM, TSO4, TSO6, TSO_ECN } = extra.TUN_F;
@@ -150,13 +150,13 @@ async function tapProperties(t: Test): Promise<void> {
   t.notOk(extra.setTapOffload(fd, 0x4000, 'tap0'), 'one that no kernel has');
 
   extra.closeDescriptor(fd);
-  t.notOk(extra.linkExists('tap0'), 'gone with its descriptor');
+  t.notOk(extra.linkInfo('tap0'), 'gone with its descriptor');
 
   extra.closeDescriptor(extra.openTap('tap1', { exclusive: true, persistent: true }));
-  t.ok(extra.linkExists('tap1'), 'a persistent one stays');
+  t.ok(extra.linkInfo('tap1'), 'a persistent one stays');
   fails(t, () => extra.openTap('tap1', { exclusive: true }), 'EBUSY', 'TUNSETIFF', 'tap1');
   extra.closeDescriptor(extra.openTap('tap1', { exclusive: false, persistent: false }));
-  t.notOk(extra.linkExists('tap1'), 'taken over and made temporary it goes');
+  t.notOk(extra.linkInfo('tap1'), 'taken over and made temporary it goes');
 }
 
 function refusals(t: Test): void {
@@ -166,47 +166,45 @@ function refusals(t: Test): void {
   close(extra.openUdp(taken));
   const from = addressBytes('127.0.0.1');
   const rows: readonly [call: () => unknown, code: string, syscall: string, device: string][] = [
-    [() => extra.linkMac('none0'), 'ENODEV', 'SIOCGIFHWADDR', 'none0'],
-    [() => extra.linkMtuBytes('none0'), 'ENODEV', 'SIOCGIFMTU', 'none0'],
     [
       (): void => {
-        extra.setLinkMac('none0', mac);
+        extra.setLink('none0', { mac });
       },
       'ENODEV',
-      'SIOCSIFHWADDR',
+      'RTM_NEWLINK',
       'none0',
     ],
     [
       (): void => {
-        extra.setLinkMac('lo', mac.subarray(1));
+        extra.setLink('none0', { mtuBytes: 1500 });
+      },
+      'ENODEV',
+      'RTM_NEWLINK',
+      'none0',
+    ],
+    [
+      (): void => {
+        extra.setLink('none0', { up: true });
+      },
+      'ENODEV',
+      'RTM_NEWLINK',
+      'none0',
+    ],
+    [
+      (): void => {
+        extra.setLink('lo', { mac: mac.subarray(1) });
       },
       'EINVAL',
-      'SIOCSIFHWADDR',
+      'RTM_NEWLINK',
       'lo',
     ],
     [
       (): void => {
-        extra.setLinkMtu('none0', 1500);
-      },
-      'ENODEV',
-      'SIOCSIFMTU',
-      'none0',
-    ],
-    [
-      (): void => {
-        extra.setLinkMtu('lo', -1);
+        extra.setLink('lo', { mtuBytes: -1 });
       },
       'EINVAL',
-      'SIOCSIFMTU',
+      'RTM_NEWLINK',
       'lo',
-    ],
-    [
-      (): void => {
-        extra.setLinkUp('none0', true);
-      },
-      'ENODEV',
-      'SIOCSIFFLAGS',
-      'none0',
     ],
     [() => extra.setTapOffload(-1, 0, 'none0'), 'EBADF', 'TUNSETOFFLOAD', 'none0'],
     [() => extra.setTapCarrier(-1, true, 'none0'), 'EBADF', 'TUNSETCARRIER', 'none0'],
@@ -256,8 +254,8 @@ function refusals(t: Test): void {
     [() => close(extra.openTap(LONG_NAME, { exclusive: true })), 'ENAMETOOLONG', 'TUNSETIFF', LONG_NAME],
   ];
   for (const row of rows) fails(t, ...row);
-  t.notOk(extra.linkExists('none0'));
-  t.notOk(extra.linkExists(LONG_NAME.slice(0, 15)), 'a name that is too long is not cut to fit');
+  t.notOk(extra.linkInfo('none0'));
+  t.notOk(extra.linkInfo(LONG_NAME.slice(0, 15)), 'a name that is too long is not cut to fit');
   t.end();
 }
 
@@ -345,7 +343,7 @@ async function tapWrites(t: Test): Promise<void> {
   t.equal(native.tapWrite(outgoing.handle, fd, list([0, 0]), 2), -ERRNO.EINVAL, 'a list that is too short');
   t.equal(native.tapWrite(outgoing.handle, fd, list([0, 0]), -1), -ERRNO.EINVAL);
   t.equal(native.tapWrite(99, fd, list([0, 0]), 1), -ERRNO.EINVAL, 'no such batch');
-  extra.setLinkUp('tap0', false);
+  extra.setLink('tap0', { up: false });
   const down = list([0, 0]);
   t.equal(write(down), 0);
   t.same(results(down), [-ERRNO.EIO], 'a device that is down');
@@ -379,7 +377,7 @@ async function checksums(t: Test): Promise<void> {
       const indices = Array.from({ length: count }, (_, index) => index);
       const asking = indices.filter((index) => field(incoming, index, d.FLAGS) === virtio.NEEDS_CHECKSUM);
       const entries = list(...asking.map((index) => [index, 0] as const));
-      t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0), asking.length);
+      t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0, 0), asking.length);
       for (let left = asking.length; left > 0;) {
         const got = await receive(() => native.udpReceive(outgoing.handle, receiver, 8), left);
         for (let index = 0; index < got; index++) completed.push(frameOf(outgoing, index));
@@ -408,7 +406,7 @@ async function checksums(t: Test): Promise<void> {
     put(outgoing, index, frame, more);
   });
   const entries = list(...wrong.map((_, index) => [index, 0] as const));
-  t.equal(native.udpSend(outgoing.handle, sender, entries, wrong.length, 0), 0);
+  t.equal(native.udpSend(outgoing.handle, sender, entries, wrong.length, 0, 0), 0);
   t.same(
     results(entries),
     wrong.map(() => -ERRNO.EINVAL),
@@ -426,7 +424,7 @@ async function udpOptions(t: Test): Promise<void> {
     native.addressSet(slot, addressBytes(address), port);
     const send = (fd: number, index: number): number[] => {
       const entries = list([index, slot]);
-      native.udpSend(outgoing.handle, fd, entries, 1, 0);
+      native.udpSend(outgoing.handle, fd, entries, 1, 0, 0);
       return results(entries);
     };
     const sender = close(openUdp(address, 50_123));
@@ -497,7 +495,7 @@ async function zeroChecksums(t: Test): Promise<void> {
     const sender = close(openUdp(address, 0, { zeroChecksumSend }));
     put(outgoing, 0, filler(100));
     native.addressSet(0, addressBytes(address), port);
-    native.udpSend(outgoing.handle, sender, list([0, 0]), 1, 0);
+    native.udpSend(outgoing.handle, sender, list([0, 0]), 1, 0, 0);
     await sleep(20);
     const words = `${address}, ${zeroChecksumSend ? 'no' : 'a'} checksum`;
     const asked = zeroChecksumReceive ? ', asked for' : '';
@@ -525,7 +523,7 @@ async function datagrams(t: Test): Promise<void> {
   // A header before the frame, as VXLAN's, is sent with it.
   const frame = Uint8Array.of(...filler(8), ...udpFrame());
   put(outgoing, 0, frame, { [d.OFFSET]: d.HEADROOM_BYTES + 8, [d.LENGTH]: frame.length - 8 });
-  t.equal(native.udpSend(outgoing.handle, sender, list([0, GOOD]), 1, 8), 1);
+  t.equal(native.udpSend(outgoing.handle, sender, list([0, GOOD]), 1, 8, 0), 1);
   t.same(await take(1), [toHex(frame)], 'with the bytes that stand before it');
   t.equal(field(incoming, 0, d.OFFSET) % 16, 8, 'the inner frame is 16-aligned');
 
@@ -549,7 +547,7 @@ async function datagrams(t: Test): Promise<void> {
   );
   const { EINVAL, EMSGSIZE, ENETUNREACH } = ERRNO;
   const expected = [GOOD, -EMSGSIZE, GOOD, -EINVAL, -EINVAL, -ENETUNREACH, -EINVAL, -EINVAL, -EINVAL, GOOD];
-  t.equal(native.udpSend(outgoing.handle, sender, entries, 10, 8), 3, 'three of ten can be sent');
+  t.equal(native.udpSend(outgoing.handle, sender, entries, 10, 8, 0), 3, 'three of ten can be sent');
   t.same(results(entries), expected, 'the others say why not');
   const bodies = (await take(3)).map((hex) => hex.slice(16));
   t.same(
@@ -560,13 +558,13 @@ async function datagrams(t: Test): Promise<void> {
 
   // More entries than the batch has frames, and more datagrams than one receive takes.
   const many = list(...Array.from({ length: 50 }, (_, at) => [at % 4 === 1 ? 0 : at % 4, GOOD] as const));
-  t.equal(native.udpSend(outgoing.handle, sender, many, 50, 0), 50, 'a list longer than the batch');
+  t.equal(native.udpSend(outgoing.handle, sender, many, 50, 0, 0), 50, 'a list longer than the batch');
   t.equal((await take(50)).length, 50);
   t.equal(native.udpReceive(incoming.handle, receiver, 1000), 0, 'more is asked for than there is room');
 
   for (const [name, got] of [
-    ['no such batch', native.udpSend(99, sender, list([0, GOOD]), 1, 0)],
-    ['a list that is too short', native.udpSend(outgoing.handle, sender, list([0, GOOD]), 2, 0)],
+    ['no such batch', native.udpSend(99, sender, list([0, GOOD]), 1, 0, 0)],
+    ['a list that is too short', native.udpSend(outgoing.handle, sender, list([0, GOOD]), 2, 0, 0)],
     ['no such batch to receive into', native.udpReceive(99, receiver, 8)],
     ['an address of no length', native.addressSet(0, new Uint8Array(4), 1)],
     ['a slot below zero', native.addressSet(-1, addressBytes('127.0.0.1'), 1)],
@@ -575,7 +573,7 @@ async function datagrams(t: Test): Promise<void> {
     t.equal(got, -ERRNO.EINVAL, name);
   t.equal(udpIn(-1), -ERRNO.EBADF, 'no such descriptor');
   const closed = list([0, GOOD], [2, GOOD]);
-  t.equal(native.udpSend(outgoing.handle, -1, closed, 2, 0), 0);
+  t.equal(native.udpSend(outgoing.handle, -1, closed, 2, 0, 0), 0);
   t.same(results(closed), [-ERRNO.EBADF, -ERRNO.EBADF]);
 }
 
@@ -624,9 +622,9 @@ async function waiting(t: Test): Promise<void> {
   t.same(tokens(), [7], 'until it is cleared');
   t.equal(native.eventClear(wake), 0);
   t.same(tokens(), []);
-  put(outgoing, 0, filler(10));
+  put(outgoing, 0, filler(20));
   native.addressSet(0, addressBytes('127.0.0.1'), 5030);
-  native.udpSend(outgoing.handle, socket, list([0, 0]), 1, 0);
+  native.udpSend(outgoing.handle, socket, list([0, 0]), 1, 0, 0);
   extra.signalEvent(wake);
   t.same(tokens(1000), [7, 0x7fff_ffff], 'both');
   extra.removeFromPoll(epoll, wake);
@@ -685,7 +683,7 @@ async function netlink(t: Test): Promise<void> {
   t.same(events(), [], 'nothing has happened');
   const tap = extra.openTap('tap8', { exclusive: true });
   t.ok(has(events(), NEW_LINK, 'tap8'), 'a new link');
-  extra.setLinkUp('tap8', true);
+  extra.setLink('tap8', { up: true });
   t.ok(has(events(), NEW_LINK, 'tap8'), 'a change of a link');
   extra.closeDescriptor(tap);
   await waitUntil(() => has(events(), DELETE_LINK, 'tap8'), { what: 'the end of the link to be told' });
@@ -783,7 +781,7 @@ async function inside(): Promise<void> {
   t.teardown(() => {
     rmSync(directory, { recursive: true });
   });
-  extra.setLinkMtu('lo', ETHERNET_MTU);
+  extra.setLink('lo', { mtuBytes: ETHERNET_MTU });
   await t.test('a TAP and its properties', tapProperties);
   await t.test('what is refused, and in which words', refusals);
   await t.test('features of the kernel', features);

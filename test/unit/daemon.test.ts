@@ -137,6 +137,7 @@ t.test('creating an overlay', async (t) => {
       accept: 'known',
       vlan: 'keep',
       dscp: 'zero',
+      offload: 'auto',
     });
     t.match(datapath.ports.get('overlay0'), { overlay: 1, vid: 0, mtuBytes: 1450, own: true });
     t.ok(existsSync(path.join(stateDir, 'overlay0.json')));

@@ -28,6 +28,8 @@ export interface OverlayConfig {
   readonly vlan: 'keep' | 'drop';
   /** vxlan/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
   readonly dscp: 'zero' | 'copy';
+  /** Whether the stack hands over and takes superframes, which are cut and put together here; or frame by frame. */
+  readonly offload: 'auto' | 'off';
   /** How long a drop without a ttl of its own lasts. */
   readonly negativeTtlMs: number;
   /** Entries of the target table; the least recently used one makes room. */

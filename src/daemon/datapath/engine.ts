@@ -19,7 +19,8 @@ import type { Command, Report, Token } from './protocol.js';
 export interface Platform extends AddressBook {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
-  socket(fd: number): UnderlaySocket;
+  /** With segmentation, what fits together may leave as one message for the kernel to cut. */
+  socket(fd: number, segmentation: boolean): UnderlaySocket;
   /** `pump` is to be called with this token whenever the descriptor has something. */
   watch(fd: number, token: Token): void;
   unwatch(fd: number): void;
@@ -108,7 +109,7 @@ export class DatapathEngine {
     switch (command.kind) {
       case 'add-socket': {
         const { token, fd, counters } = command;
-        this.#sockets.set(token, { fd, device: this.#platform.socket(fd), mux: new Mux(counters) });
+        this.#sockets.set(token, { fd, device: this.#platform.socket(fd, false), mux: new Mux(counters) });
         this.#platform.watch(fd, token);
         return;
       }
@@ -188,10 +189,11 @@ export class DatapathEngine {
     if (this.#questions.length > 0) this.#reportQuestions();
   }
 
-  #addOverlay({ options, socket, senderFds, counters }: Extract<Command, { kind: 'add-overlay' }>): void {
+  #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
+    const { options, socket, senderFds, segmentation, counters } = command;
     const { capacityFrames } = this.#transmitBatch;
     const senders = senderFds.map(
-      (fd) => new OutputList(this.#platform.socket(fd), capacityFrames, dropOfSendError),
+      (fd) => new OutputList(this.#platform.socket(fd, segmentation), capacityFrames, dropOfSendError),
     );
     const overlay = new Overlay(options, this.#shared, senders, counters);
     this.#overlays.set(options.id, { overlay, socket });

@@ -24,6 +24,8 @@ export type Command =
       readonly socket: Token;
       /** One a source port. */
       readonly senderFds: readonly number[];
+      /** Whether these sockets may be given several datagrams in one. */
+      readonly segmentation: boolean;
       readonly counters: Counters;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }

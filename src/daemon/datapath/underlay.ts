@@ -19,13 +19,15 @@ const NO_RECEIVE_BUFFER_BYTES = 1;
 
 const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
 
-type SocketConfig = Pick<OverlayConfig, 'listen' | 'sourcePorts' | 'udpChecksum'>;
+type SocketConfig = Pick<OverlayConfig, 'listen' | 'sourcePorts' | 'udpChecksum' | 'offload'>;
 
 /** An overlay's hold on its sockets. */
 export interface Lease {
   readonly token: Token;
   /** One a source port. */
   readonly senderFds: readonly number[];
+  /** Whether the kernel cuts what these sockets are given (UDP_SEGMENT). */
+  readonly segmentation: boolean;
   /** Of the listening socket. */
   readonly counters: Counters;
   /** The last one out closes the sockets. */
@@ -85,6 +87,7 @@ export class Underlay {
     return {
       token: listener.token,
       senderFds: listener.pools.get(poolName)?.fds ?? [],
+      segmentation: config.offload === 'auto' && !zeroChecksum,
       counters: listener.counters,
       release: () => this.#release(name, poolName),
     };
@@ -105,9 +108,10 @@ export class Underlay {
   }
 }
 
-/** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6. */
-function sendsZeroChecksum({ listen, udpChecksum }: SocketConfig): boolean {
-  return udpChecksum === 'zero' || (udpChecksum === 'auto' && isV4(listen.ip));
+/** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6; and the kernel cuts
+ * (UDP_SEGMENT) only what has one. */
+function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): boolean {
+  return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 
 function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
@@ -116,6 +120,7 @@ function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Li
     port: listen.port,
     zeroChecksumSend: zeroChecksum,
     zeroChecksumReceive: true,
+    coalesce: true,
     receiveBufferBytes: RECEIVE_BUFFER_BYTES,
     sendBufferBytes: SEND_BUFFER_BYTES,
     label: formatEndpoint(listen),
@@ -132,7 +137,7 @@ function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zer
     throw new OverlayError(
       'INVALID',
       `vxlan/udp_checksum: another overlay on ${formatEndpoint(listen)} sends ${mode} checksums, and with ` +
-        'vxlan/source_ports=1 both share one socket; give it more source ports or the same mode',
+        'vxlan/source_ports=1 both share one socket; give it more source ports, or the same mode and offload',
     );
   }
   const fds: number[] = [];

@@ -21,7 +21,9 @@ const BATCH_FRAMES = 64;
 /** Received datagrams each have room for the largest; pages that none fills cost nothing. */
 const RECEIVE_SLAB_BYTES = BATCH_FRAMES * (HEADROOM_BYTES + MAX_FRAME_BYTES);
 /** Frames from a TAP are packed: a batch of full 1500-byte frames, and room for the largest one. */
-const TRANSMIT_SLAB_BYTES = BATCH_FRAMES * 2048 + 2 * (HEADROOM_BYTES + MAX_FRAME_BYTES);
+const TRANSMIT_SLAB_BYTES = 16 * (HEADROOM_BYTES + MAX_FRAME_BYTES);
+/** Frames in a datagram that the kernel put together (UDP_MAX_SEGMENTS before 6.9). */
+const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
@@ -34,9 +36,11 @@ addToPoll(epoll, wakeFd, WAKE);
 
 const platform: Platform = {
   createBatch: (direction) =>
-    createBatch(BATCH_FRAMES, direction === 'receive' ? RECEIVE_SLAB_BYTES : TRANSMIT_SLAB_BYTES),
+    direction === 'receive'
+      ? createBatch(BATCH_FRAMES, RECEIVE_SLAB_BYTES, BATCH_FRAMES * MAX_RUN)
+      : createBatch(BATCH_FRAMES, TRANSMIT_SLAB_BYTES),
   port: (fd) => new LinuxPort(fd),
-  socket: (fd) => new LinuxSocket(fd),
+  socket: (fd, segmentation) => new LinuxSocket(fd, segmentation),
   watch: (fd, token) => {
     addToPoll(epoll, fd, token);
   },

@@ -1,0 +1,80 @@
+/** The C half as it is loaded, and its errors. index.ts and rtnetlink.ts are built on it. */
+import { createRequire } from 'node:module';
+import { getSystemErrorName } from 'node:util';
+
+/** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
+export interface Addon {
+  batchCreate(
+    messages: number,
+    descriptors: number,
+    slabBytes: number,
+    views: { slab?: ArrayBuffer; words?: ArrayBuffer },
+  ): number;
+  tapRead(batch: number, fd: number, maxFrames: number): number;
+  tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
+  addressSet(slot: number, address: Uint8Array, port: number): number;
+  udpReceive(batch: number, fd: number, maxFrames: number): number;
+  udpSend(
+    batch: number,
+    fd: number,
+    list: Int32Array,
+    entries: number,
+    headerBytes: number,
+    segmentation: number,
+  ): number;
+  pollCreate(): number;
+  pollAdd(epoll: number, fd: number, token: number): number;
+  pollRemove(epoll: number, fd: number): number;
+  pollWait(epoll: number, ready: Int32Array, timeoutMs: number): number;
+  eventCreate(): number;
+  eventSignal(fd: number): number;
+  eventClear(fd: number): number;
+  closeDescriptor(fd: number): number;
+  lockFile(fd: number): number;
+  tapOpen(name: string, exclusive: number): number;
+  tapSet(fd: number, what: number, value: number): number;
+  udpOpen(
+    address: Uint8Array,
+    port: number,
+    options: number,
+    receiveBytes: number,
+    sendBytes: number,
+  ): number;
+  routeMtu(local: Uint8Array, remote: Uint8Array): number;
+  netlinkOpen(groups: number): number;
+  netlinkSend(fd: number, message: Uint8Array): number;
+  netlinkReceive(fd: number, buffer: Uint8Array): number;
+  peerCredentials(fd: number, ids: Int32Array): number;
+  sdNotify(state: string): number;
+}
+
+export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
+
+/** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
+export function errnoName(negatedErrno: number): string {
+  return negatedErrno === -77 ? 'EBADFD' : getSystemErrorName(negatedErrno);
+}
+
+/** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */
+export class NativeError extends Error {
+  override readonly name = 'NativeError';
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+  readonly device: string;
+
+  constructor(negatedErrno: number, syscall: string, device: string) {
+    const code = errnoName(negatedErrno);
+    super(`${code}: ${syscall} on ${device}`);
+    this.code = code;
+    this.errno = -negatedErrno;
+    this.syscall = syscall;
+    this.device = device;
+  }
+}
+
+/** The result of a call of the addon; throws when it is an error. */
+export function checked(result: number, syscall: string, device: string): number {
+  if (result < 0) throw new NativeError(result, syscall, device);
+  return result;
+}
