@@ -106,12 +106,13 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     acceptAny: true,
     carryTags: true,
     copyDscp: false,
+    keepApart: false,
     negativeTtlMs: 1000,
     maxTargets: 100,
   };
   const socket = host.openSocket(LISTEN);
   engine.obey({ kind: 'add-socket', token: 1, fd: socket.fd, counters: createCounters() });
-  engine.obey({ kind: 'add-overlay', options, socket: 1, senderFds: [socket.fd], counters });
+  engine.obey({ kind: 'add-overlay', options, socket: 1, senderFds: [socket.fd], segmentation: false, counters });
   let lastToken = 1;
   const addPort = (mac: number, vid = 0) => {
     const token = ++lastToken;
