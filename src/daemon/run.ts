@@ -1,8 +1,8 @@
 /**
  * The daemon as a process: its log, its signals, and its end.
  *
- * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP reads the configuration again. An exception that nobody caught
- * ends it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
+ * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`. An exception that nobody caught ends
+ * it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
  */
 import { sdNotify } from '../dgram-extra/index.js';
 import { type Flags, loadConfig } from './config.js';
