@@ -81,7 +81,7 @@ export interface Question extends Miss {
 export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
-  mtuBytes: number;
+  readonly mtuBytes: number;
   /** Mode point: where every frame that is not local goes. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;

@@ -40,10 +40,6 @@ export class FakeDatapath implements Datapath {
     for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
   }
 
-  setMtu(): void {
-    this.#call('setMtu');
-  }
-
   addPort(config: PortConfig): MacAddress {
     this.#call('addPort', config.name);
     if (!this.overlays.has(config.overlay)) throw new Error(`no overlay ${config.overlay}`);

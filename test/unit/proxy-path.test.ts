@@ -112,7 +112,14 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
   };
   const socket = host.openSocket(LISTEN);
   engine.obey({ kind: 'add-socket', token: 1, fd: socket.fd, counters: createCounters() });
-  engine.obey({ kind: 'add-overlay', options, socket: 1, senderFds: [socket.fd], segmentation: false, counters });
+  engine.obey({
+    kind: 'add-overlay',
+    options,
+    socket: 1,
+    senderFds: [socket.fd],
+    segmentation: false,
+    counters,
+  });
   let lastToken = 1;
   const addPort = (mac: number, vid = 0) => {
     const token = ++lastToken;

@@ -99,7 +99,6 @@ export interface Datapath {
   addOverlay(config: OverlayConfig): void;
   /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
   removeOverlay(id: number): Promise<void>;
-  setMtu(id: number, mtuBytes: number): void;
   /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. */
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */

@@ -133,11 +133,6 @@ export class DatapathControl implements Datapath {
     await state.lease.release();
   }
 
-  setMtu(id: number, mtuBytes: number): void {
-    for (const { name } of this.#overlay(id).ports.values()) setLink(name, { mtuBytes });
-    this.#post({ kind: 'set-mtu', overlay: id, mtuBytes });
-  }
-
   addPort({ overlay, name, mac: wanted, vid, mtuBytes, own }: PortConfig): mac.MacAddress {
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);

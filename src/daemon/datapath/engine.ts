@@ -147,23 +147,12 @@ export class DatapathEngine {
     command: Extract<
       Command,
       {
-        kind:
-          | 'set-mtu'
-          | 'answer'
-          | 'set-target'
-          | 'invalidate'
-          | 'set-peers'
-          | 'announce'
-          | 'delete-target'
-          | 'targets';
+        kind: 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'announce' | 'delete-target' | 'targets';
       }
     >,
   ): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     switch (command.kind) {
-      case 'set-mtu':
-        if (overlay !== undefined) overlay.options.mtuBytes = command.mtuBytes;
-        break;
       case 'answer':
         overlay?.answer(command.lookup, command.answer);
         break;

@@ -29,7 +29,6 @@ export type Command =
       readonly counters: Counters;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
-  | { readonly kind: 'set-mtu'; readonly overlay: number; readonly mtuBytes: number }
   | {
       readonly kind: 'add-port';
       readonly token: Token;
