@@ -57,9 +57,15 @@ const flows = Array.from({ length: 3 * FLOWS }, (_, at) => udpFrame({ sourcePort
 
 const DEPARTURES: readonly Departure[] = [
   {
-    name: 'over IPv4: no checksum, never a fragment',
+    name: 'over IPv4: a good checksum, never a fragment',
     frames: flows,
-    fields: { 'udp.checksum': 0, 'ip.ttl': 64, 'ip.dsfield': 0 },
+    fields: { 'udp.checksum.status': GOOD, 'ip.ttl': 64, 'ip.dsfield': 0 },
+  },
+  {
+    name: 'over IPv4 without offloads: no checksum',
+    more: '-p offload=off',
+    frames: flows.slice(0, 10),
+    fields: { 'udp.checksum': 0 },
   },
   {
     name: 'over IPv6: a good checksum',

@@ -331,7 +331,7 @@ t.test('VNICs', async (t) => {
     overlay: 1,
     mac: 0xdeadbeef0001,
     vid: 7,
-    mtuBytes: 1450,
+    mtuBytes: 1446,
     own: false,
   });
   const cases: [Partial<Methods['vnic.create']['params']>, Refusal][] = [
