@@ -25,8 +25,8 @@ const programs = {
   tshark: { packages: ['tshark'], goals: ['test'] },
   arping: { packages: ['iputils-arping'], goals: ['test'] },
   ndisc6: { packages: ['ndisc6'], goals: ['test'] },
-  dnsmasq: { packages: ['dnsmasq-base'], goals: ['test'] },
-  udhcpc: { packages: ['udhcpc'], goals: ['test'] },
+  dnsmasq: { packages: ['dnsmasq-base'], goals: ['demo', 'test'] },
+  udhcpc: { packages: ['udhcpc'], goals: ['demo', 'test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
 };

@@ -27,6 +27,8 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['create-vnic', () => import('./commands/create-vnic.js')],
   ['delete-vnic', () => import('./commands/delete-vnic.js')],
   ['show-vnic', () => import('./commands/show-vnic.js')],
+  ['check-mapping', () => import('./commands/check-mapping.js')],
+  ['reload', () => import('./commands/reload.js')],
 ]);
 
 /** Good before and behind the subcommand. */

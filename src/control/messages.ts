@@ -17,7 +17,7 @@ export interface PropertyRow {
   readonly possible: string | null;
 }
 
-/** Works on what it has, with a reason in words; `details` is null when online. */
+/** Degraded: works on what it has, and `details` says why. Online: the latest news of its plugin, or null. */
 export interface OverlayHealth {
   readonly status: 'ONLINE' | 'DEGRADED';
   readonly details: string | null;
@@ -112,6 +112,8 @@ export interface Methods {
     params: { names?: string[]; over?: string };
     result: { vnics: VnicInfo[]; missing: Failure[] };
   };
+  /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
+  'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
   'daemon.status': { params: Record<string, never>; result: DaemonStatus };
 }
 

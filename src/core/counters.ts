@@ -14,12 +14,16 @@ const TRAFFIC = [
   'local_frames',
   'lookups',
   'rx_reserved_bits',
+  'proxy_arp',
+  'proxy_ndp',
+  'proxy_dhcp',
   'tx_segmentation_refused',
 ] as const;
 
 export type CounterName = (typeof TRAFFIC)[number] | DropReason;
 
-/** tx = port -> underlay, rx = underlay -> port, local = port -> port. Bytes are of inner frames. */
+/** tx = port -> underlay, rx = underlay -> port, local = port -> port. Bytes are of inner frames.
+ * proxy_* = replies given and, for DHCP, frames brought to the one they are for. */
 export const COUNTER_NAMES = [...TRAFFIC, ...Object.keys(DROPS)] as readonly CounterName[];
 
 /** Name -> index into the values. */

@@ -21,6 +21,25 @@ const TX_DROPS = {
   tx_error: 'the underlay socket failed in another way',
 } as const;
 
+/**
+ * What a proxy did not answer: broadcasts and multicasts of a port that the plugin gave to proxy ARP, NDP or DHCP.
+ * The frame goes no further in any case; ports of this host have had their copy.
+ */
+const PROXY_DROPS = {
+  tx_group: 'broadcast or multicast that no proxy is for and the plugin does not flood',
+  arp_malformed: 'no ARP for IPv4 over Ethernet, or cut off, or from a group address, RFC 826',
+  arp_ignored: 'no request, but a reply or an announcement, or about an address that no station has',
+  arp_conflict: 'announces an address that the plugin maps to another MAC, RFC 5227 2.4',
+  ndp_malformed: 'a solicitation to be discarded, RFC 4861 7.1.1',
+  ndp_ignored: 'an advertisement, a router solicitation, or what is behind extension headers (RFC 6980 5)',
+  ndp_router: 'a router advertisement or redirect: ports are no routers to other hosts',
+  dhcp_malformed: 'cut off, or without a client to bring it to, RFC 2131 2',
+  proxy_spoofed: 'the sender that ARP or NDP names is not the one that sent the frame',
+  proxy_unknown: 'the plugin knows no MAC of that address, or no DHCP server of that client',
+  proxy_own: 'asks for its own address: silence says that it is free, RFC 5227 2.1.1, RFC 4862 5.4',
+  proxy_local: 'whom it is for is a port of this host, and has heard it itself',
+} as const;
+
 /** Underlay -> port. The first three are counted for the socket, since no overlay is known yet. */
 const RX_DROPS = {
   rx_truncated: 'shorter than a VXLAN header',
@@ -43,9 +62,10 @@ const PORT_DROPS = {
 } as const;
 
 /** Reason -> what it means. */
-export const DROPS = { ...TX_DROPS, ...RX_DROPS, ...PORT_DROPS };
+export const DROPS = { ...TX_DROPS, ...PROXY_DROPS, ...RX_DROPS, ...PORT_DROPS };
 
 export type DropReason = keyof typeof DROPS;
+export type ProxyDrop = keyof typeof PROXY_DROPS;
 
 /** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
 const ERRNO = {

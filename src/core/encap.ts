@@ -39,7 +39,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   const { bytes, descriptors } = batch;
   const { counters } = overlay;
   const at = index * DESCRIPTOR_WORDS;
-  let frame = descriptors[at + OFFSET];
+  const frame = descriptors[at + OFFSET];
   let header = vlan.headerLength(bytes, frame, descriptors[at + LENGTH]);
   if (header < 0) {
     counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
@@ -51,7 +51,6 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   if (port.vid !== 0) {
     if (header === ethernet.HEADER_BYTES) {
       insertTag(batch, at, port.vid);
-      frame = descriptors[at + OFFSET];
       header += vlan.HEADER_BYTES;
     } else if (!adoptPriorityTag(bytes, frame, port.vid)) {
       counters[COUNTER.tx_vlan]++;
@@ -68,6 +67,19 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     return;
   }
 
+  route(overlay, port, batch, index, header);
+}
+
+/** A frame that waited goes on, whatever its destination has become meanwhile. */
+export function forward(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  route(overlay, port, batch, index, headerLength(batch, index));
+}
+
+/** To other local ports, and the tunnel. `header` = bytes of the Ethernet header, tags included. */
+function route(overlay: Overlay, port: Port, batch: FrameBatch, index: number, header: number): void {
+  const { bytes } = batch;
+  const { counters } = overlay;
+  const frame = batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET];
   const tagged = header > ethernet.HEADER_BYTES;
   const vid = vlanOf(bytes, frame, header);
   const high = ethernet.destinationHigh(bytes, frame);
@@ -92,7 +104,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   } else if (overlay.point !== NOWHERE) {
     toTunnel(overlay, batch, index, header, overlay.point);
   } else {
-    toTarget(overlay, batch, index, header, high, low);
+    toTarget(overlay, port, batch, index, header, high, low);
   }
 }
 
@@ -129,6 +141,7 @@ function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: n
 /** Mode dynamic: what the target table says. */
 function toTarget(
   overlay: Overlay,
+  port: Port,
   batch: FrameBatch,
   index: number,
   header: number,
@@ -147,27 +160,35 @@ function toTarget(
   } else {
     const { bytes, descriptors } = batch;
     const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
-    overlay.hold(row, batch, index, {
+    const miss = {
       destinationMac: ethernet.destination(bytes, frame),
       sourceMac: ethernet.source(bytes, frame),
       etherType: read16(bytes, frame + header - 2),
       vlan: Math.max(0, vlanOf(bytes, frame, header)),
-    });
+    };
+    if (ethernet.isGroup(bytes, frame)) overlay.frames.hold(port, batch, index, miss);
+    else overlay.hold(row, batch, index, miss);
   }
 }
 
 /** Frames that waited for row's answer, now that it is VALID. */
 export function sendHeld(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
   for (let index = 0; index < count; index++) {
-    const at = index * DESCRIPTOR_WORDS;
-    const header = vlan.headerLength(
-      batch.bytes,
-      batch.descriptors[at + OFFSET],
-      batch.descriptors[at + LENGTH],
-    );
-    toDestinations(overlay, batch, index, header, row);
+    toDestinations(overlay, batch, index, headerLength(batch, index), row);
   }
   overlay.shared.outputs.flush(batch);
+}
+
+/** A frame that waited goes to these slots. */
+export function sendTo(overlay: Overlay, batch: FrameBatch, index: number, slots: readonly number[]): void {
+  const header = headerLength(batch, index);
+  for (const slot of slots) toTunnel(overlay, batch, index, header, slot);
+}
+
+/** Of a frame that has been through `transmit`. */
+function headerLength({ bytes, descriptors }: FrameBatch, index: number): number {
+  const at = index * DESCRIPTOR_WORDS;
+  return vlan.headerLength(bytes, descriptors[at + OFFSET], descriptors[at + LENGTH]);
 }
 
 function toDestinations(

@@ -12,6 +12,8 @@
  *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
  *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
  *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
+ *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
+ *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
  *
  * The life of a frame, in (decap.ts)
  *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, and not
@@ -22,10 +24,15 @@
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
  * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
  *
+ * Proxies: ARP, NDP and DHCP are what broadcast is needed for, and all that is made of it is one frame to one
+ * station: a reply to the port that asked, built from what the plugin says, or the request itself with another
+ * destination MAC. Nothing is learned from guests, nothing is cached, nothing multiplies.
+ *
  * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
- * Limits: 16 MiB of waiting frames in all and 128 KiB per MAC (pending-queue.ts); targets as configured
+ * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
+ * (frame-lookups.ts); targets as configured
  * (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
@@ -37,6 +44,7 @@ import { COUNTER, type Counters } from './counters.js';
 import type { Destinations } from './destinations.js';
 import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
+import { FrameLookups } from './frame-lookups.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
@@ -66,12 +74,14 @@ export interface Miss {
 export interface Question extends Miss {
   readonly overlay: number;
   readonly lookup: number;
+  /** Of a frame to a group MAC: its beginning, a copy. Such a question is about this frame alone. */
+  readonly frame?: Uint8Array;
 }
 
 export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
-  mtuBytes: number;
+  readonly mtuBytes: number;
   /** Mode point: where every frame that is not local goes. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;
@@ -102,9 +112,13 @@ export interface TargetRow {
   readonly to: readonly Endpoint[];
 }
 
+/** ttlMs 0 = for this frame alone. */
 export type LookupResult =
   | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
-  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number };
+  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number }
+  /** Only to a question with a frame, as the next one. */
+  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
+  | { readonly kind: 'redirect'; readonly to: MacAddress };
 
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
@@ -123,6 +137,7 @@ export class Overlay {
   readonly peers = new Peers();
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
+  readonly frames = new FrameLookups(this);
   /** Mode point: the one slot. NOWHERE in mode dynamic. */
   readonly point: number;
   ports: readonly Port[] = [];
@@ -151,13 +166,14 @@ export class Overlay {
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
-    this.point = options.destination === undefined ? NOWHERE : this.#acquire(options.destination);
+    this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
   }
 
   /** Lets go of everything it shares with others. */
   close(): void {
+    this.frames.close();
     for (const row of this.targets.rows()) this.#forget(row);
-    if (this.point !== NOWHERE) this.#release(this.point);
+    if (this.point !== NOWHERE) this.release(this.point);
   }
 
   // ---- Ports
@@ -181,7 +197,7 @@ export class Overlay {
 
   // ---- Lookups
 
-  /** Frame `index` has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
+  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
   hold(row: number, batch: FrameBatch, index: number, miss: Miss): void {
     const { targets, shared, counters } = this;
     let waiting = row;
@@ -197,14 +213,16 @@ export class Overlay {
 
   /** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */
   answer(lookup: number, result: LookupResult): void {
+    if (this.frames.answer(lookup, result)) return;
     const row = this.#rowOf.get(lookup);
     if (row === undefined) return;
     this.#stopWaiting(row);
     if (result.kind === 'target' && result.to.length > 0) {
       this.#settle(row, result.to, result.ttlMs);
     } else {
-      const reason = result.kind === 'drop' ? result.reason : 'lookup_drop';
-      const ttlMs = result.ttlMs ?? this.options.negativeTtlMs;
+      const drop = result.kind === 'drop' ? result : undefined;
+      const reason = drop?.reason ?? 'lookup_drop';
+      const ttlMs = drop?.ttlMs ?? this.options.negativeTtlMs;
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
       this.counters[COUNTER[reason]] += this.pending.discard(row);
     }
@@ -227,6 +245,7 @@ export class Overlay {
 
   /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
   invalidate(mac: MacAddress | undefined): void {
+    this.frames.invalidate(mac);
     if (mac === undefined) {
       for (const row of this.targets.rows()) this.#invalidateRow(row);
     } else {
@@ -275,9 +294,17 @@ export class Overlay {
   }
 
   #ask(row: number, miss: Miss): void {
-    const question = { ...miss, overlay: this.options.id, lookup: ++this.#lastLookup };
+    const question = { ...miss, overlay: this.options.id, lookup: this.nextLookup() };
     this.#awaited.set(row, question);
     this.#rowOf.set(question.lookup, row);
+    this.ask(question);
+  }
+
+  nextLookup(): number {
+    return ++this.#lastLookup;
+  }
+
+  ask(question: Question): void {
     this.counters[COUNTER.lookups]++;
     this.shared.ask(question);
   }
@@ -290,7 +317,7 @@ export class Overlay {
   }
 
   #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
-    const slots = to.map((endpoint) => this.#acquire(endpoint));
+    const slots = to.map((endpoint) => this.acquire(endpoint));
     if (slots.length > 1) this.floods.set(row, slots);
     this.targets.settle(row, VALID, slots.length > 1 ? FLOOD : slots[0], ttlMs, this.shared.nowTick);
     const { replay } = this.shared;
@@ -315,9 +342,9 @@ export class Overlay {
     const slots = this.floods.get(row);
     if (slots !== undefined) {
       this.floods.delete(row);
-      for (const slot of slots) this.#release(slot);
+      for (const slot of slots) this.release(slot);
     } else if (this.targets.destination(row) >= 0) {
-      this.#release(this.targets.destination(row));
+      this.release(this.targets.destination(row));
     }
   }
 
@@ -329,12 +356,13 @@ export class Overlay {
     return { state: 'valid', to: slots.map((slot) => this.shared.destinations.endpoint(slot)) };
   }
 
-  #acquire(endpoint: Endpoint): number {
+  /** The slot of a destination, which is a peer as long as it is held. */
+  acquire(endpoint: Endpoint): number {
     this.peers.add(endpoint.ip);
     return this.shared.destinations.acquire(endpoint);
   }
 
-  #release(slot: number): void {
+  release(slot: number): void {
     this.peers.remove(this.shared.destinations.endpoint(slot).ip);
     this.shared.destinations.release(slot);
   }

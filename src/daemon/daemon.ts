@@ -5,7 +5,8 @@
  * brought up, so that a client never sees half of it.
  */
 import { readFileSync } from 'node:fs';
-import type { DaemonStatus } from '../control/messages.js';
+import type { DaemonStatus, Failure } from '../control/messages.js';
+import { asOverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import type { Datapath, DatapathEvents } from './datapath/contract.js';
@@ -36,8 +37,11 @@ export class Daemon {
   /** The datapath is there before it, but has nothing to tell until there is an overlay. */
   #registry: Registry | undefined;
 
-  private constructor(config: Config, log: DaemonLog) {
+  readonly #readConfig: () => Config;
+
+  private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
     this.#config = config;
+    this.#readConfig = readConfig;
     this.#limits = config.limits;
     this.#log = log;
   }
@@ -45,14 +49,16 @@ export class Daemon {
   /**
    * Rejects with an OverlayError, and then nothing is left behind. `state` is closed at the end.
    * `failed` hears that the datapath is gone, after which only `stop` makes sense.
+   * `readConfig` reads the configuration again, and throws when it is no good.
    */
   static async start(
     config: Config,
+    readConfig: () => Config,
     state: StateDirectory,
     log: DaemonLog,
     failed: (error: Error) => void,
   ): Promise<Daemon> {
-    const daemon = new Daemon(config, log);
+    const daemon = new Daemon(config, readConfig, log);
     try {
       await daemon.#start(state, failed);
       return daemon;
@@ -69,9 +75,26 @@ export class Daemon {
     });
   }
 
-  /** Applies what can be applied; says what cannot. */
-  reload(config: Config): void {
+  /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
+  async reload(): Promise<Failure[]> {
     this.#log.reopen();
+    const failures: Failure[] = [];
+    try {
+      this.#apply(this.#readConfig());
+    } catch (error) {
+      const { message, details } = asOverlayError(error);
+      for (const line of details.length > 0 ? details : [message])
+        failures.push({ name: 'configuration', message: `not reloaded: ${line}` });
+    }
+    failures.push(...((await this.#registry?.reload()) ?? []));
+    // Each a kind of its own: however many there are, all are told.
+    for (const { name, message } of failures)
+      this.#log.error(`reload ${name} ${message}`, `${name} ${message}`);
+    return failures;
+  }
+
+  /** Applies what can be applied; says what cannot. */
+  #apply(config: Config): void {
     const changes = configChanges(this.#config, config);
     if (changes.length === 0) this.#log.info('reload', 'configuration read again: nothing has changed');
     for (const { key, reloadable } of changes) {
@@ -155,6 +178,7 @@ export class Daemon {
       'vnic.create': (params) => done(registry.createVnic(params)),
       'vnic.delete': (params) => done(registry.deleteVnic(params)),
       'vnic.list': (params) => registry.roster.listVnics(params),
+      'daemon.reload': async () => ({ failures: await this.reload() }),
       'daemon.status': (): DaemonStatus => ({
         version: VERSION,
         pid: process.pid,

@@ -16,6 +16,7 @@ export type Source = 'plugin' | 'lookup' | `port ${string}`;
 
 export class Health {
   readonly #troubles = new Map<Source, string>();
+  #remark: string | null = null;
 
   constructor(
     readonly overlay: string,
@@ -35,9 +36,14 @@ export class Health {
     this.log.info(`health ${this.overlay}`, `${this.overlay}: ${rest}`);
   }
 
+  /** Shown while nothing is wrong; the latest one. */
+  remark(sentence: string): void {
+    this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
+  }
+
   report(): OverlayHealth {
     return this.#troubles.size === 0
-      ? { status: 'ONLINE', details: null }
+      ? { status: 'ONLINE', details: this.#remark }
       : { status: 'DEGRADED', details: this.#details() };
   }
 

@@ -19,7 +19,7 @@ const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreg
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
 
-SIGTERM ends it, SIGHUP reads the configuration again.
+SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again.
 `;
 
 function readArguments() {

@@ -18,6 +18,7 @@ import {
   VLAN,
 } from '../core/properties.js';
 import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
+import * as vlan from '../wire/vlan.js';
 import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
 import type { Limits } from './config.js';
@@ -74,6 +75,8 @@ const POINT_TARGET = '*:*:*:*:*:*';
 export class Overlay {
   readonly vnics = new Map<string, Vnic>();
   readonly #workshop: Workshop;
+  /** What the route carried when the overlay was started. */
+  #largestMtuBytes = Infinity;
   readonly #instance: PluginInstance;
   readonly #health: Health;
   /** Of a point overlay, once it has started. */
@@ -162,6 +165,11 @@ export class Overlay {
     await this.#workshop.datapath.removeOverlay(this.id);
   }
 
+  /** Rejects with an OverlayError when what the plugin read is no good. */
+  reload(): Promise<void> {
+    return this.#instance.reload();
+  }
+
   // -- VNICs
 
   hasMac(mac: MacAddress): boolean {
@@ -232,7 +240,7 @@ export class Overlay {
       mac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
-      mtuBytes: this.mtuBytes,
+      mtuBytes: this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
       state: vnic.fault ?? 'up',
       counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
@@ -301,6 +309,7 @@ export class Overlay {
     const underlay = { datapath, links, listenIp: this.listen.ip, destinationIp: this.#destination?.ip };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
+    this.#largestMtuBytes = largest ?? Infinity;
     if (largest === undefined || this.mtuBytes <= largest) return;
     const line = `mtu: ${foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`)}`;
     if (this.plan.isNew && this.properties.wasGiven('mtu'))
@@ -308,9 +317,21 @@ export class Overlay {
     log.warn(`mtu ${this.name}`, `${this.name}: ${line}; larger frames will be dropped`);
   }
 
+  /** The frames of an access port get a tag on the overlay, and must fit the path with it. */
+  #portMtuBytes(vid: number): number {
+    return vid === 0 ? this.mtuBytes : Math.min(this.mtuBytes, this.#largestMtuBytes - vlan.HEADER_BYTES);
+  }
+
   #openPort(name: string, mac: MacAddress, vid: number, own: boolean): void {
     try {
-      this.#workshop.datapath.addPort({ overlay: this.id, name, mac, vid, mtuBytes: this.mtuBytes, own });
+      this.#workshop.datapath.addPort({
+        overlay: this.id,
+        name,
+        mac,
+        vid,
+        mtuBytes: this.#portMtuBytes(vid),
+        own,
+      });
     } catch (error) {
       throw tapError(error, name);
     }

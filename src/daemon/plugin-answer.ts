@@ -3,7 +3,8 @@
  * destination would send one network's frames to strangers.
  */
 import { printable } from '../core/properties.js';
-import type { Destination } from '../plugin/contract.js';
+import { isStation, isStationIp } from '../core/proxy-frame.js';
+import type { Destination, ProxyKind } from '../plugin/contract.js';
 import {
   type Endpoint,
   family,
@@ -55,9 +56,9 @@ export function isSame(a: Endpoint, b: Endpoint): boolean {
   return a.ip === b.ip && a.port === b.port;
 }
 
-/** Milliseconds above zero; left out = for ever. Throws an AnswerError. */
-export function checkTtlMs(value: unknown): number {
-  if (value === undefined) return Infinity;
+/** Milliseconds above zero; `leftOutMs` when left out. Throws an AnswerError. */
+export function checkTtlMs(value: unknown, leftOutMs = Infinity): number {
+  if (value === undefined) return leftOutMs;
   if (typeof value === 'number' && value > 0) return value;
   throw new AnswerError(`gave ${shown(value)} where a ttlMs above 0 was expected`);
 }
@@ -66,6 +67,20 @@ export function checkTtlMs(value: unknown): number {
 export function checkMac(value: unknown): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= BROADCAST) return value;
   throw new AnswerError(`gave ${shown(value)} where a MAC as a 48-bit number was expected`);
+}
+
+/** The MAC of one station: neither a group nor zero. Throws an AnswerError. */
+export function checkStation(value: unknown): number {
+  const mac = checkMac(value);
+  if (isStation(mac)) return mac;
+  throw new AnswerError(`gave ${shown(value)} where the MAC of one station was expected`);
+}
+
+/** An address that one station can have. Throws an AnswerError. */
+export function checkStationIp(value: unknown): IpAddress {
+  const ip = typeof value === 'string' ? parseIp(value) : undefined;
+  if (ip !== undefined && isStationIp(ip)) return ip;
+  throw new AnswerError(`gave ${shown(value)} where the address of one station was expected`);
 }
 
 /** Throws an AnswerError. */
@@ -79,24 +94,25 @@ export function checkPeers(value: unknown): IpAddress[] {
   });
 }
 
+/** What a lookup is answered with: something for the datapath, or work for a proxy. */
+export type CheckedAnswer =
+  | LookupAnswer
+  | { readonly kind: 'proxy'; readonly what: ProxyKind; readonly otherwise: readonly Destination[] };
+
 /**
- * The answer to a lookup, as the datapath takes it. Throws an AnswerError.
+ * The answer to a lookup, `isGroup` when it is about one frame to a group MAC. Throws an AnswerError.
  * This overlay's own listen endpoint is left out: the same mappings serve all hosts, so an entry of this host may well
  * be asked for after its port is gone, and is nobody's mistake. Sending to it would make a loop.
  */
-export function checkAnswer(value: unknown, listen: Endpoint): LookupAnswer {
+export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): CheckedAnswer {
   const answer = isRecord(value) ? value : {};
+  // The next frame to the same group may be another kind of question.
+  const leftOutMs = isGroup ? 0 : Infinity;
   switch (answer['kind']) {
     case 'target':
-      return toTargets([answer['to']], answer['ttlMs'], listen);
-    case 'flood': {
-      const { to } = answer;
-      if (!Array.isArray(to) || to.length > MAX_FLOOD_DESTINATIONS)
-        throw new AnswerError(
-          `gave a flood answer without a list of at most ${MAX_FLOOD_DESTINATIONS} destinations`,
-        );
-      return toTargets(to, answer['ttlMs'], listen);
-    }
+      return toTargets([answer['to']], checkTtlMs(answer['ttlMs'], leftOutMs), listen);
+    case 'flood':
+      return toTargets(checkList(answer['to'], 'flood'), checkTtlMs(answer['ttlMs'], leftOutMs), listen);
     case 'drop': {
       const { ttlMs } = answer;
       return {
@@ -105,17 +121,33 @@ export function checkAnswer(value: unknown, listen: Endpoint): LookupAnswer {
         ...(ttlMs !== undefined && { ttlMs: checkTtlMs(ttlMs) }),
       };
     }
+    case 'proxy': {
+      const { what, otherwise = [] } = answer;
+      if (!isGroup)
+        throw new AnswerError(`gave ${shown(value)} for a unicast MAC: only broadcasts are proxied`);
+      if (what !== 'arp' && what !== 'ndp' && what !== 'dhcp')
+        throw new AnswerError(`gave ${shown(value)} where a proxy of arp, ndp or dhcp was expected`);
+      return { kind: 'proxy', what, otherwise: elsewhere(checkList(otherwise, 'proxy'), listen) };
+    }
     default:
       throw new AnswerError(
-        `gave ${shown(value)} where an answer of kind target, flood or drop was expected`,
+        `gave ${shown(value)} where an answer of kind target, flood, proxy or drop was expected`,
       );
   }
 }
 
-function toTargets(values: readonly unknown[], ttlMs: unknown, listen: Endpoint): LookupAnswer {
-  const to = values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
-  const checkedTtlMs = checkTtlMs(ttlMs);
-  return to.length === 0
-    ? { kind: 'drop', reason: 'lookup_drop' }
-    : { kind: 'target', to, ttlMs: checkedTtlMs };
+function checkList(value: unknown, kind: string): readonly unknown[] {
+  if (Array.isArray(value) && value.length <= MAX_FLOOD_DESTINATIONS) return value;
+  throw new AnswerError(
+    `gave a ${kind} answer without a list of at most ${MAX_FLOOD_DESTINATIONS} destinations`,
+  );
+}
+
+function elsewhere(values: readonly unknown[], listen: Endpoint): Destination[] {
+  return values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
+}
+
+function toTargets(values: readonly unknown[], ttlMs: number, listen: Endpoint): LookupAnswer {
+  const to = elsewhere(values, listen);
+  return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ttlMs };
 }

@@ -10,7 +10,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
-import type { Destination, Host, Instance, LookupPlugin } from '../plugin/contract.js';
+import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind } from '../plugin/contract.js';
 import { type Endpoint, family, formatEndpoint } from '../wire/ip.js';
 import type { Limits } from './config.js';
 import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
@@ -23,9 +23,12 @@ import {
   checkDestination,
   checkMac,
   checkPeers,
+  checkStation,
+  checkStationIp,
   checkTtlMs,
   isSame,
 } from './plugin-answer.js';
+import { announcement, orFlood, proxy, type Facts } from './proxy.js';
 import { systemErrorText } from './system-error.js';
 
 /** Questions open at a time in one overlay: a plugin that takes 100 ms still answers 40,000 a second; each costs 2 KiB. */
@@ -123,13 +126,9 @@ export class PluginInstance {
       this.#answer(request, { kind: 'drop', reason: 'lookup_failed' });
       return;
     }
-    const { destinationMac, sourceMac, etherType, vlan } = request;
     this.#openLookups++;
-    this.#ask(this.#around.limits().lookupDeadlineMs, (signal) =>
-      instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal),
-    )
-      .then((value) => {
-        const answer = checkAnswer(value, this.#site.listen);
+    this.#resolve(instance, request)
+      .then((answer) => {
         this.#around.health.restore('lookup');
         this.#answer(request, answer);
       })
@@ -141,6 +140,58 @@ export class PluginInstance {
       .finally(() => {
         this.#openLookups--;
       });
+  }
+
+  /** One question, and what a proxy asks after it, share one deadline. */
+  async #resolve(instance: Instance, request: LookupRequest): Promise<LookupAnswer> {
+    const { destinationMac, sourceMac, etherType, vlan, frame } = request;
+    const endMs = performance.now() + this.#around.limits().lookupDeadlineMs;
+    const ask = <T>(call: (signal: AbortSignal) => T | Promise<T>): Promise<T> =>
+      this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
+    const value = await ask((signal) =>
+      instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal),
+    );
+    const answer = checkAnswer(value, this.#site.listen, frame !== undefined);
+    if (answer.kind !== 'proxy') return answer;
+    if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
+    const { overlay } = this.#site;
+    const facts = this.#facts(instance, answer.what, ask);
+    const proxied = await proxy(answer.what, frame, facts, (message) => {
+      this.#around.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
+    });
+    return orFlood(proxied, answer.otherwise);
+  }
+
+  #facts(
+    instance: Instance,
+    what: ProxyKind,
+    ask: <T>(call: (signal: AbortSignal) => T | Promise<T>) => Promise<T>,
+  ): Facts {
+    const fact = async (
+      name: 'neighbor' | 'dhcpServer',
+      call: (signal: AbortSignal) => MacAddress | null | undefined | Promise<MacAddress | null>,
+    ): Promise<MacAddress | null> => {
+      if (typeof instance[name] !== 'function')
+        throw new AnswerError(`gives frames to the ${what} proxy, but has no ${name}`);
+      const found: unknown = await ask<unknown>(call);
+      return found === null ? null : checkStation(found);
+    };
+    return {
+      neighbor: (ip) => fact('neighbor', (signal) => instance.neighbor?.(ip, signal)),
+      dhcpServer: (client) => fact('dhcpServer', (signal) => instance.dhcpServer?.(client, signal)),
+    };
+  }
+
+  /** Rejects with an OverlayError when the plugin did not take what it read. */
+  async reload(): Promise<void> {
+    const instance = this.#instance;
+    if (this.#state !== 'attached' || typeof instance?.reload !== 'function') return;
+    try {
+      await this.#ask(this.#around.limits().startDeadlineMs, (signal) => instance.reload?.(signal));
+    } catch (error) {
+      const { code } = asOverlayError(error);
+      throw new OverlayError(code, `not reloaded: ${systemErrorText(error)}`, [], error);
+    }
   }
 
   /** Something of this plugin failed: degraded until the next good answer. */
@@ -219,6 +270,12 @@ export class PluginInstance {
           datapath.invalidate(id, checked);
         });
       },
+      announce: (ip, mac) => {
+        const frame = announcement(checkStationIp(ip), checkStation(mac));
+        this.#whenAttached(() => {
+          datapath.announce(id, frame);
+        });
+      },
       setPeers: (peers) => {
         const own = checkPeers(peers).filter(
           (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
@@ -232,6 +289,9 @@ export class PluginInstance {
       },
       restore: () => {
         if (this.#state !== 'stopped') health.restore('plugin');
+      },
+      remark: (sentence) => {
+        if (this.#state !== 'stopped') health.remark(sentence);
       },
     };
   }

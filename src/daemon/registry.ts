@@ -89,6 +89,19 @@ export class Registry {
     });
   }
 
+  /** All plugins at once, none waits for another; goes on past failures. */
+  async reload(): Promise<Failure[]> {
+    const attempts = [...this.roster.overlays.values()].map(async (overlay): Promise<Failure[]> => {
+      try {
+        await overlay.reload();
+        return [];
+      } catch (error) {
+        return [{ name: overlay.name, message: asOverlayError(error).message }];
+      }
+    });
+    return (await Promise.all(attempts)).flat();
+  }
+
   targets({ name, after, limit }: Params<'overlay.targets'>): Promise<Result<'overlay.targets'>> {
     return this.roster.need(name).targets(after, limit);
   }

@@ -50,6 +50,7 @@ const SCHEMAS: Schemas = {
   }),
   'vnic.delete': z.strictObject({ name: text, temporary: z.boolean() }),
   'vnic.list': z.strictObject({ names, over: text.exactOptional() }),
+  'daemon.reload': z.strictObject({}),
   'daemon.status': z.strictObject({}),
 };
 

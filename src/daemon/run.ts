@@ -1,10 +1,9 @@
 /**
  * The daemon as a process: its log, its signals, and its end.
  *
- * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP reads the configuration again. An exception that nobody caught
- * ends it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
+ * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`. An exception that nobody caught ends
+ * it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
  */
-import { asOverlayError } from '../core/errors.js';
 import { sdNotify } from '../dgram-extra/index.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
@@ -50,18 +49,17 @@ export async function run(flags: Flags): Promise<void> {
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
-  process.on('SIGHUP', () => {
-    try {
-      running.daemon?.reload(loadConfig(flags));
-    } catch (error) {
-      const { message, details } = asOverlayError(error);
-      for (const line of details.length > 0 ? details : [message])
-        log.error(`reload ${line}`, `configuration not reloaded: ${line}`);
-    }
-  });
+  // Never rejects: what is no good is logged.
+  process.on('SIGHUP', () => void running.daemon?.reload());
 
-  running.daemon = await Daemon.start(config, state, log, (error) => {
-    die('the datapath failed', error);
-  });
+  running.daemon = await Daemon.start(
+    config,
+    () => loadConfig(flags),
+    state,
+    log,
+    (error) => {
+      die('the datapath failed', error);
+    },
+  );
   sdNotify('READY=1');
 }

@@ -10,10 +10,11 @@ export function errnoName(error: unknown): string | undefined {
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
 
-/** `no such file or directory`: the sentence without the code before and the call behind it. */
+/** `no such file or directory`: the sentence without the code before and the call behind it, as Node puts them. */
 export function systemErrorText(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return errnoName(error) === undefined
+  const errno = errnoName(error);
+  return errno === undefined || !message.startsWith(`${errno}: `)
     ? message
     : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');
 }

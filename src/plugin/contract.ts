@@ -6,7 +6,8 @@
  *
  * Guarantees to an Instance
  *   - no call before `start` resolved, none after `stop` was called;
- *   - at most one `resolve` in flight per MAC; calls for different MACs may overlap;
+ *   - at most one `resolve` in flight per unicast MAC; calls for different MACs may overlap. Frames to a group MAC
+ *     (broadcast, multicast) are asked about one by one, as long as no answer has a ttlMs;
  *   - each call has a deadline (1 s unless configured): its signal is aborted, the answer is thrown away and the
  *     waiting frames are dropped as `lookup_timeout`;
  *   - an answer older than an `invalidate` of the same MAC is thrown away, the question is asked again;
@@ -60,12 +61,32 @@ export interface Lookup {
   readonly vlan: number;
 }
 
+/** What the library can answer, or redirect, in place of a broadcast. */
+export type ProxyKind = 'arp' | 'ndp' | 'dhcp';
+
 /** ttlMs: how long the answer may be used without asking again; for ever when left out. A drop without one lasts
- * the daemon's `negativeTtlMs`. */
+ * the daemon's `negativeTtlMs`. For a group MAC an answer without ttlMs is for this frame alone, since the next one
+ * to the same MAC may be another kind of question; with one it is used for every frame to that MAC, of any kind. */
 export type Answer =
   | { readonly kind: 'target'; readonly to: Destination; readonly ttlMs?: number }
   /** One copy to each, never back to where the frame came from. */
   | { readonly kind: 'flood'; readonly to: readonly Destination[]; readonly ttlMs?: number }
+  /**
+   * Only for a lookup with a group `destinationMac`; nonsense for any other. The frame goes no further: the library
+   * reads it and, when it is a sound request of that kind, asks the instance for the one fact it needs and replies
+   * itself. What is none is dropped with a reason. Nothing is cached: the next frame is asked about again.
+   *   arp    EtherType 0x0806. Asks `neighbor` for the IPv4 address asked for.
+   *   ndp    EtherType 0x86dd. Asks `neighbor` for the IPv6 address solicited.
+   *   dhcp   EtherType 0x0800, broadcast. Client to server: asks `dhcpServer`, and the frame goes to that MAC
+   *          alone. Server to client: it goes to the client that it names, and nothing is asked.
+   */
+  | {
+      readonly kind: 'proxy';
+      readonly what: ProxyKind;
+      /** One copy to each of what turns out to be of another kind: IPv6 multicast other than neighbour and router
+       * discovery, IPv4 broadcast other than DHCP. Left out = that is dropped. ARP is never flooded, nor discovery. */
+      readonly otherwise?: readonly Destination[];
+    }
   | { readonly kind: 'drop'; readonly reason: string; readonly ttlMs?: number };
 
 /** What an instance may ask of, and tell, the overlay it serves. Callable from any context, at any time. */
@@ -79,6 +100,14 @@ export interface Host {
   setTarget(mac: MacAddress, to: Destination, ttlMs?: number): void;
   /** Forget one MAC, or all; the next frame asks again. Frames known to others go on undisturbed. */
   invalidate(mac?: MacAddress): void;
+  /**
+   * `ip` is at `mac` from now on: tells the ports of this host, so that their neighbour caches do not wait to find
+   * out. An ARP announcement (a request, RFC 5227 2.3) for IPv4, an unsolicited neighbour advertisement with the
+   * override flag (RFC 4861 7.2.6) for IPv6; one frame, untagged, to every local port but one that has `mac` itself.
+   * Nothing enters the tunnel: each host tells its own. Call it when an address moves to another MAC, not for every
+   * address known. `mac` is one station's, `ip` one that a station can have; else it throws.
+   */
+  announce(ip: IpAddress, mac: MacAddress): void;
   /** The underlay addresses that frames of this network may come from, as a whole. Destinations of targets need
    * not be named. A plugin that never calls it accepts from the destinations it answered, and from no other. */
   setPeers(peers: readonly IpAddress[]): void;
@@ -86,6 +115,8 @@ export interface Host {
   degrade(sentence: string): void;
   /** All is well again. */
   restore(): void;
+  /** News that is no trouble: `dladm show-overlay -f` shows the latest while the overlay is online. */
+  remark(sentence: string): void;
 }
 
 export interface PluginLog {
@@ -95,14 +126,60 @@ export interface PluginLog {
 }
 
 export interface Instance {
-  /** Check, read, connect. A rejection makes create-overlay fail and undoes it. */
+  /**
+   * Check, read, connect. A rejection makes create-overlay fail and undoes it; a `code` of the error that is the name of
+   * an errno (ENOENT, EINVAL) chooses the status words.
+   */
   start(properties: Properties, signal: AbortSignal): Promise<void>;
   /** Undo `start`. May be called twice, and after a failed start. */
   stop(): Promise<void>;
+  /**
+   * Read again what `start` read: SIGHUP, or `dladm reload`. A rejection says, for whoever asked, that what was read
+   * before stays in use; degrading the overlay for it is the instance's own business. Called after `start` has
+   * resolved, under the deadline of a start; calls may overlap.
+   */
+  reload?(signal: AbortSignal): Promise<void>;
   /** Mode `point` only, and demanded of it: the one destination of every frame. Called once, after `start`. */
   defaultDestination?(): Destination;
   /** Mode `dynamic` only, and demanded of it: where does this MAC live? */
   resolve?(lookup: Lookup, signal: AbortSignal): Answer | Promise<Answer>;
+  /**
+   * Which MAC has this address on the overlay? Null: none that is known, and then there is no reply. Demanded of an
+   * instance that answers `proxy` with arp (asked with IPv4 addresses alone) or ndp (with IPv6 addresses alone). The
+   * MAC of the asker itself is a fine answer: the library keeps silent then, since the asker may be probing whether
+   * its address is free. Called at most once per frame, under the deadline of a lookup; calls for the same address
+   * may overlap. IPv6 addresses are in the canonical spelling of `parseIp`.
+   */
+  neighbor?(ip: IpAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
+  /**
+   * To which MAC do the DHCP requests of this client go? Null: to none, and the request is dropped. `client` is the
+   * Ethernet source of the request. Demanded of an instance that answers `proxy` with dhcp; otherwise as `neighbor`.
+   * The MAC answered is looked up like any other destination.
+   */
+  dhcpServer?(client: MacAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
+}
+
+/** Something in a file, at a place in it. */
+export interface FileProblem {
+  /** Both count from 1; a column is a character. */
+  readonly line: number;
+  readonly column: number;
+  /** JSON path (RFC 9535) or the like, of what is concerned. */
+  readonly path: string;
+  readonly found: string;
+  readonly expected: string;
+}
+
+export interface CheckReport {
+  /** In the order of the file; the first hundred or so. */
+  readonly errors: readonly FileProblem[];
+  /** All of them. */
+  readonly errorCount: number;
+  /** What is good, but may not be what was meant. */
+  readonly warnings: readonly FileProblem[];
+  readonly warningCount: number;
+  /** What the file holds, in a few words; undefined when it is no good. */
+  readonly summary: string | undefined;
 }
 
 export interface LookupPlugin {
@@ -114,4 +191,9 @@ export interface LookupPlugin {
   readonly properties: readonly PropertySpec[];
   /** One instance an overlay. No I/O here. */
   create(host: Host): Instance;
+  /**
+   * Whether a file is one that an instance would take: what `dladm check-mapping` asks, in a process of its own, with no
+   * overlay and no daemon. Rejects with a sentence when the file cannot be read at all.
+   */
+  check?(file: string): Promise<CheckReport>;
 }

@@ -10,7 +10,9 @@ import type { LookupPlugin } from './contract.js';
 
 export type {
   Answer,
+  CheckReport,
   Destination,
+  FileProblem,
   Host,
   Instance,
   Lookup,
@@ -20,6 +22,7 @@ export type {
   Properties,
   PropertySpec,
   PropertyValue,
+  ProxyKind,
 } from './contract.js';
 
 export type { Endpoint, IpAddress, Ipv4Address, Ipv6Address } from '../wire/ip.js';

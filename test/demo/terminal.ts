@@ -4,7 +4,7 @@ import path from 'node:path';
 
 import { DLADM_MAIN } from '../helpers/daemon.js';
 import type { Bed, Namespace } from '../helpers/netns.js';
-import type { Result } from '../helpers/process.js';
+import type { Child, Result } from '../helpers/process.js';
 
 const TIMEOUT_MS = 20_000;
 
@@ -33,9 +33,19 @@ export class Terminal {
   async type(text: string): Promise<Result> {
     this.show(text);
     const result = await this.host.run(['sh', '-c', text], { env: this.#env, timeoutMs: TIMEOUT_MS });
-    const output = (result.stdout + result.stderr).trimEnd();
-    if (output !== '') console.log(output);
+    print(result.stdout + result.stderr);
     if (result.code !== 0) console.log(`(exit status ${result.code ?? result.signal ?? '?'})`);
     return result;
   }
+
+  /** Types a command that goes on in the background. Its output is for the caller. */
+  start(text: string): Child {
+    this.show(`${text} &`);
+    return this.host.spawn(['sh', '-c', `exec ${text}`], { env: this.#env });
+  }
+}
+
+export function print(output: string): void {
+  const text = output.trimEnd();
+  if (text !== '') console.log(text);
 }

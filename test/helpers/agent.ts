@@ -107,11 +107,14 @@ function udpListen({ host, port }: Settings, echo: boolean): void {
 
 async function udpSend({ host, port, source, sourcePort, repliesMs = 0 }: Settings): Promise<void> {
   const socket = udpSocket(host);
+  let [sent, replies] = [0, 0];
   socket.on('message', (message) => {
+    replies++;
     print({ hex: message.toString('hex') });
   });
   await new Promise<void>((resolve) => socket.bind(sourcePort ?? 0, source, resolve));
   for await (const line of createInterface({ input: process.stdin })) {
+    sent++;
     await new Promise<void>((resolve, reject) => {
       socket.send(Buffer.from(line, 'hex'), port, host, (error) => {
         if (error) reject(error);
@@ -119,7 +122,8 @@ async function udpSend({ host, port, source, sourcePort, repliesMs = 0 }: Settin
       });
     });
   }
-  await sleep(repliesMs);
+  const deadline = performance.now() + repliesMs;
+  while (replies < sent && performance.now() < deadline) await sleep(10);
   socket.close();
 }
 

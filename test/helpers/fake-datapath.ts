@@ -40,10 +40,6 @@ export class FakeDatapath implements Datapath {
     for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
   }
 
-  setMtu(): void {
-    this.#call('setMtu');
-  }
-
   addPort(config: PortConfig): MacAddress {
     this.#call('addPort', config.name);
     if (!this.overlays.has(config.overlay)) throw new Error(`no overlay ${config.overlay}`);
@@ -78,6 +74,10 @@ export class FakeDatapath implements Datapath {
 
   setPeers(_overlay: number, peers: readonly IpAddress[]): void {
     this.#call('setPeers', peers.join());
+  }
+
+  announce(_overlay: number, frame: Uint8Array): void {
+    this.#call('announce', Buffer.from(frame).toString('hex'));
   }
 
   async deleteTarget(_overlay: number, mac: MacAddress): Promise<boolean> {

@@ -43,6 +43,7 @@ export interface PingOptions {
   readonly dontFragment?: boolean;
   /** Source address or device. */
   readonly from?: string;
+  /** For the last answers. Longer than the second after which a silent neighbour is asked again, unless said otherwise. */
   readonly waitMs?: number;
 }
 
@@ -57,7 +58,7 @@ export interface PingResult {
 const ICMP_HEADER_BYTES = 8;
 
 export async function ping(host: Namespace, target: string, options: PingOptions = {}): Promise<PingResult> {
-  const { count = 3, intervalMs = 50, packetBytes, dontFragment = true, from, waitMs = 1000 } = options;
+  const { count = 3, intervalMs = 50, packetBytes, dontFragment = true, from, waitMs = 3000 } = options;
   const ipHeaderBytes = target.includes(':') ? 40 : 20;
   const args = ['-n', '-c', `${count}`, '-i', `${intervalMs / 1000}`, '-W', `${waitMs / 1000}`];
   if (packetBytes !== undefined) args.push('-s', `${packetBytes - ipHeaderBytes - ICMP_HEADER_BYTES}`);
@@ -127,11 +128,11 @@ export async function transferTcp(
 // ---------------------------------------------------------------- UDP
 
 export interface Datagrams {
-  /** Of whom; and how many ms to wait for replies after the last one (0: do not). */
   readonly to: string;
   readonly port: number;
   readonly source?: string;
   readonly sourcePort?: number;
+  /** How long to wait for as many replies as there are payloads; not at all when left out. */
   readonly repliesMs?: number;
   readonly payloads: readonly Uint8Array[];
 }
@@ -159,7 +160,7 @@ export async function udpEcho(
   const payloads = sizes.map((size) =>
     Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 7 + size) & 0xff)),
   );
-  const replies = (await sendDatagrams(from, { to: address, port, payloads, repliesMs: 500 })).map(toHex);
+  const replies = (await sendDatagrams(from, { to: address, port, payloads, repliesMs: 3000 })).map(toHex);
   await child.stop();
   return sizes.filter((_, i) => replies.includes(toHex(payloads[i])));
 }

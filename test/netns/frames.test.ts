@@ -1,26 +1,36 @@
 // What varpd puts on the wire and takes off it, byte for byte: headers, source ports, checksums, marks, and every reason
 // to refuse a packet. One daemon, and a host at the other end that only listens or sends what it is given.
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+
 import t, { type Test } from 'tap';
 
 import * as ipv4 from '../../src/wire/ipv4.js';
-import { Capture } from '../helpers/capture.js';
+import { Capture, fieldsOf } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { encapsulated, filler, toHex, udpFrame, type UdpFrame, withTag } from '../helpers/frames.js';
-import { skipUnlessNetns } from '../helpers/need.js';
+import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
-import { waitUntil } from '../helpers/process.js';
-import { DatagramSink, FrameSink, sendDatagrams, sendFrames } from '../helpers/traffic.js';
+import { exec, waitUntil } from '../helpers/process.js';
+import { DatagramSink, FrameSink, reaches, sendDatagrams, sendFrames } from '../helpers/traffic.js';
 
 const VXLAN_PORT = 4789; // RFC 7348 5
 const FAMILIES = ['v4', 'v6'] as const;
 type Family = (typeof FAMILIES)[number];
+/** A VNIC over overlay0, in VLAN 5. */
+const VNIC = 'vlan0';
 const FRAGMENTS = 'ip.flags.mf == 1 || ip.frag_offset > 0 || ipv6.fraghdr';
 
 /** Two hosts, of which the first has a daemon and devices that say nothing of their own accord. */
-async function oneDaemon(t: Test): Promise<{ bed: Bed; a: Namespace; b: Namespace; daemon: Daemon }> {
+async function oneDaemon(
+  t: Test,
+  mtuBytes = 1500,
+): Promise<{ bed: Bed; a: Namespace; b: Namespace; daemon: Daemon }> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
-  const [a, b] = await bed.twoHosts();
+  const [a, b] = await bed.twoHosts({ mtuBytes });
+  // The kernel queues a hundred packets for a neighbour that it does not know yet, and drops the others.
+  for (const family of FAMILIES) await reaches(a, b.underlay[family]);
   await a.quietNewDevices();
   const daemon = (await Daemon.start(bed, a)).explain(t);
   return { bed, a, b, daemon };
@@ -35,9 +45,11 @@ interface Departure {
   readonly more?: string;
   readonly frames: readonly Uint8Array[];
   /** Field -> the one value that it must have in the outer headers of every packet. */
-  readonly fields: Readonly<Record<string, string>>;
+  readonly fields: Readonly<Record<string, number>>;
 }
 
+/** udp.checksum.status of tshark. */
+const GOOD = 1;
 const ECN_FIELDS = [ipv4.NOT_ECT, ipv4.ECT_1, ipv4.ECT_0, ipv4.CE] as const;
 const FLOWS = 100;
 /** Each flow three times. */
@@ -45,43 +57,47 @@ const flows = Array.from({ length: 3 * FLOWS }, (_, at) => udpFrame({ sourcePort
 
 const DEPARTURES: readonly Departure[] = [
   {
-    name: 'over IPv4: no checksum, never a fragment',
+    name: 'over IPv4: a good checksum, never a fragment',
     frames: flows,
-    fields: { 'udp.checksum': '0x0000', 'ip.ttl': '64', 'ip.flags.df': '1', 'ip.dsfield': '0x00' },
+    fields: { 'udp.checksum.status': GOOD, 'ip.ttl': 64, 'ip.dsfield': 0 },
+  },
+  {
+    name: 'over IPv4 without offloads: no checksum',
+    more: '-p offload=off',
+    frames: flows.slice(0, 10),
+    fields: { 'udp.checksum': 0 },
   },
   {
     name: 'over IPv6: a good checksum',
     family: 'v6',
     frames: flows,
-    fields: { 'udp.checksum.status': '1', 'ipv6.hlim': '64', 'ipv6.tclass': '0x00000000' },
+    fields: { 'udp.checksum.status': GOOD, 'ipv6.hlim': 64, 'ipv6.tclass': 0 },
   },
   {
     name: 'over IPv4 with full checksums',
     more: '-p vxlan/udp_checksum=full',
     frames: flows,
-    fields: { 'udp.checksum.status': '1' },
+    fields: { 'udp.checksum.status': GOOD },
   },
   {
     name: 'over IPv6 with zero checksums',
     family: 'v6',
     more: '-p vxlan/udp_checksum=zero',
     frames: flows.slice(0, 10),
-    fields: { 'udp.checksum': '0x0000' },
+    fields: { 'udp.checksum': 0 },
   },
   {
     name: 'from the listen port alone',
     more: '-p vxlan/source_ports=1 -p vxlan/listen_port=5555',
     frames: flows,
-    fields: { 'udp.srcport': '5555' },
+    fields: { 'udp.srcport': 5555 },
   },
   ...ECN_FIELDS.flatMap((ecn) =>
     FAMILIES.map((family): Departure => {
       const inner = { trafficClass: 0xb8 | ecn, ttl: 1 };
       const frames = [udpFrame(inner), udpFrame({ ...inner, source: 'fd55::1', destination: 'fd55::2' })];
-      const fields: Record<string, string> =
-        family === 'v4'
-          ? { 'ip.dsfield': `0x0${ecn}`, 'ip.ttl': '64' }
-          : { 'ipv6.tclass': `0x0000000${ecn}`, 'ipv6.hlim': '64' };
+      const fields: Record<string, number> =
+        family === 'v4' ? { 'ip.dsfield': ecn, 'ip.ttl': 64 } : { 'ipv6.tclass': ecn, 'ipv6.hlim': 64 };
       return { name: `ECN ${ecn}, as inside, over IP${family}`, family, frames, fields };
     }),
   ),
@@ -89,7 +105,7 @@ const DEPARTURES: readonly Departure[] = [
     name: 'the DSCP of the inner packet too, where it is asked for',
     more: '-p vxlan/dscp=copy',
     frames: [udpFrame({ trafficClass: 0xba })],
-    fields: { 'ip.dsfield': '0xba' },
+    fields: { 'ip.dsfield': 0xba },
   },
   {
     name: 'frames of any kind, whole',
@@ -100,7 +116,7 @@ const DEPARTURES: readonly Departure[] = [
       udpFrame({ payload: filler(1422) }),
       udpFrame({ destinationMac: '01:80:c2:00:00:00' }),
     ],
-    fields: { 'ip.ttl': '64' },
+    fields: { 'ip.ttl': 64 },
   },
 ];
 
@@ -125,11 +141,12 @@ async function leaves(t: Test): Promise<void> {
   });
   t.same(await sent(), wanted, 'every frame is counted');
 
-  const header = { 'vxlan.flags': '0x0800', 'vxlan.gbp': '0', 'vxlan.reserved8': '0', 'udp.dstport': '4789' };
+  const header = { 'vxlan.flags': 0x0800, 'vxlan.gbp': 0, 'vxlan.reserved8': 0, 'udp.dstport': VXLAN_PORT };
   const own = ['udp.srcport', 'vxlan.vni', 'udp.payload', ...Object.keys(header)];
   const all = DEPARTURES.flatMap(({ fields }) => Object.keys(fields));
   const rows = await capture.fields('vxlan', [...new Set([...own, ...all])]);
-  t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
+  t.equal(capture.lost, 0, 'the capture is complete');
+  t.equal(await capture.count(`${FRAGMENTS} || ip.flags.df == 0`), 0, 'no fragments, and none allowed');
 
   for (const [index, { name, frames, fields }] of DEPARTURES.entries()) {
     const vnetid = 100 + index;
@@ -138,7 +155,7 @@ async function leaves(t: Test): Promise<void> {
     const payloads = packets.map((row) => row['udp.payload'][0]);
     t.same(payloads.sort(), expected.sort(), `${name}: header and frame, and not a byte more`);
     for (const [field, value] of Object.entries({ ...header, ...fields })) {
-      const found = [...new Set(packets.map((row) => row[field][0]))];
+      const found = [...new Set(packets.map((row) => Number(row[field][0])))];
       t.same(found, [value], `${name}: ${field} is ${value}`);
     }
     if ('udp.srcport' in fields) continue;
@@ -153,6 +170,49 @@ async function leaves(t: Test): Promise<void> {
     t.ok(new Set(ports).size > FLOWS / 3, `${name}: flows are spread over ${new Set(ports).size} ports`);
   }
 }
+
+// ---------------------------------------------------------------- what does not leave
+
+await t.test('what does not leave the host', { skip: skipUnlessNetns() }, async (t) => {
+  const { a, b, daemon } = await oneDaemon(t);
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }, '-t -p mtu=1000'));
+  const untagged = { from: a.underlay.v4, to: b.underlay.v4, vnetid: 43, name: 'untagged0' };
+  await daemon.ok(directOverlay(untagged, '-t -p vxlan/vlan=drop'));
+  await daemon.ok(`create-vnic -t -l overlay0 -v 5 ${VNIC}`);
+  // Wider than varpd made it: otherwise the device itself refuses what is too large.
+  await a.ip('link set overlay0 mtu 1500');
+  const [own, vnic] = [await a.macOf('overlay0'), await a.macOf(VNIC)];
+  const [fits, exceeds] = [972, 973].map((bytes) => udpFrame({ payload: filler(bytes) }));
+  const good = udpFrame();
+  const nested = [1, 2, 3, 4, 5].reduce<Uint8Array>((frame, vlan) => withTag(frame, vlan), good);
+  const arrived = await DatagramSink.open(b, b.underlay.v4, VXLAN_PORT);
+  const inVnic = await FrameSink.open(a, VNIC);
+
+  const rows: readonly (readonly [name: string, device: string, frame: Uint8Array, counted: object])[] = [
+    ['larger than the MTU', 'overlay0', exceeds, { tx_too_big: 1 }],
+    ['half a tag', 'overlay0', withTag(good, 5).subarray(0, 15), { tx_runt: 1 }],
+    ['a tower of tags', 'overlay0', nested, { tx_vlan: 1 }],
+    ['tagged, where tags are not carried', 'untagged0', withTag(good, 5), { tx_vlan: 1 }],
+    ['tagged, by a VNIC of a VLAN', VNIC, withTag(good, 5), { tx_vlan: 1 }],
+    ['to the port it came from', 'overlay0', udpFrame({ destinationMac: own }), { tx_hairpin: 1 }],
+    ['to another port', 'overlay0', withTag(udpFrame({ destinationMac: vnic }), 5), { local_frames: 1 }],
+  ];
+  for (const [name, device, frame, counted] of rows) {
+    const overlay = device === VNIC ? 'overlay0' : device;
+    const grown = await daemon.counted(async () => {
+      await sendFrames(a, device, [frame]);
+    }, overlay);
+    t.same(grown, counted, name);
+  }
+  t.same((await inVnic.waitFor(1)).map(toHex), [toHex(udpFrame({ destinationMac: vnic }))]);
+  const last = await daemon.counted(async () => {
+    await sendFrames(a, 'overlay0', [fits]);
+    await arrived.waitFor(1);
+  });
+  t.match(last, { tx_frames: 1 }, 'the largest frame leaves');
+  const payloads = arrived.datagrams.map(({ payload }) => toHex(payload));
+  t.same(payloads, [toHex(encapsulated(42, fits))], 'and nothing else has');
+});
 
 // ---------------------------------------------------------------- what arrives
 
@@ -172,9 +232,6 @@ const OVERLAYS: readonly OverlayOf[] = [
   { name: 'lowest0', vnetid: 0 },
   { name: 'highest0', vnetid: 0xff_ffff },
 ];
-/** A VNIC over overlay0, in VLAN 5. */
-const VNIC = 'vlan0';
-
 /** What the table needs to know of the hosts. */
 interface Site {
   readonly ownMac: string;
@@ -383,3 +440,68 @@ async function arrives(t: Test): Promise<void> {
   t.match(grown, { rx_too_big: 1, rx_frames: 1 }, 'a datagram that came in fragments');
   t.same(reflected.datagrams, [], 'nothing that came out of the tunnel went back into it');
 }
+
+// ---------------------------------------------------------------- captures
+
+const CAPTURES = fromRoot('../shared/testdata/pcaps');
+const JUMBO_MTU = 9000;
+
+/** A datagram, and the frame that tshark finds in it. */
+interface Sample {
+  readonly vnetid: number;
+  readonly datagram: Buffer;
+  readonly frame: string;
+}
+
+/** A node of `tshark -T json -x`: digits, first byte, and more. */
+type Raw = readonly [hex: string, offset: number, ...unknown[]];
+interface Packet {
+  readonly _source: { readonly layers: { readonly frame_raw: Raw; readonly eth_raw: readonly Raw[] } };
+}
+
+async function samplesOf(file: string): Promise<Sample[]> {
+  const rows = await fieldsOf(file, 'vxlan', ['vxlan.vni', 'udp.payload', 'udp.length']);
+  if (rows.length === 0) return [];
+  const json = ['-T', 'json', '-x', '--no-duplicate-keys'];
+  const packets = JSON.parse(await exec(['tshark', '-n', '-r', file, '-Y', 'vxlan', ...json])) as Packet[];
+  return rows.map((row, index) => {
+    const { frame_raw: whole, eth_raw: headers } = packets[index]._source.layers;
+    const [, start] = headers[1];
+    // The datagram ends before the packet does where a wire has padded it. 16: the UDP and the VXLAN header.
+    const end = start + Number(row['udp.length'][0]) - 16;
+    const datagram = Buffer.from(row['udp.payload'][0], 'hex');
+    return { vnetid: Number(row['vxlan.vni'][0]), datagram, frame: whole[0].slice(2 * start, 2 * end) };
+  });
+}
+
+const files = existsSync(CAPTURES) ? readdirSync(CAPTURES).sort() : [];
+const skipCaptures =
+  skipUnlessNetns(['tshark']) || (files.length === 0 && `needs the captures of ${CAPTURES}`);
+
+await t.test('captures of other projects', { skip: skipCaptures }, async (t) => {
+  const { a, b, daemon } = await oneDaemon(t, JUMBO_MTU);
+  const replay = async (t: Test, samples: readonly Sample[]): Promise<void> => {
+    for (const vnetid of new Set(samples.map((sample) => sample.vnetid))) {
+      await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid }, '-t'));
+      const sink = await FrameSink.open(a, 'overlay0');
+      const own = samples.filter((sample) => sample.vnetid === vnetid);
+      const payloads = own.map(({ datagram }) => datagram);
+      await sendDatagrams(b, { to: a.underlay.v4, port: VXLAN_PORT, payloads });
+      const frames = (await sink.waitFor(own.length)).map(toHex);
+      t.same(
+        frames,
+        own.map(({ frame }) => frame),
+        `VNI ${vnetid}: ${own.length} frames, byte for byte`,
+      );
+      await sink.close();
+      await daemon.ok('delete-overlay overlay0');
+    }
+  };
+  let replayed = 0;
+  for (const file of files) {
+    const samples = await samplesOf(path.join(CAPTURES, file));
+    if (samples.length > 0) await t.test(file, (t) => replay(t, samples));
+    replayed += samples.length;
+  }
+  t.ok(replayed > 100, `${replayed} datagrams`);
+});

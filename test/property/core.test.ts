@@ -342,7 +342,10 @@ class World {
     const outcomes = this.#settled - before;
     if (outcomes === 1) return;
     const to = bytes.subarray(0, 6).reduce((mac, byte) => mac * 256 + byte, 0);
-    const waits = this.net.targets().some(({ mac, state }) => mac === to && state === 'pending');
+    // A group frame waits for an answer of its own; all to one unicast MAC wait for the same.
+    const waits = isGroup
+      ? change.lookups === 1
+      : this.net.targets().some(({ mac, state }) => mac === to && state === 'pending');
     equal([outcomes, waits], [0, true], 'one outcome, or it waits');
   }
 

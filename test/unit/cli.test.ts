@@ -186,6 +186,8 @@ const USAGE: Readonly<Record<string, string>> = {
   'create-vnic': '[-t] -l overlay [-m mac] [-v vid] vnic',
   'delete-vnic': '[-t] vnic',
   'show-vnic': '[-l overlay] [[-p] -o field,... | --json] [vnic...]',
+  'check-mapping': '[--json] file',
+  reload: '',
 };
 
 /** Command line => message. +usage: followed by the usage line of the command. */
@@ -244,6 +246,10 @@ create-vnic -l o0 -v 4095 foo0 => invalid VLAN identifier '4095'; valid range: 1
 create-vnic -l o0 -v 1x foo0 => invalid VLAN identifier '1x'; valid range: 1 - 4094
 delete-vnic => missing vnic name +usage
 show-vnic -p => output fields must be specified in parsable mode +usage
+check-mapping => missing file +usage
+check-mapping a b => expected one file, got: a b +usage
+check-mapping /nonexistent/hosts.json => /nonexistent/hosts.json is not there
+reload overlay0 => expected no operand, got: overlay0 +usage
 `;
 
 await t.test('command lines that are refused before anything is asked', async (t) => {
@@ -253,7 +259,7 @@ await t.test('command lines that are refused before anything is asked', async (t
     t.same({ status, out }, { status: 1, out: '' }, line);
     const printed = err.trimEnd().split('\n');
     const command = words(line)[0];
-    if (usage) t.equal(printed.pop(), `usage: dladm ${command} ${USAGE[command]}`, line);
+    if (usage) t.equal(printed.pop(), `usage: dladm ${command} ${USAGE[command]}`.trimEnd(), line);
     t.equal(printed.at(-1), `dladm: ${message}`, line);
     t.same([...new Set(printed.map((text) => text.slice(0, 7)))], ['dladm: '], line);
   }
@@ -318,6 +324,7 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
     { name: 'o0', mac: 'de:ad:be:ef:00:01', destination: 'drop' },
   ],
   ['up-overlay', 'overlay.up', {}],
+  ['reload', 'daemon.reload', {}],
   ['up-overlay o0', 'overlay.up', { name: 'o0' }],
   ['create-vnic -l demo0 foo0', 'vnic.create', { name: 'foo0', over: 'demo0', temporary: false }],
   [
@@ -331,6 +338,7 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
 const NONE_MISSING: Readonly<Record<string, Answer>> = {
   'overlay.list': () => ({ overlays: [], missing: [] }),
   'overlay.up': () => ({ failures: [] }),
+  'daemon.reload': () => ({ failures: [] }),
 };
 
 await t.test('what is asked of the daemon; success prints nothing', async (t) => {
@@ -433,6 +441,12 @@ const REFUSALS: [line: string, answers: Record<string, Answer>, ...printed: stri
     },
     "could not bring up overlay 'o0': no such address",
     "could not bring up overlay 'o1': x",
+  ],
+  [
+    'reload',
+    { 'daemon.reload': () => ({ failures: [{ name: 'o0', message: 'not reloaded: /h.json:1:2: $: x' }] }) },
+    'o0: not reloaded: /h.json:1:2: $: x',
+    'reload failed: not everything was taken',
   ],
   ['create-vnic -l o0 foo0', { 'vnic.create': NOT_FOUND }, 'vnic creation over o0 failed: object not found'],
   [
@@ -887,14 +901,14 @@ await t.test('the program itself', async (t) => {
 await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
-  const synopses = out.match(/^ {4}[a-z]+-[a-z]+/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 8);
+  const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
+  t.equal(synopses.length, 10);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });
     t.match(
       help.out,
-      new RegExp(`^usage: dladm ${name} [^]*\n  -h, --help[^]*\nexamples?:\n    dladm ${name}`),
+      new RegExp(`^usage: dladm ${name}[ \n][^]*\n  -h, --help[^]*\nexamples?:\n    dladm ${name}`),
     );
     t.same(await run(undefined, name, '--help'), help);
   }

@@ -170,7 +170,7 @@ t.test('creating an overlay', async (t) => {
       [other({ encap: 'nvgre' }), { code: 'NOT_FOUND', message: /found 'nvgre', expected one of vxlan/ }],
       [
         other({ search: 'nope' }),
-        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, test/ },
+        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, files, test/ },
       ],
       [other({ properties: [] }), { code: 'INVALID', message: 'invalid argument' }],
       [with_(['mtu', '1451']), { code: 'INVALID', message: /found '1451', expected at most 1450/ }],
@@ -331,7 +331,7 @@ t.test('VNICs', async (t) => {
     overlay: 1,
     mac: 0xdeadbeef0001,
     vid: 7,
-    mtuBytes: 1450,
+    mtuBytes: 1446,
     own: false,
   });
   const cases: [Partial<Methods['vnic.create']['params']>, Refusal][] = [

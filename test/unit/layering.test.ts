@@ -35,15 +35,17 @@ const RULES: Readonly<Record<string, Rule>> = {
     node: true,
     packages: ['json-rpc-2.0', 'pino', 'yaml', 'zod'],
   },
-  'src/cli': { ours: ['src/control', 'src/wire'], node: true },
+  // check-mapping loads the plugin that knows the format, and asks it.
+  'src/cli': { ours: ['src/control', 'src/wire'], types: ['src/plugin'], node: true },
   plugins: { ours: ['src/plugin'], node: true },
 };
 
 /** Files above 400 lines, and why. */
 const LONG: Readonly<Record<string, string>> = {
-  'src/dgram-extra/dgram_extra.c': 'C; the addon as a whole stays below MAX_NATIVE_LINES',
+  'src/dgram-extra/framed.c': 'C; the addon as a whole stays below MAX_NATIVE_LINES',
 };
 const MAX_LINES = 400;
+/** Lines of code: comments and blank lines are free. */
 const MAX_NATIVE_LINES = 1500;
 
 interface Import {
@@ -171,7 +173,8 @@ await t.test('every file says at its head what it is, and ends before it is too 
   t.strictSame(long, Object.keys(LONG), `only these are longer than ${MAX_LINES} lines`);
   const native = [...texts]
     .filter(([file]) => /\.[ch]$/.test(file))
-    .reduce((sum, [, text]) => sum + lines(text), 0);
+    .map(([, text]) => text.replaceAll(/\/\*.*?\*\//gs, '').replaceAll(/^\s*\n/gm, ''))
+    .reduce((sum, text) => sum + lines(text), 0);
   t.ok(native < MAX_NATIVE_LINES, `${native} lines of C`);
   t.end();
 });

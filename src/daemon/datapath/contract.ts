@@ -4,6 +4,7 @@
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
  * the worker thread owns them in between. Everything here is called on the main thread.
  */
+import type { ProxyDrop } from '../../core/drops.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 
@@ -57,16 +58,25 @@ export interface LookupRequest {
   readonly sourceMac: MacAddress;
   readonly etherType: number;
   readonly vlan: number;
+  /** Of a frame to a group MAC: its beginning, tags and all. The question is about this frame alone. */
+  readonly frame?: Uint8Array;
 }
 
-/** ttlMs Infinity = until it is flushed. `reason` says which counter the waiting frames go to. */
+/**
+ * ttlMs Infinity = until it is flushed. For a request with a frame it may be 0: for this frame alone; a drop without
+ * one is, too. `reason` says which counter the waiting frames go to.
+ */
 export type LookupAnswer =
   | { readonly kind: 'target'; readonly to: readonly Destination[]; readonly ttlMs: number }
   | {
       readonly kind: 'drop';
-      readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed';
+      readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed' | ProxyDrop;
       readonly ttlMs?: number;
-    };
+    }
+  /** Only for a request with a frame: this one goes to the port that sent it, which is counted as `counter`. */
+  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
+  /** Only for a request with a frame: it goes on as if it had been sent to this unicast MAC. */
+  | { readonly kind: 'redirect'; readonly to: MacAddress };
 
 export interface TargetEntry {
   readonly mac: MacAddress;
@@ -76,7 +86,7 @@ export interface TargetEntry {
 }
 
 export interface DatapathEvents {
-  /** Called for each miss, once per MAC in flight. */
+  /** Called for each miss: once per unicast MAC in flight, once per frame to a group MAC. */
   lookup(request: LookupRequest): void;
   /** A port's device no longer works; the datapath has let go of it. `code` is the errno name. */
   portFault(overlay: number, port: string, code: string): void;
@@ -89,7 +99,6 @@ export interface Datapath {
   addOverlay(config: OverlayConfig): void;
   /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
   removeOverlay(id: number): Promise<void>;
-  setMtu(id: number, mtuBytes: number): void;
   /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. */
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
@@ -102,6 +111,8 @@ export interface Datapath {
   /** Forgets one MAC, or all when left out. What is pending is asked for again. */
   invalidate(overlay: number, mac?: MacAddress): void;
   setPeers(overlay: number, peers: readonly IpAddress[]): void;
+  /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
+  announce(overlay: number, frame: Uint8Array): void;
   /** Resolves to whether the MAC was there. */
   deleteTarget(overlay: number, mac: MacAddress): Promise<boolean>;
   /** Entries with MACs above `after`, in ascending order. */

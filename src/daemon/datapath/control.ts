@@ -133,11 +133,6 @@ export class DatapathControl implements Datapath {
     await state.lease.release();
   }
 
-  setMtu(id: number, mtuBytes: number): void {
-    for (const { name } of this.#overlay(id).ports.values()) setLink(name, { mtuBytes });
-    this.#post({ kind: 'set-mtu', overlay: id, mtuBytes });
-  }
-
   addPort({ overlay, name, mac: wanted, vid, mtuBytes, own }: PortConfig): mac.MacAddress {
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);
@@ -183,6 +178,10 @@ export class DatapathControl implements Datapath {
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
     this.#post({ kind: 'set-peers', overlay, peers });
+  }
+
+  announce(overlay: number, frame: Uint8Array): void {
+    this.#post({ kind: 'announce', overlay, frame });
   }
 
   async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {

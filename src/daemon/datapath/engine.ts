@@ -6,6 +6,7 @@ import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
+import { announce } from '../../core/inject.js';
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
@@ -145,14 +146,13 @@ export class DatapathEngine {
   #obeyOverlay(
     command: Extract<
       Command,
-      { kind: 'set-mtu' | 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'delete-target' | 'targets' }
+      {
+        kind: 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'announce' | 'delete-target' | 'targets';
+      }
     >,
   ): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     switch (command.kind) {
-      case 'set-mtu':
-        if (overlay !== undefined) overlay.options.mtuBytes = command.mtuBytes;
-        break;
       case 'answer':
         overlay?.answer(command.lookup, command.answer);
         break;
@@ -164,6 +164,9 @@ export class DatapathEngine {
         break;
       case 'set-peers':
         overlay?.setPeers(command.peers);
+        break;
+      case 'announce':
+        if (overlay !== undefined) announce(overlay, command.frame);
         break;
       case 'delete-target':
         this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);

@@ -29,7 +29,6 @@ export type Command =
       readonly counters: Counters;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
-  | { readonly kind: 'set-mtu'; readonly overlay: number; readonly mtuBytes: number }
   | {
       readonly kind: 'add-port';
       readonly token: Token;
@@ -57,6 +56,7 @@ export type Command =
     }
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
       readonly kind: 'delete-target';
       readonly overlay: number;

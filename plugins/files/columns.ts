@@ -1,0 +1,38 @@
+/** Typed arrays that grow: what a row of the mapping holds stands in columns, since an object a row would take 500 bytes. */
+
+type Numbers = Uint32Array | Int32Array;
+
+export class Column<A extends Numbers> {
+  #items: A;
+  length = 0;
+
+  /** `empty` says of which kind, and makes room for as many. */
+  constructor(empty: A) {
+    this.#items = empty;
+  }
+
+  push(value: number): void {
+    if (this.length === this.#items.length) this.#grow();
+    this.#items[this.length++] = value;
+  }
+
+  pushAll(values: A, count: number): void {
+    for (let index = 0; index < count; index++) this.push(values[index]);
+  }
+
+  at(index: number): number {
+    return this.#items[index];
+  }
+
+  /** What is there, in an array of its own with no room to grow. */
+  compact(): A {
+    return this.#items.slice(0, this.length) as A;
+  }
+
+  #grow(): void {
+    const make = this.#items.constructor as new (length: number) => A;
+    const larger = new make(Math.max(16, 2 * this.length));
+    larger.set(this.#items);
+    this.#items = larger;
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * A mapping while its file is read: rows of entries and of addresses, each with the place where it stands, and what
+ * must hold between them. Only a draft without problems becomes a Mapping.
+ */
+import type { Destination, IpAddress } from '../../src/plugin/index.js';
+import { MAC_WORDS, parsePeer, V4_WORDS, V6_WORDS } from './addresses.js';
+import { Column } from './columns.js';
+import { KeyIndex, NONE } from './key-index.js';
+import { AddressTable, Mapping } from './mapping.js';
+import { macPath, memberPath, sourceText } from './paths.js';
+import type { Problems } from './problems.js';
+
+/** Rows between two pauses. */
+const STEP_ROWS = 256;
+
+/** Bytes of a short entry with all members: room that is not used is never touched, and so costs nothing. */
+const SHORT_ENTRY_BYTES = 100;
+
+/** Where a token begins in the file. */
+export type Offset = number;
+
+export class Draft {
+  readonly #bytes: Buffer;
+  readonly #problems: Problems;
+  readonly #macs: Column<Uint32Array>;
+  /** Where each key begins: with it everything about the entry can be said again. */
+  readonly #keyOffsets: Column<Uint32Array>;
+  readonly #destinationRows: Column<Uint32Array>;
+  readonly #servers: Column<Uint32Array>;
+  /** Of the value of `dhcp-proxy`; 0 = there is none, since no value stands there. */
+  readonly #serverOffsets: Column<Uint32Array>;
+  readonly #v4: AddressColumns;
+  readonly #v6: AddressColumns;
+  /** By what stands in the file, and by canonical spelling. */
+  readonly #ipRows = new Map<string, number>();
+  readonly #ips: IpAddress[] = [];
+  readonly #destinations: Destination[] = [];
+  readonly #destinationRow = new Map<number, number>();
+
+  constructor(bytes: Buffer, problems: Problems) {
+    this.#bytes = bytes;
+    this.#problems = problems;
+    const room = Math.ceil(bytes.length / SHORT_ENTRY_BYTES);
+    this.#macs = new Column(new Uint32Array(MAC_WORDS * room));
+    this.#keyOffsets = new Column(new Uint32Array(room));
+    this.#destinationRows = new Column(new Uint32Array(room));
+    this.#servers = new Column(new Uint32Array(MAC_WORDS * room));
+    this.#serverOffsets = new Column(new Uint32Array(room));
+    this.#v4 = new AddressColumns(V4_WORDS, 'arp', room);
+    this.#v6 = new AddressColumns(V6_WORDS, 'ndp', room);
+  }
+
+  /** Row of an underlay address; undefined when the text is none that a VTEP can have. */
+  peerRow(text: string): number | undefined {
+    const known = this.#ipRows.get(text);
+    if (known !== undefined) return known;
+    const ip = parsePeer(text);
+    if (ip === undefined) return undefined;
+    const row = this.#ipRows.get(ip) ?? this.#ips.push(ip) - 1;
+    this.#ipRows.set(ip, row);
+    this.#ipRows.set(text, row);
+    return row;
+  }
+
+  destinationRow(ipRow: number, port: number): number {
+    const key = ipRow * 0x1_0000 + port;
+    const known = this.#destinationRow.get(key);
+    if (known !== undefined) return known;
+    const row = this.#destinations.push({ ip: this.#ips[ipRow], port }) - 1;
+    this.#destinationRow.set(key, row);
+    return row;
+  }
+
+  /** The entry that the addresses added next belong to. */
+  addEntry(mac: Uint32Array, keyOffset: Offset): void {
+    this.#macs.pushAll(mac, MAC_WORDS);
+    this.#keyOffsets.push(keyOffset);
+  }
+
+  /** The rest of it, once it has been read. */
+  endEntry(destinationRow: number, server: Uint32Array, serverOffset: Offset): void {
+    this.#destinationRows.push(destinationRow);
+    this.#servers.pushAll(server, MAC_WORDS);
+    this.#serverOffsets.push(serverOffset);
+  }
+
+  addV4(words: Uint32Array, offset: Offset): void {
+    this.#v4.add(words, this.#keyOffsets.length - 1, offset);
+  }
+
+  addV6(words: Uint32Array, offset: Offset): void {
+    this.#v6.add(words, this.#keyOffsets.length - 1, offset);
+  }
+
+  /**
+   * Complains of what does not go together. undefined when anything is wrong, now or before. Yields now and then.
+   * `isWhole`: the file was read to its end, so that a MAC that is not there is missing.
+   */
+  *finish(isWhole: boolean): Generator<undefined, Mapping | undefined> {
+    const macs = new KeyIndex(this.#macs.compact(), MAC_WORDS);
+    for (let row = 0; row < this.#keyOffsets.length; row++) {
+      const earlier = macs.add(row);
+      if (earlier !== NONE) this.#twice(row, this.#keyOffsets.at(row), this.#keyOffsets.at(earlier));
+      if (row % STEP_ROWS === 0) yield;
+    }
+    const v4 = yield* this.#index(this.#v4);
+    const v6 = yield* this.#index(this.#v6);
+    const servers = isWhole ? yield* this.#serverRows(macs) : new Int32Array(0);
+    if (this.#problems.count > 0) return undefined;
+    return new Mapping(macs, this.#destinations, this.#destinationRows.compact(), servers, v4, v6);
+  }
+
+  #twice(row: number, offset: Offset, other: Offset): void {
+    const path = (): string => macPath(this.#bytes, this.#keyOffsets.at(row));
+    this.#problems.add(offset, path, sourceText(this.#bytes, offset), 'every MAC address once', other);
+  }
+
+  *#index({ words, member, keys, owners, offsets }: AddressColumns): Generator<undefined, AddressTable> {
+    const index = new KeyIndex(keys.compact(), words);
+    for (let row = 0; row < owners.length; row++) {
+      const earlier = index.add(row);
+      if (earlier !== NONE) {
+        const path = (): string => memberPath(this.#bytes, this.#keyOffsets.at(owners.at(row)), member);
+        const found = sourceText(this.#bytes, offsets.at(row));
+        this.#problems.add(offsets.at(row), path, found, 'every address once', offsets.at(earlier));
+      }
+      if (row % STEP_ROWS === 0) yield;
+    }
+    return new AddressTable(index, owners.compact());
+  }
+
+  /** The row of the entry that `dhcp-proxy` names, of every entry. */
+  *#serverRows(macs: KeyIndex): Generator<undefined, Int32Array> {
+    const rows = new Int32Array(this.#serverOffsets.length).fill(NONE);
+    const named = this.#servers.compact();
+    for (let row = 0; row < rows.length; row++) {
+      const offset = this.#serverOffsets.at(row);
+      if (row % STEP_ROWS === 0) yield;
+      if (offset === 0) continue;
+      rows[row] = macs.find(named, row * MAC_WORDS);
+      if (rows[row] !== NONE) continue;
+      const path = (): string => memberPath(this.#bytes, this.#keyOffsets.at(row), 'dhcp-proxy');
+      const found = sourceText(this.#bytes, offset);
+      this.#problems.add(offset, path, found, 'a MAC address that has an entry in this file');
+    }
+    return rows;
+  }
+}
+
+/** Overlay addresses of one family, in the order of the file. */
+class AddressColumns {
+  readonly keys: Column<Uint32Array>;
+  /** Rows of their entries. */
+  readonly owners: Column<Uint32Array>;
+  readonly offsets: Column<Uint32Array>;
+
+  constructor(
+    readonly words: number,
+    readonly member: 'arp' | 'ndp',
+    room: number,
+  ) {
+    this.keys = new Column(new Uint32Array(words * room));
+    this.owners = new Column(new Uint32Array(room));
+    this.offsets = new Column(new Uint32Array(room));
+  }
+
+  add(words: Uint32Array, owner: number, offset: Offset): void {
+    this.keys.pushAll(words, this.words);
+    this.owners.push(owner);
+    this.offsets.push(offset);
+  }
+}

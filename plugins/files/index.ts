@@ -1,0 +1,35 @@
+/**
+ * files: a virtual network out of one JSON file that all hosts share. It says which MAC lives behind which VTEP and
+ * has which addresses, so that ARP, neighbor discovery and DHCP are answered without broadcast. See README.md.
+ */
+import { type CheckReport, definePlugin, type PropertyValue } from '../../src/plugin/index.js';
+import { CONFIG, FilesInstance, FLOOD } from './instance.js';
+import { loadMapping } from './load.js';
+import { entries } from './mapping.js';
+import { FileError } from './read.js';
+
+function refusePath(value: PropertyValue): string | undefined {
+  // varpd has a working directory of its own: a relative path would mean another file after a restart.
+  return String(value).startsWith('/') ? undefined : 'an absolute path';
+}
+
+async function check(file: string): Promise<CheckReport> {
+  try {
+    const { mapping, errors, errorCount, warnings, warningCount } = await loadMapping(file);
+    return { errors, errorCount, warnings, warningCount, summary: mapping && entries(mapping) };
+  } catch (error) {
+    throw error instanceof FileError ? new Error(`${file} ${error.message}`, { cause: error }) : error;
+  }
+}
+
+export default definePlugin({
+  apiVersion: 1,
+  name: 'files',
+  mode: 'dynamic',
+  properties: [
+    { name: CONFIG, type: 'string', required: true, refuse: refusePath },
+    { name: FLOOD, type: 'choice', required: false, default: 'off', choices: ['on', 'off'] },
+  ],
+  create: (host) => new FilesInstance(host),
+  check,
+});

@@ -1,0 +1,277 @@
+/**
+ * The files plugin at work for one overlay: answers out of the mapping that it has, and takes a new one when the file
+ * changes.
+ *
+ * The mapping is replaced whole, between two answers. A file that is no good changes nothing: the last good mapping
+ * stays in use, the overlay is degraded with the place of the first error, and every further change is looked at.
+ */
+import {
+  type Answer,
+  type Destination,
+  type Host,
+  type Instance,
+  ipFamily,
+  type IpAddress,
+  isBroadcastMac,
+  isMulticastMac,
+  type Lookup,
+  type MacAddress,
+  type Properties,
+  type ProxyKind,
+} from '../../src/plugin/index.js';
+import { compare, type Difference, differenceText, MAX_ANNOUNCED } from './difference.js';
+import { type Loaded, loadMapping } from './load.js';
+import { entries, type Mapping } from './mapping.js';
+import { problemLine } from './problems.js';
+import { FileError } from './read.js';
+import { inSlices } from './slices.js';
+import { FileWatch } from './watch.js';
+
+export const CONFIG = 'files/config';
+export const FLOOD = 'files/flood';
+const LISTEN_IP = 'vxlan/listen_ip';
+
+const ETHERTYPE_IPV4 = 0x0800; // RFC 894
+const ETHERTYPE_ARP = 0x0806; // RFC 826
+const ETHERTYPE_IPV6 = 0x86dd; // RFC 2464 3
+const IPV6_MULTICAST = 0x3333; // RFC 2464 7: the high 16 bits of the MAC
+
+/** More is not for head-end replication, and varpd takes no longer answer. */
+const MAX_FLOOD_DESTINATIONS = 1024;
+/** Lines of the log for one bad file; the rest is for `dladm check-mapping`. */
+const MAX_LOGGED = 5;
+/** Calls of the host between two pauses. */
+const STEP_CALLS = 64;
+/** MACs that nobody had, remembered so that they are asked for again once the file has them. */
+const MAX_MISSED = 65_536;
+
+/** The file is there or not, but the overlay cannot work with it; the message says why. */
+class Refusal extends Error {
+  override readonly name = 'Refusal';
+
+  constructor(
+    message: string,
+    /** The name of an errno, for the status words of dladm. */
+    readonly code = 'EINVAL',
+    /** More reasons. */
+    readonly lines: readonly string[] = [],
+  ) {
+    super(message);
+  }
+}
+
+export class FilesInstance implements Instance {
+  readonly #host: Host;
+  readonly #ended = new AbortController();
+  #file = '';
+  #isFlooding = false;
+  #family: 4 | 6 = 4;
+  #mapping: Mapping | undefined;
+  #flood: readonly Destination[] = [];
+  #watch: FileWatch | undefined;
+  /** The MACs that were answered with a drop, oldest first. */
+  readonly #missed = new Set<MacAddress>();
+  /** A reload under way, and the one that follows it because somebody asked meanwhile. */
+  #reloading: Promise<void> | undefined;
+  #next: Promise<void> | undefined;
+  /** What was logged last about a bad file, and about a good one. */
+  #complaint: string | undefined;
+  #warned = '';
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  async start(properties: Properties, signal: AbortSignal): Promise<void> {
+    this.#file = properties.text(CONFIG);
+    this.#isFlooding = properties.text(FLOOD) === 'on';
+    this.#family = ipFamily(properties.ip(LISTEN_IP));
+    const loaded = await this.#load(AbortSignal.any([signal, this.#ended.signal]));
+    this.#use(loaded.mapping);
+    this.#warn(loaded);
+    this.#host.log.info(`${this.#file}: ${entries(loaded.mapping)}`);
+    this.#watch = new FileWatch(this.#file, loaded.version, () => {
+      // A refusal has been told already.
+      this.reload().catch(() => undefined);
+    });
+  }
+
+  stop(): Promise<void> {
+    this.#ended.abort();
+    this.#watch?.close();
+    return Promise.resolve();
+  }
+
+  // -- Answers
+
+  resolve({ destinationMac, etherType }: Lookup): Answer {
+    if (isMulticastMac(destinationMac)) return this.#group(destinationMac, etherType);
+    const to = this.#mapping?.destinationOf(destinationMac);
+    if (to === undefined) {
+      this.#miss(destinationMac);
+      return { kind: 'drop', reason: 'the mapping has no such MAC' };
+    }
+    if (ipFamily(to.ip) === this.#family) return { kind: 'target', to };
+    return { kind: 'drop', reason: `${to.ip} is not of the family of the listen address` };
+  }
+
+  #group(mac: MacAddress, etherType: number): Answer {
+    const what = proxyFor(mac, etherType);
+    if (what !== undefined)
+      return { kind: 'proxy', what, ...(this.#isFlooding && { otherwise: this.#flood }) };
+    if (this.#isFlooding) return { kind: 'flood', to: this.#flood };
+    return { kind: 'drop', reason: `broadcast and multicast are not carried (${FLOOD})` };
+  }
+
+  neighbor(ip: IpAddress): MacAddress | null {
+    return this.#mapping?.neighbor(ip) ?? null;
+  }
+
+  dhcpServer(client: MacAddress): MacAddress | null {
+    return this.#mapping?.dhcpServer(client) ?? null;
+  }
+
+  #miss(mac: MacAddress): void {
+    this.#missed.delete(mac);
+    this.#missed.add(mac);
+    if (this.#missed.size <= MAX_MISSED) return;
+    for (const oldest of this.#missed) {
+      this.#missed.delete(oldest);
+      return;
+    }
+  }
+
+  // -- A new file
+
+  /** Rejects, having told the host, when the file is no good; what was read before stays in use then. */
+  reload(): Promise<void> {
+    if (this.#reloading === undefined) {
+      this.#reloading = this.#reload().finally(() => {
+        this.#reloading = undefined;
+      });
+      return this.#reloading;
+    }
+    // The file may have changed since the one under way read it.
+    this.#next ??= this.#reloading
+      .catch(() => undefined)
+      .then(() => {
+        this.#next = undefined;
+        return this.reload();
+      });
+    return this.#next;
+  }
+
+  async #reload(): Promise<void> {
+    const { signal } = this.#ended;
+    try {
+      await this.#replace(await this.#load(signal));
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#complain(error);
+      throw error;
+    }
+  }
+
+  /** Rejects with a Refusal when the overlay cannot work with the file as it is. */
+  async #load(signal: AbortSignal): Promise<Loaded & { mapping: Mapping }> {
+    const file = this.#file;
+    let loaded;
+    try {
+      loaded = await loadMapping(file, signal);
+    } catch (error) {
+      throw error instanceof FileError ? new Refusal(`${file} ${error.message}`, error.code) : error;
+    }
+    this.#watch?.knows(loaded.version);
+    const { mapping, errors, errorCount } = loaded;
+    if (mapping === undefined) {
+      const lines = errors.slice(0, MAX_LOGGED).map((problem) => problemLine(file, problem));
+      const more = errorCount > 1 ? ` (and ${errorCount - 1} more: dladm check-mapping ${file})` : '';
+      throw new Refusal(`${lines[0]}${more}`, 'EINVAL', lines.slice(1));
+    }
+    const count = mapping.destinationsOf(this.#family).length;
+    if (this.#isFlooding && count > MAX_FLOOD_DESTINATIONS)
+      throw new Refusal(`${file} has ${count} VTEPs, ${FLOOD}=on takes at most ${MAX_FLOOD_DESTINATIONS}`);
+    return { ...loaded, mapping };
+  }
+
+  /** The health has the sentence; the log gets what there is besides, once for each kind of bad file. */
+  #complain(error: unknown): void {
+    const sentence = error instanceof Error ? error.message : String(error);
+    const lines = error instanceof Refusal ? error.lines : [];
+    this.#host.degrade(sentence);
+    const complaint = [sentence, ...lines].join('\n');
+    if (complaint === this.#complaint) return;
+    this.#complaint = complaint;
+    this.#host.log.warn(`${this.#file} is refused: the mapping read before stays in use`);
+    for (const line of lines) this.#host.log.error(line);
+  }
+
+  async #replace(loaded: Loaded & { mapping: Mapping }): Promise<void> {
+    const { signal } = this.#ended;
+    const old = this.#mapping!;
+    const { mapping } = loaded;
+    const difference = await inSlices(compare(old, mapping), signal);
+    this.#use(mapping);
+    await inSlices(this.#spread(difference), signal);
+    this.#complaint = undefined;
+    this.#host.restore();
+    this.#warn(loaded);
+    this.#report(difference, mapping);
+  }
+
+  #use(mapping: Mapping): void {
+    const peers = mapping.peers();
+    const before = this.#mapping?.peers().sort().join();
+    this.#mapping = mapping;
+    this.#flood = mapping.destinationsOf(this.#family);
+    if (before !== [...peers].sort().join()) this.#host.setPeers(peers);
+  }
+
+  /** Tells the target table and the neighbours, after the mapping has been replaced. Known flows are not touched. */
+  *#spread({ stale, moves }: Difference): Generator<undefined, void> {
+    let calls = 0;
+    for (const mac of stale) {
+      this.#host.invalidate(mac);
+      if (++calls % STEP_CALLS === 0) yield;
+    }
+    for (const mac of this.#missed) {
+      if (this.#mapping?.destinationOf(mac) === undefined) continue;
+      this.#missed.delete(mac);
+      this.#host.invalidate(mac);
+      if (++calls % STEP_CALLS === 0) yield;
+    }
+    for (const { ip, mac } of moves) {
+      this.#host.announce(ip, mac);
+      if (++calls % STEP_CALLS === 0) yield;
+    }
+  }
+
+  #report(difference: Difference, mapping: Mapping): void {
+    const { added, removed, changed, moves } = difference;
+    const many =
+      moves.length === MAX_ANNOUNCED ? `; only ${MAX_ANNOUNCED} moved addresses were announced` : '';
+    if (added + removed + changed === 0) {
+      this.#host.log.info(`${this.#file} read again: the same ${entries(mapping)}`);
+      return;
+    }
+    const text = `${this.#file} read again: ${differenceText(difference)}, ${mapping.size} now`;
+    this.#host.log.info(`${text}${many}`);
+    this.#host.remark(`${text}, at ${new Date().toISOString().replace(/\.\d+/, '')}`);
+  }
+
+  /** Once, as long as they stay the same. */
+  #warn({ warnings, warningCount }: Loaded): void {
+    const lines = warnings.slice(0, MAX_LOGGED).map((warning) => problemLine(this.#file, warning));
+    const more = warningCount - lines.length;
+    if (more > 0) lines.push(`${more} more: dladm check-mapping ${this.#file}`);
+    const text = lines.join('\n');
+    if (text !== this.#warned) for (const line of lines) this.#host.log.warn(line);
+    this.#warned = text;
+  }
+}
+
+function proxyFor(mac: MacAddress, etherType: number): ProxyKind | undefined {
+  if (etherType === ETHERTYPE_ARP) return 'arp';
+  if (etherType === ETHERTYPE_IPV6 && Math.floor(mac / 2 ** 32) === IPV6_MULTICAST) return 'ndp';
+  return etherType === ETHERTYPE_IPV4 && isBroadcastMac(mac) ? 'dhcp' : undefined;
+}

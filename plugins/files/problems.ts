@@ -1,0 +1,77 @@
+/**
+ * What is wrong with a file, and where: collected by byte offset, and turned into lines and columns once, at the end,
+ * so that a good file pays nothing for positions.
+ */
+import type { FileProblem } from '../../src/plugin/index.js';
+
+/** Kept of each kind; those beyond are counted. Nobody mends more than that in one go. */
+export const MAX_KEPT = 100;
+
+/** Bytes looked at between two pauses. */
+const STEP_BYTES = 1024 * 1024;
+const NEWLINE = 0x0a;
+
+interface Raw {
+  readonly offset: number;
+  readonly path: string;
+  readonly found: string;
+  readonly expected: string;
+  /** Where the other one is, when two do not go together. */
+  readonly other: number | undefined;
+}
+
+export class Problems {
+  readonly #kept: Raw[] = [];
+  count = 0;
+
+  /** `path` is asked for only if the problem is kept. */
+  add(offset: number, path: () => string, found: string, expected: string, other?: number): void {
+    if (++this.count > MAX_KEPT) return;
+    this.#kept.push({ offset, path: path(), found, expected, other });
+  }
+
+  /** In the order of the file. Yields now and then. */
+  *locate(bytes: Uint8Array): Generator<undefined, FileProblem[]> {
+    const sorted = this.#kept.sort((a, b) => a.offset - b.offset);
+    const offsets = sorted.flatMap(({ offset, other }) => (other === undefined ? [offset] : [offset, other]));
+    const positions = yield* positionsOf(bytes, offsets);
+    return sorted.map(({ offset, path, found, expected, other }) => {
+      const first = other === undefined ? undefined : positions.get(other)!;
+      const also = first === undefined ? '' : ` (already at ${first.line}:${first.column})`;
+      return { ...positions.get(offset)!, path, found: `${found}${also}`, expected };
+    });
+  }
+}
+
+interface Position {
+  readonly line: number;
+  readonly column: number;
+}
+
+/** Both count from 1; a column is a character, not a byte. */
+function* positionsOf(
+  bytes: Uint8Array,
+  offsets: readonly number[],
+): Generator<undefined, Map<number, Position>> {
+  const positions = new Map<number, Position>();
+  let line = 1;
+  let column = 1;
+  let at = 0;
+  for (const offset of [...new Set(offsets)].sort((a, b) => a - b)) {
+    for (; at < offset; at++) {
+      const byte = bytes[at];
+      if (byte === NEWLINE) {
+        line++;
+        column = 1;
+      } else if ((byte & 0xc0) !== 0x80) column++; // all but the continuation bytes of UTF-8, RFC 3629 3
+      if (at % STEP_BYTES === 0) yield;
+    }
+    positions.set(offset, { line, column });
+  }
+  return positions;
+}
+
+/** `FILE:LINE:COLUMN: PATH: found ..., expected ...` */
+export function problemLine(file: string, { line, column, path, found, expected }: FileProblem): string {
+  return `${file}:${line}:${column}: ${path}: found ${found}, expected ${expected}`;
+}

@@ -1,0 +1,127 @@
+/**
+ * Gets a whole file into memory without being held up by what is not a file: a FIFO nobody writes to, a device, a
+ * directory. Nothing is opened before it is known to be a regular file, and nothing read before it is known to be small enough.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Twice what a million entries take. All of it is in memory while it is read. */
+export const MAX_FILE_BYTES = 256 * 1024 * 1024;
+
+/** A read takes less than a slice of the control thread's time, which the copy out of the page cache is off anyway. */
+const STEP_BYTES = 4 * 1024 * 1024;
+/** A file that is being written is waited for this often and this long, then refused; whoever watches it will try again. */
+const ATTEMPTS = 10;
+const BETWEEN_ATTEMPTS_MS = 100;
+
+/** The file cannot be read; the message follows its name. */
+export class FileError extends Error {
+  override readonly name = 'FileError';
+
+  constructor(
+    message: string,
+    /** The name of an errno. */
+    readonly code = 'EINVAL',
+    cause?: unknown,
+  ) {
+    super(message, { cause });
+  }
+}
+
+export interface Contents {
+  readonly bytes: Buffer;
+  readonly version: Version;
+}
+
+/** Tells one content of a file from another: equal means that nothing was written. */
+export type Version = string;
+
+/** Never rejects: a file that is not there has a version, too. */
+export async function versionOf(file: string): Promise<Version> {
+  try {
+    return versionFrom(await stat(file, { bigint: true }));
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+}
+
+interface Identity {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+function versionFrom({ dev, ino, size, mtimeNs, ctimeNs }: Identity): Version {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(':');
+}
+
+/** Rejects with a FileError, or with what the signal was aborted for. */
+export async function readWhole(file: string, signal?: AbortSignal): Promise<Contents> {
+  for (let attempt = 1; ; attempt++) {
+    signal?.throwIfAborted();
+    const contents = await readOnce(file, signal);
+    if (contents !== undefined) return contents;
+    if (attempt === ATTEMPTS) throw new FileError('is being written: it changes while it is read');
+    await sleep(BETWEEN_ATTEMPTS_MS);
+  }
+}
+
+/** undefined = it has changed meanwhile. */
+async function readOnce(file: string, signal: AbortSignal | undefined): Promise<Contents | undefined> {
+  let handle: FileHandle | undefined;
+  try {
+    // Opening some devices does something. O_NONBLOCK is for what takes the file's place in between.
+    checkType(await stat(file));
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const before = await handle.stat({ bigint: true });
+    checkType(before);
+    if (before.size > BigInt(MAX_FILE_BYTES))
+      throw new FileError(`has ${before.size} bytes, at most ${MAX_FILE_BYTES} are read`);
+    const bytes = await readBytes(handle, Number(before.size), signal);
+    const after = await handle.stat({ bigint: true });
+    const version = versionFrom(after);
+    const isSame = bytes.length === Number(after.size) && versionFrom(before) === version;
+    return isSame ? { bytes, version } : undefined;
+  } catch (error) {
+    if (error instanceof FileError || signal?.aborted === true) throw error;
+    const { code = 'EIO', message } = error as NodeJS.ErrnoException;
+    throw new FileError(SENTENCES[code] ?? `cannot be read: ${message}`, code, error);
+  } finally {
+    await handle?.close();
+  }
+}
+
+interface Typed {
+  isFile(): boolean;
+  isDirectory(): boolean;
+  isFIFO(): boolean;
+}
+
+function checkType(found: Typed): void {
+  if (found.isFile()) return;
+  const kind = found.isDirectory() ? 'a directory' : found.isFIFO() ? 'a FIFO' : 'a device or a socket';
+  throw new FileError(`is ${kind}, not a file`);
+}
+
+async function readBytes(handle: FileHandle, size: number, signal: AbortSignal | undefined): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  let length = 0;
+  while (length < size) {
+    signal?.throwIfAborted();
+    const { bytesRead } = await handle.read(bytes, length, Math.min(STEP_BYTES, size - length), length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  return bytes.subarray(0, length);
+}
+
+const SENTENCES: Readonly<Record<string, string>> = {
+  ENOENT: 'is not there',
+  ENOTDIR: 'is not there: a part of its path is no directory',
+  EACCES: 'cannot be read: permission denied',
+  ELOOP: 'cannot be read: too many symbolic links',
+  ENAMETOOLONG: 'cannot be read: its path is too long',
+};

@@ -1,0 +1,184 @@
+/**
+ * Questions about one frame each: frames to a group MAC for which the target table has no answer. An ARP request and
+ * a DHCP discover go to the same MAC and need different answers, so each frame waits for one of its own.
+ *
+ * The frame waits in the pending queue, offloads and all; a copy of its beginning goes along with the question, for
+ * the proxies to read. The answer decides about that very frame:
+ *
+ *   target     it goes there; with a ttl, so does every later frame to its MAC, without a question
+ *   drop       it is counted; with a ttl, later ones are dropped as well
+ *   reply      another frame goes back to the port that asked, and to no other
+ *   redirect   it goes on as if it had been sent to another MAC: a unicast one, so it does not come back here
+ *
+ * What a proxy would do for a port of this host is left undone: that one has heard the broadcast itself.
+ */
+import { write16 } from '../wire/bytes.js';
+import * as checksum from '../wire/checksum.js';
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  DESCRIPTOR_WORDS,
+  FLAGS,
+  LENGTH,
+  OFFSET,
+  type FrameBatch,
+} from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import type { MacAddress } from '../wire/mac.js';
+import * as virtio from '../wire/virtio-net.js';
+import * as vlan from '../wire/vlan.js';
+import { COUNTER } from './counters.js';
+import { accepts, forward, sendTo } from './encap.js';
+import { deliverTo } from './inject.js';
+import { NONE } from './mac-index.js';
+import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
+
+/** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. */
+const MAX_WAITING = 256;
+/** Ethernet header, the tags that are looked behind, and a packet of 1500 bytes (RFC 894): each request that a proxy
+ * answers fits. Of a longer frame the rest is cut off. */
+const COPIED_BYTES = ethernet.HEADER_BYTES + vlan.MAX_TAGS * vlan.HEADER_BYTES + 1500;
+
+interface Waiting {
+  /** Of the pending queue: negative, which no row is. */
+  readonly key: number;
+  readonly port: Port;
+  readonly miss: Miss;
+  /** A copy. */
+  readonly beginning: Uint8Array;
+}
+
+export class FrameLookups {
+  readonly #overlay: Overlay;
+  /** By the number of the question. */
+  readonly #waiting = new Map<number, Waiting>();
+
+  constructor(overlay: Overlay) {
+    this.#overlay = overlay;
+  }
+
+  /** Frame `index`, which `port` sent, waits for an answer about itself. */
+  hold(port: Port, batch: FrameBatch, index: number, miss: Miss): void {
+    const { pending, counters } = this.#overlay;
+    const lookup = this.#overlay.nextLookup();
+    if (this.#waiting.size === MAX_WAITING || !pending.hold(-lookup, batch, index)) {
+      counters[COUNTER.pending_full]++;
+    } else {
+      this.#ask(lookup, { key: -lookup, port, miss, beginning: copyOfBeginning(batch, index) });
+    }
+  }
+
+  /** Whether the question was one of these, and its answer still awaited. */
+  answer(lookup: number, result: LookupResult): boolean {
+    const waiting = this.#waiting.get(lookup);
+    if (waiting === undefined) return false;
+    this.#waiting.delete(lookup);
+    if (!this.#overlay.ports.includes(waiting.port)) this.#drop(waiting, COUNTER.pending_lost);
+    else if (result.kind === 'target') this.#send(waiting, result);
+    else if (result.kind === 'reply') this.#reply(waiting, result);
+    else if (result.kind === 'redirect') this.#redirect(waiting, result.to);
+    else this.#refuse(waiting, result);
+    return true;
+  }
+
+  /** The answers under way to questions about this MAC, or all, are too old: they are asked again. */
+  invalidate(mac: MacAddress | undefined): void {
+    for (const [lookup, waiting] of [...this.#waiting]) {
+      if (mac !== undefined && waiting.miss.destinationMac !== mac) continue;
+      this.#waiting.delete(lookup);
+      this.#ask(this.#overlay.nextLookup(), waiting);
+    }
+  }
+
+  close(): void {
+    for (const waiting of this.#waiting.values()) this.#drop(waiting, COUNTER.pending_lost);
+    this.#waiting.clear();
+  }
+
+  #ask(lookup: number, waiting: Waiting): void {
+    this.#waiting.set(lookup, waiting);
+    this.#overlay.ask({
+      ...waiting.miss,
+      overlay: this.#overlay.options.id,
+      lookup,
+      frame: waiting.beginning,
+    });
+  }
+
+  #drop({ key }: Waiting, counter: number): void {
+    this.#overlay.counters[counter] += this.#overlay.pending.discard(key);
+  }
+
+  #send(waiting: Waiting, { to, ttlMs }: Extract<LookupResult, { kind: 'target' }>): void {
+    const overlay = this.#overlay;
+    const { replay, outputs } = overlay.shared;
+    if (to.length === 0) {
+      this.#drop(waiting, COUNTER.tx_group);
+      return;
+    }
+    if (ttlMs > 0) overlay.setTarget(waiting.miss.destinationMac, to, ttlMs);
+    const slots = to.map((endpoint) => overlay.acquire(endpoint));
+    overlay.pending.release(waiting.key, replay, () => {
+      sendTo(overlay, replay, 0, slots);
+      outputs.flush(replay);
+    });
+    for (const slot of slots) overlay.release(slot);
+  }
+
+  #refuse(waiting: Waiting, { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>): void {
+    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], ttlMs);
+    this.#drop(waiting, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
+  }
+
+  #reply(waiting: Waiting, { frame, counter }: Extract<LookupResult, { kind: 'reply' }>): void {
+    const { counters, pending } = this.#overlay;
+    const high = ethernet.sourceHigh(frame, 0);
+    const low = ethernet.sourceLow(frame, 0);
+    if (this.#portOf(high, low, waiting.miss.vlan) !== undefined) {
+      this.#drop(waiting, COUNTER.proxy_local);
+      return;
+    }
+    pending.discard(waiting.key);
+    counters[COUNTER[counter]]++;
+    deliverTo(this.#overlay, waiting.port, frame);
+  }
+
+  #redirect({ key, port, miss }: Waiting, to: MacAddress): void {
+    const overlay = this.#overlay;
+    const { counters, pending, shared } = overlay;
+    const { replay, outputs } = shared;
+    pending.release(key, replay, () => {
+      const frame = replay.descriptors[OFFSET];
+      ethernet.setDestination(replay.bytes, frame, to);
+      const high = ethernet.destinationHigh(replay.bytes, frame);
+      const low = ethernet.destinationLow(replay.bytes, frame);
+      const local = this.#portOf(high, low, miss.vlan);
+      if (local !== undefined && local !== port) {
+        counters[COUNTER.proxy_local]++;
+      } else {
+        counters[COUNTER.proxy_dhcp]++;
+        forward(overlay, port, replay, 0);
+        outputs.flush(replay);
+      }
+    });
+  }
+
+  #portOf(high: number, low: number, vid: number): Port | undefined {
+    const { ports, portIndex } = this.#overlay;
+    const index = portIndex.get(high, low);
+    return index !== NONE && accepts(ports[index], vid) ? ports[index] : undefined;
+  }
+}
+
+/** With its checksum, if that was left to the device and the frame is whole. */
+function copyOfBeginning({ bytes, descriptors }: FrameBatch, index: number): Uint8Array {
+  const at = index * DESCRIPTOR_WORDS;
+  const offset = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const copy = bytes.slice(offset, offset + Math.min(length, COPIED_BYTES));
+  const start = descriptors[at + CSUM_START];
+  const field = start + descriptors[at + CSUM_OFFSET];
+  if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM && copy.length === length && field + 2 <= length)
+    write16(copy, field, checksum.finish(checksum.sum(copy, start, length - start, 0)));
+  return copy;
+}

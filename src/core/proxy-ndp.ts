@@ -1,0 +1,149 @@
+/**
+ * Proxy NDP: a multicast neighbour solicitation is answered here, from what the plugin knows. As proxy-arp.ts.
+ *
+ * Nothing behind extension headers is answered: neighbour discovery has no use for them, and in a fragment it must be
+ * ignored (RFC 6980 5). They are looked behind all the same, so that no discovery message of any kind is taken for
+ * ordinary multicast and flooded: router advertisements hide there (RFC 7113 2).
+ */
+import * as ethernet from '../wire/ethernet.js';
+import * as icmpv6 from '../wire/icmpv6.js';
+import { ALL_NODES, ANY_V6, isV4, type Ipv6Address } from '../wire/ip.js';
+import * as ip from '../wire/ip.js';
+import * as ipv6 from '../wire/ipv6.js';
+import type { MacAddress } from '../wire/mac.js';
+import * as ndp from '../wire/ndp.js';
+import type { ProxyDrop } from './drops.js';
+import { headerOf, isStation, isStationIp, replyTo } from './proxy-frame.js';
+
+/** Ports are stations: a gateway for other networks is not what the mapping says of them. RFC 4861 4.4, R */
+const ROUTER = false;
+/**
+ * RFC 4861 7.2.8 wants 0 of a proxy, so that the answer of the owner itself wins over it. Here no owner can answer:
+ * the solicitation never reaches it, and what the plugin says is the authority. With 0, a neighbour whose cache has
+ * the old MAC of an address that moved would keep sending to it.
+ */
+const OVERRIDE = true;
+
+export interface NdpQuestion {
+  readonly ip: Ipv6Address;
+  /** `::` when it asks whether the address is free (RFC 4862 5.4.2). */
+  readonly sender: Ipv6Address;
+  readonly senderMac: MacAddress;
+  /** Bytes of the Ethernet header, tags included. */
+  readonly header: number;
+}
+
+/** `frame` is one to a group address. `tx_group` = sound as far as one can see, but no discovery. */
+export function readNdp(frame: Uint8Array): NdpQuestion | ProxyDrop {
+  const header = headerOf(frame, ethernet.IPV6);
+  if (header === 0 || ipv6.check(frame, header, frame.length - header) < 0) return 'ndp_malformed';
+  const found = ipv6.transport(frame, header);
+  if (found < 0) return 'ndp_malformed';
+  if (ipv6.transportProtocol(found) !== ipv6.ICMPV6 || ipv6.isLaterFragment(found)) return 'tx_group';
+  const message = header + ipv6.transportOffset(found);
+  // Not up to the end of the frame: what follows is Ethernet padding.
+  const length = header + ipv6.HEADER_BYTES + ipv6.payloadLength(frame, header) - message;
+  if (icmpv6.check(frame, message, length) < 0) return 'ndp_malformed';
+  switch (icmpv6.type(frame, message)) {
+    case icmpv6.NEIGHBOR_SOLICITATION:
+      if (message !== header + ipv6.HEADER_BYTES) return 'ndp_ignored';
+      return readSolicitation(frame, header, message, length);
+    case icmpv6.ROUTER_ADVERTISEMENT:
+    case icmpv6.REDIRECT:
+      return 'ndp_router';
+    case icmpv6.NEIGHBOR_ADVERTISEMENT:
+    case icmpv6.ROUTER_SOLICITATION:
+      return 'ndp_ignored';
+    default:
+      return 'tx_group';
+  }
+}
+
+/** The tests of RFC 4861 7.1.1, and 4.3 for the source option. */
+function readSolicitation(
+  frame: Uint8Array,
+  header: number,
+  message: number,
+  length: number,
+): NdpQuestion | ProxyDrop {
+  if (ipv6.hopLimit(frame, header) !== ipv6.MAX_HOP_LIMIT) return 'ndp_malformed';
+  if (!icmpv6.verifyChecksum(frame, header, message, length)) return 'ndp_malformed';
+  const solicitation = ndp.parse(frame, message, length);
+  if (solicitation?.kind !== 'neighborSolicitation') return 'ndp_malformed';
+  const { target, sourceMac } = solicitation;
+  const sender = ipv6.source(frame, header);
+  const destination = ipv6.destination(frame, header);
+  const senderMac = ethernet.source(frame, 0);
+  if (!isStation(senderMac)) return 'ndp_malformed';
+  if (isV4(sender) || isV4(target) || isV4(destination)) return 'ndp_malformed';
+  if (sender === ANY_V6) {
+    if (!ndp.isSolicitedNode(destination) || sourceMac !== undefined) return 'ndp_malformed';
+  } else {
+    // RFC 4291 2.5.3, 2.7: no packet comes from a loopback or multicast address.
+    if (!isStationIp(sender) || !ip.isMulticast(destination)) return 'ndp_malformed';
+    if (sourceMac === undefined) return 'ndp_malformed';
+    if (sourceMac !== senderMac) return 'proxy_spoofed';
+  }
+  return isStationIp(target) ? { ip: target, sender, senderMac, header } : 'ndp_ignored';
+}
+
+/** `owner` = the MAC that has the address, null = nobody known. Silence where it is the asker's own, as in ARP.
+ * Sent at once: RFC 4861 7.2.8 lets proxies wait up to 1 s, where several may answer; here is one. */
+export function answerNdp(
+  frame: Uint8Array,
+  { ip: target, sender, senderMac, header }: NdpQuestion,
+  owner: MacAddress | null,
+): Uint8Array | ProxyDrop {
+  if (owner === null) return 'proxy_unknown';
+  if (owner === senderMac) return 'proxy_own';
+  // RFC 4861 7.2.4: who has no address yet hears it as one of all nodes, and it is not told "as you asked".
+  if (sender === ANY_V6) return advertisement(frame, header, target, owner, ALL_NODES);
+  return advertisement(frame, header, target, owner, sender, senderMac);
+}
+
+/** "`address` is at `owner`", to all nodes. */
+export function ndpAnnouncement(address: Ipv6Address, owner: MacAddress): Uint8Array {
+  const request = new Uint8Array(ethernet.HEADER_BYTES);
+  ethernet.write({ destination: 0, source: 0, etherType: ethernet.IPV6 }, request, 0);
+  return advertisement(request, request.length, address, owner, ALL_NODES); // RFC 4861 7.2.6
+}
+
+/** Solicited where there is someone to name. */
+function advertisement(
+  request: Uint8Array,
+  header: number,
+  target: Ipv6Address,
+  owner: MacAddress,
+  destination: Ipv6Address,
+  destinationMac?: MacAddress,
+): Uint8Array {
+  const message: ndp.Repr = {
+    kind: 'neighborAdvertisement',
+    target,
+    router: ROUTER,
+    solicited: destinationMac !== undefined,
+    override: OVERRIDE,
+    targetMac: owner,
+  };
+  const messageBytes = ndp.byteLength(message);
+  const to = destinationMac ?? ndp.multicastMac(destination);
+  const frame = replyTo(request, header, ipv6.HEADER_BYTES + messageBytes, to, owner);
+  const at =
+    header +
+    ipv6.write(
+      {
+        source: target,
+        destination,
+        nextHeader: ipv6.ICMPV6,
+        hopLimit: ipv6.MAX_HOP_LIMIT, // RFC 4861 4.4
+        trafficClass: 0,
+        flowLabel: 0,
+        payloadLength: messageBytes,
+      },
+      frame,
+      header,
+    );
+  ndp.write(message, frame, at);
+  icmpv6.fillChecksum(frame, header, at, messageBytes);
+  return frame;
+}

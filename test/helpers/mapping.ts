@@ -1,0 +1,115 @@
+// Mappings of the files plugin for tests: parsed in memory, and instances against a host that only listens.
+import type { Answer, Host, IpAddress, Properties } from '../../src/plugin/index.js';
+import { parseIp } from '../../src/plugin/index.js';
+import { FilesInstance } from '../../plugins/files/instance.js';
+import { type Parsed, parseMapping } from '../../plugins/files/parser.js';
+import { atOnce } from '../../plugins/files/slices.js';
+
+export function parse(text: string | Uint8Array): Parsed {
+  return atOnce(parseMapping(Buffer.from(text as string)));
+}
+
+/** `2:54 $['..']['port']: found "4789", expected a whole number from 1 to 65535` */
+export function errorLines(text: string | Uint8Array): string[] {
+  return parse(text).errors.map(
+    ({ line, column, path, found, expected }) =>
+      `${line}:${column} ${path}: found ${found}, expected ${expected}`,
+  );
+}
+
+/** What an instance told its host, in order: `invalidate 2000000000001`. */
+export class FakeHost implements Host {
+  readonly overlay = 'overlay0';
+  readonly vnetid = 23;
+  calls: string[] = [];
+  lines: string[] = [];
+  degraded: string | undefined;
+  remarked: string | undefined;
+  peers: readonly IpAddress[] = [];
+
+  readonly log = {
+    info: (message: string): void => void this.lines.push(`info ${message}`),
+    warn: (message: string): void => void this.lines.push(`warn ${message}`),
+    error: (message: string): void => void this.lines.push(`error ${message}`),
+  };
+
+  now(): number {
+    return performance.now();
+  }
+
+  setTarget(): void {
+    throw new Error('nothing is pushed');
+  }
+
+  invalidate(mac?: number): void {
+    this.calls.push(`invalidate ${mac?.toString(16) ?? 'all'}`);
+  }
+
+  announce(ip: IpAddress, mac: number): void {
+    this.calls.push(`announce ${ip} ${mac.toString(16)}`);
+  }
+
+  setPeers(peers: readonly IpAddress[]): void {
+    this.peers = peers;
+    this.calls.push(`peers ${[...peers].sort().join(' ')}`);
+  }
+
+  degrade(sentence: string): void {
+    this.degraded = sentence;
+  }
+
+  restore(): void {
+    this.degraded = undefined;
+  }
+
+  remark(sentence: string): void {
+    this.remarked = sentence;
+  }
+
+  /** The calls since the last time. */
+  take(): string[] {
+    const { calls } = this;
+    this.calls = [];
+    return calls;
+  }
+}
+
+export function propertiesOf(values: Readonly<Record<string, string>>): Properties {
+  const text = (name: string): string => {
+    if (!(name in values)) throw new Error(`${name} has no value`);
+    return values[name];
+  };
+  return {
+    has: (name) => name in values,
+    uint: (name) => Number(text(name)),
+    ip: (name) => parseIp(text(name))!,
+    text,
+  };
+}
+
+/** Started; whoever asks for it stops it. */
+export async function startFiles(
+  host: Host,
+  file: string,
+  more: Readonly<Record<string, string>> = {},
+): Promise<FilesInstance> {
+  const instance = new FilesInstance(host);
+  const properties = {
+    'files/config': file,
+    'files/flood': 'off',
+    'vxlan/listen_ip': '10.88.88.69',
+    ...more,
+  };
+  try {
+    await instance.start(propertiesOf(properties), new AbortController().signal);
+  } catch (error) {
+    await instance.stop();
+    throw error;
+  }
+  return instance;
+}
+
+/** The answer to a frame with that destination. */
+export function ask(instance: FilesInstance, destinationMac: number, etherType = 0x0800): Answer {
+  return instance.resolve({ destinationMac, sourceMac: 0xdeadbeef0001, etherType, vlan: 0 });
+}

@@ -1,0 +1,76 @@
+// Open vSwitch's userland datapath, by hand: database, database server, switch daemon, no kernel module and no service.
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+
+import { skipUnlessNetns } from './need.js';
+import { type Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
+import { exec, waitUntil } from './process.js';
+
+const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
+const PROGRAMS = ['ovs-vsctl', 'ovsdb-tool', 'ovsdb-server', 'ovs-vswitchd', 'ethtool'];
+
+export const skipUnlessOpenVSwitch = (): false | string =>
+  skipUnlessNetns(PROGRAMS) || (existsSync(SCHEMA) ? false : `needs the file ${SCHEMA}`);
+
+/** A switch on a host of its own; its bridge `br-int` is that host's device on the overlay. */
+export class OpenVSwitch {
+  readonly #directory: string;
+  readonly #env: Readonly<Record<string, string>>;
+
+  private constructor(
+    bed: Bed,
+    readonly host: Namespace,
+  ) {
+    this.#directory = bed.directory();
+    this.#env = { OVS_RUNDIR: this.#directory, OVS_LOGDIR: this.#directory, OVS_DBDIR: this.#directory };
+  }
+
+  static async start(bed: Bed, host: Namespace): Promise<OpenVSwitch> {
+    const ovs = new OpenVSwitch(bed, host);
+    const file = (name: string): string => path.join(ovs.#directory, name);
+    const env = ovs.#env;
+    await exec(['ovsdb-tool', 'create', file('conf.db'), SCHEMA], { env });
+    const sockets = [`--remote=punix:${file('db.sock')}`, `--unixctl=${file('ovsdb.ctl')}`];
+    host.spawn(['ovsdb-server', file('conf.db'), ...sockets, '-vconsole:off'], { env });
+    await waitUntil(() => existsSync(file('db.sock')), { what: 'ovsdb-server' });
+    await ovs.configure('--no-wait init');
+    const options = [`--unixctl=${file('vsw.ctl')}`, '--disable-system', '-vconsole:off'];
+    host.spawn(['ovs-vswitchd', `unix:${file('db.sock')}`, ...options], { env });
+    await waitUntil(() => existsSync(file('vsw.ctl')), { what: 'ovs-vswitchd' });
+
+    // The bridge that holds the underlay device also has its address and MAC: ARP for the tunnel goes through it.
+    const bridge = 'datapath_type=netdev fail-mode=standalone';
+    const mac = await host.macOf(UNDERLAY_DEVICE);
+    await ovs.configure(
+      `add-br br-phy -- set bridge br-phy ${bridge} other_config:hwaddr="${mac}"`,
+      '-- br-set-external-id br-phy bridge-id br-phy',
+      `-- add-port br-phy ${UNDERLAY_DEVICE} -- set interface br-phy mtu_request=1500`,
+    );
+    for (const [address, prefix] of [
+      [host.underlay.v4, 24],
+      [host.underlay.v6, 64],
+    ] as const) {
+      await host.ip(`addr delete ${address}/${prefix} dev ${UNDERLAY_DEVICE}`);
+      await host.ip(`addr add ${address}/${prefix} dev br-phy ${prefix === 64 ? 'nodad' : ''}`);
+    }
+    await host.ip('link set br-phy up');
+    await ovs.configure(
+      `add-br br-int -- set bridge br-int ${bridge} -- set interface br-int mtu_request=1430`,
+    );
+    await host.plumb('br-int', { mtuBytes: 1430 });
+    return ovs;
+  }
+
+  async configure(...words: readonly string[]): Promise<void> {
+    const database = `--db=unix:${path.join(this.#directory, 'db.sock')}`;
+    await exec(`ovs-vsctl ${database} --timeout=10 ${words.join(' ')}`, { env: this.#env });
+  }
+
+  /** Replaces the tunnel, behind which other MACs live then. */
+  async tunnel(local: string, remote: string, vnetid: number): Promise<void> {
+    const options = `options:local_ip=${local} options:remote_ip=${remote} options:key=${vnetid}`;
+    await this.configure('--if-exists del-port br-int vx0');
+    await this.configure(`add-port br-int vx0 -- set interface vx0 type=vxlan ${options}`);
+    await this.host.ip('neigh flush dev br-int');
+  }
+}
