@@ -27,6 +27,9 @@ const programs = {
   ndisc6: { packages: ['ndisc6'], goals: ['test'] },
   dnsmasq: { packages: ['dnsmasq-base'], goals: ['demo', 'test'] },
   udhcpc: { packages: ['udhcpc'], goals: ['demo', 'test'] },
+  dhclient: { packages: ['isc-dhcp-client'], goals: ['test'] },
+  dhcpcd: { packages: ['dhcpcd-base'], goals: ['test'] },
+  'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
 };

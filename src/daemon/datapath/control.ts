@@ -51,6 +51,9 @@ interface PortState {
 /** Command members that a caller leaves to `#request`. */
 type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
 
+/** Of the datapath thread's heap. */
+const YOUNG_GENERATION_MIB = 6;
+
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
@@ -87,6 +90,8 @@ export class DatapathControl implements Datapath {
     const wakeFd = createEvent();
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { wakeFd },
+      // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
       name: 'datapath',
     });
     await new Promise<void>((resolve, reject) => {
