@@ -718,6 +718,67 @@ function uncut(t: Test, bench: Bench): void {
   t.end();
 }
 
+/** One decision is made for a run, so its frames are alike in all that it is made of. */
+function runs(t: Test, bench: Bench): void {
+  const frames = three().map((packet) => frameOf(packet));
+  const datagrams = (change: (bytes: Uint8Array) => void): Uint8Array[] =>
+    frames.map((frame, index) => {
+      const bytes = encapsulated(VNETID, frame);
+      if (index === 1) change(bytes);
+      return bytes;
+    });
+  const set = (at: number, value: number) => (bytes: Uint8Array) => {
+    bytes[at] = value;
+  };
+  const rows: readonly [name: string, message: Uint8Array[], descriptors: readonly number[]][] = [
+    ['nothing else', datagrams(() => undefined), [3]],
+    ['a payload', datagrams(set(100, 1)), [3]],
+    ['a VNI', datagrams(set(6, 1)), [1, 1, 1]],
+    ['a flag', datagrams(set(0, 0)), [1, 1, 1]],
+    ['a destination', datagrams(set(8 + 5, 1)), [1, 1, 1]],
+    ['a source', datagrams(set(8 + 11, 1)), [1, 1, 1]],
+    ['an EtherType', datagrams(set(8 + 12, 9)), [1, 1, 1]],
+    ['a traffic class', datagrams(set(8 + 15, 1)), [1, 1, 1]],
+    [
+      'the last one shorter',
+      [...datagrams(() => undefined), encapsulated(VNETID, frames[0].slice(0, 40))],
+      [4],
+    ],
+    [
+      'and shorter than IP',
+      [...datagrams(() => undefined), encapsulated(VNETID, frames[0].slice(0, 20))],
+      [3, 1],
+    ],
+    ['all of them tiny', Array<Uint8Array>(3).fill(encapsulated(VNETID, frames[0].slice(0, 14))), [1, 1, 1]],
+  ];
+  for (const [name, message, expected] of rows) {
+    const count = asMessage(bench, Buffer.concat(message), message[0].length);
+    const at = Array.from({ length: count }, (_, index) => index * d.DESCRIPTOR_WORDS);
+    t.same(
+      at.map((each) => d.runFrames(incoming.descriptors, each)),
+      expected,
+      `what differs: ${name}`,
+    );
+    const bytes = at.reduce((sum, each) => sum + d.runBytes(incoming.descriptors, each), 0);
+    t.equal(bytes, Buffer.concat(message).length, 'all of it is there');
+  }
+
+  // A run that was not made by udpReceive is not believed.
+  const strange = frames.map((frame) => frame.slice());
+  strange[1][5] ^= 4;
+  put([whole(Buffer.concat(strange))]);
+  outgoing.descriptors[d.LENGTH] = strange[0].length;
+  outgoing.descriptors[d.SEGMENT] = strange[0].length;
+  outgoing.descriptors[d.RUN_END] = outgoing.descriptors[d.OFFSET] + 3 * strange[0].length;
+  t.equal(native.tapWrite(outgoing.handle, bench.into, Int32Array.of(0, 0), 1), 1);
+  t.same(
+    readAll(bench.outOf).map(({ frame }) => toHex(frame)),
+    strange.map(toHex),
+    'frames to different places stay apart',
+  );
+  t.end();
+}
+
 function bounds(t: Test, bench: Bench): void {
   // More segments than one message, one superframe or one call takes.
   const packet: Packet = { ...PLAIN, payload: noise(5, 60_000) };
@@ -976,6 +1037,9 @@ async function inside(name: string): Promise<void> {
   await t.test('mishaps on the way', using(mishaps));
   await t.test('superframes that a kernel peer has not cut', (t) => {
     uncut(t, bench);
+  });
+  await t.test('what makes a run', (t) => {
+    runs(t, bench);
   });
   await t.test('more than fits', (t) => {
     bounds(t, bench);
