@@ -2,7 +2,7 @@
  * Destinations by slot: a small integer names an {ip, port} on the hot path, in output lists and target tables. One
  * table for all overlays, counted references, slots used again.
  */
-import { V6_BYTES, formatEndpoint, writeV6, type Endpoint } from '../wire/ip.js';
+import { formatEndpoint, toBytes, type Endpoint } from '../wire/ip.js';
 
 /** Who keeps the socket addresses that output lists name by slot: the native half, or a test. */
 export interface AddressBook {
@@ -36,9 +36,7 @@ export class Destinations {
     const slot = this.#free.pop() ?? this.#entries.length;
     this.#entries[slot] = { key, endpoint, references: 1 };
     this.#slotOf.set(key, slot);
-    const address = new Uint8Array(V6_BYTES);
-    writeV6(endpoint.ip, address, 0);
-    this.#book.setAddress(slot, address, endpoint.port);
+    this.#book.setAddress(slot, toBytes(endpoint.ip), endpoint.port);
     return slot;
   }
 

@@ -37,7 +37,7 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import type { MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -123,8 +123,6 @@ export type LookupResult =
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
 
-const MAC_HIGH = 2 ** 32;
-
 export class Overlay {
   readonly options: OverlayOptions;
   readonly shared: Shared;
@@ -203,7 +201,7 @@ export class Overlay {
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
       const mac = miss.destinationMac;
-      if (waiting === NONE) waiting = targets.insert(Math.floor(mac / MAC_HIGH), mac | 0, shared.nowTick);
+      if (waiting === NONE) waiting = targets.insert(highOf(mac), lowOf(mac), shared.nowTick);
       else this.#reopen(waiting);
       this.#ask(waiting, miss);
     }
@@ -230,9 +228,9 @@ export class Overlay {
 
   /** What the plugin pushes or the operator sets. No destination = drop. */
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    const high = Math.floor(mac / MAC_HIGH);
-    let row = this.targets.find(high, mac | 0);
-    if (row === NONE) row = this.targets.insert(high, mac | 0, this.shared.nowTick);
+    const high = highOf(mac);
+    let row = this.targets.find(high, lowOf(mac));
+    if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
     else this.#stopWaiting(row);
     this.#releaseDestinations(row);
     if (to.length > 0) {
@@ -249,7 +247,7 @@ export class Overlay {
     if (mac === undefined) {
       for (const row of this.targets.rows()) this.#invalidateRow(row);
     } else {
-      const row = this.targets.find(Math.floor(mac / MAC_HIGH), mac | 0);
+      const row = this.targets.find(highOf(mac), lowOf(mac));
       if (row !== NONE) this.#invalidateRow(row);
     }
   }
@@ -267,7 +265,7 @@ export class Overlay {
 
   /** Whether the MAC was there. Frames that wait for it are lost. */
   deleteTarget(mac: MacAddress): boolean {
-    const row = this.targets.find(Math.floor(mac / MAC_HIGH), mac | 0);
+    const row = this.targets.find(highOf(mac), lowOf(mac));
     if (row === NONE) return false;
     this.#forget(row);
     this.targets.remove(row);
@@ -279,7 +277,7 @@ export class Overlay {
     let found: { mac: MacAddress; row: number }[] = [];
     const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
     for (const row of this.targets.rows()) {
-      const mac = this.targets.macHigh(row) * MAC_HIGH + (this.targets.macLow(row) >>> 0);
+      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
       if (mac <= after || this.targets.state(row, this.shared.nowTick) === FREE) continue;
       found.push({ mac, row });
       if (found.length > 8 * limit) found = nearest();

@@ -2,7 +2,7 @@
  * The underlay addresses that frames of an overlay may come from: what its plugin named, and the destinations of
  * its targets. Asked for every frame received, so addresses are compared as four words, never as text.
  */
-import { V6_BYTES, writeV6, type IpAddress } from '../wire/ip.js';
+import { toBytes, type IpAddress } from '../wire/ip.js';
 
 const ADDRESS_WORDS = 4;
 const MIN_SLOTS = 16;
@@ -61,9 +61,7 @@ export class Peers {
   }
 
   #put(ip: IpAddress): void {
-    const bytes = new Uint8Array(V6_BYTES);
-    writeV6(ip, bytes, 0);
-    const words = new Int32Array(bytes.buffer);
+    const words = new Int32Array(toBytes(ip).buffer);
     const slots = this.#slots;
     let slot = hash(words[0], words[1], words[2], words[3]) & this.#mask;
     const taken = (base: number) => (slots[base] | slots[base + 1] | slots[base + 2] | slots[base + 3]) !== 0;

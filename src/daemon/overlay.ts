@@ -31,7 +31,6 @@ import { bindError, deviceFault, needMac, tapError, unknownKind } from './overla
 import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
 import type { Plugins } from './plugin-loader.js';
-import type { StoredVnic } from './state-schema.js';
 import type { UndoStack } from './undo.js';
 
 /** What an overlay is made of and what it is made with. */
@@ -185,12 +184,6 @@ export class Overlay {
     this.vnics.delete(name);
     this.#health.restore(`port ${name}`);
     await this.#workshop.datapath.removePort(this.id, name);
-  }
-
-  storedVnics(): StoredVnic[] {
-    return [...this.vnics.values()]
-      .filter((vnic) => !vnic.temporary)
-      .map(({ name, mac, macType, vid }) => ({ name, mac: formatMac(mac), macType, vid }));
   }
 
   /** The datapath has let go of a device. */

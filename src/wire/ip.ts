@@ -121,6 +121,13 @@ export function writeV6(ip: IpAddress, bytes: Uint8Array, offset: number): void 
   }
 }
 
+/** Sixteen bytes of its own, as sockets take an address. */
+export function toBytes(ip: IpAddress): Uint8Array {
+  const bytes = new Uint8Array(V6_BYTES);
+  writeV6(ip, bytes, 0);
+  return bytes;
+}
+
 function isMapped(bytes: Uint8Array, offset: number): boolean {
   for (let index = 0; index < MAPPED_PREFIX_BYTES - 2; index++) {
     if (bytes[offset + index] !== 0) return false;

@@ -28,7 +28,7 @@ export function readMac(bytes: Uint8Array, offset: number): MacAddress {
 }
 
 export function writeMac(bytes: Uint8Array, offset: number, mac: MacAddress): void {
-  write16(bytes, offset, Math.floor(mac / LOW));
+  write16(bytes, offset, highOf(mac));
   write32(bytes, offset + 2, mac % LOW);
 }
 
@@ -39,6 +39,20 @@ export function macHigh(bytes: Uint8Array, offset: number): number {
 /** Signed, because a signed 32-bit integer never becomes a heap number. */
 export function macLow(bytes: Uint8Array, offset: number): number {
   return readSigned32(bytes, offset + 2);
+}
+
+// The same halves of a MAC that is already a number, and back.
+
+export function highOf(mac: MacAddress): number {
+  return Math.floor(mac / LOW);
+}
+
+export function lowOf(mac: MacAddress): number {
+  return mac | 0;
+}
+
+export function fromHalves(high: number, low: number): MacAddress {
+  return high * LOW + (low >>> 0);
 }
 
 /** The group bit: true of broadcast too. */

@@ -17,7 +17,7 @@ import {
   setTapOffload,
   signalEvent,
 } from '../../dgram-extra/index.js';
-import { V6_BYTES, writeV6, type Endpoint, type IpAddress } from '../../wire/ip.js';
+import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as ethernet from '../../wire/ethernet.js';
 import * as vxlan from '../../wire/vxlan.js';
 import * as mac from '../../wire/mac.js';
@@ -198,7 +198,7 @@ export class DatapathControl implements Datapath {
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
-    return routeMtuBytes(addressBytes(listenIp), addressBytes(to), `the route from ${listenIp} to ${to}`);
+    return routeMtuBytes(toBytes(listenIp), toBytes(to), `the route from ${listenIp} to ${to}`);
   }
 
   overlayCounters(id: number): Record<string, number> {
@@ -275,12 +275,6 @@ const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
 function superframeBytes(mtuBytes: number): number {
   const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));
   return Math.min(65_536, segments * (mtuBytes - 72));
-}
-
-function addressBytes(ip: IpAddress): Uint8Array {
-  const bytes = new Uint8Array(V6_BYTES);
-  writeV6(ip, bytes, 0);
-  return bytes;
 }
 
 /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */

@@ -13,6 +13,7 @@ import { Overlay, type Port, type Question, type Shared } from '../../core/overl
 import { TICK_MS } from '../../core/target-table.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
+import { highOf, lowOf } from '../../wire/mac.js';
 import type { Command, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
@@ -208,8 +209,8 @@ export class DatapathEngine {
     const output = new OutputList(device, this.#transmitBatch.capacityFrames, dropOfPortError);
     const port: Port = {
       name,
-      macHigh: Math.floor(mac / 2 ** 32),
-      macLow: mac | 0,
+      macHigh: highOf(mac),
+      macLow: lowOf(mac),
       vid,
       own,
       output,

@@ -5,7 +5,7 @@
 import { createCounters, type Counters } from '../../core/counters.js';
 import { OverlayError } from '../../core/errors.js';
 import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
-import { V6_BYTES, formatEndpoint, isV4, writeV6, type Endpoint } from '../../wire/ip.js';
+import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
 import * as vxlan from '../../wire/vxlan.js';
 import type { OverlayConfig } from './contract.js';
 import type { Token } from './protocol.js';
@@ -116,7 +116,7 @@ function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): bool
 
 function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
   const fd = openUdp({
-    address: addressBytes(listen),
+    address: toBytes(listen.ip),
     port: listen.port,
     zeroChecksumSend: zeroChecksum,
     zeroChecksumReceive: true,
@@ -169,7 +169,7 @@ function openSender(
 ): number | undefined {
   try {
     return openUdp({
-      address: addressBytes(listen),
+      address: toBytes(listen.ip),
       port,
       zeroChecksumSend: zeroChecksum,
       sendOnly: true,
@@ -181,10 +181,4 @@ function openSender(
     if (!lastTry && error instanceof NativeError && error.code === 'EADDRINUSE') return undefined;
     throw error;
   }
-}
-
-function addressBytes({ ip }: Endpoint): Uint8Array {
-  const bytes = new Uint8Array(V6_BYTES);
-  writeV6(ip, bytes, 0);
-  return bytes;
 }
