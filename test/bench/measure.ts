@@ -1,23 +1,32 @@
-// The figures of one tunnel.
-import { setTimeout as sleep } from 'node:timers/promises';
-
-import { fromRoot } from '../helpers/need.js';
-import type { Child } from '../helpers/process.js';
-import { cpuSeconds, machineBusySeconds, residentKib } from '../helpers/procfs.js';
-import { ping, reaches } from '../helpers/traffic.js';
-import { median, quantile } from './statistics.js';
-import type { Tunnel } from './subjects.js';
+// The figures of one tunnel, in the order in which they are taken.
+import { reaches } from '../helpers/traffic.js';
+import { idleLatency, loadedLatency } from './figures/latency.js';
+import { tcp } from './figures/tcp.js';
+import { bestUdp } from './figures/udp.js';
+import { backgroundShare, largestRssMib, watchRss } from './figures/usage.js';
+import type { Tunnel } from './subjects/tunnel.js';
 
 export interface Figures {
+  /** a -> b, and b -> a. */
   readonly tcpForwardGbps: number;
   readonly tcpBackwardGbps: number;
+  /** Of all four streams. */
+  readonly tcp4ForwardGbps: number;
+  readonly tcp4BackwardGbps: number;
   /** Most packets of 64 bytes of payload delivered per second, at the best offered rate. */
   readonly udpKpps: number;
+  readonly udp16Kpps: number;
   /** Delivered when the sender sends all it can. */
   readonly udpFloodKpps: number;
+  /** Of the 16 flows: part of the packets that a later one of the same flow overtook. */
+  readonly udpDisorderedShare: number;
   readonly pingP50Us: number;
   readonly pingP99Us: number;
-  /** CPU time of the forwarding processes of both hosts, user and system; null when there are none. */
+  /** Beside one TCP stream at full speed; of those that were answered. */
+  readonly loadedPingP50Us: number;
+  readonly loadedPingP99Us: number;
+  readonly loadedPingLostShare: number;
+  /** CPU time of the forwarding processes of both hosts with one TCP stream; null when there are none. */
   readonly cpuSecondsPerGib: number | null;
   /** Of the larger of the two forwarding processes. */
   readonly rssIdleMib: number | null;
@@ -26,131 +35,50 @@ export interface Figures {
   readonly backgroundShare: number;
 }
 
-const IPERF_PORT = 5301;
-const UDP_PORT = 5302;
-const UDP_PAYLOAD_BYTES = 64;
+const FLOWS = 16;
+const STREAMS = 4;
 const WARM_UP_SECONDS = 1;
-const PINGS = 1000;
-const PING_INTERVAL_MS = 1;
-const RSS_INTERVAL_MS = 200;
+/** Of everything but the five TCP runs that `seconds` is the length of; generous. */
+const OTHER_SECONDS = 19;
 
-const GIB = 2 ** 30;
-const UDP_LOAD = fromRoot('dist/test/bench/udp-load');
+/** Seconds that a subject takes in a round, about. */
+export const secondsASubject = (seconds: number): number => 5 * seconds + OTHER_SECONDS;
 
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
-const cpuOf = ({ pids }: Tunnel): number => sum(pids.map(cpuSeconds));
-const largestRssMib = ({ pids }: Tunnel): number | null =>
-  pids.length === 0 ? null : Math.max(...pids.map(residentKib)) / 1024;
+type Traffic = Omit<Figures, 'rssIdleMib' | 'rssLoadMib' | 'backgroundShare'>;
 
-/** Part of all processors that is in use while nothing of ours runs. */
-async function backgroundShare(cores: number): Promise<number> {
-  const [busyBefore, beforeMs] = [machineBusySeconds(), performance.now()];
-  await sleep(500);
-  return (machineBusySeconds() - busyBefore) / ((performance.now() - beforeMs) / 1000) / cores;
-}
-
-interface TcpRun {
-  readonly gbps: number;
-  readonly bytes: number;
-  readonly cpuSeconds: number;
-  readonly rssMib: number | null;
-}
-
-interface IperfReport {
-  readonly error?: string;
-  readonly end: { readonly sum_received: { readonly bits_per_second: number; readonly bytes: number } };
-}
-
-/** One TCP stream by iperf3, a -> b or (backward) b -> a. */
-async function tcp(tunnel: Tunnel, seconds: number, backward: boolean): Promise<TcpRun> {
-  const { a, b, target } = tunnel;
-  const server = b.spawn(`iperf3 -s -1 --forceflush -p ${IPERF_PORT}`);
-  await server.waitForOutput(/Server listening/);
-  let rssMib = largestRssMib(tunnel);
-  const sampler = setInterval(() => {
-    const now = largestRssMib(tunnel);
-    if (now !== null) rssMib = Math.max(rssMib ?? 0, now);
-  }, RSS_INTERVAL_MS);
-  try {
-    const cpuBefore = cpuOf(tunnel);
-    const command = `iperf3 -c ${target} -p ${IPERF_PORT} -t ${seconds} -J ${backward ? '-R' : ''}`;
-    const { stdout } = await a.run(command, { timeoutMs: (seconds + 15) * 1000 });
-    const cpu = cpuOf(tunnel) - cpuBefore;
-    if (stdout === '') throw new Error('iperf3 did not end in time');
-    const report = JSON.parse(stdout) as IperfReport;
-    if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
-    const { bits_per_second, bytes } = report.end.sum_received;
-    return { gbps: bits_per_second / 1e9, bytes, cpuSeconds: cpu, rssMib };
-  } finally {
-    clearInterval(sampler);
-    await server.stop('SIGKILL');
-  }
-}
-
-interface UdpRun {
-  readonly deliveredPps: number;
-  readonly deliveredShare: number;
-}
-
-/** Offers packets at a rate (0: without limit) and counts what arrives. */
-async function udp({ a, b, target }: Tunnel, seconds: number, offeredPps: number): Promise<UdpRun> {
-  const sink: Child = b.spawn([UDP_LOAD, 'sink', `${UDP_PORT}`, `${seconds + 3}`]);
-  await sink.waitForOutput(/ready/);
-  const words = ['send', target, UDP_PORT, seconds, UDP_PAYLOAD_BYTES, Math.round(offeredPps)].map(String);
-  const sent = JSON.parse(await a.exec([UDP_LOAD, ...words])) as { sent: number; seconds: number };
-  await sink.exited;
-  const got = JSON.parse(sink.stdout) as { received: number; seconds: number };
-  return {
-    // What was still in queues when the sender stopped is not to raise the rate.
-    deliveredPps: got.received / Math.max(got.seconds, sent.seconds),
-    deliveredShare: got.received / sent.sent,
-  };
-}
-
-const FLOOD_SECONDS = 1.2;
-const STEP_SECONDS = 0.7;
-const STEPS = 6;
-/** An offered rate counts as carried when no more than this is lost. */
-const CARRIED_SHARE = 0.98;
-
-/** A flood wastes the receiver's time on packets that are lost later; the best rate is looked for by bisection. */
-async function bestUdp(tunnel: Tunnel): Promise<{ bestPps: number; floodPps: number }> {
-  const floodPps = (await udp(tunnel, FLOOD_SECONDS, 0)).deliveredPps;
-  let bestPps = floodPps;
-  let carriedPps = 0;
-  let tooMuchPps = Infinity;
-  let offeredPps = Math.max(floodPps, 10_000) * 0.9;
-  for (let step = 0; step < STEPS && tooMuchPps > carriedPps * 1.08; step++) {
-    const { deliveredPps, deliveredShare } = await udp(tunnel, STEP_SECONDS, offeredPps);
-    bestPps = Math.max(bestPps, deliveredPps);
-    if (deliveredShare >= CARRIED_SHARE) carriedPps = offeredPps;
-    else tooMuchPps = offeredPps;
-    offeredPps = tooMuchPps === Infinity ? offeredPps * 1.4 : (carriedPps + tooMuchPps) / 2;
-  }
-  return { bestPps, floodPps };
-}
-
-export async function measure(tunnel: Tunnel, seconds: number, cores: number): Promise<Figures> {
-  if (!(await reaches(tunnel.a, tunnel.target))) throw new Error('no answer through the tunnel');
-  const share = await backgroundShare(cores);
-  const rssIdleMib = largestRssMib(tunnel);
-  await tcp(tunnel, WARM_UP_SECONDS, false);
-  const forward = await tcp(tunnel, seconds, false);
-  const backward = await tcp(tunnel, seconds, true);
-  const { bestPps, floodPps } = await bestUdp(tunnel);
-  const { rttUs } = await ping(tunnel.a, tunnel.target, { count: PINGS, intervalMs: PING_INTERVAL_MS });
-  const gib = (forward.bytes + backward.bytes) / GIB;
-  const hasDaemons = tunnel.pids.length > 0;
+async function traffic(tunnel: Tunnel, seconds: number): Promise<Traffic> {
+  await tcp(tunnel, { seconds: WARM_UP_SECONDS });
+  const forward = await tcp(tunnel, { seconds });
+  const backward = await tcp(tunnel, { seconds, backward: true });
+  const forward4 = await tcp(tunnel, { seconds, streams: STREAMS });
+  const backward4 = await tcp(tunnel, { seconds, streams: STREAMS, backward: true });
+  const oneFlow = await bestUdp(tunnel, 1);
+  const manyFlows = await bestUdp(tunnel, FLOWS);
+  const idle = await idleLatency(tunnel);
+  const loaded = await loadedLatency(tunnel, seconds);
+  const cpu = forward.cpuSeconds + backward.cpuSeconds;
   return {
     tcpForwardGbps: forward.gbps,
     tcpBackwardGbps: backward.gbps,
-    udpKpps: bestPps / 1000,
-    udpFloodKpps: floodPps / 1000,
-    pingP50Us: median(rttUs),
-    pingP99Us: quantile(rttUs, 0.99),
-    cpuSecondsPerGib: hasDaemons ? (forward.cpuSeconds + backward.cpuSeconds) / gib : null,
-    rssIdleMib,
-    rssLoadMib: hasDaemons ? Math.max(forward.rssMib ?? 0, backward.rssMib ?? 0) : null,
-    backgroundShare: share,
+    tcp4ForwardGbps: forward4.gbps,
+    tcp4BackwardGbps: backward4.gbps,
+    udpKpps: oneFlow.bestPps / 1000,
+    udp16Kpps: manyFlows.bestPps / 1000,
+    udpFloodKpps: oneFlow.floodPps / 1000,
+    udpDisorderedShare: manyFlows.disorderedShare,
+    pingP50Us: idle.p50Us,
+    pingP99Us: idle.p99Us,
+    loadedPingP50Us: loaded.p50Us,
+    loadedPingP99Us: loaded.p99Us,
+    loadedPingLostShare: loaded.lostShare,
+    cpuSecondsPerGib: tunnel.pids.length === 0 ? null : cpu / (forward.gib + backward.gib),
   };
+}
+
+export async function measure(tunnel: Tunnel, seconds: number, cores: number): Promise<Figures> {
+  if (!(await reaches(tunnel.a, tunnel.target, 10_000))) throw new Error('no answer through the tunnel');
+  const share = await backgroundShare(cores);
+  const rssIdleMib = largestRssMib(tunnel);
+  const { result, peakMib } = await watchRss(tunnel, () => traffic(tunnel, seconds));
+  return { ...result, rssIdleMib, rssLoadMib: peakMib, backgroundShare: share };
 }

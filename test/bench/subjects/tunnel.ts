@@ -1,0 +1,68 @@
+// What every subject of the bench has in common: two fresh hosts, the same addresses, and a tunnel between them.
+import type { Bed, Namespace } from '../../helpers/netns.js';
+import { type Child, waitUntil } from '../../helpers/process.js';
+
+/** Ethernet, IPv4, UDP and VXLAN headers: what VXLAN takes of the underlay's MTU. */
+export const VXLAN_BYTES = 50;
+export const VNETID = 42;
+
+/** What a run sets for all subjects. */
+export interface Terms {
+  /** Of the underlay. */
+  readonly mtuBytes: number;
+  /** `name=value`, more properties of varpd's overlays. */
+  readonly properties: readonly string[];
+}
+
+export interface Tunnel {
+  readonly a: Namespace;
+  readonly b: Namespace;
+  /** Where a reaches b. */
+  readonly target: string;
+  /** The processes that forward, one a host; none when the kernel does it. */
+  readonly pids: readonly number[];
+}
+
+export interface Subject {
+  readonly name: string;
+  /** What it is, and where it does less, or more, than varpd. */
+  readonly title: string;
+  /** False, or why it cannot be measured here. */
+  missing(): false | string;
+  build(bed: Bed, terms: Terms): Promise<Tunnel>;
+}
+
+/** One end of a tunnel. */
+export interface End {
+  readonly device: string;
+  readonly pid?: number;
+}
+
+export const hosts = (bed: Bed, { mtuBytes }: Terms): Promise<[Namespace, Namespace]> =>
+  bed.twoHosts({ mtuBytes, v6: false });
+
+/** Starts both ends and gives them their addresses. */
+export async function joinHosts(
+  [a, b]: readonly [Namespace, Namespace],
+  mtuBytes: number,
+  start: (host: Namespace, peer: Namespace) => Promise<End>,
+): Promise<Tunnel> {
+  const pids: number[] = [];
+  for (const [host, peer] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    const { device, pid } = await start(host, peer);
+    await host.plumb(device, { mtuBytes, v6: false });
+    if (pid !== undefined) pids.push(pid);
+  }
+  return { a, b, target: b.overlay.v4, pids };
+}
+
+/** The end that a program makes: resolves once its device is there. */
+export async function endOf(host: Namespace, child: Child, device: string): Promise<End> {
+  const isUp = async (): Promise<boolean> => child.ended || (await host.hasDevice(device));
+  await waitUntil(isUp, { what: `${device} of ${child.command}` });
+  if (child.ended) throw new Error(`${child.command} ended\n${child.stdout}${child.stderr}`);
+  return { device, pid: child.pid };
+}

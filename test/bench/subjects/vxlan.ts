@@ -1,0 +1,36 @@
+// VXLAN in a process: ours, and the plain one in C.
+import { Daemon, directOverlay } from '../../helpers/daemon.js';
+import { fromRoot } from '../../helpers/need.js';
+import { endOf, hosts, joinHosts, type Subject, VNETID, VXLAN_BYTES } from './tunnel.js';
+
+const PLAIN_FORWARDER = fromRoot('dist/test/bench/plain-forwarder');
+
+export const plain: Subject = {
+  name: 'plain',
+  title: 'plain C forwarder: one read and one send a frame, one peer, no lookup',
+  missing: () => false,
+  async build(bed, terms) {
+    const pair = await hosts(bed, terms);
+    return joinHosts(pair, terms.mtuBytes - VXLAN_BYTES, (host, peer) => {
+      const words = ['tap0', host.underlay.v4, peer.underlay.v4, `${VNETID}`];
+      return endOf(host, host.spawn([PLAIN_FORWARDER, ...words]), 'tap0');
+    });
+  },
+};
+
+export const varpd: Subject = {
+  name: 'varpd',
+  title: 'varpd',
+  missing: () => false,
+  async build(bed, terms) {
+    const pair = await hosts(bed, terms);
+    const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
+    const properties = [`mtu=${mtuBytes}`, ...terms.properties].map((text) => `-p ${text}`).join(' ');
+    return joinHosts(pair, mtuBytes, async (host, peer) => {
+      const daemon = await Daemon.start(bed, host);
+      const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
+      await daemon.ok(directOverlay(addresses, `-t ${properties}`));
+      return { device: 'overlay0', pid: daemon.pid };
+    });
+  },
+};
