@@ -17,6 +17,7 @@ const TRAFFIC = [
   'proxy_arp',
   'proxy_ndp',
   'proxy_dhcp',
+  'too_big_answers',
   'tx_segmentation_refused',
 ] as const;
 

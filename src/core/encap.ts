@@ -30,8 +30,10 @@ import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, VALID } from './target-table.js';
 
-/** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's. */
+/** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's, and then
+ * answering what was too big. */
 export function transmit(overlay: Overlay, port: Port, batch: FrameBatch, count: number): void {
+  overlay.shared.outputs.tooBig.length = 0;
   for (let index = 0; index < count; index++) transmitFrame(overlay, port, batch, index);
 }
 
@@ -64,6 +66,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   }
   if (frameBytes - header > overlay.options.mtuBytes) {
     counters[COUNTER.tx_too_big]++;
+    overlay.shared.outputs.noteTooBig(index);
     return;
   }
 
@@ -109,7 +112,7 @@ function route(overlay: Overlay, port: Port, batch: FrameBatch, index: number, h
 }
 
 /** Bytes of a frame, of the largest segment where it still has to be cut; -1 where it cannot be. */
-function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+export function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
   if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH];
   const headerBytes = superframeHeaderBytes(bytes, descriptors, at);
   const hasSegments = headerBytes < descriptors[at + LENGTH] && descriptors[at + GSO_SIZE] > 0;

@@ -41,14 +41,23 @@ export class OutputList {
   }
 }
 
+/** One a flow is enough to be told of, and a flow that does not listen needs no more. */
+const MAX_NOTED = 16;
+
 /** The lists of one worker that have something in them. */
 export class Outputs {
   readonly #dirty: OutputList[] = [];
+  /** Frames of the batch at hand that were dropped for their size; too-big.ts answers them. */
+  readonly tooBig: number[] = [];
+
+  noteTooBig(index: number): void {
+    if (this.tooBig.length < MAX_NOTED) this.tooBig.push(index);
+  }
 
   /** A list holds frames of one overlay between two flushes: `counters` are that overlay's. A list that is full is
    * flushed at once, so a flood to more places than it holds loses nothing. */
   add(list: OutputList, batch: FrameBatch, index: number, argument: number, counters: Counters): void {
-    if (list.count * ENTRY_WORDS === list.entries.length) deliver(list, batch);
+    if (list.count * ENTRY_WORDS === list.entries.length) this.#deliver(list, batch);
     else if (list.count === 0) this.#dirty.push(list);
     list.counters = counters;
     const at = list.count++ * ENTRY_WORDS;
@@ -58,19 +67,22 @@ export class Outputs {
 
   /** Hands every list to its sink; afterwards the batch may be filled again. */
   flush(batch: FrameBatch): void {
-    for (const list of this.#dirty) deliver(list, batch);
+    for (const list of this.#dirty) this.#deliver(list, batch);
     this.#dirty.length = 0;
   }
-}
 
-function deliver(list: OutputList, batch: FrameBatch): void {
-  const { entries, count, counters } = list;
-  list.count = 0;
-  const delivered = list.sink.deliver(batch, entries, count);
-  if (delivered === count || counters === undefined) return;
-  if (delivered >= SEGMENTATION_REFUSED) counters[COUNTER.tx_segmentation_refused]++;
-  for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
-    const lost = -entries[at];
-    if (lost > 0) counters[COUNTER[list.dropOf(lost & 0xffff)]] += 1 + (lost >>> 16);
+  #deliver(list: OutputList, batch: FrameBatch): void {
+    const { entries, count, counters } = list;
+    list.count = 0;
+    const delivered = list.sink.deliver(batch, entries, count);
+    if (delivered === count || counters === undefined) return;
+    if (delivered >= SEGMENTATION_REFUSED) counters[COUNTER.tx_segmentation_refused]++;
+    for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
+      const lost = -entries[at];
+      if (lost <= 0) continue;
+      const reason = list.dropOf(lost & 0xffff);
+      counters[COUNTER[reason]] += 1 + (lost >>> 16);
+      if (reason === 'tx_path_mtu') this.noteTooBig(entries[at - 1]);
+    }
   }
 }

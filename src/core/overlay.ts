@@ -14,6 +14,7 @@
  *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
  *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
  *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
+ *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
  * The life of a frame, in (decap.ts)
  *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, and not
@@ -50,6 +51,7 @@ import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
 import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import type { AnswerLimit, PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
 export interface Shared {
@@ -59,6 +61,7 @@ export interface Shared {
   /** Frames that waited are sent from here. */
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
+  readonly pathMtuBytes: PathMtu;
   nowTick: number;
 }
 
@@ -82,6 +85,8 @@ export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
   readonly mtuBytes: number;
+  /** The source of what is sent. */
+  readonly listenIp: IpAddress;
   /** Mode point: where every frame that is not local goes. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;
@@ -102,6 +107,7 @@ export interface Port {
   /** Also takes unicast frames that no other port claims. */
   readonly own: boolean;
   readonly output: OutputList;
+  readonly answers: AnswerLimit;
   readonly counters: Counters;
 }
 

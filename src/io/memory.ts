@@ -295,6 +295,10 @@ export class MemoryHost {
     this.#addresses[slot] = { ip: readV6(address, 0), port };
   }
 
+  pathMtuBytes(): number {
+    return this.#network.mtuBytes;
+  }
+
   #open<End extends MemoryPort | MemorySocket>(end: End): End {
     this.#ends.set(end.fd, end);
     this.#devices.set(end.fd, end);

@@ -20,6 +20,10 @@ export const ECHO_REPLY = 0; // RFC 792
 export const UNREACHABLE = 3; // RFC 792
 export const FRAGMENTATION_NEEDED = 4; // RFC 792, a code of UNREACHABLE
 export const ECHO_REQUEST = 8; // RFC 792
+const SOURCE_QUENCH = 4; // RFC 792
+const REDIRECT = 5; // RFC 792
+const TIME_EXCEEDED = 11; // RFC 792
+const PARAMETER_PROBLEM = 12; // RFC 792
 
 export function check(_bytes: Uint8Array, _offset: number, length: number): number {
   return length < HEADER_BYTES ? TRUNCATED : HEADER_BYTES;
@@ -31,6 +35,20 @@ export function type(bytes: Uint8Array, offset: number): number {
 
 export function code(bytes: Uint8Array, offset: number): number {
   return bytes[offset + CODE];
+}
+
+/** RFC 1122 3.2.2: an error message, which none may be sent about. */
+export function isError(bytes: Uint8Array, offset: number): boolean {
+  switch (type(bytes, offset)) {
+    case UNREACHABLE:
+    case SOURCE_QUENCH:
+    case REDIRECT:
+    case TIME_EXCEEDED:
+    case PARAMETER_PROBLEM:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** What it means depends on the type. */

@@ -9,6 +9,7 @@
 // The header is ICMP's to the bit. Types differ, and the checksum covers a pseudo-header (RFC 4443 2.3).
 
 import * as checksums from './checksum.js';
+import { type } from './icmp.js';
 import { ICMPV6 } from './ipv6.js';
 
 export {
@@ -38,6 +39,11 @@ export const ROUTER_ADVERTISEMENT = 134; // RFC 4861 4.2
 export const NEIGHBOR_SOLICITATION = 135; // RFC 4861 4.3
 export const NEIGHBOR_ADVERTISEMENT = 136; // RFC 4861 4.4
 export const REDIRECT = 137; // RFC 4861 4.5
+
+/** An error message, or a redirect: none may be sent about either (RFC 4443 2.1, 2.4 (e)). */
+export function isError(bytes: Uint8Array, offset: number): boolean {
+  return type(bytes, offset) < ECHO_REQUEST || type(bytes, offset) === REDIRECT;
+}
 
 /** `ip` is where the IPv6 header begins, `length` the whole message's. */
 export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number, length: number): boolean {

@@ -27,8 +27,8 @@ const FRAGMENT = 6;
 const TTL = 8;
 const PROTOCOL = 9;
 const CHECKSUM = 10;
-const SOURCE = 12;
-const DESTINATION = 16;
+export const SOURCE = 12;
+export const DESTINATION = 16;
 /** Without options. */
 export const HEADER_BYTES = 20;
 
@@ -67,6 +67,11 @@ export function headerLength(bytes: Uint8Array, offset: number): number {
 
 export function totalLength(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + TOTAL_LENGTH);
+}
+
+/** Mends the header checksum by difference. */
+export function setTotalLength(bytes: Uint8Array, offset: number, value: number): void {
+  checksums.replaceWord(bytes, offset + TOTAL_LENGTH, value, offset + CHECKSUM);
 }
 
 export function payloadLength(bytes: Uint8Array, offset: number): number {

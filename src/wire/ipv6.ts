@@ -16,11 +16,11 @@ import * as ip from './ip.js';
 import { BAD_HEADER_LENGTH, BAD_LENGTH, BAD_VERSION, TOO_DEEP, TRUNCATED } from './reason.js';
 
 const VERSION_CLASS_LABEL = 0;
-const PAYLOAD_LENGTH = 4;
+export const PAYLOAD_LENGTH = 4;
 const NEXT_HEADER = 6;
 const HOP_LIMIT = 7;
-const SOURCE = 8;
-const DESTINATION = 24;
+export const SOURCE = 8;
+export const DESTINATION = 24;
 export const HEADER_BYTES = 40;
 
 // Next headers that another one follows: IANA "IPv6 Extension Header Types" (RFC 7045 4)

@@ -178,6 +178,7 @@ export class Net {
         id,
         vnetid: 100,
         mtuBytes: 1450,
+        listenIp: vtep.endpoint.ip,
         destination: undefined,
         acceptAny: false,
         carryTags: true,

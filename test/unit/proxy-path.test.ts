@@ -102,6 +102,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     id: ID,
     vnetid: 42,
     mtuBytes: 8900,
+    listenIp: LISTEN.ip,
     destination: undefined,
     acceptAny: true,
     carryTags: true,

@@ -116,6 +116,7 @@ export class DatapathControl implements Datapath {
       id: config.id,
       vnetid: config.vnetid,
       mtuBytes: config.mtuBytes,
+      listenIp: config.listen.ip,
       destination: config.destination,
       acceptAny: config.accept === 'any',
       carryTags: config.vlan === 'keep',

@@ -11,6 +11,7 @@ import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
 import { TICK_MS } from '../../core/target-table.js';
+import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { highOf, lowOf } from '../../wire/mac.js';
@@ -25,6 +26,7 @@ export interface Platform extends AddressBook {
   /** `pump` is to be called with this token whenever the descriptor has something. */
   watch(fd: number, token: Token): void;
   unwatch(fd: number): void;
+  readonly pathMtuBytes: PathMtu;
 }
 
 interface AttachedPort {
@@ -64,6 +66,7 @@ export class DatapathEngine {
       ask: (question) => {
         this.#questions.push(question);
       },
+      pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
       nowTick: 0,
     };
   }
@@ -91,6 +94,7 @@ export class DatapathEngine {
     }
     transmit(overlay, port, batch, count);
     this.#shared.outputs.flush(batch);
+    answerTooBig(overlay, port, batch);
     return count > 0;
   }
 
@@ -214,6 +218,7 @@ export class DatapathEngine {
       vid,
       own,
       output,
+      answers: new AnswerLimit(),
       counters,
     };
     overlay.addPort(port);

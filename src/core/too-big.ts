@@ -1,0 +1,233 @@
+/**
+ * Packets too big for the tunnel: their sender is told the size that fits, ICMP "fragmentation needed" (RFC 1191 4) or
+ * ICMPv6 "packet too big" (RFC 4443 3.2), into the port that the frame came from. Nothing is remembered here: the
+ * kernel refuses what the path does not carry, and is asked for the size once an answer, so that whatever it learns of
+ * links, routes and paths holds at once.
+ *
+ * The answer comes from where the packet was going, MAC and IP, as under a bridge on Linux (net/ipv4/ip_tunnel_core.c,
+ * skb_tunnel_check_pmtu): a VTEP has no address on the overlay, and of all addresses this is the one that the
+ * sender's neighbour cache, its filters and its reverse path check let through.
+ *
+ * Not answered: frames that waited for a lookup, copies of a flood, IPv4 that may be fragmented (nobody does so here).
+ */
+import { read16, write16 } from '../wire/bytes.js';
+import { DESCRIPTOR_WORDS, GSO_TYPE, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as icmp from '../wire/icmp.js';
+import * as icmpv6 from '../wire/icmpv6.js';
+import { family, type IpAddress } from '../wire/ip.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as ipv6 from '../wire/ipv6.js';
+import * as virtio from '../wire/virtio-net.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import { COUNTER } from './counters.js';
+import { largestFrameBytes } from './encap.js';
+import { deliverTo } from './inject.js';
+import { NONE } from './mac-index.js';
+import type { Overlay, Port } from './overlay.js';
+import { isStation, replyTo } from './proxy-frame.js';
+import { NOWHERE, TICK_MS, VALID } from './target-table.js';
+
+/** The largest answer. IPv4: RFC 1812 4.3.2.3; IPv6: RFC 4443 2.4 (c). */
+const MAX_ANSWER_BYTES_V4 = 576;
+const MAX_ANSWER_BYTES_V6 = 1280;
+/** RFC 791 3.2: every link carries that. */
+const MIN_MTU_BYTES = 68;
+const TTL = 64; // RFC 1700, "IP Time to Live"
+/** IP precedence "internetwork control". RFC 1812 4.3.2.5 */
+const INTERNETWORK_CONTROL = 0xc0;
+
+/** Answers a port gets: 100 a second, since RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a bound. One a flow is enough. */
+const WINDOW_TICKS = 100 / TICK_MS;
+const ANSWERS_A_WINDOW = 10;
+
+/** Of one port, so that one that does not listen costs the others nothing. */
+export class AnswerLimit {
+  #window = NaN;
+  #left = 0;
+
+  take(nowTick: number): boolean {
+    const window = Math.floor(nowTick / WINDOW_TICKS);
+    if (window !== this.#window) this.#left = ANSWERS_A_WINDOW;
+    this.#window = window;
+    return this.#left-- > 0;
+  }
+}
+
+/** To be called once the outputs are flushed, while the batch is as it was sent: answers what was too big in it. */
+export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): void {
+  const { outputs, nowTick } = overlay.shared;
+  for (const index of outputs.tooBig) {
+    const { bytes, descriptors } = batch;
+    const at = index * DESCRIPTOR_WORDS;
+    const frame = descriptors[at + OFFSET];
+    const header = vlan.headerLength(bytes, frame, descriptors[at + LENGTH]);
+    const ip = frame + header;
+    const ipBytes = descriptors[at + LENGTH] - header;
+    if (!isBetweenStations(bytes, frame) || !isAnswerable(bytes, ip, ipBytes)) continue;
+    if (!port.answers.take(nowTick)) continue;
+    const sizeBytes = largestFrameBytes(bytes, descriptors, at) - header;
+    const mtuBytes = largestPacketBytes(overlay, bytes, frame, header, sizeBytes);
+    // The path may have grown since; and an answer that names no smaller size misleads.
+    if (mtuBytes < MIN_MTU_BYTES || mtuBytes >= sizeBytes) continue;
+    const isSuperframe = descriptors[at + GSO_TYPE] !== virtio.GSO_NONE;
+    const packet = quote(bytes, ip, ipBytes, isSuperframe ? sizeBytes : undefined);
+    const etherHeader = bytes.subarray(frame, ip);
+    overlay.counters[COUNTER.too_big_answers]++;
+    deliverTo(
+      overlay,
+      port,
+      packet[0] >> 4 === 4
+        ? answerV4(etherHeader, packet, mtuBytes)
+        : answerV6(etherHeader, packet, mtuBytes),
+    );
+  }
+  outputs.tooBig.length = 0;
+}
+
+/** What would have fitted: IP bytes behind the frame's own header. Negative where nobody can say. */
+function largestPacketBytes(
+  overlay: Overlay,
+  bytes: Uint8Array,
+  frame: number,
+  header: number,
+  sizeBytes: number,
+): number {
+  const { mtuBytes, listenIp } = overlay.options;
+  if (sizeBytes > mtuBytes) return mtuBytes;
+  const slot = slotOf(overlay, ethernet.destinationHigh(bytes, frame), ethernet.destinationLow(bytes, frame));
+  if (slot < 0) return NONE;
+  const { destinations, pathMtuBytes } = overlay.shared;
+  const overhead = family(listenIp) === 4 ? vxlan.OVERHEAD_IPV4 : vxlan.OVERHEAD_IPV6;
+  return pathMtuBytes(listenIp, destinations.endpoint(slot).ip) - overhead - (header - ethernet.HEADER_BYTES);
+}
+
+/** The destination of a unicast MAC; negative where it has none, or several. */
+function slotOf({ point, targets, shared }: Overlay, high: number, low: number): number {
+  if (point !== NOWHERE) return point;
+  const row = targets.find(high, low);
+  return row !== NONE && targets.state(row, shared.nowTick) === VALID ? targets.destination(row) : NOWHERE;
+}
+
+// -- Who is answered
+
+function isBetweenStations(bytes: Uint8Array, frame: number): boolean {
+  return !ethernet.isGroup(bytes, frame) && isStation(ethernet.source(bytes, frame));
+}
+
+/** Whether the IP packet at `ip` is one that may be answered with an ICMP error: RFC 1122 3.2.2, RFC 4443 2.4 (e). */
+function isAnswerable(bytes: Uint8Array, ip: number, length: number): boolean {
+  const etherType = read16(bytes, ip - 2);
+  if (etherType === ethernet.IPV4) return isAnswerableV4(bytes, ip, length);
+  return etherType === ethernet.IPV6 && isAnswerableV6(bytes, ip, length);
+}
+
+function isAnswerableV4(bytes: Uint8Array, ip: number, length: number): boolean {
+  const header = ipv4.check(bytes, ip, length);
+  if (header < 0 || !ipv4.dontFragment(bytes, ip) || ipv4.fragmentOffset(bytes, ip) > 0) return false;
+  if (!isHostV4(bytes[ip + ipv4.SOURCE]) || !isHostV4(bytes[ip + ipv4.DESTINATION])) return false;
+  if (ipv4.protocol(bytes, ip) !== ipv4.ICMP) return true;
+  return icmp.check(bytes, ip + header, length - header) > 0 && !icmp.isError(bytes, ip + header);
+}
+
+/** By the first octet: neither this network, loopback, multicast, broadcast nor class E. RFC 1122 3.2.1.3 */
+function isHostV4(octet: number): boolean {
+  return octet !== 0 && octet !== 127 && octet < 224;
+}
+
+function isAnswerableV6(bytes: Uint8Array, ip: number, length: number): boolean {
+  if (ipv6.check(bytes, ip, length) < 0) return false;
+  if (!isHostV6(bytes, ip + ipv6.SOURCE) || !isHostV6(bytes, ip + ipv6.DESTINATION)) return false;
+  const packed = ipv6.transport(bytes, ip);
+  if (packed < 0 || ipv6.isLaterFragment(packed)) return false;
+  if (ipv6.transportProtocol(packed) !== ipv6.ICMPV6) return true;
+  const at = ipv6.transportOffset(packed);
+  return icmpv6.check(bytes, ip + at, length - at) > 0 && !icmpv6.isError(bytes, ip + at);
+}
+
+/** Not multicast (ff00::/8), and neither unspecified nor loopback, which both begin with fifteen zeros. */
+function isHostV6(bytes: Uint8Array, at: number): boolean {
+  if (bytes[at] === 0xff) return false;
+  for (let index = 0; index < 15; index++) if (bytes[at + index] !== 0) return true;
+  return bytes[at + 15] > 1;
+}
+
+// -- What is answered
+
+/** The beginning of the packet, a copy. A superframe is quoted as the first of its segments, which is what would have
+ * been sent: its sender finds the connection by it. */
+function quote(bytes: Uint8Array, ip: number, length: number, segmentBytes: number | undefined): Uint8Array {
+  const isV4 = bytes[ip] >> 4 === 4;
+  const packetBytes =
+    segmentBytes ?? (isV4 ? ipv4.totalLength(bytes, ip) : ipv6.HEADER_BYTES + ipv6.payloadLength(bytes, ip));
+  const room = isV4 ? MAX_ANSWER_BYTES_V4 - ipv4.HEADER_BYTES : MAX_ANSWER_BYTES_V6 - ipv6.HEADER_BYTES;
+  const copy = bytes.slice(ip, ip + Math.min(packetBytes, length, room - icmp.HEADER_BYTES));
+  if (segmentBytes === undefined) return copy;
+  if (isV4) ipv4.setTotalLength(copy, 0, segmentBytes);
+  else write16(copy, ipv6.PAYLOAD_LENGTH, segmentBytes - ipv6.HEADER_BYTES);
+  return copy;
+}
+
+function answerV4(request: Uint8Array, packet: Uint8Array, mtuBytes: number): Uint8Array {
+  const message = icmp.HEADER_BYTES + packet.length;
+  const reply = mirror(request, ipv4.HEADER_BYTES + message);
+  const ip = request.length;
+  ipv4.write(
+    {
+      source: ipv4.destination(packet, 0),
+      destination: ipv4.source(packet, 0),
+      protocol: ipv4.ICMP,
+      ttl: TTL,
+      trafficClass: INTERNETWORK_CONTROL,
+      identification: 0, // RFC 6864 4.1: any, where fragmenting is forbidden
+      dontFragment: true,
+      payloadLength: message,
+    },
+    reply,
+    ip,
+  );
+  const at = ip + ipv4.HEADER_BYTES;
+  icmp.write({ type: icmp.UNREACHABLE, code: icmp.FRAGMENTATION_NEEDED, word: mtuBytes }, reply, at);
+  reply.set(packet, at + icmp.HEADER_BYTES);
+  icmp.fillChecksum(reply, at, message);
+  return reply;
+}
+
+function answerV6(request: Uint8Array, packet: Uint8Array, mtuBytes: number): Uint8Array {
+  const message = icmpv6.HEADER_BYTES + packet.length;
+  const reply = mirror(request, ipv6.HEADER_BYTES + message);
+  const ip = request.length;
+  ipv6.write(
+    {
+      source: ipv6.destination(packet, 0),
+      destination: ipv6.source(packet, 0),
+      nextHeader: ipv6.ICMPV6,
+      hopLimit: TTL,
+      trafficClass: 0,
+      flowLabel: 0,
+      payloadLength: message,
+    },
+    reply,
+    ip,
+  );
+  const at = ip + ipv6.HEADER_BYTES;
+  icmpv6.write({ type: icmpv6.PACKET_TOO_BIG, code: 0, word: mtuBytes }, reply, at);
+  reply.set(packet, at + icmpv6.HEADER_BYTES);
+  icmpv6.fillChecksum(reply, ip, at, message);
+  return reply;
+}
+
+/** Back to who sent it, with its tags. */
+function mirror(request: Uint8Array, ipBytes: number): Uint8Array {
+  return replyTo(
+    request,
+    request.length,
+    ipBytes,
+    ethernet.source(request, 0),
+    ethernet.destination(request, 0),
+  );
+}
+
+/** What tells the size of a path: bytes of IP packet, negative where there is no route. */
+export type PathMtu = (from: IpAddress, to: IpAddress) => number;
