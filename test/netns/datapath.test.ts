@@ -467,12 +467,14 @@ await t.test(
     await a.ip('link set under0 mtu 1320');
     const grown = await daemon.counted(async () => {
       t.equal((await ping(a, b.overlay.v4, { packetBytes: 1270 })).received, 3, 'what still fits passes');
-      const { received } = await ping(a, b.overlay.v4, { packetBytes: 1271, count: 2, waitMs: 200 });
+      const { received, text } = await ping(a, b.overlay.v4, { packetBytes: 1271, count: 2, waitMs: 200 });
       t.equal(received, 0, 'what no longer fits does not');
+      t.match(text, /mtu[ =]+1270/, 'its sender is told');
     });
-    t.equal(grown['tx_path_mtu'], 2, 'and is counted');
+    t.match(grown, { tx_path_mtu: 1, too_big_answers: 1 }, 'and it is counted; the second was not even sent');
     t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
     await a.ip('link set under0 mtu 1500');
+    await a.ip('route flush cache'); // the sender remembers the answer for ten minutes (mtu_expires)
     t.equal(
       (await ping(a, b.overlay.v4, { packetBytes: 1300 })).received,
       3,
@@ -481,62 +483,106 @@ await t.test(
   },
 );
 
-await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
-  const bed = newBed(t);
+/** Two hosts with a router between them, whose two links are as wide as is said. */
+async function routedHosts(bed: Bed, rightMtuBytes: number): Promise<[Namespace, Namespace, Namespace]> {
   const [a, router, b] = [await bed.host(), await bed.host(), await bed.host()];
-  const NARROW = 1400;
-  for (const [host, device, mtu] of [
-    [a, 'left0', 1500],
-    [b, 'right0', NARROW],
+  for (const [host, device, net, mtu] of [
+    [a, 'left0', 1, UNDERLAY_MTU],
+    [b, 'right0', 2, rightMtuBytes],
   ] as const) {
     const end = `name ${UNDERLAY_DEVICE} netns ${host.name} mtu ${mtu}`;
     await router.ip(`link add ${device} mtu ${mtu} type veth peer ${end}`);
-    await router.ip(`link set ${device} up`);
-    await host.ip(`link set ${UNDERLAY_DEVICE} up`);
+    for (const [at, dev, number] of [
+      [router, device, 1],
+      [host, UNDERLAY_DEVICE, 2],
+    ] as const) {
+      await at.ip(`addr add 10.88.${net}.${number}/24 dev ${dev}`);
+      await at.ip(`addr add fd88:${net}::${number}/64 dev ${dev} nodad`);
+      await at.ip(`link set ${dev} up`);
+    }
+    await host.ip(`route add default via 10.88.${net}.1`);
+    await host.ip(`-6 route add default via fd88:${net}::1`);
   }
   for (const forwarding of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'])
     await router.sysctl(forwarding, 1);
-  const nets = [
-    [a, 'left0', '10.88.1', 'fd88:1:'],
-    [b, 'right0', '10.88.2', 'fd88:2:'],
-  ] as const;
-  for (const [host, device, v4, v6] of nets) {
-    await router.ip(`addr add ${v4}.1/24 dev ${device}`);
-    await router.ip(`addr add ${v6}:1/64 dev ${device} nodad`);
-    await host.ip(`addr add ${v4}.2/24 dev ${UNDERLAY_DEVICE}`);
-    await host.ip(`addr add ${v6}:2/64 dev ${UNDERLAY_DEVICE} nodad`);
-    await host.ip(`route add default via ${v4}.1`);
-    await host.ip(`-6 route add default via ${v6}:1`);
-  }
+  return [a, router, b];
+}
+
+const ROUTED = [
+  ['v4', '10.88.1.2', '10.88.2.2'],
+  ['v6', 'fd88:1::2', 'fd88:2::2'],
+] as const;
+const NARROW = 1400;
+
+async function startRouted(left: Daemon, right: Daemon, ends: readonly [string, string]): Promise<void> {
+  for (const [daemon, from, to] of [
+    [left, ...ends],
+    [right, ends[1], ends[0]],
+  ] as const)
+    await daemon.ok(directOverlay({ from, to, vnetid: VNETID }, '-t'));
+}
+
+await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
+  const bed = newBed(t);
+  const [a, router, b] = await routedHosts(bed, NARROW);
   const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
   const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN_PORT} or ip6 proto 44`);
-  for (const [family, left, right] of [
-    ['v4', '10.88.1.2', '10.88.2.2'],
-    ['v6', 'fd88:1::2', 'fd88:2::2'],
-  ] as const) {
+  for (const [family, left, right] of ROUTED) {
     const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
-    for (const [index, from, to] of [
-      [0, left, right],
-      [1, right, left],
-    ] as const) {
-      const properties = `-p vxlan/listen_ip=${from} -p direct/dest_ip=${to} -p direct/dest_port=4789`;
-      await daemons[index].ok(`create-overlay -t -e vxlan -s direct -v 42 ${properties} overlay0`);
-    }
-    await a.plumb('overlay0', { mtuBytes, v6: false });
-    await b.plumb('overlay0', { v6: false });
-    t.ok(await reaches(a, b.overlay.v4), `IP${family}: the tunnel is up`);
     const largest = NARROW - OVERHEAD[family];
+    await startRouted(...daemons, [left, right]);
+    await a.plumb('overlay0', { mtuBytes });
+    await b.plumb('overlay0');
+    t.ok(await reaches(a, b.overlay.v4), `IP${family}: the tunnel is up`);
     t.equal(await b.mtuOf('overlay0'), largest, 'who sits at the narrow link knows');
-    const grown = await daemons[0].counted(async () => {
-      const { received } = await ping(a, b.overlay.v4, { packetBytes: mtuBytes, count: 5, waitMs: 200 });
-      t.equal(received, 0, 'a large packet does not pass');
-    });
-    t.ok(grown['tx_path_mtu'] >= 3, 'after the first the path is known, and drops are counted here');
-    t.equal((await ping(a, b.overlay.v4, { packetBytes: largest })).received, 3, 'what fits passes');
-    t.equal((await ping(a, b.overlay.v4, { packetBytes: largest + 1, count: 2, waitMs: 200 })).received, 0);
+    for (const target of [b.overlay.v4, b.overlay.v6]) {
+      const grown = await daemons[0].counted(async () => {
+        const { received, text } = await ping(a, target, { packetBytes: mtuBytes, count: 5, waitMs: 200 });
+        t.equal(received, 0, 'a large packet does not pass');
+        t.match(text, new RegExp(`From ${target} .*mtu[ =]+${largest}`), 'and its sender is told what would');
+      });
+      t.ok(grown['tx_path_mtu'] >= 1, 'once the path is known, drops are counted here');
+      t.ok(grown['too_big_answers'] >= 1);
+      t.equal((await ping(a, target, { packetBytes: largest })).received, 3, 'what fits passes');
+      t.equal((await ping(a, target, { packetBytes: largest + 1, count: 2, waitMs: 200 })).received, 0);
+    }
     for (const daemon of daemons) await daemon.ok('delete-overlay overlay0');
   }
   t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
+});
+
+await t.test('TCP goes on when the path becomes narrow', { skip: skipUnlessNetns() }, async (t) => {
+  const bed = newBed(t);
+  const [a, router, b] = await routedHosts(bed, UNDERLAY_MTU);
+  const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
+  const shrinks = [
+    ['a link of a router', () => router.ip(`link set right0 mtu ${NARROW}`)],
+    ['the link at hand', () => a.ip(`link set ${UNDERLAY_DEVICE} mtu ${NARROW}`)],
+  ] as const;
+  for (const [family, left, right] of ROUTED) {
+    for (const inner of FAMILIES) {
+      for (const [what, shrink] of shrinks) {
+        await router.ip(`link set right0 mtu ${UNDERLAY_MTU}`);
+        await a.ip(`link set ${UNDERLAY_DEVICE} mtu ${UNDERLAY_MTU}`);
+        // What the kernel has learned of paths goes.
+        for (const version of ['-4', '-6']) await a.ip(`${version} route flush cache`);
+        await startRouted(...daemons, [left, right]);
+        await a.plumb('overlay0');
+        await b.plumb('overlay0');
+        t.ok(await reaches(a, b.overlay[inner]), `IP${inner} over IP${family}, ${what}`);
+        const grown = await daemons[0].counted(async () => {
+          const transfer = transferTcp(a, b, { address: b.overlay[inner], bytes: 200 << 20 });
+          await waitUntil(async () => (await daemons[0].overlays())[0].counters['tx_bytes'] > 5 << 20, {
+            what: 'the transfer to be under way',
+          });
+          await shrink();
+          t.ok((await transfer).exact, 'every byte arrives');
+        });
+        t.ok(grown['tx_path_mtu'] >= 1 && grown['too_big_answers'] >= 1, 'though the path became narrow');
+        for (const daemon of daemons) await daemon.ok('delete-overlay overlay0');
+      }
+    }
+  }
 });
 
 // ---------------------------------------------------------------- congestion
