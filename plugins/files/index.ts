@@ -3,7 +3,7 @@
  * has which addresses, so that ARP, neighbor discovery and DHCP are answered without broadcast. See README.md.
  */
 import { type CheckReport, definePlugin, type PropertyValue } from '../../src/plugin/index.js';
-import { CONFIG, FilesInstance, FLOOD } from './instance.js';
+import { CONFIG, FilesInstance, FLOOD, PROTECT } from './instance.js';
 import { loadMapping } from './load.js';
 import { entries } from './mapping.js';
 import { FileError } from './read.js';
@@ -29,6 +29,7 @@ export default definePlugin({
   properties: [
     { name: CONFIG, type: 'string', required: true, refuse: refusePath },
     { name: FLOOD, type: 'choice', required: false, default: 'off', choices: ['on', 'off'] },
+    { name: PROTECT, type: 'choice', required: false, default: 'off', choices: ['on', 'off'] },
   ],
   create: (host) => new FilesInstance(host),
   check,

@@ -29,6 +29,7 @@ import { FileWatch } from './watch.js';
 
 export const CONFIG = 'files/config';
 export const FLOOD = 'files/flood';
+export const PROTECT = 'files/protect';
 const LISTEN_IP = 'vxlan/listen_ip';
 
 const ETHERTYPE_IPV4 = 0x0800; // RFC 894
@@ -65,6 +66,7 @@ export class FilesInstance implements Instance {
   readonly #ended = new AbortController();
   #file = '';
   #isFlooding = false;
+  #isProtecting = false;
   #family: 4 | 6 = 4;
   #mapping: Mapping | undefined;
   #flood: readonly Destination[] = [];
@@ -85,6 +87,7 @@ export class FilesInstance implements Instance {
   async start(properties: Properties, signal: AbortSignal): Promise<void> {
     this.#file = properties.text(CONFIG);
     this.#isFlooding = properties.text(FLOOD) === 'on';
+    this.#isProtecting = properties.text(PROTECT) === 'on';
     this.#family = ipFamily(properties.ip(LISTEN_IP));
     const loaded = await this.#load(AbortSignal.any([signal, this.#ended.signal]));
     this.#use(loaded.mapping);
@@ -129,6 +132,10 @@ export class FilesInstance implements Instance {
 
   dhcpServer(client: MacAddress): MacAddress | null {
     return this.#mapping?.dhcpServer(client) ?? null;
+  }
+
+  allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
+    return this.#isProtecting ? (this.#mapping?.addressesOf(mac) ?? []) : undefined;
   }
 
   #miss(mac: MacAddress): void {
@@ -212,6 +219,7 @@ export class FilesInstance implements Instance {
     const { mapping } = loaded;
     const difference = await inSlices(compare(old, mapping), signal);
     this.#use(mapping);
+    if (this.#isProtecting) this.#host.allowedIpsChanged();
     await inSlices(this.#spread(difference), signal);
     this.#complaint = undefined;
     this.#host.restore();

@@ -4,8 +4,15 @@
  *
  * Every question is one search in a hash table. An entry with an address of each family takes about 100 bytes.
  */
-import { type Destination, ipFamily, type IpAddress, isV4, type MacAddress } from '../../src/plugin/index.js';
-import { macNumber, MAC_WORDS, readV4, readV6, V6_WORDS } from './addresses.js';
+import {
+  type Destination,
+  ipFamily,
+  type IpAddress,
+  isV4,
+  type MacAddress,
+  parseIp,
+} from '../../src/plugin/index.js';
+import { macNumber, MAC_WORDS, readV4, readV6, v4Text, V6_WORDS, v6Text } from './addresses.js';
 import { type KeyIndex, NONE } from './key-index.js';
 
 /** Overlay addresses of one family, and the rows of the entries that have them. */
@@ -14,6 +21,22 @@ export class AddressTable {
     readonly index: KeyIndex,
     readonly owners: Uint32Array,
   ) {}
+
+  /** The first and one past the last address of an owner: they stand in the order of the file, which is his too. */
+  rangeOf(owner: number): [start: number, end: number] {
+    return [this.#firstNotBelow(owner), this.#firstNotBelow(owner + 1)];
+  }
+
+  #firstNotBelow(owner: number): number {
+    let low = 0;
+    let high = this.owners.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.owners[middle] < owner) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
 }
 
 export class Mapping {
@@ -68,6 +91,21 @@ export class Mapping {
     else readV6(text, 0, text.length, this.#key);
     const row = index.find(this.#key);
     return row === NONE ? undefined : this.macAt(owners[row]);
+  }
+
+  /** What this MAC has, in the order of the file: `arp`, then `ndp`. */
+  addressesOf(mac: MacAddress): IpAddress[] {
+    const row = this.#rowOf(mac);
+    if (row === NONE) return [];
+    const { v4, v6 } = this;
+    const texts = (table: AddressTable, text: (at: number) => string): string[] => {
+      const [start, end] = table.rangeOf(row);
+      return Array.from({ length: end - start }, (_, index) => text(start + index));
+    };
+    return [
+      ...texts(v4, (at) => v4Text(v4.index.keys[at])),
+      ...texts(v6, (at) => v6Text(v6.index.keys, at * V6_WORDS)),
+    ].flatMap((text) => parseIp(text) ?? []);
   }
 
   /** Who answers the DHCP requests of this MAC. */

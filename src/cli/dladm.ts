@@ -27,6 +27,9 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['create-vnic', () => import('./commands/create-vnic.js')],
   ['delete-vnic', () => import('./commands/delete-vnic.js')],
   ['show-vnic', () => import('./commands/show-vnic.js')],
+  ['set-linkprop', () => import('./commands/set-linkprop.js')],
+  ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
+  ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
 ]);

@@ -63,6 +63,18 @@ export interface VnicInfo {
   readonly counters: Readonly<Record<string, number>>;
 }
 
+/** One property of one link as `show-linkprop` prints it; an empty list is printed as `--`. */
+export interface LinkPropertyRow {
+  readonly link: string;
+  readonly property: string;
+  readonly permission: 'rw';
+  readonly value: readonly string[];
+  /** What is in force: with leases and what the plugin says, and nothing that no protection looks at. */
+  readonly effective: readonly string[];
+  readonly default: readonly string[];
+  readonly possible: readonly string[] | null;
+}
+
 /** An entry of a walk that went on past its failures. */
 export interface Failure {
   readonly name: string;
@@ -104,13 +116,33 @@ export interface Methods {
   'overlay.deleteTarget': { params: { name: string; mac: string }; result: null };
   'overlay.flushTargets': { params: { name: string }; result: null };
   'vnic.create': {
-    params: { name: string; over: string; mac?: string; vid?: number; temporary: boolean };
+    params: {
+      name: string;
+      over: string;
+      mac?: string;
+      vid?: number;
+      /** Link properties. */
+      properties?: [name: string, values: string[]][];
+      temporary: boolean;
+    };
     result: null;
   };
   'vnic.delete': { params: { name: string; temporary: boolean }; result: null };
   'vnic.list': {
     params: { names?: string[]; over?: string };
     result: { vnics: VnicInfo[]; missing: Failure[] };
+  };
+  /** All or none of them; in force with the next frames. Temporary: until varpd starts again. */
+  'linkprop.set': {
+    params: { name: string; temporary: boolean; properties: [name: string, values: string[]][] };
+    result: null;
+  };
+  /** Those named, or all, to their defaults. */
+  'linkprop.reset': { params: { name: string; temporary: boolean; properties?: string[] }; result: null };
+  /** Of all VNICs, or those named. Persistent: what the next start will find, whether the VNIC runs or not. */
+  'linkprop.list': {
+    params: { names?: string[]; properties?: string[]; persistent: boolean };
+    result: { rows: LinkPropertyRow[]; missing: Failure[] };
   };
   /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
   'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };

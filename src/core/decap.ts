@@ -25,6 +25,7 @@ import { NONE } from './mac-index.js';
 import type { Mux } from './mux.js';
 import type { Overlay } from './overlay.js';
 import { recognise } from './partial-checksum.js';
+import { strangerAt } from './strict-source.js';
 
 /** Says which port each of the first `count` datagrams of the batch goes to. Flushing is the caller's. */
 export function receive(mux: Mux, batch: FrameBatch, count: number): void {
@@ -75,6 +76,13 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void 
   if (group || (sourceHigh | sourceLow) === 0 || overlay.portIndex.get(sourceHigh, sourceLow) !== NONE) {
     counters[COUNTER.rx_bad_source] += frames;
     return;
+  }
+  if (options.strictSource) {
+    const verdict = strangerAt(overlay, batch, at, header);
+    if (verdict !== NONE) {
+      counters[verdict] += frames;
+      return;
+    }
   }
   const tagged = header > ethernet.HEADER_BYTES;
   if (tagged && !options.carryTags) {

@@ -9,6 +9,8 @@ export interface AddressBook {
   setAddress(slot: number, address: Uint8Array, port: number): void;
 }
 
+const ADDRESS_WORDS = 4;
+
 interface Entry {
   readonly key: string;
   readonly endpoint: Endpoint;
@@ -20,6 +22,8 @@ export class Destinations {
   readonly #slotOf = new Map<string, number>();
   readonly #entries: (Entry | undefined)[] = [];
   readonly #free: number[] = [];
+  /** ADDRESS_WORDS a slot, as descriptors have the underlay source. */
+  #addresses = new Int32Array(16 * ADDRESS_WORDS);
 
   constructor(book: AddressBook) {
     this.#book = book;
@@ -36,7 +40,9 @@ export class Destinations {
     const slot = this.#free.pop() ?? this.#entries.length;
     this.#entries[slot] = { key, endpoint, references: 1 };
     this.#slotOf.set(key, slot);
-    this.#book.setAddress(slot, toBytes(endpoint.ip), endpoint.port);
+    const address = toBytes(endpoint.ip);
+    this.#setWords(slot, new Int32Array(address.buffer));
+    this.#book.setAddress(slot, address, endpoint.port);
     return slot;
   }
 
@@ -50,6 +56,28 @@ export class Destinations {
 
   endpoint(slot: number): Endpoint {
     return this.#entry(slot).endpoint;
+  }
+
+  /** Whether the four words at `at` are the address of this slot. */
+  isAt(slot: number, words: Int32Array, at: number): boolean {
+    const addresses = this.#addresses;
+    const base = slot * ADDRESS_WORDS;
+    return (
+      addresses[base + 3] === words[at + 3] &&
+      addresses[base + 2] === words[at + 2] &&
+      addresses[base + 1] === words[at + 1] &&
+      addresses[base] === words[at]
+    );
+  }
+
+  #setWords(slot: number, words: Int32Array): void {
+    const base = slot * ADDRESS_WORDS;
+    if (base === this.#addresses.length) {
+      const grown = new Int32Array(2 * base);
+      grown.set(this.#addresses);
+      this.#addresses = grown;
+    }
+    this.#addresses.set(words, base);
   }
 
   #entry(slot: number): Entry {

@@ -40,6 +40,17 @@ const PROXY_DROPS = {
   proxy_local: 'whom it is for is a port of this host, and has heard it itself',
 } as const;
 
+/** What the owner of a port may not send: link protection (link-protection.ts). */
+const PROTECTION_DROPS = {
+  mac_spoofed: 'its source, or the MAC that ARP or ND gives as its sender, is not the one of the VNIC',
+  ip_spoofed: 'its source, or the address that ARP or ND speaks for, is none that the VNIC may use',
+  dhcp_spoofed: 'a DHCP client that is not the VNIC: hardware address, client id or DUID',
+  rogue_router: 'a router advertisement or redirect of a VNIC that is no router',
+  rogue_dhcp: 'a message of a DHCP server or relay, from a VNIC that is none',
+  restricted: 'neither IPv4 nor IPv6 nor ARP',
+  unreadable: 'cut off, fragmented or malformed, so that what is to be checked cannot be',
+} as const;
+
 /** Underlay -> port. The first three are counted for the socket, since no overlay is known yet. */
 const RX_DROPS = {
   rx_truncated: 'shorter than a VXLAN header',
@@ -48,6 +59,8 @@ const RX_DROPS = {
   rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
   rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
   rx_bad_source: 'inner source is a group, zero, or a MAC of this host (a loop)',
+  rx_source_mismatch: 'inner source lives at another VTEP than the one that sent it (vxlan/strict-source)',
+  rx_source_unknown: 'where the inner source lives is not known, and is being asked (vxlan/strict-source)',
   rx_vlan: 'inner frame is tagged and vxlan/vlan is drop, RFC 7348 6.1',
   rx_ecn: 'congestion marked outside, but not ECN-capable inside, RFC 6040 4.2',
   rx_too_big: 'inner frame is larger than the MTU of the overlay',
@@ -62,7 +75,7 @@ const PORT_DROPS = {
 } as const;
 
 /** Reason -> what it means. */
-export const DROPS = { ...TX_DROPS, ...PROXY_DROPS, ...RX_DROPS, ...PORT_DROPS };
+export const DROPS = { ...TX_DROPS, ...PROTECTION_DROPS, ...PROXY_DROPS, ...RX_DROPS, ...PORT_DROPS };
 
 export type DropReason = keyof typeof DROPS;
 export type ProxyDrop = keyof typeof PROXY_DROPS;

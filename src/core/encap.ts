@@ -25,6 +25,7 @@ import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
 import { COUNTER, type Counters } from './counters.js';
 import * as flow from './flow.js';
+import { PASS } from './link-protection.js';
 import { NONE } from './mac-index.js';
 import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
@@ -56,6 +57,14 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       header += vlan.HEADER_BYTES;
     } else if (!adoptPriorityTag(bytes, frame, port.vid)) {
       counters[COUNTER.tx_vlan]++;
+      return;
+    }
+  }
+  if (port.protection !== undefined) {
+    const verdict = port.protection.check(batch, at, header);
+    if (verdict !== PASS) {
+      counters[verdict]++;
+      port.counters[verdict]++;
       return;
     }
   }
@@ -260,6 +269,7 @@ export function toGroup(
 
 export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
   const at = index * DESCRIPTOR_WORDS;
+  if (port.protection?.learns === true) port.protection.leases.received(batch, index);
   port.counters[COUNTER.rx_frames] += runFrames(batch.descriptors, at);
   port.counters[COUNTER.rx_bytes] += runBytes(batch.descriptors, at);
   const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);

@@ -46,6 +46,7 @@ import type { Destinations } from './destinations.js';
 import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
+import type { LinkProtection } from './link-protection.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
@@ -90,6 +91,8 @@ export interface OverlayOptions {
   /** Mode point: where every frame that is not local goes. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;
+  /** An inner source must live at the VTEP that sent it (strict-source.ts). */
+  readonly strictSource: boolean;
   readonly carryTags: boolean;
   readonly copyDscp: boolean;
   /** Frames that arrived together go to a port one by one, not as superframes. */
@@ -109,6 +112,8 @@ export interface Port {
   readonly output: OutputList;
   readonly answers: AnswerLimit;
   readonly counters: Counters;
+  /** What its owner may send. Undefined = anything; may change at any time between two batches. */
+  protection: LinkProtection | undefined;
 }
 
 /** A row of `show-overlay -t`. */
@@ -201,18 +206,30 @@ export class Overlay {
 
   // ---- Lookups
 
+  /** Questions about unicast MACs that wait for their answers. */
+  get openQuestions(): number {
+    return this.#awaited.size;
+  }
+
   /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
   hold(row: number, batch: FrameBatch, index: number, miss: Miss): void {
     const { targets, shared, counters } = this;
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      const mac = miss.destinationMac;
-      if (waiting === NONE) waiting = targets.insert(highOf(mac), lowOf(mac), shared.nowTick);
-      else this.#reopen(waiting);
-      this.#ask(waiting, miss);
+      waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
     if (!this.pending.hold(waiting, batch, index)) counters[COUNTER.pending_full]++;
+  }
+
+  /** Where a MAC lives is to be known, though nothing waits for it: asked. `row` may be NONE; the one that waits is returned. */
+  inquire(row: number, miss: Miss): number {
+    const { targets, shared } = this;
+    const mac = miss.destinationMac;
+    const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
+    if (row !== NONE) this.#reopen(row);
+    this.#ask(waiting, miss);
+    return waiting;
   }
 
   /** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */

@@ -53,6 +53,7 @@ export const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
 export const ACCEPT = ['known', 'any'] as const;
 export const VLAN = ['keep', 'drop'] as const;
 export const DSCP = ['zero', 'copy'] as const;
+export const STRICT_SOURCE = ['off', 'on'] as const;
 export const OFFLOAD = ['auto', 'off'] as const;
 
 const VXLAN_SPECS: readonly PropertySpec[] = [
@@ -75,6 +76,7 @@ const VXLAN_SPECS: readonly PropertySpec[] = [
   },
   choice('vxlan/udp_checksum', UDP_CHECKSUM),
   choice('vxlan/accept', ACCEPT),
+  choice('vxlan/strict-source', STRICT_SOURCE),
   choice('vxlan/vlan', VLAN),
   choice('vxlan/dscp', DSCP),
 ];
@@ -163,7 +165,8 @@ function possible(spec: PropertySpec): string | null {
 
 // -- The values of one overlay
 
-interface Problem {
+/** One thing that is wrong with what was typed. */
+export interface Problem {
   readonly code: ErrorCode;
   readonly line: string;
 }
@@ -327,7 +330,7 @@ export function printable(text: string, maxCharacters = SHOWN_CHARACTERS): strin
 }
 
 /** One error for all; its code is theirs when they agree. */
-function problemsError(problems: readonly Problem[]): OverlayError {
+export function problemsError(problems: readonly Problem[]): OverlayError {
   const [{ code, line }] = problems as [Problem, ...Problem[]];
   const shared = problems.every((problem) => problem.code === code) ? code : 'INVALID';
   const message = problems.length === 1 ? line : STATUS_WORDS[shared];

@@ -132,6 +132,7 @@ export class Daemon {
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
+      leased: (news) => this.#registry?.linkProperties.leased(news),
       failed,
     };
     const datapath: Datapath = await DatapathControl.start(events);
@@ -178,6 +179,9 @@ export class Daemon {
       'vnic.create': (params) => done(registry.createVnic(params)),
       'vnic.delete': (params) => done(registry.deleteVnic(params)),
       'vnic.list': (params) => registry.roster.listVnics(params),
+      'linkprop.set': (params) => done(registry.linkProperties.set(params)),
+      'linkprop.reset': (params) => done(registry.linkProperties.reset(params)),
+      'linkprop.list': (params) => registry.linkProperties.list(params),
       'daemon.reload': async () => ({ failures: await this.reload() }),
       'daemon.status': (): DaemonStatus => ({
         version: VERSION,

@@ -5,7 +5,10 @@
  * only holds state and answers questions; who may exist beside whom is decided by the registry.
  */
 import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
+import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
+import type { LinkValues } from '../core/link-properties.js';
+import type { ProtectionRules } from '../core/link-protection.js';
 import {
   ACCEPT,
   DSCP,
@@ -14,6 +17,7 @@ import {
   OFFLOAD,
   overlaySpecs,
   PropertySet,
+  STRICT_SOURCE,
   UDP_CHECKSUM,
   VLAN,
 } from '../core/properties.js';
@@ -31,7 +35,9 @@ import { bindError, deviceFault, needMac, tapError, unknownKind } from './overla
 import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
 import type { Plugins } from './plugin-loader.js';
+import type { StoredLease } from './state-schema.js';
 import type { UndoStack } from './undo.js';
+import { VnicProtection } from './vnic-protection.js';
 
 /** What an overlay is made of and what it is made with. */
 export interface Workshop {
@@ -62,8 +68,15 @@ export interface Vnic {
   readonly macType: 'fixed' | 'random';
   readonly vid: number;
   readonly temporary: boolean;
+  readonly protection: VnicProtection;
   /** Why its device does not work, in words. */
   fault: string | undefined;
+}
+
+/** The wish of an operator, and what was kept of an earlier life. */
+export interface VnicPlan extends Omit<Vnic, 'fault' | 'protection'> {
+  readonly properties: LinkValues;
+  readonly leases: readonly StoredLease[];
 }
 
 /** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
@@ -93,7 +106,11 @@ export class Overlay {
     this.#health = new Health(plan.name, workshop.log);
     const { datapath, log, limits } = workshop;
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
-    this.#instance = new PluginInstance(plugin, site, { log, health: this.#health, datapath, limits });
+    const reprotect = (): void => {
+      for (const vnic of this.vnics.values()) this.#reprotect(vnic);
+    };
+    const around = { log, health: this.#health, datapath, limits, reprotect };
+    this.#instance = new PluginInstance(plugin, site, around);
   }
 
   /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. */
@@ -144,6 +161,7 @@ export class Overlay {
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
         accept: properties.word('vxlan/accept', ACCEPT),
+        strictSource: properties.word('vxlan/strict-source', STRICT_SOURCE) === 'on',
         vlan: properties.word('vxlan/vlan', VLAN),
         dscp: properties.word('vxlan/dscp', DSCP),
         offload: properties.word('offload', OFFLOAD),
@@ -160,6 +178,7 @@ export class Overlay {
 
   /** Plugin first, so that nobody is asked about an overlay that is going away. */
   async stop(): Promise<void> {
+    for (const { protection } of this.vnics.values()) protection.stop();
     await this.#instance.stop();
     await this.#workshop.datapath.removeOverlay(this.id);
   }
@@ -175,15 +194,40 @@ export class Overlay {
     return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
   }
 
-  addVnic(vnic: Omit<Vnic, 'fault'>): void {
-    this.#openPort(vnic.name, vnic.mac, vnic.vid, false);
-    this.vnics.set(vnic.name, { ...vnic, fault: undefined });
+  addVnic({ properties, leases, ...plan }: VnicPlan): void {
+    const protection = new VnicProtection(properties, leases, () => {
+      this.protect(plan.name);
+    });
+    protection.setNamed(this.#instance.allowedIps(plan.mac));
+    try {
+      this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules());
+    } catch (error) {
+      protection.stop();
+      throw error;
+    }
+    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
   }
 
   async removeVnic(name: string): Promise<void> {
+    this.vnics.get(name)?.protection.stop();
     this.vnics.delete(name);
     this.#health.restore(`port ${name}`);
     await this.#workshop.datapath.removePort(this.id, name);
+  }
+
+  /** Puts the rules of a VNIC in force as they are now. */
+  protect(name: string): void {
+    const vnic = this.vnics.get(name);
+    if (vnic === undefined) return;
+    this.#workshop.datapath.setProtection(this.id, name, vnic.protection.rules());
+  }
+
+  /** Whether something is to be kept on disk that was not. */
+  leased(news: LeaseNews): boolean {
+    const vnic = this.vnics.get(news.port);
+    if (vnic?.protection.hear(news) !== true) return false;
+    this.protect(vnic.name);
+    return !vnic.temporary;
   }
 
   /** The datapath has let go of a device. */
@@ -204,7 +248,7 @@ export class Overlay {
     }
     for (const vnic of this.vnics.values()) {
       if (vnic.fault === undefined) continue;
-      await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false);
+      await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules());
       vnic.fault = undefined;
     }
   }
@@ -315,7 +359,7 @@ export class Overlay {
     return vid === 0 ? this.mtuBytes : Math.min(this.mtuBytes, this.#largestMtuBytes - vlan.HEADER_BYTES);
   }
 
-  #openPort(name: string, mac: MacAddress, vid: number, own: boolean): void {
+  #openPort(name: string, mac: MacAddress, vid: number, own: boolean, protection?: ProtectionRules): void {
     try {
       this.#workshop.datapath.addPort({
         overlay: this.id,
@@ -324,15 +368,28 @@ export class Overlay {
         vid,
         mtuBytes: this.#portMtuBytes(vid),
         own,
+        ...(protection && { protection }),
       });
     } catch (error) {
       throw tapError(error, name);
     }
   }
 
-  async #reopenPort(name: string, mac: MacAddress, vid: number, own: boolean): Promise<void> {
+  /** What the plugin says of its MAC may have changed. */
+  #reprotect({ name, mac, protection }: Vnic): void {
+    protection.setNamed(this.#instance.allowedIps(mac));
+    this.protect(name);
+  }
+
+  async #reopenPort(
+    name: string,
+    mac: MacAddress,
+    vid: number,
+    own: boolean,
+    protection?: ProtectionRules,
+  ): Promise<void> {
     await this.#workshop.datapath.removePort(this.id, name);
-    this.#openPort(name, mac, vid, own);
+    this.#openPort(name, mac, vid, own, protection);
     this.#health.restore(`port ${name}`);
   }
 }

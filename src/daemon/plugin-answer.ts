@@ -84,6 +84,12 @@ export function checkStationIp(value: unknown): IpAddress {
 }
 
 /** Throws an AnswerError. */
+export function checkStationIps(value: unknown): IpAddress[] {
+  if (Array.isArray(value)) return value.map(checkStationIp);
+  throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
+}
+
+/** Throws an AnswerError. */
 export function checkPeers(value: unknown): IpAddress[] {
   if (!Array.isArray(value))
     throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);

@@ -11,7 +11,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind } from '../plugin/contract.js';
-import { type Endpoint, family, formatEndpoint } from '../wire/ip.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress } from '../wire/ip.js';
 import type { Limits } from './config.js';
 import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
 import { DeadlineError, withDeadline } from './deadline.js';
@@ -25,6 +25,7 @@ import {
   checkPeers,
   checkStation,
   checkStationIp,
+  checkStationIps,
   checkTtlMs,
   isSame,
 } from './plugin-answer.js';
@@ -52,6 +53,8 @@ export interface Surroundings {
   readonly health: Health;
   readonly datapath: Datapath;
   readonly limits: () => Limits;
+  /** What `allowedIps` answers may be something else now. */
+  readonly reprotect: () => void;
 }
 
 export class PluginInstance {
@@ -117,6 +120,19 @@ export class PluginInstance {
     const early = this.#early;
     this.#early = [];
     for (const call of early) call();
+  }
+
+  /** What a port with this MAC may send from, undefined when the plugin has no say. Nothing when it fails to say. */
+  allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
+    const instance = this.#instance;
+    if (this.#state === 'stopped' || typeof instance?.allowedIps !== 'function') return undefined;
+    try {
+      const value: unknown = this.#inside(() => instance.allowedIps?.(mac));
+      return value === undefined ? undefined : checkStationIps(value);
+    } catch (error) {
+      this.complain(error);
+      return [];
+    }
   }
 
   /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
@@ -240,7 +256,7 @@ export class PluginInstance {
   /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
   #host(): Host {
     const { overlay, id, vnetid, listen } = this.#site;
-    const { datapath, health } = this.#around;
+    const { datapath, health, reprotect } = this.#around;
     return {
       overlay,
       vnetid,
@@ -275,6 +291,9 @@ export class PluginInstance {
         this.#whenAttached(() => {
           datapath.announce(id, frame);
         });
+      },
+      allowedIpsChanged: () => {
+        this.#whenAttached(reprotect);
       },
       setPeers: (peers) => {
         const own = checkPeers(peers).filter(

@@ -9,14 +9,17 @@
  *   running only            temporary (-t)
  *   on disk only            deleted with -t, or could not be started: `up` tries again
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, Methods } from '../control/messages.js';
 import { checkName, NAME_RULE } from '../control/names.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
+import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
 import { formatEndpoint } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
+import { LinkProperties, storedProperties } from './link-properties.js';
 import { Overlay, type OverlayPlan, type Workshop } from './overlay.js';
 import { needMac } from './overlay-errors.js';
 import type { StateStore } from './persistence.js';
@@ -32,11 +35,14 @@ type Result<M extends keyof Methods> = Methods[M]['result'];
 const MAX_VID = 4094;
 /** illumos varpd: an INT32. */
 const MAX_ID = 0x7fff_ffff;
+/** Of the 2 s that varpd has to end. */
+const SAVE_DEADLINE_MS = 500;
 
 export class Registry {
   readonly #workshop: Workshop;
   readonly #store: StateStore;
   readonly roster: Roster;
+  readonly linkProperties: LinkProperties;
   readonly #changes = new SerialQueue();
   #lastId = 0;
 
@@ -44,6 +50,7 @@ export class Registry {
     this.#workshop = workshop;
     this.#store = store;
     this.roster = new Roster(store);
+    this.linkProperties = new LinkProperties(this.roster, store, this.#changes, workshop.log);
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
 
@@ -120,7 +127,7 @@ export class Registry {
 
   // -- VNICs
 
-  createVnic({ name, over, mac, vid = 0, temporary }: Params<'vnic.create'>): Promise<void> {
+  createVnic({ name, over, mac, vid = 0, properties, temporary }: Params<'vnic.create'>): Promise<void> {
     return this.#change(async (undo) => {
       this.#checkNewName(name);
       const overlay = this.roster.need(over);
@@ -131,11 +138,12 @@ export class Registry {
       const address = mac === undefined ? this.#freeMac(overlay) : needMac(mac);
       const macType = mac === undefined ? 'random' : 'fixed';
       this.#checkVnicMac(overlay, address);
-      overlay.addVnic({ name, mac: address, macType, vid, temporary });
+      const values = readLinkValues(properties ?? []);
+      overlay.addVnic({ name, mac: address, macType, vid, temporary, properties: values, leases: [] });
       undo.push(() => overlay.removeVnic(name));
       if (temporary) return;
       const stored = this.#store.overlays.get(over)!;
-      const vnic = { name, mac: formatMac(address), macType, vid } as const;
+      const vnic = { name, mac: formatMac(address), macType, vid, ...storedProperties(values) } as const;
       await this.#store.save({ ...stored, vnics: [...stored.vnics, vnic] });
     });
   }
@@ -164,6 +172,8 @@ export class Registry {
 
   /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */
   async stop(): Promise<void> {
+    // What is under way may wait for a plugin.
+    await Promise.race([this.linkProperties.saveLeases(), delay(SAVE_DEADLINE_MS, undefined, { ref: false })]);
     const overlays = [...this.roster.overlays.values()];
     this.roster.overlays.clear();
     await Promise.all(overlays.map((overlay) => overlay.stop()));
@@ -243,12 +253,13 @@ export class Registry {
     });
   }
 
-  #restartVnic(overlay: Overlay, { name, mac, macType, vid }: StoredVnic): void {
+  #restartVnic(overlay: Overlay, { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic): void {
     if (this.roster.runs(name)) throw exists();
     this.#checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
-    overlay.addVnic({ name, mac: address, macType, vid, temporary: false });
+    const found = { temporary: false, properties: readLinkValues(properties), leases };
+    overlay.addVnic({ name, mac: address, macType, vid, ...found });
   }
 
   #save(overlay: Overlay): Promise<void> {

@@ -18,6 +18,7 @@ const MAX_TARGET_ROWS = 500;
 const text = z.string().max(MAX_TEXT_CHARACTERS);
 const names = z.array(text).max(MAX_ITEMS).exactOptional();
 const name = z.strictObject({ name: text });
+const linkProperties = z.array(z.tuple([text, z.array(text).max(MAX_ITEMS)])).max(MAX_ITEMS);
 
 type Schemas = { readonly [M in MethodName]: z.ZodType<Methods[M]['params']> };
 
@@ -46,10 +47,14 @@ const SCHEMAS: Schemas = {
     over: text,
     mac: text.exactOptional(),
     vid: z.int().exactOptional(),
+    properties: linkProperties.exactOptional(),
     temporary: z.boolean(),
   }),
   'vnic.delete': z.strictObject({ name: text, temporary: z.boolean() }),
   'vnic.list': z.strictObject({ names, over: text.exactOptional() }),
+  'linkprop.set': z.strictObject({ name: text, temporary: z.boolean(), properties: linkProperties }),
+  'linkprop.reset': z.strictObject({ name: text, temporary: z.boolean(), properties: names }),
+  'linkprop.list': z.strictObject({ names, properties: names, persistent: z.boolean() }),
   'daemon.reload': z.strictObject({}),
   'daemon.status': z.strictObject({}),
 };
@@ -61,6 +66,7 @@ const READING: ReadonlySet<MethodName> = new Set([
   'overlay.list',
   'overlay.targets',
   'vnic.list',
+  'linkprop.list',
   'daemon.status',
 ] satisfies MethodName[]);
 

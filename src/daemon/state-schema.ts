@@ -9,11 +9,18 @@ export const STATE_VERSION = 1;
 const name = z.string().refine((text) => checkName(text) === undefined, 'expected the name of a link');
 const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'expected a MAC address');
 
+/** Address, and when it ends in ms of Unix time; null = never. */
+const lease = z.tuple([z.string(), z.number().nullable()]);
+
 const vnicSchema = z.strictObject({
   name,
   mac,
   macType: z.enum(['fixed', 'random']),
   vid: z.int().min(0).max(4094),
+  /** Link properties that were set, in their canonical spelling. */
+  properties: z.array(z.tuple([z.string(), z.array(z.string())])).exactOptional(),
+  /** What DHCP has granted it, as far as its protection depends on that. */
+  leases: z.array(lease).exactOptional(),
 });
 
 export const overlaySchema = z.strictObject({
@@ -31,6 +38,7 @@ export const overlaySchema = z.strictObject({
   vnics: z.array(vnicSchema),
 });
 
+export type StoredLease = z.infer<typeof lease>;
 export type StoredVnic = Readonly<z.infer<typeof vnicSchema>>;
 export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'version' | 'vnics'>> & {
   readonly vnics: readonly StoredVnic[];

@@ -111,6 +111,8 @@ export interface Host {
   /** The underlay addresses that frames of this network may come from, as a whole. Destinations of targets need
    * not be named. A plugin that never calls it accepts from the destinations it answered, and from no other. */
   setPeers(peers: readonly IpAddress[]): void;
+  /** What `allowedIps` answers is not what it was: it is asked again for every VNIC. */
+  allowedIpsChanged(): void;
   /** Works on what it has: `dladm show-overlay -f` shows the sentence. */
   degrade(sentence: string): void;
   /** All is well again. */
@@ -157,6 +159,12 @@ export interface Instance {
    * The MAC answered is looked up like any other destination.
    */
   dhcpServer?(client: MacAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
+  /**
+   * The addresses that the VNIC with this MAC may send from, or undefined when the plugin has no say in it. With a list,
+   * be it empty, the VNIC is protected (mac-nospoof, ip-nospoof) whatever its properties, and may use these addresses
+   * and the link-local one made of its MAC. Answered at once, out of memory; a throw allows none.
+   */
+  allowedIps?(mac: MacAddress): readonly IpAddress[] | undefined;
 }
 
 /** Something in a file, at a place in it. */

@@ -26,10 +26,10 @@ const HARDWARE_TYPE = 0;
 const PROTOCOL_TYPE = 2;
 const ADDRESS_LENGTHS = 4;
 const OPERATION = 6;
-const SENDER_MAC = 8;
-const SENDER_IP = 14;
+export const SENDER_MAC = 8;
+export const SENDER_IP = 14;
 const TARGET_MAC = 18;
-const TARGET_IP = 24;
+export const TARGET_IP = 24;
 export const HEADER_BYTES = 28;
 
 const ETHERNET = 1; // RFC 826, ares_hrd$Ethernet

@@ -17,12 +17,12 @@
 //
 // `check` is about the fixed part: re-addressing a frame to server or client needs no options and must not
 // fail on odd ones. `parse` reads the options too, wherever overloading has put them, and joins those that
-// were split.
+// were split; `findOption` looks for one and makes nothing.
 
 import { read16, read32, write16, write32 } from './bytes.js';
 import * as ip from './ip.js';
 import * as mac from './mac.js';
-import { BAD_VALUE, TRUNCATED } from './reason.js';
+import { BAD_OPTION, BAD_VALUE, TRUNCATED } from './reason.js';
 
 const OP = 0;
 const HARDWARE = 1;
@@ -30,11 +30,11 @@ const HOPS = 3;
 const XID = 4;
 const SECS = 8;
 const FLAGS = 10;
-const CIADDR = 12;
-const YIADDR = 16;
+export const CIADDR = 12;
+export const YIADDR = 16;
 const SIADDR = 20;
 const GIADDR = 24;
-const CHADDR = 28;
+export const CHADDR = 28;
 const SNAME = 44;
 const FILE = 108;
 const COOKIE = 236;
@@ -54,8 +54,19 @@ const MIN_MESSAGE_BYTES = 300; // RFC 1542 2.1: some receivers drop shorter ones
 
 const PAD = 0; // RFC 2132 3.1
 const END = 255; // RFC 2132 3.2
-const OVERLOAD = 52; // RFC 2132 9.3; 1: file, 2: sname, 3: both
+export const REQUESTED_ADDRESS = 50; // RFC 2132 9.1
+export const LEASE_TIME = 51; // RFC 2132 9.2
+export const OVERLOAD = 52; // RFC 2132 9.3; 1: file, 2: sname, 3: both
 export const MESSAGE_TYPE = 53; // RFC 2132 9.6
+export const CLIENT_ID = 61; // RFC 2132 9.14
+
+// Message types: RFC 2132 9.6
+export const DISCOVER = 1;
+export const REQUEST_MESSAGE = 3;
+export const DECLINE = 4;
+export const ACK = 5;
+export const NAK = 6;
+export const RELEASE = 7;
 
 /** Names of message types 1 to 8. RFC 2132 9.6 */
 export const MESSAGE_NAMES = [
@@ -92,6 +103,26 @@ export function wantsBroadcast(bytes: Uint8Array, offset: number): boolean {
 
 export function clientMac(bytes: Uint8Array, offset: number): mac.MacAddress {
   return mac.readMac(bytes, offset + CHADDR);
+}
+
+/**
+ * Of a checked message: where the value of its only option of this kind begins, its length in the byte before; 0 without
+ * one. BAD_OPTION when there are several, or the options do not end as they must (RFC 2131 4.1), or there are none at all
+ * (BOOTP). What overloading has put elsewhere is not seen: ask for OVERLOAD.
+ */
+export function findOption(bytes: Uint8Array, offset: number, length: number, code: number): number {
+  if (length < OPTIONS || read32(bytes, offset + COOKIE) !== MAGIC_COOKIE) return BAD_OPTION;
+  const end = offset + length;
+  let found = 0;
+  for (let at = offset + OPTIONS; at < end;) {
+    const each = bytes[at++];
+    if (each === END) return found;
+    if (each === PAD) continue;
+    if (at >= end || (each === code && found !== 0)) return BAD_OPTION;
+    if (each === code) found = at + 1;
+    at += 1 + bytes[at];
+  }
+  return BAD_OPTION;
 }
 
 /** Without sname and file, which are about booting. Options keep the order in which they were first met. */

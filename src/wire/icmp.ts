@@ -12,12 +12,13 @@ import { TRUNCATED } from './reason.js';
 
 const TYPE = 0;
 const CODE = 1;
-const CHECKSUM = 2;
+export const CHECKSUM = 2;
 const WORD = 4;
 export const HEADER_BYTES = 8;
 
 export const ECHO_REPLY = 0; // RFC 792
 export const UNREACHABLE = 3; // RFC 792
+export const REDIRECT = 5; // RFC 792
 export const FRAGMENTATION_NEEDED = 4; // RFC 792, a code of UNREACHABLE
 export const ECHO_REQUEST = 8; // RFC 792
 const SOURCE_QUENCH = 4; // RFC 792

@@ -9,10 +9,11 @@
 // The header is ICMP's to the bit. Types differ, and the checksum covers a pseudo-header (RFC 4443 2.3).
 
 import * as checksums from './checksum.js';
-import { type } from './icmp.js';
+import { CHECKSUM, type } from './icmp.js';
 import { ICMPV6 } from './ipv6.js';
 
 export {
+  CHECKSUM,
   HEADER_BYTES,
   byteLength,
   check,
@@ -25,8 +26,6 @@ export {
   write,
   type Repr,
 } from './icmp.js';
-
-const CHECKSUM = 2;
 
 export const UNREACHABLE = 1; // RFC 4443 3.1
 export const PACKET_TOO_BIG = 2; // RFC 4443 3.2

@@ -26,7 +26,7 @@ import * as mac from './mac.js';
 import { BAD_OPTION, BAD_VALUE, TRUNCATED } from './reason.js';
 
 const FLAGS = 4;
-const TARGET = 8;
+export const TARGET = 8;
 const RA_HOP_LIMIT = 4;
 const RA_FLAGS = 5;
 const RA_LIFETIME = 6;
@@ -98,6 +98,15 @@ function findMac(bytes: Uint8Array, start: number, end: number, type: number): m
     if (bytes[at] === type) return mac.readMac(bytes, at + 2);
   }
   return undefined;
+}
+
+/** Whether an option of a checked message gives a link-layer address other than this MAC, in halves (mac.ts). */
+export function givesOther(bytes: Uint8Array, start: number, end: number, high: number, low: number): boolean {
+  for (let at = start; at < end; at += bytes[at + 1] * 8) {
+    const isMac = bytes[at] === SOURCE_MAC || bytes[at] === TARGET_MAC;
+    if (isMac && (mac.macHigh(bytes, at + 2) !== high || mac.macLow(bytes, at + 2) !== low)) return true;
+  }
+  return false;
 }
 
 /** Of a checked NS or NA. */
@@ -230,6 +239,17 @@ export function solicitedNode(address: ip.IpAddress): ip.IpAddress {
   ip.writeV6(address, bytes, 0);
   bytes.set([0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]); // RFC 4291 2.7.1: the low 24 bits stay
   return ip.readV6(bytes, 0);
+}
+
+/** The address that a station makes of its MAC. RFC 4862 5.3, RFC 2464 4 and 5 */
+export function linkLocalOf(address: mac.MacAddress): ip.Ipv6Address {
+  const bytes = new Uint8Array(ip.V6_BYTES);
+  bytes.set([0xfe, 0x80]);
+  mac.writeMac(bytes, 8, address);
+  bytes.copyWithin(13, 11, 14);
+  bytes[8] ^= 2;
+  bytes.set([0xff, 0xfe], 11);
+  return ip.readV6(bytes, 0) as ip.Ipv6Address;
 }
 
 /** The Ethernet group of an IPv6 multicast address: 33:33 and its last four bytes. */

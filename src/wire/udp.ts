@@ -13,7 +13,7 @@ import { BAD_LENGTH, TRUNCATED } from './reason.js';
 
 const SOURCE_PORT = 0;
 const DESTINATION_PORT = 2;
-const LENGTH = 4;
+export const LENGTH = 4;
 export const CHECKSUM = 6;
 export const HEADER_BYTES = 8;
 

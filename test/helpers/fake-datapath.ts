@@ -6,6 +6,7 @@ import type {
   PortConfig,
   TargetEntry,
 } from '../../src/daemon/datapath/contract.js';
+import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 
@@ -51,6 +52,12 @@ export class FakeDatapath implements Datapath {
     await Promise.resolve();
     this.#call('removePort', name);
     this.ports.delete(name);
+  }
+
+  setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
+    this.#call('setProtection', name);
+    const { protection: _before, ...port } = this.ports.get(name) ?? {};
+    this.ports.set(name, { ...port, ...(rules && { protection: rules }) } as PortConfig);
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {

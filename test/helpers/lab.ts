@@ -8,6 +8,8 @@
 
 import { createCounters, readCounters, type CounterName, type Counters } from '../../src/core/counters.js';
 import { DROPS, type DropReason } from '../../src/core/drops.js';
+import type { LeaseNews } from '../../src/core/dhcp-leases.js';
+import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { OverlayOptions, Question, TargetRow } from '../../src/core/overlay.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
@@ -24,8 +26,9 @@ import {
 import type { Device } from '../../src/io/contract.js';
 import { write16 } from '../../src/wire/bytes.js';
 import * as checksum from '../../src/wire/checksum.js';
+import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import * as ethernet from '../../src/wire/ethernet.js';
-import { parse, type Endpoint, type IpAddress, type Ipv4Address } from '../../src/wire/ip.js';
+import { ANY_V4, parse, type Endpoint, type IpAddress, type Ipv4Address } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import type { MacAddress } from '../../src/wire/mac.js';
@@ -97,6 +100,8 @@ export class Vtep {
   /** Asked, in order. */
   readonly questions: Question[] = [];
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
+  /** Heard of, in order. */
+  readonly leases: LeaseNews[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -159,6 +164,7 @@ export class Vtep {
   #hear(report: Report): void {
     if (report.kind === 'lookups') this.questions.push(...report.questions);
     else if (report.kind === 'fault') this.faults.push(report);
+    else if (report.kind === 'leases') this.leases.push(...report.news);
     else this.#reply = report.value;
   }
 }
@@ -181,6 +187,7 @@ export class Net {
         listenIp: vtep.endpoint.ip,
         destination: undefined,
         acceptAny: false,
+        strictSource: false,
         carryTags: true,
         copyDscp: false,
         keepApart: false,
@@ -281,6 +288,11 @@ export class Tap {
     return readCounters(this.values);
   }
 
+  /** Undefined = it may send anything. */
+  protect(protection: ProtectionRules | undefined): void {
+    this.net.vtep.obey({ kind: 'protect', token: this.token, protection });
+  }
+
   send(...frames: readonly Uint8Array[]): void {
     for (const bytes of frames) this.port.send(bytes);
     this.net.vtep.lab.run();
@@ -370,6 +382,10 @@ export interface Packet {
   readonly ports?: readonly [source: number, destination: number];
   readonly tcpFlags?: number;
   readonly payloadBytes?: number;
+  /** Of the payload. */
+  readonly firstByte?: number;
+  /** In place of one made up. */
+  readonly payload?: Uint8Array;
   /** `partial`: the sum of the pseudo-header alone. */
   readonly checksum?: 'full' | 'partial';
   /** The 16 bits of flags and fragment offset (IPv4), or a fragment header with them (IPv6). */
@@ -436,9 +452,11 @@ function packetV6(spec: Packet): Uint8Array {
 }
 
 function transport(spec: Packet, protocol: number): Uint8Array {
-  const { ports = [40000, 5001], tcpFlags = tcp.ACK, payloadBytes = 32 } = spec;
+  const { ports = [40000, 5001], tcpFlags = tcp.ACK } = spec;
   const [sourcePort, destinationPort] = ports;
-  const payload = Uint8Array.from({ length: payloadBytes }, (_, at) => (at * 7) & 0xff);
+  const length = spec.payload?.length ?? spec.payloadBytes ?? 32;
+  const payload = spec.payload?.slice() ?? Uint8Array.from({ length }, (_, at) => (at * 7) & 0xff);
+  if (spec.firstByte !== undefined) payload[0] = spec.firstByte;
   if (protocol === ipv4.TCP) {
     const header = new Uint8Array(tcp.HEADER_BYTES);
     const rest = { sequence: 1, acknowledgment: 2, flags: tcpFlags, window: 1000 };
@@ -447,7 +465,7 @@ function transport(spec: Packet, protocol: number): Uint8Array {
   }
   if (protocol === ipv4.UDP) {
     const header = new Uint8Array(udp.HEADER_BYTES);
-    udp.write({ sourcePort, destinationPort, payloadLength: payloadBytes }, header, 0);
+    udp.write({ sourcePort, destinationPort, payloadLength: length }, header, 0);
     return concat(header, payload);
   }
   return payload;
@@ -465,6 +483,35 @@ function fillTransport(spec: Packet, protocol: number, bytes: Uint8Array, at: nu
   } else {
     udp.fillChecksum(bytes, 0, at);
   }
+}
+
+/** A message of a DHCP client, or what `more` makes of it, broadcast. */
+export function dhcpFrame(more: Partial<dhcpv4.Repr> = {}, spec: Packet = {}): Uint8Array {
+  const repr: dhcpv4.Repr = {
+    operation: dhcpv4.REQUEST,
+    hops: 0,
+    transactionId: 0x1234_5678,
+    secs: 0,
+    wantsBroadcast: false,
+    ciaddr: ANY_V4,
+    yiaddr: ANY_V4,
+    siaddr: ANY_V4,
+    giaddr: ANY_V4,
+    clientMac: MAC.a,
+    options: new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.DISCOVER)]]),
+    ...more,
+  };
+  const message = new Uint8Array(dhcpv4.byteLength(repr));
+  dhcpv4.write(repr, message, 0);
+  const isReply = repr.operation === dhcpv4.REPLY;
+  return packet({
+    to: MAC.all,
+    source: isReply ? '10.0.0.1' : '0.0.0.0',
+    destination: '255.255.255.255',
+    ports: isReply ? [67, 68] : [68, 67],
+    payload: message,
+    ...spec,
+  });
 }
 
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {

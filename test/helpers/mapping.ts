@@ -49,6 +49,10 @@ export class FakeHost implements Host {
     this.calls.push(`announce ${ip} ${mac.toString(16)}`);
   }
 
+  allowedIpsChanged(): void {
+    this.calls.push('allowedIpsChanged');
+  }
+
   setPeers(peers: readonly IpAddress[]): void {
     this.peers = peers;
     this.calls.push(`peers ${[...peers].sort().join(' ')}`);
@@ -97,6 +101,7 @@ export async function startFiles(
   const properties = {
     'files/config': file,
     'files/flood': 'off',
+    'files/protect': 'off',
     'vxlan/listen_ip': '10.88.88.69',
     ...more,
   };

@@ -2,7 +2,7 @@
 // V1 to V20, E1 to E5 and S8 to S20 are those of the conformance tables.
 
 import t, { type Test } from 'tap';
-import { COUNTER, COUNTER_NAMES, createCounters } from '../../src/core/counters.js';
+import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counters.js';
 import { Destinations } from '../../src/core/destinations.js';
 import {
   DROPS,
@@ -12,6 +12,7 @@ import {
   type ProxyDrop,
 } from '../../src/core/drops.js';
 import { combine } from '../../src/core/ecn.js';
+import type { Protection } from '../../src/core/link-protection.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
@@ -39,6 +40,7 @@ import {
   MAC,
   address,
   concat,
+  dhcpFrame,
   endpoint,
   frame,
   hex,
@@ -1458,6 +1460,24 @@ const CASES: Record<DropReason, () => Net> = {
     sent(facing({ destination: endpoint('2001:db8::1') }), (port) => {
       port.send(frame(MAC.b, MAC.a));
     }),
+  mac_spoofed: () => protecting(['mac-nospoof'], frame(MAC.b, MAC.c)),
+  ip_spoofed: () => protecting(['ip-nospoof'], packet({})),
+  dhcp_spoofed: () => protecting(['dhcp-nospoof'], dhcpFrame({ clientMac: MAC.c })),
+  rogue_router: () => protecting(['ip-nospoof'], packet({ source: '0.0.0.0', protocol: 1, firstByte: 5 })),
+  rogue_dhcp: () => protecting(['dhcp-nospoof'], packet({ ports: [67, 68] })),
+  restricted: () => protecting(['restricted'], frame(MAC.b, MAC.a)),
+  unreadable: () => protecting(['ip-nospoof'], packet({}).subarray(0, 33)),
+  rx_source_mismatch: () => {
+    const { net, port, inject } = facing({ destination: undefined, strictSource: true, acceptAny: true });
+    net.setTarget(MAC.b, [endpoint('192.0.2.3')]);
+    inject(frame(port.mac, MAC.b));
+    return net;
+  },
+  rx_source_unknown: () => {
+    const { net, port, inject } = facing({ destination: undefined, strictSource: true, acceptAny: true });
+    inject(frame(port.mac, MAC.b));
+    return net;
+  },
   rx_truncated: () => injected(new Uint8Array(0), '08000000 000064'),
   rx_no_vni: () => injected(frame(MAC.a, MAC.b), 'f7ffffff 000064ff'),
   rx_unknown_vni: () => injected(frame(MAC.a, MAC.b), '08000000 00006500'),
@@ -1515,6 +1535,14 @@ function answeredGroup(reason: 'lookup_drop' | ProxyDrop): Net {
 function injected(bytes: Uint8Array, header = VXLAN_100, options: Options = {}): Net {
   const { net, inject } = facing(options);
   inject(bytes, header);
+  return net;
+}
+
+function protecting(types: readonly Protection[], bytes: Uint8Array): Net {
+  const { net, port } = facing();
+  port.protect({ types, addresses: [], clientIds: [] });
+  port.send(bytes);
+  t.equal(readCounters(port.values)[Object.keys(net.drops)[0] as DropReason], 1, 'counted for the port too');
   return net;
 }
 

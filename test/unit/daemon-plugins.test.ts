@@ -59,6 +59,7 @@ function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
     health,
     datapath,
     limits: () => LIMITS,
+    reprotect: () => undefined,
   });
   const properties = PropertySet.from(overlaySpecs([], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {});
   let lookups = 0;

@@ -92,6 +92,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
       log,
       health,
       datapath: datapath as Datapath,
+      reprotect: () => undefined,
       limits: () => ({ ...parseConfig('', '').limits, ...limits }),
     },
   );
@@ -105,6 +106,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     listenIp: LISTEN.ip,
     destination: undefined,
     acceptAny: true,
+    strictSource: false,
     carryTags: true,
     copyDscp: false,
     keepApart: false,

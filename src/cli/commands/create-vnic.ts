@@ -1,5 +1,6 @@
 /** create-vnic: one more port of an overlay, with a MAC address of its own. */
 import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { parseLinkProperties } from '../link-properties.js';
 import { parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
 
 /** IEEE 802.1Q-2014, table 9-2: 0 is no VLAN, 0xfff is reserved. */
@@ -7,13 +8,20 @@ const MIN_VID = 1;
 const MAX_VID = 4094;
 
 export const command = defineCommand({
-  synopsis: 'create-vnic [-t] -l overlay [-m mac] [-v vid] vnic',
+  synopsis: 'create-vnic [-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   about: 'Creates a VNIC: a network interface on an overlay. It may be moved to another network namespace.',
   options: [
     { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
     { name: 'link', short: 'l', value: 'overlay', about: 'the overlay that carries it' },
     { name: 'mac-address', short: 'm', value: 'mac', about: 'its MAC address; otherwise a random one' },
     { name: 'vlan', short: 'v', value: 'vid', about: `its VLAN, ${MIN_VID} to ${MAX_VID}; otherwise all` },
+    {
+      name: 'prop',
+      short: 'p',
+      value: 'prop=value[,...]',
+      repeatable: true,
+      about: 'link properties, as set-linkprop takes them',
+    },
   ],
   examples: ['create-vnic -l overlay0 foo0', 'create-vnic -m de:ad:be:ef:00:00 -l overlay0 -v 23 foo0'],
 
@@ -22,10 +30,11 @@ export const command = defineCommand({
     const typedVid = args.value('vlan');
     const mac = typedMac === undefined ? {} : { mac: requireMac(typedMac) };
     const vid = typedVid === undefined ? {} : { vid: requireVid(typedVid) };
+    const properties = args.has('prop') ? { properties: parseLinkProperties(args.values('prop')) } : {};
     const over = args.value('link');
     if (over === undefined) throw new UsageError('missing required overlay: -l overlay');
     const name = requireName(requireOneOperand(args, 'vnic'));
-    const request = { name, over, ...mac, ...vid, temporary: args.has('temporary') };
+    const request = { name, over, ...mac, ...vid, ...properties, temporary: args.has('temporary') };
     await attempt(`vnic creation over ${over} failed`, call('vnic.create', request));
   },
 });

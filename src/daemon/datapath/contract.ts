@@ -4,7 +4,9 @@
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
  * the worker thread owns them in between. Everything here is called on the main thread.
  */
+import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
+import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 
@@ -24,6 +26,8 @@ export interface OverlayConfig {
   readonly udpChecksum: 'auto' | 'full' | 'zero';
   /** vxlan/accept: frames from any underlay source, or from peers and destinations only. */
   readonly accept: 'known' | 'any';
+  /** vxlan/strict-source: an inner source must live at the VTEP that sent it. */
+  readonly strictSource: boolean;
   /** vxlan/vlan: inner 802.1Q tags are carried, or tagged frames dropped. */
   readonly vlan: 'keep' | 'drop';
   /** vxlan/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
@@ -48,6 +52,8 @@ export interface PortConfig {
   readonly mtuBytes: number;
   /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
   readonly own: boolean;
+  /** What its owner may send; anything when left out. */
+  readonly protection?: ProtectionRules;
 }
 
 /** A frame waits: who is its destination? Answer with the same `lookup` number. */
@@ -90,6 +96,8 @@ export interface DatapathEvents {
   lookup(request: LookupRequest): void;
   /** A port's device no longer works; the datapath has let go of it. `code` is the errno name. */
   portFault(overlay: number, port: string, code: string): void;
+  /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
+  leased(news: LeaseNews): void;
   /** The worker thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
@@ -103,6 +111,9 @@ export interface Datapath {
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+
+  /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
+  setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
 
   /** Thrown away when the MAC was invalidated since the question. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void;

@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { createCounters, readCounters, type Counters } from '../../core/counters.js';
+import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   TUN_F,
@@ -119,6 +120,7 @@ export class DatapathControl implements Datapath {
       listenIp: config.listen.ip,
       destination: config.destination,
       acceptAny: config.accept === 'any',
+      strictSource: config.strictSource,
       carryTags: config.vlan === 'keep',
       copyDscp: config.dscp === 'copy',
       keepApart: config.offload === 'off',
@@ -139,7 +141,7 @@ export class DatapathControl implements Datapath {
     await state.lease.release();
   }
 
-  addPort({ overlay, name, mac: wanted, vid, mtuBytes, own }: PortConfig): mac.MacAddress {
+  addPort({ overlay, name, mac: wanted, vid, mtuBytes, own, protection }: PortConfig): mac.MacAddress {
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);
     const fd = openTap(name, { exclusive: true });
@@ -158,7 +160,7 @@ export class DatapathControl implements Datapath {
     state.ports.set(name, port);
     this.#ports.set(port.token, port);
     const { token, counters } = port;
-    this.#post({ kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, counters });
+    this.#post({ kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, protection, counters });
     return address;
   }
 
@@ -168,6 +170,11 @@ export class DatapathControl implements Datapath {
     await this.#request({ kind: 'remove-port', token: port.token });
     this.#overlay(overlay).ports.delete(name);
     this.#closePort(port);
+  }
+
+  setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
+    const port = this.#overlay(overlay).ports.get(name);
+    if (port !== undefined) this.#post({ kind: 'protect', token: port.token, protection });
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
@@ -252,6 +259,9 @@ export class DatapathControl implements Datapath {
     switch (report.kind) {
       case 'lookups':
         for (const question of report.questions) this.#events.lookup(question);
+        return;
+      case 'leases':
+        for (const news of report.news) this.#events.leased(news);
         return;
       case 'fault': {
         const port = this.#ports.get(report.token);

@@ -6,7 +6,9 @@ import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
+import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
+import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
@@ -14,7 +16,7 @@ import { TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
-import { highOf, lowOf } from '../../wire/mac.js';
+import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
 import type { Command, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
@@ -34,6 +36,8 @@ interface AttachedPort {
   readonly device: PortDevice;
   readonly overlay: Overlay;
   readonly port: Port;
+  /** Goes on when the rules change. */
+  readonly leases: DhcpLeases;
 }
 
 interface AttachedSocket {
@@ -52,6 +56,7 @@ export class DatapathEngine {
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
   #questions: Question[] = [];
+  #leaseNews: LeaseNews[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -81,6 +86,7 @@ export class DatapathEngine {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
     if (this.#questions.length > 0) this.#reportQuestions();
+    if (this.#leaseNews.length > 0) this.#reportLeases();
     return moved;
   }
 
@@ -134,6 +140,9 @@ export class DatapathEngine {
         return;
       case 'add-port':
         this.#addPort(command);
+        return;
+      case 'protect':
+        this.#protect(command.token, command.protection);
         return;
       case 'remove-port':
         this.#removePort(command.token);
@@ -208,7 +217,7 @@ export class DatapathEngine {
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     if (overlay === undefined) return;
-    const { token, fd, name, mac, vid, own, counters } = command;
+    const { token, fd, name, mac, vid, own, protection, counters } = command;
     const device = this.#platform.port(fd);
     const output = new OutputList(device, this.#transmitBatch.capacityFrames, dropOfPortError);
     const port: Port = {
@@ -220,10 +229,23 @@ export class DatapathEngine {
       output,
       answers: new AnswerLimit(),
       counters,
+      protection: undefined,
     };
+    const leases = new DhcpLeases(port.macHigh, port.macLow, (family, ip, validS) => {
+      this.#leaseNews.push({ overlay: command.overlay, port: name, family, ip, validS });
+    });
     overlay.addPort(port);
-    this.#ports.set(token, { fd, device, overlay, port });
+    this.#ports.set(token, { fd, device, overlay, port, leases });
+    this.#protect(token, protection);
     this.#platform.watch(fd, token);
+  }
+
+  #protect(token: Token, rules: ProtectionRules | undefined): void {
+    const attached = this.#ports.get(token);
+    if (attached === undefined) return;
+    const { port, leases } = attached;
+    port.protection =
+      rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), leases);
   }
 
   #removePort(token: Token): void {
@@ -243,5 +265,11 @@ export class DatapathEngine {
     const questions = this.#questions;
     this.#questions = [];
     this.#report({ kind: 'lookups', questions });
+  }
+
+  #reportLeases(): void {
+    const news = this.#leaseNews;
+    this.#leaseNews = [];
+    this.#report({ kind: 'leases', news });
   }
 }

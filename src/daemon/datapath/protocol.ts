@@ -4,6 +4,8 @@
  * says `released` or `fault`; then the control side closes them.
  */
 import type { Counters } from '../../core/counters.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions, Question, TargetRow } from '../../core/overlay.js';
 import type { LookupAnswer } from './contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -38,8 +40,11 @@ export type Command =
       readonly mac: MacAddress;
       readonly vid: number;
       readonly own: boolean;
+      /** Its owner may send anything when left out. */
+      readonly protection?: ProtectionRules | undefined;
       readonly counters: Counters;
     }
+  | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
   | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
   | {
       readonly kind: 'answer';
@@ -74,6 +79,7 @@ export type Command =
 
 export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
+  | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };

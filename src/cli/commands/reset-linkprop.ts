@@ -1,0 +1,24 @@
+/** reset-linkprop: link properties of a VNIC as they are when nobody sets them. */
+import { attempt, defineCommand } from '../command.js';
+import { parseNames } from '../link-properties.js';
+import { requireOneOperand } from '../values.js';
+
+export const command = defineCommand({
+  synopsis: 'reset-linkprop [-t] [-p prop[,...]] vnic',
+  about: 'Sets link properties of a VNIC back to their defaults, those named or all.',
+  options: [
+    { name: 'temporary', short: 't', about: 'until varpd starts again' },
+    { name: 'prop', short: 'p', value: 'prop[,...]', repeatable: true, about: 'which; otherwise all' },
+  ],
+  examples: ['reset-linkprop foo0', 'reset-linkprop -p allowed-ips foo0'],
+
+  async run(args, { call }) {
+    const name = requireOneOperand(args, 'vnic');
+    const request = {
+      name,
+      temporary: args.has('temporary'),
+      ...(args.has('prop') && { properties: parseNames(args.values('prop')) }),
+    };
+    await attempt(`cannot reset link property on '${name}'`, call('linkprop.reset', request));
+  },
+});

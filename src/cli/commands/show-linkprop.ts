@@ -1,0 +1,48 @@
+/** show-linkprop: link properties of VNICs. On illumos -p names properties here, and -c is for programs. */
+import type { LinkPropertyRow } from '../../control/messages.js';
+import { attempt, defineCommand } from '../command.js';
+import { parseNames } from '../link-properties.js';
+import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
+import type { Column } from '../table.js';
+
+const list = (values: readonly string[] | null): string =>
+  values === null || values.length === 0 ? '--' : values.join(',');
+
+const COLUMNS: readonly Column<LinkPropertyRow>[] = [
+  { name: 'LINK', width: 9, cell: (row) => row.link },
+  { name: 'PROPERTY', width: 20, cell: (row) => row.property },
+  { name: 'PERM', width: 5, cell: (row) => row.permission },
+  { name: 'VALUE', width: 15, cell: (row) => list(row.value) },
+  { name: 'EFFECTIVE', width: 15, cell: (row) => list(row.effective) },
+  { name: 'DEFAULT', width: 8, cell: (row) => list(row.default) },
+  { name: 'POSSIBLE', width: 13, cell: (row) => list(row.possible) },
+];
+
+const [parsable, ...others] = SHOW_OPTIONS;
+
+export const command = defineCommand({
+  synopsis: 'show-linkprop [-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
+  about:
+    'Shows link properties of VNICs, those named or all. EFFECTIVE is what is in force: with the addresses that\n' +
+    'DHCP has leased and what the plugin says, and without what no protection looks at.',
+  options: [
+    { name: 'persistent', short: 'P', about: 'what the next start of varpd will find' },
+    { ...parsable, short: 'c' },
+    ...others,
+    { name: 'prop', short: 'p', value: 'prop[,...]', repeatable: true, about: 'which; otherwise all' },
+  ],
+  examples: ['show-linkprop foo0', 'show-linkprop -p protection,allowed-ips', 'show-linkprop -c -o value -p protection foo0'],
+
+  async run(args, context) {
+    if (args.has('json')) refuseWithJson(args);
+    const format = args.has('json') ? formatJson : chooseFormat(args, COLUMNS, context);
+    const request = {
+      persistent: args.has('persistent'),
+      ...(args.operands.length > 0 && { names: [...args.operands] }),
+      ...(args.has('prop') && { properties: parseNames(args.values('prop')) }),
+    };
+    const answer = await attempt('failed to get link properties', context.call('linkprop.list', request));
+    reportMissing(answer.missing, context);
+    context.print(format(answer.rows));
+  },
+});

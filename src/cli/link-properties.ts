@@ -1,0 +1,34 @@
+/**
+ * Link properties as they are typed: `protection=mac-nospoof,ip-nospoof,allowed-ips=10.55.55.2`. A comma parts values and
+ * properties alike: a piece with `=` in it begins a property, one without goes on with the values of the one before.
+ */
+import { CommandError } from './command.js';
+
+/** DLADM_STRSIZE of illumos less the NUL. */
+const MAX_LIST = 2047;
+
+/** What each -p had, in order. */
+export function parseLinkProperties(lists: readonly string[]): [name: string, values: string[]][] {
+  const properties: [string, string[]][] = [];
+  for (const list of lists) {
+    if (list.length > MAX_LIST) throw new CommandError(`property list too long '${list}'`);
+    let values: string[] | undefined;
+    for (const piece of list.split(',')) {
+      const equals = piece.indexOf('=');
+      if (equals > 0 && equals < piece.length - 1) {
+        values = [piece.slice(equals + 1)];
+        properties.push([piece.slice(0, equals), values]);
+      } else if (equals === -1 && piece !== '' && values !== undefined) {
+        values.push(piece);
+      } else {
+        throw new CommandError('invalid link property', [`expected prop=value[,value...], got: ${list}`]);
+      }
+    }
+  }
+  return properties;
+}
+
+/** Names between commas, of all -p. */
+export function parseNames(lists: readonly string[]): string[] {
+  return lists.flatMap((list) => list.split(',')).filter((name) => name !== '');
+}

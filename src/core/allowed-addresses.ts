@@ -1,0 +1,87 @@
+/**
+ * The addresses that a port may send from, compiled for every frame: prefixes as words and masks, compared in place. A
+ * few dozen at most in practice, and the one that was found last is looked at first.
+ */
+import { readSigned32 } from '../wire/bytes.js';
+import { type IpAddress, isV4, toBytes, V6_BYTES } from '../wire/ip.js';
+
+/** An address, and how many of its leading bits count. */
+export interface Prefix {
+  readonly ip: IpAddress;
+  readonly bits: number;
+}
+
+const V4_WORDS = 1;
+const V6_WORDS = 4;
+
+export const V4_BITS = 32;
+export const V6_BITS = 128;
+
+export class AllowedAddresses {
+  readonly #v4: PrefixTable;
+  readonly #v6: PrefixTable;
+
+  constructor(prefixes: readonly Prefix[]) {
+    this.#v4 = new PrefixTable(
+      prefixes.filter(({ ip }) => isV4(ip)),
+      V4_WORDS,
+    );
+    this.#v6 = new PrefixTable(
+      prefixes.filter(({ ip }) => !isV4(ip)),
+      V6_WORDS,
+    );
+  }
+
+  /** Of the four bytes at `at`. */
+  hasV4(bytes: Uint8Array, at: number): boolean {
+    return this.#v4.has(bytes, at);
+  }
+
+  /** Of the sixteen bytes at `at`. */
+  hasV6(bytes: Uint8Array, at: number): boolean {
+    return this.#v6.has(bytes, at);
+  }
+}
+
+/** Rows of `words` network words and as many of mask. */
+class PrefixTable {
+  readonly #words: number;
+  readonly #rows: Int32Array;
+  #last = 0;
+
+  constructor(prefixes: readonly Prefix[], words: number) {
+    this.#words = words;
+    this.#rows = Int32Array.from(
+      prefixes.flatMap(({ ip, bits }) => {
+        const bytes = toBytes(ip).subarray(V6_BYTES - 4 * words);
+        const masks = Array.from({ length: words }, (_, index) => maskWord(bits - 32 * index));
+        return [...masks.map((mask, index) => readSigned32(bytes, 4 * index) & mask), ...masks];
+      }),
+    );
+  }
+
+  has(bytes: Uint8Array, at: number): boolean {
+    const row = 2 * this.#words;
+    if (this.#last < this.#rows.length && this.#matches(this.#last, bytes, at)) return true;
+    for (let base = 0; base < this.#rows.length; base += row) {
+      if (!this.#matches(base, bytes, at)) continue;
+      this.#last = base;
+      return true;
+    }
+    return false;
+  }
+
+  #matches(base: number, bytes: Uint8Array, at: number): boolean {
+    for (let word = 0; word < this.#words; word++) {
+      const found = readSigned32(bytes, at + 4 * word) & this.#rows[base + this.#words + word];
+      if (found !== this.#rows[base + word]) return false;
+    }
+    return true;
+  }
+}
+
+/** The leading `bits` of a word, as many of them as there are. */
+function maskWord(bits: number): number {
+  if (bits <= 0) return 0;
+  return bits >= 32 ? -1 : -1 << (32 - bits);
+}

@@ -1,0 +1,175 @@
+/**
+ * Which addresses a port has leased, read off its DHCP: what a server grants it, if the port has asked for it itself, it
+ * may send from (illumos: dynamic addresses). The control side keeps the list, ends it and hands it back as rules; here
+ * is what the datapath sees of it. A transaction number is good for one answer.
+ */
+import { read16, read32 } from '../wire/bytes.js';
+import { DESCRIPTOR_WORDS, LENGTH, OFFSET, RUN_END, SEGMENT, type FrameBatch } from '../wire/descriptor.js';
+import * as dhcpv4 from '../wire/dhcpv4.js';
+import * as dhcpv6 from '../wire/dhcpv6.js';
+import * as ethernet from '../wire/ethernet.js';
+import { type IpAddress, readV4, readV6, V4_BYTES } from '../wire/ip.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as ipv6 from '../wire/ipv6.js';
+import * as mac from '../wire/mac.js';
+import * as udp from '../wire/udp.js';
+import * as vlan from '../wire/vlan.js';
+import { isStationIp } from './proxy-frame.js';
+
+/** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
+export interface LeaseNews {
+  readonly overlay: number;
+  readonly port: string;
+  readonly family: 4 | 6;
+  readonly ip: IpAddress | undefined;
+  readonly validS: number;
+}
+
+/** Questions of one family whose answers are awaited: clients retry under one number, and hosts have few clients. */
+const REMEMBERED = 8;
+/** RFC 2131 3.3, RFC 8415 7.7: for ever. */
+export const FOR_EVER_S = 0xffff_ffff;
+
+/** The latest transaction numbers of a port. A free place holds NaN, which equals nothing. */
+class Transactions {
+  readonly #numbers = new Float64Array(REMEMBERED).fill(NaN);
+  #next = 0;
+
+  note(number: number): void {
+    if (this.#numbers.includes(number)) return;
+    this.#numbers[this.#next] = number;
+    this.#next = (this.#next + 1) % REMEMBERED;
+  }
+
+  /** Whether it was there; it is not any longer. */
+  take(number: number): boolean {
+    const at = this.#numbers.indexOf(number);
+    if (at < 0) return false;
+    this.#numbers[at] = NaN;
+    return true;
+  }
+}
+
+export class DhcpLeases {
+  readonly #macHigh: number;
+  readonly #macLow: number;
+  readonly #tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void;
+  readonly #asked = { 4: new Transactions(), 6: new Transactions() };
+
+  constructor(
+    macHigh: number,
+    macLow: number,
+    tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void,
+  ) {
+    this.#macHigh = macHigh;
+    this.#macLow = macLow;
+    this.#tell = tell;
+  }
+
+  // -- Out: a checked message of the port
+
+  sentV4(bytes: Uint8Array, message: number, length: number): void {
+    if (!this.#isClient(bytes, message)) return;
+    const option = dhcpv4.findOption(bytes, message, length, dhcpv4.MESSAGE_TYPE);
+    if (option <= 0) return;
+    switch (bytes[option]) {
+      case dhcpv4.DISCOVER: // a rapid commit is answered at once, RFC 4039
+      case dhcpv4.REQUEST_MESSAGE:
+        this.#asked[4].note(dhcpv4.transactionId(bytes, message));
+        return;
+      case dhcpv4.RELEASE:
+        this.#tell(4, readV4(bytes, message + dhcpv4.CIADDR), 0);
+        return;
+      case dhcpv4.DECLINE: {
+        const address = dhcpv4.findOption(bytes, message, length, dhcpv4.REQUESTED_ADDRESS);
+        if (address > 0 && bytes[address - 1] === V4_BYTES) this.#tell(4, readV4(bytes, address), 0);
+      }
+    }
+  }
+
+  sentV6(bytes: Uint8Array, message: number, length: number): void {
+    switch (dhcpv6.messageType(bytes, message)) {
+      case dhcpv6.SOLICIT: // a rapid commit is answered at once, RFC 8415 5.1
+      case dhcpv6.REQUEST:
+      case dhcpv6.RENEW:
+      case dhcpv6.REBIND:
+        this.#asked[6].note(dhcpv6.transactionId(bytes, message));
+        return;
+      case dhcpv6.RELEASE:
+      case dhcpv6.DECLINE:
+        dhcpv6.forEachAddress(bytes, message, length, (address) => {
+          this.#tell(6, readV6(bytes, address), 0);
+        });
+    }
+  }
+
+  // -- In: whatever goes to the port
+
+  /** Every frame of a run: one header up to the traffic class does not make them one flow. */
+  received({ bytes, descriptors }: FrameBatch, index: number): void {
+    const at = index * DESCRIPTOR_WORDS;
+    const segment = descriptors[at + SEGMENT];
+    const first = descriptors[at + OFFSET];
+    const length = descriptors[at + LENGTH];
+    const end = segment === 0 ? first + length : descriptors[at + RUN_END];
+    const header = vlan.headerLength(bytes, first, length);
+    if (header < 0) return;
+    for (let frame = first; frame < end; frame += segment) {
+      const frameEnd = Math.min(frame + length, end);
+      const etherType = read16(bytes, frame + header - 2);
+      if (etherType === ethernet.IPV4) this.#receivedV4(bytes, frame + header, frameEnd);
+      else if (etherType === ethernet.IPV6) this.#receivedV6(bytes, frame + header, frameEnd);
+      if (segment === 0) return;
+    }
+  }
+
+  #receivedV4(bytes: Uint8Array, ip: number, end: number): void {
+    const header = ipv4.check(bytes, ip, end - ip);
+    if (header < 0 || ipv4.protocol(bytes, ip) !== ipv4.UDP || ipv4.isFragment(bytes, ip)) return;
+    const datagram = ip + header;
+    if (!isFor(bytes, datagram, ipv4.payloadLength(bytes, ip), dhcpv4.CLIENT_PORT)) return;
+    const message = datagram + udp.HEADER_BYTES;
+    const length = udp.payloadLength(bytes, datagram);
+    if (dhcpv4.check(bytes, message, length) < 0) return;
+    if (dhcpv4.operation(bytes, message) !== dhcpv4.REPLY || !this.#isClient(bytes, message)) return;
+    const type = dhcpv4.findOption(bytes, message, length, dhcpv4.MESSAGE_TYPE);
+    const isAnswer = type > 0 && (bytes[type] === dhcpv4.ACK || bytes[type] === dhcpv4.NAK);
+    if (!isAnswer || !this.#asked[4].take(dhcpv4.transactionId(bytes, message))) return;
+    if (bytes[type] === dhcpv4.NAK) {
+      this.#tell(4, undefined, 0);
+      return;
+    }
+    const lease = dhcpv4.findOption(bytes, message, length, dhcpv4.LEASE_TIME);
+    if (lease <= 0 || bytes[lease - 1] !== 4) return;
+    this.#grant(4, readV4(bytes, message + dhcpv4.YIADDR), read32(bytes, lease));
+  }
+
+  #receivedV6(bytes: Uint8Array, ip: number, end: number): void {
+    if (ipv6.check(bytes, ip, end - ip) < 0) return;
+    const found = ipv6.transport(bytes, ip);
+    if (found < 0 || ipv6.transportProtocol(found) !== ipv4.UDP || ipv6.isFragment(found)) return;
+    const datagram = ip + ipv6.transportOffset(found);
+    const payload = ip + ipv6.HEADER_BYTES + ipv6.payloadLength(bytes, ip) - datagram;
+    if (!isFor(bytes, datagram, payload, dhcpv6.CLIENT_PORT)) return;
+    const message = datagram + udp.HEADER_BYTES;
+    const length = udp.payloadLength(bytes, datagram);
+    if (dhcpv6.check(bytes, message, length) < 0 || dhcpv6.messageType(bytes, message) !== dhcpv6.REPLY) return;
+    if (!this.#asked[6].take(dhcpv6.transactionId(bytes, message))) return;
+    dhcpv6.forEachAddress(bytes, message, length, (address, validS) => {
+      this.#grant(6, readV6(bytes, address), validS);
+    });
+  }
+
+  #grant(family: 4 | 6, ip: IpAddress, validS: number): void {
+    if (isStationIp(ip)) this.#tell(family, ip, validS);
+  }
+
+  #isClient(bytes: Uint8Array, message: number): boolean {
+    const at = message + dhcpv4.CHADDR;
+    return mac.macHigh(bytes, at) === this.#macHigh && mac.macLow(bytes, at) === this.#macLow;
+  }
+}
+
+function isFor(bytes: Uint8Array, datagram: number, length: number, port: number): boolean {
+  return udp.check(bytes, datagram, length) > 0 && udp.destinationPort(bytes, datagram) === port;
+}

@@ -1,0 +1,291 @@
+/**
+ * Link protection of one port: what its owner may send, as dladm(8) of illumos has it. Nothing is made per frame; a port
+ * without protection has none of these, which costs the datapath one branch.
+ *
+ *   mac-nospoof    the source MAC, and the one that ARP and neighbour discovery give as their sender's, is the port's
+ *   ip-nospoof     the source address, and the one that ARP and neighbour discovery speak for, is allowed: listed, leased,
+ *                  or the link-local one made of the MAC; no router advertisement, no redirect
+ *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID); no server, no relay
+ *   restricted     IPv4, IPv6 and ARP alone
+ *
+ * `::` and 0.0.0.0 are what a station without an address sends from. It may ask whether an address is free (ARP probe,
+ * DAD) only of one that it may use: any other such question keeps somebody else from using his.
+ *
+ * What cannot be read to the end of what is to be checked is dropped (`unreadable`): fragments that hide it, headers
+ * that lie, and checksums to be filled in where something was checked, which would change it afterwards.
+ */
+import { read16, readSigned32 } from '../wire/bytes.js';
+import * as arp from '../wire/arp.js';
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  FLAGS,
+  GSO_TYPE,
+  LENGTH,
+  OFFSET,
+  type FrameBatch,
+} from '../wire/descriptor.js';
+import * as dhcpv4 from '../wire/dhcpv4.js';
+import * as dhcpv6 from '../wire/dhcpv6.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as icmp from '../wire/icmp.js';
+import * as icmpv6 from '../wire/icmpv6.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as ipv6 from '../wire/ipv6.js';
+import * as mac from '../wire/mac.js';
+import * as ndp from '../wire/ndp.js';
+import * as udp from '../wire/udp.js';
+import * as virtio from '../wire/virtio-net.js';
+import { AllowedAddresses, V6_BITS, type Prefix } from './allowed-addresses.js';
+import { COUNTER } from './counters.js';
+import { isOwnClientId, isOwnDuid } from './dhcp-identity.js';
+import type { DhcpLeases } from './dhcp-leases.js';
+
+export const PROTECTIONS = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'] as const;
+export type Protection = (typeof PROTECTIONS)[number];
+
+/** What is in force on a port; plain, since it goes from thread to thread. */
+export interface ProtectionRules {
+  readonly types: readonly Protection[];
+  /** Leased ones among them. */
+  readonly addresses: readonly Prefix[];
+  /** Client ids of DHCPv4 and DUIDs of DHCPv6, as they are sent, that may be used beside those made of the MAC. */
+  readonly clientIds: readonly Uint8Array[] | 'any';
+}
+
+/** What `check` says of a frame that may pass; any other number is the counter of its drop. */
+export const PASS = -1;
+
+/** Where a checksum is to be filled in, of a frame whose checksums are all there. */
+const NOWHERE = 0x7fff_ffff;
+
+export class LinkProtection {
+  readonly #checksMac: boolean;
+  readonly #checksIp: boolean;
+  readonly #checksDhcp: boolean;
+  readonly #isRestricted: boolean;
+  readonly #macHigh: number;
+  readonly #macLow: number;
+  readonly #allowed: AllowedAddresses;
+  readonly #checksClientId: boolean;
+  readonly #clientIds: readonly Uint8Array[];
+  readonly leases: DhcpLeases;
+  // Of the frame at hand.
+  /** Offset of the checksum that is still to be filled in. */
+  #patched = NOWHERE;
+  #isSuperframe = false;
+
+  constructor({ types, addresses, clientIds }: ProtectionRules, address: mac.MacAddress, leases: DhcpLeases) {
+    this.#checksMac = types.includes('mac-nospoof');
+    this.#checksIp = types.includes('ip-nospoof');
+    this.#checksDhcp = types.includes('dhcp-nospoof');
+    this.#isRestricted = types.includes('restricted');
+    this.#macHigh = mac.highOf(address);
+    this.#macLow = mac.lowOf(address);
+    this.#allowed = new AllowedAddresses([...addresses, { ip: ndp.linkLocalOf(address), bits: V6_BITS }]);
+    this.#checksClientId = this.#checksDhcp && clientIds !== 'any';
+    this.#clientIds = clientIds === 'any' ? [] : clientIds;
+    this.leases = leases;
+  }
+
+  /** Whether leases are of interest: they make addresses that may be sent from. */
+  get learns(): boolean {
+    return this.#checksIp;
+  }
+
+  /** Of the frame whose descriptor begins at `at`: PASS, or the counter of its drop. `header` as elsewhere, tags included. */
+  check({ bytes, descriptors }: FrameBatch, at: number, header: number): number {
+    const frame = descriptors[at + OFFSET];
+    const packet = frame + header;
+    const end = frame + descriptors[at + LENGTH];
+    const isPartial = (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) !== 0;
+    this.#patched = isPartial ? frame + descriptors[at + CSUM_START] + descriptors[at + CSUM_OFFSET] : NOWHERE;
+    this.#isSuperframe = descriptors[at + GSO_TYPE] !== virtio.GSO_NONE;
+    if (this.#checksMac) {
+      const isOwn =
+        ethernet.sourceHigh(bytes, frame) === this.#macHigh &&
+        ethernet.sourceLow(bytes, frame) === this.#macLow;
+      if (!isOwn) return COUNTER.mac_spoofed;
+    }
+    if (this.#patched < packet) return COUNTER.unreadable;
+    switch (read16(bytes, packet - 2)) {
+      case ethernet.IPV4:
+        return this.#checkV4(bytes, packet, end);
+      case ethernet.IPV6:
+        return this.#checkV6(bytes, packet, end);
+      case ethernet.ARP:
+        return this.#checkArp(bytes, packet, end);
+      default:
+        return this.#isRestricted ? COUNTER.restricted : PASS;
+    }
+  }
+
+  // -- ARP
+
+  #checkArp(bytes: Uint8Array, packet: number, end: number): number {
+    if (!this.#checksMac && !this.#checksIp) return PASS;
+    if (arp.check(bytes, packet, end - packet) < 0 || this.#patched !== NOWHERE) return COUNTER.unreadable;
+    const sender = packet + arp.SENDER_MAC;
+    if (mac.macHigh(bytes, sender) !== this.#macHigh || mac.macLow(bytes, sender) !== this.#macLow)
+      return COUNTER.mac_spoofed;
+    if (!this.#checksIp) return PASS;
+    const isProbe = isZero(bytes, packet + arp.SENDER_IP, 1);
+    const address = packet + (isProbe ? arp.TARGET_IP : arp.SENDER_IP);
+    return this.#allowed.hasV4(bytes, address) ? PASS : COUNTER.ip_spoofed;
+  }
+
+  // -- IPv4
+
+  #checkV4(bytes: Uint8Array, packet: number, end: number): number {
+    if (!this.#checksIp && !this.#checksDhcp) return PASS;
+    const header = ipv4.check(bytes, packet, end - packet);
+    const transport = packet + header;
+    if (header < 0 || this.#patched < transport) return COUNTER.unreadable;
+    const source = packet + ipv4.SOURCE;
+    if (this.#checksIp && !isZero(bytes, source, 1) && !this.#allowed.hasV4(bytes, source))
+      return COUNTER.ip_spoofed;
+    if (ipv4.fragmentOffset(bytes, packet) > 0) return PASS;
+    const length = ipv4.payloadLength(bytes, packet);
+    switch (ipv4.protocol(bytes, packet)) {
+      case ipv4.ICMP:
+        return this.#checksIp ? this.#checkIcmp(bytes, transport, length) : PASS;
+      case ipv4.UDP:
+        return this.#checkUdp(bytes, transport, length, 4, ipv4.isFragment(bytes, packet));
+      default:
+        return PASS;
+    }
+  }
+
+  #checkIcmp(bytes: Uint8Array, message: number, length: number): number {
+    if (icmp.check(bytes, message, length) < 0 || this.#patched < message + icmp.CHECKSUM)
+      return COUNTER.unreadable;
+    return icmp.type(bytes, message) === icmp.REDIRECT ? COUNTER.rogue_router : PASS;
+  }
+
+  // -- IPv6
+
+  #checkV6(bytes: Uint8Array, packet: number, end: number): number {
+    if (!this.#checksMac && !this.#checksIp && !this.#checksDhcp) return PASS;
+    if (ipv6.check(bytes, packet, end - packet) < 0) return COUNTER.unreadable;
+    const source = packet + ipv6.SOURCE;
+    const hasSource = !isZero(bytes, source, 4);
+    if (this.#checksIp && hasSource && !this.#allowed.hasV6(bytes, source)) return COUNTER.ip_spoofed;
+    const found = ipv6.transport(bytes, packet);
+    const transport = packet + ipv6.transportOffset(found);
+    if (found < 0 || this.#patched < transport) return COUNTER.unreadable;
+    if (ipv6.isLaterFragment(found)) return PASS;
+    const length = packet + ipv6.HEADER_BYTES + ipv6.payloadLength(bytes, packet) - transport;
+    switch (ipv6.transportProtocol(found)) {
+      case ipv6.ICMPV6:
+        if (!this.#checksMac && !this.#checksIp) return PASS;
+        return this.#checkIcmpV6(bytes, transport, length, ipv6.isFragment(found), hasSource);
+      case ipv4.UDP:
+        return this.#checkUdp(bytes, transport, length, 6, ipv6.isFragment(found));
+      default:
+        return PASS;
+    }
+  }
+
+  #checkIcmpV6(
+    bytes: Uint8Array,
+    message: number,
+    length: number,
+    isFragment: boolean,
+    hasSource: boolean,
+  ): number {
+    if (icmpv6.check(bytes, message, length) < 0 || this.#patched < message + icmpv6.CHECKSUM)
+      return COUNTER.unreadable;
+    const type = icmpv6.type(bytes, message);
+    switch (type) {
+      case icmpv6.ROUTER_ADVERTISEMENT:
+      case icmpv6.REDIRECT:
+        return this.#checksIp ? COUNTER.rogue_router : PASS;
+      case icmpv6.ROUTER_SOLICITATION:
+      case icmpv6.NEIGHBOR_SOLICITATION:
+      case icmpv6.NEIGHBOR_ADVERTISEMENT:
+        break;
+      default:
+        return PASS;
+    }
+    // RFC 6980 5: discovery in fragments is not for receivers, but some will put it together.
+    const options = ndp.check(bytes, message, length);
+    const isWhole = !isFragment && !this.#isSuperframe && options > 0;
+    if (!isWhole || this.#changes(message + icmpv6.CHECKSUM)) return COUNTER.unreadable;
+    if (ndp.givesOther(bytes, message + options, message + length, this.#macHigh, this.#macLow))
+      return COUNTER.mac_spoofed;
+    const speaksFor = type === icmpv6.NEIGHBOR_ADVERTISEMENT || (type === icmpv6.NEIGHBOR_SOLICITATION && !hasSource);
+    if (!this.#checksIp || !speaksFor) return PASS;
+    return this.#allowed.hasV6(bytes, message + ndp.TARGET) ? PASS : COUNTER.ip_spoofed;
+  }
+
+  // -- DHCP
+
+  #checkUdp(bytes: Uint8Array, datagram: number, length: number, family: 4 | 6, isFragment: boolean): number {
+    if (!this.#checksDhcp && !this.#checksIp) return PASS;
+    if (length < udp.HEADER_BYTES || this.#patched < datagram + udp.LENGTH)
+      return this.#checksDhcp ? COUNTER.unreadable : PASS;
+    const { CLIENT_PORT, SERVER_PORT } = family === 4 ? dhcpv4 : dhcpv6;
+    const from = udp.sourcePort(bytes, datagram);
+    const to = udp.destinationPort(bytes, datagram);
+    if (from !== CLIENT_PORT && from !== SERVER_PORT && to !== CLIENT_PORT && to !== SERVER_PORT) return PASS;
+    const verdict = this.#checkDhcp(bytes, datagram, length, family, isFragment);
+    return this.#checksDhcp ? verdict : PASS;
+  }
+
+  /** Its ports are DHCP's. A message that passes is remembered as the question that a lease will answer. */
+  #checkDhcp(bytes: Uint8Array, datagram: number, length: number, family: 4 | 6, isFragment: boolean): number {
+    const { CLIENT_PORT, SERVER_PORT } = family === 4 ? dhcpv4 : dhcpv6;
+    const isServer =
+      udp.sourcePort(bytes, datagram) === SERVER_PORT || udp.destinationPort(bytes, datagram) === CLIENT_PORT;
+    if (isServer) return COUNTER.rogue_dhcp;
+    const isWhole = !isFragment && !this.#isSuperframe && udp.check(bytes, datagram, length) > 0;
+    if (!isWhole || this.#changes(datagram + udp.CHECKSUM)) return COUNTER.unreadable;
+    const message = datagram + udp.HEADER_BYTES;
+    const messageBytes = udp.payloadLength(bytes, datagram);
+    return family === 4
+      ? this.#checkDhcpV4(bytes, message, messageBytes)
+      : this.#checkDhcpV6(bytes, message, messageBytes);
+  }
+
+  #checkDhcpV4(bytes: Uint8Array, message: number, length: number): number {
+    if (dhcpv4.check(bytes, message, length) < 0) return COUNTER.unreadable;
+    if (dhcpv4.operation(bytes, message) !== dhcpv4.REQUEST) return COUNTER.rogue_dhcp;
+    const at = message + dhcpv4.CHADDR;
+    if (mac.macHigh(bytes, at) !== this.#macHigh || mac.macLow(bytes, at) !== this.#macLow)
+      return COUNTER.dhcp_spoofed;
+    const option = dhcpv4.findOption(bytes, message, length, dhcpv4.CLIENT_ID);
+    // A client has no need of overloading: another id would hide there.
+    const overload = dhcpv4.findOption(bytes, message, length, dhcpv4.OVERLOAD);
+    if (option < 0 || overload !== 0) return COUNTER.unreadable;
+    const isForeign =
+      option > 0 &&
+      !isOwnClientId(bytes, option, bytes[option - 1], this.#macHigh, this.#macLow, this.#clientIds);
+    if (isForeign && this.#checksClientId) return COUNTER.dhcp_spoofed;
+    this.leases.sentV4(bytes, message, length);
+    return PASS;
+  }
+
+  #checkDhcpV6(bytes: Uint8Array, message: number, length: number): number {
+    if (length > 0 && dhcpv6.isFromServer(dhcpv6.messageType(bytes, message))) return COUNTER.rogue_dhcp;
+    if (dhcpv6.check(bytes, message, length) < 0) return COUNTER.unreadable;
+    const option = dhcpv6.findOption(bytes, message, length, dhcpv6.CLIENT_ID);
+    if (option < 0) return COUNTER.unreadable;
+    const start = dhcpv6.value(option);
+    const size = option > 0 ? dhcpv6.optionLength(bytes, option) : 0;
+    const isForeign =
+      option > 0 && !isOwnDuid(bytes, start, size, this.#macHigh, this.#macLow, this.#clientIds);
+    if (isForeign && this.#checksClientId) return COUNTER.dhcp_spoofed;
+    this.leases.sentV6(bytes, message, length);
+    return PASS;
+  }
+
+  /** Whether a checksum is still to be filled in, other than where it belongs. */
+  #changes(field: number): boolean {
+    return this.#patched !== NOWHERE && this.#patched !== field;
+  }
+}
+
+function isZero(bytes: Uint8Array, at: number, words: number): boolean {
+  for (let word = 0; word < words; word++) if (readSigned32(bytes, at + 4 * word) !== 0) return false;
+  return true;
+}

@@ -1,0 +1,60 @@
+/**
+ * vxlan/strict-source: what a peer sends must come from a MAC that lives behind that peer, so that one VTEP, or a guest
+ * of it, cannot speak as a station of another. Where MACs live the target table knows, in both directions.
+ *
+ * A MAC that the table does not have is asked about, as if something were to be sent to it, and its frames are dropped
+ * until the answer is there: a sender tries again within a second, and nothing unproven ever passes. At most
+ * MAX_OPEN questions are open then: a peer that makes MACs up does not keep the plugin from those of this host.
+ */
+import { read16 } from '../wire/bytes.js';
+import { ADDRESS, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as mac from '../wire/mac.js';
+import { COUNTER } from './counters.js';
+import { vlanOf } from './encap.js';
+import { NONE } from './mac-index.js';
+import { FLOOD, type Overlay, type Port } from './overlay.js';
+import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
+
+/** A sixteenth of what the plugin host takes. */
+const MAX_OPEN = 256;
+
+/** Counter of the drop, or NONE when the inner source lives at the sender. `header`: tags included. */
+export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, header: number): number {
+  const { targets, shared, point } = overlay;
+  const { bytes, descriptors } = batch;
+  if (point !== NOWHERE) return verdictOf(shared.destinations.isAt(point, descriptors, at + ADDRESS));
+  const frame = descriptors[at + OFFSET];
+  const row = targets.find(ethernet.sourceHigh(bytes, frame), ethernet.sourceLow(bytes, frame));
+  const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
+  if (state === VALID) {
+    targets.touch(row, shared.nowTick);
+    return verdictOf(livesAt(overlay, row, descriptors, at + ADDRESS));
+  }
+  if (state === DROP) return COUNTER.rx_source_mismatch;
+  if (state !== PENDING && overlay.openQuestions < MAX_OPEN) {
+    overlay.inquire(row, {
+      destinationMac: ethernet.source(bytes, frame),
+      sourceMac: ethernet.isGroup(bytes, frame) ? macOf(overlay.ownPort) : ethernet.destination(bytes, frame),
+      etherType: read16(bytes, frame + header - 2),
+      vlan: Math.max(0, vlanOf(bytes, frame, header)),
+    });
+  }
+  return COUNTER.rx_source_unknown;
+}
+
+function macOf(port: Port | undefined): mac.MacAddress {
+  return port === undefined ? mac.ZERO : mac.fromHalves(port.macHigh, port.macLow);
+}
+
+function verdictOf(isAtHome: boolean): number {
+  return isAtHome ? NONE : COUNTER.rx_source_mismatch;
+}
+
+function livesAt(overlay: Overlay, row: number, words: Int32Array, at: number): boolean {
+  const { destinations } = overlay.shared;
+  const slot = overlay.targets.destination(row);
+  if (slot !== FLOOD) return destinations.isAt(slot, words, at);
+  for (const each of overlay.floods.get(row) ?? []) if (destinations.isAt(each, words, at)) return true;
+  return false;
+}

@@ -1,0 +1,148 @@
+/**
+ * Changes to the link properties of VNICs, and what DHCP leases them: on the disk first, then in force, so that a crash in
+ * between leaves a guest with more rules than it had, never with fewer. The registry lends its order of changes.
+ */
+import type { LinkPropertyRow, Methods } from '../control/messages.js';
+import type { LeaseNews } from '../core/dhcp-leases.js';
+import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
+import {
+  checkLinkNames,
+  LINK_PROPERTIES,
+  type LinkValues,
+  readLinkValues,
+} from '../core/link-properties.js';
+import type { Log } from './log.js';
+import type { StateStore } from './persistence.js';
+import type { Roster } from './roster.js';
+import type { StoredOverlay, StoredVnic } from './state-schema.js';
+import type { SerialQueue } from './undo.js';
+import { linkRows } from './vnic-protection.js';
+
+type Params<M extends keyof Methods> = Methods[M]['params'];
+
+/** News of leases is kept within this; a thousand guests that renew are then one write a second. */
+const SAVE_DELAY_MS = 1000;
+
+/** What a state file has of these values: nothing if none is set. */
+export function storedProperties(values: LinkValues): Pick<StoredVnic, 'properties'> {
+  const properties = [...values].map(([name, list]): [string, string[]] => [name, [...list]]);
+  return properties.length === 0 ? {} : { properties };
+}
+
+export class LinkProperties {
+  readonly #roster: Roster;
+  readonly #store: StateStore;
+  readonly #changes: SerialQueue;
+  readonly #log: Log;
+  /** Overlays with leases that are not on the disk as they are. */
+  readonly #unsaved = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(roster: Roster, store: StateStore, changes: SerialQueue, log: Log) {
+    this.#roster = roster;
+    this.#store = store;
+    this.#changes = changes;
+    this.#log = log;
+  }
+
+  /** Rejects with an OverlayError that has a line for each property that is wrong; nothing has changed then. */
+  async set({ name, temporary, properties }: Params<'linkprop.set'>): Promise<void> {
+    const given = readLinkValues(properties);
+    await this.#change(name, temporary, (values) => new Map([...values, ...given]));
+  }
+
+  async reset({ name, temporary, properties }: Params<'linkprop.reset'>): Promise<void> {
+    checkLinkNames(properties ?? []);
+    await this.#change(
+      name,
+      temporary,
+      (values) => new Map([...values].filter(([one]) => properties?.includes(one) === false)),
+    );
+  }
+
+  list({ names, properties, persistent }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
+    checkLinkNames(properties ?? []);
+    const { vnics, missing } = this.#roster.listVnics(names === undefined ? {} : { names });
+    const wanted = properties ?? LINK_PROPERTIES.map(({ name }) => name);
+    const pick = (rows: readonly LinkPropertyRow[]): LinkPropertyRow[] =>
+      wanted.flatMap((name) => rows.filter(({ property }) => property === name));
+    if (!persistent) {
+      const rows = vnics.flatMap(({ name }) => pick(this.#running(name)?.protection.rows(name) ?? []));
+      return { rows, missing };
+    }
+    const stored = [...this.#store.overlays.values()].flatMap((overlay) => overlay.vnics);
+    const shown = stored.filter(({ name }) => names === undefined || names.includes(name));
+    const absent = (names ?? []).filter((name) => !shown.some((vnic) => vnic.name === name));
+    return {
+      rows: shown.flatMap(({ name, properties }) => pick(linkRows(name, new Map(properties), () => []))),
+      missing: absent.map(
+        (name) =>
+          missing.find((failure) => failure.name === name) ?? { name, message: `${name} is temporary` },
+      ),
+    };
+  }
+
+  /** The datapath has heard a DHCP server, or a client that gives up. */
+  leased(news: LeaseNews): void {
+    const overlay = this.#roster.withId(news.overlay);
+    if (overlay?.leased(news) !== true) return;
+    this.#unsaved.add(overlay.name);
+    this.#timer ??= setTimeout(() => {
+      void this.saveLeases();
+    }, SAVE_DELAY_MS).unref();
+  }
+
+  /** Never rejects: a lease that is not on the disk is lost at the next start, and no worse. */
+  async saveLeases(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const names = [...this.#unsaved];
+    this.#unsaved.clear();
+    for (const name of names) {
+      try {
+        await this.#changes.run(() => this.#saveLeasesOf(name));
+      } catch (error) {
+        this.#log.warn(`leases ${name}`, `leases over ${name}: ${asOverlayError(error).message}`);
+      }
+    }
+  }
+
+  async #saveLeasesOf(name: string): Promise<void> {
+    const stored = this.#store.overlays.get(name);
+    const running = this.#roster.overlays.get(name);
+    if (stored === undefined || running === undefined) return;
+    const vnics = stored.vnics.map(({ leases: before, ...vnic }) => {
+      const leases = running.vnics.get(vnic.name)?.protection.leases() ?? before ?? [];
+      return leases.length === 0 ? vnic : { ...vnic, leases };
+    });
+    await this.#store.save({ ...stored, vnics });
+  }
+
+  #change(name: string, temporary: boolean, edit: (values: LinkValues) => LinkValues): Promise<void> {
+    return this.#changes.run(async () => {
+      const vnic = this.#running(name);
+      const stored = this.#roster.storedOverlayOfVnic(name);
+      if (this.#roster.idOf(name) !== 0)
+        throw new OverlayError('UNSUPPORTED', `${name} is an overlay; link properties are those of VNICs`);
+      if (vnic === undefined && (temporary || stored === undefined))
+        throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+      if (!temporary && stored === undefined)
+        throw new OverlayError('INVALID', `${name} is temporary, so must be what is set on it: use -t`);
+      if (!temporary && stored !== undefined) await this.#store.save(edited(stored, name, edit));
+      vnic?.protection.setValues(edit(vnic.protection.values));
+      this.#roster.overlayOfVnic(name)?.protect(name);
+    });
+  }
+
+  #running(name: string) {
+    return this.#roster.overlayOfVnic(name)?.vnics.get(name);
+  }
+}
+
+function edited(stored: StoredOverlay, name: string, edit: (values: LinkValues) => LinkValues): StoredOverlay {
+  const vnics = stored.vnics.map(({ properties = [], ...vnic }) => {
+    const values = new Map(properties);
+    return { ...vnic, ...storedProperties(vnic.name === name ? edit(values) : values) };
+  });
+  return { ...stored, vnics };
+}
