@@ -153,7 +153,8 @@ export class DhcpLeases {
     if (!isFor(bytes, datagram, payload, dhcpv6.CLIENT_PORT)) return;
     const message = datagram + udp.HEADER_BYTES;
     const length = udp.payloadLength(bytes, datagram);
-    if (dhcpv6.check(bytes, message, length) < 0 || dhcpv6.messageType(bytes, message) !== dhcpv6.REPLY) return;
+    if (dhcpv6.check(bytes, message, length) < 0 || dhcpv6.messageType(bytes, message) !== dhcpv6.REPLY)
+      return;
     if (!this.#asked[6].take(dhcpv6.transactionId(bytes, message))) return;
     dhcpv6.forEachAddress(bytes, message, length, (address, validS) => {
       this.#grant(6, readV6(bytes, address), validS);

@@ -130,11 +130,11 @@ const PREFIX = /^([^/]+)(?:\/([1-9][0-9]{0,2}))?$/;
 
 /** An address, or one with `/bits` behind which it is zero: "any of that subnet". */
 export function parsePrefix(text: string): Prefix | undefined {
-  const match = PREFIX.exec(text);
-  const ip = match === null ? undefined : parseIp(match[1]);
-  if (match === null || ip === undefined) return undefined;
+  const [, address, length = ''] = PREFIX.exec(text) ?? ['', ''];
+  const ip = parseIp(address);
+  if (ip === undefined) return undefined;
   const most = isV4(ip) ? V4_BITS : V6_BITS;
-  const bits = match[2] === undefined ? most : Number(match[2]);
+  const bits = length === '' ? most : Number(length);
   if (bits === most) return isStationIp(ip) ? { ip, bits } : undefined;
   return bits < most && isNetwork(ip, bits) ? { ip, bits } : undefined;
 }
@@ -207,5 +207,7 @@ function enterpriseDuid(number: string, hex: string): Uint8Array | undefined {
 }
 
 function fromHex(digits: string): Uint8Array {
-  return Uint8Array.from({ length: digits.length / 2 }, (_, at) => parseInt(digits.slice(2 * at, 2 * at + 2), 16));
+  return Uint8Array.from({ length: digits.length / 2 }, (_, at) =>
+    parseInt(digits.slice(2 * at, 2 * at + 2), 16),
+  );
 }

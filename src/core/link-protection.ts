@@ -99,7 +99,9 @@ export class LinkProtection {
     const packet = frame + header;
     const end = frame + descriptors[at + LENGTH];
     const isPartial = (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) !== 0;
-    this.#patched = isPartial ? frame + descriptors[at + CSUM_START] + descriptors[at + CSUM_OFFSET] : NOWHERE;
+    this.#patched = isPartial
+      ? frame + descriptors[at + CSUM_START] + descriptors[at + CSUM_OFFSET]
+      : NOWHERE;
     this.#isSuperframe = descriptors[at + GSO_TYPE] !== virtio.GSO_NONE;
     if (this.#checksMac) {
       const isOwn =
@@ -213,7 +215,8 @@ export class LinkProtection {
     if (!isWhole || this.#changes(message + icmpv6.CHECKSUM)) return COUNTER.unreadable;
     if (ndp.givesOther(bytes, message + options, message + length, this.#macHigh, this.#macLow))
       return COUNTER.mac_spoofed;
-    const speaksFor = type === icmpv6.NEIGHBOR_ADVERTISEMENT || (type === icmpv6.NEIGHBOR_SOLICITATION && !hasSource);
+    const speaksFor =
+      type === icmpv6.NEIGHBOR_ADVERTISEMENT || (type === icmpv6.NEIGHBOR_SOLICITATION && !hasSource);
     if (!this.#checksIp || !speaksFor) return PASS;
     return this.#allowed.hasV6(bytes, message + ndp.TARGET) ? PASS : COUNTER.ip_spoofed;
   }
@@ -233,7 +236,13 @@ export class LinkProtection {
   }
 
   /** Its ports are DHCP's. A message that passes is remembered as the question that a lease will answer. */
-  #checkDhcp(bytes: Uint8Array, datagram: number, length: number, family: 4 | 6, isFragment: boolean): number {
+  #checkDhcp(
+    bytes: Uint8Array,
+    datagram: number,
+    length: number,
+    family: 4 | 6,
+    isFragment: boolean,
+  ): number {
     const { CLIENT_PORT, SERVER_PORT } = family === 4 ? dhcpv4 : dhcpv6;
     const isServer =
       udp.sourcePort(bytes, datagram) === SERVER_PORT || udp.destinationPort(bytes, datagram) === CLIENT_PORT;

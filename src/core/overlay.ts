@@ -8,7 +8,7 @@
  * control side never stops known traffic.
  *
  * The life of a frame, out (encap.ts)
- *   TAP -> batch -> normalise the VLAN tag -> does it fit? -> a local port has its destination MAC? there.
+ *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port has its destination MAC? there.
  *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
  *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
  *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
@@ -17,10 +17,10 @@
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
  * The life of a frame, in (decap.ts)
- *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, and not
- *   our own come back? -> congestion marks combined -> destination MAC picks the port, or the overlay's own port
- *   takes it -> TAP. A frame from the tunnel goes to ports only, never back into it (split horizon): there is no
- *   code path from decap to a socket.
+ *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
+ *   come back, and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
+ *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
+ *   only, never back into it (split horizon): there is no code path from decap to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
  * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.

@@ -5,12 +5,7 @@
 import type { LinkPropertyRow, Methods } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
-import {
-  checkLinkNames,
-  LINK_PROPERTIES,
-  type LinkValues,
-  readLinkValues,
-} from '../core/link-properties.js';
+import { checkLinkNames, LINK_PROPERTIES, type LinkValues, readLinkValues } from '../core/link-properties.js';
 import type { Log } from './log.js';
 import type { StateStore } from './persistence.js';
 import type { Roster } from './roster.js';
@@ -139,7 +134,11 @@ export class LinkProperties {
   }
 }
 
-function edited(stored: StoredOverlay, name: string, edit: (values: LinkValues) => LinkValues): StoredOverlay {
+function edited(
+  stored: StoredOverlay,
+  name: string,
+  edit: (values: LinkValues) => LinkValues,
+): StoredOverlay {
   const vnics = stored.vnics.map(({ properties = [], ...vnic }) => {
     const values = new Map(properties);
     return { ...vnic, ...storedProperties(vnic.name === name ? edit(values) : values) };

@@ -7,13 +7,11 @@
 import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
-import type { LinkValues } from '../core/link-properties.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import {
   ACCEPT,
   DSCP,
   foundExpected,
-  type GivenProperty,
   OFFLOAD,
   overlaySpecs,
   PropertySet,
@@ -25,59 +23,15 @@ import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
 import * as vlan from '../wire/vlan.js';
 import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
-import type { Limits } from './config.js';
-import type { Datapath, LookupRequest } from './datapath/contract.js';
+import type { LookupRequest } from './datapath/contract.js';
 import { Health } from './health.js';
-import type { Links } from './links.js';
-import type { Log } from './log.js';
 import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
 import { bindError, deviceFault, needMac, tapError, unknownKind } from './overlay-errors.js';
+import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
-import type { Plugins } from './plugin-loader.js';
-import type { StoredLease } from './state-schema.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
-
-/** What an overlay is made of and what it is made with. */
-export interface Workshop {
-  readonly datapath: Datapath;
-  readonly plugins: Plugins;
-  readonly links: Links;
-  readonly log: Log;
-  readonly limits: () => Limits;
-}
-
-/** The wish of an operator. */
-export interface OverlayPlan {
-  readonly name: string;
-  readonly id: number;
-  readonly encap: string;
-  readonly search: string;
-  readonly vnetid: number;
-  readonly mac: MacAddress;
-  readonly properties: readonly GivenProperty[];
-  readonly temporary: boolean;
-  /** An `mtu` above what the route carries is refused at create; at a later start it is only logged. */
-  readonly isNew: boolean;
-}
-
-export interface Vnic {
-  readonly name: string;
-  readonly mac: MacAddress;
-  readonly macType: 'fixed' | 'random';
-  readonly vid: number;
-  readonly temporary: boolean;
-  readonly protection: VnicProtection;
-  /** Why its device does not work, in words. */
-  fault: string | undefined;
-}
-
-/** The wish of an operator, and what was kept of an earlier life. */
-export interface VnicPlan extends Omit<Vnic, 'fault' | 'protection'> {
-  readonly properties: LinkValues;
-  readonly leases: readonly StoredLease[];
-}
 
 /** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
 export const TARGET_PAGE_ROWS = 100;
@@ -368,7 +322,7 @@ export class Overlay {
         vid,
         mtuBytes: this.#portMtuBytes(vid),
         own,
-        ...(protection && { protection }),
+        protection,
       });
     } catch (error) {
       throw tapError(error, name);

@@ -20,7 +20,8 @@ import { formatEndpoint } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
-import { Overlay, type OverlayPlan, type Workshop } from './overlay.js';
+import { Overlay } from './overlay.js';
+import type { OverlayPlan, Workshop } from './overlay-plan.js';
 import { needMac } from './overlay-errors.js';
 import type { StateStore } from './persistence.js';
 import { isSame } from './plugin-answer.js';
@@ -173,7 +174,10 @@ export class Registry {
   /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */
   async stop(): Promise<void> {
     // What is under way may wait for a plugin.
-    await Promise.race([this.linkProperties.saveLeases(), delay(SAVE_DEADLINE_MS, undefined, { ref: false })]);
+    await Promise.race([
+      this.linkProperties.saveLeases(),
+      delay(SAVE_DEADLINE_MS, undefined, { ref: false }),
+    ]);
     const overlays = [...this.roster.overlays.values()];
     this.roster.overlays.clear();
     await Promise.all(overlays.map((overlay) => overlay.stop()));
@@ -253,7 +257,10 @@ export class Registry {
     });
   }
 
-  #restartVnic(overlay: Overlay, { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic): void {
+  #restartVnic(
+    overlay: Overlay,
+    { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
+  ): void {
     if (this.roster.runs(name)) throw exists();
     this.#checkLink(name);
     const address = needMac(mac);

@@ -62,7 +62,9 @@ export class VnicProtection {
   /** Whether it was news; if so, the rules may be others now. */
   hear({ family, ip, validS }: LeaseNews): boolean {
     if (validS === 0) {
-      const ended = [...this.#leases.keys()].filter((one) => (ip === undefined ? isV4(one) === (family === 4) : one === ip));
+      const ended = [...this.#leases.keys()].filter((one) =>
+        ip === undefined ? isV4(one) === (family === 4) : one === ip,
+      );
       for (const one of ended) this.#leases.delete(one);
       return ended.length > 0;
     }
@@ -78,7 +80,9 @@ export class VnicProtection {
     const types = this.#types();
     if (types.length === 0) return undefined;
     const any = valuesOf(this.#values, 'allow-all-dhcp-cids')[0] === 'true';
-    const clientIds = valuesOf(this.#values, 'allowed-dhcp-cids').flatMap((text) => parseClientId(text) ?? []);
+    const clientIds = valuesOf(this.#values, 'allowed-dhcp-cids').flatMap(
+      (text) => parseClientId(text) ?? [],
+    );
     return { types, addresses: this.#addresses(), clientIds: any ? 'any' : clientIds };
   }
 

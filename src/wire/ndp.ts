@@ -101,7 +101,13 @@ function findMac(bytes: Uint8Array, start: number, end: number, type: number): m
 }
 
 /** Whether an option of a checked message gives a link-layer address other than this MAC, in halves (mac.ts). */
-export function givesOther(bytes: Uint8Array, start: number, end: number, high: number, low: number): boolean {
+export function givesOther(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  high: number,
+  low: number,
+): boolean {
   for (let at = start; at < end; at += bytes[at + 1] * 8) {
     const isMac = bytes[at] === SOURCE_MAC || bytes[at] === TARGET_MAC;
     if (isMac && (mac.macHigh(bytes, at + 2) !== high || mac.macLow(bytes, at + 2) !== low)) return true;

@@ -56,8 +56,8 @@ export class FakeDatapath implements Datapath {
 
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
     this.#call('setProtection', name);
-    const { protection: _before, ...port } = this.ports.get(name) ?? {};
-    this.ports.set(name, { ...port, ...(rules && { protection: rules }) } as PortConfig);
+    const port = this.ports.get(name);
+    if (port !== undefined) this.ports.set(name, { ...port, protection: rules });
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {

@@ -20,6 +20,7 @@ import { encodeMessage, MessageReader } from '../../src/control/framing.js';
 import {
   DEFAULT_SOCKET,
   MAX_REQUEST_BYTES,
+  type LinkPropertyRow,
   type OverlayInfo,
   type PropertyRow,
   type TargetRow,
@@ -183,9 +184,12 @@ const USAGE: Readonly<Record<string, string>> = {
   'modify-overlay': '-d mac | -f | -s mac=ip:port overlay',
   'show-overlay': '[-f | -t] [[-p] -o field,... | --json] [overlay...]',
   'up-overlay': '[overlay]',
-  'create-vnic': '[-t] -l overlay [-m mac] [-v vid] vnic',
+  'create-vnic': '[-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   'delete-vnic': '[-t] vnic',
   'show-vnic': '[-l overlay] [[-p] -o field,... | --json] [vnic...]',
+  'set-linkprop': '[-t] -p prop=value[,...] vnic',
+  'reset-linkprop': '[-t] [-p prop[,...]] vnic',
+  'show-linkprop': '[-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
   'check-mapping': '[--json] file',
   reload: '',
 };
@@ -246,6 +250,17 @@ create-vnic -l o0 -v 4095 foo0 => invalid VLAN identifier '4095'; valid range: 1
 create-vnic -l o0 -v 1x foo0 => invalid VLAN identifier '1x'; valid range: 1 - 4094
 delete-vnic => missing vnic name +usage
 show-vnic -p => output fields must be specified in parsable mode +usage
+set-linkprop foo0 => link property must be specified: -p prop=value +usage
+set-linkprop -p protection=restricted => missing vnic name +usage
+set-linkprop -p protection foo0 => invalid link property
+set-linkprop -p protection= foo0 => invalid link property
+set-linkprop -p =restricted foo0 => invalid link property
+set-linkprop -p restricted,protection=mac-nospoof foo0 => invalid link property
+set-linkprop -p protection=mac-nospoof,,ip-nospoof foo0 => invalid link property
+create-vnic -l o0 -p protection foo0 => invalid link property
+reset-linkprop => missing vnic name +usage
+show-linkprop -c => output fields must be specified in parsable mode +usage
+show-linkprop --json -o value => --json and --output may not be used together +usage
 check-mapping => missing file +usage
 check-mapping a b => expected one file, got: a b +usage
 check-mapping /nonexistent/hosts.json => /nonexistent/hosts.json is not there
@@ -331,6 +346,37 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
     'create-vnic -tm DE:AD:BE:EF:0:0 --link demo0 -v 4094 foo0',
     'vnic.create',
     { name: 'foo0', over: 'demo0', mac: 'de:ad:be:ef:00:00', vid: 4094, temporary: true },
+  ],
+  [
+    'create-vnic -l demo0 -p protection=mac-nospoof,restricted -p allowed-ips=10.0.0.1 foo0',
+    'vnic.create',
+    {
+      name: 'foo0',
+      over: 'demo0',
+      properties: [
+        ['protection', ['mac-nospoof', 'restricted']],
+        ['allowed-ips', ['10.0.0.1']],
+      ],
+      temporary: false,
+    },
+  ],
+  [
+    'set-linkprop -t -p protection=mac-nospoof,ip-nospoof,allowed-ips=10.0.0.0/8,fd00::1 foo0',
+    'linkprop.set',
+    {
+      name: 'foo0',
+      temporary: true,
+      properties: [
+        ['protection', ['mac-nospoof', 'ip-nospoof']],
+        ['allowed-ips', ['10.0.0.0/8', 'fd00::1']],
+      ],
+    },
+  ],
+  ['reset-linkprop foo0', 'linkprop.reset', { name: 'foo0', temporary: false }],
+  [
+    'reset-linkprop --temporary -p protection,allowed-ips foo0',
+    'linkprop.reset',
+    { name: 'foo0', temporary: true, properties: ['protection', 'allowed-ips'] },
   ],
   ['delete-vnic --temporary foo0', 'vnic.delete', { name: 'foo0', temporary: true }],
 ];
@@ -734,6 +780,52 @@ await t.test('show-vnic', async (t) => {
   t.same(JSON.parse((await run(socket, 'show-vnic', '--json')).out), vnics);
 });
 
+await t.test('show-linkprop', async (t) => {
+  const row = { link: 'foo0', permission: 'rw' as const, default: [], possible: null };
+  const four = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'];
+  const rows: LinkPropertyRow[] = [
+    { ...row, property: 'protection', value: ['mac-nospoof', 'ip-nospoof'], effective: four, possible: four },
+    { ...row, property: 'allowed-ips', value: [], effective: ['10.0.0.7', 'fd00::7'] },
+    { ...row, property: 'allowed-dhcp-cids', value: ['hello'], effective: [] },
+  ];
+  const { socket, requests } = await fakeDaemon({
+    'linkprop.list': () => ({ rows, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
+  });
+  t.same(await run(socket, 'show-linkprop', '-p', 'protection,allowed-ips', 'foo0', 'x0'), {
+    status: 1,
+    out: lines(
+      'LINK     PROPERTY            PERM VALUE          EFFECTIVE      DEFAULT POSSIBLE',
+      'foo0     protection          rw   mac-nospoof,   mac-nospoof,   --      mac-nospoof,',
+      '                                  ip-nospoof     restricted,            restricted,',
+      '                                                 ip-nospoof,            ip-nospoof,',
+      '                                                 dhcp-nospoof           dhcp-nospoof',
+      'foo0     allowed-ips         rw   --             10.0.0.7,      --      --',
+      '                                                 fd00::7',
+      'foo0     allowed-dhcp-cids   rw   hello          --             --      --',
+    ),
+    err: 'dladm: failed to find x0: object not found\n',
+  });
+  const named = { persistent: false, names: ['foo0', 'x0'], properties: ['protection', 'allowed-ips'] };
+  t.same(requests, [{ method: 'linkprop.list', params: named }]);
+  const parsable = await run(socket, 'show-linkprop', '-c', '-o', 'property,effective', '-P');
+  t.equal(
+    parsable.out,
+    'protection:mac-nospoof,restricted,ip-nospoof,dhcp-nospoof\nallowed-ips:10.0.0.7,fd00\\:\\:7\nallowed-dhcp-cids:--\n',
+  );
+  t.same(requests[1]?.params, { persistent: true });
+  t.same(JSON.parse((await run(socket, 'show-linkprop', '--json')).out), rows);
+  const refused = await fakeDaemon({
+    'linkprop.set': refuse('INVALID', 'invalid argument', 'invalid argument', [
+      'failed to set property x: y',
+    ]),
+  });
+  t.same(await run(refused.socket, 'set-linkprop', '-p', 'x=1', 'foo0'), {
+    status: 1,
+    out: '',
+    err: "dladm: failed to set property x: y\ndladm: cannot set link property on 'foo0': invalid argument\n",
+  });
+});
+
 await t.test('wrapping', (t) => {
   const columns: Column<string>[] = [
     { name: 'A', width: 8, cell: String },
@@ -902,7 +994,7 @@ await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
   const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 10);
+  t.equal(synopses.length, 13);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });

@@ -175,6 +175,7 @@ t.test('properties', async (t) => {
         'vxlan/source_ports rw false 64 64 1-256',
         'vxlan/udp_checksum rw false auto auto auto,full,zero',
         'vxlan/accept rw false known known known,any',
+        'vxlan/strict-source rw false off off off,on',
         'vxlan/vlan rw false keep keep keep,drop',
         'vxlan/dscp rw false zero zero zero,copy',
         'offload rw false auto auto auto,off',

@@ -1,7 +1,8 @@
 // The registry over a datapath that moves nothing: the life of overlays and VNICs, and what is left when a step fails.
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Methods, OverlayInfo } from '../../src/control/messages.js';
 import { parseConfig } from '../../src/daemon/config.js';
@@ -10,7 +11,13 @@ import { StateStore } from '../../src/daemon/persistence.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
 import { Registry } from '../../src/daemon/registry.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
-import { definePlugin, type LookupPlugin, parseIp } from '../../src/plugin/index.js';
+import {
+  definePlugin,
+  type Host as PluginHost,
+  type IpAddress,
+  type LookupPlugin,
+  parseIp,
+} from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
 
 interface Context {
@@ -39,6 +46,9 @@ interface Life {
   failStart: boolean;
   /** What a start waits for. */
   gate: Promise<void>;
+  /** What every MAC may use. */
+  allowed: unknown;
+  host?: PluginHost;
 }
 
 /** Answers with the address 10.0.0.9 always; `life` counts its starts and stops. */
@@ -48,17 +58,21 @@ const dynamic = (life: Life): LookupPlugin =>
     name: 'test',
     mode: 'dynamic',
     properties: [{ name: 'test/file', type: 'string', required: false }],
-    create: () => ({
-      start: () => {
-        life.starts++;
-        return life.failStart ? Promise.reject(new Error('no table')) : life.gate;
-      },
-      stop: () => {
-        life.stops++;
-        return Promise.resolve();
-      },
-      resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
-    }),
+    create: (host) => {
+      life.host = host;
+      return {
+        start: () => {
+          life.starts++;
+          return life.failStart ? Promise.reject(new Error('no table')) : life.gate;
+        },
+        stop: () => {
+          life.stops++;
+          return Promise.resolve();
+        },
+        resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
+        allowedIps: () => life.allowed as IpAddress[] | undefined,
+      };
+    },
   });
 
 interface Host {
@@ -73,7 +87,7 @@ interface Host {
 
 async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state')): Promise<Host> {
   const datapath = new FakeDatapath();
-  const life = { starts: 0, stops: 0, failStart: false, gate: Promise.resolve() };
+  const life = { starts: 0, stops: 0, failStart: false, gate: Promise.resolve(), allowed: undefined };
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
@@ -380,6 +394,218 @@ t.test('VNICs', async (t) => {
   });
   await registry.createVnic(vnic('baz0', { over: 'temp0', temporary: true }));
   await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), { code: 'NOT_FOUND' });
+});
+
+t.test('link properties', async (t) => {
+  const host = await newHost(t);
+  const { registry, datapath, stateDir } = host;
+  const properties = registry.linkProperties;
+  await registry.createOverlay(point());
+  await registry.createVnic(
+    vnic('foo0', { mac: 'de:ad:be:ef:0:1', properties: [['protection', ['ip-nospoof', 'mac-nospoof']]] }),
+  );
+  await registry.createVnic(vnic('bar0', { temporary: true }));
+  const inForce = (name: string) => datapath.ports.get(name)?.protection;
+  const shown = (name: string, persistent = false) =>
+    Object.fromEntries(
+      properties
+        .list({ names: [name], persistent })
+        .rows.filter(({ value, effective }) => value.length + effective.length > 0)
+        .map(({ property, value, effective }) => [property, [value.join(), effective.join()]]),
+    );
+  const nobody = ['false', ''];
+
+  t.match(inForce('foo0'), { types: ['mac-nospoof', 'ip-nospoof'], addresses: [], clientIds: [] });
+  t.equal(inForce('bar0'), undefined, 'nothing is in force unless it is set');
+  t.equal(inForce('overlay0'), undefined);
+  await properties.set({
+    name: 'foo0',
+    temporary: false,
+    properties: [['allowed-ips', ['10.0.0.0/8', 'fd00::1']]],
+  });
+  await properties.set({ name: 'foo0', temporary: true, properties: [['allowed-dhcp-cids', ['0x01']]] });
+  t.match(inForce('foo0'), {
+    addresses: [
+      { ip: '10.0.0.0', bits: 8 },
+      { ip: 'fd00::1', bits: 128 },
+    ],
+  });
+  t.same(shown('foo0'), {
+    protection: ['mac-nospoof,ip-nospoof', 'mac-nospoof,ip-nospoof'],
+    'allowed-ips': ['10.0.0.0/8,fd00::1', '10.0.0.0/8,fd00::1'],
+    'allowed-dhcp-cids': ['0x01', ''],
+    'allow-all-dhcp-cids': nobody,
+  });
+  t.same(shown('foo0', true), {
+    protection: ['mac-nospoof,ip-nospoof', ''],
+    'allowed-ips': ['10.0.0.0/8,fd00::1', ''],
+    'allow-all-dhcp-cids': nobody,
+  });
+  await properties.set({ name: 'foo0', temporary: true, properties: [['protection', ['restricted']]] });
+  t.same(inForce('foo0')?.types, ['restricted']);
+  await properties.set({
+    name: 'foo0',
+    temporary: true,
+    properties: [
+      ['protection', ['dhcp-nospoof']],
+      ['allow-all-dhcp-cids', ['true']],
+    ],
+  });
+  t.match(inForce('foo0'), { types: ['dhcp-nospoof'], clientIds: 'any' });
+  await properties.reset({
+    name: 'foo0',
+    temporary: true,
+    properties: ['protection', 'allow-all-dhcp-cids'],
+  });
+  t.equal(inForce('foo0'), undefined);
+  t.equal(shown('foo0', true)['protection'][0], 'mac-nospoof,ip-nospoof', '-t leaves the disk alone');
+
+  const after = await host.restart();
+  await after.registry.up({});
+  t.match(after.datapath.ports.get('foo0')?.protection, {
+    types: ['mac-nospoof', 'ip-nospoof'],
+    addresses: [
+      { ip: '10.0.0.0', bits: 8 },
+      { ip: 'fd00::1', bits: 128 },
+    ],
+    clientIds: [],
+  });
+
+  await properties.reset({ name: 'foo0', temporary: false });
+  t.same(shown('foo0', true), { 'allow-all-dhcp-cids': nobody });
+  t.notMatch(readFileSync(path.join(stateDir, 'overlay0.json'), 'utf8'), /properties": \[\[/);
+  await properties.set({ name: 'bar0', temporary: true, properties: [['protection', ['restricted']]] });
+  t.same(inForce('bar0')?.types, ['restricted']);
+
+  const set = (name: string, temporary: boolean, ...given: [string, string[]][]) =>
+    properties.set({ name, temporary, properties: given });
+  const good: [string, string[]] = ['protection', ['restricted']];
+  await t.rejects(set('bar0', false, good), { code: 'INVALID', message: /bar0 is temporary.*use -t/ });
+  await t.rejects(set('overlay0', true, good), { code: 'UNSUPPORTED', message: /overlay0 is an overlay/ });
+  await t.rejects(set('x0', false, good), { code: 'NOT_FOUND' });
+  await t.rejects(set('foo0', false, good, ['mtu', ['1']]), {
+    code: 'NOT_FOUND',
+    message: /mtu: object not found/,
+  });
+  await t.rejects(set('foo0', false, ['protection', ['x']], ['allowed-ips', ['y']]), {
+    code: 'INVALID',
+    details: [/found 'x', expected one of mac-nospoof/, /found 'y', expected an address/],
+  });
+  await t.rejects(properties.reset({ name: 'foo0', temporary: false, properties: ['x'] }), {
+    code: 'NOT_FOUND',
+  });
+  t.throws(() => properties.list({ persistent: false, properties: ['x'] }), { code: 'NOT_FOUND' });
+  t.equal(inForce('foo0'), undefined, 'all or nothing');
+  await t.rejects(registry.createVnic(vnic('baz0', { properties: [['protection', ['x']]] })), {
+    code: 'INVALID',
+  });
+  t.notOk(datapath.ports.has('baz0'));
+  t.match(properties.list({ names: ['overlay0', 'x0'], persistent: false }).missing, [
+    { message: 'overlay0 is not a VNIC' },
+    { message: 'object not found' },
+  ]);
+  t.match(properties.list({ names: ['bar0'], persistent: true }).missing, [{ message: 'bar0 is temporary' }]);
+  t.equal(properties.list({ persistent: false, properties: ['allowed-ips', 'protection'] }).rows.length, 4);
+});
+
+t.test('leases make addresses usable, end, and outlast the daemon', async (t) => {
+  const host = await newHost(t);
+  const { registry } = host;
+  const properties = registry.linkProperties;
+  await registry.createOverlay(point());
+  await registry.createVnic(vnic('foo0', { properties: [['protection', ['ip-nospoof']]] }));
+  const addresses = ({ datapath }: Host) =>
+    datapath.ports.get('foo0')?.protection?.addresses.map(({ ip }) => ip);
+  const hear = (ip: string | undefined, validS: number, family: 4 | 6 = 4) => {
+    properties.leased({
+      overlay: 1,
+      port: 'foo0',
+      family,
+      ip: ip === undefined ? undefined : parseIp(ip),
+      validS,
+    });
+  };
+  hear('10.0.0.7', 3600);
+  hear('fd00::7', 0xffff_ffff, 6);
+  t.same(addresses(host), ['10.0.0.7', 'fd00::7']);
+  t.equal(
+    properties
+      .list({ persistent: false })
+      .rows.find(({ property }) => property === 'allowed-ips')
+      ?.effective.join(),
+    '10.0.0.7,fd00::7',
+  );
+  const set = (name: string, ...values: string[]) =>
+    properties.set({ name: 'foo0', temporary: true, properties: [[name, values]] });
+  await set('allowed-ips', '10.0.0.1');
+  t.same(addresses(host), ['10.0.0.1'], 'what is listed is all');
+  await set('dynamic-methods', 'dhcpv6');
+  t.same(addresses(host), ['10.0.0.1', 'fd00::7'], 'but for what is to be learned besides');
+  await properties.reset({ name: 'foo0', temporary: true, properties: ['allowed-ips', 'dynamic-methods'] });
+
+  hear('10.0.0.8', 0.05);
+  t.same(addresses(host), ['10.0.0.7', 'fd00::7', '10.0.0.8']);
+  for (let waits = 0; waits < 200 && addresses(host)?.length === 3; waits++) await sleep(10);
+  t.same(addresses(host), ['10.0.0.7', 'fd00::7'], 'its time is over');
+  hear(undefined, 0);
+  t.same(addresses(host), ['fd00::7'], 'refused: all of the family');
+  hear('10.0.0.9', 3600);
+  hear('fd00::7', 0, 6);
+  hear('fd00::1', 0, 6);
+  t.same(addresses(host), ['10.0.0.9']);
+  properties.leased({ overlay: 1, port: 'x0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
+  properties.leased({ overlay: 9, port: 'foo0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
+  for (let n = 1; n <= 33; n++) hear(`10.1.0.${n}`, 10_000 + n);
+  t.equal(addresses(host)?.length, 32, 'no more than may be listed');
+  t.notOk(addresses(host)?.includes(parseIp('10.0.0.9')!), 'the one that ends first makes room');
+  hear(undefined, 0);
+  hear('10.0.0.7', 3600);
+  hear('10.0.0.8', 0xffff_ffff);
+
+  await registry.stop();
+  const after = await host.restart();
+  await after.registry.up({});
+  t.same(addresses(after), ['10.0.0.7', '10.0.0.8']);
+  await after.registry.stop();
+});
+
+t.test('a plugin that says what a MAC may use has the last word', async (t) => {
+  const { registry, datapath, life } = await newHost(t);
+  life.allowed = [parseIp('10.0.0.1')];
+  await registry.createOverlay(asked());
+  await registry.createVnic(
+    vnic('foo0', {
+      properties: [
+        ['allowed-ips', ['10.9.9.9']],
+        ['protection', ['restricted']],
+      ],
+    }),
+  );
+  const inForce = () => {
+    const rules = datapath.ports.get('foo0')?.protection;
+    return rules && [rules.types.join(), rules.addresses.map(({ ip }) => ip).join()];
+  };
+  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', '10.0.0.1']);
+  t.equal(datapath.ports.get('overlay0')?.protection, undefined, "the overlay's own port is the host's");
+  registry.linkProperties.leased({
+    overlay: 1,
+    port: 'foo0',
+    family: 4,
+    ip: parseIp('10.0.0.2'),
+    validS: 60,
+  });
+  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', '10.0.0.1'], 'whatever a DHCP server says');
+  life.allowed = [];
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'nothing');
+  life.allowed = ['x'];
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'nonsense allows nothing');
+  t.equal(registry.roster.list({}).overlays[0]?.health.status, 'DEGRADED');
+  life.allowed = undefined;
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
+  await registry.stop();
 });
 
 t.test('what is persistent comes back, as it was', async (t) => {

@@ -167,6 +167,26 @@ await t.test('files/flood', async (t) => {
   await (await startFiles(new FakeHost(), file)).stop();
 });
 
+await t.test('files/protect: a MAC may use what the file says of it', async (t) => {
+  const entries = {
+    '01': { arp: ['10.0.0.1', '10.0.0.11'], ndp: 'fe80::1' },
+    '02': { ndp: ['2001:db8::2', 'fe80::2'] },
+    '03': {},
+    '04': { arp: '10.0.0.4' },
+  };
+  const { host, instance, replace } = await scene(t, entries, { 'files/protect': 'on' });
+  t.same(instance.allowedIps(mac(1)), ['10.0.0.1', '10.0.0.11', 'fe80::1']);
+  t.same(instance.allowedIps(mac(2)), ['2001:db8::2', 'fe80::2']);
+  t.same(instance.allowedIps(mac(3)), []);
+  t.same(instance.allowedIps(mac(4)), ['10.0.0.4']);
+  t.same(instance.allowedIps(mac(9)), [], 'a MAC that is not in the file may use nothing');
+  replace({ ...entries, '04': { arp: '10.0.0.5' } });
+  await until(t, 'the ports are looked at again', () => host.calls.includes('allowedIpsChanged'));
+  t.same(instance.allowedIps(mac(4)), ['10.0.0.5']);
+  const off = await scene(t, entries);
+  t.equal(off.instance.allowedIps(mac(1)), undefined, 'off: it has no say');
+});
+
 // -- Start
 
 await t.test('properties', (t) => {
@@ -175,6 +195,7 @@ await t.test('properties', (t) => {
     [
       ['files/config', true, undefined],
       ['files/flood', false, 'off'],
+      ['files/protect', false, 'off'],
     ],
   );
   const refuse = (value: string): unknown => files.properties[0]?.refuse?.(value);

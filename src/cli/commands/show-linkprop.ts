@@ -31,7 +31,11 @@ export const command = defineCommand({
     ...others,
     { name: 'prop', short: 'p', value: 'prop[,...]', repeatable: true, about: 'which; otherwise all' },
   ],
-  examples: ['show-linkprop foo0', 'show-linkprop -p protection,allowed-ips', 'show-linkprop -c -o value -p protection foo0'],
+  examples: [
+    'show-linkprop foo0',
+    'show-linkprop -p protection,allowed-ips',
+    'show-linkprop -c -o value -p protection foo0',
+  ],
 
   async run(args, context) {
     if (args.has('json')) refuseWithJson(args);

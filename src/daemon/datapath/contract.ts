@@ -53,7 +53,7 @@ export interface PortConfig {
   /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
   readonly own: boolean;
   /** What its owner may send; anything when left out. */
-  readonly protection?: ProtectionRules;
+  readonly protection?: ProtectionRules | undefined;
 }
 
 /** A frame waits: who is its destination? Answer with the same `lookup` number. */

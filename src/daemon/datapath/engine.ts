@@ -244,8 +244,7 @@ export class DatapathEngine {
     const attached = this.#ports.get(token);
     if (attached === undefined) return;
     const { port, leases } = attached;
-    port.protection =
-      rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), leases);
+    port.protection = rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), leases);
   }
 
   #removePort(token: Token): void {

@@ -1,0 +1,857 @@
+// Link protection: what a port with it may send, frame by frame, each rule both ways; what it learns from DHCP; and
+// vxlan/strict-source. Rows S2 to S6 are those of the conformance tables.
+import t, { type Test } from 'tap';
+import { AllowedAddresses } from '../../src/core/allowed-addresses.js';
+import type { DropReason } from '../../src/core/drops.js';
+import { parseClientId, parsePrefix, readLinkValues } from '../../src/core/link-properties.js';
+import { type Protection, type ProtectionRules, PROTECTIONS } from '../../src/core/link-protection.js';
+import { WHOLE } from '../../src/io/memory.js';
+import * as arp from '../../src/wire/arp.js';
+import * as dhcpv4 from '../../src/wire/dhcpv4.js';
+import * as ethernet from '../../src/wire/ethernet.js';
+import * as icmpv6 from '../../src/wire/icmpv6.js';
+import type { Ipv4Address, Ipv6Address } from '../../src/wire/ip.js';
+import * as ipv6 from '../../src/wire/ipv6.js';
+import { writeMac } from '../../src/wire/mac.js';
+import * as ndp from '../../src/wire/ndp.js';
+import * as virtio from '../../src/wire/virtio-net.js';
+import {
+  address,
+  concat,
+  dhcpFrame,
+  endpoint,
+  frame,
+  hex,
+  Lab,
+  MAC,
+  packet,
+  type Packet,
+} from '../helpers/lab.js';
+import { fromHex } from '../vectors/frames.js';
+
+const OWN_V4 = '10.0.0.5';
+const OWN_V6 = 'fd00::5';
+/** RFC 4862 5.3 of MAC.a: the second bit turned, ff:fe in the middle. */
+const LINK_LOCAL = 'fe80::a1:a2ff:fea3:a40a';
+const ALL: readonly Protection[] = PROTECTIONS;
+
+const rules = (types: readonly Protection[], more: Partial<ProtectionRules> = {}): ProtectionRules => ({
+  types,
+  addresses: [OWN_V4, OWN_V6].flatMap((text) => parsePrefix(text) ?? []),
+  clientIds: [],
+  ...more,
+});
+
+/** A port MAC.a under these rules, in an overlay with one destination for all. */
+function guarded(protection: ProtectionRules | undefined, vid = 0) {
+  const lab = new Lab(65535);
+  const vtep = lab.vtep('192.0.2.1');
+  const peer = lab.peer('192.0.2.2');
+  const net = vtep.overlay({ destination: peer.local, mtuBytes: 8900 });
+  const port = net.port(MAC.a, { vid });
+  port.protect(protection);
+  return { lab, vtep, peer, net, port };
+}
+
+type Verdict = DropReason | 'pass';
+
+/** Of one frame, sent as it is or with a virtio-net header. */
+function verdict(protection: ProtectionRules, bytes: Uint8Array, header?: Partial<virtio.Repr>): Verdict {
+  const { net, port, peer } = guarded(protection);
+  if (header === undefined) port.send(bytes);
+  else port.sendWith({ ...WHOLE, ...header }, bytes);
+  const reasons = Object.keys(net.drops) as DropReason[];
+  return peer.take().length > 0 ? 'pass' : (reasons[0] ?? 'pass');
+}
+
+type Row = readonly [what: string, types: readonly Protection[], bytes: Uint8Array, expected: Verdict];
+
+function table(t: Test, rows: readonly Row[], more: Partial<ProtectionRules> = {}): void {
+  for (const [what, types, bytes, expected] of rows)
+    t.equal(verdict(rules(types, more), bytes), expected, `${what} under ${types.join() || 'nothing'}`);
+}
+
+// -- Frames
+
+interface Arp {
+  readonly from?: number;
+  readonly sender?: number;
+  readonly ip?: string;
+  readonly target?: string;
+  readonly operation?: number;
+  readonly tag?: number;
+}
+
+function arpFrame({
+  from = MAC.a,
+  sender = MAC.a,
+  ip = OWN_V4,
+  target = '10.0.0.9',
+  operation = 1,
+  tag,
+}: Arp = {}) {
+  const body = new Uint8Array(arp.HEADER_BYTES);
+  arp.write(
+    {
+      operation,
+      senderMac: sender,
+      senderIp: ip as Ipv4Address,
+      targetMac: 0,
+      targetIp: target as Ipv4Address,
+    },
+    body,
+    0,
+  );
+  const header = new Uint8Array(ethernet.HEADER_BYTES);
+  ethernet.write({ destination: MAC.all, source: from, etherType: ethernet.ARP }, header, 0);
+  const tags = tag === undefined ? [] : [0x81, 0, tag >> 8, tag & 0xff];
+  return concat(header.subarray(0, 12), Uint8Array.from(tags), header.subarray(12), body);
+}
+
+/** An ICMPv6 message in a packet; its checksum is not what is checked here. */
+const icmpV6 = (message: Uint8Array, spec: Packet = {}) =>
+  packet({ version: 6, protocol: ipv6.ICMPV6, source: LINK_LOCAL, payload: message, ...spec });
+
+function discovery(repr: ndp.Repr): Uint8Array {
+  const bytes = new Uint8Array(ndp.byteLength(repr));
+  ndp.write(repr, bytes, 0);
+  return bytes;
+}
+
+const solicitation = (target: string, sourceMac: number | undefined = MAC.a) =>
+  discovery({ kind: 'neighborSolicitation', target: address(target), sourceMac });
+const advertisement = (target: string, targetMac: number | undefined = MAC.a) =>
+  discovery({
+    kind: 'neighborAdvertisement',
+    target: address(target) as Ipv6Address,
+    router: false,
+    solicited: true,
+    override: true,
+    targetMac,
+  });
+const routerMessage = (type: number) => concat(Uint8Array.of(type, 0, 0, 0), new Uint8Array(12));
+const redirectV6 = routerMessage(icmpv6.REDIRECT);
+
+const option = (code: number, ...values: number[]) =>
+  new Map([
+    [dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.REQUEST_MESSAGE)],
+    [code, Uint8Array.from(values)],
+  ]);
+const macBytes = (mac: number): number[] => {
+  const bytes = new Uint8Array(6);
+  writeMac(bytes, 0, mac);
+  return [...bytes];
+};
+
+/** Type, 24-bit transaction, options as they stand. */
+const dhcpV6 = (type: number, options: string, spec: Packet = {}, transaction = '0a0b0c') =>
+  packet({
+    version: 6,
+    source: LINK_LOCAL,
+    ports: [546, 547],
+    payload: fromHex(type.toString(16).padStart(2, '0') + transaction + options),
+    ...spec,
+  });
+const duid = (text: string) => {
+  const length = text.replaceAll(' ', '').length / 2;
+  return `0001 ${length.toString(16).padStart(4, '0')} ${text}`.replaceAll(' ', '');
+};
+
+// -- The rules
+
+t.test('mac-nospoof (S3)', (t) => {
+  table(t, [
+    ['own source', ['mac-nospoof'], frame(MAC.b, MAC.a), 'pass'],
+    ['foreign source', ['mac-nospoof'], frame(MAC.b, MAC.c), 'mac_spoofed'],
+    ['foreign source, tagged', ['mac-nospoof'], frame(MAC.b, MAC.c, 64, 5), 'mac_spoofed'],
+    [
+      'foreign source',
+      ['restricted', 'ip-nospoof', 'dhcp-nospoof'],
+      packet({ from: MAC.c, source: OWN_V4 }),
+      'pass',
+    ],
+    ['ARP of its own', ['mac-nospoof'], arpFrame({ ip: '10.9.9.9' }), 'pass'],
+    ['ARP that names another (A9)', ['mac-nospoof'], arpFrame({ sender: MAC.c }), 'mac_spoofed'],
+    ['NS that gives another MAC', ['mac-nospoof'], icmpV6(solicitation('fd00::9', MAC.c)), 'mac_spoofed'],
+    ['NA that gives another MAC', ['mac-nospoof'], icmpV6(advertisement('fd00::9', MAC.c)), 'mac_spoofed'],
+    ['any address', ['mac-nospoof'], packet({ source: '10.9.9.9' }), 'pass'],
+  ]);
+  t.end();
+});
+
+t.test('restricted (S6)', (t) => {
+  const bpdu = concat(fromHex('0180c2000000 02a1a2a3a40a 0026 424203'), new Uint8Array(40));
+  const lldp = concat(fromHex('0180c200000e 02a1a2a3a40a 88cc 0207'), new Uint8Array(40));
+  const eapol = concat(fromHex('0180c2000003 02a1a2a3a40a 888e 0101'), new Uint8Array(40));
+  for (const bytes of [bpdu, lldp, eapol, frame(MAC.b, MAC.a), frame(MAC.b, MAC.a, 64, 7)]) {
+    t.equal(verdict(rules(['restricted']), bytes), 'restricted', hex(bytes.subarray(0, 16)));
+    t.equal(verdict(rules(['mac-nospoof', 'ip-nospoof', 'dhcp-nospoof']), bytes), 'pass');
+  }
+  table(t, [
+    ['IPv4', ['restricted'], packet({}), 'pass'],
+    ['IPv6', ['restricted'], packet({ version: 6 }), 'pass'],
+    ['ARP', ['restricted'], arpFrame(), 'pass'],
+    ['IPv4, tagged twice', ['restricted'], packet({ tags: [[0x88a8, 3], 4] }), 'pass'],
+  ]);
+  t.end();
+});
+
+t.test('ip-nospoof: IPv4 (S4)', (t) => {
+  const ip: readonly Protection[] = ['ip-nospoof'];
+  const first = 0x2000; // more fragments
+  table(t, [
+    ['listed', ip, packet({ source: OWN_V4 }), 'pass'],
+    ['listed, TCP', ip, packet({ source: OWN_V4, protocol: 6 }), 'pass'],
+    ['not listed', ip, packet({ source: '10.0.0.6' }), 'ip_spoofed'],
+    ['not listed, tagged', ip, packet({ source: '10.0.0.6', tags: [5] }), 'ip_spoofed'],
+    [
+      'not listed, tagged four times',
+      ip,
+      packet({ source: '10.0.0.6', tags: [1, [0x88a8, 2], [0x9100, 3], 4] }),
+      'ip_spoofed',
+    ],
+    ['not listed, first fragment', ip, packet({ source: '10.0.0.6', fragment: first }), 'ip_spoofed'],
+    ['not listed, later fragment', ip, packet({ source: '10.0.0.6', fragment: 8 }), 'ip_spoofed'],
+    ['listed, later fragment', ip, packet({ source: OWN_V4, fragment: 8 }), 'pass'],
+    ['no address yet', ip, packet({ source: '0.0.0.0' }), 'pass'],
+    ['broadcast as source', ip, packet({ source: '255.255.255.255' }), 'ip_spoofed'],
+    ['echo request', ip, packet({ source: OWN_V4, protocol: 1, firstByte: 8 }), 'pass'],
+    ['redirect', ip, packet({ source: OWN_V4, protocol: 1, firstByte: 5 }), 'rogue_router'],
+    [
+      'redirect in a fragment',
+      ip,
+      packet({ source: OWN_V4, protocol: 1, firstByte: 5, fragment: first }),
+      'rogue_router',
+    ],
+    ['ICMP cut off', ip, packet({ source: OWN_V4, protocol: 1, payloadBytes: 7 }), 'unreadable'],
+    [
+      'redirect',
+      ['mac-nospoof', 'restricted', 'dhcp-nospoof'],
+      packet({ protocol: 1, firstByte: 5 }),
+      'pass',
+    ],
+  ]);
+  const good = packet({ source: OWN_V4 });
+  for (let length = 14; length < 34; length++)
+    t.equal(verdict(rules(ip), good.subarray(0, length)), 'unreadable', `cut to ${length} bytes`);
+  for (const [at, value] of [
+    [14, 0x65],
+    [14, 0x44],
+    [16, 0xff],
+  ] as const) {
+    const bad = good.slice();
+    bad[at] = value;
+    t.equal(verdict(rules(ip), bad), 'unreadable', `byte ${at} is ${value}`);
+  }
+  const withOptions = concat(good.subarray(0, 34), fromHex('01010100'), good.subarray(34));
+  withOptions.set([0x46, 0, 0, withOptions.length - 14], 14);
+  t.equal(verdict(rules(ip), withOptions), 'pass', 'options');
+  withOptions[29] = 6;
+  t.equal(verdict(rules(ip), withOptions), 'ip_spoofed', 'options, not listed');
+  t.end();
+});
+
+t.test('ip-nospoof: ARP (S4)', (t) => {
+  const ip: readonly Protection[] = ['ip-nospoof'];
+  table(t, [
+    ['request', ip, arpFrame(), 'pass'],
+    ['reply', ip, arpFrame({ operation: 2 }), 'pass'],
+    ['announcement', ip, arpFrame({ target: OWN_V4 }), 'pass'],
+    ['of another address', ip, arpFrame({ ip: '10.0.0.1' }), 'ip_spoofed'],
+    ['reply for another', ip, arpFrame({ ip: '10.0.0.1', operation: 2 }), 'ip_spoofed'],
+    ['of another address, tagged', ip, arpFrame({ ip: '10.0.0.1', tag: 9 }), 'ip_spoofed'],
+    ['of another MAC', ip, arpFrame({ sender: MAC.c }), 'mac_spoofed'],
+    ['probe for its own', ip, arpFrame({ ip: '0.0.0.0', target: OWN_V4 }), 'pass'],
+    ['probe for another', ip, arpFrame({ ip: '0.0.0.0', target: '10.0.0.1' }), 'ip_spoofed'],
+    ['cut off', ip, arpFrame().subarray(0, 41), 'unreadable'],
+    ['cut off', ['restricted', 'dhcp-nospoof'], arpFrame().subarray(0, 41), 'pass'],
+  ]);
+  const long = arpFrame();
+  long[18] = 8;
+  t.equal(verdict(rules(ip), long), 'unreadable', 'addresses of another length');
+  t.end();
+});
+
+t.test('ip-nospoof: IPv6 (S4)', (t) => {
+  const ip: readonly Protection[] = ['ip-nospoof'];
+  const v6 = (source: string, more: Packet = {}) => packet({ version: 6, source, ...more });
+  const later = 0x0008;
+  table(t, [
+    ['listed', ip, v6(OWN_V6), 'pass'],
+    ['link-local of its MAC', ip, v6(LINK_LOCAL), 'pass'],
+    ['another link-local', ip, v6('fe80::1'), 'ip_spoofed'],
+    ['not listed', ip, v6('fd00::6'), 'ip_spoofed'],
+    ['not listed, behind options', ip, v6('fd00::6', { extensions: 3 }), 'ip_spoofed'],
+    ['listed, behind options', ip, v6(OWN_V6, { extensions: 3 }), 'pass'],
+    ['behind more options than anyone has', ip, v6(OWN_V6, { extensions: 9 }), 'unreadable'],
+    ['not listed, later fragment', ip, v6('fd00::6', { fragment: later }), 'ip_spoofed'],
+    ['listed, later fragment', ip, v6(OWN_V6, { fragment: later }), 'pass'],
+    ['v4-mapped of a listed one', ip, v6('::ffff:10.0.0.5'), 'ip_spoofed'],
+    ['solicitation', ip, icmpV6(solicitation('fd00::9')), 'pass'],
+    ['solicitation without MAC', ip, icmpV6(solicitation('fd00::9', undefined)), 'pass'],
+    ['solicitation, another MAC', ip, icmpV6(solicitation('fd00::9', MAC.c)), 'mac_spoofed'],
+    [
+      'DAD for its own',
+      ip,
+      icmpV6(discovery({ kind: 'neighborSolicitation', target: address(OWN_V6), sourceMac: undefined }), {
+        source: '::',
+      }),
+      'pass',
+    ],
+    [
+      'DAD for its link-local',
+      ip,
+      icmpV6(discovery({ kind: 'neighborSolicitation', target: address(LINK_LOCAL), sourceMac: undefined }), {
+        source: '::',
+      }),
+      'pass',
+    ],
+    [
+      'DAD for another',
+      ip,
+      icmpV6(discovery({ kind: 'neighborSolicitation', target: address('fd00::1'), sourceMac: undefined }), {
+        source: '::',
+      }),
+      'ip_spoofed',
+    ],
+    ['advertisement', ip, icmpV6(advertisement(OWN_V6)), 'pass'],
+    ['advertisement of another', ip, icmpV6(advertisement('fd00::1')), 'ip_spoofed'],
+    ['advertisement, another MAC', ip, icmpV6(advertisement(OWN_V6, MAC.c)), 'mac_spoofed'],
+    [
+      'advertisement of another behind options',
+      ip,
+      icmpV6(advertisement('fd00::1'), { extensions: 1 }),
+      'ip_spoofed',
+    ],
+    ['discovery in a fragment', ip, icmpV6(advertisement(OWN_V6), { fragment: 1 }), 'unreadable'],
+    ['router solicitation', ip, icmpV6(discovery({ kind: 'routerSolicitation', sourceMac: MAC.a })), 'pass'],
+    [
+      'router solicitation, another MAC',
+      ip,
+      icmpV6(discovery({ kind: 'routerSolicitation', sourceMac: MAC.c })),
+      'mac_spoofed',
+    ],
+    ['router advertisement', ip, icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT)), 'rogue_router'],
+    [
+      'router advertisement behind options',
+      ip,
+      icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT), { extensions: 2 }),
+      'rogue_router',
+    ],
+    [
+      'router advertisement in a fragment',
+      ip,
+      icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT), { fragment: 1 }),
+      'rogue_router',
+    ],
+    ['redirect', ip, icmpV6(redirectV6), 'rogue_router'],
+    ['redirect', ['mac-nospoof', 'dhcp-nospoof', 'restricted'], icmpV6(redirectV6), 'pass'],
+    [
+      'fragment that ends before its ICMPv6',
+      ip,
+      icmpV6(Uint8Array.of(134, 0, 0), { fragment: 1 }),
+      'unreadable',
+    ],
+    [
+      'option of length 0',
+      ip,
+      icmpV6(concat(solicitation('fd00::9', undefined), Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0))),
+      'unreadable',
+    ],
+    ['echo request', ip, icmpV6(concat(Uint8Array.of(128, 0, 0, 0), new Uint8Array(8))), 'pass'],
+  ]);
+  const good = v6(OWN_V6);
+  for (let length = 14; length < 54; length += 3)
+    t.equal(verdict(rules(ip), good.subarray(0, length)), 'unreadable', `cut to ${length} bytes`);
+  t.end();
+});
+
+t.test('prefixes', (t) => {
+  const has = (list: string[], ip: string) => {
+    const bytes = packet({ version: ip.includes(':') ? 6 : 4, source: ip });
+    return verdict(
+      rules(['ip-nospoof'], { addresses: list.flatMap((text) => parsePrefix(text) ?? []) }),
+      bytes,
+    );
+  };
+  t.equal(has(['10.1.0.0/16'], '10.1.255.255'), 'pass');
+  t.equal(has(['10.1.0.0/16'], '10.2.0.0'), 'ip_spoofed');
+  t.equal(has(['10.1.0.0/16', '10.2.0.0/31'], '10.2.0.1'), 'pass');
+  t.equal(has(['10.2.0.0/31'], '10.2.0.2'), 'ip_spoofed');
+  t.equal(has(['128.0.0.0/1'], '200.1.1.1'), 'pass');
+  t.equal(has(['128.0.0.0/1'], '100.1.1.1'), 'ip_spoofed');
+  t.equal(has(['2001:db8:1::/48'], '2001:db8:1:ffff::1'), 'pass');
+  t.equal(has(['2001:db8:1::/48'], '2001:db8:2::1'), 'ip_spoofed');
+  t.equal(has(['fe80::/10'], 'febf::1'), 'pass');
+  t.equal(has(['2001:db8::8/125'], '2001:db8::f'), 'pass');
+  t.equal(has(['2001:db8::8/125'], '2001:db8::10'), 'ip_spoofed');
+  t.equal(has([], '10.0.0.1'), 'ip_spoofed', 'none');
+  const many = new AllowedAddresses(
+    Array.from({ length: 32 }, (_, n) => ({ ip: address(`10.0.0.${n}`), bits: 32 })),
+  );
+  for (const last of [31, 31, 0, 7]) t.ok(many.hasV4(Uint8Array.of(10, 0, 0, last), 0), `found ${last}`);
+  t.notOk(many.hasV4(Uint8Array.of(10, 0, 0, 32), 0));
+  t.end();
+});
+
+t.test('dhcp-nospoof: DHCPv4 (S5)', (t) => {
+  const dhcp: readonly Protection[] = ['dhcp-nospoof'];
+  const otherId = [1, ...macBytes(MAC.c)];
+  table(t, [
+    ['discover', dhcp, dhcpFrame(), 'pass'],
+    ['another chaddr', dhcp, dhcpFrame({ clientMac: MAC.c }), 'dhcp_spoofed'],
+    ['another chaddr', ['mac-nospoof', 'ip-nospoof', 'restricted'], dhcpFrame({ clientMac: MAC.c }), 'pass'],
+    ['client id of its MAC', dhcp, dhcpFrame({ options: option(61, 1, ...macBytes(MAC.a)) }), 'pass'],
+    ['client id of another', dhcp, dhcpFrame({ options: option(61, ...otherId) }), 'dhcp_spoofed'],
+    [
+      'client id of another, tagged',
+      dhcp,
+      dhcpFrame({ options: option(61, ...otherId) }, { tags: [3] }),
+      'dhcp_spoofed',
+    ],
+    ['client id that is no MAC', dhcp, dhcpFrame({ options: option(61, 0x68, 0x69) }), 'dhcp_spoofed'],
+    ['options in other fields', dhcp, dhcpFrame({ options: option(52, 3) }), 'unreadable'],
+    ['a server', dhcp, dhcpFrame({ operation: dhcpv4.REPLY }), 'rogue_dhcp'],
+    ['a relay', dhcp, dhcpFrame({}, { ports: [67, 67] }), 'rogue_dhcp'],
+    [
+      'a server on the port of clients',
+      dhcp,
+      dhcpFrame({ operation: dhcpv4.REPLY }, { ports: [68, 67] }),
+      'rogue_dhcp',
+    ],
+    ['a server', ['mac-nospoof', 'restricted'], dhcpFrame({ operation: dhcpv4.REPLY }), 'pass'],
+    ['first fragment', dhcp, dhcpFrame({}, { fragment: 0x2000 }), 'unreadable'],
+    [
+      'fragment without ports',
+      dhcp,
+      packet({ fragment: 0x2000, protocol: 17, ports: [68, 67] }).subarray(0, 38),
+      'unreadable',
+    ],
+    ['other UDP', dhcp, packet({ ports: [53, 53] }), 'pass'],
+    ['other UDP in fragments', dhcp, packet({ fragment: 0x2000 }), 'pass'],
+    ['TCP of these ports', dhcp, packet({ protocol: 6, ports: [67, 68] }), 'pass'],
+    [
+      'BOOTP without options',
+      dhcp,
+      packet({ ports: [68, 67], payload: dhcpFrame().slice(42, 42 + 236) }),
+      'unreadable',
+    ],
+    ['no DHCP in it', dhcp, packet({ ports: [68, 67] }), 'unreadable'],
+  ]);
+  const twice = dhcpFrame({ options: option(61, 1, ...macBytes(MAC.a)) });
+  const end = twice.indexOf(255, 42 + 240);
+  twice.set([61, 7, ...otherId, 255], end);
+  t.equal(verdict(rules(dhcp), twice), 'unreadable', 'two client ids');
+  t.end();
+});
+
+t.test('dhcp-nospoof: allowed client ids', (t) => {
+  const allowed = ['hello', '0x0102', '1.1.1512434853.90:b8:d0:81:91:30'].flatMap(
+    (text) => parseClientId(text) ?? [],
+  );
+  const sends = (id: readonly number[], clientIds: ProtectionRules['clientIds']) =>
+    verdict(rules(['dhcp-nospoof'], { clientIds }), dhcpFrame({ options: option(61, ...id) }));
+  t.equal(sends([...Buffer.from('hello')], allowed), 'pass');
+  t.equal(sends([...Buffer.from('hella')], allowed), 'dhcp_spoofed');
+  t.equal(sends([...Buffer.from('hell')], allowed), 'dhcp_spoofed');
+  t.equal(sends([1, 2], allowed), 'pass');
+  t.equal(sends([9, 9, 9], 'any'), 'pass');
+  t.equal(
+    verdict(rules(['dhcp-nospoof'], { clientIds: 'any' }), dhcpFrame({ clientMac: MAC.c })),
+    'dhcp_spoofed',
+    'any id, but not any hardware address',
+  );
+  t.equal(
+    verdict(
+      rules(['dhcp-nospoof'], { clientIds: allowed }),
+      dhcpV6(1, duid('0001 0001 5a25eca5 90b8d0819130')),
+    ),
+    'pass',
+    'a DUID',
+  );
+  t.end();
+});
+
+t.test('dhcp-nospoof: DHCPv6', (t) => {
+  const dhcp: readonly Protection[] = ['dhcp-nospoof'];
+  table(t, [
+    ['solicit, DUID-LL of its MAC', dhcp, dhcpV6(1, duid('0003 0001 02a1a2a3a40a')), 'pass'],
+    ['solicit, DUID-LLT of its MAC', dhcp, dhcpV6(1, duid('0001 0001 01020304 02a1a2a3a40a')), 'pass'],
+    ['DUID-LL of another', dhcp, dhcpV6(1, duid('0003 0001 02c1c2c3c40c')), 'dhcp_spoofed'],
+    ['DUID-LLT of another', dhcp, dhcpV6(3, duid('0001 0001 01020304 02c1c2c3c40c')), 'dhcp_spoofed'],
+    ['DUID of an enterprise', dhcp, dhcpV6(3, duid('0002 00000009 0cc084d3')), 'dhcp_spoofed'],
+    ['DUID too short to be one', dhcp, dhcpV6(3, duid('00')), 'dhcp_spoofed'],
+    ['no DUID', dhcp, dhcpV6(11, ''), 'pass'],
+    [
+      'two DUIDs',
+      dhcp,
+      dhcpV6(1, duid('0003 0001 02a1a2a3a40a') + duid('0003 0001 02c1c2c3c40c')),
+      'unreadable',
+    ],
+    ['an option past the end', dhcp, dhcpV6(1, '00010010 0003'.replace(' ', '')), 'unreadable'],
+    ['advertise', dhcp, dhcpV6(2, ''), 'rogue_dhcp'],
+    ['reply', dhcp, dhcpV6(7, ''), 'rogue_dhcp'],
+    ['reconfigure', dhcp, dhcpV6(10, ''), 'rogue_dhcp'],
+    ['relay', dhcp, dhcpV6(12, ''), 'rogue_dhcp'],
+    ['from the port of servers', dhcp, dhcpV6(1, '', { ports: [547, 547] }), 'rogue_dhcp'],
+    ['in a fragment', dhcp, dhcpV6(1, '', { fragment: 1 }), 'unreadable'],
+    ['behind options', dhcp, dhcpV6(7, '', { extensions: 2 }), 'rogue_dhcp'],
+    ['reply', ['mac-nospoof', 'ip-nospoof', 'restricted'], dhcpV6(7, ''), 'pass'],
+  ]);
+  t.end();
+});
+
+t.test('a checksum still to be filled in changes nothing that was judged', (t) => {
+  const bytes = packet({ source: OWN_V4, checksum: 'partial' });
+  const at = (start: number, offset: number) =>
+    verdict(rules(['ip-nospoof', 'dhcp-nospoof']), bytes, {
+      flags: virtio.NEEDS_CHECKSUM,
+      checksumStart: start,
+      checksumOffset: offset,
+    });
+  t.equal(at(34, 6), 'pass', 'of UDP');
+  t.equal(at(50, 4), 'pass', 'of what UDP carries: a tunnel of the guest');
+  t.equal(at(14, 12), 'unreadable', 'the source address');
+  t.equal(at(0, 6), 'unreadable', 'the source MAC');
+  t.equal(at(34, 0), 'unreadable', 'the source port');
+  const partial = (frameBytes: Uint8Array, checksumStart: number, checksumOffset: number) =>
+    verdict(rules(ALL), frameBytes, { flags: virtio.NEEDS_CHECKSUM, checksumStart, checksumOffset });
+  t.equal(partial(dhcpFrame(), 34, 6), 'pass', 'DHCP');
+  t.equal(partial(dhcpFrame(), 34, 8 + 28), 'unreadable', 'chaddr');
+  t.equal(partial(arpFrame(), 14, 14), 'unreadable', 'ARP has none');
+  t.equal(partial(icmpV6(advertisement(OWN_V6)), 54, 2), 'pass', 'ICMPv6');
+  t.equal(partial(icmpV6(advertisement(OWN_V6)), 54, 8), 'unreadable', 'the target of an advertisement');
+  t.equal(
+    partial(icmpV6(concat(Uint8Array.of(128, 0, 0, 0), new Uint8Array(8))), 54, 0),
+    'unreadable',
+    'its type',
+  );
+  t.end();
+});
+
+t.test('superframes are judged by their headers', (t) => {
+  const spec: Packet = { protocol: 6, payloadBytes: 4000, checksum: 'partial' };
+  const header = {
+    flags: virtio.NEEDS_CHECKSUM,
+    gsoType: virtio.GSO_TCPV4,
+    gsoSize: 1400,
+    headerLength: 54,
+    checksumStart: 34,
+    checksumOffset: 16,
+  };
+  t.equal(verdict(rules(ALL), packet({ ...spec, source: OWN_V4 }), header), 'pass');
+  t.equal(verdict(rules(ALL), packet({ ...spec, source: '10.0.0.6' }), header), 'ip_spoofed');
+  const datagrams = {
+    ...header,
+    gsoType: virtio.GSO_UDP_L4,
+    gsoSize: 300,
+    headerLength: 42,
+    checksumOffset: 6,
+  };
+  const payload = concat(dhcpFrame().subarray(42), dhcpFrame({ clientMac: MAC.c }).subarray(42));
+  const dhcp = packet({ to: MAC.all, source: '0.0.0.0', ports: [68, 67], payload, checksum: 'partial' });
+  t.equal(verdict(rules(ALL), dhcp, datagrams), 'unreadable', 'a second message hides behind the first');
+  t.end();
+});
+
+t.test('all four together let ordinary traffic pass, and an access port is no way round', (t) => {
+  const { net, port, peer } = guarded(rules(ALL), 7);
+  port.send(
+    dhcpFrame(),
+    arpFrame(),
+    packet({ source: OWN_V4 }),
+    packet({ version: 6, source: OWN_V6, protocol: 6 }),
+    icmpV6(solicitation('fd00::9')),
+  );
+  t.strictSame(net.drops, {});
+  t.equal(peer.take().length, 5);
+  port.send(
+    packet({ source: '10.0.0.6' }),
+    packet({ source: '10.0.0.6', tags: [0] }),
+    arpFrame({ sender: MAC.c }),
+  );
+  t.strictSame(net.drops, { ip_spoofed: 2, mac_spoofed: 1 });
+  t.equal(port.counters.ip_spoofed, 2, 'the port says that it was its own');
+  t.equal(peer.take().length, 0);
+  t.end();
+});
+
+t.test('the other ports of the overlay do not get it either, and are not protected', (t) => {
+  const { net, port } = guarded(rules(ALL));
+  const other = net.port(MAC.b);
+  port.send(packet({ to: MAC.b, source: '10.0.0.6' }), arpFrame({ ip: '10.0.0.1' }));
+  t.equal(other.take().length, 0);
+  port.send(packet({ to: MAC.b, source: OWN_V4 }), arpFrame());
+  t.equal(other.take().length, 2);
+  other.send(packet({ to: MAC.a, from: MAC.c, source: '10.9.9.9' }));
+  t.equal(port.take().length, 1, 'and what comes in is not looked at');
+  t.end();
+});
+
+t.test('rules change under way', (t) => {
+  const { net, port, peer } = guarded(undefined);
+  const foreign = packet({ source: '10.0.0.6' });
+  port.send(foreign);
+  t.equal(peer.take().length, 1);
+  port.protect(rules(['ip-nospoof']));
+  port.send(foreign, packet({ source: OWN_V4 }));
+  t.equal(peer.take().length, 1);
+  t.strictSame(net.drops, { ip_spoofed: 1 });
+  port.protect(rules(['ip-nospoof'], { addresses: [{ ip: address('10.0.0.6'), bits: 32 }] }));
+  port.send(foreign);
+  t.equal(peer.take().length, 1);
+  port.protect(undefined);
+  port.send(frame(MAC.b, MAC.c));
+  t.equal(peer.take().length, 1);
+  t.end();
+});
+
+// -- Leases
+
+const ack = (more: Partial<dhcpv4.Repr> = {}, type: number = dhcpv4.ACK) =>
+  dhcpFrame(
+    {
+      operation: dhcpv4.REPLY,
+      yiaddr: '10.0.0.77' as Ipv4Address,
+      options: new Map([
+        [dhcpv4.MESSAGE_TYPE, Uint8Array.of(type)],
+        [dhcpv4.LEASE_TIME, Uint8Array.of(0, 0, 14, 16)],
+      ]),
+      ...more,
+    },
+    { from: MAC.b },
+  );
+
+function leasing(types: readonly Protection[] = ['ip-nospoof']) {
+  const made = guarded(rules(types, { addresses: [] }));
+  const hear = (bytes: Uint8Array) => {
+    made.lab.inject(made.peer, made.vtep, '08000000 00006400', bytes);
+    return made.vtep.leases.splice(0).map(({ port, family, ip, validS }) => ({ port, family, ip, validS }));
+  };
+  const ask = (type: number = dhcpv4.REQUEST_MESSAGE, more: Partial<dhcpv4.Repr> = {}) => {
+    made.port.send(dhcpFrame({ options: new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(type)]]), ...more }));
+  };
+  return { ...made, hear, ask };
+}
+
+t.test('a lease that was asked for is told', (t) => {
+  const { hear, ask, port } = leasing();
+  const granted = { port: `port${port.token}`, family: 4, ip: '10.0.0.77', validS: 3600 };
+  t.strictSame(hear(ack()), [], 'not asked for');
+  ask();
+  t.strictSame(hear(ack({ transactionId: 1 })), [], 'another transaction');
+  t.strictSame(hear(ack({ clientMac: MAC.c })), [], 'another client');
+  t.strictSame(hear(ack({}, dhcpv4.REQUEST_MESSAGE)), [], 'no ACK');
+  t.strictSame(hear(ack()), [granted]);
+  t.strictSame(hear(ack()), [], 'once');
+  ask(dhcpv4.DISCOVER);
+  t.strictSame(hear(ack()), [granted], 'rapid commit');
+  ask();
+  t.strictSame(
+    hear(ack({ options: new Map([[53, Uint8Array.of(dhcpv4.ACK)]]) })),
+    [],
+    'no lease time, as to INFORM',
+  );
+  ask();
+  t.strictSame(hear(ack({ yiaddr: '0.0.0.0' as Ipv4Address })), [], 'no address');
+  ask();
+  t.strictSame(
+    hear(ack({}, dhcpv4.NAK)),
+    [{ ...granted, ip: undefined, validS: 0 }],
+    'refused: what it had is over',
+  );
+  for (let number = 1; number <= 9; number++) ask(dhcpv4.REQUEST_MESSAGE, { transactionId: number });
+  t.strictSame(hear(ack({ transactionId: 1 })), [], 'eight questions are remembered');
+  t.strictSame(hear(ack({ transactionId: 2 })), [granted]);
+  t.end();
+});
+
+t.test('what a client gives up is told', (t) => {
+  const { vtep, port } = leasing();
+  port.protect(rules(['ip-nospoof'], { addresses: [{ ip: address('10.0.0.77'), bits: 32 }] }));
+  const release = new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.RELEASE)]]);
+  port.send(dhcpFrame({ ciaddr: '10.0.0.77' as Ipv4Address, options: release }, { source: '10.0.0.77' }));
+  t.match(vtep.leases.splice(0), [{ family: 4, ip: '10.0.0.77', validS: 0 }]);
+  const decline = new Map([
+    [dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.DECLINE)],
+    [dhcpv4.REQUESTED_ADDRESS, Uint8Array.of(10, 0, 0, 78)],
+  ]);
+  port.send(dhcpFrame({ options: decline }));
+  t.match(vtep.leases.splice(0), [{ family: 4, ip: '10.0.0.78', validS: 0 }]);
+  t.end();
+});
+
+t.test('without ip-nospoof nothing is learned; without dhcp-nospoof any client id is', (t) => {
+  const blind = leasing(['mac-nospoof', 'restricted']);
+  blind.ask();
+  t.strictSame(blind.hear(ack()), []);
+  const { hear, port } = leasing();
+  port.send(dhcpFrame({ options: option(61, 0xff, 1, 2, 3, 4) }));
+  t.equal(hear(ack()).length, 1);
+  t.end();
+});
+
+t.test('DHCPv6 leases', (t) => {
+  const { hear, port } = leasing();
+  const iaAddress = (ip: string, validS: string) => `00050018${hex(fromHex(ip))}00000e10${validS}`;
+  const association = (...addresses: string[]) => {
+    const inner = `00000001 00000000 00000000`.replaceAll(' ', '') + addresses.join('');
+    return `0003${(inner.length / 2).toString(16).padStart(4, '0')}${inner}`;
+  };
+  const lease = 'fd000000000000000000000000000077';
+  const reply = (options: string, transaction = '0a0b0c', type = 7) =>
+    dhcpV6(type, options, { to: MAC.a, from: MAC.b, source: 'fe80::1', ports: [547, 546] }, transaction);
+  const good = association(iaAddress(lease, '00001c20'));
+  t.strictSame(hear(reply(good)), [], 'not asked for');
+  port.send(dhcpV6(3, duid('0003 0001 02a1a2a3a40a')));
+  t.strictSame(hear(reply(good, '0a0b0d')), [], 'another transaction');
+  t.strictSame(hear(reply(good, '0a0b0c', 2)), [], 'advertised, not granted');
+  t.match(hear(reply(good)), [{ family: 6, ip: 'fd00::77', validS: 7200 }]);
+  port.send(dhcpV6(5, ''));
+  const two = association(iaAddress(lease, '00000000'), iaAddress(lease.replace('77', '78'), 'ffffffff'));
+  t.match(hear(reply(two)), [
+    { ip: 'fd00::77', validS: 0 },
+    { ip: 'fd00::78', validS: 0xffff_ffff },
+  ]);
+  port.send(dhcpV6(1, ''));
+  t.strictSame(hear(reply('000300050000000100')), [], 'an association cut off');
+  port.send(dhcpV6(8, good));
+  t.match(port.net.vtep.leases.splice(0), [{ family: 6, ip: 'fd00::77', validS: 0 }], 'released');
+  t.end();
+});
+
+// -- What is typed
+
+t.test('link properties are read strictly and kept canonically', (t) => {
+  const values = readLinkValues([
+    ['protection', ['dhcp-nospoof', 'mac-nospoof']],
+    ['allowed-ips', ['10.0.0.1', '2001:DB8::0/32']],
+    ['allowed-dhcp-cids', ['0xABcd', 'hello', '2.9.0cc084d303000912', '3.1.2:8:20:a4:4d:ee']],
+    ['dynamic-methods', ['dhcpv6']],
+    ['allow-all-dhcp-cids', ['true']],
+  ]);
+  t.strictSame(values.get('protection'), ['mac-nospoof', 'dhcp-nospoof']);
+  t.strictSame(values.get('allowed-ips'), ['10.0.0.1', '2001:db8::/32']);
+  t.equal(values.get('allowed-dhcp-cids')?.length, 4);
+  const refused = (name: string, ...texts: string[]) => {
+    try {
+      readLinkValues([[name, texts]]);
+      return '';
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const bad: [name: string, ...texts: string[]][] = [
+    ['protection', 'ip-spoof'],
+    ['protection', 'ip-nospoof', 'ip-nospoof'],
+    ['protection'],
+    ['allowed-ips', '0.0.0.0'],
+    ['allowed-ips', '::'],
+    ['allowed-ips', '224.0.0.1'],
+    ['allowed-ips', '10.0.0.1/24'],
+    ['allowed-ips', '10.0.0.0/0'],
+    ['allowed-ips', '10.0.0.0/33'],
+    ['allowed-ips', '10.0.0.0/08'],
+    ['allowed-ips', '2001:db8::1/64'],
+    ['allowed-ips', '10.0.0.1', '10.0.0.1'],
+    ['allowed-ips', ...Array.from({ length: 33 }, (_, n) => `10.0.0.${n + 1}`)],
+    ['dynamic-methods', 'slaac'],
+    ['allow-all-dhcp-cids', 'true', 'false'],
+    ...[
+      '0x0',
+      '0xz',
+      '0x',
+      '1.1.12a34.90:b8:d0:81:91:30',
+      '3.z.14:10:9f:d0:5b:d3',
+      '2.32473.45a',
+      '3.1.5.2:8:20:a4:4d:ee',
+    ]
+      .concat('4.1.45a', '', 'a'.repeat(256))
+      .map((text): [string, string] => ['allowed-dhcp-cids', text]),
+  ];
+  for (const [name, ...texts] of bad)
+    t.match(
+      refused(name, ...texts),
+      new RegExp(`^failed to set property ${name}: `),
+      `${name}=${texts.join().slice(0, 40)}`,
+    );
+  t.equal(refused('mtu', '1400'), 'failed to set property mtu: object not found');
+  t.equal(hex(parseClientId('1.6.1512434853.14:10:9f:d0:5b:d3')!), '000100065a25eca514109fd05bd3');
+  t.equal(hex(parseClientId('2.9.0CC084D303000912')!), '0002000000090cc084d303000912');
+  t.equal(hex(parseClientId('3.1.2:8:20:a4:4d:ee')!), '00030001020820a44dee');
+  t.equal(hex(parseClientId('0xABcd')!), 'abcd');
+  t.equal(hex(parseClientId('1234')!), '31323334');
+  t.end();
+});
+
+// -- vxlan/strict-source
+
+t.test('strict-source: an inner source lives at the VTEP that sent it (S2)', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const [home, liar] = [lab.peer('192.0.2.2'), lab.peer('192.0.2.3')];
+  const net = vtep.overlay({ strictSource: true });
+  const port = net.port(MAC.a);
+  net.setPeers(address('192.0.2.2'), address('192.0.2.3'));
+  const say = (peer: typeof home, from: number, to: number = MAC.a) => {
+    lab.inject(peer, vtep, '08000000 00006400', frame(to, from));
+    return port.take().length;
+  };
+  t.equal(say(home, MAC.b), 0, 'not known yet');
+  t.equal(say(home, MAC.b, MAC.all), 0);
+  t.equal(vtep.questions.length, 1, 'asked once');
+  t.match(vtep.questions[0], { destinationMac: MAC.b, sourceMac: MAC.a, etherType: 0x88b5, vlan: 0 });
+  t.strictSame(net.drops, { rx_source_unknown: 2 });
+  net.answer(vtep.questions[0], { kind: 'target', to: [endpoint('192.0.2.2', 4444)], ttlMs: 1000 });
+  t.equal(say(home, MAC.b), 1, 'the port does not matter');
+  t.equal(say(home, MAC.b, MAC.all), 1);
+  t.equal(say(liar, MAC.b), 0);
+  t.strictSame(net.drops, { rx_source_unknown: 2, rx_source_mismatch: 1 });
+  port.send(frame(MAC.b, MAC.a));
+  t.equal(
+    home.take().length + lab.datagrams.filter(({ to }) => to.port === 4444).length,
+    1,
+    'and is known for sending',
+  );
+  net.setTarget(MAC.c, [endpoint('192.0.2.2'), endpoint('192.0.2.3')]);
+  t.equal(say(liar, MAC.c) + say(home, MAC.c), 2, 'one that lives at several');
+  net.setTarget(MAC.d, []);
+  t.equal(say(home, MAC.d), 0, 'one that lives nowhere');
+  t.equal(net.drops.rx_source_mismatch, 2);
+  net.invalidate(MAC.b);
+  t.equal(say(home, MAC.b), 0, 'asked again');
+  t.equal(vtep.questions.length, 2);
+  net.answer(vtep.questions[1], { kind: 'drop', reason: 'lookup_drop' });
+  t.equal(say(home, MAC.b), 0, 'it is gone');
+  t.equal(net.drops.rx_source_mismatch, 3);
+  t.end();
+});
+
+t.test('strict-source: MACs made up keep at most 256 questions open', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const peer = lab.peer('192.0.2.2');
+  const net = vtep.overlay({ strictSource: true, acceptAny: true, maxTargets: 100_000 });
+  const port = net.port(MAC.a, { own: true });
+  for (let n = 0; n < 1000; n++)
+    lab.inject(peer, vtep, '08000000 00006400', frame(MAC.a, 0x0200_0000_0000 + n));
+  t.equal(vtep.questions.length, 256);
+  t.strictSame(net.drops, { rx_source_unknown: 1000 });
+  port.send(frame(MAC.b, MAC.a));
+  t.equal(vtep.questions.length, 257, 'a question of this host is asked all the same');
+  t.end();
+});
+
+t.test('strict-source with one destination for all: the source is there', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const [home, other] = [lab.peer('192.0.2.2'), lab.peer('192.0.2.3')];
+  const net = vtep.overlay({ strictSource: true, acceptAny: true, destination: home.local });
+  const port = net.port(MAC.a);
+  lab.inject(home, vtep, '08000000 00006400', frame(MAC.a, MAC.b));
+  t.equal(port.take().length, 1);
+  lab.inject(other, vtep, '08000000 00006400', frame(MAC.a, MAC.b));
+  t.equal(port.take().length, 0);
+  t.strictSame(net.drops, { rx_source_mismatch: 1 });
+  t.end();
+});
