@@ -85,19 +85,21 @@ export type Stations = readonly [zlan: Station, zlan2: Station, zlan3: Station];
 
 export interface ZlanOptions extends HostOptions {
   readonly daemon?: DaemonOptions;
+  /** More properties of the overlay: `-p files/flood=on`. */
+  readonly overlay?: string;
 }
 
 /** Overlays and VNICs; the VNICs are down and have no addresses yet. */
 export async function buildZlan(
   bed: Bed,
   file: MappingFile,
-  { daemon: daemonOptions, ...options }: ZlanOptions = {},
+  { daemon: daemonOptions, overlay: more = '', ...options }: ZlanOptions = {},
 ): Promise<Stations> {
   const hosts = await bed.hostsOnSwitch(PRINTED.length, options);
   const stations = hosts.map(async (host, index) => {
     const printed = PRINTED[index];
     const daemon = await Daemon.start(bed, host, daemonOptions);
-    await daemon.ok(filesOverlay(host, file));
+    await daemon.ok(filesOverlay(host, file, { more }));
     await daemon.ok(`create-vnic -m ${printed.mac} -l overlay0 ${printed.device}`);
     return { host, daemon, ...printed };
   });
