@@ -18,11 +18,10 @@ export const HEADER_BYTES = 8;
 
 export const ECHO_REPLY = 0; // RFC 792
 export const UNREACHABLE = 3; // RFC 792
-export const REDIRECT = 5; // RFC 792
 export const FRAGMENTATION_NEEDED = 4; // RFC 792, a code of UNREACHABLE
+export const REDIRECT = 5; // RFC 792
 export const ECHO_REQUEST = 8; // RFC 792
 const SOURCE_QUENCH = 4; // RFC 792
-const REDIRECT = 5; // RFC 792
 const TIME_EXCEEDED = 11; // RFC 792
 const PARAMETER_PROBLEM = 12; // RFC 792
 

@@ -749,7 +749,13 @@ await t.test('no mutation of any frame gets a lie past link protection, and none
     advertisement('fd000000000000000000000000000006'),
     dhcpFrame(),
     dhcpFrame({ operation: 2 }),
+    dhcpFrame({ clientMac: MAC.c }),
     frame(MAC.b, MAC.a),
+    packet({ source: '10.0.0.5', protocol: 1, firstByte: 5 }),
+    packet({ version: 6, source: 'fd00::5', protocol: 58, firstByte: 137 }),
+    packet({ version: 6, source: 'fd00::5', protocol: 58, firstByte: 134, fragment: 1 }),
+    packet({ version: 6, source: 'fd00::5', ports: [547, 546], extensions: 1 }),
+    packet({ from: MAC.c, source: '10.0.0.5' }),
   ];
   const step = fc.oneof(
     fc.record({ kind: fc.constant('flip' as const), at: fc.nat(120), bit: fc.nat(7) }),
