@@ -32,6 +32,7 @@ import { accepts, forward, sendTo } from './encap.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
+import { MAX_TTL_MS } from './target-table.js';
 
 /** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. */
 const MAX_WAITING = 256;
@@ -126,7 +127,7 @@ export class FrameLookups {
   }
 
   #refuse(waiting: Waiting, { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>): void {
-    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], ttlMs);
+    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS));
     this.#drop(waiting, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
   }
 

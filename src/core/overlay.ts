@@ -33,8 +33,7 @@
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
  * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
- * (frame-lookups.ts); targets as configured
- * (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
@@ -51,7 +50,7 @@ import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { DROP, FREE, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { AnswerLimit, PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
@@ -131,6 +130,12 @@ export type LookupResult =
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
   | { readonly kind: 'redirect'; readonly to: MacAddress };
 
+/** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
+ * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
+const MAX_OPEN_QUESTIONS = 1024;
+/** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
+const MAX_ASKED = 65_536;
+
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
 
@@ -168,7 +173,7 @@ export class Overlay {
     this.senders = senders;
     this.counters = counters;
     this.pending = new PendingQueue(shared.budget);
-    this.targets = new TargetTable(options.maxTargets, (row) => {
+    this.targets = new TargetTable(options.maxTargets, MAX_ASKED, (row) => {
       this.#forget(row);
     });
     const header = new DataView(new ArrayBuffer(8));
@@ -216,6 +221,10 @@ export class Overlay {
     const { targets, shared, counters } = this;
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
+      if (this.openQuestions >= MAX_OPEN_QUESTIONS) {
+        counters[COUNTER.lookup_busy]++;
+        return;
+      }
       waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
@@ -243,7 +252,8 @@ export class Overlay {
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
-      const ttlMs = drop?.ttlMs ?? this.options.negativeTtlMs;
+      // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
+      const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
       this.counters[COUNTER[reason]] += this.pending.discard(row);
     }

@@ -11,16 +11,20 @@ const USAGE = `npm run bench -- [options]
   --mtu BYTES           of the underlay (1500)
   --only A,B            out of ${ALL} (all that are installed)
   --property NAME=VALUE of varpd's overlays; may be given more than once
-  --queues N            the same as --property queues=N`;
+  --queues N            the same as --property queues=N
+npm run bench -- --mapping [--entries N]
+  what a mapping of N entries (1000000) costs the plugin files, and packets while it is read`;
 
 export interface Settings extends Terms {
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
+  /** Instead of all that: entries of a mapping that is loaded. */
+  readonly mappingEntries: number | undefined;
 }
 
 function wholeNumber(name: string, text: string): number {
-  if (!/^[1-9]\d{0,4}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
   return Number(text);
 }
 
@@ -47,6 +51,8 @@ function parse(args: string[]): Settings {
       only: { type: 'string' },
       property: { type: 'string', multiple: true, default: [] },
       queues: { type: 'string' },
+      mapping: { type: 'boolean', default: false },
+      entries: { type: 'string', default: '1000000' },
       help: { type: 'boolean', default: false },
     },
   });
@@ -59,6 +65,7 @@ function parse(args: string[]): Settings {
     rounds: wholeNumber('rounds', values.rounds),
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
+    mappingEntries: values.mapping ? wholeNumber('entries', values.entries) : undefined,
     properties: [...values.property, ...queues].map(checkedProperty),
     chosen:
       values.only?.split(',').map(subjectNamed) ?? subjects.filter((subject) => subject.missing() === false),

@@ -230,7 +230,7 @@ export class Net {
   }
 
   invalidate(mac?: MacAddress): void {
-    this.vtep.obey({ kind: 'invalidate', overlay: this.id, mac });
+    this.vtep.obey({ kind: 'invalidate', overlay: this.id, macs: mac === undefined ? undefined : [mac] });
   }
 
   setPeers(...peers: IpAddress[]): void {

@@ -71,7 +71,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
       });
     },
     invalidate: (overlay, mac) => {
-      engine.obey({ kind: 'invalidate', overlay, mac });
+      engine.obey({ kind: 'invalidate', overlay, macs: mac === undefined ? undefined : [mac] });
     },
   };
   let pluginHost: Host | undefined;

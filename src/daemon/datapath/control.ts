@@ -52,6 +52,11 @@ interface PortState {
 /** Command members that a caller leaves to `#request`. */
 type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
 
+/** In one message (worker.ts says why there is a bound). */
+const MAX_COMMANDS = 64;
+/** In one `invalidate`. */
+const MAX_MACS = 32;
+
 /** Of the datapath thread's heap. */
 const YOUNG_GENERATION_MIB = 6;
 
@@ -64,6 +69,7 @@ export class DatapathControl implements Datapath {
   readonly #ports = new Map<Token, PortState>();
   readonly #waiting = new Map<number, (value: unknown) => void>();
   readonly #underlay: Underlay;
+  #outbox: Command[] = [];
   #lastToken = WAKE;
   #lastReply = 0;
   #closing = false;
@@ -186,7 +192,17 @@ export class DatapathControl implements Datapath {
   }
 
   invalidate(overlay: number, mac?: mac.MacAddress): void {
-    this.#post({ kind: 'invalidate', overlay, mac });
+    const last = this.#outbox.at(-1);
+    if (mac === undefined) this.#post({ kind: 'invalidate', overlay, macs: undefined });
+    // A million at once, when a mapping is replaced by another.
+    else if (
+      last?.kind === 'invalidate' &&
+      last.overlay === overlay &&
+      last.macs &&
+      last.macs.length < MAX_MACS
+    )
+      last.macs.push(mac);
+    else this.#post({ kind: 'invalidate', overlay, macs: [mac] });
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
@@ -242,10 +258,18 @@ export class DatapathControl implements Datapath {
     port.fd = -1;
   }
 
+  /** A message and a wake-up for all that is said in one go: answers come in as many as the questions did. */
   #post(command: Command): void {
-    this.#worker.postMessage(command);
-    signalEvent(this.#wakeFd);
+    if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
+    if (this.#outbox.length === MAX_COMMANDS) this.#flush();
   }
+
+  readonly #flush = (): void => {
+    if (this.#outbox.length === 0) return;
+    this.#worker.postMessage(this.#outbox);
+    this.#outbox = [];
+    signalEvent(this.#wakeFd);
+  };
 
   #request(request: Request): Promise<unknown> {
     const reply = ++this.#lastReply;

@@ -12,7 +12,7 @@ import { LinkProtection, type ProtectionRules } from '../../core/link-protection
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
-import { TICK_MS } from '../../core/target-table.js';
+import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
@@ -57,6 +57,7 @@ export class DatapathEngine {
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
   #questions: Question[] = [];
   #leaseNews: LeaseNews[] = [];
+  #agedMs = 0;
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -79,6 +80,13 @@ export class DatapathEngine {
   /** Monotonic time, before anything else of a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+    if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
+  }
+
+  #age(nowMs: number): void {
+    for (const { overlay } of this.#overlays.values())
+      overlay.targets.age(this.#shared.nowTick, nowMs - this.#agedMs);
+    this.#agedMs = nowMs;
   }
 
   /** One batch from the device of this token, through the policy, out. Whether there was anything. */
@@ -174,7 +182,8 @@ export class DatapathEngine {
         overlay?.setTarget(command.mac, command.to, command.ttlMs);
         break;
       case 'invalidate':
-        overlay?.invalidate(command.mac);
+        if (command.macs === undefined) overlay?.invalidate(undefined);
+        else for (const mac of command.macs) overlay?.invalidate(mac);
         break;
       case 'set-peers':
         overlay?.setPeers(command.peers);

@@ -1,5 +1,5 @@
 /**
- * Messages between the control side and the datapath worker. Commands are obeyed in the order they are posted;
+ * Messages between the control side and the datapath worker. Commands are posted in lists and obeyed in their order;
  * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
  * says `released` or `fault`; then the control side closes them.
  */
@@ -59,7 +59,8 @@ export type Command =
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
     }
-  | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
+  /** Undefined = all. */
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: MacAddress[] | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
