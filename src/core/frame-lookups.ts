@@ -24,7 +24,7 @@ import {
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import type { MacAddress } from '../wire/mac.js';
+import { isMulticast, type MacAddress } from '../wire/mac.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
@@ -84,6 +84,7 @@ export class FrameLookups {
 
   /** The answers under way to questions about this MAC, or all, are too old: they are asked again. */
   invalidate(mac: MacAddress | undefined): void {
+    if (mac !== undefined && !isMulticast(mac)) return; // a million of them, when a mapping is replaced
     for (const [lookup, waiting] of [...this.#waiting]) {
       if (mac !== undefined && waiting.miss.destinationMac !== mac) continue;
       this.#waiting.delete(lookup);

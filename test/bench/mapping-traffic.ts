@@ -72,7 +72,6 @@ async function measure(bed: Bed, entries: number): Promise<boolean> {
   writeMapping(small, FEW, { first });
   const become = async (file: string, pattern: RegExp): Promise<void> => {
     renameSync(file, files[0]);
-    await daemon.ok('reload');
     const says = async (): Promise<boolean> =>
       pattern.test((await daemon.overlays('overlay0'))[0].health.details ?? '');
     await waitUntil(says, { timeoutMs: DEADLINE_MS, what: `show-overlay to say ${pattern}` });

@@ -230,7 +230,11 @@ export class Net {
   }
 
   invalidate(mac?: MacAddress): void {
-    this.vtep.obey({ kind: 'invalidate', overlay: this.id, macs: mac === undefined ? undefined : [mac] });
+    this.vtep.obey({
+      kind: 'invalidate',
+      overlay: this.id,
+      macs: mac === undefined ? undefined : Float64Array.of(mac),
+    });
   }
 
   setPeers(...peers: IpAddress[]): void {

@@ -60,7 +60,7 @@ export type Command =
       readonly ttlMs: number;
     }
   /** Undefined = all. */
-  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: MacAddress[] | undefined }
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
