@@ -4,7 +4,8 @@
  *
  *   kill HOW N      SIGKILL at the Nth call that changes the directory MISHAP_DIR or a file in it. HOW is `before` the
  *                   call, `after` it, or `half`: a write that has written half of its bytes
- *   fail CALL E     every call of sendmmsg or writev fails with errno E
+ *   fail CALL E     every call of sendmmsg or writev fails with errno E; of `disk`, every call that makes, writes, syncs or
+ *                   renames a file in that directory
  *
  * Counted since the file is there, over all threads. writev is what frames are written to a TAP with. */
 #define _GNU_SOURCE
@@ -85,6 +86,15 @@ static void die(void)
 		pause();
 }
 
+static int fails(const char *call)
+{
+	struct order order;
+	if (!read_order(&order) || strcmp(order.what, "fail") != 0 || strcmp(order.how, call) != 0)
+		return 0;
+	errno = order.number;
+	return 1;
+}
+
 /* Which call of the watched ones this is; dies before it if it is the one. True when the caller is to die after it, and
  * `*half` when it is to do half of it. */
 static int is_last(int watched, int *half)
@@ -99,13 +109,16 @@ static int is_last(int watched, int *half)
 	return 1;
 }
 
-#define CHANGES(watched, call)               \
-	do {                                 \
-		int last = is_last(watched, 0); \
-		__typeof__(call) result = call; \
-		if (last)                    \
-			die();               \
-		return result;               \
+#define CHANGES(watched, call)                        \
+	do {                                          \
+		int watched_one = watched;            \
+		if (watched_one && fails("disk"))     \
+			return -1;                    \
+		int last = is_last(watched_one, 0);   \
+		__typeof__(call) result = call;       \
+		if (last)                             \
+			die();                        \
+		return result;                        \
 	} while (0)
 
 static int open_either(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode)
@@ -133,7 +146,10 @@ int open64(const char *path, int flags, ...)
 
 ssize_t write(int fd, const void *bytes, size_t length)
 {
-	int half = 0, last = is_last(fd > 2 && is_watched_fd(fd), &half);
+	int half = 0, watched = fd > 2 && is_watched_fd(fd);
+	if (watched && fails("disk"))
+		return -1;
+	int last = is_last(watched, &half);
 	ssize_t result = REAL(write)(fd, bytes, half ? length / 2 : length);
 	if (last)
 		die();
@@ -161,16 +177,11 @@ int rename(const char *from, const char *to)
 
 int unlink(const char *path)
 {
-	CHANGES(is_watched_path(path), REAL(unlink)(path));
-}
-
-static int fails(const char *call)
-{
-	struct order order;
-	if (!read_order(&order) || strcmp(order.what, "fail") != 0 || strcmp(order.how, call) != 0)
-		return 0;
-	errno = order.number;
-	return 1;
+	int last = is_last(is_watched_path(path), 0);
+	int result = REAL(unlink)(path);
+	if (last)
+		die();
+	return result;
 }
 
 ssize_t writev(int fd, const struct iovec *vecs, int count)

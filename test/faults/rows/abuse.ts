@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { encodeMessage } from '../../../src/control/framing.js';
+import type { Bed } from '../../helpers/netns.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
 
@@ -40,7 +41,7 @@ async function endlessLine(socket: string): Promise<number> {
   return taken;
 }
 
-async function abuse(bed: Parameters<Row['run']>[0], connections: number): Promise<string> {
+async function abuse(bed: Bed, connections: number): Promise<string> {
   const { a, b, daemon } = await tunnel(bed);
   const flow = await SteadyPing.start(a, b.overlay.v4);
   const before = { kib: daemon.residentKib(), descriptors: daemon.descriptors };

@@ -275,6 +275,8 @@ const outOfMemory: Row = {
       nodeArgs: ['--max-old-space-size=64'],
       pluginPath: [directory],
     });
+    // It is not to be asked before it is to eat.
+    await a.quietNewDevices();
     await daemon.ok(
       `create-overlay -e vxlan -s glutton -v 7 -p vxlan/listen_ip=${a.underlay.v4} glutton0`,
     );
@@ -288,7 +290,7 @@ const outOfMemory: Row = {
     const exit = (await daemon.ended()) as Exit;
     check(exit.code !== 0, 'it does not end with status 0');
     await daemon.start();
-    await a.plumb('overlay0');
+    await a.plumb('overlay0', { v6: false });
     await answersWithin(a, b.overlay.v4, 5000);
     check((await daemon.overlays()).length === 2, 'both overlays are back');
     return `ended with ${exit.signal ?? `status ${exit.code ?? '?'}`} after ${tookMs} ms, started again cleanly`;

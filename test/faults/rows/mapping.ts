@@ -115,7 +115,7 @@ const broken: Row = {
     const flow = await SteadyPing.start(zlan.host, zlan2.v4);
     let slowestMs = 0;
     for (const [what, spoil] of Object.entries(faults)) {
-      const lines = (): number => zlan.daemon.log().split('\n').filter((line) => / error /.test(line)).length;
+      const lines = (): number => zlan.daemon.log().split('\n').filter((line) => / (?:warn|error) /.test(line)).length;
       const before = lines();
       spoil();
       slowestMs = Math.max(slowestMs, await untilHealth(zlan.daemon, 'DEGRADED'));

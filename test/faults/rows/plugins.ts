@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
+import type { Bed } from '../../helpers/netns.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel, untilHealth } from '../row.js';
 
@@ -38,7 +39,7 @@ export default {
 };
 `;
 
-async function misbehave(bed: Parameters<Row['run']>[0], ways: readonly string[], blockMs: number): Promise<string> {
+async function misbehave(bed: Bed, ways: readonly string[], blockMs: number): Promise<string> {
   const directory = bed.directory();
   const rogue = path.join(directory, 'rogue');
   mkdirSync(rogue);

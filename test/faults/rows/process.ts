@@ -1,14 +1,15 @@
 // varpd as a process: a disk that is full, signals, a clock that jumps, being stopped for a while.
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { directOverlay } from '../../helpers/daemon.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
-import { exec, type Exit } from '../../helpers/process.js';
+import type { Exit } from '../../helpers/process.js';
 import { transferTcp } from '../../helpers/traffic.js';
 import { buildZlan, MappingFile, plumb, SteadyPing } from '../../helpers/zlan.js';
-import { answersNow, answersWithin, check, devicesOf, type Row, tunnel } from '../row.js';
+import { answersNow, answersWithin, check, devicesOf, MISHAP, type Row, tunnel } from '../row.js';
 
 /** Everything a failed create could have left behind. */
 async function traces(host: Namespace, stateDir: string): Promise<string> {
@@ -17,11 +18,14 @@ async function traces(host: Namespace, stateDir: string): Promise<string> {
 
 const diskFull: Row = {
   name: 'F8',
-  fault: 'disk full (small tmpfs), no inodes left, read-only',
+  fault: 'disk full (small tmpfs), no inodes left, read-only, quota, I/O error',
   quick: true,
   async run(bed) {
+    const order = path.join(bed.directory(), 'order');
+    const env: Record<string, string> = { LD_PRELOAD: MISHAP, MISHAP: order };
     const { a, b, daemon } = await tunnel(bed, {
-      before: 'mkdir -p state && mount -t tmpfs -o size=64k,nr_inodes=8,mode=700 none state',
+      env,
+      before: 'mkdir -p state && mount -t tmpfs -o size=64k,nr_inodes=8,mode=700 none state && export MISHAP_DIR="$PWD/state"',
     });
     const stateDir = daemon.inside(daemon.stateDir);
     const more = directOverlay({ from: a.underlay.v4, to: b.underlay.v4, name: 'more0', vnetid: 9 });
@@ -57,10 +61,16 @@ const diskFull: Row = {
     }
     await refuses('no inodes', /state directory .*(no space|ENOSPC)/i);
     for (const file of files) rmSync(file);
-    const inside = ['nsenter', '-t', `${daemon.pid}`, '-m'];
-    await exec([...inside, 'mount', '-o', 'remount,ro', daemon.stateDir]);
-    await refuses('read-only', /state directory .*(read-only|EROFS)/i);
-    await exec([...inside, 'mount', '-o', 'remount,rw', daemon.stateDir]);
+    for (const [what, expected] of [
+      ['EROFS', /state directory .*(read-only|EROFS)/i],
+      ['EDQUOT', /state directory .*(quota|EDQUOT)/i],
+      ['EIO', /state directory .*(i\/o|EIO)/i],
+    ] as const) {
+      writeFileSync(order, `fail disk ${constants.errno[what]}`);
+      await refuses(what, expected).finally(() => {
+        rmSync(order);
+      });
+    }
     await daemon.ok(more);
     return `${seen.join('; ')}: taken back; with room again it works`;
   },
