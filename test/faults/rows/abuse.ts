@@ -30,12 +30,14 @@ async function endlessLine(socket: string): Promise<number> {
   const chunk = Buffer.alloc(1 << 20, 0x20);
   let taken = 0;
   while (!client.destroyed && client.writable && taken < LINE_BYTES) {
-    taken += chunk.length;
-    if (!client.write(chunk))
-      await new Promise<void>((resolve) => {
-        client.once('drain', resolve);
-        client.once('close', resolve);
+    // Called with an error when varpd has closed the connection.
+    const isTaken = await new Promise<boolean>((resolve) => {
+      client.write(chunk, (error) => {
+        resolve(!error);
       });
+    });
+    if (!isTaken) break;
+    taken += chunk.length;
   }
   client.destroy();
   return taken;
