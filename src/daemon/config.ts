@@ -9,7 +9,7 @@ import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } fr
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { OverlayError } from '../core/errors.js';
-import { foundExpected } from '../core/properties.js';
+import { foundExpected, printable } from '../core/properties.js';
 
 /** Read when no --config is given, if it is there. */
 export const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
@@ -128,9 +128,18 @@ export function parseConfig(text: string, file: string): Config {
   const first = document.errors.at(0);
   // What follows a syntax error is guesswork: the first one is the one to mend.
   if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
-  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  const parsed = configSchema.safeParse(valueOf(document, file) ?? {});
   if (parsed.success) return parsed.data;
   throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
+}
+
+/** Aliases are resolved only here: one may lead nowhere, or to very many. */
+function valueOf(document: Document, file: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    throw invalid([`${file}: ${printable((error as Error).message)}`]);
+  }
 }
 
 function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {

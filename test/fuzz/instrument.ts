@@ -36,7 +36,9 @@ export async function load(
 function instrument(source: string, file: string): string {
   const words = new Set<string | number>();
   const parsed = ts.createSourceFile(file, source, ts.ScriptTarget.ES2023, true, ts.ScriptKind.JS);
-  const { transformed } = ts.transform(parsed, [(context) => (root) => ts.visitNode(root, visitor(context, words)) as ts.SourceFile]);
+  const { transformed } = ts.transform(parsed, [
+    (context) => (root) => ts.visitNode(root, visitor(context, words)) as ts.SourceFile,
+  ]);
   const text = ts.createPrinter().printFile(transformed[0]);
   return `${text}\nfor (const word of ${JSON.stringify([...words])}) ${DICTIONARY}.add(word);\n`;
 }
@@ -44,7 +46,9 @@ function instrument(source: string, file: string): string {
 const { factory: f, SyntaxKind: kind } = ts;
 
 const count = (): ts.Expression =>
-  f.createPostfixIncrement(f.createElementAccessExpression(f.createIdentifier(COUNTERS), next++ % MAX_COUNTERS));
+  f.createPostfixIncrement(
+    f.createElementAccessExpression(f.createIdentifier(COUNTERS), next++ % MAX_COUNTERS),
+  );
 const counted = (expression: ts.Expression): ts.Expression =>
   f.createParenthesizedExpression(f.createComma(count(), f.createParenthesizedExpression(expression)));
 const asBlock = (statement: ts.Statement): ts.Statement =>
@@ -54,23 +58,42 @@ function visitor(context: ts.TransformationContext, words: Set<string | number>)
   const visit: ts.Visitor = (node) => {
     if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return node;
     if (ts.isNumericLiteral(node) && Number.isInteger(Number(node.text))) words.add(Number(node.text));
-    if (ts.isStringLiteral(node) && node.text.length > 1 && node.text.length <= MAX_WORD) words.add(node.text);
+    if (ts.isStringLiteral(node) && node.text.length > 1 && node.text.length <= MAX_WORD)
+      words.add(node.text);
     const seen = ts.visitEachChild(node, visit, context);
-    if (ts.isBlock(seen)) return f.updateBlock(seen, [f.createExpressionStatement(count()), ...seen.statements]);
+    if (ts.isBlock(seen))
+      return f.updateBlock(seen, [f.createExpressionStatement(count()), ...seen.statements]);
     if (ts.isCaseClause(seen))
-      return f.updateCaseClause(seen, seen.expression, [f.createExpressionStatement(count()), ...seen.statements]);
+      return f.updateCaseClause(seen, seen.expression, [
+        f.createExpressionStatement(count()),
+        ...seen.statements,
+      ]);
     if (ts.isIfStatement(seen))
       return f.updateIfStatement(
         seen,
         seen.expression,
         asBlock(seen.thenStatement),
-        seen.elseStatement && (ts.isIfStatement(seen.elseStatement) ? seen.elseStatement : asBlock(seen.elseStatement)),
+        seen.elseStatement &&
+          (ts.isIfStatement(seen.elseStatement) ? seen.elseStatement : asBlock(seen.elseStatement)),
       );
     if (ts.isForStatement(seen))
-      return f.updateForStatement(seen, seen.initializer, seen.condition, seen.incrementor, asBlock(seen.statement));
+      return f.updateForStatement(
+        seen,
+        seen.initializer,
+        seen.condition,
+        seen.incrementor,
+        asBlock(seen.statement),
+      );
     if (ts.isForOfStatement(seen))
-      return f.updateForOfStatement(seen, seen.awaitModifier, seen.initializer, seen.expression, asBlock(seen.statement));
-    if (ts.isWhileStatement(seen)) return f.updateWhileStatement(seen, seen.expression, asBlock(seen.statement));
+      return f.updateForOfStatement(
+        seen,
+        seen.awaitModifier,
+        seen.initializer,
+        seen.expression,
+        asBlock(seen.statement),
+      );
+    if (ts.isWhileStatement(seen))
+      return f.updateWhileStatement(seen, seen.expression, asBlock(seen.statement));
     if (ts.isConditionalExpression(seen))
       return f.updateConditionalExpression(
         seen,

@@ -9,7 +9,6 @@ import { parseArgs } from 'node:util';
 import { fromRoot } from '../helpers/need.js';
 import { readCorpus, writeCorpus } from './corpus.js';
 import { fuzz, minimised, nameOf, prepare, type Target } from './engine.js';
-import { fuzzAddon, fuzzOffload, type NativeReport } from './native.js';
 
 interface Settings {
   readonly minutes: number;
@@ -17,12 +16,6 @@ interface Settings {
   readonly save: boolean;
   readonly chosen: readonly string[];
 }
-
-/** In C: the offloads by libFuzzer, and the whole addon inside a real varpd. */
-const NATIVE: Readonly<Record<string, (seconds: number, seed: number) => Promise<NativeReport>>> = {
-  offload: fuzzOffload,
-  addon: fuzzAddon,
-};
 
 function readSettings(names: readonly string[]): Settings {
   try {
@@ -49,7 +42,12 @@ function readSettings(names: readonly string[]): Settings {
 
 prepare();
 register('./instrument.js', import.meta.url);
+// From here on what is loaded is instrumented.
 const { targets } = await import('./targets/index.js');
+const { fuzzAddon, fuzzOffload } = await import('./native.js');
+
+/** In C: the offloads by libFuzzer, and the whole addon inside a real varpd. */
+const NATIVE = { offload: fuzzOffload, addon: fuzzAddon } as const;
 
 const settings = readSettings([...targets.map(({ name }) => name), ...Object.keys(NATIVE)]);
 const { minutes, seed, save, chosen } = settings;
@@ -60,9 +58,16 @@ let isGood = true;
 
 function fuzzOne(target: Target): void {
   const corpus = readCorpus(target.name);
-  const { inputs, reached, crash, corpus: kept } = fuzz(target, corpus, performance.now() + secondsEach * 1000, seed);
+  const {
+    inputs,
+    reached,
+    crash,
+    corpus: kept,
+  } = fuzz(target, corpus, performance.now() + secondsEach * 1000, seed);
   total += inputs;
-  console.log(`${target.name.padEnd(10)} ${inputs} inputs, ${reached} branches reached, ${kept.length} inputs kept`);
+  console.log(
+    `${target.name.padEnd(10)} ${inputs} inputs, ${reached} branches reached, ${kept.length} inputs kept`,
+  );
   if (crash !== undefined) {
     isGood = false;
     mkdirSync(found, { recursive: true });
@@ -82,7 +87,7 @@ for (const name of chosen) {
     fuzzOne(target);
     continue;
   }
-  const { inputs, said, failure } = await NATIVE[name](secondsEach, seed);
+  const { inputs, said, failure } = await NATIVE[name as keyof typeof NATIVE](secondsEach, seed);
   total += inputs;
   console.log(`${name.padEnd(10)} ${inputs} inputs${said === '' ? '' : `, ${said}`}`);
   if (failure !== undefined) {

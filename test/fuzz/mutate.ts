@@ -79,10 +79,20 @@ function once(bytes: Uint8Array, other: Uint8Array, words: readonly Uint8Array[]
     }
     case 9: {
       const from = dice.roll(other.length + 1);
-      return spliced(bytes, at, dice.roll(2) === 0 ? length - at : 0, other.slice(from, from + 1 + dice.roll(200)));
+      return spliced(
+        bytes,
+        at,
+        dice.roll(2) === 0 ? length - at : 0,
+        other.slice(from, from + 1 + dice.roll(200)),
+      );
     }
     default:
-      return spliced(bytes, at, 0, Uint8Array.from({ length: 1 + dice.roll(8) }, () => dice.roll(256)));
+      return spliced(
+        bytes,
+        at,
+        0,
+        Uint8Array.from({ length: 1 + dice.roll(8) }, () => dice.roll(256)),
+      );
   }
 }
 

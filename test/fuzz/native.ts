@@ -10,6 +10,7 @@ import { exec, findProgram, run } from '../helpers/process.js';
 import { reaches } from '../helpers/traffic.js';
 import { readCorpus } from './corpus.js';
 import { nameOf } from './engine.js';
+import { target as datapath } from './targets/datapath.js';
 
 export interface NativeReport {
   readonly inputs: number;
@@ -40,8 +41,19 @@ export async function fuzzOffload(seconds: number, seed: number): Promise<Native
   mkdirSync(seeds, { recursive: true });
   for (const input of [...readCorpus('offload'), ...readCorpus('datapath').map(asFrame)])
     writeFileSync(path.join(seeds, nameOf(input)), input);
-  const limits = [`-max_total_time=${Math.ceil(seconds)}`, `-seed=${seed % 2 ** 31}`, '-max_len=4096', '-timeout=10'];
-  const command = [program, ...limits, '-print_final_stats=1', `-artifact_prefix=${directory}/offload-`, seeds];
+  const limits = [
+    `-max_total_time=${Math.ceil(seconds)}`,
+    `-seed=${seed % 2 ** 31}`,
+    '-max_len=4096',
+    '-timeout=10',
+  ];
+  const command = [
+    program,
+    ...limits,
+    '-print_final_stats=1',
+    `-artifact_prefix=${directory}/offload-`,
+    seeds,
+  ];
   const { code, stderr } = await run(command, { timeoutMs });
   const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? 0);
   const edges = /cov: (\d+)(?![\s\S]*cov: )/.exec(stderr)?.[1] ?? '?';
@@ -99,12 +111,17 @@ export async function fuzzAddon(seconds: number, seed: number): Promise<NativeRe
     await a.ip('link set foo0 up');
     if (!(await reaches(a, b.overlay.v4, 10_000))) throw new Error('no answer through the tunnel');
     const inputs = path.join(bed.directory(), 'inputs.json');
-    const corpus = readCorpus('datapath').map((input) => Buffer.from(input).toString('hex'));
+    const frames = [...datapath.seeds(), ...readCorpus('datapath')];
+    const corpus = frames.map((input) => Buffer.from(input).toString('hex'));
     writeFileSync(inputs, JSON.stringify(corpus));
     const timeoutMs = (seconds + 60) * 1000;
     const settings = (role: string, target: string): string =>
       JSON.stringify({ role, target, seconds, seed, inputs });
-    const blast = (role: string, target: string): string[] => [process.execPath, BLAST, settings(role, target)];
+    const blast = (role: string, target: string): string[] => [
+      process.execPath,
+      BLAST,
+      settings(role, target),
+    ];
     const results = await Promise.all([
       b.run(blast('datagrams', a.underlay.v4), { timeoutMs }),
       a.run(blast('frames', 'overlay0'), { timeoutMs }),
@@ -113,7 +130,8 @@ export async function fuzzAddon(seconds: number, seed: number): Promise<NativeRe
     const complaints = /AddressSanitizer|runtime error/.test(daemon.log());
     const lives = daemon.running && (await reaches(a, b.overlay.v4, 10_000));
     const [overlay] = lives ? await daemon.overlays('overlay0') : [undefined];
-    const counted = overlay === undefined ? 0 : Object.values(overlay.counters).reduce((sum, one) => sum + one, 0);
+    const counted =
+      overlay === undefined ? 0 : Object.values(overlay.counters).reduce((sum, one) => sum + one, 0);
     return {
       inputs: sent[0] + sent[1],
       said: `${sent[0]} datagrams, ${sent[1]} frames, ${counted > 0 ? 'varpd lives' : 'varpd is gone'}`,

@@ -44,7 +44,9 @@ try {
     onSample: ({ host, mac }, { seconds, residentKib, descriptors }) => {
       if (seconds % 60 !== 0) return;
       const mib = (residentKib / 1024).toFixed(1);
-      console.log(`${`${seconds} s`.padStart(8)}  ${host.index} ${mac}  ${mib} MiB  ${descriptors} descriptors`);
+      console.log(
+        `${`${seconds} s`.padStart(8)}  ${host.index} ${mac}  ${mib} MiB  ${descriptors} descriptors`,
+      );
     },
   });
   const { slopeMbAnHour, descriptorsGrown, sent, received, changes, vnics } = result;

@@ -3,7 +3,9 @@ import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { encodeMessage } from '../../../src/control/framing.js';
+import { encapsulated, udpFrame } from '../../helpers/frames.js';
 import type { Bed } from '../../helpers/netns.js';
+import { sendDatagrams } from '../../helpers/traffic.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
 
@@ -98,4 +100,37 @@ export const socketAbuseShortly: Row = {
   run: (bed) => abuse(bed, 1000),
 };
 
-export const abuseRows: readonly Row[] = [socketAbuse];
+const BAD_DATAGRAMS = 20_000;
+const MAX_LINES = 100;
+
+const logFlood: Row = {
+  name: 'S22',
+  fault: `${BAD_DATAGRAMS.toLocaleString('en')} bad datagrams of all kinds: what is logged`,
+  quick: true,
+  async run(bed) {
+    const { a, b, daemon } = await tunnel(bed);
+    const lines = (): number => daemon.log().split('\n').length;
+    const before = lines();
+    const frame = udpFrame();
+    const kinds = [
+      encapsulated(42, frame).subarray(0, 7),
+      encapsulated(42, frame, { 0: 0 }),
+      encapsulated(43, frame),
+      encapsulated(42, frame.subarray(0, 10)),
+      encapsulated(42, frame, { 1: 0xff }),
+    ];
+    const payloads = Array.from({ length: BAD_DATAGRAMS }, (_, index) => kinds[index % kinds.length]);
+    const grown = await daemon.counted(async () => {
+      await sendDatagrams(b, { to: a.underlay.v4, port: 4789, payloads });
+      await sleep(200);
+    });
+    const counted = ['rx_truncated', 'rx_no_vni', 'rx_unknown_vni', 'rx_runt', 'rx_reserved_bits'];
+    for (const name of counted) check((grown[name] ?? 0) > 0, `they are counted as ${name}`);
+    const said = lines() - before;
+    check(said < MAX_LINES, `fewer than ${MAX_LINES} lines, not ${said}`);
+    await answersNow(a, b.overlay.v4);
+    return `${said} lines, ${counted.join(', ')} counted`;
+  },
+};
+
+export const abuseRows: readonly Row[] = [socketAbuse, logFlood];

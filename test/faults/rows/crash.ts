@@ -13,7 +13,9 @@ async function remembered(daemon: Daemon): Promise<string> {
   const overlays = (await daemon.overlays()).map(({ name, properties }) => ({
     name,
     // An overlay that is made again has another number.
-    properties: properties.flatMap(({ property, value }) => (property === 'varpd/id' ? [] : [[property, value]])),
+    properties: properties.flatMap(({ property, value }) =>
+      property === 'varpd/id' ? [] : [[property, value]],
+    ),
   }));
   const vnics = (await daemon.vnics()).map(({ name, over, mac, vid }) => ({ name, over, mac, vid }));
   return JSON.stringify({ overlays, vnics });
@@ -217,7 +219,10 @@ const spoilt: Row = {
     const names = spoils.map((_, index) => `bad${index}`);
     for (const [index, name] of [...names, 'good0'].entries())
       await daemon.ok(
-        directOverlay({ from: a.underlay.v4, to: b.underlay.v4, name, vnetid: 100 + index }, '-p vxlan/source_ports=1'),
+        directOverlay(
+          { from: a.underlay.v4, to: b.underlay.v4, name, vnetid: 100 + index },
+          '-p vxlan/source_ports=1',
+        ),
       );
     await daemon.stop();
     for (const [index, spoil] of spoils.entries()) spoil(path.join(daemon.stateDir, `bad${index}.json`));
@@ -277,9 +282,7 @@ const outOfMemory: Row = {
     });
     // It is not to be asked before it is to eat.
     await a.quietNewDevices();
-    await daemon.ok(
-      `create-overlay -e vxlan -s glutton -v 7 -p vxlan/listen_ip=${a.underlay.v4} glutton0`,
-    );
+    await daemon.ok(`create-overlay -e vxlan -s glutton -v 7 -p vxlan/listen_ip=${a.underlay.v4} glutton0`);
     await a.ip('link set glutton0 up');
     const startedMs = performance.now();
     await a.ip('addr add 10.77.0.1/24 dev glutton0');

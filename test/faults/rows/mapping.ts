@@ -54,12 +54,11 @@ const renamed: Row = {
   async run(bed) {
     const { file, stations } = await site(bed);
     const [zlan, zlan2, zlan3] = stations;
-    const flows = [
-      await SteadyPing.start(zlan.host, zlan2.v4),
-      await SteadyPing.start(zlan3.host, zlan2.v4),
-    ];
+    const flows = [await SteadyPing.start(zlan.host, zlan2.v4), await SteadyPing.start(zlan3.host, zlan2.v4)];
     const stranger = (n: number): Entries =>
-      changed(file.article, { [`02:00:00:00:00:${(n & 0xff).toString(16).padStart(2, '0')}`]: { ip: '10.88.88.70', port: 4789 } });
+      changed(file.article, {
+        [`02:00:00:00:00:${(n & 0xff).toString(16).padStart(2, '0')}`]: { ip: '10.88.88.70', port: 4789 },
+      });
     const wrong = await zlan3.daemon.counted(async () => {
       for (let n = 1; n < 1000; n++) {
         file.replace(stranger(n));
@@ -70,7 +69,10 @@ const renamed: Row = {
     const tookMs = await untilNews(zlan, /ONLINE .* 5 now/);
     check(tookMs <= IN_FORCE_MS, `the last one is in force after ${tookMs} ms`);
     const ended = await Promise.all(flows.map((flow) => flow.stop()));
-    const [sent, lost] = [ended.reduce((sum, one) => sum + one.sent, 0), ended.reduce((sum, one) => sum + one.lost, 0)];
+    const [sent, lost] = [
+      ended.reduce((sum, one) => sum + one.sent, 0),
+      ended.reduce((sum, one) => sum + one.lost, 0),
+    ];
     check(lost === 0, `no packet of a known flow is lost, not ${lost} of ${sent}`);
     check((wrong['rx_no_port'] ?? 0) === 0, 'no frame went to the wrong host');
     return `0 of ${sent} packets lost, 0 astray, in force after ${tookMs} ms`;
@@ -115,7 +117,11 @@ const broken: Row = {
     const flow = await SteadyPing.start(zlan.host, zlan2.v4);
     let slowestMs = 0;
     for (const [what, spoil] of Object.entries(faults)) {
-      const lines = (): number => zlan.daemon.log().split('\n').filter((line) => / (?:warn|error) /.test(line)).length;
+      const lines = (): number =>
+        zlan.daemon
+          .log()
+          .split('\n')
+          .filter((line) => / (?:warn|error) /.test(line)).length;
       const before = lines();
       spoil();
       slowestMs = Math.max(slowestMs, await untilHealth(zlan.daemon, 'DEGRADED'));

@@ -31,7 +31,11 @@ async function goesAndComes(ms: number, tun: Awaited<ReturnType<typeof tunnel>>)
   const ways: readonly (readonly [what: string, go: string, come: string])[] = [
     ['link down', 'link set under0 down', 'link set under0 up'],
     ['address removed', `addr delete ${address}`, `addr add ${address}`],
-    ['route lost', 'route delete 10.88.88.0/24 dev under0', `route add 10.88.88.0/24 dev under0 src ${a.underlay.v4}`],
+    [
+      'route lost',
+      'route delete 10.88.88.0/24 dev under0',
+      `route add 10.88.88.0/24 dev under0 src ${a.underlay.v4}`,
+    ],
   ];
   const back: string[] = [];
   const before = daemon.residentKib();
@@ -155,7 +159,9 @@ const unreachable: Row = {
     const [a, b, c, router] = [await bed.host(), await bed.host(), await bed.host(), await bed.host()];
     const hosts: readonly Namespace[] = [a, b, c];
     for (const [index, host] of hosts.entries()) {
-      await exec(`ip link add name under0 netns ${host.name} type veth peer name to${index} netns ${router.name}`);
+      await exec(
+        `ip link add name under0 netns ${host.name} type veth peer name to${index} netns ${router.name}`,
+      );
       await host.ip(`addr add 10.${80 + index}.0.2/24 dev under0`);
       await router.ip(`addr add 10.${80 + index}.0.1/24 dev to${index}`);
       await host.ip('link set under0 up');
@@ -194,7 +200,11 @@ const unreachable: Row = {
         () => router.ip('route add prohibit 10.81.0.2'),
         () => router.ip('route delete prohibit 10.81.0.2'),
       ],
-      ['fragmentation needed', () => router.ip('link set to1 mtu 1300'), () => router.ip('link set to1 mtu 1500')],
+      [
+        'fragmentation needed',
+        () => router.ip('link set to1 mtu 1300'),
+        () => router.ip('link set to1 mtu 1500'),
+      ],
     ];
     const heard: string[] = [];
     for (const [what, go, come] of faults) {

@@ -25,7 +25,8 @@ const diskFull: Row = {
     const env: Record<string, string> = { LD_PRELOAD: MISHAP, MISHAP: order };
     const { a, b, daemon } = await tunnel(bed, {
       env,
-      before: 'mkdir -p state && mount -t tmpfs -o size=64k,nr_inodes=8,mode=700 none state && export MISHAP_DIR="$PWD/state"',
+      before:
+        'mkdir -p state && mount -t tmpfs -o size=64k,nr_inodes=8,mode=700 none state && export MISHAP_DIR="$PWD/state"',
     });
     const stateDir = daemon.inside(daemon.stateDir);
     const more = directOverlay({ from: a.underlay.v4, to: b.underlay.v4, name: 'more0', vnetid: 9 });
@@ -168,7 +169,8 @@ async function stopAndContinue(bed: Bed, ms: number): Promise<string> {
   const load = a.spawn(['ping', '-n', '-i', '0.005', b.overlay.v4]);
   await sleep(300);
   const before = daemon.residentKib();
-  const framesSent = async (): Promise<number> => (await daemon.overlays('overlay0'))[0].counters['tx_frames'];
+  const framesSent = async (): Promise<number> =>
+    (await daemon.overlays('overlay0'))[0].counters['tx_frames'];
   const sentBefore = await framesSent();
   daemon.signal('SIGSTOP');
   await sleep(ms);

@@ -71,7 +71,8 @@ function* seeds(): Generator<Uint8Array> {
   for (const choice of PARSERS.keys()) {
     for (const name of Object.keys(vectors) as Name[]) {
       const whole = frame(name);
-      for (const from of [0, 14, 34, 42, 54]) if (from < whole.length) yield withChoice(choice, whole.subarray(from));
+      for (const from of [0, 14, 34, 42, 54])
+        if (from < whole.length) yield withChoice(choice, whole.subarray(from));
     }
     for (const text of ['10.0.0.1', '2001:db8::1', '[fe80::1]:4789', '10.0.0.1:4789', '2:0:0:0:0:1'])
       yield withChoice(choice, Buffer.from(text));

@@ -12,7 +12,8 @@ const OWNER = 0x0200_0000_00ff;
 const ALL_NODES = '333300000001';
 
 function expectSound(reply: Uint8Array, request: Uint8Array): void {
-  if (reply.length > request.length * 1.5 + 26) throw new Error(`${reply.length} bytes for ${request.length}`);
+  if (reply.length > request.length * 1.5 + 26)
+    throw new Error(`${reply.length} bytes for ${request.length}`);
   const to = hex(reply.subarray(0, 6));
   if (to !== hex(request.subarray(6, 12)) && to !== ALL_NODES) throw new Error(`goes to ${to}`);
   const line = describe(reply);
