@@ -29,7 +29,7 @@ if (missing !== false) {
   console.error(`faults ${missing}`);
   process.exit(2);
 }
-let good = 0;
+const good: Row[] = [];
 for (const row of chosen) {
   const lacking = skipUnlessNetns(row.programs);
   const startedMs = performance.now();
@@ -38,7 +38,7 @@ for (const row of chosen) {
   try {
     if (lacking !== false) throw new Error(lacking);
     outcome = `ok      ${await row.run(bed)}`;
-    good++;
+    good.push(row);
   } catch (error) {
     outcome = `FAILED  ${(error as Error).message}`;
   } finally {
@@ -47,5 +47,8 @@ for (const row of chosen) {
   const seconds = `${((performance.now() - startedMs) / 1000).toFixed(0)} s`;
   console.log(`${row.name.padEnd(4)} ${row.fault}  (${seconds})\n       ${outcome}`);
 }
-console.log(`${good}/${chosen.length}`);
-process.exitCode = good === chosen.length ? 0 : 1;
+const share = (isCounted: (row: Row) => boolean): string =>
+  `${good.filter(isCounted).length}/${chosen.filter(isCounted).length}`;
+const isFault = ({ name }: Row): boolean => name.startsWith('F');
+console.log(`faults ${share(isFault)}, resources and abuse ${share((row) => !isFault(row))}`);
+process.exitCode = good.length === chosen.length ? 0 : 1;

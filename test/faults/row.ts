@@ -11,7 +11,7 @@ import { ping, reaches } from '../helpers/traffic.js';
 export interface Row {
   readonly name: string;
   readonly fault: string;
-  /** `npm test` has it too: a few seconds, and no figure that a busy machine spoils. */
+  /** `npm test` has it too: it takes a few seconds, no figure of it is spoilt by a busy machine, and no other test shows the same. */
   readonly quick?: boolean;
   readonly programs?: readonly string[];
   /** Resolves with what was seen, in a few words; rejects when varpd did not live up to it. The bed is cleaned up after it. */

@@ -24,7 +24,6 @@ async function remembered(daemon: Daemon): Promise<string> {
 const killed: Row = {
   name: 'F1',
   fault: 'kill -9 under load, restart',
-  quick: true,
   async run(bed) {
     const { a, b, daemon } = await tunnel(bed);
     await daemon.ok('create-vnic -l overlay0 foo0');
@@ -191,7 +190,6 @@ export const killedCreating: Row = {
 const spoilt: Row = {
   name: 'F3',
   fault: 'state file truncated, empty, garbage, of a future version, of another owner',
-  quick: true,
   async run(bed) {
     const [a, b] = await bed.twoHosts();
     const daemon = await Daemon.start(bed, a);
@@ -242,7 +240,6 @@ const spoilt: Row = {
 const twice: Row = {
   name: 'F18',
   fault: 'two daemons in one place',
-  quick: true,
   async run(bed) {
     const { a, b, daemon } = await tunnel(bed);
     const command = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];

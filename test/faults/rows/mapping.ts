@@ -82,7 +82,6 @@ const renamed: Row = {
 const broken: Row = {
   name: 'F5',
   fault: 'mapping truncated, half written, invalid, deleted, unreadable, a directory, a FIFO',
-  quick: true,
   async run(bed) {
     const { file, stations } = await site(bed);
     const [zlan, zlan2] = stations;

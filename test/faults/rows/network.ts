@@ -63,7 +63,6 @@ const underlayGone: Row = {
 const devicesGone: Row = {
   name: 'F10',
   fault: 'TAP deleted, set down, renamed, moved to another namespace',
-  quick: true,
   async run(bed) {
     const { a, b, daemon } = await tunnel(bed);
     const inside = await bed.host();

@@ -82,11 +82,13 @@ const rogue: Row = {
   run: (bed) => misbehave(bed, Object.keys(WAYS), BLOCK_MS),
 };
 
-/** The part of it that `npm test` has. */
+/** The part of it that `npm test` has, and has nowhere else. */
+const UNLIKE_OTHERS = ['throws from a timer', 'exits', 'aborts', 'blocks'];
+
 export const rogueShortly: Row = {
   ...rogue,
-  fault: `plugin ${Object.keys(WAYS).join(', ')} for 1 s`,
-  run: (bed) => misbehave(bed, Object.keys(WAYS), 1000),
+  fault: `plugin ${UNLIKE_OTHERS.join(', ')} for 1 s`,
+  run: (bed) => misbehave(bed, UNLIKE_OTHERS, 1000),
 };
 
 export const pluginRows: readonly Row[] = [rogue];

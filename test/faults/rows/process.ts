@@ -82,7 +82,6 @@ const END_MS = 2000;
 const signals: Row = {
   name: 'F9',
   fault: 'SIGTERM during traffic, twice; SIGHUP; SIGPIPE',
-  quick: true,
   async run(bed) {
     const { a, b, daemon } = await tunnel(bed);
     await daemon.ok('create-vnic -l overlay0 foo0');
@@ -195,8 +194,8 @@ const stopped: Row = {
 /** The part of it that `npm test` has. */
 export const stoppedShortly: Row = {
   ...stopped,
-  fault: 'SIGSTOP for 3 s, SIGCONT',
-  run: (bed) => stopAndContinue(bed, 3000),
+  fault: 'SIGSTOP for 2 s, SIGCONT',
+  run: (bed) => stopAndContinue(bed, 2000),
 };
 
 export const processRows: readonly Row[] = [diskFull, signals, clock, stopped];
