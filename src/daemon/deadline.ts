@@ -14,20 +14,38 @@ export function withDeadline<T>(
   call: (signal: AbortSignal) => T | Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
+  const startedMs = performance.now();
+  let answered: T | Promise<T>;
+  try {
+    answered = call(controller.signal);
+  } catch (error) {
+    return Promise.reject(error as Error);
+  }
+  const expire = (message: string): DeadlineError => {
+    const error = new DeadlineError(message);
+    controller.abort(error);
+    return error;
+  };
+  const blockedMs = Math.round(performance.now() - startedMs);
+  if (blockedMs > deadlineMs) {
+    if (isThenable(answered)) answered.then(undefined, () => undefined);
+    return Promise.reject(expire(`it held up the whole daemon for ${blockedMs} ms`));
+  }
+  // Answers out of memory are most of all: a scan of the network is not to cost a timer a question.
+  if (!isThenable(answered)) return Promise.resolve(answered);
+  const later = answered;
   return new Promise<T>((resolve, reject) => {
-    const expire = (message: string): void => {
-      const error = new DeadlineError(message);
-      reject(error);
-      controller.abort(error);
-    };
-    const timer = setTimeout(expire, deadlineMs, `no answer within ${deadlineMs} ms`);
-    const startedMs = performance.now();
-    // `async`, so that a throw of the call itself becomes a rejection like any other.
-    const answered = (async () => call(controller.signal))();
-    const blockedMs = Math.round(performance.now() - startedMs);
-    if (blockedMs > deadlineMs) expire(`it held up the whole daemon for ${blockedMs} ms`);
-    answered.then(resolve, reject).finally(() => {
+    const timer = setTimeout(() => {
+      reject(expire(`no answer within ${deadlineMs} ms`));
+    }, deadlineMs);
+    const done = (): void => {
       clearTimeout(timer);
-    });
+    };
+    // A thenable need not be a promise, and may throw, too.
+    Promise.resolve(later).finally(done).then(resolve, reject);
   });
+}
+
+function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }

@@ -5,12 +5,12 @@ import { quickRows } from '../faults/rows/index.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 
-for (const { name, fault, programs, run } of quickRows) {
-  const skip = skipUnlessNetns(programs);
-  await t.test(`${name}: ${fault}`, { skip, timeout: 120_000 }, async (t) => {
+for (const row of quickRows) {
+  const skip = skipUnlessNetns(row.programs);
+  await t.test(`${row.name}: ${row.fault}`, { skip, timeout: 120_000 }, async (t) => {
     const bed = new Bed();
     t.teardown(() => bed.cleanup());
-    t.comment(await run(bed));
+    t.comment(await row.run(bed));
     t.pass('survived');
   });
 }

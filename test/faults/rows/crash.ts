@@ -128,7 +128,7 @@ async function killAtWrites(bed: Bed, changes: number, kills: number): Promise<s
       const [old, fresh] = [states[index], states[index + 1]];
       let isDone = false;
       for (let step = 1; !isDone; step++) {
-        for (const how of isDone ? [] : HOWS) {
+        for (const how of HOWS) {
           const when = `${CHANGES[index].what}, killed ${how} write ${step}`;
           writeFileSync(order, `kill ${how} ${step}`);
           const isAnswered = await make(index).then(

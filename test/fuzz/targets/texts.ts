@@ -51,7 +51,7 @@ export const control: Target = {
       '@{"jsonrpc":"2.0","method":"overlay.targets","params":{"name":"a0","after":"0:0:0:0:0:0","limit":1}}\n[]\n\n',
     ),
   run: (bytes) => {
-    const step = 1 + ((bytes[0] ?? 0) & 0x3f);
+    const step = 1 + (bytes.length === 0 ? 0 : bytes[0] & 0x3f);
     let held = 0;
     const reader = new MessageReader(MAX_LINE_BYTES, {
       message: (value) => {
