@@ -343,7 +343,9 @@ async function tapReadsMany(t: Test): Promise<void> {
   const fd = await silentTap(t, 'tap0');
   extra.setLink('tap0', { mtuBytes: 9000 });
   const sizes = [...Array<number>(40).fill(60), 9000, 1514, 8000, ...Array<number>(30).fill(200), 5000, 61];
-  const frames = sizes.map((bytes, index) => udpFrame({ sourcePort: 1000 + index, payload: filler(bytes - 42) }));
+  const frames = sizes.map((bytes, index) =>
+    udpFrame({ sourcePort: 1000 + index, payload: filler(bytes - 42) }),
+  );
   const wanted = frames.map(toHex);
   const spare: number[] = [];
   const useUpDescriptors = (): void => {
