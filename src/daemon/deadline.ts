@@ -9,18 +9,13 @@ export class DeadlineError extends Error {
  * Calls and waits at most `deadlineMs`. Rejects with what the call threw or rejected with, or with a DeadlineError.
  * A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
  */
-export function withDeadline<T>(
+export async function withDeadline<T>(
   deadlineMs: number,
   call: (signal: AbortSignal) => T | Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
   const startedMs = performance.now();
-  let answered: T | Promise<T>;
-  try {
-    answered = call(controller.signal);
-  } catch (error) {
-    return Promise.reject(error as Error);
-  }
+  const answered = call(controller.signal);
   const expire = (message: string): DeadlineError => {
     const error = new DeadlineError(message);
     controller.abort(error);
@@ -29,11 +24,10 @@ export function withDeadline<T>(
   const blockedMs = Math.round(performance.now() - startedMs);
   if (blockedMs > deadlineMs) {
     if (isThenable(answered)) answered.then(undefined, () => undefined);
-    return Promise.reject(expire(`it held up the whole daemon for ${blockedMs} ms`));
+    throw expire(`it held up the whole daemon for ${blockedMs} ms`);
   }
   // Answers out of memory are most of all: a scan of the network is not to cost a timer a question.
-  if (!isThenable(answered)) return Promise.resolve(answered);
-  const later = answered;
+  if (!isThenable(answered)) return answered;
   return new Promise<T>((resolve, reject) => {
     const timer = setTimeout(() => {
       reject(expire(`no answer within ${deadlineMs} ms`));
@@ -42,7 +36,7 @@ export function withDeadline<T>(
       clearTimeout(timer);
     };
     // A thenable need not be a promise, and may throw, too.
-    Promise.resolve(later).finally(done).then(resolve, reject);
+    Promise.resolve(answered).finally(done).then(resolve, reject);
   });
 }
 

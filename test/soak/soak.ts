@@ -23,6 +23,8 @@ export interface Sample {
 export interface SoakResult {
   /** After the warm-up, of the daemon that grew most. */
   readonly slopeMbAnHour: number;
+  /** Its standard error: a short run says little. */
+  readonly errorMbAnHour: number;
   /** Between the first and the last minute after the warm-up; of the daemon that grew most. */
   readonly descriptorsGrown: number;
   readonly sent: number;
@@ -77,8 +79,10 @@ export async function soak(bed: Bed, { seconds, warmUpSeconds, onSample }: SoakO
   const { sent } = JSON.parse(load.stdout) as { sent: number };
   const { received } = JSON.parse(sink.stdout) as { received: number };
   const judged = samples.map((list) => list.filter((sample) => sample.seconds > warmUpSeconds));
+  const steepest = judged.map(slopeMbAnHour).reduce((a, b) => (b.slope > a.slope ? b : a));
   return {
-    slopeMbAnHour: Math.max(...judged.map(slopeMbAnHour)),
+    slopeMbAnHour: steepest.slope,
+    errorMbAnHour: steepest.error,
     descriptorsGrown: Math.max(
       ...judged.map((list) => fewest(list.slice(-MINUTE)) - fewest(list.slice(0, MINUTE))),
     ),
@@ -97,7 +101,7 @@ const fewest = (samples: readonly Sample[]): number =>
 const WINDOW_SECONDS = 60;
 
 /** Of a line through the least of each minute (least squares): garbage that waits for its collector is no growth. */
-export function slopeMbAnHour(samples: readonly Sample[]): number {
+function slopeMbAnHour(samples: readonly Sample[]): { slope: number; error: number } {
   const least = new Map<number, Sample>();
   for (const sample of samples) {
     const window = Math.floor(sample.seconds / WINDOW_SECONDS);
@@ -105,11 +109,17 @@ export function slopeMbAnHour(samples: readonly Sample[]): number {
     if (known === undefined || sample.residentKib < known.residentKib) least.set(window, sample);
   }
   const points = [...least.values()];
-  if (points.length < 2) return 0;
+  if (points.length < 3) return { slope: 0, error: Infinity };
   const mean = (of: (point: Sample) => number): number =>
     points.reduce((sum, point) => sum + of(point), 0) / points.length;
   const [x, y] = [mean((point) => point.seconds), mean((point) => point.residentKib)];
   const above = points.reduce((sum, point) => sum + (point.seconds - x) * (point.residentKib - y), 0);
   const below = points.reduce((sum, point) => sum + (point.seconds - x) ** 2, 0);
-  return (above / below / 1024) * 3600;
+  const slope = above / below;
+  const squares = points.reduce(
+    (sum, point) => sum + (point.residentKib - y - slope * (point.seconds - x)) ** 2,
+    0,
+  );
+  const error = Math.sqrt(squares / (points.length - 2) / below);
+  return { slope: (slope / 1024) * 3600, error: (error / 1024) * 3600 };
 }
