@@ -4,12 +4,12 @@ import { renameSync } from 'node:fs';
 import path from 'node:path';
 
 import { Daemon } from '../helpers/daemon.js';
+import { writeLargeMapping } from '../helpers/mapping.js';
 import { Bed } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { residentKib } from '../helpers/procfs.js';
 import { reaches } from '../helpers/traffic.js';
 import { SteadyPing } from '../helpers/zlan.js';
-import { writeMapping } from './mapping-file.js';
 import { median, quantile } from './report/statistics.js';
 
 const INTERVAL_S = 0.002;
@@ -42,15 +42,13 @@ async function step(what: string, daemon: Daemon, peer: string, work: () => Prom
 async function measure(bed: Bed, entries: number): Promise<boolean> {
   const hosts = await bed.twoHosts({ v6: false });
   const files = hosts.map(() => path.join(bed.directory(), 'hosts.json'));
-  const first = Object.fromEntries(
-    hosts.map(({ underlay, overlay }, index) => [
-      MACS[index],
-      { arp: overlay.v4, ip: underlay.v4, port: 4789 },
-    ]),
-  );
+  const first = hosts.map(({ underlay, overlay }, index): [string, object] => [
+    MACS[index],
+    { arp: overlay.v4, ip: underlay.v4, port: 4789 },
+  ]);
   const daemons: Daemon[] = [];
   for (const [index, host] of hosts.entries()) {
-    writeMapping(files[index], FEW, { first });
+    writeLargeMapping(files[index], FEW, first);
     const limits = { startDeadlineMs: DEADLINE_MS };
     const daemon = await Daemon.start(bed, host, { config: { limits } });
     const properties = `-p vxlan/listen_ip=${host.underlay.v4} -p files/config=${files[index]}`;
@@ -65,11 +63,11 @@ async function measure(bed: Bed, entries: number): Promise<boolean> {
 
   const large = [4789, 4790].map((port) => {
     const file = `${files[0]}.${port}`;
-    writeMapping(file, entries, { first, port });
+    writeLargeMapping(file, entries, first, port);
     return file;
   });
   const small = `${files[0]}.small`;
-  writeMapping(small, FEW, { first });
+  writeLargeMapping(small, FEW, first);
   const become = async (file: string, pattern: RegExp): Promise<void> => {
     renameSync(file, files[0]);
     const says = async (): Promise<boolean> =>

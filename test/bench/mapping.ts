@@ -11,9 +11,10 @@ import { loadMapping } from '../../plugins/files/load.js';
 import type { Mapping } from '../../plugins/files/mapping.js';
 import { inSlices } from '../../plugins/files/slices.js';
 import { parseIp } from '../../src/plugin/index.js';
-import { bytesOf, FIRST_MAC, writeMapping } from './mapping-file.js';
+import { bytesOf, writeLargeMapping } from '../helpers/mapping.js';
 import { underTraffic } from './mapping-traffic.js';
 
+const FIRST_MAC = 0x0200_0000_0000;
 const LOOKUPS = 1_000_000;
 
 const peakMib = (): number => Math.round(process.resourceUsage().maxRSS / 1024);
@@ -59,8 +60,8 @@ async function alone(count: number): Promise<void> {
   const directory = mkdtempSync(path.join(tmpdir(), 'varpd-bench-'));
   try {
     const [small, large] = [path.join(directory, 'small.json'), path.join(directory, 'large.json')];
-    writeMapping(small, 10);
-    writeMapping(large, count);
+    writeLargeMapping(small, 10);
+    writeLargeMapping(large, count);
     console.log(
       `${count} entries, ${(statSync(large).size / 1e6).toFixed(0)} MB, RSS before ${peakMib()} MiB`,
     );
