@@ -16,7 +16,7 @@ import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
 import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
-import { formatEndpoint } from '../wire/ip.js';
+import { formatEndpoint, type IpAddress } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
@@ -169,6 +169,21 @@ export class Registry {
 
   portFault(overlay: number, port: string, code: string): void {
     this.roster.withId(overlay)?.portFault(port, code);
+  }
+
+  peersChanged(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.roster.withId(overlay)?.peersChanged(added, removed);
+  }
+
+  /** An address can be used from now on: what is stored and waits for it is started. */
+  addressAppeared(ip: IpAddress): void {
+    for (const { name, properties } of this.#store.overlays.values()) {
+      const isIts = properties.some(([property, text]) => property === 'vxlan/listen_ip' && text === ip);
+      if (!isIts || this.roster.overlays.has(name) || !this.roster.reasons.has(name)) continue;
+      this.#workshop.log.info(`up ${name}`, `${name}: ${ip} is an address of this host now`);
+      // What fails is logged.
+      void this.up({ name });
+    }
   }
 
   /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */

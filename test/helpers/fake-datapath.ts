@@ -54,6 +54,10 @@ export class FakeDatapath implements Datapath {
     this.ports.delete(name);
   }
 
+  setCarrier(_overlay: number, on: boolean): void {
+    this.#call('setCarrier', on ? 'on' : 'off');
+  }
+
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
     this.#call('setProtection', name);
     const port = this.ports.get(name);

@@ -7,6 +7,7 @@ import t from 'tap';
 import type { Methods, OverlayInfo } from '../../src/control/messages.js';
 import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
+import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { StateStore } from '../../src/daemon/persistence.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
 import { Registry } from '../../src/daemon/registry.js';
@@ -19,6 +20,7 @@ import {
   parseIp,
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
+import { FakeKernel } from '../helpers/fake-kernel.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -79,6 +81,7 @@ interface Host {
   readonly registry: Registry;
   readonly datapath: FakeDatapath;
   readonly links: Set<string>;
+  readonly kernel: FakeKernel;
   readonly life: Life;
   readonly stateDir: string;
   /** The same state directory, as after a restart. */
@@ -93,15 +96,22 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const links = new Set<string>();
   const plugins = new Map([...(await loadPlugins([BUILT_IN_PLUGINS], LOG)), ['test', dynamic(life)]]);
   const limits = parseConfig('', '').limits;
+  const kernel = new FakeKernel();
+  kernel.setLink(1, 'under0');
+  const watch = new LinkWatch(kernel, LOG);
+  t.teardown(() => {
+    watch.close();
+  });
   const workshop = {
     datapath,
     plugins,
     links: { exists: (name: string) => links.has(name), mtuBytesOf: () => 9000 },
+    watch,
     log: LOG,
     limits: () => limits,
   };
   const registry = new Registry(workshop, await StateStore.load(state));
-  return { registry, datapath, links, life, stateDir, restart: () => newHost(t, stateDir) };
+  return { registry, datapath, links, kernel, life, stateDir, restart: () => newHost(t, stateDir) };
 }
 
 type Create = Methods['overlay.create']['params'];

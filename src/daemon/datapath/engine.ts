@@ -17,7 +17,7 @@ import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
-import type { Command, Report, Token } from './protocol.js';
+import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook {
@@ -57,6 +57,7 @@ export class DatapathEngine {
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
   #questions: Question[] = [];
   #leaseNews: LeaseNews[] = [];
+  #peerChanges: PeerChange[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -72,6 +73,9 @@ export class DatapathEngine {
         this.#questions.push(question);
       },
       pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
+      peerChanged: (overlay, ip, isPeer) => {
+        this.#peerChanges.push({ overlay, ip, isPeer });
+      },
       nowTick: 0,
     };
   }
@@ -87,6 +91,7 @@ export class DatapathEngine {
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
     if (this.#questions.length > 0) this.#reportQuestions();
     if (this.#leaseNews.length > 0) this.#reportLeases();
+    if (this.#peerChanges.length > 0) this.#reportPeers();
     return moved;
   }
 
@@ -117,6 +122,11 @@ export class DatapathEngine {
   }
 
   obey(command: Command): void {
+    this.#obey(command);
+    if (this.#peerChanges.length > 0) this.#reportPeers();
+  }
+
+  #obey(command: Command): void {
     switch (command.kind) {
       case 'add-socket': {
         const { token, fd, counters } = command;
@@ -270,5 +280,11 @@ export class DatapathEngine {
     const news = this.#leaseNews;
     this.#leaseNews = [];
     this.#report({ kind: 'leases', news });
+  }
+
+  #reportPeers(): void {
+    const changes = this.#peerChanges;
+    this.#peerChanges = [];
+    this.#report({ kind: 'peers', changes });
   }
 }

@@ -1,0 +1,244 @@
+/**
+ * The link watch: tells overlays what has become of their underlay, and of the interfaces of their ports.
+ *
+ * The kernel says that something has changed (link-events.ts), and then everything that is followed is asked anew. The
+ * first event of a storm is acted on at once, the others after a pause that grows with what a round costs, so that
+ * a host whose routes change all the time gives this a fifth of a processor at most; meanwhile the kernel keeps
+ * its messages, and when it has to throw some away says so. Each round that heard something is followed by another:
+ * of routes that go with a link or an address the kernel says nothing, and they go after it has spoken.
+ */
+import { judge, type Verdict } from '../core/underlay-state.js';
+import type { IpAddress } from '../wire/ip.js';
+import type { HostEvent, HostEvents, LinkKernel } from './links.js';
+import type { Log } from './log.js';
+import { systemErrorText } from './system-error.js';
+import { UnderlayViewer } from './underlay-view.js';
+
+/** Between two rounds. Degraded is said within 100 ms: this, a round, and the round after it. */
+const MIN_PAUSE_MS = 20;
+/** Pause : round. */
+const PAUSE_FACTOR = 4;
+/** After one that failed: for want of descriptors or memory, which others have to give back. */
+const FAILURE_PAUSE_MS = 1000;
+
+/** Of a port's interface. `elsewhere`: in another network namespace, or removed, which its descriptor tells. */
+export type PortLink =
+  | { readonly state: 'up' | 'down' | 'elsewhere' }
+  | { readonly state: 'renamed'; readonly name: string };
+
+export interface UnderlayFollower {
+  readonly listenIp: IpAddress;
+  readonly destinations: Iterable<IpAddress>;
+  heard(verdict: Verdict): void;
+}
+
+export interface Following {
+  stop(): void;
+}
+
+interface FollowedPort {
+  readonly name: string;
+  /** By which it is known when it comes back: another interface may have its name by then. */
+  mac: string | undefined;
+  readonly heard: (link: PortLink) => void;
+  /** Undefined while it is elsewhere. */
+  index: number | undefined;
+  state: string;
+}
+
+export class LinkWatch {
+  readonly #kernel: LinkKernel;
+  readonly #log: Log;
+  readonly #viewer: UnderlayViewer;
+  readonly #events: HostEvents;
+  readonly #underlays = new Set<UnderlayFollower>();
+  readonly #ports = new Set<FollowedPort>();
+  readonly #portsByIndex = new Map<number, FollowedPort>();
+  readonly #missingPorts = new Map<string, FollowedPort>();
+  /** Ports that something was said of. */
+  readonly #stalePorts = new Set<FollowedPort>();
+  readonly #appeared = new Set<IpAddress>();
+  #pause: NodeJS.Timeout | undefined;
+  /** Something to look at once the pause is over. */
+  #stale = false;
+  /** There is something to read, and nobody will say so again. */
+  #readable = false;
+  /** An address of this host can be used from now on. */
+  onAddress: (ip: IpAddress) => void = () => undefined;
+
+  constructor(kernel: LinkKernel, log: Log) {
+    this.#kernel = kernel;
+    this.#log = log;
+    // Listen first: what changes between the two is heard of.
+    this.#events = kernel.listen(() => {
+      this.#readable = true;
+      this.#wake();
+    });
+    this.#viewer = new UnderlayViewer(kernel);
+  }
+
+  close(): void {
+    clearTimeout(this.#pause);
+    this.#underlays.clear();
+    this.#ports.clear();
+    this.#events.close();
+  }
+
+  /** Is told at once, and then of each round; what it does with a verdict that it knows is its own affair. */
+  followUnderlay(follower: UnderlayFollower): Following {
+    this.#underlays.add(follower);
+    this.#safely(() => {
+      follower.heard(judge(this.#viewer.round(false)(follower)));
+    });
+    return {
+      stop: () => {
+        this.#underlays.delete(follower);
+      },
+    };
+  }
+
+  /** Its destinations are others now. */
+  destinationsChanged(): void {
+    this.#stale = true;
+    this.#wake();
+  }
+
+  /** A port whose interface has this name now. Is told of changes alone. */
+  followPort(name: string, heard: (link: PortLink) => void): Following {
+    const port: FollowedPort = { name, heard, mac: undefined, index: undefined, state: 'up' };
+    this.#ports.add(port);
+    this.#safely(() => {
+      this.#find(port);
+    });
+    return {
+      stop: () => {
+        this.#ports.delete(port);
+        this.#stalePorts.delete(port);
+        this.#lose(port);
+        this.#missingPorts.delete(name);
+      },
+    };
+  }
+
+  #wake(): void {
+    if (this.#pause === undefined) this.#round();
+  }
+
+  #round(): void {
+    const startedMs = performance.now();
+    let heard = false;
+    let looked = false;
+    const isDone = this.#safely(() => {
+      heard = this.#read();
+      looked = heard || this.#stale;
+      this.#stale = false;
+      if (looked) this.#look();
+    });
+    // Of what goes after a message there may be none: once more.
+    if (heard || !isDone) this.#stale = true;
+    if (isDone && !looked) {
+      this.#pause = undefined;
+      if (!this.#readable) return;
+      this.#readable = false;
+      this.#events.again();
+      return;
+    }
+    const leastMs = isDone ? MIN_PAUSE_MS : FAILURE_PAUSE_MS;
+    const pauseMs = Math.max(leastMs, PAUSE_FACTOR * (performance.now() - startedMs));
+    this.#pause = setTimeout(() => {
+      this.#round();
+    }, pauseMs);
+    this.#pause.unref();
+  }
+
+  /** False when the kernel could not be asked, as without a descriptor to spare: what was known stands. */
+  #safely(work: () => void): boolean {
+    try {
+      work();
+      return true;
+    } catch (error) {
+      this.#log.error('links ask', `links: the kernel cannot be asked: ${systemErrorText(error)}`);
+      return false;
+    }
+  }
+
+  /** Whether there was anything. */
+  #read(): boolean {
+    if (!this.#readable) return false;
+    const { events, lost } = this.#events.read();
+    for (const event of events) this.#hear(event);
+    if (lost) this.#resync();
+    return lost || events.length > 0;
+  }
+
+  #hear(event: HostEvent): void {
+    if (event.about === 'address') {
+      const { ip, gone, index, state } = event;
+      this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
+      if (!gone && state === 'good') this.#appeared.add(ip);
+    } else if (event.about === 'link') {
+      const port = this.#portsByIndex.get(event.index) ?? this.#missingPorts.get(event.name);
+      if (port !== undefined) this.#stalePorts.add(port);
+    }
+  }
+
+  #resync(): void {
+    this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
+    this.#viewer.resync();
+    for (const port of this.#ports) this.#stalePorts.add(port);
+    for (const { ip, state } of this.#kernel.addresses()) if (state === 'good') this.#appeared.add(ip);
+  }
+
+  #look(): void {
+    const view = this.#viewer.round(true);
+    for (const follower of this.#underlays) follower.heard(judge(view(follower)));
+    const ports = [...this.#stalePorts];
+    this.#stalePorts.clear();
+    for (const port of ports) this.#lookAtPort(port);
+    const appeared = [...this.#appeared];
+    this.#appeared.clear();
+    for (const ip of appeared) this.onAddress(ip);
+  }
+
+  // -- Ports
+
+  #lookAtPort(port: FollowedPort): void {
+    const { index } = port;
+    const link = index === undefined ? undefined : this.#kernel.link(index);
+    if (link === undefined) {
+      this.#lose(port);
+      this.#find(port);
+      return;
+    }
+    if (link.name !== port.name) this.#tell(port, { state: 'renamed', name: link.name });
+    else this.#tell(port, { state: link.up ? 'up' : 'down' });
+  }
+
+  /** By its name: it has just been made, or has come back. */
+  #find(port: FollowedPort): void {
+    const link = this.#kernel.link(port.name);
+    const mac = link?.mac.join(':');
+    if (link === undefined || (port.mac !== undefined && port.mac !== mac)) {
+      this.#missingPorts.set(port.name, port);
+      this.#tell(port, { state: 'elsewhere' });
+      return;
+    }
+    this.#missingPorts.delete(port.name);
+    port.mac = mac;
+    port.index = link.index;
+    this.#portsByIndex.set(link.index, port);
+    this.#tell(port, { state: link.up ? 'up' : 'down' });
+  }
+
+  #lose(port: FollowedPort): void {
+    if (port.index !== undefined) this.#portsByIndex.delete(port.index);
+    port.index = undefined;
+  }
+
+  #tell(port: FollowedPort, link: PortLink): void {
+    const state = link.state === 'renamed' ? `renamed ${link.name}` : link.state;
+    if (port.state === state) return;
+    port.state = state;
+    port.heard(link);
+  }
+}
