@@ -49,7 +49,10 @@ export function judge(view: UnderlayView): Verdict {
     const sentence = linkSentence(home);
     return sentence === undefined ? UP : { state: 'down', sentence };
   }
-  const lost = ways.filter(({ hasRoute, link }) => !hasRoute || linkSentence(link) !== undefined);
+  const lost = ways
+    .filter(({ hasRoute, link }) => !hasRoute || linkSentence(link) !== undefined)
+    // Where there was never a route, it may be for want of the link that everything else is on.
+    .map((way) => ({ ...way, link: way.link ?? home }));
   if (lost.length === 0) return UP;
   const reasons = reasonsOf(lost);
   return lost.length === ways.length

@@ -145,9 +145,6 @@ export class Daemon {
       watch.close();
     });
     const registry = new Registry({ datapath, plugins, links: hostLinks, watch, log, limits }, store);
-    watch.onAddress = (ip) => {
-      registry.addressAppeared(ip);
-    };
     this.#registry = registry;
     this.#ending.push(() => registry.stop());
     await registry.up({});

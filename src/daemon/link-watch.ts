@@ -23,8 +23,7 @@ const FAILURE_PAUSE_MS = 1000;
 
 /** Of a port's interface. `elsewhere`: in another network namespace, or removed, which its descriptor tells. */
 export type PortLink =
-  | { readonly state: 'up' | 'down' | 'elsewhere' }
-  | { readonly state: 'renamed'; readonly name: string };
+  { readonly state: 'up' | 'down' | 'elsewhere' } | { readonly state: 'renamed'; readonly name: string };
 
 export interface UnderlayFollower {
   readonly listenIp: IpAddress;
@@ -57,14 +56,12 @@ export class LinkWatch {
   readonly #missingPorts = new Map<string, FollowedPort>();
   /** Ports that something was said of. */
   readonly #stalePorts = new Set<FollowedPort>();
-  readonly #appeared = new Set<IpAddress>();
+  readonly #awaited = new Set<{ readonly ip: IpAddress; readonly appeared: () => void }>();
   #pause: NodeJS.Timeout | undefined;
   /** Something to look at once the pause is over. */
   #stale = false;
   /** There is something to read, and nobody will say so again. */
   #readable = false;
-  /** An address of this host can be used from now on. */
-  onAddress: (ip: IpAddress) => void = () => undefined;
 
   constructor(kernel: LinkKernel, log: Log) {
     this.#kernel = kernel;
@@ -81,6 +78,7 @@ export class LinkWatch {
     clearTimeout(this.#pause);
     this.#underlays.clear();
     this.#ports.clear();
+    this.#awaited.clear();
     this.#events.close();
   }
 
@@ -101,6 +99,26 @@ export class LinkWatch {
   destinationsChanged(): void {
     this.#stale = true;
     this.#wake();
+  }
+
+  /** Whether this host can send from there now. */
+  isUsable(ip: IpAddress): boolean {
+    let isUsable = false;
+    this.#safely(() => {
+      isUsable = this.#viewer.addressState(ip) === 'good';
+    });
+    return isUsable;
+  }
+
+  /** `appeared` is called once, as soon as this is an address that can be used: perhaps at the next event. */
+  awaitAddress(ip: IpAddress, appeared: () => void): Following {
+    const one = { ip, appeared };
+    this.#awaited.add(one);
+    return {
+      stop: () => {
+        this.#awaited.delete(one);
+      },
+    };
   }
 
   /** A port whose interface has this name now. Is told of changes alone. */
@@ -175,7 +193,6 @@ export class LinkWatch {
     if (event.about === 'address') {
       const { ip, gone, index, state } = event;
       this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
-      if (!gone && state === 'good') this.#appeared.add(ip);
     } else if (event.about === 'link') {
       const port = this.#portsByIndex.get(event.index) ?? this.#missingPorts.get(event.name);
       if (port !== undefined) this.#stalePorts.add(port);
@@ -186,7 +203,6 @@ export class LinkWatch {
     this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
     this.#viewer.resync();
     for (const port of this.#ports) this.#stalePorts.add(port);
-    for (const { ip, state } of this.#kernel.addresses()) if (state === 'good') this.#appeared.add(ip);
   }
 
   #look(): void {
@@ -195,9 +211,11 @@ export class LinkWatch {
     const ports = [...this.#stalePorts];
     this.#stalePorts.clear();
     for (const port of ports) this.#lookAtPort(port);
-    const appeared = [...this.#appeared];
-    this.#appeared.clear();
-    for (const ip of appeared) this.onAddress(ip);
+    for (const one of this.#awaited) {
+      if (this.#viewer.addressState(one.ip) !== 'good') continue;
+      this.#awaited.delete(one);
+      one.appeared();
+    }
   }
 
   // -- Ports

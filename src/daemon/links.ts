@@ -67,9 +67,7 @@ export const hostKernel: LinkKernel = {
       read() {
         const { events, lost } = source.read();
         const own = events.map((event) =>
-          event.about === 'address'
-            ? { about: event.about, gone: event.gone, ...readable(event) }
-            : event,
+          event.about === 'address' ? { about: event.about, gone: event.gone, ...readable(event) } : event,
         );
         return { events: own, lost };
       },

@@ -81,14 +81,18 @@ export class OverlayLinks {
     if (before === 'up') this.#losses++;
     this.#state = state;
     this.#changedAt = new Date();
-    if (this.#mode === 'follow' && (state === 'down' || before === 'down')) this.#setCarrier(state !== 'down');
+    if (this.#mode === 'follow' && (state === 'down' || before === 'down'))
+      this.#setCarrier(state !== 'down');
   }
 
   #setCarrier(on: boolean): void {
     const { datapath, log } = this.#around;
     const { overlay, id } = this.#site;
     datapath.setCarrier(id, on);
-    log.info(`carrier ${overlay}`, `${overlay}: its ports ${on ? 'have a carrier again' : 'lose their carrier'}`);
+    log.info(
+      `carrier ${overlay}`,
+      `${overlay}: its ports ${on ? 'have a carrier again' : 'lose their carrier'}`,
+    );
   }
 
   // -- Interfaces of ports
@@ -127,7 +131,10 @@ export class OverlayLinks {
     }
     // It works there as well as here; and if it was removed, its descriptor will say so.
     if (link.state === 'elsewhere')
-      log.info(`interface ${overlay}`, `${overlay}: port ${name}: its interface has left this network namespace`);
+      log.info(
+        `interface ${overlay}`,
+        `${overlay}: port ${name}: its interface has left this network namespace`,
+      );
     health.restore(`interface ${name}`);
   }
 }

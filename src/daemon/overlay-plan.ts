@@ -16,7 +16,7 @@ export interface Workshop {
   readonly datapath: Datapath;
   readonly plugins: Plugins;
   readonly links: Links;
-  readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
+  readonly watch: LinkWatch;
   readonly log: Log;
   readonly limits: () => Limits;
 }

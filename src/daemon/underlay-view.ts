@@ -53,7 +53,7 @@ export class UnderlayViewer {
     const before = this.#lastLinks;
     if (ofAll) this.#lastLinks = new Map();
     return ({ listenIp, destinations }) => {
-      const address = this.#addressState(listenIp);
+      const address = this.addressState(listenIp);
       const home = this.#home(listenIp, before);
       const found: Way[] = [];
       for (const to of destinations) {
@@ -70,7 +70,7 @@ export class UnderlayViewer {
     };
   }
 
-  #addressState(ip: IpAddress): UnderlayView['address'] {
+  addressState(ip: IpAddress): UnderlayView['address'] {
     const entry = this.#addresses.get(ip);
     if (entry !== undefined && entry.state !== 'good') return entry.state;
     // A whole prefix may be this host's (`ip route add local`); and IPv4 on a link that is down is nobody's.

@@ -52,7 +52,8 @@ export class FakeKernel implements LinkKernel {
   route(to: IpAddress): RouteInfo | undefined {
     this.#ask('route');
     const home = this.hostAddresses.get(to);
-    if (home !== undefined) return this.links.get(home.index)?.up === true ? { isLocal: true, index: 1 } : undefined;
+    if (home !== undefined)
+      return this.links.get(home.index)?.up === true ? { isLocal: true, index: 1 } : undefined;
     const index = this.routes.get(to);
     return index === undefined ? undefined : { isLocal: false, index };
   }

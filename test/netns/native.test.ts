@@ -266,7 +266,12 @@ async function features(t: Test): Promise<void> {
   const program = `import(${JSON.stringify(MODULE)}).then((m) => console.log(JSON.stringify(m.probeFeatures())))`;
   const command = ['setpriv', '--bounding-set', '-net_admin', process.execPath, '-e', program];
   const without = JSON.parse(await exec(command)) as extra.Features;
-  t.same(without, { tapChecksum: false, tapTcpSegmentation: false, tapUdpSegmentation: false, tapCarrier: false });
+  t.same(without, {
+    tapChecksum: false,
+    tapTcpSegmentation: false,
+    tapUdpSegmentation: false,
+    tapCarrier: false,
+  });
 }
 
 // ---------------------------------------------------------------- frames
@@ -693,7 +698,10 @@ async function netlink(t: Test): Promise<void> {
   await hears(
     'an address',
     (event) =>
-      event.about === 'address' && !event.gone && event.index === index && event.address.join() === bytes.join(),
+      event.about === 'address' &&
+      !event.gone &&
+      event.index === index &&
+      event.address.join() === bytes.join(),
   );
   const own = extra.hostAddresses().find((one) => one.address.join() === bytes.join());
   t.match(own, { index, state: 'good' }, 'it is among the addresses');
@@ -706,7 +714,11 @@ async function netlink(t: Test): Promise<void> {
   const prefix = address.slice(0, 12);
   t.equal(extra.routeTo(Uint8Array.from([...prefix, 203, 0, 113, 1])), undefined, 'one that says no');
   await exec('ip route del unreachable 203.0.113.0/24');
-  t.equal(extra.routeTo(neighbour, Uint8Array.from([...prefix, 192, 0, 2, 77])), undefined, 'from a stranger');
+  t.equal(
+    extra.routeTo(neighbour, Uint8Array.from([...prefix, 192, 0, 2, 77])),
+    undefined,
+    'from a stranger',
+  );
 
   extra.setTapCarrier(tap, false, 'tap8');
   t.match(extra.linkInfo('tap8'), { up: true, carrier: false }, 'a cable that is drawn');
