@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import type { OverlayInfo } from '../../src/control/messages.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
-import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
+import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { ping, reaches } from '../helpers/traffic.js';
 import { filesOverlay, MappingFile, neighbourMac, SteadyPing } from '../helpers/zlan.js';
@@ -23,23 +23,18 @@ interface Site {
   readonly daemon: Daemon;
 }
 
-/** Two hosts with a varpd and overlay0 each; those of a are returned. */
-async function twoSites(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
+/** Host a with a varpd and overlay0, and the kernel's vxlan on b. */
+async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
-  const daemons = [];
-  for (const [host, peer] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    const daemon = (await Daemon.start(bed, host)).explain(t);
-    daemons.push(daemon);
-    await daemon.ok(directOverlay({ from: host.underlay[family], to: peer.underlay[family] }, more));
-    await host.plumb('overlay0');
-  }
+  const [from, to] = [a.underlay[family], b.underlay[family]];
+  const daemon = (await Daemon.start(bed, a)).explain(t);
+  await daemon.ok(directOverlay({ from, to }, more));
+  await a.plumb('overlay0');
+  await b.plumb(await addKernelVxlan(b, { vnetid: 42, local: to, remote: from }), { mtuBytes: 1400 });
   t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
-  return { bed, a, b, daemon: daemons[0] };
+  return { bed, a, b, daemon };
 }
 
 const overlayOf = async (daemon: Daemon): Promise<OverlayInfo> => (await daemon.overlays('overlay0'))[0];
@@ -130,7 +125,8 @@ const faultsOf = (family: 'v4' | 'v6'): readonly Fault[] => {
       come: ({ a }) =>
         a.ip(`addr add ${local[family]} dev ${UNDERLAY_DEVICE} ${family === 'v6' ? 'nodad' : ''}`),
       sentence: new RegExp(`^${local[family].replace(/\/.*/, '')} is no address of this host$`),
-      counter: 'tx_unreachable',
+      // IPv6 goes on sending from an address that it has lost.
+      ...(family === 'v4' && { counter: 'tx_unreachable' }),
     },
     {
       what: 'the route is lost',
@@ -144,7 +140,7 @@ const faultsOf = (family: 'v4' | 'v6'): readonly Fault[] => {
 
 for (const family of ['v4', 'v6'] as const) {
   await t.test(`an underlay of IP${family} that goes and comes`, { skip }, async (t) => {
-    const site = await twoSites(t, family);
+    const site = await newSite(t, family);
     const { a, b, daemon } = site;
     const times: number[] = [];
     for (const [index, { what, go, come, sentence, counter }] of faultsOf(family).entries()) {
@@ -152,12 +148,12 @@ for (const family of ['v4', 'v6'] as const) {
         const grown = await daemon.counted(async () => {
           await go(site);
           times.push(await healthBecomes(t, daemon, sentence));
-          t.equal((await ping(a, b.overlay.v4, { count: 3, waitMs: 200 })).received, 0, 'nothing passes');
+          t.equal((await ping(a, b.overlay.v4, { count: 2, waitMs: 100 })).received, 0, 'nothing passes');
         });
         if (counter !== undefined) t.ok(grown[counter] >= 1, `it is counted as ${counter}`);
         t.match(await overlayOf(daemon), { underlay: { state: 'down', losses: index + 1 } }, 'and shown');
         t.ok(await carrierOf(a, 'overlay0'), 'ports keep their carrier: link-state=up');
-        t.ok((await idleCpuSeconds(daemon)) < 0.5, 'nothing spins');
+        if (index === 0) t.ok((await idleCpuSeconds(daemon)) < 0.5, 'nothing spins');
         await come(site);
         times.push(await healthBecomes(t, daemon, 'ONLINE'));
         t.ok(await reaches(a, b.overlay.v4), 'it passes again');
@@ -173,7 +169,7 @@ for (const family of ['v4', 'v6'] as const) {
 }
 
 await t.test('known traffic through an outage', { skip }, async (t) => {
-  const { a, b, daemon } = await twoSites(t, 'v4');
+  const { a, b, daemon } = await newSite(t, 'v4');
   const steady = await SteadyPing.start(a, b.overlay.v4);
   const before = daemon.residentKib();
   await a.ip(`link set ${UNDERLAY_DEVICE} down`);
@@ -189,7 +185,7 @@ await t.test('known traffic through an outage', { skip }, async (t) => {
 });
 
 await t.test('messages that the kernel could not keep', { skip }, async (t) => {
-  const { a, daemon } = await twoSites(t, 'v4');
+  const { a, daemon } = await newSite(t, 'v4');
   const flood: string[] = [];
   for (let round = 0; round < 12; round++) {
     for (const verb of ['add', 'del'])
@@ -238,7 +234,7 @@ await t.test('several destinations', { skip }, async (t) => {
 });
 
 await t.test('a start before the address is there', { skip }, async (t) => {
-  const { a, b, daemon } = await twoSites(t, 'v4');
+  const { a, b, daemon } = await newSite(t, 'v4');
   await a.ip(`addr del ${local.v4} dev ${UNDERLAY_DEVICE}`);
   await daemon.restart();
   t.same(await daemon.overlays(), [], 'the overlay cannot run');
@@ -246,14 +242,14 @@ await t.test('a start before the address is there', { skip }, async (t) => {
   const runs = async (): Promise<boolean> => (await daemon.overlays()).length === 1;
   await waitUntil(runs, { what: 'the overlay to start by itself' });
   await a.plumb('overlay0');
-  await b.ip('neigh flush dev overlay0');
+  await b.ip('neigh flush dev vx0');
   t.ok(await reaches(a, b.overlay.v4));
 });
 
 // ---------------------------------------------------------------- ports
 
 await t.test('link-state=follow', { skip }, async (t) => {
-  const { bed, a, daemon } = await twoSites(t, 'v4', '-p link-state=follow');
+  const { bed, a, daemon } = await newSite(t, 'v4', '-p link-state=follow');
   const inside = await bed.host();
   await daemon.ok('create-vnic -l overlay0 foo0');
   await daemon.ok('create-vnic -l overlay0 moved0');
@@ -281,7 +277,7 @@ await t.test('link-state=follow', { skip }, async (t) => {
 });
 
 await t.test('interfaces that are tampered with', { skip }, async (t) => {
-  const { bed, a, b, daemon } = await twoSites(t, 'v4');
+  const { bed, a, b, daemon } = await newSite(t, 'v4');
   const inside = await bed.host();
   await daemon.ok('create-vnic -l overlay0 foo0');
   const state = async (): Promise<string> => (await daemon.vnics())[0].state;
@@ -333,31 +329,41 @@ const ADVERTISEMENT_S = 0.2;
 
 interface Router {
   readonly host: Namespace;
-  readonly daemon: Daemon;
   readonly device: string;
+  readonly mac: string;
   /** Has the address now, and answers for it. */
   isMaster(): Promise<boolean>;
   log(): string;
 }
 
-/** VRRP (RFC 5798) on a VNIC with this MAC, which the mapping places on this host. */
+/**
+ * VRRP (RFC 5798) on a VNIC with this MAC, which the mapping places on this host. Whoever becomes master puts the
+ * virtual address beside its own MAC in the mapping, as proxy ARP answers out of that.
+ */
 async function startRouter(
-  bed: Bed,
   host: Namespace,
   daemon: Daemon,
-  mac: string,
-  priority: number,
+  { mac, priority, file, asMaster }: { mac: string; priority: number; file: MappingFile; asMaster: string },
 ): Promise<Router> {
   const device = `vr${host.index}`;
   await daemon.ok(`create-vnic -m ${mac} -l overlay0 ${device}`);
   await host.ip(`addr add ${host.overlay.v4}/24 dev ${device}`);
-  const directory = bed.directory();
-  const config = path.join(directory, 'keepalived.conf');
+  const inDirectory = (name: string): string => path.join(daemon.directory, name);
+  const [config, notify, mapping, logFile] = ['conf', 'notify', 'mapping', 'keepalived.log'].map(inDirectory);
+  writeFileSync(mapping, asMaster);
+  writeFileSync(
+    notify,
+    `#!/bin/sh\ncp ${mapping} ${file.path}.${device} && mv ${file.path}.${device} ${file.path}\n`,
+    {
+      mode: 0o700,
+    },
+  );
   writeFileSync(
     config,
     `global_defs {
   vrrp_version 3
-  vrrp_garp_master_delay 0
+  script_user root
+  enable_script_security
 }
 vrrp_instance gateway {
   state BACKUP
@@ -368,17 +374,17 @@ vrrp_instance gateway {
   virtual_ipaddress {
     ${VIRTUAL_IP}/24
   }
+  notify_master ${notify}
 }
 `,
   );
-  const pids = ['-p', path.join(directory, 'main.pid'), '-r', path.join(directory, 'vrrp.pid')];
-  const logFile = path.join(directory, 'log');
   writeFileSync(logFile, '');
+  const pids = ['-p', inDirectory('main.pid'), '-r', inDirectory('vrrp.pid')];
   host.spawn(['keepalived', '-P', '-n', '-l', '-D', '-f', config, ...pids], { logFile });
   return {
     host,
-    daemon,
     device,
+    mac,
     isMaster: async () => (await host.ip(`-o addr show dev ${device}`)).includes(`${VIRTUAL_IP}/24`),
     log: () => readFileSync(logFile, 'utf8'),
   };
@@ -387,51 +393,65 @@ vrrp_instance gateway {
 const becomesMaster = (router: Router, is = true): Promise<void> =>
   waitUntil(async () => (await router.isMaster()) === is, {
     timeoutMs: 20_000,
-    what: `${router.host.name} to ${is ? 'become' : 'cease to be'} master\n${router.log()}`,
+    what: `${router.device} to ${is ? 'become' : 'cease to be'} master`,
   });
 
-await t.test('keepalived across an overlay', { skip: skipUnlessNetns(['keepalived']) }, async (t) => {
+const skipKeepalived = skipUnlessNetns(['keepalived']);
+await t.test('keepalived across an overlay', { skip: skipKeepalived, timeout: 180_000 }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const hosts = await bed.hostsOnSwitch(3, { v6: false });
   const hub = bed.hosts[3];
+  const macs = hosts.map((_, index) => `02:00:00:00:00:0${index + 1}`);
+  const mapping = (master?: number): string => {
+    const entries = hosts.map(({ underlay, overlay }, index) => {
+      const arp = index === master ? [overlay.v4, VIRTUAL_IP] : overlay.v4;
+      return [macs[index], { ip: underlay.v4, port: 4789, arp }] as const;
+    });
+    return JSON.stringify(Object.fromEntries(entries));
+  };
   const file = new MappingFile(bed);
-  const macOf = (index: number): string => `2:0:0:0:0:${index + 1}`;
-  file.replace(
-    Object.fromEntries(hosts.map(({ underlay }, index) => [macOf(index), { ip: underlay.v4, port: 4789 }])),
-  );
-  const daemons = [];
-  for (const host of hosts) {
-    const daemon = (await Daemon.start(bed, host)).explain(t);
-    daemons.push(daemon);
-    await daemon.ok(filesOverlay(host, file, { more: '-p files/flood=on -p link-state=follow' }));
-  }
-  const client = hosts[2];
-  await daemons[2].ok(`create-vnic -m ${macOf(2)} -l overlay0 client0`);
-  await client.ip(`addr add ${client.overlay.v4}/24 dev client0`);
-  const first = await startRouter(bed, hosts[0], daemons[0], macOf(0), 150);
-  const second = await startRouter(bed, hosts[1], daemons[1], macOf(1), 100);
+  file.replace(mapping());
+  const daemons = await Promise.all(hosts.map(async (host) => (await Daemon.start(bed, host)).explain(t)));
+  for (const [index, daemon] of daemons.entries())
+    await daemon.ok(filesOverlay(hosts[index], file, { more: '-p files/flood=on -p link-state=follow' }));
+  const client = { host: hosts[2], device: 'client0' };
+  await daemons[2].ok(`create-vnic -m ${macs[2]} -l overlay0 ${client.device}`);
+  await client.host.ip(`addr add ${client.host.overlay.v4}/24 dev ${client.device}`);
+  const router = (index: number, priority: number): Promise<Router> => {
+    const options = { mac: macs[index], priority, file, asMaster: mapping(index) };
+    return startRouter(hosts[index], daemons[index], options);
+  };
+  const first = await router(0, 150);
+  const second = await router(1, 100);
   t.teardown(() => {
     if (!t.passing()) for (const { log } of [first, second]) t.comment(log());
   });
+  const serves = async ({ mac }: Router, why: string): Promise<void> => {
+    const isServed = async (): Promise<boolean> =>
+      (await ping(client.host, VIRTUAL_IP, { count: 1, waitMs: 200 })).received === 1 &&
+      (await neighbourMac(client, VIRTUAL_IP)) === mac;
+    await waitUntil(isServed, { timeoutMs: 20_000, what: `the client to be served by ${mac}` });
+    t.pass(why);
+  };
 
   await becomesMaster(first);
   await becomesMaster(second, false);
-  t.ok(await reaches(client, VIRTUAL_IP), 'the first is master, and answers the client');
-  t.equal(await neighbourMac({ host: client, device: 'client0' }, VIRTUAL_IP), '02:00:00:00:00:01');
+  await serves(first, 'the first is master, and serves the client');
 
   const startedMs = performance.now();
   await hub.ip('link set port0 down');
   await becomesMaster(second);
-  const tookMs = performance.now() - startedMs;
+  t.comment(
+    `the second was master ${(performance.now() - startedMs).toFixed(0)} ms after the link went down`,
+  );
   await becomesMaster(first, false);
   t.match(first.log(), /gateway\) Entering FAULT STATE/, 'the first has seen its cable drawn');
-  t.ok(await reaches(client, VIRTUAL_IP, 20_000), 'the second answers the client');
-  t.equal(await neighbourMac({ host: client, device: 'client0' }, VIRTUAL_IP), '02:00:00:00:00:02');
-  t.comment(`the second was master ${tookMs.toFixed(0)} ms after the link went down`);
+  await serves(second, 'the second serves the client');
+  t.comment(`and served the client after ${(performance.now() - startedMs).toFixed(0)} ms`);
 
   await hub.ip('link set port0 up');
   await becomesMaster(first);
   await becomesMaster(second, false);
-  t.ok(await reaches(client, VIRTUAL_IP, 20_000), 'and the first again, once its link is back');
+  await serves(first, 'and the first again, once its link is back');
 });
