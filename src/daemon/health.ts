@@ -14,10 +14,10 @@ const MAX_SENTENCE_CHARACTERS = 256;
 const MAX_DETAILS_CHARACTERS = 512;
 
 /**
- * In the order in which they matter: nothing can be reached; a device has failed; nothing new is found out, so the
- * plugin itself says (`plugin`) or its answers do (`lookup`); an interface is not as varpd made it.
+ * In the order in which they matter: nothing can be reached; nothing new is found out, so the plugin itself says
+ * (`plugin`) or its answers do (`lookup`); one device has failed; one interface is not as varpd made it.
  */
-const RANKS = ['underlay', 'port', 'plugin', 'lookup', 'interface'] as const;
+const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface'] as const;
 
 /** Ports and interfaces by name. */
 export type Source = 'underlay' | 'plugin' | 'lookup' | `port ${string}` | `interface ${string}`;
