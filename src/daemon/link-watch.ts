@@ -85,9 +85,10 @@ export class LinkWatch {
   /** Is told at once, and then of each round; what it does with a verdict that it knows is its own affair. */
   followUnderlay(follower: UnderlayFollower): Following {
     this.#underlays.add(follower);
-    this.#safely(() => {
+    const isDone = this.#safely(() => {
       follower.heard(judge(this.#viewer.round(false)(follower)));
     });
+    if (!isDone) this.#lookAgain();
     return {
       stop: () => {
         this.#underlays.delete(follower);
@@ -95,10 +96,9 @@ export class LinkWatch {
     };
   }
 
-  /** Its destinations are others now. */
+  /** Those of a follower are others now. */
   destinationsChanged(): void {
-    this.#stale = true;
-    this.#wake();
+    this.#lookAgain();
   }
 
   /** Whether this host can send from there now. */
@@ -125,9 +125,13 @@ export class LinkWatch {
   followPort(name: string, heard: (link: PortLink) => void): Following {
     const port: FollowedPort = { name, heard, mac: undefined, index: undefined, state: 'up' };
     this.#ports.add(port);
-    this.#safely(() => {
+    const isDone = this.#safely(() => {
       this.#find(port);
     });
+    if (!isDone) {
+      this.#stalePorts.add(port);
+      this.#lookAgain();
+    }
     return {
       stop: () => {
         this.#ports.delete(port);
@@ -136,6 +140,11 @@ export class LinkWatch {
         this.#missingPorts.delete(name);
       },
     };
+  }
+
+  #lookAgain(): void {
+    this.#stale = true;
+    this.#wake();
   }
 
   #wake(): void {
@@ -185,7 +194,11 @@ export class LinkWatch {
     if (!this.#readable) return false;
     const { events, lost } = this.#events.read();
     for (const event of events) this.#hear(event);
-    if (lost) this.#resync();
+    if (lost) {
+      this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
+      for (const port of this.#ports) this.#stalePorts.add(port);
+      this.#viewer.forgetAddresses();
+    }
     return lost || events.length > 0;
   }
 
@@ -199,18 +212,13 @@ export class LinkWatch {
     }
   }
 
-  #resync(): void {
-    this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
-    this.#viewer.resync();
-    for (const port of this.#ports) this.#stalePorts.add(port);
-  }
-
   #look(): void {
     const view = this.#viewer.round(true);
     for (const follower of this.#underlays) follower.heard(judge(view(follower)));
-    const ports = [...this.#stalePorts];
-    this.#stalePorts.clear();
-    for (const port of ports) this.#lookAtPort(port);
+    for (const port of this.#stalePorts) {
+      this.#lookAtPort(port);
+      this.#stalePorts.delete(port);
+    }
     for (const one of this.#awaited) {
       if (this.#viewer.addressState(one.ip) !== 'good') continue;
       this.#awaited.delete(one);

@@ -23,24 +23,28 @@ interface AddressEntry {
 
 export class UnderlayViewer {
   readonly #kernel: LinkKernel;
-  readonly #addresses = new Map<IpAddress, AddressEntry>();
+  /** Undefined: to be asked for. */
+  #addresses: Map<IpAddress, AddressEntry> | undefined;
   /** The link that a listen address is, or was last, on; and that a destination is, or was last, reached by. */
   #lastLinks = new Map<string, KnownLink>();
 
   constructor(kernel: LinkKernel) {
     this.#kernel = kernel;
-    this.resync();
   }
 
-  /** All addresses anew. */
-  resync(): void {
-    this.#addresses.clear();
-    for (const { ip, ...entry } of this.#kernel.addresses()) this.#addresses.set(ip, entry);
+  /** Changes were missed. */
+  forgetAddresses(): void {
+    this.#addresses = undefined;
   }
 
   addressChanged(ip: IpAddress, entry: AddressEntry | undefined): void {
-    if (entry !== undefined) this.#addresses.set(ip, entry);
-    else this.#addresses.delete(ip);
+    if (entry !== undefined) this.#addresses?.set(ip, entry);
+    else this.#addresses?.delete(ip);
+  }
+
+  #address(ip: IpAddress): AddressEntry | undefined {
+    this.#addresses ??= new Map(this.#kernel.addresses().map(({ ip, ...entry }) => [ip, entry]));
+    return this.#addresses.get(ip);
   }
 
   /**
@@ -71,14 +75,14 @@ export class UnderlayViewer {
   }
 
   addressState(ip: IpAddress): UnderlayView['address'] {
-    const entry = this.#addresses.get(ip);
+    const entry = this.#address(ip);
     if (entry !== undefined && entry.state !== 'good') return entry.state;
     // A whole prefix may be this host's (`ip route add local`); and IPv4 on a link that is down is nobody's.
     return this.#kernel.route(ip)?.isLocal === true ? 'good' : 'absent';
   }
 
   #home(ip: IpAddress, before: ReadonlyMap<string, KnownLink>): KnownLink | undefined {
-    return this.#known(ip, this.#addresses.get(ip)?.index, before);
+    return this.#known(ip, this.#address(ip)?.index, before);
   }
 
   /** The link of this index, or the last one where there is none; remembered under `key`. */

@@ -33,7 +33,6 @@ function newWatch(t: Test) {
   const watch = new LinkWatch(kernel, log);
   t.teardown(() => {
     watch.close();
-    t.ok(kernel.closed, 'it listens no more');
   });
   return { kernel, log, watch };
 }
@@ -128,6 +127,8 @@ t.test('an event is a hint, the kernel is asked', async (t) => {
   kernel.tell({ about: 'route' });
   await sleep(50);
   t.equal(verdicts.length, length, 'whoever has stopped is not told');
+  watch.close();
+  t.ok(kernel.closed, 'at the end it listens no more');
 });
 
 t.test('what goes after a message without one of its own', async (t) => {

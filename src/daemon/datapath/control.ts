@@ -178,7 +178,14 @@ export class DatapathControl implements Datapath {
   setCarrier(overlay: number, on: boolean): void {
     const state = this.#overlay(overlay);
     state.carrier = on;
-    for (const { fd, name } of state.ports.values()) if (fd >= 0) setTapCarrier(fd, on, name);
+    for (const { fd, name } of state.ports.values()) {
+      if (fd < 0) continue;
+      try {
+        setTapCarrier(fd, on, name);
+      } catch {
+        // The device has just gone; the worker will say so.
+      }
+    }
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
