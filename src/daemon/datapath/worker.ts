@@ -23,8 +23,8 @@ import { WAKE, type Command } from './protocol.js';
 const BATCH_FRAMES = 64;
 /** Received datagrams each have room for the largest; pages that none fills cost nothing. */
 const RECEIVE_SLAB_BYTES = BATCH_FRAMES * (HEADROOM_BYTES + MAX_FRAME_BYTES);
-/** Frames from a TAP are packed: a batch of full 1500-byte frames, and room for the largest one. */
-const TRANSMIT_SLAB_BYTES = 16 * (HEADROOM_BYTES + MAX_FRAME_BYTES);
+/** Small frames of a TAP are read many at once, each with room for the largest and 336 bytes (tap.c). */
+const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
 /** Frames in a datagram that the kernel put together (UDP_MAX_SEGMENTS before 6.9). */
 const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
