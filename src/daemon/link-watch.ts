@@ -85,10 +85,9 @@ export class LinkWatch {
   /** Is told at once, and then of each round; what it does with a verdict that it knows is its own affair. */
   followUnderlay(follower: UnderlayFollower): Following {
     this.#underlays.add(follower);
-    const isDone = this.#safely(() => {
-      follower.heard(judge(this.#viewer.round(false)(follower)));
-    });
-    if (!isDone) this.#lookAgain();
+    const verdict = this.#safely(() => judge(this.#viewer.round(false)(follower)));
+    if (verdict === undefined) this.#lookAgain();
+    else follower.heard(verdict);
     return {
       stop: () => {
         this.#underlays.delete(follower);
@@ -103,11 +102,7 @@ export class LinkWatch {
 
   /** Whether this host can send from there now. */
   isUsable(ip: IpAddress): boolean {
-    let isUsable = false;
-    this.#safely(() => {
-      isUsable = this.#viewer.addressState(ip) === 'good';
-    });
-    return isUsable;
+    return this.#safely(() => this.#viewer.addressState(ip)) === 'good';
   }
 
   /** `appeared` is called once, as soon as this is an address that can be used: perhaps at the next event. */
@@ -127,8 +122,9 @@ export class LinkWatch {
     this.#ports.add(port);
     const isDone = this.#safely(() => {
       this.#find(port);
+      return true;
     });
-    if (!isDone) {
+    if (isDone === undefined) {
       this.#stalePorts.add(port);
       this.#lookAgain();
     }
@@ -153,24 +149,17 @@ export class LinkWatch {
 
   #round(): void {
     const startedMs = performance.now();
-    let heard = false;
-    let looked = false;
-    const isDone = this.#safely(() => {
-      heard = this.#read();
-      looked = heard || this.#stale;
-      this.#stale = false;
-      if (looked) this.#look();
-    });
+    const found = this.#safely(() => this.#readAndLook());
     // Of what goes after a message there may be none: once more.
-    if (heard || !isDone) this.#stale = true;
-    if (isDone && !looked) {
+    if (found === 'heard' || found === undefined) this.#stale = true;
+    if (found === 'quiet') {
       this.#pause = undefined;
       if (!this.#readable) return;
       this.#readable = false;
       this.#events.again();
       return;
     }
-    const leastMs = isDone ? MIN_PAUSE_MS : FAILURE_PAUSE_MS;
+    const leastMs = found === undefined ? FAILURE_PAUSE_MS : MIN_PAUSE_MS;
     const pauseMs = Math.max(leastMs, PAUSE_FACTOR * (performance.now() - startedMs));
     this.#pause = setTimeout(() => {
       this.#round();
@@ -178,14 +167,21 @@ export class LinkWatch {
     this.#pause.unref();
   }
 
-  /** False when the kernel could not be asked, as without a descriptor to spare: what was known stands. */
-  #safely(work: () => void): boolean {
+  #readAndLook(): 'heard' | 'looked' | 'quiet' {
+    const isHeard = this.#read();
+    if (!isHeard && !this.#stale) return 'quiet';
+    this.#stale = false;
+    this.#look();
+    return isHeard ? 'heard' : 'looked';
+  }
+
+  /** Undefined when the kernel could not be asked, as without a descriptor to spare: what was known stands. */
+  #safely<T>(work: () => T): T | undefined {
     try {
-      work();
-      return true;
+      return work();
     } catch (error) {
       this.#log.error('links ask', `links: the kernel cannot be asked: ${systemErrorText(error)}`);
-      return false;
+      return undefined;
     }
   }
 

@@ -105,7 +105,7 @@ export class Overlay {
     const { datapath, limits } = this.#workshop;
     const { plan, properties, listen } = this;
     const linkState = properties.word('link-state', LINK_STATE);
-    if (linkState === 'follow' && datapath.features['tapCarrier'] === false)
+    if (linkState === 'follow' && !datapath.features['tapCarrier'])
       throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
     await this.#instance.start(properties);
     undo.push(() => this.#instance.stop());

@@ -40,9 +40,10 @@ export type Attributes = ReadonlyMap<number, DataView>;
 export function ask(type: number, flags: number, parts: readonly Uint8Array[], device: string): Message {
   return exchange(type, flags, parts, device, (fd, buffer) => {
     // The kernel has answered when `send` returns.
-    const [first] = messages(buffer, checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device));
-    if (first === undefined) throw new NativeError(EINTR, 'recvfrom', device);
-    return first;
+    const answers = messages(buffer, checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device));
+    const first = answers.next();
+    if (first.done === true) throw new NativeError(EINTR, 'recvfrom', device);
+    return first.value;
   });
 }
 

@@ -16,7 +16,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  readonly features = { fake: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();

@@ -8,6 +8,8 @@ export class FakeKernel implements LinkKernel {
   readonly hostAddresses = new Map<IpAddress, HostAddress>();
   /** Index of the link to a destination. */
   readonly routes = new Map<IpAddress, number>();
+  /** Of the link to all others, if there is one. */
+  defaultRoute: number | undefined;
   /** How often it was asked for each. */
   readonly asked = { link: 0, addresses: 0, route: 0 };
   /** What every question fails with. */
@@ -54,7 +56,7 @@ export class FakeKernel implements LinkKernel {
     const home = this.hostAddresses.get(to);
     if (home !== undefined)
       return this.links.get(home.index)?.up === true ? { isLocal: true, index: 1 } : undefined;
-    const index = this.routes.get(to);
+    const index = this.routes.get(to) ?? this.defaultRoute;
     return index === undefined ? undefined : { isLocal: false, index };
   }
 

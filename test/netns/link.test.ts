@@ -333,7 +333,7 @@ interface Router {
   readonly mac: string;
   /** Has the address now, and answers for it. */
   isMaster(): Promise<boolean>;
-  log(): string;
+  readonly log: () => string;
 }
 
 /**
