@@ -62,6 +62,8 @@ export interface Shared {
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
   readonly pathMtuBytes: PathMtu;
+  /** An underlay address has become a peer of an overlay, or is none any more. */
+  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   nowTick: number;
 }
 
@@ -148,7 +150,7 @@ export class Overlay {
   /** The VXLAN header as two words in host byte order. */
   readonly headerFirst: number;
   readonly headerSecond: number;
-  readonly peers = new Peers();
+  readonly peers: Peers;
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
@@ -172,6 +174,9 @@ export class Overlay {
     this.shared = shared;
     this.senders = senders;
     this.counters = counters;
+    this.peers = new Peers((ip, isPeer) => {
+      shared.peerChanged(options.id, ip, isPeer);
+    });
     this.pending = new PendingQueue(shared.budget);
     this.targets = new TargetTable(options.maxTargets, MAX_ASKED, (row) => {
       this.#forget(row);

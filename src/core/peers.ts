@@ -8,11 +8,17 @@ const ADDRESS_WORDS = 4;
 const MIN_SLOTS = 16;
 
 export class Peers {
+  readonly #changed: (ip: IpAddress, isPeer: boolean) => void;
   /** Address -> by how many targets and lists it is named. */
   readonly #references = new Map<IpAddress, number>();
   /** Open addressing, at most half full; all zero (`::` is nobody's source) = free. */
   #slots = new Int32Array(MIN_SLOTS * ADDRESS_WORDS);
   #mask = MIN_SLOTS - 1;
+
+  /** `changed` is told of each address that becomes a peer or ceases to be one. */
+  constructor(changed: (ip: IpAddress, isPeer: boolean) => void = () => undefined) {
+    this.#changed = changed;
+  }
 
   /** Whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
   has(words: Int32Array, at: number): boolean {
@@ -33,7 +39,9 @@ export class Peers {
   add(ip: IpAddress): void {
     const references = this.#references.get(ip) ?? 0;
     this.#references.set(ip, references + 1);
-    if (references === 0) this.#rebuildOrPut(ip);
+    if (references > 0) return;
+    this.#rebuildOrPut(ip);
+    this.#changed(ip, true);
   }
 
   remove(ip: IpAddress): void {
@@ -43,6 +51,7 @@ export class Peers {
     } else if (references === 1) {
       this.#references.delete(ip);
       this.#clear(ip);
+      this.#changed(ip, false);
     }
   }
 

@@ -173,14 +173,15 @@ static napi_value route_mtu(napi_env env, napi_callback_info info)
 	return number(env, mtu);
 }
 
-/* netlinkOpen(groups): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
+/* netlinkOpen(groups, receiveBytes): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
-	ARGS(1);
+	ARGS(2);
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = (uint32_t)arg_int(env, argv[0]) };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		return number(env, -errno);
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[1]));
 	if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
 		return number(env, failed(fd));
 	return number(env, fd);

@@ -13,7 +13,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { OverlayOptions, Question, TargetRow } from '../../src/core/overlay.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
-import type { Command, Report } from '../../src/daemon/datapath/protocol.js';
+import type { Command, PeerChange, Report } from '../../src/daemon/datapath/protocol.js';
 import {
   MemoryHost,
   MemoryNetwork,
@@ -102,6 +102,7 @@ export class Vtep {
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
+  readonly peerChanges: PeerChange[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -165,6 +166,7 @@ export class Vtep {
     if (report.kind === 'lookups') this.questions.push(...report.questions);
     else if (report.kind === 'fault') this.faults.push(report);
     else if (report.kind === 'leases') this.leases.push(...report.news);
+    else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else this.#reply = report.value;
   }
 }

@@ -532,7 +532,8 @@ function overlay(
   more: Partial<OverlayInfo> = {},
 ): OverlayInfo {
   const health = { status: 'ONLINE', details: null } as const;
-  return { name, temporary: false, mode: 'point', properties, health, counters: {}, ...more };
+  const underlay = { state: 'up', losses: 0, changedAt: '2026-11-23T12:00:00.000Z' } as const;
+  return { name, temporary: false, mode: 'point', properties, health, underlay, counters: {}, ...more };
 }
 
 const required = { required: true };

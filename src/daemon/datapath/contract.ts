@@ -98,6 +98,8 @@ export interface DatapathEvents {
   portFault(overlay: number, port: string, code: string): void;
   /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
   leased(news: LeaseNews): void;
+  /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
+  peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
   /** The worker thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
@@ -111,6 +113,9 @@ export interface Datapath {
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+
+  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  setCarrier(overlay: number, on: boolean): void;
 
   /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
   setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;

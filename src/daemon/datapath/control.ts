@@ -15,6 +15,7 @@ import {
   probeFeatures,
   routeMtuBytes,
   setLink,
+  setTapCarrier,
   setTapOffload,
   signalEvent,
 } from '../../dgram-extra/index.js';
@@ -30,7 +31,7 @@ import type {
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import { WAKE, type Command, type Report, type Token } from './protocol.js';
+import { WAKE, type Command, type PeerChange, type Report, type Token } from './protocol.js';
 import { Underlay, type Lease } from './underlay.js';
 
 interface OverlayState {
@@ -38,6 +39,7 @@ interface OverlayState {
   readonly lease: Lease;
   readonly counters: Counters;
   readonly ports: Map<string, PortState>;
+  carrier: boolean;
 }
 
 interface PortState {
@@ -135,7 +137,7 @@ export class DatapathControl implements Datapath {
       negativeTtlMs: config.negativeTtlMs,
       maxTargets: config.maxTargets,
     };
-    this.#overlays.set(config.id, { config, lease, counters, ports: new Map() });
+    this.#overlays.set(config.id, { config, lease, counters, ports: new Map(), carrier: true });
     const { token: socket, senderFds, segmentation } = lease;
     this.#post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
   }
@@ -159,6 +161,7 @@ export class DatapathControl implements Datapath {
       const wanted = state.config.offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
       wanted.find((flags) => setTapOffload(fd, flags, name));
       setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
+      if (!state.carrier) setTapCarrier(fd, false, name);
       setLink(name, { up: true });
     } catch (error) {
       closeDescriptor(fd);
@@ -178,6 +181,19 @@ export class DatapathControl implements Datapath {
     await this.#request({ kind: 'remove-port', token: port.token });
     this.#overlay(overlay).ports.delete(name);
     this.#closePort(port);
+  }
+
+  setCarrier(overlay: number, on: boolean): void {
+    const state = this.#overlay(overlay);
+    state.carrier = on;
+    for (const { fd, name } of state.ports.values()) {
+      if (fd < 0) continue;
+      try {
+        setTapCarrier(fd, on, name);
+      } catch {
+        // The device has just gone; the worker will say so.
+      }
+    }
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
@@ -289,6 +305,19 @@ export class DatapathControl implements Datapath {
     });
   }
 
+  /** In order, an address may come and go within one report. */
+  #hearPeers(changes: readonly PeerChange[]): void {
+    const overlays = new Map<number, Map<IpAddress, boolean>>();
+    for (const { overlay, ip, isPeer } of changes) {
+      const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
+      overlays.set(overlay, last.set(ip, isPeer));
+    }
+    for (const [overlay, last] of overlays) {
+      const pick = (wanted: boolean) => [...last].filter(([, isPeer]) => isPeer === wanted).map(([ip]) => ip);
+      this.#events.peers(overlay, pick(true), pick(false));
+    }
+  }
+
   #hear(report: Report): void {
     switch (report.kind) {
       case 'lookups':
@@ -296,6 +325,9 @@ export class DatapathControl implements Datapath {
         return;
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
+        return;
+      case 'peers':
+        this.#hearPeers(report.changes);
         return;
       case 'fault': {
         const port = this.#ports.get(report.token);

@@ -17,7 +17,7 @@ import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
-import type { Command, Report, Token } from './protocol.js';
+import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook {
@@ -58,6 +58,7 @@ export class DatapathEngine {
   #questions: Question[] = [];
   #leaseNews: LeaseNews[] = [];
   #agedMs = 0;
+  #peerChanges: PeerChange[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -73,6 +74,9 @@ export class DatapathEngine {
         this.#questions.push(question);
       },
       pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
+      peerChanged: (overlay, ip, isPeer) => {
+        this.#peerChanges.push({ overlay, ip, isPeer });
+      },
       nowTick: 0,
     };
   }
@@ -95,6 +99,7 @@ export class DatapathEngine {
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
     if (this.#questions.length > 0) this.#reportQuestions();
     if (this.#leaseNews.length > 0) this.#reportLeases();
+    if (this.#peerChanges.length > 0) this.#reportPeers();
     return moved;
   }
 
@@ -125,6 +130,11 @@ export class DatapathEngine {
   }
 
   obey(command: Command): void {
+    this.#obey(command);
+    if (this.#peerChanges.length > 0) this.#reportPeers();
+  }
+
+  #obey(command: Command): void {
     switch (command.kind) {
       case 'add-socket': {
         const { token, fd, counters } = command;
@@ -279,5 +289,11 @@ export class DatapathEngine {
     const news = this.#leaseNews;
     this.#leaseNews = [];
     this.#report({ kind: 'leases', news });
+  }
+
+  #reportPeers(): void {
+    const changes = this.#peerChanges;
+    this.#peerChanges = [];
+    this.#report({ kind: 'peers', changes });
   }
 }

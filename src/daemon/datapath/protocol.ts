@@ -78,9 +78,16 @@ export type Command =
     }
   | { readonly kind: 'stop'; readonly reply: number };
 
+export interface PeerChange {
+  readonly overlay: number;
+  readonly ip: IpAddress;
+  readonly isPeer: boolean;
+}
+
 export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
+  | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };
