@@ -29,6 +29,8 @@ export interface OverlayInfo {
   readonly mode: 'point' | 'dynamic';
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
+  /** In force: out of checksum, tso, uso, gso, gro. */
+  readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included. */
   readonly counters: Readonly<Record<string, number>>;
 }

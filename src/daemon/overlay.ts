@@ -220,6 +220,7 @@ export class Overlay {
       mode: this.plugin.mode,
       properties: this.properties.rows(),
       health: this.#health.report(),
+      offloads: this.#workshop.datapath.overlayOffloads(this.id),
       counters: this.#workshop.datapath.overlayCounters(this.id),
     };
   }

@@ -149,7 +149,8 @@ async function measurePair(pair: Pair, settings: GrowthSettings): Promise<Growth
     for (let round = 0; round < settings.rounds; round++) {
       for (const [index, measure] of pair.measures.entries()) {
         const values: [number, number] = [0, 0];
-        for (const which of round % 2 === 0 ? [0, 1] : [1, 0]) values[which] = await measure.take(tunnels[which]);
+        for (const which of round % 2 === 0 ? [0, 1] : [1, 0])
+          values[which] = await measure.take(tunnels[which]);
         taken[index].push(values);
       }
     }

@@ -32,7 +32,9 @@ export const wireguard: Subject = {
     const pair = await hosts(bed, terms);
     const places = directories(bed.directory(), pair);
     const keys = await Promise.all(pair.map(async () => (await exec('wg genkey')).trim()));
-    const publicKeys = await Promise.all(keys.map(async (key) => (await exec('wg pubkey', { input: key })).trim()));
+    const publicKeys = await Promise.all(
+      keys.map(async (key) => (await exec('wg pubkey', { input: key })).trim()),
+    );
     return joinHosts(pair, terms.mtuBytes - OVERHEAD_BYTES.wireguard, async (host, peer) => {
       // The control socket is the whole machine's, whatever the namespace.
       const device = `wg${process.pid}${'ab'[host.index]}`;
