@@ -40,6 +40,8 @@ export interface OverlayInfo {
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
   readonly underlay: UnderlayInfo;
+  /** In force: out of checksum, tso, uso, gso, gro. */
+  readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included. */
   readonly counters: Readonly<Record<string, number>>;
 }

@@ -241,6 +241,7 @@ export class Overlay {
       properties: this.properties.rows(),
       health: this.#health.report(),
       underlay: this.#links.info,
+      offloads: this.#workshop.datapath.overlayOffloads(this.id),
       counters: this.#workshop.datapath.overlayCounters(this.id),
     };
   }

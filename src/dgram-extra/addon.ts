@@ -43,6 +43,7 @@ export interface Addon {
     receiveBytes: number,
     sendBytes: number,
   ): number;
+  udpProbe(option: number): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;
   netlinkOpen(groups: number, receiveBytes: number): number;
   netlinkSend(fd: number, message: Uint8Array): number;

@@ -98,6 +98,18 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof value);
 }
 
+/* udpProbe(option): 0 where UDP sockets have it (UDP_SEGMENT, UDP_GRO), else the errno. */
+static napi_value udp_probe(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP);
+	if (fd < 0)
+		return number(env, -errno);
+	int result = or_errno(set_int(fd, IPPROTO_UDP, arg_int(env, argv[0]), 1));
+	close(fd);
+	return number(env, result);
+}
+
 /* The bigger buffer needs CAP_NET_ADMIN; without it the system's bound applies. */
 static void set_buffer(int fd, int forced, int plain, int bytes)
 {
@@ -271,7 +283,7 @@ void define_devices(napi_env env, napi_value exports)
 		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
 		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
-		EXPORT("peerCredentials", peer_credentials),
+		EXPORT("peerCredentials", peer_credentials), EXPORT("udpProbe", udp_probe),
 	};
 	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
 }

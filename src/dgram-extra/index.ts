@@ -199,9 +199,15 @@ export interface Features {
   readonly tapTcpSegmentation: boolean;
   readonly tapUdpSegmentation: boolean;
   readonly tapCarrier: boolean;
+  /** Many datagrams sent as one message, since Linux 4.18; received as one, since 5.0. */
+  readonly udpSegmentation: boolean;
+  readonly udpCoalescing: boolean;
 }
 
-/** Tries each feature once on a TAP that is gone again afterwards; all false without the right to make one. */
+/** Options of UDP sockets, udp(7). */
+const UDP_OPTION = { SEGMENT: 103, GRO: 104 } as const;
+
+/** Tries each feature once, those of TAPs on one that is gone again afterwards; false without the right to make one. */
 export function probeFeatures(): Features {
   const fd = addon.tapOpen('varpd-probe%d', 0);
   const can = (flags: number): boolean => fd >= 0 && addon.tapSet(fd, TAP_OFFLOAD, flags) >= 0;
@@ -210,6 +216,8 @@ export function probeFeatures(): Features {
     tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
     tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
     tapCarrier: fd >= 0 && addon.tapSet(fd, TAP_CARRIER, 1) >= 0,
+    udpSegmentation: addon.udpProbe(UDP_OPTION.SEGMENT) === 0,
+    udpCoalescing: addon.udpProbe(UDP_OPTION.GRO) === 0,
   };
   if (fd >= 0) addon.closeDescriptor(fd);
   return features;

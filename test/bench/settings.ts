@@ -5,22 +5,33 @@ import { subjects } from './subjects/index.js';
 import type { Subject, Terms } from './subjects/tunnel.js';
 
 const ALL = subjects.map(({ name }) => name).join(', ');
-const USAGE = `npm run bench -- [options]
+const USAGE = `npm run bench -- [options]        all that is installed, --profile and --targets
+  --only A,B            out of ${ALL}
+                        (these alone)
+  --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
+  --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
+  --mapping             only what a mapping of a million entries costs, and packets while it is read
+  --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
+  --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured (5)
   --seconds S           length of each TCP run (2)
   --mtu BYTES           of the underlay (1500)
-  --only A,B            out of ${ALL} (all that are installed)
   --property NAME=VALUE of varpd's overlays; may be given more than once
   --queues N            the same as --property queues=N
-npm run bench -- --mapping [--entries N]
-  what a mapping of N entries (1000000) costs the plugin files, and packets while it is read`;
+  --entries N           of the mapping (1000000)
+TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
+
+export const MODES = ['profile', 'targets', 'mapping', 'verify', 'peers'] as const;
+/** `all`: the subjects, then profile and targets; `subjects`: those named. */
+export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
 export interface Settings extends Terms {
+  readonly mode: Mode;
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
-  /** Instead of all that: entries of a mapping that is loaded. */
-  readonly mappingEntries: number | undefined;
+  /** Of the mapping that \`mapping\` loads. */
+  readonly mappingEntries: number;
 }
 
 function wholeNumber(name: string, text: string): number {
@@ -51,8 +62,12 @@ function parse(args: string[]): Settings {
       only: { type: 'string' },
       property: { type: 'string', multiple: true, default: [] },
       queues: { type: 'string' },
-      mapping: { type: 'boolean', default: false },
       entries: { type: 'string', default: '1000000' },
+      profile: { type: 'boolean', default: false },
+      targets: { type: 'boolean', default: false },
+      mapping: { type: 'boolean', default: false },
+      verify: { type: 'boolean', default: false },
+      peers: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -60,12 +75,16 @@ function parse(args: string[]): Settings {
     console.log(USAGE);
     process.exit(0);
   }
+  const modes = MODES.filter((mode) => values[mode]);
+  if (modes.length + (values.only === undefined ? 0 : 1) > 1)
+    throw new Error(`one of --only, ${MODES.map((mode) => `--${mode}`).join(', ')} at a time`);
   const queues = values.queues === undefined ? [] : [`queues=${values.queues}`];
   return {
+    mode: modes.at(0) ?? (values.only === undefined ? 'all' : 'subjects'),
     rounds: wholeNumber('rounds', values.rounds),
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
-    mappingEntries: values.mapping ? wholeNumber('entries', values.entries) : undefined,
+    mappingEntries: wholeNumber('entries', values.entries),
     properties: [...values.property, ...queues].map(checkedProperty),
     chosen:
       values.only?.split(',').map(subjectNamed) ?? subjects.filter((subject) => subject.missing() === false),

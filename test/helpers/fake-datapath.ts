@@ -2,6 +2,7 @@
 import type {
   Datapath,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
@@ -108,6 +109,10 @@ export class FakeDatapath implements Datapath {
   routeMtuBytes(): number {
     this.#call('routeMtuBytes');
     return this.routeMtu;
+  }
+
+  overlayOffloads(id: number): readonly Offload[] {
+    return this.overlays.get(id)?.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
   }
 
   overlayCounters(): Record<string, number> {

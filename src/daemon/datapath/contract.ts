@@ -84,6 +84,14 @@ export type LookupAnswer =
   /** Only for a request with a frame: it goes on as if it had been sent to this unicast MAC. */
   | { readonly kind: 'redirect'; readonly to: MacAddress };
 
+/**
+ * checksum  the stack leaves checksums to us
+ * tso, uso  and the cutting of TCP, of UDP
+ * gso       many frames to one destination leave as one message, which the kernel cuts
+ * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
+ */
+export type Offload = 'checksum' | 'tso' | 'uso' | 'gso' | 'gro';
+
 export interface TargetEntry {
   readonly mac: MacAddress;
   readonly state: 'valid' | 'drop' | 'pending';
@@ -139,6 +147,8 @@ export interface Datapath {
   /** By name, zero ones included. */
   overlayCounters(id: number): Record<string, number>;
   portCounters(overlay: number, name: string): Record<string, number>;
+  /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
+  overlayOffloads(id: number): readonly Offload[];
   /** Kernel features probed at start. */
   readonly features: Readonly<Record<string, boolean>>;
   /** Ends the worker and closes every descriptor. */

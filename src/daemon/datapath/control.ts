@@ -18,6 +18,7 @@ import {
   setTapCarrier,
   setTapOffload,
   signalEvent,
+  type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as ethernet from '../../wire/ethernet.js';
@@ -27,6 +28,7 @@ import type {
   Datapath,
   DatapathEvents,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
@@ -63,7 +65,7 @@ const MAX_MACS = 2048;
 const YOUNG_GENERATION_MIB = 6;
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
+  readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
   readonly #wakeFd: number;
   readonly #worker: Worker;
@@ -244,6 +246,20 @@ export class DatapathControl implements Datapath {
   overlayCounters(id: number): Record<string, number> {
     const { counters, lease } = this.#overlay(id);
     return addUp(readCounters(counters), readCounters(lease.counters));
+  }
+
+  overlayOffloads(id: number): readonly Offload[] {
+    const { config, lease } = this.#overlay(id);
+    const { features } = this;
+    const isOn = config.offload === 'auto';
+    const offloads: Readonly<Record<Offload, boolean>> = {
+      checksum: features.tapChecksum,
+      tso: isOn && features.tapTcpSegmentation,
+      uso: isOn && features.tapUdpSegmentation,
+      gso: lease.segmentation && features.udpSegmentation,
+      gro: isOn && features.udpCoalescing,
+    };
+    return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
   }
 
   portCounters(overlay: number, name: string): Record<string, number> {
