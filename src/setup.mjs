@@ -38,7 +38,7 @@ const programs = {
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench'],
   'test/bench/plain-forwarder.c': ['bench'],
-  'test/bench/udp-load.c': ['bench'],
+  'test/bench/udp-load.c': ['test', 'bench'],
 };
 
 const compiler = (process.env.CC || 'cc').split(/\s+/);

@@ -20,6 +20,8 @@ export interface OverlayConfig {
   readonly destination?: Destination;
   /** vxlan/listen_ip and vxlan/listen_port. */
   readonly listen: Endpoint;
+  /** Threads that carry it, each with a socket and a queue of every port. */
+  readonly queues: number;
   /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
   readonly sourcePorts: number;
   /** vxlan/udp_checksum */
