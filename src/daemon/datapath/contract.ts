@@ -2,7 +2,7 @@
  * What the control side asks of the datapath, and hears from it.
  *
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
- * the worker thread owns them in between. Everything here is called on the main thread.
+ * datapath threads own them in between. Everything here is called on the main thread.
  */
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
@@ -100,7 +100,7 @@ export interface DatapathEvents {
   portFault(overlay: number, port: string, code: string): void;
   /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
   leased(news: LeaseNews): void;
-  /** The worker thread is gone: nothing moves any more. */
+  /** A datapath thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
 
