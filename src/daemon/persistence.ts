@@ -11,7 +11,7 @@ import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import type { Failure } from '../control/messages.js';
 import type { StateDirectory } from './state-directory.js';
-import { overlaySchema, STATE_VERSION, type StoredOverlay } from './state-schema.js';
+import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 import { explain, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
@@ -161,19 +161,3 @@ export class StateStore {
 /** A name that no overlay's file has, and no earlier write of this process. */
 const temporaryName = (name: string, count: number): string => `.${name}.${process.pid}-${count}.tmp`;
 const isTemporary = (file: string): boolean => file.startsWith('.') && file.endsWith('.tmp');
-
-/** Throws an Error that says what is wrong. */
-function parseState(text: string): StoredOverlay {
-  if (text === '') throw new Error('it is empty');
-  const value: unknown = JSON.parse(text);
-  const version =
-    typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
-  if (version !== STATE_VERSION)
-    throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
-  const parsed = overlaySchema.safeParse(value);
-  if (!parsed.success) {
-    const { path: at, message } = parsed.error.issues[0];
-    throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
-  }
-  return parsed.data;
-}

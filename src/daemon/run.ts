@@ -9,6 +9,7 @@ import { type Flags, loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
 import { isDetached } from './detach.js';
 import { DaemonLog } from './log.js';
+import { forbidPluginExit } from './plugin-exit.js';
 import { runningPlugin } from './plugin-host.js';
 import { StateDirectory } from './state-directory.js';
 
@@ -24,14 +25,15 @@ export async function run(flags: Flags): Promise<void> {
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
   const running: { daemon?: Daemon; status?: number } = {};
+  const exit = forbidPluginExit();
 
   const end = (status: number): void => {
     if (running.status !== undefined) return;
     running.status = status;
     sdNotify('STOPPING=1');
-    setTimeout(() => process.exit(status), STOP_DEADLINE_MS);
+    setTimeout(() => exit(status), STOP_DEADLINE_MS);
     // Before it is ready there is no socket file, and the rest goes with the process.
-    void (running.daemon?.stop() ?? Promise.resolve()).then(() => process.exit(status));
+    void (running.daemon?.stop() ?? Promise.resolve()).then(() => exit(status));
   };
   const die = (what: string, error: unknown): void => {
     log.error('fatal', `${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
