@@ -32,12 +32,16 @@
  * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
- * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
- * (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * Queues: several such threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
+ * each direction, so its order is kept; what one is told of targets, the others are.
+ *
+ * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
+ * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
+ * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -50,7 +54,7 @@ import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, FREE, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { AnswerLimit, PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
@@ -115,13 +119,6 @@ export interface Port {
   readonly counters: Counters;
   /** What its owner may send. Undefined = anything; may change at any time between two batches. */
   protection: LinkProtection | undefined;
-}
-
-/** A row of `show-overlay -t`. */
-export interface TargetRow {
-  readonly mac: MacAddress;
-  readonly state: 'valid' | 'drop' | 'pending';
-  readonly to: readonly Endpoint[];
 }
 
 /** ttlMs 0 = for this frame alone. */
@@ -310,19 +307,6 @@ export class Overlay {
     return true;
   }
 
-  /** At most `limit` entries with MACs above `after`, in ascending order. */
-  targetRows(after: MacAddress, limit: number): TargetRow[] {
-    let found: { mac: MacAddress; row: number }[] = [];
-    const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
-    for (const row of this.targets.rows()) {
-      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
-      if (mac <= after || this.targets.state(row, this.shared.nowTick) === FREE) continue;
-      found.push({ mac, row });
-      if (found.length > 8 * limit) found = nearest();
-    }
-    return nearest().map(({ mac, row }) => ({ mac, ...this.#describe(row) }));
-  }
-
   setPeers(peers: readonly IpAddress[]): void {
     for (const ip of peers) this.peers.add(ip);
     for (const ip of this.#namedPeers) this.peers.remove(ip);
@@ -382,14 +366,6 @@ export class Overlay {
     } else if (this.targets.destination(row) >= 0) {
       this.release(this.targets.destination(row));
     }
-  }
-
-  #describe(row: number): Omit<TargetRow, 'mac'> {
-    const state = this.targets.state(row, this.shared.nowTick);
-    if (state === PENDING) return { state: 'pending', to: [] };
-    if (state === DROP) return { state: 'drop', to: [] };
-    const slots = this.floods.get(row) ?? [this.targets.destination(row)];
-    return { state: 'valid', to: slots.map((slot) => this.shared.destinations.endpoint(slot)) };
   }
 
   /** The slot of a destination, which is a peer as long as it is held. */
