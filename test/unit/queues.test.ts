@@ -57,7 +57,7 @@ function newHost(count = 2): Host {
     invalidate: (_: number, mac: MacAddress | undefined) => {
       net.invalidate(mac);
     },
-    request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 } as Command)),
+    request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
   }));
   const overlay = new OverlayThreads(1, links, (request) => asked.push(request));
   const hear = (): void => {
