@@ -47,7 +47,9 @@ interface Held {
 /** Until no more is held than before, or a while. */
 async function settle(held: () => Held, before: Held): Promise<void> {
   const isSettled = (): boolean => held().fds <= before.fds && held().tasks <= before.tasks;
-  await waitUntil(isSettled, { timeoutMs: 5_000, what: 'descriptors and threads to go' }).catch(() => undefined);
+  await waitUntil(isSettled, { timeoutMs: 5_000, what: 'descriptors and threads to go' }).catch(
+    () => undefined,
+  );
 }
 
 interface Load {
@@ -202,7 +204,10 @@ await t.test('what is refused, and what is kept', { skip }, async (t) => {
   await b.plumb('vx0', { mtuBytes: 1450 });
   t.ok(await reaches(a, b.overlay.v4));
   await daemon.ok('delete-overlay overlay0');
-  await waitUntil(() => threads(daemon.pid) <= idle, { timeoutMs: 10_000, what: 'the further threads to end' });
+  await waitUntil(() => threads(daemon.pid) <= idle, {
+    timeoutMs: 10_000,
+    what: 'the further threads to end',
+  });
   await daemon.ok(overlayTo(a, b, '-t -p queues=auto'));
   const row = await daemon.ok('show-overlay -p -o property,value,possible overlay0');
   t.match(row, /^queues:auto:auto,1-16$/m);
