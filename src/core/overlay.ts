@@ -23,7 +23,8 @@
  *   only, never back into it (split horizon): there is no code path from decap to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
- * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
+ * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again. Targets of
+ * the life before a restart are used at once, and confirmed one by one as they are.
  *
  * Proxies: ARP, NDP and DHCP are what broadcast is needed for, and all that is made of it is one frame to one
  * station: a reply to the port that asked, built from what the plugin says, or the request itself with another
@@ -38,7 +39,7 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, isMulticast, lowOf, ZERO, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -168,9 +169,15 @@ export class Overlay {
     this.senders = senders;
     this.counters = counters;
     this.pending = new PendingQueue(shared.budget);
-    this.targets = new TargetTable(options.maxTargets, (row) => {
-      this.#forget(row);
-    });
+    this.targets = new TargetTable(
+      options.maxTargets,
+      (row) => {
+        this.#forget(row);
+      },
+      (row) => {
+        this.#confirm(row);
+      },
+    );
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
@@ -239,10 +246,16 @@ export class Overlay {
     if (row === undefined) return;
     this.#stopWaiting(row);
     if (result.kind === 'target' && result.to.length > 0) {
+      const before = this.#takeSlots(row);
       this.#settle(row, result.to, result.ttlMs);
+      // After the new ones are held: who stays a peer never stops being one.
+      for (const slot of before) this.release(slot);
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
+      // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
+      if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
+      this.#releaseDestinations(row);
       const ttlMs = drop?.ttlMs ?? this.options.negativeTtlMs;
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
       this.counters[COUNTER[reason]] += this.pending.discard(row);
@@ -277,7 +290,7 @@ export class Overlay {
 
   #invalidateRow(row: number): void {
     const question = this.#awaited.get(row);
-    if (question === undefined) {
+    if (question === undefined || this.targets.isStale(row)) {
       this.#forget(row);
       this.targets.remove(row);
     } else {
@@ -308,6 +321,26 @@ export class Overlay {
     return nearest().map(({ mac, row }) => ({ mac, ...this.#describe(row) }));
   }
 
+  /** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. */
+  recentTargets(limit: number): TargetRow[] {
+    const found: TargetRow[] = [];
+    for (const row of this.targets.rowsByUse()) {
+      if (found.length >= limit) break;
+      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
+      // What is sent to a group is asked about frame by frame: there is no question without one.
+      if (isMulticast(mac) || this.targets.state(row, this.shared.nowTick) !== VALID) continue;
+      found.push({ mac, ...this.#describe(row) });
+    }
+    return found;
+  }
+
+  /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
+  restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
+    if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
+    const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
+    this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
+  }
+
   setPeers(peers: readonly IpAddress[]): void {
     for (const ip of peers) this.peers.add(ip);
     for (const ip of this.#namedPeers) this.peers.remove(ip);
@@ -319,6 +352,15 @@ export class Overlay {
     this.#awaited.set(row, question);
     this.#rowOf.set(question.lookup, row);
     this.ask(question);
+  }
+
+  /** A stale target is in use. There is no frame to tell of: only where it goes. */
+  #confirm(row: number): void {
+    if (this.#awaited.has(row)) return;
+    const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
+    const own = this.ownPort;
+    const sourceMac = own === undefined ? ZERO : fromHalves(own.macHigh, own.macLow);
+    this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 });
   }
 
   nextLookup(): number {
@@ -337,10 +379,15 @@ export class Overlay {
     this.#rowOf.delete(question.lookup);
   }
 
-  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+  /** What the table keeps of these destinations, held for this row. */
+  #hold(row: number, to: readonly Endpoint[]): number {
     const slots = to.map((endpoint) => this.acquire(endpoint));
     if (slots.length > 1) this.floods.set(row, slots);
-    this.targets.settle(row, VALID, slots.length > 1 ? FLOOD : slots[0], ttlMs, this.shared.nowTick);
+    return slots.length > 1 ? FLOOD : slots[0];
+  }
+
+  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+    this.targets.settle(row, VALID, this.#hold(row, to), ttlMs, this.shared.nowTick);
     const { replay } = this.shared;
     this.pending.release(row, replay, (count) => {
       sendHeld(this, replay, count, row);
@@ -360,13 +407,16 @@ export class Overlay {
   }
 
   #releaseDestinations(row: number): void {
+    for (const slot of this.#takeSlots(row)) this.release(slot);
+  }
+
+  /** The slots of an entry, which no longer holds them. */
+  #takeSlots(row: number): readonly number[] {
     const slots = this.floods.get(row);
-    if (slots !== undefined) {
-      this.floods.delete(row);
-      for (const slot of slots) this.release(slot);
-    } else if (this.targets.destination(row) >= 0) {
-      this.release(this.targets.destination(row));
-    }
+    this.floods.delete(row);
+    if (slots !== undefined) return slots;
+    const slot = this.targets.destination(row);
+    return slot >= 0 ? [slot] : [];
   }
 
   #describe(row: number): Omit<TargetRow, 'mac'> {

@@ -12,6 +12,9 @@
  *
  *   | state | destination | expiry tick | used tick | newer | older | MAC high | MAC low |
  *
+ * After a restart the entries of the life before are there again, VALID and stale: they are used, and being used they
+ * are asked about; the answer makes them what it says.
+ *
  * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
  * head of the list at most once in that time, so that a busy one costs a comparison and no list surgery.
  */
@@ -41,6 +44,9 @@ const LOW = 7;
 
 /** `state` plus this = never expires. */
 const FOR_EVER = 4;
+/** VALID plus this = from before a restart: good to use, and to be asked about as soon as it is. */
+const STALE = 8;
+const STATE_MASK = 3;
 
 /** 1 s: what an operator means by "recently" when a table is full. */
 const RECENT_TICKS = 100;
@@ -50,6 +56,7 @@ const FIRST_ROWS = 64;
 export class TargetTable {
   readonly #maxEntries: number;
   readonly #onEvict: (row: number) => void;
+  readonly #onStale: (row: number) => void;
   readonly #index = new MacIndex();
   #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
   /** Rows handed out so far; those free again are chained through OLDER. */
@@ -58,10 +65,16 @@ export class TargetTable {
   #newest = NONE;
   #oldest = NONE;
 
-  /** `onEvict` is told of each entry that makes room, while it can still be read. */
-  constructor(maxEntries: number, onEvict: (row: number) => void) {
+  /** `onEvict` is told of each entry that makes room, while it can still be read; `onStale` of each stale entry that is
+   * used, once in RECENT_TICKS at most. */
+  constructor(
+    maxEntries: number,
+    onEvict: (row: number) => void,
+    onStale: (row: number) => void = () => undefined,
+  ) {
     this.#maxEntries = maxEntries;
     this.#onEvict = onEvict;
+    this.#onStale = onStale;
   }
 
   get size(): number {
@@ -77,7 +90,7 @@ export class TargetTable {
   state(row: number, nowTick: number): number {
     const state = this.#rows[row * ROW_WORDS + STATE];
     if (state === PENDING) return PENDING;
-    if (state & FOR_EVER) return state & ~FOR_EVER;
+    if (state & FOR_EVER) return state & STATE_MASK;
     return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? state : FREE;
   }
 
@@ -100,6 +113,7 @@ export class TargetTable {
     this.#rows[at + USED] = nowTick;
     this.#unlink(at);
     this.#linkNewest(row);
+    if (this.#rows[at + STATE] & STALE) this.#onStale(row);
   }
 
   /** A new PENDING entry for a MAC that has none. */
@@ -135,6 +149,17 @@ export class TargetTable {
     this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
   }
 
+  /** VALID until somebody says otherwise, and stale. The next `touch` tells. */
+  settleStale(row: number, destination: number, nowTick: number): void {
+    this.settle(row, VALID, destination, Infinity, nowTick);
+    this.#rows[row * ROW_WORDS + STATE] |= STALE;
+    this.#rows[row * ROW_WORDS + USED] = nowTick - RECENT_TICKS;
+  }
+
+  isStale(row: number): boolean {
+    return (this.#rows[row * ROW_WORDS + STATE] & STALE) !== 0;
+  }
+
   /** Back to PENDING: its answer is asked for again. */
   reopen(row: number): void {
     this.#rows[row * ROW_WORDS + STATE] = PENDING;
@@ -155,6 +180,11 @@ export class TargetTable {
     for (let row = 0; row < this.#used; row++) {
       if (this.#rows[row * ROW_WORDS + STATE] !== FREE) yield row;
     }
+  }
+
+  /** The same, the one used last first. */
+  *rowsByUse(): Generator<number> {
+    for (let row = this.#newest; row !== NONE; row = this.#rows[row * ROW_WORDS + OLDER]) yield row;
   }
 
   #takeRow(): number {

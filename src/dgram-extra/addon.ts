@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
-/** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c and privileges.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -45,7 +45,10 @@ export interface Addon {
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number, ids: Int32Array): number;
-  sdNotify(state: string): number;
+  sdNotify(state: string, passed: number): number;
+  dropPrivileges(keep: number, ids: Int32Array): number;
+  startAnew(file: string, args: Uint8Array): number;
+  setInheritable(fd: number, on: number): number;
 }
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;

@@ -14,8 +14,9 @@ import {
 import { open, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
-import { type StateFiles, StateStore } from '../../src/daemon/persistence.js';
+import { StateStore } from '../../src/daemon/persistence.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
+import type { StateFiles } from '../../src/daemon/state-file.js';
 import type { StoredOverlay } from '../../src/daemon/state-schema.js';
 import { systemError } from '../helpers/fake-datapath.js';
 import { skipUnless } from '../helpers/need.js';

@@ -8,6 +8,7 @@ import type { Methods, OverlayInfo } from '../../src/control/messages.js';
 import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
 import { StateStore } from '../../src/daemon/persistence.js';
+import { TargetMemory } from '../../src/daemon/target-memory.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
 import { Registry } from '../../src/daemon/registry.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
@@ -96,9 +97,10 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const workshop = {
     datapath,
     plugins,
-    links: { exists: (name: string) => links.has(name), mtuBytesOf: () => 9000 },
+    links: { isForeign: (name: string) => links.has(name), own: () => [...datapath.left], mtuBytesOf: () => 9000 },
     log: LOG,
     limits: () => limits,
+    targets: TargetMemory.empty(),
   };
   const registry = new Registry(workshop, await StateStore.load(state));
   return { registry, datapath, links, life, stateDir, restart: () => newHost(t, stateDir) };
@@ -562,11 +564,11 @@ t.test('leases make addresses usable, end, and outlast the daemon', async (t) =>
   hear('10.0.0.7', 3600);
   hear('10.0.0.8', 0xffff_ffff);
 
-  await registry.stop();
+  await registry.stop(() => Promise.resolve());
   const after = await host.restart();
   await after.registry.up({});
   t.same(addresses(after), ['10.0.0.7', '10.0.0.8']);
-  await after.registry.stop();
+  await after.registry.stop(() => Promise.resolve());
 });
 
 t.test('a plugin that says what a MAC may use has the last word', async (t) => {
@@ -605,7 +607,7 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   life.allowed = undefined;
   life.host?.allowedIpsChanged();
   t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
-  await registry.stop();
+  await registry.stop(() => Promise.resolve());
 });
 
 t.test('what is persistent comes back, as it was', async (t) => {

@@ -10,12 +10,15 @@ import {
   TUN_F,
   closeDescriptor,
   createEvent,
+  deleteLink,
   errnoName,
+  linkInfo,
   openTap,
   probeFeatures,
   routeMtuBytes,
   setLink,
   setTapOffload,
+  setTapPersistent,
   signalEvent,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
@@ -25,6 +28,9 @@ import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
   DatapathEvents,
+  Descriptor,
+  Heritage,
+  KnownTarget,
   LookupAnswer,
   OverlayConfig,
   PortConfig,
@@ -44,6 +50,7 @@ interface PortState {
   readonly token: Token;
   readonly name: string;
   readonly overlay: number;
+  readonly temporary: boolean;
   /** -1 once it is closed. */
   fd: number;
   readonly counters: Counters;
@@ -58,6 +65,7 @@ const YOUNG_GENERATION_MIB = 6;
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
+  readonly #heritage: Heritage;
   readonly #wakeFd: number;
   readonly #worker: Worker;
   readonly #overlays = new Map<number, OverlayState>();
@@ -68,11 +76,13 @@ export class DatapathControl implements Datapath {
   #lastReply = 0;
   #closing = false;
 
-  private constructor(events: DatapathEvents, wakeFd: number, worker: Worker) {
+  private constructor(events: DatapathEvents, heritage: Heritage, wakeFd: number, worker: Worker) {
     this.#events = events;
+    this.#heritage = heritage;
     this.#wakeFd = wakeFd;
     this.#worker = worker;
     this.#underlay = new Underlay({
+      left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
       opened: (token, fd, counters) => {
         this.#post({ kind: 'add-socket', token, fd, counters });
@@ -87,7 +97,7 @@ export class DatapathControl implements Datapath {
   }
 
   /** Resolves when the worker thread runs. */
-  static async start(events: DatapathEvents): Promise<DatapathControl> {
+  static async start(events: DatapathEvents, heritage: Heritage): Promise<DatapathControl> {
     const wakeFd = createEvent();
     const worker = new Worker(new URL('./worker.js', import.meta.url), {
       workerData: { wakeFd },
@@ -99,7 +109,7 @@ export class DatapathControl implements Datapath {
       worker.once('online', resolve);
       worker.once('error', reject);
     });
-    const control = new DatapathControl(events, wakeFd, worker);
+    const control = new DatapathControl(events, heritage, wakeFd, worker);
     worker.removeAllListeners('error');
     worker.on('error', (error) => {
       events.failed(error instanceof Error ? error : new Error(String(error)));
@@ -137,29 +147,20 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     this.#overlays.delete(id);
     await this.#request({ kind: 'remove-overlay', overlay: id });
-    for (const port of state.ports.values()) this.#closePort(port);
+    for (const port of state.ports.values()) this.#removeDevice(port);
     await state.lease.release();
   }
 
-  addPort({ overlay, name, mac: wanted, vid, mtuBytes, own, protection }: PortConfig): mac.MacAddress {
+  addPort(config: PortConfig): mac.MacAddress {
+    const { overlay, name, mac: wanted, vid, own, protection, temporary } = config;
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);
-    const fd = openTap(name, { exclusive: true });
-    try {
-      const bytes = new Uint8Array(mac.BYTES);
-      mac.writeMac(bytes, 0, address);
-      const wanted = state.config.offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
-      wanted.find((flags) => setTapOffload(fd, flags, name));
-      setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
-      setLink(name, { up: true });
-    } catch (error) {
-      closeDescriptor(fd);
-      throw error;
-    }
-    const port: PortState = { token: ++this.#lastToken, name, overlay, fd, counters: createCounters() };
+    const fd = this.#openTap(config, address, state.config.offload);
+    const counters = createCounters();
+    const port: PortState = { token: ++this.#lastToken, name, overlay, temporary, fd, counters };
     state.ports.set(name, port);
     this.#ports.set(port.token, port);
-    const { token, counters } = port;
+    const { token } = port;
     this.#post({ kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, protection, counters });
     return address;
   }
@@ -169,7 +170,13 @@ export class DatapathControl implements Datapath {
     if (port === undefined) return;
     await this.#request({ kind: 'remove-port', token: port.token });
     this.#overlay(overlay).ports.delete(name);
-    this.#closePort(port);
+    this.#removeDevice(port);
+  }
+
+  discard(name: string): void {
+    const fd = this.#heritage.take(tapDescriptor(name));
+    if (fd !== undefined) closeDescriptor(fd);
+    if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
@@ -205,6 +212,15 @@ export class DatapathControl implements Datapath {
     return (await this.#request({ kind: 'targets', overlay, after, limit })) as readonly TargetEntry[];
   }
 
+  async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {
+    return (await this.#request({ kind: 'recent-targets', overlay, limit })) as readonly TargetEntry[];
+  }
+
+  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
+    // The first to be put in is the first to make room.
+    this.#post({ kind: 'restore-targets', overlay, targets: [...targets].reverse() });
+  }
+
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
     return routeMtuBytes(toBytes(listenIp), toBytes(to), `the route from ${listenIp} to ${to}`);
   }
@@ -219,20 +235,84 @@ export class DatapathControl implements Datapath {
     return port === undefined ? {} : readCounters(port.counters);
   }
 
-  async close(): Promise<void> {
-    if (this.#closing) return;
+  async ping(): Promise<void> {
+    await this.#request({ kind: 'ping' });
+  }
+
+  async release(): Promise<readonly Descriptor[]> {
+    if (this.#closing) return [];
     this.#closing = true;
-    for (const id of this.#overlays.keys()) await this.removeOverlay(id);
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
     await this.#request({ kind: 'stop' });
     await exited;
     closeDescriptor(this.#wakeFd);
+    const kept = this.#underlay.release();
+    for (const port of this.#ports.values()) {
+      if (port.temporary) closeDescriptor(port.fd);
+      else kept.push({ name: tapDescriptor(port.name), fd: port.fd });
+    }
+    return kept;
+  }
+
+  async close(): Promise<void> {
+    const { alias, persistTaps } = this.#heritage;
+    for (const { name, fd } of await this.release()) {
+      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
+      const port = portOfDescriptor(name);
+      if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
+        setTapPersistent(fd, false, port);
+      closeDescriptor(fd);
+    }
+  }
+
+  /** As an earlier daemon has left it, or new. */
+  #openTap({ name, mtuBytes, temporary }: PortConfig, address: mac.MacAddress, offload: 'auto' | 'off'): number {
+    const { alias, persistTaps } = this.#heritage;
+    const handed = this.#heritage.take(tapDescriptor(name));
+    const found = linkInfo(name);
+    const isOurs = found?.alias === alias;
+    const fd = handed ?? openTap(name, { exclusive: !isOurs });
+    try {
+      const bytes = new Uint8Array(mac.BYTES);
+      mac.writeMac(bytes, 0, address);
+      const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
+      wanted.find((flags) => setTapOffload(fd, flags, name));
+      const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
+      if (found !== undefined && isOurs) {
+        // What is as it should be is left alone: whoever watches the link would see it change.
+        if (Buffer.compare(found.mac, bytes) !== 0) setLink(name, { mac: bytes });
+        if (found.mtuBytes !== mtuBytes) setLink(name, size);
+      } else if (handed === undefined) {
+        setLink(name, { mac: bytes, alias, ...size });
+        setLink(name, { up: true });
+      }
+      // Last: until here, nothing is left of it when this process is killed.
+      setTapPersistent(fd, persistTaps && !temporary, name);
+      return fd;
+    } catch (error) {
+      closeDescriptor(fd);
+      throw error;
+    }
   }
 
   #overlay(id: number): OverlayState {
     const state = this.#overlays.get(id);
     if (state === undefined) throw new Error(`the datapath has no overlay ${id}`);
     return state;
+  }
+
+  /** Closes it, and whatever it was to outlive, it is gone. */
+  #removeDevice(port: PortState): void {
+    if (port.fd >= 0 && this.#heritage.persistTaps && !port.temporary) {
+      try {
+        setTapPersistent(port.fd, false, port.name);
+      } catch {
+        // the device is gone already
+      }
+    }
+    const isOpen = port.fd >= 0;
+    this.#closePort(port);
+    if (!isOpen) this.discard(port.name);
   }
 
   #closePort(port: PortState): void {
@@ -275,6 +355,17 @@ export class DatapathControl implements Datapath {
         this.#waiting.delete(report.reply);
     }
   }
+}
+
+const TAP = 'tap/';
+
+/** The name under which a TAP is handed to the next daemon. */
+function tapDescriptor(port: string): string {
+  return TAP + port;
+}
+
+function portOfDescriptor(name: string): string | undefined {
+  return name.startsWith(TAP) ? name.slice(TAP.length) : undefined;
 }
 
 /** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */

@@ -148,6 +148,7 @@ export class DatapathEngine {
         this.#removePort(command.token);
         this.#reply(command.reply, true);
         return;
+      case 'ping':
       case 'stop':
         this.#reply(command.reply, true);
         return;
@@ -161,7 +162,16 @@ export class DatapathEngine {
     command: Extract<
       Command,
       {
-        kind: 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'announce' | 'delete-target' | 'targets';
+        kind:
+          | 'answer'
+          | 'set-target'
+          | 'invalidate'
+          | 'set-peers'
+          | 'announce'
+          | 'delete-target'
+          | 'targets'
+          | 'recent-targets'
+          | 'restore-targets';
       }
     >,
   ): void {
@@ -187,6 +197,12 @@ export class DatapathEngine {
         break;
       case 'targets':
         this.#reply(command.reply, overlay?.targetRows(command.after, command.limit) ?? []);
+        break;
+      case 'recent-targets':
+        this.#reply(command.reply, overlay?.recentTargets(command.limit) ?? []);
+        break;
+      case 'restore-targets':
+        for (const { mac, to } of command.targets) overlay?.restoreTarget(mac, to);
         break;
     }
     if (this.#questions.length > 0) this.#reportQuestions();

@@ -7,7 +7,7 @@ import { OverlayError } from '../../core/errors.js';
 import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
 import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
 import * as vxlan from '../../wire/vxlan.js';
-import type { OverlayConfig } from './contract.js';
+import type { Descriptor, OverlayConfig } from './contract.js';
 import type { Token } from './protocol.js';
 
 /** 4 MiB: what arrives at 10 Gbit/s while the worker is kept off the processor for 3 ms. */
@@ -41,6 +41,7 @@ interface Pool {
 
 interface Listener {
   readonly token: Token;
+  readonly listen: Endpoint;
   readonly fd: number;
   readonly counters: Counters;
   readonly zeroChecksum: boolean;
@@ -49,6 +50,8 @@ interface Listener {
 }
 
 export interface UnderlayEvents {
+  /** A socket that an earlier daemon has left. */
+  left(name: string): number | undefined;
   nextToken(): Token;
   opened(token: Token, fd: number, counters: Counters): void;
   /** Resolves when the worker no longer uses the socket. */
@@ -68,7 +71,7 @@ export class Underlay {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
     const listener =
-      this.#listeners.get(name) ?? openListener(config.listen, zeroChecksum, this.#events.nextToken());
+      this.#listeners.get(name) ?? this.#openListener(config.listen, zeroChecksum);
     const isNew = listener.references === 0;
     const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
     try {
@@ -93,6 +96,22 @@ export class Underlay {
     };
   }
 
+  /** The listening sockets are the caller's, the others closed. Nobody may use them any more. */
+  release(): Descriptor[] {
+    return [...this.#listeners.values()].map((listener) => {
+      for (const { fds } of listener.pools.values())
+        for (const fd of fds) if (fd !== listener.fd) closeDescriptor(fd);
+      return { name: socketDescriptor(listener.listen, listener.zeroChecksum), fd: listener.fd };
+    });
+  }
+
+  #openListener(listen: Endpoint, zeroChecksum: boolean): Listener {
+    const fd =
+      this.#events.left(socketDescriptor(listen, zeroChecksum)) ?? openListener(listen, zeroChecksum);
+    const token = this.#events.nextToken();
+    return { token, listen, fd, counters: createCounters(), zeroChecksum, pools: new Map(), references: 0 };
+  }
+
   async #release(name: string, poolName: string): Promise<void> {
     const listener = this.#listeners.get(name);
     const pool = listener?.pools.get(poolName);
@@ -114,8 +133,14 @@ function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): bool
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 
-function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
-  const fd = openUdp({
+/** The name under which a listening socket is handed to the next daemon: one that finds it need not set it up. systemd
+ * takes no colon in it. */
+function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean): string {
+  return `udp/${Buffer.from(toBytes(ip)).toString('hex')}/${port}/${zeroChecksum ? 'zero' : 'full'}`;
+}
+
+function openListener(listen: Endpoint, zeroChecksum: boolean): number {
+  return openUdp({
     address: toBytes(listen.ip),
     port: listen.port,
     zeroChecksumSend: zeroChecksum,
@@ -125,7 +150,6 @@ function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Li
     sendBufferBytes: SEND_BUFFER_BYTES,
     label: formatEndpoint(listen),
   });
-  return { token, fd, counters: createCounters(), zeroChecksum, pools: new Map(), references: 0 };
 }
 
 /** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
