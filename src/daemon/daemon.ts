@@ -9,9 +9,10 @@ import type { DaemonStatus, Failure } from '../control/messages.js';
 import { asOverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
-import type { Datapath, DatapathEvents, Descriptor } from './datapath/contract.js';
+import type { Datapath, DatapathEvents, Legacy } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { groupId } from './accounts.js';
+import { endBridge } from './bridge.js';
 import { Inheritance } from './descriptors.js';
 import { linkMark } from './link-mark.js';
 import { hostLinks } from './links.js';
@@ -52,8 +53,8 @@ export class Daemon {
   #registry: Registry | undefined;
 
   readonly #readConfig: () => Config;
-  /** Takes the descriptors that the next daemon goes on with. */
-  #handOver: ((descriptors: readonly Descriptor[]) => void) | undefined;
+  /** Takes what the next daemon goes on with. */
+  #handOver: ((legacy: Legacy) => void) | undefined;
 
   private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
     this.#config = config;
@@ -84,7 +85,7 @@ export class Daemon {
   }
 
   /** No TAP, no socket file, no thread is left; what `handOver` is given is its. May be called twice. */
-  stop(handOver?: (descriptors: readonly Descriptor[]) => void): Promise<void> {
+  stop(handOver?: (legacy: Legacy) => void): Promise<void> {
     this.#handOver = handOver;
     return this.#ending.unwind((error) => {
       this.#log.error('stop', `while stopping: ${String(error)}`);
@@ -171,6 +172,7 @@ export class Daemon {
     this.#registry = registry;
     this.#ending.push(() => registry.stop((overlays) => this.#save(state, overlays, datapath)));
     await registry.up({});
+    await endBridge();
     for (const name of registry.removeOrphans())
       log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
     const unclaimed = inheritance.closeRest();

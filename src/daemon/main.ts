@@ -8,6 +8,7 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
+import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { giveUpRights } from './privileges.js';
 import { VERSION } from './version.js';
@@ -57,6 +58,7 @@ async function main(): Promise<void> {
   const isDaemon = foreground === true || isDetached;
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
+    startBridge();
     const { run } = await import('./run.js');
     await run(flags);
     reportStart([]);

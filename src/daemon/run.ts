@@ -9,7 +9,8 @@ import { asOverlayError } from '../core/errors.js';
 import { sdNotify } from '../dgram-extra/index.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
-import type { Descriptor } from './datapath/contract.js';
+import { leaveBridge } from './bridge.js';
+import type { Legacy } from './datapath/contract.js';
 import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
 import { DaemonLog } from './log.js';
@@ -38,7 +39,7 @@ export async function run(flags: Flags): Promise<void> {
     sdNotify('STOPPING=1');
     setTimeout(() => process.exit(status), STOP_DEADLINE_MS);
     // What the service manager does with the descriptors is its business: it knows whether this is a restart.
-    const leave = (descriptors: readonly Descriptor[]): void => {
+    const leave = ({ descriptors }: Legacy): void => {
       leaveToManager(descriptors, log);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
@@ -68,7 +69,14 @@ export async function run(flags: Flags): Promise<void> {
     log.info('restart', 'varpd starts anew');
     sdNotify('RELOADING=1');
     setTimeout(() => process.exit(1), STOP_DEADLINE_MS);
-    await daemon.stop(leaveToMyself);
+    await daemon.stop(({ descriptors, commands }) => {
+      leaveToMyself(descriptors);
+      try {
+        leaveBridge(commands, state);
+      } catch (error) {
+        log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
+      }
+    });
     stayDetached();
     try {
       beginAgain(commandLine(flags));

@@ -1,8 +1,8 @@
 // A datapath that moves nothing: it remembers what is there, and fails where it is told to.
 import type {
   Datapath,
-  Descriptor,
   KnownTarget,
+  Legacy,
   LookupAnswer,
   OverlayConfig,
   PortConfig,
@@ -138,8 +138,8 @@ export class FakeDatapath implements Datapath {
     this.#call('ping');
   }
 
-  release(): Promise<readonly Descriptor[]> {
-    return Promise.resolve([]);
+  release(): Promise<Legacy> {
+    return Promise.resolve({ descriptors: [], commands: [] });
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,7 @@ import type { ProxyDrop } from '../../core/drops.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
+import type { BareCommand } from './protocol.js';
 
 /** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
 export interface OverlayConfig {
@@ -101,6 +102,13 @@ export interface Descriptor {
   readonly fd: number;
 }
 
+/** What the next daemon can go on with. */
+export interface Legacy {
+  readonly descriptors: readonly Descriptor[];
+  /** What makes a datapath out of them that moves what is known. */
+  readonly commands: readonly BareCommand[];
+}
+
 /** What an earlier daemon has left. */
 export interface Heritage {
   /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
@@ -168,7 +176,7 @@ export interface Datapath {
   ping(): Promise<void>;
   /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this
    * one alone is closed. */
-  release(): Promise<readonly Descriptor[]>;
+  release(): Promise<Legacy>;
   /** Ends the worker and closes every descriptor, unless `release` has. */
   close(): Promise<void>;
 }

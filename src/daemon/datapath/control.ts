@@ -28,22 +28,24 @@ import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
   DatapathEvents,
-  Descriptor,
   Heritage,
   KnownTarget,
+  Legacy,
   LookupAnswer,
   OverlayConfig,
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import { WAKE, type Command, type Report, type Token } from './protocol.js';
-import { Underlay, type Lease } from './underlay.js';
+import { WAKE, type BareCommand, type Command, type Report, type Token } from './protocol.js';
+import { Underlay, type Lease, type ReleasedSocket } from './underlay.js';
 
 interface OverlayState {
   readonly config: OverlayConfig;
+  readonly options: OverlayOptions;
   readonly lease: Lease;
   readonly counters: Counters;
   readonly ports: Map<string, PortState>;
+  peers: readonly IpAddress[];
 }
 
 interface PortState {
@@ -53,12 +55,16 @@ interface PortState {
   readonly temporary: boolean;
   /** -1 once it is closed. */
   fd: number;
+  /** What the worker was told of it. */
+  command: BareCommand<Extract<Command, { kind: 'add-port' }>>;
   readonly counters: Counters;
 }
 
 /** Command members that a caller leaves to `#request`. */
 type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
 
+/** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
+const MAX_BRIDGED = 16_384;
 /** Of the datapath thread's heap. */
 const YOUNG_GENERATION_MIB = 6;
 
@@ -137,7 +143,7 @@ export class DatapathControl implements Datapath {
       negativeTtlMs: config.negativeTtlMs,
       maxTargets: config.maxTargets,
     };
-    this.#overlays.set(config.id, { config, lease, counters, ports: new Map() });
+    this.#overlays.set(config.id, { config, options, lease, counters, ports: new Map(), peers: [] });
     const { token: socket, senderFds, segmentation } = lease;
     this.#post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
   }
@@ -157,11 +163,12 @@ export class DatapathControl implements Datapath {
     const address = wanted ?? mac.randomLocalMac(Math.random);
     const fd = this.#openTap(config, address, state.config.offload);
     const counters = createCounters();
-    const port: PortState = { token: ++this.#lastToken, name, overlay, temporary, fd, counters };
+    const token = ++this.#lastToken;
+    const command = { kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, protection } as const;
+    const port: PortState = { token, name, overlay, temporary, fd, command, counters };
     state.ports.set(name, port);
     this.#ports.set(port.token, port);
-    const { token } = port;
-    this.#post({ kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, protection, counters });
+    this.#post({ ...command, counters });
     return address;
   }
 
@@ -181,7 +188,9 @@ export class DatapathControl implements Datapath {
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
     const port = this.#overlay(overlay).ports.get(name);
-    if (port !== undefined) this.#post({ kind: 'protect', token: port.token, protection });
+    if (port === undefined) return;
+    port.command = { ...port.command, protection };
+    this.#post({ kind: 'protect', token: port.token, protection });
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
@@ -197,6 +206,8 @@ export class DatapathControl implements Datapath {
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
+    const state = this.#overlays.get(overlay);
+    if (state !== undefined) state.peers = peers;
     this.#post({ kind: 'set-peers', overlay, peers });
   }
 
@@ -239,24 +250,36 @@ export class DatapathControl implements Datapath {
     await this.#request({ kind: 'ping' });
   }
 
-  async release(): Promise<readonly Descriptor[]> {
-    if (this.#closing) return [];
+  async release(): Promise<Legacy> {
+    if (this.#closing) return { descriptors: [], commands: [] };
     this.#closing = true;
+    const known: BareCommand[] = [];
+    for (const { config } of this.#overlays.values()) {
+      if (config.mode !== 'dynamic') continue;
+      const targets = await this.recentTargets(config.id, MAX_BRIDGED);
+      known.push({ kind: 'restore-targets', overlay: config.id, targets: [...targets].reverse() });
+    }
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
     await this.#request({ kind: 'stop' });
     await exited;
     closeDescriptor(this.#wakeFd);
-    const kept = this.#underlay.release();
-    for (const port of this.#ports.values()) {
-      if (port.temporary) closeDescriptor(port.fd);
-      else kept.push({ name: tapDescriptor(port.name), fd: port.fd });
-    }
-    return kept;
+    const sockets = this.#underlay.release();
+    const ports = [...this.#ports.values()];
+    for (const { temporary, fd } of ports) if (temporary) closeDescriptor(fd);
+    const lasting = ports.filter(({ temporary }) => !temporary);
+    const commands: BareCommand[] = [
+      ...sockets.map(({ token, fd }) => ({ kind: 'add-socket', token, fd }) as const),
+      ...[...this.#overlays.values()].flatMap((state) => bridged(state, sockets)),
+      ...known,
+      ...lasting.map(({ command }) => command),
+    ];
+    const taps = lasting.map(({ name, fd }) => ({ name: tapDescriptor(name), fd }));
+    return { descriptors: [...sockets, ...taps], commands };
   }
 
   async close(): Promise<void> {
     const { alias, persistTaps } = this.#heritage;
-    for (const { name, fd } of await this.release()) {
+    for (const { name, fd } of (await this.release()).descriptors) {
       // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
       const port = portOfDescriptor(name);
       if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
@@ -355,6 +378,21 @@ export class DatapathControl implements Datapath {
         this.#waiting.delete(report.reply);
     }
   }
+}
+
+/** An overlay for the time between two daemons: it sends from its listening socket, whatever it has beside that. */
+function bridged(
+  { config, options, lease, peers }: OverlayState,
+  sockets: readonly ReleasedSocket[],
+): BareCommand[] {
+  const socket = sockets.find(({ token }) => token === lease.token);
+  if (socket === undefined) return [];
+  const { token, fd, zeroChecksum } = socket;
+  const segmentation = lease.segmentation && !zeroChecksum;
+  return [
+    { kind: 'add-overlay', options, socket: token, senderFds: [fd], segmentation },
+    { kind: 'set-peers', overlay: config.id, peers },
+  ];
 }
 
 const TAP = 'tap/';

@@ -91,6 +91,9 @@ export type Command =
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop'; readonly reply: number };
 
+/** A command that another process can be given too: counters are memory of this one. */
+export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
+
 export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }

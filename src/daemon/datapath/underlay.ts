@@ -49,6 +49,11 @@ interface Listener {
   references: number;
 }
 
+export interface ReleasedSocket extends Descriptor {
+  readonly token: Token;
+  readonly zeroChecksum: boolean;
+}
+
 export interface UnderlayEvents {
   /** A socket that an earlier daemon has left. */
   left(name: string): number | undefined;
@@ -97,11 +102,10 @@ export class Underlay {
   }
 
   /** The listening sockets are the caller's, the others closed. Nobody may use them any more. */
-  release(): Descriptor[] {
-    return [...this.#listeners.values()].map((listener) => {
-      for (const { fds } of listener.pools.values())
-        for (const fd of fds) if (fd !== listener.fd) closeDescriptor(fd);
-      return { name: socketDescriptor(listener.listen, listener.zeroChecksum), fd: listener.fd };
+  release(): ReleasedSocket[] {
+    return [...this.#listeners.values()].map(({ token, listen, fd, zeroChecksum, pools }) => {
+      for (const { fds } of pools.values()) for (const one of fds) if (one !== fd) closeDescriptor(one);
+      return { name: socketDescriptor(listen, zeroChecksum), fd, token, zeroChecksum };
     });
   }
 

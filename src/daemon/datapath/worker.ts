@@ -32,7 +32,8 @@ const READY_TOKENS = 64;
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-const { wakeFd } = workerData as { wakeFd: number };
+/** `commands` are those to begin with. */
+const { wakeFd, commands = [] } = workerData as { wakeFd: number; commands?: readonly Command[] };
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
 
@@ -75,6 +76,9 @@ function obeyAll(): boolean {
   }
   return true;
 }
+
+engine.setTime(performance.now());
+for (const command of commands) engine.obey(command);
 
 const ready = new Int32Array(READY_TOKENS);
 for (let running = true; running;) {
