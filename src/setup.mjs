@@ -30,6 +30,8 @@ const programs = {
   dhclient: { packages: ['isc-dhcp-client'], goals: ['test'] },
   dhcpcd: { packages: ['dhcpcd-base'], goals: ['test'] },
   'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
+  python3: { packages: ['python3'], goals: ['test'] },
+  'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
 };

@@ -6,12 +6,21 @@
  * same descriptors. It asks nobody and knows no news. Once the real datapath has everything, both move frames for a
  * moment, each frame by one of them, and the bridge is taken down.
  */
-import { closeSync, constants, fstatSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { createCounters } from '../core/counters.js';
 import { closeDescriptor, createEvent, setInheritable, signalEvent } from '../dgram-extra/index.js';
-import type { BareCommand, Command } from './datapath/protocol.js';
+import type { BareCommand, Command, Report } from './datapath/protocol.js';
 import type { StateDirectory } from './state-directory.js';
 
 /** In the environment of the process to come: an open file without a name. */
@@ -34,8 +43,9 @@ export function leaveBridge(commands: readonly BareCommand[], directory: StateDi
 
 let takeDown: () => Promise<void> = () => Promise.resolve();
 
-/** Puts it up when this process is one that began again. Before anything else is loaded. */
-export function startBridge(): void {
+/** Puts it up when this process is one that began again. Before anything else is loaded: resolves when frames move, since
+ * loading beside it would keep both from the processor. */
+export async function startBridge(): Promise<void> {
   const fd = Number(process.env[NAME]);
   Reflect.deleteProperty(process.env, NAME);
   if (!Number.isInteger(fd) || fd < 0) return;
@@ -43,7 +53,8 @@ export function startBridge(): void {
   readSync(fd, bytes, 0, bytes.length, 0);
   closeSync(fd);
   const wakeFd = createEvent();
-  const commands = (deserialize(bytes) as BareCommand[]).map(counted);
+  const ping: Command = { kind: 'ping', reply: 0 };
+  const commands = [...(deserialize(bytes) as BareCommand[]).map(counted), ping];
   const worker = new Worker(new URL('./datapath/worker.js', import.meta.url), {
     workerData: { wakeFd, commands },
     name: 'bridge',
@@ -64,6 +75,12 @@ export function startBridge(): void {
     await exited;
     closeDescriptor(wakeFd);
   };
+  const moves = new Promise<void>((resolve) => {
+    worker.on('message', ({ kind }: Report) => {
+      if (kind === 'reply') resolve();
+    });
+  });
+  await Promise.race([moves, exited]);
 }
 
 /** Resolves when it uses no descriptor any more. Does nothing when there is none. */

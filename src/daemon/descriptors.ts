@@ -92,12 +92,15 @@ export function leaveToMyself(descriptors: readonly Descriptor[]): void {
 /** How many the service manager keeps for this service; it says so since systemd 254. */
 export function storeSize(): number {
   const size = process.env['FDSTORE'];
-  return process.env['NOTIFY_SOCKET'] !== undefined && size !== undefined && /^\d{1,9}$/.test(size) ? Number(size) : 0;
+  return process.env['NOTIFY_SOCKET'] !== undefined && size !== undefined && /^\d{1,9}$/.test(size)
+    ? Number(size)
+    : 0;
 }
 
 /** For a service manager that keeps descriptors: copies of them, as many as it takes. */
 export function leaveToManager(descriptors: readonly Descriptor[], log: Log): void {
   const kept = descriptors.slice(0, storeSize());
   for (const { name, fd } of kept) sdNotify(`FDSTORE=1\nFDNAME=${name}`, fd);
-  if (kept.length > 0) log.info('store', `${kept.length} of ${descriptors.length} descriptors left to the service manager`);
+  if (kept.length > 0)
+    log.info('store', `${kept.length} of ${descriptors.length} descriptors left to the service manager`);
 }

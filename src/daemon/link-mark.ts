@@ -18,9 +18,13 @@ export async function linkMark(directory: StateDirectory, log: Log): Promise<str
   try {
     const id = (await readOwnFile(directory, FILE, 1024)).trim();
     if (/^[0-9a-f]{32}$/.test(id)) return markOf(id);
-    log.error('id', `${FILE} in the state directory is no good: links left by an earlier varpd are not known`);
+    log.error(
+      'id',
+      `${FILE} in the state directory is no good: links left by an earlier varpd are not known`,
+    );
   } catch (error) {
-    if (errnoName(error) !== 'ENOENT') log.error('id', `${FILE} in the state directory: ${systemErrorText(error)}`);
+    if (errnoName(error) !== 'ENOENT')
+      log.error('id', `${FILE} in the state directory: ${systemErrorText(error)}`);
   }
   try {
     await replaceFile(directory, FILE, `${fresh}\n`);

@@ -58,7 +58,7 @@ async function main(): Promise<void> {
   const isDaemon = foreground === true || isDetached;
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
-    startBridge();
+    await startBridge();
     const { run } = await import('./run.js');
     await run(flags);
     reportStart([]);

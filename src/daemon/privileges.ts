@@ -28,7 +28,8 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   Reflect.deleteProperty(process.env, MARK);
   const identity = isDone || process.geteuid?.() !== 0 ? undefined : await wantedIdentity(flags);
   if (identity === undefined && hasNoneTooMany()) return;
-  if (isDone) throw new OverlayError('INTERNAL', 'this process has rights that were given up: is it started by hand?');
+  if (isDone)
+    throw new OverlayError('INTERNAL', 'this process has rights that were given up: is it started by hand?');
   try {
     dropPrivileges([CAP_NET_ADMIN], identity);
   } catch (error) {

@@ -98,18 +98,12 @@ export async function run(flags: Flags): Promise<void> {
   // Never rejects: what is no good is logged.
   process.on('SIGHUP', () => void running.daemon?.reload());
 
-  running.daemon = await Daemon.start(
-    config,
-    () => loadConfig(flags),
-    state,
-    log,
-    {
-      failed: (error) => {
-        die('the datapath failed', error);
-      },
-      restart,
+  running.daemon = await Daemon.start(config, () => loadConfig(flags), state, log, {
+    failed: (error) => {
+      die('the datapath failed', error);
     },
-  );
+    restart,
+  });
   sdNotify('READY=1');
 }
 

@@ -9,7 +9,14 @@ import { getSystemErrorName } from 'node:util';
 import { addon, checked, NativeError, type Addon } from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
-export { deleteLink, linkInfo, linksWithAlias, setLink, type LinkChange, type LinkInfo } from './rtnetlink.js';
+export {
+  deleteLink,
+  linkInfo,
+  linksWithAlias,
+  setLink,
+  type LinkChange,
+  type LinkInfo,
+} from './rtnetlink.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<

@@ -19,6 +19,8 @@ export interface DaemonOptions {
   /** More command line arguments for varpd. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** A command that becomes varpd in the end: it is put before it. */
+  readonly prefix?: readonly string[];
 }
 
 /** The part of tap's test object that is used here. */
@@ -89,7 +91,7 @@ export class Daemon {
       '--foreground',
       ...(this.options.args ?? []),
     ];
-    const child = this.host.spawn([process.execPath, VARPD_MAIN, ...own], {
+    const child = this.host.spawn([...(this.options.prefix ?? []), process.execPath, VARPD_MAIN, ...own], {
       logFile: this.logFile,
       cwd: this.directory,
       ...(this.options.env && { env: this.options.env }),

@@ -1,5 +1,5 @@
 // The registry over a datapath that moves nothing: the life of overlays and VNICs, and what is left when a step fails.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -97,7 +97,11 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const workshop = {
     datapath,
     plugins,
-    links: { isForeign: (name: string) => links.has(name), own: () => [...datapath.left], mtuBytesOf: () => 9000 },
+    links: {
+      isForeign: (name: string) => links.has(name),
+      own: () => [...datapath.left],
+      mtuBytesOf: () => 9000,
+    },
     log: LOG,
     limits: () => limits,
     targets: TargetMemory.empty(),
@@ -637,6 +641,24 @@ t.test('what is persistent comes back, as it was', async (t) => {
     '3',
     'no id is given twice',
   );
+});
+
+t.test('links that an earlier varpd has left', async (t) => {
+  const host = await newHost(t);
+  await host.registry.createOverlay(point());
+  await host.registry.createVnic(vnic('foo0'));
+  const after = await host.restart();
+  const { registry, datapath } = after;
+  for (const name of ['overlay0', 'foo0', 'gone0']) datapath.left.add(name);
+  t.same(registry.removeOrphans(), ['gone0'], 'those that are wanted stay, whether they are up or not');
+  t.same([...datapath.left], ['overlay0', 'foo0']);
+  await registry.deleteVnic({ name: 'foo0', temporary: false });
+  await registry.deleteOverlay({ name: 'overlay0', temporary: false });
+  t.same([...datapath.left], [], 'what is deleted takes its link along, also when it does not run');
+  writeFileSync(path.join(after.stateDir, 'bad0.json'), '{');
+  const last = await after.restart();
+  last.datapath.left.add('foo0');
+  t.same(last.registry.removeOrphans(), [], 'who knows what the bad one wants');
 });
 
 t.test('what cannot be brought up is not lost, and does not stop the others', async (t) => {

@@ -25,6 +25,8 @@ export const command = defineCommand({
       const status = await call('daemon.status', {}).catch(() => undefined);
       if (status !== undefined && status.startedAt !== startedAt) return;
     }
-    throw new CommandError(`restart failed: varpd is not back after ${DEADLINE_MS / 1000} s; its log says why`);
+    throw new CommandError(
+      `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s; its log says why`,
+    );
   },
 });

@@ -164,7 +164,17 @@ export class DatapathControl implements Datapath {
     const fd = this.#openTap(config, address, state.config.offload);
     const counters = createCounters();
     const token = ++this.#lastToken;
-    const command = { kind: 'add-port', token, overlay, name, fd, mac: address, vid, own, protection } as const;
+    const command = {
+      kind: 'add-port',
+      token,
+      overlay,
+      name,
+      fd,
+      mac: address,
+      vid,
+      own,
+      protection,
+    } as const;
     const port: PortState = { token, name, overlay, temporary, fd, command, counters };
     state.ports.set(name, port);
     this.#ports.set(port.token, port);
@@ -289,7 +299,11 @@ export class DatapathControl implements Datapath {
   }
 
   /** As an earlier daemon has left it, or new. */
-  #openTap({ name, mtuBytes, temporary }: PortConfig, address: mac.MacAddress, offload: 'auto' | 'off'): number {
+  #openTap(
+    { name, mtuBytes, temporary }: PortConfig,
+    address: mac.MacAddress,
+    offload: 'auto' | 'off',
+  ): number {
     const { alias, persistTaps } = this.#heritage;
     const handed = this.#heritage.take(tapDescriptor(name));
     const found = linkInfo(name);

@@ -75,8 +75,7 @@ export class Underlay {
   lease(config: SocketConfig): Lease {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
-    const listener =
-      this.#listeners.get(name) ?? this.#openListener(config.listen, zeroChecksum);
+    const listener = this.#listeners.get(name) ?? this.#openListener(config.listen, zeroChecksum);
     const isNew = listener.references === 0;
     const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
     try {
