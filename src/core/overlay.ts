@@ -39,7 +39,7 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, isMulticast, lowOf, ZERO, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, lowOf, ZERO, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -52,7 +52,7 @@ import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { DROP, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { AnswerLimit, PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
@@ -115,13 +115,6 @@ export interface Port {
   readonly counters: Counters;
   /** What its owner may send. Undefined = anything; may change at any time between two batches. */
   protection: LinkProtection | undefined;
-}
-
-/** A row of `show-overlay -t`. */
-export interface TargetRow {
-  readonly mac: MacAddress;
-  readonly state: 'valid' | 'drop' | 'pending';
-  readonly to: readonly Endpoint[];
 }
 
 /** ttlMs 0 = for this frame alone. */
@@ -308,32 +301,6 @@ export class Overlay {
     return true;
   }
 
-  /** At most `limit` entries with MACs above `after`, in ascending order. */
-  targetRows(after: MacAddress, limit: number): TargetRow[] {
-    let found: { mac: MacAddress; row: number }[] = [];
-    const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
-    for (const row of this.targets.rows()) {
-      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
-      if (mac <= after || this.targets.state(row, this.shared.nowTick) === FREE) continue;
-      found.push({ mac, row });
-      if (found.length > 8 * limit) found = nearest();
-    }
-    return nearest().map(({ mac, row }) => ({ mac, ...this.#describe(row) }));
-  }
-
-  /** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. */
-  recentTargets(limit: number): TargetRow[] {
-    const found: TargetRow[] = [];
-    for (const row of this.targets.rowsByUse()) {
-      if (found.length >= limit) break;
-      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
-      // What is sent to a group is asked about frame by frame: there is no question without one.
-      if (isMulticast(mac) || this.targets.state(row, this.shared.nowTick) !== VALID) continue;
-      found.push({ mac, ...this.#describe(row) });
-    }
-    return found;
-  }
-
   /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
   restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
     if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
@@ -417,14 +384,6 @@ export class Overlay {
     if (slots !== undefined) return slots;
     const slot = this.targets.destination(row);
     return slot >= 0 ? [slot] : [];
-  }
-
-  #describe(row: number): Omit<TargetRow, 'mac'> {
-    const state = this.targets.state(row, this.shared.nowTick);
-    if (state === PENDING) return { state: 'pending', to: [] };
-    if (state === DROP) return { state: 'drop', to: [] };
-    const slots = this.floods.get(row) ?? [this.targets.destination(row)];
-    return { state: 'valid', to: slots.map((slot) => this.shared.destinations.endpoint(slot)) };
   }
 
   /** The slot of a destination, which is a peer as long as it is held. */

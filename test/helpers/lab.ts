@@ -10,7 +10,8 @@ import { createCounters, readCounters, type CounterName, type Counters } from '.
 import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
-import type { OverlayOptions, Question, TargetRow } from '../../src/core/overlay.js';
+import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { TargetRow } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
 import type { Command, Report } from '../../src/daemon/datapath/protocol.js';

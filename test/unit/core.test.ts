@@ -15,7 +15,8 @@ import { combine } from '../../src/core/ecn.js';
 import type { Protection } from '../../src/core/link-protection.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
-import type { OverlayOptions, TargetRow } from '../../src/core/overlay.js';
+import type { OverlayOptions } from '../../src/core/overlay.js';
+import type { TargetRow } from '../../src/core/target-rows.js';
 import { Peers } from '../../src/core/peers.js';
 import { MAX_BYTES, MAX_BYTES_PER_TARGET, PendingQueue } from '../../src/core/pending-queue.js';
 import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/core/target-table.js';
@@ -1105,7 +1106,7 @@ await t.test('targets from before a restart are used at once, and confirmed as t
   net.answer(vtep.questions[1], target());
   t.strictSame([send(1), vtep.questions.length], [[1, 0], 2], 'an answer replaces it');
   t.strictSame(send(2), [1, 1], 'all destinations of a flood');
-  net.answer(vtep.questions[2], { kind: 'drop', reason: 'lookup_drop' });
+  net.answer(vtep.questions[2], { kind: 'drop', reason: 'lookup_drop', ttlMs: 1e6 });
   t.strictSame(send(2), [0, 0], 'also when it is that nobody has it');
   t.strictSame(net.drops, { lookup_drop: 1 });
 

@@ -148,7 +148,7 @@ t.test('a bad file is set aside and reported, and the others are loaded', async 
   symlinkSync('/etc/passwd', file(6));
   await unlink(file(7));
   execFileSync('mkfifo', [file(7)]);
-  linkSync(file(9), path.join(t.testdir(), 'elsewhere'));
+  linkSync(file(9), path.join(path.dirname(directory), 'elsewhere'));
   writeFileSync(path.join(directory, 'overlay0.bad-1'), 'from an earlier start');
   writeFileSync(path.join(directory, '.overlay9.1-1.tmp'), 'half writ');
 

@@ -112,7 +112,7 @@ export interface Legacy {
 /** What an earlier daemon has left. */
 export interface Heritage {
   /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
-  take(name: string): number | undefined;
+  readonly take: (name: string) => number | undefined;
   /** The alias of devices that are this daemon's, and of no other. */
   readonly alias: string;
   /** Devices outlive this daemon, however it ends. */

@@ -7,23 +7,17 @@ import { createCounters, readCounters, type Counters } from '../../core/counters
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
-  TUN_F,
   closeDescriptor,
   createEvent,
   deleteLink,
   errnoName,
   linkInfo,
-  openTap,
   probeFeatures,
   routeMtuBytes,
-  setLink,
-  setTapOffload,
   setTapPersistent,
   signalEvent,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
-import * as ethernet from '../../wire/ethernet.js';
-import * as vxlan from '../../wire/vxlan.js';
 import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
@@ -37,6 +31,7 @@ import type {
   TargetEntry,
 } from './contract.js';
 import { WAKE, type BareCommand, type Command, type Report, type Token } from './protocol.js';
+import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { Underlay, type Lease, type ReleasedSocket } from './underlay.js';
 
 interface OverlayState {
@@ -161,7 +156,7 @@ export class DatapathControl implements Datapath {
     const { overlay, name, mac: wanted, vid, own, protection, temporary } = config;
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);
-    const fd = this.#openTap(config, address, state.config.offload);
+    const fd = openPortTap(config, address, state.config.offload, this.#heritage);
     const counters = createCounters();
     const token = ++this.#lastToken;
     const command = {
@@ -290,45 +285,11 @@ export class DatapathControl implements Datapath {
   async close(): Promise<void> {
     const { alias, persistTaps } = this.#heritage;
     for (const { name, fd } of (await this.release()).descriptors) {
-      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
       const port = portOfDescriptor(name);
+      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
       if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
         setTapPersistent(fd, false, port);
       closeDescriptor(fd);
-    }
-  }
-
-  /** As an earlier daemon has left it, or new. */
-  #openTap(
-    { name, mtuBytes, temporary }: PortConfig,
-    address: mac.MacAddress,
-    offload: 'auto' | 'off',
-  ): number {
-    const { alias, persistTaps } = this.#heritage;
-    const handed = this.#heritage.take(tapDescriptor(name));
-    const found = linkInfo(name);
-    const isOurs = found?.alias === alias;
-    const fd = handed ?? openTap(name, { exclusive: !isOurs });
-    try {
-      const bytes = new Uint8Array(mac.BYTES);
-      mac.writeMac(bytes, 0, address);
-      const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
-      wanted.find((flags) => setTapOffload(fd, flags, name));
-      const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
-      if (found !== undefined && isOurs) {
-        // What is as it should be is left alone: whoever watches the link would see it change.
-        if (Buffer.compare(found.mac, bytes) !== 0) setLink(name, { mac: bytes });
-        if (found.mtuBytes !== mtuBytes) setLink(name, size);
-      } else if (handed === undefined) {
-        setLink(name, { mac: bytes, alias, ...size });
-        setLink(name, { up: true });
-      }
-      // Last: until here, nothing is left of it when this process is killed.
-      setTapPersistent(fd, persistTaps && !temporary, name);
-      return fd;
-    } catch (error) {
-      closeDescriptor(fd);
-      throw error;
     }
   }
 
@@ -407,28 +368,6 @@ function bridged(
     { kind: 'add-overlay', options, socket: token, senderFds: [fd], segmentation },
     { kind: 'set-peers', overlay: config.id, peers },
   ];
-}
-
-const TAP = 'tap/';
-
-/** The name under which a TAP is handed to the next daemon. */
-function tapDescriptor(port: string): string {
-  return TAP + port;
-}
-
-function portOfDescriptor(name: string): string | undefined {
-  return name.startsWith(TAP) ? name.slice(TAP.length) : undefined;
-}
-
-/** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
-const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
-const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
-
-/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (framed.c): one byte more and
- * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */
-function superframeBytes(mtuBytes: number): number {
-  const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));
-  return Math.min(65_536, segments * (mtuBytes - 72));
 }
 
 /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */

@@ -12,6 +12,7 @@ import { LinkProtection, type ProtectionRules } from '../../core/link-protection
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
@@ -196,10 +197,10 @@ export class DatapathEngine {
         this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
         break;
       case 'targets':
-        this.#reply(command.reply, overlay?.targetRows(command.after, command.limit) ?? []);
+        this.#reply(command.reply, overlay ? targetRows(overlay, command.after, command.limit) : []);
         break;
       case 'recent-targets':
-        this.#reply(command.reply, overlay?.recentTargets(command.limit) ?? []);
+        this.#reply(command.reply, overlay ? recentTargets(overlay, command.limit) : []);
         break;
       case 'restore-targets':
         for (const { mac, to } of command.targets) overlay?.restoreTarget(mac, to);

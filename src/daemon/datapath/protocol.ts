@@ -6,7 +6,8 @@
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
-import type { OverlayOptions, Question, TargetRow } from '../../core/overlay.js';
+import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { TargetRow } from '../../core/target-rows.js';
 import type { LookupAnswer } from './contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';

@@ -1,0 +1,70 @@
+/** The TAP of a port: made anew and set up, or taken over from an earlier daemon and left as it is. */
+import {
+  TUN_F,
+  closeDescriptor,
+  linkInfo,
+  openTap,
+  setLink,
+  setTapOffload,
+  setTapPersistent,
+} from '../../dgram-extra/index.js';
+import * as ethernet from '../../wire/ethernet.js';
+import * as mac from '../../wire/mac.js';
+import * as vxlan from '../../wire/vxlan.js';
+import type { Heritage, OverlayConfig, PortConfig } from './contract.js';
+
+/** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
+const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
+const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
+
+const TAP = 'tap/';
+
+/** The name under which a TAP is handed to the next daemon. */
+export function tapDescriptor(port: string): string {
+  return TAP + port;
+}
+
+export function portOfDescriptor(name: string): string | undefined {
+  return name.startsWith(TAP) ? name.slice(TAP.length) : undefined;
+}
+
+/** Throws the system's error; then no new device is left. */
+export function openPortTap(
+  { name, mtuBytes, temporary }: PortConfig,
+  address: mac.MacAddress,
+  offload: OverlayConfig['offload'],
+  { alias, persistTaps, take }: Heritage,
+): number {
+  const handed = take(tapDescriptor(name));
+  const found = linkInfo(name);
+  const isOurs = found?.alias === alias;
+  const fd = handed ?? openTap(name, { exclusive: !isOurs });
+  try {
+    const bytes = new Uint8Array(mac.BYTES);
+    mac.writeMac(bytes, 0, address);
+    const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
+    wanted.find((flags) => setTapOffload(fd, flags, name));
+    const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
+    if (found !== undefined && isOurs) {
+      // What is as it should be is left alone: whoever watches the link would see it change.
+      if (Buffer.compare(found.mac, bytes) !== 0) setLink(name, { mac: bytes });
+      if (found.mtuBytes !== mtuBytes) setLink(name, size);
+    } else if (handed === undefined) {
+      setLink(name, { mac: bytes, alias, ...size });
+      setLink(name, { up: true });
+    }
+    // Last: until here, nothing is left of it when this process is killed.
+    setTapPersistent(fd, persistTaps && !temporary, name);
+    return fd;
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
+
+/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (framed.c): one byte more and
+ * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */
+function superframeBytes(mtuBytes: number): number {
+  const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));
+  return Math.min(65_536, segments * (mtuBytes - 72));
+}
