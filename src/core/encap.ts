@@ -34,7 +34,7 @@ import { DROP, NOWHERE, VALID } from './target-table.js';
 /** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's, and then
  * answering what was too big. */
 export function transmit(overlay: Overlay, port: Port, batch: FrameBatch, count: number): void {
-  overlay.shared.outputs.tooBig.length = 0;
+  overlay.shared.outputs.forgetTooBig();
   for (let index = 0; index < count; index++) transmitFrame(overlay, port, batch, index);
 }
 

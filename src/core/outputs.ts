@@ -47,8 +47,15 @@ const MAX_NOTED = 16;
 /** The lists of one worker that have something in them. */
 export class Outputs {
   readonly #dirty: OutputList[] = [];
+  /** How many of `#dirty` count: an array that is emptied anew for each batch would be allocated anew. */
+  #dirtyCount = 0;
   /** Frames of the batch at hand that were dropped for their size; too-big.ts answers them. */
   readonly tooBig: number[] = [];
+
+  /** Most batches have none, and setting a length is a call into the engine. */
+  forgetTooBig(): void {
+    if (this.tooBig.length > 0) this.tooBig.length = 0;
+  }
 
   noteTooBig(index: number): void {
     if (this.tooBig.length < MAX_NOTED) this.tooBig.push(index);
@@ -58,7 +65,7 @@ export class Outputs {
    * flushed at once, so a flood to more places than it holds loses nothing. */
   add(list: OutputList, batch: FrameBatch, index: number, argument: number, counters: Counters): void {
     if (list.count * ENTRY_WORDS === list.entries.length) this.#deliver(list, batch);
-    else if (list.count === 0) this.#dirty.push(list);
+    else if (list.count === 0) this.#dirty[this.#dirtyCount++] = list;
     list.counters = counters;
     const at = list.count++ * ENTRY_WORDS;
     list.entries[at] = index;
@@ -67,8 +74,8 @@ export class Outputs {
 
   /** Hands every list to its sink; afterwards the batch may be filled again. */
   flush(batch: FrameBatch): void {
-    for (const list of this.#dirty) this.#deliver(list, batch);
-    this.#dirty.length = 0;
+    for (let index = 0; index < this.#dirtyCount; index++) this.#deliver(this.#dirty[index], batch);
+    this.#dirtyCount = 0;
   }
 
   #deliver(list: OutputList, batch: FrameBatch): void {

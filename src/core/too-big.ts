@@ -83,7 +83,7 @@ export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): v
         : answerV6(etherHeader, packet, mtuBytes),
     );
   }
-  outputs.tooBig.length = 0;
+  outputs.forgetTooBig();
 }
 
 /** What would have fitted: IP bytes behind the frame's own header. Negative where nobody can say. */

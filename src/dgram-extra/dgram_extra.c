@@ -1,6 +1,6 @@
 /*
  * dgram-extra: what Node's dgram cannot do. TAP devices, UDP sockets with the options RFC 7348 needs (devices.c),
- * batched framed I/O between descriptors and one slab of memory (framed.c) with the offloads a NIC has (offload.c),
+ * batched framed I/O between descriptors and one slab of memory (framed.h) with the offloads a NIC has (offload.c),
  * epoll, netlink, peer credentials, sd_notify; and giving up rights (privileges.c).
  *
  * Conventions

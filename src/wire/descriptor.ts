@@ -9,7 +9,7 @@
  *   +-----------------------------------------------+--------------+------------+-------------+
  *   word 8                                            12             13           14            15
  *
- * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (framed.c) has
+ * Words 2 to 7 are the virtio-net header of the frame (virtio 1.2, 5.1.6). The native half (framed.h) has
  * the same layout.
  */
 

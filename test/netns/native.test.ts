@@ -2,7 +2,8 @@
 //
 // The file runs twice: tap starts it, and it starts itself again inside a network namespace of its own, whose name
 // is its argument. So the calls can be made from this process, and what they make is gone with the namespace.
-import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -307,6 +308,67 @@ async function tapReads(t: Test): Promise<void> {
   t.equal(native.tapRead(incoming.handle, -1, 8), -ERRNO.EBADF, 'no such descriptor');
   await here.ip('link delete tap0');
   t.equal(native.tapRead(incoming.handle, fd, 8), -ERRNO.EBADFD, 'a device that was deleted');
+}
+
+/** What another thread, which has no ring yet, reads from a TAP: the frames of each call in hexadecimal. */
+async function readElsewhere(fd: number, before: () => void): Promise<string[][]> {
+  const program = `
+    const { parentPort, workerData: { module, fd, slabBytes } } = require('node:worker_threads');
+    import(module).then(({ native, createBatch }) => {
+      const batch = createBatch(64, slabBytes);
+      const frame = (_, index) => {
+        const [offset, length] = batch.descriptors.subarray(16 * index);
+        return Buffer.from(batch.bytes.buffer, offset, length).toString('hex');
+      };
+      parentPort.once('message', () => {
+        const calls = [];
+        for (let count; (count = native.tapRead(batch.handle, fd, 64)) > 0;)
+          calls.push(Array.from({ length: count }, frame));
+        parentPort.postMessage(calls);
+      });
+      parentPort.postMessage('ready');
+    });`;
+  const slabBytes = 65 * (d.MAX_FRAME_BYTES + 336);
+  const worker = new Worker(program, { eval: true, workerData: { module: MODULE, fd, slabBytes } });
+  await once(worker, 'message');
+  before();
+  worker.postMessage('read');
+  const [calls] = (await once(worker, 'message')) as [string[][]];
+  await worker.terminate();
+  return calls;
+}
+
+/** Small frames are read many at once by io_uring. Where there is none, which a process out of descriptors finds, one by one. */
+async function tapReadsMany(t: Test): Promise<void> {
+  const fd = await silentTap(t, 'tap0');
+  extra.setLink('tap0', { mtuBytes: 9000 });
+  const sizes = [...Array<number>(40).fill(60), 9000, 1514, 8000, ...Array<number>(30).fill(200), 5000, 61];
+  const frames = sizes.map((bytes, index) =>
+    udpFrame({ sourcePort: 1000 + index, payload: filler(bytes - 42) }),
+  );
+  const wanted = frames.map(toHex);
+  const spare: number[] = [];
+  const useUpDescriptors = (): void => {
+    try {
+      for (;;) spare.push(openSync('/dev/null', 'r'));
+    } catch (error) {
+      t.match(error, { code: 'EMFILE' }, 'no descriptor is left');
+    }
+  };
+  const [, limit] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))!;
+  const setLimit = (soft: string): Promise<string> =>
+    exec(['prlimit', '--pid', `${process.pid}`, `--nofile=${soft}:`]);
+
+  await setLimit('256');
+  t.teardown(() => setLimit(limit));
+  for (const hasRing of [true, false]) {
+    const how = hasRing ? 'many a call' : 'one a call';
+    await sendFrames(here, 'tap0', frames);
+    const calls = await readElsewhere(fd, hasRing ? () => undefined : useUpDescriptors);
+    for (const each of spare) closeSync(each);
+    t.same(calls.flat(), wanted, `${how}: whole, in order`);
+    t.ok(calls[0].length > 30, `${how}: ${calls.map((each) => each.length).join(', ')} frames`);
+  }
 }
 
 async function tapWrites(t: Test): Promise<void> {
@@ -786,6 +848,7 @@ async function inside(): Promise<void> {
   await t.test('what is refused, and in which words', refusals);
   await t.test('features of the kernel', features);
   await t.test('frames out of a TAP', tapReads);
+  await t.test('many frames out of a TAP', tapReadsMany);
   await t.test('frames into a TAP', tapWrites);
   await t.test('checksums left to the device', { skip: skipUnless({ programs: ['tshark'] }) }, checksums);
   await t.test('UDP sockets as RFC 7348 wants them', udpOptions);

@@ -60,7 +60,7 @@ async function identity(host: Namespace, device: string): Promise<unknown> {
 
 /** Longest time between two answers to a stream of pings, in ms, while something is done; and how many were lost. */
 async function pause(host: Namespace, target: string, work: () => Promise<unknown>) {
-  const child = host.spawn(['ping', '-D', '-i', '0.01', target]);
+  const child = host.spawn(['ping', '-n', '-D', '-i', '0.01', target]);
   await child.waitForOutput(/icmp_seq=20/);
   await work();
   const seen = (): number => [...child.stdout.matchAll(/icmp_seq=/g)].length;

@@ -46,7 +46,7 @@ const VXLAN_BYTES = 8;
 const STRIP_TAG = 1;
 const KEEP_APART = 2;
 const REFUSED = 0x4000_0000;
-/** Of another frame of the same run or superframe that was lost (framed.c, lose). */
+/** Of another frame of the same run or superframe that was lost (framed.h, lose). */
 const ANOTHER = 65_536;
 const MAX_RUN = 64;
 const MAX_DATAGRAM = 65_000;

@@ -41,12 +41,10 @@ const RULES: Readonly<Record<string, Rule>> = {
 };
 
 /** Files above 400 lines, and why. */
-const LONG: Readonly<Record<string, string>> = {
-  'src/dgram-extra/framed.c': 'C; the addon as a whole stays below MAX_NATIVE_LINES',
-};
+const LONG: Readonly<Record<string, string>> = {};
 const MAX_LINES = 400;
-/** Lines of code: comments and blank lines are free. */
-const MAX_NATIVE_LINES = 1500;
+/** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C. */
+const MAX_NATIVE_LINES = 2000;
 
 interface Import {
   readonly from: string;

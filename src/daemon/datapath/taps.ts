@@ -62,7 +62,7 @@ export function openPortTap(
   }
 }
 
-/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (framed.c): one byte more and
+/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (udp-send.c): one byte more and
  * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */
 function superframeBytes(mtuBytes: number): number {
   const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));

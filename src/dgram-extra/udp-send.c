@@ -1,0 +1,303 @@
+/*
+ * Datagrams to the underlay, many a call: whole frames, and the segments of superframes, behind their headers. What is
+ * of one size and for one destination is one message, for the kernel to cut (UDP_SEGMENT). framed.h has the story.
+ */
+#define _GNU_SOURCE
+#include "framed.h"
+#include "offload.h"
+
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+#define MAX_DATAGRAM 65000 /* UDP_SEGMENT: all segments together are one IP packet, outer headers included */
+#define MAX_SEGMENTS 4096  /* cut before they are sent: a batch of 64 superframes of 64 */
+#define HEADER_ARENA (MAX_SEGMENTS * 96) /* their headers: 8 + 14 + 20 + 32 for TCP over IPv4 with timestamps */
+#define REFUSED (1 << 30) /* in the result of udpSend: a destination turned out to be none for UDP_SEGMENT */
+
+/* A segment waiting to be sent: one vector (a whole frame) or two (header, payload), of which list entry. */
+struct segment {
+	struct iovec vecs[2];
+	int32_t entry;
+};
+
+/* One message of sendmmsg: consecutive segments of one size to one destination. */
+struct message {
+	int first, count; /* of segments */
+	int slot, tos;
+	size_t segment_bytes, bytes;
+	int closed; /* a shorter segment was the last */
+};
+
+/* What udpSend has gathered and not sent yet. */
+struct gather {
+	int segment_count, message_count;
+	size_t header_bytes;
+	struct segment segments[MAX_SEGMENTS];
+	struct iovec vecs[2 * MAX_SEGMENTS];
+	struct message messages[MAX_MESSAGES];
+	struct mmsghdr msgs[MAX_MESSAGES];
+	uint8_t controls[MAX_MESSAGES][CONTROL_BYTES];
+	uint8_t headers[HEADER_ARENA];
+};
+
+struct destination {
+	union address address;
+	uint8_t no_segmentation; /* its route refused UDP_SEGMENT */
+};
+
+/* What a thread sends with: the destinations that output lists name by slot, and what it has gathered. */
+struct sending {
+	struct destination *destinations;
+	int destination_count;
+	int refused;
+	struct gather gather;
+};
+
+struct sending *sending_create(void)
+{
+	return calloc(1, sizeof(struct sending));
+}
+
+void sending_free(struct sending *sending)
+{
+	free(sending->destinations);
+	free(sending);
+}
+
+/* addressSet(slot, address16, port): the destination that output lists name by this slot. */
+static napi_value address_set(napi_env env, napi_callback_info info)
+{
+	ARGS(3);
+	struct sending *sending = state_of(env)->sending;
+	int slot = arg_int(env, argv[0]);
+	size_t bytes;
+	uint8_t *ip = arg_bytes(env, argv[1], &bytes);
+	if (slot < 0 || slot >= 1 << 24 || !ip || bytes != 16)
+		return number(env, -EINVAL);
+	if (slot >= sending->destination_count) {
+		int count = slot < 512 ? 1024 : slot * 2;
+		struct destination *grown = realloc(sending->destinations, (size_t)count * sizeof *grown);
+		if (!grown)
+			return number(env, -ENOMEM);
+		memset(grown + sending->destination_count, 0, (size_t)(count - sending->destination_count) * sizeof *grown);
+		sending->destinations = grown;
+		sending->destination_count = count;
+	}
+	sending->destinations[slot].no_segmentation = 0;
+	make_address(&sending->destinations[slot].address, ip, arg_int(env, argv[2]));
+	return number(env, 0);
+}
+
+/* Finish a checksum that the sender left to the device: the field already holds the pseudo-header sum. */
+static int complete_checksum(uint8_t *frame, int32_t *d)
+{
+	size_t start = (size_t)d[CSUM_START], field = start + (size_t)d[CSUM_OFFSET];
+	if (d[CSUM_START] < 14 || d[CSUM_OFFSET] < 0 || field + 2 > (size_t)d[LENGTH])
+		return -EINVAL;
+	uint16_t sum = (uint16_t)~fold(sum_bytes(frame + start, (size_t)d[LENGTH] - start));
+	if (sum == 0)
+		sum = 0xffff; /* RFC 768: zero means "no checksum"; for TCP both forms are the same value */
+	memcpy(frame + field, &sum, 2);
+	d[FLAGS] &= ~NEEDS_CSUM;
+	return 0;
+}
+
+static void put_control(struct msghdr *msg, uint8_t *control, int level, int type, const void *value, size_t bytes)
+{
+	struct cmsghdr *c = (void *)(control + msg->msg_controllen);
+	msg->msg_control = control;
+	msg->msg_controllen += CMSG_SPACE(bytes);
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(bytes);
+	memcpy(CMSG_DATA(c), value, bytes);
+}
+
+/* How long a full socket buffer may hold up the worker before frames are dropped with EAGAIN. */
+#define SEND_WAIT_MS 10
+
+/* Sends messages; the error of each that fails goes through `failed`. */
+static void send_all(int fd, struct mmsghdr *msgs, int count, int *errors)
+{
+	memset(errors, 0, (size_t)count * sizeof *errors);
+	for (int sent = 0, waited = 0; sent < count;) {
+		int n = sendmmsg(fd, msgs + sent, (unsigned)(count - sent), MSG_DONTWAIT);
+		if (n > 0) {
+			sent += n;
+		} else if (errno == EAGAIN && !waited) {
+			waited = 1;
+			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, SEND_WAIT_MS);
+		} else {
+			errors[sent++] = -errno;
+		}
+	}
+}
+
+static void make_message(struct gather *g, const struct message *m, struct mmsghdr *out, uint8_t *control,
+			 struct destination *to, struct iovec *vecs, int first, int count)
+{
+	struct msghdr *msg = &out->msg_hdr;
+	int v4 = to->address.sa.sa_family == AF_INET, vec_count = 0;
+	for (int i = first; i < first + count; i++) {
+		vecs[vec_count++] = g->segments[i].vecs[0];
+		if (g->segments[i].vecs[1].iov_len)
+			vecs[vec_count++] = g->segments[i].vecs[1];
+	}
+	*msg = (struct msghdr){
+		.msg_name = &to->address,
+		.msg_namelen = v4 ? sizeof to->address.v4 : sizeof to->address.v6,
+		.msg_iov = vecs,
+		.msg_iovlen = (size_t)vec_count,
+	};
+	if (m->tos)
+		put_control(msg, control, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_TOS : IPV6_TCLASS, &m->tos, sizeof m->tos);
+	if (count > 1) {
+		uint16_t bytes = (uint16_t)m->segment_bytes;
+		put_control(msg, control, IPPROTO_UDP, UDP_SEGMENT, &bytes, sizeof bytes);
+	}
+}
+
+/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where all
+ * of them pass alone, the destination is offered no more of them together. */
+static void send_apart(int fd, struct sending *sending, const struct message *m, int32_t *list)
+{
+	struct gather *g = &sending->gather;
+	struct destination *to = &sending->destinations[m->slot];
+	int failures = 0;
+	for (int i = m->first; i < m->first + m->count; i++) {
+		struct mmsghdr out;
+		struct iovec vecs[2];
+		uint8_t control[CONTROL_BYTES] __attribute__((aligned(8)));
+		int error;
+		make_message(g, m, &out, control, to, vecs, i, 1);
+		send_all(fd, &out, 1, &error);
+		if (error)
+			lose(list + 2 * g->segments[i].entry, error), failures++;
+	}
+	if (failures == 0)
+		to->no_segmentation = 1, sending->refused = REFUSED;
+}
+
+static void send_gathered(int fd, struct sending *sending, int32_t *list)
+{
+	struct gather *g = &sending->gather;
+	int errors[MAX_MESSAGES], vec = 0;
+	for (int i = 0; i < g->message_count; i++) {
+		struct message *m = &g->messages[i];
+		make_message(g, m, &g->msgs[i], g->controls[i], &sending->destinations[m->slot], g->vecs + vec, m->first, m->count);
+		vec += (int)g->msgs[i].msg_hdr.msg_iovlen;
+	}
+	send_all(fd, g->msgs, g->message_count, errors);
+	for (int i = 0; i < g->message_count; i++) {
+		struct message *m = &g->messages[i];
+		int error = errors[i];
+		/* EIO: a device or a filter on the path cannot. EINVAL, EMSGSIZE: this socket or route cannot, or a segment
+		 * is too long for the path. */
+		if (m->count > 1 && (error == -EIO || error == -EINVAL || error == -EMSGSIZE))
+			send_apart(fd, sending, m, list);
+		else if (error)
+			for (int s = m->first; s < m->first + m->count; s++)
+				lose(list + 2 * g->segments[s].entry, error);
+	}
+	g->segment_count = g->message_count = 0;
+	g->header_bytes = 0;
+}
+
+/* Adds a segment to the message at hand, or to a new one where it does not fit in. There is room for both. */
+static void gather_segment(struct gather *g, struct segment segment, int slot, int tos, int may_join)
+{
+	size_t bytes = segment.vecs[0].iov_len + segment.vecs[1].iov_len;
+	struct message *m = g->message_count ? &g->messages[g->message_count - 1] : NULL;
+	if (!m || !may_join || m->slot != slot || m->tos != tos || m->closed || m->count == MAX_RUN ||
+	    bytes > m->segment_bytes || m->bytes + bytes > MAX_DATAGRAM) {
+		m = &g->messages[g->message_count++];
+		*m = (struct message){ .first = g->segment_count, .slot = slot, .tos = tos, .segment_bytes = bytes };
+	}
+	m->closed = bytes < m->segment_bytes;
+	m->bytes += bytes;
+	m->count++;
+	g->segments[g->segment_count++] = segment;
+}
+
+static int has_room(const struct gather *g)
+{
+	return g->segment_count < MAX_SEGMENTS && g->message_count < MAX_MESSAGES &&
+	       g->header_bytes + HEADROOM + MAX_HEADER_BYTES <= HEADER_ARENA;
+}
+
+/* udpSend(batch, fd, list, entries, headerBytes, segmentation): entries sent whole, each the frame with the
+ * headerBytes that stand before it; superframes are cut, and each segment gets those bytes. With segmentation, what
+ * follows each other with one size to one destination leaves as one message (UDP_SEGMENT). The argument of an entry
+ * is the slot of its destination. A destination that the kernel refuses costs only its own datagrams. Returns entries
+ * delivered, and REFUSED. */
+static napi_value udp_send(napi_env env, napi_callback_info info)
+{
+	ARGS(6);
+	struct sending *sending = state_of(env)->sending;
+	struct gather *g = &sending->gather;
+	struct batch *batch = batch_of(env, argv[0]);
+	sending->refused = 0;
+	int fd = arg_int(env, argv[1]), entries = arg_int(env, argv[3]), delivered = 0;
+	int prefix = arg_int(env, argv[4]), segmentation = arg_int(env, argv[5]);
+	size_t list_bytes;
+	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
+	if (!batch || !list || (size_t)entries * 8 > list_bytes || prefix < 0 || prefix > HEADROOM)
+		return number(env, -EINVAL);
+	for (int i = 0; i < entries; i++) {
+		int32_t *entry = list + 2 * i, *d;
+		uint8_t *frame = frame_at(batch, entry[0], &d);
+		int slot = entry[1], error = 0;
+		struct cutter cut;
+		if (!frame || d[OFFSET] < prefix || d[SEGMENT] || slot < 0 || slot >= sending->destination_count ||
+		    !sending->destinations[slot].address.sa.sa_family)
+			error = -EINVAL;
+		else if (d[GSO_TYPE])
+			error = cut_start(&cut, frame, (size_t)d[LENGTH], d[GSO_TYPE], d[GSO_SIZE], d[CSUM_START]);
+		else if (d[FLAGS] & NEEDS_CSUM)
+			error = complete_checksum(frame, d);
+		if (error) {
+			entry[1] = error;
+			continue;
+		}
+		int may_join = segmentation && !sending->destinations[slot].no_segmentation;
+		size_t count = d[GSO_TYPE] ? cut_count(&cut) : 1;
+		for (size_t s = 0; s < count; s++) {
+			if (!has_room(g))
+				send_gathered(fd, sending, list);
+			struct segment segment = { .entry = i };
+			if (d[GSO_TYPE]) {
+				uint8_t *header = g->headers + g->header_bytes;
+				const uint8_t *payload;
+				size_t payload_bytes;
+				memcpy(header, frame - prefix, (size_t)prefix);
+				size_t bytes = (size_t)prefix + cut_next(&cut, header + prefix, &payload, &payload_bytes);
+				g->header_bytes += bytes;
+				segment.vecs[0] = (struct iovec){ header, bytes };
+				segment.vecs[1] = (struct iovec){ (void *)payload, payload_bytes };
+			} else {
+				segment.vecs[0] = (struct iovec){ frame - prefix, (size_t)(d[LENGTH] + prefix) };
+			}
+			gather_segment(g, segment, slot, d[TOS], may_join);
+		}
+	}
+	send_gathered(fd, sending, list);
+	for (int i = 0; i < entries; i++)
+		delivered += list[2 * i + 1] >= 0;
+	return number(env, delivered | sending->refused);
+}
+
+void define_send(napi_env env, napi_value exports)
+{
+	static const napi_property_descriptor send[] = {
+		EXPORT("addressSet", address_set),
+		EXPORT("udpSend", udp_send),
+	};
+	napi_define_properties(env, exports, sizeof send / sizeof *send, send);
+}
