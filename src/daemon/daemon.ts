@@ -6,12 +6,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure } from '../control/messages.js';
-import { asOverlayError } from '../core/errors.js';
+import { asOverlayError, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import type { Datapath, DatapathEvents, Legacy } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
-import { groupId } from './accounts.js';
+import { account, groupId } from './accounts.js';
 import { endBridge } from './bridge.js';
 import { Inheritance } from './descriptors.js';
 import { linkMark } from './link-mark.js';
@@ -137,6 +137,13 @@ export class Daemon {
     const config = this.#config;
     const log = this.#log;
     const gid = config.group === null ? undefined : groupId(config.group);
+    // Root has become it by now, and nobody else can.
+    const own = process.geteuid?.();
+    if (config.user !== null && account(config.user).uid !== own)
+      throw new OverlayError(
+        'DENIED',
+        `user: only root can become '${config.user}', and this is user ${own}`,
+      );
     if (!hasNetAdmin())
       log.warn(
         'start',

@@ -18,6 +18,7 @@ import { createClient } from '../../src/control/client.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
+import { pause } from '../helpers/pause.js';
 import { exec, run, waitUntil } from '../helpers/process.js';
 import { ping, reaches } from '../helpers/traffic.js';
 
@@ -56,21 +57,6 @@ async function identity(host: Namespace, device: string): Promise<unknown> {
     addresses: addresses.map(({ local }) => local),
     routes: routes.replaceAll('linkdown', '').trim(),
   };
-}
-
-/** Longest time between two answers to a stream of pings, in ms, while something is done; and how many were lost. */
-async function pause(host: Namespace, target: string, work: () => Promise<unknown>) {
-  const child = host.spawn(['ping', '-n', '-D', '-i', '0.01', target]);
-  await child.waitForOutput(/icmp_seq=20/);
-  await work();
-  const seen = (): number => [...child.stdout.matchAll(/icmp_seq=/g)].length;
-  const before = seen();
-  await waitUntil(() => seen() > before + 50, { timeoutMs: 20_000, what: 'pings to be answered again' });
-  await child.stop('SIGINT');
-  const times = [...child.stdout.matchAll(/^\[([\d.]+)\] .*icmp_seq=/gm)].map(([, time]) => Number(time));
-  const gaps = times.slice(1).map((time, index) => time - times[index]);
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(child.stdout) ?? [];
-  return { ms: Math.round(1000 * Math.max(...gaps)), lost: Number(sent) - Number(received) };
 }
 
 /** Of every thread of a process: what it may do, and as whom. */
@@ -355,6 +341,18 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   const { code, stderr } = await a.run([process.execPath, VARPD_MAIN, '--config', daemon.configFile]);
   t.equal(code, 1);
   t.match(stderr, /user: there is no user 'nobody-of-this-name'/);
+  writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
+  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+  const other = await a.run([
+    ...nobody,
+    process.execPath,
+    VARPD_MAIN,
+    '--config',
+    daemon.configFile,
+    '--foreground',
+  ]);
+  t.equal(other.code, 1);
+  t.match(other.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });
 
 await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
