@@ -37,9 +37,9 @@ const ANSWER_MS = 50;
 /** What a daemon tells the process that it is in. */
 export interface DaemonEvents {
   /** The datapath is gone, after which only `stop` makes sense. */
-  failed(error: Error): void;
+  readonly failed: (error: Error) => void;
   /** Somebody wants varpd to start anew. Rejects with an OverlayError when it would not come back. */
-  restart(): Promise<void>;
+  readonly restart: () => Promise<void>;
 }
 
 export class Daemon {

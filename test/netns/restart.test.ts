@@ -82,7 +82,7 @@ function checkRights(t: Test, pid: number, ids: { uid: string; gid: string; grou
       one['NoNewPrivs'] !== '1' ||
       one['Uid'] !== Array(4).fill(ids.uid).join('\t') ||
       one['Gid'] !== Array(4).fill(ids.gid).join('\t') ||
-      one['Groups']?.trim() !== ids.groups,
+      one['Groups'].trim() !== ids.groups,
   );
   t.same(wrong, [], 'each has CAP_NET_ADMIN alone, and can have no more');
 }
@@ -196,14 +196,14 @@ await t.test('what was known before is used at once, and asked about', { skip },
 
   tell('hang');
   await daemon.ok('restart');
-  t.equal((await ping(a, b.overlay.v4)).received, 3, 'a plugin that hangs keeps nobody waiting');
+  t.ok(await reaches(a, b.overlay.v4), 'a plugin that hangs keeps nobody waiting');
   t.ok(asked() > 1, 'it was asked');
   const rows = async () => (await daemon.call('overlay.targets', { name: 'overlay0' })).rows;
   t.match(await rows(), [{ mac: macs.b, state: 'valid', destinations: [`${b.underlay.v4}:4789`] }]);
   await daemon.restart();
   await a.plumb('overlay0');
   await neighbours();
-  t.equal((await ping(a, b.overlay.v4)).received, 3, 'nor after SIGTERM and a start');
+  t.ok(await reaches(a, b.overlay.v4), 'nor after SIGTERM and a start');
 
   tell(b.underlay.v4);
   const confirmed = async (): Promise<boolean> => {
