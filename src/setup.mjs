@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Makes a fresh clone ready for one goal:  node src/setup.mjs [build | test | demo | bench]
+// Makes a fresh clone ready for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
 // In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript.
 // Each step looks first whether there is anything to do and says nothing when there is not, so that this can
@@ -11,16 +11,18 @@ import { fileURLToPath } from 'node:url';
 
 const OLDEST_NODE = 20;
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-const goals = ['build', 'test', 'demo', 'bench'];
+const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak'];
 const goal = process.argv[2] ?? 'build';
 
 // program -> Debian packages, and the goals that want it. A compiler alone cannot compile: libc6-dev has the headers.
 const programs = {
-  cc: { packages: ['gcc', 'libc6-dev'], goals: ['build', 'test', 'demo', 'bench'] },
-  ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench'] },
-  ping: { packages: ['iputils-ping'], goals: ['demo', 'test', 'bench'] },
+  cc: { packages: ['gcc', 'libc6-dev'], goals },
+  ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
+  ping: { packages: ['iputils-ping'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
   ethtool: { packages: ['ethtool'], goals: ['test', 'bench'] },
   iperf3: { packages: ['iperf3'], goals: ['test', 'bench'] },
+  faketime: { packages: ['faketime', 'libfaketime'], goals: ['test', 'faults'] },
+  clang: { packages: ['clang', 'libclang-rt-14-dev'], goals: ['fuzz'] },
   tcpdump: { packages: ['tcpdump'], goals: ['test'] },
   tshark: { packages: ['tshark'], goals: ['test'] },
   arping: { packages: ['iputils-arping'], goals: ['test'] },
@@ -38,10 +40,14 @@ const programs = {
 
 // C programs beside the tests: source -> the goals that build it. Each becomes dist/<same path without .c>.
 const helperSources = {
-  'test/helpers/rawframe.c': ['test', 'bench'],
+  'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
+  'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
-  'test/bench/udp-load.c': ['bench'],
+  'test/bench/udp-load.c': ['bench', 'faults', 'soak'],
 };
+
+// Those of them that are loaded into other programs (LD_PRELOAD).
+const sharedSources = ['test/faults/mishap.c'];
 
 const compiler = (process.env.CC || 'cc').split(/\s+/);
 const warnings = ['-Wall', '-Wextra', '-Werror', '-std=gnu11'];
@@ -173,7 +179,8 @@ function buildNative() {
   for (const [source, wantedBy] of Object.entries(helperSources)) {
     const file = inRoot(source);
     if (!wantedBy.includes(goal) || !fs.existsSync(file)) continue;
-    compile(inRoot('dist', source.replace(/\.c$/, '')), [file], [file], ['-O2', '-g']);
+    const shared = sharedSources.includes(source) ? ['-shared', '-fPIC'] : [];
+    compile(inRoot('dist', source.replace(/\.c$/, '')), [file], [file], ['-O2', '-g', ...shared]);
   }
 }
 

@@ -5,12 +5,12 @@
  * each as `file:line:column: key: found ..., expected ...`.
  */
 import { readFileSync } from 'node:fs';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from 'yaml';
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { DEFAULT_CONFIG_FILE } from './config-file.js';
 import { OverlayError } from '../core/errors.js';
-import { foundExpected } from '../core/properties.js';
+import { foundExpected, printable } from '../core/properties.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -129,9 +129,26 @@ export function parseConfig(text: string, file: string): Config {
   const first = document.errors.at(0);
   // What follows a syntax error is guesswork: the first one is the one to mend.
   if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
-  const parsed = configSchema.safeParse(document.toJS() ?? {});
+  const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
   if (parsed.success) return parsed.data;
   throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
+}
+
+/** Aliases are resolved only here: one may lead nowhere, or to very many. */
+function valueOf(document: Document, at: (offset: number) => string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    let offset = 0;
+    visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document) !== undefined) return undefined;
+        offset = offsetOf(alias);
+        return visit.BREAK;
+      },
+    });
+    throw invalid([`${at(offset)}: ${printable((error as Error).message)}`]);
+  }
 }
 
 function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {

@@ -9,25 +9,37 @@ export class DeadlineError extends Error {
  * Calls and waits at most `deadlineMs`. Rejects with what the call threw or rejected with, or with a DeadlineError.
  * A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
  */
-export function withDeadline<T>(
+export async function withDeadline<T>(
   deadlineMs: number,
   call: (signal: AbortSignal) => T | Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
+  const startedMs = performance.now();
+  const answered = call(controller.signal);
+  const expire = (message: string): DeadlineError => {
+    const error = new DeadlineError(message);
+    controller.abort(error);
+    return error;
+  };
+  const blockedMs = Math.round(performance.now() - startedMs);
+  if (blockedMs > deadlineMs) {
+    if (isThenable(answered)) answered.then(undefined, () => undefined);
+    throw expire(`it held up the whole daemon for ${blockedMs} ms`);
+  }
+  // Answers out of memory are most of all: a scan of the network is not to cost a timer a question.
+  if (!isThenable(answered)) return answered;
   return new Promise<T>((resolve, reject) => {
-    const expire = (message: string): void => {
-      const error = new DeadlineError(message);
-      reject(error);
-      controller.abort(error);
-    };
-    const timer = setTimeout(expire, deadlineMs, `no answer within ${deadlineMs} ms`);
-    const startedMs = performance.now();
-    // `async`, so that a throw of the call itself becomes a rejection like any other.
-    const answered = (async () => call(controller.signal))();
-    const blockedMs = Math.round(performance.now() - startedMs);
-    if (blockedMs > deadlineMs) expire(`it held up the whole daemon for ${blockedMs} ms`);
-    answered.then(resolve, reject).finally(() => {
+    const timer = setTimeout(() => {
+      reject(expire(`no answer within ${deadlineMs} ms`));
+    }, deadlineMs);
+    const done = (): void => {
       clearTimeout(timer);
-    });
+    };
+    // A thenable need not be a promise, and may throw, too.
+    Promise.resolve(answered).finally(done).then(resolve, reject);
   });
+}
+
+function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }

@@ -11,7 +11,7 @@ import { OverlayError } from '../core/errors.js';
 import type { Failure } from '../control/messages.js';
 import type { StateDirectory } from './state-directory.js';
 import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
-import { overlaySchema, STATE_VERSION, type StoredOverlay } from './state-schema.js';
+import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 import { explain, systemErrorText } from './system-error.js';
 
 const ENDING = '.json';
@@ -112,20 +112,4 @@ export class StateStore {
       return `cannot be set aside: ${systemErrorText(error)}`;
     }
   }
-}
-
-/** Throws an Error that says what is wrong. */
-function parseState(text: string): StoredOverlay {
-  if (text === '') throw new Error('it is empty');
-  const value: unknown = JSON.parse(text);
-  const version =
-    typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
-  if (version !== STATE_VERSION)
-    throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
-  const parsed = overlaySchema.safeParse(value);
-  if (!parsed.success) {
-    const { path: at, message } = parsed.error.issues[0];
-    throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
-  }
-  return parsed.data;
 }

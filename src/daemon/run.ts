@@ -14,6 +14,7 @@ import type { Legacy } from './datapath/contract.js';
 import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
 import { DaemonLog } from './log.js';
+import { forbidPluginExit } from './plugin-exit.js';
 import { runningPlugin } from './plugin-host.js';
 import { beginAgain } from './privileges.js';
 import { StateDirectory } from './state-directory.js';
@@ -32,19 +33,20 @@ export async function run(flags: Flags): Promise<void> {
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
   const running: { daemon?: Daemon; status?: number } = {};
+  const exit = forbidPluginExit();
 
   const end = (status: number): void => {
     if (running.status !== undefined) return;
     running.status = status;
     sdNotify('STOPPING=1');
-    setTimeout(() => process.exit(status), STOP_DEADLINE_MS);
+    setTimeout(() => exit(status), STOP_DEADLINE_MS);
     // What the service manager does with the descriptors is its business: it knows whether this is a restart.
     const leave = ({ descriptors }: Legacy): void => {
       leaveToManager(descriptors, log);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
     const stopping = running.daemon?.stop(storeSize() > 0 ? leave : undefined);
-    void (stopping ?? Promise.resolve()).then(() => process.exit(status));
+    void (stopping ?? Promise.resolve()).then(() => exit(status));
   };
   const die = (what: string, error: unknown): void => {
     log.error('fatal', `${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
@@ -68,7 +70,7 @@ export async function run(flags: Flags): Promise<void> {
     running.status = 0;
     log.info('restart', 'varpd starts anew');
     sdNotify('RELOADING=1');
-    setTimeout(() => process.exit(1), STOP_DEADLINE_MS);
+    setTimeout(() => exit(1), STOP_DEADLINE_MS);
     await daemon.stop(({ descriptors, commands }) => {
       leaveToMyself(descriptors);
       try {
@@ -82,7 +84,7 @@ export async function run(flags: Flags): Promise<void> {
       beginAgain(commandLine(flags));
     } catch (error) {
       log.error('fatal', `cannot start anew: ${String(error)}`);
-      process.exit(1);
+      exit(1);
     }
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)

@@ -23,7 +23,7 @@ const vnicSchema = z.strictObject({
   leases: z.array(lease).exactOptional(),
 });
 
-export const overlaySchema = z.strictObject({
+const overlaySchema = z.strictObject({
   version: z.literal(STATE_VERSION),
   name,
   /** `varpd/id` */
@@ -43,3 +43,19 @@ export type StoredVnic = Readonly<z.infer<typeof vnicSchema>>;
 export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'version' | 'vnics'>> & {
   readonly vnics: readonly StoredVnic[];
 };
+
+/** Throws an Error that says what is wrong. */
+export function parseState(text: string): StoredOverlay {
+  if (text === '') throw new Error('it is empty');
+  const value: unknown = JSON.parse(text);
+  const version =
+    typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
+  if (version !== STATE_VERSION)
+    throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
+  const parsed = overlaySchema.safeParse(value);
+  if (!parsed.success) {
+    const { path: at, message } = parsed.error.issues[0];
+    throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
+  }
+  return parsed.data;
+}

@@ -10,10 +10,14 @@ export function errnoName(error: unknown): string | undefined {
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
 
+/** The one errno of a file system that libuv, and so Node, has no name for. */
+const EDQUOT = -122;
+
 /** `no such file or directory`: the sentence without the code before and the call behind it, as Node puts them. */
 export function systemErrorText(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   const errno = errnoName(error);
+  if (error instanceof Error && 'errno' in error && error.errno === EDQUOT) return 'disk quota exceeded';
   return errno === undefined || !message.startsWith(`${errno}: `)
     ? message
     : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');

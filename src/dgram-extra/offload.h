@@ -70,9 +70,9 @@ struct train {
 	uint8_t closed;
 };
 
-/* Starts with a segment whose checksums are good. */
+/* Starts with a segment. Whether checksums are good is for the caller to know before the train has two. */
 void train_start(struct train *train, const uint8_t *frame, const struct layout *at);
-/* 1 when the segment, whose checksums are good, continues the train and is now part of it. */
+/* 1 when the segment continues the train and is now part of it; checksums as above. */
 int train_add(struct train *train, const uint8_t *frame, const struct layout *at);
 /* The superframe's headers (at.payload bytes) and what the virtio-net header must say; its payload is that of the
  * segments, in order. Returns the gso type. */

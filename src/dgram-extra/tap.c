@@ -132,99 +132,104 @@ static int write_vectors(int fd, size_t strip, struct virtio_net_hdr *header, co
 	return writev(fd, vecs, count) < 0 ? -errno : 0;
 }
 
-/* A run being written: where to, its frames, and the entry that answers for it. */
-struct run {
-	int fd;
+/* What one call writes. Segments that continue each other are held back, across the entries of the list, until a frame
+ * comes that does not: then they are one superframe. */
+struct writer {
+	int fd, apart;
 	size_t strip;
-	const uint8_t *first;
-	size_t stride, bytes; /* from one frame to the next; of each but the last */
-	size_t total;         /* from the first byte to behind the last frame */
-	int32_t *entry;
+	struct train train;
+	const uint8_t *frames[MAX_TRAIN];
+	size_t bytes[MAX_TRAIN];
+	int32_t *entries[MAX_TRAIN]; /* which answer for them */
 };
 
-static const uint8_t *run_frame(const struct run *run, size_t index, size_t *bytes)
-{
-	size_t left = run->total - index * run->stride;
-	*bytes = left < run->bytes ? left : run->bytes;
-	return run->first + index * run->stride;
-}
-
 /* A frame as it is. A checksum left to the device (a kernel peer's) is for the stack to complete. */
-static void write_single(const struct run *run, size_t index)
+static void write_single(const struct writer *w, const uint8_t *frame, size_t bytes, const struct layout *at, int32_t *entry)
 {
 	struct virtio_net_hdr header = { 0 };
 	struct iovec vecs[3];
-	struct layout at;
-	size_t bytes;
-	const uint8_t *frame = run_frame(run, index, &bytes);
-	if (find_layout(frame, bytes, &at) && is_partial(frame, &at)) {
+	if (at && is_partial(frame, at)) {
 		header.flags = NEEDS_CSUM;
-		header.csum_start = at.l4, header.csum_offset = at.checksum;
+		header.csum_start = at->l4, header.csum_offset = at->checksum;
 	}
-	int error = write_vectors(run->fd, run->strip, &header, frame, bytes, vecs, 3);
+	int error = write_vectors(w->fd, w->strip, &header, frame, bytes, vecs, 3);
 	if (error)
-		lose(run->entry, error);
+		lose(entry, error);
 }
 
-/* The frames from `first` on that make a train, as one superframe. */
-static int write_superframe(const struct run *run, const struct train *train, size_t first)
+static int write_superframe(const struct writer *w)
 {
 	uint8_t head[MAX_HEADER_BYTES];
 	struct iovec vecs[3 + MAX_TRAIN];
-	const struct layout *at = &train->at;
-	size_t bytes;
+	const struct layout *at = &w->train.at;
 	struct virtio_net_hdr header = {
-		.flags = NEEDS_CSUM, .gso_type = train_header(train, head), .hdr_len = at->payload,
+		.flags = NEEDS_CSUM, .gso_type = train_header(&w->train, head), .hdr_len = at->payload,
 		.gso_size = at->payload_bytes, .csum_start = at->l4, .csum_offset = at->checksum,
 	};
-	for (size_t i = 0; i < train->segments; i++) {
-		const uint8_t *frame = run_frame(run, first + i, &bytes);
-		vecs[3 + i] = (struct iovec){ (void *)(frame + at->payload), bytes - at->payload };
-	}
-	return write_vectors(run->fd, run->strip, &header, head, at->payload, vecs, 3 + (int)train->segments);
+	for (size_t i = 0; i < w->train.segments; i++)
+		vecs[3 + i] = (struct iovec){ (void *)(w->frames[i] + at->payload), w->bytes[i] - at->payload };
+	return write_vectors(w->fd, w->strip, &header, head, at->payload, vecs, 3 + (int)w->train.segments);
 }
 
-static void write_train(const struct run *run, const struct train *train, size_t first)
+/* Writes what is held back. */
+static void write_held(struct writer *w)
 {
-	int error = train->segments > 1 ? write_superframe(run, train, first) : -EINVAL;
-	for (size_t i = 0; error && i < train->segments; i++) {
-		if (error == -EINVAL) /* one alone, or a kernel without GSO_UDP_L4 (before 6.2) */
-			write_single(run, first + i);
-		else
-			lose(run->entry, error);
-	}
-}
-
-/* Consecutive segments of a flow become superframes, as far as they fit together. */
-static void write_run(const struct run *run, int apart)
-{
-	struct train train = { 0 };
-	size_t first = 0; /* of the train at hand */
-	for (size_t i = 0; i * run->stride < run->total; i++) {
+	size_t count = w->train.segments;
+	int error = count > 1 ? write_superframe(w) : -EINVAL;
+	for (size_t i = 0; error && i < count; i++) {
 		struct layout at;
-		size_t bytes;
-		const uint8_t *frame = run_frame(run, i, &bytes);
-		int fits = !apart && find_layout(frame, bytes, &at) && is_good(frame, &at);
-		if (fits && train.segments && train_add(&train, frame, &at))
-			continue;
-		write_train(run, &train, first);
-		train.segments = 0;
-		first = i;
-		if (fits)
-			train_start(&train, frame, &at);
-		else
-			write_single(run, i);
+		if (error != -EINVAL) {
+			lose(w->entries[i], error);
+		} else { /* one alone, or a kernel without GSO_UDP_L4 (before 6.2) */
+			int known = find_layout(w->frames[i], w->bytes[i], &at);
+			write_single(w, w->frames[i], w->bytes[i], known ? &at : NULL, w->entries[i]);
+		}
 	}
-	write_train(run, &train, first);
+	w->train.segments = 0;
+}
+
+/* Whether the frame continues what is held back, and is held back too. Checksums are looked at only where all else
+ * fits, so that frames which stand alone cost no pass over their payload. */
+static int joins(struct writer *w, const uint8_t *frame, const struct layout *at)
+{
+	struct train before = w->train;
+	if (!before.segments || !train_add(&w->train, frame, at))
+		return 0;
+	if ((before.segments > 1 || is_good(before.head, &before.at)) && is_good(frame, at))
+		return 1;
+	w->train = before;
+	return 0;
+}
+
+static void write_frame(struct writer *w, const uint8_t *frame, size_t bytes, int32_t *entry)
+{
+	struct layout at;
+	int known = find_layout(frame, bytes, &at);
+	int joined = known && joins(w, frame, &at);
+	if (!joined) {
+		write_held(w);
+		if (known && !w->apart)
+			train_start(&w->train, frame, &at);
+		if (!w->train.segments || w->train.closed) {
+			w->train.segments = 0;
+			write_single(w, frame, bytes, known ? &at : NULL, entry);
+			return;
+		}
+	}
+	size_t index = w->train.segments - 1;
+	w->frames[index] = frame;
+	w->bytes[index] = bytes;
+	w->entries[index] = entry;
 }
 
 /* tapWrite(batch, fd, list, entries): entries delivered. The argument says whether the 802.1Q tag is taken out on the
- * way, and whether the frames of a run are to stay apart. */
+ * way, and whether frames are to stay apart that would go together. */
 static napi_value tap_write(napi_env env, napi_callback_info info)
 {
 	ARGS(4);
 	struct batch *batch = batch_of(env, argv[0]);
-	int fd = arg_int(env, argv[1]), entries = arg_int(env, argv[3]), delivered = 0;
+	int entries = arg_int(env, argv[3]), delivered = 0;
+	struct writer w = { .fd = arg_int(env, argv[1]) };
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
 	if (!batch || !list || (size_t)entries * 8 > list_bytes)
@@ -233,23 +238,33 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 		int32_t *entry = list + 2 * i, *d;
 		uint8_t *frame = frame_at(batch, entry[0], &d);
 		size_t strip = entry[1] & STRIP_TAG ? 4 : 0;
-		int apart = entry[1] & APART, error = frame ? 0 : -EINVAL;
+		int apart = entry[1] & APART;
+		if (strip != w.strip || apart != w.apart)
+			write_held(&w);
+		w.strip = strip, w.apart = apart;
 		entry[1] &= INT32_MAX; /* whatever it was, it is no error yet */
-		if (frame && d[SEGMENT]) {
-			struct run run = { fd, strip, frame, d[SEGMENT], d[LENGTH], d[RUN_END] - d[OFFSET], entry };
-			write_run(&run, apart);
-		} else if (frame) {
+		if (!frame) {
+			lose(entry, -EINVAL);
+		} else if (d[FLAGS] || d[GSO_TYPE]) {
+			write_held(&w);
 			struct virtio_net_hdr header = {
 				.flags = d[FLAGS], .gso_type = d[GSO_TYPE], .hdr_len = d[HEADER_BYTES],
 				.gso_size = d[GSO_SIZE], .csum_start = d[CSUM_START], .csum_offset = d[CSUM_OFFSET],
 			};
 			struct iovec vecs[3];
-			error = write_vectors(fd, strip, &header, frame, (size_t)d[LENGTH], vecs, 3);
+			int error = write_vectors(w.fd, strip, &header, frame, (size_t)d[LENGTH], vecs, 3);
+			if (error)
+				lose(entry, error);
+		} else {
+			size_t stride = d[SEGMENT] ? (size_t)d[SEGMENT] : (size_t)d[LENGTH];
+			const uint8_t *end = d[SEGMENT] ? batch->slab + d[RUN_END] : frame + d[LENGTH];
+			for (const uint8_t *at = frame; at < end; at += stride)
+				write_frame(&w, at, end - at < d[LENGTH] ? (size_t)(end - at) : (size_t)d[LENGTH], entry);
 		}
-		if (error)
-			lose(entry, error);
-		delivered += entry[1] >= 0;
 	}
+	write_held(&w);
+	for (int i = 0; i < entries; i++)
+		delivered += list[2 * i + 1] >= 0;
 	return number(env, delivered);
 }
 

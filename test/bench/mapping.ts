@@ -2,7 +2,7 @@
 //
 // What a large mapping costs: time, memory, and for how long at most the control thread is held up while it is read,
 // read again and compared. Then a lookup in it, beside one in a mapping of ten entries.
-import { closeSync, mkdtempSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -12,41 +12,15 @@ import { loadMapping } from '../../plugins/files/load.js';
 import type { Mapping } from '../../plugins/files/mapping.js';
 import { inSlices } from '../../plugins/files/slices.js';
 import { parseIp } from '../../src/plugin/index.js';
+import { bytesOf, writeLargeMapping } from '../helpers/mapping.js';
 
 const FIRST_MAC = 0x0200_0000_0000;
-const VTEPS = 1000;
 const LOOKUPS = 1_000_000;
 
 const count = Number(process.argv[2] ?? '1000000');
 if (!Number.isInteger(count) || count < 1 || count > 0xff_ffff) {
   console.error('node dist/test/bench/mapping.js [ENTRIES]    from 1 to 16777215 (1000000)');
   process.exit(2);
-}
-
-const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
-const bytesOf = (index: number): number[] => [index >> 16, (index >> 8) & 0xff, index & 0xff];
-const macText = (index: number): string =>
-  `02:00:00:${bytesOf(index)
-    .map((byte) => hex(byte, 2))
-    .join(':')}`;
-
-/** One entry a line, with all members: 129 bytes each. */
-function writeMapping(file: string, entries: number): void {
-  const descriptor = openSync(file, 'w');
-  for (let index = 0; index < entries; index++) {
-    const vtep = index % VTEPS;
-    const entry = {
-      arp: `10.${bytesOf(index).join('.')}`,
-      'dhcp-proxy': macText(0),
-      ip: `192.0.${vtep >> 8}.${vtep & 0xff}`,
-      ndp: `fd00::${hex(index >> 16, 1)}:${hex(index & 0xffff, 1)}`,
-      port: 4789,
-    };
-    const line = `"${macText(index)}": ${JSON.stringify(entry)}`;
-    writeSync(descriptor, `${index === 0 ? '{' : ','}\n${line}`);
-  }
-  writeSync(descriptor, '\n}\n');
-  closeSync(descriptor);
 }
 
 const peakMib = (): number => Math.round(process.resourceUsage().maxRSS / 1024);
@@ -90,8 +64,8 @@ function lookUp(mapping: Mapping): void {
 const directory = mkdtempSync(path.join(tmpdir(), 'varpd-bench-'));
 try {
   const [small, large] = [path.join(directory, 'small.json'), path.join(directory, 'large.json')];
-  writeMapping(small, 10);
-  writeMapping(large, count);
+  writeLargeMapping(small, 10);
+  writeLargeMapping(large, count);
   console.log(`${count} entries, ${(statSync(large).size / 1e6).toFixed(0)} MB, RSS before ${peakMib()} MiB`);
   const old = await measured('read', () => load(large));
   const fresh = await measured('read again', () => load(large));

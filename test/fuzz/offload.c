@@ -3,6 +3,8 @@
  *   cc -g -O1 -fsanitize=address,undefined -I src/dgram-extra test/fuzz/offload.c src/dgram-extra/offload.c -o fuzz
  *   ./fuzz SEED FRAMES
  *
+ * or, guided by coverage, with clang and -fsanitize=fuzzer,address,undefined -DLIBFUZZER (npm run fuzz -- offload).
+ *
  * Each frame lies in memory of exactly its size, so that one byte too far is seen. They are TCP and UDP packets with a
  * few bytes changed, or cut off: random bytes alone would not get past the first check. */
 #include "offload.h"
@@ -11,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef LIBFUZZER
 static uint64_t state;
 
 static uint32_t dice(uint32_t sides)
@@ -47,52 +50,84 @@ static uint8_t *make(size_t *length, int *l4)
 		frame = realloc(frame, *length = 1 + dice((uint32_t)*length));
 	return frame;
 }
+#endif
 
+static const int types[] = { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | GSO_ECN, GSO_NONE, 77 };
+static unsigned long cut_ones, joined;
+
+/* The first segment of the train that later ones are offered to, and the train. */
+static uint8_t *first;
+static size_t first_bytes;
+static struct train train;
+
+/* Takes the frame. `restart` says whether it may become the first of a new train. */
+static void take(uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start, size_t reach, int restart)
+{
+	uint8_t header[MAX_HEADER_BYTES];
+	const uint8_t *payload;
+	struct cutter cut;
+	struct layout at;
+	size_t bytes;
+	(void)ip_reaches_beyond(frame, length, reach);
+	if (cut_start(&cut, frame, length, gso_type, gso_size, csum_start) == 0) {
+		size_t covered = 0;
+		for (size_t n = cut_count(&cut); n > 0; n--, covered += bytes) {
+			size_t head = cut_next(&cut, header, &payload, &bytes);
+			if (head > sizeof header || payload < frame || payload + bytes > frame + length)
+				abort();
+		}
+		if (covered + cut.at.payload != length)
+			abort();
+		cut_ones++;
+	}
+	if (find_layout(frame, length, &at)) {
+		(void)is_good(frame, &at);
+		if (first && train_add(&train, frame, &at)) {
+			(void)train_header(&train, header);
+			joined++;
+		} else if (restart) {
+			free(first);
+			first = memcpy(malloc(length), frame, first_bytes = length);
+			train_start(&train, first, &at);
+		}
+	}
+	free(frame);
+}
+
+#ifdef LIBFUZZER
+/* Frames one after the other, each behind 8 bytes: type, size of a segment, checksum start, reach, flags, length. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	while (size > 8) {
+		size_t length = 1 + (size_t)data[6] + 256 * (size_t)(data[7] & 7);
+		if (length > size - 8)
+			length = size - 8;
+		uint8_t *frame = memcpy(malloc(length), data + 8, length);
+		take(frame, length, types[data[0] % 6], data[1] + 256 * data[5], data[2] - 2, 2 * (size_t)data[3], data[4] & 1);
+		data += 8 + length, size -= 8 + length;
+	}
+	free(first), first = NULL;
+	memset(&train, 0, sizeof train);
+	return 0;
+}
+#else
 int main(int argc, char **argv)
 {
-	static const int types[] = { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | GSO_ECN, GSO_NONE, 77 };
-	unsigned long frames = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000, cut_ones = 0, joined = 0;
-	uint8_t *first = NULL, header[MAX_HEADER_BYTES];
-	struct train train = { 0 };
-	size_t first_bytes = 0;
+	unsigned long frames = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000;
 	state = argc > 1 ? strtoull(argv[1], NULL, 10) | 1 : 1;
 	for (unsigned long i = 0; i < frames; i++) {
-		size_t length, bytes;
+		size_t length;
 		int l4;
 		uint8_t *frame = make(&length, &l4);
 		if (first && train.at.protocol == 17 && dice(2)) { /* what follows the first of a train: itself, but the id */
 			frame = memcpy(realloc(frame, first_bytes), first, length = first_bytes);
 			frame[train.at.l3 + 5] += train.at.is_v4 * (uint8_t)train.segments;
 		}
-		const uint8_t *payload;
-		struct cutter cut;
-		struct layout at;
-		(void)ip_reaches_beyond(frame, length, dice(400));
-		if (cut_start(&cut, frame, length, types[dice(6)], (int)dice(200) - 2, dice(4) ? l4 : (int)dice(400) - 9) == 0) {
-			size_t covered = 0;
-			for (size_t n = cut_count(&cut); n > 0; n--, covered += bytes) {
-				size_t head = cut_next(&cut, header, &payload, &bytes);
-				if (head > sizeof header || payload < frame || payload + bytes > frame + length)
-					abort();
-			}
-			if (covered + cut.at.payload != length)
-				abort();
-			cut_ones++;
-		}
-		if (find_layout(frame, length, &at)) {
-			(void)is_good(frame, &at);
-			if (first && train_add(&train, frame, &at)) {
-				(void)train_header(&train, header);
-				joined++;
-			} else if (dice(2)) {
-				free(first);
-				first = memcpy(malloc(length), frame, first_bytes = length);
-				train_start(&train, first, &at);
-			}
-		}
-		free(frame);
+		int csum_start = dice(4) ? l4 : (int)dice(400) - 9;
+		take(frame, length, types[dice(6)], (int)dice(200) - 2, csum_start, dice(400), (int)dice(2));
 	}
 	free(first);
 	printf("%lu frames, %lu cut, %lu joined\n", frames, cut_ones, joined);
 	return 0;
 }
+#endif

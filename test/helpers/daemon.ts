@@ -1,5 +1,5 @@
 // One varpd on one host, with its own configuration, socket and state directory, and dladm to speak to it.
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { type Call, createClient } from '../../src/control/client.js';
@@ -19,8 +19,10 @@ export interface DaemonOptions {
   /** More command line arguments for varpd. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** A command that becomes varpd in the end: it is put before it. */
-  readonly prefix?: readonly string[];
+  /** Arguments for node. */
+  readonly nodeArgs?: readonly string[];
+  /** A line of shell that is run first. What it mounts is seen by this varpd alone, and goes with it. */
+  readonly before?: string;
 }
 
 /** The part of tap's test object that is used here. */
@@ -76,6 +78,21 @@ export class Daemon {
     return this.#child?.pid ?? 0;
   }
 
+  /** What its file system looks like, mounts of its own included. */
+  inside(file: string): string {
+    return `/proc/${this.pid}/root${file}`;
+  }
+
+  /** Open descriptors. */
+  get descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length;
+  }
+
+  /** Resolves when it has ended, however it does. */
+  ended(): Promise<Exit> | undefined {
+    return this.#child?.exited;
+  }
+
   get running(): boolean {
     return this.#child !== undefined && !this.#child.ended;
   }
@@ -91,7 +108,10 @@ export class Daemon {
       '--foreground',
       ...(this.options.args ?? []),
     ];
-    const child = this.host.spawn([...(this.options.prefix ?? []), process.execPath, VARPD_MAIN, ...own], {
+    const { nodeArgs = [], before } = this.options;
+    const varpd = [process.execPath, ...nodeArgs, VARPD_MAIN, ...own];
+    const command = before === undefined ? varpd : ['sh', '-c', `${before} && exec "$@"`, 'sh', ...varpd];
+    const child = this.host.spawn(command, {
       logFile: this.logFile,
       cwd: this.directory,
       ...(this.options.env && { env: this.options.env }),

@@ -1,4 +1,6 @@
 // Mappings of the files plugin for tests: parsed in memory, and instances against a host that only listens.
+import { closeSync, openSync, writeSync } from 'node:fs';
+
 import type { Answer, Host, IpAddress, Properties } from '../../src/plugin/index.js';
 import { parseIp } from '../../src/plugin/index.js';
 import { FilesInstance } from '../../plugins/files/instance.js';
@@ -117,4 +119,65 @@ export async function startFiles(
 /** The answer to a frame with that destination. */
 export function ask(instance: FilesInstance, destinationMac: number, etherType = 0x0800): Answer {
   return instance.resolve({ destinationMac, sourceMac: 0xdeadbeef0001, etherType, vlan: 0 });
+}
+
+/** A file that says something is wrong says where, and that is in the file. */
+export function isSound(bytes: Uint8Array): boolean {
+  const { mapping, errors, errorCount, warnings } = parse(bytes);
+  if ((mapping === undefined) !== errorCount > 0 || errors.length !== Math.min(errorCount, 100)) return false;
+  const lines = Buffer.from(bytes).toString('utf8').split('\n');
+  return [...errors, ...warnings].every(({ line, column, path, found, expected }) => {
+    const length = Array.from(lines[line - 1] ?? '').length;
+    const isInside = line >= 1 && line <= lines.length && column >= 1 && column <= length + 1;
+    return isInside && path.startsWith('$') && found !== '' && expected !== '';
+  });
+}
+
+/** When JavaScript refuses it as JSON, so must we. */
+export function isJson(bytes: Uint8Array): boolean {
+  try {
+    JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// ---------------------------------------------------------------- large ones
+
+const VTEPS = 1000;
+
+const digits = (value: number, count: number): string => value.toString(16).padStart(count, '0');
+/** Of a number of 24 bits. */
+export const bytesOf = (index: number): number[] => [index >> 16, (index >> 8) & 0xff, index & 0xff];
+const macText = (index: number): string =>
+  `02:00:00:${bytesOf(index)
+    .map((byte) => digits(byte, 2))
+    .join(':')}`;
+
+/** One entry a line, with all members: 129 bytes each. `more` comes before them. */
+export function writeLargeMapping(
+  file: string,
+  entries: number,
+  more: readonly (readonly [mac: string, entry: object])[] = [],
+): void {
+  const descriptor = openSync(file, 'w');
+  let before = '{';
+  const write = (mac: string, entry: object): void => {
+    writeSync(descriptor, `${before}\n"${mac}": ${JSON.stringify(entry)}`);
+    before = ',';
+  };
+  for (const [mac, entry] of more) write(mac, entry);
+  for (let index = 0; index < entries; index++) {
+    const vtep = index % VTEPS;
+    write(macText(index), {
+      arp: `10.${bytesOf(index).join('.')}`,
+      'dhcp-proxy': macText(0),
+      ip: `192.0.${vtep >> 8}.${vtep & 0xff}`,
+      ndp: `fd00::${digits(index >> 16, 1)}:${digits(index & 0xffff, 1)}`,
+      port: 4789,
+    });
+  }
+  writeSync(descriptor, '\n}\n');
+  closeSync(descriptor);
 }

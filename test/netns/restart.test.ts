@@ -1,14 +1,5 @@
 // A daemon that ends and comes again under traffic: what stays, what waits, who takes over; and what it may do meanwhile.
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -283,12 +274,9 @@ await t.test('TAPs that outlive their daemon', { skip }, async (t) => {
   t.notOk(await a.hasDevice('overlay0'), 'they are not persistent once that is taken back');
 });
 
-/** /dev/net/tun as udev makes it: open to all, since CAP_NET_ADMIN is needed anyway. For this process alone. */
-const OPEN_TUN = [
-  'sh',
-  '-c',
-  'mknod "$0" c 10 200 && chmod 666 "$0" && mount --bind "$0" /dev/net/tun && exec "$@"',
-];
+/** /dev/net/tun as udev makes it: open to all, since CAP_NET_ADMIN is needed anyway. For this varpd alone. */
+const openTun = (file: string): string =>
+  `rm -f ${file} && mknod ${file} c 10 200 && chmod 666 ${file} && mount --bind ${file} /dev/net/tun`;
 
 const mayRead = async (): Promise<false | string> => {
   const found = skipUnlessNetns(['setpriv']);
@@ -312,7 +300,7 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   const gid = (await exec('getent group daemon')).split(':')[2];
   const own = (await exec('id -g nobody')).trim();
   const tun = path.join(bed.directory(), 'tun');
-  const daemon = new Daemon(bed, a, { config, prefix: [...OPEN_TUN, tun] }).explain(t);
+  const daemon = new Daemon(bed, a, { config, before: openTun(tun) }).explain(t);
   chownSync(daemon.directory, 65_534, 65_534);
   chmodSync(daemon.directory, 0o755);
   await daemon.start();
@@ -332,7 +320,6 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   await daemon.ok('restart');
   checkRights(t, daemon.pid, ids);
   t.ok(await reaches(a, b.overlay.v4));
-  rmSync(tun);
   await daemon.restart();
   t.equal((await daemon.vnics()).length, 1, 'it reads what it wrote');
   await daemon.stop();

@@ -2,9 +2,7 @@
 
 import fc from 'fast-check';
 import t from 'tap';
-import { readCounters, type CounterName } from '../../src/core/counters.js';
 import { Destinations } from '../../src/core/destinations.js';
-import { DROPS, type DropReason } from '../../src/core/drops.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { Peers } from '../../src/core/peers.js';
 import { PendingQueue } from '../../src/core/pending-queue.js';
@@ -28,20 +26,14 @@ import {
   frame,
   hex,
   packet,
-  type Net,
   type Tag,
-  type Tap,
 } from '../helpers/lab.js';
+import { equal, World } from '../helpers/world.js';
 import { frame as vector, fromHex, vectors, type Name } from '../vectors/frames.js';
 
 /** Throws, with the smallest counterexample, where the law does not hold. */
 function law<Value>(arbitrary: fc.Arbitrary<Value>, predicate: (value: Value) => void, numRuns = 500): void {
   fc.assert(fc.property(arbitrary, predicate), { numRuns });
-}
-
-function equal(found: unknown, expected: unknown, what: string): void {
-  const [left, right] = [JSON.stringify(found), JSON.stringify(expected)];
-  if (left !== right) throw new Error(`${what}: found ${left}, expected ${right}`);
 }
 
 // -- Tables
@@ -278,118 +270,6 @@ await t.test('PendingQueue: first in, first out, by row; the budget is what is i
 });
 
 // -- Conservation: a frame is delivered, or waits, or is counted under one reason
-
-const REASONS = Object.keys(DROPS) as DropReason[];
-const SEND_DROPS: readonly string[] = [
-  'tx_malformed',
-  'tx_path_mtu',
-  'tx_queue_full',
-  'tx_unreachable',
-  'tx_error',
-];
-const isPortDrop = (name: string) => name.startsWith('port_');
-const isReceiveDrop = (name: string) => name.startsWith('rx_');
-const isSendDrop = (name: string) => SEND_DROPS.includes(name);
-const isTransmitDrop = (name: string) => !isPortDrop(name) && !isReceiveDrop(name) && !isSendDrop(name);
-
-/** One overlay among hostile owners and peers, and what has become of their frames. */
-class World {
-  readonly lab = new Lab();
-  readonly vtep = this.lab.vtep('192.0.2.1', { senders: 3, batchFrames: 4 });
-  readonly peer = this.lab.peer('192.0.2.2');
-  readonly stranger = this.lab.peer('192.0.2.3');
-  readonly net: Net;
-  readonly taps: Tap[] = [];
-  readonly live: Tap[] = [];
-  #sent = 0;
-  /** Of the frames sent: gone into the tunnel, to one local port, or dropped before either. */
-  #settled = 0;
-
-  constructor(options: ConstructorParameters<typeof Net>[2]) {
-    this.net = this.vtep.overlay(options);
-  }
-
-  addPort(mac: number, vid: number, own: boolean): void {
-    const tap = this.net.port(mac, { vid, own });
-    this.taps.push(tap);
-    this.live.push(tap);
-  }
-
-  /** What an action did to the counters; the laws that hold of any action are checked. */
-  did(action: () => void, isGroup = false): Record<CounterName, number> & { left: number } {
-    const datagrams = this.lab.datagrams.length;
-    const before = this.#read();
-    action();
-    const after = this.#read();
-    const change = Object.fromEntries(
-      Object.entries(after).map(([name, value]) => [name, value - before[name as CounterName]]),
-    ) as Record<CounterName, number>;
-    const sum = (which: (name: string) => boolean) => total(change, which);
-    const left = this.lab.datagrams.slice(datagrams).filter(({ from }) => from.port !== 4789).length;
-    equal(change.tx_frames, left + sum(isSendDrop), 'into the tunnel = sent + refused');
-    const heard = this.live.reduce((count, tap) => count + tap.take().length, 0);
-    equal(this.#portFrames(), heard + sum(isPortDrop), 'to ports = taken + refused');
-    this.#settled += change.tx_frames + sum(isTransmitDrop) + (isGroup ? 0 : change.local_frames);
-    return { ...change, left };
-  }
-
-  transmit(tap: Tap, bytes: Uint8Array, header = WHOLE): void {
-    const isGroup = bytes.length > 0 && (bytes[0] & 1) === 1;
-    this.#sent++;
-    const before = this.#settled;
-    const { rx_frames, ...change } = this.did(() => {
-      tap.sendWith(header, bytes);
-    }, isGroup);
-    equal([rx_frames, total(change, isReceiveDrop)], [0, 0], 'a frame from a port was not received');
-    const outcomes = this.#settled - before;
-    if (outcomes === 1) return;
-    const to = bytes.subarray(0, 6).reduce((mac, byte) => mac * 256 + byte, 0);
-    // A group frame waits for an answer of its own; all to one unicast MAC wait for the same.
-    const waits = isGroup
-      ? change.lookups === 1
-      : this.net.targets().some(({ mac, state }) => mac === to && state === 'pending');
-    equal([outcomes, waits], [0, true], 'one outcome, or it waits');
-  }
-
-  receive(bytes: Uint8Array, isKnown: boolean, tos: number): void {
-    const from = isKnown ? this.peer : this.stranger;
-    const change = this.did(() => {
-      this.vtep.listener.inbox.push({ from: from.local, to: this.vtep.endpoint, tos, bytes });
-      this.lab.run();
-    });
-    equal(change.rx_frames + total(change, isReceiveDrop), 1, 'delivered, or one reason');
-    equal([change.left, change.tx_frames, change.lookups], [0, 0, 0], 'split horizon');
-  }
-
-  /** All that waits is lost with the overlay, and counted. */
-  end(): void {
-    this.did(() => {
-      this.net.remove();
-    });
-    equal(this.#settled, this.#sent, 'every frame has one outcome');
-  }
-
-  #read(): Record<CounterName, number> {
-    const own = this.net.counters;
-    const socket = readCounters(this.vtep.socketCounters);
-    return Object.fromEntries(
-      Object.entries(own).map(([name, value]) => [name, value + socket[name as CounterName]]),
-    ) as Record<CounterName, number>;
-  }
-
-  #lastPortFrames = 0;
-
-  #portFrames(): number {
-    const now = this.taps.reduce((count, tap) => count + tap.counters.rx_frames, 0);
-    const change = now - this.#lastPortFrames;
-    this.#lastPortFrames = now;
-    return change;
-  }
-}
-
-function total(change: Partial<Record<CounterName, number>>, which: (name: string) => boolean): number {
-  return REASONS.filter(which).reduce((sum, name) => sum + (change[name] ?? 0), 0);
-}
 
 const MACS = [MAC.a, MAC.b, MAC.c, MAC.d, MAC.all, MAC.group, 0x3333_0000_0001, 0x0200_0000_0055, 0];
 const anyMac = fc.constantFrom(...MACS);

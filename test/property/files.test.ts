@@ -15,7 +15,7 @@ import {
   parseIp,
   parseMac,
 } from '../../src/plugin/index.js';
-import { parse } from '../helpers/mapping.js';
+import { isJson, isSound, parse } from '../helpers/mapping.js';
 
 function law<Values extends [unknown, ...unknown[]]>(
   t: Test,
@@ -240,28 +240,6 @@ await t.test('a difference is the difference', (t) => {
 });
 
 // -- Any bytes
-
-/** A file that says something is wrong says where, and that is in the file. */
-function isSound(bytes: Uint8Array): boolean {
-  const { mapping, errors, errorCount, warnings } = parse(bytes);
-  if ((mapping === undefined) !== errorCount > 0 || errors.length !== Math.min(errorCount, 100)) return false;
-  const lines = Buffer.from(bytes).toString('utf8').split('\n');
-  return [...errors, ...warnings].every(({ line, column, path, found, expected }) => {
-    const length = Array.from(lines[line - 1] ?? '').length;
-    const isInside = line >= 1 && line <= lines.length && column >= 1 && column <= length + 1;
-    return isInside && path.startsWith('$') && found !== '' && expected !== '';
-  });
-}
-
-/** When JavaScript refuses it as JSON, so must we. */
-function isJson(bytes: Uint8Array): boolean {
-  try {
-    JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 await t.test('no bytes are too much', (t) => {
   const mutations = fc.array(fc.tuple(fc.nat(), fc.nat(3), fc.nat(255)), { minLength: 1, maxLength: 4 });

@@ -76,6 +76,10 @@ t.test('configuration', async (t) => {
       linesOf(() => parseConfig('42', 'v.yaml'))[0],
       /^v\.yaml:1:1: the file: found '42', expected a map/,
     );
+    t.match(
+      linesOf(() => parseConfig('log:\n  level: *there', 'v.yaml'))[0],
+      /^v\.yaml:2:10: .*alias.*there/,
+    );
     t.match(linesOf(() => parseConfig('a: 1\n---\nb: 2\n', 'v.yaml'))[0], /^v\.yaml:\d:\d: /);
     t.match(linesOf(() => parseConfig(`socket: /${'x'.repeat(200)}`, 'v.yaml'))[0], /at most 107 bytes/);
     t.match(linesOf(() => parseConfig('#'.repeat(2_000_000), 'v.yaml'))[0], /larger than/);

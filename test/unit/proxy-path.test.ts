@@ -187,6 +187,23 @@ await t.test('a request is answered to its port, each time anew', async (t) => {
   t.same(lab.rows(), [], 'nothing in the table');
 });
 
+await t.test('10,000 announcements change nothing that is answered (S7)', async (t) => {
+  const lab = await makeLab(FILES_LIKE);
+  const [a, c] = [lab.addPort(A), lab.addPort(C)];
+  const lie = frame('arpRequest');
+  lie.set([10, 0, 0, 2], 28); // 10.0.0.2 is at A, says A; the plugin says B
+  lie.set([10, 0, 0, 2], 38);
+  for (let n = 0; n < 10_000; n++) {
+    c.send(Uint8Array.from(lie));
+    if (n % 100 === 99) await lab.settle();
+  }
+  a.hears();
+  a.send(frame('arpRequest'));
+  await lab.settle();
+  t.same(a.hears(), [ARP_REPLY], 'the same as ever');
+  t.match(lab.counted(), { proxy_arp: 1 });
+});
+
 await t.test('tags', async (t) => {
   const lab = await makeLab(FILES_LIKE);
   const [trunk, access, elsewhere] = [lab.addPort(A), lab.addPort(D, 100), lab.addPort(C, 101)];

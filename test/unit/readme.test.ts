@@ -80,3 +80,18 @@ t.test('the plugin works as it stands', async (t) => {
   t.equal(await instance.neighbor?.('10.55.55.3' as never, signal), 0xdeadbeef0001);
   t.equal(await instance.neighbor?.('10.55.55.9' as never, signal), null);
 });
+
+t.test('every threat names tests that there are', (t) => {
+  const rows = readFileSync(fromRoot('test/THREATS.md'), 'utf8').match(/^\| S\d+ .*$/gm) ?? [];
+  t.ok(rows.length >= 21);
+  for (const row of rows) {
+    const [, id, , tests] = row.split('|').map((cell) => cell.trim());
+    const files = [...tests.matchAll(/`([^`]+\.test\.ts)`([^`]*)/g)];
+    t.ok(files.length > 0, id);
+    for (const [, file, after] of files) {
+      const text = readFileSync(fromRoot(`test/${file}`), 'utf8');
+      for (const [, title] of after.matchAll(/"([^"]+)"/g)) t.ok(text.includes(title), `${id}: ${title}`);
+    }
+  }
+  t.end();
+});

@@ -1,0 +1,30 @@
+// Every fault, in the order in which they are shown.
+import type { Row } from '../row.js';
+import { abuseRows, socketAbuseShortly } from './abuse.js';
+import { crashRows, killedCreating } from './crash.js';
+import { loadRows } from './load.js';
+import { mappingRows } from './mapping.js';
+import { networkRows } from './network.js';
+import { pluginRows, rogueShortly } from './plugins.js';
+import { processRows, stoppedShortly } from './process.js';
+import { fewComeAndGo, resourceRows } from './resources.js';
+
+const numberOf = ({ name }: Row): number => (name.startsWith('F') ? Number(name.slice(1)) : Infinity);
+
+export const rows: readonly Row[] = [
+  ...[crashRows, mappingRows, networkRows, processRows, loadRows, pluginRows]
+    .flat()
+    .sort((a, b) => numberOf(a) - numberOf(b)),
+  ...resourceRows,
+  ...abuseRows,
+];
+
+/** What of them `npm test` has. */
+export const quickRows: readonly Row[] = [
+  ...rows.filter(({ quick }) => quick === true),
+  killedCreating,
+  rogueShortly,
+  stoppedShortly,
+  fewComeAndGo,
+  socketAbuseShortly,
+];

@@ -1,0 +1,197 @@
+// The file of the plugin `files` under way: replaced, broken, changed, and very large.
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { writeLargeMapping } from '../../helpers/mapping.js';
+import type { Bed } from '../../helpers/netns.js';
+import { waitUntil } from '../../helpers/process.js';
+import { ping } from '../../helpers/traffic.js';
+import {
+  buildZlan,
+  changed,
+  type Entries,
+  MappingFile,
+  plumb,
+  type Station,
+  type Stations,
+  SteadyPing,
+} from '../../helpers/zlan.js';
+import { answersNow, answersWithin, check, type Row, untilHealth } from '../row.js';
+
+/** For a change to be in force. */
+const IN_FORCE_MS = 1000;
+
+interface Site {
+  readonly file: MappingFile;
+  readonly stations: Stations;
+}
+
+async function site(bed: Bed): Promise<Site> {
+  const file = new MappingFile(bed);
+  const stations = await buildZlan(bed, file);
+  for (const station of stations) await plumb(station);
+  const [zlan, zlan2, zlan3] = stations;
+  await answersWithin(zlan.host, zlan2.v4, 10_000);
+  await answersWithin(zlan.host, zlan3.v4, 10_000);
+  return { file, stations };
+}
+
+/** Milliseconds until the latest news of the plugin match. */
+async function untilNews({ daemon }: Station, pattern: RegExp): Promise<number> {
+  const startedMs = performance.now();
+  const isSo = async (): Promise<boolean> => {
+    const { status, details } = (await daemon.overlays('overlay0'))[0].health;
+    return pattern.test(`${status} ${details ?? ''}`);
+  };
+  await waitUntil(isSo, { timeoutMs: 20_000, what: `overlay0 to be ${pattern}` });
+  return Math.round(performance.now() - startedMs);
+}
+
+const renamed: Row = {
+  name: 'F4',
+  fault: 'mapping replaced by rename 1,000 times under load',
+  async run(bed) {
+    const { file, stations } = await site(bed);
+    const [zlan, zlan2, zlan3] = stations;
+    const flows = [await SteadyPing.start(zlan.host, zlan2.v4), await SteadyPing.start(zlan3.host, zlan2.v4)];
+    const stranger = (n: number): Entries =>
+      changed(file.article, {
+        [`02:00:00:00:00:${(n & 0xff).toString(16).padStart(2, '0')}`]: { ip: '10.88.88.70', port: 4789 },
+      });
+    const wrong = await zlan3.daemon.counted(async () => {
+      for (let n = 1; n < 1000; n++) {
+        file.replace(stranger(n));
+        await sleep(2);
+      }
+      file.replace(changed(stranger(1), stranger(2)));
+    });
+    const tookMs = await untilNews(zlan, /ONLINE .* 5 now/);
+    check(tookMs <= IN_FORCE_MS, `the last one is in force after ${tookMs} ms`);
+    const ended = await Promise.all(flows.map((flow) => flow.stop()));
+    const [sent, lost] = [
+      ended.reduce((sum, one) => sum + one.sent, 0),
+      ended.reduce((sum, one) => sum + one.lost, 0),
+    ];
+    check(lost === 0, `no packet of a known flow is lost, not ${lost} of ${sent}`);
+    check((wrong['rx_no_port'] ?? 0) === 0, 'no frame went to the wrong host');
+    return `0 of ${sent} packets lost, 0 astray, in force after ${tookMs} ms`;
+  },
+};
+
+const broken: Row = {
+  name: 'F5',
+  fault: 'mapping truncated, half written, invalid, deleted, unreadable, a directory, a FIFO',
+  async run(bed) {
+    const { file, stations } = await site(bed);
+    const [zlan, zlan2] = stations;
+    const good = `${JSON.stringify(file.article, undefined, 2)}\n`;
+    const remove = (): void => {
+      rmSync(file.path, { recursive: true, force: true });
+    };
+    const faults: Readonly<Record<string, () => void>> = {
+      truncated: () => {
+        file.rewrite('');
+      },
+      'half written': () => {
+        file.rewrite(good.slice(0, good.length / 2));
+      },
+      invalid: () => {
+        file.replace(good.replace('4789', '"4789"'));
+      },
+      deleted: remove,
+      'a directory': () => {
+        remove();
+        mkdirSync(file.path);
+      },
+      'a FIFO': () => {
+        remove();
+        execFileSync('mkfifo', [file.path]);
+      },
+      'a symbolic link to itself': () => {
+        remove();
+        execFileSync('ln', ['-s', file.path, file.path]);
+      },
+    };
+    const flow = await SteadyPing.start(zlan.host, zlan2.v4);
+    let slowestMs = 0;
+    for (const [what, spoil] of Object.entries(faults)) {
+      const lines = (): number =>
+        zlan.daemon
+          .log()
+          .split('\n')
+          .filter((line) => / (?:warn|error) /.test(line)).length;
+      const before = lines();
+      spoil();
+      slowestMs = Math.max(slowestMs, await untilHealth(zlan.daemon, 'DEGRADED'));
+      await sleep(300);
+      const said = lines() - before;
+      check(said >= 1 && said <= 3, `${what}: one error a change, not ${said}`);
+      await answersNow(zlan.host, zlan2.v4);
+      remove();
+      file.replace(good);
+      await untilHealth(zlan.daemon, 'ONLINE');
+    }
+    const { sent, lost } = await flow.stop();
+    check(lost === 0, `no packet of a known flow is lost, not ${lost} of ${sent}`);
+    return `${Object.keys(faults).length} ways: degraded within ${slowestMs} ms, 0 of ${sent} packets lost, each recovered by itself`;
+  },
+};
+
+const moved: Row = {
+  name: 'F6',
+  fault: 'entry removed, address of a peer changed',
+  async run(bed) {
+    const { file, stations } = await site(bed);
+    const [zlan, , zlan3] = stations;
+    zlan.host.spawn(['ping', '-q', '-i', '0.005', zlan3.v4]);
+    const heardBy = async (work: () => Promise<unknown>): Promise<number> =>
+      (await zlan3.daemon.counted(work))['rx_frames'] ?? 0;
+    check((await heardBy(() => sleep(500))) > 50, 'the flow goes to the third host');
+    // The MAC is at the second host now, and at nobody's after that; the third is not to hear of it any more.
+    file.replace(changed(file.article, { [zlan3.mac]: { ip: '10.88.88.70' } }));
+    await sleep(IN_FORCE_MS);
+    check((await heardBy(() => sleep(1000))) === 0, 'no frame to the old peer after 1 s');
+    file.replace(file.article);
+    await sleep(IN_FORCE_MS);
+    check((await heardBy(() => sleep(500))) > 50, 'and back');
+    const without = Object.fromEntries(Object.entries(file.article).filter(([mac]) => mac !== zlan3.mac));
+    file.replace(without);
+    await sleep(IN_FORCE_MS);
+    check((await heardBy(() => sleep(1000))) === 0, 'no frame to a peer whose entry was removed');
+    return 'within 1 s of either change no frame went to the old peer';
+  },
+};
+
+const ENTRIES = 1_000_000;
+
+const large: Row = {
+  name: 'F14',
+  fault: 'mapping of 1,000,000 entries loaded under load',
+  async run(bed) {
+    const { file, stations } = await site(bed);
+    const [zlan, zlan2] = stations;
+    const before = zlan.daemon.residentKib();
+    const fresh = `${file.path}.large`;
+    writeLargeMapping(fresh, ENTRIES, Object.entries(file.article));
+    const megabytes = Math.round(statSync(fresh).size / 1e6);
+    let peakKib = before;
+    const timer = setInterval(() => {
+      peakKib = Math.max(peakKib, zlan.daemon.residentKib());
+    }, 100);
+    const pings = ping(zlan.host, zlan2.v4, { count: 2000, intervalMs: 5 });
+    renameSync(fresh, file.path);
+    const tookMs = await untilNews(zlan, new RegExp(`ONLINE .* ${ENTRIES + 3} now`)).finally(() => {
+      clearInterval(timer);
+    });
+    const { rttUs, sent, received } = await pings;
+    const p99Ms = [...rttUs].sort((x, y) => x - y)[Math.floor(rttUs.length * 0.99)] / 1000;
+    check(received === sent, `no packet is lost, not ${sent - received} of ${sent}`);
+    check(p99Ms < 50, `p99 of the known flow is below 50 ms, not ${p99Ms}`);
+    const grownMib = Math.round((peakKib - before) / 1024);
+    check(grownMib < 1024, `it takes less than 1 GiB more, not ${grownMib} MiB`);
+    return `${megabytes} MB in force after ${tookMs} ms, ${grownMib} MiB more at the peak, p99 ${p99Ms.toFixed(1)} ms`;
+  },
+};
+
+export const mappingRows: readonly Row[] = [renamed, broken, moved, large];
