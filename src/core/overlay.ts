@@ -34,8 +34,7 @@
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
  * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
- * (frame-lookups.ts); targets as configured
- * (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
@@ -47,13 +46,13 @@ import type { Destinations } from './destinations.js';
 import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
-import type { LinkProtection } from './link-protection.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
-import type { AnswerLimit, PathMtu } from './too-big.js';
+import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import type { Port } from './port.js';
+import type { PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
 export interface Shared {
@@ -64,6 +63,8 @@ export interface Shared {
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
   readonly pathMtuBytes: PathMtu;
+  /** An underlay address has become a peer of an overlay, or is none any more. */
+  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   nowTick: number;
 }
 
@@ -102,20 +103,7 @@ export interface OverlayOptions {
   readonly maxTargets: number;
 }
 
-export interface Port {
-  readonly name: string;
-  readonly macHigh: number;
-  readonly macLow: number;
-  /** 0 = every VLAN, tags untouched. */
-  readonly vid: number;
-  /** Also takes unicast frames that no other port claims. */
-  readonly own: boolean;
-  readonly output: OutputList;
-  readonly answers: AnswerLimit;
-  readonly counters: Counters;
-  /** What its owner may send. Undefined = anything; may change at any time between two batches. */
-  protection: LinkProtection | undefined;
-}
+export type { Port } from './port.js';
 
 /** ttlMs 0 = for this frame alone. */
 export type LookupResult =
@@ -124,6 +112,12 @@ export type LookupResult =
   /** Only to a question with a frame, as the next one. */
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
   | { readonly kind: 'redirect'; readonly to: MacAddress };
+
+/** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
+ * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
+const MAX_OPEN_QUESTIONS = 1024;
+/** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
+const MAX_ASKED = 65_536;
 
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
@@ -137,7 +131,7 @@ export class Overlay {
   /** The VXLAN header as two words in host byte order. */
   readonly headerFirst: number;
   readonly headerSecond: number;
-  readonly peers = new Peers();
+  readonly peers: Peers;
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
@@ -161,9 +155,13 @@ export class Overlay {
     this.shared = shared;
     this.senders = senders;
     this.counters = counters;
+    this.peers = new Peers((ip, isPeer) => {
+      shared.peerChanged(options.id, ip, isPeer);
+    });
     this.pending = new PendingQueue(shared.budget);
     this.targets = new TargetTable(
       options.maxTargets,
+      MAX_ASKED,
       (row) => {
         this.#forget(row);
       },
@@ -216,6 +214,10 @@ export class Overlay {
     const { targets, shared, counters } = this;
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
+      if (this.openQuestions >= MAX_OPEN_QUESTIONS) {
+        counters[COUNTER.lookup_busy]++;
+        return;
+      }
       waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
@@ -249,7 +251,8 @@ export class Overlay {
       // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
       if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
       this.#releaseDestinations(row);
-      const ttlMs = drop?.ttlMs ?? this.options.negativeTtlMs;
+      // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
+      const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
       this.counters[COUNTER[reason]] += this.pending.discard(row);
     }

@@ -69,7 +69,7 @@ export async function startBridge(): Promise<void> {
     });
   });
   takeDown = async () => {
-    const stop: Command = { kind: 'stop', reply: 1 };
+    const stop: readonly Command[] = [{ kind: 'stop', reply: 1 }];
     worker.postMessage(stop);
     signalEvent(wakeFd);
     await exited;

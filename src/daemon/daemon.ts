@@ -15,7 +15,8 @@ import { account, groupId } from './accounts.js';
 import { endBridge } from './bridge.js';
 import { Inheritance } from './descriptors.js';
 import { linkMark } from './link-mark.js';
-import { hostLinks } from './links.js';
+import { LinkWatch } from './link-watch.js';
+import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
 import { hasNetAdmin } from './privileges.js';
@@ -159,6 +160,7 @@ export class Daemon {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
       leased: (news) => this.#registry?.linkProperties.leased(news),
+      peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,
     };
     const { persistTaps } = config;
@@ -174,8 +176,12 @@ export class Daemon {
     const [plugins, datapath] = await Promise.all([loading, starting]);
 
     const limits = (): Limits => this.#limits;
+    const watch = new LinkWatch(hostKernel, log);
+    this.#ending.push(() => {
+      watch.close();
+    });
     const links = hostLinks(alias);
-    const registry = new Registry({ datapath, plugins, links, log, limits, targets }, store);
+    const registry = new Registry({ datapath, plugins, links, watch, log, limits, targets }, store);
     this.#registry = registry;
     this.#ending.push(() => registry.stop((overlays) => this.#save(state, overlays, datapath)));
     await registry.up({});

@@ -145,6 +145,7 @@ static napi_value init(napi_env env, napi_value exports)
 	define_framed(env, exports);
 	define_devices(env, exports);
 	define_privileges(env, exports);
+	define_watch(env, exports);
 	return exports;
 }
 

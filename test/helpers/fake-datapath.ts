@@ -4,6 +4,7 @@ import type {
   KnownTarget,
   Legacy,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
@@ -18,7 +19,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  readonly features = { fake: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();
@@ -56,6 +57,10 @@ export class FakeDatapath implements Datapath {
     await Promise.resolve();
     this.#call('removePort', name);
     this.ports.delete(name);
+  }
+
+  setCarrier(_overlay: number, on: boolean): void {
+    this.#call('setCarrier', on ? 'on' : 'off');
   }
 
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
@@ -108,6 +113,10 @@ export class FakeDatapath implements Datapath {
   routeMtuBytes(): number {
     this.#call('routeMtuBytes');
     return this.routeMtu;
+  }
+
+  overlayOffloads(id: number): readonly Offload[] {
+    return this.overlays.get(id)?.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
   }
 
   overlayCounters(): Record<string, number> {

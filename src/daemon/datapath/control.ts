@@ -14,11 +14,13 @@ import {
   linkInfo,
   probeFeatures,
   routeMtuBytes,
+  setTapCarrier,
   setTapPersistent,
-  signalEvent,
+  type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as mac from '../../wire/mac.js';
+import { Channel } from './channel.js';
 import type {
   Datapath,
   DatapathEvents,
@@ -26,11 +28,19 @@ import type {
   KnownTarget,
   Legacy,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import { WAKE, type BareCommand, type Command, type Report, type Token } from './protocol.js';
+import {
+  WAKE,
+  type BareCommand,
+  type Command,
+  type PeerChange,
+  type Report,
+  type Token,
+} from './protocol.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { Underlay, type Lease, type ReleasedSocket } from './underlay.js';
 
@@ -41,6 +51,7 @@ interface OverlayState {
   readonly counters: Counters;
   readonly ports: Map<string, PortState>;
   peers: readonly IpAddress[];
+  carrier: boolean;
 }
 
 interface PortState {
@@ -55,26 +66,22 @@ interface PortState {
   readonly counters: Counters;
 }
 
-/** Command members that a caller leaves to `#request`. */
-type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
-
 /** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
 const MAX_BRIDGED = 16_384;
 /** Of the datapath thread's heap. */
 const YOUNG_GENERATION_MIB = 6;
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
+  readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
   readonly #heritage: Heritage;
   readonly #wakeFd: number;
   readonly #worker: Worker;
+  readonly #channel: Channel;
   readonly #overlays = new Map<number, OverlayState>();
   readonly #ports = new Map<Token, PortState>();
-  readonly #waiting = new Map<number, (value: unknown) => void>();
   readonly #underlay: Underlay;
   #lastToken = WAKE;
-  #lastReply = 0;
   #closing = false;
 
   private constructor(events: DatapathEvents, heritage: Heritage, wakeFd: number, worker: Worker) {
@@ -82,14 +89,15 @@ export class DatapathControl implements Datapath {
     this.#heritage = heritage;
     this.#wakeFd = wakeFd;
     this.#worker = worker;
+    this.#channel = new Channel(worker, wakeFd);
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
       opened: (token, fd, counters) => {
-        this.#post({ kind: 'add-socket', token, fd, counters });
+        this.#channel.post({ kind: 'add-socket', token, fd, counters });
       },
       closing: async (token) => {
-        await this.#request({ kind: 'remove-socket', token });
+        await this.#channel.request({ kind: 'remove-socket', token });
       },
     });
     worker.on('message', (report: Report) => {
@@ -138,16 +146,24 @@ export class DatapathControl implements Datapath {
       negativeTtlMs: config.negativeTtlMs,
       maxTargets: config.maxTargets,
     };
-    this.#overlays.set(config.id, { config, options, lease, counters, ports: new Map(), peers: [] });
+    this.#overlays.set(config.id, {
+      config,
+      options,
+      lease,
+      counters,
+      ports: new Map(),
+      peers: [],
+      carrier: true,
+    });
     const { token: socket, senderFds, segmentation } = lease;
-    this.#post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
+    this.#channel.post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
   }
 
   async removeOverlay(id: number): Promise<void> {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
-    await this.#request({ kind: 'remove-overlay', overlay: id });
+    await this.#channel.request({ kind: 'remove-overlay', overlay: id });
     for (const port of state.ports.values()) this.#removeDevice(port);
     await state.lease.release();
   }
@@ -156,7 +172,7 @@ export class DatapathControl implements Datapath {
     const { overlay, name, mac: wanted, vid, own, protection, temporary } = config;
     const state = this.#overlay(overlay);
     const address = wanted ?? mac.randomLocalMac(Math.random);
-    const fd = openPortTap(config, address, state.config.offload, this.#heritage);
+    const fd = openPortTap(config, address, state, this.#heritage);
     const counters = createCounters();
     const token = ++this.#lastToken;
     const command = {
@@ -173,14 +189,14 @@ export class DatapathControl implements Datapath {
     const port: PortState = { token, name, overlay, temporary, fd, command, counters };
     state.ports.set(name, port);
     this.#ports.set(port.token, port);
-    this.#post({ ...command, counters });
+    this.#channel.post({ ...command, counters });
     return address;
   }
 
   async removePort(overlay: number, name: string): Promise<void> {
     const port = this.#overlay(overlay).ports.get(name);
     if (port === undefined) return;
-    await this.#request({ kind: 'remove-port', token: port.token });
+    await this.#channel.request({ kind: 'remove-port', token: port.token });
     this.#overlay(overlay).ports.delete(name);
     this.#removeDevice(port);
   }
@@ -191,50 +207,72 @@ export class DatapathControl implements Datapath {
     if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
+  setCarrier(overlay: number, on: boolean): void {
+    const state = this.#overlay(overlay);
+    state.carrier = on;
+    for (const { fd, name } of state.ports.values()) {
+      if (fd < 0) continue;
+      try {
+        setTapCarrier(fd, on, name);
+      } catch {
+        // The device has just gone; the worker will say so.
+      }
+    }
+  }
+
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
     const port = this.#overlay(overlay).ports.get(name);
     if (port === undefined) return;
     port.command = { ...port.command, protection };
-    this.#post({ kind: 'protect', token: port.token, protection });
+    this.#channel.post({ kind: 'protect', token: port.token, protection });
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
-    this.#post({ kind: 'answer', overlay, lookup, answer });
+    this.#channel.post({ kind: 'answer', overlay, lookup, answer });
   }
 
   setTarget(overlay: number, mac: mac.MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    this.#post({ kind: 'set-target', overlay, mac, to, ttlMs });
+    this.#channel.post({ kind: 'set-target', overlay, mac, to, ttlMs });
   }
 
   invalidate(overlay: number, mac?: mac.MacAddress): void {
-    this.#post({ kind: 'invalidate', overlay, mac });
+    this.#channel.invalidate(overlay, mac);
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
     const state = this.#overlays.get(overlay);
     if (state !== undefined) state.peers = peers;
-    this.#post({ kind: 'set-peers', overlay, peers });
+    this.#channel.post({ kind: 'set-peers', overlay, peers });
   }
 
   announce(overlay: number, frame: Uint8Array): void {
-    this.#post({ kind: 'announce', overlay, frame });
+    this.#channel.post({ kind: 'announce', overlay, frame });
   }
 
   async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {
-    return (await this.#request({ kind: 'delete-target', overlay, mac })) as boolean;
+    return (await this.#channel.request({ kind: 'delete-target', overlay, mac })) as boolean;
   }
 
   async targets(overlay: number, after: mac.MacAddress, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#request({ kind: 'targets', overlay, after, limit })) as readonly TargetEntry[];
+    return (await this.#channel.request({
+      kind: 'targets',
+      overlay,
+      after,
+      limit,
+    })) as readonly TargetEntry[];
   }
 
   async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#request({ kind: 'recent-targets', overlay, limit })) as readonly TargetEntry[];
+    return (await this.#channel.request({
+      kind: 'recent-targets',
+      overlay,
+      limit,
+    })) as readonly TargetEntry[];
   }
 
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
     // The first to be put in is the first to make room.
-    this.#post({ kind: 'restore-targets', overlay, targets: [...targets].reverse() });
+    this.#channel.post({ kind: 'restore-targets', overlay, targets: [...targets].reverse() });
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
@@ -246,13 +284,27 @@ export class DatapathControl implements Datapath {
     return addUp(readCounters(counters), readCounters(lease.counters));
   }
 
+  overlayOffloads(id: number): readonly Offload[] {
+    const { config, lease } = this.#overlay(id);
+    const { features } = this;
+    const isOn = config.offload === 'auto';
+    const offloads: Readonly<Record<Offload, boolean>> = {
+      checksum: features.tapChecksum,
+      tso: isOn && features.tapTcpSegmentation,
+      uso: isOn && features.tapUdpSegmentation,
+      gso: lease.segmentation && features.udpSegmentation,
+      gro: isOn && features.udpCoalescing,
+    };
+    return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
+  }
+
   portCounters(overlay: number, name: string): Record<string, number> {
     const port = this.#overlay(overlay).ports.get(name);
     return port === undefined ? {} : readCounters(port.counters);
   }
 
   async ping(): Promise<void> {
-    await this.#request({ kind: 'ping' });
+    await this.#channel.request({ kind: 'ping' });
   }
 
   async release(): Promise<Legacy> {
@@ -265,7 +317,7 @@ export class DatapathControl implements Datapath {
       known.push({ kind: 'restore-targets', overlay: config.id, targets: [...targets].reverse() });
     }
     const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
-    await this.#request({ kind: 'stop' });
+    await this.#channel.request({ kind: 'stop' });
     await exited;
     closeDescriptor(this.#wakeFd);
     const sockets = this.#underlay.release();
@@ -320,17 +372,17 @@ export class DatapathControl implements Datapath {
     port.fd = -1;
   }
 
-  #post(command: Command): void {
-    this.#worker.postMessage(command);
-    signalEvent(this.#wakeFd);
-  }
-
-  #request(request: Request): Promise<unknown> {
-    const reply = ++this.#lastReply;
-    return new Promise((resolve) => {
-      this.#waiting.set(reply, resolve);
-      this.#post({ ...request, reply });
-    });
+  /** In order, an address may come and go within one report. */
+  #hearPeers(changes: readonly PeerChange[]): void {
+    const overlays = new Map<number, Map<IpAddress, boolean>>();
+    for (const { overlay, ip, isPeer } of changes) {
+      const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
+      overlays.set(overlay, last.set(ip, isPeer));
+    }
+    for (const [overlay, last] of overlays) {
+      const pick = (wanted: boolean) => [...last].filter(([, isPeer]) => isPeer === wanted).map(([ip]) => ip);
+      this.#events.peers(overlay, pick(true), pick(false));
+    }
   }
 
   #hear(report: Report): void {
@@ -341,6 +393,9 @@ export class DatapathControl implements Datapath {
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
         return;
+      case 'peers':
+        this.#hearPeers(report.changes);
+        return;
       case 'fault': {
         const port = this.#ports.get(report.token);
         if (port === undefined) return;
@@ -349,8 +404,7 @@ export class DatapathControl implements Datapath {
         return;
       }
       case 'reply':
-        this.#waiting.get(report.reply)?.(report.value);
-        this.#waiting.delete(report.reply);
+        this.#channel.replied(report.reply, report.value);
     }
   }
 }

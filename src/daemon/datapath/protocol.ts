@@ -1,5 +1,5 @@
 /**
- * Messages between the control side and the datapath worker. Commands are obeyed in the order they are posted;
+ * Messages between the control side and the datapath worker. Commands are posted in lists and obeyed in their order;
  * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
  * says `released` or `fault`; then the control side closes them.
  */
@@ -60,7 +60,8 @@ export type Command =
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
     }
-  | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
+  /** Undefined = all. */
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
@@ -95,9 +96,16 @@ export type Command =
 /** A command that another process can be given too: counters are memory of this one. */
 export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
 
+export interface PeerChange {
+  readonly overlay: number;
+  readonly ip: IpAddress;
+  readonly isPeer: boolean;
+}
+
 export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
+  | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };

@@ -5,6 +5,7 @@ import {
   linkInfo,
   openTap,
   setLink,
+  setTapCarrier,
   setTapOffload,
   setTapPersistent,
 } from '../../dgram-extra/index.js';
@@ -32,7 +33,7 @@ export function portOfDescriptor(name: string): string | undefined {
 export function openPortTap(
   { name, mtuBytes, temporary }: PortConfig,
   address: mac.MacAddress,
-  offload: OverlayConfig['offload'],
+  { config: { offload }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
   { alias, persistTaps, take }: Heritage,
 ): number {
   const handed = take(tapDescriptor(name));
@@ -44,6 +45,8 @@ export function openPortTap(
     mac.writeMac(bytes, 0, address);
     const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
     wanted.find((flags) => setTapOffload(fd, flags, name));
+    // One that is taken over is as the last daemon left it.
+    if (!carrier || handed !== undefined || isOurs) setTapCarrier(fd, carrier, name);
     const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
     if (found !== undefined && isOurs) {
       // What is as it should be is left alone: whoever watches the link would see it change.
