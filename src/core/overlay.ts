@@ -23,8 +23,7 @@
  *   only, never back into it (split horizon): there is no code path from decap to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
- * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again. Targets of
- * the life before a restart are used at once, and confirmed one by one as they are.
+ * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
  *
  * Proxies: ARP, NDP and DHCP are what broadcast is needed for, and all that is made of it is one frame to one
  * station: a reply to the port that asked, built from what the plugin says, or the request itself with another
@@ -38,7 +37,7 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, ZERO, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -324,12 +323,12 @@ export class Overlay {
     this.ask(question);
   }
 
-  /** A stale target is in use. There is no frame to tell of: only where it goes. */
+  /** A target of before a restart is in use. There is no frame to tell of. */
   #confirm(row: number): void {
     if (this.#awaited.has(row)) return;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
-    const own = this.ownPort;
-    const sourceMac = own === undefined ? ZERO : fromHalves(own.macHigh, own.macLow);
+    const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
+    const sourceMac = fromHalves(macHigh, macLow);
     this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 });
   }
 

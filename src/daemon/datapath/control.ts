@@ -3,7 +3,7 @@
  * reads the counters it shares with it.
  */
 import { Worker } from 'node:worker_threads';
-import { createCounters, readCounters, type Counters } from '../../core/counters.js';
+import { createCounters, readCounters } from '../../core/counters.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
@@ -33,38 +33,10 @@ import type {
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import {
-  WAKE,
-  type BareCommand,
-  type Command,
-  type PeerChange,
-  type Report,
-  type Token,
-} from './protocol.js';
+import { WAKE, type BareCommand, type PeerChange, type Report, type Token } from './protocol.js';
+import { legacy, type OverlayState, type PortState } from './legacy.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
-import { Underlay, type Lease, type ReleasedSocket } from './underlay.js';
-
-interface OverlayState {
-  readonly config: OverlayConfig;
-  readonly options: OverlayOptions;
-  readonly lease: Lease;
-  readonly counters: Counters;
-  readonly ports: Map<string, PortState>;
-  peers: readonly IpAddress[];
-  carrier: boolean;
-}
-
-interface PortState {
-  readonly token: Token;
-  readonly name: string;
-  readonly overlay: number;
-  readonly temporary: boolean;
-  /** -1 once it is closed. */
-  fd: number;
-  /** What the worker was told of it. */
-  command: BareCommand<Extract<Command, { kind: 'add-port' }>>;
-  readonly counters: Counters;
-}
+import { Underlay } from './underlay.js';
 
 /** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
 const MAX_BRIDGED = 16_384;
@@ -320,18 +292,9 @@ export class DatapathControl implements Datapath {
     await this.#channel.request({ kind: 'stop' });
     await exited;
     closeDescriptor(this.#wakeFd);
-    const sockets = this.#underlay.release();
     const ports = [...this.#ports.values()];
     for (const { temporary, fd } of ports) if (temporary) closeDescriptor(fd);
-    const lasting = ports.filter(({ temporary }) => !temporary);
-    const commands: BareCommand[] = [
-      ...sockets.map(({ token, fd }) => ({ kind: 'add-socket', token, fd }) as const),
-      ...[...this.#overlays.values()].flatMap((state) => bridged(state, sockets)),
-      ...known,
-      ...lasting.map(({ command }) => command),
-    ];
-    const taps = lasting.map(({ name, fd }) => ({ name: tapDescriptor(name), fd }));
-    return { descriptors: [...sockets, ...taps], commands };
+    return legacy(this.#underlay.release(), this.#overlays.values(), known, ports);
   }
 
   async close(): Promise<void> {
@@ -407,21 +370,6 @@ export class DatapathControl implements Datapath {
         this.#channel.replied(report.reply, report.value);
     }
   }
-}
-
-/** An overlay for the time between two daemons: it sends from its listening socket, whatever it has beside that. */
-function bridged(
-  { config, options, lease, peers }: OverlayState,
-  sockets: readonly ReleasedSocket[],
-): BareCommand[] {
-  const socket = sockets.find(({ token }) => token === lease.token);
-  if (socket === undefined) return [];
-  const { token, fd, zeroChecksum } = socket;
-  const segmentation = lease.segmentation && !zeroChecksum;
-  return [
-    { kind: 'add-overlay', options, socket: token, senderFds: [fd], segmentation },
-    { kind: 'set-peers', overlay: config.id, peers },
-  ];
 }
 
 /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
