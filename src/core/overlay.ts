@@ -32,12 +32,16 @@
  * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
- * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
- * (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * Queues: several such threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
+ * each direction, so its order is kept; what one is told of targets, the others are.
+ *
+ * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
+ * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
+ * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
