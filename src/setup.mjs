@@ -44,7 +44,7 @@ const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
-  'test/bench/udp-load.c': ['bench', 'faults', 'soak'],
+  'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
 };
 
 // Those of them that are loaded into other programs (LD_PRELOAD).

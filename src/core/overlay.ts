@@ -32,8 +32,12 @@
  * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
- * Limits: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per overlay
- * (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts); 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * Queues: several such threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
+ * each direction, so its order is kept; what one is told of targets, the others are.
+ *
+ * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
+ * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
+ * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
@@ -42,9 +46,9 @@ import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
 import type { Destinations } from './destinations.js';
-import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
+import type { LookupResult, Miss, Question } from './lookup.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
@@ -67,22 +71,6 @@ export interface Shared {
   nowTick: number;
 }
 
-/** A frame whose destination is not known. */
-export interface Miss {
-  readonly destinationMac: MacAddress;
-  readonly sourceMac: MacAddress;
-  readonly etherType: number;
-  readonly vlan: number;
-}
-
-/** What the plugin of an overlay is asked about a miss. */
-export interface Question extends Miss {
-  readonly overlay: number;
-  readonly lookup: number;
-  /** Of a frame to a group MAC: its beginning, a copy. Such a question is about this frame alone. */
-  readonly frame?: Uint8Array;
-}
-
 export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
@@ -102,15 +90,8 @@ export interface OverlayOptions {
   readonly maxTargets: number;
 }
 
+export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
-
-/** ttlMs 0 = for this frame alone. */
-export type LookupResult =
-  | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
-  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number }
-  /** Only to a question with a frame, as the next one. */
-  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
-  | { readonly kind: 'redirect'; readonly to: MacAddress };
 
 /** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
  * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */

@@ -21,6 +21,7 @@
  * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
  * head of its list at most once in that time, so that a busy one costs a comparison and no list surgery.
  */
+import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { MacIndex, NONE } from './mac-index.js';
 
 export const FREE = 0;
@@ -109,6 +110,13 @@ export class TargetTable {
     if (state === PENDING) return PENDING;
     if (state & FOR_EVER) return state & STATE_MASK;
     return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? state : FREE;
+  }
+
+  /** Whether it says where this MAC lives, or that it lives nowhere. */
+  knows(mac: MacAddress, nowTick: number): boolean {
+    const row = this.find(highOf(mac), lowOf(mac));
+    const state = row === NONE ? FREE : this.state(row, nowTick);
+    return state === VALID || state === DROP;
   }
 
   destination(row: number): number {

@@ -4,6 +4,7 @@
  * Starting one is a row of steps that each may fail, and what was done before is undone then. Afterwards the object
  * only holds state and answers questions; who may exist beside whom is decided by the registry.
  */
+import { availableParallelism } from 'node:os';
 import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
@@ -16,6 +17,7 @@ import {
   OFFLOAD,
   overlaySpecs,
   PropertySet,
+  queueCount,
   STRICT_SOURCE,
   UDP_CHECKSUM,
   VLAN,
@@ -120,6 +122,7 @@ export class Overlay {
         mode: this.plugin.mode,
         ...(destination !== undefined && { destination }),
         listen,
+        queues: queueCount(properties.text('queues'), availableParallelism()),
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
         accept: properties.word('vxlan/accept', ACCEPT),

@@ -34,8 +34,9 @@ export interface Addon {
   eventClear(fd: number): number;
   closeDescriptor(fd: number): number;
   lockFile(fd: number): number;
-  tapOpen(name: string, exclusive: number): number;
+  tapOpen(name: string, options: number): number;
   tapSet(fd: number, what: number, value: number): number;
+  programLoad(instructions: Uint8Array): number;
   udpOpen(
     address: Uint8Array,
     port: number,

@@ -64,17 +64,21 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
 const TAP_OFFLOAD = 0;
 const TAP_PERSIST = 1;
 const TAP_CARRIER = 2;
+const TAP_STEERING = 3;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
   readonly exclusive: boolean;
   /** The device stays when the descriptor is closed. */
   readonly persistent?: boolean;
+  /** IFF_MULTI_QUEUE: every descriptor opened so on one name is a queue of that device. */
+  readonly multiQueue?: boolean;
 }
 
 /** A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. */
 export function openTap(name: string, options: TapOptions): number {
-  const fd = checked(addon.tapOpen(name, options.exclusive ? 1 : 0), 'TUNSETIFF', name);
+  const flags = (options.exclusive ? 1 : 0) | (options.multiQueue ? 2 : 0);
+  const fd = checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
   if (options.persistent === undefined) return fd;
   try {
     setTapPersistent(fd, options.persistent, name);
@@ -109,12 +113,29 @@ export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
   return result >= 0;
 }
 
+/** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
+export function loadProgram(instructions: Uint8Array): number | undefined {
+  const fd = addon.programLoad(instructions);
+  return fd < 0 ? undefined : fd;
+}
+
+/** The program picks the queue of each frame that the stack sends, and no longer the kernel. False before Linux 4.16. */
+export function setTapSteering(fd: number, program: number, name: string): boolean {
+  const result = addon.tapSet(fd, TAP_STEERING, program);
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETSTEERINGEBPF', name);
+  return result >= 0;
+}
+
 export interface UdpOptions {
   /** 16 bytes, IPv4 as v4-mapped. */
   readonly address: Uint8Array;
   /** 0 = any. */
   readonly port: number;
+  /** Datagrams are shared out by flow among all that are bound there so (SO_REUSEPORT). */
   readonly reusePort?: boolean;
+  /** Bound alone; afterwards others with `reusePort` may join it. */
+  readonly admitOthers?: boolean;
   /** Send without a checksum: SO_NO_CHECK (IPv4), UDP_NO_CHECK6_TX (IPv6). */
   readonly zeroChecksumSend?: boolean;
   /** Take what comes without a checksum on IPv6 too: UDP_NO_CHECK6_RX. */
@@ -136,7 +157,8 @@ export function openUdp(options: UdpOptions): number {
     (options.zeroChecksumSend ? 2 : 0) |
     (options.zeroChecksumReceive ? 4 : 0) |
     (options.sendOnly ? 8 : 0) |
-    (options.coalesce ? 16 : 0);
+    (options.coalesce ? 16 : 0) |
+    (options.admitOthers ? 32 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }

@@ -14,6 +14,7 @@ import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 
 import * as extra from '../../src/dgram-extra/index.js';
+import { steerByFlow } from '../../src/daemon/datapath/steering.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ip from '../../src/wire/ip.js';
 import * as virtio from '../../src/wire/virtio-net.js';
@@ -375,6 +376,60 @@ async function tapReadsMany(t: Test): Promise<void> {
   }
 }
 
+/** A flow has one queue, both ways, whoever writes to the device: its order is kept. */
+async function tapQueues(t: Test): Promise<void> {
+  const close = closing(t);
+  const open = (exclusive: boolean) => close(extra.openTap('tap0', { exclusive, multiQueue: true }));
+  const queues = [open(true), open(false)];
+  fails(t, () => open(true), 'EBUSY', 'TUNSETIFF', 'tap0');
+  fails(t, () => extra.openTap('tap0', { exclusive: false }), 'EINVAL', 'TUNSETIFF', 'tap0');
+  t.ok(steerByFlow(queues[0], queues.length, 'tap0'));
+  await here.quietIpv6('tap0');
+  extra.setLink('tap0', { up: true });
+  const flow = (index: number, version: 4 | 6, backward = false): Uint8Array => {
+    const macs = ['02:00:00:00:00:0a', '02:00:00:00:00:0b'];
+    const ends = version === 4 ? ['10.55.55.200', '10.55.55.201'] : ['fd55::200', 'fd55::201'];
+    const ports = [40_000 + index, 9];
+    if (backward) for (const pair of [macs, ends, ports]) pair.reverse();
+    const [sourceMac, destinationMac] = macs;
+    const [source, destination] = ends;
+    const [sourcePort, destinationPort] = ports;
+    return udpFrame({ sourceMac, destinationMac, source, destination, sourcePort, destinationPort });
+  };
+  /** The frames that come out of each queue. */
+  const sent = async (...frames: Uint8Array[]): Promise<string[][]> => {
+    await sendFrames(here, 'tap0', frames);
+    return queues.map((fd) => {
+      const hexes: string[] = [];
+      for (let count = 1; count > 0;) {
+        count = native.tapRead(incoming.handle, fd, 8);
+        for (let index = 0; index < count; index++) hexes.push(toHex(frameOf(incoming, index)));
+      }
+      return hexes;
+    });
+  };
+  const indices = Array.from({ length: 16 }, (_, index) => index);
+  for (const version of [4, 6] as const) {
+    const there = await sent(...indices.map((index) => flow(index, version)));
+    const back = await sent(...indices.map((index) => flow(index, version, true)));
+    const share = there.map((hexes) => indices.filter((at) => hexes.includes(toHex(flow(at, version)))));
+    t.ok(
+      share.every(({ length }) => length >= 3),
+      `IPv${version}: each queue has some of the flows: ${share.map(({ length }) => length).join(', ')}`,
+    );
+    const backward = share.map((flows) => flows.map((at) => toHex(flow(at, version, true))));
+    t.same(back, backward, `IPv${version}: and both directions of them, in order`);
+    // What the kernel goes by when it is left alone: who wrote a frame of the flow last.
+    for (const [queue, flows] of share.entries()) {
+      put(outgoing, 0, flow(flows[0], version, true));
+      t.equal(native.tapWrite(outgoing.handle, queues[1 - queue], list([0, 0]), 1), 1);
+    }
+    t.same(await sent(...indices.map((index) => flow(index, version))), there, 'whoever writes');
+  }
+  const tagged = await sent(withTag(flow(0, 4), 5), flow(0, 4).slice(0, 20));
+  t.equal(tagged.flat().length, 2, 'with a tag, and cut short');
+}
+
 async function tapWrites(t: Test): Promise<void> {
   const fd = await silentTap(t, 'tap0');
   const frames = [udpFrame(), udpFrame({ payload: filler(1472) }), withTag(udpFrame(), 77)];
@@ -535,6 +590,19 @@ async function udpOptions(t: Test): Promise<void> {
 
     const shared = [0, 1].map(() => close(openUdp(address, 5003, { reusePort: true })));
     t.equal(new Set(shared).size, 2, 'two sockets share one port where both say so');
+    const first = close(openUdp(address, 5005, { admitOthers: true }));
+    const further = close(openUdp(address, 5005, { reusePort: true }));
+    const taken = `${address}:5005`;
+    fails(t, () => openUdp(address, 5005, { admitOthers: true }), 'EADDRINUSE', 'bind', taken);
+    native.addressSet(slot, addressBytes(address), 5005);
+    for (let count = 0; count < 32; count++) send(close(openUdp(address, 0)), 0);
+    const shares = [first, further].map((fd) => {
+      let count = 0;
+      for (let more = udpIn(fd); more > 0; more = udpIn(fd)) count += more;
+      return count;
+    });
+    t.equal(shares[0] + shares[1], 32, 'each datagram comes to one of them');
+    t.ok(Math.min(...shares) > 0, 'and both have some of the flows');
   }
 
   const buffers = { receiveBufferBytes: 6 << 20, sendBufferBytes: 5 << 20 };
@@ -881,6 +949,7 @@ async function inside(): Promise<void> {
   await t.test('features of the kernel', features);
   await t.test('frames out of a TAP', tapReads);
   await t.test('many frames out of a TAP', tapReadsMany);
+  await t.test('frames out of the queues of a TAP', tapQueues);
   await t.test('frames into a TAP', tapWrites);
   await t.test('checksums left to the device', { skip: skipUnless({ programs: ['tshark'] }) }, checksums);
   await t.test('UDP sockets as RFC 7348 wants them', udpOptions);

@@ -164,6 +164,7 @@ t.test('creating an overlay', async (t) => {
       mode: 'point',
       destination: { ip: '10.0.0.2', port: 4789 },
       listen: { ip: '10.0.0.1', port: 4789 },
+      queues: 1,
       sourcePorts: 64,
       udpChecksum: 'auto',
       accept: 'known',

@@ -2,7 +2,7 @@
  * What the control side asks of the datapath, and hears from it.
  *
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
- * the worker thread owns them in between. Everything here is called on the main thread.
+ * datapath threads own them in between. Everything here is called on the main thread.
  */
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
@@ -21,6 +21,8 @@ export interface OverlayConfig {
   readonly destination?: Destination;
   /** vxlan/listen_ip and vxlan/listen_port. */
   readonly listen: Endpoint;
+  /** Threads that carry it, each with a socket and a queue of every port. */
+  readonly queues: number;
   /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
   readonly sourcePorts: number;
   /** vxlan/udp_checksum */
@@ -136,7 +138,7 @@ export interface DatapathEvents {
   leased(news: LeaseNews): void;
   /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
   peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
-  /** The worker thread is gone: nothing moves any more. */
+  /** A datapath thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
 

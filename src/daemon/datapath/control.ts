@@ -1,14 +1,17 @@
 /**
- * The control side's half of the datapath: opens and closes TAPs and sockets, posts commands to the worker thread,
- * reads the counters it shares with it.
+ * The control side's half of the datapath: opens and closes TAPs and sockets, posts commands to the datapath threads,
+ * reads the counters it shares with them.
+ *
+ * The first thread is always there. An overlay with several queues is carried by as many threads: the further ones are
+ * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
+ * so on.
  */
-import { Worker } from 'node:worker_threads';
 import { createCounters, readCounters } from '../../core/counters.js';
+import { createAskedLeases } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
-  createEvent,
   deleteLink,
   errnoName,
   linkInfo,
@@ -20,7 +23,6 @@ import {
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as mac from '../../wire/mac.js';
-import { Channel } from './channel.js';
 import type {
   Datapath,
   DatapathEvents,
@@ -33,79 +35,60 @@ import type {
   PortConfig,
   TargetEntry,
 } from './contract.js';
+import { legacy, MAX_BRIDGED, type OverlayState, type PortState } from './legacy.js';
+import { OverlayThreads } from './overlay-threads.js';
 import { WAKE, type BareCommand, type PeerChange, type Report, type Token } from './protocol.js';
-import { legacy, type OverlayState, type PortState } from './legacy.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
-import { Underlay } from './underlay.js';
-
-/** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
-const MAX_BRIDGED = 16_384;
-/** Of the datapath thread's heap. */
-const YOUNG_GENERATION_MIB = 6;
+import { DatapathThread } from './thread.js';
+import { Underlay, type Lease } from './underlay.js';
 
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
   readonly #heritage: Heritage;
-  readonly #wakeFd: number;
-  readonly #worker: Worker;
-  readonly #channel: Channel;
+  readonly #threads: DatapathThread[] = [];
   readonly #overlays = new Map<number, OverlayState>();
+  /** Overlay -> queues, also while it is being removed. */
+  readonly #queues = new Map<number, number>();
   readonly #ports = new Map<Token, PortState>();
   readonly #underlay: Underlay;
   #lastToken = WAKE;
   #closing = false;
 
-  private constructor(events: DatapathEvents, heritage: Heritage, wakeFd: number, worker: Worker) {
+  private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
     this.#heritage = heritage;
-    this.#wakeFd = wakeFd;
-    this.#worker = worker;
-    this.#channel = new Channel(worker, wakeFd);
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
-      opened: (token, fd, counters) => {
-        this.#channel.post({ kind: 'add-socket', token, fd, counters });
+      opened: (queue, token, fd, counters) => {
+        this.#threads[queue].post({ kind: 'add-socket', token, fd, counters });
       },
-      closing: async (token) => {
-        await this.#channel.request({ kind: 'remove-socket', token });
+      closing: async (queue, token) => {
+        await this.#threads[queue].request({ kind: 'remove-socket', token });
       },
-    });
-    worker.on('message', (report: Report) => {
-      this.#hear(report);
     });
   }
 
-  /** Resolves when the worker thread runs. */
+  /** Resolves when the first thread runs. */
   static async start(events: DatapathEvents, heritage: Heritage): Promise<DatapathControl> {
-    const wakeFd = createEvent();
-    const worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { wakeFd },
-      // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-      name: 'datapath',
-    });
-    await new Promise<void>((resolve, reject) => {
-      worker.once('online', resolve);
-      worker.once('error', reject);
-    });
-    const control = new DatapathControl(events, heritage, wakeFd, worker);
-    worker.removeAllListeners('error');
-    worker.on('error', (error) => {
-      events.failed(error instanceof Error ? error : new Error(String(error)));
-    });
-    worker.on('exit', (code) => {
-      if (!control.#closing) events.failed(new Error(`the datapath thread ended with code ${code}`));
-    });
+    const control = new DatapathControl(events, heritage);
+    await control.#need(1)[0].started();
     return control;
   }
 
   addOverlay(config: OverlayConfig): void {
-    const lease = this.#underlay.lease(config);
-    const counters = createCounters();
+    const { id, queues } = config;
+    const threads = this.#need(queues);
+    let lease: Lease;
+    try {
+      lease = this.#underlay.lease(config);
+    } catch (error) {
+      void this.#dismiss();
+      throw error;
+    }
     const options: OverlayOptions = {
-      id: config.id,
+      id,
       vnetid: config.vnetid,
       mtuBytes: config.mtuBytes,
       listenIp: config.listen.ip,
@@ -118,74 +101,80 @@ export class DatapathControl implements Datapath {
       negativeTtlMs: config.negativeTtlMs,
       maxTargets: config.maxTargets,
     };
-    this.#overlays.set(config.id, {
+    const counters = threads.map(() => createCounters());
+    this.#queues.set(id, queues);
+    this.#overlays.set(id, {
       config,
       options,
       lease,
+      threads: new OverlayThreads(id, threads, (request) => {
+        this.#events.lookup(request);
+      }),
       counters,
       ports: new Map(),
-      peers: [],
+      peers: new Map(),
+      named: [],
       carrier: true,
     });
-    const { token: socket, senderFds, segmentation } = lease;
-    this.#channel.post({ kind: 'add-overlay', options, socket, senderFds, segmentation, counters });
+    const { tokens, senderFds, segmentation } = lease;
+    threads.forEach((thread, queue) => {
+      const own = { socket: tokens[queue], counters: counters[queue] };
+      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, ...own });
+    });
   }
 
   async removeOverlay(id: number): Promise<void> {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
-    await this.#channel.request({ kind: 'remove-overlay', overlay: id });
-    for (const port of state.ports.values()) this.#removeDevice(port);
+    await state.threads.remove();
+    for (const port of state.ports.values()) await this.#removeDevice(port, () => true);
     await state.lease.release();
+    this.#queues.delete(id);
+    await this.#dismiss();
   }
 
-  addPort(config: PortConfig): mac.MacAddress {
-    const { overlay, name, mac: wanted, vid, own, protection, temporary } = config;
+  addPort(wish: PortConfig): mac.MacAddress {
+    const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
-    const address = wanted ?? mac.randomLocalMac(Math.random);
-    const fd = openPortTap(config, address, state, this.#heritage);
-    const counters = createCounters();
-    const token = ++this.#lastToken;
-    const command = {
-      kind: 'add-port',
-      token,
-      overlay,
-      name,
-      fd,
-      mac: address,
-      vid,
-      own,
-      protection,
-    } as const;
-    const port: PortState = { token, name, overlay, temporary, fd, command, counters };
+    const address = wish.mac ?? mac.randomLocalMac(Math.random);
+    const fds = openPortTap(wish, address, state, this.#heritage);
+    const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
+    const config = { overlay, name, mac: address, vid, own, protection };
+    const port: PortState = { name, overlay, temporary, queues, config };
     state.ports.set(name, port);
-    this.#ports.set(port.token, port);
-    this.#channel.post({ ...command, counters });
+    const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
+    queues.forEach(({ token, fd, counters }, queue) => {
+      this.#ports.set(token, port);
+      this.#threads[queue].post({ kind: 'add-port', ...config, ...shared, token, fd, counters });
+    });
     return address;
   }
 
   async removePort(overlay: number, name: string): Promise<void> {
-    const port = this.#overlay(overlay).ports.get(name);
+    const { ports } = this.#overlay(overlay);
+    const port = ports.get(name);
     if (port === undefined) return;
-    await this.#channel.request({ kind: 'remove-port', token: port.token });
-    this.#overlay(overlay).ports.delete(name);
-    this.#removeDevice(port);
+    await this.#removeDevice(port);
+    ports.delete(name);
   }
 
   discard(name: string): void {
-    const fd = this.#heritage.take(tapDescriptor(name));
-    if (fd !== undefined) closeDescriptor(fd);
+    for (let queue = 0; ; queue++) {
+      const fd = this.#heritage.take(tapDescriptor(name, queue));
+      if (fd === undefined) break;
+      closeDescriptor(fd);
+    }
     if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
   setCarrier(overlay: number, on: boolean): void {
     const state = this.#overlay(overlay);
     state.carrier = on;
-    for (const { fd, name } of state.ports.values()) {
-      if (fd < 0) continue;
+    for (const { queues, name, closed } of state.ports.values()) {
+      if (closed !== undefined) continue;
       try {
-        setTapCarrier(fd, on, name);
+        setTapCarrier(queues[0].fd, on, name);
       } catch {
         // The device has just gone; the worker will say so.
       }
@@ -194,66 +183,62 @@ export class DatapathControl implements Datapath {
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
     const port = this.#overlay(overlay).ports.get(name);
-    if (port === undefined) return;
-    port.command = { ...port.command, protection };
-    this.#channel.post({ kind: 'protect', token: port.token, protection });
+    if (port !== undefined) port.config = { ...port.config, protection };
+    port?.queues.forEach(({ token }, queue) => {
+      this.#threads[queue].post({ kind: 'protect', token, protection });
+    });
   }
 
+  /** What follows is harmless for an overlay that is gone. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
-    this.#channel.post({ kind: 'answer', overlay, lookup, answer });
+    this.#overlays.get(overlay)?.threads.answer(lookup, answer);
   }
 
   setTarget(overlay: number, mac: mac.MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    this.#channel.post({ kind: 'set-target', overlay, mac, to, ttlMs });
+    this.#overlays.get(overlay)?.threads.setTarget(mac, to, ttlMs);
   }
 
   invalidate(overlay: number, mac?: mac.MacAddress): void {
-    this.#channel.invalidate(overlay, mac);
+    this.#overlays.get(overlay)?.threads.invalidate(mac);
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
     const state = this.#overlays.get(overlay);
-    if (state !== undefined) state.peers = peers;
-    this.#channel.post({ kind: 'set-peers', overlay, peers });
+    if (state === undefined) return;
+    state.named = peers;
+    state.threads.setPeers(peers);
   }
 
   announce(overlay: number, frame: Uint8Array): void {
-    this.#channel.post({ kind: 'announce', overlay, frame });
+    this.#overlays.get(overlay)?.threads.announce(frame);
   }
 
   async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {
-    return (await this.#channel.request({ kind: 'delete-target', overlay, mac })) as boolean;
+    return (await this.#overlays.get(overlay)?.threads.deleteTarget(mac)) ?? false;
   }
 
   async targets(overlay: number, after: mac.MacAddress, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#channel.request({
-      kind: 'targets',
-      overlay,
-      after,
-      limit,
-    })) as readonly TargetEntry[];
+    return (await this.#overlays.get(overlay)?.threads.targets(after, limit)) ?? [];
   }
 
   async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#channel.request({
-      kind: 'recent-targets',
-      overlay,
-      limit,
-    })) as readonly TargetEntry[];
+    return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
   }
 
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
     // The first to be put in is the first to make room.
-    this.#channel.post({ kind: 'restore-targets', overlay, targets: [...targets].reverse() });
+    this.#overlays.get(overlay)?.threads.restoreTargets([...targets].reverse());
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
     return routeMtuBytes(toBytes(listenIp), toBytes(to), `the route from ${listenIp} to ${to}`);
   }
 
+  /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
   overlayCounters(id: number): Record<string, number> {
-    const { counters, lease } = this.#overlay(id);
-    return addUp(readCounters(counters), readCounters(lease.counters));
+    const { counters, lease, threads } = this.#overlay(id);
+    const total = readCounters(...counters, ...lease.counters);
+    return { ...total, lookups: total.lookups - threads.joined };
   }
 
   overlayOffloads(id: number): readonly Offload[] {
@@ -272,11 +257,11 @@ export class DatapathControl implements Datapath {
 
   portCounters(overlay: number, name: string): Record<string, number> {
     const port = this.#overlay(overlay).ports.get(name);
-    return port === undefined ? {} : readCounters(port.counters);
+    return port === undefined ? {} : readCounters(...port.queues.map(({ counters }) => counters));
   }
 
   async ping(): Promise<void> {
-    await this.#channel.request({ kind: 'ping' });
+    await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'ping' })));
   }
 
   async release(): Promise<Legacy> {
@@ -288,13 +273,11 @@ export class DatapathControl implements Datapath {
       const targets = await this.recentTargets(config.id, MAX_BRIDGED);
       known.push({ kind: 'restore-targets', overlay: config.id, targets: [...targets].reverse() });
     }
-    const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
-    await this.#channel.request({ kind: 'stop' });
-    await exited;
-    closeDescriptor(this.#wakeFd);
-    const ports = [...this.#ports.values()];
-    for (const { temporary, fd } of ports) if (temporary) closeDescriptor(fd);
-    return legacy(this.#underlay.release(), this.#overlays.values(), known, ports);
+    await Promise.all(this.#threads.map((thread) => thread.stop()));
+    const ports = [...new Set(this.#ports.values())];
+    for (const { temporary, queues } of ports)
+      if (temporary) for (const { fd } of queues) closeDescriptor(fd);
+    return legacy(this.#underlay.release(), [...this.#overlays.values()], known, ports);
   }
 
   async close(): Promise<void> {
@@ -314,65 +297,98 @@ export class DatapathControl implements Datapath {
     return state;
   }
 
+  /** The first `count` threads; those that are not there yet are started. */
+  #need(count: number): DatapathThread[] {
+    while (this.#threads.length < count) {
+      const index = this.#threads.length;
+      const thread = new DatapathThread(index, {
+        heard: (report) => {
+          this.#hear(index, report);
+        },
+        failed: (error) => {
+          this.#events.failed(error);
+        },
+      });
+      this.#threads.push(thread);
+    }
+    return this.#threads.slice(0, count);
+  }
+
+  /** Ends the threads that no overlay wants. */
+  async #dismiss(): Promise<void> {
+    const wanted = Math.max(1, ...this.#queues.values());
+    await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
+  }
+
   /** Closes it, and whatever it was to outlive, it is gone. */
-  #removeDevice(port: PortState): void {
-    if (port.fd >= 0 && this.#heritage.persistTaps && !port.temporary) {
+  async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
+    const isOpen = port.closed === undefined;
+    if (isOpen && this.#heritage.persistTaps && !port.temporary) {
       try {
-        setTapPersistent(port.fd, false, port.name);
+        setTapPersistent(port.queues[0].fd, false, port.name);
       } catch {
         // the device is gone already
       }
     }
-    const isOpen = port.fd >= 0;
-    this.#closePort(port);
+    await this.#closePort(port, hasLetGo);
     if (!isOpen) this.discard(port.name);
   }
 
-  #closePort(port: PortState): void {
-    this.#ports.delete(port.token);
-    if (port.fd < 0) return;
-    closeDescriptor(port.fd);
-    port.fd = -1;
+  /** Each queue once its thread has let go of it; `hasLetGo` tells of those that have already. */
+  #closePort(port: PortState, hasLetGo: (token: Token) => boolean = () => false): Promise<unknown> {
+    port.closed ??= Promise.all(
+      port.queues.map(async ({ token, fd }, queue) => {
+        this.#ports.delete(token);
+        if (!hasLetGo(token)) await this.#threads[queue].request({ kind: 'remove-port', token });
+        closeDescriptor(fd);
+      }),
+    );
+    return port.closed;
   }
 
-  /** In order, an address may come and go within one report. */
-  #hearPeers(changes: readonly PeerChange[]): void {
+  /** An address may come and go within one report, and is a peer as long as it is one of any thread. */
+  #hearPeers(thread: number, changes: readonly PeerChange[]): void {
     const overlays = new Map<number, Map<IpAddress, boolean>>();
     for (const { overlay, ip, isPeer } of changes) {
       const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
       overlays.set(overlay, last.set(ip, isPeer));
     }
     for (const [overlay, last] of overlays) {
-      const pick = (wanted: boolean) => [...last].filter(([, isPeer]) => isPeer === wanted).map(([ip]) => ip);
-      this.#events.peers(overlay, pick(true), pick(false));
+      const peers = this.#overlays.get(overlay)?.peers;
+      if (peers === undefined) continue;
+      const added: IpAddress[] = [];
+      const removed: IpAddress[] = [];
+      for (const [ip, isPeer] of last) {
+        const before = peers.get(ip) ?? 0;
+        const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
+        if (after === 0) peers.delete(ip);
+        else peers.set(ip, after);
+        if (before === 0 && after !== 0) added.push(ip);
+        if (before !== 0 && after === 0) removed.push(ip);
+      }
+      this.#events.peers(overlay, added, removed);
     }
   }
 
-  #hear(report: Report): void {
+  #hear(index: number, report: Exclude<Report, { kind: 'reply' }>): void {
     switch (report.kind) {
       case 'lookups':
-        for (const question of report.questions) this.#events.lookup(question);
+        for (const question of report.questions)
+          this.#overlays.get(question.overlay)?.threads.heard(index, question);
         return;
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
         return;
       case 'peers':
-        this.#hearPeers(report.changes);
+        this.#hearPeers(index, report.changes);
         return;
       case 'fault': {
+        // The first queue to find out speaks for all.
         const port = this.#ports.get(report.token);
         if (port === undefined) return;
-        this.#closePort(port);
+        void this.#closePort(port, (token) => token === report.token);
         this.#events.portFault(port.overlay, port.name, errnoName(-report.errno));
-        return;
       }
-      case 'reply':
-        this.#channel.replied(report.reply, report.value);
     }
   }
-}
-
-/** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
-function addUp(own: Record<string, number>, socket: Record<string, number>): Record<string, number> {
-  return Object.fromEntries(Object.entries(own).map(([name, value]) => [name, value + (socket[name] ?? 0)]));
 }

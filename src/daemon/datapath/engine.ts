@@ -6,7 +6,7 @@ import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
-import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
+import { createAskedLeases, DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
@@ -200,7 +200,9 @@ export class DatapathEngine {
         overlay?.answer(command.lookup, command.answer);
         break;
       case 'set-target':
-        overlay?.setTarget(command.mac, command.to, command.ttlMs);
+        if (overlay === undefined) break;
+        if (command.unlessKnown === true && overlay.targets.knows(command.mac, this.#shared.nowTick)) break;
+        overlay.setTarget(command.mac, command.to, command.ttlMs);
         break;
       case 'invalidate':
         if (command.macs === undefined) overlay?.invalidate(undefined);
@@ -267,7 +269,8 @@ export class DatapathEngine {
       counters,
       protection: undefined,
     };
-    const leases = new DhcpLeases(port.macHigh, port.macLow, (family, ip, validS) => {
+    const asked = command.askedLeases ?? createAskedLeases();
+    const leases = new DhcpLeases(port.macHigh, port.macLow, asked, (family, ip, validS) => {
       this.#leaseNews.push({ overlay: command.overlay, port: name, family, ip, validS });
     });
     overlay.addPort(port);

@@ -1,10 +1,10 @@
 /**
- * Messages between the control side and the datapath worker. Commands are posted in lists and obeyed in their order;
+ * Messages between the control side and a datapath worker. Commands are posted in lists and obeyed in their order;
  * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
  * says `released` or `fault`; then the control side closes them.
  */
 import type { Counters } from '../../core/counters.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { AskedLeases, LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { TargetRow } from '../../core/target-rows.js';
@@ -43,6 +43,8 @@ export type Command =
       readonly own: boolean;
       /** Its owner may send anything when left out. */
       readonly protection?: ProtectionRules | undefined;
+      /** Of all queues of the port, if there are several. */
+      readonly askedLeases?: AskedLeases;
       readonly counters: Counters;
     }
   | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
@@ -59,6 +61,8 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
+      /** Left alone where the MAC is known: what another thread has found out. */
+      readonly unlessKnown?: boolean;
     }
   /** Undefined = all. */
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }

@@ -13,6 +13,7 @@ import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
 import * as vxlan from '../../wire/vxlan.js';
 import type { Heritage, OverlayConfig, PortConfig } from './contract.js';
+import { steerByFlow } from './steering.js';
 
 /** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
 const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
@@ -20,47 +21,55 @@ const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
 
 const TAP = 'tap/';
 
-/** The name under which a TAP is handed to the next daemon. */
-export function tapDescriptor(port: string): string {
-  return TAP + port;
+/** The name under which a queue of a TAP is handed to the next daemon. */
+export function tapDescriptor(port: string, queue: number): string {
+  return `${TAP}${port}${queue === 0 ? '' : `/${queue}`}`;
 }
 
 export function portOfDescriptor(name: string): string | undefined {
-  return name.startsWith(TAP) ? name.slice(TAP.length) : undefined;
+  return name.startsWith(TAP) ? name.split('/')[1] : undefined;
 }
 
-/** Throws the system's error; then no new device is left. */
+/** A descriptor a queue. Throws the system's error; then no new device is left. */
 export function openPortTap(
   { name, mtuBytes, temporary }: PortConfig,
   address: mac.MacAddress,
-  { config: { offload }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
+  { config: { offload, queues }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
   { alias, persistTaps, take }: Heritage,
-): number {
-  const handed = take(tapDescriptor(name));
+): number[] {
+  const fds: number[] = [];
+  for (let fd = take(tapDescriptor(name, 0)); fd !== undefined && fds.length < queues;) {
+    fds.push(fd);
+    fd = take(tapDescriptor(name, fds.length));
+  }
+  const isHanded = fds.length > 0;
   const found = linkInfo(name);
   const isOurs = found?.alias === alias;
-  const fd = handed ?? openTap(name, { exclusive: !isOurs });
   try {
+    while (fds.length < queues)
+      fds.push(openTap(name, { exclusive: !isOurs && fds.length === 0, multiQueue: queues > 1 }));
+    const [fd] = fds;
     const bytes = new Uint8Array(mac.BYTES);
     mac.writeMac(bytes, 0, address);
     const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
     wanted.find((flags) => setTapOffload(fd, flags, name));
+    if (queues > 1) steerByFlow(fd, queues, name);
     // One that is taken over is as the last daemon left it.
-    if (!carrier || handed !== undefined || isOurs) setTapCarrier(fd, carrier, name);
+    if (!carrier || isHanded || isOurs) setTapCarrier(fd, carrier, name);
     const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
     if (found !== undefined && isOurs) {
       // What is as it should be is left alone: whoever watches the link would see it change.
       if (Buffer.compare(found.mac, bytes) !== 0) setLink(name, { mac: bytes });
       if (found.mtuBytes !== mtuBytes) setLink(name, size);
-    } else if (handed === undefined) {
+    } else if (!isHanded) {
       setLink(name, { mac: bytes, alias, ...size });
       setLink(name, { up: true });
     }
     // Last: until here, nothing is left of it when this process is killed.
     setTapPersistent(fd, persistTaps && !temporary, name);
-    return fd;
+    return fds;
   } catch (error) {
-    closeDescriptor(fd);
+    fds.forEach(closeDescriptor);
     throw error;
   }
 }

@@ -31,7 +31,7 @@ const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
-/** Of up to MAX_COMMANDS each (control.ts): half a millisecond, so that a change of a million targets holds up no frame
+/** Of up to MAX_COMMANDS each (thread.ts): half a millisecond, so that a change of a million targets holds up no frame
  * for longer. */
 const MESSAGES_A_TURN = 4;
 
