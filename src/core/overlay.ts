@@ -46,9 +46,9 @@ import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
 import type { Destinations } from './destinations.js';
-import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
+import type { LookupResult, Miss, Question } from './lookup.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
@@ -71,22 +71,6 @@ export interface Shared {
   nowTick: number;
 }
 
-/** A frame whose destination is not known. */
-export interface Miss {
-  readonly destinationMac: MacAddress;
-  readonly sourceMac: MacAddress;
-  readonly etherType: number;
-  readonly vlan: number;
-}
-
-/** What the plugin of an overlay is asked about a miss. */
-export interface Question extends Miss {
-  readonly overlay: number;
-  readonly lookup: number;
-  /** Of a frame to a group MAC: its beginning, a copy. Such a question is about this frame alone. */
-  readonly frame?: Uint8Array;
-}
-
 export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
@@ -106,15 +90,8 @@ export interface OverlayOptions {
   readonly maxTargets: number;
 }
 
+export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
-
-/** ttlMs 0 = for this frame alone. */
-export type LookupResult =
-  | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
-  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number }
-  /** Only to a question with a frame, as the next one. */
-  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
-  | { readonly kind: 'redirect'; readonly to: MacAddress };
 
 /** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
  * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
