@@ -31,6 +31,7 @@ const programs = {
   udhcpc: { packages: ['udhcpc'], goals: ['demo', 'test'] },
   dhclient: { packages: ['isc-dhcp-client'], goals: ['test'] },
   dhcpcd: { packages: ['dhcpcd-base'], goals: ['test'] },
+  keepalived: { packages: ['keepalived'], goals: ['test'] },
   'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
@@ -41,7 +42,7 @@ const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
-  'test/bench/udp-load.c': ['bench', 'faults', 'soak'],
+  'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
 };
 
 // Those of them that are loaded into other programs (LD_PRELOAD).
@@ -167,6 +168,7 @@ function buildNative() {
         '-O2',
         '-g',
         '-fPIC',
+        '-pthread',
         '-shared',
         '-DNAPI_VERSION=8',
         '-I',

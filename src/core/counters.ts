@@ -2,7 +2,8 @@
  * Counters that the datapath thread adds to and the control side reads, over one SharedArrayBuffer each.
  *
  * They are doubles: exact up to 2^53, added to without allocating, and an aligned 64-bit store is whole on every
- * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind.
+ * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind. What
+ * several threads count, each counts in an array of its own.
  */
 import { DROPS, type DropReason } from './drops.js';
 
@@ -38,9 +39,10 @@ export function createCounters(): Counters {
   return new Float64Array(new SharedArrayBuffer(COUNTER_NAMES.length * Float64Array.BYTES_PER_ELEMENT));
 }
 
-/** By name, zero ones included. */
-export function readCounters(counters: Counters): Record<CounterName, number> {
-  return Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, counters[index]])) as Record<
+/** By name, zero ones included; the sum of them where there are several. */
+export function readCounters(...counters: readonly Counters[]): Record<CounterName, number> {
+  const total = (index: number): number => counters.reduce((sum, values) => sum + values[index], 0);
+  return Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, total(index)])) as Record<
     CounterName,
     number
   >;

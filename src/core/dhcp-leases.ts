@@ -14,6 +14,7 @@ import * as ipv6 from '../wire/ipv6.js';
 import * as mac from '../wire/mac.js';
 import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';
+import { NONE } from './mac-index.js';
 import { isStationIp } from './proxy-frame.js';
 
 /** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
@@ -30,23 +31,50 @@ const REMEMBERED = 8;
 /** RFC 2131 3.3, RFC 8415 7.7: for ever. */
 export const FOR_EVER_S = 0xffff_ffff;
 
-/** The latest transaction numbers of a port. A free place holds NaN, which equals nothing. */
+/**
+ * What a port has asked and awaits, in memory that the threads of all its queues see: the answer is another flow than
+ * the question, and may well come to another thread. Per family, the places and then the next one to be used.
+ */
+export type AskedLeases = Float64Array<SharedArrayBuffer>;
+
+const FAMILY_WORDS = REMEMBERED + 1;
+
+export function createAskedLeases(): AskedLeases {
+  const asked = new Float64Array(new SharedArrayBuffer(2 * FAMILY_WORDS * Float64Array.BYTES_PER_ELEMENT));
+  asked.fill(NaN);
+  asked[REMEMBERED] = asked[FAMILY_WORDS + REMEMBERED] = 0;
+  return asked;
+}
+
+/**
+ * The latest transaction numbers of a port. A free place holds NaN, which equals nothing. No lock: two threads that use
+ * one place at once cost a port a number, and two that take one number give the same news.
+ */
 class Transactions {
-  readonly #numbers = new Float64Array(REMEMBERED).fill(NaN);
-  #next = 0;
+  readonly #numbers: Float64Array;
+
+  constructor(asked: AskedLeases, first: number) {
+    this.#numbers = asked.subarray(first, first + FAMILY_WORDS);
+  }
 
   note(number: number): void {
-    if (this.#numbers.includes(number)) return;
-    this.#numbers[this.#next] = number;
-    this.#next = (this.#next + 1) % REMEMBERED;
+    if (this.#find(number) !== NONE) return;
+    const next = this.#numbers[REMEMBERED];
+    this.#numbers[next] = number;
+    this.#numbers[REMEMBERED] = (next + 1) % REMEMBERED;
   }
 
   /** Whether it was there; it is not any longer. */
   take(number: number): boolean {
-    const at = this.#numbers.indexOf(number);
-    if (at < 0) return false;
+    const at = this.#find(number);
+    if (at === NONE) return false;
     this.#numbers[at] = NaN;
     return true;
+  }
+
+  #find(number: number): number {
+    const at = this.#numbers.indexOf(number);
+    return at < REMEMBERED ? at : NONE;
   }
 }
 
@@ -54,16 +82,18 @@ export class DhcpLeases {
   readonly #macHigh: number;
   readonly #macLow: number;
   readonly #tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void;
-  readonly #asked = { 4: new Transactions(), 6: new Transactions() };
+  readonly #asked: Readonly<Record<4 | 6, Transactions>>;
 
   constructor(
     macHigh: number,
     macLow: number,
+    asked: AskedLeases,
     tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void,
   ) {
     this.#macHigh = macHigh;
     this.#macLow = macLow;
     this.#tell = tell;
+    this.#asked = { 4: new Transactions(asked, 0), 6: new Transactions(asked, FAMILY_WORDS) };
   }
 
   // -- Out: a checked message of the port

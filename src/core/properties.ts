@@ -33,6 +33,8 @@ export interface PropertyRow {
 /** A specification in the list of one overlay: `r-` ones are set by varpd itself. */
 export interface OwnedSpec extends PropertySpec {
   readonly permission: 'rw' | 'r-';
+  /** Shown, where the type does not tell. */
+  readonly possible?: string;
 }
 
 /** As typed: name and text. */
@@ -45,6 +47,7 @@ export const MAX_TEXT_BYTES = 255; // illumos overlay, OVERLAY_PROP_SIZEMAX less
 export const MAX_PORT = 65535; // RFC 768
 const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
 const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
+export const MAX_QUEUES = 16; // a thread and some 30 MB each; more cores than that have no use for one overlay
 const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
 
 // -- Tables
@@ -55,6 +58,7 @@ export const VLAN = ['keep', 'drop'] as const;
 export const DSCP = ['zero', 'copy'] as const;
 export const STRICT_SOURCE = ['off', 'on'] as const;
 export const OFFLOAD = ['auto', 'off'] as const;
+export const LINK_STATE = ['up', 'follow'] as const;
 
 const VXLAN_SPECS: readonly PropertySpec[] = [
   { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
@@ -81,6 +85,25 @@ const VXLAN_SPECS: readonly PropertySpec[] = [
   choice('vxlan/dscp', DSCP),
 ];
 
+/** How many threads carry the overlay; `auto` = one a core. */
+const QUEUES_SPEC: OwnedSpec = {
+  name: 'queues',
+  type: 'string',
+  required: false,
+  default: '1',
+  permission: 'rw',
+  possible: `auto,1-${MAX_QUEUES}`,
+  refuse: (value) =>
+    value === 'auto' || (DECIMAL.test(String(value)) && Number(value) >= 1 && Number(value) <= MAX_QUEUES)
+      ? undefined
+      : `auto, or a whole number from 1 to ${MAX_QUEUES}`,
+};
+
+/** The number that the text of the property stands for on a machine of so many cores. */
+export function queueCount(text: string, cores: number): number {
+  return text === 'auto' ? Math.min(MAX_QUEUES, cores) : Number(text);
+}
+
 /** The first choice is the default. */
 function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
   return { name, type: 'choice', required: false, default: choices[0], choices };
@@ -97,7 +120,8 @@ export function overlaySpecs(
     { name: 'vnetid', type: 'uint', required: false, min: 0, max: VNI_MAX, permission: 'rw' },
     { name: 'encap', type: 'choice', required: false, choices: ['vxlan'], permission: 'r-' },
     { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
-    ...[...VXLAN_SPECS, choice('offload', OFFLOAD)].map(settable),
+    ...[...VXLAN_SPECS, choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
+    QUEUES_SPEC,
     { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
     ...plugin.map(settable),
   ];
@@ -156,7 +180,8 @@ function parseType(spec: PropertySpec, text: string): Parsed {
 }
 
 /** `1-65535`, a comma list, or null. */
-function possible(spec: PropertySpec): string | null {
+function possible(spec: OwnedSpec): string | null {
+  if (spec.possible !== undefined) return spec.possible;
   if (spec.type === 'choice') return spec.choices?.join(',') ?? null;
   return spec.type === 'uint' && spec.max !== undefined && spec.max < MAX_ID
     ? `${spec.min ?? 0}-${spec.max}`

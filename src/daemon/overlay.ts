@@ -4,6 +4,7 @@
  * Starting one is a row of steps that each may fail, and what was done before is undone then. Afterwards the object
  * only holds state and answers questions; who may exist beside whom is decided by the registry.
  */
+import { availableParallelism } from 'node:os';
 import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
@@ -12,21 +13,24 @@ import {
   ACCEPT,
   DSCP,
   foundExpected,
+  LINK_STATE,
   OFFLOAD,
   overlaySpecs,
   PropertySet,
+  queueCount,
   STRICT_SOURCE,
   UDP_CHECKSUM,
   VLAN,
 } from '../core/properties.js';
 import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
 import * as vlan from '../wire/vlan.js';
-import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress, parseEndpoint } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { Health } from './health.js';
 import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
 import { bindError, deviceFault, needMac, tapError, unknownKind } from './overlay-errors.js';
+import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
@@ -45,6 +49,7 @@ export class Overlay {
   #largestMtuBytes = Infinity;
   readonly #instance: PluginInstance;
   readonly #health: Health;
+  readonly #links: OverlayLinks;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
   /** Why the overlay's own device does not work. */
@@ -58,7 +63,9 @@ export class Overlay {
   ) {
     this.#workshop = workshop;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits } = workshop;
+    const { datapath, log, limits, watch } = workshop;
+    const place = { overlay: plan.name, id: plan.id, listenIp: this.listen.ip };
+    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -99,6 +106,9 @@ export class Overlay {
   async start(undo: UndoStack): Promise<void> {
     const { datapath, limits } = this.#workshop;
     const { plan, properties, listen } = this;
+    const linkState = properties.word('link-state', LINK_STATE);
+    if (linkState === 'follow' && !datapath.features['tapCarrier'])
+      throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
     await this.#instance.start(properties);
     undo.push(() => this.#instance.stop());
     if (this.plugin.mode === 'point') this.#destination = this.#instance.destination();
@@ -112,6 +122,7 @@ export class Overlay {
         mode: this.plugin.mode,
         ...(destination !== undefined && { destination }),
         listen,
+        queues: queueCount(properties.text('queues'), availableParallelism()),
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
         accept: properties.word('vxlan/accept', ACCEPT),
@@ -126,12 +137,17 @@ export class Overlay {
       throw bindError(error, listen);
     }
     undo.push(() => datapath.removeOverlay(plan.id));
+    this.#links.start(linkState, destination?.ip);
+    undo.push(() => {
+      this.#links.stop();
+    });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#instance.attach();
   }
 
   /** Plugin first, so that nobody is asked about an overlay that is going away. */
   async stop(): Promise<void> {
+    this.#links.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#instance.stop();
     await this.#workshop.datapath.removeOverlay(this.id);
@@ -165,6 +181,7 @@ export class Overlay {
   async removeVnic(name: string): Promise<void> {
     this.vnics.get(name)?.protection.stop();
     this.vnics.delete(name);
+    this.#links.forgetPort(name);
     this.#health.restore(`port ${name}`);
     await this.#workshop.datapath.removePort(this.id, name);
   }
@@ -191,6 +208,7 @@ export class Overlay {
     if (vnic !== undefined) vnic.fault = fault;
     else if (port === this.name) this.#fault = fault;
     else return;
+    this.#links.forgetPort(port);
     this.#health.degrade(`port ${port}`, `port ${port}: ${fault}`);
   }
 
@@ -209,6 +227,11 @@ export class Overlay {
 
   // -- Questions from the datapath and about it
 
+  /** Frames go to these addresses now, and to those no longer. */
+  peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.#links.peersChanged(added, removed);
+  }
+
   lookup(request: LookupRequest): void {
     this.#instance.lookup(request);
   }
@@ -220,6 +243,7 @@ export class Overlay {
       mode: this.plugin.mode,
       properties: this.properties.rows(),
       health: this.#health.report(),
+      underlay: this.#links.info,
       offloads: this.#workshop.datapath.overlayOffloads(this.id),
       counters: this.#workshop.datapath.overlayCounters(this.id),
     };
@@ -234,7 +258,7 @@ export class Overlay {
       vid: vnic.vid,
       mtuBytes: this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
-      state: vnic.fault ?? 'up',
+      state: vnic.fault ?? this.#links.portTrouble(vnic.name) ?? 'up',
       counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
     };
   }
@@ -328,6 +352,7 @@ export class Overlay {
     } catch (error) {
       throw tapError(error, name);
     }
+    this.#links.followPort(name);
   }
 
   /** What the plugin says of its MAC may have changed. */

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -20,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -43,8 +45,10 @@ static int failed(int fd)
 
 /* ------------------------------------------------------------------------------------------------------ TAPs */
 
-/* tapOpen(name, exclusive): a descriptor on the TAP of that name, made when absent, with virtio-net headers.
- * Exclusive = EBUSY when a device of that name is there already. */
+enum { TAP_EXCLUSIVE = 1, TAP_MULTI_QUEUE = 2 };
+
+/* tapOpen(name, options): a descriptor on the TAP of that name, made when absent, with virtio-net headers.
+ * Exclusive = EBUSY when a device of that name is there already. Multi-queue = each descriptor is a queue of its own. */
 static napi_value tap_open(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -54,7 +58,9 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 	if (strlen(name) >= IFNAMSIZ)
 		return number(env, -ENAMETOOLONG); /* not cut to fit */
 	strcpy(request.ifr_name, name);
-	request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (arg_int(env, argv[1]) ? (short)IFF_TUN_EXCL : 0);
+	int options = arg_int(env, argv[1]);
+	request.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (options & TAP_EXCLUSIVE ? IFF_TUN_EXCL : 0) |
+				    (options & TAP_MULTI_QUEUE ? IFF_MULTI_QUEUE : 0));
 	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return number(env, -errno);
@@ -64,15 +70,31 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 }
 
 /* tapSet(fd, what, value): offload = TUN_F_ flags, EINVAL when the kernel does not have one of them; persist = whether
- * the device outlives its descriptor; carrier = the link state that software on top of it sees. */
+ * the device outlives its descriptor; carrier = the link state that software on top of it sees; steering = the
+ * descriptor of the program that picks the queue of a frame. */
 static napi_value tap_set(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
-	enum { OFFLOAD, PERSIST, CARRIER };
+	enum { OFFLOAD, PERSIST, CARRIER, STEERING };
 	int fd = arg_int(env, argv[0]), what = arg_int(env, argv[1]), value = arg_int(env, argv[2]);
-	if (what == CARRIER)
-		return number(env, or_errno(ioctl(fd, TUNSETCARRIER, &value)));
+	if (what == CARRIER || what == STEERING)
+		return number(env, or_errno(ioctl(fd, what == CARRIER ? TUNSETCARRIER : TUNSETSTEERINGEBPF, &value)));
 	return number(env, or_errno(ioctl(fd, what == OFFLOAD ? TUNSETOFFLOAD : TUNSETPERSIST, (unsigned long)value)));
+}
+
+/* programLoad(instructions): a descriptor on a BPF program that looks at packets (linux/bpf.h, struct bpf_insn). */
+static napi_value program_load(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	size_t bytes;
+	void *instructions = arg_bytes(env, argv[0], &bytes);
+	union bpf_attr program = {
+		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+		.insns = (uintptr_t)instructions,
+		.insn_cnt = (uint32_t)(bytes / sizeof(struct bpf_insn)),
+		.license = (uintptr_t) "",
+	};
+	return number(env, instructions ? or_errno((int)syscall(SYS_bpf, BPF_PROG_LOAD, &program, sizeof program)) : -EINVAL);
 }
 
 /* ---------------------------------------------------------------------------------------------------- sockets */
@@ -117,7 +139,7 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 		(void)set_int(fd, SOL_SOCKET, plain, bytes);
 }
 
-enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16 };
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
  * reports the traffic class of what it receives. */
@@ -160,6 +182,9 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 	set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, arg_int(env, argv[4]));
 	if (bind(fd, &local.sa, length) < 0)
 		return number(env, failed(fd));
+	/* Only now: bound alone, it has met no stranger that would share its datagrams. */
+	if (options & ADMIT_OTHERS && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
+		return number(env, failed(fd));
 	return number(env, fd);
 }
 
@@ -185,14 +210,15 @@ static napi_value route_mtu(napi_env env, napi_callback_info info)
 	return number(env, mtu);
 }
 
-/* netlinkOpen(groups): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
+/* netlinkOpen(groups, receiveBytes): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
-	ARGS(1);
+	ARGS(2);
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = (uint32_t)arg_int(env, argv[0]) };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		return number(env, -errno);
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[1]));
 	if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
 		return number(env, failed(fd));
 	return number(env, fd);
@@ -283,6 +309,7 @@ void define_devices(napi_env env, napi_value exports)
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
 		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
 		EXPORT("peerCredentials", peer_credentials), EXPORT("udpProbe", udp_probe),
+		EXPORT("programLoad", program_load),
 	};
 	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
 }

@@ -9,7 +9,18 @@ import { getSystemErrorName } from 'node:util';
 import { addon, checked, NativeError, type Addon } from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
-export { linkInfo, setLink, type LinkChange, type LinkInfo } from './rtnetlink.js';
+export { LinkEvents, type EventBatch } from './link-events.js';
+export {
+  hostAddresses,
+  linkInfo,
+  routeTo,
+  setLink,
+  type AddressInfo,
+  type LinkChange,
+  type LinkEvent,
+  type LinkInfo,
+  type RouteInfo,
+} from './rtnetlink.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<
@@ -51,17 +62,21 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
 const TAP_OFFLOAD = 0;
 const TAP_PERSIST = 1;
 const TAP_CARRIER = 2;
+const TAP_STEERING = 3;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
   readonly exclusive: boolean;
   /** The device stays when the descriptor is closed. */
   readonly persistent?: boolean;
+  /** IFF_MULTI_QUEUE: every descriptor opened so on one name is a queue of that device. */
+  readonly multiQueue?: boolean;
 }
 
 /** A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. */
 export function openTap(name: string, options: TapOptions): number {
-  const fd = checked(addon.tapOpen(name, options.exclusive ? 1 : 0), 'TUNSETIFF', name);
+  const flags = (options.exclusive ? 1 : 0) | (options.multiQueue ? 2 : 0);
+  const fd = checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
   if (options.persistent !== undefined) {
     const result = addon.tapSet(fd, TAP_PERSIST, options.persistent ? 1 : 0);
     if (result < 0) {
@@ -91,12 +106,29 @@ export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
   return result >= 0;
 }
 
+/** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
+export function loadProgram(instructions: Uint8Array): number | undefined {
+  const fd = addon.programLoad(instructions);
+  return fd < 0 ? undefined : fd;
+}
+
+/** The program picks the queue of each frame that the stack sends, and no longer the kernel. False before Linux 4.16. */
+export function setTapSteering(fd: number, program: number, name: string): boolean {
+  const result = addon.tapSet(fd, TAP_STEERING, program);
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETSTEERINGEBPF', name);
+  return result >= 0;
+}
+
 export interface UdpOptions {
   /** 16 bytes, IPv4 as v4-mapped. */
   readonly address: Uint8Array;
   /** 0 = any. */
   readonly port: number;
+  /** Datagrams are shared out by flow among all that are bound there so (SO_REUSEPORT). */
   readonly reusePort?: boolean;
+  /** Bound alone; afterwards others with `reusePort` may join it. */
+  readonly admitOthers?: boolean;
   /** Send without a checksum: SO_NO_CHECK (IPv4), UDP_NO_CHECK6_TX (IPv6). */
   readonly zeroChecksumSend?: boolean;
   /** Take what comes without a checksum on IPv6 too: UDP_NO_CHECK6_RX. */
@@ -118,7 +150,8 @@ export function openUdp(options: UdpOptions): number {
     (options.zeroChecksumSend ? 2 : 0) |
     (options.zeroChecksumReceive ? 4 : 0) |
     (options.sendOnly ? 8 : 0) |
-    (options.coalesce ? 16 : 0);
+    (options.coalesce ? 16 : 0) |
+    (options.admitOthers ? 32 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }
@@ -182,34 +215,12 @@ export function sdNotify(state: string): boolean {
   return checked(addon.sdNotify(state), 'sendto', 'NOTIFY_SOCKET') === 1;
 }
 
-/** rtnetlink multicast groups (linux/rtnetlink.h, RTMGRP_*). */
-export const NETLINK_GROUPS = {
-  LINK: 0x1,
-  IPV4_ADDRESS: 0x10,
-  IPV4_ROUTE: 0x40,
-  IPV6_ADDRESS: 0x100,
-  IPV6_ROUTE: 0x400,
-} as const;
-
-/** An rtnetlink socket that hears these groups. Non-blocking. */
-export function openNetlink(groups: number): number {
-  return checked(addon.netlinkOpen(groups), 'bind', 'rtnetlink');
-}
-
-export function sendNetlink(fd: number, message: Uint8Array): void {
-  checked(addon.netlinkSend(fd, message), 'send', 'rtnetlink');
-}
-
-/** Bytes of the next datagram, 0 when there is none. Only what the kernel itself sent is taken. */
-export function receiveNetlink(fd: number, buffer: Uint8Array): number {
-  return checked(addon.netlinkReceive(fd, buffer), 'recvfrom', 'rtnetlink');
-}
-
 /** What this kernel can do, found out by trying. */
 export interface Features {
   readonly tapChecksum: boolean;
   readonly tapTcpSegmentation: boolean;
   readonly tapUdpSegmentation: boolean;
+  readonly tapCarrier: boolean;
   /** Many datagrams sent as one message, since Linux 4.18; received as one, since 5.0. */
   readonly udpSegmentation: boolean;
   readonly udpCoalescing: boolean;
@@ -226,6 +237,7 @@ export function probeFeatures(): Features {
     tapChecksum: can(TUN_F.CSUM),
     tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
     tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
+    tapCarrier: fd >= 0 && addon.tapSet(fd, TAP_CARRIER, 1) >= 0,
     udpSegmentation: addon.udpProbe(UDP_OPTION.SEGMENT) === 0,
     udpCoalescing: addon.udpProbe(UDP_OPTION.GRO) === 0,
   };

@@ -4,6 +4,7 @@
 import { skipUnlessNetns } from '../helpers/need.js';
 import { compare, listSubjects } from './compare.js';
 import { growth } from './growth.js';
+import { measureMapping } from './mapping.js';
 import { profile } from './profile.js';
 import { barChart } from './report/chart.js';
 import { type Evidence, floorsMarkdown, floorsTable } from './report/floors.js';
@@ -64,6 +65,7 @@ async function main(settings: Settings): Promise<boolean> {
     return true;
   }
   if (mode === 'verify') return verify();
+  if (mode === 'mapping') return measureMapping(settings.mappingEntries);
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();
   return mode === 'profile' ? profiled(settings) : grown(settings);

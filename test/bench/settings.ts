@@ -10,6 +10,7 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
                         (these alone)
   --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
   --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
+  --mapping             only what a mapping of a million entries costs, and packets while it is read
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured (5)
@@ -17,9 +18,10 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --mtu BYTES           of the underlay (1500)
   --property NAME=VALUE of varpd's overlays; may be given more than once
   --queues N            the same as --property queues=N
+  --entries N           of the mapping (1000000)
 TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
 
-export const MODES = ['profile', 'targets', 'verify', 'peers'] as const;
+export const MODES = ['profile', 'targets', 'mapping', 'verify', 'peers'] as const;
 /** `all`: the subjects, then profile and targets; `subjects`: those named. */
 export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
@@ -28,10 +30,12 @@ export interface Settings extends Terms {
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
+  /** Of the mapping that \`mapping\` loads. */
+  readonly mappingEntries: number;
 }
 
 function wholeNumber(name: string, text: string): number {
-  if (!/^[1-9]\d{0,4}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
   return Number(text);
 }
 
@@ -58,8 +62,10 @@ function parse(args: string[]): Settings {
       only: { type: 'string' },
       property: { type: 'string', multiple: true, default: [] },
       queues: { type: 'string' },
+      entries: { type: 'string', default: '1000000' },
       profile: { type: 'boolean', default: false },
       targets: { type: 'boolean', default: false },
+      mapping: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       peers: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -78,6 +84,7 @@ function parse(args: string[]): Settings {
     rounds: wholeNumber('rounds', values.rounds),
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
+    mappingEntries: wholeNumber('entries', values.entries),
     properties: [...values.property, ...queues].map(checkedProperty),
     chosen:
       values.only?.split(',').map(subjectNamed) ?? subjects.filter((subject) => subject.missing() === false),

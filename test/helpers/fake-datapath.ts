@@ -17,7 +17,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  readonly features = { fake: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();
@@ -53,6 +53,10 @@ export class FakeDatapath implements Datapath {
     await Promise.resolve();
     this.#call('removePort', name);
     this.ports.delete(name);
+  }
+
+  setCarrier(_overlay: number, on: boolean): void {
+    this.#call('setCarrier', on ? 'on' : 'off');
   }
 
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {

@@ -14,6 +14,7 @@ import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 
 import * as extra from '../../src/dgram-extra/index.js';
+import { steerByFlow } from '../../src/daemon/datapath/steering.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ip from '../../src/wire/ip.js';
 import * as virtio from '../../src/wire/virtio-net.js';
@@ -248,7 +249,6 @@ function refusals(t: Test): void {
     ],
     [() => extra.lockFile(-1), 'EBADF', 'flock', 'lock file'],
     [() => extra.peerCredentials(-1), 'EBADF', 'SO_PEERCRED', 'descriptor -1'],
-    [() => extra.receiveNetlink(-1, mac), 'EBADF', 'recvfrom', 'rtnetlink'],
     [() => extra.createBatch(8, 1000), 'EINVAL', 'batchCreate', '1000 bytes'],
     [() => extra.createBatch(0, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
     [() => extra.createBatch(1025, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
@@ -268,7 +268,12 @@ async function features(t: Test): Promise<void> {
   const program = `import(${JSON.stringify(MODULE)}).then((m) => console.log(JSON.stringify(m.probeFeatures())))`;
   const command = ['setpriv', '--bounding-set', '-net_admin', process.execPath, '-e', program];
   const without = JSON.parse(await exec(command)) as extra.Features;
-  t.match(without, { tapChecksum: false, tapTcpSegmentation: false, tapUdpSegmentation: false });
+  t.match(without, {
+    tapChecksum: false,
+    tapTcpSegmentation: false,
+    tapUdpSegmentation: false,
+    tapCarrier: false,
+  });
 }
 
 // ---------------------------------------------------------------- frames
@@ -369,6 +374,60 @@ async function tapReadsMany(t: Test): Promise<void> {
     t.same(calls.flat(), wanted, `${how}: whole, in order`);
     t.ok(calls[0].length > 30, `${how}: ${calls.map((each) => each.length).join(', ')} frames`);
   }
+}
+
+/** A flow has one queue, both ways, whoever writes to the device: its order is kept. */
+async function tapQueues(t: Test): Promise<void> {
+  const close = closing(t);
+  const open = (exclusive: boolean) => close(extra.openTap('tap0', { exclusive, multiQueue: true }));
+  const queues = [open(true), open(false)];
+  fails(t, () => open(true), 'EBUSY', 'TUNSETIFF', 'tap0');
+  fails(t, () => extra.openTap('tap0', { exclusive: false }), 'EINVAL', 'TUNSETIFF', 'tap0');
+  t.ok(steerByFlow(queues[0], queues.length, 'tap0'));
+  await here.quietIpv6('tap0');
+  extra.setLink('tap0', { up: true });
+  const flow = (index: number, version: 4 | 6, backward = false): Uint8Array => {
+    const macs = ['02:00:00:00:00:0a', '02:00:00:00:00:0b'];
+    const ends = version === 4 ? ['10.55.55.200', '10.55.55.201'] : ['fd55::200', 'fd55::201'];
+    const ports = [40_000 + index, 9];
+    if (backward) for (const pair of [macs, ends, ports]) pair.reverse();
+    const [sourceMac, destinationMac] = macs;
+    const [source, destination] = ends;
+    const [sourcePort, destinationPort] = ports;
+    return udpFrame({ sourceMac, destinationMac, source, destination, sourcePort, destinationPort });
+  };
+  /** The frames that come out of each queue. */
+  const sent = async (...frames: Uint8Array[]): Promise<string[][]> => {
+    await sendFrames(here, 'tap0', frames);
+    return queues.map((fd) => {
+      const hexes: string[] = [];
+      for (let count = 1; count > 0;) {
+        count = native.tapRead(incoming.handle, fd, 8);
+        for (let index = 0; index < count; index++) hexes.push(toHex(frameOf(incoming, index)));
+      }
+      return hexes;
+    });
+  };
+  const indices = Array.from({ length: 16 }, (_, index) => index);
+  for (const version of [4, 6] as const) {
+    const there = await sent(...indices.map((index) => flow(index, version)));
+    const back = await sent(...indices.map((index) => flow(index, version, true)));
+    const share = there.map((hexes) => indices.filter((at) => hexes.includes(toHex(flow(at, version)))));
+    t.ok(
+      share.every(({ length }) => length >= 3),
+      `IPv${version}: each queue has some of the flows: ${share.map(({ length }) => length).join(', ')}`,
+    );
+    const backward = share.map((flows) => flows.map((at) => toHex(flow(at, version, true))));
+    t.same(back, backward, `IPv${version}: and both directions of them, in order`);
+    // What the kernel goes by when it is left alone: who wrote a frame of the flow last.
+    for (const [queue, flows] of share.entries()) {
+      put(outgoing, 0, flow(flows[0], version, true));
+      t.equal(native.tapWrite(outgoing.handle, queues[1 - queue], list([0, 0]), 1), 1);
+    }
+    t.same(await sent(...indices.map((index) => flow(index, version))), there, 'whoever writes');
+  }
+  const tagged = await sent(withTag(flow(0, 4), 5), flow(0, 4).slice(0, 20));
+  t.equal(tagged.flat().length, 2, 'with a tag, and cut short');
 }
 
 async function tapWrites(t: Test): Promise<void> {
@@ -531,6 +590,19 @@ async function udpOptions(t: Test): Promise<void> {
 
     const shared = [0, 1].map(() => close(openUdp(address, 5003, { reusePort: true })));
     t.equal(new Set(shared).size, 2, 'two sockets share one port where both say so');
+    const first = close(openUdp(address, 5005, { admitOthers: true }));
+    const further = close(openUdp(address, 5005, { reusePort: true }));
+    const taken = `${address}:5005`;
+    fails(t, () => openUdp(address, 5005, { admitOthers: true }), 'EADDRINUSE', 'bind', taken);
+    native.addressSet(slot, addressBytes(address), 5005);
+    for (let count = 0; count < 32; count++) send(close(openUdp(address, 0)), 0);
+    const shares = [first, further].map((fd) => {
+      let count = 0;
+      for (let more = udpIn(fd); more > 0; more = udpIn(fd)) count += more;
+      return count;
+    });
+    t.equal(shares[0] + shares[1], 32, 'each datagram comes to one of them');
+    t.ok(Math.min(...shares) > 0, 'and both have some of the flows');
   }
 
   const buffers = { receiveBufferBytes: 6 << 20, sendBufferBytes: 5 << 20 };
@@ -723,39 +795,67 @@ async function waiting(t: Test): Promise<void> {
   await exited;
 }
 
+/** Events while nobody reads, and the one call that says that there are some. */
 async function netlink(t: Test): Promise<void> {
-  const fd = closing(t)(extra.openNetlink(extra.NETLINK_GROUPS.LINK));
-  const buffer = new Uint8Array(65536);
-  /** Types of all messages there are, and the names of the links they speak of. */
-  const events = (): [type: number, name: string][] => {
-    const found: [number, string][] = [];
-    for (let bytes = extra.receiveNetlink(fd, buffer); bytes > 0; bytes = extra.receiveNetlink(fd, buffer)) {
-      const view = new DataView(buffer.buffer, 0, bytes);
-      for (let at = 0; at < bytes; at += (view.getUint32(at, true) + 3) & ~3) {
-        const text = Buffer.from(buffer.subarray(at, at + view.getUint32(at, true))).toString('latin1');
-        found.push([view.getUint16(at + 4, true), /tap\d|lo(?=\0)/.exec(text)?.[0] ?? '']);
-      }
-    }
-    return found;
+  let calls = 0;
+  const source = new extra.LinkEvents(() => calls++);
+  t.teardown(() => {
+    source.close();
+  });
+  const heard: extra.LinkEvent[] = [];
+  const hears = async (what: string, test: (event: extra.LinkEvent) => boolean): Promise<void> => {
+    const isHeard = (): boolean => {
+      heard.push(...source.read().events);
+      return heard.some(test);
+    };
+    await waitUntil(isHeard, { what });
+    heard.length = 0;
   };
-  const [NEW_LINK, DELETE_LINK, GET_LINK] = [16, 17, 18]; // linux/rtnetlink.h
-  const has = (all: readonly [number, string][], type: number, name: string): boolean =>
-    all.some((event) => event[0] === type && event[1] === name);
-
-  t.same(events(), [], 'nothing has happened');
   const tap = extra.openTap('tap8', { exclusive: true });
-  t.ok(has(events(), NEW_LINK, 'tap8'), 'a new link');
+  await waitUntil(() => calls === 1, { what: 'a call' });
   extra.setLink('tap8', { up: true });
-  t.ok(has(events(), NEW_LINK, 'tap8'), 'a change of a link');
-  extra.closeDescriptor(tap);
-  await waitUntil(() => has(events(), DELETE_LINK, 'tap8'), { what: 'the end of the link to be told' });
+  await sleep(100);
+  t.equal(calls, 1, 'no second one before it was asked for');
+  const index = extra.linkInfo('tap8')!.index;
+  t.match(extra.linkInfo(index), { name: 'tap8', up: true, carrier: true }, 'a link by its index');
+  await hears('a link', (event) => event.about === 'link' && event.index === index && event.name === 'tap8');
 
-  const request = new DataView(new ArrayBuffer(32));
-  request.setUint32(0, 32, true);
-  request.setUint16(4, GET_LINK, true);
-  request.setUint16(6, 0x301, true); // NLM_F_REQUEST | NLM_F_DUMP
-  extra.sendNetlink(fd, new Uint8Array(request.buffer));
-  t.ok(has(events(), NEW_LINK, 'lo'), 'a question and its answer');
+  const address = [...new Array<number>(10).fill(0), 0xff, 0xff, 192, 0, 2, 8];
+  const bytes = Uint8Array.from(address);
+  source.again();
+  await exec('ip addr add 192.0.2.8/24 dev tap8');
+  await waitUntil(() => calls === 2, { what: 'a call, as there is more' });
+  await hears(
+    'an address',
+    (event) =>
+      event.about === 'address' &&
+      !event.gone &&
+      event.index === index &&
+      event.address.join() === bytes.join(),
+  );
+  const own = extra.hostAddresses().find((one) => one.address.join() === bytes.join());
+  t.match(own, { index, state: 'good' }, 'it is among the addresses');
+  t.match(extra.routeTo(bytes), { isLocal: true }, 'and local');
+  const neighbour = Uint8Array.from([...address.slice(0, 15), 9]);
+  t.same(extra.routeTo(neighbour, bytes), { isLocal: false, index }, 'a route');
+  await exec('ip route add 198.51.100.0/24 via 192.0.2.9');
+  await hears('a route', (event) => event.about === 'route');
+  await exec('ip route add unreachable 203.0.113.0/24');
+  const prefix = address.slice(0, 12);
+  t.equal(extra.routeTo(Uint8Array.from([...prefix, 203, 0, 113, 1])), undefined, 'one that says no');
+  await exec('ip route del unreachable 203.0.113.0/24');
+  t.equal(
+    extra.routeTo(neighbour, Uint8Array.from([...prefix, 192, 0, 2, 77])),
+    undefined,
+    'from a stranger',
+  );
+
+  extra.setTapCarrier(tap, false, 'tap8');
+  t.match(extra.linkInfo('tap8'), { up: true, carrier: false }, 'a cable that is drawn');
+  extra.closeDescriptor(tap);
+  await hears('the end of the address', (event) => event.about === 'address' && event.gone);
+  t.equal(extra.linkInfo('tap8'), undefined);
+  t.equal(extra.linkInfo(index), undefined);
 }
 
 // ---------------------------------------------------------------- processes
@@ -849,6 +949,7 @@ async function inside(): Promise<void> {
   await t.test('features of the kernel', features);
   await t.test('frames out of a TAP', tapReads);
   await t.test('many frames out of a TAP', tapReadsMany);
+  await t.test('frames out of the queues of a TAP', tapQueues);
   await t.test('frames into a TAP', tapWrites);
   await t.test('checksums left to the device', { skip: skipUnless({ programs: ['tshark'] }) }, checksums);
   await t.test('UDP sockets as RFC 7348 wants them', udpOptions);

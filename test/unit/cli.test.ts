@@ -532,8 +532,19 @@ function overlay(
   more: Partial<OverlayInfo> = {},
 ): OverlayInfo {
   const health = { status: 'ONLINE', details: null } as const;
+  const underlay = { state: 'up', losses: 0, changedAt: '2026-11-23T12:00:00.000Z' } as const;
   const offloads = ['checksum', 'tso'];
-  return { name, temporary: false, mode: 'point', properties, health, offloads, counters: {}, ...more };
+  return {
+    name,
+    temporary: false,
+    mode: 'point',
+    properties,
+    health,
+    underlay,
+    offloads,
+    counters: {},
+    ...more,
+  };
 }
 
 const required = { required: true };

@@ -2,7 +2,7 @@
  * What the control side asks of the datapath, and hears from it.
  *
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
- * the worker thread owns them in between. Everything here is called on the main thread.
+ * datapath threads own them in between. Everything here is called on the main thread.
  */
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
@@ -20,6 +20,8 @@ export interface OverlayConfig {
   readonly destination?: Destination;
   /** vxlan/listen_ip and vxlan/listen_port. */
   readonly listen: Endpoint;
+  /** Threads that carry it, each with a socket and a queue of every port. */
+  readonly queues: number;
   /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
   readonly sourcePorts: number;
   /** vxlan/udp_checksum */
@@ -106,7 +108,9 @@ export interface DatapathEvents {
   portFault(overlay: number, port: string, code: string): void;
   /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
   leased(news: LeaseNews): void;
-  /** The worker thread is gone: nothing moves any more. */
+  /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
+  peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
+  /** A datapath thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
 
@@ -119,6 +123,9 @@ export interface Datapath {
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+
+  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  setCarrier(overlay: number, on: boolean): void;
 
   /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
   setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;

@@ -1,6 +1,11 @@
 /**
  * Underlay sockets, shared and counted: one listening socket an address and port, whichever overlays are on it, and
  * one pool of sending sockets for each way of sending from there.
+ *
+ * With several queues there is a listening socket for each thread, and the kernel picks one by the outer addresses and
+ * ports: by the flow, if the peer has a source port for each. (A program that looks at the inner flow would be wrong:
+ * what the kernel has put together, UDP_GRO, is one outer flow, of many inner ones.) All threads send from one pool,
+ * so that a flow has its source port whichever thread sends it.
  */
 import { createCounters, type Counters } from '../../core/counters.js';
 import { OverlayError } from '../../core/errors.js';
@@ -19,17 +24,18 @@ const NO_RECEIVE_BUFFER_BYTES = 1;
 
 const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
 
-type SocketConfig = Pick<OverlayConfig, 'listen' | 'sourcePorts' | 'udpChecksum' | 'offload'>;
+type SocketConfig = Pick<OverlayConfig, 'listen' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'>;
 
 /** An overlay's hold on its sockets. */
 export interface Lease {
-  readonly token: Token;
+  /** One a queue: the listening sockets. */
+  readonly tokens: readonly Token[];
   /** One a source port. */
   readonly senderFds: readonly number[];
   /** Whether the kernel cuts what these sockets are given (UDP_SEGMENT). */
   readonly segmentation: boolean;
-  /** Of the listening socket. */
-  readonly counters: Counters;
+  /** Of the listening sockets. */
+  readonly counters: readonly Counters[];
   /** The last one out closes the sockets. */
   release(): Promise<void>;
 }
@@ -39,10 +45,14 @@ interface Pool {
   references: number;
 }
 
-interface Listener {
+interface ListeningSocket {
   readonly token: Token;
   readonly fd: number;
   readonly counters: Counters;
+}
+
+interface Listener {
+  readonly sockets: readonly ListeningSocket[];
   readonly zeroChecksum: boolean;
   readonly pools: Map<string, Pool>;
   references: number;
@@ -50,9 +60,9 @@ interface Listener {
 
 export interface UnderlayEvents {
   nextToken(): Token;
-  opened(token: Token, fd: number, counters: Counters): void;
-  /** Resolves when the worker no longer uses the socket. */
-  closing(token: Token): Promise<void>;
+  opened(queue: number, token: Token, fd: number, counters: Counters): void;
+  /** Resolves when the thread of this queue no longer uses the socket. */
+  closing(queue: number, token: Token): Promise<void>;
 }
 
 export class Underlay {
@@ -67,8 +77,8 @@ export class Underlay {
   lease(config: SocketConfig): Lease {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
-    const listener =
-      this.#listeners.get(name) ?? openListener(config.listen, zeroChecksum, this.#events.nextToken());
+    const listener = this.#listeners.get(name) ?? openListener(config, zeroChecksum, this.#events);
+    if (listener.sockets.length !== config.queues) throw queuesError(config, listener);
     const isNew = listener.references === 0;
     const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
     try {
@@ -76,19 +86,21 @@ export class Underlay {
       listener.pools.set(poolName, pool);
       pool.references++;
     } catch (error) {
-      if (isNew) closeDescriptor(listener.fd);
+      if (isNew) for (const { fd } of listener.sockets) closeDescriptor(fd);
       throw error;
     }
     listener.references++;
     if (isNew) {
       this.#listeners.set(name, listener);
-      this.#events.opened(listener.token, listener.fd, listener.counters);
+      listener.sockets.forEach(({ token, fd, counters }, queue) => {
+        this.#events.opened(queue, token, fd, counters);
+      });
     }
     return {
-      token: listener.token,
+      tokens: listener.sockets.map(({ token }) => token),
       senderFds: listener.pools.get(poolName)?.fds ?? [],
       segmentation: config.offload === 'auto' && !zeroChecksum,
-      counters: listener.counters,
+      counters: listener.sockets.map(({ counters }) => counters),
       release: () => this.#release(name, poolName),
     };
   }
@@ -99,12 +111,12 @@ export class Underlay {
     if (listener === undefined || pool === undefined) return;
     if (--pool.references === 0) {
       listener.pools.delete(poolName);
-      for (const fd of pool.fds) if (fd !== listener.fd) closeDescriptor(fd);
+      if (pool.fds[0] !== listener.sockets[0].fd) for (const fd of pool.fds) closeDescriptor(fd);
     }
     if (--listener.references > 0) return;
     this.#listeners.delete(name);
-    await this.#events.closing(listener.token);
-    closeDescriptor(listener.fd);
+    await Promise.all(listener.sockets.map(({ token }, queue) => this.#events.closing(queue, token)));
+    for (const { fd } of listener.sockets) closeDescriptor(fd);
   }
 }
 
@@ -114,25 +126,50 @@ function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): bool
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 
-function openListener(listen: Endpoint, zeroChecksum: boolean, token: Token): Listener {
-  const fd = openUdp({
-    address: toBytes(listen.ip),
-    port: listen.port,
-    zeroChecksumSend: zeroChecksum,
-    zeroChecksumReceive: true,
-    coalesce: true,
-    receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-    sendBufferBytes: SEND_BUFFER_BYTES,
-    label: formatEndpoint(listen),
-  });
-  return { token, fd, counters: createCounters(), zeroChecksum, pools: new Map(), references: 0 };
+function openListener(
+  { listen, queues }: SocketConfig,
+  zeroChecksum: boolean,
+  events: UnderlayEvents,
+): Listener {
+  const sockets: ListeningSocket[] = [];
+  try {
+    for (let queue = 0; queue < queues; queue++) {
+      const fd = openUdp({
+        address: toBytes(listen.ip),
+        port: listen.port,
+        // The first is refused where anyone listens, another varpd with several queues too.
+        admitOthers: queues > 1 && queue === 0,
+        reusePort: queue > 0,
+        zeroChecksumSend: zeroChecksum,
+        zeroChecksumReceive: true,
+        coalesce: true,
+        receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+        sendBufferBytes: SEND_BUFFER_BYTES,
+        label: formatEndpoint(listen),
+      });
+      sockets.push({ token: events.nextToken(), fd, counters: createCounters() });
+    }
+  } catch (error) {
+    for (const { fd } of sockets) closeDescriptor(fd);
+    throw error;
+  }
+  return { sockets, zeroChecksum, pools: new Map(), references: 0 };
+}
+
+/** The kernel picks a socket before anyone sees the VNI: what is for one overlay comes to the threads of all. */
+function queuesError({ listen, queues }: SocketConfig, { sockets }: Listener): OverlayError {
+  return new OverlayError(
+    'INVALID',
+    `queues: another overlay on ${formatEndpoint(listen)} has ${sockets.length}, and both share its sockets; ` +
+      `found ${queues}, expected ${sockets.length}, or another vxlan/listen_ip or vxlan/listen_port`,
+  );
 }
 
 /** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
  * recommends, so that two daemons, or one restarted, do not meet. */
 function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zeroChecksum: boolean): Pool {
   if (sourcePorts === 1) {
-    if (listener.zeroChecksum === zeroChecksum) return { fds: [listener.fd], references: 0 };
+    if (listener.zeroChecksum === zeroChecksum) return { fds: [listener.sockets[0].fd], references: 0 };
     const mode = listener.zeroChecksum ? 'zero' : 'full';
     throw new OverlayError(
       'INVALID',

@@ -1,0 +1,137 @@
+/**
+ * The threads that carry one overlay, as if they were one. What is said to the overlay, all of them hear; what several
+ * of them ask about one unicast MAC, is asked once; where it lives is told to all, so that none need ask again.
+ *
+ * With one thread everything passes as it is. With more, questions get numbers of their own here, and each remembers
+ * which thread awaits its answer under which number. An answer that is too old must reach nobody: whatever changes a
+ * MAC (a target set, an invalidate, a delete) forgets the question about it, and a thread that still waits asks anew.
+ */
+import type { MacAddress } from '../../plugin/contract.js';
+import type { Endpoint, IpAddress } from '../../wire/ip.js';
+import type { LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
+import type { Link, Request } from './thread.js';
+
+interface OpenQuestion {
+  /** Undefined: about one frame to a group MAC, which is another question each time. */
+  readonly mac: MacAddress | undefined;
+  readonly asking: { readonly thread: number; readonly lookup: number }[];
+}
+
+/** Of entries of several threads about one MAC, the first of these is shown. */
+const STATES = ['valid', 'drop', 'pending'] as const;
+
+export class OverlayThreads {
+  readonly #overlay: number;
+  readonly #links: readonly Link[];
+  readonly #ask: (request: LookupRequest) => void;
+  readonly #open = new Map<number, OpenQuestion>();
+  /** Unicast MAC -> the number of the question about it. */
+  readonly #openOf = new Map<MacAddress, number>();
+  #lastLookup = 0;
+  #joined = 0;
+
+  constructor(overlay: number, links: readonly Link[], ask: (request: LookupRequest) => void) {
+    this.#overlay = overlay;
+    this.#links = links;
+    this.#ask = ask;
+  }
+
+  /** Questions that needed not be asked, since another thread's was open. */
+  get joined(): number {
+    return this.#joined;
+  }
+
+  /** `thread` asks. */
+  heard(thread: number, question: LookupRequest): void {
+    if (this.#links.length === 1) {
+      this.#ask(question);
+      return;
+    }
+    const { lookup, destinationMac } = question;
+    const mac = question.frame === undefined ? destinationMac : undefined;
+    const known = mac === undefined ? undefined : this.#openOf.get(mac);
+    if (known !== undefined) {
+      this.#open.get(known)?.asking.push({ thread, lookup });
+      this.#joined++;
+      return;
+    }
+    const number = ++this.#lastLookup;
+    this.#open.set(number, { mac, asking: [{ thread, lookup }] });
+    if (mac !== undefined) this.#openOf.set(mac, number);
+    this.#ask({ ...question, lookup: number });
+  }
+
+  answer(number: number, answer: LookupAnswer): void {
+    const overlay = this.#overlay;
+    if (this.#links.length === 1) {
+      this.#links[0].post({ kind: 'answer', overlay, lookup: number, answer });
+      return;
+    }
+    const open = this.#open.get(number);
+    if (open === undefined) return;
+    this.#open.delete(number);
+    if (open.mac !== undefined) this.#openOf.delete(open.mac);
+    for (const { thread, lookup } of open.asking)
+      this.#links[thread].post({ kind: 'answer', overlay, lookup, answer });
+    if (open.mac === undefined || answer.kind !== 'target') return;
+    const { to, ttlMs } = answer;
+    this.#links.forEach((link, thread) => {
+      if (open.asking.some((one) => one.thread === thread)) return;
+      link.post({ kind: 'set-target', overlay, mac: open.mac!, to, ttlMs, unlessKnown: true });
+    });
+  }
+
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    this.#forget(mac);
+    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#overlay, mac, to, ttlMs });
+  }
+
+  invalidate(mac: MacAddress | undefined): void {
+    if (mac === undefined) for (const known of [...this.#openOf.keys()]) this.#forget(known);
+    else this.#forget(mac);
+    for (const link of this.#links) link.invalidate(this.#overlay, mac);
+  }
+
+  setPeers(peers: readonly IpAddress[]): void {
+    for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#overlay, peers });
+  }
+
+  /** Each port has it once. */
+  announce(frame: Uint8Array): void {
+    this.#links[0].post({ kind: 'announce', overlay: this.#overlay, frame });
+  }
+
+  async deleteTarget(mac: MacAddress): Promise<boolean> {
+    this.#forget(mac);
+    const replies = await this.#requestAll({ kind: 'delete-target', overlay: this.#overlay, mac });
+    return replies.includes(true);
+  }
+
+  async targets(after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
+    const replies = await this.#requestAll({ kind: 'targets', overlay: this.#overlay, after, limit });
+    const pages = replies as (readonly TargetEntry[])[];
+    if (pages.length === 1) return pages[0];
+    const entries = new Map<MacAddress, TargetEntry>();
+    for (const state of STATES) {
+      for (const entry of pages.flat())
+        if (entry.state === state && !entries.has(entry.mac)) entries.set(entry.mac, entry);
+    }
+    return [...entries.values()].sort((a, b) => a.mac - b.mac).slice(0, limit);
+  }
+
+  /** Resolves when none of them has anything of the overlay any more. */
+  async remove(): Promise<void> {
+    await this.#requestAll({ kind: 'remove-overlay', overlay: this.#overlay });
+  }
+
+  #requestAll(request: Request): Promise<unknown[]> {
+    return Promise.all(this.#links.map((link) => link.request(request)));
+  }
+
+  #forget(mac: MacAddress): void {
+    const number = this.#openOf.get(mac);
+    if (number === undefined) return;
+    this.#openOf.delete(mac);
+    this.#open.delete(number);
+  }
+}

@@ -1,0 +1,258 @@
+// An overlay that several threads carry, in memory: two datapath engines stand for them, each with a queue of the port,
+// and OverlayThreads, which makes them one, is between them and whoever answers.
+import t from 'tap';
+
+import { createAskedLeases } from '../../src/core/dhcp-leases.js';
+import { createCounters } from '../../src/core/counters.js';
+import { queueCount } from '../../src/core/properties.js';
+import type { LookupAnswer, LookupRequest } from '../../src/daemon/datapath/contract.js';
+import { OverlayThreads } from '../../src/daemon/datapath/overlay-threads.js';
+import type { Request } from '../../src/daemon/datapath/thread.js';
+import type { Command } from '../../src/daemon/datapath/protocol.js';
+import type { Ipv4Address } from '../../src/wire/ip.js';
+import type { MacAddress } from '../../src/wire/mac.js';
+import * as dhcpv4 from '../../src/wire/dhcpv4.js';
+import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
+
+interface Thread {
+  readonly vtep: Vtep;
+  readonly net: Net;
+  /** Its queue of the port of MAC.a. */
+  readonly tap: Tap;
+}
+
+interface Host {
+  readonly lab: Lab;
+  readonly threads: readonly Thread[];
+  readonly overlay: OverlayThreads;
+  /** What came to the plugin, in order. */
+  readonly asked: LookupRequest[];
+  /** Questions that the threads have asked reach the control side. */
+  hear(): void;
+  readonly peer: Vtep;
+  /** How many frames have come to the peer since it was last asked. */
+  arrived(): number;
+}
+
+const TARGET = (host: Host, ttlMs = Infinity): LookupAnswer => ({
+  kind: 'target',
+  to: [host.peer.endpoint],
+  ttlMs,
+});
+
+function newHost(count = 2): Host {
+  const lab = new Lab();
+  const peer = lab.vtep('192.0.2.99');
+  const remote = peer.overlay({ acceptAny: true }).port(MAC.b);
+  const threads = Array.from({ length: count }, (_, index) => {
+    const vtep = lab.vtep(`192.0.2.${index + 1}`);
+    const net = vtep.overlay();
+    return { vtep, net, tap: net.port(MAC.a) };
+  });
+  const asked: LookupRequest[] = [];
+  const links = threads.map(({ vtep, net }) => ({
+    post: (command: Command) => {
+      vtep.obey(command);
+    },
+    invalidate: (_: number, mac: MacAddress | undefined) => {
+      net.invalidate(mac);
+    },
+    request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
+  }));
+  const overlay = new OverlayThreads(1, links, (request) => asked.push(request));
+  const hear = (): void => {
+    threads.forEach(({ vtep }, index) => {
+      for (const question of vtep.questions.splice(0)) overlay.heard(index, question);
+    });
+  };
+  return { lab, threads, overlay, asked, hear, peer, arrived: () => remote.take().length };
+}
+
+await t.test('with one thread, everything passes as it is', (t) => {
+  const host = newHost(1);
+  const [{ tap }] = host.threads;
+  tap.send(frame(MAC.b, MAC.a), frame(MAC.c, MAC.a));
+  host.hear();
+  t.match(host.asked, [
+    { lookup: 1, destinationMac: MAC.b },
+    { lookup: 2, destinationMac: MAC.c },
+  ]);
+  host.overlay.answer(1, TARGET(host));
+  t.equal(host.arrived(), 1);
+  t.end();
+});
+
+await t.test('a MAC that both ask about is asked for once', (t) => {
+  const host = newHost();
+  const { overlay, asked } = host;
+  for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a), frame(MAC.b, MAC.a));
+  host.hear();
+  t.match(asked, [{ destinationMac: MAC.b, overlay: 1 }]);
+  t.equal(asked.length, 1);
+  t.equal(overlay.joined, 1);
+  overlay.answer(asked[0].lookup, TARGET(host));
+  t.equal(host.arrived(), 4, 'the answer frees what waits in both');
+  overlay.answer(asked[0].lookup, { kind: 'drop', reason: 'lookup_drop' });
+  for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
+  t.equal(host.arrived(), 2, 'a second answer has nobody to hear it');
+  t.end();
+});
+
+await t.test('what one is told, the other knows', (t) => {
+  const host = newHost();
+  const [one, other] = host.threads;
+  one.tap.send(frame(MAC.b, MAC.a));
+  host.hear();
+  host.overlay.answer(host.asked[0].lookup, TARGET(host));
+  other.tap.send(frame(MAC.b, MAC.a));
+  host.hear();
+  t.equal(host.asked.length, 1, 'and does not ask');
+  t.equal(host.arrived(), 2);
+  one.tap.send(frame(MAC.c, MAC.a));
+  host.hear();
+  host.overlay.answer(host.asked[1].lookup, { kind: 'drop', reason: 'lookup_failed' });
+  t.equal(one.net.counters.lookup_failed, 1);
+  other.tap.send(frame(MAC.c, MAC.a));
+  host.hear();
+  t.equal(host.asked.length, 3, 'a drop is of who asked alone: it may have been a failure of the moment');
+  t.end();
+});
+
+await t.test('an answer that is too old reaches nobody', async (t) => {
+  await t.test('after a target was set', (t) => {
+    const host = newHost();
+    const [one, other] = host.threads;
+    one.tap.send(frame(MAC.b, MAC.a));
+    host.hear();
+    host.overlay.setTarget(MAC.b, [], Infinity);
+    host.overlay.answer(host.asked[0].lookup, TARGET(host));
+    for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
+    t.equal(host.arrived(), 0);
+    t.same([one.net.counters.lookup_drop, other.net.counters.lookup_drop], [2, 1]);
+    // The other had asked before it heard of it. Its question comes late, and the answer must not undo what was set.
+    const late = { overlay: 1, lookup: 77, destinationMac: MAC.b, sourceMac: MAC.a, etherType: 0, vlan: 0 };
+    host.overlay.heard(1, late);
+    host.overlay.answer(host.asked[1].lookup, TARGET(host));
+    for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
+    t.equal(host.arrived(), 0);
+    t.end();
+  });
+  for (const mac of [MAC.b, undefined]) {
+    await t.test(`after ${mac === undefined ? 'all were' : 'it was'} invalidated`, (t) => {
+      const host = newHost();
+      for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
+      host.hear();
+      host.overlay.invalidate(mac);
+      host.overlay.answer(host.asked[0].lookup, TARGET(host));
+      t.equal(host.arrived(), 0, 'the old answer');
+      host.hear();
+      t.equal(host.asked.length, 2, 'asked again, once');
+      host.overlay.answer(host.asked[1].lookup, TARGET(host));
+      t.equal(host.arrived(), 2, 'nothing that waited is lost');
+      t.end();
+    });
+  }
+  await t.test('after a delete', async (t) => {
+    const host = newHost();
+    const [one, other] = host.threads;
+    one.tap.send(frame(MAC.b, MAC.a));
+    host.hear();
+    t.equal(await host.overlay.deleteTarget(MAC.b), true, 'one of them had it');
+    t.equal(await host.overlay.deleteTarget(MAC.b), false);
+    host.overlay.answer(host.asked[0].lookup, TARGET(host));
+    other.tap.send(frame(MAC.b, MAC.a));
+    t.equal(host.arrived(), 0);
+  });
+});
+
+await t.test('a broadcast is a question of its own, and answered to who asked', (t) => {
+  const host = newHost();
+  for (const { tap } of host.threads) tap.send(frame(MAC.all, MAC.a));
+  host.hear();
+  t.equal(host.asked.length, 2);
+  const reply = frame(MAC.a, MAC.b);
+  host.overlay.answer(host.asked[1].lookup, { kind: 'reply', frame: reply, counter: 'proxy_arp' });
+  t.same(
+    host.threads.map(({ tap }) => tap.take().length),
+    [0, 1],
+  );
+  host.overlay.answer(host.asked[0].lookup, TARGET(host, 0));
+  t.equal(host.arrived(), 1);
+  t.end();
+});
+
+await t.test('the targets of all are shown as one table', async (t) => {
+  const host = newHost();
+  const [one, other] = host.threads;
+  const { peer, overlay } = host;
+  one.net.setTarget(MAC.b, [peer.endpoint]);
+  other.net.setTarget(MAC.b, []);
+  other.net.setTarget(MAC.c, [peer.endpoint]);
+  one.tap.send(frame(MAC.d, MAC.a), frame(MAC.c, MAC.a));
+  const to = [peer.endpoint];
+  const table = [
+    { mac: MAC.b, state: 'valid', to },
+    { mac: MAC.c, state: 'valid', to },
+    { mac: MAC.d, state: 'pending', to: [] },
+  ];
+  t.same(await overlay.targets(-1, 100), table);
+  t.same(await overlay.targets(-1, 2), table.slice(0, 2));
+  t.same(await overlay.targets(MAC.c, 2), table.slice(2));
+  overlay.setPeers([peer.endpoint.ip]);
+  overlay.announce(frame(MAC.all, MAC.d));
+  t.same(
+    host.threads.map(({ tap }) => tap.take().length),
+    [1, 0],
+    'an announcement comes out of one queue',
+  );
+  await overlay.remove();
+  t.same(await overlay.targets(-1, 100), []);
+});
+
+await t.test('a lease that is asked for through one queue and comes through the other', (t) => {
+  const host = newHost();
+  const askedLeases = createAskedLeases();
+  const queues = host.threads.map(({ vtep, net }) => {
+    const port = vtep.host.openPort();
+    const token = vtep.nextToken();
+    const config = {
+      overlay: net.id,
+      name: 'foo0',
+      mac: MAC.c,
+      vid: 0,
+      own: false,
+      counters: createCounters(),
+    };
+    const protection = { types: ['ip-nospoof'], addresses: [], clientIds: [] } as const;
+    vtep.obey({ kind: 'add-port', token, fd: port.fd, ...config, protection, askedLeases });
+    return port;
+  });
+  const answerTo = (transactionId: number): void => {
+    const yiaddr = '10.0.0.77' as Ipv4Address;
+    const options = new Map([
+      [dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.ACK)],
+      [dhcpv4.LEASE_TIME, Uint8Array.of(0, 0, 14, 16)],
+    ]);
+    const message = { operation: dhcpv4.REPLY, transactionId, clientMac: MAC.c, yiaddr, options };
+    // A port of the same thread is as good as the tunnel.
+    host.threads[1].tap.send(dhcpFrame(message, { to: MAC.c, from: MAC.a }));
+  };
+  const options = new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.REQUEST_MESSAGE)]]);
+  queues[0].send(dhcpFrame({ transactionId: 7, clientMac: MAC.c, options }, { from: MAC.c }));
+  host.lab.run();
+  const news = () => host.threads.map(({ vtep }) => vtep.leases.splice(0));
+  answerTo(8);
+  t.same(news(), [[], []], 'not one that was not asked for');
+  answerTo(7);
+  t.match(news(), [[], [{ port: 'foo0', family: 4, ip: '10.0.0.77', validS: 3600 }]]);
+  answerTo(7);
+  t.same(news(), [[], []], 'a number is good for one answer');
+  t.end();
+});
+
+t.test('how many', (t) => {
+  t.equal(queueCount('auto', 2), 2);
+  t.equal(queueCount('auto', 64), 16);
+  t.equal(queueCount('3', 2), 3);
+  t.end();
+});
