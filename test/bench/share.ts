@@ -38,17 +38,9 @@ function mountOf(type: 'cgroup' | 'cgroup2', controller: string): string | undef
   for (const line of lines('/proc/mounts')) {
     const [, directory, kind, options = ''] = line.split(' ');
     if (kind !== type) continue;
-<<<<<<< HEAD
-    const controllers =
-      type === 'cgroup'
-        ? options.split(',')
-        : lines(path.join(directory, 'cgroup.subtree_control')).join(' ').split(' ');
-    if (controllers.includes(controller)) return directory;
-=======
     const listed =
       type === 'cgroup' ? options : lines(path.join(directory, 'cgroup.subtree_control')).join(' ');
     if (listed.split(/[, ]/).includes(controller)) return directory;
->>>>>>> h4b
   }
   return undefined;
 }
