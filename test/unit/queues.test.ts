@@ -53,7 +53,7 @@ function newHost(count = 2): Host {
     post: (command: Command) => {
       vtep.obey(command);
     },
-    request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 } as Command)),
+    request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
   }));
   const overlay = new OverlayThreads(1, links, (request) => asked.push(request));
   const hear = (): void => {
@@ -211,7 +211,14 @@ await t.test('a lease that is asked for through one queue and comes through the 
   const queues = host.threads.map(({ vtep, net }) => {
     const port = vtep.host.openPort();
     const token = vtep.nextToken();
-    const config = { overlay: net.id, name: 'foo0', mac: MAC.c, vid: 0, own: false, counters: createCounters() };
+    const config = {
+      overlay: net.id,
+      name: 'foo0',
+      mac: MAC.c,
+      vid: 0,
+      own: false,
+      counters: createCounters(),
+    };
     const protection = { types: ['ip-nospoof'], addresses: [], clientIds: [] } as const;
     vtep.obey({ kind: 'add-port', token, fd: port.fd, ...config, protection, askedLeases });
     return port;

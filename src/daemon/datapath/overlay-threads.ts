@@ -83,8 +83,7 @@ export class OverlayThreads {
 
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
     this.#forget(mac);
-    for (const link of this.#links)
-      link.post({ kind: 'set-target', overlay: this.#overlay, mac, to, ttlMs });
+    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#overlay, mac, to, ttlMs });
   }
 
   invalidate(mac: MacAddress | undefined): void {

@@ -100,7 +100,8 @@ export function steeringProgram(queues: number): Uint8Array {
 
 /** Instructions in order; jumps go forward, to labels. */
 class Assembler {
-  readonly #instructions: { code: number; to: number; from: number; immediate: number; label?: string }[] = [];
+  readonly #instructions: { code: number; to: number; from: number; immediate: number; label?: string }[] =
+    [];
   readonly #labels = new Map<string, number>();
 
   add(code: number, to: number, from = 0, immediate = 0): void {

@@ -48,7 +48,8 @@ export class DatapathThread implements Link {
       if (!this.#starting) events.failed(error instanceof Error ? error : new Error(String(error)));
     });
     this.#worker.on('exit', (code) => {
-      if (!this.#stopping && !this.#starting) events.failed(new Error(`the datapath thread ended with code ${code}`));
+      if (!this.#stopping && !this.#starting)
+        events.failed(new Error(`the datapath thread ended with code ${code}`));
     });
   }
 

@@ -129,7 +129,7 @@ function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): bool
 function openListener(
   { listen, queues }: SocketConfig,
   zeroChecksum: boolean,
-  { nextToken }: UnderlayEvents,
+  events: UnderlayEvents,
 ): Listener {
   const sockets: ListeningSocket[] = [];
   try {
@@ -147,7 +147,7 @@ function openListener(
         sendBufferBytes: SEND_BUFFER_BYTES,
         label: formatEndpoint(listen),
       });
-      sockets.push({ token: nextToken(), fd, counters: createCounters() });
+      sockets.push({ token: events.nextToken(), fd, counters: createCounters() });
     }
   } catch (error) {
     for (const { fd } of sockets) closeDescriptor(fd);
