@@ -20,7 +20,7 @@ export interface Difference {
   readonly added: number;
   readonly removed: number;
   readonly changed: number;
-  /** MACs that do not live where they did, or nowhere any more. */
+  /** MACs that do not live where they did, or nowhere any more; and new ones, which may have been asked for in vain. */
   readonly stale: readonly MacAddress[];
   /** Addresses that are at another MAC; the first MAX_ANNOUNCED. */
   readonly moves: readonly Move[];
@@ -43,6 +43,7 @@ export function* compare(old: Mapping, fresh: Mapping): Generator<undefined, Dif
     const oldRow = old.macs.find(fresh.macs.keys, row * MAC_WORDS);
     if (oldRow === NONE) {
       added++;
+      stale.push(fresh.macAt(row));
       continue;
     }
     const hasMoved = !isSameDestination(old.destinationRows[oldRow], fresh.destinationRows[row]);

@@ -41,10 +41,9 @@ const IPV6_MULTICAST = 0x3333; // RFC 2464 7: the high 16 bits of the MAC
 const MAX_FLOOD_DESTINATIONS = 1024;
 /** Lines of the log for one bad file; the rest is for `dladm check-mapping`. */
 const MAX_LOGGED = 5;
+const UNKNOWN: Answer = { kind: 'drop', reason: 'the mapping has no such MAC' };
 /** Calls of the host between two pauses. */
 const STEP_CALLS = 64;
-/** MACs that nobody had, remembered so that they are asked for again once the file has them. */
-const MAX_MISSED = 65_536;
 
 /** The file is there or not, but the overlay cannot work with it; the message says why. */
 class Refusal extends Error {
@@ -71,8 +70,6 @@ export class FilesInstance implements Instance {
   #mapping: Mapping | undefined;
   #flood: readonly Destination[] = [];
   #watch: FileWatch | undefined;
-  /** The MACs that were answered with a drop, oldest first. */
-  readonly #missed = new Set<MacAddress>();
   /** A reload under way, and the one that follows it because somebody asked meanwhile. */
   #reloading: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -110,10 +107,7 @@ export class FilesInstance implements Instance {
   resolve({ destinationMac, etherType }: Lookup): Answer {
     if (isMulticastMac(destinationMac)) return this.#group(destinationMac, etherType);
     const to = this.#mapping?.destinationOf(destinationMac);
-    if (to === undefined) {
-      this.#miss(destinationMac);
-      return { kind: 'drop', reason: 'the mapping has no such MAC' };
-    }
+    if (to === undefined) return UNKNOWN;
     if (ipFamily(to.ip) === this.#family) return { kind: 'target', to };
     return { kind: 'drop', reason: `${to.ip} is not of the family of the listen address` };
   }
@@ -136,16 +130,6 @@ export class FilesInstance implements Instance {
 
   allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
     return this.#isProtecting ? (this.#mapping?.addressesOf(mac) ?? []) : undefined;
-  }
-
-  #miss(mac: MacAddress): void {
-    this.#missed.delete(mac);
-    this.#missed.add(mac);
-    if (this.#missed.size <= MAX_MISSED) return;
-    for (const oldest of this.#missed) {
-      this.#missed.delete(oldest);
-      return;
-    }
   }
 
   // -- A new file
@@ -239,12 +223,6 @@ export class FilesInstance implements Instance {
   *#spread({ stale, moves }: Difference): Generator<undefined, void> {
     let calls = 0;
     for (const mac of stale) {
-      this.#host.invalidate(mac);
-      if (++calls % STEP_CALLS === 0) yield;
-    }
-    for (const mac of this.#missed) {
-      if (this.#mapping?.destinationOf(mac) === undefined) continue;
-      this.#missed.delete(mac);
       this.#host.invalidate(mac);
       if (++calls % STEP_CALLS === 0) yield;
     }

@@ -23,12 +23,25 @@ export interface OverlayHealth {
   readonly details: string | null;
 }
 
+/** What varpd knows of the links and routes that carry an overlay. */
+export interface UnderlayInfo {
+  /** Whether its destinations can be reached: all, some, none. */
+  readonly state: 'up' | 'partly' | 'down';
+  /** How often it has ceased to be `up`. */
+  readonly losses: number;
+  /** Of `state`, or of the overlay's start; ISO 8601. */
+  readonly changedAt: string;
+}
+
 export interface OverlayInfo {
   readonly name: string;
   readonly temporary: boolean;
   readonly mode: 'point' | 'dynamic';
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
+  readonly underlay: UnderlayInfo;
+  /** In force: out of checksum, tso, uso, gso, gro. */
+  readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included. */
   readonly counters: Readonly<Record<string, number>>;
 }
@@ -58,7 +71,7 @@ export interface VnicInfo {
   readonly vid: number;
   readonly mtuBytes: number;
   readonly temporary: boolean;
-  /** `up`, or why not: the device was removed. */
+  /** `up`, or why not: the device was removed, its interface is down or was renamed. */
   readonly state: string;
   readonly counters: Readonly<Record<string, number>>;
 }

@@ -12,6 +12,7 @@ const TX_DROPS = {
   lookup_drop: 'the plugin says: nowhere',
   lookup_failed: 'the plugin threw, or answered nonsense',
   lookup_timeout: 'the plugin did not answer in time',
+  lookup_busy: 'as many questions are under way as may be',
   pending_full: 'more frames wait for an answer than may',
   pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
   tx_malformed: 'asks for a checksum outside itself, or for segments it cannot be cut into',

@@ -24,7 +24,7 @@ import {
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import type { MacAddress } from '../wire/mac.js';
+import { isMulticast, type MacAddress } from '../wire/mac.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
@@ -32,6 +32,7 @@ import { accepts, forward, sendTo } from './encap.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
+import { MAX_TTL_MS } from './target-table.js';
 
 /** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. */
 const MAX_WAITING = 256;
@@ -83,6 +84,7 @@ export class FrameLookups {
 
   /** The answers under way to questions about this MAC, or all, are too old: they are asked again. */
   invalidate(mac: MacAddress | undefined): void {
+    if (mac !== undefined && !isMulticast(mac)) return; // a million of them, when a mapping is replaced
     for (const [lookup, waiting] of [...this.#waiting]) {
       if (mac !== undefined && waiting.miss.destinationMac !== mac) continue;
       this.#waiting.delete(lookup);
@@ -126,7 +128,7 @@ export class FrameLookups {
   }
 
   #refuse(waiting: Waiting, { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>): void {
-    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], ttlMs);
+    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS));
     this.#drop(waiting, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
   }
 

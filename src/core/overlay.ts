@@ -36,12 +36,12 @@
  * each direction, so its order is kept; what one is told of targets, the others are.
  *
  * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
- * overlay (frame-lookups.ts); targets as configured (target-table.ts). 4 VLAN tags and 8 IPv6 extension headers are
- * looked behind; MTU 576 to 8900.
+ * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
+ * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -54,7 +54,7 @@ import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { AnswerLimit, PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
@@ -66,6 +66,8 @@ export interface Shared {
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
   readonly pathMtuBytes: PathMtu;
+  /** An underlay address has become a peer of an overlay, or is none any more. */
+  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   nowTick: number;
 }
 
@@ -119,13 +121,6 @@ export interface Port {
   protection: LinkProtection | undefined;
 }
 
-/** A row of `show-overlay -t`. */
-export interface TargetRow {
-  readonly mac: MacAddress;
-  readonly state: 'valid' | 'drop' | 'pending';
-  readonly to: readonly Endpoint[];
-}
-
 /** ttlMs 0 = for this frame alone. */
 export type LookupResult =
   | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
@@ -133,6 +128,12 @@ export type LookupResult =
   /** Only to a question with a frame, as the next one. */
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
   | { readonly kind: 'redirect'; readonly to: MacAddress };
+
+/** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
+ * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
+const MAX_OPEN_QUESTIONS = 1024;
+/** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
+const MAX_ASKED = 65_536;
 
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
@@ -146,7 +147,7 @@ export class Overlay {
   /** The VXLAN header as two words in host byte order. */
   readonly headerFirst: number;
   readonly headerSecond: number;
-  readonly peers = new Peers();
+  readonly peers: Peers;
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
@@ -170,8 +171,11 @@ export class Overlay {
     this.shared = shared;
     this.senders = senders;
     this.counters = counters;
+    this.peers = new Peers((ip, isPeer) => {
+      shared.peerChanged(options.id, ip, isPeer);
+    });
     this.pending = new PendingQueue(shared.budget);
-    this.targets = new TargetTable(options.maxTargets, (row) => {
+    this.targets = new TargetTable(options.maxTargets, MAX_ASKED, (row) => {
       this.#forget(row);
     });
     const header = new DataView(new ArrayBuffer(8));
@@ -219,6 +223,10 @@ export class Overlay {
     const { targets, shared, counters } = this;
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
+      if (this.openQuestions >= MAX_OPEN_QUESTIONS) {
+        counters[COUNTER.lookup_busy]++;
+        return;
+      }
       waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
@@ -246,7 +254,8 @@ export class Overlay {
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
-      const ttlMs = drop?.ttlMs ?? this.options.negativeTtlMs;
+      // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
+      const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
       this.counters[COUNTER[reason]] += this.pending.discard(row);
     }
@@ -296,19 +305,6 @@ export class Overlay {
     this.#forget(row);
     this.targets.remove(row);
     return true;
-  }
-
-  /** At most `limit` entries with MACs above `after`, in ascending order. */
-  targetRows(after: MacAddress, limit: number): TargetRow[] {
-    let found: { mac: MacAddress; row: number }[] = [];
-    const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
-    for (const row of this.targets.rows()) {
-      const mac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
-      if (mac <= after || this.targets.state(row, this.shared.nowTick) === FREE) continue;
-      found.push({ mac, row });
-      if (found.length > 8 * limit) found = nearest();
-    }
-    return nearest().map(({ mac, row }) => ({ mac, ...this.#describe(row) }));
   }
 
   setPeers(peers: readonly IpAddress[]): void {
@@ -370,14 +366,6 @@ export class Overlay {
     } else if (this.targets.destination(row) >= 0) {
       this.release(this.targets.destination(row));
     }
-  }
-
-  #describe(row: number): Omit<TargetRow, 'mac'> {
-    const state = this.targets.state(row, this.shared.nowTick);
-    if (state === PENDING) return { state: 'pending', to: [] };
-    if (state === DROP) return { state: 'drop', to: [] };
-    const slots = this.floods.get(row) ?? [this.targets.destination(row)];
-    return { state: 'valid', to: slots.map((slot) => this.shared.destinations.endpoint(slot)) };
   }
 
   /** The slot of a destination, which is a peer as long as it is held. */

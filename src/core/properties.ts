@@ -58,6 +58,7 @@ export const VLAN = ['keep', 'drop'] as const;
 export const DSCP = ['zero', 'copy'] as const;
 export const STRICT_SOURCE = ['off', 'on'] as const;
 export const OFFLOAD = ['auto', 'off'] as const;
+export const LINK_STATE = ['up', 'follow'] as const;
 
 const VXLAN_SPECS: readonly PropertySpec[] = [
   { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
@@ -119,7 +120,7 @@ export function overlaySpecs(
     { name: 'vnetid', type: 'uint', required: false, min: 0, max: VNI_MAX, permission: 'rw' },
     { name: 'encap', type: 'choice', required: false, choices: ['vxlan'], permission: 'r-' },
     { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
-    ...[...VXLAN_SPECS, choice('offload', OFFLOAD)].map(settable),
+    ...[...VXLAN_SPECS, choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
     QUEUES_SPEC,
     { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
     ...plugin.map(settable),

@@ -16,7 +16,7 @@ import { NONE } from './mac-index.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
 
-/** A sixteenth of what the plugin host takes. */
+/** A quarter of what may be open. */
 const MAX_OPEN = 256;
 
 /** Counter of the drop, or NONE when the inner source lives at the sender. `header`: tags included. */

@@ -1,6 +1,5 @@
 /**
- * The target table: inner destination MAC -> where its frames go. Bounded; when it is full the least recently used
- * entry makes room.
+ * The target table: inner destination MAC -> where its frames go.
  *
  *            insert                answer: target
  *   (none) ---------> PENDING ------------------------> VALID
@@ -12,8 +11,12 @@
  *
  *   | state | destination | expiry tick | used tick | newer | older | MAC high | MAC low |
  *
+ * Bounded twice. Entries that say where something is (VALID, or DROP for ever, which is the operator's word) have one
+ * bound; what was only asked about (PENDING, DROP for a while) has another. In each kind the least recently used makes
+ * room for its like: who scans the network for MACs that nobody has takes nothing from the known ones.
+ *
  * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
- * head of the list at most once in that time, so that a busy one costs a comparison and no list surgery.
+ * head of its list at most once in that time, so that a busy one costs a comparison and no list surgery.
  */
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { MacIndex, NONE } from './mac-index.js';
@@ -23,9 +26,12 @@ export const PENDING = 1;
 export const VALID = 2;
 export const DROP = 3;
 
-/** Ticks are 32-bit and compared by difference, so a ttl must end within half their range: 124 days. */
+/** Ticks are 32-bit and compared by difference, which is right for 248 days: a ttl ends within half of it, and `age`
+ * is called within the other half. */
 export const TICK_MS = 10;
 export const MAX_TTL_MS = 0x3fff_ffff * TICK_MS;
+/** 31 days. */
+export const AGE_EVERY_MS = 0x1000_0000 * TICK_MS;
 
 /** `destination` of an entry that has none. */
 export const NOWHERE = -1;
@@ -48,20 +54,30 @@ const RECENT_TICKS = 100;
 
 const FIRST_ROWS = 64;
 
+/** Entries in order of use. */
+interface UseList {
+  readonly max: number;
+  size: number;
+  newest: number;
+  oldest: number;
+}
+
+const emptyList = (max: number): UseList => ({ max, size: 0, newest: NONE, oldest: NONE });
+
 export class TargetTable {
-  readonly #maxEntries: number;
+  readonly #known: UseList;
+  readonly #asked: UseList;
   readonly #onEvict: (row: number) => void;
   readonly #index = new MacIndex();
   #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
   /** Rows handed out so far; those free again are chained through OLDER. */
   #used = 0;
   #free = NONE;
-  #newest = NONE;
-  #oldest = NONE;
 
   /** `onEvict` is told of each entry that makes room, while it can still be read. */
-  constructor(maxEntries: number, onEvict: (row: number) => void) {
-    this.#maxEntries = maxEntries;
+  constructor(maxKnown: number, maxAsked: number, onEvict: (row: number) => void) {
+    this.#known = emptyList(maxKnown);
+    this.#asked = emptyList(maxAsked);
     this.#onEvict = onEvict;
   }
 
@@ -106,17 +122,13 @@ export class TargetTable {
     const at = row * ROW_WORDS;
     if (((nowTick - this.#rows[at + USED]) | 0) < RECENT_TICKS) return;
     this.#rows[at + USED] = nowTick;
-    this.#unlink(at);
-    this.#linkNewest(row);
+    const list = this.#listOf(at);
+    this.#unlink(at, list);
+    this.#linkNewest(row, list);
   }
 
   /** A new PENDING entry for a MAC that has none. */
   insert(high: number, low: number, nowTick: number): number {
-    if (this.#index.size >= this.#maxEntries) {
-      const oldest = this.#oldest;
-      this.#onEvict(oldest);
-      this.remove(oldest);
-    }
     const row = this.#takeRow();
     const at = row * ROW_WORDS;
     this.#rows[at + STATE] = PENDING;
@@ -124,8 +136,8 @@ export class TargetTable {
     this.#rows[at + USED] = nowTick;
     this.#rows[at + HIGH] = high;
     this.#rows[at + LOW] = low;
-    this.#linkNewest(row);
     this.#index.set(high, low, row);
+    this.#admit(row);
     return row;
   }
 
@@ -138,24 +150,39 @@ export class TargetTable {
     nowTick: number,
   ): void {
     const at = row * ROW_WORDS;
-    this.#rows[at + STATE] = ttlMs === Infinity ? state | FOR_EVER : state;
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
+    this.#setState(row, ttlMs === Infinity ? state | FOR_EVER : state);
   }
 
   /** Back to PENDING: its answer is asked for again. */
   reopen(row: number): void {
-    this.#rows[row * ROW_WORDS + STATE] = PENDING;
     this.#rows[row * ROW_WORDS + DESTINATION] = NOWHERE;
+    this.#setState(row, PENDING);
   }
 
   remove(row: number): void {
     const at = row * ROW_WORDS;
     this.#index.delete(this.#rows[at + HIGH], this.#rows[at + LOW]);
-    this.#unlink(at);
+    this.#unlink(at, this.#listOf(at));
     this.#rows[at + STATE] = FREE;
     this.#rows[at + OLDER] = this.#free;
     this.#free = row;
+  }
+
+  /**
+   * So that times which are long over do not seem to come again when the ticks run over. To be called every AGE_EVERY_MS
+   * or, when nothing happened in between, before anything else does; `sinceMs`: since the last time.
+   */
+  age(nowTick: number, sinceMs: number): void {
+    // All that was settled before the last AGE_EVERY_MS began has ended, and nothing was settled after.
+    const isAllOver = sinceMs > AGE_EVERY_MS + MAX_TTL_MS;
+    const rows = this.#rows;
+    for (let at = 0; at < this.#used * ROW_WORDS; at += ROW_WORDS) {
+      if (isAllOver || ((rows[at + EXPIRY] - nowTick) | 0) < 0) rows[at + EXPIRY] = nowTick;
+      if (isAllOver || ((nowTick - rows[at + USED]) | 0) > RECENT_TICKS)
+        rows[at + USED] = (nowTick - RECENT_TICKS) | 0;
+    }
   }
 
   /** Every row in use, in no order that means anything. Removing the row at hand is allowed. */
@@ -179,21 +206,49 @@ export class TargetTable {
     return this.#used++;
   }
 
-  #linkNewest(row: number): void {
-    const at = row * ROW_WORDS;
-    this.#rows[at + NEWER] = NONE;
-    this.#rows[at + OLDER] = this.#newest;
-    if (this.#newest === NONE) this.#oldest = row;
-    else this.#rows[this.#newest * ROW_WORDS + NEWER] = row;
-    this.#newest = row;
+  #listOf(at: number): UseList {
+    const state = this.#rows[at + STATE];
+    return state === VALID || state >= FOR_EVER ? this.#known : this.#asked;
   }
 
-  #unlink(at: number): void {
+  /** An entry that changes lists is the newest of the other one. */
+  #setState(row: number, state: number): void {
+    const at = row * ROW_WORDS;
+    const before = this.#listOf(at);
+    this.#rows[at + STATE] = state;
+    if (this.#listOf(at) === before) return;
+    this.#unlink(at, before);
+    this.#admit(row);
+  }
+
+  /** The oldest of its kind makes room for it. */
+  #admit(row: number): void {
+    const list = this.#listOf(row * ROW_WORDS);
+    if (list.size >= list.max) {
+      const { oldest } = list;
+      this.#onEvict(oldest);
+      this.remove(oldest);
+    }
+    this.#linkNewest(row, list);
+  }
+
+  #linkNewest(row: number, list: UseList): void {
+    const at = row * ROW_WORDS;
+    this.#rows[at + NEWER] = NONE;
+    this.#rows[at + OLDER] = list.newest;
+    if (list.newest === NONE) list.oldest = row;
+    else this.#rows[list.newest * ROW_WORDS + NEWER] = row;
+    list.newest = row;
+    list.size++;
+  }
+
+  #unlink(at: number, list: UseList): void {
     const newer = this.#rows[at + NEWER];
     const older = this.#rows[at + OLDER];
-    if (newer === NONE) this.#newest = older;
+    if (newer === NONE) list.newest = older;
     else this.#rows[newer * ROW_WORDS + OLDER] = older;
-    if (older === NONE) this.#oldest = newer;
+    if (older === NONE) list.oldest = newer;
     else this.#rows[older * ROW_WORDS + NEWER] = newer;
+    list.size--;
   }
 }

@@ -12,7 +12,8 @@ import { type Config, configChanges, type Limits } from './config.js';
 import type { Datapath, DatapathEvents } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { groupId } from './groups.js';
-import { hostLinks } from './links.js';
+import { LinkWatch } from './link-watch.js';
+import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from './plugin-loader.js';
@@ -133,12 +134,17 @@ export class Daemon {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
       leased: (news) => this.#registry?.linkProperties.leased(news),
+      peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,
     };
     const datapath: Datapath = await DatapathControl.start(events);
     this.#ending.push(() => datapath.close());
     const limits = (): Limits => this.#limits;
-    const registry = new Registry({ datapath, plugins, links: hostLinks, log, limits }, store);
+    const watch = new LinkWatch(hostKernel, log);
+    this.#ending.push(() => {
+      watch.close();
+    });
+    const registry = new Registry({ datapath, plugins, links: hostLinks, watch, log, limits }, store);
     this.#registry = registry;
     this.#ending.push(() => registry.stop());
     await registry.up({});

@@ -1,45 +1,65 @@
-/** Waiting with an end: for whatever a plugin is asked. */
+/**
+ * Waiting with an end: for whatever a plugin is asked.
+ *
+ * A plugin that answers out of memory answers at once, and then nothing is made for it: no promise, no timer, no signal.
+ * A scan of the network asks it 100,000 times, and garbage of each time would be memory that varpd keeps.
+ */
+
+/** What is there, or will be. */
+export type Eventually<T> = T | Promise<T>;
+
+/** Goes on with a value: at once when it is there. */
+export function andThen<T, U>(value: Eventually<T>, next: (value: T) => Eventually<U>): Eventually<U> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}
 
 /** The time was up; the signal has been aborted and the answer, should it still come, goes nowhere. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError';
 }
 
-/**
- * Calls and waits at most `deadlineMs`. Rejects with what the call threw or rejected with, or with a DeadlineError.
- * A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
- */
-export async function withDeadline<T>(
-  deadlineMs: number,
-  call: (signal: AbortSignal) => T | Promise<T>,
-): Promise<T> {
-  const controller = new AbortController();
-  const startedMs = performance.now();
-  const answered = call(controller.signal);
-  const expire = (message: string): DeadlineError => {
-    const error = new DeadlineError(message);
-    controller.abort(error);
-    return error;
-  };
-  const blockedMs = Math.round(performance.now() - startedMs);
-  if (blockedMs > deadlineMs) {
-    if (isThenable(answered)) answered.then(undefined, () => undefined);
-    throw expire(`it held up the whole daemon for ${blockedMs} ms`);
+export class Deadlines {
+  /** No call that goes on has its signal: the next one may have it. */
+  #spare: AbortController | undefined;
+
+  /**
+   * Calls and waits at most `deadlineMs`. Throws, or rejects, with what the call threw or rejected with, or with a
+   * DeadlineError. A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
+   */
+  within<T>(deadlineMs: number, call: (signal: AbortSignal) => T | PromiseLike<T>): Eventually<T> {
+    const controller = this.#spare ?? new AbortController();
+    this.#spare = undefined;
+    const startedMs = performance.now();
+    const value = call(controller.signal);
+    const blockedMs = Math.round(performance.now() - startedMs);
+    const answered = isThenable(value) ? Promise.resolve(value) : undefined;
+    if (blockedMs > deadlineMs) {
+      answered?.catch(() => undefined);
+      throw expire(controller, `it held up the whole daemon for ${blockedMs} ms`);
+    }
+    if (answered !== undefined) return inTime(answered, deadlineMs, controller);
+    this.#spare = controller;
+    return value as T;
   }
-  // Answers out of memory are most of all: a scan of the network is not to cost a timer a question.
-  if (!isThenable(answered)) return answered;
-  return new Promise<T>((resolve, reject) => {
-    const timer = setTimeout(() => {
-      reject(expire(`no answer within ${deadlineMs} ms`));
-    }, deadlineMs);
-    const done = (): void => {
-      clearTimeout(timer);
-    };
-    // A thenable need not be a promise, and may throw, too.
-    Promise.resolve(answered).finally(done).then(resolve, reject);
-  });
 }
 
-function isThenable<T>(value: T | Promise<T>): value is Promise<T> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof (value as Partial<PromiseLike<T>> | null | undefined)?.then === 'function';
+}
+
+function expire(controller: AbortController, message: string): DeadlineError {
+  const error = new DeadlineError(message);
+  controller.abort(error);
+  return error;
+}
+
+function inTime<T>(answered: Promise<T>, deadlineMs: number, controller: AbortController): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(expire(controller, `no answer within ${deadlineMs} ms`));
+    }, deadlineMs);
+    answered.then(resolve, reject).finally(() => {
+      clearTimeout(timer);
+    });
+  });
 }

@@ -2,7 +2,7 @@
  * The health of one overlay: online, or degraded with the sentences of all that is wrong.
  *
  * Each source of trouble speaks for itself and is silenced by itself, so that a plugin that is well again does not
- * hide a port that is gone. Link state is left alone: what is known still works.
+ * hide a port that is gone. What costs the most is said first, and the rest as far as there is room.
  */
 import type { OverlayHealth } from '../control/messages.js';
 import { printable } from '../core/properties.js';
@@ -10,9 +10,17 @@ import type { Log } from './log.js';
 
 /** Longer sentences are cut; illumos has 256 bytes for it (OVERLAY_STATUS_BUFLEN). */
 const MAX_SENTENCE_CHARACTERS = 256;
+/** Of all sentences: an overlay may have hundreds of ports. The first is always whole. */
+const MAX_DETAILS_CHARACTERS = 512;
 
-/** `plugin` = it says so itself; `lookup` = its answers say so; else the port's name. */
-export type Source = 'plugin' | 'lookup' | `port ${string}`;
+/**
+ * In the order in which they matter: nothing can be reached; nothing new is found out, so the plugin itself says
+ * (`plugin`) or its answers do (`lookup`); one device has failed; one interface is not as varpd made it.
+ */
+const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface'] as const;
+
+/** Ports and interfaces by name. */
+export type Source = 'underlay' | 'plugin' | 'lookup' | `port ${string}` | `interface ${string}`;
 
 export class Health {
   readonly #troubles = new Map<Source, string>();
@@ -48,6 +56,19 @@ export class Health {
   }
 
   #details(): string {
-    return [...this.#troubles.values()].join('; ');
+    const sentences = [...this.#troubles]
+      .sort(([a], [b]) => rankOf(a) - rankOf(b)) // stable: of equals, the older one first
+      .map(([, sentence]) => sentence);
+    let text = '';
+    for (const [index, sentence] of sentences.entries()) {
+      if (index > 0 && text.length + sentence.length > MAX_DETAILS_CHARACTERS)
+        return `${text}; and ${sentences.length - index} more`;
+      text += index === 0 ? sentence : `; ${sentence}`;
+    }
+    return text;
   }
+}
+
+function rankOf(source: Source): number {
+  return RANKS.findIndex((rank) => source.startsWith(rank));
 }

@@ -1,7 +1,16 @@
-/** What the registry wants to know about the links of this host. */
+/** What varpd wants to know about the links of this host. */
 import { networkInterfaces } from 'node:os';
-import { linkInfo } from '../dgram-extra/index.js';
-import { type IpAddress, parse as parseIp } from '../wire/ip.js';
+import {
+  type AddressInfo,
+  hostAddresses,
+  type LinkEvent,
+  LinkEvents,
+  linkInfo,
+  type LinkInfo,
+  type RouteInfo,
+  routeTo,
+} from '../dgram-extra/index.js';
+import { type IpAddress, parse as parseIp, readV6, toBytes } from '../wire/ip.js';
 
 export interface Links {
   /** In the network namespace of varpd. */
@@ -20,3 +29,58 @@ export const hostLinks: Links = {
     return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },
 };
+
+export interface HostAddress extends Pick<AddressInfo, 'index' | 'state'> {
+  readonly ip: IpAddress;
+}
+
+/** A change; the address of it in our own form. */
+export type HostEvent =
+  | Exclude<LinkEvent, { about: 'address' }>
+  | ({ readonly about: 'address'; readonly gone: boolean } & HostAddress);
+
+export interface HostEvents {
+  /** `lost`: there were more, and all is to be asked anew. */
+  read(): { readonly events: readonly HostEvent[]; readonly lost: boolean };
+  /** `readable` is wanted once more. */
+  again(): void;
+  close(): void;
+}
+
+/** What the link watch asks; and what it hears. */
+export interface LinkKernel {
+  /** By name or index. */
+  link(link: string | number): LinkInfo | undefined;
+  addresses(): readonly HostAddress[];
+  route(to: IpAddress, from?: IpAddress): RouteInfo | undefined;
+  /** `readable` is called once when there is something to read. */
+  listen(readable: () => void): HostEvents;
+}
+
+export const hostKernel: LinkKernel = {
+  link: linkInfo,
+  addresses: () => hostAddresses().map(readable),
+  route: (to, from) => routeTo(toBytes(to), from === undefined ? undefined : toBytes(from)),
+  listen(heard) {
+    const source = new LinkEvents(heard);
+    return {
+      read() {
+        const { events, lost } = source.read();
+        const own = events.map((event) =>
+          event.about === 'address' ? { about: event.about, gone: event.gone, ...readable(event) } : event,
+        );
+        return { events: own, lost };
+      },
+      again: () => {
+        source.again();
+      },
+      close: () => {
+        source.close();
+      },
+    };
+  },
+};
+
+function readable({ address, index, state }: AddressInfo): HostAddress {
+  return { ip: readV6(address, 0), index, state };
+}

@@ -4,6 +4,7 @@ import type { LinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
 import type { Limits } from './config.js';
 import type { Datapath } from './datapath/contract.js';
+import type { LinkWatch } from './link-watch.js';
 import type { Links } from './links.js';
 import type { Log } from './log.js';
 import type { Plugins } from './plugin-loader.js';
@@ -15,6 +16,7 @@ export interface Workshop {
   readonly datapath: Datapath;
   readonly plugins: Plugins;
   readonly links: Links;
+  readonly watch: LinkWatch;
   readonly log: Log;
   readonly limits: () => Limits;
 }

@@ -13,6 +13,7 @@ import {
   ACCEPT,
   DSCP,
   foundExpected,
+  LINK_STATE,
   OFFLOAD,
   overlaySpecs,
   PropertySet,
@@ -23,12 +24,13 @@ import {
 } from '../core/properties.js';
 import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
 import * as vlan from '../wire/vlan.js';
-import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress, parseEndpoint } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { Health } from './health.js';
 import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
 import { bindError, deviceFault, needMac, tapError, unknownKind } from './overlay-errors.js';
+import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
@@ -47,6 +49,7 @@ export class Overlay {
   #largestMtuBytes = Infinity;
   readonly #instance: PluginInstance;
   readonly #health: Health;
+  readonly #links: OverlayLinks;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
   /** Why the overlay's own device does not work. */
@@ -60,7 +63,9 @@ export class Overlay {
   ) {
     this.#workshop = workshop;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits } = workshop;
+    const { datapath, log, limits, watch } = workshop;
+    const place = { overlay: plan.name, id: plan.id, listenIp: this.listen.ip };
+    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -101,6 +106,9 @@ export class Overlay {
   async start(undo: UndoStack): Promise<void> {
     const { datapath, limits } = this.#workshop;
     const { plan, properties, listen } = this;
+    const linkState = properties.word('link-state', LINK_STATE);
+    if (linkState === 'follow' && !datapath.features['tapCarrier'])
+      throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
     await this.#instance.start(properties);
     undo.push(() => this.#instance.stop());
     if (this.plugin.mode === 'point') this.#destination = this.#instance.destination();
@@ -129,12 +137,17 @@ export class Overlay {
       throw bindError(error, listen);
     }
     undo.push(() => datapath.removeOverlay(plan.id));
+    this.#links.start(linkState, destination?.ip);
+    undo.push(() => {
+      this.#links.stop();
+    });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#instance.attach();
   }
 
   /** Plugin first, so that nobody is asked about an overlay that is going away. */
   async stop(): Promise<void> {
+    this.#links.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#instance.stop();
     await this.#workshop.datapath.removeOverlay(this.id);
@@ -168,6 +181,7 @@ export class Overlay {
   async removeVnic(name: string): Promise<void> {
     this.vnics.get(name)?.protection.stop();
     this.vnics.delete(name);
+    this.#links.forgetPort(name);
     this.#health.restore(`port ${name}`);
     await this.#workshop.datapath.removePort(this.id, name);
   }
@@ -194,6 +208,7 @@ export class Overlay {
     if (vnic !== undefined) vnic.fault = fault;
     else if (port === this.name) this.#fault = fault;
     else return;
+    this.#links.forgetPort(port);
     this.#health.degrade(`port ${port}`, `port ${port}: ${fault}`);
   }
 
@@ -212,6 +227,11 @@ export class Overlay {
 
   // -- Questions from the datapath and about it
 
+  /** Frames go to these addresses now, and to those no longer. */
+  peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.#links.peersChanged(added, removed);
+  }
+
   lookup(request: LookupRequest): void {
     this.#instance.lookup(request);
   }
@@ -223,6 +243,8 @@ export class Overlay {
       mode: this.plugin.mode,
       properties: this.properties.rows(),
       health: this.#health.report(),
+      underlay: this.#links.info,
+      offloads: this.#workshop.datapath.overlayOffloads(this.id),
       counters: this.#workshop.datapath.overlayCounters(this.id),
     };
   }
@@ -236,7 +258,7 @@ export class Overlay {
       vid: vnic.vid,
       mtuBytes: this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
-      state: vnic.fault ?? 'up',
+      state: vnic.fault ?? this.#links.portTrouble(vnic.name) ?? 'up',
       counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
     };
   }
@@ -330,6 +352,7 @@ export class Overlay {
     } catch (error) {
       throw tapError(error, name);
     }
+    this.#links.followPort(name);
   }
 
   /** What the plugin says of its MAC may have changed. */

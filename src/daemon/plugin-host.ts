@@ -14,7 +14,7 @@ import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind }
 import { type Endpoint, family, formatEndpoint, type IpAddress } from '../wire/ip.js';
 import type { Limits } from './config.js';
 import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
-import { DeadlineError, withDeadline } from './deadline.js';
+import { andThen, DeadlineError, Deadlines, type Eventually } from './deadline.js';
 import type { Health } from './health.js';
 import type { Log } from './log.js';
 import {
@@ -32,13 +32,16 @@ import {
 import { announcement, orFlood, proxy, type Facts } from './proxy.js';
 import { systemErrorText } from './system-error.js';
 
-/** Questions open at a time in one overlay: a plugin that takes 100 ms still answers 40,000 a second; each costs 2 KiB. */
+/** More than the datapath has open (core/overlay.ts): what it asks again may still be under way from the first time. */
 const MAX_OPEN_LOOKUPS = 4096;
 /** varpd has 2 s to end, and other plugins want their share of it. */
 const STOP_DEADLINE_MS = 500;
 
 /** Whose code is running: an exception that nobody caught is its, not the daemon's. */
 export const runningPlugin = new AsyncLocalStorage<PluginInstance>();
+
+/** Puts a question to the plugin within the time that is left. */
+type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;
 
 /** The overlay that an instance serves. */
 export interface Site {
@@ -67,6 +70,7 @@ export class PluginInstance {
   /** What the plugin told the datapath before the overlay was in it. */
   #early: (() => void)[] = [];
   #openLookups = 0;
+  readonly #deadlines = new Deadlines();
 
   constructor(plugin: LookupPlugin, site: Site, around: Surroundings) {
     this.#plugin = plugin;
@@ -143,54 +147,72 @@ export class PluginInstance {
       return;
     }
     this.#openLookups++;
-    this.#resolve(instance, request)
-      .then((answer) => {
-        this.#around.health.restore('lookup');
-        this.#answer(request, answer);
-      })
-      .catch((error: unknown) => {
-        const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
-        this.complain(error);
-        this.#answer(request, { kind: 'drop', reason });
-      })
-      .finally(() => {
-        this.#openLookups--;
-      });
+    try {
+      const answer = this.#resolve(instance, request);
+      if (answer instanceof Promise) {
+        answer.then(
+          (later) => {
+            this.#succeed(request, later);
+          },
+          (error: unknown) => {
+            this.#fail(request, error);
+          },
+        );
+      } else this.#succeed(request, answer);
+    } catch (error) {
+      this.#fail(request, error);
+    }
   }
 
-  /** One question, and what a proxy asks after it, share one deadline. */
-  async #resolve(instance: Instance, request: LookupRequest): Promise<LookupAnswer> {
-    const { destinationMac, sourceMac, etherType, vlan, frame } = request;
+  #succeed(request: LookupRequest, answer: LookupAnswer): void {
+    this.#openLookups--;
+    this.#around.health.restore('lookup');
+    this.#answer(request, answer);
+  }
+
+  #fail(request: LookupRequest, error: unknown): void {
+    this.#openLookups--;
+    this.complain(error);
+    const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
+    this.#answer(request, { kind: 'drop', reason });
+  }
+
+  /** One question, and what a proxy asks after it, share one deadline. At once when the plugin answers at once. */
+  #resolve(instance: Instance, request: LookupRequest): Eventually<LookupAnswer> {
+    const { destinationMac, sourceMac, etherType, vlan } = request;
     const endMs = performance.now() + this.#around.limits().lookupDeadlineMs;
-    const ask = <T>(call: (signal: AbortSignal) => T | Promise<T>): Promise<T> =>
-      this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
-    const value = await ask((signal) =>
-      instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal),
+    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
+    return andThen(
+      ask<unknown>((signal) => instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal)),
+      (value) => this.#carryOut(instance, request, value, ask),
     );
+  }
+
+  #carryOut(
+    instance: Instance,
+    { frame }: LookupRequest,
+    value: unknown,
+    ask: Ask,
+  ): Eventually<LookupAnswer> {
     const answer = checkAnswer(value, this.#site.listen, frame !== undefined);
     if (answer.kind !== 'proxy') return answer;
     if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
     const { overlay } = this.#site;
     const facts = this.#facts(instance, answer.what, ask);
-    const proxied = await proxy(answer.what, frame, facts, (message) => {
+    const proxied = proxy(answer.what, frame, facts, (message) => {
       this.#around.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
     });
-    return orFlood(proxied, answer.otherwise);
+    return andThen(proxied, (done) => orFlood(done, answer.otherwise));
   }
 
-  #facts(
-    instance: Instance,
-    what: ProxyKind,
-    ask: <T>(call: (signal: AbortSignal) => T | Promise<T>) => Promise<T>,
-  ): Facts {
-    const fact = async (
+  #facts(instance: Instance, what: ProxyKind, ask: Ask): Facts {
+    const fact = (
       name: 'neighbor' | 'dhcpServer',
       call: (signal: AbortSignal) => MacAddress | null | undefined | Promise<MacAddress | null>,
-    ): Promise<MacAddress | null> => {
+    ): Eventually<MacAddress | null> => {
       if (typeof instance[name] !== 'function')
         throw new AnswerError(`gives frames to the ${what} proxy, but has no ${name}`);
-      const found: unknown = await ask<unknown>(call);
-      return found === null ? null : checkStation(found);
+      return andThen(ask<unknown>(call), (found) => (found === null ? null : checkStation(found)));
     };
     return {
       neighbor: (ip) => fact('neighbor', (signal) => instance.neighbor?.(ip, signal)),
@@ -235,8 +257,8 @@ export class PluginInstance {
     return runningPlugin.run(this, call);
   }
 
-  #ask<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Promise<T> {
-    return withDeadline(deadlineMs, (signal) => this.#inside(() => call(signal)));
+  #ask<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Eventually<T> {
+    return this.#deadlines.within(deadlineMs, (signal) => this.#inside(() => call(signal)));
   }
 
   #answer({ overlay, lookup }: LookupRequest, answer: LookupAnswer): void {

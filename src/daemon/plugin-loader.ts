@@ -12,7 +12,7 @@ import { z } from 'zod';
 import { OverlayError } from '../core/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../core/properties.js';
 import type { LookupPlugin, PropertySpec } from '../plugin/contract.js';
-import { withDeadline } from './deadline.js';
+import { Deadlines } from './deadline.js';
 import type { Log } from './log.js';
 import { systemErrorText } from './system-error.js';
 
@@ -72,7 +72,7 @@ function entryFiles(directory: string): string[] {
 
 async function importPlugin(file: string): Promise<LookupPlugin> {
   const load = (): Promise<unknown> => import(pathToFileURL(file).href) as Promise<unknown>;
-  const module = (await withDeadline(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
+  const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
   return checkPlugin(module.default);
 }
 

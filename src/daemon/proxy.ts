@@ -10,11 +10,12 @@ import type { Destination, MacAddress, ProxyKind } from '../plugin/contract.js';
 import { type IpAddress, isV4 } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
 import type { LookupAnswer } from './datapath/contract.js';
+import { andThen, type Eventually } from './deadline.js';
 
 /** What a plugin knows, checked. */
 export interface Facts {
-  neighbor(ip: IpAddress): Promise<MacAddress | null>;
-  dhcpServer(client: MacAddress): Promise<MacAddress | null>;
+  neighbor(ip: IpAddress): Eventually<MacAddress | null>;
+  dhcpServer(client: MacAddress): Eventually<MacAddress | null>;
 }
 
 /** Where a frame goes that turns out to be for no proxy; nowhere if the list is empty. Others are never flooded. */
@@ -23,13 +24,13 @@ export function orFlood(answer: LookupAnswer, otherwise: readonly Destination[])
   return isFlood ? { kind: 'target', to: otherwise, ttlMs: 0 } : answer;
 }
 
-/** Rejects as `facts` do. `warn` hears what an operator should know of, and may hear it often. */
+/** Throws or rejects as `facts` do. `warn` hears what an operator should know of, and may hear it often. */
 export function proxy(
   what: ProxyKind,
   frame: Uint8Array,
   facts: Facts,
   warn: (message: string) => void,
-): Promise<LookupAnswer> {
+): Eventually<LookupAnswer> {
   switch (what) {
     case 'arp':
       return proxyArp(frame, facts, warn);
@@ -45,34 +46,39 @@ export function announcement(ip: IpAddress, mac: MacAddress): Uint8Array {
   return isV4(ip) ? arpAnnouncement(ip, mac) : ndpAnnouncement(ip, mac);
 }
 
-async function proxyArp(
+function proxyArp(
   frame: Uint8Array,
   facts: Facts,
   warn: (message: string) => void,
-): Promise<LookupAnswer> {
+): Eventually<LookupAnswer> {
   const question = readArp(frame);
   if (typeof question === 'string') return drop(question);
-  const owner = await facts.neighbor(question.ip);
-  const reply = answerArp(frame, question, owner);
-  if (typeof reply !== 'string') return { kind: 'reply', frame: reply, counter: 'proxy_arp' };
-  if (reply === 'arp_conflict' && owner !== null)
-    warn(`${formatMac(question.packet.senderMac)} announces ${question.ip}, which is ${formatMac(owner)}'s`);
-  return drop(reply);
+  return andThen(facts.neighbor(question.ip), (owner) => {
+    const reply = answerArp(frame, question, owner);
+    if (typeof reply !== 'string') return { kind: 'reply', frame: reply, counter: 'proxy_arp' };
+    if (reply === 'arp_conflict' && owner !== null)
+      warn(
+        `${formatMac(question.packet.senderMac)} announces ${question.ip}, which is ${formatMac(owner)}'s`,
+      );
+    return drop(reply);
+  });
 }
 
-async function proxyNdp(frame: Uint8Array, facts: Facts): Promise<LookupAnswer> {
+function proxyNdp(frame: Uint8Array, facts: Facts): Eventually<LookupAnswer> {
   const question = readNdp(frame);
   if (typeof question === 'string') return drop(question);
-  const reply = answerNdp(frame, question, await facts.neighbor(question.ip));
-  return typeof reply === 'string' ? drop(reply) : { kind: 'reply', frame: reply, counter: 'proxy_ndp' };
+  return andThen(facts.neighbor(question.ip), (owner) => {
+    const reply = answerNdp(frame, question, owner);
+    return typeof reply === 'string' ? drop(reply) : { kind: 'reply', frame: reply, counter: 'proxy_ndp' };
+  });
 }
 
-async function proxyDhcp(frame: Uint8Array, facts: Facts): Promise<LookupAnswer> {
+function proxyDhcp(frame: Uint8Array, facts: Facts): Eventually<LookupAnswer> {
   const question = readDhcp(frame);
   if (typeof question === 'string') return drop(question);
   const { kind, client } = question;
-  const to = kind === 'toClient' ? client : await facts.dhcpServer(client);
-  return to === null ? drop('proxy_unknown') : { kind: 'redirect', to };
+  const server = kind === 'toClient' ? client : facts.dhcpServer(client);
+  return andThen(server, (to) => (to === null ? drop('proxy_unknown') : { kind: 'redirect', to }));
 }
 
 function drop(reason: ProxyDrop): LookupAnswer {

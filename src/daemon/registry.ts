@@ -16,9 +16,10 @@ import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
 import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
-import { formatEndpoint } from '../wire/ip.js';
+import { formatEndpoint, type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
+import type { Following } from './link-watch.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
 import { Overlay } from './overlay.js';
 import type { OverlayPlan, Workshop } from './overlay-plan.js';
@@ -45,6 +46,8 @@ export class Registry {
   readonly roster: Roster;
   readonly linkProperties: LinkProperties;
   readonly #changes = new SerialQueue();
+  /** Overlays that do not run because their address is not there yet. */
+  readonly #waiting = new Map<string, Following>();
   #lastId = 0;
 
   constructor(workshop: Workshop, store: StateStore) {
@@ -80,6 +83,7 @@ export class Registry {
       ]);
       if (vnics.size > 0) throw busy(name, [...vnics]);
       if (stored !== undefined) await this.#store.remove(name);
+      this.#forgetWait(name);
       this.roster.reasons.delete(name);
       this.roster.overlays.delete(name);
       await overlay?.stop();
@@ -171,6 +175,10 @@ export class Registry {
     this.roster.withId(overlay)?.portFault(port, code);
   }
 
+  peersChanged(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.roster.withId(overlay)?.peersChanged(added, removed);
+  }
+
   /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */
   async stop(): Promise<void> {
     // What is under way may wait for a plugin.
@@ -235,7 +243,11 @@ export class Registry {
       if (running !== undefined) await running.mendPorts();
       else if (stored !== undefined) await this.#restart(stored);
     });
-    if (!isUp) return failures;
+    if (!isUp) {
+      if (stored !== undefined && running === undefined) this.#awaitAddress(stored);
+      return failures;
+    }
+    this.#forgetWait(name);
     const overlay = this.roster.overlays.get(name)!;
     for (const vnic of stored?.vnics ?? []) {
       if (overlay.vnics.has(vnic.name)) continue;
@@ -244,6 +256,25 @@ export class Registry {
       });
     }
     return failures;
+  }
+
+  /** A host that is booting has its addresses later than its daemons: what fails for want of one is tried again then. */
+  #awaitAddress({ name, properties }: StoredOverlay): void {
+    const { watch, log } = this.#workshop;
+    const ip = parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
+    this.#forgetWait(name);
+    if (ip === undefined || watch.isUsable(ip)) return;
+    const waiting = watch.awaitAddress(ip, () => {
+      log.info(`up ${name}`, `${name}: ${ip} is an address of this host now`);
+      // What fails is logged. It may have been deleted, or started, just now.
+      if (this.#store.overlays.has(name) && !this.roster.overlays.has(name)) void this.up({ name });
+    });
+    this.#waiting.set(name, waiting);
+  }
+
+  #forgetWait(name: string): void {
+    this.#waiting.get(name)?.stop();
+    this.#waiting.delete(name);
   }
 
   async #restart(stored: StoredOverlay): Promise<void> {

@@ -2,7 +2,10 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
-/** What the C half exports (dgram_extra.c and devices.c). Results below zero are negated errnos. */
+/** A descriptor that is watched (watch.c). */
+export type WatchHandle = object;
+
+/** What the C half exports (dgram_extra.c, devices.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -41,12 +44,16 @@ export interface Addon {
     receiveBytes: number,
     sendBytes: number,
   ): number;
+  udpProbe(option: number): number;
   routeMtu(local: Uint8Array, remote: Uint8Array): number;
-  netlinkOpen(groups: number): number;
+  netlinkOpen(groups: number, receiveBytes: number): number;
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number, ids: Int32Array): number;
   sdNotify(state: string): number;
+  watchStart(fd: number, callback: () => void): WatchHandle | number;
+  watchAgain(watch: WatchHandle): number;
+  watchStop(watch: WatchHandle): number;
 }
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;

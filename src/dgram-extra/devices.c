@@ -120,6 +120,18 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof value);
 }
 
+/* udpProbe(option): 0 where UDP sockets have it (UDP_SEGMENT, UDP_GRO), else the errno. */
+static napi_value udp_probe(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDP);
+	if (fd < 0)
+		return number(env, -errno);
+	int result = or_errno(set_int(fd, IPPROTO_UDP, arg_int(env, argv[0]), 1));
+	close(fd);
+	return number(env, result);
+}
+
 /* The bigger buffer needs CAP_NET_ADMIN; without it the system's bound applies. */
 static void set_buffer(int fd, int forced, int plain, int bytes)
 {
@@ -198,14 +210,15 @@ static napi_value route_mtu(napi_env env, napi_callback_info info)
 	return number(env, mtu);
 }
 
-/* netlinkOpen(groups): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
+/* netlinkOpen(groups, receiveBytes): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
-	ARGS(1);
+	ARGS(2);
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = (uint32_t)arg_int(env, argv[0]) };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		return number(env, -errno);
+	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[1]));
 	if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0)
 		return number(env, failed(fd));
 	return number(env, fd);
@@ -295,7 +308,8 @@ void define_devices(napi_env env, napi_value exports)
 		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
 		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
-		EXPORT("peerCredentials", peer_credentials), EXPORT("programLoad", program_load),
+		EXPORT("peerCredentials", peer_credentials), EXPORT("udpProbe", udp_probe),
+		EXPORT("programLoad", program_load),
 	};
 	napi_define_properties(env, exports, sizeof devices / sizeof *devices, devices);
 }

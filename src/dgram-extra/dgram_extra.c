@@ -144,6 +144,7 @@ static napi_value init(napi_env env, napi_value exports)
 	napi_define_properties(env, exports, sizeof waiting / sizeof *waiting, waiting);
 	define_framed(env, exports);
 	define_devices(env, exports);
+	define_watch(env, exports);
 	return exports;
 }
 

@@ -9,7 +9,18 @@ import { getSystemErrorName } from 'node:util';
 import { addon, checked, NativeError, type Addon } from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
-export { linkInfo, setLink, type LinkChange, type LinkInfo } from './rtnetlink.js';
+export { LinkEvents, type EventBatch } from './link-events.js';
+export {
+  hostAddresses,
+  linkInfo,
+  routeTo,
+  setLink,
+  type AddressInfo,
+  type LinkChange,
+  type LinkEvent,
+  type LinkInfo,
+  type RouteInfo,
+} from './rtnetlink.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<
@@ -204,37 +215,21 @@ export function sdNotify(state: string): boolean {
   return checked(addon.sdNotify(state), 'sendto', 'NOTIFY_SOCKET') === 1;
 }
 
-/** rtnetlink multicast groups (linux/rtnetlink.h, RTMGRP_*). */
-export const NETLINK_GROUPS = {
-  LINK: 0x1,
-  IPV4_ADDRESS: 0x10,
-  IPV4_ROUTE: 0x40,
-  IPV6_ADDRESS: 0x100,
-  IPV6_ROUTE: 0x400,
-} as const;
-
-/** An rtnetlink socket that hears these groups. Non-blocking. */
-export function openNetlink(groups: number): number {
-  return checked(addon.netlinkOpen(groups), 'bind', 'rtnetlink');
-}
-
-export function sendNetlink(fd: number, message: Uint8Array): void {
-  checked(addon.netlinkSend(fd, message), 'send', 'rtnetlink');
-}
-
-/** Bytes of the next datagram, 0 when there is none. Only what the kernel itself sent is taken. */
-export function receiveNetlink(fd: number, buffer: Uint8Array): number {
-  return checked(addon.netlinkReceive(fd, buffer), 'recvfrom', 'rtnetlink');
-}
-
 /** What this kernel can do, found out by trying. */
 export interface Features {
   readonly tapChecksum: boolean;
   readonly tapTcpSegmentation: boolean;
   readonly tapUdpSegmentation: boolean;
+  readonly tapCarrier: boolean;
+  /** Many datagrams sent as one message, since Linux 4.18; received as one, since 5.0. */
+  readonly udpSegmentation: boolean;
+  readonly udpCoalescing: boolean;
 }
 
-/** Tries each feature once on a TAP that is gone again afterwards; all false without the right to make one. */
+/** Options of UDP sockets, udp(7). */
+const UDP_OPTION = { SEGMENT: 103, GRO: 104 } as const;
+
+/** Tries each feature once, those of TAPs on one that is gone again afterwards; false without the right to make one. */
 export function probeFeatures(): Features {
   const fd = addon.tapOpen('varpd-probe%d', 0);
   const can = (flags: number): boolean => fd >= 0 && addon.tapSet(fd, TAP_OFFLOAD, flags) >= 0;
@@ -242,6 +237,9 @@ export function probeFeatures(): Features {
     tapChecksum: can(TUN_F.CSUM),
     tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
     tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
+    tapCarrier: fd >= 0 && addon.tapSet(fd, TAP_CARRIER, 1) >= 0,
+    udpSegmentation: addon.udpProbe(UDP_OPTION.SEGMENT) === 0,
+    udpCoalescing: addon.udpProbe(UDP_OPTION.GRO) === 0,
   };
   if (fd >= 0) addon.closeDescriptor(fd);
   return features;

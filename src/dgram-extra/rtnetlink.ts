@@ -1,36 +1,50 @@
-/**
- * Links by name, over rtnetlink: one message sets several attributes, or none of them.
- *
- *   | length | type | flags | sequence | port |   struct nlmsghdr   (linux/netlink.h)
- *   | family | type | index | flags | change  |   struct ifinfomsg  (linux/rtnetlink.h)
- *   | length | type | value ... | padding     |   struct rtattr, one after another, each 4-aligned
- *
- * All in host byte order; every Linux that Node runs on is little-endian.
- */
-import { addon, checked, NativeError } from './addon.js';
+/** Links, addresses and routes of this network namespace, asked of the kernel or set, over rtnetlink. */
+import { NativeError } from './addon.js';
+import {
+  ask,
+  attribute,
+  attributesOf,
+  bytesOf,
+  dump,
+  type Message,
+  NLM_F_ACK,
+  numberAttribute,
+  textAttribute,
+  textOf,
+} from './netlink-message.js';
 
-const NLMSG_HEADER_BYTES = 16;
-const IFINFO_BYTES = 16;
-const ATTRIBUTE_HEADER_BYTES = 4;
-
-// linux/netlink.h
-const NLMSG_ERROR = 2;
-const NLM_F_REQUEST = 1;
-const NLM_F_ACK = 4;
-
-// linux/rtnetlink.h, linux/if_link.h, linux/if.h
+// linux/rtnetlink.h
 const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
+const RTM_NEWADDR = 20;
+const RTM_DELADDR = 21;
+const RTM_GETADDR = 22;
+const RTM_GETROUTE = 26;
+const IFINFO_BYTES = 16;
+const IFADDR_BYTES = 8;
+const ROUTE_BYTES = 12;
+const RTA_DST = 1;
+const RTA_SRC = 2;
+const RTA_OIF = 4;
+const RTN_UNICAST = 1;
+const RTN_LOCAL = 2;
+// linux/if_link.h, linux/if_addr.h, linux/if.h
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_GSO_MAX_SIZE = 41;
-const IFF_UP = 1;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_FLAGS = 8;
+const IFA_F_OPTIMISTIC = 0x04;
+const IFA_F_DADFAILED = 0x08;
+const IFA_F_TENTATIVE = 0x40;
+const IFF_UP = 0x1;
+const IFF_LOWER_UP = 0x10000;
 
-/** An answer about one link with all its statistics is below 4 KiB. */
-const ANSWER_BYTES = 16384;
-
-const ENODEV = -19;
+const AF_INET = 2;
+const AF_INET6 = 10;
 
 export interface LinkChange {
   /** 6 bytes. */
@@ -43,100 +57,170 @@ export interface LinkChange {
 
 export interface LinkInfo {
   readonly index: number;
+  readonly name: string;
   readonly mac: Uint8Array;
   readonly mtuBytes: number;
   readonly up: boolean;
+  /** Whether there is a cable, so to speak; meaningless while it is not up. */
+  readonly carrier: boolean;
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
 export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes }: LinkChange): void {
-  const attributes = [text(IFLA_IFNAME, name)];
+  const attributes = [textAttribute(IFLA_IFNAME, name)];
   if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
-  if (mtuBytes !== undefined) attributes.push(number(IFLA_MTU, mtuBytes));
-  if (gsoMaxBytes !== undefined) attributes.push(number(IFLA_GSO_MAX_SIZE, gsoMaxBytes));
-  const flags = up === undefined ? { value: 0, change: 0 } : { value: up ? IFF_UP : 0, change: IFF_UP };
-  const answer = ask(RTM_NEWLINK, flags, attributes, name);
-  const error = errorOf(answer);
-  if (error < 0) throw new NativeError(error, 'RTM_NEWLINK', name);
+  if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
+  if (gsoMaxBytes !== undefined) attributes.push(numberAttribute(IFLA_GSO_MAX_SIZE, gsoMaxBytes));
+  const change = up === undefined ? 0 : IFF_UP;
+  named(name, 'RTM_NEWLINK', () =>
+    ask(RTM_NEWLINK, NLM_F_ACK, [ifinfo(0, up === true ? IFF_UP : 0, change), ...attributes], name),
+  );
 }
 
-/** Undefined when this network namespace has no such link. */
-export function linkInfo(name: string): LinkInfo | undefined {
-  const answer = ask(RTM_GETLINK, { value: 0, change: 0 }, [text(IFLA_IFNAME, name)], name);
-  const error = errorOf(answer);
-  if (error === ENODEV) return undefined;
-  if (error < 0) throw new NativeError(error, 'RTM_GETLINK', name);
-  const body = NLMSG_HEADER_BYTES;
-  let mac: Uint8Array = new Uint8Array(0);
-  let mtuBytes = 0;
-  const end = answer.getUint32(0, true);
-  for (let at = body + IFINFO_BYTES; at + ATTRIBUTE_HEADER_BYTES <= end;) {
-    const length = answer.getUint16(at, true);
-    const type = answer.getUint16(at + 2, true);
-    const value = at + ATTRIBUTE_HEADER_BYTES;
-    if (type === IFLA_ADDRESS)
-      mac = new Uint8Array(answer.buffer, value, length - ATTRIBUTE_HEADER_BYTES).slice();
-    if (type === IFLA_MTU) mtuBytes = answer.getUint32(value, true);
-    at += Math.max(aligned(length), ATTRIBUTE_HEADER_BYTES);
-  }
-  const up = (answer.getUint32(body + 8, true) & IFF_UP) !== 0;
-  return { index: answer.getInt32(body + 4, true), mac, mtuBytes, up };
+/** By name or index. Undefined when this network namespace has no such link. */
+export function linkInfo(link: string | number): LinkInfo | undefined {
+  const isIndex = typeof link === 'number';
+  const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, link)];
+  const device = isIndex ? `link ${link}` : link;
+  return orUndefined(['ENODEV'], () =>
+    readLink(named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device))),
+  );
 }
 
-/** One request; the kernel has answered when `send` returns. */
-function ask(
-  type: number,
-  flags: { readonly value: number; readonly change: number },
-  attributes: readonly Uint8Array[],
-  name: string,
-): DataView {
-  const bytes = NLMSG_HEADER_BYTES + IFINFO_BYTES + attributes.reduce((sum, { length }) => sum + length, 0);
-  const message = new Uint8Array(bytes);
-  const view = new DataView(message.buffer);
-  view.setUint32(0, bytes, true);
-  view.setUint16(4, type, true);
-  view.setUint16(6, NLM_F_REQUEST | (type === RTM_GETLINK ? 0 : NLM_F_ACK), true);
-  view.setUint32(NLMSG_HEADER_BYTES + 8, flags.value, true);
-  view.setUint32(NLMSG_HEADER_BYTES + 12, flags.change, true);
-  let at = NLMSG_HEADER_BYTES + IFINFO_BYTES;
-  for (const each of attributes) {
-    message.set(each, at);
-    at += each.length;
+function ifinfo(index: number, flags: number, change: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(IFINFO_BYTES));
+  view.setInt32(4, index, true);
+  view.setUint32(8, flags, true);
+  view.setUint32(12, change, true);
+  return new Uint8Array(view.buffer);
+}
+
+function readLink(message: Message): LinkInfo {
+  const { body } = message;
+  const attributes = attributesOf(message, IFINFO_BYTES);
+  const [mac, name, mtu] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU].map((type) => attributes.get(type));
+  const flags = body.getUint32(8, true);
+  return {
+    index: body.getInt32(4, true),
+    name: name === undefined ? '' : textOf(name),
+    mac: mac === undefined ? new Uint8Array(0) : bytesOf(mac),
+    mtuBytes: mtu?.getUint32(0, true) ?? 0,
+    up: (flags & IFF_UP) !== 0,
+    carrier: (flags & IFF_LOWER_UP) !== 0,
+  };
+}
+
+/** An address of this host. */
+export interface AddressInfo {
+  /** 16 bytes, IPv4 as v4-mapped. */
+  readonly address: Uint8Array;
+  /** Of its link. */
+  readonly index: number;
+  /** `tentative`: duplicate address detection has not ended; `duplicate`: it has found one. */
+  readonly state: 'good' | 'tentative' | 'duplicate';
+}
+
+export function hostAddresses(): AddressInfo[] {
+  return dump(RTM_GETADDR, [new Uint8Array(IFADDR_BYTES)], 'addresses')
+    .filter(({ type }) => type === RTM_NEWADDR)
+    .flatMap((message) => readAddress(message) ?? []);
+}
+
+function readAddress(message: Message): AddressInfo | undefined {
+  const { body } = message;
+  const attributes = attributesOf(message, IFADDR_BYTES);
+  // IFA_ADDRESS is the other end's on a point-to-point link.
+  const value = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
+  if (value === undefined) return undefined;
+  const address = sixteen(bytesOf(value));
+  const flags = attributes.get(IFA_FLAGS)?.getUint32(0, true) ?? body.getUint8(2);
+  const isTentative = (flags & IFA_F_TENTATIVE) !== 0 && (flags & IFA_F_OPTIMISTIC) === 0;
+  const state = (flags & IFA_F_DADFAILED) !== 0 ? 'duplicate' : isTentative ? 'tentative' : 'good';
+  return { address, index: body.getUint32(4, true), state };
+}
+
+export interface RouteInfo {
+  /** To an address of this host. */
+  readonly isLocal: boolean;
+  /** Index of the link that it leaves by. */
+  readonly index: number;
+}
+
+/** What a lookup fails with when nothing leads there, or the source is no address of this host. */
+const NO_ROUTE = ['ENETUNREACH', 'EHOSTUNREACH', 'EINVAL', 'EACCES', 'ENETDOWN', 'EADDRNOTAVAIL', 'ENODEV'];
+
+/** The way to an address, policy rules included; undefined when there is none. Addresses are 16 bytes. */
+export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefined {
+  const isV4 = isMapped(to);
+  const head = new Uint8Array(ROUTE_BYTES);
+  head[0] = isV4 ? AF_INET : AF_INET6;
+  const parts: Uint8Array[] = [head];
+  for (const [type, address, lengthAt] of [
+    [RTA_DST, to, 1],
+    [RTA_SRC, from, 2],
+  ] as const) {
+    if (address === undefined) continue;
+    const bytes = isV4 ? address.subarray(12) : address;
+    head[lengthAt] = bytes.length * 8;
+    parts.push(attribute(type, bytes));
   }
-  const answer = new Uint8Array(ANSWER_BYTES);
-  const fd = checked(addon.netlinkOpen(0), 'bind', 'rtnetlink');
+  const answer = orUndefined(NO_ROUTE, () => ask(RTM_GETROUTE, 0, parts, 'route'));
+  if (answer === undefined) return undefined;
+  // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
+  const type = answer.body.getUint8(7);
+  const index = attributesOf(answer, ROUTE_BYTES).get(RTA_OIF)?.getUint32(0, true);
+  return index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)
+    ? undefined
+    : { isLocal: type === RTN_LOCAL, index };
+}
+
+const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]; // RFC 4291 2.5.5.2
+
+const isMapped = (address: Uint8Array): boolean => MAPPED.every((byte, at) => address[at] === byte);
+
+function sixteen(address: Uint8Array): Uint8Array {
+  return address.length === 4 ? Uint8Array.of(...MAPPED, ...address) : address;
+}
+
+/** What a message of a multicast group is about. */
+export type LinkEvent =
+  | { readonly about: 'link'; readonly index: number; readonly name: string }
+  | ({ readonly about: 'address'; readonly gone: boolean } & AddressInfo)
+  | { readonly about: 'route' };
+
+export function readEvent(message: Message): LinkEvent | undefined {
+  switch (message.type) {
+    case RTM_NEWLINK:
+    case RTM_DELLINK: {
+      const { index, name } = readLink(message);
+      return { about: 'link', index, name };
+    }
+    case RTM_NEWADDR:
+    case RTM_DELADDR: {
+      const info = readAddress(message);
+      return info && { about: 'address', gone: message.type === RTM_DELADDR, ...info };
+    }
+    default:
+      return { about: 'route' };
+  }
+}
+
+function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
   try {
-    checked(addon.netlinkSend(fd, message), 'send', name);
-    checked(addon.netlinkReceive(fd, answer), 'recvfrom', name);
-  } finally {
-    addon.closeDescriptor(fd);
+    return call();
+  } catch (error) {
+    if (error instanceof NativeError && codes.includes(error.code)) return undefined;
+    throw error;
   }
-  return new DataView(answer.buffer);
 }
 
-/** A negated errno; 0 = an acknowledgment, or no error message at all. */
-function errorOf(answer: DataView): number {
-  return answer.getUint16(4, true) === NLMSG_ERROR ? answer.getInt32(NLMSG_HEADER_BYTES, true) : 0;
-}
-
-const aligned = (bytes: number): number => (bytes + 3) & ~3;
-
-function attribute(type: number, value: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(aligned(ATTRIBUTE_HEADER_BYTES + value.length));
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, ATTRIBUTE_HEADER_BYTES + value.length, true);
-  view.setUint16(2, type, true);
-  bytes.set(value, ATTRIBUTE_HEADER_BYTES);
-  return bytes;
-}
-
-function number(type: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return attribute(type, bytes);
-}
-
-/** With the NUL that ends it. */
-function text(type: number, value: string): Uint8Array {
-  return attribute(type, new TextEncoder().encode(`${value}\0`));
+/** The kernel's error with what was asked, and of what. */
+function named<T>(device: string, request: string, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    if (error instanceof NativeError && error.syscall === 'rtnetlink')
+      throw new NativeError(-error.errno, request, device);
+    throw error;
+  }
 }

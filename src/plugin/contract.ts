@@ -9,7 +9,7 @@
  *   - at most one `resolve` in flight per unicast MAC; calls for different MACs may overlap. Frames to a group MAC
  *     (broadcast, multicast) are asked about one by one, as long as no answer has a ttlMs;
  *   - each call has a deadline (1 s unless configured): its signal is aborted, the answer is thrown away and the
- *     waiting frames are dropped as `lookup_timeout`;
+ *     waiting frames are dropped as `lookup_timeout`. Once a call has answered its signal means nothing;
  *   - an answer older than an `invalidate` of the same MAC is thrown away, the question is asked again;
  *   - a throw, a hang or nonsense makes that overlay degraded and touches no other; what was resolved before
  *     stays in use.

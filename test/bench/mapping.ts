@@ -1,7 +1,6 @@
-// node dist/test/bench/mapping.js [ENTRIES]
-//
 // What a large mapping costs: time, memory, and for how long at most the control thread is held up while it is read,
-// read again and compared. Then a lookup in it, beside one in a mapping of ten entries.
+// read again and compared. Then a lookup in it, beside one in a mapping of ten entries. Then the same of a daemon under
+// traffic (mapping-traffic.ts).
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,15 +12,10 @@ import type { Mapping } from '../../plugins/files/mapping.js';
 import { inSlices } from '../../plugins/files/slices.js';
 import { parseIp } from '../../src/plugin/index.js';
 import { bytesOf, writeLargeMapping } from '../helpers/mapping.js';
+import { underTraffic } from './mapping-traffic.js';
 
 const FIRST_MAC = 0x0200_0000_0000;
 const LOOKUPS = 1_000_000;
-
-const count = Number(process.argv[2] ?? '1000000');
-if (!Number.isInteger(count) || count < 1 || count > 0xff_ffff) {
-  console.error('node dist/test/bench/mapping.js [ENTRIES]    from 1 to 16777215 (1000000)');
-  process.exit(2);
-}
 
 const peakMib = (): number => Math.round(process.resourceUsage().maxRSS / 1024);
 
@@ -61,17 +55,28 @@ function lookUp(mapping: Mapping): void {
   console.log(`lookup     ${mapping.size} entries: ${byMac} ns by MAC, ${byV4} ns by IPv4, in random order`);
 }
 
-const directory = mkdtempSync(path.join(tmpdir(), 'varpd-bench-'));
-try {
-  const [small, large] = [path.join(directory, 'small.json'), path.join(directory, 'large.json')];
-  writeLargeMapping(small, 10);
-  writeLargeMapping(large, count);
-  console.log(`${count} entries, ${(statSync(large).size / 1e6).toFixed(0)} MB, RSS before ${peakMib()} MiB`);
-  const old = await measured('read', () => load(large));
-  const fresh = await measured('read again', () => load(large));
-  await measured('compare', () => inSlices(compare(old, fresh)));
-  const ten = await load(small);
-  for (let round = 0; round < 2; round++) for (const mapping of [ten, fresh]) lookUp(mapping);
-} finally {
-  rmSync(directory, { recursive: true, force: true });
+/** The plugin alone, in this process. */
+async function alone(count: number): Promise<void> {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-bench-'));
+  try {
+    const [small, large] = [path.join(directory, 'small.json'), path.join(directory, 'large.json')];
+    writeLargeMapping(small, 10);
+    writeLargeMapping(large, count);
+    console.log(
+      `${count} entries, ${(statSync(large).size / 1e6).toFixed(0)} MB, RSS before ${peakMib()} MiB`,
+    );
+    const old = await measured('read', () => load(large));
+    const fresh = await measured('read again', () => load(large));
+    await measured('compare', () => inSlices(compare(old, fresh)));
+    const ten = await load(small);
+    for (let round = 0; round < 2; round++) for (const mapping of [ten, fresh]) lookUp(mapping);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** False when packets were lost. */
+export async function measureMapping(entries: number): Promise<boolean> {
+  await alone(entries);
+  return underTraffic(entries);
 }

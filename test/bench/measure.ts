@@ -3,7 +3,8 @@ import { reaches } from '../helpers/traffic.js';
 import { idleLatency, loadedLatency } from './figures/latency.js';
 import { tcp } from './figures/tcp.js';
 import { bestUdp } from './figures/udp.js';
-import { backgroundShare, largestRssMib, watchRss } from './figures/usage.js';
+import { largestRssMib, watchRss } from './figures/usage.js';
+import type { Share } from './share.js';
 import type { Tunnel } from './subjects/tunnel.js';
 
 export interface Figures {
@@ -31,8 +32,8 @@ export interface Figures {
   /** Of the larger of the two forwarding processes. */
   readonly rssIdleMib: number | null;
   readonly rssLoadMib: number | null;
-  /** Part of the machine that was busy with something else before the measurement. */
-  readonly backgroundShare: number;
+  /** Part of the machine that was busy with something else meanwhile; null when that cannot be told. */
+  readonly foreignShare: number | null;
 }
 
 const FLOWS = 16;
@@ -44,7 +45,7 @@ const OTHER_SECONDS = 19;
 /** Seconds that a subject takes in a round, about. */
 export const secondsASubject = (seconds: number): number => 5 * seconds + OTHER_SECONDS;
 
-type Traffic = Omit<Figures, 'rssIdleMib' | 'rssLoadMib' | 'backgroundShare'>;
+type Traffic = Omit<Figures, 'rssIdleMib' | 'rssLoadMib' | 'foreignShare'>;
 
 async function traffic(tunnel: Tunnel, seconds: number): Promise<Traffic> {
   await tcp(tunnel, { seconds: WARM_UP_SECONDS });
@@ -75,10 +76,10 @@ async function traffic(tunnel: Tunnel, seconds: number): Promise<Traffic> {
   };
 }
 
-export async function measure(tunnel: Tunnel, seconds: number, cores: number): Promise<Figures> {
+export async function measure(tunnel: Tunnel, seconds: number, share: Share): Promise<Figures> {
   if (!(await reaches(tunnel.a, tunnel.target, 10_000))) throw new Error('no answer through the tunnel');
-  const share = await backgroundShare(cores);
   const rssIdleMib = largestRssMib(tunnel);
+  const foreign = share.watch();
   const { result, peakMib } = await watchRss(tunnel, () => traffic(tunnel, seconds));
-  return { ...result, rssIdleMib, rssLoadMib: peakMib, backgroundShare: share };
+  return { ...result, rssIdleMib, rssLoadMib: peakMib, foreignShare: foreign() };
 }

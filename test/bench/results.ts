@@ -8,10 +8,26 @@ import { describeMachine } from './machine.js';
 const FOLDER = fromRoot('bench-results');
 
 export interface Results {
-  /** All that was measured; date and machine are added. */
+  /** All that was measured; date and machine are added. Each member of a list gets a line. */
   readonly json: object;
   readonly svg?: string;
   readonly md: string;
+}
+
+/** Of what is measured, no more digits are known. */
+const SIGNIFICANT_DIGITS = 5;
+const rounded = (_: string, value: unknown): unknown =>
+  typeof value === 'number' ? Number(value.toPrecision(SIGNIFICANT_DIGITS)) : value;
+
+function textOf(results: object): string {
+  const members = Object.entries(results).map(([name, value]) => {
+    const isList = Array.isArray(value) && value.length > 0;
+    const text = isList
+      ? `[\n${(value as unknown[]).map((each) => `    ${JSON.stringify(each, rounded)}`).join(',\n')}\n  ]`
+      : JSON.stringify(value, rounded);
+    return `  ${JSON.stringify(name)}: ${text}`;
+  });
+  return `{\n${members.join(',\n')}\n}\n`;
 }
 
 export async function writeResults(kind: string, { json, svg, md }: Results): Promise<void> {
@@ -23,7 +39,7 @@ export async function writeResults(kind: string, { json, svg, md }: Results): Pr
   const about = `${date.slice(0, 10)}: ${Object.entries(machine)
     .map(([name, value]) => `${name} ${value}`)
     .join(', ')}`;
-  writeFileSync(`${file}.json`, `${JSON.stringify({ date, machine, ...json }, null, 2)}\n`);
+  writeFileSync(`${file}.json`, textOf({ date, machine, ...json }));
   writeFileSync(`${file}.md`, `${about}\n\n${md}\n`);
   if (svg !== undefined) writeFileSync(`${file}.svg`, svg);
   const endings = svg === undefined ? '{json,md}' : '{json,md,svg}';

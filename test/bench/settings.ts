@@ -5,22 +5,37 @@ import { subjects } from './subjects/index.js';
 import type { Subject, Terms } from './subjects/tunnel.js';
 
 const ALL = subjects.map(({ name }) => name).join(', ');
-const USAGE = `npm run bench -- [options]
+const USAGE = `npm run bench -- [options]        all that is installed, --profile and --targets
+  --only A,B            out of ${ALL}
+                        (these alone)
+  --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
+  --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
+  --mapping             only what a mapping of a million entries costs, and packets while it is read
+  --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
+  --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured (5)
   --seconds S           length of each TCP run (2)
   --mtu BYTES           of the underlay (1500)
-  --only A,B            out of ${ALL} (all that are installed)
   --property NAME=VALUE of varpd's overlays; may be given more than once
-  --queues N            the same as --property queues=N`;
+  --queues N            the same as --property queues=N
+  --entries N           of the mapping (1000000)
+TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
+
+export const MODES = ['profile', 'targets', 'mapping', 'verify', 'peers'] as const;
+/** `all`: the subjects, then profile and targets; `subjects`: those named. */
+export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
 export interface Settings extends Terms {
+  readonly mode: Mode;
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
+  /** Of the mapping that \`mapping\` loads. */
+  readonly mappingEntries: number;
 }
 
 function wholeNumber(name: string, text: string): number {
-  if (!/^[1-9]\d{0,4}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error(`--${name} wants a whole number above 0, not '${text}'`);
   return Number(text);
 }
 
@@ -47,6 +62,12 @@ function parse(args: string[]): Settings {
       only: { type: 'string' },
       property: { type: 'string', multiple: true, default: [] },
       queues: { type: 'string' },
+      entries: { type: 'string', default: '1000000' },
+      profile: { type: 'boolean', default: false },
+      targets: { type: 'boolean', default: false },
+      mapping: { type: 'boolean', default: false },
+      verify: { type: 'boolean', default: false },
+      peers: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -54,11 +75,16 @@ function parse(args: string[]): Settings {
     console.log(USAGE);
     process.exit(0);
   }
+  const modes = MODES.filter((mode) => values[mode]);
+  if (modes.length + (values.only === undefined ? 0 : 1) > 1)
+    throw new Error(`one of --only, ${MODES.map((mode) => `--${mode}`).join(', ')} at a time`);
   const queues = values.queues === undefined ? [] : [`queues=${values.queues}`];
   return {
+    mode: modes.at(0) ?? (values.only === undefined ? 'all' : 'subjects'),
     rounds: wholeNumber('rounds', values.rounds),
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
+    mappingEntries: wholeNumber('entries', values.entries),
     properties: [...values.property, ...queues].map(checkedProperty),
     chosen:
       values.only?.split(',').map(subjectNamed) ?? subjects.filter((subject) => subject.missing() === false),

@@ -1,9 +1,9 @@
 /* udp-load - many small UDP packets, and a count of those that arrive.
  *
  *   udp-load sink PORT MAX-SECONDS                 counts from the first packet on; ends QUIET_MS after the last one
- *   udp-load send ADDRESS PORT SECONDS BYTES RATE FLOWS
+ *   udp-load send ADDRESS[,ADDRESS]... PORT SECONDS BYTES RATE FLOWS
  *                                                  RATE packets a second, evenly in small bursts; 0: as many as can be sent;
- *                                                  the flows (source ports) take turns
+ *                                                  the flows (source ports) take turns, and each has the next address
  *
  * Both print one line of JSON. Every packet carries its flow and its number there, so that the sink can tell loss from disorder.
  * The sink sleeps between its looks into a large socket buffer: being woken for every packet would take the processor from what
@@ -29,6 +29,7 @@ enum {
 	LOOK_US = 500,
 	QUIET_MS = 300,
 	FLOWS_CAP = BATCH,
+	ADDRESSES_CAP = FLOWS_CAP,
 };
 
 struct mark {
@@ -140,14 +141,20 @@ static uint64_t send_burst(int fd, uint64_t flow, uint64_t first_number, unsigne
 	return taken > 0 ? (uint64_t)taken : 0;
 }
 
-static int send_load(const char *ip, int port, double seconds, size_t bytes, double rate, unsigned flows)
+static int send_load(char *ips, int port, double seconds, size_t bytes, double rate, unsigned flows)
 {
 	int fds[FLOWS_CAP];
 	uint64_t numbers[FLOWS_CAP] = { 0 };
 	if (bytes < sizeof(struct mark) || bytes > PACKET_CAP_BYTES || flows < 1 || flows > FLOWS_CAP)
 		return 2;
+	const char *addresses[ADDRESSES_CAP];
+	unsigned count = 0;
+	for (char *ip = strtok(ips, ","); ip != NULL && count < ADDRESSES_CAP; ip = strtok(NULL, ","))
+		addresses[count++] = ip;
+	if (count == 0)
+		return 2;
 	for (unsigned flow = 0; flow < flows; flow++)
-		fds[flow] = open_flow(ip, port);
+		fds[flow] = open_flow(addresses[flow % count], port);
 	prepare(bytes);
 
 	unsigned burst = BATCH / flows;
@@ -178,6 +185,6 @@ int main(int argc, char **argv)
 	if (argc == 8 && strcmp(argv[1], "send") == 0)
 		return send_load(argv[2], atoi(argv[3]), atof(argv[4]), strtoul(argv[5], NULL, 10), atof(argv[6]),
 				 (unsigned)strtoul(argv[7], NULL, 10));
-	fprintf(stderr, "usage: udp-load sink PORT MAX-SECONDS | udp-load send ADDRESS PORT SECONDS BYTES RATE FLOWS\n");
+	fprintf(stderr, "usage: udp-load sink PORT MAX-SECONDS | udp-load send ADDRESS[,...] PORT SECONDS BYTES RATE FLOWS\n");
 	return 2;
 }

@@ -2,6 +2,7 @@
 import type {
   Datapath,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
@@ -16,7 +17,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  readonly features = { fake: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();
@@ -52,6 +53,10 @@ export class FakeDatapath implements Datapath {
     await Promise.resolve();
     this.#call('removePort', name);
     this.ports.delete(name);
+  }
+
+  setCarrier(_overlay: number, on: boolean): void {
+    this.#call('setCarrier', on ? 'on' : 'off');
   }
 
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
@@ -104,6 +109,10 @@ export class FakeDatapath implements Datapath {
   routeMtuBytes(): number {
     this.#call('routeMtuBytes');
     return this.routeMtu;
+  }
+
+  overlayOffloads(id: number): readonly Offload[] {
+    return this.overlays.get(id)?.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
   }
 
   overlayCounters(): Record<string, number> {

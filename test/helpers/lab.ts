@@ -10,10 +10,11 @@ import { createCounters, readCounters, type CounterName, type Counters } from '.
 import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
-import type { OverlayOptions, Question, TargetRow } from '../../src/core/overlay.js';
+import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { TargetRow } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
-import type { Command, Report } from '../../src/daemon/datapath/protocol.js';
+import type { Command, PeerChange, Report } from '../../src/daemon/datapath/protocol.js';
 import {
   MemoryHost,
   MemoryNetwork,
@@ -102,6 +103,7 @@ export class Vtep {
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
+  readonly peerChanges: PeerChange[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -165,6 +167,7 @@ export class Vtep {
     if (report.kind === 'lookups') this.questions.push(...report.questions);
     else if (report.kind === 'fault') this.faults.push(report);
     else if (report.kind === 'leases') this.leases.push(...report.news);
+    else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else this.#reply = report.value;
   }
 }
@@ -230,7 +233,11 @@ export class Net {
   }
 
   invalidate(mac?: MacAddress): void {
-    this.vtep.obey({ kind: 'invalidate', overlay: this.id, mac });
+    this.vtep.obey({
+      kind: 'invalidate',
+      overlay: this.id,
+      macs: mac === undefined ? undefined : Float64Array.of(mac),
+    });
   }
 
   setPeers(...peers: IpAddress[]): void {

@@ -155,11 +155,12 @@ const macText = (index: number): string =>
     .map((byte) => digits(byte, 2))
     .join(':')}`;
 
-/** One entry a line, with all members: 129 bytes each. `more` comes before them. */
+/** One entry a line, with all members: 129 bytes each. `more` comes before them, `port` is that of their VTEPs. */
 export function writeLargeMapping(
   file: string,
   entries: number,
   more: readonly (readonly [mac: string, entry: object])[] = [],
+  port = 4789,
 ): void {
   const descriptor = openSync(file, 'w');
   let before = '{';
@@ -175,7 +176,7 @@ export function writeLargeMapping(
       'dhcp-proxy': macText(0),
       ip: `192.0.${vtep >> 8}.${vtep & 0xff}`,
       ndp: `fd00::${digits(index >> 16, 1)}:${digits(index & 0xffff, 1)}`,
-      port: 4789,
+      port,
     });
   }
   writeSync(descriptor, '\n}\n');

@@ -7,15 +7,28 @@ import { type Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
 import { exec, waitUntil } from './process.js';
 
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
+/** Ethernet, VXLAN, UDP and IPv6, so that tunnels of both families fit. */
+const OVERHEAD_BYTES = 70;
 const PROGRAMS = ['ovs-vsctl', 'ovsdb-tool', 'ovsdb-server', 'ovs-vswitchd', 'ethtool'];
 
 export const skipUnlessOpenVSwitch = (): false | string =>
   skipUnlessNetns(PROGRAMS) || (existsSync(SCHEMA) ? false : `needs the file ${SCHEMA}`);
 
+export interface SwitchOptions {
+  /** Of the underlay. */
+  readonly mtuBytes?: number;
+  /** Of the overlay. */
+  readonly innerMtuBytes?: number;
+  readonly v6?: boolean;
+}
+
 /** A switch on a host of its own; its bridge `br-int` is that host's device on the overlay. */
 export class OpenVSwitch {
   readonly #directory: string;
   readonly #env: Readonly<Record<string, string>>;
+
+  /** Of the process that forwards. */
+  pid = 0;
 
   private constructor(
     bed: Bed,
@@ -25,7 +38,8 @@ export class OpenVSwitch {
     this.#env = { OVS_RUNDIR: this.#directory, OVS_LOGDIR: this.#directory, OVS_DBDIR: this.#directory };
   }
 
-  static async start(bed: Bed, host: Namespace): Promise<OpenVSwitch> {
+  static async start(bed: Bed, host: Namespace, options: SwitchOptions = {}): Promise<OpenVSwitch> {
+    const { mtuBytes = 1500, innerMtuBytes = mtuBytes - OVERHEAD_BYTES, v6 = true } = options;
     const ovs = new OpenVSwitch(bed, host);
     const file = (name: string): string => path.join(ovs.#directory, name);
     const env = ovs.#env;
@@ -34,8 +48,8 @@ export class OpenVSwitch {
     host.spawn(['ovsdb-server', file('conf.db'), ...sockets, '-vconsole:off'], { env });
     await waitUntil(() => existsSync(file('db.sock')), { what: 'ovsdb-server' });
     await ovs.configure('--no-wait init');
-    const options = [`--unixctl=${file('vsw.ctl')}`, '--disable-system', '-vconsole:off'];
-    host.spawn(['ovs-vswitchd', `unix:${file('db.sock')}`, ...options], { env });
+    const daemon = [`--unixctl=${file('vsw.ctl')}`, '--disable-system', '-vconsole:off'];
+    ovs.pid = host.spawn(['ovs-vswitchd', `unix:${file('db.sock')}`, ...daemon], { env }).pid;
     await waitUntil(() => existsSync(file('vsw.ctl')), { what: 'ovs-vswitchd' });
 
     // The bridge that holds the underlay device also has its address and MAC: ARP for the tunnel goes through it.
@@ -44,20 +58,20 @@ export class OpenVSwitch {
     await ovs.configure(
       `add-br br-phy -- set bridge br-phy ${bridge} other_config:hwaddr="${mac}"`,
       '-- br-set-external-id br-phy bridge-id br-phy',
-      `-- add-port br-phy ${UNDERLAY_DEVICE} -- set interface br-phy mtu_request=1500`,
+      `-- add-port br-phy ${UNDERLAY_DEVICE} -- set interface br-phy mtu_request=${mtuBytes}`,
     );
     for (const [address, prefix] of [
       [host.underlay.v4, 24],
-      [host.underlay.v6, 64],
+      ...(v6 ? ([[host.underlay.v6, 64]] as const) : []),
     ] as const) {
       await host.ip(`addr delete ${address}/${prefix} dev ${UNDERLAY_DEVICE}`);
       await host.ip(`addr add ${address}/${prefix} dev br-phy ${prefix === 64 ? 'nodad' : ''}`);
     }
     await host.ip('link set br-phy up');
     await ovs.configure(
-      `add-br br-int -- set bridge br-int ${bridge} -- set interface br-int mtu_request=1430`,
+      `add-br br-int -- set bridge br-int ${bridge} -- set interface br-int mtu_request=${innerMtuBytes}`,
     );
-    await host.plumb('br-int', { mtuBytes: 1430 });
+    await host.plumb('br-int', { mtuBytes: innerMtuBytes, v6 });
     return ovs;
   }
 

@@ -12,12 +12,20 @@ const read = (file: string): string => {
   }
 };
 
-/** User and system time of all threads; 0 for a process that is gone. */
-export function cpuSeconds(pid: number): number {
+/** Time of all threads, in the process itself and in the kernel for it; 0 for a process that is gone. */
+export function cpuTimes(pid: number): { user: number; system: number } {
   // The name, in brackets, may hold anything: fields are counted from behind it (utime and stime are 14 and 15 of all).
   const stat = read(`/proc/${pid}/stat`);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
+  return {
+    user: Number(fields[11] ?? 0) / TICKS_PER_SECOND,
+    system: Number(fields[12] ?? 0) / TICKS_PER_SECOND,
+  };
+}
+
+export function cpuSeconds(pid: number): number {
+  const { user, system } = cpuTimes(pid);
+  return user + system;
 }
 
 export function residentKib(pid: number): number {

@@ -191,7 +191,7 @@ export function onTheWire(frame: Uint8Array, header: Readonly<Record<number, num
   return [frameOf(packetOf(frame))];
 }
 
-/** Reads a whole TCP or UDP packet without extension headers. */
+/** Reads a whole TCP or UDP packet; of extension headers, one with destination options. */
 export function packetOf(bytes: Uint8Array): Packet {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const tags: number[] = [];
@@ -199,8 +199,11 @@ export function packetOf(bytes: Uint8Array): Packet {
   for (; view.getUint16(network - 2) === vlan.CUSTOMER_TAG; network += 4) tags.push(view.getUint16(network));
   const version = view.getUint16(network - 2) === 0x0800 ? 4 : 6;
   const isV4 = version === 4;
-  const transport = network + (isV4 ? (bytes[network] & 15) * 4 : 40);
-  const protocol = bytes[network + (isV4 ? 9 : 6)] === ipv4.TCP ? 'tcp' : 'udp';
+  const ipEnd = network + (isV4 ? (bytes[network] & 15) * 4 : 40);
+  const next = bytes[network + (isV4 ? 9 : 6)];
+  const isExtended = !isV4 && next === ipv6.DESTINATION_OPTIONS;
+  const transport = isExtended ? ipEnd + 8 * (bytes[ipEnd + 1] + 1) : ipEnd; // RFC 8200 4.6
+  const protocol = (isExtended ? bytes[ipEnd] : next) === ipv4.TCP ? 'tcp' : 'udp';
   const isTcp = protocol === 'tcp';
   const payload = transport + (isTcp ? (bytes[transport + 12] >> 4) * 4 : 8);
   return {
@@ -213,7 +216,7 @@ export function packetOf(bytes: Uint8Array): Packet {
     dontFragment: isV4 && (bytes[network + 6] & 0x40) !== 0,
     options: isV4 ? bytes.slice(network + 20, transport) : new Uint8Array(0),
     flowLabel: isV4 ? 0 : view.getUint32(network) & 0xfffff,
-    extension: undefined,
+    extension: isExtended ? { type: next, bytes: bytes.slice(ipEnd, transport) } : undefined,
     sourcePort: view.getUint16(transport),
     destinationPort: view.getUint16(transport + 2),
     sequence: isTcp ? view.getUint32(transport + 4) : 0,

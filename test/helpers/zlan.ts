@@ -30,8 +30,10 @@ export interface Entry {
 export type Entries = Readonly<Record<string, Entry>>;
 
 const ARTICLE = readFileSync(fromRoot('config/hosts.json'), 'utf8');
-const asText = (content: Entries | string): string =>
-  typeof content === 'string' ? content : `${JSON.stringify(content, undefined, 2)}\n`;
+const asText = (content: Entries | string | Uint8Array): string | Uint8Array =>
+  typeof content === 'string' || content instanceof Uint8Array
+    ? content
+    : `${JSON.stringify(content, undefined, 2)}\n`;
 
 export class MappingFile {
   readonly path: string;
@@ -45,7 +47,7 @@ export class MappingFile {
   }
 
   /** A complete file renamed over it. */
-  replace(content: Entries | string): void {
+  replace(content: Entries | string | Uint8Array): void {
     const fresh = `${this.path}.new`;
     writeFileSync(fresh, asText(content));
     renameSync(fresh, this.path);
@@ -177,7 +179,7 @@ const STEADY_INTERVAL_S = 0.005;
 /** Requests that may be under way when it is stopped: 100 ms of them. */
 const IN_FLIGHT = 20;
 
-/** 200 echo requests a second, until stopped. */
+/** 200 echo requests a second unless said otherwise, until stopped. */
 export class SteadyPing {
   readonly #child: Child;
 
@@ -186,8 +188,12 @@ export class SteadyPing {
   }
 
   /** Resolves with the first reply: a known flow from there on. */
-  static async start(host: Namespace, target: string): Promise<SteadyPing> {
-    const child = host.spawn(['ping', '-n', '-i', `${STEADY_INTERVAL_S}`, target]);
+  static async start(
+    host: Namespace,
+    target: string,
+    intervalS: number = STEADY_INTERVAL_S,
+  ): Promise<SteadyPing> {
+    const child = host.spawn(['ping', '-n', '-i', `${intervalS}`, target]);
     await child.waitForOutput(/icmp_seq=/);
     return new SteadyPing(child);
   }
@@ -195,6 +201,11 @@ export class SteadyPing {
   /** Of the highest reply so far. */
   get reached(): number {
     return Math.max(0, ...this.#replies());
+  }
+
+  /** Of every reply so far. */
+  get rttUs(): number[] {
+    return [...this.#child.stdout.matchAll(/time=([\d.]+) ms/g)].map((match) => Number(match[1]) * 1000);
   }
 
   async stop(): Promise<Steady> {

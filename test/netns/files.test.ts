@@ -1,6 +1,6 @@
 // The files plugin as the article shows it: three hosts, one JSON file, and the programs of real systems that look for
 // neighbours and ask for addresses. Then the file changes under traffic, and the traffic is what none of it is about.
-import { chmodSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -8,6 +8,8 @@ import t, { type Test } from 'tap';
 
 import * as arp from '../../src/wire/arp.js';
 import { formatMac } from '../../src/wire/mac.js';
+import { printable } from '../../src/core/properties.js';
+import { BAD_MAPPINGS } from '../helpers/bad-mappings.js';
 import { Capture } from '../helpers/capture.js';
 import { toHex, udpFrame } from '../helpers/frames.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
@@ -257,8 +259,11 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
   await t.test('100,000 distinct unknown MACs', async (t) => {
     const count = 100_000;
     for (const { host, device, v4 } of [zlan, zlan2]) await host.ip(`addr add ${v4}/24 dev ${device}`);
+    // A guest of its own scans: what its queue does not hold is its own loss.
+    await zlan.daemon.ok('create-vnic -m 02:00:00:00:00:01 -l overlay0 scan0');
+    await zlan.host.ip('link set scan0 up');
     const steady = await SteadyPing.start(zlan.host, zlan2.v4);
-    const frame = udpFrame({ sourceMac: zlan.mac });
+    const frame = udpFrame({ sourceMac: '02:00:00:00:00:01' });
     const frames = function* (): Generator<Uint8Array> {
       for (let n = 0; n < count; n++) {
         const one = Uint8Array.from(frame);
@@ -272,25 +277,27 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
       most = Math.max(most, zlan.daemon.residentKib());
     }, 50);
     const grown = await zlan.daemon.counted(async () => {
-      await pacedFrames(zlan.host, zlan.device, frames(), { burst: 100, pauseMs: 10 });
+      await pacedFrames(zlan.host, 'scan0', frames(), { burst: 100, pauseMs: 10 });
       await sleep(1000);
     });
     clearInterval(timer);
     const { sent, lost, duplicates } = await steady.stop();
-    t.comment(
-      `${most - before} KiB more resident at most, ${grown['lookups']} lookups, ${sent} echo requests`,
-    );
-    // Which of them get past the TAP's queue of 1,000 depends on the machine; none of those may cost two.
-    t.ok(grown['lookups'] > 0.5 * count && grown['lookups'] <= count + 1, 'a lookup each', { grown });
     const grew = most - before;
-    // Live objects are 10 MB of it; the rest is garbage of the control thread that V8 is slow to give back.
-    const todo = grew < 50 << 10 ? false : 'the control thread leaves too much garbage a lookup';
-    t.ok(grew < 50 << 10, `RSS grows by less than 50 MB: ${grew} KiB`, { todo });
-    t.ok(grew < 150 << 10, 'and by less than 150 MB in any case');
+    t.comment(`${grew} KiB more resident at most, ${grown['lookups']} lookups, ${sent} echo requests`);
+    const asked = grown['lookups'] ?? 0;
+    // Which of them get past the TAP's queue of 1,000, or find the plugin busy, depends on the machine; none costs two.
+    t.ok(asked > 0.5 * count && asked <= count + 1, 'a lookup each', { grown });
+    t.ok(grew < 50 << 10, `RSS grows by less than 50 MB: ${grew} KiB`);
     t.ok(sent > 200, `a known flow of ${sent} packets`);
-    // Both share one TAP queue of 1,000 packets: what the burst takes of it is the sender's doing.
-    t.ok(lost <= sent / 50, `loses next to none: ${lost}`);
+    t.ok(lost <= sent / 1000, `loses less than one in a thousand: ${lost}`);
     t.equal(duplicates, 0);
+    const targets = await zlan.daemon.ok('show-overlay -t overlay0');
+    t.match(
+      targets,
+      new RegExp(`${zlan2.mac.replaceAll(':0', ':0?')} +${zlan2.host.underlay.v4}:4789`),
+      'and keeps its target',
+    );
+    await zlan.daemon.ok('delete-vnic scan0');
   });
 });
 
@@ -597,13 +604,39 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
       t.ok((await untilDetails(zlan, /ONLINE .*\+0 -1 ~0 entries, 3 now/)) < IN_FORCE_MS, 'in place');
 
       const timesRead = (): number => zlan.daemon.log().split('read again: the same 3 entries').length - 1;
-      const before = timesRead();
+      // One write may be seen twice: until the watch has nothing more to say.
+      let before = -1;
+      while (before !== timesRead()) {
+        before = timesRead();
+        await sleep(IN_FORCE_MS);
+      }
       const reload = await zlan.daemon.dladm('reload');
       t.match(reload, { code: 0, stderr: '' }, 'dladm reload');
       t.equal(timesRead(), before + 1, 'has read the file when it returns');
       zlan.daemon.signal('SIGHUP');
       await waitUntil(() => timesRead() === before + 2, { what: 'SIGHUP to have the file read' });
       t.pass('SIGHUP has it read too');
+
+      // As Kubernetes lays out what it mounts: the file is a link into the directory that is in force.
+      const directory = path.dirname(file.path);
+      for (const [name, content] of [
+        ['one', base],
+        ['two', stranger(2)],
+      ] as const) {
+        mkdirSync(path.join(directory, name));
+        writeFileSync(path.join(directory, name, 'hosts.json'), JSON.stringify(content));
+      }
+      const switchTo = (target: string, link: string): void => {
+        symlinkSync(target, path.join(directory, 'fresh'));
+        renameSync(path.join(directory, 'fresh'), path.join(directory, link));
+      };
+      switchTo('one', 'data');
+      switchTo('data/hosts.json', 'hosts.json');
+      await waitUntil(() => timesRead() >= before + 3, { what: 'the link to be read' });
+      switchTo('two', 'data');
+      t.ok((await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/)) < 2 * IN_FORCE_MS, 'a link');
+      file.replace(base);
+      await untilDetails(zlan, /ONLINE .*\+0 -1 ~0 entries, 3 now/);
     });
   });
 
@@ -633,6 +666,29 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
       file.replace(base);
       await untilDetails(zlan, /^ONLINE/);
       t.pass('so with a file that goes and comes back');
+    });
+  });
+
+  await t.test(`${BAD_MAPPINGS.length} bad files, each with its place and its words`, async (t) => {
+    t.ok(BAD_MAPPINGS.length >= 40);
+    await undisturbed(t, async () => {
+      for (const [what, text, [at, where, found, expected]] of BAD_MAPPINGS) {
+        file.replace(text);
+        const { failures } = await zlan.daemon.call('daemon.reload', {});
+        const [{ health }] = await zlan.daemon.overlays('overlay0');
+        const wanted = `${file.path}:${at}: ${where}: found ${found}, expected ${expected}`;
+        t.equal(failures.length, 1, what);
+        t.ok(failures[0]?.message.startsWith(`not reloaded: ${wanted}`), wanted, { failures });
+        t.equal(health.status, 'DEGRADED');
+        // One line of a terminal.
+        t.ok(health.details?.startsWith(printable(wanted.slice(0, 250), 250)), 'show-overlay says so', {
+          health,
+        });
+      }
+      for (const { host } of [zlan2, zlan3])
+        t.equal((await ping(host, zlan.v4)).received, 3, 'the last good mapping stays in use');
+      file.replace(base);
+      for (const station of stations) await untilDetails(station, /^ONLINE/);
     });
   });
 

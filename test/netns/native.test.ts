@@ -249,7 +249,6 @@ function refusals(t: Test): void {
     ],
     [() => extra.lockFile(-1), 'EBADF', 'flock', 'lock file'],
     [() => extra.peerCredentials(-1), 'EBADF', 'SO_PEERCRED', 'descriptor -1'],
-    [() => extra.receiveNetlink(-1, mac), 'EBADF', 'recvfrom', 'rtnetlink'],
     [() => extra.createBatch(8, 1000), 'EINVAL', 'batchCreate', '1000 bytes'],
     [() => extra.createBatch(0, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
     [() => extra.createBatch(1025, SLAB_BYTES), 'EINVAL', 'batchCreate', `${SLAB_BYTES} bytes`],
@@ -262,14 +261,19 @@ function refusals(t: Test): void {
 }
 
 async function features(t: Test): Promise<void> {
-  const all = { tapChecksum: true, tapTcpSegmentation: true };
-  t.match(extra.probeFeatures(), all, 'what every kernel since 2.6.27 has');
+  const all = { tapChecksum: true, tapTcpSegmentation: true, udpSegmentation: true, udpCoalescing: true };
+  t.match(extra.probeFeatures(), all, 'what every kernel since 5.0 has');
   t.equal(await here.ip('-o link show type tun'), '', 'the device it was tried on is gone');
-  // Root without the right to administer networks: all false, and no error.
+  // Root without the right to administer networks: no TAP, and no error.
   const program = `import(${JSON.stringify(MODULE)}).then((m) => console.log(JSON.stringify(m.probeFeatures())))`;
   const command = ['setpriv', '--bounding-set', '-net_admin', process.execPath, '-e', program];
   const without = JSON.parse(await exec(command)) as extra.Features;
-  t.same(without, { tapChecksum: false, tapTcpSegmentation: false, tapUdpSegmentation: false });
+  t.match(without, {
+    tapChecksum: false,
+    tapTcpSegmentation: false,
+    tapUdpSegmentation: false,
+    tapCarrier: false,
+  });
 }
 
 // ---------------------------------------------------------------- frames
@@ -791,39 +795,67 @@ async function waiting(t: Test): Promise<void> {
   await exited;
 }
 
+/** Events while nobody reads, and the one call that says that there are some. */
 async function netlink(t: Test): Promise<void> {
-  const fd = closing(t)(extra.openNetlink(extra.NETLINK_GROUPS.LINK));
-  const buffer = new Uint8Array(65536);
-  /** Types of all messages there are, and the names of the links they speak of. */
-  const events = (): [type: number, name: string][] => {
-    const found: [number, string][] = [];
-    for (let bytes = extra.receiveNetlink(fd, buffer); bytes > 0; bytes = extra.receiveNetlink(fd, buffer)) {
-      const view = new DataView(buffer.buffer, 0, bytes);
-      for (let at = 0; at < bytes; at += (view.getUint32(at, true) + 3) & ~3) {
-        const text = Buffer.from(buffer.subarray(at, at + view.getUint32(at, true))).toString('latin1');
-        found.push([view.getUint16(at + 4, true), /tap\d|lo(?=\0)/.exec(text)?.[0] ?? '']);
-      }
-    }
-    return found;
+  let calls = 0;
+  const source = new extra.LinkEvents(() => calls++);
+  t.teardown(() => {
+    source.close();
+  });
+  const heard: extra.LinkEvent[] = [];
+  const hears = async (what: string, test: (event: extra.LinkEvent) => boolean): Promise<void> => {
+    const isHeard = (): boolean => {
+      heard.push(...source.read().events);
+      return heard.some(test);
+    };
+    await waitUntil(isHeard, { what });
+    heard.length = 0;
   };
-  const [NEW_LINK, DELETE_LINK, GET_LINK] = [16, 17, 18]; // linux/rtnetlink.h
-  const has = (all: readonly [number, string][], type: number, name: string): boolean =>
-    all.some((event) => event[0] === type && event[1] === name);
-
-  t.same(events(), [], 'nothing has happened');
   const tap = extra.openTap('tap8', { exclusive: true });
-  t.ok(has(events(), NEW_LINK, 'tap8'), 'a new link');
+  await waitUntil(() => calls === 1, { what: 'a call' });
   extra.setLink('tap8', { up: true });
-  t.ok(has(events(), NEW_LINK, 'tap8'), 'a change of a link');
-  extra.closeDescriptor(tap);
-  await waitUntil(() => has(events(), DELETE_LINK, 'tap8'), { what: 'the end of the link to be told' });
+  await sleep(100);
+  t.equal(calls, 1, 'no second one before it was asked for');
+  const index = extra.linkInfo('tap8')!.index;
+  t.match(extra.linkInfo(index), { name: 'tap8', up: true, carrier: true }, 'a link by its index');
+  await hears('a link', (event) => event.about === 'link' && event.index === index && event.name === 'tap8');
 
-  const request = new DataView(new ArrayBuffer(32));
-  request.setUint32(0, 32, true);
-  request.setUint16(4, GET_LINK, true);
-  request.setUint16(6, 0x301, true); // NLM_F_REQUEST | NLM_F_DUMP
-  extra.sendNetlink(fd, new Uint8Array(request.buffer));
-  t.ok(has(events(), NEW_LINK, 'lo'), 'a question and its answer');
+  const address = [...new Array<number>(10).fill(0), 0xff, 0xff, 192, 0, 2, 8];
+  const bytes = Uint8Array.from(address);
+  source.again();
+  await exec('ip addr add 192.0.2.8/24 dev tap8');
+  await waitUntil(() => calls === 2, { what: 'a call, as there is more' });
+  await hears(
+    'an address',
+    (event) =>
+      event.about === 'address' &&
+      !event.gone &&
+      event.index === index &&
+      event.address.join() === bytes.join(),
+  );
+  const own = extra.hostAddresses().find((one) => one.address.join() === bytes.join());
+  t.match(own, { index, state: 'good' }, 'it is among the addresses');
+  t.match(extra.routeTo(bytes), { isLocal: true }, 'and local');
+  const neighbour = Uint8Array.from([...address.slice(0, 15), 9]);
+  t.same(extra.routeTo(neighbour, bytes), { isLocal: false, index }, 'a route');
+  await exec('ip route add 198.51.100.0/24 via 192.0.2.9');
+  await hears('a route', (event) => event.about === 'route');
+  await exec('ip route add unreachable 203.0.113.0/24');
+  const prefix = address.slice(0, 12);
+  t.equal(extra.routeTo(Uint8Array.from([...prefix, 203, 0, 113, 1])), undefined, 'one that says no');
+  await exec('ip route del unreachable 203.0.113.0/24');
+  t.equal(
+    extra.routeTo(neighbour, Uint8Array.from([...prefix, 192, 0, 2, 77])),
+    undefined,
+    'from a stranger',
+  );
+
+  extra.setTapCarrier(tap, false, 'tap8');
+  t.match(extra.linkInfo('tap8'), { up: true, carrier: false }, 'a cable that is drawn');
+  extra.closeDescriptor(tap);
+  await hears('the end of the address', (event) => event.about === 'address' && event.gone);
+  t.equal(extra.linkInfo('tap8'), undefined);
+  t.equal(extra.linkInfo(index), undefined);
 }
 
 // ---------------------------------------------------------------- processes

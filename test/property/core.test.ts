@@ -73,7 +73,7 @@ await t.test('MacIndex is a Map', (t) => {
   t.end();
 });
 
-await t.test('TargetTable is a Map with times, bounded, that loses the least recently used', (t) => {
+await t.test('TargetTable is two Maps with times, bounded, that lose the least recently used', (t) => {
   const mac = fc.nat(12);
   const step = fc.oneof(
     fc.record({ kind: fc.constant('insert'), mac }),
@@ -90,7 +90,8 @@ await t.test('TargetTable is a Map with times, bounded, that loses the least rec
     }),
   );
   const scenario = fc.record({
-    max: fc.integer({ min: 1, max: 8 }),
+    maxKnown: fc.integer({ min: 1, max: 8 }),
+    maxAsked: fc.integer({ min: 1, max: 8 }),
     start: fc.constantFrom(0, 0x7fff_fff0, -20),
     steps: fc.array(step, { maxLength: 150, size: 'max' }),
   });
@@ -100,9 +101,9 @@ await t.test('TargetTable is a Map with times, bounded, that loses the least rec
     expiry: number;
     used: number;
   }
-  law(scenario, ({ max, start, steps }) => {
+  law(scenario, ({ maxKnown, maxAsked, start, steps }) => {
     const evicted: number[] = [];
-    const table: TargetTable = new TargetTable(max, (row) => evicted.push(table.macLow(row)));
+    const table: TargetTable = new TargetTable(maxKnown, maxAsked, (row) => evicted.push(table.macLow(row)));
     /** In order of use, the oldest first. */
     const model = new Map<number, Row>();
     let now = 0;
@@ -110,6 +111,20 @@ await t.test('TargetTable is a Map with times, bounded, that loses the least rec
     const asNewest = (key: number, row: Row) => {
       model.delete(key);
       model.set(key, row);
+    };
+    const isKnown = ({ state, expiry }: Row) => state === VALID || (state === DROP && expiry === Infinity);
+    /** Changes an entry, or makes it, which may push another out. */
+    const change = (key: number, row: Row, act: () => void) => {
+      const before = model.get(key);
+      const stays = before !== undefined && isKnown(before) === isKnown(row);
+      const kin = [...model].filter(([other, one]) => other !== key && isKnown(one) === isKnown(row));
+      const isFull = !stays && kin.length === (isKnown(row) ? maxKnown : maxAsked);
+      evicted.length = 0;
+      act();
+      equal(evicted, isFull ? [kin[0][0]] : [], 'evicted');
+      if (isFull) model.delete(kin[0][0]);
+      if (stays) model.set(key, row);
+      else asNewest(key, row);
     };
     for (const each of steps) {
       if ('ticks' in each) {
@@ -120,31 +135,30 @@ await t.test('TargetTable is a Map with times, bounded, that loses the least rec
       const known = model.get(each.mac);
       equal(row !== NONE, known !== undefined, 'find');
       if (each.kind === 'insert' && known === undefined) {
-        const [oldest] = model.keys();
-        const before = evicted.length;
-        table.insert(7, each.mac, tick());
-        equal(evicted.slice(before), model.size === max ? [oldest] : [], 'evicted');
-        if (model.size === max) model.delete(oldest);
-        model.set(each.mac, { state: PENDING, expiry: 0, used: now });
+        change(each.mac, { state: PENDING, expiry: 0, used: now }, () => {
+          table.insert(7, each.mac, tick());
+        });
       } else if (known === undefined) {
         continue;
       } else if ('ttlMs' in each) {
-        table.settle(row, each.state, 3, each.ttlMs, tick());
-        known.state = each.state;
-        known.expiry = now + Math.ceil(each.ttlMs / 10);
+        change(each.mac, { ...known, state: each.state, expiry: now + Math.ceil(each.ttlMs / 10) }, () => {
+          table.settle(row, each.state, 3, each.ttlMs, tick());
+        });
       } else if (each.kind === 'touch') {
         table.touch(row, tick());
         if (now - known.used < 100) continue;
         known.used = now;
         asNewest(each.mac, known);
       } else if (each.kind === 'reopen') {
-        table.reopen(row);
+        change(each.mac, { ...known, state: PENDING }, () => {
+          table.reopen(row);
+        });
         equal(table.destination(row), NOWHERE, 'destination');
-        known.state = PENDING;
       } else if (each.kind === 'remove') {
         table.remove(row);
         model.delete(each.mac);
       }
+      table.age(tick(), 0);
       equal(table.size, model.size, 'size');
       for (const [key, { state, expiry }] of model) {
         const expected = state === PENDING || expiry > now ? state : FREE;

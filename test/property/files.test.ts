@@ -221,7 +221,8 @@ await t.test('a difference is the difference', (t) => {
     const { added, removed, changed, stale, moves } = atOnce(compare(old, fresh));
     const isSame = (mac: number): boolean =>
       JSON.stringify(old.destinationOf(mac)) === JSON.stringify(fresh.destinationOf(mac));
-    const wantedStale = left.filter(({ mac }) => !isSame(mac)).map(({ mac }) => mac);
+    const all = [...new Set([...left, ...known].map(({ mac }) => mac))];
+    const wantedStale = all.filter((mac) => !isSame(mac));
     const wantedMoves = known.flatMap(({ mac, arp, ndp }) =>
       [...arp, ...ndp].filter((ip) => ![undefined, mac].includes(old.neighbor(ip))),
     );

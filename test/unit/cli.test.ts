@@ -532,7 +532,19 @@ function overlay(
   more: Partial<OverlayInfo> = {},
 ): OverlayInfo {
   const health = { status: 'ONLINE', details: null } as const;
-  return { name, temporary: false, mode: 'point', properties, health, counters: {}, ...more };
+  const underlay = { state: 'up', losses: 0, changedAt: '2026-11-23T12:00:00.000Z' } as const;
+  const offloads = ['checksum', 'tso'];
+  return {
+    name,
+    temporary: false,
+    mode: 'point',
+    properties,
+    health,
+    underlay,
+    offloads,
+    counters: {},
+    ...more,
+  };
 }
 
 const required = { required: true };
@@ -593,7 +605,8 @@ const FILES = overlay(
   {
     mode: 'dynamic',
     health: { status: 'DEGRADED', details: 'files: /etc/hosts.json, line 3, column 5: expected a comma' },
-    counters: { tx_frames: 2 ** 53 - 1 },
+    offloads: [],
+    counters: { tx_frames: 2 ** 53 - 1, tx_segmentation_refused: 3 },
   },
 );
 
@@ -659,6 +672,20 @@ await t.test('show-overlay', async (t) => {
       t,
     );
     await shows('-f -p -o details overlay0', `${sentence}\n`, t);
+  });
+
+  await t.test('offloads, and what was refused', async (t) => {
+    const table = lines(
+      'LINK                OFFLOADS                    REFUSED',
+      'demo0               checksum,tso                0',
+      'overlay0            --                          3',
+    );
+    await shows('-f -o link,offloads,refused', table, t);
+    await shows('-o link,offloads,refused', table, t);
+    await shows('-p -o offloads demo0', 'checksum,tso\n', t);
+    const mixed = await run(socket, 'show-overlay', '-p', '-o', 'property,offloads');
+    t.equal(mixed.status, 1, 'properties and health are not in one table');
+    t.match(mixed.err, /unknown output field: 'offloads'/);
   });
 
   await t.test('JSON has everything', async (t) => {

@@ -183,6 +183,7 @@ t.test('properties', async (t) => {
         'vxlan/vlan rw false keep keep keep,drop',
         'vxlan/dscp rw false zero zero zero,copy',
         'offload rw false auto auto auto,off',
+        'link-state rw false up up up,follow',
         'queues rw false 1 1 auto,1-16',
         'search r- false test -- test,direct',
         'test/file rw true /x -- --',

@@ -7,6 +7,7 @@ import t from 'tap';
 import type { Methods, OverlayInfo } from '../../src/control/messages.js';
 import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
+import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { StateStore } from '../../src/daemon/persistence.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
 import { Registry } from '../../src/daemon/registry.js';
@@ -19,6 +20,7 @@ import {
   parseIp,
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
+import { FakeKernel } from '../helpers/fake-kernel.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -79,6 +81,7 @@ interface Host {
   readonly registry: Registry;
   readonly datapath: FakeDatapath;
   readonly links: Set<string>;
+  readonly kernel: FakeKernel;
   readonly life: Life;
   readonly stateDir: string;
   /** The same state directory, as after a restart. */
@@ -93,15 +96,24 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const links = new Set<string>();
   const plugins = new Map([...(await loadPlugins([BUILT_IN_PLUGINS], LOG)), ['test', dynamic(life)]]);
   const limits = parseConfig('', '').limits;
+  const kernel = new FakeKernel();
+  kernel.setLink(1, 'under0');
+  for (const ip of ['10.0.0.1', '2001:db8::1']) kernel.setAddress(parseIp(ip)!, 1);
+  kernel.defaultRoute = 1;
+  const watch = new LinkWatch(kernel, LOG);
+  t.teardown(() => {
+    watch.close();
+  });
   const workshop = {
     datapath,
     plugins,
     links: { exists: (name: string) => links.has(name), mtuBytesOf: () => 9000 },
+    watch,
     log: LOG,
     limits: () => limits,
   };
   const registry = new Registry(workshop, await StateStore.load(state));
-  return { registry, datapath, links, life, stateDir, restart: () => newHost(t, stateDir) };
+  return { registry, datapath, links, kernel, life, stateDir, restart: () => newHost(t, stateDir) };
 }
 
 type Create = Methods['overlay.create']['params'];
@@ -766,4 +778,47 @@ t.test('changes never interleave', async (t) => {
     host.registry.deleteOverlay({ name: 'overlay0', temporary: false }),
   ]);
   t.equal(host.datapath.overlays.size, 0);
+});
+
+t.test('ports without a carrier', async (t) => {
+  const { registry, datapath, kernel } = await newHost(t);
+  const follow: [string, string] = ['link-state', 'follow'];
+  const wanted = point({ properties: [...point().properties, follow] });
+  datapath.features = { fake: true };
+  await t.rejects(registry.createOverlay(wanted), { code: 'UNSUPPORTED', message: /link-state/ });
+  datapath.features = { tapCarrier: true };
+  kernel.setLink(1, 'under0', { carrier: false });
+  await registry.createOverlay(wanted);
+  t.match(registry.roster.list({}).overlays[0], {
+    health: { status: 'DEGRADED', details: 'link under0 has no carrier' },
+    underlay: { state: 'down', losses: 1 },
+  });
+  const order = datapath.calls.filter((call) => /^(setCarrier|addPort)/.test(call));
+  t.same(order, ['setCarrier off', 'addPort overlay0'], 'before there is a port to see one');
+});
+
+t.test('an overlay whose address comes later than varpd', async (t) => {
+  const before = await newHost(t);
+  await before.registry.createOverlay(point());
+  await before.registry.createOverlay(point({ name: 'other0', vnetid: 43 }));
+  const { registry, datapath, kernel } = await before.restart();
+  const ip = parseIp('10.0.0.1')!;
+  kernel.hostAddresses.clear();
+  kernel.defaultRoute = undefined;
+  datapath.failures.set('addOverlay', 'EADDRNOTAVAIL');
+  t.equal((await registry.up({})).failures.length, 2);
+  await registry.deleteOverlay({ name: 'other0', temporary: false });
+  datapath.failures.clear();
+  kernel.tell({ about: 'route' });
+  await sleep(50);
+  t.same(registry.roster.list({}).overlays, [], 'it waits');
+  kernel.setAddress(ip, 1);
+  kernel.defaultRoute = 1;
+  kernel.tell({ about: 'address', gone: false, ip, index: 1, state: 'good' });
+  while (registry.roster.list({}).overlays.length === 0) await sleep(5);
+  t.same(
+    registry.roster.list({}).overlays.map(({ name }) => name),
+    ['overlay0'],
+    'by itself, and not what was deleted',
+  );
 });

@@ -71,7 +71,11 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
       });
     },
     invalidate: (overlay, mac) => {
-      engine.obey({ kind: 'invalidate', overlay, mac });
+      engine.obey({
+        kind: 'invalidate',
+        overlay,
+        macs: mac === undefined ? undefined : Float64Array.of(mac),
+      });
     },
   };
   let pluginHost: Host | undefined;

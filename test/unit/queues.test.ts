@@ -10,6 +10,7 @@ import { OverlayThreads } from '../../src/daemon/datapath/overlay-threads.js';
 import type { Request } from '../../src/daemon/datapath/thread.js';
 import type { Command } from '../../src/daemon/datapath/protocol.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
+import type { MacAddress } from '../../src/wire/mac.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
 
@@ -49,9 +50,12 @@ function newHost(count = 2): Host {
     return { vtep, net, tap: net.port(MAC.a) };
   });
   const asked: LookupRequest[] = [];
-  const links = threads.map(({ vtep }) => ({
+  const links = threads.map(({ vtep, net }) => ({
     post: (command: Command) => {
       vtep.obey(command);
+    },
+    invalidate: (_: number, mac: MacAddress | undefined) => {
+      net.invalidate(mac);
     },
     request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
   }));

@@ -6,7 +6,14 @@
 import type { Call } from '../../control/client.js';
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
 import { attempt, CommandError, type Context, defineCommand, UsageError } from '../command.js';
-import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
+import {
+  chooseFormat,
+  formatJson,
+  refuseWithJson,
+  reportMissing,
+  SHOW_OPTIONS,
+  type ShowArguments,
+} from '../show.js';
 import type { Column } from '../table.js';
 
 /** With the widths of the first preview, so that its table comes out as it was printed; 80 together. */
@@ -25,7 +32,16 @@ const HEALTH_COLUMNS: readonly Column<OverlayInfo>[] = [
   // One more than illumos has, for a blank behind DEGRADED.
   { name: 'STATUS', width: 9, cell: (row) => row.health.status },
   { name: 'DETAILS', width: 51, sentence: true, cell: (row) => row.health.details ?? '-' },
+  { name: 'OFFLOADS', width: 28, extra: true, cell: (row) => row.offloads.join(',') || '--' },
+  // Destinations that are sent to frame by frame, since their route or device took no message of many.
+  {
+    name: 'REFUSED',
+    width: 8,
+    extra: true,
+    cell: (row) => String(row.counters['tx_segmentation_refused'] ?? 0),
+  },
 ];
+const ONLY_HEALTH = HEALTH_COLUMNS.filter((column) => column.extra).map(({ name }) => name);
 
 const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
   { name: 'LINK', width: 20, cell: (row) => row.link },
@@ -44,11 +60,16 @@ export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t] [[-p] -o field,... | --json] [overlay...]',
   about: 'Shows overlays, those named or all: their properties, their health or their target tables.',
   options: [
-    { name: 'fma', short: 'f', about: 'whether they work, and if not why' },
+    { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },
     { name: 'target', short: 't', about: 'which MAC address is reached where' },
     ...SHOW_OPTIONS,
   ],
-  examples: ['show-overlay', 'show-overlay -t overlay0', 'show-overlay -p -o property,value overlay0'],
+  examples: [
+    'show-overlay',
+    'show-overlay -t overlay0',
+    'show-overlay -p -o property,value overlay0',
+    'show-overlay -o link,offloads,refused',
+  ],
 
   async run(args, context) {
     const { print } = context;
@@ -63,7 +84,7 @@ export const command = defineCommand({
       const format = chooseFormat(args, TARGET_COLUMNS, context);
       const overlays = await withTargets(await list(args.operands, context), context);
       print(format(overlays.flatMap(({ name, targets }) => targets.map((row) => ({ ...row, link: name })))));
-    } else if (args.has('fma')) {
+    } else if (args.has('fma') || asksForHealth(args)) {
       const format = chooseFormat(args, HEALTH_COLUMNS, context);
       print(format(await list(args.operands, context)));
     } else {
@@ -75,6 +96,13 @@ export const command = defineCommand({
     }
   },
 });
+
+/** Columns that only the health has, and nothing but them and the name, need no -f. */
+function asksForHealth(args: ShowArguments): boolean {
+  const fields = args.value('output')?.toUpperCase().split(',') ?? [];
+  const isKnown = (field: string): boolean => ONLY_HEALTH.includes(field) || field === 'LINK';
+  return fields.every(isKnown) && fields.some((field) => ONLY_HEALTH.includes(field));
+}
 
 async function list(names: readonly string[], context: Context): Promise<readonly OverlayInfo[]> {
   const answer = context.call('overlay.list', names.length > 0 ? { names: [...names] } : {});

@@ -86,6 +86,14 @@ export type LookupAnswer =
   /** Only for a request with a frame: it goes on as if it had been sent to this unicast MAC. */
   | { readonly kind: 'redirect'; readonly to: MacAddress };
 
+/**
+ * checksum  the stack leaves checksums to us
+ * tso, uso  and the cutting of TCP, of UDP
+ * gso       many frames to one destination leave as one message, which the kernel cuts
+ * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
+ */
+export type Offload = 'checksum' | 'tso' | 'uso' | 'gso' | 'gro';
+
 export interface TargetEntry {
   readonly mac: MacAddress;
   readonly state: 'valid' | 'drop' | 'pending';
@@ -100,6 +108,8 @@ export interface DatapathEvents {
   portFault(overlay: number, port: string, code: string): void;
   /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
   leased(news: LeaseNews): void;
+  /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
+  peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
   /** A datapath thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
@@ -113,6 +123,9 @@ export interface Datapath {
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+
+  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  setCarrier(overlay: number, on: boolean): void;
 
   /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
   setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
@@ -136,6 +149,8 @@ export interface Datapath {
   /** By name, zero ones included. */
   overlayCounters(id: number): Record<string, number>;
   portCounters(overlay: number, name: string): Record<string, number>;
+  /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
+  overlayOffloads(id: number): readonly Offload[];
   /** Kernel features probed at start. */
   readonly features: Readonly<Record<string, boolean>>;
   /** Ends the worker and closes every descriptor. */

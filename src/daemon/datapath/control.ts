@@ -18,7 +18,9 @@ import {
   probeFeatures,
   routeMtuBytes,
   setLink,
+  setTapCarrier,
   setTapOffload,
+  type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as ethernet from '../../wire/ethernet.js';
@@ -28,12 +30,13 @@ import type {
   Datapath,
   DatapathEvents,
   LookupAnswer,
+  Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
 } from './contract.js';
 import { OverlayThreads } from './overlay-threads.js';
-import { WAKE, type Report, type Token } from './protocol.js';
+import { WAKE, type PeerChange, type Report, type Token } from './protocol.js';
 import { steerByFlow } from './steering.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
@@ -45,6 +48,9 @@ interface OverlayState {
   /** One a queue. */
   readonly counters: readonly Counters[];
   readonly ports: Map<string, PortState>;
+  /** Underlay address -> the threads whose peer it is, as bits. */
+  readonly peers: Map<IpAddress, number>;
+  carrier: boolean;
 }
 
 interface PortState {
@@ -62,7 +68,7 @@ interface PortQueue {
 }
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<string, boolean>> = { ...probeFeatures() };
+  readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
   readonly #threads: DatapathThread[] = [];
   readonly #overlays = new Map<number, OverlayState>();
@@ -127,6 +133,8 @@ export class DatapathControl implements Datapath {
       }),
       counters,
       ports: new Map(),
+      peers: new Map(),
+      carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
     threads.forEach((thread, queue) => {
@@ -160,6 +168,7 @@ export class DatapathControl implements Datapath {
       wanted.find((flags) => setTapOffload(fds[0], flags, name));
       if (queues > 1) steerByFlow(fds[0], queues, name);
       setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
+      if (!state.carrier) setTapCarrier(fds[0], false, name);
       setLink(name, { up: true });
     } catch (error) {
       fds.forEach(closeDescriptor);
@@ -186,6 +195,19 @@ export class DatapathControl implements Datapath {
     if (port === undefined) return;
     await this.#closePort(port);
     ports.delete(name);
+  }
+
+  setCarrier(overlay: number, on: boolean): void {
+    const state = this.#overlay(overlay);
+    state.carrier = on;
+    for (const { queues, name, closed } of state.ports.values()) {
+      if (closed !== undefined) continue;
+      try {
+        setTapCarrier(queues[0].fd, on, name);
+      } catch {
+        // The device has just gone; the worker will say so.
+      }
+    }
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
@@ -233,6 +255,20 @@ export class DatapathControl implements Datapath {
     const { counters, lease, threads } = this.#overlay(id);
     const total = readCounters(...counters, ...lease.counters);
     return { ...total, lookups: total.lookups - threads.joined };
+  }
+
+  overlayOffloads(id: number): readonly Offload[] {
+    const { config, lease } = this.#overlay(id);
+    const { features } = this;
+    const isOn = config.offload === 'auto';
+    const offloads: Readonly<Record<Offload, boolean>> = {
+      checksum: features.tapChecksum,
+      tso: isOn && features.tapTcpSegmentation,
+      uso: isOn && features.tapUdpSegmentation,
+      gso: lease.segmentation && features.udpSegmentation,
+      gro: isOn && features.udpCoalescing,
+    };
+    return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
   }
 
   portCounters(overlay: number, name: string): Record<string, number> {
@@ -288,6 +324,30 @@ export class DatapathControl implements Datapath {
     return port.closed;
   }
 
+  /** An address may come and go within one report, and is a peer as long as it is one of any thread. */
+  #hearPeers(thread: number, changes: readonly PeerChange[]): void {
+    const overlays = new Map<number, Map<IpAddress, boolean>>();
+    for (const { overlay, ip, isPeer } of changes) {
+      const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
+      overlays.set(overlay, last.set(ip, isPeer));
+    }
+    for (const [overlay, last] of overlays) {
+      const peers = this.#overlays.get(overlay)?.peers;
+      if (peers === undefined) continue;
+      const added: IpAddress[] = [];
+      const removed: IpAddress[] = [];
+      for (const [ip, isPeer] of last) {
+        const before = peers.get(ip) ?? 0;
+        const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
+        if (after === 0) peers.delete(ip);
+        else peers.set(ip, after);
+        if (before === 0 && after !== 0) added.push(ip);
+        if (before !== 0 && after === 0) removed.push(ip);
+      }
+      this.#events.peers(overlay, added, removed);
+    }
+  }
+
   #hear(index: number, report: Exclude<Report, { kind: 'reply' }>): void {
     switch (report.kind) {
       case 'lookups':
@@ -296,6 +356,9 @@ export class DatapathControl implements Datapath {
         return;
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
+        return;
+      case 'peers':
+        this.#hearPeers(index, report.changes);
         return;
       case 'fault': {
         // The first queue to find out speaks for all.

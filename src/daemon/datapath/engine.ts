@@ -12,12 +12,12 @@ import { LinkProtection, type ProtectionRules } from '../../core/link-protection
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
-import { TICK_MS } from '../../core/target-table.js';
+import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
-import type { Command, Report, Token } from './protocol.js';
+import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook {
@@ -57,6 +57,8 @@ export class DatapathEngine {
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
   #questions: Question[] = [];
   #leaseNews: LeaseNews[] = [];
+  #agedMs = 0;
+  #peerChanges: PeerChange[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -72,6 +74,9 @@ export class DatapathEngine {
         this.#questions.push(question);
       },
       pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
+      peerChanged: (overlay, ip, isPeer) => {
+        this.#peerChanges.push({ overlay, ip, isPeer });
+      },
       nowTick: 0,
     };
   }
@@ -79,6 +84,13 @@ export class DatapathEngine {
   /** Monotonic time, before anything else of a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+    if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
+  }
+
+  #age(nowMs: number): void {
+    for (const { overlay } of this.#overlays.values())
+      overlay.targets.age(this.#shared.nowTick, nowMs - this.#agedMs);
+    this.#agedMs = nowMs;
   }
 
   /** One batch from the device of this token, through the policy, out. Whether there was anything. */
@@ -87,6 +99,7 @@ export class DatapathEngine {
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
     if (this.#questions.length > 0) this.#reportQuestions();
     if (this.#leaseNews.length > 0) this.#reportLeases();
+    if (this.#peerChanges.length > 0) this.#reportPeers();
     return moved;
   }
 
@@ -117,6 +130,11 @@ export class DatapathEngine {
   }
 
   obey(command: Command): void {
+    this.#obey(command);
+    if (this.#peerChanges.length > 0) this.#reportPeers();
+  }
+
+  #obey(command: Command): void {
     switch (command.kind) {
       case 'add-socket': {
         const { token, fd, counters } = command;
@@ -176,7 +194,8 @@ export class DatapathEngine {
         overlay.setTarget(command.mac, command.to, command.ttlMs);
         break;
       case 'invalidate':
-        overlay?.invalidate(command.mac);
+        if (command.macs === undefined) overlay?.invalidate(undefined);
+        else for (const mac of command.macs) overlay?.invalidate(mac);
         break;
       case 'set-peers':
         overlay?.setPeers(command.peers);
@@ -188,7 +207,7 @@ export class DatapathEngine {
         this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
         break;
       case 'targets':
-        this.#reply(command.reply, overlay?.targetRows(command.after, command.limit) ?? []);
+        this.#reply(command.reply, overlay ? targetRows(overlay, command.after, command.limit) : []);
         break;
     }
     if (this.#questions.length > 0) this.#reportQuestions();
@@ -273,5 +292,11 @@ export class DatapathEngine {
     const news = this.#leaseNews;
     this.#leaseNews = [];
     this.#report({ kind: 'leases', news });
+  }
+
+  #reportPeers(): void {
+    const changes = this.#peerChanges;
+    this.#peerChanges = [];
+    this.#report({ kind: 'peers', changes });
   }
 }

@@ -89,7 +89,7 @@ export class OverlayThreads {
   invalidate(mac: MacAddress | undefined): void {
     if (mac === undefined) for (const known of [...this.#openOf.keys()]) this.#forget(known);
     else this.#forget(mac);
-    for (const link of this.#links) link.post({ kind: 'invalidate', overlay: this.#overlay, mac });
+    for (const link of this.#links) link.invalidate(this.#overlay, mac);
   }
 
   setPeers(peers: readonly IpAddress[]): void {

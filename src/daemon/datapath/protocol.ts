@@ -1,12 +1,13 @@
 /**
- * Messages between the control side and a datapath worker. Commands are obeyed in the order they are posted;
+ * Messages between the control side and a datapath worker. Commands are posted in lists and obeyed in their order;
  * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
  * says `released` or `fault`; then the control side closes them.
  */
 import type { Counters } from '../../core/counters.js';
 import type { AskedLeases, LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
-import type { OverlayOptions, Question, TargetRow } from '../../core/overlay.js';
+import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { TargetRow } from '../../core/target-rows.js';
 import type { LookupAnswer } from './contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
@@ -63,7 +64,8 @@ export type Command =
       /** Left alone where the MAC is known: what another thread has found out. */
       readonly unlessKnown?: boolean;
     }
-  | { readonly kind: 'invalidate'; readonly overlay: number; readonly mac: MacAddress | undefined }
+  /** Undefined = all. */
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
@@ -81,9 +83,16 @@ export type Command =
     }
   | { readonly kind: 'stop'; readonly reply: number };
 
+export interface PeerChange {
+  readonly overlay: number;
+  readonly ip: IpAddress;
+  readonly isPeer: boolean;
+}
+
 export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
+  | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };

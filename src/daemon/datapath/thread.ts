@@ -1,7 +1,13 @@
 /** One datapath thread as the control side has it: commands go in and wake it, what it reports comes out. */
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor, createEvent, signalEvent } from '../../dgram-extra/index.js';
+import type { MacAddress } from '../../wire/mac.js';
 import type { Command, Report } from './protocol.js';
+
+/** In one message (worker.ts says why there is a bound). */
+const MAX_COMMANDS = 64;
+/** In one `invalidate`. */
+const MAX_MACS = 2048;
 
 /** Of its heap. */
 const YOUNG_GENERATION_MIB = 6;
@@ -12,6 +18,8 @@ export type Request<C = Command> = C extends { readonly reply: number } ? Omit<C
 /** What obeys commands, in the order in which they are given. */
 export interface Link {
   post(command: Command): void;
+  /** One MAC of an overlay is forgotten, or all. */
+  invalidate(overlay: number, mac: MacAddress | undefined): void;
   /** Resolves to what is replied. */
   request(request: Request): Promise<unknown>;
 }
@@ -27,6 +35,9 @@ export class DatapathThread implements Link {
   readonly #wakeFd = createEvent();
   readonly #worker: Worker;
   readonly #waiting = new Map<number, (value: unknown) => void>();
+  #outbox: Command[] = [];
+  /** The beginning of the next `invalidate`. */
+  readonly #stale = { overlay: 0, macs: new Float64Array(MAX_MACS), count: 0 };
   #lastReply = 0;
   /** What goes wrong before it runs is told to who waits for that. */
   #starting = false;
@@ -63,9 +74,23 @@ export class DatapathThread implements Link {
     this.#starting = false;
   }
 
+  /** A message and a wake-up for all that is said in one go: answers come in as many as the questions did. */
   post(command: Command): void {
-    this.#worker.postMessage(command);
-    signalEvent(this.#wakeFd);
+    this.#packStale();
+    if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
+    if (this.#outbox.length >= MAX_COMMANDS) this.#flush();
+  }
+
+  invalidate(overlay: number, mac: MacAddress | undefined): void {
+    if (mac === undefined) {
+      this.post({ kind: 'invalidate', overlay, macs: undefined });
+      return;
+    }
+    // A million at once, when a mapping is replaced: packed, a message each 2,048.
+    if (this.#stale.overlay !== overlay || this.#stale.count === MAX_MACS) this.#flush();
+    if (this.#outbox.length + this.#stale.count === 0) queueMicrotask(this.#flush);
+    this.#stale.overlay = overlay;
+    this.#stale.macs[this.#stale.count++] = mac;
   }
 
   request(request: Request): Promise<unknown> {
@@ -82,6 +107,22 @@ export class DatapathThread implements Link {
     await this.request({ kind: 'stop' });
     await exited;
     closeDescriptor(this.#wakeFd);
+  }
+
+  readonly #flush = (): void => {
+    this.#packStale();
+    if (this.#outbox.length === 0) return;
+    this.#worker.postMessage(this.#outbox);
+    this.#outbox = [];
+    signalEvent(this.#wakeFd);
+  };
+
+  /** Before anything that is said after it. */
+  #packStale(): void {
+    const { overlay, macs, count } = this.#stale;
+    if (count === 0) return;
+    this.#stale.count = 0;
+    this.#outbox.push({ kind: 'invalidate', overlay, macs: macs.slice(0, count) });
   }
 
   #hear(report: Report): void {

@@ -1,8 +1,12 @@
 // Bulk TCP through a tunnel, by iperf3.
+//
+// With CUBIC, Linux's default, whatever this machine's is: BBR sends by a clock of its own, and what is measured then is
+// how well its timers run on a busy machine, more than what the tunnel carries.
 import type { Tunnel } from '../subjects/tunnel.js';
 import { cpuOf } from './usage.js';
 
 const PORT = 5301;
+const CONGESTION_CONTROL = 'cubic';
 /** For connecting, and for what iperf3 does at the end. */
 const GRACE_SECONDS = 15;
 
@@ -32,7 +36,8 @@ export async function tcp(tunnel: Tunnel, options: TcpOptions): Promise<TcpRun> 
   await server.waitForOutput(/Server listening/);
   try {
     const cpuBefore = cpuOf(tunnel);
-    const command = `iperf3 -c ${target} -p ${PORT} -t ${seconds} -P ${streams} -J ${backward ? '-R' : ''}`;
+    const shape = `-t ${seconds} -P ${streams} -C ${CONGESTION_CONTROL} ${backward ? '-R' : ''}`;
+    const command = `iperf3 -c ${target} -p ${PORT} -J ${shape}`;
     const { stdout } = await a.run(command, { timeoutMs: (seconds + GRACE_SECONDS) * 1000 });
     const cpuSeconds = cpuOf(tunnel) - cpuBefore;
     if (stdout === '') throw new Error('iperf3 did not end in time');

@@ -1,11 +1,8 @@
 // What the forwarding processes of a tunnel take of the machine.
-import { setTimeout as sleep } from 'node:timers/promises';
-
-import { cpuSeconds, machineBusySeconds, residentKib } from '../../helpers/procfs.js';
+import { cpuSeconds, residentKib } from '../../helpers/procfs.js';
 import type { Tunnel } from '../subjects/tunnel.js';
 
 const RSS_INTERVAL_MS = 200;
-const BACKGROUND_MS = 500;
 
 /** CPU time of all forwarding processes, user and system. */
 export const cpuOf = ({ pids }: Tunnel): number => pids.reduce((total, pid) => total + cpuSeconds(pid), 0);
@@ -29,11 +26,4 @@ export async function watchRss<T>(
   } finally {
     clearInterval(sampler);
   }
-}
-
-/** Part of all processors that is in use while nothing of ours runs. */
-export async function backgroundShare(cores: number): Promise<number> {
-  const [busyBefore, beforeMs] = [machineBusySeconds(), performance.now()];
-  await sleep(BACKGROUND_MS);
-  return (machineBusySeconds() - busyBefore) / ((performance.now() - beforeMs) / 1000) / cores;
 }

@@ -46,5 +46,5 @@ export const columns: readonly Column[] = [
   aside('udpFloodKpps', 'UDP 1 flow, flooded, kpps', 0),
   aside('udpDisorderedShare', 'UDP 16 flows, overtaken', 4),
   aside('loadedPingLostShare', 'ping under TCP, lost', 3),
-  aside('backgroundShare', 'other load before', 2),
+  aside('foreignShare', 'other load meanwhile', 2),
 ];

@@ -1,4 +1,5 @@
 // What every subject of the bench has in common: two fresh hosts, the same addresses, and a tunnel between them.
+import { skipUnlessNetns } from '../../helpers/need.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Child, waitUntil } from '../../helpers/process.js';
 
@@ -27,6 +28,8 @@ export interface Subject {
   readonly name: string;
   /** What it is, and where it does less, or more, than varpd. */
   readonly title: string;
+  /** Debian packages, of what is not installed with the rest. */
+  readonly packages?: readonly string[];
   /** False, or why it cannot be measured here. */
   missing(): false | string;
   build(bed: Bed, terms: Terms): Promise<Tunnel>;
@@ -36,6 +39,12 @@ export interface Subject {
 export interface End {
   readonly device: string;
   readonly pid?: number;
+}
+
+/** False, or which programs are missing and how to get them. */
+export function unlessInstalled(programs: readonly string[], packages: readonly string[]): false | string {
+  const missing = skipUnlessNetns(programs);
+  return missing === false ? false : `${missing}: apt-get install ${packages.join(' ')}`;
 }
 
 export const hosts = (bed: Bed, { mtuBytes }: Terms): Promise<[Namespace, Namespace]> =>

@@ -1,7 +1,17 @@
 // VXLAN in a process: ours, and the plain one in C.
 import { Daemon, directOverlay } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
-import { endOf, hosts, joinHosts, type Subject, VNETID, VXLAN_BYTES } from './tunnel.js';
+import type { Bed } from '../../helpers/netns.js';
+import {
+  endOf,
+  hosts,
+  joinHosts,
+  type Subject,
+  type Terms,
+  type Tunnel,
+  VNETID,
+  VXLAN_BYTES,
+} from './tunnel.js';
 
 const PLAIN_FORWARDER = fromRoot('dist/test/bench/plain-forwarder');
 
@@ -18,19 +28,22 @@ export const plain: Subject = {
   },
 };
 
+/** `nodeArgs`: for node itself. */
+export async function buildVarpd(bed: Bed, terms: Terms, nodeArgs: readonly string[] = []): Promise<Tunnel> {
+  const pair = await hosts(bed, terms);
+  const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
+  const properties = [`mtu=${mtuBytes}`, ...terms.properties].map((text) => `-p ${text}`).join(' ');
+  return joinHosts(pair, mtuBytes, async (host, peer) => {
+    const daemon = await Daemon.start(bed, host, { nodeArgs });
+    const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
+    await daemon.ok(directOverlay(addresses, `-t ${properties}`));
+    return { device: 'overlay0', pid: daemon.pid };
+  });
+}
+
 export const varpd: Subject = {
   name: 'varpd',
   title: 'varpd',
   missing: () => false,
-  async build(bed, terms) {
-    const pair = await hosts(bed, terms);
-    const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
-    const properties = [`mtu=${mtuBytes}`, ...terms.properties].map((text) => `-p ${text}`).join(' ');
-    return joinHosts(pair, mtuBytes, async (host, peer) => {
-      const daemon = await Daemon.start(bed, host);
-      const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
-      await daemon.ok(directOverlay(addresses, `-t ${properties}`));
-      return { device: 'overlay0', pid: daemon.pid };
-    });
-  },
+  build: (bed, terms) => buildVarpd(bed, terms),
 };

@@ -1,0 +1,123 @@
+/**
+ * What the kernel knows of the underlay, as one overlay sees it. Events only say that something has changed; what it is
+ * now is asked here, so that none that is late, lost or out of order can leave a wrong picture.
+ */
+import type { LinkState, UnderlayLink, UnderlayView, Way } from '../core/underlay-state.js';
+import type { IpAddress } from '../wire/ip.js';
+import type { LinkKernel } from './links.js';
+
+/** Of one overlay. More are not looked at: a host that has so many routes loses them link by link. */
+const MAX_WAYS = 1024;
+
+export interface Seat {
+  readonly listenIp: IpAddress;
+  readonly destinations: Iterable<IpAddress>;
+}
+
+type KnownLink = Pick<UnderlayLink, 'name'> & { readonly index: number };
+
+interface AddressEntry {
+  readonly index: number;
+  readonly state: 'good' | 'tentative' | 'duplicate';
+}
+
+export class UnderlayViewer {
+  readonly #kernel: LinkKernel;
+  /** Undefined: to be asked for. */
+  #addresses: Map<IpAddress, AddressEntry> | undefined;
+  /** The link that a listen address is, or was last, on; and that a destination is, or was last, reached by. */
+  #lastLinks = new Map<string, KnownLink>();
+
+  constructor(kernel: LinkKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** Changes were missed. */
+  forgetAddresses(): void {
+    this.#addresses = undefined;
+  }
+
+  addressChanged(ip: IpAddress, entry: AddressEntry | undefined): void {
+    if (entry !== undefined) this.#addresses?.set(ip, entry);
+    else this.#addresses?.delete(ip);
+  }
+
+  #address(ip: IpAddress): AddressEntry | undefined {
+    this.#addresses ??= new Map(this.#kernel.addresses().map(({ ip, ...entry }) => [ip, entry]));
+    return this.#addresses.get(ip);
+  }
+
+  /**
+   * What one round asks is asked once, however many overlays there are. `ofAll`: it is a round of all of them, and what
+   * none of them sees is forgotten.
+   */
+  round(ofAll: boolean): (seat: Seat) => UnderlayView {
+    const links = new Map<number, UnderlayLink>();
+    const ways = new Map<string, Way>();
+    const before = this.#lastLinks;
+    if (ofAll) this.#lastLinks = new Map();
+    return ({ listenIp, destinations }) => {
+      const address = this.addressState(listenIp);
+      const home = this.#home(listenIp, before);
+      const found: Way[] = [];
+      for (const to of destinations) {
+        if (found.length === MAX_WAYS) break;
+        const key = `${listenIp} ${to}`;
+        let way = ways.get(key);
+        if (way === undefined) {
+          way = this.#way(listenIp, to, key, before, links);
+          ways.set(key, way);
+        }
+        found.push(way);
+      }
+      return { listenIp, address, home: home && this.#link(home, links), ways: found };
+    };
+  }
+
+  addressState(ip: IpAddress): UnderlayView['address'] {
+    const entry = this.#address(ip);
+    if (entry !== undefined && entry.state !== 'good') return entry.state;
+    // A whole prefix may be this host's (`ip route add local`); and IPv4 on a link that is down is nobody's.
+    return this.#kernel.route(ip)?.isLocal === true ? 'good' : 'absent';
+  }
+
+  #home(ip: IpAddress, before: ReadonlyMap<string, KnownLink>): KnownLink | undefined {
+    return this.#known(ip, this.#address(ip)?.index, before);
+  }
+
+  /** The link of this index, or the last one where there is none; remembered under `key`. */
+  #known(
+    key: string,
+    index: number | undefined,
+    before: ReadonlyMap<string, KnownLink>,
+  ): KnownLink | undefined {
+    const last = before.get(key);
+    const name = index === undefined || index === last?.index ? undefined : this.#kernel.link(index)?.name;
+    const known = name === undefined ? last : { index: index!, name };
+    if (known !== undefined) this.#lastLinks.set(key, known);
+    return known;
+  }
+
+  #way(
+    from: IpAddress,
+    to: IpAddress,
+    key: string,
+    before: ReadonlyMap<string, KnownLink>,
+    links: Map<number, UnderlayLink>,
+  ): Way {
+    const route = this.#kernel.route(to, from);
+    const known = this.#known(key, route?.index, before);
+    return { to, hasRoute: route !== undefined, link: known && this.#link(known, links) };
+  }
+
+  #link({ index, name }: KnownLink, links: Map<number, UnderlayLink>): UnderlayLink {
+    const cached = links.get(index);
+    if (cached !== undefined) return cached;
+    const info = this.#kernel.link(index);
+    const state: LinkState =
+      info === undefined ? 'gone' : !info.up ? 'down' : !info.carrier ? 'no carrier' : 'good';
+    const link = { name: info?.name ?? name, state };
+    links.set(index, link);
+    return link;
+  }
+}

@@ -1,0 +1,75 @@
+/** Changes of links, addresses, routes and rules, as the kernel tells of them: a subscription, no polling. */
+import { addon, checked, NativeError, type WatchHandle } from './addon.js';
+import { messages } from './netlink-message.js';
+import { type LinkEvent, readEvent } from './rtnetlink.js';
+
+/** rtnetlink multicast groups (linux/rtnetlink.h): each is bit (RTNLGRP_ - 1). */
+const GROUPS =
+  (1 << 0) | // LINK
+  (1 << 4) | // IPV4_IFADDR
+  (1 << 6) | // IPV4_ROUTE
+  (1 << 7) | // IPV4_RULE
+  (1 << 8) | // IPV6_IFADDR
+  (1 << 10) | // IPV6_ROUTE
+  (1 << 18) | // IPV6_RULE
+  (1 << 31); // NEXTHOP (5.3)
+
+/** Some thousand messages; more are lost, which the kernel says. */
+const RECEIVE_BUFFER_BYTES = 4 << 20;
+/** Datagrams a turn: then others have theirs. */
+const READ_AT_ONCE = 1024;
+/** One link with all its statistics is below 4 KiB. */
+const DATAGRAM_BYTES = 32768;
+
+export interface EventBatch {
+  readonly events: readonly LinkEvent[];
+  /** Messages were lost (ENOBUFS): everything is to be asked anew. */
+  readonly lost: boolean;
+}
+
+export class LinkEvents {
+  readonly #fd: number;
+  readonly #watch: WatchHandle;
+  readonly #buffer = new Uint8Array(DATAGRAM_BYTES);
+
+  /** `readable` is called once when there is something to read, and once more after each `again`. */
+  constructor(readable: () => void) {
+    this.#fd = checked(addon.netlinkOpen(GROUPS, RECEIVE_BUFFER_BYTES), 'bind', 'rtnetlink');
+    const watch = addon.watchStart(this.#fd, readable);
+    if (typeof watch === 'number') {
+      addon.closeDescriptor(this.#fd);
+      throw new NativeError(watch, 'pthread_create', 'rtnetlink');
+    }
+    this.#watch = watch;
+  }
+
+  /** What there is; the rest stays in the kernel. */
+  read(): EventBatch {
+    const events: LinkEvent[] = [];
+    let lost = false;
+    for (let datagram = 0; datagram < READ_AT_ONCE; datagram++) {
+      const bytes = addon.netlinkReceive(this.#fd, this.#buffer);
+      if (bytes === 0) break;
+      if (bytes < 0) {
+        // ENOBUFS, told once for all that is lost. What else there may be means no less.
+        lost = true;
+        continue;
+      }
+      for (const message of messages(this.#buffer, bytes)) {
+        const event = readEvent(message);
+        if (event !== undefined) events.push(event);
+      }
+    }
+    return { events, lost };
+  }
+
+  again(): void {
+    addon.watchAgain(this.#watch);
+  }
+
+  /** `readable` is not called any more. To be called once. */
+  close(): void {
+    addon.watchStop(this.#watch);
+    addon.closeDescriptor(this.#fd);
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * rtnetlink messages: made, sent, and taken apart.
+ *
+ *   | length | type | flags | sequence | port |   struct nlmsghdr   (linux/netlink.h)
+ *   | body: ifinfomsg, ifaddrmsg, rtmsg           |   (linux/rtnetlink.h)
+ *   | length | type | value ... | padding     |   struct rtattr, one after another, each 4-aligned
+ *
+ * All in host byte order; every Linux that Node runs on is little-endian.
+ */
+import { addon, checked, NativeError } from './addon.js';
+
+const HEADER_BYTES = 16;
+const ATTRIBUTE_HEADER_BYTES = 4;
+
+// linux/netlink.h
+const NLMSG_ERROR = 2;
+const NLMSG_DONE = 3;
+const NLM_F_REQUEST = 0x1;
+export const NLM_F_ACK = 0x4;
+const NLM_F_DUMP_INTERRUPTED = 0x10;
+export const NLM_F_DUMP = 0x300;
+
+/** The kernel never makes a longer one of what is asked for here (NLMSG_GOODSIZE; dumps: 32 KiB). */
+const DATAGRAM_BYTES = 65536;
+/** A dump during which the table changed is begun again this often, and then taken as it is. */
+const DUMP_ATTEMPTS = 4;
+
+const EINTR = -4;
+
+export interface Message {
+  readonly type: number;
+  /** From the body on. */
+  readonly body: DataView;
+}
+
+/** Value of an attribute by its type; the last one, where there are several. */
+export type Attributes = ReadonlyMap<number, DataView>;
+
+/** One request and the message that answers it. Throws the kernel's error; `device` is for that. */
+export function ask(type: number, flags: number, parts: readonly Uint8Array[], device: string): Message {
+  return exchange(type, flags, parts, device, (fd, buffer) => {
+    // The kernel has answered when `send` returns.
+    const answers = messages(buffer, checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device));
+    const first = answers.next();
+    if (first.done === true) throw new NativeError(EINTR, 'recvfrom', device);
+    return first.value;
+  });
+}
+
+/** All that there is of something. What changes meanwhile is told to those who listen for it. */
+export function dump(type: number, parts: readonly Uint8Array[], device: string): Message[] {
+  for (let attempt = 1; ; attempt++) {
+    const { all, whole } = exchange(type, NLM_F_DUMP, parts, device, receiveDump(device));
+    if (whole || attempt === DUMP_ATTEMPTS) return all;
+  }
+}
+
+function receiveDump(device: string) {
+  return (fd: number, buffer: Uint8Array): { all: Message[]; whole: boolean } => {
+    const all: Message[] = [];
+    let whole = true;
+    for (;;) {
+      const bytes = checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device);
+      // Each receive makes the kernel write the next part: there is always one until the last.
+      if (bytes === 0) return { all, whole: false };
+      // The next part comes into the same buffer.
+      for (const message of messages(buffer.slice(0, bytes), bytes)) {
+        if (message.interrupted) whole = false;
+        if (message.type === NLMSG_DONE) return { all, whole };
+        all.push(message);
+      }
+    }
+  };
+}
+
+function exchange<T>(
+  type: number,
+  flags: number,
+  parts: readonly Uint8Array[],
+  device: string,
+  receive: (fd: number, buffer: Uint8Array) => T,
+): T {
+  const bytes = HEADER_BYTES + parts.reduce((sum, { length }) => sum + length, 0);
+  const request = new Uint8Array(bytes);
+  const view = new DataView(request.buffer);
+  view.setUint32(0, bytes, true);
+  view.setUint16(4, type, true);
+  view.setUint16(6, NLM_F_REQUEST | flags, true);
+  let at = HEADER_BYTES;
+  for (const part of parts) {
+    request.set(part, at);
+    at += part.length;
+  }
+  const fd = checked(addon.netlinkOpen(0, 0), 'bind', 'rtnetlink');
+  try {
+    checked(addon.netlinkSend(fd, request), 'send', device);
+    return receive(fd, new Uint8Array(DATAGRAM_BYTES));
+  } finally {
+    addon.closeDescriptor(fd);
+  }
+}
+
+/** The messages of one datagram, as views of it. An acknowledgment is one without a body; an error is thrown. */
+export function* messages(
+  buffer: Uint8Array,
+  bytes: number,
+): Generator<Message & { readonly interrupted: boolean }> {
+  const view = new DataView(buffer.buffer, buffer.byteOffset, bytes);
+  for (let at = 0; at + HEADER_BYTES <= bytes;) {
+    const length = view.getUint32(at, true);
+    if (length < HEADER_BYTES || at + length > bytes) return;
+    const type = view.getUint16(at + 4, true);
+    const interrupted = (view.getUint16(at + 6, true) & NLM_F_DUMP_INTERRUPTED) !== 0;
+    const body = new DataView(buffer.buffer, buffer.byteOffset + at + HEADER_BYTES, length - HEADER_BYTES);
+    const error = type === NLMSG_ERROR ? body.getInt32(0, true) : 0;
+    if (error < 0) throw new NativeError(error, 'rtnetlink', 'request');
+    yield { type, body, interrupted };
+    at += aligned(length);
+  }
+}
+
+/** Those behind a fixed part of `fixedBytes`. */
+export function attributesOf({ body }: Message, fixedBytes: number): Attributes {
+  const found = new Map<number, DataView>();
+  for (let at = fixedBytes; at + ATTRIBUTE_HEADER_BYTES <= body.byteLength;) {
+    const length = body.getUint16(at, true);
+    if (length < ATTRIBUTE_HEADER_BYTES || at + length > body.byteLength) break;
+    const value = new DataView(
+      body.buffer,
+      body.byteOffset + at + ATTRIBUTE_HEADER_BYTES,
+      length - ATTRIBUTE_HEADER_BYTES,
+    );
+    found.set(body.getUint16(at + 2, true), value);
+    at += aligned(length);
+  }
+  return found;
+}
+
+const aligned = (bytes: number): number => (bytes + 3) & ~3;
+
+export function attribute(type: number, value: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(aligned(ATTRIBUTE_HEADER_BYTES + value.length));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(0, ATTRIBUTE_HEADER_BYTES + value.length, true);
+  view.setUint16(2, type, true);
+  bytes.set(value, ATTRIBUTE_HEADER_BYTES);
+  return bytes;
+}
+
+export function numberAttribute(type: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return attribute(type, bytes);
+}
+
+/** With the NUL that ends it. */
+export function textAttribute(type: number, value: string): Uint8Array {
+  return attribute(type, new TextEncoder().encode(`${value}\0`));
+}
+
+/** A copy. */
+export function bytesOf(value: DataView): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
+}
+
+/** Without the NUL. */
+export function textOf(value: DataView): string {
+  const bytes = bytesOf(value);
+  const end = bytes.indexOf(0);
+  return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+}
