@@ -49,13 +49,13 @@ import type { Destinations } from './destinations.js';
 import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
-import type { LinkProtection } from './link-protection.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
-import type { AnswerLimit, PathMtu } from './too-big.js';
+import type { Port } from './port.js';
+import type { PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
 export interface Shared {
@@ -106,20 +106,7 @@ export interface OverlayOptions {
   readonly maxTargets: number;
 }
 
-export interface Port {
-  readonly name: string;
-  readonly macHigh: number;
-  readonly macLow: number;
-  /** 0 = every VLAN, tags untouched. */
-  readonly vid: number;
-  /** Also takes unicast frames that no other port claims. */
-  readonly own: boolean;
-  readonly output: OutputList;
-  readonly answers: AnswerLimit;
-  readonly counters: Counters;
-  /** What its owner may send. Undefined = anything; may change at any time between two batches. */
-  protection: LinkProtection | undefined;
-}
+export type { Port } from './port.js';
 
 /** ttlMs 0 = for this frame alone. */
 export type LookupResult =
@@ -175,9 +162,16 @@ export class Overlay {
       shared.peerChanged(options.id, ip, isPeer);
     });
     this.pending = new PendingQueue(shared.budget);
-    this.targets = new TargetTable(options.maxTargets, MAX_ASKED, (row) => {
-      this.#forget(row);
-    });
+    this.targets = new TargetTable(
+      options.maxTargets,
+      MAX_ASKED,
+      (row) => {
+        this.#forget(row);
+      },
+      (row) => {
+        this.#confirm(row);
+      },
+    );
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
@@ -250,10 +244,16 @@ export class Overlay {
     if (row === undefined) return;
     this.#stopWaiting(row);
     if (result.kind === 'target' && result.to.length > 0) {
+      const before = this.#takeSlots(row);
       this.#settle(row, result.to, result.ttlMs);
+      // After the new ones are held: who stays a peer never stops being one.
+      for (const slot of before) this.release(slot);
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
+      // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
+      if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
+      this.#releaseDestinations(row);
       // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
       const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
@@ -289,7 +289,7 @@ export class Overlay {
 
   #invalidateRow(row: number): void {
     const question = this.#awaited.get(row);
-    if (question === undefined) {
+    if (question === undefined || this.targets.isStale(row)) {
       this.#forget(row);
       this.targets.remove(row);
     } else {
@@ -307,6 +307,13 @@ export class Overlay {
     return true;
   }
 
+  /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
+  restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
+    if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
+    const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
+    this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
+  }
+
   setPeers(peers: readonly IpAddress[]): void {
     for (const ip of peers) this.peers.add(ip);
     for (const ip of this.#namedPeers) this.peers.remove(ip);
@@ -318,6 +325,15 @@ export class Overlay {
     this.#awaited.set(row, question);
     this.#rowOf.set(question.lookup, row);
     this.ask(question);
+  }
+
+  /** A target of before a restart is in use. There is no frame to tell of. */
+  #confirm(row: number): void {
+    if (this.#awaited.has(row)) return;
+    const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
+    const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
+    const sourceMac = fromHalves(macHigh, macLow);
+    this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 });
   }
 
   nextLookup(): number {
@@ -336,10 +352,15 @@ export class Overlay {
     this.#rowOf.delete(question.lookup);
   }
 
-  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+  /** What the table keeps of these destinations, held for this row. */
+  #hold(row: number, to: readonly Endpoint[]): number {
     const slots = to.map((endpoint) => this.acquire(endpoint));
     if (slots.length > 1) this.floods.set(row, slots);
-    this.targets.settle(row, VALID, slots.length > 1 ? FLOOD : slots[0], ttlMs, this.shared.nowTick);
+    return slots.length > 1 ? FLOOD : slots[0];
+  }
+
+  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+    this.targets.settle(row, VALID, this.#hold(row, to), ttlMs, this.shared.nowTick);
     const { replay } = this.shared;
     this.pending.release(row, replay, (count) => {
       sendHeld(this, replay, count, row);
@@ -359,13 +380,16 @@ export class Overlay {
   }
 
   #releaseDestinations(row: number): void {
+    for (const slot of this.#takeSlots(row)) this.release(slot);
+  }
+
+  /** The slots of an entry, which no longer holds them. */
+  #takeSlots(row: number): readonly number[] {
     const slots = this.floods.get(row);
-    if (slots !== undefined) {
-      this.floods.delete(row);
-      for (const slot of slots) this.release(slot);
-    } else if (this.targets.destination(row) >= 0) {
-      this.release(this.targets.destination(row));
-    }
+    this.floods.delete(row);
+    if (slots !== undefined) return slots;
+    const slot = this.targets.destination(row);
+    return slot >= 0 ? [slot] : [];
   }
 
   /** The slot of a destination, which is a peer as long as it is held. */

@@ -711,6 +711,48 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
     for (const station of stations) await untilDetails(station, /ONLINE .* 3 now/);
   });
 
+  await t.test('5000 MACs come, move and go: each leaves the target table, no other does', async (t) => {
+    const count = 5000;
+    const macOfNumber = (n: number): string => formatMac(0x0200_0001_0000 + n);
+    const many = (ip: string): Entries =>
+      changed(
+        base,
+        Object.fromEntries(Array.from({ length: count }, (_, n) => [macOfNumber(n), { ip, port: 4789 }])),
+      );
+    // One of each end of the list, and one in the middle of it.
+    const probed = [0, 2047, 2048, count - 1].map(macOfNumber);
+    const probe = (): Promise<unknown> =>
+      sendFrames(
+        zlan.host,
+        zlan.device,
+        probed.map((destinationMac) => udpFrame({ sourceMac: zlan.mac, destinationMac })),
+      );
+    /** What `show-overlay -t` says of them. */
+    const targets = async (): Promise<string[]> => {
+      const text = await zlan.daemon.ok('show-overlay -t -p -o target,destination overlay0');
+      const lines = text.split('\n').map((line) => line.replaceAll('\\', ''));
+      return probed.map(
+        (mac) => lines.find((line) => line.startsWith(`${mac}:`))?.slice(mac.length + 1) ?? '-',
+      );
+    };
+    const become = async (what: Entries, news: RegExp, expected: string): Promise<void> => {
+      file.replace(what);
+      for (const station of stations) await untilDetails(station, news);
+      const isSo = async (): Promise<boolean> => {
+        await probe();
+        return (await targets()).every((target) => target === expected);
+      };
+      await waitUntil(isSo, { stepMs: 100, what: `targets to be ${expected}` });
+      t.pass(`they are at ${expected}`);
+    };
+    await probe();
+    await undisturbed(t, async () => {
+      await become(many('10.88.88.70'), /\+5000 -0 ~0/, '10.88.88.70:4789');
+      await become(many('10.88.88.71'), /\+0 -0 ~5000/, '10.88.88.71:4789');
+      await become(base, /\+0 -5000 ~0/, 'drop');
+    });
+  });
+
   await t.test('an address moves to another MAC', async (t) => {
     // zlan3's addresses go to zlan2, whose guest has them already. RFC 5227, RFC 4862: nobody else is asked.
     const [v4, v6] = [zlan3.v4, globalOf(2)];
