@@ -41,7 +41,7 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
@@ -151,7 +151,6 @@ export class Overlay {
   /** Number of an awaited question -> its row. */
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
-  #namedPeers: readonly IpAddress[] = [];
 
   constructor(options: OverlayOptions, shared: Shared, senders: readonly OutputList[], counters: Counters) {
     this.options = options;
@@ -232,7 +231,10 @@ export class Overlay {
     const { targets, shared } = this;
     const mac = miss.destinationMac;
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
-    if (row !== NONE) this.#reopen(row);
+    if (row !== NONE) {
+      this.#releaseDestinations(row);
+      targets.reopen(row);
+    }
     this.#ask(waiting, miss);
     return waiting;
   }
@@ -315,9 +317,7 @@ export class Overlay {
   }
 
   setPeers(peers: readonly IpAddress[]): void {
-    for (const ip of peers) this.peers.add(ip);
-    for (const ip of this.#namedPeers) this.peers.remove(ip);
-    this.#namedPeers = peers;
+    this.peers.name(peers);
   }
 
   #ask(row: number, miss: Miss): void {
@@ -365,11 +365,6 @@ export class Overlay {
     this.pending.release(row, replay, (count) => {
       sendHeld(this, replay, count, row);
     });
-  }
-
-  #reopen(row: number): void {
-    this.#releaseDestinations(row);
-    this.targets.reopen(row);
   }
 
   /** All that hangs on an entry, but not the entry. */

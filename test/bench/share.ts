@@ -41,8 +41,8 @@ function mountOf(type: 'cgroup' | 'cgroup2', controller: string): string | undef
     const controllers =
       type === 'cgroup'
         ? options.split(',')
-        : lines(path.join(directory, 'cgroup.subtree_control'))[0]?.split(' ');
-    if (controllers?.includes(controller)) return directory;
+        : lines(path.join(directory, 'cgroup.subtree_control')).join(' ').split(' ');
+    if (controllers.includes(controller)) return directory;
   }
   return undefined;
 }
