@@ -33,6 +33,8 @@ const programs = {
   dhcpcd: { packages: ['dhcpcd-base'], goals: ['test'] },
   keepalived: { packages: ['keepalived'], goals: ['test'] },
   'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
+  python3: { packages: ['python3'], goals: ['test'] },
+  'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
 };

@@ -32,6 +32,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
+  ['restart', () => import('./commands/restart.js')],
 ]);
 
 /** Good before and behind the subcommand. */

@@ -159,6 +159,8 @@ export interface Methods {
   };
   /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
   'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
+  /** Refused when it would not come back; otherwise the daemon ends all connections and begins again. */
+  'daemon.restart': { params: Record<string, never>; result: null };
   'daemon.status': { params: Record<string, never>; result: DaemonStatus };
 }
 

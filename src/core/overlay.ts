@@ -41,21 +41,21 @@
  *
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
-import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
 import type { Destinations } from './destinations.js';
-import type { DropReason } from './drops.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
-import type { LinkProtection } from './link-protection.js';
+import type { LookupResult, Miss, Question } from './lookup.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
-import type { AnswerLimit, PathMtu } from './too-big.js';
+import type { Port } from './port.js';
+import type { PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
 export interface Shared {
@@ -69,22 +69,6 @@ export interface Shared {
   /** An underlay address has become a peer of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   nowTick: number;
-}
-
-/** A frame whose destination is not known. */
-export interface Miss {
-  readonly destinationMac: MacAddress;
-  readonly sourceMac: MacAddress;
-  readonly etherType: number;
-  readonly vlan: number;
-}
-
-/** What the plugin of an overlay is asked about a miss. */
-export interface Question extends Miss {
-  readonly overlay: number;
-  readonly lookup: number;
-  /** Of a frame to a group MAC: its beginning, a copy. Such a question is about this frame alone. */
-  readonly frame?: Uint8Array;
 }
 
 export interface OverlayOptions {
@@ -106,28 +90,8 @@ export interface OverlayOptions {
   readonly maxTargets: number;
 }
 
-export interface Port {
-  readonly name: string;
-  readonly macHigh: number;
-  readonly macLow: number;
-  /** 0 = every VLAN, tags untouched. */
-  readonly vid: number;
-  /** Also takes unicast frames that no other port claims. */
-  readonly own: boolean;
-  readonly output: OutputList;
-  readonly answers: AnswerLimit;
-  readonly counters: Counters;
-  /** What its owner may send. Undefined = anything; may change at any time between two batches. */
-  protection: LinkProtection | undefined;
-}
-
-/** ttlMs 0 = for this frame alone. */
-export type LookupResult =
-  | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
-  | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number }
-  /** Only to a question with a frame, as the next one. */
-  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
-  | { readonly kind: 'redirect'; readonly to: MacAddress };
+export type { LookupResult, Miss, Question } from './lookup.js';
+export type { Port } from './port.js';
 
 /** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
  * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
@@ -164,7 +128,6 @@ export class Overlay {
   /** Number of an awaited question -> its row. */
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
-  #namedPeers: readonly IpAddress[] = [];
 
   constructor(options: OverlayOptions, shared: Shared, senders: readonly OutputList[], counters: Counters) {
     this.options = options;
@@ -175,9 +138,16 @@ export class Overlay {
       shared.peerChanged(options.id, ip, isPeer);
     });
     this.pending = new PendingQueue(shared.budget);
-    this.targets = new TargetTable(options.maxTargets, MAX_ASKED, (row) => {
-      this.#forget(row);
-    });
+    this.targets = new TargetTable(
+      options.maxTargets,
+      MAX_ASKED,
+      (row) => {
+        this.#forget(row);
+      },
+      (row) => {
+        this.#confirm(row);
+      },
+    );
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
@@ -238,7 +208,10 @@ export class Overlay {
     const { targets, shared } = this;
     const mac = miss.destinationMac;
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
-    if (row !== NONE) this.#reopen(row);
+    if (row !== NONE) {
+      this.#releaseDestinations(row);
+      targets.reopen(row);
+    }
     this.#ask(waiting, miss);
     return waiting;
   }
@@ -250,10 +223,16 @@ export class Overlay {
     if (row === undefined) return;
     this.#stopWaiting(row);
     if (result.kind === 'target' && result.to.length > 0) {
+      const before = this.#takeSlots(row);
       this.#settle(row, result.to, result.ttlMs);
+      // After the new ones are held: who stays a peer never stops being one.
+      for (const slot of before) this.release(slot);
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
+      // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
+      if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
+      this.#releaseDestinations(row);
       // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
       const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
@@ -289,7 +268,7 @@ export class Overlay {
 
   #invalidateRow(row: number): void {
     const question = this.#awaited.get(row);
-    if (question === undefined) {
+    if (question === undefined || this.targets.isStale(row)) {
       this.#forget(row);
       this.targets.remove(row);
     } else {
@@ -307,10 +286,15 @@ export class Overlay {
     return true;
   }
 
+  /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
+  restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
+    if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
+    const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
+    this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
+  }
+
   setPeers(peers: readonly IpAddress[]): void {
-    for (const ip of peers) this.peers.add(ip);
-    for (const ip of this.#namedPeers) this.peers.remove(ip);
-    this.#namedPeers = peers;
+    this.peers.name(peers);
   }
 
   #ask(row: number, miss: Miss): void {
@@ -318,6 +302,15 @@ export class Overlay {
     this.#awaited.set(row, question);
     this.#rowOf.set(question.lookup, row);
     this.ask(question);
+  }
+
+  /** A target of before a restart is in use. There is no frame to tell of. */
+  #confirm(row: number): void {
+    if (this.#awaited.has(row)) return;
+    const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
+    const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
+    const sourceMac = fromHalves(macHigh, macLow);
+    this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 });
   }
 
   nextLookup(): number {
@@ -336,19 +329,19 @@ export class Overlay {
     this.#rowOf.delete(question.lookup);
   }
 
-  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+  /** What the table keeps of these destinations, held for this row. */
+  #hold(row: number, to: readonly Endpoint[]): number {
     const slots = to.map((endpoint) => this.acquire(endpoint));
     if (slots.length > 1) this.floods.set(row, slots);
-    this.targets.settle(row, VALID, slots.length > 1 ? FLOOD : slots[0], ttlMs, this.shared.nowTick);
+    return slots.length > 1 ? FLOOD : slots[0];
+  }
+
+  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
+    this.targets.settle(row, VALID, this.#hold(row, to), ttlMs, this.shared.nowTick);
     const { replay } = this.shared;
     this.pending.release(row, replay, (count) => {
       sendHeld(this, replay, count, row);
     });
-  }
-
-  #reopen(row: number): void {
-    this.#releaseDestinations(row);
-    this.targets.reopen(row);
   }
 
   /** All that hangs on an entry, but not the entry. */
@@ -359,13 +352,16 @@ export class Overlay {
   }
 
   #releaseDestinations(row: number): void {
+    for (const slot of this.#takeSlots(row)) this.release(slot);
+  }
+
+  /** The slots of an entry, which no longer holds them. */
+  #takeSlots(row: number): readonly number[] {
     const slots = this.floods.get(row);
-    if (slots !== undefined) {
-      this.floods.delete(row);
-      for (const slot of slots) this.release(slot);
-    } else if (this.targets.destination(row) >= 0) {
-      this.release(this.targets.destination(row));
-    }
+    this.floods.delete(row);
+    if (slots !== undefined) return slots;
+    const slot = this.targets.destination(row);
+    return slot >= 0 ? [slot] : [];
   }
 
   /** The slot of a destination, which is a peer as long as it is held. */

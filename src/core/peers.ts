@@ -11,6 +11,7 @@ export class Peers {
   readonly #changed: (ip: IpAddress, isPeer: boolean) => void;
   /** Address -> by how many targets and lists it is named. */
   readonly #references = new Map<IpAddress, number>();
+  #named: readonly IpAddress[] = [];
   /** Open addressing, at most half full; all zero (`::` is nobody's source) = free. */
   #slots = new Int32Array(MIN_SLOTS * ADDRESS_WORDS);
   #mask = MIN_SLOTS - 1;
@@ -34,6 +35,13 @@ export class Peers {
       }
       if ((slots[base] | slots[base + 1] | slots[base + 2] | slots[base + 3]) === 0) return false;
     }
+  }
+
+  /** What the plugin names, in place of what it named before. */
+  name(peers: readonly IpAddress[]): void {
+    for (const ip of peers) this.add(ip);
+    for (const ip of this.#named) this.remove(ip);
+    this.#named = peers;
   }
 
   add(ip: IpAddress): void {

@@ -47,7 +47,7 @@ export const MAX_TEXT_BYTES = 255; // illumos overlay, OVERLAY_PROP_SIZEMAX less
 export const MAX_PORT = 65535; // RFC 768
 const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
 const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
-export const MAX_QUEUES = 16; // a thread and some 30 MB each; more cores than that have no use for one overlay
+export const MAX_QUEUES = 16; // a thread and some 17 MB each; more cores than that have no use for one overlay
 const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
 
 // -- Tables

@@ -1,10 +1,8 @@
-/**
- * The target table as the operator sees it: `show-overlay -t`, page by page.
- */
+/** The target table of an overlay as others see it: for `show-overlay -t`, and for the next daemon. */
 import type { Endpoint } from '../wire/ip.js';
-import { fromHalves, type MacAddress } from '../wire/mac.js';
+import { fromHalves, isMulticast, type MacAddress } from '../wire/mac.js';
 import type { Overlay } from './overlay.js';
-import { DROP, FREE, PENDING } from './target-table.js';
+import { DROP, FREE, PENDING, VALID } from './target-table.js';
 
 /** A row of `show-overlay -t`. */
 export interface TargetRow {
@@ -19,12 +17,30 @@ export function targetRows(overlay: Overlay, after: MacAddress, limit: number): 
   let found: { mac: MacAddress; row: number }[] = [];
   const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
   for (const row of targets.rows()) {
-    const mac = fromHalves(targets.macHigh(row), targets.macLow(row));
+    const mac = macOf(overlay, row);
     if (mac <= after || targets.state(row, shared.nowTick) === FREE) continue;
     found.push({ mac, row });
     if (found.length > 8 * limit) found = nearest();
   }
   return nearest().map(({ mac, row }) => ({ mac, ...describe(overlay, row) }));
+}
+
+/** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. */
+export function recentTargets(overlay: Overlay, limit: number): TargetRow[] {
+  const { targets, shared } = overlay;
+  const found: TargetRow[] = [];
+  for (const row of targets.rowsByUse()) {
+    if (found.length >= limit) break;
+    const mac = macOf(overlay, row);
+    // What is sent to a group is asked about frame by frame: there is no question without one.
+    if (isMulticast(mac) || targets.state(row, shared.nowTick) !== VALID) continue;
+    found.push({ mac, ...describe(overlay, row) });
+  }
+  return found;
+}
+
+function macOf({ targets }: Overlay, row: number): MacAddress {
+  return fromHalves(targets.macHigh(row), targets.macLow(row));
 }
 
 function describe({ targets, shared, floods }: Overlay, row: number): Omit<TargetRow, 'mac'> {

@@ -11,6 +11,9 @@
  *
  *   | state | destination | expiry tick | used tick | newer | older | MAC high | MAC low |
  *
+ * After a restart the entries of the life before are there again, VALID and stale: they are used, and being used they
+ * are asked about; the answer makes them what it says.
+ *
  * Bounded twice. Entries that say where something is (VALID, or DROP for ever, which is the operator's word) have one
  * bound; what was only asked about (PENDING, DROP for a while) has another. In each kind the least recently used makes
  * room for its like: who scans the network for MACs that nobody has takes nothing from the known ones.
@@ -48,6 +51,9 @@ const LOW = 7;
 
 /** `state` plus this = never expires. */
 const FOR_EVER = 4;
+/** VALID plus this = from before a restart: good to use, and to be asked about as soon as it is. */
+const STALE = 8;
+const STATE_MASK = 3;
 
 /** 1 s: what an operator means by "recently" when a table is full. */
 const RECENT_TICKS = 100;
@@ -68,17 +74,25 @@ export class TargetTable {
   readonly #known: UseList;
   readonly #asked: UseList;
   readonly #onEvict: (row: number) => void;
+  readonly #onStale: (row: number) => void;
   readonly #index = new MacIndex();
   #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
   /** Rows handed out so far; those free again are chained through OLDER. */
   #used = 0;
   #free = NONE;
 
-  /** `onEvict` is told of each entry that makes room, while it can still be read. */
-  constructor(maxKnown: number, maxAsked: number, onEvict: (row: number) => void) {
+  /** `onEvict` is told of each entry that makes room, while it can still be read; `onStale` of each stale entry that is
+   * used, once in RECENT_TICKS at most. */
+  constructor(
+    maxKnown: number,
+    maxAsked: number,
+    onEvict: (row: number) => void,
+    onStale: (row: number) => void = () => undefined,
+  ) {
     this.#known = emptyList(maxKnown);
     this.#asked = emptyList(maxAsked);
     this.#onEvict = onEvict;
+    this.#onStale = onStale;
   }
 
   get size(): number {
@@ -94,7 +108,7 @@ export class TargetTable {
   state(row: number, nowTick: number): number {
     const state = this.#rows[row * ROW_WORDS + STATE];
     if (state === PENDING) return PENDING;
-    if (state & FOR_EVER) return state & ~FOR_EVER;
+    if (state & FOR_EVER) return state & STATE_MASK;
     return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? state : FREE;
   }
 
@@ -125,6 +139,7 @@ export class TargetTable {
     const list = this.#listOf(at);
     this.#unlink(at, list);
     this.#linkNewest(row, list);
+    if (this.#rows[at + STATE] & STALE) this.#onStale(row);
   }
 
   /** A new PENDING entry for a MAC that has none. */
@@ -153,6 +168,17 @@ export class TargetTable {
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
     this.#setState(row, ttlMs === Infinity ? state | FOR_EVER : state);
+  }
+
+  /** VALID until somebody says otherwise, and stale. The next `touch` tells. */
+  settleStale(row: number, destination: number, nowTick: number): void {
+    this.settle(row, VALID, destination, Infinity, nowTick);
+    this.#rows[row * ROW_WORDS + STATE] |= STALE;
+    this.#rows[row * ROW_WORDS + USED] = nowTick - RECENT_TICKS;
+  }
+
+  isStale(row: number): boolean {
+    return (this.#rows[row * ROW_WORDS + STATE] & STALE) !== 0;
   }
 
   /** Back to PENDING: its answer is asked for again. */
@@ -190,6 +216,11 @@ export class TargetTable {
     for (let row = 0; row < this.#used; row++) {
       if (this.#rows[row * ROW_WORDS + STATE] !== FREE) yield row;
     }
+  }
+
+  /** Those that say where something is, the one used last first. */
+  *rowsByUse(): Generator<number> {
+    for (let row = this.#known.newest; row !== NONE; row = this.#rows[row * ROW_WORDS + OLDER]) yield row;
   }
 
   #takeRow(): number {

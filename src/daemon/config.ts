@@ -8,11 +8,9 @@ import { readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
+import { DEFAULT_CONFIG_FILE } from './config-file.js';
 import { OverlayError } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
-
-/** Read when no --config is given, if it is there. */
-export const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -31,6 +29,11 @@ const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNu
 };
 const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
   z.enum(words, `one of ${words.join(', ')}`);
+
+const nameOf = (what: 'user' | 'group') => {
+  const expected = `the name of a ${what}, or null`;
+  return z.string(expected).min(1, expected).nullable().default(null);
+};
 
 const logSchema = z.strictObject(
   {
@@ -62,11 +65,9 @@ const configSchema = z.strictObject(
     socket: socketPath.default(DEFAULT_SOCKET),
     stateDir: absolutePath.default('/var/lib/varpd'),
     pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
-    group: z
-      .string('the name of a group, or null')
-      .min(1, 'the name of a group, or null')
-      .nullable()
-      .default(null),
+    user: nameOf('user'),
+    group: nameOf('group'),
+    persistTaps: z.boolean('true or false').default(false),
     log: logSchema.prefault({}),
     limits: limitsSchema.prefault({}),
   },

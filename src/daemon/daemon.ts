@@ -4,29 +4,44 @@
  * Nothing is opened before both places are this daemon's alone, and nobody is answered before everything stored has been
  * brought up, so that a client never sees half of it.
  */
-import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure } from '../control/messages.js';
-import { asOverlayError } from '../core/errors.js';
+import { asOverlayError, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
-import type { Datapath, DatapathEvents } from './datapath/contract.js';
+import type { Datapath, DatapathEvents, Legacy } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
-import { groupId } from './groups.js';
+import { account, groupId } from './accounts.js';
+import { endBridge } from './bridge.js';
+import { Inheritance } from './descriptors.js';
+import { linkMark } from './link-mark.js';
 import { LinkWatch } from './link-watch.js';
 import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
+import { hasNetAdmin } from './privileges.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from './plugin-loader.js';
+import type { Overlay } from './overlay.js';
 import { Registry } from './registry.js';
 import type { Handlers } from './rpc.js';
 import { ControlServer } from './server.js';
 import { claimSocket } from './socket-file.js';
 import type { StateDirectory } from './state-directory.js';
+import { saveTargets, TargetMemory } from './target-memory.js';
 import { UndoStack } from './undo.js';
 import { VERSION } from './version.js';
+import { startWatchdog } from './watchdog.js';
 
-/** CAP_NET_ADMIN of capabilities(7) as a bit of CapEff. */
-const CAP_NET_ADMIN = 1n << 12n;
+/** Between the answer to `dladm restart` and the end of all connections. */
+const ANSWER_MS = 50;
+
+/** What a daemon tells the process that it is in. */
+export interface DaemonEvents {
+  /** The datapath is gone, after which only `stop` makes sense. */
+  readonly failed: (error: Error) => void;
+  /** Somebody wants varpd to start anew. Rejects with an OverlayError when it would not come back. */
+  readonly restart: () => Promise<void>;
+}
 
 export class Daemon {
   #config: Config;
@@ -39,6 +54,8 @@ export class Daemon {
   #registry: Registry | undefined;
 
   readonly #readConfig: () => Config;
+  /** Takes what the next daemon goes on with. */
+  #handOver: ((legacy: Legacy) => void) | undefined;
 
   private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
     this.#config = config;
@@ -49,7 +66,6 @@ export class Daemon {
 
   /**
    * Rejects with an OverlayError, and then nothing is left behind. `state` is closed at the end.
-   * `failed` hears that the datapath is gone, after which only `stop` makes sense.
    * `readConfig` reads the configuration again, and throws when it is no good.
    */
   static async start(
@@ -57,11 +73,11 @@ export class Daemon {
     readConfig: () => Config,
     state: StateDirectory,
     log: DaemonLog,
-    failed: (error: Error) => void,
+    events: DaemonEvents,
   ): Promise<Daemon> {
     const daemon = new Daemon(config, readConfig, log);
     try {
-      await daemon.#start(state, failed);
+      await daemon.#start(state, events);
       return daemon;
     } catch (error) {
       await daemon.stop();
@@ -69,11 +85,17 @@ export class Daemon {
     }
   }
 
-  /** No TAP, no socket file, no thread is left. May be called twice. */
-  stop(): Promise<void> {
+  /** No TAP, no socket file, no thread is left; what `handOver` is given is its. May be called twice. */
+  stop(handOver?: (legacy: Legacy) => void): Promise<void> {
+    this.#handOver = handOver;
     return this.#ending.unwind((error) => {
       this.#log.error('stop', `while stopping: ${String(error)}`);
     });
+  }
+
+  /** Resolves when no change is under way, or the time is over. */
+  async settle(deadlineMs: number): Promise<void> {
+    await Promise.race([this.#registry?.settle(), delay(deadlineMs, undefined, { ref: false })]);
   }
 
   /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
@@ -112,10 +134,17 @@ export class Daemon {
     };
   }
 
-  async #start(state: StateDirectory, failed: (error: Error) => void): Promise<void> {
+  async #start(state: StateDirectory, { failed, restart }: DaemonEvents): Promise<void> {
     const config = this.#config;
     const log = this.#log;
     const gid = config.group === null ? undefined : groupId(config.group);
+    // Root has become it by now, and nobody else can.
+    const own = process.geteuid?.();
+    if (config.user !== null && account(config.user).uid !== own)
+      throw new OverlayError(
+        'DENIED',
+        `user: only root can become '${config.user}', and this is user ${own}`,
+      );
     if (!hasNetAdmin())
       log.warn(
         'start',
@@ -125,11 +154,8 @@ export class Daemon {
     this.#ending.push(() => state.close());
     await state.lock(lockFile);
     await claimSocket(config.socket, gid);
-    const plugins = await loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
-    const store = await StateStore.load(state);
-    // One topic each: none is left out, however many there are.
-    for (const { name, message } of store.bad) log.error(`state ${name}`, message);
-
+    const alias = await linkMark(state, log);
+    const inheritance = Inheritance.receive();
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
@@ -137,32 +163,64 @@ export class Daemon {
       peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,
     };
-    const datapath: Datapath = await DatapathControl.start(events);
-    this.#ending.push(() => datapath.close());
+    const { persistTaps } = config;
+    const take = (name: string): number | undefined => inheritance.take(name);
+    const starting = DatapathControl.start(events, { take, alias, persistTaps });
+    this.#ending.push(async () => this.#end(await starting));
+    // The thread starts meanwhile: after a restart, frames wait for it.
+    const loading = loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
+    const store = await StateStore.load(state);
+    // One topic each: none is left out, however many there are.
+    for (const { name, message } of store.bad) log.error(`state ${name}`, message);
+    const targets = await TargetMemory.load(state, Date.now());
+    const [plugins, datapath] = await Promise.all([loading, starting]);
+
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);
     this.#ending.push(() => {
       watch.close();
     });
-    const registry = new Registry({ datapath, plugins, links: hostLinks, watch, log, limits }, store);
+    const links = hostLinks(alias);
+    const registry = new Registry({ datapath, plugins, links, watch, log, limits, targets }, store);
     this.#registry = registry;
-    this.#ending.push(() => registry.stop());
+    this.#ending.push(() => registry.stop((overlays) => this.#save(state, overlays, datapath)));
     await registry.up({});
+    await endBridge();
+    for (const name of registry.removeOrphans())
+      log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
+    const unclaimed = inheritance.closeRest();
+    if (unclaimed.length > 0) log.info('inheritance', `not wanted any more: ${unclaimed.join(', ')}`);
 
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
-      handlers: this.#handlers(registry, datapath),
+      handlers: this.#handlers(registry, datapath, restart),
       credentials: peerCredentials,
       maxClients: () => this.#limits.clients,
       log,
     });
     this.#ending.push(() => server.close());
+    this.#ending.push(startWatchdog(() => datapath.ping()));
     const { overlays: count, vnics } = registry.roster.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
   }
 
-  #handlers(registry: Registry, datapath: Datapath): Handlers {
+  async #end(datapath: Datapath): Promise<void> {
+    if (this.#handOver === undefined) await datapath.close();
+    else this.#handOver(await datapath.release());
+  }
+
+  /** Never rejects: without it, the next daemon asks for every target. */
+  async #save(state: StateDirectory, overlays: readonly Overlay[], datapath: Datapath): Promise<void> {
+    const lasting = overlays.filter(({ plan, plugin }) => !plan.temporary && plugin.mode === 'dynamic');
+    try {
+      await saveTargets(state, lasting, datapath, Date.now());
+    } catch (error) {
+      this.#log.warn('targets', `target tables are not saved: ${asOverlayError(error).message}`);
+    }
+  }
+
+  #handlers(registry: Registry, datapath: Datapath, restart: DaemonEvents['restart']): Handlers {
     const done = async (change: Promise<void> | undefined): Promise<null> => {
       await change;
       return null;
@@ -188,6 +246,15 @@ export class Daemon {
       'linkprop.set': (params) => done(registry.linkProperties.set(params)),
       'linkprop.reset': (params) => done(registry.linkProperties.reset(params)),
       'linkprop.list': (params) => registry.linkProperties.list(params),
+      'daemon.restart': () => {
+        this.#readConfig();
+        setTimeout(() => {
+          restart().catch((error: unknown) => {
+            this.#log.error('restart', `not started anew: ${asOverlayError(error).message}`);
+          });
+        }, ANSWER_MS);
+        return null;
+      },
       'daemon.reload': async () => ({ failures: await this.reload() }),
       'daemon.status': (): DaemonStatus => ({
         version: VERSION,
@@ -198,9 +265,4 @@ export class Daemon {
       }),
     };
   }
-}
-
-function hasNetAdmin(): boolean {
-  const hex = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  return hex !== undefined && (BigInt(`0x${hex}`) & CAP_NET_ADMIN) !== 0n;
 }

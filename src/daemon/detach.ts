@@ -6,9 +6,12 @@ import { spawn } from 'node:child_process';
 import { OverlayError } from '../core/errors.js';
 
 const MARK = 'VARPD_DETACHED';
+/** Of the mark: nobody waits for this copy, which is one that began again. */
+const UNATTENDED = 'unattended';
 
 /** This process is the copy. */
-export const isDetached = process.env[MARK] !== undefined && process.send !== undefined;
+export const isDetached =
+  process.env[MARK] === UNATTENDED || (process.env[MARK] !== undefined && process.send !== undefined);
 // Whatever the daemon starts is not a copy of it.
 if (isDetached) Reflect.deleteProperty(process.env, MARK);
 
@@ -22,6 +25,11 @@ export function reportStart(lines: readonly string[]): void {
   if (!isDetached || !process.connected) return;
   process.send?.({ lines } satisfies StartReport);
   process.disconnect();
+}
+
+/** Before this process begins again: the next one is a copy too, if this is. */
+export function stayDetached(): void {
+  if (isDetached) process.env[MARK] = UNATTENDED;
 }
 
 /** Resolves when the daemon is ready. Rejects with an OverlayError that has its words. */

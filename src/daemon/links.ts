@@ -7,20 +7,28 @@ import {
   LinkEvents,
   linkInfo,
   type LinkInfo,
+  linksWithAlias,
   type RouteInfo,
   routeTo,
 } from '../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp, readV6, toBytes } from '../wire/ip.js';
 
 export interface Links {
-  /** In the network namespace of varpd. */
-  exists(name: string): boolean;
+  /** Whether there is a link of this name, in the network namespace of varpd, that is not varpd's own. */
+  isForeign(name: string): boolean;
+  /** Names of varpd's own, those an earlier one has left included. */
+  own(): string[];
   /** MTU of the link that has this address; undefined when none that is up has it. */
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
-export const hostLinks: Links = {
-  exists: (name) => linkInfo(name) !== undefined,
+/** `alias` marks the links of this varpd. */
+export const hostLinks = (alias: string): Links => ({
+  isForeign(name) {
+    const link = linkInfo(name);
+    return link !== undefined && link.alias !== alias;
+  },
+  own: () => linksWithAlias(alias),
   mtuBytesOf(ip) {
     const [name] =
       Object.entries(networkInterfaces()).find(([, addresses]) =>
@@ -28,7 +36,7 @@ export const hostLinks: Links = {
       ) ?? [];
     return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },
-};
+});
 
 export interface HostAddress extends Pick<AddressInfo, 'index' | 'state'> {
   readonly ip: IpAddress;

@@ -8,7 +8,9 @@
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
+import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
+import { giveUpRights } from './privileges.js';
 import { VERSION } from './version.js';
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
@@ -19,7 +21,8 @@ const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreg
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
 
-SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again.
+SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 starts it anew
+with links, addresses and connections kept.
 `;
 
 function readArguments() {
@@ -44,14 +47,20 @@ async function main(): Promise<void> {
   const { config, include = [], socket, foreground, help, version } = readArguments();
   if (help === true || version === true) {
     process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
-  } else if (foreground === true || isDetached) {
+    return;
+  }
+  const flags = {
+    // Absolute, because SIGHUP reads the file again, and a daemon does not stay in this directory.
+    ...(config !== undefined && { config: path.resolve(config) }),
+    ...(socket !== undefined && { socket: path.resolve(socket) }),
+    pluginPath: include.map((directory) => path.resolve(directory)),
+  };
+  const isDaemon = foreground === true || isDetached;
+  await giveUpRights(flags, isDaemon);
+  if (isDaemon) {
+    await startBridge();
     const { run } = await import('./run.js');
-    await run({
-      // Absolute, because SIGHUP reads the file again, and a daemon does not stay in this directory.
-      ...(config !== undefined && { config: path.resolve(config) }),
-      ...(socket !== undefined && { socket: path.resolve(socket) }),
-      pluginPath: include.map((directory) => path.resolve(directory)),
-    });
+    await run(flags);
     reportStart([]);
   } else {
     await startDetached();

@@ -9,6 +9,7 @@ import type { Links } from './links.js';
 import type { Log } from './log.js';
 import type { Plugins } from './plugin-loader.js';
 import type { StoredLease } from './state-schema.js';
+import type { TargetMemory } from './target-memory.js';
 import type { VnicProtection } from './vnic-protection.js';
 
 /** What the daemon has, for all overlays. */
@@ -19,6 +20,8 @@ export interface Workshop {
   readonly watch: LinkWatch;
   readonly log: Log;
   readonly limits: () => Limits;
+  /** What an earlier daemon knew. */
+  readonly targets: TargetMemory;
 }
 
 /** The wish of an operator. */

@@ -137,6 +137,9 @@ export class Overlay {
       throw bindError(error, listen);
     }
     undo.push(() => datapath.removeOverlay(plan.id));
+    // Before the first frame can come, and before the plugin knows better.
+    const known = this.#workshop.targets.take(plan.name, listen);
+    if (this.plugin.mode === 'dynamic' && known.length > 0) datapath.restoreTargets(plan.id, known);
     this.#links.start(linkState, destination?.ip);
     undo.push(() => {
       this.#links.stop();
@@ -145,11 +148,16 @@ export class Overlay {
     this.#instance.attach();
   }
 
-  /** Plugin first, so that nobody is asked about an overlay that is going away. */
-  async stop(): Promise<void> {
+  /** Nobody is asked any more; what is known goes on. */
+  async quiesce(): Promise<void> {
     this.#links.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#instance.stop();
+  }
+
+  /** Plugin first, so that nobody is asked about an overlay that is going away. */
+  async stop(): Promise<void> {
+    await this.quiesce();
     await this.#workshop.datapath.removeOverlay(this.id);
   }
 
@@ -170,7 +178,7 @@ export class Overlay {
     });
     protection.setNamed(this.#instance.allowedIps(plan.mac));
     try {
-      this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules());
+      this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
       protection.stop();
       throw error;
@@ -220,7 +228,7 @@ export class Overlay {
     }
     for (const vnic of this.vnics.values()) {
       if (vnic.fault === undefined) continue;
-      await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules());
+      await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
       vnic.fault = undefined;
     }
   }
@@ -338,7 +346,14 @@ export class Overlay {
     return vid === 0 ? this.mtuBytes : Math.min(this.mtuBytes, this.#largestMtuBytes - vlan.HEADER_BYTES);
   }
 
-  #openPort(name: string, mac: MacAddress, vid: number, own: boolean, protection?: ProtectionRules): void {
+  #openPort(
+    name: string,
+    mac: MacAddress,
+    vid: number,
+    own: boolean,
+    protection?: ProtectionRules,
+    temporary = this.plan.temporary,
+  ): void {
     try {
       this.#workshop.datapath.addPort({
         overlay: this.id,
@@ -348,6 +363,7 @@ export class Overlay {
         mtuBytes: this.#portMtuBytes(vid),
         own,
         protection,
+        temporary,
       });
     } catch (error) {
       throw tapError(error, name);
@@ -367,9 +383,10 @@ export class Overlay {
     vid: number,
     own: boolean,
     protection?: ProtectionRules,
+    temporary?: boolean,
   ): Promise<void> {
     await this.#workshop.datapath.removePort(this.id, name);
-    this.#openPort(name, mac, vid, own, protection);
+    this.#openPort(name, mac, vid, own, protection, temporary);
     this.#health.restore(`port ${name}`);
   }
 }

@@ -5,37 +5,23 @@
  * old state is there or the new one, and never a third. A file that cannot be believed is set aside as `NAME.bad-N`
  * and reported; it is never deleted, and it keeps no other overlay from starting.
  */
-import { constants } from 'node:fs';
-import { type FileHandle, open, readdir, rename, unlink } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import type { Failure } from '../control/messages.js';
 import type { StateDirectory } from './state-directory.js';
+import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
 import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 import { explain, systemErrorText } from './system-error.js';
-
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
 const ENDING = '.json';
 /** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
 const MAX_FILE_BYTES = 1024 * 1024;
-/** Write permission of group and others. */
-const SHARED_WRITE = 0o022;
-
-/** The calls that change the disk; tests let each of them fail. */
-export interface StateFiles {
-  open(path: string, flags: number, mode?: number): Promise<Pick<FileHandle, 'writeFile' | 'sync' | 'close'>>;
-  rename(from: string, to: string): Promise<void>;
-  unlink(path: string): Promise<void>;
-}
-
-const SYSTEM_FILES: StateFiles = { open, rename, unlink };
 
 export class StateStore {
   readonly #directory: StateDirectory;
   readonly #files: StateFiles;
   readonly #overlays = new Map<string, StoredOverlay>();
-  #written = 0;
 
   /** Overlay by name, whether it runs or not. */
   readonly overlays: ReadonlyMap<string, StoredOverlay> = this.#overlays;
@@ -84,22 +70,9 @@ export class StateStore {
     this.#overlays.delete(name);
   }
 
-  async #write(overlay: StoredOverlay): Promise<void> {
-    const temporary = this.#directory.path(temporaryName(overlay.name, ++this.#written));
-    const file = await this.#files.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    try {
-      try {
-        await file.writeFile(`${JSON.stringify({ version: STATE_VERSION, ...overlay }, null, 2)}\n`);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await this.#files.rename(temporary, this.#directory.path(overlay.name + ENDING));
-    } catch (error) {
-      await this.#files.unlink(temporary).catch(() => undefined);
-      throw error;
-    }
-    await this.#directory.sync();
+  #write(overlay: StoredOverlay): Promise<void> {
+    const text = `${JSON.stringify({ version: STATE_VERSION, ...overlay }, null, 2)}\n`;
+    return replaceFile(this.#directory, overlay.name + ENDING, text, this.#files);
   }
 
   async #unlink(name: string): Promise<void> {
@@ -117,29 +90,12 @@ export class StateStore {
   async #load(file: string, names: string[]): Promise<void> {
     const name = path.basename(file, ENDING);
     try {
-      const overlay = parseState(await this.#read(file));
+      const overlay = parseState(await readOwnFile(this.#directory, file, MAX_FILE_BYTES));
       if (overlay.name !== name) throw new Error(`it is about ${overlay.name}`);
       this.#overlays.set(name, overlay);
     } catch (error) {
       const aside = await this.#setAside(file, name, names);
       this.bad.push({ name, message: `${file}: ${systemErrorText(error)}; ${aside}` });
-    }
-  }
-
-  async #read(file: string): Promise<string> {
-    // O_NONBLOCK: a FIFO would hold up the start for ever.
-    const handle = await open(this.#directory.path(file), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    try {
-      const stat = await handle.stat();
-      const own = process.geteuid?.();
-      if (!stat.isFile()) throw new Error('it is not a regular file');
-      if (stat.uid !== own) throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
-      if ((stat.mode & SHARED_WRITE) !== 0) throw new Error('it is writable by group or others');
-      if (stat.size > MAX_FILE_BYTES)
-        throw new Error(`it has ${stat.size} bytes, expected at most ${MAX_FILE_BYTES}`);
-      return await handle.readFile('utf8');
-    } finally {
-      await handle.close();
     }
   }
 
@@ -157,7 +113,3 @@ export class StateStore {
     }
   }
 }
-
-/** A name that no overlay's file has, and no earlier write of this process. */
-const temporaryName = (name: string, count: number): string => `.${name}.${process.pid}-${count}.tmp`;
-const isTemporary = (file: string): boolean => file.startsWith('.') && file.endsWith('.tmp');

@@ -86,7 +86,8 @@ export class Registry {
       this.#forgetWait(name);
       this.roster.reasons.delete(name);
       this.roster.overlays.delete(name);
-      await overlay?.stop();
+      if (overlay === undefined) this.#workshop.datapath.discard(name);
+      else await overlay.stop();
     });
   }
 
@@ -161,7 +162,8 @@ export class Registry {
       if (stored !== undefined)
         await this.#store.save({ ...stored, vnics: stored.vnics.filter((vnic) => vnic.name !== name) });
       this.roster.reasons.delete(name);
-      await overlay?.removeVnic(name);
+      if (overlay === undefined) this.#workshop.datapath.discard(name);
+      else await overlay.removeVnic(name);
     });
   }
 
@@ -179,16 +181,32 @@ export class Registry {
     this.roster.withId(overlay)?.peersChanged(added, removed);
   }
 
-  /** Stops all overlays, and waits for no change that is under way: the disk is good at every moment. */
-  async stop(): Promise<void> {
+  /** Removes the links that an earlier daemon has left and nothing here wants: of temporary overlays and VNICs, of those
+   * that were being made or deleted when it was killed. Names them. */
+  removeOrphans(): string[] {
+    // One that cannot be read may want any of them.
+    if (this.#store.bad.length > 0) return [];
+    const orphans = this.#workshop.links.own().filter((name) => !this.roster.isStored(name));
+    for (const name of orphans) this.#workshop.datapath.discard(name);
+    return orphans;
+  }
+
+  /** Resolves when no change is under way. */
+  settle(): Promise<void> {
+    return this.#changes.run(() => Promise.resolve());
+  }
+
+  /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
+   * for the next daemon by `save`, and goes on until the datapath is closed. */
+  async stop(save: (overlays: readonly Overlay[]) => Promise<void>): Promise<void> {
+    const overlays = [...this.roster.overlays.values()];
     // What is under way may wait for a plugin.
     await Promise.race([
-      this.linkProperties.saveLeases(),
+      Promise.all([this.linkProperties.saveLeases(), save(overlays)]),
       delay(SAVE_DEADLINE_MS, undefined, { ref: false }),
     ]);
-    const overlays = [...this.roster.overlays.values()];
     this.roster.overlays.clear();
-    await Promise.all(overlays.map((overlay) => overlay.stop()));
+    await Promise.all(overlays.map((overlay) => overlay.quiesce()));
   }
 
   // -- Steps
@@ -316,7 +334,7 @@ export class Registry {
   }
 
   #checkLink(name: string): void {
-    if (this.#workshop.links.exists(name))
+    if (this.#workshop.links.isForeign(name))
       throw new OverlayError('EXISTS', `there is a network interface ${name} that is not varpd's`);
   }
 

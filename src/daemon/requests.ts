@@ -56,6 +56,7 @@ const SCHEMAS: Schemas = {
   'linkprop.reset': z.strictObject({ name: text, temporary: z.boolean(), properties: names }),
   'linkprop.list': z.strictObject({ names, properties: names, persistent: z.boolean() }),
   'daemon.reload': z.strictObject({}),
+  'daemon.restart': z.strictObject({}),
   'daemon.status': z.strictObject({}),
 };
 

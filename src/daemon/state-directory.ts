@@ -3,7 +3,8 @@
  * one varpd at a time uses it.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
+import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
@@ -11,6 +12,8 @@ const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 
 /** Write permission of group and others. */
 const SHARED_WRITE = 0o022;
+/** In such a directory only the owner of a file renames it: /tmp. */
+const STICKY = 0o1000;
 
 export class StateDirectory {
   readonly #handle: FileHandle;
@@ -23,17 +26,18 @@ export class StateDirectory {
     this.#handle = handle;
   }
 
-  /** Made with mode 0700 when it is missing. Rejects with an OverlayError when others could write to it. */
+  /** Made with mode 0700 when it is missing. Rejects with an OverlayError when others could write to it, or put another in
+   * its place. */
   static async open(directory: string): Promise<StateDirectory> {
     const handle = await openDirectory(directory);
     const { uid, mode } = await handle.stat();
-    const own = process.geteuid?.();
+    const own = process.geteuid?.() ?? 0;
     const wrong =
       uid !== own
         ? `it belongs to user ${uid}, expected ${own}`
         : (mode & SHARED_WRITE) !== 0
-          ? `it is writable by group or others (mode ${(mode & 0o7777).toString(8)}), expected mode 700`
-          : undefined;
+          ? `it is writable by group or others (mode ${octal(mode)}), expected mode 700`
+          : await wrongWithParent(path.dirname(directory), own);
     if (wrong === undefined) return new StateDirectory(directory, handle);
     await handle.close();
     throw new OverlayError('DENIED', `state directory ${directory}: ${wrong}`);
@@ -77,9 +81,32 @@ export class StateDirectory {
   }
 }
 
+/** Who may rename what is in the parent can let the next start find another directory, or none. */
+async function wrongWithParent(parent: string, own: number): Promise<string | undefined> {
+  const { uid, mode } = await stat(parent);
+  if (uid !== own && uid !== 0)
+    return `${parent}, in which it is, belongs to user ${uid}, expected ${own} or 0`;
+  return (mode & SHARED_WRITE) !== 0 && (mode & STICKY) === 0
+    ? `${parent}, in which it is, is writable by group or others (mode ${octal(mode)})`
+    : undefined;
+}
+
+const octal = (mode: number): string => (mode & 0o7777).toString(8);
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, O_RDONLY | O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
 async function openDirectory(directory: string): Promise<FileHandle> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+    // A crash must not take the directory away from under the files that were synced.
+    if (made !== undefined) await syncDirectory(path.dirname(made));
     return await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch (error) {
     // ELOOP and ENOTDIR: O_NOFOLLOW and O_DIRECTORY refuse a symbolic link, EEXIST: mkdir met something else.

@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c, privileges.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -50,7 +50,10 @@ export interface Addon {
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number, ids: Int32Array): number;
-  sdNotify(state: string): number;
+  sdNotify(state: string, passed: number): number;
+  dropPrivileges(keep: number, ids: Int32Array): number;
+  startAnew(file: string, args: Uint8Array): number;
+  setInheritable(fd: number, on: number): number;
   watchStart(fd: number, callback: () => void): WatchHandle | number;
   watchAgain(watch: WatchHandle): number;
   watchStop(watch: WatchHandle): number;

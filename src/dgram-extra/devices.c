@@ -275,10 +275,11 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info)
 	return number(env, 3 + (int32_t)(groups / 4));
 }
 
-/* sdNotify(state): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). */
+/* sdNotify(state, passed): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). A descriptor `passed` goes
+ * along, -1 = none. */
 static napi_value sd_notify_(napi_env env, napi_callback_info info)
 {
-	ARGS(1);
+	ARGS(2);
 	char state[512];
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
@@ -291,11 +292,24 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 	if (path[0] == '@')
 		to.sun_path[0] = 0; /* abstract name */
 	arg_text(env, argv[0], state, sizeof state);
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int passed = arg_int(env, argv[1]), fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return number(env, -errno);
-	socklen_t bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, bytes) < 0)
+	union {
+		char bytes[CMSG_SPACE(sizeof passed)];
+		struct cmsghdr header;
+	} control = { .header = { CMSG_LEN(sizeof passed), SOL_SOCKET, SCM_RIGHTS } };
+	struct iovec text = { state, strlen(state) };
+	struct msghdr message = { .msg_name = &to,
+				  .msg_namelen = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length),
+				  .msg_iov = &text,
+				  .msg_iovlen = 1 };
+	if (passed >= 0) {
+		memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
+		message.msg_control = &control;
+		message.msg_controllen = sizeof control;
+	}
+	if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
 		return number(env, failed(fd));
 	close(fd);
 	return number(env, 1);

@@ -11,8 +11,10 @@ import { addon, checked, NativeError, type Addon } from './addon.js';
 export { errnoName, NativeError } from './addon.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
+  deleteLink,
   hostAddresses,
   linkInfo,
+  linksWithAlias,
   routeTo,
   setLink,
   type AddressInfo,
@@ -77,14 +79,19 @@ export interface TapOptions {
 export function openTap(name: string, options: TapOptions): number {
   const flags = (options.exclusive ? 1 : 0) | (options.multiQueue ? 2 : 0);
   const fd = checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
-  if (options.persistent !== undefined) {
-    const result = addon.tapSet(fd, TAP_PERSIST, options.persistent ? 1 : 0);
-    if (result < 0) {
-      addon.closeDescriptor(fd);
-      throw new NativeError(result, 'TUNSETPERSIST', name);
-    }
+  if (options.persistent === undefined) return fd;
+  try {
+    setTapPersistent(fd, options.persistent, name);
+  } catch (error) {
+    addon.closeDescriptor(fd);
+    throw error;
   }
   return fd;
+}
+
+/** Whether the device stays when the descriptor is closed. */
+export function setTapPersistent(fd: number, on: boolean, name: string): void {
+  checked(addon.tapSet(fd, TAP_PERSIST, on ? 1 : 0), 'TUNSETPERSIST', name);
 }
 
 /** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
@@ -210,9 +217,45 @@ export function peerCredentials(fd: number): PeerCredentials {
   return { pid: ids[0], uid: ids[1], gid: ids[2], groups: Array.from(ids.subarray(3, count)) };
 }
 
-/** Tells the service manager; false when there is none. */
-export function sdNotify(state: string): boolean {
-  return checked(addon.sdNotify(state), 'sendto', 'NOTIFY_SOCKET') === 1;
+/** Tells the service manager, and hands it a copy of the descriptor `passed`; false when there is none. */
+export function sdNotify(state: string, passed = -1): boolean {
+  return checked(addon.sdNotify(state, passed), 'sendmsg', 'NOTIFY_SOCKET') === 1;
+}
+
+/** CAP_NET_ADMIN of capabilities(7). */
+export const CAP_NET_ADMIN = 12;
+
+export interface Identity {
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+}
+
+/**
+ * The calling thread keeps these capabilities at most (all below 32) and gains no other, whatever it starts; `identity`
+ * is what it becomes before. The other threads of the process go on as they were: only `startAnew`, or a process that
+ * this thread starts, makes it true of a whole process.
+ */
+export function dropPrivileges(keep: readonly number[], identity?: Identity): void {
+  const bits = keep.reduce((sum, capability) => sum | (1 << capability), 0);
+  const ids = identity === undefined ? [] : [identity.uid, identity.gid, ...identity.groups];
+  const device = identity === undefined ? 'this process' : `user ${identity.uid}`;
+  checked(addon.dropPrivileges(bits, Int32Array.from(ids)), 'capset', device);
+}
+
+/**
+ * execve(2): this process becomes `file` with these arguments, `args[0]` being its name, and this environment. Open are
+ * descriptors that `setInheritable` left so. Returns never, and throws when it cannot be done.
+ */
+export function startAnew(file: string, args: readonly string[]): never {
+  const result = addon.startAnew(file, Buffer.from(args.map((arg) => `${arg}\0`).join('')));
+  throw new NativeError(result, 'execve', file);
+}
+
+/** Whether a descriptor stays open in programs that this one becomes or starts. */
+export function setInheritable(fd: number, on: boolean): void {
+  checked(addon.setInheritable(fd, on ? 1 : 0), 'fcntl', `descriptor ${fd}`);
 }
 
 /** What this kernel can do, found out by trying. */

@@ -33,6 +33,7 @@ const RTN_LOCAL = 2;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_IFALIAS = 20;
 const IFLA_GSO_MAX_SIZE = 41;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
@@ -53,6 +54,8 @@ export interface LinkChange {
   readonly up?: boolean;
   /** The largest superframe the stack may hand to the link. */
   readonly gsoMaxBytes?: number;
+  /** What `ip link` shows behind `alias`; at most 255 bytes. */
+  readonly alias?: string;
 }
 
 export interface LinkInfo {
@@ -63,18 +66,36 @@ export interface LinkInfo {
   readonly up: boolean;
   /** Whether there is a cable, so to speak; meaningless while it is not up. */
   readonly carrier: boolean;
+  /** Empty when there is none. */
+  readonly alias: string;
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
-export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes }: LinkChange): void {
+export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes, alias }: LinkChange): void {
   const attributes = [textAttribute(IFLA_IFNAME, name)];
   if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
   if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
   if (gsoMaxBytes !== undefined) attributes.push(numberAttribute(IFLA_GSO_MAX_SIZE, gsoMaxBytes));
+  if (alias !== undefined) attributes.push(attribute(IFLA_IFALIAS, new TextEncoder().encode(alias)));
   const change = up === undefined ? 0 : IFF_UP;
   named(name, 'RTM_NEWLINK', () =>
     ask(RTM_NEWLINK, NLM_F_ACK, [ifinfo(0, up === true ? IFF_UP : 0, change), ...attributes], name),
   );
+}
+
+/** Nothing happens when this network namespace has no such link. */
+export function deleteLink(name: string): void {
+  const parts = [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, name)];
+  orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
+}
+
+/** Names of the links of this network namespace that have this alias. */
+export function linksWithAlias(alias: string): string[] {
+  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
+    .filter(({ type }) => type === RTM_NEWLINK)
+    .map(readLink)
+    .filter((link) => link.alias === alias)
+    .map(({ name }) => name);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */
@@ -98,7 +119,9 @@ function ifinfo(index: number, flags: number, change: number): Uint8Array {
 function readLink(message: Message): LinkInfo {
   const { body } = message;
   const attributes = attributesOf(message, IFINFO_BYTES);
-  const [mac, name, mtu] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU].map((type) => attributes.get(type));
+  const [mac, name, mtu, alias] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_IFALIAS].map((type) =>
+    attributes.get(type),
+  );
   const flags = body.getUint32(8, true);
   return {
     index: body.getInt32(4, true),
@@ -107,6 +130,7 @@ function readLink(message: Message): LinkInfo {
     mtuBytes: mtu?.getUint32(0, true) ?? 0,
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
+    alias: alias === undefined ? '' : textOf(alias),
   };
 }
 

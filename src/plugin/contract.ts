@@ -51,11 +51,12 @@ export interface Properties {
   text(name: string): string;
 }
 
-/** The frame that waits for an answer. */
+/** The frame that an answer is wanted for. */
 export interface Lookup {
   readonly destinationMac: MacAddress;
   readonly sourceMac: MacAddress;
-  /** EtherType behind any VLAN tags. */
+  /** EtherType behind any VLAN tags. 0 when no frame waits: a target of the time before a restart is to be confirmed,
+   * and is in use meanwhile. */
   readonly etherType: number;
   /** 802.1Q VLAN id, 0 when untagged. */
   readonly vlan: number;

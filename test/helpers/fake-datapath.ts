@@ -1,6 +1,8 @@
 // A datapath that moves nothing: it remembers what is there, and fails where it is told to.
 import type {
   Datapath,
+  KnownTarget,
+  Legacy,
   LookupAnswer,
   Offload,
   OverlayConfig,
@@ -24,6 +26,8 @@ export class FakeDatapath implements Datapath {
   readonly answers: { overlay: number; lookup: number; answer: LookupAnswer }[] = [];
   readonly table = new Map<MacAddress, readonly Destination[]>();
   readonly calls: string[] = [];
+  /** Devices of an earlier daemon. */
+  readonly left = new Set<string>();
   /** Call -> errno name it fails with. */
   readonly failures = new Map<keyof Datapath, string>();
   routeMtu = 1500;
@@ -121,6 +125,30 @@ export class FakeDatapath implements Datapath {
 
   portCounters(): Record<string, number> {
     return { tx_frames: 2 };
+  }
+
+  discard(name: string): void {
+    this.#call('discard', name);
+    this.left.delete(name);
+  }
+
+  async recentTargets(_overlay: number, limit: number): Promise<readonly TargetEntry[]> {
+    await Promise.resolve();
+    return [...this.table].slice(0, limit).map(([mac, to]) => ({ mac, state: 'valid', to }));
+  }
+
+  restoreTargets(_overlay: number, targets: readonly KnownTarget[]): void {
+    this.#call('restoreTargets');
+    for (const { mac, to } of targets) this.table.set(mac, to);
+  }
+
+  async ping(): Promise<void> {
+    await Promise.resolve();
+    this.#call('ping');
+  }
+
+  release(): Promise<Legacy> {
+    return Promise.resolve({ descriptors: [], commands: [] });
   }
 
   async close(): Promise<void> {

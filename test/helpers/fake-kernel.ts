@@ -21,7 +21,7 @@ export class FakeKernel implements LinkKernel {
   #isArmed = true;
 
   setLink(index: number, name: string, { up = true, carrier = true, mac = index } = {}): void {
-    this.links.set(index, { index, name, up, carrier, mac: Uint8Array.of(mac), mtuBytes: 1500 });
+    this.links.set(index, { index, name, up, carrier, mac: Uint8Array.of(mac), mtuBytes: 1500, alias: '' });
   }
 
   setAddress(ip: IpAddress, index: number, state: HostAddress['state'] = 'good'): void {

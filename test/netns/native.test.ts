@@ -913,8 +913,8 @@ async function notification(t: Test): Promise<void> {
     t.equal(receiver.stdout, 'ready\nREADY=1\nSTATUS=two overlays\n');
   }
   for (const nobody of [undefined, '']) t.notOk(say(nobody), 'nobody to tell');
-  fails(t, () => say(path.join(directory, 'none.sock')), 'ENOENT', 'sendto', 'NOTIFY_SOCKET');
-  fails(t, () => say(`/${'x'.repeat(200)}`), 'ENAMETOOLONG', 'sendto', 'NOTIFY_SOCKET');
+  fails(t, () => say(path.join(directory, 'none.sock')), 'ENOENT', 'sendmsg', 'NOTIFY_SOCKET');
+  fails(t, () => say(`/${'x'.repeat(200)}`), 'ENAMETOOLONG', 'sendmsg', 'NOTIFY_SOCKET');
 }
 
 function locks(t: Test): void {

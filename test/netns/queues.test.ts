@@ -255,13 +255,15 @@ await t.test('changes under load', { skip }, async (t) => {
     }
     await call('overlay.delete', { name: 'overlay0', temporary: true });
     await out.stop('SIGKILL');
-    // What the first thread keeps, it has after the first round; the last control connection may still be closing.
-    if (round === 0) await settle(held, before);
-    if (round === 0) before = held();
+    if (round === 0) {
+      // The first thread keeps its io_uring.
+      await settle(held, { ...before, fds: before.fds + 1 });
+      before = held();
+    }
   }
   await back.stop('SIGKILL');
   await settle(held, before);
-  t.same(held(), before, 'nothing is left');
+  t.ok(held().fds <= before.fds && held().tasks <= before.tasks, 'nothing is left');
 
   await call('overlay.create', wish);
   await daemon.kill();

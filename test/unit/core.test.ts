@@ -16,6 +16,7 @@ import type { Protection } from '../../src/core/link-protection.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
+import type { TargetRow } from '../../src/core/target-rows.js';
 import { Peers } from '../../src/core/peers.js';
 import { MAX_BYTES, MAX_BYTES_PER_TARGET, PendingQueue } from '../../src/core/pending-queue.js';
 import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/core/target-table.js';
@@ -1161,6 +1162,63 @@ await t.test('an entry that is asked for again is a fresh one', (t) => {
   net.setTarget(remote(3), [peer.local]);
   net.answer(vtep.questions[0], target());
   t.strictSame([inner(peer).length, net.drops], [1, {}], 'the one that nobody used made room');
+  t.end();
+});
+
+await t.test('targets from before a restart are used at once, and confirmed as they are', (t) => {
+  const { lab, vtep, net, port, peer, target } = asking();
+  const other = lab.peer('192.0.2.77');
+  const before = [
+    { mac: remote(1), to: [other.local] },
+    { mac: remote(2), to: [peer.local, other.local] },
+    { mac: remote(3), to: [] },
+  ];
+  vtep.obey({ kind: 'restore-targets', overlay: net.id, targets: before });
+  t.strictSame([net.targets().length, vtep.questions.length], [2, 0], 'nobody asks about what nobody uses');
+  const send = (index: number): number[] => {
+    vtep.engine.setTime((nowMs += 1001));
+    port.send(frame(remote(index), MAC.a));
+    return [inner(peer).length, inner(other).length];
+  };
+  let nowMs = 0;
+  t.strictSame(send(1), [0, 1], 'used');
+  t.match(vtep.questions, [{ destinationMac: remote(1), etherType: 0, frame: undefined }], 'and asked about');
+  t.strictSame([send(1), vtep.questions.length], [[0, 1], 1], 'once, while the answer is awaited');
+  net.answer(vtep.questions[0], { kind: 'drop', reason: 'lookup_timeout' });
+  t.strictSame([send(1), vtep.questions.length], [[0, 1], 2], 'trouble is no answer: used, and asked again');
+  net.answer(vtep.questions[1], target());
+  t.strictSame([send(1), vtep.questions.length], [[1, 0], 2], 'an answer replaces it');
+  t.strictSame(send(2), [1, 1], 'all destinations of a flood');
+  net.answer(vtep.questions[2], { kind: 'drop', reason: 'lookup_drop', ttlMs: 1e6 });
+  t.strictSame(send(2), [0, 0], 'also when it is that nobody has it');
+  t.strictSame(net.drops, { lookup_drop: 1 });
+
+  vtep.obey({ kind: 'restore-targets', overlay: net.id, targets: [{ mac: remote(1), to: [other.local] }] });
+  t.strictSame(send(1), [1, 0], 'what is known already stays');
+  vtep.obey({ kind: 'restore-targets', overlay: net.id, targets: [{ mac: remote(4), to: [other.local] }] });
+  send(4);
+  net.invalidate(remote(4));
+  net.answer(vtep.questions.at(-1), { kind: 'target', to: [other.local], ttlMs: Infinity });
+  t.notOk(
+    net.targets().some(({ mac }) => mac === remote(4)),
+    'forgotten is forgotten',
+  );
+  net.setTarget(remote(5), [peer.local]);
+  net.setTarget(MAC.group, [peer.local]);
+  send(1);
+  t.same(
+    vtep.ask({ kind: 'recent-targets', overlay: net.id, limit: 1, reply: 1 }),
+    [{ mac: remote(1), state: 'valid', to: [peer.local] }],
+    'what is saved: the one used last first',
+  );
+  const saved = vtep.ask({ kind: 'recent-targets', overlay: net.id, limit: 9, reply: 1 });
+  t.same(
+    (saved as TargetRow[]).map(({ mac }) => mac).sort(),
+    [remote(1), remote(5)].sort(),
+    'neither groups nor drops',
+  );
+  net.remove();
+  t.equal(vtep.questions.length, 4);
   t.end();
 });
 

@@ -30,7 +30,8 @@ t.test('configuration', async (t) => {
   t.test('the documented file holds the defaults and nothing else', async (t) => {
     const text = readFileSync(fromRoot('config/varpd.yaml'), 'utf8');
     t.same(parseConfig(text, 'varpd.yaml'), parseConfig('', 'empty'));
-    for (const key of ['socket', 'stateDir', 'pluginPath', 'group', 'level', 'format', 'file', 'clients'])
+    const nested = ['level', 'format', 'file', 'clients'];
+    for (const key of ['socket', 'stateDir', 'pluginPath', 'user', 'group', 'persistTaps', ...nested])
       t.match(text, new RegExp(`^ *${key}: `, 'm'), key);
   });
 
@@ -44,18 +45,22 @@ t.test('configuration', async (t) => {
       'limits: { clients: 0, lookupDeadlineMs: 1.5 }',
       'pluginPath: /usr/lib/varpd',
       'group: 12',
+      'user: 0',
+      'persistTaps: yes',
     ].join('\n');
     t.same(
       [...linesOf(() => parseConfig(text, 'v.yaml'))].sort(),
       [
         "v.yaml:1:9: socket: found 'varpd.sock', expected an absolute path",
-        'v.yaml:2:1: colour: unknown key, expected one of socket, stateDir, pluginPath, group, log, limits',
+        'v.yaml:2:1: colour: unknown key, expected one of socket, stateDir, pluginPath, user, group, persistTaps, log, limits',
         "v.yaml:4:10: log.level: found 'loud', expected one of debug, info, warn, error",
         'v.yaml:5:3: log.tone: unknown key, expected one of level, format, file',
         "v.yaml:6:20: limits.clients: found '0', expected a whole number from 1 to 1024",
         "v.yaml:6:41: limits.lookupDeadlineMs: found '1.5', expected a whole number from 10 to 60000",
         "v.yaml:7:13: pluginPath: found '/usr/lib/varpd', expected a list of absolute paths",
         "v.yaml:8:8: group: found '12', expected the name of a group, or null",
+        "v.yaml:9:7: user: found '0', expected the name of a user, or null",
+        "v.yaml:10:14: persistTaps: found 'yes', expected true or false",
       ].sort(),
     );
   });

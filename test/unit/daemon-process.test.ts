@@ -1,11 +1,20 @@
 // varpd as a command: starting, ending, signals. No overlay is made: that needs root, and is tested in test/netns.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
 import { createClient } from '../../src/control/client.js';
-import { fromRoot } from '../helpers/need.js';
+import { fromRoot, skipUnless } from '../helpers/need.js';
 import { waitUntil } from '../helpers/process.js';
 
 interface Context {
@@ -136,6 +145,34 @@ t.test('in the background: it returns when the daemon is ready, or says why it i
   });
   chmodSync(path.join(directory, 'state'), 0o777);
   t.match(varpd('--config', config), { status: 1, stderr: /state directory .*writable by group or others/ });
+});
+
+t.test('the service file', { skip: skipUnless({ programs: ['systemd-analyze'] }) }, (t) => {
+  const analyze = (...args: string[]) =>
+    spawnSync('systemd-analyze', args, { encoding: 'utf8', timeout: 60_000 });
+  const unit = fromRoot('config/varpd.service');
+  const { stdout } = analyze('security', '--offline=true', '--no-pager', unit);
+  const [line, level] = /Overall exposure level for varpd\.service: ([\d.]+) /.exec(stdout) ?? [];
+  t.ok(Number(level) <= 2.0, line ?? 'no level');
+  const text = readFileSync(unit, 'utf8');
+  const [, command, args] = /^ExecStart=(\S+) (.*)$/m.exec(text) ?? [];
+  t.match([command, args], [/\/varpd$/, '--foreground']);
+  // It is verified for programs that are there, and varpd need not be installed.
+  const copy = path.join(newDirectory(t), 'varpd.service');
+  writeFileSync(copy, text.replace(`ExecStart=${command}`, `ExecStart=${process.execPath} ${VARPD[0]}`));
+  t.match(analyze('verify', '--man=no', copy), { status: 0, stderr: '' });
+  t.end();
+});
+
+t.test('every thread may do what it must, and no more', { skip: skipUnless({ root: true }) }, async (t) => {
+  const { child } = await startVarpd(t, newDirectory(t));
+  const tasks = readdirSync(`/proc/${child.pid}/task`);
+  t.ok(tasks.length > 5);
+  for (const task of tasks) {
+    const status = readFileSync(`/proc/${child.pid}/task/${task}/status`, 'utf8');
+    t.match(status, /^CapPrm:\s*0000000000001000\nCapEff:\s*0000000000001000\nCapBnd:\s*0000000000001000$/m);
+    t.match(status, /^NoNewPrivs:\s*1$/m);
+  }
 });
 
 t.test('the command line', async (t) => {

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -14,11 +15,15 @@ import {
 import { open, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
-import { type StateFiles, StateStore } from '../../src/daemon/persistence.js';
+import { StateStore } from '../../src/daemon/persistence.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
+import type { StateFiles } from '../../src/daemon/state-file.js';
 import type { StoredOverlay } from '../../src/daemon/state-schema.js';
+import type { TargetEntry } from '../../src/daemon/datapath/contract.js';
+import { saveTargets, TargetMemory } from '../../src/daemon/target-memory.js';
 import { systemError } from '../helpers/fake-datapath.js';
 import { skipUnless } from '../helpers/need.js';
+import { type Endpoint, parse as parseIp } from '../../src/wire/ip.js';
 
 const OVERLAY: StoredOverlay = {
   name: 'overlay0',
@@ -30,6 +35,7 @@ const OVERLAY: StoredOverlay = {
   properties: [['vxlan/listen_ip', '10.0.0.1']],
   vnics: [{ name: 'foo0', mac: '02:00:00:00:00:02', macType: 'random', vid: 7 }],
 };
+const endpoint = (ip: string): Endpoint => ({ ip: parseIp(ip)!, port: 4789 });
 const CHANGED: StoredOverlay = { ...OVERLAY, vnics: [] };
 
 const opened: StateDirectory[] = [];
@@ -80,6 +86,17 @@ t.test('the directory', async (t) => {
     });
   });
 
+  t.test('is refused where others could put another in its place', async (t) => {
+    const base = newDirectory(t);
+    chmodSync(base, 0o777);
+    await t.rejects(StateDirectory.open(path.join(base, 'state')), {
+      code: 'DENIED',
+      message: /in which it is, is writable by group or others \(mode 777\)/,
+    });
+    chmodSync(base, 0o1777);
+    await openDirectory(path.join(base, 'state'));
+  });
+
   t.test('is refused when it belongs to another user', { skip: skipUnless({ root: true }) }, async (t) => {
     const directory = newDirectory(t);
     execFileSync('chown', ['12345', directory]);
@@ -117,7 +134,7 @@ t.test('what is saved is what is loaded', async (t) => {
 t.test('a bad file is set aside and reported, and the others are loaded', async (t) => {
   const directory = newDirectory(t);
   const store = await load(directory);
-  for (let count = 0; count < 9; count++)
+  for (let count = 0; count < 10; count++)
     await store.save({ ...OVERLAY, name: `overlay${count}`, id: count + 1, vnics: [] });
   const file = (count: number): string => path.join(directory, `overlay${count}.json`);
   const good = readFileSync(file(0), 'utf8');
@@ -131,6 +148,7 @@ t.test('a bad file is set aside and reported, and the others are loaded', async 
   symlinkSync('/etc/passwd', file(6));
   await unlink(file(7));
   execFileSync('mkfifo', [file(7)]);
+  linkSync(file(9), path.join(path.dirname(directory), 'elsewhere'));
   writeFileSync(path.join(directory, 'overlay0.bad-1'), 'from an earlier start');
   writeFileSync(path.join(directory, '.overlay9.1-1.tmp'), 'half writ');
 
@@ -147,11 +165,44 @@ t.test('a bad file is set aside and reported, and the others are loaded', async 
       /^overlay5\.json: it is writable by group or others/,
       /^overlay6\.json: (too many symbolic links|.*ELOOP)/i,
       /^overlay7\.json: it is not a regular file/,
+      /^overlay9\.json: it has 2 names \(hard links\)/,
     ],
   );
   t.equal(readFileSync(path.join(directory, 'overlay0.bad-1'), 'utf8'), 'from an earlier start');
   t.notOk(existsSync(path.join(directory, '.overlay9.1-1.tmp')), 'what a crash left is removed');
   t.equal((await load(directory)).bad.length, 0, 'each is reported once');
+});
+
+t.test('targets are remembered for a restart, and not for longer', async (t) => {
+  const directory = await openDirectory(newDirectory(t));
+  const rows: readonly TargetEntry[] = [
+    { mac: 0x020000000001, state: 'valid', to: [endpoint('10.0.0.2'), endpoint('10.0.0.3')] },
+    { mac: 0x020000000002, state: 'valid', to: [endpoint('10.0.0.1')] },
+    { mac: 0x020000000003, state: 'valid', to: [endpoint('fd00::1')] },
+  ];
+  const source = { recentTargets: () => Promise.resolve(rows) };
+  await saveTargets(directory, [{ name: 'overlay0', id: 1 }], source, 1_000_000);
+  const listen = endpoint('10.0.0.1');
+  const taken = async (nowMs: number) => (await TargetMemory.load(directory, nowMs)).take('overlay0', listen);
+  t.same(
+    await taken(1_030_000),
+    [{ mac: rows[0].mac, to: rows[0].to }],
+    'not to itself, nor of another family',
+  );
+  t.same(await taken(1_061_000), [], 'too old');
+  t.same(await taken(999_000), [], 'a clock that was set back');
+  const memory = await TargetMemory.load(directory, 1_000_001);
+  t.same(memory.take('overlay1', listen), []);
+  t.equal(memory.take('overlay0', listen).length, 1);
+  t.same(memory.take('overlay0', listen), [], 'once');
+  const file = directory.path('targets.saved');
+  chmodSync(file, 0o666);
+  t.same(await taken(1_000_001), [], 'others could have written it');
+  chmodSync(file, 0o600);
+  for (const text of ['', '{', '{"version":2}', '[]', readFileSync(file, 'utf8').replace('10.0.0.2', 'x')]) {
+    writeFileSync(file, text);
+    t.same(await taken(1_000_001), [], text.slice(0, 20));
+  }
 });
 
 /** Counts the calls that change the disk; lets one fail, or everything from one on, as a crash would. */

@@ -1,5 +1,5 @@
 // The registry over a datapath that moves nothing: the life of overlays and VNICs, and what is left when a step fails.
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
 import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { StateStore } from '../../src/daemon/persistence.js';
+import { TargetMemory } from '../../src/daemon/target-memory.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
 import { Registry } from '../../src/daemon/registry.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
@@ -107,10 +108,15 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const workshop = {
     datapath,
     plugins,
-    links: { exists: (name: string) => links.has(name), mtuBytesOf: () => 9000 },
+    links: {
+      isForeign: (name: string) => links.has(name),
+      own: () => [...datapath.left],
+      mtuBytesOf: () => 9000,
+    },
     watch,
     log: LOG,
     limits: () => limits,
+    targets: TargetMemory.empty(),
   };
   const registry = new Registry(workshop, await StateStore.load(state));
   return { registry, datapath, links, kernel, life, stateDir, restart: () => newHost(t, stateDir) };
@@ -575,11 +581,11 @@ t.test('leases make addresses usable, end, and outlast the daemon', async (t) =>
   hear('10.0.0.7', 3600);
   hear('10.0.0.8', 0xffff_ffff);
 
-  await registry.stop();
+  await registry.stop(() => Promise.resolve());
   const after = await host.restart();
   await after.registry.up({});
   t.same(addresses(after), ['10.0.0.7', '10.0.0.8']);
-  await after.registry.stop();
+  await after.registry.stop(() => Promise.resolve());
 });
 
 t.test('a plugin that says what a MAC may use has the last word', async (t) => {
@@ -618,7 +624,7 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   life.allowed = undefined;
   life.host?.allowedIpsChanged();
   t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
-  await registry.stop();
+  await registry.stop(() => Promise.resolve());
 });
 
 t.test('what is persistent comes back, as it was', async (t) => {
@@ -648,6 +654,24 @@ t.test('what is persistent comes back, as it was', async (t) => {
     '3',
     'no id is given twice',
   );
+});
+
+t.test('links that an earlier varpd has left', async (t) => {
+  const host = await newHost(t);
+  await host.registry.createOverlay(point());
+  await host.registry.createVnic(vnic('foo0'));
+  const after = await host.restart();
+  const { registry, datapath } = after;
+  for (const name of ['overlay0', 'foo0', 'gone0']) datapath.left.add(name);
+  t.same(registry.removeOrphans(), ['gone0'], 'those that are wanted stay, whether they are up or not');
+  t.same([...datapath.left], ['overlay0', 'foo0']);
+  await registry.deleteVnic({ name: 'foo0', temporary: false });
+  await registry.deleteOverlay({ name: 'overlay0', temporary: false });
+  t.same([...datapath.left], [], 'what is deleted takes its link along, also when it does not run');
+  writeFileSync(path.join(after.stateDir, 'bad0.json'), '{');
+  const last = await after.restart();
+  last.datapath.left.add('foo0');
+  t.same(last.registry.removeOrphans(), [], 'who knows what the bad one wants');
 });
 
 t.test('what cannot be brought up is not lost, and does not stop the others', async (t) => {

@@ -9,6 +9,7 @@ import type { ProxyDrop } from '../../core/drops.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
+import type { BareCommand } from './protocol.js';
 
 /** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
 export interface OverlayConfig {
@@ -49,6 +50,8 @@ export interface PortConfig {
   readonly name: string;
   /** Chosen at random, locally administered, when left out. */
   readonly mac?: MacAddress;
+  /** Gone with this daemon, whatever happens to the others. */
+  readonly temporary: boolean;
   /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
   readonly vid: number;
   readonly mtuBytes: number;
@@ -101,6 +104,31 @@ export interface TargetEntry {
   readonly to: readonly Destination[];
 }
 
+export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
+
+/** An open TAP or socket, by a name under which another process finds it. */
+export interface Descriptor {
+  readonly name: string;
+  readonly fd: number;
+}
+
+/** What the next daemon can go on with. */
+export interface Legacy {
+  readonly descriptors: readonly Descriptor[];
+  /** What makes a datapath out of them that moves what is known. */
+  readonly commands: readonly BareCommand[];
+}
+
+/** What an earlier daemon has left. */
+export interface Heritage {
+  /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
+  readonly take: (name: string) => number | undefined;
+  /** The alias of devices that are this daemon's, and of no other. */
+  readonly alias: string;
+  /** Devices outlive this daemon, however it ends. */
+  readonly persistTaps: boolean;
+}
+
 export interface DatapathEvents {
   /** Called for each miss: once per unicast MAC in flight, once per frame to a group MAC. */
   lookup(request: LookupRequest): void;
@@ -119,10 +147,13 @@ export interface Datapath {
   addOverlay(config: OverlayConfig): void;
   /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
   removeOverlay(id: number): Promise<void>;
-  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. */
+  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. One that an earlier
+   * daemon has left is taken over as it is, addresses and routes included. */
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+  /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
+  discard(name: string): void;
 
   /** What software on top of the overlay's ports sees of their cable; those that come later too. */
   setCarrier(overlay: number, on: boolean): void;
@@ -144,6 +175,11 @@ export interface Datapath {
   /** Entries with MACs above `after`, in ascending order. */
   targets(overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]>;
 
+  /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
+  recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]>;
+  /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
+  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void;
+
   /** Bytes of IP packet on the route from the listen address to `to`; throws the system's error. */
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
   /** By name, zero ones included. */
@@ -153,6 +189,11 @@ export interface Datapath {
   overlayOffloads(id: number): readonly Offload[];
   /** Kernel features probed at start. */
   readonly features: Readonly<Record<string, boolean>>;
-  /** Ends the worker and closes every descriptor. */
+  /** Resolves when the worker has come round to it: it lives. */
+  ping(): Promise<void>;
+  /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this
+   * one alone is closed. */
+  release(): Promise<Legacy>;
+  /** Ends the worker and closes every descriptor, unless `release` has. */
   close(): Promise<void>;
 }

@@ -6,70 +6,46 @@
  * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
  * so on.
  */
-import { createCounters, readCounters, type Counters } from '../../core/counters.js';
+import { createCounters, readCounters } from '../../core/counters.js';
 import { createAskedLeases } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
-  TUN_F,
   closeDescriptor,
+  deleteLink,
   errnoName,
-  openTap,
+  linkInfo,
   probeFeatures,
   routeMtuBytes,
-  setLink,
   setTapCarrier,
-  setTapOffload,
+  setTapPersistent,
   type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
-import * as ethernet from '../../wire/ethernet.js';
-import * as vxlan from '../../wire/vxlan.js';
 import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
   DatapathEvents,
+  Heritage,
+  KnownTarget,
+  Legacy,
   LookupAnswer,
   Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
 } from './contract.js';
+import { legacy, MAX_BRIDGED, type OverlayState, type PortState } from './legacy.js';
 import { OverlayThreads } from './overlay-threads.js';
-import { WAKE, type PeerChange, type Report, type Token } from './protocol.js';
-import { steerByFlow } from './steering.js';
+import { WAKE, type BareCommand, type PeerChange, type Report, type Token } from './protocol.js';
+import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
-
-interface OverlayState {
-  readonly config: OverlayConfig;
-  readonly lease: Lease;
-  readonly threads: OverlayThreads;
-  /** One a queue. */
-  readonly counters: readonly Counters[];
-  readonly ports: Map<string, PortState>;
-  /** Underlay address -> the threads whose peer it is, as bits. */
-  readonly peers: Map<IpAddress, number>;
-  carrier: boolean;
-}
-
-interface PortState {
-  readonly name: string;
-  readonly overlay: number;
-  readonly queues: readonly PortQueue[];
-  /** Set once it is to be closed; resolves when it is. */
-  closed?: Promise<unknown>;
-}
-
-interface PortQueue {
-  readonly token: Token;
-  readonly fd: number;
-  readonly counters: Counters;
-}
 
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
   readonly #events: DatapathEvents;
+  readonly #heritage: Heritage;
   readonly #threads: DatapathThread[] = [];
   readonly #overlays = new Map<number, OverlayState>();
   /** Overlay -> queues, also while it is being removed. */
@@ -79,9 +55,11 @@ export class DatapathControl implements Datapath {
   #lastToken = WAKE;
   #closing = false;
 
-  private constructor(events: DatapathEvents) {
+  private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
+    this.#heritage = heritage;
     this.#underlay = new Underlay({
+      left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
       opened: (queue, token, fd, counters) => {
         this.#threads[queue].post({ kind: 'add-socket', token, fd, counters });
@@ -93,8 +71,8 @@ export class DatapathControl implements Datapath {
   }
 
   /** Resolves when the first thread runs. */
-  static async start(events: DatapathEvents): Promise<DatapathControl> {
-    const control = new DatapathControl(events);
+  static async start(events: DatapathEvents, heritage: Heritage): Promise<DatapathControl> {
+    const control = new DatapathControl(events, heritage);
     await control.#need(1)[0].started();
     return control;
   }
@@ -127,6 +105,7 @@ export class DatapathControl implements Datapath {
     this.#queues.set(id, queues);
     this.#overlays.set(id, {
       config,
+      options,
       lease,
       threads: new OverlayThreads(id, threads, (request) => {
         this.#events.lookup(request);
@@ -134,6 +113,7 @@ export class DatapathControl implements Datapath {
       counters,
       ports: new Map(),
       peers: new Map(),
+      named: [],
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
@@ -148,42 +128,24 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     this.#overlays.delete(id);
     await state.threads.remove();
-    for (const port of state.ports.values()) await this.#closePort(port, () => true);
+    for (const port of state.ports.values()) await this.#removeDevice(port, () => true);
     await state.lease.release();
     this.#queues.delete(id);
     await this.#dismiss();
   }
 
-  addPort({ overlay, name, mac: wanted, vid, mtuBytes, own, protection }: PortConfig): mac.MacAddress {
+  addPort(wish: PortConfig): mac.MacAddress {
+    const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
-    const { queues, offload } = state.config;
-    const address = wanted ?? mac.randomLocalMac(Math.random);
-    const fds: number[] = [];
-    try {
-      fds.push(openTap(name, { exclusive: true, multiQueue: queues > 1 }));
-      while (fds.length < queues) fds.push(openTap(name, { exclusive: false, multiQueue: true }));
-      const bytes = new Uint8Array(mac.BYTES);
-      mac.writeMac(bytes, 0, address);
-      const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
-      wanted.find((flags) => setTapOffload(fds[0], flags, name));
-      if (queues > 1) steerByFlow(fds[0], queues, name);
-      setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
-      if (!state.carrier) setTapCarrier(fds[0], false, name);
-      setLink(name, { up: true });
-    } catch (error) {
-      fds.forEach(closeDescriptor);
-      throw error;
-    }
-    const port: PortState = {
-      name,
-      overlay,
-      queues: fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() })),
-    };
+    const address = wish.mac ?? mac.randomLocalMac(Math.random);
+    const fds = openPortTap(wish, address, state, this.#heritage);
+    const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
+    const config = { overlay, name, mac: address, vid, own, protection };
+    const port: PortState = { name, overlay, temporary, queues, config };
     state.ports.set(name, port);
-    const shared = queues > 1 ? { askedLeases: createAskedLeases() } : {};
-    port.queues.forEach(({ token, fd, counters }, queue) => {
+    const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
+    queues.forEach(({ token, fd, counters }, queue) => {
       this.#ports.set(token, port);
-      const config = { overlay, name, mac: address, vid, own, protection };
       this.#threads[queue].post({ kind: 'add-port', ...config, ...shared, token, fd, counters });
     });
     return address;
@@ -193,8 +155,17 @@ export class DatapathControl implements Datapath {
     const { ports } = this.#overlay(overlay);
     const port = ports.get(name);
     if (port === undefined) return;
-    await this.#closePort(port);
+    await this.#removeDevice(port);
     ports.delete(name);
+  }
+
+  discard(name: string): void {
+    for (let queue = 0; ; queue++) {
+      const fd = this.#heritage.take(tapDescriptor(name, queue));
+      if (fd === undefined) break;
+      closeDescriptor(fd);
+    }
+    if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
   setCarrier(overlay: number, on: boolean): void {
@@ -212,6 +183,7 @@ export class DatapathControl implements Datapath {
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
     const port = this.#overlay(overlay).ports.get(name);
+    if (port !== undefined) port.config = { ...port.config, protection };
     port?.queues.forEach(({ token }, queue) => {
       this.#threads[queue].post({ kind: 'protect', token, protection });
     });
@@ -231,7 +203,10 @@ export class DatapathControl implements Datapath {
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
-    this.#overlays.get(overlay)?.threads.setPeers(peers);
+    const state = this.#overlays.get(overlay);
+    if (state === undefined) return;
+    state.named = peers;
+    state.threads.setPeers(peers);
   }
 
   announce(overlay: number, frame: Uint8Array): void {
@@ -244,6 +219,15 @@ export class DatapathControl implements Datapath {
 
   async targets(overlay: number, after: mac.MacAddress, limit: number): Promise<readonly TargetEntry[]> {
     return (await this.#overlays.get(overlay)?.threads.targets(after, limit)) ?? [];
+  }
+
+  async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {
+    return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
+  }
+
+  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
+    // The first to be put in is the first to make room.
+    this.#overlays.get(overlay)?.threads.restoreTargets([...targets].reverse());
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
@@ -276,11 +260,35 @@ export class DatapathControl implements Datapath {
     return port === undefined ? {} : readCounters(...port.queues.map(({ counters }) => counters));
   }
 
-  async close(): Promise<void> {
-    if (this.#closing) return;
+  async ping(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'ping' })));
+  }
+
+  async release(): Promise<Legacy> {
+    if (this.#closing) return { descriptors: [], commands: [] };
     this.#closing = true;
-    for (const id of this.#overlays.keys()) await this.removeOverlay(id);
+    const known: BareCommand[] = [];
+    for (const { config } of this.#overlays.values()) {
+      if (config.mode !== 'dynamic') continue;
+      const targets = await this.recentTargets(config.id, MAX_BRIDGED);
+      known.push({ kind: 'restore-targets', overlay: config.id, targets: [...targets].reverse() });
+    }
     await Promise.all(this.#threads.map((thread) => thread.stop()));
+    const ports = [...new Set(this.#ports.values())];
+    for (const { temporary, queues } of ports)
+      if (temporary) for (const { fd } of queues) closeDescriptor(fd);
+    return legacy(this.#underlay.release(), [...this.#overlays.values()], known, ports);
+  }
+
+  async close(): Promise<void> {
+    const { alias, persistTaps } = this.#heritage;
+    for (const { name, fd } of (await this.release()).descriptors) {
+      const port = portOfDescriptor(name);
+      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
+      if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
+        setTapPersistent(fd, false, port);
+      closeDescriptor(fd);
+    }
   }
 
   #overlay(id: number): OverlayState {
@@ -310,6 +318,20 @@ export class DatapathControl implements Datapath {
   async #dismiss(): Promise<void> {
     const wanted = Math.max(1, ...this.#queues.values());
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
+  }
+
+  /** Closes it, and whatever it was to outlive, it is gone. */
+  async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
+    const isOpen = port.closed === undefined;
+    if (isOpen && this.#heritage.persistTaps && !port.temporary) {
+      try {
+        setTapPersistent(port.queues[0].fd, false, port.name);
+      } catch {
+        // the device is gone already
+      }
+    }
+    await this.#closePort(port, hasLetGo);
+    if (!isOpen) this.discard(port.name);
   }
 
   /** Each queue once its thread has let go of it; `hasLetGo` tells of those that have already. */
@@ -369,15 +391,4 @@ export class DatapathControl implements Datapath {
       }
     }
   }
-}
-
-/** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
-const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
-const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
-
-/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (udp-send.c): one byte more and
- * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */
-function superframeBytes(mtuBytes: number): number {
-  const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));
-  return Math.min(65_536, segments * (mtuBytes - 72));
 }

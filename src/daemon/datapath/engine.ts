@@ -12,7 +12,7 @@ import { LinkProtection, type ProtectionRules } from '../../core/link-protection
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
-import { targetRows } from '../../core/target-rows.js';
+import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
@@ -167,6 +167,7 @@ export class DatapathEngine {
         this.#removePort(command.token);
         this.#reply(command.reply, true);
         return;
+      case 'ping':
       case 'stop':
         this.#reply(command.reply, true);
         return;
@@ -180,7 +181,16 @@ export class DatapathEngine {
     command: Extract<
       Command,
       {
-        kind: 'answer' | 'set-target' | 'invalidate' | 'set-peers' | 'announce' | 'delete-target' | 'targets';
+        kind:
+          | 'answer'
+          | 'set-target'
+          | 'invalidate'
+          | 'set-peers'
+          | 'announce'
+          | 'delete-target'
+          | 'targets'
+          | 'recent-targets'
+          | 'restore-targets';
       }
     >,
   ): void {
@@ -209,6 +219,12 @@ export class DatapathEngine {
         break;
       case 'targets':
         this.#reply(command.reply, overlay ? targetRows(overlay, command.after, command.limit) : []);
+        break;
+      case 'recent-targets':
+        this.#reply(command.reply, overlay ? recentTargets(overlay, command.limit) : []);
+        break;
+      case 'restore-targets':
+        for (const { mac, to } of command.targets) overlay?.restoreTarget(mac, to);
         break;
     }
     if (this.#questions.length > 0) this.#reportQuestions();

@@ -8,7 +8,7 @@
  */
 import type { MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
-import type { LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
+import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
 import type { Link, Request } from './thread.js';
 
 interface OpenQuestion {
@@ -117,6 +117,19 @@ export class OverlayThreads {
         if (entry.state === state && !entries.has(entry.mac)) entries.set(entry.mac, entry);
     }
     return [...entries.values()].sort((a, b) => a.mac - b.mac).slice(0, limit);
+  }
+
+  /** Those that each used last; the one that several know is told once. */
+  async recentTargets(limit: number): Promise<readonly TargetEntry[]> {
+    const replies = await this.#requestAll({ kind: 'recent-targets', overlay: this.#overlay, limit });
+    const entries = new Map<MacAddress, TargetEntry>();
+    for (const entry of (replies as (readonly TargetEntry[])[]).flat())
+      if (!entries.has(entry.mac)) entries.set(entry.mac, entry);
+    return [...entries.values()].slice(0, limit);
+  }
+
+  restoreTargets(targets: readonly KnownTarget[]): void {
+    for (const link of this.#links) link.post({ kind: 'restore-targets', overlay: this.#overlay, targets });
   }
 
   /** Resolves when none of them has anything of the overlay any more. */

@@ -81,7 +81,24 @@ export type Command =
       readonly limit: number;
       readonly reply: number;
     }
+  /** The `limit` unicast targets used last. */
+  | {
+      readonly kind: 'recent-targets';
+      readonly overlay: number;
+      readonly limit: number;
+      readonly reply: number;
+    }
+  /** Those of the life before a restart, to be confirmed. */
+  | {
+      readonly kind: 'restore-targets';
+      readonly overlay: number;
+      readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
+    }
+  | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop'; readonly reply: number };
+
+/** A command that another process can be given too: counters are memory of this one. */
+export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
 
 export interface PeerChange {
   readonly overlay: number;

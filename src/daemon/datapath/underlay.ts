@@ -12,7 +12,7 @@ import { OverlayError } from '../../core/errors.js';
 import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
 import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
 import * as vxlan from '../../wire/vxlan.js';
-import type { OverlayConfig } from './contract.js';
+import type { Descriptor, OverlayConfig } from './contract.js';
 import type { Token } from './protocol.js';
 
 /** 4 MiB: what arrives at 10 Gbit/s while the worker is kept off the processor for 3 ms. */
@@ -52,13 +52,23 @@ interface ListeningSocket {
 }
 
 interface Listener {
+  readonly listen: Endpoint;
   readonly sockets: readonly ListeningSocket[];
   readonly zeroChecksum: boolean;
   readonly pools: Map<string, Pool>;
   references: number;
 }
 
+export interface ReleasedSocket extends Descriptor {
+  readonly token: Token;
+  readonly zeroChecksum: boolean;
+  /** Of its listen address. */
+  readonly isOnly: boolean;
+}
+
 export interface UnderlayEvents {
+  /** A socket that an earlier daemon has left. */
+  left(name: string): number | undefined;
   nextToken(): Token;
   opened(queue: number, token: Token, fd: number, counters: Counters): void;
   /** Resolves when the thread of this queue no longer uses the socket. */
@@ -105,6 +115,18 @@ export class Underlay {
     };
   }
 
+  /** The listening sockets are the caller's, the others closed. Nobody may use them any more. */
+  release(): ReleasedSocket[] {
+    return [...this.#listeners.values()].flatMap(({ listen, sockets, zeroChecksum, pools }) => {
+      const own = new Set(sockets.map(({ fd }) => fd));
+      for (const { fds } of pools.values()) for (const fd of fds) if (!own.has(fd)) closeDescriptor(fd);
+      const isOnly = sockets.length === 1;
+      return sockets.map(({ token, fd }, queue) => {
+        return { name: socketDescriptor(listen, zeroChecksum, queue), fd, token, zeroChecksum, isOnly };
+      });
+    });
+  }
+
   async #release(name: string, poolName: string): Promise<void> {
     const listener = this.#listeners.get(name);
     const pool = listener?.pools.get(poolName);
@@ -126,6 +148,13 @@ function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): bool
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 
+/** The name under which a listening socket is handed to the next daemon: one that finds it need not set it up. systemd
+ * takes no colon in it. */
+function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean, queue: number): string {
+  const words = ['udp', Buffer.from(toBytes(ip)).toString('hex'), port, zeroChecksum ? 'zero' : 'full'];
+  return [...words, ...(queue === 0 ? [] : [queue])].join('/');
+}
+
 function openListener(
   { listen, queues }: SocketConfig,
   zeroChecksum: boolean,
@@ -134,26 +163,29 @@ function openListener(
   const sockets: ListeningSocket[] = [];
   try {
     for (let queue = 0; queue < queues; queue++) {
-      const fd = openUdp({
-        address: toBytes(listen.ip),
-        port: listen.port,
-        // The first is refused where anyone listens, another varpd with several queues too.
-        admitOthers: queues > 1 && queue === 0,
-        reusePort: queue > 0,
-        zeroChecksumSend: zeroChecksum,
-        zeroChecksumReceive: true,
-        coalesce: true,
-        receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-        sendBufferBytes: SEND_BUFFER_BYTES,
-        label: formatEndpoint(listen),
-      });
+      const left = events.left(socketDescriptor(listen, zeroChecksum, queue));
+      const fd =
+        left ??
+        openUdp({
+          address: toBytes(listen.ip),
+          port: listen.port,
+          // The first is refused where anyone listens, another varpd with several queues too.
+          admitOthers: queues > 1 && queue === 0,
+          reusePort: queue > 0,
+          zeroChecksumSend: zeroChecksum,
+          zeroChecksumReceive: true,
+          coalesce: true,
+          receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+          sendBufferBytes: SEND_BUFFER_BYTES,
+          label: formatEndpoint(listen),
+        });
       sockets.push({ token: events.nextToken(), fd, counters: createCounters() });
     }
   } catch (error) {
     for (const { fd } of sockets) closeDescriptor(fd);
     throw error;
   }
-  return { sockets, zeroChecksum, pools: new Map(), references: 0 };
+  return { listen, sockets, zeroChecksum, pools: new Map(), references: 0 };
 }
 
 /** The kernel picks a socket before anyone sees the VNI: what is for one overlay comes to the threads of all. */

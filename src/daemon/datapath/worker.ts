@@ -38,7 +38,8 @@ const MESSAGES_A_TURN = 4;
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-const { wakeFd } = workerData as { wakeFd: number };
+/** `commands` are those to begin with. */
+const { wakeFd, commands = [] } = workerData as { wakeFd: number; commands?: readonly Command[] };
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
 
@@ -86,6 +87,9 @@ function obeySome(): boolean {
   signalEvent(wakeFd);
   return true;
 }
+
+engine.setTime(performance.now());
+for (const command of commands) engine.obey(command);
 
 /** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
 function run(): void {

@@ -1,0 +1,59 @@
+/** The numbers of users and groups. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { OverlayError } from '../core/errors.js';
+
+/** For a directory service that answers over the network; asked once, at start. */
+const GETENT_MS = 5000;
+
+export interface Account {
+  readonly name: string;
+  readonly uid: number;
+  /** Its primary group. */
+  readonly gid: number;
+}
+
+/** Throws an OverlayError when there is no such group. */
+export function groupId(name: string): number {
+  // group(5): name:password:number:members
+  const [gid] = numbers('group', name, [2]);
+  return gid;
+}
+
+/** Throws an OverlayError when there is no such user. */
+export function account(name: string): Account {
+  // passwd(5): name:password:number:group:...
+  const [uid, gid] = numbers('user', name, [2, 3]);
+  return { name, uid, gid };
+}
+
+function numbers(what: 'user' | 'group', name: string, columns: readonly number[]): number[] {
+  const database = what === 'user' ? 'passwd' : 'group';
+  const found =
+    find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
+    find(askDirectory(database, name), name, columns);
+  if (found === undefined) throw new OverlayError('INVALID', `${what}: there is no ${what} '${name}'`);
+  return found;
+}
+
+function find(text: string, name: string, columns: readonly number[]): number[] | undefined {
+  const fields = text
+    .split('\n')
+    .map((line) => line.split(':'))
+    .find(([first]) => first === name);
+  const values = columns.map((column) => Number(fields?.[column] ?? NaN));
+  return values.every(Number.isInteger) ? values : undefined;
+}
+
+/** nsswitch.conf(5) may know more than the files. */
+function askDirectory(database: string, name: string): string {
+  try {
+    return execFileSync('getent', [database, '--', name], {
+      encoding: 'utf8',
+      timeout: GETENT_MS,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+  } catch {
+    return '';
+  }
+}

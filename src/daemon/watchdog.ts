@@ -1,0 +1,30 @@
+/**
+ * The watchdog of systemd: a sign of life as long as both threads live. The timer shows that the control side comes
+ * round, the datapath has to answer in between; one that hangs means silence, and systemd starts varpd anew.
+ */
+import { sdNotify } from '../dgram-extra/index.js';
+
+/** Twice in its time, as sd_watchdog_enabled(3) advises. */
+const SIGNS = 2;
+
+/** Does nothing when nobody watches. Returns how to end it. */
+export function startWatchdog(ping: () => Promise<void>, env: NodeJS.ProcessEnv = process.env): () => void {
+  const { WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = env;
+  const periodMs = Number(usec) / 1000 / SIGNS;
+  if (!(periodMs >= 1) || (pid !== undefined && pid !== String(process.pid))) return () => undefined;
+  let isAsking = false;
+  const timer = setInterval(() => {
+    if (isAsking) return;
+    isAsking = true;
+    ping()
+      .then(() => {
+        isAsking = false;
+        sdNotify('WATCHDOG=1');
+      })
+      // Nobody listens any more: the one who watches will see silence.
+      .catch(() => undefined);
+  }, periodMs);
+  return () => {
+    clearInterval(timer);
+  };
+}

@@ -1,0 +1,25 @@
+// How long nothing answers while something is done to a host.
+import type { Namespace } from './netns.js';
+import { waitUntil } from './process.js';
+
+export interface Pause {
+  /** Longest time between two answers to a stream of pings, in ms. */
+  readonly ms: number;
+  /** Pings that were never answered. */
+  readonly lost: number;
+}
+
+/** Pings a hundred times a second, before, during and after the work. */
+export async function pause(host: Namespace, target: string, work: () => Promise<unknown>): Promise<Pause> {
+  const child = host.spawn(['ping', '-n', '-D', '-i', '0.01', target]);
+  await child.waitForOutput(/icmp_seq=20/);
+  await work();
+  const seen = (): number => [...child.stdout.matchAll(/icmp_seq=/g)].length;
+  const before = seen();
+  await waitUntil(() => seen() > before + 50, { timeoutMs: 20_000, what: 'pings to be answered again' });
+  await child.stop('SIGINT');
+  const times = [...child.stdout.matchAll(/^\[([\d.]+)\] .*icmp_seq=/gm)].map(([, time]) => Number(time));
+  const gaps = times.slice(1).map((time, index) => time - times[index]);
+  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(child.stdout) ?? [];
+  return { ms: Math.round(1000 * Math.max(...gaps)), lost: Number(sent) - Number(received) };
+}

@@ -1,0 +1,86 @@
+# A service manager as systemd is one to its services: sd_notify(3), watchdog, descriptor store, sd_listen_fds(3). It is
+# written from the manuals, in another language than varpd, since Node cannot receive descriptors.
+#
+#   python3 service-manager.py NOTIFY_SOCKET COMMAND...
+#
+# Every message of the service becomes a line of JSON on standard output, and so do its starts and ends. On standard input:
+# "restart" ends the service by SIGTERM and starts it again with what it stored, as `systemctl restart` does; at the end
+# of input it ends for good. The store is emptied as systemd does it: on request alone, or at the end.
+import array
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+path, command = sys.argv[1], sys.argv[2:]
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(path)
+os.chmod(path, 0o777)
+store = []
+
+
+def say(**values):
+    print(json.dumps(values), flush=True)
+
+
+def start():
+    pid = os.fork()
+    if pid == 0:
+        high = [os.dup2(fd, 500 + at) for at, (_, fd) in enumerate(store)]
+        for at, fd in enumerate(high):
+            os.dup2(fd, 3 + at)
+            os.close(fd)
+        os.closerange(3 + len(high), 500)
+        env = dict(os.environ, NOTIFY_SOCKET=path, FDSTORE="64")
+        if high:
+            names = ":".join(name for name, _ in store)
+            env.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(high)), LISTEN_FDNAMES=names)
+        os.execvpe(command[0], command, env)
+    say(started=pid, passed=[name for name, _ in store])
+    return pid
+
+
+def receive():
+    size = array.array("i", range(64))
+    text, control, _, _ = listener.recvmsg(4096, socket.CMSG_SPACE(size.itemsize * 64))
+    fds = array.array("i")
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    message = dict(line.split("=", 1) for line in text.decode().split("\n") if "=" in line)
+    if message.get("FDSTORE") == "1":
+        store.extend((message.get("FDNAME", "stored"), fd) for fd in fds)
+    elif message.get("FDSTOREREMOVE") == "1":
+        for item in [item for item in store if item[0] == message.get("FDNAME")]:
+            os.close(item[1])
+            store.remove(item)
+    say(message=message, fds=len(fds))
+
+
+def pump(seconds):
+    ready, _, _ = select.select([listener, 0], [], [], seconds)
+    if listener in ready:
+        receive()
+    return 0 in ready
+
+
+def end(pid):
+    os.kill(pid, signal.SIGTERM)
+    _, status = os.waitpid(pid, 0)
+    while select.select([listener], [], [], 0)[0]:
+        receive()
+    say(ended=os.waitstatus_to_exitcode(status))
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.kill(service, signal.SIGKILL)))
+service = start()
+while True:
+    if not pump(1):
+        continue
+    line = sys.stdin.readline()
+    end(service)
+    if line == "":
+        break
+    service = start()

@@ -1,0 +1,421 @@
+// A daemon that ends and comes again under traffic: what stays, what waits, who takes over; and what it may do meanwhile.
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import t, { type Test } from 'tap';
+
+import { createClient } from '../../src/control/client.js';
+import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
+import { pause } from '../helpers/pause.js';
+import { exec, run, waitUntil } from '../helpers/process.js';
+import { ping, reaches } from '../helpers/traffic.js';
+
+const skip = skipUnlessNetns();
+
+interface Site {
+  readonly bed: Bed;
+  readonly a: Namespace;
+  readonly b: Namespace;
+}
+
+async function site(t: Test): Promise<Site> {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });
+  await b.plumb('vx0');
+  return { bed, a, b };
+}
+
+const create = ({ a, b }: Site, more = ''): string =>
+  directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }, more);
+
+/** All of a device that a restart must leave alone: its number, MAC, addresses, alias, and the routes over it. */
+async function identity(host: Namespace, device: string): Promise<unknown> {
+  const [link] = JSON.parse(await host.ip(`-j addr show dev ${device}`)) as {
+    ifindex: number;
+    address: string;
+    addr_info: { local: string }[];
+  }[];
+  const routes = await host.ip(`route show dev ${device} proto static`);
+  const { ifindex, address, addr_info: addresses } = link;
+  return {
+    ifindex,
+    address,
+    addresses: addresses.map(({ local }) => local),
+    routes: routes.replaceAll('linkdown', '').trim(),
+  };
+}
+
+/** Of every thread of a process: what it may do, and as whom. */
+function threads(pid: number): Record<string, string>[] {
+  return readdirSync(`/proc/${pid}/task`).map((task) => {
+    const text = readFileSync(`/proc/${pid}/task/${task}/status`, 'utf8');
+    return Object.fromEntries(
+      [...text.matchAll(/^(\w+):[\t ]*(.*)$/gm)].map(([, name, value]) => [name, value]),
+    );
+  });
+}
+
+const NET_ADMIN = '0000000000001000';
+/** Root, in whatever groups this test is. */
+const ROOT = { uid: '0', gid: '0', groups: threads(process.pid)[0]['Groups'].trim() };
+
+function checkRights(t: Test, pid: number, ids: { uid: string; gid: string; groups: string }): void {
+  const all = threads(pid);
+  t.ok(all.length > 5, `${all.length} threads`);
+  const wrong = all.filter(
+    (one) =>
+      ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'].some((name) => one[name] !== NET_ADMIN) ||
+      one['NoNewPrivs'] !== '1' ||
+      one['Uid'] !== Array(4).fill(ids.uid).join('\t') ||
+      one['Gid'] !== Array(4).fill(ids.gid).join('\t') ||
+      one['Groups'].trim() !== ids.groups,
+  );
+  t.same(wrong, [], 'each has CAP_NET_ADMIN alone, and can have no more');
+}
+
+await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['iperf3']) }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const inside = await bed.host();
+  const daemon = (await Daemon.start(bed, a)).explain(t);
+  await daemon.ok(create(here));
+  await daemon.ok('create-vnic -l overlay0 moved0');
+  await daemon.ok('create-vnic -t -l overlay0 passing0');
+  await a.plumb('overlay0');
+  await a.ip('route add 10.99.0.0/16 dev overlay0 proto static');
+  await a.ip(`link set moved0 netns ${inside.name}`);
+  await inside.ip('addr add 10.55.55.9/24 dev moved0');
+  await inside.ip('link set moved0 up');
+  t.ok(await reaches(a, b.overlay.v4));
+  t.ok(await reaches(inside, b.overlay.v4));
+  const before = await identity(a, 'overlay0');
+  const { pid } = daemon;
+
+  const server = b.spawn(['iperf3', '-s', '-1', '--forceflush', '-B', b.overlay.v4]);
+  await server.waitForOutput(/listening/);
+  const client = a.spawn(['iperf3', '-c', b.overlay.v4, '-b', '200M', '-t', '6', '-i', '0.1', '-J']);
+  const gaps = [
+    await pause(a, b.overlay.v4, () => daemon.ok('restart')),
+    await pause(inside, b.overlay.v4, async () => {
+      const { startedAt } = await daemon.call('daemon.status', {});
+      daemon.signal('SIGUSR2');
+      const isNew = async (): Promise<boolean> =>
+        ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !==
+        startedAt;
+      await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again' });
+    }),
+  ];
+  const { code } = await client.exited;
+  t.equal(code, 0, 'the connection has lived through two restarts');
+  const { end, intervals } = JSON.parse(client.stdout) as {
+    end: { sum_received: { bytes: number } };
+    intervals: { sum: { bytes: number } }[];
+  };
+  t.ok(end.sum_received.bytes > 10e6, `${end.sum_received.bytes} bytes arrived`);
+  const silent = intervals.map(({ sum }) => (sum.bytes === 0 ? '.' : '#')).join('');
+  t.comment(
+    `pauses by ping: ${gaps.map(({ ms }) => ms).join(' and ')} ms; TCP by tenths of a second: ${silent}`,
+  );
+  for (const { ms, lost } of gaps) {
+    t.ok(ms < 5000, `a pause of ${ms} ms`);
+    t.equal(lost, 0, 'frames waited, none was lost');
+  }
+  t.same(await identity(a, 'overlay0'), before, 'nothing has happened to the link');
+  t.equal(daemon.pid, pid);
+  t.ok(daemon.running, 'it is the same process');
+  t.notOk(await a.hasDevice('passing0'), 'what was temporary is gone');
+  t.same(
+    (await daemon.vnics()).map(({ name, state }) => [name, state]),
+    [['moved0', 'up']],
+  );
+  checkRights(t, pid, ROOT);
+  writeFileSync(daemon.configFile, 'colour: blue\n');
+  const refused = await daemon.dladm('restart');
+  t.equal(refused.code, 1, 'a daemon that would not come back does not go');
+  t.match(refused.stderr, /colour: unknown key/);
+  t.ok(await reaches(a, b.overlay.v4));
+  await daemon.ok('delete-vnic moved0');
+  t.notOk(await inside.hasDevice('moved0'), 'no copy of a descriptor keeps a device alive');
+});
+
+/** A plugin that does what a file says: `hang`, `drop`, or an address. */
+const TOLD = `
+import { readFileSync, appendFileSync } from 'node:fs';
+const told = (name) => readFileSync(new URL(name, import.meta.url), 'utf8').trim();
+export default {
+  apiVersion: 1, name: 'told', mode: 'dynamic', properties: [],
+  create: () => ({
+    start: async () => {}, stop: async () => {},
+    resolve: ({ destinationMac }) => {
+      if (Math.floor(destinationMac / 2 ** 40) % 2 === 1) return { kind: 'drop', reason: 'a group' };
+      appendFileSync(new URL('asked', import.meta.url), 'x');
+      const word = told('word');
+      if (word === 'hang') return new Promise(() => {});
+      if (word === 'drop') return { kind: 'drop', reason: 'told so' };
+      return { kind: 'target', to: { ip: word, port: 4789 } };
+    },
+  }),
+};`;
+
+await t.test('what was known before is used at once, and asked about', { skip }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const plugins = bed.directory();
+  mkdirSync(path.join(plugins, 'told'));
+  writeFileSync(path.join(plugins, 'told/index.js'), TOLD);
+  const tell = (word: string): void => {
+    writeFileSync(path.join(plugins, 'told/word'), word);
+  };
+  const asked = (): number => readFileSync(path.join(plugins, 'told/asked'), 'utf8').length;
+  tell(b.underlay.v4);
+  const daemon = (await Daemon.start(bed, a, { pluginPath: [plugins] })).explain(t);
+  await daemon.ok(`create-overlay -e vxlan -s told -v 42 -p vxlan/listen_ip=${a.underlay.v4} overlay0`);
+  await a.plumb('overlay0');
+  const macs = { a: await a.macOf('overlay0'), b: await b.macOf('vx0') };
+  const neighbours = async (): Promise<void> => {
+    await a.ip(`neigh replace ${b.overlay.v4} lladdr ${macs.b} dev overlay0 nud permanent`);
+    await b.ip(`neigh replace ${a.overlay.v4} lladdr ${macs.a} dev vx0 nud permanent`);
+  };
+  await neighbours();
+  t.ok(await reaches(a, b.overlay.v4));
+  t.equal(asked(), 1);
+
+  tell('hang');
+  await daemon.ok('restart');
+  t.ok(await reaches(a, b.overlay.v4), 'a plugin that hangs keeps nobody waiting');
+  t.ok(asked() > 1, 'it was asked');
+  const rows = async () => (await daemon.call('overlay.targets', { name: 'overlay0' })).rows;
+  t.match(await rows(), [{ mac: macs.b, state: 'valid', destinations: [`${b.underlay.v4}:4789`] }]);
+  await daemon.restart();
+  await a.plumb('overlay0');
+  await neighbours();
+  t.ok(await reaches(a, b.overlay.v4), 'nor after SIGTERM and a start');
+
+  tell(b.underlay.v4);
+  const confirmed = async (): Promise<boolean> => {
+    const before = asked();
+    await ping(a, b.overlay.v4, { count: 2, intervalMs: 1100 });
+    return asked() === before;
+  };
+  await waitUntil(confirmed, { timeoutMs: 20_000, what: 'the target to be confirmed' });
+  t.match(await rows(), [{ mac: macs.b, state: 'valid' }], 'an answer ends the questions');
+
+  tell('drop');
+  await daemon.ok('restart');
+  await ping(a, b.overlay.v4, { count: 1 });
+  await waitUntil(async () => (await rows()).at(0)?.state !== 'valid', { what: 'the answer to count' });
+  t.ok(
+    (await daemon.counted(() => ping(a, b.overlay.v4, { waitMs: 500 })))['lookup_drop'] > 0,
+    'what the plugin says replaces it',
+  );
+});
+
+await t.test('TAPs that outlive their daemon', { skip }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const inside = await bed.host();
+  const daemon = (await Daemon.start(bed, a, { config: { persistTaps: true } })).explain(t);
+  await daemon.ok(create(here));
+  for (const name of ['foo0', 'moved0', 'dropped0']) await daemon.ok(`create-vnic -l overlay0 ${name}`);
+  await daemon.ok('create-vnic -t -l overlay0 passing0');
+  await a.plumb('overlay0');
+  await a.ip('addr add 10.66.66.2/24 dev foo0');
+  await a.ip('route add 10.99.0.0/16 dev overlay0 proto static');
+  const names = ['overlay0', 'foo0', 'dropped0'];
+  const all = (): Promise<unknown[]> => Promise.all(names.map((name) => identity(a, name)));
+  const before = await all();
+  for (const how of ['kill', 'stop'] as const) {
+    t.ok(await reaches(a, b.overlay.v4));
+    if (how === 'stop') await a.ip(`link set moved0 netns ${inside.name}`);
+    await daemon[how]();
+    t.same(await all(), before, `after ${how}: MACs, addresses and routes`);
+    t.notOk(await a.hasDevice('passing0'), 'what is temporary is gone');
+    if (how === 'stop') t.notOk(await inside.hasDevice('moved0'), 'what no daemon would find again is gone');
+    // Another daemon, with a state directory of its own.
+    const other = await Daemon.start(bed, a);
+    const stolen = await other.dladm(...create(here).split(/\s+/));
+    t.equal(stolen.code, 1, 'nobody else takes them');
+    t.match(stolen.stderr, /overlay0 that is not varpd's/);
+    await other.stop();
+    await daemon.start();
+    t.same(await all(), before, 'taken over as they are');
+    t.ok(await reaches(a, b.overlay.v4), 'and in use');
+  }
+  const taken = await a.run('ip tuntap add mode tap vnet_hdr dev overlay0');
+  t.not(taken.code, 0, 'a TAP in use has one owner');
+
+  await daemon.ok('delete-vnic foo0');
+  t.notOk(await a.hasDevice('foo0'), 'what is deleted goes');
+  await daemon.stop();
+  const file = path.join(daemon.stateDir, 'overlay0.json');
+  const state = JSON.parse(readFileSync(file, 'utf8')) as { vnics: { name: string }[] };
+  state.vnics = state.vnics.filter(({ name }) => name !== 'dropped0');
+  writeFileSync(file, JSON.stringify(state));
+  t.ok(await a.hasDevice('dropped0'));
+  await a.exec('ip tuntap add mode tap theirs0');
+  await daemon.start();
+  t.notOk(await a.hasDevice('dropped0'), 'what nobody wants is removed at the start');
+  t.ok(await a.hasDevice('theirs0'), 'and nothing else');
+  await daemon.ok('delete-vnic moved0');
+  await daemon.ok('delete-overlay overlay0');
+  t.notOk(await a.hasDevice('overlay0'));
+
+  await daemon.ok(create(here));
+  await daemon.stop();
+  t.ok(await a.hasDevice('overlay0'));
+  daemon.writeConfig({ persistTaps: false });
+  await daemon.start();
+  await daemon.kill();
+  t.notOk(await a.hasDevice('overlay0'), 'they are not persistent once that is taken back');
+});
+
+/** /dev/net/tun as udev makes it: open to all, since CAP_NET_ADMIN is needed anyway. For this varpd alone. */
+const openTun = (file: string): string =>
+  `rm -f ${file} && mknod ${file} c 10 200 && chmod 666 ${file} && mount --bind ${file} /dev/net/tun`;
+
+const mayRead = async (): Promise<false | string> => {
+  const found = skipUnlessNetns(['setpriv']);
+  if (found !== false) return found;
+  const { code } = await run([
+    'setpriv',
+    '--reuid=65534',
+    '--regid=65534',
+    '--clear-groups',
+    'test',
+    '-r',
+    VARPD_MAIN,
+  ]);
+  return code === 0 ? false : 'needs a clone that every user can read';
+};
+
+await t.test('started as root, it becomes its user', { skip: await mayRead() }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const config = { user: 'nobody', group: 'daemon' };
+  const gid = (await exec('getent group daemon')).split(':')[2];
+  const own = (await exec('id -g nobody')).trim();
+  const tun = path.join(bed.directory(), 'tun');
+  const daemon = new Daemon(bed, a, { config, before: openTun(tun) }).explain(t);
+  chownSync(daemon.directory, 65_534, 65_534);
+  chmodSync(daemon.directory, 0o755);
+  await daemon.start();
+  const ids = { uid: '65534', gid: own, groups: gid };
+  checkRights(t, daemon.pid, ids);
+  const socket = statSync(daemon.socket);
+  t.same([socket.uid, socket.gid, socket.mode & 0o777], [65_534, Number(gid), 0o660], 'its socket');
+  t.same(
+    [statSync(daemon.stateDir).uid, statSync(daemon.stateDir).mode & 0o777],
+    [65_534, 0o700],
+    'its state',
+  );
+  await daemon.ok(create(here));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await a.plumb('overlay0');
+  t.ok(await reaches(a, b.overlay.v4), 'it makes links and moves frames');
+  await daemon.ok('restart');
+  checkRights(t, daemon.pid, ids);
+  t.ok(await reaches(a, b.overlay.v4));
+  await daemon.restart();
+  t.equal((await daemon.vnics()).length, 1, 'it reads what it wrote');
+  await daemon.stop();
+
+  writeFileSync(daemon.configFile, 'user: nobody-of-this-name\n');
+  const { code, stderr } = await a.run([process.execPath, VARPD_MAIN, '--config', daemon.configFile]);
+  t.equal(code, 1);
+  t.match(stderr, /user: there is no user 'nobody-of-this-name'/);
+  writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
+  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+  const other = await a.run([
+    ...nobody,
+    process.execPath,
+    VARPD_MAIN,
+    '--config',
+    daemon.configFile,
+    '--foreground',
+  ]);
+  t.equal(other.code, 1);
+  t.match(other.stderr, /user: only root can become 'daemon', and this is user 65534/);
+});
+
+await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const daemon = new Daemon(bed, a);
+  const python = [
+    'python3',
+    fromRoot('test/helpers/service-manager.py'),
+    path.join(daemon.directory, 'notify'),
+  ];
+  const varpd = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];
+  const manager = a.spawn([...python, ...varpd], { env: { WATCHDOG_USEC: '200000' } }, 'pipe');
+  t.teardown(() => {
+    if (!t.passing()) t.comment(manager.stdout, manager.stderr);
+  });
+  interface Line {
+    readonly message?: Record<string, string>;
+    readonly started?: number;
+    readonly passed?: string[];
+    readonly ended?: number;
+  }
+  const lines = (): Line[] =>
+    manager.stdout
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Line);
+  const count = (name: string, value: string): number =>
+    lines().filter(({ message }) => message?.[name] === value).length;
+  const ready = (times: number): Promise<void> =>
+    waitUntil(() => count('READY', '1') === times, { timeoutMs: 20_000, what: 'READY=1' });
+  await ready(1);
+  await waitUntil(() => count('WATCHDOG', '1') > 2, { what: 'signs of life' });
+  const call = createClient(daemon.socket);
+  await daemon.ok(create(here));
+  await a.plumb('overlay0');
+  t.ok(await reaches(a, b.overlay.v4));
+  const before = await identity(a, 'overlay0');
+  const { ms, lost } = await pause(a, b.overlay.v4, async () => {
+    manager.write('restart\n');
+    await ready(2);
+  });
+  t.comment(`a pause of ${ms} ms`);
+  t.equal(lost, 0, 'frames wait in the descriptors that it keeps');
+  t.same(await identity(a, 'overlay0'), before);
+  const stored = lines().flatMap(({ message }) => (message?.['FDSTORE'] === '1' ? [message['FDNAME']] : []));
+  t.match(stored.sort(), ['tap/overlay0', /^udp\/[0-9a-f]{32}\/4789\/full$/]);
+  t.same(
+    lines()
+      .findLast(({ passed }) => passed !== undefined)
+      ?.passed?.sort(),
+    stored,
+  );
+  t.equal(count('FDSTOREREMOVE', '1'), 2, 'and it forgets them');
+  t.equal(lines().find(({ ended }) => ended !== undefined)?.ended, 0);
+  const { pid } = await call('daemon.status', {});
+  checkRights(t, pid, ROOT);
+  await daemon.ok('restart');
+  await ready(3);
+  t.equal(
+    (await call('daemon.status', {})).pid,
+    pid,
+    'anew by itself, it is the process that the manager knows',
+  );
+  await daemon.ok('delete-overlay overlay0');
+  t.notOk(await a.hasDevice('overlay0'), 'what is deleted is not kept alive by anybody');
+
+  // A process that is stopped gives no sign, so the manager would know.
+  process.kill(pid, 'SIGSTOP');
+  await sleep(300);
+  const silent = count('WATCHDOG', '1');
+  await sleep(700);
+  t.equal(count('WATCHDOG', '1'), silent);
+  process.kill(pid, 'SIGCONT');
+  await waitUntil(() => count('WATCHDOG', '1') > silent, { what: 'a sign of life' });
+  manager.end();
+  t.same(await manager.exited, { code: 0, signal: null });
+  t.notOk(lines().at(-1)?.ended);
+});
