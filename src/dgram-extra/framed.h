@@ -47,6 +47,7 @@ struct batch {
 	size_t slab_bytes;
 	int32_t *words;
 	int descriptors, messages;
+	int prepared; /* messages that can be received into, as they are */
 	struct mmsghdr *msgs;
 	struct iovec *vecs;
 	struct sockaddr_in6 *names;

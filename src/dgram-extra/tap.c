@@ -229,7 +229,8 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 	ARGS(4);
 	struct batch *batch = batch_of(env, argv[0]);
 	int entries = arg_int(env, argv[3]), delivered = 0;
-	struct writer w = { .fd = arg_int(env, argv[1]) };
+	struct writer w; /* its arrays, 1.5 KiB, are set as they are used */
+	w.fd = arg_int(env, argv[1]), w.strip = 0, w.apart = 0, w.train.segments = 0;
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
 	if (!batch || !list || (size_t)entries * 8 > list_bytes)

@@ -88,8 +88,23 @@ static int describe(struct batch *batch, int index, size_t offset, size_t length
 	return count;
 }
 
-/* udpReceive(batch, fd, maxMessages): descriptors filled. Each message has its own stride of the slab, behind 8
- * bytes that make the inner frame (8 bytes of VXLAN header in) 16-aligned. */
+/* From one message to the next: room for the largest, behind 8 bytes that make the inner frame (8 bytes of VXLAN header
+ * in) 16-aligned. */
+#define STRIDE (HEADROOM + MAX_FRAME)
+
+/* Message `i` is ready to be received into. */
+static void prepare(struct batch *batch, int i)
+{
+	batch->vecs[i] = (struct iovec){ batch->slab + (size_t)STRIDE * i + 8, MAX_FRAME };
+	batch->msgs[i].msg_hdr = (struct msghdr){
+		.msg_name = &batch->names[i], .msg_namelen = sizeof batch->names[i],
+		.msg_iov = &batch->vecs[i], .msg_iovlen = 1,
+		.msg_control = batch->controls[i], .msg_controllen = CONTROL_BYTES,
+	};
+}
+
+/* udpReceive(batch, fd, maxMessages): descriptors filled. Messages are prepared once and again after each use: to do it
+ * for all of them a call would cost a lone datagram more than its own reception. */
 static napi_value udp_receive(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -97,28 +112,24 @@ static napi_value udp_receive(napi_env env, napi_callback_info info)
 	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]), count = 0;
 	if (!batch || max < 0)
 		return number(env, -EINVAL);
-	size_t stride = HEADROOM + MAX_FRAME;
-	if ((size_t)max > batch->slab_bytes / stride)
-		max = (int)(batch->slab_bytes / stride);
+	if ((size_t)max > batch->slab_bytes / STRIDE)
+		max = (int)(batch->slab_bytes / STRIDE);
 	if (max > batch->messages)
 		max = batch->messages;
-	for (int i = 0; i < max; i++) {
-		batch->vecs[i] = (struct iovec){ batch->slab + stride * i + 8, MAX_FRAME };
-		batch->msgs[i].msg_hdr = (struct msghdr){
-			.msg_name = &batch->names[i], .msg_namelen = sizeof batch->names[i],
-			.msg_iov = &batch->vecs[i], .msg_iovlen = 1,
-			.msg_control = batch->controls[i], .msg_controllen = CONTROL_BYTES,
-		};
-	}
+	for (; batch->prepared < max; batch->prepared++)
+		prepare(batch, batch->prepared);
 	int got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return number(env, errno == EAGAIN ? 0 : -errno);
-	for (int i = 0; i < got && count < batch->descriptors; i++) {
+	for (int i = 0; i < got; i++) {
 		struct msghdr *msg = &batch->msgs[i].msg_hdr;
 		size_t length = msg->msg_flags & MSG_TRUNC ? 0 : batch->msgs[i].msg_len;
 		int segment = 0;
-		set_source(batch->words + (size_t)count * DESC_WORDS, &batch->names[i], msg, &segment);
-		count += describe(batch, count, stride * i + 8, length, segment);
+		if (count < batch->descriptors) {
+			set_source(batch->words + (size_t)count * DESC_WORDS, &batch->names[i], msg, &segment);
+			count += describe(batch, count, (size_t)STRIDE * i + 8, length, segment);
+		}
+		prepare(batch, i);
 	}
 	return number(env, count);
 }
