@@ -44,7 +44,7 @@ static size_t next_offset(size_t end)
 #define STRIDE (HEADROOM + MAX_FRAME + 320)
 #define SMALL_FRAME 4096 /* a call costs as much as a copy of this many bytes: larger ones are read one by one */
 #define READS 16         /* a system call: the cost of one becomes small beside that of 16 reads */
-#define ENOUGH (1 << 20) /* bytes a call: more of a bulk transfer would only drive each other out of the cache */
+#define ENOUGH (1 << 20) /* bytes a call of frames read one by one: more would drive each other out of the cache */
 
 /* Many reads, one system call. Returns how many of `count` gave a frame, which are described from `index` on; fewer
  * than `count`: the device is empty. `*end` becomes the end of the last. */
@@ -66,7 +66,7 @@ static int read_many(struct ring *ring, struct batch *batch, int fd, int index, 
 }
 
 /* tapRead(batch, fd, maxFrames): frames read, each starting 16-aligned behind HEADROOM bytes. Reading stops when the
- * device is empty, maxFrames or ENOUGH bytes are there, or less than a largest frame is left. */
+ * device is empty, maxFrames or ENOUGH are there, or less than a largest frame is left. */
 static napi_value tap_read(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
