@@ -1,96 +1,166 @@
 /**
- * A datapath for the time between: while varpd begins again, a thread goes on moving the frames of what is known.
+ * What moves frames while varpd begins again: threads with what its datapath was told (sockets, overlays, ports, targets), on
+ * the same descriptors. They ask nobody and know no news. While two move frames, for a moment, each frame is moved by
+ * one of them.
  *
- * Most of a restart is loading the control side. So the daemon that ends writes down what its datapath was told
- * (sockets, overlays, ports, targets), and the first thing that the new one does is to start a thread with that, on the
- * same descriptors. It asks nobody and knows no news. Once the real datapath has everything, both move frames for a
- * moment, each frame by one of them, and the bridge is taken down.
+ * `dladm restart`: they are in a process of their own, which is there before varpd ends and until the next one has all
+ * that it needs. The kernel sees at every moment somebody who reads.
+ * A service manager waits for the end before it starts anything. So what they are told is left to it with the
+ * descriptors, and they are the first thing that the next varpd starts: the rest of it takes longer to load.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  openSync,
-  readSync,
-  rmSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { deserialize, serialize } from 'node:v8';
-import { Worker } from 'node:worker_threads';
-import { createCounters } from '../core/counters.js';
-import { closeDescriptor, createEvent, setInheritable, signalEvent } from '../dgram-extra/index.js';
-import type { BareCommand, Command, Report } from './datapath/protocol.js';
-import type { StateDirectory } from './state-directory.js';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { LeaseNews } from '../core/dhcp-leases.js';
+import { closeDescriptor, reapChild, setInheritable, socketPair } from '../dgram-extra/index.js';
+import { Channel } from './bridge-channel.js';
+import { startStored } from './bridge-store.js';
+import type { Lists, Loan } from './datapath/contract.js';
+import { VERSION } from './version.js';
 
-/** In the environment of the process to come: an open file without a name. */
+export type ToBridge = Lists;
+export type FromBridge =
+  /** A program that was replaced meanwhile may be told things that mean something else to it. */
+  | { readonly kind: 'ready'; readonly version: string }
+  | { readonly kind: 'moving' }
+  | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] };
+
+/** Is told of the leases that ports were granted while the bridge stood. */
+export type Leased = (news: LeaseNews) => void;
+
+/** In the environment of the process to come: descriptor of the channel, number of the process. */
 const NAME = 'VARPD_BRIDGE';
-/** Its ending says that a next start may remove it, should this process die in between. */
-const FILE = '.bridge.tmp';
+const PROGRAM = fileURLToPath(new URL('./bridge-process.js', import.meta.url));
+/** For each of its steps, on a machine that is busy. Frames move meanwhile as they did. */
+const STEP_MS = 5000;
+/** For its end, before it is killed. */
+const END_MS = 2000;
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+/** Seen by the varpd that ends. */
+export class Bridge {
+  readonly #loan: Loan;
+  readonly #fd: number;
+  readonly #child: ChildProcess;
+  readonly #channel: Channel<ToBridge, FromBridge>;
+  #heard: (message: FromBridge) => void = () => undefined;
 
-/** Before this process begins again. Throws the system's error: then frames wait until all is loaded. */
-export function leaveBridge(commands: readonly BareCommand[], directory: StateDirectory): void {
-  const file = directory.path(FILE);
-  rmSync(file, { force: true });
-  const fd = openSync(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  unlinkSync(file);
-  writeFileSync(fd, serialize(commands));
-  setInheritable(fd, true);
-  process.env[NAME] = String(fd);
+  private constructor(loan: Loan) {
+    this.#loan = loan;
+    const [own, theirs] = socketPair();
+    this.#fd = own;
+    for (const fd of loan.descriptors) setInheritable(fd, true);
+    const args = [...process.execArgv, PROGRAM, String(loan.threads)];
+    this.#child = spawn(process.execPath, args, { stdio: [theirs, 'ignore', 'inherit'] });
+    for (const fd of loan.descriptors) setInheritable(fd, false);
+    closeDescriptor(theirs);
+    // One that cannot be started is seen by the end of its channel.
+    this.#child.on('error', () => undefined);
+    this.#channel = new Channel(own, (message) => {
+      this.#heard(message);
+    });
+  }
+
+  /** Resolves when it can be told what to do. Rejects with an Error. */
+  static async lay(loan: Loan): Promise<Bridge> {
+    const bridge = new Bridge(loan);
+    return bridge.#orDrop(async () => {
+      const ready = await bridge.#next('ready');
+      if (ready.version !== VERSION) throw new Error(`its program is varpd ${ready.version}`);
+      return bridge;
+    });
+  }
+
+  /** Resolves when it moves frames, as this process still does. Rejects with an Error. */
+  async carry(): Promise<this> {
+    await this.#orDrop(async () => {
+      this.#channel.send(await this.#loan.lists());
+      await this.#next('moving');
+    });
+    this.#channel.pause();
+    return this;
+  }
+
+  /** Before this process begins again. */
+  leave(): void {
+    setInheritable(this.#fd, true);
+    process.env[NAME] = `${this.#fd}:${this.#child.pid}`;
+  }
+
+  /** It ends by itself when its channel does. */
+  drop(): void {
+    this.#channel.close();
+  }
+
+  async #orDrop<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      this.drop();
+      throw error;
+    }
+  }
+
+  /** The next message is of this kind, and comes in time. */
+  async #next<K extends FromBridge['kind']>(kind: K): Promise<Extract<FromBridge, { kind: K }>> {
+    const late = new AbortController();
+    try {
+      const message = await Promise.race([
+        new Promise<FromBridge>((resolve) => (this.#heard = resolve)),
+        this.#channel.ended.then(() => Promise.reject(new Error('its process has ended'))),
+        delay(STEP_MS, undefined, { signal: late.signal }).then(() =>
+          Promise.reject(new Error(`no word from its process within ${STEP_MS} ms`)),
+        ),
+      ]);
+      if (message.kind !== kind) throw new Error(`its process says '${message.kind}', not '${kind}'`);
+      return message as Extract<FromBridge, { kind: K }>;
+    } finally {
+      late.abort();
+    }
+  }
 }
 
-let takeDown: () => Promise<void> = () => Promise.resolve();
+/** Seen by the varpd that begins: resolves when no descriptor is used any more. */
+let takeDown: ((leased: Leased) => Promise<void>) | undefined;
 
-/** Puts it up when this process is one that began again. Before anything else is loaded: resolves when frames move, since
- * loading beside it would keep both from the processor. */
-export async function startBridge(): Promise<void> {
-  const fd = Number(process.env[NAME]);
-  Reflect.deleteProperty(process.env, NAME);
-  if (!Number.isInteger(fd) || fd < 0) return;
-  const bytes = new Uint8Array(fstatSync(fd).size);
-  readSync(fd, bytes, 0, bytes.length, 0);
-  closeSync(fd);
-  const wakeFd = createEvent();
-  const ping: Command = { kind: 'ping', reply: 0 };
-  const commands = [...(deserialize(bytes) as BareCommand[]).map(counted), ping];
-  const worker = new Worker(new URL('./datapath/worker.js', import.meta.url), {
-    workerData: { wakeFd, commands },
-    name: 'bridge',
-  });
-  const exited = new Promise<void>((resolve) => {
-    // One that fails is no worse than none.
-    worker.on('error', () => {
-      resolve();
-    });
-    worker.on('exit', () => {
-      resolve();
-    });
-  });
-  takeDown = async () => {
-    const stop: readonly Command[] = [{ kind: 'stop', reply: 1 }];
-    worker.postMessage(stop);
-    signalEvent(wakeFd);
-    await exited;
-    closeDescriptor(wakeFd);
-  };
-  const moves = new Promise<void>((resolve) => {
-    worker.on('message', ({ kind }: Report) => {
-      if (kind === 'reply') resolve();
-    });
-  });
-  await Promise.race([moves, exited]);
-}
+/** Frames move, although nothing here moves them. */
+export const isBridged = (): boolean => takeDown !== undefined;
 
-/** Resolves when it uses no descriptor any more. Does nothing when there is none. */
-export async function endBridge(): Promise<void> {
+/** Does nothing when there is none. */
+export async function endBridge(leased: Leased): Promise<void> {
   const end = takeDown;
-  takeDown = () => Promise.resolve();
-  await end();
+  takeDown = undefined;
+  await end?.(leased);
 }
 
-/** Counters are memory of one process. */
-function counted(command: BareCommand): Command {
-  return { ...command, counters: createCounters() } as Command;
+/** Before anything else is loaded. Resolves when frames move, if somebody has left what is needed: loading beside it
+ * would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
+export async function startBridge(): Promise<void> {
+  const [, fd, pid] = /^(\d{1,9}):(\d{1,9})$/.exec(process.env[NAME] ?? '') ?? [];
+  Reflect.deleteProperty(process.env, NAME);
+  if (fd !== undefined) meetProcess(Number(fd), Number(pid));
+  else takeDown = await startStored().catch(() => undefined);
+}
+
+function meetProcess(fd: number, pid: number): void {
+  const news: LeaseNews[] = [];
+  const channel = new Channel<ToBridge, FromBridge>(fd, (message) => {
+    if (message.kind === 'leases') news.push(...message.news);
+  });
+  takeDown = async (leased) => {
+    void channel.end();
+    await Promise.race([channel.ended, delay(END_MS, undefined, { ref: false })]);
+    channel.close();
+    news.forEach(leased);
+    await reap(pid);
+  };
+}
+
+/** Node knows nothing of this child: it was started by the process that this one was. */
+async function reap(pid: number): Promise<void> {
+  try {
+    for (const startedMs = performance.now(); !reapChild(pid); await delay(5))
+      if (performance.now() - startedMs > END_MS) process.kill(pid, 'SIGKILL');
+  } catch {
+    // it is gone
+  }
 }

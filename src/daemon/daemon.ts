@@ -9,10 +9,10 @@ import type { DaemonStatus, Failure } from '../control/messages.js';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
-import type { Datapath, DatapathEvents, Legacy } from './datapath/contract.js';
+import type { Datapath, DatapathEvents, Legacy, Loan } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { account, groupId } from './accounts.js';
-import { endBridge } from './bridge.js';
+import { endBridge, isBridged } from './bridge.js';
 import { Inheritance } from './descriptors.js';
 import { linkMark } from './link-mark.js';
 import { LinkWatch } from './link-watch.js';
@@ -35,12 +35,22 @@ import { startWatchdog } from './watchdog.js';
 /** Between the answer to `dladm restart` and the end of all connections. */
 const ANSWER_MS = 50;
 
+/** Within it a daemon has brought everything up, unless something hangs. */
+const BRIDGED_MS = 2000;
+
 /** What a daemon tells the process that it is in. */
 export interface DaemonEvents {
   /** The datapath is gone, after which only `stop` makes sense. */
   readonly failed: (error: Error) => void;
   /** Somebody wants varpd to start anew. Rejects with an OverlayError when it would not come back. */
   readonly restart: () => Promise<void>;
+}
+
+/** To the daemon that begins. */
+export interface HandOver {
+  /** The datapath moves frames until it resolves, when all else has ended. */
+  readonly before?: () => Promise<void>;
+  readonly take: (legacy: Legacy) => void;
 }
 
 export class Daemon {
@@ -54,8 +64,8 @@ export class Daemon {
   #registry: Registry | undefined;
 
   readonly #readConfig: () => Config;
-  /** Takes what the next daemon goes on with. */
-  #handOver: ((legacy: Legacy) => void) | undefined;
+  #datapath: Datapath | undefined;
+  #handOver: HandOver | undefined;
 
   private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
     this.#config = config;
@@ -85,17 +95,22 @@ export class Daemon {
     }
   }
 
-  /** No TAP, no socket file, no thread is left; what `handOver` is given is its. May be called twice. */
-  stop(handOver?: (legacy: Legacy) => void): Promise<void> {
+  /** No TAP, no socket file, no thread is left; what `handOver` takes is its. May be called twice. */
+  stop(handOver?: HandOver): Promise<void> {
     this.#handOver = handOver;
     return this.#ending.unwind((error) => {
       this.#log.error('stop', `while stopping: ${String(error)}`);
     });
   }
 
-  /** Resolves when no change is under way, or the time is over. */
-  async settle(deadlineMs: number): Promise<void> {
-    await Promise.race([this.#registry?.settle(), delay(deadlineMs, undefined, { ref: false })]);
+  /** Resolves when no change is under way, or the time is over. None begins any more. */
+  async freeze(deadlineMs: number): Promise<void> {
+    await Promise.race([this.#registry?.freeze(), delay(deadlineMs, undefined, { ref: false })]);
+  }
+
+  /** Once it is frozen. */
+  lend(): Loan {
+    return this.#datapath!.lend();
   }
 
   /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
@@ -165,7 +180,7 @@ export class Daemon {
     };
     const { persistTaps } = config;
     const take = (name: string): number | undefined => inheritance.take(name);
-    const starting = DatapathControl.start(events, { take, alias, persistTaps });
+    const starting = DatapathControl.start(events, { take, alias, persistTaps, isBridged: isBridged() });
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
@@ -174,6 +189,7 @@ export class Daemon {
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
     const targets = await TargetMemory.load(state, Date.now());
     const [plugins, datapath] = await Promise.all([loading, starting]);
+    this.#datapath = datapath;
 
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);
@@ -184,8 +200,12 @@ export class Daemon {
     const registry = new Registry({ datapath, plugins, links, watch, log, limits, targets }, store);
     this.#registry = registry;
     this.#ending.push(() => registry.stop((overlays) => this.#save(state, overlays, datapath)));
-    await registry.up({});
-    await endBridge();
+    const raised = registry.up({});
+    // A plugin that hangs keeps no other overlay waiting: then both move frames.
+    await Promise.race([raised, delay(BRIDGED_MS, undefined, { ref: false })]);
+    datapath.begin();
+    await raised;
+    await endBridge(events.leased);
     for (const name of registry.removeOrphans())
       log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
     const unclaimed = inheritance.closeRest();
@@ -206,8 +226,12 @@ export class Daemon {
   }
 
   async #end(datapath: Datapath): Promise<void> {
-    if (this.#handOver === undefined) await datapath.close();
-    else this.#handOver(await datapath.release());
+    if (this.#handOver === undefined) {
+      await datapath.close();
+      return;
+    }
+    await this.#handOver.before?.();
+    this.#handOver.take(await datapath.release());
   }
 
   /** Never rejects: without it, the next daemon asks for every target. */

@@ -14,6 +14,8 @@ import type { Log } from './log.js';
 const OWN_LIST = 'VARPD_DESCRIPTORS_';
 /** In one string of the environment, of which Linux takes 128 KiB (MAX_ARG_STRLEN); an item has at most 64 bytes. */
 const LIST_ITEMS = 1024;
+/** What is left for the bridge (bridge-store.ts). Whoever wants it looks before the rest is received. */
+export const STORED_BRIDGE = 'bridge';
 /** SD_LISTEN_FDS_START */
 const FIRST_PASSED = 3;
 
@@ -23,10 +25,17 @@ function passedCount(): number {
   return pid === String(process.pid) && count !== undefined && /^\d{1,5}$/.test(count) ? Number(count) : 0;
 }
 
+/** What the service manager passed to this process, for whoever takes it. */
+export function passedDescriptors(): Descriptor[] {
+  const names = (process.env['LISTEN_FDNAMES'] ?? '').split(':');
+  return Array.from({ length: passedCount() }, (_, index) => {
+    return { name: names.at(index) ?? '', fd: FIRST_PASSED + index };
+  });
+}
+
 /** Before this process starts itself anew: what it was given, and has not looked at, is for the one to come. */
 export function keepInheritedOpen(): void {
-  for (let index = 0; index < passedCount(); index++) setInheritable(FIRST_PASSED + index, true);
-  for (const { fd } of ownList()) setInheritable(fd, true);
+  for (const { fd } of [...passedDescriptors(), ...ownList()]) setInheritable(fd, true);
 }
 
 function ownList(): Descriptor[] {
@@ -45,16 +54,16 @@ export class Inheritance {
   static receive(): Inheritance {
     const inheritance = new Inheritance();
     for (const { name, fd } of ownList()) inheritance.#add(name, fd);
-    const names = (process.env['LISTEN_FDNAMES'] ?? '').split(':');
-    for (let index = 0; index < passedCount(); index++) {
-      const name = names.at(index) ?? '';
-      inheritance.#add(name, FIRST_PASSED + index);
+    for (const { name, fd } of passedDescriptors()) {
+      inheritance.#add(name, fd);
       // Or its copy would keep alive what is deleted here.
       sdNotify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
     }
     for (const name of Object.keys(process.env))
       if (name.startsWith(OWN_LIST) || /^LISTEN_(PID|FDS|FDNAMES)$/.test(name))
         Reflect.deleteProperty(process.env, name);
+    const bridge = inheritance.take(STORED_BRIDGE);
+    if (bridge !== undefined) closeDescriptor(bridge);
     return inheritance;
   }
 

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
+import { makeExitCertain } from './exit.js';
 import { giveUpRights } from './privileges.js';
 import { VERSION } from './version.js';
 
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
   const isDaemon = foreground === true || isDetached;
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
+    makeExitCertain();
     await startBridge();
     const { run } = await import('./run.js');
     await run(flags);

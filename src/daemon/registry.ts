@@ -191,9 +191,14 @@ export class Registry {
     return orphans;
   }
 
-  /** Resolves when no change is under way. */
-  settle(): Promise<void> {
-    return this.#changes.run(() => Promise.resolve());
+  /** Resolves when no change is under way, and lets none begin any more. */
+  freeze(): Promise<void> {
+    return new Promise((resolve) => {
+      void this.#changes.run(() => {
+        resolve();
+        return new Promise(() => undefined);
+      });
+    });
   }
 
   /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept

@@ -6,10 +6,11 @@
  */
 import { accessSync, constants } from 'node:fs';
 import { asOverlayError } from '../core/errors.js';
-import { sdNotify } from '../dgram-extra/index.js';
+import { endAfter, exitNow, sdNotify } from '../dgram-extra/index.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
-import { leaveBridge } from './bridge.js';
+import { Bridge } from './bridge.js';
+import { storedBridge } from './bridge-store.js';
 import type { Legacy } from './datapath/contract.js';
 import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
@@ -21,6 +22,10 @@ import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
 const STOP_DEADLINE_MS = 1800;
+/** When the main thread itself hangs, in a plugin. */
+const LAST_DEADLINE_MS = 1900;
+/** Of a restart, from when nobody is answered any more. Frames move meanwhile. */
+const RESTART_DEADLINE_MS = 10_000;
 /** A restart waits for the change under way, which may wait for a plugin's start. */
 const SETTLE_DEADLINE_MS = 10_000;
 
@@ -32,20 +37,31 @@ export async function run(flags: Flags): Promise<void> {
   const ownFile = isDetached ? state.path('varpd.log') : null;
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
-  const running: { daemon?: Daemon; status?: number } = {};
+  const running: { daemon?: Daemon; status?: number; isRestarting?: boolean; endsInstead?: boolean } = {};
   const exit = forbidPluginExit();
 
+  /** What hangs is left where it is: a thread in a system call would keep the process for ever. */
+  const endBy = (deadlineMs: number, status: number): void => {
+    setTimeout(() => {
+      log.error('stop', `varpd has not ended within ${deadlineMs} ms: it leaves what hangs`);
+      exitNow(status);
+    }, deadlineMs);
+  };
   const end = (status: number): void => {
-    if (running.status !== undefined) return;
+    if (running.status !== undefined) {
+      running.endsInstead = true;
+      return;
+    }
     running.status = status;
     sdNotify('STOPPING=1');
-    setTimeout(() => exit(status), STOP_DEADLINE_MS);
+    endBy(STOP_DEADLINE_MS, status);
+    endAfter(LAST_DEADLINE_MS);
     // What the service manager does with the descriptors is its business: it knows whether this is a restart.
-    const leave = ({ descriptors }: Legacy): void => {
-      leaveToManager(descriptors, log);
+    const take = (legacy: Legacy): void => {
+      leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)], log);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
-    const stopping = running.daemon?.stop(storeSize() > 0 ? leave : undefined);
+    const stopping = running.daemon?.stop(storeSize() > 0 ? { take } : undefined);
     void (stopping ?? Promise.resolve()).then(() => exit(status));
   };
   const die = (what: string, error: unknown): void => {
@@ -59,26 +75,38 @@ export async function run(flags: Flags): Promise<void> {
   };
   process.on('uncaughtException', escaped('uncaught exception'));
   process.on('unhandledRejection', escaped('unhandled rejection'));
+  /** Undefined without one. */
+  const bridged = (step: Promise<Bridge> | undefined): Promise<Bridge | undefined> =>
+    (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
+      log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
+      return undefined;
+    });
   /** Rejects with an OverlayError when it would not come back; otherwise this process begins again. */
   const restart = async (): Promise<void> => {
     const { daemon } = running;
-    if (daemon === undefined || running.status !== undefined) return;
+    if (daemon === undefined || running.status !== undefined || running.isRestarting === true) return;
     loadConfig(flags);
     accessSync(process.execPath, constants.X_OK);
     accessSync(process.argv[1], constants.R_OK);
-    await daemon.settle(SETTLE_DEADLINE_MS);
-    running.status = 0;
+    running.isRestarting = true;
     log.info('restart', 'varpd starts anew');
     sdNotify('RELOADING=1');
-    setTimeout(() => exit(1), STOP_DEADLINE_MS);
-    await daemon.stop(({ descriptors, commands }) => {
-      leaveToMyself(descriptors);
-      try {
-        leaveBridge(commands, state);
-      } catch (error) {
-        log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
-      }
+    await daemon.freeze(SETTLE_DEADLINE_MS);
+    let bridge = await bridged(Bridge.lay(daemon.lend()));
+    // A signal may have come.
+    if (running.status !== undefined) return;
+    running.status = 0;
+    endBy(RESTART_DEADLINE_MS, 1);
+    await daemon.stop({
+      before: async () => {
+        bridge = await bridged(bridge?.carry());
+      },
+      take: ({ descriptors }) => {
+        leaveToMyself(descriptors);
+        bridge?.leave();
+      },
     });
+    if (running.endsInstead === true) exit(0);
     stayDetached();
     try {
       beginAgain(commandLine(flags));

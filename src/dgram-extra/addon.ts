@@ -54,6 +54,10 @@ export interface Addon {
   dropPrivileges(keep: number, ids: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
   setInheritable(fd: number, on: number): number;
+  socketPair(fds: Int32Array): number;
+  reapChild(pid: number): number;
+  exitNow(status: number): never;
+  endAfter(ms: number): number;
   watchStart(fd: number, callback: () => void): WatchHandle | number;
   watchAgain(watch: WatchHandle): number;
   watchStop(watch: WatchHandle): number;

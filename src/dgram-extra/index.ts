@@ -258,6 +258,28 @@ export function setInheritable(fd: number, on: boolean): void {
   checked(addon.setInheritable(fd, on ? 1 : 0), 'fcntl', `descriptor ${fd}`);
 }
 
+/** Two connected stream sockets. */
+export function socketPair(): [number, number] {
+  const fds = new Int32Array(2);
+  checked(addon.socketPair(fds), 'socketpair', 'this process');
+  return [fds[0], fds[1]];
+}
+
+/** Takes note of the end of a child that Node did not start; false while it runs. */
+export function reapChild(pid: number): boolean {
+  return checked(addon.reapChild(pid), 'waitpid', `process ${pid}`) !== 0;
+}
+
+/** Ends the process at once. What Node has for it waits for every thread, and one that hangs would keep it for ever. */
+export function exitNow(status: number): never {
+  return addon.exitNow(status);
+}
+
+/** The kernel ends the process by then (SIGALRM), also when this thread hangs; 0 takes it back. */
+export function endAfter(ms: number): void {
+  checked(addon.endAfter(ms), 'setitimer', 'this process');
+}
+
 /** What this kernel can do, found out by trying. */
 export interface Features {
   readonly tapChecksum: boolean;

@@ -1,5 +1,6 @@
 /*
- * Giving up rights, and starting anew without them. Conventions as in dgram_extra.h.
+ * Giving up rights, starting anew without them, and what else concerns the process as a whole: its children, its end.
+ * Conventions as in dgram_extra.h.
  *
  * Capabilities, ids and no_new_privs belong to a thread, not to a process, and Node has threads before any JavaScript
  * runs. So the calls here change the calling thread alone, and what makes it true for all is what follows: execve(2)
@@ -15,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -95,12 +99,50 @@ static napi_value set_inheritable(napi_env env, napi_callback_info info)
 	return number(env, or_errno(fcntl(arg_int(env, argv[0]), F_SETFD, arg_int(env, argv[1]) ? 0 : FD_CLOEXEC)));
 }
 
+/* socketPair(fds): two connected stream sockets, closed to programs that this one starts. */
+static napi_value socket_pair(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	size_t bytes;
+	int *fds = arg_bytes(env, argv[0], &bytes);
+	if (!fds || bytes != 2 * sizeof *fds)
+		return number(env, -EINVAL);
+	return number(env, or_errno(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds)));
+}
+
+/* reapChild(pid): its number when it has ended, 0 when it runs; ECHILD when it is no child. */
+static napi_value reap_child(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	return number(env, or_errno(waitpid(arg_int(env, argv[0]), NULL, WNOHANG)));
+}
+
+/* exitNow(status): the end of all threads, wherever they are. Node's own would wait for each. */
+static napi_value exit_now(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	_exit(arg_int(env, argv[0]));
+}
+
+/* endAfter(ms): SIGALRM ends the process then, whatever it does, and 0 takes that back. It outlives startAnew. */
+static napi_value end_after(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	int ms = arg_int(env, argv[0]);
+	struct itimerval timer = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+	return number(env, or_errno(setitimer(ITIMER_REAL, &timer, NULL)));
+}
+
 void define_privileges(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor privileges[] = {
 		EXPORT("dropPrivileges", drop_privileges),
 		EXPORT("startAnew", start_anew),
 		EXPORT("setInheritable", set_inheritable),
+		EXPORT("socketPair", socket_pair),
+		EXPORT("reapChild", reap_child),
+		EXPORT("exitNow", exit_now),
+		EXPORT("endAfter", end_after),
 	};
 	napi_define_properties(env, exports, sizeof privileges / sizeof *privileges, privileges);
 }

@@ -291,6 +291,10 @@ export class MemoryHost {
     this.#tokens.delete(fd);
   }
 
+  begin(): void {
+    // Nothing is held back here.
+  }
+
   setAddress(slot: number, address: Uint8Array, port: number): void {
     this.#addresses[slot] = { ip: readV6(address, 0), port };
   }

@@ -3,6 +3,7 @@ import type {
   Datapath,
   KnownTarget,
   Legacy,
+  Loan,
   LookupAnswer,
   Offload,
   OverlayConfig,
@@ -147,8 +148,16 @@ export class FakeDatapath implements Datapath {
     this.#call('ping');
   }
 
+  begin(): void {
+    this.#call('begin');
+  }
+
+  lend(): Loan {
+    return { descriptors: [], threads: 1, lists: () => Promise.resolve([[]]) };
+  }
+
   release(): Promise<Legacy> {
-    return Promise.resolve({ descriptors: [], commands: [] });
+    return Promise.resolve({ descriptors: [], lists: [] });
   }
 
   async close(): Promise<void> {

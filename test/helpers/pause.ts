@@ -5,7 +5,7 @@ import { waitUntil } from './process.js';
 export interface Pause {
   /** Longest time between two answers to a stream of pings, in ms. */
   readonly ms: number;
-  /** Pings that were never answered. */
+  /** Pings that were not answered although later ones were. */
   readonly lost: number;
 }
 
@@ -18,8 +18,9 @@ export async function pause(host: Namespace, target: string, work: () => Promise
   const before = seen();
   await waitUntil(() => seen() > before + 50, { timeoutMs: 20_000, what: 'pings to be answered again' });
   await child.stop('SIGINT');
-  const times = [...child.stdout.matchAll(/^\[([\d.]+)\] .*icmp_seq=/gm)].map(([, time]) => Number(time));
+  const answers = [...child.stdout.matchAll(/^\[([\d.]+)\] .*icmp_seq=(\d+)/gm)];
+  const times = answers.map(([, time]) => Number(time));
   const gaps = times.slice(1).map((time, index) => time - times[index]);
-  const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(child.stdout) ?? [];
-  return { ms: Math.round(1000 * Math.max(...gaps)), lost: Number(sent) - Number(received) };
+  const answered = new Set(answers.map(([, , number]) => Number(number)));
+  return { ms: Math.round(1000 * Math.max(...gaps)), lost: Math.max(...answered) - answered.size };
 }

@@ -112,11 +112,23 @@ export interface Descriptor {
   readonly fd: number;
 }
 
+/** What a datapath that moves what is known is told: one list a thread. */
+export type Lists = readonly (readonly BareCommand[])[];
+
 /** What the next daemon can go on with. */
 export interface Legacy {
   readonly descriptors: readonly Descriptor[];
-  /** What makes a datapath out of them that moves what is known. */
-  readonly commands: readonly BareCommand[];
+  /** For a datapath on these descriptors. */
+  readonly lists: Lists;
+}
+
+/** What another process needs to move frames beside this one. */
+export interface Loan {
+  /** Those of now: open in this process until `release`, unless what they belong to is removed. */
+  readonly descriptors: readonly number[];
+  readonly threads: number;
+  /** As things are then. What has come since the loan is left out, and so is what has gone. */
+  lists(): Promise<Lists>;
 }
 
 /** What an earlier daemon has left. */
@@ -127,6 +139,8 @@ export interface Heritage {
   readonly alias: string;
   /** Devices outlive this daemon, however it ends. */
   readonly persistTaps: boolean;
+  /** Somebody else moves frames until `begin`. */
+  readonly isBridged: boolean;
 }
 
 export interface DatapathEvents {
@@ -191,6 +205,10 @@ export interface Datapath {
   readonly features: Readonly<Record<string, boolean>>;
   /** Resolves when the worker has come round to it: it lives. */
   ping(): Promise<void>;
+  /** Frames move from now on, if somebody else has moved them until now; otherwise they do as soon as they can. */
+  begin(): void;
+  /** What is temporary stays out of it. */
+  lend(): Loan;
   /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this
    * one alone is closed. */
   release(): Promise<Legacy>;

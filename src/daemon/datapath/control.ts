@@ -29,15 +29,25 @@ import type {
   Heritage,
   KnownTarget,
   Legacy,
+  Loan,
   LookupAnswer,
   Offload,
   OverlayConfig,
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import { legacy, MAX_BRIDGED, type OverlayState, type PortState } from './legacy.js';
+import {
+  bridgeLists,
+  isLasting,
+  lend,
+  listeningSender,
+  tapDescriptors,
+  type OverlayState,
+  type PortState,
+  type Stock,
+} from './legacy.js';
 import { OverlayThreads } from './overlay-threads.js';
-import { WAKE, type BareCommand, type PeerChange, type Report, type Token } from './protocol.js';
+import { WAKE, type PeerChange, type Report, type Token } from './protocol.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
@@ -53,11 +63,13 @@ export class DatapathControl implements Datapath {
   readonly #ports = new Map<Token, PortState>();
   readonly #underlay: Underlay;
   #lastToken = WAKE;
+  #isHeld: boolean;
   #closing = false;
 
   private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
     this.#heritage = heritage;
+    this.#isHeld = heritage.isBridged;
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
@@ -264,20 +276,33 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'ping' })));
   }
 
+  begin(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    for (const thread of this.#threads) thread.post({ kind: 'begin' });
+  }
+
+  lend(): Loan {
+    return lend(() => this.#stock(), this.#threads.length);
+  }
+
   async release(): Promise<Legacy> {
-    if (this.#closing) return { descriptors: [], commands: [] };
+    if (this.#closing) return { descriptors: [], lists: [] };
     this.#closing = true;
-    const known: BareCommand[] = [];
-    for (const { config } of this.#overlays.values()) {
-      if (config.mode !== 'dynamic') continue;
-      const targets = await this.recentTargets(config.id, MAX_BRIDGED);
-      known.push({ kind: 'restore-targets', overlay: config.id, targets: [...targets].reverse() });
-    }
+    const stock = this.#stock();
+    const lists = await bridgeLists(stock, listeningSender(stock.sockets));
     await Promise.all(this.#threads.map((thread) => thread.stop()));
-    const ports = [...new Set(this.#ports.values())];
-    for (const { temporary, queues } of ports)
+    for (const { temporary, queues } of new Set(this.#ports.values()))
       if (temporary) for (const { fd } of queues) closeDescriptor(fd);
-    return legacy(this.#underlay.release(), [...this.#overlays.values()], known, ports);
+    return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#stock().ports)], lists };
+  }
+
+  #stock(): Stock {
+    return {
+      sockets: this.#underlay.sockets,
+      overlays: [...this.#overlays.values()],
+      ports: [...new Set(this.#ports.values())].filter(isLasting),
+    };
   }
 
   async close(): Promise<void> {
@@ -301,7 +326,7 @@ export class DatapathControl implements Datapath {
   #need(count: number): DatapathThread[] {
     while (this.#threads.length < count) {
       const index = this.#threads.length;
-      const thread = new DatapathThread(index, {
+      const thread = new DatapathThread(index, this.#isHeld, {
         heard: (report) => {
           this.#hear(index, report);
         },

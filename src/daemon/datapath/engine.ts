@@ -29,6 +29,8 @@ export interface Platform extends AddressBook {
   /** `pump` is to be called with this token whenever the descriptor has something. */
   watch(fd: number, token: Token): void;
   unwatch(fd: number): void;
+  /** Where `watch` was held back. */
+  begin(): void;
   readonly pathMtuBytes: PathMtu;
 }
 
@@ -166,6 +168,9 @@ export class DatapathEngine {
       case 'remove-port':
         this.#removePort(command.token);
         this.#reply(command.reply, true);
+        return;
+      case 'begin':
+        this.#platform.begin();
         return;
       case 'ping':
       case 'stop':

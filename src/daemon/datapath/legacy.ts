@@ -2,11 +2,11 @@
 import type { Counters } from '../../core/counters.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import type { IpAddress } from '../../wire/ip.js';
-import type { Legacy, OverlayConfig } from './contract.js';
+import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
 import type { OverlayThreads } from './overlay-threads.js';
 import type { BareCommand, Command, Token } from './protocol.js';
 import { tapDescriptor } from './taps.js';
-import type { Lease, ReleasedSocket } from './underlay.js';
+import type { Lease, HandedSocket } from './underlay.js';
 
 /** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
 export const MAX_BRIDGED = 16_384;
@@ -43,43 +43,89 @@ interface PortQueue {
   readonly counters: Counters;
 }
 
-/**
- * `known`: commands that restore targets. Temporary ports are left out; a temporary overlay has no others. Overlays with
- * several queues get no commands: one thread is not enough for them, and their frames wait.
- */
-export function legacy(
-  sockets: readonly ReleasedSocket[],
-  overlays: readonly OverlayState[],
-  known: readonly BareCommand[],
-  ports: readonly PortState[],
-): Legacy {
-  const lasting = ports.filter(({ temporary, closed }) => !temporary && closed === undefined);
-  const single = sockets.filter(({ isOnly }) => isOnly);
-  const commands: BareCommand[] = [
-    ...single.map(({ token, fd }) => ({ kind: 'add-socket', token, fd }) as const),
-    ...overlays.flatMap((state) => bridged(state, single)),
-    ...known,
-    ...lasting
-      .filter(({ queues }) => queues.length === 1)
-      .map(({ config, queues: [{ token, fd }] }) => ({ kind: 'add-port', ...config, token, fd }) as const),
-  ];
-  const taps = lasting.flatMap(({ name, queues }) =>
-    queues.map(({ fd }, queue) => ({ name: tapDescriptor(name, queue), fd })),
-  );
-  return { descriptors: [...sockets, ...taps], commands };
+/** What there is at one moment, without what ends with this daemon. */
+export interface Stock {
+  readonly sockets: readonly HandedSocket[];
+  readonly overlays: readonly OverlayState[];
+  readonly ports: readonly PortState[];
 }
 
-/** An overlay for the time between two daemons: it sends from its listening socket, whatever it has beside that. */
-function bridged(
-  { config, options, lease, named }: OverlayState,
-  sockets: readonly ReleasedSocket[],
-): BareCommand[] {
-  const socket = sockets.find(({ token }) => token === lease.tokens[0]);
-  if (socket === undefined) return [];
-  const { token, fd, zeroChecksum } = socket;
-  const segmentation = lease.segmentation && !zeroChecksum;
-  return [
-    { kind: 'add-overlay', options, socket: token, senderFds: [fd], segmentation },
-    { kind: 'set-peers', overlay: config.id, peers: named },
-  ];
+export const isLasting = ({ temporary, closed }: PortState): boolean => !temporary && closed === undefined;
+
+/** The descriptors of the ports, by the names under which the next daemon finds them. */
+export function tapDescriptors(ports: readonly PortState[]): Descriptor[] {
+  return ports.flatMap(({ name, queues }) =>
+    queues.map(({ fd }, queue) => ({ name: tapDescriptor(name, queue), fd })),
+  );
+}
+
+/** A list for each thread. `sendersOf` an overlay: the sockets that it sends from, and whether they may be given several
+ * datagrams in one. */
+export async function bridgeLists(
+  { sockets, overlays, ports }: Stock,
+  sendersOf: (overlay: OverlayState) => Senders,
+): Promise<Lists> {
+  const lists: BareCommand[][] = [];
+  const to = (queue: number): BareCommand[] => (lists[queue] ??= []);
+  const queueOf = new Map(overlays.flatMap(({ lease }) => lease.tokens.map((token, queue) => [token, queue])));
+  for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
+  for (const overlay of overlays) {
+    const { config, options, lease, named } = overlay;
+    const { fds: senderFds, segmentation } = sendersOf(overlay);
+    const known = config.mode === 'dynamic' ? await overlay.threads.recentTargets(MAX_BRIDGED) : [];
+    lease.tokens.forEach((socket, queue) => {
+      to(queue).push(
+        { kind: 'add-overlay', options, socket, senderFds, segmentation },
+        { kind: 'set-peers', overlay: config.id, peers: named },
+      );
+      // The first to be put in is the first to make room.
+      if (known.length > 0)
+        to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: [...known].reverse() });
+    });
+  }
+  for (const { config, queues } of ports)
+    queues.forEach(({ token, fd }, queue) => {
+      to(queue).push({ kind: 'add-port', ...config, token, fd });
+    });
+  return Array.from(lists, (list: BareCommand[] | undefined) => list ?? []);
+}
+
+interface Senders {
+  readonly fds: readonly number[];
+  readonly segmentation: boolean;
+}
+
+/** Its listening socket, whatever it has beside that: of an overlay whose other sockets are not handed on. */
+export const listeningSender =
+  (sockets: readonly HandedSocket[]) =>
+  ({ lease }: OverlayState): Senders => {
+    const socket = sockets.find(({ token }) => token === lease.tokens[0])!;
+    return { fds: [socket.fd], segmentation: lease.segmentation && !socket.zeroChecksum };
+  };
+
+/** The sockets that it sends from now. */
+const ownSenders = ({ lease: { senderFds: fds, segmentation } }: OverlayState): Senders => ({
+  fds,
+  segmentation,
+});
+
+/** What there is now, and is still there later. */
+export function lend(stock: () => Stock, threads: number): Loan {
+  const before = stock();
+  const taps = before.ports.flatMap(({ queues }) => queues);
+  const senders = before.overlays.flatMap((overlay) => ownSenders(overlay).fds);
+  return {
+    descriptors: [...new Set([...[...before.sockets, ...taps].map(({ fd }) => fd), ...senders])],
+    threads,
+    lists: () => {
+      const after = stock();
+      const tokens = new Set(after.sockets.map(({ token }) => token));
+      const left = {
+        sockets: before.sockets.filter(({ token }) => tokens.has(token)),
+        overlays: before.overlays.filter((overlay) => after.overlays.includes(overlay)),
+        ports: before.ports.filter((port) => after.ports.includes(port)),
+      };
+      return bridgeLists(left, ownSenders);
+    },
+  };
 }

@@ -94,6 +94,8 @@ export type Command =
       readonly overlay: number;
       readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
     }
+  /** To a thread that is held: its devices are looked at from now on. */
+  | { readonly kind: 'begin' }
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop'; readonly reply: number };
 

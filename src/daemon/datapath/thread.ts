@@ -43,11 +43,11 @@ export class DatapathThread implements Link {
   #starting = false;
   #stopping = false;
 
-  /** It takes commands at once, and obeys them as soon as it runs. */
-  constructor(index: number, events: ThreadEvents) {
+  /** It takes commands at once, and obeys them as soon as it runs. One that is held looks at no device before `begin`. */
+  constructor(index: number, isHeld: boolean, events: ThreadEvents) {
     this.#events = events;
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { wakeFd: this.#wakeFd },
+      workerData: { wakeFd: this.#wakeFd, isHeld },
       // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
       name: index === 0 ? 'datapath' : `datapath ${index}`,

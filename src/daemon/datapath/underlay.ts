@@ -59,11 +59,9 @@ interface Listener {
   references: number;
 }
 
-export interface ReleasedSocket extends Descriptor {
+export interface HandedSocket extends Descriptor {
   readonly token: Token;
   readonly zeroChecksum: boolean;
-  /** Of its listen address. */
-  readonly isOnly: boolean;
 }
 
 export interface UnderlayEvents {
@@ -115,16 +113,23 @@ export class Underlay {
     };
   }
 
+  /** Those that listen. */
+  get sockets(): HandedSocket[] {
+    return [...this.#listeners.values()].flatMap(({ listen, sockets, zeroChecksum }) =>
+      sockets.map(({ token, fd }, queue) => {
+        return { name: socketDescriptor(listen, zeroChecksum, queue), fd, token, zeroChecksum };
+      }),
+    );
+  }
+
   /** The listening sockets are the caller's, the others closed. Nobody may use them any more. */
-  release(): ReleasedSocket[] {
-    return [...this.#listeners.values()].flatMap(({ listen, sockets, zeroChecksum, pools }) => {
-      const own = new Set(sockets.map(({ fd }) => fd));
-      for (const { fds } of pools.values()) for (const fd of fds) if (!own.has(fd)) closeDescriptor(fd);
-      const isOnly = sockets.length === 1;
-      return sockets.map(({ token, fd }, queue) => {
-        return { name: socketDescriptor(listen, zeroChecksum, queue), fd, token, zeroChecksum, isOnly };
-      });
-    });
+  release(): HandedSocket[] {
+    const { sockets } = this;
+    const listening = new Set(sockets.map(({ fd }) => fd));
+    for (const { pools } of this.#listeners.values())
+      for (const { fds } of pools.values())
+        for (const fd of fds) if (!listening.has(fd)) closeDescriptor(fd);
+    return sockets;
   }
 
   async #release(name: string, poolName: string): Promise<void> {

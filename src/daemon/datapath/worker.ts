@@ -38,10 +38,11 @@ const MESSAGES_A_TURN = 4;
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-/** `commands` are those to begin with. */
-const { wakeFd, commands = [] } = workerData as { wakeFd: number; commands?: readonly Command[] };
+const { wakeFd, isHeld } = workerData as { wakeFd: number; isHeld: boolean };
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
+/** Descriptors and tokens, until `begin`. */
+let held = isHeld ? new Map<number, number>() : undefined;
 
 const platform: Platform = {
   createBatch: (direction) =>
@@ -51,10 +52,18 @@ const platform: Platform = {
   port: (fd) => new LinuxPort(fd),
   socket: (fd, segmentation) => new LinuxSocket(fd, segmentation),
   watch: (fd, token) => {
-    addToPoll(epoll, fd, token);
+    if (held === undefined) addToPoll(epoll, fd, token);
+    else held.set(fd, token);
   },
   unwatch: (fd) => {
-    removeFromPoll(epoll, fd);
+    if (held?.delete(fd) !== true) removeFromPoll(epoll, fd);
+  },
+  begin: () => {
+    const waiting = held;
+    held = undefined;
+    waiting?.forEach((token, fd) => {
+      addToPoll(epoll, fd, token);
+    });
   },
   setAddress: (slot, address, udpPort) => {
     native.addressSet(slot, address, udpPort);
@@ -89,7 +98,6 @@ function obeySome(): boolean {
 }
 
 engine.setTime(performance.now());
-for (const command of commands) engine.obey(command);
 
 /** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
 function run(): void {

@@ -1,0 +1,37 @@
+/**
+ * The process of a bridge (bridge.ts). It has copies of the descriptors of the varpd that started it, a channel to it
+ * as its standard input, and the number of threads as its argument. It ends when nobody holds the other end of the
+ * channel: when its work is done, or varpd has come to an end in the middle of it.
+ */
+import { exitNow } from '../dgram-extra/index.js';
+import type { FromBridge, ToBridge } from './bridge.js';
+import { Channel } from './bridge-channel.js';
+import { BridgeThreads } from './bridge-threads.js';
+import { VERSION } from './version.js';
+
+/** For its threads to end, which takes a millisecond. */
+const END_MS = 1000;
+
+const channel = new Channel<FromBridge, ToBridge>(0, (lists) => {
+  void threads.carry(lists).then(() => {
+    channel.send({ kind: 'moving' });
+  });
+});
+const threads = new BridgeThreads(
+  Number(process.argv[2]),
+  (news) => {
+    channel.send({ kind: 'leases', news });
+  },
+  (error) => {
+    process.stderr.write(`varpd: the bridge over a restart failed: ${error.message}\n`);
+    exitNow(1);
+  },
+);
+void channel.ended.then(async () => {
+  setTimeout(() => exitNow(1), END_MS);
+  await threads.stop();
+  await channel.end();
+  exitNow(0);
+});
+await threads.started();
+channel.send({ kind: 'ready', version: VERSION });

@@ -1,0 +1,52 @@
+/** The threads of a bridge (bridge.ts): a datapath without a control side, which asks nobody and knows no news. */
+import { createCounters } from '../core/counters.js';
+import { type AskedLeases, createAskedLeases, type LeaseNews } from '../core/dhcp-leases.js';
+import type { Lists } from './datapath/contract.js';
+import type { BareCommand, Command } from './datapath/protocol.js';
+import { DatapathThread } from './datapath/thread.js';
+
+export class BridgeThreads {
+  readonly #threads: readonly DatapathThread[];
+
+  /** `leased` is told of leases that ports are granted. */
+  constructor(count: number, leased: (news: readonly LeaseNews[]) => void, failed: (error: Error) => void) {
+    const heard = (report: { kind: string; news?: readonly LeaseNews[] }): void => {
+      if (report.kind === 'leases') leased(report.news ?? []);
+    };
+    this.#threads = Array.from({ length: count }, (_, index) => new DatapathThread(index, true, { heard, failed }));
+  }
+
+  /** Resolves when they run. */
+  async started(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.started()));
+  }
+
+  /** Once. Resolves when frames move, which none does before all is known. */
+  async carry(lists: Lists): Promise<void> {
+    const asked = new Map<string, AskedLeases>();
+    const complete = (command: BareCommand): Command => {
+      const counted = { ...command, counters: createCounters() } as Command;
+      if (counted.kind !== 'add-port') return counted;
+      // All queues of a port have one.
+      const askedLeases = asked.get(counted.name) ?? createAskedLeases();
+      asked.set(counted.name, askedLeases);
+      return { ...counted, askedLeases };
+    };
+    lists.forEach((list, index) => {
+      for (const command of list) this.#threads[index].post(complete(command));
+    });
+    await this.#all((thread) => {
+      thread.post({ kind: 'begin' });
+      return thread.request({ kind: 'ping' });
+    });
+  }
+
+  /** Resolves when none of them uses a descriptor any more. */
+  async stop(): Promise<void> {
+    await this.#all((thread) => thread.stop());
+  }
+
+  async #all(work: (thread: DatapathThread) => Promise<unknown>): Promise<void> {
+    await Promise.all(this.#threads.map(work));
+  }
+}
