@@ -13,7 +13,10 @@ export class BridgeThreads {
     const heard = (report: { kind: string; news?: readonly LeaseNews[] }): void => {
       if (report.kind === 'leases') leased(report.news ?? []);
     };
-    this.#threads = Array.from({ length: count }, (_, index) => new DatapathThread(index, true, { heard, failed }));
+    this.#threads = Array.from(
+      { length: count },
+      (_, index) => new DatapathThread(index, true, { heard, failed }),
+    );
   }
 
   /** Resolves when they run. */

@@ -32,7 +32,7 @@ export type Leased = (news: LeaseNews) => void;
 const NAME = 'VARPD_BRIDGE';
 const PROGRAM = fileURLToPath(new URL('./bridge-process.js', import.meta.url));
 /** For each of its steps, on a machine that is busy. Frames move meanwhile as they did. */
-const STEP_MS = 5000;
+const STEP_MS = 10_000;
 /** For its end, before it is killed. */
 const END_MS = 2000;
 
@@ -105,7 +105,9 @@ export class Bridge {
     const late = new AbortController();
     try {
       const message = await Promise.race([
-        new Promise<FromBridge>((resolve) => (this.#heard = resolve)),
+        new Promise<FromBridge>((resolve) => {
+          this.#heard = resolve;
+        }),
         this.#channel.ended.then(() => Promise.reject(new Error('its process has ended'))),
         delay(STEP_MS, undefined, { signal: late.signal }).then(() =>
           Promise.reject(new Error(`no word from its process within ${STEP_MS} ms`)),
@@ -135,9 +137,9 @@ export async function endBridge(leased: Leased): Promise<void> {
 /** Before anything else is loaded. Resolves when frames move, if somebody has left what is needed: loading beside it
  * would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
 export async function startBridge(): Promise<void> {
-  const [, fd, pid] = /^(\d{1,9}):(\d{1,9})$/.exec(process.env[NAME] ?? '') ?? [];
+  const found = /^(\d{1,9}):(\d{1,9})$/.exec(process.env[NAME] ?? '');
   Reflect.deleteProperty(process.env, NAME);
-  if (fd !== undefined) meetProcess(Number(fd), Number(pid));
+  if (found !== null) meetProcess(Number(found[1]), Number(found[2]));
   else takeDown = await startStored().catch(() => undefined);
 }
 

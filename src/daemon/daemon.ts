@@ -205,7 +205,9 @@ export class Daemon {
     await Promise.race([raised, delay(BRIDGED_MS, undefined, { ref: false })]);
     datapath.begin();
     await raised;
-    await endBridge(events.leased);
+    await endBridge((news) => {
+      registry.linkProperties.leased(news);
+    });
     for (const name of registry.removeOrphans())
       log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
     const unclaimed = inheritance.closeRest();

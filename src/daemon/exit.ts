@@ -7,5 +7,6 @@ import { exitNow } from '../dgram-extra/index.js';
 /** From now on `process.exit` ends the process whatever its threads do. Its listeners are called as ever. */
 export function makeExitCertain(): void {
   // The last thing that process.exit calls; test tools replace it too.
-  (process as unknown as { reallyExit: (status?: number) => never }).reallyExit = (status = 0) => exitNow(status);
+  (process as unknown as { reallyExit: (status?: number) => never }).reallyExit = (status = 0) =>
+    exitNow(status);
 }

@@ -37,7 +37,14 @@ export async function run(flags: Flags): Promise<void> {
   const ownFile = isDetached ? state.path('varpd.log') : null;
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
-  const running: { daemon?: Daemon; status?: number; isRestarting?: boolean; endsInstead?: boolean } = {};
+  const running: {
+    daemon?: Daemon;
+    /** It is on its way out, or to a new beginning. */
+    status?: number;
+    isRestarting?: boolean;
+    /** It was to end when it was on its way to a new beginning. */
+    endsAs?: number;
+  } = {};
   const exit = forbidPluginExit();
 
   /** What hangs is left where it is: a thread in a system call would keep the process for ever. */
@@ -49,7 +56,7 @@ export async function run(flags: Flags): Promise<void> {
   };
   const end = (status: number): void => {
     if (running.status !== undefined) {
-      running.endsInstead = true;
+      running.endsAs ??= status;
       return;
     }
     running.status = status;
@@ -84,7 +91,8 @@ export async function run(flags: Flags): Promise<void> {
   /** Rejects with an OverlayError when it would not come back; otherwise this process begins again. */
   const restart = async (): Promise<void> => {
     const { daemon } = running;
-    if (daemon === undefined || running.status !== undefined || running.isRestarting === true) return;
+    const isEnding = (): boolean => running.status !== undefined;
+    if (daemon === undefined || isEnding() || running.isRestarting === true) return;
     loadConfig(flags);
     accessSync(process.execPath, constants.X_OK);
     accessSync(process.argv[1], constants.R_OK);
@@ -94,7 +102,7 @@ export async function run(flags: Flags): Promise<void> {
     await daemon.freeze(SETTLE_DEADLINE_MS);
     let bridge = await bridged(Bridge.lay(daemon.lend()));
     // A signal may have come.
-    if (running.status !== undefined) return;
+    if (isEnding()) return;
     running.status = 0;
     endBy(RESTART_DEADLINE_MS, 1);
     await daemon.stop({
@@ -106,7 +114,7 @@ export async function run(flags: Flags): Promise<void> {
         bridge?.leave();
       },
     });
-    if (running.endsInstead === true) exit(0);
+    if (running.endsAs !== undefined) exit(running.endsAs);
     stayDetached();
     try {
       beginAgain(commandLine(flags));

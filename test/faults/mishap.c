@@ -4,6 +4,8 @@
  *
  *   kill HOW N      SIGKILL at the Nth call that changes the directory MISHAP_DIR or a file in it. HOW is `before` the
  *                   call, `after` it, or `half`: a write that has written half of its bytes
+ *   hang epoll N    the Nth thread that has called epoll_wait (datapath threads do, Node itself does not) stays in its next
+ *                   call for ever
  *   fail CALL E     every call of sendmmsg or writev fails with errno E; of `disk`, every call that makes, writes, syncs or
  *                   renames a file in that directory
  *
@@ -19,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -182,6 +185,19 @@ int unlink(const char *path)
 	if (last)
 		die();
 	return result;
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int room, int timeout)
+{
+	static atomic_int threads;
+	static _Thread_local int thread;
+	if (!thread)
+		thread = ++threads;
+	struct order order;
+	if (read_order(&order) && strcmp(order.what, "hang") == 0 && order.number == thread)
+		for (;;)
+			pause();
+	return REAL(epoll_wait)(epoll, events, room, timeout);
 }
 
 ssize_t writev(int fd, const struct iovec *vecs, int count)

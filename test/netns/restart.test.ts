@@ -6,11 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 
 import { createClient } from '../../src/control/client.js';
+import { MISHAP } from '../faults/row.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
-import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { pause } from '../helpers/pause.js';
 import { exec, run, waitUntil } from '../helpers/process.js';
+import { Manager } from '../helpers/service-manager.js';
 import { ping, reaches } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns();
@@ -342,63 +344,51 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   t.match(other.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });
 
+/** With a watchdog that wants a sign of life five times a second. */
+function managed(t: Test, { bed, a }: Site, env: Readonly<Record<string, string>> = {}): Manager {
+  const manager = new Manager(bed, a, { WATCHDOG_USEC: '200000', ...env });
+  t.teardown(() => {
+    if (!t.passing()) t.comment(manager.child.stdout, manager.child.stderr);
+  });
+  return manager;
+}
+
 await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
   const here = await site(t);
-  const { bed, a, b } = here;
-  const daemon = new Daemon(bed, a);
-  const python = [
-    'python3',
-    fromRoot('test/helpers/service-manager.py'),
-    path.join(daemon.directory, 'notify'),
-  ];
-  const varpd = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];
-  const manager = a.spawn([...python, ...varpd], { env: { WATCHDOG_USEC: '200000' } }, 'pipe');
-  t.teardown(() => {
-    if (!t.passing()) t.comment(manager.stdout, manager.stderr);
-  });
-  interface Line {
-    readonly message?: Record<string, string>;
-    readonly started?: number;
-    readonly passed?: string[];
-    readonly ended?: number;
-  }
-  const lines = (): Line[] =>
-    manager.stdout
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Line);
-  const count = (name: string, value: string): number =>
-    lines().filter(({ message }) => message?.[name] === value).length;
-  const ready = (times: number): Promise<void> =>
-    waitUntil(() => count('READY', '1') === times, { timeoutMs: 20_000, what: 'READY=1' });
-  await ready(1);
-  await waitUntil(() => count('WATCHDOG', '1') > 2, { what: 'signs of life' });
+  const { a, b } = here;
+  const manager = managed(t, here);
+  const { daemon } = manager;
+  await manager.ready(1);
+  await waitUntil(() => manager.count('WATCHDOG') > 2, { what: 'signs of life' });
   const call = createClient(daemon.socket);
   await daemon.ok(create(here));
   await a.plumb('overlay0');
   t.ok(await reaches(a, b.overlay.v4));
   const before = await identity(a, 'overlay0');
   const { ms, lost } = await pause(a, b.overlay.v4, async () => {
-    manager.write('restart\n');
-    await ready(2);
+    manager.restart();
+    await manager.ready(2);
   });
   t.comment(`a pause of ${ms} ms`);
   t.equal(lost, 0, 'frames wait in the descriptors that it keeps');
   t.same(await identity(a, 'overlay0'), before);
-  const stored = lines().flatMap(({ message }) => (message?.['FDSTORE'] === '1' ? [message['FDNAME']] : []));
-  t.match(stored.sort(), ['tap/overlay0', /^udp\/[0-9a-f]{32}\/4789\/full$/]);
+  const stored = manager
+    .lines()
+    .flatMap(({ message }) => (message?.['FDSTORE'] === '1' ? [message['FDNAME']] : []));
+  t.match(stored.sort(), ['bridge', 'tap/overlay0', /^udp\/[0-9a-f]{32}\/4789\/full$/]);
   t.same(
-    lines()
+    manager
+      .lines()
       .findLast(({ passed }) => passed !== undefined)
       ?.passed?.sort(),
     stored,
   );
-  t.equal(count('FDSTOREREMOVE', '1'), 2, 'and it forgets them');
-  t.equal(lines().find(({ ended }) => ended !== undefined)?.ended, 0);
+  t.equal(manager.count('FDSTOREREMOVE'), 3, 'and it forgets them');
+  t.equal(manager.lines().find(({ ended }) => ended !== undefined)?.ended, 0);
   const { pid } = await call('daemon.status', {});
   checkRights(t, pid, ROOT);
   await daemon.ok('restart');
-  await ready(3);
+  await manager.ready(3);
   t.equal(
     (await call('daemon.status', {})).pid,
     pid,
@@ -410,12 +400,53 @@ await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, 
   // A process that is stopped gives no sign, so the manager would know.
   process.kill(pid, 'SIGSTOP');
   await sleep(300);
-  const silent = count('WATCHDOG', '1');
+  const silent = manager.count('WATCHDOG');
   await sleep(700);
-  t.equal(count('WATCHDOG', '1'), silent);
+  t.equal(manager.count('WATCHDOG'), silent);
   process.kill(pid, 'SIGCONT');
-  await waitUntil(() => count('WATCHDOG', '1') > silent, { what: 'a sign of life' });
-  manager.end();
-  t.same(await manager.exited, { code: 0, signal: null });
-  t.notOk(lines().at(-1)?.ended);
+  await waitUntil(() => manager.count('WATCHDOG') > silent, { what: 'a sign of life' });
+  manager.child.end();
+  t.same(await manager.child.exited, { code: 0, signal: null });
+  t.notOk(manager.lines().at(-1)?.ended);
+});
+
+/** Ends never. */
+const STUCK = `
+export default {
+  apiVersion: 1, name: 'stuck', mode: 'dynamic', properties: [],
+  create: () => ({ start: async () => {}, stop: () => { for (;;); }, resolve: () => ({ kind: 'drop', reason: 'none' }) }),
+};`;
+
+await t.test('threads that hang', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+  const here = await site(t);
+  const { bed, a } = here;
+  const order = path.join(bed.directory(), 'order');
+  const manager = managed(t, here, { LD_PRELOAD: MISHAP, MISHAP: order });
+  const { daemon } = manager;
+  await manager.ready(1);
+  await daemon.ok(create(here, '-p queues=2'));
+  const alive = manager.count('WATCHDOG');
+  await waitUntil(() => manager.count('WATCHDOG') > alive + 2, { what: 'signs of life' });
+  writeFileSync(order, 'hang epoll 2');
+  const isSilent = async (): Promise<boolean> => {
+    const before = manager.count('WATCHDOG');
+    await sleep(1000);
+    return manager.count('WATCHDOG') === before;
+  };
+  await waitUntil(isSilent, { timeoutMs: 20_000, what: 'silence of the watchdog' });
+  const { pid } = await daemon.call('daemon.status', {});
+  t.ok(pid > 0, 'one of two datapath threads hangs, the main thread does not: no sign of life');
+  manager.child.end();
+  t.same(await manager.child.exited, { code: 0, signal: null });
+  t.equal(manager.lines().at(-1)?.ended, 0, 'SIGTERM ends it all the same');
+  t.match(manager.child.stderr, /varpd has not ended within \d+ ms: it leaves what hangs/);
+  t.notOk(await a.hasDevice('overlay0'));
+
+  const plugins = bed.directory();
+  mkdirSync(path.join(plugins, 'stuck'));
+  writeFileSync(path.join(plugins, 'stuck/index.js'), STUCK);
+  const other = await Daemon.start(bed, a, { pluginPath: [plugins] });
+  await other.ok(`create-overlay -e vxlan -s stuck -v 42 -p vxlan/listen_ip=${a.underlay.v4} overlay0`);
+  other.signal('SIGTERM');
+  t.same(await other.ended(), { code: null, signal: 'SIGALRM' }, 'and when the main thread hangs');
 });

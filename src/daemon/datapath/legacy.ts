@@ -67,7 +67,9 @@ export async function bridgeLists(
 ): Promise<Lists> {
   const lists: BareCommand[][] = [];
   const to = (queue: number): BareCommand[] => (lists[queue] ??= []);
-  const queueOf = new Map(overlays.flatMap(({ lease }) => lease.tokens.map((token, queue) => [token, queue])));
+  const queueOf = new Map(
+    overlays.flatMap(({ lease }) => lease.tokens.map((token, queue) => [token, queue])),
+  );
   for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
   for (const overlay of overlays) {
     const { config, options, lease, named } = overlay;

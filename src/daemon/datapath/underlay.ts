@@ -127,8 +127,7 @@ export class Underlay {
     const { sockets } = this;
     const listening = new Set(sockets.map(({ fd }) => fd));
     for (const { pools } of this.#listeners.values())
-      for (const { fds } of pools.values())
-        for (const fd of fds) if (!listening.has(fd)) closeDescriptor(fd);
+      for (const { fds } of pools.values()) for (const fd of fds) if (!listening.has(fd)) closeDescriptor(fd);
     return sockets;
   }
 

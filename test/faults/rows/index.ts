@@ -8,6 +8,7 @@ import { networkRows } from './network.js';
 import { pluginRows, rogueShortly } from './plugins.js';
 import { processRows, stoppedShortly } from './process.js';
 import { fewComeAndGo, resourceRows } from './resources.js';
+import { cutShortly, restartRows } from './restart.js';
 
 const numberOf = ({ name }: Row): number => (name.startsWith('F') ? Number(name.slice(1)) : Infinity);
 
@@ -16,6 +17,7 @@ export const rows: readonly Row[] = [
     .flat()
     .sort((a, b) => numberOf(a) - numberOf(b)),
   ...resourceRows,
+  ...restartRows,
   ...abuseRows,
 ];
 
@@ -26,5 +28,6 @@ export const quickRows: readonly Row[] = [
   rogueShortly,
   stoppedShortly,
   fewComeAndGo,
+  cutShortly,
   socketAbuseShortly,
 ];

@@ -1,0 +1,89 @@
+// Restarts: many of them under traffic, and some that are cut short.
+import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { Daemon } from '../../helpers/daemon.js';
+import type { Bed } from '../../helpers/netns.js';
+import { waitUntil } from '../../helpers/process.js';
+import { SteadyPing } from '../../helpers/zlan.js';
+import { answersWithin, check, devicesOf, type Row, tunnel } from '../row.js';
+
+/** Processes that it has started and that are there still, ended ones included. */
+function childrenOf({ pid }: Daemon): number[] {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const texts = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8'));
+  return texts.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
+}
+
+async function manyTimes(bed: Bed, times: number): Promise<string> {
+  const { a, b, daemon } = await tunnel(bed);
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await daemon.ok('restart');
+  const before = { descriptors: daemon.descriptors, devices: (await devicesOf(a)).join() };
+  const flow = await SteadyPing.start(a, b.overlay.v4, 0.01);
+  for (let round = 0; round < times; round++) await daemon.ok('restart');
+  const { sent, lost, duplicates } = await flow.stop();
+  check(
+    lost === 0 && duplicates === 0,
+    `of ${sent} packets none is lost or doubled, not ${lost} and ${duplicates}`,
+  );
+  const { descriptors } = daemon;
+  check(
+    descriptors === before.descriptors,
+    `descriptors are as before, not ${descriptors - before.descriptors} more`,
+  );
+  check((await devicesOf(a)).join() === before.devices, 'so are the links');
+  const children = childrenOf(daemon);
+  check(children.length === 0, `no process is left over: ${children.join()}`);
+  return `${times} restarts: 0 of ${sent} packets lost or doubled, descriptors ${descriptors} (+0)`;
+}
+
+/** `kills` at moments spread over the time that a restart takes, and one of the process that moves frames meanwhile. */
+async function cutShort(bed: Bed, kills: number): Promise<string> {
+  const { a, b, daemon } = await tunnel(bed);
+  await daemon.ok('create-vnic -l overlay0 -m 2:0:0:0:0:c1 foo0');
+  const startedMs = performance.now();
+  await daemon.ok('restart');
+  const takesMs = performance.now() - startedMs;
+  const isGood = async (when: string): Promise<void> => {
+    const vnics = (await daemon.vnics()).map(({ name, mac, state }) => `${name} ${mac} ${state}`);
+    check(vnics.join() === 'foo0 2:0:0:0:0:c1 up', `${when}: what was stored is there: ${vnics.join()}`);
+    await a.plumb('overlay0');
+    await answersWithin(a, b.overlay.v4, 5000);
+  };
+  for (let round = 0; round < kills; round++) {
+    const afterMs = Math.round((round * takesMs) / kills);
+    daemon.signal('SIGUSR2');
+    await sleep(afterMs);
+    await daemon.kill();
+    const isGone = async (): Promise<boolean> => (await devicesOf(a)).join() === 'lo,under0';
+    await waitUntil(isGone, { timeoutMs: 5000, what: `everything to be gone, killed after ${afterMs} ms` });
+    await daemon.start();
+    await isGood(`killed after ${afterMs} ms`);
+  }
+  const { startedAt } = await daemon.call('daemon.status', {});
+  daemon.signal('SIGUSR2');
+  await waitUntil(() => childrenOf(daemon).length > 0, { stepMs: 1, what: 'the process of the bridge' });
+  for (const pid of childrenOf(daemon)) process.kill(pid, 'SIGKILL');
+  const isNew = async (): Promise<boolean> => {
+    const status = await daemon.call('daemon.status', {}).catch(() => undefined);
+    return status !== undefined && status.startedAt !== startedAt;
+  };
+  await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again without its bridge' });
+  await isGood('the bridge killed');
+  check(childrenOf(daemon).length === 0, 'no process is left over');
+  return `${kills} kills within ${Math.round(takesMs)} ms and one of the bridge: nothing left over, all there again`;
+}
+
+const cut: Row = {
+  name: 'R3',
+  fault: 'kill -9 in the middle of a restart',
+  run: (bed) => cutShort(bed, 20),
+};
+
+export const cutShortly: Row = { ...cut, run: (bed) => cutShort(bed, 3) };
+
+export const restartRows: readonly Row[] = [
+  { name: 'R2', fault: '50 restarts under traffic', run: (bed) => manyTimes(bed, 50) },
+  cut,
+];
