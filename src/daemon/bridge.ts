@@ -159,9 +159,12 @@ function meetProcess(fd: number, pid: number): void {
 
 /** Node knows nothing of this child: it was started by the process that this one was. */
 async function reap(pid: number): Promise<void> {
+  const startedMs = performance.now();
   try {
-    for (const startedMs = performance.now(); !reapChild(pid); await delay(5))
+    while (!reapChild(pid)) {
       if (performance.now() - startedMs > END_MS) process.kill(pid, 'SIGKILL');
+      await delay(5);
+    }
   } catch {
     // it is gone
   }

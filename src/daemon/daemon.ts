@@ -13,7 +13,7 @@ import type { Datapath, DatapathEvents, Legacy, Loan } from './datapath/contract
 import { DatapathControl } from './datapath/control.js';
 import { account, groupId } from './accounts.js';
 import { endBridge, isBridged } from './bridge.js';
-import { Inheritance } from './descriptors.js';
+import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
 import { linkMark } from './link-mark.js';
 import { LinkWatch } from './link-watch.js';
 import { hostKernel, hostLinks } from './links.js';
@@ -180,7 +180,8 @@ export class Daemon {
     };
     const { persistTaps } = config;
     const take = (name: string): number | undefined => inheritance.take(name);
-    const starting = DatapathControl.start(events, { take, alias, persistTaps, isBridged: isBridged() });
+    const heritage = { take, keep: leaveToManager, forget: forgetAtManager, alias, persistTaps };
+    const starting = DatapathControl.start(events, { ...heritage, isBridged: isBridged() });
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);

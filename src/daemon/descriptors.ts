@@ -3,12 +3,13 @@
  * As long as somebody holds them their links keep carrier, and the kernel keeps what arrives meanwhile.
  *
  * Two ways. A daemon that starts itself anew (execve) leaves them open and names them in its environment. systemd keeps
- * copies over a restart of the service and passes them as it passes sockets: FDSTORE=1 of sd_notify(3),
- * sd_listen_fds(3).
+ * copies over a restart of the service, after a crash too, and passes them as it passes sockets: FDSTORE=1 of
+ * sd_notify(3), sd_listen_fds(3). It has each from the moment that it is open until it is closed for good.
  */
-import { closeDescriptor, sdNotify, setInheritable } from '../dgram-extra/index.js';
+import { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { closeDescriptor, sdNotify, setInheritable, socketPair } from '../dgram-extra/index.js';
 import type { Descriptor } from './datapath/contract.js';
-import type { Log } from './log.js';
 
 /** Of execve: `tap/foo0=17,udp/...=23` in VARPD_DESCRIPTORS_0 and so on. */
 const OWN_LIST = 'VARPD_DESCRIPTORS_';
@@ -50,20 +51,19 @@ function ownList(): Descriptor[] {
 export class Inheritance {
   readonly #fds = new Map<string, number>();
 
-  /** What this process was given; it is forgotten by the environment, and by the service manager. */
+  /** What this process was given; the environment forgets it. */
   static receive(): Inheritance {
     const inheritance = new Inheritance();
     for (const { name, fd } of ownList()) inheritance.#add(name, fd);
-    for (const { name, fd } of passedDescriptors()) {
-      inheritance.#add(name, fd);
-      // Or its copy would keep alive what is deleted here.
-      sdNotify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
-    }
+    for (const { name, fd } of passedDescriptors()) inheritance.#add(name, fd);
     for (const name of Object.keys(process.env))
       if (name.startsWith(OWN_LIST) || /^LISTEN_(PID|FDS|FDNAMES)$/.test(name))
         Reflect.deleteProperty(process.env, name);
     const bridge = inheritance.take(STORED_BRIDGE);
-    if (bridge !== undefined) closeDescriptor(bridge);
+    if (bridge !== undefined) {
+      closeDescriptor(bridge);
+      void forgetAtManager([STORED_BRIDGE]);
+    }
     return inheritance;
   }
 
@@ -78,6 +78,7 @@ export class Inheritance {
     const names = [...this.#fds.keys()];
     for (const fd of this.#fds.values()) closeDescriptor(fd);
     this.#fds.clear();
+    void forgetAtManager(names);
     return names;
   }
 
@@ -98,7 +99,7 @@ export function leaveToMyself(descriptors: readonly Descriptor[]): void {
   for (const { fd } of descriptors) setInheritable(fd, true);
 }
 
-/** How many the service manager keeps for this service; it says so since systemd 254. */
+/** How many the service manager keeps for this service. systemd says so since 254; before, config/varpd.service does. */
 export function storeSize(): number {
   const size = process.env['FDSTORE'];
   return process.env['NOTIFY_SOCKET'] !== undefined && size !== undefined && /^\d{1,9}$/.test(size)
@@ -106,10 +107,24 @@ export function storeSize(): number {
     : 0;
 }
 
-/** For a service manager that keeps descriptors: copies of them, as many as it takes. */
-export function leaveToManager(descriptors: readonly Descriptor[], log: Log): void {
-  const kept = descriptors.slice(0, storeSize());
-  for (const { name, fd } of kept) sdNotify(`FDSTORE=1\nFDNAME=${name}`, fd);
-  if (kept.length > 0)
-    log.info('store', `${kept.length} of ${descriptors.length} descriptors left to the service manager`);
+/** Gives the service manager copies, as many as it takes; one that it has already is one still. */
+export function leaveToManager(descriptors: readonly Descriptor[]): void {
+  for (const { name, fd } of descriptors.slice(0, storeSize())) sdNotify(`FDSTORE=1\nFDNAME=${name}`, fd);
+}
+
+/** It has no time to lose, and may be reading all of its units anew. */
+const BARRIER_MS = 2000;
+
+/** Resolves when it has no copy of these any more, which would keep alive what is deleted here. */
+export async function forgetAtManager(names: readonly string[]): Promise<void> {
+  if (storeSize() === 0 || names.length === 0) return;
+  for (const name of names) sdNotify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+  // sd_notify_barrier(3): it closes what it is passed when it has read all that was said before.
+  const [own, theirs] = socketPair();
+  sdNotify('BARRIER=1', theirs);
+  closeDescriptor(theirs);
+  const socket = new Socket({ fd: own, readable: true });
+  const closed = new Promise((resolve) => socket.on('error', resolve).on('close', resolve).resume());
+  await Promise.race([closed, delay(BARRIER_MS, undefined, { ref: false })]);
+  socket.destroy();
 }

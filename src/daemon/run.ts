@@ -65,7 +65,7 @@ export async function run(flags: Flags): Promise<void> {
     endAfter(LAST_DEADLINE_MS);
     // What the service manager does with the descriptors is its business: it knows whether this is a restart.
     const take = (legacy: Legacy): void => {
-      leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)], log);
+      leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)]);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
     const stopping = running.daemon?.stop(storeSize() > 0 ? { take } : undefined);

@@ -4,8 +4,8 @@
 #   python3 service-manager.py NOTIFY_SOCKET COMMAND...
 #
 # Every message of the service becomes a line of JSON on standard output, and so do its starts and ends. On standard input:
-# "restart" ends the service by SIGTERM and starts it again with what it stored, as `systemctl restart` does; at the end
-# of input it ends for good. The store is emptied as systemd does it: on request alone, or at the end.
+# "restart" ends the service by SIGTERM and starts it again with what it stored, as `systemctl restart` does, "kill" the same
+# by SIGKILL; at the end of input it ends for good. The store is emptied as systemd does it: on request alone, or at the end.
 import array
 import json
 import os
@@ -51,7 +51,16 @@ def receive():
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     message = dict(line.split("=", 1) for line in text.decode().split("\n") if "=" in line)
     if message.get("FDSTORE") == "1":
-        store.extend((message.get("FDNAME", "stored"), fd) for fd in fds)
+        name = message.get("FDNAME", "stored")
+        for fd in fds:
+            # systemd compares descriptors; here a name is enough.
+            if any(item[0] == name for item in store):
+                os.close(fd)
+            else:
+                store.append((name, fd))
+    elif message.get("BARRIER") == "1":
+        for fd in fds:
+            os.close(fd)
     elif message.get("FDSTOREREMOVE") == "1":
         for item in [item for item in store if item[0] == message.get("FDNAME")]:
             os.close(item[1])
@@ -66,8 +75,8 @@ def pump(seconds):
     return 0 in ready
 
 
-def end(pid):
-    os.kill(pid, signal.SIGTERM)
+def end(pid, how):
+    os.kill(pid, how)
     _, status = os.waitpid(pid, 0)
     while select.select([listener], [], [], 0)[0]:
         receive()
@@ -80,7 +89,7 @@ while True:
     if not pump(1):
         continue
     line = sys.stdin.readline()
-    end(service)
+    end(service, signal.SIGKILL if line == "kill\n" else signal.SIGTERM)
     if line == "":
         break
     service = start()

@@ -135,6 +135,10 @@ export interface Loan {
 export interface Heritage {
   /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
   readonly take: (name: string) => number | undefined;
+  /** These are open, and are to be there for the next daemon, however this one ends. */
+  readonly keep: (descriptors: readonly Descriptor[]) => void;
+  /** And these no longer. Resolves when nobody else has them open. */
+  readonly forget: (names: readonly string[]) => Promise<void>;
   /** The alias of devices that are this daemon's, and of no other. */
   readonly alias: string;
   /** Devices outlive this daemon, however it ends. */

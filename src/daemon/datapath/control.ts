@@ -73,7 +73,10 @@ export class DatapathControl implements Datapath {
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
       nextToken: () => ++this.#lastToken,
-      opened: (queue, token, fd, counters) => {
+      forget: heritage.forget,
+      opened: (queue, socket) => {
+        const { token, fd, counters } = socket;
+        heritage.keep([socket]);
         this.#threads[queue].post({ kind: 'add-socket', token, fd, counters });
       },
       closing: async (queue, token) => {
@@ -150,11 +153,12 @@ export class DatapathControl implements Datapath {
     const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
     const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const fds = openPortTap(wish, address, state, this.#heritage);
+    const fds = this.#openTap(wish, address, state);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
     const port: PortState = { name, overlay, temporary, queues, config };
     state.ports.set(name, port);
+    if (!temporary) this.#heritage.keep(tapDescriptors([port]));
     const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
     queues.forEach(({ token, fd, counters }, queue) => {
       this.#ports.set(token, port);
@@ -172,11 +176,14 @@ export class DatapathControl implements Datapath {
   }
 
   discard(name: string): void {
+    const names: string[] = [];
     for (let queue = 0; ; queue++) {
       const fd = this.#heritage.take(tapDescriptor(name, queue));
       if (fd === undefined) break;
       closeDescriptor(fd);
+      names.push(tapDescriptor(name, queue));
     }
+    void this.#heritage.forget(names);
     if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
@@ -345,6 +352,19 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
+  #openTap(wish: PortConfig, address: mac.MacAddress, state: OverlayState): number[] {
+    try {
+      return openPortTap(wish, address, state, this.#heritage);
+    } catch (error) {
+      // Those that were left have been taken, and closed.
+      const { queues } = state.config;
+      void this.#heritage.forget(
+        Array.from({ length: queues }, (_, queue) => tapDescriptor(wish.name, queue)),
+      );
+      throw error;
+    }
+  }
+
   /** Closes it, and whatever it was to outlive, it is gone. */
   async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
     const isOpen = port.closed === undefined;
@@ -367,7 +387,7 @@ export class DatapathControl implements Datapath {
         if (!hasLetGo(token)) await this.#threads[queue].request({ kind: 'remove-port', token });
         closeDescriptor(fd);
       }),
-    );
+    ).then(() => this.#heritage.forget(port.temporary ? [] : tapDescriptors([port]).map(({ name }) => name)));
     return port.closed;
   }
 

@@ -45,14 +45,12 @@ interface Pool {
   references: number;
 }
 
-interface ListeningSocket {
+interface ListeningSocket extends Descriptor {
   readonly token: Token;
-  readonly fd: number;
   readonly counters: Counters;
 }
 
 interface Listener {
-  readonly listen: Endpoint;
   readonly sockets: readonly ListeningSocket[];
   readonly zeroChecksum: boolean;
   readonly pools: Map<string, Pool>;
@@ -67,8 +65,10 @@ export interface HandedSocket extends Descriptor {
 export interface UnderlayEvents {
   /** A socket that an earlier daemon has left. */
   left(name: string): number | undefined;
+  /** One that is closed: the next daemon is not to find it. */
+  forget(names: readonly string[]): Promise<void>;
   nextToken(): Token;
-  opened(queue: number, token: Token, fd: number, counters: Counters): void;
+  opened(queue: number, socket: ListeningSocket): void;
   /** Resolves when the thread of this queue no longer uses the socket. */
   closing(queue: number, token: Token): Promise<void>;
 }
@@ -94,14 +94,14 @@ export class Underlay {
       listener.pools.set(poolName, pool);
       pool.references++;
     } catch (error) {
-      if (isNew) for (const { fd } of listener.sockets) closeDescriptor(fd);
+      if (isNew) void closeAll(listener.sockets, this.#events);
       throw error;
     }
     listener.references++;
     if (isNew) {
       this.#listeners.set(name, listener);
-      listener.sockets.forEach(({ token, fd, counters }, queue) => {
-        this.#events.opened(queue, token, fd, counters);
+      listener.sockets.forEach((socket, queue) => {
+        this.#events.opened(queue, socket);
       });
     }
     return {
@@ -115,10 +115,8 @@ export class Underlay {
 
   /** Those that listen. */
   get sockets(): HandedSocket[] {
-    return [...this.#listeners.values()].flatMap(({ listen, sockets, zeroChecksum }) =>
-      sockets.map(({ token, fd }, queue) => {
-        return { name: socketDescriptor(listen, zeroChecksum, queue), fd, token, zeroChecksum };
-      }),
+    return [...this.#listeners.values()].flatMap(({ sockets, zeroChecksum }) =>
+      sockets.map(({ name, fd, token }) => ({ name, fd, token, zeroChecksum })),
     );
   }
 
@@ -142,8 +140,14 @@ export class Underlay {
     if (--listener.references > 0) return;
     this.#listeners.delete(name);
     await Promise.all(listener.sockets.map(({ token }, queue) => this.#events.closing(queue, token)));
-    for (const { fd } of listener.sockets) closeDescriptor(fd);
+    await closeAll(listener.sockets, this.#events);
   }
+}
+
+/** Resolves when the address is free. */
+async function closeAll(sockets: readonly Descriptor[], events: UnderlayEvents): Promise<void> {
+  for (const { fd } of sockets) closeDescriptor(fd);
+  await events.forget(sockets.map(({ name }) => name));
 }
 
 /** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6; and the kernel cuts
@@ -167,7 +171,8 @@ function openListener(
   const sockets: ListeningSocket[] = [];
   try {
     for (let queue = 0; queue < queues; queue++) {
-      const left = events.left(socketDescriptor(listen, zeroChecksum, queue));
+      const name = socketDescriptor(listen, zeroChecksum, queue);
+      const left = events.left(name);
       const fd =
         left ??
         openUdp({
@@ -183,13 +188,13 @@ function openListener(
           sendBufferBytes: SEND_BUFFER_BYTES,
           label: formatEndpoint(listen),
         });
-      sockets.push({ token: events.nextToken(), fd, counters: createCounters() });
+      sockets.push({ name, token: events.nextToken(), fd, counters: createCounters() });
     }
   } catch (error) {
-    for (const { fd } of sockets) closeDescriptor(fd);
+    void closeAll(sockets, events);
     throw error;
   }
-  return { listen, sockets, zeroChecksum, pools: new Map(), references: 0 };
+  return { sockets, zeroChecksum, pools: new Map(), references: 0 };
 }
 
 /** The kernel picks a socket before anyone sees the VNI: what is for one overlay comes to the threads of all. */

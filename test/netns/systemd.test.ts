@@ -1,0 +1,163 @@
+// varpd as a service of a real systemd, installed as README says, with config/varpd.service as it is.
+import { statSync } from 'node:fs';
+
+import t from 'tap';
+
+import { directOverlay } from '../helpers/daemon.js';
+import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
+import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
+import { pause } from '../helpers/pause.js';
+import { waitUntil } from '../helpers/process.js';
+import { SYSTEMD, Systemd } from '../helpers/systemd.js';
+import { reaches } from '../helpers/traffic.js';
+
+/** Other users may read the project. */
+const mayRead = (): false | string =>
+  (statSync(fromRoot('dist/src/daemon/main.js')).mode & 0o004) === 0
+    ? 'needs a clone that every user can read'
+    : false;
+
+const skip =
+  skipUnlessNetns(['unshare', 'nsenter', 'systemctl', 'useradd']) ||
+  skipUnless({ files: [SYSTEMD] }) ||
+  mayRead();
+
+/** README, "As a service", without what is there already. */
+const INSTALL = [
+  'useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin varpd',
+  'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
+  'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',
+  'cp /opt/varpd/config/varpd.service /etc/systemd/system/',
+  'install -D -m 644 /opt/varpd/config/varpd.yaml /etc/varpd/varpd.yaml',
+  'install -D -m 644 /opt/varpd/config/hosts.json /etc/varpd/hosts.json',
+  'systemctl daemon-reload',
+  'systemctl enable --now varpd',
+];
+
+/** What a restart must leave alone. */
+async function identity(host: Namespace, device: string): Promise<unknown> {
+  const [{ ifindex, address, addr_info: addresses }] = JSON.parse(
+    await host.ip(`-j addr show dev ${device}`),
+  ) as {
+    ifindex: number;
+    address: string;
+    addr_info: { local: string }[];
+  }[];
+  return { ifindex, address, addresses: addresses.map(({ local }) => local) };
+}
+
+await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });
+  await b.plumb('vx0');
+  let systemd: Systemd;
+  try {
+    systemd = await Systemd.boot(a, fromRoot('.'));
+  } catch (error) {
+    await t.test('it starts', { skip: `systemd does not start here: ${(error as Error).message}` });
+    return;
+  }
+  t.teardown(() => systemd.end());
+  const show = async (property: string): Promise<string> =>
+    (await systemd.exec(`systemctl show --value -p ${property} varpd`)).trim();
+  const isActive = (what: string): Promise<void> =>
+    waitUntil(async () => (await show('ActiveState')) === 'active', { timeoutMs: 30_000, what });
+  const ok = (line: string): Promise<string> => systemd.exec(`dladm ${line}`);
+
+  for (const line of INSTALL) await systemd.exec(line);
+  t.same([await show('ActiveState'), await show('SubState')], ['active', 'running'], 'it has said READY=1');
+  const said = await show('WatchdogTimestampMonotonic');
+  const modes = await systemd.exec([
+    'stat',
+    '-c',
+    '%n %U:%G %a',
+    '/run/varpd',
+    '/run/varpd/varpd.sock',
+    '/var/lib/varpd',
+  ]);
+  t.same(modes.trim().split('\n'), [
+    '/run/varpd varpd:varpd 750',
+    '/run/varpd/varpd.sock varpd:varpd 660',
+    '/var/lib/varpd varpd:varpd 700',
+  ]);
+  const status = await systemd.exec(['cat', `/proc/${await show('MainPID')}/status`]);
+  t.match(status, /^NoNewPrivs:\t1$/m);
+  t.match(status, /^Seccomp:\t2$/m);
+  for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
+    t.match(status, new RegExp(`^Cap${set}:\\t0000000000001000$`, 'm'), `CAP_NET_ADMIN alone: ${set}`);
+
+  await ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await ok('create-vnic -l overlay0 foo0');
+  await ok(
+    `create-overlay -e vxlan -s files -v 7 -p vxlan/listen_ip=${a.underlay.v4} -p files/config=/etc/varpd/hosts.json files0`,
+  );
+  await a.plumb('overlay0');
+  await a.ip('addr add 10.66.66.2/24 dev foo0');
+  t.ok(await reaches(a, b.overlay.v4), 'it makes links and moves frames');
+  const health = (expected: RegExp): Promise<void> =>
+    waitUntil(async () => expected.test(await ok('show-overlay -f -p -o status,details overlay0')), {
+      what: `health: ${expected}`,
+    });
+  await a.ip('link set under0 down');
+  await health(/^DEGRADED:.*under0 is down/);
+  await a.ip('link set under0 up');
+  await health(/^ONLINE/);
+  await waitUntil(() => reaches(a, b.overlay.v4), { what: 'the link to work again' });
+
+  const all = (): Promise<unknown[]> =>
+    Promise.all(['overlay0', 'foo0', 'files0'].map((name) => identity(a, name)));
+  const before = await all();
+  const ways: readonly (readonly [string, string, boolean])[] = [
+    ['systemctl restart', 'systemctl restart varpd', true],
+    ['dladm restart', 'dladm restart', false],
+    ['kill -9', 'systemctl kill -s KILL varpd', true],
+  ];
+  for (const [what, command, isNew] of ways) {
+    const pid = await show('MainPID');
+    const { ms, lost } = await pause(a, b.overlay.v4, async () => {
+      await systemd.exec(command);
+      if (isNew)
+        await waitUntil(async () => !['0', pid].includes(await show('MainPID')), {
+          timeoutMs: 30_000,
+          what: `another process after ${what}`,
+        });
+      await isActive(`the service after ${what}`);
+    });
+    t.comment(`${what}: a pause of ${ms} ms`);
+    t.equal(lost, 0, `${what}: frames wait, none is lost`);
+    t.equal((await show('MainPID')) !== pid, isNew, `${what}: ${isNew ? 'another' : 'the same'} process`);
+    t.same(await all(), before, `${what}: links stay as they are`);
+  }
+  t.equal(await show('NRestarts'), '1', 'systemd itself has started it anew once');
+
+  await ok('delete-vnic foo0');
+  t.notOk(await a.hasDevice('foo0'), 'no copy that systemd keeps holds what is deleted');
+  await ok('delete-overlay files0');
+  await ok(
+    directOverlay(
+      { from: a.underlay.v4, to: b.underlay.v4, name: 'direct0', vnetid: 8 },
+      '-p vxlan/listen_port=4790',
+    ),
+  );
+  await ok('delete-overlay direct0');
+  await ok(
+    directOverlay(
+      { from: a.underlay.v4, to: b.underlay.v4, name: 'direct0', vnetid: 9 },
+      '-p vxlan/listen_port=4790',
+    ),
+  );
+  const { code, stderr } = await systemd.run('dladm create-vnic -l nothing0 foo1');
+  t.same([code, stderr.trim()], [1, 'dladm: vnic creation over nothing0 failed: object not found']);
+  await systemd.exec('systemctl reload varpd');
+  await waitUntil(async () => (await show('WatchdogTimestampMonotonic')) !== said, {
+    timeoutMs: 60_000,
+    what: 'a sign of life',
+  });
+  await systemd.exec('systemctl stop varpd');
+  t.equal(await show('Result'), 'success');
+  t.notOk(await a.hasDevice('overlay0'), 'after a stop nothing is left');
+  t.equal(await show('NFileDescriptorStore'), '0');
+  if (!t.passing()) t.comment(systemd.output);
+});
