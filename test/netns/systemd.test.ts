@@ -56,7 +56,11 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   try {
     systemd = await Systemd.boot(a, fromRoot('.'));
   } catch (error) {
-    await t.test('it starts', { skip: `systemd does not start here: ${(error as Error).message}` });
+    await t.test(
+      'it starts',
+      { skip: `systemd does not start here: ${(error as Error).message}` },
+      () => undefined,
+    );
     return;
   }
   t.teardown(() => systemd.end());
