@@ -1,6 +1,7 @@
 /** The threads of a bridge (bridge.ts): a datapath without a control side, which asks nobody and knows no news. */
 import { createCounters } from '../core/counters.js';
-import { type AskedLeases, createAskedLeases, type LeaseNews } from '../core/dhcp-leases.js';
+import { type AskedLeases, createAskedLeases } from '../core/asked-leases.js';
+import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { Lists } from './datapath/contract.js';
 import type { BareCommand, Command } from './datapath/protocol.js';
 import { DatapathThread } from './datapath/thread.js';

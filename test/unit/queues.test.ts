@@ -2,7 +2,7 @@
 // and OverlayThreads, which makes them one, is between them and whoever answers.
 import t from 'tap';
 
-import { createAskedLeases } from '../../src/core/dhcp-leases.js';
+import { createAskedLeases } from '../../src/core/asked-leases.js';
 import { createCounters } from '../../src/core/counters.js';
 import { queueCount } from '../../src/core/properties.js';
 import type { LookupAnswer, LookupRequest } from '../../src/daemon/datapath/contract.js';

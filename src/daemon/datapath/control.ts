@@ -7,7 +7,7 @@
  * so on.
  */
 import { createCounters, readCounters } from '../../core/counters.js';
-import { createAskedLeases } from '../../core/dhcp-leases.js';
+import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
@@ -47,7 +47,8 @@ import {
   type Stock,
 } from './legacy.js';
 import { OverlayThreads } from './overlay-threads.js';
-import { WAKE, type PeerChange, type Report, type Token } from './protocol.js';
+import { mergePeers } from './peers.js';
+import { WAKE, type Report, type Token } from './protocol.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
@@ -391,30 +392,6 @@ export class DatapathControl implements Datapath {
     return port.closed;
   }
 
-  /** An address may come and go within one report, and is a peer as long as it is one of any thread. */
-  #hearPeers(thread: number, changes: readonly PeerChange[]): void {
-    const overlays = new Map<number, Map<IpAddress, boolean>>();
-    for (const { overlay, ip, isPeer } of changes) {
-      const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
-      overlays.set(overlay, last.set(ip, isPeer));
-    }
-    for (const [overlay, last] of overlays) {
-      const peers = this.#overlays.get(overlay)?.peers;
-      if (peers === undefined) continue;
-      const added: IpAddress[] = [];
-      const removed: IpAddress[] = [];
-      for (const [ip, isPeer] of last) {
-        const before = peers.get(ip) ?? 0;
-        const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
-        if (after === 0) peers.delete(ip);
-        else peers.set(ip, after);
-        if (before === 0 && after !== 0) added.push(ip);
-        if (before !== 0 && after === 0) removed.push(ip);
-      }
-      this.#events.peers(overlay, added, removed);
-    }
-  }
-
   #hear(index: number, report: Exclude<Report, { kind: 'reply' }>): void {
     switch (report.kind) {
       case 'lookups':
@@ -425,7 +402,7 @@ export class DatapathControl implements Datapath {
         for (const news of report.news) this.#events.leased(news);
         return;
       case 'peers':
-        this.#hearPeers(index, report.changes);
+        mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);
         return;
       case 'fault': {
         // The first queue to find out speaks for all.

@@ -4,6 +4,7 @@ import type { OverlayOptions } from '../../core/overlay.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
 import type { OverlayThreads } from './overlay-threads.js';
+import type { Peers } from './peers.js';
 import type { BareCommand, Command, Token } from './protocol.js';
 import { tapDescriptor } from './taps.js';
 import type { Lease, HandedSocket } from './underlay.js';
@@ -19,8 +20,7 @@ export interface OverlayState {
   /** One a queue. */
   readonly counters: readonly Counters[];
   readonly ports: Map<string, PortState>;
-  /** Underlay address -> the threads whose peer it is, as bits. */
-  readonly peers: Map<IpAddress, number>;
+  readonly peers: Peers;
   /** The peers that its plugin names. */
   named: readonly IpAddress[];
   carrier: boolean;

@@ -4,7 +4,8 @@
  * says `released` or `fault`; then the control side closes them.
  */
 import type { Counters } from '../../core/counters.js';
-import type { AskedLeases, LeaseNews } from '../../core/dhcp-leases.js';
+import type { AskedLeases } from '../../core/asked-leases.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { TargetRow } from '../../core/target-rows.js';

@@ -1,0 +1,36 @@
+/** The peers of an overlay, told by the threads that carry it: an address is one as long as it is one of any thread. */
+import type { IpAddress } from '../../wire/ip.js';
+import type { DatapathEvents } from './contract.js';
+import type { PeerChange } from './protocol.js';
+
+/** Underlay address -> the threads whose peer it is, as bits. */
+export type Peers = Map<IpAddress, number>;
+
+/** What a thread reports. An address may come and go within one report. */
+export function mergePeers(
+  thread: number,
+  changes: readonly PeerChange[],
+  peersOf: (overlay: number) => Peers | undefined,
+  events: Pick<DatapathEvents, 'peers'>,
+): void {
+  const overlays = new Map<number, Map<IpAddress, boolean>>();
+  for (const { overlay, ip, isPeer } of changes) {
+    const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
+    overlays.set(overlay, last.set(ip, isPeer));
+  }
+  for (const [overlay, last] of overlays) {
+    const peers = peersOf(overlay);
+    if (peers === undefined) continue;
+    const added: IpAddress[] = [];
+    const removed: IpAddress[] = [];
+    for (const [ip, isPeer] of last) {
+      const before = peers.get(ip) ?? 0;
+      const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
+      if (after === 0) peers.delete(ip);
+      else peers.set(ip, after);
+      if (before === 0 && after !== 0) added.push(ip);
+      if (before !== 0 && after === 0) removed.push(ip);
+    }
+    events.peers(overlay, added, removed);
+  }
+}
