@@ -39,10 +39,7 @@ export class BridgeThreads {
     lists.forEach((list, index) => {
       for (const command of list) this.#threads[index].post(complete(command));
     });
-    await this.#all((thread) => {
-      thread.post({ kind: 'begin' });
-      return thread.request({ kind: 'ping' });
-    });
+    await this.#all((thread) => thread.request({ kind: 'begin' }));
   }
 
   /** Resolves when none of them uses a descriptor any more. */

@@ -204,7 +204,7 @@ export class Daemon {
     const raised = registry.up({});
     // A plugin that hangs keeps no other overlay waiting: then both move frames.
     await Promise.race([raised, delay(BRIDGED_MS, undefined, { ref: false })]);
-    datapath.begin();
+    await datapath.begin();
     await raised;
     await endBridge((news) => {
       registry.linkProperties.leased(news);

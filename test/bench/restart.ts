@@ -1,12 +1,14 @@
 // How long frames wait when varpd starts anew, and whether any is lost: npm run bench:restart [ROUNDS], as root. By dladm
-// and by a service manager, on an idle tunnel and while iperf3 takes all that there is. The bound is the one that TCP
+// and by systemd, on an idle tunnel and while iperf3 takes all that there is. The bound is the one that TCP
 // hardly notices: its second retransmission comes after 600 ms.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { type Pause, pause } from '../helpers/pause.js';
-import { Manager } from '../helpers/service-manager.js';
+import { fromRoot } from '../helpers/need.js';
+import { Systemd } from '../helpers/systemd.js';
+import { takeShare } from './share.js';
 
 const ROUNDS = Number(process.argv[2] ?? 10);
 const BOUND_MS = 500;
@@ -20,7 +22,7 @@ interface Subject {
 const SUBJECTS: readonly Subject[] = [
   { what: 'dladm restart' },
   { what: 'dladm restart, 2 queues', more: '-p queues=2' },
-  { what: 'service manager', isManaged: true },
+  { what: 'systemctl restart', isManaged: true },
 ];
 
 /** Bulk TCP from one host to the other until it is told to stop, to the bytes of each tenth of a second. */
@@ -48,24 +50,22 @@ function report(what: string, pauses: readonly Pause[]): void {
 
 async function measure({ what, more, isManaged = false }: Subject): Promise<void> {
   const bed = new Bed();
+  let systemd: Systemd | undefined;
   try {
     const [a, b] = await bed.twoHosts();
     await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });
     await b.plumb('vx0');
-    const manager = isManaged ? new Manager(bed, a) : undefined;
-    const daemon = manager?.daemon ?? (await Daemon.start(bed, a));
-    let starts = 1;
-    await manager?.ready(starts);
-    await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }, more));
+    const overlay = directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }, more);
+    if (isManaged) {
+      systemd = await Systemd.boot(a, fromRoot('.'));
+      await systemd.install();
+      await systemd.exec(`dladm ${overlay}`);
+    }
+    const daemon = isManaged ? undefined : await Daemon.start(bed, a);
+    await daemon?.ok(overlay);
     await a.plumb('overlay0');
-    const restart = async (): Promise<void> => {
-      if (manager === undefined) {
-        await daemon.ok('restart');
-        return;
-      }
-      manager.restart();
-      await manager.ready(++starts);
-    };
+    const restart = async (): Promise<unknown> =>
+      (await daemon?.ok('restart')) ?? systemd?.exec('systemctl restart varpd');
     for (const isLoaded of [false, true]) {
       const end = isLoaded ? await load(a, b) : undefined;
       const pauses: Pause[] = [];
@@ -80,8 +80,13 @@ async function measure({ what, more, isManaged = false }: Subject): Promise<void
       );
     }
   } finally {
+    await systemd?.end();
     await bed.cleanup();
   }
 }
 
+const share = takeShare();
+const othersUsed = share.watch();
 for (const subject of SUBJECTS) await measure(subject);
+const used = othersUsed();
+console.log(`${share.how}${used === null ? '' : `; others used ${Math.round(100 * used)} % of the machine`}`);

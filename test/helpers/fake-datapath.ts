@@ -148,7 +148,8 @@ export class FakeDatapath implements Datapath {
     this.#call('ping');
   }
 
-  begin(): void {
+  async begin(): Promise<void> {
+    await Promise.resolve();
     this.#call('begin');
   }
 

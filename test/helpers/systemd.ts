@@ -51,6 +51,18 @@ export container=varpd-test
 exec ${SYSTEMD} --system --unit=multi-user.target --default-standard-output=inherit --show-status=no
 `;
 
+/** README, "As a service", without what is there already. */
+const INSTALL = [
+  'useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin varpd',
+  'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
+  'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',
+  'cp /opt/varpd/config/varpd.service /etc/systemd/system/',
+  'install -D -m 644 /opt/varpd/config/varpd.yaml /etc/varpd/varpd.yaml',
+  'install -D -m 644 /opt/varpd/config/hosts.json /etc/varpd/hosts.json',
+  'systemctl daemon-reload',
+  'systemctl enable --now varpd',
+];
+
 export class Systemd {
   readonly #group = `varpd-test-${process.pid}`;
   readonly #child: Child;
@@ -92,6 +104,11 @@ export class Systemd {
   /** One that must succeed; resolves with what it printed. */
   exec(command: Command): Promise<string> {
     return exec([...this.#enter, ...words(command)]);
+  }
+
+  /** Resolves when varpd runs as its service. */
+  async install(): Promise<void> {
+    for (const line of INSTALL) await this.exec(line);
   }
 
   get #enter(): string[] {

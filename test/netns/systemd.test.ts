@@ -22,18 +22,6 @@ const skip =
   skipUnless({ files: [SYSTEMD] }) ||
   mayRead();
 
-/** README, "As a service", without what is there already. */
-const INSTALL = [
-  'useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin varpd',
-  'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
-  'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',
-  'cp /opt/varpd/config/varpd.service /etc/systemd/system/',
-  'install -D -m 644 /opt/varpd/config/varpd.yaml /etc/varpd/varpd.yaml',
-  'install -D -m 644 /opt/varpd/config/hosts.json /etc/varpd/hosts.json',
-  'systemctl daemon-reload',
-  'systemctl enable --now varpd',
-];
-
 /** What a restart must leave alone. */
 async function identity(host: Namespace, device: string): Promise<unknown> {
   const [{ ifindex, address, addr_info: addresses }] = JSON.parse(
@@ -70,7 +58,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
     waitUntil(async () => (await show('ActiveState')) === 'active', { timeoutMs: 30_000, what });
   const ok = (line: string): Promise<string> => systemd.exec(`dladm ${line}`);
 
-  for (const line of INSTALL) await systemd.exec(line);
+  await systemd.install();
   t.same([await show('ActiveState'), await show('SubState')], ['active', 'running'], 'it has said READY=1');
   const said = await show('WatchdogTimestampMonotonic');
   const modes = await systemd.exec([

@@ -209,8 +209,8 @@ export interface Datapath {
   readonly features: Readonly<Record<string, boolean>>;
   /** Resolves when the worker has come round to it: it lives. */
   ping(): Promise<void>;
-  /** Frames move from now on, if somebody else has moved them until now; otherwise they do as soon as they can. */
-  begin(): void;
+  /** Where somebody else has moved frames until now: resolves when they are moved here. Elsewhere they are in any case. */
+  begin(): Promise<void>;
   /** What is temporary stays out of it. */
   lend(): Loan;
   /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this

@@ -284,10 +284,10 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'ping' })));
   }
 
-  begin(): void {
+  async begin(): Promise<void> {
     if (!this.#isHeld) return;
     this.#isHeld = false;
-    for (const thread of this.#threads) thread.post({ kind: 'begin' });
+    await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'begin' })));
   }
 
   lend(): Loan {

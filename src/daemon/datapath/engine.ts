@@ -172,6 +172,7 @@ export class DatapathEngine {
         return;
       case 'begin':
         this.#platform.begin();
+        this.#reply(command.reply, true);
         return;
       case 'ping':
       case 'stop':

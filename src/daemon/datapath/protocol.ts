@@ -96,7 +96,7 @@ export type Command =
       readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
     }
   /** To a thread that is held: its devices are looked at from now on. */
-  | { readonly kind: 'begin' }
+  | { readonly kind: 'begin'; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop'; readonly reply: number };
 
