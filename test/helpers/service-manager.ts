@@ -44,4 +44,9 @@ export class Manager {
   restart(): void {
     this.child.write('restart\n');
   }
+
+  /** A kill -9, and a new start as by `Restart=`. */
+  kill(): void {
+    this.child.write('kill\n');
+  }
 }
