@@ -117,6 +117,9 @@ export class Systemd {
 
   async end(): Promise<void> {
     await this.#child.stop('SIGKILL');
-    await exec(['unshare', '--mount', 'sh', '-c', LEAVE, 'leave', this.#group]);
+    // Its processes are killed with it, and leave the groups a little later.
+    const left = async (): Promise<boolean> =>
+      (await run(['unshare', '--mount', 'sh', '-c', LEAVE, 'leave', this.#group])).code === 0;
+    await waitUntil(left, { stepMs: 100, what: 'the control groups to be empty' });
   }
 }
