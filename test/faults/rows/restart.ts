@@ -47,7 +47,7 @@ async function cutShort(bed: Bed, kills: number): Promise<string> {
   const takesMs = performance.now() - startedMs;
   const isGood = async (when: string): Promise<void> => {
     const vnics = (await daemon.vnics()).map(({ name, mac, state }) => `${name} ${mac} ${state}`);
-    check(vnics.join() === 'foo0 2:0:0:0:0:c1 up', `${when}: what was stored is there: ${vnics.join()}`);
+    check(vnics.join() === 'foo0 02:00:00:00:00:c1 up', `${when}: what was stored is there: ${vnics.join()}`);
     await a.plumb('overlay0');
     await answersWithin(a, b.overlay.v4, 5000);
   };
