@@ -49,7 +49,7 @@ import {
 import { OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
+import { openPortTap, portOfDescriptor, takeTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -154,7 +154,7 @@ export class DatapathControl implements Datapath {
     const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
     const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const fds = this.#openTap(wish, address, state);
+    const fds = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
     const port: PortState = { name, overlay, temporary, queues, config };
@@ -177,14 +177,9 @@ export class DatapathControl implements Datapath {
   }
 
   discard(name: string): void {
-    const names: string[] = [];
-    for (let queue = 0; ; queue++) {
-      const fd = this.#heritage.take(tapDescriptor(name, queue));
-      if (fd === undefined) break;
-      closeDescriptor(fd);
-      names.push(tapDescriptor(name, queue));
-    }
-    void this.#heritage.forget(names);
+    const left = takeTap(name, this.#heritage);
+    for (const { fd } of left) closeDescriptor(fd);
+    void this.#heritage.forget(left.map((one) => one.name));
     if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
   }
 
@@ -351,19 +346,6 @@ export class DatapathControl implements Datapath {
   async #dismiss(): Promise<void> {
     const wanted = Math.max(1, ...this.#queues.values());
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
-  }
-
-  #openTap(wish: PortConfig, address: mac.MacAddress, state: OverlayState): number[] {
-    try {
-      return openPortTap(wish, address, state, this.#heritage);
-    } catch (error) {
-      // Those that were left have been taken, and closed.
-      const { queues } = state.config;
-      void this.#heritage.forget(
-        Array.from({ length: queues }, (_, queue) => tapDescriptor(wish.name, queue)),
-      );
-      throw error;
-    }
   }
 
   /** Closes it, and whatever it was to outlive, it is gone. */

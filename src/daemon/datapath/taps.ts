@@ -12,7 +12,7 @@ import {
 import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
 import * as vxlan from '../../wire/vxlan.js';
-import type { Heritage, OverlayConfig, PortConfig } from './contract.js';
+import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
 
 /** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
@@ -30,19 +30,29 @@ export function portOfDescriptor(name: string): string | undefined {
   return name.startsWith(TAP) ? name.split('/')[1] : undefined;
 }
 
+/** What an earlier daemon has left of a port, queue by queue. */
+export function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues = Infinity): Descriptor[] {
+  const left: Descriptor[] = [];
+  while (left.length < queues) {
+    const name = tapDescriptor(port, left.length);
+    const fd = take(name);
+    if (fd === undefined) break;
+    left.push({ name, fd });
+  }
+  return left;
+}
+
 /** A descriptor a queue. Throws the system's error; then no new device is left. */
 export function openPortTap(
   { name, mtuBytes, temporary }: PortConfig,
   address: mac.MacAddress,
   { config: { offload, queues }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
-  { alias, persistTaps, take }: Heritage,
+  heritage: Heritage,
 ): number[] {
-  const fds: number[] = [];
-  for (let fd = take(tapDescriptor(name, 0)); fd !== undefined && fds.length < queues;) {
-    fds.push(fd);
-    fd = take(tapDescriptor(name, fds.length));
-  }
-  const isHanded = fds.length > 0;
+  const { alias, persistTaps } = heritage;
+  const left = takeTap(name, heritage, queues);
+  const fds = left.map(({ fd }) => fd);
+  const isHanded = left.length > 0;
   const found = linkInfo(name);
   const isOurs = found?.alias === alias;
   try {
@@ -70,6 +80,7 @@ export function openPortTap(
     return fds;
   } catch (error) {
     fds.forEach(closeDescriptor);
+    void heritage.forget(left.map((one) => one.name));
     throw error;
   }
 }
