@@ -40,28 +40,27 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   const [a, b] = await bed.twoHosts();
   await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });
   await b.plumb('vx0');
-  let systemd: Systemd;
+  let systemd: Systemd | undefined;
+  t.teardown(() => systemd?.end());
   try {
     systemd = await Systemd.boot(a, fromRoot('.'));
+    await systemd.probe();
   } catch (error) {
-    await t.test(
-      'it starts',
-      { skip: `systemd does not start here: ${(error as Error).message}` },
-      () => undefined,
-    );
+    const skip = `systemd cannot run services here: ${(error as Error).message}`;
+    await t.test('it runs', { skip }, () => undefined);
     return;
   }
-  t.teardown(() => systemd.end());
+  const manager = systemd;
   const show = async (property: string): Promise<string> =>
-    (await systemd.exec(`systemctl show --value -p ${property} varpd`)).trim();
+    (await manager.exec(`systemctl show --value -p ${property} varpd`)).trim();
   const isActive = (what: string): Promise<void> =>
     waitUntil(async () => (await show('ActiveState')) === 'active', { timeoutMs: 30_000, what });
-  const ok = (line: string): Promise<string> => systemd.exec(`dladm ${line}`);
+  const ok = (line: string): Promise<string> => manager.exec(`dladm ${line}`);
 
-  await systemd.install();
+  await manager.install();
   t.same([await show('ActiveState'), await show('SubState')], ['active', 'running'], 'it has said READY=1');
   const said = await show('WatchdogTimestampMonotonic');
-  const modes = await systemd.exec([
+  const modes = await manager.exec([
     'stat',
     '-c',
     '%n %U:%G %a',
@@ -74,7 +73,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
     '/run/varpd/varpd.sock varpd:varpd 660',
     '/var/lib/varpd varpd:varpd 700',
   ]);
-  const status = await systemd.exec(['cat', `/proc/${await show('MainPID')}/status`]);
+  const status = await manager.exec(['cat', `/proc/${await show('MainPID')}/status`]);
   t.match(status, /^NoNewPrivs:\t1$/m);
   t.match(status, /^Seccomp:\t2$/m);
   for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
@@ -109,7 +108,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   for (const [what, command, isNew] of ways) {
     const pid = await show('MainPID');
     const { ms, lost } = await pause(a, b.overlay.v4, async () => {
-      await systemd.exec(command);
+      await manager.exec(command);
       if (isNew)
         await waitUntil(async () => !['0', pid].includes(await show('MainPID')), {
           timeoutMs: 30_000,
@@ -140,16 +139,16 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
       '-p vxlan/listen_port=4790',
     ),
   );
-  const { code, stderr } = await systemd.run('dladm create-vnic -l nothing0 foo1');
+  const { code, stderr } = await manager.run('dladm create-vnic -l nothing0 foo1');
   t.same([code, stderr.trim()], [1, 'dladm: vnic creation over nothing0 failed: object not found']);
-  await systemd.exec('systemctl reload varpd');
+  await manager.exec('systemctl reload varpd');
   await waitUntil(async () => (await show('WatchdogTimestampMonotonic')) !== said, {
     timeoutMs: 60_000,
     what: 'a sign of life',
   });
-  await systemd.exec('systemctl stop varpd');
+  await manager.exec('systemctl stop varpd');
   t.equal(await show('Result'), 'success');
   t.notOk(await a.hasDevice('overlay0'), 'after a stop nothing is left');
   t.equal(await show('NFileDescriptorStore'), '0');
-  if (!t.passing()) t.comment(systemd.output);
+  if (!t.passing()) t.comment(manager.output);
 });
