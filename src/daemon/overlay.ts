@@ -40,6 +40,8 @@ import { VnicProtection } from './vnic-protection.js';
 /** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
 export const TARGET_PAGE_ROWS = 100;
 
+type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
+
 const POINT_TARGET = '*:*:*:*:*:*';
 
 export class Overlay {
@@ -259,16 +261,39 @@ export class Overlay {
 
   vnicInfo(vnic: Vnic): VnicInfo {
     return {
-      name: vnic.name,
+      ...this.#portInfo(vnic),
       over: this.name,
       mac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
       mtuBytes: this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
-      state: vnic.fault ?? this.#links.portTrouble(vnic.name) ?? 'up',
-      counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
     };
+  }
+
+  /** Its own port and those of its VNICs. */
+  ports(): PortInfo[] {
+    return [{ name: this.name, fault: this.#fault }, ...this.vnics.values()].map((port) =>
+      this.#portInfo(port),
+    );
+  }
+
+  #portInfo({ name, fault }: Pick<Vnic, 'name' | 'fault'>): PortInfo {
+    return {
+      name,
+      state: fault ?? this.#links.portTrouble(name) ?? 'up',
+      counters: fault === undefined ? this.#workshop.datapath.portCounters(this.id, name) : {},
+    };
+  }
+
+  /** Whether its ports have a carrier. */
+  get carrier(): boolean {
+    return this.#links.carrier;
+  }
+
+  /** How many underlay addresses its frames go to. */
+  get destinationCount(): number {
+    return this.#links.destinationCount;
   }
 
   /** `after` and the `next` of the answer are MACs as text. */

@@ -89,7 +89,7 @@ await t.test('a MAC that both ask about is asked for once', (t) => {
   host.hear();
   t.match(asked, [{ destinationMac: MAC.b, overlay: 1 }]);
   t.equal(asked.length, 1);
-  t.equal(overlay.joined, 1);
+  t.equal(overlay.asked, 1);
   overlay.answer(asked[0].lookup, TARGET(host));
   t.equal(host.arrived(), 4, 'the answer frees what waits in both');
   overlay.answer(asked[0].lookup, { kind: 'drop', reason: 'lookup_drop' });

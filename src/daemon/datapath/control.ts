@@ -225,6 +225,16 @@ export class DatapathControl implements Datapath {
     return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
   }
 
+  async targetCounts(): Promise<ReadonlyMap<number, number>> {
+    const replies = await Promise.all(
+      this.#threads.map((thread) => thread.request({ kind: 'count-targets' })),
+    );
+    const largest = new Map<number, number>();
+    for (const counts of replies as ReadonlyMap<number, number>[])
+      for (const [overlay, count] of counts) largest.set(overlay, Math.max(count, largest.get(overlay) ?? 0));
+    return largest;
+  }
+
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
     // The first to be put in is the first to make room.
     this.#overlays.get(overlay)?.threads.restoreTargets([...targets].reverse());
@@ -237,8 +247,11 @@ export class DatapathControl implements Datapath {
   /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
   overlayCounters(id: number): Record<string, number> {
     const { counters, lease, threads } = this.#overlay(id);
-    const total = readCounters(...counters, ...lease.counters);
-    return { ...total, lookups: total.lookups - threads.joined };
+    return { ...readCounters(...counters, ...lease.counters), lookups: threads.asked };
+  }
+
+  socketCounters(): ReadonlyMap<string, Record<string, number>> {
+    return this.#underlay.counters();
   }
 
   overlayOffloads(id: number): readonly Offload[] {

@@ -167,6 +167,11 @@ export class DatapathEngine {
         this.#removePort(command.token);
         this.#reply(command.reply, true);
         return;
+      case 'count-targets': {
+        const counts = [...this.#overlays].map(([id, { overlay }]) => [id, overlay.targets.size] as const);
+        this.#reply(command.reply, new Map(counts));
+        return;
+      }
       case 'ping':
       case 'stop':
         this.#reply(command.reply, true);
