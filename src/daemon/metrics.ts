@@ -95,6 +95,9 @@ const COUNTERS = {
   socket_drops_total: ['Datagrams dropped before their overlay was known.', 'listen', 'reason'],
 } as const satisfies Record<string, Family>;
 
+/** As Prometheus knows them. */
+export const METRIC_NAMES = [...Object.keys(GAUGES), ...Object.keys(COUNTERS)].map((name) => `varpd_${name}`);
+
 type Name = keyof typeof GAUGES | keyof typeof COUNTERS;
 type Labels = Readonly<Record<string, string | number>>;
 

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 
 import { createClient } from '../../src/control/client.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { pause } from '../helpers/pause.js';
@@ -296,11 +297,12 @@ const mayRead = async (): Promise<false | string> => {
 await t.test('started as root, it becomes its user', { skip: await mayRead() }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
-  const config = { user: 'nobody', group: 'daemon' };
   const gid = (await exec('getent group daemon')).split(':')[2];
   const own = (await exec('id -g nobody')).trim();
   const tun = path.join(bed.directory(), 'tun');
-  const daemon = new Daemon(bed, a, { config, before: openTun(tun) }).explain(t);
+  const daemon = new Daemon(bed, a, { before: openTun(tun) }).explain(t);
+  const metrics = path.join(daemon.directory, 'run/metrics.sock');
+  daemon.writeConfig({ user: 'nobody', group: 'daemon', metrics });
   chownSync(daemon.directory, 65_534, 65_534);
   chmodSync(daemon.directory, 0o755);
   await daemon.start();
@@ -308,6 +310,8 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   checkRights(t, daemon.pid, ids);
   const socket = statSync(daemon.socket);
   t.same([socket.uid, socket.gid, socket.mode & 0o777], [65_534, Number(gid), 0o660], 'its socket');
+  const other = statSync(metrics);
+  t.same([other.uid, other.gid, other.mode & 0o777], [65_534, Number(gid), 0o660], 'that of its metrics');
   t.same(
     [statSync(daemon.stateDir).uid, statSync(daemon.stateDir).mode & 0o777],
     [65_534, 0o700],
@@ -320,6 +324,8 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   await daemon.ok('restart');
   checkRights(t, daemon.pid, ids);
   t.ok(await reaches(a, b.overlay.v4));
+  const fds = valueOf(parseMetrics((await get(metrics)).body), 'process_open_fds') ?? 0;
+  t.ok(fds > 60, `it sees its own ${fds} descriptors`);
   await daemon.restart();
   t.equal((await daemon.vnics()).length, 1, 'it reads what it wrote');
   await daemon.stop();
@@ -330,7 +336,7 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
   t.match(stderr, /user: there is no user 'nobody-of-this-name'/);
   writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
   const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
-  const other = await a.run([
+  const refused = await a.run([
     ...nobody,
     process.execPath,
     VARPD_MAIN,
@@ -338,8 +344,8 @@ await t.test('started as root, it becomes its user', { skip: await mayRead() }, 
     daemon.configFile,
     '--foreground',
   ]);
-  t.equal(other.code, 1);
-  t.match(other.stderr, /user: only root can become 'daemon', and this is user 65534/);
+  t.equal(refused.code, 1);
+  t.match(refused.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });
 
 await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
