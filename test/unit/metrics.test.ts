@@ -279,6 +279,30 @@ t.test('clients that keep it waiting', async (t) => {
   t.equal((await get(port)).status, 200);
 });
 
+t.test('clients that do not read, or go away', async (t) => {
+  const port = await freePort();
+  // More than a socket takes that nobody reads from.
+  const text = 'x'.repeat(8 << 20);
+  const { log } = await serve(t, `127.0.0.1:${port}`, () => Promise.resolve(text));
+  const ask = 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n';
+  for (let count = 0; count < 8; count++) client(t, port).socket.pause().write(ask);
+  const isServed = (): Promise<boolean> =>
+    get(port).then(
+      ({ body }) => body.length === text.length,
+      () => false,
+    );
+  await waitUntil(isServed, { what: 'others to be served once those have been ended' });
+  for (const moment of ['connect', 'data', 'connect', 'data']) {
+    const one = client(t, port);
+    one.socket.write(ask);
+    await Promise.race([one.closed, new Promise((resolve) => one.socket.once(moment, resolve))]);
+    one.socket.resetAndDestroy();
+    await one.closed;
+  }
+  await waitUntil(isServed, { what: 'others to be served' });
+  t.equal(log.length, 1, 'which is nothing to tell');
+});
+
 t.test('whoever asks without end gets a share', async (t) => {
   const port = await freePort();
   let workedMs = 0;
