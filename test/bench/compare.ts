@@ -12,7 +12,7 @@ import type { Subject } from './subjects/tunnel.js';
 
 export interface Rounds {
   readonly samples: readonly Sample[];
-  readonly failures: readonly string[];
+  readonly failures: string[];
 }
 
 /** A measurement that others took more of the machine from is made once more; the less disturbed one counts. */

@@ -66,6 +66,8 @@ async function withTargets(bed: Bed, size: number, { mtuBytes }: GrowthSettings)
   await right.ok(
     directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: VNETID }, `-p mtu=${inner}`),
   );
+  // Where targets that are not real are: without a route to them the overlay would be degraded.
+  await a.ip(`route add 198.18.0.0/15 via ${b.underlay.v4}`);
   const every = size / FEW;
   const fill = `-p many/count=${size} -p many/every=${every} -p many/dest_ip=${b.underlay.v4}`;
   const own = `-p vxlan/listen_ip=${a.underlay.v4} -p mtu=${inner}`;

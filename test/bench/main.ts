@@ -30,6 +30,17 @@ async function grown(settings: Settings): Promise<boolean> {
   return true;
 }
 
+/** What fails then is said, and costs nothing that was measured before it. */
+async function attempt<T>(what: string, failures: string[], measuring: Promise<T>): Promise<T | undefined> {
+  try {
+    return await measuring;
+  } catch (error) {
+    failures.push(`${what}: ${(error as Error).message}`);
+    console.error(failures.at(-1));
+    return undefined;
+  }
+}
+
 /** The subjects; and all the rest, when they were not chosen by name. False when one could not be measured. */
 async function measured(settings: Settings): Promise<boolean> {
   const { rounds, seconds, mtuBytes, properties, mode } = settings;
@@ -38,10 +49,14 @@ async function measured(settings: Settings): Promise<boolean> {
   let evidence: Evidence = { samples };
   const more = [];
   if (mode === 'all') {
-    const { javaScriptShare, text } = await profile({ ...settings, seconds: PROFILE_SECONDS });
-    const grown = await growth(settings);
-    evidence = { samples, javaScriptShare, growthWithTargets: grown.growth[0].ratio };
-    more.push(text, grown.text);
+    const seen = await attempt('profile', failures, profile({ ...settings, seconds: PROFILE_SECONDS }));
+    const grown = await attempt('targets', failures, growth(settings));
+    evidence = {
+      samples,
+      javaScriptShare: seen?.javaScriptShare,
+      growthWithTargets: grown?.growth[0].ratio,
+    };
+    for (const report of [seen, grown]) if (report !== undefined) more.push(report.text);
     console.log(`\n${floorsTable(evidence)}`);
   }
   const { javaScriptShare, growthWithTargets } = evidence;

@@ -8,9 +8,9 @@ import { cell, table } from './tables.js';
 /** Of one run; what was not measured is left out. */
 export interface Evidence {
   readonly samples: readonly Sample[];
-  readonly javaScriptShare?: number;
+  readonly javaScriptShare?: number | undefined;
   /** Packets a second with a million targets to those with ten. */
-  readonly growthWithTargets?: Spread;
+  readonly growthWithTargets?: Spread | undefined;
 }
 
 interface Floor {
