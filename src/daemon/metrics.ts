@@ -16,10 +16,7 @@ import type { Overlay } from './overlay.js';
 import type { Roster } from './roster.js';
 import { VERSION } from './version.js';
 
-type OverlayView = Pick<
-  Overlay,
-  'name' | 'id' | 'plan' | 'listen' | 'carrier' | 'destinationCount' | 'info' | 'ports'
->;
+type OverlayView = Pick<Overlay, 'name' | 'id' | 'plan' | 'listen' | 'links' | 'info' | 'ports'>;
 
 export interface MetricSources {
   readonly roster: Pick<Roster, 'counts' | 'names'> & { readonly overlays: ReadonlyMap<string, OverlayView> };
@@ -175,7 +172,7 @@ export class Metrics {
   }
 
   #fillOverlay(one: OverlayView, targetCount: number | undefined): void {
-    const { name: overlay, plan, listen, destinationCount } = one;
+    const { name: overlay, plan, listen, links } = one;
     const { health, underlay, offloads, counters, mode } = one.info();
     const { vnetid, search } = plan;
     this.#put('overlay_info', { overlay, vnetid, search, listen: formatEndpoint(listen) }, 1);
@@ -183,7 +180,7 @@ export class Metrics {
     for (const state of UNDERLAY_STATES)
       this.#put('overlay_underlay_state', { overlay, state }, state === underlay.state);
     this.#put('overlay_underlay_losses_total', { overlay }, underlay.losses);
-    this.#put('overlay_destinations', { overlay }, destinationCount);
+    this.#put('overlay_destinations', { overlay }, links.destinationCount);
     if (mode === 'dynamic' && targetCount !== undefined)
       this.#put('overlay_targets', { overlay }, targetCount);
     for (const offload of OFFLOADS)
@@ -195,7 +192,8 @@ export class Metrics {
 
   /** A port without a device has no counters, and one that gets a new one counts from zero. */
   #fillPorts(one: OverlayView): void {
-    const { name: overlay, carrier } = one;
+    const { name: overlay } = one;
+    const { carrier } = one.links;
     for (const { name: port, state, counters } of one.ports()) {
       this.#put('port_up', { overlay, port }, state === 'up');
       if (Object.keys(counters).length === 0) continue;

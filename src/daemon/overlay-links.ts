@@ -72,6 +72,7 @@ export class OverlayLinks {
     return { state: this.#state, losses: this.#losses, changedAt: this.#changedAt.toISOString() };
   }
 
+  /** How many underlay addresses frames go to. */
   get destinationCount(): number {
     return this.#destinations.size;
   }

@@ -31,7 +31,16 @@ t.test('configuration', async (t) => {
     const text = readFileSync(fromRoot('config/varpd.yaml'), 'utf8');
     t.same(parseConfig(text, 'varpd.yaml'), parseConfig('', 'empty'));
     const nested = ['level', 'format', 'file', 'clients'];
-    for (const key of ['socket', 'stateDir', 'pluginPath', 'user', 'group', 'metrics', 'persistTaps', ...nested])
+    for (const key of [
+      'socket',
+      'stateDir',
+      'pluginPath',
+      'user',
+      'group',
+      'metrics',
+      'persistTaps',
+      ...nested,
+    ])
       t.match(text, new RegExp(`^ *${key}: `, 'm'), key);
   });
 

@@ -39,8 +39,7 @@ function overlay(name: string, { isDown = false, hasLost = false } = {}): View {
       isNew: false,
     },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
-    carrier: !isDown,
-    destinationCount: 3,
+    links: { carrier: !isDown, destinationCount: 3 },
     info: () => ({
       name,
       temporary: false,

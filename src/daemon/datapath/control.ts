@@ -35,8 +35,8 @@ import type {
   PortConfig,
   TargetEntry,
 } from './contract.js';
-import { legacy, MAX_BRIDGED, type OverlayState, type PortState } from './legacy.js';
-import { OverlayThreads } from './overlay-threads.js';
+import { changePeers, legacy, MAX_BRIDGED, type OverlayState, type PortState } from './legacy.js';
+import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { WAKE, type BareCommand, type PeerChange, type Report, type Token } from './protocol.js';
 import { openPortTap, portOfDescriptor, tapDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
@@ -225,14 +225,8 @@ export class DatapathControl implements Datapath {
     return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
   }
 
-  async targetCounts(): Promise<ReadonlyMap<number, number>> {
-    const replies = await Promise.all(
-      this.#threads.map((thread) => thread.request({ kind: 'count-targets' })),
-    );
-    const largest = new Map<number, number>();
-    for (const counts of replies as ReadonlyMap<number, number>[])
-      for (const [overlay, count] of counts) largest.set(overlay, Math.max(count, largest.get(overlay) ?? 0));
-    return largest;
+  targetCounts(): Promise<ReadonlyMap<number, number>> {
+    return countTargets(this.#threads);
   }
 
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
@@ -369,16 +363,7 @@ export class DatapathControl implements Datapath {
     for (const [overlay, last] of overlays) {
       const peers = this.#overlays.get(overlay)?.peers;
       if (peers === undefined) continue;
-      const added: IpAddress[] = [];
-      const removed: IpAddress[] = [];
-      for (const [ip, isPeer] of last) {
-        const before = peers.get(ip) ?? 0;
-        const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
-        if (after === 0) peers.delete(ip);
-        else peers.set(ip, after);
-        if (before === 0 && after !== 0) added.push(ip);
-        if (before !== 0 && after === 0) removed.push(ip);
-      }
+      const { added, removed } = changePeers(peers, thread, last);
       this.#events.peers(overlay, added, removed);
     }
   }

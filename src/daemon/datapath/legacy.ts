@@ -43,6 +43,25 @@ interface PortQueue {
   readonly counters: Counters;
 }
 
+/** What a thread tells of its peers, among those of all threads. Those that are peers now, and those that are no longer. */
+export function changePeers(
+  peers: OverlayState['peers'],
+  thread: number,
+  changes: ReadonlyMap<IpAddress, boolean>,
+): { added: IpAddress[]; removed: IpAddress[] } {
+  const added: IpAddress[] = [];
+  const removed: IpAddress[] = [];
+  for (const [ip, isPeer] of changes) {
+    const before = peers.get(ip) ?? 0;
+    const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
+    if (after === 0) peers.delete(ip);
+    else peers.set(ip, after);
+    if (before === 0 && after !== 0) added.push(ip);
+    if (before !== 0 && after === 0) removed.push(ip);
+  }
+  return { added, removed };
+}
+
 /**
  * `known`: commands that restore targets. Temporary ports are left out; a temporary overlay has no others. Overlays with
  * several queues get no commands: one thread is not enough for them, and their frames wait.

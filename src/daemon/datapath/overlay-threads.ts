@@ -149,3 +149,12 @@ export class OverlayThreads {
     this.#open.delete(number);
   }
 }
+
+/** Of every overlay; where several threads carry it, of the one that knows most. */
+export async function countTargets(threads: readonly Link[]): Promise<ReadonlyMap<number, number>> {
+  const replies = await Promise.all(threads.map((thread) => thread.request({ kind: 'count-targets' })));
+  const largest = new Map<number, number>();
+  for (const counts of replies as ReadonlyMap<number, number>[])
+    for (const [overlay, count] of counts) largest.set(overlay, Math.max(count, largest.get(overlay) ?? 0));
+  return largest;
+}
