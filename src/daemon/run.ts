@@ -21,6 +21,10 @@ import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
 const STOP_DEADLINE_MS = 1800;
+/** A restart that hangs is given up, and with it the links. Turns of the loop are counted, not time: a process that is kept
+ * off the processor does not hang. */
+const RESTART_TURN_MS = 100;
+const RESTART_TURNS = 50;
 /** A restart waits for the change under way, which may wait for a plugin's start. */
 const SETTLE_DEADLINE_MS = 10_000;
 
@@ -70,7 +74,10 @@ export async function run(flags: Flags): Promise<void> {
     running.status = 0;
     log.info('restart', 'varpd starts anew');
     sdNotify('RELOADING=1');
-    setTimeout(() => exit(1), STOP_DEADLINE_MS);
+    let turns = 0;
+    setInterval(() => {
+      if (++turns === RESTART_TURNS) exit(1);
+    }, RESTART_TURN_MS);
     await daemon.stop(({ descriptors, commands }) => {
       leaveToMyself(descriptors);
       try {

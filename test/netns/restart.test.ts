@@ -144,6 +144,24 @@ await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['ip
   t.notOk(await inside.hasDevice('moved0'), 'no copy of a descriptor keeps a device alive');
 });
 
+await t.test('a restart that is kept off the processor', { skip }, async (t) => {
+  const here = await site(t);
+  const { a, b } = here;
+  const daemon = (await Daemon.start(here.bed, a)).explain(t);
+  await daemon.ok(create(here));
+  await a.plumb('overlay0');
+  const { startedAt } = await daemon.call('daemon.status', {});
+  daemon.signal('SIGUSR2');
+  await waitUntil(() => daemon.log().includes('starts anew'), { stepMs: 1, what: 'it to begin' });
+  daemon.signal('SIGSTOP');
+  await sleep(2500);
+  daemon.signal('SIGCONT');
+  const isNew = async (): Promise<boolean> =>
+    ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
+  await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again' });
+  t.ok(await reaches(a, b.overlay.v4), 'longer than it has to end');
+});
+
 /** A plugin that does what a file says: `hang`, `drop`, or an address. */
 const TOLD = `
 import { readFileSync, appendFileSync } from 'node:fs';
