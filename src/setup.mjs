@@ -34,6 +34,10 @@ const programs = {
   keepalived: { packages: ['keepalived'], goals: ['test'] },
   'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
   python3: { packages: ['python3'], goals: ['test'] },
+  '/usr/lib/python3/dist-packages/prometheus_client': {
+    packages: ['python3-prometheus-client'],
+    goals: ['test'],
+  },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },

@@ -7,11 +7,12 @@
  */
 import { DROPS, type DropReason } from './drops.js';
 
-const TRAFFIC = [
-  'tx_frames',
-  'tx_bytes',
-  'rx_frames',
-  'rx_bytes',
+/** Counted for a port as well. tx = port -> underlay, rx = underlay -> port. Bytes are of inner frames. */
+export const PORT_TRAFFIC = ['tx_frames', 'tx_bytes', 'rx_frames', 'rx_bytes'] as const;
+
+/** local = port -> port; proxy_* = replies given and, for DHCP, frames brought to the one they are for. */
+export const TRAFFIC = [
+  ...PORT_TRAFFIC,
   'local_frames',
   'lookups',
   'rx_reserved_bits',
@@ -24,8 +25,6 @@ const TRAFFIC = [
 
 export type CounterName = (typeof TRAFFIC)[number] | DropReason;
 
-/** tx = port -> underlay, rx = underlay -> port, local = port -> port. Bytes are of inner frames.
- * proxy_* = replies given and, for DHCP, frames brought to the one they are for. */
 export const COUNTER_NAMES = [...TRAFFIC, ...Object.keys(DROPS)] as readonly CounterName[];
 
 /** Name -> index into the values. */

@@ -41,8 +41,8 @@ const PROXY_DROPS = {
   proxy_local: 'whom it is for is a port of this host, and has heard it itself',
 } as const;
 
-/** What the owner of a port may not send: link protection (link-protection.ts). */
-const PROTECTION_DROPS = {
+/** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
+export const PROTECTION_DROPS = {
   mac_spoofed: 'its source, or the MAC that ARP or ND gives as its sender, is not the one of the VNIC',
   ip_spoofed: 'its source, or the address that ARP or ND speaks for, is none that the VNIC may use',
   dhcp_spoofed: 'a DHCP client that is not the VNIC: hardware address, client id or DUID',
@@ -52,11 +52,15 @@ const PROTECTION_DROPS = {
   unreadable: 'cut off, fragmented or malformed, so that what is to be checked cannot be',
 } as const;
 
-/** Underlay -> port. The first three are counted for the socket, since no overlay is known yet. */
-const RX_DROPS = {
+/** Underlay -> port, counted for the socket, since no overlay is known yet. */
+export const SOCKET_DROPS = {
   rx_truncated: 'shorter than a VXLAN header',
   rx_no_vni: 'the I flag is not set, RFC 7348 5',
   rx_unknown_vni: 'no overlay of that VNI listens here',
+} as const;
+
+/** Underlay -> port. */
+const RX_DROPS = {
   rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
   rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
   rx_bad_source: 'inner source is a group, zero, or a MAC of this host (a loop)',
@@ -76,7 +80,14 @@ const PORT_DROPS = {
 } as const;
 
 /** Reason -> what it means. */
-export const DROPS = { ...TX_DROPS, ...PROTECTION_DROPS, ...PROXY_DROPS, ...RX_DROPS, ...PORT_DROPS };
+export const DROPS = {
+  ...TX_DROPS,
+  ...PROTECTION_DROPS,
+  ...PROXY_DROPS,
+  ...SOCKET_DROPS,
+  ...RX_DROPS,
+  ...PORT_DROPS,
+};
 
 export type DropReason = keyof typeof DROPS;
 export type ProxyDrop = keyof typeof PROXY_DROPS;

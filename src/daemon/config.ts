@@ -11,6 +11,7 @@ import { DEFAULT_SOCKET } from '../control/messages.js';
 import { DEFAULT_CONFIG_FILE } from './config-file.js';
 import { OverlayError } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
+import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -34,6 +35,15 @@ const nameOf = (what: 'user' | 'group') => {
   const expected = `the name of a ${what}, or null`;
   return z.string(expected).min(1, expected).nullable().default(null);
 };
+
+/** Where metrics are served: an address and a port, or a Unix socket. */
+const METRICS_EXPECTED = "127.0.0.1:9560, '[::1]:9560', an absolute path, or null";
+const metricsAddress = z
+  .string(METRICS_EXPECTED)
+  .refine(
+    (text) => parseEndpoint(text) !== undefined || socketPath.safeParse(text).success,
+    METRICS_EXPECTED,
+  );
 
 const logSchema = z.strictObject(
   {
@@ -67,6 +77,7 @@ const configSchema = z.strictObject(
     pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
     user: nameOf('user'),
     group: nameOf('group'),
+    metrics: metricsAddress.nullable().default(null),
     persistTaps: z.boolean('true or false').default(false),
     log: logSchema.prefault({}),
     limits: limitsSchema.prefault({}),

@@ -19,6 +19,7 @@ import { LinkWatch } from './link-watch.js';
 import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
+import type { MetricSources } from './metrics.js';
 import { hasNetAdmin } from './privileges.js';
 import { BUILT_IN_PLUGINS, loadPlugins } from './plugin-loader.js';
 import type { Overlay } from './overlay.js';
@@ -171,6 +172,7 @@ export class Daemon {
     await claimSocket(config.socket, gid);
     const alias = await linkMark(state, log);
     const inheritance = Inheritance.receive();
+    const hasLinks = !inheritance.isEmpty;
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
@@ -214,6 +216,8 @@ export class Daemon {
     const unclaimed = inheritance.closeRest();
     if (unclaimed.length > 0) log.info('inheritance', `not wanted any more: ${unclaimed.join(', ')}`);
 
+    // For want of it no link is given up that is there.
+    await this.#serveMetrics({ roster: registry.roster, datapath }, gid, hasLinks);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
@@ -226,6 +230,16 @@ export class Daemon {
     this.#ending.push(startWatchdog(() => datapath.ping()));
     const { overlays: count, vnics } = registry.roster.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
+  }
+
+  /** Without it nothing of it is loaded. */
+  async #serveMetrics(sources: MetricSources, gid: number | undefined, mayWait: boolean): Promise<void> {
+    const { metrics: address } = this.#config;
+    if (address === null) return;
+    const { Metrics } = await import('./metrics.js');
+    const { startMetricsServer } = await import('./metrics-server.js');
+    const options = { address, gid, source: new Metrics(sources), log: this.#log };
+    this.#ending.push(await startMetricsServer(options, mayWait));
   }
 
   async #end(datapath: Datapath): Promise<void> {

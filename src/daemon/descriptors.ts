@@ -67,6 +67,10 @@ export class Inheritance {
     return inheritance;
   }
 
+  get isEmpty(): boolean {
+    return this.#fds.size === 0;
+  }
+
   take(name: string): number | undefined {
     const fd = this.#fds.get(name);
     this.#fds.delete(name);

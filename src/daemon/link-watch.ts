@@ -6,6 +6,9 @@
  * a host whose routes change all the time gives this a fifth of a processor at most; meanwhile the kernel keeps
  * its messages, and when it has to throw some away says so. Each round that heard something is followed by another:
  * of routes that go with a link or an address the kernel says nothing, and they go after it has spoken.
+ *
+ * Of carriers the kernel tells once a second at most, whichever link's they are: the first that is lost is told of at
+ * once, one that is lost within a second of that only after it. So for that second the links in use are looked at.
  */
 import { judge, type Verdict } from '../core/underlay-state.js';
 import type { IpAddress } from '../wire/ip.js';
@@ -20,6 +23,9 @@ const MIN_PAUSE_MS = 20;
 const PAUSE_FACTOR = 4;
 /** After one that failed: for want of descriptors or memory, which others have to give back. */
 const FAILURE_PAUSE_MS = 1000;
+
+/** After news of a link: the second of net/core/link_watch.c (`linkwatch_nextevent`), and what it takes to come round. */
+const WATCHFUL_MS = 1100;
 
 /** Of a port's interface. `elsewhere`: in another network namespace, or removed, which its descriptor tells. */
 export type PortLink =
@@ -58,6 +64,9 @@ export class LinkWatch {
   readonly #stalePorts = new Set<FollowedPort>();
   readonly #awaited = new Set<{ readonly ip: IpAddress; readonly appeared: () => void }>();
   #pause: NodeJS.Timeout | undefined;
+  /** Something may have happened that the kernel tells of later. */
+  #watchfulUntilMs = -Infinity;
+  #isWatchful = false;
   /** Something to look at once the pause is over. */
   #stale = false;
   /** There is something to read, and nobody will say so again. */
@@ -169,7 +178,11 @@ export class LinkWatch {
 
   #readAndLook(): 'heard' | 'looked' | 'quiet' {
     const isHeard = this.#read();
-    if (!isHeard && !this.#stale) return 'quiet';
+    // Once more when the time is over, however long ago the last look was.
+    const wasWatchful = this.#isWatchful;
+    this.#isWatchful = performance.now() < this.#watchfulUntilMs;
+    if (!isHeard && !this.#stale && !(wasWatchful && this.#viewer.linksChanged()))
+      return this.#isWatchful ? 'looked' : 'quiet';
     this.#stale = false;
     this.#look();
     return isHeard ? 'heard' : 'looked';
@@ -203,6 +216,7 @@ export class LinkWatch {
       const { ip, gone, index, state } = event;
       this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
     } else if (event.about === 'link') {
+      this.#watchfulUntilMs = performance.now() + WATCHFUL_MS;
       const port = this.#portsByIndex.get(event.index) ?? this.#missingPorts.get(event.name);
       if (port !== undefined) this.#stalePorts.add(port);
     }

@@ -72,6 +72,16 @@ export class OverlayLinks {
     return { state: this.#state, losses: this.#losses, changedAt: this.#changedAt.toISOString() };
   }
 
+  /** How many underlay addresses frames go to. */
+  get destinationCount(): number {
+    return this.#destinations.size;
+  }
+
+  /** Of the ports: what was last asked for. */
+  get carrier(): boolean {
+    return this.#mode !== 'follow' || this.#state !== 'down';
+  }
+
   #heard({ state, sentence }: Verdict): void {
     const { health } = this.#around;
     if (sentence === undefined) health.restore('underlay');
@@ -81,8 +91,7 @@ export class OverlayLinks {
     if (before === 'up') this.#losses++;
     this.#state = state;
     this.#changedAt = new Date();
-    if (this.#mode === 'follow' && (state === 'down' || before === 'down'))
-      this.#setCarrier(state !== 'down');
+    if (this.#mode === 'follow' && (state === 'down' || before === 'down')) this.#setCarrier(this.carrier);
   }
 
   #setCarrier(on: boolean): void {

@@ -24,21 +24,22 @@ import {
 } from '../core/properties.js';
 import type { LookupPlugin, MacAddress } from '../plugin/contract.js';
 import * as vlan from '../wire/vlan.js';
-import { type Endpoint, family, formatEndpoint, type IpAddress, parseEndpoint } from '../wire/ip.js';
+import { type Endpoint, formatEndpoint, type IpAddress } from '../wire/ip.js';
 import { formatMac } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { Health } from './health.js';
 import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
-import { bindError, deviceFault, needMac, tapError, unknownKind } from './overlay-errors.js';
+import { bindError, deviceFault, needDestination, needMac, tapError, unknownKind } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
-import { isSame } from './plugin-answer.js';
 import { PluginInstance } from './plugin-host.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
 
 /** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
 export const TARGET_PAGE_ROWS = 100;
+
+type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
 
 const POINT_TARGET = '*:*:*:*:*:*';
 
@@ -259,16 +260,33 @@ export class Overlay {
 
   vnicInfo(vnic: Vnic): VnicInfo {
     return {
-      name: vnic.name,
+      ...this.#portInfo(vnic),
       over: this.name,
       mac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
       mtuBytes: this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
-      state: vnic.fault ?? this.#links.portTrouble(vnic.name) ?? 'up',
-      counters: vnic.fault === undefined ? this.#workshop.datapath.portCounters(this.id, vnic.name) : {},
     };
+  }
+
+  /** Its own port and those of its VNICs. */
+  ports(): PortInfo[] {
+    return [{ name: this.name, fault: this.#fault }, ...this.vnics.values()].map((port) =>
+      this.#portInfo(port),
+    );
+  }
+
+  #portInfo({ name, fault }: Pick<Vnic, 'name' | 'fault'>): PortInfo {
+    return {
+      name,
+      state: fault ?? this.#links.portTrouble(name) ?? 'up',
+      counters: fault === undefined ? this.#workshop.datapath.portCounters(this.id, name) : {},
+    };
+  }
+
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
+    return this.#links;
   }
 
   /** `after` and the `next` of the answer are MACs as text. */
@@ -291,7 +309,7 @@ export class Overlay {
   setTarget(mac: string, destination: string): void {
     this.#needTable();
     const address = needMac(mac);
-    const to = destination.toLowerCase() === 'drop' ? [] : [this.#needDestination(destination)];
+    const to = destination.toLowerCase() === 'drop' ? [] : [needDestination(destination, this)];
     this.#workshop.datapath.setTarget(this.id, address, to, Infinity);
   }
 
@@ -310,20 +328,6 @@ export class Overlay {
   #needTable(): void {
     if (this.plugin.mode !== 'point') return;
     throw new OverlayError('UNSUPPORTED', `${this.name} has one destination for all and no target table`);
-  }
-
-  #needDestination(text: string): Endpoint {
-    const to = parseEndpoint(text);
-    if (to === undefined)
-      throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
-    if (family(to.ip) !== family(this.listen.ip))
-      throw new OverlayError(
-        'INVALID',
-        `${text} is not of the same family as the listen address ${this.listen.ip}`,
-      );
-    if (isSame(to, this.listen))
-      throw new OverlayError('INVALID', `${text} is the listen address of ${this.name}`);
-    return to;
   }
 
   // -- Steps

@@ -81,9 +81,14 @@ async function wantedIdentity(flags: Flags): Promise<Identity | undefined> {
 }
 
 /** The directories that only root can make. What is there already is somebody's choice, and checked by its user. */
-function makePlaces({ stateDir, socket }: Config, owner: { uid: number; gid: number }, uid: number): void {
+function makePlaces(
+  { stateDir, socket, metrics }: Config,
+  owner: { uid: number; gid: number },
+  uid: number,
+): void {
   makeDirectory(stateDir, 0o700, { ...owner, uid });
   makeDirectory(path.dirname(socket), 0o750, owner);
+  if (metrics?.startsWith('/') === true) makeDirectory(path.dirname(metrics), 0o750, owner);
 }
 
 function makeDirectory(directory: string, mode: number, { uid, gid }: { uid: number; gid: number }): void {

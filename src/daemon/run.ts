@@ -24,8 +24,10 @@ import { StateDirectory } from './state-directory.js';
 const STOP_DEADLINE_MS = 1800;
 /** When the main thread itself hangs, in a plugin. */
 const LAST_DEADLINE_MS = 1900;
-/** Of a restart, from when nobody is answered any more. Frames move meanwhile. */
-const RESTART_DEADLINE_MS = 10_000;
+/** A restart that hangs is given up, and with it the links. Turns of the loop are counted, not time: a process that is kept
+ * off the processor does not hang. Frames move meanwhile. */
+const RESTART_TURN_MS = 100;
+const RESTART_TURNS = 150;
 /** A restart waits for the change under way, which may wait for a plugin's start. */
 const SETTLE_DEADLINE_MS = 10_000;
 
@@ -48,11 +50,9 @@ export async function run(flags: Flags): Promise<void> {
   const exit = forbidPluginExit();
 
   /** What hangs is left where it is: a thread in a system call would keep the process for ever. */
-  const endBy = (deadlineMs: number, status: number): void => {
-    setTimeout(() => {
-      log.error('stop', `varpd has not ended within ${deadlineMs} ms: it leaves what hangs`);
-      exitNow(status);
-    }, deadlineMs);
+  const leaveHanging = (status: number): never => {
+    log.error('stop', 'varpd has not ended in time: it leaves what hangs');
+    return exitNow(status);
   };
   const end = (status: number): void => {
     if (running.status !== undefined) {
@@ -61,7 +61,7 @@ export async function run(flags: Flags): Promise<void> {
     }
     running.status = status;
     sdNotify('STOPPING=1');
-    endBy(STOP_DEADLINE_MS, status);
+    setTimeout(() => leaveHanging(status), STOP_DEADLINE_MS);
     endAfter(LAST_DEADLINE_MS);
     // What the service manager does with the descriptors is its business: it knows whether this is a restart.
     const take = (legacy: Legacy): void => {
@@ -104,7 +104,10 @@ export async function run(flags: Flags): Promise<void> {
     // A signal may have come.
     if (isEnding()) return;
     running.status = 0;
-    endBy(RESTART_DEADLINE_MS, 1);
+    let turns = 0;
+    setInterval(() => {
+      if (++turns === RESTART_TURNS) leaveHanging(1);
+    }, RESTART_TURN_MS);
     await daemon.stop({
       before: async () => {
         bridge = await bridged(bridge?.carry());

@@ -27,6 +27,8 @@ export class UnderlayViewer {
   #addresses: Map<IpAddress, AddressEntry> | undefined;
   /** The link that a listen address is, or was last, on; and that a destination is, or was last, reached by. */
   #lastLinks = new Map<string, KnownLink>();
+  /** By index, as the last round of all found them. */
+  #seen: ReadonlyMap<number, UnderlayLink> = new Map();
 
   constructor(kernel: LinkKernel) {
     this.#kernel = kernel;
@@ -55,7 +57,10 @@ export class UnderlayViewer {
     const links = new Map<number, UnderlayLink>();
     const ways = new Map<string, Way>();
     const before = this.#lastLinks;
-    if (ofAll) this.#lastLinks = new Map();
+    if (ofAll) {
+      this.#lastLinks = new Map();
+      this.#seen = links;
+    }
     return ({ listenIp, destinations }) => {
       const address = this.addressState(listenIp);
       const home = this.#home(listenIp, before);
@@ -72,6 +77,11 @@ export class UnderlayViewer {
       }
       return { listenIp, address, home: home && this.#link(home, links), ways: found };
     };
+  }
+
+  /** Whether a link that the last round of all saw is in another state: one question a link, and none about routes. */
+  linksChanged(): boolean {
+    return [...this.#seen].some(([index, { state }]) => stateOf(this.#kernel.link(index)) !== state);
   }
 
   addressState(ip: IpAddress): UnderlayView['address'] {
@@ -114,10 +124,14 @@ export class UnderlayViewer {
     const cached = links.get(index);
     if (cached !== undefined) return cached;
     const info = this.#kernel.link(index);
-    const state: LinkState =
-      info === undefined ? 'gone' : !info.up ? 'down' : !info.carrier ? 'no carrier' : 'good';
-    const link = { name: info?.name ?? name, state };
+    const link = { name: info?.name ?? name, state: stateOf(info) };
     links.set(index, link);
     return link;
   }
+}
+
+function stateOf(info: ReturnType<LinkKernel['link']>): LinkState {
+  if (info === undefined) return 'gone';
+  if (!info.up) return 'down';
+  return info.carrier ? 'good' : 'no carrier';
 }

@@ -124,6 +124,10 @@ export class FakeDatapath implements Datapath {
     return { tx_frames: 1 };
   }
 
+  socketCounters(): ReadonlyMap<string, Record<string, number>> {
+    return new Map();
+  }
+
   portCounters(): Record<string, number> {
     return { tx_frames: 2 };
   }
@@ -136,6 +140,10 @@ export class FakeDatapath implements Datapath {
   async recentTargets(_overlay: number, limit: number): Promise<readonly TargetEntry[]> {
     await Promise.resolve();
     return [...this.table].slice(0, limit).map(([mac, to]) => ({ mac, state: 'valid', to }));
+  }
+
+  targetCounts(): Promise<ReadonlyMap<number, number>> {
+    return Promise.resolve(new Map([...this.overlays.keys()].map((id) => [id, this.table.size])));
   }
 
   restoreTargets(_overlay: number, targets: readonly KnownTarget[]): void {

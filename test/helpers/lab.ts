@@ -88,6 +88,8 @@ export interface VtepOptions {
   readonly wrapSender?: (device: Device) => Device;
 }
 
+type Reply = Extract<Report, { kind: 'reply' }>['value'];
+
 const SOCKET_TOKEN = 1;
 
 export class Vtep {
@@ -109,7 +111,7 @@ export class Vtep {
   #answered = 0;
   #lastToken = SOCKET_TOKEN;
   #lastOverlay = 0;
-  #reply: Extract<Report, { kind: 'reply' }>['value'] | undefined;
+  #reply: Reply | undefined;
 
   constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender }: VtepOptions) {
     this.lab = lab;
@@ -147,7 +149,7 @@ export class Vtep {
     this.lab.run();
   }
 
-  ask(command: Command): boolean | readonly TargetRow[] | undefined {
+  ask(command: Command): Reply | undefined {
     this.#reply = undefined;
     this.obey(command);
     return this.#reply;

@@ -17,7 +17,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t, { type Test } from 'tap';
 
+import { DROPS, SOCKET_DROPS } from '../../src/core/drops.js';
 import { Daemon, DLADM_MAIN, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { type Result, run, waitUntil } from '../helpers/process.js';
@@ -535,6 +537,121 @@ await t.test('an idle daemon with one overlay is small', { skip }, async (t) => 
   await sleep(1000);
   const kib = daemon.residentKib();
   t.ok(kib > 0 && kib < IDLE_LIMIT_KIB, `${Math.round(kib / 1024)} MiB`);
+});
+
+await t.test('metrics', { skip }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  await plumbPeer({ a, b });
+  await b.plumb('vx42');
+  const daemon = new Daemon(bed, a).explain(t);
+  const socket = path.join(daemon.directory, 'metrics.sock');
+  daemon.writeConfig({ metrics: socket });
+  await daemon.start();
+  await daemon.ok(create({ a, b }, '-p link-state=follow'));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await a.plumb('overlay0');
+  await a.ip('link set foo0 up');
+  t.ok(await reaches(a, b.overlay.v4));
+  t.equal((await ping(a, b.overlay.v4, { count: 10 })).received, 10);
+
+  let last: readonly Sample[] = [];
+  const read = async (): Promise<readonly Sample[]> => {
+    const samples = parseMetrics((await get(socket)).body);
+    const isCounter = ({ name }: Sample): boolean => /^varpd_.*_total$/.test(name);
+    const less = last
+      .filter(isCounter)
+      .filter(({ name, labels, value }) => (valueOf(samples, name, labels) ?? Infinity) < value);
+    t.same(less, [], 'no counter goes back');
+    last = samples;
+    return samples;
+  };
+  const of = (name: string, labels: Record<string, string> = {}): number | undefined =>
+    valueOf(last, `varpd_${name}`, { overlay: 'overlay0', ...labels });
+  /** What dladm shows, under the names that metrics have. */
+  const shown = async (): Promise<Sample[]> => {
+    const [{ counters }] = await daemon.overlays('overlay0');
+    const [vnic] = await daemon.vnics();
+    const samples = (
+      prefix: string,
+      labels: Record<string, string>,
+      values: Record<string, number>,
+    ): Sample[] =>
+      Object.entries(values).map(([name, value]) =>
+        name in DROPS
+          ? { name: `varpd_${prefix}_drops_total`, labels: { ...labels, reason: name }, value }
+          : { name: `varpd_${prefix}_${name}_total`, labels, value },
+      );
+    return [
+      ...samples('overlay', { overlay: 'overlay0' }, counters).filter(
+        ({ labels }) => !(labels['reason'] in SOCKET_DROPS),
+      ),
+      ...samples('port', { overlay: 'overlay0', port: 'foo0' }, vnic.counters).filter(
+        ({ value }) => value > 0,
+      ),
+    ];
+  };
+  const agree = async (): Promise<boolean> => {
+    const before = await shown();
+    await read();
+    // A host says something of its own accord now and then.
+    if (JSON.stringify(await shown()) !== JSON.stringify(before)) return false;
+    return before.every(({ name, labels, value }) => valueOf(last, name, labels) === value);
+  };
+  await waitUntil(agree, { timeoutMs: 20_000, stepMs: 100, what: 'metrics and dladm to say the same' });
+  t.ok((of('overlay_tx_frames_total') ?? 0) >= 10);
+  t.ok((of('overlay_rx_bytes_total') ?? 0) >= 10 * 84);
+  t.ok((of('port_rx_frames_total', { port: 'overlay0' }) ?? 0) >= 10, 'its own port');
+  t.equal(of('overlay_online'), 1);
+  t.equal(of('overlay_destinations'), 1);
+  t.equal(valueOf(last, 'varpd_kernel_feature', { feature: 'tapChecksum' }), 1);
+  const becomes = (isOn: boolean): Promise<void> =>
+    waitUntil(async () => (await read(), of('overlay_online')) === Number(isOn), {
+      timeoutMs: 20_000,
+      what: `the overlay to be ${isOn ? 'online' : 'degraded'}`,
+    });
+  await a.ip(`link set ${UNDERLAY_DEVICE} down`);
+  await becomes(false);
+  t.equal(of('overlay_underlay_state', { state: 'down' }), 1);
+  t.equal(of('overlay_underlay_losses_total'), 1);
+  t.equal(of('port_carrier', { port: 'foo0' }), 0);
+  await a.ip(`link set ${UNDERLAY_DEVICE} up`);
+  await becomes(true);
+  t.equal(of('port_carrier', { port: 'foo0' }), 1);
+
+  const junk = `require('dgram').createSocket('udp4').send('x', 4789, '${a.underlay.v4}', () => process.exit())`;
+  await b.exec([process.execPath, '-e', junk]);
+  const listen = `${a.underlay.v4}:4789`;
+  const isCounted = async (): Promise<boolean> => {
+    await read();
+    return valueOf(last, 'varpd_socket_drops_total', { listen, reason: 'rx_truncated' }) === 1;
+  };
+  await waitUntil(isCounted, { timeoutMs: 20_000, what: 'a drop of no overlay' });
+
+  await daemon.ok('delete-vnic foo0');
+  await read();
+  t.notOk(
+    last.some(({ labels }) => labels['port'] === 'foo0'),
+    'what is deleted has no metrics',
+  );
+
+  const address = '127.0.0.1:9560';
+  const other = await Daemon.start(bed, a, { config: { metrics: address } });
+  const ask = `fetch('http://${address}/metrics').then((answer) => answer.text()).then(console.log)`;
+  const samples = parseMetrics(await a.exec([process.execPath, '-e', ask]));
+  t.equal(valueOf(samples, 'varpd_overlays', { state: 'running' }), 0, 'over TCP');
+  const twin = new Daemon(bed, a, { config: { metrics: address } });
+  await t.rejects(twin.start(), /metrics: another program listens on 127\.0\.0\.1:9560/);
+  daemon.writeConfig({ metrics: address });
+  await daemon.ok('restart');
+  await waitUntil(() => /another program listens on .*; tried again/.test(daemon.log()), {
+    timeoutMs: 20_000,
+    what: 'the log',
+  });
+  t.ok(await reaches(a, b.overlay.v4), 'it goes on without');
+  await other.stop();
+  await daemon.stop();
 });
 
 // ---------------------------------------------------------------- what is taken from it

@@ -31,7 +31,16 @@ t.test('configuration', async (t) => {
     const text = readFileSync(fromRoot('config/varpd.yaml'), 'utf8');
     t.same(parseConfig(text, 'varpd.yaml'), parseConfig('', 'empty'));
     const nested = ['level', 'format', 'file', 'clients'];
-    for (const key of ['socket', 'stateDir', 'pluginPath', 'user', 'group', 'persistTaps', ...nested])
+    for (const key of [
+      'socket',
+      'stateDir',
+      'pluginPath',
+      'user',
+      'group',
+      'metrics',
+      'persistTaps',
+      ...nested,
+    ])
       t.match(text, new RegExp(`^ *${key}: `, 'm'), key);
   });
 
@@ -47,12 +56,13 @@ t.test('configuration', async (t) => {
       'group: 12',
       'user: 0',
       'persistTaps: yes',
+      'metrics: 9560',
     ].join('\n');
     t.same(
       [...linesOf(() => parseConfig(text, 'v.yaml'))].sort(),
       [
         "v.yaml:1:9: socket: found 'varpd.sock', expected an absolute path",
-        'v.yaml:2:1: colour: unknown key, expected one of socket, stateDir, pluginPath, user, group, persistTaps, log, limits',
+        'v.yaml:2:1: colour: unknown key, expected one of socket, stateDir, pluginPath, user, group, metrics, persistTaps, log, limits',
         "v.yaml:4:10: log.level: found 'loud', expected one of debug, info, warn, error",
         'v.yaml:5:3: log.tone: unknown key, expected one of level, format, file',
         "v.yaml:6:20: limits.clients: found '0', expected a whole number from 1 to 1024",
@@ -61,6 +71,7 @@ t.test('configuration', async (t) => {
         "v.yaml:8:8: group: found '12', expected the name of a group, or null",
         "v.yaml:9:7: user: found '0', expected the name of a user, or null",
         "v.yaml:10:14: persistTaps: found 'yes', expected true or false",
+        `v.yaml:11:10: metrics: found '9560', expected 127.0.0.1:9560, '[::1]:9560', an absolute path, or null`,
       ].sort(),
     );
   });

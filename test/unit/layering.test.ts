@@ -33,7 +33,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     ours: ['src/wire', 'src/core', 'src/io', 'src/dgram-extra', 'src/control'],
     types: ['src/plugin'],
     node: true,
-    packages: ['json-rpc-2.0', 'pino', 'yaml', 'zod'],
+    packages: ['json-rpc-2.0', 'pino', 'prom-client', 'yaml', 'zod'],
   },
   // check-mapping loads the plugin that knows the format, and asks it.
   'src/cli': { ours: ['src/control', 'src/wire'], types: ['src/plugin'], node: true },

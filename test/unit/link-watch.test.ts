@@ -140,6 +140,28 @@ t.test('what goes after a message without one of its own', async (t) => {
   await becomes('no route to 10.0.0.2');
 });
 
+t.test('a carrier that the kernel does not tell of yet', async (t) => {
+  const { kernel, watch } = newWatch(t);
+  const { becomes } = follow(watch, TWO);
+  kernel.tell({ about: 'link', index: 99, name: 'other0' });
+  const { route } = kernel.asked;
+  await waitUntil(() => kernel.asked.route > route, { what: 'the round that follows each' });
+  const settled = kernel.asked.route;
+  const { link } = kernel.asked;
+  await waitUntil(() => kernel.asked.link > link + 3, { what: 'looks at the link' });
+  t.equal(kernel.asked.route, settled, 'which ask about no route');
+  kernel.setLink(UNDER, 'under0', { carrier: false });
+  await becomes('link under0 has no carrier');
+  kernel.setLink(UNDER, 'under0');
+  await becomes(undefined);
+  const isQuiet = async (): Promise<boolean> => {
+    const { link } = kernel.asked;
+    await sleep(200);
+    return kernel.asked.link === link;
+  };
+  await waitUntil(isQuiet, { what: 'the looks to end' });
+});
+
 t.test('a storm of events', async (t) => {
   const { kernel, watch } = newWatch(t);
   const { becomes } = follow(watch, TWO);

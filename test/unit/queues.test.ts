@@ -6,8 +6,8 @@ import { createAskedLeases } from '../../src/core/asked-leases.js';
 import { createCounters } from '../../src/core/counters.js';
 import { queueCount } from '../../src/core/properties.js';
 import type { LookupAnswer, LookupRequest } from '../../src/daemon/datapath/contract.js';
-import { OverlayThreads } from '../../src/daemon/datapath/overlay-threads.js';
-import type { Request } from '../../src/daemon/datapath/thread.js';
+import { countTargets, OverlayThreads } from '../../src/daemon/datapath/overlay-threads.js';
+import type { Link, Request } from '../../src/daemon/datapath/thread.js';
 import type { Command } from '../../src/daemon/datapath/protocol.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import type { MacAddress } from '../../src/wire/mac.js';
@@ -24,6 +24,7 @@ interface Thread {
 interface Host {
   readonly lab: Lab;
   readonly threads: readonly Thread[];
+  readonly links: readonly Link[];
   readonly overlay: OverlayThreads;
   /** What came to the plugin, in order. */
   readonly asked: LookupRequest[];
@@ -65,7 +66,7 @@ function newHost(count = 2): Host {
       for (const question of vtep.questions.splice(0)) overlay.heard(index, question);
     });
   };
-  return { lab, threads, overlay, asked, hear, peer, arrived: () => remote.take().length };
+  return { lab, threads, links, overlay, asked, hear, peer, arrived: () => remote.take().length };
 }
 
 await t.test('with one thread, everything passes as it is', (t) => {
@@ -89,13 +90,22 @@ await t.test('a MAC that both ask about is asked for once', (t) => {
   host.hear();
   t.match(asked, [{ destinationMac: MAC.b, overlay: 1 }]);
   t.equal(asked.length, 1);
-  t.equal(overlay.joined, 1);
+  t.equal(overlay.asked, 1);
   overlay.answer(asked[0].lookup, TARGET(host));
   t.equal(host.arrived(), 4, 'the answer frees what waits in both');
   overlay.answer(asked[0].lookup, { kind: 'drop', reason: 'lookup_drop' });
   for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
   t.equal(host.arrived(), 2, 'a second answer has nobody to hear it');
   t.end();
+});
+
+await t.test('targets are counted where most are known', async (t) => {
+  const { threads, links } = newHost();
+  threads[0].tap.send(frame(MAC.b, MAC.a), frame(MAC.c, MAC.a));
+  threads[1].tap.send(frame(MAC.b, MAC.a));
+  t.strictSame(await countTargets(links), new Map([[threads[0].net.id, 2]]));
+  threads[0].net.remove();
+  t.strictSame(await countTargets(links), new Map([[threads[0].net.id, 1]]));
 });
 
 await t.test('what one is told, the other knows', (t) => {

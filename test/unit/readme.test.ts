@@ -7,8 +7,9 @@ import { pathToFileURL } from 'node:url';
 import t from 'tap';
 
 import { dladm } from '../../src/cli/dladm.js';
-import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { COUNTER_NAMES, TRAFFIC } from '../../src/core/counters.js';
 import { DROPS } from '../../src/core/drops.js';
+import { METRIC_NAMES } from '../../src/daemon/metrics.js';
 import type { Host, LookupPlugin } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
 
@@ -30,6 +31,19 @@ t.test('no row names a reason that there is not', (t) => {
   const prefixes = new Set(Object.keys(DROPS).map((name) => name.split('_')[0]));
   const named = listed.flatMap((cell) => [...cell.matchAll(/`([a-z]+_[a-z_]+)`/g)].map(([, name]) => name));
   for (const name of named) if (prefixes.has(name.split('_')[0])) t.ok(known.has(name), name);
+  t.end();
+});
+
+t.test('every metric has a row', (t) => {
+  const alike = new Set(TRAFFIC.map((name) => `varpd_overlay_${name}_total`));
+  for (const name of METRIC_NAMES)
+    t.ok(isListed(`\`${alike.has(name) ? 'varpd_overlay_NAME_total' : name}\``), name);
+  const named = listed.flatMap((cell) => [...cell.matchAll(/`(varpd_\w+)`/g)].map(([, name]) => name));
+  t.same(
+    named.filter((name) => name !== 'varpd_overlay_NAME_total' && !METRIC_NAMES.includes(name)),
+    [],
+    'and no row names one that there is not',
+  );
   t.end();
 });
 

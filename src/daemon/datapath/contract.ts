@@ -195,6 +195,8 @@ export interface Datapath {
 
   /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
   recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]>;
+  /** Overlay -> entries of its target table, whatever their state; of several threads, of the largest. */
+  targetCounts(): Promise<ReadonlyMap<number, number>>;
   /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void;
 
@@ -202,6 +204,9 @@ export interface Datapath {
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
   /** By name, zero ones included. */
   overlayCounters(id: number): Record<string, number>;
+  /** By listen address and port: of what was dropped before its overlay was known, which `overlayCounters` tell of each
+   * overlay there. */
+  socketCounters(): ReadonlyMap<string, Record<string, number>>;
   portCounters(overlay: number, name: string): Record<string, number>;
   /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
   overlayOffloads(id: number): readonly Offload[];

@@ -12,7 +12,6 @@ import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
-  deleteLink,
   errnoName,
   linkInfo,
   probeFeatures,
@@ -37,19 +36,18 @@ import type {
   TargetEntry,
 } from './contract.js';
 import {
-  bridgeLists,
   isLasting,
   lend,
-  listeningSender,
+  storedLists,
   tapDescriptors,
   type OverlayState,
   type PortState,
   type Stock,
 } from './legacy.js';
-import { OverlayThreads } from './overlay-threads.js';
+import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { openPortTap, portOfDescriptor, takeTap } from './taps.js';
+import { discardTap, openPortTap, portOfDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -177,10 +175,7 @@ export class DatapathControl implements Datapath {
   }
 
   discard(name: string): void {
-    const left = takeTap(name, this.#heritage);
-    for (const { fd } of left) closeDescriptor(fd);
-    void this.#heritage.forget(left.map((one) => one.name));
-    if (linkInfo(name)?.alias === this.#heritage.alias) deleteLink(name);
+    discardTap(name, this.#heritage);
   }
 
   setCarrier(overlay: number, on: boolean): void {
@@ -240,6 +235,10 @@ export class DatapathControl implements Datapath {
     return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
   }
 
+  targetCounts(): Promise<ReadonlyMap<number, number>> {
+    return countTargets(this.#threads);
+  }
+
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
     // The first to be put in is the first to make room.
     this.#overlays.get(overlay)?.threads.restoreTargets([...targets].reverse());
@@ -252,8 +251,11 @@ export class DatapathControl implements Datapath {
   /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
   overlayCounters(id: number): Record<string, number> {
     const { counters, lease, threads } = this.#overlay(id);
-    const total = readCounters(...counters, ...lease.counters);
-    return { ...total, lookups: total.lookups - threads.joined };
+    return { ...readCounters(...counters, ...lease.counters), lookups: threads.asked };
+  }
+
+  socketCounters(): ReadonlyMap<string, Record<string, number>> {
+    return this.#underlay.counters();
   }
 
   overlayOffloads(id: number): readonly Offload[] {
@@ -293,7 +295,7 @@ export class DatapathControl implements Datapath {
     if (this.#closing) return { descriptors: [], lists: [] };
     this.#closing = true;
     const stock = this.#stock();
-    const lists = await bridgeLists(stock, listeningSender(stock.sockets));
+    const lists = await storedLists(stock);
     await Promise.all(this.#threads.map((thread) => thread.stop()));
     for (const { temporary, queues } of new Set(this.#ports.values()))
       if (temporary) for (const { fd } of queues) closeDescriptor(fd);

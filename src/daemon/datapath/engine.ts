@@ -174,6 +174,11 @@ export class DatapathEngine {
         this.#platform.begin();
         this.#reply(command.reply, true);
         return;
+      case 'count-targets': {
+        const counts = [...this.#overlays].map(([id, { overlay }]) => [id, overlay.targets.size] as const);
+        this.#reply(command.reply, new Map(counts));
+        return;
+      }
       case 'ping':
       case 'stop':
         this.#reply(command.reply, true);

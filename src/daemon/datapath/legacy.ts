@@ -61,7 +61,7 @@ export function tapDescriptors(ports: readonly PortState[]): Descriptor[] {
 
 /** A list for each thread. `sendersOf` an overlay: the sockets that it sends from, and whether they may be given several
  * datagrams in one. */
-export async function bridgeLists(
+async function bridgeLists(
   { sockets, overlays, ports }: Stock,
   sendersOf: (overlay: OverlayState) => Senders,
 ): Promise<Lists> {
@@ -98,7 +98,7 @@ interface Senders {
 }
 
 /** Its listening socket, whatever it has beside that: of an overlay whose other sockets are not handed on. */
-export const listeningSender =
+const listeningSender =
   (sockets: readonly HandedSocket[]) =>
   ({ lease }: OverlayState): Senders => {
     const socket = sockets.find(({ token }) => token === lease.tokens[0])!;
@@ -110,6 +110,10 @@ const ownSenders = ({ lease: { senderFds: fds, segmentation } }: OverlayState): 
   fds,
   segmentation,
 });
+
+/** For a next daemon, which has the listening sockets alone. */
+export const storedLists = (stock: Stock): Promise<Lists> =>
+  bridgeLists(stock, listeningSender(stock.sockets));
 
 /** What there is now, and is still there later. */
 export function lend(stock: () => Stock, threads: number): Loan {

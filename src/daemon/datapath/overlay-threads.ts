@@ -28,7 +28,7 @@ export class OverlayThreads {
   /** Unicast MAC -> the number of the question about it. */
   readonly #openOf = new Map<MacAddress, number>();
   #lastLookup = 0;
-  #joined = 0;
+  #asked = 0;
 
   constructor(overlay: number, links: readonly Link[], ask: (request: LookupRequest) => void) {
     this.#overlay = overlay;
@@ -36,14 +36,15 @@ export class OverlayThreads {
     this.#ask = ask;
   }
 
-  /** Questions that needed not be asked, since another thread's was open. */
-  get joined(): number {
-    return this.#joined;
+  /** Questions that were asked; those that were not, since another thread's was open, do not count. */
+  get asked(): number {
+    return this.#asked;
   }
 
   /** `thread` asks. */
   heard(thread: number, question: LookupRequest): void {
     if (this.#links.length === 1) {
+      this.#asked++;
       this.#ask(question);
       return;
     }
@@ -52,12 +53,12 @@ export class OverlayThreads {
     const known = mac === undefined ? undefined : this.#openOf.get(mac);
     if (known !== undefined) {
       this.#open.get(known)?.asking.push({ thread, lookup });
-      this.#joined++;
       return;
     }
     const number = ++this.#lastLookup;
     this.#open.set(number, { mac, asking: [{ thread, lookup }] });
     if (mac !== undefined) this.#openOf.set(mac, number);
+    this.#asked++;
     this.#ask({ ...question, lookup: number });
   }
 
@@ -147,4 +148,13 @@ export class OverlayThreads {
     this.#openOf.delete(mac);
     this.#open.delete(number);
   }
+}
+
+/** Of every overlay; where several threads carry it, of the one that knows most. */
+export async function countTargets(threads: readonly Link[]): Promise<ReadonlyMap<number, number>> {
+  const replies = await Promise.all(threads.map((thread) => thread.request({ kind: 'count-targets' })));
+  const largest = new Map<number, number>();
+  for (const counts of replies as ReadonlyMap<number, number>[])
+    for (const [overlay, count] of counts) largest.set(overlay, Math.max(count, largest.get(overlay) ?? 0));
+  return largest;
 }

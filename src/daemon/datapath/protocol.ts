@@ -89,6 +89,8 @@ export type Command =
       readonly limit: number;
       readonly reply: number;
     }
+  /** Of every overlay, by its id. */
+  | { readonly kind: 'count-targets'; readonly reply: number }
   /** Those of the life before a restart, to be confirmed. */
   | {
       readonly kind: 'restore-targets';
@@ -115,4 +117,8 @@ export type Report =
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
-  | { readonly kind: 'reply'; readonly reply: number; readonly value: boolean | readonly TargetRow[] };
+  | {
+      readonly kind: 'reply';
+      readonly reply: number;
+      readonly value: boolean | readonly TargetRow[] | ReadonlyMap<number, number>;
+    };

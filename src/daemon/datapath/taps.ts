@@ -2,6 +2,7 @@
 import {
   TUN_F,
   closeDescriptor,
+  deleteLink,
   linkInfo,
   openTap,
   setLink,
@@ -31,7 +32,7 @@ export function portOfDescriptor(name: string): string | undefined {
 }
 
 /** What an earlier daemon has left of a port, queue by queue. */
-export function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues = Infinity): Descriptor[] {
+function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues = Infinity): Descriptor[] {
   const left: Descriptor[] = [];
   while (left.length < queues) {
     const name = tapDescriptor(port, left.length);
@@ -40,6 +41,14 @@ export function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues =
     left.push({ name, fd });
   }
   return left;
+}
+
+/** The device too. */
+export function discardTap(port: string, heritage: Heritage): void {
+  const left = takeTap(port, heritage);
+  for (const { fd } of left) closeDescriptor(fd);
+  void heritage.forget(left.map(({ name }) => name));
+  if (linkInfo(port)?.alias === heritage.alias) deleteLink(port);
 }
 
 /** A descriptor a queue. Throws the system's error; then no new device is left. */

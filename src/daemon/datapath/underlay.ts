@@ -7,7 +7,7 @@
  * what the kernel has put together, UDP_GRO, is one outer flow, of many inner ones.) All threads send from one pool,
  * so that a flow has its source port whichever thread sends it.
  */
-import { createCounters, type Counters } from '../../core/counters.js';
+import { createCounters, readCounters, type Counters } from '../../core/counters.js';
 import { OverlayError } from '../../core/errors.js';
 import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
 import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
@@ -117,6 +117,16 @@ export class Underlay {
   get sockets(): HandedSocket[] {
     return [...this.#listeners.values()].flatMap(({ sockets, zeroChecksum }) =>
       sockets.map(({ name, fd, token }) => ({ name, fd, token, zeroChecksum })),
+    );
+  }
+
+  /** Of the listening sockets, by address and port. */
+  counters(): ReadonlyMap<string, Record<string, number>> {
+    return new Map(
+      [...this.#listeners].map(([name, { sockets }]) => [
+        name,
+        readCounters(...sockets.map(({ counters }) => counters)),
+      ]),
     );
   }
 

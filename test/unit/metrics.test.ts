@@ -1,0 +1,374 @@
+// Metrics: what the text says and that it can be read, and an endpoint that nobody can misuse.
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t from 'tap';
+
+import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { DROPS } from '../../src/core/drops.js';
+import { Metrics, type MetricSources } from '../../src/daemon/metrics.js';
+import { startMetricsServer } from '../../src/daemon/metrics-server.js';
+import type { IpAddress } from '../../src/wire/ip.js';
+import { get, parseMetrics, parseWithPython, PYTHON_CLIENT, valueOf } from '../helpers/metrics.js';
+import { skipUnless } from '../helpers/need.js';
+import { waitUntil } from '../helpers/process.js';
+
+// ---------------------------------------------------------------- the text
+
+type View = MetricSources['roster']['overlays'] extends ReadonlyMap<string, infer V> ? V : never;
+
+/** Each counter has a value of its own. */
+const counters = (more = 0): Record<string, number> =>
+  Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, 1000 * (index + 1) + more]));
+
+function overlay(name: string, { isDown = false, hasLost = false } = {}): View {
+  const id = name.length;
+  return {
+    name,
+    id,
+    plan: {
+      name,
+      id,
+      encap: 'vxlan',
+      search: 'files',
+      vnetid: 42,
+      mac: 2,
+      properties: [],
+      temporary: false,
+      isNew: false,
+    },
+    listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
+    links: { carrier: !isDown, destinationCount: 3 },
+    info: () => ({
+      name,
+      temporary: false,
+      mode: 'dynamic',
+      properties: [],
+      health: { status: isDown ? 'DEGRADED' : 'ONLINE', details: null },
+      underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
+      offloads: ['checksum', 'gso'],
+      counters: counters(),
+    }),
+    ports: () => [
+      { name, state: 'up', counters: counters(1) },
+      hasLost
+        ? { name: 'foo0', state: 'the device was removed', counters: {} }
+        : { name: 'foo0', state: 'up', counters: counters(2) },
+    ],
+  };
+}
+
+function sources(...overlays: readonly View[]): MetricSources & { readonly targets: Map<number, number> } {
+  const targets = new Map<number, number>([[8, 12]]);
+  return {
+    targets,
+    roster: {
+      overlays: new Map(overlays.map((one) => [one.name, one])),
+      counts: { overlays: overlays.length, vnics: overlays.length },
+      names: () => [...overlays.map(({ name }) => name), 'stored0'],
+    },
+    datapath: {
+      features: { tapCarrier: true, udpSegmentation: false },
+      socketCounters: () => new Map([['[2001:db8::1]:4789', counters(3)]]),
+      targetCounts: () => Promise.resolve(targets),
+    },
+  };
+}
+
+t.test('every counter is there once, under the name that dladm gives it', async (t) => {
+  const text = await new Metrics(sources(overlay('overlay0'))).text();
+  const samples = parseMetrics(text);
+  const expected = counters();
+  for (const name of COUNTER_NAMES) {
+    const found = samples.filter(
+      ({ name: metric, labels }) =>
+        metric === `varpd_overlay_${name}_total` ||
+        (['varpd_overlay_drops_total', 'varpd_socket_drops_total'].includes(metric) &&
+          labels['reason'] === name),
+    );
+    t.equal(found.length, 1, name);
+    const isOfSocket = 'listen' in found[0].labels;
+    t.same(found[0].value, expected[name] + (isOfSocket ? 3 : 0));
+    t.same(
+      { ...found[0].labels, reason: undefined },
+      { ...(isOfSocket ? { listen: '[2001:db8::1]:4789' } : { overlay: 'overlay0' }), reason: undefined },
+    );
+  }
+  const ofPort = samples.filter(
+    ({ name, labels }) =>
+      name.startsWith('varpd_port_') && name.endsWith('_total') && labels['port'] === 'foo0',
+  );
+  t.same(
+    ofPort.map(({ value }) => value % 1000),
+    ofPort.map(() => 2),
+  );
+  t.same(ofPort.map(({ name, labels }) => labels['reason'] ?? name).sort(), [
+    'dhcp_spoofed',
+    'ip_spoofed',
+    'mac_spoofed',
+    'restricted',
+    'rogue_dhcp',
+    'rogue_router',
+    'unreadable',
+    'varpd_port_rx_bytes_total',
+    'varpd_port_rx_frames_total',
+    'varpd_port_tx_bytes_total',
+    'varpd_port_tx_frames_total',
+  ]);
+  for (const [name, labels, value] of [
+    ['overlay_online', { overlay: 'overlay0' }, 1],
+    ['overlay_underlay_state', { overlay: 'overlay0', state: 'up' }, 1],
+    ['overlay_underlay_state', { overlay: 'overlay0', state: 'partly' }, 0],
+    ['overlay_underlay_losses_total', { overlay: 'overlay0' }, 7],
+    ['overlay_destinations', { overlay: 'overlay0' }, 3],
+    ['overlay_targets', { overlay: 'overlay0' }, 12],
+    ['overlay_offload', { overlay: 'overlay0', offload: 'gso' }, 1],
+    ['overlay_offload', { overlay: 'overlay0', offload: 'gro' }, 0],
+    ['overlay_info', { overlay: 'overlay0', vnetid: '42', search: 'files', listen: '[2001:db8::1]:4789' }, 1],
+    ['kernel_feature', { feature: 'tapCarrier' }, 1],
+    ['kernel_feature', { feature: 'udpSegmentation' }, 0],
+    ['overlays', { state: 'running' }, 1],
+    ['overlays', { state: 'stopped' }, 1],
+    ['vnics', {}, 1],
+    ['port_up', { overlay: 'overlay0', port: 'foo0' }, 1],
+    ['port_carrier', { overlay: 'overlay0', port: 'foo0' }, 1],
+  ] as const)
+    t.equal(valueOf(samples, `varpd_${name}`, labels), value, `${name} ${JSON.stringify(labels)}`);
+  for (const name of ['process_resident_memory_bytes', 'process_open_fds', 'process_cpu_seconds_total'])
+    t.ok((valueOf(samples, name) ?? 0) > 0, name);
+  t.ok(valueOf(samples, 'nodejs_eventloop_lag_p99_seconds') !== undefined);
+});
+
+t.test('what changes, and what goes', async (t) => {
+  const here = sources(overlay('overlay0'), overlay('other0'));
+  const metrics = new Metrics(here);
+  const read = async () => parseMetrics(await metrics.text());
+  t.same(
+    await read().then((all) => new Set(all.map(({ labels }) => labels['overlay']))),
+    new Set([undefined, 'overlay0', 'other0']),
+  );
+  const overlays = here.roster.overlays as Map<string, View>;
+  overlays.delete('other0');
+  overlays.set('overlay0', overlay('overlay0', { isDown: true, hasLost: true }));
+  here.targets.clear();
+  const samples = await read();
+  t.notOk(
+    samples.some(({ labels }) => labels['overlay'] === 'other0'),
+    'nothing is left of what was deleted',
+  );
+  t.equal(valueOf(samples, 'varpd_overlay_online', { overlay: 'overlay0' }), 0);
+  t.equal(valueOf(samples, 'varpd_overlay_underlay_state', { overlay: 'overlay0', state: 'down' }), 1);
+  t.equal(valueOf(samples, 'varpd_port_carrier', { overlay: 'overlay0', port: 'overlay0' }), 0);
+  t.equal(valueOf(samples, 'varpd_port_up', { overlay: 'overlay0', port: 'foo0' }), 0);
+  t.equal(valueOf(samples, 'varpd_port_tx_frames_total', { overlay: 'overlay0', port: 'foo0' }), undefined);
+  t.equal(valueOf(samples, 'varpd_overlay_targets', { overlay: 'overlay0' }), undefined, 'not known');
+  const again = await read();
+  const isOurs = ({ name }: { name: string }): boolean => name.startsWith('varpd_');
+  t.same(again.filter(isOurs), samples.filter(isOurs), 'read twice, nothing is counted twice');
+});
+
+const skip = skipUnless({ files: PYTHON_CLIENT });
+t.test("as Prometheus' own client reads it", { skip }, async (t) => {
+  const text = await new Metrics(sources(overlay('overlay0'), overlay('other0', { isDown: true }))).text();
+  const byThem = await parseWithPython(text);
+  const byUs = parseMetrics(text).map(({ name, labels, value }) => {
+    return { name, labels, value: Number.isFinite(value) ? value : null };
+  });
+  const sorted = (samples: readonly unknown[]): unknown[] => samples.map((one) => JSON.stringify(one)).sort();
+  t.ok(byThem.length > 2 * Object.keys(DROPS).length);
+  t.same(sorted(byThem), sorted(byUs));
+});
+
+// ---------------------------------------------------------------- the endpoint
+
+type Context = { teardown(work: () => unknown): unknown };
+
+const QUICK = { requestMs: 250, idleMs: 500, retryMs: 50 };
+
+/** A port that was free just now. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function serve(
+  t: Context,
+  address: string,
+  text = (): Promise<string> => Promise.resolve('fine\n'),
+  mayWait = false,
+) {
+  const log: string[] = [];
+  const keep = (_kind: string, message: string): void => void log.push(message);
+  const source = { contentType: 'text/plain; version=0.0.4', text };
+  const options = {
+    address,
+    gid: undefined,
+    source,
+    log: { debug: keep, info: keep, warn: keep, error: keep },
+    timing: QUICK,
+  };
+  const close = await startMetricsServer(options, mayWait);
+  t.teardown(close);
+  return { log, close };
+}
+
+function client(t: Context, port: number): { socket: Socket; heard: () => string; closed: Promise<void> } {
+  const socket = connect(port, '127.0.0.1');
+  let text = '';
+  socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  socket.on('error', () => undefined);
+  t.teardown(() => socket.destroy());
+  const closed = new Promise<void>((resolve) =>
+    socket.on('close', () => {
+      resolve();
+    }),
+  );
+  return { socket, heard: () => text, closed };
+}
+
+t.test('GET /metrics, and nothing else', async (t) => {
+  const port = await freePort();
+  const { log } = await serve(t, `127.0.0.1:${port}`);
+  t.match(await get(port), {
+    status: 200,
+    body: 'fine\n',
+    headers: { 'content-type': 'text/plain; version=0.0.4' },
+  });
+  t.equal((await get(port, { path: '/metrics?x=1' })).status, 200);
+  for (const path of ['/', '/metrics/', '/metricsx', '/../metrics', '//metrics', 'http://x/metrics'])
+    t.equal((await get(port, { path })).status, 404, path);
+  for (const method of ['POST', 'PUT', 'DELETE', 'HEAD', 'OPTIONS', 'PATCH'])
+    t.match(await get(port, { method }), { status: 405, headers: { allow: 'GET' } }, method);
+  for (const garbage of [
+    '\0\0\0\r\n\r\n',
+    'GET\r\n\r\n',
+    `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n\r\n`,
+    'CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n',
+  ]) {
+    const one = client(t, port);
+    one.socket.write(garbage);
+    await one.closed;
+    t.notMatch(one.heard(), /200 OK/, 'garbage ends its connection');
+  }
+  t.equal((await get(port)).status, 200);
+  t.same(log, [`metrics are served on 127.0.0.1:${port}`]);
+});
+
+t.test('clients that keep it waiting', async (t) => {
+  const port = await freePort();
+  await serve(t, `127.0.0.1:${port}`);
+  const half = [
+    'GET /metrics HTTP/1.1\r\nHost: x\r\n',
+    'GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n',
+    '',
+  ];
+  for (const text of half) {
+    const one = client(t, port);
+    one.socket.write(text);
+    await one.closed;
+    t.pass(`ended: ${JSON.stringify(text)}`);
+  }
+  const crowd = Array.from({ length: 40 }, () => client(t, port));
+  await Promise.all(crowd.map(({ closed }) => closed));
+  t.pass('so is a crowd, most of it at once');
+  t.equal((await get(port)).status, 200);
+});
+
+t.test('clients that do not read, or go away', async (t) => {
+  const port = await freePort();
+  // More than a socket takes that nobody reads from.
+  const text = 'x'.repeat(8 << 20);
+  const { log } = await serve(t, `127.0.0.1:${port}`, () => Promise.resolve(text));
+  const ask = 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n';
+  for (let count = 0; count < 8; count++) client(t, port).socket.pause().write(ask);
+  const isServed = (): Promise<boolean> =>
+    get(port).then(
+      ({ body }) => body.length === text.length,
+      () => false,
+    );
+  await waitUntil(isServed, { what: 'others to be served once those have been ended' });
+  for (const moment of ['connect', 'data', 'connect', 'data']) {
+    const one = client(t, port);
+    one.socket.write(ask);
+    await Promise.race([one.closed, new Promise((resolve) => one.socket.once(moment, resolve))]);
+    one.socket.resetAndDestroy();
+    await one.closed;
+  }
+  await waitUntil(isServed, { what: 'others to be served' });
+  t.equal(log.length, 1, 'which is nothing to tell');
+});
+
+t.test('whoever asks without end gets a share', async (t) => {
+  const port = await freePort();
+  let workedMs = 0;
+  let made = 0;
+  const text = (): Promise<string> => {
+    const startedMs = performance.now();
+    while (performance.now() - startedMs < 10);
+    workedMs += performance.now() - startedMs;
+    return Promise.resolve(`text ${++made}\n`);
+  };
+  await serve(t, `127.0.0.1:${port}`, text);
+  const one = client(t, port);
+  one.socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(4));
+  await waitUntil(() => one.heard().split('\ntext ').length === 5, { what: 'four answers' });
+  t.equal(made, 1, 'those who ask at the same time have the same');
+  const startedMs = performance.now();
+  workedMs = 0;
+  for (let round = 0; round < 10; round++) await get(port);
+  // The first may come after the rest, and after the last there is none: at least 9 of 10 times work and rest.
+  const spentMs = performance.now() - startedMs;
+  t.ok(workedMs < spentMs / 3, `${workedMs.toFixed(0)} ms of ${spentMs.toFixed(0)}`);
+});
+
+t.test('what cannot be made is an error of that request', async (t) => {
+  const port = await freePort();
+  let fails = true;
+  const { log } = await serve(t, `127.0.0.1:${port}`, () =>
+    fails ? Promise.reject(new Error('on purpose')) : Promise.resolve('fine\n'),
+  );
+  t.match(await get(port), { status: 500, body: 'see the log\n' });
+  t.match(log.at(-1), /metrics could not be made: Error: on purpose/);
+  fails = false;
+  t.equal((await get(port)).status, 200);
+});
+
+t.test('an address that is taken', async (t) => {
+  const port = await freePort();
+  const address = `127.0.0.1:${port}`;
+  const first = await serve(t, address);
+  await t.rejects(serve(t, address), {
+    code: 'BUSY',
+    message: `metrics: another program listens on ${address}`,
+  });
+  await t.rejects(serve(t, '192.0.2.1:9560'), { message: 'metrics: 192.0.2.1 is no address of this host' });
+  const second = await serve(t, address, () => Promise.resolve('second\n'), true);
+  t.match(second.log[0], /another program listens on .*; tried again/);
+  await first.close();
+  await waitUntil(() => second.log.includes(`metrics are served on ${address}`), {
+    what: 'the second to have it',
+  });
+  t.equal((await get(port)).body, 'second\n');
+  const third = await serve(t, address, undefined, true);
+  await third.close();
+  t.pass('one that still waits can be ended');
+});
+
+t.test('a Unix socket', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const file = path.join(directory, 'sub/metrics.sock');
+  const { close } = await serve(t, file);
+  t.equal(statSync(file).mode & 0o777, 0o660);
+  t.equal((await get(file)).body, 'fine\n');
+  await t.rejects(serve(t, file), /serves/, 'it is in use');
+  await close();
+  t.notOk(existsSync(file), 'nothing is left');
+  rmSync(path.dirname(file), { recursive: true });
+});
