@@ -1,6 +1,6 @@
 /* udp-load - many small UDP packets, and a count of those that arrive.
  *
- *   udp-load sink PORT MAX-SECONDS                 counts from the first packet on; ends QUIET_MS after the last one
+ *   udp-load sink PORT MAX-SECONDS [QUIET-MS]      counts from the first packet on; ends so long (300) after the last one
  *   udp-load send ADDRESS[,ADDRESS]... PORT SECONDS BYTES RATE FLOWS
  *                                                  RATE packets a second, evenly in small bursts; 0: as many as can be sent;
  *                                                  the flows (source ports) take turns, and each has the next address
@@ -27,7 +27,7 @@ enum {
 	SINK_BUFFER_BYTES = 32 << 20,   /* the kernel doubles it, and charges about 800 bytes a packet: 80,000 packets */
 	SEND_BUFFER_BYTES = 4 << 20,
 	LOOK_US = 500,
-	QUIET_MS = 300,
+	QUIET_MS = 300,                 /* unless another is given: where the stream may stop and go on */
 	FLOWS_CAP = BATCH,
 	ADDRESSES_CAP = FLOWS_CAP,
 };
@@ -78,7 +78,7 @@ static void prepare(size_t bytes)
 	}
 }
 
-static int sink(int port, double max_seconds)
+static int sink(int port, double max_seconds, uint64_t quiet_ms)
 {
 	int fd = open_socket(SO_RCVBUFFORCE, SINK_BUFFER_BYTES);
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
@@ -92,7 +92,7 @@ static int sink(int port, double max_seconds)
 	for (uint64_t now = now_ns(); now < end_ns; now = now_ns()) {
 		int got = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL);
 		if (got <= 0) {
-			if (count > 0 && now - last_ns > (uint64_t)QUIET_MS * 1000000u)
+			if (count > 0 && now - last_ns > quiet_ms * 1000000u)
 				break;
 			sleep_ns(LOOK_US * 1000u);
 			continue;
@@ -180,8 +180,8 @@ static int send_load(char *ips, int port, double seconds, size_t bytes, double r
 
 int main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "sink") == 0)
-		return sink(atoi(argv[2]), atof(argv[3]));
+	if ((argc == 4 || argc == 5) && strcmp(argv[1], "sink") == 0)
+		return sink(atoi(argv[2]), atof(argv[3]), argc == 5 ? strtoul(argv[4], NULL, 10) : QUIET_MS);
 	if (argc == 8 && strcmp(argv[1], "send") == 0)
 		return send_load(argv[2], atoi(argv[3]), atof(argv[4]), strtoul(argv[5], NULL, 10), atof(argv[6]),
 				 (unsigned)strtoul(argv[7], NULL, 10));

@@ -11,6 +11,8 @@ const PORT = 5303;
 const PAYLOAD_BYTES = 64;
 const PACKETS_PER_SECOND = 10_000;
 const FLOWS = 16;
+/** A busy machine may stop the stream for so long, and it is not the end of it. */
+const PAUSE_MS = 5000;
 const CHANGE_SECONDS = 10;
 const VNIC_SECONDS = 60;
 
@@ -46,7 +48,7 @@ export async function soak(bed: Bed, { seconds, warmUpSeconds, onSample }: SoakO
   for (const station of [zlan, zlan2, zlan3]) await plumb(station);
   if (!(await reaches(zlan.host, zlan2.v4, 10_000))) throw new Error(`${zlan2.v4} does not answer`);
 
-  const sink = zlan2.host.spawn([UDP_LOAD, 'sink', `${PORT}`, `${seconds + 10}`]);
+  const sink = zlan2.host.spawn([UDP_LOAD, 'sink', `${PORT}`, `${seconds + 10}`, `${PAUSE_MS}`]);
   await sink.waitForOutput(/ready/);
   const words = ['send', zlan2.v4, PORT, seconds, PAYLOAD_BYTES, PACKETS_PER_SECOND, FLOWS].map(String);
   const load = zlan.host.spawn([UDP_LOAD, ...words]);
