@@ -185,6 +185,6 @@ int main(int argc, char **argv)
 	if (argc == 8 && strcmp(argv[1], "send") == 0)
 		return send_load(argv[2], atoi(argv[3]), atof(argv[4]), strtoul(argv[5], NULL, 10), atof(argv[6]),
 				 (unsigned)strtoul(argv[7], NULL, 10));
-	fprintf(stderr, "usage: udp-load sink PORT MAX-SECONDS | udp-load send ADDRESS[,...] PORT SECONDS BYTES RATE FLOWS\n");
+	fprintf(stderr, "usage: udp-load sink PORT MAX-SECONDS [QUIET-MS] | udp-load send ADDRESS[,...] PORT SECONDS BYTES RATE FLOWS\n");
 	return 2;
 }
