@@ -4,7 +4,7 @@ import { renameSync } from 'node:fs';
 import path from 'node:path';
 
 import { Daemon } from '../helpers/daemon.js';
-import { writeLargeMapping } from '../helpers/mapping.js';
+import { LARGE_MAPPING_VTEPS, writeLargeMapping } from '../helpers/mapping.js';
 import { Bed } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { residentKib } from '../helpers/procfs.js';
@@ -57,6 +57,7 @@ async function measure(bed: Bed, entries: number): Promise<boolean> {
     await host.plumb('vnic0', { v6: false });
     daemons.push(daemon);
   }
+  await hosts[0].ip(`route add ${LARGE_MAPPING_VTEPS} via ${hosts[1].underlay.v4}`);
   const [daemon] = daemons;
   const peer = hosts[1].overlay.v4;
   if (!(await reaches(hosts[0], peer))) throw new Error('no answer through the overlay');

@@ -155,6 +155,9 @@ const macText = (index: number): string =>
     .map((byte) => digits(byte, 2))
     .join(':')}`;
 
+/** Where the VTEPs of a large mapping are. A host without a route there has a degraded overlay. */
+export const LARGE_MAPPING_VTEPS = '192.0.0.0/16';
+
 /** One entry a line, with all members: 129 bytes each. `more` comes before them, `port` is that of their VTEPs. */
 export function writeLargeMapping(
   file: string,

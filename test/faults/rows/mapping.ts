@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { writeLargeMapping } from '../../helpers/mapping.js';
+import { LARGE_MAPPING_VTEPS, writeLargeMapping } from '../../helpers/mapping.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
 import { ping } from '../../helpers/traffic.js';
@@ -171,6 +171,7 @@ const large: Row = {
   async run(bed) {
     const { file, stations } = await site(bed);
     const [zlan, zlan2] = stations;
+    await zlan.host.ip(`route add ${LARGE_MAPPING_VTEPS} via 10.88.88.70`);
     const before = zlan.daemon.residentKib();
     const fresh = `${file.path}.large`;
     writeLargeMapping(fresh, ENTRIES, Object.entries(file.article));
