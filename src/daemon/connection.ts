@@ -18,6 +18,8 @@ const WRITE_MS = 5_000;
 const IDLE_MS = 60_000;
 /** For the client to read why it is cut off. */
 const LINGER_MS = 1_000;
+/** What it may have sent before it reads that: no honest program sends more after a line that was too long. */
+const LINGER_BYTES = 4 << 20;
 
 const NEWLINE = 0x0a;
 
@@ -40,6 +42,7 @@ export class Connection {
   #items: Item[] = [];
   #isBusy = false;
   #hasEnded = false;
+  #thrownAwayBytes = 0;
   #halfRequest: NodeJS.Timeout | undefined;
 
   /** `handle` never rejects; undefined = no answer. The socket must allow half-open. */
@@ -70,6 +73,11 @@ export class Connection {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#reader.stopped) {
+      this.#thrownAwayBytes += chunk.length;
+      if (this.#thrownAwayBytes > LINGER_BYTES) this.#socket.destroy();
+      return;
+    }
     this.#watchHalfRequest(chunk);
     this.#reader.push(chunk);
     if (this.#items.length === 0) return;

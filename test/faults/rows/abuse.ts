@@ -10,6 +10,8 @@ import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
 
 const LINE_BYTES = 1 << 30;
+/** varpd reads 64 KiB of it, and 4 MiB while it says why; the rest is in the socket's buffers. */
+const MAX_TAKEN_BYTES = 32 << 20;
 const CONNECTIONS = 10_000;
 /** Of clients that keep theirs open at a time. */
 const OPEN_AT_ONCE = 500;
@@ -54,7 +56,7 @@ async function abuse(bed: Bed, connections: number): Promise<string> {
   const clients: Socket[] = [];
 
   const taken = await endlessLine(socket);
-  check(taken < LINE_BYTES, 'a line of 1 GiB is not taken to its end');
+  check(taken < MAX_TAKEN_BYTES, `a line of 1 GiB is cut off early, not after ${taken >> 20} MiB`);
   // Half a request, and nothing more.
   for (let n = 0; n < 30; n++) {
     const client = await opened(socket);
