@@ -99,7 +99,7 @@ type Name = keyof typeof GAUGES | keyof typeof COUNTERS;
 type Labels = Readonly<Record<string, string | number>>;
 
 interface Metric {
-  reset(): void;
+  readonly all: Pick<Gauge, 'reset'>;
   put(labels: Labels, value: number): void;
 }
 
@@ -110,26 +110,27 @@ export class Metrics {
 
   constructor(sources: MetricSources) {
     this.#sources = sources;
-    const registers = [this.#registry];
-    for (const [name, [help, ...labelNames]] of Object.entries<Family>(GAUGES)) {
-      const gauge = new Gauge({ name: `varpd_${name}`, help, labelNames, registers });
+    const optionsOf = (name: string, [help, ...labelNames]: Family) => ({
+      name: `varpd_${name}`,
+      help,
+      labelNames,
+      registers: [this.#registry],
+    });
+    for (const [name, family] of Object.entries<Family>(GAUGES)) {
+      const all = new Gauge(optionsOf(name, family));
       this.#metrics.set(name as Name, {
-        reset: () => {
-          gauge.reset();
-        },
+        all,
         put: (labels, value) => {
-          gauge.set(labels, value);
+          all.set(labels, value);
         },
       });
     }
-    for (const [name, [help, ...labelNames]] of Object.entries<Family>(COUNTERS)) {
-      const counter = new Counter({ name: `varpd_${name}`, help, labelNames, registers });
+    for (const [name, family] of Object.entries<Family>(COUNTERS)) {
+      const all = new Counter(optionsOf(name, family));
       this.#metrics.set(name as Name, {
-        reset: () => {
-          counter.reset();
-        },
+        all,
         put: (labels, value) => {
-          counter.inc(labels, value);
+          all.inc(labels, value);
         },
       });
     }
@@ -154,7 +155,7 @@ export class Metrics {
 
   #fill(targets: ReadonlyMap<number, number>): void {
     const { roster, datapath } = this.#sources;
-    for (const metric of this.#metrics.values()) metric.reset();
+    for (const { all } of this.#metrics.values()) all.reset();
     this.#put('build_info', { version: VERSION }, 1);
     for (const [feature, isThere] of Object.entries(datapath.features))
       this.#put('kernel_feature', { feature }, isThere);

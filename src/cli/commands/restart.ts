@@ -11,7 +11,7 @@ export const command = defineCommand({
   synopsis: 'restart',
   about:
     'Has varpd start anew, with its program and its configuration as they are now. Links stay, with their addresses\n' +
-    'and routes; frames wait in the meantime. What was made with -t goes.',
+    'and routes, and frames go on in the meantime. What was made with -t goes.',
   options: [],
   examples: ['restart'],
 

@@ -240,8 +240,7 @@ export class DatapathControl implements Datapath {
   }
 
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
-    // The first to be put in is the first to make room.
-    this.#overlays.get(overlay)?.threads.restoreTargets([...targets].reverse());
+    this.#overlays.get(overlay)?.threads.restoreTargets(targets);
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {

@@ -236,7 +236,8 @@ export class DatapathEngine {
         this.#reply(command.reply, overlay ? recentTargets(overlay, command.limit) : []);
         break;
       case 'restore-targets':
-        for (const { mac, to } of command.targets) overlay?.restoreTarget(mac, to);
+        // The first to be put in is the first to make room.
+        for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
         break;
     }
     if (this.#questions.length > 0) this.#reportQuestions();

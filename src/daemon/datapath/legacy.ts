@@ -80,9 +80,7 @@ async function bridgeLists(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, peers: named },
       );
-      // The first to be put in is the first to make room.
-      if (known.length > 0)
-        to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: [...known].reverse() });
+      if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });
     });
   }
   for (const { config, queues } of ports)

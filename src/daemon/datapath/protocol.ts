@@ -91,7 +91,7 @@ export type Command =
     }
   /** Of every overlay, by its id. */
   | { readonly kind: 'count-targets'; readonly reply: number }
-  /** Those of the life before a restart, to be confirmed. */
+  /** Those of the life before a restart, to be confirmed; the one that was used last comes first. */
   | {
       readonly kind: 'restore-targets';
       readonly overlay: number;

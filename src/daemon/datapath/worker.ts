@@ -97,8 +97,6 @@ function obeySome(): boolean {
   return true;
 }
 
-engine.setTime(performance.now());
-
 /** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
 function run(): void {
   const ready = new Int32Array(READY_TOKENS);
