@@ -1,13 +1,14 @@
 // One varpd on one host, with its own configuration, socket and state directory, and dladm to speak to it.
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../src/control/client.js';
 import type { OverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
-import { cpuSeconds, residentKib } from './procfs.js';
+import { cpuSeconds, descriptorsOf, residentKib } from './procfs.js';
 
 export const VARPD_MAIN = fromRoot('dist/src/daemon/main.js');
 export const DLADM_MAIN = fromRoot('dist/src/cli/main.js');
@@ -83,9 +84,22 @@ export class Daemon {
     return `/proc/${this.pid}/root${file}`;
   }
 
-  /** Open descriptors. */
   get descriptors(): number {
-    return readdirSync(`/proc/${this.pid}/fd`).length;
+    return descriptorsOf(this.pid);
+  }
+
+  /**
+   * The fewest that are open within half a second, or within 5 s while they are more than `expected`: a client that is
+   * being answered, or has just gone, has one too.
+   */
+  async descriptorsAtRest(expected = Infinity): Promise<number> {
+    const startedMs = performance.now();
+    let fewest = Infinity;
+    for (let ms = 0; ms < 500 || (ms < 5000 && fewest > expected); ms = performance.now() - startedMs) {
+      fewest = Math.min(fewest, this.descriptors);
+      await sleep(20);
+    }
+    return fewest;
   }
 
   /** Resolves when it has ended, however it does. */

@@ -1,5 +1,5 @@
 // What the kernel says about a process and about the machine.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** USER_HZ: the unit of times in /proc, 100 on every architecture Node runs on. */
 const TICKS_PER_SECOND = 100;
@@ -30,6 +30,18 @@ export function cpuSeconds(pid: number): number {
 
 export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
+}
+
+/** Open descriptors, but for the ring that a datapath thread opens with the first burst of small frames, and keeps. */
+export function descriptorsOf(pid: number): number {
+  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`);
+    } catch {
+      return ''; // closed meanwhile
+    }
+  });
+  return held.filter((what) => what !== '' && what !== 'anon_inode:[io_uring]').length;
 }
 
 /** CPU time the whole machine has spent on anything but waiting. */

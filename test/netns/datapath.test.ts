@@ -1,6 +1,5 @@
 // Whole tunnels on real devices: to another varpd, to the kernel's vxlan, to Open vSwitch; with VNICs, VLANs, a second
 // network beside the first, and an underlay that is narrower than it looks.
-import { readdirSync } from 'node:fs';
 
 import t, { type Test } from 'tap';
 
@@ -625,7 +624,7 @@ await t.test('overlays that come and go beside a busy one', { skip: skipUnlessNe
   await startOverlay(t, bed, b, a);
   for (const host of [a, b]) await host.plumb('overlay0');
   t.ok(await reaches(a, b.overlay.v4));
-  const before = readdirSync(`/proc/${daemon.pid}/fd`).length;
+  const before = await daemon.descriptorsAtRest();
   const state = { busy: true };
   const transfer = transferTcp(a, b, { bytes: 100 << 20 }).finally(() => (state.busy = false));
   const { call } = daemon;
@@ -651,8 +650,5 @@ await t.test('overlays that come and go beside a busy one', { skip: skipUnlessNe
     await call('overlay.delete', { name: 'other0', temporary: true });
   }
   t.ok((await transfer).exact, `TCP does not notice ${changes} changes`);
-  const descriptors = (): number => readdirSync(`/proc/${daemon.pid}/fd`).length;
-  // The last control connection may still be closing.
-  await waitUntil(() => descriptors() <= before, { what: 'descriptors closed' }).catch(() => undefined);
-  t.equal(descriptors(), before, 'no descriptor is left open');
+  t.equal(await daemon.descriptorsAtRest(before), before, 'no descriptor is left open');
 });

@@ -13,8 +13,8 @@ import { soak } from './soak.js';
 const USAGE = 'npm run soak -- --hours N    N above 0, 0.1 for six minutes (1)';
 const MAX_SLOPE_MB_AN_HOUR = 1;
 const MAX_LOST_SHARE = 0.05;
-/** V8 takes a quarter of an hour until it has compiled all there is and settled its heap; of shorter runs, half. */
-const WARM_UP_SECONDS = 900;
+/** V8 takes half an hour until it has compiled all there is and settled its heap; of shorter runs, half. */
+const WARM_UP_SECONDS = 1800;
 /** The garbage of one minute more or less is a slope of many MB an hour in a shorter run. */
 const JUDGED_SECONDS = 1800;
 

@@ -38,10 +38,13 @@ async function comeAndGo(bed: Bed, times: number, together: number, warmUp: numb
   await rounds(warmUp, together);
   await sleep(1000);
   const devices = (await devicesOf(a)).join();
-  const before = { descriptors: daemon.descriptors, kib: daemon.residentKib() };
+  const before = { descriptors: await daemon.descriptorsAtRest(), kib: daemon.residentKib() };
   await rounds(times, together);
   await sleep(1000);
-  const after = { descriptors: daemon.descriptors, kib: daemon.residentKib() };
+  const after = {
+    descriptors: await daemon.descriptorsAtRest(before.descriptors),
+    kib: daemon.residentKib(),
+  };
   const links = (await devicesOf(a)).join();
   check(links === devices, `the links are back to ${devices}, not ${links}`);
   const descriptors = after.descriptors - before.descriptors;

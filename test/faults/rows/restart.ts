@@ -1,5 +1,5 @@
 // Restarts: many of them under traffic, and some that are cut short.
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Daemon } from '../../helpers/daemon.js';
@@ -15,23 +15,11 @@ function childrenOf({ pid }: Daemon): number[] {
   return texts.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
 }
 
-/** What each holds, but for the ring that a datapath thread opens with the first burst of small frames. */
-function descriptorsOf({ pid }: Daemon): number {
-  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`);
-    } catch {
-      return ''; // closed meanwhile
-    }
-  });
-  return held.filter((what) => what !== '' && what !== 'anon_inode:[io_uring]').length;
-}
-
 async function manyTimes(bed: Bed, times: number): Promise<string> {
   const { a, b, daemon } = await tunnel(bed);
   await daemon.ok('create-vnic -l overlay0 foo0');
   await daemon.ok('restart');
-  const before = { descriptors: descriptorsOf(daemon), devices: (await devicesOf(a)).join() };
+  const before = { descriptors: await daemon.descriptorsAtRest(), devices: (await devicesOf(a)).join() };
   const flow = await SteadyPing.start(a, b.overlay.v4, 0.01);
   for (let round = 0; round < times; round++) await daemon.ok('restart');
   const { sent, lost, duplicates } = await flow.stop();
@@ -39,11 +27,11 @@ async function manyTimes(bed: Bed, times: number): Promise<string> {
     lost === 0 && duplicates === 0,
     `of ${sent} packets none is lost or doubled, not ${lost} and ${duplicates}`,
   );
-  // The connection of the last client may be open still.
-  await waitUntil(() => descriptorsOf(daemon) <= before.descriptors, {
-    timeoutMs: 5000,
-    what: `descriptors to be ${before.descriptors} as before, not ${descriptorsOf(daemon)}`,
-  });
+  const descriptors = await daemon.descriptorsAtRest(before.descriptors);
+  check(
+    descriptors === before.descriptors,
+    `${before.descriptors} descriptors as before, not ${descriptors}`,
+  );
   check((await devicesOf(a)).join() === before.devices, 'so are the links');
   const children = childrenOf(daemon);
   check(children.length === 0, `no process is left over: ${children.join()}`);
