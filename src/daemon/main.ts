@@ -12,6 +12,7 @@ import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { makeExitCertain } from './exit.js';
 import { giveUpRights } from './privileges.js';
+import { listenToSignals } from './signals.js';
 import { VERSION } from './version.js';
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
@@ -57,6 +58,7 @@ async function main(): Promise<void> {
     pluginPath: include.map((directory) => path.resolve(directory)),
   };
   const isDaemon = foreground === true || isDetached;
+  if (isDaemon) listenToSignals();
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
     makeExitCertain();

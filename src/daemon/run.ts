@@ -18,6 +18,7 @@ import { DaemonLog } from './log.js';
 import { forbidPluginExit } from './plugin-exit.js';
 import { runningPlugin } from './plugin-host.js';
 import { beginAgain } from './privileges.js';
+import { obey } from './signals.js';
 import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
@@ -131,21 +132,21 @@ export async function run(flags: Flags): Promise<void> {
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
-  process.on('SIGUSR2', () => {
-    restart().catch((error: unknown) => {
-      log.error('restart', `not started anew: ${asOverlayError(error).message}`);
-    });
-  });
-  // Never rejects: what is no good is logged.
-  process.on('SIGHUP', () => void running.daemon?.reload());
-
-  running.daemon = await Daemon.start(config, () => loadConfig(flags), state, log, {
+  const daemon = await Daemon.start(config, () => loadConfig(flags), state, log, {
     failed: (error) => {
       die('the datapath failed', error);
     },
     restart,
   });
+  running.daemon = daemon;
   sdNotify('READY=1');
+  obey('SIGUSR2', () => {
+    restart().catch((error: unknown) => {
+      log.error('restart', `not started anew: ${asOverlayError(error).message}`);
+    });
+  });
+  // Never rejects: what is no good is logged.
+  obey('SIGHUP', () => void daemon.reload());
 }
 
 /** The same as this process was started with, wherever it is now. */

@@ -2,13 +2,18 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
+  constants,
   existsSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -38,10 +43,7 @@ interface Running {
   readonly ended: Promise<number | null>;
 }
 
-async function startVarpd(t: Context, directory: string, config = ''): Promise<Running> {
-  const socket = path.join(directory, 'varpd.sock');
-  const file = path.join(directory, 'varpd.yaml');
-  writeFileSync(file, `socket: ${socket}\nstateDir: ${directory}/state\n${config}`);
+function spawnVarpd(t: Context, file: string): Omit<Running, 'socket'> {
   const child = spawn(process.execPath, [...VARPD, '--config', file, '--foreground'], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
@@ -49,11 +51,19 @@ async function startVarpd(t: Context, directory: string, config = ''): Promise<R
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
   t.teardown(() => child.kill('SIGKILL'));
-  await waitUntil(() => text.includes(' serves ') || child.exitCode !== null, {
+  return { child, ended, log: () => text };
+}
+
+async function startVarpd(t: Context, directory: string, config = ''): Promise<Running> {
+  const socket = path.join(directory, 'varpd.sock');
+  const file = path.join(directory, 'varpd.yaml');
+  writeFileSync(file, `socket: ${socket}\nstateDir: ${directory}/state\n${config}`);
+  const varpd = spawnVarpd(t, file);
+  await waitUntil(() => varpd.log().includes(' serves ') || varpd.child.exitCode !== null, {
     timeoutMs: 10_000,
     what: 'varpd to listen',
   });
-  return { child, socket, ended, log: () => text };
+  return { ...varpd, socket };
 }
 
 /** Runs varpd to its end, or until it has become a daemon. */
@@ -111,6 +121,40 @@ t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
   );
   await reload(`${same}limits: {clients: 1}\n`, /limits\.clients has changed: applied/);
   t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid! });
+});
+
+t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is obeyed then', async (t) => {
+  for (const [signal, obeyed] of [
+    ['SIGHUP', / serves [^]*nothing has changed/],
+    ['SIGUSR2', /varpd starts anew[^]* serves /],
+  ] as const) {
+    const directory = newDirectory(t);
+    const [file, socket] = ['varpd.yaml', 'varpd.sock'].map((name) => path.join(directory, name));
+    const config = `socket: ${socket}\nstateDir: ${directory}/state\n`;
+    // Whoever reads a FIFO waits for somebody who writes. Root reads twice: before and after it has given up rights.
+    const places = [file, `${file}.second`, `${file}.last`];
+    t.equal(spawnSync('mkfifo', places.slice(0, 2)).status, 0);
+    writeFileSync(places[2], config);
+    const { child, log } = spawnVarpd(t, file);
+    const step = (): boolean => {
+      try {
+        const fd = openSync(file, constants.O_WRONLY | constants.O_NONBLOCK);
+        if (places.length > 1) {
+          child.kill(signal);
+          renameSync(places[1], file);
+          places.shift();
+          writeSync(fd, config);
+        }
+        closeSync(fd);
+      } catch {
+        // nobody reads yet
+      }
+      return obeyed.test(log()) || child.exitCode !== null || child.signalCode !== null;
+    };
+    await waitUntil(step, { timeoutMs: 20_000, what: `${signal} to be obeyed` });
+    t.match(log(), obeyed, signal);
+    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid! });
+  }
 });
 
 t.test('in the background: it returns when the daemon is ready, or says why it is not', async (t) => {
