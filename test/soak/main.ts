@@ -1,9 +1,9 @@
 // npm run soak -- --hours N
 //
 // 10,000 packets a second, a change of the mapping every 10 s, a VNIC made and deleted every minute, for so many hours.
-// Status 1 when a daemon's resident memory grows by 1 MB an hour or more, or its descriptors at all, or one packet in
-// twenty is lost: on a machine with other work, a queue of 1,000 holds a tenth of a second. Memory is not judged by less
-// than half an hour after the warm-up.
+// Status 1 when a daemon's resident memory grows by 1 MB an hour or more (garbage is collected once a minute), or its
+// descriptors at all, or one packet in twenty is lost: on a machine with other work, a queue of 1,000 holds a tenth of a
+// second. Memory is not judged by less than half an hour after the warm-up.
 import { parseArgs } from 'node:util';
 
 import { skipUnlessNetns } from '../helpers/need.js';

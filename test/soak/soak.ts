@@ -1,5 +1,6 @@
 // Hours of ordinary work in a row: a steady load, a mapping that changes, VNICs that come and go; and what it leaves behind.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 
 import { fromRoot } from '../helpers/need.js';
 import type { Bed } from '../helpers/netns.js';
@@ -52,7 +53,8 @@ export async function soak(
   { seconds, warmUpRounds, warmUpSeconds, onSample }: SoakOptions,
 ): Promise<SoakResult> {
   const file = new MappingFile(bed);
-  const [zlan, zlan2, zlan3] = await buildZlan(bed, file);
+  const nodeArgs = ['--expose-gc', '--import', pathToFileURL(fromRoot('dist/test/soak/collect.js')).href];
+  const [zlan, zlan2, zlan3] = await buildZlan(bed, file, { daemon: { nodeArgs } });
   for (const station of [zlan, zlan2, zlan3]) await plumb(station);
   if (!(await reaches(zlan.host, zlan2.v4, 10_000))) throw new Error(`${zlan2.v4} does not answer`);
 
@@ -119,7 +121,7 @@ const fewest = (samples: readonly Sample[]): number =>
 
 const WINDOW_SECONDS = 60;
 
-/** Of a line through the least of each minute (least squares): garbage that waits for its collector is no growth. */
+/** Of a line through the least of each minute (least squares), in which garbage was collected once (collect.ts). */
 function slopeMbAnHour(samples: readonly Sample[]): { slope: number; error: number } {
   const least = new Map<number, Sample>();
   for (const sample of samples) {
