@@ -8,7 +8,7 @@ type Heard = 'SIGHUP' | 'SIGUSR2';
 const early = new Set<Heard>();
 const works = new Map<Heard, () => void>();
 
-/** Once, before anything else is loaded. */
+/** Once, before what takes long to load. */
 export function listenToSignals(): void {
   for (const name of ['SIGHUP', 'SIGUSR2'] as const)
     process.on(name, () => {

@@ -15,9 +15,9 @@ const MAX_SLOPE_MB_AN_HOUR = 1;
 const MAX_LOST_SHARE = 0.05;
 /** Of V8, whose memory grows with the number of changes and stands still after some 1,500. */
 const WARM_UP_ROUNDS = 2000;
-/** Of shorter runs, half. */
+/** For V8 to give back what those have grown, which takes two minutes; of shorter runs, half. */
 const WARM_UP_SECONDS = 600;
-/** The garbage of one minute more or less is a slope of many MB an hour in a shorter run. */
+/** Half a MiB that malloc(3) keeps or gives back is a slope of MB an hour in a shorter run. */
 const JUDGED_SECONDS = 1800;
 
 function readHours(): number {
