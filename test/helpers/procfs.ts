@@ -32,7 +32,7 @@ export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
 }
 
-/** Open descriptors, but for the ring that a datapath thread opens with the first burst of small frames, and keeps. */
+/** Open descriptors, but for the first ring: a datapath thread opens one with the first burst of small frames, and keeps it. */
 export function descriptorsOf(pid: number): number {
   const held = readdirSync(`/proc/${pid}/fd`).map((fd) => {
     try {
@@ -41,7 +41,7 @@ export function descriptorsOf(pid: number): number {
       return ''; // closed meanwhile
     }
   });
-  return held.filter((what) => what !== '' && what !== 'anon_inode:[io_uring]').length;
+  return held.filter((what) => what !== '').length - Number(held.includes('anon_inode:[io_uring]'));
 }
 
 /** CPU time the whole machine has spent on anything but waiting. */
