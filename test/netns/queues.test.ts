@@ -161,7 +161,8 @@ await t.test('a MAC that both threads ask for', { skip }, async (t) => {
   await a.quietIpv6('overlay0');
   await a.plumb('overlay0', { v6: false });
   await a.ip(`neigh replace ${b.overlay.v4} lladdr ${mac} dev overlay0`);
-  const { sent, received, disordered } = await sixteenFlows(a, b, 0.5, 1000);
+  // Fewer than may wait for one target (362 of this size), as the hash may give one thread most of the flows.
+  const { sent, received, disordered } = await sixteenFlows(a, b, 0.5, 600);
   t.equal(received, sent, 'what waits is sent once the answer is there');
   t.equal(disordered, 0, 'each flow in order');
   t.equal(readFileSync(asked, 'utf8'), 'x', 'the plugin was asked once');
