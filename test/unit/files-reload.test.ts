@@ -25,14 +25,12 @@ import { MAX_FILE_BYTES } from '../../plugins/files/read.js';
 import { dladm } from '../../src/cli/dladm.js';
 import { parseIp } from '../../src/plugin/index.js';
 import { ask, FakeHost, propertiesOf, startFiles } from '../helpers/mapping.js';
+import { waitUntil } from '../helpers/process.js';
 
 const root = mkdtempSync(path.join(tmpdir(), 'varpd-files-'));
 t.teardown(() => {
   rmSync(root, { recursive: true, force: true });
 });
-
-/** Longer than it takes to notice, far longer than it takes to read. */
-const NOTICED_MS = 1000;
 
 interface Entry {
   readonly ip?: string;
@@ -86,9 +84,8 @@ async function scene(
 }
 
 /** Waits until it is so. */
-async function until(t: Test, what: string, isSo: () => boolean, limitMs = NOTICED_MS): Promise<void> {
-  const endMs = performance.now() + limitMs;
-  while (!isSo() && performance.now() < endMs) await sleep(5);
+async function until(t: Test, what: string, isSo: () => boolean): Promise<void> {
+  await waitUntil(isSo, { stepMs: 5, what }).catch(() => undefined);
   t.ok(isSo(), what);
 }
 
@@ -351,7 +348,7 @@ for (const [what, change] of WAYS) {
   await t.test(`a file that is ${what}`, async (t) => {
     const set = await scene(t, { '01': { port: 1 } });
     await change(set);
-    await until(t, 'is read within a second', () => portOf(set.instance, 1) === 2);
+    await until(t, 'is read', () => portOf(set.instance, 1) === 2);
     await until(
       t,
       'and all is well',
@@ -378,7 +375,7 @@ await t.test('a symbolic link further up that is switched', async (t) => {
   t.teardown(() => instance.stop());
   symlinkSync('two', path.join(directory, '..tmp'));
   renameSync(path.join(directory, '..tmp'), path.join(directory, '..data'));
-  await until(t, 'is read within a second', () => portOf(instance, 1) === 2);
+  await until(t, 'is read', () => portOf(instance, 1) === 2);
 });
 
 /** Each makes the file unusable; the degraded sentence that follows. */
@@ -442,7 +439,7 @@ for (const [what, spoil, sentence] of SPOILED) {
     const set = await scene(t, { '01': { port: 1 } });
     const { host, instance, file, replace } = set;
     spoil(set);
-    await until(t, 'degraded within a second', () => host.degraded !== undefined);
+    await until(t, 'degraded', () => host.degraded !== undefined);
     t.match(host.degraded, sentence);
     t.equal(portOf(instance, 1), 1);
     await t.rejects(instance.reload(), { message: sentence });

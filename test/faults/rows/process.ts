@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { directOverlay } from '../../helpers/daemon.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
-import type { Exit } from '../../helpers/process.js';
+import { type Exit, waitUntil } from '../../helpers/process.js';
 import { transferTcp } from '../../helpers/traffic.js';
 import { buildZlan, MappingFile, plumb, SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, answersWithin, check, devicesOf, MISHAP, type Row, tunnel } from '../row.js';
@@ -147,8 +147,11 @@ const clock: Row = {
       check(late === 0, `${jump}: no question is too late, not ${late}`);
       // What is asked now has its deadline, and its answer its lifetime, by the monotonic clock.
       await zlan.host.run(['ping', '-c', '1', '-W', '1', '10.55.55.77']);
+      const { length } = zlan.daemon.log();
       zlan.daemon.signal('SIGHUP');
-      await sleep(100);
+      await waitUntil(() => zlan.daemon.log().length > length, {
+        what: 'the log to say that the file was read',
+      });
       years.push(/(\d{4})-\d\d-\d\dT[^\n]*\n*$/.exec(zlan.daemon.log())?.[1] ?? '?');
       await zlan.daemon.ok('show-overlay -f');
     }
