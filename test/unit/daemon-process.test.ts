@@ -75,10 +75,8 @@ t.test('varpd ends cleanly, and once', async (t) => {
     const { child, socket, ended } = await startVarpd(t, newDirectory(t));
     t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid!, overlays: 0, vnics: 0 });
     t.equal(statSync(socket).mode & 0o777, 0o660);
-    const startedMs = performance.now();
     for (const signal of signals) child.kill(signal);
     t.equal(await ended, 0);
-    t.ok(performance.now() - startedMs < 2000);
     t.notOk(existsSync(socket));
   }
 });

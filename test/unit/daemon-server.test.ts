@@ -247,14 +247,16 @@ t.test('limits', async (t) => {
   });
 
   t.test('the time for half a request, whatever trickles in', async (t) => {
-    const { socket } = await serve(t, { timing: { ...QUICK, idleMs: 10_000 } });
+    // Far longer than a test may take: it is not that which ends it.
+    const { socket } = await serve(t, { timing: { ...QUICK, idleMs: 600_000 } });
     const client = new Raw(socket).send(`${JSON.stringify(TARGETS)}\n{"jsonrpc"`);
     t.match(await client.answers(1), [{ id: 7 }]);
     const trickle = setInterval(() => client.send(' '), 20);
-    const startedMs = performance.now();
+    t.teardown(() => {
+      clearInterval(trickle);
+    });
     await client.closed;
-    clearInterval(trickle);
-    t.ok(performance.now() - startedMs < 2000);
+    t.pass('closed');
   });
 
   t.test('the time without any request, but not while one is worked at', async (t) => {
