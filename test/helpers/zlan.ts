@@ -1,6 +1,6 @@
 // The three hosts of the article's second preview: zlan, zlan2 and zlan3 on one switch, a varpd each, and the VNICs of
 // its hosts.json. One file serves all three, as namespaces share their file system.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -56,6 +56,19 @@ export class MappingFile {
   /** Written in place. */
   rewrite(content: Entries | string): void {
     writeFileSync(this.path, asText(content));
+  }
+
+  /** As Kubernetes does with what it mounts: the file is a link into a directory, and another directory takes its place. */
+  publish(content: Entries): void {
+    const directory = path.dirname(this.path);
+    const version = mkdtempSync(path.join(directory, 'version-'));
+    writeFileSync(path.join(version, 'hosts.json'), asText(content));
+    const switchTo = (target: string, link: string): void => {
+      symlinkSync(target, path.join(directory, 'fresh'));
+      renameSync(path.join(directory, 'fresh'), path.join(directory, link));
+    };
+    switchTo(path.basename(version), 'data');
+    if (!lstatSync(this.path).isSymbolicLink()) switchTo('data/hosts.json', 'hosts.json');
   }
 }
 

@@ -1,6 +1,6 @@
 // The files plugin as the article shows it: three hosts, one JSON file, and the programs of real systems that look for
 // neighbours and ask for addresses. Then the file changes under traffic, and the traffic is what none of it is about.
-import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -621,23 +621,9 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
       await waitUntil(() => timesRead() === before + 2, { what: 'SIGHUP to have the file read' });
       t.pass('SIGHUP has it read too');
 
-      // As Kubernetes lays out what it mounts: the file is a link into the directory that is in force.
-      const directory = path.dirname(file.path);
-      for (const [name, content] of [
-        ['one', base],
-        ['two', stranger(2)],
-      ] as const) {
-        mkdirSync(path.join(directory, name));
-        writeFileSync(path.join(directory, name, 'hosts.json'), JSON.stringify(content));
-      }
-      const switchTo = (target: string, link: string): void => {
-        symlinkSync(target, path.join(directory, 'fresh'));
-        renameSync(path.join(directory, 'fresh'), path.join(directory, link));
-      };
-      switchTo('one', 'data');
-      switchTo('data/hosts.json', 'hosts.json');
+      file.publish(base);
       await waitUntil(() => timesRead() >= before + 3, { what: 'the link to be read' });
-      switchTo('two', 'data');
+      file.publish(stranger(2));
       await untilDetails(zlan, /ONLINE .*\+1 -0 ~0 entries, 4 now/);
       t.pass('a link');
       file.replace(base);
