@@ -37,6 +37,7 @@ type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
 export class Connection {
   readonly #socket: Socket;
   readonly #handle: (value: unknown) => Promise<unknown>;
+  readonly #bug: (error: unknown) => void;
   readonly #timing: Timing;
   readonly #reader: MessageReader;
   #items: Item[] = [];
@@ -45,10 +46,17 @@ export class Connection {
   #thrownAwayBytes = 0;
   #halfRequest: NodeJS.Timeout | undefined;
 
-  /** `handle` never rejects; undefined = no answer. The socket must allow half-open. */
-  constructor(socket: Socket, handle: (value: unknown) => Promise<unknown>, timing: Timing = TIMING) {
+  /** `handle` answers; undefined = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
+   * must allow half-open. */
+  constructor(
+    socket: Socket,
+    handle: (value: unknown) => Promise<unknown>,
+    bug: (error: unknown) => void,
+    timing: Timing = TIMING,
+  ) {
     this.#socket = socket;
     this.#handle = handle;
+    this.#bug = bug;
     this.#timing = timing;
     this.#reader = new MessageReader(MAX_REQUEST_BYTES, {
       message: (value) => this.#items.push({ value }),
@@ -83,12 +91,17 @@ export class Connection {
     if (this.#items.length === 0) return;
     this.#isBusy = true;
     this.#socket.pause();
-    // Never rejects: every answer is made, and every write waits for the end of the connection at most.
-    void this.#answerAll().then(() => {
-      this.#isBusy = false;
-      if (this.#hasEnded) this.#socket.end();
-      else this.#socket.resume();
-    });
+    this.#answerAll()
+      .then(() => {
+        this.#isBusy = false;
+        if (this.#hasEnded) this.#socket.end();
+        else this.#socket.resume();
+      })
+      .catch((error: unknown) => {
+        this.#bug(error);
+        // Whoever waits for the answer sees that none comes.
+        this.#socket.destroy();
+      });
   }
 
   /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */

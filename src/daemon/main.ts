@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
-import { makeExitCertain } from './exit.js';
+import { endProcess, makeExitCertain } from './exit.js';
 import { giveUpRights } from './privileges.js';
 import { listenToSignals } from './signals.js';
 import { VERSION } from './version.js';
@@ -78,5 +78,5 @@ try {
   const lines = details.length > 0 ? details : [message];
   reportStart(lines);
   for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
-  process.exit(1);
+  endProcess(1);
 }

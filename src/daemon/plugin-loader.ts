@@ -9,11 +9,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import { OverlayError } from '../core/errors.js';
+import { errorText, OverlayError } from '../core/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../core/properties.js';
 import type { LookupPlugin, PropertySpec } from '../plugin/contract.js';
 import { Deadlines } from './deadline.js';
 import type { Log } from './log.js';
+import { runningPlugin } from './plugin-context.js';
 import { systemErrorText } from './system-error.js';
 
 /** dist/plugins, beside dist/src. */
@@ -35,7 +36,7 @@ export async function loadPlugins(directories: readonly string[], log: Log): Pro
   for (const directory of directories) {
     for (const file of entryFiles(directory)) {
       try {
-        const plugin = await importPlugin(file);
+        const plugin = await importPlugin(file, log);
         if (plugins.has(plugin.name)) {
           log.warn('plugin', `${file}: there is a plugin '${plugin.name}' already, this one is left out`);
         } else {
@@ -43,7 +44,7 @@ export async function loadPlugins(directories: readonly string[], log: Log): Pro
           log.debug('plugin', `${file}: plugin '${plugin.name}', mode ${plugin.mode}`);
         }
       } catch (error) {
-        log.error('plugin', `${file}: left out: ${error instanceof Error ? error.message : String(error)}`);
+        log.error('plugin', `${file}: left out: ${errorText(error)}`);
       }
     }
   }
@@ -70,8 +71,15 @@ function entryFiles(directory: string): string[] {
   }
 }
 
-async function importPlugin(file: string): Promise<LookupPlugin> {
-  const load = (): Promise<unknown> => import(pathToFileURL(file).href) as Promise<unknown>;
+async function importPlugin(file: string, log: Log): Promise<LookupPlugin> {
+  // What the module starts while it is evaluated may fail later.
+  const code = {
+    complain: (error: unknown): void => {
+      log.error(`plugin ${file}`, `${file}: ${errorText(error)}`);
+    },
+  };
+  const load = (): Promise<unknown> =>
+    runningPlugin.run(code, () => import(pathToFileURL(file).href) as Promise<unknown>);
   const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
   return checkPlugin(module.default);
 }

@@ -18,6 +18,7 @@ import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
 import { formatEndpoint, type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
+import { inBackground } from './background.js';
 import type { LookupRequest } from './datapath/contract.js';
 import type { Following } from './link-watch.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
@@ -194,10 +195,11 @@ export class Registry {
   /** Resolves when no change is under way, and lets none begin any more. */
   freeze(): Promise<void> {
     return new Promise((resolve) => {
-      void this.#changes.run(() => {
+      const held = this.#changes.run(() => {
         resolve();
         return new Promise(() => undefined);
       });
+      inBackground('holding back changes', held);
     });
   }
 
@@ -290,7 +292,8 @@ export class Registry {
     const waiting = watch.awaitAddress(ip, () => {
       log.info(`up ${name}`, `${name}: ${ip} is an address of this host now`);
       // What fails is logged. It may have been deleted, or started, just now.
-      if (this.#store.overlays.has(name) && !this.roster.overlays.has(name)) void this.up({ name });
+      if (this.#store.overlays.has(name) && !this.roster.overlays.has(name))
+        inBackground(`bringing up ${name}`, this.up({ name }));
     });
     this.#waiting.set(name, waiting);
   }

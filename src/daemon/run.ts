@@ -2,11 +2,22 @@
  * The daemon as a process: its log, its signals, and its end.
  *
  * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An exception that
- * nobody caught ends it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
+ * nobody caught ends nothing, since links are worth more than the request that it cost: out of a plugin it is the trouble of
+ * its overlay, else it is a bug, and logged as one. Only without its datapath varpd ends, with status 1.
  */
 import { accessSync, constants } from 'node:fs';
-import { asOverlayError } from '../core/errors.js';
-import { endAfter, exitNow, sdNotify } from '../dgram-extra/index.js';
+import { asOverlayError, errorStack, errorText } from '../core/errors.js';
+import {
+  endAfter,
+  exitNow,
+  guardEnd,
+  keepTaps,
+  lastWords,
+  leaveNow,
+  prepareNotify,
+  sdNotify,
+} from '../dgram-extra/index.js';
+import { ownBackground } from './background.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon } from './daemon.js';
 import { Bridge } from './bridge.js';
@@ -14,17 +25,19 @@ import { storedBridge } from './bridge-store.js';
 import type { Legacy } from './datapath/contract.js';
 import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
+import { endProcess } from './exit.js';
 import { DaemonLog } from './log.js';
 import { forbidPluginExit } from './plugin-exit.js';
-import { runningPlugin } from './plugin-host.js';
+import { runningPlugin } from './plugin-context.js';
 import { beginAgain } from './privileges.js';
 import { obey } from './signals.js';
 import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
-const STOP_DEADLINE_MS = 1800;
-/** When the main thread itself hangs, in a plugin. */
-const LAST_DEADLINE_MS = 1900;
+const STOP_DEADLINE_MS = 1400;
+/** When the main thread itself hangs, in a plugin. What is left of the 2 s is for the kernel to remove the links. */
+const LAST_DEADLINE_MS = 1500;
+const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 /** A restart that hangs is given up, and with it the links. Turns of the loop are counted, not time: a process that is kept
  * off the processor does not hang. Frames move meanwhile. */
 const RESTART_TURN_MS = 100;
@@ -48,45 +61,52 @@ export async function run(flags: Flags): Promise<void> {
     /** It was to end when it was on its way to a new beginning. */
     endsAs?: number;
   } = {};
-  const exit = forbidPluginExit();
+  forbidPluginExit();
+  prepareNotify();
+  // What the service manager keeps is its business: it knows whether this is a restart.
+  keepTaps(storeSize() > 0);
+  log.lastWords(`${OVERDUE}, its control thread`, lastWords);
 
-  /** What hangs is left where it is: a thread in a system call would keep the process for ever. */
-  const leaveHanging = (status: number): never => {
-    log.error('stop', 'varpd has not ended in time: it leaves what hangs');
-    return exitNow(status);
-  };
   const end = (status: number): void => {
     if (running.status !== undefined) {
       running.endsAs ??= status;
       return;
     }
     running.status = status;
+    // First what ends it whatever else fails. What hangs is left where it is: a thread in a system call would keep the
+    // process for ever.
+    endAfter(LAST_DEADLINE_MS, status);
+    setTimeout(() => {
+      log.error('stop', OVERDUE);
+      leaveNow(status);
+    }, STOP_DEADLINE_MS);
     sdNotify('STOPPING=1');
-    setTimeout(() => leaveHanging(status), STOP_DEADLINE_MS);
-    endAfter(LAST_DEADLINE_MS);
-    // What the service manager does with the descriptors is its business: it knows whether this is a restart.
     const take = (legacy: Legacy): void => {
       leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)]);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
     const stopping = running.daemon?.stop(storeSize() > 0 ? { take } : undefined);
-    void (stopping ?? Promise.resolve()).then(() => exit(status));
+    (stopping ?? Promise.resolve())
+      .catch((error: unknown) => {
+        bug('the end', error);
+      })
+      .then(() => endProcess(status), leaveNow);
   };
-  const die = (what: string, error: unknown): void => {
-    log.error('fatal', `${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    end(1);
+  const bug = (what: string, error: unknown): void => {
+    log.error(`bug ${what}`, `bug: ${what}: ${errorStack(error)}`);
   };
   const escaped = (what: string) => (error: unknown) => {
     const plugin = runningPlugin.getStore();
-    if (plugin === undefined) die(what, error);
+    if (plugin === undefined) bug(what, error);
     else plugin.complain(error);
   };
   process.on('uncaughtException', escaped('uncaught exception'));
   process.on('unhandledRejection', escaped('unhandled rejection'));
+  ownBackground(bug);
   /** Undefined without one. */
   const bridged = (step: Promise<Bridge> | undefined): Promise<Bridge | undefined> =>
     (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
-      log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
+      log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
       return undefined;
     });
   /** Rejects with an OverlayError when it would not come back; otherwise this process begins again. */
@@ -107,7 +127,9 @@ export async function run(flags: Flags): Promise<void> {
     running.status = 0;
     let turns = 0;
     setInterval(() => {
-      if (++turns === RESTART_TURNS) leaveHanging(1);
+      if (++turns !== RESTART_TURNS) return;
+      log.error('stop', OVERDUE);
+      exitNow(1);
     }, RESTART_TURN_MS);
     await daemon.stop({
       before: async () => {
@@ -118,13 +140,13 @@ export async function run(flags: Flags): Promise<void> {
         bridge?.leave();
       },
     });
-    if (running.endsAs !== undefined) exit(running.endsAs);
+    if (running.endsAs !== undefined) leaveNow(running.endsAs);
     stayDetached();
     try {
       beginAgain(commandLine(flags));
     } catch (error) {
-      log.error('fatal', `cannot start anew: ${String(error)}`);
-      exit(1);
+      log.error('fatal', `cannot start anew: ${errorText(error)}`);
+      endProcess(1);
     }
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)
@@ -132,9 +154,12 @@ export async function run(flags: Flags): Promise<void> {
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
+  // It hears of them too, and needs nobody to come round.
+  guardEnd(LAST_DEADLINE_MS);
   const daemon = await Daemon.start(config, () => loadConfig(flags), state, log, {
     failed: (error) => {
-      die('the datapath failed', error);
+      log.error('fatal', `the datapath failed: ${errorStack(error)}`);
+      end(1);
     },
     restart,
   });
@@ -145,8 +170,11 @@ export async function run(flags: Flags): Promise<void> {
       log.error('restart', `not started anew: ${asOverlayError(error).message}`);
     });
   });
-  // Never rejects: what is no good is logged.
-  obey('SIGHUP', () => void daemon.reload());
+  obey('SIGHUP', () => {
+    daemon.reload().catch((error: unknown) => {
+      bug('reload', error);
+    });
+  });
 }
 
 /** The same as this process was started with, wherever it is now. */

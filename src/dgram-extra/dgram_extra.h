@@ -36,10 +36,14 @@ static inline int or_errno(int result)
 
 #define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
 
-/* Add the calls of framed.h, devices.c, privileges.c and watch.c to the exports. */
+/* Ends the process, if a signal has asked for it (ending.c). */
+void leave_if_asked(void);
+
+/* Add the calls of framed.h, devices.c, privileges.c, ending.c and watch.c to the exports. */
 void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 void define_privileges(napi_env env, napi_value exports);
+void define_ending(napi_env env, napi_value exports);
 void define_watch(napi_env env, napi_value exports);
 
 #endif

@@ -12,6 +12,7 @@ import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
+  closeTaps,
   errnoName,
   linkInfo,
   probeFeatures,
@@ -25,6 +26,7 @@ import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
   DatapathEvents,
+  Descriptor,
   Heritage,
   KnownTarget,
   Legacy,
@@ -44,6 +46,7 @@ import {
   type PortState,
   type Stock,
 } from './legacy.js';
+import { inBackground } from '../background.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
@@ -98,7 +101,7 @@ export class DatapathControl implements Datapath {
     try {
       lease = this.#underlay.lease(config);
     } catch (error) {
-      void this.#dismiss();
+      inBackground('ending datapath threads', this.#dismiss());
       throw error;
     }
     const options: OverlayOptions = {
@@ -296,8 +299,8 @@ export class DatapathControl implements Datapath {
     const stock = this.#stock();
     const lists = await storedLists(stock);
     await Promise.all(this.#threads.map((thread) => thread.stop()));
-    for (const { temporary, queues } of new Set(this.#ports.values()))
-      if (temporary) for (const { fd } of queues) closeDescriptor(fd);
+    const temporary = [...new Set(this.#ports.values())].filter((port) => port.temporary);
+    closeTaps(temporary.flatMap(({ queues }) => queues.map(({ fd }) => fd)));
     return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#stock().ports)], lists };
   }
 
@@ -310,13 +313,19 @@ export class DatapathControl implements Datapath {
   }
 
   async close(): Promise<void> {
-    const { alias, persistTaps } = this.#heritage;
-    for (const { name, fd } of (await this.release()).descriptors) {
-      const port = portOfDescriptor(name);
-      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
-      if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
+    const { descriptors } = await this.release();
+    if (this.#heritage.persistTaps) for (const descriptor of descriptors) this.#dropIfElsewhere(descriptor);
+    closeTaps(descriptors.map(({ fd }) => fd));
+  }
+
+  /** One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
+  #dropIfElsewhere({ name, fd }: Descriptor): void {
+    const port = portOfDescriptor(name);
+    try {
+      if (port !== undefined && linkInfo(port)?.alias !== this.#heritage.alias)
         setTapPersistent(fd, false, port);
-      closeDescriptor(fd);
+    } catch {
+      // The device is gone, or the kernel cannot be asked: it stays, and the others are looked at.
     }
   }
 
@@ -391,7 +400,10 @@ export class DatapathControl implements Datapath {
         // The first queue to find out speaks for all.
         const port = this.#ports.get(report.token);
         if (port === undefined) return;
-        void this.#closePort(port, (token) => token === report.token);
+        inBackground(
+          `closing ${port.name}`,
+          this.#closePort(port, (token) => token === report.token),
+        );
         this.#events.portFault(port.overlay, port.name, errnoName(-report.errno));
       }
     }

@@ -13,6 +13,7 @@ import {
 import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
 import * as vxlan from '../../wire/vxlan.js';
+import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
 
@@ -47,7 +48,7 @@ function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues = Infini
 export function discardTap(port: string, heritage: Heritage): void {
   const left = takeTap(port, heritage);
   for (const { fd } of left) closeDescriptor(fd);
-  void heritage.forget(left.map(({ name }) => name));
+  inBackground(`forgetting ${port}`, heritage.forget(left.map(({ name }) => name)));
   if (linkInfo(port)?.alias === heritage.alias) deleteLink(port);
 }
 
@@ -89,7 +90,7 @@ export function openPortTap(
     return fds;
   } catch (error) {
     fds.forEach(closeDescriptor);
-    void heritage.forget(left.map((one) => one.name));
+    inBackground(`forgetting ${name}`, heritage.forget(left.map((one) => one.name)));
     throw error;
   }
 }
