@@ -8,6 +8,7 @@ import type {
   Offload,
   OverlayConfig,
   PortConfig,
+  PortDeviceInfo,
   TargetEntry,
 } from '../../src/daemon/datapath/contract.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
@@ -130,6 +131,11 @@ export class FakeDatapath implements Datapath {
 
   portCounters(): Record<string, number> {
     return { tx_frames: 2 };
+  }
+
+  portDevice(_overlay: number, name: string): PortDeviceInfo | undefined {
+    const port = this.ports.get(name);
+    return port && { name, mac: port.mac ?? 0, isHere: true };
   }
 
   discard(name: string): void {

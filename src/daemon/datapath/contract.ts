@@ -61,6 +61,14 @@ export interface PortConfig {
   readonly protection?: ProtectionRules | undefined;
 }
 
+/** What the descriptor of a port says of its device. */
+export interface PortDeviceInfo {
+  readonly name: string;
+  readonly mac: MacAddress;
+  /** In the network namespace of varpd. */
+  readonly isHere: boolean;
+}
+
 /** A frame waits: who is its destination? Answer with the same `lookup` number. */
 export interface LookupRequest {
   readonly overlay: number;
@@ -170,6 +178,8 @@ export interface Datapath {
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
+  /** The device of a port, wherever it is and whatever others have made of it; undefined when it is gone. */
+  portDevice(overlay: number, name: string): PortDeviceInfo | undefined;
   /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
   discard(name: string): void;
 

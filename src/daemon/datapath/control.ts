@@ -19,6 +19,7 @@ import {
   routeMtuBytes,
   setTapCarrier,
   setTapPersistent,
+  tapInfo,
   type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
@@ -35,6 +36,7 @@ import type {
   Offload,
   OverlayConfig,
   PortConfig,
+  PortDeviceInfo,
   TargetEntry,
 } from './contract.js';
 import {
@@ -175,6 +177,12 @@ export class DatapathControl implements Datapath {
     if (port === undefined) return;
     await this.#removeDevice(port);
     ports.delete(name);
+  }
+
+  portDevice(overlay: number, name: string): PortDeviceInfo | undefined {
+    const port = this.#overlays.get(overlay)?.ports.get(name);
+    const info = port === undefined || port.closed !== undefined ? undefined : tapInfo(port.queues[0].fd);
+    return info && { name: info.name, mac: mac.readMac(info.mac, 0), isHere: info.isHere };
   }
 
   discard(name: string): void {
