@@ -63,8 +63,6 @@ export async function run(flags: Flags): Promise<void> {
   } = {};
   forbidPluginExit();
   prepareNotify();
-  // What the service manager keeps is its business: it knows whether this is a restart.
-  keepTaps(storeSize() > 0);
   log.lastWords(`${OVERDUE}, its control thread`, lastWords);
 
   const end = (status: number): void => {
@@ -103,6 +101,10 @@ export async function run(flags: Flags): Promise<void> {
   process.on('uncaughtException', escaped('uncaught exception'));
   process.on('unhandledRejection', escaped('unhandled rejection'));
   ownBackground(bug);
+  /** They end with this process, unless a service manager keeps them: it knows whether this is a restart. */
+  const takeLinksAlong = (): void => {
+    keepTaps(storeSize() > 0);
+  };
   /** Undefined without one. */
   const bridged = (step: Promise<Bridge> | undefined): Promise<Bridge | undefined> =>
     (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
@@ -118,6 +120,7 @@ export async function run(flags: Flags): Promise<void> {
     accessSync(process.execPath, constants.X_OK);
     accessSync(process.argv[1], constants.R_OK);
     running.isRestarting = true;
+    keepTaps(true);
     log.info('restart', 'varpd starts anew');
     sdNotify('RELOADING=1');
     await daemon.freeze(SETTLE_DEADLINE_MS);
@@ -140,7 +143,10 @@ export async function run(flags: Flags): Promise<void> {
         bridge?.leave();
       },
     });
-    if (running.endsAs !== undefined) leaveNow(running.endsAs);
+    if (running.endsAs !== undefined) {
+      takeLinksAlong();
+      leaveNow(running.endsAs);
+    }
     stayDetached();
     try {
       beginAgain(commandLine(flags));
@@ -164,6 +170,7 @@ export async function run(flags: Flags): Promise<void> {
     restart,
   });
   running.daemon = daemon;
+  takeLinksAlong();
   sdNotify('READY=1');
   obey('SIGUSR2', () => {
     restart().catch((error: unknown) => {

@@ -32,6 +32,9 @@
 #define TUNGETDEVNETNS _IO('T', 227)
 #endif
 
+/* Somebody else may hold the TAPs of this process too, and go on with them: they are closed and never deleted. */
+static atomic_int keeps_taps = 1;
+
 /* Of a thread that only closes, or only waits. */
 #define STACK_BYTES (64 * 1024)
 
@@ -225,15 +228,15 @@ static void close_together(const int *fds, int count)
 		pthread_join(closers[--started], NULL);
 }
 
-/* The TAPs that go with their descriptors are gone when this returns. */
 static void end_taps(const int *fds, int count)
 {
-	if (count > 1)
+	if (count > 1 && !atomic_load(&keeps_taps))
 		delete_together(fds, count);
 	close_together(fds, count);
 }
 
-/* closeTaps(fds): closes descriptors of TAPs, in the time that one takes. */
+/* closeTaps(fds): closes descriptors of TAPs, in the time that one takes. When it returns the devices are gone, but for those
+ * that are persistent or that somebody else keeps. */
 static napi_value close_taps(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -273,7 +276,6 @@ static void end_all_taps(void)
 
 static struct {
 	atomic_int armed, status, delay_ms;
-	atomic_int keeps_taps; /* somebody else holds them too, and goes on with them */
 	sem_t asked;
 	pthread_mutex_t words; /* guards what follows: the line that is written when the time is over */
 	int log;
@@ -304,9 +306,16 @@ static void say_last_words(void)
 	pthread_mutex_unlock(&end.words);
 }
 
+/* For the kernel to delete a thousand links on a machine that is busy. */
+#define LEAVE_US 900000
+
+/* Of two that leave at once, one does the work. The other waits for it as long as that may take. */
 static void leave(int status)
 {
-	if (!atomic_load(&end.keeps_taps))
+	static atomic_int leaving;
+	if (atomic_exchange(&leaving, 1))
+		(void)usleep(LEAVE_US);
+	else if (!atomic_load(&keeps_taps))
 		end_all_taps();
 	_exit(status);
 }
@@ -382,11 +391,11 @@ static napi_value end_after(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* keepTaps(on): whether the TAPs of this process are left to whoever has them too when its time is over. */
+/* keepTaps(on): whether somebody else may have the TAPs of this process too, and go on with them; until told otherwise, so. */
 static napi_value keep_taps(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
-	atomic_store(&end.keeps_taps, arg_int(env, argv[0]));
+	atomic_store(&keeps_taps, arg_int(env, argv[0]));
 	return number(env, 0);
 }
 

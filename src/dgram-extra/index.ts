@@ -316,7 +316,7 @@ export function reapChild(pid: number): boolean {
   return checked(addon.reapChild(pid), 'waitpid', `process ${pid}`) !== 0;
 }
 
-/** Closes descriptors of TAPs, in the time that one takes. */
+/** Closes descriptors of TAPs. The devices go in the time of one, and whoever has them too, unless they are kept (`keepTaps`). */
 export function closeTaps(fds: readonly number[]): void {
   checked(addon.closeTaps(Int32Array.from(fds)), 'close', 'TAPs');
 }
@@ -344,7 +344,7 @@ export function endAfter(ms: number, status: number): void {
   addon.endAfter(ms, status);
 }
 
-/** Whether the TAPs of this process are left to whoever has them too, when it ends by `guardEnd` or `leaveNow`. */
+/** Whether somebody else may have the TAPs of this process too, and go on with them. Until told otherwise, it is so. */
 export function keepTaps(on: boolean): void {
   addon.keepTaps(on ? 1 : 0);
 }

@@ -6,6 +6,7 @@
  * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
  * so on.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { createCounters, readCounters } from '../../core/counters.js';
 import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
@@ -55,6 +56,9 @@ import { WAKE, type Report, type Token } from './protocol.js';
 import { discardTap, openPortTap, portOfDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
+
+/** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
+const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
@@ -321,9 +325,18 @@ export class DatapathControl implements Datapath {
   }
 
   async close(): Promise<void> {
-    const { descriptors } = await this.release();
-    if (this.#heritage.persistTaps) for (const descriptor of descriptors) this.#dropIfElsewhere(descriptor);
-    closeTaps(descriptors.map(({ fd }) => fd));
+    if (this.#closing) return;
+    this.#closing = true;
+    const stopping = Promise.all(this.#threads.map((thread) => thread.stop()));
+    const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
+    const isLate = (await Promise.race([stopping, late])) === 'late';
+    const ports = [...new Set(this.#ports.values())];
+    if (this.#heritage.persistTaps)
+      for (const descriptor of tapDescriptors(ports.filter(isLasting))) this.#dropIfElsewhere(descriptor);
+    // What a thread still uses is closed by the end of the process: its number would soon be something else's.
+    if (isLate) return;
+    const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
+    closeTaps([...taps, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 
   /** One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
