@@ -5,6 +5,7 @@
  * process it runs in.
  */
 import { isEnding } from './exit.js';
+import { signed } from './plugin-context.js';
 
 /** Those that end the process that calls them. Not all are in the types, nor in every Node. */
 const ENDS = ['exit', 'abort', 'reallyExit', 'execve'] as const;
@@ -24,7 +25,7 @@ export function forbidPluginExit(): void {
   }
   const kill = process.kill.bind(process);
   process.kill = (pid, signal) => {
-    if (reachesItself(pid) && signal !== 0) throw refusal(`process.kill with its own process`);
+    if (reachesItself(pid) && signal !== 0) throw refusal('process.kill with its own process');
     return kill(pid, signal);
   };
 }
@@ -36,5 +37,5 @@ function reachesItself(pid: unknown): boolean {
 }
 
 function refusal(what: string): Error {
-  return new Error(`called ${what}, which plugins may not`);
+  return signed(new Error(`called ${what}, which plugins may not`));
 }

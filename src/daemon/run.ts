@@ -28,15 +28,15 @@ import { isDetached, stayDetached } from './detach.js';
 import { endProcess } from './exit.js';
 import { DaemonLog } from './log.js';
 import { forbidPluginExit } from './plugin-exit.js';
-import { runningPlugin } from './plugin-context.js';
+import { authorOf } from './plugin-context.js';
 import { beginAgain } from './privileges.js';
 import { obey } from './signals.js';
 import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
-const STOP_DEADLINE_MS = 1400;
+const STOP_DEADLINE_MS = 1200;
 /** When the main thread itself hangs, in a plugin. What is left of the 2 s is for the kernel to remove the links. */
-const LAST_DEADLINE_MS = 1500;
+const LAST_DEADLINE_MS = 1300;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 /** A restart that hangs is given up, and with it the links. Turns of the loop are counted, not time: a process that is kept
  * off the processor does not hang. Frames move meanwhile. */
@@ -94,7 +94,7 @@ export async function run(flags: Flags): Promise<void> {
     log.error(`bug ${what}`, `bug: ${what}: ${errorStack(error)}`);
   };
   const escaped = (what: string) => (error: unknown) => {
-    const plugin = runningPlugin.getStore();
+    const plugin = authorOf(error);
     if (plugin === undefined) bug(what, error);
     else plugin.complain(error);
   };

@@ -318,7 +318,7 @@ export function reapChild(pid: number): boolean {
 
 /** Closes descriptors of TAPs. The devices go in the time of one, and whoever has them too, unless they are kept (`keepTaps`). */
 export function closeTaps(fds: readonly number[]): void {
-  checked(addon.closeTaps(Int32Array.from(fds)), 'close', 'TAPs');
+  if (fds.length > 0) checked(addon.closeTaps(Int32Array.from(fds)), 'close', 'TAPs');
 }
 
 /** Ends the process at once. What Node has for it waits for every thread, and one that hangs would keep it for ever. */

@@ -334,7 +334,7 @@ export class DatapathControl implements Datapath {
     if (this.#heritage.persistTaps)
       for (const descriptor of tapDescriptors(ports.filter(isLasting))) this.#dropIfElsewhere(descriptor);
     // What a thread still uses is closed by the end of the process: its number would soon be something else's.
-    if (isLate) return;
+    if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
     const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
     closeTaps([...taps, ...this.#underlay.release()].map(({ fd }) => fd));
   }

@@ -48,7 +48,6 @@ async function endOfMany(bed: Bed, { count, elsewhere, limitMs }: Links): Promis
     const exit = (await daemon.ended()) as Exit;
     const tookMs = Math.round(performance.now() - startedMs);
     check(exit.code === status, `status ${status}, not ${exit.signal ?? exit.code ?? '?'}`);
-    check(tookMs <= limitMs, `ends within ${limitMs} ms, not ${tookMs}`);
     check((await devicesOf(a)).join() === rest.join(), 'no link of its own is left, and no other is gone');
     return tookMs;
   };
@@ -72,7 +71,9 @@ async function endOfMany(bed: Bed, { count, elsewhere, limitMs }: Links): Promis
   check(/error varpd has not ended in time/.test(daemon.log()), 'the log says that something hung');
   check(existsSync(daemon.stateDir), 'what is stored stays');
   rmSync(path.join(endless, 'hang'));
-  return `${count} VNICs: gone after ${plain} ms; ${elsewhere} of them in another namespace: ${away} ms; a plugin in an endless loop: ${hanging} ms; a start takes ${startMs} ms`;
+  const seen = `${count} VNICs: gone after ${plain} ms; ${elsewhere} of them in another namespace: ${away} ms; a plugin in an endless loop: ${hanging} ms; a start takes ${startMs} ms`;
+  check(Math.max(plain, away, hanging) <= limitMs, `it ends within ${limitMs} ms: ${seen}`);
+  return seen;
 }
 
 async function batch(bed: Bed, host: Namespace, commands: string): Promise<void> {
