@@ -38,7 +38,10 @@ export async function loadPlugins(directories: readonly string[], log: Log): Pro
       try {
         const plugin = await importPlugin(file, log);
         if (plugins.has(plugin.name)) {
-          log.warn(`plugin ${file}`, `${file}: there is a plugin '${plugin.name}' already, this one is left out`);
+          log.warn(
+            `plugin ${file}`,
+            `${file}: there is a plugin '${plugin.name}' already, this one is left out`,
+          );
         } else {
           plugins.set(plugin.name, plugin);
           log.debug('plugin', `${file}: plugin '${plugin.name}', mode ${plugin.mode}`);

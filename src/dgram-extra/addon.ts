@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c, privileges.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,

@@ -15,7 +15,6 @@ import {
   closeDescriptor,
   closeTaps,
   errnoName,
-  linkInfo,
   probeFeatures,
   routeMtuBytes,
   setTapCarrier,
@@ -28,7 +27,6 @@ import * as mac from '../../wire/mac.js';
 import type {
   Datapath,
   DatapathEvents,
-  Descriptor,
   Heritage,
   KnownTarget,
   Legacy,
@@ -53,7 +51,7 @@ import { inBackground } from '../background.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { discardTap, openPortTap, portOfDescriptor } from './taps.js';
+import { discardTap, dropIfElsewhere, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -332,22 +330,12 @@ export class DatapathControl implements Datapath {
     const isLate = (await Promise.race([stopping, late])) === 'late';
     const ports = [...new Set(this.#ports.values())];
     if (this.#heritage.persistTaps)
-      for (const descriptor of tapDescriptors(ports.filter(isLasting))) this.#dropIfElsewhere(descriptor);
+      for (const descriptor of tapDescriptors(ports.filter(isLasting)))
+        dropIfElsewhere(descriptor, this.#heritage);
     // What a thread still uses is closed by the end of the process: its number would soon be something else's.
     if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
     const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
     closeTaps([...taps, ...this.#underlay.release()].map(({ fd }) => fd));
-  }
-
-  /** One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
-  #dropIfElsewhere({ name, fd }: Descriptor): void {
-    const port = portOfDescriptor(name);
-    try {
-      if (port !== undefined && linkInfo(port)?.alias !== this.#heritage.alias)
-        setTapPersistent(fd, false, port);
-    } catch {
-      // The device is gone, or the kernel cannot be asked: it stays, and the others are looked at.
-    }
   }
 
   #overlay(id: number): OverlayState {

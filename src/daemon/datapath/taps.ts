@@ -52,6 +52,16 @@ export function discardTap(port: string, heritage: Heritage): void {
   if (linkInfo(port)?.alias === heritage.alias) deleteLink(port);
 }
 
+/** A persistent one that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
+export function dropIfElsewhere({ name, fd }: Descriptor, { alias }: Pick<Heritage, 'alias'>): void {
+  const port = portOfDescriptor(name);
+  try {
+    if (port !== undefined && linkInfo(port)?.alias !== alias) setTapPersistent(fd, false, port);
+  } catch {
+    // The device is gone, or the kernel cannot be asked: then it stays.
+  }
+}
+
 /** A descriptor a queue. Throws the system's error; then no new device is left. */
 export function openPortTap(
   { name, mtuBytes, temporary }: PortConfig,
