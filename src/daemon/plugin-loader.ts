@@ -51,7 +51,7 @@ export async function loadPlugins(directories: readonly string[], log: Log): Pro
 }
 
 /** In the order of their names, so that "the first" means the same everywhere. */
-function entryFiles(directory: string): string[] {
+export function entryFiles(directory: string): string[] {
   try {
     return readdirSync(directory)
       .sort()
@@ -61,16 +61,13 @@ function entryFiles(directory: string): string[] {
           .slice(0, 1),
       );
   } catch (error) {
-    throw new OverlayError(
-      'NOT_FOUND',
-      `failed to load from ${directory}: ${systemErrorText(error)}`,
-      [],
-      error,
-    );
+    const line = `pluginPath: failed to load from ${directory}: ${systemErrorText(error)}`;
+    throw new OverlayError('NOT_FOUND', line, [line], error);
   }
 }
 
-async function importPlugin(file: string): Promise<LookupPlugin> {
+/** Rejects with an Error that says what is wrong with it. */
+export async function importPlugin(file: string): Promise<LookupPlugin> {
   const load = (): Promise<unknown> => import(pathToFileURL(file).href) as Promise<unknown>;
   const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
   return checkPlugin(module.default);

@@ -154,7 +154,7 @@ await t.test('a restart that is kept off the processor', { skip }, async (t) => 
   await a.plumb('overlay0');
   const { startedAt } = await daemon.call('daemon.status', {});
   daemon.signal('SIGUSR2');
-  await waitUntil(() => daemon.log().includes('starts anew'), { stepMs: 1, what: 'it to begin' });
+  await waitUntil(() => daemon.log().includes('varpd restarts'), { stepMs: 1, what: 'it to begin' });
   daemon.signal('SIGSTOP');
   await sleep(2500);
   daemon.signal('SIGCONT');

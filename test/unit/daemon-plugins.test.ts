@@ -139,7 +139,7 @@ t.test('loading', async (t) => {
   t.test('a directory that is not there is fatal', async (t) => {
     await t.rejects(loadPlugins(['/nowhere'], newLog()), {
       code: 'NOT_FOUND',
-      message: 'failed to load from /nowhere: no such file or directory',
+      message: 'pluginPath: failed to load from /nowhere: no such file or directory',
     });
   });
 
