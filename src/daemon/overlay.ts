@@ -84,7 +84,8 @@ export class Overlay {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
     };
     const around = { log, health: this.#health, datapath, limits, reprotect };
-    const prepare: Prepare = () => {
+    const prepare: Prepare = async () => {
+      await workshop.plugins.find(plan.search);
       const found = needPlugin(plan, workshop);
       if (found.mode === 'dynamic' && this.mode === 'point')
         throw new OverlayError(
@@ -492,8 +493,10 @@ export class Overlay {
 /** Throws an OverlayError when there is no such plugin. */
 function needPlugin({ search }: OverlayPlan, { plugins }: Workshop): LookupPlugin {
   const plugin = plugins.get(search);
-  if (plugin === undefined) throw unknownKind('search', search, [...plugins.keys()]);
-  return plugin;
+  if (plugin !== undefined) return plugin;
+  const failure = plugins.failureOf(search);
+  if (failure !== undefined) throw new OverlayError('INVALID', failure, [failure]);
+  throw unknownKind('search', search, [...plugins.keys()]);
 }
 
 /** Without the plugin its properties are taken as they are. */

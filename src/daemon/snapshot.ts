@@ -104,6 +104,10 @@ export class Snapshot {
     }
   }
 
+  knows(overlay: string): boolean {
+    return this.#overlays.has(overlay);
+  }
+
   /** Without what may not be sent to from `listen`. */
   of(overlay: string, listen: Endpoint): OverlaySnapshot | undefined {
     const entry = this.#overlays.get(overlay);
