@@ -12,6 +12,7 @@ import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { endProcess, makeExitCertain } from './exit.js';
 import { giveUpRights } from './privileges.js';
+import { isRestart, passOn, restartAgain } from './restarted.js';
 import { listenToSignals } from './signals.js';
 import { VERSION } from './version.js';
 
@@ -64,8 +65,11 @@ async function main(): Promise<void> {
     makeExitCertain();
     await startBridge();
     const { run } = await import('./run.js');
-    await run(flags);
-    reportStart([]);
+    const offline = await run(flags, isRestart ? { take: passOn } : undefined);
+    reportStart(
+      [],
+      [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
+    );
   } else {
     await startDetached();
   }
@@ -78,5 +82,6 @@ try {
   const lines = details.length > 0 ? details : [message];
   reportStart(lines);
   for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
+  if (isRestart) await restartAgain(lines);
   endProcess(1);
 }

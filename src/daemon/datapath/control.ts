@@ -24,6 +24,7 @@ import {
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as mac from '../../wire/mac.js';
+import { inBackground } from '../background.js';
 import type {
   Datapath,
   DatapathEvents,
@@ -47,11 +48,10 @@ import {
   type PortState,
   type Stock,
 } from './legacy.js';
-import { inBackground } from '../background.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { discardTap, dropIfElsewhere, openPortTap } from './taps.js';
+import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -78,6 +78,7 @@ export class DatapathControl implements Datapath {
     this.#isHeld = heritage.isBridged;
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
+      giveBack: heritage.giveBack,
       nextToken: () => ++this.#lastToken,
       forget: heritage.forget,
       opened: (queue, socket) => {
@@ -144,25 +145,47 @@ export class DatapathControl implements Datapath {
     });
   }
 
-  async removeOverlay(id: number): Promise<void> {
+  removeOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, false);
+  }
+
+  withdrawOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, true);
+  }
+
+  /** `isKept`: what an earlier daemon had left. */
+  async #removeOverlay(id: number, isKept: boolean): Promise<void> {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
     await state.threads.remove();
-    for (const port of state.ports.values()) await this.#removeDevice(port, () => true);
-    await state.lease.release();
+    for (const port of state.ports.values()) {
+      if (isKept && port.isLeft && isLasting(port)) this.#returnPort(port);
+      else await this.#removeDevice(port, () => true);
+    }
+    await state.lease.release(isKept);
     this.#queues.delete(id);
     await this.#dismiss();
+  }
+
+  setDestination(id: number, destination: Endpoint): void {
+    const state = this.#overlay(id);
+    state.options = { ...state.options, destination };
+    state.threads.setDestination(destination);
+  }
+
+  hasLeft(port: string): boolean {
+    return hasLeftTap(port, this.#heritage);
   }
 
   addPort(wish: PortConfig): mac.MacAddress {
     const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
     const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const fds = openPortTap(wish, address, state, this.#heritage);
+    const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
-    const port: PortState = { name, overlay, temporary, queues, config };
+    const port: PortState = { name, overlay, temporary, isLeft, queues, config };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
     const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
@@ -230,6 +253,10 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.named = peers;
     state.threads.setPeers(peers);
+  }
+
+  namedPeers(overlay: number): readonly IpAddress[] {
+    return this.#overlays.get(overlay)?.named ?? [];
   }
 
   announce(overlay: number, frame: Uint8Array): void {
@@ -329,9 +356,7 @@ export class DatapathControl implements Datapath {
     const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
     const isLate = (await Promise.race([stopping, late])) === 'late';
     const ports = [...new Set(this.#ports.values())];
-    if (this.#heritage.persistTaps)
-      for (const descriptor of tapDescriptors(ports.filter(isLasting)))
-        dropIfElsewhere(descriptor, this.#heritage);
+    if (this.#heritage.persistTaps) tapDescriptors(ports.filter(isLasting)).forEach(dropIfElsewhere);
     // What a thread still uses is closed by the end of the process: its number would soon be something else's.
     if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
     const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
@@ -367,6 +392,12 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
+  /** Its threads have let go of it. */
+  #returnPort(port: PortState): void {
+    for (const { token } of port.queues) this.#ports.delete(token);
+    this.#heritage.giveBack(tapDescriptors([port]));
+  }
+
   /** Closes it, and whatever it was to outlive, it is gone. */
   async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
     const isOpen = port.closed === undefined;
@@ -376,6 +407,7 @@ export class DatapathControl implements Datapath {
       } catch {
         // the device is gone already
       }
+      this.#heritage.links.forget(port.name);
     }
     await this.#closePort(port, hasLetGo);
     if (!isOpen) this.discard(port.name);
