@@ -36,7 +36,9 @@ import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
 const STOP_DEADLINE_MS = 1200;
-/** When the main thread itself hangs, in a plugin. What is left of the 2 s is for the kernel to remove the links. */
+/** When the main thread itself hangs, in a plugin: before it has heard of a signal, and after. What is left of the 2 s is for
+ * the kernel to remove the links. */
+const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 /** A restart waits that long for what hangs. Turns of the loop are counted, not time: a process that is kept
@@ -194,7 +196,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       end(0);
     });
   // It hears of them too, and needs nobody to come round.
-  guardEnd(LAST_DEADLINE_MS);
+  guardEnd(DEAF_MS);
   const daemon = await Daemon.start(
     config,
     () => loadConfig(flags),

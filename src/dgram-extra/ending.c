@@ -15,20 +15,27 @@
 #include <unistd.h>
 
 static struct {
-	atomic_int armed, status, delay_ms;
+	atomic_int armed, status;
+	atomic_llong due_ms; /* of the monotonic clock */
 	sem_t asked;
 	pthread_mutex_t words; /* guards what follows: the line that is written when the time is over */
 	int log;
 	char before[256], after[512];
 } end = { .words = PTHREAD_MUTEX_INITIALIZER, .log = 2 };
 
+static long long now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
 static void arm(int ms, int status)
 {
-	if (atomic_exchange(&end.armed, 1))
-		return; /* the first word counts: who asks again gives no more time */
-	atomic_store(&end.delay_ms, ms);
+	atomic_store(&end.due_ms, now_ms() + ms);
 	atomic_store(&end.status, status);
-	sem_post(&end.asked);
+	if (!atomic_exchange(&end.armed, 1))
+		sem_post(&end.asked);
 }
 
 static void say_last_words(void)
@@ -65,10 +72,8 @@ static void *wait_for_the_end(void *data)
 	(void)data;
 	while (sem_wait(&end.asked) < 0)
 		;
-	int ms = atomic_load(&end.delay_ms);
-	struct timespec left = { ms / 1000, ms % 1000 * 1000000L };
-	while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR)
-		;
+	for (long long left; (left = atomic_load(&end.due_ms) - now_ms()) > 0;)
+		(void)usleep((useconds_t)(left < 100 ? left : 100) * 1000); /* it may become less */
 	say_last_words();
 	leave(atomic_load(&end.status));
 	return NULL;
@@ -82,7 +87,8 @@ static int signal_ms;
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	int before = errno;
-	arm(signal_ms, 0);
+	if (!atomic_load(&end.armed))
+		arm(signal_ms, 0); /* who asks again gives no more time */
 	for (int i = 0; i < SIGNALS; i++) {
 		if (ending[i] != number)
 			continue;
@@ -123,7 +129,7 @@ static napi_value guard_end(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* endAfter(ms, status): the same without a signal. Only the first of all counts. Needs guardEnd. */
+/* endAfter(ms, status): the main thread has heard, and takes this much time from now on. Needs guardEnd. */
 static napi_value end_after(napi_env env, napi_callback_info info)
 {
 	ARGS(2);

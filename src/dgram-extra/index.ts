@@ -341,7 +341,7 @@ export function guardEnd(ms: number): void {
   checked(addon.guardEnd(ms), 'pthread_create', 'this process');
 }
 
-/** As after a signal, with this status. Of several, signals included, the first counts. Needs `guardEnd`. */
+/** This much time from now on, and this status, whether there was a signal or not. Needs `guardEnd`. */
 export function endAfter(ms: number, status: number): void {
   addon.endAfter(ms, status);
 }
