@@ -8,7 +8,8 @@
 import type { Socket } from 'node:net';
 import { encodeMessage, type FramingProblem, MessageReader } from '../control/framing.js';
 import { MAX_REQUEST_BYTES } from '../control/messages.js';
-import { invalidRequest, RPC_CODE } from './rpc.js';
+import { OverlayError } from '../core/errors.js';
+import { errorResponse, invalidRequest, RPC_CODE } from './rpc.js';
 
 /** A request comes from a program, in one write: half of one that takes longer will not be finished. */
 const HALF_REQUEST_MS = 5_000;
@@ -121,13 +122,23 @@ export class Connection {
     for (const item of items) {
       if (this.#socket.destroyed) return;
       const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#handle(item.value);
-      if (answer !== undefined) await this.#write(encodeMessage(answer));
+      if (answer !== undefined) await this.#write(this.#encode(answer));
     }
     if (!this.#reader.stopped) return;
     // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
     // would take the explanation away again.
     this.#socket.end();
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+  }
+
+  /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */
+  #encode(answer: unknown): string {
+    try {
+      return encodeMessage(answer);
+    } catch (error) {
+      this.#bug(error);
+      return encodeMessage(unsendable(answer));
+    }
   }
 
   /** Resolves when the next answer may be written, or when there is nobody left to write to. */
@@ -149,6 +160,12 @@ export class Connection {
       socket.on('close', done);
     });
   }
+}
+
+function unsendable(answer: unknown): unknown {
+  const { id = null } = Array.isArray(answer) ? {} : (answer as { id?: string | number | null });
+  const error = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+  return errorResponse(id, RPC_CODE.REFUSED, error);
 }
 
 function problemAnswer(problem: FramingProblem): unknown {
