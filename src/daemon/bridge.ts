@@ -144,6 +144,8 @@ export async function startBridge(): Promise<void> {
 }
 
 function meetProcess(fd: number, pid: number): void {
+  // What varpd starts, a plugin's process for one, has no business with it, and would keep the bridge standing.
+  setInheritable(fd, false);
   const news: LeaseNews[] = [];
   const channel = new Channel<ToBridge, FromBridge>(fd, (message) => {
     if (message.kind === 'leases') news.push(...message.news);

@@ -11,6 +11,7 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { makeExitCertain } from './exit.js';
+import { reapInheritedChildren } from './inherited-children.js';
 import { giveUpRights } from './privileges.js';
 import { listenToSignals } from './signals.js';
 import { VERSION } from './version.js';
@@ -62,6 +63,7 @@ async function main(): Promise<void> {
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
     makeExitCertain();
+    reapInheritedChildren();
     await startBridge();
     const { run } = await import('./run.js');
     await run(flags);

@@ -9,7 +9,7 @@ import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { HangingMount, type HangOptions, skipUnlessFuse } from '../helpers/hanging-mount.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
-import { readersOf } from '../helpers/procfs.js';
+import { childrenOf, readersOf } from '../helpers/procfs.js';
 
 const skip = skipUnlessFuse();
 const HUNG = ['hung1', 'hung2', 'hung3', 'hung4', 'hung5'];
@@ -131,6 +131,9 @@ await t.test(
     writeWell(2);
     await until(t, daemon, { well0: /^ONLINE .*~1 entries/ });
     mount.goOn();
+    // The server is one, too, as it is started here.
+    const ended = (): number[] => childrenOf(daemon.pid).filter((pid) => !existsSync(`/proc/${pid}/exe`));
+    await waitUntil(() => ended().length === 0, { what: 'nothing to be left of those that hung' });
   },
 );
 
