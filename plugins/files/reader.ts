@@ -64,7 +64,9 @@ export class Reader {
       end(`cannot be started: ${error.message}`);
     });
     child.on('exit', (code, signal) => {
-      end(`has ended (${signal ?? `exit status ${code ?? '?'}`})${this.#said === '' ? '' : `: ${this.#said}`}`);
+      end(
+        `has ended (${signal ?? `exit status ${code ?? '?'}`})${this.#said === '' ? '' : `: ${this.#said}`}`,
+      );
     });
     return child;
   }

@@ -29,8 +29,7 @@ const MAX_LEFT = 3;
 /** For the end of the last one, which takes some milliseconds. A new life of varpd knows nothing of its children. */
 const END_MS = 300;
 
-const silence = (seconds: number): string =>
-  `has not answered for ${seconds} s: is its file system there?`;
+const silence = (seconds: number): string => `has not answered for ${seconds} s: is its file system there?`;
 
 export interface Following {
   /** Rejects with a FileError, or with what the signal was aborted for. */
@@ -94,7 +93,7 @@ export class Readers {
       signal.throwIfAborted();
       const giveUp = (): void => {
         file.giveUp(waiter);
-        reject(signal.reason as Error);
+        reject(signal.reason);
       };
       const done = (): void => {
         signal.removeEventListener('abort', giveUp);
@@ -106,7 +105,7 @@ export class Readers {
         },
         reject: (error) => {
           done();
-          reject(error as Error);
+          reject(error);
         },
       };
       signal.addEventListener('abort', giveUp, { once: true });
@@ -197,8 +196,9 @@ export class Readers {
     this.#restartTurns = this.#nextRestartTurns;
     this.#nextRestartTurns = Math.min(2 * this.#nextRestartTurns, LAST_RENEWAL_TURNS);
     for (const file of this.#files.values()) file.unasked();
-    const [first] = [...this.#files.values()].flatMap(({ followers }) => [...followers]);
-    first?.warn(`the reader process of mapping files ${why}`);
+    // Once, in the log that all share.
+    const followers = [...this.#files.values()].flatMap((file) => [...file.followers]);
+    followers.at(0)?.warn(`the reader process of mapping files ${why}`);
   }
 
   #hear(message: FromReader): void {

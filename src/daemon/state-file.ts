@@ -20,7 +20,7 @@ export const SYSTEM_FILES: StateFiles = {
   async open(path, flags, mode) {
     const fd = await disk.do('openSync', path, flags, mode);
     return {
-      writeFile: (text) => disk.do('writeFileSync', fd, text as string),
+      writeFile: (text) => disk.do('writeFileSync', fd, text),
       sync: () => disk.do('fsyncSync', fd),
       close: () => disk.do('closeSync', fd),
     };

@@ -7,6 +7,7 @@ import {
   bytesOf,
   dump,
   type Message,
+  nestedAttributes,
   NLM_F_ACK,
   numberAttribute,
   textAttribute,
@@ -33,8 +34,15 @@ const RTN_LOCAL = 2;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
+const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_GSO_MAX_SIZE = 41;
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+// Of kind `tun`; the owner is absent when there is none.
+const IFLA_TUN_OWNER = 1;
+const IFLA_TUN_NUM_QUEUES = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
@@ -68,6 +76,12 @@ export interface LinkInfo {
   readonly carrier: boolean;
   /** Empty when there is none. */
   readonly alias: string;
+  /** Index of the bridge or bond that it is a port of; 0 when there is none. */
+  readonly master: number;
+  /** `tun`, `veth`, `vxlan` ...; empty for a device of the hardware. */
+  readonly kind: string;
+  /** Of a TUN or TAP. */
+  readonly tun?: { readonly ownerUid: number | undefined; readonly queues: number };
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
@@ -87,15 +101,6 @@ export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes, alias }:
 export function deleteLink(name: string): void {
   const parts = [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, name)];
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
-}
-
-/** Names of the links of this network namespace that have this alias. */
-export function linksWithAlias(alias: string): string[] {
-  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
-    .filter(({ type }) => type === RTM_NEWLINK)
-    .map(readLink)
-    .filter((link) => link.alias === alias)
-    .map(({ name }) => name);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */
@@ -131,6 +136,25 @@ function readLink(message: Message): LinkInfo {
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
     alias: alias === undefined ? '' : textOf(alias),
+    master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
+    ...readKind(attributes.get(IFLA_LINKINFO)),
+  };
+}
+
+function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
+  if (value === undefined) return { kind: '' };
+  const nested = nestedAttributes(value);
+  const name = nested.get(IFLA_INFO_KIND);
+  const kind = name === undefined ? '' : textOf(name);
+  const data = nested.get(IFLA_INFO_DATA);
+  if (kind !== 'tun' || data === undefined) return { kind };
+  const tun = nestedAttributes(data);
+  return {
+    kind,
+    tun: {
+      ownerUid: tun.get(IFLA_TUN_OWNER)?.getUint32(0, true),
+      queues: tun.get(IFLA_TUN_NUM_QUEUES)?.getUint32(0, true) ?? 0,
+    },
   };
 }
 
