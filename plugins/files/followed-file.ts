@@ -9,6 +9,8 @@ import { type Contents, FileError, type Version, Whole } from './read.js';
 export const TURN_MS = 500;
 /** A file that has not answered for so long is silent, and its overlays are told. */
 export const SILENT_TURNS = 4;
+/** Whoever could not start for its silence tries again, and is to find an answer then. */
+const LINGER_TURNS = 20;
 
 export interface Follower {
   /** This is the file's version now. */
@@ -25,7 +27,7 @@ export interface Follower {
 
 export interface Waiter {
   readonly resolve: (contents: Contents) => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 export class FollowedFile {
@@ -34,8 +36,9 @@ export class FollowedFile {
   question: 'look' | 'read' | undefined;
   /** The reader hung when it made a watch for it. */
   isUnwatchable = false;
-  /** Since it was heard of last. */
+  /** Since it was heard of last, and since it was followed last. */
   #turns = 0;
+  #idleTurns = 0;
   #silence: string | undefined;
   #nextTellTurns = 0;
   #waiting: Waiter[] = [];
@@ -50,6 +53,10 @@ export class FollowedFile {
 
   get isSilent(): boolean {
     return this.#silence !== undefined;
+  }
+
+  get isWanted(): boolean {
+    return this.followers.size > 0 || (this.isSilent && this.#idleTurns < LINGER_TURNS);
   }
 
   /** What to ask next. */
@@ -83,8 +90,13 @@ export class FollowedFile {
     this.#served = [];
   }
 
+  /** One more turn. */
+  age(): void {
+    this.#idleTurns = this.followers.size > 0 ? 0 : this.#idleTurns + 1;
+  }
+
   /** One more turn without a word; `limit` of them are silence, in the words of `why`. */
-  turn(limit: number, why: (seconds: number) => string): void {
+  wait(limit: number, why: (seconds: number) => string): void {
     if (++this.#turns < limit) return;
     const isNew = this.#silence === undefined;
     this.#silence = why(Math.round((this.#turns * TURN_MS) / 1000));

@@ -39,7 +39,8 @@ export interface Following {
 }
 
 export class Readers {
-  /** By path and by number. Those that nobody follows any more stay until their question is answered. */
+  /** By path and by number. Those that nobody follows any more stay until their question is answered, and a silent one a
+   * while longer. */
   readonly #files = new Map<string, FollowedFile>();
   readonly #numbered = new Map<number, FollowedFile>();
   #count = 0;
@@ -93,7 +94,7 @@ export class Readers {
       signal.throwIfAborted();
       const giveUp = (): void => {
         file.giveUp(waiter);
-        reject(signal.reason);
+        reject(signal.reason as Error);
       };
       const done = (): void => {
         signal.removeEventListener('abort', giveUp);
@@ -116,9 +117,12 @@ export class Readers {
 
   async #unfollow(file: FollowedFile, follower: Follower): Promise<void> {
     if (!file.followers.delete(follower) || file.followers.size > 0) return;
-    if (file.question === undefined) this.#remove(file);
-    const isLast = [...this.#files.values()].every(({ followers }) => followers.size === 0);
-    if (isLast) await this.#end();
+    if (file.question === undefined && !file.isWanted) this.#remove(file);
+    if (this.#isIdle()) await this.#end();
+  }
+
+  #isIdle(): boolean {
+    return ![...this.#files.values()].some(({ isWanted }) => isWanted);
   }
 
   #remove(file: FollowedFile): void {
@@ -127,7 +131,7 @@ export class Readers {
     this.#reader?.send({ kind: 'forget', id: file.id });
   }
 
-  /** Nobody follows a file. */
+  /** Nobody wants a file. */
   async #end(): Promise<void> {
     clearInterval(this.#timer);
     this.#timer = undefined;
@@ -168,8 +172,8 @@ export class Readers {
     this.#calls = undefined;
     for (const file of [...this.#files.values()]) {
       file.unasked();
-      if (file.followers.size === 0) this.#remove(file);
-      else this.#introduce(file);
+      if (file.isWanted) this.#introduce(file);
+      else this.#remove(file);
     }
     this.#askAll();
   }
@@ -248,6 +252,11 @@ export class Readers {
   }
 
   #turn(): void {
+    for (const file of this.#files.values()) file.age();
+    if (this.#isIdle()) {
+      void this.#end();
+      return;
+    }
     if (this.#reader === undefined && --this.#restartTurns <= 0) this.#start();
     this.#lifeTurns++;
     if (this.#beatTurns !== undefined) this.#beatTurns++;
@@ -256,7 +265,7 @@ export class Readers {
     const trouble = this.#trouble;
     const why = trouble === undefined ? silence : (): string => trouble;
     for (const file of this.#files.values())
-      if (file.question !== undefined || this.#reader === undefined) file.turn(limit, why);
+      if (file.question !== undefined || this.#reader === undefined) file.wait(limit, why);
     this.#renew();
     if (this.#reader === undefined || this.#beatTurns !== undefined) return;
     this.#beatTurns = 0;
@@ -271,7 +280,7 @@ export class Readers {
 
   #renew(): void {
     const files = [...this.#files.values()];
-    if (!files.some(({ isSilent, followers }) => isSilent && followers.size > 0)) {
+    if (!files.some(({ isSilent, isWanted }) => isSilent && isWanted)) {
       this.#renewalTurns = 0;
       this.#nextRenewalTurns = FIRST_RENEWAL_TURNS;
       return;

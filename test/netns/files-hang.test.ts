@@ -116,6 +116,8 @@ await t.test('one file hangs, for longer than varpd', { skip, timeout: 120_000 }
   await daemon.start();
   await until(t, daemon, { well0: /^ONLINE/, zz0: /^ONLINE/ });
   t.match(daemon.log(), /hung1 has not answered for 2 s: is its file system there\?/);
+  mount.goOn();
+  await until(t, daemon, { hung1: /^ONLINE/ });
 });
 
 await t.test(
@@ -126,11 +128,13 @@ await t.test(
     mount.hang();
     await until(t, daemon, { hung1: silent('hung1'), well0: /^ONLINE/ });
     await daemon.ok('create-vnic -l zz0 foo0');
-    await daemon.ok('restart');
-    await until(t, daemon, { well0: /^ONLINE/, zz0: /^ONLINE/ });
+    const restarted = await daemon.dladm('restart');
+    t.match(restarted.stderr, /hung1: DEGRADED: .*hung1 has not answered for 2 s/);
+    await until(t, daemon, { hung1: /^DEGRADED/, well0: /^ONLINE/, zz0: /^ONLINE/ });
     writeWell(2);
     await until(t, daemon, { well0: /^ONLINE .*~1 entries/ });
     mount.goOn();
+    await until(t, daemon, { hung1: /^ONLINE/ });
     // The server is one, too, as it is started here.
     const ended = (): number[] => childrenOf(daemon.pid).filter((pid) => !existsSync(`/proc/${pid}/exe`));
     await waitUntil(() => ended().length === 0, { what: 'nothing to be left of those that hung' });
