@@ -120,7 +120,7 @@ export class FollowedFile {
   begin(byteCount: number): void {
     this.#turns = 0;
     // Nobody may want it any more.
-    this.#whole = this.#served.length > 0 ? new Whole() : undefined;
+    this.#whole = this.#served.length > 0 ? (this.#whole ?? new Whole()) : undefined;
     this.#whole?.begin(byteCount);
   }
 

@@ -82,7 +82,7 @@ export class Whole implements Sink {
   #length = 0;
 
   begin(byteCount: number): void {
-    this.bytes = Buffer.allocUnsafeSlow(byteCount);
+    if (this.bytes.length !== byteCount) this.bytes = Buffer.allocUnsafeSlow(byteCount);
     this.#length = 0;
   }
 
