@@ -95,7 +95,7 @@ export function openPortTap(
     const fds = [...left.map(({ fd }) => fd), ...opened];
     const [fd] = fds;
     setTapOwner(fd, process.geteuid?.() ?? 0, name);
-    if (queues > 1) steerByFlow(fd, queues, name);
+    if (queues > 1) steerByFlow(fds.slice(0, queues), name);
     if (found === undefined) create(fd, config, address, offload);
     else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
