@@ -53,3 +53,15 @@ export function machineBusySeconds(): number {
     .map(Number);
   return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
 }
+
+/** How many BPF programs this process has open. */
+export function bpfProgramsOf(pid: number): number {
+  const isProgram = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:bpf-prog';
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
+  return readdirSync(`/proc/${pid}/fd`).filter(isProgram).length;
+}
