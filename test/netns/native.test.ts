@@ -414,7 +414,11 @@ async function tapQueues(t: Test): Promise<void> {
   t.notOk(steerByFlow(queues, 'tap0'), 'without a program');
   t.equal((await sent(...indices.map((index) => flow(index, 4))))[0].length, 16, 'one queue gets all frames');
   put(outgoing, 0, flow(0, 4, true));
-  t.equal(native.tapWrite(outgoing.handle, queues[1], list([0, 0]), 1), 1, 'and all of them can be written to');
+  t.equal(
+    native.tapWrite(outgoing.handle, queues[1], list([0, 0]), 1),
+    1,
+    'and all of them can be written to',
+  );
   await openSteering();
   t.ok(steerByFlow(queues, 'tap0'), 'with a program');
   t.ok(steerByFlow(queues, 'tap0'), 'again, as at a restart');
@@ -447,7 +451,10 @@ async function tapQueues(t: Test): Promise<void> {
   }
   for (const version of [4, 6] as const) {
     const fragments = indices.map((index) => fragmentOf(flow(index, version)));
-    t.ok((await sent(...fragments)).some(({ length }) => length === 16), `IPv${version}: fragments by address`);
+    t.ok(
+      (await sent(...fragments)).some(({ length }) => length === 16),
+      `IPv${version}: fragments by address`,
+    );
   }
   t.equal((await sent(flow(0, 4).slice(0, 20))).flat().length, 1, 'cut short');
 }

@@ -188,8 +188,9 @@ const FORWARDED: readonly { readonly name: string; readonly of: Partial<Packet> 
 ];
 /** Frames that the stack has handed over to a device. */
 const takenFrom = async (host: Namespace, device: string): Promise<number> =>
-  (JSON.parse(await host.ip(`-j -s link show dev ${device}`)) as { stats64: { tx: { packets: number } } }[])[0]
-    .stats64.tx.packets;
+  (
+    JSON.parse(await host.ip(`-j -s link show dev ${device}`)) as { stats64: { tx: { packets: number } } }[]
+  )[0].stats64.tx.packets;
 
 /** Until the tap has been asked for as many as come at once. */
 const REPEATS = 10;

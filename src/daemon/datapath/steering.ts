@@ -9,12 +9,7 @@
  * queue gets all frames, and its thread sends them all: order comes before speed.
  */
 import { readlinkSync } from 'node:fs';
-import {
-  loadProgram,
-  setInheritable,
-  setTapQueue,
-  setTapSteering,
-} from '../../dgram-extra/index.js';
+import { loadProgram, setInheritable, setTapQueue, setTapSteering } from '../../dgram-extra/index.js';
 
 /** In the environment: the descriptor of the program. */
 const VARIABLE = 'VARPD_STEERING';
@@ -25,7 +20,8 @@ let program: number | undefined;
 export async function openSteering(): Promise<void> {
   const text = process.env[VARIABLE];
   Reflect.deleteProperty(process.env, VARIABLE);
-  const left = text !== undefined && /^\d{1,9}$/.test(text) && isProgram(Number(text)) ? Number(text) : undefined;
+  const left =
+    text !== undefined && /^\d{1,9}$/.test(text) && isProgram(Number(text)) ? Number(text) : undefined;
   program = left ?? loadProgram((await import('./steering-program.js')).steeringProgram());
   if (program !== undefined) setInheritable(program, false);
 }
