@@ -178,7 +178,7 @@ export class Overlay {
     const { plan, properties, listen } = this;
     const destination = this.#destination;
     const queues = queueCount(properties.text('queues'), availableParallelism());
-    if (queues > 1 && datapath.features['tapSteering'] === false)
+    if (queues > 1 && !datapath.features['tapSteering'])
       log.warn(
         `queues ${plan.name}`,
         `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,

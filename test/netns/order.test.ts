@@ -11,7 +11,7 @@ const FLOW_ORDER = fromRoot('dist/test/helpers/flow-order');
 const FLOWS = 150;
 const FRAMES = 1000;
 /** All flows together, each way. */
-const FRAMES_A_SECOND = 20_000;
+const FRAMES_A_SECOND = 40_000;
 const PORT = 'overlay0';
 
 /** As root that lacks these capabilities. */
