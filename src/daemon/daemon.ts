@@ -22,7 +22,7 @@ import { StateStore } from './persistence.js';
 import { PersistentLinks } from './persistent-links.js';
 import type { MetricSources } from './metrics.js';
 import { hasNetAdmin } from './privileges.js';
-import { BUILT_IN_PLUGINS, loadPlugins } from './plugin-loader.js';
+import { PluginCatalog } from './plugin-catalog.js';
 import type { Overlay } from './overlay.js';
 import { Registry } from './registry.js';
 import type { Handlers } from './rpc.js';
@@ -202,7 +202,7 @@ export class Daemon {
     });
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
-    const loading = loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
+    const loading = PluginCatalog.load(config.pluginPath, log);
     const store = await StateStore.load(state);
     // One topic each: none is left out, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);

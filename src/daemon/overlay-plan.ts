@@ -7,7 +7,7 @@ import type { Datapath } from './datapath/contract.js';
 import type { LinkWatch } from './link-watch.js';
 import type { Links } from './links.js';
 import type { Log } from './log.js';
-import type { Plugins } from './plugin-loader.js';
+import type { Plugins } from './plugin-catalog.js';
 import type { StoredLease } from './state-schema.js';
 import type { Snapshot } from './snapshot.js';
 import type { VnicProtection } from './vnic-protection.js';

@@ -15,8 +15,8 @@ const MIN_PAUSE_MS = 1000;
 /** The pause is this many times what an attempt takes, so that a large file that is invalid costs a tenth of a processor. */
 const PAUSE_FACTOR = 9;
 
-/** What is needed for an attempt. Throws an OverlayError when there is no such plugin, or its properties are not valid. */
-export type Prepare = () => { readonly plugin: LookupPlugin; readonly properties: PropertySet };
+/** What is needed for an attempt. Rejects with an OverlayError when there is no such plugin, or its properties are not valid. */
+export type Prepare = () => Promise<{ readonly plugin: LookupPlugin; readonly properties: PropertySet }>;
 
 export interface OverlayPluginEvents {
   /** An attempt has succeeded after the overlay's start; `destination` is that of a point overlay. */
@@ -114,7 +114,7 @@ export class OverlayPlugin {
   }
 
   async #start(): Promise<{ instance: PluginInstance; properties: PropertySet; destination?: Destination }> {
-    const { plugin, properties } = this.#prepare();
+    const { plugin, properties } = await this.#prepare();
     const instance = new PluginInstance(plugin, this.#site, this.#around);
     await instance.start(properties);
     try {

@@ -73,7 +73,7 @@ export class Overlay {
     this.#health = new Health(plan.name, workshop.log);
     const { datapath, log, limits, watch, snapshot } = workshop;
     const { listen } = this;
-    const before = plan.isNew ? undefined : snapshot.of(plan.name, listen);
+    const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A plugin of another mode than it had knows better.
     this.#before = before?.mode === this.mode ? before : undefined;
@@ -84,7 +84,8 @@ export class Overlay {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
     };
     const around = { log, health: this.#health, datapath, limits, reprotect };
-    const prepare: Prepare = () => {
+    const prepare: Prepare = async () => {
+      await workshop.plugins.find(plan.search);
       const found = needPlugin(plan, workshop);
       if (found.mode === 'dynamic' && this.mode === 'point')
         throw new OverlayError(
@@ -113,6 +114,10 @@ export class Overlay {
 
   get name(): string {
     return this.plan.name;
+  }
+
+  get mac(): MacAddress {
+    return this.plan.mac;
   }
 
   get id(): number {
@@ -145,11 +150,10 @@ export class Overlay {
     if (linkState === 'follow' && !datapath.features['tapCarrier'])
       throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
     const isLeft = !plan.isNew && datapath.hasLeft(plan.name);
-    const before = isLeft ? this.#before : undefined;
-    this.#destination = before?.destination;
+    const goesOn = isLeft && this.#before?.isRecent === true;
     let failure: unknown;
     undo.push(() => this.#plugin.stop());
-    if (before === undefined) {
+    if (!goesOn) {
       try {
         this.#destination = await this.#plugin.start();
       } catch (error) {
@@ -157,20 +161,21 @@ export class Overlay {
         failure = error;
       }
     }
+    const before = goesOn || failure !== undefined ? this.#before : undefined;
+    this.#destination ??= before?.destination;
     this.#chooseMtu();
     this.#addToDatapath(isLeft);
     undo.push(() => (plan.isNew ? datapath.removeOverlay(plan.id) : datapath.withdrawOverlay(plan.id)));
     // Before the first frame can come, and before the plugin knows better.
     if (before !== undefined) datapath.setPeers(plan.id, before.peers);
-    if (this.#before?.isRecent === true) this.#restoreTargets();
+    if (before !== undefined || this.#before?.isRecent === true) this.#restoreTargets();
     this.#links.start(linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
     });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#plugin.attach();
-    if (before !== undefined || failure !== undefined) this.#plugin.startLater(failure);
-    if (failure !== undefined) this.#restoreTargets();
+    if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
   }
 
   #addToDatapath(mayLackAddress: boolean): void {
@@ -498,8 +503,10 @@ export class Overlay {
 /** Throws an OverlayError when there is no such plugin. */
 function needPlugin({ search }: OverlayPlan, { plugins }: Workshop): LookupPlugin {
   const plugin = plugins.get(search);
-  if (plugin === undefined) throw unknownKind('search', search, [...plugins.keys()]);
-  return plugin;
+  if (plugin !== undefined) return plugin;
+  const failure = plugins.failureOf(search);
+  if (failure !== undefined) throw new OverlayError('INVALID', failure, [failure]);
+  throw unknownKind('search', search, [...plugins.keys()]);
 }
 
 /** Without the plugin its properties are taken as they are. */

@@ -70,9 +70,9 @@ export class Registry {
   createOverlay(params: Params<'overlay.create'>): Promise<void> {
     const { name, encap, search, vnetid, temporary, properties } = params;
     return this.#create(name, name, async (undo) => {
+      await this.#workshop.plugins.find(search);
       const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
       const plan = { name, encap, search, vnetid, temporary, properties, ...made };
-      this.#workshop.snapshot.forget(name);
       const overlay = await this.#start(plan, undo);
       if (!temporary) await this.#save(overlay);
     });
@@ -344,7 +344,11 @@ export class Registry {
     const found = { mac: needMac(mac), temporary: false, isNew: false };
     const plan = { name, id, encap, search, vnetid, properties, ...found };
     if (this.roster.withId(id) !== undefined) throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
-    if (!this.#workshop.datapath.hasLeft(name)) this.#checkLink(name);
+    const { datapath, plugins, snapshot } = this.#workshop;
+    const isLeft = datapath.hasLeft(name);
+    if (!isLeft) this.#checkLink(name);
+    // A plugin that is being imported is waited for, unless the overlay can go on without it.
+    if (!isLeft || !snapshot.hasRecent(name, plan.mac)) await plugins.find(search);
     await this.#allOrNothing(async (undo) => {
       await this.#start(plan, undo);
     });

@@ -3,8 +3,8 @@
  * and goes on even when its plugin cannot be started just now: its mode and destination, its peers, its targets, and what
  * varpd itself has set on its ports. Saved at the end, read once at the start.
  *
- * Targets are believed for a minute: each is used at once and asked about meanwhile. Older ones are better asked for, and
- * used only where nobody can be asked.
+ * It is used at once for a minute, each target being asked about meanwhile. What is older is better asked for, and used only
+ * where nobody can be asked.
  */
 import { z } from 'zod';
 import {
@@ -15,7 +15,7 @@ import {
   parse as parseIp,
   parseEndpoint,
 } from '../wire/ip.js';
-import { formatMac, isMulticast, parseMac } from '../wire/mac.js';
+import { formatMac, isMulticast, type MacAddress, parseMac } from '../wire/mac.js';
 import type { Datapath, KnownTarget } from './datapath/contract.js';
 import { isSame } from './plugin-answer.js';
 import { readOwnFile, replaceFile } from './state-file.js';
@@ -35,6 +35,8 @@ const MAX_SETTINGS_BYTES = MAX_BYTES / 2;
 
 const text = z.string();
 const entrySchema = z.strictObject({
+  /** Of the overlay's own port: an overlay that is made anew under the same name has another. */
+  mac: text,
   mode: z.enum(['point', 'dynamic']),
   destination: text.nullable(),
   peers: z.array(text),
@@ -65,7 +67,7 @@ export interface OverlaySnapshot {
   readonly ports: ReadonlyMap<string, PortSnapshot>;
   /** The one used last comes first. */
   readonly targets: readonly KnownTarget[];
-  /** Whether the targets may be used without need. */
+  /** Whether it may be used without need. */
   readonly isRecent: boolean;
 }
 
@@ -73,6 +75,7 @@ export interface OverlaySnapshot {
 export interface Snapshotted {
   readonly name: string;
   readonly id: number;
+  readonly mac: MacAddress;
   readonly mode: 'point' | 'dynamic';
   readonly destination: Endpoint | undefined;
   portSnapshots(): Iterable<readonly [port: string, PortSnapshot]>;
@@ -104,10 +107,14 @@ export class Snapshot {
     }
   }
 
-  /** Without what may not be sent to from `listen`. */
-  of(overlay: string, listen: Endpoint): OverlaySnapshot | undefined {
+  hasRecent(overlay: string, ownMac: MacAddress): boolean {
+    return this.#isRecent && this.#overlays.get(overlay)?.mac === formatMac(ownMac);
+  }
+
+  /** Of an overlay, by the MAC of its own port, without what may not be sent to from `listen`. */
+  of(overlay: string, ownMac: MacAddress, listen: Endpoint): OverlaySnapshot | undefined {
     const entry = this.#overlays.get(overlay);
-    if (entry === undefined) return undefined;
+    if (entry === undefined || entry.mac !== formatMac(ownMac)) return undefined;
     const usable = (one: string): Endpoint[] => {
       const to = parseEndpoint(one);
       return to !== undefined && family(to.ip) === family(listen.ip) && !isSame(to, listen) ? [to] : [];
@@ -133,11 +140,6 @@ export class Snapshot {
     };
   }
 
-  /** An overlay that is made anew under the same name is another. */
-  forget(overlay: string): void {
-    this.#overlays.delete(overlay);
-  }
-
   /** Saves what the overlays know now; of those in `others`, which do not run, what an earlier process knew. Rejects with
    * the system's error. */
   async save(
@@ -156,8 +158,9 @@ export class Snapshot {
     const ids = new Map<string, number>();
     for (const one of running) {
       ids.set(one.name, one.id);
-      const { mode, destination } = one;
+      const { mac, mode, destination } = one;
       add(one.name, {
+        mac: formatMac(mac),
         mode,
         destination: destination === undefined ? null : formatEndpoint(destination),
         peers: [...datapath.namedPeers(one.id)],

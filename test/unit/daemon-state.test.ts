@@ -184,15 +184,16 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   ];
   const peers = [endpoint('10.0.0.2').ip];
   const source = { recentTargets: () => Promise.resolve(rows), namedPeers: () => peers };
+  const mac = 0x0200000000aa;
   const ports = [['foo0', { mtuBytes: 1450, allowedIps: peers }]] as const;
   const overlay = (name: string, more: Partial<Snapshotted> = {}): Snapshotted => {
-    const rest = { mode: 'dynamic', destination: undefined, portSnapshots: () => ports } as const;
+    const rest = { mac, mode: 'dynamic', destination: undefined, portSnapshots: () => ports } as const;
     return { name, id: 1, ...rest, ...more };
   };
   const pointed = overlay('overlay1', { mode: 'point', destination: endpoint('10.0.0.9') });
   await Snapshot.empty().save(directory, [overlay('overlay0'), pointed], [], source, 1_000_000);
   const listen = endpoint('10.0.0.1');
-  const load = async (nowMs: number) => (await Snapshot.load(directory, nowMs)).of('overlay0', listen);
+  const load = async (nowMs: number) => (await Snapshot.load(directory, nowMs)).of('overlay0', mac, listen);
   t.match(
     await load(1_030_000),
     { mode: 'dynamic', targets: [{ mac: rows[0].mac, to: rows[0].to }], peers, isRecent: true },
@@ -203,14 +204,23 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   t.equal((await load(1_061_000))?.isRecent, false, 'old targets are for want of better ones');
   t.equal((await load(999_000))?.isRecent, false, 'a clock that was set back');
   const next = await Snapshot.load(directory, 1_000_001);
-  t.match(next.of('overlay1', listen), { mode: 'point', destination: endpoint('10.0.0.9'), targets: [] });
-  t.equal(next.of('overlay2', listen), undefined);
+  t.match(next.of('overlay1', mac, listen), {
+    mode: 'point',
+    destination: endpoint('10.0.0.9'),
+    targets: [],
+  });
+  t.equal(next.of('overlay2', mac, listen), undefined);
   await next.save(directory, [overlay('overlay2')], ['overlay0', 'overlay2'], source, 1_010_000);
   const last = await Snapshot.load(directory, 1_010_001);
-  t.match(last.of('overlay0', listen), { mode: 'dynamic', peers }, 'of one that did not run, what was known');
-  t.equal(last.of('overlay1', listen), undefined, 'nothing of one that is gone');
-  last.forget('overlay0');
-  t.equal(last.of('overlay0', listen), undefined);
+  t.match(
+    last.of('overlay0', mac, listen),
+    { mode: 'dynamic', peers },
+    'of one that did not run, what was known',
+  );
+  t.equal(last.of('overlay1', mac, listen), undefined, 'nothing of one that is gone');
+  t.equal(last.of('overlay0', 0x0200000000ab, listen), undefined, 'another overlay of that name');
+  t.ok(last.hasRecent('overlay2', mac));
+  t.notOk(last.hasRecent('overlay2', 0x0200000000ab));
 
   const file = directory.path('snapshot');
   chmodSync(file, 0o666);

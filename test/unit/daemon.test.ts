@@ -10,7 +10,7 @@ import type { Datapath } from '../../src/daemon/datapath/contract.js';
 import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { StateStore } from '../../src/daemon/persistence.js';
 import { Snapshot } from '../../src/daemon/snapshot.js';
-import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
+import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
 import { Registry } from '../../src/daemon/registry.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
 import {
@@ -95,7 +95,14 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
-  const plugins = new Map([...(await loadPlugins([BUILT_IN_PLUGINS], LOG)), ['test', dynamic(life)]]);
+  const catalog = await PluginCatalog.load([], LOG);
+  const own = dynamic(life);
+  const plugins = {
+    get: (name: string) => (name === 'test' ? own : catalog.get(name)),
+    find: (name: string) => Promise.resolve(plugins.get(name)),
+    keys: () => [...catalog.keys(), 'test'],
+    failureOf: () => undefined,
+  };
   const limits = parseConfig('', '').limits;
   const kernel = new FakeKernel();
   kernel.setLink(1, 'under0');
