@@ -13,6 +13,7 @@ import {
   tapInfo,
 } from '../../dgram-extra/index.js';
 import * as mac from '../../wire/mac.js';
+import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
 
@@ -47,7 +48,17 @@ function takeTap(port: string, heritage: Pick<Heritage, 'take' | 'forget'>): Des
 
 function closeAll(left: readonly Descriptor[], { forget }: Pick<Heritage, 'forget'>): void {
   for (const { fd } of left) closeDescriptor(fd);
-  void forget(left.map(({ name }) => name));
+  inBackground('forgetting descriptors', forget(left.map(({ name }) => name)));
+}
+
+/** A persistent one that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
+export function dropIfElsewhere({ name, fd }: Descriptor): void {
+  const port = portOfDescriptor(name);
+  try {
+    if (port !== undefined && tapInfo(fd)?.isHere === false) setTapPersistent(fd, false, port);
+  } catch {
+    // The device is gone, or the kernel cannot be asked: then it stays.
+  }
 }
 
 /** Whether an earlier daemon has left a device for this port. */
