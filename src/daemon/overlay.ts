@@ -179,9 +179,15 @@ export class Overlay {
   }
 
   #addToDatapath(mayLackAddress: boolean): void {
-    const { datapath, limits } = this.#workshop;
+    const { datapath, limits, log } = this.#workshop;
     const { plan, properties, listen } = this;
     const destination = this.#destination;
+    const queues = queueCount(properties.text('queues'), availableParallelism());
+    if (queues > 1 && !datapath.features['tapSteering'])
+      log.warn(
+        `queues ${plan.name}`,
+        `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,
+      );
     try {
       datapath.addOverlay({
         id: plan.id,
@@ -191,7 +197,7 @@ export class Overlay {
         ...(destination !== undefined && { destination }),
         listen,
         mayLackAddress,
-        queues: queueCount(properties.text('queues'), availableParallelism()),
+        queues,
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
         accept: properties.word('vxlan/accept', ACCEPT),

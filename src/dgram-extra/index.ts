@@ -65,6 +65,7 @@ const TAP_PERSIST = 1;
 const TAP_CARRIER = 2;
 const TAP_STEERING = 3;
 const TAP_OWNER = 4;
+const TAP_QUEUE = 5;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
@@ -159,6 +160,14 @@ export function setTapSteering(fd: number, program: number, name: string): boole
   if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
     throw new NativeError(result, 'TUNSETSTEERINGEBPF', name);
   return result >= 0;
+}
+
+/** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
+export function setTapQueue(fd: number, attached: boolean, name: string): void {
+  const result = addon.tapSet(fd, TAP_QUEUE, attached ? 1 : 0);
+  // EINVAL: it is so already.
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETQUEUE', name);
 }
 
 export interface UdpOptions {

@@ -37,7 +37,6 @@ const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
-const IFLA_GSO_MAX_SIZE = 41;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 // Of kind `tun`; the owner is absent when there is none.
@@ -60,8 +59,6 @@ export interface LinkChange {
   readonly mac?: Uint8Array;
   readonly mtuBytes?: number;
   readonly up?: boolean;
-  /** The largest superframe the stack may hand to the link. */
-  readonly gsoMaxBytes?: number;
   /** What `ip link` shows behind `alias`; at most 255 bytes. */
   readonly alias?: string;
 }
@@ -85,11 +82,10 @@ export interface LinkInfo {
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
-export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes, alias }: LinkChange): void {
+export function setLink(name: string, { mac, mtuBytes, up, alias }: LinkChange): void {
   const attributes = [textAttribute(IFLA_IFNAME, name)];
   if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
   if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
-  if (gsoMaxBytes !== undefined) attributes.push(numberAttribute(IFLA_GSO_MAX_SIZE, gsoMaxBytes));
   if (alias !== undefined) attributes.push(attribute(IFLA_IFALIAS, new TextEncoder().encode(alias)));
   const change = up === undefined ? 0 : IFF_UP;
   named(name, 'RTM_NEWLINK', () =>

@@ -21,7 +21,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  features: Record<string, boolean> = { fake: true, tapCarrier: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true, tapSteering: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();

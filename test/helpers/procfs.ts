@@ -63,3 +63,15 @@ export function childrenOf(pid: number): number[] {
 /** Those of them that read mapping files (plugins/files); one that has been left behind has no command line any more. */
 export const readersOf = (pid: number): number[] =>
   childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes('reader-process'));
+
+/** How many BPF programs this process has open. */
+export function bpfProgramsOf(pid: number): number {
+  const isProgram = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:bpf-prog';
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
+  return readdirSync(`/proc/${pid}/fd`).filter(isProgram).length;
+}

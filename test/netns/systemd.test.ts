@@ -78,6 +78,9 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   t.match(status, /^Seccomp:\t2$/m);
   for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
     t.match(status, new RegExp(`^Cap${set}:\\t0000000000001000$`, 'm'), `CAP_NET_ADMIN alone: ${set}`);
+  const isSteered = async (): Promise<boolean> =>
+    (await manager.exec(`ls -l /proc/${await show('MainPID')}/fd`)).includes('anon_inode:bpf-prog');
+  t.ok(await isSteered(), 'the program that steers flows was loaded before');
 
   await ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
   await ok('create-vnic -l overlay0 foo0');
@@ -120,6 +123,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
     t.equal(lost, 0, `${what}: frames wait, none is lost`);
     t.equal((await show('MainPID')) !== pid, isNew, `${what}: ${isNew ? 'another' : 'the same'} process`);
     t.same(await all(), before, `${what}: links stay as they are`);
+    t.ok(await isSteered(), `${what}: flows are steered`);
   }
   t.equal(await show('NRestarts'), '1', 'systemd itself has started it anew once');
 

@@ -51,6 +51,7 @@ import {
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
+import { canSteer } from './steering.js';
 import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
@@ -59,7 +60,10 @@ import { Underlay, type Lease } from './underlay.js';
 const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
+  readonly features: Readonly<Record<keyof Features | 'tapSteering', boolean>> = {
+    ...probeFeatures(),
+    tapSteering: canSteer(),
+  };
   readonly #events: DatapathEvents;
   readonly #heritage: Heritage;
   readonly #threads: DatapathThread[] = [];
