@@ -19,7 +19,9 @@ import { VERSION } from './version.js';
 type OverlayView = Pick<Overlay, 'name' | 'id' | 'plan' | 'listen' | 'links' | 'info' | 'ports'>;
 
 export interface MetricSources {
-  readonly roster: Pick<Roster, 'counts' | 'names'> & { readonly overlays: ReadonlyMap<string, OverlayView> };
+  readonly roster: Pick<Roster, 'counts' | 'offline'> & {
+    readonly overlays: ReadonlyMap<string, OverlayView>;
+  };
   readonly datapath: Pick<Datapath, 'features' | 'socketCounters' | 'targetCounts'>;
 }
 
@@ -41,8 +43,11 @@ type Family = readonly [help: string, ...labels: string[]];
 const GAUGES = {
   build_info: ['1; the version is in the label.', 'version'],
   kernel_feature: ['1 when this kernel has a feature that varpd makes use of.', 'feature'],
-  overlays: ['Overlays that run, and those that are stored and do not.', 'state'],
-  vnics: ['VNICs that run.'],
+  overlays: [
+    'Overlays that run, and those that are stored and do not: offline, and stopped as before.',
+    'state',
+  ],
+  vnics: ['VNICs that run, and those that are stored and do not.', 'state'],
   overlay_info: ['1; what the overlay is, is in the labels.', 'overlay', 'vnetid', 'search', 'listen'],
   overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
   overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
@@ -159,10 +164,13 @@ export class Metrics {
     this.#put('build_info', { version: VERSION }, 1);
     for (const [feature, isThere] of Object.entries(datapath.features))
       this.#put('kernel_feature', { feature }, isThere);
-    const { overlays, vnics } = roster.counts;
-    this.#put('overlays', { state: 'running' }, overlays);
-    this.#put('overlays', { state: 'stopped' }, roster.names().length - overlays);
-    this.#put('vnics', {}, vnics);
+    const { counts, offline } = roster;
+    for (const kind of ['overlays', 'vnics'] as const) {
+      this.#put(kind, { state: 'running' }, counts[kind]);
+      this.#put(kind, { state: 'offline' }, offline[kind]);
+    }
+    // What `offline` was called in 0.1: for alerts that still ask for it.
+    this.#put('overlays', { state: 'stopped' }, offline.overlays);
     for (const overlay of roster.overlays.values()) {
       this.#fillOverlay(overlay, targets.get(overlay.id));
       this.#fillPorts(overlay);

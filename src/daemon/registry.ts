@@ -12,7 +12,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, Methods } from '../control/messages.js';
 import { checkName, NAME_RULE } from '../control/names.js';
-import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
+import { asOverlayError, OverlayError } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
 import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
@@ -53,7 +53,7 @@ export class Registry {
   constructor(workshop: Workshop, store: StateStore) {
     this.#workshop = workshop;
     this.#store = store;
-    this.roster = new Roster(store);
+    this.roster = new Roster(store, workshop.plugins);
     this.linkProperties = new LinkProperties(this.roster, store, this.#changes, workshop.log);
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
@@ -76,7 +76,7 @@ export class Registry {
     return this.#change(async () => {
       const overlay = this.roster.overlays.get(name);
       const stored = temporary ? undefined : this.#store.overlays.get(name);
-      if (overlay === undefined && stored === undefined) throw notFound();
+      if (overlay === undefined && stored === undefined) throw this.roster.notFound(name, 'overlay');
       const vnics = new Set([
         ...(overlay?.vnics.keys() ?? []),
         ...(stored?.vnics.map((vnic) => vnic.name) ?? []),
@@ -94,7 +94,7 @@ export class Registry {
   /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
   up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
     return this.#changes.run(async () => {
-      if (name !== undefined && this.roster.idOf(name) === 0) throw notFound();
+      if (name !== undefined && this.roster.idOf(name) === 0) this.roster.need(name);
       const failures: Failure[] = [];
       for (const one of name === undefined ? this.roster.names() : [name])
         failures.push(...(await this.#bringUp(one)));
@@ -158,7 +158,7 @@ export class Registry {
     return this.#change(async () => {
       const overlay = this.roster.overlayOfVnic(name);
       const stored = temporary ? undefined : this.roster.storedOverlayOfVnic(name);
-      if (overlay === undefined && stored === undefined) throw notFound();
+      if (overlay === undefined && stored === undefined) throw this.roster.notFound(name, 'vnic');
       if (stored !== undefined)
         await this.#store.save({ ...stored, vnics: stored.vnics.filter((vnic) => vnic.name !== name) });
       this.roster.reasons.delete(name);
@@ -315,7 +315,7 @@ export class Registry {
     overlay: Overlay,
     { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
   ): void {
-    if (this.roster.runs(name)) throw exists();
+    if (this.roster.runs(name)) throw exists(name);
     this.#checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
@@ -334,7 +334,7 @@ export class Registry {
   #checkNewName(name: string): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
-    if (this.roster.isStored(name) || this.roster.runs(name)) throw exists();
+    if (this.roster.isStored(name) || this.roster.runs(name)) throw exists(name);
     this.#checkLink(name);
   }
 
@@ -368,13 +368,8 @@ export class Registry {
   }
 }
 
-/** The command has named it: there is no more to say than the status words. */
-function notFound(): OverlayError {
-  return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
-}
-
-function exists(): OverlayError {
-  return new OverlayError('EXISTS', STATUS_WORDS.EXISTS);
+function exists(name: string): OverlayError {
+  return new OverlayError('EXISTS', `there is an overlay or a VNIC ${name} already`);
 }
 
 function busy(name: string, vnics: readonly string[]): OverlayError {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../src/control/client.js';
-import type { OverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -177,16 +177,19 @@ export class Daemon {
     return result.stdout;
   }
 
-  /** What `show-overlay --json` prints, of all overlays or those named. */
-  async overlays(...names: string[]): Promise<readonly OverlayInfo[]> {
+  /** What `show-overlay --json` prints of those that run: of all, or those named. */
+  async overlays(...names: string[]): Promise<readonly RunningOverlayInfo[]> {
     const { overlays, missing } = await this.call('overlay.list', names.length === 0 ? {} : { names });
     if (missing.length > 0) throw new Error(`${missing[0].name}: ${missing[0].message}`);
-    return overlays;
+    const offline = overlays.find(({ health }) => health.status === 'OFFLINE');
+    if (names.length > 0 && offline !== undefined)
+      throw new Error(`${offline.name} is OFFLINE: ${offline.health.details}`);
+    return overlays.filter((one): one is RunningOverlayInfo => one.health.status !== 'OFFLINE');
   }
 
-  /** What `show-vnic --json` prints. */
+  /** What `show-vnic --json` prints of those that run. */
   async vnics(): Promise<readonly VnicInfo[]> {
-    return (await this.call('vnic.list', {})).vnics;
+    return (await this.call('vnic.list', {})).vnics.filter(({ state }) => !state.startsWith('OFFLINE'));
   }
 
   /** By how much each counter of an overlay grew while something was done; those that did not are left out. */

@@ -4,7 +4,7 @@
 import t, { type Test } from 'tap';
 
 import * as ethernet from '../../src/wire/ethernet.js';
-import type { OverlayInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo } from '../../src/control/messages.js';
 import { Capture } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { toHex, udpFrame, withTag } from '../helpers/frames.js';
@@ -155,7 +155,7 @@ async function mtuBoundary(t: Test, tunnel: Tunnel): Promise<void> {
     if (device === 'overlay0') await b.ip(`link set overlay0 mtu ${bytes}`);
   };
   const dropped = async (): Promise<number> => {
-    const [overlay] = JSON.parse(await daemon.ok('show-overlay --json overlay0')) as OverlayInfo[];
+    const [overlay] = JSON.parse(await daemon.ok('show-overlay --json overlay0')) as RunningOverlayInfo[];
     return overlay.counters['tx_too_big'];
   };
   await setMtu(9000);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t, { type Test } from 'tap';
 
-import type { OverlayInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo } from '../../src/control/messages.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
@@ -37,7 +37,7 @@ async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
   return { bed, a, b, daemon };
 }
 
-const overlayOf = async (daemon: Daemon): Promise<OverlayInfo> => (await daemon.overlays('overlay0'))[0];
+const overlayOf = async (daemon: Daemon): Promise<RunningOverlayInfo> => (await daemon.overlays('overlay0'))[0];
 
 /** Milliseconds until the overlay's health is like this; asked all the time. */
 async function healthBecomes(t: Test, daemon: Daemon, health: RegExp | 'ONLINE'): Promise<number> {

@@ -66,7 +66,7 @@ function sources(...overlays: readonly View[]): MetricSources & { readonly targe
     roster: {
       overlays: new Map(overlays.map((one) => [one.name, one])),
       counts: { overlays: overlays.length, vnics: overlays.length },
-      names: () => [...overlays.map(({ name }) => name), 'stored0'],
+      offline: { overlays: 1, vnics: 2 },
     },
     datapath: {
       features: { tapCarrier: true, udpSegmentation: false },
@@ -129,8 +129,10 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     ['kernel_feature', { feature: 'tapCarrier' }, 1],
     ['kernel_feature', { feature: 'udpSegmentation' }, 0],
     ['overlays', { state: 'running' }, 1],
+    ['overlays', { state: 'offline' }, 1],
     ['overlays', { state: 'stopped' }, 1],
-    ['vnics', {}, 1],
+    ['vnics', { state: 'running' }, 1],
+    ['vnics', { state: 'offline' }, 2],
     ['port_up', { overlay: 'overlay0', port: 'foo0' }, 1],
     ['port_carrier', { overlay: 'overlay0', port: 'foo0' }, 1],
   ] as const)
