@@ -994,6 +994,16 @@ await t.test('client', async (t) => {
   await fails(await listen(() => undefined), 'TIMEOUT', /did not answer daemon\.status within 0\.05 s/, {
     timeoutMs: 50,
   });
+  await fails(await listen(() => undefined), 'TIMEOUT', /no sign of life for 0\.05 s/, { silenceMs: 50 });
+  const chatty = await listen((connection) => {
+    const timer = setInterval(() => connection.write('\n'), 5);
+    connection
+      .on('error', () => undefined)
+      .on('close', () => {
+        clearInterval(timer);
+      });
+  });
+  await fails(chatty, 'TIMEOUT', /did not answer daemon\.status within 0\.2 s/, { timeoutMs: 200 });
   await fails(await listen((connection) => connection.destroy()), 'CLOSED', /closed the connection/);
 
   const error = { code: -32601, message: 'Method not found' };
