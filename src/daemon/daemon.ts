@@ -16,6 +16,7 @@ import { endBridge, isBridged } from './bridge.js';
 import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
 import { linkMark } from './link-mark.js';
 import { LinkWatch } from './link-watch.js';
+import { startDropNews } from './drop-news.js';
 import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
@@ -227,6 +228,7 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
+    this.#ending.push(startDropNews({ roster: registry.roster, datapath }, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     const { overlays: count, vnics } = registry.roster.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);

@@ -9,7 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { PORT_TRAFFIC, TRAFFIC } from '../core/counters.js';
-import { DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../core/drops.js';
+import { BY_DESIGN, type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../core/drops.js';
 import { formatEndpoint } from '../wire/ip.js';
 import type { Datapath, Offload } from './datapath/contract.js';
 import type { Overlay } from './overlay.js';
@@ -32,10 +32,14 @@ const LAG_PRECISION_MS = 100;
 
 const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
-const PORT_REASONS = Object.keys(PROTECTION_DROPS);
-const SOCKET_REASONS = Object.keys(SOCKET_DROPS);
+const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
+const SOCKET_REASONS = Object.keys(SOCKET_DROPS) as DropReason[];
 /** Those of a socket are nobody's: added up over the overlays on it they would be counted several times. */
-const OVERLAY_REASONS = Object.keys(DROPS).filter((reason) => !SOCKET_REASONS.includes(reason));
+const OVERLAY_REASONS = (Object.keys(DROPS) as DropReason[]).filter(
+  (reason) => !SOCKET_REASONS.includes(reason),
+);
+/** Which of them an alert is for. */
+const kindOf = (reason: DropReason): string => (BY_DESIGN.has(reason) ? 'by_design' : 'trouble');
 
 /** Of one metric: what it says, and the labels of its values. */
 type Family = readonly [help: string, ...labels: string[]];
@@ -85,7 +89,12 @@ const OVERLAY_COUNTERS = {
 
 const COUNTERS = {
   ...OVERLAY_COUNTERS,
-  overlay_drops_total: ['Frames not delivered, by reason.', 'overlay', 'reason'],
+  overlay_drops_total: [
+    'Frames not delivered, by reason; some are dropped by_design, others are trouble.',
+    'overlay',
+    'reason',
+    'kind',
+  ],
   overlay_underlay_losses_total: ['How often the underlay has ceased to be up.', 'overlay'],
   ...PORT_COUNTERS,
   port_drops_total: [
@@ -93,6 +102,7 @@ const COUNTERS = {
     'overlay',
     'port',
     'reason',
+    'kind',
   ],
   socket_drops_total: ['Datagrams dropped before their overlay was known.', 'listen', 'reason'],
 } as const satisfies Record<string, Family>;
@@ -196,7 +206,7 @@ export class Metrics {
       this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
     for (const name of TRAFFIC) this.#put(`overlay_${name}_total`, { overlay }, counters[name]);
     for (const reason of OVERLAY_REASONS)
-      this.#put('overlay_drops_total', { overlay, reason }, counters[reason]);
+      this.#put('overlay_drops_total', { overlay, reason, kind: kindOf(reason) }, counters[reason]);
   }
 
   /** A port without a device has no counters, and one that gets a new one counts from zero. */
@@ -209,7 +219,7 @@ export class Metrics {
       this.#put('port_carrier', { overlay, port }, carrier);
       for (const name of PORT_TRAFFIC) this.#put(`port_${name}_total`, { overlay, port }, counters[name]);
       for (const reason of PORT_REASONS)
-        this.#put('port_drops_total', { overlay, port, reason }, counters[reason]);
+        this.#put('port_drops_total', { overlay, port, reason, kind: kindOf(reason) }, counters[reason]);
     }
   }
 }

@@ -37,7 +37,8 @@ async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
   return { bed, a, b, daemon };
 }
 
-const overlayOf = async (daemon: Daemon): Promise<RunningOverlayInfo> => (await daemon.overlays('overlay0'))[0];
+const overlayOf = async (daemon: Daemon): Promise<RunningOverlayInfo> =>
+  (await daemon.overlays('overlay0'))[0];
 
 /** Milliseconds until the overlay's health is like this; asked all the time. */
 async function healthBecomes(t: Test, daemon: Daemon, health: RegExp | 'ONLINE'): Promise<number> {

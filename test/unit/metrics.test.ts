@@ -91,8 +91,12 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     const isOfSocket = 'listen' in found[0].labels;
     t.same(found[0].value, expected[name] + (isOfSocket ? 3 : 0));
     t.same(
-      { ...found[0].labels, reason: undefined },
-      { ...(isOfSocket ? { listen: '[2001:db8::1]:4789' } : { overlay: 'overlay0' }), reason: undefined },
+      { ...found[0].labels, reason: undefined, kind: undefined },
+      {
+        kind: undefined,
+        ...(isOfSocket ? { listen: '[2001:db8::1]:4789' } : { overlay: 'overlay0' }),
+        reason: undefined,
+      },
     );
   }
   const ofPort = samples.filter(
