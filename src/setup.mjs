@@ -38,6 +38,8 @@ const programs = {
     packages: ['python3-prometheus-client'],
     goals: ['test'],
   },
+  promtool: { packages: ['prometheus'], goals: ['test'] },
+  nft: { packages: ['nftables'], goals: ['test'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },

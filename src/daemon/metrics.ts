@@ -3,8 +3,8 @@
  * process itself. All is read in one go when somebody asks, and nothing is kept until the next time: what has been
  * deleted is told of no more.
  *
- * A counter `NAME` of dladm is `varpd_overlay_NAME_total`, and of a port `varpd_port_NAME_total`; reasons for drops are
- * labels.
+ * A counter `NAME` of dladm is `varpd_overlay_NAME_total` (but for one: see metricOf), and of a port `varpd_port_NAME_total`;
+ * reasons for drops are labels.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
@@ -29,6 +29,13 @@ export interface MetricSources {
 const COUNT_MS = 1000;
 /** Between two looks at how late the control thread is; the library's own 10 ms would wake it a hundred times a second. */
 const LAG_PRECISION_MS = 100;
+
+/** Of the library: gauges that are called like counters. What they add up is there too, without `_total`. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+];
 
 const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
@@ -69,6 +76,13 @@ const PORT_COUNTERS = {
   port_rx_bytes_total: ['Bytes of frames that went to the port.', 'overlay', 'port'],
 } as const satisfies Record<`port_${(typeof PORT_TRAFFIC)[number]}_total`, Family>;
 
+/** A metric that ends in a unit has that unit, and Prometheus knows no bits. */
+type NameOf<C extends string> = C extends 'rx_reserved_bits' ? 'rx_reserved_flags' : C;
+
+export function metricOf<C extends string>(counter: C): NameOf<C> {
+  return (counter === 'rx_reserved_bits' ? 'rx_reserved_flags' : counter) as NameOf<C>;
+}
+
 const OVERLAY_COUNTERS = {
   overlay_tx_frames_total: ['Frames from ports to the underlay.', 'overlay'],
   overlay_tx_bytes_total: ['Bytes of inner frames from ports to the underlay.', 'overlay'],
@@ -76,7 +90,7 @@ const OVERLAY_COUNTERS = {
   overlay_rx_bytes_total: ['Bytes of inner frames from the underlay to ports.', 'overlay'],
   overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
   overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
-  overlay_rx_reserved_bits_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_reserved_flags_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
   overlay_proxy_arp_total: ['ARP replies given in place of another host.', 'overlay'],
   overlay_proxy_ndp_total: ['Neighbour advertisements given in place of another host.', 'overlay'],
   overlay_proxy_dhcp_total: ['DHCP messages brought to the one they are for.', 'overlay'],
@@ -85,7 +99,7 @@ const OVERLAY_COUNTERS = {
     'Messages of many frames that a route or device refused, and whose frames went one by one.',
     'overlay',
   ],
-} as const satisfies Record<`overlay_${(typeof TRAFFIC)[number]}_total`, Family>;
+} as const satisfies Record<`overlay_${NameOf<(typeof TRAFFIC)[number]>}_total`, Family>;
 
 const COUNTERS = {
   ...OVERLAY_COUNTERS,
@@ -150,6 +164,7 @@ export class Metrics {
       });
     }
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LAG_PRECISION_MS });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
 
   get contentType(): string {
@@ -204,7 +219,7 @@ export class Metrics {
       this.#put('overlay_targets', { overlay }, targetCount);
     for (const offload of OFFLOADS)
       this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
-    for (const name of TRAFFIC) this.#put(`overlay_${name}_total`, { overlay }, counters[name]);
+    for (const name of TRAFFIC) this.#put(`overlay_${metricOf(name)}_total`, { overlay }, counters[name]);
     for (const reason of OVERLAY_REASONS)
       this.#put('overlay_drops_total', { overlay, reason, kind: kindOf(reason) }, counters[reason]);
   }

@@ -18,6 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 
 import { BY_DESIGN, type DropReason, DROPS, SOCKET_DROPS } from '../../src/core/drops.js';
+import { metricOf } from '../../src/daemon/metrics.js';
 import { Daemon, DLADM_MAIN, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
 import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
@@ -587,7 +588,7 @@ await t.test('metrics', { skip }, async (t) => {
       Object.entries(values).map(([name, value]) =>
         name in DROPS
           ? { name: `varpd_${prefix}_drops_total`, labels: dropLabels(labels, name), value }
-          : { name: `varpd_${prefix}_${name}_total`, labels, value },
+          : { name: `varpd_${prefix}_${metricOf(name)}_total`, labels, value },
       );
     return [
       ...samples('overlay', { overlay: 'overlay0' }, counters).filter(

@@ -35,7 +35,7 @@ t.test('no row names a reason that there is not', (t) => {
 });
 
 t.test('every metric has a row', (t) => {
-  const alike = new Set(TRAFFIC.map((name) => `varpd_overlay_${name}_total`));
+  const alike = new Set<string>(TRAFFIC.map((name) => `varpd_overlay_${name}_total`));
   for (const name of METRIC_NAMES)
     t.ok(isListed(`\`${alike.has(name) ? 'varpd_overlay_NAME_total' : name}\``), name);
   const named = listed.flatMap((cell) => [...cell.matchAll(/`(varpd_\w+)`/g)].map(([, name]) => name));
