@@ -42,11 +42,13 @@ export class LinkProperties {
 
   /** Rejects with an OverlayError that has a line for each property that is wrong; nothing has changed then. */
   async set({ name, temporary, properties }: Params<'linkprop.set'>): Promise<void> {
+    this.#refuseOverlay(name);
     const given = readLinkValues(properties);
     await this.#change(name, temporary, (values) => new Map([...values, ...given]));
   }
 
   async reset({ name, temporary, properties }: Params<'linkprop.reset'>): Promise<void> {
+    this.#refuseOverlay(name);
     checkLinkNames(properties ?? []);
     await this.#change(
       name,
@@ -119,7 +121,6 @@ export class LinkProperties {
     return this.#changes.run(async () => {
       const vnic = this.#running(name);
       const stored = this.#roster.storedOverlayOfVnic(name);
-      if (this.#roster.idOf(name) !== 0) throw this.#notOfOverlays(name);
       if (vnic === undefined && (temporary || stored === undefined))
         throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
       if (!temporary && stored === undefined)
@@ -131,10 +132,11 @@ export class LinkProperties {
   }
 
   /** Whoever sets `vxlan/listen_ip` of an overlay comes here. */
-  #notOfOverlays(name: string): OverlayError {
+  #refuseOverlay(name: string): void {
+    if (this.#roster.idOf(name) === 0) return;
     const vnics = this.#roster.listVnics({ over: name }).vnics.map((vnic) => vnic.name);
     const first = vnics.length === 0 ? '' : `its VNICs (${vnics.slice(0, 10).join(', ')}), then `;
-    return new OverlayError(
+    throw new OverlayError(
       'UNSUPPORTED',
       `${name} is an overlay; link properties are those of VNICs. Properties of an overlay are set when it is ` +
         `created: to change one, delete ${first}${name}, and create them again`,

@@ -16,6 +16,7 @@ export {
   linkInfo,
   linksWithAlias,
   routeTo,
+  vxlanLinksOn,
   setLink,
   type AddressInfo,
   type LinkChange,

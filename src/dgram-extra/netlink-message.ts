@@ -119,8 +119,8 @@ export function* messages(
   }
 }
 
-/** Those behind a fixed part of `fixedBytes`. */
-export function attributesOf({ body }: Message, fixedBytes: number): Attributes {
+/** Those behind a fixed part of `fixedBytes`; an attribute that holds others has none. */
+export function attributesOf({ body }: Pick<Message, 'body'>, fixedBytes: number): Attributes {
   const found = new Map<number, DataView>();
   for (let at = fixedBytes; at + ATTRIBUTE_HEADER_BYTES <= body.byteLength;) {
     const length = body.getUint16(at, true);

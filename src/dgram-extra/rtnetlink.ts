@@ -33,6 +33,10 @@ const RTN_LOCAL = 2;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_VXLAN_PORT = 15;
 const IFLA_IFALIAS = 20;
 const IFLA_GSO_MAX_SIZE = 41;
 const IFA_ADDRESS = 1;
@@ -96,6 +100,22 @@ export function linksWithAlias(alias: string): string[] {
     .map(readLink)
     .filter((link) => link.alias === alias)
     .map(({ name }) => name);
+}
+
+/** Names of the kernel's own VXLAN links of this network namespace that receive on this UDP port. */
+export function vxlanLinksOn(port: number): string[] {
+  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
+    .filter((message) => message.type === RTM_NEWLINK && vxlanPort(message) === port)
+    .map((message) => readLink(message).name);
+}
+
+function vxlanPort(message: Message): number | undefined {
+  const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
+  if (info === undefined) return undefined;
+  const inside = attributesOf({ body: info }, 0);
+  const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
+  if (kind === undefined || data === undefined || textOf(kind) !== 'vxlan') return undefined;
+  return attributesOf({ body: data }, 0).get(IFLA_VXLAN_PORT)?.getUint16(0);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */

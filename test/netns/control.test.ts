@@ -357,6 +357,8 @@ await t.test('what cannot be created, and leaves nothing behind', { skip }, asyn
   await daemon.ok('create-vnic -l overlay0 -m 2:0:0:0:0:c1 foo0');
   const sink = await DatagramSink.open(a, a.underlay.v4, 4790);
   await a.ip('tuntap add mode tap taken0');
+  await a.ip('link add vx1 type vxlan id 1 dstport 4791');
+  await a.ip('link set vx1 up');
   const listen = `-p vxlan/listen_ip=${a.underlay.v4}`;
   const dest = `-p direct/dest_ip=${b.underlay.v4} -p direct/dest_port=4789`;
   const overlay = 'create-overlay -e vxlan -s direct';
@@ -371,7 +373,7 @@ await t.test('what cannot be created, and leaves nothing behind', { skip }, asyn
       `${overlay} -v 1 -p vxlan/listen_ip=1.2.3 -p direct/dest_port=0 -p vxlan/colour=red -p search=x bad0`,
       /vxlan\/listen_ip: found '1\.2\.3'/,
       /direct\/dest_port: found '0'/,
-      /vxlan\/colour: object not found/,
+      /vxlan\/colour: no such property, expected one of mtu, .*vxlan\/listen_ip/,
       /search: permission denied/,
       /unset required property: direct\/dest_ip/,
     ],
@@ -384,8 +386,21 @@ await t.test('what cannot be created, and leaves nothing behind', { skip }, asyn
       /2001:db8::1 is not an address of this host/,
     ],
     [
+      `${overlay} -v 1 ${listen} -p vxlan/listen_port=4791 ${dest} bad0`,
+      /port 4791 of 10\.88\.88\.69 is in use by the kernel's VXLAN link vx1, /,
+    ],
+    [
       `${overlay} -v 1 ${listen} -p vxlan/listen_port=4790 ${dest} bad0`,
-      /port 4790 of 10\.88\.88\.69 is in use by another program/,
+      /port 4790 of 10\.88\.88\.69 is in use by another program of user 0; as root, 'ss -ulnp sport = :4790'/,
+    ],
+    [
+      `${overlay} -v 1 -p vxlan/listen_ipp=1.2.3.4,listen_port=1 ${listen} ${dest} bad0`,
+      /vxlan\/listen_ipp: no such property: did you mean vxlan\/listen_ip\?/,
+      /listen_port: no such property: did you mean vxlan\/listen_port\?/,
+    ],
+    [
+      `set-linkprop -p vxlan/listen_ip=1.2.3.4 overlay0`,
+      /delete its VNICs \(foo0\), then overlay0, and create/,
     ],
     [`${overlay} -v 1 ${listen} ${dest} taken0`, /taken0/, /object already exists/],
     [`${overlay} -v 1 ${listen} ${dest} ${UNDERLAY_DEVICE}`, /under0/, /object already exists/],

@@ -516,11 +516,14 @@ t.test('link properties', async (t) => {
     properties.set({ name, temporary, properties: given });
   const good: [string, string[]] = ['protection', ['restricted']];
   await t.rejects(set('bar0', false, good), { code: 'INVALID', message: /bar0 is temporary.*use -t/ });
-  await t.rejects(set('overlay0', true, good), { code: 'UNSUPPORTED', message: /overlay0 is an overlay/ });
+  await t.rejects(set('overlay0', true, good), {
+    code: 'UNSUPPORTED',
+    message: /overlay0 is an overlay; .*: to change one, delete its VNICs \(foo0, bar0\), then overlay0/,
+  });
   await t.rejects(set('x0', false, good), { code: 'NOT_FOUND' });
   await t.rejects(set('foo0', false, good, ['mtu', ['1']]), {
     code: 'NOT_FOUND',
-    message: /mtu: object not found/,
+    message: /mtu: no such property, expected one of protection, /,
   });
   await t.rejects(set('foo0', false, ['protection', ['x']], ['allowed-ips', ['y']]), {
     code: 'INVALID',
