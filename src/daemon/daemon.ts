@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure } from '../control/messages.js';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials } from '../dgram-extra/index.js';
-import { type Config, configChanges, type Limits } from './config.js';
+import { type Config, configChanges, type Limits, placeOf } from './config.js';
 import type { Datapath, DatapathEvents, Legacy, Loan } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { account, groupId } from './accounts.js';
@@ -154,13 +154,13 @@ export class Daemon {
   async #start(state: StateDirectory, { failed, restart }: DaemonEvents): Promise<void> {
     const config = this.#config;
     const log = this.#log;
-    const gid = config.group === null ? undefined : groupId(config.group);
+    const gid = config.group === null ? undefined : groupId(config.group, placeOf(config, 'group'));
     // Root has become it by now, and nobody else can.
     const own = process.geteuid?.();
-    if (config.user !== null && account(config.user).uid !== own)
+    if (config.user !== null && account(config.user, placeOf(config, 'user')).uid !== own)
       throw new OverlayError(
         'DENIED',
-        `user: only root can become '${config.user}', and this is user ${own}`,
+        `${placeOf(config, 'user')}user: only root can become '${config.user}', and this is user ${own}`,
       );
     if (!hasNetAdmin())
       log.warn(
@@ -240,7 +240,8 @@ export class Daemon {
     if (address === null) return;
     const { Metrics } = await import('./metrics.js');
     const { startMetricsServer } = await import('./metrics-server.js');
-    const options = { address, gid, source: new Metrics(sources), log: this.#log };
+    const place = placeOf(this.#config, 'metrics');
+    const options = { address, place, gid, source: new Metrics(sources), log: this.#log };
     this.#ending.push(await startMetricsServer(options, mayWait));
   }
 

@@ -1,6 +1,7 @@
 /** Who has a UDP port that varpd cannot bind, as far as the kernel tells. */
 import { readFileSync } from 'node:fs';
 import { vxlanLinksOn } from '../dgram-extra/index.js';
+import { userName } from './accounts.js';
 
 /** Never throws: it helps to report an error. */
 export function portHolder(port: number): string {
@@ -21,7 +22,7 @@ function userOf(port: number): string | undefined {
     .flatMap((table) => (attempt(() => readFileSync(`/proc/self/net/${table}`, 'utf8')) ?? '').split('\n'))
     .map((line) => line.trim().split(/\s+/))
     .find(([, local]) => local?.endsWith(suffix));
-  return row === undefined ? undefined : `another program of user ${row[7]}`;
+  return row === undefined ? undefined : `another program of user ${userName(Number(row[7])) ?? row[7]}`;
 }
 
 function attempt<T>(work: () => T): T | undefined {

@@ -391,7 +391,7 @@ await t.test('what cannot be created, and leaves nothing behind', { skip }, asyn
     ],
     [
       `${overlay} -v 1 ${listen} -p vxlan/listen_port=4790 ${dest} bad0`,
-      /port 4790 of 10\.88\.88\.69 is in use by another program of user 0; as root, 'ss -ulnp sport = :4790'/,
+      /port 4790 of 10\.88\.88\.69 is in use by another program of user root; as root, 'ss -ulnp sport = :4790'/,
     ],
     [
       `${overlay} -v 1 -p vxlan/listen_ipp=1.2.3.4,listen_port=1 ${listen} ${dest} bad0`,
@@ -664,7 +664,7 @@ await t.test('metrics', { skip }, async (t) => {
   const samples = parseMetrics(await a.exec([process.execPath, '-e', ask]));
   t.equal(valueOf(samples, 'varpd_overlays', { state: 'running' }), 0, 'over TCP');
   const twin = new Daemon(bed, a, { config: { metrics: address } });
-  await t.rejects(twin.start(), /metrics: another program listens on 127\.0\.0\.1:9560/);
+  await t.rejects(twin.start(), /varpd\.yaml:3:10: metrics: another program listens on 127\.0\.0\.1:9560/);
   daemon.writeConfig({ metrics: address });
   await daemon.ok('restart');
   await waitUntil(() => /another program listens on .*; tried again/.test(daemon.log()), {

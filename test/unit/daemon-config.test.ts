@@ -10,7 +10,8 @@ import {
   printable,
   PropertySet,
 } from '../../src/core/properties.js';
-import { configChanges, loadConfig, parseConfig } from '../../src/daemon/config.js';
+import { account, groupId } from '../../src/daemon/accounts.js';
+import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
 import { DaemonLog } from '../../src/daemon/log.js';
 import type { PropertySpec } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
@@ -322,4 +323,23 @@ t.test('log', async (t) => {
     t.equal(printable('a\u202eb\u2028c\0'), 'a\\x202eb\\x2028c\\x00');
     t.equal(printable('x'.repeat(100)).length, 83);
   });
+});
+
+t.test('what is wrong only in use is said with its place in the file', (t) => {
+  const file = path.join(
+    t.testdir({ 'v.yaml': 'socket: /s\nuser:   nobody-of-this-name\n"group": none\n' }),
+    'v.yaml',
+  );
+  const config = loadConfig({ config: file, pluginPath: [] });
+  t.equal(placeOf(config, 'user'), `${file}:2:9: `);
+  t.equal(placeOf(config, 'group'), `${file}:3:10: `);
+  t.equal(placeOf(config, 'metrics'), '', 'not there');
+  t.equal(placeOf(loadConfig({ config: file, pluginPath: [], socket: '/x' }), 'user'), `${file}:2:9: `);
+  t.throws(() => account('nobody-of-this-name', placeOf(config, 'user')), {
+    message: `${file}:2:9: user: there is no user 'nobody-of-this-name'`,
+  });
+  t.throws(() => groupId('none\x1b', placeOf(config, 'group')), {
+    message: `${file}:3:10: group: there is no group 'none\\x1b'`,
+  });
+  t.end();
 });
