@@ -1,5 +1,5 @@
 // The configuration file, the command line over it, properties, and the log.
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { OverlayError } from '../../src/core/errors.js';
@@ -15,6 +15,7 @@ import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemo
 import { DaemonLog } from '../../src/daemon/log.js';
 import type { PropertySpec } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
+import { exec } from '../helpers/process.js';
 
 /** What an operator would read: the details, or the message. */
 function linesOf(work: () => unknown): readonly string[] {
@@ -317,6 +318,28 @@ t.test('log', async (t) => {
     log.reopen();
     log.info('b', 'two');
     t.match(readFileSync(file, 'utf8'), / info two\n$/);
+  });
+
+  t.test('into the journal: a priority, and no second time', async (t) => {
+    const file = path.join(t.testdir({ stderr: '' }), 'stderr');
+    const module = fromRoot('dist/src/daemon/log.js');
+    const script = `
+      import { DaemonLog } from ${JSON.stringify(module)};
+      const log = DaemonLog.open({ level: 'debug', format: 'text', file: null }, null);
+      for (const level of ['debug', 'info', 'warn', 'error']) log[level](level, 'two\\nlines');`;
+    const write = async (stream: string): Promise<string> => {
+      const node = [process.execPath, '--input-type=module', '-e', script];
+      writeFileSync(file, '');
+      await exec(['sh', '-c', `exec "$@" 2>${file}`, 'sh', ...node], { env: { JOURNAL_STREAM: stream } });
+      return readFileSync(file, 'utf8');
+    };
+    const { dev, ino } = statSync(file);
+    const message = 'two\\x0alines\n';
+    t.equal(
+      await write(`${dev}:${ino}`),
+      ['<7>', '<6>', '<4>', '<3>'].map((mark) => mark + message).join(''),
+    );
+    t.match(await write(`${dev}:1`), /^\d{4}-.*Z debug two/, 'standard error was sent elsewhere since');
   });
 
   t.test('printable', async (t) => {
