@@ -21,7 +21,7 @@ function userOf(port: number): string | undefined {
   const row = ['udp', 'udp6']
     .flatMap((table) => (attempt(() => readFileSync(`/proc/self/net/${table}`, 'utf8')) ?? '').split('\n'))
     .map((line) => line.trim().split(/\s+/))
-    .find(([, local]) => local?.endsWith(suffix));
+    .find((cells) => cells.length > 9 && cells[1].endsWith(suffix));
   return row === undefined ? undefined : `another program of user ${userName(Number(row[7])) ?? row[7]}`;
 }
 

@@ -34,6 +34,8 @@ interface TestContext {
 }
 
 const START_TIMEOUT_MS = 15_000;
+/** For what was sent to be counted, however busy the machine is. */
+const COUNT_MS = 10_000;
 
 export class Daemon {
   readonly directory: string;
@@ -192,16 +194,29 @@ export class Daemon {
     return (await this.call('vnic.list', {})).vnics.filter(({ state }) => !state.startsWith('OFFLINE'));
   }
 
-  /** By how much each counter of an overlay grew while something was done; those that did not are left out. */
-  async counted(work: () => unknown, overlay = 'overlay0'): Promise<Record<string, number>> {
+  /**
+   * By how much each counter of an overlay grew while something was done; those that did not are left out. What was sent may
+   * still be in a queue then: until those `expected` have grown by as much, it waits, and after 10 s it is as it is.
+   */
+  async counted(
+    work: () => unknown,
+    overlay = 'overlay0',
+    expected: Readonly<Record<string, number>> = {},
+  ): Promise<Record<string, number>> {
     const [before] = await this.overlays(overlay);
     await work();
-    const [after] = await this.overlays(overlay);
-    const grown = Object.entries(after.counters).map(([name, value]) => [
-      name,
-      value - before.counters[name],
-    ]);
-    return Object.fromEntries(grown.filter(([, by]) => by !== 0)) as Record<string, number>;
+    let grown: Record<string, number> = {};
+    const isCounted = async (): Promise<boolean> => {
+      const [after] = await this.overlays(overlay);
+      grown = Object.fromEntries(
+        Object.entries(after.counters)
+          .map(([name, value]) => [name, value - before.counters[name]] as const)
+          .filter(([, by]) => by !== 0),
+      );
+      return Object.entries(expected).every(([name, by]) => (grown[name] ?? 0) >= by);
+    };
+    await waitUntil(isCounted, { timeoutMs: COUNT_MS, what: 'the counters' }).catch(() => undefined);
+    return grown;
   }
 
   log(): string {

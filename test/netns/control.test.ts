@@ -768,13 +768,14 @@ await t.test('an underlay that goes and comes', { skip }, async (t) => {
   ];
   for (const [what, go, come] of away) {
     await a.ip(go);
-    const grown = await daemon.counted(async () => {
+    const nothingPasses = async (): Promise<void> => {
       t.equal(
         (await ping(a, b.overlay.v4, { count: 2, waitMs: 200 })).received,
         0,
         `${what}: nothing passes`,
       );
-    });
+    };
+    const grown = await daemon.counted(nothingPasses, 'overlay0', { tx_unreachable: 1 });
     t.ok(grown['tx_unreachable'] >= 1, 'and is counted');
     t.ok((await idleCpuSeconds(daemon)) < 1, 'nothing spins');
     for (const command of come) await a.ip(command);
@@ -803,7 +804,8 @@ await t.test('an underlay that goes and comes', { skip }, async (t) => {
   t.ok(await reaches(a, b.overlay.v4), 'the peer is back');
   // A port that is down takes nothing; that costs only its frames.
   await a.ip('link set overlay0 down');
-  const grown = await daemon.counted(() => ping(b, a.overlay.v4, { count: 2, waitMs: 200 }));
+  const pingIt = () => ping(b, a.overlay.v4, { count: 2, waitMs: 200 });
+  const grown = await daemon.counted(pingIt, 'overlay0', { port_down: 1 });
   t.ok(grown['port_down'] >= 1, 'a port that is down');
   await a.plumb('overlay0');
   t.ok(await reaches(b, a.overlay.v4), 'and up again');

@@ -146,11 +146,13 @@ for (const family of ['v4', 'v6'] as const) {
     const times: number[] = [];
     for (const [index, { what, go, come, sentence, counter }] of faultsOf(family).entries()) {
       await t.test(what, async (t) => {
-        const grown = await daemon.counted(async () => {
+        const isLost = async (): Promise<void> => {
           await go(site);
           times.push(await healthBecomes(t, daemon, sentence));
           t.equal((await ping(a, b.overlay.v4, { count: 2, waitMs: 100 })).received, 0, 'nothing passes');
-        });
+        };
+        const expected = counter === undefined ? {} : { [counter]: 1 };
+        const grown = await daemon.counted(isLost, 'overlay0', expected);
         if (counter !== undefined) t.ok(grown[counter] >= 1, `it is counted as ${counter}`);
         t.match(await overlayOf(daemon), { underlay: { state: 'down', losses: index + 1 } }, 'and shown');
         t.ok(await carrierOf(a, 'overlay0'), 'ports keep their carrier: link-state=up');
