@@ -2,7 +2,7 @@
 import type { OverlayInfo, PropertyRow, VnicInfo } from '../control/messages.js';
 import { overlaySpecs, PropertySet } from '../core/properties.js';
 import type { LookupPlugin } from '../plugin/contract.js';
-import type { Plugins } from './plugin-loader.js';
+import type { Plugins } from './plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
 
 /** Of nothing but a name: an overlay whose state file was set aside. */
@@ -31,14 +31,17 @@ export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: strin
   return { name, over, mac, macType, vid, mtuBytes: null, temporary: false, state, counters: {} };
 }
 
-/** As the running overlay would have them. Without its plugin, or when the plugin takes them no longer: as they are stored. */
+/** As the running overlay would have them. What its plugin does not take any longer: as it is stored. */
 function propertyRows(
   { encap, search, vnetid, id, properties }: StoredOverlay,
   plugin: LookupPlugin | undefined,
   searches: readonly string[],
 ): readonly PropertyRow[] {
   const fixed = { vnetid, encap, search, 'varpd/id': id };
-  const specs = overlaySpecs(plugin?.properties ?? [], searches);
+  const untyped = properties
+    .filter(([name]) => name.startsWith(`${search}/`))
+    .map(([name]) => ({ name, type: 'string' as const, required: false }));
+  const specs = overlaySpecs(plugin?.properties ?? untyped, searches);
   try {
     return PropertySet.from(specs, properties, fixed).rows();
   } catch {

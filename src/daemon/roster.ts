@@ -10,17 +10,21 @@ import { printable } from '../core/properties.js';
 import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
 import type { Overlay } from './overlay.js';
 import type { StateStore } from './persistence.js';
-import type { Plugins } from './plugin-loader.js';
+import type { Plugins } from './plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
 
 export interface Count {
   readonly overlays: number;
   readonly vnics: number;
 }
+/** sd_notify(3) takes one line, and this has room for more in its datagram. */
+const SUMMARY_CHARACTERS = 400;
 
 export class Roster {
   /** Running ones by name, in the order of their start. */
   readonly overlays = new Map<string, Overlay>();
+  /** Those that are being started, by name. */
+  readonly starting = new Map<string, Overlay>();
   /** Why a stored overlay or VNIC does not run. */
   readonly reasons = new Map<string, string>();
   readonly #store: Pick<StateStore, 'overlays' | 'bad'>;
@@ -29,6 +33,7 @@ export class Roster {
   constructor(store: Pick<StateStore, 'overlays' | 'bad'>, plugins: Plugins) {
     this.#store = store;
     this.#plugins = plugins;
+    for (const { name, message } of store.bad) this.reasons.set(name, message);
   }
 
   /** Of those that run. */
@@ -44,6 +49,15 @@ export class Roster {
     return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
   }
 
+  /** For the service manager: how much is up, and what is not. */
+  get summary(): string {
+    const { overlays, vnics } = this.counts;
+    const reasons = [...this.reasons].map(([name, reason]) => `${name}: ${reason}`);
+    const rest =
+      reasons.length === 0 ? '' : `; OFFLINE: ${printable(reasons.join('; '), SUMMARY_CHARACTERS)}`;
+    return `${overlays} overlays and ${vnics} VNICs are up${rest}`;
+  }
+
   /** Of all overlays, running or not, in the order of their creation. */
   names(): string[] {
     const names = new Set([...this.#store.overlays.keys(), ...this.overlays.keys()]);
@@ -55,8 +69,10 @@ export class Roster {
     return this.#store.overlays.get(name)?.id ?? this.overlays.get(name)?.id ?? 0;
   }
 
+  /** One that is being started, too: its threads may have something to say. */
   withId(id: number): Overlay | undefined {
-    for (const overlay of this.overlays.values()) if (overlay.id === id) return overlay;
+    for (const overlays of [this.overlays, this.starting])
+      for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
     return undefined;
   }
 
@@ -66,6 +82,11 @@ export class Roster {
 
   storedOverlayOfVnic(name: string): StoredOverlay | undefined {
     return [...this.#store.overlays.values()].find(({ vnics }) => vnics.some((vnic) => vnic.name === name));
+  }
+
+  /** Of a VNIC, running or not: the name of its overlay. Its own name when there is none of that name. */
+  overlayNameOf(vnic: string): string {
+    return this.overlayOfVnic(vnic)?.name ?? this.storedOverlayOfVnic(vnic)?.name ?? vnic;
   }
 
   storedVnics(overlay: string): readonly StoredVnic[] {

@@ -36,6 +36,7 @@ export interface Addon {
   lockFile(fd: number): number;
   tapOpen(name: string, options: number): number;
   tapSet(fd: number, what: number, value: number): number;
+  tapInfo(fd: number, text: Uint8Array): number;
   programLoad(instructions: Uint8Array): number;
   udpOpen(
     address: Uint8Array,

@@ -32,6 +32,12 @@
 #define UDP_NO_CHECK6_TX 101
 #define UDP_NO_CHECK6_RX 102
 #endif
+#ifndef IPV6_FREEBIND
+#define IPV6_FREEBIND 78
+#endif
+#ifndef TUNGETDEVNETNS
+#define TUNGETDEVNETNS _IO('T', 227)
+#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -69,17 +75,51 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 	return number(env, fd);
 }
 
+/* tapInfo(fd, text): the device of a descriptor, wherever it is now: its name in text[0..15], its MAC in text[16..21]. The
+ * result has TAP_PERSISTENT, and TAP_HERE when it is in the network namespace of this process (Linux 5.2; before, always).
+ * EBADFD when the device is gone. */
+enum { TAP_PERSISTENT = 1, TAP_HERE = 2 };
+
+static int is_here(int fd)
+{
+	struct stat own, its;
+	int net = ioctl(fd, TUNGETDEVNETNS);
+	if (net < 0)
+		return 1;
+	int differs = fstat(net, &its) == 0 && stat("/proc/thread-self/ns/net", &own) == 0 &&
+		      (its.st_ino != own.st_ino || its.st_dev != own.st_dev);
+	close(net);
+	return !differs;
+}
+
+static napi_value tap_info(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	int fd = arg_int(env, argv[0]);
+	size_t bytes;
+	uint8_t *text = arg_bytes(env, argv[1], &bytes);
+	struct ifreq device = { 0 }, address = { 0 };
+	if (!text || bytes < IFNAMSIZ + 6)
+		return number(env, -EINVAL);
+	if (ioctl(fd, TUNGETIFF, &device) < 0 || ioctl(fd, SIOCGIFHWADDR, &address) < 0)
+		return number(env, -errno);
+	memcpy(text, device.ifr_name, IFNAMSIZ);
+	memcpy(text + IFNAMSIZ, address.ifr_hwaddr.sa_data, 6);
+	return number(env, (device.ifr_flags & IFF_PERSIST ? TAP_PERSISTENT : 0) | (is_here(fd) ? TAP_HERE : 0));
+}
+
 /* tapSet(fd, what, value): offload = TUN_F_ flags, EINVAL when the kernel does not have one of them; persist = whether
  * the device outlives its descriptor; carrier = the link state that software on top of it sees; steering = the
- * descriptor of the program that picks the queue of a frame. */
+ * descriptor of the program that picks the queue of a frame; owner = the user that may attach to it without rights. */
 static napi_value tap_set(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
-	enum { OFFLOAD, PERSIST, CARRIER, STEERING };
+	enum { OFFLOAD, PERSIST, CARRIER, STEERING, OWNER };
 	int fd = arg_int(env, argv[0]), what = arg_int(env, argv[1]), value = arg_int(env, argv[2]);
 	if (what == CARRIER || what == STEERING)
 		return number(env, or_errno(ioctl(fd, what == CARRIER ? TUNSETCARRIER : TUNSETSTEERINGEBPF, &value)));
-	return number(env, or_errno(ioctl(fd, what == OFFLOAD ? TUNSETOFFLOAD : TUNSETPERSIST, (unsigned long)value)));
+	unsigned long request = what == OFFLOAD ? TUNSETOFFLOAD : what == OWNER ? TUNSETOWNER : TUNSETPERSIST;
+	return number(env, or_errno(ioctl(fd, request, (unsigned long)value)));
 }
 
 /* programLoad(instructions): a descriptor on a BPF program that looks at packets (linux/bpf.h, struct bpf_insn). */
@@ -139,7 +179,8 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 		(void)set_int(fd, SOL_SOCKET, plain, bytes);
 }
 
-enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32 };
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32,
+       FREE_BIND = 64 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
  * reports the traffic class of what it receives. */
@@ -174,6 +215,8 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 		struct sock_fprog program = { 1, &nothing };
 		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
 	}
+	if (options & FREE_BIND) /* before 4.15 IPv6 has none: then bind says that the address is not there */
+		(void)(v4 ? set_int(fd, IPPROTO_IP, IP_FREEBIND, 1) : set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1));
 	if (options & COALESCE)
 		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* before 5.0: one datagram at a time */
 	if (bad)
@@ -319,6 +362,7 @@ void define_devices(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor devices[] = {
 		EXPORT("tapOpen", tap_open),         EXPORT("tapSet", tap_set),
+		EXPORT("tapInfo", tap_info),
 		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
 		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),

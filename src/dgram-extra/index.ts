@@ -14,7 +14,6 @@ export {
   deleteLink,
   hostAddresses,
   linkInfo,
-  linksWithAlias,
   routeTo,
   vxlanLinksOn,
   setLink,
@@ -66,6 +65,7 @@ const TAP_OFFLOAD = 0;
 const TAP_PERSIST = 1;
 const TAP_CARRIER = 2;
 const TAP_STEERING = 3;
+const TAP_OWNER = 4;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
@@ -93,6 +93,40 @@ export function openTap(name: string, options: TapOptions): number {
 /** Whether the device stays when the descriptor is closed. */
 export function setTapPersistent(fd: number, on: boolean, name: string): void {
   checked(addon.tapSet(fd, TAP_PERSIST, on ? 1 : 0), 'TUNSETPERSIST', name);
+}
+
+/** Who may attach to the device without CAP_NET_ADMIN: this user alone, instead of everybody. */
+export function setTapOwner(fd: number, uid: number, name: string): void {
+  checked(addon.tapSet(fd, TAP_OWNER, uid), 'TUNSETOWNER', name);
+}
+
+/** The device that a descriptor holds, wherever it is now and whatever others have made of it. */
+export interface TapInfo {
+  readonly name: string;
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
+  readonly isPersistent: boolean;
+  /** In the network namespace of this process, as far as the kernel says (Linux 5.2). */
+  readonly isHere: boolean;
+}
+
+// Of struct ifreq, and of the result of tapInfo; devices.c has the same numbers.
+const IFNAMSIZ = 16;
+const TAP_IS_PERSISTENT = 1;
+const TAP_IS_HERE = 2;
+
+/** Undefined when the device is gone (EBADFD), or the descriptor is no TAP's. */
+export function tapInfo(fd: number): TapInfo | undefined {
+  const text = new Uint8Array(IFNAMSIZ + 6);
+  const flags = addon.tapInfo(fd, text);
+  if (flags < 0) return undefined;
+  const name = text.subarray(0, text.indexOf(0));
+  return {
+    name: new TextDecoder().decode(name),
+    mac: text.slice(IFNAMSIZ),
+    isPersistent: (flags & TAP_IS_PERSISTENT) !== 0,
+    isHere: (flags & TAP_IS_HERE) !== 0,
+  };
 }
 
 /** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
@@ -145,6 +179,8 @@ export interface UdpOptions {
   readonly sendOnly?: boolean;
   /** Datagrams of one flow that arrived together are received as one (UDP_GRO); without effect where the kernel cannot. */
   readonly coalesce?: boolean;
+  /** The address need not be one of this host yet (IP_FREEBIND, IPV6_FREEBIND). */
+  readonly freeBind?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   /** For the error: what the operator calls this address. */
@@ -159,7 +195,8 @@ export function openUdp(options: UdpOptions): number {
     (options.zeroChecksumReceive ? 4 : 0) |
     (options.sendOnly ? 8 : 0) |
     (options.coalesce ? 16 : 0) |
-    (options.admitOthers ? 32 : 0);
+    (options.admitOthers ? 32 : 0) |
+    (options.freeBind ? 64 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }

@@ -119,8 +119,14 @@ export function* messages(
   }
 }
 
-/** Those behind a fixed part of `fixedBytes`; an attribute that holds others has none. */
-export function attributesOf({ body }: Pick<Message, 'body'>, fixedBytes: number): Attributes {
+/** Those within an attribute. */
+export const nestedAttributes = (value: DataView): Attributes => readAttributes(value, 0);
+
+/** Those behind a fixed part of `fixedBytes`. */
+export const attributesOf = ({ body }: Message, fixedBytes: number): Attributes =>
+  readAttributes(body, fixedBytes);
+
+function readAttributes(body: DataView, fixedBytes: number): Attributes {
   const found = new Map<number, DataView>();
   for (let at = fixedBytes; at + ATTRIBUTE_HEADER_BYTES <= body.byteLength;) {
     const length = body.getUint16(at, true);

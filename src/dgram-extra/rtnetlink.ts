@@ -7,6 +7,7 @@ import {
   bytesOf,
   dump,
   type Message,
+  nestedAttributes,
   NLM_F_ACK,
   numberAttribute,
   textAttribute,
@@ -33,12 +34,16 @@ const RTN_LOCAL = 2;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
+const IFLA_GSO_MAX_SIZE = 41;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_VXLAN_PORT = 15;
-const IFLA_IFALIAS = 20;
-const IFLA_GSO_MAX_SIZE = 41;
+// Of kind `tun`; the owner is absent when there is none.
+const IFLA_TUN_OWNER = 1;
+const IFLA_TUN_NUM_QUEUES = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
@@ -72,6 +77,12 @@ export interface LinkInfo {
   readonly carrier: boolean;
   /** Empty when there is none. */
   readonly alias: string;
+  /** Index of the bridge or bond that it is a port of; 0 when there is none. */
+  readonly master: number;
+  /** `tun`, `veth`, `vxlan` ...; empty for a device of the hardware. */
+  readonly kind: string;
+  /** Of a TUN or TAP. */
+  readonly tun?: { readonly ownerUid: number | undefined; readonly queues: number };
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
@@ -93,15 +104,6 @@ export function deleteLink(name: string): void {
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
 }
 
-/** Names of the links of this network namespace that have this alias. */
-export function linksWithAlias(alias: string): string[] {
-  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
-    .filter(({ type }) => type === RTM_NEWLINK)
-    .map(readLink)
-    .filter((link) => link.alias === alias)
-    .map(({ name }) => name);
-}
-
 /** Names of the kernel's own VXLAN links of this network namespace that receive on this UDP port. */
 export function vxlanLinksOn(port: number): string[] {
   return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
@@ -112,10 +114,10 @@ export function vxlanLinksOn(port: number): string[] {
 function vxlanPort(message: Message): number | undefined {
   const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
   if (info === undefined) return undefined;
-  const inside = attributesOf({ body: info }, 0);
+  const inside = nestedAttributes(info);
   const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
   if (kind === undefined || data === undefined || textOf(kind) !== 'vxlan') return undefined;
-  return attributesOf({ body: data }, 0).get(IFLA_VXLAN_PORT)?.getUint16(0);
+  return nestedAttributes(data).get(IFLA_VXLAN_PORT)?.getUint16(0);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */
@@ -151,6 +153,25 @@ function readLink(message: Message): LinkInfo {
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
     alias: alias === undefined ? '' : textOf(alias),
+    master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
+    ...readKind(attributes.get(IFLA_LINKINFO)),
+  };
+}
+
+function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
+  if (value === undefined) return { kind: '' };
+  const nested = nestedAttributes(value);
+  const name = nested.get(IFLA_INFO_KIND);
+  const kind = name === undefined ? '' : textOf(name);
+  const data = nested.get(IFLA_INFO_DATA);
+  if (kind !== 'tun' || data === undefined) return { kind };
+  const tun = nestedAttributes(data);
+  return {
+    kind,
+    tun: {
+      ownerUid: tun.get(IFLA_TUN_OWNER)?.getUint32(0, true),
+      queues: tun.get(IFLA_TUN_NUM_QUEUES)?.getUint32(0, true) ?? 0,
+    },
   };
 }
 

@@ -21,7 +21,8 @@ export class FakeKernel implements LinkKernel {
   #isArmed = true;
 
   setLink(index: number, name: string, { up = true, carrier = true, mac = index } = {}): void {
-    this.links.set(index, { index, name, up, carrier, mac: Uint8Array.of(mac), mtuBytes: 1500, alias: '' });
+    const rest = { mtuBytes: 1500, alias: '', master: 0, kind: 'tun' };
+    this.links.set(index, { index, name, up, carrier, mac: Uint8Array.of(mac), ...rest });
   }
 
   setAddress(ip: IpAddress, index: number, state: HostAddress['state'] = 'good'): void {

@@ -13,11 +13,11 @@ import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
   errnoName,
-  linkInfo,
   probeFeatures,
   routeMtuBytes,
   setTapCarrier,
   setTapPersistent,
+  tapInfo,
   type Features,
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
@@ -33,6 +33,7 @@ import type {
   Offload,
   OverlayConfig,
   PortConfig,
+  PortDeviceInfo,
   TargetEntry,
 } from './contract.js';
 import {
@@ -47,7 +48,7 @@ import {
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { discardTap, openPortTap, portOfDescriptor } from './taps.js';
+import { discardTap, hasLeftTap, openPortTap, portOfDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -71,6 +72,7 @@ export class DatapathControl implements Datapath {
     this.#isHeld = heritage.isBridged;
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
+      giveBack: heritage.giveBack,
       nextToken: () => ++this.#lastToken,
       forget: heritage.forget,
       opened: (queue, socket) => {
@@ -137,25 +139,47 @@ export class DatapathControl implements Datapath {
     });
   }
 
-  async removeOverlay(id: number): Promise<void> {
+  removeOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, false);
+  }
+
+  withdrawOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, true);
+  }
+
+  /** `isKept`: what an earlier daemon had left. */
+  async #removeOverlay(id: number, isKept: boolean): Promise<void> {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
     await state.threads.remove();
-    for (const port of state.ports.values()) await this.#removeDevice(port, () => true);
-    await state.lease.release();
+    for (const port of state.ports.values()) {
+      if (isKept && port.isLeft && isLasting(port)) this.#returnPort(port);
+      else await this.#removeDevice(port, () => true);
+    }
+    await state.lease.release(isKept);
     this.#queues.delete(id);
     await this.#dismiss();
+  }
+
+  setDestination(id: number, destination: Endpoint): void {
+    const state = this.#overlay(id);
+    state.options = { ...state.options, destination };
+    state.threads.setDestination(destination);
+  }
+
+  hasLeft(port: string): boolean {
+    return hasLeftTap(port, this.#heritage);
   }
 
   addPort(wish: PortConfig): mac.MacAddress {
     const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
     const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const fds = openPortTap(wish, address, state, this.#heritage);
+    const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
-    const port: PortState = { name, overlay, temporary, queues, config };
+    const port: PortState = { name, overlay, temporary, isLeft, queues, config };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
     const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
@@ -172,6 +196,12 @@ export class DatapathControl implements Datapath {
     if (port === undefined) return;
     await this.#removeDevice(port);
     ports.delete(name);
+  }
+
+  portDevice(overlay: number, name: string): PortDeviceInfo | undefined {
+    const port = this.#overlays.get(overlay)?.ports.get(name);
+    const info = port === undefined || port.closed !== undefined ? undefined : tapInfo(port.queues[0].fd);
+    return info && { name: info.name, mac: mac.readMac(info.mac, 0), isHere: info.isHere };
   }
 
   discard(name: string): void {
@@ -217,6 +247,10 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.named = peers;
     state.threads.setPeers(peers);
+  }
+
+  namedPeers(overlay: number): readonly IpAddress[] {
+    return this.#overlays.get(overlay)?.named ?? [];
   }
 
   announce(overlay: number, frame: Uint8Array): void {
@@ -310,11 +344,11 @@ export class DatapathControl implements Datapath {
   }
 
   async close(): Promise<void> {
-    const { alias, persistTaps } = this.#heritage;
+    const { persistTaps } = this.#heritage;
     for (const { name, fd } of (await this.release()).descriptors) {
       const port = portOfDescriptor(name);
       // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
-      if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
+      if (persistTaps && port !== undefined && tapInfo(fd)?.isHere === false)
         setTapPersistent(fd, false, port);
       closeDescriptor(fd);
     }
@@ -349,6 +383,12 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
+  /** Its threads have let go of it. */
+  #returnPort(port: PortState): void {
+    for (const { token } of port.queues) this.#ports.delete(token);
+    this.#heritage.giveBack(tapDescriptors([port]));
+  }
+
   /** Closes it, and whatever it was to outlive, it is gone. */
   async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
     const isOpen = port.closed === undefined;
@@ -358,6 +398,7 @@ export class DatapathControl implements Datapath {
       } catch {
         // the device is gone already
       }
+      this.#heritage.links.forget(port.name);
     }
     await this.#closePort(port, hasLetGo);
     if (!isOpen) this.discard(port.name);
