@@ -120,7 +120,7 @@ export class Roster {
     if (wanted === 'overlay' && (this.runs(name) || this.isStored(name)))
       return fail(`${name} is a VNIC: use delete-vnic`);
     if (wanted === 'overlay' && this.#unreadable().includes(name))
-      return fail(`${this.#unreadableReason(name)}: remove that file by hand, then restart varpd`);
+      return fail(this.#unreadableReason(name));
     return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
   }
 

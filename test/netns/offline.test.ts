@@ -43,7 +43,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
   const reasons: Record<string, RegExp> = {
     files0: /hosts\.json:1:3/,
     moved0: /10\.88\.88\.169 is not an address of this host/,
-    broken0: /^broken0\.json: .*; set aside as broken0\.bad-1$/,
+    broken0: /^broken0\.json: .*; set aside as broken0\.bad-1: mend it and rename it/,
   };
 
   await t.test('show-overlay -f: a row each, in the order of creation', async (t) => {
@@ -132,7 +132,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
       t.match(stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/m);
     }
     const { stderr } = await daemon.dladm('delete-overlay', 'broken0');
-    t.match(stderr, /set aside as broken0\.bad-1: remove that file by hand/);
+    t.match(stderr, /set aside as broken0\.bad-1: .*, or remove it/);
   });
 
   await t.test('it can be deleted', async (t) => {
