@@ -19,6 +19,7 @@ const TX_DROPS = {
   tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',
   tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
   tx_unreachable: 'no route, or the VTEP refuses',
+  tx_firewall: 'a firewall of this host drops it on its way out (EPERM)',
   tx_error: 'the underlay socket failed in another way',
 } as const;
 
@@ -90,10 +91,27 @@ export const DROPS = {
 };
 
 export type DropReason = keyof typeof DROPS;
+
+/**
+ * What a healthy network drops all the time: hosts solicit routers, announce and probe addresses, ask for what nobody has.
+ * Every other reason is trouble, and worth an alert.
+ */
+export const BY_DESIGN: ReadonlySet<DropReason> = new Set([
+  'tx_hairpin',
+  'tx_group',
+  'arp_ignored',
+  'ndp_ignored',
+  'ndp_router',
+  'proxy_unknown',
+  'proxy_own',
+  'proxy_local',
+  'restricted',
+]);
 export type ProxyDrop = keyof typeof PROXY_DROPS;
 
 /** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
 const ERRNO = {
+  EPERM: 1,
   EIO: 5,
   EAGAIN: 11,
   ENOMEM: 12,
@@ -122,6 +140,8 @@ export function dropOfSendError(errno: number): DropReason {
     case ERRNO.ECONNREFUSED:
     case ERRNO.EADDRNOTAVAIL:
       return 'tx_unreachable';
+    case ERRNO.EPERM:
+      return 'tx_firewall';
     case ERRNO.EINVAL:
       return 'tx_malformed';
     default:

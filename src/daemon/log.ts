@@ -4,6 +4,7 @@
  * What is logged may come from a plugin, a client or the network, so two things hold for every line: nothing in it
  * can look like the start of another line, and no kind of message can flood the file.
  */
+import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { printable } from '../core/properties.js';
 import type { LogConfig } from './config.js';
@@ -61,15 +62,16 @@ export class DaemonLog implements Log {
       const [before, after] = aroundTime(format, 'warn', `${count} lines are missing here: ${why}`);
       return `${before}${new Date().toISOString()}${after}\n`;
     });
-    return DaemonLog.to(file, config, file);
+    return DaemonLog.to(file, config, file, undefined, name === null && isJournal(2));
   }
 
-  /** The same over any stream, and any monotonic clock. */
+  /** The same over any stream, and any monotonic clock; `journal`: its other end notes the time, and reads priorities. */
   static to(
     stream: DestinationStream,
     config: Pick<LogConfig, 'level' | 'format'>,
     file?: LogFile,
     nowMs: () => number = () => performance.now(),
+    journal = false,
   ): DaemonLog {
     const { level, format } = config;
     const target =
@@ -77,7 +79,7 @@ export class DaemonLog implements Log {
         ? stream
         : {
             write: (line: string): void => {
-              stream.write(asText(line));
+              stream.write(journal ? asJournal(line) : asText(line));
             },
           };
     const formatters = { level: (label: string) => ({ level: label }) };
@@ -149,4 +151,26 @@ function aroundTime(format: LogConfig['format'], level: LogLevel, message: strin
   return format === 'json'
     ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
     : ['', ` ${level} ${message}`];
+}
+
+/** sd-daemon(3), after syslog(3). */
+const PRIORITIES: Readonly<Record<string, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
+
+/** `<4>overlay0: ...` */
+function asJournal(line: string): string {
+  const { level, msg } = JSON.parse(line) as { level: string; msg: string };
+  return `<${PRIORITIES[level]}>${msg}\n`;
+}
+
+/** JOURNAL_STREAM of systemd.exec(5): device and inode of the stream that goes to the journal. It is inherited, also by those
+ * whose standard error goes elsewhere. */
+function isJournal(fd: number): boolean {
+  const named = process.env['JOURNAL_STREAM'];
+  if (named === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(fd);
+    return named === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
 }

@@ -5,7 +5,8 @@ import type { MacAddress } from '../plugin/contract.js';
 import { type Endpoint, family, parseEndpoint } from '../wire/ip.js';
 import { parseMac } from '../wire/mac.js';
 import { isSame } from './plugin-answer.js';
-import { explain } from './system-error.js';
+import { portHolder } from './port-holder.js';
+import { errnoName, explain } from './system-error.js';
 
 /** What read and write on a TAP give once its device is gone. */
 const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
@@ -31,16 +32,21 @@ export function unknownKind(what: string, found: string, known: readonly string[
 }
 
 export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
+  const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
   return explain(error, {
     EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
-    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by another program`,
+    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by ${holder}`,
     EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
 }
 
 export function tapError(error: unknown, name: string): OverlayError {
-  const denied = `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun`;
-  const missing = `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'`;
+  const denied =
+    `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun ` +
+    `(in a container: --cap-add NET_ADMIN --device /dev/net/tun)`;
+  const missing =
+    `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'; ` +
+    `a container must be given it, as with '--device /dev/net/tun'`;
   return explain(error, {
     EPERM: denied,
     EACCES: denied,

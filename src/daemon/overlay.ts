@@ -5,7 +5,7 @@
  * only holds state and answers questions; who may exist beside whom is decided by the registry.
  */
 import { availableParallelism } from 'node:os';
-import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
+import type { RunningOverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
 import type { ProtectionRules } from '../core/link-protection.js';
@@ -342,7 +342,7 @@ export class Overlay {
     this.#plugin.lookup(request);
   }
 
-  info(): OverlayInfo {
+  info(): RunningOverlayInfo {
     return {
       name: this.name,
       temporary: this.plan.temporary,

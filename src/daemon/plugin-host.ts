@@ -30,7 +30,7 @@ import {
 } from './plugin-answer.js';
 import { runningPlugin } from './plugin-context.js';
 import { announcement, orFlood, proxy, type Facts } from './proxy.js';
-import { systemErrorText } from './system-error.js';
+import { hiddenPathHint, systemErrorText } from './system-error.js';
 
 /** More than the datapath has open (core/overlay.ts): what it asks again may still be under way from the first time. */
 const MAX_OPEN_LOOKUPS = 4096;
@@ -336,7 +336,8 @@ export class PluginInstance {
 }
 
 function startError(error: unknown): OverlayError {
-  const { code } = error instanceof DeadlineError ? { code: 'AGAIN' as const } : asOverlayError(error);
-  const line = `failed to activate varpd instance: ${systemErrorText(error)}`;
+  const plain = asOverlayError(error);
+  const code = error instanceof DeadlineError ? 'AGAIN' : plain.code;
+  const line = `failed to activate varpd instance: ${systemErrorText(error)}${hiddenPathHint(plain)}`;
   return new OverlayError(code, line, [line], error);
 }

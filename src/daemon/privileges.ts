@@ -75,12 +75,12 @@ function capabilities(status: string, name: string): bigint {
 async function wantedIdentity(flags: Flags): Promise<Identity | undefined> {
   // Most files have neither, and to read them properly takes a fifth of a second, which is spent again after this.
   if (!mayHaveKey(flags.config, ['user', 'group'])) return undefined;
-  const { loadConfig } = await import('./config.js');
+  const { loadConfig, placeOf } = await import('./config.js');
   const config = loadConfig(flags);
   const { account, groupId } = await import('./accounts.js');
-  const groups = config.group === null ? [] : [groupId(config.group)];
+  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
   if (config.user === null) return { uid: 0, gid: process.getegid?.() ?? 0, groups };
-  const { uid, gid } = account(config.user);
+  const { uid, gid } = account(config.user, placeOf(config, 'user'));
   makePlaces(config, { uid, gid: groups.at(0) ?? gid }, uid);
   return { uid, gid, groups };
 }

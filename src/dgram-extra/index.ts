@@ -15,6 +15,7 @@ export {
   hostAddresses,
   linkInfo,
   routeTo,
+  vxlanLinksOn,
   setLink,
   type AddressInfo,
   type LinkChange,

@@ -39,6 +39,7 @@ const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
+const IFLA_VXLAN_PORT = 15;
 // Of kind `tun`; the owner is absent when there is none.
 const IFLA_TUN_OWNER = 1;
 const IFLA_TUN_NUM_QUEUES = 8;
@@ -97,6 +98,22 @@ export function setLink(name: string, { mac, mtuBytes, up, alias }: LinkChange):
 export function deleteLink(name: string): void {
   const parts = [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, name)];
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
+}
+
+/** Names of the kernel's own VXLAN links of this network namespace that receive on this UDP port. */
+export function vxlanLinksOn(port: number): string[] {
+  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
+    .filter((message) => message.type === RTM_NEWLINK && vxlanPort(message) === port)
+    .map((message) => readLink(message).name);
+}
+
+function vxlanPort(message: Message): number | undefined {
+  const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
+  if (info === undefined) return undefined;
+  const inside = nestedAttributes(info);
+  const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
+  if (kind === undefined || data === undefined || textOf(kind) !== 'vxlan') return undefined;
+  return nestedAttributes(data).get(IFLA_VXLAN_PORT)?.getUint16(0);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */

@@ -16,6 +16,7 @@ const SEND_DROPS: readonly string[] = [
   'tx_path_mtu',
   'tx_queue_full',
   'tx_unreachable',
+  'tx_firewall',
   'tx_error',
 ];
 const isPortDrop = (name: string) => name.startsWith('port_');

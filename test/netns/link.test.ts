@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t, { type Test } from 'tap';
 
-import type { OverlayInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo } from '../../src/control/messages.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
@@ -37,7 +37,8 @@ async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
   return { bed, a, b, daemon };
 }
 
-const overlayOf = async (daemon: Daemon): Promise<OverlayInfo> => (await daemon.overlays('overlay0'))[0];
+const overlayOf = async (daemon: Daemon): Promise<RunningOverlayInfo> =>
+  (await daemon.overlays('overlay0'))[0];
 
 /** Milliseconds until the overlay's health is like this; asked all the time. */
 async function healthBecomes(t: Test, daemon: Daemon, health: RegExp | 'ONLINE'): Promise<number> {
@@ -145,11 +146,13 @@ for (const family of ['v4', 'v6'] as const) {
     const times: number[] = [];
     for (const [index, { what, go, come, sentence, counter }] of faultsOf(family).entries()) {
       await t.test(what, async (t) => {
-        const grown = await daemon.counted(async () => {
+        const isLost = async (): Promise<void> => {
           await go(site);
           times.push(await healthBecomes(t, daemon, sentence));
           t.equal((await ping(a, b.overlay.v4, { count: 2, waitMs: 100 })).received, 0, 'nothing passes');
-        });
+        };
+        const expected = counter === undefined ? {} : { [counter]: 1 };
+        const grown = await daemon.counted(isLost, 'overlay0', expected);
         if (counter !== undefined) t.ok(grown[counter] >= 1, `it is counted as ${counter}`);
         t.match(await overlayOf(daemon), { underlay: { state: 'down', losses: index + 1 } }, 'and shown');
         t.ok(await carrierOf(a, 'overlay0'), 'ports keep their carrier: link-state=up');

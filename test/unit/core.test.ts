@@ -55,6 +55,7 @@ import {
 } from '../helpers/lab.js';
 import { fromHex } from '../vectors/frames.js';
 
+const EPERM = 1;
 const EAGAIN = 11;
 const EBADFD = 77;
 const EHOSTUNREACH = 113;
@@ -1601,6 +1602,11 @@ const CASES: Record<DropReason, () => Net> = {
       port.net.vtep.lab.network.errnos.set(address('192.0.2.2'), EHOSTUNREACH);
       port.send(frame(MAC.b, MAC.a));
     }),
+  tx_firewall: () =>
+    sent(facing(), (port) => {
+      port.net.vtep.lab.network.errnos.set(address('192.0.2.2'), EPERM);
+      port.send(frame(MAC.b, MAC.a));
+    }),
   tx_error: () =>
     sent(facing({ destination: endpoint('2001:db8::1') }), (port) => {
       port.send(frame(MAC.b, MAC.a));
@@ -1706,7 +1712,8 @@ await t.test('every reason to drop is reached, and it alone', (t) => {
     tx_queue_full: [11, 12, 105],
     tx_unreachable: [99, 100, 101, 111, 113],
     tx_malformed: [22],
-    tx_error: [1, 5, 9, 97],
+    tx_firewall: [1],
+    tx_error: [5, 9, 97],
   };
   for (const [reason, errnos] of Object.entries(failing)) {
     for (const errno of errnos as number[]) t.equal(dropOfSendError(errno), reason, `send errno ${errno}`);

@@ -102,8 +102,24 @@ t.test('the directory', async (t) => {
   t.test('is refused when it belongs to another user', { skip: skipUnless({ root: true }) }, async (t) => {
     const directory = newDirectory(t);
     execFileSync('chown', ['12345', directory]);
-    await t.rejects(StateDirectory.open(directory), { message: /belongs to user 12345, expected 0/ });
+    await t.rejects(StateDirectory.open(directory), {
+      message:
+        /belongs to user 12345, expected 0 \(root\), who varpd runs as: 'chown -R 0 \/.*' as root, or another/,
+    });
     execFileSync('chown', ['0', directory]);
+    chmodSync(directory, 0o700);
+    chmodSync(path.dirname(directory), 0o755);
+    t.teardown(() => {
+      process.seteuid?.(0);
+    });
+    process.seteuid?.(65534);
+    const refused = StateDirectory.open(directory);
+    await t.rejects(
+      refused,
+      { message: /belongs to user 0 \(root\), expected 65534 \(nobody\)/ },
+      'nor can be opened',
+    );
+    process.seteuid?.(0);
   });
 
   t.test('is for one varpd at a time, and the other is named', async (t) => {

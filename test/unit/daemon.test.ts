@@ -156,7 +156,8 @@ const vnic = (
   ...more,
 });
 
-const names = ({ registry }: Host): string[] => registry.roster.list({}).overlays.map(({ name }) => name);
+/** Of the overlays that run. */
+const names = ({ registry }: Host): string[] => [...registry.roster.overlays.keys()];
 const valueOf = (overlay: OverlayInfo | undefined, property: string): string | null | undefined =>
   overlay?.properties.find((row) => row.property === property)?.value;
 
@@ -351,10 +352,18 @@ t.test('deleting an overlay', async (t) => {
   t.same([names(host), datapath.overlays.size], [[], 0]);
   t.ok(existsSync(path.join(stateDir, 'overlay0.json')), '-t leaves the file');
   await t.rejects(registry.createOverlay(asked()), { code: 'EXISTS' }, 'and the name is taken');
-  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }).missing, [
-    { name: 'overlay0', message: 'overlay0 does not run' },
-    { name: 'nothing0', message: 'object not found' },
-  ]);
+  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }), {
+    overlays: [
+      {
+        name: 'overlay0',
+        health: {
+          status: 'OFFLINE',
+          details: "it is not running; 'dladm up-overlay overlay0' starts it",
+        },
+      },
+    ],
+    missing: [{ name: 'nothing0', message: 'object not found' }],
+  });
   t.same(await registry.up({ name: 'overlay0' }), { failures: [] });
   t.same(names(host), ['overlay0']);
   await registry.deleteOverlay({ name: 'overlay0', temporary: false });
@@ -418,7 +427,14 @@ t.test('VNICs', async (t) => {
     message: /use -t/,
   });
   await registry.createVnic(vnic('baz0', { over: 'temp0', temporary: true }));
-  await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), { code: 'NOT_FOUND' });
+  await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), {
+    code: 'NOT_FOUND',
+    message: 'overlay0 is an overlay: use delete-overlay',
+  });
+  await t.rejects(registry.deleteOverlay({ name: 'foo0', temporary: false }), {
+    code: 'NOT_FOUND',
+    message: 'foo0 is a VNIC: use delete-vnic',
+  });
 });
 
 t.test('link properties', async (t) => {
@@ -506,11 +522,14 @@ t.test('link properties', async (t) => {
     properties.set({ name, temporary, properties: given });
   const good: [string, string[]] = ['protection', ['restricted']];
   await t.rejects(set('bar0', false, good), { code: 'INVALID', message: /bar0 is temporary.*use -t/ });
-  await t.rejects(set('overlay0', true, good), { code: 'UNSUPPORTED', message: /overlay0 is an overlay/ });
+  await t.rejects(set('overlay0', true, good), {
+    code: 'UNSUPPORTED',
+    message: /overlay0 is an overlay; .*: to change one, delete its VNICs \(foo0, bar0\), then overlay0/,
+  });
   await t.rejects(set('x0', false, good), { code: 'NOT_FOUND' });
   await t.rejects(set('foo0', false, good, ['mtu', ['1']]), {
     code: 'NOT_FOUND',
-    message: /mtu: object not found/,
+    message: /mtu: no such property, expected one of protection, /,
   });
   await t.rejects(set('foo0', false, ['protection', ['x']], ['allowed-ips', ['y']]), {
     code: 'INVALID',
@@ -702,9 +721,40 @@ t.test('what cannot be brought up is not lost, and does not stop the others', as
   });
   life.failStart = false;
   t.same(names(after), ['overlay0']);
-  t.match(after.registry.roster.list({ names: ['overlay1'] }).missing, [
-    { message: /^overlay1 does not run: .*no table/ },
+  const { roster } = after.registry;
+  t.match(roster.list({}), {
+    overlays: [
+      { name: 'overlay0', health: { status: 'ONLINE' } },
+      {
+        name: 'overlay1',
+        mode: 'dynamic',
+        health: { status: 'OFFLINE', details: /no table/ },
+        underlay: null,
+      },
+    ],
+    missing: [],
+  });
+  t.match(
+    roster
+      .list({ names: ['overlay1'] })
+      .overlays[0]?.properties.find(({ property }) => property === 'vxlan/listen_ip'),
+    { value: '10.0.0.1' },
+    'with the properties that are stored',
+  );
+  t.match(roster.listVnics({ over: 'overlay0' }).vnics, [
+    { name: 'foo0', over: 'overlay0', state: /^OFFLINE: .*network interface foo0/, mtuBytes: null },
   ]);
+  t.same(
+    [roster.counts, roster.offline],
+    [
+      { overlays: 1, vnics: 0 },
+      { overlays: 1, vnics: 1 },
+    ],
+  );
+  t.throws(() => void after.registry.targets({ name: 'overlay1' }), {
+    code: 'AGAIN',
+    message: /^overlay1 is OFFLINE: .*no table/,
+  });
   await t.rejects(after.registry.deleteOverlay({ name: 'overlay0', temporary: false }), { code: 'BUSY' });
   after.links.clear();
   t.same(await after.registry.up({}), { failures: [] });
@@ -835,7 +885,8 @@ t.test('an overlay whose address comes later than varpd', async (t) => {
   const before = await newHost(t);
   await before.registry.createOverlay(point());
   await before.registry.createOverlay(point({ name: 'other0', vnetid: 43 }));
-  const { registry, datapath, kernel } = await before.restart();
+  const host = await before.restart();
+  const { registry, datapath, kernel } = host;
   const ip = parseIp('10.0.0.1')!;
   kernel.hostAddresses.clear();
   kernel.defaultRoute = undefined;
@@ -845,14 +896,11 @@ t.test('an overlay whose address comes later than varpd', async (t) => {
   datapath.failures.clear();
   kernel.tell({ about: 'route' });
   await sleep(50);
-  t.same(registry.roster.list({}).overlays, [], 'it waits');
+  t.same(names(host), [], 'it waits');
+  t.match(registry.roster.list({}).overlays, [{ name: 'overlay0', health: { status: 'OFFLINE' } }]);
   kernel.setAddress(ip, 1);
   kernel.defaultRoute = 1;
   kernel.tell({ about: 'address', gone: false, ip, index: 1, state: 'good' });
-  while (registry.roster.list({}).overlays.length === 0) await sleep(5);
-  t.same(
-    registry.roster.list({}).overlays.map(({ name }) => name),
-    ['overlay0'],
-    'by itself, and not what was deleted',
-  );
+  while (names(host).length === 0) await sleep(5);
+  t.same(names(host), ['overlay0'], 'by itself, and not what was deleted');
 });
