@@ -275,9 +275,9 @@ export function sdNotify(state: string, passed = -1): boolean {
   return state !== '' && addon.sdNotify(state, passed, UNHURRIED.test(state) ? 0 : 1) === 1;
 }
 
-/** The socket for `sdNotify` is there from now on, and needs no descriptor any more. */
+/** The socket for `sdNotify` is there from now on, where there can be one, and needs no descriptor any more. */
 export function prepareNotify(): void {
-  checked(addon.sdNotify('', -1, 0), 'socket', 'NOTIFY_SOCKET');
+  addon.sdNotify('', -1, 0);
 }
 
 /** CAP_NET_ADMIN of capabilities(7). */
