@@ -161,6 +161,7 @@ class Assembler {
   jump(code: number, label: string, immediate = 0, register = R0): void {
     this.#instructions.push({ code, to: register, from: 0, immediate, label });
   }
+
   label(name: string): void {
     this.#labels.set(name, this.#instructions.length);
   }
