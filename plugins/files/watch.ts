@@ -53,12 +53,14 @@ export class FileWatch {
 
   /** One look at a time: a file system that hangs gets no further questions. */
   #look(): void {
-    void this.#compare().then(() => {
+    const lookLater = (): void => {
       if (!this.#closed)
         this.#poll = setTimeout(() => {
           this.#look();
         }, POLL_MS);
-    });
+    };
+    // A look that failed is followed by another like any.
+    this.#compare().then(lookLater, lookLater);
   }
 
   async #compare(): Promise<void> {

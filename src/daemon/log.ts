@@ -1,5 +1,5 @@
 /**
- * The log: one line an event, as text or JSON, to standard error or a file. pino does the writing.
+ * The log: one line an event, as text or JSON, to standard error or a file (log-file.ts). pino makes the lines.
  *
  * What is logged may come from a plugin, a client or the network, so two things hold for every line: nothing in it
  * can look like the start of another line, and no kind of message can flood the file.
@@ -8,8 +8,12 @@ import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { printable } from '../core/properties.js';
 import type { LogConfig } from './config.js';
+import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
+
+/** `journal`: text for somebody who notes the time himself, and reads priorities. */
+type Style = LogConfig['format'] | 'journal';
 
 export interface Log {
   /** `kind` names what is counted together when it comes too often, `restore overlay0`; it is not printed. */
@@ -31,37 +35,40 @@ interface Window {
   lines: number;
 }
 
+/** Of a line that is written by others than this: where, and what stands before and behind the time. */
+export type RawLine = (fd: number, before: string, after: string) => void;
+
 export class DaemonLog implements Log {
   readonly #logger: Logger;
-  readonly #reopen: () => void;
+  readonly #format: Style;
+  readonly #file: LogFile | undefined;
   readonly #nowMs: () => number;
   readonly #windows = new Map<string, Window>();
+  #tellLastWords: () => void = () => undefined;
 
-  private constructor(logger: Logger, reopen: () => void, nowMs: () => number) {
+  private constructor(logger: Logger, format: Style, file: LogFile | undefined, nowMs: () => number) {
     this.#logger = logger;
-    this.#reopen = reopen;
+    this.#format = format;
+    this.#file = file;
     this.#nowMs = nowMs;
   }
 
-  /** `file` null = standard error. Throws the system's error when the file cannot be opened. */
-  static open(config: LogConfig, file: string | null): DaemonLog {
-    // Synchronous, so that the line that explains the end of the process is written before it.
-    const destination = pino.destination({ dest: file ?? 2, sync: true, mode: 0o640 });
-    // A disk that is full costs log lines, not the daemon.
-    destination.on('error', () => undefined);
-    const reopen = (): void => {
-      if (file !== null) destination.reopen();
-    };
-    return DaemonLog.to(destination, config, reopen, undefined, file === null && isJournal(2));
+  /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
+  static open(config: LogConfig, name: string | null): DaemonLog {
+    const style = name === null && config.format === 'text' && isJournal(2) ? 'journal' : config.format;
+    const file = new LogFile(name, (count, why) => {
+      const [before, after] = aroundTime(style, 'warn', `${count} lines are missing here: ${why}`);
+      return `${before}${new Date().toISOString()}${after}\n`;
+    });
+    return DaemonLog.to(file, { level: config.level, format: style }, file);
   }
 
-  /** The same over any stream, and any monotonic clock; `journal`: its other end notes the time, and reads priorities. */
+  /** The same over any stream, and any monotonic clock. */
   static to(
     stream: DestinationStream,
-    config: Pick<LogConfig, 'level' | 'format'>,
-    reopen: () => void = () => undefined,
+    config: { readonly level: LogLevel; readonly format: Style },
+    file?: LogFile,
     nowMs: () => number = () => performance.now(),
-    journal = false,
   ): DaemonLog {
     const { level, format } = config;
     const target =
@@ -69,16 +76,13 @@ export class DaemonLog implements Log {
         ? stream
         : {
             write: (line: string): void => {
-              stream.write(journal ? asJournal(line) : asText(line));
+              stream.write(format === 'journal' ? asJournal(line) : asText(line));
             },
           };
     const formatters = { level: (label: string) => ({ level: label }) };
     const timestamp = (): string => `,"time":"${new Date().toISOString()}"`;
-    return new DaemonLog(
-      pino({ level, base: { pid: process.pid }, formatters, timestamp }, target),
-      reopen,
-      nowMs,
-    );
+    const logger = pino({ level, base: { pid: process.pid }, formatters, timestamp }, target);
+    return new DaemonLog(logger, format, file, nowMs);
   }
 
   debug(kind: string, message: string): void {
@@ -101,9 +105,18 @@ export class DaemonLog implements Log {
     this.#logger.level = level;
   }
 
-  /** For a file that was renamed away. */
+  /** For a file that was renamed away. Throws an OverlayError when it cannot be opened: the log goes on as it was. */
   reopen(): void {
-    this.#reopen();
+    this.#file?.reopen(this.#tellLastWords);
+  }
+
+  /** An error that somebody else will have to write, at the end of the process: `tell` says how, now and after each `reopen`. */
+  lastWords(message: string, tell: RawLine): void {
+    const [before, after] = aroundTime(this.#format, 'error', message);
+    this.#tellLastWords = () => {
+      if (this.#file !== undefined) tell(this.#file.fd, before, after);
+    };
+    this.#tellLastWords();
   }
 
   #write(level: LogLevel, kind: string, message: string): void {
@@ -131,11 +144,11 @@ function asText(line: string): string {
 }
 
 /** sd-daemon(3), after syslog(3). */
-const PRIORITIES: Readonly<Record<string, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
+const PRIORITIES: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
 
 /** `<4>overlay0: ...` */
 function asJournal(line: string): string {
-  const { level, msg } = JSON.parse(line) as { level: string; msg: string };
+  const { level, msg } = JSON.parse(line) as { level: LogLevel; msg: string };
   return `<${PRIORITIES[level]}>${msg}\n`;
 }
 
@@ -150,4 +163,11 @@ function isJournal(fd: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** What stands before and behind the time of a line, as the lines of pino have it. */
+function aroundTime(format: Style, level: LogLevel, message: string): [string, string] {
+  return format === 'json'
+    ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
+    : [format === 'journal' ? `<${PRIORITIES[level]}>` : '', ` ${level} ${message}`];
 }

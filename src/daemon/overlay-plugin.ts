@@ -6,6 +6,7 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, LookupPlugin, MacAddress } from '../plugin/contract.js';
 import type { IpAddress } from '../wire/ip.js';
+import { inBackground } from './background.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { PluginInstance, type Site, type Surroundings } from './plugin-host.js';
 import { systemErrorText } from './system-error.js';
@@ -131,7 +132,7 @@ export class OverlayPlugin {
   #again(pauseMs: number): void {
     if (this.#isStopped) return;
     this.#timer = setTimeout(() => {
-      void this.#restart();
+      inBackground('starting a plugin again', this.#restart());
     }, pauseMs).unref();
   }
 

@@ -119,8 +119,7 @@ export class Roster {
     if (wanted === 'vnic' && this.idOf(name) !== 0) return fail(`${name} is an overlay: use delete-overlay`);
     if (wanted === 'overlay' && (this.runs(name) || this.isStored(name)))
       return fail(`${name} is a VNIC: use delete-vnic`);
-    if (wanted === 'overlay' && this.#unreadable().includes(name))
-      return fail(this.#unreadableReason(name));
+    if (wanted === 'overlay' && this.#unreadable().includes(name)) return fail(this.#unreadableReason(name));
     return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
   }
 
