@@ -41,6 +41,7 @@ const programs = {
   },
   promtool: { packages: ['prometheus'], goals: ['test'] },
   nft: { packages: ['nftables'], goals: ['test'] },
+  bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },

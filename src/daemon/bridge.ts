@@ -156,6 +156,8 @@ export function passBridgeOn(): void {
 }
 
 function meetProcess(fd: number, pid: number): void {
+  // What varpd starts, a plugin's process for one, has no business with it, and would keep the bridge standing.
+  setInheritable(fd, false);
   met = { fd, pid };
   const news: LeaseNews[] = [];
   const channel = new Channel<ToBridge, FromBridge>(fd, (message) => {

@@ -13,6 +13,7 @@ import { startBridge } from './bridge.js';
 import { passedDescriptors } from './descriptors.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { endProcess, makeExitCertain } from './exit.js';
+import { reapInheritedChildren } from './inherited-children.js';
 import { giveUpRights } from './privileges.js';
 import { isRestart, passOn, restartAgain } from './restarted.js';
 import { listenToSignals } from './signals.js';
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
     makeExitCertain();
+    reapInheritedChildren();
     await startBridge();
     const { run } = await import('./run.js');
     const offline = await run(flags, isRestart ? { take: passOn } : undefined);

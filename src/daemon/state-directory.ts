@@ -7,6 +7,7 @@ import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { userName } from './accounts.js';
+import { disk } from './disk-thread.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
@@ -53,7 +54,7 @@ export class StateDirectory {
   }
 
   sync(): Promise<void> {
-    return this.#handle.sync();
+    return disk.do('fsyncSync', this.#handle.fd);
   }
 
   /**
