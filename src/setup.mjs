@@ -39,9 +39,9 @@ const programs = {
     packages: ['python3-prometheus-client'],
     goals: ['test'],
   },
-  bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   promtool: { packages: ['prometheus'], goals: ['test'] },
   nft: { packages: ['nftables'], goals: ['test'] },
+  bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
@@ -50,7 +50,6 @@ const programs = {
 // C programs beside the tests: source -> the goals that build it. Each becomes dist/<same path without .c>.
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
-  'test/helpers/flow-order.c': ['test'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],

@@ -141,16 +141,6 @@ export class Connection {
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
   }
 
-  /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */
-  #encode(answer: unknown): string {
-    try {
-      return encodeMessage(answer);
-    } catch (error) {
-      this.#bug(error);
-      return encodeMessage(unsendable(answer));
-    }
-  }
-
   async #work(value: unknown): Promise<unknown> {
     const alive = setInterval(() => {
       if (this.#socket.writableLength === 0) this.#socket.write('\n');
@@ -159,6 +149,16 @@ export class Connection {
       return await this.#handle(value);
     } finally {
       clearInterval(alive);
+    }
+  }
+
+  /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */
+  #encode(answer: unknown): string {
+    try {
+      return encodeMessage(answer);
+    } catch (error) {
+      this.#bug(error);
+      return encodeMessage(unsendable(answer));
     }
   }
 

@@ -12,6 +12,9 @@ import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
 
+/** `journal`: text for somebody who notes the time himself, and reads priorities. */
+type Style = LogConfig['format'] | 'journal';
+
 export interface Log {
   /** `kind` names what is counted together when it comes too often, `restore overlay0`; it is not printed. */
   debug(kind: string, message: string): void;
@@ -37,18 +40,13 @@ export type RawLine = (fd: number, before: string, after: string) => void;
 
 export class DaemonLog implements Log {
   readonly #logger: Logger;
-  readonly #format: LogConfig['format'];
+  readonly #format: Style;
   readonly #file: LogFile | undefined;
   readonly #nowMs: () => number;
   readonly #windows = new Map<string, Window>();
   #tellLastWords: () => void = () => undefined;
 
-  private constructor(
-    logger: Logger,
-    format: LogConfig['format'],
-    file: LogFile | undefined,
-    nowMs: () => number,
-  ) {
+  private constructor(logger: Logger, format: Style, file: LogFile | undefined, nowMs: () => number) {
     this.#logger = logger;
     this.#format = format;
     this.#file = file;
@@ -57,21 +55,20 @@ export class DaemonLog implements Log {
 
   /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
   static open(config: LogConfig, name: string | null): DaemonLog {
-    const { format } = config;
+    const style = name === null && config.format === 'text' && isJournal(2) ? 'journal' : config.format;
     const file = new LogFile(name, (count, why) => {
-      const [before, after] = aroundTime(format, 'warn', `${count} lines are missing here: ${why}`);
+      const [before, after] = aroundTime(style, 'warn', `${count} lines are missing here: ${why}`);
       return `${before}${new Date().toISOString()}${after}\n`;
     });
-    return DaemonLog.to(file, config, file, undefined, name === null && isJournal(2));
+    return DaemonLog.to(file, { level: config.level, format: style }, file);
   }
 
-  /** The same over any stream, and any monotonic clock; `journal`: its other end notes the time, and reads priorities. */
+  /** The same over any stream, and any monotonic clock. */
   static to(
     stream: DestinationStream,
-    config: Pick<LogConfig, 'level' | 'format'>,
+    config: { readonly level: LogLevel; readonly format: Style },
     file?: LogFile,
     nowMs: () => number = () => performance.now(),
-    journal = false,
   ): DaemonLog {
     const { level, format } = config;
     const target =
@@ -79,7 +76,7 @@ export class DaemonLog implements Log {
         ? stream
         : {
             write: (line: string): void => {
-              stream.write(journal ? asJournal(line) : asText(line));
+              stream.write(format === 'journal' ? asJournal(line) : asText(line));
             },
           };
     const formatters = { level: (label: string) => ({ level: label }) };
@@ -146,19 +143,12 @@ function asText(line: string): string {
   return `${time} ${level} ${msg}\n`;
 }
 
-/** What stands before and behind the time of a line, as the lines of pino have it. */
-function aroundTime(format: LogConfig['format'], level: LogLevel, message: string): [string, string] {
-  return format === 'json'
-    ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
-    : ['', ` ${level} ${message}`];
-}
-
 /** sd-daemon(3), after syslog(3). */
-const PRIORITIES: Readonly<Record<string, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
+const PRIORITIES: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
 
 /** `<4>overlay0: ...` */
 function asJournal(line: string): string {
-  const { level, msg } = JSON.parse(line) as { level: string; msg: string };
+  const { level, msg } = JSON.parse(line) as { level: LogLevel; msg: string };
   return `<${PRIORITIES[level]}>${msg}\n`;
 }
 
@@ -173,4 +163,11 @@ function isJournal(fd: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** What stands before and behind the time of a line, as the lines of pino have it. */
+function aroundTime(format: Style, level: LogLevel, message: string): [string, string] {
+  return format === 'json'
+    ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
+    : [format === 'journal' ? `<${PRIORITIES[level]}>` : '', ` ${level} ${message}`];
 }

@@ -11,10 +11,10 @@ export interface Needs {
   readonly files?: readonly string[];
   /** TAP devices: /dev/net/tun can be opened. */
   readonly tap?: boolean;
-  /** Other devices that must be there to be opened. */
-  readonly devices?: readonly string[];
   /** The one of iputils: see findArping. */
   readonly arping?: boolean;
+  /** Other devices that must be there to be opened. */
+  readonly devices?: readonly string[];
 }
 
 /** False when all is there (the test runs), else the reason in words. */
@@ -23,8 +23,8 @@ export function skipUnless({
   programs = [],
   files = [],
   tap,
-  devices = [],
   arping,
+  devices = [],
 }: Needs): false | string {
   if (root === true && process.getuid?.() !== 0) return 'needs root';
   if (tap === true && !isUsable('/dev/net/tun')) return 'needs /dev/net/tun';
