@@ -19,6 +19,7 @@ const TX_DROPS = {
   tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',
   tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
   tx_unreachable: 'no route, or the VTEP refuses',
+  tx_loop: 'the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)',
   tx_error: 'the underlay socket failed in another way',
 } as const;
 

@@ -66,7 +66,10 @@ export class Overlay {
     this.#health = new Health(plan.name, workshop.log);
     const { datapath, log, limits, watch } = workshop;
     const place = { overlay: plan.name, id: plan.id, listenIp: this.listen.ip };
-    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
+    const macChanged = (port: string, mac: MacAddress): void => {
+      this.#macChanged(port, mac);
+    };
+    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log, macChanged });
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -170,7 +173,8 @@ export class Overlay {
   // -- VNICs
 
   hasMac(mac: MacAddress): boolean {
-    return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    const isConfigured = this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    return isConfigured || this.#links.hasMac(mac);
   }
 
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
@@ -178,13 +182,15 @@ export class Overlay {
       this.protect(plan.name);
     });
     protection.setNamed(this.#instance.allowedIps(plan.mac));
+    // Before its interface is looked at, which may tell of another MAC.
+    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
     try {
       this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
+      this.vnics.delete(plan.name);
       protection.stop();
       throw error;
     }
-    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
   }
 
   async removeVnic(name: string): Promise<void> {
@@ -199,6 +205,7 @@ export class Overlay {
   protect(name: string): void {
     const vnic = this.vnics.get(name);
     if (vnic === undefined) return;
+    this.#links.protectionChanged(name);
     this.#workshop.datapath.setProtection(this.id, name, vnic.protection.rules());
   }
 
@@ -229,6 +236,7 @@ export class Overlay {
     }
     for (const vnic of this.vnics.values()) {
       if (vnic.fault === undefined) continue;
+      vnic.protection.setNamed(this.#instance.allowedIps(vnic.mac));
       await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
       vnic.fault = undefined;
     }
@@ -262,10 +270,11 @@ export class Overlay {
     return {
       ...this.#portInfo(vnic),
       over: this.name,
-      mac: formatMac(vnic.mac),
+      mac: formatMac(this.#links.macOf(vnic.name) ?? vnic.mac),
+      configuredMac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
-      mtuBytes: this.#portMtuBytes(vnic.vid),
+      mtuBytes: this.#links.mtuBytesOf(vnic.name) ?? this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
     };
   }
@@ -372,12 +381,23 @@ export class Overlay {
     } catch (error) {
       throw tapError(error, name);
     }
-    this.#links.followPort(name);
+    const isPinned = (): boolean => {
+      const vnic = this.vnics.get(name);
+      return vnic?.protection.restsOnMac === true || (!own && this.#instance.allowedIps(mac) !== undefined);
+    };
+    this.#links.followPort({ name, configured: mac, isPinned, mtuBytes: this.#portMtuBytes(vid) });
+  }
+
+  /** What the plugin says of the MAC holds with it. */
+  #macChanged(port: string, mac: MacAddress): void {
+    const protection = this.vnics.get(port)?.protection;
+    protection?.setNamed(this.#instance.allowedIps(mac));
+    this.#workshop.datapath.setMac(this.id, port, mac, protection?.rules());
   }
 
   /** What the plugin says of its MAC may have changed. */
   #reprotect({ name, mac, protection }: Vnic): void {
-    protection.setNamed(this.#instance.allowedIps(mac));
+    protection.setNamed(this.#instance.allowedIps(this.#links.macOf(name) ?? mac));
     this.protect(name);
   }
 

@@ -11,10 +11,12 @@ import { addon, checked, NativeError, type Addon } from './addon.js';
 export { errnoName, NativeError } from './addon.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
+  bridgePortOf,
   deleteLink,
   hostAddresses,
   linkInfo,
   linksWithAlias,
+  neighbourMac,
   routeTo,
   setLink,
   type AddressInfo,
