@@ -3,7 +3,7 @@
  *
  *   - link protection keeps the port to the configured one: whoever has the device, in a container too, would else be
  *     rid of his protection by a command;
- *   - another port has it: the one that is configured with it keeps it, of others the first;
+ *   - another port has it: the one that is configured with it keeps it, of others the one that had it first;
  *   - it is no station's.
  *
  * Then the configured MAC stays in force, and nothing reaches the port before the device has it again.
@@ -105,14 +105,16 @@ export class PortMacs {
   #refusals(): Map<string, Refusal> {
     const refusals = new Map<string, Refusal>();
     const wanting = new Map<string, MacAddress>();
+    const late = new Map<string, MacAddress>();
     const owners = new Map<MacAddress, string>();
-    for (const [port, { configured, device, isPinned }] of this.#entries) {
+    for (const [port, { configured, device, inForce, isPinned }] of this.#entries) {
       if (device === undefined || device === configured) owners.set(configured, port);
       else if (device === ZERO || isMulticast(device)) refusals.set(port, { why: 'no station', device });
       else if (isPinned()) refusals.set(port, { why: 'protected', device });
-      else wanting.set(port, device);
+      else (device === inForce ? wanting : late).set(port, device);
       if (refusals.has(port)) owners.set(configured, port);
     }
+    for (const [port, device] of late) wanting.set(port, device);
     for (let isStable = false; !isStable;) {
       isStable = true;
       const claimed = new Map(owners);
