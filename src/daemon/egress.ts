@@ -3,8 +3,8 @@
  * a VLAN or macvlan of it, a bond that it belongs to, a bridge that has seen the next hop behind it. What goes into a
  * veth arrives at its other end, and may be bridged from there.
  *
- * Of a bridge that has not seen the next hop nothing is said: it is no loop as long as it may lead elsewhere. Nor is what
- * another network namespace does with packets seen here.
+ * Of a bridge that has not seen the next hop nothing is said: it is no loop as long as it may lead elsewhere. Bridges that
+ * no port belongs to are not asked, and what another network namespace does with packets is not seen.
  */
 import type { PortPlace } from '../core/underlay-state.js';
 import type { LinkInfo } from '../dgram-extra/index.js';
@@ -14,8 +14,8 @@ import type { LinkKernel } from './links.js';
 /** The ports whose interfaces are in the network namespace of varpd. */
 export interface PortTable {
   at(index: number): PortPlace | undefined;
-  /** Those that belong to this bridge or bond. */
-  under(master: number): readonly PortPlace[];
+  /** One that belongs to this bridge or bond. */
+  under(master: number): PortPlace | undefined;
 }
 
 /** Links upon links: more are not followed. */
@@ -31,6 +31,7 @@ export class Egress {
   readonly #ports: PortTable;
   readonly #linkOf: (index: number) => LinkInfo | undefined;
   readonly #known = new Map<string, PortPlace | undefined>();
+  readonly #members = new Map<number, PortPlace | undefined>();
   /** Links that were looked at: what becomes of them may change an answer. */
   readonly links = new Set<number>();
   /** An answer rests on what a bridge has seen, of which the kernel does not tell. */
@@ -62,7 +63,7 @@ export class Egress {
     if (info === undefined) return undefined;
     const { kind, lower } = info;
     if (kind === 'bridge') return this.#behindBridge(index, hop, depth);
-    if (BOND.includes(kind)) return this.#ports.under(index)[0];
+    if (BOND.includes(kind)) return this.#member(index);
     if (lower === 0) return undefined;
     if (UPON.includes(kind)) return this.#follow(lower, hop, depth - 1);
     if (kind !== 'veth') return undefined;
@@ -78,9 +79,16 @@ export class Egress {
     depth: number,
   ): PortPlace | undefined {
     this.links.add(bridge);
+    if (this.#member(bridge) === undefined) return undefined;
     this.asksBridge = true;
     const mac = this.#kernel.neighbourMac(hop.index, hop.nextHop);
     const member = mac && this.#kernel.bridgePortOf(bridge, mac);
     return member === undefined || member === bridge ? undefined : this.#follow(member, hop, depth - 1);
+  }
+
+  /** One of the ports that belong to a bridge or bond. */
+  #member(master: number): PortPlace | undefined {
+    if (!this.#members.has(master)) this.#members.set(master, this.#ports.under(master));
+    return this.#members.get(master);
   }
 }

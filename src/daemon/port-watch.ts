@@ -60,8 +60,9 @@ export class PortWatch implements PortTable {
     return this.#byIndex.get(index)?.port;
   }
 
-  under(master: number): readonly PortPlace[] {
-    return [...this.#byIndex.values()].filter((port) => port.master === master).map(({ port }) => port);
+  under(master: number): PortPlace | undefined {
+    for (const followed of this.#byIndex.values()) if (followed.master === master) return followed.port;
+    return undefined;
   }
 
   get hasElsewhere(): boolean {

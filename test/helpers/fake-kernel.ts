@@ -25,7 +25,7 @@ export class FakeKernel implements LinkKernel {
   /** Of the link to all others, if there is one. */
   defaultRoute: number | undefined;
   /** How often it was asked for each. */
-  readonly asked = { link: 0, addresses: 0, route: 0 };
+  readonly asked = { link: 0, addresses: 0, route: 0, neighbour: 0 };
   /** What every question fails with. */
   failure: Error | undefined;
   closed = false;
@@ -79,6 +79,7 @@ export class FakeKernel implements LinkKernel {
   }
 
   neighbourMac(_index: number, ip: IpAddress): Uint8Array | undefined {
+    this.#ask('neighbour');
     const mac = this.neighbours.get(ip);
     if (mac === undefined) return undefined;
     const bytes = new Uint8Array(MAC_BYTES);

@@ -231,6 +231,7 @@ t.test('by which port packets leave', async (t) => {
   kernel.setLink(UPON, 'br0', { kind: 'bridge' });
   round();
   await becomes(undefined);
+  t.ok(kernel.asked.neighbour > 0);
   kernel.routers.set(TWO, THREE);
   kernel.neighbours.set(THREE, 0x99);
   kernel.seenBehind.set(0x99, PORT);
