@@ -117,7 +117,7 @@ export class Overlay {
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
   /** Mode point: the one slot. NOWHERE in mode dynamic. */
-  readonly point: number;
+  point: number;
   ports: readonly Port[] = [];
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
@@ -155,6 +155,14 @@ export class Overlay {
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
     this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
+  }
+
+  /** Mode point: where every frame that is not local goes from now on. */
+  setPoint(destination: Endpoint): void {
+    const before = this.point;
+    // After the new one is held: who stays a peer never stops being one.
+    this.point = this.acquire(destination);
+    if (before !== NOWHERE) this.release(before);
   }
 
   /** Lets go of everything it shares with others. */

@@ -84,8 +84,8 @@ export class OverlayLinks {
 
   stop(): void {
     this.#underlay?.stop();
-    for (const name of this.#ports.keys()) this.#macs.remove(name);
-    for (const name of [...this.#ports.keys()]) this.forgetPort(name);
+    // What health says of them stays so, for as long as anybody asks.
+    for (const { following } of this.#ports.values()) following?.stop();
   }
 
   /** Whom frames go to now, and no longer. */

@@ -12,8 +12,8 @@ import type { PortDeviceInfo } from './datapath/contract.js';
 import type { PortTable } from './egress.js';
 import type { LinkKernel } from './links.js';
 
-/** Interfaces in other network namespaces that are looked at at once. Of more, each is looked at less often. */
-const MAX_LOOKS = 1000;
+/** Interfaces in other network namespaces that are looked at at once: some 15 ms. Of more, each is looked at less often. */
+const MAX_LOOKS = 500;
 
 /** Kind of every TUN and TAP, as the kernel has it (drivers/net/tun.c). */
 const TUN = 'tun';

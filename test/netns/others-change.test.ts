@@ -187,22 +187,53 @@ await t.test('what others may do to a port', { skip }, async (t) => {
 });
 
 await t.test('ports that are not as configured when varpd starts again', { skip }, async (t) => {
-  const { a, daemon } = await newPair(t);
+  const { bed, a, b, daemon } = await newPair(t, `-m ${CONFIGURED}`, '', { persistTaps: true });
+  const guest = await bed.host();
+  await daemon.ok('create-vnic -l overlay0 bar0');
+  await a.ip(`link set bar0 netns ${guest.name}`);
+  await guest.ip('link set bar0 address 2:0:0:0:0:bb');
+  await guest.plumb('bar0');
+  await a.ip(`link set foo0 address ${CHANGED} mtu 1300 down`);
+  await healthBecomes(t, daemon, /^port foo0: its interface was set down$/);
+  const isAsLeft = async (what: string): Promise<void> => {
+    await healthBecomes(t, daemon, /^port foo0: its interface was set down$/);
+    t.match(
+      await vnicOf(daemon),
+      { state: 'down', mac: CHANGED, configuredMac: CONFIGURED, mtuBytes: 1300 },
+      what,
+    );
+    await a.plumb('foo0');
+    await healthBecomes(t, daemon, 'ONLINE');
+    await b.ip('neigh flush all');
+    t.ok(await reaches(a, b.overlay.v4), 'and carries frames once it is up');
+  };
+  const pid = daemon.pid;
+  const { startedAt } = await daemon.call('daemon.status', {});
+  t.match(
+    (await daemon.dladm('restart')).stderr,
+    /port foo0: its interface was set down/,
+    'who restarts it is told',
+  );
+  const isNew = async (): Promise<boolean> => {
+    const status = await daemon.call('daemon.status', {}).catch(() => undefined);
+    return status !== undefined && status.startedAt !== startedAt;
+  };
+  await waitUntil(isNew, { what: 'varpd to answer' });
+  t.equal(daemon.pid, pid);
+  await macBecomes(daemon, '02:00:00:00:00:bb', 'bar0');
+  await guest.ip('neigh flush all');
+  t.ok(await reaches(guest, b.overlay.v4), 'one in a container goes on');
+  await isAsLeft('after a restart');
   await a.ip('link set foo0 down');
   await healthBecomes(t, daemon, /set down$/);
-  t.equal((await daemon.dladm('restart')).code, 0);
-  await waitUntil(
-    () =>
-      daemon.overlays('overlay0').then(
-        () => true,
-        () => false,
-      ),
-    { what: 'varpd to answer' },
-  );
-  await healthBecomes(t, daemon, /^port foo0: its interface was set down$/);
-  t.equal((await vnicOf(daemon)).state, 'down');
-  await a.ip('link set foo0 up');
-  await healthBecomes(t, daemon, 'ONLINE');
+  await daemon.restart();
+  await isAsLeft('after a stop and a start');
+  await daemon.stop();
+  await a.ip(`link set foo0 address ${THIRD}`);
+  await daemon.start();
+  await macBecomes(daemon, THIRD);
+  await b.ip('neigh flush all');
+  t.ok(await reaches(a, b.overlay.v4), 'changed meanwhile');
 });
 
 // ---------------------------------------------------------------- loops

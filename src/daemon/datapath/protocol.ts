@@ -74,6 +74,8 @@ export type Command =
     }
   /** Undefined = all. */
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
+  /** Mode point from now on. */
+  | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   /** All destinations whose routes lead back into the overlay, in place of those named before. */
   | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
