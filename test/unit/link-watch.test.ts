@@ -186,7 +186,7 @@ t.test('an overlay that carries itself, and one that carries another', (t) => {
       listenIp: LISTEN,
       address: 'good',
       home: link,
-      ways: all['a']!,
+      ways: all['a'],
     };
     const verdict = judge(view, (overlay) => all[overlay] ?? []);
     t.equal(verdict.loops.join(), loops, what);
