@@ -18,6 +18,13 @@ export default defineConfig(
     },
   },
   {
+    files: ['src/**/*.ts', 'plugins/**/*.ts'],
+    rules: {
+      // Work that nobody waits for has somebody who hears that it failed; `void` is nobody.
+      '@typescript-eslint/no-floating-promises': ['error', { ignoreVoid: false }],
+    },
+  },
+  {
     files: ['test/**/*.ts'],
     rules: {
       // A test is awaited by the test around it, whether its caller awaits it or not, and may have nothing to await.

@@ -38,6 +38,7 @@ const programs = {
     packages: ['python3-prometheus-client'],
     goals: ['test'],
   },
+  bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },

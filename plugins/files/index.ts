@@ -6,7 +6,7 @@ import { type CheckReport, definePlugin, type PropertyValue } from '../../src/pl
 import { CONFIG, FilesInstance, FLOOD, PROTECT } from './instance.js';
 import { loadMapping } from './load.js';
 import { entries } from './mapping.js';
-import { FileError } from './read.js';
+import { FileError, readWhole } from './read.js';
 
 function refusePath(value: PropertyValue): string | undefined {
   // varpd has a working directory of its own: a relative path would mean another file after a restart.
@@ -15,7 +15,7 @@ function refusePath(value: PropertyValue): string | undefined {
 
 async function check(file: string): Promise<CheckReport> {
   try {
-    const { mapping, errors, errorCount, warnings, warningCount } = await loadMapping(file);
+    const { mapping, errors, errorCount, warnings, warningCount } = await loadMapping(readWhole(file));
     return { errors, errorCount, warnings, warningCount, summary: mapping && entries(mapping) };
   } catch (error) {
     throw error instanceof FileError ? new Error(`${file} ${error.message}`, { cause: error }) : error;

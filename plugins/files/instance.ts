@@ -73,6 +73,9 @@ export class FilesInstance implements Instance {
   /** A reload under way, and the one that follows it because somebody asked meanwhile. */
   #reloading: Promise<void> | undefined;
   #next: Promise<void> | undefined;
+  /** Why the file is not read at the moment, and what is wrong with what was read last: sentences. */
+  #silence: string | undefined;
+  #refusal: string | undefined;
   /** What was logged last about a bad file, and about a good one. */
   #complaint: string | undefined;
   #warned = '';
@@ -86,20 +89,35 @@ export class FilesInstance implements Instance {
     this.#isFlooding = properties.text(FLOOD) === 'on';
     this.#isProtecting = properties.text(PROTECT) === 'on';
     this.#family = ipFamily(properties.ip(LISTEN_IP));
-    const loaded = await this.#load(AbortSignal.any([signal, this.#ended.signal]));
+    signal.throwIfAborted();
+    const watch = new FileWatch(this.#file, {
+      changed: () => {
+        // A refusal has been told already.
+        this.reload().catch(() => undefined);
+      },
+      silent: (message) => {
+        this.#silence = `${this.#file} ${message}`;
+        this.#tellHealth();
+      },
+      answers: () => {
+        this.#silence = undefined;
+        this.#tellHealth();
+      },
+      warn: (message) => {
+        this.#host.log.warn(message);
+      },
+    });
+    this.#watch = watch;
+    const loaded = await this.#load(watch, AbortSignal.any([signal, this.#ended.signal]));
     this.#use(loaded.mapping);
     this.#warn(loaded);
     this.#host.log.info(`${this.#file}: ${entries(loaded.mapping)}`);
-    this.#watch = new FileWatch(this.#file, loaded.version, () => {
-      // A refusal has been told already.
-      this.reload().catch(() => undefined);
-    });
+    watch.begin();
   }
 
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
     this.#ended.abort();
-    this.#watch?.close();
-    return Promise.resolve();
+    await this.#watch?.close();
   }
 
   // -- Answers
@@ -155,24 +173,25 @@ export class FilesInstance implements Instance {
   async #reload(): Promise<void> {
     const { signal } = this.#ended;
     try {
-      await this.#replace(await this.#load(signal));
+      await this.#replace(await this.#load(this.#watch!, signal));
     } catch (error) {
       if (signal.aborted) return;
-      this.#complain(error);
+      // Of a file that could not be read nothing is known; its silence has been told.
+      if (this.#silence === undefined) this.#complain(error);
       throw error;
     }
   }
 
   /** Rejects with a Refusal when the overlay cannot work with the file as it is. */
-  async #load(signal: AbortSignal): Promise<Loaded & { mapping: Mapping }> {
+  async #load(watch: FileWatch, signal: AbortSignal): Promise<Loaded & { mapping: Mapping }> {
     const file = this.#file;
     let loaded;
     try {
-      loaded = await loadMapping(file, signal);
+      loaded = await loadMapping(watch.read(signal), signal);
     } catch (error) {
       throw error instanceof FileError ? new Refusal(`${file} ${error.message}`, error.code) : error;
     }
-    this.#watch?.knows(loaded.version);
+    watch.knows(loaded.version);
     const { mapping, errors, errorCount } = loaded;
     if (mapping === undefined) {
       const lines = errors.slice(0, MAX_LOGGED).map((problem) => problemLine(file, problem));
@@ -189,7 +208,8 @@ export class FilesInstance implements Instance {
   #complain(error: unknown): void {
     const sentence = error instanceof Error ? error.message : String(error);
     const lines = error instanceof Refusal ? error.lines : [];
-    this.#host.degrade(sentence);
+    this.#refusal = sentence;
+    this.#tellHealth();
     const complaint = [sentence, ...lines].join('\n');
     if (complaint === this.#complaint) return;
     this.#complaint = complaint;
@@ -206,9 +226,18 @@ export class FilesInstance implements Instance {
     if (this.#isProtecting) this.#host.allowedIpsChanged();
     await inSlices(this.#spread(difference), signal);
     this.#complaint = undefined;
-    this.#host.restore();
+    this.#refusal = undefined;
+    this.#tellHealth();
     this.#warn(loaded);
     this.#report(difference, mapping);
+  }
+
+  /** Before there is a mapping there is no health: the start fails. */
+  #tellHealth(): void {
+    if (this.#mapping === undefined) return;
+    const sentence = this.#silence ?? this.#refusal;
+    if (sentence === undefined) this.#host.restore();
+    else this.#host.degrade(sentence);
   }
 
   #use(mapping: Mapping): void {

@@ -1,6 +1,9 @@
 /**
- * Gets a whole file into memory without being held up by what is not a file: a FIFO nobody writes to, a device, a
- * directory. Nothing is opened before it is known to be a regular file, and nothing read before it is known to be small enough.
+ * Reads a whole file without being held up by what is not a file: a FIFO nobody writes to, a device, a directory.
+ * Nothing is opened before it is known to be a regular file, and nothing read before it is known to be small enough.
+ *
+ * A file system that does not answer holds it up all the same, and a thread with it. Inside varpd this runs in the reader
+ * process (reader-process.ts) alone.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
@@ -9,8 +12,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Twice what a million entries take. All of it is in memory while it is read. */
 export const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
-/** A read takes less than a slice of the control thread's time, which the copy out of the page cache is off anyway. */
-const STEP_BYTES = 4 * 1024 * 1024;
+/** A sign of life each: the slowest file system that is not taken for a dead one gives 32 KiB a second. */
+const PIECE_BYTES = 64 * 1024;
 /** A file that is being written is waited for this often and this long, then refused; whoever watches it will try again. */
 const ATTEMPTS = 10;
 const BETWEEN_ATTEMPTS_MS = 100;
@@ -32,6 +35,14 @@ export class FileError extends Error {
 export interface Contents {
   readonly bytes: Buffer;
   readonly version: Version;
+}
+
+/** Where the bytes of a file go. */
+export interface Sink {
+  /** As many bytes follow. Called again when the file has changed meanwhile: what came before means nothing then. */
+  begin(byteCount: number): void;
+  /** The next ones; the buffer is used again afterwards. */
+  piece(bytes: Uint8Array): void;
 }
 
 /** Tells one content of a file from another: equal means that nothing was written. */
@@ -60,17 +71,44 @@ function versionFrom({ dev, ino, size, mtimeNs, ctimeNs }: Identity): Version {
 
 /** Rejects with a FileError, or with what the signal was aborted for. */
 export async function readWhole(file: string, signal?: AbortSignal): Promise<Contents> {
+  const whole = new Whole();
+  const version = await readInto(file, whole, signal);
+  return { bytes: whole.bytes, version };
+}
+
+/** Everything in one piece of memory. */
+export class Whole implements Sink {
+  bytes: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  begin(byteCount: number): void {
+    if (this.bytes.length !== byteCount) this.bytes = Buffer.allocUnsafeSlow(byteCount);
+    this.#length = 0;
+  }
+
+  piece(bytes: Uint8Array): void {
+    this.bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+}
+
+/** Rejects with a FileError, or with what the signal was aborted for. */
+export async function readInto(file: string, sink: Sink, signal?: AbortSignal): Promise<Version> {
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
-    const contents = await readOnce(file, signal);
-    if (contents !== undefined) return contents;
+    const version = await readOnce(file, sink, signal);
+    if (version !== undefined) return version;
     if (attempt === ATTEMPTS) throw new FileError('is being written: it changes while it is read');
     await sleep(BETWEEN_ATTEMPTS_MS);
   }
 }
 
 /** undefined = it has changed meanwhile. */
-async function readOnce(file: string, signal: AbortSignal | undefined): Promise<Contents | undefined> {
+async function readOnce(
+  file: string,
+  sink: Sink,
+  signal: AbortSignal | undefined,
+): Promise<Version | undefined> {
   let handle: FileHandle | undefined;
   try {
     // Opening some devices does something. O_NONBLOCK is for what takes the file's place in between.
@@ -80,11 +118,10 @@ async function readOnce(file: string, signal: AbortSignal | undefined): Promise<
     checkType(before);
     if (before.size > BigInt(MAX_FILE_BYTES))
       throw new FileError(`has ${before.size} bytes, at most ${MAX_FILE_BYTES} are read`);
-    const bytes = await readBytes(handle, Number(before.size), signal);
+    const length = await readBytes(handle, Number(before.size), sink, signal);
     const after = await handle.stat({ bigint: true });
     const version = versionFrom(after);
-    const isSame = bytes.length === Number(after.size) && versionFrom(before) === version;
-    return isSame ? { bytes, version } : undefined;
+    return length === Number(after.size) && versionFrom(before) === version ? version : undefined;
   } catch (error) {
     if (error instanceof FileError || signal?.aborted === true) throw error;
     const { code = 'EIO', message } = error as NodeJS.ErrnoException;
@@ -106,16 +143,24 @@ function checkType(found: Typed): void {
   throw new FileError(`is ${kind}, not a file`);
 }
 
-async function readBytes(handle: FileHandle, size: number, signal: AbortSignal | undefined): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(size);
+/** How many there were. */
+async function readBytes(
+  handle: FileHandle,
+  size: number,
+  sink: Sink,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, size));
   let length = 0;
+  sink.begin(size);
   while (length < size) {
     signal?.throwIfAborted();
-    const { bytesRead } = await handle.read(bytes, length, Math.min(STEP_BYTES, size - length), length);
+    const { bytesRead } = await handle.read(piece, 0, Math.min(piece.length, size - length), length);
     if (bytesRead === 0) break;
+    sink.piece(piece.subarray(0, bytesRead));
     length += bytesRead;
   }
-  return bytes.subarray(0, length);
+  return length;
 }
 
 const SENTENCES: Readonly<Record<string, string>> = {

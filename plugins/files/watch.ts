@@ -1,42 +1,52 @@
 /**
- * Tells when a file may have changed, in whatever way: written, renamed over, made anew, or reached by a symbolic link
- * that was switched.
+ * Tells one overlay when its file may have changed, in whatever way: written, renamed over, made anew, or reached by a
+ * symbolic link that was switched; and when the file is silent, and answers again.
  *
- * The directory is watched, not the file, whose inode is another one after a rename. What inotify cannot see (links
- * further up, network file systems, a directory made anew) is found by looking at the file twice a second.
+ * The reader process watches the directory, and looks at the file twice a second for what inotify cannot see: links
+ * further up, network file systems, a directory made anew.
  */
-import { type FSWatcher, watch } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import path from 'node:path';
-import { type Version, versionOf } from './read.js';
+import { AsyncResource } from 'node:async_hooks';
+import type { Follower } from './followed-file.js';
+import type { Contents, Version } from './read.js';
+import { type Following, readers } from './readers.js';
 
-/** Twice in the second within which a change is to be in force. */
-const POLL_MS = 500;
 /** Long enough for the writes of an editor to be one change. */
 const QUIET_MS = 50;
 /** A file that changes all the time is read this often all the same. */
 const MAX_DELAY_MS = 250;
 
-export class FileWatch {
-  readonly #file: string;
-  readonly #directory: string;
-  readonly #changed: () => void;
-  #known: Version;
-  #watcher: FSWatcher | undefined;
-  /** Device and inode of the directory that `#watcher` sees. */
-  #watched: string | undefined;
-  #poll: NodeJS.Timeout | undefined;
+export interface Told {
+  /** It may have changed; or was silent, and nothing is known of that time. */
+  readonly changed: () => void;
+  /** The text follows the name of the file. */
+  readonly silent: (message: string) => void;
+  readonly answers: () => void;
+  readonly warn: (message: string) => void;
+}
+
+export class FileWatch implements Follower {
+  readonly #told: Told;
+  readonly #following: Following;
+  /** What the caller has read. */
+  #known: Version | undefined;
+  #isTelling = false;
   #quiet: NodeJS.Timeout | undefined;
   #deadlineMs: number | undefined;
-  #closed = false;
 
-  /** `changed` is called in a turn of its own. `known`: what the caller has read. */
-  constructor(file: string, known: Version, changed: () => void) {
-    this.#file = file;
-    this.#directory = path.dirname(file);
-    this.#known = known;
-    this.#changed = changed;
-    this.#look();
+  constructor(file: string, { changed, silent, answers, warn }: Told) {
+    // One reader serves all overlays: what one of them does wrong is not another's fault.
+    this.#told = {
+      changed: AsyncResource.bind(changed),
+      silent: AsyncResource.bind(silent),
+      answers: AsyncResource.bind(answers),
+      warn: AsyncResource.bind(warn),
+    };
+    this.#following = readers.follow(file, this);
+  }
+
+  /** Rejects with a FileError, or with what the signal was aborted for. */
+  read(signal: AbortSignal): Promise<Contents> {
+    return this.#following.read(signal);
   }
 
   /** The caller has read this version. */
@@ -44,70 +54,50 @@ export class FileWatch {
     this.#known = version;
   }
 
-  close(): void {
-    this.#closed = true;
-    clearTimeout(this.#poll);
+  /** From here on changes are told, each in a turn of its own. */
+  begin(): void {
+    this.#isTelling = true;
+  }
+
+  /** Nothing is told afterwards. */
+  close(): Promise<void> {
+    this.#isTelling = false;
     clearTimeout(this.#quiet);
-    this.#unwatch();
+    return this.#following.close();
   }
 
-  /** One look at a time: a file system that hangs gets no further questions. */
-  #look(): void {
-    void this.#compare().then(() => {
-      if (!this.#closed)
-        this.#poll = setTimeout(() => {
-          this.#look();
-        }, POLL_MS);
-    });
-  }
+  // -- What the readers say
 
-  async #compare(): Promise<void> {
-    await this.#watchDirectory();
-    const version = await versionOf(this.#file);
-    if (version === this.#known) return;
+  looked(version: Version): void {
+    if (!this.#isTelling || version === this.#known) return;
     this.#known = version;
-    this.#tell();
+    this.changed();
   }
 
-  async #watchDirectory(): Promise<void> {
-    const identity = await stat(this.#directory).then(
-      ({ dev, ino }) => `${dev}:${ino}`,
-      () => undefined,
-    );
-    if (identity === this.#watched || this.#closed) return;
-    this.#unwatch();
-    if (identity === undefined) return;
-    try {
-      const watcher = watch(this.#directory, { persistent: false }, (_, name) => {
-        if (name === null || name === path.basename(this.#file)) this.#tell();
-      });
-      watcher.on('error', () => {
-        this.#unwatch();
-      });
-      this.#watcher = watcher;
-      this.#watched = identity;
-    } catch {
-      // Out of inotify watches, or not to be had here: the next look tries again, and looking alone is enough.
-    }
-  }
-
-  #unwatch(): void {
-    this.#watcher?.close();
-    this.#watcher = undefined;
-    this.#watched = undefined;
-  }
-
-  #tell(): void {
-    if (this.#closed) return;
+  changed(): void {
+    if (!this.#isTelling) return;
     const nowMs = performance.now();
     this.#deadlineMs ??= nowMs + MAX_DELAY_MS;
     clearTimeout(this.#quiet);
     this.#quiet = setTimeout(
       () => {
         this.#deadlineMs = undefined;
-        this.#changed();
+        this.#told.changed();
       },
       Math.max(0, Math.min(QUIET_MS, this.#deadlineMs - nowMs)),
     );
+  }
+
+  silent(message: string): void {
+    this.#told.silent(message);
+  }
+
+  answers(): void {
+    this.#told.answers();
+    this.changed();
+  }
+
+  warn(message: string): void {
+    this.#told.warn(message);
   }
 }

@@ -3,6 +3,9 @@
  *
  * An OverlayError has a stable code, the status words that illumos prints for it, and a message that says what was
  * wrong, where, and what was expected. Whatever else is thrown is a bug and is reported as `INTERNAL`.
+ *
+ * Anything can be thrown: `null`, an object without a prototype, an error whose message throws when it is read. What is
+ * here to report an error therefore never fails itself, and everything that was thrown by others is read through it.
  */
 
 /** Code -> the status words of dladm (see README, "Messages"). */
@@ -26,6 +29,8 @@ export class OverlayError extends Error {
   readonly code: ErrorCode;
   /** Lines that say which steps or properties failed, each on its own; printed before the message. */
   readonly details: readonly string[];
+  /** No object can be given it by others, and no Proxy has it. */
+  readonly #isOurs = true;
 
   constructor(code: ErrorCode, message: string, details: readonly string[] = [], cause?: unknown) {
     super(message, { cause });
@@ -35,6 +40,11 @@ export class OverlayError extends Error {
 
   get status(): string {
     return STATUS_WORDS[this.code];
+  }
+
+  /** As `instanceof`, which a Proxy can make fail. */
+  static is(value: unknown): value is OverlayError {
+    return typeof value === 'object' && value !== null && #isOurs in value && value.#isOurs;
   }
 }
 
@@ -62,12 +72,40 @@ const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
   EROFS: 'IO',
 };
 
-/** Any thrown value as an OverlayError, so that the control path has one kind to report. */
+/** Any thrown value as an OverlayError, so that the control path has one kind to report. Never fails. */
 export function asOverlayError(error: unknown): OverlayError {
-  if (error instanceof OverlayError) return error;
-  if (error instanceof Error) {
-    const errno = 'code' in error && typeof error.code === 'string' ? error.code : '';
-    return new OverlayError(CODE_OF_ERRNO[errno] ?? 'INTERNAL', error.message, [], error);
+  if (OverlayError.is(error)) return error;
+  return new OverlayError(CODE_OF_ERRNO[errorCode(error) ?? ''] ?? 'INTERNAL', errorText(error), [], error);
+}
+
+/** What was thrown, in words; never empty. Never fails. */
+export function errorText(error: unknown): string {
+  try {
+    const isError = error instanceof Error;
+    const text = String(isError ? error.message : error);
+    return text !== '' ? text : isError ? `${error.name} without a message` : 'an empty text';
+  } catch {
+    return `a value of type ${typeof error} that cannot be shown`;
   }
-  return new OverlayError('INTERNAL', String(error));
+}
+
+/** With the places in the program where it happened, if it has them: for what nobody expected. Never fails. */
+export function errorStack(error: unknown): string {
+  try {
+    const stack = error instanceof Error ? error.stack : undefined;
+    return typeof stack === 'string' && stack !== '' ? stack : errorText(error);
+  } catch {
+    return errorText(error);
+  }
+}
+
+/** Its `code`, where that is a text. Never fails. */
+export function errorCode(error: unknown): string | undefined {
+  try {
+    return error instanceof Error && 'code' in error && typeof error.code === 'string'
+      ? error.code
+      : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -3,6 +3,7 @@
  * as its standard input, and the number of threads as its argument. It ends when nobody holds the other end of the
  * channel: when its work is done, or varpd has come to an end in the middle of it.
  */
+import { errorText } from '../core/errors.js';
 import { exitNow } from '../dgram-extra/index.js';
 import type { FromBridge, ToBridge } from './bridge.js';
 import { Channel } from './bridge-channel.js';
@@ -12,26 +13,33 @@ import { VERSION } from './version.js';
 /** For its threads to end, which takes a millisecond. */
 const END_MS = 1000;
 
+function fail(error: unknown): never {
+  process.stderr.write(`varpd: the bridge over a restart failed: ${errorText(error)}\n`);
+  return exitNow(1);
+}
+
 const channel = new Channel<FromBridge, ToBridge>(0, (lists) => {
-  void threads.carry(lists).then(() => {
-    channel.send({ kind: 'moving' });
-  });
+  threads
+    .carry(lists)
+    .then(() => {
+      channel.send({ kind: 'moving' });
+    })
+    .catch(fail);
 });
 const threads = new BridgeThreads(
   Number(process.argv[2]),
   (news) => {
     channel.send({ kind: 'leases', news });
   },
-  (error) => {
-    process.stderr.write(`varpd: the bridge over a restart failed: ${error.message}\n`);
-    exitNow(1);
-  },
+  fail,
 );
-void channel.ended.then(async () => {
-  setTimeout(() => exitNow(1), END_MS);
-  await threads.stop();
-  await channel.end();
-  exitNow(0);
-});
+channel.ended
+  .then(async () => {
+    setTimeout(() => exitNow(1), END_MS);
+    await threads.stop();
+    await channel.end();
+    exitNow(0);
+  })
+  .catch(fail);
 await threads.started();
 channel.send({ kind: 'ready', version: VERSION });

@@ -13,6 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { closeDescriptor, reapChild, setInheritable, socketPair } from '../dgram-extra/index.js';
+import { inBackground } from './background.js';
 import { Channel } from './bridge-channel.js';
 import { startStored } from './bridge-store.js';
 import type { Lists, Loan } from './datapath/contract.js';
@@ -155,13 +156,15 @@ export function passBridgeOn(): void {
 }
 
 function meetProcess(fd: number, pid: number): void {
+  // What varpd starts, a plugin's process for one, has no business with it, and would keep the bridge standing.
+  setInheritable(fd, false);
   met = { fd, pid };
   const news: LeaseNews[] = [];
   const channel = new Channel<ToBridge, FromBridge>(fd, (message) => {
     if (message.kind === 'leases') news.push(...message.news);
   });
   takeDown = async (leased) => {
-    void channel.end();
+    inBackground('ending the bridge', channel.end());
     await Promise.race([channel.ended, delay(END_MS, undefined, { ref: false })]);
     channel.close();
     news.forEach(leased);

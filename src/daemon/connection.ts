@@ -8,7 +8,8 @@
 import type { Socket } from 'node:net';
 import { encodeMessage, type FramingProblem, MessageReader } from '../control/framing.js';
 import { MAX_REQUEST_BYTES } from '../control/messages.js';
-import { invalidRequest, RPC_CODE } from './rpc.js';
+import { OverlayError } from '../core/errors.js';
+import { errorResponse, invalidRequest, RPC_CODE } from './rpc.js';
 
 /** A request comes from a program, in one write: half of one that takes longer will not be finished. */
 const HALF_REQUEST_MS = 5_000;
@@ -37,6 +38,7 @@ type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
 export class Connection {
   readonly #socket: Socket;
   readonly #handle: (value: unknown) => Promise<unknown>;
+  readonly #bug: (error: unknown) => void;
   readonly #timing: Timing;
   readonly #reader: MessageReader;
   #items: Item[] = [];
@@ -45,10 +47,17 @@ export class Connection {
   #thrownAwayBytes = 0;
   #halfRequest: NodeJS.Timeout | undefined;
 
-  /** `handle` never rejects; undefined = no answer. The socket must allow half-open. */
-  constructor(socket: Socket, handle: (value: unknown) => Promise<unknown>, timing: Timing = TIMING) {
+  /** `handle` answers; undefined = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
+   * must allow half-open. */
+  constructor(
+    socket: Socket,
+    handle: (value: unknown) => Promise<unknown>,
+    bug: (error: unknown) => void,
+    timing: Timing = TIMING,
+  ) {
     this.#socket = socket;
     this.#handle = handle;
+    this.#bug = bug;
     this.#timing = timing;
     this.#reader = new MessageReader(MAX_REQUEST_BYTES, {
       message: (value) => this.#items.push({ value }),
@@ -83,12 +92,17 @@ export class Connection {
     if (this.#items.length === 0) return;
     this.#isBusy = true;
     this.#socket.pause();
-    // Never rejects: every answer is made, and every write waits for the end of the connection at most.
-    void this.#answerAll().then(() => {
-      this.#isBusy = false;
-      if (this.#hasEnded) this.#socket.end();
-      else this.#socket.resume();
-    });
+    this.#answerAll()
+      .then(() => {
+        this.#isBusy = false;
+        if (this.#hasEnded) this.#socket.end();
+        else this.#socket.resume();
+      })
+      .catch((error: unknown) => {
+        this.#bug(error);
+        // Whoever waits for the answer sees that none comes.
+        this.#socket.destroy();
+      });
   }
 
   /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */
@@ -108,13 +122,23 @@ export class Connection {
     for (const item of items) {
       if (this.#socket.destroyed) return;
       const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#handle(item.value);
-      if (answer !== undefined) await this.#write(encodeMessage(answer));
+      if (answer !== undefined) await this.#write(this.#encode(answer));
     }
     if (!this.#reader.stopped) return;
     // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
     // would take the explanation away again.
     this.#socket.end();
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+  }
+
+  /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */
+  #encode(answer: unknown): string {
+    try {
+      return encodeMessage(answer);
+    } catch (error) {
+      this.#bug(error);
+      return encodeMessage(unsendable(answer));
+    }
   }
 
   /** Resolves when the next answer may be written, or when there is nobody left to write to. */
@@ -136,6 +160,12 @@ export class Connection {
       socket.on('close', done);
     });
   }
+}
+
+function unsendable(answer: unknown): unknown {
+  const { id = null } = Array.isArray(answer) ? {} : (answer as { id?: string | number | null });
+  const error = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+  return errorResponse(id, RPC_CODE.REFUSED, error);
 }
 
 function problemAnswer(problem: FramingProblem): unknown {

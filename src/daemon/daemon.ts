@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
-import { asOverlayError, OverlayError } from '../core/errors.js';
+import { asOverlayError, errorText, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import type { Datapath, DatapathEvents, Descriptor, Legacy, Loan } from './datapath/contract.js';
@@ -103,7 +103,7 @@ export class Daemon {
   stop(handOver?: HandOver): Promise<void> {
     this.#handOver = handOver;
     return this.#ending.unwind((error) => {
-      this.#log.error('stop', `while stopping: ${String(error)}`);
+      this.#log.error('stop', `while stopping: ${errorText(error)}`);
     });
   }
 
@@ -119,8 +119,13 @@ export class Daemon {
 
   /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
   async reload(): Promise<Failure[]> {
-    this.#log.reopen();
     const failures: Failure[] = [];
+    try {
+      this.#log.reopen();
+    } catch (error) {
+      const { message } = asOverlayError(error);
+      failures.push({ name: 'log', message: `not reopened, goes on where it went: ${message}` });
+    }
     try {
       this.#apply(this.#readConfig());
     } catch (error) {
@@ -260,7 +265,7 @@ export class Daemon {
         this.#changed();
       })
       .catch((error: unknown) => {
-        this.#log.error('start', `after the start: ${String(error)}`);
+        this.#log.error('start', `after the start: ${errorText(error)}`);
       });
   }
 

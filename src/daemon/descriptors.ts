@@ -9,6 +9,7 @@
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { closeDescriptor, sdNotify, setInheritable, socketPair } from '../dgram-extra/index.js';
+import { inBackground } from './background.js';
 import type { Descriptor } from './datapath/contract.js';
 
 /** Of execve: `tap/foo0=17,udp/...=23` in VARPD_DESCRIPTORS_0 and so on. */
@@ -62,7 +63,7 @@ export class Inheritance {
     const bridge = inheritance.take(STORED_BRIDGE);
     if (bridge !== undefined) {
       closeDescriptor(bridge);
-      void forgetAtManager([STORED_BRIDGE]);
+      inBackground('forgetting the stored bridge', forgetAtManager([STORED_BRIDGE]));
     }
     return inheritance;
   }
@@ -96,7 +97,7 @@ export class Inheritance {
   closeUnwanted(isWanted: (name: string) => boolean): string[] {
     const names = [...this.#fds.keys()].filter((name) => !isWanted(name));
     for (const name of names) closeDescriptor(this.take(name)!);
-    void forgetAtManager(names);
+    inBackground('forgetting descriptors', forgetAtManager(names));
     return names;
   }
 
@@ -133,14 +134,25 @@ export function leaveToManager(descriptors: readonly Descriptor[]): void {
 /** It has no time to lose, and may be reading all of its units anew. */
 const BARRIER_MS = 2000;
 
-/** Resolves when it has no copy of these any more, which would keep alive what is deleted here. */
+/** Resolves when it has no copy of these any more, which would keep alive what is deleted here; or when that cannot be
+ * known. Never rejects. */
 export async function forgetAtManager(names: readonly string[]): Promise<void> {
   if (storeSize() === 0 || names.length === 0) return;
   for (const name of names) sdNotify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
+  let pair;
+  try {
+    pair = socketPair();
+  } catch {
+    return; // No descriptor is left: it is told, and what it does is not waited for.
+  }
   // sd_notify_barrier(3): it closes what it is passed when it has read all that was said before.
-  const [own, theirs] = socketPair();
-  sdNotify('BARRIER=1', theirs);
+  const [own, theirs] = pair;
+  const isTold = sdNotify('BARRIER=1', theirs);
   closeDescriptor(theirs);
+  if (!isTold) {
+    closeDescriptor(own);
+    return;
+  }
   const socket = new Socket({ fd: own, readable: true });
   const closed = new Promise((resolve) => socket.on('error', resolve).on('close', resolve).resume());
   await Promise.race([closed, delay(BARRIER_MS, undefined, { ref: false })]);

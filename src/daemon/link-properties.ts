@@ -6,6 +6,7 @@ import type { LinkPropertyRow, Methods } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { checkLinkNames, LINK_PROPERTIES, type LinkValues, readLinkValues } from '../core/link-properties.js';
+import { inBackground } from './background.js';
 import type { Log } from './log.js';
 import type { StateStore } from './persistence.js';
 import type { Roster } from './roster.js';
@@ -83,7 +84,7 @@ export class LinkProperties {
     if (overlay?.leased(news) !== true) return;
     this.#unsaved.add(overlay.name);
     this.#timer ??= setTimeout(() => {
-      void this.saveLeases();
+      inBackground('saving leases', this.saveLeases());
     }, SAVE_DELAY_MS).unref();
   }
 

@@ -1,5 +1,5 @@
 /**
- * The log: one line an event, as text or JSON, to standard error or a file. pino does the writing.
+ * The log: one line an event, as text or JSON, to standard error or a file (log-file.ts). pino makes the lines.
  *
  * What is logged may come from a plugin, a client or the network, so two things hold for every line: nothing in it
  * can look like the start of another line, and no kind of message can flood the file.
@@ -7,6 +7,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { printable } from '../core/properties.js';
 import type { LogConfig } from './config.js';
+import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
 
@@ -30,35 +31,44 @@ interface Window {
   lines: number;
 }
 
+/** Of a line that is written by others than this: where, and what stands before and behind the time. */
+export type RawLine = (fd: number, before: string, after: string) => void;
+
 export class DaemonLog implements Log {
   readonly #logger: Logger;
-  readonly #reopen: () => void;
+  readonly #format: LogConfig['format'];
+  readonly #file: LogFile | undefined;
   readonly #nowMs: () => number;
   readonly #windows = new Map<string, Window>();
+  #tellLastWords: () => void = () => undefined;
 
-  private constructor(logger: Logger, reopen: () => void, nowMs: () => number) {
+  private constructor(
+    logger: Logger,
+    format: LogConfig['format'],
+    file: LogFile | undefined,
+    nowMs: () => number,
+  ) {
     this.#logger = logger;
-    this.#reopen = reopen;
+    this.#format = format;
+    this.#file = file;
     this.#nowMs = nowMs;
   }
 
-  /** `file` null = standard error. Throws the system's error when the file cannot be opened. */
-  static open(config: LogConfig, file: string | null): DaemonLog {
-    // Synchronous, so that the line that explains the end of the process is written before it.
-    const destination = pino.destination({ dest: file ?? 2, sync: true, mode: 0o640 });
-    // A disk that is full costs log lines, not the daemon.
-    destination.on('error', () => undefined);
-    const reopen = (): void => {
-      if (file !== null) destination.reopen();
-    };
-    return DaemonLog.to(destination, config, reopen);
+  /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
+  static open(config: LogConfig, name: string | null): DaemonLog {
+    const { format } = config;
+    const file = new LogFile(name, (count, why) => {
+      const [before, after] = aroundTime(format, 'warn', `${count} lines are missing here: ${why}`);
+      return `${before}${new Date().toISOString()}${after}\n`;
+    });
+    return DaemonLog.to(file, config, file);
   }
 
   /** The same over any stream, and any monotonic clock. */
   static to(
     stream: DestinationStream,
     config: Pick<LogConfig, 'level' | 'format'>,
-    reopen: () => void = () => undefined,
+    file?: LogFile,
     nowMs: () => number = () => performance.now(),
   ): DaemonLog {
     const { level, format } = config;
@@ -72,11 +82,8 @@ export class DaemonLog implements Log {
           };
     const formatters = { level: (label: string) => ({ level: label }) };
     const timestamp = (): string => `,"time":"${new Date().toISOString()}"`;
-    return new DaemonLog(
-      pino({ level, base: { pid: process.pid }, formatters, timestamp }, target),
-      reopen,
-      nowMs,
-    );
+    const logger = pino({ level, base: { pid: process.pid }, formatters, timestamp }, target);
+    return new DaemonLog(logger, format, file, nowMs);
   }
 
   debug(kind: string, message: string): void {
@@ -99,9 +106,18 @@ export class DaemonLog implements Log {
     this.#logger.level = level;
   }
 
-  /** For a file that was renamed away. */
+  /** For a file that was renamed away. Throws an OverlayError when it cannot be opened: the log goes on as it was. */
   reopen(): void {
-    this.#reopen();
+    this.#file?.reopen(this.#tellLastWords);
+  }
+
+  /** An error that somebody else will have to write, at the end of the process: `tell` says how, now and after each `reopen`. */
+  lastWords(message: string, tell: RawLine): void {
+    const [before, after] = aroundTime(this.#format, 'error', message);
+    this.#tellLastWords = () => {
+      if (this.#file !== undefined) tell(this.#file.fd, before, after);
+    };
+    this.#tellLastWords();
   }
 
   #write(level: LogLevel, kind: string, message: string): void {
@@ -126,4 +142,11 @@ export class DaemonLog implements Log {
 function asText(line: string): string {
   const { time, level, msg } = JSON.parse(line) as { time: string; level: string; msg: string };
   return `${time} ${level} ${msg}\n`;
+}
+
+/** What stands before and behind the time of a line, as the lines of pino have it. */
+function aroundTime(format: LogConfig['format'], level: LogLevel, message: string): [string, string] {
+  return format === 'json'
+    ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
+    : ['', ` ${level} ${message}`];
 }

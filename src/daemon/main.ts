@@ -12,7 +12,8 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
 import { passedDescriptors } from './descriptors.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
-import { makeExitCertain } from './exit.js';
+import { endProcess, makeExitCertain } from './exit.js';
+import { reapInheritedChildren } from './inherited-children.js';
 import { giveUpRights } from './privileges.js';
 import { isRestart, passOn, restartAgain } from './restarted.js';
 import { listenToSignals } from './signals.js';
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
     makeExitCertain();
+    reapInheritedChildren();
     await startBridge();
     const { run } = await import('./run.js');
     const offline = await run(flags, isRestart ? { take: passOn } : undefined);
@@ -91,5 +93,5 @@ try {
   if (isRestart) await restartAgain(lines);
   // A service manager that holds our descriptors tries again at once, and for ever.
   else if (holdsDescriptors) await delay(RETRY_PAUSE_MS);
-  process.exit(1);
+  endProcess(1);
 }

@@ -5,7 +5,7 @@
  * who does keeps varpd from its work.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { asOverlayError } from '../core/errors.js';
+import { asOverlayError, errorStack } from '../core/errors.js';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import type { Log } from './log.js';
 import { claimSocket, listenOn } from './socket-file.js';
@@ -55,7 +55,9 @@ export async function startMetricsServer(
   };
   const tryAgain = (error: unknown): void => {
     log.error('metrics', `${asOverlayError(error).message}; tried again every ${timing.retryMs / 1000} s`);
-    retry = setTimeout(() => void attempt().catch(tryAgain), timing.retryMs).unref();
+    retry = setTimeout(() => {
+      attempt().catch(tryAgain);
+    }, timing.retryMs).unref();
   };
   await attempt().catch((error: unknown) => {
     if (!mayWait) throw error;
@@ -85,7 +87,12 @@ class MetricsServer {
         connectionsCheckingInterval: requestMs / 5,
         maxHeaderSize: MAX_HEADER_BYTES,
       },
-      (request, response) => void this.#answer(request, response),
+      (request, response) => {
+        this.#answer(request, response).catch((error: unknown) => {
+          options.log.error('metrics', `a request for metrics failed unexpectedly: ${errorStack(error)}`);
+          response.destroy();
+        });
+      },
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
     this.#server.setTimeout(idleMs);
@@ -132,10 +139,7 @@ class MetricsServer {
       const text = await this.#text;
       response.writeHead(200, { 'Content-Type': source.contentType }).end(text);
     } catch (error) {
-      log.error(
-        'metrics',
-        `metrics could not be made: ${error instanceof Error ? error.stack : String(error)}`,
-      );
+      log.error('metrics', `metrics could not be made: ${errorStack(error)}`);
       refuse(response, 500, 'see the log');
     }
   }

@@ -6,9 +6,10 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, LookupPlugin, MacAddress } from '../plugin/contract.js';
 import type { IpAddress } from '../wire/ip.js';
+import { inBackground } from './background.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { PluginInstance, type Site, type Surroundings } from './plugin-host.js';
-import { systemErrorText } from './system-error.js';
+import { errnoName, systemErrorText } from './system-error.js';
 
 /** Between two attempts: soon enough for whoever has just mended something. */
 const MIN_PAUSE_MS = 1000;
@@ -131,7 +132,7 @@ export class OverlayPlugin {
   #again(pauseMs: number): void {
     if (this.#isStopped) return;
     this.#timer = setTimeout(() => {
-      void this.#restart();
+      inBackground('starting a plugin again', this.#restart());
     }, pauseMs).unref();
   }
 
@@ -147,7 +148,8 @@ export class OverlayPlugin {
       })
       .catch((error: unknown) => {
         this.#complain(error);
-        this.#again(Math.max(MIN_PAUSE_MS, PAUSE_FACTOR * (performance.now() - startedMs)));
+        const workedMs = hasWaited(error) ? 0 : performance.now() - startedMs;
+        this.#again(Math.max(MIN_PAUSE_MS, PAUSE_FACTOR * workedMs));
       })
       .finally(() => {
         this.#attempt = undefined;
@@ -164,4 +166,9 @@ export class OverlayPlugin {
     const { health } = this.#around;
     health.degrade('plugin start', `plugin ${this.#name}: ${said}; what was known before goes on`);
   }
+}
+
+/** The plugin says that what it needs does not answer: the attempt has taken time, and no processor. */
+function hasWaited(error: unknown): boolean {
+  return error instanceof OverlayError && errnoName(error.cause) === 'EAGAIN';
 }

@@ -78,7 +78,7 @@ export class PluginCatalog implements Plugins {
     const imports = files.map(async (file) => {
       const version = versionOf(file);
       try {
-        return { file, plugin: await importPlugin(file, this.#failures.has(file) ? version : '') };
+        return { file, plugin: await importPlugin(file, this.#log, this.#failures.has(file) ? version : '') };
       } catch (error) {
         return { file, failure: { version, reason: systemErrorText(error) } };
       }
@@ -92,7 +92,10 @@ export class PluginCatalog implements Plugins {
       this.#loaded.add(file);
       this.#failures.delete(file);
       if (this.#plugins.has(plugin.name)) {
-        this.#log.warn('plugin', `${file}: there is a plugin '${plugin.name}' already, this one is left out`);
+        this.#log.warn(
+          `plugin ${file}`,
+          `${file}: there is a plugin '${plugin.name}' already, this one is left out`,
+        );
       } else {
         this.#plugins.set(plugin.name, plugin);
         this.#log.debug('plugin', `${file}: plugin '${plugin.name}', mode ${plugin.mode}`);

@@ -1,20 +1,41 @@
 /**
- * A plugin cannot end varpd: `process.exit` and `process.abort` out of its code throw, and the error is its own trouble like
- * any other. This guards against habits, not malice: a plugin has the rights of the process it runs in.
+ * A plugin cannot end varpd: what would end the process throws, and the error is the plugin's own trouble like any other.
+ * varpd itself ends by `endProcess` alone, so whoever calls these is a plugin, or something that it brought along, even
+ * where nobody can tell whose code is running. This guards against habits, not malice: a plugin has the rights of the
+ * process it runs in.
  */
-import { runningPlugin } from './plugin-host.js';
+import { isEnding } from './exit.js';
+import { signed } from './plugin-context.js';
 
-/** Returns the real exit, for the daemon itself. */
-export function forbidPluginExit(): (status: number) => never {
-  const exit = process.exit.bind(process);
-  const abort = process.abort.bind(process);
-  const guarded =
-    <Args extends unknown[]>(name: string, real: (...args: Args) => never) =>
-    (...args: Args): never => {
-      if (runningPlugin.getStore() === undefined) return real(...args);
-      throw new Error(`called process.${name}, which plugins may not`);
+/** Those that end the process that calls them. Not all are in the types, nor in every Node. */
+const ENDS = ['exit', 'abort', 'reallyExit', 'execve'] as const;
+
+type Call = (...args: unknown[]) => unknown;
+
+/** From now on, whoever calls. */
+export function forbidPluginExit(): void {
+  const calls = process as unknown as Record<string, Call | undefined>;
+  for (const name of ENDS) {
+    const real = calls[name]?.bind(process);
+    if (real === undefined) continue;
+    calls[name] = (...args) => {
+      if (isEnding()) return real(...args);
+      throw refusal(`process.${name}`);
     };
-  process.exit = guarded('exit', exit);
-  process.abort = guarded('abort', abort);
-  return exit;
+  }
+  const kill = process.kill.bind(process);
+  process.kill = (pid, signal) => {
+    if (reachesItself(pid) && signal !== 0) throw refusal('process.kill with its own process');
+    return kill(pid, signal);
+  };
+}
+
+/** kill(2): itself, its process group, everybody. Another group may be one that a plugin has started. */
+function reachesItself(pid: unknown): boolean {
+  const target = Number(pid);
+  return [process.pid, -process.pid, 0, -1].includes(target);
+}
+
+function refusal(what: string): Error {
+  return signed(new Error(`called ${what}, which plugins may not`));
 }

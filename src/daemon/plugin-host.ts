@@ -7,7 +7,6 @@
  * answer ends it. Only a plugin that blocks the thread is felt by others, and then only by what is not known yet: the
  * datapath has a thread of its own.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind } from '../plugin/contract.js';
@@ -29,6 +28,7 @@ import {
   checkTtlMs,
   isSame,
 } from './plugin-answer.js';
+import { runningPlugin } from './plugin-context.js';
 import { announcement, orFlood, proxy, type Facts } from './proxy.js';
 import { systemErrorText } from './system-error.js';
 
@@ -36,9 +36,6 @@ import { systemErrorText } from './system-error.js';
 const MAX_OPEN_LOOKUPS = 4096;
 /** varpd has 2 s to end, and other plugins want their share of it. */
 const STOP_DEADLINE_MS = 500;
-
-/** Whose code is running: an exception that nobody caught is its, not the daemon's. */
-export const runningPlugin = new AsyncLocalStorage<PluginInstance>();
 
 /** Puts a question to the plugin within the time that is left. */
 type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;

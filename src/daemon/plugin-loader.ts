@@ -6,10 +6,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import { OverlayError } from '../core/errors.js';
+import { errorText, OverlayError } from '../core/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../core/properties.js';
 import type { LookupPlugin, PropertySpec } from '../plugin/contract.js';
 import { Deadlines } from './deadline.js';
+import type { Log } from './log.js';
+import { runningPlugin } from './plugin-context.js';
 import { systemErrorText } from './system-error.js';
 
 /** dist/plugins, beside dist/src. */
@@ -40,11 +42,23 @@ export function entryFiles(directory: string): string[] {
   }
 }
 
-/** Rejects with an Error that says what is wrong with it. Node imports a file once for each `version`. */
-export async function importPlugin(file: string, version = ''): Promise<LookupPlugin> {
+/**
+ * Rejects with an Error that says what is wrong with it. What the module starts while it is evaluated, and fails later, goes
+ * to the log. Node imports a file once for each `version`.
+ */
+export async function importPlugin(
+  file: string,
+  log: Pick<Log, 'error'>,
+  version = '',
+): Promise<LookupPlugin> {
   const url = pathToFileURL(file);
   if (version !== '') url.searchParams.set('version', version);
-  const load = (): Promise<unknown> => import(url.href) as Promise<unknown>;
+  const code = {
+    complain: (error: unknown): void => {
+      log.error(`plugin ${file}`, `${file}: ${errorText(error)}`);
+    },
+  };
+  const load = (): Promise<unknown> => runningPlugin.run(code, () => import(url.href) as Promise<unknown>);
   const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
   return checkPlugin(module.default);
 }

@@ -2,13 +2,17 @@
  * The process that tries what the next varpd will need (rehearsal.ts). It says what it finds, a JSON object a line, and
  * changes nothing but what a start would make as well: a log file.
  */
-import { closeSync, existsSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { asOverlayError } from '../core/errors.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { account, groupId } from './accounts.js';
 import { type Config, type Flags, loadConfig } from './config.js';
+import { endProcess } from './exit.js';
+import { LogFile } from './log-file.js';
+import { authorOf } from './plugin-context.js';
+import { forbidPluginExit } from './plugin-exit.js';
 import { entryFiles, importPlugin } from './plugin-loader.js';
 import type { Finding } from './rehearsal.js';
 import { systemErrorText } from './system-error.js';
@@ -61,12 +65,7 @@ function checkStateDir({ stateDir }: Config): void {
 }
 
 function checkLog({ log: { file } }: Config): void {
-  if (file === null) return;
-  try {
-    closeSync(openSync(file, 'a', 0o640));
-  } catch (error) {
-    throw new Error(`log.file: cannot open ${file}: ${systemErrorText(error)}`, { cause: error });
-  }
+  new LogFile(file, () => '');
 }
 
 /** Whether a socket could be made there, by making one beside it. */
@@ -117,12 +116,20 @@ async function checkMetrics({ metrics }: Config): Promise<void> {
 
 /** One that cannot be imported is left out by the next varpd; its overlays go on without it. */
 async function checkPlugins({ pluginPath }: Config): Promise<void> {
+  // As varpd lives through it.
+  forbidPluginExit();
+  for (const event of ['uncaughtException', 'unhandledRejection'])
+    process.on(event, (error: unknown) => authorOf(error)?.complain(error));
   for (const directory of pluginPath) {
     const files = await attempt(`it reads ${directory}`, () => entryFiles(directory));
     for (const file of files ?? []) {
       say({ kind: 'step', text: `it imports ${file}` });
       try {
-        await importPlugin(file);
+        await importPlugin(file, {
+          error: (_kind, text) => {
+            say({ kind: 'warning', text });
+          },
+        });
       } catch (error) {
         say({ kind: 'warning', text: `${file}: left out: ${systemErrorText(error)}` });
       }
@@ -149,4 +156,4 @@ if (config !== undefined) {
   await checkPlugins(config);
 }
 say({ kind: 'done' });
-process.exit(0);
+endProcess(0);

@@ -5,6 +5,7 @@
  */
 import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { errorText } from '../core/errors.js';
 import { passBridgeOn } from './bridge.js';
 import type { Legacy } from './datapath/contract.js';
 import { keepInheritedOpen, leaveToMyself } from './descriptors.js';
@@ -43,6 +44,6 @@ export async function restartAgain(lines: readonly string[]): Promise<void> {
     process.env[RESTARTED] = logFile;
     beginAgain(process.argv.slice(1));
   } catch (error) {
-    process.stderr.write(`varpd: cannot start the next attempt: ${String(error)}\n`);
+    process.stderr.write(`varpd: cannot start the next attempt: ${errorText(error)}\n`);
   }
 }

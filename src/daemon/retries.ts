@@ -4,6 +4,7 @@
  * each attempt, and at once when its listen address appears.
  */
 import type { IpAddress } from '../wire/ip.js';
+import { inBackground } from './background.js';
 import type { Following, LinkWatch } from './link-watch.js';
 
 /** Soon at first, for whoever mends and looks; then often enough for whoever comes back later. */
@@ -38,7 +39,7 @@ export class Retries {
     const doubledMs = before === undefined ? FIRST_PAUSE_MS : Math.min(2 * before.pauseMs, LAST_PAUSE_MS);
     const pauseMs = Math.max(doubledMs, PAUSE_FACTOR * tookMs);
     const again = (): void => {
-      void this.#attempt(name);
+      inBackground(`bringing up ${name}`, this.#attempt(name));
     };
     const isMissing = ip !== undefined && !this.#watch.isUsable(ip);
     this.#retries.set(name, {

@@ -113,7 +113,7 @@ async function call(
   try {
     return { jsonrpc: '2.0', id, result: await dispatch(handlers, method, checked) };
   } catch (error) {
-    if (!(error instanceof OverlayError)) bug(error);
+    if (!OverlayError.is(error)) bug(error);
     return errorResponse(id, RPC_CODE.REFUSED, asOverlayError(error));
   }
 }

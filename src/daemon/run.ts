@@ -2,11 +2,21 @@
  * The daemon as a process: its log, its signals, and its end.
  *
  * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An exception that
- * nobody caught ends it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
+ * nobody caught ends nothing, since links are worth more than the request that it cost: out of a plugin it is the trouble of
+ * its overlay, else it is a bug, and logged as one. Only without its datapath varpd ends, with status 1.
  */
 import type { Methods } from '../control/messages.js';
-import { asOverlayError, OverlayError } from '../core/errors.js';
-import { endAfter, exitNow, sdNotify } from '../dgram-extra/index.js';
+import { asOverlayError, errorStack, errorText, OverlayError } from '../core/errors.js';
+import {
+  endAfter,
+  guardEnd,
+  keepTaps,
+  lastWords,
+  leaveNow,
+  prepareNotify,
+  sdNotify,
+} from '../dgram-extra/index.js';
+import { ownBackground } from './background.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon, type HandOver } from './daemon.js';
 import { Bridge } from './bridge.js';
@@ -16,17 +26,21 @@ import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
 import { rehearse } from './rehearsal.js';
 import { RESTARTED } from './restarted.js';
+import { endProcess } from './exit.js';
 import { DaemonLog } from './log.js';
 import { forbidPluginExit } from './plugin-exit.js';
-import { runningPlugin } from './plugin-host.js';
+import { authorOf } from './plugin-context.js';
 import { beginAgain } from './privileges.js';
 import { obey } from './signals.js';
 import { StateDirectory } from './state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
-const STOP_DEADLINE_MS = 1800;
-/** When the main thread itself hangs, in a plugin. */
-const LAST_DEADLINE_MS = 1900;
+const STOP_DEADLINE_MS = 1200;
+/** When the main thread itself hangs, in a plugin: before it has heard of a signal, and after. What is left of the 2 s is for
+ * the kernel to remove the links. */
+const DEAF_MS = 800;
+const LAST_DEADLINE_MS = 1300;
+const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 /** A restart waits that long for what hangs. Turns of the loop are counted, not time: a process that is kept
  * off the processor does not hang. Frames move meanwhile. */
 const RESTART_TURN_MS = 100;
@@ -58,45 +72,54 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     /** It was to end when it was on its way to a new beginning. */
     endsAs?: number;
   } = {};
-  const exit = forbidPluginExit();
+  forbidPluginExit();
+  prepareNotify();
+  log.lastWords(`${OVERDUE}, its control thread`, lastWords);
 
-  /** What hangs is left where it is: a thread in a system call would keep the process for ever. */
-  const leaveHanging = (status: number): never => {
-    log.error('stop', 'varpd has not ended in time: it leaves what hangs');
-    return exitNow(status);
-  };
   const end = (status: number): void => {
     if (running.status !== undefined) {
       running.endsAs ??= status;
       return;
     }
     running.status = status;
+    // First what ends it whatever else fails. What hangs is left where it is: a thread in a system call would keep the
+    // process for ever.
+    endAfter(LAST_DEADLINE_MS, status);
+    setTimeout(() => {
+      log.error('stop', OVERDUE);
+      leaveNow(status);
+    }, STOP_DEADLINE_MS);
     sdNotify('STOPPING=1');
-    setTimeout(() => leaveHanging(status), STOP_DEADLINE_MS);
-    endAfter(LAST_DEADLINE_MS);
-    // What the service manager does with the descriptors is its business: it knows whether this is a restart.
     const take = (legacy: Legacy): void => {
       leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)]);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
     const stopping = running.daemon?.stop(storeSize() > 0 ? { take } : undefined);
-    void (stopping ?? Promise.resolve()).then(() => exit(status));
+    (stopping ?? Promise.resolve())
+      .catch((error: unknown) => {
+        bug('the end', error);
+      })
+      .then(() => endProcess(status), leaveNow);
   };
-  const die = (what: string, error: unknown): void => {
-    log.error('fatal', `${what}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    end(1);
+  const bug = (what: string, error: unknown): void => {
+    log.error(`bug ${what}`, `bug: ${what}: ${errorStack(error)}`);
   };
   const escaped = (what: string) => (error: unknown) => {
-    const plugin = runningPlugin.getStore();
-    if (plugin === undefined) die(what, error);
+    const plugin = authorOf(error);
+    if (plugin === undefined) bug(what, error);
     else plugin.complain(error);
   };
   process.on('uncaughtException', escaped('uncaught exception'));
   process.on('unhandledRejection', escaped('unhandled rejection'));
+  ownBackground(bug);
+  /** They end with this process, unless a service manager keeps them: it knows whether this is a restart. */
+  const takeLinksAlong = (): void => {
+    keepTaps(storeSize() > 0);
+  };
   /** Undefined without one. */
   const bridged = (step: Promise<Bridge> | undefined): Promise<Bridge | undefined> =>
     (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
-      log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
+      log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
       return undefined;
     });
   /** Resolves when varpd is about to restart. Rejects with an OverlayError when it would not come back; nothing has changed
@@ -131,6 +154,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     // A signal may have come.
     if (isEnding()) return;
     running.status = 0;
+    keepTaps(true);
     let turns = 0;
     setInterval(() => {
       if (++turns !== RESTART_TURNS) return;
@@ -149,7 +173,10 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
         standIn?.leave();
       },
     });
-    if (running.endsAs !== undefined) exit(running.endsAs);
+    if (running.endsAs !== undefined) {
+      takeLinksAlong();
+      leaveNow(running.endsAs);
+    }
     become();
   };
   const become = (): void => {
@@ -159,7 +186,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       beginAgain(commandLine(flags));
     } catch (error) {
       // The links stay as long as this process does.
-      log.error('fatal', `cannot start the next varpd: ${String(error)}: it is tried again`);
+      log.error('fatal', `cannot start the next varpd: ${errorText(error)}: it is tried again`);
       setTimeout(become, AGAIN_MS);
     }
   };
@@ -168,6 +195,8 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
+  // It hears of them too, and needs nobody to come round.
+  guardEnd(DEAF_MS);
   const daemon = await Daemon.start(
     config,
     () => loadConfig(flags),
@@ -175,13 +204,15 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     log,
     {
       failed: (error) => {
-        die('the datapath failed', error);
+        log.error('fatal', `the datapath failed: ${errorStack(error)}`);
+        end(1);
       },
       restart,
     },
     passOn,
   );
   running.daemon = daemon;
+  takeLinksAlong();
   sdNotify('READY=1');
   obey('SIGUSR2', () => {
     restart().then(
@@ -194,8 +225,11 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       },
     );
   });
-  // Never rejects: what is no good is logged.
-  obey('SIGHUP', () => void daemon.reload());
+  obey('SIGHUP', () => {
+    daemon.reload().catch((error: unknown) => {
+      bug('reload', error);
+    });
+  });
   // A log on standard error has said it.
   if (config.log.file !== null && !isDetached)
     for (const [name, reason] of daemon.offline)

@@ -6,7 +6,7 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { encodeMessage } from '../control/framing.js';
-import { OverlayError } from '../core/errors.js';
+import { errorStack, OverlayError } from '../core/errors.js';
 import { Connection, type Timing } from './connection.js';
 import type { Log } from './log.js';
 import { answer, type Caller, errorResponse, type Handlers, RPC_CODE } from './rpc.js';
@@ -78,12 +78,9 @@ export class ControlServer {
     socket.on('close', () => this.#clients.delete(socket));
     const caller = this.#identify(socket);
     const bug = (error: unknown): void => {
-      log.error(
-        'request',
-        `a request failed unexpectedly: ${error instanceof Error ? error.stack : String(error)}`,
-      );
+      log.error('request', `a request failed unexpectedly: ${errorStack(error)}`);
     };
-    new Connection(socket, (value) => answer(value, caller, handlers, bug), timing);
+    new Connection(socket, (value) => answer(value, caller, handlers, bug), bug, timing);
   }
 
   #identify(socket: Socket): Caller {

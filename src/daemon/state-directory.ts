@@ -6,6 +6,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
+import { disk } from './disk-thread.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
@@ -52,7 +53,7 @@ export class StateDirectory {
   }
 
   sync(): Promise<void> {
-    return this.#handle.sync();
+    return disk.do('fsyncSync', this.#handle.fd);
   }
 
   /**

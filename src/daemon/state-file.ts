@@ -1,6 +1,7 @@
 /** Files of the state directory: read only when nobody else can have written them, written whole or not at all. */
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename, unlink } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
+import { disk } from './disk-thread.js';
 import type { StateDirectory } from './state-directory.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
@@ -15,7 +16,18 @@ export interface StateFiles {
   unlink(path: string): Promise<void>;
 }
 
-export const SYSTEM_FILES: StateFiles = { open, rename, unlink };
+export const SYSTEM_FILES: StateFiles = {
+  async open(path, flags, mode) {
+    const fd = await disk.do('openSync', path, flags, mode);
+    return {
+      writeFile: (text) => disk.do('writeFileSync', fd, text),
+      sync: () => disk.do('fsyncSync', fd),
+      close: () => disk.do('closeSync', fd),
+    };
+  },
+  rename: (from, to) => disk.do('renameSync', from, to),
+  unlink: (path) => disk.do('unlinkSync', path),
+};
 
 let written = 0;
 

@@ -1,23 +1,24 @@
 /** Errors of the system in the words of this program. */
-import { asOverlayError, type ErrorCode, OverlayError } from '../core/errors.js';
+import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../core/errors.js';
 
 /** A sentence, and a code where the one of the errno would mislead. */
 export type Explanation = string | { readonly code: ErrorCode; readonly line: string };
 
 /** The errno name of what was thrown, or nothing. */
 export function errnoName(error: unknown): string | undefined {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+  const code = errorCode(error);
+  return code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
 
-/** The one errno of a file system that libuv, and so Node, has no name for. */
-const EDQUOT = -122;
+/** EDQUOT, the one errno of a file system that libuv, and so Node, has no name for. */
+const NAMELESS_QUOTA = 'Unknown system error -122';
 
-/** `no such file or directory`: the sentence without the code before and the call behind it, as Node puts them. */
+/** `no such file or directory`: the sentence without the code before and the call behind it, as Node puts them. Never
+ * fails, whatever was thrown. */
 export function systemErrorText(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = errorText(error);
   const errno = errnoName(error);
-  if (error instanceof Error && 'errno' in error && error.errno === EDQUOT) return 'disk quota exceeded';
+  if (message.startsWith(NAMELESS_QUOTA)) return 'disk quota exceeded';
   return errno === undefined || !message.startsWith(`${errno}: `)
     ? message
     : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');
@@ -27,7 +28,7 @@ export function systemErrorText(error: unknown): string {
 export function explain(error: unknown, sentences: Readonly<Record<string, Explanation>>): OverlayError {
   const plain = asOverlayError(error);
   const explanation = new Map(Object.entries(sentences)).get(errnoName(error) ?? '');
-  if (error instanceof OverlayError || explanation === undefined) return plain;
+  if (OverlayError.is(error) || explanation === undefined) return plain;
   const { code, line } =
     typeof explanation === 'string' ? { code: plain.code, line: explanation } : explanation;
   return new OverlayError(code, line, [line], error);

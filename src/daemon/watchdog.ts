@@ -16,13 +16,15 @@ export function startWatchdog(ping: () => Promise<void>, env: NodeJS.ProcessEnv 
   const timer = setInterval(() => {
     if (isAsking) return;
     isAsking = true;
+    // One that fails is one sign less; one that is never answered is what the service manager has to see.
     ping()
-      .then(() => {
+      .then(
+        () => sdNotify('WATCHDOG=1'),
+        () => false,
+      )
+      .finally(() => {
         isAsking = false;
-        sdNotify('WATCHDOG=1');
-      })
-      // Nobody listens any more: the one who watches will see silence.
-      .catch(() => undefined);
+      });
   }, periodMs);
   return () => {
     clearInterval(timer);

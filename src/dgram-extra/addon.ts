@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c, privileges.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -51,14 +51,19 @@ export interface Addon {
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number, ids: Int32Array): number;
-  sdNotify(state: string, passed: number): number;
+  sdNotify(state: string, passed: number, waits: number): number;
   dropPrivileges(keep: number, ids: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
   setInheritable(fd: number, on: number): number;
   socketPair(fds: Int32Array): number;
   reapChild(pid: number): number;
+  closeTaps(fds: Int32Array): number;
+  guardEnd(ms: number): number;
+  endAfter(ms: number, status: number): number;
+  keepTaps(on: number): number;
+  lastWords(fd: number, before: string, after: string): number;
   exitNow(status: number): never;
-  endAfter(ms: number): number;
+  leaveNow(status: number): never;
   watchStart(fd: number, callback: () => void): WatchHandle | number;
   watchAgain(watch: WatchHandle): number;
   watchStop(watch: WatchHandle): number;

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -318,12 +319,27 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info)
 	return number(env, 3 + (int32_t)(groups / 4));
 }
 
-/* sdNotify(state, passed): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). A descriptor `passed` goes
- * along, -1 = none. */
+/* One for all that is ever told: when descriptors run out, signs of life go on. */
+static int notifier(void)
+{
+	static int fd = -1;
+	if (fd < 0) {
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		/* A manager that is busy gets this long to read; one that hangs does not take this process along. */
+		struct timeval patience = { .tv_sec = 1 };
+		if (fd >= 0)
+			(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+	}
+	return fd;
+}
+
+/* sdNotify(state, passed, waits): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). A descriptor `passed` goes
+ * along, -1 = none. A full socket is waited for, or EAGAIN. An empty state tells nothing: the socket is there then. */
 static napi_value sd_notify_(napi_env env, napi_callback_info info)
 {
-	ARGS(2);
-	char state[512];
+	ARGS(3);
+	static int waited_in_vain;
+	char state[2048];
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	if (!path || !*path)
@@ -335,9 +351,11 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 	if (path[0] == '@')
 		to.sun_path[0] = 0; /* abstract name */
 	arg_text(env, argv[0], state, sizeof state);
-	int passed = arg_int(env, argv[1]), fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int passed = arg_int(env, argv[1]), waits = arg_int(env, argv[2]), fd = notifier();
 	if (fd < 0)
 		return number(env, -errno);
+	if (!*state)
+		return number(env, 1);
 	union {
 		char bytes[CMSG_SPACE(sizeof passed)];
 		struct cmsghdr header;
@@ -352,10 +370,14 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 		message.msg_control = &control;
 		message.msg_controllen = sizeof control;
 	}
-	if (sendmsg(fd, &message, MSG_NOSIGNAL) < 0)
-		return number(env, failed(fd));
-	close(fd);
-	return number(env, 1);
+	/* Once in vain is enough, until it reads again. */
+	int flags = MSG_NOSIGNAL | (waits && !waited_in_vain ? 0 : MSG_DONTWAIT);
+	int result = or_errno((int)sendmsg(fd, &message, flags));
+	if (result >= 0)
+		waited_in_vain = 0;
+	else if (waits && result == -EAGAIN)
+		waited_in_vain = 1;
+	return number(env, result < 0 ? result : 1);
 }
 
 void define_devices(napi_env env, napi_value exports)

@@ -1,7 +1,8 @@
 /*
  * dgram-extra: what Node's dgram cannot do. TAP devices, UDP sockets with the options RFC 7348 needs (devices.c),
  * batched framed I/O between descriptors and one slab of memory (framed.h) with the offloads a NIC has (offload.c),
- * epoll, netlink, peer credentials, sd_notify; and giving up rights (privileges.c).
+ * epoll, netlink, peer credentials, sd_notify; giving up rights (privileges.c) and
+ * ending in time (ending.c).
  *
  * Conventions
  *   - Every function returns a number: >= 0 a result, < 0 a negated errno. The typed face (index.ts) turns the
@@ -145,6 +146,8 @@ static napi_value init(napi_env env, napi_value exports)
 	define_framed(env, exports);
 	define_devices(env, exports);
 	define_privileges(env, exports);
+	define_removal(env, exports);
+	define_ending(env, exports);
 	define_watch(env, exports);
 	return exports;
 }

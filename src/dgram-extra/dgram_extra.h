@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <node_api.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -36,10 +37,21 @@ static inline int or_errno(int result)
 
 #define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
 
-/* Add the calls of framed.h, devices.c, privileges.c and watch.c to the exports. */
+/* With a small stack, and no signals: those are for the threads of Node. 0 or an errno. */
+int start_thread(pthread_t *thread, void *(*work)(void *), void *data);
+
+/* Of all TAPs that this process has open, unless they are kept (removal.c). */
+void end_all_taps(void);
+
+/* Ends the process, if a signal has asked for it (ending.c). */
+void leave_if_asked(void);
+
+/* Add the calls of framed.h, devices.c, privileges.c, removal.c, ending.c and watch.c to the exports. */
 void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 void define_privileges(napi_env env, napi_value exports);
+void define_removal(napi_env env, napi_value exports);
+void define_ending(napi_env env, napi_value exports);
 void define_watch(napi_env env, napi_value exports);
 
 #endif

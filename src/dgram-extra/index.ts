@@ -256,9 +256,20 @@ export function peerCredentials(fd: number): PeerCredentials {
   return { pid: ids[0], uid: ids[1], gid: ids[2], groups: Array.from(ids.subarray(3, count)) };
 }
 
-/** Tells the service manager, and hands it a copy of the descriptor `passed`; false when there is none. */
+/** What is told often, or at the end: a manager that does not read must hold up neither. */
+const UNHURRIED = /^(WATCHDOG|STOPPING|STATUS)=/;
+
+/**
+ * Tells the service manager, and hands it a copy of the descriptor `passed`. Whether it was told: not so when there is none,
+ * or when it cannot be reached. Never throws.
+ */
 export function sdNotify(state: string, passed = -1): boolean {
-  return checked(addon.sdNotify(state, passed), 'sendmsg', 'NOTIFY_SOCKET') === 1;
+  return state !== '' && addon.sdNotify(state, passed, UNHURRIED.test(state) ? 0 : 1) === 1;
+}
+
+/** The socket for `sdNotify` is there from now on, and needs no descriptor any more. */
+export function prepareNotify(): void {
+  checked(addon.sdNotify('', -1, 0), 'socket', 'NOTIFY_SOCKET');
 }
 
 /** CAP_NET_ADMIN of capabilities(7). */
@@ -309,14 +320,42 @@ export function reapChild(pid: number): boolean {
   return checked(addon.reapChild(pid), 'waitpid', `process ${pid}`) !== 0;
 }
 
+/** Closes descriptors of TAPs. The devices go in the time of one, and whoever has them too, unless they are kept (`keepTaps`). */
+export function closeTaps(fds: readonly number[]): void {
+  if (fds.length > 0) checked(addon.closeTaps(Int32Array.from(fds)), 'close', 'TAPs');
+}
+
 /** Ends the process at once. What Node has for it waits for every thread, and one that hangs would keep it for ever. */
 export function exitNow(status: number): never {
   return addon.exitNow(status);
 }
 
-/** The kernel ends the process by then (SIGALRM), also when this thread hangs; 0 takes it back. */
-export function endAfter(ms: number): void {
-  checked(addon.endAfter(ms), 'setitimer', 'this process');
+/** The same, with the TAPs of this process gone before, in the time that one takes; unless they are kept (`keepTaps`). */
+export function leaveNow(status: number): never {
+  return addon.leaveNow(status);
+}
+
+/**
+ * From now on SIGTERM, SIGINT and SIGQUIT end the process after `ms`, with status 0, whatever its threads do; what JavaScript
+ * does at such a signal comes before. To be called once, after it listens to all three: a watching thread takes note.
+ */
+export function guardEnd(ms: number): void {
+  checked(addon.guardEnd(ms), 'pthread_create', 'this process');
+}
+
+/** This much time from now on, and this status, whether there was a signal or not. Needs `guardEnd`. */
+export function endAfter(ms: number, status: number): void {
+  addon.endAfter(ms, status);
+}
+
+/** Whether somebody else may have the TAPs of this process too, and go on with them. Until told otherwise, it is so. */
+export function keepTaps(on: boolean): void {
+  addon.keepTaps(on ? 1 : 0);
+}
+
+/** A line that is written when `guardEnd` has to end the process, with the time between the two texts. */
+export function lastWords(fd: number, before: string, after: string): void {
+  addon.lastWords(fd, before, after);
 }
 
 /** What this kernel can do, found out by trying. */

@@ -1,5 +1,5 @@
 /*
- * Giving up rights, starting anew without them, and what else concerns the process as a whole: its children, its end.
+ * Giving up rights, starting anew without them, and what else concerns the process as a whole: its children.
  * Conventions as in dgram_extra.h.
  *
  * Capabilities, ids and no_new_privs belong to a thread, not to a process, and Node has threads before any JavaScript
@@ -18,7 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -86,6 +85,7 @@ static napi_value start_anew(napi_env env, napi_callback_info info)
 		list[count++] = at;
 	for (int fd = 0; fd < 3; fd++)
 		(void)fcntl(fd, F_SETFD, 0); /* Node has closed even these to programs that it starts */
+	leave_if_asked(); /* a signal that nobody has heard yet would be lost */
 	execve(file, list, environ);
 	int error = -errno;
 	free(list);
@@ -117,22 +117,6 @@ static napi_value reap_child(napi_env env, napi_callback_info info)
 	return number(env, or_errno(waitpid(arg_int(env, argv[0]), NULL, WNOHANG)));
 }
 
-/* exitNow(status): the end of all threads, wherever they are. Node's own would wait for each. */
-static napi_value exit_now(napi_env env, napi_callback_info info)
-{
-	ARGS(1);
-	_exit(arg_int(env, argv[0]));
-}
-
-/* endAfter(ms): SIGALRM ends the process then, whatever it does, and 0 takes that back. It outlives startAnew. */
-static napi_value end_after(napi_env env, napi_callback_info info)
-{
-	ARGS(1);
-	int ms = arg_int(env, argv[0]);
-	struct itimerval timer = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
-	return number(env, or_errno(setitimer(ITIMER_REAL, &timer, NULL)));
-}
-
 void define_privileges(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor privileges[] = {
@@ -141,8 +125,6 @@ void define_privileges(napi_env env, napi_value exports)
 		EXPORT("setInheritable", set_inheritable),
 		EXPORT("socketPair", socket_pair),
 		EXPORT("reapChild", reap_child),
-		EXPORT("exitNow", exit_now),
-		EXPORT("endAfter", end_after),
 	};
 	napi_define_properties(env, exports, sizeof privileges / sizeof *privileges, privileges);
 }

@@ -8,14 +8,10 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/* It polls and queues calls; glibc wants some of it for itself. */
-#define STACK_BYTES (128 * 1024)
 
 struct watch {
 	int fd, wake;
@@ -94,17 +90,8 @@ static napi_value watch_start(napi_env env, napi_callback_info info)
 						      &w->call) != napi_ok)
 		error = EINVAL;
 	if (!error) {
-		sigset_t all, before;
-		pthread_attr_t small;
-		sigfillset(&all);
-		pthread_attr_init(&small);
-		pthread_attr_setstacksize(&small, STACK_BYTES);
 		napi_unref_threadsafe_function(env, w->call);
-		/* Signals are for the threads of Node. */
-		pthread_sigmask(SIG_SETMASK, &all, &before);
-		error = pthread_create(&w->thread, &small, run, w);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-		pthread_attr_destroy(&small);
+		error = start_thread(&w->thread, run, w);
 		if (error)
 			napi_release_threadsafe_function(w->call, napi_tsfn_abort);
 	}

@@ -131,7 +131,7 @@ export interface PluginLog {
 export interface Instance {
   /**
    * Check, read, connect. A rejection makes create-overlay fail and undoes it; a `code` of the error that is the name of
-   * an errno (ENOENT, EINVAL) chooses the status words.
+   * an errno (ENOENT, EINVAL) chooses the status words. EAGAIN: what it needs does not answer.
    */
   start(properties: Properties, signal: AbortSignal): Promise<void>;
   /** Undo `start`. May be called twice, and after a failed start. */

@@ -9,6 +9,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { compare } from '../../plugins/files/difference.js';
 import { loadMapping } from '../../plugins/files/load.js';
 import type { Mapping } from '../../plugins/files/mapping.js';
+import { readWhole } from '../../plugins/files/read.js';
 import { inSlices } from '../../plugins/files/slices.js';
 import { parseIp } from '../../src/plugin/index.js';
 import { bytesOf, writeLargeMapping } from '../helpers/mapping.js';
@@ -32,7 +33,7 @@ async function measured<T>(what: string, work: () => Promise<T>): Promise<T> {
 }
 
 async function load(file: string): Promise<Mapping> {
-  const { mapping, errors } = await loadMapping(file);
+  const { mapping, errors } = await loadMapping(readWhole(file));
   if (mapping === undefined) throw new Error(JSON.stringify(errors[0]));
   return mapping;
 }

@@ -5,7 +5,8 @@
 #
 # Every message of the service becomes a line of JSON on standard output, and so do its starts and ends. On standard input:
 # "restart" ends the service by SIGTERM and starts it again with what it stored, as `systemctl restart` does, "kill" the same
-# by SIGKILL; at the end of input it ends for good. The store is emptied as systemd does it: on request alone, or at the end.
+# by SIGKILL; "deaf" closes its socket, so that whoever tells it something is refused; at the end of input it ends for good.
+# The store is emptied as systemd does it: on request alone, or at the end.
 import array
 import json
 import os
@@ -18,6 +19,7 @@ path, command = sys.argv[1], sys.argv[2:]
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.bind(path)
 os.chmod(path, 0o777)
+listeners = [listener]
 store = []
 
 
@@ -69,7 +71,7 @@ def receive():
 
 
 def pump(seconds):
-    ready, _, _ = select.select([listener, 0], [], [], seconds)
+    ready, _, _ = select.select([*listeners, 0], [], [], seconds)
     if listener in ready:
         receive()
     return 0 in ready
@@ -78,7 +80,7 @@ def pump(seconds):
 def end(pid, how):
     os.kill(pid, how)
     _, status = os.waitpid(pid, 0)
-    while select.select([listener], [], [], 0)[0]:
+    while select.select(listeners, [], [], 0)[0]:
         receive()
     say(ended=os.waitstatus_to_exitcode(status))
 
@@ -89,6 +91,11 @@ while True:
     if not pump(1):
         continue
     line = sys.stdin.readline()
+    if line == "deaf\n":
+        listeners.clear()
+        listener.close()
+        say(deaf=True)
+        continue
     end(service, signal.SIGKILL if line == "kill\n" else signal.SIGTERM)
     if line == "":
         break

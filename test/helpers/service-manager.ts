@@ -11,6 +11,7 @@ export interface ManagerLine {
   readonly started?: number;
   readonly passed?: string[];
   readonly ended?: number;
+  readonly deaf?: boolean;
 }
 
 export class Manager {
@@ -43,6 +44,12 @@ export class Manager {
   /** As `systemctl restart` does it. */
   restart(): void {
     this.child.write('restart\n');
+  }
+
+  /** Its socket is there and refuses from now on. */
+  async deafen(): Promise<void> {
+    this.child.write('deaf\n');
+    await waitUntil(() => this.lines().some(({ deaf }) => deaf === true), { what: 'a deaf manager' });
   }
 
   /** A kill -9, and a new start as by `Restart=`. */

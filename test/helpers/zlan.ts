@@ -124,7 +124,7 @@ export async function buildZlan(
 /** The command of the article. */
 export function filesOverlay(
   host: Namespace,
-  file: MappingFile,
+  file: Pick<MappingFile, 'path'>,
   { name = 'overlay0', vnetid = 23, more = '' } = {},
 ): string {
   const properties = `-p vxlan/listen_ip=${host.underlay.v4} -p files/config=${file.path}`;

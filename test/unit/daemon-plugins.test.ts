@@ -8,7 +8,8 @@ import { parseConfig } from '../../src/daemon/config.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
-import { PluginInstance, runningPlugin } from '../../src/daemon/plugin-host.js';
+import { type PluginCode, runningPlugin } from '../../src/daemon/plugin-context.js';
+import { PluginInstance } from '../../src/daemon/plugin-host.js';
 import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
 import { checkPlugin } from '../../src/daemon/plugin-loader.js';
 import {
@@ -403,7 +404,7 @@ t.test('health keeps apart who complains', async (t) => {
 });
 
 t.test('an exception out of a timer of a plugin has an owner', async (t) => {
-  let owner: PluginInstance | undefined;
+  let owner: PluginCode | undefined;
   const { start, ask, instance } = makeInstance({
     resolve: () => {
       setTimeout(() => (owner = runningPlugin.getStore()), 1);

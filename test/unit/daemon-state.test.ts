@@ -2,9 +2,11 @@
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -12,7 +14,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { open, rename, unlink } from 'node:fs/promises';
+import { open, rename, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { StateStore } from '../../src/daemon/persistence.js';
@@ -278,6 +280,26 @@ t.test('a failure at any step leaves the old state, and a crash the old or the n
       t.same(readdirSync(directory), ['overlay0.json']);
     }
   }
+});
+
+t.test('it is written though every thread of the pool hangs', async (t) => {
+  const directory = newDirectory(t);
+  const store = await load(directory);
+  const fifo = path.join(path.dirname(directory), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  // Each waits for somebody who writes.
+  const hanging = Array.from({ length: 64 }, () => open(fifo, 'r'));
+  let isPoolFree = false;
+  const asked = stat(directory).then(() => (isPoolFree = true));
+  await store.save(OVERLAY);
+  await store.save(CHANGED);
+  await store.remove('overlay0');
+  t.notOk(isPoolFree, 'the pool hangs');
+  t.same(readdirSync(directory), []);
+  const writer = openSync(fifo, 'r+');
+  for (const handle of await Promise.all(hanging)) await handle.close();
+  closeSync(writer);
+  await asked;
 });
 
 t.test('a new overlay that cannot be saved leaves no file', async (t) => {

@@ -43,8 +43,9 @@ const RULES: Readonly<Record<string, Rule>> = {
 /** Files above 400 lines, and why. */
 const LONG: Readonly<Record<string, string>> = {};
 const MAX_LINES = 400;
-/** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C. */
-const MAX_NATIVE_LINES = 2000;
+/** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C, but for what must
+ * go on when no TypeScript runs any more (ending.c, removal.c: 350 lines). */
+const MAX_NATIVE_LINES = 2400;
 
 interface Import {
   readonly from: string;

@@ -6,12 +6,14 @@
  * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
  * so on.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { createCounters, readCounters } from '../../core/counters.js';
 import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
+  closeTaps,
   errnoName,
   probeFeatures,
   routeMtuBytes,
@@ -22,6 +24,7 @@ import {
 } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import * as mac from '../../wire/mac.js';
+import { inBackground } from '../background.js';
 import type {
   Datapath,
   DatapathEvents,
@@ -48,9 +51,12 @@ import {
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { discardTap, hasLeftTap, openPortTap, portOfDescriptor } from './taps.js';
+import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
+
+/** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
+const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
   readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
@@ -100,7 +106,7 @@ export class DatapathControl implements Datapath {
     try {
       lease = this.#underlay.lease(config);
     } catch (error) {
-      void this.#dismiss();
+      inBackground('ending datapath threads', this.#dismiss());
       throw error;
     }
     const options: OverlayOptions = {
@@ -347,8 +353,8 @@ export class DatapathControl implements Datapath {
     const stock = this.#stock();
     const lists = await storedLists(stock);
     await Promise.all(this.#threads.map((thread) => thread.stop()));
-    for (const { temporary, queues } of new Set(this.#ports.values()))
-      if (temporary) for (const { fd } of queues) closeDescriptor(fd);
+    const temporary = [...new Set(this.#ports.values())].filter((port) => port.temporary);
+    closeTaps(temporary.flatMap(({ queues }) => queues.map(({ fd }) => fd)));
     return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#stock().ports)], lists };
   }
 
@@ -361,14 +367,17 @@ export class DatapathControl implements Datapath {
   }
 
   async close(): Promise<void> {
-    const { persistTaps } = this.#heritage;
-    for (const { name, fd } of (await this.release()).descriptors) {
-      const port = portOfDescriptor(name);
-      // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
-      if (persistTaps && port !== undefined && tapInfo(fd)?.isHere === false)
-        setTapPersistent(fd, false, port);
-      closeDescriptor(fd);
-    }
+    if (this.#closing) return;
+    this.#closing = true;
+    const stopping = Promise.all(this.#threads.map((thread) => thread.stop()));
+    const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
+    const isLate = (await Promise.race([stopping, late])) === 'late';
+    const ports = [...new Set(this.#ports.values())];
+    if (this.#heritage.persistTaps) tapDescriptors(ports.filter(isLasting)).forEach(dropIfElsewhere);
+    // What a thread still uses is closed by the end of the process: its number would soon be something else's.
+    if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
+    const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
+    closeTaps([...taps, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 
   #overlay(id: number): OverlayState {
@@ -449,7 +458,10 @@ export class DatapathControl implements Datapath {
         // The first queue to find out speaks for all.
         const port = this.#ports.get(report.token);
         if (port === undefined) return;
-        void this.#closePort(port, (token) => token === report.token);
+        inBackground(
+          `closing ${port.name}`,
+          this.#closePort(port, (token) => token === report.token),
+        );
         this.#events.portFault(port.overlay, port.name, errnoName(-report.errno));
       }
     }

@@ -15,6 +15,7 @@ import {
 import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
 import * as vxlan from '../../wire/vxlan.js';
+import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
 
@@ -49,7 +50,17 @@ function takeTap(port: string, heritage: Pick<Heritage, 'take' | 'forget'>): Des
 
 function closeAll(left: readonly Descriptor[], { forget }: Pick<Heritage, 'forget'>): void {
   for (const { fd } of left) closeDescriptor(fd);
-  void forget(left.map(({ name }) => name));
+  inBackground('forgetting descriptors', forget(left.map(({ name }) => name)));
+}
+
+/** A persistent one that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
+export function dropIfElsewhere({ name, fd }: Descriptor): void {
+  const port = portOfDescriptor(name);
+  try {
+    if (port !== undefined && tapInfo(fd)?.isHere === false) setTapPersistent(fd, false, port);
+  } catch {
+    // The device is gone, or the kernel cannot be asked: then it stays.
+  }
 }
 
 /** Whether an earlier daemon has left a device for this port. */

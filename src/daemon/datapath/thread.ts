@@ -1,6 +1,7 @@
 /** One datapath thread as the control side has it: commands go in and wake it, what it reports comes out. */
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor, createEvent, signalEvent } from '../../dgram-extra/index.js';
+import { errorText } from '../../core/errors.js';
 import type { MacAddress } from '../../wire/mac.js';
 import type { Command, Report } from './protocol.js';
 
@@ -56,7 +57,7 @@ export class DatapathThread implements Link {
       this.#hear(report);
     });
     this.#worker.on('error', (error) => {
-      if (!this.#starting) events.failed(error instanceof Error ? error : new Error(String(error)));
+      if (!this.#starting) events.failed(new Error(errorText(error), { cause: error }));
     });
     this.#worker.on('exit', (code) => {
       if (!this.#stopping && !this.#starting)

@@ -12,6 +12,7 @@ import { OverlayError } from '../../core/errors.js';
 import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
 import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
 import * as vxlan from '../../wire/vxlan.js';
+import { inBackground } from '../background.js';
 import type { Descriptor, OverlayConfig } from './contract.js';
 import type { Token } from './protocol.js';
 
@@ -101,7 +102,7 @@ export class Underlay {
       listener.pools.set(poolName, pool);
       pool.references++;
     } catch (error) {
-      if (isNew) void closeOrReturn(listener.sockets, this.#events);
+      if (isNew) inBackground('closing sockets', closeOrReturn(listener.sockets, this.#events));
       throw error;
     }
     listener.references++;
@@ -219,7 +220,7 @@ function openListener(
       sockets.push({ name, token: events.nextToken(), fd, counters: createCounters(), isLeft });
     }
   } catch (error) {
-    void closeOrReturn(sockets, events);
+    inBackground('closing sockets', closeOrReturn(sockets, events));
     throw error;
   }
   return { sockets, zeroChecksum, pools: new Map(), references: 0 };

@@ -2,6 +2,7 @@
 import type { Row } from '../row.js';
 import { abuseRows, socketAbuseShortly } from './abuse.js';
 import { crashRows, killedCreating } from './crash.js';
+import { endingRows, manyEnd } from './ending.js';
 import { loadRows } from './load.js';
 import { mappingRows } from './mapping.js';
 import { networkRows } from './network.js';
@@ -18,6 +19,7 @@ export const rows: readonly Row[] = [
     .sort((a, b) => numberOf(a) - numberOf(b)),
   ...resourceRows,
   ...restartRows,
+  ...endingRows,
   ...abuseRows,
 ];
 
@@ -29,5 +31,6 @@ export const quickRows: readonly Row[] = [
   stoppedShortly,
   fewComeAndGo,
   cutShortly,
+  manyEnd,
   socketAbuseShortly,
 ];

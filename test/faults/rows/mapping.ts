@@ -3,14 +3,18 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { Daemon, directOverlay } from '../../helpers/daemon.js';
+import { HangingMount } from '../../helpers/hanging-mount.js';
 import { LARGE_MAPPING_VTEPS, writeLargeMapping } from '../../helpers/mapping.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
+import { cpuSeconds, readersOf } from '../../helpers/procfs.js';
 import { ping } from '../../helpers/traffic.js';
 import {
   buildZlan,
   changed,
   type Entries,
+  filesOverlay,
   MappingFile,
   neighbourMac,
   plumb,
@@ -225,4 +229,84 @@ const large: Row = {
   },
 };
 
-export const mappingRows: readonly Row[] = [renamed, broken, moved, large];
+/** For a file system that does not answer to be called that: two seconds, and a look. */
+const SILENT_MS = 3000;
+/** For a command that has nothing to do with it. */
+const COMMAND_MS = 1000;
+/** For a restart meanwhile: the same two seconds, and the rest of it. */
+const RESTART_MS = 10_000;
+/** For what could not start in it: it is tried every second. */
+const STARTED_MS = 3000;
+const HUNG = ['hung0', 'hung1', 'hung2', 'hung3', 'hung4'];
+
+const hanging: Row = {
+  name: 'F22',
+  fault: 'five mappings on a file system that hangs, and a restart meanwhile',
+  programs: ['bindfs', 'mountpoint', 'setpriv'],
+  async run(bed) {
+    const [host, peer] = await bed.twoHosts();
+    // Only this one does not even let go of who is killed.
+    const mount = new HangingMount(bed, { underWay: true });
+    const daemon = await Daemon.start(bed, host, { before: mount.before });
+    const mapping = (port: number): object => ({ '02:00:00:00:00:b1': { ip: peer.underlay.v4, port } });
+    const well = new MappingFile(bed);
+    await daemon.ok(filesOverlay(host, well));
+    await daemon.ok(
+      directOverlay({ from: host.underlay.v4, to: peer.underlay.v4, vnetid: 99, name: 'other0' }),
+    );
+    for (const [index, name] of HUNG.entries()) {
+      mount.write(name, mapping(1));
+      await daemon.ok(filesOverlay(host, { path: mount.path(name) }, { name, vnetid: 1 + index }));
+    }
+    const reader = readersOf(daemon.pid)[0];
+    const idleS = cpuSeconds(reader);
+    await sleep(5000);
+    const idlePercent = ((cpuSeconds(reader) - idleS) / 5) * 100;
+    check(idlePercent < 2, `who reads them takes less than 2 % of a processor, not ${idlePercent}`);
+
+    const areAll = (pattern: RegExp, names: readonly string[]): Promise<number> =>
+      untilSo(async () => {
+        const now = await daemon.overlays();
+        return now
+          .filter(({ name }) => names.includes(name))
+          .every(({ health: { status, details } }) => pattern.test(`${status} ${details ?? ''}`));
+      }, `${names.join()} to be ${pattern}`);
+    mount.hang();
+    const silentMs = await areAll(/^DEGRADED .* has not answered for/, HUNG);
+    check(silentMs <= SILENT_MS, `all five are degraded within ${SILENT_MS} ms, not ${silentMs}`);
+    const commandMs = await timed(() =>
+      daemon.call('vnic.create', { name: 'foo0', over: 'other0', temporary: false }),
+    );
+    check(commandMs <= COMMAND_MS, `a VNIC of another is made within ${COMMAND_MS} ms, not ${commandMs}`);
+    well.replace(changed(well.article, { '02:00:00:00:00:b1': { ip: peer.underlay.v4, port: 1 } }));
+    const changedMs = await areAll(/^ONLINE .*\+1 -0/, ['overlay0']);
+    check(changedMs <= IN_FORCE_MS, `another file is in force within ${IN_FORCE_MS} ms, not ${changedMs}`);
+    for (const name of HUNG) mount.write(name, mapping(2));
+    mount.goOn();
+    const backMs = await areAll(/^ONLINE .*~1 entries/, HUNG);
+    check(backMs <= IN_FORCE_MS, `what it has is in force within ${IN_FORCE_MS} ms, not ${backMs}`);
+
+    mount.hang();
+    await areAll(/^DEGRADED/, HUNG);
+    // It says which overlays are degraded, with its exit status too.
+    const restartMs = await timed(() => daemon.dladm('restart'));
+    check(restartMs <= RESTART_MS, `a restart takes ${RESTART_MS} ms, not ${restartMs}`);
+    const isThere = async (): Promise<boolean> => (await daemon.vnics()).some(({ name }) => name === 'foo0');
+    await waitUntil(isThere, { what: 'what has no file there to be back' });
+    mount.goOn();
+    const startedMs = await areAll(/^ONLINE/, HUNG);
+    check(startedMs <= STARTED_MS, `they start within ${STARTED_MS} ms of its end, not ${startedMs}`);
+    return (
+      `degraded after ${silentMs} ms; meanwhile a command of another took ${commandMs} ms, a change ${changedMs} ms; ` +
+      `in force ${backMs} ms after its end; a restart ${restartMs} ms, started ${startedMs} ms after its end; ${idlePercent.toFixed(1)} % of a processor at rest`
+    );
+  },
+};
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const startedMs = performance.now();
+  await work();
+  return Math.round(performance.now() - startedMs);
+}
+
+export const mappingRows: readonly Row[] = [renamed, broken, moved, large, hanging];

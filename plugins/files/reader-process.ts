@@ -1,0 +1,185 @@
+/**
+ * The reader process: looks at mapping files and reads them, for all overlays of one varpd.
+ *
+ * A file system that does not answer holds up the thread that asks it, and nothing ends such a thread: neither a signal
+ * nor the end of the process. So whoever may meet one is a process that varpd can leave behind (readers.ts). This one
+ * has no state, holds nothing but its pipes, and asks with a thread a file.
+ *
+ * It ends when varpd does, however that ends: its standard input is closed then. It ends by SIGKILL, since an orderly end
+ * waits for the threads.
+ */
+import { type FSWatcher, watch, writeSync } from 'node:fs';
+import { stat, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { FileError, readInto, versionOf } from './read.js';
+import { type FileId, type FromReader, lineOf, Messages, type ToReader } from './reader-messages.js';
+
+/**
+ * File systems where others change files: inotify does not see that, and asking for it may hang. From linux/magic.h and
+ * the file systems' own headers. Whatever is missing here is looked at twice a second as well.
+ */
+const REMOTE_FILE_SYSTEMS = new Set([
+  0x6969, // NFS
+  0x517b, // SMB
+  0xff53_4d42, // CIFS
+  0xfe53_4d42, // SMB2
+  0x6573_5546, // FUSE
+  0x0102_1997, // 9p
+  0x00c3_6400, // Ceph
+  0x5346_414f, // AFS (OpenAFS)
+  0x6b41_4653, // AFS
+  0x7375_7245, // Coda
+  0x0bd0_0bd0, // Lustre
+  0x0116_1970, // GFS2
+  0x7461_636f, // OCFS2
+  0x0187, // autofs
+]);
+
+const OUTPUT = 1;
+const ERRORS = 2;
+
+function leave(): never {
+  process.kill(process.pid, 'SIGKILL');
+  throw new Error('killed');
+}
+
+/** Waits while varpd does not read: the pipe bounds what is under way. */
+function write(bytes: Uint8Array): void {
+  try {
+    for (let done = 0; done < bytes.length;) done += writeSync(OUTPUT, bytes, done);
+  } catch {
+    leave(); // nobody is there
+  }
+}
+
+function say(message: FromReader): void {
+  write(Buffer.from(lineOf(message)));
+}
+
+class Followed {
+  readonly #id: FileId;
+  readonly #file: string;
+  readonly #directory: string;
+  readonly #isWatching: boolean;
+  #watcher: FSWatcher | undefined;
+  /** Device and inode of the directory that was looked at last, watched or not. */
+  #seen: string | undefined;
+  readonly #forgotten = new AbortController();
+
+  constructor(id: FileId, file: string, isWatching: boolean) {
+    this.#id = id;
+    this.#file = file;
+    this.#directory = path.dirname(file);
+    this.#isWatching = isWatching;
+  }
+
+  async look(): Promise<void> {
+    if (this.#isWatching) await this.#watchDirectory();
+    const version = await versionOf(this.#file);
+    say({ kind: 'looked', id: this.#id, version });
+  }
+
+  async read(): Promise<void> {
+    const id = this.#id;
+    const sink = {
+      begin: (byteCount: number): void => {
+        say({ kind: 'begin', id, byteCount });
+      },
+      piece: (bytes: Uint8Array): void => {
+        say({ kind: 'piece', id, byteCount: bytes.length });
+        write(bytes);
+      },
+    };
+    try {
+      say({ kind: 'read', id, version: await readInto(this.#file, sink, this.#forgotten.signal) });
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      say({ kind: 'failed', id, message, code: error instanceof FileError ? error.code : 'EIO' });
+    }
+  }
+
+  forget(): void {
+    this.#forgotten.abort();
+    this.#unwatch();
+  }
+
+  /** The directory, not the file, whose inode is another one after a rename. */
+  async #watchDirectory(): Promise<void> {
+    const identity = await stat(this.#directory).then(
+      ({ dev, ino }) => `${dev}:${ino}`,
+      () => undefined,
+    );
+    if (identity === this.#seen) return;
+    this.#unwatch();
+    if (identity === undefined) return;
+    const type = await statfs(this.#directory).then(
+      (found) => found.type >>> 0,
+      () => undefined,
+    );
+    if (type === undefined || this.#forgotten.signal.aborted) return;
+    if (REMOTE_FILE_SYSTEMS.has(type) || this.#watch()) this.#seen = identity;
+  }
+
+  /** Whether it could be. If not, out of inotify watches for one, the next look tries again; looking alone is enough. */
+  #watch(): boolean {
+    say({ kind: 'calls', id: this.#id });
+    try {
+      this.#watcher = watch(this.#directory, { persistent: false }, (_, name) => {
+        if (name === null || name === path.basename(this.#file)) say({ kind: 'changed', id: this.#id });
+      });
+      this.#watcher.on('error', () => {
+        this.#unwatch();
+      });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      say({ kind: 'calls' });
+    }
+  }
+
+  #unwatch(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#seen = undefined;
+  }
+}
+
+const followed = new Map<FileId, Followed>();
+
+function obey(message: ToReader): void {
+  switch (message.kind) {
+    case 'follow':
+      followed.set(message.id, new Followed(message.id, message.file, message.watch));
+      break;
+    case 'forget':
+      followed.get(message.id)?.forget();
+      followed.delete(message.id);
+      break;
+    case 'look':
+      say({ kind: 'beat' });
+      for (const id of message.ids) void followed.get(id)?.look();
+      break;
+    case 'read':
+      void followed.get(message.id)?.read();
+      break;
+  }
+}
+
+// A service manager and a terminal signal the whole group: varpd ends in its own time, and this with it. SIGUSR1 would
+// start a debugger.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)
+  process.on(signal, () => undefined);
+
+// An orderly end is none here either; varpd shows the text.
+process.on('uncaughtException', (error) => {
+  writeSync(ERRORS, `${error.stack ?? error.message}\n`);
+  leave();
+});
+
+const messages = new Messages<ToReader>(obey);
+process.stdin.on('data', (chunk: Buffer) => {
+  messages.take(chunk);
+});
+for (const event of ['end', 'close', 'error'] as const) process.stdin.on(event, leave);
+say({ kind: 'ready' });

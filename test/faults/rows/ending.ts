@@ -1,0 +1,98 @@
+// The end of a varpd that has very many links, whatever else goes on: it is gone within its time, and the next may start.
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+import type { Bed, Namespace } from '../../helpers/netns.js';
+import { type Exit, waitUntil } from '../../helpers/process.js';
+import { check, devicesOf, type Row, tunnel } from '../row.js';
+
+const END_MS = 2000;
+
+/** Hangs the thread that it runs in, at a reload, while the file beside it is there. */
+const ENDLESS = `
+import { existsSync } from 'node:fs';
+const file = new URL('./hang', import.meta.url);
+export default {
+  apiVersion: 1, name: 'endless', mode: 'dynamic', properties: [],
+  create: () => ({
+    start: async () => {}, stop: async () => {}, resolve: () => ({ kind: 'drop', reason: 'nobody' }),
+    reload: () => { if (existsSync(file)) for (;;); },
+  }),
+};
+`;
+
+interface Links {
+  readonly count: number;
+  /** Of them, in another namespace. */
+  readonly elsewhere: number;
+  readonly limitMs: number;
+}
+
+async function endOfMany(bed: Bed, { count, elsewhere, limitMs }: Links): Promise<string> {
+  const directory = bed.directory();
+  const endless = path.join(directory, 'endless');
+  mkdirSync(endless);
+  writeFileSync(path.join(endless, 'index.mjs'), ENDLESS);
+  const { a, b, daemon } = await tunnel(bed, { pluginPath: [directory] });
+  await daemon.ok(`create-overlay -e vxlan -s endless -v 7 -p vxlan/listen_ip=${a.underlay.v4} endless0`);
+  for (let index = 0; index < count; index++)
+    await daemon.call('vnic.create', { name: `v${index}`, over: 'overlay0', temporary: index % 10 === 0 });
+  const lasting = Array.from({ length: count }, (_, index) => index).filter((index) => index % 10 !== 0);
+  const foreign = `x${count}`;
+  await a.ip(`tuntap add dev ${foreign} mode tap`);
+  const rest = (await devicesOf(a)).filter((name) => /^(lo|under|x)/.test(name));
+
+  const end = async (status: number): Promise<number> => {
+    const startedMs = performance.now();
+    daemon.signal('SIGTERM');
+    const exit = (await daemon.ended()) as Exit;
+    const tookMs = Math.round(performance.now() - startedMs);
+    check(exit.code === status, `status ${status}, not ${exit.signal ?? exit.code ?? '?'}`);
+    check((await devicesOf(a)).join() === rest.join(), 'no link of its own is left, and no other is gone');
+    return tookMs;
+  };
+  const plain = await end(0);
+
+  const startedMs = performance.now();
+  await daemon.start();
+  const startMs = Math.round(performance.now() - startedMs);
+  const moved = lasting.slice(0, elsewhere).map((index) => `link set v${index} netns ${b.name}\n`);
+  await batch(bed, a, moved.join(''));
+  const away = await end(0);
+  check(!(await devicesOf(b)).some((name) => /^v\d/.test(name)), 'none is left in the other namespace');
+
+  await daemon.start();
+  writeFileSync(path.join(endless, 'hang'), '');
+  const reload = daemon.call('daemon.reload', {}).catch(() => undefined);
+  const before = daemon.cpuSeconds();
+  await waitUntil(() => daemon.cpuSeconds() - before > 0.3, { what: 'the plugin to loop' });
+  const hanging = await end(0);
+  await reload;
+  check(/error varpd has not ended in time/.test(daemon.log()), 'the log says that something hung');
+  check(existsSync(daemon.stateDir), 'what is stored stays');
+  rmSync(path.join(endless, 'hang'));
+  const seen = `${count} VNICs: gone after ${plain} ms; ${elsewhere} of them in another namespace: ${away} ms; a plugin in an endless loop: ${hanging} ms; a start takes ${startMs} ms`;
+  check(Math.max(plain, away, hanging) <= limitMs, `it ends within ${limitMs} ms: ${seen}`);
+  return seen;
+}
+
+async function batch(bed: Bed, host: Namespace, commands: string): Promise<void> {
+  const file = path.join(bed.directory(), 'batch');
+  writeFileSync(file, commands);
+  await host.ip(`-batch ${file}`);
+}
+
+const thousand: Row = {
+  name: 'E1',
+  fault: 'SIGTERM with 1,000 VNICs: in one namespace, in two, with a plugin in an endless loop',
+  run: (bed) => endOfMany(bed, { count: 1000, elsewhere: 200, limitMs: END_MS }),
+};
+
+/** The part of it that `npm test` has; how long it takes is for the other. */
+export const manyEnd: Row = {
+  ...thousand,
+  fault: 'SIGTERM with 40 VNICs: in one namespace, in two, with a plugin in an endless loop',
+  run: (bed) => endOfMany(bed, { count: 40, elsewhere: 10, limitMs: Infinity }),
+};
+
+export const endingRows: readonly Row[] = [thousand];

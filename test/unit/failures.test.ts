@@ -1,0 +1,161 @@
+// What fails where nobody waits for it, and what is thrown that nobody can read: it is told, and costs nothing else.
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t from 'tap';
+import { asOverlayError, errorCode, errorStack, errorText, OverlayError } from '../../src/core/errors.js';
+import { inBackground, ownBackground } from '../../src/daemon/background.js';
+import { Connection } from '../../src/daemon/connection.js';
+import { startMetricsServer } from '../../src/daemon/metrics-server.js';
+import { authorOf, runningPlugin, signed } from '../../src/daemon/plugin-context.js';
+import { errnoName, explain, systemErrorText } from '../../src/daemon/system-error.js';
+import { startWatchdog } from '../../src/daemon/watchdog.js';
+import { get } from '../helpers/metrics.js';
+import { waitUntil } from '../helpers/process.js';
+
+const refuse = (): never => {
+  throw new Error('not to be had');
+};
+const everyTrap = Object.fromEntries(Object.getOwnPropertyNames(Reflect).map((name) => [name, refuse]));
+const withGetter = (error: Error, name: string): Error => Object.defineProperty(error, name, { get: refuse });
+
+/** What can be thrown, and what is said of it. */
+const THROWN: readonly (readonly [unknown, string])[] = [
+  [new Error('plain'), 'plain'],
+  [new Error(''), 'Error without a message'],
+  [new TypeError(''), 'TypeError without a message'],
+  ['text', 'text'],
+  ['', 'an empty text'],
+  [null, 'null'],
+  [undefined, 'undefined'],
+  [7n, '7'],
+  [Symbol('sign'), 'Symbol(sign)'],
+  [{}, '[object Object]'],
+  [Object.create(null), 'a value of type object that cannot be shown'],
+  [new Proxy({}, everyTrap), 'a value of type object that cannot be shown'],
+  [new Proxy(new OverlayError('BUSY', 'x'), everyTrap), 'a value of type object that cannot be shown'],
+  [new Proxy(refuse, everyTrap), 'a value of type function that cannot be shown'],
+  [{ toString: refuse }, 'a value of type object that cannot be shown'],
+  [{ toString: () => 7, [Symbol.toPrimitive]: 'no' }, 'a value of type object that cannot be shown'],
+  [withGetter(new Error('x'), 'message'), 'a value of type object that cannot be shown'],
+  [withGetter(new Error('kept'), 'stack'), 'kept'],
+  [withGetter(new Error('kept'), 'code'), 'kept'],
+  [withGetter(new Error(''), 'name'), 'a value of type object that cannot be shown'],
+  [
+    Object.assign(new Error('x'), { message: { toString: refuse } }),
+    'a value of type object that cannot be shown',
+  ],
+  [Object.assign(new Error('x'), { message: 5, code: 5, errno: 'x' }), '5'],
+];
+
+t.test('whatever is thrown can be told', async (t) => {
+  for (const [thrown, said] of THROWN) {
+    t.equal(errorText(thrown), said, said);
+    t.equal(systemErrorText(thrown), said);
+    t.match(
+      [asOverlayError(thrown), explain(thrown, { ENOENT: 'no' })],
+      [
+        { code: 'INTERNAL', message: said },
+        { code: 'INTERNAL', message: said },
+      ],
+    );
+    t.ok(errorStack(thrown).includes(said) || thrown instanceof Error);
+    t.same([errnoName(thrown), errorCode(thrown)], [undefined, undefined]);
+    t.equal(authorOf(thrown), undefined);
+  }
+  const own = new OverlayError('BUSY', 'x');
+  t.equal(asOverlayError(own), own);
+  const missing = Object.assign(new Error(`ENOENT: no such file, open '/x'`), { code: 'ENOENT' });
+  t.match(asOverlayError(missing), { code: 'NOT_FOUND' });
+  t.equal(systemErrorText(missing), 'no such file');
+});
+
+t.test('an error that was made in a plugin knows its author', async (t) => {
+  const code = { complain: () => undefined };
+  const error = runningPlugin.run(code, () => signed(new Error('x')));
+  t.equal(authorOf(error), code);
+  t.equal(authorOf(signed(new Error('y'))), undefined);
+});
+
+t.test('work in the background has an owner', async (t) => {
+  const heard: [string, unknown][] = [];
+  ownBackground((what, error) => heard.push([what, error]));
+  inBackground('one', Promise.resolve());
+  inBackground('two', Promise.reject(new Error('failed')));
+  await waitUntil(() => heard.length > 0, { what: 'the owner to hear' });
+  t.match(heard, [['two', { message: 'failed' }]]);
+});
+
+type Answers = (value: unknown) => Promise<unknown>;
+
+t.test('an answer that fails, or cannot be sent', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+  t.teardown(() => {
+    rmSync(directory, { recursive: true });
+  });
+  const circle: Record<string, unknown> = { jsonrpc: '2.0', id: 7 };
+  circle['result'] = circle;
+  const huge = { jsonrpc: '2.0', id: 8, result: { toJSON: () => 'x'.repeat(2 ** 29) } };
+  const cases: readonly (readonly [string, Answers, unknown])[] = [
+    ['circle', () => Promise.resolve(circle), { id: 7, error: { data: { code: 'INTERNAL' } } }],
+    ['batch', () => Promise.resolve([circle]), { id: null, error: { data: { code: 'INTERNAL' } } }],
+    [
+      'huge',
+      () => Promise.resolve(huge),
+      { id: 8, error: { message: 'the answer cannot be sent: the log says why' } },
+    ],
+    ['rejects', () => Promise.reject(new Error('out of order')), undefined],
+  ];
+  for (const [name, answers, expected] of cases) {
+    const bugs: unknown[] = [];
+    const file = path.join(directory, name);
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      new Connection(socket, answers, (error) => bugs.push(error));
+    }).listen(file);
+    await once(server, 'listening');
+    const client = connect(file);
+    let text = '';
+    client.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+    client.end('{}\n');
+    await once(client, 'close');
+    server.close();
+    t.equal(bugs.length, 1, `${name}: somebody hears of it`);
+    if (expected === undefined) t.equal(text, '', 'the client sees the end');
+    else t.match(JSON.parse(text), expected, name);
+  }
+});
+
+t.test('a request for metrics that fails half way', async (t) => {
+  const log: string[] = [];
+  const keep = (_kind: string, message: string): void => void log.push(message);
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  probe.close();
+  await once(probe, 'close');
+  // No text: the head of the answer is sent, and then it cannot be ended.
+  const source = { contentType: 'text/plain', text: () => Promise.resolve(5 as unknown as string) };
+  const options = {
+    address: `127.0.0.1:${port}`,
+    gid: undefined,
+    source,
+    log: { debug: keep, info: keep, warn: keep, error: keep },
+  };
+  const close = await startMetricsServer(options, false);
+  t.teardown(close);
+  await t.rejects(get(port));
+  t.match(log.at(-1), /a request for metrics failed unexpectedly: .*ERR_HTTP_HEADERS_SENT/);
+});
+
+t.test('one ping that fails does not silence the later ones', async (t) => {
+  let pings = 0;
+  const end = startWatchdog(
+    () => (++pings % 2 === 0 ? Promise.resolve() : Promise.reject(new Error('busy'))),
+    { WATCHDOG_USEC: '10000' },
+  );
+  t.teardown(end);
+  await waitUntil(() => pings > 5, { what: 'more pings' });
+  t.pass('they go on');
+});
