@@ -50,6 +50,7 @@ const programs = {
 // C programs beside the tests: source -> the goals that build it. Each becomes dist/<same path without .c>.
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
+  'test/helpers/flow-order.c': ['test'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],

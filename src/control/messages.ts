@@ -76,15 +76,19 @@ export interface TargetPage {
 export interface VnicInfo {
   readonly name: string;
   readonly over: string;
+  /** In force: that of its device, unless link protection or another port is in the way. */
   readonly mac: string;
+  /** That it was created with. */
+  readonly configuredMac: string;
   /** Given at create, or chosen at random. */
   readonly macType: 'fixed' | 'random';
   /** 0 = none: the VNIC carries every VLAN, tags untouched. */
   readonly vid: number;
-  /** Null while it is offline. */
+  /** Of its interface, as it was last seen in the network namespace of varpd; null while it is offline. */
   readonly mtuBytes: number | null;
   readonly temporary: boolean;
-  /** `up`, or why not: the device was removed, its interface is down or was renamed, `OFFLINE: reason`. */
+  /** `up`, or why not: the device was removed, its interface is down, was renamed or has a MAC that is not followed,
+   * `OFFLINE: reason`. */
   readonly state: string;
   readonly counters: Readonly<Record<string, number>>;
 }

@@ -20,6 +20,7 @@ const TX_DROPS = {
   tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
   tx_unreachable: 'no route, or the VTEP refuses',
   tx_firewall: 'a firewall of this host drops it on its way out (EPERM)',
+  tx_loop: 'the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)',
   tx_error: 'the underlay socket failed in another way',
 } as const;
 

@@ -130,15 +130,17 @@ export function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at
 
 /** Counts a frame as what it is on the wire: a superframe as its segments. */
 function countSent(counters: Counters, bytes: Uint8Array, descriptors: Int32Array, at: number): void {
-  const length = descriptors[at + LENGTH];
-  let frames = 1;
-  let headerBytes = 0;
-  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) {
-    headerBytes = superframeHeaderBytes(bytes, descriptors, at);
-    frames = Math.ceil((length - headerBytes) / descriptors[at + GSO_SIZE]);
-  }
+  const frames = framesOf(bytes, descriptors, at);
   counters[COUNTER.tx_frames] += frames;
-  counters[COUNTER.tx_bytes] += length + (frames - 1) * headerBytes;
+  counters[COUNTER.tx_bytes] += descriptors[at + LENGTH];
+  if (frames > 1) counters[COUNTER.tx_bytes] += (frames - 1) * superframeHeaderBytes(bytes, descriptors, at);
+}
+
+/** 1, or the segments of a superframe. */
+function framesOf(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return 1;
+  const headerBytes = superframeHeaderBytes(bytes, descriptors, at);
+  return Math.ceil((descriptors[at + LENGTH] - headerBytes) / descriptors[at + GSO_SIZE]);
 }
 
 /** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
@@ -222,7 +224,12 @@ function toDestinations(
 function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: number, slot: number): void {
   const { bytes, words, descriptors } = batch;
   const { counters, senders, options } = overlay;
+  const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
+  if (marks !== undefined && marks[slot] === 1) {
+    counters[COUNTER.tx_loop] += framesOf(bytes, descriptors, at);
+    return;
+  }
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const word = (frame - vxlan.HEADER_BYTES) >> 2;

@@ -49,6 +49,7 @@ import type { Destinations } from './destinations.js';
 import { sendHeld } from './encap.js';
 import { FrameLookups } from './frame-lookups.js';
 import type { LookupResult, Miss, Question } from './lookup.js';
+import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
@@ -121,6 +122,7 @@ export class Overlay {
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
   readonly portIndex = new MacIndex();
+  readonly loops = new LoopMarks();
   /** Row -> slots, of the entries that have several. */
   readonly floods = new Map<number, readonly number[]>();
   /** Row -> the question whose answer is awaited. */
@@ -178,6 +180,13 @@ export class Overlay {
 
   removePort(port: Port): void {
     this.#setPorts(this.ports.filter((other) => other !== port));
+  }
+
+  /** Frames to this MAC go to the port from now on, and those to the MAC it had no longer do. */
+  setPortMac(port: Port, mac: MacAddress): void {
+    port.macHigh = highOf(mac);
+    port.macLow = lowOf(mac);
+    this.#setPorts(this.ports);
   }
 
   #setPorts(ports: readonly Port[]): void {
@@ -375,7 +384,9 @@ export class Overlay {
   /** The slot of a destination, which is a peer as long as it is held. */
   acquire(endpoint: Endpoint): number {
     this.peers.add(endpoint.ip);
-    return this.shared.destinations.acquire(endpoint);
+    const slot = this.shared.destinations.acquire(endpoint);
+    this.loops.acquired(slot, endpoint.ip);
+    return slot;
   }
 
   release(slot: number): void {

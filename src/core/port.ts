@@ -6,8 +6,9 @@ import type { AnswerLimit } from './too-big.js';
 
 export interface Port {
   readonly name: string;
-  readonly macHigh: number;
-  readonly macLow: number;
+  /** Changed by `Overlay.setPortMac` alone. */
+  macHigh: number;
+  macLow: number;
   /** 0 = every VLAN, tags untouched. */
   readonly vid: number;
   /** Also takes unicast frames that no other port claims. */

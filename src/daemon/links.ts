@@ -2,11 +2,13 @@
 import { networkInterfaces } from 'node:os';
 import {
   type AddressInfo,
+  bridgePortOf,
   hostAddresses,
   type LinkEvent,
   LinkEvents,
   linkInfo,
   type LinkInfo,
+  neighbourMac,
   type RouteInfo,
   routeTo,
 } from '../dgram-extra/index.js';
@@ -47,12 +49,22 @@ export interface HostEvents {
   close(): void;
 }
 
+/** Where packets to an address go. */
+export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index'> {
+  /** The router that they go by; undefined when the destination is a neighbour. */
+  readonly via?: IpAddress | undefined;
+}
+
 /** What the link watch asks; and what it hears. */
 export interface LinkKernel {
   /** By name or index. */
   link(link: string | number): LinkInfo | undefined;
   addresses(): readonly HostAddress[];
-  route(to: IpAddress, from?: IpAddress): RouteInfo | undefined;
+  route(to: IpAddress, from?: IpAddress): HostRoute | undefined;
+  /** The MAC of a neighbour behind this link, as far as it is known now. */
+  neighbourMac(index: number, ip: IpAddress): Uint8Array | undefined;
+  /** Index of the link behind which a bridge has seen this MAC. */
+  bridgePortOf(bridge: number, mac: Uint8Array): number | undefined;
   /** `readable` is called once when there is something to read. */
   listen(readable: () => void): HostEvents;
 }
@@ -60,7 +72,12 @@ export interface LinkKernel {
 export const hostKernel: LinkKernel = {
   link: linkInfo,
   addresses: () => hostAddresses().map(readable),
-  route: (to, from) => routeTo(toBytes(to), from === undefined ? undefined : toBytes(from)),
+  route(to, from) {
+    const route = routeTo(toBytes(to), from === undefined ? undefined : toBytes(from));
+    return route && { ...route, via: route.via && readV6(route.via, 0) };
+  },
+  neighbourMac: (index, ip) => neighbourMac(index, toBytes(ip)),
+  bridgePortOf,
   listen(heard) {
     const source = new LinkEvents(heard);
     return {

@@ -65,7 +65,11 @@ const GAUGES = {
   overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
-  port_up: ['1 when the device of a port is there, set up, and has its name.', 'overlay', 'port'],
+  port_up: [
+    '1 when the device of a port is there, set up, has its name, and a MAC that is followed.',
+    'overlay',
+    'port',
+  ],
   port_carrier: ['1 when what runs on top of a port is shown a carrier.', 'overlay', 'port'],
 } as const satisfies Record<string, Family>;
 

@@ -28,7 +28,8 @@ export function offlineOverlay(stored: StoredOverlay, plugins: Plugins, reason: 
 
 export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: string, reason: string): VnicInfo {
   const state = `OFFLINE: ${reason}`;
-  return { name, over, mac, macType, vid, mtuBytes: null, temporary: false, state, counters: {} };
+  const rest = { mtuBytes: null, temporary: false, counters: {} };
+  return { name, over, mac, configuredMac: mac, macType, vid, state, ...rest };
 }
 
 /** As the running overlay would have them. What its plugin does not take any longer: as it is stored. */

@@ -78,7 +78,10 @@ export class Overlay {
     // A plugin of another mode than it had knows better.
     this.#before = before?.mode === this.mode ? before : undefined;
     const place = { overlay: plan.name, id: plan.id, listenIp: listen.ip };
-    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
+    const macChanged = (port: string, mac: MacAddress): void => {
+      this.#macChanged(port, mac);
+    };
+    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log, macChanged });
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -264,7 +267,8 @@ export class Overlay {
   // -- VNICs
 
   hasMac(mac: MacAddress): boolean {
-    return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    const isConfigured = this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    return isConfigured || this.#links.hasMac(mac);
   }
 
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
@@ -273,13 +277,15 @@ export class Overlay {
     });
     const before = this.#before?.ports.get(plan.name)?.allowedIps ?? undefined;
     protection.setNamed(this.#plugin.allowedIps(plan.mac, before));
+    // Before its interface is looked at, which may tell of another MAC.
+    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
     try {
       this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
+      this.vnics.delete(plan.name);
       protection.stop();
       throw error;
     }
-    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
   }
 
   async removeVnic(name: string): Promise<void> {
@@ -294,6 +300,7 @@ export class Overlay {
   protect(name: string): void {
     const vnic = this.vnics.get(name);
     if (vnic === undefined) return;
+    this.#links.protectionChanged(name);
     this.#workshop.datapath.setProtection(this.id, name, vnic.protection.rules());
   }
 
@@ -325,6 +332,7 @@ export class Overlay {
     }
     for (const vnic of this.vnics.values()) {
       if (vnic.fault === undefined) continue;
+      vnic.protection.setNamed(this.#plugin.allowedIps(vnic.mac, vnic.protection.named));
       await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
       vnic.fault = undefined;
     }
@@ -359,10 +367,11 @@ export class Overlay {
     return {
       ...this.#portInfo(vnic),
       over: this.name,
-      mac: formatMac(vnic.mac),
+      mac: formatMac(this.#links.macOf(vnic.name) ?? vnic.mac),
+      configuredMac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
-      mtuBytes: this.#portMtuBytes(vnic.vid),
+      mtuBytes: this.#links.mtuBytesOf(vnic.name) ?? this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
     };
   }
@@ -477,12 +486,24 @@ export class Overlay {
     } catch (error) {
       throw tapError(error, name);
     }
-    this.#links.followPort(name);
+    const isPinned = (): boolean => {
+      const guard = this.vnics.get(name)?.protection;
+      if (guard === undefined) return false;
+      return guard.restsOnMac || this.#plugin.allowedIps(mac, guard.named) !== undefined;
+    };
+    this.#links.followPort({ name, configured: mac, isPinned, mtuBytes: this.#portMtuBytes(vid) });
+  }
+
+  /** What the plugin says of the MAC holds with it. */
+  #macChanged(port: string, mac: MacAddress): void {
+    const protection = this.vnics.get(port)?.protection;
+    protection?.setNamed(this.#plugin.allowedIps(mac, protection.named));
+    this.#workshop.datapath.setMac(this.id, port, mac, protection?.rules());
   }
 
   /** What the plugin says of its MAC may have changed. */
   #reprotect({ name, mac, protection }: Vnic): void {
-    protection.setNamed(this.#plugin.allowedIps(mac, protection.named));
+    protection.setNamed(this.#plugin.allowedIps(this.#links.macOf(name) ?? mac, protection.named));
     this.protect(name);
   }
 

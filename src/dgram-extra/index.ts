@@ -11,9 +11,11 @@ import { addon, checked, NativeError, type Addon } from './addon.js';
 export { errnoName, NativeError } from './addon.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
+  bridgePortOf,
   deleteLink,
   hostAddresses,
   linkInfo,
+  neighbourMac,
   routeTo,
   vxlanLinksOn,
   setLink,

@@ -91,6 +91,16 @@ export class FakeDatapath implements Datapath {
     if (port !== undefined) this.ports.set(name, { ...port, protection: rules });
   }
 
+  setMac(_overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void {
+    this.#call('setMac', `${name} ${mac.toString(16)}`);
+    const port = this.ports.get(name);
+    if (port !== undefined) this.ports.set(name, { ...port, mac, protection: rules });
+  }
+
+  setLoops(_overlay: number, destinations: readonly IpAddress[]): void {
+    this.#call('setLoops', destinations.join());
+  }
+
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
     this.answers.push({ overlay, lookup, answer });
     this.onAnswer();

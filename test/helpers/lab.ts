@@ -246,6 +246,10 @@ export class Net {
     this.vtep.obey({ kind: 'set-peers', overlay: this.id, peers });
   }
 
+  setLoops(...destinations: IpAddress[]): void {
+    this.vtep.obey({ kind: 'set-loops', overlay: this.id, destinations });
+  }
+
   deleteTarget(mac: MacAddress): boolean {
     return this.vtep.ask({ kind: 'delete-target', overlay: this.id, mac, reply: 1 }) as boolean;
   }
@@ -302,6 +306,11 @@ export class Tap {
     this.net.vtep.obey({ kind: 'protect', token: this.token, protection });
   }
 
+  /** Its device has this MAC now. */
+  setMac(mac: MacAddress, protection?: ProtectionRules): void {
+    this.net.vtep.obey({ kind: 'set-mac', token: this.token, mac, protection });
+  }
+
   send(...frames: readonly Uint8Array[]): void {
     for (const bytes of frames) this.port.send(bytes);
     this.net.vtep.lab.run();
@@ -344,6 +353,7 @@ export const MAC = {
   b: 0x02b1_b2b3_b40b,
   c: 0x02c1_c2c3_c40c,
   d: 0x02d1_d2d3_d40d,
+  e: 0x02e1_e2e3_e40e,
   all: 0xffff_ffff_ffff,
   group: 0x0100_5e00_0001,
 } as const;

@@ -54,16 +54,6 @@ export function machineBusySeconds(): number {
   return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
 }
 
-/** Processes that it has started and that are there still, ended ones included. */
-export function childrenOf(pid: number): number[] {
-  const texts = readdirSync(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));
-  return texts.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
-}
-
-/** Those of them that read mapping files (plugins/files); one that has been left behind has no command line any more. */
-export const readersOf = (pid: number): number[] =>
-  childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes('reader-process'));
-
 /** How many BPF programs this process has open. */
 export function bpfProgramsOf(pid: number): number {
   const isProgram = (fd: string): boolean => {

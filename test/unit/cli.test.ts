@@ -801,11 +801,19 @@ await t.test('show-overlay -t', async (t) => {
 await t.test('show-vnic', async (t) => {
   const vnic = { over: 'demo0', mtuBytes: 1400, temporary: false, state: 'up', counters: {} };
   const vnics: VnicInfo[] = [
-    { ...vnic, name: 'foo0', mac: 'de:ad:be:ef:00:00', macType: 'fixed', vid: 0 },
+    {
+      ...vnic,
+      name: 'foo0',
+      mac: 'de:ad:be:ef:00:00',
+      configuredMac: 'de:ad:be:ef:00:00',
+      macType: 'fixed',
+      vid: 0,
+    },
     {
       ...vnic,
       name: 'bar0',
       mac: '02:00:5e:00:53:01',
+      configuredMac: '02:00:5e:00:53:02',
       macType: 'random',
       vid: 23,
       state: 'the device was removed',

@@ -19,9 +19,11 @@ import {
   type IpAddress,
   type LookupPlugin,
   parseIp,
+  type MacAddress,
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
 import { FakeKernel } from '../helpers/fake-kernel.js';
+import { waitUntil } from '../helpers/process.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -49,8 +51,9 @@ interface Life {
   failStart: boolean;
   /** What a start waits for. */
   gate: Promise<void>;
-  /** What every MAC may use. */
+  /** What every MAC may use, unless `allowedOf` has it. */
   allowed: unknown;
+  readonly allowedOf: Map<MacAddress, readonly IpAddress[]>;
   host?: PluginHost;
 }
 
@@ -73,7 +76,7 @@ const dynamic = (life: Life): LookupPlugin =>
           return Promise.resolve();
         },
         resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
-        allowedIps: () => life.allowed as IpAddress[] | undefined,
+        allowedIps: (mac) => life.allowedOf.get(mac) ?? (life.allowed as IpAddress[] | undefined),
       };
     },
   });
@@ -91,7 +94,14 @@ interface Host {
 
 async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state')): Promise<Host> {
   const datapath = new FakeDatapath();
-  const life = { starts: 0, stops: 0, failStart: false, gate: Promise.resolve(), allowed: undefined };
+  const life = {
+    starts: 0,
+    stops: 0,
+    failStart: false,
+    gate: Promise.resolve(),
+    allowed: undefined,
+    allowedOf: new Map(),
+  };
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
@@ -650,6 +660,59 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   life.host?.allowedIpsChanged();
   t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
   await registry.stop(() => Promise.resolve());
+});
+
+t.test('a MAC that somebody gives to the interface of a port', async (t) => {
+  const host = await newHost(t);
+  const { registry, datapath, kernel, life } = host;
+  const [configured, changed] = [0x0200_0000_00a1, 0x0200_0000_00ee];
+  kernel.setLink(50, 'foo0', { mac: configured });
+  await registry.createOverlay(asked());
+  await registry.createVnic(vnic('foo0', { mac: '2:0:0:0:0:a1' }));
+  const known = () => registry.roster.listVnics({ names: ['foo0'] }).vnics[0];
+  const inForce = (): unknown => {
+    const { mac, protection } = datapath.ports.get('foo0') ?? {};
+    return [mac, protection?.addresses.map(({ ip }) => ip).join()];
+  };
+  t.match(known(), { mac: '02:00:00:00:00:a1', configuredMac: '02:00:00:00:00:a1', state: 'up' });
+  const calls = datapath.calls.length;
+  kernel.setLink(50, 'foo0', { mac: changed });
+  kernel.tell({ about: 'link', index: 50, name: 'foo0', kind: 'tun' });
+  await waitUntil(() => datapath.calls.length > calls, { what: 'the datapath to be told' });
+  t.same(datapath.calls.slice(calls), ['setMac foo0 200000000ee'], 'once');
+  t.same(inForce(), [changed, undefined], 'in force');
+  t.match(known(), { mac: '02:00:00:00:00:ee', configuredMac: '02:00:00:00:00:a1', state: 'up' });
+  for (const mac of ['2:0:0:0:0:a1', '2:0:0:0:0:ee'])
+    await t.rejects(registry.createVnic(vnic('bar0', { mac })), { message: /is in use on overlay0/ }, mac);
+
+  life.allowedOf.set(changed, [parseIp('10.0.0.1')!]);
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [changed, '10.0.0.1'], 'what the plugin says of it holds');
+  life.allowedOf.set(configured, [parseIp('10.0.0.2')!]);
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [configured, '10.0.0.2'], 'the configured one, once the plugin speaks for that');
+  t.match(known(), { mac: '02:00:00:00:00:a1', state: 'has the MAC 02:00:00:00:00:ee' });
+  life.allowedOf.clear();
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [changed, undefined], 'and back');
+  await registry.linkProperties.set({
+    name: 'foo0',
+    temporary: false,
+    properties: [['protection', ['ip-nospoof']]],
+  });
+  t.same(inForce(), [configured, ''], 'protection keeps it to the configured one');
+  await registry.linkProperties.reset({ name: 'foo0', temporary: false });
+  t.same(inForce(), [changed, undefined]);
+  await registry.createVnic(vnic('bar0', { mac: '2:0:0:0:0:b1' }));
+  registry.portFault(1, 'foo0', 'EBADFD');
+  t.match(known(), { mac: '02:00:00:00:00:a1' }, 'a device that is gone has none');
+  await registry.stop(() => Promise.resolve());
+
+  const after = await host.restart();
+  await after.registry.up({});
+  const [again] = after.registry.roster.listVnics({ names: ['foo0'] }).vnics;
+  t.match(again, { mac: '02:00:00:00:00:a1' }, 'the configured one is what is stored');
+  await after.registry.stop(() => Promise.resolve());
 });
 
 t.test('what is persistent comes back, as it was', async (t) => {

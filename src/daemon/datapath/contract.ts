@@ -209,6 +209,12 @@ export interface Datapath {
   /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
   setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
 
+  /** The port's device has this MAC now: in force from the next batch on, and with it these rules. Harmless when there is
+   * no such port. */
+  setMac(overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void;
+  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
+  setLoops(overlay: number, destinations: readonly IpAddress[]): void;
+
   /** Thrown away when the MAC was invalidated since the question. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void;
   /** Frames that wait for this MAC are sent. An empty list = drop. */

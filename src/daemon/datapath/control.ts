@@ -140,6 +140,7 @@ export class DatapathControl implements Datapath {
       ports: new Map(),
       peers: new Map(),
       named: [],
+      loops: [],
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
@@ -239,6 +240,15 @@ export class DatapathControl implements Datapath {
     });
   }
 
+  setMac(overlay: number, name: string, mac: mac.MacAddress, protection: ProtectionRules | undefined): void {
+    const port = this.#overlay(overlay).ports.get(name);
+    if (port === undefined) return;
+    port.config = { ...port.config, mac, protection };
+    port.queues.forEach(({ token }, queue) => {
+      this.#threads[queue].post({ kind: 'set-mac', token, mac, protection });
+    });
+  }
+
   /** What follows is harmless for an overlay that is gone. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {
     this.#overlays.get(overlay)?.threads.answer(lookup, answer);
@@ -257,6 +267,13 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.named = peers;
     state.threads.setPeers(peers);
+  }
+
+  setLoops(overlay: number, destinations: readonly IpAddress[]): void {
+    const state = this.#overlays.get(overlay);
+    if (state === undefined) return;
+    state.loops = destinations;
+    state.threads.setLoops(destinations);
   }
 
   namedPeers(overlay: number): readonly IpAddress[] {

@@ -6,7 +6,7 @@ import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
-import { createAskedLeases } from '../../core/asked-leases.js';
+import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
 import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
@@ -18,7 +18,7 @@ import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
-import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
 import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
@@ -40,8 +40,10 @@ interface AttachedPort {
   readonly device: PortDevice;
   readonly overlay: Overlay;
   readonly port: Port;
+  /** Of all queues of the port. */
+  readonly asked: AskedLeases;
   /** Goes on when the rules change. */
-  readonly leases: DhcpLeases;
+  leases: DhcpLeases;
 }
 
 interface AttachedSocket {
@@ -163,6 +165,9 @@ export class DatapathEngine {
       case 'add-port':
         this.#addPort(command);
         return;
+      case 'set-mac':
+        this.#setMac(command.token, command.mac, command.protection);
+        return;
       case 'protect':
         this.#protect(command.token, command.protection);
         return;
@@ -199,6 +204,7 @@ export class DatapathEngine {
           | 'invalidate'
           | 'set-destination'
           | 'set-peers'
+          | 'set-loops'
           | 'announce'
           | 'delete-target'
           | 'targets'
@@ -226,6 +232,9 @@ export class DatapathEngine {
         break;
       case 'set-peers':
         overlay?.setPeers(command.peers);
+        break;
+      case 'set-loops':
+        overlay?.loops.name(command.destinations, this.#shared.destinations);
         break;
       case 'announce':
         if (overlay !== undefined) announce(overlay, command.frame);
@@ -287,13 +296,32 @@ export class DatapathEngine {
       protection: undefined,
     };
     const asked = command.askedLeases ?? createAskedLeases();
-    const leases = new DhcpLeases(port.macHigh, port.macLow, asked, (family, ip, validS) => {
-      this.#leaseNews.push({ overlay: command.overlay, port: name, family, ip, validS });
-    });
     overlay.addPort(port);
-    this.#ports.set(token, { fd, device, overlay, port, leases });
+    this.#ports.set(token, {
+      fd,
+      device,
+      overlay,
+      port,
+      asked,
+      leases: this.#leasesOf(overlay, port, asked),
+    });
     this.#protect(token, protection);
     this.#platform.watch(fd, token);
+  }
+
+  #leasesOf({ options: { id } }: Overlay, { name, macHigh, macLow }: Port, asked: AskedLeases): DhcpLeases {
+    return new DhcpLeases(macHigh, macLow, asked, (family, ip, validS) => {
+      this.#leaseNews.push({ overlay: id, port: name, family, ip, validS });
+    });
+  }
+
+  #setMac(token: Token, mac: MacAddress, rules: ProtectionRules | undefined): void {
+    const attached = this.#ports.get(token);
+    if (attached === undefined) return;
+    const { overlay, port, asked } = attached;
+    overlay.setPortMac(port, mac);
+    attached.leases = this.#leasesOf(overlay, port, asked);
+    this.#protect(token, rules);
   }
 
   #protect(token: Token, rules: ProtectionRules | undefined): void {

@@ -23,6 +23,8 @@ export interface OverlayState {
   readonly peers: Peers;
   /** The peers that its plugin names. */
   named: readonly IpAddress[];
+  /** The destinations whose routes lead back into it. */
+  loops: readonly IpAddress[];
   carrier: boolean;
 }
 
@@ -74,13 +76,14 @@ async function bridgeLists(
   );
   for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
   for (const overlay of overlays) {
-    const { config, options, lease, named } = overlay;
+    const { config, options, lease, named, loops } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     const known = config.mode === 'dynamic' ? await overlay.threads.recentTargets(MAX_BRIDGED) : [];
     lease.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, peers: named },
+        { kind: 'set-loops', overlay: config.id, destinations: loops },
       );
       if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });
     });

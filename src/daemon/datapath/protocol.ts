@@ -48,6 +48,13 @@ export type Command =
       readonly askedLeases?: AskedLeases;
       readonly counters: Counters;
     }
+  /** The port's device has another MAC now; its rules are judged by it. */
+  | {
+      readonly kind: 'set-mac';
+      readonly token: Token;
+      readonly mac: MacAddress;
+      readonly protection: ProtectionRules | undefined;
+    }
   | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
   | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
   | {
@@ -70,6 +77,8 @@ export type Command =
   /** Mode point from now on. */
   | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  /** All destinations whose routes lead back into the overlay, in place of those named before. */
+  | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
       readonly kind: 'delete-target';
