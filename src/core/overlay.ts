@@ -42,19 +42,22 @@
  * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
  */
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import type { FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
 import type { Destinations } from './destinations.js';
 import { sendHeld } from './encap.js';
+import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import type { LookupResult, Miss, Question } from './lookup.js';
 import { MacIndex, NONE } from './mac-index.js';
+import { Notices, type Notice } from './notices.js';
 import type { OutputList, Outputs } from './outputs.js';
 import { Peers } from './peers.js';
 import { PendingQueue, type PendingBudget } from './pending-queue.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
+import { createStationMemory, Stations, type StationMemory } from './stations.js';
 import type { PathMtu } from './too-big.js';
 
 /** What all overlays of a worker share. */
@@ -68,6 +71,7 @@ export interface Shared {
   readonly pathMtuBytes: PathMtu;
   /** An underlay address has become a peer of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
+  readonly notice: (notice: Notice) => void;
   nowTick: number;
 }
 
@@ -75,8 +79,8 @@ export interface OverlayOptions {
   readonly id: number;
   readonly vnetid: number;
   readonly mtuBytes: number;
-  /** The source of what is sent. */
-  readonly listenIp: IpAddress;
+  /** The source of what is sent, and the destination of what lives at this host. */
+  readonly listen: Endpoint;
   /** Mode point: where every frame that is not local goes. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;
@@ -99,8 +103,14 @@ const MAX_OPEN_QUESTIONS = 1024;
 /** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
 const MAX_ASKED = 65_536;
 
+/** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
+ * MACs up does not keep the plugin from the questions of this host. */
+const MAX_INQUIRIES = MAX_OPEN_QUESTIONS / 4;
+
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
+/** `destination` of what lives at this host, and the slot of this overlay's own endpoint. */
+export const HERE = -3;
 
 export class Overlay {
   readonly options: OverlayOptions;
@@ -115,8 +125,11 @@ export class Overlay {
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
+  readonly notices: Notices;
   /** Mode point: the one slot. NOWHERE in mode dynamic. */
   readonly point: number;
+  /** Mode point: who was heard behind the own port. */
+  readonly stations: Stations | undefined;
   ports: readonly Port[] = [];
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
@@ -129,7 +142,14 @@ export class Overlay {
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
 
-  constructor(options: OverlayOptions, shared: Shared, senders: readonly OutputList[], counters: Counters) {
+  /** `stations`: of all threads that carry the overlay, where there are several. */
+  constructor(
+    options: OverlayOptions,
+    shared: Shared,
+    senders: readonly OutputList[],
+    counters: Counters,
+    stations: StationMemory = createStationMemory(),
+  ) {
     this.options = options;
     this.shared = shared;
     this.senders = senders;
@@ -137,6 +157,7 @@ export class Overlay {
     this.peers = new Peers((ip, isPeer) => {
       shared.peerChanged(options.id, ip, isPeer);
     });
+    this.notices = new Notices(options.id, shared);
     this.pending = new PendingQueue(shared.budget);
     this.targets = new TargetTable(
       options.maxTargets,
@@ -153,6 +174,13 @@ export class Overlay {
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
     this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
+    if (this.point !== NOWHERE) this.stations = new Stations(stations);
+  }
+
+  /** Times that are long over do not come again: TargetTable.age. */
+  age(sinceMs: number): void {
+    this.targets.age(this.shared.nowTick, sinceMs);
+    this.stations?.age(this.shared.nowTick);
   }
 
   /** Lets go of everything it shares with others. */
@@ -183,24 +211,26 @@ export class Overlay {
 
   // ---- Lookups
 
-  /** Questions about unicast MACs that wait for their answers. */
-  get openQuestions(): number {
-    return this.#awaited.size;
+  /** Whether one more question may be asked that no frame waits for. */
+  get mayInquire(): boolean {
+    return this.#awaited.size < MAX_INQUIRIES;
   }
 
-  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
-  hold(row: number, batch: FrameBatch, index: number, miss: Miss): void {
+  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE; `marks`
+   * are those of the pending queue. */
+  hold(row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
     const { targets, shared, counters } = this;
+    const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (this.openQuestions >= MAX_OPEN_QUESTIONS) {
-        counters[COUNTER.lookup_busy]++;
+      if (this.#awaited.size >= MAX_OPEN_QUESTIONS) {
+        counters[COUNTER.lookup_busy] += frames;
         return;
       }
       waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
-    if (!this.pending.hold(waiting, batch, index)) counters[COUNTER.pending_full]++;
+    if (!this.pending.hold(waiting, batch, index, marks)) counters[COUNTER.pending_full] += frames;
   }
 
   /** Where a MAC lives is to be known, though nothing waits for it: asked. `row` may be NONE; the one that waits is returned. */
@@ -242,6 +272,7 @@ export class Overlay {
 
   /** What the plugin pushes or the operator sets. No destination = drop. */
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    this.#forgetPresence(mac);
     const high = highOf(mac);
     let row = this.targets.find(high, lowOf(mac));
     if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
@@ -258,11 +289,22 @@ export class Overlay {
   /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
+    this.#forgetPresence(mac);
     if (mac === undefined) {
       for (const row of this.targets.rows()) this.#invalidateRow(row);
     } else {
       const row = this.targets.find(highOf(mac), lowOf(mac));
       if (row !== NONE) this.#invalidateRow(row);
+    }
+  }
+
+  /** That a port was heard of means less than what the plugin says next. */
+  #forgetPresence(mac: MacAddress | undefined): void {
+    if (mac === undefined) {
+      for (const { presence } of this.ports) presence.forget();
+    } else {
+      const index = this.portIndex.get(highOf(mac), lowOf(mac));
+      if (index !== NONE) this.ports[index].presence.forget();
     }
   }
 
@@ -288,6 +330,11 @@ export class Overlay {
 
   /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
   restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
+    if (this.stations !== undefined) {
+      if (to.every((one) => this.#isOwn(one)))
+        this.stations.learn(highOf(mac), lowOf(mac), this.shared.nowTick);
+      return;
+    }
     if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
     const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
     this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
@@ -364,13 +411,20 @@ export class Overlay {
     return slot >= 0 ? [slot] : [];
   }
 
-  /** The slot of a destination, which is a peer as long as it is held. */
+  /** The slot of a destination, which is a peer as long as it is held; HERE for this overlay's own endpoint. */
   acquire(endpoint: Endpoint): number {
+    if (this.#isOwn(endpoint)) return HERE;
     this.peers.add(endpoint.ip);
     return this.shared.destinations.acquire(endpoint);
   }
 
+  #isOwn({ ip, port }: Endpoint): boolean {
+    const { listen } = this.options;
+    return ip === listen.ip && port === listen.port;
+  }
+
   release(slot: number): void {
+    if (slot === HERE) return;
     this.peers.remove(this.shared.destinations.endpoint(slot).ip);
     this.shared.destinations.release(slot);
   }

@@ -46,6 +46,7 @@ interface FollowedPort {
   /** By which it is known when it comes back: another interface may have its name by then. */
   mac: string | undefined;
   readonly heard: (link: PortLink) => void;
+  readonly used: (() => void) | undefined;
   /** Undefined while it is elsewhere. */
   index: number | undefined;
   state: string;
@@ -125,9 +126,9 @@ export class LinkWatch {
     };
   }
 
-  /** A port whose interface has this name now. Is told of changes alone. */
-  followPort(name: string, heard: (link: PortLink) => void): Following {
-    const port: FollowedPort = { name, heard, mac: undefined, index: undefined, state: 'up' };
+  /** A port whose interface has this name now. Is told of changes alone; `used`: of each address and master that it has. */
+  followPort(name: string, heard: (link: PortLink) => void, used?: () => void): Following {
+    const port: FollowedPort = { name, heard, used, mac: undefined, index: undefined, state: 'up' };
     this.#ports.add(port);
     const isDone = this.#safely(() => {
       this.#find(port);
@@ -214,6 +215,7 @@ export class LinkWatch {
   #hear(event: HostEvent): void {
     if (event.about === 'address') {
       const { ip, gone, index, state } = event;
+      if (!gone) this.#portsByIndex.get(index)?.used?.();
       this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
     } else if (event.about === 'link') {
       this.#watchfulUntilMs = performance.now() + WATCHFUL_MS;
@@ -241,6 +243,7 @@ export class LinkWatch {
   #lookAtPort(port: FollowedPort): void {
     const { index } = port;
     const link = index === undefined ? undefined : this.#kernel.link(index);
+    if (link !== undefined && link.master !== 0) port.used?.();
     if (link === undefined) {
       this.#lose(port);
       this.#find(port);

@@ -12,7 +12,9 @@ import type { IpAddress } from '../wire/ip.js';
 import type { Datapath } from './datapath/contract.js';
 import type { Health } from './health.js';
 import type { Following, LinkWatch, PortLink } from './link-watch.js';
+import type { SilentLinks } from './links.js';
 import type { Log } from './log.js';
+import { OwnInterface } from './own-interface.js';
 
 export interface LinkSite {
   readonly overlay: string;
@@ -22,7 +24,8 @@ export interface LinkSite {
 
 export interface LinkSurroundings {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
-  readonly datapath: Pick<Datapath, 'setCarrier'>;
+  readonly datapath: Pick<Datapath, 'setCarrier' | 'setPortDown'>;
+  readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
 }
@@ -109,9 +112,12 @@ export class OverlayLinks {
   /** It has just been made. */
   followPort(name: string): void {
     this.forgetPort(name);
-    const following = this.#around.watch.followPort(name, (link) => {
+    const { watch, links, log } = this.#around;
+    const own = name === this.#site.overlay ? new OwnInterface(name, links, log) : undefined;
+    const heard = (link: PortLink): void => {
       this.#heardPort(name, link);
-    });
+    };
+    const following = watch.followPort(name, heard, () => own?.used());
     this.#ports.set(name, { following, trouble: undefined });
   }
 
@@ -128,8 +134,9 @@ export class OverlayLinks {
   }
 
   #heardPort(name: string, link: PortLink): void {
-    const { health, log } = this.#around;
-    const { overlay } = this.#site;
+    const { health, log, datapath } = this.#around;
+    const { overlay, id } = this.#site;
+    datapath.setPortDown(id, name, link.state === 'down');
     const port = this.#ports.get(name);
     const trouble =
       link.state === 'down' ? 'down' : link.state === 'renamed' ? `renamed to ${link.name}` : undefined;

@@ -9,6 +9,7 @@ import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
 import type { ProtectionRules } from '../core/link-protection.js';
+import type { Notice } from '../core/notices.js';
 import {
   ACCEPT,
   DSCP,
@@ -33,6 +34,7 @@ import { bindError, deviceFault, needDestination, needMac, tapError, unknownKind
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { PluginInstance } from './plugin-host.js';
+import { SourceWatch } from './source-watch.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
 
@@ -51,6 +53,7 @@ export class Overlay {
   readonly #instance: PluginInstance;
   readonly #health: Health;
   readonly #links: OverlayLinks;
+  readonly #sources: SourceWatch;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
   /** Why the overlay's own device does not work. */
@@ -64,9 +67,10 @@ export class Overlay {
   ) {
     this.#workshop = workshop;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits, watch } = workshop;
+    const { datapath, log, limits, watch, links } = workshop;
     const place = { overlay: plan.name, id: plan.id, listenIp: this.listen.ip };
-    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
+    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log });
+    this.#sources = new SourceWatch(plan.name, this.#health, log);
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -140,10 +144,11 @@ export class Overlay {
     undo.push(() => datapath.removeOverlay(plan.id));
     // Before the first frame can come, and before the plugin knows better.
     const known = this.#workshop.targets.take(plan.name, listen);
-    if (this.plugin.mode === 'dynamic' && known.length > 0) datapath.restoreTargets(plan.id, known);
+    if (known.length > 0) datapath.restoreTargets(plan.id, known);
     this.#links.start(linkState, destination?.ip);
     undo.push(() => {
       this.#links.stop();
+      this.#sources.stop();
     });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#instance.attach();
@@ -152,6 +157,7 @@ export class Overlay {
   /** Nobody is asked any more; what is known goes on. */
   async quiesce(): Promise<void> {
     this.#links.stop();
+    this.#sources.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#instance.stop();
   }
@@ -171,6 +177,12 @@ export class Overlay {
 
   hasMac(mac: MacAddress): boolean {
     return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+  }
+
+  /** The port that has this MAC. */
+  #portWith(mac: MacAddress): string | undefined {
+    if (mac === this.plan.mac) return this.name;
+    return [...this.vnics.values()].find((vnic) => vnic.mac === mac)?.name;
   }
 
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
@@ -239,6 +251,10 @@ export class Overlay {
   /** Frames go to these addresses now, and to those no longer. */
   peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
     this.#links.peersChanged(added, removed);
+  }
+
+  noticed(notice: Notice): void {
+    this.#sources.heard(notice, this.#portWith(notice.mac));
   }
 
   lookup(request: LookupRequest): void {
@@ -334,7 +350,8 @@ export class Overlay {
 
   #chooseMtu(): void {
     const { datapath, links, log } = this.#workshop;
-    const underlay = { datapath, links, listenIp: this.listen.ip, destinationIp: this.#destination?.ip };
+    const destinations = this.#destination === undefined ? this.#instance.peers : [this.#destination.ip];
+    const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
     this.#largestMtuBytes = largest ?? Infinity;

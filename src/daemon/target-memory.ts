@@ -7,7 +7,6 @@ import { z } from 'zod';
 import { type Endpoint, family, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import { formatMac, isMulticast, parseMac } from '../wire/mac.js';
 import type { Datapath, KnownTarget } from './datapath/contract.js';
-import { isSame } from './plugin-answer.js';
 import { readOwnFile, replaceFile } from './state-file.js';
 import type { StateDirectory } from './state-directory.js';
 
@@ -59,9 +58,7 @@ export class TargetMemory {
     return rows.flatMap(([text, destinations]) => {
       const mac = parseMac(text);
       const to = destinations.map(parseEndpoint);
-      const isGood = to.every(
-        (one) => one !== undefined && family(one.ip) === family(listen.ip) && !isSame(one, listen),
-      );
+      const isGood = to.every((one) => one !== undefined && family(one.ip) === family(listen.ip));
       return mac === undefined || isMulticast(mac) || !isGood || to.length === 0
         ? []
         : [{ mac, to: to as Endpoint[] }];

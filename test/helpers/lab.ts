@@ -10,7 +10,9 @@ import { createCounters, readCounters, type CounterName, type Counters } from '.
 import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { Notice } from '../../src/core/notices.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetRow } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
@@ -106,6 +108,7 @@ export class Vtep {
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
   readonly peerChanges: PeerChange[] = [];
+  readonly notices: Notice[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -170,6 +173,7 @@ export class Vtep {
     else if (report.kind === 'fault') this.faults.push(report);
     else if (report.kind === 'leases') this.leases.push(...report.news);
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
+    else if (report.kind === 'notices') this.notices.push(...report.notices);
     else this.#reply = report.value;
   }
 }
@@ -189,7 +193,7 @@ export class Net {
         id,
         vnetid: 100,
         mtuBytes: 1450,
-        listenIp: vtep.endpoint.ip,
+        listen: vtep.endpoint,
         destination: undefined,
         acceptAny: false,
         strictSource: false,
@@ -273,6 +277,7 @@ export class Tap {
   readonly port: MemoryPort;
   readonly token: number;
   readonly values = createCounters();
+  readonly #presence = createPresence();
 
   constructor(net: Net, mac: MacAddress, vid: number, own: boolean) {
     this.net = net;
@@ -289,12 +294,18 @@ export class Tap {
       mac,
       vid,
       own,
+      presence: this.#presence,
       counters: this.values,
     });
   }
 
   get counters(): Record<CounterName, number> {
     return readCounters(this.values);
+  }
+
+  /** What the control side hears of the interface. */
+  setDown(isDown: boolean): void {
+    setDown(this.#presence, isDown);
   }
 
   /** Undefined = it may send anything. */

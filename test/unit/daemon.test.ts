@@ -112,6 +112,8 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
       isForeign: (name: string) => links.has(name),
       own: () => [...datapath.left],
       mtuBytesOf: () => 9000,
+      isSilent: () => false,
+      allowAutomaticAddress: () => undefined,
     },
     watch,
     log: LOG,

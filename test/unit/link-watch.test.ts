@@ -274,7 +274,13 @@ t.test('what an overlay makes of it', async (t) => {
     const health = new Health('overlay0', log);
     const links = new OverlayLinks(
       { overlay: 'overlay0', id: 1, listenIp: LISTEN },
-      { watch, datapath, health, log },
+      {
+        watch,
+        datapath,
+        links: { isSilent: () => false, allowAutomaticAddress: () => undefined },
+        health,
+        log,
+      },
     );
     links.start(mode, TWO);
     const becomes = (details: string | null): Promise<void> =>

@@ -107,7 +107,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     id: ID,
     vnetid: 42,
     mtuBytes: 8900,
-    listenIp: LISTEN.ip,
+    listen: LISTEN,
     destination: undefined,
     acceptAny: true,
     strictSource: false,

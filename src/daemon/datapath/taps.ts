@@ -9,6 +9,7 @@ import {
   setTapCarrier,
   setTapOffload,
   setTapPersistent,
+  silenceLink,
 } from '../../dgram-extra/index.js';
 import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
@@ -53,7 +54,7 @@ export function discardTap(port: string, heritage: Heritage): void {
 
 /** A descriptor a queue. Throws the system's error; then no new device is left. */
 export function openPortTap(
-  { name, mtuBytes, temporary }: PortConfig,
+  { name, mtuBytes, temporary, own }: PortConfig,
   address: mac.MacAddress,
   { config: { offload, queues }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
   heritage: Heritage,
@@ -82,6 +83,8 @@ export function openPortTap(
       if (found.mtuBytes !== mtuBytes) setLink(name, size);
     } else if (!isHanded) {
       setLink(name, { mac: bytes, alias, ...size });
+      // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
+      if (own) silenceLink(name);
       setLink(name, { up: true });
     }
     // Last: until here, nothing is left of it when this process is killed.
