@@ -27,8 +27,9 @@ const ELSEWHERE = 2;
 /** A frame that comes back does so within the round trip of any underlay; advertisements of two virtual routers are
  * 1 s apart (RFC 5798 5.2.7), so those of one pass between those of the other. */
 const ECHO_TICKS = 200 / TICK_MS;
-/** Whoever has sent within this time is asked about nowhere: ARP and ND of Linux take a neighbour for reachable as long. */
-const ALIVE_TICKS = 30_000 / TICK_MS;
+/** Whoever has sent within this time is here, whatever the plugin says: a virtual router that is the master never misses three
+ * advertisements in a row, its backup takes over then (RFC 5798 6.1). */
+const ALIVE_TICKS = 4000 / TICK_MS;
 
 export function createPresence(): PresenceMemory {
   return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));

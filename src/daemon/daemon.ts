@@ -254,7 +254,7 @@ export class Daemon {
 
   /** Never rejects: without it, the next daemon asks for every target. */
   async #save(state: StateDirectory, overlays: readonly Overlay[], datapath: Datapath): Promise<void> {
-    const lasting = overlays.filter(({ plan, plugin }) => !plan.temporary && plugin.mode === 'dynamic');
+    const lasting = overlays.filter(({ plan }) => !plan.temporary);
     try {
       await saveTargets(state, lasting, datapath, Date.now());
     } catch (error) {

@@ -302,12 +302,12 @@ t.test('what the mapping says of a silent port is followed, and of one that spea
   own.send(to, to);
   t.same([vnic.take().length, asked()], [2, 1], 'nothing waits for the answer');
   vnic.send(SOME);
-  vtep.engine.setTime(29_000);
+  vtep.engine.setTime(3900);
   own.send(to);
   net.deleteTarget(MAC.c);
   own.send(to);
   t.same([vnic.take().length, asked()], [2, 1], 'it has been heard: nobody is asked');
-  vtep.engine.setTime(31_000);
+  vtep.engine.setTime(4000);
   own.send(to);
   t.same([vnic.take().length, asked()], [1, 2], 'it is silent: the plugin is asked');
   vnic.send(SOME);
