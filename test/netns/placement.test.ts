@@ -418,9 +418,10 @@ for (const search of ['direct', 'files'] as const)
       await reach(t, b, vm, 'at home');
 
       for (const state of ['down', 'up and silent'] as const) {
+        // Nobody is behind it: the host itself would announce itself there, and answer for its other addresses.
+        await b.quietNewDevices();
+        await b.sysctl('net.ipv4.conf.all.arp_ignore', 1);
         await onB.ok(`create-vnic -l overlay0 -m ${VM_MAC} vm0`);
-        // Nobody behind it, who would announce himself.
-        await b.sysctl('net.ipv6.conf.vm0.disable_ipv6', 1);
         if (state === 'down') await b.ip('link set vm0 down');
         await b.ip('neigh flush dev foo0');
         const grown = await onB.counted(async () => {
