@@ -62,8 +62,8 @@ export function toLocal(
   const { counters } = overlay;
   const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
   if (to === undefined) counters[COUNTER.lookup_drop] += frames;
-  else if (to === from) counters[COUNTER.tx_hairpin] += frames;
   else if (isRedirected) counters[COUNTER.proxy_local] += frames;
+  else if (to === from) counters[COUNTER.tx_hairpin] += frames;
   else {
     counters[COUNTER.local_frames] += frames;
     toPort(overlay, to, batch, index);

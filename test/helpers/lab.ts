@@ -88,6 +88,8 @@ export interface VtepOptions {
   readonly batchFrames?: number;
   /** Middleware for each socket that sends. */
   readonly wrapSender?: (device: Device) => Device;
+  /** And for the one that listens. */
+  readonly wrapListener?: (device: Device) => Device;
 }
 
 type Reply = Extract<Report, { kind: 'reply' }>['value'];
@@ -116,7 +118,7 @@ export class Vtep {
   #lastOverlay = 0;
   #reply: Reply | undefined;
 
-  constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender }: VtepOptions) {
+  constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender, wrapListener }: VtepOptions) {
     this.lab = lab;
     this.endpoint = endpoint(ip);
     this.host = new MemoryHost(lab.network, batchFrames);
@@ -124,6 +126,7 @@ export class Vtep {
       this.#hear(report);
     });
     this.listener = this.host.openSocket(this.endpoint);
+    if (wrapListener !== undefined) this.host.wrap(this.listener.fd, wrapListener);
     this.engine.obey({
       kind: 'add-socket',
       token: SOCKET_TOKEN,
@@ -211,8 +214,8 @@ export class Net {
     });
   }
 
-  port(mac: MacAddress, options: { vid?: number; own?: boolean } = {}): Tap {
-    return new Tap(this, mac, options.vid ?? 0, options.own ?? false);
+  port(mac: MacAddress, options: PortOptions = {}): Tap {
+    return new Tap(this, mac, options);
   }
 
   get counters(): Record<CounterName, number> {
@@ -269,6 +272,13 @@ export class Net {
   }
 }
 
+interface PortOptions {
+  readonly vid?: number;
+  readonly own?: boolean;
+  /** Middleware for its device. */
+  readonly wrap?: (device: Device) => Device;
+}
+
 /** A port of an overlay, and whoever is behind it. */
 export class Tap {
   readonly net: Net;
@@ -279,11 +289,12 @@ export class Tap {
   readonly values = createCounters();
   readonly #presence = createPresence();
 
-  constructor(net: Net, mac: MacAddress, vid: number, own: boolean) {
+  constructor(net: Net, mac: MacAddress, { vid = 0, own = false, wrap }: PortOptions) {
     this.net = net;
     this.mac = mac;
     this.vid = vid;
     this.port = net.vtep.host.openPort();
+    if (wrap !== undefined) net.vtep.host.wrap(this.port.fd, wrap);
     this.token = net.vtep.nextToken();
     net.vtep.engine.obey({
       kind: 'add-port',
