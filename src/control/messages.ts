@@ -98,6 +98,8 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
+  /** Whether everything stored has been tried since: what is up is known. */
+  readonly isSettled: boolean;
   readonly overlays: number;
   readonly vnics: number;
   /** Kernel features probed at start. */
@@ -159,8 +161,12 @@ export interface Methods {
   };
   /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
   'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
-  /** Refused when it would not come back; otherwise the daemon ends all connections and begins again. */
-  'daemon.restart': { params: Record<string, never>; result: null };
+  /** Refused, with all reasons in the details, when it would not come back; otherwise varpd ends all connections and
+   * restarts. `socket` is where it listens then, `logFile` where it says what goes wrong (null = standard error). */
+  'daemon.restart': {
+    params: Record<string, never>;
+    result: { socket: string; logFile: string | null; warnings: string[] };
+  };
   'daemon.status': { params: Record<string, never>; result: DaemonStatus };
 }
 

@@ -127,9 +127,9 @@ export class Overlay {
   readonly frames = new FrameLookups(this);
   readonly notices: Notices;
   /** Mode point: the one slot. NOWHERE in mode dynamic. */
-  readonly point: number;
+  point: number;
   /** Mode point: who was heard behind the own port. */
-  readonly stations: Stations | undefined;
+  stations: Stations | undefined;
   ports: readonly Port[] = [];
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
@@ -142,13 +142,15 @@ export class Overlay {
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
 
+  readonly #stationMemory: () => StationMemory;
+
   /** `stations`: of all threads that carry the overlay, where there are several. */
   constructor(
     options: OverlayOptions,
     shared: Shared,
     senders: readonly OutputList[],
     counters: Counters,
-    stations: StationMemory = createStationMemory(),
+    stations?: StationMemory,
   ) {
     this.options = options;
     this.shared = shared;
@@ -174,13 +176,23 @@ export class Overlay {
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
     this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
-    if (this.point !== NOWHERE) this.stations = new Stations(stations);
+    this.#stationMemory = () => stations ?? createStationMemory();
+    if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());
   }
 
   /** Times that are long over do not come again: TargetTable.age. */
   age(sinceMs: number): void {
     this.targets.age(this.shared.nowTick, sinceMs);
     this.stations?.age(this.shared.nowTick);
+  }
+
+  /** Mode point: where every frame that is not local goes from now on. */
+  setPoint(destination: Endpoint): void {
+    const before = this.point;
+    // After the new one is held: who stays a peer never stops being one.
+    this.point = this.acquire(destination);
+    this.stations ??= new Stations(this.#stationMemory());
+    if (before !== NOWHERE) this.release(before);
   }
 
   /** Lets go of everything it shares with others. */

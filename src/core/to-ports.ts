@@ -62,8 +62,8 @@ export function toLocal(
   const { counters } = overlay;
   const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
   if (to === undefined) counters[COUNTER.lookup_drop] += frames;
-  else if (isRedirected) counters[COUNTER.proxy_local] += frames;
   else if (to === from) counters[COUNTER.tx_hairpin] += frames;
+  else if (isRedirected) counters[COUNTER.proxy_local] += frames;
   else {
     counters[COUNTER.local_frames] += frames;
     toPort(overlay, to, batch, index);
@@ -88,12 +88,8 @@ export function toOwner(
     ethernet.destinationLow(bytes, frame),
   );
   const isClaimed = local !== NONE && accepts(overlay.ports[local], vlanOf(bytes, frame, header));
-  return toLocal(
-    overlay,
-    from,
-    isClaimed ? overlay.ports[local] : overlay.ownPort,
-    batch,
-    index,
-    isRedirected,
-  );
+  const to = isClaimed ? overlay.ports[local] : overlay.ownPort;
+  // Behind the own port all have heard the broadcast, also one that came from there.
+  const isHeard = isRedirected && to === from && !isClaimed;
+  return toLocal(overlay, isHeard ? undefined : from, to, batch, index, isRedirected);
 }

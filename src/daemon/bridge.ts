@@ -86,9 +86,10 @@ export class Bridge {
     process.env[NAME] = `${this.#fd}:${this.#child.pid}`;
   }
 
-  /** It ends by itself when its channel does. */
+  /** It ends by itself when its channel does, unless it hangs: then its copies of the descriptors would keep all links. */
   drop(): void {
     this.#channel.close();
+    this.#child.kill('SIGKILL');
   }
 
   async #orDrop<T>(work: () => Promise<T>): Promise<T> {
@@ -121,6 +122,8 @@ export class Bridge {
   }
 }
 
+/** The process that this one was told of. */
+let met: { readonly fd: number; readonly pid: number } | undefined;
 /** Seen by the varpd that begins: resolves when no descriptor is used any more. */
 let takeDown: ((leased: Leased) => Promise<void>) | undefined;
 
@@ -131,6 +134,7 @@ export const isBridged = (): boolean => takeDown !== undefined;
 export async function endBridge(leased: Leased): Promise<void> {
   const end = takeDown;
   takeDown = undefined;
+  met = undefined;
   await end?.(leased);
 }
 
@@ -143,7 +147,15 @@ export async function startBridge(): Promise<void> {
   else takeDown = await startStored().catch(() => undefined);
 }
 
+/** This process could not start and makes room for another attempt: the process that moves frames is for that one. */
+export function passBridgeOn(): void {
+  if (met === undefined) return;
+  setInheritable(met.fd, true);
+  process.env[NAME] = `${met.fd}:${met.pid}`;
+}
+
 function meetProcess(fd: number, pid: number): void {
+  met = { fd, pid };
   const news: LeaseNews[] = [];
   const channel = new Channel<ToBridge, FromBridge>(fd, (message) => {
     if (message.kind === 'leases') news.push(...message.news);

@@ -5,46 +5,45 @@
  * brought up, so that a client never sees half of it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DaemonStatus, Failure } from '../control/messages.js';
+import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
 import { asOverlayError, OverlayError } from '../core/errors.js';
-import { lockFile, peerCredentials } from '../dgram-extra/index.js';
+import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits } from './config.js';
-import type { Datapath, DatapathEvents, Legacy, Loan } from './datapath/contract.js';
+import type { Datapath, DatapathEvents, Descriptor, Legacy, Loan } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
+import { portOfDescriptor } from './datapath/taps.js';
 import { account, groupId } from './accounts.js';
 import { endBridge, isBridged } from './bridge.js';
 import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
-import { linkMark } from './link-mark.js';
 import { LinkWatch } from './link-watch.js';
 import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
+import { PersistentLinks } from './persistent-links.js';
 import type { MetricSources } from './metrics.js';
 import { hasNetAdmin } from './privileges.js';
-import { BUILT_IN_PLUGINS, loadPlugins } from './plugin-loader.js';
+import { PluginCatalog } from './plugin-catalog.js';
 import type { Overlay } from './overlay.js';
 import { Registry } from './registry.js';
 import type { Handlers } from './rpc.js';
 import { ControlServer } from './server.js';
+import { Snapshot } from './snapshot.js';
 import { claimSocket } from './socket-file.js';
 import type { StateDirectory } from './state-directory.js';
-import { saveTargets, TargetMemory } from './target-memory.js';
 import { UndoStack } from './undo.js';
 import { VERSION } from './version.js';
 import { startWatchdog } from './watchdog.js';
 
-/** Between the answer to `dladm restart` and the end of all connections. */
-const ANSWER_MS = 50;
-
-/** Within it a daemon has brought everything up, unless something hangs. */
-const BRIDGED_MS = 2000;
+/** For overlays to come up before anybody is answered: with what loads before it, varpd is ready within 2 s. */
+const RAISE_MS = 1000;
 
 /** What a daemon tells the process that it is in. */
 export interface DaemonEvents {
   /** The datapath is gone, after which only `stop` makes sense. */
   readonly failed: (error: Error) => void;
-  /** Somebody wants varpd to start anew. Rejects with an OverlayError when it would not come back. */
-  readonly restart: () => Promise<void>;
+  /** Somebody wants varpd to restart. Resolves when it is about to; rejects with an OverlayError that has all reasons when it
+   * would not come back. */
+  readonly restart: () => Promise<Methods['daemon.restart']['result']>;
 }
 
 /** To the daemon that begins. */
@@ -66,6 +65,9 @@ export class Daemon {
 
   readonly #readConfig: () => Config;
   #datapath: Datapath | undefined;
+  #inheritance: Inheritance | undefined;
+  /** Every overlay has been tried. */
+  #isSettled = false;
   #handOver: HandOver | undefined;
 
   private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
@@ -76,8 +78,8 @@ export class Daemon {
   }
 
   /**
-   * Rejects with an OverlayError, and then nothing is left behind. `state` is closed at the end.
-   * `readConfig` reads the configuration again, and throws when it is no good.
+   * Rejects with an OverlayError, and then nothing is left behind but what `failed` takes. `state` is closed at the end.
+   * `readConfig` reads the configuration again, and throws when it is not valid.
    */
   static async start(
     config: Config,
@@ -85,13 +87,14 @@ export class Daemon {
     state: StateDirectory,
     log: DaemonLog,
     events: DaemonEvents,
+    failed?: HandOver,
   ): Promise<Daemon> {
     const daemon = new Daemon(config, readConfig, log);
     try {
       await daemon.#start(state, events);
       return daemon;
     } catch (error) {
-      await daemon.stop();
+      await daemon.stop(failed);
       throw error;
     }
   }
@@ -170,9 +173,10 @@ export class Daemon {
     this.#ending.push(() => state.close());
     await state.lock(lockFile);
     await claimSocket(config.socket, gid);
-    const alias = await linkMark(state, log);
     const inheritance = Inheritance.receive();
+    this.#inheritance = inheritance;
     const hasLinks = !inheritance.isEmpty;
+    const links = await PersistentLinks.load(state, log);
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
@@ -182,16 +186,28 @@ export class Daemon {
       failed,
     };
     const { persistTaps } = config;
-    const take = (name: string): number | undefined => inheritance.take(name);
-    const heritage = { take, keep: leaveToManager, forget: forgetAtManager, alias, persistTaps };
-    const starting = DatapathControl.start(events, { ...heritage, isBridged: isBridged() });
+    const heritage = {
+      take: (name: string) => inheritance.take(name),
+      look: (name: string) => inheritance.look(name),
+      giveBack: (descriptors: readonly Descriptor[]) => {
+        inheritance.giveBack(descriptors);
+      },
+      keep: leaveToManager,
+      forget: forgetAtManager,
+    };
+    const starting = DatapathControl.start(events, {
+      ...heritage,
+      links,
+      persistTaps,
+      isBridged: isBridged(),
+    });
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
-    const loading = loadPlugins([BUILT_IN_PLUGINS, ...config.pluginPath], log);
+    const loading = PluginCatalog.load(config.pluginPath, log);
     const store = await StateStore.load(state);
     // One topic each: none is left out, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
-    const targets = await TargetMemory.load(state, Date.now());
+    const snapshot = await Snapshot.load(state, Date.now());
     const [plugins, datapath] = await Promise.all([loading, starting]);
     this.#datapath = datapath;
 
@@ -200,22 +216,18 @@ export class Daemon {
     this.#ending.push(() => {
       watch.close();
     });
-    const links = hostLinks(alias);
-    const registry = new Registry({ datapath, plugins, links, watch, log, limits, targets }, store);
-    this.#registry = registry;
-    this.#ending.push(() => registry.stop((overlays) => this.#save(state, overlays, datapath)));
-    const raised = registry.up({});
-    // A plugin that hangs keeps no other overlay waiting: then both move frames.
-    await Promise.race([raised, delay(BRIDGED_MS, undefined, { ref: false })]);
-    await datapath.begin();
-    await raised;
-    await endBridge((news) => {
-      registry.linkProperties.leased(news);
+    const workshop = { datapath, plugins, links: hostLinks, watch, log, limits, snapshot };
+    const registry = new Registry(workshop, store, () => {
+      this.#changed();
     });
-    for (const name of registry.removeOrphans())
-      log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
-    const unclaimed = inheritance.closeRest();
-    if (unclaimed.length > 0) log.info('inheritance', `not wanted any more: ${unclaimed.join(', ')}`);
+    this.#registry = registry;
+    this.#ending.push(() =>
+      registry.stop((overlays) => this.#save(state, snapshot, overlays, store, datapath)),
+    );
+    const raised = registry.raise();
+    // A plugin that hangs keeps no other overlay waiting, nor whoever waits for varpd.
+    await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
+    await datapath.begin();
 
     // For want of it no link is given up that is there.
     await this.#serveMetrics({ roster: registry.roster, datapath }, gid, hasLinks);
@@ -229,8 +241,47 @@ export class Daemon {
     });
     this.#ending.push(() => server.close());
     this.#ending.push(startWatchdog(() => datapath.ping()));
+    // Last: until here, a start that fails leaves the frames to the stand-in.
+    await endBridge((news) => {
+      registry.linkProperties.leased(news);
+    });
     const { overlays: count, vnics } = registry.roster.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
+    this.#settle(registry, raised, links);
+  }
+
+  /** When every overlay has been tried: what nothing wants goes, and whoever waits is told. */
+  #settle(registry: Registry, raised: Promise<unknown>, links: PersistentLinks): void {
+    raised
+      .then(() => registry.settled())
+      .then(() => {
+        for (const name of registry.removeOrphans(links.ports))
+          this.#log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
+        this.#isSettled = true;
+        this.#changed();
+      })
+      .catch((error: unknown) => {
+        this.#log.error('start', `after the start: ${String(error)}`);
+      });
+  }
+
+  /** Something was brought up, failed to come up, or was deleted. */
+  #changed(): void {
+    const registry = this.#registry;
+    if (registry === undefined || !this.#isSettled) return;
+    const isWanted = (name: string): boolean => {
+      const port = portOfDescriptor(name);
+      return port === undefined ? registry.roster.reasons.size > 0 : registry.mayWant(port);
+    };
+    const unwanted = this.#inheritance?.closeUnwanted(isWanted) ?? [];
+    if (unwanted.length > 0)
+      this.#log.info('inheritance', `closed, since nothing wants them: ${unwanted.join(', ')}`);
+    sdNotify(`STATUS=${registry.roster.summary}`);
+  }
+
+  /** What is stored and does not run, by name. */
+  get offline(): ReadonlyMap<string, string> {
+    return this.#registry?.roster.reasons ?? new Map<string, string>();
   }
 
   /** Without it nothing of it is loaded. */
@@ -249,16 +300,24 @@ export class Daemon {
       return;
     }
     await this.#handOver.before?.();
-    this.#handOver.take(await datapath.release());
+    const { descriptors, lists } = await datapath.release();
+    // What could not be brought up is for the next process, too.
+    this.#handOver.take({ descriptors: [...descriptors, ...(this.#inheritance?.rest ?? [])], lists });
   }
 
   /** Never rejects: without it, the next daemon asks for every target. */
-  async #save(state: StateDirectory, overlays: readonly Overlay[], datapath: Datapath): Promise<void> {
+  async #save(
+    state: StateDirectory,
+    snapshot: Snapshot,
+    overlays: readonly Overlay[],
+    store: StateStore,
+    datapath: Datapath,
+  ): Promise<void> {
     const lasting = overlays.filter(({ plan }) => !plan.temporary);
     try {
-      await saveTargets(state, lasting, datapath, Date.now());
+      await snapshot.save(state, lasting, store.overlays.keys(), datapath, Date.now());
     } catch (error) {
-      this.#log.warn('targets', `target tables are not saved: ${asOverlayError(error).message}`);
+      this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
     }
   }
 
@@ -288,20 +347,13 @@ export class Daemon {
       'linkprop.set': (params) => done(registry.linkProperties.set(params)),
       'linkprop.reset': (params) => done(registry.linkProperties.reset(params)),
       'linkprop.list': (params) => registry.linkProperties.list(params),
-      'daemon.restart': () => {
-        this.#readConfig();
-        setTimeout(() => {
-          restart().catch((error: unknown) => {
-            this.#log.error('restart', `not started anew: ${asOverlayError(error).message}`);
-          });
-        }, ANSWER_MS);
-        return null;
-      },
+      'daemon.restart': () => restart(),
       'daemon.reload': async () => ({ failures: await this.reload() }),
       'daemon.status': (): DaemonStatus => ({
         version: VERSION,
         pid: process.pid,
         startedAt: this.#startedAt.toISOString(),
+        isSettled: this.#isSettled,
         ...registry.roster.counts,
         features: datapath.features,
       }),

@@ -77,11 +77,25 @@ export class Inheritance {
     return fd;
   }
 
-  /** Nobody has taken these. Their names. */
-  closeRest(): string[] {
-    const names = [...this.#fds.keys()];
-    for (const fd of this.#fds.values()) closeDescriptor(fd);
-    this.#fds.clear();
+  /** The same, and it stays. */
+  look(name: string): number | undefined {
+    return this.#fds.get(name);
+  }
+
+  /** What was taken could not be used just now: it is kept for the next attempt, or for the next daemon. */
+  giveBack(descriptors: readonly Descriptor[]): void {
+    for (const { name, fd } of descriptors) this.#add(name, fd);
+  }
+
+  /** What nobody has taken, and stays open. */
+  get rest(): Descriptor[] {
+    return [...this.#fds].map(([name, fd]) => ({ name, fd }));
+  }
+
+  /** Closes what nobody has taken and `isWanted` does not name. Returns the names. */
+  closeUnwanted(isWanted: (name: string) => boolean): string[] {
+    const names = [...this.#fds.keys()].filter((name) => !isWanted(name));
+    for (const name of names) closeDescriptor(this.take(name)!);
     void forgetAtManager(names);
     return names;
   }

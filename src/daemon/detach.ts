@@ -15,15 +15,16 @@ export const isDetached =
 // Whatever the daemon starts is not a copy of it.
 if (isDetached) Reflect.deleteProperty(process.env, MARK);
 
-/** What the copy says: nothing wrong, or what. */
+/** What the copy says: nothing wrong, or what; and what an operator should know although it is ready. */
 interface StartReport {
   readonly lines: readonly string[];
+  readonly warnings: readonly string[];
 }
 
 /** In the copy: tells the command that waits, once, and lets it go. No lines = ready. Elsewhere: does nothing. */
-export function reportStart(lines: readonly string[]): void {
+export function reportStart(lines: readonly string[], warnings: readonly string[] = []): void {
   if (!isDetached || !process.connected) return;
-  process.send?.({ lines } satisfies StartReport);
+  process.send?.({ lines, warnings } satisfies StartReport);
   process.disconnect();
 }
 
@@ -54,7 +55,8 @@ export function startDetached(): Promise<void> {
     const refuse = (lines: readonly string[]): void => {
       reject(new OverlayError('INTERNAL', lines.join('; '), lines));
     };
-    child.on('message', ({ lines }: StartReport) => {
+    child.on('message', ({ lines, warnings }: StartReport) => {
+      for (const warning of warnings) process.stderr.write(`varpd: ${warning}\n`);
       if (lines.length > 0) {
         refuse(lines);
         return;

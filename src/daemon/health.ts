@@ -21,7 +21,8 @@ const MAX_DETAILS_CHARACTERS = 512;
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'source'] as const;
 
 /** Ports and interfaces by name. */
-export type Source = 'underlay' | 'plugin' | 'lookup' | 'source' | `port ${string}` | `interface ${string}`;
+export type Source =
+  'underlay' | 'plugin start' | 'plugin' | 'lookup' | 'source' | `port ${string}` | `interface ${string}`;
 
 export class Health {
   readonly #troubles = new Map<Source, string>();

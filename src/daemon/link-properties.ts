@@ -10,7 +10,7 @@ import type { Log } from './log.js';
 import type { StateStore } from './persistence.js';
 import type { Roster } from './roster.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
-import type { SerialQueue } from './undo.js';
+import type { KeyedQueue } from './undo.js';
 import { linkRows } from './vnic-protection.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
@@ -27,13 +27,13 @@ export function storedProperties(values: LinkValues): Pick<StoredVnic, 'properti
 export class LinkProperties {
   readonly #roster: Roster;
   readonly #store: StateStore;
-  readonly #changes: SerialQueue;
+  readonly #changes: KeyedQueue;
   readonly #log: Log;
   /** Overlays with leases that are not on the disk as they are. */
   readonly #unsaved = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(roster: Roster, store: StateStore, changes: SerialQueue, log: Log) {
+  constructor(roster: Roster, store: StateStore, changes: KeyedQueue, log: Log) {
     this.#roster = roster;
     this.#store = store;
     this.#changes = changes;
@@ -95,7 +95,7 @@ export class LinkProperties {
     this.#unsaved.clear();
     for (const name of names) {
       try {
-        await this.#changes.run(() => this.#saveLeasesOf(name));
+        await this.#changes.run(name, () => this.#saveLeasesOf(name));
       } catch (error) {
         this.#log.warn(`leases ${name}`, `leases over ${name}: ${asOverlayError(error).message}`);
       }
@@ -114,7 +114,7 @@ export class LinkProperties {
   }
 
   #change(name: string, temporary: boolean, edit: (values: LinkValues) => LinkValues): Promise<void> {
-    return this.#changes.run(async () => {
+    return this.#changes.run(this.#roster.overlayNameOf(name), async () => {
       const vnic = this.#running(name);
       const stored = this.#roster.storedOverlayOfVnic(name);
       if (this.#roster.idOf(name) !== 0)

@@ -9,7 +9,6 @@ import {
   LinkEvents,
   linkInfo,
   type LinkInfo,
-  linksWithAlias,
   type RouteInfo,
   routeTo,
 } from '../dgram-extra/index.js';
@@ -24,21 +23,14 @@ export interface SilentLinks {
 }
 
 export interface Links extends SilentLinks {
-  /** Whether there is a link of this name, in the network namespace of varpd, that is not varpd's own. */
-  isForeign(name: string): boolean;
-  /** Names of varpd's own, those an earlier one has left included. */
-  own(): string[];
+  /** Whether there is a link of this name in the network namespace of varpd. */
+  exists(name: string): boolean;
   /** MTU of the link that has this address; undefined when none that is up has it, or loopback. */
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
-/** `alias` marks the links of this varpd. */
-export const hostLinks = (alias: string): Links => ({
-  isForeign(name) {
-    const link = linkInfo(name);
-    return link !== undefined && link.alias !== alias;
-  },
-  own: () => linksWithAlias(alias),
+export const hostLinks: Links = {
+  exists: (name) => linkInfo(name) !== undefined,
   isSilent,
   allowAutomaticAddress,
   mtuBytesOf(ip) {
@@ -48,7 +40,7 @@ export const hostLinks = (alias: string): Links => ({
       ) ?? [];
     return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },
-});
+};
 
 export interface HostAddress extends Pick<AddressInfo, 'index' | 'state'> {
   readonly ip: IpAddress;

@@ -6,14 +6,21 @@
  * dladm at once, and a start that fails is seen as a failure. What only the daemon needs is loaded there.
  */
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
+import { passedDescriptors } from './descriptors.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { makeExitCertain } from './exit.js';
 import { giveUpRights } from './privileges.js';
+import { isRestart, passOn, restartAgain } from './restarted.js';
 import { listenToSignals } from './signals.js';
 import { VERSION } from './version.js';
+
+/** The service manager holds descriptors of an earlier process, and has passed copies. */
+const holdsDescriptors = passedDescriptors().length > 0;
+const RETRY_PAUSE_MS = 1000;
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
        varpd --help | --version
@@ -64,8 +71,11 @@ async function main(): Promise<void> {
     makeExitCertain();
     await startBridge();
     const { run } = await import('./run.js');
-    await run(flags);
-    reportStart([]);
+    const offline = await run(flags, isRestart ? { take: passOn } : undefined);
+    reportStart(
+      [],
+      [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
+    );
   } else {
     await startDetached();
   }
@@ -78,5 +88,8 @@ try {
   const lines = details.length > 0 ? details : [message];
   reportStart(lines);
   for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
+  if (isRestart) await restartAgain(lines);
+  // A service manager that holds our descriptors tries again at once, and for ever.
+  else if (holdsDescriptors) await delay(RETRY_PAUSE_MS);
   process.exit(1);
 }

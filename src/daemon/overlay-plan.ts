@@ -7,9 +7,9 @@ import type { Datapath } from './datapath/contract.js';
 import type { LinkWatch } from './link-watch.js';
 import type { Links } from './links.js';
 import type { Log } from './log.js';
-import type { Plugins } from './plugin-loader.js';
+import type { Plugins } from './plugin-catalog.js';
 import type { StoredLease } from './state-schema.js';
-import type { TargetMemory } from './target-memory.js';
+import type { Snapshot } from './snapshot.js';
 import type { VnicProtection } from './vnic-protection.js';
 
 /** What the daemon has, for all overlays. */
@@ -21,7 +21,7 @@ export interface Workshop {
   readonly log: Log;
   readonly limits: () => Limits;
   /** What an earlier daemon knew. */
-  readonly targets: TargetMemory;
+  readonly snapshot: Snapshot;
 }
 
 /** The wish of an operator. */

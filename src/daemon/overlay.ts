@@ -33,7 +33,9 @@ import { defaultMtuBytes, largestMtuBytes } from './mtu.js';
 import { bindError, deviceFault, needDestination, needMac, tapError, unknownKind } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
-import { PluginInstance } from './plugin-host.js';
+import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
+import { isSame } from './plugin-answer.js';
+import type { OverlaySnapshot, PortSnapshot } from './snapshot.js';
 import { SourceWatch } from './source-watch.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
@@ -50,7 +52,11 @@ export class Overlay {
   readonly #workshop: Workshop;
   /** What the route carried when the overlay was started. */
   #largestMtuBytes = Infinity;
-  readonly #instance: PluginInstance;
+  mode: 'point' | 'dynamic';
+  #properties: PropertySet;
+  readonly #plugin: OverlayPlugin;
+  /** Of an overlay that goes on from an earlier daemon, what that knew. */
+  readonly #before: OverlaySnapshot | undefined;
   readonly #health: Health;
   readonly #links: OverlayLinks;
   readonly #sources: SourceWatch;
@@ -61,38 +67,61 @@ export class Overlay {
 
   private constructor(
     readonly plan: OverlayPlan,
-    readonly plugin: LookupPlugin,
-    readonly properties: PropertySet,
+    plugin: LookupPlugin | undefined,
+    properties: PropertySet,
     workshop: Workshop,
   ) {
     this.#workshop = workshop;
+    this.#properties = properties;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits, watch, links } = workshop;
-    const place = { overlay: plan.name, id: plan.id, listenIp: this.listen.ip };
+    const { datapath, log, limits, watch, links, snapshot } = workshop;
+    const { listen } = this;
+    const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
+    this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
+    // A plugin of another mode than it had knows better.
+    this.#before = before?.mode === this.mode ? before : undefined;
+    const place = { overlay: plan.name, id: plan.id, listenIp: listen.ip };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log });
     this.#sources = new SourceWatch(plan.name, this.#health, log);
-    const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen: this.listen };
+    const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
     };
     const around = { log, health: this.#health, datapath, limits, reprotect };
-    this.#instance = new PluginInstance(plugin, site, around);
+    const prepare: Prepare = async () => {
+      await workshop.plugins.find(plan.search);
+      const found = needPlugin(plan, workshop);
+      if (found.mode === 'dynamic' && this.mode === 'point')
+        throw new OverlayError(
+          'INVALID',
+          'it had one destination for all, and now is asked for each MAC: make the overlay anew',
+        );
+      return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.#properties };
+    };
+    this.#plugin = new OverlayPlugin(plan.search, site, around, prepare, {
+      started: (properties, destination) => {
+        this.#pluginStarted(properties, destination);
+        reprotect();
+      },
+    });
   }
 
-  /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. */
+  /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
+   * overlay whose links are there may lack its plugin for now. */
   static check(plan: OverlayPlan, workshop: Workshop): Overlay {
-    const { plugins } = workshop;
     if (plan.encap !== 'vxlan') throw unknownKind('encapsulation', plan.encap, ['vxlan']);
-    const plugin = plugins.get(plan.search);
-    if (plugin === undefined) throw unknownKind('search', plan.search, [...plugins.keys()]);
-    const specs = overlaySpecs(plugin.properties, [...plugins.keys()]);
-    const { vnetid, encap, search, id } = plan;
-    const properties = PropertySet.from(specs, plan.properties, { vnetid, encap, search, 'varpd/id': id });
-    return new Overlay(plan, plugin, properties, workshop);
+    const plugin = workshop.plugins.get(plan.search);
+    if (plugin === undefined && (plan.isNew || !workshop.datapath.hasLeft(plan.name)))
+      needPlugin(plan, workshop);
+    return new Overlay(plan, plugin, readProperties(plan, plugin, workshop), workshop);
   }
 
   get name(): string {
     return this.plan.name;
+  }
+
+  get mac(): MacAddress {
+    return this.plan.mac;
   }
 
   get id(): number {
@@ -103,30 +132,70 @@ export class Overlay {
     return { ip: this.properties.ip('vxlan/listen_ip'), port: this.properties.uint('vxlan/listen_port') };
   }
 
+  get properties(): PropertySet {
+    return this.#properties;
+  }
+
+  /** Of a point overlay. */
+  get destination(): Endpoint | undefined {
+    return this.#destination;
+  }
+
   get mtuBytes(): number {
     return this.properties.uint('mtu');
   }
 
-  /** Plugin, underlay socket, own port. Rejects with an OverlayError; `undo` holds what was done. */
+  /** Plugin, underlay socket, own port. Rejects with an OverlayError; `undo` holds what was done. An overlay whose own link
+   * an earlier daemon has left goes on at once: it waits for its plugin only where nothing is known without it. */
   async start(undo: UndoStack): Promise<void> {
-    const { datapath, limits } = this.#workshop;
-    const { plan, properties, listen } = this;
+    const { datapath } = this.#workshop;
+    const { plan, properties } = this;
     const linkState = properties.word('link-state', LINK_STATE);
     if (linkState === 'follow' && !datapath.features['tapCarrier'])
       throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
-    await this.#instance.start(properties);
-    undo.push(() => this.#instance.stop());
-    if (this.plugin.mode === 'point') this.#destination = this.#instance.destination();
-    const destination = this.#destination;
+    const isLeft = !plan.isNew && datapath.hasLeft(plan.name);
+    const goesOn = isLeft && this.#before?.isRecent === true;
+    let failure: unknown;
+    undo.push(() => this.#plugin.stop());
+    if (!goesOn) {
+      try {
+        this.#destination = await this.#plugin.start();
+      } catch (error) {
+        if (!isLeft) throw error;
+        failure = error;
+      }
+    }
+    const before = goesOn || failure !== undefined ? this.#before : undefined;
+    this.#destination ??= before?.destination;
     this.#chooseMtu();
+    this.#addToDatapath(isLeft);
+    undo.push(() => (plan.isNew ? datapath.removeOverlay(plan.id) : datapath.withdrawOverlay(plan.id)));
+    // Before the first frame can come, and before the plugin knows better.
+    if (before !== undefined) datapath.setPeers(plan.id, before.peers);
+    if (before !== undefined || this.#before?.isRecent === true) this.#restoreTargets();
+    this.#links.start(linkState, this.#destination?.ip);
+    undo.push(() => {
+      this.#links.stop();
+      this.#sources.stop();
+    });
+    this.#openPort(this.name, plan.mac, 0, true);
+    this.#plugin.attach();
+    if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
+  }
+
+  #addToDatapath(mayLackAddress: boolean): void {
+    const { datapath, limits } = this.#workshop;
+    const { plan, properties, listen } = this;
+    const destination = this.#destination;
     try {
       datapath.addOverlay({
         id: plan.id,
         vnetid: plan.vnetid,
         mtuBytes: this.mtuBytes,
-        mode: this.plugin.mode,
+        mode: this.mode,
         ...(destination !== undefined && { destination }),
         listen,
+        mayLackAddress,
         queues: queueCount(properties.text('queues'), availableParallelism()),
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
@@ -141,17 +210,35 @@ export class Overlay {
     } catch (error) {
       throw bindError(error, listen);
     }
-    undo.push(() => datapath.removeOverlay(plan.id));
-    // Before the first frame can come, and before the plugin knows better.
-    const known = this.#workshop.targets.take(plan.name, listen);
-    if (known.length > 0) datapath.restoreTargets(plan.id, known);
-    this.#links.start(linkState, destination?.ip);
-    undo.push(() => {
-      this.#links.stop();
-      this.#sources.stop();
-    });
-    this.#openPort(this.name, plan.mac, 0, true);
-    this.#instance.attach();
+  }
+
+  /** What an earlier daemon knew: used at once, and asked about. */
+  #restoreTargets(): void {
+    const targets = this.#before?.targets ?? [];
+    if (targets.length > 0) this.#workshop.datapath.restoreTargets(this.id, targets);
+  }
+
+  /** After the overlay: it had none, or that of an earlier daemon. */
+  #pluginStarted(properties: PropertySet, destination: Endpoint | undefined): void {
+    this.#properties = properties;
+    if (destination === undefined) return;
+    const before = this.#destination;
+    this.mode = 'point';
+    this.#destination = destination;
+    if (before === undefined || !isSame(before, destination))
+      this.#workshop.datapath.setDestination(this.id, destination);
+  }
+
+  /** The properties of an overlay that has been without its plugin until now. */
+  #typed(plugin: LookupPlugin): PropertySet {
+    const properties = readProperties(this.plan, plugin, this.#workshop);
+    properties.setDefault('mtu', this.mtuBytes);
+    return properties;
+  }
+
+  /** Resolves when its plugin has been tried once. */
+  get settled(): Promise<void> {
+    return this.#plugin.settled;
   }
 
   /** Nobody is asked any more; what is known goes on. */
@@ -159,7 +246,7 @@ export class Overlay {
     this.#links.stop();
     this.#sources.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
-    await this.#instance.stop();
+    await this.#plugin.stop();
   }
 
   /** Plugin first, so that nobody is asked about an overlay that is going away. */
@@ -170,7 +257,7 @@ export class Overlay {
 
   /** Rejects with an OverlayError when what the plugin read is no good. */
   reload(): Promise<void> {
-    return this.#instance.reload();
+    return this.#plugin.reload();
   }
 
   // -- VNICs
@@ -189,7 +276,8 @@ export class Overlay {
     const protection = new VnicProtection(properties, leases, () => {
       this.protect(plan.name);
     });
-    protection.setNamed(this.#instance.allowedIps(plan.mac));
+    const before = this.#before?.ports.get(plan.name)?.allowedIps ?? undefined;
+    protection.setNamed(this.#plugin.allowedIps(plan.mac, before));
     try {
       this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
@@ -233,8 +321,9 @@ export class Overlay {
     this.#health.degrade(`port ${port}`, `port ${port}: ${fault}`);
   }
 
-  /** Opens again the devices that were lost. Throws an OverlayError at the first that cannot be had. */
-  async mendPorts(): Promise<void> {
+  /** Opens again the devices that were lost, and starts the plugin where it is not. Rejects with an OverlayError at the
+   * first that cannot be had. */
+  async mend(): Promise<void> {
     if (this.#fault !== undefined) {
       await this.#reopenPort(this.name, this.plan.mac, 0, true);
       this.#fault = undefined;
@@ -244,6 +333,7 @@ export class Overlay {
       await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
       vnic.fault = undefined;
     }
+    await this.#plugin.mend();
   }
 
   // -- Questions from the datapath and about it
@@ -258,14 +348,14 @@ export class Overlay {
   }
 
   lookup(request: LookupRequest): void {
-    this.#instance.lookup(request);
+    this.#plugin.lookup(request);
   }
 
   info(): OverlayInfo {
     return {
       name: this.name,
       temporary: this.plan.temporary,
-      mode: this.plugin.mode,
+      mode: this.mode,
       properties: this.properties.rows(),
       health: this.#health.report(),
       underlay: this.#links.info,
@@ -299,6 +389,13 @@ export class Overlay {
       state: fault ?? this.#links.portTrouble(name) ?? 'up',
       counters: fault === undefined ? this.#workshop.datapath.portCounters(this.id, name) : {},
     };
+  }
+
+  *portSnapshots(): Generator<[string, PortSnapshot]> {
+    yield [this.name, { mtuBytes: this.mtuBytes, allowedIps: null }];
+    for (const { name, vid, temporary, protection } of this.vnics.values())
+      if (!temporary)
+        yield [name, { mtuBytes: this.#portMtuBytes(vid), allowedIps: protection.named ?? null }];
   }
 
   get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
@@ -342,7 +439,7 @@ export class Overlay {
   }
 
   #needTable(): void {
-    if (this.plugin.mode !== 'point') return;
+    if (this.mode !== 'point') return;
     throw new OverlayError('UNSUPPORTED', `${this.name} has one destination for all and no target table`);
   }
 
@@ -350,7 +447,8 @@ export class Overlay {
 
   #chooseMtu(): void {
     const { datapath, links, log } = this.#workshop;
-    const destinations = this.#destination === undefined ? this.#instance.peers : [this.#destination.ip];
+    const named = this.#plugin.peers ?? this.#before?.peers ?? [];
+    const destinations = this.#destination === undefined ? named : [this.#destination.ip];
     const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
@@ -382,6 +480,7 @@ export class Overlay {
         mac,
         vid,
         mtuBytes: this.#portMtuBytes(vid),
+        previousMtuBytes: this.#before?.ports.get(name)?.mtuBytes,
         own,
         protection,
         temporary,
@@ -394,7 +493,7 @@ export class Overlay {
 
   /** What the plugin says of its MAC may have changed. */
   #reprotect({ name, mac, protection }: Vnic): void {
-    protection.setNamed(this.#instance.allowedIps(mac));
+    protection.setNamed(this.#plugin.allowedIps(mac, protection.named));
     this.protect(name);
   }
 
@@ -410,4 +509,26 @@ export class Overlay {
     this.#openPort(name, mac, vid, own, protection, temporary);
     this.#health.restore(`port ${name}`);
   }
+}
+
+/** Throws an OverlayError when there is no such plugin. */
+function needPlugin({ search }: OverlayPlan, { plugins }: Workshop): LookupPlugin {
+  const plugin = plugins.get(search);
+  if (plugin !== undefined) return plugin;
+  const failure = plugins.failureOf(search);
+  if (failure !== undefined) throw new OverlayError('INVALID', failure, [failure]);
+  throw unknownKind('search', search, [...plugins.keys()]);
+}
+
+/** Without the plugin its properties are taken as they are. */
+function readProperties(
+  { search, properties, vnetid, encap, id }: OverlayPlan,
+  plugin: LookupPlugin | undefined,
+  { plugins }: Workshop,
+): PropertySet {
+  const untyped = properties
+    .filter(([name]) => name.startsWith(`${search}/`))
+    .map(([name]) => ({ name, type: 'string' as const, required: false }));
+  const specs = overlaySpecs(plugin?.properties ?? untyped, [...plugins.keys(), search]);
+  return PropertySet.from(specs, properties, { vnetid, encap, search, 'varpd/id': id });
 }

@@ -15,6 +15,8 @@ import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js
 import { explain, systemErrorText } from './system-error.js';
 
 const ENDING = '.json';
+/** Of a file that was set aside: the name of its overlay. */
+const ASIDE = /^(.+)\.bad-\d+$/;
 /** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
 const MAX_FILE_BYTES = 1024 * 1024;
 
@@ -25,7 +27,8 @@ export class StateStore {
 
   /** Overlay by name, whether it runs or not. */
   readonly overlays: ReadonlyMap<string, StoredOverlay> = this.#overlays;
-  /** Files that were not believed, and why. */
+  /** State files that are not valid, by the name of their overlay, and why; those that an earlier start has set aside too,
+   * as long as no overlay of that name is stored again. */
   readonly bad: Failure[] = [];
 
   private constructor(directory: StateDirectory, files: StateFiles) {
@@ -41,6 +44,7 @@ export class StateStore {
       if (isTemporary(name)) await files.unlink(directory.path(name)).catch(() => undefined);
       else if (name.endsWith(ENDING)) await store.#load(name, names);
     }
+    for (const name of names.toReversed()) store.#noteAside(name);
     return store;
   }
 
@@ -99,6 +103,14 @@ export class StateStore {
     }
   }
 
+  /** Set aside by an earlier start: said again until somebody has mended or removed it. */
+  #noteAside(file: string): void {
+    const name = ASIDE.exec(file)?.[1];
+    if (name === undefined || this.#overlays.has(name) || this.bad.some((one) => one.name === name)) return;
+    const message = `its state file was not valid and was set aside as ${file}: mend it and rename it to ${name}${ENDING}, or remove it`;
+    this.bad.push({ name, message });
+  }
+
   /** What was done, for the report. */
   async #setAside(file: string, name: string, names: string[]): Promise<string> {
     let number = 1;
@@ -107,7 +119,7 @@ export class StateStore {
     try {
       await this.#files.rename(this.#directory.path(file), this.#directory.path(aside));
       names.push(aside);
-      return `set aside as ${aside}`;
+      return `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;
     } catch (error) {
       return `cannot be set aside: ${systemErrorText(error)}`;
     }

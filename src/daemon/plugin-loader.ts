@@ -1,9 +1,6 @@
 /**
- * Finds lookup plugins: each sub-directory with an index.js (or index.mjs), whose default export is a LookupPlugin.
- *
- * Directories are read once, at start, in order: those of varpd, the configured ones, the `-i` ones. A directory that
- * somebody named and that is not there ends varpd; a plugin that is no good is logged and left out; of two with the
- * same name the first wins, so that nobody takes the place of `direct` by accident.
+ * A lookup plugin out of its file: each sub-directory of a plugin directory with an index.js (or index.mjs), whose default
+ * export is a LookupPlugin. plugin-catalog.ts has all of them.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -13,7 +10,6 @@ import { OverlayError } from '../core/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../core/properties.js';
 import type { LookupPlugin, PropertySpec } from '../plugin/contract.js';
 import { Deadlines } from './deadline.js';
-import type { Log } from './log.js';
 import { systemErrorText } from './system-error.js';
 
 /** dist/plugins, beside dist/src. */
@@ -27,31 +23,9 @@ const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
 /** Prefixes of properties that are not a plugin's. */
 const RESERVED_NAMES = ['vxlan', 'varpd'];
 
-export type Plugins = ReadonlyMap<string, LookupPlugin>;
-
-/** Throws an OverlayError when one of the directories cannot be read. */
-export async function loadPlugins(directories: readonly string[], log: Log): Promise<Plugins> {
-  const plugins = new Map<string, LookupPlugin>();
-  for (const directory of directories) {
-    for (const file of entryFiles(directory)) {
-      try {
-        const plugin = await importPlugin(file);
-        if (plugins.has(plugin.name)) {
-          log.warn('plugin', `${file}: there is a plugin '${plugin.name}' already, this one is left out`);
-        } else {
-          plugins.set(plugin.name, plugin);
-          log.debug('plugin', `${file}: plugin '${plugin.name}', mode ${plugin.mode}`);
-        }
-      } catch (error) {
-        log.error('plugin', `${file}: left out: ${error instanceof Error ? error.message : String(error)}`);
-      }
-    }
-  }
-  return plugins;
-}
-
-/** In the order of their names, so that "the first" means the same everywhere. */
-function entryFiles(directory: string): string[] {
+/** In the order of their names, so that "the first" means the same everywhere. Throws an OverlayError when the directory
+ * cannot be read. */
+export function entryFiles(directory: string): string[] {
   try {
     return readdirSync(directory)
       .sort()
@@ -61,17 +35,16 @@ function entryFiles(directory: string): string[] {
           .slice(0, 1),
       );
   } catch (error) {
-    throw new OverlayError(
-      'NOT_FOUND',
-      `failed to load from ${directory}: ${systemErrorText(error)}`,
-      [],
-      error,
-    );
+    const line = `pluginPath: failed to load from ${directory}: ${systemErrorText(error)}`;
+    throw new OverlayError('NOT_FOUND', line, [line], error);
   }
 }
 
-async function importPlugin(file: string): Promise<LookupPlugin> {
-  const load = (): Promise<unknown> => import(pathToFileURL(file).href) as Promise<unknown>;
+/** Rejects with an Error that says what is wrong with it. Node imports a file once for each `version`. */
+export async function importPlugin(file: string, version = ''): Promise<LookupPlugin> {
+  const url = pathToFileURL(file);
+  if (version !== '') url.searchParams.set('version', version);
+  const load = (): Promise<unknown> => import(url.href) as Promise<unknown>;
   const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
   return checkPlugin(module.default);
 }

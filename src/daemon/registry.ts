@@ -2,12 +2,13 @@
  * Changes to the overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which
  * order things are made and taken back. `roster` says who is there.
  *
- * Changes come one at a time. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the
- * disk is written last when something is made, first when it is removed, so that a crash leaves the old state or the new.
+ * Changes to one overlay and its VNICs come one at a time, those to different overlays side by side: none waits for
+ * another's plugin. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the disk is
+ * written last when something is made, first when it is removed, so that a crash leaves the old state or the new.
  *
  *   on disk and running     persistent
  *   running only            temporary (-t)
- *   on disk only            deleted with -t, or could not be started: `up` tries again
+ *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
  */
 import type { Notice } from '../core/notices.js';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,7 +21,6 @@ import type { MacAddress } from '../plugin/contract.js';
 import { formatEndpoint, type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
 import type { LookupRequest } from './datapath/contract.js';
-import type { Following } from './link-watch.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
 import { Overlay } from './overlay.js';
 import type { OverlayPlan, Workshop } from './overlay-plan.js';
@@ -29,7 +29,8 @@ import type { StateStore } from './persistence.js';
 import { isSame } from './plugin-answer.js';
 import { Roster } from './roster.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
-import { allOrNothing, SerialQueue, type UndoStack } from './undo.js';
+import { Retries } from './retries.js';
+import { allOrNothing, KeyedQueue, type UndoStack } from './undo.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
 type Result<M extends keyof Methods> = Methods[M]['result'];
@@ -46,25 +47,31 @@ export class Registry {
   readonly #store: StateStore;
   readonly roster: Roster;
   readonly linkProperties: LinkProperties;
-  readonly #changes = new SerialQueue();
-  /** Overlays that do not run because their address is not there yet. */
-  readonly #waiting = new Map<string, Following>();
+  readonly #changes = new KeyedQueue();
+  /** Of what is being created. */
+  readonly #reserved = new Set<string>();
+  readonly #retries: Retries;
   #lastId = 0;
 
-  constructor(workshop: Workshop, store: StateStore) {
+  readonly #changed: () => void;
+
+  /** `changed`: something was brought up, failed to, or was deleted. */
+  constructor(workshop: Workshop, store: StateStore, changed: () => void = () => undefined) {
+    this.#changed = changed;
     this.#workshop = workshop;
     this.#store = store;
     this.roster = new Roster(store);
     this.linkProperties = new LinkProperties(this.roster, store, this.#changes, workshop.log);
+    this.#retries = new Retries(workshop.watch, (name) => this.#retry(name));
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
 
   // -- Overlays
 
   createOverlay(params: Params<'overlay.create'>): Promise<void> {
-    return this.#change(async (undo) => {
-      const { name, encap, search, vnetid, temporary, properties } = params;
-      this.#checkNewName(name);
+    const { name, encap, search, vnetid, temporary, properties } = params;
+    return this.#create(name, name, async (undo) => {
+      await this.#workshop.plugins.find(search);
       const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
       const plan = { name, encap, search, vnetid, temporary, properties, ...made };
       const overlay = await this.#start(plan, undo);
@@ -74,7 +81,7 @@ export class Registry {
 
   /** `temporary`: what is on disk stays there. */
   deleteOverlay({ name, temporary }: Params<'overlay.delete'>): Promise<void> {
-    return this.#change(async () => {
+    return this.#change(name, async () => {
       const overlay = this.roster.overlays.get(name);
       const stored = temporary ? undefined : this.#store.overlays.get(name);
       if (overlay === undefined && stored === undefined) throw notFound();
@@ -84,23 +91,31 @@ export class Registry {
       ]);
       if (vnics.size > 0) throw busy(name, [...vnics]);
       if (stored !== undefined) await this.#store.remove(name);
-      this.#forgetWait(name);
+      this.#retries.forget(name);
       this.roster.reasons.delete(name);
       this.roster.overlays.delete(name);
       if (overlay === undefined) this.#workshop.datapath.discard(name);
       else await overlay.stop();
+      this.#changed();
     });
   }
 
+  /** At the start of varpd: everything stored. What is not up yet is shown as being started. */
+  raise(): Promise<Result<'overlay.up'>> {
+    for (const { name, vnics } of this.#store.overlays.values())
+      for (const one of [name, ...vnics.map((vnic) => vnic.name)])
+        this.roster.reasons.set(one, 'it is being started');
+    return this.up({});
+  }
+
   /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
-  up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
-    return this.#changes.run(async () => {
-      if (name !== undefined && this.roster.idOf(name) === 0) throw notFound();
-      const failures: Failure[] = [];
-      for (const one of name === undefined ? this.roster.names() : [name])
-        failures.push(...(await this.#bringUp(one)));
-      return { failures };
-    });
+  async up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
+    if (name !== undefined && this.roster.idOf(name) === 0) throw notFound();
+    const names = name === undefined ? this.roster.names() : [name];
+    const failures = await Promise.all(
+      names.map((one) => this.#changes.run(one, () => this.#bringUp(one, false))),
+    );
+    return { failures: failures.flat() };
   }
 
   /** All plugins at once, none waits for another; goes on past failures. */
@@ -135,8 +150,7 @@ export class Registry {
   // -- VNICs
 
   createVnic({ name, over, mac, vid = 0, properties, temporary }: Params<'vnic.create'>): Promise<void> {
-    return this.#change(async (undo) => {
-      this.#checkNewName(name);
+    return this.#create(name, over, async (undo) => {
       const overlay = this.roster.need(over);
       if (vid < 0 || vid > MAX_VID)
         throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
@@ -156,7 +170,7 @@ export class Registry {
   }
 
   deleteVnic({ name, temporary }: Params<'vnic.delete'>): Promise<void> {
-    return this.#change(async () => {
+    return this.#change(this.roster.overlayNameOf(name), async () => {
       const overlay = this.roster.overlayOfVnic(name);
       const stored = temporary ? undefined : this.roster.storedOverlayOfVnic(name);
       if (overlay === undefined && stored === undefined) throw notFound();
@@ -165,6 +179,7 @@ export class Registry {
       this.roster.reasons.delete(name);
       if (overlay === undefined) this.#workshop.datapath.discard(name);
       else await overlay.removeVnic(name);
+      this.#changed();
     });
   }
 
@@ -186,29 +201,33 @@ export class Registry {
     this.roster.withId(overlay)?.peersChanged(added, removed);
   }
 
-  /** Removes the links that an earlier daemon has left and nothing here wants: of temporary overlays and VNICs, of those
-   * that were being made or deleted when it was killed. Names them. */
-  removeOrphans(): string[] {
-    // One that cannot be read may want any of them.
-    if (this.#store.bad.length > 0) return [];
-    const orphans = this.#workshop.links.own().filter((name) => !this.roster.isStored(name));
+  /** Whether a stored overlay or VNIC has this name, or one of a state file that cannot be read may have it. */
+  mayWant(port: string): boolean {
+    return this.#store.bad.length > 0 || this.roster.isStored(port) || this.roster.runs(port);
+  }
+
+  /** Removes these persistent links where nothing here wants them: of temporary overlays and VNICs, of those that were being
+   * made or deleted when the earlier daemon was killed. Names those removed. */
+  removeOrphans(ports: readonly string[]): string[] {
+    const orphans = ports.filter((name) => !this.mayWant(name));
     for (const name of orphans) this.#workshop.datapath.discard(name);
     return orphans;
   }
 
+  /** Resolves when every plugin has been tried once. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.roster.overlays.values()].map((overlay) => overlay.settled));
+  }
+
   /** Resolves when no change is under way, and lets none begin any more. */
   freeze(): Promise<void> {
-    return new Promise((resolve) => {
-      void this.#changes.run(() => {
-        resolve();
-        return new Promise(() => undefined);
-      });
-    });
+    return this.#changes.freeze();
   }
 
   /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
    * for the next daemon by `save`, and goes on until the datapath is closed. */
   async stop(save: (overlays: readonly Overlay[]) => Promise<void>): Promise<void> {
+    this.#retries.stop();
     const overlays = [...this.roster.overlays.values()];
     // What is under way may wait for a plugin.
     await Promise.race([
@@ -221,8 +240,21 @@ export class Registry {
 
   // -- Steps
 
-  #change(work: (undo: UndoStack) => Promise<void>): Promise<void> {
-    return this.#changes.run(() => this.#allOrNothing(work));
+  #change(overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
+    return this.#changes.run(overlay, () => this.#allOrNothing(work));
+  }
+
+  /** The name is nobody else's from now on. */
+  #create(name: string, overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
+    return this.#change(overlay, async (undo) => {
+      this.#checkNewName(name);
+      this.#reserved.add(name);
+      try {
+        await work(undo);
+      } finally {
+        this.#reserved.delete(name);
+      }
+    });
   }
 
   #allOrNothing(work: (undo: UndoStack) => Promise<void>): Promise<void> {
@@ -235,74 +267,81 @@ export class Registry {
   async #start(plan: OverlayPlan, undo: UndoStack): Promise<Overlay> {
     const overlay = Overlay.check(plan, this.#workshop);
     const { listen } = overlay;
-    const twin = [...this.roster.overlays.values()].find(
-      (other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen),
-    );
+    const others = [...this.roster.overlays.values(), ...this.roster.starting.values()];
+    const twin = others.find((other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen));
     if (twin !== undefined) {
       const where = `${formatEndpoint(listen)} by ${twin.name}`;
       throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);
     }
-    await overlay.start(undo);
-    // Nobody sees it before it works; the datapath's first question about it comes with the next turn of the loop.
+    this.roster.starting.set(plan.name, overlay);
+    try {
+      await overlay.start(undo);
+    } finally {
+      this.roster.starting.delete(plan.name);
+    }
+    // Nobody sees it before it works.
     undo.push(() => this.roster.overlays.delete(plan.name));
     this.roster.overlays.set(plan.name, overlay);
     return overlay;
   }
 
-  async #bringUp(name: string): Promise<Failure[]> {
+  /** What fails is known by its reason, and tried again. `isRetry`: nobody asks, so only news is logged, and what was deleted
+   * with -t stays away. */
+  async #bringUp(name: string, isRetry: boolean): Promise<Failure[]> {
     const failures: Failure[] = [];
+    const { reasons } = this.roster;
     const attempt = async (what: string, work: () => void | Promise<void>): Promise<boolean> => {
       try {
         await work();
-        this.roster.reasons.delete(what);
+        if (reasons.delete(what) && isRetry) this.#workshop.log.info(`up ${what}`, `${what} is up now`);
         return true;
       } catch (error) {
         const { message, details } = asOverlayError(error);
         const reason = details.length === 0 ? message : details.join('; ');
-        this.roster.reasons.set(what, reason);
-        this.#workshop.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
+        if (!isRetry || reasons.get(what) !== reason)
+          this.#workshop.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
+        // One that runs has its health to say what is wrong.
+        if (!this.roster.runs(what)) reasons.set(what, reason);
         failures.push({ name: what, message: reason });
         return false;
       }
     };
+    const startedMs = performance.now();
     const stored = this.#store.overlays.get(name);
     const running = this.roster.overlays.get(name);
-    const isUp = await attempt(name, async () => {
-      if (running !== undefined) await running.mendPorts();
+    await attempt(name, async () => {
+      if (running !== undefined) await running.mend();
       else if (stored !== undefined) await this.#restart(stored);
     });
-    if (!isUp) {
-      if (stored !== undefined && running === undefined) this.#awaitAddress(stored);
-      return failures;
-    }
-    this.#forgetWait(name);
-    const overlay = this.roster.overlays.get(name)!;
+    const overlay = this.roster.overlays.get(name);
     for (const vnic of stored?.vnics ?? []) {
-      if (overlay.vnics.has(vnic.name)) continue;
-      await attempt(vnic.name, () => {
-        this.#restartVnic(overlay, vnic);
-      });
+      const isWanted = running === undefined || !isRetry || reasons.has(vnic.name);
+      if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} does not run`);
+      else if (isWanted && !overlay.vnics.has(vnic.name))
+        await attempt(vnic.name, () => {
+          this.#restartVnic(overlay, vnic);
+        });
     }
+    if (stored === undefined || this.#isWhole(stored)) this.#retries.forget(name);
+    else {
+      const wanting = overlay === undefined ? listenIpOf(stored) : undefined;
+      this.#retries.later(name, wanting, performance.now() - startedMs);
+    }
+    this.#changed();
     return failures;
   }
 
-  /** A host that is booting has its addresses later than its daemons: what fails for want of one is tried again then. */
-  #awaitAddress({ name, properties }: StoredOverlay): void {
-    const { watch, log } = this.#workshop;
-    const ip = parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
-    this.#forgetWait(name);
-    if (ip === undefined || watch.isUsable(ip)) return;
-    const waiting = watch.awaitAddress(ip, () => {
-      log.info(`up ${name}`, `${name}: ${ip} is an address of this host now`);
-      // What fails is logged. It may have been deleted, or started, just now.
-      if (this.#store.overlays.has(name) && !this.roster.overlays.has(name)) void this.up({ name });
-    });
-    this.#waiting.set(name, waiting);
+  /** Nothing of it waits for another attempt. */
+  #isWhole({ name, vnics }: StoredOverlay): boolean {
+    return ![name, ...vnics.map((vnic) => vnic.name)].some((one) => this.roster.reasons.has(one));
   }
 
-  #forgetWait(name: string): void {
-    this.#waiting.get(name)?.stop();
-    this.#waiting.delete(name);
+  /** What is stored and does not run, tried again. Never rejects. */
+  async #retry(name: string): Promise<void> {
+    await this.#changes.run(name, async () => {
+      const stored = this.#store.overlays.get(name);
+      if (stored !== undefined && !this.#isWhole(stored)) await this.#bringUp(name, true);
+    });
   }
 
   async #restart(stored: StoredOverlay): Promise<void> {
@@ -310,7 +349,11 @@ export class Registry {
     const found = { mac: needMac(mac), temporary: false, isNew: false };
     const plan = { name, id, encap, search, vnetid, properties, ...found };
     if (this.roster.withId(id) !== undefined) throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
-    this.#checkLink(name);
+    const { datapath, plugins, snapshot } = this.#workshop;
+    const isLeft = datapath.hasLeft(name);
+    if (!isLeft) this.#checkLink(name);
+    // A plugin that is being imported is waited for, unless the overlay can go on without it.
+    if (!isLeft || !snapshot.hasRecent(name, plan.mac)) await plugins.find(search);
     await this.#allOrNothing(async (undo) => {
       await this.#start(plan, undo);
     });
@@ -321,7 +364,7 @@ export class Registry {
     { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
   ): void {
     if (this.roster.runs(name)) throw exists();
-    this.#checkLink(name);
+    if (!this.#workshop.datapath.hasLeft(name)) this.#checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
     const found = { temporary: false, properties: readLinkValues(properties), leases };
@@ -339,12 +382,12 @@ export class Registry {
   #checkNewName(name: string): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
-    if (this.roster.isStored(name) || this.roster.runs(name)) throw exists();
+    if (this.#reserved.has(name) || this.roster.isStored(name) || this.roster.runs(name)) throw exists();
     this.#checkLink(name);
   }
 
   #checkLink(name: string): void {
-    if (this.#workshop.links.isForeign(name))
+    if (this.#workshop.links.exists(name))
       throw new OverlayError('EXISTS', `there is a network interface ${name} that is not varpd's`);
   }
 
@@ -371,6 +414,10 @@ export class Registry {
     while (used.has(this.#lastId));
     return this.#lastId;
   }
+}
+
+function listenIpOf({ properties }: StoredOverlay): IpAddress | undefined {
+  return parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
 }
 
 /** The command has named it: there is no more to say than the status words. */

@@ -11,9 +11,14 @@ import type { Overlay } from './overlay.js';
 import type { StateStore } from './persistence.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
 
+/** sd_notify(3) takes one line, and this has room for more in its datagram. */
+const SUMMARY_CHARACTERS = 400;
+
 export class Roster {
   /** Running ones by name, in the order of their start. */
   readonly overlays = new Map<string, Overlay>();
+  /** Those that are being started, by name. */
+  readonly starting = new Map<string, Overlay>();
   /** Why a stored overlay or VNIC does not run. */
   readonly reasons = new Map<string, string>();
   readonly #store: StateStore;
@@ -28,6 +33,15 @@ export class Roster {
     return { overlays: this.overlays.size, vnics };
   }
 
+  /** For the service manager: how much is up, and what is not. */
+  get summary(): string {
+    const { overlays, vnics } = this.counts;
+    const reasons = [...this.reasons].map(([name, reason]) => `${name}: ${reason}`);
+    const rest =
+      reasons.length === 0 ? '' : `; OFFLINE: ${printable(reasons.join('; '), SUMMARY_CHARACTERS)}`;
+    return `${overlays} overlays and ${vnics} VNICs are up${rest}`;
+  }
+
   /** Of all overlays, running or not, in the order of their creation. */
   names(): string[] {
     const names = new Set([...this.#store.overlays.keys(), ...this.overlays.keys()]);
@@ -39,8 +53,10 @@ export class Roster {
     return this.#store.overlays.get(name)?.id ?? this.overlays.get(name)?.id ?? 0;
   }
 
+  /** One that is being started, too: its threads may have something to say. */
   withId(id: number): Overlay | undefined {
-    for (const overlay of this.overlays.values()) if (overlay.id === id) return overlay;
+    for (const overlays of [this.overlays, this.starting])
+      for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
     return undefined;
   }
 
@@ -50,6 +66,11 @@ export class Roster {
 
   storedOverlayOfVnic(name: string): StoredOverlay | undefined {
     return [...this.#store.overlays.values()].find(({ vnics }) => vnics.some((vnic) => vnic.name === name));
+  }
+
+  /** Of a VNIC, running or not: the name of its overlay. Its own name when there is none of that name. */
+  overlayNameOf(vnic: string): string {
+    return this.overlayOfVnic(vnic)?.name ?? this.storedOverlayOfVnic(vnic)?.name ?? vnic;
   }
 
   storedVnics(overlay: string): readonly StoredVnic[] {

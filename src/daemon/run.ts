@@ -4,16 +4,18 @@
  * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An exception that
  * nobody caught ends it with status 1, except out of a plugin: then it is the plugin's overlay that suffers.
  */
-import { accessSync, constants } from 'node:fs';
-import { asOverlayError } from '../core/errors.js';
+import type { Methods } from '../control/messages.js';
+import { asOverlayError, OverlayError } from '../core/errors.js';
 import { endAfter, exitNow, sdNotify } from '../dgram-extra/index.js';
 import { type Flags, loadConfig } from './config.js';
-import { Daemon } from './daemon.js';
+import { Daemon, type HandOver } from './daemon.js';
 import { Bridge } from './bridge.js';
 import { storedBridge } from './bridge-store.js';
 import type { Legacy } from './datapath/contract.js';
 import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
 import { isDetached, stayDetached } from './detach.js';
+import { rehearse } from './rehearsal.js';
+import { RESTARTED } from './restarted.js';
 import { DaemonLog } from './log.js';
 import { forbidPluginExit } from './plugin-exit.js';
 import { runningPlugin } from './plugin-host.js';
@@ -25,15 +27,23 @@ import { StateDirectory } from './state-directory.js';
 const STOP_DEADLINE_MS = 1800;
 /** When the main thread itself hangs, in a plugin. */
 const LAST_DEADLINE_MS = 1900;
-/** A restart that hangs is given up, and with it the links. Turns of the loop are counted, not time: a process that is kept
+/** A restart waits that long for what hangs. Turns of the loop are counted, not time: a process that is kept
  * off the processor does not hang. Frames move meanwhile. */
 const RESTART_TURN_MS = 100;
 const RESTART_TURNS = 150;
 /** A restart waits for the change under way, which may wait for a plugin's start. */
 const SETTLE_DEADLINE_MS = 10_000;
 
-/** Resolves when it is ready. Rejects with an OverlayError. */
-export async function run(flags: Flags): Promise<void> {
+/** Between the answer to `dladm restart` and the end of all connections. */
+const ANSWER_MS = 50;
+/** Between two attempts to become the next program. */
+const AGAIN_MS = 1000;
+
+/**
+ * Resolves when it is ready, to what is stored and does not run. Rejects with an OverlayError. `passOn` is given what an
+ * earlier process has left, when this one cannot start.
+ */
+export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<string, string>> {
   const config = loadConfig(flags);
   const state = await StateDirectory.open(config.stateDir);
   // A daemon has no terminal to complain to.
@@ -89,42 +99,68 @@ export async function run(flags: Flags): Promise<void> {
       log.warn('restart', `frames wait until varpd is there again: ${String(error)}`);
       return undefined;
     });
-  /** Rejects with an OverlayError when it would not come back; otherwise this process begins again. */
-  const restart = async (): Promise<void> => {
+  /** Resolves when varpd is about to restart. Rejects with an OverlayError when it would not come back; nothing has changed
+   * then. */
+  const restart = async (): Promise<Methods['daemon.restart']['result']> => {
     const { daemon } = running;
-    const isEnding = (): boolean => running.status !== undefined;
-    if (daemon === undefined || isEnding() || running.isRestarting === true) return;
-    loadConfig(flags);
-    accessSync(process.execPath, constants.X_OK);
-    accessSync(process.argv[1], constants.R_OK);
+    if (daemon === undefined || running.status !== undefined || running.isRestarting === true)
+      throw new OverlayError('BUSY', 'varpd is being started, is about to restart, or ends');
     running.isRestarting = true;
-    log.info('restart', 'varpd starts anew');
+    const { reasons, warnings } = await rehearse(flags, config);
+    if (reasons.length > 0) {
+      running.isRestarting = false;
+      throw new OverlayError('INVALID', 'varpd goes on as it is', reasons);
+    }
+    const next = loadConfig(flags);
+    setTimeout(() => {
+      handOver(daemon).catch((error: unknown) => {
+        log.error('restart', `the restart failed: ${asOverlayError(error).message}`);
+      });
+    }, ANSWER_MS);
+    return { socket: next.socket, logFile: next.log.file ?? ownFile, warnings };
+  };
+  /** The point of no return: this process becomes the next one. */
+  const handOver = async (daemon: Daemon): Promise<void> => {
+    const isEnding = (): boolean => running.status !== undefined;
+    if (isEnding()) return;
+    log.info('restart', 'varpd restarts');
     sdNotify('RELOADING=1');
     await daemon.freeze(SETTLE_DEADLINE_MS);
-    let bridge = await bridged(Bridge.lay(daemon.lend()));
+    const loan = daemon.lend();
+    let standIn = await bridged(Bridge.lay(loan));
     // A signal may have come.
     if (isEnding()) return;
     running.status = 0;
     let turns = 0;
     setInterval(() => {
-      if (++turns === RESTART_TURNS) leaveHanging(1);
+      if (++turns !== RESTART_TURNS) return;
+      // Whatever hangs ends with this program. The next one has the descriptors all the same.
+      log.error('restart', 'varpd does not come to an end: it restarts as it is');
+      leaveToMyself(loan.named());
+      standIn?.leave();
+      become();
     }, RESTART_TURN_MS);
     await daemon.stop({
       before: async () => {
-        bridge = await bridged(bridge?.carry());
+        standIn = await bridged(standIn?.carry());
       },
       take: ({ descriptors }) => {
         leaveToMyself(descriptors);
-        bridge?.leave();
+        standIn?.leave();
       },
     });
     if (running.endsAs !== undefined) exit(running.endsAs);
+    become();
+  };
+  const become = (): void => {
     stayDetached();
+    process.env[RESTARTED] = config.log.file ?? ownFile ?? '';
     try {
       beginAgain(commandLine(flags));
     } catch (error) {
-      log.error('fatal', `cannot start anew: ${String(error)}`);
-      exit(1);
+      // The links stay as long as this process does.
+      log.error('fatal', `cannot start the next varpd: ${String(error)}: it is tried again`);
+      setTimeout(become, AGAIN_MS);
     }
   };
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)
@@ -132,21 +168,39 @@ export async function run(flags: Flags): Promise<void> {
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
-  const daemon = await Daemon.start(config, () => loadConfig(flags), state, log, {
-    failed: (error) => {
-      die('the datapath failed', error);
+  const daemon = await Daemon.start(
+    config,
+    () => loadConfig(flags),
+    state,
+    log,
+    {
+      failed: (error) => {
+        die('the datapath failed', error);
+      },
+      restart,
     },
-    restart,
-  });
+    passOn,
+  );
   running.daemon = daemon;
   sdNotify('READY=1');
   obey('SIGUSR2', () => {
-    restart().catch((error: unknown) => {
-      log.error('restart', `not started anew: ${asOverlayError(error).message}`);
-    });
+    restart().then(
+      ({ warnings }) => {
+        for (const warning of warnings) log.warn(`restart ${warning}`, warning);
+      },
+      (error: unknown) => {
+        const { message, details } = asOverlayError(error);
+        for (const line of [...details, message]) log.error(`restart ${line}`, `not restarted: ${line}`);
+      },
+    );
   });
   // Never rejects: what is no good is logged.
   obey('SIGHUP', () => void daemon.reload());
+  // A log on standard error has said it.
+  if (config.log.file !== null && !isDetached)
+    for (const [name, reason] of daemon.offline)
+      process.stderr.write(`varpd: ${name} is OFFLINE: ${reason}\n`);
+  return daemon.offline;
 }
 
 /** The same as this process was started with, wherever it is now. */

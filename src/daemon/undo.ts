@@ -36,13 +36,27 @@ export async function allOrNothing<T>(
   }
 }
 
-/** One at a time, in the order asked for. */
-export class SerialQueue {
-  #last: Promise<unknown> = Promise.resolve();
+/** Work on one key after another, in the order asked for; on different keys side by side. */
+export class KeyedQueue {
+  readonly #last = new Map<string, Promise<unknown>>();
+  #frozen: Promise<void> | undefined;
 
-  run<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => undefined);
+  run<T>(key: string, work: () => Promise<T>): Promise<T> {
+    if (this.#frozen !== undefined) return new Promise(() => undefined);
+    const before = this.#last.get(key) ?? Promise.resolve();
+    const result = before.then(work);
+    const last = result
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#last.get(key) === last) this.#last.delete(key);
+      });
+    this.#last.set(key, last);
     return result;
+  }
+
+  /** Resolves when no work is under way; none begins any more. */
+  freeze(): Promise<void> {
+    this.#frozen ??= Promise.all(this.#last.values()).then(() => undefined);
+    return this.#frozen;
   }
 }

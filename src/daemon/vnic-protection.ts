@@ -55,6 +55,11 @@ export class VnicProtection {
     this.#values = values;
   }
 
+  /** What the plugin allows; undefined = it has no say. */
+  get named(): readonly IpAddress[] | undefined {
+    return this.#named;
+  }
+
   setNamed(ips: readonly IpAddress[] | undefined): void {
     this.#named = ips;
   }

@@ -32,6 +32,9 @@
 #define UDP_NO_CHECK6_TX 101
 #define UDP_NO_CHECK6_RX 102
 #endif
+#ifndef IPV6_FREEBIND
+#define IPV6_FREEBIND 78
+#endif
 #ifndef TUNGETDEVNETNS
 #define TUNGETDEVNETNS _IO('T', 227)
 #endif
@@ -176,7 +179,8 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 		(void)set_int(fd, SOL_SOCKET, plain, bytes);
 }
 
-enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32 };
+enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32,
+       FREE_BIND = 64 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
  * reports the traffic class of what it receives. */
@@ -211,6 +215,8 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 		struct sock_fprog program = { 1, &nothing };
 		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
 	}
+	if (options & FREE_BIND) /* before 4.15 IPv6 has none: then bind says that the address is not there */
+		(void)(v4 ? set_int(fd, IPPROTO_IP, IP_FREEBIND, 1) : set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1));
 	if (options & COALESCE)
 		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* before 5.0: one datagram at a time */
 	if (bad)

@@ -14,7 +14,6 @@ export {
   deleteLink,
   hostAddresses,
   linkInfo,
-  linksWithAlias,
   routeTo,
   setLink,
   type AddressInfo,
@@ -180,6 +179,8 @@ export interface UdpOptions {
   readonly sendOnly?: boolean;
   /** Datagrams of one flow that arrived together are received as one (UDP_GRO); without effect where the kernel cannot. */
   readonly coalesce?: boolean;
+  /** The address need not be one of this host yet (IP_FREEBIND, IPV6_FREEBIND). */
+  readonly freeBind?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   /** For the error: what the operator calls this address. */
@@ -194,7 +195,8 @@ export function openUdp(options: UdpOptions): number {
     (options.zeroChecksumReceive ? 4 : 0) |
     (options.sendOnly ? 8 : 0) |
     (options.coalesce ? 16 : 0) |
-    (options.admitOthers ? 32 : 0);
+    (options.admitOthers ? 32 : 0) |
+    (options.freeBind ? 64 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
 }

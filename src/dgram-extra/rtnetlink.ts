@@ -103,15 +103,6 @@ export function deleteLink(name: string): void {
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
 }
 
-/** Names of the links of this network namespace that have this alias. */
-export function linksWithAlias(alias: string): string[] {
-  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
-    .filter(({ type }) => type === RTM_NEWLINK)
-    .map(readLink)
-    .filter((link) => link.alias === alias)
-    .map(({ name }) => name);
-}
-
 /** By name or index. Undefined when this network namespace has no such link. */
 export function linkInfo(link: string | number): LinkInfo | undefined {
   const message = linkMessage(link);

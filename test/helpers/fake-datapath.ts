@@ -28,6 +28,7 @@ export class FakeDatapath implements Datapath {
   readonly answers: { overlay: number; lookup: number; answer: LookupAnswer }[] = [];
   readonly table = new Map<MacAddress, readonly Destination[]>();
   readonly calls: string[] = [];
+  peers: readonly IpAddress[] = [];
   /** Devices of an earlier daemon. */
   readonly left = new Set<string>();
   /** Call -> errno name it fails with. */
@@ -46,6 +47,25 @@ export class FakeDatapath implements Datapath {
     this.#call('removeOverlay', String(id));
     this.overlays.delete(id);
     for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
+  }
+
+  async withdrawOverlay(id: number): Promise<void> {
+    await Promise.resolve();
+    this.#call('withdrawOverlay', String(id));
+    this.overlays.delete(id);
+    for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
+  }
+
+  setDestination(id: number, { ip, port }: Destination): void {
+    this.#call('setDestination', `${id} ${ip} ${port}`);
+  }
+
+  hasLeft(port: string): boolean {
+    return this.left.has(port);
+  }
+
+  namedPeers(): readonly IpAddress[] {
+    return this.peers;
   }
 
   addPort(config: PortConfig): MacAddress {
@@ -95,6 +115,7 @@ export class FakeDatapath implements Datapath {
   }
 
   setPeers(_overlay: number, peers: readonly IpAddress[]): void {
+    this.peers = peers;
     this.#call('setPeers', peers.join());
   }
 
@@ -172,7 +193,7 @@ export class FakeDatapath implements Datapath {
   }
 
   lend(): Loan {
-    return { descriptors: [], threads: 1, lists: () => Promise.resolve([[]]) };
+    return { descriptors: [], named: () => [], threads: 1, lists: () => Promise.resolve([[]]) };
   }
 
   release(): Promise<Legacy> {

@@ -154,7 +154,7 @@ await t.test('a restart that is kept off the processor', { skip }, async (t) => 
   await a.plumb('overlay0');
   const { startedAt } = await daemon.call('daemon.status', {});
   daemon.signal('SIGUSR2');
-  await waitUntil(() => daemon.log().includes('starts anew'), { stepMs: 1, what: 'it to begin' });
+  await waitUntil(() => daemon.log().includes('varpd restarts'), { stepMs: 1, what: 'it to begin' });
   daemon.signal('SIGSTOP');
   await sleep(2500);
   daemon.signal('SIGCONT');
@@ -162,6 +162,91 @@ await t.test('a restart that is kept off the processor', { skip }, async (t) => 
     ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
   await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again' });
   t.ok(await reaches(a, b.overlay.v4), 'longer than it has to end');
+});
+
+await t.test(
+  'a restart that cannot start after all goes on trying, and frames go on',
+  { skip },
+  async (t) => {
+    const here = await site(t);
+    const { bed, a, b } = here;
+    const daemon = new Daemon(bed, a).explain(t);
+    const log = { file: path.join(daemon.directory, 'own.log') };
+    daemon.writeConfig({ log });
+    await daemon.start();
+    await daemon.ok(create(here));
+    await daemon.ok('create-vnic -l overlay0 foo0');
+    await a.plumb('overlay0');
+    t.ok(await reaches(a, b.overlay.v4));
+    const before = await identity(a, 'overlay0');
+    const { startedAt } = await daemon.call('daemon.status', {});
+    const isSaid = (text: string) => (): boolean => readFileSync(log.file, 'utf8').includes(text);
+    daemon.signal('SIGUSR2');
+    await waitUntil(isSaid('varpd restarts'), {
+      stepMs: 1,
+      timeoutMs: 20_000,
+      what: 'the point of no return',
+    });
+    daemon.writeConfig({ log, group: 'no-such-group' });
+    await waitUntil(isSaid("not restarted yet: group: there is no group 'no-such-group'"), {
+      timeoutMs: 20_000,
+      what: 'the first attempt to fail',
+    });
+    t.ok(await reaches(a, b.overlay.v4), 'the stand-in moves frames');
+    await waitUntil(() => readFileSync(log.file, 'utf8').split('not restarted yet').length > 2, {
+      timeoutMs: 20_000,
+      what: 'the second attempt to fail',
+    });
+    t.ok(await reaches(a, b.overlay.v4), 'as long as it takes');
+    daemon.writeConfig({ log });
+    const isBack = async (): Promise<boolean> =>
+      ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
+    await waitUntil(isBack, { timeoutMs: 20_000, what: 'varpd to be back' });
+    t.ok(await reaches(a, b.overlay.v4));
+    t.same(await identity(a, 'overlay0'), before);
+    t.match((await daemon.overlays('overlay0'))[0].health, { status: 'ONLINE' });
+  },
+);
+
+await t.test('a restart is refused with every reason, and nothing changes', { skip }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const daemon = (await Daemon.start(bed, a)).explain(t);
+  await daemon.ok(create(here));
+  await a.plumb('overlay0');
+  t.ok(await reaches(a, b.overlay.v4));
+  const { startedAt } = await daemon.call('daemon.status', {});
+  const file = path.join(daemon.directory, 'a-file');
+  writeFileSync(file, '');
+  const wrong: [config: Record<string, unknown>, reasons: RegExp[]][] = [
+    [{ user: 'no-such-user' }, [/no user 'no-such-user'/]],
+    [{ user: 'nobody' }, [/user: it was 'root' .*'nobody' now: only a stop and a start/]],
+    [{ group: 'no-such-group' }, [/no group 'no-such-group'/]],
+    [{ stateDir: `${daemon.directory}/other` }, [/stateDir: .*where the overlays are not/]],
+    [
+      { group: 'no-such-group', pluginPath: ['/nowhere', '/no/where'], log: { file: `${file}/log` } },
+      [/no group/, /pluginPath: .*\/nowhere/, /pluginPath: .*\/no\/where/, /log\.file: cannot open/],
+    ],
+    [{ metrics: '192.0.2.77:9560' }, [/metrics: cannot listen on 192\.0\.2\.77:9560/]],
+    [{ colour: 'blue' }, [/varpd\.yaml:\d+:1: colour: unknown key/]],
+  ];
+  for (const [config, reasons] of wrong) {
+    daemon.writeConfig(config);
+    const { code, stderr } = await daemon.dladm('restart');
+    t.equal(code, 1, JSON.stringify(config));
+    for (const reason of reasons) t.match(stderr, reason);
+    t.match(stderr, /restart refused/);
+  }
+  daemon.writeConfig();
+  for (const socket of [file + '/s', '/proc/varpd.sock', file]) {
+    writeFileSync(daemon.configFile, `socket: ${socket}\nstateDir: ${daemon.stateDir}\n`);
+    // The daemon of this test has its socket from the command line, which goes before the file.
+    const { code } = await daemon.dladm('restart');
+    t.equal(code, 0, 'what is not used is not tried');
+  }
+  daemon.writeConfig();
+  t.ok(await reaches(a, b.overlay.v4));
+  t.not((await daemon.call('daemon.status', {})).startedAt, startedAt, 'what is right is accepted');
 });
 
 /** A plugin that does what a file says: `hang`, `drop`, or an address. */

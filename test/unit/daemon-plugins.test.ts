@@ -9,7 +9,8 @@ import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginInstance, runningPlugin } from '../../src/daemon/plugin-host.js';
-import { BUILT_IN_PLUGINS, checkPlugin, loadPlugins } from '../../src/daemon/plugin-loader.js';
+import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
+import { checkPlugin } from '../../src/daemon/plugin-loader.js';
 import {
   type Answer,
   definePlugin,
@@ -95,7 +96,7 @@ t.test('loading', async (t) => {
     `export default { apiVersion: 1, name: '${name}', mode: 'dynamic', properties: [], create: () => ({}), ${more} };`;
 
   t.test('varpd comes with direct', async (t) => {
-    const plugins = await loadPlugins([BUILT_IN_PLUGINS], newLog());
+    const plugins = await PluginCatalog.load([], newLog());
     t.match(plugins.get('direct'), { mode: 'point', properties: [{ name: 'direct/dest_ip' }, {}] });
   });
 
@@ -115,8 +116,9 @@ t.test('loading', async (t) => {
       k: source("properties: [{ name: 'k/y', type: 'choice', required: false }]", 'k'),
       l: source('', 'vxlan'),
     });
-    const plugins = await loadPlugins([directory], log);
-    t.same([...plugins.keys()], ['good']);
+    const plugins = await PluginCatalog.load([directory], log);
+    t.equal(await plugins.find('nobody'), undefined);
+    t.same([...plugins.keys()], ['direct', 'files', 'good']);
     t.equal(plugins.get('good')?.mode, 'dynamic');
     t.match(
       log.lines.filter((line) => !line.startsWith('debug')),
@@ -136,10 +138,30 @@ t.test('loading', async (t) => {
     );
   });
 
+  t.test('one that is mended, or comes later, is found when somebody wants it', async (t) => {
+    const log = newLog();
+    const directory = directoryOf(t, { good: 'this is not JavaScript' });
+    const plugins = await PluginCatalog.load([directory], log);
+    t.equal(await plugins.find('good'), undefined);
+    t.match(plugins.failureOf('good'), /\/good\/index\.mjs: /);
+    t.equal(plugins.failureOf('late'), undefined);
+    const complaints = log.lines.length;
+    t.equal(await plugins.find('good'), undefined);
+    t.equal(log.lines.length, complaints, 'what has not changed is not tried again');
+    writeFileSync(path.join(directory, 'good/index.mjs'), source(''));
+    mkdirSync(path.join(directory, 'late'));
+    writeFileSync(path.join(directory, 'late/index.js'), source('', 'late'));
+    const found = await plugins.find('good');
+    t.match(found, { name: 'good' });
+    t.equal(plugins.failureOf('good'), undefined);
+    t.match(await plugins.find('late'), { name: 'late' });
+    t.equal(await plugins.find('good'), found, 'what was found once stays');
+  });
+
   t.test('a directory that is not there is fatal', async (t) => {
-    await t.rejects(loadPlugins(['/nowhere'], newLog()), {
+    await t.rejects(PluginCatalog.load(['/nowhere'], newLog()), {
       code: 'NOT_FOUND',
-      message: 'failed to load from /nowhere: no such file or directory',
+      message: 'pluginPath: failed to load from /nowhere: no such file or directory',
     });
   });
 

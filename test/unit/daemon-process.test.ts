@@ -124,7 +124,7 @@ t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
 t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is obeyed then', async (t) => {
   for (const [signal, obeyed] of [
     ['SIGHUP', / serves [^]*nothing has changed/],
-    ['SIGUSR2', /varpd starts anew[^]* serves /],
+    ['SIGUSR2', /varpd restarts[^]* serves /],
   ] as const) {
     const directory = newDirectory(t);
     const [file, socket] = ['varpd.yaml', 'varpd.sock'].map((name) => path.join(directory, name));
@@ -183,7 +183,7 @@ t.test('in the background: it returns when the daemon is ready, or says why it i
   writeFileSync(config, `stateDir: ${directory}/state\n`);
   t.match(varpd('--config', config, '-i', '/nowhere'), {
     status: 1,
-    stderr: 'varpd: failed to load from /nowhere: no such file or directory\n',
+    stderr: 'varpd: pluginPath: failed to load from /nowhere: no such file or directory\n',
   });
   chmodSync(path.join(directory, 'state'), 0o777);
   t.match(varpd('--config', config), { status: 1, stderr: /state directory .*writable by group or others/ });

@@ -20,7 +20,7 @@ import { StateDirectory } from '../../src/daemon/state-directory.js';
 import type { StateFiles } from '../../src/daemon/state-file.js';
 import type { StoredOverlay } from '../../src/daemon/state-schema.js';
 import type { TargetEntry } from '../../src/daemon/datapath/contract.js';
-import { saveTargets, TargetMemory } from '../../src/daemon/target-memory.js';
+import { Snapshot, type Snapshotted } from '../../src/daemon/snapshot.js';
 import { systemError } from '../helpers/fake-datapath.js';
 import { skipUnless } from '../helpers/need.js';
 import { type Endpoint, parse as parseIp } from '../../src/wire/ip.js';
@@ -157,8 +157,8 @@ t.test('a bad file is set aside and reported, and the others are loaded', async 
   t.match(
     again.bad.map(({ message }) => message),
     [
-      /^overlay0\.json: .*JSON.*; set aside as overlay0\.bad-2$/,
-      /^overlay1\.json: it is empty; set aside as overlay1\.bad-1$/,
+      /^overlay0\.json: .*JSON.*; set aside as overlay0\.bad-2: mend it/,
+      /^overlay1\.json: it is empty; set aside as overlay1\.bad-1: mend it/,
       /^overlay2\.json: it has version 2, this varpd reads version 1/,
       /^overlay3\.json: it is about overlay0/,
       /^overlay4\.json: vnetid: /,
@@ -170,40 +170,69 @@ t.test('a bad file is set aside and reported, and the others are loaded', async 
   );
   t.equal(readFileSync(path.join(directory, 'overlay0.bad-1'), 'utf8'), 'from an earlier start');
   t.notOk(existsSync(path.join(directory, '.overlay9.1-1.tmp')), 'what a crash left is removed');
-  t.equal((await load(directory)).bad.length, 0, 'each is reported once');
+  const later = (await load(directory)).bad;
+  t.equal(later.length, 9, 'each is told of until somebody has looked at it');
+  t.match(later.at(-1), { name: 'overlay0', message: /set aside as overlay0\.bad-2: mend it/ });
 });
 
-t.test('targets are remembered for a restart, and not for longer', async (t) => {
+t.test('a snapshot keeps what overlays know for the next process', async (t) => {
   const directory = await openDirectory(newDirectory(t));
   const rows: readonly TargetEntry[] = [
     { mac: 0x020000000001, state: 'valid', to: [endpoint('10.0.0.2'), endpoint('10.0.0.3')] },
     { mac: 0x020000000002, state: 'valid', to: [endpoint('10.0.0.1')] },
     { mac: 0x020000000003, state: 'valid', to: [endpoint('fd00::1')] },
   ];
-  const source = { recentTargets: () => Promise.resolve(rows) };
-  await saveTargets(directory, [{ name: 'overlay0', id: 1 }], source, 1_000_000);
+  const peers = [endpoint('10.0.0.2').ip];
+  const source = { recentTargets: () => Promise.resolve(rows), namedPeers: () => peers };
+  const mac = 0x0200000000aa;
+  const ports = [['foo0', { mtuBytes: 1450, allowedIps: peers }]] as const;
+  const overlay = (name: string, more: Partial<Snapshotted> = {}): Snapshotted => {
+    const rest = { mac, mode: 'dynamic', destination: undefined, portSnapshots: () => ports } as const;
+    return { name, id: 1, ...rest, ...more };
+  };
+  const pointed = overlay('overlay1', { mode: 'point', destination: endpoint('10.0.0.9') });
+  await Snapshot.empty().save(directory, [overlay('overlay0'), pointed], [], source, 1_000_000);
   const listen = endpoint('10.0.0.1');
-  const taken = async (nowMs: number) => (await TargetMemory.load(directory, nowMs)).take('overlay0', listen);
-  t.same(
-    await taken(1_030_000),
-    rows.slice(0, 2).map(({ mac, to }) => ({ mac, to })),
+  const load = async (nowMs: number) => (await Snapshot.load(directory, nowMs)).of('overlay0', mac, listen);
+  t.match(
+    await load(1_030_000),
+    { mode: 'dynamic', targets: rows.slice(0, 2).map(({ mac, to }) => ({ mac, to })), peers, isRecent: true },
     'what lives here too; not of another family',
   );
-  t.same(await taken(1_061_000), [], 'too old');
-  t.same(await taken(999_000), [], 'a clock that was set back');
-  const memory = await TargetMemory.load(directory, 1_000_001);
-  t.same(memory.take('overlay1', listen), []);
-  t.equal(memory.take('overlay0', listen).length, 2);
-  t.same(memory.take('overlay0', listen), [], 'once');
-  const file = directory.path('targets.saved');
+  t.same((await load(1_030_000))?.targets.length, 2);
+  t.same([...((await load(1_030_000))?.ports ?? [])], ports);
+  t.equal((await load(1_061_000))?.isRecent, false, 'old targets are for want of better ones');
+  t.equal((await load(999_000))?.isRecent, false, 'a clock that was set back');
+  const next = await Snapshot.load(directory, 1_000_001);
+  t.match(next.of('overlay1', mac, listen), {
+    mode: 'point',
+    destination: endpoint('10.0.0.9'),
+    targets: [],
+  });
+  t.equal(next.of('overlay2', mac, listen), undefined);
+  await next.save(directory, [overlay('overlay2')], ['overlay0', 'overlay2'], source, 1_010_000);
+  const last = await Snapshot.load(directory, 1_010_001);
+  t.match(
+    last.of('overlay0', mac, listen),
+    { mode: 'dynamic', peers },
+    'of one that did not run, what was known',
+  );
+  t.equal(last.of('overlay1', mac, listen), undefined, 'nothing of one that is gone');
+  t.equal(last.of('overlay0', 0x0200000000ab, listen), undefined, 'another overlay of that name');
+  t.ok(last.hasRecent('overlay2', mac));
+  t.notOk(last.hasRecent('overlay2', 0x0200000000ab));
+
+  const file = directory.path('snapshot');
   chmodSync(file, 0o666);
-  t.same(await taken(1_000_001), [], 'others could have written it');
+  t.equal(await load(1_000_001), undefined, 'others could have written it');
   chmodSync(file, 0o600);
-  const spoiled = readFileSync(file, 'utf8').replace('10.0.0.2', 'x').replace('10.0.0.1', 'x');
-  for (const text of ['', '{', '{"version":2}', '[]', spoiled]) {
+  const good = readFileSync(file, 'utf8');
+  for (const text of ['', '{', '{"version":2}', '[]', good.replace('"mode":"dynamic"', '"mode":"x"')]) {
     writeFileSync(file, text);
-    t.same(await taken(1_000_001), [], text.slice(0, 20));
+    t.equal(await load(1_000_001), undefined, text.slice(0, 20));
   }
+  writeFileSync(file, good.replaceAll('"10.0.0.2', '"x'));
+  t.match(await load(1_010_001), { targets: [], peers: [] }, 'what is no address is left out');
 });
 
 /** Counts the calls that change the disk; lets one fail, or everything from one on, as a crash would. */

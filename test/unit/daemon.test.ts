@@ -9,8 +9,8 @@ import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
 import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { StateStore } from '../../src/daemon/persistence.js';
-import { TargetMemory } from '../../src/daemon/target-memory.js';
-import { BUILT_IN_PLUGINS, loadPlugins } from '../../src/daemon/plugin-loader.js';
+import { Snapshot } from '../../src/daemon/snapshot.js';
+import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
 import { Registry } from '../../src/daemon/registry.js';
 import { StateDirectory } from '../../src/daemon/state-directory.js';
 import {
@@ -95,7 +95,14 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
-  const plugins = new Map([...(await loadPlugins([BUILT_IN_PLUGINS], LOG)), ['test', dynamic(life)]]);
+  const catalog = await PluginCatalog.load([], LOG);
+  const own = dynamic(life);
+  const plugins = {
+    get: (name: string) => (name === 'test' ? own : catalog.get(name)),
+    find: (name: string) => Promise.resolve(plugins.get(name)),
+    keys: () => [...catalog.keys(), 'test'],
+    failureOf: () => undefined,
+  };
   const limits = parseConfig('', '').limits;
   const kernel = new FakeKernel();
   kernel.setLink(1, 'under0');
@@ -109,8 +116,7 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
     datapath,
     plugins,
     links: {
-      isForeign: (name: string) => links.has(name),
-      own: () => [...datapath.left],
+      exists: (name: string) => links.has(name),
       mtuBytesOf: () => 9000,
       isSilent: () => false,
       allowAutomaticAddress: () => undefined,
@@ -118,7 +124,7 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
     watch,
     log: LOG,
     limits: () => limits,
-    targets: TargetMemory.empty(),
+    snapshot: Snapshot.empty(),
   };
   const registry = new Registry(workshop, await StateStore.load(state));
   return { registry, datapath, links, kernel, life, stateDir, restart: () => newHost(t, stateDir) };
@@ -665,7 +671,11 @@ t.test('links that an earlier varpd has left', async (t) => {
   const after = await host.restart();
   const { registry, datapath } = after;
   for (const name of ['overlay0', 'foo0', 'gone0']) datapath.left.add(name);
-  t.same(registry.removeOrphans(), ['gone0'], 'those that are wanted stay, whether they are up or not');
+  t.same(
+    registry.removeOrphans([...datapath.left]),
+    ['gone0'],
+    'those that are wanted stay, whether they are up or not',
+  );
   t.same([...datapath.left], ['overlay0', 'foo0']);
   await registry.deleteVnic({ name: 'foo0', temporary: false });
   await registry.deleteOverlay({ name: 'overlay0', temporary: false });
@@ -673,7 +683,7 @@ t.test('links that an earlier varpd has left', async (t) => {
   writeFileSync(path.join(after.stateDir, 'bad0.json'), '{');
   const last = await after.restart();
   last.datapath.left.add('foo0');
-  t.same(last.registry.removeOrphans(), [], 'who knows what the bad one wants');
+  t.same(last.registry.removeOrphans(['foo0']), [], 'who knows what the bad one wants');
 });
 
 t.test('what cannot be brought up is not lost, and does not stop the others', async (t) => {

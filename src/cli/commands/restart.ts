@@ -1,32 +1,60 @@
-/** restart: what SIGUSR2 does, and waits until it is done. */
+/** restart: what SIGUSR2 does, and waits until it is known what is up. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { type Call, createClient } from '../../control/client.js';
+import type { DaemonStatus } from '../../control/messages.js';
 import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
 
-/** A daemon that is not back by then has trouble that its log tells of. */
-const DEADLINE_MS = 30_000;
+/** A plugin may take a minute to start (limits.startDeadlineMs), and varpd itself some seconds on a busy host. */
+const DEADLINE_MS = 90_000;
 const POLL_MS = 50;
 
 export const command = defineCommand({
   synopsis: 'restart',
   about:
-    'Has varpd start anew, with its program and its configuration as they are now. Links stay, with their addresses\n' +
-    'and routes, and frames go on in the meantime. What was made with -t goes.',
+    'Has varpd restart, with its program and its configuration as they are now. Links stay, with their addresses and\n' +
+    'routes, and frames go on in the meantime. What was made with -t goes. Whatever would keep varpd from running is\n' +
+    'tried before, and refused with every reason. Exit status 1 when something is not well afterwards.',
   options: [],
   examples: ['restart'],
 
-  async run({ operands }, { call }) {
+  async run({ operands }, context) {
     if (operands.length > 0) throw new UsageError(`expected no operand, got: ${operands.join(' ')}`);
+    const { call, warn, fail } = context;
     const { startedAt } = await attempt('restart failed', call('daemon.status', {}));
-    await attempt('restart failed', call('daemon.restart', {}));
-    const deadlineMs = performance.now() + DEADLINE_MS;
-    while (performance.now() < deadlineMs) {
-      await sleep(POLL_MS);
-      const status = await call('daemon.status', {}).catch(() => undefined);
-      if (status !== undefined && status.startedAt !== startedAt) return;
+    const next = await attempt('restart refused', call('daemon.restart', {}));
+    next.warnings.forEach(warn);
+    const there = createClient(next.socket);
+    const status = await whenSettled(there, startedAt);
+    if (status === undefined) {
+      const where = next.logFile ?? 'its standard error';
+      throw new CommandError(
+        `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${where} says why`,
+      );
     }
-    throw new CommandError(
-      `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s; its log says why`,
-    );
+    for (const line of await troubles(there)) fail(`after the restart: ${line}`);
   },
 });
+
+/** Undefined when that takes too long. */
+async function whenSettled(call: Call, startedAt: string): Promise<DaemonStatus | undefined> {
+  const deadlineMs = performance.now() + DEADLINE_MS;
+  while (performance.now() < deadlineMs) {
+    await sleep(POLL_MS);
+    const status = await call('daemon.status', {}).catch(() => undefined);
+    if (status?.isSettled === true && status.startedAt !== startedAt) return status;
+  }
+  return undefined;
+}
+
+/** A line for each overlay or VNIC that does not work as it should. */
+async function troubles(call: Call): Promise<string[]> {
+  const { overlays } = await attempt('restart failed', call('overlay.list', {}));
+  const { vnics } = await attempt('restart failed', call('vnic.list', {}));
+  return [
+    ...overlays
+      .filter(({ health }) => health.status !== 'ONLINE')
+      .map(({ name, health }) => `${name}: ${health.status}: ${health.details ?? ''}`),
+    ...vnics.filter(({ state }) => state !== 'up').map(({ name, state }) => `${name}: ${state}`),
+  ];
+}

@@ -22,6 +22,8 @@ export interface OverlayConfig {
   readonly destination?: Destination;
   /** vxlan/listen_ip and vxlan/listen_port. */
   readonly listen: Endpoint;
+  /** The listen address need not be there yet: its links are, and go on when it comes. */
+  readonly mayLackAddress?: boolean;
   /** Threads that carry it, each with a socket and a queue of every port. */
   readonly queues: number;
   /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
@@ -56,6 +58,8 @@ export interface PortConfig {
   /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
   readonly vid: number;
   readonly mtuBytes: number;
+  /** What an earlier daemon set; a device that has another MTU was set by somebody else, and keeps it. */
+  readonly previousMtuBytes?: number | undefined;
   /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
   readonly own: boolean;
   /** What its owner may send; anything when left out. */
@@ -135,21 +139,31 @@ export interface Legacy {
 export interface Loan {
   /** Those of now: open in this process until `release`, unless what they belong to is removed. */
   readonly descriptors: readonly number[];
+  /** What the next daemon can go on with, as things are then, should this one not come to an end. */
+  named(): readonly Descriptor[];
   readonly threads: number;
   /** As things are then. What has come since the loan is left out, and so is what has gone. */
   lists(): Promise<Lists>;
 }
 
-/** What an earlier daemon has left. */
+/** What an earlier daemon has left, and what is left to the next one. */
 export interface Heritage {
   /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
   readonly take: (name: string) => number | undefined;
+  /** The same without taking it. */
+  readonly look: (name: string) => number | undefined;
+  /** They were taken and could not be used just now: they are kept for the next attempt. */
+  readonly giveBack: (descriptors: readonly Descriptor[]) => void;
   /** These are open, and are to be there for the next daemon, however this one ends. */
   readonly keep: (descriptors: readonly Descriptor[]) => void;
   /** And these no longer. Resolves when nobody else has them open. */
   readonly forget: (names: readonly string[]) => Promise<void>;
-  /** The alias of devices that are this daemon's, and of no other. */
-  readonly alias: string;
+  /** Persistent devices: which are ours, by the name of their port. */
+  readonly links: {
+    find(port: string): { readonly name: string } | undefined;
+    record(port: string, number: number): void;
+    forget(port: string): void;
+  };
   /** Devices outlive this daemon, however it ends. */
   readonly persistTaps: boolean;
   /** Somebody else moves frames until `begin`. */
@@ -176,8 +190,14 @@ export interface Datapath {
   addOverlay(config: OverlayConfig): void;
   /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
   removeOverlay(id: number): Promise<void>;
+  /** The same for a start that failed: what an earlier daemon had left stays open, for the next attempt. */
+  withdrawOverlay(id: number): Promise<void>;
+  /** Of a point overlay: every frame that is not local goes there from now on. */
+  setDestination(id: number, destination: Destination): void;
+  /** Whether an earlier daemon has left a device for this port. */
+  hasLeft(port: string): boolean;
   /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. One that an earlier
-   * daemon has left is taken over as it is, addresses and routes included. */
+   * daemon has left is taken over as it is: whatever others have set on it stays. */
   addPort(config: PortConfig): MacAddress;
   /** Harmless when there is no such port, as after a portFault. */
   removePort(overlay: number, name: string): Promise<void>;
@@ -202,6 +222,8 @@ export interface Datapath {
   /** Forgets one MAC, or all when left out. What is pending is asked for again. */
   invalidate(overlay: number, mac?: MacAddress): void;
   setPeers(overlay: number, peers: readonly IpAddress[]): void;
+  /** What `setPeers` was told last. */
+  namedPeers(overlay: number): readonly IpAddress[];
   /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
   announce(overlay: number, frame: Uint8Array): void;
   /** Resolves to whether the MAC was there. */

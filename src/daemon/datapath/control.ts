@@ -15,7 +15,6 @@ import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
   errnoName,
-  linkInfo,
   probeFeatures,
   routeMtuBytes,
   setTapCarrier,
@@ -51,7 +50,7 @@ import {
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
-import { discardTap, openPortTap, portOfDescriptor } from './taps.js';
+import { discardTap, hasLeftTap, openPortTap, portOfDescriptor } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -75,6 +74,7 @@ export class DatapathControl implements Datapath {
     this.#isHeld = heritage.isBridged;
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
+      giveBack: heritage.giveBack,
       nextToken: () => ++this.#lastToken,
       forget: heritage.forget,
       opened: (queue, socket) => {
@@ -135,33 +135,56 @@ export class DatapathControl implements Datapath {
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
-    const stations = config.mode === 'point' ? { stations: createStationMemory() } : {};
+    // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
+    const stations = createStationMemory();
     threads.forEach((thread, queue) => {
       const own = { socket: tokens[queue], counters: counters[queue] };
-      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, ...stations, ...own });
+      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
   }
 
-  async removeOverlay(id: number): Promise<void> {
+  removeOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, false);
+  }
+
+  withdrawOverlay(id: number): Promise<void> {
+    return this.#removeOverlay(id, true);
+  }
+
+  /** `isKept`: what an earlier daemon had left. */
+  async #removeOverlay(id: number, isKept: boolean): Promise<void> {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
     await state.threads.remove();
-    for (const port of state.ports.values()) await this.#removeDevice(port, () => true);
-    await state.lease.release();
+    for (const port of state.ports.values()) {
+      if (isKept && port.isLeft && isLasting(port)) this.#returnPort(port);
+      else await this.#removeDevice(port, () => true);
+    }
+    await state.lease.release(isKept);
     this.#queues.delete(id);
     await this.#dismiss();
+  }
+
+  setDestination(id: number, destination: Endpoint): void {
+    const state = this.#overlay(id);
+    state.options = { ...state.options, destination };
+    state.threads.setDestination(destination);
+  }
+
+  hasLeft(port: string): boolean {
+    return hasLeftTap(port, this.#heritage);
   }
 
   addPort(wish: PortConfig): mac.MacAddress {
     const { overlay, name, vid, own, protection, temporary } = wish;
     const state = this.#overlay(overlay);
     const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const fds = openPortTap(wish, address, state, this.#heritage);
+    const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
     const presence = createPresence();
-    const port: PortState = { name, overlay, temporary, queues, presence, config };
+    const port: PortState = { name, overlay, temporary, isLeft, queues, presence, config };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
     const shared = { presence, ...(queues.length > 1 && { askedLeases: createAskedLeases() }) };
@@ -234,6 +257,10 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.named = peers;
     state.threads.setPeers(peers);
+  }
+
+  namedPeers(overlay: number): readonly IpAddress[] {
+    return this.#overlays.get(overlay)?.named ?? [];
   }
 
   announce(overlay: number, frame: Uint8Array): void {
@@ -327,11 +354,11 @@ export class DatapathControl implements Datapath {
   }
 
   async close(): Promise<void> {
-    const { alias, persistTaps } = this.#heritage;
+    const { persistTaps } = this.#heritage;
     for (const { name, fd } of (await this.release()).descriptors) {
       const port = portOfDescriptor(name);
       // One that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it.
-      if (persistTaps && port !== undefined && linkInfo(port)?.alias !== alias)
+      if (persistTaps && port !== undefined && tapInfo(fd)?.isHere === false)
         setTapPersistent(fd, false, port);
       closeDescriptor(fd);
     }
@@ -366,6 +393,12 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
+  /** Its threads have let go of it. */
+  #returnPort(port: PortState): void {
+    for (const { token } of port.queues) this.#ports.delete(token);
+    this.#heritage.giveBack(tapDescriptors([port]));
+  }
+
   /** Closes it, and whatever it was to outlive, it is gone. */
   async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
     const isOpen = port.closed === undefined;
@@ -375,6 +408,7 @@ export class DatapathControl implements Datapath {
       } catch {
         // the device is gone already
       }
+      this.#heritage.links.forget(port.name);
     }
     await this.#closePort(port, hasLetGo);
     if (!isOpen) this.discard(port.name);

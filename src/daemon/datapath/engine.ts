@@ -203,6 +203,7 @@ export class DatapathEngine {
           | 'answer'
           | 'set-target'
           | 'invalidate'
+          | 'set-destination'
           | 'set-peers'
           | 'announce'
           | 'delete-target'
@@ -225,6 +226,9 @@ export class DatapathEngine {
       case 'invalidate':
         if (command.macs === undefined) overlay?.invalidate(undefined);
         else for (const mac of command.macs) overlay?.invalidate(mac);
+        break;
+      case 'set-destination':
+        overlay?.setPoint(command.destination);
         break;
       case 'set-peers':
         overlay?.setPeers(command.peers);

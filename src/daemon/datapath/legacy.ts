@@ -15,7 +15,7 @@ export const MAX_BRIDGED = 16_384;
 
 export interface OverlayState {
   readonly config: OverlayConfig;
-  readonly options: OverlayOptions;
+  options: OverlayOptions;
   readonly lease: Lease;
   readonly threads: OverlayThreads;
   /** One a queue. */
@@ -31,6 +31,8 @@ export interface PortState {
   readonly name: string;
   readonly overlay: number;
   readonly temporary: boolean;
+  /** An earlier daemon had left the device. */
+  readonly isLeft: boolean;
   readonly queues: readonly PortQueue[];
   readonly presence: PresenceMemory;
   /** What the threads were told of it. */
@@ -126,6 +128,10 @@ export function lend(stock: () => Stock, threads: number): Loan {
   return {
     descriptors: [...new Set([...[...before.sockets, ...taps].map(({ fd }) => fd), ...senders])],
     threads,
+    named: () => {
+      const { sockets, ports } = stock();
+      return [...sockets, ...tapDescriptors(ports)];
+    },
     lists: () => {
       const after = stock();
       const tokens = new Set(after.sockets.map(({ token }) => token));

@@ -93,6 +93,11 @@ export class OverlayThreads {
     for (const link of this.#links) link.invalidate(this.#overlay, mac);
   }
 
+  setDestination(destination: Endpoint): void {
+    for (const link of this.#links)
+      link.post({ kind: 'set-destination', overlay: this.#overlay, destination });
+  }
+
   setPeers(peers: readonly IpAddress[]): void {
     for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#overlay, peers });
   }

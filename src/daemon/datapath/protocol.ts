@@ -73,6 +73,8 @@ export type Command =
     }
   /** Undefined = all. */
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
+  /** Mode point from now on. */
+  | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {

@@ -8,8 +8,10 @@ import {
   setLink,
   setTapCarrier,
   setTapOffload,
+  setTapOwner,
   setTapPersistent,
   silenceLink,
+  tapInfo,
 } from '../../dgram-extra/index.js';
 import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
@@ -32,69 +34,113 @@ export function portOfDescriptor(name: string): string | undefined {
   return name.startsWith(TAP) ? name.split('/')[1] : undefined;
 }
 
-/** What an earlier daemon has left of a port, queue by queue. */
-function takeTap(port: string, { take }: Pick<Heritage, 'take'>, queues = Infinity): Descriptor[] {
+/** What an earlier daemon has left of a port, queue by queue; nothing when the device is gone. */
+function takeTap(port: string, heritage: Pick<Heritage, 'take' | 'forget'>): Descriptor[] {
   const left: Descriptor[] = [];
-  while (left.length < queues) {
+  for (;;) {
     const name = tapDescriptor(port, left.length);
-    const fd = take(name);
+    const fd = heritage.take(name);
     if (fd === undefined) break;
     left.push({ name, fd });
   }
-  return left;
+  if (left.length === 0 || tapInfo(left[0].fd) !== undefined) return left;
+  closeAll(left, heritage);
+  return [];
+}
+
+function closeAll(left: readonly Descriptor[], { forget }: Pick<Heritage, 'forget'>): void {
+  for (const { fd } of left) closeDescriptor(fd);
+  void forget(left.map(({ name }) => name));
+}
+
+/** Whether an earlier daemon has left a device for this port. */
+export function hasLeftTap(port: string, { look, links }: Heritage): boolean {
+  const fd = look(tapDescriptor(port, 0));
+  return (fd !== undefined && tapInfo(fd) !== undefined) || links.find(port) !== undefined;
 }
 
 /** The device too. */
 export function discardTap(port: string, heritage: Heritage): void {
   const left = takeTap(port, heritage);
-  for (const { fd } of left) closeDescriptor(fd);
-  void heritage.forget(left.map(({ name }) => name));
-  if (linkInfo(port)?.alias === heritage.alias) deleteLink(port);
+  if (left.length > 0) setTapPersistent(left[0].fd, false, port);
+  closeAll(left, heritage);
+  const link = heritage.links.find(port);
+  if (link !== undefined) deleteLink(link.name);
+  heritage.links.forget(port);
 }
 
-/** A descriptor a queue. Throws the system's error; then no new device is left. */
+/** The TAP of a port. */
+export interface PortTap {
+  /** One a queue. */
+  readonly fds: readonly number[];
+  /** An earlier daemon had left it. */
+  readonly isLeft: boolean;
+}
+
+/** Throws the system's error; then no new device is left, and what an earlier daemon had left still is. */
 export function openPortTap(
-  { name, mtuBytes, temporary, own }: PortConfig,
+  config: PortConfig,
   address: mac.MacAddress,
   { config: { offload, queues }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
   heritage: Heritage,
-): number[] {
-  const { alias, persistTaps } = heritage;
-  const left = takeTap(name, heritage, queues);
-  const fds = left.map(({ fd }) => fd);
-  const isHanded = left.length > 0;
-  const found = linkInfo(name);
-  const isOurs = found?.alias === alias;
+): PortTap {
+  const { name, temporary } = config;
+  const left = takeTap(name, heritage);
+  const opened: number[] = [];
   try {
-    while (fds.length < queues)
-      fds.push(openTap(name, { exclusive: !isOurs && fds.length === 0, multiQueue: queues > 1 }));
-    const [fd] = fds;
-    const bytes = new Uint8Array(mac.BYTES);
-    mac.writeMac(bytes, 0, address);
-    const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
-    wanted.find((flags) => setTapOffload(fd, flags, name));
-    if (queues > 1) steerByFlow(fd, queues, name);
-    // One that is taken over is as the last daemon left it.
-    if (!carrier || isHanded || isOurs) setTapCarrier(fd, carrier, name);
-    const size = { mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) };
-    if (found !== undefined && isOurs) {
-      // What is as it should be is left alone: whoever watches the link would see it change.
-      if (Buffer.compare(found.mac, bytes) !== 0) setLink(name, { mac: bytes });
-      if (found.mtuBytes !== mtuBytes) setLink(name, size);
-    } else if (!isHanded) {
-      setLink(name, { mac: bytes, alias, ...size });
-      // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
-      if (own) silenceLink(name);
-      setLink(name, { up: true });
+    const found = left.length > 0 ? tapInfo(left[0].fd) : heritage.links.find(name);
+    while (left.length + opened.length < queues) {
+      const exclusive = found === undefined && opened.length === 0;
+      opened.push(openTap(found?.name ?? name, { exclusive, multiQueue: queues > 1 }));
     }
-    // Last: until here, nothing is left of it when this process is killed.
-    setTapPersistent(fd, persistTaps && !temporary, name);
-    return fds;
+    const fds = [...left.map(({ fd }) => fd), ...opened];
+    const [fd] = fds;
+    setTapOwner(fd, process.geteuid?.() ?? 0, name);
+    if (queues > 1) steerByFlow(fd, queues, name);
+    if (found === undefined) create(fd, config, address, offload);
+    else adopt(fd, config);
+    if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
+    // Last: until here, nothing is left of a new one when this process is killed.
+    persist(fd, name, heritage, heritage.persistTaps && !temporary);
+    closeAll(left.slice(queues), heritage);
+    return { fds: fds.slice(0, queues), isLeft: found !== undefined };
   } catch (error) {
-    fds.forEach(closeDescriptor);
-    void heritage.forget(left.map((one) => one.name));
+    opened.forEach(closeDescriptor);
+    heritage.giveBack(left);
     throw error;
   }
+}
+
+function create(
+  fd: number,
+  { name, mtuBytes, own }: PortConfig,
+  address: mac.MacAddress,
+  offload: OverlayConfig['offload'],
+): void {
+  const bytes = new Uint8Array(mac.BYTES);
+  mac.writeMac(bytes, 0, address);
+  const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
+  wanted.find((flags) => setTapOffload(fd, flags, name));
+  setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
+  // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
+  if (own) silenceLink(name);
+  setLink(name, { up: true });
+}
+
+/** Whatever others have set on it stays. The MTU alone follows the underlay, where nobody else has set it. */
+function adopt(fd: number, { mtuBytes, previousMtuBytes }: PortConfig): void {
+  const device = tapInfo(fd);
+  if (device?.isHere !== true || previousMtuBytes === undefined || previousMtuBytes === mtuBytes) return;
+  if (linkInfo(device.name)?.mtuBytes === previousMtuBytes) setLink(device.name, { mtuBytes });
+}
+
+/** One in another namespace is out of reach for the next daemon: nobody would ever remove it. */
+function persist(fd: number, port: string, { links }: Heritage, isWanted: boolean): void {
+  const device = tapInfo(fd);
+  const number = device?.isHere === true ? linkInfo(device.name)?.index : undefined;
+  if (isWanted && number !== undefined) links.record(port, number);
+  setTapPersistent(fd, isWanted && number !== undefined, port);
+  if (!isWanted) links.forget(port);
 }
 
 /** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (udp-send.c): one byte more and

@@ -24,7 +24,10 @@ const NO_RECEIVE_BUFFER_BYTES = 1;
 
 const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
 
-type SocketConfig = Pick<OverlayConfig, 'listen' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'>;
+type SocketConfig = Pick<
+  OverlayConfig,
+  'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
+>;
 
 /** An overlay's hold on its sockets. */
 export interface Lease {
@@ -36,8 +39,8 @@ export interface Lease {
   readonly segmentation: boolean;
   /** Of the listening sockets. */
   readonly counters: readonly Counters[];
-  /** The last one out closes the sockets. */
-  release(): Promise<void>;
+  /** The last one out closes the sockets; `isKept`: but those that an earlier daemon had left. */
+  release(isKept: boolean): Promise<void>;
 }
 
 interface Pool {
@@ -48,6 +51,8 @@ interface Pool {
 interface ListeningSocket extends Descriptor {
   readonly token: Token;
   readonly counters: Counters;
+  /** An earlier daemon had left it. */
+  readonly isLeft: boolean;
 }
 
 interface Listener {
@@ -65,6 +70,8 @@ export interface HandedSocket extends Descriptor {
 export interface UnderlayEvents {
   /** A socket that an earlier daemon has left. */
   left(name: string): number | undefined;
+  /** One of those that cannot be used just now. */
+  giveBack(sockets: readonly Descriptor[]): void;
   /** One that is closed: the next daemon is not to find it. */
   forget(names: readonly string[]): Promise<void>;
   nextToken(): Token;
@@ -94,7 +101,7 @@ export class Underlay {
       listener.pools.set(poolName, pool);
       pool.references++;
     } catch (error) {
-      if (isNew) void closeAll(listener.sockets, this.#events);
+      if (isNew) void closeOrReturn(listener.sockets, this.#events);
       throw error;
     }
     listener.references++;
@@ -109,7 +116,7 @@ export class Underlay {
       senderFds: listener.pools.get(poolName)?.fds ?? [],
       segmentation: config.offload === 'auto' && !zeroChecksum,
       counters: listener.sockets.map(({ counters }) => counters),
-      release: () => this.#release(name, poolName),
+      release: (isKept) => this.#release(name, poolName, isKept),
     };
   }
 
@@ -139,7 +146,7 @@ export class Underlay {
     return sockets;
   }
 
-  async #release(name: string, poolName: string): Promise<void> {
+  async #release(name: string, poolName: string, isKept: boolean): Promise<void> {
     const listener = this.#listeners.get(name);
     const pool = listener?.pools.get(poolName);
     if (listener === undefined || pool === undefined) return;
@@ -150,7 +157,7 @@ export class Underlay {
     if (--listener.references > 0) return;
     this.#listeners.delete(name);
     await Promise.all(listener.sockets.map(({ token }, queue) => this.#events.closing(queue, token)));
-    await closeAll(listener.sockets, this.#events);
+    await (isKept ? closeOrReturn : closeAll)(listener.sockets, this.#events);
   }
 }
 
@@ -158,6 +165,15 @@ export class Underlay {
 async function closeAll(sockets: readonly Descriptor[], events: UnderlayEvents): Promise<void> {
   for (const { fd } of sockets) closeDescriptor(fd);
   await events.forget(sockets.map(({ name }) => name));
+}
+
+/** What an earlier daemon had left is for the next attempt. */
+async function closeOrReturn(sockets: readonly ListeningSocket[], events: UnderlayEvents): Promise<void> {
+  events.giveBack(sockets.filter(({ isLeft }) => isLeft));
+  await closeAll(
+    sockets.filter(({ isLeft }) => !isLeft),
+    events,
+  );
 }
 
 /** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6; and the kernel cuts
@@ -174,7 +190,7 @@ function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean, queue: 
 }
 
 function openListener(
-  { listen, queues }: SocketConfig,
+  { listen, mayLackAddress = false, queues }: SocketConfig,
   zeroChecksum: boolean,
   events: UnderlayEvents,
 ): Listener {
@@ -194,14 +210,16 @@ function openListener(
           zeroChecksumSend: zeroChecksum,
           zeroChecksumReceive: true,
           coalesce: true,
+          freeBind: mayLackAddress,
           receiveBufferBytes: RECEIVE_BUFFER_BYTES,
           sendBufferBytes: SEND_BUFFER_BYTES,
           label: formatEndpoint(listen),
         });
-      sockets.push({ name, token: events.nextToken(), fd, counters: createCounters() });
+      const isLeft = left !== undefined;
+      sockets.push({ name, token: events.nextToken(), fd, counters: createCounters(), isLeft });
     }
   } catch (error) {
-    void closeAll(sockets, events);
+    void closeOrReturn(sockets, events);
     throw error;
   }
   return { sockets, zeroChecksum, pools: new Map(), references: 0 };
@@ -218,7 +236,8 @@ function queuesError({ listen, queues }: SocketConfig, { sockets }: Listener): O
 
 /** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
  * recommends, so that two daemons, or one restarted, do not meet. */
-function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zeroChecksum: boolean): Pool {
+function openPool(config: SocketConfig, listener: Listener, zeroChecksum: boolean): Pool {
+  const { listen, sourcePorts } = config;
   if (sourcePorts === 1) {
     if (listener.zeroChecksum === zeroChecksum) return { fds: [listener.sockets[0].fd], references: 0 };
     const mode = listener.zeroChecksum ? 'zero' : 'full';
@@ -233,7 +252,7 @@ function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zer
   try {
     for (let tried = 0; fds.length < sourcePorts; tried++) {
       const fd = openSender(
-        listen,
+        config,
         vxlan.MIN_SOURCE_PORT + port,
         zeroChecksum,
         tried === SOURCE_PORT_COUNT - 1,
@@ -250,7 +269,7 @@ function openPool({ listen, sourcePorts }: SocketConfig, listener: Listener, zer
 
 /** Undefined when the port is taken; on the last try that is an error like any other. */
 function openSender(
-  listen: Endpoint,
+  { listen, mayLackAddress = false }: SocketConfig,
   port: number,
   zeroChecksum: boolean,
   lastTry: boolean,
@@ -261,6 +280,7 @@ function openSender(
       port,
       zeroChecksumSend: zeroChecksum,
       sendOnly: true,
+      freeBind: mayLackAddress,
       receiveBufferBytes: NO_RECEIVE_BUFFER_BYTES,
       sendBufferBytes: SEND_BUFFER_BYTES,
       label: formatEndpoint({ ip: listen.ip, port }),

@@ -161,7 +161,9 @@ async function killAtWrites(bed: Bed, changes: number, kills: number): Promise<s
 }
 
 async function expectNothingLeft(daemon: Daemon, host: Namespace, when: string): Promise<void> {
-  const left = readdirSync(daemon.stateDir).filter((name) => !/^(lock|id|[a-z0-9]+\.json)$/.test(name));
+  const left = readdirSync(daemon.stateDir).filter(
+    (name) => !/^(lock|links|snapshot|[a-z0-9]+\.json)$/.test(name),
+  );
   check(left.length === 0, `${when}: nothing half written is left: ${left.join()}`);
   const overlays = (await daemon.overlays()).map(({ name }) => name);
   const vnics = (await daemon.vnics()).map(({ name }) => name);

@@ -1,0 +1,152 @@
+/**
+ * The process that tries what the next varpd will need (rehearsal.ts). It says what it finds, a JSON object a line, and
+ * changes nothing but what a start would make as well: a log file.
+ */
+import { closeSync, existsSync, openSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { asOverlayError } from '../core/errors.js';
+import { parseEndpoint } from '../wire/ip.js';
+import { account, groupId } from './accounts.js';
+import { type Config, type Flags, loadConfig } from './config.js';
+import { entryFiles, importPlugin } from './plugin-loader.js';
+import type { Finding } from './rehearsal.js';
+import { systemErrorText } from './system-error.js';
+
+const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running: Config };
+
+/** At once, so that what ends this process does not take it along. */
+function say(finding: Finding): void {
+  writeSync(1, `${JSON.stringify(finding)}\n`);
+}
+
+const reason = (text: string): void => {
+  say({ kind: 'reason', text });
+};
+
+async function attempt<T>(step: string, work: () => T | Promise<T>): Promise<T | undefined> {
+  say({ kind: 'step', text: step });
+  try {
+    return await work();
+  } catch (error) {
+    const { details } = asOverlayError(error);
+    (details.length > 0 ? details : [systemErrorText(error)]).forEach(reason);
+    return undefined;
+  }
+}
+
+function checkUser({ user }: Config): void {
+  if (user !== null) account(user);
+  if (user !== running.user)
+    throw new Error(
+      `user: it was ${user === null ? 'set' : `'${running.user ?? 'root'}'`} when varpd was started and is '${user ?? 'null'}' now: only a stop and a start can change it`,
+    );
+}
+
+function checkGroup({ group }: Config): void {
+  if (group === null) return;
+  const gid = groupId(group);
+  const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
+  if (!own.includes(gid))
+    throw new Error(
+      `group: varpd is no member of '${group}' and cannot give it the control socket: only a stop and a start can change it`,
+    );
+}
+
+function checkStateDir({ stateDir }: Config): void {
+  if (stateDir === running.stateDir) return;
+  throw new Error(
+    `stateDir: it was ${running.stateDir} and is ${stateDir} now, where the overlays are not: stop varpd, move the directory, start varpd`,
+  );
+}
+
+function checkLog({ log: { file } }: Config): void {
+  if (file === null) return;
+  try {
+    closeSync(openSync(file, 'a', 0o640));
+  } catch (error) {
+    throw new Error(`log.file: cannot open ${file}: ${systemErrorText(error)}`, { cause: error });
+  }
+}
+
+/** Whether a socket could be made there, by making one beside it. */
+async function checkSocketPlace(key: string, file: string): Promise<void> {
+  const directory = path.dirname(file);
+  // The directory itself is made at a start.
+  let place = directory;
+  while (!existsSync(place) && path.dirname(place) !== place) place = path.dirname(place);
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found !== undefined && !found.isSocket())
+    throw new Error(`${key}: ${file} is there and is not a socket`);
+  const trial = path.join(place, `.varpd-${process.pid}`);
+  try {
+    await listen(trial);
+    if (existsSync(trial)) unlinkSync(trial);
+  } catch (error) {
+    throw new Error(`${key}: cannot make a socket in ${directory}: ${systemErrorText(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function listen(at: string | { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(typeof at === 'string' ? { path: at } : at, () =>
+      server.close(() => {
+        resolve();
+      }),
+    );
+  });
+}
+
+async function checkMetrics({ metrics }: Config): Promise<void> {
+  if (metrics === null || metrics === running.metrics) return;
+  const endpoint = parseEndpoint(metrics);
+  if (endpoint === undefined) {
+    await checkSocketPlace('metrics', metrics);
+    return;
+  }
+  try {
+    await listen({ host: endpoint.ip, port: endpoint.port });
+  } catch (error) {
+    throw new Error(`metrics: cannot listen on ${metrics}: ${systemErrorText(error)}`, { cause: error });
+  }
+}
+
+/** One that cannot be imported is left out by the next varpd; its overlays go on without it. */
+async function checkPlugins({ pluginPath }: Config): Promise<void> {
+  for (const directory of pluginPath) {
+    const files = await attempt(`it reads ${directory}`, () => entryFiles(directory));
+    for (const file of files ?? []) {
+      say({ kind: 'step', text: `it imports ${file}` });
+      try {
+        await importPlugin(file);
+      } catch (error) {
+        say({ kind: 'warning', text: `${file}: left out: ${systemErrorText(error)}` });
+      }
+    }
+  }
+}
+
+const config = await attempt('it reads the configuration', () => loadConfig(flags));
+if (config !== undefined) {
+  await attempt('it looks up the user', () => {
+    checkUser(config);
+  });
+  await attempt('it looks up the group', () => {
+    checkGroup(config);
+  });
+  await attempt('it looks at the state directory', () => {
+    checkStateDir(config);
+  });
+  await attempt('it opens the log', () => {
+    checkLog(config);
+  });
+  await attempt('it tries the control socket', () => checkSocketPlace('socket', config.socket));
+  await attempt('it tries the address of metrics', () => checkMetrics(config));
+  await checkPlugins(config);
+}
+say({ kind: 'done' });
+process.exit(0);
