@@ -8,17 +8,19 @@
  * control side never stops known traffic.
  *
  * The life of a frame, out (encap.ts)
- *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port has its destination MAC? there.
+ *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port
+ *   has its destination MAC, and the station is behind it (presence.ts)? there. Was it heard behind the own port, in mode
+ *   point (stations.ts)? there.
  *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
  *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
- *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
+ *   the socket that its flow chose, or to the own port where the plugin has it at this host; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
  *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
  *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
  * The life of a frame, in (decap.ts)
  *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
- *   come back, and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
+ *   come back (presence.ts), and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
  *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
  *   only, never back into it (split horizon): there is no code path from decap to a socket.
  *
@@ -39,7 +41,7 @@
  * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
  * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
- * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
+ * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
  */
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
