@@ -13,7 +13,8 @@
  *   point (stations.ts)? there.
  *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
  *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
- *   the socket that its flow chose, or to the own port where the plugin has it at this host; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
+ *   the socket that its flow chose, or to the own port where the plugin has it at this host; DROP: counted; not there:
+ *   it waits in the pending queue and a lookup is asked.
  *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
  *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
@@ -47,55 +48,22 @@ import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
-import type { Destinations } from './destinations.js';
 import { sendHeld } from './encap.js';
 import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import type { LookupResult, Miss, Question } from './lookup.js';
 import { MacIndex, NONE } from './mac-index.js';
-import { Notices, type Notice } from './notices.js';
-import type { OutputList, Outputs } from './outputs.js';
+import { Notices } from './notices.js';
+import type { OutputList } from './outputs.js';
+import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
-import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { PendingQueue } from './pending-queue.js';
+import { forgetPresence } from './presence.js';
+import { DROP, FLOOD, HERE, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
 import { createStationMemory, Stations, type StationMemory } from './stations.js';
-import type { PathMtu } from './too-big.js';
 
-/** What all overlays of a worker share. */
-export interface Shared {
-  readonly outputs: Outputs;
-  readonly destinations: Destinations;
-  readonly budget: PendingBudget;
-  /** Frames that waited are sent from here. */
-  readonly replay: FrameBatch;
-  readonly ask: (question: Question) => void;
-  readonly pathMtuBytes: PathMtu;
-  /** An underlay address has become a peer of an overlay, or is none any more. */
-  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
-  readonly notice: (notice: Notice) => void;
-  nowTick: number;
-}
-
-export interface OverlayOptions {
-  readonly id: number;
-  readonly vnetid: number;
-  readonly mtuBytes: number;
-  /** The source of what is sent, and the destination of what lives at this host. */
-  readonly listen: Endpoint;
-  /** Mode point: where every frame that is not local goes. */
-  readonly destination: Endpoint | undefined;
-  readonly acceptAny: boolean;
-  /** An inner source must live at the VTEP that sent it (strict-source.ts). */
-  readonly strictSource: boolean;
-  readonly carryTags: boolean;
-  readonly copyDscp: boolean;
-  /** Frames that arrived together go to a port one by one, not as superframes. */
-  readonly keepApart: boolean;
-  readonly negativeTtlMs: number;
-  readonly maxTargets: number;
-}
-
+export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
 
@@ -109,10 +77,7 @@ const MAX_ASKED = 65_536;
  * MACs up does not keep the plugin from the questions of this host. */
 const MAX_INQUIRIES = MAX_OPEN_QUESTIONS / 4;
 
-/** `destination` of an entry with more than one: they are in `floods`. */
-export const FLOOD = -2;
-/** `destination` of what lives at this host, and the slot of this overlay's own endpoint. */
-export const HERE = -3;
+export { FLOOD, HERE } from './target-table.js';
 
 export class Overlay {
   readonly options: OverlayOptions;
@@ -286,7 +251,7 @@ export class Overlay {
 
   /** What the plugin pushes or the operator sets. No destination = drop. */
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    this.#forgetPresence(mac);
+    forgetPresence(this, mac);
     const high = highOf(mac);
     let row = this.targets.find(high, lowOf(mac));
     if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
@@ -303,22 +268,12 @@ export class Overlay {
   /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
-    this.#forgetPresence(mac);
+    forgetPresence(this, mac);
     if (mac === undefined) {
       for (const row of this.targets.rows()) this.#invalidateRow(row);
     } else {
       const row = this.targets.find(highOf(mac), lowOf(mac));
       if (row !== NONE) this.#invalidateRow(row);
-    }
-  }
-
-  /** That a port was heard of means less than what the plugin says next. */
-  #forgetPresence(mac: MacAddress | undefined): void {
-    if (mac === undefined) {
-      for (const { presence } of this.ports) presence.forget();
-    } else {
-      const index = this.portIndex.get(highOf(mac), lowOf(mac));
-      if (index !== NONE) this.ports[index].presence.forget();
     }
   }
 

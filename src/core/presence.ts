@@ -9,6 +9,8 @@
  * The words are in memory that the threads of all its queues see, and the control side, which alone knows whether the
  * interface is up. No lock: each word is whole, and whoever is late by a frame is right with the next one.
  */
+import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
+import { NONE, type MacIndex } from './mac-index.js';
 import { TICK_MS } from './target-table.js';
 
 /** Of one port. */
@@ -86,5 +88,18 @@ export class Presence {
   #sentWithin(nowTick: number, ticks: number): boolean {
     const memory = this.#memory;
     return memory[STATE] === HEARD && memory[IS_DOWN] === 0 && ((nowTick - memory[SENT]) | 0) < ticks;
+  }
+}
+
+/** Of the port with this MAC, or of all: what the plugin says next is worth more than what was heard. */
+export function forgetPresence(
+  { ports, portIndex }: { readonly ports: readonly { presence: Presence }[]; readonly portIndex: MacIndex },
+  mac: MacAddress | undefined,
+): void {
+  if (mac === undefined) {
+    for (const { presence } of ports) presence.forget();
+  } else {
+    const index = portIndex.get(highOf(mac), lowOf(mac));
+    if (index !== NONE) ports[index].presence.forget();
   }
 }
