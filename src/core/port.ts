@@ -2,6 +2,7 @@
 import type { Counters } from './counters.js';
 import type { LinkProtection } from './link-protection.js';
 import type { OutputList } from './outputs.js';
+import type { Presence } from './presence.js';
 import type { AnswerLimit } from './too-big.js';
 
 export interface Port {
@@ -16,6 +17,8 @@ export interface Port {
   readonly output: OutputList;
   readonly answers: AnswerLimit;
   readonly counters: Counters;
+  /** Whether a station with its MAC is behind it. */
+  readonly presence: Presence;
   /** What its owner may send. Undefined = anything; may change at any time between two batches. */
   protection: LinkProtection | undefined;
 }

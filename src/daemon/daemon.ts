@@ -187,6 +187,7 @@ export class Daemon {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
       leased: (news) => this.#registry?.linkProperties.leased(news),
+      noticed: (notice) => this.#registry?.noticed(notice),
       peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,
     };

@@ -126,9 +126,10 @@ export class LinkWatch {
     };
   }
 
-  /** Is told how it is before this returns, unless the kernel cannot be asked, and then of changes. */
-  followPort(port: WatchedPort, heard: (link: PortLink) => void): Following {
-    const followed = this.#ports.add(port, heard);
+  /** Is told how it is before this returns, unless the kernel cannot be asked, and then of changes; `used`: of each address
+   * and master that it gets. */
+  followPort(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): Following {
+    const followed = this.#ports.add(port, heard, used);
     const isDone = this.#safely(() => {
       this.#ports.look(followed);
       return true;
@@ -222,6 +223,7 @@ export class LinkWatch {
   #hear(event: HostEvent): void {
     if (event.about === 'address') {
       const { ip, gone, index, state } = event;
+      if (!gone) this.#ports.used(index);
       this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
     } else if (event.about === 'link') {
       this.#watchfulUntilMs = performance.now() + WATCHFUL_MS;

@@ -2,8 +2,10 @@
 import { networkInterfaces } from 'node:os';
 import {
   type AddressInfo,
+  allowAutomaticAddress,
   bridgePortOf,
   hostAddresses,
+  isSilent,
   type LinkEvent,
   LinkEvents,
   linkInfo,
@@ -14,19 +16,29 @@ import {
 } from '../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp, readV6, toBytes } from '../wire/ip.js';
 
-export interface Links {
+/** The interfaces of overlays themselves: no stations until they are used as such. */
+export interface SilentLinks {
+  /** Whether it gets no automatic IPv6 address, and has neither an address nor a master. */
+  isSilent(name: string): boolean;
+  /** It gets one. Throws the system's error. */
+  allowAutomaticAddress(name: string): void;
+}
+
+export interface Links extends SilentLinks {
   /** Whether there is a link of this name in the network namespace of varpd. */
   exists(name: string): boolean;
-  /** MTU of the link that has this address; undefined when none that is up has it. */
+  /** MTU of the link that has this address; undefined when none that is up has it, or loopback. */
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
 export const hostLinks: Links = {
   exists: (name) => linkInfo(name) !== undefined,
+  isSilent,
+  allowAutomaticAddress,
   mtuBytesOf(ip) {
     const [name] =
       Object.entries(networkInterfaces()).find(([, addresses]) =>
-        addresses?.some(({ address }) => parseIp(address) === ip),
+        addresses?.some(({ address, internal }) => !internal && parseIp(address) === ip),
       ) ?? [];
     return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },

@@ -95,6 +95,11 @@ const OVERLAY_COUNTERS = {
   overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
   overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
   overlay_rx_reserved_flags_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_unclaimed_total: [
+    'Frames from the underlay to a MAC that no port has, which the own interface got.',
+    'overlay',
+  ],
+  overlay_tx_other_source_total: ['Frames of VNICs from a MAC that is not their own.', 'overlay'],
   overlay_proxy_arp_total: ['ARP replies given in place of another host.', 'overlay'],
   overlay_proxy_ndp_total: ['Neighbour advertisements given in place of another host.', 'overlay'],
   overlay_proxy_dhcp_total: ['DHCP messages brought to the one they are for.', 'overlay'],

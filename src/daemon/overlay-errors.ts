@@ -4,7 +4,6 @@ import { foundExpected } from '../core/properties.js';
 import type { MacAddress } from '../plugin/contract.js';
 import { type Endpoint, family, parseEndpoint } from '../wire/ip.js';
 import { parseMac } from '../wire/mac.js';
-import { isSame } from './plugin-answer.js';
 import { portHolder } from './port-holder.js';
 import { errnoName, explain } from './system-error.js';
 
@@ -56,16 +55,13 @@ export function tapError(error: unknown, name: string): OverlayError {
   });
 }
 
-/** Of a target that is set by hand. Throws an OverlayError when an overlay that listens there cannot send to it. */
-export function needDestination(
-  text: string,
-  { name, listen }: { name: string; listen: Endpoint },
-): Endpoint {
+/** Of a target that is set by hand: where this overlay itself listens, the MAC is at this host. Throws an OverlayError when
+ * it cannot be sent to from there. */
+export function needDestination(text: string, { listen }: { listen: Endpoint }): Endpoint {
   const to = parseEndpoint(text);
   if (to === undefined)
     throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
   if (family(to.ip) !== family(listen.ip))
     throw new OverlayError('INVALID', `${text} is not of the same family as the listen address ${listen.ip}`);
-  if (isSame(to, listen)) throw new OverlayError('INVALID', `${text} is the listen address of ${name}`);
   return to;
 }

@@ -16,7 +16,9 @@ import { formatMac, type MacAddress } from '../wire/mac.js';
 import type { Datapath } from './datapath/contract.js';
 import type { Health } from './health.js';
 import type { Following, LinkWatch } from './link-watch.js';
+import type { SilentLinks } from './links.js';
 import type { Log } from './log.js';
+import { OwnInterface } from './own-interface.js';
 import { type MacNews, type PortMac, PortMacs, type Refusal } from './port-macs.js';
 import type { PortLink } from './port-watch.js';
 
@@ -28,7 +30,8 @@ export interface LinkSite {
 
 export interface LinkSurroundings {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
-  readonly datapath: Pick<Datapath, 'setCarrier' | 'setLoops' | 'portDevice'>;
+  readonly datapath: Pick<Datapath, 'setCarrier' | 'setLoops' | 'setPortDown' | 'portDevice'>;
+  readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
   /** The overlay is to know a port by this MAC from now on. */
@@ -145,7 +148,7 @@ export class OverlayLinks {
   /** It has just been made, or taken over. */
   followPort(shape: PortShape): void {
     const { name, mtuBytes } = shape;
-    const { watch, datapath } = this.#around;
+    const { watch, datapath, links, log } = this.#around;
     const { overlay, id } = this.#site;
     this.forgetPort(name);
     this.#macs.add(name, shape);
@@ -153,9 +156,11 @@ export class OverlayLinks {
     // Before anything is heard of it, which may be at once.
     this.#ports.set(name, port);
     const watched = { overlay, port: name, device: () => datapath.portDevice(id, name) };
-    port.following = watch.followPort(watched, (link) => {
+    const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
+    const heard = (link: PortLink): void => {
       this.#heardPort(port, link);
-    });
+    };
+    port.following = watch.followPort(watched, heard, () => own?.used());
   }
 
   /** It is closed, or is about to be. */

@@ -9,6 +9,7 @@ import type { RunningOverlayInfo, TargetPage, VnicInfo } from '../control/messag
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
 import type { ProtectionRules } from '../core/link-protection.js';
+import type { Notice } from '../core/notices.js';
 import {
   ACCEPT,
   DSCP,
@@ -35,6 +36,7 @@ import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { isSame } from './plugin-answer.js';
 import type { OverlaySnapshot, PortSnapshot } from './snapshot.js';
+import { SourceWatch } from './source-watch.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
 
@@ -57,6 +59,7 @@ export class Overlay {
   readonly #before: OverlaySnapshot | undefined;
   readonly #health: Health;
   readonly #links: OverlayLinks;
+  readonly #sources: SourceWatch;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
   /** Why the overlay's own device does not work. */
@@ -71,7 +74,7 @@ export class Overlay {
     this.#workshop = workshop;
     this.#properties = properties;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits, watch, snapshot } = workshop;
+    const { datapath, log, limits, watch, links, snapshot } = workshop;
     const { listen } = this;
     const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
@@ -81,7 +84,8 @@ export class Overlay {
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#macChanged(port, mac);
     };
-    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log, macChanged });
+    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
+    this.#sources = new SourceWatch(plan.name, this.#health, log);
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -175,6 +179,7 @@ export class Overlay {
     this.#links.start(linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
+      this.#sources.stop();
     });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#plugin.attach();
@@ -219,8 +224,7 @@ export class Overlay {
   /** What an earlier daemon knew: used at once, and asked about. */
   #restoreTargets(): void {
     const targets = this.#before?.targets ?? [];
-    if (this.mode === 'dynamic' && targets.length > 0)
-      this.#workshop.datapath.restoreTargets(this.id, targets);
+    if (targets.length > 0) this.#workshop.datapath.restoreTargets(this.id, targets);
   }
 
   /** After the overlay: it had none, or that of an earlier daemon. */
@@ -249,6 +253,7 @@ export class Overlay {
   /** Nobody is asked any more; what is known goes on. */
   async quiesce(): Promise<void> {
     this.#links.stop();
+    this.#sources.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#plugin.stop();
   }
@@ -269,6 +274,11 @@ export class Overlay {
   hasMac(mac: MacAddress): boolean {
     const isConfigured = this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
     return isConfigured || this.#links.hasMac(mac);
+  }
+
+  /** The port that has this MAC. */
+  #portWith(mac: MacAddress): string | undefined {
+    return [this.name, ...this.vnics.keys()].find((name) => this.#links.macOf(name) === mac);
   }
 
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
@@ -344,6 +354,10 @@ export class Overlay {
   /** Frames go to these addresses now, and to those no longer. */
   peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
     this.#links.peersChanged(added, removed);
+  }
+
+  noticed(notice: Notice): void {
+    this.#sources.heard(notice, this.#portWith(notice.mac));
   }
 
   lookup(request: LookupRequest): void {
@@ -447,7 +461,9 @@ export class Overlay {
 
   #chooseMtu(): void {
     const { datapath, links, log } = this.#workshop;
-    const underlay = { datapath, links, listenIp: this.listen.ip, destinationIp: this.#destination?.ip };
+    const named = this.#plugin.peers ?? this.#before?.peers ?? [];
+    const destinations = this.#destination === undefined ? named : [this.#destination.ip];
+    const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
     this.#largestMtuBytes = largest ?? Infinity;

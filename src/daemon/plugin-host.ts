@@ -11,6 +11,7 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind } from '../plugin/contract.js';
 import { type Endpoint, family, formatEndpoint, type IpAddress } from '../wire/ip.js';
+import { isMulticast } from '../wire/mac.js';
 import type { Limits } from './config.js';
 import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
 import { andThen, DeadlineError, Deadlines, type Eventually } from './deadline.js';
@@ -67,6 +68,7 @@ export class PluginInstance {
   /** What the plugin told the datapath before the overlay was in it. */
   #early: (() => void)[] = [];
   #openLookups = 0;
+  #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
 
   constructor(plugin: LookupPlugin, site: Site, around: Surroundings) {
@@ -113,6 +115,11 @@ export class PluginInstance {
       const line = `${this.#plugin.name} ${error.message}`;
       throw new OverlayError('INVALID', line, [line], error);
     }
+  }
+
+  /** Underlay addresses that it has named, of the family of the listen address. */
+  get peers(): readonly IpAddress[] {
+    return this.#peers;
   }
 
   /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
@@ -294,8 +301,8 @@ export class PluginInstance {
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached(() => {
-          // The MAC has come to this host: if it is no local port, nobody has it, and nothing may go where it was.
-          if (isSame(target[1], listen)) datapath.invalidate(id, target[0]);
+          // A group is at this host in any case: what was said of it before no longer holds.
+          if (isMulticast(target[0]) && isSame(target[1], listen)) datapath.invalidate(id, target[0]);
           else datapath.setTarget(id, target[0], [target[1]], target[2]);
         });
       },
@@ -318,6 +325,7 @@ export class PluginInstance {
         const own = checkPeers(peers).filter(
           (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
         );
+        this.#peers = own;
         this.#whenAttached(() => {
           datapath.setPeers(id, own);
         });

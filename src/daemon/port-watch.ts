@@ -36,6 +36,7 @@ export interface PortLink {
 export interface FollowedPort {
   readonly port: WatchedPort;
   readonly heard: (link: PortLink) => void;
+  readonly used: (() => void) | undefined;
   /** Undefined while it is elsewhere. */
   index: number | undefined;
   /** Of the bridge or bond that it belongs to, or 0. */
@@ -70,8 +71,8 @@ export class PortWatch implements PortTable {
   }
 
   /** It is yet to be looked at. */
-  add(port: WatchedPort, heard: (link: PortLink) => void): FollowedPort {
-    const followed: FollowedPort = { port, heard, index: undefined, master: 0, told: undefined };
+  add(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): FollowedPort {
+    const followed: FollowedPort = { port, heard, used, index: undefined, master: 0, told: undefined };
     this.#ports.add(followed);
     return followed;
   }
@@ -93,6 +94,11 @@ export class PortWatch implements PortTable {
     if (port !== undefined) this.#stale.add(port);
     // It may be one that comes back.
     else if (kind === TUN) for (const one of this.#elsewhere) this.#stale.add(one);
+  }
+
+  /** The interface of this index has got an address. */
+  used(index: number): void {
+    this.#byIndex.get(index)?.used?.();
   }
 
   setStale(followed: FollowedPort): void {
@@ -147,6 +153,7 @@ export class PortWatch implements PortTable {
     followed.index = index;
     followed.master = master;
     this.#byIndex.set(index, followed);
+    if (master !== 0) followed.used?.();
     const state = name !== followed.port.port ? 'renamed' : up ? 'up' : 'down';
     tell(followed, { state, name, mac: macOf(link), mtuBytes });
   }

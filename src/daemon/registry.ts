@@ -10,6 +10,7 @@
  *   running only            temporary (-t)
  *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
  */
+import type { Notice } from '../core/notices.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, Methods } from '../control/messages.js';
 import { checkName, NAME_RULE } from '../control/names.js';
@@ -188,6 +189,10 @@ export class Registry {
 
   lookup(request: LookupRequest): void {
     this.roster.withId(request.overlay)?.lookup(request);
+  }
+
+  noticed(notice: Notice): void {
+    this.roster.withId(notice.overlay)?.noticed(notice);
   }
 
   portFault(overlay: number, port: string, code: string): void {

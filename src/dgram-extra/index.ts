@@ -25,6 +25,7 @@ export {
   type LinkInfo,
   type RouteInfo,
 } from './rtnetlink.js';
+export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<

@@ -15,15 +15,15 @@ import {
 } from './netlink-message.js';
 
 // linux/rtnetlink.h
-const RTM_NEWLINK = 16;
+export const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
-const RTM_NEWADDR = 20;
+export const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
 const RTM_GETNEIGH = 30;
-const IFINFO_BYTES = 16;
+export const IFINFO_BYTES = 16;
 const IFADDR_BYTES = 8;
 const ROUTE_BYTES = 12;
 const NEIGH_BYTES = 12;
@@ -41,7 +41,7 @@ const NDA_VLAN = 5;
 const NDA_MASTER = 9;
 // linux/if_link.h, linux/if_addr.h, linux/if.h
 const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
+export const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
@@ -133,15 +133,21 @@ function vxlanPort(message: Message): number | undefined {
 
 /** By name or index. Undefined when this network namespace has no such link. */
 export function linkInfo(link: string | number): LinkInfo | undefined {
+  const message = linkMessage(link);
+  return message && readLink(message);
+}
+
+/** What the kernel says of it, all attributes. */
+export function linkMessage(link: string | number): Message | undefined {
   const isIndex = typeof link === 'number';
   const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, link)];
   const device = isIndex ? `link ${link}` : link;
   return orUndefined(['ENODEV'], () =>
-    readLink(named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device))),
+    named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device)),
   );
 }
 
-function ifinfo(index: number, flags: number, change: number): Uint8Array {
+export function ifinfo(index: number, flags: number, change: number): Uint8Array {
   const view = new DataView(new ArrayBuffer(IFINFO_BYTES));
   view.setInt32(4, index, true);
   view.setUint32(8, flags, true);
@@ -324,7 +330,7 @@ export function readEvent(message: Message): LinkEvent | undefined {
   }
 }
 
-function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
+export function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
@@ -334,7 +340,7 @@ function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined 
 }
 
 /** The kernel's error with what was asked, and of what. */
-function named<T>(device: string, request: string, call: () => T): T {
+export function named<T>(device: string, request: string, call: () => T): T {
   try {
     return call();
   } catch (error) {

@@ -85,6 +85,10 @@ export class FakeDatapath implements Datapath {
     this.#call('setCarrier', on ? 'on' : 'off');
   }
 
+  setPortDown(_overlay: number, name: string, isDown: boolean): void {
+    this.#call('setPortDown', `${name} ${isDown}`);
+  }
+
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
     this.#call('setProtection', name);
     const port = this.ports.get(name);

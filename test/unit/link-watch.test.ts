@@ -553,7 +553,9 @@ t.test('what an overlay makes of it', async (t) => {
     const { kernel, watch, log } = newWatch(t);
     const datapath = new FakeDatapath();
     const health = new Health('overlay0', log);
-    const links = new OverlayLinks(SITE, { watch, datapath, health, log, macChanged: () => undefined });
+    const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+    const around = { watch, datapath, links: silent, health, log, macChanged: () => undefined };
+    const links = new OverlayLinks(SITE, around);
     links.start(mode, TWO);
     const becomes = (details: string | null): Promise<void> =>
       waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE' });
@@ -588,7 +590,8 @@ t.test('what an overlay makes of its ports', async (t) => {
   const macChanged = (port: string, mac: MacAddress): void => {
     followed.push(`${port} ${mac.toString(16)}`);
   };
-  const links = new OverlayLinks(SITE, { watch, datapath, health, log, macChanged });
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const links = new OverlayLinks(SITE, { watch, datapath, links: silent, health, log, macChanged });
   t.teardown(() => {
     links.stop();
   });

@@ -10,6 +10,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createCounters, readCounters } from '../../core/counters.js';
 import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
+import { createPresence, setDown } from '../../core/presence.js';
+import { createStationMemory } from '../../core/stations.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
@@ -117,7 +119,7 @@ export class DatapathControl implements Datapath {
       id,
       vnetid: config.vnetid,
       mtuBytes: config.mtuBytes,
-      listenIp: config.listen.ip,
+      listen: config.listen,
       destination: config.destination,
       acceptAny: config.accept === 'any',
       strictSource: config.strictSource,
@@ -144,9 +146,11 @@ export class DatapathControl implements Datapath {
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
+    // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
+    const stations = createStationMemory();
     threads.forEach((thread, queue) => {
       const own = { socket: tokens[queue], counters: counters[queue] };
-      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, ...own });
+      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
   }
 
@@ -190,10 +194,11 @@ export class DatapathControl implements Datapath {
     const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
-    const port: PortState = { name, overlay, temporary, isLeft, queues, config };
+    const presence = createPresence();
+    const port: PortState = { name, overlay, temporary, isLeft, queues, presence, config };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
-    const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
+    const shared = { presence, ...(queues.length > 1 && { askedLeases: createAskedLeases() }) };
     queues.forEach(({ token, fd, counters }, queue) => {
       this.#ports.set(token, port);
       this.#threads[queue].post({ kind: 'add-port', ...config, ...shared, token, fd, counters });
@@ -230,6 +235,11 @@ export class DatapathControl implements Datapath {
         // The device has just gone; the worker will say so.
       }
     }
+  }
+
+  setPortDown(overlay: number, name: string, isDown: boolean): void {
+    const port = this.#overlays.get(overlay)?.ports.get(name);
+    if (port !== undefined) setDown(port.presence, isDown);
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
@@ -454,6 +464,9 @@ export class DatapathControl implements Datapath {
         return;
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
+        return;
+      case 'notices':
+        for (const notice of report.notices) this.#events.noticed(notice);
         return;
       case 'peers':
         mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);

@@ -11,8 +11,10 @@ import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
+import type { Notice } from '../../core/notices.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { createPresence, Presence } from '../../core/presence.js';
 import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
@@ -65,6 +67,7 @@ export class DatapathEngine {
   #leaseNews: LeaseNews[] = [];
   #agedMs = 0;
   #peerChanges: PeerChange[] = [];
+  #notices: Notice[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -83,6 +86,9 @@ export class DatapathEngine {
       peerChanged: (overlay, ip, isPeer) => {
         this.#peerChanges.push({ overlay, ip, isPeer });
       },
+      notice: (notice) => {
+        this.#notices.push(notice);
+      },
       nowTick: 0,
     };
   }
@@ -94,8 +100,7 @@ export class DatapathEngine {
   }
 
   #age(nowMs: number): void {
-    for (const { overlay } of this.#overlays.values())
-      overlay.targets.age(this.#shared.nowTick, nowMs - this.#agedMs);
+    for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
     this.#agedMs = nowMs;
   }
 
@@ -106,6 +111,7 @@ export class DatapathEngine {
     if (this.#questions.length > 0) this.#reportQuestions();
     if (this.#leaseNews.length > 0) this.#reportLeases();
     if (this.#peerChanges.length > 0) this.#reportPeers();
+    if (this.#notices.length > 0) this.#reportNotices();
     return moved;
   }
 
@@ -257,12 +263,12 @@ export class DatapathEngine {
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
-    const { options, socket, senderFds, segmentation, counters } = command;
+    const { options, socket, senderFds, segmentation, counters, stations } = command;
     const { capacityFrames } = this.#transmitBatch;
     const senders = senderFds.map(
       (fd) => new OutputList(this.#platform.socket(fd, segmentation), capacityFrames, dropOfSendError),
     );
-    const overlay = new Overlay(options, this.#shared, senders, counters);
+    const overlay = new Overlay(options, this.#shared, senders, counters, stations);
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);
   }
@@ -293,6 +299,7 @@ export class DatapathEngine {
       output,
       answers: new AnswerLimit(),
       counters,
+      presence: new Presence(command.presence ?? createPresence()),
       protection: undefined,
     };
     const asked = command.askedLeases ?? createAskedLeases();
@@ -354,6 +361,12 @@ export class DatapathEngine {
     const news = this.#leaseNews;
     this.#leaseNews = [];
     this.#report({ kind: 'leases', news });
+  }
+
+  #reportNotices(): void {
+    const notices = this.#notices;
+    this.#notices = [];
+    this.#report({ kind: 'notices', notices });
   }
 
   #reportPeers(): void {

@@ -10,6 +10,7 @@ import {
   setTapOffload,
   setTapOwner,
   setTapPersistent,
+  silenceLink,
   tapInfo,
 } from '../../dgram-extra/index.js';
 import * as mac from '../../wire/mac.js';
@@ -121,7 +122,7 @@ export function openPortTap(
 
 function create(
   fd: number,
-  { name, mtuBytes }: PortConfig,
+  { name, mtuBytes, own }: PortConfig,
   address: mac.MacAddress,
   offload: OverlayConfig['offload'],
 ): void {
@@ -132,6 +133,8 @@ function create(
   // Its gso_max_size stays as it is: superframes of other devices, which a bridge forwards to it, know no bound of this one,
   // and the kernel cuts what is larger into single frames. What is more than a datagram leaves as two (udp-send.c).
   setLink(name, { mac: bytes, mtuBytes });
+  // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
+  if (own) silenceLink(name);
   setLink(name, { up: true });
 }
 
