@@ -32,7 +32,6 @@ const EIO = 5;
 const EAGAIN = 11;
 const EINVAL = 22;
 const EPERM = 1;
-const EPERM = 1;
 const EBADFD = 77;
 const EMSGSIZE = 90;
 const EHOSTUNREACH = 113;
