@@ -489,6 +489,8 @@ await t.test('a port whose MAC is changed', (t) => {
   same(t, inner(peer), [frame(MAC.c, MAC.a)], 'and no longer what is for the old one, nor does the host');
   inject(frame(MAC.e, MAC.b));
   same(t, local.take(), [frame(MAC.e, MAC.b)], 'from the tunnel too');
+  local.send(frame(MAC.a, MAC.e));
+  same(t, port.take(), [frame(MAC.a, MAC.e)], 'it has sent');
   inject(frame(MAC.a, MAC.e));
   t.strictSame(net.drops, { rx_bad_source: 1 }, 'what comes from it elsewhere is a loop');
   inject(frame(MAC.a, MAC.c));
