@@ -1,7 +1,16 @@
 // A real systemd as the first process of a host: process numbers, mounts, control groups and a root file system of its own
 // over the one of the machine, which sees nothing of it. Of units it has those alone that are given to it here.
 import type { Namespace } from './netns.js';
-import { type Child, type Command, exec, type Result, run, waitUntil, words } from './process.js';
+import {
+  type Child,
+  type Command,
+  exec,
+  type Result,
+  run,
+  type RunOptions,
+  waitUntil,
+  words,
+} from './process.js';
 
 export const SYSTEMD = '/lib/systemd/systemd';
 
@@ -96,9 +105,14 @@ export class Systemd {
     return this.#child.stdout + this.#child.stderr;
   }
 
+  /** A file of it, as this test sees it. */
+  inside(file: string): string {
+    return `/proc/${this.#pid}/root${file}`;
+  }
+
   /** A command in it. */
-  run(command: Command): Promise<Result> {
-    return run([...this.#enter, ...words(command)]);
+  run(command: Command, options?: RunOptions): Promise<Result> {
+    return run([...this.#enter, ...words(command)], options);
   }
 
   /** One that must succeed; resolves with what it printed. */
