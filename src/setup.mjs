@@ -15,6 +15,7 @@ const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak'];
 const goal = process.argv[2] ?? 'build';
 
 // program -> Debian packages, and the goals that want it. A compiler alone cannot compile: libc6-dev has the headers.
+// says: what it answers to -V, where there is another program of that name.
 const programs = {
   cc: { packages: ['gcc', 'libc6-dev'], goals },
   ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
@@ -25,7 +26,7 @@ const programs = {
   clang: { packages: ['clang', 'libclang-rt-14-dev'], goals: ['fuzz'] },
   tcpdump: { packages: ['tcpdump'], goals: ['test'] },
   tshark: { packages: ['tshark'], goals: ['test'] },
-  arping: { packages: ['iputils-arping'], goals: ['test'] },
+  arping: { packages: ['iputils-arping'], goals: ['test'], says: 'iputils' },
   ndisc6: { packages: ['ndisc6'], goals: ['test'] },
   dnsmasq: { packages: ['dnsmasq-base'], goals: ['demo', 'test'] },
   udhcpc: { packages: ['udhcpc'], goals: ['demo', 'test'] },
@@ -38,6 +39,8 @@ const programs = {
     packages: ['python3-prometheus-client'],
     goals: ['test'],
   },
+  promtool: { packages: ['prometheus'], goals: ['test'] },
+  nft: { packages: ['nftables'], goals: ['test'] },
   bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },
@@ -47,6 +50,7 @@ const programs = {
 // C programs beside the tests: source -> the goals that build it. Each becomes dist/<same path without .c>.
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
+  'test/helpers/flow-order.c': ['test'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
@@ -93,8 +97,14 @@ function hasProgram(name) {
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
   const wanted = name === 'cc' ? compiler[0] : name;
   if (wanted.includes('/')) return fs.existsSync(wanted);
-  return directories.some((directory) => directory !== '' && fs.existsSync(path.join(directory, wanted)));
+  const { says } = programs[name] ?? {};
+  return directories
+    .filter((directory) => directory !== '')
+    .map((directory) => path.join(directory, wanted))
+    .some((file) => fs.existsSync(file) && (says === undefined || versionOf(file).includes(says)));
 }
+
+const versionOf = (file) => spawnSync(file, ['-V'], { encoding: 'utf8', timeout: 5000 }).stdout ?? '';
 
 const missingPrograms = () =>
   Object.keys(programs).filter((name) => programs[name].goals.includes(goal) && !hasProgram(name));
@@ -102,7 +112,8 @@ const packagesOf = (names) => [...new Set(names.flatMap((name) => programs[name]
 
 function aptInstall(packages) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const options = ['-qq', '-o', 'DPkg::Lock::Timeout=300'];
+  // Nothing that is there is removed for it: one of two packages that exclude each other was chosen by somebody.
+  const options = ['-qq', '--no-remove', '-o', 'DPkg::Lock::Timeout=300'];
   const apt = (...args) =>
     run('apt-get', [...options, ...args], { env, stdio: ['ignore', 'ignore', 'inherit'] });
   const install = (...names) => apt('install', '-y', '--no-install-recommends', ...names);

@@ -43,6 +43,16 @@ function leave(): never {
   throw new Error('killed');
 }
 
+/** A mistake of this program. varpd shows the text. */
+function fail(error: unknown): never {
+  try {
+    writeSync(ERRORS, `${error instanceof Error ? error.stack : String(error)}\n`);
+  } catch {
+    // nobody is there
+  }
+  leave();
+}
+
 /** Waits while varpd does not read: the pipe bounds what is under way. */
 function write(bytes: Uint8Array): void {
   try {
@@ -158,10 +168,10 @@ function obey(message: ToReader): void {
       break;
     case 'look':
       say({ kind: 'beat' });
-      for (const id of message.ids) void followed.get(id)?.look();
+      for (const id of message.ids) followed.get(id)?.look().catch(fail);
       break;
     case 'read':
-      void followed.get(message.id)?.read();
+      followed.get(message.id)?.read().catch(fail);
       break;
   }
 }
@@ -171,11 +181,7 @@ function obey(message: ToReader): void {
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)
   process.on(signal, () => undefined);
 
-// An orderly end is none here either; varpd shows the text.
-process.on('uncaughtException', (error) => {
-  writeSync(ERRORS, `${error.stack ?? error.message}\n`);
-  leave();
-});
+process.on('uncaughtException', fail);
 
 const messages = new Messages<ToReader>(obey);
 process.stdin.on('data', (chunk: Buffer) => {

@@ -254,7 +254,8 @@ export class Readers {
   #turn(): void {
     for (const file of this.#files.values()) file.age();
     if (this.#isIdle()) {
-      void this.#end();
+      // Nobody waits for it, and nothing of it fails.
+      this.#end().catch(() => undefined);
       return;
     }
     if (this.#reader === undefined && --this.#restartTurns <= 0) this.#start();

@@ -1,5 +1,5 @@
 /** The options that every show command has, and what they make of its rows. */
-import type { Failure } from '../control/messages.js';
+import type { Failure, OverlayInfo } from '../control/messages.js';
 import { CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
 import type { Arguments } from './getopt.js';
 import { type Column, formatParsable, formatTable } from './table.js';
@@ -43,7 +43,20 @@ export function chooseFormat<Row>(
     context.warn(`ignoring ${names}`);
   }
   if (chosen.length === 0) throw new CommandError('no valid output fields', [known(columns)]);
-  return (rows) => (parsable ? formatParsable : formatTable)(chosen, rows);
+  return (rows) => {
+    if (parsable) return formatParsable(chosen, rows);
+    // What was named and is not there has had its line.
+    if (rows.length === 0 && args.operands.length > 0) return '';
+    const isShown = (column: Column<Row>): boolean =>
+      chosen.includes(column) || (fields === undefined && rows.some((row) => column.notable?.(row)));
+    return formatTable(fields === undefined ? columns.filter(isShown) : chosen, rows);
+  };
+}
+
+/** What is OFFLINE, where the table has no column for it. */
+export function warnOfOffline(overlays: readonly OverlayInfo[], warn: Context['warn']): void {
+  for (const { name, health } of overlays)
+    if (health.status === 'OFFLINE') warn(`${name} is OFFLINE: ${health.details ?? ''}`);
 }
 
 export function refuseWithJson(args: ShowArguments): void {

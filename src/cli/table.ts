@@ -10,8 +10,10 @@ export interface Column<Row> {
   readonly name: string;
   /** With the blank that parts it from the next. */
   readonly width: number;
-  /** Only shown when asked for, by name or with `all`. */
+  /** Only shown when asked for, by name or with `all`, or when a row is `notable`. */
   readonly extra?: true;
+  /** A row that nobody should have to ask for. */
+  notable?(row: Row): boolean;
   /** A sentence: its commas are no place to wrap, and it has one line however long it is. */
   readonly sentence?: true;
   cell(row: Row): string;
@@ -20,8 +22,8 @@ export interface Column<Row> {
 /** `[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535` */
 const LONGEST_PIECE = 47;
 
+/** With a header, also over no rows: so that nothing is not mistaken for all is well. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  if (rows.length === 0) return '';
   const cells = rows.map((row) => columns.map((column) => wrap(printable(column.cell(row)), column)));
   const widths = columns.map(({ width }, index) => {
     const longest = Math.max(...cells.flatMap((row) => row[index].map((text) => text.length)));

@@ -47,13 +47,18 @@ export type Call = <M extends MethodName>(
 ) => Promise<Methods[M]['result']>;
 
 export interface ClientOptions {
+  /** Without a byte from the daemon, which sends one every few seconds for as long as it works on the answer. */
+  readonly silenceMs?: number;
   /** From the connection's start to the whole answer. */
   readonly timeoutMs?: number;
   readonly maxAnswerBytes?: number;
 }
 
-/** Longer than any plugin may take to start: the daemon is to say what went wrong, not this clock. */
-const DEFAULT_TIMEOUT_MS = 30_000;
+/** Six signs of life missed: its control thread hangs. */
+const DEFAULT_SILENCE_MS = 30_000;
+/** Ten plugins, one behind the other, that take all the time they may have to start: the daemon is to say what went
+ * wrong, not this clock. */
+const DEFAULT_TIMEOUT_MS = 600_000;
 /** A thousand overlays with all their properties and counters are about 4 MiB. */
 const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** sun_path of <sys/un.h> has 108 with the NUL; libuv cuts what is longer, and would find another file. */
@@ -83,11 +88,15 @@ function exchange(
   socketPath: string,
   method: MethodName,
   request: string,
-  { timeoutMs = DEFAULT_TIMEOUT_MS, maxAnswerBytes = DEFAULT_MAX_ANSWER_BYTES }: ClientOptions,
+  {
+    silenceMs = DEFAULT_SILENCE_MS,
+    timeoutMs = DEFAULT_TIMEOUT_MS,
+    maxAnswerBytes = DEFAULT_MAX_ANSWER_BYTES,
+  }: ClientOptions,
 ): Promise<unknown> {
   // Not end(): a server that closes when its peer has finished writing would close before it has answered.
   const socket = connect({ path: socketPath }, () => socket.write(request));
-  let timer: NodeJS.Timeout;
+  const timers: NodeJS.Timeout[] = [];
   return new Promise((resolve, reject) => {
     const fail = (code: ConnectionFailure, message: string): void => {
       reject(new ConnectionError(code, message));
@@ -102,7 +111,17 @@ function exchange(
         else fail('PROTOCOL', `cannot read the answer from ${socketPath}: ${problem}; is that varpd?`);
       },
     });
+    const giveUp = (what: string) => () => {
+      fail('TIMEOUT', `varpd at ${socketPath} ${what}; it may still carry it out`);
+    };
+    const silence = setTimeout(
+      giveUp(`did not answer ${method}, and gave no sign of life for ${silenceMs / 1000} s`),
+      silenceMs,
+    );
+    const whole = setTimeout(giveUp(`did not answer ${method} within ${timeoutMs / 1000} s`), timeoutMs);
+    timers.push(silence, whole);
     socket.on('data', (chunk) => {
+      silence.refresh();
       reader.push(chunk);
     });
     socket.on('end', () => {
@@ -112,12 +131,8 @@ function exchange(
     socket.on('error', (error) => {
       reject(connectionError(socketPath, error));
     });
-    timer = setTimeout(() => {
-      const waited = `did not answer ${method} within ${timeoutMs / 1000} s`;
-      fail('TIMEOUT', `varpd at ${socketPath} ${waited}; it may still carry it out`);
-    }, timeoutMs);
   }).finally(() => {
-    clearTimeout(timer);
+    timers.forEach(clearTimeout);
     socket.destroy();
   });
 }

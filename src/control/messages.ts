@@ -17,9 +17,12 @@ export interface PropertyRow {
   readonly possible: string | null;
 }
 
-/** Degraded: works on what it has, and `details` says why. Online: the latest news of its plugin, or null. */
+/**
+ * Online: `details` is the latest news of its plugin, or null. Degraded: works on what it has, and `details` says why.
+ * Offline: it is stored and does not run, or its state file was set aside; `details` is the reason.
+ */
 export interface OverlayHealth {
-  readonly status: 'ONLINE' | 'DEGRADED';
+  readonly status: 'ONLINE' | 'DEGRADED' | 'OFFLINE';
   readonly details: string | null;
 }
 
@@ -36,15 +39,24 @@ export interface UnderlayInfo {
 export interface OverlayInfo {
   readonly name: string;
   readonly temporary: boolean;
-  readonly mode: 'point' | 'dynamic';
+  /** Null while it is offline and its plugin is not loaded. */
+  readonly mode: 'point' | 'dynamic' | null;
+  /** Of an offline overlay: what is stored, and defaults. None when its state file was set aside. */
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
-  readonly underlay: UnderlayInfo;
+  /** Null while it is offline. */
+  readonly underlay: UnderlayInfo | null;
   /** In force: out of checksum, tso, uso, gso, gro. */
   readonly offloads: readonly string[];
-  /** Frame and drop counters by name, zero ones included. */
+  /** Frame and drop counters by name, zero ones included; none while it is offline. */
   readonly counters: Readonly<Record<string, number>>;
 }
+
+/** Of an overlay that runs. */
+export type RunningOverlayInfo = OverlayInfo & {
+  readonly mode: 'point' | 'dynamic';
+  readonly underlay: UnderlayInfo;
+};
 
 export interface TargetRow {
   /** Padded lower-case MAC, or `*:*:*:*:*:*` for the one row of a point overlay. */
@@ -64,14 +76,19 @@ export interface TargetPage {
 export interface VnicInfo {
   readonly name: string;
   readonly over: string;
+  /** In force: that of its device, unless link protection or another port is in the way. */
   readonly mac: string;
+  /** That it was created with. */
+  readonly configuredMac: string;
   /** Given at create, or chosen at random. */
   readonly macType: 'fixed' | 'random';
   /** 0 = none: the VNIC carries every VLAN, tags untouched. */
   readonly vid: number;
-  readonly mtuBytes: number;
+  /** Of its interface, as it was last seen in the network namespace of varpd; null while it is offline. */
+  readonly mtuBytes: number | null;
   readonly temporary: boolean;
-  /** `up`, or why not: the device was removed, its interface is down or was renamed. */
+  /** `up`, or why not: the device was removed, its interface is down, was renamed or has a MAC that is not followed,
+   * `OFFLINE: reason`. */
   readonly state: string;
   readonly counters: Readonly<Record<string, number>>;
 }
@@ -100,6 +117,7 @@ export interface DaemonStatus {
   readonly startedAt: string;
   /** Whether everything stored has been tried since: what is up is known. */
   readonly isSettled: boolean;
+  /** That run. */
   readonly overlays: number;
   readonly vnics: number;
   /** Kernel features probed at start. */
@@ -123,7 +141,7 @@ export interface Methods {
   'overlay.delete': { params: { name: string; temporary: boolean }; result: null };
   /** Starts persistent overlays that are not running; without a name all of them. */
   'overlay.up': { params: { name?: string }; result: { failures: Failure[] } };
-  /** All overlays, or those named; a name that is not there fails the whole call only in `missing`. */
+  /** All overlays, offline ones too, or those named; a name that is not there is in `missing`, and fails nothing else. */
   'overlay.list': { params: { names?: string[] }; result: { overlays: OverlayInfo[]; missing: Failure[] } };
   'overlay.targets': { params: { name: string; after?: string; limit?: number }; result: TargetPage };
   /** `destination` is an endpoint, or `drop`. */

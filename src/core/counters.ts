@@ -10,12 +10,16 @@ import { DROPS, type DropReason } from './drops.js';
 /** Counted for a port as well. tx = port -> underlay, rx = underlay -> port. Bytes are of inner frames. */
 export const PORT_TRAFFIC = ['tx_frames', 'tx_bytes', 'rx_frames', 'rx_bytes'] as const;
 
-/** local = port -> port; proxy_* = replies given and, for DHCP, frames brought to the one they are for. */
+/** All count frames as they are on a wire: a superframe is its segments. local = port -> port; proxy_* = replies given and,
+ * for DHCP, frames brought to the one they are for; rx_unclaimed = for no port of this host, so the own one had them;
+ * tx_other_source = sent by a VNIC from a MAC that is not its own. */
 export const TRAFFIC = [
   ...PORT_TRAFFIC,
   'local_frames',
   'lookups',
   'rx_reserved_bits',
+  'rx_unclaimed',
+  'tx_other_source',
   'proxy_arp',
   'proxy_ndp',
   'proxy_dhcp',

@@ -9,7 +9,6 @@ import {
   RUN_END,
   SEGMENT,
   TOS,
-  runBytes,
   runFrames,
   type FrameBatch,
 } from '../wire/descriptor.js';
@@ -20,12 +19,14 @@ import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
 import * as ecn from './ecn.js';
-import { accepts, toGroup, toPort, vlanOf } from './encap.js';
+import { wireBytes, wireFrames } from './frame-count.js';
 import { NONE } from './mac-index.js';
 import type { Mux } from './mux.js';
-import type { Overlay } from './overlay.js';
+import type { Overlay, Port } from './overlay.js';
 import { recognise } from './partial-checksum.js';
 import { strangerAt } from './strict-source.js';
+import { NOWHERE } from './target-table.js';
+import { accepts, toGroup, toPort, vlanOf } from './to-ports.js';
 
 /** Says which port each of the first `count` datagrams of the batch goes to. Flushing is the caller's. */
 export function receive(mux: Mux, batch: FrameBatch, count: number): void {
@@ -43,18 +44,17 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
       mux.counters[COUNTER.rx_unknown_vni] += runFrames(descriptors, at);
       continue;
     }
-    // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
-    if (vxlan.hasReservedBits(bytes, outer))
-      overlay.counters[COUNTER.rx_reserved_bits] += runFrames(descriptors, at);
     descriptors[at + OFFSET] = outer + vxlan.HEADER_BYTES;
     descriptors[at + LENGTH] -= vxlan.HEADER_BYTES;
-    receiveFrame(overlay, batch, index);
+    const frames = receiveFrame(overlay, batch, index);
+    // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
+    if (vxlan.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
   }
 }
 
 /** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for
- * all. */
-function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void {
+ * all. How many were delivered. */
+function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): number {
   const { bytes, descriptors } = batch;
   const { counters, options } = overlay;
   const at = index * DESCRIPTOR_WORDS;
@@ -63,49 +63,65 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): void 
   const frames = runFrames(descriptors, at);
   if (!options.acceptAny && !overlay.peers.has(descriptors, at + ADDRESS)) {
     counters[COUNTER.rx_unknown_peer] += frames;
-    return;
+    return 0;
   }
   const header = vlan.headerLength(bytes, frame, length);
   if (header < 0) {
     counters[header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt] += frames;
-    return;
+    return 0;
   }
   const sourceHigh = ethernet.sourceHigh(bytes, frame);
   const sourceLow = ethernet.sourceLow(bytes, frame);
   const group = (sourceHigh & 0x0100) !== 0;
-  if (group || (sourceHigh | sourceLow) === 0 || overlay.portIndex.get(sourceHigh, sourceLow) !== NONE) {
+  const own = overlay.portIndex.get(sourceHigh, sourceLow);
+  const isNobody = group || (sourceHigh | sourceLow) === 0;
+  if (isNobody || (own !== NONE && isEcho(overlay, overlay.ports[own], batch, at, header))) {
     counters[COUNTER.rx_bad_source] += frames;
-    return;
+    overlay.notices.badSource(batch, at);
+    return 0;
   }
   if (options.strictSource) {
     const verdict = strangerAt(overlay, batch, at, header);
     if (verdict !== NONE) {
       counters[verdict] += frames;
-      return;
+      return 0;
     }
   }
   const tagged = header > ethernet.HEADER_BYTES;
   if (tagged && !options.carryTags) {
     counters[COUNTER.rx_vlan] += frames;
-    return;
+    return 0;
   }
   const payload = frame + header;
   if (!combineMarks(bytes, descriptors, at, header, frames)) {
     counters[COUNTER.rx_ecn] += frames;
-    return;
+    return 0;
   }
   // A run is for the native half to look into: its frames are many. None is longer than the first.
   const fits = length - header <= options.mtuBytes;
   if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
     counters[COUNTER.rx_too_big] += frames;
-    return;
+    return 0;
   }
-  if (deliver(overlay, batch, index, frame, header)) {
-    counters[COUNTER.rx_frames] += frames;
-    counters[COUNTER.rx_bytes] += runBytes(descriptors, at);
-  } else {
-    counters[COUNTER.rx_no_port] += frames;
+  // Whoever speaks from there is not here, or no longer.
+  if (own !== NONE) overlay.ports[own].presence.heardElsewhere();
+  overlay.stations?.forget(sourceHigh, sourceLow);
+  // What a peer on this machine has not cut is known for a superframe only now.
+  const delivered = wireFrames(bytes, descriptors, at);
+  if (!deliver(overlay, batch, index, frame, header)) {
+    counters[COUNTER.rx_no_port] += delivered;
+    return 0;
   }
+  counters[COUNTER.rx_frames] += delivered;
+  counters[COUNTER.rx_bytes] += wireBytes(bytes, descriptors, at, delivered);
+  return delivered;
+}
+
+/** A frame out of the tunnel has the MAC of a port as its source. It is its own, come back, if the port has just sent and
+ * the plugin does not say that the MAC lives where the frame comes from. */
+function isEcho(overlay: Overlay, port: Port, batch: FrameBatch, at: number, header: number): boolean {
+  if (!port.presence.mayEcho(overlay.shared.nowTick)) return false;
+  return overlay.point !== NOWHERE || strangerAt(overlay, batch, at, header) !== NONE;
 }
 
 /** RFC 6040 on every frame of a run; false = they must be dropped. An outer Not-ECT or ECT(0) never changes anything. */
@@ -139,6 +155,8 @@ function deliver(overlay: Overlay, batch: FrameBatch, index: number, frame: numb
   );
   const port = local === NONE ? overlay.ownPort : overlay.ports[local];
   if (port === undefined || !accepts(port, vid)) return false;
+  if (local === NONE)
+    overlay.counters[COUNTER.rx_unclaimed] += wireFrames(bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
   toPort(overlay, port, batch, index);
   return true;
 }

@@ -54,6 +54,12 @@ export class Destinations {
     this.#free.push(slot);
   }
 
+  /** Slots in use. */
+  *[Symbol.iterator](): Generator<readonly [slot: number, endpoint: Endpoint]> {
+    for (const [slot, entry] of this.#entries.entries())
+      if (entry !== undefined) yield [slot, entry.endpoint];
+  }
+
   endpoint(slot: number): Endpoint {
     return this.#entry(slot).endpoint;
   }

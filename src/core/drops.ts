@@ -9,7 +9,7 @@ const TX_DROPS = {
   tx_vlan: 'tagged on an access port, or tagged where vxlan/vlan is drop',
   tx_too_big: 'larger than the MTU of the overlay',
   tx_hairpin: 'addressed to the port it came from',
-  lookup_drop: 'the plugin says: nowhere',
+  lookup_drop: 'the plugin says: nowhere, or here while the overlay has no interface of its own',
   lookup_failed: 'the plugin threw, or answered nonsense',
   lookup_timeout: 'the plugin did not answer in time',
   lookup_busy: 'as many questions are under way as may be',
@@ -19,6 +19,8 @@ const TX_DROPS = {
   tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',
   tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
   tx_unreachable: 'no route, or the VTEP refuses',
+  tx_firewall: 'a firewall of this host drops it on its way out (EPERM)',
+  tx_loop: 'the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)',
   tx_error: 'the underlay socket failed in another way',
 } as const;
 
@@ -38,7 +40,7 @@ const PROXY_DROPS = {
   proxy_spoofed: 'the sender that ARP or NDP names is not the one that sent the frame',
   proxy_unknown: 'the plugin knows no MAC of that address, or no DHCP server of that client',
   proxy_own: 'asks for its own address: silence says that it is free, RFC 5227 2.1.1, RFC 4862 5.4',
-  proxy_local: 'whom it is for is a port of this host, and has heard it itself',
+  proxy_local: 'whom it is for is at this host, and has heard it itself',
 } as const;
 
 /** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
@@ -63,7 +65,7 @@ export const SOCKET_DROPS = {
 const RX_DROPS = {
   rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
   rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
-  rx_bad_source: 'inner source is a group, zero, or a MAC of this host (a loop)',
+  rx_bad_source: 'inner source is a group, zero, or a port of this host that has just sent (a loop)',
   rx_source_mismatch: 'inner source lives at another VTEP than the one that sent it (vxlan/strict-source)',
   rx_source_unknown: 'where the inner source lives is not known, and is being asked (vxlan/strict-source)',
   rx_vlan: 'inner frame is tagged and vxlan/vlan is drop, RFC 7348 6.1',
@@ -90,10 +92,27 @@ export const DROPS = {
 };
 
 export type DropReason = keyof typeof DROPS;
+
+/**
+ * What a healthy network drops all the time: hosts solicit routers, announce and probe addresses, ask for what nobody has.
+ * Every other reason is trouble, and worth an alert.
+ */
+export const BY_DESIGN: ReadonlySet<DropReason> = new Set([
+  'tx_hairpin',
+  'tx_group',
+  'arp_ignored',
+  'ndp_ignored',
+  'ndp_router',
+  'proxy_unknown',
+  'proxy_own',
+  'proxy_local',
+  'restricted',
+]);
 export type ProxyDrop = keyof typeof PROXY_DROPS;
 
 /** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
 const ERRNO = {
+  EPERM: 1,
   EIO: 5,
   EAGAIN: 11,
   ENOMEM: 12,
@@ -122,6 +141,8 @@ export function dropOfSendError(errno: number): DropReason {
     case ERRNO.ECONNREFUSED:
     case ERRNO.EADDRNOTAVAIL:
       return 'tx_unreachable';
+    case ERRNO.EPERM:
+      return 'tx_firewall';
     case ERRNO.EINVAL:
       return 'tx_malformed';
     default:

@@ -6,30 +6,28 @@ import {
   CSUM_START,
   DESCRIPTOR_WORDS,
   FLAGS,
-  GSO_SIZE,
-  GSO_TYPE,
   LENGTH,
   OFFSET,
   TOS,
-  runBytes,
-  runFrames,
+  WAITING,
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
-import * as tcp from '../wire/tcp.js';
-import * as udp from '../wire/udp.js';
 import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
-import { COUNTER, type Counters } from './counters.js';
+import { COUNTER } from './counters.js';
 import * as flow from './flow.js';
+import { largestFrameBytes, wireBytes, wireFrames } from './frame-count.js';
 import { PASS } from './link-protection.js';
+import type { Miss } from './lookup.js';
 import { NONE } from './mac-index.js';
-import { KEEP_APART, STRIP_TAG } from './outputs.js';
-import { FLOOD, type Overlay, type Port } from './overlay.js';
-import { DROP, NOWHERE, VALID } from './target-table.js';
+import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
+import { FROM_OWN, REDIRECTED } from './pending-queue.js';
+import { DROP, FREE, NOWHERE, VALID } from './target-table.js';
+import { accepts, toGroup, toLocal, toOwner, vlanOf } from './to-ports.js';
 
 /** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's, and then
  * answering what was too big. */
@@ -48,106 +46,132 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
     return;
   }
-  port.counters[COUNTER.tx_frames]++;
-  port.counters[COUNTER.tx_bytes] += descriptors[at + LENGTH];
+  const frames = wireFrames(bytes, descriptors, at);
+  port.counters[COUNTER.tx_frames] += frames;
+  port.counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
 
   if (port.vid !== 0) {
     if (header === ethernet.HEADER_BYTES) {
       insertTag(batch, at, port.vid);
       header += vlan.HEADER_BYTES;
     } else if (!adoptPriorityTag(bytes, frame, port.vid)) {
-      counters[COUNTER.tx_vlan]++;
+      counters[COUNTER.tx_vlan] += frames;
       return;
     }
   }
   if (port.protection !== undefined) {
     const verdict = port.protection.check(batch, at, header);
     if (verdict !== PASS) {
-      counters[verdict]++;
-      port.counters[verdict]++;
+      counters[verdict] += frames;
+      port.counters[verdict] += frames;
       return;
     }
   }
+  noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
   const frameBytes = largestFrameBytes(bytes, descriptors, at);
   if (frameBytes < 0) {
-    counters[COUNTER.tx_malformed]++;
+    counters[COUNTER.tx_malformed] += frames;
     return;
   }
   if (frameBytes - header > overlay.options.mtuBytes) {
-    counters[COUNTER.tx_too_big]++;
+    counters[COUNTER.tx_too_big] += frames;
     overlay.shared.outputs.noteTooBig(index);
     return;
   }
 
-  route(overlay, port, batch, index, header);
+  route(overlay, port, batch, index, header, false);
 }
 
-/** A frame that waited goes on, whatever its destination has become meanwhile. */
-export function forward(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
-  route(overlay, port, batch, index, headerLength(batch, index));
+/** Who has sent a frame that may be sent: the one whose MAC the port has, or another station behind it. */
+function noteSource(overlay: Overlay, port: Port, bytes: Uint8Array, frame: number, frames: number): void {
+  const high = ethernet.sourceHigh(bytes, frame);
+  const low = ethernet.sourceLow(bytes, frame);
+  if (high === port.macHigh && low === port.macLow) {
+    port.presence.sent(overlay.shared.nowTick);
+  } else if (!port.own) {
+    overlay.counters[COUNTER.tx_other_source] += frames;
+    overlay.notices.otherSource(port, high, low);
+  } else if ((high & 0x0100) === 0 && (high | low) !== 0) {
+    overlay.stations?.learn(high, low, overlay.shared.nowTick);
+  }
 }
 
-/** To other local ports, and the tunnel. `header` = bytes of the Ethernet header, tags included. */
-function route(overlay: Overlay, port: Port, batch: FrameBatch, index: number, header: number): void {
-  const { bytes } = batch;
-  const { counters } = overlay;
-  const frame = batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET];
-  const tagged = header > ethernet.HEADER_BYTES;
+/** A broadcast that waited goes on, to the one station that it is for. Whether it went out to it, or still waits. */
+export function redirect(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  if (route(overlay, port, batch, index, headerLength(batch, index), true))
+    overlay.counters[COUNTER.proxy_dhcp]++;
+}
+
+/** To other local ports, and the tunnel. `header` = bytes of the Ethernet header, tags included; `isRedirected`: local
+ * ports have heard it already. Whether it went out to the one that it is for. */
+function route(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  isRedirected: boolean,
+): boolean {
+  const { bytes, descriptors } = batch;
+  const { counters, stations } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  const frame = descriptors[at + OFFSET];
   const vid = vlanOf(bytes, frame, header);
   const high = ethernet.destinationHigh(bytes, frame);
   const low = ethernet.destinationLow(bytes, frame);
-  if (ethernet.isGroup(bytes, frame)) {
-    if (toGroup(overlay, port, vid, batch, index)) counters[COUNTER.local_frames]++;
+  const isGroup = ethernet.isGroup(bytes, frame);
+  if (isGroup) {
+    if (toGroup(overlay, port, vid, batch, index))
+      counters[COUNTER.local_frames] += wireFrames(bytes, descriptors, at);
   } else {
     const local = overlay.portIndex.get(high, low);
     if (local !== NONE && accepts(overlay.ports[local], vid)) {
-      if (overlay.ports[local] === port) {
-        counters[COUNTER.tx_hairpin]++;
-      } else {
-        counters[COUNTER.local_frames]++;
-        toPort(overlay, overlay.ports[local], batch, index);
-      }
-      return;
+      const to = overlay.ports[local];
+      if (to === port || isBehind(overlay, to, batch, index, header))
+        return toLocal(overlay, port, to, batch, index, isRedirected);
     }
+    if (stations?.has(high, low, overlay.shared.nowTick) === true)
+      return toLocal(overlay, port, overlay.ownPort, batch, index, isRedirected);
   }
 
-  if (tagged && !overlay.options.carryTags) {
-    counters[COUNTER.tx_vlan]++;
-  } else if (overlay.point !== NOWHERE) {
+  if (header > ethernet.HEADER_BYTES && !overlay.options.carryTags) {
+    if (!isGroup && placeOf(overlay, batch, index, header) === HERE)
+      return toOwner(overlay, port, batch, index, header, isRedirected);
+    counters[COUNTER.tx_vlan] += wireFrames(bytes, descriptors, at);
+    return false;
+  }
+  if (overlay.point !== NOWHERE) {
     toTunnel(overlay, batch, index, header, overlay.point);
-  } else {
-    toTarget(overlay, port, batch, index, header, high, low);
+    return true;
   }
+  return toTarget(overlay, port, batch, index, header, high, low, isRedirected);
 }
 
-/** Bytes of a frame, of the largest segment where it still has to be cut; -1 where it cannot be. */
-export function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
-  if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return descriptors[at + LENGTH];
-  const headerBytes = superframeHeaderBytes(bytes, descriptors, at);
-  const hasSegments = headerBytes < descriptors[at + LENGTH] && descriptors[at + GSO_SIZE] > 0;
-  return hasSegments ? headerBytes + descriptors[at + GSO_SIZE] : -1;
+/** Whether the station that has the MAC of a port is behind it. Who has been silent for a while need not be: then it is
+ * where the plugin says, and here if that says nothing; in mode point, where it was heard last. */
+function isBehind(overlay: Overlay, port: Port, batch: FrameBatch, index: number, header: number): boolean {
+  const { presence } = port;
+  if (presence.isAlive(overlay.shared.nowTick)) return true;
+  if (overlay.point !== NOWHERE) return !presence.isDown && !presence.isElsewhere;
+  const place = placeOf(overlay, batch, index, header);
+  return place === HERE || place === NOWHERE;
 }
 
-/** Counts a frame as what it is on the wire: a superframe as its segments. */
-function countSent(counters: Counters, bytes: Uint8Array, descriptors: Int32Array, at: number): void {
-  const length = descriptors[at + LENGTH];
-  let frames = 1;
-  let headerBytes = 0;
-  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) {
-    headerBytes = superframeHeaderBytes(bytes, descriptors, at);
-    frames = Math.ceil((length - headerBytes) / descriptors[at + GSO_SIZE]);
-  }
-  counters[COUNTER.tx_frames] += frames;
-  counters[COUNTER.tx_bytes] += length + (frames - 1) * headerBytes;
-}
-
-/** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
-function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
-  const transport = descriptors[at + CSUM_START];
-  const isUdp = (descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN) === virtio.GSO_UDP_L4;
-  return (
-    transport + (isUdp ? udp.HEADER_BYTES : tcp.headerLength(bytes, descriptors[at + OFFSET] + transport))
+/** Mode dynamic: where the table has the destination of a unicast frame, a slot, FLOOD or HERE; NOWHERE while that is not
+ * known, and then the plugin is asked, without the frame waiting for it. */
+function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: number): number {
+  const { targets, shared } = overlay;
+  const frame = batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+  const row = targets.find(
+    ethernet.destinationHigh(batch.bytes, frame),
+    ethernet.destinationLow(batch.bytes, frame),
   );
+  const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
+  if (state === FREE && overlay.point === NOWHERE && overlay.mayInquire)
+    overlay.inquire(row, missOf(batch, index, header));
+  if (state !== VALID) return NOWHERE;
+  targets.touch(row, shared.nowTick);
+  return targets.destination(row);
 }
 
 /** Mode dynamic: what the target table says. */
@@ -159,34 +183,47 @@ function toTarget(
   header: number,
   high: number,
   low: number,
-): void {
+  isRedirected: boolean,
+): boolean {
   const { targets, shared, counters } = overlay;
   const row = targets.find(high, low);
   const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
   if (state === VALID) {
     targets.touch(row, shared.nowTick);
-    toDestinations(overlay, batch, index, header, row);
-  } else if (state === DROP) {
-    targets.touch(row, shared.nowTick);
-    counters[COUNTER.lookup_drop]++;
-  } else {
-    const { bytes, descriptors } = batch;
-    const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
-    const miss = {
-      destinationMac: ethernet.destination(bytes, frame),
-      sourceMac: ethernet.source(bytes, frame),
-      etherType: read16(bytes, frame + header - 2),
-      vlan: Math.max(0, vlanOf(bytes, frame, header)),
-    };
-    if (ethernet.isGroup(bytes, frame)) overlay.frames.hold(port, batch, index, miss);
-    else overlay.hold(row, batch, index, miss);
+    return toDestinations(overlay, port, batch, index, header, row, isRedirected);
   }
+  if (state === DROP) {
+    targets.touch(row, shared.nowTick);
+    counters[COUNTER.lookup_drop] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+    return false;
+  }
+  const miss = missOf(batch, index, header);
+  const isGroup = ethernet.isGroup(batch.bytes, batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET]);
+  if (isGroup) overlay.frames.hold(port, batch, index, miss);
+  else overlay.hold(row, batch, index, miss, (port.own ? FROM_OWN : 0) | (isRedirected ? REDIRECTED : 0));
+  return false;
+}
+
+/** What is asked about a frame. */
+function missOf({ bytes, descriptors }: FrameBatch, index: number, header: number): Miss {
+  const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+  return {
+    destinationMac: ethernet.destination(bytes, frame),
+    sourceMac: ethernet.source(bytes, frame),
+    etherType: read16(bytes, frame + header - 2),
+    vlan: Math.max(0, vlanOf(bytes, frame, header)),
+  };
 }
 
 /** Frames that waited for row's answer, now that it is VALID. */
 export function sendHeld(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
   for (let index = 0; index < count; index++) {
-    toDestinations(overlay, batch, index, headerLength(batch, index), row);
+    const marks = batch.descriptors[index * DESCRIPTOR_WORDS + WAITING];
+    const from = marks & FROM_OWN ? overlay.ownPort : undefined;
+    const isRedirected = (marks & REDIRECTED) !== 0;
+    const header = headerLength(batch, index);
+    if (toDestinations(overlay, from, batch, index, header, row, isRedirected) && isRedirected)
+      overlay.counters[COUNTER.proxy_dhcp]++;
   }
   overlay.shared.outputs.flush(batch);
 }
@@ -203,26 +240,40 @@ function headerLength({ bytes, descriptors }: FrameBatch, index: number): number
   return vlan.headerLength(bytes, descriptors[at + OFFSET], descriptors[at + LENGTH]);
 }
 
+/** Whether it went to any of them. */
 function toDestinations(
   overlay: Overlay,
+  from: Port | undefined,
   batch: FrameBatch,
   index: number,
   header: number,
   row: number,
-): void {
+  isRedirected: boolean,
+): boolean {
   const slot = overlay.targets.destination(row);
+  if (slot === HERE) return toOwner(overlay, from, batch, index, header, isRedirected);
   if (slot !== FLOOD) {
     toTunnel(overlay, batch, index, header, slot);
-  } else {
-    for (const each of overlay.floods.get(row) ?? []) toTunnel(overlay, batch, index, header, each);
+    return true;
   }
+  let isOut = false;
+  for (const each of overlay.floods.get(row) ?? []) {
+    if (each !== HERE) toTunnel(overlay, batch, index, header, each);
+    isOut = each !== HERE || toOwner(overlay, from, batch, index, header, isRedirected) || isOut;
+  }
+  return isOut;
 }
 
 /** `header` = bytes of the Ethernet header, tags included. */
 function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: number, slot: number): void {
   const { bytes, words, descriptors } = batch;
   const { counters, senders, options } = overlay;
+  const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
+  if (marks !== undefined && marks[slot] === 1) {
+    counters[COUNTER.tx_loop] += wireFrames(bytes, descriptors, at);
+    return;
+  }
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const word = (frame - vxlan.HEADER_BYTES) >> 2;
@@ -233,47 +284,10 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
-  countSent(counters, bytes, descriptors, at);
+  const frames = wireFrames(bytes, descriptors, at);
+  counters[COUNTER.tx_frames] += frames;
+  counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
   overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
-}
-
-/** VLAN of a frame whose Ethernet header, tags included, has `header` bytes: 0 when it has no tag, NONE when its outer
- * tag is a provider's, which no access port belongs to. */
-export function vlanOf(bytes: Uint8Array, frame: number, header: number): number {
-  if (header === ethernet.HEADER_BYTES) return 0;
-  if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG) return NONE;
-  return vlan.vlanId(bytes, frame + ethernet.HEADER_BYTES);
-}
-
-/** Whether a port takes part in a VLAN. */
-export function accepts(port: Port, vid: number): boolean {
-  return port.vid === 0 || port.vid === vid;
-}
-
-/** A group frame goes to every port of its VLAN but the one it came from, if any. Whether there was one. */
-export function toGroup(
-  overlay: Overlay,
-  from: Port | undefined,
-  vid: number,
-  batch: FrameBatch,
-  index: number,
-): boolean {
-  let taken = false;
-  for (const port of overlay.ports) {
-    if (port === from || !accepts(port, vid)) continue;
-    toPort(overlay, port, batch, index);
-    taken = true;
-  }
-  return taken;
-}
-
-export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
-  const at = index * DESCRIPTOR_WORDS;
-  if (port.protection?.learns === true) port.protection.leases.received(batch, index);
-  port.counters[COUNTER.rx_frames] += runFrames(batch.descriptors, at);
-  port.counters[COUNTER.rx_bytes] += runBytes(batch.descriptors, at);
-  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
-  overlay.shared.outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 
 /** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */

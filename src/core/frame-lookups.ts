@@ -10,7 +10,8 @@
  *   reply      another frame goes back to the port that asked, and to no other
  *   redirect   it goes on as if it had been sent to another MAC: a unicast one, so it does not come back here
  *
- * What a proxy would do for a port of this host is left undone: that one has heard the broadcast itself.
+ * What a proxy would do for a station behind a port of this host is left undone: that one has heard the broadcast itself.
+ * A port that has been silent is answered for: two answers that say the same harm nobody.
  */
 import { write16 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
@@ -28,11 +29,13 @@ import { isMulticast, type MacAddress } from '../wire/mac.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
-import { accepts, forward, sendTo } from './encap.js';
+import { redirect, sendTo } from './encap.js';
+import { wireFrames } from './frame-count.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
 import { MAX_TTL_MS } from './target-table.js';
+import { accepts } from './to-ports.js';
 
 /** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. */
 const MAX_WAITING = 256;
@@ -63,7 +66,7 @@ export class FrameLookups {
     const { pending, counters } = this.#overlay;
     const lookup = this.#overlay.nextLookup();
     if (this.#waiting.size === MAX_WAITING || !pending.hold(-lookup, batch, index)) {
-      counters[COUNTER.pending_full]++;
+      counters[COUNTER.pending_full] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     } else {
       this.#ask(lookup, { key: -lookup, port, miss, beginning: copyOfBeginning(batch, index) });
     }
@@ -136,7 +139,7 @@ export class FrameLookups {
     const { counters, pending } = this.#overlay;
     const high = ethernet.sourceHigh(frame, 0);
     const low = ethernet.sourceLow(frame, 0);
-    if (this.#portOf(high, low, waiting.miss.vlan) !== undefined) {
+    if (this.#hasHeard(high, low, waiting.miss.vlan)) {
       this.#drop(waiting, COUNTER.proxy_local);
       return;
     }
@@ -145,30 +148,22 @@ export class FrameLookups {
     deliverTo(this.#overlay, waiting.port, frame);
   }
 
-  #redirect({ key, port, miss }: Waiting, to: MacAddress): void {
+  #redirect({ key, port }: Waiting, to: MacAddress): void {
     const overlay = this.#overlay;
-    const { counters, pending, shared } = overlay;
-    const { replay, outputs } = shared;
-    pending.release(key, replay, () => {
-      const frame = replay.descriptors[OFFSET];
-      ethernet.setDestination(replay.bytes, frame, to);
-      const high = ethernet.destinationHigh(replay.bytes, frame);
-      const low = ethernet.destinationLow(replay.bytes, frame);
-      const local = this.#portOf(high, low, miss.vlan);
-      if (local !== undefined && local !== port) {
-        counters[COUNTER.proxy_local]++;
-      } else {
-        counters[COUNTER.proxy_dhcp]++;
-        forward(overlay, port, replay, 0);
-        outputs.flush(replay);
-      }
+    const { replay, outputs } = overlay.shared;
+    overlay.pending.release(key, replay, () => {
+      ethernet.setDestination(replay.bytes, replay.descriptors[OFFSET], to);
+      redirect(overlay, port, replay, 0);
+      outputs.flush(replay);
     });
   }
 
-  #portOf(high: number, low: number, vid: number): Port | undefined {
-    const { ports, portIndex } = this.#overlay;
+  /** Whether the station that has this MAC is a port of this host, which has had its copy and answers for itself. Of one
+   * that has been silent for a while that is not known. */
+  #hasHeard(high: number, low: number, vid: number): boolean {
+    const { ports, portIndex, shared } = this.#overlay;
     const index = portIndex.get(high, low);
-    return index !== NONE && accepts(ports[index], vid) ? ports[index] : undefined;
+    return index !== NONE && accepts(ports[index], vid) && ports[index].presence.isAlive(shared.nowTick);
   }
 }
 

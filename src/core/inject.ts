@@ -2,8 +2,8 @@
 import { DESCRIPTOR_WORDS, HEADROOM_BYTES, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { COUNTER } from './counters.js';
-import { toPort } from './encap.js';
 import type { Overlay, Port } from './overlay.js';
+import { toPort } from './to-ports.js';
 
 /** To one port, which takes the tag out if it is an access port. */
 export function deliverTo(overlay: Overlay, port: Port, frame: Uint8Array): void {

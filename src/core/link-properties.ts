@@ -10,6 +10,7 @@ import { type Prefix, V4_BITS, V6_BITS } from './allowed-addresses.js';
 import { PROTECTIONS } from './link-protection.js';
 import { foundExpected, type Problem, printable, problemsError } from './properties.js';
 import { isStationIp } from './proxy-frame.js';
+import { unknownProperty } from './suggest.js';
 
 /** As typed: name and values. */
 export type GivenLinkProperty = readonly [name: string, values: readonly string[]];
@@ -62,6 +63,8 @@ export const LINK_PROPERTIES: readonly LinkPropertySpec[] = [
   { ...words('allow-all-dhcp-cids', BOOLEAN), default: ['false'], maxValues: 1 },
 ];
 
+const NAMES = LINK_PROPERTIES.map(({ name }) => name);
+
 function words(name: string, possible: readonly string[]): LinkPropertySpec {
   return {
     name,
@@ -85,7 +88,7 @@ export function readLinkValues(given: readonly GivenLinkProperty[]): LinkValues 
     if (spec === undefined) {
       problems.push({
         code: 'NOT_FOUND',
-        line: `failed to set property ${printable(name)}: object not found`,
+        line: `failed to set property ${printable(name)}: ${unknownProperty(name, NAMES)}`,
       });
     } else if (values.has(name)) problem('it is given twice');
     else if (texts.length === 0 || texts.length > spec.maxValues)
@@ -116,7 +119,10 @@ export function checkLinkNames(names: readonly string[]): void {
   const unknown = names.filter((name) => !LINK_PROPERTIES.some((spec) => spec.name === name));
   if (unknown.length === 0) return;
   throw problemsError(
-    unknown.map((name) => ({ code: 'NOT_FOUND', line: `no property ${printable(name)}: object not found` })),
+    unknown.map((name) => ({
+      code: 'NOT_FOUND',
+      line: `${printable(name)}: ${unknownProperty(name, NAMES)}`,
+    })),
   );
 }
 

@@ -94,7 +94,7 @@ export class MacIndex {
 }
 
 /** Multiplicative mixing; the upper bits are the good ones, so they are folded down. */
-function hash(high: number, low: number): number {
+export function hash(high: number, low: number): number {
   const mixed = Math.imul(low ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b);
   return mixed ^ (mixed >>> 15);
 }

@@ -4,9 +4,11 @@
  *
  *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG, KEEP_APART, both
  */
-import type { FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, GSO_TYPE, type FrameBatch } from '../wire/descriptor.js';
+import { GSO_NONE } from '../wire/virtio-net.js';
 import { COUNTER, type Counters } from './counters.js';
-import type { DropReason } from './drops.js';
+import { dropOfPortError, type DropReason } from './drops.js';
+import { wireFrames } from './frame-count.js';
 
 /** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */
 export const STRIP_TAG = 1;
@@ -88,8 +90,21 @@ export class Outputs {
       const lost = -entries[at];
       if (lost <= 0) continue;
       const reason = list.dropOf(lost & 0xffff);
-      counters[COUNTER[reason]] += 1 + (lost >>> 16);
+      counters[COUNTER[reason]] += lostFrames(list, batch, entries[at - 1], lost >>> 16);
       if (reason === 'tx_path_mtu') this.noteTooBig(entries[at - 1]);
     }
   }
+}
+
+/** A socket counts each segment of a superframe that is lost, and either each frame of a run; a port has a superframe whole
+ * or not at all. */
+function lostFrames(
+  list: OutputList,
+  { bytes, descriptors }: FrameBatch,
+  index: number,
+  more: number,
+): number {
+  if (more > 0 || list.dropOf !== dropOfPortError) return 1 + more;
+  const at = index * DESCRIPTOR_WORDS;
+  return descriptors[at + GSO_TYPE] === GSO_NONE ? 1 : wireFrames(bytes, descriptors, at);
 }

@@ -8,17 +8,20 @@
  * control side never stops known traffic.
  *
  * The life of a frame, out (encap.ts)
- *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port has its destination MAC? there.
+ *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port
+ *   has its destination MAC, and the station is behind it (presence.ts)? there. Was it heard behind the own port, in mode
+ *   point (stations.ts)? there.
  *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
  *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
- *   the socket that its flow chose; DROP: counted; not there: it waits in the pending queue and a lookup is asked.
+ *   the socket that its flow chose, or to the own port where the plugin has it at this host; DROP: counted; not there:
+ *   it waits in the pending queue and a lookup is asked.
  *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
  *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
  * The life of a frame, in (decap.ts)
  *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
- *   come back, and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
+ *   come back (presence.ts), and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
  *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
  *   only, never back into it (split horizon): there is no code path from decap to a socket.
  *
@@ -39,57 +42,29 @@
  * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
  * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
- * Not done: learning MACs from traffic (the plugin is the authority), multicast groups on the underlay, STP.
+ * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
  */
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import type { FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { IpAddress, Endpoint } from '../wire/ip.js';
 import { COUNTER, type Counters } from './counters.js';
-import type { Destinations } from './destinations.js';
 import { sendHeld } from './encap.js';
+import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import type { LookupResult, Miss, Question } from './lookup.js';
+import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
-import type { OutputList, Outputs } from './outputs.js';
+import { Notices } from './notices.js';
+import type { OutputList } from './outputs.js';
+import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
-import { PendingQueue, type PendingBudget } from './pending-queue.js';
-import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { PendingQueue } from './pending-queue.js';
+import { forgetPresence } from './presence.js';
+import { DROP, FLOOD, HERE, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
-import type { PathMtu } from './too-big.js';
+import { createStationMemory, Stations, type StationMemory } from './stations.js';
 
-/** What all overlays of a worker share. */
-export interface Shared {
-  readonly outputs: Outputs;
-  readonly destinations: Destinations;
-  readonly budget: PendingBudget;
-  /** Frames that waited are sent from here. */
-  readonly replay: FrameBatch;
-  readonly ask: (question: Question) => void;
-  readonly pathMtuBytes: PathMtu;
-  /** An underlay address has become a peer of an overlay, or is none any more. */
-  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
-  nowTick: number;
-}
-
-export interface OverlayOptions {
-  readonly id: number;
-  readonly vnetid: number;
-  readonly mtuBytes: number;
-  /** The source of what is sent. */
-  readonly listenIp: IpAddress;
-  /** Mode point: where every frame that is not local goes. */
-  readonly destination: Endpoint | undefined;
-  readonly acceptAny: boolean;
-  /** An inner source must live at the VTEP that sent it (strict-source.ts). */
-  readonly strictSource: boolean;
-  readonly carryTags: boolean;
-  readonly copyDscp: boolean;
-  /** Frames that arrived together go to a port one by one, not as superframes. */
-  readonly keepApart: boolean;
-  readonly negativeTtlMs: number;
-  readonly maxTargets: number;
-}
-
+export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
 
@@ -99,8 +74,11 @@ const MAX_OPEN_QUESTIONS = 1024;
 /** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
 const MAX_ASKED = 65_536;
 
-/** `destination` of an entry with more than one: they are in `floods`. */
-export const FLOOD = -2;
+/** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
+ * MACs up does not keep the plugin from the questions of this host. */
+const MAX_INQUIRIES = MAX_OPEN_QUESTIONS / 4;
+
+export { FLOOD, HERE } from './target-table.js';
 
 export class Overlay {
   readonly options: OverlayOptions;
@@ -115,12 +93,16 @@ export class Overlay {
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
+  readonly notices: Notices;
   /** Mode point: the one slot. NOWHERE in mode dynamic. */
   point: number;
+  /** Mode point: who was heard behind the own port. */
+  stations: Stations | undefined;
   ports: readonly Port[] = [];
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
   readonly portIndex = new MacIndex();
+  readonly loops = new LoopMarks();
   /** Row -> slots, of the entries that have several. */
   readonly floods = new Map<number, readonly number[]>();
   /** Row -> the question whose answer is awaited. */
@@ -129,7 +111,16 @@ export class Overlay {
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
 
-  constructor(options: OverlayOptions, shared: Shared, senders: readonly OutputList[], counters: Counters) {
+  readonly #stationMemory: () => StationMemory;
+
+  /** `stations`: of all threads that carry the overlay, where there are several. */
+  constructor(
+    options: OverlayOptions,
+    shared: Shared,
+    senders: readonly OutputList[],
+    counters: Counters,
+    stations?: StationMemory,
+  ) {
     this.options = options;
     this.shared = shared;
     this.senders = senders;
@@ -137,6 +128,7 @@ export class Overlay {
     this.peers = new Peers((ip, isPeer) => {
       shared.peerChanged(options.id, ip, isPeer);
     });
+    this.notices = new Notices(options.id, shared);
     this.pending = new PendingQueue(shared.budget);
     this.targets = new TargetTable(
       options.maxTargets,
@@ -153,6 +145,14 @@ export class Overlay {
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
     this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
+    this.#stationMemory = () => stations ?? createStationMemory();
+    if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());
+  }
+
+  /** Times that are long over do not come again: TargetTable.age. */
+  age(sinceMs: number): void {
+    this.targets.age(this.shared.nowTick, sinceMs);
+    this.stations?.age(this.shared.nowTick);
   }
 
   /** Mode point: where every frame that is not local goes from now on. */
@@ -160,6 +160,7 @@ export class Overlay {
     const before = this.point;
     // After the new one is held: who stays a peer never stops being one.
     this.point = this.acquire(destination);
+    this.stations ??= new Stations(this.#stationMemory());
     if (before !== NOWHERE) this.release(before);
   }
 
@@ -180,6 +181,13 @@ export class Overlay {
     this.#setPorts(this.ports.filter((other) => other !== port));
   }
 
+  /** Frames to this MAC go to the port from now on, and those to the MAC it had no longer do. */
+  setPortMac(port: Port, mac: MacAddress): void {
+    port.macHigh = highOf(mac);
+    port.macLow = lowOf(mac);
+    this.#setPorts(this.ports);
+  }
+
   #setPorts(ports: readonly Port[]): void {
     this.ports = ports;
     this.ownPort = ports.find((port) => port.own);
@@ -191,24 +199,26 @@ export class Overlay {
 
   // ---- Lookups
 
-  /** Questions about unicast MACs that wait for their answers. */
-  get openQuestions(): number {
-    return this.#awaited.size;
+  /** Whether one more question may be asked that no frame waits for. */
+  get mayInquire(): boolean {
+    return this.#awaited.size < MAX_INQUIRIES;
   }
 
-  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE. */
-  hold(row: number, batch: FrameBatch, index: number, miss: Miss): void {
+  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE; `marks`
+   * are those of the pending queue. */
+  hold(row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
     const { targets, shared, counters } = this;
+    const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (this.openQuestions >= MAX_OPEN_QUESTIONS) {
-        counters[COUNTER.lookup_busy]++;
+      if (this.#awaited.size >= MAX_OPEN_QUESTIONS) {
+        counters[COUNTER.lookup_busy] += frames;
         return;
       }
       waiting = this.inquire(waiting, miss);
     }
     targets.touch(waiting, shared.nowTick);
-    if (!this.pending.hold(waiting, batch, index)) counters[COUNTER.pending_full]++;
+    if (!this.pending.hold(waiting, batch, index, marks)) counters[COUNTER.pending_full] += frames;
   }
 
   /** Where a MAC lives is to be known, though nothing waits for it: asked. `row` may be NONE; the one that waits is returned. */
@@ -250,6 +260,7 @@ export class Overlay {
 
   /** What the plugin pushes or the operator sets. No destination = drop. */
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    forgetPresence(this, mac);
     const high = highOf(mac);
     let row = this.targets.find(high, lowOf(mac));
     if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
@@ -266,6 +277,7 @@ export class Overlay {
   /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
+    forgetPresence(this, mac);
     if (mac === undefined) {
       for (const row of this.targets.rows()) this.#invalidateRow(row);
     } else {
@@ -296,6 +308,11 @@ export class Overlay {
 
   /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
   restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
+    if (this.stations !== undefined) {
+      if (to.every((one) => this.#isOwn(one)))
+        this.stations.learn(highOf(mac), lowOf(mac), this.shared.nowTick);
+      return;
+    }
     if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
     const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
     this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
@@ -372,13 +389,22 @@ export class Overlay {
     return slot >= 0 ? [slot] : [];
   }
 
-  /** The slot of a destination, which is a peer as long as it is held. */
+  /** The slot of a destination, which is a peer as long as it is held; HERE for this overlay's own endpoint. */
   acquire(endpoint: Endpoint): number {
+    if (this.#isOwn(endpoint)) return HERE;
     this.peers.add(endpoint.ip);
-    return this.shared.destinations.acquire(endpoint);
+    const slot = this.shared.destinations.acquire(endpoint);
+    this.loops.acquired(slot, endpoint.ip);
+    return slot;
+  }
+
+  #isOwn({ ip, port }: Endpoint): boolean {
+    const { listen } = this.options;
+    return ip === listen.ip && port === listen.port;
   }
 
   release(slot: number): void {
+    if (slot === HERE) return;
     this.peers.remove(this.shared.destinations.endpoint(slot).ip);
     this.shared.destinations.release(slot);
   }

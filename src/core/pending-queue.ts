@@ -2,7 +2,15 @@
  * Frames that wait for an answer, per target, in order. Bounded twice, as a copy of each is kept: a flood to one
  * unknown MAC, or to a hundred thousand, costs no more than this and leaves known flows alone.
  */
-import { DESCRIPTOR_WORDS, HEADROOM_BYTES, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import {
+  DESCRIPTOR_WORDS,
+  HEADROOM_BYTES,
+  LENGTH,
+  OFFSET,
+  WAITING,
+  type FrameBatch,
+} from '../wire/descriptor.js';
+import { wireFrames } from './frame-count.js';
 
 /** What illumos allows one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
 export const MAX_BYTES_PER_TARGET = 128 * 1024;
@@ -16,6 +24,11 @@ export interface PendingBudget {
   usedBytes: number;
 }
 
+/** Of a frame that waits (WAITING of its descriptor): it came from the overlay's own port. */
+export const FROM_OWN = 1;
+/** It is a broadcast that a proxy brings to one station. */
+export const REDIRECTED = 2;
+
 interface HeldFrame {
   readonly bytes: Uint8Array;
   readonly descriptor: Int32Array;
@@ -23,6 +36,8 @@ interface HeldFrame {
 
 interface Held {
   readonly frames: HeldFrame[];
+  /** As they are on a wire. */
+  wireFrames: number;
   usedBytes: number;
 }
 
@@ -34,8 +49,9 @@ export class PendingQueue {
     this.#budget = budget;
   }
 
-  /** Copies frame `index` of the batch; false when a bound is reached and it must be dropped. */
-  hold(row: number, batch: FrameBatch, index: number): boolean {
+  /** Copies frame `index` of the batch; false when a bound is reached and it must be dropped. `marks`: FROM_OWN and the
+   * like, which the copy has in its WAITING. */
+  hold(row: number, batch: FrameBatch, index: number, marks = 0): boolean {
     const at = index * DESCRIPTOR_WORDS;
     const offset = batch.descriptors[at + OFFSET];
     const length = batch.descriptors[at + LENGTH];
@@ -44,19 +60,19 @@ export class PendingQueue {
     const usedBytes = held?.usedBytes ?? 0;
     if (usedBytes + costBytes > MAX_BYTES_PER_TARGET || this.#budget.usedBytes + costBytes > MAX_BYTES)
       return false;
-    if (held === undefined) this.#byRow.set(row, (held = { frames: [], usedBytes: 0 }));
-    held.frames.push({
-      bytes: batch.bytes.slice(offset, offset + length),
-      descriptor: batch.descriptors.slice(at, at + DESCRIPTOR_WORDS),
-    });
+    if (held === undefined) this.#byRow.set(row, (held = { frames: [], wireFrames: 0, usedBytes: 0 }));
+    const descriptor = batch.descriptors.slice(at, at + DESCRIPTOR_WORDS);
+    descriptor[WAITING] = marks;
+    held.frames.push({ bytes: batch.bytes.slice(offset, offset + length), descriptor });
+    held.wireFrames += wireFrames(batch.bytes, batch.descriptors, at);
     held.usedBytes += costBytes;
     this.#budget.usedBytes += costBytes;
     return true;
   }
 
-  /** Forgets the frames that wait for this target; how many they were. */
+  /** Forgets the frames that wait for this target; how many they were, as they are on a wire. */
   discard(row: number): number {
-    return this.#take(row).length;
+    return this.#take(row)?.wireFrames ?? 0;
   }
 
   /** Puts the frames that wait for this target back into `batch`, as many as fit at a time, and calls `send` with
@@ -64,7 +80,7 @@ export class PendingQueue {
   release(row: number, batch: FrameBatch, send: (count: number) => void): void {
     let count = 0;
     let offset = HEADROOM_BYTES;
-    for (const { bytes, descriptor } of this.#take(row)) {
+    for (const { bytes, descriptor } of this.#take(row)?.frames ?? []) {
       if (count === batch.capacityFrames || offset + bytes.length > batch.bytes.length) {
         send(count);
         count = 0;
@@ -79,11 +95,11 @@ export class PendingQueue {
     if (count > 0) send(count);
   }
 
-  #take(row: number): readonly HeldFrame[] {
+  #take(row: number): Held | undefined {
     const held = this.#byRow.get(row);
-    if (held === undefined) return [];
+    if (held === undefined) return undefined;
     this.#byRow.delete(row);
     this.#budget.usedBytes -= held.usedBytes;
-    return held.frames;
+    return held;
   }
 }

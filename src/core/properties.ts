@@ -19,6 +19,7 @@ import {
 import { isV4Compatible, parse as parseIp } from '../wire/ip.js';
 import { PORT as VXLAN_PORT, VNI_MAX } from '../wire/vxlan.js';
 import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
+import { unknownProperty } from './suggest.js';
 
 /** What `show-overlay` prints about one property. */
 export interface PropertyRow {
@@ -324,8 +325,17 @@ function take(
     line: `failed to set property ${printable(name)}: ${what}`,
   });
   const spec = specs.find((candidate) => candidate.name === name);
-  if (spec === undefined) return problem('NOT_FOUND', 'object not found');
-  if (spec.permission === 'r-') return problem('DENIED', 'permission denied');
+  if (spec === undefined) {
+    const settable = specs.filter(({ permission }) => permission === 'rw');
+    return problem(
+      'NOT_FOUND',
+      unknownProperty(
+        name,
+        settable.map((one) => one.name),
+      ),
+    );
+  }
+  if (spec.permission === 'r-') return problem('DENIED', 'permission denied: varpd sets it');
   if (values.has(name)) return problem('INVALID', 'it is given twice');
   const parsed = parseValue(spec, text);
   if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));

@@ -80,9 +80,11 @@ function readSolicitation(
     if (!ndp.isSolicitedNode(destination) || sourceMac !== undefined) return 'ndp_malformed';
   } else {
     // RFC 4291 2.5.3, 2.7: no packet comes from a loopback or multicast address.
-    if (!isStationIp(sender) || !ip.isMulticast(destination)) return 'ndp_malformed';
-    if (sourceMac === undefined) return 'ndp_malformed';
-    if (sourceMac !== senderMac) return 'proxy_spoofed';
+    if (!isStationIp(sender)) return 'ndp_malformed';
+    // RFC 4861 4.3: the option must be there in what is multicast. To a unicast address, which a group MAC may carry
+    // (7.1.1 has no rule against it), it need not; whoever sent the frame is answered.
+    if (sourceMac === undefined && ip.isMulticast(destination)) return 'ndp_malformed';
+    if (sourceMac !== undefined && sourceMac !== senderMac) return 'proxy_spoofed';
   }
   return isStationIp(target) ? { ip: target, sender, senderMac, header } : 'ndp_ignored';
 }

@@ -3,21 +3,17 @@
  * of it, cannot speak as a station of another. Where MACs live the target table knows, in both directions.
  *
  * A MAC that the table does not have is asked about, as if something were to be sent to it, and its frames are dropped
- * until the answer is there: a sender tries again within a second, and nothing unproven ever passes. At most
- * MAX_OPEN questions are open then: a peer that makes MACs up does not keep the plugin from those of this host.
+ * until the answer is there: a sender tries again within a second, and nothing unproven ever passes.
  */
 import { read16 } from '../wire/bytes.js';
 import { ADDRESS, OFFSET, type FrameBatch } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as mac from '../wire/mac.js';
 import { COUNTER } from './counters.js';
-import { vlanOf } from './encap.js';
 import { NONE } from './mac-index.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
-
-/** A quarter of what may be open. */
-const MAX_OPEN = 256;
+import { vlanOf } from './to-ports.js';
 
 /** Counter of the drop, or NONE when the inner source lives at the sender. `header`: tags included. */
 export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, header: number): number {
@@ -32,7 +28,7 @@ export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, head
     return verdictOf(livesAt(overlay, row, descriptors, at + ADDRESS));
   }
   if (state === DROP) return COUNTER.rx_source_mismatch;
-  if (state !== PENDING && overlay.openQuestions < MAX_OPEN) {
+  if (state !== PENDING && overlay.mayInquire) {
     overlay.inquire(row, {
       destinationMac: ethernet.source(bytes, frame),
       sourceMac: ethernet.isGroup(bytes, frame) ? macOf(overlay.ownPort) : ethernet.destination(bytes, frame),
@@ -54,7 +50,9 @@ function verdictOf(isAtHome: boolean): number {
 function livesAt(overlay: Overlay, row: number, words: Int32Array, at: number): boolean {
   const { destinations } = overlay.shared;
   const slot = overlay.targets.destination(row);
-  if (slot !== FLOOD) return destinations.isAt(slot, words, at);
-  for (const each of overlay.floods.get(row) ?? []) if (destinations.isAt(each, words, at)) return true;
+  if (slot >= 0) return destinations.isAt(slot, words, at);
+  if (slot === FLOOD)
+    for (const each of overlay.floods.get(row) ?? [])
+      if (each >= 0 && destinations.isAt(each, words, at)) return true;
   return false;
 }

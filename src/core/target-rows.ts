@@ -1,7 +1,7 @@
 /** The target table of an overlay as others see it: for `show-overlay -t`, and for the next daemon. */
 import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, isMulticast, type MacAddress } from '../wire/mac.js';
-import type { Overlay } from './overlay.js';
+import { HERE, type Overlay } from './overlay.js';
 import { DROP, FREE, PENDING, VALID } from './target-table.js';
 
 /** A row of `show-overlay -t`. */
@@ -25,10 +25,13 @@ export function targetRows(overlay: Overlay, after: MacAddress, limit: number): 
   return nearest().map(({ mac, row }) => ({ mac, ...describe(overlay, row) }));
 }
 
-/** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. */
+/** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. In mode point:
+ * those behind the own port. */
 export function recentTargets(overlay: Overlay, limit: number): TargetRow[] {
-  const { targets, shared } = overlay;
+  const { targets, shared, stations, options } = overlay;
   const found: TargetRow[] = [];
+  for (const mac of stations?.list(shared.nowTick).slice(0, limit) ?? [])
+    found.push({ mac, state: 'valid', to: [options.listen] });
   for (const row of targets.rowsByUse()) {
     if (found.length >= limit) break;
     const mac = macOf(overlay, row);
@@ -43,10 +46,11 @@ function macOf({ targets }: Overlay, row: number): MacAddress {
   return fromHalves(targets.macHigh(row), targets.macLow(row));
 }
 
-function describe({ targets, shared, floods }: Overlay, row: number): Omit<TargetRow, 'mac'> {
+function describe({ targets, shared, floods, options }: Overlay, row: number): Omit<TargetRow, 'mac'> {
   const state = targets.state(row, shared.nowTick);
   if (state === PENDING) return { state: 'pending', to: [] };
   if (state === DROP) return { state: 'drop', to: [] };
   const slots = floods.get(row) ?? [targets.destination(row)];
-  return { state: 'valid', to: slots.map((slot) => shared.destinations.endpoint(slot)) };
+  const to = slots.map((slot) => (slot === HERE ? options.listen : shared.destinations.endpoint(slot)));
+  return { state: 'valid', to };
 }

@@ -38,6 +38,10 @@ export const AGE_EVERY_MS = 0x1000_0000 * TICK_MS;
 
 /** `destination` of an entry that has none. */
 export const NOWHERE = -1;
+/** `destination` of an entry with more than one: they are in `floods`. */
+export const FLOOD = -2;
+/** `destination` of what lives at this host, and the slot of this overlay's own endpoint. */
+export const HERE = -3;
 
 const ROW_WORDS = 8;
 const STATE = 0;

@@ -22,7 +22,7 @@ import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
-import { largestFrameBytes } from './encap.js';
+import { largestFrameBytes } from './frame-count.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { Overlay, Port } from './overlay.js';
@@ -94,13 +94,15 @@ function largestPacketBytes(
   header: number,
   sizeBytes: number,
 ): number {
-  const { mtuBytes, listenIp } = overlay.options;
+  const { mtuBytes, listen } = overlay.options;
   if (sizeBytes > mtuBytes) return mtuBytes;
   const slot = slotOf(overlay, ethernet.destinationHigh(bytes, frame), ethernet.destinationLow(bytes, frame));
   if (slot < 0) return NONE;
   const { destinations, pathMtuBytes } = overlay.shared;
-  const overhead = family(listenIp) === 4 ? vxlan.OVERHEAD_IPV4 : vxlan.OVERHEAD_IPV6;
-  return pathMtuBytes(listenIp, destinations.endpoint(slot).ip) - overhead - (header - ethernet.HEADER_BYTES);
+  const overhead = family(listen.ip) === 4 ? vxlan.OVERHEAD_IPV4 : vxlan.OVERHEAD_IPV6;
+  return (
+    pathMtuBytes(listen.ip, destinations.endpoint(slot).ip) - overhead - (header - ethernet.HEADER_BYTES)
+  );
 }
 
 /** The destination of a unicast MAC; negative where it has none, or several. */

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
+import { printable } from '../core/properties.js';
 
 /** For a directory service that answers over the network; asked once, at start. */
 const GETENT_MS = 5000;
@@ -13,26 +14,37 @@ export interface Account {
   readonly gid: number;
 }
 
-/** Throws an OverlayError when there is no such group. */
-export function groupId(name: string): number {
+/** Throws an OverlayError when there is no such group; `place` is where it was named, as `file:line:column: `. */
+export function groupId(name: string, place = ''): number {
   // group(5): name:password:number:members
-  const [gid] = numbers('group', name, [2]);
+  const [gid] = numbers('group', name, [2], place);
   return gid;
 }
 
-/** Throws an OverlayError when there is no such user. */
-export function account(name: string): Account {
+/** The same of a user. */
+export function account(name: string, place = ''): Account {
   // passwd(5): name:password:number:group:...
-  const [uid, gid] = numbers('user', name, [2, 3]);
+  const [uid, gid] = numbers('user', name, [2, 3], place);
   return { name, uid, gid };
 }
 
-function numbers(what: 'user' | 'group', name: string, columns: readonly number[]): number[] {
+/** For messages: what the file says, or nothing. Never throws. */
+export function userName(uid: number): string | undefined {
+  try {
+    const lines = readFileSync('/etc/passwd', 'utf8').split('\n');
+    return lines.map((line) => line.split(':')).find(([, , number]) => number === String(uid))?.[0];
+  } catch {
+    return undefined;
+  }
+}
+
+function numbers(what: 'user' | 'group', name: string, columns: readonly number[], place: string): number[] {
   const database = what === 'user' ? 'passwd' : 'group';
   const found =
     find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
     find(askDirectory(database, name), name, columns);
-  if (found === undefined) throw new OverlayError('INVALID', `${what}: there is no ${what} '${name}'`);
+  if (found === undefined)
+    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} '${printable(name)}'`);
   return found;
 }
 

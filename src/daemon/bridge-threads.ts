@@ -2,6 +2,8 @@
 import { createCounters } from '../core/counters.js';
 import { type AskedLeases, createAskedLeases } from '../core/asked-leases.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
+import { createPresence, type PresenceMemory } from '../core/presence.js';
+import { createStationMemory, type StationMemory } from '../core/stations.js';
 import type { Lists } from './datapath/contract.js';
 import type { BareCommand, Command } from './datapath/protocol.js';
 import { DatapathThread } from './datapath/thread.js';
@@ -28,13 +30,24 @@ export class BridgeThreads {
   /** Once. Resolves when frames move, which none does before all is known. */
   async carry(lists: Lists): Promise<void> {
     const asked = new Map<string, AskedLeases>();
+    const present = new Map<string, PresenceMemory>();
+    const stations = new Map<number, StationMemory>();
     const complete = (command: BareCommand): Command => {
       const counted = { ...command, counters: createCounters() } as Command;
+      if (counted.kind === 'add-overlay') {
+        // All threads of an overlay have one.
+        const { id } = counted.options;
+        const memory = stations.get(id) ?? createStationMemory();
+        stations.set(id, memory);
+        return { ...counted, stations: memory };
+      }
       if (counted.kind !== 'add-port') return counted;
       // All queues of a port have one.
       const askedLeases = asked.get(counted.name) ?? createAskedLeases();
       asked.set(counted.name, askedLeases);
-      return { ...counted, askedLeases };
+      const presence = present.get(counted.name) ?? createPresence();
+      present.set(counted.name, presence);
+      return { ...counted, askedLeases, presence };
     };
     lists.forEach((list, index) => {
       for (const command of list) this.#threads[index].post(complete(command));

@@ -103,16 +103,26 @@ export interface Flags {
 /** Keys that SIGHUP applies; `limits.maxTargets` and `limits.negativeTtlMs` to overlays created from then on. */
 const RELOADABLE = ['log.level', 'limits'];
 
+/** Where each key of the file stands, as `file:line:column: `. Not a part of the configuration: two that differ in nothing else
+ * are the same. */
+const places = new WeakMap<Config, ReadonlyMap<string, string>>();
+
+/** What an error about a key begins with, when what is wrong shows only in use; empty when it is not in the file. */
+export function placeOf(config: Config, key: keyof Config): string {
+  return places.get(config)?.get(key) ?? '';
+}
+
 /** Flags over file over defaults. Throws an OverlayError with a line for each thing that is wrong. */
 export function loadConfig(flags: Flags): Config {
   const fromFile = readConfigFile(flags.config);
   const { socket } = flags;
-  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
-  if (socket === undefined) return { ...fromFile, pluginPath };
-  const checked = socketPath.safeParse(socket);
+  const checked = socketPath.safeParse(socket ?? fromFile.socket);
   if (!checked.success)
-    throw invalid([`--socket: ${foundExpected(socket, checked.error.issues[0].message)}`]);
-  return { ...fromFile, pluginPath, socket: checked.data };
+    throw invalid([`--socket: ${foundExpected(socket ?? '', checked.error.issues[0].message)}`]);
+  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
+  const config = { ...fromFile, pluginPath, socket: checked.data };
+  places.set(config, places.get(fromFile) ?? new Map());
+  return config;
 }
 
 function readConfigFile(file: string | undefined): Config {
@@ -141,8 +151,17 @@ export function parseConfig(text: string, file: string): Config {
   // What follows a syntax error is guesswork: the first one is the one to mend.
   if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    places.set(parsed.data, placesOf(document, at));
+    return parsed.data;
+  }
   throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
+}
+
+function placesOf(document: Document, at: (offset: number) => string): Map<string, string> {
+  const { contents } = document;
+  const pairs = isMap(contents) ? contents.items : [];
+  return new Map(pairs.map(({ key, value }) => [String(key), `${at(offsetOf(value))}: `]));
 }
 
 /** Aliases are resolved only here: one may lead nowhere, or to very many. */

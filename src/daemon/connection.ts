@@ -22,15 +22,25 @@ const LINGER_MS = 1_000;
 /** What it may have sent before it reads that: no honest program sends more after a line that was too long. */
 const LINGER_BYTES = 4 << 20;
 
+/** Between signs of life while an answer is made: an empty line, which readers pass over. A client need not know how long
+ * plugins may take and how many requests are before its own. */
+const ALIVE_MS = 5_000;
+
 const NEWLINE = 0x0a;
 
 export interface Timing {
   readonly halfRequestMs: number;
   readonly writeMs: number;
   readonly idleMs: number;
+  readonly aliveMs: number;
 }
 
-export const TIMING: Timing = { halfRequestMs: HALF_REQUEST_MS, writeMs: WRITE_MS, idleMs: IDLE_MS };
+export const TIMING: Timing = {
+  halfRequestMs: HALF_REQUEST_MS,
+  writeMs: WRITE_MS,
+  idleMs: IDLE_MS,
+  aliveMs: ALIVE_MS,
+};
 
 /** What a line held, in the order of arrival. */
 type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
@@ -121,7 +131,7 @@ export class Connection {
     this.#items = [];
     for (const item of items) {
       if (this.#socket.destroyed) return;
-      const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#handle(item.value);
+      const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#work(item.value);
       if (answer !== undefined) await this.#write(this.#encode(answer));
     }
     if (!this.#reader.stopped) return;
@@ -129,6 +139,17 @@ export class Connection {
     // would take the explanation away again.
     this.#socket.end();
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+  }
+
+  async #work(value: unknown): Promise<unknown> {
+    const alive = setInterval(() => {
+      if (this.#socket.writableLength === 0) this.#socket.write('\n');
+    }, this.#timing.aliveMs).unref();
+    try {
+      return await this.#handle(value);
+    } finally {
+      clearInterval(alive);
+    }
   }
 
   /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */

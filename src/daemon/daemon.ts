@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
 import { asOverlayError, errorText, OverlayError } from '../core/errors.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
-import { type Config, configChanges, type Limits } from './config.js';
+import { type Config, configChanges, type Limits, placeOf } from './config.js';
 import type { Datapath, DatapathEvents, Descriptor, Legacy, Loan } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { portOfDescriptor } from './datapath/taps.js';
@@ -16,6 +16,7 @@ import { account, groupId } from './accounts.js';
 import { endBridge, isBridged } from './bridge.js';
 import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
 import { LinkWatch } from './link-watch.js';
+import { startDropNews } from './drop-news.js';
 import { hostKernel, hostLinks } from './links.js';
 import type { DaemonLog } from './log.js';
 import { StateStore } from './persistence.js';
@@ -161,13 +162,13 @@ export class Daemon {
   async #start(state: StateDirectory, { failed, restart }: DaemonEvents): Promise<void> {
     const config = this.#config;
     const log = this.#log;
-    const gid = config.group === null ? undefined : groupId(config.group);
+    const gid = config.group === null ? undefined : groupId(config.group, placeOf(config, 'group'));
     // Root has become it by now, and nobody else can.
     const own = process.geteuid?.();
-    if (config.user !== null && account(config.user).uid !== own)
+    if (config.user !== null && account(config.user, placeOf(config, 'user')).uid !== own)
       throw new OverlayError(
         'DENIED',
-        `user: only root can become '${config.user}', and this is user ${own}`,
+        `${placeOf(config, 'user')}user: only root can become '${config.user}', and this is user ${own}`,
       );
     if (!hasNetAdmin())
       log.warn(
@@ -186,6 +187,7 @@ export class Daemon {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
       leased: (news) => this.#registry?.linkProperties.leased(news),
+      noticed: (notice) => this.#registry?.noticed(notice),
       peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,
     };
@@ -244,6 +246,7 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
+    this.#ending.push(startDropNews({ roster: registry.roster, datapath }, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // Last: until here, a start that fails leaves the frames to the stand-in.
     await endBridge((news) => {
@@ -294,7 +297,8 @@ export class Daemon {
     if (address === null) return;
     const { Metrics } = await import('./metrics.js');
     const { startMetricsServer } = await import('./metrics-server.js');
-    const options = { address, gid, source: new Metrics(sources), log: this.#log };
+    const place = placeOf(this.#config, 'metrics');
+    const options = { address, place, gid, source: new Metrics(sources), log: this.#log };
     this.#ending.push(await startMetricsServer(options, mayWait));
   }
 

@@ -43,11 +43,13 @@ export class LinkProperties {
 
   /** Rejects with an OverlayError that has a line for each property that is wrong; nothing has changed then. */
   async set({ name, temporary, properties }: Params<'linkprop.set'>): Promise<void> {
+    this.#refuseOverlay(name);
     const given = readLinkValues(properties);
     await this.#change(name, temporary, (values) => new Map([...values, ...given]));
   }
 
   async reset({ name, temporary, properties }: Params<'linkprop.reset'>): Promise<void> {
+    this.#refuseOverlay(name);
     checkLinkNames(properties ?? []);
     await this.#change(
       name,
@@ -63,14 +65,16 @@ export class LinkProperties {
     const pick = (rows: readonly LinkPropertyRow[]): LinkPropertyRow[] =>
       wanted.flatMap((name) => rows.filter(({ property }) => property === name));
     if (!persistent) {
-      const rows = vnics.flatMap(({ name }) => pick(this.#running(name)?.protection.rows(name) ?? []));
+      const rows = vnics.flatMap(({ name }) =>
+        pick(this.#running(name)?.protection.rows(name) ?? this.#storedRows(name)),
+      );
       return { rows, missing };
     }
     const stored = [...this.#store.overlays.values()].flatMap((overlay) => overlay.vnics);
     const shown = stored.filter(({ name }) => names === undefined || names.includes(name));
     const absent = (names ?? []).filter((name) => !shown.some((vnic) => vnic.name === name));
     return {
-      rows: shown.flatMap(({ name, properties }) => pick(linkRows(name, new Map(properties), () => []))),
+      rows: shown.flatMap(({ name }) => pick(this.#storedRows(name))),
       missing: absent.map(
         (name) =>
           missing.find((failure) => failure.name === name) ?? { name, message: `${name} is temporary` },
@@ -118,8 +122,6 @@ export class LinkProperties {
     return this.#changes.run(this.#roster.overlayNameOf(name), async () => {
       const vnic = this.#running(name);
       const stored = this.#roster.storedOverlayOfVnic(name);
-      if (this.#roster.idOf(name) !== 0)
-        throw new OverlayError('UNSUPPORTED', `${name} is an overlay; link properties are those of VNICs`);
       if (vnic === undefined && (temporary || stored === undefined))
         throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
       if (!temporary && stored === undefined)
@@ -128,6 +130,24 @@ export class LinkProperties {
       vnic?.protection.setValues(edit(vnic.protection.values));
       this.#roster.overlayOfVnic(name)?.protect(name);
     });
+  }
+
+  /** Whoever sets `vxlan/listen_ip` of an overlay comes here. */
+  #refuseOverlay(name: string): void {
+    if (this.#roster.idOf(name) === 0) return;
+    const vnics = this.#roster.listVnics({ over: name }).vnics.map((vnic) => vnic.name);
+    const first = vnics.length === 0 ? '' : `its VNICs (${vnics.slice(0, 10).join(', ')}), then `;
+    throw new OverlayError(
+      'UNSUPPORTED',
+      `${name} is an overlay; link properties are those of VNICs. Properties of an overlay are set when it is ` +
+        `created: to change one, delete ${first}${name}, and create them again`,
+    );
+  }
+
+  /** As the next start will find them; nothing is in force. */
+  #storedRows(name: string): LinkPropertyRow[] {
+    const stored = this.#roster.storedOverlayOfVnic(name)?.vnics.find((vnic) => vnic.name === name);
+    return stored === undefined ? [] : linkRows(name, new Map(stored.properties), () => []);
   }
 
   #running(name: string) {

@@ -9,11 +9,15 @@
  *
  * Of carriers the kernel tells once a second at most, whichever link's they are: the first that is lost is told of at
  * once, one that is lost within a second of that only after it. So for that second the links in use are looked at.
+ *
+ * What the kernel does not tell of at all is looked at once a second, while there is any: interfaces of ports in other
+ * network namespaces (port-watch.ts), and what a bridge has seen where a way goes by one (egress.ts).
  */
-import { judge, type Verdict } from '../core/underlay-state.js';
+import { judge, type Verdict, type Way } from '../core/underlay-state.js';
 import type { IpAddress } from '../wire/ip.js';
 import type { HostEvent, HostEvents, LinkKernel } from './links.js';
 import type { Log } from './log.js';
+import { type FollowedPort, type PortLink, PortWatch, type WatchedPort } from './port-watch.js';
 import { systemErrorText } from './system-error.js';
 import { UnderlayViewer } from './underlay-view.js';
 
@@ -27,11 +31,11 @@ const FAILURE_PAUSE_MS = 1000;
 /** After news of a link: the second of net/core/link_watch.c (`linkwatch_nextevent`), and what it takes to come round. */
 const WATCHFUL_MS = 1100;
 
-/** Of a port's interface. `elsewhere`: in another network namespace, or removed, which its descriptor tells. */
-export type PortLink =
-  { readonly state: 'up' | 'down' | 'elsewhere' } | { readonly state: 'renamed'; readonly name: string };
+/** Between two looks at what the kernel does not tell of. */
+const LOOK_MS = 1000;
 
 export interface UnderlayFollower {
+  readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
   heard(verdict: Verdict): void;
@@ -41,29 +45,20 @@ export interface Following {
   stop(): void;
 }
 
-interface FollowedPort {
-  readonly name: string;
-  /** By which it is known when it comes back: another interface may have its name by then. */
-  mac: string | undefined;
-  readonly heard: (link: PortLink) => void;
-  /** Undefined while it is elsewhere. */
-  index: number | undefined;
-  state: string;
-}
-
 export class LinkWatch {
-  readonly #kernel: LinkKernel;
   readonly #log: Log;
   readonly #viewer: UnderlayViewer;
   readonly #events: HostEvents;
   readonly #underlays = new Set<UnderlayFollower>();
-  readonly #ports = new Set<FollowedPort>();
-  readonly #portsByIndex = new Map<number, FollowedPort>();
-  readonly #missingPorts = new Map<string, FollowedPort>();
-  /** Ports that something was said of. */
-  readonly #stalePorts = new Set<FollowedPort>();
+  readonly #ports: PortWatch;
   readonly #awaited = new Set<{ readonly ip: IpAddress; readonly appeared: () => void }>();
+  /** Overlay -> its ways, as they were found last. */
+  readonly #ways = new Map<string, readonly Way[]>();
+  readonly #waysOf = (overlay: string): readonly Way[] => this.#ways.get(overlay) ?? [];
   #pause: NodeJS.Timeout | undefined;
+  #look: NodeJS.Timeout | undefined;
+  /** Whoever is told something may ask for a look: the next round has it. */
+  #isInRound = false;
   /** Something may have happened that the kernel tells of later. */
   #watchfulUntilMs = -Infinity;
   #isWatchful = false;
@@ -73,33 +68,39 @@ export class LinkWatch {
   #readable = false;
 
   constructor(kernel: LinkKernel, log: Log) {
-    this.#kernel = kernel;
     this.#log = log;
     // Listen first: what changes between the two is heard of.
     this.#events = kernel.listen(() => {
       this.#readable = true;
       this.#wake();
     });
-    this.#viewer = new UnderlayViewer(kernel);
+    this.#ports = new PortWatch(kernel);
+    this.#viewer = new UnderlayViewer(kernel, this.#ports);
   }
 
   close(): void {
     clearTimeout(this.#pause);
+    clearTimeout(this.#look);
     this.#underlays.clear();
     this.#ports.clear();
     this.#awaited.clear();
     this.#events.close();
   }
 
-  /** Is told at once, and then of each round; what it does with a verdict that it knows is its own affair. */
+  /** Is told before this returns, and then of each round; what it does with a verdict that it knows is its own affair. */
   followUnderlay(follower: UnderlayFollower): Following {
     this.#underlays.add(follower);
-    const verdict = this.#safely(() => judge(this.#viewer.round(false)(follower)));
+    const verdict = this.#safely(() => {
+      const view = this.#viewer.round(false)(follower);
+      this.#ways.set(follower.overlay, view.ways);
+      return judge(view, this.#waysOf);
+    });
     if (verdict === undefined) this.#lookAgain();
     else follower.heard(verdict);
     return {
       stop: () => {
         this.#underlays.delete(follower);
+        this.#ways.delete(follower.overlay);
       },
     };
   }
@@ -125,26 +126,32 @@ export class LinkWatch {
     };
   }
 
-  /** A port whose interface has this name now. Is told of changes alone. */
-  followPort(name: string, heard: (link: PortLink) => void): Following {
-    const port: FollowedPort = { name, heard, mac: undefined, index: undefined, state: 'up' };
-    this.#ports.add(port);
+  /** Is told how it is before this returns, unless the kernel cannot be asked, and then of changes; `used`: of each address
+   * and master that it gets. */
+  followPort(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): Following {
+    const followed = this.#ports.add(port, heard, used);
     const isDone = this.#safely(() => {
-      this.#find(port);
+      this.#ports.look(followed);
       return true;
     });
-    if (isDone === undefined) {
-      this.#stalePorts.add(port);
-      this.#lookAgain();
-    }
+    if (isDone === undefined) this.#ports.setStale(followed);
+    this.#planLook();
+    // One that was taken over may have routes already.
+    if (isDone === undefined || this.#carries(followed)) this.#lookAgain();
     return {
       stop: () => {
-        this.#ports.delete(port);
-        this.#stalePorts.delete(port);
-        this.#lose(port);
-        this.#missingPorts.delete(name);
+        const isNews = this.#carries(followed);
+        this.#ports.remove(followed);
+        if (isNews) this.#lookAgain();
       },
     };
+  }
+
+  /** Whether the way of some overlay goes by it, as far as is known. */
+  #carries({ index, master }: FollowedPort): boolean {
+    return (
+      (index !== undefined && this.#viewer.goesBy(index)) || (master !== 0 && this.#viewer.goesBy(master))
+    );
   }
 
   #lookAgain(): void {
@@ -153,12 +160,14 @@ export class LinkWatch {
   }
 
   #wake(): void {
-    if (this.#pause === undefined) this.#round();
+    if (this.#pause === undefined && !this.#isInRound) this.#round();
   }
 
   #round(): void {
     const startedMs = performance.now();
+    this.#isInRound = true;
     const found = this.#safely(() => this.#readAndLook());
+    this.#isInRound = false;
     // Of what goes after a message there may be none: once more.
     if (found === 'heard' || found === undefined) this.#stale = true;
     if (found === 'quiet') {
@@ -184,7 +193,7 @@ export class LinkWatch {
     if (!isHeard && !this.#stale && !(wasWatchful && this.#viewer.linksChanged()))
       return this.#isWatchful ? 'looked' : 'quiet';
     this.#stale = false;
-    this.#look();
+    this.#lookAtAll();
     return isHeard ? 'heard' : 'looked';
   }
 
@@ -205,7 +214,7 @@ export class LinkWatch {
     for (const event of events) this.#hear(event);
     if (lost) {
       this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
-      for (const port of this.#ports) this.#stalePorts.add(port);
+      this.#ports.forget();
       this.#viewer.forgetAddresses();
     }
     return lost || events.length > 0;
@@ -214,21 +223,23 @@ export class LinkWatch {
   #hear(event: HostEvent): void {
     if (event.about === 'address') {
       const { ip, gone, index, state } = event;
+      if (!gone) this.#ports.used(index);
       this.#viewer.addressChanged(ip, gone ? undefined : { index, state });
     } else if (event.about === 'link') {
       this.#watchfulUntilMs = performance.now() + WATCHFUL_MS;
-      const port = this.#portsByIndex.get(event.index) ?? this.#missingPorts.get(event.name);
-      if (port !== undefined) this.#stalePorts.add(port);
+      this.#ports.hear(event);
     }
   }
 
-  #look(): void {
-    const view = this.#viewer.round(true);
-    for (const follower of this.#underlays) follower.heard(judge(view(follower)));
-    for (const port of this.#stalePorts) {
-      this.#lookAtPort(port);
-      this.#stalePorts.delete(port);
-    }
+  #lookAtAll(): void {
+    // First: whether a way leads into a port is asked then.
+    this.#ports.lookAtStale();
+    const round = this.#viewer.round(true);
+    const views = [...this.#underlays].map((follower) => [follower, round(follower)] as const);
+    for (const [, { overlay, ways }] of views) this.#ways.set(overlay, ways);
+    for (const [follower, view] of views)
+      if (this.#underlays.has(follower)) follower.heard(judge(view, this.#waysOf));
+    this.#planLook();
     for (const one of this.#awaited) {
       if (this.#viewer.addressState(one.ip) !== 'good') continue;
       this.#awaited.delete(one);
@@ -236,45 +247,18 @@ export class LinkWatch {
     }
   }
 
-  // -- Ports
+  // -- What the kernel does not tell of
 
-  #lookAtPort(port: FollowedPort): void {
-    const { index } = port;
-    const link = index === undefined ? undefined : this.#kernel.link(index);
-    if (link === undefined) {
-      this.#lose(port);
-      this.#find(port);
-      return;
-    }
-    if (link.name !== port.name) this.#tell(port, { state: 'renamed', name: link.name });
-    else this.#tell(port, { state: link.up ? 'up' : 'down' });
-  }
-
-  /** By its name: it has just been made, or has come back. */
-  #find(port: FollowedPort): void {
-    const link = this.#kernel.link(port.name);
-    const mac = link?.mac.join(':');
-    if (link === undefined || (port.mac !== undefined && port.mac !== mac)) {
-      this.#missingPorts.set(port.name, port);
-      this.#tell(port, { state: 'elsewhere' });
-      return;
-    }
-    this.#missingPorts.delete(port.name);
-    port.mac = mac;
-    port.index = link.index;
-    this.#portsByIndex.set(link.index, port);
-    this.#tell(port, { state: link.up ? 'up' : 'down' });
-  }
-
-  #lose(port: FollowedPort): void {
-    if (port.index !== undefined) this.#portsByIndex.delete(port.index);
-    port.index = undefined;
-  }
-
-  #tell(port: FollowedPort, link: PortLink): void {
-    const state = link.state === 'renamed' ? `renamed ${link.name}` : link.state;
-    if (port.state === state) return;
-    port.state = state;
-    port.heard(link);
+  #planLook(): void {
+    if (this.#look !== undefined || (!this.#ports.hasElsewhere && !this.#viewer.isTransient)) return;
+    this.#look = setTimeout(() => {
+      this.#look = undefined;
+      this.#safely(() => {
+        this.#ports.lookElsewhere();
+      });
+      if (this.#viewer.isTransient) this.#lookAgain();
+      this.#planLook();
+    }, LOOK_MS);
+    this.#look.unref();
   }
 }

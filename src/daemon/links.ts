@@ -2,29 +2,43 @@
 import { networkInterfaces } from 'node:os';
 import {
   type AddressInfo,
+  allowAutomaticAddress,
+  bridgePortOf,
   hostAddresses,
+  isSilent,
   type LinkEvent,
   LinkEvents,
   linkInfo,
   type LinkInfo,
+  neighbourMac,
   type RouteInfo,
   routeTo,
 } from '../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp, readV6, toBytes } from '../wire/ip.js';
 
-export interface Links {
+/** The interfaces of overlays themselves: no stations until they are used as such. */
+export interface SilentLinks {
+  /** Whether it gets no automatic IPv6 address, and has neither an address nor a master. */
+  isSilent(name: string): boolean;
+  /** It gets one. Throws the system's error. */
+  allowAutomaticAddress(name: string): void;
+}
+
+export interface Links extends SilentLinks {
   /** Whether there is a link of this name in the network namespace of varpd. */
   exists(name: string): boolean;
-  /** MTU of the link that has this address; undefined when none that is up has it. */
+  /** MTU of the link that has this address; undefined when none that is up has it, or loopback. */
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
 export const hostLinks: Links = {
   exists: (name) => linkInfo(name) !== undefined,
+  isSilent,
+  allowAutomaticAddress,
   mtuBytesOf(ip) {
     const [name] =
       Object.entries(networkInterfaces()).find(([, addresses]) =>
-        addresses?.some(({ address }) => parseIp(address) === ip),
+        addresses?.some(({ address, internal }) => !internal && parseIp(address) === ip),
       ) ?? [];
     return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
   },
@@ -47,12 +61,22 @@ export interface HostEvents {
   close(): void;
 }
 
+/** Where packets to an address go. */
+export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index'> {
+  /** The router that they go by; undefined when the destination is a neighbour. */
+  readonly via?: IpAddress | undefined;
+}
+
 /** What the link watch asks; and what it hears. */
 export interface LinkKernel {
   /** By name or index. */
   link(link: string | number): LinkInfo | undefined;
   addresses(): readonly HostAddress[];
-  route(to: IpAddress, from?: IpAddress): RouteInfo | undefined;
+  route(to: IpAddress, from?: IpAddress): HostRoute | undefined;
+  /** The MAC of a neighbour behind this link, as far as it is known now. */
+  neighbourMac(index: number, ip: IpAddress): Uint8Array | undefined;
+  /** Index of the link behind which a bridge has seen this MAC. */
+  bridgePortOf(bridge: number, mac: Uint8Array): number | undefined;
   /** `readable` is called once when there is something to read. */
   listen(readable: () => void): HostEvents;
 }
@@ -60,7 +84,12 @@ export interface LinkKernel {
 export const hostKernel: LinkKernel = {
   link: linkInfo,
   addresses: () => hostAddresses().map(readable),
-  route: (to, from) => routeTo(toBytes(to), from === undefined ? undefined : toBytes(from)),
+  route(to, from) {
+    const route = routeTo(toBytes(to), from === undefined ? undefined : toBytes(from));
+    return route && { ...route, via: route.via && readV6(route.via, 0) };
+  },
+  neighbourMac: (index, ip) => neighbourMac(index, toBytes(ip)),
+  bridgePortOf,
   listen(heard) {
     const source = new LinkEvents(heard);
     return {

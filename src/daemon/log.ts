@@ -4,12 +4,16 @@
  * What is logged may come from a plugin, a client or the network, so two things hold for every line: nothing in it
  * can look like the start of another line, and no kind of message can flood the file.
  */
+import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { printable } from '../core/properties.js';
 import type { LogConfig } from './config.js';
 import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
+
+/** `journal`: text for somebody who notes the time himself, and reads priorities. */
+type Style = LogConfig['format'] | 'journal';
 
 export interface Log {
   /** `kind` names what is counted together when it comes too often, `restore overlay0`; it is not printed. */
@@ -36,18 +40,13 @@ export type RawLine = (fd: number, before: string, after: string) => void;
 
 export class DaemonLog implements Log {
   readonly #logger: Logger;
-  readonly #format: LogConfig['format'];
+  readonly #format: Style;
   readonly #file: LogFile | undefined;
   readonly #nowMs: () => number;
   readonly #windows = new Map<string, Window>();
   #tellLastWords: () => void = () => undefined;
 
-  private constructor(
-    logger: Logger,
-    format: LogConfig['format'],
-    file: LogFile | undefined,
-    nowMs: () => number,
-  ) {
+  private constructor(logger: Logger, format: Style, file: LogFile | undefined, nowMs: () => number) {
     this.#logger = logger;
     this.#format = format;
     this.#file = file;
@@ -56,18 +55,18 @@ export class DaemonLog implements Log {
 
   /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
   static open(config: LogConfig, name: string | null): DaemonLog {
-    const { format } = config;
+    const style = name === null && config.format === 'text' && isJournal(2) ? 'journal' : config.format;
     const file = new LogFile(name, (count, why) => {
-      const [before, after] = aroundTime(format, 'warn', `${count} lines are missing here: ${why}`);
+      const [before, after] = aroundTime(style, 'warn', `${count} lines are missing here: ${why}`);
       return `${before}${new Date().toISOString()}${after}\n`;
     });
-    return DaemonLog.to(file, config, file);
+    return DaemonLog.to(file, { level: config.level, format: style }, file);
   }
 
   /** The same over any stream, and any monotonic clock. */
   static to(
     stream: DestinationStream,
-    config: Pick<LogConfig, 'level' | 'format'>,
+    config: { readonly level: LogLevel; readonly format: Style },
     file?: LogFile,
     nowMs: () => number = () => performance.now(),
   ): DaemonLog {
@@ -77,7 +76,7 @@ export class DaemonLog implements Log {
         ? stream
         : {
             write: (line: string): void => {
-              stream.write(asText(line));
+              stream.write(format === 'journal' ? asJournal(line) : asText(line));
             },
           };
     const formatters = { level: (label: string) => ({ level: label }) };
@@ -144,9 +143,31 @@ function asText(line: string): string {
   return `${time} ${level} ${msg}\n`;
 }
 
+/** sd-daemon(3), after syslog(3). */
+const PRIORITIES: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
+
+/** `<4>overlay0: ...` */
+function asJournal(line: string): string {
+  const { level, msg } = JSON.parse(line) as { level: LogLevel; msg: string };
+  return `<${PRIORITIES[level]}>${msg}\n`;
+}
+
+/** JOURNAL_STREAM of systemd.exec(5): device and inode of the stream that goes to the journal. It is inherited, also by those
+ * whose standard error goes elsewhere. */
+function isJournal(fd: number): boolean {
+  const named = process.env['JOURNAL_STREAM'];
+  if (named === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(fd);
+    return named === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
+}
+
 /** What stands before and behind the time of a line, as the lines of pino have it. */
-function aroundTime(format: LogConfig['format'], level: LogLevel, message: string): [string, string] {
+function aroundTime(format: Style, level: LogLevel, message: string): [string, string] {
   return format === 'json'
     ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
-    : ['', ` ${level} ${message}`];
+    : [format === 'journal' ? `<${PRIORITIES[level]}>` : '', ` ${level} ${message}`];
 }

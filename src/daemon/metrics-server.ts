@@ -5,7 +5,7 @@
  * who does keeps varpd from its work.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { asOverlayError, errorStack } from '../core/errors.js';
+import { asOverlayError, errorStack, OverlayError } from '../core/errors.js';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import type { Log } from './log.js';
 import { claimSocket, listenOn } from './socket-file.js';
@@ -29,6 +29,8 @@ const TIMING = { requestMs: REQUEST_MS, idleMs: IDLE_MS, retryMs: RETRY_MS };
 export interface MetricsOptions {
   /** `metrics` of the configuration: `ip:port`, or the path of a Unix socket. */
   readonly address: string;
+  /** Where it stands in the configuration, as `file:line:column: `. */
+  readonly place?: string;
   /** May read a Unix socket; undefined = the group of this process. */
   readonly gid: number | undefined;
   readonly source: { readonly contentType: string; text(): Promise<string> };
@@ -49,7 +51,10 @@ export async function startMetricsServer(
   let retry: NodeJS.Timeout | undefined;
   let isEnding = false;
   const attempt = async (): Promise<void> => {
-    const made = await MetricsServer.listen(options);
+    const made = await MetricsServer.listen(options).catch((error: unknown) => {
+      const { code, message } = asOverlayError(error);
+      throw new OverlayError(code, `${options.place ?? ''}metrics: ${message}`, [], error);
+    });
     if (isEnding) await made.close();
     else server = made;
   };
@@ -168,9 +173,9 @@ function listenAt(server: Server, endpoint: Endpoint): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
       const sentences = {
-        EADDRINUSE: `metrics: another program listens on ${formatEndpoint(endpoint)}`,
-        EADDRNOTAVAIL: `metrics: ${host} is no address of this host`,
-        EACCES: `metrics: port ${port} is for programs with more rights`,
+        EADDRINUSE: `another program listens on ${formatEndpoint(endpoint)}`,
+        EADDRNOTAVAIL: `${host} is no address of this host`,
+        EACCES: `port ${port} is for programs with more rights`,
       };
       reject(explain(error, sentences));
     };

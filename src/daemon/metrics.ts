@@ -3,13 +3,13 @@
  * process itself. All is read in one go when somebody asks, and nothing is kept until the next time: what has been
  * deleted is told of no more.
  *
- * A counter `NAME` of dladm is `varpd_overlay_NAME_total`, and of a port `varpd_port_NAME_total`; reasons for drops are
- * labels.
+ * A counter `NAME` of dladm is `varpd_overlay_NAME_total` (but for one: see metricOf), and of a port `varpd_port_NAME_total`;
+ * reasons for drops are labels.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { PORT_TRAFFIC, TRAFFIC } from '../core/counters.js';
-import { DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../core/drops.js';
+import { BY_DESIGN, type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../core/drops.js';
 import { formatEndpoint } from '../wire/ip.js';
 import type { Datapath, Offload } from './datapath/contract.js';
 import type { Overlay } from './overlay.js';
@@ -19,7 +19,9 @@ import { VERSION } from './version.js';
 type OverlayView = Pick<Overlay, 'name' | 'id' | 'plan' | 'listen' | 'links' | 'info' | 'ports'>;
 
 export interface MetricSources {
-  readonly roster: Pick<Roster, 'counts' | 'names'> & { readonly overlays: ReadonlyMap<string, OverlayView> };
+  readonly roster: Pick<Roster, 'counts' | 'offline'> & {
+    readonly overlays: ReadonlyMap<string, OverlayView>;
+  };
   readonly datapath: Pick<Datapath, 'features' | 'socketCounters' | 'targetCounts'>;
 }
 
@@ -28,12 +30,23 @@ const COUNT_MS = 1000;
 /** Between two looks at how late the control thread is; the library's own 10 ms would wake it a hundred times a second. */
 const LAG_PRECISION_MS = 100;
 
+/** Of the library: gauges that are called like counters. What they add up is there too, without `_total`. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+];
+
 const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
-const PORT_REASONS = Object.keys(PROTECTION_DROPS);
-const SOCKET_REASONS = Object.keys(SOCKET_DROPS);
+const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
+const SOCKET_REASONS = Object.keys(SOCKET_DROPS) as DropReason[];
 /** Those of a socket are nobody's: added up over the overlays on it they would be counted several times. */
-const OVERLAY_REASONS = Object.keys(DROPS).filter((reason) => !SOCKET_REASONS.includes(reason));
+const OVERLAY_REASONS = (Object.keys(DROPS) as DropReason[]).filter(
+  (reason) => !SOCKET_REASONS.includes(reason),
+);
+/** Which of them an alert is for. */
+const kindOf = (reason: DropReason): string => (BY_DESIGN.has(reason) ? 'by_design' : 'trouble');
 
 /** Of one metric: what it says, and the labels of its values. */
 type Family = readonly [help: string, ...labels: string[]];
@@ -41,15 +54,22 @@ type Family = readonly [help: string, ...labels: string[]];
 const GAUGES = {
   build_info: ['1; the version is in the label.', 'version'],
   kernel_feature: ['1 when this kernel has a feature that varpd makes use of.', 'feature'],
-  overlays: ['Overlays that run, and those that are stored and do not.', 'state'],
-  vnics: ['VNICs that run.'],
+  overlays: [
+    'Overlays that run, and those that are stored and do not: offline, and stopped as before.',
+    'state',
+  ],
+  vnics: ['VNICs that run, and those that are stored and do not.', 'state'],
   overlay_info: ['1; what the overlay is, is in the labels.', 'overlay', 'vnetid', 'search', 'listen'],
   overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
   overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
   overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
-  port_up: ['1 when the device of a port is there, set up, and has its name.', 'overlay', 'port'],
+  port_up: [
+    '1 when the device of a port is there, set up, has its name, and a MAC that is followed.',
+    'overlay',
+    'port',
+  ],
   port_carrier: ['1 when what runs on top of a port is shown a carrier.', 'overlay', 'port'],
 } as const satisfies Record<string, Family>;
 
@@ -60,6 +80,13 @@ const PORT_COUNTERS = {
   port_rx_bytes_total: ['Bytes of frames that went to the port.', 'overlay', 'port'],
 } as const satisfies Record<`port_${(typeof PORT_TRAFFIC)[number]}_total`, Family>;
 
+/** A metric that ends in a unit has that unit, and Prometheus knows no bits. */
+type NameOf<C extends string> = C extends 'rx_reserved_bits' ? 'rx_reserved_flags' : C;
+
+export function metricOf<C extends string>(counter: C): NameOf<C> {
+  return (counter === 'rx_reserved_bits' ? 'rx_reserved_flags' : counter) as NameOf<C>;
+}
+
 const OVERLAY_COUNTERS = {
   overlay_tx_frames_total: ['Frames from ports to the underlay.', 'overlay'],
   overlay_tx_bytes_total: ['Bytes of inner frames from ports to the underlay.', 'overlay'],
@@ -67,7 +94,12 @@ const OVERLAY_COUNTERS = {
   overlay_rx_bytes_total: ['Bytes of inner frames from the underlay to ports.', 'overlay'],
   overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
   overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
-  overlay_rx_reserved_bits_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_reserved_flags_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_unclaimed_total: [
+    'Frames from the underlay to a MAC that no port has, which the own interface got.',
+    'overlay',
+  ],
+  overlay_tx_other_source_total: ['Frames of VNICs from a MAC that is not their own.', 'overlay'],
   overlay_proxy_arp_total: ['ARP replies given in place of another host.', 'overlay'],
   overlay_proxy_ndp_total: ['Neighbour advertisements given in place of another host.', 'overlay'],
   overlay_proxy_dhcp_total: ['DHCP messages brought to the one they are for.', 'overlay'],
@@ -76,11 +108,16 @@ const OVERLAY_COUNTERS = {
     'Messages of many frames that a route or device refused, and whose frames went one by one.',
     'overlay',
   ],
-} as const satisfies Record<`overlay_${(typeof TRAFFIC)[number]}_total`, Family>;
+} as const satisfies Record<`overlay_${NameOf<(typeof TRAFFIC)[number]>}_total`, Family>;
 
 const COUNTERS = {
   ...OVERLAY_COUNTERS,
-  overlay_drops_total: ['Frames not delivered, by reason.', 'overlay', 'reason'],
+  overlay_drops_total: [
+    'Frames not delivered, by reason; some are dropped by_design, others are trouble.',
+    'overlay',
+    'reason',
+    'kind',
+  ],
   overlay_underlay_losses_total: ['How often the underlay has ceased to be up.', 'overlay'],
   ...PORT_COUNTERS,
   port_drops_total: [
@@ -88,6 +125,7 @@ const COUNTERS = {
     'overlay',
     'port',
     'reason',
+    'kind',
   ],
   socket_drops_total: ['Datagrams dropped before their overlay was known.', 'listen', 'reason'],
 } as const satisfies Record<string, Family>;
@@ -135,6 +173,7 @@ export class Metrics {
       });
     }
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LAG_PRECISION_MS });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
 
   get contentType(): string {
@@ -159,10 +198,13 @@ export class Metrics {
     this.#put('build_info', { version: VERSION }, 1);
     for (const [feature, isThere] of Object.entries(datapath.features))
       this.#put('kernel_feature', { feature }, isThere);
-    const { overlays, vnics } = roster.counts;
-    this.#put('overlays', { state: 'running' }, overlays);
-    this.#put('overlays', { state: 'stopped' }, roster.names().length - overlays);
-    this.#put('vnics', {}, vnics);
+    const { counts, offline } = roster;
+    for (const kind of ['overlays', 'vnics'] as const) {
+      this.#put(kind, { state: 'running' }, counts[kind]);
+      this.#put(kind, { state: 'offline' }, offline[kind]);
+    }
+    // What `offline` was called in 0.1: for alerts that still ask for it.
+    this.#put('overlays', { state: 'stopped' }, offline.overlays);
     for (const overlay of roster.overlays.values()) {
       this.#fillOverlay(overlay, targets.get(overlay.id));
       this.#fillPorts(overlay);
@@ -186,9 +228,9 @@ export class Metrics {
       this.#put('overlay_targets', { overlay }, targetCount);
     for (const offload of OFFLOADS)
       this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
-    for (const name of TRAFFIC) this.#put(`overlay_${name}_total`, { overlay }, counters[name]);
+    for (const name of TRAFFIC) this.#put(`overlay_${metricOf(name)}_total`, { overlay }, counters[name]);
     for (const reason of OVERLAY_REASONS)
-      this.#put('overlay_drops_total', { overlay, reason }, counters[reason]);
+      this.#put('overlay_drops_total', { overlay, reason, kind: kindOf(reason) }, counters[reason]);
   }
 
   /** A port without a device has no counters, and one that gets a new one counts from zero. */
@@ -201,7 +243,7 @@ export class Metrics {
       this.#put('port_carrier', { overlay, port }, carrier);
       for (const name of PORT_TRAFFIC) this.#put(`port_${name}_total`, { overlay, port }, counters[name]);
       for (const reason of PORT_REASONS)
-        this.#put('port_drops_total', { overlay, port, reason }, counters[reason]);
+        this.#put('port_drops_total', { overlay, port, reason, kind: kindOf(reason) }, counters[reason]);
     }
   }
 }

@@ -4,8 +4,8 @@ import { foundExpected } from '../core/properties.js';
 import type { MacAddress } from '../plugin/contract.js';
 import { type Endpoint, family, parseEndpoint } from '../wire/ip.js';
 import { parseMac } from '../wire/mac.js';
-import { isSame } from './plugin-answer.js';
-import { explain } from './system-error.js';
+import { portHolder } from './port-holder.js';
+import { errnoName, explain } from './system-error.js';
 
 /** What read and write on a TAP give once its device is gone. */
 const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
@@ -31,16 +31,21 @@ export function unknownKind(what: string, found: string, known: readonly string[
 }
 
 export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
+  const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
   return explain(error, {
     EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
-    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by another program`,
+    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by ${holder}`,
     EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
 }
 
 export function tapError(error: unknown, name: string): OverlayError {
-  const denied = `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun`;
-  const missing = `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'`;
+  const denied =
+    `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun ` +
+    `(in a container: --cap-add NET_ADMIN --device /dev/net/tun)`;
+  const missing =
+    `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'; ` +
+    `a container must be given it, as with '--device /dev/net/tun'`;
   return explain(error, {
     EPERM: denied,
     EACCES: denied,
@@ -50,16 +55,13 @@ export function tapError(error: unknown, name: string): OverlayError {
   });
 }
 
-/** Of a target that is set by hand. Throws an OverlayError when an overlay that listens there cannot send to it. */
-export function needDestination(
-  text: string,
-  { name, listen }: { name: string; listen: Endpoint },
-): Endpoint {
+/** Of a target that is set by hand: where this overlay itself listens, the MAC is at this host. Throws an OverlayError when
+ * it cannot be sent to from there. */
+export function needDestination(text: string, { listen }: { listen: Endpoint }): Endpoint {
   const to = parseEndpoint(text);
   if (to === undefined)
     throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
   if (family(to.ip) !== family(listen.ip))
     throw new OverlayError('INVALID', `${text} is not of the same family as the listen address ${listen.ip}`);
-  if (isSame(to, listen)) throw new OverlayError('INVALID', `${text} is the listen address of ${name}`);
   return to;
 }

@@ -4,15 +4,23 @@
  * VRRP) sees what a cable would show it.
  *
  * Ports lose their carrier when no destination can be reached, not when some cannot: for the others they still serve.
+ *
+ * What others change on a port is theirs to change. Its MAC is followed (port-macs.ts), its MTU is shown, and health tells
+ * of what keeps frames from it.
  */
 import type { UnderlayInfo } from '../control/messages.js';
 import type { LINK_STATE } from '../core/properties.js';
 import type { Verdict } from '../core/underlay-state.js';
 import type { IpAddress } from '../wire/ip.js';
+import { formatMac, type MacAddress } from '../wire/mac.js';
 import type { Datapath } from './datapath/contract.js';
 import type { Health } from './health.js';
-import type { Following, LinkWatch, PortLink } from './link-watch.js';
+import type { Following, LinkWatch } from './link-watch.js';
+import type { SilentLinks } from './links.js';
 import type { Log } from './log.js';
+import { OwnInterface } from './own-interface.js';
+import { type MacNews, type PortMac, PortMacs, type Refusal } from './port-macs.js';
+import type { PortLink } from './port-watch.js';
 
 export interface LinkSite {
   readonly overlay: string;
@@ -22,19 +30,39 @@ export interface LinkSite {
 
 export interface LinkSurroundings {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
-  readonly datapath: Pick<Datapath, 'setCarrier'>;
+  readonly datapath: Pick<Datapath, 'setCarrier' | 'setLoops' | 'setPortDown' | 'portDevice'>;
+  readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
+  /** The overlay is to know a port by this MAC from now on. */
+  readonly macChanged: (port: string, mac: MacAddress) => void;
+}
+
+/** How a port was made. */
+export interface PortShape extends PortMac {
+  readonly name: string;
+  readonly mtuBytes: number;
+}
+
+interface LinkedPort {
+  readonly shape: PortShape;
+  following: Following | undefined;
+  link: PortLink | undefined;
+  /** As it was found last: of an interface that is elsewhere it is not known. */
+  mtuBytes: number;
+  refusal: Refusal | undefined;
 }
 
 export class OverlayLinks {
   readonly #site: LinkSite;
   readonly #around: LinkSurroundings;
   readonly #destinations = new Set<IpAddress>();
-  readonly #ports = new Map<string, { readonly following: Following; trouble: string | undefined }>();
+  readonly #ports = new Map<string, LinkedPort>();
+  readonly #macs = new PortMacs();
   #underlay: Following | undefined;
   #mode: (typeof LINK_STATE)[number] = 'up';
   #state: Verdict['state'] = 'up';
+  #loops: readonly IpAddress[] = [];
   #losses = 0;
   #changedAt = new Date();
 
@@ -48,6 +76,7 @@ export class OverlayLinks {
     this.#mode = mode;
     if (destination !== undefined) this.#destinations.add(destination);
     this.#underlay = this.#around.watch.followUnderlay({
+      overlay: this.#site.overlay,
       listenIp: this.#site.listenIp,
       destinations: this.#destinations,
       heard: (verdict) => {
@@ -58,7 +87,8 @@ export class OverlayLinks {
 
   stop(): void {
     this.#underlay?.stop();
-    for (const name of [...this.#ports.keys()]) this.forgetPort(name);
+    // What health says of them stays so, for as long as anybody asks.
+    for (const { following } of this.#ports.values()) following?.stop();
   }
 
   /** Whom frames go to now, and no longer. */
@@ -79,19 +109,28 @@ export class OverlayLinks {
 
   /** Of the ports: what was last asked for. */
   get carrier(): boolean {
-    return this.#mode !== 'follow' || this.#state !== 'down';
+    // A route into a port would go with its carrier, and come back with it: for ever.
+    return this.#mode !== 'follow' || this.#state !== 'down' || this.#loops.length > 0;
   }
 
-  #heard({ state, sentence }: Verdict): void {
+  #heard({ state, sentence, loops }: Verdict): void {
     const { health } = this.#around;
+    const carrier = this.carrier;
+    this.#setLoops(loops);
     if (sentence === undefined) health.restore('underlay');
     else health.degrade('underlay', sentence);
-    const before = this.#state;
-    if (state === before) return;
-    if (before === 'up') this.#losses++;
-    this.#state = state;
-    this.#changedAt = new Date();
-    if (this.#mode === 'follow' && (state === 'down' || before === 'down')) this.#setCarrier(this.carrier);
+    if (state !== this.#state) {
+      if (this.#state === 'up') this.#losses++;
+      this.#state = state;
+      this.#changedAt = new Date();
+    }
+    if (this.carrier !== carrier) this.#setCarrier(this.carrier);
+  }
+
+  #setLoops(loops: readonly IpAddress[]): void {
+    if (this.#loops.join() === loops.join()) return;
+    this.#loops = loops;
+    this.#around.datapath.setLoops(this.#site.id, loops);
   }
 
   #setCarrier(on: boolean): void {
@@ -106,48 +145,120 @@ export class OverlayLinks {
 
   // -- Interfaces of ports
 
-  /** It has just been made. */
-  followPort(name: string): void {
+  /** It has just been made, or taken over. */
+  followPort(shape: PortShape): void {
+    const { name, mtuBytes } = shape;
+    const { watch, datapath, links, log } = this.#around;
+    const { overlay, id } = this.#site;
     this.forgetPort(name);
-    const following = this.#around.watch.followPort(name, (link) => {
-      this.#heardPort(name, link);
-    });
-    this.#ports.set(name, { following, trouble: undefined });
+    this.#macs.add(name, shape);
+    const port: LinkedPort = { shape, following: undefined, link: undefined, mtuBytes, refusal: undefined };
+    // Before anything is heard of it, which may be at once.
+    this.#ports.set(name, port);
+    const watched = { overlay, port: name, device: () => datapath.portDevice(id, name) };
+    const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
+    const heard = (link: PortLink): void => {
+      this.#heardPort(port, link);
+    };
+    port.following = watch.followPort(watched, heard, () => own?.used());
   }
 
   /** It is closed, or is about to be. */
   forgetPort(name: string): void {
-    this.#ports.get(name)?.following.stop();
+    const port = this.#ports.get(name);
+    if (port === undefined) return;
+    port.following?.stop();
     this.#ports.delete(name);
+    this.#macs.remove(name);
     this.#around.health.restore(`interface ${name}`);
+    // Another may have waited for its MAC.
+    this.#settleMacs();
   }
 
-  /** What is the matter with the interface, in words. */
+  /** What keeps frames from the interface, in words. */
   portTrouble(name: string): string | undefined {
-    return this.#ports.get(name)?.trouble;
+    const port = this.#ports.get(name);
+    if (port?.link?.state === 'down') return 'down';
+    if (port?.link?.state === 'renamed') return `renamed to ${port.link.name}`;
+    return port?.refusal && `has the MAC ${formatMac(port.refusal.device)}`;
   }
 
-  #heardPort(name: string, link: PortLink): void {
-    const { health, log } = this.#around;
+  /** By which the overlay knows the port. */
+  macOf(name: string): MacAddress | undefined {
+    return this.#macs.inForce(name);
+  }
+
+  hasMac(mac: MacAddress): boolean {
+    return this.#macs.has(mac);
+  }
+
+  mtuBytesOf(name: string): number | undefined {
+    return this.#ports.get(name)?.mtuBytes;
+  }
+
+  /** What keeps a port to its MAC may be something else now. */
+  protectionChanged(name: string): void {
+    if (this.#macs.isOdd(name)) this.#settleMacs();
+  }
+
+  #settleMacs(): void {
+    for (const news of this.#macs.settle()) this.#macNews(news);
+  }
+
+  #macNews({ port: name, mac, isOther, refusal }: MacNews): void {
+    const { log, macChanged } = this.#around;
     const { overlay } = this.#site;
     const port = this.#ports.get(name);
-    const trouble =
-      link.state === 'down' ? 'down' : link.state === 'renamed' ? `renamed to ${link.name}` : undefined;
-    if (port !== undefined) port.trouble = trouble;
-    if (trouble !== undefined) {
-      health.degrade(`interface ${name}`, `port ${name}: its interface was ${setOr(trouble)}`);
-      return;
+    if (port === undefined) return;
+    port.refusal = refusal;
+    if (isOther) {
+      const isBack = mac === port.shape.configured;
+      const note = isBack ? 'as configured' : `followed; configured is ${formatMac(port.shape.configured)}`;
+      log.info(`mac ${overlay}`, `${overlay}: port ${name}: its MAC is ${formatMac(mac)} now: ${note}`);
+      macChanged(name, mac);
     }
+    this.#judge(port);
+  }
+
+  #heardPort(port: LinkedPort, link: PortLink): void {
+    const { overlay } = this.#site;
+    const { name } = port.shape;
     // It works there as well as here; and if it was removed, its descriptor will say so.
-    if (link.state === 'elsewhere')
-      log.info(
+    if (link.state === 'elsewhere' && port.link?.state !== 'elsewhere')
+      this.#around.log.info(
         `interface ${overlay}`,
         `${overlay}: port ${name}: its interface has left this network namespace`,
       );
-    health.restore(`interface ${name}`);
+    port.link = link;
+    port.mtuBytes = link.mtuBytes ?? port.mtuBytes;
+    this.#judge(port);
+    this.#macs.saw(name, link.mac);
+    this.#settleMacs();
+  }
+
+  #judge({ shape, link, refusal }: LinkedPort): void {
+    const { health } = this.#around;
+    const { name, configured, mtuBytes } = shape;
+    const troubles: string[] = [];
+    if (link?.state === 'down') troubles.push('was set down');
+    if (link?.state === 'renamed') troubles.push(`was renamed to ${link.name}`);
+    if (refusal !== undefined) troubles.push(refusalText(refusal, configured));
+    if (link?.mtuBytes !== undefined && link.mtuBytes > mtuBytes)
+      troubles.push(`has an MTU of ${link.mtuBytes}: packets above ${mtuBytes} will be dropped`);
+    const source = `interface ${name}` as const;
+    if (troubles.length === 0) health.restore(source);
+    else health.degrade(source, `port ${name}: its interface ${troubles.join(', and ')}`);
   }
 }
 
-function setOr(trouble: string): string {
-  return trouble === 'down' ? 'set down' : trouble;
+function refusalText(refusal: Refusal, configured: MacAddress): string {
+  const text = `has the MAC ${formatMac(refusal.device)}`;
+  switch (refusal.why) {
+    case 'protected':
+      return `${text}, and link protection keeps it to ${formatMac(configured)}`;
+    case 'taken':
+      return `${text}, which is that of port ${refusal.by}`;
+    case 'no station':
+      return `${text}, which is no station's`;
+  }
 }

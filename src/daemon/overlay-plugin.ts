@@ -76,6 +76,11 @@ export class OverlayPlugin {
     this.#instance?.attach();
   }
 
+  /** Underlay addresses that it has named; undefined while it has not started. */
+  get peers(): readonly IpAddress[] | undefined {
+    return this.#instance?.peers;
+  }
+
   /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
   lookup(request: LookupRequest): void {
     if (this.#instance !== undefined) this.#instance.lookup(request);

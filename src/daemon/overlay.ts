@@ -5,10 +5,11 @@
  * only holds state and answers questions; who may exist beside whom is decided by the registry.
  */
 import { availableParallelism } from 'node:os';
-import type { OverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
+import type { RunningOverlayInfo, TargetPage, VnicInfo } from '../control/messages.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import { OverlayError } from '../core/errors.js';
 import type { ProtectionRules } from '../core/link-protection.js';
+import type { Notice } from '../core/notices.js';
 import {
   ACCEPT,
   DSCP,
@@ -35,6 +36,7 @@ import type { OverlayPlan, Vnic, VnicPlan, Workshop } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { isSame } from './plugin-answer.js';
 import type { OverlaySnapshot, PortSnapshot } from './snapshot.js';
+import { SourceWatch } from './source-watch.js';
 import type { UndoStack } from './undo.js';
 import { VnicProtection } from './vnic-protection.js';
 
@@ -57,6 +59,7 @@ export class Overlay {
   readonly #before: OverlaySnapshot | undefined;
   readonly #health: Health;
   readonly #links: OverlayLinks;
+  readonly #sources: SourceWatch;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
   /** Why the overlay's own device does not work. */
@@ -71,14 +74,18 @@ export class Overlay {
     this.#workshop = workshop;
     this.#properties = properties;
     this.#health = new Health(plan.name, workshop.log);
-    const { datapath, log, limits, watch, snapshot } = workshop;
+    const { datapath, log, limits, watch, links, snapshot } = workshop;
     const { listen } = this;
     const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A plugin of another mode than it had knows better.
     this.#before = before?.mode === this.mode ? before : undefined;
     const place = { overlay: plan.name, id: plan.id, listenIp: listen.ip };
-    this.#links = new OverlayLinks(place, { watch, datapath, health: this.#health, log });
+    const macChanged = (port: string, mac: MacAddress): void => {
+      this.#macChanged(port, mac);
+    };
+    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
+    this.#sources = new SourceWatch(plan.name, this.#health, log);
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       for (const vnic of this.vnics.values()) this.#reprotect(vnic);
@@ -172,6 +179,7 @@ export class Overlay {
     this.#links.start(linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
+      this.#sources.stop();
     });
     this.#openPort(this.name, plan.mac, 0, true);
     this.#plugin.attach();
@@ -179,9 +187,15 @@ export class Overlay {
   }
 
   #addToDatapath(mayLackAddress: boolean): void {
-    const { datapath, limits } = this.#workshop;
+    const { datapath, limits, log } = this.#workshop;
     const { plan, properties, listen } = this;
     const destination = this.#destination;
+    const queues = queueCount(properties.text('queues'), availableParallelism());
+    if (queues > 1 && !datapath.features['tapSteering'])
+      log.warn(
+        `queues ${plan.name}`,
+        `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,
+      );
     try {
       datapath.addOverlay({
         id: plan.id,
@@ -191,7 +205,7 @@ export class Overlay {
         ...(destination !== undefined && { destination }),
         listen,
         mayLackAddress,
-        queues: queueCount(properties.text('queues'), availableParallelism()),
+        queues,
         sourcePorts: properties.uint('vxlan/source_ports'),
         udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
         accept: properties.word('vxlan/accept', ACCEPT),
@@ -210,8 +224,7 @@ export class Overlay {
   /** What an earlier daemon knew: used at once, and asked about. */
   #restoreTargets(): void {
     const targets = this.#before?.targets ?? [];
-    if (this.mode === 'dynamic' && targets.length > 0)
-      this.#workshop.datapath.restoreTargets(this.id, targets);
+    if (targets.length > 0) this.#workshop.datapath.restoreTargets(this.id, targets);
   }
 
   /** After the overlay: it had none, or that of an earlier daemon. */
@@ -240,6 +253,7 @@ export class Overlay {
   /** Nobody is asked any more; what is known goes on. */
   async quiesce(): Promise<void> {
     this.#links.stop();
+    this.#sources.stop();
     for (const { protection } of this.vnics.values()) protection.stop();
     await this.#plugin.stop();
   }
@@ -258,7 +272,13 @@ export class Overlay {
   // -- VNICs
 
   hasMac(mac: MacAddress): boolean {
-    return this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    const isConfigured = this.plan.mac === mac || [...this.vnics.values()].some((vnic) => vnic.mac === mac);
+    return isConfigured || this.#links.hasMac(mac);
+  }
+
+  /** The port that has this MAC. */
+  #portWith(mac: MacAddress): string | undefined {
+    return [this.name, ...this.vnics.keys()].find((name) => this.#links.macOf(name) === mac);
   }
 
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
@@ -267,13 +287,15 @@ export class Overlay {
     });
     const before = this.#before?.ports.get(plan.name)?.allowedIps ?? undefined;
     protection.setNamed(this.#plugin.allowedIps(plan.mac, before));
+    // Before its interface is looked at, which may tell of another MAC.
+    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
     try {
       this.#openPort(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
+      this.vnics.delete(plan.name);
       protection.stop();
       throw error;
     }
-    this.vnics.set(plan.name, { ...plan, protection, fault: undefined });
   }
 
   async removeVnic(name: string): Promise<void> {
@@ -288,6 +310,7 @@ export class Overlay {
   protect(name: string): void {
     const vnic = this.vnics.get(name);
     if (vnic === undefined) return;
+    this.#links.protectionChanged(name);
     this.#workshop.datapath.setProtection(this.id, name, vnic.protection.rules());
   }
 
@@ -319,6 +342,7 @@ export class Overlay {
     }
     for (const vnic of this.vnics.values()) {
       if (vnic.fault === undefined) continue;
+      vnic.protection.setNamed(this.#plugin.allowedIps(vnic.mac, vnic.protection.named));
       await this.#reopenPort(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
       vnic.fault = undefined;
     }
@@ -332,11 +356,15 @@ export class Overlay {
     this.#links.peersChanged(added, removed);
   }
 
+  noticed(notice: Notice): void {
+    this.#sources.heard(notice, this.#portWith(notice.mac));
+  }
+
   lookup(request: LookupRequest): void {
     this.#plugin.lookup(request);
   }
 
-  info(): OverlayInfo {
+  info(): RunningOverlayInfo {
     return {
       name: this.name,
       temporary: this.plan.temporary,
@@ -353,10 +381,11 @@ export class Overlay {
     return {
       ...this.#portInfo(vnic),
       over: this.name,
-      mac: formatMac(vnic.mac),
+      mac: formatMac(this.#links.macOf(vnic.name) ?? vnic.mac),
+      configuredMac: formatMac(vnic.mac),
       macType: vnic.macType,
       vid: vnic.vid,
-      mtuBytes: this.#portMtuBytes(vnic.vid),
+      mtuBytes: this.#links.mtuBytesOf(vnic.name) ?? this.#portMtuBytes(vnic.vid),
       temporary: vnic.temporary,
     };
   }
@@ -432,7 +461,9 @@ export class Overlay {
 
   #chooseMtu(): void {
     const { datapath, links, log } = this.#workshop;
-    const underlay = { datapath, links, listenIp: this.listen.ip, destinationIp: this.#destination?.ip };
+    const named = this.#plugin.peers ?? this.#before?.peers ?? [];
+    const destinations = this.#destination === undefined ? named : [this.#destination.ip];
+    const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
     this.#largestMtuBytes = largest ?? Infinity;
@@ -471,12 +502,24 @@ export class Overlay {
     } catch (error) {
       throw tapError(error, name);
     }
-    this.#links.followPort(name);
+    const isPinned = (): boolean => {
+      const guard = this.vnics.get(name)?.protection;
+      if (guard === undefined) return false;
+      return guard.restsOnMac || this.#plugin.allowedIps(mac, guard.named) !== undefined;
+    };
+    this.#links.followPort({ name, configured: mac, isPinned, mtuBytes: this.#portMtuBytes(vid) });
+  }
+
+  /** What the plugin says of the MAC holds with it. */
+  #macChanged(port: string, mac: MacAddress): void {
+    const protection = this.vnics.get(port)?.protection;
+    protection?.setNamed(this.#plugin.allowedIps(mac, protection.named));
+    this.#workshop.datapath.setMac(this.id, port, mac, protection?.rules());
   }
 
   /** What the plugin says of its MAC may have changed. */
   #reprotect({ name, mac, protection }: Vnic): void {
-    protection.setNamed(this.#plugin.allowedIps(mac, protection.named));
+    protection.setNamed(this.#plugin.allowedIps(this.#links.macOf(name) ?? mac, protection.named));
     this.protect(name);
   }
 

@@ -107,8 +107,8 @@ export type CheckedAnswer =
 
 /**
  * The answer to a lookup, `isGroup` when it is about one frame to a group MAC. Throws an AnswerError.
- * This overlay's own listen endpoint is left out: the same mappings serve all hosts, so an entry of this host may well
- * be asked for after its port is gone, and is nobody's mistake. Sending to it would make a loop.
+ * This overlay's own listen endpoint says that the MAC lives at this host: behind the VNIC that has it, else behind the
+ * own interface. Of a frame to a group it is left out, since ports of this host have had their copy.
  */
 export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): CheckedAnswer {
   const answer = isRecord(value) ? value : {};
@@ -116,9 +116,14 @@ export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): 
   const leftOutMs = isGroup ? 0 : Infinity;
   switch (answer['kind']) {
     case 'target':
-      return toTargets([answer['to']], checkTtlMs(answer['ttlMs'], leftOutMs), listen);
+      return toTargets([answer['to']], checkTtlMs(answer['ttlMs'], leftOutMs), listen, isGroup);
     case 'flood':
-      return toTargets(checkList(answer['to'], 'flood'), checkTtlMs(answer['ttlMs'], leftOutMs), listen);
+      return toTargets(
+        checkList(answer['to'], 'flood'),
+        checkTtlMs(answer['ttlMs'], leftOutMs),
+        listen,
+        isGroup,
+      );
     case 'drop': {
       const { ttlMs } = answer;
       return {
@@ -153,7 +158,12 @@ function elsewhere(values: readonly unknown[], listen: Endpoint): Destination[] 
   return values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
 }
 
-function toTargets(values: readonly unknown[], ttlMs: number, listen: Endpoint): LookupAnswer {
-  const to = elsewhere(values, listen);
+function toTargets(
+  values: readonly unknown[],
+  ttlMs: number,
+  listen: Endpoint,
+  isGroup: boolean,
+): LookupAnswer {
+  const to = isGroup ? elsewhere(values, listen) : values.map((one) => checkDestination(one, listen));
   return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ttlMs };
 }

@@ -11,6 +11,7 @@ import { asOverlayError, OverlayError } from '../core/errors.js';
 import type { PropertySet } from '../core/properties.js';
 import type { Destination, Host, Instance, LookupPlugin, MacAddress, ProxyKind } from '../plugin/contract.js';
 import { type Endpoint, family, formatEndpoint, type IpAddress } from '../wire/ip.js';
+import { isMulticast } from '../wire/mac.js';
 import type { Limits } from './config.js';
 import type { Datapath, LookupAnswer, LookupRequest } from './datapath/contract.js';
 import { andThen, DeadlineError, Deadlines, type Eventually } from './deadline.js';
@@ -30,7 +31,7 @@ import {
 } from './plugin-answer.js';
 import { runningPlugin } from './plugin-context.js';
 import { announcement, orFlood, proxy, type Facts } from './proxy.js';
-import { systemErrorText } from './system-error.js';
+import { hiddenPathHint, systemErrorText } from './system-error.js';
 
 /** More than the datapath has open (core/overlay.ts): what it asks again may still be under way from the first time. */
 const MAX_OPEN_LOOKUPS = 4096;
@@ -67,6 +68,7 @@ export class PluginInstance {
   /** What the plugin told the datapath before the overlay was in it. */
   #early: (() => void)[] = [];
   #openLookups = 0;
+  #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
 
   constructor(plugin: LookupPlugin, site: Site, around: Surroundings) {
@@ -113,6 +115,11 @@ export class PluginInstance {
       const line = `${this.#plugin.name} ${error.message}`;
       throw new OverlayError('INVALID', line, [line], error);
     }
+  }
+
+  /** Underlay addresses that it has named, of the family of the listen address. */
+  get peers(): readonly IpAddress[] {
+    return this.#peers;
   }
 
   /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
@@ -294,8 +301,8 @@ export class PluginInstance {
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached(() => {
-          // The MAC has come to this host: if it is no local port, nobody has it, and nothing may go where it was.
-          if (isSame(target[1], listen)) datapath.invalidate(id, target[0]);
+          // A group is at this host in any case: what was said of it before no longer holds.
+          if (isMulticast(target[0]) && isSame(target[1], listen)) datapath.invalidate(id, target[0]);
           else datapath.setTarget(id, target[0], [target[1]], target[2]);
         });
       },
@@ -318,6 +325,7 @@ export class PluginInstance {
         const own = checkPeers(peers).filter(
           (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
         );
+        this.#peers = own;
         this.#whenAttached(() => {
           datapath.setPeers(id, own);
         });
@@ -336,7 +344,8 @@ export class PluginInstance {
 }
 
 function startError(error: unknown): OverlayError {
-  const { code } = error instanceof DeadlineError ? { code: 'AGAIN' as const } : asOverlayError(error);
-  const line = `failed to activate varpd instance: ${systemErrorText(error)}`;
+  const plain = asOverlayError(error);
+  const code = error instanceof DeadlineError ? 'AGAIN' : plain.code;
+  const line = `failed to activate varpd instance: ${systemErrorText(error)}${hiddenPathHint(plain)}`;
   return new OverlayError(code, line, [line], error);
 }

@@ -1,5 +1,6 @@
 /**
  * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, and nothing it starts may more.
+ * What takes another right is done before (datapath/steering.ts).
  *
  * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
  * is to give up rights on the main thread and to start itself anew: execve(2) ends the other threads, and those that
@@ -12,6 +13,7 @@ import { OverlayError } from '../core/errors.js';
 import { CAP_NET_ADMIN, dropPrivileges, type Identity, startAnew } from '../dgram-extra/index.js';
 import type { Config, Flags } from './config.js';
 import { mayHaveKey } from './config-file.js';
+import { leaveSteering, openSteering } from './datapath/steering.js';
 import { keepInheritedOpen } from './descriptors.js';
 import { makeDirectories } from './make-directories.js';
 import { systemErrorText } from './system-error.js';
@@ -27,6 +29,7 @@ const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<void> {
   const isDone = process.env[MARK] !== undefined;
   Reflect.deleteProperty(process.env, MARK);
+  await openSteering();
   const identity = isDone || process.geteuid?.() !== 0 ? undefined : await wantedIdentity(flags);
   if (identity === undefined && hasNoneTooMany()) return;
   if (isDone)
@@ -41,11 +44,13 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
     keepInheritedOpen();
     beginAgain(process.argv.slice(1));
   }
+  leaveSteering();
   process.env[MARK] = '1';
 }
 
 /** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
 export function beginAgain(args: readonly string[]): never {
+  leaveSteering();
   process.env[MARK] = '1';
   startAnew(process.execPath, [process.execPath, ...process.execArgv, ...args]);
 }
@@ -71,12 +76,12 @@ function capabilities(status: string, name: string): bigint {
 async function wantedIdentity(flags: Flags): Promise<Identity | undefined> {
   // Most files have neither, and to read them properly takes a fifth of a second, which is spent again after this.
   if (!mayHaveKey(flags.config, ['user', 'group'])) return undefined;
-  const { loadConfig } = await import('./config.js');
+  const { loadConfig, placeOf } = await import('./config.js');
   const config = loadConfig(flags);
   const { account, groupId } = await import('./accounts.js');
-  const groups = config.group === null ? [] : [groupId(config.group)];
+  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
   if (config.user === null) return { uid: 0, gid: process.getegid?.() ?? 0, groups };
-  const { uid, gid } = account(config.user);
+  const { uid, gid } = account(config.user, placeOf(config, 'user'));
   makePlaces(config, { uid, gid: groups.at(0) ?? gid }, uid);
   return { uid, gid, groups };
 }

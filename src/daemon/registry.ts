@@ -10,10 +10,11 @@
  *   running only            temporary (-t)
  *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
  */
+import type { Notice } from '../core/notices.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, Methods } from '../control/messages.js';
 import { checkName, NAME_RULE } from '../control/names.js';
-import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
+import { asOverlayError, OverlayError } from '../core/errors.js';
 import { foundExpected, printable } from '../core/properties.js';
 import { readLinkValues } from '../core/link-properties.js';
 import type { MacAddress } from '../plugin/contract.js';
@@ -59,7 +60,7 @@ export class Registry {
     this.#changed = changed;
     this.#workshop = workshop;
     this.#store = store;
-    this.roster = new Roster(store);
+    this.roster = new Roster(store, workshop.plugins);
     this.linkProperties = new LinkProperties(this.roster, store, this.#changes, workshop.log);
     this.#retries = new Retries(workshop.watch, (name) => this.#retry(name));
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
@@ -75,6 +76,8 @@ export class Registry {
       const plan = { name, encap, search, vnetid, temporary, properties, ...made };
       const overlay = await this.#start(plan, undo);
       if (!temporary) await this.#save(overlay);
+      // Of a state file that was set aside.
+      this.roster.reasons.delete(name);
     });
   }
 
@@ -83,7 +86,7 @@ export class Registry {
     return this.#change(name, async () => {
       const overlay = this.roster.overlays.get(name);
       const stored = temporary ? undefined : this.#store.overlays.get(name);
-      if (overlay === undefined && stored === undefined) throw notFound();
+      if (overlay === undefined && stored === undefined) throw this.roster.notFound(name, 'overlay');
       const vnics = new Set([
         ...(overlay?.vnics.keys() ?? []),
         ...(stored?.vnics.map((vnic) => vnic.name) ?? []),
@@ -109,7 +112,7 @@ export class Registry {
 
   /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
   async up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
-    if (name !== undefined && this.roster.idOf(name) === 0) throw notFound();
+    if (name !== undefined && this.roster.idOf(name) === 0) this.roster.need(name);
     const names = name === undefined ? this.roster.names() : [name];
     const failures = await Promise.all(
       names.map((one) => this.#changes.run(one, () => this.#bringUp(one, false))),
@@ -172,7 +175,7 @@ export class Registry {
     return this.#change(this.roster.overlayNameOf(name), async () => {
       const overlay = this.roster.overlayOfVnic(name);
       const stored = temporary ? undefined : this.roster.storedOverlayOfVnic(name);
-      if (overlay === undefined && stored === undefined) throw notFound();
+      if (overlay === undefined && stored === undefined) throw this.roster.notFound(name, 'vnic');
       if (stored !== undefined)
         await this.#store.save({ ...stored, vnics: stored.vnics.filter((vnic) => vnic.name !== name) });
       this.roster.reasons.delete(name);
@@ -186,6 +189,10 @@ export class Registry {
 
   lookup(request: LookupRequest): void {
     this.roster.withId(request.overlay)?.lookup(request);
+  }
+
+  noticed(notice: Notice): void {
+    this.roster.withId(notice.overlay)?.noticed(notice);
   }
 
   portFault(overlay: number, port: string, code: string): void {
@@ -311,7 +318,7 @@ export class Registry {
     const overlay = this.roster.overlays.get(name);
     for (const vnic of stored?.vnics ?? []) {
       const isWanted = running === undefined || !isRetry || reasons.has(vnic.name);
-      if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} does not run`);
+      if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} is OFFLINE`);
       else if (isWanted && !overlay.vnics.has(vnic.name))
         await attempt(vnic.name, () => {
           this.#restartVnic(overlay, vnic);
@@ -358,7 +365,7 @@ export class Registry {
     overlay: Overlay,
     { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
   ): void {
-    if (this.roster.runs(name)) throw exists();
+    if (this.roster.runs(name)) throw exists(name);
     if (!this.#workshop.datapath.hasLeft(name)) this.#checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
@@ -377,7 +384,7 @@ export class Registry {
   #checkNewName(name: string): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
-    if (this.#reserved.has(name) || this.roster.isStored(name) || this.roster.runs(name)) throw exists();
+    if (this.#reserved.has(name) || this.roster.isStored(name) || this.roster.runs(name)) throw exists(name);
     this.#checkLink(name);
   }
 
@@ -415,13 +422,8 @@ function listenIpOf({ properties }: StoredOverlay): IpAddress | undefined {
   return parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
 }
 
-/** The command has named it: there is no more to say than the status words. */
-function notFound(): OverlayError {
-  return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
-}
-
-function exists(): OverlayError {
-  return new OverlayError('EXISTS', STATUS_WORDS.EXISTS);
+function exists(name: string): OverlayError {
+  return new OverlayError('EXISTS', `there is an overlay or a VNIC ${name} already`);
 }
 
 function busy(name: string, vnics: readonly string[]): OverlayError {

@@ -1,5 +1,5 @@
 /**
- * Who is there: the overlays that run, those that are only on disk, and what can be said about either.
+ * Who is there: the overlays that run, those that are stored and do not (OFFLINE), and what can be said about either.
  *
  * A few hundred overlays at most: whatever is not found by name is found by looking at all of them, so that there is
  * one map and nothing to keep in step with it.
@@ -7,10 +7,16 @@
 import type { Failure, Methods, OverlayInfo, VnicInfo } from '../control/messages.js';
 import { OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { printable } from '../core/properties.js';
+import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
 import type { Overlay } from './overlay.js';
 import type { StateStore } from './persistence.js';
+import type { Plugins } from './plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
 
+export interface Count {
+  readonly overlays: number;
+  readonly vnics: number;
+}
 /** sd_notify(3) takes one line, and this has room for more in its datagram. */
 const SUMMARY_CHARACTERS = 400;
 
@@ -21,16 +27,26 @@ export class Roster {
   readonly starting = new Map<string, Overlay>();
   /** Why a stored overlay or VNIC does not run. */
   readonly reasons = new Map<string, string>();
-  readonly #store: StateStore;
+  readonly #store: Pick<StateStore, 'overlays' | 'bad'>;
+  readonly #plugins: Plugins;
 
-  constructor(store: StateStore) {
+  constructor(store: Pick<StateStore, 'overlays' | 'bad'>, plugins: Plugins) {
     this.#store = store;
+    this.#plugins = plugins;
     for (const { name, message } of store.bad) this.reasons.set(name, message);
   }
 
-  get counts(): { overlays: number; vnics: number } {
+  /** Of those that run. */
+  get counts(): Count {
     const vnics = [...this.overlays.values()].reduce((sum, overlay) => sum + overlay.vnics.size, 0);
     return { overlays: this.overlays.size, vnics };
+  }
+
+  /** Of those that are stored and do not run; a file that was set aside is an overlay. */
+  get offline(): Count {
+    const vnics = [...this.#store.overlays.values()].flatMap((overlay) => this.#offlineVnics(overlay));
+    const stored = [...this.#store.overlays.keys()].filter((name) => !this.overlays.has(name));
+    return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
   }
 
   /** For the service manager: how much is up, and what is not. */
@@ -90,29 +106,40 @@ export class Roster {
   /** Throws an OverlayError when no overlay of this name runs. */
   need(name: string): Overlay {
     const overlay = this.overlays.get(name);
-    if (overlay === undefined) throw new OverlayError('NOT_FOUND', this.#whyMissing(name, 'an overlay'));
-    return overlay;
+    if (overlay !== undefined) return overlay;
+    const offline = this.#offlineOverlay(name);
+    if (offline === undefined) throw new OverlayError('NOT_FOUND', this.#whyMissing(name, 'an overlay'));
+    const line = `${name} is OFFLINE: ${offline.health.details ?? ''}`;
+    throw new OverlayError('AGAIN', line, [line]);
+  }
+
+  /** No overlay, or no VNIC, of this name is to be deleted: what there is instead, and what to do. */
+  notFound(name: string, wanted: 'overlay' | 'vnic'): OverlayError {
+    const fail = (line: string): OverlayError => new OverlayError('NOT_FOUND', line, [line]);
+    if (wanted === 'vnic' && this.idOf(name) !== 0) return fail(`${name} is an overlay: use delete-overlay`);
+    if (wanted === 'overlay' && (this.runs(name) || this.isStored(name)))
+      return fail(`${name} is a VNIC: use delete-vnic`);
+    if (wanted === 'overlay' && this.#unreadable().includes(name)) return fail(this.#unreadableReason(name));
+    return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
   }
 
   list({ names }: Methods['overlay.list']['params']): Methods['overlay.list']['result'] {
     const overlays: OverlayInfo[] = [];
     const missing: Failure[] = [];
-    for (const name of names ?? this.overlays.keys()) {
-      const overlay = this.overlays.get(name);
-      if (overlay !== undefined) overlays.push(overlay.info());
+    for (const name of names ?? [...this.names(), ...this.#unreadable()]) {
+      const info = this.overlays.get(name)?.info() ?? this.#offlineOverlay(name);
+      if (info !== undefined) overlays.push(info);
       else missing.push({ name, message: this.#whyMissing(name, 'an overlay') });
     }
     return { overlays, missing };
   }
 
-  /** Throws an OverlayError when `over` does not run. */
+  /** Throws an OverlayError when there is no overlay `over`. */
   listVnics({ names, over }: Methods['vnic.list']['params']): Methods['vnic.list']['result'] {
-    const overlays = over === undefined ? [...this.overlays.values()] : [this.need(over)];
-    const vnics: VnicInfo[] = overlays.flatMap((overlay) =>
-      [...overlay.vnics.values()]
-        .filter((vnic) => names === undefined || names.includes(vnic.name))
-        .map((vnic) => overlay.vnicInfo(vnic)),
-    );
+    if (over !== undefined && this.#offlineOverlay(over) === undefined) this.need(over);
+    const vnics: VnicInfo[] = (over === undefined ? this.names() : [over])
+      .flatMap((name) => this.#vnicsOver(name))
+      .filter((vnic) => names === undefined || names.includes(vnic.name));
     const found = new Set(vnics.map((vnic) => vnic.name));
     const missing = (names ?? [])
       .filter((name) => !found.has(name))
@@ -123,11 +150,62 @@ export class Roster {
     return { vnics, missing };
   }
 
+  /** In the order of their creation, except for temporary ones, which are not stored: they come last. */
+  #vnicsOver(name: string): VnicInfo[] {
+    const running = this.overlays.get(name);
+    const stored = this.#store.overlays.get(name);
+    const offline = new Map(
+      (stored === undefined ? [] : this.#offlineVnics(stored)).map((vnic) => [vnic.name, vnic]),
+    );
+    const order = new Set([
+      ...this.storedVnics(name).map((vnic) => vnic.name),
+      ...(running?.vnics.keys() ?? []),
+    ]);
+    return [...order].flatMap((vnic) => {
+      const found = running?.vnics.get(vnic);
+      return (found === undefined ? offline.get(vnic) : running?.vnicInfo(found)) ?? [];
+    });
+  }
+
+  #offlineOverlay(name: string): OverlayInfo | undefined {
+    if (this.overlays.has(name)) return undefined;
+    const stored = this.#store.overlays.get(name);
+    if (stored !== undefined) return offlineOverlay(stored, this.#plugins, this.#reason(name, name));
+    return this.#unreadable().includes(name)
+      ? unreadableOverlay(name, this.#unreadableReason(name))
+      : undefined;
+  }
+
+  #offlineVnics({ name: over, vnics }: StoredOverlay): VnicInfo[] {
+    const running = this.overlays.get(over);
+    return vnics
+      .filter(({ name }) => running?.vnics.has(name) !== true)
+      .map((vnic) => {
+        const reason =
+          running === undefined
+            ? `${over} is OFFLINE: ${this.#reason(over, over)}`
+            : this.#reason(vnic.name, over);
+        return offlineVnic(vnic, over, reason);
+      });
+  }
+
+  #reason(name: string, overlay: string): string {
+    return this.reasons.get(name) ?? `it is not running; 'dladm up-overlay ${overlay}' starts it`;
+  }
+
+  /** Names of state files that were set aside. One of the same name may have been created since. */
+  #unreadable(): string[] {
+    const names = new Set(this.#store.bad.map(({ name }) => name));
+    return [...names].filter((name) => !this.isStored(name) && !this.runs(name));
+  }
+
+  #unreadableReason(name: string): string {
+    const reasons = this.#store.bad.filter((failure) => failure.name === name);
+    return reasons.map(({ message }) => message).join('; ');
+  }
+
   #whyMissing(name: string, wanted: string): string {
-    const shown = printable(name);
-    if (this.runs(name)) return `${shown} is not ${wanted}`;
-    const reason = this.reasons.get(name);
-    if (reason !== undefined) return `${shown} does not run: ${reason}`;
-    return this.isStored(name) ? `${shown} does not run` : STATUS_WORDS.NOT_FOUND;
+    const isThere = this.runs(name) || this.isStored(name);
+    return isThere ? `${printable(name)} is not ${wanted}` : STATUS_WORDS.NOT_FOUND;
   }
 }

@@ -85,6 +85,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     // First what ends it whatever else fails. What hangs is left where it is: a thread in a system call would keep the
     // process for ever.
     endAfter(LAST_DEADLINE_MS, status);
+    takeLinksAlong();
     setTimeout(() => {
       log.error('stop', OVERDUE);
       leaveNow(status);
@@ -99,7 +100,9 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       .catch((error: unknown) => {
         bug('the end', error);
       })
-      .then(() => endProcess(status), leaveNow);
+      .then(() => endProcess(status))
+      // A listener of a plugin has thrown.
+      .catch(() => leaveNow(status));
   };
   const bug = (what: string, error: unknown): void => {
     log.error(`bug ${what}`, `bug: ${what}: ${errorStack(error)}`);
@@ -197,6 +200,8 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     });
   // It hears of them too, and needs nobody to come round.
   guardEnd(DEAF_MS);
+  // What an earlier process has left is not this one's to delete, as long as it may fail to start.
+  if (passOn === undefined) takeLinksAlong();
   const daemon = await Daemon.start(
     config,
     () => loadConfig(flags),

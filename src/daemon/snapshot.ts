@@ -117,12 +117,12 @@ export class Snapshot {
     if (entry === undefined || entry.mac !== formatMac(ownMac)) return undefined;
     const usable = (one: string): Endpoint[] => {
       const to = parseEndpoint(one);
-      return to !== undefined && family(to.ip) === family(listen.ip) && !isSame(to, listen) ? [to] : [];
+      return to !== undefined && family(to.ip) === family(listen.ip) ? [to] : [];
     };
     const ips = (list: readonly string[]): IpAddress[] => list.flatMap((one) => parseIp(one) ?? []);
     return {
       mode: entry.mode,
-      destination: usable(entry.destination ?? '').at(0),
+      destination: usable(entry.destination ?? '').find((to) => !isSame(to, listen)),
       peers: ips(entry.peers),
       ports: new Map(
         entry.ports.map(([port, { mtuBytes, allowedIps }]) => [
@@ -173,7 +173,6 @@ export class Snapshot {
     }
     let bytes = MAX_SETTINGS_BYTES;
     for (const [name, entry] of overlays) {
-      if (entry.mode === 'point') continue;
       for (const { mac, to } of await datapath.recentTargets(ids.get(name)!, MAX_SAVED)) {
         const row: [string, string[]] = [formatMac(mac), to.map(formatEndpoint)];
         // Quotes, commas and brackets are 6 for the MAC and 3 for each destination.

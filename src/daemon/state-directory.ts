@@ -6,6 +6,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
+import { userName } from './accounts.js';
 import { disk } from './disk-thread.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
@@ -36,7 +37,7 @@ export class StateDirectory {
     const own = process.geteuid?.() ?? 0;
     const wrong =
       uid !== own
-        ? `it belongs to user ${uid}, expected ${own}`
+        ? foreign(uid, own, directory)
         : (mode & SHARED_WRITE) !== 0
           ? `it is writable by group or others (mode ${octal(mode)}), expected mode 700`
           : await wrongWithParent(path.dirname(directory), own);
@@ -83,6 +84,20 @@ export class StateDirectory {
   }
 }
 
+/** Whose it is, and the two ways out. */
+function foreign(uid: number, own: number, directory: string): string {
+  return (
+    `it belongs to user ${named(uid)}, expected ${named(own)}, who varpd runs as: ` +
+    `'chown -R ${own} ${directory}' as root, or another 'stateDir' or 'user' in the configuration`
+  );
+}
+
+/** `varpd (997)`, or the number alone. */
+function named(uid: number): string {
+  const name = userName(uid);
+  return name === undefined ? `${uid}` : `${uid} (${name})`;
+}
+
 /** Who may rename what is in the parent can let the next start find another directory, or none. */
 async function wrongWithParent(parent: string, own: number): Promise<string | undefined> {
   const { uid, mode } = await stat(parent);
@@ -104,6 +119,14 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** A directory of mode 0700 that another user has cannot even be opened. */
+async function whyDenied(directory: string, error: unknown): Promise<string | undefined> {
+  const own = process.geteuid?.() ?? 0;
+  if (errnoName(error) !== 'EACCES') return undefined;
+  const found = await stat(directory).catch(() => undefined);
+  return found === undefined || found.uid === own ? undefined : foreign(found.uid, own, directory);
+}
+
 async function openDirectory(directory: string): Promise<FileHandle> {
   try {
     const made = makeDirectories(directory, 0o700);
@@ -113,7 +136,9 @@ async function openDirectory(directory: string): Promise<FileHandle> {
   } catch (error) {
     // ELOOP and ENOTDIR: O_NOFOLLOW and O_DIRECTORY refuse a symbolic link, EEXIST: mkdir met something else.
     const other = ['ELOOP', 'ENOTDIR', 'EEXIST'].includes(errnoName(error) ?? '');
-    const text = other ? 'it is not a directory (symbolic links are not followed)' : systemErrorText(error);
+    const text = other
+      ? 'it is not a directory (symbolic links are not followed)'
+      : ((await whyDenied(directory, error)) ?? systemErrorText(error));
     throw new OverlayError(other ? 'DENIED' : 'IO', `state directory ${directory}: ${text}`, [], error);
   }
 }

@@ -33,3 +33,13 @@ export function explain(error: unknown, sentences: Readonly<Record<string, Expla
     typeof explanation === 'string' ? { code: plain.code, line: explanation } : explanation;
   return new OverlayError(code, line, [line], error);
 }
+
+/** Directories that a service commonly has of its own, or not at all: systemd.exec(5), PrivateTmp= and ProtectHome=. */
+const HIDDEN = /(?:^|[\s'"])\/(?:tmp|var\/tmp|home|root|run\/user)\//;
+
+/** An operator sees the file that varpd says is not there. Empty when that is not the matter. */
+export function hiddenPathHint({ code, message }: OverlayError): string {
+  return (code === 'NOT_FOUND' || code === 'DENIED') && HIDDEN.test(message)
+    ? '; as a service, varpd may not see this path (PrivateTmp=, ProtectHome= of its unit): use /etc/varpd'
+    : '';
+}

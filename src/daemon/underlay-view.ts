@@ -3,18 +3,30 @@
  * now is asked here, so that none that is late, lost or out of order can leave a wrong picture.
  */
 import type { LinkState, UnderlayLink, UnderlayView, Way } from '../core/underlay-state.js';
+import type { LinkInfo } from '../dgram-extra/index.js';
 import type { IpAddress } from '../wire/ip.js';
+import { Egress, type PortTable } from './egress.js';
 import type { LinkKernel } from './links.js';
 
 /** Of one overlay. More are not looked at: a host that has so many routes loses them link by link. */
 const MAX_WAYS = 1024;
 
 export interface Seat {
+  readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
 }
 
 type KnownLink = Pick<UnderlayLink, 'name'> & { readonly index: number };
+
+/** What one round has asked. */
+interface Round {
+  readonly infos: Map<number, LinkInfo | undefined>;
+  readonly links: Map<number, UnderlayLink>;
+  readonly ways: Map<string, Way>;
+  readonly egress: Egress;
+  readonly before: ReadonlyMap<string, KnownLink>;
+}
 
 interface AddressEntry {
   readonly index: number;
@@ -23,15 +35,28 @@ interface AddressEntry {
 
 export class UnderlayViewer {
   readonly #kernel: LinkKernel;
+  readonly #ports: PortTable;
   /** Undefined: to be asked for. */
   #addresses: Map<IpAddress, AddressEntry> | undefined;
   /** The link that a listen address is, or was last, on; and that a destination is, or was last, reached by. */
   #lastLinks = new Map<string, KnownLink>();
   /** By index, as the last round of all found them. */
   #seen: ReadonlyMap<number, UnderlayLink> = new Map();
+  #egress: Egress | undefined;
 
-  constructor(kernel: LinkKernel) {
+  constructor(kernel: LinkKernel, ports: PortTable) {
     this.#kernel = kernel;
+    this.#ports = ports;
+  }
+
+  /** Whether a way of the last round of all goes by this link, or by one upon it. */
+  goesBy(index: number): boolean {
+    return this.#egress?.links.has(index) === true;
+  }
+
+  /** Whether the last round of all rests on something that the kernel does not tell of when it changes. */
+  get isTransient(): boolean {
+    return this.#egress?.asksBridge === true;
   }
 
   /** Changes were missed. */
@@ -54,14 +79,21 @@ export class UnderlayViewer {
    * none of them sees is forgotten.
    */
   round(ofAll: boolean): (seat: Seat) => UnderlayView {
-    const links = new Map<number, UnderlayLink>();
-    const ways = new Map<string, Way>();
-    const before = this.#lastLinks;
+    const infos = new Map<number, LinkInfo | undefined>();
+    const round: Round = {
+      infos,
+      links: new Map(),
+      ways: new Map(),
+      egress: new Egress(this.#kernel, this.#ports, (index) => this.#info(index, infos)),
+      before: this.#lastLinks,
+    };
+    const { ways, before } = round;
     if (ofAll) {
       this.#lastLinks = new Map();
-      this.#seen = links;
+      this.#seen = round.links;
+      this.#egress = round.egress;
     }
-    return ({ listenIp, destinations }) => {
+    return ({ overlay, listenIp, destinations }) => {
       const address = this.addressState(listenIp);
       const home = this.#home(listenIp, before);
       const found: Way[] = [];
@@ -70,12 +102,12 @@ export class UnderlayViewer {
         const key = `${listenIp} ${to}`;
         let way = ways.get(key);
         if (way === undefined) {
-          way = this.#way(listenIp, to, key, before, links);
+          way = this.#way(listenIp, to, key, round);
           ways.set(key, way);
         }
         found.push(way);
       }
-      return { listenIp, address, home: home && this.#link(home, links), ways: found };
+      return { overlay, listenIp, address, home: home && this.#link(home, round), ways: found };
     };
   }
 
@@ -108,22 +140,25 @@ export class UnderlayViewer {
     return known;
   }
 
-  #way(
-    from: IpAddress,
-    to: IpAddress,
-    key: string,
-    before: ReadonlyMap<string, KnownLink>,
-    links: Map<number, UnderlayLink>,
-  ): Way {
+  #way(from: IpAddress, to: IpAddress, key: string, round: Round): Way {
     const route = this.#kernel.route(to, from);
-    const known = this.#known(key, route?.index, before);
-    return { to, hasRoute: route !== undefined, link: known && this.#link(known, links) };
+    const known = this.#known(key, route?.index, round.before);
+    const link = known && this.#link(known, round);
+    if (route === undefined)
+      return { to, hasRoute: false, hasOtherSource: this.#kernel.route(to) !== undefined, link };
+    const into = route.isLocal ? undefined : round.egress.portOf(route.index, route.via ?? to);
+    return { to, hasRoute: true, link, into };
   }
 
-  #link({ index, name }: KnownLink, links: Map<number, UnderlayLink>): UnderlayLink {
+  #info(index: number, infos: Map<number, LinkInfo | undefined>): LinkInfo | undefined {
+    if (!infos.has(index)) infos.set(index, this.#kernel.link(index));
+    return infos.get(index);
+  }
+
+  #link({ index, name }: KnownLink, { links, infos }: Round): UnderlayLink {
     const cached = links.get(index);
     if (cached !== undefined) return cached;
-    const info = this.#kernel.link(index);
+    const info = this.#info(index, infos);
     const link = { name: info?.name ?? name, state: stateOf(info) };
     links.set(index, link);
     return link;

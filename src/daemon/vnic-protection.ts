@@ -80,6 +80,11 @@ export class VnicProtection {
     return true;
   }
 
+  /** Whether the operator has set something that rests on the MAC, so that another MAC would be a way around it. */
+  get restsOnMac(): boolean {
+    return valuesOf(this.#values, 'protection').some((type) => type !== 'restricted');
+  }
+
   /** What is in force; undefined = nothing is. */
   rules(): ProtectionRules | undefined {
     const types = this.#types();

@@ -111,14 +111,19 @@ static napi_value tap_info(napi_env env, napi_callback_info info)
 
 /* tapSet(fd, what, value): offload = TUN_F_ flags, EINVAL when the kernel does not have one of them; persist = whether
  * the device outlives its descriptor; carrier = the link state that software on top of it sees; steering = the
- * descriptor of the program that picks the queue of a frame; owner = the user that may attach to it without rights. */
+ * descriptor of the program that picks the queue of a frame; owner = the user that may attach to it without rights;
+ * queue = whether this descriptor's gets frames, EINVAL when that is so already. */
 static napi_value tap_set(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
-	enum { OFFLOAD, PERSIST, CARRIER, STEERING, OWNER };
+	enum { OFFLOAD, PERSIST, CARRIER, STEERING, OWNER, QUEUE };
 	int fd = arg_int(env, argv[0]), what = arg_int(env, argv[1]), value = arg_int(env, argv[2]);
 	if (what == CARRIER || what == STEERING)
 		return number(env, or_errno(ioctl(fd, what == CARRIER ? TUNSETCARRIER : TUNSETSTEERINGEBPF, &value)));
+	if (what == QUEUE) {
+		struct ifreq queue = { .ifr_flags = value ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+		return number(env, or_errno(ioctl(fd, TUNSETQUEUE, &queue)));
+	}
 	unsigned long request = what == OFFLOAD ? TUNSETOFFLOAD : what == OWNER ? TUNSETOWNER : TUNSETPERSIST;
 	return number(env, or_errno(ioctl(fd, request, (unsigned long)value)));
 }

@@ -54,7 +54,7 @@ static void say_last_words(void)
 }
 
 /* For the kernel to delete a thousand links on a machine that is busy. */
-#define LEAVE_US 900000
+#define LEAVE_US 600000
 
 /* Of two that leave at once, one does the work. The other waits for it as long as that may take. */
 static void leave(int status)

@@ -11,10 +11,13 @@ import { addon, checked, NativeError, type Addon } from './addon.js';
 export { errnoName, NativeError } from './addon.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
+  bridgePortOf,
   deleteLink,
   hostAddresses,
   linkInfo,
+  neighbourMac,
   routeTo,
+  vxlanLinksOn,
   setLink,
   type AddressInfo,
   type LinkChange,
@@ -22,6 +25,7 @@ export {
   type LinkInfo,
   type RouteInfo,
 } from './rtnetlink.js';
+export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<
@@ -65,6 +69,7 @@ const TAP_PERSIST = 1;
 const TAP_CARRIER = 2;
 const TAP_STEERING = 3;
 const TAP_OWNER = 4;
+const TAP_QUEUE = 5;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
@@ -159,6 +164,14 @@ export function setTapSteering(fd: number, program: number, name: string): boole
   if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
     throw new NativeError(result, 'TUNSETSTEERINGEBPF', name);
   return result >= 0;
+}
+
+/** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
+export function setTapQueue(fd: number, attached: boolean, name: string): void {
+  const result = addon.tapSet(fd, TAP_QUEUE, attached ? 1 : 0);
+  // EINVAL: it is so already.
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETQUEUE', name);
 }
 
 export interface UdpOptions {
@@ -265,9 +278,9 @@ export function sdNotify(state: string, passed = -1): boolean {
   return state !== '' && addon.sdNotify(state, passed, UNHURRIED.test(state) ? 0 : 1) === 1;
 }
 
-/** The socket for `sdNotify` is there from now on, and needs no descriptor any more. */
+/** The socket for `sdNotify` is there from now on, where there can be one, and needs no descriptor any more. */
 export function prepareNotify(): void {
-  checked(addon.sdNotify('', -1, 0), 'socket', 'NOTIFY_SOCKET');
+  addon.sdNotify('', -1, 0);
 }
 
 /** CAP_NET_ADMIN of capabilities(7). */

@@ -15,31 +15,42 @@ import {
 } from './netlink-message.js';
 
 // linux/rtnetlink.h
-const RTM_NEWLINK = 16;
+export const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
-const RTM_NEWADDR = 20;
+export const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const RTM_GETROUTE = 26;
-const IFINFO_BYTES = 16;
+const RTM_GETNEIGH = 30;
+export const IFINFO_BYTES = 16;
 const IFADDR_BYTES = 8;
 const ROUTE_BYTES = 12;
+const NEIGH_BYTES = 12;
 const RTA_DST = 1;
 const RTA_SRC = 2;
 const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_VIA = 18;
 const RTN_UNICAST = 1;
 const RTN_LOCAL = 2;
+// linux/neighbour.h
+const NDA_DST = 1;
+const NDA_LLADDR = 2;
+const NDA_VLAN = 5;
+const NDA_MASTER = 9;
 // linux/if_link.h, linux/if_addr.h, linux/if.h
 const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
+export const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
+const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
-const IFLA_GSO_MAX_SIZE = 41;
+const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
+const IFLA_VXLAN_PORT = 15;
 // Of kind `tun`; the owner is absent when there is none.
 const IFLA_TUN_OWNER = 1;
 const IFLA_TUN_NUM_QUEUES = 8;
@@ -54,14 +65,13 @@ const IFF_LOWER_UP = 0x10000;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
+const AF_BRIDGE = 7;
 
 export interface LinkChange {
   /** 6 bytes. */
   readonly mac?: Uint8Array;
   readonly mtuBytes?: number;
   readonly up?: boolean;
-  /** The largest superframe the stack may hand to the link. */
-  readonly gsoMaxBytes?: number;
   /** What `ip link` shows behind `alias`; at most 255 bytes. */
   readonly alias?: string;
 }
@@ -78,6 +88,9 @@ export interface LinkInfo {
   readonly alias: string;
   /** Index of the bridge or bond that it is a port of; 0 when there is none. */
   readonly master: number;
+  /** Index of the link that a VLAN or macvlan sends by, or that is the other end of a veth; 0 when there is none in this
+   * network namespace. */
+  readonly lower: number;
   /** `tun`, `veth`, `vxlan` ...; empty for a device of the hardware. */
   readonly kind: string;
   /** Of a TUN or TAP. */
@@ -85,11 +98,10 @@ export interface LinkInfo {
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
-export function setLink(name: string, { mac, mtuBytes, up, gsoMaxBytes, alias }: LinkChange): void {
+export function setLink(name: string, { mac, mtuBytes, up, alias }: LinkChange): void {
   const attributes = [textAttribute(IFLA_IFNAME, name)];
   if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
   if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
-  if (gsoMaxBytes !== undefined) attributes.push(numberAttribute(IFLA_GSO_MAX_SIZE, gsoMaxBytes));
   if (alias !== undefined) attributes.push(attribute(IFLA_IFALIAS, new TextEncoder().encode(alias)));
   const change = up === undefined ? 0 : IFF_UP;
   named(name, 'RTM_NEWLINK', () =>
@@ -103,17 +115,39 @@ export function deleteLink(name: string): void {
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
 }
 
+/** Names of the kernel's own VXLAN links of this network namespace that receive on this UDP port. */
+export function vxlanLinksOn(port: number): string[] {
+  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
+    .filter((message) => message.type === RTM_NEWLINK && vxlanPort(message) === port)
+    .map((message) => readLink(message).name);
+}
+
+function vxlanPort(message: Message): number | undefined {
+  const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
+  if (info === undefined) return undefined;
+  const inside = nestedAttributes(info);
+  const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
+  if (kind === undefined || data === undefined || textOf(kind) !== 'vxlan') return undefined;
+  return nestedAttributes(data).get(IFLA_VXLAN_PORT)?.getUint16(0);
+}
+
 /** By name or index. Undefined when this network namespace has no such link. */
 export function linkInfo(link: string | number): LinkInfo | undefined {
+  const message = linkMessage(link);
+  return message && readLink(message);
+}
+
+/** What the kernel says of it, all attributes. */
+export function linkMessage(link: string | number): Message | undefined {
   const isIndex = typeof link === 'number';
   const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, link)];
   const device = isIndex ? `link ${link}` : link;
   return orUndefined(['ENODEV'], () =>
-    readLink(named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device))),
+    named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device)),
   );
 }
 
-function ifinfo(index: number, flags: number, change: number): Uint8Array {
+export function ifinfo(index: number, flags: number, change: number): Uint8Array {
   const view = new DataView(new ArrayBuffer(IFINFO_BYTES));
   view.setInt32(4, index, true);
   view.setUint32(8, flags, true);
@@ -137,6 +171,7 @@ function readLink(message: Message): LinkInfo {
     carrier: (flags & IFF_LOWER_UP) !== 0,
     alias: alias === undefined ? '' : textOf(alias),
     master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
+    lower: attributes.has(IFLA_LINK_NETNSID) ? 0 : (attributes.get(IFLA_LINK)?.getUint32(0, true) ?? 0),
     ...readKind(attributes.get(IFLA_LINKINFO)),
   };
 }
@@ -192,6 +227,8 @@ export interface RouteInfo {
   readonly isLocal: boolean;
   /** Index of the link that it leaves by. */
   readonly index: number;
+  /** The router that it goes by, 16 bytes; undefined when the destination is a neighbour. */
+  readonly via?: Uint8Array | undefined;
 }
 
 /** What a lookup fails with when nothing leads there, or the source is no address of this host. */
@@ -216,10 +253,50 @@ export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefine
   if (answer === undefined) return undefined;
   // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
   const type = answer.body.getUint8(7);
-  const index = attributesOf(answer, ROUTE_BYTES).get(RTA_OIF)?.getUint32(0, true);
-  return index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)
-    ? undefined
-    : { isLocal: type === RTN_LOCAL, index };
+  const attributes = attributesOf(answer, ROUTE_BYTES);
+  const index = attributes.get(RTA_OIF)?.getUint32(0, true);
+  if (index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)) return undefined;
+  // Behind the family, RTA_VIA has a gateway of the other family: IPv4 routes may go by IPv6 routers.
+  const gateway = attributes.get(RTA_GATEWAY) ?? behindFamily(attributes.get(RTA_VIA));
+  return { isLocal: type === RTN_LOCAL, index, via: gateway && sixteen(bytesOf(gateway)) };
+}
+
+const behindFamily = (via: DataView | undefined): DataView | undefined =>
+  via && new DataView(via.buffer, via.byteOffset + 2, via.byteLength - 2);
+
+/** The MAC of a neighbour behind this link, as far as it is known now. The address is 16 bytes. */
+export function neighbourMac(index: number, address: Uint8Array): Uint8Array | undefined {
+  const isV4 = isMapped(address);
+  const head = neighbour(isV4 ? AF_INET : AF_INET6, index);
+  const answer = orUndefined(NO_NEIGHBOUR, () =>
+    ask(RTM_GETNEIGH, 0, [head, attribute(NDA_DST, isV4 ? address.subarray(12) : address)], 'neighbour'),
+  );
+  const mac = answer && attributesOf(answer, NEIGH_BYTES).get(NDA_LLADDR);
+  return mac && bytesOf(mac);
+}
+
+/** Index of the link behind which a bridge has seen this MAC, in the VLAN of untagged frames. */
+export function bridgePortOf(bridge: number, mac: Uint8Array): number | undefined {
+  const parts = [neighbour(AF_BRIDGE, 0), attribute(NDA_LLADDR, mac), numberAttribute(NDA_MASTER, bridge)];
+  for (const vlan of [[], [attribute(NDA_VLAN, DEFAULT_VLAN)]]) {
+    const answer = orUndefined(NO_NEIGHBOUR, () => ask(RTM_GETNEIGH, 0, [...parts, ...vlan], 'bridge'));
+    if (answer !== undefined) return answer.body.getInt32(4, true);
+  }
+  return undefined;
+}
+
+/** Of a bridge that filters VLANs, unless it was told another (`default_pvid`); one that does not has none. */
+const DEFAULT_VLAN = Uint8Array.of(1, 0);
+
+/** There is none; or the kernel answers such questions with dumps alone (before 5.0). */
+const NO_NEIGHBOUR = ['ENOENT', 'EINVAL', 'EOPNOTSUPP', 'ENODEV'];
+
+/** struct ndmsg */
+function neighbour(family: number, index: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(NEIGH_BYTES));
+  view.setUint8(0, family);
+  view.setInt32(4, index, true);
+  return new Uint8Array(view.buffer);
 }
 
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]; // RFC 4291 2.5.5.2
@@ -232,7 +309,7 @@ function sixteen(address: Uint8Array): Uint8Array {
 
 /** What a message of a multicast group is about. */
 export type LinkEvent =
-  | { readonly about: 'link'; readonly index: number; readonly name: string }
+  | { readonly about: 'link'; readonly index: number; readonly name: string; readonly kind: string }
   | ({ readonly about: 'address'; readonly gone: boolean } & AddressInfo)
   | { readonly about: 'route' };
 
@@ -240,8 +317,8 @@ export function readEvent(message: Message): LinkEvent | undefined {
   switch (message.type) {
     case RTM_NEWLINK:
     case RTM_DELLINK: {
-      const { index, name } = readLink(message);
-      return { about: 'link', index, name };
+      const { index, name, kind } = readLink(message);
+      return { about: 'link', index, name, kind };
     }
     case RTM_NEWADDR:
     case RTM_DELADDR: {
@@ -253,7 +330,7 @@ export function readEvent(message: Message): LinkEvent | undefined {
   }
 }
 
-function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
+export function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
@@ -263,7 +340,7 @@ function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined 
 }
 
 /** The kernel's error with what was asked, and of what. */
-function named<T>(device: string, request: string, call: () => T): T {
+export function named<T>(device: string, request: string, call: () => T): T {
   try {
     return call();
   } catch (error) {

@@ -68,10 +68,9 @@ static int describe(struct batch *batch, int index, size_t offset, size_t length
 	size_t stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length, end = offset + length;
 	int count = 0, uncut = stride < length ? is_uncut(slab + offset, length, stride) : 0;
 	memset(first, 0, ADDRESS * sizeof *first);
-	if (uncut) {
+	if (uncut > 0) {
 		first[GSO_SIZE] = segment;
-		stride = length = uncut < 0 ? 0 : length;
-		end = offset + length;
+		stride = length;
 	}
 	for (size_t at = offset; (at < end || count == 0) && index + count < batch->descriptors; count++) {
 		int32_t *d = first + count * DESC_WORDS;
@@ -84,6 +83,12 @@ static int describe(struct batch *batch, int index, size_t offset, size_t length
 			at += stride;
 		d[RUN_END] = (int32_t)(at < end ? at : end);
 		d[SEGMENT] = at - start > stride ? segment : 0;
+	}
+	if (uncut < 0) { /* dropped whole, as frames without a header: as many as there are datagrams */
+		first[LENGTH] = 0;
+		first[RUN_END] = (int32_t)end;
+		first[SEGMENT] = segment;
+		count = 1;
 	}
 	return count;
 }

@@ -19,7 +19,8 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 /** A MAC address as a 48-bit number: de:ad:be:ef:00:01 is 0xdeadbeef0001. */
 export type MacAddress = number;
 
-/** Where a frame is sent: a VTEP's address and UDP port on the underlay. */
+/** Where a frame is sent: a VTEP's address and UDP port on the underlay. The overlay's own listen address and port: it
+ * lives at this host, behind the VNIC that has the MAC, else behind the overlay's own interface (a bridge, perhaps). */
 export type Destination = Endpoint;
 
 /** Value of a property: a whole number, an address, or text. */
@@ -110,7 +111,7 @@ export interface Host {
    */
   announce(ip: IpAddress, mac: MacAddress): void;
   /** The underlay addresses that frames of this network may come from, as a whole. Destinations of targets need
-   * not be named. A plugin that never calls it accepts from the destinations it answered, and from no other. */
+   * not be named; those named before `start` resolves give the overlay its MTU. A plugin that never calls it accepts from the destinations it answered, and from no other. */
   setPeers(peers: readonly IpAddress[]): void;
   /** What `allowedIps` answers is not what it was: it is asked again for every VNIC. */
   allowedIpsChanged(): void;
@@ -144,7 +145,8 @@ export interface Instance {
   reload?(signal: AbortSignal): Promise<void>;
   /** Mode `point` only, and demanded of it: the one destination of every frame. Called once, after `start`. */
   defaultDestination?(): Destination;
-  /** Mode `dynamic` only, and demanded of it: where does this MAC live? */
+  /** Mode `dynamic` only, and demanded of it: where does this MAC live? Asked also about the MAC of a local port that is
+   * silent: it stays there unless the answer is another host. */
   resolve?(lookup: Lookup, signal: AbortSignal): Answer | Promise<Answer>;
   /**
    * Which MAC has this address on the overlay? Null: none that is known, and then there is no reply. Demanded of an

@@ -33,6 +33,8 @@ export const CSUM_OFFSET = 7;
 export const ADDRESS = 8;
 /** Underlay source port. */
 export const PORT = 12;
+/** The same word, of a frame that a port sent and that waits for an answer: what is to be known of it then. */
+export const WAITING = PORT;
 /** Outer traffic class: as received, or to be sent. */
 export const TOS = 13;
 /** Out of a socket, a descriptor may be a run: frames of one flow, one size (the last may be shorter) and one header up

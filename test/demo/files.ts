@@ -130,9 +130,8 @@ async function lease([zlan, zlan2]: readonly Side[], directory: string): Promise
 
   const { terminal, daemon } = zlan2;
   await terminal.type(`ip -4 addr flush dev ${CLIENT.device}`);
-  const counted = await daemon.counted(() =>
-    terminal.type(`udhcpc -i ${CLIENT.device} -f -q -n -t 5 -T 1 -s ${script}`),
-  );
+  const lease = () => terminal.type(`udhcpc -i ${CLIENT.device} -f -q -n -t 5 -T 1 -s ${script}`);
+  const counted = await daemon.counted(lease, 'overlay0', { proxy_dhcp: 2 });
   check(
     'zlan2: the proxy has brought two broadcasts, DISCOVER and REQUEST, to zlan',
     (counted['proxy_dhcp'] ?? 0) >= 2,

@@ -7,6 +7,11 @@ import { allHold, check, showLogs, summary } from './checks.js';
 import { direct } from './direct.js';
 import { files } from './files.js';
 
+// A reader that has seen enough (`npm run demo | head`) is no error. What was started is removed when this process ends.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : 1);
+});
+
 async function play(what: string, half: (bed: Bed, sides: Sides) => Promise<void>): Promise<void> {
   const bed = new Bed();
   const sides: Sides = [];

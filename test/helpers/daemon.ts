@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../src/control/client.js';
-import type { OverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -36,6 +36,8 @@ interface TestContext {
 }
 
 const START_TIMEOUT_MS = 15_000;
+/** For what was sent to be counted, however busy the machine is. */
+const COUNT_MS = 10_000;
 
 export class Daemon {
   readonly directory: string;
@@ -179,28 +181,44 @@ export class Daemon {
     return result.stdout;
   }
 
-  /** What `show-overlay --json` prints, of all overlays or those named. */
-  async overlays(...names: string[]): Promise<readonly OverlayInfo[]> {
+  /** What `show-overlay --json` prints of those that run: of all, or those named. */
+  async overlays(...names: string[]): Promise<readonly RunningOverlayInfo[]> {
     const { overlays, missing } = await this.call('overlay.list', names.length === 0 ? {} : { names });
     if (missing.length > 0) throw new Error(`${missing[0].name}: ${missing[0].message}`);
-    return overlays;
+    const offline = overlays.find(({ health }) => health.status === 'OFFLINE');
+    if (names.length > 0 && offline !== undefined)
+      throw new Error(`${offline.name} is OFFLINE: ${offline.health.details}`);
+    return overlays.filter((one): one is RunningOverlayInfo => one.health.status !== 'OFFLINE');
   }
 
-  /** What `show-vnic --json` prints. */
+  /** What `show-vnic --json` prints of those that run. */
   async vnics(): Promise<readonly VnicInfo[]> {
-    return (await this.call('vnic.list', {})).vnics;
+    return (await this.call('vnic.list', {})).vnics.filter(({ state }) => !state.startsWith('OFFLINE'));
   }
 
-  /** By how much each counter of an overlay grew while something was done; those that did not are left out. */
-  async counted(work: () => unknown, overlay = 'overlay0'): Promise<Record<string, number>> {
+  /**
+   * By how much each counter of an overlay grew while something was done; those that did not are left out. What was sent may
+   * still be in a queue then: until those `expected` have grown by as much, it waits, and after 10 s it is as it is.
+   */
+  async counted(
+    work: () => unknown,
+    overlay = 'overlay0',
+    expected: Readonly<Record<string, number>> = {},
+  ): Promise<Record<string, number>> {
     const [before] = await this.overlays(overlay);
     await work();
-    const [after] = await this.overlays(overlay);
-    const grown = Object.entries(after.counters).map(([name, value]) => [
-      name,
-      value - before.counters[name],
-    ]);
-    return Object.fromEntries(grown.filter(([, by]) => by !== 0)) as Record<string, number>;
+    let grown: Record<string, number> = {};
+    const isCounted = async (): Promise<boolean> => {
+      const [after] = await this.overlays(overlay);
+      grown = Object.fromEntries(
+        Object.entries(after.counters)
+          .map(([name, value]) => [name, value - before.counters[name]] as const)
+          .filter(([, by]) => by !== 0),
+      );
+      return Object.entries(expected).every(([name, by]) => (grown[name] ?? 0) >= by);
+    };
+    await waitUntil(isCounted, { timeoutMs: COUNT_MS, what: 'the counters' }).catch(() => undefined);
+    return grown;
   }
 
   log(): string {

@@ -21,7 +21,7 @@ export function systemError(code: string, text = 'from the fake'): Error {
 }
 
 export class FakeDatapath implements Datapath {
-  features: Record<string, boolean> = { fake: true, tapCarrier: true };
+  features: Record<string, boolean> = { fake: true, tapCarrier: true, tapSteering: true };
   readonly overlays = new Map<number, OverlayConfig>();
   /** By name. */
   readonly ports = new Map<string, PortConfig>();
@@ -85,10 +85,24 @@ export class FakeDatapath implements Datapath {
     this.#call('setCarrier', on ? 'on' : 'off');
   }
 
+  setPortDown(_overlay: number, name: string, isDown: boolean): void {
+    this.#call('setPortDown', `${name} ${isDown}`);
+  }
+
   setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
     this.#call('setProtection', name);
     const port = this.ports.get(name);
     if (port !== undefined) this.ports.set(name, { ...port, protection: rules });
+  }
+
+  setMac(_overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void {
+    this.#call('setMac', `${name} ${mac.toString(16)}`);
+    const port = this.ports.get(name);
+    if (port !== undefined) this.ports.set(name, { ...port, mac, protection: rules });
+  }
+
+  setLoops(_overlay: number, destinations: readonly IpAddress[]): void {
+    this.#call('setLoops', destinations.join());
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {

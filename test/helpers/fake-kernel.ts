@@ -1,17 +1,31 @@
 // Links, addresses and routes that a test sets, in place of the kernel's; what it does not tell of is not heard.
-import type { HostAddress, HostEvent, HostEvents, LinkKernel } from '../../src/daemon/links.js';
-import type { LinkInfo, RouteInfo } from '../../src/dgram-extra/index.js';
+import type { HostAddress, HostEvent, HostEvents, HostRoute, LinkKernel } from '../../src/daemon/links.js';
+import type { LinkInfo } from '../../src/dgram-extra/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
+import { BYTES as MAC_BYTES, type MacAddress, readMac, writeMac } from '../../src/wire/mac.js';
+
+/** `mac` is the index of the link when left out. */
+type LinkShape = Partial<Omit<LinkInfo, 'index' | 'name' | 'mac' | 'alias' | 'tun'>> & {
+  readonly mac?: MacAddress;
+};
 
 export class FakeKernel implements LinkKernel {
   readonly links = new Map<number, LinkInfo>();
   readonly hostAddresses = new Map<IpAddress, HostAddress>();
   /** Index of the link to a destination. */
   readonly routes = new Map<IpAddress, number>();
+  /** The router on the way to a destination. */
+  readonly routers = new Map<IpAddress, IpAddress>();
+  /** MACs of neighbours, whichever link they are behind. */
+  readonly neighbours = new Map<IpAddress, MacAddress>();
+  /** Index of the link behind which the one bridge there is has seen a MAC. */
+  readonly seenBehind = new Map<MacAddress, number>();
+  /** Sources that no route leads from. */
+  readonly routeless = new Set<IpAddress>();
   /** Of the link to all others, if there is one. */
   defaultRoute: number | undefined;
   /** How often it was asked for each. */
-  readonly asked = { link: 0, addresses: 0, route: 0 };
+  readonly asked = { link: 0, addresses: 0, route: 0, neighbour: 0 };
   /** What every question fails with. */
   failure: Error | undefined;
   closed = false;
@@ -20,9 +34,11 @@ export class FakeKernel implements LinkKernel {
   #readable: (() => void) | undefined;
   #isArmed = true;
 
-  setLink(index: number, name: string, { up = true, carrier = true, mac = index } = {}): void {
-    const rest = { mtuBytes: 1500, alias: '', master: 0, kind: 'tun' };
-    this.links.set(index, { index, name, up, carrier, mac: Uint8Array.of(mac), ...rest });
+  setLink(index: number, name: string, { mac = index, ...shape }: LinkShape = {}): void {
+    const bytes = new Uint8Array(MAC_BYTES);
+    writeMac(bytes, 0, mac);
+    const usual = { up: true, carrier: true, mtuBytes: 1500, alias: '', master: 0, lower: 0, kind: 'tun' };
+    this.links.set(index, { index, name, ...usual, ...shape, mac: bytes });
   }
 
   setAddress(ip: IpAddress, index: number, state: HostAddress['state'] = 'good'): void {
@@ -52,13 +68,27 @@ export class FakeKernel implements LinkKernel {
     return [...this.hostAddresses.values()];
   }
 
-  route(to: IpAddress): RouteInfo | undefined {
+  route(to: IpAddress, from?: IpAddress): HostRoute | undefined {
     this.#ask('route');
     const home = this.hostAddresses.get(to);
     if (home !== undefined)
       return this.links.get(home.index)?.up === true ? { isLocal: true, index: 1 } : undefined;
     const index = this.routes.get(to) ?? this.defaultRoute;
-    return index === undefined ? undefined : { isLocal: false, index };
+    if (index === undefined || (from !== undefined && this.routeless.has(from))) return undefined;
+    return { isLocal: false, index, via: this.routers.get(to) };
+  }
+
+  neighbourMac(_index: number, ip: IpAddress): Uint8Array | undefined {
+    this.#ask('neighbour');
+    const mac = this.neighbours.get(ip);
+    if (mac === undefined) return undefined;
+    const bytes = new Uint8Array(MAC_BYTES);
+    writeMac(bytes, 0, mac);
+    return bytes;
+  }
+
+  bridgePortOf(_bridge: number, mac: Uint8Array): number | undefined {
+    return this.seenBehind.get(readMac(mac, 0));
   }
 
   listen(readable: () => void): HostEvents {

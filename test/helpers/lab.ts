@@ -10,7 +10,9 @@ import { createCounters, readCounters, type CounterName, type Counters } from '.
 import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { Notice } from '../../src/core/notices.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetRow } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
@@ -86,6 +88,8 @@ export interface VtepOptions {
   readonly batchFrames?: number;
   /** Middleware for each socket that sends. */
   readonly wrapSender?: (device: Device) => Device;
+  /** And for the one that listens. */
+  readonly wrapListener?: (device: Device) => Device;
 }
 
 type Reply = Extract<Report, { kind: 'reply' }>['value'];
@@ -106,6 +110,7 @@ export class Vtep {
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
   readonly peerChanges: PeerChange[] = [];
+  readonly notices: Notice[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -113,7 +118,7 @@ export class Vtep {
   #lastOverlay = 0;
   #reply: Reply | undefined;
 
-  constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender }: VtepOptions) {
+  constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender, wrapListener }: VtepOptions) {
     this.lab = lab;
     this.endpoint = endpoint(ip);
     this.host = new MemoryHost(lab.network, batchFrames);
@@ -121,6 +126,7 @@ export class Vtep {
       this.#hear(report);
     });
     this.listener = this.host.openSocket(this.endpoint);
+    if (wrapListener !== undefined) this.host.wrap(this.listener.fd, wrapListener);
     this.engine.obey({
       kind: 'add-socket',
       token: SOCKET_TOKEN,
@@ -170,6 +176,7 @@ export class Vtep {
     else if (report.kind === 'fault') this.faults.push(report);
     else if (report.kind === 'leases') this.leases.push(...report.news);
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
+    else if (report.kind === 'notices') this.notices.push(...report.notices);
     else this.#reply = report.value;
   }
 }
@@ -189,7 +196,7 @@ export class Net {
         id,
         vnetid: 100,
         mtuBytes: 1450,
-        listenIp: vtep.endpoint.ip,
+        listen: vtep.endpoint,
         destination: undefined,
         acceptAny: false,
         strictSource: false,
@@ -207,8 +214,8 @@ export class Net {
     });
   }
 
-  port(mac: MacAddress, options: { vid?: number; own?: boolean } = {}): Tap {
-    return new Tap(this, mac, options.vid ?? 0, options.own ?? false);
+  port(mac: MacAddress, options: PortOptions = {}): Tap {
+    return new Tap(this, mac, options);
   }
 
   get counters(): Record<CounterName, number> {
@@ -246,6 +253,10 @@ export class Net {
     this.vtep.obey({ kind: 'set-peers', overlay: this.id, peers });
   }
 
+  setLoops(...destinations: IpAddress[]): void {
+    this.vtep.obey({ kind: 'set-loops', overlay: this.id, destinations });
+  }
+
   deleteTarget(mac: MacAddress): boolean {
     return this.vtep.ask({ kind: 'delete-target', overlay: this.id, mac, reply: 1 }) as boolean;
   }
@@ -265,6 +276,13 @@ export class Net {
   }
 }
 
+interface PortOptions {
+  readonly vid?: number;
+  readonly own?: boolean;
+  /** Middleware for its device. */
+  readonly wrap?: (device: Device) => Device;
+}
+
 /** A port of an overlay, and whoever is behind it. */
 export class Tap {
   readonly net: Net;
@@ -273,12 +291,14 @@ export class Tap {
   readonly port: MemoryPort;
   readonly token: number;
   readonly values = createCounters();
+  readonly #presence = createPresence();
 
-  constructor(net: Net, mac: MacAddress, vid: number, own: boolean) {
+  constructor(net: Net, mac: MacAddress, { vid = 0, own = false, wrap }: PortOptions) {
     this.net = net;
     this.mac = mac;
     this.vid = vid;
     this.port = net.vtep.host.openPort();
+    if (wrap !== undefined) net.vtep.host.wrap(this.port.fd, wrap);
     this.token = net.vtep.nextToken();
     net.vtep.engine.obey({
       kind: 'add-port',
@@ -289,6 +309,7 @@ export class Tap {
       mac,
       vid,
       own,
+      presence: this.#presence,
       counters: this.values,
     });
   }
@@ -297,9 +318,19 @@ export class Tap {
     return readCounters(this.values);
   }
 
+  /** What the control side hears of the interface. */
+  setDown(isDown: boolean): void {
+    setDown(this.#presence, isDown);
+  }
+
   /** Undefined = it may send anything. */
   protect(protection: ProtectionRules | undefined): void {
     this.net.vtep.obey({ kind: 'protect', token: this.token, protection });
+  }
+
+  /** Its device has this MAC now. */
+  setMac(mac: MacAddress, protection?: ProtectionRules): void {
+    this.net.vtep.obey({ kind: 'set-mac', token: this.token, mac, protection });
   }
 
   send(...frames: readonly Uint8Array[]): void {
@@ -344,6 +375,7 @@ export const MAC = {
   b: 0x02b1_b2b3_b40b,
   c: 0x02c1_c2c3_c40c,
   d: 0x02d1_d2d3_d40d,
+  e: 0x02e1_e2e3_e40e,
   all: 0xffff_ffff_ffff,
   group: 0x0100_5e00_0001,
 } as const;

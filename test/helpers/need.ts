@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-import { findProgram } from './process.js';
+import { findArping, findProgram } from './process.js';
 
 export interface Needs {
   readonly root?: boolean;
@@ -11,16 +11,26 @@ export interface Needs {
   readonly files?: readonly string[];
   /** TAP devices: /dev/net/tun can be opened. */
   readonly tap?: boolean;
+  /** The one of iputils: see findArping. */
+  readonly arping?: boolean;
   /** Other devices that must be there to be opened. */
   readonly devices?: readonly string[];
 }
 
 /** False when all is there (the test runs), else the reason in words. */
-export function skipUnless({ root, programs = [], files = [], tap, devices = [] }: Needs): false | string {
+export function skipUnless({
+  root,
+  programs = [],
+  files = [],
+  tap,
+  arping,
+  devices = [],
+}: Needs): false | string {
   if (root === true && process.getuid?.() !== 0) return 'needs root';
   if (tap === true && !isUsable('/dev/net/tun')) return 'needs /dev/net/tun';
   const noDevice = devices.filter((device) => !isUsable(device));
   if (noDevice.length > 0) return `needs ${noDevice.join(', ')}`;
+  if (arping === true && findArping() === undefined) return 'needs the arping of iputils';
   const noProgram = programs.filter((name) => findProgram(name) === undefined);
   if (noProgram.length > 0) return `needs the program ${noProgram.join(', ')}`;
   const noFile = files.filter((file) => !existsSync(file));

@@ -3,7 +3,7 @@
 // run() waits for a short command; Child is one that goes on beside the test. Every Child stands in one list, and
 // only what stands in it is ever signalled, by its own process id: when the bed is cleaned up, when this process
 // ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -43,11 +43,24 @@ const TERM_GRACE_MS = 5_000;
 const searchPath = [process.env['PATH'] ?? '', '/usr/sbin', '/sbin'].join(':');
 
 export function findProgram(name: string): string | undefined {
-  return searchPath
+  return findPrograms(name)[0];
+}
+
+/** All of that name, in the order of the path. */
+function findPrograms(name: string, places = searchPath): string[] {
+  return places
     .split(':')
     .filter((directory) => directory !== '')
     .map((directory) => path.join(directory, name))
-    .find((file) => existsSync(file));
+    .filter((file) => existsSync(file));
+}
+
+/** The arping of iputils. Another one (Habets', Debian's package arping) takes other options by the same names. */
+export function findArping(places?: string): string | undefined {
+  return findPrograms('arping', places).find((file) => {
+    const { stdout } = spawnSync(file, ['-V'], { encoding: 'utf8', timeout: 5000 });
+    return stdout.includes('iputils');
+  });
 }
 
 const setpriv = findProgram('setpriv');

@@ -54,6 +54,18 @@ export function machineBusySeconds(): number {
   return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
 }
 
+/** How many BPF programs this process has open. */
+export function bpfProgramsOf(pid: number): number {
+  const isProgram = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:bpf-prog';
+    } catch {
+      return false; // closed meanwhile
+    }
+  };
+  return readdirSync(`/proc/${pid}/fd`).filter(isProgram).length;
+}
+
 /** Processes that it has started and that are there still, ended ones included. */
 export function childrenOf(pid: number): number[] {
   const texts = readdirSync(`/proc/${pid}/task`).map((task) => read(`/proc/${pid}/task/${task}/children`));

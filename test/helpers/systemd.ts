@@ -1,5 +1,7 @@
 // A real systemd as the first process of a host: process numbers, mounts, control groups and a root file system of its own
 // over the one of the machine, which sees nothing of it. Of units it has those alone that are given to it here.
+import path from 'node:path';
+
 import type { Namespace } from './netns.js';
 import {
   type Child,
@@ -118,6 +120,12 @@ export class Systemd {
   /** One that must succeed; resolves with what it printed. */
   exec(command: Command): Promise<string> {
     return exec([...this.#enter, ...words(command)]);
+  }
+
+  /** A file in it. */
+  async write(file: string, text: string): Promise<void> {
+    const write = `mkdir -p ${path.dirname(file)} && cat > ${file}`;
+    await exec([...this.#enter, 'sh', '-c', write], { input: text });
   }
 
   /** Rejects where this systemd cannot confine any service as varpd.service wants it: in some containers. */

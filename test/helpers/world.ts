@@ -2,7 +2,7 @@
 // where the account does not balance.
 import { readCounters, type CounterName } from '../../src/core/counters.js';
 import { DROPS, type DropReason } from '../../src/core/drops.js';
-import { WHOLE } from '../../src/io/memory.js';
+import { WHOLE, type MemoryFrame } from '../../src/io/memory.js';
 import { Lab, type Net, type Tap } from './lab.js';
 
 export function equal(found: unknown, expected: unknown, what: string): void {
@@ -16,6 +16,7 @@ const SEND_DROPS: readonly string[] = [
   'tx_path_mtu',
   'tx_queue_full',
   'tx_unreachable',
+  'tx_firewall',
   'tx_error',
 ];
 const isPortDrop = (name: string) => name.startsWith('port_');
@@ -61,7 +62,7 @@ export class World {
     const sum = (which: (name: string) => boolean) => total(change, which);
     const left = this.lab.datagrams.slice(datagrams).filter(({ from }) => from.port !== 4789).length;
     equal(change.tx_frames, left + sum(isSendDrop), 'into the tunnel = sent + refused');
-    const heard = this.live.reduce((count, tap) => count + tap.take().length, 0);
+    const heard = this.live.flatMap((tap) => tap.takeWhole()).reduce((sum, one) => sum + framesOf(one), 0);
     equal(this.#portFrames(), heard + sum(isPortDrop), 'to ports = taken + refused');
     this.#settled += change.tx_frames + sum(isTransmitDrop) + (isGroup ? 0 : change.local_frames);
     return { ...change, left };
@@ -91,9 +92,12 @@ export class World {
       this.vtep.listener.inbox.push({ from: from.local, to: this.vtep.endpoint, tos, bytes });
       this.lab.run();
     });
-    equal(change.rx_frames + total(change, isReceiveDrop), 1, 'delivered, or one reason');
-    // With strict-source, an inner source that is not known is asked about.
-    const asked = this.#isStrict ? 0 : change.lookups;
+    const isDelivered = change.rx_frames > 0 ? 1 : 0;
+    equal(isDelivered + total(change, isReceiveDrop), 1, 'delivered, or one reason');
+    // With strict-source an inner source that is not known is asked about, and always one that a port has.
+    const source = bytes.subarray(14, 20).reduce((mac, byte) => mac * 256 + byte, 0);
+    const isAsked = this.#isStrict || this.live.some(({ mac }) => mac === source);
+    const asked = isAsked ? 0 : change.lookups;
     equal([change.left, change.tx_frames, asked], [0, 0, 0], 'split horizon');
   }
 
@@ -121,6 +125,11 @@ export class World {
     this.#lastPortFrames = now;
     return change;
   }
+}
+
+/** As they are on a wire: of a peer on the same machine, a superframe may come that was never cut. */
+function framesOf({ bytes, header }: MemoryFrame): number {
+  return header.gsoType === 0 ? 1 : Math.ceil((bytes.length - header.headerLength) / header.gsoSize);
 }
 
 function total(change: Partial<Record<CounterName, number>>, which: (name: string) => boolean): number {

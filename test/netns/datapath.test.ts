@@ -4,7 +4,7 @@
 import t, { type Test } from 'tap';
 
 import * as ethernet from '../../src/wire/ethernet.js';
-import type { OverlayInfo } from '../../src/control/messages.js';
+import type { RunningOverlayInfo } from '../../src/control/messages.js';
 import { Capture } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { toHex, udpFrame, withTag } from '../helpers/frames.js';
@@ -155,7 +155,7 @@ async function mtuBoundary(t: Test, tunnel: Tunnel): Promise<void> {
     if (device === 'overlay0') await b.ip(`link set overlay0 mtu ${bytes}`);
   };
   const dropped = async (): Promise<number> => {
-    const [overlay] = JSON.parse(await daemon.ok('show-overlay --json overlay0')) as OverlayInfo[];
+    const [overlay] = JSON.parse(await daemon.ok('show-overlay --json overlay0')) as RunningOverlayInfo[];
     return overlay.counters['tx_too_big'];
   };
   await setMtu(9000);
@@ -302,9 +302,10 @@ await t.test(
       }
     }
     const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
-    const grown = await daemon.counted(async () => {
+    const transfer = async (): Promise<void> => {
       t.ok((await transferTcp(c, d)).exact, 'TCP between two VNICs of one host');
-    });
+    };
+    const grown = await daemon.counted(transfer, 'overlay0', { local_frames: 101 });
     t.ok(grown['local_frames'] > 100, 'it was switched here');
     t.equal(await capture.count('vxlan && tcp'), 0, 'and none of it went into the tunnel');
     t.ok((await transferTcp(c, e, { address: e.overlay.v6 })).exact, 'TCP through the tunnel');
@@ -371,7 +372,8 @@ await t.test('VLANs', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t
   await sendFrames(a, 'overlay0', [withTag(frame, 5), withTag(frame, 6), frame]);
   await sendFrames(c, 'five0', [withTag(frame, 0)]);
   t.same(await heard(five, 3), [frame, frame, frame].map(toHex), 'its own VLAN; a priority is no VLAN');
-  const grown = await daemon.counted(() => sendFrames(c, 'five0', [withTag(frame, 5), withTag(frame, 7)]));
+  const tagged = () => sendFrames(c, 'five0', [withTag(frame, 5), withTag(frame, 7)]);
+  const grown = await daemon.counted(tagged, 'overlay0', { tx_vlan: 2 });
   t.equal(grown['tx_vlan'], 2, 'a VNIC of a VLAN sends no tags');
   t.ok((await transferTcp(c, e, { timeoutMs: 20_000 })).exact, 'TCP');
   t.ok((await transferTcp(e, c, { address: c.overlay.v6, timeoutMs: 20_000 })).exact, 'and back');
@@ -474,12 +476,13 @@ await t.test(
 
     const capture = await Capture.start(bed, a, UNDERLAY_DEVICE);
     await a.ip('link set under0 mtu 1320');
-    const grown = await daemon.counted(async () => {
+    const pings = async (): Promise<void> => {
       t.equal((await ping(a, b.overlay.v4, { packetBytes: 1270 })).received, 3, 'what still fits passes');
       const { received, text } = await ping(a, b.overlay.v4, { packetBytes: 1271, count: 2, waitMs: 200 });
       t.equal(received, 0, 'what no longer fits does not');
       t.match(text, /mtu[ =]+1270/, 'its sender is told');
-    });
+    };
+    const grown = await daemon.counted(pings, 'overlay0', { tx_path_mtu: 1, too_big_answers: 1 });
     t.match(grown, { tx_path_mtu: 1, too_big_answers: 1 }, 'and it is counted; the second was not even sent');
     t.equal(await capture.count(FRAGMENTS), 0, 'no fragments');
     await a.ip('link set under0 mtu 1500');
@@ -545,11 +548,12 @@ await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'ts
     t.ok(await reaches(a, b.overlay.v4), `IP${family}: the tunnel is up`);
     t.equal(await b.mtuOf('overlay0'), largest, 'who sits at the narrow link knows');
     for (const target of [b.overlay.v4, b.overlay.v6]) {
-      const grown = await daemons[0].counted(async () => {
+      const pings = async (): Promise<void> => {
         const { received, text } = await ping(a, target, { packetBytes: mtuBytes, count: 5, waitMs: 200 });
         t.equal(received, 0, 'a large packet does not pass');
         t.match(text, new RegExp(`From ${target} .*mtu[ =]+${largest}`), 'and its sender is told what would');
-      });
+      };
+      const grown = await daemons[0].counted(pings, 'overlay0', { tx_path_mtu: 1, too_big_answers: 1 });
       t.ok(grown['tx_path_mtu'] >= 1, 'once the path is known, drops are counted here');
       t.ok(grown['too_big_answers'] >= 1);
       t.equal((await ping(a, target, { packetBytes: largest })).received, 3, 'what fits passes');
@@ -579,14 +583,15 @@ await t.test('TCP goes on when the path becomes narrow', { skip: skipUnlessNetns
         await a.plumb('overlay0');
         await b.plumb('overlay0');
         t.ok(await reaches(a, b.overlay[inner]), `IP${inner} over IP${family}, ${what}`);
-        const grown = await daemons[0].counted(async () => {
+        const narrowed = async (): Promise<void> => {
           const transfer = transferTcp(a, b, { address: b.overlay[inner], bytes: 200 << 20 });
           await waitUntil(async () => (await daemons[0].overlays())[0].counters['tx_bytes'] > 5 << 20, {
             what: 'the transfer to be under way',
           });
           await shrink();
           t.ok((await transfer).exact, 'every byte arrives');
-        });
+        };
+        const grown = await daemons[0].counted(narrowed, 'overlay0', { tx_path_mtu: 1, too_big_answers: 1 });
         t.ok(grown['tx_path_mtu'] >= 1 && grown['too_big_answers'] >= 1, 'though the path became narrow');
         for (const daemon of daemons) await daemon.ok('delete-overlay overlay0');
       }

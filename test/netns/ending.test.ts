@@ -122,7 +122,10 @@ await t.test('a log file that another user may not open', { skip, timeout: 60_00
       return '';
     }
   };
-  await waitUntil(() => child.ended || /serves/.test(log('v.log')), { what: 'varpd to serve' });
+  await waitUntil(() => child.ended || /serves/.test(log('v.log')), {
+    timeoutMs: 30_000,
+    what: 'varpd to serve',
+  });
   renameSync(file, path.join(logs, 'v.log.1'));
   chownSync(logs, 0, 0);
   child.signal('SIGHUP');

@@ -14,7 +14,7 @@ import { Capture } from '../helpers/capture.js';
 import { toHex, udpFrame } from '../helpers/frames.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, UNDERLAY_DEVICE } from '../helpers/netns.js';
-import { waitUntil } from '../helpers/process.js';
+import { findArping, waitUntil } from '../helpers/process.js';
 import { FrameSink, ping, sendFrames } from '../helpers/traffic.js';
 import {
   addressState,
@@ -105,10 +105,11 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
     });
     const near = await FrameSink.open(zlan.host, zlan.device);
     const far = await FrameSink.open(zlan2.host, zlan2.device);
-    const grown = await zlan.daemon.counted(async () => {
+    const send = async (): Promise<void> => {
       await sendFrames(zlan.host, zlan.device, [request, solicitation]);
       t.same((await far.waitFor(2)).map(toHex), [toHex(request), toHex(solicitation)], 'as they are');
-    });
+    };
+    const grown = await zlan.daemon.counted(send, 'overlay0', { tx_frames: 2 });
     t.equal(grown['tx_frames'], 2, 'through the tunnel');
     t.match({ proxy_arp: 0, proxy_ndp: 0, ...grown }, { proxy_arp: 0, proxy_ndp: 0 }, 'no proxy saw them');
     t.same(near.frames, [], 'and nobody answered here');
@@ -176,13 +177,8 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
     ];
     const grown = await zlan.daemon.counted(async () => {
       for (const [what, reason, frame] of rows) {
-        const one = await zlan.daemon.counted(async () => {
-          const before = (await zlan.daemon.overlays())[0].counters;
-          await sendFrames(zlan.host, zlan.device, [frame]);
-          const isCounted = async (): Promise<boolean> =>
-            (await zlan.daemon.overlays())[0].counters[reason] > before[reason];
-          await waitUntil(isCounted, { what: `${what} to be counted as ${reason}` }).catch(() => undefined);
-        });
+        const send = () => sendFrames(zlan.host, zlan.device, [frame]);
+        const one = await zlan.daemon.counted(send, 'overlay0', { [reason]: 1 });
         t.equal(one[reason], 1, `${what}: ${reason}`, { one });
       }
     });
@@ -214,11 +210,12 @@ await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t
     ];
     const request = arpFrame({ from: zlan.mac, senderIp: zlan.v4, targetIp: '10.55.55.99' });
     const others = await zlan2.daemon.counted(async () => {
-      const grown = await zlan.daemon.counted(async () => {
+      const send = async (): Promise<void> => {
         await sendFrames(zlan.host, 'flooded0', [...frames, request]);
         for (const sink of sinks.slice(1)) await sink.waitFor(frames.length);
-        await sleep(300);
-      }, 'flood0');
+      };
+      const expected = { tx_frames: 2 * frames.length, proxy_unknown: 1 };
+      const grown = await zlan.daemon.counted(send, 'flood0', expected);
       t.equal(grown['tx_frames'], 2 * frames.length, 'a copy to each of the two others');
       t.equal(grown['proxy_unknown'], 1, 'ARP is not flooded');
     }, 'flood0');
@@ -344,13 +341,15 @@ await t.test('what real systems do to find each other', { skip, timeout: 180_000
   const [zlan, zlan2, zlan3] = stations;
 
   await t.test('the article: kernel ARP and NDP', async (t) => {
-    const grown = await zlan.daemon.counted(async () => {
+    const meet = async (): Promise<void> => {
       for (const station of stations) await plumb(station);
       for (const station of stations)
         t.equal(await settled(station, station.linkLocal), 'good', `${station.linkLocal} is no duplicate`);
       await pingAll(t, stations, (to) => to.v4);
       await pingAll(t, stations, (to, from) => `${to.linkLocal}%${from.device}`);
-    });
+    };
+    const expected = { proxy_own: 1, proxy_arp: 2, proxy_ndp: 2 };
+    const grown = await zlan.daemon.counted(meet, 'overlay0', expected);
     t.ok(grown['proxy_own'] >= 1, 'the kernel asked whether its address was free, and silence said so');
     t.ok(grown['proxy_arp'] >= 2 && grown['proxy_ndp'] >= 2, 'and the proxies told it the others');
     for (const other of [zlan2, zlan3]) {
@@ -379,19 +378,20 @@ await t.test('what real systems do to find each other', { skip, timeout: 180_000
     t.equal(await addressState(zlan, zlan.linkLocal), 'good', 'its own stays good');
   });
 
-  await t.test('arping', { skip: skipUnless({ programs: ['arping'] }) }, async (t) => {
-    const normal = await zlan.host.run(`arping -b -c 2 -w 5 -I ${zlan.device} ${zlan2.v4}`);
+  await t.test('arping', { skip: skipUnless({ arping: true }) }, async (t) => {
+    const normal = await zlan.host.run(`${findArping()} -b -c 2 -w 5 -I ${zlan.device} ${zlan2.v4}`);
     t.equal(normal.code, 0, 'an answer');
     const macs = [...normal.stdout.matchAll(/\[([0-9A-F:]+)\]/g)].map((match) => match[1].toLowerCase());
     t.same(macs, [zlan2.mac, zlan2.mac], 'one a request, with the MAC of the file', { normal });
-    const nobody = await zlan.host.run(`arping -c 1 -w 1 -I ${zlan.device} 10.55.55.99`);
+    const nobody = await zlan.host.run(`${findArping()} -c 1 -w 1 -I ${zlan.device} 10.55.55.99`);
     t.equal(nobody.code, 1, 'none for what nobody has');
   });
 
-  await t.test('arping -D', { skip: skipUnless({ programs: ['arping'] }) }, async (t) => {
+  await t.test('arping -D', { skip: skipUnless({ arping: true }) }, async (t) => {
     // Before it is given to a device, as installers do: then only the network can answer.
     await zlan.host.ip(`addr del ${zlan.v4}/24 dev ${zlan.device}`);
-    const probe = (address: string) => zlan.host.run(`arping -D -c 2 -w 2 -I ${zlan.device} ${address}`);
+    const probe = (address: string) =>
+      zlan.host.run(`${findArping()} -D -c 2 -w 2 -I ${zlan.device} ${address}`);
     const [own, others, nobodys] = await Promise.all([probe(zlan.v4), probe(zlan2.v4), probe('10.55.55.99')]);
     t.equal(own.code, 0, 'its own address is free', { own });
     t.equal(others.code, 1, "another's is a duplicate", { others });

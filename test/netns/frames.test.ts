@@ -188,7 +188,12 @@ await t.test('what does not leave the host', { skip: skipUnlessNetns() }, async 
   const arrived = await DatagramSink.open(b, b.underlay.v4, VXLAN_PORT);
   const inVnic = await FrameSink.open(a, VNIC);
 
-  const rows: readonly (readonly [name: string, device: string, frame: Uint8Array, counted: object])[] = [
+  const rows: readonly (readonly [
+    name: string,
+    device: string,
+    frame: Uint8Array,
+    counted: Record<string, number>,
+  ])[] = [
     ['larger than the MTU', 'overlay0', exceeds, { tx_too_big: 1 }],
     ['half a tag', 'overlay0', withTag(good, 5).subarray(0, 15), { tx_runt: 1 }],
     ['a tower of tags', 'overlay0', nested, { tx_vlan: 1 }],
@@ -199,16 +204,15 @@ await t.test('what does not leave the host', { skip: skipUnlessNetns() }, async 
   ];
   for (const [name, device, frame, counted] of rows) {
     const overlay = device === VNIC ? 'overlay0' : device;
-    const grown = await daemon.counted(async () => {
-      await sendFrames(a, device, [frame]);
-    }, overlay);
+    const grown = await daemon.counted(() => sendFrames(a, device, [frame]), overlay, counted);
     t.same(grown, counted, name);
   }
   t.same((await inVnic.waitFor(1)).map(toHex), [toHex(udpFrame({ destinationMac: vnic }))]);
-  const last = await daemon.counted(async () => {
+  const send = async (): Promise<void> => {
     await sendFrames(a, 'overlay0', [fits]);
     await arrived.waitFor(1);
-  });
+  };
+  const last = await daemon.counted(send, 'overlay0', { tx_frames: 1 });
   t.match(last, { tx_frames: 1 }, 'the largest frame leaves');
   const payloads = arrived.datagrams.map(({ payload }) => toHex(payload));
   t.same(payloads, [toHex(encapsulated(42, fits))], 'and nothing else has');
@@ -420,23 +424,25 @@ async function arrives(t: Test): Promise<void> {
     const { vnetid, family, name: overlay } = OVERLAYS.find((one) => one.name === device) ?? OVERLAYS[0];
     const end = packet(encapsulated(vnetid, device === VNIC ? withTag(last, 5) : last), {}, family);
     const seen = sink.frames.length;
-    const grown = await daemon.counted(async () => {
+    const send = async (): Promise<void> => {
       await sendFrames(b, UNDERLAY_DEVICE, [...packets, end]);
       const ended = (): boolean => sink.frames.slice(seen).some((frame) => frame.equals(last));
       await waitUntil(ended, { what: `the end of "${name}"` });
-    }, overlay);
+    };
+    const grown = await daemon.counted(send, overlay, counted);
     t.same(sink.frames.slice(seen, -1).map(toHex), frames.map(toHex), `${name}: what is delivered`);
     const others = Object.entries(grown).filter(([counter]) => !/^rx_(frames|bytes)$/.test(counter));
     t.same(Object.fromEntries(others), counted, `${name}: what is counted`);
   }
 
   // The kernel puts together what the underlay has fragmented; the overlay has no room for it.
-  const grown = await daemon.counted(async () => {
+  const send = async (): Promise<void> => {
     const [large, small] = [1600, 18].map((bytes) => encapsulated(42, udpFrame({ payload: filler(bytes) })));
     const seen = sinks.get('overlay0')!.frames.length;
     await sendDatagrams(b, { to: a.underlay.v4, port: VXLAN_PORT, payloads: [large, small] });
     await sinks.get('overlay0')!.waitFor(seen + 1);
-  });
+  };
+  const grown = await daemon.counted(send, 'overlay0', { rx_too_big: 1, rx_frames: 1 });
   t.match(grown, { rx_too_big: 1, rx_frames: 1 }, 'a datagram that came in fragments');
   t.same(reflected.datagrams, [], 'nothing that came out of the tunnel went back into it');
 }

@@ -4,57 +4,17 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import t, { type Test } from 'tap';
+import t from 'tap';
 
-import type { OverlayInfo } from '../../src/control/messages.js';
-import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { Daemon } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
-import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
+import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
+import { healthBecomes, newSite, overlayOf, type Site } from '../helpers/site.js';
 import { ping, reaches } from '../helpers/traffic.js';
 import { filesOverlay, MappingFile, neighbourMac, SteadyPing } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns();
-
-interface Site {
-  readonly bed: Bed;
-  readonly a: Namespace;
-  readonly b: Namespace;
-  readonly daemon: Daemon;
-}
-
-/** Host a with a varpd and overlay0, and the kernel's vxlan on b. */
-async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const [a, b] = await bed.twoHosts();
-  const [from, to] = [a.underlay[family], b.underlay[family]];
-  const daemon = (await Daemon.start(bed, a)).explain(t);
-  await daemon.ok(directOverlay({ from, to }, more));
-  await a.plumb('overlay0');
-  await b.plumb(await addKernelVxlan(b, { vnetid: 42, local: to, remote: from }), { mtuBytes: 1400 });
-  t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
-  return { bed, a, b, daemon };
-}
-
-const overlayOf = async (daemon: Daemon): Promise<OverlayInfo> => (await daemon.overlays('overlay0'))[0];
-
-/** Milliseconds until the overlay's health is like this; asked all the time. */
-async function healthBecomes(t: Test, daemon: Daemon, health: RegExp | 'ONLINE'): Promise<number> {
-  const startedMs = performance.now();
-  let last: unknown;
-  const isSo = async (): Promise<boolean> => {
-    const now = (await overlayOf(daemon)).health;
-    last = now;
-    return health === 'ONLINE'
-      ? now.status === health
-      : now.status !== 'ONLINE' && health.test(now.details ?? '');
-  };
-  await waitUntil(isSo, { stepMs: 2, what: `health ${health}` }).catch((error: unknown) => {
-    t.fail(`${String(error)}; it is ${JSON.stringify(last)}`);
-  });
-  return performance.now() - startedMs;
-}
 
 const carrierOf = async (host: Namespace, device: string): Promise<boolean> => {
   const [link] = JSON.parse(await host.ip(`-j link show dev ${device}`)) as [{ flags: string[] }];
@@ -145,11 +105,13 @@ for (const family of ['v4', 'v6'] as const) {
     const times: number[] = [];
     for (const [index, { what, go, come, sentence, counter }] of faultsOf(family).entries()) {
       await t.test(what, async (t) => {
-        const grown = await daemon.counted(async () => {
+        const isLost = async (): Promise<void> => {
           await go(site);
           times.push(await healthBecomes(t, daemon, sentence));
           t.equal((await ping(a, b.overlay.v4, { count: 2, waitMs: 100 })).received, 0, 'nothing passes');
-        });
+        };
+        const expected = counter === undefined ? {} : { [counter]: 1 };
+        const grown = await daemon.counted(isLost, 'overlay0', expected);
         if (counter !== undefined) t.ok(grown[counter] >= 1, `it is counted as ${counter}`);
         t.match(await overlayOf(daemon), { underlay: { state: 'down', losses: index + 1 } }, 'and shown');
         t.ok(await carrierOf(a, 'overlay0'), 'ports keep their carrier: link-state=up');

@@ -14,10 +14,13 @@ import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 
 import * as extra from '../../src/dgram-extra/index.js';
-import { steerByFlow } from '../../src/daemon/datapath/steering.js';
+import { openSteering, steerByFlow } from '../../src/daemon/datapath/steering.js';
 import * as d from '../../src/wire/descriptor.js';
+import * as ethernet from '../../src/wire/ethernet.js';
 import * as ip from '../../src/wire/ip.js';
+import * as ipv6 from '../../src/wire/ipv6.js';
 import * as virtio from '../../src/wire/virtio-net.js';
+import * as vlan from '../../src/wire/vlan.js';
 import { fieldsOf, writeCapture } from '../helpers/capture.js';
 import { addressBytes, filler, toHex, udpFrame, withTag } from '../helpers/frames.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
@@ -422,7 +425,6 @@ async function tapQueues(t: Test): Promise<void> {
   const queues = [open(true), open(false)];
   fails(t, () => open(true), 'EBUSY', 'TUNSETIFF', 'tap0');
   fails(t, () => extra.openTap('tap0', { exclusive: false }), 'EINVAL', 'TUNSETIFF', 'tap0');
-  t.ok(steerByFlow(queues[0], queues.length, 'tap0'));
   await here.quietIpv6('tap0');
   extra.setLink('tap0', { up: true });
   const flow = (index: number, version: 4 | 6, backward = false): Uint8Array => {
@@ -448,6 +450,17 @@ async function tapQueues(t: Test): Promise<void> {
     });
   };
   const indices = Array.from({ length: 16 }, (_, index) => index);
+  t.notOk(steerByFlow(queues, 'tap0'), 'without a program');
+  t.equal((await sent(...indices.map((index) => flow(index, 4))))[0].length, 16, 'one queue gets all frames');
+  put(outgoing, 0, flow(0, 4, true));
+  t.equal(
+    native.tapWrite(outgoing.handle, queues[1], list([0, 0]), 1),
+    1,
+    'and all of them can be written to',
+  );
+  await openSteering();
+  t.ok(steerByFlow(queues, 'tap0'), 'with a program');
+  t.ok(steerByFlow(queues, 'tap0'), 'again, as at a restart');
   for (const version of [4, 6] as const) {
     const there = await sent(...indices.map((index) => flow(index, version)));
     const back = await sent(...indices.map((index) => flow(index, version, true)));
@@ -465,8 +478,53 @@ async function tapQueues(t: Test): Promise<void> {
     }
     t.same(await sent(...indices.map((index) => flow(index, version))), there, 'whoever writes');
   }
-  const tagged = await sent(withTag(flow(0, 4), 5), flow(0, 4).slice(0, 20));
-  t.equal(tagged.flat().length, 2, 'with a tag, and cut short');
+  for (const index of indices) {
+    for (const version of [4, 6] as const) {
+      const frame = flow(index, version);
+      const tagged = withTag(frame, 5);
+      const forms = [tagged, withTag(tagged, 6, vlan.SERVICE_TAG), withTag(withTag(tagged, 7), 8)];
+      if (version === 6) forms.push(...EXTENSIONS.map((chain) => withExtensions(frame, chain)));
+      const lengths = (await sent(frame, ...forms)).map(({ length }) => length).sort((x, y) => x - y);
+      t.same(lengths, [0, 1 + forms.length], `IPv${version}, flow ${index}: with tags, with extensions`);
+    }
+  }
+  for (const version of [4, 6] as const) {
+    const fragments = indices.map((index) => fragmentOf(flow(index, version)));
+    t.ok(
+      (await sent(...fragments)).some(({ length }) => length === 16),
+      `IPv${version}: fragments by address`,
+    );
+  }
+  t.equal((await sent(flow(0, 4).slice(0, 20))).flat().length, 1, 'cut short');
+}
+
+/** Next header, and its bytes from the second on: RFC 8200 4.3, 4.6; RFC 4302 2. */
+const EXTENSIONS: readonly (readonly (readonly [number, number[]])[])[] = [
+  [[ipv6.HOP_BY_HOP, [0, 1, 4, 0, 0, 0, 0]]],
+  [
+    [ipv6.DESTINATION_OPTIONS, [1, 1, 12, ...Array<number>(12).fill(0)]],
+    [ipv6.AUTHENTICATION, [4, ...Array<number>(22).fill(0)]],
+  ],
+];
+
+/** An IPv6 frame with these headers before that of its transport. */
+function withExtensions(frame: Uint8Array, chain: (typeof EXTENSIONS)[number]): Uint8Array {
+  const start = ethernet.HEADER_BYTES + ipv6.HEADER_BYTES;
+  const protocols = [...chain.map(([protocol]) => protocol), frame[ethernet.HEADER_BYTES + 6]];
+  const headers = chain.flatMap(([, rest], index) => [protocols[index + 1], ...rest]);
+  const bytes = Uint8Array.of(...frame.subarray(0, start), ...headers, ...frame.subarray(start));
+  bytes[ethernet.HEADER_BYTES + 6] = protocols[0];
+  new DataView(bytes.buffer).setUint16(ethernet.HEADER_BYTES + ipv6.PAYLOAD_LENGTH, bytes.length - start);
+  return bytes;
+}
+
+/** The same as a first fragment, which has ports. */
+function fragmentOf(frame: Uint8Array): Uint8Array {
+  if (frame[ethernet.HEADER_BYTES] >> 4 === 6)
+    return withExtensions(frame, [[ipv6.FRAGMENT, [0, 0, 1, 0, 0, 0, 9]]]);
+  const bytes = frame.slice();
+  bytes[ethernet.HEADER_BYTES + 6] = 0x20; // more fragments: RFC 791 3.1
+  return bytes;
 }
 
 async function tapWrites(t: Test): Promise<void> {

@@ -39,13 +39,13 @@ interface Tunnel {
   readonly daemon: Daemon;
 }
 
-async function tunnel(t: Test, offload: 'auto' | 'off'): Promise<Tunnel> {
+async function tunnel(t: Test, offload: 'auto' | 'off', more?: string): Promise<Tunnel> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
   const daemon = (await Daemon.start(bed, a)).explain(t);
   const ends = { from: a.underlay.v4, to: b.underlay.v4, vnetid: VNETID };
-  await daemon.ok(directOverlay(ends, `-p offload=${offload}`));
+  await daemon.ok(directOverlay(ends, `-p offload=${offload}${more === undefined ? '' : `,${more}`}`));
   await addKernelVxlan(b, { vnetid: VNETID, local: b.underlay.v4, remote: a.underlay.v4 });
   await b.ip(`link set vx0 mtu ${INNER_MTU}`);
   await a.plumb('overlay0');
@@ -175,6 +175,65 @@ for (const offload of OFFLOADS) {
     },
   );
 }
+
+// ---------------------------------------------------------------- what a bridge forwards
+
+/** As large as a sender with the default gso_max_size of 65,536 makes them: IP header and all, less than 300 bytes short. */
+const LARGEST_BYTES = 65_200;
+const FORWARDED: readonly { readonly name: string; readonly of: Partial<Packet> }[] = [
+  { name: 'TCP', of: { tcpOptions: TIMESTAMPS } },
+  { name: 'TCP over IPv6', of: { ...V6, tcpOptions: TIMESTAMPS } },
+  { name: 'UDP', of: { protocol: 'udp', flags: 0 } },
+  { name: 'UDP over IPv6', of: { ...V6, protocol: 'udp', flags: 0 } },
+];
+/** Frames that the stack has handed over to a device. */
+const takenFrom = async (host: Namespace, device: string): Promise<number> =>
+  (
+    JSON.parse(await host.ip(`-j -s link show dev ${device}`)) as { stats64: { tx: { packets: number } } }[]
+  )[0].stats64.tx.packets;
+
+/** Until the tap has been asked for as many as come at once. */
+const REPEATS = 10;
+
+await t.test(
+  'the largest superframes, out of a guest behind a bridge',
+  { skip: skipUnlessNetns(['ethtool']) },
+  async (t) => {
+    for (const mtuBytes of [INNER_MTU, 1400, 1280]) {
+      const { bed, a, b } = await tunnel(t, 'auto', `mtu=${mtuBytes}`);
+      await b.exec('ethtool -K vx0 gro off');
+      const guest = await bed.host();
+      await a.ip('link add br0 type bridge mcast_snooping 0');
+      await a.ip(`link add guest0 type veth peer eth0 netns ${guest.name}`);
+      for (const device of ['br0', 'guest0']) {
+        await a.quietIpv6(device);
+        await a.ip(`link set ${device} mtu ${mtuBytes} up`);
+      }
+      for (const port of ['overlay0', 'guest0']) await a.ip(`link set ${port} master br0`);
+      await guest.quietIpv6('eth0');
+      await guest.ip(`link set eth0 mtu ${mtuBytes} up`);
+      const arrivals = await Wire.open(t, b, 'vx0');
+      for (const { name, of } of FORWARDED) {
+        const bare = frameOf({ ...PLAIN, ...of }).length;
+        const segmentBytes = mtuBytes - (bare - 14);
+        const count = Math.floor((LARGEST_BYTES - bare) / segmentBytes);
+        const packet = { ...PLAIN, ...of, payload: filler(count * segmentBytes) };
+        const expected = segmentsOf(packet, segmentBytes).map((segment) => toHex(frameOf(segment)));
+        const handedOver = await takenFrom(a, 'overlay0');
+        const frames = Array<Uint8Array>(REPEATS).fill(withHeader(packet, segmentBytes));
+        const sent = await sendFrames(guest, 'eth0', frames, { vnet: true });
+        t.equal(sent.code, 0, sent.stderr);
+        const seen = await arrivals.next(REPEATS * count, segmentBytes);
+        t.ok(
+          seen.length === REPEATS * count && seen.every((frame, index) => frame === expected[index % count]),
+          `mtu ${mtuBytes}, ${name}: ${seen.length} of ${REPEATS} times ${count} segments, as they should be`,
+        );
+        const uncut = (await takenFrom(a, 'overlay0')) - handedOver;
+        t.ok(uncut < 2 * REPEATS, `handed over whole: ${uncut} frames`);
+      }
+    }
+  },
+);
 
 // ---------------------------------------------------------------- what a network does to a flow
 

@@ -727,6 +727,7 @@ function uncut(t: Test, bench: Bench): void {
   const count = asMessage(bench, claim, liar.length + VXLAN_BYTES);
   t.equal(count, 1);
   t.equal(word(incoming, 0, d.LENGTH), 0, 'a length that reaches into the next datagram costs the message');
+  t.equal(d.runFrames(incoming.descriptors, 0), 2, 'which counts as its datagrams');
   t.end();
 }
 

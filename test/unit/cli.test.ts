@@ -594,6 +594,8 @@ const listing =
     };
   };
 
+const NO_TARGETS: Readonly<Record<string, Answer>> = { 'overlay.targets': () => ({ rows: [], next: null }) };
+
 const FILES = overlay(
   'overlay0',
   [
@@ -705,10 +707,31 @@ await t.test('show-overlay', async (t) => {
     });
   });
 
-  await t.test('no overlays: nothing to print', async (t) => {
+  await t.test('no overlays: a header over nothing', async (t) => {
     const empty = await fakeDaemon({ 'overlay.list': listing() });
-    t.same(await run(empty.socket, 'show-overlay'), { status: 0, out: '', err: '' });
-    t.same(await run(empty.socket, 'show-overlay', '--json'), { status: 0, out: '[]\n', err: '' });
+    const shown = async (...argv: string[]) => run(empty.socket, 'show-overlay', ...argv);
+    t.match(await shown(), { status: 0, out: /^LINK +PROPERTY .*\n$/, err: '' });
+    t.same(await shown('-f'), { status: 0, out: 'LINK                STATUS   DETAILS\n', err: '' });
+    t.match(await shown('-t'), { status: 0, out: /^LINK +TARGET .*\n$/, err: '' });
+    t.same(await shown('-f', '-p', '-o', 'link'), { status: 0, out: '', err: '' });
+    t.same(await shown('--json'), { status: 0, out: '[]\n', err: '' });
+    t.match(await shown('-f', 'nope0'), { status: 1, out: '' }, 'what was named has its line');
+  });
+
+  await t.test('what is stored and does not run', async (t) => {
+    const health = { status: 'OFFLINE', details: 'there is a network interface demo0' } as const;
+    const offline = { ...DEMO, health, underlay: null, offloads: [], counters: {} };
+    const { socket } = await fakeDaemon({ 'overlay.list': listing(offline, FILES), ...NO_TARGETS });
+    const shown = async (...argv: string[]) => run(socket, 'show-overlay', ...argv);
+    const err = 'dladm: demo0 is OFFLINE: there is a network interface demo0\n';
+    t.same(await shown('demo0'), { status: 0, out: ARTICLE, err }, 'its properties are known');
+    t.same(await shown('-f', '-p', '-o', 'status,details', 'demo0'), {
+      status: 0,
+      out: 'OFFLINE:there is a network interface demo0\n',
+      err: '',
+    });
+    t.same(await shown('-t', 'demo0'), { status: 1, out: '', err }, 'its targets are not');
+    t.same(JSON.parse((await shown('--json', 'demo0')).out), [offline]);
   });
 });
 
@@ -778,11 +801,19 @@ await t.test('show-overlay -t', async (t) => {
 await t.test('show-vnic', async (t) => {
   const vnic = { over: 'demo0', mtuBytes: 1400, temporary: false, state: 'up', counters: {} };
   const vnics: VnicInfo[] = [
-    { ...vnic, name: 'foo0', mac: 'de:ad:be:ef:00:00', macType: 'fixed', vid: 0 },
+    {
+      ...vnic,
+      name: 'foo0',
+      mac: 'de:ad:be:ef:00:00',
+      configuredMac: 'de:ad:be:ef:00:00',
+      macType: 'fixed',
+      vid: 0,
+    },
     {
       ...vnic,
       name: 'bar0',
       mac: '02:00:5e:00:53:01',
+      configuredMac: '02:00:5e:00:53:02',
       macType: 'random',
       vid: 23,
       state: 'the device was removed',
@@ -794,13 +825,22 @@ await t.test('show-vnic', async (t) => {
   t.same(await run(socket, 'show-vnic', '-l', 'demo0', 'foo0', 'bar0', 'x0'), {
     status: 1,
     out: lines(
-      'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID',
-      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0',
-      'bar0         demo0        --     02:00:5e:00:53:01 random              23',
+      'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID   STATE',
+      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0     up',
+      'bar0         demo0        --     02:00:5e:00:53:01 random              23    the device was removed',
     ),
     err: 'dladm: failed to find x0: object not found\n',
   });
   t.same(requests, [{ method: 'vnic.list', params: { over: 'demo0', names: ['foo0', 'bar0', 'x0'] } }]);
+  const allUp = await fakeDaemon({ 'vnic.list': () => ({ vnics: vnics.slice(0, 1), missing: [] }) });
+  t.equal(
+    (await run(allUp.socket, 'show-vnic')).out,
+    lines(
+      'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID',
+      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0',
+    ),
+    'the columns of illumos while there is nothing to tell',
+  );
   const parsable = await run(socket, 'show-vnic', '-p', '-o', 'link,state,mtu');
   t.equal(parsable.out, 'foo0:up:1400\nbar0:the device was removed:1400\n');
   t.match((await run(socket, 'show-vnic', '-o', 'all')).out, /VID {3}MTU {3}STATE\n.* 0 {5}1400 {2}up\n/);
@@ -873,7 +913,7 @@ await t.test('wrapping', (t) => {
   t.same(cells('x'.repeat(100)), ['x'.repeat(47), 'x'.repeat(47), 'xxxxxx'], 'what is too long is cut');
   t.same(cells('a\tb\u202ec'), ['a\\x09b\\x202ec'], 'nothing reaches the terminal that it would obey');
   t.equal(formatParsable(columns, ['a\nb:\\']), 'a\\\\x0ab\\:\\\\:|\n');
-  t.equal(formatTable(columns, []), '');
+  t.equal(formatTable(columns, []), 'A       B\n');
   t.end();
 });
 
@@ -962,6 +1002,16 @@ await t.test('client', async (t) => {
   await fails(await listen(() => undefined), 'TIMEOUT', /did not answer daemon\.status within 0\.05 s/, {
     timeoutMs: 50,
   });
+  await fails(await listen(() => undefined), 'TIMEOUT', /no sign of life for 0\.05 s/, { silenceMs: 50 });
+  const chatty = await listen((connection) => {
+    const timer = setInterval(() => connection.write('\n'), 5);
+    connection
+      .on('error', () => undefined)
+      .on('close', () => {
+        clearInterval(timer);
+      });
+  });
+  await fails(chatty, 'TIMEOUT', /did not answer daemon\.status within 0\.2 s/, { timeoutMs: 200 });
   await fails(await listen((connection) => connection.destroy()), 'CLOSED', /closed the connection/);
 
   const error = { code: -32601, message: 'Method not found' };

@@ -55,6 +55,7 @@ import {
 } from '../helpers/lab.js';
 import { fromHex } from '../vectors/frames.js';
 
+const EPERM = 1;
 const EAGAIN = 11;
 const EBADFD = 77;
 const EHOSTUNREACH = 113;
@@ -403,6 +404,9 @@ await t.test('datagrams too short for a header', (t) => {
 await t.test('own, group and zero inner sources are dropped (V20)', (t) => {
   const { net, port, inject } = facing();
   const second = net.port(MAC.c);
+  port.send(frame(MAC.all, MAC.a));
+  second.send(frame(MAC.all, MAC.c));
+  t.equal(port.take().length + second.take().length, 2);
   for (const source of [MAC.a, MAC.c, MAC.group, MAC.all, 0]) inject(frame(MAC.all, source));
   t.strictSame([port.take(), second.take(), net.drops], [[], [], { rx_bad_source: 5 }]);
   second.remove();
@@ -426,8 +430,8 @@ await t.test('nothing from the tunnel goes back into it, and no loop lives (S11)
 
   netA.setTarget(MAC.d, [a.endpoint]);
   portA.send(frame(MAC.d, MAC.a));
-  t.equal(circle.datagrams.length, 3, 'a target that is this very host: one datagram');
-  t.strictSame(netA.drops, { rx_bad_source: 1 });
+  t.equal(circle.datagrams.length, 2, 'a target that is this very host: none');
+  t.strictSame(netA.drops, { tx_hairpin: 1 });
   t.end();
 });
 
@@ -472,6 +476,79 @@ await t.test('the own port takes unicast that nobody claims; others do not', (t)
   vnic.remove();
   inject(frame(MAC.all, MAC.b));
   t.strictSame(net.drops, { rx_no_port: 2 });
+  t.end();
+});
+
+await t.test('a port whose MAC is changed', (t) => {
+  const { net, port, peer, inject } = facing();
+  const [local, other] = [net.port(MAC.c), net.port(MAC.d)];
+  const moved = frame(MAC.e, MAC.a);
+  local.setMac(MAC.e);
+  port.send(moved, frame(MAC.c, MAC.a));
+  same(t, local.take(), [moved], 'has what is for its new one');
+  same(t, inner(peer), [frame(MAC.c, MAC.a)], 'and no longer what is for the old one, nor does the host');
+  inject(frame(MAC.e, MAC.b));
+  same(t, local.take(), [frame(MAC.e, MAC.b)], 'from the tunnel too');
+  inject(frame(MAC.a, MAC.e));
+  t.strictSame(net.drops, { rx_bad_source: 1 }, 'what comes from it elsewhere is a loop');
+  inject(frame(MAC.a, MAC.c));
+  same(t, port.take(), [frame(MAC.a, MAC.c)], 'and what comes from the old one is not');
+  const announcement = frame(MAC.all, MAC.e);
+  net.vtep.obey({ kind: 'announce', overlay: net.id, frame: announcement });
+  same(t, other.take(), [announcement], 'what is announced of it');
+  same(t, local.take(), [], 'is not for itself');
+  same(t, port.take(), [announcement], 'but for all others');
+  local.setMac(MAC.c);
+  port.send(moved, frame(MAC.c, MAC.a));
+  same(t, local.take(), [frame(MAC.c, MAC.a)], 'back as it was');
+  const rules = { types: ['mac-nospoof'] as const, addresses: [], clientIds: [] };
+  local.setMac(MAC.e, rules);
+  local.send(frame(MAC.a, MAC.e), frame(MAC.a, MAC.c));
+  same(t, port.take(), [frame(MAC.a, MAC.e)], 'its rules are judged by the new one');
+  net.vtep.obey({ kind: 'set-mac', token: 9999, mac: MAC.e, protection: undefined });
+  port.setMac(MAC.b);
+  inject(frame(MAC.d + 1, MAC.d + 2));
+  same(
+    t,
+    port.take(),
+    [frame(MAC.d + 1, MAC.d + 2)],
+    'the own port has what nobody claims, whatever its MAC',
+  );
+  t.end();
+});
+
+await t.test('destinations that lead back into the overlay', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const net = vtep.overlay();
+  const port = net.port(MAC.a);
+  const [good, bad] = [lab.peer('192.0.2.2'), lab.peer('192.0.2.3')];
+  const [toGood, toBad] = [frame(MAC.b, MAC.a), frame(MAC.c, MAC.a)];
+  net.setTarget(MAC.b, [good.local]);
+  net.setTarget(MAC.c, [bad.local]);
+  net.setLoops(bad.local.ip);
+  port.send(toGood, toBad);
+  same(t, inner(good), [toGood], 'the others are sent to');
+  same(t, inner(bad), [], 'they are not');
+  t.strictSame(net.drops, { tx_loop: 1 });
+  t.equal(net.counters.tx_frames, 1, 'what is dropped was not sent');
+
+  // The slot of one that is forgotten is another's, and one that is new is known as well.
+  net.deleteTarget(MAC.c);
+  net.setTarget(MAC.c, [good.local]);
+  for (let index = 0; index < 200; index++) net.setTarget(remote(index), [endpoint(`198.51.100.${index}`)]);
+  net.setTarget(MAC.d, [bad.local]);
+  net.setTarget(MAC.e, [good.local, bad.local]);
+  port.send(toBad, frame(MAC.d, MAC.a), frame(MAC.e, MAC.a));
+  same(t, inner(good), [toBad, frame(MAC.e, MAC.a)], 'also of a flood');
+  t.strictSame(net.drops, { tx_loop: 3 });
+  const twin = vtep.overlay({ vnetid: 101 });
+  twin.setTarget(MAC.d, [bad.local]);
+  twin.port(MAC.a).send(frame(MAC.d, MAC.a));
+  same(t, inner(bad), [frame(MAC.d, MAC.a)], 'another overlay may have another way there');
+  net.setLoops();
+  port.send(frame(MAC.d, MAC.a));
+  same(t, inner(bad), [frame(MAC.d, MAC.a)], 'until the route is another');
   t.end();
 });
 
@@ -1601,6 +1678,17 @@ const CASES: Record<DropReason, () => Net> = {
       port.net.vtep.lab.network.errnos.set(address('192.0.2.2'), EHOSTUNREACH);
       port.send(frame(MAC.b, MAC.a));
     }),
+  tx_firewall: () =>
+    sent(facing(), (port) => {
+      port.net.vtep.lab.network.errnos.set(address('192.0.2.2'), EPERM);
+      port.send(frame(MAC.b, MAC.a));
+    }),
+  tx_loop: () => {
+    const { net, port, peer } = facing();
+    net.setLoops(peer.local.ip);
+    port.send(frame(MAC.b, MAC.a));
+    return net;
+  },
   tx_error: () =>
     sent(facing({ destination: endpoint('2001:db8::1') }), (port) => {
       port.send(frame(MAC.b, MAC.a));
@@ -1628,7 +1716,7 @@ const CASES: Record<DropReason, () => Net> = {
   rx_unknown_vni: () => injected(frame(MAC.a, MAC.b), '08000000 00006500'),
   rx_unknown_peer: () => injected(frame(MAC.a, MAC.b), VXLAN_100, { destination: undefined }),
   rx_runt: () => injected(frame(MAC.a, MAC.b).subarray(0, 13)),
-  rx_bad_source: () => injected(frame(MAC.a, MAC.a)),
+  rx_bad_source: () => injected(frame(MAC.a, MAC.group)),
   rx_vlan: () => injected(frame(MAC.a, MAC.b, 64, 5), VXLAN_100, { carryTags: false }),
   rx_ecn: () => {
     const { net, inject } = facing();
@@ -1706,7 +1794,8 @@ await t.test('every reason to drop is reached, and it alone', (t) => {
     tx_queue_full: [11, 12, 105],
     tx_unreachable: [99, 100, 101, 111, 113],
     tx_malformed: [22],
-    tx_error: [1, 5, 9, 97],
+    tx_firewall: [1],
+    tx_error: [5, 9, 97],
   };
   for (const [reason, errnos] of Object.entries(failing)) {
     for (const errno of errnos as number[]) t.equal(dropOfSendError(errno), reason, `send errno ${errno}`);

@@ -1,5 +1,5 @@
 // The configuration file, the command line over it, properties, and the log.
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { OverlayError } from '../../src/core/errors.js';
@@ -10,10 +10,12 @@ import {
   printable,
   PropertySet,
 } from '../../src/core/properties.js';
-import { configChanges, loadConfig, parseConfig } from '../../src/daemon/config.js';
+import { account, groupId } from '../../src/daemon/accounts.js';
+import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
 import { DaemonLog } from '../../src/daemon/log.js';
 import type { PropertySpec } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
+import { exec } from '../helpers/process.js';
 
 /** What an operator would read: the details, or the message. */
 function linesOf(work: () => unknown): readonly string[] {
@@ -159,15 +161,15 @@ t.test('properties', async (t) => {
         ['vnetid', '43'],
         ['bad\nname', 'x'],
       );
-    t.same(linesOf(work), [
+    t.match(linesOf(work), [
       "failed to set property vxlan/listen_port: found '0', expected a whole number from 1 to 65535",
-      'failed to set property colour: object not found',
-      'failed to set property encap: permission denied',
+      /^failed to set property colour: no such property, expected one of mtu, vnetid, vxlan\/listen_ip, .*test\/count/,
+      'failed to set property encap: permission denied: varpd sets it',
       "failed to set property vxlan/source_ports: found '257', expected a whole number from 1 to 256",
       "failed to set property vxlan/accept: found 'all', expected one of known, any",
       'failed to set property test/count: it is given twice',
       "failed to set property vnetid: found '43', expected 42",
-      'failed to set property bad\\x0aname: object not found',
+      /^failed to set property bad\\x0aname: no such property, /,
       'unset required property: vxlan/listen_ip',
       'unset required property: test/file',
     ]);
@@ -318,8 +320,49 @@ t.test('log', async (t) => {
     t.match(readFileSync(file, 'utf8'), / info two\n$/);
   });
 
+  t.test('into the journal: a priority, and no second time', async (t) => {
+    const file = path.join(t.testdir({ stderr: '' }), 'stderr');
+    const module = fromRoot('dist/src/daemon/log.js');
+    const script = `
+      import { DaemonLog } from ${JSON.stringify(module)};
+      const log = DaemonLog.open({ level: 'debug', format: 'text', file: null }, null);
+      for (const level of ['debug', 'info', 'warn', 'error']) log[level](level, 'two\\nlines');`;
+    const write = async (stream: string): Promise<string> => {
+      const node = [process.execPath, '--input-type=module', '-e', script];
+      writeFileSync(file, '');
+      await exec(['sh', '-c', `exec "$@" 2>${file}`, 'sh', ...node], { env: { JOURNAL_STREAM: stream } });
+      return readFileSync(file, 'utf8');
+    };
+    const { dev, ino } = statSync(file);
+    const message = 'two\\x0alines\n';
+    t.equal(
+      await write(`${dev}:${ino}`),
+      ['<7>', '<6>', '<4>', '<3>'].map((mark) => mark + message).join(''),
+    );
+    t.match(await write(`${dev}:1`), /^\d{4}-.*Z debug two/, 'standard error was sent elsewhere since');
+  });
+
   t.test('printable', async (t) => {
     t.equal(printable('a\u202eb\u2028c\0'), 'a\\x202eb\\x2028c\\x00');
     t.equal(printable('x'.repeat(100)).length, 83);
   });
+});
+
+t.test('what is wrong only in use is said with its place in the file', (t) => {
+  const file = path.join(
+    t.testdir({ 'v.yaml': 'socket: /s\nuser:   nobody-of-this-name\n"group": none\n' }),
+    'v.yaml',
+  );
+  const config = loadConfig({ config: file, pluginPath: [] });
+  t.equal(placeOf(config, 'user'), `${file}:2:9: `);
+  t.equal(placeOf(config, 'group'), `${file}:3:10: `);
+  t.equal(placeOf(config, 'metrics'), '', 'not there');
+  t.equal(placeOf(loadConfig({ config: file, pluginPath: [], socket: '/x' }), 'user'), `${file}:2:9: `);
+  t.throws(() => account('nobody-of-this-name', placeOf(config, 'user')), {
+    message: `${file}:2:9: user: there is no user 'nobody-of-this-name'`,
+  });
+  t.throws(() => groupId('none\x1b', placeOf(config, 'group')), {
+    message: `${file}:3:10: group: there is no group 'none\\x1b'`,
+  });
+  t.end();
 });

@@ -17,7 +17,7 @@ import { ControlServer, type Credentials } from '../../src/daemon/server.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
 
 const ROOT: Credentials = { uid: 0, gid: 0, groups: [] };
-const QUICK: Timing = { halfRequestMs: 100, writeMs: 100, idleMs: 300 };
+const QUICK: Timing = { halfRequestMs: 100, writeMs: 100, idleMs: 300, aliveMs: 5_000 };
 const TARGETS = { jsonrpc: '2.0', id: 7, method: 'overlay.targets', params: { name: 'overlay0' } };
 
 interface Options {
@@ -271,6 +271,28 @@ t.test('limits', async (t) => {
     });
     t.same(await createClient(socket)('overlay.up', {}), { failures: [] });
     await new Raw(socket).closed;
+  });
+
+  t.test('a client waits for as long as its request is worked at, and those before it', async (t) => {
+    let open = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const { socket } = await serve(t, {
+      timing: { ...QUICK, aliveMs: 20 },
+      handlers: {
+        'overlay.up': async () => {
+          await gate;
+          return { failures: [] };
+        },
+      },
+    });
+    const silenceMs = 1000;
+    const startedMs = performance.now();
+    const patient = createClient(socket, { silenceMs })('overlay.up', {});
+    // However busy the machine is: twice the silence that would be the end of it.
+    await sleep(2 * silenceMs);
+    open();
+    t.same(await patient, { failures: [] });
+    t.ok(performance.now() - startedMs > silenceMs);
   });
 
   t.test('the number of clients', async (t) => {

@@ -113,8 +113,24 @@ t.test('the directory', async (t) => {
   t.test('is refused when it belongs to another user', { skip: skipUnless({ root: true }) }, async (t) => {
     const directory = newDirectory(t);
     execFileSync('chown', ['12345', directory]);
-    await t.rejects(StateDirectory.open(directory), { message: /belongs to user 12345, expected 0/ });
+    await t.rejects(StateDirectory.open(directory), {
+      message:
+        /belongs to user 12345, expected 0 \(root\), who varpd runs as: 'chown -R 0 \/.*' as root, or another/,
+    });
     execFileSync('chown', ['0', directory]);
+    chmodSync(directory, 0o700);
+    chmodSync(path.dirname(directory), 0o755);
+    t.teardown(() => {
+      process.seteuid?.(0);
+    });
+    process.seteuid?.(65534);
+    const refused = StateDirectory.open(directory);
+    await t.rejects(
+      refused,
+      { message: /belongs to user 0 \(root\), expected 65534 \(nobody\)/ },
+      'nor can be opened',
+    );
+    process.seteuid?.(0);
   });
 
   t.test('is for one varpd at a time, and the other is named', async (t) => {
@@ -209,10 +225,10 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   const load = async (nowMs: number) => (await Snapshot.load(directory, nowMs)).of('overlay0', mac, listen);
   t.match(
     await load(1_030_000),
-    { mode: 'dynamic', targets: [{ mac: rows[0].mac, to: rows[0].to }], peers, isRecent: true },
-    'not to itself, nor of another family',
+    { mode: 'dynamic', targets: rows.slice(0, 2).map(({ mac, to }) => ({ mac, to })), peers, isRecent: true },
+    'what lives here too; not of another family',
   );
-  t.same((await load(1_030_000))?.targets.length, 1);
+  t.same((await load(1_030_000))?.targets.length, 2);
   t.same([...((await load(1_030_000))?.ports ?? [])], ports);
   t.equal((await load(1_061_000))?.isRecent, false, 'old targets are for want of better ones');
   t.equal((await load(999_000))?.isRecent, false, 'a clock that was set back');

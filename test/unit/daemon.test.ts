@@ -19,9 +19,11 @@ import {
   type IpAddress,
   type LookupPlugin,
   parseIp,
+  type MacAddress,
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
 import { FakeKernel } from '../helpers/fake-kernel.js';
+import { waitUntil } from '../helpers/process.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -49,8 +51,9 @@ interface Life {
   failStart: boolean;
   /** What a start waits for. */
   gate: Promise<void>;
-  /** What every MAC may use. */
+  /** What every MAC may use, unless `allowedOf` has it. */
   allowed: unknown;
+  readonly allowedOf: Map<MacAddress, readonly IpAddress[]>;
   host?: PluginHost;
 }
 
@@ -73,7 +76,7 @@ const dynamic = (life: Life): LookupPlugin =>
           return Promise.resolve();
         },
         resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
-        allowedIps: () => life.allowed as IpAddress[] | undefined,
+        allowedIps: (mac) => life.allowedOf.get(mac) ?? (life.allowed as IpAddress[] | undefined),
       };
     },
   });
@@ -91,7 +94,14 @@ interface Host {
 
 async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state')): Promise<Host> {
   const datapath = new FakeDatapath();
-  const life = { starts: 0, stops: 0, failStart: false, gate: Promise.resolve(), allowed: undefined };
+  const life = {
+    starts: 0,
+    stops: 0,
+    failStart: false,
+    gate: Promise.resolve(),
+    allowed: undefined,
+    allowedOf: new Map(),
+  };
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
@@ -118,6 +128,8 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
     links: {
       exists: (name: string) => links.has(name),
       mtuBytesOf: () => 9000,
+      isSilent: () => false,
+      allowAutomaticAddress: () => undefined,
     },
     watch,
     log: LOG,
@@ -156,7 +168,8 @@ const vnic = (
   ...more,
 });
 
-const names = ({ registry }: Host): string[] => registry.roster.list({}).overlays.map(({ name }) => name);
+/** Of the overlays that run. */
+const names = ({ registry }: Host): string[] => [...registry.roster.overlays.keys()];
 const valueOf = (overlay: OverlayInfo | undefined, property: string): string | null | undefined =>
   overlay?.properties.find((row) => row.property === property)?.value;
 
@@ -351,10 +364,18 @@ t.test('deleting an overlay', async (t) => {
   t.same([names(host), datapath.overlays.size], [[], 0]);
   t.ok(existsSync(path.join(stateDir, 'overlay0.json')), '-t leaves the file');
   await t.rejects(registry.createOverlay(asked()), { code: 'EXISTS' }, 'and the name is taken');
-  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }).missing, [
-    { name: 'overlay0', message: 'overlay0 does not run' },
-    { name: 'nothing0', message: 'object not found' },
-  ]);
+  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }), {
+    overlays: [
+      {
+        name: 'overlay0',
+        health: {
+          status: 'OFFLINE',
+          details: "it is not running; 'dladm up-overlay overlay0' starts it",
+        },
+      },
+    ],
+    missing: [{ name: 'nothing0', message: 'object not found' }],
+  });
   t.same(await registry.up({ name: 'overlay0' }), { failures: [] });
   t.same(names(host), ['overlay0']);
   await registry.deleteOverlay({ name: 'overlay0', temporary: false });
@@ -418,7 +439,14 @@ t.test('VNICs', async (t) => {
     message: /use -t/,
   });
   await registry.createVnic(vnic('baz0', { over: 'temp0', temporary: true }));
-  await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), { code: 'NOT_FOUND' });
+  await t.rejects(registry.deleteVnic({ name: 'overlay0', temporary: false }), {
+    code: 'NOT_FOUND',
+    message: 'overlay0 is an overlay: use delete-overlay',
+  });
+  await t.rejects(registry.deleteOverlay({ name: 'foo0', temporary: false }), {
+    code: 'NOT_FOUND',
+    message: 'foo0 is a VNIC: use delete-vnic',
+  });
 });
 
 t.test('link properties', async (t) => {
@@ -506,11 +534,14 @@ t.test('link properties', async (t) => {
     properties.set({ name, temporary, properties: given });
   const good: [string, string[]] = ['protection', ['restricted']];
   await t.rejects(set('bar0', false, good), { code: 'INVALID', message: /bar0 is temporary.*use -t/ });
-  await t.rejects(set('overlay0', true, good), { code: 'UNSUPPORTED', message: /overlay0 is an overlay/ });
+  await t.rejects(set('overlay0', true, good), {
+    code: 'UNSUPPORTED',
+    message: /overlay0 is an overlay; .*: to change one, delete its VNICs \(foo0, bar0\), then overlay0/,
+  });
   await t.rejects(set('x0', false, good), { code: 'NOT_FOUND' });
   await t.rejects(set('foo0', false, good, ['mtu', ['1']]), {
     code: 'NOT_FOUND',
-    message: /mtu: object not found/,
+    message: /mtu: no such property, expected one of protection, /,
   });
   await t.rejects(set('foo0', false, ['protection', ['x']], ['allowed-ips', ['y']]), {
     code: 'INVALID',
@@ -633,6 +664,59 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   await registry.stop(() => Promise.resolve());
 });
 
+t.test('a MAC that somebody gives to the interface of a port', async (t) => {
+  const host = await newHost(t);
+  const { registry, datapath, kernel, life } = host;
+  const [configured, changed] = [0x0200_0000_00a1, 0x0200_0000_00ee];
+  kernel.setLink(50, 'foo0', { mac: configured });
+  await registry.createOverlay(asked());
+  await registry.createVnic(vnic('foo0', { mac: '2:0:0:0:0:a1' }));
+  const known = () => registry.roster.listVnics({ names: ['foo0'] }).vnics[0];
+  const inForce = (): unknown => {
+    const { mac, protection } = datapath.ports.get('foo0') ?? {};
+    return [mac, protection?.addresses.map(({ ip }) => ip).join()];
+  };
+  t.match(known(), { mac: '02:00:00:00:00:a1', configuredMac: '02:00:00:00:00:a1', state: 'up' });
+  const calls = datapath.calls.length;
+  kernel.setLink(50, 'foo0', { mac: changed });
+  kernel.tell({ about: 'link', index: 50, name: 'foo0', kind: 'tun' });
+  await waitUntil(() => datapath.calls.length > calls, { what: 'the datapath to be told' });
+  t.same(datapath.calls.slice(calls), ['setMac foo0 200000000ee'], 'once');
+  t.same(inForce(), [changed, undefined], 'in force');
+  t.match(known(), { mac: '02:00:00:00:00:ee', configuredMac: '02:00:00:00:00:a1', state: 'up' });
+  for (const mac of ['2:0:0:0:0:a1', '2:0:0:0:0:ee'])
+    await t.rejects(registry.createVnic(vnic('bar0', { mac })), { message: /is in use on overlay0/ }, mac);
+
+  life.allowedOf.set(changed, [parseIp('10.0.0.1')!]);
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [changed, '10.0.0.1'], 'what the plugin says of it holds');
+  life.allowedOf.set(configured, [parseIp('10.0.0.2')!]);
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [configured, '10.0.0.2'], 'the configured one, once the plugin speaks for that');
+  t.match(known(), { mac: '02:00:00:00:00:a1', state: 'has the MAC 02:00:00:00:00:ee' });
+  life.allowedOf.clear();
+  life.host?.allowedIpsChanged();
+  t.same(inForce(), [changed, undefined], 'and back');
+  await registry.linkProperties.set({
+    name: 'foo0',
+    temporary: false,
+    properties: [['protection', ['ip-nospoof']]],
+  });
+  t.same(inForce(), [configured, ''], 'protection keeps it to the configured one');
+  await registry.linkProperties.reset({ name: 'foo0', temporary: false });
+  t.same(inForce(), [changed, undefined]);
+  await registry.createVnic(vnic('bar0', { mac: '2:0:0:0:0:b1' }));
+  registry.portFault(1, 'foo0', 'EBADFD');
+  t.match(known(), { mac: '02:00:00:00:00:a1' }, 'a device that is gone has none');
+  await registry.stop(() => Promise.resolve());
+
+  const after = await host.restart();
+  await after.registry.up({});
+  const [again] = after.registry.roster.listVnics({ names: ['foo0'] }).vnics;
+  t.match(again, { mac: '02:00:00:00:00:a1' }, 'the configured one is what is stored');
+  await after.registry.stop(() => Promise.resolve());
+});
+
 t.test('what is persistent comes back, as it was', async (t) => {
   const host = await newHost(t);
   await host.registry.createOverlay(point({ properties: [...point().properties, ['vxlan/dscp', 'copy']] }));
@@ -702,9 +786,40 @@ t.test('what cannot be brought up is not lost, and does not stop the others', as
   });
   life.failStart = false;
   t.same(names(after), ['overlay0']);
-  t.match(after.registry.roster.list({ names: ['overlay1'] }).missing, [
-    { message: /^overlay1 does not run: .*no table/ },
+  const { roster } = after.registry;
+  t.match(roster.list({}), {
+    overlays: [
+      { name: 'overlay0', health: { status: 'ONLINE' } },
+      {
+        name: 'overlay1',
+        mode: 'dynamic',
+        health: { status: 'OFFLINE', details: /no table/ },
+        underlay: null,
+      },
+    ],
+    missing: [],
+  });
+  t.match(
+    roster
+      .list({ names: ['overlay1'] })
+      .overlays[0]?.properties.find(({ property }) => property === 'vxlan/listen_ip'),
+    { value: '10.0.0.1' },
+    'with the properties that are stored',
+  );
+  t.match(roster.listVnics({ over: 'overlay0' }).vnics, [
+    { name: 'foo0', over: 'overlay0', state: /^OFFLINE: .*network interface foo0/, mtuBytes: null },
   ]);
+  t.same(
+    [roster.counts, roster.offline],
+    [
+      { overlays: 1, vnics: 0 },
+      { overlays: 1, vnics: 1 },
+    ],
+  );
+  t.throws(() => void after.registry.targets({ name: 'overlay1' }), {
+    code: 'AGAIN',
+    message: /^overlay1 is OFFLINE: .*no table/,
+  });
   await t.rejects(after.registry.deleteOverlay({ name: 'overlay0', temporary: false }), { code: 'BUSY' });
   after.links.clear();
   t.same(await after.registry.up({}), { failures: [] });
@@ -748,7 +863,6 @@ t.test('the target table', async (t) => {
   t.throws(set('2:0:0:0:0', '10.0.0.2:4789'), { code: 'INVALID' });
   t.throws(set('2:0:0:0:0:1', '10.0.0.2'), { code: 'INVALID', message: /expected drop, 192/ });
   t.throws(set('2:0:0:0:0:1', '[2001:db8::1]:4789'), { code: 'INVALID', message: /family/ });
-  t.throws(set('2:0:0:0:0:1', '10.0.0.1:4789'), { code: 'INVALID', message: /listen address/ });
   await registry.deleteTarget({ name: 'overlay0', mac: '2:0:0:0:0:1' });
   await t.rejects(registry.deleteTarget({ name: 'overlay0', mac: '2:0:0:0:0:1' }), { code: 'NOT_FOUND' });
   registry.flushTargets({ name: 'overlay0' });
@@ -835,7 +949,8 @@ t.test('an overlay whose address comes later than varpd', async (t) => {
   const before = await newHost(t);
   await before.registry.createOverlay(point());
   await before.registry.createOverlay(point({ name: 'other0', vnetid: 43 }));
-  const { registry, datapath, kernel } = await before.restart();
+  const host = await before.restart();
+  const { registry, datapath, kernel } = host;
   const ip = parseIp('10.0.0.1')!;
   kernel.hostAddresses.clear();
   kernel.defaultRoute = undefined;
@@ -845,14 +960,11 @@ t.test('an overlay whose address comes later than varpd', async (t) => {
   datapath.failures.clear();
   kernel.tell({ about: 'route' });
   await sleep(50);
-  t.same(registry.roster.list({}).overlays, [], 'it waits');
+  t.same(names(host), [], 'it waits');
+  t.match(registry.roster.list({}).overlays, [{ name: 'overlay0', health: { status: 'OFFLINE' } }]);
   kernel.setAddress(ip, 1);
   kernel.defaultRoute = 1;
   kernel.tell({ about: 'address', gone: false, ip, index: 1, state: 'good' });
-  while (registry.roster.list({}).overlays.length === 0) await sleep(5);
-  t.same(
-    registry.roster.list({}).overlays.map(({ name }) => name),
-    ['overlay0'],
-    'by itself, and not what was deleted',
-  );
+  while (names(host).length === 0) await sleep(5);
+  t.same(names(host), ['overlay0'], 'by itself, and not what was deleted');
 });

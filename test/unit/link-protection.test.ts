@@ -775,7 +775,15 @@ t.test('link properties are read strictly and kept canonically', (t) => {
       new RegExp(`^failed to set property ${name}: `),
       `${name}=${texts.join().slice(0, 40)}`,
     );
-  t.equal(refused('mtu', '1400'), 'failed to set property mtu: object not found');
+  t.equal(
+    refused('mtu', '1400'),
+    'failed to set property mtu: no such property, expected one of ' +
+      'protection, allowed-ips, dynamic-methods, allowed-dhcp-cids, allow-all-dhcp-cids',
+  );
+  t.equal(
+    refused('allowed_ip', '10.0.0.1'),
+    'failed to set property allowed_ip: no such property: did you mean allowed-ips?',
+  );
   t.equal(hex(parseClientId('1.6.1512434853.14:10:9f:d0:5b:d3')!), '000100065a25eca514109fd05bd3');
   t.equal(hex(parseClientId('2.9.0CC084D303000912')!), '0002000000090cc084d303000912');
   t.equal(hex(parseClientId('3.1.2:8:20:a4:4d:ee')!), '00030001020820a44dee');

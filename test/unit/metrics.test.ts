@@ -7,12 +7,13 @@ import t from 'tap';
 
 import { COUNTER_NAMES } from '../../src/core/counters.js';
 import { DROPS } from '../../src/core/drops.js';
-import { Metrics, type MetricSources } from '../../src/daemon/metrics.js';
+import { DropNews } from '../../src/daemon/drop-news.js';
+import { metricOf, Metrics, type MetricSources } from '../../src/daemon/metrics.js';
 import { startMetricsServer } from '../../src/daemon/metrics-server.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 import { get, parseMetrics, parseWithPython, PYTHON_CLIENT, valueOf } from '../helpers/metrics.js';
 import { skipUnless } from '../helpers/need.js';
-import { waitUntil } from '../helpers/process.js';
+import { run, waitUntil } from '../helpers/process.js';
 
 // ---------------------------------------------------------------- the text
 
@@ -66,7 +67,7 @@ function sources(...overlays: readonly View[]): MetricSources & { readonly targe
     roster: {
       overlays: new Map(overlays.map((one) => [one.name, one])),
       counts: { overlays: overlays.length, vnics: overlays.length },
-      names: () => [...overlays.map(({ name }) => name), 'stored0'],
+      offline: { overlays: 1, vnics: 2 },
     },
     datapath: {
       features: { tapCarrier: true, udpSegmentation: false },
@@ -83,7 +84,7 @@ t.test('every counter is there once, under the name that dladm gives it', async 
   for (const name of COUNTER_NAMES) {
     const found = samples.filter(
       ({ name: metric, labels }) =>
-        metric === `varpd_overlay_${name}_total` ||
+        metric === `varpd_overlay_${metricOf(name)}_total` ||
         (['varpd_overlay_drops_total', 'varpd_socket_drops_total'].includes(metric) &&
           labels['reason'] === name),
     );
@@ -91,8 +92,12 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     const isOfSocket = 'listen' in found[0].labels;
     t.same(found[0].value, expected[name] + (isOfSocket ? 3 : 0));
     t.same(
-      { ...found[0].labels, reason: undefined },
-      { ...(isOfSocket ? { listen: '[2001:db8::1]:4789' } : { overlay: 'overlay0' }), reason: undefined },
+      { ...found[0].labels, reason: undefined, kind: undefined },
+      {
+        kind: undefined,
+        ...(isOfSocket ? { listen: '[2001:db8::1]:4789' } : { overlay: 'overlay0' }),
+        reason: undefined,
+      },
     );
   }
   const ofPort = samples.filter(
@@ -129,8 +134,10 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     ['kernel_feature', { feature: 'tapCarrier' }, 1],
     ['kernel_feature', { feature: 'udpSegmentation' }, 0],
     ['overlays', { state: 'running' }, 1],
+    ['overlays', { state: 'offline' }, 1],
     ['overlays', { state: 'stopped' }, 1],
-    ['vnics', {}, 1],
+    ['vnics', { state: 'running' }, 1],
+    ['vnics', { state: 'offline' }, 2],
     ['port_up', { overlay: 'overlay0', port: 'foo0' }, 1],
     ['port_carrier', { overlay: 'overlay0', port: 'foo0' }, 1],
   ] as const)
@@ -166,6 +173,12 @@ t.test('what changes, and what goes', async (t) => {
   const again = await read();
   const isOurs = ({ name }: { name: string }): boolean => name.startsWith('varpd_');
   t.same(again.filter(isOurs), samples.filter(isOurs), 'read twice, nothing is counted twice');
+});
+
+t.test('promtool has no remarks', { skip: skipUnless({ programs: ['promtool'] }) }, async (t) => {
+  const text = await new Metrics(sources(overlay('overlay0'), overlay('other0', { isDown: true }))).text();
+  const { code, stdout, stderr } = await run(['promtool', 'check', 'metrics'], { input: text });
+  t.same({ code, stdout, stderr }, { code: 0, stdout: '', stderr: '' });
 });
 
 const skip = skipUnless({ files: PYTHON_CLIENT });
@@ -371,4 +384,40 @@ t.test('a Unix socket', async (t) => {
   await close();
   t.notOk(existsSync(file), 'nothing is left');
   rmSync(path.dirname(file), { recursive: true });
+});
+
+// ---------------------------------------------------------------- what the log says of drops
+
+t.test('drops that the log tells of, once while they last', (t) => {
+  const counters: Record<string, number> = { tx_firewall: 0, tx_error: 5 };
+  const said: string[] = [];
+  const keep = (_kind: string, message: string): void => void said.push(message);
+  let nowMs = 0;
+  const overlays = new Map([['overlay0', { name: 'overlay0', id: 1 }]]);
+  const news = new DropNews(
+    { roster: { overlays }, datapath: { overlayCounters: () => counters } },
+    { debug: keep, info: keep, warn: keep, error: keep },
+    () => nowMs,
+  );
+  const after = (ms: number, dropped: number): string[] => {
+    nowMs += ms;
+    counters['tx_firewall'] += dropped;
+    said.length = 0;
+    news.look();
+    return [...said];
+  };
+  t.same(after(0, 0), []);
+  t.match(after(2000, 3), [
+    /^overlay0: 3 frames dropped as tx_firewall: a firewall of this host .*output rules$/,
+  ]);
+  for (let i = 0; i < 60; i++) t.same(after(2000, 100), [], 'it goes on');
+  t.same(after(50_000, 0), [], 'nor when it ends');
+  t.same(after(5_000, 1), [], 'for a moment');
+  t.match(after(60_000, 1), [/^overlay0: 1 frames/], 'it begins again');
+  overlays.clear();
+  news.look();
+  overlays.set('overlay0', { name: 'overlay0', id: 1 });
+  counters['tx_firewall'] = 0;
+  t.match(after(2000, 7), [/^overlay0: 7 frames/], 'one that was deleted and created again');
+  t.end();
 });

@@ -17,7 +17,7 @@ import * as ethernet from '../../src/wire/ethernet.js';
 import * as udp from '../../src/wire/udp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { filler, ipOf, toHex, udpFrame, withTag } from '../helpers/frames.js';
-import { frame } from '../vectors/frames.js';
+import { frame, fromHex } from '../vectors/frames.js';
 
 const A = 0x0200_0000_000a;
 const B = 0x0200_0000_000b;
@@ -107,7 +107,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     id: ID,
     vnetid: 42,
     mtuBytes: 8900,
-    listenIp: LISTEN.ip,
+    listen: LISTEN,
     destination: undefined,
     acceptAny: true,
     strictSource: false,
@@ -259,11 +259,18 @@ await t.test('who is on this host has heard it itself', async (t) => {
   const lab = await makeLab({ ...FILES_LIKE, neighbor: () => C, dhcpServer: () => C });
   const [a, c] = [lab.addPort(A), lab.addPort(C)];
   a.send(frame('arpRequest'));
+  await lab.settle();
+  t.equal(a.hears().length, 1, 'whether anybody is behind a silent port is not known: it is answered for');
+  c.hears();
+  c.send(fromHex('02000000000a 02000000000c 88b5'));
+  await lab.settle();
+  a.hears();
+  a.send(frame('arpRequest'));
   a.send(frame('dhcpDiscover'));
   await lab.settle();
   t.same(a.hears(), []);
   t.same(c.hears(), [toHex(frame('arpRequest')), toHex(frame('dhcpDiscover'))], 'once');
-  t.match(lab.counted(), { proxy_local: 2 });
+  t.match(lab.counted(), { proxy_arp: 1, proxy_local: 2 });
   t.same(lab.peerHears(), []);
 });
 

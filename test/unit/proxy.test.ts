@@ -410,7 +410,13 @@ await t.test('NDP', async (t) => {
       'to one address in a group frame',
       `${ASK} 6000000000203aff fe80000000000000000000000000000a fe80000000000000000000000000000b` +
         '870079f700000000fe80000000000000000000000000000b010102000000000a',
-      'ndp_malformed',
+      REPLY,
+    ],
+    [
+      'to one address, without the option that only a multicast one must have',
+      `${ASK} 6000000000183aff fe80000000000000000000000000000a fe80000000000000000000000000000b` +
+        '87007d0a00000000fe80000000000000000000000000000b',
+      REPLY,
     ],
     [
       'for ::',

@@ -1,16 +1,12 @@
-// What README lists is all there is: commands, counters, reasons for drops, plugins; and its plugin works as it stands.
+// What README lists is all there is: commands, counters, reasons for drops, plugins. netns/readme.test.ts types what it prints.
 
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
 
 import { dladm } from '../../src/cli/dladm.js';
 import { COUNTER_NAMES, TRAFFIC } from '../../src/core/counters.js';
-import { DROPS } from '../../src/core/drops.js';
+import { BY_DESIGN, DROPS } from '../../src/core/drops.js';
 import { METRIC_NAMES } from '../../src/daemon/metrics.js';
-import type { Host, LookupPlugin } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
 
 const readme = readFileSync(fromRoot('README.md'), 'utf8');
@@ -35,7 +31,7 @@ t.test('no row names a reason that there is not', (t) => {
 });
 
 t.test('every metric has a row', (t) => {
-  const alike = new Set(TRAFFIC.map((name) => `varpd_overlay_${name}_total`));
+  const alike = new Set<string>(TRAFFIC.map((name) => `varpd_overlay_${name}_total`));
   for (const name of METRIC_NAMES)
     t.ok(isListed(`\`${alike.has(name) ? 'varpd_overlay_NAME_total' : name}\``), name);
   const named = listed.flatMap((cell) => [...cell.matchAll(/`(varpd_\w+)`/g)].map(([, name]) => name));
@@ -75,24 +71,33 @@ t.test('the mapping is the one in config', (t) => {
   t.end();
 });
 
-t.test('the plugin works as it stands', async (t) => {
-  const directory = mkdtempSync(path.join(tmpdir(), 'varpd-readme-'));
-  t.teardown(() => {
-    rmSync(directory, { recursive: true });
-  });
-  const file = path.join(directory, 'index.mjs');
-  writeFileSync(file, /^```js\n(.*?)^```$/ms.exec(readme)![1]);
-  const { default: plugin } = (await import(pathToFileURL(file).href)) as { default: LookupPlugin };
-  t.equal(plugin.apiVersion, 1);
-  const instance = plugin.create({} as Host);
-  const { signal } = new AbortController();
-  const resolve = async (destinationMac: number, etherType: number): Promise<unknown> =>
-    instance.resolve?.({ destinationMac, sourceMac: 0xdeadbeef0000, etherType, vlan: 0 }, signal);
-  t.match(await resolve(0xdeadbeef0001, 0x0800), { kind: 'target', to: { ip: '10.88.88.70', port: 4789 } });
-  t.match(await resolve(0xdeadbeef0002, 0x0800), { kind: 'drop' });
-  t.match(await resolve(0xffffffffffff, 0x0806), { kind: 'proxy', what: 'arp' });
-  t.equal(await instance.neighbor?.('10.55.55.3' as never, signal), 0xdeadbeef0001);
-  t.equal(await instance.neighbor?.('10.55.55.9' as never, signal), null);
+t.test('the drops that are by design, and no other', (t) => {
+  const [, listed] = /dropped by design[^:]*: ([^.]*)\./.exec(readme)!;
+  const names = [...listed.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name);
+  t.same(names.sort(), [...BY_DESIGN].sort());
+  t.end();
+});
+
+t.test('the mapping is where the service sees it', (t) => {
+  for (const file of ['README.md', 'plugins/files/README.md']) {
+    const text = readFileSync(fromRoot(file), 'utf8');
+    const paths = [...text.matchAll(/\S*hosts\.json/g)].map(([one]) => one.replace(/^.*[=`(]/, ''));
+    const absolute = paths.filter((one) => one.startsWith('/'));
+    t.ok(absolute.includes('/etc/varpd/hosts.json'), file);
+    // PrivateTmp= and ProtectHome= of the unit.
+    t.same(
+      absolute.filter((one) => /^\/(tmp|var\/tmp|home|root)\//.test(one)),
+      [],
+      file,
+    );
+  }
+  t.end();
+});
+
+t.test('the license', (t) => {
+  t.match(readFileSync(fromRoot('LICENSE'), 'utf8'), /^MIT License\n\nCopyright .* the varpd authors\n/);
+  t.equal((JSON.parse(readFileSync(fromRoot('package.json'), 'utf8')) as { license: string }).license, 'MIT');
+  t.end();
 });
 
 t.test('every threat names tests that there are', (t) => {

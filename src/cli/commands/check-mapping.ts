@@ -18,7 +18,7 @@ export const command = defineCommand({
     'Checks a mapping of the files plugin, and names everything that is wrong with it. varpd is not asked and\n' +
     'need not run. The exit status is 0 if it would take the file.',
   options: [{ name: 'json', about: 'the same, as JSON' }],
-  examples: ['check-mapping /var/tmp/hosts.json', 'check-mapping --json /var/tmp/hosts.json'],
+  examples: ['check-mapping /etc/varpd/hosts.json', 'check-mapping --json /etc/varpd/hosts.json'],
 
   async run(args, { print }) {
     const [file, ...more] = args.operands;

@@ -35,7 +35,7 @@ export const command = defineCommand({
     'create-overlay -e vxlan -s direct -p vxlan/listen_ip=10.88.88.69 \\\n' +
       '        -p direct/dest_ip=10.88.88.70 -p direct/dest_port=4789 -v 23 demo0',
     'create-overlay -e vxlan -s files -v 23 \\\n' +
-      '        -p vxlan/listen_ip=10.88.88.69,files/config=/var/tmp/hosts.json overlay0',
+      '        -p vxlan/listen_ip=10.88.88.69,files/config=/etc/varpd/hosts.json overlay0',
   ],
 
   async run(args, { call }) {

@@ -13,6 +13,7 @@ import {
   reportMissing,
   SHOW_OPTIONS,
   type ShowArguments,
+  warnOfOffline,
 } from '../show.js';
 import type { Column } from '../table.js';
 
@@ -58,7 +59,10 @@ const PAGE_ROWS = 100;
 
 export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t] [[-p] -o field,... | --json] [overlay...]',
-  about: 'Shows overlays, those named or all: their properties, their health or their target tables.',
+  about:
+    'Shows overlays, those named or all: their properties, their health or their target tables. What is stored and\n' +
+    'does not run is OFFLINE, and has no target table. Properties are set when an overlay is created: PERM is rw for\n' +
+    'those that -p of create-overlay takes, r- for the others.',
   options: [
     { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },
     { name: 'target', short: 't', about: 'which MAC address is reached where' },
@@ -90,6 +94,7 @@ export const command = defineCommand({
     } else {
       const format = chooseFormat(args, PROPERTY_COLUMNS, context);
       const overlays = await list(args.operands, context);
+      warnOfOffline(overlays, context.warn);
       print(
         format(overlays.flatMap(({ name, properties }) => properties.map((row) => ({ ...row, link: name })))),
       );
@@ -117,7 +122,9 @@ async function withTargets(
   { call, fail }: Context,
 ): Promise<(OverlayInfo & { targets: TargetRow[] })[]> {
   const complete = [];
+  warnOfOffline(overlays, fail);
   for (const overlay of overlays) {
+    if (overlay.health.status === 'OFFLINE') continue;
     try {
       complete.push({ ...overlay, targets: await readTargets(overlay.name, call) });
     } catch (error) {

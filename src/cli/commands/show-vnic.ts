@@ -12,13 +12,22 @@ const COLUMNS: readonly Column<VnicInfo>[] = [
   { name: 'MACADDRESS', width: 18, cell: (row) => row.mac },
   { name: 'MACADDRTYPE', width: 20, cell: (row) => row.macType },
   { name: 'VID', width: 6, cell: (row) => String(row.vid) },
-  { name: 'MTU', width: 6, extra: true, cell: (row) => String(row.mtuBytes) },
-  { name: 'STATE', width: 20, extra: true, sentence: true, cell: (row) => row.state },
+  { name: 'MTU', width: 6, extra: true, cell: (row) => String(row.mtuBytes ?? '--') },
+  {
+    name: 'STATE',
+    width: 20,
+    extra: true,
+    notable: (row) => row.state !== 'up',
+    sentence: true,
+    cell: (row) => row.state,
+  },
 ];
 
 export const command = defineCommand({
   synopsis: 'show-vnic [-l overlay] [[-p] -o field,... | --json] [vnic...]',
-  about: 'Shows VNICs, those named or all. VID 0 is a VNIC that carries every VLAN.',
+  about:
+    'Shows VNICs, those named or all. VID 0 is a VNIC that carries every VLAN. STATE is shown when one of them\n' +
+    'is not up; OFFLINE is one that is stored and does not run.',
   options: [
     { name: 'link', short: 'l', value: 'overlay', about: 'only those over this overlay' },
     ...SHOW_OPTIONS,

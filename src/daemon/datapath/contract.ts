@@ -7,6 +7,7 @@
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
+import type { Notice } from '../../core/notices.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { BareCommand } from './protocol.js';
@@ -178,6 +179,8 @@ export interface DatapathEvents {
   leased(news: LeaseNews): void;
   /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
   peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
+  /** Something for the log, of each overlay, kind and thread once a second at most. */
+  noticed(notice: Notice): void;
   /** A datapath thread is gone: nothing moves any more. */
   failed(error: Error): void;
 }
@@ -206,8 +209,17 @@ export interface Datapath {
   /** What software on top of the overlay's ports sees of their cable; those that come later too. */
   setCarrier(overlay: number, on: boolean): void;
 
+  /** Whether the interface of a port is down: nobody is behind it then. Harmless when there is no such port. */
+  setPortDown(overlay: number, name: string, isDown: boolean): void;
+
   /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
   setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
+
+  /** The port's device has this MAC now: in force from the next batch on, and with it these rules. Harmless when there is
+   * no such port. */
+  setMac(overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void;
+  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
+  setLoops(overlay: number, destinations: readonly IpAddress[]): void;
 
   /** Thrown away when the MAC was invalidated since the question. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void;

@@ -10,6 +10,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createCounters, readCounters } from '../../core/counters.js';
 import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
+import { createPresence, setDown } from '../../core/presence.js';
+import { createStationMemory } from '../../core/stations.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import {
   closeDescriptor,
@@ -51,6 +53,7 @@ import {
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
 import { WAKE, type Report, type Token } from './protocol.js';
+import { canSteer } from './steering.js';
 import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
@@ -59,7 +62,10 @@ import { Underlay, type Lease } from './underlay.js';
 const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<keyof Features, boolean>> = { ...probeFeatures() };
+  readonly features: Readonly<Record<keyof Features | 'tapSteering', boolean>> = {
+    ...probeFeatures(),
+    tapSteering: canSteer(),
+  };
   readonly #events: DatapathEvents;
   readonly #heritage: Heritage;
   readonly #threads: DatapathThread[] = [];
@@ -113,7 +119,7 @@ export class DatapathControl implements Datapath {
       id,
       vnetid: config.vnetid,
       mtuBytes: config.mtuBytes,
-      listenIp: config.listen.ip,
+      listen: config.listen,
       destination: config.destination,
       acceptAny: config.accept === 'any',
       strictSource: config.strictSource,
@@ -136,12 +142,15 @@ export class DatapathControl implements Datapath {
       ports: new Map(),
       peers: new Map(),
       named: [],
+      loops: [],
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
+    // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
+    const stations = createStationMemory();
     threads.forEach((thread, queue) => {
       const own = { socket: tokens[queue], counters: counters[queue] };
-      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, ...own });
+      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
   }
 
@@ -185,10 +194,11 @@ export class DatapathControl implements Datapath {
     const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
     const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
     const config = { overlay, name, mac: address, vid, own, protection };
-    const port: PortState = { name, overlay, temporary, isLeft, queues, config };
+    const presence = createPresence();
+    const port: PortState = { name, overlay, temporary, isLeft, queues, presence, config };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
-    const shared = queues.length > 1 ? { askedLeases: createAskedLeases() } : {};
+    const shared = { presence, ...(queues.length > 1 && { askedLeases: createAskedLeases() }) };
     queues.forEach(({ token, fd, counters }, queue) => {
       this.#ports.set(token, port);
       this.#threads[queue].post({ kind: 'add-port', ...config, ...shared, token, fd, counters });
@@ -227,11 +237,25 @@ export class DatapathControl implements Datapath {
     }
   }
 
+  setPortDown(overlay: number, name: string, isDown: boolean): void {
+    const port = this.#overlays.get(overlay)?.ports.get(name);
+    if (port !== undefined) setDown(port.presence, isDown);
+  }
+
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
     const port = this.#overlay(overlay).ports.get(name);
     if (port !== undefined) port.config = { ...port.config, protection };
     port?.queues.forEach(({ token }, queue) => {
       this.#threads[queue].post({ kind: 'protect', token, protection });
+    });
+  }
+
+  setMac(overlay: number, name: string, mac: mac.MacAddress, protection: ProtectionRules | undefined): void {
+    const port = this.#overlay(overlay).ports.get(name);
+    if (port === undefined) return;
+    port.config = { ...port.config, mac, protection };
+    port.queues.forEach(({ token }, queue) => {
+      this.#threads[queue].post({ kind: 'set-mac', token, mac, protection });
     });
   }
 
@@ -253,6 +277,13 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.named = peers;
     state.threads.setPeers(peers);
+  }
+
+  setLoops(overlay: number, destinations: readonly IpAddress[]): void {
+    const state = this.#overlays.get(overlay);
+    if (state === undefined) return;
+    state.loops = destinations;
+    state.threads.setLoops(destinations);
   }
 
   namedPeers(overlay: number): readonly IpAddress[] {
@@ -433,6 +464,9 @@ export class DatapathControl implements Datapath {
         return;
       case 'leases':
         for (const news of report.news) this.#events.leased(news);
+        return;
+      case 'notices':
+        for (const notice of report.notices) this.#events.noticed(notice);
         return;
       case 'peers':
         mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);

@@ -6,19 +6,21 @@ import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
-import { createAskedLeases } from '../../core/asked-leases.js';
+import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
 import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
+import type { Notice } from '../../core/notices.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { createPresence, Presence } from '../../core/presence.js';
 import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
-import { fromHalves, highOf, lowOf } from '../../wire/mac.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
 import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
@@ -40,8 +42,10 @@ interface AttachedPort {
   readonly device: PortDevice;
   readonly overlay: Overlay;
   readonly port: Port;
+  /** Of all queues of the port. */
+  readonly asked: AskedLeases;
   /** Goes on when the rules change. */
-  readonly leases: DhcpLeases;
+  leases: DhcpLeases;
 }
 
 interface AttachedSocket {
@@ -63,6 +67,7 @@ export class DatapathEngine {
   #leaseNews: LeaseNews[] = [];
   #agedMs = 0;
   #peerChanges: PeerChange[] = [];
+  #notices: Notice[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -81,6 +86,9 @@ export class DatapathEngine {
       peerChanged: (overlay, ip, isPeer) => {
         this.#peerChanges.push({ overlay, ip, isPeer });
       },
+      notice: (notice) => {
+        this.#notices.push(notice);
+      },
       nowTick: 0,
     };
   }
@@ -92,8 +100,7 @@ export class DatapathEngine {
   }
 
   #age(nowMs: number): void {
-    for (const { overlay } of this.#overlays.values())
-      overlay.targets.age(this.#shared.nowTick, nowMs - this.#agedMs);
+    for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
     this.#agedMs = nowMs;
   }
 
@@ -104,6 +111,7 @@ export class DatapathEngine {
     if (this.#questions.length > 0) this.#reportQuestions();
     if (this.#leaseNews.length > 0) this.#reportLeases();
     if (this.#peerChanges.length > 0) this.#reportPeers();
+    if (this.#notices.length > 0) this.#reportNotices();
     return moved;
   }
 
@@ -163,6 +171,9 @@ export class DatapathEngine {
       case 'add-port':
         this.#addPort(command);
         return;
+      case 'set-mac':
+        this.#setMac(command.token, command.mac, command.protection);
+        return;
       case 'protect':
         this.#protect(command.token, command.protection);
         return;
@@ -199,6 +210,7 @@ export class DatapathEngine {
           | 'invalidate'
           | 'set-destination'
           | 'set-peers'
+          | 'set-loops'
           | 'announce'
           | 'delete-target'
           | 'targets'
@@ -227,6 +239,9 @@ export class DatapathEngine {
       case 'set-peers':
         overlay?.setPeers(command.peers);
         break;
+      case 'set-loops':
+        overlay?.loops.name(command.destinations, this.#shared.destinations);
+        break;
       case 'announce':
         if (overlay !== undefined) announce(overlay, command.frame);
         break;
@@ -248,12 +263,12 @@ export class DatapathEngine {
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
-    const { options, socket, senderFds, segmentation, counters } = command;
+    const { options, socket, senderFds, segmentation, counters, stations } = command;
     const { capacityFrames } = this.#transmitBatch;
     const senders = senderFds.map(
       (fd) => new OutputList(this.#platform.socket(fd, segmentation), capacityFrames, dropOfSendError),
     );
-    const overlay = new Overlay(options, this.#shared, senders, counters);
+    const overlay = new Overlay(options, this.#shared, senders, counters, stations);
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);
   }
@@ -284,16 +299,36 @@ export class DatapathEngine {
       output,
       answers: new AnswerLimit(),
       counters,
+      presence: new Presence(command.presence ?? createPresence()),
       protection: undefined,
     };
     const asked = command.askedLeases ?? createAskedLeases();
-    const leases = new DhcpLeases(port.macHigh, port.macLow, asked, (family, ip, validS) => {
-      this.#leaseNews.push({ overlay: command.overlay, port: name, family, ip, validS });
-    });
     overlay.addPort(port);
-    this.#ports.set(token, { fd, device, overlay, port, leases });
+    this.#ports.set(token, {
+      fd,
+      device,
+      overlay,
+      port,
+      asked,
+      leases: this.#leasesOf(overlay, port, asked),
+    });
     this.#protect(token, protection);
     this.#platform.watch(fd, token);
+  }
+
+  #leasesOf({ options: { id } }: Overlay, { name, macHigh, macLow }: Port, asked: AskedLeases): DhcpLeases {
+    return new DhcpLeases(macHigh, macLow, asked, (family, ip, validS) => {
+      this.#leaseNews.push({ overlay: id, port: name, family, ip, validS });
+    });
+  }
+
+  #setMac(token: Token, mac: MacAddress, rules: ProtectionRules | undefined): void {
+    const attached = this.#ports.get(token);
+    if (attached === undefined) return;
+    const { overlay, port, asked } = attached;
+    overlay.setPortMac(port, mac);
+    attached.leases = this.#leasesOf(overlay, port, asked);
+    this.#protect(token, rules);
   }
 
   #protect(token: Token, rules: ProtectionRules | undefined): void {
@@ -326,6 +361,12 @@ export class DatapathEngine {
     const news = this.#leaseNews;
     this.#leaseNews = [];
     this.#report({ kind: 'leases', news });
+  }
+
+  #reportNotices(): void {
+    const notices = this.#notices;
+    this.#notices = [];
+    this.#report({ kind: 'notices', notices });
   }
 
   #reportPeers(): void {

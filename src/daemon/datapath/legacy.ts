@@ -1,6 +1,7 @@
 /** What the control side knows of overlays and ports, and what it leaves of them to the next daemon. */
 import type { Counters } from '../../core/counters.js';
 import type { OverlayOptions } from '../../core/overlay.js';
+import type { PresenceMemory } from '../../core/presence.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
 import type { OverlayThreads } from './overlay-threads.js';
@@ -23,6 +24,8 @@ export interface OverlayState {
   readonly peers: Peers;
   /** The peers that its plugin names. */
   named: readonly IpAddress[];
+  /** The destinations whose routes lead back into it. */
+  loops: readonly IpAddress[];
   carrier: boolean;
 }
 
@@ -33,8 +36,12 @@ export interface PortState {
   /** An earlier daemon had left the device. */
   readonly isLeft: boolean;
   readonly queues: readonly PortQueue[];
+  readonly presence: PresenceMemory;
   /** What the threads were told of it. */
-  config: Omit<Extract<Command, { kind: 'add-port' }>, 'kind' | 'token' | 'fd' | 'counters' | 'askedLeases'>;
+  config: Omit<
+    Extract<Command, { kind: 'add-port' }>,
+    'kind' | 'token' | 'fd' | 'counters' | 'askedLeases' | 'presence'
+  >;
   /** Set once it is to be closed; resolves when it is. */
   closed?: Promise<unknown>;
 }
@@ -74,13 +81,14 @@ async function bridgeLists(
   );
   for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
   for (const overlay of overlays) {
-    const { config, options, lease, named } = overlay;
+    const { config, options, lease, named, loops } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
-    const known = config.mode === 'dynamic' ? await overlay.threads.recentTargets(MAX_BRIDGED) : [];
+    const known = await overlay.threads.recentTargets(MAX_BRIDGED);
     lease.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, peers: named },
+        { kind: 'set-loops', overlay: config.id, destinations: loops },
       );
       if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });
     });

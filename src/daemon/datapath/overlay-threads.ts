@@ -102,6 +102,10 @@ export class OverlayThreads {
     for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#overlay, peers });
   }
 
+  setLoops(destinations: readonly IpAddress[]): void {
+    for (const link of this.#links) link.post({ kind: 'set-loops', overlay: this.#overlay, destinations });
+  }
+
   /** Each port has it once. */
   announce(frame: Uint8Array): void {
     this.#links[0].post({ kind: 'announce', overlay: this.#overlay, frame });

@@ -7,7 +7,10 @@ import type { Counters } from '../../core/counters.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
+import type { Notice } from '../../core/notices.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { PresenceMemory } from '../../core/presence.js';
+import type { StationMemory } from '../../core/stations.js';
 import type { TargetRow } from '../../core/target-rows.js';
 import type { LookupAnswer } from './contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -30,6 +33,8 @@ export type Command =
       readonly senderFds: readonly number[];
       /** Whether these sockets may be given several datagrams in one. */
       readonly segmentation: boolean;
+      /** Of all threads that carry it, in mode point. */
+      readonly stations?: StationMemory;
       readonly counters: Counters;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
@@ -46,7 +51,15 @@ export type Command =
       readonly protection?: ProtectionRules | undefined;
       /** Of all queues of the port, if there are several. */
       readonly askedLeases?: AskedLeases;
+      readonly presence?: PresenceMemory;
       readonly counters: Counters;
+    }
+  /** The port's device has another MAC now; its rules are judged by it. */
+  | {
+      readonly kind: 'set-mac';
+      readonly token: Token;
+      readonly mac: MacAddress;
+      readonly protection: ProtectionRules | undefined;
     }
   | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
   | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
@@ -70,6 +83,8 @@ export type Command =
   /** Mode point from now on. */
   | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  /** All destinations whose routes lead back into the overlay, in place of those named before. */
+  | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
       readonly kind: 'delete-target';
@@ -117,6 +132,8 @@ export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
+  /** Of each overlay and kind, one a second at most. */
+  | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | {

@@ -10,11 +10,10 @@ import {
   setTapOffload,
   setTapOwner,
   setTapPersistent,
+  silenceLink,
   tapInfo,
 } from '../../dgram-extra/index.js';
-import * as ethernet from '../../wire/ethernet.js';
 import * as mac from '../../wire/mac.js';
-import * as vxlan from '../../wire/vxlan.js';
 import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
@@ -106,7 +105,7 @@ export function openPortTap(
     const fds = [...left.map(({ fd }) => fd), ...opened];
     const [fd] = fds;
     setTapOwner(fd, process.geteuid?.() ?? 0, name);
-    if (queues > 1) steerByFlow(fd, queues, name);
+    if (queues > 1) steerByFlow(fds.slice(0, queues), name);
     if (found === undefined) create(fd, config, address, offload);
     else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
@@ -123,7 +122,7 @@ export function openPortTap(
 
 function create(
   fd: number,
-  { name, mtuBytes }: PortConfig,
+  { name, mtuBytes, own }: PortConfig,
   address: mac.MacAddress,
   offload: OverlayConfig['offload'],
 ): void {
@@ -131,7 +130,11 @@ function create(
   mac.writeMac(bytes, 0, address);
   const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
   wanted.find((flags) => setTapOffload(fd, flags, name));
-  setLink(name, { mac: bytes, mtuBytes, gsoMaxBytes: superframeBytes(mtuBytes) });
+  // Its gso_max_size stays as it is: superframes of other devices, which a bridge forwards to it, know no bound of this one,
+  // and the kernel cuts what is larger into single frames. What is more than a datagram leaves as two (udp-send.c).
+  setLink(name, { mac: bytes, mtuBytes });
+  // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
+  if (own) silenceLink(name);
   setLink(name, { up: true });
 }
 
@@ -149,11 +152,4 @@ function persist(fd: number, port: string, { links }: Heritage, isWanted: boolea
   if (isWanted && number !== undefined) links.record(port, number);
   setTapPersistent(fd, isWanted && number !== undefined, port);
   if (!isWanted) links.forget(port);
-}
-
-/** A superframe that leaves as one datagram of at most 64 segments and 65,000 bytes (udp-send.c): one byte more and
- * every superframe would cost two. Headers of a TCP segment over IPv6 with timestamps: 72 bytes. */
-function superframeBytes(mtuBytes: number): number {
-  const segments = Math.min(64, Math.floor(65_000 / (mtuBytes + ethernet.HEADER_BYTES + vxlan.HEADER_BYTES)));
-  return Math.min(65_536, segments * (mtuBytes - 72));
 }

@@ -57,7 +57,7 @@ export class DatapathThread implements Link {
       this.#hear(report);
     });
     this.#worker.on('error', (error) => {
-      if (!this.#starting) events.failed(new Error(errorText(error), { cause: error }));
+      if (!this.#starting) events.failed(error instanceof Error ? error : new Error(errorText(error)));
     });
     this.#worker.on('exit', (code) => {
       if (!this.#stopping && !this.#starting)

@@ -77,6 +77,9 @@ const platform: Platform = {
   },
 };
 
+/** The clock of each thread starts with it; what threads share has times in it. */
+const startedMs = Number(process.hrtime.bigint() / 1000n) / 1000 - performance.now();
+
 const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
@@ -102,7 +105,7 @@ function run(): void {
   const ready = new Int32Array(READY_TOKENS);
   for (let running = true; running;) {
     const count = native.pollWait(epoll, ready, -1);
-    engine.setTime(performance.now());
+    engine.setTime(startedMs + performance.now());
     for (let index = 0; index < count; index++) {
       const token = ready[index];
       if (token === WAKE) running = obeySome();

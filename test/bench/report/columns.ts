@@ -38,6 +38,7 @@ export const columns: readonly Column[] = [
   more('udp16Kpps', 'UDP 64 bytes, 16 flows, kpps', 0),
   less('pingP50Us', 'ping p50, us', 0),
   less('pingP99Us', 'ping p99, us', 0),
+  less('pingP999Us', 'ping p99.9, us', 0),
   less('loadedPingP50Us', 'ping p50 under TCP, us', 0),
   less('loadedPingP99Us', 'ping p99 under TCP, us', 0),
   less('cpuSecondsPerGib', 'CPU seconds a GiB of TCP', 2),

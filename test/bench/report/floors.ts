@@ -31,7 +31,7 @@ const toPlain =
   ({ samples }: Evidence): Spread | undefined =>
     pairedRatio(samples, OURS, PLAIN, key);
 const own =
-  (key: 'cpuSecondsPerGib' | 'rssLoadMib') =>
+  (key: 'cpuSecondsPerGib' | 'rssLoadMib' | 'pingP999Us') =>
   ({ samples }: Evidence): Spread | undefined =>
     spreadOf(samples, OURS, key);
 
@@ -83,6 +83,14 @@ const FLOORS: readonly Floor[] = [
     aim: 1,
     digits: 2,
     find: toPlain('pingP50Us'),
+  },
+  {
+    title: 'ping p99.9, us: one each ms, nothing else running',
+    better: 'less',
+    floor: 1000,
+    aim: 500,
+    digits: 0,
+    find: own('pingP999Us'),
   },
   {
     title: 'CPU seconds a GiB of TCP, both daemons',

@@ -105,7 +105,7 @@ const REFUSALS = [
   ['EAGAIN', 'tx_queue_full'],
   ['ENOBUFS', 'tx_queue_full'],
   ['ENOMEM', 'tx_queue_full'],
-  ['EPERM', 'tx_error'],
+  ['EPERM', 'tx_firewall'],
 ] as const;
 
 const refused: Row = {

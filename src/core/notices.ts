@@ -1,0 +1,71 @@
+/**
+ * What the log is to have of frames that are refused or will have no answer, of one overlay: one line says who is meant,
+ * where a counter says how many. One of each kind a second at most is made, and nothing for the others.
+ */
+import { ADDRESS, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import { readV6, type IpAddress } from '../wire/ip.js';
+import { fromHalves, type MacAddress } from '../wire/mac.js';
+import type { Port } from './port.js';
+import { TICK_MS } from './target-table.js';
+
+export type Notice =
+  /** A frame of this source came from a VTEP and was refused (`rx_bad_source`). */
+  | {
+      readonly kind: 'badSource';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly from: IpAddress;
+    }
+  /** A VNIC has sent a frame from a MAC that is not its own: answers do not come back to it. */
+  | {
+      readonly kind: 'otherSource';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly port: string;
+    };
+
+const PAUSE_TICKS = 1000 / TICK_MS;
+
+interface Listener {
+  readonly notice: (notice: Notice) => void;
+  readonly nowTick: number;
+}
+
+export class Notices {
+  readonly #overlay: number;
+  readonly #listener: Listener;
+  #badSourceTick = NaN;
+  #otherSourceTick = NaN;
+
+  constructor(overlay: number, listener: Listener) {
+    this.#overlay = overlay;
+    this.#listener = listener;
+  }
+
+  /** Of the frame out of the tunnel whose descriptor begins at `at`. */
+  badSource({ bytes, descriptors }: FrameBatch, at: number): void {
+    const { nowTick } = this.#listener;
+    if (((nowTick - this.#badSourceTick) | 0) < PAUSE_TICKS && !Number.isNaN(this.#badSourceTick)) return;
+    this.#badSourceTick = nowTick;
+    const octets = new Uint8Array(descriptors.buffer, descriptors.byteOffset);
+    this.#listener.notice({
+      kind: 'badSource',
+      overlay: this.#overlay,
+      mac: ethernet.source(bytes, descriptors[at + OFFSET]),
+      from: readV6(octets, (at + ADDRESS) * Int32Array.BYTES_PER_ELEMENT),
+    });
+  }
+
+  otherSource(port: Port, high: number, low: number): void {
+    const { nowTick } = this.#listener;
+    if (((nowTick - this.#otherSourceTick) | 0) < PAUSE_TICKS && !Number.isNaN(this.#otherSourceTick)) return;
+    this.#otherSourceTick = nowTick;
+    this.#listener.notice({
+      kind: 'otherSource',
+      overlay: this.#overlay,
+      mac: fromHalves(high, low),
+      port: port.name,
+    });
+  }
+}

@@ -1,0 +1,43 @@
+/** What an overlay is made with: what it shares with the others of its thread, and what the operator chose. */
+import type { FrameBatch } from '../wire/descriptor.js';
+import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { Destinations } from './destinations.js';
+import type { Question } from './lookup.js';
+import type { Notice } from './notices.js';
+import type { Outputs } from './outputs.js';
+import type { PendingBudget } from './pending-queue.js';
+import type { PathMtu } from './too-big.js';
+
+/** What all overlays of a worker share. */
+export interface Shared {
+  readonly outputs: Outputs;
+  readonly destinations: Destinations;
+  readonly budget: PendingBudget;
+  /** Frames that waited are sent from here. */
+  readonly replay: FrameBatch;
+  readonly ask: (question: Question) => void;
+  readonly pathMtuBytes: PathMtu;
+  /** An underlay address has become a peer of an overlay, or is none any more. */
+  readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
+  readonly notice: (notice: Notice) => void;
+  nowTick: number;
+}
+
+export interface OverlayOptions {
+  readonly id: number;
+  readonly vnetid: number;
+  readonly mtuBytes: number;
+  /** The source of what is sent, and the destination of what lives at this host. */
+  readonly listen: Endpoint;
+  /** Mode point: where every frame that is not local goes. */
+  readonly destination: Endpoint | undefined;
+  readonly acceptAny: boolean;
+  /** An inner source must live at the VTEP that sent it (strict-source.ts). */
+  readonly strictSource: boolean;
+  readonly carryTags: boolean;
+  readonly copyDscp: boolean;
+  /** Frames that arrived together go to a port one by one, not as superframes. */
+  readonly keepApart: boolean;
+  readonly negativeTtlMs: number;
+  readonly maxTargets: number;
+}

@@ -1,0 +1,38 @@
+/** A name that nobody knows, and the one that was probably meant. */
+
+/** So many letters wrong, missing or too many are a slip. */
+const MAX_SLIPS = 2;
+/** A longer name is none that was meant. */
+const MAX_CHARACTERS = 63;
+
+/** `no such property: did you mean vxlan/listen_ip?`, or all that there are. */
+export function unknownProperty(name: string, known: readonly string[]): string {
+  const meant = name.length > MAX_CHARACTERS ? undefined : nearest(name, known);
+  return meant === undefined
+    ? `no such property, expected one of ${known.join(', ')}`
+    : `no such property: did you mean ${meant}?`;
+}
+
+/** `listen_ip` is near `vxlan/listen_ip`: what stands before the slash may be left out. */
+function nearest(name: string, known: readonly string[]): string | undefined {
+  const ranked = known
+    .map((one) => ({
+      one,
+      slips: Math.min(distance(name, one), distance(name, one.slice(one.indexOf('/') + 1))),
+    }))
+    .filter(({ slips }) => slips <= Math.min(MAX_SLIPS, name.length / 2))
+    .sort((a, b) => a.slips - b.slips);
+  return ranked.at(0)?.one;
+}
+
+/** Levenshtein's: insertions, deletions and replacements from one to the other. */
+function distance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, at) => at);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++)
+      next.push(Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + Number(from[i - 1] !== to[j - 1])));
+    row = next;
+  }
+  return row[to.length];
+}

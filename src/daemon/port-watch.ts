@@ -1,0 +1,183 @@
+/**
+ * The interfaces of ports, for the link watch: which is whose, and what has become of it.
+ *
+ * A port is known by the descriptor that varpd holds. In the network namespace of varpd its interface is found by index,
+ * and the kernel tells of it. Of what is elsewhere the kernel tells nothing here: the descriptor is asked now and then
+ * what the MAC is, and whether the interface has come back, under whatever name.
+ */
+import type { PortPlace } from '../core/underlay-state.js';
+import type { LinkInfo } from '../dgram-extra/index.js';
+import { BYTES as MAC_BYTES, type MacAddress, readMac, ZERO } from '../wire/mac.js';
+import type { PortDeviceInfo } from './datapath/contract.js';
+import type { PortTable } from './egress.js';
+import type { LinkKernel } from './links.js';
+
+/** Interfaces in other network namespaces that are looked at at once: some 15 ms. Of more, each is looked at less often. */
+const MAX_LOOKS = 500;
+
+/** Kind of every TUN and TAP, as the kernel has it (drivers/net/tun.c). */
+const TUN = 'tun';
+
+export interface WatchedPort extends PortPlace {
+  /** Undefined when the device is gone: then whoever reads from it says so. */
+  device(): PortDeviceInfo | undefined;
+}
+
+/** Of a port's interface. */
+export interface PortLink {
+  /** `elsewhere`: in another network namespace, under whatever name and in whatever state. */
+  readonly state: 'up' | 'down' | 'renamed' | 'elsewhere';
+  readonly name: string;
+  readonly mac: MacAddress;
+  /** Undefined while it is elsewhere. */
+  readonly mtuBytes: number | undefined;
+}
+
+export interface FollowedPort {
+  readonly port: WatchedPort;
+  readonly heard: (link: PortLink) => void;
+  readonly used: (() => void) | undefined;
+  /** Undefined while it is elsewhere. */
+  index: number | undefined;
+  /** Of the bridge or bond that it belongs to, or 0. */
+  master: number;
+  told: PortLink | undefined;
+}
+
+export class PortWatch implements PortTable {
+  readonly #kernel: LinkKernel;
+  readonly #ports = new Set<FollowedPort>();
+  readonly #byIndex = new Map<number, FollowedPort>();
+  /** In another network namespace. The one that was looked at last is the last. */
+  readonly #elsewhere = new Set<FollowedPort>();
+  /** Something was said of them. */
+  readonly #stale = new Set<FollowedPort>();
+
+  constructor(kernel: LinkKernel) {
+    this.#kernel = kernel;
+  }
+
+  at(index: number): PortPlace | undefined {
+    return this.#byIndex.get(index)?.port;
+  }
+
+  under(master: number): PortPlace | undefined {
+    for (const followed of this.#byIndex.values()) if (followed.master === master) return followed.port;
+    return undefined;
+  }
+
+  get hasElsewhere(): boolean {
+    return this.#elsewhere.size > 0;
+  }
+
+  /** It is yet to be looked at. */
+  add(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): FollowedPort {
+    const followed: FollowedPort = { port, heard, used, index: undefined, master: 0, told: undefined };
+    this.#ports.add(followed);
+    return followed;
+  }
+
+  remove(followed: FollowedPort): void {
+    this.#ports.delete(followed);
+    this.#stale.delete(followed);
+    this.#elsewhere.delete(followed);
+    this.#lose(followed);
+  }
+
+  clear(): void {
+    for (const set of [this.#ports, this.#stale, this.#elsewhere, this.#byIndex]) set.clear();
+  }
+
+  /** The kernel has told of this link. */
+  hear({ index, kind }: Pick<LinkInfo, 'index' | 'kind'>): void {
+    const port = this.#byIndex.get(index);
+    if (port !== undefined) this.#stale.add(port);
+    // It may be one that comes back.
+    else if (kind === TUN) for (const one of this.#elsewhere) this.#stale.add(one);
+  }
+
+  /** The interface of this index has got an address. */
+  used(index: number): void {
+    this.#byIndex.get(index)?.used?.();
+  }
+
+  setStale(followed: FollowedPort): void {
+    this.#stale.add(followed);
+  }
+
+  /** Anything may have happened to any of them. */
+  forget(): void {
+    for (const port of this.#ports) this.#stale.add(port);
+  }
+
+  lookAtStale(): void {
+    for (const port of this.#stale) {
+      this.look(port);
+      this.#stale.delete(port);
+    }
+  }
+
+  /** Those whose turn it is. */
+  lookElsewhere(): void {
+    for (const followed of [...this.#elsewhere].slice(0, MAX_LOOKS)) {
+      this.#elsewhere.delete(followed);
+      this.#elsewhere.add(followed);
+      this.look(followed);
+    }
+  }
+
+  look(followed: FollowedPort): void {
+    const { index, port } = followed;
+    const link = index === undefined ? undefined : this.#kernel.link(index);
+    if (link?.kind === TUN) {
+      this.#found(followed, link);
+      return;
+    }
+    this.#lose(followed);
+    const device = port.device();
+    if (device === undefined) return;
+    const { name, mac, isHere } = device;
+    const found = isHere ? this.#kernel.link(name) : undefined;
+    // Before Linux 5.2 a descriptor does not tell where its device is: another interface may have the name here.
+    if (found?.kind === TUN && macOf(found) === mac) {
+      this.#elsewhere.delete(followed);
+      this.#found(followed, found);
+      return;
+    }
+    this.#elsewhere.add(followed);
+    tell(followed, { state: 'elsewhere', name, mac, mtuBytes: undefined });
+  }
+
+  #found(followed: FollowedPort, link: LinkInfo): void {
+    const { index, name, up, mtuBytes, master } = link;
+    followed.index = index;
+    followed.master = master;
+    this.#byIndex.set(index, followed);
+    if (master !== 0) followed.used?.();
+    const state = name !== followed.port.port ? 'renamed' : up ? 'up' : 'down';
+    tell(followed, { state, name, mac: macOf(link), mtuBytes });
+  }
+
+  #lose(followed: FollowedPort): void {
+    const { index } = followed;
+    if (index !== undefined && this.#byIndex.get(index) === followed) this.#byIndex.delete(index);
+    followed.index = undefined;
+    followed.master = 0;
+  }
+}
+
+function tell(followed: FollowedPort, link: PortLink): void {
+  const { told } = followed;
+  const isKnown =
+    told?.state === link.state &&
+    told.name === link.name &&
+    told.mac === link.mac &&
+    told.mtuBytes === link.mtuBytes;
+  if (isKnown) return;
+  followed.told = link;
+  followed.heard(link);
+}
+
+function macOf({ mac }: LinkInfo): MacAddress {
+  return mac.length === MAC_BYTES ? readMac(mac, 0) : ZERO;
+}

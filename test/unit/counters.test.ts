@@ -1,0 +1,455 @@
+// What counters say and what has happened are the same number of frames: one by one, in a superframe that is cut on the
+// way, and in a run that the kernel has put together.
+import t from 'tap';
+import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
+import type { DropReason, ProxyDrop } from '../../src/core/drops.js';
+import type { Protection } from '../../src/core/link-protection.js';
+import type { OverlayOptions } from '../../src/core/overlay.js';
+import type { Device } from '../../src/io/contract.js';
+import {
+  DESCRIPTOR_WORDS,
+  LENGTH,
+  OFFSET,
+  RUN_END,
+  SEGMENT,
+  runFrames,
+  type FrameBatch,
+} from '../../src/wire/descriptor.js';
+import * as ipv4 from '../../src/wire/ipv4.js';
+import * as tcp from '../../src/wire/tcp.js';
+import * as virtio from '../../src/wire/virtio-net.js';
+import { concat, dhcpFrame, endpoint, frame, Lab, MAC, packet, type Net, type Tap } from '../helpers/lab.js';
+import { fromHex } from '../vectors/frames.js';
+
+/** Frames in a superframe and in a run. */
+const MANY = 3;
+const SEGMENT_BYTES = 100;
+const PAYLOAD_BYTES = 2 * SEGMENT_BYTES + 50;
+const HEADER_BYTES = 14 + 20 + 20;
+const VXLAN = '08000000 00006400';
+
+const EIO = 5;
+const EAGAIN = 11;
+const EINVAL = 22;
+const EPERM = 1;
+const EBADFD = 77;
+const EMSGSIZE = 90;
+const EHOSTUNREACH = 113;
+
+const superframe = (to: number, from: number = MAC.a): Uint8Array =>
+  packet({ to, from, protocol: ipv4.TCP, payloadBytes: PAYLOAD_BYTES, checksum: 'partial' });
+const CUT: virtio.Repr = {
+  flags: virtio.NEEDS_CHECKSUM,
+  gsoType: virtio.GSO_TCPV4,
+  gsoSize: SEGMENT_BYTES,
+  headerLength: HEADER_BYTES,
+  checksumStart: 34,
+  checksumOffset: tcp.CHECKSUM,
+};
+
+/** A socket that gives what is of one size as a run, as UDP_GRO does. */
+class Coalescing implements Device {
+  constructor(readonly inner: Device) {}
+
+  receive(batch: FrameBatch): number {
+    const count = this.inner.receive(batch);
+    if (count < 2) return count;
+    const { descriptors } = batch;
+    const last = (count - 1) * DESCRIPTOR_WORDS;
+    descriptors[SEGMENT] = descriptors[DESCRIPTOR_WORDS + OFFSET] - descriptors[OFFSET];
+    descriptors[RUN_END] = descriptors[last + OFFSET] + descriptors[last + LENGTH];
+    return 1;
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    return this.inner.deliver(batch, entries, count);
+  }
+}
+
+/** A TAP that writes the frames of a run one by one. */
+class Apart implements Device {
+  constructor(readonly inner: Device) {}
+
+  receive(batch: FrameBatch): number {
+    return this.inner.receive(batch);
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    let delivered = 0;
+    for (let at = 0; at < 2 * count; at += 2) {
+      const words = batch.descriptors.subarray(entries[at] * DESCRIPTOR_WORDS);
+      const [offset, argument] = [words[OFFSET], entries[at + 1]];
+      let lost = 0;
+      for (let left = runFrames(words, 0); left > 0; left--) {
+        const one = Int32Array.of(entries[at], argument);
+        if (this.inner.deliver(batch, one, 1) === 0) lost += lost === 0 ? one[1] : -0x1_0000;
+        words[OFFSET] += words[SEGMENT];
+      }
+      words[OFFSET] = offset;
+      entries[at + 1] = lost === 0 ? argument : lost;
+      if (lost === 0) delivered++;
+    }
+    return delivered;
+  }
+}
+
+/** A socket that refuses each segment, as udpSend says it. */
+const refusing = (errno: number): Device => ({
+  receive: () => 0,
+  deliver: ({ descriptors }, entries, count) => {
+    for (let at = 0; at < 2 * count; at += 2) {
+      const isMany = descriptors[entries[at] * DESCRIPTOR_WORDS + 3] !== virtio.GSO_NONE;
+      entries[at + 1] = -errno - (isMany ? MANY - 1 : 0) * 0x1_0000;
+    }
+    return 0;
+  },
+});
+
+interface Site {
+  readonly net: Net;
+  readonly own: Tap;
+  readonly vnic: Tap;
+  /** The own port sends to a MAC. */
+  readonly sends: (to: number) => void;
+  /** A peer sends frames that are whole, or `cut` makes of them. */
+  readonly receives: (cut?: (bytes: Uint8Array) => Uint8Array, header?: string, ip?: string) => void;
+}
+
+function site(isMany: boolean, options: Partial<OverlayOptions> = {}, errno?: number): Site {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1', {
+    wrapListener: (device) => new Coalescing(device),
+    ...(errno !== undefined && { wrapSender: () => refusing(errno) }),
+  });
+  const peers = new Map(['192.0.2.2', '192.0.2.3'].map((ip) => [ip, lab.peer(ip)]));
+  const net = vtep.overlay({ destination: endpoint('192.0.2.2'), ...options });
+  const wrap = (device: Device): Device => new Apart(device);
+  const own = net.port(MAC.a, { own: true, wrap });
+  const vnic = net.port(MAC.c, { wrap });
+  return {
+    net,
+    own,
+    vnic,
+    sends: (to) => {
+      if (isMany) own.sendWith(CUT, superframe(to));
+      else own.send(frame(to, MAC.a));
+    },
+    receives: (cut = (bytes) => bytes, header = VXLAN, ip = '192.0.2.2') => {
+      for (let left = isMany ? MANY : 1; left > 0; left--)
+        peers.get(ip)!.send(vtep.endpoint, concat(fromHex(header), cut(frame(MAC.c, MAC.b))));
+      lab.run();
+    },
+  };
+}
+
+const dynamic = { destination: undefined };
+
+/** Asked about, and answered like this. */
+function answered(isMany: boolean, to: number, reason: DropReason & (ProxyDrop | `lookup_${string}`)): Net {
+  const { net, sends } = site(isMany, dynamic);
+  sends(to);
+  net.answer(net.vtep.questions[0], { kind: 'drop', reason: reason as 'lookup_drop' });
+  return net;
+}
+
+const proxied =
+  (reason: ProxyDrop) =>
+  (isMany: boolean): Net =>
+    answered(isMany, MAC.all, reason);
+
+const sent =
+  (to: number, options: Partial<OverlayOptions> = {}, errno?: number) =>
+  (isMany: boolean): Net => {
+    const { net, sends } = site(isMany, options, errno);
+    sends(to);
+    return net;
+  };
+
+const received =
+  (options: Partial<OverlayOptions> = {}, ...how: Parameters<Site['receives']>) =>
+  (isMany: boolean): Net => {
+    const { net, receives } = site(isMany, options);
+    receives(...how);
+    return net;
+  };
+
+const refusedBy =
+  (errno: number) =>
+  (isMany: boolean): Net => {
+    const { net, vnic, sends, receives } = site(isMany);
+    vnic.port.deliverErrno = errno;
+    receives();
+    sends(MAC.c);
+    return net;
+  };
+
+const protecting =
+  (types: readonly Protection[], bytes: Uint8Array, isCut = false) =>
+  (isMany: boolean): Net => {
+    const { net, own } = site(isMany);
+    own.protect({ types, addresses: [], clientIds: [] });
+    if (isMany && isCut) own.sendWith(CUT, bytes);
+    else own.send(bytes);
+    return net;
+  };
+
+const change =
+  (at: number, ...values: readonly number[]) =>
+  (bytes: Uint8Array): Uint8Array => {
+    bytes.set(values, at);
+    return bytes;
+  };
+
+/** What is counted, and in how many frames where it was one and where it was MANY; the latter left out: there is none. */
+type Row = readonly [act: (isMany: boolean) => Net, one?: number, many?: number];
+
+const FROM_PORT = frame(MAC.b, MAC.a).length;
+const SUPERFRAME_BYTES = MANY * HEADER_BYTES + PAYLOAD_BYTES;
+
+const ROWS: Record<CounterName, Row> = {
+  tx_frames: [sent(MAC.b)],
+  tx_bytes: [sent(MAC.b), FROM_PORT, SUPERFRAME_BYTES],
+  rx_frames: [received()],
+  rx_bytes: [received(), FROM_PORT, MANY * FROM_PORT],
+  local_frames: [sent(MAC.c)],
+  lookups: [sent(MAC.b, dynamic), 1, 1],
+  rx_reserved_bits: [received({}, undefined, 'ff000000 00006401')],
+  rx_unclaimed: [received({}, change(0, 0x02, 0xff))],
+  tx_other_source: [
+    (isMany) => {
+      const { net, vnic } = site(isMany);
+      if (isMany) vnic.sendWith(CUT, superframe(MAC.b, MAC.d));
+      else vnic.send(frame(MAC.b, MAC.d));
+      return net;
+    },
+  ],
+  proxy_arp: [replied('proxy_arp'), 1, 1],
+  proxy_ndp: [replied('proxy_ndp'), 1, 1],
+  proxy_dhcp: [redirected(true), 1, 1],
+  too_big_answers: [
+    (isMany) => {
+      const { net, own } = site(isMany, { mtuBytes: 576 });
+      own.send(packet({ protocol: ipv4.TCP, payloadBytes: 1000 }));
+      return net;
+    },
+    1,
+    1,
+  ],
+  tx_segmentation_refused: [
+    () => {
+      const lab = new Lab();
+      const device = {
+        receive: () => 0,
+        deliver: (_: FrameBatch, __: Int32Array, count: number) => count + 0x4000_0000,
+      };
+      const vtep = lab.vtep('192.0.2.1', { wrapSender: () => device });
+      const net = vtep.overlay({ destination: endpoint('192.0.2.2') });
+      net.port(MAC.a).sendWith(CUT, superframe(MAC.b));
+      return net;
+    },
+    1,
+    1,
+  ],
+  tx_runt: [
+    (isMany) => {
+      const { net, own } = site(isMany);
+      own.send(frame(MAC.b, MAC.a).subarray(0, 13));
+      return net;
+    },
+    1,
+    1,
+  ],
+  tx_vlan: [
+    (isMany) => {
+      const { net } = site(isMany, { carryTags: false });
+      const access = net.port(MAC.d, { vid: 5 });
+      if (isMany) access.sendWith(CUT, superframe(MAC.b, MAC.d));
+      else access.send(frame(MAC.b, MAC.d));
+      return net;
+    },
+  ],
+  tx_too_big: [
+    (isMany) => {
+      const { net, own } = site(isMany, { mtuBytes: 100 });
+      if (isMany) own.sendWith(CUT, superframe(MAC.b));
+      else own.send(frame(MAC.b, MAC.a, 200));
+      return net;
+    },
+  ],
+  tx_hairpin: [sent(MAC.a)],
+  lookup_drop: [(isMany) => answered(isMany, MAC.b, 'lookup_drop')],
+  lookup_failed: [(isMany) => answered(isMany, MAC.b, 'lookup_failed')],
+  lookup_timeout: [(isMany) => answered(isMany, MAC.b, 'lookup_timeout')],
+  lookup_busy: [
+    (isMany) => {
+      const { net, own, sends } = site(isMany, dynamic);
+      for (let index = 0; index < 1024; index++) own.send(frame(0x0200_0100_0000 + index, MAC.a));
+      sends(MAC.b);
+      return net;
+    },
+  ],
+  pending_full: [
+    (isMany) => {
+      const { net, own, sends } = site(isMany, dynamic);
+      for (let left = Math.floor((128 * 1024) / (1464 + 256)); left > 0; left--)
+        own.send(frame(MAC.b, MAC.a, 1464));
+      own.send(frame(MAC.b, MAC.a));
+      sends(MAC.b);
+      return net;
+    },
+  ],
+  pending_lost: [
+    (isMany) => {
+      const { net, sends } = site(isMany, dynamic);
+      sends(MAC.b);
+      net.deleteTarget(MAC.b);
+      return net;
+    },
+  ],
+  tx_malformed: [sent(MAC.b, {}, EINVAL)],
+  tx_path_mtu: [sent(MAC.b, {}, EMSGSIZE)],
+  tx_queue_full: [sent(MAC.b, {}, EAGAIN)],
+  tx_unreachable: [sent(MAC.b, {}, EHOSTUNREACH)],
+  tx_firewall: [sent(MAC.b, {}, EPERM)],
+  tx_loop: [
+    (isMany) => {
+      const { net, sends } = site(isMany);
+      net.setLoops(endpoint('192.0.2.2').ip);
+      sends(MAC.b);
+      return net;
+    },
+  ],
+  tx_error: [sent(MAC.b, {}, EBADFD)],
+  mac_spoofed: [protecting(['mac-nospoof'], superframe(MAC.b, MAC.d), true)],
+  ip_spoofed: [protecting(['ip-nospoof'], superframe(MAC.b), true)],
+  dhcp_spoofed: [protecting(['dhcp-nospoof'], dhcpFrame({ clientMac: MAC.d })), 1, 1],
+  rogue_router: [protecting(['ip-nospoof'], packet({ source: '0.0.0.0', protocol: 1, firstByte: 5 })), 1, 1],
+  rogue_dhcp: [protecting(['dhcp-nospoof'], packet({ ports: [67, 68] })), 1, 1],
+  restricted: [protecting(['restricted'], frame(MAC.b, MAC.a)), 1, 1],
+  unreadable: [protecting(['ip-nospoof'], packet({}).subarray(0, 33)), 1, 1],
+  tx_group: [proxied('tx_group')],
+  arp_malformed: [proxied('arp_malformed')],
+  arp_ignored: [proxied('arp_ignored')],
+  arp_conflict: [proxied('arp_conflict')],
+  ndp_malformed: [proxied('ndp_malformed')],
+  ndp_ignored: [proxied('ndp_ignored')],
+  ndp_router: [proxied('ndp_router')],
+  dhcp_malformed: [proxied('dhcp_malformed')],
+  proxy_spoofed: [proxied('proxy_spoofed')],
+  proxy_unknown: [proxied('proxy_unknown')],
+  proxy_own: [proxied('proxy_own')],
+  proxy_local: [redirected(false), 1, 1],
+  rx_truncated: [received({}, () => new Uint8Array(0), '08000000 000064')],
+  rx_no_vni: [received({}, undefined, '00000000 00006400')],
+  rx_unknown_vni: [received({}, undefined, '08000000 00006500')],
+  rx_unknown_peer: [received({}, undefined, VXLAN, '192.0.2.3')],
+  rx_runt: [received({}, (bytes) => bytes.subarray(0, 13))],
+  rx_bad_source: [received({}, change(6, 0x03))],
+  rx_source_mismatch: [received({ strictSource: true, acceptAny: true }, undefined, VXLAN, '192.0.2.3')],
+  rx_source_unknown: [received({ ...dynamic, strictSource: true, acceptAny: true })],
+  rx_vlan: [received({ carryTags: false }, change(12, 0x81, 0x00, 0x00, 0x05))],
+  rx_ecn: [
+    (isMany) => {
+      const { net } = site(isMany);
+      const { vtep } = net;
+      for (let left = isMany ? MANY : 1; left > 0; left--)
+        vtep.listener.inbox.push({
+          from: endpoint('192.0.2.2'),
+          to: vtep.endpoint,
+          tos: 3,
+          bytes: concat(fromHex(VXLAN), packet({ to: MAC.c, from: MAC.b })),
+        });
+      vtep.lab.run();
+      return net;
+    },
+  ],
+  rx_too_big: [received({ mtuBytes: 40 })],
+  rx_no_port: [
+    (isMany) => {
+      const { net, own, vnic, receives } = site(isMany);
+      own.remove();
+      vnic.remove();
+      receives();
+      return net;
+    },
+  ],
+  port_down: [refusedBy(EIO), 2, 2 * MANY],
+  port_full: [refusedBy(EAGAIN), 2, 2 * MANY],
+  port_error: [refusedBy(EPERM), 2, 2 * MANY],
+};
+
+function replied(counter: 'proxy_arp' | 'proxy_ndp') {
+  return (): Net => {
+    const { net, own, sends } = site(false, dynamic);
+    sends(MAC.all);
+    net.answer(net.vtep.questions[0], { kind: 'reply', frame: frame(MAC.a, MAC.b), counter });
+    t.equal(own.take().length, 1, 'and the reply is there');
+    return net;
+  };
+}
+
+/** A broadcast is for another station, whose place is asked for: known or not, or here, where it has been heard. */
+function redirected(isElsewhere: boolean) {
+  return (): Net => {
+    const { net, vnic, sends } = site(false, dynamic);
+    sends(MAC.all);
+    const to = isElsewhere ? MAC.b : 0x0200_0000_0001;
+    net.answer(net.vtep.questions[0], { kind: 'redirect', to });
+    t.equal(
+      net.counters.proxy_dhcp + net.counters.proxy_local,
+      0,
+      'it waits, and has not been brought to anybody',
+    );
+    const place = isElsewhere ? endpoint('192.0.2.2') : net.vtep.endpoint;
+    net.answer(net.vtep.questions[1], { kind: 'target', to: [place], ttlMs: 1 });
+    t.equal(vnic.take().length, 1, 'ports have heard it');
+    return net;
+  };
+}
+
+t.test('one frame, and many in one, are counted as what they are', (t) => {
+  t.same(Object.keys(ROWS).sort(), [...COUNTER_NAMES].sort());
+  for (const [name, [act, one = 1, many = MANY * one]] of Object.entries(ROWS)) {
+    const count = (isMany: boolean): number => countOf(act(isMany), name);
+    t.equal(count(false), one, name);
+    t.equal(count(true), many, `${name}: many`);
+  }
+  t.end();
+});
+
+/** Some are counted for the socket, not for an overlay. */
+function countOf(net: Net, name: string): number {
+  return net.drops[name as DropReason] ?? net.counters[name as CounterName];
+}
+
+t.test('reserved bits: frames that are dropped are not said to be delivered', (t) => {
+  const { net, receives } = site(true);
+  receives(change(6, 0x03), 'ff000000 00006401');
+  receives(undefined, 'ff000000 00006401');
+  t.match(net.counters, { rx_reserved_bits: MANY, rx_frames: MANY, rx_bad_source: MANY });
+  t.end();
+});
+
+t.test('DHCP that is brought to nobody is not counted as brought', (t) => {
+  const { net, sends } = site(false, dynamic);
+  sends(MAC.all);
+  net.answer(net.vtep.questions[0], { kind: 'redirect', to: MAC.b });
+  net.answer(net.vtep.questions[1], { kind: 'drop', reason: 'lookup_drop' });
+  t.match(net.counters, { proxy_dhcp: 0, lookup_drop: 1 });
+  t.end();
+});
+
+t.test('ports count the same frames', (t) => {
+  for (const isMany of [false, true]) {
+    const frames = isMany ? MANY : 1;
+    const { own, vnic, sends, receives } = site(isMany);
+    sends(MAC.c);
+    receives();
+    t.match(own.counters, { tx_frames: frames, tx_bytes: isMany ? SUPERFRAME_BYTES : FROM_PORT });
+    t.match(vnic.counters, {
+      rx_frames: 2 * frames,
+      rx_bytes: frames * FROM_PORT + (isMany ? SUPERFRAME_BYTES : FROM_PORT),
+    });
+  }
+  t.end();
+});
