@@ -10,7 +10,15 @@ import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { SYSTEMD } from '../helpers/systemd.js';
-import { type Case, judge, judgeDaemon, judgeMended, lookAt, pictureOf } from './restart/judge.js';
+import {
+  type Case,
+  judge,
+  judgeDaemon,
+  judgeMended,
+  lookAt,
+  pictureOf,
+  whenSettled,
+} from './restart/judge.js';
 import { type Hosts, Place } from './restart/places.js';
 import { type Column, COLUMNS, readTable, type Word } from './restart/table.js';
 import { DAEMON_TROUBLES, plainRow, SOCKET_ROW, TROUBLES, tune, TUN_ROW } from './restart/troubles.js';
@@ -143,6 +151,7 @@ async function ownTroubles(t: Test, cases: readonly Case[], way: Way, column: Co
     t.fail('varpd runs', { problems: outcome.text, stack: '', source: '', at: null });
     return false;
   }
+  await whenSettled(way);
   const after = await lookAt([a, inside]);
   await inTurns(cases, async (one) => {
     const word = wordOf(one.trouble.row, column);
@@ -212,6 +221,7 @@ async function tunMissing(t: Test, cases: readonly Case[], way: Way, column: Col
   await way.removeTun();
   const outcome = await way.restart();
   t.comment(`without /dev/net/tun: exit status ${outcome.code}`);
+  await whenSettled(way);
   const after = await lookAt([a]);
   for (const one of some) await check(t, `${TUN_ROW}, ${one.label}: ${word}`, judge(one, word, after));
   await way.makeTun();
@@ -232,6 +242,7 @@ async function daemonTroubles(t: Test, cases: readonly Case[], way: Way, column:
   way.configure({ socket });
   const { code, text } = await way.restart({ socket });
   t.equal(code, 0, `socket changed: ${text}`);
+  await whenSettled(way);
   const moved = { ...one, trouble: { row: SOCKET_ROW, variants: [] } };
   await check(t, `${SOCKET_ROW}: ${word}`, judge(moved, word, await lookAt([a])));
 }

@@ -35,6 +35,12 @@ export function pictureOf({ at, hosts }: Place, seen: Pictures): NonNullable<Cas
   return { own: seen(hosts.a).get(at.own), vnic: seen(at.vnicHost).get(at.vnic) };
 }
 
+/** systemd does not wait for all of it. */
+export async function whenSettled(way: Way): Promise<void> {
+  const isSettled = async (): Promise<boolean> => (await way.call('daemon.status', {})).isSettled;
+  await waitUntil(isSettled, { timeoutMs: 60_000, what: 'varpd to know what is up' });
+}
+
 export interface Health {
   readonly status: string;
   readonly details: string;

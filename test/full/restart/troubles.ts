@@ -39,7 +39,7 @@ export interface Variant extends PlaceOptions {
 const V6: Variant = { label: 'IPv6', v6: true };
 const QUEUES: Variant = { label: 'two queues', queues: 2 };
 const one = (options: PlaceOptions = {}): Variant[] => [options];
-const with_ = (options: PlaceOptions, ...variants: readonly Variant[]): Variant[] =>
+const varied = (options: PlaceOptions, ...variants: readonly Variant[]): Variant[] =>
   variants.map((variant) => ({ ...options, ...variant }));
 const literally = (text: string): RegExp => new RegExp(text.replaceAll(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
 
@@ -65,10 +65,10 @@ export async function tune({ place: { at } }: Site): Promise<void> {
 }
 
 export const TROUBLES: readonly Trouble[] = [
-  { row: 'nothing', variants: with_({}, {}, V6, QUEUES) },
+  { row: 'nothing', variants: varied({}, {}, V6, QUEUES) },
   {
     row: 'mapping file invalid',
-    variants: with_({ search: 'files' }, {}, V6, {
+    variants: varied({ search: 'files' }, {}, V6, {
       label: 'with other settings, two queues',
       tuned: true,
       queues: 2,
@@ -96,7 +96,7 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'listen address missing',
-    variants: with_({ ownAddress: true }, {}, V6, QUEUES),
+    variants: varied({ ownAddress: true }, {}, V6, QUEUES),
     make: ({ place }) => place.hosts.a.ip(`addr del ${place.listenAddress.replace(' nodad', '')}`),
     mend: ({ place }) => place.hosts.a.ip(`addr add ${place.listenAddress}`),
     reason: ({ place }) => literally(place.listenIp),
@@ -128,7 +128,7 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'alias changed',
-    variants: with_({}, {}, V6, QUEUES),
+    variants: varied({}, {}, V6, QUEUES),
     make: async (site) => {
       await setVnic(site, 'alias uplink-of-web');
       await site.place.hosts.a.ip(`link set ${site.place.at.own} alias uplink-of-all`);
@@ -146,7 +146,7 @@ export const TROUBLES: readonly Trouble[] = [
   { row: 'gso_max_size changed', variants: one(), make: (site) => setVnic(site, 'gso_max_size 32768') },
   {
     row: 'offload switched off (ethtool -K)',
-    variants: with_({}, {}, QUEUES),
+    variants: varied({}, {}, QUEUES),
     make: (site) => inHost(site, `ethtool -K ${site.place.at.vnic} tso off`),
   },
   { row: 'txqueuelen changed', variants: one(), make: (site) => setVnic(site, 'txqueuelen 77') },
@@ -210,7 +210,7 @@ export const TROUBLES: readonly Trouble[] = [
     vnicState: 'down',
     reachable: ['own'],
   },
-  { row: 'VNIC in a container', variants: with_({}, {}, V6, QUEUES), make: intoContainer },
+  { row: 'VNIC in a container', variants: varied({}, {}, V6, QUEUES), make: intoContainer },
   {
     row: 'VNIC in a container, its name taken by another interface',
     variants: one(),
@@ -224,7 +224,7 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'VNIC deleted before',
-    variants: with_({}, {}, QUEUES),
+    variants: varied({}, {}, QUEUES),
     make: ({ place: { at } }) => at.vnicHost.ip(`link del ${at.vnic}`),
   },
   {
@@ -234,13 +234,13 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'VNIC deleted during the restart',
-    variants: with_({}, {}, QUEUES),
+    variants: varied({}, {}, QUEUES),
     // It may be gone with the old process.
     between: ({ place: { at } }) => at.vnicHost.run(`ip link del ${at.vnic}`),
   },
   {
     row: 'UDP port taken during the restart',
-    variants: with_({ ownPort: true }, {}, V6),
+    variants: varied({ ownPort: true }, {}, V6),
     between: async (site) => {
       const { hosts, listenIp, port } = site.place;
       site.taker = await DatagramSink.open(hosts.a, listenIp, port).catch(() => undefined);
