@@ -1,6 +1,9 @@
-// What `npm test` runs: tap on the test files, its output in short form, and the totals as the last line.
+// What `npm test` and `npm run test:full` run: tap on the test files, its output in short form, and the totals as the
+// last line.
 //
-//   node dist/test/run.js [FILE]...     files as test/netns/x.test.ts or dist/test/netns/x.test.js; all of them by default
+//   node dist/test/run.js [FILE]...     files as test/netns/x.test.ts or dist/test/netns/x.test.js; by default all of
+//                                       test/unit, test/property and test/netns
+//   node dist/test/run.js --full        all of test/full: what takes minutes
 //
 // Counted are leaf test points. A test that ends badly although none of its points failed (a timeout, a crash, a
 // missing plan) counts as one failure. Exit code 0 only when something ran, nothing failed, and tap itself was content.
@@ -129,16 +132,18 @@ const compiled = (file: string): string => {
 };
 
 const startedMs = performance.now();
-/** Every test there is. Named one by one: tap itself passes over what git ignores, and dist is ignored. */
-const allTests = (): string[] =>
-  ['unit', 'property', 'netns'].flatMap((folder) =>
+/** Every test of these folders. Named one by one: tap itself passes over what git ignores, and dist is ignored. */
+const allTests = (folders: readonly string[]): string[] =>
+  folders.flatMap((folder) =>
     readdirSync(path.join(root, 'dist/test', folder))
       .filter((name) => name.endsWith('.test.js'))
       .map((name) => path.join('dist/test', folder, name)),
   );
 
-const named = process.argv.slice(2).map(compiled);
-const files = named.length > 0 ? named : allTests();
+const args = process.argv.slice(2);
+const isFull = args.length === 1 && args[0] === '--full';
+const named = isFull ? [] : args.map(compiled);
+const files = named.length > 0 ? named : allTests(isFull ? ['full'] : ['unit', 'property', 'netns']);
 const tap = spawn(path.join(root, 'node_modules/.bin/tap'), ['run', '--reporter=tap', ...files], {
   cwd: root,
   stdio: ['ignore', 'pipe', 'inherit'],

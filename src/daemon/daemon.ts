@@ -210,6 +210,8 @@ export class Daemon {
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
+    // It is awaited below. Until then a failure is nobody's fault, least of all a bug that ends varpd.
+    loading.catch(() => undefined);
     const store = await StateStore.load(state);
     // One topic each: none is left out, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { startBridge } from './bridge.js';
+import type { Flags } from './config.js';
 import { passedDescriptors } from './descriptors.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { endProcess, makeExitCertain } from './exit.js';
@@ -22,6 +23,8 @@ import { VERSION } from './version.js';
 /** The service manager holds descriptors of an earlier process, and has passed copies. */
 const holdsDescriptors = passedDescriptors().length > 0;
 const RETRY_PAUSE_MS = 1000;
+/** Of a start that this process tries itself. */
+let startFlags: Flags | undefined;
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
        varpd --help | --version
@@ -67,6 +70,7 @@ async function main(): Promise<void> {
   };
   const isDaemon = foreground === true || isDetached;
   if (isDaemon) listenToSignals();
+  startFlags = flags;
   await giveUpRights(flags, isDaemon);
   if (isDaemon) {
     makeExitCertain();
@@ -79,6 +83,7 @@ async function main(): Promise<void> {
       [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
     );
   } else {
+    startFlags = undefined; // the daemon says all
     await startDetached();
   }
 }
@@ -87,7 +92,11 @@ try {
   await main();
 } catch (error) {
   const { message, details } = asOverlayError(error);
-  const lines = details.length > 0 ? details : [message];
+  let lines = details.length > 0 ? details : [message];
+  if (startFlags !== undefined && !isRestart) {
+    const { allReasons } = await import('./rehearsal.js');
+    lines = await allReasons(startFlags, lines);
+  }
   reportStart(lines);
   for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
   if (isRestart) await restartAgain(lines);

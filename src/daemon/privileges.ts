@@ -15,6 +15,7 @@ import type { Config, Flags } from './config.js';
 import { mayHaveKey } from './config-file.js';
 import { leaveSteering, openSteering } from './datapath/steering.js';
 import { keepInheritedOpen } from './descriptors.js';
+import { makeDirectories } from './make-directories.js';
 import { systemErrorText } from './system-error.js';
 
 /** This process has given up its rights already: it was started by one that did. */
@@ -98,7 +99,7 @@ function makePlaces(
 
 function makeDirectory(directory: string, mode: number, { uid, gid }: { uid: number; gid: number }): void {
   try {
-    mkdirSync(path.dirname(directory), { recursive: true, mode: 0o755 });
+    makeDirectories(path.dirname(directory), 0o755);
     mkdirSync(directory, { mode });
     const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
     fchownSync(fd, uid, gid);

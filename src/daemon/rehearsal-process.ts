@@ -1,5 +1,5 @@
 /**
- * The process that tries what the next varpd will need (rehearsal.ts). It says what it finds, a JSON object a line, and
+ * The process that tries what a varpd will need (rehearsal.ts). It says what it finds, a JSON object a line, and
  * changes nothing but what a start would make as well: a log file.
  */
 import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { entryFiles, importPlugin } from './plugin-loader.js';
 import type { Finding } from './rehearsal.js';
 import { systemErrorText } from './system-error.js';
 
-const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running: Config };
+const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
 
 /** At once, so that what ends this process does not take it along. */
 function say(finding: Finding): void {
@@ -41,7 +41,7 @@ async function attempt<T>(step: string, work: () => T | Promise<T>): Promise<T |
 
 function checkUser({ user }: Config): void {
   if (user !== null) account(user);
-  if (user !== running.user)
+  if (running !== undefined && user !== running.user)
     throw new Error(
       `user: it was ${user === null ? 'set' : `'${running.user ?? 'root'}'`} when varpd was started and is '${user ?? 'null'}' now: only a stop and a start can change it`,
     );
@@ -50,6 +50,8 @@ function checkUser({ user }: Config): void {
 function checkGroup({ group }: Config): void {
   if (group === null) return;
   const gid = groupId(group);
+  // A start may be root's yet.
+  if (running === undefined) return;
   const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   if (!own.includes(gid))
     throw new Error(
@@ -58,7 +60,7 @@ function checkGroup({ group }: Config): void {
 }
 
 function checkStateDir({ stateDir }: Config): void {
-  if (stateDir === running.stateDir) return;
+  if (running === undefined || stateDir === running.stateDir) return;
   throw new Error(
     `stateDir: it was ${running.stateDir} and is ${stateDir} now, where the overlays are not: stop varpd, move the directory, start varpd`,
   );
@@ -101,7 +103,7 @@ function listen(at: string | { host: string; port: number }): Promise<void> {
 }
 
 async function checkMetrics({ metrics }: Config): Promise<void> {
-  if (metrics === null || metrics === running.metrics) return;
+  if (metrics === null || metrics === running?.metrics) return;
   const endpoint = parseEndpoint(metrics);
   if (endpoint === undefined) {
     await checkSocketPlace('metrics', metrics);
@@ -122,7 +124,8 @@ async function checkPlugins({ pluginPath }: Config): Promise<void> {
     process.on(event, (error: unknown) => authorOf(error)?.complain(error));
   for (const directory of pluginPath) {
     const files = await attempt(`it reads ${directory}`, () => entryFiles(directory));
-    for (const file of files ?? []) {
+    // None keeps a start from running.
+    for (const file of running === undefined ? [] : (files ?? [])) {
       say({ kind: 'step', text: `it imports ${file}` });
       try {
         await importPlugin(file, {

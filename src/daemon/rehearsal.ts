@@ -1,5 +1,6 @@
 /**
- * Before a restart: whether the next process could run, tried while this one still does. A process of its own reads the
+ * Before a restart: whether the next process could run, tried while this one still does; and after a start that has failed,
+ * what else would have kept it from running. A process of its own reads the
  * configuration, looks up users and groups, opens what has to be opened and imports the plugins (rehearsal-process.ts), with
  * the rights of this one. What it finds is told; what it dies of, or hangs in, is found out by that.
  */
@@ -30,8 +31,17 @@ export interface Rehearsal {
 /** Variables that are meant for this process alone. */
 const OWN_VARIABLES = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
 
-/** Never rejects. `running` is the configuration in force. */
-export function rehearse(flags: Flags, running: Config): Promise<Rehearsal> {
+/** Of a start that has failed for `known`: every reason there is. Never rejects. */
+export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
+  const { reasons } = await rehearse(flags);
+  // Which one has ended it, it has said with the place in the file.
+  const others = reasons.filter((reason) => !known.some((line) => line.endsWith(reason)));
+  // The only one is known, in other words.
+  return reasons.length > 1 ? [...known, ...others] : [...known];
+}
+
+/** Never rejects. `running` is the configuration in force; without it a start is tried, and plugins are not. */
+export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.test(name)));
   const found: Rehearsal = { reasons: [], warnings: [] };
   let step = 'it starts';

@@ -1,8 +1,9 @@
 /** The control socket as a file: who else serves it, who may connect, and that none is left behind. */
-import { chownSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
+import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 /** For root and the group: what is left of 0777 is 0750 and 0660. */
@@ -18,7 +19,7 @@ const PROBE_MS = 1000;
 export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
   const directory = path.dirname(file);
   try {
-    const made = underMask(DIRECTORY_UMASK, () => mkdirSync(directory, { recursive: true }));
+    const made = underMask(DIRECTORY_UMASK, () => makeDirectories(directory, 0o777));
     if (made !== undefined && gid !== undefined) chownSync(directory, process.geteuid?.() ?? 0, gid);
   } catch (error) {
     throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);

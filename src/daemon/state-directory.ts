@@ -3,11 +3,12 @@
  * one varpd at a time uses it.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { userName } from './accounts.js';
 import { disk } from './disk-thread.js';
+import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
@@ -128,7 +129,7 @@ async function whyDenied(directory: string, error: unknown): Promise<string | un
 
 async function openDirectory(directory: string): Promise<FileHandle> {
   try {
-    const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+    const made = makeDirectories(directory, 0o700);
     // A crash must not take the directory away from under the files that were synced.
     if (made !== undefined) await syncDirectory(path.dirname(made));
     return await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);

@@ -22,6 +22,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Arguments for node. */
   readonly nodeArgs?: readonly string[];
+  /** False: where the socket is, the configuration alone says. */
+  readonly socketFlag?: false;
   /** A line of shell that is run first. What it mounts is seen by this varpd alone, and goes with it. */
   readonly before?: string;
 }
@@ -39,12 +41,12 @@ const COUNT_MS = 10_000;
 
 export class Daemon {
   readonly directory: string;
-  readonly socket: string;
+  socket: string;
   readonly stateDir: string;
   readonly configFile: string;
   readonly logFile: string;
   /** Asks the daemon directly: what dladm does, without the fifth of a second that starting a program takes. */
-  readonly call: Call;
+  call: Call;
   #child: Child | undefined;
 
   /** Prepares the directory; start() runs it. Several may stand on one host. */
@@ -75,6 +77,12 @@ export class Daemon {
     const keys = { socket: this.socket, stateDir: this.stateDir, ...(pluginPath && { pluginPath }), ...more };
     const lines = Object.entries(keys).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`);
     writeFileSync(this.configFile, lines.join(''));
+  }
+
+  /** Where varpd is asked from now on. */
+  useSocket(file: string): void {
+    this.socket = file;
+    this.call = createClient(file);
   }
 
   get pid(): number {
@@ -116,14 +124,8 @@ export class Daemon {
   /** Resolves once the daemon answers. */
   async start(): Promise<void> {
     if (this.running) throw new Error('this varpd is running');
-    const own = [
-      '--config',
-      this.configFile,
-      '--socket',
-      this.socket,
-      '--foreground',
-      ...(this.options.args ?? []),
-    ];
+    const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
+    const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
     const { nodeArgs = [], before } = this.options;
     const varpd = [process.execPath, ...nodeArgs, VARPD_MAIN, ...own];
     const command = before === undefined ? varpd : ['sh', '-c', `${before} && exec "$@"`, 'sh', ...varpd];

@@ -3,7 +3,16 @@
 import path from 'node:path';
 
 import type { Namespace } from './netns.js';
-import { type Child, type Command, exec, type Result, run, waitUntil, words } from './process.js';
+import {
+  type Child,
+  type Command,
+  exec,
+  type Result,
+  run,
+  type RunOptions,
+  waitUntil,
+  words,
+} from './process.js';
 
 export const SYSTEMD = '/lib/systemd/systemd';
 
@@ -98,9 +107,14 @@ export class Systemd {
     return this.#child.stdout + this.#child.stderr;
   }
 
+  /** A file of it, as this test sees it. */
+  inside(file: string): string {
+    return `/proc/${this.#pid}/root${file}`;
+  }
+
   /** A command in it. */
-  run(command: Command): Promise<Result> {
-    return run([...this.#enter, ...words(command)]);
+  run(command: Command, options?: RunOptions): Promise<Result> {
+    return run([...this.#enter, ...words(command)], options);
   }
 
   /** One that must succeed; resolves with what it printed. */

@@ -1,5 +1,14 @@
 // A daemon that ends and comes again under traffic: what stays, what waits, who takes over; and what it may do meanwhile.
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -209,6 +218,48 @@ await t.test(
     t.match((await daemon.overlays('overlay0'))[0].health, { status: 'ONLINE' });
   },
 );
+
+/** Of the process that moves frames meanwhile: its number, once varpd has started it. */
+function standInOf(pid: number): number | undefined {
+  const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return processes.map(Number).find((one) => {
+    try {
+      const parent = /\) \S (\d+)/.exec(readFileSync(`/proc/${one}/stat`, 'utf8'))?.[1];
+      return (
+        Number(parent) === pid && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes('bridge-process')
+      );
+    } catch {
+      return false; // it has just ended
+    }
+  });
+}
+
+await t.test('a stand-in that hangs is ended, and keeps no link', { skip }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  for (const moment of ['while it starts', 'when it has taken over']) {
+    const daemon = (await Daemon.start(bed, a)).explain(t);
+    await daemon.ok(create(here));
+    await daemon.ok('create-vnic -l overlay0 foo0');
+    await a.plumb('overlay0');
+    const before = await identity(a, 'overlay0');
+    const restarted = daemon.dladm('restart');
+    let standIn: number | undefined;
+    const isThere = (): boolean => (standIn = standInOf(daemon.pid)) !== undefined;
+    await waitUntil(isThere, { stepMs: 1, timeoutMs: 20_000, what: 'the stand-in to be started' });
+    if (moment === 'when it has taken over')
+      await waitUntil(() => daemon.log().includes('varpd restarts'), { stepMs: 1, what: 'varpd to let go' });
+    process.kill(standIn!, 'SIGSTOP');
+    const { code, stderr } = await restarted;
+    t.same([code, stderr], [0, ''], `${moment}: varpd restarts all the same`);
+    t.same(await identity(a, 'overlay0'), before);
+    t.ok(await reaches(a, b.overlay.v4));
+    await waitUntil(() => !existsSync(`/proc/${standIn}`), { what: 'the stand-in to be gone' });
+    await daemon.stop();
+    t.notOk(await a.hasDevice('foo0'), 'nobody keeps the links when varpd has ended');
+    t.notOk(await a.hasDevice('overlay0'));
+  }
+});
 
 await t.test('a restart is refused with every reason, and nothing changes', { skip }, async (t) => {
   const here = await site(t);

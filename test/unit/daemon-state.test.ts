@@ -88,6 +88,17 @@ t.test('the directory', async (t) => {
     });
   });
 
+  t.test('is made with those above it, where that can be done', async (t) => {
+    const directory = path.join(newDirectory(t), 'above/state');
+    await openDirectory(directory);
+    t.equal(statSync(path.dirname(directory)).mode & 0o7777, 0o700);
+    // Node's own mkdir of several goes round here for ever.
+    await t.rejects(StateDirectory.open('/proc/nonexistent/state'), {
+      code: 'IO',
+      message: /no such file or directory/,
+    });
+  });
+
   t.test('is refused where others could put another in its place', async (t) => {
     const base = newDirectory(t);
     chmodSync(base, 0o777);
