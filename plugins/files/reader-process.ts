@@ -36,6 +36,9 @@ const REMOTE_FILE_SYSTEMS = new Set([
 ]);
 
 const OUTPUT = 1;
+/** Between two attempts to write into a pipe that is full. */
+const FULL_PIPE_MS = 1;
+const NOBODY = new Int32Array(new SharedArrayBuffer(4));
 const ERRORS = 2;
 
 function leave(): never {
@@ -55,10 +58,14 @@ function fail(error: unknown): never {
 
 /** Waits while varpd does not read: the pipe bounds what is under way. */
 function write(bytes: Uint8Array): void {
-  try {
-    for (let done = 0; done < bytes.length;) done += writeSync(OUTPUT, bytes, done);
-  } catch {
-    leave(); // nobody is there
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += writeSync(OUTPUT, bytes, done);
+    } catch (error) {
+      // Whoever has made the pipe may have set it so that it does not wait by itself.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') leave(); // nobody is there
+      Atomics.wait(NOBODY, 0, 0, FULL_PIPE_MS);
+    }
   }
 }
 
