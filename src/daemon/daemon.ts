@@ -92,7 +92,7 @@ export class Daemon {
   ): Promise<Daemon> {
     const daemon = new Daemon(config, readConfig, log);
     try {
-      await daemon.#start(state, events);
+      await daemon.#start(state, events, failed !== undefined);
       return daemon;
     } catch (error) {
       await daemon.stop(failed);
@@ -159,7 +159,7 @@ export class Daemon {
     };
   }
 
-  async #start(state: StateDirectory, { failed, restart }: DaemonEvents): Promise<void> {
+  async #start(state: StateDirectory, { failed, restart }: DaemonEvents, isRestart: boolean): Promise<void> {
     const config = this.#config;
     const log = this.#log;
     const gid = config.group === null ? undefined : groupId(config.group, placeOf(config, 'group'));
@@ -181,7 +181,8 @@ export class Daemon {
     await claimSocket(config.socket, gid);
     const inheritance = Inheritance.receive();
     this.#inheritance = inheritance;
-    const hasLinks = !inheritance.isEmpty;
+    // For want of metrics no link is given up that is there.
+    const mayLackMetrics = isRestart || !inheritance.isEmpty;
     const links = await PersistentLinks.load(state, log);
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
@@ -237,8 +238,7 @@ export class Daemon {
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
-    // For want of it no link is given up that is there.
-    await this.#serveMetrics({ roster: registry.roster, datapath }, gid, hasLinks);
+    await this.#serveMetrics({ roster: registry.roster, datapath }, gid, mayLackMetrics);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,

@@ -24,17 +24,17 @@ function say(finding: Finding): void {
   writeSync(1, `${JSON.stringify(finding)}\n`);
 }
 
-const reason = (text: string): void => {
-  say({ kind: 'reason', text });
-};
-
-async function attempt<T>(step: string, work: () => T | Promise<T>): Promise<T | undefined> {
+async function attempt<T>(
+  step: string,
+  work: () => T | Promise<T>,
+  kind: 'reason' | 'warning' = 'reason',
+): Promise<T | undefined> {
   say({ kind: 'step', text: step });
   try {
     return await work();
   } catch (error) {
     const { details } = asOverlayError(error);
-    (details.length > 0 ? details : [systemErrorText(error)]).forEach(reason);
+    for (const text of details.length > 0 ? details : [systemErrorText(error)]) say({ kind, text });
     return undefined;
   }
 }
@@ -155,7 +155,9 @@ if (config !== undefined) {
     checkLog(config);
   });
   await attempt('it tries the control socket', () => checkSocketPlace('socket', config.socket));
-  await attempt('it tries the address of metrics', () => checkMetrics(config));
+  // Only a first start needs it: for want of it no link is given up.
+  const metricsKind = running === undefined ? 'reason' : 'warning';
+  await attempt('it tries the address of metrics', () => checkMetrics(config), metricsKind);
   await checkPlugins(config);
 }
 say({ kind: 'done' });
