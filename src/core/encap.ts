@@ -257,7 +257,7 @@ function toDestinations(
     return true;
   }
   let isOut = false;
-  for (const each of overlay.floods.get(row) ?? []) {
+  for (const each of overlay.held.floods.get(row) ?? []) {
     if (each !== HERE) toTunnel(overlay, batch, index, header, each);
     isOut = each !== HERE || toOwner(overlay, from, batch, index, header, isRedirected) || isOut;
   }

@@ -122,12 +122,12 @@ export class FrameLookups {
       return;
     }
     if (ttlMs > 0) overlay.setTarget(waiting.miss.destinationMac, to, ttlMs);
-    const slots = to.map((endpoint) => overlay.acquire(endpoint));
+    const slots = to.map((endpoint) => overlay.held.acquire(endpoint));
     overlay.pending.release(waiting.key, replay, () => {
       sendTo(overlay, replay, 0, slots);
       outputs.flush(replay);
     });
-    for (const slot of slots) overlay.release(slot);
+    for (const slot of slots) overlay.held.release(slot);
   }
 
   #refuse(waiting: Waiting, { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>): void {

@@ -51,6 +51,7 @@ import { COUNTER, type Counters } from './counters.js';
 import { sendHeld } from './encap.js';
 import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
+import { HeldDestinations } from './held-destinations.js';
 import type { LookupResult, Miss, Question } from './lookup.js';
 import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
@@ -60,7 +61,7 @@ import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
 import { PendingQueue } from './pending-queue.js';
 import { forgetPresence } from './presence.js';
-import { DROP, FLOOD, HERE, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
+import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
 import { createStationMemory, Stations, type StationMemory } from './stations.js';
 
@@ -103,8 +104,7 @@ export class Overlay {
   /** MAC -> index into `ports`. */
   readonly portIndex = new MacIndex();
   readonly loops = new LoopMarks();
-  /** Row -> slots, of the entries that have several. */
-  readonly floods = new Map<number, readonly number[]>();
+  readonly held: HeldDestinations;
   /** Row -> the question whose answer is awaited. */
   readonly #awaited = new Map<number, Question>();
   /** Number of an awaited question -> its row. */
@@ -140,11 +140,14 @@ export class Overlay {
         this.#confirm(row);
       },
     );
+    const { targets, peers, loops } = this;
+    const { listen } = options;
+    this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
     [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
-    this.point = options.destination === undefined ? NOWHERE : this.acquire(options.destination);
+    this.point = options.destination === undefined ? NOWHERE : this.held.acquire(options.destination);
     this.#stationMemory = () => stations ?? createStationMemory();
     if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());
   }
@@ -159,16 +162,16 @@ export class Overlay {
   setPoint(destination: Endpoint): void {
     const before = this.point;
     // After the new one is held: who stays a peer never stops being one.
-    this.point = this.acquire(destination);
+    this.point = this.held.acquire(destination);
     this.stations ??= new Stations(this.#stationMemory());
-    if (before !== NOWHERE) this.release(before);
+    if (before !== NOWHERE) this.held.release(before);
   }
 
   /** Lets go of everything it shares with others. */
   close(): void {
     this.frames.close();
     for (const row of this.targets.rows()) this.#forget(row);
-    if (this.point !== NOWHERE) this.release(this.point);
+    if (this.point !== NOWHERE) this.held.release(this.point);
   }
 
   // ---- Ports
@@ -227,7 +230,7 @@ export class Overlay {
     const mac = miss.destinationMac;
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
     if (row !== NONE) {
-      this.#releaseDestinations(row);
+      this.held.releaseAll(row);
       targets.reopen(row);
     }
     this.#ask(waiting, miss);
@@ -241,16 +244,16 @@ export class Overlay {
     if (row === undefined) return;
     this.#stopWaiting(row);
     if (result.kind === 'target' && result.to.length > 0) {
-      const before = this.#takeSlots(row);
+      const before = this.held.take(row);
       this.#settle(row, result.to, result.ttlMs);
       // After the new ones are held: who stays a peer never stops being one.
-      for (const slot of before) this.release(slot);
+      for (const slot of before) this.held.release(slot);
     } else {
       const drop = result.kind === 'drop' ? result : undefined;
       const reason = drop?.reason ?? 'lookup_drop';
       // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
       if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
-      this.#releaseDestinations(row);
+      this.held.releaseAll(row);
       // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
       const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
       this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
@@ -265,7 +268,7 @@ export class Overlay {
     let row = this.targets.find(high, lowOf(mac));
     if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
     else this.#stopWaiting(row);
-    this.#releaseDestinations(row);
+    this.held.releaseAll(row);
     if (to.length > 0) {
       this.#settle(row, to, ttlMs);
     } else {
@@ -309,13 +312,13 @@ export class Overlay {
   /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
   restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
     if (this.stations !== undefined) {
-      if (to.every((one) => this.#isOwn(one)))
+      if (to.every((one) => this.held.isOwn(one)))
         this.stations.learn(highOf(mac), lowOf(mac), this.shared.nowTick);
       return;
     }
     if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
     const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
-    this.targets.settleStale(row, this.#hold(row, to), this.shared.nowTick);
+    this.targets.settleStale(row, this.held.acquireFor(row, to), this.shared.nowTick);
   }
 
   setPeers(peers: readonly IpAddress[]): void {
@@ -354,15 +357,8 @@ export class Overlay {
     this.#rowOf.delete(question.lookup);
   }
 
-  /** What the table keeps of these destinations, held for this row. */
-  #hold(row: number, to: readonly Endpoint[]): number {
-    const slots = to.map((endpoint) => this.acquire(endpoint));
-    if (slots.length > 1) this.floods.set(row, slots);
-    return slots.length > 1 ? FLOOD : slots[0];
-  }
-
   #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
-    this.targets.settle(row, VALID, this.#hold(row, to), ttlMs, this.shared.nowTick);
+    this.targets.settle(row, VALID, this.held.acquireFor(row, to), ttlMs, this.shared.nowTick);
     const { replay } = this.shared;
     this.pending.release(row, replay, (count) => {
       sendHeld(this, replay, count, row);
@@ -373,39 +369,6 @@ export class Overlay {
   #forget(row: number): void {
     this.#stopWaiting(row);
     this.counters[COUNTER.pending_lost] += this.pending.discard(row);
-    this.#releaseDestinations(row);
-  }
-
-  #releaseDestinations(row: number): void {
-    for (const slot of this.#takeSlots(row)) this.release(slot);
-  }
-
-  /** The slots of an entry, which no longer holds them. */
-  #takeSlots(row: number): readonly number[] {
-    const slots = this.floods.get(row);
-    this.floods.delete(row);
-    if (slots !== undefined) return slots;
-    const slot = this.targets.destination(row);
-    return slot >= 0 ? [slot] : [];
-  }
-
-  /** The slot of a destination, which is a peer as long as it is held; HERE for this overlay's own endpoint. */
-  acquire(endpoint: Endpoint): number {
-    if (this.#isOwn(endpoint)) return HERE;
-    this.peers.add(endpoint.ip);
-    const slot = this.shared.destinations.acquire(endpoint);
-    this.loops.acquired(slot, endpoint.ip);
-    return slot;
-  }
-
-  #isOwn({ ip, port }: Endpoint): boolean {
-    const { listen } = this.options;
-    return ip === listen.ip && port === listen.port;
-  }
-
-  release(slot: number): void {
-    if (slot === HERE) return;
-    this.peers.remove(this.shared.destinations.endpoint(slot).ip);
-    this.shared.destinations.release(slot);
+    this.held.releaseAll(row);
   }
 }

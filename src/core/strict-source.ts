@@ -52,7 +52,7 @@ function livesAt(overlay: Overlay, row: number, words: Int32Array, at: number): 
   const slot = overlay.targets.destination(row);
   if (slot >= 0) return destinations.isAt(slot, words, at);
   if (slot === FLOOD)
-    for (const each of overlay.floods.get(row) ?? [])
+    for (const each of overlay.held.floods.get(row) ?? [])
       if (each >= 0 && destinations.isAt(each, words, at)) return true;
   return false;
 }

@@ -46,11 +46,11 @@ function macOf({ targets }: Overlay, row: number): MacAddress {
   return fromHalves(targets.macHigh(row), targets.macLow(row));
 }
 
-function describe({ targets, shared, floods, options }: Overlay, row: number): Omit<TargetRow, 'mac'> {
+function describe({ targets, shared, held, options }: Overlay, row: number): Omit<TargetRow, 'mac'> {
   const state = targets.state(row, shared.nowTick);
   if (state === PENDING) return { state: 'pending', to: [] };
   if (state === DROP) return { state: 'drop', to: [] };
-  const slots = floods.get(row) ?? [targets.destination(row)];
+  const slots = held.floods.get(row) ?? [targets.destination(row)];
   const to = slots.map((slot) => (slot === HERE ? options.listen : shared.destinations.endpoint(slot)));
   return { state: 'valid', to };
 }

@@ -1,6 +1,6 @@
 /**
- * The control side's half of the datapath: opens and closes TAPs and sockets, posts commands to the datapath threads,
- * reads the counters it shares with them.
+ * The control side's half of the datapath: has the overlays, the ports (ports.ts) and the sockets (underlay.ts), posts
+ * commands to the datapath threads, reads the counters it shares with them.
  *
  * The first thread is always there. An overlay with several queues is carried by as many threads: the further ones are
  * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
@@ -8,24 +8,12 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { createCounters, readCounters } from '../../core/counters.js';
-import { createAskedLeases } from '../../core/asked-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
-import { createPresence, setDown } from '../../core/presence.js';
 import { createStationMemory } from '../../core/stations.js';
 import type { OverlayOptions } from '../../core/overlay.js';
-import {
-  closeDescriptor,
-  closeTaps,
-  errnoName,
-  probeFeatures,
-  routeMtuBytes,
-  setTapCarrier,
-  setTapPersistent,
-  tapInfo,
-  type Features,
-} from '../../dgram-extra/index.js';
+import { closeTaps, probeFeatures, routeMtuBytes, type Features } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
-import * as mac from '../../wire/mac.js';
+import type { MacAddress } from '../../wire/mac.js';
 import { inBackground } from '../background.js';
 import type {
   Datapath,
@@ -41,20 +29,12 @@ import type {
   PortDeviceInfo,
   TargetEntry,
 } from './contract.js';
-import {
-  isLasting,
-  lend,
-  storedLists,
-  tapDescriptors,
-  type OverlayState,
-  type PortState,
-  type Stock,
-} from './legacy.js';
+import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
-import { WAKE, type Report, type Token } from './protocol.js';
+import { Ports } from './ports.js';
+import { WAKE, type Report } from './protocol.js';
 import { canSteer } from './steering.js';
-import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import { DatapathThread } from './thread.js';
 import { Underlay, type Lease } from './underlay.js';
 
@@ -67,12 +47,11 @@ export class DatapathControl implements Datapath {
     tapSteering: canSteer(),
   };
   readonly #events: DatapathEvents;
-  readonly #heritage: Heritage;
   readonly #threads: DatapathThread[] = [];
   readonly #overlays = new Map<number, OverlayState>();
   /** Overlay -> queues, also while it is being removed. */
   readonly #queues = new Map<number, number>();
-  readonly #ports = new Map<Token, PortState>();
+  readonly #ports: Ports;
   readonly #underlay: Underlay;
   #lastToken = WAKE;
   #isHeld: boolean;
@@ -80,8 +59,13 @@ export class DatapathControl implements Datapath {
 
   private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
-    this.#heritage = heritage;
     this.#isHeld = heritage.isBridged;
+    this.#ports = new Ports(this.#threads, heritage, {
+      nextToken: () => ++this.#lastToken,
+      fault: (overlay, port, code) => {
+        events.portFault(overlay, port, code);
+      },
+    });
     this.#underlay = new Underlay({
       left: (name) => heritage.take(name),
       giveBack: heritage.giveBack,
@@ -168,10 +152,7 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     this.#overlays.delete(id);
     await state.threads.remove();
-    for (const port of state.ports.values()) {
-      if (isKept && port.isLeft && isLasting(port)) this.#returnPort(port);
-      else await this.#removeDevice(port, () => true);
-    }
+    await this.#ports.removeAll(state, isKept);
     await state.lease.release(isKept);
     this.#queues.delete(id);
     await this.#dismiss();
@@ -184,79 +165,41 @@ export class DatapathControl implements Datapath {
   }
 
   hasLeft(port: string): boolean {
-    return hasLeftTap(port, this.#heritage);
+    return this.#ports.hasLeft(port);
   }
 
-  addPort(wish: PortConfig): mac.MacAddress {
-    const { overlay, name, vid, own, protection, temporary } = wish;
-    const state = this.#overlay(overlay);
-    const address = wish.mac ?? mac.randomLocalMac(Math.random);
-    const { fds, isLeft } = openPortTap(wish, address, state, this.#heritage);
-    const queues = fds.map((fd) => ({ token: ++this.#lastToken, fd, counters: createCounters() }));
-    const config = { overlay, name, mac: address, vid, own, protection };
-    const presence = createPresence();
-    const port: PortState = { name, overlay, temporary, isLeft, queues, presence, config };
-    state.ports.set(name, port);
-    if (!temporary) this.#heritage.keep(tapDescriptors([port]));
-    const shared = { presence, ...(queues.length > 1 && { askedLeases: createAskedLeases() }) };
-    queues.forEach(({ token, fd, counters }, queue) => {
-      this.#ports.set(token, port);
-      this.#threads[queue].post({ kind: 'add-port', ...config, ...shared, token, fd, counters });
-    });
-    return address;
+  addPort(config: PortConfig): MacAddress {
+    return this.#ports.add(this.#overlay(config.overlay), config);
   }
 
   async removePort(overlay: number, name: string): Promise<void> {
-    const { ports } = this.#overlay(overlay);
-    const port = ports.get(name);
-    if (port === undefined) return;
-    await this.#removeDevice(port);
-    ports.delete(name);
+    await this.#ports.remove(this.#overlay(overlay), name);
   }
 
   portDevice(overlay: number, name: string): PortDeviceInfo | undefined {
-    const port = this.#overlays.get(overlay)?.ports.get(name);
-    const info = port === undefined || port.closed !== undefined ? undefined : tapInfo(port.queues[0].fd);
-    return info && { name: info.name, mac: mac.readMac(info.mac, 0), isHere: info.isHere };
+    const state = this.#overlays.get(overlay);
+    return state && this.#ports.device(state, name);
   }
 
   discard(name: string): void {
-    discardTap(name, this.#heritage);
+    this.#ports.discard(name);
   }
 
   setCarrier(overlay: number, on: boolean): void {
-    const state = this.#overlay(overlay);
-    state.carrier = on;
-    for (const { queues, name, closed } of state.ports.values()) {
-      if (closed !== undefined) continue;
-      try {
-        setTapCarrier(queues[0].fd, on, name);
-      } catch {
-        // The device has just gone; the worker will say so.
-      }
-    }
+    this.#ports.setCarrier(this.#overlay(overlay), on);
   }
 
   setPortDown(overlay: number, name: string, isDown: boolean): void {
-    const port = this.#overlays.get(overlay)?.ports.get(name);
-    if (port !== undefined) setDown(port.presence, isDown);
+    const state = this.#overlays.get(overlay);
+    if (state !== undefined) this.#ports.setDown(state, name, isDown);
   }
 
   setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
-    const port = this.#overlay(overlay).ports.get(name);
-    if (port !== undefined) port.config = { ...port.config, protection };
-    port?.queues.forEach(({ token }, queue) => {
-      this.#threads[queue].post({ kind: 'protect', token, protection });
-    });
+    this.#ports.setProtection(this.#overlay(overlay), name, protection);
   }
 
-  setMac(overlay: number, name: string, mac: mac.MacAddress, protection: ProtectionRules | undefined): void {
-    const port = this.#overlay(overlay).ports.get(name);
-    if (port === undefined) return;
-    port.config = { ...port.config, mac, protection };
-    port.queues.forEach(({ token }, queue) => {
-      this.#threads[queue].post({ kind: 'set-mac', token, mac, protection });
-    });
+  setMac(overlay: number, name: string, mac: MacAddress, protection: ProtectionRules | undefined): void {
+    this.#ports.setMac(this.#overlay(overlay), name, mac, protection);
   }
 
   /** What follows is harmless for an overlay that is gone. */
@@ -264,11 +207,11 @@ export class DatapathControl implements Datapath {
     this.#overlays.get(overlay)?.threads.answer(lookup, answer);
   }
 
-  setTarget(overlay: number, mac: mac.MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+  setTarget(overlay: number, mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
     this.#overlays.get(overlay)?.threads.setTarget(mac, to, ttlMs);
   }
 
-  invalidate(overlay: number, mac?: mac.MacAddress): void {
+  invalidate(overlay: number, mac?: MacAddress): void {
     this.#overlays.get(overlay)?.threads.invalidate(mac);
   }
 
@@ -294,11 +237,11 @@ export class DatapathControl implements Datapath {
     this.#overlays.get(overlay)?.threads.announce(frame);
   }
 
-  async deleteTarget(overlay: number, mac: mac.MacAddress): Promise<boolean> {
+  async deleteTarget(overlay: number, mac: MacAddress): Promise<boolean> {
     return (await this.#overlays.get(overlay)?.threads.deleteTarget(mac)) ?? false;
   }
 
-  async targets(overlay: number, after: mac.MacAddress, limit: number): Promise<readonly TargetEntry[]> {
+  async targets(overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
     return (await this.#overlays.get(overlay)?.threads.targets(after, limit)) ?? [];
   }
 
@@ -343,8 +286,7 @@ export class DatapathControl implements Datapath {
   }
 
   portCounters(overlay: number, name: string): Record<string, number> {
-    const port = this.#overlay(overlay).ports.get(name);
-    return port === undefined ? {} : readCounters(...port.queues.map(({ counters }) => counters));
+    return this.#ports.counters(this.#overlay(overlay), name);
   }
 
   async ping(): Promise<void> {
@@ -367,16 +309,15 @@ export class DatapathControl implements Datapath {
     const stock = this.#stock();
     const lists = await storedLists(stock);
     await Promise.all(this.#threads.map((thread) => thread.stop()));
-    const temporary = [...new Set(this.#ports.values())].filter((port) => port.temporary);
-    closeTaps(temporary.flatMap(({ queues }) => queues.map(({ fd }) => fd)));
-    return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#stock().ports)], lists };
+    this.#ports.closeTemporary();
+    return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#ports.lasting)], lists };
   }
 
   #stock(): Stock {
     return {
       sockets: this.#underlay.sockets,
       overlays: [...this.#overlays.values()],
-      ports: [...new Set(this.#ports.values())].filter(isLasting),
+      ports: this.#ports.lasting,
     };
   }
 
@@ -386,12 +327,10 @@ export class DatapathControl implements Datapath {
     const stopping = Promise.all(this.#threads.map((thread) => thread.stop()));
     const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
     const isLate = (await Promise.race([stopping, late])) === 'late';
-    const ports = [...new Set(this.#ports.values())];
-    if (this.#heritage.persistTaps) tapDescriptors(ports.filter(isLasting)).forEach(dropIfElsewhere);
+    this.#ports.dropElsewhere();
     // What a thread still uses is closed by the end of the process: its number would soon be something else's.
     if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
-    const taps = tapDescriptors(ports.filter(({ closed }) => closed === undefined));
-    closeTaps([...taps, ...this.#underlay.release()].map(({ fd }) => fd));
+    closeTaps([...this.#ports.open, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 
   #overlay(id: number): OverlayState {
@@ -423,39 +362,6 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
-  /** Its threads have let go of it. */
-  #returnPort(port: PortState): void {
-    for (const { token } of port.queues) this.#ports.delete(token);
-    this.#heritage.giveBack(tapDescriptors([port]));
-  }
-
-  /** Closes it, and whatever it was to outlive, it is gone. */
-  async #removeDevice(port: PortState, hasLetGo?: (token: Token) => boolean): Promise<void> {
-    const isOpen = port.closed === undefined;
-    if (isOpen && this.#heritage.persistTaps && !port.temporary) {
-      try {
-        setTapPersistent(port.queues[0].fd, false, port.name);
-      } catch {
-        // the device is gone already
-      }
-      this.#heritage.links.forget(port.name);
-    }
-    await this.#closePort(port, hasLetGo);
-    if (!isOpen) this.discard(port.name);
-  }
-
-  /** Each queue once its thread has let go of it; `hasLetGo` tells of those that have already. */
-  #closePort(port: PortState, hasLetGo: (token: Token) => boolean = () => false): Promise<unknown> {
-    port.closed ??= Promise.all(
-      port.queues.map(async ({ token, fd }, queue) => {
-        this.#ports.delete(token);
-        if (!hasLetGo(token)) await this.#threads[queue].request({ kind: 'remove-port', token });
-        closeDescriptor(fd);
-      }),
-    ).then(() => this.#heritage.forget(port.temporary ? [] : tapDescriptors([port]).map(({ name }) => name)));
-    return port.closed;
-  }
-
   #hear(index: number, report: Exclude<Report, { kind: 'reply' }>): void {
     switch (report.kind) {
       case 'lookups':
@@ -471,16 +377,8 @@ export class DatapathControl implements Datapath {
       case 'peers':
         mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);
         return;
-      case 'fault': {
-        // The first queue to find out speaks for all.
-        const port = this.#ports.get(report.token);
-        if (port === undefined) return;
-        inBackground(
-          `closing ${port.name}`,
-          this.#closePort(port, (token) => token === report.token),
-        );
-        this.#events.portFault(port.overlay, port.name, errnoName(-report.errno));
-      }
+      case 'fault':
+        this.#ports.fault(report);
     }
   }
 }
