@@ -1,6 +1,6 @@
 /**
  * Changes to the overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which
- * order things are made and taken back. `roster` says who is there.
+ * order things are made and taken back. `roster` says who is there, bring-up.ts starts what is stored.
  *
  * Changes to one overlay and its VNICs come one at a time, those to different overlays side by side: none waits for
  * another's plugin. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the disk is
@@ -13,24 +13,21 @@
 import type { Notice } from '../core/notices.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, Methods } from '../control/messages.js';
-import { checkName, NAME_RULE } from '../control/names.js';
 import { asOverlayError, OverlayError } from '../core/errors.js';
-import { foundExpected, printable } from '../core/properties.js';
+import { foundExpected } from '../core/properties.js';
 import { readLinkValues } from '../core/link-properties.js';
-import type { MacAddress } from '../plugin/contract.js';
-import { formatEndpoint, type IpAddress, parse as parseIp } from '../wire/ip.js';
-import { formatMac, isMulticast, randomLocalMac, ZERO } from '../wire/mac.js';
+import type { IpAddress } from '../wire/ip.js';
+import { formatMac, randomLocalMac } from '../wire/mac.js';
+import { BringUp } from './bring-up.js';
 import type { LookupRequest } from './datapath/contract.js';
 import { LinkProperties, storedProperties } from './link-properties.js';
-import { Overlay } from './overlay.js';
-import type { OverlayPlan, Workshop } from './overlay-plan.js';
+import { NewNames } from './new-names.js';
+import type { Overlay } from './overlay.js';
+import type { Workshop } from './overlay-plan.js';
 import { needMac } from './overlay-errors.js';
 import type { StateStore } from './persistence.js';
-import { isSame } from './plugin-answer.js';
 import { Roster } from './roster.js';
-import type { StoredOverlay, StoredVnic } from './state-schema.js';
-import { Retries } from './retries.js';
-import { allOrNothing, KeyedQueue, type UndoStack } from './undo.js';
+import { allOrNothing, KeyedQueue, undoFailed, type UndoStack } from './undo.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
 type Result<M extends keyof Methods> = Methods[M]['result'];
@@ -48,9 +45,8 @@ export class Registry {
   readonly roster: Roster;
   readonly linkProperties: LinkProperties;
   readonly #changes = new KeyedQueue();
-  /** Of what is being created. */
-  readonly #reserved = new Set<string>();
-  readonly #retries: Retries;
+  readonly #names: NewNames;
+  readonly #bringUp: BringUp;
   #lastId = 0;
 
   readonly #changed: () => void;
@@ -62,7 +58,8 @@ export class Registry {
     this.#store = store;
     this.roster = new Roster(store, workshop.plugins);
     this.linkProperties = new LinkProperties(this.roster, store, this.#changes, workshop.log);
-    this.#retries = new Retries(workshop.watch, (name) => this.#retry(name));
+    this.#names = new NewNames(this.roster, workshop.links);
+    this.#bringUp = new BringUp(workshop, store, this.roster, this.#names, this.#changes, changed);
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
 
@@ -74,7 +71,7 @@ export class Registry {
       await this.#workshop.plugins.find(search);
       const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
       const plan = { name, encap, search, vnetid, temporary, properties, ...made };
-      const overlay = await this.#start(plan, undo);
+      const overlay = await this.#bringUp.start(plan, undo);
       if (!temporary) await this.#save(overlay);
       // Of a state file that was set aside.
       this.roster.reasons.delete(name);
@@ -93,7 +90,7 @@ export class Registry {
       ]);
       if (vnics.size > 0) throw busy(name, [...vnics]);
       if (stored !== undefined) await this.#store.remove(name);
-      this.#retries.forget(name);
+      this.#bringUp.forget(name);
       this.roster.reasons.delete(name);
       this.roster.overlays.delete(name);
       if (overlay === undefined) this.#workshop.datapath.discard(name);
@@ -102,22 +99,14 @@ export class Registry {
     });
   }
 
-  /** At the start of varpd: everything stored. What is not up yet is shown as being started. */
+  /** At the start of varpd: everything stored. */
   raise(): Promise<Result<'overlay.up'>> {
-    for (const { name, vnics } of this.#store.overlays.values())
-      for (const one of [name, ...vnics.map((vnic) => vnic.name)])
-        this.roster.reasons.set(one, 'it is being started');
-    return this.up({});
+    return this.#bringUp.raise();
   }
 
   /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
-  async up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
-    if (name !== undefined && this.roster.idOf(name) === 0) this.roster.need(name);
-    const names = name === undefined ? this.roster.names() : [name];
-    const failures = await Promise.all(
-      names.map((one) => this.#changes.run(one, () => this.#bringUp(one, false))),
-    );
-    return { failures: failures.flat() };
+  up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
+    return this.#bringUp.up(name);
   }
 
   /** All plugins at once, none waits for another; goes on past failures. */
@@ -134,19 +123,19 @@ export class Registry {
   }
 
   targets({ name, after, limit }: Params<'overlay.targets'>): Promise<Result<'overlay.targets'>> {
-    return this.roster.need(name).targets(after, limit);
+    return this.roster.need(name).targets.page(after, limit);
   }
 
   setTarget({ name, mac, destination }: Params<'overlay.setTarget'>): void {
-    this.roster.need(name).setTarget(mac, destination);
+    this.roster.need(name).targets.set(mac, destination);
   }
 
   deleteTarget({ name, mac }: Params<'overlay.deleteTarget'>): Promise<void> {
-    return this.roster.need(name).deleteTarget(mac);
+    return this.roster.need(name).targets.delete(mac);
   }
 
   flushTargets({ name }: Params<'overlay.flushTargets'>): void {
-    this.roster.need(name).flushTargets();
+    this.roster.need(name).targets.flush();
   }
 
   // -- VNICs
@@ -158,9 +147,9 @@ export class Registry {
         throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
       if (!temporary && overlay.plan.temporary)
         throw new OverlayError('INVALID', `${over} is temporary, so must be what is made over it: use -t`);
-      const address = mac === undefined ? this.#freeMac(overlay) : needMac(mac);
+      const address = mac === undefined ? this.#names.freeMac(overlay) : needMac(mac);
       const macType = mac === undefined ? 'random' : 'fixed';
-      this.#checkVnicMac(overlay, address);
+      this.#names.checkMac(overlay, address);
       const values = readLinkValues(properties ?? []);
       overlay.addVnic({ name, mac: address, macType, vid, temporary, properties: values, leases: [] });
       undo.push(() => overlay.removeVnic(name));
@@ -229,7 +218,7 @@ export class Registry {
   /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
    * for the next daemon by `save`, and goes on until the datapath is closed. */
   async stop(save: (overlays: readonly Overlay[]) => Promise<void>): Promise<void> {
-    this.#retries.stop();
+    this.#bringUp.stop();
     const overlays = [...this.roster.overlays.values()];
     // What is under way may wait for a plugin.
     await Promise.race([
@@ -243,170 +232,18 @@ export class Registry {
   // -- Steps
 
   #change(overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
-    return this.#changes.run(overlay, () => this.#allOrNothing(work));
+    return this.#changes.run(overlay, () => allOrNothing(work, undoFailed(this.#workshop.log)));
   }
 
   /** The name is nobody else's from now on. */
   #create(name: string, overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
-    return this.#change(overlay, async (undo) => {
-      this.#checkNewName(name);
-      this.#reserved.add(name);
-      try {
-        await work(undo);
-      } finally {
-        this.#reserved.delete(name);
-      }
-    });
-  }
-
-  #allOrNothing(work: (undo: UndoStack) => Promise<void>): Promise<void> {
-    return allOrNothing(work, (error) => {
-      this.#workshop.log.error('undo', `cannot take back a change: ${asOverlayError(error).message}`);
-    });
-  }
-
-  /** Adds itself to `undo`. */
-  async #start(plan: OverlayPlan, undo: UndoStack): Promise<Overlay> {
-    const overlay = Overlay.check(plan, this.#workshop);
-    const { listen } = overlay;
-    const others = [...this.roster.overlays.values(), ...this.roster.starting.values()];
-    const twin = others.find((other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen));
-    if (twin !== undefined) {
-      const where = `${formatEndpoint(listen)} by ${twin.name}`;
-      throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);
-    }
-    this.roster.starting.set(plan.name, overlay);
-    try {
-      await overlay.start(undo);
-    } finally {
-      this.roster.starting.delete(plan.name);
-    }
-    // Nobody sees it before it works.
-    undo.push(() => this.roster.overlays.delete(plan.name));
-    this.roster.overlays.set(plan.name, overlay);
-    return overlay;
-  }
-
-  /** What fails is known by its reason, and tried again. `isRetry`: nobody asks, so only news is logged, and what was deleted
-   * with -t stays away. */
-  async #bringUp(name: string, isRetry: boolean): Promise<Failure[]> {
-    const failures: Failure[] = [];
-    const { reasons } = this.roster;
-    const attempt = async (what: string, work: () => void | Promise<void>): Promise<boolean> => {
-      try {
-        await work();
-        if (reasons.delete(what) && isRetry) this.#workshop.log.info(`up ${what}`, `${what} is up now`);
-        return true;
-      } catch (error) {
-        const { message, details } = asOverlayError(error);
-        const reason = details.length === 0 ? message : details.join('; ');
-        if (!isRetry || reasons.get(what) !== reason)
-          this.#workshop.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
-        // One that runs has its health to say what is wrong.
-        if (!this.roster.runs(what)) reasons.set(what, reason);
-        failures.push({ name: what, message: reason });
-        return false;
-      }
-    };
-    const startedMs = performance.now();
-    const stored = this.#store.overlays.get(name);
-    const running = this.roster.overlays.get(name);
-    await attempt(name, async () => {
-      if (running !== undefined) await running.mend();
-      else if (stored !== undefined) await this.#restart(stored);
-    });
-    const overlay = this.roster.overlays.get(name);
-    for (const vnic of stored?.vnics ?? []) {
-      const isWanted = running === undefined || !isRetry || reasons.has(vnic.name);
-      if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} is OFFLINE`);
-      else if (isWanted && !overlay.vnics.has(vnic.name))
-        await attempt(vnic.name, () => {
-          this.#restartVnic(overlay, vnic);
-        });
-    }
-    if (stored === undefined || this.#isWhole(stored)) this.#retries.forget(name);
-    else {
-      const wanting = overlay === undefined ? listenIpOf(stored) : undefined;
-      this.#retries.later(name, wanting, performance.now() - startedMs);
-    }
-    this.#changed();
-    return failures;
-  }
-
-  /** Nothing of it waits for another attempt. */
-  #isWhole({ name, vnics }: StoredOverlay): boolean {
-    return ![name, ...vnics.map((vnic) => vnic.name)].some((one) => this.roster.reasons.has(one));
-  }
-
-  /** What is stored and does not run, tried again. Never rejects. */
-  async #retry(name: string): Promise<void> {
-    await this.#changes.run(name, async () => {
-      const stored = this.#store.overlays.get(name);
-      if (stored !== undefined && !this.#isWhole(stored)) await this.#bringUp(name, true);
-    });
-  }
-
-  async #restart(stored: StoredOverlay): Promise<void> {
-    const { name, id, encap, search, vnetid, mac, properties } = stored;
-    const found = { mac: needMac(mac), temporary: false, isNew: false };
-    const plan = { name, id, encap, search, vnetid, properties, ...found };
-    if (this.roster.withId(id) !== undefined) throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
-    const { datapath, plugins, snapshot } = this.#workshop;
-    const isLeft = datapath.hasLeft(name);
-    if (!isLeft) this.#checkLink(name);
-    // A plugin that is being imported is waited for, unless the overlay can go on without it.
-    if (!isLeft || !snapshot.hasRecent(name, plan.mac)) await plugins.find(search);
-    await this.#allOrNothing(async (undo) => {
-      await this.#start(plan, undo);
-    });
-  }
-
-  #restartVnic(
-    overlay: Overlay,
-    { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
-  ): void {
-    if (this.roster.runs(name)) throw exists(name);
-    if (!this.#workshop.datapath.hasLeft(name)) this.#checkLink(name);
-    const address = needMac(mac);
-    if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
-    const found = { temporary: false, properties: readLinkValues(properties), leases };
-    overlay.addVnic({ name, mac: address, macType, vid, ...found });
+    return this.#change(overlay, (undo) => this.#names.reserve(name, () => work(undo)));
   }
 
   #save(overlay: Overlay): Promise<void> {
     const { name, id, encap, search, vnetid, mac } = overlay.plan;
     const properties = overlay.properties.given();
     return this.#store.save({ name, id, encap, search, vnetid, mac: formatMac(mac), properties, vnics: [] });
-  }
-
-  // -- Checks
-
-  #checkNewName(name: string): void {
-    if (checkName(name) !== undefined)
-      throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
-    if (this.#reserved.has(name) || this.roster.isStored(name) || this.roster.runs(name)) throw exists(name);
-    this.#checkLink(name);
-  }
-
-  #checkLink(name: string): void {
-    if (this.#workshop.links.exists(name))
-      throw new OverlayError('EXISTS', `there is a network interface ${name} that is not varpd's`);
-  }
-
-  #checkVnicMac(overlay: Overlay, mac: MacAddress): void {
-    const text = formatMac(mac);
-    if (mac === ZERO || isMulticast(mac))
-      throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);
-    if (overlay.hasMac(mac) || this.roster.storedVnics(overlay.name).some((vnic) => vnic.mac === text))
-      throw new OverlayError('EXISTS', `mac: ${text} is in use on ${overlay.name}`);
-  }
-
-  #freeMac(overlay: Overlay): MacAddress {
-    const taken = new Set(this.roster.storedVnics(overlay.name).map((vnic) => vnic.mac));
-    for (;;) {
-      const mac = randomLocalMac(Math.random);
-      if (!overlay.hasMac(mac) && !taken.has(formatMac(mac))) return mac;
-    }
   }
 
   /** Not that of an overlay that has just gone: late words from the datapath would reach the wrong one. */
@@ -416,14 +253,6 @@ export class Registry {
     while (used.has(this.#lastId));
     return this.#lastId;
   }
-}
-
-function listenIpOf({ properties }: StoredOverlay): IpAddress | undefined {
-  return parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
-}
-
-function exists(name: string): OverlayError {
-  return new OverlayError('EXISTS', `there is an overlay or a VNIC ${name} already`);
 }
 
 function busy(name: string, vnics: readonly string[]): OverlayError {

@@ -1,4 +1,6 @@
 /** Making several changes as if they were one: when a later one fails, the earlier ones are taken back. */
+import { asOverlayError } from '../core/errors.js';
+import type { Log } from './log.js';
 
 type Step = () => unknown;
 
@@ -34,6 +36,13 @@ export async function allOrNothing<T>(
     await undo.unwind(report);
     throw error;
   }
+}
+
+/** For `allOrNothing`: what could not be taken back stands in the log. */
+export function undoFailed(log: Pick<Log, 'error'>): (error: unknown) => void {
+  return (error) => {
+    log.error('undo', `cannot take back a change: ${asOverlayError(error).message}`);
+  };
 }
 
 /** Work on one key after another, in the order asked for; on different keys side by side. */
