@@ -72,6 +72,9 @@ export function childrenOf(pid: number): number[] {
   return texts.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
 }
 
+/** Its command line; empty when it has ended. */
+export const commandOf = (pid: number): string => read(`/proc/${pid}/cmdline`);
+
 /** Those of them that read mapping files (plugins/files); one that has been left behind has no command line any more. */
 export const readersOf = (pid: number): number[] =>
-  childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes('reader-process'));
+  childrenOf(pid).filter((child) => commandOf(child).includes('reader-process'));

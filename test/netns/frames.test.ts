@@ -345,9 +345,13 @@ function arrivals({ ownMac, vnicMac, packet }: Site): Readonly<Record<string, Ar
       device: 'any0',
       frames: [good],
     },
-    'from a group, from nobody, from MACs of this host': {
-      packets: [from('01:00:5e:00:00:01'), from('00:00:00:00:00:00'), from(ownMac), from(vnicMac)],
-      counted: { rx_bad_source: 4 },
+    'from a group, from nobody': {
+      packets: [from('01:00:5e:00:00:01'), from('00:00:00:00:00:00')],
+      counted: { rx_bad_source: 2 },
+    },
+    'from MACs that ports of this host have, which have sent nothing lately': {
+      packets: [from(ownMac), from(vnicMac)],
+      frames: [ownMac, vnicMac].map((sourceMac) => udpFrame({ sourceMac })),
     },
     'tagged, once and twice': {
       packets: [carried(withTag(good, 77)), carried(twoTags)],
@@ -371,6 +375,7 @@ function arrivals({ ownMac, vnicMac, packet }: Site): Readonly<Record<string, Ar
     'for a MAC that nobody has: the own port takes it': {
       packets: [carried(to('02:00:00:00:12:34'))],
       frames: [to('02:00:00:00:12:34')],
+      counted: { rx_unclaimed: 1 },
     },
     'the largest frame, and one byte more': {
       packets: [packet(encapsulated(45, fits)), packet(encapsulated(45, exceeds))],

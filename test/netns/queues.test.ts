@@ -182,6 +182,9 @@ await t.test('what is refused, and what is kept', { skip }, async (t) => {
     t.equal(result.code, 1);
     t.match(result.stderr, /queues/, `'${value}': ${result.stderr.trim()}`);
   }
+  // State files are written by a thread that the first change starts.
+  await daemon.ok(overlayTo(a, b, ''));
+  await daemon.ok('delete-overlay overlay0');
   const idle = threads(daemon.pid);
   await daemon.ok(overlayTo(a, b, '-p queues=3'));
   const second = (more: string): string =>

@@ -57,8 +57,8 @@ await t.test('plugins that hang at the start keep nobody waiting', { skip: skipU
   await daemon.ok('delete-vnic foo0');
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid: 43, name: 'overlay1' }));
   t.pass('and changes of others wait for nobody');
-  t.match((await daemon.call('overlay.list', { names: ['slow3'] })).missing, [
-    { message: /is being started/ },
+  t.match((await daemon.call('overlay.list', { names: ['slow3'] })).overlays, [
+    { name: 'slow3', health: { status: 'OFFLINE', details: /is being started/ } },
   ]);
   t.equal((await daemon.call('daemon.status', {})).isSettled, false);
   writeFileSync(go, '');

@@ -1,19 +1,15 @@
 // Restarts: many of them under traffic, and some that are cut short.
-import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import type { Daemon } from '../../helpers/daemon.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
+import { childrenOf, commandOf } from '../../helpers/procfs.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersWithin, check, devicesOf, type Row, tunnel } from '../row.js';
 
-/** Processes that it has started and that are there still, ended ones included. */
-function childrenOf({ pid }: Daemon): number[] {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const texts = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8'));
-  return texts.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
-}
+/** The process that moves frames during a restart. */
+const standInsOf = (pid: number): number[] =>
+  childrenOf(pid).filter((child) => commandOf(child).includes('bridge-process'));
 
 async function manyTimes(bed: Bed, times: number): Promise<string> {
   const { a, b, daemon } = await tunnel(bed);
@@ -33,7 +29,7 @@ async function manyTimes(bed: Bed, times: number): Promise<string> {
     `${before.descriptors} descriptors as before, not ${descriptors}`,
   );
   check((await devicesOf(a)).join() === before.devices, 'so are the links');
-  const children = childrenOf(daemon);
+  const children = childrenOf(daemon.pid);
   check(children.length === 0, `no process is left over: ${children.join()}`);
   return `${times} restarts: 0 of ${sent} packets lost or doubled, descriptors ${before.descriptors} (+0)`;
 }
@@ -63,16 +59,16 @@ async function cutShort(bed: Bed, kills: number): Promise<string> {
   }
   const { startedAt } = await daemon.call('daemon.status', {});
   daemon.signal('SIGUSR2');
-  await waitUntil(() => childrenOf(daemon).length > 0, { stepMs: 1, what: 'the process of the bridge' });
-  for (const pid of childrenOf(daemon)) process.kill(pid, 'SIGKILL');
+  await waitUntil(() => standInsOf(daemon.pid).length > 0, { stepMs: 1, what: 'the stand-in' });
+  for (const pid of standInsOf(daemon.pid)) process.kill(pid, 'SIGKILL');
   const isNew = async (): Promise<boolean> => {
     const status = await daemon.call('daemon.status', {}).catch(() => undefined);
     return status !== undefined && status.startedAt !== startedAt;
   };
-  await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again without its bridge' });
-  await isGood('the bridge killed');
-  check(childrenOf(daemon).length === 0, 'no process is left over');
-  return `${kills} kills within ${Math.round(takesMs)} ms and one of the bridge: nothing left over, all there again`;
+  await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to be back without its stand-in' });
+  await isGood('the stand-in killed');
+  check(childrenOf(daemon.pid).length === 0, 'no process is left over');
+  return `${kills} kills within ${Math.round(takesMs)} ms and one of the stand-in: nothing left over, all there again`;
 }
 
 const cut: Row = {
