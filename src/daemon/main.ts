@@ -34,8 +34,8 @@ const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreg
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
 
-SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 starts it anew
-with links, addresses and connections kept.
+SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
+addresses and connections kept.
 `;
 
 function readArguments() {

@@ -132,18 +132,21 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     if (daemon === undefined || running.status !== undefined || running.isRestarting === true)
       throw new OverlayError('BUSY', 'varpd is being started, is about to restart, or ends');
     running.isRestarting = true;
-    const { reasons, warnings } = await rehearse(flags, config);
-    if (reasons.length > 0) {
+    try {
+      const { reasons, warnings } = await rehearse(flags, config);
+      if (reasons.length > 0) throw new OverlayError('INVALID', 'varpd goes on as it is', reasons);
+      const next = loadConfig(flags);
+      setTimeout(() => {
+        handOver(daemon).catch((error: unknown) => {
+          running.isRestarting = false;
+          log.error('restart', `the restart failed: ${asOverlayError(error).message}`);
+        });
+      }, ANSWER_MS);
+      return { socket: next.socket, logFile: next.log.file ?? ownFile, warnings };
+    } catch (error) {
       running.isRestarting = false;
-      throw new OverlayError('INVALID', 'varpd goes on as it is', reasons);
+      throw error;
     }
-    const next = loadConfig(flags);
-    setTimeout(() => {
-      handOver(daemon).catch((error: unknown) => {
-        log.error('restart', `the restart failed: ${asOverlayError(error).message}`);
-      });
-    }, ANSWER_MS);
-    return { socket: next.socket, logFile: next.log.file ?? ownFile, warnings };
   };
   /** The point of no return: this process becomes the next one. */
   const handOver = async (daemon: Daemon): Promise<void> => {
@@ -176,13 +179,13 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
         standIn?.leave();
       },
     });
+    become();
+  };
+  const become = (): void => {
     if (running.endsAs !== undefined) {
       takeLinksAlong();
       leaveNow(running.endsAs);
     }
-    become();
-  };
-  const become = (): void => {
     stayDetached();
     process.env[RESTARTED] = config.log.file ?? ownFile ?? '';
     try {
