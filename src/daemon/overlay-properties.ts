@@ -23,6 +23,6 @@ export function readProperties(
   const untyped = properties
     .filter(([name]) => name.startsWith(`${search}/`))
     .map(([name]) => ({ name, type: 'string' as const, required: false }));
-  const specs = overlaySpecs(plugin?.properties ?? untyped, [...plugins.keys(), search]);
+  const specs = overlaySpecs(plugin?.properties ?? untyped, [...new Set([...plugins.keys(), search])]);
   return PropertySet.from(specs, properties, { vnetid, encap, search, 'varpd/id': id });
 }

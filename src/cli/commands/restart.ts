@@ -21,11 +21,15 @@ export const command = defineCommand({
   async run({ operands }, context) {
     if (operands.length > 0) throw new UsageError(`expected no operand, got: ${operands.join(' ')}`);
     const { call, warn, fail } = context;
-    const { startedAt } = await attempt('restart failed', call('daemon.status', {}));
+    const { startedAt, pid } = await attempt('restart failed', call('daemon.status', {}));
     const next = await attempt('restart refused', call('daemon.restart', {}));
     next.warnings.forEach(warn);
     const there = createClient(next.socket);
-    const status = await whenSettled(there, startedAt);
+    const status = await whenSettled(there, startedAt, isVisible(pid) ? pid : undefined);
+    if (status === 'ended')
+      throw new CommandError(
+        `restart failed: varpd (process ${pid}) has ended: ${next.logFile ?? 'its standard error'} may say why; start it again`,
+      );
     if (status === undefined) {
       const where = next.logFile ?? 'its standard error';
       throw new CommandError(
@@ -36,15 +40,30 @@ export const command = defineCommand({
   },
 });
 
-/** Undefined when that takes too long. */
-async function whenSettled(call: Call, startedAt: string): Promise<DaemonStatus | undefined> {
+/** Undefined when that takes too long. A restart keeps the process: `pid` that is gone has ended instead. */
+async function whenSettled(
+  call: Call,
+  startedAt: string,
+  pid: number | undefined,
+): Promise<DaemonStatus | 'ended' | undefined> {
   const deadlineMs = performance.now() + DEADLINE_MS;
   while (performance.now() < deadlineMs) {
     await sleep(POLL_MS);
     const status = await call('daemon.status', {}).catch(() => undefined);
     if (status?.isSettled === true && status.startedAt !== startedAt) return status;
+    if (status === undefined && pid !== undefined && !isVisible(pid)) return 'ended';
   }
   return undefined;
+}
+
+/** In another namespace of processes it has another number. */
+function isVisible(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** A line for each overlay or VNIC that does not work as it should. */

@@ -1,0 +1,106 @@
+/**
+ * varpd: reads its command line, then becomes a daemon or stays.
+ *
+ * Without --foreground the command returns when the daemon is ready, as illumos has it: whoever waits for it may use
+ * dladm at once, and a start that fails is seen as a failure. What only the daemon needs is loaded there.
+ */
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { asOverlayError, OverlayError } from '../core/errors.js';
+import { startBridge } from './bridge.js';
+import type { Flags } from './config.js';
+import { passedDescriptors } from './descriptors.js';
+import { isDetached, reportStart, startDetached } from './detach.js';
+import { endProcess, makeExitCertain } from './exit.js';
+import { reapInheritedChildren } from './inherited-children.js';
+import { giveUpRights } from './privileges.js';
+import { isRestart, passOn, restartAgain } from './restarted.js';
+import { stopListening } from './signals.js';
+import { VERSION } from './version.js';
+
+/** The service manager holds descriptors of an earlier process, and has passed copies. */
+const holdsDescriptors = passedDescriptors().length > 0;
+const RETRY_PAUSE_MS = 1000;
+/** Of a start that this process tries itself. */
+let startFlags: Flags | undefined;
+
+const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
+       varpd --help | --version
+
+  --config FILE   configuration (default: /etc/varpd/varpd.yaml, if it is there)
+  -i DIR          one more directory of lookup plugins
+  --socket PATH   control socket, over what the configuration says
+  --foreground    stay, log to standard error; otherwise return when the daemon is ready
+
+SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
+addresses and connections kept.
+`;
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: {
+        config: { type: 'string' },
+        include: { type: 'string', short: 'i', multiple: true },
+        socket: { type: 'string' },
+        foreground: { type: 'boolean' },
+        help: { type: 'boolean' },
+        version: { type: 'boolean' },
+      },
+    }).values;
+  } catch (error) {
+    const { message } = error as Error;
+    throw new OverlayError('INVALID', message, [message, USAGE.trimEnd()], error);
+  }
+}
+
+async function main(): Promise<void> {
+  const { config, include = [], socket, foreground, help, version } = readArguments();
+  if (help === true || version === true) {
+    process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
+    return;
+  }
+  const flags = {
+    // Absolute, because SIGHUP reads the file again, and a daemon does not stay in this directory.
+    ...(config !== undefined && { config: path.resolve(config) }),
+    ...(socket !== undefined && { socket: path.resolve(socket) }),
+    pluginPath: include.map((directory) => path.resolve(directory)),
+  };
+  const isDaemon = foreground === true || isDetached;
+  // The command that goes into the background is one like any other.
+  if (!isDaemon) stopListening();
+  startFlags = flags;
+  await giveUpRights(flags, isDaemon);
+  if (isDaemon) {
+    makeExitCertain();
+    reapInheritedChildren();
+    await startBridge();
+    const { run } = await import('./run.js');
+    const offline = await run(flags, isRestart ? { take: passOn } : undefined);
+    reportStart(
+      [],
+      [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
+    );
+  } else {
+    startFlags = undefined; // the daemon says all
+    await startDetached();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  const { message, details } = asOverlayError(error);
+  let lines = details.length > 0 ? details : [message];
+  if (startFlags !== undefined && !isRestart) {
+    const { allReasons } = await import('./rehearsal.js');
+    lines = await allReasons(startFlags, lines);
+  }
+  reportStart(lines);
+  for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
+  if (isRestart) await restartAgain(lines);
+  // A service manager that holds our descriptors tries again at once, and for ever.
+  else if (holdsDescriptors) await delay(RETRY_PAUSE_MS);
+  endProcess(1);
+}
