@@ -229,8 +229,9 @@ const large: Row = {
   },
 };
 
-/** For a file system that does not answer to be called that: two seconds, and a look. */
-const SILENT_MS = 3000;
+/** For a file system that does not answer to be called that: half a second until it is asked, two without an answer, half a
+ * second until that is said, and what all this takes. */
+const SILENT_MS = 3500;
 /** For a command that has nothing to do with it. */
 const COMMAND_MS = 1000;
 /** For a restart meanwhile: the same two seconds, and the rest of it. */
