@@ -102,11 +102,10 @@ export class BringUp {
   async #bringUp(name: string, isRetry: boolean): Promise<Failure[]> {
     const failures: Failure[] = [];
     const { reasons } = this.#roster;
-    const attempt = async (what: string, work: () => void | Promise<void>): Promise<boolean> => {
+    const attempt = async (what: string, work: () => void | Promise<void>): Promise<void> => {
       try {
         await work();
         if (reasons.delete(what) && isRetry) this.#workshop.log.info(`up ${what}`, `${what} is up now`);
-        return true;
       } catch (error) {
         const { message, details } = asOverlayError(error);
         const reason = details.length === 0 ? message : details.join('; ');
@@ -115,7 +114,6 @@ export class BringUp {
         // One that runs has its health to say what is wrong.
         if (!this.#roster.runs(what)) reasons.set(what, reason);
         failures.push({ name: what, message: reason });
-        return false;
       }
     };
     const startedMs = performance.now();

@@ -46,7 +46,6 @@ const IFLA_MTU = 4;
 const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
-const IFLA_IFALIAS = 20;
 const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
@@ -72,8 +71,6 @@ export interface LinkChange {
   readonly mac?: Uint8Array;
   readonly mtuBytes?: number;
   readonly up?: boolean;
-  /** What `ip link` shows behind `alias`; at most 255 bytes. */
-  readonly alias?: string;
 }
 
 export interface LinkInfo {
@@ -84,8 +81,6 @@ export interface LinkInfo {
   readonly up: boolean;
   /** Whether there is a cable, so to speak; meaningless while it is not up. */
   readonly carrier: boolean;
-  /** Empty when there is none. */
-  readonly alias: string;
   /** Index of the bridge or bond that it is a port of; 0 when there is none. */
   readonly master: number;
   /** Index of the link that a VLAN or macvlan sends by, or that is the other end of a veth; 0 when there is none in this
@@ -98,11 +93,10 @@ export interface LinkInfo {
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
-export function setLink(name: string, { mac, mtuBytes, up, alias }: LinkChange): void {
+export function setLink(name: string, { mac, mtuBytes, up }: LinkChange): void {
   const attributes = [textAttribute(IFLA_IFNAME, name)];
   if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
   if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
-  if (alias !== undefined) attributes.push(attribute(IFLA_IFALIAS, new TextEncoder().encode(alias)));
   const change = up === undefined ? 0 : IFF_UP;
   named(name, 'RTM_NEWLINK', () =>
     ask(RTM_NEWLINK, NLM_F_ACK, [ifinfo(0, up === true ? IFF_UP : 0, change), ...attributes], name),
@@ -158,9 +152,7 @@ export function ifinfo(index: number, flags: number, change: number): Uint8Array
 function readLink(message: Message): LinkInfo {
   const { body } = message;
   const attributes = attributesOf(message, IFINFO_BYTES);
-  const [mac, name, mtu, alias] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_IFALIAS].map((type) =>
-    attributes.get(type),
-  );
+  const [mac, name, mtu] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU].map((type) => attributes.get(type));
   const flags = body.getUint32(8, true);
   return {
     index: body.getInt32(4, true),
@@ -169,7 +161,6 @@ function readLink(message: Message): LinkInfo {
     mtuBytes: mtu?.getUint32(0, true) ?? 0,
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
-    alias: alias === undefined ? '' : textOf(alias),
     master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
     lower: attributes.has(IFLA_LINK_NETNSID) ? 0 : (attributes.get(IFLA_LINK)?.getUint32(0, true) ?? 0),
     ...readKind(attributes.get(IFLA_LINKINFO)),

@@ -5,7 +5,7 @@ import type { IpAddress } from '../../src/wire/ip.js';
 import { BYTES as MAC_BYTES, type MacAddress, readMac, writeMac } from '../../src/wire/mac.js';
 
 /** `mac` is the index of the link when left out. */
-type LinkShape = Partial<Omit<LinkInfo, 'index' | 'name' | 'mac' | 'alias' | 'tun'>> & {
+type LinkShape = Partial<Omit<LinkInfo, 'index' | 'name' | 'mac' | 'tun'>> & {
   readonly mac?: MacAddress;
 };
 
@@ -37,7 +37,7 @@ export class FakeKernel implements LinkKernel {
   setLink(index: number, name: string, { mac = index, ...shape }: LinkShape = {}): void {
     const bytes = new Uint8Array(MAC_BYTES);
     writeMac(bytes, 0, mac);
-    const usual = { up: true, carrier: true, mtuBytes: 1500, alias: '', master: 0, lower: 0, kind: 'tun' };
+    const usual = { up: true, carrier: true, mtuBytes: 1500, master: 0, lower: 0, kind: 'tun' };
     this.links.set(index, { index, name, ...usual, ...shape, mac: bytes });
   }
 

@@ -46,7 +46,7 @@ async function site(t: Test): Promise<Site> {
 const create = ({ a, b }: Site, more = ''): string =>
   directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }, more);
 
-/** All of a device that a restart must leave alone: its number, MAC, addresses, alias, and the routes over it. */
+/** All of a device that a restart must leave alone: its number, MAC, addresses, and the routes over it. */
 async function identity(host: Namespace, device: string): Promise<unknown> {
   const [link] = JSON.parse(await host.ip(`-j addr show dev ${device}`)) as {
     ifindex: number;
