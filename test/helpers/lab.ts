@@ -181,6 +181,9 @@ export class Vtep {
   }
 }
 
+/** Of an overlay that is not told another. */
+export const MTU_BYTES = 1450;
+
 /** An overlay of one host. */
 export class Net {
   readonly vtep: Vtep;
@@ -195,7 +198,7 @@ export class Net {
       options: {
         id,
         vnetid: 100,
-        mtuBytes: 1450,
+        mtuBytes: MTU_BYTES,
         listen: vtep.endpoint,
         destination: undefined,
         acceptAny: false,

@@ -595,7 +595,8 @@ async function checksums(t: Test): Promise<void> {
       const indices = Array.from({ length: count }, (_, index) => index);
       const asking = indices.filter((index) => field(incoming, index, d.FLAGS) === virtio.NEEDS_CHECKSUM);
       const entries = list(...asking.map((index) => [index, 0] as const));
-      t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0, 0), asking.length);
+      if (asking.length > 0)
+        t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0, 0), asking.length);
       for (let left = asking.length; left > 0;) {
         const got = await receive(() => native.udpReceive(outgoing.handle, receiver, 8), left);
         for (let index = 0; index < got; index++) completed.push(frameOf(outgoing, index));
