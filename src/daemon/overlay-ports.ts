@@ -101,27 +101,26 @@ export class OverlayPorts {
   async mend(): Promise<void> {
     const { name, mac } = this.#plan;
     if (this.#fault !== undefined) {
-      await this.#reopen(name, mac, 0, true);
+      await this.#reopen(name, () => {
+        this.#open(name, mac, 0, true);
+      });
       this.#fault = undefined;
     }
     for (const vnic of this.#vnics.values()) {
       if (vnic.fault === undefined) continue;
-      vnic.protection.setNamed(this.#around.plugin.allowedIps(vnic.mac, vnic.protection.named));
-      await this.#reopen(vnic.name, vnic.mac, vnic.vid, false, vnic.protection.rules(), vnic.temporary);
+      const { name, mac, vid, protection, temporary } = vnic;
+      await this.#reopen(name, () => {
+        protection.setNamed(this.#around.plugin.allowedIps(mac, protection.named));
+        this.#open(name, mac, vid, false, protection.rules(), temporary);
+      });
       vnic.fault = undefined;
     }
   }
 
-  async #reopen(
-    name: string,
-    mac: MacAddress,
-    vid: number,
-    own: boolean,
-    protection?: ProtectionRules,
-    temporary?: boolean,
-  ): Promise<void> {
+  /** What a port may send is looked up by `open`: it may change while the old one goes. */
+  async #reopen(name: string, open: () => void): Promise<void> {
     await this.#around.datapath.removePort(this.#plan.id, name);
-    this.#open(name, mac, vid, own, protection, temporary);
+    open();
     this.#around.health.restore(`port ${name}`);
   }
 

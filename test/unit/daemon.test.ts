@@ -901,6 +901,23 @@ t.test('devices that are gone degrade, and come back with up', async (t) => {
   t.equal(health()?.status, 'ONLINE');
 });
 
+t.test('what the plugin allows a port while its device is opened again is in force with it', async (t) => {
+  const { registry, datapath, life } = await newHost(t);
+  await registry.createOverlay(asked());
+  await registry.createVnic(vnic('foo0'));
+  life.allowed = ['10.0.0.1'];
+  life.host?.allowedIpsChanged();
+  registry.portFault(1, 'foo0', 'EBADFD');
+  const removePort = datapath.removePort.bind(datapath);
+  datapath.removePort = async (overlay, name) => {
+    await removePort(overlay, name);
+    life.allowed = ['10.0.0.2'];
+    life.host?.allowedIpsChanged();
+  };
+  t.same(await registry.up({}), { failures: [] });
+  t.match(datapath.ports.get('foo0')?.protection, { addresses: [{ ip: '10.0.0.2' }] });
+});
+
 t.test('lookups find their overlay, or nobody', async (t) => {
   const { registry, datapath } = await newHost(t);
   await registry.createOverlay(asked());
