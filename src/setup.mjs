@@ -41,6 +41,8 @@ const programs = {
   },
   promtool: { packages: ['prometheus'], goals: ['test'] },
   nft: { packages: ['nftables'], goals: ['test'] },
+  'wireguard-go': { packages: ['wireguard-go'], goals: ['test'] },
+  'wg-quick': { packages: ['wireguard-tools'], goals: ['test'] },
   bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
   'systemd-analyze': { packages: ['systemd'], goals: ['test'] },
   'ovs-vsctl': { packages: ['openvswitch-switch'], goals: ['test'] },

@@ -1,0 +1,132 @@
+// What SECURITY.md prints for an underlay that others can read or write to, typed as it stands: WireGuard below the overlay,
+// and the rule that keeps VXLAN to it.
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+import t from 'tap';
+
+import { Capture } from '../helpers/capture.js';
+import { Daemon } from '../helpers/daemon.js';
+import { encapsulated, udpFrame } from '../helpers/frames.js';
+import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
+import { exec, waitUntil } from '../helpers/process.js';
+import { ping, reaches, sendFrames } from '../helpers/traffic.js';
+
+const skip = skipUnlessNetns(['wireguard-go', 'wg', 'wg-quick', 'nft', 'tcpdump', 'tshark']);
+const security = readFileSync(fromRoot('SECURITY.md'), 'utf8');
+
+function block(language: string): string {
+  const found = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'ms').exec(security);
+  if (found === null) throw new Error(`SECURITY.md has no block of ${language}`);
+  return found[1];
+}
+
+/** The indented lines that begin with this word. */
+const commands = (word: string): string[] =>
+  [...security.matchAll(/^ {4}([\w-]+ .*)$/gm)].flatMap(([, line]) =>
+    line.startsWith(`${word} `) ? [line] : [],
+  );
+
+interface Keys {
+  readonly own: string;
+  readonly public: string;
+}
+
+async function newKeys(): Promise<Keys> {
+  const own = (await exec('wg genkey')).trim();
+  return { own, public: (await exec('wg pubkey', { input: own })).trim() };
+}
+
+/** Those of the first host, as SECURITY.md has them, for either. */
+function forHost(text: string, [host, peer]: readonly [Namespace, Namespace]): string {
+  const values: Record<string, string> = {
+    '192.0.2.2': peer.underlay.v4,
+    '10.99.0.1': `10.99.0.${host.index + 1}`,
+    '10.99.0.2': `10.99.0.${peer.index + 1}`,
+  };
+  return text.replace(/192\.0\.2\.2|10\.99\.0\.[12]/g, (address) => values[address]);
+}
+
+/** Where this kernel has no WireGuard, wg-quick takes wireguard-go, whose control socket is the whole machine's. */
+async function wireguard(
+  bed: Bed,
+  pair: readonly [Namespace, Namespace],
+  own: string,
+  peer: string,
+): Promise<void> {
+  const file = path.join(bed.directory(), 'wg0.conf');
+  const keyed = block('ini')
+    .replace(/(PrivateKey = ).*/, `$1${own}`)
+    .replace(/(PublicKey = ).*/, `$1${peer}`);
+  writeFileSync(file, forHost(keyed, pair), { mode: 0o600 });
+  const up = commands('wg-quick').join().replace(/wg0$/, file);
+  const script = `mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard && ${up}`;
+  await pair[0].exec(['unshare', '--mount', 'sh', '-c', script]);
+}
+
+/** VXLAN in the name of the peer, whose inner source is a group: a frame that only an overlay that believes it looks at. */
+const forgery = (mac: string): Uint8Array =>
+  udpFrame({
+    destinationMac: mac,
+    source: '10.99.0.2',
+    destination: '10.99.0.1',
+    destinationPort: 4789,
+    payload: encapsulated(23, udpFrame({ sourceMac: '03:00:00:00:00:01' })),
+  });
+
+await t.test(
+  'an overlay over WireGuard: nothing of it is to be seen or forged on the wire',
+  { skip },
+  async (t) => {
+    const bed = new Bed();
+    t.teardown(async () => {
+      // WireGuard's daemon ends with its device.
+      for (const host of bed.hosts) await host.run('ip link delete wg0');
+      await bed.cleanup();
+    });
+    const [a, b] = await bed.twoHosts();
+    const keys = [await newKeys(), await newKeys()];
+    const daemons: Daemon[] = [];
+    for (const pair of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      const [host, peer] = pair;
+      await wireguard(bed, pair, keys[host.index].own, keys[peer.index].public);
+      const daemon = (await Daemon.start(bed, host)).explain(t);
+      daemons.push(daemon);
+      for (const line of commands('dladm')) await daemon.ok(forHost(line, pair).slice(6));
+      await host.plumb('demo0');
+    }
+    const [daemon] = daemons;
+    t.ok(await reaches(a, b.overlay.v4), 'the overlay is up');
+    t.equal(await a.mtuOf('demo0'), (await a.mtuOf('wg0')) - 50, 'its MTU is what WireGuard leaves');
+    const seen = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
+    t.equal((await ping(a, b.overlay.v4, { count: 5, packetBytes: 1000 })).received, 5);
+    const ports = await seen.fields('udp', ['udp.dstport']);
+    t.ok(ports.length >= 10, 'five there and five back');
+    t.same(
+      [...new Set(ports.map((row) => row['udp.dstport'].join()))],
+      ['51820'],
+      'WireGuard alone is on the wire',
+    );
+
+    // A neighbour on the wire that has no key: Linux takes its packets in, for whichever of its addresses they are.
+    const [forged, drops] = [forgery(await a.macOf(UNDERLAY_DEVICE)), commands('nft')];
+    for (const name of ['all', UNDERLAY_DEVICE]) await a.sysctl(`net.ipv4.conf.${name}.rp_filter`, 0);
+    const forge = async (): Promise<void> => {
+      await sendFrames(b, UNDERLAY_DEVICE, [forged]);
+    };
+    t.match(await daemon.counted(forge, 'demo0', { rx_bad_source: 1 }), { rx_bad_source: 1 }, 'is taken in');
+    for (const line of drops) await a.exec(['sh', '-c', line]);
+    const dropped = async (): Promise<number> =>
+      Number(/packets (\d+)/.exec(await a.exec('nft list ruleset'))?.[1]);
+    const after = await daemon.counted(async () => {
+      await forge();
+      await waitUntil(async () => (await dropped()) === 1, { what: 'the rule to drop it' });
+      t.ok(await reaches(a, b.overlay.v4), 'the overlay stays up');
+    }, 'demo0');
+    t.notOk('rx_bad_source' in after, 'is kept out by the rule');
+  },
+);
