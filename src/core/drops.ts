@@ -45,10 +45,10 @@ const PROXY_DROPS = {
 
 /** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
 export const PROTECTION_DROPS = {
-  mac_spoofed: 'its source, or the MAC that ARP or ND gives as its sender, is not the one of the VNIC',
-  ip_spoofed: 'its source, or the address that ARP or ND speaks for, is none that the VNIC may use',
+  mac_spoofed: 'its source, or a MAC that ARP, RARP or ND gives, is not the one of the VNIC',
+  ip_spoofed: 'its source, or the address that ARP, RARP or ND speaks for, is none that the VNIC may use',
   dhcp_spoofed: 'a DHCP client that is not the VNIC: hardware address, client id or DUID',
-  rogue_router: 'a router advertisement or redirect of a VNIC that is no router',
+  rogue_router: 'what routers say to hosts (advertisement, redirect, ...), of a VNIC that is no router',
   rogue_dhcp: 'a message of a DHCP server or relay, from a VNIC that is none',
   restricted: 'neither IPv4 nor IPv6 nor ARP',
   unreadable: 'cut off, fragmented or malformed, so that what is to be checked cannot be',

@@ -54,7 +54,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     if (header === ethernet.HEADER_BYTES) {
       insertTag(batch, at, port.vid);
       header += vlan.HEADER_BYTES;
-    } else if (!adoptPriorityTag(bytes, frame, port.vid)) {
+    } else if (!adoptPriorityTag(bytes, frame, header, port.vid)) {
       counters[COUNTER.tx_vlan] += frames;
       return;
     }
@@ -306,10 +306,13 @@ function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: n
   if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) descriptors[at + CSUM_START] += vlan.HEADER_BYTES;
 }
 
-/** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag. */
-function adoptPriorityTag(bytes: Uint8Array, frame: number, vid: number): boolean {
+/** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag, behind that
+ * one neither: who takes the first tag off would find itself in the VLAN of the second. `header` as in `route`. */
+function adoptPriorityTag(bytes: Uint8Array, frame: number, header: number, vid: number): boolean {
   const tag = frame + ethernet.HEADER_BYTES;
-  if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG || vlan.vlanId(bytes, tag) !== 0) return false;
+  const isOnlyTag = header === ethernet.HEADER_BYTES + vlan.HEADER_BYTES;
+  const isPriority = ethernet.etherType(bytes, frame) === vlan.CUSTOMER_TAG && vlan.vlanId(bytes, tag) === 0;
+  if (!isOnlyTag || !isPriority) return false;
   bytes[tag] |= vid >> 8;
   bytes[tag + 1] = vid & 0xff;
   return true;

@@ -2,10 +2,13 @@
  * Link protection of one port: what its owner may send, as dladm(8) of illumos has it. Nothing is made per frame; a port
  * without protection has none of these, which costs the datapath one branch.
  *
- *   mac-nospoof    the source MAC, and the one that ARP and neighbour discovery give as their sender's, is the port's
- *   ip-nospoof     the source address, and the one that ARP and neighbour discovery speak for, is allowed: listed, leased,
- *                  or the link-local one made of the MAC; no router advertisement, no redirect
- *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID); no server, no relay
+ *   mac-nospoof    the source MAC, the one that ARP gives as its sender's, both of RARP's, and every one that an option of
+ *                  neighbour discovery gives, is the port's
+ *   ip-nospoof     the source address, and the one that ARP, RARP and neighbour discovery speak for, is allowed: listed,
+ *                  leased, or the link-local one made of the MAC; nothing that routers say to hosts (router
+ *                  advertisements, redirects, ...), no inverse discovery
+ *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID); no server, no relay, and nothing
+ *                  in a client's message that a relay writes
  *   restricted     IPv4, IPv6 and ARP alone
  *
  * `::` and 0.0.0.0 are what a station without an address sends from. It may ask whether an address is free (ARP probe,
@@ -56,6 +59,12 @@ export interface ProtectionRules {
 /** What `check` says of a frame that may pass; any other number is the counter of its drop. */
 export const PASS = -1;
 
+// IGMP: RFC 3376 4; the types RFC 4286
+const IGMP_CHECKSUM = 2;
+const IGMP_MIN_BYTES = 4;
+const MULTICAST_ROUTER_ADVERTISEMENT = 0x30;
+const MULTICAST_ROUTER_TERMINATION = 0x32;
+
 /** Where a checksum is to be filled in, of a frame whose checksums are all there. */
 const NOWHERE = 0x7fff_ffff;
 
@@ -103,12 +112,7 @@ export class LinkProtection {
       ? frame + descriptors[at + CSUM_START] + descriptors[at + CSUM_OFFSET]
       : NOWHERE;
     this.#isSuperframe = descriptors[at + GSO_TYPE] !== virtio.GSO_NONE;
-    if (this.#checksMac) {
-      const isOwn =
-        ethernet.sourceHigh(bytes, frame) === this.#macHigh &&
-        ethernet.sourceLow(bytes, frame) === this.#macLow;
-      if (!isOwn) return COUNTER.mac_spoofed;
-    }
+    if (this.#checksMac && !this.#isOwnMac(bytes, frame + ethernet.SOURCE)) return COUNTER.mac_spoofed;
     if (this.#patched < packet) return COUNTER.unreadable;
     switch (read16(bytes, packet - 2)) {
       case ethernet.IPV4:
@@ -116,21 +120,29 @@ export class LinkProtection {
       case ethernet.IPV6:
         return this.#checkV6(bytes, packet, end);
       case ethernet.ARP:
-        return this.#checkArp(bytes, packet, end);
+        return this.#checkArp(bytes, packet, end, false);
+      case ethernet.RARP:
+        return this.#isRestricted ? COUNTER.restricted : this.#checkArp(bytes, packet, end, true);
       default:
         return this.#isRestricted ? COUNTER.restricted : PASS;
     }
   }
 
-  // -- ARP
+  // -- ARP and RARP
 
-  #checkArp(bytes: Uint8Array, packet: number, end: number): number {
+  #checkArp(bytes: Uint8Array, packet: number, end: number, isReverse: boolean): number {
     if (!this.#checksMac && !this.#checksIp) return PASS;
     if (arp.check(bytes, packet, end - packet) < 0 || this.#patched !== NOWHERE) return COUNTER.unreadable;
-    const sender = packet + arp.SENDER_MAC;
-    if (mac.macHigh(bytes, sender) !== this.#macHigh || mac.macLow(bytes, sender) !== this.#macLow)
-      return COUNTER.mac_spoofed;
+    // RARP asks for, or gives, an address of the target (RFC 903); a hypervisor announces with it where a guest has moved.
+    if (!this.#isOwnMac(bytes, packet + arp.SENDER_MAC)) return COUNTER.mac_spoofed;
+    if (isReverse && !this.#isOwnMac(bytes, packet + arp.TARGET_MAC)) return COUNTER.mac_spoofed;
     if (!this.#checksIp) return PASS;
+    if (isReverse) {
+      const isOwn =
+        this.#isNoneOrOwnV4(bytes, packet + arp.SENDER_IP) &&
+        this.#isNoneOrOwnV4(bytes, packet + arp.TARGET_IP);
+      return isOwn ? PASS : COUNTER.ip_spoofed;
+    }
     const isProbe = isZero(bytes, packet + arp.SENDER_IP, 1);
     const address = packet + (isProbe ? arp.TARGET_IP : arp.SENDER_IP);
     return this.#allowed.hasV4(bytes, address) ? PASS : COUNTER.ip_spoofed;
@@ -143,14 +155,14 @@ export class LinkProtection {
     const header = ipv4.check(bytes, packet, end - packet);
     const transport = packet + header;
     if (header < 0 || this.#patched < transport) return COUNTER.unreadable;
-    const source = packet + ipv4.SOURCE;
-    if (this.#checksIp && !isZero(bytes, source, 1) && !this.#allowed.hasV4(bytes, source))
-      return COUNTER.ip_spoofed;
+    if (this.#checksIp && !this.#isNoneOrOwnV4(bytes, packet + ipv4.SOURCE)) return COUNTER.ip_spoofed;
     if (ipv4.fragmentOffset(bytes, packet) > 0) return PASS;
     const length = ipv4.payloadLength(bytes, packet);
     switch (ipv4.protocol(bytes, packet)) {
       case ipv4.ICMP:
         return this.#checksIp ? this.#checkIcmp(bytes, transport, length) : PASS;
+      case ipv4.IGMP:
+        return this.#checksIp ? this.#checkIgmp(bytes, transport, length) : PASS;
       case ipv4.UDP:
         return this.#checkUdp(bytes, transport, length, 4, ipv4.isFragment(bytes, packet));
       default:
@@ -161,7 +173,15 @@ export class LinkProtection {
   #checkIcmp(bytes: Uint8Array, message: number, length: number): number {
     if (icmp.check(bytes, message, length) < 0 || this.#patched < message + icmp.CHECKSUM)
       return COUNTER.unreadable;
-    return icmp.type(bytes, message) === icmp.REDIRECT ? COUNTER.rogue_router : PASS;
+    return icmp.isRouterMessage(bytes, message) ? COUNTER.rogue_router : PASS;
+  }
+
+  /** Multicast router discovery, which ICMPv6 has among its own types. */
+  #checkIgmp(bytes: Uint8Array, message: number, length: number): number {
+    if (length < IGMP_MIN_BYTES || this.#patched < message + IGMP_CHECKSUM) return COUNTER.unreadable;
+    const type = bytes[message];
+    const isRouter = type === MULTICAST_ROUTER_ADVERTISEMENT || type === MULTICAST_ROUTER_TERMINATION;
+    return isRouter ? COUNTER.rogue_router : PASS;
   }
 
   // -- IPv6
@@ -198,19 +218,12 @@ export class LinkProtection {
     if (icmpv6.check(bytes, message, length) < 0 || this.#patched < message + icmpv6.CHECKSUM)
       return COUNTER.unreadable;
     const type = icmpv6.type(bytes, message);
-    switch (type) {
-      case icmpv6.ROUTER_ADVERTISEMENT:
-      case icmpv6.REDIRECT:
-        return this.#checksIp ? COUNTER.rogue_router : PASS;
-      case icmpv6.ROUTER_SOLICITATION:
-      case icmpv6.NEIGHBOR_SOLICITATION:
-      case icmpv6.NEIGHBOR_ADVERTISEMENT:
-        break;
-      default:
-        return PASS;
-    }
+    if (this.#checksIp && icmpv6.isRouterMessage(bytes, message)) return COUNTER.rogue_router;
+    // It speaks for a list of addresses, which nothing on Ethernet asks for.
+    if (this.#checksIp && ndp.isInverse(type)) return COUNTER.ip_spoofed;
+    if (!ndp.tellsLinkLayer(type)) return PASS;
     // RFC 6980 5: discovery in fragments is not for receivers, but some will put it together.
-    const options = ndp.check(bytes, message, length);
+    const options = ndp.checkLinkLayer(bytes, message, length);
     const isWhole = !isFragment && !this.#isSuperframe && options > 0;
     if (!isWhole || this.#changes(message + icmpv6.CHECKSUM)) return COUNTER.unreadable;
     if (ndp.givesOther(bytes, message + options, message + length, this.#macHigh, this.#macLow))
@@ -258,14 +271,17 @@ export class LinkProtection {
 
   #checkDhcpV4(bytes: Uint8Array, message: number, length: number): number {
     if (dhcpv4.check(bytes, message, length) < 0) return COUNTER.unreadable;
-    if (dhcpv4.operation(bytes, message) !== dhcpv4.REQUEST) return COUNTER.rogue_dhcp;
-    const at = message + dhcpv4.CHADDR;
-    if (mac.macHigh(bytes, at) !== this.#macHigh || mac.macLow(bytes, at) !== this.#macLow)
-      return COUNTER.dhcp_spoofed;
+    if (dhcpv4.operation(bytes, message) !== dhcpv4.REQUEST || dhcpv4.hasRelayFields(bytes, message))
+      return COUNTER.rogue_dhcp;
+    if (!this.#isOwnMac(bytes, message + dhcpv4.CHADDR)) return COUNTER.dhcp_spoofed;
     const option = dhcpv4.findOption(bytes, message, length, dhcpv4.CLIENT_ID);
     // A client has no need of overloading: another id would hide there.
     const overload = dhcpv4.findOption(bytes, message, length, dhcpv4.OVERLOAD);
-    if (option < 0 || overload !== 0) return COUNTER.unreadable;
+    const type = dhcpv4.findOption(bytes, message, length, dhcpv4.MESSAGE_TYPE);
+    if (option < 0 || overload !== 0 || type < 0) return COUNTER.unreadable;
+    const isFromClient = type === 0 || (bytes[type - 1] === 1 && dhcpv4.isFromClient(bytes[type]));
+    if (!isFromClient || dhcpv4.findOption(bytes, message, length, dhcpv4.RELAY_INFORMATION) !== 0)
+      return COUNTER.rogue_dhcp;
     const isForeign =
       option > 0 &&
       !isOwnClientId(bytes, option, bytes[option - 1], this.#macHigh, this.#macLow, this.#clientIds);
@@ -277,6 +293,7 @@ export class LinkProtection {
   #checkDhcpV6(bytes: Uint8Array, message: number, length: number): number {
     if (length > 0 && dhcpv6.isFromServer(dhcpv6.messageType(bytes, message))) return COUNTER.rogue_dhcp;
     if (dhcpv6.check(bytes, message, length) < 0) return COUNTER.unreadable;
+    if (dhcpv6.hasRelayOption(bytes, message, length)) return COUNTER.rogue_dhcp;
     const option = dhcpv6.findOption(bytes, message, length, dhcpv6.CLIENT_ID);
     if (option < 0) return COUNTER.unreadable;
     const start = dhcpv6.value(option);
@@ -286,6 +303,14 @@ export class LinkProtection {
     if (isForeign && this.#checksClientId) return COUNTER.dhcp_spoofed;
     this.leases.sentV6(bytes, message, length);
     return PASS;
+  }
+
+  #isOwnMac(bytes: Uint8Array, at: number): boolean {
+    return mac.macHigh(bytes, at) === this.#macHigh && mac.macLow(bytes, at) === this.#macLow;
+  }
+
+  #isNoneOrOwnV4(bytes: Uint8Array, at: number): boolean {
+    return isZero(bytes, at, 1) || this.#allowed.hasV4(bytes, at);
   }
 
   /** Whether a checksum is still to be filled in, other than where it belongs. */

@@ -28,7 +28,7 @@ const ADDRESS_LENGTHS = 4;
 const OPERATION = 6;
 export const SENDER_MAC = 8;
 export const SENDER_IP = 14;
-const TARGET_MAC = 18;
+export const TARGET_MAC = 18;
 export const TARGET_IP = 24;
 export const HEADER_BYTES = 28;
 
@@ -38,7 +38,7 @@ export const REQUEST = 1; // RFC 826, ares_op$REQUEST
 export const REPLY = 2; // RFC 826, ares_op$REPLY
 
 /**
- * Ethernet and IPv4 only. The lengths are compared, never used: a request with larger ones must not make
+ * Ethernet and IPv4 only; RARP's messages are the same (RFC 903). The lengths are compared, never used: a request with larger ones must not make
  * anybody echo memory. Operations other than the two pass, for the caller to ignore.
  */
 export function check(bytes: Uint8Array, offset: number, length: number): number {

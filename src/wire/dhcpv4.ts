@@ -33,7 +33,7 @@ const FLAGS = 10;
 export const CIADDR = 12;
 export const YIADDR = 16;
 const SIADDR = 20;
-const GIADDR = 24;
+const GIADDR = 24; // of the relay
 export const CHADDR = 28;
 const SNAME = 44;
 const FILE = 108;
@@ -59,6 +59,7 @@ export const LEASE_TIME = 51; // RFC 2132 9.2
 export const OVERLOAD = 52; // RFC 2132 9.3; 1: file, 2: sname, 3: both
 export const MESSAGE_TYPE = 53; // RFC 2132 9.6
 export const CLIENT_ID = 61; // RFC 2132 9.14
+export const RELAY_INFORMATION = 82; // RFC 3046 2.0
 
 // Message types: RFC 2132 9.6
 export const DISCOVER = 1;
@@ -67,6 +68,7 @@ export const DECLINE = 4;
 export const ACK = 5;
 export const NAK = 6;
 export const RELEASE = 7;
+const INFORM = 8;
 
 /** Names of message types 1 to 8. RFC 2132 9.6 */
 export const MESSAGE_NAMES = [
@@ -90,6 +92,25 @@ export function check(bytes: Uint8Array, offset: number, length: number): number
 
 export function operation(bytes: Uint8Array, offset: number): number {
   return bytes[offset + OP];
+}
+
+/** What only a relay writes into a message beside its option: hops and giaddr are zero when a client sends it (RFC 2131 4.4.1). */
+export function hasRelayFields(bytes: Uint8Array, offset: number): boolean {
+  return bytes[offset + HOPS] !== 0 || read32(bytes, offset + GIADDR) !== 0;
+}
+
+/** Of a message type: whether clients send such messages (RFC 2131 3.1, table 2). */
+export function isFromClient(type: number): boolean {
+  switch (type) {
+    case DISCOVER:
+    case REQUEST_MESSAGE:
+    case DECLINE:
+    case RELEASE:
+    case INFORM:
+      return true;
+    default:
+      return false;
+  }
 }
 
 export function transactionId(bytes: Uint8Array, offset: number): number {

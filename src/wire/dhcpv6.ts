@@ -36,6 +36,17 @@ export const CLIENT_ID = 1;
 export const IA_NA = 3;
 export const IA_TA = 4;
 export const IA_ADDRESS = 5;
+
+// Options that relays add, and no client has
+const RELAY_MESSAGE = 9; // RFC 8415 21.10
+const INTERFACE_ID = 18; // RFC 8415 21.18
+const REMOTE_ID = 37; // RFC 4649 3
+const SUBSCRIBER_ID = 38; // RFC 4580 2
+const RELAY_ID = 53; // RFC 5460 5.4.1
+const RELAY_SUPPLIED_OPTIONS = 66; // RFC 6422
+const CLIENT_LINK_LAYER = 79; // RFC 6939 4
+const RELAY_PORT = 135; // RFC 8357
+
 /** What stands in an identity association before its own options: IAID, T1, T2. */
 const IA_NA_BYTES = 12;
 /** IAID alone. */
@@ -91,6 +102,25 @@ export function findOption(bytes: Uint8Array, offset: number, length: number, co
     found = at;
   }
   return found;
+}
+
+/** Of a checked message: whether it has an option that only relays add. */
+export function hasRelayOption(bytes: Uint8Array, offset: number, length: number): boolean {
+  const end = offset + length;
+  for (let at = offset + HEADER_BYTES; at < end; at = value(at) + optionLength(bytes, at)) {
+    switch (read16(bytes, at)) {
+      case RELAY_MESSAGE:
+      case INTERFACE_ID:
+      case REMOTE_ID:
+      case SUBSCRIBER_ID:
+      case RELAY_ID:
+      case RELAY_SUPPLIED_OPTIONS:
+      case CLIENT_LINK_LAYER:
+      case RELAY_PORT:
+        return true;
+    }
+  }
+  return false;
 }
 
 /** The addresses of a checked message, wherever they stand, with their valid lifetimes. */

@@ -30,13 +30,14 @@ import * as mac from './mac.js';
 import { TRUNCATED } from './reason.js';
 
 const DESTINATION = 0;
-const SOURCE = 6;
+export const SOURCE = 6;
 const ETHER_TYPE = 12;
 export const HEADER_BYTES = 14;
 
 // EtherTypes: IEEE 802 numbers, registered with IANA (RFC 9542 3)
 export const IPV4 = 0x0800; // RFC 894
 export const ARP = 0x0806; // RFC 826
+export const RARP = 0x8035; // RFC 903
 export const IPV6 = 0x86dd; // RFC 2464 3
 /**
  * Below this the field is a length and an 802.2 header follows (BPDUs are such frames). IEEE 802.3-2018 3.2.6

@@ -21,6 +21,8 @@ export const UNREACHABLE = 3; // RFC 792
 export const FRAGMENTATION_NEEDED = 4; // RFC 792, a code of UNREACHABLE
 export const REDIRECT = 5; // RFC 792
 export const ECHO_REQUEST = 8; // RFC 792
+export const ROUTER_ADVERTISEMENT = 9; // RFC 1256 3
+export const ROUTER_SOLICITATION = 10; // RFC 1256 3
 const SOURCE_QUENCH = 4; // RFC 792
 const TIME_EXCEEDED = 11; // RFC 792
 const PARAMETER_PROBLEM = 12; // RFC 792
@@ -45,6 +47,18 @@ export function isError(bytes: Uint8Array, offset: number): boolean {
     case REDIRECT:
     case TIME_EXCEEDED:
     case PARAMETER_PROBLEM:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** What makes hosts choose a router, or has to do with it: redirects, and router discovery, which nothing needs any more. */
+export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
+  switch (type(bytes, offset)) {
+    case REDIRECT:
+    case ROUTER_ADVERTISEMENT:
+    case ROUTER_SOLICITATION:
       return true;
     default:
       return false;

@@ -38,10 +38,33 @@ export const ROUTER_ADVERTISEMENT = 134; // RFC 4861 4.2
 export const NEIGHBOR_SOLICITATION = 135; // RFC 4861 4.3
 export const NEIGHBOR_ADVERTISEMENT = 136; // RFC 4861 4.4
 export const REDIRECT = 137; // RFC 4861 4.5
+const ROUTER_RENUMBERING = 138; // RFC 2894 3
+export const INVERSE_SOLICITATION = 141; // RFC 3122 2.1
+export const INVERSE_ADVERTISEMENT = 142; // RFC 3122 2.2
+const CERTIFICATION_PATH_ADVERTISEMENT = 149; // RFC 3971 6.4.2
+const MULTICAST_ROUTER_ADVERTISEMENT = 151; // RFC 4286
+const MULTICAST_ROUTER_TERMINATION = 153; // RFC 4286
+const FAST_HANDOVER = 154; // RFC 5568 6.1
 
 /** An error message, or a redirect: none may be sent about either (RFC 4443 2.1, 2.4 (e)). */
 export function isError(bytes: Uint8Array, offset: number): boolean {
   return type(bytes, offset) < ECHO_REQUEST || type(bytes, offset) === REDIRECT;
+}
+
+/** What no host sends: only a router, or who gives himself out for one. Solicitations are every host's. */
+export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
+  switch (type(bytes, offset)) {
+    case ROUTER_ADVERTISEMENT:
+    case REDIRECT:
+    case ROUTER_RENUMBERING:
+    case CERTIFICATION_PATH_ADVERTISEMENT:
+    case MULTICAST_ROUTER_ADVERTISEMENT:
+    case MULTICAST_ROUTER_TERMINATION:
+    case FAST_HANDOVER:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** `ip` is where the IPv6 header begins, `length` the whole message's. */

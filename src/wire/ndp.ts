@@ -37,6 +37,8 @@ const RA_RETRANSMIT = 12;
 const SOLICITATION_BYTES = 24; // RFC 4861 4.3; the NA's too, 4.4
 const ROUTER_SOLICITATION_BYTES = 8; // RFC 4861 4.1
 const ROUTER_ADVERTISEMENT_BYTES = 16; // RFC 4861 4.2
+const REDIRECT_BYTES = 40; // RFC 4861 4.5
+const INVERSE_BYTES = 8; // RFC 3122 2.1, 2.2
 
 const ROUTER = 0x80; // RFC 4861 4.4, R
 const SOLICITED = 0x40; // RFC 4861 4.4, S
@@ -48,11 +50,33 @@ const SOURCE_MAC = 1; // RFC 4861 4.6.1
 const TARGET_MAC = 2; // RFC 4861 4.6.1
 const MAC_OPTION_BYTES = 8; // RFC 2464 6
 
-/** The gate: type, code, length, target and every option. The result is where the options begin. */
+/**
+ * The gate: type, code, length, target and every option. The result is where the options begin. Redirects and inverse
+ * discovery do not pass: nothing here reads them.
+ */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < ROUTER_SOLICITATION_BYTES) return TRUNCATED;
+  const type = icmpv6.type(bytes, offset);
+  if (type === icmpv6.REDIRECT || isInverse(type)) return BAD_VALUE;
+  return checkLinkLayer(bytes, offset, length);
+}
+
+/** Whether messages of this type tell link-layer addresses in their options. */
+export function tellsLinkLayer(type: number): boolean {
+  return fixedBytes(type) !== 0;
+}
+
+/** MAC to addresses, for networks of virtual circuits. RFC 3122 */
+export function isInverse(type: number): boolean {
+  return type === icmpv6.INVERSE_SOLICITATION || type === icmpv6.INVERSE_ADVERTISEMENT;
+}
+
+/** The same gate, for every message that tells link-layer addresses: `givesOther` may be asked of it, and nothing else. */
+export function checkLinkLayer(bytes: Uint8Array, offset: number, length: number): number {
+  if (length < ROUTER_SOLICITATION_BYTES) return TRUNCATED;
   const fixed = fixedBytes(icmpv6.type(bytes, offset));
-  if (fixed === 0 || icmpv6.code(bytes, offset) !== 0) return BAD_VALUE; // RFC 4861 6.1.1, 6.1.2, 7.1.1, 7.1.2
+  // RFC 4861 6.1.1, 6.1.2, 7.1.1, 7.1.2, 8.1, RFC 3122
+  if (fixed === 0 || icmpv6.code(bytes, offset) !== 0) return BAD_VALUE;
   if (length < fixed) return TRUNCATED;
   if (fixed === SOLICITATION_BYTES && bytes[offset + TARGET] === 0xff) return BAD_VALUE; // RFC 4861 7.1.1
   return checkOptions(bytes, offset + fixed, offset + length) < 0 ? BAD_OPTION : fixed;
@@ -67,6 +91,11 @@ function fixedBytes(type: number): number {
       return ROUTER_SOLICITATION_BYTES;
     case icmpv6.ROUTER_ADVERTISEMENT:
       return ROUTER_ADVERTISEMENT_BYTES;
+    case icmpv6.REDIRECT:
+      return REDIRECT_BYTES;
+    case icmpv6.INVERSE_SOLICITATION:
+    case icmpv6.INVERSE_ADVERTISEMENT:
+      return INVERSE_BYTES;
     default:
       return 0;
   }

@@ -28,6 +28,7 @@ import {
   packet,
   type Tag,
 } from '../helpers/lab.js';
+import { lieOf } from '../helpers/lies.js';
 import { equal, World } from '../helpers/world.js';
 import { frame as vector, fromHex, vectors, type Name } from '../vectors/frames.js';
 
@@ -552,53 +553,6 @@ await t.test('fault: what is not dropped, doubled or refused arrives, and the co
 
 // -- Link protection
 
-/** Where the network header of a frame begins, and its type; a receiver that looks behind any number of tags. */
-function networkOf(bytes: Uint8Array): [type: number, at: number] {
-  const word = (at: number) => (bytes[at] << 8) | bytes[at + 1];
-  let at = 14;
-  while ([0x8100, 0x88a8, 0x9100].includes(word(at - 2))) at += 4;
-  return [word(at - 2), at];
-}
-
-/** What a receiver could take from a frame that it should not; undefined when there is nothing. Reads as receivers do, leniently. */
-function lieOf(bytes: Uint8Array, mac: string, addresses: readonly string[]): string | undefined {
-  const text = (at: number, length: number) => hex(bytes.subarray(at, at + length));
-  const mine = (at: number, length: number) => {
-    const found = text(at, length);
-    return /^0*$/.test(found) || addresses.includes(found);
-  };
-  if (text(6, 6) !== mac) return 'source MAC';
-  const [type, ip] = networkOf(bytes);
-  if (type === 0x0806) {
-    if (text(ip + 8, 6) !== mac) return 'ARP sender MAC';
-    return mine(ip + 14, 4) ? undefined : 'ARP sender';
-  }
-  if (type !== 0x0800 && type !== 0x86dd) return 'EtherType';
-  const is4 = type === 0x0800;
-  if (!(is4 ? mine(ip + 12, 4) : mine(ip + 8, 16))) return 'source address';
-  let protocol = is4 ? bytes[ip + 9] : bytes[ip + 6];
-  let at = ip + (is4 ? (bytes[ip] & 15) * 4 : 40);
-  if (is4 && ((bytes[ip + 6] & 0x1f) | bytes[ip + 7]) !== 0) return undefined;
-  while (!is4 && [0, 43, 44, 60].includes(protocol)) {
-    if (protocol === 44 && ((bytes[at + 2] << 8) | bytes[at + 3]) >> 3 !== 0) return undefined;
-    const next = bytes[at];
-    at += protocol === 44 ? 8 : (bytes[at + 1] + 1) * 8;
-    protocol = next;
-  }
-  if (at >= bytes.length) return undefined;
-  if (protocol === 1 && is4 && bytes[at] === 5) return 'redirect';
-  if (protocol === 58 && !is4) {
-    if (bytes[at] === 134 || bytes[at] === 137) return 'router';
-    if (bytes[at] === 136 && !mine(at + 8, 16)) return 'advertised target';
-  }
-  if (protocol !== 17) return undefined;
-  const ports = [(bytes[at] << 8) | bytes[at + 1], (bytes[at + 2] << 8) | bytes[at + 3]];
-  if (is4 && (ports[0] === 67 || ports[1] === 68)) return 'DHCP server';
-  if (!is4 && (ports[0] === 547 || ports[1] === 546)) return 'DHCPv6 server';
-  if (is4 && (ports[0] === 68 || ports[1] === 67) && text(at + 36, 6) !== mac) return 'DHCP client';
-  return undefined;
-}
-
 await t.test('no mutation of any frame gets a lie past link protection, and none makes it throw', (t) => {
   const lab = new Lab(65535);
   const vtep = lab.vtep('192.0.2.1');
@@ -613,6 +567,7 @@ await t.test('no mutation of any frame gets a lie past link protection, and none
   });
   const macText = '02a1a2a3a40a';
   const addresses = ['0a000005', 'fd000000000000000000000000000005', 'fe8000000000000000a1a2fffea3a40a'];
+  const isOwn = (found: string) => addresses.includes(found);
   const arp = (ip: string) =>
     fromHex(`ffffffffffff ${macText} 0806 0001080006040001 ${macText} ${ip} 000000000000 0a000009`);
   const advertisement = (target: string) =>
@@ -621,6 +576,18 @@ await t.test('no mutation of any frame gets a lie past link protection, and none
       source: 'fd00::5',
       protocol: 58,
       payload: fromHex(`88000000 60000000 ${target} 0201${macText}`),
+    });
+  /** With as many bytes before its options, which name this MAC and the one of another. */
+  const discovery = (type: number, fixedBytes: number) =>
+    packet({
+      version: 6,
+      source: 'fd00::5',
+      protocol: 58,
+      payload: concat(
+        Uint8Array.of(type),
+        new Uint8Array(fixedBytes - 1),
+        fromHex(`0101${macText} 020102c1c2c3c40c`),
+      ),
     });
   const seeds = [
     packet({ source: '10.0.0.5' }),
@@ -650,13 +617,27 @@ await t.test('no mutation of any frame gets a lie past link protection, and none
     packet({ version: 6, source: 'fd00::5', protocol: 58, firstByte: 134, fragment: 1 }),
     packet({ version: 6, source: 'fd00::5', ports: [547, 546], extensions: 1 }),
     packet({ from: MAC.c, source: '10.0.0.5' }),
+    dhcpFrame({ hops: 1 }),
+    dhcpFrame({ options: new Map([53, 82].map((code) => [code, Uint8Array.of(1)])) }),
+    packet({ source: '10.0.0.5', protocol: 1, firstByte: 9 }),
+    packet({ source: '10.0.0.5', protocol: 2, firstByte: 0x22 }),
+    discovery(133, 8),
+    discovery(135, 24),
+    discovery(137, 40),
+    discovery(141, 8),
+    packet({
+      version: 6,
+      source: 'fd00::5',
+      ports: [546, 547],
+      payload: fromHex(`01000001 0001000a00030001${macText} 00250002abcd`),
+    }),
   ];
   const step = fc.oneof(
     fc.record({ kind: fc.constant('flip' as const), at: fc.nat(120), bit: fc.nat(7) }),
     fc.record({
       kind: fc.constant('set' as const),
       at: fc.nat(120),
-      bit: fc.constantFrom(0, 1, 4, 5, 17, 44, 58, 60, 67, 68, 134, 137, 255),
+      bit: fc.constantFrom(0, 1, 2, 4, 5, 9, 10, 17, 44, 48, 53, 58, 60, 67, 68, 82, 134, 137, 141, 255),
     }),
     fc.record({
       kind: fc.constant('cut' as const),
@@ -687,10 +668,10 @@ await t.test('no mutation of any frame gets a lie past link protection, and none
       port.send(bytes);
       for (const { bytes: datagram } of peer.take()) {
         passed++;
-        const lie = lieOf(datagram.subarray(8), macText, addresses);
+        const lie = lieOf(datagram.subarray(8), macText, isOwn);
         if (lie !== undefined) throw new Error(`${lie}: ${hex(bytes)}`);
       }
-      if (lieOf(bytes, macText, addresses) === undefined) honest++;
+      if (lieOf(bytes, macText, isOwn) === undefined) honest++;
       vtep.leases.length = 0;
     },
     20_000,

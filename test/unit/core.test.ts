@@ -614,11 +614,17 @@ await t.test('access ports: untagged at the port, tagged on the overlay', (t) =>
     frame(MAC.all, MAC.b, 64, 5),
     frame(MAC.all, MAC.b, 64, 6),
     frame(MAC.all, MAC.b, 64, [0x88a8, 0]),
+    ...[0x8100, 0x88a8, 0x9100].flatMap((type) => [
+      frame(MAC.all, MAC.b, 68, 0, [type, 6]),
+      frame(MAC.all, MAC.b, 68, 0xe000, [type, 5]),
+      frame(MAC.all, MAC.b, 68, 0, [type, 0]),
+      frame(MAC.all, MAC.b, 72, 0, 0, [type, 6]),
+    ]),
   );
   t.strictSame(
-    [heard(), net.drops],
-    [[[], [], [], []], { tx_vlan: 3 }],
-    'any other tag is refused, its own too',
+    [heard(), inner(peer), net.drops],
+    [[[], [], [], []], [], { tx_vlan: 15 }],
+    'any other tag is refused, its own too, and behind a priority tag every one',
   );
 
   five.send(frame(MAC.c, MAC.b));

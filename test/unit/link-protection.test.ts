@@ -6,14 +6,8 @@ import type { DropReason } from '../../src/core/drops.js';
 import { parseClientId, parsePrefix, readLinkValues } from '../../src/core/link-properties.js';
 import { type Protection, type ProtectionRules, PROTECTIONS } from '../../src/core/link-protection.js';
 import { WHOLE } from '../../src/io/memory.js';
-import * as arp from '../../src/wire/arp.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
-import * as ethernet from '../../src/wire/ethernet.js';
-import * as icmpv6 from '../../src/wire/icmpv6.js';
-import type { Ipv4Address, Ipv6Address } from '../../src/wire/ip.js';
-import * as ipv6 from '../../src/wire/ipv6.js';
-import { writeMac } from '../../src/wire/mac.js';
-import * as ndp from '../../src/wire/ndp.js';
+import type { Ipv4Address } from '../../src/wire/ip.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import {
   address,
@@ -27,12 +21,25 @@ import {
   packet,
   type Packet,
 } from '../helpers/lab.js';
+import {
+  advertisement,
+  arpFrame,
+  dhcpV6,
+  discovery,
+  duid,
+  FIXED_BYTES,
+  icmpV6,
+  LINK_LOCAL,
+  macBytes,
+  option,
+  OWN_V4,
+  OWN_V6,
+  rarpFrame,
+  solicitation,
+  withMacs,
+} from '../helpers/guest-frames.js';
 import { fromHex } from '../vectors/frames.js';
 
-const OWN_V4 = '10.0.0.5';
-const OWN_V6 = 'fd00::5';
-/** RFC 4862 5.3 of MAC.a: the second bit turned, ff:fe in the middle. */
-const LINK_LOCAL = 'fe80::a1:a2ff:fea3:a40a';
 const ALL: readonly Protection[] = PROTECTIONS;
 
 const rules = (types: readonly Protection[], more: Partial<ProtectionRules> = {}): ProtectionRules => ({
@@ -71,92 +78,6 @@ function table(t: Test, rows: readonly Row[], more: Partial<ProtectionRules> = {
     t.equal(verdict(rules(types, more), bytes), expected, `${what} under ${types.join() || 'nothing'}`);
 }
 
-// -- Frames
-
-interface Arp {
-  readonly from?: number;
-  readonly sender?: number;
-  readonly ip?: string;
-  readonly target?: string;
-  readonly operation?: number;
-  readonly tag?: number;
-}
-
-function arpFrame({
-  from = MAC.a,
-  sender = MAC.a,
-  ip = OWN_V4,
-  target = '10.0.0.9',
-  operation = 1,
-  tag,
-}: Arp = {}) {
-  const body = new Uint8Array(arp.HEADER_BYTES);
-  arp.write(
-    {
-      operation,
-      senderMac: sender,
-      senderIp: ip as Ipv4Address,
-      targetMac: 0,
-      targetIp: target as Ipv4Address,
-    },
-    body,
-    0,
-  );
-  const header = new Uint8Array(ethernet.HEADER_BYTES);
-  ethernet.write({ destination: MAC.all, source: from, etherType: ethernet.ARP }, header, 0);
-  const tags = tag === undefined ? [] : [0x81, 0, tag >> 8, tag & 0xff];
-  return concat(header.subarray(0, 12), Uint8Array.from(tags), header.subarray(12), body);
-}
-
-/** An ICMPv6 message in a packet; its checksum is not what is checked here. */
-const icmpV6 = (message: Uint8Array, spec: Packet = {}) =>
-  packet({ version: 6, protocol: ipv6.ICMPV6, source: LINK_LOCAL, payload: message, ...spec });
-
-function discovery(repr: ndp.Repr): Uint8Array {
-  const bytes = new Uint8Array(ndp.byteLength(repr));
-  ndp.write(repr, bytes, 0);
-  return bytes;
-}
-
-const solicitation = (target: string, sourceMac: number | undefined = MAC.a) =>
-  discovery({ kind: 'neighborSolicitation', target: address(target), sourceMac });
-const advertisement = (target: string, targetMac: number | undefined = MAC.a) =>
-  discovery({
-    kind: 'neighborAdvertisement',
-    target: address(target) as Ipv6Address,
-    router: false,
-    solicited: true,
-    override: true,
-    targetMac,
-  });
-const routerMessage = (type: number) => concat(Uint8Array.of(type, 0, 0, 0), new Uint8Array(12));
-const redirectV6 = routerMessage(icmpv6.REDIRECT);
-
-const option = (code: number, ...values: number[]) =>
-  new Map([
-    [dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.REQUEST_MESSAGE)],
-    [code, Uint8Array.from(values)],
-  ]);
-const macBytes = (mac: number): number[] => {
-  const bytes = new Uint8Array(6);
-  writeMac(bytes, 0, mac);
-  return [...bytes];
-};
-
-/** Type, 24-bit transaction, options as they stand. */
-const dhcpV6 = (type: number, options: string, spec: Packet = {}, transaction = '0a0b0c') =>
-  packet({
-    version: 6,
-    source: LINK_LOCAL,
-    ports: [546, 547],
-    payload: fromHex(type.toString(16).padStart(2, '0') + transaction + options),
-    ...spec,
-  });
-const duid = (text: string) => {
-  const length = text.replaceAll(' ', '').length / 2;
-  return `0001 ${length.toString(16).padStart(4, '0')} ${text}`.replaceAll(' ', '');
-};
-
 // -- The rules
 
 t.test('mac-nospoof (S3)', (t) => {
@@ -176,6 +97,78 @@ t.test('mac-nospoof (S3)', (t) => {
     ['NA that gives another MAC', ['mac-nospoof'], icmpV6(advertisement('fd00::9', MAC.c)), 'mac_spoofed'],
     ['any address', ['mac-nospoof'], packet({ source: '10.9.9.9' }), 'pass'],
   ]);
+  const mac: readonly Protection[] = ['mac-nospoof'];
+  for (const type of Object.keys(FIXED_BYTES).map(Number)) {
+    const whole = withMacs(type, [1, MAC.a], [2, MAC.a]);
+    table(t, [
+      [`message ${type} without options`, mac, icmpV6(withMacs(type)), 'pass'],
+      [`message ${type} that gives its MAC, twice`, mac, icmpV6(whole), 'pass'],
+      [`message ${type}, source of another`, mac, icmpV6(withMacs(type, [1, MAC.c])), 'mac_spoofed'],
+      [`message ${type}, target of another`, mac, icmpV6(withMacs(type, [2, MAC.c])), 'mac_spoofed'],
+      [
+        `message ${type}, another behind its own`,
+        mac,
+        icmpV6(withMacs(type, [1, MAC.a], [2, MAC.c])),
+        'mac_spoofed',
+      ],
+      [`message ${type} in a fragment`, mac, icmpV6(whole, { fragment: 1 }), 'unreadable'],
+      [`message ${type} cut off`, mac, icmpV6(whole.subarray(0, whole.length - 1)), 'unreadable'],
+      [`message ${type}`, ['restricted', 'dhcp-nospoof'], icmpV6(withMacs(type, [1, MAC.c])), 'pass'],
+    ]);
+  }
+  table(t, [
+    ['RARP, as a hypervisor announces a guest', mac, rarpFrame(), 'pass'],
+    ['RARP that names another', mac, rarpFrame({ sender: MAC.c }), 'mac_spoofed'],
+    ['RARP that asks for another', mac, rarpFrame({ targetMac: MAC.c }), 'mac_spoofed'],
+    ['RARP that answers another', mac, rarpFrame({ operation: 4, targetMac: MAC.c }), 'mac_spoofed'],
+    ['RARP cut off', mac, rarpFrame().subarray(0, 41), 'unreadable'],
+    ['RARP', ['restricted'], rarpFrame(), 'restricted'],
+    ['RARP that names another', ['dhcp-nospoof'], rarpFrame({ sender: MAC.c }), 'pass'],
+    ['RARP', ['ip-nospoof'], rarpFrame(), 'pass'],
+    ['RARP with its address', ['ip-nospoof'], rarpFrame({ ip: OWN_V4, target: OWN_V4 }), 'pass'],
+    ['RARP from the address of another', ['ip-nospoof'], rarpFrame({ ip: '10.0.0.1' }), 'ip_spoofed'],
+    ['RARP that gives that of another', ['ip-nospoof'], rarpFrame({ target: '10.0.0.1' }), 'ip_spoofed'],
+    ['RARP that names another', ['ip-nospoof'], rarpFrame({ targetMac: MAC.c }), 'mac_spoofed'],
+  ]);
+  t.end();
+});
+
+t.test('ip-nospoof: nothing that routers say to hosts, and no inverse discovery', (t) => {
+  const ip: readonly Protection[] = ['ip-nospoof'];
+  const icmp = (type: number, more: Packet = {}) =>
+    packet({ source: OWN_V4, protocol: 1, firstByte: type, ...more });
+  const igmp = (type: number, more: Packet = {}) => icmp(type, { protocol: 2, ...more });
+  for (const type of [5, 9, 10])
+    table(t, [
+      [`ICMP ${type}`, ip, icmp(type), 'rogue_router'],
+      [`ICMP ${type}, tagged`, ip, icmp(type, { tags: [3, [0x88a8, 4]] }), 'rogue_router'],
+      [`ICMP ${type}, first fragment`, ip, icmp(type, { fragment: 0x2000 }), 'rogue_router'],
+      [`ICMP ${type}`, ['mac-nospoof', 'restricted', 'dhcp-nospoof'], icmp(type), 'pass'],
+    ]);
+  for (const type of [0, 3, 8, 11, 13]) table(t, [[`ICMP ${type}`, ip, icmp(type), 'pass']]);
+  table(t, [
+    ['multicast router advertisement', ip, igmp(0x30), 'rogue_router'],
+    ['multicast router termination', ip, igmp(0x32, { payloadBytes: 4 }), 'rogue_router'],
+    ['multicast router solicitation', ip, igmp(0x31, { payloadBytes: 4 }), 'pass'],
+    ['IGMP report', ip, igmp(0x22), 'pass'],
+    ['IGMP report without an address', ip, igmp(0x22, { source: '0.0.0.0' }), 'pass'],
+    ['IGMP cut off', ip, igmp(0x22, { payloadBytes: 3 }), 'unreadable'],
+    ['IGMP', ['mac-nospoof', 'restricted', 'dhcp-nospoof'], igmp(0x30), 'pass'],
+  ]);
+  for (const type of [134, 137, 138, 149, 151, 153, 154])
+    table(t, [
+      [`ICMPv6 ${type}`, ip, icmpV6(withMacs(type)), 'rogue_router'],
+      [`ICMPv6 ${type} behind options`, ip, icmpV6(withMacs(type), { extensions: 2 }), 'rogue_router'],
+      [`ICMPv6 ${type} in a fragment`, ip, icmpV6(withMacs(type), { fragment: 1 }), 'rogue_router'],
+      [`ICMPv6 ${type}`, ['mac-nospoof', 'restricted', 'dhcp-nospoof'], icmpV6(withMacs(type)), 'pass'],
+    ]);
+  for (const type of [1, 2, 3, 4, 128, 129, 130, 131, 132, 143, 152])
+    table(t, [[`ICMPv6 ${type}`, ip, icmpV6(withMacs(type)), 'pass']]);
+  for (const type of [141, 142])
+    table(t, [
+      [`inverse discovery ${type}`, ip, icmpV6(withMacs(type, [1, MAC.a], [2, MAC.a])), 'ip_spoofed'],
+      [`inverse discovery ${type}`, ALL, icmpV6(withMacs(type, [1, MAC.a], [2, MAC.c])), 'ip_spoofed'],
+    ]);
   t.end();
 });
 
@@ -216,20 +209,7 @@ t.test('ip-nospoof: IPv4 (S4)', (t) => {
     ['no address yet', ip, packet({ source: '0.0.0.0' }), 'pass'],
     ['broadcast as source', ip, packet({ source: '255.255.255.255' }), 'ip_spoofed'],
     ['echo request', ip, packet({ source: OWN_V4, protocol: 1, firstByte: 8 }), 'pass'],
-    ['redirect', ip, packet({ source: OWN_V4, protocol: 1, firstByte: 5 }), 'rogue_router'],
-    [
-      'redirect in a fragment',
-      ip,
-      packet({ source: OWN_V4, protocol: 1, firstByte: 5, fragment: first }),
-      'rogue_router',
-    ],
     ['ICMP cut off', ip, packet({ source: OWN_V4, protocol: 1, payloadBytes: 7 }), 'unreadable'],
-    [
-      'redirect',
-      ['mac-nospoof', 'restricted', 'dhcp-nospoof'],
-      packet({ protocol: 1, firstByte: 5 }),
-      'pass',
-    ],
   ]);
   const good = packet({ source: OWN_V4 });
   for (let length = 14; length < 34; length++)
@@ -331,21 +311,6 @@ t.test('ip-nospoof: IPv6 (S4)', (t) => {
       icmpV6(discovery({ kind: 'routerSolicitation', sourceMac: MAC.c })),
       'mac_spoofed',
     ],
-    ['router advertisement', ip, icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT)), 'rogue_router'],
-    [
-      'router advertisement behind options',
-      ip,
-      icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT), { extensions: 2 }),
-      'rogue_router',
-    ],
-    [
-      'router advertisement in a fragment',
-      ip,
-      icmpV6(routerMessage(icmpv6.ROUTER_ADVERTISEMENT), { fragment: 1 }),
-      'rogue_router',
-    ],
-    ['redirect', ip, icmpV6(redirectV6), 'rogue_router'],
-    ['redirect', ['mac-nospoof', 'dhcp-nospoof', 'restricted'], icmpV6(redirectV6), 'pass'],
     [
       'fragment that ends before its ICMPv6',
       ip,
@@ -413,6 +378,21 @@ t.test('dhcp-nospoof: DHCPv4 (S5)', (t) => {
     ['options in other fields', dhcp, dhcpFrame({ options: option(52, 3) }), 'unreadable'],
     ['a server', dhcp, dhcpFrame({ operation: dhcpv4.REPLY }), 'rogue_dhcp'],
     ['a relay', dhcp, dhcpFrame({}, { ports: [67, 67] }), 'rogue_dhcp'],
+    ['a relay, by giaddr', dhcp, dhcpFrame({ giaddr: '10.0.0.5' as Ipv4Address }), 'rogue_dhcp'],
+    ['a relay, by hops', dhcp, dhcpFrame({ hops: 1 }), 'rogue_dhcp'],
+    ['a relay, by option 82', dhcp, dhcpFrame({ options: option(82, 1, 2, 0x68, 0x69) }), 'rogue_dhcp'],
+    ['a relay, by option 82 with nothing in it', dhcp, dhcpFrame({ options: option(82) }), 'rogue_dhcp'],
+    ['a relay, tagged', dhcp, dhcpFrame({ hops: 1 }, { tags: [3] }), 'rogue_dhcp'],
+    ['a relay', ['mac-nospoof', 'ip-nospoof', 'restricted'], dhcpFrame({ hops: 1 }), 'pass'],
+    ...[1, 3, 4, 7, 8].map((type): Row => {
+      const options = new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(type)]]);
+      return [`message type ${type}`, dhcp, dhcpFrame({ options }), 'pass'];
+    }),
+    ...[0, 2, 5, 6, 9, 10, 13].map((type): Row => {
+      const options = new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(type)]]);
+      return [`message type ${type}, which is no client's`, dhcp, dhcpFrame({ options }), 'rogue_dhcp'];
+    }),
+    ['a client of BOOTP, with a cookie', dhcp, dhcpFrame({ options: new Map() }), 'pass'],
     [
       'a server on the port of clients',
       dhcp,
@@ -492,7 +472,17 @@ t.test('dhcp-nospoof: DHCPv6', (t) => {
     ['advertise', dhcp, dhcpV6(2, ''), 'rogue_dhcp'],
     ['reply', dhcp, dhcpV6(7, ''), 'rogue_dhcp'],
     ['reconfigure', dhcp, dhcpV6(10, ''), 'rogue_dhcp'],
-    ['relay', dhcp, dhcpV6(12, ''), 'rogue_dhcp'],
+    ...[12, 13, 14, 20, 36, 255].map((type): Row => [
+      `message ${type}`,
+      dhcp,
+      dhcpV6(type, ''),
+      'rogue_dhcp',
+    ]),
+    ...[9, 18, 37, 38, 53, 66, 79, 135].map((code): Row => {
+      const relayed = `${duid('0003 0001 02a1a2a3a40a')}${code.toString(16).padStart(4, '0')}0002abcd`;
+      return [`option ${code}, which is a relay's`, dhcp, dhcpV6(1, relayed), 'rogue_dhcp'];
+    }),
+    ["options that are a client's", dhcp, dhcpV6(1, `00060002001700270002abcd00100002abcd`), 'pass'],
     ['from the port of servers', dhcp, dhcpV6(1, '', { ports: [547, 547] }), 'rogue_dhcp'],
     ['in a fragment', dhcp, dhcpV6(1, '', { fragment: 1 }), 'unreadable'],
     ['behind options', dhcp, dhcpV6(7, '', { extensions: 2 }), 'rogue_dhcp'],

@@ -1,8 +1,10 @@
 // The datapath engine: classify, encapsulation, decapsulation, link protection, DHCP leases, "too big". Whatever a frame or datagram
-// holds, it is delivered, waits, or is counted under one reason; nothing throws, nothing from the tunnel goes back into it.
+// holds, it is delivered, waits, or is counted under one reason; nothing throws, nothing from the tunnel goes back into it, and no lie of a
+// protected port gets there.
 import { parsePrefix } from '../../../src/core/link-properties.js';
 import { WHOLE } from '../../../src/io/memory.js';
-import { concat, dhcpFrame, endpoint, frame, MAC, packet } from '../../helpers/lab.js';
+import { concat, dhcpFrame, endpoint, frame, hex, MAC, packet, type Tap } from '../../helpers/lab.js';
+import { lieOf } from '../../helpers/lies.js';
 import { World } from '../../helpers/world.js';
 import { frame as vector, fromHex, vectors, type Name } from '../../vectors/frames.js';
 import type { Target } from '../engine.js';
@@ -37,6 +39,21 @@ function fresh(): World {
   return made;
 }
 
+/** Of the protected port: its MAC, and the start of each address that it may use. */
+const OWN_MAC = '02b1b2b3b40b';
+const OWN_ADDRESS = /^(0a0000|fd00000000000000|fe8000000000000000b1b2fffeb3b40b$)/;
+
+function transmit(tap: Tap, bytes: Uint8Array, header = WHOLE): void {
+  const { datagrams } = world.lab;
+  const before = datagrams.length;
+  world.transmit(tap, bytes, header);
+  if (tap !== world.live[1]) return;
+  for (const { bytes: datagram } of datagrams.slice(before)) {
+    const lie = lieOf(datagram.subarray(HEADER.length), OWN_MAC, (address) => OWN_ADDRESS.test(address));
+    if (lie !== undefined) throw new Error(`${lie}: ${hex(datagram)}`);
+  }
+}
+
 function run(bytes: Uint8Array): void {
   if (bytes.length < PREFIX_BYTES) return;
   if (++count % INPUTS_A_WORLD === 0) {
@@ -51,11 +68,11 @@ function run(bytes: Uint8Array): void {
     case 0:
     case 1:
     case 2:
-      world.transmit(world.live[what % 8], inner);
+      transmit(world.live[what % 8], inner);
       break;
     case 3: {
       const offload = { flags: 1, checksumStart: detail, checksumOffset: detail & 1 ? 16 : 6 };
-      world.transmit(world.live[detail % 3], inner, { ...WHOLE, ...offload });
+      transmit(world.live[detail % 3], inner, { ...WHOLE, ...offload });
       break;
     }
     case 4:
@@ -91,6 +108,13 @@ function* seeds(): Generator<Uint8Array> {
     packet({ version: 6, protocol: 6, fragment: 1, from: MAC.b }),
     packet({ version: 4, payloadBytes: 1450 }),
     packet({ version: 6, payloadBytes: 1450 }),
+    dhcpFrame({ clientMac: MAC.b, hops: 1 }, { from: MAC.b }),
+    packet({ from: MAC.b, protocol: 1, firstByte: 9 }),
+    packet({ from: MAC.b, protocol: 2, firstByte: 0x30 }),
+    ...[133, 134, 135, 137, 141].map((type) =>
+      packet({ version: 6, source: 'fd00::1', protocol: 58, firstByte: type, payloadBytes: 48, from: MAC.b }),
+    ),
+    frame(MAC.b, MAC.c, 68, 0, [0x88a8, 6]),
   ];
   for (let what = 0; what < 8; what++)
     for (const one of frames) yield concat(Uint8Array.of(what, what === 3 ? 34 : 1, 10), one);
