@@ -173,6 +173,7 @@ int main(int argc, char **argv)
 			fail("not all was handed on");
 		free(batch.words);
 	}
+	free(batch.slab), free(batch.msgs), free(batch.vecs), free(batch.names), free(batch.controls);
 	printf("%lu messages, %lu calls, %lu runs, %lu uncut, %lu ambiguous\n", messages, calls, runs, uncut, doubtful);
 	return 0;
 }
