@@ -262,7 +262,7 @@ function counted(t: Test): void {
 
 // ---------------------------------------------------------------- a varpd
 
-/** What the guests of one VTEP send: its honest one and its liar are of one size and leave by one source port. Messages are cut
+/** What the guests of one VTEP send: the honest one and its liar are of one size and leave by one source port. Messages are cut
  * by the kernel (UDP_SEGMENT) and arrive whole. */
 const VTEP = `
 import json, socket, struct, sys, time

@@ -25,7 +25,7 @@ import { Fault } from '../../src/io/fault.js';
 import type { Device } from '../../src/io/contract.js';
 import { MemoryHost, MemoryNetwork, WHOLE, type MemorySocket } from '../../src/io/memory.js';
 import { Trace } from '../../src/io/trace.js';
-import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
+import { DESCRIPTOR_WORDS, LENGTH, OFFSET, type FrameBatch } from '../../src/wire/descriptor.js';
 import { describe } from '../../src/wire/describe.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import { formatEndpoint, writeV6, type Endpoint } from '../../src/wire/ip.js';
@@ -1999,6 +1999,50 @@ await t.test('output lists keep order, and are flushed when they are full', (t) 
     [4, 14],
   ]);
   t.equal(counters[COUNTER.tx_queue_full], 3);
+  t.end();
+});
+
+/** A socket that takes as many datagrams as there are, and has descriptors for `batchFrames` of them. */
+await t.test('what there were no descriptors for follows at once, through any middleware', (t) => {
+  const held: MemorySocket['inbox'] = [];
+  let receives = 0;
+  const printed: string[] = [];
+  const wrapListener = (device: Device): Device => {
+    const socket = device as MemorySocket;
+    const handOn = (batch: FrameBatch): number => {
+      socket.inbox.push(...held.splice(0, batch.capacityFrames));
+      return socket.receive(batch);
+    };
+    const greedy: Device = {
+      receive: (batch) => {
+        receives++;
+        held.push(...socket.inbox.splice(0));
+        return handOn(batch);
+      },
+      rest: handOn,
+      deliver: () => 0,
+    };
+    const options = { kind: 'socket', name: 'under0', nowNs: () => 0n, write: () => undefined } as const;
+    const print = (line: string): unknown => printed.push(line);
+    return new Trace(new Capture(new Fault(greedy, 1, {}), options), {
+      kind: 'socket',
+      name: 'under0',
+      print,
+    });
+  };
+  for (const count of [1, 3, 4, 5, 8, 11]) {
+    const lab = new Lab();
+    const vtep = lab.vtep('192.0.2.1', { batchFrames: 4, wrapListener });
+    const net = vtep.overlay({ destination: endpoint('192.0.2.2') });
+    const port = net.port(MAC.a, { own: true });
+    const peer = lab.peer('192.0.2.2');
+    const frames = Array.from({ length: count }, (_, index) => frame(MAC.a, MAC.b, 60 + index));
+    for (const each of frames) peer.send(vtep.endpoint, concat(fromHex(VXLAN_100), each));
+    receives = printed.length = 0;
+    lab.run();
+    same(t, port.take(), frames, `${count} frames`);
+    t.strictSame([receives, printed.length], [1, count], 'of one receive, each seen on the way');
+  }
   t.end();
 });
 
