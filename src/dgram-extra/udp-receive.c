@@ -186,12 +186,16 @@ static napi_value udp_rest(napi_env env, napi_callback_info info)
 }
 
 /* udpCoalesce(fd, on): whether datagrams that arrived together are received as one (UDP_GRO). Where not, the kernel cuts
- * whatever is not cut, as it knows best what that is. */
+ * whatever is not cut, as it knows best what that is. What waits in the queue it would hand over whole and without its
+ * size: EAGAIN, and nothing changes, while there is any. */
 static napi_value udp_coalesce(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
-	int on = arg_int(env, argv[1]);
-	return number(env, or_errno(setsockopt(arg_int(env, argv[0]), IPPROTO_UDP, UDP_GRO, &on, sizeof on)));
+	int fd = arg_int(env, argv[0]), on = arg_int(env, argv[1]);
+	char byte;
+	if (!on && (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN))
+		return number(env, -EAGAIN);
+	return number(env, or_errno(setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on)));
 }
 
 /* udpDropped(fd): messages that the kernel has dropped for this socket since it was opened, modulo 2^32: there was no

@@ -23,7 +23,7 @@ import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/c
 import { Capture } from '../../src/io/capture.js';
 import { Fault } from '../../src/io/fault.js';
 import type { Device } from '../../src/io/contract.js';
-import { MemoryHost, MemoryNetwork, WHOLE, type MemorySocket } from '../../src/io/memory.js';
+import { MemoryHost, MemoryNetwork, MemorySocket, WHOLE } from '../../src/io/memory.js';
 import { Trace } from '../../src/io/trace.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET, type FrameBatch } from '../../src/wire/descriptor.js';
 import { describe } from '../../src/wire/describe.js';
@@ -2008,7 +2008,8 @@ await t.test('what there were no descriptors for follows at once, through any mi
   let receives = 0;
   const printed: string[] = [];
   const wrapListener = (device: Device): Device => {
-    const socket = device as MemorySocket;
+    if (!(device instanceof MemorySocket)) throw new Error('not in memory');
+    const socket = device;
     const handOn = (batch: FrameBatch): number => {
       socket.inbox.push(...held.splice(0, batch.capacityFrames));
       return socket.receive(batch);
