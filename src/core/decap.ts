@@ -4,6 +4,7 @@
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
+  GSO_SIZE,
   LENGTH,
   OFFSET,
   RUN_END,
@@ -36,7 +37,7 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
     const outer = descriptors[at + OFFSET];
     const good = vxlan.check(bytes, outer, descriptors[at + LENGTH]);
     if (good < 0) {
-      mux.counters[good === NO_VNI ? COUNTER.rx_no_vni : COUNTER.rx_truncated] += runFrames(descriptors, at);
+      mux.counters[badDatagram(good, descriptors, at)] += runFrames(descriptors, at);
       continue;
     }
     const overlay = mux.find(vxlan.vni(bytes, outer));
@@ -50,6 +51,12 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
     // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
     if (vxlan.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
   }
+}
+
+/** A run of no length is a message that was dropped as it was received: GSO_SIZE says so. */
+function badDatagram(reason: number, descriptors: Int32Array, at: number): number {
+  if (reason === NO_VNI) return COUNTER.rx_no_vni;
+  return descriptors[at + GSO_SIZE] === 0 ? COUNTER.rx_truncated : COUNTER.rx_ambiguous;
 }
 
 /** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for

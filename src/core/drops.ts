@@ -59,6 +59,9 @@ export const SOCKET_DROPS = {
   rx_truncated: 'shorter than a VXLAN header',
   rx_no_vni: 'the I flag is not set, RFC 7348 5',
   rx_unknown_vni: 'no overlay of that VNI listens here',
+  rx_ambiguous: 'may be datagrams that the kernel put together, or one inner superframe: nobody can tell',
+  rx_queue_full:
+    'the queue of the socket was full; of datagrams put together, one in all (or a bad UDP checksum)',
 } as const;
 
 /** Underlay -> port. */

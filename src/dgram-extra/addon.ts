@@ -17,6 +17,9 @@ export interface Addon {
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
   udpReceive(batch: number, fd: number, maxFrames: number): number;
+  udpRest(batch: number): number;
+  udpCoalesce(fd: number, on: number): number;
+  udpDropped(fd: number): number;
   udpSend(
     batch: number,
     fd: number,
@@ -70,6 +73,14 @@ export interface Addon {
 }
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
+
+// What tapSet sets; devices.c has the same numbers.
+export const TAP_OFFLOAD = 0;
+export const TAP_PERSIST = 1;
+export const TAP_CARRIER = 2;
+export const TAP_STEERING = 3;
+export const TAP_OWNER = 4;
+export const TAP_QUEUE = 5;
 
 /** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
 export function errnoName(negatedErrno: number): string {

@@ -42,12 +42,20 @@ enum {
 #define CONTROL_BYTES 64  /* CMSG_SPACE of traffic class and segment size */
 #define MAX_RUN 64        /* UDP_MAX_SEGMENTS of kernels before 6.9; newer ones take 128 */
 
+/* What udp-receive.c has received and not handed on, as the descriptors were used up. */
+struct rest {
+	int next, got;             /* messages */
+	size_t at, stride;         /* in the next one; 0 = at its start */
+	int32_t words[DESC_WORDS]; /* what is true of all of it */
+};
+
 struct batch {
 	uint8_t *slab;
 	size_t slab_bytes;
 	int32_t *words;
 	int descriptors, messages;
 	int prepared; /* messages that can be received into, as they are */
+	struct rest rest;
 	struct mmsghdr *msgs;
 	struct iovec *vecs;
 	struct sockaddr_in6 *names;

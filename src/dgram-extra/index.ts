@@ -6,9 +6,21 @@
  */
 import { getSystemErrorName } from 'node:util';
 
-import { addon, checked, NativeError, type Addon } from './addon.js';
+import {
+  addon,
+  checked,
+  NativeError,
+  TAP_CARRIER,
+  TAP_OFFLOAD,
+  TAP_OWNER,
+  TAP_PERSIST,
+  TAP_QUEUE,
+  TAP_STEERING,
+  type Addon,
+} from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
+export { probeFeatures, TUN_F, type Features } from './features.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
   bridgePortOf,
@@ -30,7 +42,15 @@ export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js'
 /** The hot path, as it is: nothing here throws, allocates or converts. */
 export const native: Pick<
   Addon,
-  'tapRead' | 'tapWrite' | 'udpReceive' | 'udpSend' | 'addressSet' | 'pollWait' | 'eventClear'
+  | 'tapRead'
+  | 'tapWrite'
+  | 'udpReceive'
+  | 'udpRest'
+  | 'udpSend'
+  | 'udpCoalesce'
+  | 'addressSet'
+  | 'pollWait'
+  | 'eventClear'
 > = addon;
 
 /** Memory for the frames of one read. The native side owns it until the thread ends. */
@@ -45,7 +65,7 @@ export interface Batch {
 }
 
 /** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. A message out of a socket may
- * be up to 64 frames, hence more descriptors than messages. */
+ * be 64 frames or more, hence more descriptors than messages. */
 export function createBatch(messages: number, slabBytes: number, descriptors: number = messages): Batch {
   const views: { slab?: ArrayBuffer; words?: ArrayBuffer } = {};
   const handle = checked(
@@ -62,14 +82,6 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
     descriptors: new Int32Array(words),
   };
 }
-
-// What tapSet sets; devices.c has the same numbers.
-const TAP_OFFLOAD = 0;
-const TAP_PERSIST = 1;
-const TAP_CARRIER = 2;
-const TAP_STEERING = 3;
-const TAP_OWNER = 4;
-const TAP_QUEUE = 5;
 
 export interface TapOptions {
   /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
@@ -132,9 +144,6 @@ export function tapInfo(fd: number): TapInfo | undefined {
     isHere: (flags & TAP_IS_HERE) !== 0,
   };
 }
-
-/** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
-export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
 
 /** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
 export function setTapOffload(fd: number, flags: number, name: string): boolean {
@@ -211,6 +220,18 @@ export function openUdp(options: UdpOptions): number {
     (options.freeBind ? 64 : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
   return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
+}
+
+/** Whether datagrams that arrived together are received as one (UDP_GRO), from now on. */
+export function setUdpCoalescing(fd: number, on: boolean): void {
+  addon.udpCoalesce(fd, on ? 1 : 0);
+}
+
+/** Messages that the kernel has dropped for this socket since it was opened, modulo 2^32: its queue was full, or their UDP
+ * checksum wrong. One may be many datagrams (UDP_GRO). Undefined where the kernel does not say (before 4.12). */
+export function udpDropped(fd: number): number | undefined {
+  const count = addon.udpDropped(fd);
+  return count < 0 ? undefined : count;
 }
 
 /** Bytes of IP packet that the route carries, learned path MTU included. Addresses are 16 bytes. */
@@ -367,34 +388,4 @@ export function keepTaps(on: boolean): void {
 /** A line that is written when `guardEnd` has to end the process, with the time between the two texts. */
 export function lastWords(fd: number, before: string, after: string): void {
   addon.lastWords(fd, before, after);
-}
-
-/** What this kernel can do, found out by trying. */
-export interface Features {
-  readonly tapChecksum: boolean;
-  readonly tapTcpSegmentation: boolean;
-  readonly tapUdpSegmentation: boolean;
-  readonly tapCarrier: boolean;
-  /** Many datagrams sent as one message, since Linux 4.18; received as one, since 5.0. */
-  readonly udpSegmentation: boolean;
-  readonly udpCoalescing: boolean;
-}
-
-/** Options of UDP sockets, udp(7). */
-const UDP_OPTION = { SEGMENT: 103, GRO: 104 } as const;
-
-/** Tries each feature once, those of TAPs on one that is gone again afterwards; false without the right to make one. */
-export function probeFeatures(): Features {
-  const fd = addon.tapOpen('varpd-probe%d', 0);
-  const can = (flags: number): boolean => fd >= 0 && addon.tapSet(fd, TAP_OFFLOAD, flags) >= 0;
-  const features = {
-    tapChecksum: can(TUN_F.CSUM),
-    tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
-    tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
-    tapCarrier: fd >= 0 && addon.tapSet(fd, TAP_CARRIER, 1) >= 0,
-    udpSegmentation: addon.udpProbe(UDP_OPTION.SEGMENT) === 0,
-    udpCoalescing: addon.udpProbe(UDP_OPTION.GRO) === 0,
-  };
-  if (fd >= 0) addon.closeDescriptor(fd);
-  return features;
 }

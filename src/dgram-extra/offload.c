@@ -118,12 +118,12 @@ size_t find_ip(const uint8_t *frame, size_t length)
 	return 0;
 }
 
-int ip_reaches_beyond(const uint8_t *frame, size_t length, size_t bytes)
+int ip_fills(const uint8_t *frame, size_t length)
 {
 	size_t l3 = find_ip(frame, length);
 	uint16_t ether_type = l3 ? get16(frame + l3 - 2) : 0;
-	return (ether_type == 0x0800 && l3 + get16(frame + l3 + 2) > bytes) ||
-	       (ether_type == 0x86dd && l3 + 40 + get16(frame + l3 + 4) > bytes);
+	return (ether_type == 0x0800 && l3 + get16(frame + l3 + 2) == length) ||
+	       (ether_type == 0x86dd && l3 + 40 + get16(frame + l3 + 4) == length);
 }
 
 int find_layout(const uint8_t *frame, size_t length, struct layout *at)

@@ -29,8 +29,8 @@ struct layout {
  * more than four tags, or fewer than the 20 bytes of an IP header behind them. */
 size_t find_ip(const uint8_t *frame, size_t length);
 
-/* 1 when the IP packet of a frame ends behind its first `bytes`. */
-int ip_reaches_beyond(const uint8_t *frame, size_t length, size_t bytes);
+/* 1 when the IP packet of a frame says that it ends where the frame does. */
+int ip_fills(const uint8_t *frame, size_t length);
 
 /* 1 when the frame is a whole TCP segment or UDP datagram right behind its IP header, and nothing behind it; else 0. */
 int find_layout(const uint8_t *frame, size_t length, struct layout *at);

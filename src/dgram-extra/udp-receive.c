@@ -7,6 +7,7 @@
 #include "offload.h"
 
 #include <arpa/inet.h>
+#include <linux/sock_diag.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -46,50 +47,48 @@ static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct
 	}
 }
 
-/* Whether a message with a segment size is no run, but one inner superframe that was never cut: a kernel peer on this
- * machine sends such, and the size is the inner one. Its IP packet does not end within the first segment; cutting
- * there would make frames of its payload. -1 = it does not end there, and yet each segment begins with a VXLAN header:
- * the IP length lies, to get at other datagrams, or the payload does, to get into other networks. */
-static int is_uncut(const uint8_t *datagram, size_t length, size_t segment)
+/* Whether a message with a segment size may be one inner superframe that was never cut: a kernel peer on this machine
+ * sends such, and the size is the inner one. Its IP packet ends where the message does. Whoever says less or more of the
+ * first datagram speaks of that one alone: it has no say about the others, and they are judged one by one. */
+static int may_be_uncut(const uint8_t *datagram, size_t length)
 {
-	if (length < 8 || !ip_reaches_beyond(datagram + 8, length - 8, segment > 8 ? segment - 8 : 0))
-		return 0;
-	for (const uint8_t *at = datagram + segment; at < datagram + length; at += segment)
-		if (datagram + length - at < 8 || at[0] != datagram[0] || at[1] != datagram[1] || at[7] != datagram[7])
-			return 1;
-	return -1;
+	return length > 8 && ip_fills(datagram + 8, length - 8);
 }
 
-/* Descriptors for one message: one, or one a run of its segments. Returns how many. */
-static int describe(struct batch *batch, int index, size_t offset, size_t length, int segment)
+/* Whether a VXLAN header stands where datagrams would begin: the first one's, or a plain one (RFC 7348 5), of any VNI.
+ * Then nobody can tell: the first datagram lies, to get at the others, or the payload does, to get into other networks. */
+static int has_headers(const uint8_t *datagram, size_t length, size_t segment)
+{
+	static const uint8_t plain[4] = { 0x08 };
+	for (size_t at = segment; at + 8 <= length; at += segment)
+		if ((memcmp(datagram + at, datagram, 4) == 0 && datagram[at + 7] == datagram[7]) ||
+		    (memcmp(datagram + at, plain, 4) == 0 && datagram[at + 7] == 0))
+			return 1;
+	return 0;
+}
+
+/* Descriptors from `index` on, one a run, for the datagrams from `*at` to `end`, as many as there are descriptors for;
+ * what the first of them says already is true of all. Returns how many; `*at` is what is left. */
+static int describe(struct batch *batch, int index, size_t *at, size_t end, size_t stride)
 {
 	int32_t *first = batch->words + (size_t)index * DESC_WORDS;
 	const uint8_t *slab = batch->slab;
-	size_t stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length, end = offset + length;
-	int count = 0, uncut = stride < length ? is_uncut(slab + offset, length, stride) : 0;
-	memset(first, 0, ADDRESS * sizeof *first);
-	if (uncut > 0) {
-		first[GSO_SIZE] = segment;
-		stride = length;
-	}
-	for (size_t at = offset; (at < end || count == 0) && index + count < batch->descriptors; count++) {
-		int32_t *d = first + count * DESC_WORDS;
-		size_t start = at;
+	size_t next = *at;
+	int count = 0;
+	do { /* also for a message of no bytes */
+		int32_t *d = first + (size_t)count * DESC_WORDS;
+		size_t start = next;
 		if (count)
 			memcpy(d, first, DESC_WORDS * sizeof *d);
 		d[OFFSET] = (int32_t)start;
 		d[LENGTH] = (int32_t)(end - start < stride ? end - start : stride);
-		for (at += stride; at < end && same_fate(slab + start, slab + at, end - at < stride ? end - at : stride);)
-			at += stride;
-		d[RUN_END] = (int32_t)(at < end ? at : end);
-		d[SEGMENT] = at - start > stride ? segment : 0;
-	}
-	if (uncut < 0) { /* dropped whole, as frames without a header: as many as there are datagrams */
-		first[LENGTH] = 0;
-		first[RUN_END] = (int32_t)end;
-		first[SEGMENT] = segment;
-		count = 1;
-	}
+		for (next += stride; next < end && same_fate(slab + start, slab + next, end - next < stride ? end - next : stride);)
+			next += stride;
+		d[RUN_END] = (int32_t)(next < end ? next : end);
+		d[SEGMENT] = next - start > stride ? (int32_t)stride : 0;
+		count++;
+	} while (next < end && index + count < batch->descriptors);
+	*at = next;
 	return count;
 }
 
@@ -108,15 +107,62 @@ static void prepare(struct batch *batch, int i)
 	};
 }
 
+/* Added to the result: a message was dropped of which nobody can tell what it is. Its descriptor has no LENGTH, a SEGMENT
+ * and a GSO_SIZE. */
+#define AMBIGUOUS (1 << 30)
+
+/* Descriptors for what was received and has none yet, as many as there are. */
+static int hand_on(struct batch *batch)
+{
+	struct rest *rest = &batch->rest;
+	int count = 0, doubt = 0;
+	for (; rest->next < rest->got && count < batch->descriptors; rest->next++, rest->at = 0) {
+		int i = rest->next, segment = 0;
+		const struct msghdr *msg = &batch->msgs[i].msg_hdr;
+		int32_t *d = batch->words + (size_t)count * DESC_WORDS;
+		size_t start = (size_t)STRIDE * i + 8, length = msg->msg_flags & MSG_TRUNC ? 0 : batch->msgs[i].msg_len;
+		if (rest->at) { /* the last call had not enough descriptors for all of it */
+			memcpy(d, rest->words, sizeof rest->words);
+		} else {
+			memset(d, 0, ADDRESS * sizeof *d);
+			set_source(d, &batch->names[i], msg, &segment);
+			rest->at = start;
+			rest->stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length;
+			if (rest->stride < length && may_be_uncut(batch->slab + start, length)) {
+				d[GSO_SIZE] = segment;
+				if (has_headers(batch->slab + start, length, rest->stride)) { /* as many as there are datagrams */
+					d[OFFSET] = (int32_t)start, d[RUN_END] = (int32_t)(start + length), d[SEGMENT] = segment;
+					doubt = AMBIGUOUS;
+					count++;
+					prepare(batch, i);
+					continue;
+				}
+				rest->stride = length;
+			}
+		}
+		count += describe(batch, count, &rest->at, start + length, rest->stride);
+		if (rest->at < start + length) {
+			memcpy(rest->words, d, sizeof rest->words);
+			break;
+		}
+		prepare(batch, i);
+	}
+	return count + doubt;
+}
+
 /* udpReceive(batch, fd, maxMessages): descriptors filled. Messages are prepared once, and again after each use: to do it
- * for all of them in every call would be 5 KiB to write for a lone datagram. */
+ * for all of them in every call would be 5 KiB to write for a lone datagram. Where all descriptors are filled there may be
+ * a rest, which is lost unless udpRest is called before the next udpReceive. */
 static napi_value udp_receive(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
 	struct batch *batch = batch_of(env, argv[0]);
-	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]), count = 0;
+	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]);
 	if (!batch || max < 0)
 		return number(env, -EINVAL);
+	for (; batch->rest.next < batch->rest.got; batch->rest.next++)
+		prepare(batch, batch->rest.next);
+	batch->rest = (struct rest){ 0 };
 	if ((size_t)max > batch->slab_bytes / STRIDE)
 		max = (int)(batch->slab_bytes / STRIDE);
 	if (max > batch->messages)
@@ -126,21 +172,51 @@ static napi_value udp_receive(napi_env env, napi_callback_info info)
 	int got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return number(env, errno == EAGAIN ? 0 : -errno);
-	for (int i = 0; i < got; i++) {
-		struct msghdr *msg = &batch->msgs[i].msg_hdr;
-		size_t length = msg->msg_flags & MSG_TRUNC ? 0 : batch->msgs[i].msg_len;
-		int segment = 0;
-		if (count < batch->descriptors) {
-			set_source(batch->words + (size_t)count * DESC_WORDS, &batch->names[i], msg, &segment);
-			count += describe(batch, count, (size_t)STRIDE * i + 8, length, segment);
-		}
-		prepare(batch, i);
-	}
-	return number(env, count);
+	batch->rest.got = got;
+	return number(env, hand_on(batch));
+}
+
+/* udpRest(batch): descriptors filled with what the last udpReceive or udpRest had too few for; 0 = nothing is left.
+ * Receives nothing. */
+static napi_value udp_rest(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	struct batch *batch = batch_of(env, argv[0]);
+	return number(env, batch ? hand_on(batch) : -EINVAL);
+}
+
+/* udpCoalesce(fd, on): whether datagrams that arrived together are received as one (UDP_GRO). Where not, the kernel cuts
+ * whatever is not cut, as it knows best what that is. What waits in the queue it would hand over whole and without its
+ * size: EAGAIN, and nothing changes, while there is any. */
+static napi_value udp_coalesce(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	int fd = arg_int(env, argv[0]), on = arg_int(env, argv[1]);
+	char byte;
+	if (!on && (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN))
+		return number(env, -EAGAIN);
+	return number(env, or_errno(setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on)));
+}
+
+/* udpDropped(fd): messages that the kernel has dropped for this socket since it was opened, modulo 2^32: there was no
+ * room in its queue, or their UDP checksum was wrong. */
+static napi_value udp_dropped(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	uint32_t values[SK_MEMINFO_VARS] = { 0 };
+	socklen_t bytes = sizeof values;
+	napi_value result;
+	if (getsockopt(arg_int(env, argv[0]), SOL_SOCKET, SO_MEMINFO, values, &bytes) < 0)
+		return number(env, -errno);
+	napi_create_uint32(env, values[SK_MEMINFO_DROPS], &result);
+	return result;
 }
 
 void define_receive(napi_env env, napi_value exports)
 {
-	static const napi_property_descriptor receive[] = { EXPORT("udpReceive", udp_receive) };
+	static const napi_property_descriptor receive[] = {
+		EXPORT("udpReceive", udp_receive),   EXPORT("udpRest", udp_rest),
+		EXPORT("udpCoalesce", udp_coalesce), EXPORT("udpDropped", udp_dropped),
+	};
 	napi_define_properties(env, exports, sizeof receive / sizeof *receive, receive);
 }

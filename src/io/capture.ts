@@ -129,15 +129,22 @@ export class Capture implements Device {
   }
 
   receive(batch: FrameBatch): number {
-    const count = this.#device.receive(batch);
-    for (let index = 0; index < count; index++) this.#writePacket('in', batch, index, 0);
-    return count;
+    return this.#note(batch, this.#device.receive(batch));
+  }
+
+  rest(batch: FrameBatch): number {
+    return this.#note(batch, this.#device.rest?.(batch) ?? 0);
   }
 
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
     const delivered = this.#device.deliver(batch, entries, count);
     for (let at = 0; at < count * 2; at += 2) this.#writePacket('out', batch, entries[at], entries[at + 1]);
     return delivered;
+  }
+
+  #note(batch: FrameBatch, count: number): number {
+    for (let index = 0; index < count; index++) this.#writePacket('in', batch, index, 0);
+    return count;
   }
 
   #writePacket(direction: Direction, batch: FrameBatch, index: number, argument: number): void {

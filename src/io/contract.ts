@@ -13,6 +13,9 @@ export interface Device {
   /** Takes frames that are there, without waiting: how many, 0 = none now. Negative = a negated errno: the device is
    * of no more use. */
   receive(batch: FrameBatch): number;
+  /** Of a socket, when `receive` or this has filled all descriptors of the batch: what there were none left for, into the same
+   * batch, once its frames are done with. How many; 0 = nothing. Left out where `receive` leaves nothing behind. */
+  rest?(batch: FrameBatch): number;
   /** Sends the frames that `entries` (pairs of frame index and argument) names. Returns how many were taken; the
    * argument of every other entry becomes a negated errno. One that is refused costs only itself. core/outputs.ts (Sink)
    * says what is added for runs and superframes. */

@@ -42,6 +42,10 @@ export class Fault implements Device {
     return this.#device.receive(batch);
   }
 
+  rest(batch: FrameBatch): number {
+    return this.#device.rest?.(batch) ?? 0;
+  }
+
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
     const { drop, duplicate, corrupt, reorder, refuse, errno = EAGAIN } = this.#rates;
     const going: number[] = [];

@@ -38,7 +38,8 @@ export const WAITING = PORT;
 /** Outer traffic class: as received, or to be sent. */
 export const TOS = 13;
 /** Out of a socket, a descriptor may be a run: frames of one flow, one size (the last may be shorter) and one header up
- * to the IP traffic class. Bytes from one to the next; OFFSET and LENGTH are the first one's. 0 = a single frame. */
+ * to the IP traffic class. Bytes from one to the next; OFFSET and LENGTH are the first one's. 0 = a single frame. With no
+ * LENGTH, but a GSO_SIZE: datagrams that were dropped, since nobody can tell where they end (udp-receive.c). */
 export const SEGMENT = 14;
 /** Offset behind the last frame of a run. */
 export const RUN_END = 15;

@@ -44,10 +44,10 @@ prepare();
 register('./instrument.js', import.meta.url);
 // From here on what is loaded is instrumented.
 const { targets } = await import('./targets/index.js');
-const { fuzzAddon, fuzzOffload } = await import('./native.js');
+const { fuzzAddon, fuzzOffload, fuzzReceive } = await import('./native.js');
 
-/** In C: the offloads by libFuzzer, and the whole addon inside a real varpd. */
-const NATIVE = { offload: fuzzOffload, addon: fuzzAddon } as const;
+/** In C: the offloads by libFuzzer, what makes runs of datagrams, and the whole addon inside a real varpd. */
+const NATIVE = { offload: fuzzOffload, receive: fuzzReceive, addon: fuzzAddon } as const;
 
 const settings = readSettings([...targets.map(({ name }) => name), ...Object.keys(NATIVE)]);
 const { minutes, seed, save, chosen } = settings;

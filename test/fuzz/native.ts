@@ -1,5 +1,5 @@
-// The C code, under AddressSanitizer and UndefinedBehaviorSanitizer: its pure half by libFuzzer, and the whole addon inside a varpd
-// that is sent what the other targets have found.
+// The C code, under AddressSanitizer and UndefinedBehaviorSanitizer: its pure half by libFuzzer, what receives by random messages,
+// and the whole addon inside a varpd that is sent what the other targets have found.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
@@ -58,6 +58,26 @@ export async function fuzzOffload(seconds: number, seed: number): Promise<Native
   const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? 0);
   const edges = /cov: (\d+)(?![\s\S]*cov: )/.exec(stderr)?.[1] ?? '?';
   return { inputs, said: `${edges} edges reached`, ...(code !== 0 && { failure: failed(stderr) }) };
+}
+
+/** src/dgram-extra/udp-receive.c: descriptors for many datagrams in one message. Not guided: random messages. */
+export async function fuzzReceive(seconds: number, seed: number): Promise<NativeReport> {
+  mkdirSync(directory, { recursive: true });
+  const program = path.join(directory, 'receive');
+  const sources = ['test/fuzz/receive.c', 'src/dgram-extra/offload.c'].map(fromRoot);
+  const include = ['src/dgram-extra', 'node_modules/node-api-headers/include'].flatMap((name) => [
+    '-I',
+    fromRoot(name),
+  ]);
+  const flags = [...SANITIZERS, '-std=gnu11', '-DNAPI_VERSION=8', ...include, '-o', program, ...sources];
+  const timeoutMs = (seconds + 60) * 1000;
+  await exec([process.env['CC'] ?? 'cc', '-fsanitize=address,undefined', ...flags], { timeoutMs });
+  let inputs = 0;
+  for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; inputs += 100_000) {
+    const { code, stderr } = await run([program, `${seed + inputs}`, '100000'], { timeoutMs });
+    if (code !== 0) return { inputs, said: '', failure: failed(stderr) };
+  }
+  return { inputs, said: 'not guided' };
 }
 
 /** An input of the datapath target as one of offload.c: a prefix that makes it a superframe, and the frame. */

@@ -68,7 +68,7 @@ static void take(uint8_t *frame, size_t length, int gso_type, int gso_size, int 
 	struct cutter cut;
 	struct layout at;
 	size_t bytes;
-	(void)ip_reaches_beyond(frame, length, reach);
+	(void)ip_fills(frame, reach < length ? reach : length);
 	if (cut_start(&cut, frame, length, gso_type, gso_size, csum_start) == 0) {
 		size_t covered = 0;
 		for (size_t n = cut_count(&cut); n > 0; n--, covered += bytes) {

@@ -46,6 +46,8 @@ const VXLAN_BYTES = 8;
 const STRIP_TAG = 1;
 const KEEP_APART = 2;
 const REFUSED = 0x4000_0000;
+/** Of udpReceive: nobody can tell what was received (udp-receive.c). */
+const AMBIGUOUS = 0x4000_0000;
 /** Of another frame of the same run or superframe that was lost (framed.h, lose). */
 const ANOTHER = 65_536;
 const MAX_RUN = 64;
@@ -720,13 +722,14 @@ function uncut(t: Test, bench: Bench): void {
   asMessage(bench, encapsulated(VNETID, frameOf(big, 'partial')), 1500);
   t.notOk(recognised(1450, 14).accepted, 'segments above the MTU are not taken');
 
-  // An IP length that claims the datagrams behind it, which are somebody else's; or payload that looks like VXLAN.
+  // An IP length that claims all datagrams behind it, which are somebody else's; or payload that looks like VXLAN. Only the
+  // kernel knows (netns/receive.test.ts has the other lies).
   const liar = frameOf({ ...PLAIN, ...UDP, payload: noise(1, 100) });
-  new DataView(liar.buffer).setUint16(16, 2 * liar.length - 14);
+  new DataView(liar.buffer).setUint16(16, 2 * liar.length + VXLAN_BYTES - 14);
   const claim = Uint8Array.from([...encapsulated(VNETID, liar), ...encapsulated(7, frameOf(three(UDP)[0]))]);
   const count = asMessage(bench, claim, liar.length + VXLAN_BYTES);
-  t.equal(count, 1);
-  t.equal(word(incoming, 0, d.LENGTH), 0, 'a length that reaches into the next datagram costs the message');
+  t.equal(count, 1 | AMBIGUOUS);
+  t.equal(word(incoming, 0, d.LENGTH), 0, 'a length that claims just the next datagram costs the message');
   t.equal(d.runFrames(incoming.descriptors, 0), 2, 'which counts as its datagrams');
   t.end();
 }

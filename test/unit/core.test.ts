@@ -22,9 +22,10 @@ import { MAX_BYTES, MAX_BYTES_PER_TARGET, PendingQueue } from '../../src/core/pe
 import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/core/target-table.js';
 import { Capture } from '../../src/io/capture.js';
 import { Fault } from '../../src/io/fault.js';
-import { MemoryHost, MemoryNetwork, WHOLE, type MemorySocket } from '../../src/io/memory.js';
+import type { Device } from '../../src/io/contract.js';
+import { MemoryHost, MemoryNetwork, MemorySocket, WHOLE } from '../../src/io/memory.js';
 import { Trace } from '../../src/io/trace.js';
-import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
+import { DESCRIPTOR_WORDS, LENGTH, OFFSET, type FrameBatch } from '../../src/wire/descriptor.js';
 import { describe } from '../../src/wire/describe.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import { formatEndpoint, writeV6, type Endpoint } from '../../src/wire/ip.js';
@@ -1612,7 +1613,8 @@ await t.test('a checksum that the sender left to the device', (t) => {
 
 // -- Every reason to drop
 
-const CASES: Record<DropReason, () => Net> = {
+/** The kernel counts `rx_queue_full`: netns/receive.test.ts. */
+const CASES: Record<Exclude<DropReason, 'rx_queue_full'>, () => Net> = {
   tx_runt: () =>
     sent(facing(), (port) => {
       port.send(frame(MAC.b, MAC.a).subarray(0, 13));
@@ -1722,6 +1724,22 @@ const CASES: Record<DropReason, () => Net> = {
   rx_truncated: () => injected(new Uint8Array(0), '08000000 000064'),
   rx_no_vni: () => injected(frame(MAC.a, MAC.b), 'f7ffffff 000064ff'),
   rx_unknown_vni: () => injected(frame(MAC.a, MAC.b), '08000000 00006500'),
+  rx_ambiguous: () => {
+    const wrapListener = (device: Device): Device => ({
+      receive: (batch) => {
+        const count = device.receive(batch);
+        if (count > 0) batch.descriptors.set([0, 0, 0, 1], LENGTH);
+        return count;
+      },
+      deliver: () => 0,
+    });
+    const lab = new Lab();
+    const vtep = lab.vtep('192.0.2.1', { wrapListener });
+    const net = vtep.overlay({ destination: endpoint('192.0.2.2') });
+    lab.peer('192.0.2.2').send(vtep.endpoint, concat(fromHex(VXLAN_100), frame(MAC.a, MAC.b)));
+    lab.run();
+    return net;
+  },
   rx_unknown_peer: () => injected(frame(MAC.a, MAC.b), VXLAN_100, { destination: undefined }),
   rx_runt: () => injected(frame(MAC.a, MAC.b).subarray(0, 13)),
   rx_bad_source: () => injected(frame(MAC.a, MAC.group)),
@@ -1795,7 +1813,11 @@ function refusing(act: (port: Tap) => void): Net {
 }
 
 await t.test('every reason to drop is reached, and it alone', (t) => {
-  t.strictSame(Object.keys(CASES).sort(), Object.keys(DROPS).sort(), 'a reason has a case');
+  t.strictSame(
+    [...Object.keys(CASES), 'rx_queue_full'].sort(),
+    Object.keys(DROPS).sort(),
+    'a reason has a case',
+  );
   for (const [reason, act] of Object.entries(CASES)) t.strictSame(act().drops, { [reason]: 1 }, reason);
   const failing: Record<DropReason, number[]> | object = {
     tx_path_mtu: [90],
@@ -1983,6 +2005,51 @@ await t.test('output lists keep order, and are flushed when they are full', (t) 
     [4, 14],
   ]);
   t.equal(counters[COUNTER.tx_queue_full], 3);
+  t.end();
+});
+
+/** A socket that takes as many datagrams as there are, and has descriptors for `batchFrames` of them. */
+await t.test('what there were no descriptors for follows at once, through any middleware', (t) => {
+  const held: MemorySocket['inbox'] = [];
+  let receives = 0;
+  const printed: string[] = [];
+  const wrapListener = (device: Device): Device => {
+    if (!(device instanceof MemorySocket)) throw new Error('not in memory');
+    const socket = device;
+    const handOn = (batch: FrameBatch): number => {
+      socket.inbox.push(...held.splice(0, batch.capacityFrames));
+      return socket.receive(batch);
+    };
+    const greedy: Device = {
+      receive: (batch) => {
+        receives++;
+        held.push(...socket.inbox.splice(0));
+        return handOn(batch);
+      },
+      rest: handOn,
+      deliver: () => 0,
+    };
+    const options = { kind: 'socket', name: 'under0', nowNs: () => 0n, write: () => undefined } as const;
+    const print = (line: string): unknown => printed.push(line);
+    return new Trace(new Capture(new Fault(greedy, 1, {}), options), {
+      kind: 'socket',
+      name: 'under0',
+      print,
+    });
+  };
+  for (const count of [1, 3, 4, 5, 8, 11]) {
+    const lab = new Lab();
+    const vtep = lab.vtep('192.0.2.1', { batchFrames: 4, wrapListener });
+    const net = vtep.overlay({ destination: endpoint('192.0.2.2') });
+    const port = net.port(MAC.a, { own: true });
+    const peer = lab.peer('192.0.2.2');
+    const frames = Array.from({ length: count }, (_, index) => frame(MAC.a, MAC.b, 60 + index));
+    for (const each of frames) peer.send(vtep.endpoint, concat(fromHex(VXLAN_100), each));
+    receives = printed.length = 0;
+    lab.run();
+    same(t, port.take(), frames, `${count} frames`);
+    t.strictSame([receives, printed.length], [1, count], 'of one receive, each seen on the way');
+  }
   t.end();
 });
 

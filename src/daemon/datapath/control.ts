@@ -264,7 +264,7 @@ export class DatapathControl implements Datapath {
   /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
   overlayCounters(id: number): Record<string, number> {
     const { counters, lease, threads } = this.#overlay(id);
-    return { ...readCounters(...counters, ...lease.counters), lookups: threads.asked };
+    return { ...readCounters(...counters, ...lease.counters()), lookups: threads.asked };
   }
 
   socketCounters(): ReadonlyMap<string, Record<string, number>> {

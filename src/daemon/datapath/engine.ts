@@ -134,10 +134,14 @@ export class DatapathEngine {
     const socket = this.#sockets.get(token);
     if (socket === undefined) return false;
     const batch = this.#receiveBatch;
-    const count = socket.device.receive(batch);
+    const { device, mux } = socket;
+    let count = device.receive(batch);
     if (count <= 0) return false;
-    receive(socket.mux, batch, count);
-    this.#shared.outputs.flush(batch);
+    while (count > 0) {
+      receive(mux, batch, count);
+      this.#shared.outputs.flush(batch);
+      count = count === batch.capacityFrames ? (device.rest?.(batch) ?? 0) : 0;
+    }
     return true;
   }
 

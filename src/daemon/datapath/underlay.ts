@@ -7,9 +7,15 @@
  * what the kernel has put together, UDP_GRO, is one outer flow, of many inner ones.) All threads send from one pool,
  * so that a flow has its source port whichever thread sends it.
  */
-import { createCounters, readCounters, type Counters } from '../../core/counters.js';
+import { COUNTER, createCounters, readCounters, type Counters } from '../../core/counters.js';
 import { OverlayError } from '../../core/errors.js';
-import { NativeError, closeDescriptor, openUdp } from '../../dgram-extra/index.js';
+import {
+  NativeError,
+  closeDescriptor,
+  openUdp,
+  setUdpCoalescing,
+  udpDropped,
+} from '../../dgram-extra/index.js';
 import { formatEndpoint, isV4, toBytes, type Endpoint } from '../../wire/ip.js';
 import * as vxlan from '../../wire/vxlan.js';
 import { inBackground } from '../background.js';
@@ -38,8 +44,8 @@ export interface Lease {
   readonly senderFds: readonly number[];
   /** Whether the kernel cuts what these sockets are given (UDP_SEGMENT). */
   readonly segmentation: boolean;
-  /** Of the listening sockets. */
-  readonly counters: readonly Counters[];
+  /** Of the listening sockets, as they are now. */
+  counters(): readonly Counters[];
   /** The last one out closes the sockets; `isKept`: but those that an earlier daemon had left. */
   release(isKept: boolean): Promise<void>;
 }
@@ -116,7 +122,7 @@ export class Underlay {
       tokens: listener.sockets.map(({ token }) => token),
       senderFds: listener.pools.get(poolName)?.fds ?? [],
       segmentation: config.offload === 'auto' && !zeroChecksum,
-      counters: listener.sockets.map(({ counters }) => counters),
+      counters: () => listener.sockets.map(countersNow),
       release: (isKept) => this.#release(name, poolName, isKept),
     };
   }
@@ -131,10 +137,7 @@ export class Underlay {
   /** Of the listening sockets, by address and port. */
   counters(): ReadonlyMap<string, Record<string, number>> {
     return new Map(
-      [...this.#listeners].map(([name, { sockets }]) => [
-        name,
-        readCounters(...sockets.map(({ counters }) => counters)),
-      ]),
+      [...this.#listeners].map(([name, { sockets }]) => [name, readCounters(...sockets.map(countersNow))]),
     );
   }
 
@@ -160,6 +163,15 @@ export class Underlay {
     await Promise.all(listener.sockets.map(({ token }, queue) => this.#events.closing(queue, token)));
     await (isKept ? closeOrReturn : closeAll)(listener.sockets, this.#events);
   }
+}
+
+/** What the kernel counts is read when somebody asks; nobody else writes that counter. It counts modulo 2^32, for as long as
+ * the socket is open, whichever daemon has it: the first one's losses, and those of a restart, are the next one's too. */
+function countersNow({ fd, counters }: ListeningSocket): Counters {
+  const dropped = udpDropped(fd);
+  if (dropped !== undefined)
+    counters[COUNTER.rx_queue_full] += (dropped - counters[COUNTER.rx_queue_full]) >>> 0;
+  return counters;
 }
 
 /** Resolves when the address is free. */
@@ -217,6 +229,8 @@ function openListener(
           label: formatEndpoint(listen),
         });
       const isLeft = left !== undefined;
+      // The thread that had it may have let the kernel cut (io/linux.ts).
+      if (isLeft) setUdpCoalescing(fd, true);
       sockets.push({ name, token: events.nextToken(), fd, counters: createCounters(), isLeft });
     }
   } catch (error) {

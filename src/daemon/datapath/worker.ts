@@ -26,7 +26,8 @@ const BATCH_FRAMES = 64;
 const RECEIVE_SLAB_BYTES = BATCH_FRAMES * (HEADROOM_BYTES + MAX_FRAME_BYTES);
 /** Small frames of a TAP are read many at once, each with room for the largest and 336 bytes (tap.c). */
 const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
-/** Frames in a datagram that the kernel put together (UDP_MAX_SEGMENTS before 6.9). */
+/** Frames in a datagram that the kernel put together (UDP_GRO_CNT_MAX). A sender on this machine may make it 128, since Linux
+ * 6.9: those wait for their turn, and are not lost (Device.rest). */
 const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
