@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -35,8 +35,9 @@ export interface Addon {
   closeDescriptor(fd: number): number;
   lockFile(fd: number): number;
   tapOpen(name: string, options: number): number;
-  tapSet(fd: number, what: number, value: number): number;
   tapInfo(fd: number, text: Uint8Array): number;
+  tapControl(fd: number, what: number, words: Int32Array): number;
+  ethtool(name: string, command: Uint8Array): number;
   programLoad(instructions: Uint8Array): number;
   udpOpen(
     address: Uint8Array,
