@@ -11,7 +11,7 @@
  * once, one that is lost within a second of that only after it. So for that second the links in use are looked at.
  *
  * What the kernel does not tell of at all is looked at once a second, while there is any: interfaces of ports in other
- * network namespaces (port-watch.ts), and what a bridge has seen where a way goes by one (egress.ts).
+ * network namespaces and the settings of all TAPs (port-watch.ts), and what a bridge has seen where a way goes by one (egress.ts).
  */
 import { judge, type Verdict, type Way } from '../core/underlay-state.js';
 import type { IpAddress } from '../wire/ip.js';
@@ -250,11 +250,12 @@ export class LinkWatch {
   // -- What the kernel does not tell of
 
   #planLook(): void {
-    if (this.#look !== undefined || (!this.#ports.hasElsewhere && !this.#viewer.isTransient)) return;
+    if (this.#look !== undefined || (this.#ports.isEmpty && !this.#viewer.isTransient)) return;
     this.#look = setTimeout(() => {
       this.#look = undefined;
       this.#safely(() => {
         this.#ports.lookElsewhere();
+        this.#ports.checkSettings();
       });
       if (this.#viewer.isTransient) this.#lookAgain();
       this.#planLook();

@@ -52,6 +52,9 @@ export function tapError(error: unknown, name: string): OverlayError {
     ENOENT: missing,
     ENODEV: missing,
     EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },
+    EUSERS:
+      `${name}: somebody else attaches to it before it can have an owner, again and again: see who has /dev/net/tun open, ` +
+      `and who may; with queues=1 nobody can`,
   });
 }
 

@@ -20,7 +20,7 @@ import type { SilentLinks } from './links.js';
 import type { Log } from './log.js';
 import { OwnInterface } from './own-interface.js';
 import { type MacNews, type PortMac, PortMacs, type Refusal } from './port-macs.js';
-import type { PortLink } from './port-watch.js';
+import type { PortLink, WatchedPort } from './port-watch.js';
 
 export interface LinkSite {
   readonly overlay: string;
@@ -30,7 +30,10 @@ export interface LinkSite {
 
 export interface LinkSurroundings {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
-  readonly datapath: Pick<Datapath, 'setCarrier' | 'setLoops' | 'setPortDown' | 'portDevice'>;
+  readonly datapath: Pick<
+    Datapath,
+    'setCarrier' | 'setLoops' | 'setPortDown' | 'portDevice' | 'checkPort' | 'features'
+  >;
   readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
@@ -137,6 +140,9 @@ export class OverlayLinks {
     const { datapath, log } = this.#around;
     const { overlay, id } = this.#site;
     datapath.setCarrier(id, on);
+    // What is heard of it comes later.
+    for (const port of this.#ports.values())
+      if (port.link?.carrier !== undefined) port.link = { ...port.link, carrier: on };
     log.info(
       `carrier ${overlay}`,
       `${overlay}: its ports ${on ? 'have a carrier again' : 'lose their carrier'}`,
@@ -155,7 +161,17 @@ export class OverlayLinks {
     const port: LinkedPort = { shape, following: undefined, link: undefined, mtuBytes, refusal: undefined };
     // Before anything is heard of it, which may be at once.
     this.#ports.set(name, port);
-    const watched = { overlay, port: name, device: () => datapath.portDevice(id, name) };
+    const watched = {
+      overlay,
+      port: name,
+      device: () => datapath.portDevice(id, name),
+      check: (...seen: Parameters<WatchedPort['check']>) => {
+        const { mended, troubles } = datapath.checkPort(id, name, ...seen);
+        for (const what of mended)
+          log.warn(`settings ${name}`, `${overlay}: port ${name}: ${what}, by somebody else: set right`);
+        return troubles;
+      },
+    };
     const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
     const heard = (link: PortLink): void => {
       this.#heardPort(port, link);
@@ -237,7 +253,7 @@ export class OverlayLinks {
   }
 
   #judge({ shape, link, refusal }: LinkedPort): void {
-    const { health } = this.#around;
+    const { health, datapath } = this.#around;
     const { name, configured, mtuBytes } = shape;
     const troubles: string[] = [];
     if (link?.state === 'down') troubles.push('was set down');
@@ -245,6 +261,13 @@ export class OverlayLinks {
     if (refusal !== undefined) troubles.push(refusalText(refusal, configured));
     if (link?.mtuBytes !== undefined && link.mtuBytes > mtuBytes)
       troubles.push(`has an MTU of ${link.mtuBytes}: packets above ${mtuBytes} will be dropped`);
+    if (link?.carrier !== undefined && link.carrier !== this.carrier && datapath.features['tapCarrier'])
+      troubles.push(
+        link.carrier
+          ? 'has a carrier, which somebody gave it'
+          : `has no carrier, which somebody took from it (ip link set ${link.name} carrier on)`,
+      );
+    if (link !== undefined) troubles.push(...link.troubles);
     const source = `interface ${name}` as const;
     if (troubles.length === 0) health.restore(source);
     else health.degrade(source, `port ${name}: its interface ${troubles.join(', and ')}`);

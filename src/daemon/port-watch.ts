@@ -3,10 +3,11 @@
  *
  * A port is known by the descriptor that varpd holds. In the network namespace of varpd its interface is found by index,
  * and the kernel tells of it. Of what is elsewhere the kernel tells nothing here: the descriptor is asked now and then
- * what the MAC is, and whether the interface has come back, under whatever name.
+ * what the MAC is, and whether the interface has come back, under whatever name. And what others have set on a TAP, the kernel
+ * tells only in part: each is looked at now and then, wherever it is.
  */
 import type { PortPlace } from '../core/underlay-state.js';
-import type { LinkInfo } from '../dgram-extra/index.js';
+import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import { BYTES as MAC_BYTES, type MacAddress, readMac, ZERO } from '../wire/mac.js';
 import type { PortDeviceInfo } from './datapath/contract.js';
 import type { PortTable } from './egress.js';
@@ -15,12 +16,20 @@ import type { LinkKernel } from './links.js';
 /** Interfaces in other network namespaces that are looked at at once: some 15 ms. Of more, each is looked at less often. */
 const MAX_LOOKS = 500;
 
+/** TAPs whose settings are looked at at once: some 5 ms, and no more than this where others keep the kernel busy with links.
+ * Of more, each is looked at less often. */
+const MAX_CHECKS = 1000;
+const MAX_CHECK_MS = 20;
+
 /** Kind of every TUN and TAP, as the kernel has it (drivers/net/tun.c). */
 const TUN = 'tun';
 
 export interface WatchedPort extends PortPlace {
   /** Undefined when the device is gone: then whoever reads from it says so. */
   device(): PortDeviceInfo | undefined;
+  /** Looks at what others have set on it, and sets it right as far as may be: what is not as it should be, in words.
+   * `name`: while it is here; `tun`: if the kernel was asked just now. */
+  check(name: string | undefined, tun: TunInfo | undefined): readonly string[];
 }
 
 /** Of a port's interface. */
@@ -31,6 +40,10 @@ export interface PortLink {
   readonly mac: MacAddress;
   /** Undefined while it is elsewhere. */
   readonly mtuBytes: number | undefined;
+  /** Undefined while it is elsewhere, or down. */
+  readonly carrier: boolean | undefined;
+  /** What others have set on it, in words. */
+  readonly troubles: readonly string[];
 }
 
 export interface FollowedPort {
@@ -46,6 +59,7 @@ export interface FollowedPort {
 
 export class PortWatch implements PortTable {
   readonly #kernel: LinkKernel;
+  /** Whose settings were looked at last is the last. */
   readonly #ports = new Set<FollowedPort>();
   readonly #byIndex = new Map<number, FollowedPort>();
   /** In another network namespace. The one that was looked at last is the last. */
@@ -66,8 +80,8 @@ export class PortWatch implements PortTable {
     return undefined;
   }
 
-  get hasElsewhere(): boolean {
-    return this.#elsewhere.size > 0;
+  get isEmpty(): boolean {
+    return this.#ports.size === 0;
   }
 
   /** It is yet to be looked at. */
@@ -126,6 +140,19 @@ export class PortWatch implements PortTable {
     }
   }
 
+  /** The settings of those whose turn it is; of what is elsewhere, they are looked at with the rest of it. */
+  checkSettings(): void {
+    const endMs = performance.now() + MAX_CHECK_MS;
+    for (const followed of [...this.#ports].slice(0, MAX_CHECKS)) {
+      if (performance.now() > endMs) return;
+      this.#ports.delete(followed);
+      this.#ports.add(followed);
+      const { told, index, port } = followed;
+      if (told === undefined || index === undefined) continue;
+      tell(followed, { ...told, troubles: port.check(told.name, undefined) });
+    }
+  }
+
   look(followed: FollowedPort): void {
     const { index, port } = followed;
     const link = index === undefined ? undefined : this.#kernel.link(index);
@@ -145,7 +172,8 @@ export class PortWatch implements PortTable {
       return;
     }
     this.#elsewhere.add(followed);
-    tell(followed, { state: 'elsewhere', name, mac, mtuBytes: undefined });
+    const troubles = port.check(undefined, undefined);
+    tell(followed, { state: 'elsewhere', name, mac, mtuBytes: undefined, carrier: undefined, troubles });
   }
 
   #found(followed: FollowedPort, link: LinkInfo): void {
@@ -155,7 +183,15 @@ export class PortWatch implements PortTable {
     this.#byIndex.set(index, followed);
     if (master !== 0) followed.used?.();
     const state = name !== followed.port.port ? 'renamed' : up ? 'up' : 'down';
-    tell(followed, { state, name, mac: macOf(link), mtuBytes });
+    const carrier = up ? link.carrier : undefined;
+    tell(followed, {
+      state,
+      name,
+      mac: macOf(link),
+      mtuBytes,
+      carrier,
+      troubles: followed.port.check(name, link.tun),
+    });
   }
 
   #lose(followed: FollowedPort): void {
@@ -172,7 +208,9 @@ function tell(followed: FollowedPort, link: PortLink): void {
     told?.state === link.state &&
     told.name === link.name &&
     told.mac === link.mac &&
-    told.mtuBytes === link.mtuBytes;
+    told.mtuBytes === link.mtuBytes &&
+    told.carrier === link.carrier &&
+    told.troubles.join() === link.troubles.join();
   if (isKnown) return;
   followed.told = link;
   followed.heard(link);

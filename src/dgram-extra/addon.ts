@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -38,8 +38,9 @@ export interface Addon {
   closeDescriptor(fd: number): number;
   lockFile(fd: number): number;
   tapOpen(name: string, options: number): number;
-  tapSet(fd: number, what: number, value: number): number;
   tapInfo(fd: number, text: Uint8Array): number;
+  tapControl(fd: number, what: number, words: Int32Array): number;
+  ethtool(name: string, command: Uint8Array): number;
   programLoad(instructions: Uint8Array): number;
   udpOpen(
     address: Uint8Array,
@@ -73,14 +74,6 @@ export interface Addon {
 }
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
-
-// What tapSet sets; devices.c has the same numbers.
-export const TAP_OFFLOAD = 0;
-export const TAP_PERSIST = 1;
-export const TAP_CARRIER = 2;
-export const TAP_STEERING = 3;
-export const TAP_OWNER = 4;
-export const TAP_QUEUE = 5;
 
 /** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
 export function errnoName(negatedErrno: number): string {

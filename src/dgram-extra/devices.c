@@ -1,26 +1,21 @@
 /*
- * The control half of dgram-extra: making and setting up TAP devices and sockets. Called a few times in the life
- * of an overlay, never for a frame. Conventions as in dgram_extra.c: a number >= 0, or a negated errno.
+ * The control half of dgram-extra: making and setting up sockets and BPF programs; TAPs are in tap-device.c. Called a few
+ * times in the life of an overlay, never for a frame. Conventions as in dgram_extra.c: a number >= 0, or a negated errno.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/filter.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -36,9 +31,6 @@
 #ifndef IPV6_FREEBIND
 #define IPV6_FREEBIND 78
 #endif
-#ifndef TUNGETDEVNETNS
-#define TUNGETDEVNETNS _IO('T', 227)
-#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
@@ -48,84 +40,6 @@ static int failed(int fd)
 	int error = -errno;
 	close(fd);
 	return error;
-}
-
-/* ------------------------------------------------------------------------------------------------------ TAPs */
-
-enum { TAP_EXCLUSIVE = 1, TAP_MULTI_QUEUE = 2 };
-
-/* tapOpen(name, options): a descriptor on the TAP of that name, made when absent, with virtio-net headers.
- * Exclusive = EBUSY when a device of that name is there already. Multi-queue = each descriptor is a queue of its own. */
-static napi_value tap_open(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	struct ifreq request = { 0 };
-	char name[IFNAMSIZ + 1];
-	arg_text(env, argv[0], name, sizeof name);
-	if (strlen(name) >= IFNAMSIZ)
-		return number(env, -ENAMETOOLONG); /* not cut to fit */
-	strcpy(request.ifr_name, name);
-	int options = arg_int(env, argv[1]);
-	request.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (options & TAP_EXCLUSIVE ? IFF_TUN_EXCL : 0) |
-				    (options & TAP_MULTI_QUEUE ? IFF_MULTI_QUEUE : 0));
-	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return number(env, -errno);
-	if (ioctl(fd, TUNSETIFF, &request) < 0)
-		return number(env, failed(fd));
-	return number(env, fd);
-}
-
-/* tapInfo(fd, text): the device of a descriptor, wherever it is now: its name in text[0..15], its MAC in text[16..21]. The
- * result has TAP_PERSISTENT, and TAP_HERE when it is in the network namespace of this process (Linux 5.2; before, always).
- * EBADFD when the device is gone. */
-enum { TAP_PERSISTENT = 1, TAP_HERE = 2 };
-
-static int is_here(int fd)
-{
-	struct stat own, its;
-	int net = ioctl(fd, TUNGETDEVNETNS);
-	if (net < 0)
-		return 1;
-	int differs = fstat(net, &its) == 0 && stat("/proc/thread-self/ns/net", &own) == 0 &&
-		      (its.st_ino != own.st_ino || its.st_dev != own.st_dev);
-	close(net);
-	return !differs;
-}
-
-static napi_value tap_info(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	int fd = arg_int(env, argv[0]);
-	size_t bytes;
-	uint8_t *text = arg_bytes(env, argv[1], &bytes);
-	struct ifreq device = { 0 }, address = { 0 };
-	if (!text || bytes < IFNAMSIZ + 6)
-		return number(env, -EINVAL);
-	if (ioctl(fd, TUNGETIFF, &device) < 0 || ioctl(fd, SIOCGIFHWADDR, &address) < 0)
-		return number(env, -errno);
-	memcpy(text, device.ifr_name, IFNAMSIZ);
-	memcpy(text + IFNAMSIZ, address.ifr_hwaddr.sa_data, 6);
-	return number(env, (device.ifr_flags & IFF_PERSIST ? TAP_PERSISTENT : 0) | (is_here(fd) ? TAP_HERE : 0));
-}
-
-/* tapSet(fd, what, value): offload = TUN_F_ flags, EINVAL when the kernel does not have one of them; persist = whether
- * the device outlives its descriptor; carrier = the link state that software on top of it sees; steering = the
- * descriptor of the program that picks the queue of a frame; owner = the user that may attach to it without rights;
- * queue = whether this descriptor's gets frames, EINVAL when that is so already. */
-static napi_value tap_set(napi_env env, napi_callback_info info)
-{
-	ARGS(3);
-	enum { OFFLOAD, PERSIST, CARRIER, STEERING, OWNER, QUEUE };
-	int fd = arg_int(env, argv[0]), what = arg_int(env, argv[1]), value = arg_int(env, argv[2]);
-	if (what == CARRIER || what == STEERING)
-		return number(env, or_errno(ioctl(fd, what == CARRIER ? TUNSETCARRIER : TUNSETSTEERINGEBPF, &value)));
-	if (what == QUEUE) {
-		struct ifreq queue = { .ifr_flags = value ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
-		return number(env, or_errno(ioctl(fd, TUNSETQUEUE, &queue)));
-	}
-	unsigned long request = what == OFFLOAD ? TUNSETOFFLOAD : what == OWNER ? TUNSETOWNER : TUNSETPERSIST;
-	return number(env, or_errno(ioctl(fd, request, (unsigned long)value)));
 }
 
 /* programLoad(instructions): a descriptor on a BPF program that looks at packets (linux/bpf.h, struct bpf_insn). */
@@ -388,8 +302,6 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 void define_devices(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor devices[] = {
-		EXPORT("tapOpen", tap_open),         EXPORT("tapSet", tap_set),
-		EXPORT("tapInfo", tap_info),
 		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
 		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),

@@ -1,5 +1,5 @@
 /*
- * dgram-extra: what Node's dgram cannot do. TAP devices, UDP sockets with the options RFC 7348 needs (devices.c),
+ * dgram-extra: what Node's dgram cannot do. TAP devices (tap-device.c), UDP sockets with the options RFC 7348 needs (devices.c),
  * batched framed I/O between descriptors and one slab of memory (framed.h) with the offloads a NIC has (offload.c),
  * epoll, netlink, peer credentials, sd_notify; giving up rights (privileges.c) and
  * ending in time (ending.c).
@@ -145,6 +145,7 @@ static napi_value init(napi_env env, napi_value exports)
 	napi_define_properties(env, exports, sizeof waiting / sizeof *waiting, waiting);
 	define_framed(env, exports);
 	define_devices(env, exports);
+	define_tap_device(env, exports);
 	define_privileges(env, exports);
 	define_removal(env, exports);
 	define_ending(env, exports);

@@ -6,21 +6,10 @@
  */
 import { getSystemErrorName } from 'node:util';
 
-import {
-  addon,
-  checked,
-  NativeError,
-  TAP_CARRIER,
-  TAP_OFFLOAD,
-  TAP_OWNER,
-  TAP_PERSIST,
-  TAP_QUEUE,
-  TAP_STEERING,
-  type Addon,
-} from './addon.js';
+import { addon, checked, NativeError, type Addon } from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
-export { probeFeatures, TUN_F, type Features } from './features.js';
+export { probeFeatures, type Features } from './features.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
   bridgePortOf,
@@ -36,7 +25,29 @@ export {
   type LinkEvent,
   type LinkInfo,
   type RouteInfo,
+  type TunInfo,
 } from './rtnetlink.js';
+export {
+  isOwn,
+  linkOffloads,
+  openTap,
+  resetTapSettings,
+  setTapCarrier,
+  setTapOffload,
+  setTapOwner,
+  setTapPersistent,
+  setTapQueue,
+  setTapSteering,
+  TAP_DEFAULTS,
+  tapInfo,
+  tapSettings,
+  TUN_F,
+  unfilterTap,
+  type LinkOffloads,
+  type TapInfo,
+  type TapOptions,
+  type TapSettings,
+} from './tap-device.js';
 export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */
@@ -83,104 +94,10 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
   };
 }
 
-export interface TapOptions {
-  /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
-  readonly exclusive: boolean;
-  /** The device stays when the descriptor is closed. */
-  readonly persistent?: boolean;
-  /** IFF_MULTI_QUEUE: every descriptor opened so on one name is a queue of that device. */
-  readonly multiQueue?: boolean;
-}
-
-/** A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. */
-export function openTap(name: string, options: TapOptions): number {
-  const flags = (options.exclusive ? 1 : 0) | (options.multiQueue ? 2 : 0);
-  const fd = checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
-  if (options.persistent === undefined) return fd;
-  try {
-    setTapPersistent(fd, options.persistent, name);
-  } catch (error) {
-    addon.closeDescriptor(fd);
-    throw error;
-  }
-  return fd;
-}
-
-/** Whether the device stays when the descriptor is closed. */
-export function setTapPersistent(fd: number, on: boolean, name: string): void {
-  checked(addon.tapSet(fd, TAP_PERSIST, on ? 1 : 0), 'TUNSETPERSIST', name);
-}
-
-/** Who may attach to the device without CAP_NET_ADMIN: this user alone, instead of everybody. */
-export function setTapOwner(fd: number, uid: number, name: string): void {
-  checked(addon.tapSet(fd, TAP_OWNER, uid), 'TUNSETOWNER', name);
-}
-
-/** The device that a descriptor holds, wherever it is now and whatever others have made of it. */
-export interface TapInfo {
-  readonly name: string;
-  /** 6 bytes. */
-  readonly mac: Uint8Array;
-  readonly isPersistent: boolean;
-  /** In the network namespace of this process, as far as the kernel says (Linux 5.2). */
-  readonly isHere: boolean;
-}
-
-// Of struct ifreq, and of the result of tapInfo; devices.c has the same numbers.
-const IFNAMSIZ = 16;
-const TAP_IS_PERSISTENT = 1;
-const TAP_IS_HERE = 2;
-
-/** Undefined when the device is gone (EBADFD), or the descriptor is no TAP's. */
-export function tapInfo(fd: number): TapInfo | undefined {
-  const text = new Uint8Array(IFNAMSIZ + 6);
-  const flags = addon.tapInfo(fd, text);
-  if (flags < 0) return undefined;
-  const name = text.subarray(0, text.indexOf(0));
-  return {
-    name: new TextDecoder().decode(name),
-    mac: text.slice(IFNAMSIZ),
-    isPersistent: (flags & TAP_IS_PERSISTENT) !== 0,
-    isHere: (flags & TAP_IS_HERE) !== 0,
-  };
-}
-
-/** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
-export function setTapOffload(fd: number, flags: number, name: string): boolean {
-  const result = addon.tapSet(fd, TAP_OFFLOAD, flags);
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
-    throw new NativeError(result, 'TUNSETOFFLOAD', name);
-  return result >= 0;
-}
-
-/** False when this kernel lacks TUNSETCARRIER (before 5.0). */
-export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
-  const result = addon.tapSet(fd, TAP_CARRIER, on ? 1 : 0);
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
-    throw new NativeError(result, 'TUNSETCARRIER', name);
-  return result >= 0;
-}
-
 /** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
 export function loadProgram(instructions: Uint8Array): number | undefined {
   const fd = addon.programLoad(instructions);
   return fd < 0 ? undefined : fd;
-}
-
-/** The program picks the queue of each frame that the stack sends, and no longer the kernel. False before Linux 4.16. */
-export function setTapSteering(fd: number, program: number, name: string): boolean {
-  const result = addon.tapSet(fd, TAP_STEERING, program);
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
-    throw new NativeError(result, 'TUNSETSTEERINGEBPF', name);
-  return result >= 0;
-}
-
-/** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
-export function setTapQueue(fd: number, attached: boolean, name: string): void {
-  const result = addon.tapSet(fd, TAP_QUEUE, attached ? 1 : 0);
-  // EINVAL: it is so already.
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
-    throw new NativeError(result, 'TUNSETQUEUE', name);
 }
 
 export interface UdpOptions {

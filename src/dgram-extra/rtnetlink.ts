@@ -50,9 +50,11 @@ const IFLA_LINK_NETNSID = 37;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_VXLAN_PORT = 15;
-// Of kind `tun`; the owner is absent when there is none.
+// Of kind `tun`; owner and group are absent when there is none, the queues where there can be one only.
 const IFLA_TUN_OWNER = 1;
+const IFLA_TUN_GROUP = 2;
 const IFLA_TUN_NUM_QUEUES = 8;
+const IFLA_TUN_NUM_DISABLED_QUEUES = 9;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
@@ -88,8 +90,17 @@ export interface LinkInfo {
   readonly lower: number;
   /** `tun`, `veth`, `vxlan` ...; empty for a device of the hardware. */
   readonly kind: string;
-  /** Of a TUN or TAP. */
-  readonly tun?: { readonly ownerUid: number | undefined; readonly queues: number };
+  readonly tun?: TunInfo;
+}
+
+/** Of a TUN or TAP, since Linux 4.17. */
+export interface TunInfo {
+  /** Who may attach to it without rights: anybody where there is neither. */
+  readonly ownerUid: number | undefined;
+  readonly ownerGid: number | undefined;
+  /** Of one with several: those that get frames, and those that get none. */
+  readonly queues: number;
+  readonly disabledQueues: number;
 }
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
@@ -175,11 +186,14 @@ function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
   const data = nested.get(IFLA_INFO_DATA);
   if (kind !== 'tun' || data === undefined) return { kind };
   const tun = nestedAttributes(data);
+  const value32 = (type: number): number | undefined => tun.get(type)?.getUint32(0, true);
   return {
     kind,
     tun: {
-      ownerUid: tun.get(IFLA_TUN_OWNER)?.getUint32(0, true),
-      queues: tun.get(IFLA_TUN_NUM_QUEUES)?.getUint32(0, true) ?? 0,
+      ownerUid: value32(IFLA_TUN_OWNER),
+      ownerGid: value32(IFLA_TUN_GROUP),
+      queues: value32(IFLA_TUN_NUM_QUEUES) ?? 0,
+      disabledQueues: value32(IFLA_TUN_NUM_DISABLED_QUEUES) ?? 0,
     },
   };
 }

@@ -9,6 +9,7 @@ import type {
   OverlayConfig,
   PortConfig,
   PortDeviceInfo,
+  PortFindings,
   TargetEntry,
 } from '../../src/daemon/datapath/contract.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
@@ -171,6 +172,14 @@ export class FakeDatapath implements Datapath {
   portDevice(_overlay: number, name: string): PortDeviceInfo | undefined {
     const port = this.ports.get(name);
     return port && { name, mac: port.mac ?? 0, isHere: true };
+  }
+
+  /** Port -> what others have set on its device, and what of it was set right. */
+  readonly troubles = new Map<string, string[]>();
+  readonly mended = new Map<string, string[]>();
+
+  checkPort(_overlay: number, name: string): PortFindings {
+    return { mended: this.mended.get(name) ?? [], troubles: this.troubles.get(name) ?? [] };
   }
 
   discard(name: string): void {

@@ -5,7 +5,7 @@ import type { IpAddress } from '../../src/wire/ip.js';
 import { BYTES as MAC_BYTES, type MacAddress, readMac, writeMac } from '../../src/wire/mac.js';
 
 /** `mac` is the index of the link when left out. */
-type LinkShape = Partial<Omit<LinkInfo, 'index' | 'name' | 'mac' | 'tun'>> & {
+type LinkShape = Partial<Omit<LinkInfo, 'index' | 'name' | 'mac'>> & {
   readonly mac?: MacAddress;
 };
 

@@ -164,6 +164,103 @@ async function tapProperties(t: Test): Promise<void> {
   t.notOk(extra.linkInfo('tap1'), 'taken over and made temporary it goes');
 }
 
+/** What belongs to a device, whoever of those that have it sets it. */
+async function tapSettings(t: Test): Promise<void> {
+  const close = closing(t);
+  const open = (name: string, exclusive: boolean, multiQueue = true): number =>
+    close(extra.openTap(name, { exclusive, multiQueue }));
+  const asNew = { isPersistent: false, isFramed: true, ...extra.TAP_DEFAULTS };
+  const single = open('tap0', true, false);
+  t.same(extra.tapSettings(single), asNew, 'of a new one');
+  t.same(extra.linkInfo('tap0')!.tun, { ownerUid: 0, ownerGid: 0, queues: 0, disabledQueues: 0 }, 'is ours');
+  t.ok(extra.isOwn(extra.linkInfo('tap0')!.tun!));
+  for (const [ownerUid, ownerGid] of [
+    [1, 0],
+    [0, 1],
+    [undefined, 0],
+    [0, undefined],
+  ])
+    t.notOk(extra.isOwn({ ownerUid, ownerGid }), `${ownerUid} and ${ownerGid} are not we`);
+  t.match(await here.ip('-d link show dev tap0'), /user root group root/);
+
+  const [fd] = [open('tap1', true), open('tap1', false)];
+  t.match(extra.linkInfo('tap1')!.tun, { ownerUid: 0, ownerGid: 0, queues: 2, disabledQueues: 0 });
+  extra.setTapQueue(fd, false, 'tap1');
+  t.match(extra.linkInfo('tap1')!.tun, { queues: 1, disabledQueues: 1 });
+  extra.setTapQueue(fd, true, 'tap1');
+  const user = here.spawn(
+    ['python3', fromRoot('test/helpers/tap-user.py'), '/dev/net/tun', 'tap1', 'multi'],
+    {},
+    'pipe',
+  );
+  t.teardown(() => {
+    user.end();
+    return user.exited;
+  });
+  const lines = ['header 20', 'little 1', 'sndbuf 1000', 'persist 1', 'owner 1', 'group 2', 'txfilter 1'];
+  user.write(lines.map((line) => `${line}\n`).join(''));
+  await waitUntil(() => user.stdout.trim().split('\n').length === lines.length + 1, {
+    what: 'it to be done',
+  });
+  t.equal(user.stdout, `ready\n${'0\n'.repeat(lines.length)}`);
+  t.same(extra.tapSettings(fd), {
+    isPersistent: true,
+    isFramed: true,
+    headerBytes: 20,
+    isNativeOrder: false,
+    sendBufferBytes: 1000,
+  });
+  t.match(extra.linkInfo('tap1')!.tun, { ownerUid: 1, ownerGid: 2, queues: 3 });
+  extra.resetTapSettings(fd, 'tap1');
+  extra.setTapPersistent(fd, false, 'tap1');
+  extra.setTapOwner(fd, 'tap1');
+  extra.unfilterTap(fd, 'tap1');
+  t.same(extra.tapSettings(fd), asNew, 'as before');
+  t.match(extra.linkInfo('tap1')!.tun, { ownerUid: 0, ownerGid: 0 });
+
+  const { CSUM, TSO4, TSO6, TSO_ECN } = extra.TUN_F;
+  const all = CSUM | TSO4 | TSO6 | TSO_ECN;
+  t.match(extra.linkOffloads('tap0'), { inForce: 0 }, 'none that it was not given');
+  extra.setTapOffload(single, all, 'tap0');
+  t.same(extra.linkOffloads('tap0'), { wanted: all, inForce: all });
+  await here.exec('ethtool -K tap0 tx-tcp6-segmentation off');
+  t.same(extra.linkOffloads('tap0'), { wanted: all & ~TSO6, inForce: all & ~TSO6 });
+  await here.exec('ethtool -K tap0 sg off tx-tcp6-segmentation on').catch(() => undefined);
+  t.same(extra.linkOffloads('tap0'), { wanted: all, inForce: CSUM }, 'wanted and not to be had');
+  t.equal(extra.linkOffloads('none0'), undefined);
+  t.equal(extra.linkOffloads('a name that is too long'), undefined);
+
+  extra.deleteLink('tap1');
+  t.equal(extra.tapSettings(fd), undefined, 'of one that is gone');
+  fails(
+    t,
+    () => {
+      extra.resetTapSettings(fd, 'tap1');
+    },
+    'EBADFD',
+    'TUNSETVNETHDRSZ',
+    'tap1',
+  );
+  fails(
+    t,
+    () => {
+      extra.setTapOwner(fd, 'tap1');
+    },
+    'EBADFD',
+    'TUNSETOWNER',
+    'tap1',
+  );
+  fails(
+    t,
+    () => {
+      extra.unfilterTap(fd, 'tap1');
+    },
+    'EBADFD',
+    'TUNSETFILTEREBPF',
+    'tap1',
+  );
+}
+
 function refusals(t: Test): void {
   const close = closing(t);
   const mac = new Uint8Array(6);
@@ -1043,6 +1140,7 @@ async function inside(): Promise<void> {
   });
   extra.setLink('lo', { mtuBytes: ETHERNET_MTU });
   await t.test('a TAP and its properties', tapProperties);
+  await t.test('what others may set on a TAP', tapSettings);
   await t.test('what is refused, and in which words', refusals);
   await t.test('features of the kernel', features);
   await t.test('many TAPs closed at once', closesManyTaps);

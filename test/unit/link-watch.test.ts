@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 
 import { judge, type UnderlayView, type Verdict, type Way } from '../../src/core/underlay-state.js';
 import type { PortDeviceInfo } from '../../src/daemon/datapath/contract.js';
+import type { TunInfo } from '../../src/dgram-extra/index.js';
 import { Health } from '../../src/daemon/health.js';
 import { LinkWatch } from '../../src/daemon/link-watch.js';
 import { OverlayLinks } from '../../src/daemon/overlay-links.js';
@@ -391,7 +392,12 @@ t.test('an address that is waited for', async (t) => {
 
 /** A port whose descriptor holds the device of this index, or what the test says. */
 function portOf(kernel: FakeKernel, index: number, port: string) {
-  const device = { elsewhere: undefined as PortDeviceInfo | undefined, isGone: false };
+  const device = {
+    elsewhere: undefined as PortDeviceInfo | undefined,
+    isGone: false,
+    troubles: [] as string[],
+    checks: [] as string[],
+  };
   return Object.assign(device, {
     overlay: OVERLAY,
     port,
@@ -400,6 +406,10 @@ function portOf(kernel: FakeKernel, index: number, port: string) {
         return device.isGone ? undefined : device.elsewhere;
       const link = kernel.links.get(index);
       return link && { name: link.name, mac: readMac(link.mac, 0), isHere: true };
+    },
+    check: (name: string | undefined, tun: TunInfo | undefined): readonly string[] => {
+      device.checks.push(`${name} ${tun === undefined ? 'unasked' : tun.queues}`);
+      return [...device.troubles];
     },
   });
 }
@@ -425,7 +435,8 @@ t.test('interfaces of ports', async (t) => {
   kernel.setLink(20, 'foo0', { up: false });
   const port = portOf(kernel, 20, 'foo0');
   const following = watch.followPort(port, (link) => heard.push(link));
-  t.same(heard, [{ state: 'down', name: 'foo0', mac: 20, mtuBytes: 1500 }], 'told at once');
+  const asItIs = { state: 'down', name: 'foo0', mac: 20, mtuBytes: 1500, carrier: undefined, troubles: [] };
+  t.same(heard, [asItIs], 'told at once');
   change(20, 'foo0');
   await becomes({ state: 'up' });
   change(20, 'foo0', { mac: 0xee });
@@ -469,6 +480,80 @@ t.test('interfaces of ports', async (t) => {
   following.stop();
 });
 
+t.test('settings of a TAP that the kernel does not tell of', async (t) => {
+  const { kernel, watch } = newWatch(t);
+  kernel.setLink(20, 'foo0', { tun: { ownerUid: 0, ownerGid: 0, queues: 4, disabledQueues: 0 } });
+  const port = portOf(kernel, 20, 'foo0');
+  const heard: PortLink[] = [];
+  watch.followPort(port, (link) => heard.push(link));
+  t.same(port.checks, ['foo0 4'], 'with what the kernel says of it');
+  const { link } = kernel.asked;
+  port.troubles.push('is odd');
+  await waitUntil(() => heard.at(-1)?.troubles.join() === 'is odd', { timeoutMs: 10_000, what: 'a check' });
+  t.equal(port.checks.at(-1), 'foo0 unasked');
+  t.equal(kernel.asked.link, link, 'of the descriptor alone');
+  const { length } = heard;
+  const checks = port.checks.length;
+  await waitUntil(() => port.checks.length > checks, { timeoutMs: 10_000, what: 'another check' });
+  t.equal(heard.length, length, 'told once');
+  port.troubles = [];
+  await waitUntil(() => heard.at(-1)?.troubles.length === 0, { timeoutMs: 10_000, what: 'it to be well' });
+  kernel.links.delete(20);
+  port.elsewhere = { name: 'eth0', mac: 20, isHere: false };
+  kernel.tell({ about: 'link', index: 20, name: 'foo0', kind: 'tun' });
+  await waitUntil(() => heard.at(-1)?.state === 'elsewhere', { what: 'it to be elsewhere' });
+  port.troubles = ['is odd there'];
+  await waitUntil(() => heard.at(-1)?.troubles.length === 1, { timeoutMs: 10_000, what: 'a look there' });
+  t.equal(port.checks.at(-1), 'undefined unasked', 'where it has no name that is ours');
+});
+
+t.test('many TAPs: of each the settings are looked at in its turn', async (t) => {
+  const { kernel, watch } = newWatch(t);
+  const checked = new Map<string, number>();
+  const names = Array.from({ length: 1700 }, (_, index) => `p${index}`);
+  for (const [index, port] of names.entries()) {
+    kernel.setLink(1000 + index, port);
+    const check = (): readonly string[] => {
+      checked.set(port, (checked.get(port) ?? 0) + 1);
+      return [];
+    };
+    const device = (): PortDeviceInfo => ({ name: port, mac: 1000 + index, isHere: true });
+    watch.followPort({ overlay: OVERLAY, port, device, check }, () => undefined);
+  }
+  checked.clear();
+  await waitUntil(() => checked.size > 0, { timeoutMs: 10_000, what: 'a check' });
+  t.ok(checked.size <= 1000, `of some of them: ${checked.size}`);
+  await waitUntil(() => checked.size === names.length, { timeoutMs: 10_000, what: 'a check of each' });
+});
+
+t.test('a kernel that takes its time over settings', async (t) => {
+  const { kernel, watch } = newWatch(t);
+  const rounds: string[][] = [];
+  let round: string[] | undefined;
+  for (const [index, port] of ['p0', 'p1', 'p2'].entries()) {
+    kernel.setLink(1000 + index, port);
+    const check = (): readonly string[] => {
+      if (round === undefined) {
+        rounds.push((round = []));
+        setImmediate(() => (round = undefined));
+      }
+      round.push(port);
+      for (const startMs = performance.now(); performance.now() - startMs < 25;);
+      return [];
+    };
+    const device = (): PortDeviceInfo => ({ name: port, mac: 1000 + index, isHere: true });
+    watch.followPort({ overlay: OVERLAY, port, device, check }, () => undefined);
+  }
+  rounds.length = 0;
+  await waitUntil(() => rounds.length >= 4, { timeoutMs: 10_000, what: 'four rounds' });
+  t.same(
+    rounds.slice(-3).map((each) => each.length),
+    [1, 1, 1],
+    'has no more of it at once',
+  );
+  t.equal(new Set(rounds.slice(-3).flat()).size, 3, 'and each its turn');
+});
+
 t.test('many interfaces elsewhere', async (t) => {
   const { kernel, watch } = newWatch(t);
   const asked = new Map<string, number>();
@@ -478,7 +563,7 @@ t.test('many interfaces elsewhere', async (t) => {
       asked.set(port, (asked.get(port) ?? 0) + 1);
       return { name: 'eth0', mac: 1, isHere: false };
     };
-    watch.followPort({ overlay: OVERLAY, port, device }, () => undefined);
+    watch.followPort({ overlay: OVERLAY, port, device, check: () => [] }, () => undefined);
   }
   asked.clear();
   const { link } = kernel.asked;
@@ -576,6 +661,69 @@ t.test('what an overlay makes of it', async (t) => {
     t.same(datapath.calls, mode === 'follow' ? ['setCarrier off', 'setCarrier on'] : []);
     links.stop();
   }
+});
+
+t.test('what others have set on a port', async (t) => {
+  const { kernel, watch, log } = newWatch(t);
+  const datapath = new FakeDatapath();
+  datapath.portDevice = (_overlay, name) => {
+    const link = kernel.link(name);
+    return link && { name, mac: readMac(link.mac, 0), isHere: true };
+  };
+  const health = new Health(OVERLAY, log);
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const macChanged = (): void => undefined;
+  const links = new OverlayLinks(SITE, { watch, datapath, links: silent, health, log, macChanged });
+  t.teardown(() => {
+    links.stop();
+  });
+  links.start('follow', TWO);
+  const becomes = (details: string | null): Promise<void> =>
+    waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE', timeoutMs: 10_000 });
+  const change = (...shape: Parameters<FakeKernel['setLink']>): void => {
+    kernel.setLink(...shape);
+    kernel.tell({ about: 'link', index: shape[0], name: shape[1], kind: 'tun' });
+  };
+  kernel.setLink(20, 'foo0');
+  links.followPort({ name: 'foo0', configured: 20, mtuBytes: 1500, isPinned: () => false });
+  t.equal(health.report().details, null);
+  datapath.troubles.set('foo0', ['has a queue that is not ours', 'is odd']);
+  await becomes('port foo0: its interface has a queue that is not ours, and is odd');
+  datapath.troubles.clear();
+  await becomes(null);
+  datapath.mended.set('foo0', ['the virtio-net header was 12 bytes']);
+  const line = 'overlay0: port foo0: the virtio-net header was 12 bytes, by somebody else: set right';
+  await waitUntil(() => log.lines.includes(line), { what: 'the log', timeoutMs: 10_000 });
+  t.equal(health.report().details, null, 'what is right again is no trouble');
+
+  change(20, 'foo0', { carrier: false });
+  await becomes(
+    'port foo0: its interface has no carrier, which somebody took from it (ip link set foo0 carrier on)',
+  );
+  change(20, 'foo0', { carrier: false, up: false });
+  await becomes('port foo0: its interface was set down');
+  change(20, 'foo0');
+  await becomes(null);
+  // Of what varpd itself does to it, the kernel tells later.
+  change(UNDER, 'under0', { carrier: false });
+  await waitUntil(() => !links.carrier, { what: 'its underlay to be down' });
+  t.notMatch(health.report().details, /port foo0/);
+  kernel.setLink(20, 'foo0', { carrier: false });
+  kernel.tell({ about: 'link', index: 20, name: 'foo0', kind: 'tun' });
+  change(UNDER, 'under0');
+  await becomes(null);
+  change(20, 'foo0');
+  change(UNDER, 'under0', { carrier: false });
+  await waitUntil(() => !links.carrier, { what: 'its underlay to be down' });
+  change(20, 'foo0', { mtuBytes: 1400 });
+  await waitUntil(() => health.report().details?.includes('has a carrier, which somebody gave it') ?? false, {
+    what: 'a carrier that is not to be',
+  });
+  datapath.features = {};
+  change(20, 'foo0', { mtuBytes: 1401 });
+  await waitUntil(() => !(health.report().details?.includes('port foo0') ?? false), {
+    what: 'no word of a carrier that this kernel cannot set',
+  });
 });
 
 t.test('what an overlay makes of its ports', async (t) => {

@@ -8,6 +8,7 @@ import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
+import type { TunInfo } from '../../dgram-extra/index.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { BareCommand } from './protocol.js';
@@ -72,6 +73,14 @@ export interface PortDeviceInfo {
   readonly mac: MacAddress;
   /** In the network namespace of varpd. */
   readonly isHere: boolean;
+}
+
+/** What others have set on the device of a port. Of each a few words, that follow "its interface" in `troubles`. */
+export interface PortFindings {
+  /** It was so, and has been set right. */
+  readonly mended: readonly string[];
+  /** It is so, and stays. */
+  readonly troubles: readonly string[];
 }
 
 /** A frame waits: who is its destination? Answer with the same `lookup` number. */
@@ -203,6 +212,14 @@ export interface Datapath {
   removePort(overlay: number, name: string): Promise<void>;
   /** The device of a port, wherever it is and whatever others have made of it; undefined when it is gone. */
   portDevice(overlay: number, name: string): PortDeviceInfo | undefined;
+  /** Sets right what others have set on its device, as far as it is varpd's to set. `device`: its name, while it is in the
+   * network namespace of varpd; `tun`: what the kernel says of it, if it was asked just now. */
+  checkPort(
+    overlay: number,
+    name: string,
+    device: string | undefined,
+    tun: TunInfo | undefined,
+  ): PortFindings;
   /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
   discard(name: string): void;
 

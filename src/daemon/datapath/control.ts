@@ -27,12 +27,13 @@ import type {
   OverlayConfig,
   PortConfig,
   PortDeviceInfo,
+  PortFindings,
   TargetEntry,
 } from './contract.js';
 import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { mergePeers } from './peers.js';
-import { Ports } from './ports.js';
+import { NOTHING_FOUND, Ports } from './ports.js';
 import { WAKE, type Report } from './protocol.js';
 import { canSteer } from './steering.js';
 import { DatapathThread } from './thread.js';
@@ -60,7 +61,7 @@ export class DatapathControl implements Datapath {
   private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
     this.#isHeld = heritage.isBridged;
-    this.#ports = new Ports(this.#threads, heritage, {
+    this.#ports = new Ports(this.#threads, heritage, this.features, {
       nextToken: () => ++this.#lastToken,
       fault: (overlay, port, code) => {
         events.portFault(overlay, port, code);
@@ -179,6 +180,11 @@ export class DatapathControl implements Datapath {
   portDevice(overlay: number, name: string): PortDeviceInfo | undefined {
     const state = this.#overlays.get(overlay);
     return state && this.#ports.device(state, name);
+  }
+
+  checkPort(...[overlay, name, device, tun]: Parameters<Datapath['checkPort']>): PortFindings {
+    const state = this.#overlays.get(overlay);
+    return state === undefined ? NOTHING_FOUND : this.#ports.check(state, name, device, tun);
   }
 
   discard(name: string): void {

@@ -7,6 +7,7 @@ import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
 import type { OverlayThreads } from './overlay-threads.js';
 import type { Peers } from './peers.js';
 import type { BareCommand, Command, Token } from './protocol.js';
+import type { WatchedTap } from './tap-settings.js';
 import { tapDescriptor } from './taps.js';
 import type { Lease, HandedSocket } from './underlay.js';
 
@@ -36,6 +37,7 @@ export interface PortState {
   /** An earlier daemon had left the device. */
   readonly isLeft: boolean;
   readonly queues: readonly PortQueue[];
+  readonly tap: WatchedTap;
   readonly presence: PresenceMemory;
   /** What the threads were told of it. */
   config: Omit<

@@ -13,12 +13,15 @@ import {
   setTapCarrier,
   setTapPersistent,
   tapInfo,
+  type Features,
+  type TunInfo,
 } from '../../dgram-extra/index.js';
 import * as mac from '../../wire/mac.js';
 import { inBackground } from '../background.js';
-import type { Descriptor, Heritage, PortConfig, PortDeviceInfo } from './contract.js';
+import type { Descriptor, Heritage, PortConfig, PortDeviceInfo, PortFindings } from './contract.js';
 import { isLasting, tapDescriptors, type OverlayState, type PortState } from './legacy.js';
 import type { Report, Token } from './protocol.js';
+import { checkTap, offloadFlags } from './tap-settings.js';
 import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -28,17 +31,23 @@ export interface PortEvents {
   fault(overlay: number, port: string, code: string): void;
 }
 
+export const NOTHING_FOUND: PortFindings = { mended: [], troubles: [] };
+
 export class Ports {
   /** Those of the datapath, whichever these are at the moment. */
   readonly #threads: readonly Link[];
   readonly #heritage: Heritage;
+  readonly #features: Features;
   readonly #events: PortEvents;
   /** Those that are open, by each of their queues. */
   readonly #ports = new Map<Token, PortState>();
+  /** What they are is for the next daemon now. */
+  #isEnding = false;
 
-  constructor(threads: readonly Link[], heritage: Heritage, events: PortEvents) {
+  constructor(threads: readonly Link[], heritage: Heritage, features: Features, events: PortEvents) {
     this.#threads = threads;
     this.#heritage = heritage;
+    this.#features = features;
     this.#events = events;
   }
 
@@ -46,11 +55,15 @@ export class Ports {
   add(state: OverlayState, config: PortConfig): mac.MacAddress {
     const { overlay, name, vid, own, protection, temporary } = config;
     const address = config.mac ?? mac.randomLocalMac(Math.random);
-    const { fds, isLeft } = openPortTap(config, address, state, this.#heritage);
+    const { queues: count, offload: mode } = state.config;
+    const offload = offloadFlags(mode, this.#features);
+    const wishes = { queues: count, carrier: state.carrier, offload };
+    const { fds, isLeft, isPersistent } = openPortTap(config, address, wishes, this.#heritage);
+    const tap = { name, fds, isPersistent, offload, seen: { foreignQueues: 0, triedOffload: 0 } };
     const queues = fds.map((fd) => ({ token: this.#events.nextToken(), fd, counters: createCounters() }));
     const told = { overlay, name, mac: address, vid, own, protection };
     const presence = createPresence();
-    const port: PortState = { name, overlay, temporary, isLeft, queues, presence, config: told };
+    const port: PortState = { name, overlay, temporary, isLeft, queues, tap, presence, config: told };
     state.ports.set(name, port);
     if (!temporary) this.#heritage.keep(tapDescriptors([port]));
     const shared = { presence, ...(queues.length > 1 && { askedLeases: createAskedLeases() }) };
@@ -88,6 +101,17 @@ export class Ports {
     const port = ports.get(name);
     const info = port === undefined || port.closed !== undefined ? undefined : tapInfo(port.queues[0].fd);
     return info && { name: info.name, mac: mac.readMac(info.mac, 0), isHere: info.isHere };
+  }
+
+  check(
+    { ports }: OverlayState,
+    name: string,
+    device: string | undefined,
+    tun: TunInfo | undefined,
+  ): PortFindings {
+    const port = ports.get(name);
+    const isOpen = port !== undefined && port.closed === undefined && !this.#isEnding;
+    return isOpen ? checkTap(port.tap, device, tun) : NOTHING_FOUND;
   }
 
   counters({ ports }: OverlayState, name: string): Record<string, number> {
@@ -160,12 +184,14 @@ export class Ports {
 
   /** No thread may use them any more. */
   closeTemporary(): void {
+    this.#isEnding = true;
     const temporary = this.#all.filter((port) => port.temporary);
     closeTaps(temporary.flatMap(({ queues }) => queues.map(({ fd }) => fd)));
   }
 
   /** Devices that the next daemon could not reach do not outlive this one. */
   dropElsewhere(): void {
+    this.#isEnding = true;
     if (this.#heritage.persistTaps) tapDescriptors(this.lasting).forEach(dropIfElsewhere);
   }
 

@@ -1,10 +1,10 @@
 /** The TAP of a port: made anew and set up, or taken over from an earlier daemon and left as it is. */
 import {
-  TUN_F,
   closeDescriptor,
   deleteLink,
   linkInfo,
   openTap,
+  resetTapSettings,
   setLink,
   setTapCarrier,
   setTapOffload,
@@ -12,15 +12,12 @@ import {
   setTapPersistent,
   silenceLink,
   tapInfo,
+  unfilterTap,
 } from '../../dgram-extra/index.js';
 import * as mac from '../../wire/mac.js';
 import { inBackground } from '../background.js';
-import type { Descriptor, Heritage, OverlayConfig, PortConfig } from './contract.js';
+import type { Descriptor, Heritage, PortConfig } from './contract.js';
 import { steerByFlow } from './steering.js';
-
-/** What the stack may leave to us. A kernel that lacks one of a set is offered the next set. */
-const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
-const TSO_AND_USO = TSO | TUN_F.USO4 | TUN_F.USO6;
 
 const TAP = 'tap/';
 
@@ -84,13 +81,22 @@ export interface PortTap {
   readonly fds: readonly number[];
   /** An earlier daemon had left it. */
   readonly isLeft: boolean;
+  readonly isPersistent: boolean;
+}
+
+/** What its overlay has for it. */
+export interface TapWishes {
+  readonly queues: number;
+  readonly carrier: boolean;
+  /** TUN_F flags. */
+  readonly offload: number;
 }
 
 /** Throws the system's error; then no new device is left, and what an earlier daemon had left still is. */
 export function openPortTap(
   config: PortConfig,
   address: mac.MacAddress,
-  { config: { offload, queues }, carrier }: { readonly config: OverlayConfig; readonly carrier: boolean },
+  { queues, carrier, offload }: TapWishes,
   heritage: Heritage,
 ): PortTap {
   const { name, temporary } = config;
@@ -104,15 +110,18 @@ export function openPortTap(
     }
     const fds = [...left.map(({ fd }) => fd), ...opened];
     const [fd] = fds;
-    setTapOwner(fd, process.geteuid?.() ?? 0, name);
+    // An earlier daemon may have been another user's; and what others set while it was nobody's, nobody has to keep.
+    setTapOwner(fd, name);
+    resetTapSettings(fd, name);
+    unfilterTap(fd, name);
     if (queues > 1) steerByFlow(fds.slice(0, queues), name);
     if (found === undefined) create(fd, config, address, offload);
     else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
     // Last: until here, nothing is left of a new one when this process is killed.
-    persist(fd, name, heritage, heritage.persistTaps && !temporary);
+    const isPersistent = persist(fd, name, heritage, heritage.persistTaps && !temporary);
     closeAll(left.slice(queues), heritage);
-    return { fds: fds.slice(0, queues), isLeft: found !== undefined };
+    return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent };
   } catch (error) {
     opened.forEach(closeDescriptor);
     heritage.giveBack(left);
@@ -124,12 +133,11 @@ function create(
   fd: number,
   { name, mtuBytes, own }: PortConfig,
   address: mac.MacAddress,
-  offload: OverlayConfig['offload'],
+  offload: number,
 ): void {
   const bytes = new Uint8Array(mac.BYTES);
   mac.writeMac(bytes, 0, address);
-  const wanted = offload === 'off' ? [TUN_F.CSUM] : [TSO_AND_USO, TSO, TUN_F.CSUM];
-  wanted.find((flags) => setTapOffload(fd, flags, name));
+  setTapOffload(fd, offload, name);
   // Its gso_max_size stays as it is: superframes of other devices, which a bridge forwards to it, know no bound of this one,
   // and the kernel cuts what is larger into single frames. What is more than a datagram leaves as two (udp-send.c).
   setLink(name, { mac: bytes, mtuBytes });
@@ -145,11 +153,13 @@ function adopt(fd: number, { mtuBytes, previousMtuBytes }: PortConfig): void {
   if (linkInfo(device.name)?.mtuBytes === previousMtuBytes) setLink(device.name, { mtuBytes });
 }
 
-/** One in another namespace is out of reach for the next daemon: nobody would ever remove it. */
-function persist(fd: number, port: string, { links }: Heritage, isWanted: boolean): void {
+/** Whether it is persistent now. One in another namespace is out of reach for the next daemon: nobody would ever remove it. */
+function persist(fd: number, port: string, { links }: Heritage, isWanted: boolean): boolean {
   const device = tapInfo(fd);
   const number = device?.isHere === true ? linkInfo(device.name)?.index : undefined;
   if (isWanted && number !== undefined) links.record(port, number);
-  setTapPersistent(fd, isWanted && number !== undefined, port);
+  const isPersistent = isWanted && number !== undefined;
+  setTapPersistent(fd, isPersistent, port);
   if (!isWanted) links.forget(port);
+  return isPersistent;
 }

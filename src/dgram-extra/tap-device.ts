@@ -1,0 +1,349 @@
+/**
+ * TAP devices: made, owned, and looked at. A TAP is shared by all who have a descriptor on it, and what one of them sets holds
+ * for all: so it has an owner, and what others may have set can be asked for and set again (tap-device.c).
+ */
+import { getSystemErrorName } from 'node:util';
+
+import { addon, checked, NativeError } from './addon.js';
+import { deleteLink, linkInfo, type TunInfo } from './rtnetlink.js';
+
+/** Requests of linux/if_tun.h; tap-device.c has the same order. */
+const REQUESTS = [
+  // These take a number,
+  'TUNSETOFFLOAD',
+  'TUNSETPERSIST',
+  'TUNSETOWNER',
+  'TUNSETGROUP',
+  'TUNSETLINK',
+  // and these a pointer.
+  'TUNSETCARRIER',
+  'TUNSETSTEERINGEBPF',
+  'TUNSETQUEUE',
+  'TUNSETVNETHDRSZ',
+  'TUNSETVNETLE',
+  'TUNSETVNETBE',
+  'TUNSETSNDBUF',
+  'TUNSETFILTEREBPF',
+  'TUNSETTXFILTER',
+  'TUNDETACHFILTER',
+  'TUNGETIFF',
+  'TUNGETVNETHDRSZ',
+  'TUNGETVNETLE',
+  'TUNGETVNETBE',
+  'TUNGETSNDBUF',
+  'SIOCGIFHWADDR',
+] as const;
+type Request = (typeof REQUESTS)[number];
+const NUMBERS = new Map<Request, number>(REQUESTS.map((name, number) => [name, number]));
+
+/** A negative one is a negated errno. */
+function control(fd: number, request: Request, words: Int32Array): number {
+  return addon.tapControl(fd, NUMBERS.get(request)!, words);
+}
+
+/** Throws the kernel's error. */
+function set(fd: number, request: Request, value: number, name: string): void {
+  checked(control(fd, request, Int32Array.of(value)), request, name);
+}
+
+/** False when the kernel does not know the request, or not the value (EINVAL). */
+function setIfKnown(fd: number, request: Request, value: number, name: string): boolean {
+  const result = control(fd, request, Int32Array.of(value));
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL') throw new NativeError(result, request, name);
+  return result >= 0;
+}
+
+/** Of struct ifreq: 16 bytes of name, and what else there is. */
+const IFREQ_WORDS = 10;
+const IFREQ_VALUE = 4;
+
+// linux/if_tun.h, linux/if_arp.h
+const ARPHRD_ETHER = 1;
+const IFF_ATTACH_QUEUE = 0x0200;
+const IFF_DETACH_QUEUE = 0x0400;
+const IFF_PERSIST = 0x0800;
+const IFF_NO_PI = 0x1000;
+const IFF_VNET_HDR = 0x4000;
+
+/** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
+export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
+
+const EINVAL = 22;
+const EUSERS = 87;
+
+/** How often a TAP is made anew when others attach to it before it has its owner. */
+const MAX_ATTEMPTS = 16;
+
+export interface TapOptions {
+  /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
+  readonly exclusive: boolean;
+  /** The device stays when the descriptor is closed. */
+  readonly persistent?: boolean;
+  /** IFF_MULTI_QUEUE: every descriptor opened so on one name is a queue of that device. */
+  readonly multiQueue?: boolean;
+}
+
+/**
+ * A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. Its owner and group are those of
+ * this process (TUNSETOWNER, TUNSETGROUP). A new one is nobody else's: one that somebody attached to before it had an owner
+ * is made anew, and EUSERS when that goes on.
+ */
+export function openTap(name: string, options: TapOptions): number {
+  const fd = options.exclusive && options.multiQueue === true ? openAlone(name) : openOnce(name, options);
+  try {
+    // To a device that others have too, the kernel attaches whatever the form of their frames is.
+    const { isFramed } = tapSettings(fd) ?? { isFramed: true };
+    if (!isFramed) throw new NativeError(-EINVAL, 'TUNSETIFF', name);
+    if (options.persistent !== undefined) setTapPersistent(fd, options.persistent, name);
+  } catch (error) {
+    addon.closeDescriptor(fd);
+    throw error;
+  }
+  return fd;
+}
+
+function openOnce(name: string, { exclusive, multiQueue }: TapOptions): number {
+  const flags = (exclusive ? 1 : 0) | (multiQueue === true ? 2 : 0);
+  return checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
+}
+
+/** The owner can only be set on a device that is there: with several queues, others may be faster. */
+function openAlone(name: string): number {
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    const fd = openOnce(name, { exclusive: true, multiQueue: true });
+    try {
+      const tun = linkInfo(name)?.tun;
+      // Before Linux 4.17 the kernel does not tell.
+      if (tun === undefined || (tun.queues + tun.disabledQueues === 1 && isOwn(tun))) return fd;
+      // Whoever else has it, has no device any more.
+      deleteLink(name);
+    } catch (error) {
+      addon.closeDescriptor(fd);
+      throw error;
+    }
+    addon.closeDescriptor(fd);
+  }
+  throw new NativeError(-EUSERS, 'TUNSETOWNER', name);
+}
+
+/** Whether this process's user in this process's group alone may attach to it without rights. */
+export function isOwn({ ownerUid, ownerGid }: Pick<TunInfo, 'ownerUid' | 'ownerGid'>): boolean {
+  return ownerUid === process.geteuid?.() && ownerGid === process.getegid?.();
+}
+
+/** Whether the device stays when the descriptor is closed. */
+export function setTapPersistent(fd: number, on: boolean, name: string): void {
+  set(fd, 'TUNSETPERSIST', on ? 1 : 0, name);
+}
+
+/** This process's user in this process's group alone may attach to the device without CAP_NET_ADMIN, instead of everybody. */
+export function setTapOwner(fd: number, name: string): void {
+  set(fd, 'TUNSETOWNER', process.geteuid?.() ?? 0, name);
+  set(fd, 'TUNSETGROUP', process.getegid?.() ?? 0, name);
+}
+
+/** What belongs to the device, whoever has set it. */
+export interface TapSettings {
+  readonly isPersistent: boolean;
+  /** Frames have a virtio-net header and no other. */
+  readonly isFramed: boolean;
+  /** Of the virtio-net header. */
+  readonly headerBytes: number;
+  /** The numbers of the header are in the byte order of this machine. */
+  readonly isNativeOrder: boolean;
+  /** Under way from a descriptor to the stack. */
+  readonly sendBufferBytes: number;
+}
+
+/** As a TAP has them that nobody has changed. struct virtio_net_hdr: virtio 1.2, 5.1.6; the send buffer: drivers/net/tun.c. */
+export const TAP_DEFAULTS = { headerBytes: 10, isNativeOrder: true, sendBufferBytes: 0x7fff_ffff } as const;
+
+/** Undefined when the device is gone. */
+export function tapSettings(fd: number): TapSettings | undefined {
+  const device = new Int32Array(IFREQ_WORDS);
+  const header = new Int32Array(1);
+  const little = new Int32Array(1);
+  const big = new Int32Array(1);
+  const sendBuffer = new Int32Array(1);
+  const isThere =
+    control(fd, 'TUNGETIFF', device) >= 0 &&
+    control(fd, 'TUNGETVNETHDRSZ', header) >= 0 &&
+    control(fd, 'TUNGETVNETLE', little) >= 0 &&
+    control(fd, 'TUNGETSNDBUF', sendBuffer) >= 0;
+  if (!isThere) return undefined;
+  // Most kernels have but the other one.
+  const isBig = control(fd, 'TUNGETVNETBE', big) >= 0 && big[0] !== 0;
+  const flags = device[IFREQ_VALUE];
+  return {
+    isPersistent: (flags & IFF_PERSIST) !== 0,
+    isFramed: (flags & (IFF_NO_PI | IFF_VNET_HDR)) === (IFF_NO_PI | IFF_VNET_HDR),
+    headerBytes: header[0],
+    isNativeOrder: little[0] === 0 && !isBig,
+    sendBufferBytes: sendBuffer[0],
+  };
+}
+
+/** Header, byte order and send buffer as a new TAP has them. */
+export function resetTapSettings(fd: number, name: string): void {
+  set(fd, 'TUNSETVNETHDRSZ', TAP_DEFAULTS.headerBytes, name);
+  setIfKnown(fd, 'TUNSETVNETBE', 0, name);
+  set(fd, 'TUNSETVNETLE', 0, name);
+  set(fd, 'TUNSETSNDBUF', TAP_DEFAULTS.sendBufferBytes, name);
+}
+
+/** No filter of anybody is left on it, of which the kernel does not tell, and it is an Ethernet device. */
+export function unfilterTap(fd: number, name: string): void {
+  setIfKnown(fd, 'TUNSETFILTEREBPF', -1, name); // since Linux 4.16
+  set(fd, 'TUNSETTXFILTER', 0, name);
+  set(fd, 'TUNDETACHFILTER', 0, name);
+  const address = new Int32Array(IFREQ_WORDS);
+  const type = control(fd, 'SIOCGIFHWADDR', address) < 0 ? ARPHRD_ETHER : address[IFREQ_VALUE] & 0xffff;
+  // EBUSY while it is up, as for everybody.
+  if (type !== ARPHRD_ETHER) control(fd, 'TUNSETLINK', Int32Array.of(ARPHRD_ETHER));
+}
+
+/** What a link leaves to its driver, as TUN_F flags. */
+export interface LinkOffloads {
+  /** By whoever set it last, with ethtool(8) or TUNSETOFFLOAD. */
+  readonly wanted: number;
+  readonly inForce: number;
+}
+
+// linux/ethtool.h
+const ETHTOOL_GSTRINGS = 0x1b;
+const ETHTOOL_GSSET_INFO = 0x37;
+const ETHTOOL_GFEATURES = 0x3a;
+const ETH_SS_FEATURES = 4;
+const ETH_GSTRING_LEN = 32;
+const FEATURE_BLOCK_WORDS = 4;
+
+/** Which feature of the kernel, by the name that ethtool(8) has for it, TUNSETOFFLOAD switches with which flags. */
+const SWITCHED: ReadonlyMap<string, number> = new Map([
+  ['tx-checksum-ip-generic', TUN_F.CSUM],
+  ['tx-tcp-segmentation', TUN_F.TSO4],
+  ['tx-tcp6-segmentation', TUN_F.TSO6],
+  ['tx-tcp-ecn-segmentation', TUN_F.TSO_ECN],
+  ['tx-udp-segmentation', TUN_F.USO4 | TUN_F.USO6],
+]);
+
+/** Where each of them is: which bit that is, is this kernel's own choice. */
+interface Feature {
+  readonly word: number;
+  readonly mask: number;
+  readonly flags: number;
+}
+
+let switched: { readonly features: readonly Feature[]; readonly blocks: number } | undefined;
+
+function askEthtool(link: string, words: Uint32Array): boolean {
+  return addon.ethtool(link, new Uint8Array(words.buffer)) >= 0;
+}
+
+function findFeatures(link: string): typeof switched {
+  const sets = Uint32Array.of(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0);
+  if (!askEthtool(link, sets)) return undefined;
+  const count = sets[4];
+  const names = new Uint32Array(3 + (count * ETH_GSTRING_LEN) / 4);
+  names.set([ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count]);
+  if (!askEthtool(link, names)) return undefined;
+  const text = Buffer.from(names.buffer, 12).toString('latin1');
+  const features = Array.from({ length: count }, (_, bit) => {
+    const [name] = text.slice(bit * ETH_GSTRING_LEN, (bit + 1) * ETH_GSTRING_LEN).split('\0');
+    const word = 2 + (bit >> 5) * FEATURE_BLOCK_WORDS;
+    return { word, mask: 1 << (bit & 31), flags: SWITCHED.get(name) ?? 0 };
+  });
+  return { features: features.filter(({ flags }) => flags !== 0), blocks: Math.ceil(count / 32) };
+}
+
+/** Undefined when this network namespace has no such link. */
+export function linkOffloads(name: string): LinkOffloads | undefined {
+  switched ??= findFeatures(name);
+  if (switched === undefined) return undefined;
+  const { features, blocks } = switched;
+  const words = new Uint32Array(2 + blocks * FEATURE_BLOCK_WORDS);
+  words[0] = ETHTOOL_GFEATURES;
+  words[1] = blocks;
+  if (!askEthtool(name, words)) return undefined;
+  let [wanted, inForce] = [0, 0];
+  for (const { word, mask, flags } of features) {
+    if ((words[word + 1] & mask) !== 0) wanted |= flags;
+    if ((words[word + 2] & mask) !== 0) inForce |= flags;
+  }
+  return { wanted, inForce };
+}
+
+/** The device that a descriptor holds, wherever it is now and whatever others have made of it. */
+export interface TapInfo {
+  readonly name: string;
+  /** 6 bytes. */
+  readonly mac: Uint8Array;
+  readonly isPersistent: boolean;
+  /** In the network namespace of this process, as far as the kernel says (Linux 5.2). */
+  readonly isHere: boolean;
+}
+
+// Of struct ifreq, and of the result of tapInfo; tap-device.c has the same numbers.
+const IFNAMSIZ = 16;
+const TAP_IS_PERSISTENT = 1;
+const TAP_IS_HERE = 2;
+
+/** Undefined when the device is gone (EBADFD), or the descriptor is no TAP's. */
+export function tapInfo(fd: number): TapInfo | undefined {
+  const text = new Uint8Array(IFNAMSIZ + 6);
+  const flags = addon.tapInfo(fd, text);
+  if (flags < 0) return undefined;
+  const name = text.subarray(0, text.indexOf(0));
+  return {
+    name: new TextDecoder().decode(name),
+    mac: text.slice(IFNAMSIZ),
+    isPersistent: (flags & TAP_IS_PERSISTENT) !== 0,
+    isHere: (flags & TAP_IS_HERE) !== 0,
+  };
+}
+
+/** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
+export function setTapOffload(fd: number, flags: number, name: string): boolean {
+  return setIfKnown(fd, 'TUNSETOFFLOAD', flags, name);
+}
+
+/** False when this kernel lacks TUNSETCARRIER (before 5.0). */
+export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
+  return setIfKnown(fd, 'TUNSETCARRIER', on ? 1 : 0, name);
+}
+
+/** The program picks the queue of each frame that the stack sends, and no longer the kernel. False before Linux 4.16. */
+export function setTapSteering(fd: number, program: number, name: string): boolean {
+  return setIfKnown(fd, 'TUNSETSTEERINGEBPF', program, name);
+}
+
+/** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
+export function setTapQueue(fd: number, attached: boolean, name: string): void {
+  const request = new Int32Array(IFREQ_WORDS);
+  request[IFREQ_VALUE] = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+  const result = control(fd, 'TUNSETQUEUE', request);
+  // EINVAL: it is so already.
+  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
+    throw new NativeError(result, 'TUNSETQUEUE', name);
+}
+
+/** What this kernel can do with TAPs, found out by trying. */
+export interface TapFeatures {
+  readonly tapChecksum: boolean;
+  readonly tapTcpSegmentation: boolean;
+  readonly tapUdpSegmentation: boolean;
+  readonly tapCarrier: boolean;
+}
+
+/** Tries each once, on a TAP that is gone again afterwards; false without the right to make one. */
+export function probeTapFeatures(): TapFeatures {
+  const fd = addon.tapOpen('varpd-probe%d', 0);
+  const can = (flags: number): boolean => fd >= 0 && control(fd, 'TUNSETOFFLOAD', Int32Array.of(flags)) >= 0;
+  const features = {
+    tapChecksum: can(TUN_F.CSUM),
+    tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
+    tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
+    tapCarrier: fd >= 0 && control(fd, 'TUNSETCARRIER', Int32Array.of(1)) >= 0,
+  };
+  if (fd >= 0) addon.closeDescriptor(fd);
+  return features;
+}
