@@ -47,7 +47,8 @@
  */
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
-import type { IpAddress, Endpoint } from '../wire/ip.js';
+import type { Endpoint } from '../wire/ip.js';
+import type { AddressTable } from './address-table.js';
 import { COUNTER, type Counters } from './counters.js';
 import { sendHeld } from './encap.js';
 import { wireFrames } from './frame-count.js';
@@ -319,8 +320,8 @@ export class Overlay {
     this.targets.settleStale(row, this.held.acquireFor(row, to), this.shared.nowTick);
   }
 
-  setPeers(peers: readonly IpAddress[]): void {
-    this.peers.name(peers);
+  setPeers(table: AddressTable): void {
+    this.peers.name(table);
   }
 
   #ask(row: number, miss: Miss, asker: Asker): void {

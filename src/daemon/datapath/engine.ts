@@ -238,7 +238,7 @@ export class DatapathEngine {
         overlay?.setPoint(command.destination);
         break;
       case 'set-peers':
-        overlay?.setPeers(command.peers);
+        overlay?.setPeers(command.table);
         break;
       case 'set-loops':
         overlay?.loops.name(command.destinations, this.#shared.destinations);
