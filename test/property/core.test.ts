@@ -26,6 +26,7 @@ import {
   frame,
   hex,
   packet,
+  tableOf,
   type Tag,
 } from '../helpers/lab.js';
 import { equal, World } from '../helpers/world.js';
@@ -178,26 +179,37 @@ const some = fc.oneof(
   addresses,
 );
 
-await t.test('Peers is a Map of counts', (t) => {
-  const step = fc.record({ add: fc.boolean(), ip: some });
+await t.test('Peers is a Map of counts, and a set that is replaced', (t) => {
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.record({ add: fc.boolean(), ip: some }) },
+    { weight: 1, arbitrary: fc.record({ named: fc.array(some, { maxLength: 20 }) }) },
+  );
   law(
     fc.array(step, { maxLength: 100, size: 'max' }),
     (steps) => {
       const peers = new Peers();
       const counts = new Map<string, number>();
+      let names = new Set<string>();
       const words = new Int32Array(4);
-      for (const { add, ip } of steps) {
-        if (add) peers.add(ip);
-        else peers.remove(ip);
-        counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
-        for (const each of steps) {
-          writeV6(each.ip, new Uint8Array(words.buffer), 0);
-          const expected = (counts.get(each.ip) ?? 0) > 0 && each.ip !== '::';
-          equal(peers.has(words, 0), expected, `has ${each.ip}`);
+      const all = [...new Set(steps.flatMap((each) => ('named' in each ? each.named : [each.ip])))];
+      for (const each of steps) {
+        if ('named' in each) {
+          peers.name(tableOf(each.named));
+          names = new Set(each.named);
+        } else {
+          const { add, ip } = each;
+          if (add) peers.add(ip);
+          else peers.remove(ip);
+          counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
+        }
+        for (const ip of all) {
+          writeV6(ip, new Uint8Array(words.buffer), 0);
+          const expected = ((counts.get(ip) ?? 0) > 0 || names.has(ip)) && ip !== '::';
+          equal(peers.has(words, 0), expected, `has ${ip}`);
         }
       }
     },
-    200,
+    100,
   );
   t.end();
 });
