@@ -12,8 +12,9 @@ const TX_DROPS = {
   lookup_drop: 'the plugin says: nowhere, or here while the overlay has no interface of its own',
   lookup_failed: 'the plugin threw, or answered nonsense',
   lookup_timeout: 'the plugin did not answer in time',
-  lookup_busy: 'as many questions are under way as may be',
-  pending_full: 'more frames wait for an answer than may',
+  lookup_busy:
+    'as many questions are under way as its port may have, or its own gave way to one of a quieter port',
+  pending_full: 'more frames wait for an answer than may, or it gave way to one of a quieter port or overlay',
   pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
   tx_malformed: 'asks for a checksum outside itself, or for segments it cannot be cut into',
   tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',

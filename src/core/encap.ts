@@ -200,7 +200,8 @@ function toTarget(
   const miss = missOf(batch, index, header);
   const isGroup = ethernet.isGroup(batch.bytes, batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET]);
   if (isGroup) overlay.frames.hold(port, batch, index, miss);
-  else overlay.hold(row, batch, index, miss, (port.own ? FROM_OWN : 0) | (isRedirected ? REDIRECTED : 0));
+  else
+    overlay.hold(port, row, batch, index, miss, (port.own ? FROM_OWN : 0) | (isRedirected ? REDIRECTED : 0));
   return false;
 }
 

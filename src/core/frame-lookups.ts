@@ -34,10 +34,12 @@ import { wireFrames } from './frame-count.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
+import { Shares } from './shares.js';
 import { MAX_TTL_MS } from './target-table.js';
 import { accepts } from './to-ports.js';
 
-/** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. */
+/** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. Each
+ * port has its share of them (shares.ts): a storm of one leaves the others their answers. */
 const MAX_WAITING = 256;
 /** Ethernet header, the tags that are looked behind, and a packet of 1500 bytes (RFC 894): each request that a proxy
  * answers fits. Of a longer frame the rest is cut off. */
@@ -54,8 +56,9 @@ interface Waiting {
 
 export class FrameLookups {
   readonly #overlay: Overlay;
-  /** By the number of the question. */
+  /** By the number of the question, in the order in which they were asked. */
   readonly #waiting = new Map<number, Waiting>();
+  readonly #shares = new Shares<Port>(MAX_WAITING);
 
   constructor(overlay: Overlay) {
     this.#overlay = overlay;
@@ -65,9 +68,11 @@ export class FrameLookups {
   hold(port: Port, batch: FrameBatch, index: number, miss: Miss): void {
     const { pending, counters } = this.#overlay;
     const lookup = this.#overlay.nextLookup();
-    if (this.#waiting.size === MAX_WAITING || !pending.hold(-lookup, batch, index)) {
+    if (!this.#shares.mayTake(port, 1) || !pending.hold(-lookup, port, batch, index)) {
       counters[COUNTER.pending_full] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     } else {
+      if (!this.#shares.hasRoom(1)) this.#loseOldest();
+      this.#shares.take(port, 1);
       this.#ask(lookup, { key: -lookup, port, miss, beginning: copyOfBeginning(batch, index) });
     }
   }
@@ -76,7 +81,7 @@ export class FrameLookups {
   answer(lookup: number, result: LookupResult): boolean {
     const waiting = this.#waiting.get(lookup);
     if (waiting === undefined) return false;
-    this.#waiting.delete(lookup);
+    this.#forget(lookup, waiting);
     if (!this.#overlay.ports.includes(waiting.port)) this.#drop(waiting, COUNTER.pending_lost);
     else if (result.kind === 'target') this.#send(waiting, result);
     else if (result.kind === 'reply') this.#reply(waiting, result);
@@ -95,9 +100,36 @@ export class FrameLookups {
     }
   }
 
+  /** The frame of this key has made room in the pending queue, and is counted: its answer is for nobody. */
+  lost(key: number): void {
+    for (const [lookup, waiting] of this.#waiting) {
+      if (waiting.key !== key) continue;
+      this.#forget(lookup, waiting);
+      return;
+    }
+  }
+
   close(): void {
-    for (const waiting of this.#waiting.values()) this.#drop(waiting, COUNTER.pending_lost);
-    this.#waiting.clear();
+    for (const [lookup, waiting] of this.#waiting) {
+      this.#forget(lookup, waiting);
+      this.#drop(waiting, COUNTER.pending_lost);
+    }
+  }
+
+  /** Of the port that has most of them. */
+  #loseOldest(): void {
+    const largest = this.#shares.largest();
+    for (const [lookup, waiting] of this.#waiting) {
+      if (waiting.port !== largest) continue;
+      this.#forget(lookup, waiting);
+      this.#drop(waiting, COUNTER.pending_full);
+      return;
+    }
+  }
+
+  #forget(lookup: number, { port }: Waiting): void {
+    this.#waiting.delete(lookup);
+    this.#shares.giveBack(port, 1);
   }
 
   #ask(lookup: number, waiting: Waiting): void {

@@ -17,7 +17,7 @@ export interface Shared {
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
   readonly pathMtuBytes: PathMtu;
-  /** An underlay address has become a peer of an overlay, or is none any more. */
+  /** An underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   readonly notice: (notice: Notice) => void;
   nowTick: number;

@@ -39,14 +39,16 @@
  * each direction, so its order is kept; what one is told of targets, the others are.
  *
  * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
- * overlay (frame-lookups.ts), 1,024 open questions; targets as configured, 65,536 MACs without one (target-table.ts).
+ * overlay (frame-lookups.ts), 1,024 open questions (questions.ts); in each of these every port has its share (shares.ts).
+ * Targets as configured, 65,536 MACs without one (target-table.ts).
  * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
  *
  * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
  */
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
-import type { IpAddress, Endpoint } from '../wire/ip.js';
+import type { Endpoint } from '../wire/ip.js';
+import type { AddressTable } from './address-table.js';
 import { COUNTER, type Counters } from './counters.js';
 import { sendHeld } from './encap.js';
 import { wireFrames } from './frame-count.js';
@@ -63,21 +65,15 @@ import { PendingQueue } from './pending-queue.js';
 import { forgetPresence } from './presence.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
+import { type Asker, CONFIRMATION, INQUIRY, Questions } from './questions.js';
 import { createStationMemory, Stations, type StationMemory } from './stations.js';
 
 export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
 
-/** About unicast MACs: a plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to
- * be gone before the collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
-const MAX_OPEN_QUESTIONS = 1024;
 /** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
 const MAX_ASKED = 65_536;
-
-/** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
- * MACs up does not keep the plugin from the questions of this host. */
-const MAX_INQUIRIES = MAX_OPEN_QUESTIONS / 4;
 
 export { FLOOD, HERE } from './target-table.js';
 
@@ -105,10 +101,7 @@ export class Overlay {
   readonly portIndex = new MacIndex();
   readonly loops = new LoopMarks();
   readonly held: HeldDestinations;
-  /** Row -> the question whose answer is awaited. */
-  readonly #awaited = new Map<number, Question>();
-  /** Number of an awaited question -> its row. */
-  readonly #rowOf = new Map<number, number>();
+  readonly #questions = new Questions();
   #lastLookup = 0;
 
   readonly #stationMemory: () => StationMemory;
@@ -129,7 +122,10 @@ export class Overlay {
       shared.peerChanged(options.id, ip, isPeer);
     });
     this.notices = new Notices(options.id, shared);
-    this.pending = new PendingQueue(shared.budget);
+    this.pending = new PendingQueue(shared.budget, (row, frames) => {
+      counters[COUNTER.pending_full] += frames;
+      if (row < 0) this.frames.lost(row);
+    });
     this.targets = new TargetTable(
       options.maxTargets,
       MAX_ASKED,
@@ -204,28 +200,30 @@ export class Overlay {
 
   /** Whether one more question may be asked that no frame waits for. */
   get mayInquire(): boolean {
-    return this.#awaited.size < MAX_INQUIRIES;
+    return this.#questions.mayAsk(INQUIRY);
   }
 
-  /** Frame `index`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE; `marks`
-   * are those of the pending queue. */
-  hold(row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
+  /** Frame `index` of `port`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE;
+   * `marks` are those of the pending queue. */
+  hold(port: Port, row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
     const { targets, shared, counters } = this;
     const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (this.#awaited.size >= MAX_OPEN_QUESTIONS) {
+      if (!this.#questions.mayAsk(port)) {
         counters[COUNTER.lookup_busy] += frames;
         return;
       }
-      waiting = this.inquire(waiting, miss);
-    }
+      waiting = this.inquire(waiting, miss, port);
+    } else this.#questions.join(waiting, port);
     targets.touch(waiting, shared.nowTick);
-    if (!this.pending.hold(waiting, batch, index, marks)) counters[COUNTER.pending_full] += frames;
+    if (!this.pending.hold(waiting, port, batch, index, marks)) counters[COUNTER.pending_full] += frames;
   }
 
-  /** Where a MAC lives is to be known, though nothing waits for it: asked. `row` may be NONE; the one that waits is returned. */
-  inquire(row: number, miss: Miss): number {
+  /** Where a MAC lives is to be known, though nothing may wait for it: asked, by one that may. `row` may be NONE; the one
+   * that waits is returned. */
+  inquire(row: number, miss: Miss, asker: Asker = INQUIRY): number {
+    this.#makeRoom();
     const { targets, shared } = this;
     const mac = miss.destinationMac;
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
@@ -233,16 +231,16 @@ export class Overlay {
       this.held.releaseAll(row);
       targets.reopen(row);
     }
-    this.#ask(waiting, miss);
+    this.#ask(waiting, miss, asker);
     return waiting;
   }
 
   /** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */
   answer(lookup: number, result: LookupResult): void {
     if (this.frames.answer(lookup, result)) return;
-    const row = this.#rowOf.get(lookup);
+    const row = this.#questions.rowOf(lookup);
     if (row === undefined) return;
-    this.#stopWaiting(row);
+    this.#questions.remove(row);
     if (result.kind === 'target' && result.to.length > 0) {
       const before = this.held.take(row);
       this.#settle(row, result.to, result.ttlMs);
@@ -267,7 +265,7 @@ export class Overlay {
     const high = highOf(mac);
     let row = this.targets.find(high, lowOf(mac));
     if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
-    else this.#stopWaiting(row);
+    else this.#questions.remove(row);
     this.held.releaseAll(row);
     if (to.length > 0) {
       this.#settle(row, to, ttlMs);
@@ -290,13 +288,14 @@ export class Overlay {
   }
 
   #invalidateRow(row: number): void {
-    const question = this.#awaited.get(row);
-    if (question === undefined || this.targets.isStale(row)) {
+    const question = this.#questions.of(row);
+    const asker = this.#questions.askerOf(row);
+    if (question === undefined || asker === undefined || this.targets.isStale(row)) {
       this.#forget(row);
       this.targets.remove(row);
     } else {
-      this.#stopWaiting(row);
-      this.#ask(row, question);
+      this.#questions.remove(row);
+      this.#ask(row, question, asker);
     }
   }
 
@@ -321,24 +320,36 @@ export class Overlay {
     this.targets.settleStale(row, this.held.acquireFor(row, to), this.shared.nowTick);
   }
 
-  setPeers(peers: readonly IpAddress[]): void {
-    this.peers.name(peers);
+  setPeers(table: AddressTable): void {
+    this.peers.name(table);
   }
 
-  #ask(row: number, miss: Miss): void {
+  #ask(row: number, miss: Miss, asker: Asker): void {
     const question = { ...miss, overlay: this.options.id, lookup: this.nextLookup() };
-    this.#awaited.set(row, question);
-    this.#rowOf.set(question.lookup, row);
+    this.#questions.add(row, question, asker);
     this.ask(question);
   }
 
-  /** A target of before a restart is in use. There is no frame to tell of. */
+  /** For one question more: the oldest of who has most of them under way is given up, with what waits for it. */
+  #makeRoom(): void {
+    const row = this.#questions.inTheWay;
+    if (row === undefined) return;
+    this.#questions.remove(row);
+    // A target of before a restart stays in use, and is asked about again.
+    if (this.targets.isStale(row)) return;
+    this.counters[COUNTER.lookup_busy] += this.pending.discard(row);
+    this.targets.remove(row);
+  }
+
+  /** A target of before a restart is in use: asked about, or once it is used again where too much is under way. There is
+   * no frame to tell of. */
   #confirm(row: number): void {
-    if (this.#awaited.has(row)) return;
+    if (this.#questions.of(row) !== undefined || !this.#questions.mayAsk(CONFIRMATION)) return;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
     const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
     const sourceMac = fromHalves(macHigh, macLow);
-    this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 });
+    this.#makeRoom();
+    this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 }, CONFIRMATION);
   }
 
   nextLookup(): number {
@@ -348,13 +359,6 @@ export class Overlay {
   ask(question: Question): void {
     this.counters[COUNTER.lookups]++;
     this.shared.ask(question);
-  }
-
-  #stopWaiting(row: number): void {
-    const question = this.#awaited.get(row);
-    if (question === undefined) return;
-    this.#awaited.delete(row);
-    this.#rowOf.delete(question.lookup);
   }
 
   #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
@@ -367,7 +371,7 @@ export class Overlay {
 
   /** All that hangs on an entry, but not the entry. */
   #forget(row: number): void {
-    this.#stopWaiting(row);
+    this.#questions.remove(row);
     this.counters[COUNTER.pending_lost] += this.pending.discard(row);
     this.held.releaseAll(row);
   }

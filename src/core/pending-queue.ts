@@ -1,6 +1,9 @@
 /**
- * Frames that wait for an answer, per target, in order. Bounded twice, as a copy of each is kept: a flood to one
- * unknown MAC, or to a hundred thousand, costs no more than this and leaves known flows alone.
+ * Frames that wait for an answer, per target, in order. A copy of each is kept, so they are bounded: for each target, and for
+ * all overlays of a thread together. Of either bound each port has its share (shares.ts), of that in all each overlay too:
+ * a flood to one unknown MAC, or to a hundred thousand, costs no more than this, leaves known flows alone, and takes nothing
+ * from a neighbour. Where a share is not kept, the oldest frames of who has most go first: those that a guest has given
+ * up already.
  */
 import {
   DESCRIPTOR_WORDS,
@@ -11,68 +14,100 @@ import {
   type FrameBatch,
 } from '../wire/descriptor.js';
 import { wireFrames } from './frame-count.js';
+import { Shares } from './shares.js';
 
 /** What illumos allows one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
 export const MAX_BYTES_PER_TARGET = 128 * 1024;
 /** All overlays of the daemon together: 128 targets at their own bound. */
 export const MAX_BYTES = 16 * 1024 * 1024;
-/** What a waiting frame costs beside its bytes (descriptor, two objects), so that runts do not come for free. */
+/** What a waiting frame costs beside its bytes (descriptor, objects), so that runts do not come for free. */
 const FRAME_OVERHEAD_BYTES = 256;
-
-/** The budget that the queues of all overlays share. */
-export interface PendingBudget {
-  usedBytes: number;
-}
 
 /** Of a frame that waits (WAITING of its descriptor): it came from the overlay's own port. */
 export const FROM_OWN = 1;
 /** It is a broadcast that a proxy brings to one station. */
 export const REDIRECTED = 2;
 
+/** The bytes that the queues of all overlays share. */
+export class PendingBudget extends Shares<PendingQueue> {
+  constructor(maxBytes = MAX_BYTES) {
+    super(maxBytes);
+  }
+}
+
+/** A port, which nothing is asked of here. */
+type Sender = object;
+
 interface HeldFrame {
   readonly bytes: Uint8Array;
   readonly descriptor: Int32Array;
+  readonly costBytes: number;
+  /** As they are on a wire. */
+  readonly wireFrames: number;
+  readonly row: number;
+  readonly port: Sender;
+  /** Of the same port. */
+  older: HeldFrame | undefined;
+  newer: HeldFrame | undefined;
 }
 
+/** What waits for one target. */
 interface Held {
-  readonly frames: HeldFrame[];
-  /** As they are on a wire. */
-  wireFrames: number;
-  usedBytes: number;
+  readonly frames: Set<HeldFrame>;
+  readonly shares: Shares<Sender>;
+}
+
+/** What waits of one port. */
+interface Ends {
+  oldest: HeldFrame | undefined;
+  newest: HeldFrame | undefined;
 }
 
 export class PendingQueue {
   readonly #budget: PendingBudget;
+  readonly #lost: (row: number, wireFrames: number) => void;
   readonly #byRow = new Map<number, Held>();
+  readonly #byPort = new Map<Sender, Ends>();
+  /** Its bound is the part of this overlay. */
+  readonly #shares = new Shares<Sender>(Infinity);
 
-  constructor(budget: PendingBudget) {
+  /** `lost` is told of each frame that made room for one of another port or overlay. */
+  constructor(budget: PendingBudget, lost: (row: number, wireFrames: number) => void) {
     this.#budget = budget;
+    this.#lost = lost;
   }
 
-  /** Copies frame `index` of the batch; false when a bound is reached and it must be dropped. `marks`: FROM_OWN and the
-   * like, which the copy has in its WAITING. */
-  hold(row: number, batch: FrameBatch, index: number, marks = 0): boolean {
+  /** Copies frame `index` of the batch, which `port` sent; false when it must be dropped, since its port has all that it
+   * may have. `marks`: FROM_OWN and the like, which the copy has in its WAITING. */
+  hold(row: number, port: Sender, batch: FrameBatch, index: number, marks = 0): boolean {
     const at = index * DESCRIPTOR_WORDS;
     const offset = batch.descriptors[at + OFFSET];
     const length = batch.descriptors[at + LENGTH];
     const costBytes = length + FRAME_OVERHEAD_BYTES;
-    let held = this.#byRow.get(row);
-    const usedBytes = held?.usedBytes ?? 0;
-    if (usedBytes + costBytes > MAX_BYTES_PER_TARGET || this.#budget.usedBytes + costBytes > MAX_BYTES)
-      return false;
-    if (held === undefined) this.#byRow.set(row, (held = { frames: [], wireFrames: 0, usedBytes: 0 }));
+    const held = this.#byRow.get(row) ?? { frames: new Set(), shares: new Shares(MAX_BYTES_PER_TARGET) };
+    if (!held.shares.mayTake(port, costBytes) || !this.#mayTake(port, costBytes)) return false;
+    while (!held.shares.hasRoom(costBytes)) this.#loseOldestOf(held);
+    while (!this.#budget.hasRoom(costBytes)) this.#budget.largest().#loseOldest(costBytes);
     const descriptor = batch.descriptors.slice(at, at + DESCRIPTOR_WORDS);
     descriptor[WAITING] = marks;
-    held.frames.push({ bytes: batch.bytes.slice(offset, offset + length), descriptor });
-    held.wireFrames += wireFrames(batch.bytes, batch.descriptors, at);
-    held.usedBytes += costBytes;
-    this.#budget.usedBytes += costBytes;
+    this.#put(held, {
+      bytes: batch.bytes.slice(offset, offset + length),
+      descriptor,
+      costBytes,
+      wireFrames: wireFrames(batch.bytes, batch.descriptors, at),
+      row,
+      port,
+      older: undefined,
+      newer: undefined,
+    });
     return true;
   }
 
   /** Forgets the frames that wait for this target; how many they were, as they are on a wire. */
   discard(row: number): number {
-    return this.#take(row)?.wireFrames ?? 0;
+    let count = 0;
+    for (const frame of this.#take(row)) count += frame.wireFrames;
+    return count;
   }
 
   /** Puts the frames that wait for this target back into `batch`, as many as fit at a time, and calls `send` with
@@ -80,7 +115,7 @@ export class PendingQueue {
   release(row: number, batch: FrameBatch, send: (count: number) => void): void {
     let count = 0;
     let offset = HEADROOM_BYTES;
-    for (const { bytes, descriptor } of this.#take(row)?.frames ?? []) {
+    for (const { bytes, descriptor } of this.#take(row)) {
       if (count === batch.capacityFrames || offset + bytes.length > batch.bytes.length) {
         send(count);
         count = 0;
@@ -95,11 +130,81 @@ export class PendingQueue {
     if (count > 0) send(count);
   }
 
-  #take(row: number): Held | undefined {
+  /** Of all overlays, and of the part of this one. */
+  #mayTake(port: Sender, costBytes: number): boolean {
+    if (this.#budget.mayTake(this, costBytes)) return true;
+    return this.#shares.mayTake(port, costBytes, this.#budget.part(this));
+  }
+
+  /** The oldest frames of the port that has most, until `costBytes` are free or it has no more than the others. */
+  #loseOldest(costBytes: number): void {
+    const port = this.#shares.largest();
+    const part = this.#shares.part(port, this.#shares.used);
+    for (let left = costBytes; left > 0;) {
+      const frame = this.#byPort.get(port)!.oldest!;
+      left -= frame.costBytes;
+      this.#lose(frame);
+      if (this.#shares.of(port) <= part) return;
+    }
+  }
+
+  /** Of what waits for one target, the oldest frame of the port that has most. */
+  #loseOldestOf({ frames, shares }: Held): void {
+    const largest = shares.largest();
+    for (const frame of frames) {
+      if (frame.port !== largest) continue;
+      this.#lose(frame);
+      return;
+    }
+  }
+
+  #lose(frame: HeldFrame): void {
+    const { row } = frame;
+    const held = this.#byRow.get(row)!;
+    held.frames.delete(frame);
+    held.shares.giveBack(frame.port, frame.costBytes);
+    if (held.frames.size === 0) this.#byRow.delete(row);
+    this.#unlink(frame);
+    this.#lost(row, frame.wireFrames);
+  }
+
+  #put(held: Held, frame: HeldFrame): void {
+    const { row, port, costBytes } = frame;
+    this.#byRow.set(row, held);
+    held.frames.add(frame);
+    held.shares.take(port, costBytes);
+    this.#shares.take(port, costBytes);
+    this.#budget.take(this, costBytes);
+    const ends = this.#byPort.get(port);
+    frame.older = ends?.newest;
+    if (ends === undefined) {
+      this.#byPort.set(port, { oldest: frame, newest: frame });
+    } else {
+      ends.newest!.newer = frame;
+      ends.newest = frame;
+    }
+  }
+
+  #take(row: number): Iterable<HeldFrame> {
     const held = this.#byRow.get(row);
-    if (held === undefined) return undefined;
+    if (held === undefined) return [];
     this.#byRow.delete(row);
-    this.#budget.usedBytes -= held.usedBytes;
-    return held;
+    for (const frame of held.frames) this.#unlink(frame);
+    return held.frames;
+  }
+
+  /** Of its port, and of the shares. */
+  #unlink({ port, costBytes, older, newer }: HeldFrame): void {
+    this.#shares.giveBack(port, costBytes);
+    this.#budget.giveBack(this, costBytes);
+    if (older === undefined && newer === undefined) {
+      this.#byPort.delete(port);
+      return;
+    }
+    const ends = this.#byPort.get(port)!;
+    if (older === undefined) ends.oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) ends.newest = older;
+    else newer.older = older;
   }
 }

@@ -49,9 +49,28 @@ export function parse(text: string): IpAddress | undefined {
   return text.includes(':') ? parseV6(text) : parseV4(text);
 }
 
+/** By hand, since lists of a million come: a tenth of the time that ipaddr.js takes. */
 export function parseV4(text: string): Ipv4Address | undefined {
-  return ipaddr.IPv4.isValidFourPartDecimal(text) ? (text as Ipv4Address) : undefined;
+  let [dots, value, digits] = [0, 0, 0];
+  for (let index = 0; index <= text.length; index++) {
+    const digit = index === text.length ? DOT : text.charCodeAt(index) - ZERO;
+    if (digit === DOT) {
+      if (digits === 0 || dots++ === V4_BYTES) return undefined;
+      [value, digits] = [0, 0];
+    } else {
+      // A second digit behind a zero is octal to other programs.
+      if (digit < 0 || digit > 9 || (digits > 0 && value === 0)) return undefined;
+      value = value * 10 + digit;
+      digits++;
+      if (value > 255) return undefined;
+    }
+  }
+  return dots === V4_BYTES ? (text as Ipv4Address) : undefined;
 }
+
+const ZERO = 0x30;
+/** As a digit. */
+const DOT = 0x2e - ZERO;
 
 const HEX_GROUPS = /^[0-9a-f:]{2,39}$/i;
 
@@ -100,7 +119,16 @@ export function readV4(bytes: Uint8Array, offset: number): Ipv4Address {
 }
 
 export function writeV4(ip: Ipv4Address, bytes: Uint8Array, offset: number): void {
-  bytes.set(octets(ip), offset);
+  let at = offset;
+  let value = 0;
+  for (let index = 0; index < ip.length; index++) {
+    const digit = ip.charCodeAt(index) - ZERO;
+    if (digit === DOT) {
+      bytes[at++] = value;
+      value = 0;
+    } else value = value * 10 + digit;
+  }
+  bytes[at] = value;
 }
 
 /** Sixteen bytes; the v4-mapped form reads as the IPv4 address. */

@@ -6,6 +6,7 @@
 //   const net = a.overlay({ vnetid: 7, destination: b.endpoint });
 //   net.port(MAC.a).send(frame(MAC.b, MAC.a));      everything has come to rest when `send` returns
 
+import { createTable, put, type AddressTable } from '../../src/core/address-table.js';
 import { createCounters, readCounters, type CounterName, type Counters } from '../../src/core/counters.js';
 import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
@@ -253,7 +254,7 @@ export class Net {
   }
 
   setPeers(...peers: IpAddress[]): void {
-    this.vtep.obey({ kind: 'set-peers', overlay: this.id, peers });
+    this.vtep.obey({ kind: 'set-peers', overlay: this.id, table: tableOf(peers) });
   }
 
   setLoops(...destinations: IpAddress[]): void {
@@ -358,6 +359,12 @@ export class Tap {
   remove(): void {
     this.net.vtep.obey({ kind: 'remove-port', token: this.token, reply: 1 });
   }
+}
+
+export function tableOf(ips: readonly IpAddress[]): AddressTable {
+  const table = createTable(ips.length);
+  for (const ip of ips) put(table, ip);
+  return table;
 }
 
 export function endpoint(ip: string, port = vxlan.PORT): Endpoint {

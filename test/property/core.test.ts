@@ -5,7 +5,7 @@ import t from 'tap';
 import { Destinations } from '../../src/core/destinations.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { Peers } from '../../src/core/peers.js';
-import { PendingQueue } from '../../src/core/pending-queue.js';
+import { PendingBudget, PendingQueue } from '../../src/core/pending-queue.js';
 import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
 import { Capture } from '../../src/io/capture.js';
 import type { Device } from '../../src/io/contract.js';
@@ -26,6 +26,7 @@ import {
   frame,
   hex,
   packet,
+  tableOf,
   type Tag,
 } from '../helpers/lab.js';
 import { lieOf } from '../helpers/lies.js';
@@ -179,26 +180,37 @@ const some = fc.oneof(
   addresses,
 );
 
-await t.test('Peers is a Map of counts', (t) => {
-  const step = fc.record({ add: fc.boolean(), ip: some });
+await t.test('Peers is a Map of counts, and a set that is replaced', (t) => {
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.record({ add: fc.boolean(), ip: some }) },
+    { weight: 1, arbitrary: fc.record({ named: fc.array(some, { maxLength: 20 }) }) },
+  );
   law(
     fc.array(step, { maxLength: 100, size: 'max' }),
     (steps) => {
       const peers = new Peers();
       const counts = new Map<string, number>();
+      let names = new Set<string>();
       const words = new Int32Array(4);
-      for (const { add, ip } of steps) {
-        if (add) peers.add(ip);
-        else peers.remove(ip);
-        counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
-        for (const each of steps) {
-          writeV6(each.ip, new Uint8Array(words.buffer), 0);
-          const expected = (counts.get(each.ip) ?? 0) > 0 && each.ip !== '::';
-          equal(peers.has(words, 0), expected, `has ${each.ip}`);
+      const all = [...new Set(steps.flatMap((each) => ('named' in each ? each.named : [each.ip])))];
+      for (const each of steps) {
+        if ('named' in each) {
+          peers.name(tableOf(each.named));
+          names = new Set(each.named);
+        } else {
+          const { add, ip } = each;
+          if (add) peers.add(ip);
+          else peers.remove(ip);
+          counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
+        }
+        for (const ip of all) {
+          writeV6(ip, new Uint8Array(words.buffer), 0);
+          const expected = ((counts.get(ip) ?? 0) > 0 || names.has(ip)) && ip !== '::';
+          equal(peers.has(words, 0), expected, `has ${ip}`);
         }
       }
     },
-    200,
+    100,
   );
   t.end();
 });
@@ -234,35 +246,154 @@ await t.test('Destinations: one slot an endpoint, and the book knows it', (t) =>
   t.end();
 });
 
-await t.test('PendingQueue: first in, first out, by row; the budget is what is inside', (t) => {
+interface Waiting {
+  readonly overlay: number;
+  readonly port: number;
+  readonly row: number;
+  readonly bytes: number;
+  readonly cost: number;
+}
+
+const costOf = (frames: readonly Waiting[]): number => frames.reduce((sum, { cost }) => sum + cost, 0);
+
+/** Frames by whose they are, the oldest first. */
+class Groups {
+  readonly #of = new Map<number, Waiting[]>();
+
+  get all(): Waiting[] {
+    return [...this.#of.values()].flat();
+  }
+
+  get count(): number {
+    return this.#of.size;
+  }
+
+  of(key: number): readonly Waiting[] {
+    return this.#of.get(key) ?? [];
+  }
+
+  /** Those of whoever has most. */
+  get most(): readonly Waiting[] {
+    return [...this.#of.values()].reduce((most, one) => (costOf(one) > costOf(most) ? one : most));
+  }
+
+  set(key: number, frames: Waiting[]): void {
+    if (frames.length > 0) this.#of.set(key, frames);
+    else this.#of.delete(key);
+  }
+}
+
+/** What PendingQueue keeps, without a thought about time. */
+class Model {
+  readonly overlays = new Groups();
+  readonly lost: Waiting[] = [];
+  readonly #ports = new Map<number, Groups>();
+  readonly #rows = new Map<string, Groups>();
+
+  portsOf(overlay: number): Groups {
+    return this.#groups(this.#ports, overlay);
+  }
+
+  rowOf({ overlay, row }: Pick<Waiting, 'overlay' | 'row'>): Groups {
+    return this.#groups(this.#rows, `${overlay} ${row}`);
+  }
+
+  /** Puts it in, after others have given way. */
+  put(frame: Waiting, rowBytes: number, bytes: number): void {
+    const inRow = this.rowOf(frame);
+    while (costOf(inRow.all) + frame.cost > rowBytes) this.#lose(inRow.most[0], frame);
+    for (let over; (over = costOf(this.overlays.all) + frame.cost > bytes);) {
+      const ports = this.portsOf(this.overlays.most[0].overlay);
+      const { port } = ports.most[0];
+      const part = costOf(ports.all) / ports.count;
+      for (let left = frame.cost; left > 0 && over; over = costOf(ports.of(port)) > part) {
+        left -= ports.of(port)[0].cost;
+        this.#lose(ports.of(port)[0], frame);
+      }
+    }
+    this.#regroup(frame, (frames) => [...frames, frame]);
+  }
+
+  remove(frame: Waiting): void {
+    this.#regroup(frame, (frames) => frames.filter((each) => each !== frame));
+  }
+
+  #lose(frame: Waiting, by: Waiting): void {
+    if (frame.overlay === by.overlay && frame.port === by.port) throw new Error('takes from itself');
+    this.remove(frame);
+    this.lost.push(frame);
+  }
+
+  #regroup(frame: Waiting, change: (frames: readonly Waiting[]) => Waiting[]): void {
+    const { overlay, port } = frame;
+    this.overlays.set(overlay, change(this.overlays.of(overlay)));
+    const [ports, row] = [this.portsOf(overlay), this.rowOf(frame)];
+    ports.set(port, change(ports.of(port)));
+    row.set(port, change(row.of(port)));
+  }
+
+  #groups<Key>(map: Map<Key, Groups>, key: Key): Groups {
+    const groups = map.get(key) ?? new Groups();
+    map.set(key, groups);
+    return groups;
+  }
+}
+
+await t.test('PendingQueue: first in, first out, by row; bounded, and each has its share', (t) => {
+  const [OVERLAYS, PORTS, BUDGET, ROW_BYTES] = [2, 3, 512 * 1024, 128 * 1024];
   const step = fc.record({
-    kind: fc.constantFrom('hold', 'hold', 'hold', 'discard', 'release'),
-    row: fc.nat(3),
-    bytes: fc.oneof(fc.integer({ min: 14, max: 100 }), fc.constantFrom(1514, 40_000, 65_536)),
+    kind: fc.constantFrom('hold', 'hold', 'hold', 'hold', 'hold', 'hold', 'discard', 'release'),
+    overlay: fc.nat(OVERLAYS - 1),
+    port: fc.nat(PORTS - 1),
+    row: fc.integer({ min: -1, max: 4 }),
+    bytes: fc.oneof(fc.integer({ min: 14, max: 100 }), fc.constantFrom(1514, 20_000, 40_000, 65_536)),
   });
+  let [refused, gaveWay] = [0, 0];
   law(
-    fc.array(step, { maxLength: 60, size: 'max' }),
+    fc.array(step, { maxLength: 120, size: 'max' }),
     (steps) => {
-      const budget = { usedBytes: 0 };
-      const queue = new PendingQueue(budget);
+      const budget = new PendingBudget(BUDGET);
+      const model = new Model();
+      const lost: string[] = [];
+      const queues = Array.from(
+        { length: OVERLAYS },
+        (_, overlay) => new PendingQueue(budget, (row, frames) => lost.push(`${overlay} ${row} ${frames}`)),
+      );
+      const senders = queues.map(() => Array.from({ length: PORTS }, () => ({})));
       const host = new MemoryHost(new MemoryNetwork(), 4);
       const [batch, replay] = [host.createBatch(), host.createBatch()];
-      const port = host.openPort();
-      const model = new Map<number, number[]>();
-      for (const { kind, row, bytes } of steps) {
-        const inside = model.get(row) ?? [];
+      const tap = host.openPort();
+      let order: Waiting[] = [];
+      for (const { kind, overlay, port, row, bytes } of steps) {
+        const inside = order.filter((each) => each.overlay === overlay && each.row === row);
         if (kind === 'hold') {
-          port.send(new Uint8Array(bytes).fill(bytes));
-          port.receive(batch);
-          const cost = inside.reduce((total, each) => total + each + 256, bytes + 256);
-          equal(queue.hold(row, batch, 0), cost <= 128 * 1024, 'hold');
-          if (cost <= 128 * 1024) model.set(row, [...inside, bytes]);
+          tap.send(new Uint8Array(bytes).fill(bytes));
+          tap.receive(batch);
+          const cost = bytes + 256;
+          const before = lost.length;
+          const isHeld = queues[overlay].hold(row, senders[overlay][port], batch, 0);
+          const mine = costOf(model.portsOf(overlay).of(port)) + cost;
+          const mineInRow = costOf(model.rowOf({ overlay, row }).of(port)) + cost;
+          if (mine <= BUDGET / OVERLAYS / PORTS && mineInRow <= ROW_BYTES / PORTS)
+            equal(isHeld, true, 'who keeps to its share is not refused');
+          if (costOf(inside) + cost <= ROW_BYTES && costOf(order) + cost <= BUDGET)
+            equal([isHeld, lost.length], [true, before], 'where there is room nobody gives way');
+          if (isHeld) {
+            const frame = { overlay, port, row, bytes, cost };
+            model.put(frame, ROW_BYTES, BUDGET);
+            order = [...order.filter((each) => !model.lost.includes(each)), frame];
+          } else refused++;
+          equal(
+            lost,
+            model.lost.map((each) => `${each.overlay} ${each.row} 1`),
+            'who has most gives way, the oldest first',
+          );
         } else {
           const found: number[] = [];
           if (kind === 'discard') {
-            equal(queue.discard(row), inside.length, 'discard');
+            equal(queues[overlay].discard(row), inside.length, 'discard');
           } else {
-            queue.release(row, replay, (count) => {
+            queues[overlay].release(row, replay, (count) => {
               for (let at = 0; at < count * DESCRIPTOR_WORDS; at += DESCRIPTOR_WORDS) {
                 const [offset, length] = [replay.descriptors[at + OFFSET], replay.descriptors[at + LENGTH]];
                 const part = replay.bytes.subarray(offset, offset + length);
@@ -271,16 +402,20 @@ await t.test('PendingQueue: first in, first out, by row; the budget is what is i
                 found.push(length);
               }
             });
-            equal(found, inside, 'release');
+            const expected = inside.map((each) => each.bytes);
+            equal(found, expected, 'release');
           }
-          model.delete(row);
+          for (const frame of inside) model.remove(frame);
+          order = order.filter((each) => !inside.includes(each));
         }
-        const total = [...model.values()].flat().reduce((sum, each) => sum + each + 256, 0);
-        equal(budget.usedBytes, total, 'budget');
+        equal(budget.used, costOf(order), 'budget');
+        if (budget.used > BUDGET) throw new Error('more than the budget');
       }
+      gaveWay += lost.length;
     },
-    100,
+    300,
   );
+  t.ok(refused > 0 && gaveWay > 0, `${refused} were refused, ${gaveWay} gave way`);
   t.end();
 });
 

@@ -12,7 +12,7 @@ import type { Command } from '../../src/daemon/datapath/protocol.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import type { MacAddress } from '../../src/wire/mac.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
-import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
+import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, tableOf, type Vtep } from '../helpers/lab.js';
 
 interface Thread {
   readonly vtep: Vtep;
@@ -208,7 +208,7 @@ await t.test('the targets of all are shown as one table', async (t) => {
   t.same(await overlay.targets(-1, 100), table);
   t.same(await overlay.targets(-1, 2), table.slice(0, 2));
   t.same(await overlay.targets(MAC.c, 2), table.slice(2));
-  overlay.setPeers([peer.endpoint.ip]);
+  overlay.setPeers(tableOf([peer.endpoint.ip]));
   overlay.announce(frame(MAC.all, MAC.d));
   t.same(
     host.threads.map(({ tap }) => tap.take().length),

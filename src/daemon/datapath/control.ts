@@ -7,6 +7,7 @@
  * so on.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { AddressTable } from '../../core/address-table.js';
 import { createCounters, readCounters } from '../../core/counters.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import { createStationMemory } from '../../core/stations.js';
@@ -32,7 +33,8 @@ import type {
 } from './contract.js';
 import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
-import { mergePeers } from './peers.js';
+import { NamedPeers } from './named-peers.js';
+import { mergePeers, type Peers } from './peers.js';
 import { NOTHING_FOUND, Ports } from './ports.js';
 import { WAKE, type Report } from './protocol.js';
 import { canSteer } from './steering.js';
@@ -116,17 +118,22 @@ export class DatapathControl implements Datapath {
     };
     const counters = threads.map(() => createCounters());
     this.#queues.set(id, queues);
+    const carriers = new OverlayThreads(id, threads, (request) => {
+      this.#events.lookup(request);
+    });
+    const peers: Peers = new Map();
+    const tell = (table: AddressTable): void => {
+      carriers.setPeers(table);
+    };
     this.#overlays.set(id, {
       config,
       options,
       lease,
-      threads: new OverlayThreads(id, threads, (request) => {
-        this.#events.lookup(request);
-      }),
+      threads: carriers,
       counters,
       ports: new Map(),
-      peers: new Map(),
-      named: [],
+      peers,
+      named: new NamedPeers(id, peers, tell, this.#events),
       loops: [],
       carrier: true,
     });
@@ -152,6 +159,7 @@ export class DatapathControl implements Datapath {
     const state = this.#overlays.get(id);
     if (state === undefined) return;
     this.#overlays.delete(id);
+    state.named.end();
     await state.threads.remove();
     await this.#ports.removeAll(state, isKept);
     await state.lease.release(isKept);
@@ -222,10 +230,7 @@ export class DatapathControl implements Datapath {
   }
 
   setPeers(overlay: number, peers: readonly IpAddress[]): void {
-    const state = this.#overlays.get(overlay);
-    if (state === undefined) return;
-    state.named = peers;
-    state.threads.setPeers(peers);
+    this.#overlays.get(overlay)?.named.set(peers);
   }
 
   setLoops(overlay: number, destinations: readonly IpAddress[]): void {
@@ -236,7 +241,7 @@ export class DatapathControl implements Datapath {
   }
 
   namedPeers(overlay: number): readonly IpAddress[] {
-    return this.#overlays.get(overlay)?.named ?? [];
+    return this.#overlays.get(overlay)?.named.list ?? [];
   }
 
   announce(overlay: number, frame: Uint8Array): void {

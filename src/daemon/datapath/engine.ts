@@ -14,6 +14,7 @@ import { Mux } from '../../core/mux.js';
 import type { Notice } from '../../core/notices.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { PendingBudget } from '../../core/pending-queue.js';
 import { createPresence, Presence } from '../../core/presence.js';
 import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
@@ -77,7 +78,7 @@ export class DatapathEngine {
     this.#shared = {
       outputs: new Outputs(),
       destinations: new Destinations(platform),
-      budget: { usedBytes: 0 },
+      budget: new PendingBudget(),
       replay: platform.createBatch('replay'),
       ask: (question) => {
         this.#questions.push(question);
@@ -241,7 +242,7 @@ export class DatapathEngine {
         overlay?.setPoint(command.destination);
         break;
       case 'set-peers':
-        overlay?.setPeers(command.peers);
+        overlay?.setPeers(command.table);
         break;
       case 'set-loops':
         overlay?.loops.name(command.destinations, this.#shared.destinations);

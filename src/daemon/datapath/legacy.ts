@@ -4,6 +4,7 @@ import type { OverlayOptions } from '../../core/overlay.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
+import type { NamedPeers } from './named-peers.js';
 import type { OverlayThreads } from './overlay-threads.js';
 import type { Peers } from './peers.js';
 import type { BareCommand, Command, Token } from './protocol.js';
@@ -24,7 +25,7 @@ export interface OverlayState {
   readonly ports: Map<string, PortState>;
   readonly peers: Peers;
   /** The peers that its plugin names. */
-  named: readonly IpAddress[];
+  readonly named: NamedPeers;
   /** The destinations whose routes lead back into it. */
   loops: readonly IpAddress[];
   carrier: boolean;
@@ -85,11 +86,13 @@ async function bridgeLists(
   for (const overlay of overlays) {
     const { config, options, lease, named, loops } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
+    // Of another process: memory is shared within one.
+    const table = new Int32Array(named.table);
     const known = await overlay.threads.recentTargets(MAX_BRIDGED);
     lease.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
-        { kind: 'set-peers', overlay: config.id, peers: named },
+        { kind: 'set-peers', overlay: config.id, table },
         { kind: 'set-loops', overlay: config.id, destinations: loops },
       );
       if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });

@@ -6,9 +6,11 @@
  * which thread awaits its answer under which number. An answer that is too old must reach nobody: whatever changes a
  * MAC (a target set, an invalidate, a delete) forgets the question about it, and a thread that still waits asks anew.
  */
+import type { AddressTable } from '../../core/address-table.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
+import { LIST_SLICE } from './backlog.js';
 import type { Link, Request } from './thread.js';
 
 interface OpenQuestion {
@@ -98,8 +100,8 @@ export class OverlayThreads {
       link.post({ kind: 'set-destination', overlay: this.#overlay, destination });
   }
 
-  setPeers(peers: readonly IpAddress[]): void {
-    for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#overlay, peers });
+  setPeers(table: AddressTable): void {
+    for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#overlay, table });
   }
 
   setLoops(destinations: readonly IpAddress[]): void {
@@ -139,7 +141,12 @@ export class OverlayThreads {
   }
 
   restoreTargets(targets: readonly KnownTarget[]): void {
-    for (const link of this.#links) link.post({ kind: 'restore-targets', overlay: this.#overlay, targets });
+    // The last ones are the first to be put in.
+    for (let end = targets.length; end > 0; end -= LIST_SLICE) {
+      const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
+      for (const link of this.#links)
+        link.post({ kind: 'restore-targets', overlay: this.#overlay, targets: some });
+    }
   }
 
   /** Resolves when none of them has anything of the overlay any more. */

@@ -1,10 +1,16 @@
-/** The peers of an overlay, told by the threads that carry it: an address is one as long as it is one of any thread. */
+/**
+ * The peers of an overlay: an address is one as long as its plugin names it (named-peers.ts), or it is a destination of any
+ * of the threads that carry it.
+ */
 import type { IpAddress } from '../../wire/ip.js';
 import type { DatapathEvents } from './contract.js';
 import type { PeerChange } from './protocol.js';
 
-/** Underlay address -> the threads whose peer it is, as bits. */
+/** Underlay address -> the threads whose destination it is, as bits, and NAMED. */
 export type Peers = Map<IpAddress, number>;
+
+/** No thread has this number. */
+export const NAMED = 1 << 30;
 
 /** What a thread reports. An address may come and go within one report. */
 export function mergePeers(

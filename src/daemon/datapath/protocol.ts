@@ -3,6 +3,7 @@
  * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
  * says `released` or `fault`; then the control side closes them.
  */
+import type { AddressTable } from '../../core/address-table.js';
 import type { Counters } from '../../core/counters.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
@@ -82,7 +83,8 @@ export type Command =
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
   /** Mode point from now on. */
   | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
-  | { readonly kind: 'set-peers'; readonly overlay: number; readonly peers: readonly IpAddress[] }
+  /** What the plugin names, in place of what it named before. The table is written no more. */
+  | { readonly kind: 'set-peers'; readonly overlay: number; readonly table: AddressTable }
   /** All destinations whose routes lead back into the overlay, in place of those named before. */
   | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }

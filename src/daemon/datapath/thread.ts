@@ -77,7 +77,7 @@ export class DatapathThread implements Link {
 
   /** A message and a wake-up for all that is said in one go: answers come in as many as the questions did. */
   post(command: Command): void {
-    this.#packStale();
+    if (this.#packStale() || command.kind === 'restore-targets') this.#flush();
     if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
     if (this.#outbox.length >= MAX_COMMANDS) this.#flush();
   }
@@ -118,12 +118,13 @@ export class DatapathThread implements Link {
     signalEvent(this.#wakeFd);
   };
 
-  /** Before anything that is said after it. */
-  #packStale(): void {
+  /** Before anything that is said after it. Whether there was something. */
+  #packStale(): boolean {
     const { overlay, macs, count } = this.#stale;
-    if (count === 0) return;
+    if (count === 0) return false;
     this.#stale.count = 0;
     this.#outbox.push({ kind: 'invalidate', overlay, macs: macs.slice(0, count) });
+    return true;
   }
 
   #hear(report: Report): void {

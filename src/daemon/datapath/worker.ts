@@ -16,6 +16,7 @@ import {
 } from '../../dgram-extra/index.js';
 import { LinuxPort, LinuxSocket } from '../../io/linux.js';
 import { HEADROOM_BYTES, MAX_FRAME_BYTES } from '../../wire/descriptor.js';
+import { Backlog } from './backlog.js';
 import { DatapathEngine, type Platform } from './engine.js';
 import { toBytes } from '../../wire/ip.js';
 import { WAKE, type Command } from './protocol.js';
@@ -32,9 +33,9 @@ const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
-/** Of up to MAX_COMMANDS each (thread.ts): half a millisecond, so that a change of a million targets holds up no frame
- * for longer. */
-const MESSAGES_A_TURN = 4;
+/** For commands, of one turn: that, and the last of them (backlog.ts, MAX_COMMANDS in thread.ts), so that a change of a
+ * million targets holds up no frame for longer. */
+const COMMANDS_MS = 1;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
@@ -85,19 +86,32 @@ const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
 
-/** Obeys a few messages; the rest when the devices have been looked at. Whether to go on. */
+const backlog = new Backlog((command) => {
+  engine.obey(command);
+});
+
+/** Obeys what there is time for; the rest when the devices have been looked at. Whether to go on. */
 function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
-  for (let count = 0; count < MESSAGES_A_TURN; count++) {
-    const received = receiveMessageOnPort(port!);
-    if (received === undefined) return true;
+  const endMs = performance.now() + COMMANDS_MS;
+  // Messages come first: what is no list, and what is for other overlays, is not behind the lists.
+  for (let received; (received = receiveMessageOnPort(port!)) !== undefined;) {
     for (const command of received.message as readonly Command[]) {
-      engine.obey(command);
+      backlog.take(command);
       if (command.kind === 'stop') return false;
     }
+    if (performance.now() < endMs) continue;
+    // However many messages there are, lists get on.
+    backlog.goOn();
+    signalEvent(wakeFd);
+    return true;
   }
-  signalEvent(wakeFd);
+  while (backlog.goOn())
+    if (performance.now() >= endMs) {
+      signalEvent(wakeFd);
+      break;
+    }
   return true;
 }
 

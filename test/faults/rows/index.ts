@@ -3,6 +3,7 @@ import type { Row } from '../row.js';
 import { abuseRows, socketAbuseShortly } from './abuse.js';
 import { crashRows, killedCreating } from './crash.js';
 import { endingRows, manyEnd } from './ending.js';
+import { listRows } from './lists.js';
 import { loadRows } from './load.js';
 import { mappingRows } from './mapping.js';
 import { networkRows } from './network.js';
@@ -14,7 +15,7 @@ import { cutShortly, restartRows } from './restart.js';
 const numberOf = ({ name }: Row): number => (name.startsWith('F') ? Number(name.slice(1)) : Infinity);
 
 export const rows: readonly Row[] = [
-  ...[crashRows, mappingRows, networkRows, processRows, loadRows, pluginRows]
+  ...[crashRows, listRows, mappingRows, networkRows, processRows, loadRows, pluginRows]
     .flat()
     .sort((a, b) => numberOf(a) - numberOf(b)),
   ...resourceRows,

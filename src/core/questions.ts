@@ -1,0 +1,86 @@
+/**
+ * The questions of one overlay about unicast MACs that are under way: one a target, each with who asked it. They are bounded,
+ * and each port has its share of them (shares.ts): a scan of one guest keeps no other from asking.
+ *
+ * A question that several ports wait for counts for the quietest of them, so that nobody loses it by what another does.
+ */
+import type { Question } from './lookup.js';
+import type { Port } from './port.js';
+import { Shares } from './shares.js';
+
+/** A plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to be gone before the
+ * collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
+const MAX_OPEN = 1024;
+/** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
+ * MACs up does not keep the plugin from the questions of this host. */
+const MAX_INQUIRIES = MAX_OPEN / 4;
+
+/** Nothing waits for it. */
+export const INQUIRY = 'inquiry';
+/** About a target of before a restart, which is in use meanwhile. */
+export const CONFIRMATION = 'confirmation';
+export type Asker = Port | typeof INQUIRY | typeof CONFIRMATION;
+
+interface Open {
+  readonly question: Question;
+  asker: Asker;
+}
+
+export class Questions {
+  /** In the order in which they were asked. */
+  readonly #byRow = new Map<number, Open>();
+  /** By the number of the question. */
+  readonly #rowOf = new Map<number, number>();
+  readonly #shares = new Shares<Asker>(MAX_OPEN);
+
+  /** The number of a row whose question has to make room for one of `asker`; undefined where none has to. The asker is
+   * one that may ask. */
+  get inTheWay(): number | undefined {
+    if (this.#shares.hasRoom(1)) return undefined;
+    const largest = this.#shares.largest();
+    for (const [row, { asker }] of this.#byRow) if (asker === largest) return row;
+    return undefined;
+  }
+
+  mayAsk(asker: Asker): boolean {
+    if (asker === INQUIRY && this.#shares.of(INQUIRY) >= MAX_INQUIRIES) return false;
+    return this.#shares.mayTake(asker, 1);
+  }
+
+  /** The question whose answer this row awaits. */
+  of(row: number): Question | undefined {
+    return this.#byRow.get(row)?.question;
+  }
+
+  askerOf(row: number): Asker | undefined {
+    return this.#byRow.get(row)?.asker;
+  }
+
+  /** The row that awaits the answer to the question of this number. */
+  rowOf(lookup: number): number | undefined {
+    return this.#rowOf.get(lookup);
+  }
+
+  add(row: number, question: Question, asker: Asker): void {
+    this.#byRow.set(row, { question, asker });
+    this.#rowOf.set(question.lookup, row);
+    this.#shares.take(asker, 1);
+  }
+
+  /** `port` waits for the answer as well. */
+  join(row: number, port: Port): void {
+    const open = this.#byRow.get(row);
+    if (open === undefined || this.#shares.of(port) >= this.#shares.of(open.asker)) return;
+    this.#shares.giveBack(open.asker, 1);
+    this.#shares.take(port, 1);
+    open.asker = port;
+  }
+
+  remove(row: number): void {
+    const open = this.#byRow.get(row);
+    if (open === undefined) return;
+    this.#byRow.delete(row);
+    this.#rowOf.delete(open.question.lookup);
+    this.#shares.giveBack(open.asker, 1);
+  }
+}
