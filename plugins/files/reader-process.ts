@@ -108,7 +108,7 @@ class Followed {
       },
     };
     try {
-      say({ kind: 'read', id, version: await readInto(this.#file, sink, this.#forgotten.signal) });
+      say({ kind: 'read', id, version: await readInto(this.#file, sink, false, this.#forgotten.signal) });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       say({ kind: 'failed', id, message, code: error instanceof FileError ? error.code : 'EIO' });

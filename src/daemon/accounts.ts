@@ -28,16 +28,6 @@ export function account(name: string, place = ''): Account {
   return { name, uid, gid };
 }
 
-/** For messages: what the file says, or nothing. Never throws. */
-export function userName(uid: number): string | undefined {
-  try {
-    const lines = readFileSync('/etc/passwd', 'utf8').split('\n');
-    return lines.map((line) => line.split(':')).find(([, , number]) => number === String(uid))?.[0];
-  } catch {
-    return undefined;
-  }
-}
-
 function numbers(what: 'user' | 'group', name: string, columns: readonly number[], place: string): number[] {
   const database = what === 'user' ? 'passwd' : 'group';
   const found =

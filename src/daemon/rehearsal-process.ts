@@ -15,6 +15,8 @@ import { authorOf } from './plugin-context.js';
 import { forbidPluginExit } from './plugin-exit.js';
 import { entryFiles, importPlugin } from './plugin-loader.js';
 import type { Finding } from './rehearsal.js';
+import { checkSocketDirectory } from './socket-file.js';
+import { StateDirectory } from './state-directory.js';
 import { systemErrorText } from './system-error.js';
 
 const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
@@ -59,8 +61,13 @@ function checkGroup({ group }: Config): void {
     );
 }
 
-function checkStateDir({ stateDir }: Config): void {
-  if (running === undefined || stateDir === running.stateDir) return;
+async function checkStateDir({ stateDir }: Config): Promise<void> {
+  if (running === undefined) return;
+  if (stateDir === running.stateDir) {
+    // Others may have got at it since.
+    await (await StateDirectory.open(stateDir)).close();
+    return;
+  }
   throw new Error(
     `stateDir: it was ${running.stateDir} and is ${stateDir} now, where the overlays are not: stop varpd, move the directory, start varpd`,
   );
@@ -72,6 +79,9 @@ function checkLog({ log: { file } }: Config): void {
 
 /** Whether a socket could be made there, by making one beside it. */
 async function checkSocketPlace(key: string, file: string): Promise<void> {
+  await checkSocketDirectory(file).catch((error: unknown) => {
+    throw new Error(`${key}: ${systemErrorText(error)}`, { cause: error });
+  });
   const directory = path.dirname(file);
   // The directory itself is made at a start.
   let place = directory;
@@ -148,9 +158,7 @@ if (config !== undefined) {
   await attempt('it looks up the group', () => {
     checkGroup(config);
   });
-  await attempt('it looks at the state directory', () => {
-    checkStateDir(config);
-  });
+  await attempt('it looks at the state directory', () => checkStateDir(config));
   await attempt('it opens the log', () => {
     checkLog(config);
   });

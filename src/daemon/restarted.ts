@@ -3,13 +3,14 @@
  * has the links of the process that it was. So it does not end: it says why, and tries again with what it was given, while
  * the stand-in moves frames.
  */
-import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../core/errors.js';
+import { printable } from '../core/properties.js';
 import { passBridgeOn } from './bridge.js';
 import type { Legacy } from './datapath/contract.js';
 import { keepInheritedOpen, leaveToMyself } from './descriptors.js';
 import { stayDetached } from './detach.js';
+import { LogFile } from './log-file.js';
 import { beginAgain } from './privileges.js';
 
 /** In the environment: this process is a restart; the log file of the process before, empty for standard error. */
@@ -22,6 +23,8 @@ export const isRestart = logFile !== undefined;
 
 /** Between two attempts. */
 const AGAIN_MS = 2000;
+/** As in the log. */
+const MAX_LINE_CHARACTERS = 2000;
 
 /** What a start that failed had received already is for the next attempt. */
 export const passOn = ({ descriptors }: Legacy): void => {
@@ -31,8 +34,10 @@ export const passOn = ({ descriptors }: Legacy): void => {
 /** `lines`: why it cannot start. Returns only when there can be no next attempt. A signal ends it. */
 export async function restartAgain(lines: readonly string[]): Promise<void> {
   try {
-    const text = lines.map((line) => `${new Date().toISOString()} error not restarted yet: ${line}\n`);
-    if (logFile !== undefined && logFile !== '') appendFileSync(logFile, text.join(''));
+    const text = lines.map(
+      (line) => `${new Date().toISOString()} error not restarted yet: ${printable(line, MAX_LINE_CHARACTERS)}\n`,
+    );
+    if (logFile !== undefined && logFile !== '') new LogFile(logFile, () => '').write(text.join(''));
   } catch {
     // It may be the log that is wrong.
   }

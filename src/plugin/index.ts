@@ -49,6 +49,9 @@ export {
   parseMac,
 } from '../wire/mac.js';
 
+/** Of a file that a plugin reads: whether others could put another in its place. */
+export { type Place, type Trust, trustedPlace, UntrustedPlace } from './trusted-place.js';
+
 /** Returns what it is given: here for the compiler to check it against the contract. */
 export function definePlugin(plugin: LookupPlugin): LookupPlugin {
   return plugin;
