@@ -2,7 +2,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
-import { printable } from '../core/properties.js';
 
 /** For a directory service that answers over the network; asked once, at start. */
 const GETENT_MS = 5000;
@@ -34,7 +33,7 @@ function numbers(what: 'user' | 'group', name: string, columns: readonly number[
     find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
     find(askDirectory(database, name), name, columns);
   if (found === undefined)
-    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} '${printable(name)}'`);
+    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} of that name`);
   return found;
 }
 

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { asOverlayError } from '../core/errors.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { account, groupId } from './accounts.js';
-import { type Config, type Flags, loadConfig } from './config.js';
+import { type Config, type Flags, loadConfig, placeOf } from './config.js';
 import { endProcess } from './exit.js';
 import { LogFile } from './log-file.js';
 import { authorOf } from './plugin-context.js';
@@ -41,23 +41,27 @@ async function attempt<T>(
   }
 }
 
-function checkUser({ user }: Config): void {
-  if (user !== null) account(user);
+function checkUser(config: Config): void {
+  const { user } = config;
+  const place = placeOf(config, 'user');
+  if (user !== null) account(user, place);
   if (running !== undefined && user !== running.user)
     throw new Error(
-      `user: it was ${user === null ? 'set' : `'${running.user ?? 'root'}'`} when varpd was started and is '${user ?? 'null'}' now: only a stop and a start can change it`,
+      `${place}user: it is another one than when varpd was started: only a stop and a start can change it`,
     );
 }
 
-function checkGroup({ group }: Config): void {
+function checkGroup(config: Config): void {
+  const { group } = config;
   if (group === null) return;
-  const gid = groupId(group);
+  const place = placeOf(config, 'group');
+  const gid = groupId(group, place);
   // A start may be root's yet.
   if (running === undefined) return;
   const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   if (!own.includes(gid))
     throw new Error(
-      `group: varpd is no member of '${group}' and cannot give it the control socket: only a stop and a start can change it`,
+      `${place}group: varpd is no member of it and cannot give it the control socket: only a stop and a start can change it`,
     );
 }
 

@@ -5,8 +5,8 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../core/errors.js';
-import { printable } from '../core/properties.js';
 import { passBridgeOn } from './bridge.js';
+import { complain, oneLine } from './complaint.js';
 import type { Legacy } from './datapath/contract.js';
 import { keepInheritedOpen, leaveToMyself } from './descriptors.js';
 import { stayDetached } from './detach.js';
@@ -23,8 +23,6 @@ export const isRestart = logFile !== undefined;
 
 /** Between two attempts. */
 const AGAIN_MS = 2000;
-/** As in the log. */
-const MAX_LINE_CHARACTERS = 2000;
 
 /** What a start that failed had received already is for the next attempt. */
 export const passOn = ({ descriptors }: Legacy): void => {
@@ -35,7 +33,7 @@ export const passOn = ({ descriptors }: Legacy): void => {
 export async function restartAgain(lines: readonly string[]): Promise<void> {
   try {
     const text = lines.map(
-      (line) => `${new Date().toISOString()} error not restarted yet: ${printable(line, MAX_LINE_CHARACTERS)}\n`,
+      (line) => `${new Date().toISOString()} error not restarted yet: ${oneLine(line)}\n`,
     );
     if (logFile !== undefined && logFile !== '') new LogFile(logFile, () => '').write(text.join(''));
   } catch {
@@ -49,6 +47,6 @@ export async function restartAgain(lines: readonly string[]): Promise<void> {
     process.env[RESTARTED] = logFile;
     beginAgain(process.argv.slice(1));
   } catch (error) {
-    process.stderr.write(`varpd: cannot start the next attempt: ${errorText(error)}\n`);
+    complain(`cannot start the next attempt: ${errorText(error)}`);
   }
 }
