@@ -40,11 +40,11 @@ function quote(before: string, line: number, column: number): string | undefined
   for (const { index } of [...before.matchAll(BEGIN)].slice(-MAX_PLACES)) {
     const bytes = readLine(before.slice(index), line);
     if (bytes === undefined) continue;
-    const rest = [...bytes.toString('utf8')]
+    const rest = Array.from(bytes.toString('utf8'))
       .slice(column - 1)
       .join('')
       .trim();
-    const shown = [...rest].slice(0, MAX_CHARACTERS).join('');
+    const shown = Array.from(rest).slice(0, MAX_CHARACTERS).join('');
     return rest === '' ? undefined : shown === rest ? rest : `${shown}...`;
   }
   return undefined;
@@ -70,7 +70,7 @@ function findLine(fd: number, line: number): Buffer | undefined {
   const parts: Buffer[] = [];
   let current = 1;
   let length = 0;
-  for (let read = 0; (read = readSync(fd, piece)) > 0;) {
+  for (let read = readSync(fd, piece); read > 0; read = readSync(fd, piece)) {
     for (let at = 0; at < read;) {
       const found = piece.subarray(0, read).indexOf(NEWLINE, at);
       const end = found < 0 ? read : found;

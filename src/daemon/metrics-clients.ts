@@ -95,8 +95,7 @@ function clientOf(address: string | undefined): string {
  */
 export function isOwnHost(host: string | undefined, names: readonly string[]): boolean {
   if (host === undefined) return true; // HTTP/1.0: no browser
-  const [, bracketed, plain = ''] = /^(?:\[([^\]]*)\]|([^:]*))(?::\d*)?$/.exec(host) ?? [];
-  if (bracketed !== undefined) return parseIp(bracketed) !== undefined;
-  const name = plain.toLowerCase().replace(/\.$/, '');
+  const found = /^(?:\[(?<address>[^\]]*)\]|(?<name>[^:]*))(?::\d*)?$/.exec(host)?.groups;
+  const name = (found?.['address'] ?? found?.['name'] ?? '').toLowerCase().replace(/\.$/, '');
   return parseIp(name) !== undefined || ['localhost', ...names].some((own) => own.toLowerCase() === name);
 }

@@ -113,6 +113,15 @@ class Walk {
   }
 
   *run(): Generator<Question, Place, Answer> {
+    try {
+      return yield* this.#walk();
+    } catch (error) {
+      // Whoever may change the way may do so meanwhile.
+      throw this.#objections.at(0)?.error ?? error;
+    }
+  }
+
+  *#walk(): Generator<Question, Place, Answer> {
     let current = '/';
     let directory = (yield { about: 'lstat', path: current }) as Stats;
     let pending = this.#file.split('/').filter(isName);
@@ -134,8 +143,7 @@ class Walk {
       }
       this.#entry(current, directory, next, found, pending.length === 0);
       if (found.isSymbolicLink() && OPEN_DESCRIPTORS.test(current)) {
-        if (pending.length === 0)
-          return this.#done({ path: next, isMissing: false, isDescriptor: true });
+        if (pending.length === 0) return this.#done({ path: next, isMissing: false, isDescriptor: true });
         current = next;
         continue;
       }
