@@ -100,12 +100,12 @@ await t.test("a member of the group learns nothing of a file of root's, root doe
   t.notMatch(await asMember('show-overlay --json'), SECRET);
 
   daemon.writeConfig({ group: GROUP.name, metrics, log: { level: SECRET } });
+  chmodSync(daemon.configFile, 0o600);
   for (const line of ['reload', 'restart']) {
     const seen = await asMember(line);
     t.match(seen, /varpd\.yaml:\d+:\d+: log\.level: found another text, expected one of/, line);
+    t.notMatch(seen, SECRET);
     t.match(await asRoot(line), new RegExp(`at '.*${SECRET}.*': log\\.level: found`), `${line}, to root`);
-    chmodSync(daemon.configFile, 0o600);
-    t.notMatch(await asMember(line), SECRET, `${line} of a configuration that he may not read`);
   }
   t.notMatch(daemon.log(), SECRET, 'the log');
   t.notMatch(daemon.log().replaceAll('\n', ''), /\p{C}/u);
@@ -137,18 +137,9 @@ await t.test('links that are planted', { skip }, async (t) => {
       const keys = { stateDir: path.join(base, 'state'), group: GROUP.name };
       const places = isLog ? { socket: path.join(base, 's'), log: { file: log } } : { socket };
       writeFileSync(config, JSON.stringify({ ...keys, ...places }));
-      const loop = `while :; do ln -s ${victim} ${socket} && rm -f ${socket}; ln -sf ${victim} ${log}; done 2>/dev/null`;
-      const planter = a.spawn([
-        'setpriv',
-        `--reuid=${NOBODY}`,
-        `--regid=${NOBODY}`,
-        '--clear-groups',
-        'timeout',
-        '30',
-        'sh',
-        '-c',
-        loop,
-      ]);
+      const loop = `i=0; while [ $((i += 1)) -lt 50000 ]; do ln -s ${victim} ${socket} && rm -f ${socket}; ln -sf ${victim} ${log}; done 2>/dev/null`;
+      const nobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
+      const planter = a.spawn([...nobody, 'sh', '-c', loop]);
       const { code, stderr } = await a.run([
         process.execPath,
         VARPD_MAIN,
@@ -158,10 +149,7 @@ await t.test('links that are planted', { skip }, async (t) => {
       ]);
       await planter.stop('SIGKILL');
       t.equal(code, 1, `${mode.toString(8)}: refused`);
-      t.match(
-        stderr,
-        new RegExp(`what is in ${open}: it belongs to user .* mode ${mode.toString(8)}, .*'ch(?:mod|own) `),
-      );
+      t.match(stderr, new RegExp(`${open}.* mode ${mode.toString(8)}.*'ch(?:mod|own) `, 's'));
       for (const file of [socket, log])
         if (lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink()) unlinkSync(file);
     }
