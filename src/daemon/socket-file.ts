@@ -28,7 +28,8 @@ export async function checkSocketDirectory(file: string): Promise<void> {
   try {
     await trustedPlace(file);
   } catch (error) {
-    if (error instanceof UntrustedPlace) throw new OverlayError('DENIED', `${file}: ${error.message}`, [], error);
+    if (error instanceof UntrustedPlace)
+      throw new OverlayError('DENIED', `${file}: ${error.message}`, [], error);
     throw error;
   }
 }

@@ -151,7 +151,7 @@ await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['ip
   writeFileSync(daemon.configFile, 'colour: blue\n');
   const refused = await daemon.dladm('restart');
   t.equal(refused.code, 1, 'a daemon that would not come back does not go');
-  t.match(refused.stderr, /colour: unknown key/);
+  t.match(refused.stderr, /:\d+:1: (?:at '.*': )?unknown key/);
   t.ok(await reaches(a, b.overlay.v4));
   await daemon.ok('delete-vnic moved0');
   t.notOk(await inside.hasDevice('moved0'), 'no copy of a descriptor keeps a device alive');
@@ -199,7 +199,7 @@ await t.test(
       what: 'the point of no return',
     });
     daemon.writeConfig({ log, group: 'no-such-group' });
-    await waitUntil(isSaid(/not restarted yet: .*group: there is no group 'no-such-group'/), {
+    await waitUntil(isSaid(/not restarted yet: .*group: there is no group of that name/), {
       timeoutMs: 20_000,
       what: 'the first attempt to fail',
     });
@@ -280,7 +280,7 @@ await t.test('a restart is refused with every reason, and nothing changes', { sk
       { group: 'no-such-group', pluginPath: ['/nowhere', '/no/where'], log: { file: `${file}/log` } },
       [/no group/, /pluginPath: .*\/nowhere/, /pluginPath: .*\/no\/where/, /log\.file: cannot open/],
     ],
-    [{ colour: 'blue' }, [/varpd\.yaml:\d+:1: colour: unknown key/]],
+    [{ colour: 'blue' }, [/varpd\.yaml:\d+:1: (?:at '.*': )?unknown key/]],
   ];
   for (const [config, reasons] of wrong) {
     daemon.writeConfig(config);
