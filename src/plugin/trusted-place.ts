@@ -194,8 +194,14 @@ class Walk {
   }
 
   /** In a sticky directory everybody may have made it. */
-  #entry(directory: string, { mode }: Stats, entry: string, found: Stats, isLast: boolean): void {
+  #entry(directory: string, container: Stats, entry: string, found: Stats, isLast: boolean): void {
+    const { mode } = container;
     if ((mode & SHARED_WRITE) === 0 || (mode & STICKY) === 0 || this.#users.includes(found.uid)) return;
+    // Of what is refused there, whoever has made it.
+    if (isLast && this.#trust.sticky !== true && this.#trust.itself !== true) {
+      this.#object(directory, container, undefined);
+      return;
+    }
     const isFile = isLast && !found.isSymbolicLink();
     const error = new UntrustedPlace(
       `${entry} belongs to user ${userText(found.uid)} in ${directory}, where everybody may make files (mode ${octal(mode)}): ` +

@@ -272,9 +272,9 @@ await t.test('a restart is refused with every reason, and nothing changes', { sk
   const file = path.join(daemon.directory, 'a-file');
   writeFileSync(file, '');
   const wrong: [config: Record<string, unknown>, reasons: RegExp[]][] = [
-    [{ user: 'no-such-user' }, [/no user 'no-such-user'/]],
-    [{ user: 'nobody' }, [/user: it was 'root' .*'nobody' now: only a stop and a start/]],
-    [{ group: 'no-such-group' }, [/no group 'no-such-group'/]],
+    [{ user: 'no-such-user' }, [/at '.*no-such-user.*': user: there is no user of that name/]],
+    [{ user: 'nobody' }, [/user: it is another one than when varpd was started: only a stop and a start/]],
+    [{ group: 'no-such-group' }, [/at '.*no-such-group.*': group: there is no group of that name/]],
     [{ stateDir: `${daemon.directory}/other` }, [/stateDir: .*where the overlays are not/]],
     [
       { group: 'no-such-group', pluginPath: ['/nowhere', '/no/where'], log: { file: `${file}/log` } },
