@@ -134,7 +134,8 @@ async function readOnce(
     return length === Number(after.size) && versionFrom(before) === version ? version : undefined;
   } catch (error) {
     if (error instanceof FileError || signal?.aborted === true) throw error;
-    if (error instanceof UntrustedPlace) throw new FileError(`is refused: ${error.message}`, error.code, error);
+    if (error instanceof UntrustedPlace)
+      throw new FileError(`is refused: ${error.message}`, error.code, error);
     const { code = 'EIO', message } = error as NodeJS.ErrnoException;
     throw new FileError(SENTENCES[code] ?? `cannot be read: ${message}`, code, error);
   } finally {
