@@ -2,10 +2,16 @@
  * files: a virtual network out of one JSON file that all hosts share. It says which MAC lives behind which VTEP and
  * has which addresses, so that ARP, neighbor discovery and DHCP are answered without broadcast. See README.md.
  */
-import { type CheckReport, definePlugin, type PropertyValue } from '../../src/plugin/index.js';
+import {
+  type CheckReport,
+  definePlugin,
+  type FileProblem,
+  type PropertyValue,
+} from '../../src/plugin/index.js';
 import { CONFIG, FilesInstance, FLOOD, PROTECT } from './instance.js';
 import { loadMapping } from './load.js';
 import { entries } from './mapping.js';
+import type { Located } from './problems.js';
 import { FileError, readWhole } from './read.js';
 
 function refusePath(value: PropertyValue): string | undefined {
@@ -13,10 +19,15 @@ function refusePath(value: PropertyValue): string | undefined {
   return String(value).startsWith('/') ? undefined : 'an absolute path';
 }
 
+/** Whoever checks a file reads it himself. */
+const shown = (problems: readonly Located[]): FileProblem[] =>
+  problems.map(({ line, column, path, found, expected }) => ({ line, column, path, found, expected }));
+
 async function check(file: string): Promise<CheckReport> {
   try {
     const { mapping, errors, errorCount, warnings, warningCount } = await loadMapping(readWhole(file));
-    return { errors, errorCount, warnings, warningCount, summary: mapping && entries(mapping) };
+    const summary = mapping && entries(mapping);
+    return { errors: shown(errors), errorCount, warnings: shown(warnings), warningCount, summary };
   } catch (error) {
     throw error instanceof FileError ? new Error(`${file} ${error.message}`, { cause: error }) : error;
   }

@@ -6,12 +6,11 @@
  */
 import { parseIp } from '../../src/plugin/index.js';
 import { isGroupMac, isStationV4, isStationV6, isZeroMac, readMac, readV4, readV6 } from './addresses.js';
-import type { FileProblem } from '../../src/plugin/index.js';
 import { Draft } from './draft.js';
 import type { Mapping } from './mapping.js';
 import { macPath, ROOT } from './paths.js';
-import { Problems } from './problems.js';
-import { Scanner, Unreadable } from './scanner.js';
+import { type Located, Problems } from './problems.js';
+import { Quoted, Scanner, Unreadable } from './scanner.js';
 
 /** An entry, with the white space before it. The longest honest one has some dozen addresses. */
 const MAX_ENTRY_BYTES = 1024 * 1024;
@@ -49,10 +48,10 @@ const DHCP_PROXY = 16;
 export interface Parsed {
   /** There if and only if there are no errors. */
   readonly mapping: Mapping | undefined;
-  readonly errors: readonly FileProblem[];
+  readonly errors: readonly Located[];
   /** Of all errors, kept and not. */
   readonly errorCount: number;
-  readonly warnings: readonly FileProblem[];
+  readonly warnings: readonly Located[];
   readonly warningCount: number;
 }
 
@@ -211,7 +210,7 @@ class Parser {
       this.#warnings.add(
         offset,
         this.#here,
-        `${shown}, which is reserved and has no effect`,
+        new Quoted(`${shown.text}, which is reserved and has no effect`, 'a name that has no effect'),
         'ip, port, arp, ndp or dhcp-proxy',
       );
     this.#reserved.set(name, offset);

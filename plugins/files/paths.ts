@@ -1,10 +1,10 @@
 /** JSON paths as RFC 9535 2.7 normalizes them, made from the place of an entry's key only when there is a problem. */
-import { Scanner } from './scanner.js';
+import { type Quoted, Scanner } from './scanner.js';
 
 export const ROOT = '$';
 
 /** A string or word of the file that is known to be good, as it is written. */
-export function sourceText(bytes: Buffer, offset: number): string {
+export function sourceText(bytes: Buffer, offset: number): Quoted {
   const scanner = new Scanner(bytes);
   scanner.at = offset;
   scanner.skip();
@@ -13,7 +13,7 @@ export function sourceText(bytes: Buffer, offset: number): string {
 
 /** `$['de:ad:be:ef:00:00']`; `keyOffset` is that of a string. */
 export function macPath(bytes: Buffer, keyOffset: number): string {
-  const source = sourceText(bytes, keyOffset);
+  const source = sourceText(bytes, keyOffset).text;
   return `${ROOT}['${source.slice(1).replace(/"$/, '').replaceAll("'", "\\'")}']`;
 }
 

@@ -2,7 +2,8 @@
  * What is wrong with a file, and where: collected by byte offset, and turned into lines and columns once, at the end,
  * so that a good file pays nothing for positions.
  */
-import type { FileProblem } from '../../src/plugin/index.js';
+import { contentProblem, type FileProblem } from '../../src/plugin/index.js';
+import type { Found } from './scanner.js';
 
 /** Kept of each kind; those beyond are counted. Nobody mends more than that in one go. */
 export const MAX_KEPT = 100;
@@ -14,10 +15,16 @@ const NEWLINE = 0x0a;
 interface Raw {
   readonly offset: number;
   readonly path: string;
-  readonly found: string;
+  readonly found: Found;
   readonly expected: string;
   /** Where the other one is, when two do not go together. */
   readonly other: number | undefined;
+}
+
+/** Of these the file's content is in `path` and `found` alone. */
+export interface Located extends FileProblem {
+  /** What was found, in words that hold nothing of the file. */
+  readonly kind: string;
 }
 
 export class Problems {
@@ -25,20 +32,21 @@ export class Problems {
   count = 0;
 
   /** `path` is asked for only if the problem is kept. */
-  add(offset: number, path: () => string, found: string, expected: string, other?: number): void {
+  add(offset: number, path: () => string, found: Found, expected: string, other?: number): void {
     if (++this.count > MAX_KEPT) return;
     this.#kept.push({ offset, path: path(), found, expected, other });
   }
 
   /** In the order of the file. Yields now and then. */
-  *locate(bytes: Uint8Array): Generator<undefined, FileProblem[]> {
+  *locate(bytes: Uint8Array): Generator<undefined, Located[]> {
     const sorted = this.#kept.sort((a, b) => a.offset - b.offset);
     const offsets = sorted.flatMap(({ offset, other }) => (other === undefined ? [offset] : [offset, other]));
     const positions = yield* positionsOf(bytes, offsets);
     return sorted.map(({ offset, path, found, expected, other }) => {
       const first = other === undefined ? undefined : positions.get(other)!;
       const also = first === undefined ? '' : ` (already at ${first.line}:${first.column})`;
-      return { ...positions.get(offset)!, path, found: `${found}${also}`, expected };
+      const [text, kind] = typeof found === 'string' ? [found, found] : [found.text, found.kind];
+      return { ...positions.get(offset)!, path, found: `${text}${also}`, kind: `${kind}${also}`, expected };
     });
   }
 }
@@ -71,7 +79,7 @@ function* positionsOf(
   return positions;
 }
 
-/** `FILE:LINE:COLUMN: PATH: found ..., expected ...` */
-export function problemLine(file: string, { line, column, path, found, expected }: FileProblem): string {
-  return `${file}:${line}:${column}: ${path}: found ${found}, expected ${expected}`;
+/** `FILE:LINE:COLUMN: found KIND, expected ...`: varpd may read the file, and whoever asks varpd perhaps not. */
+export function problemLine(file: string, { line, column, kind, expected }: Located): string {
+  return contentProblem({ file, line, column }, `found ${kind}, expected ${expected}`);
 }

@@ -8,6 +8,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { trustedPlace, UntrustedPlace } from '../../src/plugin/index.js';
 
 /** Twice what a million entries take. All of it is in memory while it is read. */
 export const MAX_FILE_BYTES = 256 * 1024 * 1024;
@@ -69,10 +70,10 @@ function versionFrom({ dev, ino, size, mtimeNs, ctimeNs }: Identity): Version {
   return [dev, ino, size, mtimeNs, ctimeNs].join(':');
 }
 
-/** Rejects with a FileError, or with what the signal was aborted for. */
+/** For whoever asks with rights of his own. Rejects with a FileError, or with what the signal was aborted for. */
 export async function readWhole(file: string, signal?: AbortSignal): Promise<Contents> {
   const whole = new Whole();
-  const version = await readInto(file, whole, signal);
+  const version = await readInto(file, whole, true, signal);
   return { bytes: whole.bytes, version };
 }
 
@@ -92,11 +93,19 @@ export class Whole implements Sink {
   }
 }
 
-/** Rejects with a FileError, or with what the signal was aborted for. */
-export async function readInto(file: string, sink: Sink, signal?: AbortSignal): Promise<Version> {
+/**
+ * `isTrusting`: wherever it is; else a file that others than root, the user of this process and its owner could replace is
+ * refused. Rejects with a FileError, or with what the signal was aborted for.
+ */
+export async function readInto(
+  file: string,
+  sink: Sink,
+  isTrusting: boolean,
+  signal?: AbortSignal,
+): Promise<Version> {
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
-    const version = await readOnce(file, sink, signal);
+    const version = await readOnce(file, sink, isTrusting, signal);
     if (version !== undefined) return version;
     if (attempt === ATTEMPTS) throw new FileError('is being written: it changes while it is read');
     await sleep(BETWEEN_ATTEMPTS_MS);
@@ -107,13 +116,14 @@ export async function readInto(file: string, sink: Sink, signal?: AbortSignal): 
 async function readOnce(
   file: string,
   sink: Sink,
+  isTrusting: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Version | undefined> {
   let handle: FileHandle | undefined;
   try {
     // Opening some devices does something. O_NONBLOCK is for what takes the file's place in between.
     checkType(await stat(file));
-    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    handle = await open(...(await wayTo(file, isTrusting)));
     const before = await handle.stat({ bigint: true });
     checkType(before);
     if (before.size > BigInt(MAX_FILE_BYTES))
@@ -124,11 +134,21 @@ async function readOnce(
     return length === Number(after.size) && versionFrom(before) === version ? version : undefined;
   } catch (error) {
     if (error instanceof FileError || signal?.aborted === true) throw error;
+    if (error instanceof UntrustedPlace)
+      throw new FileError(`is refused: ${error.message}`, error.code, error);
     const { code = 'EIO', message } = error as NodeJS.ErrnoException;
     throw new FileError(SENTENCES[code] ?? `cannot be read: ${message}`, code, error);
   } finally {
     await handle?.close();
   }
+}
+
+/** Without a link on it, where links are not trusted. */
+async function wayTo(file: string, isTrusting: boolean): Promise<[string, number]> {
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+  if (isTrusting) return [file, flags];
+  const place = await trustedPlace(file, { owner: true, sticky: true });
+  return [place.path, place.isDescriptor ? flags : flags | constants.O_NOFOLLOW];
 }
 
 interface Typed {

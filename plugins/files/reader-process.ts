@@ -49,7 +49,10 @@ function leave(): never {
 /** A mistake of this program. varpd shows the text. */
 function fail(error: unknown): never {
   try {
-    writeSync(ERRORS, `${error instanceof Error ? error.stack : String(error)}\n`);
+    // Where in this program: what is said may have a part of what was read in it.
+    const [name, stack] = error instanceof Error ? [error.name, String(error.stack)] : [typeof error, ''];
+    const frames = stack.split('\n').filter((line) => /^\s+at /.test(line));
+    writeSync(ERRORS, `${[name, ...frames].join('\n')}\n`);
   } catch {
     // nobody is there
   }
@@ -108,7 +111,7 @@ class Followed {
       },
     };
     try {
-      say({ kind: 'read', id, version: await readInto(this.#file, sink, this.#forgotten.signal) });
+      say({ kind: 'read', id, version: await readInto(this.#file, sink, false, this.#forgotten.signal) });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       say({ kind: 'failed', id, message, code: error instanceof FileError ? error.code : 'EIO' });

@@ -32,16 +32,28 @@ for (const byte of Buffer.from('+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefgh
 const LITERAL = /^(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)$/; // RFC 8259 3, 6
 const FOUR_HEX = /^[0-9a-f]{4}$/i;
 
+/** A part of the file, for those who may read it, and in words that hold nothing of it: what varpd says, which may read
+ * more than those who ask it. */
+export class Quoted {
+  constructor(
+    readonly text: string,
+    readonly kind: string,
+  ) {}
+}
+
+/** Text alone holds nothing of the file. */
+export type Found = string | Quoted;
+
 /** This is no JSON, from `offset` on. */
 export class Unreadable extends Error {
   override readonly name = 'Unreadable';
 
   constructor(
     readonly offset: number,
-    readonly found: string,
+    readonly found: Found,
     readonly expected: string,
   ) {
-    super(`found ${found}, expected ${expected}`);
+    super(`found ${typeof found === 'string' ? found : found.kind}, expected ${expected}`);
   }
 }
 
@@ -160,7 +172,7 @@ export class Scanner {
     let at = start;
     while (at < this.#limit && WORD[this.bytes[at]] === 1) at++;
     const word = this.bytes.toString('latin1', start, at);
-    if (!LITERAL.test(word)) throw new Unreadable(start, cut(word), 'a JSON value');
+    if (!LITERAL.test(word)) throw new Unreadable(start, new Quoted(cut(word), A_WORD), 'a JSON value');
     this.at = at;
     return word;
   }
@@ -208,21 +220,22 @@ export class Scanner {
     if (WORD[bytes[at]] !== 1) return new Unreadable(at, this.#shownCharacter(at), expected);
     let end = at;
     while (end < this.#limit && WORD[bytes[end]] === 1) end++;
-    return new Unreadable(at, cut(bytes.toString('latin1', at, end)), expected);
+    return new Unreadable(at, new Quoted(cut(bytes.toString('latin1', at, end)), A_WORD), expected);
   }
 
   /** The source of a token for a message: cut when long. */
-  shown(start: number, end: number): string {
-    return cut(this.bytes.toString('utf8', start, Math.min(end, start + 4 * SHOWN_CHARACTERS + 4)));
+  shown(start: number, end: number): Quoted {
+    const text = cut(this.bytes.toString('utf8', start, Math.min(end, start + 4 * SHOWN_CHARACTERS + 4)));
+    return new Quoted(text, this.bytes[start] === QUOTE ? 'a string' : A_WORD);
   }
 
-  #shownCharacter(at: number): string {
+  #shownCharacter(at: number): Found {
     const byte = this.bytes[at];
     if (byte < SPACE || byte === 0x7f) return showByte(byte);
     const [character] = this.bytes.toString('utf8', at, at + 4);
     if (character === '\ufeff') return 'a byte order mark';
     return byte < 0x80 || isUtf8(this.bytes.subarray(at, at + utf8Length(byte)))
-      ? `'${character}'`
+      ? new Quoted(`'${cut(character)}'`, 'another character')
       : showByte(byte);
   }
 
@@ -244,7 +257,11 @@ export class Scanner {
       return at + 5;
     if (at + 1 >= this.#limit) throw this.#tooFar(at, 'a string without end');
     const found = this.bytes.toString('utf8', at, Math.min(this.#limit, at + (byte === 0x75 ? 6 : 2)));
-    throw new Unreadable(at, cut(found), 'an escape of JSON: \\" \\\\ \\/ \\b \\f \\n \\r \\t or \\uXXXX');
+    throw new Unreadable(
+      at,
+      new Quoted(cut(found), 'a backslash before something else'),
+      'an escape of JSON: \\" \\\\ \\/ \\b \\f \\n \\r \\t or \\uXXXX',
+    );
   }
 
   #checkUtf8(start: number, end: number): void {
@@ -258,6 +275,8 @@ export class Scanner {
   }
 }
 
+/** As it is named where it is not shown. */
+const A_WORD = 'a number or a word';
 const SHOWN_CHARACTERS = 48;
 
 /** On one line, and obeyed by no terminal. */
@@ -270,8 +289,9 @@ function cut(text: string): string {
   return characters.length > SHOWN_CHARACTERS ? `${shown}...` : shown;
 }
 
-function showByte(byte: number): string {
-  return `the byte 0x${byte.toString(16).padStart(2, '0')}`;
+function showByte(byte: number): Quoted {
+  const text = `the byte 0x${byte.toString(16).padStart(2, '0')}`;
+  return new Quoted(text, byte < 0x80 ? 'a control character' : 'a byte that is no text');
 }
 
 /** Of the sequence that begins with this byte, RFC 3629 3. */

@@ -10,6 +10,7 @@ import { DEFAULT_SOCKET } from '../control/messages.js';
 import { type Command, CommandError, type Option, UsageError } from './command.js';
 import { type Arguments, getopt } from './getopt.js';
 import { commandHelp, generalHelp, generalUsage, usageLine } from './help.js';
+import { withQuotations } from './quotation.js';
 import { printable } from './text.js';
 
 export interface Terminal {
@@ -52,7 +53,7 @@ const GLOBAL_OPTIONS: readonly Option[] = [
 /** Resolves with the exit status. */
 export async function dladm(argv: readonly string[], terminal: Terminal): Promise<number> {
   const complain = (text: string): void => {
-    terminal.err(`dladm: ${printable(text)}\n`);
+    terminal.err(`dladm: ${printable(withQuotations(text))}\n`);
   };
   let usage = async (): Promise<string> => generalUsage(await allCommands());
   try {

@@ -65,7 +65,15 @@ export function refuseWithJson(args: ShowArguments): void {
 }
 
 export function formatJson(value: unknown): string {
-  return `${JSON.stringify(value, undefined, 2)}\n`;
+  const text = JSON.stringify(value, undefined, 2);
+  // JSON allows what a terminal obeys: C1, formats, separators. RFC 8259 7 has another spelling for each UTF-16 code unit.
+  const safe = text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, (one) =>
+    Array.from(
+      { length: one.length },
+      (_, at) => `\\u${one.charCodeAt(at).toString(16).padStart(4, '0')}`,
+    ).join(''),
+  );
+  return `${safe}\n`;
 }
 
 /** What was asked for by name and cannot be shown. */

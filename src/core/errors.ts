@@ -82,6 +82,7 @@ export function asOverlayError(error: unknown): OverlayError {
 export function errorText(error: unknown): string {
   try {
     const isError = error instanceof Error;
+    if (isError && error.name === 'SyntaxError') return syntaxText(error.message, String(error.stack));
     const text = String(isError ? error.message : error);
     return text !== '' ? text : isError ? `${error.name} without a message` : 'an empty text';
   } catch {
@@ -89,10 +90,27 @@ export function errorText(error: unknown): string {
   }
 }
 
+/** JSON.parse quotes what it was given, and the compiler the program: both may be of a file that whoever is told may not
+ * read. Their place is what is left. */
+function syntaxText(message: string, stack: string): string {
+  const position = / in JSON at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1];
+  if (position !== undefined) return `no JSON, from character ${position} on`;
+  if (/ is not valid JSON$|^Unexpected end of JSON input$/.test(message)) return 'no JSON';
+  // What Node puts before the stack: the place, the line, and a mark below the column.
+  const place = /^file:\/\/(\/[^\n?]*)(?:\?[^\n]*)?:(\d+)\n[^\n]*\n( *)\^/.exec(stack);
+  if (place === null) return 'a syntax error';
+  const [, file, line, before] = place;
+  return `${decodeURIComponent(file)}:${line}:${before.length + 1}: a syntax error`;
+}
+
 /** With the places in the program where it happened, if it has them: for what nobody expected. Never fails. */
 export function errorStack(error: unknown): string {
   try {
     const stack = error instanceof Error ? error.stack : undefined;
+    if (error instanceof Error && error.name === 'SyntaxError')
+      return [errorText(error), ...(stack ?? '').split('\n').filter((line) => /^\s+at /.test(line))].join(
+        '\n',
+      );
     return typeof stack === 'string' && stack !== '' ? stack : errorText(error);
   } catch {
     return errorText(error);

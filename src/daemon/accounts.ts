@@ -2,7 +2,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
-import { printable } from '../core/properties.js';
 
 /** For a directory service that answers over the network; asked once, at start. */
 const GETENT_MS = 5000;
@@ -28,23 +27,13 @@ export function account(name: string, place = ''): Account {
   return { name, uid, gid };
 }
 
-/** For messages: what the file says, or nothing. Never throws. */
-export function userName(uid: number): string | undefined {
-  try {
-    const lines = readFileSync('/etc/passwd', 'utf8').split('\n');
-    return lines.map((line) => line.split(':')).find(([, , number]) => number === String(uid))?.[0];
-  } catch {
-    return undefined;
-  }
-}
-
 function numbers(what: 'user' | 'group', name: string, columns: readonly number[], place: string): number[] {
   const database = what === 'user' ? 'passwd' : 'group';
   const found =
     find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
     find(askDirectory(database, name), name, columns);
   if (found === undefined)
-    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} '${printable(name)}'`);
+    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} of that name`);
   return found;
 }
 

@@ -8,13 +8,14 @@ import { exitNow } from '../dgram-extra/index.js';
 import type { FromBridge, ToBridge } from './bridge.js';
 import { Channel } from './bridge-channel.js';
 import { BridgeThreads } from './bridge-threads.js';
+import { complain } from './complaint.js';
 import { VERSION } from './version.js';
 
 /** For its threads to end, which takes a millisecond. */
 const END_MS = 1000;
 
 function fail(error: unknown): never {
-  process.stderr.write(`varpd: the bridge over a restart failed: ${errorText(error)}\n`);
+  complain(`the bridge over a restart failed: ${errorText(error)}`);
   return exitNow(1);
 }
 

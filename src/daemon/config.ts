@@ -2,15 +2,26 @@
  * The configuration of varpd: a YAML file under command line flags, over defaults. config/varpd.yaml is its manual.
  *
  * Read strictly: a key that is not known is an error, and so is a value of the wrong kind. Every error is reported,
- * each as `file:line:column: key: found ..., expected ...`.
+ * each as `file:line:column: key: found KIND, expected ...`: what stands there is not shown, since whoever has varpd read
+ * its configuration may not be allowed to read it. dladm adds it where he may.
  */
 import { readFileSync } from 'node:fs';
-import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
+import {
+  type Document,
+  type ErrorCode,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  visit,
+} from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { DEFAULT_CONFIG_FILE } from './config-file.js';
 import { OverlayError } from '../core/errors.js';
-import { foundExpected, printable } from '../core/properties.js';
+import { foundExpected } from '../core/properties.js';
 import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
@@ -45,6 +56,11 @@ const metricsAddress = z
     METRICS_EXPECTED,
   );
 
+const hostName = z
+  .string('a host name')
+  .regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/i, 'a host name')
+  .max(253, 'a host name'); // RFC 1035 2.3.4
+
 const logSchema = z.strictObject(
   {
     level: word(['debug', 'info', 'warn', 'error']).default('info'),
@@ -78,6 +94,7 @@ const configSchema = z.strictObject(
     user: nameOf('user'),
     group: nameOf('group'),
     metrics: metricsAddress.nullable().default(null),
+    metricsHosts: z.array(hostName, 'a list of host names').default([]),
     persistTaps: z.boolean('true or false').default(false),
     log: logSchema.prefault({}),
     limits: limitsSchema.prefault({}),
@@ -142,14 +159,21 @@ export function parseConfig(text: string, file: string): Config {
   if (Buffer.byteLength(text) > MAX_FILE_BYTES)
     throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true });
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: true,
+    // Its warnings go to standard error by themselves, with what stands there.
+    logLevel: 'error',
+  });
   const at = (offset: number): string => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
   };
   const first = document.errors.at(0);
   // What follows a syntax error is guesswork: the first one is the one to mend.
-  if (first !== undefined) throw invalid([`${at(first.pos[0])}: ${first.message}`]);
+  if (first !== undefined)
+    throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
   if (parsed.success) {
     places.set(parsed.data, placesOf(document, at));
@@ -177,22 +201,50 @@ function valueOf(document: Document, at: (offset: number) => string): unknown {
         return visit.BREAK;
       },
     });
-    throw invalid([`${at(offset)}: ${printable((error as Error).message)}`]);
+    throw new OverlayError('INVALID', `${at(offset)}: an alias of nothing, or of too much`, [], error);
   }
 }
 
 function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => {
-      const name = [...issue.path, key].join('.');
-      return `${at(keyOffset(document, issue.path, key))}: ${name}: unknown key, expected ${knownKeys(issue.path)}`;
-    });
+    const within = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+    return issue.keys.map(
+      (key) =>
+        `${at(keyOffset(document, issue.path, key))}: ${within}unknown key, expected ${knownKeys(issue.path)}`,
+    );
   }
   const node = nodeAt(document, issue.path);
-  const found = isScalar(node) ? (node.source ?? String(node.value)) : isMap(node) ? 'a map' : 'a list';
+  const found = isScalar(node)
+    ? kindOf(node.value)
+    : isMap(node)
+      ? 'a map'
+      : isSeq(node)
+        ? 'a list'
+        : 'nothing';
   const name = issue.path.join('.') || 'the file';
-  return [`${at(offsetOf(node))}: ${name}: ${foundExpected(found, issue.message)}`];
+  return [`${at(offsetOf(node))}: ${name}: found ${found}, expected ${issue.message}`];
 }
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (typeof value === 'boolean') return 'true or false';
+  return typeof value === 'number' ? 'a number' : 'another text';
+}
+
+/** Those that come of mistakes that are made; the parser's own words show what stands there. */
+const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
+  BAD_DQ_ESCAPE: 'an escape that does not exist',
+  BAD_INDENT: 'a line is indented by too little or too much',
+  BAD_SCALAR_START: 'a character that a value does not begin with',
+  BAD_ALIAS: 'an alias without a name',
+  BLOCK_IN_FLOW: 'a map or list of lines within brackets',
+  DUPLICATE_KEY: 'a key that is there already',
+  MISSING_CHAR: 'a bracket, quote, colon or comma is missing',
+  MULTILINE_IMPLICIT_KEY: 'a key of several lines, or a colon is missing',
+  MULTIPLE_DOCS: 'a second document',
+  TAB_AS_INDENT: 'a tab where blanks indent',
+  TAG_RESOLVE_FAILED: 'a tag that is not known',
+};
 
 function knownKeys(at: readonly PropertyKey[]): string {
   const schema = at[0] === 'log' ? logSchema : at[0] === 'limits' ? limitsSchema : configSchema;

@@ -295,12 +295,12 @@ export class Daemon {
 
   /** Without it nothing of it is loaded. */
   async #serveMetrics(sources: MetricSources, gid: number | undefined, mayWait: boolean): Promise<void> {
-    const { metrics: address } = this.#config;
+    const { metrics: address, metricsHosts: hosts } = this.#config;
     if (address === null) return;
     const { Metrics } = await import('./metrics.js');
     const { startMetricsServer } = await import('./metrics-server.js');
     const place = placeOf(this.#config, 'metrics');
-    const options = { address, place, gid, source: new Metrics(sources), log: this.#log };
+    const options = { address, place, hosts, gid, source: new Metrics(sources), log: this.#log };
     this.#ending.push(await startMetricsServer(options, mayWait));
   }
 

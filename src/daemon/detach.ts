@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { OverlayError } from '../core/errors.js';
+import { complain } from './complaint.js';
 
 const MARK = 'VARPD_DETACHED';
 /** Of the mark: nobody waits for this copy, which is one that began again. */
@@ -56,7 +57,7 @@ export function startDetached(): Promise<void> {
       reject(new OverlayError('INTERNAL', lines.join('; '), lines));
     };
     child.on('message', ({ lines, warnings }: StartReport) => {
-      for (const warning of warnings) process.stderr.write(`varpd: ${warning}\n`);
+      for (const warning of warnings) complain(warning);
       if (lines.length > 0) {
         refuse(lines);
         return;

@@ -5,6 +5,7 @@
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { asOverlayError, OverlayError } from '../core/errors.js';
+import { trustedPlaceNow } from '../plugin/trusted-place.js';
 import { systemErrorText } from './system-error.js';
 
 /** Without a reader, a FIFO is refused instead of waited for. */
@@ -94,7 +95,9 @@ function writeSome(fd: number, bytes: Uint8Array, endMs: number): number {
 
 function open(file: string): number {
   try {
-    return openSync(file, FLAGS, MODE);
+    // Through links that are nobody else's, and through none that is put there meanwhile.
+    const place = trustedPlaceNow(file);
+    return openSync(place.path, FLAGS | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
   } catch (error) {
     const line = `log.file: cannot open ${file}: ${systemErrorText(error)}`;
     throw new OverlayError(asOverlayError(error).code, line, [line], error);

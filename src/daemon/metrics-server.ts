@@ -1,20 +1,23 @@
 /**
  * The metrics endpoint: `GET /metrics` over HTTP, on an address or a Unix socket, and nothing else.
  *
- * Whoever reaches it may read. It has bounds of its own (connections, times, a share of the processor), so that nobody
- * who does keeps varpd from its work.
+ * Whoever reaches it may read, but for pages of other sites in a browser of this host. It has bounds of its own (connections
+ * in all and of one client, times, a share of the processor), so that nobody who does keeps varpd from its work, or another
+ * from reading.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { asOverlayError, errorStack, OverlayError } from '../core/errors.js';
+import { printable } from '../core/properties.js';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../wire/ip.js';
 import type { Log } from './log.js';
+import { isOwnHost, MetricsClients } from './metrics-clients.js';
 import { claimSocket, listenOn } from './socket-file.js';
 import { explain } from './system-error.js';
 
-/** Prometheus keeps one; the others are for a second one, and for somebody who looks. */
-const MAX_CONNECTIONS = 8;
 /** For a request to be there, all of it: a program sends one in one write. */
 const REQUEST_MS = 5000;
+/** For an answer to be read, all of it: Prometheus gives up sooner (scrape_timeout). */
+const ANSWER_MS = 30_000;
 /** Without a byte moved: an answer that is not read, a connection that is not used. */
 const IDLE_MS = 10_000;
 /** When the address cannot be had, and varpd goes on without. */
@@ -24,13 +27,15 @@ const MAX_HEADER_BYTES = 8192;
 /** Rest : work. Whoever asks without end gets a fifth of the control thread at most. */
 const REST_FACTOR = 4;
 
-const TIMING = { requestMs: REQUEST_MS, idleMs: IDLE_MS, retryMs: RETRY_MS };
+const TIMING = { requestMs: REQUEST_MS, answerMs: ANSWER_MS, idleMs: IDLE_MS, retryMs: RETRY_MS };
 
 export interface MetricsOptions {
   /** `metrics` of the configuration: `ip:port`, or the path of a Unix socket. */
   readonly address: string;
   /** Where it stands in the configuration, as `file:line:column: `. */
   readonly place?: string;
+  /** Names of this host that a request may be for, beside localhost and addresses. */
+  readonly hosts?: readonly string[];
   /** May read a Unix socket; undefined = the group of this process. */
   readonly gid: number | undefined;
   readonly source: { readonly contentType: string; text(): Promise<string> };
@@ -78,6 +83,7 @@ export async function startMetricsServer(
 class MetricsServer {
   readonly #options: MetricsOptions;
   readonly #server: Server;
+  readonly #clients: MetricsClients;
   /** Whoever asks while a text is made has that one too. */
   #text: Promise<string> | undefined;
   #restUntilMs = 0;
@@ -99,7 +105,10 @@ class MetricsServer {
         });
       },
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#clients = new MetricsClients(requestMs);
+    this.#server.on('connection', (socket) => {
+      if (!this.#clients.admit(socket)) socket.destroy();
+    });
     this.#server.setTimeout(idleMs);
   }
 
@@ -130,11 +139,46 @@ class MetricsServer {
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#follow(request, response);
     const [path] = (request.url ?? '').split('?', 1);
-    if (path !== '/metrics') refuse(response, 404, 'only /metrics is here');
+    if (!this.#isForUs(request))
+      refuse(
+        response,
+        421,
+        'this host is not known by that name: use its address, or add the name to metricsHosts',
+      );
+    else if (path !== '/metrics') refuse(response, 404, 'only /metrics is here');
     else if (request.method !== 'GET')
       refuse(response.setHeader('Allow', 'GET'), 405, 'only GET is possible');
     else await this.#send(response);
+  }
+
+  /** From the request to the end of its answer. */
+  #follow({ socket }: IncomingMessage, response: ServerResponse): void {
+    const { answerMs } = this.#options.timing ?? TIMING;
+    this.#clients.asks(socket);
+    let late: NodeJS.Timeout | undefined;
+    response.once('prefinish', () => {
+      this.#clients.written(socket);
+      late = setTimeout(() => socket.destroy(), answerMs);
+    });
+    response.once('close', () => {
+      clearTimeout(late);
+      this.#clients.has(socket);
+    });
+  }
+
+  /** No browser reaches a Unix socket. */
+  #isForUs({ headersDistinct }: IncomingMessage): boolean {
+    const { address, hosts = [], log } = this.#options;
+    const { host: names = [] } = headersDistinct;
+    if (parseEndpoint(address) === undefined) return true;
+    if (names.length <= 1 && isOwnHost(names.at(0), hosts)) return true;
+    log.warn(
+      'metrics host',
+      `metrics: refused a request for '${printable(names.join())}': if that is a name of this host, add it to metricsHosts`,
+    );
+    return false;
   }
 
   async #send(response: ServerResponse): Promise<void> {

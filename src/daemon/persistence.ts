@@ -95,7 +95,7 @@ export class StateStore {
     const name = path.basename(file, ENDING);
     try {
       const overlay = parseState(await readOwnFile(this.#directory, file, MAX_FILE_BYTES));
-      if (overlay.name !== name) throw new Error(`it is about ${overlay.name}`);
+      if (overlay.name !== name) throw new Error('it is about another overlay');
       this.#overlays.set(name, overlay);
     } catch (error) {
       const aside = await this.#setAside(file, name, names);

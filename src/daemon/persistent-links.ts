@@ -46,7 +46,7 @@ export class PersistentLinks {
       if (errnoName(error) !== 'ENOENT')
         log.error(
           'links file',
-          `${FILE} in the state directory: ${systemErrorText(error)}: persistent links are not known again`,
+          `${FILE} in the state directory: ${error instanceof z.ZodError ? 'it is not as varpd writes it' : systemErrorText(error)}: persistent links are not known again`,
         );
       return new PersistentLinks(directory, log, []);
     }

@@ -114,12 +114,12 @@ export class PluginCatalog implements Plugins {
   }
 }
 
-/** Of a plugin's directory: another when one of its files was changed. */
+/** Of a plugin's directory: another when one of its files was changed, or who may change it. */
 function versionOf(file: string): string {
   const directory = path.dirname(file);
   try {
-    return readdirSync(directory)
-      .map((name) => `${name} ${statSync(path.join(directory, name)).mtimeMs}`)
+    return ['.', ...readdirSync(directory)]
+      .map((name) => `${name} ${statSync(path.join(directory, name)).ctimeMs}`)
       .join();
   } catch {
     return '';

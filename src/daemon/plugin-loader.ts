@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { errorText, OverlayError } from '../core/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../core/properties.js';
 import type { LookupPlugin, PropertySpec } from '../plugin/contract.js';
+import { trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import { Deadlines } from './deadline.js';
 import type { Log } from './log.js';
 import { runningPlugin } from './plugin-context.js';
@@ -29,6 +30,7 @@ const RESERVED_NAMES = ['vxlan', 'varpd'];
  * cannot be read. */
 export function entryFiles(directory: string): string[] {
   try {
+    checkPlace(directory);
     return readdirSync(directory)
       .sort()
       .flatMap((name) =>
@@ -38,12 +40,17 @@ export function entryFiles(directory: string): string[] {
       );
   } catch (error) {
     const line = `pluginPath: failed to load from ${directory}: ${systemErrorText(error)}`;
-    throw new OverlayError('NOT_FOUND', line, [line], error);
+    throw new OverlayError(error instanceof UntrustedPlace ? 'DENIED' : 'NOT_FOUND', line, [line], error);
   }
 }
 
+/** Who can change a plugin runs as varpd. Those of varpd are its own program, wherever that is. Throws an UntrustedPlace. */
+function checkPlace(place: string): void {
+  if (!place.startsWith(BUILT_IN_PLUGINS)) trustedPlaceNow(place, { itself: true });
+}
+
 /**
- * Rejects with an Error that says what is wrong with it. What the module starts while it is evaluated, and fails later, goes
+ * Rejects with an Error that says what is wrong with it, one that others could change included. What the module starts while it is evaluated, and fails later, goes
  * to the log. Node imports a file once for each `version`.
  */
 export async function importPlugin(
@@ -51,6 +58,7 @@ export async function importPlugin(
   log: Pick<Log, 'error'>,
   version = '',
 ): Promise<LookupPlugin> {
+  checkPlace(file);
   const url = pathToFileURL(file);
   if (version !== '') url.searchParams.set('version', version);
   const code = {

@@ -1,7 +1,7 @@
 /** Who has a UDP port that varpd cannot bind, as far as the kernel tells. */
 import { readFileSync } from 'node:fs';
 import { vxlanLinksOn } from '../dgram-extra/index.js';
-import { userName } from './accounts.js';
+import { userName } from '../plugin/trusted-place.js';
 
 /** Never throws: it helps to report an error. */
 export function portHolder(port: number): string {

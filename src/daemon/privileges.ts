@@ -7,10 +7,11 @@
  * come have what their maker had. A command that goes into the background need not, since its daemon is a process that
  * the main thread starts. Where a service manager has done all this already, nothing is done.
  */
-import { closeSync, constants, fchownSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { CAP_NET_ADMIN, dropPrivileges, type Identity, startAnew } from '../dgram-extra/index.js';
+import { trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import type { Config, Flags } from './config.js';
 import { mayHaveKey } from './config-file.js';
 import { leaveSteering, openSteering } from './datapath/steering.js';
@@ -86,7 +87,7 @@ async function wantedIdentity(flags: Flags): Promise<Identity | undefined> {
   return { uid, gid, groups };
 }
 
-/** The directories that only root can make. What is there already is somebody's choice, and checked by its user. */
+/** The directories that only root can make, where nobody but root and that user can put something else. What is there already is somebody's choice, and checked by its user. */
 function makePlaces(
   { stateDir, socket, metrics }: Config,
   owner: { uid: number; gid: number },
@@ -99,12 +100,16 @@ function makePlaces(
 
 function makeDirectory(directory: string, mode: number, { uid, gid }: { uid: number; gid: number }): void {
   try {
+    trustedPlaceNow(directory, { users: [uid], sticky: true });
     makeDirectories(path.dirname(directory), 0o755);
     mkdirSync(directory, { mode });
     const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-    fchownSync(fd, uid, gid);
+    // Of this user: else it is not what was made.
+    if (fstatSync(fd).uid === process.geteuid?.()) fchownSync(fd, uid, gid);
     closeSync(fd);
   } catch (error) {
+    if (error instanceof UntrustedPlace)
+      throw new OverlayError('DENIED', `cannot make ${directory}: ${error.message}`, [], error);
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
     throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
   }

@@ -8,13 +8,15 @@ import path from 'node:path';
 import { asOverlayError } from '../core/errors.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { account, groupId } from './accounts.js';
-import { type Config, type Flags, loadConfig } from './config.js';
+import { type Config, type Flags, loadConfig, placeOf } from './config.js';
 import { endProcess } from './exit.js';
 import { LogFile } from './log-file.js';
 import { authorOf } from './plugin-context.js';
 import { forbidPluginExit } from './plugin-exit.js';
 import { entryFiles, importPlugin } from './plugin-loader.js';
 import type { Finding } from './rehearsal.js';
+import { checkSocketDirectory } from './socket-file.js';
+import { StateDirectory } from './state-directory.js';
 import { systemErrorText } from './system-error.js';
 
 const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
@@ -39,28 +41,37 @@ async function attempt<T>(
   }
 }
 
-function checkUser({ user }: Config): void {
-  if (user !== null) account(user);
+function checkUser(config: Config): void {
+  const { user } = config;
+  const place = placeOf(config, 'user');
+  if (user !== null) account(user, place);
   if (running !== undefined && user !== running.user)
     throw new Error(
-      `user: it was ${user === null ? 'set' : `'${running.user ?? 'root'}'`} when varpd was started and is '${user ?? 'null'}' now: only a stop and a start can change it`,
+      `${place}user: it is another one than when varpd was started: only a stop and a start can change it`,
     );
 }
 
-function checkGroup({ group }: Config): void {
+function checkGroup(config: Config): void {
+  const { group } = config;
   if (group === null) return;
-  const gid = groupId(group);
+  const place = placeOf(config, 'group');
+  const gid = groupId(group, place);
   // A start may be root's yet.
   if (running === undefined) return;
   const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   if (!own.includes(gid))
     throw new Error(
-      `group: varpd is no member of '${group}' and cannot give it the control socket: only a stop and a start can change it`,
+      `${place}group: varpd is no member of it and cannot give it the control socket: only a stop and a start can change it`,
     );
 }
 
-function checkStateDir({ stateDir }: Config): void {
-  if (running === undefined || stateDir === running.stateDir) return;
+async function checkStateDir({ stateDir }: Config): Promise<void> {
+  if (running === undefined) return;
+  if (stateDir === running.stateDir) {
+    // Others may have got at it since.
+    await (await StateDirectory.open(stateDir)).close();
+    return;
+  }
   throw new Error(
     `stateDir: it was ${running.stateDir} and is ${stateDir} now, where the overlays are not: stop varpd, move the directory, start varpd`,
   );
@@ -72,6 +83,9 @@ function checkLog({ log: { file } }: Config): void {
 
 /** Whether a socket could be made there, by making one beside it. */
 async function checkSocketPlace(key: string, file: string): Promise<void> {
+  await checkSocketDirectory(file).catch((error: unknown) => {
+    throw new Error(`${key}: ${systemErrorText(error)}`, { cause: error });
+  });
   const directory = path.dirname(file);
   // The directory itself is made at a start.
   let place = directory;
@@ -148,9 +162,7 @@ if (config !== undefined) {
   await attempt('it looks up the group', () => {
     checkGroup(config);
   });
-  await attempt('it looks at the state directory', () => {
-    checkStateDir(config);
-  });
+  await attempt('it looks at the state directory', () => checkStateDir(config));
   await attempt('it opens the log', () => {
     checkLog(config);
   });

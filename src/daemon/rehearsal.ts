@@ -58,7 +58,8 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       child.kill('SIGKILL');
       end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
     }, DEADLINE_MS);
-    // Only the last words count: why Node itself could not start it.
+    // Only the last words count, and those of Node itself: why it could not start. What else is there is a plugin's, or lines of
+    // its program, which are for those who may read it.
     let complaint = '';
     child.stderr.on('data', (bytes: Buffer) => {
       complaint = (complaint + bytes.toString()).slice(-500);
@@ -75,9 +76,14 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
     });
     child.on('close', (code, signal) => {
       const how = signal ?? `exit status ${code ?? '?'}`;
-      end(isDone ? undefined : `the next varpd would end while ${step} (${how}) ${complaint.trim()}`.trim());
+      end(isDone ? undefined : `the next varpd would end while ${step} (${how})${ownWords(complaint)}`);
     });
   });
+}
+
+function ownWords(complaint: string): string {
+  const own = complaint.split('\n').filter((line) => line.startsWith(`${process.execPath}: `));
+  return own.map((line) => ` ${line}`).join('');
 }
 
 /** What a plugin prints is none. */

@@ -3,13 +3,14 @@
  * has the links of the process that it was. So it does not end: it says why, and tries again with what it was given, while
  * the stand-in moves frames.
  */
-import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorText } from '../core/errors.js';
 import { passBridgeOn } from './bridge.js';
+import { complain, oneLine } from './complaint.js';
 import type { Legacy } from './datapath/contract.js';
 import { keepInheritedOpen, leaveToMyself } from './descriptors.js';
 import { stayDetached } from './detach.js';
+import { LogFile } from './log-file.js';
 import { beginAgain } from './privileges.js';
 
 /** In the environment: this process is a restart; the log file of the process before, empty for standard error. */
@@ -31,8 +32,10 @@ export const passOn = ({ descriptors }: Legacy): void => {
 /** `lines`: why it cannot start. Returns only when there can be no next attempt. A signal ends it. */
 export async function restartAgain(lines: readonly string[]): Promise<void> {
   try {
-    const text = lines.map((line) => `${new Date().toISOString()} error not restarted yet: ${line}\n`);
-    if (logFile !== undefined && logFile !== '') appendFileSync(logFile, text.join(''));
+    const text = lines.map(
+      (line) => `${new Date().toISOString()} error not restarted yet: ${oneLine(line)}\n`,
+    );
+    if (logFile !== undefined && logFile !== '') new LogFile(logFile, () => '').write(text.join(''));
   } catch {
     // It may be the log that is wrong.
   }
@@ -44,6 +47,6 @@ export async function restartAgain(lines: readonly string[]): Promise<void> {
     process.env[RESTARTED] = logFile;
     beginAgain(process.argv.slice(1));
   } catch (error) {
-    process.stderr.write(`varpd: cannot start the next attempt: ${errorText(error)}\n`);
+    complain(`cannot start the next attempt: ${errorText(error)}`);
   }
 }

@@ -17,6 +17,7 @@ import {
   sdNotify,
 } from '../dgram-extra/index.js';
 import { ownBackground } from './background.js';
+import { complain } from './complaint.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon, type HandOver } from './daemon.js';
 import { Bridge } from './bridge.js';
@@ -240,8 +241,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
   });
   // A log on standard error has said it.
   if (config.log.file !== null && !isDetached)
-    for (const [name, reason] of daemon.offline)
-      process.stderr.write(`varpd: ${name} is OFFLINE: ${reason}\n`);
+    for (const [name, reason] of daemon.offline) complain(`${name} is OFFLINE: ${reason}`);
   return daemon.offline;
 }
 

@@ -1,8 +1,18 @@
 /** The control socket as a file: who else serves it, who may connect, and that none is left behind. */
-import { chownSync, lstatSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  fstatSync,
+  lchownSync,
+  lstatSync,
+  openSync,
+  unlinkSync,
+} from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
+import { trustedPlace, UntrustedPlace } from '../plugin/trusted-place.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
@@ -12,16 +22,32 @@ const SOCKET_UMASK = 0o117;
 /** A varpd that lives accepts at once, even when its control thread is busy: the kernel does it. */
 const PROBE_MS = 1000;
 
+/** Rejects with an OverlayError when others could put something else in the place of a socket: what is chown'ed, or unlinked,
+ * is then what varpd has made. What is missing of the directory is no matter. */
+export async function checkSocketDirectory(file: string): Promise<void> {
+  try {
+    await trustedPlace(file);
+  } catch (error) {
+    if (error instanceof UntrustedPlace)
+      throw new OverlayError('DENIED', `${file}: ${error.message}`, [], error);
+    throw error;
+  }
+}
+
 /**
- * Makes the directory and removes a socket that nobody serves any more. Rejects with an OverlayError when somebody does, or
- * when something else is in its place. `gid` undefined = the group of this process.
+ * Makes the directory and removes a socket that nobody serves any more. Rejects with an OverlayError when somebody does, when
+ * something else is in its place, or when others could put something there. `gid` undefined = the group of this process.
  */
 export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
   const directory = path.dirname(file);
   try {
+    // Before something is made, and after: somebody else may have made it meanwhile, where he may.
+    await checkSocketDirectory(file);
     const made = underMask(DIRECTORY_UMASK, () => makeDirectories(directory, 0o777));
-    if (made !== undefined && gid !== undefined) chownSync(directory, process.geteuid?.() ?? 0, gid);
+    if (made !== undefined) await checkSocketDirectory(file);
+    if (made !== undefined && gid !== undefined) giveDirectory(directory, gid);
   } catch (error) {
+    if (OverlayError.is(error)) throw error;
     throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
   }
   const stat = lstatSync(file, { throwIfNoEntry: false });
@@ -29,6 +55,17 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   if (!stat.isSocket()) throw new OverlayError('EXISTS', `${file} is there and is not a socket`);
   if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);
   unlinkSync(file);
+}
+
+/** Of this user, no link: else it is not what was made. */
+function giveDirectory(directory: string, gid: number): void {
+  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    const own = process.geteuid?.() ?? 0;
+    if (fstatSync(fd).uid === own) fchownSync(fd, own, gid);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function isServed(file: string): Promise<boolean> {
@@ -60,7 +97,7 @@ export function listenOn(server: Server, file: string, gid: number | undefined):
     server.once('listening', () => {
       server.off('error', fail);
       try {
-        if (gid !== undefined) chownSync(file, process.geteuid?.() ?? 0, gid);
+        if (gid !== undefined) lchownSync(file, process.geteuid?.() ?? 0, gid);
         resolve();
       } catch (error) {
         fail(error);

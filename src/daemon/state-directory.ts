@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
-import { userName } from './accounts.js';
+import { trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { disk } from './disk-thread.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
@@ -40,7 +40,7 @@ export class StateDirectory {
         ? foreign(uid, own, directory)
         : (mode & SHARED_WRITE) !== 0
           ? `it is writable by group or others (mode ${octal(mode)}), expected mode 700`
-          : await wrongWithParent(path.dirname(directory), own);
+          : ((await wrongWithParent(path.dirname(directory), own)) ?? (await wrongAbove(directory)));
     if (wrong === undefined) return new StateDirectory(directory, handle);
     await handle.close();
     throw new OverlayError('DENIED', `state directory ${directory}: ${wrong}`);
@@ -87,15 +87,9 @@ export class StateDirectory {
 /** Whose it is, and the two ways out. */
 function foreign(uid: number, own: number, directory: string): string {
   return (
-    `it belongs to user ${named(uid)}, expected ${named(own)}, who varpd runs as: ` +
+    `it belongs to user ${userText(uid)}, expected ${userText(own)}, who varpd runs as: ` +
     `'chown -R ${own} ${directory}' as root, or another 'stateDir' or 'user' in the configuration`
   );
-}
-
-/** `varpd (997)`, or the number alone. */
-function named(uid: number): string {
-  const name = userName(uid);
-  return name === undefined ? `${uid}` : `${uid} (${name})`;
 }
 
 /** Who may rename what is in the parent can let the next start find another directory, or none. */
@@ -106,6 +100,17 @@ async function wrongWithParent(parent: string, own: number): Promise<string | un
   return (mode & SHARED_WRITE) !== 0 && (mode & STICKY) === 0
     ? `${parent}, in which it is, is writable by group or others (mode ${octal(mode)})`
     : undefined;
+}
+
+/** The same of all directories above, up to the root. */
+async function wrongAbove(directory: string): Promise<string | undefined> {
+  try {
+    await trustedPlace(directory, { sticky: true });
+    return undefined;
+  } catch (error) {
+    if (error instanceof UntrustedPlace) return error.message;
+    throw error;
+  }
 }
 
 const octal = (mode: number): string => (mode & 0o7777).toString(8);

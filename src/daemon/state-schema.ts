@@ -44,18 +44,20 @@ export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'versio
   readonly vnics: readonly StoredVnic[];
 };
 
-/** Throws an Error that says what is wrong. */
+/** Throws an Error that says what is wrong, and where, without what stands there. */
 export function parseState(text: string): StoredOverlay {
   if (text === '') throw new Error('it is empty');
   const value: unknown = JSON.parse(text);
   const version =
     typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
   if (version !== STATE_VERSION)
-    throw new Error(`it has version ${JSON.stringify(version)}, this varpd reads version ${STATE_VERSION}`);
+    throw new Error(`it has another version than ${STATE_VERSION}, which this varpd reads`);
   const parsed = overlaySchema.safeParse(value);
   if (!parsed.success) {
-    const { path: at, message } = parsed.error.issues[0];
-    throw new Error(`${at.map(String).join('.') || 'the file'}: ${message}`);
+    const [issue] = parsed.error.issues;
+    // Names of keys that nobody knows are content.
+    const said = issue.code === 'unrecognized_keys' ? 'a key that is not known' : issue.message;
+    throw new Error(`${issue.path.map(String).join('.') || 'the file'}: ${said}`);
   }
   return parsed.data;
 }

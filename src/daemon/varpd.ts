@@ -13,6 +13,7 @@ import type { Flags } from './config.js';
 import { passedDescriptors } from './descriptors.js';
 import { isDetached, reportStart, startDetached } from './detach.js';
 import { endProcess, makeExitCertain } from './exit.js';
+import { complain } from './complaint.js';
 import { reapInheritedChildren } from './inherited-children.js';
 import { giveUpRights } from './privileges.js';
 import { isRestart, passOn, restartAgain } from './restarted.js';
@@ -37,6 +38,9 @@ SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, 
 addresses and connections kept.
 `;
 
+/** Behind what was wrong with the command line; of the lines of an error, the only one that has several. */
+const HELP = USAGE.trimEnd();
+
 function readArguments() {
   try {
     return parseArgs({
@@ -51,7 +55,7 @@ function readArguments() {
     }).values;
   } catch (error) {
     const { message } = error as Error;
-    throw new OverlayError('INVALID', message, [message, USAGE.trimEnd()], error);
+    throw new OverlayError('INVALID', message, [message, HELP], error);
   }
 }
 
@@ -98,7 +102,10 @@ try {
     lines = await allReasons(startFlags, lines);
   }
   reportStart(lines);
-  for (const line of lines) process.stderr.write(`varpd: ${line}\n`);
+  for (const line of lines) {
+    if (line === HELP) process.stderr.write(`varpd: ${line}\n`);
+    else complain(line);
+  }
   if (isRestart) await restartAgain(lines);
   // A service manager that holds our descriptors tries again at once, and for ever.
   else if (holdsDescriptors) await delay(RETRY_PAUSE_MS);

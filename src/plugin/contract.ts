@@ -13,6 +13,11 @@
  *   - an answer older than an `invalidate` of the same MAC is thrown away, the question is asked again;
  *   - a throw, a hang or nonsense makes that overlay degraded and touches no other; what was resolved before
  *     stays in use.
+ *
+ * What an Instance throws, logs or says of its health is shown to whoever may ask varpd, who may not be allowed to read
+ * what the plugin reads. So no message has a part of a file, of an answer of a server or of a secret in it: it says where,
+ * and what kind of mistake (ContentError of varpd/plugin). Of a SyntaxError, as JSON.parse throws it, varpd shows the
+ * position alone.
  */
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 
@@ -170,7 +175,7 @@ export interface Instance {
   allowedIps?(mac: MacAddress): readonly IpAddress[] | undefined;
 }
 
-/** Something in a file, at a place in it. */
+/** Something in a file, at a place in it: for whoever reads the file himself (`check`), so it may quote it. */
 export interface FileProblem {
   /** Both count from 1; a column is a character. */
   readonly line: number;

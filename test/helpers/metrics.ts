@@ -17,11 +17,12 @@ export interface Answer {
 /** Over a Unix socket, or to a port of this host. Rejects when there is no answer. */
 export function get(
   to: string | number,
-  { path = '/metrics', method = 'GET' }: { path?: string; method?: string } = {},
+  { path = '/metrics', method = 'GET', from }: { path?: string; method?: string; from?: string } = {},
 ): Promise<Answer> {
   const where = typeof to === 'string' ? { socketPath: to } : { host: '127.0.0.1', port: to };
   return new Promise((resolve, reject) => {
-    request({ ...where, path, method, agent: false }, (response) => {
+    const source = from === undefined ? {} : { localAddress: from };
+    request({ ...where, ...source, path, method, agent: false }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (text: string) => (body += text));
       response.on('end', () => {

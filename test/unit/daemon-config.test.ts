@@ -46,57 +46,60 @@ t.test('configuration', async (t) => {
       t.match(text, new RegExp(`^ *${key}: `, 'm'), key);
   });
 
-  t.test('every error has its line and column, what was found and what was expected', async (t) => {
-    const text = [
-      'socket: varpd.sock',
-      'colour: blue',
-      'log:',
-      '  level: loud',
-      '  tone: high',
-      'limits: { clients: 0, lookupDeadlineMs: 1.5 }',
-      'pluginPath: /usr/lib/varpd',
-      'group: 12',
-      'user: 0',
-      'persistTaps: yes',
-      'metrics: 9560',
-    ].join('\n');
-    t.same(
-      [...linesOf(() => parseConfig(text, 'v.yaml'))].sort(),
-      [
-        "v.yaml:1:9: socket: found 'varpd.sock', expected an absolute path",
-        'v.yaml:2:1: colour: unknown key, expected one of socket, stateDir, pluginPath, user, group, metrics, persistTaps, log, limits',
-        "v.yaml:4:10: log.level: found 'loud', expected one of debug, info, warn, error",
-        'v.yaml:5:3: log.tone: unknown key, expected one of level, format, file',
-        "v.yaml:6:20: limits.clients: found '0', expected a whole number from 1 to 1024",
-        "v.yaml:6:41: limits.lookupDeadlineMs: found '1.5', expected a whole number from 10 to 60000",
-        "v.yaml:7:13: pluginPath: found '/usr/lib/varpd', expected a list of absolute paths",
-        "v.yaml:8:8: group: found '12', expected the name of a group, or null",
-        "v.yaml:9:7: user: found '0', expected the name of a user, or null",
-        "v.yaml:10:14: persistTaps: found 'yes', expected true or false",
-        `v.yaml:11:10: metrics: found '9560', expected 127.0.0.1:9560, '[::1]:9560', an absolute path, or null`,
-      ].sort(),
-    );
-  });
+  t.test(
+    'every error has its line and column, the kind of what was found, and what was expected',
+    async (t) => {
+      const text = [
+        'socket: varpd.sock',
+        'colour: blue',
+        'log:',
+        '  level: loud',
+        '  tone: high',
+        'limits: { clients: 0, lookupDeadlineMs: 1.5 }',
+        'pluginPath: /usr/lib/varpd',
+        'group: 12',
+        'user: 0',
+        'persistTaps: yes',
+        'metrics: 9560',
+      ].join('\n');
+      t.same(
+        [...linesOf(() => parseConfig(text, 'v.yaml'))].sort(),
+        [
+          'v.yaml:1:9: socket: found another text, expected an absolute path',
+          'v.yaml:2:1: unknown key, expected one of socket, stateDir, pluginPath, user, group, metrics, metricsHosts, persistTaps, log, limits',
+          'v.yaml:4:10: log.level: found another text, expected one of debug, info, warn, error',
+          'v.yaml:5:3: log: unknown key, expected one of level, format, file',
+          'v.yaml:6:20: limits.clients: found a number, expected a whole number from 1 to 1024',
+          'v.yaml:6:41: limits.lookupDeadlineMs: found a number, expected a whole number from 10 to 60000',
+          'v.yaml:7:13: pluginPath: found another text, expected a list of absolute paths',
+          'v.yaml:8:8: group: found a number, expected the name of a group, or null',
+          'v.yaml:9:7: user: found a number, expected the name of a user, or null',
+          'v.yaml:10:14: persistTaps: found another text, expected true or false',
+          `v.yaml:11:10: metrics: found a number, expected 127.0.0.1:9560, '[::1]:9560', an absolute path, or null`,
+        ].sort(),
+      );
+    },
+  );
 
   t.test('what is no YAML map is refused with its place', async (t) => {
     t.match(linesOf(() => parseConfig('socket: [', 'v.yaml'))[0], /^v\.yaml:1:\d+: /);
     t.match(
       linesOf(() => parseConfig('log:\n  level: info\n  level: warn\n', 'v.yaml'))[0],
-      /^v\.yaml:3:3: .*unique/,
+      /^v\.yaml:3:3: no YAML: a key that is there already$/,
     );
-    t.match(linesOf(() => parseConfig('- a\n- b\n', 'v.yaml'))[0], /^v\.yaml:1:1: the file: found 'a list'/);
+    t.match(linesOf(() => parseConfig('- a\n- b\n', 'v.yaml'))[0], /^v\.yaml:1:1: the file: found a list/);
     t.match(
       linesOf(() => parseConfig('42', 'v.yaml'))[0],
-      /^v\.yaml:1:1: the file: found '42', expected a map/,
+      /^v\.yaml:1:1: the file: found a number, expected a map/,
     );
     t.match(
       linesOf(() => parseConfig('log:\n  level: *there', 'v.yaml'))[0],
-      /^v\.yaml:2:10: .*alias.*there/,
+      /^v\.yaml:2:10: an alias of nothing/,
     );
     t.match(linesOf(() => parseConfig('a: 1\n---\nb: 2\n', 'v.yaml'))[0], /^v\.yaml:\d:\d: /);
     t.match(linesOf(() => parseConfig(`socket: /${'x'.repeat(200)}`, 'v.yaml'))[0], /at most 107 bytes/);
     t.match(linesOf(() => parseConfig('#'.repeat(2_000_000), 'v.yaml'))[0], /larger than/);
-    t.match(linesOf(() => parseConfig('__proto__: 1', 'v.yaml'))[0], /^v\.yaml:1:1: __proto__: unknown key/);
+    t.match(linesOf(() => parseConfig('__proto__: 1', 'v.yaml'))[0], /^v\.yaml:1:1: unknown key/);
   });
 
   t.test('flags over file over defaults', async (t) => {
@@ -359,10 +362,10 @@ t.test('what is wrong only in use is said with its place in the file', (t) => {
   t.equal(placeOf(config, 'metrics'), '', 'not there');
   t.equal(placeOf(loadConfig({ config: file, pluginPath: [], socket: '/x' }), 'user'), `${file}:2:9: `);
   t.throws(() => account('nobody-of-this-name', placeOf(config, 'user')), {
-    message: `${file}:2:9: user: there is no user 'nobody-of-this-name'`,
+    message: `${file}:2:9: user: there is no user of that name`,
   });
   t.throws(() => groupId('none\x1b', placeOf(config, 'group')), {
-    message: `${file}:3:10: group: there is no group 'none\\x1b'`,
+    message: `${file}:3:10: group: there is no group of that name`,
   });
   t.end();
 });

@@ -1,5 +1,6 @@
 // Finding plugins, and living with bad ones: whatever one does, its overlay is degraded and nothing else happens.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -84,8 +85,15 @@ function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
 
 t.test('loading', async (t) => {
   /** A directory of plugins: name -> source. */
-  function directoryOf(t: { testdir(): string }, sources: Readonly<Record<string, string>>): string {
-    const directory = t.testdir();
+  /** Not testdir(): root takes no plugin out of a directory of whoever has the repository. */
+  function directoryOf(
+    t: { teardown(work: () => unknown): unknown },
+    sources: Readonly<Record<string, string>>,
+  ): string {
+    const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
+    t.teardown(() => {
+      rmSync(directory, { recursive: true });
+    });
     writeFileSync(path.join(directory, 'README'), 'not a directory');
     for (const [name, source] of Object.entries(sources)) {
       mkdirSync(path.join(directory, name));

@@ -211,10 +211,7 @@ await t.test('a start that fails says why, and leaves nothing behind', async (t)
   writeFileSync(at('large'), '');
   truncateSync(at('large'), MAX_FILE_BYTES + 1);
   const refused: [file: string, message: string | RegExp][] = [
-    [
-      'bad.json',
-      /bad\.json:1:2: \$\['x'\]: found "x", expected a MAC .* \(and 1 more: dladm check-mapping \//,
-    ],
+    ['bad.json', /bad\.json:1:2: found a string, expected a MAC .* \(and 1 more: dladm check-mapping \//],
     ['none', `${at('none')} is not there`],
     ['bad.json/x', `${at('bad.json/x')} is not there: a part of its path is no directory`],
     ['.', `${at('.')} is a directory, not a file`],
@@ -244,8 +241,7 @@ await t.test('a start that fails says why, and leaves nothing behind', async (t)
 await t.test('reserved members are warned about, with their place', async (t) => {
   const { host, file, instance } = await scene(t, { '01': { vlan: 3 } as Entry });
   t.same(host.lines, [
-    `warn ${file}:5:3: $['02:00:00:00:00:01']: found "vlan", which is reserved and has no effect, ` +
-      'expected ip, port, arp, ndp or dhcp-proxy',
+    `warn ${file}:5:3: found a name that has no effect, expected ip, port, arp, ndp or dhcp-proxy`,
     `info ${file}: 1 entry`,
   ]);
   await instance.reload();
@@ -408,14 +404,14 @@ const SPOILED: [what: string, spoil: (scene: Scene) => void, sentence: RegExp][]
     ({ file }) => {
       truncateSync(file);
     },
-    /hosts\.json:1:1: \$: found the end of the file, expected '\{'$/,
+    /hosts\.json:1:1: found the end of the file, expected '\{'$/,
   ],
   [
     'no mapping any more',
     ({ file }) => {
       writeFileSync(file, '{\n"02:00:00:00:00:01": {"ip": "10.0.0.1", "port": 0}, "x": 1}');
     },
-    /hosts\.json:2:49: \$\['02:00:00:00:00:01'\]\['port'\]: found 0, expected .* \(and 2 more: dladm check-mapping/,
+    /hosts\.json:2:49: found a number or a word, expected .* \(and 2 more: dladm check-mapping/,
   ],
   [
     'too large',

@@ -9,7 +9,7 @@ import { COUNTER_NAMES } from '../../src/core/counters.js';
 import { DROPS } from '../../src/core/drops.js';
 import { DropNews } from '../../src/daemon/drop-news.js';
 import { metricOf, Metrics, type MetricSources } from '../../src/daemon/metrics.js';
-import { startMetricsServer } from '../../src/daemon/metrics-server.js';
+import { type MetricsOptions, startMetricsServer } from '../../src/daemon/metrics-server.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 import { get, parseMetrics, parseWithPython, PYTHON_CLIENT, valueOf } from '../helpers/metrics.js';
 import { skipUnless } from '../helpers/need.js';
@@ -197,7 +197,7 @@ t.test("as Prometheus' own client reads it", { skip }, async (t) => {
 
 type Context = { teardown(work: () => unknown): unknown };
 
-const QUICK = { requestMs: 250, idleMs: 500, retryMs: 50 };
+const QUICK = { requestMs: 250, answerMs: 2000, idleMs: 500, retryMs: 50 };
 
 /** A port that was free just now. */
 async function freePort(): Promise<number> {
@@ -212,7 +212,7 @@ async function serve(
   t: Context,
   address: string,
   text = (): Promise<string> => Promise.resolve('fine\n'),
-  mayWait = false,
+  { mayWait = false, ...more }: Partial<MetricsOptions> & { readonly mayWait?: boolean } = {},
 ) {
   const log: string[] = [];
   const keep = (_kind: string, message: string): void => void log.push(message);
@@ -223,14 +223,19 @@ async function serve(
     source,
     log: { debug: keep, info: keep, warn: keep, error: keep },
     timing: QUICK,
+    ...more,
   };
   const close = await startMetricsServer(options, mayWait);
   t.teardown(close);
   return { log, close };
 }
 
-function client(t: Context, port: number): { socket: Socket; heard: () => string; closed: Promise<void> } {
-  const socket = connect(port, '127.0.0.1');
+function client(
+  t: Context,
+  port: number,
+  localAddress = '127.0.0.1',
+): { socket: Socket; heard: () => string; closed: Promise<void> } {
+  const socket = connect({ port, host: '127.0.0.1', localAddress });
   let text = '';
   socket.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
   socket.on('error', () => undefined);
@@ -275,8 +280,8 @@ t.test('clients that keep it waiting', async (t) => {
   const port = await freePort();
   await serve(t, `127.0.0.1:${port}`);
   const half = [
-    'GET /metrics HTTP/1.1\r\nHost: x\r\n',
-    'GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n',
+    'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n',
+    'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n',
     '',
   ];
   for (const text of half) {
@@ -291,12 +296,116 @@ t.test('clients that keep it waiting', async (t) => {
   t.equal((await get(port)).status, 200);
 });
 
+/** From another address of this host: a client of its own. */
+const idle = client;
+
+t.test('a place is kept for whoever has none', async (t) => {
+  const port = await freePort();
+  const slow = { ...QUICK, requestMs: 60_000, idleMs: 60_000 };
+  await serve(t, `127.0.0.1:${port}`, undefined, { timing: slow });
+  const others = Array.from({ length: 12 }, (_, at) => idle(t, port, `127.0.1.${at}`));
+  await Promise.all(others.map(({ socket }) => new Promise((resolve) => socket.once('connect', resolve))));
+  // As many as one may hold, of which some have half a request.
+  const crowd = Array.from({ length: 8 }, () => idle(t, port));
+  for (const { socket } of crowd.slice(0, 4)) socket.write('GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n');
+  await Promise.all(crowd.slice(0, 4).map(({ closed }) => closed));
+  t.pass('the oldest of one client give way to its newer ones');
+  t.equal((await get(port)).status, 200, 'the same client is served');
+  t.equal((await get(port, { from: '127.0.0.9' })).status, 200, 'another client is served');
+  t.notOk(
+    others.some(({ socket }) => socket.destroyed),
+    'at the cost of the crowd alone',
+  );
+  const many = Array.from({ length: 60 }, (_, at) => idle(t, port, `127.0.2.${at}`));
+  await Promise.all(many.slice(0, 40).map(({ closed }) => closed));
+  t.equal((await get(port, { from: '127.0.0.9' })).status, 200, 'so it is beside sixty that have one each');
+});
+
+t.test('those who do not read their answers keep nobody out', async (t) => {
+  const port = await freePort();
+  const large = 'x'.repeat(8 << 20);
+  const slow = { ...QUICK, idleMs: 60_000, answerMs: 60_000 };
+  await serve(t, `127.0.0.1:${port}`, () => Promise.resolve(large), { timing: slow });
+  const ask = 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n';
+  for (let count = 0; count < 8; count++) client(t, port).socket.pause().write(ask);
+  t.equal((await get(port, { from: '127.0.0.9' })).status, 200, 'another client');
+  await waitUntil(
+    () =>
+      get(port).then(
+        () => true,
+        () => false,
+      ),
+    { what: 'the same client to be served' },
+  );
+  const quick = await freePort();
+  await serve(t, `127.0.0.1:${quick}`, () => Promise.resolve(large), { timing: { ...slow, answerMs: 200 } });
+  const one = client(t, quick);
+  one.socket.write(ask);
+  // A byte now and then is no longer enough.
+  one.socket.pause();
+  await waitUntil(() => get(quick).then(({ status }) => status === 200), { what: 'the server to answer' });
+  one.socket.resume();
+  await one.closed;
+  t.ok(one.heard().length < large.length, 'an answer has an end');
+});
+
+t.test('a request is for this host', async (t) => {
+  const port = await freePort();
+  const { log } = await serve(t, `127.0.0.1:${port}`, undefined, { hosts: ['Metrics.example'] });
+  const ask = async (...hosts: string[]): Promise<string> => {
+    const one = client(t, port);
+    one.socket.write(
+      `GET /metrics HTTP/1.1\r\n${hosts.map((host) => `Host: ${host}\r\n`).join('')}Connection: close\r\n\r\n`,
+    );
+    await one.closed;
+    return one.heard();
+  };
+  for (const host of [
+    '127.0.0.1',
+    `127.0.0.1:${port}`,
+    '192.0.2.1:80',
+    '[::1]',
+    '[2001:db8::1]:9560',
+    'localhost',
+    'LOCALHOST:1',
+    'localhost.',
+    'metrics.example',
+    'METRICS.example.:9560',
+  ])
+    t.match(await ask(host), /^HTTP\/1\.1 200 /, host);
+  const before = log.length;
+  for (const host of [
+    'evil.example',
+    `evil.example:${port}`,
+    'localhost.evil.example',
+    'metrics.example.evil',
+    'xlocalhost',
+    '[evil]',
+    '0x7f.1',
+    '127.0.0.1.evil',
+    '',
+    ':9560',
+    'a:b:c',
+  ])
+    t.match(
+      await ask(host),
+      /^HTTP\/1\.1 421 .*\nthis host is not known by that name: .*metricsHosts\n/s,
+      host,
+    );
+  t.match(log[before], /^metrics: refused a request for 'evil\.example': .*metricsHosts$/);
+  t.notMatch(await ask('127.0.0.1', 'evil.example'), / 200 /, 'two');
+  const old = client(t, port);
+  old.socket.write('GET /metrics HTTP/1.0\r\n\r\n');
+  await old.closed;
+  t.match(old.heard(), / 200 /, 'a client that is no browser names none');
+});
+
 t.test('clients that do not read, or go away', async (t) => {
   const port = await freePort();
   // More than a socket takes that nobody reads from.
   const text = 'x'.repeat(8 << 20);
   const { log } = await serve(t, `127.0.0.1:${port}`, () => Promise.resolve(text));
-  const ask = 'GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n';
+  const ask = 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n';
   for (let count = 0; count < 8; count++) client(t, port).socket.pause().write(ask);
   const isServed = (): Promise<boolean> =>
     get(port).then(
@@ -327,7 +436,7 @@ t.test('whoever asks without end gets a share', async (t) => {
   };
   await serve(t, `127.0.0.1:${port}`, text);
   const one = client(t, port);
-  one.socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(4));
+  one.socket.write('GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.repeat(4));
   await waitUntil(() => one.heard().split('\ntext ').length === 5, { what: 'four answers' });
   t.equal(made, 1, 'those who ask at the same time have the same');
   const startedMs = performance.now();
@@ -359,14 +468,14 @@ t.test('an address that is taken', async (t) => {
     message: `metrics: another program listens on ${address}`,
   });
   await t.rejects(serve(t, '192.0.2.1:9560'), { message: 'metrics: 192.0.2.1 is no address of this host' });
-  const second = await serve(t, address, () => Promise.resolve('second\n'), true);
+  const second = await serve(t, address, () => Promise.resolve('second\n'), { mayWait: true });
   t.match(second.log[0], /another program listens on .*; tried again/);
   await first.close();
   await waitUntil(() => second.log.includes(`metrics are served on ${address}`), {
     what: 'the second to have it',
   });
   t.equal((await get(port)).body, 'second\n');
-  const third = await serve(t, address, undefined, true);
+  const third = await serve(t, address, undefined, { mayWait: true });
   await third.close();
   t.pass('one that still waits can be ended');
 });

@@ -15,6 +15,7 @@ import {
   type ShowArguments,
   warnOfOffline,
 } from '../show.js';
+import { withQuotations } from '../quotation.js';
 import type { Column } from '../table.js';
 
 /** With the widths of the first preview, so that its table comes out as it was printed; 80 together. */
@@ -90,7 +91,9 @@ export const command = defineCommand({
       print(format(overlays.flatMap(({ name, targets }) => targets.map((row) => ({ ...row, link: name })))));
     } else if (args.has('fma') || asksForHealth(args)) {
       const format = chooseFormat(args, HEALTH_COLUMNS, context);
-      print(format(await list(args.operands, context)));
+      const overlays = await list(args.operands, context);
+      // A table is for people: what programs read is what varpd says.
+      print(format(args.has('parsable') ? overlays : overlays.map(quoted)));
     } else {
       const format = chooseFormat(args, PROPERTY_COLUMNS, context);
       const overlays = await list(args.operands, context);
@@ -101,6 +104,12 @@ export const command = defineCommand({
     }
   },
 });
+
+function quoted(overlay: OverlayInfo): OverlayInfo {
+  const { details } = overlay.health;
+  if (details === null) return overlay;
+  return { ...overlay, health: { ...overlay.health, details: withQuotations(details) } };
+}
 
 /** Columns that only the health has, and nothing but them and the name, need no -f. */
 function asksForHealth(args: ShowArguments): boolean {

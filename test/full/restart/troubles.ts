@@ -264,8 +264,8 @@ export interface DaemonTrouble {
 }
 
 const PARTS: readonly DaemonTrouble[] = [
-  { row: '`group` unknown', config: { group: 'nosuchgroup' }, reasons: [/nosuchgroup/] },
-  { row: '`user` unknown', config: { user: 'nosuchuser' }, reasons: [/nosuchuser/] },
+  { row: '`group` unknown', config: { group: 'nosuchgroup' }, reasons: [/there is no group of that name/] },
+  { row: '`user` unknown', config: { user: 'nosuchuser' }, reasons: [/there is no user of that name/] },
   {
     row: '`pluginPath` missing',
     config: { pluginPath: ['/nonexistent/plugins'] },
@@ -284,7 +284,7 @@ const PARTS: readonly DaemonTrouble[] = [
 ];
 
 export const DAEMON_TROUBLES: readonly DaemonTrouble[] = [
-  { row: 'configuration invalid', text: 'colour: blue\n', reasons: [/colour/] },
+  { row: 'configuration invalid', text: 'colour: blue\n', reasons: [/unknown key/] },
   ...PARTS,
   {
     row: 'several of these at once',
