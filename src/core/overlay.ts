@@ -61,6 +61,7 @@ import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
 import { PendingQueue } from './pending-queue.js';
 import { forgetPresence } from './presence.js';
+import { Sweeper } from './sweeper.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
 import { createStationMemory, Stations, type StationMemory } from './stations.js';
@@ -110,6 +111,7 @@ export class Overlay {
   /** Number of an awaited question -> its row. */
   readonly #rowOf = new Map<number, number>();
   #lastLookup = 0;
+  readonly #sweeper: Sweeper;
 
   readonly #stationMemory: () => StationMemory;
 
@@ -143,6 +145,7 @@ export class Overlay {
     const { targets, peers, loops } = this;
     const { listen } = options;
     this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });
+    this.#sweeper = new Sweeper(targets, this.held);
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
@@ -167,11 +170,19 @@ export class Overlay {
     if (before !== NOWHERE) this.held.release(before);
   }
 
-  /** Lets go of everything it shares with others. */
+  /** Nothing waits for an answer any more; `sweep` lets go of the destinations. */
   close(): void {
     this.frames.close();
-    for (const row of this.targets.rows()) this.#forget(row);
+    for (const row of [...this.#awaited.keys()]) this.#forget(row);
+    this.#sweeper.expireAll();
     if (this.point !== NOWHERE) this.held.release(this.point);
+  }
+
+  /** Takes out some of the entries that are over since all were invalidated, or since `close`. Whether there may be more. */
+  sweep(): boolean {
+    return this.#sweeper.sweep((row) => {
+      this.#forget(row);
+    });
   }
 
   // ---- Ports
@@ -277,12 +288,17 @@ export class Overlay {
     }
   }
 
-  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
+  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. Of all,
+   * nothing is used any more; `sweep` is to be called until there is no more. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
     forgetPresence(this, mac);
     if (mac === undefined) {
-      for (const row of this.targets.rows()) this.#invalidateRow(row);
+      for (const [row, question] of [...this.#awaited]) {
+        this.#stopWaiting(row);
+        if (!this.targets.isStale(row)) this.#ask(row, question);
+      }
+      this.#sweeper.expireAll();
     } else {
       const row = this.targets.find(highOf(mac), lowOf(mac));
       if (row !== NONE) this.#invalidateRow(row);

@@ -13,7 +13,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
-import type { TargetRow } from '../../src/core/target-rows.js';
+import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
 import type { Command, PeerChange, Report } from '../../src/daemon/datapath/protocol.js';
@@ -265,18 +265,41 @@ export class Net {
   }
 
   targets(after: MacAddress = -1, limit = 1000): readonly TargetRow[] {
-    return this.vtep.ask({
-      kind: 'targets',
-      overlay: this.id,
-      after,
-      limit,
-      reply: 1,
-    }) as readonly TargetRow[];
+    return tableOf((command) => this.vtep.ask(command), this.id, after).slice(0, limit);
+  }
+
+  /** The one used last first. */
+  recentTargets(limit: number): readonly TargetRow[] {
+    const request = { kind: 'scan-recent', overlay: this.id, from: 0, maxIdleTicks: Infinity, reply: 1 } as const;
+    const { macs, idleTicks } = this.vtep.ask(request) as TargetScan;
+    const order = [...macs.keys()].sort((one, other) => idleTicks[one] - idleTicks[other]).slice(0, limit);
+    const wanted = Float64Array.from(order, (index) => macs[index]);
+    const describe = { kind: 'describe-targets', overlay: this.id, macs: wanted, reply: 1 } as const;
+    return (this.vtep.ask(describe) as TargetDescription).rows;
   }
 
   remove(): void {
     this.vtep.obey({ kind: 'remove-overlay', overlay: this.id, reply: 1 });
   }
+}
+
+/** A whole table, as the control side reads it. `ask` is replied to at once. */
+export function tableOf(ask: (command: Command) => unknown, overlay: number, after: MacAddress = -1): TargetRow[] {
+  const rows: TargetRow[] = [];
+  const found: MacAddress[] = [];
+  for (let from: number | undefined = 0; from !== undefined;) {
+    const scan = ask({ kind: 'scan-targets', overlay, from, after, before: 2 ** 48, reply: 1 }) as TargetScan;
+    found.push(...scan.macs);
+    from = scan.next;
+  }
+  const macs = Float64Array.from(found).sort();
+  for (let done = 0; done < macs.length;) {
+    const request = { kind: 'describe-targets', overlay, macs: macs.slice(done), reply: 1 } as const;
+    const description = ask(request) as TargetDescription;
+    rows.push(...description.rows);
+    done += description.count;
+  }
+  return rows;
 }
 
 interface PortOptions {

@@ -31,9 +31,9 @@ const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
-/** Of up to MAX_COMMANDS each (thread.ts): half a millisecond, so that a change of a million targets holds up no frame
- * for longer. */
-const MESSAGES_A_TURN = 4;
+/** For so long a turn obeys commands before it looks at the devices: a change of a million targets holds up no frame for
+ * longer. */
+const OBEY_MS = 0.5;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
@@ -77,6 +77,9 @@ const platform: Platform = {
   },
 };
 
+let commands: readonly Command[] = [];
+let nextIndex = 0;
+
 /** The clock of each thread starts with it; what threads share has times in it. */
 const startedMs = Number(process.hrtime.bigint() / 1000n) / 1000 - performance.now();
 
@@ -84,20 +87,33 @@ const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
 
-/** Obeys a few messages; the rest when the devices have been looked at. Whether to go on. */
+/** Obeys some commands; the rest when the devices have been looked at. Whether to go on. */
 function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
-  for (let count = 0; count < MESSAGES_A_TURN; count++) {
-    const received = receiveMessageOnPort(port!);
-    if (received === undefined) return true;
-    for (const command of received.message as readonly Command[]) {
-      engine.obey(command);
-      if (command.kind === 'stop') return false;
-    }
-  }
-  signalEvent(wakeFd);
+  const endMs = performance.now() + OBEY_MS;
+  let isLeft = true;
+  do {
+    const command = nextCommand();
+    isLeft = command !== undefined;
+    if (command === undefined) break;
+    engine.obey(command);
+    if (command.kind === 'stop') return false;
+  } while (performance.now() < endMs);
+  const isUntidy = engine.tidy();
+  if (isLeft || isUntidy) signalEvent(wakeFd);
   return true;
+}
+
+/** Of the message at hand, or of the next. */
+function nextCommand(): Command | undefined {
+  if (nextIndex === commands.length) {
+    const received = receiveMessageOnPort(port!);
+    if (received === undefined) return undefined;
+    commands = received.message as readonly Command[];
+    nextIndex = 0;
+  }
+  return commands[nextIndex++];
 }
 
 /** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
