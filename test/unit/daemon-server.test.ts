@@ -109,6 +109,7 @@ t.test('a call of the real client', async (t) => {
       'overlay.list': ({ names }) => ({
         overlays: [],
         missing: (names ?? []).map((name) => ({ name, message: 'no' })),
+        next: null,
       }),
       'overlay.delete': () => {
         throw new OverlayError('BUSY', 'overlay0 is busy', ['one', 'two']);
@@ -119,6 +120,7 @@ t.test('a call of the real client', async (t) => {
   t.same(await call('overlay.list', { names: ['a'] }), {
     overlays: [],
     missing: [{ name: 'a', message: 'no' }],
+    next: null,
   });
   await t.rejects(call('overlay.delete', { name: 'overlay0', temporary: false }), {
     message: 'overlay0 is busy',
