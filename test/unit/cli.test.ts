@@ -794,13 +794,13 @@ await t.test('show-overlay -t', async (t) => {
 
   const inTable = await run(socket, 'show-overlay', '-t', 'many0');
   t.equal(inTable.out.split('\n').length, many.length + 2, 'one header');
-  const manyAsJson = await run(socket, 'show-overlay', '-t', '--json', 'many0', 'overlay0');
+  const manyAsJson = await run(socket, 'show-overlay', '-t', '--json', 'overlay0', 'many0');
   t.equal(
     manyAsJson.out,
     `${JSON.stringify(
       [
-        { ...overlay('many0', []), targets: many },
         { ...FILES, targets: table },
+        { ...overlay('many0', []), targets: many },
       ],
       undefined,
       2,
