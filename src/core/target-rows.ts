@@ -46,8 +46,11 @@ export function scanTargets(
   before: MacAddress,
 ): TargetScan {
   const { targets, shared } = overlay;
-  return scan(overlay, from, [], (row, mac) =>
-    mac > after && mac < before && targets.state(row, shared.nowTick) !== FREE,
+  return scan(
+    overlay,
+    from,
+    [],
+    (row, mac) => mac > after && mac < before && targets.state(row, shared.nowTick) !== FREE,
   );
 }
 
@@ -57,10 +60,14 @@ export function scanRecent(overlay: Overlay, from: number, maxIdleTicks: number)
   const { targets, shared, stations } = overlay;
   const here = from === 0 ? (stations?.list(shared.nowTick) ?? []) : [];
   // What is sent to a group is asked about frame by frame: there is no question without one.
-  return scan(overlay, from, here, (row, mac) =>
-    targets.state(row, shared.nowTick) === VALID &&
-    targets.idleTicks(row, shared.nowTick) < maxIdleTicks &&
-    !isMulticast(mac),
+  return scan(
+    overlay,
+    from,
+    here,
+    (row, mac) =>
+      targets.state(row, shared.nowTick) === VALID &&
+      targets.idleTicks(row, shared.nowTick) < maxIdleTicks &&
+      !isMulticast(mac),
   );
 }
 

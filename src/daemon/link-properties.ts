@@ -59,7 +59,12 @@ export class LinkProperties {
     );
   }
 
-  list({ names, properties, persistent, after }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
+  list({
+    names,
+    properties,
+    persistent,
+    after,
+  }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
     checkLinkNames(properties ?? []);
     const { found, missing } = this.#roster.findVnics(names);
     const wanted = properties ?? LINK_PROPERTIES.map(({ name }) => name);

@@ -31,12 +31,13 @@ export function pageOf<Row>(
 
 function placeBehind(names: readonly string[], after: string | undefined): number {
   if (after === undefined) return 0;
-  const [, digits, name] = CURSOR.exec(after) ?? [];
-  if (digits === undefined) {
+  const match = CURSOR.exec(after);
+  if (match === null) {
     const line = `'${printable(after)}' is not where a page ended: 'after' is 'next' of the page before`;
     throw new OverlayError('INVALID', line);
   }
-  const place = Number(digits);
+  const place = Number(match[1]);
+  const name = match[2];
   if (names[place] === name) return place + 1;
   const found = names.indexOf(name);
   // Deleted: what stood behind it is in its place now.

@@ -27,6 +27,9 @@ interface Client extends Caller {
 }
 
 const ROOT = 0;
+const LINGER_MS = 1000;
+/** At a time; of more the connection is closed without a word. */
+const MAX_SENT_AWAY = 64;
 /** Whose credentials are unknown. */
 const NOBODY = -1;
 /** Of all places, what one user other than root may take, and what those may who can only look. */
@@ -49,6 +52,7 @@ export class ControlServer {
   readonly #options: ServerOptions;
   readonly #server: Server;
   readonly #clients = new Map<Socket, Client>();
+  readonly #sentAway = new Set<Socket>();
   readonly #turns = new Turns();
 
   private constructor(options: ServerOptions) {
@@ -75,7 +79,7 @@ export class ControlServer {
       this.#server.close(() => {
         resolve();
       });
-      for (const socket of this.#clients.keys()) socket.destroy();
+      for (const socket of [...this.#clients.keys(), ...this.#sentAway]) socket.destroy();
     });
   }
 
@@ -84,10 +88,7 @@ export class ControlServer {
     const client = this.#identify(socket);
     const reason = this.#whyFull(client);
     if (reason !== undefined) {
-      socket.on('error', () => undefined);
-      const error = new OverlayError('AGAIN', reason);
-      socket.end(encodeMessage(errorResponse(null, RPC_CODE.REFUSED, error)));
-      socket.setTimeout(1000, () => socket.destroy());
+      this.#sendAway(socket, reason);
       return;
     }
     this.#clients.set(socket, client);
@@ -97,6 +98,23 @@ export class ControlServer {
     };
     const turn = (): Promise<void> => this.#turns.take(client.uid);
     new Connection(socket, (value) => answer(value, client, handlers, bug, turn), bug, timing);
+  }
+
+  /** It has a moment to read why, whatever it still sends. */
+  #sendAway(socket: Socket, reason: string): void {
+    socket.on('error', () => undefined);
+    if (this.#sentAway.size >= MAX_SENT_AWAY) {
+      socket.destroy();
+      return;
+    }
+    this.#sentAway.add(socket);
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.on('close', () => {
+      clearTimeout(timer);
+      this.#sentAway.delete(socket);
+    });
+    socket.end(encodeMessage(errorResponse(null, RPC_CODE.REFUSED, new OverlayError('AGAIN', reason))));
+    socket.resume();
   }
 
   #whyFull({ uid, mayChange }: Client): string | undefined {

@@ -28,12 +28,11 @@ export class Turns {
   }
 
   readonly #next = (): void => {
-    const [first] = this.#waiting;
-    if (first === undefined) {
+    if (this.#waiting.size === 0) {
       this.#isRunning = false;
       return;
     }
-    const [user, [begin, ...others]] = first as [number, [() => void, ...(() => void)[]]];
+    const [[user, [begin, ...others]]] = this.#waiting;
     this.#waiting.delete(user);
     if (others.length > 0) this.#waiting.set(user, others);
     const startedMs = performance.now();

@@ -270,7 +270,13 @@ export class Net {
 
   /** The one used last first. */
   recentTargets(limit: number): readonly TargetRow[] {
-    const request = { kind: 'scan-recent', overlay: this.id, from: 0, maxIdleTicks: Infinity, reply: 1 } as const;
+    const request = {
+      kind: 'scan-recent',
+      overlay: this.id,
+      from: 0,
+      maxIdleTicks: Infinity,
+      reply: 1,
+    } as const;
     const { macs, idleTicks } = this.vtep.ask(request) as TargetScan;
     const order = [...macs.keys()].sort((one, other) => idleTicks[one] - idleTicks[other]).slice(0, limit);
     const wanted = Float64Array.from(order, (index) => macs[index]);
@@ -284,7 +290,11 @@ export class Net {
 }
 
 /** A whole table, as the control side reads it. `ask` is replied to at once. */
-export function tableOf(ask: (command: Command) => unknown, overlay: number, after: MacAddress = -1): TargetRow[] {
+export function tableOf(
+  ask: (command: Command) => unknown,
+  overlay: number,
+  after: MacAddress = -1,
+): TargetRow[] {
   const rows: TargetRow[] = [];
   const found: MacAddress[] = [];
   for (let from: number | undefined = 0; from !== undefined;) {

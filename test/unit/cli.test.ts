@@ -748,7 +748,11 @@ await t.test('show-overlay -t', async (t) => {
     target('ff:ff:ff:ff:ff:ff', 'flood', '10.88.88.69:4789', '10.88.88.70:4789', '10.88.88.71:4789'),
   ];
   const many = Array.from({ length: 10_000 }, (_, index) =>
-    target(`02:00:00:00:${index.toString(16).padStart(4, '0').replace(/..$/, ':$&')}`, 'valid', '10.0.0.1:4789'),
+    target(
+      `02:00:00:00:${index.toString(16).padStart(4, '0').replace(/..$/, ':$&')}`,
+      'valid',
+      '10.0.0.1:4789',
+    ),
   );
   const point = [target('*:*:*:*:*:*', 'valid', '10.88.88.70:4789')];
   const tables: Record<string, TargetRow[]> = { demo0: point, overlay0: table, many0: many };

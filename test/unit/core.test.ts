@@ -1290,11 +1290,7 @@ await t.test('targets from before a restart are used at once, and confirmed as t
     'what is saved: the one used last first',
   );
   const saved = net.recentTargets(9);
-  t.same(
-    saved.map(({ mac }) => mac).sort(),
-    [remote(1), remote(5)].sort(),
-    'neither groups nor drops',
-  );
+  t.same(saved.map(({ mac }) => mac).sort(), [remote(1), remote(5)].sort(), 'neither groups nor drops');
   net.remove();
   t.equal(vtep.questions.length, 4);
   t.end();

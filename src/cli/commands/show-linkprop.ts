@@ -46,7 +46,10 @@ export const command = defineCommand({
       ...(args.operands.length > 0 && { names: [...args.operands] }),
       ...(args.has('prop') && { properties: parseNames(args.values('prop')) }),
     };
-    const pages = await attempt('failed to get link properties', readPages(context.call, 'linkprop.list', request));
+    const pages = await attempt(
+      'failed to get link properties',
+      readPages(context.call, 'linkprop.list', request),
+    );
     for (const { missing } of pages) reportMissing(missing, context);
     context.print(format(pages.flatMap(({ rows }) => rows)));
   },

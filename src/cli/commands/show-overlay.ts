@@ -83,13 +83,13 @@ export const command = defineCommand({
       else await printWithTargets(overlays, context);
     } else if (args.has('target')) {
       const format = chooseFormat(args, TARGET_COLUMNS, context);
-      let isEmpty = true;
+      let shown = 0;
       await eachTable(await list(args.operands, context), context, ({ name }, rows) => {
         if (rows.length === 0) return;
         print(format(rows.map((row) => ({ ...row, link: name }))));
-        isEmpty = false;
+        shown += rows.length;
       });
-      if (isEmpty) print(format([]));
+      if (shown === 0) print(format([]));
     } else if (args.has('fma') || asksForHealth(args)) {
       const format = chooseFormat(args, HEALTH_COLUMNS, context);
       print(format(await list(args.operands, context)));
@@ -113,7 +113,10 @@ function asksForHealth(args: ShowArguments): boolean {
 
 async function list(names: readonly string[], context: Context): Promise<readonly OverlayInfo[]> {
   const params = names.length > 0 ? { names: [...names] } : {};
-  const pages = await attempt('failed to get info for overlays', readPages(context.call, 'overlay.list', params));
+  const pages = await attempt(
+    'failed to get info for overlays',
+    readPages(context.call, 'overlay.list', params),
+  );
   for (const { missing } of pages) reportMissing(missing, context);
   return pages.flatMap(({ overlays }) => overlays);
 }

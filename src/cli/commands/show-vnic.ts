@@ -48,7 +48,10 @@ export const command = defineCommand({
       ...(args.operands.length > 0 && { names: [...args.operands] }),
       ...(over !== undefined && { over }),
     };
-    const pages = await attempt('failed to get info for vnics', readPages(context.call, 'vnic.list', request));
+    const pages = await attempt(
+      'failed to get info for vnics',
+      readPages(context.call, 'vnic.list', request),
+    );
     for (const { missing } of pages) reportMissing(missing, context);
     context.print(format(pages.flatMap(({ vnics }) => vnics)));
   },

@@ -92,16 +92,15 @@ function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
   const endMs = performance.now() + OBEY_MS;
-  let isLeft = true;
-  do {
-    const command = nextCommand();
-    isLeft = command !== undefined;
-    if (command === undefined) break;
+  let command = nextCommand();
+  while (command !== undefined) {
     engine.obey(command);
     if (command.kind === 'stop') return false;
-  } while (performance.now() < endMs);
+    if (performance.now() >= endMs) break;
+    command = nextCommand();
+  }
   const isUntidy = engine.tidy();
-  if (isLeft || isUntidy) signalEvent(wakeFd);
+  if (command !== undefined || isUntidy) signalEvent(wakeFd);
   return true;
 }
 

@@ -8,6 +8,7 @@ import { mappingRows } from './mapping.js';
 import { networkRows } from './network.js';
 import { pluginRows, rogueShortly } from './plugins.js';
 import { processRows, stoppedShortly } from './process.js';
+import { readerRows, readerShortly } from './reader.js';
 import { fewComeAndGo, resourceRows } from './resources.js';
 import { cutShortly, restartRows } from './restart.js';
 
@@ -21,6 +22,7 @@ export const rows: readonly Row[] = [
   ...restartRows,
   ...endingRows,
   ...abuseRows,
+  ...readerRows,
 ];
 
 /** What of them `npm test` has. */
@@ -33,4 +35,5 @@ export const quickRows: readonly Row[] = [
   cutShortly,
   manyEnd,
   socketAbuseShortly,
+  readerShortly,
 ];
