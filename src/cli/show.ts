@@ -2,7 +2,7 @@
 import type { Failure, OverlayInfo } from '../control/messages.js';
 import { CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
 import type { Arguments } from './getopt.js';
-import { type Column, formatParsable, formatTable } from './table.js';
+import { type Column, formatParsable, tableWriter } from './table.js';
 
 export const SHOW_OPTIONS = [
   {
@@ -22,7 +22,8 @@ export const SHOW_OPTIONS = [
 
 export type ShowArguments = Arguments<(typeof SHOW_OPTIONS)[number]['name']>;
 
-/** Checks the options before anything is asked; the answer turns rows into the text that was wanted. */
+/** Checks the options before anything is asked; the answer turns rows into the text that was wanted. Called again, it goes
+ * on with more rows. */
 export function chooseFormat<Row>(
   args: ShowArguments,
   columns: readonly Column<Row>[],
@@ -43,13 +44,16 @@ export function chooseFormat<Row>(
     context.warn(`ignoring ${names}`);
   }
   if (chosen.length === 0) throw new CommandError('no valid output fields', [known(columns)]);
+  let write: ((rows: readonly Row[]) => string) | undefined;
   return (rows) => {
     if (parsable) return formatParsable(chosen, rows);
+    if (write !== undefined) return write(rows);
     // What was named and is not there has had its line.
     if (rows.length === 0 && args.operands.length > 0) return '';
     const isShown = (column: Column<Row>): boolean =>
       chosen.includes(column) || (fields === undefined && rows.some((row) => column.notable?.(row)));
-    return formatTable(fields === undefined ? columns.filter(isShown) : chosen, rows);
+    write = tableWriter(fields === undefined ? columns.filter(isShown) : chosen);
+    return write(rows);
   };
 }
 

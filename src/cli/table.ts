@@ -24,13 +24,24 @@ const LONGEST_PIECE = 47;
 
 /** With a header, also over no rows: so that nothing is not mistaken for all is well. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const cells = rows.map((row) => columns.map((column) => wrap(printable(column.cell(row)), column)));
-  const widths = columns.map(({ width }, index) => {
-    const longest = Math.max(...cells.flatMap((row) => row[index].map((text) => text.length)));
-    return Math.max(width, longest + 1);
-  });
-  const lines = [columns.map((column) => column.name), ...cells.flatMap(stack)];
-  return lines.map((texts) => `${line(texts, widths)}\n`).join('');
+  return tableWriter(columns)(rows);
+}
+
+/** A table that comes in parts. The header is over the first; a column that has to grow in a later one grows there. */
+export function tableWriter<Row>(columns: readonly Column<Row>[]): (rows: readonly Row[]) => string {
+  let header = [columns.map((column) => column.name)];
+  let widths = columns.map(({ width }) => width);
+  return (rows) => {
+    const cells = rows.map((row) => columns.map((column) => wrap(printable(column.cell(row)), column)));
+    widths = widths.map((width, index) => {
+      const longest = (most: number, texts: readonly string[][]): number =>
+        texts[index].reduce((longer, text) => Math.max(longer, text.length + 1), most);
+      return cells.reduce(longest, width);
+    });
+    const lines = [...header, ...cells.flatMap(stack)];
+    header = [];
+    return lines.map((texts) => `${line(texts, widths)}\n`).join('');
+  };
 }
 
 /** No header, no padding; `\:` and `\\` inside fields, but none when there is but one field to a line. */

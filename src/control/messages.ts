@@ -124,6 +124,17 @@ export interface DaemonStatus {
   readonly features: Readonly<Record<string, boolean>>;
 }
 
+/** A list comes in pages. What is there from the first page to the last is in one of them. */
+export interface PageParams {
+  /** `next` of the page before, with the same other parameters. */
+  after?: string;
+}
+
+export interface PageResult {
+  /** Null on the last page. */
+  next: string | null;
+}
+
 /** Method name -> parameters and result. `null` = nothing to say but "done". */
 export interface Methods {
   'overlay.create': {
@@ -142,7 +153,10 @@ export interface Methods {
   /** Starts persistent overlays that are not running; without a name all of them. */
   'overlay.up': { params: { name?: string }; result: { failures: Failure[] } };
   /** All overlays, offline ones too, or those named; a name that is not there is in `missing`, and fails nothing else. */
-  'overlay.list': { params: { names?: string[] }; result: { overlays: OverlayInfo[]; missing: Failure[] } };
+  'overlay.list': {
+    params: { names?: string[] } & PageParams;
+    result: { overlays: OverlayInfo[]; missing: Failure[] } & PageResult;
+  };
   'overlay.targets': { params: { name: string; after?: string; limit?: number }; result: TargetPage };
   /** `destination` is an endpoint, or `drop`. */
   'overlay.setTarget': { params: { name: string; mac: string; destination: string }; result: null };
@@ -162,8 +176,8 @@ export interface Methods {
   };
   'vnic.delete': { params: { name: string; temporary: boolean }; result: null };
   'vnic.list': {
-    params: { names?: string[]; over?: string };
-    result: { vnics: VnicInfo[]; missing: Failure[] };
+    params: { names?: string[]; over?: string } & PageParams;
+    result: { vnics: VnicInfo[]; missing: Failure[] } & PageResult;
   };
   /** All or none of them; in force with the next frames. Temporary: until varpd starts again. */
   'linkprop.set': {
@@ -174,8 +188,8 @@ export interface Methods {
   'linkprop.reset': { params: { name: string; temporary: boolean; properties?: string[] }; result: null };
   /** Of all VNICs, or those named. Persistent: what the next start will find, whether the VNIC runs or not. */
   'linkprop.list': {
-    params: { names?: string[]; properties?: string[]; persistent: boolean };
-    result: { rows: LinkPropertyRow[]; missing: Failure[] };
+    params: { names?: string[]; properties?: string[]; persistent: boolean } & PageParams;
+    result: { rows: LinkPropertyRow[]; missing: Failure[] } & PageResult;
   };
   /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
   'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
@@ -202,6 +216,9 @@ export interface ErrorData {
 
 /** A request longer than this ends the connection: no honest one comes near. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
+
+/** In one line; their answers come one behind the other. */
+export const MAX_BATCH_REQUESTS = 64;
 
 /** Where dladm looks when neither `--socket` nor `VARPD_SOCKET` says otherwise. */
 export const DEFAULT_SOCKET = '/run/varpd/varpd.sock';

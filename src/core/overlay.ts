@@ -63,6 +63,7 @@ import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
 import { PendingQueue } from './pending-queue.js';
 import { forgetPresence } from './presence.js';
+import { Sweeper } from './sweeper.js';
 import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
 import { type Asker, CONFIRMATION, INQUIRY, Questions } from './questions.js';
@@ -103,6 +104,7 @@ export class Overlay {
   readonly held: HeldDestinations;
   readonly #questions = new Questions();
   #lastLookup = 0;
+  readonly #sweeper: Sweeper;
 
   readonly #stationMemory: () => StationMemory;
 
@@ -139,6 +141,7 @@ export class Overlay {
     const { targets, peers, loops } = this;
     const { listen } = options;
     this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });
+    this.#sweeper = new Sweeper(targets, this.held);
     const header = new DataView(new ArrayBuffer(8));
     header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
     header.setUint32(4, options.vnetid * 256);
@@ -163,11 +166,19 @@ export class Overlay {
     if (before !== NOWHERE) this.held.release(before);
   }
 
-  /** Lets go of everything it shares with others. */
+  /** Nothing waits for an answer any more; `sweep` lets go of the destinations. */
   close(): void {
     this.frames.close();
-    for (const row of this.targets.rows()) this.#forget(row);
+    for (const row of this.#questions.rows) this.#forget(row);
+    this.#sweeper.expireAll();
     if (this.point !== NOWHERE) this.held.release(this.point);
+  }
+
+  /** Takes out some of the entries that are over since all were invalidated, or since `close`. Whether there may be more. */
+  sweep(): boolean {
+    return this.#sweeper.sweep((row) => {
+      this.#forget(row);
+    });
   }
 
   // ---- Ports
@@ -275,12 +286,14 @@ export class Overlay {
     }
   }
 
-  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. */
+  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. Of all,
+   * nothing is used any more; `sweep` is to be called until there is no more. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
     forgetPresence(this, mac);
     if (mac === undefined) {
-      for (const row of this.targets.rows()) this.#invalidateRow(row);
+      for (const row of this.#questions.rows) this.#askAgain(row);
+      this.#sweeper.expireAll();
     } else {
       const row = this.targets.find(highOf(mac), lowOf(mac));
       if (row !== NONE) this.#invalidateRow(row);
@@ -288,15 +301,20 @@ export class Overlay {
   }
 
   #invalidateRow(row: number): void {
-    const question = this.#questions.of(row);
-    const asker = this.#questions.askerOf(row);
-    if (question === undefined || asker === undefined || this.targets.isStale(row)) {
-      this.#forget(row);
-      this.targets.remove(row);
-    } else {
-      this.#questions.remove(row);
-      this.#ask(row, question, asker);
+    if (this.#questions.of(row) !== undefined && !this.targets.isStale(row)) {
+      this.#askAgain(row);
+      return;
     }
+    this.#forget(row);
+    this.targets.remove(row);
+  }
+
+  /** The answer under way is too old. Nothing waits for that about a target of before a restart. */
+  #askAgain(row: number): void {
+    const [question, asker] = [this.#questions.of(row), this.#questions.askerOf(row)];
+    this.#questions.remove(row);
+    if (question !== undefined && asker !== undefined && !this.targets.isStale(row))
+      this.#ask(row, question, asker);
   }
 
   /** Whether the MAC was there. Frames that wait for it are lost. */

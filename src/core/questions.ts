@@ -47,6 +47,11 @@ export class Questions {
     return this.#shares.mayTake(asker, 1);
   }
 
+  /** Those that await an answer, as they are now. */
+  get rows(): readonly number[] {
+    return [...this.#byRow.keys()];
+  }
+
   /** The question whose answer this row awaits. */
   of(row: number): Question | undefined {
     return this.#byRow.get(row)?.question;

@@ -1,8 +1,20 @@
-/** The target table of an overlay as others see it: for `show-overlay -t`, and for the next daemon. */
+/**
+ * The target table of an overlay as others see it: for `show-overlay -t`, and for the next daemon.
+ *
+ * A table may have a million entries, and the thread that moves frames looks at it: so it does that in parts. First some
+ * rows are scanned for MACs, and the caller comes back with where it was; then some of the MACs are described. An entry
+ * keeps its row as long as it is there, so one that is there from the first part to the last is found, and found once.
+ */
 import type { Endpoint } from '../wire/ip.js';
-import { fromHalves, isMulticast, type MacAddress } from '../wire/mac.js';
+import { fromHalves, highOf, isMulticast, lowOf, type MacAddress } from '../wire/mac.js';
+import { NONE } from './mac-index.js';
 import { HERE, type Overlay } from './overlay.js';
 import { DROP, FREE, PENDING, VALID } from './target-table.js';
+
+/** Of one scan: some 0.3 ms. */
+const SCAN_ROWS = 32_768;
+/** In one description, of all its rows together; one row may have more. */
+const MAX_DESTINATIONS = 512;
 
 /** A row of `show-overlay -t`. */
 export interface TargetRow {
@@ -11,46 +23,99 @@ export interface TargetRow {
   readonly to: readonly Endpoint[];
 }
 
-/** At most `limit` entries with MACs above `after`, in ascending order. */
-export function targetRows(overlay: Overlay, after: MacAddress, limit: number): TargetRow[] {
+export interface TargetScan {
+  /** In no order. */
+  readonly macs: Float64Array;
+  /** Of each, for how long it has not been used. */
+  readonly idleTicks: Int32Array;
+  /** Where the next scan begins; undefined when all has been looked at. */
+  readonly next: number | undefined;
+}
+
+export interface TargetDescription {
+  readonly rows: readonly TargetRow[];
+  /** So many of the MACs were looked up; the others are to be asked for again. */
+  readonly count: number;
+}
+
+/** MACs above `after` and below `before`, of the rows from `from` on. */
+export function scanTargets(
+  overlay: Overlay,
+  from: number,
+  after: MacAddress,
+  before: MacAddress,
+): TargetScan {
   const { targets, shared } = overlay;
-  let found: { mac: MacAddress; row: number }[] = [];
-  const nearest = () => found.sort((a, b) => a.mac - b.mac).slice(0, limit);
-  for (const row of targets.rows()) {
-    const mac = macOf(overlay, row);
-    if (mac <= after || targets.state(row, shared.nowTick) === FREE) continue;
-    found.push({ mac, row });
-    if (found.length > 8 * limit) found = nearest();
+  return scan(
+    overlay,
+    from,
+    [],
+    (row, mac) => mac > after && mac < before && targets.state(row, shared.nowTick) !== FREE,
+  );
+}
+
+/** MACs of single stations that frames are sent to, idle for less than `maxIdleTicks`: what a restart is to know. In mode
+ * point: those behind the own port. */
+export function scanRecent(overlay: Overlay, from: number, maxIdleTicks: number): TargetScan {
+  const { targets, shared, stations } = overlay;
+  const here = from === 0 ? (stations?.list(shared.nowTick) ?? []) : [];
+  // What is sent to a group is asked about frame by frame: there is no question without one.
+  return scan(
+    overlay,
+    from,
+    here,
+    (row, mac) =>
+      targets.state(row, shared.nowTick) === VALID &&
+      targets.idleTicks(row, shared.nowTick) < maxIdleTicks &&
+      !isMulticast(mac),
+  );
+}
+
+function scan(
+  { targets, shared }: Overlay,
+  from: number,
+  macs: MacAddress[],
+  isWanted: (row: number, mac: MacAddress) => boolean,
+): TargetScan {
+  const idleTicks = macs.map(() => 0);
+  const end = Math.min(targets.end, from + SCAN_ROWS);
+  for (let row = from; row < end; row++) {
+    const mac = fromHalves(targets.macHigh(row), targets.macLow(row));
+    if (!isWanted(row, mac)) continue;
+    macs.push(mac);
+    idleTicks.push(targets.idleTicks(row, shared.nowTick));
   }
-  return nearest().map(({ mac, row }) => ({ mac, ...describe(overlay, row) }));
+  const next = end < targets.end ? end : undefined;
+  return { macs: Float64Array.from(macs), idleTicks: Int32Array.from(idleTicks), next };
 }
 
-/** At most `limit` stations that frames are sent to now, the one used last first: what a restart is to know. In mode point:
- * those behind the own port. */
-export function recentTargets(overlay: Overlay, limit: number): TargetRow[] {
-  const { targets, shared, stations, options } = overlay;
-  const found: TargetRow[] = [];
-  for (const mac of stations?.list(shared.nowTick).slice(0, limit) ?? [])
-    found.push({ mac, state: 'valid', to: [options.listen] });
-  for (const row of targets.rowsByUse()) {
-    if (found.length >= limit) break;
-    const mac = macOf(overlay, row);
-    // What is sent to a group is asked about frame by frame: there is no question without one.
-    if (isMulticast(mac) || targets.state(row, shared.nowTick) !== VALID) continue;
-    found.push({ mac, ...describe(overlay, row) });
+/** What is known of these MACs, in their order; those that are not there are left out. */
+export function describeTargets(overlay: Overlay, macs: Float64Array): TargetDescription {
+  const rows: TargetRow[] = [];
+  let count = 0;
+  let destinations = 0;
+  for (; count < macs.length && destinations < MAX_DESTINATIONS; count++) {
+    const row = describe(overlay, macs[count]);
+    if (row === undefined) continue;
+    rows.push(row);
+    destinations += row.to.length;
   }
-  return found;
+  return { rows, count };
 }
 
-function macOf({ targets }: Overlay, row: number): MacAddress {
-  return fromHalves(targets.macHigh(row), targets.macLow(row));
-}
-
-function describe({ targets, shared, held, options }: Overlay, row: number): Omit<TargetRow, 'mac'> {
-  const state = targets.state(row, shared.nowTick);
-  if (state === PENDING) return { state: 'pending', to: [] };
-  if (state === DROP) return { state: 'drop', to: [] };
+function describe(
+  { targets, shared, held, options, stations }: Overlay,
+  mac: MacAddress,
+): TargetRow | undefined {
+  const row = targets.find(highOf(mac), lowOf(mac));
+  const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
+  if (state === PENDING) return { mac, state: 'pending', to: [] };
+  if (state === DROP) return { mac, state: 'drop', to: [] };
+  if (state === FREE) {
+    const isStation = stations?.has(highOf(mac), lowOf(mac), shared.nowTick) === true;
+    return isStation ? { mac, state: 'valid', to: [options.listen] } : undefined;
+  }
   const slots = held.floods.get(row) ?? [targets.destination(row)];
   const to = slots.map((slot) => (slot === HERE ? options.listen : shared.destinations.endpoint(slot)));
-  return { state: 'valid', to };
+  return { mac, state: 'valid', to };
 }

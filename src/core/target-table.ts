@@ -18,6 +18,9 @@
  * bound; what was only asked about (PENDING, DROP for a while) has another. In each kind the least recently used makes
  * room for its like: who scans the network for MACs that nobody has takes nothing from the known ones.
  *
+ * All can be made to be over at once, whatever their number: what was settled in an earlier generation is as if it were not
+ * there. Its rows are taken out later, some at a time (Overlay.sweep).
+ *
  * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
  * head of its list at most once in that time, so that a busy one costs a comparison and no list surgery.
  */
@@ -58,6 +61,9 @@ const FOR_EVER = 4;
 /** VALID plus this = from before a restart: good to use, and to be asked about as soon as it is. */
 const STALE = 8;
 const STATE_MASK = 3;
+/** Above these: the generation in which a VALID or DROP entry was settled. */
+const FLAGS_MASK = 15;
+const NEXT_GENERATION = 16;
 
 /** 1 s: what an operator means by "recently" when a table is full. */
 const RECENT_TICKS = 100;
@@ -84,6 +90,7 @@ export class TargetTable {
   /** Rows handed out so far; those free again are chained through OLDER. */
   #used = 0;
   #free = NONE;
+  #generation = 0;
 
   /** `onEvict` is told of each entry that makes room, while it can still be read; `onStale` of each stale entry that is
    * used, once in RECENT_TICKS at most. */
@@ -103,6 +110,11 @@ export class TargetTable {
     return this.#index.size;
   }
 
+  /** Every entry is in a row below this one. */
+  get end(): number {
+    return this.#used;
+  }
+
   /** The row of this MAC, whatever its state, or NONE. Rows stay good until their entry is removed or evicted. */
   find(high: number, low: number): number {
     return this.#index.get(high, low);
@@ -110,10 +122,11 @@ export class TargetTable {
 
   /** FREE when the time of a VALID or DROP entry is over: then it is as if it were not there. */
   state(row: number, nowTick: number): number {
-    const state = this.#rows[row * ROW_WORDS + STATE];
-    if (state === PENDING) return PENDING;
-    if (state & FOR_EVER) return state & STATE_MASK;
-    return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? state : FREE;
+    const word = this.#rows[row * ROW_WORDS + STATE];
+    if (word === PENDING) return PENDING;
+    if ((word & ~FLAGS_MASK) !== this.#generation) return FREE;
+    if (word & FOR_EVER) return word & STATE_MASK;
+    return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? word & STATE_MASK : FREE;
   }
 
   /** Whether it says where this MAC lives, or that it lives nowhere. */
@@ -171,7 +184,7 @@ export class TargetTable {
     const at = row * ROW_WORDS;
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
-    this.#setState(row, ttlMs === Infinity ? state | FOR_EVER : state);
+    this.#setState(row, (ttlMs === Infinity ? state | FOR_EVER : state) | this.#generation);
   }
 
   /** VALID until somebody says otherwise, and stale. The next `touch` tells. */
@@ -183,6 +196,22 @@ export class TargetTable {
 
   isStale(row: number): boolean {
     return (this.#rows[row * ROW_WORDS + STATE] & STALE) !== 0;
+  }
+
+  /** From now on all VALID and DROP entries are over: `isOver`. */
+  expireAll(): void {
+    this.#generation = (this.#generation + NEXT_GENERATION) | 0;
+  }
+
+  /** Whether `expireAll` has made an end of it: it is to be removed. */
+  isOver(row: number): boolean {
+    const word = this.#rows[row * ROW_WORDS + STATE];
+    return word !== FREE && word !== PENDING && (word & ~FLAGS_MASK) !== this.#generation;
+  }
+
+  /** Ticks since it was used, exact to RECENT_TICKS. */
+  idleTicks(row: number, nowTick: number): number {
+    return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
   /** Back to PENDING: its answer is asked for again. */
@@ -215,18 +244,6 @@ export class TargetTable {
     }
   }
 
-  /** Every row in use, in no order that means anything. Removing the row at hand is allowed. */
-  *rows(): Generator<number> {
-    for (let row = 0; row < this.#used; row++) {
-      if (this.#rows[row * ROW_WORDS + STATE] !== FREE) yield row;
-    }
-  }
-
-  /** Those that say where something is, the one used last first. */
-  *rowsByUse(): Generator<number> {
-    for (let row = this.#known.newest; row !== NONE; row = this.#rows[row * ROW_WORDS + OLDER]) yield row;
-  }
-
   #takeRow(): number {
     if (this.#free !== NONE) {
       const row = this.#free;
@@ -242,8 +259,8 @@ export class TargetTable {
   }
 
   #listOf(at: number): UseList {
-    const state = this.#rows[at + STATE];
-    return state === VALID || state >= FOR_EVER ? this.#known : this.#asked;
+    const flags = this.#rows[at + STATE] & FLAGS_MASK;
+    return flags === VALID || flags >= FOR_EVER ? this.#known : this.#asked;
   }
 
   /** An entry that changes lists is the newest of the other one. */

@@ -1,5 +1,6 @@
 /**
- * One client of the control socket: reads a request a line, has it answered, writes the answer, reads on.
+ * One client of the control socket: reads a request a line, has it answered, writes the answer, reads on. An answer comes in
+ * pieces, and the next piece is made when the client has taken the one before.
  *
  * Reading stops while an answer is made and while the client does not take it, so a client can neither queue up work nor
  * make varpd keep its answers. Whatever it does else (half a line, no newline ever, garbage, gone) ends its connection
@@ -8,8 +9,7 @@
 import type { Socket } from 'node:net';
 import { encodeMessage, type FramingProblem, MessageReader } from '../control/framing.js';
 import { MAX_REQUEST_BYTES } from '../control/messages.js';
-import { OverlayError } from '../core/errors.js';
-import { errorResponse, invalidRequest, RPC_CODE } from './rpc.js';
+import { invalidRequest, RPC_CODE } from './rpc.js';
 
 /** A request comes from a program, in one write: half of one that takes longer will not be finished. */
 const HALF_REQUEST_MS = 5_000;
@@ -47,7 +47,7 @@ type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
 
 export class Connection {
   readonly #socket: Socket;
-  readonly #handle: (value: unknown) => Promise<unknown>;
+  readonly #handle: (value: unknown) => AsyncIterable<string>;
   readonly #bug: (error: unknown) => void;
   readonly #timing: Timing;
   readonly #reader: MessageReader;
@@ -57,11 +57,11 @@ export class Connection {
   #thrownAwayBytes = 0;
   #halfRequest: NodeJS.Timeout | undefined;
 
-  /** `handle` answers; undefined = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
+  /** `handle` answers, in pieces of one line; none = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
    * must allow half-open. */
   constructor(
     socket: Socket,
-    handle: (value: unknown) => Promise<unknown>,
+    handle: (value: unknown) => AsyncIterable<string>,
     bug: (error: unknown) => void,
     timing: Timing = TIMING,
   ) {
@@ -131,8 +131,8 @@ export class Connection {
     this.#items = [];
     for (const item of items) {
       if (this.#socket.destroyed) return;
-      const answer = 'problem' in item ? problemAnswer(item.problem) : await this.#work(item.value);
-      if (answer !== undefined) await this.#write(this.#encode(answer));
+      if ('problem' in item) await this.#write(encodeMessage(problemAnswer(item.problem)));
+      else await this.#answer(item.value);
     }
     if (!this.#reader.stopped) return;
     // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
@@ -141,28 +141,25 @@ export class Connection {
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
   }
 
-  async #work(value: unknown): Promise<unknown> {
+  async #answer(value: unknown): Promise<void> {
+    let isInside = false;
     const alive = setInterval(() => {
-      if (this.#socket.writableLength === 0) this.#socket.write('\n');
+      // Between two pieces, white space of JSON.
+      if (this.#socket.writableLength === 0) this.#socket.write(isInside ? ' ' : '\n');
     }, this.#timing.aliveMs).unref();
     try {
-      return await this.#handle(value);
+      for await (const piece of this.#handle(value)) {
+        isInside = true;
+        await this.#write(piece);
+        if (this.#socket.destroyed) return;
+      }
+      if (isInside) await this.#write('\n');
     } finally {
       clearInterval(alive);
     }
   }
 
-  /** Of one that cannot be sent, too long for a string or not JSON, the client is told so. */
-  #encode(answer: unknown): string {
-    try {
-      return encodeMessage(answer);
-    } catch (error) {
-      this.#bug(error);
-      return encodeMessage(unsendable(answer));
-    }
-  }
-
-  /** Resolves when the next answer may be written, or when there is nobody left to write to. */
+  /** Resolves when the next piece may be written, or when there is nobody left to write to. */
   #write(text: string): Promise<void> {
     const socket = this.#socket;
     return new Promise((resolve) => {
@@ -181,12 +178,6 @@ export class Connection {
       socket.on('close', done);
     });
   }
-}
-
-function unsendable(answer: unknown): unknown {
-  const { id = null } = Array.isArray(answer) ? {} : (answer as { id?: string | number | null });
-  const error = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
-  return errorResponse(id, RPC_CODE.REFUSED, error);
 }
 
 function problemAnswer(problem: FramingProblem): unknown {

@@ -8,6 +8,7 @@ import { asOverlayError, OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { checkLinkNames, LINK_PROPERTIES, type LinkValues, readLinkValues } from '../core/link-properties.js';
 import { inBackground } from './background.js';
 import type { Log } from './log.js';
+import { pageOf } from './pages.js';
 import type { StateStore } from './persistence.js';
 import type { Roster } from './roster.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
@@ -58,27 +59,32 @@ export class LinkProperties {
     );
   }
 
-  list({ names, properties, persistent }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
+  list({
+    names,
+    properties,
+    persistent,
+    after,
+  }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
     checkLinkNames(properties ?? []);
-    const { vnics, missing } = this.#roster.listVnics(names === undefined ? {} : { names });
+    const { found, missing } = this.#roster.findVnics(names);
     const wanted = properties ?? LINK_PROPERTIES.map(({ name }) => name);
     const pick = (rows: readonly LinkPropertyRow[]): LinkPropertyRow[] =>
       wanted.flatMap((name) => rows.filter(({ property }) => property === name));
     if (!persistent) {
-      const rows = vnics.flatMap(({ name }) =>
+      const page = pageOf([...found.keys()], after, (name) =>
         pick(this.#running(name)?.protection.rows(name) ?? this.#storedRows(name)),
       );
-      return { rows, missing };
+      return { ...page, missing: after === undefined ? missing : [] };
     }
     const stored = [...this.#store.overlays.values()].flatMap((overlay) => overlay.vnics);
-    const shown = stored.filter(({ name }) => names === undefined || names.includes(name));
-    const absent = (names ?? []).filter((name) => !shown.some((vnic) => vnic.name === name));
+    const shown = stored.map(({ name }) => name).filter((name) => found.has(name));
+    const page = pageOf(shown, after, (name) => pick(this.#storedRows(name)));
+    const isShown = new Set(shown);
+    const reasons = new Map(missing.map((failure) => [failure.name, failure]));
+    const absent = (names ?? []).filter((name) => after === undefined && !isShown.has(name));
     return {
-      rows: shown.flatMap(({ name }) => pick(this.#storedRows(name))),
-      missing: absent.map(
-        (name) =>
-          missing.find((failure) => failure.name === name) ?? { name, message: `${name} is temporary` },
-      ),
+      ...page,
+      missing: absent.map((name) => reasons.get(name) ?? { name, message: `${name} is temporary` }),
     };
   }
 
@@ -135,7 +141,7 @@ export class LinkProperties {
   /** Whoever sets `vxlan/listen_ip` of an overlay comes here. */
   #refuseOverlay(name: string): void {
     if (this.#roster.idOf(name) === 0) return;
-    const vnics = this.#roster.listVnics({ over: name }).vnics.map((vnic) => vnic.name);
+    const vnics = [...this.#roster.findVnics(undefined, name).found.keys()];
     const first = vnics.length === 0 ? '' : `its VNICs (${vnics.slice(0, 10).join(', ')}), then `;
     throw new OverlayError(
       'UNSUPPORTED',

@@ -43,13 +43,13 @@ export class OverlayTargets {
       return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations }], next: null };
     }
     const start = after === undefined ? -1 : needMac(after);
-    const entries = await this.#datapath.targets(id, start, limit);
+    const { entries, next } = await this.#datapath.targets(id, start, limit);
     const rows = entries.map(({ mac, state, to }) => ({
       mac: formatMac(mac),
       state: state === 'valid' && to.length > 1 ? ('flood' as const) : state,
       destinations: to.map(formatEndpoint),
     }));
-    return { rows, next: rows.length < limit ? null : (rows.at(-1)?.mac ?? null) };
+    return { rows, next: next === undefined ? null : formatMac(next) };
   }
 
   /** `destination` is an endpoint or `drop`. Throws an OverlayError. */

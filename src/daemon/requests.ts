@@ -12,11 +12,16 @@ import { VNI_MAX } from '../wire/vxlan.js';
 const MAX_TEXT_CHARACTERS = 1024;
 /** A request of 64 KiB cannot hold more properties or names than this. */
 const MAX_ITEMS = 4096;
-/** Rows of the target table in one answer: illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100. */
-const MAX_TARGET_ROWS = 500;
+/** Rows of the target table in one answer. illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100; here each page is a
+ * walk over the whole table, so few are better. */
+const MAX_TARGET_ROWS = 4096;
+
+/** Of one request that are told of. */
+const MAX_ISSUES = 10;
 
 const text = z.string().max(MAX_TEXT_CHARACTERS);
 const names = z.array(text).max(MAX_ITEMS).exactOptional();
+const after = text.exactOptional();
 const name = z.strictObject({ name: text });
 const linkProperties = z.array(z.tuple([text, z.array(text).max(MAX_ITEMS)])).max(MAX_ITEMS);
 
@@ -33,10 +38,10 @@ const SCHEMAS: Schemas = {
   }),
   'overlay.delete': z.strictObject({ name: text, temporary: z.boolean() }),
   'overlay.up': z.strictObject({ name: text.exactOptional() }),
-  'overlay.list': z.strictObject({ names }),
+  'overlay.list': z.strictObject({ names, after }),
   'overlay.targets': z.strictObject({
     name: text,
-    after: text.exactOptional(),
+    after,
     limit: z.int().min(1).max(MAX_TARGET_ROWS).exactOptional(),
   }),
   'overlay.setTarget': z.strictObject({ name: text, mac: text, destination: text }),
@@ -51,10 +56,10 @@ const SCHEMAS: Schemas = {
     temporary: z.boolean(),
   }),
   'vnic.delete': z.strictObject({ name: text, temporary: z.boolean() }),
-  'vnic.list': z.strictObject({ names, over: text.exactOptional() }),
+  'vnic.list': z.strictObject({ names, over: text.exactOptional(), after }),
   'linkprop.set': z.strictObject({ name: text, temporary: z.boolean(), properties: linkProperties }),
   'linkprop.reset': z.strictObject({ name: text, temporary: z.boolean(), properties: names }),
-  'linkprop.list': z.strictObject({ names, properties: names, persistent: z.boolean() }),
+  'linkprop.list': z.strictObject({ names, properties: names, persistent: z.boolean(), after }),
   'daemon.reload': z.strictObject({}),
   'daemon.restart': z.strictObject({}),
   'daemon.status': z.strictObject({}),
@@ -79,8 +84,10 @@ export function changesSomething(method: MethodName): boolean {
 export function checkParams<M extends MethodName>(method: M, params: unknown): Methods[M]['params'] {
   const checked = SCHEMAS[method].safeParse(params ?? {});
   if (checked.success) return checked.data;
-  const lines = checked.error.issues.map(
-    ({ path, message }) => `${path.map(String).join('.') || 'params'}: ${message}`,
-  );
+  const { issues } = checked.error;
+  const lines = issues
+    .slice(0, MAX_ISSUES)
+    .map(({ path, message }) => `${path.map(String).join('.') || 'params'}: ${message}`);
+  if (issues.length > MAX_ISSUES) lines.push(`${issues.length - MAX_ISSUES} more`);
   throw new OverlayError('INVALID', `${method}: ${lines.join('; ')}`);
 }

@@ -9,6 +9,7 @@ import { OverlayError, STATUS_WORDS } from '../core/errors.js';
 import { printable } from '../core/properties.js';
 import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
 import type { Overlay } from './overlay.js';
+import { pageOf } from './pages.js';
 import type { StateStore } from './persistence.js';
 import type { Plugins } from './plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from './state-schema.js';
@@ -44,7 +45,9 @@ export class Roster {
 
   /** Of those that are stored and do not run; a file that was set aside is an overlay. */
   get offline(): Count {
-    const vnics = [...this.#store.overlays.values()].flatMap((overlay) => this.#offlineVnics(overlay));
+    const vnics = [...this.#store.overlays.values()].flatMap((overlay) =>
+      overlay.vnics.filter(({ name }) => this.overlays.get(overlay.name)?.vnics.has(name) !== true),
+    );
     const stored = [...this.#store.overlays.keys()].filter((name) => !this.overlays.has(name));
     return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
   }
@@ -123,48 +126,67 @@ export class Roster {
     return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
   }
 
-  list({ names }: Methods['overlay.list']['params']): Methods['overlay.list']['result'] {
-    const overlays: OverlayInfo[] = [];
+  list({ names, after }: Methods['overlay.list']['params']): Methods['overlay.list']['result'] {
     const missing: Failure[] = [];
-    for (const name of names ?? [...this.names(), ...this.#unreadable()]) {
-      const info = this.overlays.get(name)?.info() ?? this.#offlineOverlay(name);
-      if (info !== undefined) overlays.push(info);
-      else missing.push({ name, message: this.#whyMissing(name, 'an overlay') });
-    }
-    return { overlays, missing };
+    const there = this.#allVnics;
+    const { rows, next } = pageOf(
+      names ?? [...this.names(), ...this.#unreadable()],
+      after,
+      (name): readonly OverlayInfo[] => {
+        const info = this.overlays.get(name)?.info() ?? this.#offlineOverlay(name);
+        if (info !== undefined) return [info];
+        missing.push({ name, message: this.#whyMissing(name, 'an overlay', there) });
+        return [];
+      },
+    );
+    return { overlays: rows, missing, next };
   }
 
-  /** Throws an OverlayError when there is no overlay `over`. */
-  listVnics({ names, over }: Methods['vnic.list']['params']): Methods['vnic.list']['result'] {
+  /** Throws an OverlayError when there is no overlay `over`. What is missing is on the first page. */
+  listVnics({ names, over, after }: Methods['vnic.list']['params']): Methods['vnic.list']['result'] {
+    const { found, missing } = this.findVnics(names, over);
+    const { rows, next } = pageOf([...found.keys()], after, (name) => this.#vnicInfo(name, found.get(name)!));
+    return { vnics: rows, missing: after === undefined ? missing : [], next };
+  }
+
+  /** VNICs, running or not, those named or all, over this overlay or any: name -> overlay. Throws an OverlayError when there
+   * is no overlay `over`. */
+  findVnics(
+    names: readonly string[] | undefined,
+    over?: string,
+  ): { found: ReadonlyMap<string, string>; missing: Failure[] } {
     if (over !== undefined && this.#offlineOverlay(over) === undefined) this.need(over);
-    const vnics: VnicInfo[] = (over === undefined ? this.names() : [over])
-      .flatMap((name) => this.#vnicsOver(name))
-      .filter((vnic) => names === undefined || names.includes(vnic.name));
-    const found = new Set(vnics.map((vnic) => vnic.name));
+    const all = this.#allVnics;
+    const wanted = names && new Set(names);
+    const found = new Map(
+      [...all].filter(
+        ([name, overlay]) => (over === undefined || overlay === over) && wanted?.has(name) !== false,
+      ),
+    );
+    const what = over === undefined ? 'a VNIC' : `a VNIC over ${over}`;
     const missing = (names ?? [])
       .filter((name) => !found.has(name))
-      .map((name) => ({
-        name,
-        message: this.#whyMissing(name, over === undefined ? 'a VNIC' : `a VNIC over ${over}`),
-      }));
-    return { vnics, missing };
+      .map((name) => ({ name, message: this.#whyMissing(name, what, all) }));
+    return { found, missing };
   }
 
-  /** In the order of their creation, except for temporary ones, which are not stored: they come last. */
-  #vnicsOver(name: string): VnicInfo[] {
-    const running = this.overlays.get(name);
-    const stored = this.#store.overlays.get(name);
-    const offline = new Map(
-      (stored === undefined ? [] : this.#offlineVnics(stored)).map((vnic) => [vnic.name, vnic]),
-    );
-    const order = new Set([
-      ...this.storedVnics(name).map((vnic) => vnic.name),
-      ...(running?.vnics.keys() ?? []),
-    ]);
-    return [...order].flatMap((vnic) => {
-      const found = running?.vnics.get(vnic);
-      return (found === undefined ? offline.get(vnic) : running?.vnicInfo(found)) ?? [];
-    });
+  /** Name -> overlay. By overlay, in the order of their creation, except for temporary ones, which are not stored: they come
+   * last. */
+  get #allVnics(): ReadonlyMap<string, string> {
+    const all = new Map<string, string>();
+    for (const over of this.names()) {
+      for (const { name } of this.storedVnics(over)) all.set(name, over);
+      for (const name of this.overlays.get(over)?.vnics.keys() ?? []) all.set(name, over);
+    }
+    return all;
+  }
+
+  #vnicInfo(name: string, over: string): readonly VnicInfo[] {
+    const overlay = this.overlays.get(over);
+    const running = overlay?.vnics.get(name);
+    if (overlay !== undefined && running !== undefined) return [overlay.vnicInfo(running)];
+    const stored = this.storedVnics(over).find((vnic) => vnic.name === name);
+    return stored === undefined ? [] : [offlineVnic(stored, over, this.#whyOffline(name, over))];
   }
 
   #offlineOverlay(name: string): OverlayInfo | undefined {
@@ -176,17 +198,10 @@ export class Roster {
       : undefined;
   }
 
-  #offlineVnics({ name: over, vnics }: StoredOverlay): VnicInfo[] {
-    const running = this.overlays.get(over);
-    return vnics
-      .filter(({ name }) => running?.vnics.has(name) !== true)
-      .map((vnic) => {
-        const reason =
-          running === undefined
-            ? `${over} is OFFLINE: ${this.#reason(over, over)}`
-            : this.#reason(vnic.name, over);
-        return offlineVnic(vnic, over, reason);
-      });
+  #whyOffline(vnic: string, over: string): string {
+    return this.overlays.has(over)
+      ? this.#reason(vnic, over)
+      : `${over} is OFFLINE: ${this.#reason(over, over)}`;
   }
 
   #reason(name: string, overlay: string): string {
@@ -204,8 +219,8 @@ export class Roster {
     return reasons.map(({ message }) => message).join('; ');
   }
 
-  #whyMissing(name: string, wanted: string): string {
-    const isThere = this.runs(name) || this.isStored(name);
+  #whyMissing(name: string, wanted: string, vnics = this.#allVnics): string {
+    const isThere = this.overlays.has(name) || this.#store.overlays.has(name) || vnics.has(name);
     return isThere ? `${printable(name)} is not ${wanted}` : STATUS_WORDS.NOT_FOUND;
   }
 }

@@ -3,9 +3,11 @@
  *
  * Plain code and not json-rpc-2.0's server: that one throws on `null`, echoes ids that are none, and answers a batch of one
  * without its array, and with the framing already reading JSON there is nothing left for it to do.
+ *
+ * The answer to a batch is made and sent call by call: whatever is asked for, no more than one call's answer is in memory.
  */
 import { z } from 'zod';
-import type { ErrorData, MethodName, Methods } from '../control/messages.js';
+import { type ErrorData, MAX_BATCH_REQUESTS, type MethodName, type Methods } from '../control/messages.js';
 import { asOverlayError, OverlayError } from '../core/errors.js';
 import { printable } from '../core/properties.js';
 import { changesSomething, checkParams, METHOD_NAMES } from './requests.js';
@@ -30,6 +32,10 @@ export const RPC_CODE = {
   INVALID_PARAMS: -32602,
   REFUSED: -32000,
 } as const;
+
+/** Of the answer to one call, which is a page of half of that at most when it is a list; and the calls of a batch are
+ * refused once their answers have more. */
+const MAX_ANSWER_CHARACTERS = 2 << 20;
 
 type RpcCode = (typeof RPC_CODE)[keyof typeof RPC_CODE];
 type Id = string | number | null;
@@ -58,21 +64,50 @@ export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID
   return errorResponse(null, code, new OverlayError('INVALID', message));
 }
 
-/** Never rejects. `bug` hears of errors that are nobody's but ours. undefined = nothing to send. */
-export async function answer(
+/**
+ * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug` hears of errors
+ * that are nobody's but ours, `turn` resolves when the next call may be made.
+ */
+export async function* answer(
   value: unknown,
   caller: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
-): Promise<Response | Response[] | undefined> {
-  if (!Array.isArray(value)) return answerOne(value, caller, handlers, bug);
-  if (value.length === 0) return invalidRequest('a batch of no requests');
-  const responses: Response[] = [];
-  for (const one of value) {
-    const response = await answerOne(one, caller, handlers, bug);
-    if (response !== undefined) responses.push(response);
+  turn: () => Promise<void>,
+): AsyncGenerator<string, void> {
+  await turn();
+  const refusal = Array.isArray(value) ? refuseBatch(value) : undefined;
+  if (refusal !== undefined || !Array.isArray(value)) {
+    const text = refusal ?? (await answerOne(value, caller, handlers, bug));
+    if (text !== undefined) yield text;
+    return;
   }
-  return responses.length === 0 ? undefined : responses;
+  let characters = 0;
+  for (const [index, one] of value.entries()) {
+    if (index > 0) await turn();
+    const text =
+      characters > MAX_ANSWER_CHARACTERS ? refuseRest(one) : await answerOne(one, caller, handlers, bug);
+    if (text === undefined) continue;
+    yield characters === 0 ? `[${text}` : `,${text}`;
+    characters += text.length;
+  }
+  if (characters > 0) yield ']';
+}
+
+function refuseBatch({ length }: readonly unknown[]): string | undefined {
+  if (length === 0) return JSON.stringify(invalidRequest('a batch of no requests'));
+  if (length <= MAX_BATCH_REQUESTS) return undefined;
+  const limit = `a batch has at most ${MAX_BATCH_REQUESTS} requests, not ${length}: send several, one after the other`;
+  return JSON.stringify(invalidRequest(limit));
+}
+
+/** Of a batch whose answer is long enough. */
+function refuseRest(value: unknown): string | undefined {
+  const parsed = requestSchema.safeParse(value);
+  if (parsed.success && parsed.data.id === undefined) return undefined;
+  const limit = `the answer to this batch has ${MAX_ANSWER_CHARACTERS} characters already: ask again for this one`;
+  const error = new OverlayError('AGAIN', limit);
+  return JSON.stringify(errorResponse(parsed.data?.id ?? null, RPC_CODE.REFUSED, error));
 }
 
 async function answerOne(
@@ -80,12 +115,26 @@ async function answerOne(
   caller: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
-): Promise<Response | undefined> {
+): Promise<string | undefined> {
   const parsed = requestSchema.safeParse(value);
-  if (!parsed.success) return invalidRequest('not a JSON-RPC 2.0 request');
+  if (!parsed.success) return JSON.stringify(invalidRequest('not a JSON-RPC 2.0 request'));
   const { id, method, params } = parsed.data;
   const response = await call(id ?? null, method, params, caller, handlers, bug);
-  return id === undefined ? undefined : response;
+  return id === undefined ? undefined : encode(response, bug);
+}
+
+/** Of one that cannot be sent, too long or not JSON, the client is told so. */
+function encode(response: Response, bug: (error: unknown) => void): string {
+  try {
+    const text = JSON.stringify(response);
+    if (text.length <= MAX_ANSWER_CHARACTERS) return text;
+    const limit = `the answer has more than ${MAX_ANSWER_CHARACTERS} characters: ask for less at a time`;
+    return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, new OverlayError('INVALID', limit)));
+  } catch (error) {
+    bug(error);
+    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+    return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, reason));
+  }
 }
 
 async function call(

@@ -3,6 +3,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { readPages } from '../../src/cli/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { fromRoot } from './need.js';
@@ -183,7 +184,10 @@ export class Daemon {
 
   /** What `show-overlay --json` prints of those that run: of all, or those named. */
   async overlays(...names: string[]): Promise<readonly RunningOverlayInfo[]> {
-    const { overlays, missing } = await this.call('overlay.list', names.length === 0 ? {} : { names });
+    const params = names.length === 0 ? {} : { names };
+    const pages = await readPages(this.call, 'overlay.list', params);
+    const overlays = pages.flatMap((page) => page.overlays);
+    const missing = pages.flatMap((page) => page.missing);
     if (missing.length > 0) throw new Error(`${missing[0].name}: ${missing[0].message}`);
     const offline = overlays.find(({ health }) => health.status === 'OFFLINE');
     if (names.length > 0 && offline !== undefined)
@@ -193,7 +197,9 @@ export class Daemon {
 
   /** What `show-vnic --json` prints of those that run. */
   async vnics(): Promise<readonly VnicInfo[]> {
-    return (await this.call('vnic.list', {})).vnics.filter(({ state }) => !state.startsWith('OFFLINE'));
+    const pages = await readPages(this.call, 'vnic.list', {});
+    const vnics = pages.flatMap((page) => page.vnics);
+    return vnics.filter(({ state }) => !state.startsWith('OFFLINE'));
   }
 
   /**

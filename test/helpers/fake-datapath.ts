@@ -10,6 +10,7 @@ import type {
   PortConfig,
   PortDeviceInfo,
   PortFindings,
+  TargetEntries,
   TargetEntry,
 } from '../../src/daemon/datapath/contract.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
@@ -139,13 +140,14 @@ export class FakeDatapath implements Datapath {
     return this.table.delete(mac);
   }
 
-  async targets(_overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
+  async targets(_overlay: number, after: MacAddress, limit: number): Promise<TargetEntries> {
     await Promise.resolve();
-    return [...this.table]
+    const entries = [...this.table]
       .filter(([mac]) => mac > after)
       .sort(([a], [b]) => a - b)
       .slice(0, limit)
-      .map(([mac, to]) => ({ mac, state: to.length === 0 ? 'drop' : 'valid', to }));
+      .map(([mac, to]) => ({ mac, state: to.length === 0 ? ('drop' as const) : ('valid' as const), to }));
+    return { entries, next: entries.length < limit ? undefined : entries.at(-1)?.mac };
   }
 
   routeMtuBytes(): number {

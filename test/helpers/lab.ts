@@ -14,7 +14,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
-import type { TargetRow } from '../../src/core/target-rows.js';
+import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
 import type { Command, PeerChange, Report } from '../../src/daemon/datapath/protocol.js';
@@ -266,18 +266,60 @@ export class Net {
   }
 
   targets(after: MacAddress = -1, limit = 1000): readonly TargetRow[] {
-    return this.vtep.ask({
-      kind: 'targets',
+    return wholeTable((command) => this.vtep.ask(command), this.id, after).slice(0, limit);
+  }
+
+  /** The one used last first. */
+  recentTargets(limit: number): readonly TargetRow[] {
+    const request = {
+      kind: 'scan-recent',
       overlay: this.id,
-      after,
-      limit,
+      from: 0,
+      maxIdleTicks: Infinity,
       reply: 1,
-    }) as readonly TargetRow[];
+    } as const;
+    const { macs, idleTicks } = this.vtep.ask(request) as TargetScan;
+    const order = [...macs.keys()].sort((one, other) => idleTicks[one] - idleTicks[other]).slice(0, limit);
+    return describeAll(
+      (command) => this.vtep.ask(command),
+      this.id,
+      Float64Array.from(order, (index) => macs[index]),
+    );
   }
 
   remove(): void {
     this.vtep.obey({ kind: 'remove-overlay', overlay: this.id, reply: 1 });
   }
+}
+
+/** A whole table, as the control side reads it. `ask` is replied to at once. */
+export function wholeTable(
+  ask: (command: Command) => unknown,
+  overlay: number,
+  after: MacAddress = -1,
+): readonly TargetRow[] {
+  const found: MacAddress[] = [];
+  for (let from: number | undefined = 0; from !== undefined;) {
+    const scan = ask({ kind: 'scan-targets', overlay, from, after, before: 2 ** 48, reply: 1 }) as TargetScan;
+    found.push(...scan.macs);
+    from = scan.next;
+  }
+  return describeAll(ask, overlay, Float64Array.from(found).sort());
+}
+
+function describeAll(
+  ask: (command: Command) => unknown,
+  overlay: number,
+  macs: Float64Array,
+): readonly TargetRow[] {
+  const rows: TargetRow[] = [];
+  for (let done = 0; done < macs.length;) {
+    const request = { kind: 'describe-targets', overlay, macs: macs.slice(done), reply: 1 } as const;
+    const description = ask(request) as TargetDescription;
+    rows.push(...description.rows);
+    done += description.count;
+  }
+  return rows;
 }
 
 interface PortOptions {

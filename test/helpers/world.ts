@@ -94,7 +94,9 @@ export class World {
       this.vtep.listener.inbox.push({ from: from.local, to: this.vtep.endpoint, tos, bytes });
       this.lab.run();
     });
-    const outcomes = [change.rx_frames, ...REASONS.filter(isReceiveDrop).map((name) => change[name])].filter(Boolean);
+    const outcomes = [change.rx_frames, ...REASONS.filter(isReceiveDrop).map((name) => change[name])].filter(
+      Boolean,
+    );
     equal(outcomes.length, 1, 'delivered, or one reason');
     // Of a peer on the same machine, a superframe may come that was never cut: it counts as its segments.
     if (bytes.length <= this.#mtuBytes) equal(outcomes, [1], 'one frame');

@@ -117,14 +117,14 @@ await t.test(
   (t) => {
     const recent = (inSlices: boolean): unknown => {
       const { vtep, nets, backlog, to } = site();
-      const [{ id }] = nets;
+      const [net] = nets;
       const targets = times(1000, (index) => ({ mac: remote(index), to }));
-      const command = { kind: 'restore-targets', overlay: id, targets } as const;
+      const command = { kind: 'restore-targets', overlay: net.id, targets } as const;
       if (inSlices) {
         backlog.take(command);
         backlog.take({ kind: 'begin', reply: 1 });
       } else vtep.obey(command);
-      return vtep.ask({ kind: 'recent-targets', overlay: id, limit: 2000, reply: 2 });
+      return net.recentTargets(2000);
     };
     const whole = recent(false) as readonly unknown[];
     t.equal(whole.length, 1000);

@@ -747,8 +747,12 @@ await t.test('show-overlay -t', async (t) => {
     target('de:ad:be:ef:00:03', 'pending'),
     target('ff:ff:ff:ff:ff:ff', 'flood', '10.88.88.69:4789', '10.88.88.70:4789', '10.88.88.71:4789'),
   ];
-  const many = Array.from({ length: 250 }, (_, index) =>
-    target(`02:00:00:00:00:${index.toString(16).padStart(2, '0')}`, 'valid', '10.0.0.1:4789'),
+  const many = Array.from({ length: 10_000 }, (_, index) =>
+    target(
+      `02:00:00:00:${index.toString(16).padStart(4, '0').replace(/..$/, ':$&')}`,
+      'valid',
+      '10.0.0.1:4789',
+    ),
   );
   const point = [target('*:*:*:*:*:*', 'valid', '10.88.88.70:4789')];
   const tables: Record<string, TargetRow[]> = { demo0: point, overlay0: table, many0: many };
@@ -786,10 +790,26 @@ await t.test('show-overlay -t', async (t) => {
   t.same(
     requests.filter(({ method }) => method === 'overlay.targets').map(({ params }) => params),
     [
-      { name: 'many0', limit: 100 },
-      { name: 'many0', limit: 100, after: '100' },
-      { name: 'many0', limit: 100, after: '200' },
+      { name: 'many0', limit: 4096 },
+      { name: 'many0', limit: 4096, after: '4096' },
+      { name: 'many0', limit: 4096, after: '8192' },
     ],
+  );
+
+  const inTable = await run(socket, 'show-overlay', '-t', 'many0');
+  t.equal(inTable.out.split('\n').length, many.length + 2, 'one header');
+  const manyAsJson = await run(socket, 'show-overlay', '-t', '--json', 'overlay0', 'many0');
+  t.equal(
+    manyAsJson.out,
+    `${JSON.stringify(
+      [
+        { ...FILES, targets: table },
+        { ...overlay('many0', []), targets: many },
+      ],
+      undefined,
+      2,
+    )}\n`,
+    'in pieces, the same text',
   );
 
   const json = await run(socket, 'show-overlay', '-t', '--json', 'gone0', 'demo0');

@@ -16,7 +16,6 @@ import type { Protection } from '../../src/core/link-protection.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
-import type { TargetRow } from '../../src/core/target-rows.js';
 import { Peers } from '../../src/core/peers.js';
 import {
   MAX_BYTES,
@@ -1303,16 +1302,12 @@ await t.test('targets from before a restart are used at once, and confirmed as t
   net.setTarget(MAC.group, [peer.local]);
   send(1);
   t.same(
-    vtep.ask({ kind: 'recent-targets', overlay: net.id, limit: 1, reply: 1 }),
+    net.recentTargets(1),
     [{ mac: remote(1), state: 'valid', to: [peer.local] }],
     'what is saved: the one used last first',
   );
-  const saved = vtep.ask({ kind: 'recent-targets', overlay: net.id, limit: 9, reply: 1 });
-  t.same(
-    (saved as TargetRow[]).map(({ mac }) => mac).sort(),
-    [remote(1), remote(5)].sort(),
-    'neither groups nor drops',
-  );
+  const saved = net.recentTargets(9);
+  t.same(saved.map(({ mac }) => mac).sort(), [remote(1), remote(5)].sort(), 'neither groups nor drops');
   net.remove();
   t.equal(vtep.questions.length, 4);
   t.end();

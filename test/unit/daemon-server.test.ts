@@ -8,20 +8,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { createClient } from '../../src/control/client.js';
 import { encodeMessage } from '../../src/control/framing.js';
-import { MAX_REQUEST_BYTES } from '../../src/control/messages.js';
+import { MAX_BATCH_REQUESTS, MAX_REQUEST_BYTES } from '../../src/control/messages.js';
 import { OverlayError } from '../../src/core/errors.js';
 import type { Timing } from '../../src/daemon/connection.js';
+import { pageOf } from '../../src/daemon/pages.js';
 import { METHOD_NAMES } from '../../src/daemon/requests.js';
 import type { Handlers } from '../../src/daemon/rpc.js';
 import { ControlServer, type Credentials } from '../../src/daemon/server.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
+import { Turns } from '../../src/daemon/turns.js';
 
 const ROOT: Credentials = { uid: 0, gid: 0, groups: [] };
 const QUICK: Timing = { halfRequestMs: 100, writeMs: 100, idleMs: 300, aliveMs: 5_000 };
 const TARGETS = { jsonrpc: '2.0', id: 7, method: 'overlay.targets', params: { name: 'overlay0' } };
 
 interface Options {
-  readonly credentials?: Credentials;
+  readonly credentials?: Credentials | (() => Credentials);
   readonly gid?: number;
   readonly maxClients?: number;
   readonly timing?: Timing;
@@ -48,7 +50,8 @@ async function serve(t: Context, options: Options = {}): Promise<{ socket: strin
     socket,
     gid: options.gid,
     handlers: { ...every, ...options.handlers },
-    credentials: () => options.credentials ?? ROOT,
+    credentials: () =>
+      typeof options.credentials === 'function' ? options.credentials() : (options.credentials ?? ROOT),
     maxClients: () => options.maxClients ?? 64,
     log: { debug: keep, info: keep, warn: keep, error: keep },
     timing: options.timing ?? QUICK,
@@ -70,7 +73,7 @@ class Raw {
     this.#socket.setEncoding('utf8').on('data', (text: string) => {
       const lines = (this.#rest + text).split('\n');
       this.#rest = lines.pop()!;
-      for (const line of lines) this.lines.push(JSON.parse(line));
+      for (const line of lines.filter((text) => text !== '')) this.lines.push(JSON.parse(line));
     });
     this.closed = new Promise((resolve) => {
       this.#socket.on('close', () => {
@@ -109,6 +112,7 @@ t.test('a call of the real client', async (t) => {
       'overlay.list': ({ names }) => ({
         overlays: [],
         missing: (names ?? []).map((name) => ({ name, message: 'no' })),
+        next: null,
       }),
       'overlay.delete': () => {
         throw new OverlayError('BUSY', 'overlay0 is busy', ['one', 'two']);
@@ -119,6 +123,7 @@ t.test('a call of the real client', async (t) => {
   t.same(await call('overlay.list', { names: ['a'] }), {
     overlays: [],
     missing: [{ name: 'a', message: 'no' }],
+    next: null,
   });
   await t.rejects(call('overlay.delete', { name: 'overlay0', temporary: false }), {
     message: 'overlay0 is busy',
@@ -363,6 +368,163 @@ t.test('limits', async (t) => {
     t.ok(done >= 1);
     t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null);
   });
+});
+
+const batchOf = (count: number): string => {
+  const batch = Array.from({ length: count }, (_, id) => ({ ...TARGETS, id }));
+  return encodeMessage(batch);
+};
+
+t.test('what a batch may cost', async (t) => {
+  const mebibyte = 'x'.repeat(1 << 20);
+  let calls = 0;
+  const { socket } = await serve(t, {
+    timing: { ...QUICK, writeMs: 60_000, idleMs: 60_000, aliveMs: 1 },
+    handlers: {
+      'overlay.targets': async ({ name }) => {
+        calls++;
+        if (name === 'slow0') await sleep(20);
+        return { rows: [], next: name === 'large0' ? mebibyte : null };
+      },
+    },
+  });
+
+  t.test('requests', async (t) => {
+    const client = new Raw(socket).send(batchOf(MAX_BATCH_REQUESTS + 1));
+    const refusal = {
+      id: null,
+      error: { code: -32600, message: /at most 64 requests, not 65: send several/ },
+    };
+    t.match(await client.answers(1), [refusal]);
+    t.equal(calls, 0, 'nothing of it is done');
+    client.send(batchOf(MAX_BATCH_REQUESTS));
+    const [, answers] = (await client.answers(2)) as [unknown, { id: number }[]];
+    t.same(
+      answers.map(({ id }) => id),
+      Array.from({ length: MAX_BATCH_REQUESTS }, (_, id) => id),
+    );
+    client.destroy();
+  });
+
+  t.test('signs of life within it are none of its text', async (t) => {
+    const slow = { ...TARGETS, params: { name: 'slow0' } };
+    const client = new Raw(socket).send(encodeMessage([slow, slow, slow]));
+    t.match(await client.answers(1), [[{ id: 7 }, { id: 7 }, { id: 7 }]]);
+    client.destroy();
+  });
+
+  t.test('the length of the answer', async (t) => {
+    const large = (id: number): object => ({ ...TARGETS, id, params: { name: 'large0' } });
+    const client = new Raw(socket).send(encodeMessage([1, 2, 3, 4].map(large)));
+    const [answers] = (await client.answers(1)) as [unknown[]];
+    t.match(answers.slice(0, 2), [
+      { id: 1, result: {} },
+      { id: 2, result: {} },
+    ]);
+    t.match(answers.slice(2), [
+      { id: 3, error: { message: /ask again for this one/ } },
+      { id: 4, error: {} },
+    ]);
+    client.destroy();
+  });
+
+  t.test('who does not read gets nothing made', async (t) => {
+    calls = 0;
+    const client = new Raw(socket);
+    client.pause();
+    const large = encodeMessage([{ ...TARGETS, params: { name: 'large0' } }]);
+    client.send(large.repeat(200));
+    const reader = createClient(socket);
+    for (let turn = 0; turn < 20; turn++) await reader('overlay.up', {});
+    t.ok(calls < 5, `worked for it ${calls} times`);
+    client.destroy();
+  });
+});
+
+t.test('users have shares of the connections', async (t) => {
+  const users = {
+    root: ROOT,
+    member: { uid: 5, gid: 77, groups: [] },
+    reader: { uid: 6, gid: 6, groups: [] },
+  };
+  let next: Credentials = ROOT;
+  const { socket } = await serve(t, {
+    credentials: () => next,
+    gid: 77,
+    maxClients: 8,
+    timing: { ...QUICK, idleMs: 60_000 },
+  });
+  const clients: Raw[] = [];
+  const connects = async (who: Credentials): Promise<unknown> => {
+    next = who;
+    const client = new Raw(socket).send(`${JSON.stringify(TARGETS)}\n`);
+    clients.push(client);
+    const [answer] = await client.answers(1);
+    return (answer as { error?: { message: string } }).error?.message;
+  };
+  t.equal(await connects(users.reader), undefined);
+  t.equal(await connects(users.reader), undefined);
+  t.equal(await connects(users.reader), '2 clients of this user are connected, which is the limit');
+  for (const uid of [7, 7, 8, 8]) t.equal(await connects({ ...users.reader, uid }), undefined);
+  t.equal(
+    await connects({ ...users.reader, uid: 9 }),
+    '6 clients that only read are connected, which is the limit',
+  );
+  t.equal(await connects(users.member), undefined, 'who may change something has a place');
+  t.equal(await connects(users.root), undefined, 'and root');
+  t.equal(await connects(users.root), '8 clients are connected, which is the limit');
+  for (const client of clients) client.destroy();
+});
+
+t.test('turns go round by user', async (t) => {
+  const turns = new Turns();
+  const order: number[] = [];
+  const work = async (user: number): Promise<void> => {
+    await turns.take(user);
+    order.push(user);
+  };
+  await Promise.all([1, 1, 1, 1, 2, 3, 3].map(work));
+  t.same(order, [1, 2, 3, 1, 3, 1, 1]);
+  await work(4);
+  t.equal(order.at(-1), 4, 'and begin again');
+});
+
+t.test('a list in pages', async (t) => {
+  const names = Array.from({ length: 1000 }, (_, index) => `n${index}`);
+  const text = 'x'.repeat(4096);
+  const all = (change: (page: number) => void = () => undefined): string[] => {
+    const found: string[] = [];
+    let page = 0;
+    for (let after: string | undefined, isMore = true; isMore;) {
+      const { rows, next } = pageOf(names, after, (name) => [{ name, text }]);
+      found.push(...rows.map((row) => row.name));
+      isMore = next !== null;
+      after = next ?? undefined;
+      change(page++);
+    }
+    t.ok(page > 5, `${page} pages`);
+    return found;
+  };
+  const before = [...names];
+  t.same(all(), before);
+  t.same(
+    all((page) => {
+      if (page === 0) names.splice(10, 20);
+      // Where the page before ended.
+      if (page === 1) names.splice(names.indexOf('n255'), 1);
+    }),
+    before,
+    'what goes meanwhile makes nothing else be left out or come twice',
+  );
+  t.throws(() => pageOf(names, 'nonsense', () => []), {
+    code: 'INVALID',
+    message: /'next' of the page before/,
+  });
+  t.same(
+    pageOf(names, '99999:x', () => [1]),
+    { rows: [], next: null },
+  );
+  t.end();
 });
 
 t.test('the place of the socket', async (t) => {

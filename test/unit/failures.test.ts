@@ -7,7 +7,9 @@ import path from 'node:path';
 import t from 'tap';
 import { asOverlayError, errorCode, errorStack, errorText, OverlayError } from '../../src/core/errors.js';
 import { inBackground, ownBackground } from '../../src/daemon/background.js';
+import { encodeMessage } from '../../src/control/framing.js';
 import { Connection } from '../../src/daemon/connection.js';
+import { answer, type Handlers } from '../../src/daemon/rpc.js';
 import { startMetricsServer } from '../../src/daemon/metrics-server.js';
 import { authorOf, runningPlugin, signed } from '../../src/daemon/plugin-context.js';
 import { errnoName, explain, systemErrorText } from '../../src/daemon/system-error.js';
@@ -88,40 +90,46 @@ t.test('work in the background has an owner', async (t) => {
   t.match(heard, [['two', { message: 'failed' }]]);
 });
 
-type Answers = (value: unknown) => Promise<unknown>;
-
 t.test('an answer that fails, or cannot be sent', async (t) => {
   const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
   t.teardown(() => {
     rmSync(directory, { recursive: true });
   });
-  const circle: Record<string, unknown> = { jsonrpc: '2.0', id: 7 };
-  circle['result'] = circle;
-  const huge = { jsonrpc: '2.0', id: 8, result: { toJSON: () => 'x'.repeat(2 ** 29) } };
-  const cases: readonly (readonly [string, Answers, unknown])[] = [
-    ['circle', () => Promise.resolve(circle), { id: 7, error: { data: { code: 'INTERNAL' } } }],
-    ['batch', () => Promise.resolve([circle]), { id: null, error: { data: { code: 'INTERNAL' } } }],
+  const circle: Record<string, unknown> = {};
+  circle['circle'] = circle;
+  const one = { jsonrpc: '2.0', id: 7, method: 'daemon.status' };
+  const internal = { id: 7, error: { data: { code: 'INTERNAL' } } };
+  const cases: readonly (readonly [string, unknown, unknown, object | undefined, number])[] = [
+    ['circle', circle, one, internal, 1],
+    ['batch', circle, [one, one], [internal, internal], 2],
     [
       'huge',
-      () => Promise.resolve(huge),
-      { id: 8, error: { message: 'the answer cannot be sent: the log says why' } },
+      { toJSON: () => 'x'.repeat(2 ** 29) },
+      one,
+      { id: 7, error: { message: 'the answer cannot be sent: the log says why' } },
+      1,
     ],
-    ['rejects', () => Promise.reject(new Error('out of order')), undefined],
+    ['long', 'x'.repeat(2 ** 22), one, { id: 7, error: { message: /ask for less at a time/ } }, 0],
+    ['rejects', undefined, one, undefined, 1],
   ];
-  for (const [name, answers, expected] of cases) {
+  for (const [name, result, request, expected, count] of cases) {
     const bugs: unknown[] = [];
+    const bug = (error: unknown): void => void bugs.push(error);
+    const handlers = { 'daemon.status': () => result } as unknown as Handlers;
+    const turn = (): Promise<void> =>
+      expected === undefined ? Promise.reject(new Error('out of order')) : Promise.resolve();
     const file = path.join(directory, name);
     const server = createServer({ allowHalfOpen: true }, (socket) => {
-      new Connection(socket, answers, (error) => bugs.push(error));
+      new Connection(socket, (value) => answer(value, { mayChange: false }, handlers, bug, turn), bug);
     }).listen(file);
     await once(server, 'listening');
     const client = connect(file);
     let text = '';
     client.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-    client.end('{}\n');
+    client.end(encodeMessage(request));
     await once(client, 'close');
     server.close();
-    t.equal(bugs.length, 1, `${name}: somebody hears of it`);
+    t.equal(bugs.length, count, `${name}: somebody hears of it`);
     if (expected === undefined) t.equal(text, '', 'the client sees the end');
     else t.match(JSON.parse(text), expected, name);
   }

@@ -1,5 +1,5 @@
 // Metrics: what the text says and that it can be read, and an endpoint that nobody can misuse.
-import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -321,6 +321,15 @@ t.test('a place is kept for whoever has none', async (t) => {
   t.equal((await get(port, { from: '127.0.0.9' })).status, 200, 'so it is beside sixty that have one each');
 });
 
+/** Connections that a server on this port has not closed: proc_net(5). */
+function established(port: number): number {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const rows = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/));
+  return rows.filter(([, address = '', , state]) => address.endsWith(local) && state === '01').length;
+}
+
 t.test('those who do not read their answers keep nobody out', async (t) => {
   const port = await freePort();
   const large = 'x'.repeat(8 << 20);
@@ -343,7 +352,8 @@ t.test('those who do not read their answers keep nobody out', async (t) => {
   one.socket.write(ask);
   // A byte now and then is no longer enough.
   one.socket.pause();
-  await waitUntil(() => get(quick).then(({ status }) => status === 200), { what: 'the server to answer' });
+  await waitUntil(() => established(quick) === 1, { what: 'the server to have the client' });
+  await waitUntil(() => established(quick) === 0, { what: 'the server to give the client up' });
   one.socket.resume();
   await one.closed;
   t.ok(one.heard().length < large.length, 'an answer has an end');

@@ -3,7 +3,6 @@ import t, { type Test } from 'tap';
 import { MAX_STATIONS, Stations, STATION_LIFE_MS, createStationMemory } from '../../src/core/stations.js';
 import { createPresence, Presence, setDown } from '../../src/core/presence.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
-import type { TargetRow } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { TICK_MS } from '../../src/core/target-table.js';
 import { highOf, lowOf } from '../../src/wire/mac.js';
@@ -176,7 +175,7 @@ t.test('mode point: VNICs are not learned from, nor groups, nor the port itself'
   vnic.send(frame(MAC.all, GUEST));
   own.send(frame(MAC.all, MAC.group), frame(MAC.all, 0), frame(MAC.all, MAC.a));
   left();
-  const rows = vtep.ask({ kind: 'recent-targets', overlay: net.id, limit: 10, reply: 1 });
+  const rows = net.recentTargets(10);
   t.same(rows, []);
   vnic.send(frame(GUEST, MAC.c));
   t.equal(left(), 1);
@@ -188,10 +187,10 @@ t.test('mode point: VNICs are not learned from, nor groups, nor the port itself'
 t.test('mode point: a restart knows who was heard', (t) => {
   const before = point();
   before.own.send(frame(MAC.all, GUEST));
-  const rows = before.vtep.ask({ kind: 'recent-targets', overlay: before.net.id, limit: 10, reply: 1 });
+  const rows = before.net.recentTargets(10);
   t.same(rows, [{ mac: GUEST, state: 'valid', to: [before.vtep.endpoint] }]);
   const { vtep, net, own, vnic, left } = point();
-  const targets = [...(rows as readonly TargetRow[]), { mac: MAC.d, to: [endpoint('192.0.2.2')] }];
+  const targets = [...rows, { mac: MAC.d, to: [endpoint('192.0.2.2')] }];
   vtep.obey({ kind: 'restore-targets', overlay: net.id, targets });
   vnic.send(frame(GUEST, MAC.c), frame(MAC.d, MAC.c));
   t.same([own.take().length, left()], [1, 1]);

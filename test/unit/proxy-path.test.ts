@@ -7,7 +7,7 @@ import { overlaySpecs, PropertySet } from '../../src/core/properties.js';
 import { parseConfig } from '../../src/daemon/config.js';
 import type { Datapath } from '../../src/daemon/datapath/contract.js';
 import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
-import type { Report } from '../../src/daemon/datapath/protocol.js';
+import type { Command, Report } from '../../src/daemon/datapath/protocol.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginInstance } from '../../src/daemon/plugin-host.js';
@@ -17,6 +17,7 @@ import * as ethernet from '../../src/wire/ethernet.js';
 import * as udp from '../../src/wire/udp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { filler, ipOf, toHex, udpFrame, withTag } from '../helpers/frames.js';
+import { wholeTable } from '../helpers/lab.js';
 import { frame, fromHex } from '../vectors/frames.js';
 
 const A = 0x0200_0000_000a;
@@ -169,8 +170,11 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
     counted: () =>
       Object.fromEntries(Object.entries(readCounters(counters)).filter(([, value]) => value > 0)),
     rows: (): unknown => {
-      engine.obey({ kind: 'targets', overlay: ID, after: -1, limit: 10, reply: 1 });
-      return (reports.at(-1) as Extract<Report, { kind: 'reply' }>).value;
+      const ask = (command: Command): unknown => {
+        engine.obey(command);
+        return (reports.at(-1) as Extract<Report, { kind: 'reply' }>).value;
+      };
+      return wholeTable(ask, ID);
     },
   };
 }

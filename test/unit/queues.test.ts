@@ -59,6 +59,7 @@ function newHost(count = 2): Host {
       net.invalidate(mac);
     },
     request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
+    inspect: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
   }));
   const overlay = new OverlayThreads(1, links, (request) => asked.push(request));
   const hear = (): void => {
@@ -205,9 +206,9 @@ await t.test('the targets of all are shown as one table', async (t) => {
     { mac: MAC.c, state: 'valid', to },
     { mac: MAC.d, state: 'pending', to: [] },
   ];
-  t.same(await overlay.targets(-1, 100), table);
-  t.same(await overlay.targets(-1, 2), table.slice(0, 2));
-  t.same(await overlay.targets(MAC.c, 2), table.slice(2));
+  t.same(await overlay.targets(-1, 100), { entries: table, next: undefined });
+  t.same(await overlay.targets(-1, 2), { entries: table.slice(0, 2), next: table[1].mac });
+  t.same(await overlay.targets(MAC.c, 2), { entries: table.slice(2), next: undefined });
   overlay.setPeers(tableOf([peer.endpoint.ip]));
   overlay.announce(frame(MAC.all, MAC.d));
   t.same(
@@ -216,7 +217,7 @@ await t.test('the targets of all are shown as one table', async (t) => {
     'an announcement comes out of one queue',
   );
   await overlay.remove();
-  t.same(await overlay.targets(-1, 100), []);
+  t.same(await overlay.targets(-1, 100), { entries: [], next: undefined });
 });
 
 await t.test('a lease that is asked for through one queue and comes through the other', (t) => {

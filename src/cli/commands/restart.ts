@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Call, createClient } from '../../control/client.js';
 import type { DaemonStatus } from '../../control/messages.js';
 import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { readPages } from '../pages.js';
 
 /** A plugin may take a minute to start (limits.startDeadlineMs), and varpd itself some seconds on a busy host. */
 const DEADLINE_MS = 90_000;
@@ -68,8 +69,10 @@ function isVisible(pid: number): boolean {
 
 /** A line for each overlay or VNIC that does not work as it should. */
 async function troubles(call: Call): Promise<string[]> {
-  const { overlays } = await attempt('restart failed', call('overlay.list', {}));
-  const { vnics } = await attempt('restart failed', call('vnic.list', {}));
+  const overlayPages = await attempt('restart failed', readPages(call, 'overlay.list', {}));
+  const vnicPages = await attempt('restart failed', readPages(call, 'vnic.list', {}));
+  const overlays = overlayPages.flatMap((page) => page.overlays);
+  const vnics = vnicPages.flatMap((page) => page.vnics);
   return [
     ...overlays
       .filter(({ health }) => health.status !== 'ONLINE')

@@ -2,6 +2,7 @@
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
+import { readPages } from '../pages.js';
 import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
 
@@ -45,8 +46,11 @@ export const command = defineCommand({
       ...(args.operands.length > 0 && { names: [...args.operands] }),
       ...(args.has('prop') && { properties: parseNames(args.values('prop')) }),
     };
-    const answer = await attempt('failed to get link properties', context.call('linkprop.list', request));
-    reportMissing(answer.missing, context);
-    context.print(format(answer.rows));
+    const pages = await attempt(
+      'failed to get link properties',
+      readPages(context.call, 'linkprop.list', request),
+    );
+    for (const { missing } of pages) reportMissing(missing, context);
+    context.print(format(pages.flatMap(({ rows }) => rows)));
   },
 });

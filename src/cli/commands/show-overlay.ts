@@ -3,9 +3,9 @@
  *
  * What can be shown is shown; for what cannot there is a line on standard error and exit status 1.
  */
-import type { Call } from '../../control/client.js';
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
 import { attempt, CommandError, type Context, defineCommand, UsageError } from '../command.js';
+import { readPages, targetPages } from '../pages.js';
 import {
   chooseFormat,
   formatJson,
@@ -55,9 +55,6 @@ const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
   },
 ];
 
-/** As many as the door calls of illumos took at a time. */
-const PAGE_ROWS = 100;
-
 export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t] [[-p] -o field,... | --json] [overlay...]',
   about:
@@ -84,11 +81,16 @@ export const command = defineCommand({
     if (args.has('json')) {
       const overlays = await list(args.operands, context);
       if (!args.has('target')) print(formatJson(overlays));
-      else print(formatJson(await withTargets(overlays, context)));
+      else await printWithTargets(overlays, context);
     } else if (args.has('target')) {
       const format = chooseFormat(args, TARGET_COLUMNS, context);
-      const overlays = await withTargets(await list(args.operands, context), context);
-      print(format(overlays.flatMap(({ name, targets }) => targets.map((row) => ({ ...row, link: name })))));
+      let shown = 0;
+      await eachTable(await list(args.operands, context), context, ({ name }, rows) => {
+        if (rows.length === 0) return;
+        print(format(rows.map((row) => ({ ...row, link: name }))));
+        shown += rows.length;
+      });
+      if (shown === 0) print(format([]));
     } else if (args.has('fma') || asksForHealth(args)) {
       const format = chooseFormat(args, HEALTH_COLUMNS, context);
       const overlays = await list(args.operands, context);
@@ -119,39 +121,67 @@ function asksForHealth(args: ShowArguments): boolean {
 }
 
 async function list(names: readonly string[], context: Context): Promise<readonly OverlayInfo[]> {
-  const answer = context.call('overlay.list', names.length > 0 ? { names: [...names] } : {});
-  const { overlays, missing } = await attempt('failed to get info for overlays', answer);
-  reportMissing(missing, context);
-  return overlays;
+  const params = names.length > 0 ? { names: [...names] } : {};
+  const pages = await attempt(
+    'failed to get info for overlays',
+    readPages(context.call, 'overlay.list', params),
+  );
+  for (const { missing } of pages) reportMissing(missing, context);
+  return pages.flatMap(({ overlays }) => overlays);
 }
 
-/** The overlays whose target tables could be read, with them. */
-async function withTargets(
+/** Reads the target tables of overlays, page by page: a table may be too large to be held. `take` is called at least once for
+ * each table that can be read, and `end` after its last page. */
+async function eachTable(
   overlays: readonly OverlayInfo[],
   { call, fail }: Context,
-): Promise<(OverlayInfo & { targets: TargetRow[] })[]> {
-  const complete = [];
+  take: (overlay: OverlayInfo, rows: readonly TargetRow[]) => void,
+  end: () => void = () => undefined,
+): Promise<void> {
   warnOfOffline(overlays, fail);
   for (const overlay of overlays) {
     if (overlay.health.status === 'OFFLINE') continue;
+    let isBegun = false;
     try {
-      complete.push({ ...overlay, targets: await readTargets(overlay.name, call) });
+      for await (const rows of targetPages(overlay.name, call)) {
+        take(overlay, rows);
+        isBegun = true;
+      }
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       [...error.reasons, error.message].forEach(fail);
     }
+    if (isBegun) end();
   }
-  return complete;
 }
 
-async function readTargets(name: string, call: Call): Promise<TargetRow[]> {
-  const rows: TargetRow[] = [];
-  let after = {};
-  while (true) {
-    const answer = call('overlay.targets', { name, limit: PAGE_ROWS, ...after });
-    const page = await attempt(`failed to get targets of ${name}`, answer);
-    rows.push(...page.rows);
-    if (page.next === null) return rows;
-    after = { after: page.next };
-  }
+/** The overlays as formatJson would print them, with `targets` as their last member. */
+async function printWithTargets(overlays: readonly OverlayInfo[], context: Context): Promise<void> {
+  const { print } = context;
+  const indented = (value: unknown, depth: number): string =>
+    JSON.stringify(value, undefined, 2).replace(/^/gm, ' '.repeat(depth));
+  let current: OverlayInfo | undefined;
+  let isFirstRow = true;
+  await eachTable(
+    overlays,
+    context,
+    (overlay, rows) => {
+      if (overlay !== current) {
+        const withNone = indented({ ...overlay, targets: [] }, 2);
+        print(`${current === undefined ? '[' : ','}\n${withNone.slice(0, -NO_TARGETS.length)}`);
+        current = overlay;
+        isFirstRow = true;
+      }
+      if (rows.length === 0) return;
+      print(`${isFirstRow ? '' : ','}\n${rows.map((row) => indented(row, 6)).join(',\n')}`);
+      isFirstRow = false;
+    },
+    () => {
+      print(`${isFirstRow ? '' : '\n    '}${NO_TARGETS}`);
+    },
+  );
+  print(current === undefined ? '[]\n' : '\n]\n');
 }
+
+/** How the JSON of an overlay ends that has none. */
+const NO_TARGETS = ']\n  }';

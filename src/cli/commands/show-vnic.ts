@@ -1,6 +1,7 @@
 /** show-vnic: the VNICs, those named, or those over one overlay. */
 import type { VnicInfo } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
+import { readPages } from '../pages.js';
 import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
 
@@ -47,8 +48,11 @@ export const command = defineCommand({
       ...(args.operands.length > 0 && { names: [...args.operands] }),
       ...(over !== undefined && { over }),
     };
-    const answer = await attempt('failed to get info for vnics', context.call('vnic.list', request));
-    reportMissing(answer.missing, context);
-    context.print(format(answer.vnics));
+    const pages = await attempt(
+      'failed to get info for vnics',
+      readPages(context.call, 'vnic.list', request),
+    );
+    for (const { missing } of pages) reportMissing(missing, context);
+    context.print(format(pages.flatMap(({ vnics }) => vnics)));
   },
 });

@@ -26,8 +26,9 @@ type Queued = Extract<
       | 'set-loops'
       | 'announce'
       | 'delete-target'
-      | 'targets'
-      | 'recent-targets'
+      | 'scan-targets'
+      | 'scan-recent'
+      | 'describe-targets'
       | 'restore-targets';
   }
 >;
@@ -40,8 +41,9 @@ const QUEUED: ReadonlySet<Command['kind']> = new Set<Queued['kind']>([
   'set-loops',
   'announce',
   'delete-target',
-  'targets',
-  'recent-targets',
+  'scan-targets',
+  'scan-recent',
+  'describe-targets',
   'restore-targets',
 ]);
 

@@ -126,6 +126,12 @@ export interface TargetEntry {
   readonly to: readonly Destination[];
 }
 
+export interface TargetEntries {
+  readonly entries: readonly TargetEntry[];
+  /** What the next page comes after; undefined when there is none. */
+  readonly next: MacAddress | undefined;
+}
+
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
 
 /** An open TAP or socket, by a name under which another process finds it. */
@@ -251,8 +257,8 @@ export interface Datapath {
   announce(overlay: number, frame: Uint8Array): void;
   /** Resolves to whether the MAC was there. */
   deleteTarget(overlay: number, mac: MacAddress): Promise<boolean>;
-  /** Entries with MACs above `after`, in ascending order. */
-  targets(overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]>;
+  /** Entries with MACs above `after`, in ascending order. One that is there from the first page to the last is told once. */
+  targets(overlay: number, after: MacAddress, limit: number): Promise<TargetEntries>;
 
   /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
   recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]>;

@@ -29,6 +29,7 @@ import type {
   PortConfig,
   PortDeviceInfo,
   PortFindings,
+  TargetEntries,
   TargetEntry,
 } from './contract.js';
 import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
@@ -252,8 +253,9 @@ export class DatapathControl implements Datapath {
     return (await this.#overlays.get(overlay)?.threads.deleteTarget(mac)) ?? false;
   }
 
-  async targets(overlay: number, after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#overlays.get(overlay)?.threads.targets(after, limit)) ?? [];
+  async targets(overlay: number, after: MacAddress, limit: number): Promise<TargetEntries> {
+    const entries = await this.#overlays.get(overlay)?.threads.targets(after, limit);
+    return entries ?? { entries: [], next: undefined };
   }
 
   async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {

@@ -16,12 +16,12 @@ import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
 import { PendingBudget } from '../../core/pending-queue.js';
 import { createPresence, Presence } from '../../core/presence.js';
-import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
+import { inspect } from './inspect.js';
 import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
@@ -69,6 +69,8 @@ export class DatapathEngine {
   #agedMs = 0;
   #peerChanges: PeerChange[] = [];
   #notices: Notice[] = [];
+  /** With entries that are over and not yet taken out. */
+  readonly #unswept = new Set<Overlay>();
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -146,6 +148,16 @@ export class DatapathEngine {
     return true;
   }
 
+  /** A part of what is left to do without haste; to be called once a turn, until it says that there is no more. */
+  tidy(): boolean {
+    for (const overlay of this.#unswept) {
+      if (!overlay.sweep()) this.#unswept.delete(overlay);
+      break;
+    }
+    if (this.#peerChanges.length > 0) this.#reportPeers();
+    return this.#unswept.size > 0;
+  }
+
   obey(command: Command): void {
     this.#obey(command);
     if (this.#peerChanges.length > 0) this.#reportPeers();
@@ -218,8 +230,9 @@ export class DatapathEngine {
           | 'set-loops'
           | 'announce'
           | 'delete-target'
-          | 'targets'
-          | 'recent-targets'
+          | 'scan-targets'
+          | 'scan-recent'
+          | 'describe-targets'
           | 'restore-targets';
       }
     >,
@@ -235,8 +248,10 @@ export class DatapathEngine {
         overlay.setTarget(command.mac, command.to, command.ttlMs);
         break;
       case 'invalidate':
-        if (command.macs === undefined) overlay?.invalidate(undefined);
-        else for (const mac of command.macs) overlay?.invalidate(mac);
+        if (command.macs === undefined) {
+          overlay?.invalidate(undefined);
+          this.#sweep(overlay);
+        } else for (const mac of command.macs) overlay?.invalidate(mac);
         break;
       case 'set-destination':
         overlay?.setPoint(command.destination);
@@ -253,11 +268,10 @@ export class DatapathEngine {
       case 'delete-target':
         this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
         break;
-      case 'targets':
-        this.#reply(command.reply, overlay ? targetRows(overlay, command.after, command.limit) : []);
-        break;
-      case 'recent-targets':
-        this.#reply(command.reply, overlay ? recentTargets(overlay, command.limit) : []);
+      case 'scan-targets':
+      case 'scan-recent':
+      case 'describe-targets':
+        this.#reply(command.reply, inspect(overlay, command));
         break;
       case 'restore-targets':
         // The first to be put in is the first to make room.
@@ -287,6 +301,12 @@ export class DatapathEngine {
     this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
     entry.overlay.close();
     this.#overlays.delete(id);
+    this.#sweep(entry.overlay);
+  }
+
+  /** A part at once, and the rest in `tidy`. */
+  #sweep(overlay: Overlay | undefined): void {
+    if (overlay?.sweep() === true) this.#unswept.add(overlay);
   }
 
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {

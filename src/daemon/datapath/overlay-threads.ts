@@ -9,8 +9,9 @@
 import type { AddressTable } from '../../core/address-table.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
-import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
 import { LIST_SLICE } from './backlog.js';
+import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry, TargetEntries } from './contract.js';
+import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
 
 interface OpenQuestion {
@@ -18,9 +19,6 @@ interface OpenQuestion {
   readonly mac: MacAddress | undefined;
   readonly asking: { readonly thread: number; readonly lookup: number }[];
 }
-
-/** Of entries of several threads about one MAC, the first of these is shown. */
-const STATES = ['valid', 'drop', 'pending'] as const;
 
 export class OverlayThreads {
   readonly #overlay: number;
@@ -119,29 +117,16 @@ export class OverlayThreads {
     return replies.includes(true);
   }
 
-  async targets(after: MacAddress, limit: number): Promise<readonly TargetEntry[]> {
-    const replies = await this.#requestAll({ kind: 'targets', overlay: this.#overlay, after, limit });
-    const pages = replies as (readonly TargetEntry[])[];
-    if (pages.length === 1) return pages[0];
-    const entries = new Map<MacAddress, TargetEntry>();
-    for (const state of STATES) {
-      for (const entry of pages.flat())
-        if (entry.state === state && !entries.has(entry.mac)) entries.set(entry.mac, entry);
-    }
-    return [...entries.values()].sort((a, b) => a.mac - b.mac).slice(0, limit);
+  targets(after: MacAddress, limit: number): Promise<TargetEntries> {
+    return readTargets(this.#links, this.#overlay, after, limit);
   }
 
-  /** Those that each used last; the one that several know is told once. */
-  async recentTargets(limit: number): Promise<readonly TargetEntry[]> {
-    const replies = await this.#requestAll({ kind: 'recent-targets', overlay: this.#overlay, limit });
-    const entries = new Map<MacAddress, TargetEntry>();
-    for (const entry of (replies as (readonly TargetEntry[])[]).flat())
-      if (!entries.has(entry.mac)) entries.set(entry.mac, entry);
-    return [...entries.values()].slice(0, limit);
+  recentTargets(limit: number): Promise<readonly TargetEntry[]> {
+    return readRecent(this.#links, this.#overlay, limit);
   }
 
+  /** The first to be put in is the first to make room: from the end. */
   restoreTargets(targets: readonly KnownTarget[]): void {
-    // The last ones are the first to be put in.
     for (let end = targets.length; end > 0; end -= LIST_SLICE) {
       const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
       for (const link of this.#links)

@@ -12,7 +12,7 @@ import type { Notice } from '../../core/notices.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { StationMemory } from '../../core/stations.js';
-import type { TargetRow } from '../../core/target-rows.js';
+import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
 import type { LookupAnswer } from './contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
@@ -94,18 +94,26 @@ export type Command =
       readonly mac: MacAddress;
       readonly reply: number;
     }
+  /** Looks at some rows of the table: target-rows.ts. */
   | {
-      readonly kind: 'targets';
+      readonly kind: 'scan-targets';
       readonly overlay: number;
+      readonly from: number;
       readonly after: MacAddress;
-      readonly limit: number;
+      readonly before: MacAddress;
       readonly reply: number;
     }
-  /** The `limit` unicast targets used last. */
   | {
-      readonly kind: 'recent-targets';
+      readonly kind: 'scan-recent';
       readonly overlay: number;
-      readonly limit: number;
+      readonly from: number;
+      readonly maxIdleTicks: number;
+      readonly reply: number;
+    }
+  | {
+      readonly kind: 'describe-targets';
+      readonly overlay: number;
+      readonly macs: Float64Array;
       readonly reply: number;
     }
   /** Of every overlay, by its id. */
@@ -141,5 +149,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | readonly TargetRow[] | ReadonlyMap<number, number>;
+      readonly value: boolean | TargetScan | TargetDescription | ReadonlyMap<number, number>;
     };

@@ -1,14 +1,18 @@
 /** One datapath thread as the control side has it: commands go in and wake it, what it reports comes out. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor, createEvent, signalEvent } from '../../dgram-extra/index.js';
 import { errorText } from '../../core/errors.js';
 import type { MacAddress } from '../../wire/mac.js';
 import type { Command, Report } from './protocol.js';
 
-/** In one message (worker.ts says why there is a bound). */
+/** In one message: to unpack it takes the thread a fraction of a millisecond. */
 const MAX_COMMANDS = 64;
 /** In one `invalidate`. */
 const MAX_MACS = 2048;
+
+/** Between two parts of tables that are read: whoever reads them, and however many do, takes a fifth of the thread's time. */
+const INSPECTION_PAUSE_MS = 1;
 
 /** Of its heap. */
 const YOUNG_GENERATION_MIB = 6;
@@ -23,6 +27,8 @@ export interface Link {
   invalidate(overlay: number, mac: MacAddress | undefined): void;
   /** Resolves to what is replied. */
   request(request: Request): Promise<unknown>;
+  /** The same without haste: one after the other, so that readers of tables leave the thread to its frames. */
+  inspect(request: Request): Promise<unknown>;
 }
 
 export interface ThreadEvents {
@@ -40,6 +46,8 @@ export class DatapathThread implements Link {
   /** The beginning of the next `invalidate`. */
   readonly #stale = { overlay: 0, macs: new Float64Array(MAX_MACS), count: 0 };
   #lastReply = 0;
+  /** Resolves when the next `inspect` may begin. */
+  #inspected: Promise<unknown> = Promise.resolve();
   /** What goes wrong before it runs is told to who waits for that. */
   #starting = false;
   #stopping = false;
@@ -79,7 +87,8 @@ export class DatapathThread implements Link {
   post(command: Command): void {
     if (this.#packStale() || command.kind === 'restore-targets') this.#flush();
     if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
-    if (this.#outbox.length >= MAX_COMMANDS) this.#flush();
+    // Hundreds of targets are a message of their own.
+    if (this.#outbox.length >= MAX_COMMANDS || command.kind === 'restore-targets') this.#flush();
   }
 
   invalidate(overlay: number, mac: MacAddress | undefined): void {
@@ -100,6 +109,12 @@ export class DatapathThread implements Link {
       this.#waiting.set(reply, resolve);
       this.post({ ...request, reply });
     });
+  }
+
+  inspect(request: Request): Promise<unknown> {
+    const reply = this.#inspected.then(() => this.request(request));
+    this.#inspected = reply.then(() => sleep(INSPECTION_PAUSE_MS, undefined, { ref: false }));
+    return reply;
   }
 
   async stop(): Promise<void> {

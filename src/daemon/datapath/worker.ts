@@ -33,9 +33,9 @@ const MAX_RUN = 64;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
-/** For commands, of one turn: that, and the last of them (backlog.ts, MAX_COMMANDS in thread.ts), so that a change of a
- * million targets holds up no frame for longer. */
-const COMMANDS_MS = 1;
+/** For so long a turn obeys commands, and the last of them besides, before it looks at the devices: a change of a million
+ * targets holds up no frame for longer (backlog.ts, MAX_COMMANDS in thread.ts). */
+const OBEY_MS = 0.5;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
@@ -94,24 +94,21 @@ const backlog = new Backlog((command) => {
 function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
-  const endMs = performance.now() + COMMANDS_MS;
+  const endMs = performance.now() + OBEY_MS;
+  let isLate = false;
   // Messages come first: what is no list, and what is for other overlays, is not behind the lists.
-  for (let received; (received = receiveMessageOnPort(port!)) !== undefined;) {
+  for (let received; !isLate && (received = receiveMessageOnPort(port!)) !== undefined;) {
     for (const command of received.message as readonly Command[]) {
       backlog.take(command);
       if (command.kind === 'stop') return false;
     }
-    if (performance.now() < endMs) continue;
-    // However many messages there are, lists get on.
-    backlog.goOn();
-    signalEvent(wakeFd);
-    return true;
+    isLate = performance.now() >= endMs;
   }
-  while (backlog.goOn())
-    if (performance.now() >= endMs) {
-      signalEvent(wakeFd);
-      break;
-    }
+  // However many messages there are, lists and tables get on.
+  let isBehind = backlog.goOn();
+  while (isBehind && performance.now() < endMs) isBehind = backlog.goOn();
+  const isUntidy = engine.tidy();
+  if (isLate || isBehind || isUntidy) signalEvent(wakeFd);
   return true;
 }
 

@@ -9,6 +9,7 @@ import { mappingRows } from './mapping.js';
 import { networkRows } from './network.js';
 import { pluginRows, rogueShortly } from './plugins.js';
 import { processRows, stoppedShortly } from './process.js';
+import { readerRows, readerShortly } from './reader.js';
 import { fewComeAndGo, resourceRows } from './resources.js';
 import { cutShortly, restartRows } from './restart.js';
 
@@ -22,6 +23,7 @@ export const rows: readonly Row[] = [
   ...restartRows,
   ...endingRows,
   ...abuseRows,
+  ...readerRows,
 ];
 
 /** What of them `npm test` has. */
@@ -34,4 +36,5 @@ export const quickRows: readonly Row[] = [
   cutShortly,
   manyEnd,
   socketAbuseShortly,
+  readerShortly,
 ];
