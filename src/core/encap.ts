@@ -59,8 +59,10 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
+  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  const isTooBig = frameBytes - header > overlay.options.mtuBytes;
   if (port.protection !== undefined) {
-    const verdict = port.protection.check(batch, at, header);
+    const verdict = port.protection.check(batch, at, header, isTooBig);
     if (verdict !== PASS) {
       counters[verdict] += frames;
       port.counters[verdict] += frames;
@@ -68,12 +70,11 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     }
   }
   noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
-  const frameBytes = largestFrameBytes(bytes, descriptors, at);
   if (frameBytes < 0) {
     counters[COUNTER.tx_malformed] += frames;
     return;
   }
-  if (frameBytes - header > overlay.options.mtuBytes) {
+  if (isTooBig) {
     counters[COUNTER.tx_too_big] += frames;
     overlay.shared.outputs.noteTooBig(index);
     return;

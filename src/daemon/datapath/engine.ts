@@ -7,7 +7,7 @@ import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
 import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
-import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
+import { DhcpLeases, LeaseAllowance, type LeaseNews } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
@@ -44,6 +44,7 @@ interface AttachedPort {
   readonly port: Port;
   /** Of all queues of the port. */
   readonly asked: AskedLeases;
+  readonly allowance: LeaseAllowance;
   /** Goes on when the rules change. */
   leases: DhcpLeases;
 }
@@ -303,21 +304,21 @@ export class DatapathEngine {
       protection: undefined,
     };
     const asked = command.askedLeases ?? createAskedLeases();
+    const allowance = new LeaseAllowance(this.#shared);
     overlay.addPort(port);
-    this.#ports.set(token, {
-      fd,
-      device,
-      overlay,
-      port,
-      asked,
-      leases: this.#leasesOf(overlay, port, asked),
-    });
+    const leases = this.#leasesOf(overlay, port, asked, allowance);
+    this.#ports.set(token, { fd, device, overlay, port, asked, allowance, leases });
     this.#protect(token, protection);
     this.#platform.watch(fd, token);
   }
 
-  #leasesOf({ options: { id } }: Overlay, { name, macHigh, macLow }: Port, asked: AskedLeases): DhcpLeases {
-    return new DhcpLeases(macHigh, macLow, asked, (family, ip, validS) => {
+  #leasesOf(
+    { options: { id } }: Overlay,
+    { name, macHigh, macLow }: Port,
+    asked: AskedLeases,
+    allowance: LeaseAllowance,
+  ): DhcpLeases {
+    return new DhcpLeases(macHigh, macLow, asked, allowance, (family, ip, validS) => {
       this.#leaseNews.push({ overlay: id, port: name, family, ip, validS });
     });
   }
@@ -325,9 +326,9 @@ export class DatapathEngine {
   #setMac(token: Token, mac: MacAddress, rules: ProtectionRules | undefined): void {
     const attached = this.#ports.get(token);
     if (attached === undefined) return;
-    const { overlay, port, asked } = attached;
+    const { overlay, port, asked, allowance } = attached;
     overlay.setPortMac(port, mac);
-    attached.leases = this.#leasesOf(overlay, port, asked);
+    attached.leases = this.#leasesOf(overlay, port, asked, allowance);
     this.#protect(token, rules);
   }
 
