@@ -16,6 +16,9 @@ import { wireFrames } from './frame-count.js';
 export const MAX_BYTES_PER_TARGET = 128 * 1024;
 /** All overlays of the daemon together: 128 targets at their own bound. */
 export const MAX_BYTES = 16 * 1024 * 1024;
+/** As they are on a wire: superframes of tiny segments, which are all sent at once when the answer is there. As many waiting
+ * frames of 60 bytes take all of the 128 KiB five times over. */
+export const MAX_FRAMES_PER_TARGET = 2048;
 /** What a waiting frame costs beside its bytes (descriptor, two objects), so that runts do not come for free. */
 const FRAME_OVERHEAD_BYTES = 256;
 
@@ -60,11 +63,14 @@ export class PendingQueue {
     const usedBytes = held?.usedBytes ?? 0;
     if (usedBytes + costBytes > MAX_BYTES_PER_TARGET || this.#budget.usedBytes + costBytes > MAX_BYTES)
       return false;
+    const frames = wireFrames(batch.bytes, batch.descriptors, at);
+    // One alone may be of any kind: a small MSS is no reason to lose it.
+    if (held !== undefined && held.wireFrames + frames > MAX_FRAMES_PER_TARGET) return false;
     if (held === undefined) this.#byRow.set(row, (held = { frames: [], wireFrames: 0, usedBytes: 0 }));
     const descriptor = batch.descriptors.slice(at, at + DESCRIPTOR_WORDS);
     descriptor[WAITING] = marks;
     held.frames.push({ bytes: batch.bytes.slice(offset, offset + length), descriptor });
-    held.wireFrames += wireFrames(batch.bytes, batch.descriptors, at);
+    held.wireFrames += frames;
     held.usedBytes += costBytes;
     this.#budget.usedBytes += costBytes;
     return true;

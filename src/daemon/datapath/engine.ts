@@ -2,26 +2,26 @@
  * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
  * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
  */
-import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
 import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
 import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
-import { DhcpLeases, LeaseAllowance, type LeaseNews } from '../../core/dhcp-leases.js';
+import { DhcpLeases, LeaseAllowance } from '../../core/dhcp-leases.js';
 import { announce } from '../../core/inject.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
-import type { Notice } from '../../core/notices.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
-import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { Overlay, type Port, type Shared } from '../../core/overlay.js';
 import { createPresence, Presence } from '../../core/presence.js';
 import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
-import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
+import { AnswerLimit, type PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
-import type { Command, PeerChange, Report, Token } from './protocol.js';
+import { News } from './news.js';
+import { PortTurn, QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
+import type { Command, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook {
@@ -39,7 +39,7 @@ export interface Platform extends AddressBook {
 
 interface AttachedPort {
   readonly fd: number;
-  readonly device: PortDevice;
+  readonly turn: PortTurn;
   readonly overlay: Overlay;
   readonly port: Port;
   /** Of all queues of the port. */
@@ -64,15 +64,17 @@ export class DatapathEngine {
   readonly #ports = new Map<Token, AttachedPort>();
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
-  #questions: Question[] = [];
-  #leaseNews: LeaseNews[] = [];
+  /** Ports of which frames are left that were read. */
+  readonly #waiting = new Set<Token>();
+  /** Ports that had their turn in this round already. */
+  readonly #served = new Set<Token>();
+  readonly #news: News;
   #agedMs = 0;
-  #peerChanges: PeerChange[] = [];
-  #notices: Notice[] = [];
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
     this.#report = report;
+    this.#news = new News(report);
     this.#transmitBatch = platform.createBatch('transmit');
     this.#receiveBatch = platform.createBatch('receive');
     this.#shared = {
@@ -81,14 +83,15 @@ export class DatapathEngine {
       budget: { usedBytes: 0 },
       replay: platform.createBatch('replay'),
       ask: (question) => {
-        this.#questions.push(question);
+        this.#shared.outputs.spentSegments += QUESTION_SEGMENTS;
+        this.#news.asked(question);
       },
       pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
       peerChanged: (overlay, ip, isPeer) => {
-        this.#peerChanges.push({ overlay, ip, isPeer });
+        this.#news.peerChanged({ overlay, ip, isPeer });
       },
       notice: (notice) => {
-        this.#notices.push(notice);
+        this.#news.noticed(notice);
       },
       nowTick: 0,
     };
@@ -105,28 +108,43 @@ export class DatapathEngine {
     this.#agedMs = nowMs;
   }
 
-  /** One batch from the device of this token, through the policy, out. Whether there was anything. */
+  /** Whether `resume` has something to do. */
+  get hasWaiting(): boolean {
+    return this.#waiting.size > 0;
+  }
+
+  /** Begins a round: a turn for each port of which frames are left that were read. Whether there was one. */
+  resume(): boolean {
+    if (this.#served.size > 0) this.#served.clear();
+    if (this.#waiting.size === 0) return false;
+    for (const token of this.#waiting) {
+      this.#served.add(token);
+      this.#pump(token);
+    }
+    return true;
+  }
+
+  /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
   pump(token: Token): boolean {
+    return this.#served.has(token) || this.#pump(token);
+  }
+
+  #pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
-    if (this.#questions.length > 0) this.#reportQuestions();
-    if (this.#leaseNews.length > 0) this.#reportLeases();
-    if (this.#peerChanges.length > 0) this.#reportPeers();
-    if (this.#notices.length > 0) this.#reportNotices();
+    this.#news.send();
     return moved;
   }
 
-  #pumpPort(token: Token, { device, overlay, port }: AttachedPort): boolean {
-    const batch = this.#transmitBatch;
-    const count = device.receive(batch);
+  #pumpPort(token: Token, { turn }: AttachedPort): boolean {
+    const count = turn.take(this.#transmitBatch);
     if (count < 0) {
       this.#removePort(token);
       this.#report({ kind: 'fault', token, errno: -count });
       return false;
     }
-    transmit(overlay, port, batch, count);
-    this.#shared.outputs.flush(batch);
-    answerTooBig(overlay, port, batch);
+    if (turn.isWaiting) this.#waiting.add(token);
+    else this.#waiting.delete(token);
     return count > 0;
   }
 
@@ -142,9 +160,19 @@ export class DatapathEngine {
     return true;
   }
 
+  /** Commands until `isSpent` have a turn together. */
+  beginCommands(): void {
+    this.#shared.outputs.spentSegments = 0;
+  }
+
+  /** Answers have sent as much as a port may in its turn: the next commands are for the next one. */
+  get isSpent(): boolean {
+    return this.#shared.outputs.spentSegments >= TURN_SEGMENTS;
+  }
+
   obey(command: Command): void {
     this.#obey(command);
-    if (this.#peerChanges.length > 0) this.#reportPeers();
+    this.#news.send();
   }
 
   #obey(command: Command): void {
@@ -260,7 +288,6 @@ export class DatapathEngine {
         for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
         break;
     }
-    if (this.#questions.length > 0) this.#reportQuestions();
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
@@ -289,7 +316,7 @@ export class DatapathEngine {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     if (overlay === undefined) return;
     const { token, fd, name, mac, vid, own, protection, counters } = command;
-    const device = this.#platform.port(fd);
+    const device: PortDevice = this.#platform.port(fd);
     const output = new OutputList(device, this.#transmitBatch.capacityFrames, dropOfPortError);
     const port: Port = {
       name,
@@ -307,7 +334,15 @@ export class DatapathEngine {
     const allowance = new LeaseAllowance(this.#shared);
     overlay.addPort(port);
     const leases = this.#leasesOf(overlay, port, asked, allowance);
-    this.#ports.set(token, { fd, device, overlay, port, asked, allowance, leases });
+    this.#ports.set(token, {
+      fd,
+      turn: new PortTurn(device, overlay, port),
+      overlay,
+      port,
+      asked,
+      allowance,
+      leases,
+    });
     this.#protect(token, protection);
     this.#platform.watch(fd, token);
   }
@@ -319,7 +354,7 @@ export class DatapathEngine {
     allowance: LeaseAllowance,
   ): DhcpLeases {
     return new DhcpLeases(macHigh, macLow, asked, allowance, (family, ip, validS) => {
-      this.#leaseNews.push({ overlay: id, port: name, family, ip, validS });
+      this.#news.leased({ overlay: id, port: name, family, ip, validS });
     });
   }
 
@@ -343,36 +378,12 @@ export class DatapathEngine {
     const attached = this.#ports.get(token);
     if (attached === undefined) return;
     this.#ports.delete(token);
+    this.#waiting.delete(token);
     attached.overlay.removePort(attached.port);
     this.#platform.unwatch(attached.fd);
   }
 
   #reply(reply: number, value: Extract<Report, { kind: 'reply' }>['value']): void {
     this.#report({ kind: 'reply', reply, value });
-  }
-
-  /** Many misses, one message. */
-  #reportQuestions(): void {
-    const questions = this.#questions;
-    this.#questions = [];
-    this.#report({ kind: 'lookups', questions });
-  }
-
-  #reportLeases(): void {
-    const news = this.#leaseNews;
-    this.#leaseNews = [];
-    this.#report({ kind: 'leases', news });
-  }
-
-  #reportNotices(): void {
-    const notices = this.#notices;
-    this.#notices = [];
-    this.#report({ kind: 'notices', notices });
-  }
-
-  #reportPeers(): void {
-    const changes = this.#peerChanges;
-    this.#peerChanges = [];
-    this.#report({ kind: 'peers', changes });
   }
 }

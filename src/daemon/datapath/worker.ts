@@ -1,6 +1,6 @@
 /**
- * The datapath thread: blocks in epoll, drains whoever is ready one batch at a time, so that a busy device does not
- * starve the others, and reads commands when the eventfd says so. Nothing in the loop walks all ports or overlays.
+ * The datapath thread: blocks in epoll, gives whoever is ready one turn after the other (port-turn.ts has what a turn is),
+ * and reads commands when the eventfd says so. Nothing in the loop walks all ports or overlays.
  */
 import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -84,17 +84,26 @@ const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
 
+/** The message at hand, and how many of its commands are obeyed. */
+let commands: readonly Command[] = [];
+let obeyed = 0;
+
 /** Obeys a few messages; the rest when the devices have been looked at. Whether to go on. */
 function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
-  for (let count = 0; count < MESSAGES_A_TURN; count++) {
-    const received = receiveMessageOnPort(port!);
-    if (received === undefined) return true;
-    for (const command of received.message as readonly Command[]) {
+  engine.beginCommands();
+  for (let count = 0; ; count++) {
+    while (obeyed < commands.length && !engine.isSpent) {
+      const command = commands[obeyed++];
       engine.obey(command);
       if (command.kind === 'stop') return false;
     }
+    if (count === MESSAGES_A_TURN || engine.isSpent) break;
+    const received = receiveMessageOnPort(port!);
+    if (received === undefined) return true;
+    commands = received.message as readonly Command[];
+    obeyed = 0;
   }
   signalEvent(wakeFd);
   return true;
@@ -104,8 +113,9 @@ function obeySome(): boolean {
 function run(): void {
   const ready = new Int32Array(READY_TOKENS);
   for (let running = true; running;) {
-    const count = native.pollWait(epoll, ready, -1);
+    const count = native.pollWait(epoll, ready, engine.hasWaiting ? 0 : -1);
     engine.setTime(startedMs + performance.now());
+    engine.resume();
     for (let index = 0; index < count; index++) {
       const token = ready[index];
       if (token === WAKE) running = obeySome();
