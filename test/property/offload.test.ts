@@ -342,7 +342,7 @@ function cutting(t: Test, bench: Bench): void {
       if (sent !== parts.length) throw new Error(`udpSend: ${sent}`);
       sameList(receiveAll(bench, bench.plain, whole.join('').length / 2).map(toHex), whole);
     },
-    200,
+    60,
   );
 
   // RFC 768: a sum of zero is sent as 0xffff. The last two bytes make up for all others.
