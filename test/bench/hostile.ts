@@ -2,7 +2,7 @@
 // another overlay and the guest's neighbours ping each other. The bounds are those that hold for another overlay.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { ATTACKS, attack, hostileBed, type Hostile } from '../helpers/hostile.js';
+import { ATTACKS, attack, hostileBed, type Hostile, type UnderAttack } from '../helpers/hostile.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { ping } from '../helpers/traffic.js';
 import { median, quantile } from './report/statistics.js';
@@ -10,6 +10,8 @@ import { writeResults } from './results.js';
 
 const INTERVAL_MS = 4;
 const RAMP_MS = 500;
+/** An attack lasts as long as pings that are late, but not for ever. */
+const MORE_SECONDS = 60;
 /** Of another overlay. */
 const BOUNDS = { p99Us: 5000, lostShare: 0.001 } as const;
 
@@ -33,9 +35,8 @@ async function effect(from: Namespace, to: string, count: number): Promise<Effec
   return { p50Us: median(rttUs), p99Us: quantile(rttUs, 0.99), lostShare: 1 - rttUs.length / sent };
 }
 
-async function measure(site: Hostile, name: string, seconds: number): Promise<Row> {
-  const frames = async (): Promise<number> =>
-    (await site.daemon.vnics()).find((vnic) => vnic.name === 'vnic0')?.counters['tx_frames'] ?? 0;
+async function measure(site: Hostile, name: string, seconds: number, guest?: UnderAttack): Promise<Row> {
+  const frames = async (): Promise<number> => (await guest?.framesOfGuest()) ?? 0;
   const [before, startedMs] = [await frames(), performance.now()];
   const count = Math.ceil((seconds * 1000) / INTERVAL_MS);
   // One after the other: pings beside pings would wait for each other.
@@ -80,10 +81,10 @@ export async function measureHostile(seconds: number): Promise<boolean> {
     const site = await hostileBed(bed);
     const rows = [await measure(site, 'nothing', seconds)];
     for (const kind of ATTACKS) {
-      const child = await attack(bed, site, kind, 2 * seconds * 3 + 60);
+      const guest = await attack(site, kind, 6 * seconds + MORE_SECONDS);
       await sleep(RAMP_MS);
-      rows.push(await measure(site, kind, seconds));
-      await child.stop('SIGKILL');
+      rows.push(await measure(site, kind, seconds, guest));
+      await guest.end();
     }
     const text = `${table(rows)}\n\nOf another overlay: p99 below ${BOUNDS.p99Us / 1000} ms, less than ${100 * BOUNDS.lostShare} % lost.`;
     console.log(text);

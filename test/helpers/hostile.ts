@@ -11,7 +11,6 @@ import { Daemon, directOverlay } from './daemon.js';
 import { toHex, udpFrame } from './frames.js';
 import { fromRoot } from './need.js';
 import { addKernelVxlan, type Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
-import type { Child } from './process.js';
 import { frameOf, PLAIN, superframeFields } from './superframe.js';
 import { reaches } from './traffic.js';
 import { arpFrame } from './zlan.js';
@@ -57,11 +56,11 @@ const hexOf = (index: number, digits: number): string => index.toString(16).padS
 const each = (make: (index: number) => Uint8Array): Uint8Array[] =>
   Array.from({ length: MANY }, (_, index) => withHeader(make(index)));
 
-/** RFC 8415 18.2.7: fifty addresses in one message, from the client that the MAC makes. */
+/** RFC 8415 18.2.7: forty addresses in one message, from the client that the MAC makes. */
 function release(index: number): Uint8Array {
   const address = (number: number): string =>
     `00050018fd${'00'.repeat(11)}${hexOf(index, 4)}${hexOf(number, 4)}${'00'.repeat(8)}`;
-  const inner = '00'.repeat(12) + Array.from({ length: 50 }, (_, number) => address(number)).join('');
+  const inner = '00'.repeat(12) + Array.from({ length: 40 }, (_, number) => address(number)).join('');
   const client = `0001000a00030001${GUEST_MAC.replaceAll(':', '')}`;
   const options = `${client}0003${hexOf(inner.length / 2, 4)}${inner}`;
   const payload = Buffer.from(`08${hexOf(index, 6)}${options}`, 'hex');
@@ -123,8 +122,10 @@ function framesOf(attack: Attack): Uint8Array[] {
 // -- The place
 
 export interface Hostile {
+  readonly bed: Bed;
   readonly daemon: Daemon;
-  readonly guest: Namespace;
+  /** Where it runs. */
+  readonly a: Namespace;
   /** On the guest's overlay, with somebody to talk to. */
   readonly neighbour: Namespace;
   /** On an overlay of its own. */
@@ -147,43 +148,65 @@ export async function hostileBed(bed: Bed): Promise<Hostile> {
   );
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid: 24, name: 'good0' }));
 
-  let made = 0;
-  const vnic = async (overlay: string, address: string, mac?: string): Promise<Namespace> => {
-    const host = await bed.host({ v6: false });
-    const name = `vnic${made++}`;
-    await daemon.ok(`create-vnic ${mac === undefined ? '' : `-m ${mac}`} -l ${overlay} ${name}`);
-    await a.ip(`link set ${name} netns ${host.name}`);
-    await host.ip(`link set ${name} name eth0`);
-    await host.ip(`addr add ${address}/24 dev eth0`);
-    await host.ip('link set eth0 up');
-    return host;
-  };
+  const place = (name: string, overlay: string, address: string): Promise<Namespace> =>
+    addVnic({ bed, daemon, a }, `-l ${overlay} ${name}`, address);
   const peers = { neighbour: '10.55.55.13', other: '10.66.0.2' };
-  const guest = await vnic('bad0', GUEST_V4, GUEST_MAC);
-  const neighbour = await vnic('bad0', '10.55.55.12');
-  await vnic('bad0', peers.neighbour);
-  const other = await vnic('good0', '10.66.0.1');
-  await vnic('good0', peers.other);
-  await daemon.ok(`set-linkprop -p ${PROTECTION} vnic0`);
+  const neighbour = await place('vnic0', 'bad0', '10.55.55.12');
+  await place('vnic1', 'bad0', peers.neighbour);
+  const other = await place('vnic2', 'good0', '10.66.0.1');
+  await place('vnic3', 'good0', peers.other);
   for (const [from, to] of [
     [neighbour, peers.neighbour],
     [other, peers.other],
   ] as const)
     if (!(await reaches(from, to))) throw new Error(`no answer from ${to}`);
-  return { daemon, guest, neighbour, other, peers };
+  return { bed, daemon, a, neighbour, other, peers };
 }
 
-/** Resolves when it has begun; ends by itself after `seconds`. */
-export async function attack(bed: Bed, { guest }: Hostile, kind: Attack, seconds: number): Promise<Child> {
+/** With a namespace of its own around it, as a guest has; the last word of `line` is its name. */
+async function addVnic(
+  { bed, daemon, a }: Pick<Hostile, 'bed' | 'daemon' | 'a'>,
+  line: string,
+  address: string,
+): Promise<Namespace> {
+  const host = await bed.host({ v6: false });
+  const name = line.split(' ').at(-1);
+  await daemon.ok(`create-vnic ${line}`);
+  await a.ip(`link set ${name} netns ${host.name}`);
+  await host.ip(`addr add ${address}/24 dev ${name}`);
+  await host.ip(`link set ${name} up`);
+  return host;
+}
+
+export interface UnderAttack {
+  /** Frames that the guest has got rid of so far, as they are on a wire. */
+  framesOfGuest(): Promise<number>;
+  /** Whether the guest still sends. */
+  readonly goesOn: boolean;
+  /** With the guest, whose queue may have work for minutes. */
+  end(): Promise<void>;
+}
+
+/** A new guest attacks for so many seconds at most; resolves when it does. */
+export async function attack(site: Hostile, kind: Attack, seconds: number): Promise<UnderAttack> {
+  const { bed, daemon } = site;
+  const guest = await addVnic(site, `-m ${GUEST_MAC} -l bad0 guest0`, GUEST_V4);
+  await daemon.ok(`set-linkprop -p ${PROTECTION} guest0`);
   const file = path.join(bed.directory(), 'frames');
-  writeFileSync(
-    file,
-    framesOf(kind)
-      .map((frame) => `${toHex(frame)}\n`)
-      .join(''),
-  );
+  const frames = framesOf(kind).map((frame) => `${toHex(frame)}\n`);
+  writeFileSync(file, frames.join(''));
   const rawframe = fromRoot('dist/test/helpers/rawframe');
-  const child = guest.spawn(['sh', '-c', `exec ${rawframe} flood eth0 ${seconds} < ${file}`]);
+  const child = guest.spawn(['sh', '-c', `exec ${rawframe} flood guest0 ${seconds} < ${file}`]);
   await child.waitForOutput(/ready/);
-  return child;
+  return {
+    framesOfGuest: async () =>
+      (await daemon.vnics()).find(({ name }) => name === 'guest0')?.counters['tx_frames'] ?? 0,
+    get goesOn() {
+      return !child.ended;
+    },
+    end: async () => {
+      await child.stop('SIGKILL');
+      await daemon.ok('delete-vnic guest0');
+    },
+  };
 }
