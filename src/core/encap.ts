@@ -302,7 +302,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   counters[COUNTER.tx_frames] += frames;
   counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
   const { outputs } = overlay.shared;
-  outputs.spentSegments += frames;
+  outputs.spentSegments = (outputs.spentSegments + frames) | 0;
   outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }
 

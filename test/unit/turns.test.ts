@@ -4,8 +4,6 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 
 import { Backlog } from '../../src/core/backlog.js';
-import { PART_SEGMENTS } from '../../src/core/superframe-part.js';
-import { QUESTION_SEGMENTS, TURN_SEGMENTS } from '../../src/daemon/datapath/port-turn.js';
 import { createBatch } from '../../src/io/memory-batch.js';
 import type { Device } from '../../src/io/contract.js';
 import * as d from '../../src/wire/descriptor.js';
@@ -15,6 +13,11 @@ import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { endpoint, frame, Lab, MAC, type Net, type Vtep } from '../helpers/lab.js';
 import { frameOf, onTheWire, packetOf, PLAIN, superframeFields, type Packet } from '../helpers/superframe.js';
+
+/** What README promises. */
+const TURN_SEGMENTS = 1024;
+const PART_SEGMENTS = 128;
+const QUESTION_SEGMENTS = 16;
 
 // -- Parts
 
