@@ -2,6 +2,10 @@
  * Which addresses a port has leased, read off its DHCP: what a server grants it, if the port has asked for it itself, it
  * may send from (illumos: dynamic addresses). The control side keeps the list, ends it and hands it back as rules; here
  * is what the datapath sees of it. A transaction number is good for one answer.
+ *
+ * What a port can make the control side hear is bounded, whatever its messages hold (LeaseAllowance): a question that cannot
+ * be remembered, or an address given up that cannot be told, keeps its message from being sent, so that varpd never knows
+ * less than the server does; an address granted beyond the bound may not be used.
  */
 import { read16, read32 } from '../wire/bytes.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET, RUN_END, SEGMENT, type FrameBatch } from '../wire/descriptor.js';
@@ -16,6 +20,7 @@ import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';
 import { type AskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
 import { isStationIp } from './proxy-frame.js';
+import { TICK_MS } from './target-table.js';
 
 /** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
 export interface LeaseNews {
@@ -29,59 +34,108 @@ export interface LeaseNews {
 /** RFC 2131 3.3, RFC 8415 7.7: for ever. */
 export const FOR_EVER_S = 0xffff_ffff;
 
+/** Questions asked, addresses given up and addresses granted that count, a port and second: twice the leases that a VNIC
+ * may have (vnic-protection.ts), all renewed at once. */
+export const FACTS_A_SECOND = 64;
+const SECOND_TICKS = 1000 / TICK_MS;
+
+/** Of one port, by the clock of its thread. */
+export class LeaseAllowance {
+  readonly #clock: { readonly nowTick: number };
+  #second = NaN;
+  #left = 0;
+
+  constructor(clock: { readonly nowTick: number }) {
+    this.#clock = clock;
+  }
+
+  /** Whether there was room for all of them; none is taken otherwise. */
+  take(facts: number): boolean {
+    const second = Math.floor(this.#clock.nowTick / SECOND_TICKS);
+    if (second !== this.#second) this.#left = FACTS_A_SECOND;
+    this.#second = second;
+    if (facts > this.#left) return false;
+    this.#left -= facts;
+    return true;
+  }
+}
+
 export class DhcpLeases {
   readonly #macHigh: number;
   readonly #macLow: number;
   readonly #tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void;
+  readonly #allowance: LeaseAllowance;
   readonly #asked: Readonly<Record<4 | 6, Transactions>>;
 
   constructor(
     macHigh: number,
     macLow: number,
     asked: AskedLeases,
+    allowance: LeaseAllowance,
     tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void,
   ) {
     this.#macHigh = macHigh;
     this.#macLow = macLow;
     this.#tell = tell;
+    this.#allowance = allowance;
     this.#asked = { 4: new Transactions(asked, 0), 6: new Transactions(asked, FAMILY_WORDS) };
   }
 
-  // -- Out: a checked message of the port
+  // -- Out: a checked message of the port. Whether it may be sent.
 
-  sentV4(bytes: Uint8Array, message: number, length: number): void {
-    if (!this.#isClient(bytes, message)) return;
+  sentV4(bytes: Uint8Array, message: number, length: number): boolean {
+    if (!this.#isClient(bytes, message)) return true;
     const option = dhcpv4.findOption(bytes, message, length, dhcpv4.MESSAGE_TYPE);
-    if (option <= 0) return;
+    if (option <= 0) return true;
     switch (bytes[option]) {
       case dhcpv4.DISCOVER: // a rapid commit is answered at once, RFC 4039
       case dhcpv4.REQUEST_MESSAGE:
+        if (!this.#allowance.take(1)) return false;
         this.#asked[4].note(dhcpv4.transactionId(bytes, message));
-        return;
+        return true;
       case dhcpv4.RELEASE:
-        this.#tell(4, readV4(bytes, message + dhcpv4.CIADDR), 0);
-        return;
+        return this.#giveUpV4(bytes, message + dhcpv4.CIADDR);
       case dhcpv4.DECLINE: {
         const address = dhcpv4.findOption(bytes, message, length, dhcpv4.REQUESTED_ADDRESS);
-        if (address > 0 && bytes[address - 1] === V4_BYTES) this.#tell(4, readV4(bytes, address), 0);
+        return address <= 0 || bytes[address - 1] !== V4_BYTES || this.#giveUpV4(bytes, address);
       }
     }
+    return true;
   }
 
-  sentV6(bytes: Uint8Array, message: number, length: number): void {
+  #giveUpV4(bytes: Uint8Array, address: number): boolean {
+    if (!this.#allowance.take(1)) return false;
+    this.#tell(4, readV4(bytes, address), 0);
+    return true;
+  }
+
+  sentV6(bytes: Uint8Array, message: number, length: number): boolean {
     switch (dhcpv6.messageType(bytes, message)) {
       case dhcpv6.SOLICIT: // a rapid commit is answered at once, RFC 8415 5.1
       case dhcpv6.REQUEST:
       case dhcpv6.RENEW:
       case dhcpv6.REBIND:
+        if (!this.#allowance.take(1)) return false;
         this.#asked[6].note(dhcpv6.transactionId(bytes, message));
-        return;
+        return true;
       case dhcpv6.RELEASE:
       case dhcpv6.DECLINE:
-        dhcpv6.forEachAddress(bytes, message, length, (address) => {
-          this.#tell(6, readV6(bytes, address), 0);
-        });
+        return this.#giveUpV6(bytes, message, length);
     }
+    return true;
+  }
+
+  /** A message may have thousands of addresses: they are counted before anything is made of one. */
+  #giveUpV6(bytes: Uint8Array, message: number, length: number): boolean {
+    let count = 0;
+    dhcpv6.forEachAddress(bytes, message, length, () => {
+      count++;
+    });
+    if (!this.#allowance.take(count)) return false;
+    dhcpv6.forEachAddress(bytes, message, length, (address) => {
+      this.#tell(6, readV6(bytes, address), 0);
+    });
+    return true;
   }
 
   // -- In: whatever goes to the port
@@ -137,8 +191,11 @@ export class DhcpLeases {
     if (dhcpv6.check(bytes, message, length) < 0 || dhcpv6.messageType(bytes, message) !== dhcpv6.REPLY)
       return;
     if (!this.#asked[6].take(dhcpv6.transactionId(bytes, message))) return;
+    let count = 0;
     dhcpv6.forEachAddress(bytes, message, length, (address, validS) => {
-      this.#grant(6, readV6(bytes, address), validS);
+      // What is over is heard in any case; the question was one of few.
+      const counts = count++ < FACTS_A_SECOND && (validS === 0 || this.#allowance.take(1));
+      if (counts) this.#grant(6, readV6(bytes, address), validS);
     });
   }
 

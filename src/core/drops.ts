@@ -51,6 +51,7 @@ export const PROTECTION_DROPS = {
   dhcp_spoofed: 'a DHCP client that is not the VNIC: hardware address, client id or DUID',
   rogue_router: 'what routers say to hosts (advertisement, redirect, ...), of a VNIC that is no router',
   rogue_dhcp: 'a message of a DHCP server or relay, from a VNIC that is none',
+  dhcp_flood: 'DHCP of a client beyond 64 questions and addresses given up a second',
   restricted: 'neither IPv4 nor IPv6 nor ARP',
   unreadable: 'cut off, fragmented or malformed, so that what is to be checked cannot be',
 } as const;

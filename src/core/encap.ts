@@ -29,11 +29,24 @@ import { FROM_OWN, REDIRECTED } from './pending-queue.js';
 import { DROP, FREE, NOWHERE, VALID } from './target-table.js';
 import { accepts, toGroup, toLocal, toOwner, vlanOf } from './to-ports.js';
 
-/** Says where each of the first `count` frames of the batch goes. Flushing the outputs is the caller's, and then
- * answering what was too big. */
-export function transmit(overlay: Overlay, port: Port, batch: FrameBatch, count: number): void {
-  overlay.shared.outputs.forgetTooBig();
-  for (let index = 0; index < count; index++) transmitFrame(overlay, port, batch, index);
+/** Says where each of the first `count` frames of the batch goes, until they have cost `segments`: how many frames that were.
+ * Flushing the outputs is the caller's, and then answering what was too big. */
+export function transmit(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  count: number,
+  segments: number,
+): number {
+  const { outputs } = overlay.shared;
+  outputs.forgetTooBig();
+  outputs.spentSegments = 0;
+  for (let index = 0; index < count; index++) {
+    if (outputs.spentSegments >= segments) return index;
+    outputs.spentSegments++;
+    transmitFrame(overlay, port, batch, index);
+  }
+  return count;
 }
 
 function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
@@ -59,8 +72,10 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
+  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  const isTooBig = frameBytes - header > overlay.options.mtuBytes;
   if (port.protection !== undefined) {
-    const verdict = port.protection.check(batch, at, header);
+    const verdict = port.protection.check(batch, at, header, isTooBig);
     if (verdict !== PASS) {
       counters[verdict] += frames;
       port.counters[verdict] += frames;
@@ -68,12 +83,11 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     }
   }
   noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
-  const frameBytes = largestFrameBytes(bytes, descriptors, at);
   if (frameBytes < 0) {
     counters[COUNTER.tx_malformed] += frames;
     return;
   }
-  if (frameBytes - header > overlay.options.mtuBytes) {
+  if (isTooBig) {
     counters[COUNTER.tx_too_big] += frames;
     overlay.shared.outputs.noteTooBig(index);
     return;
@@ -288,7 +302,9 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   const frames = wireFrames(bytes, descriptors, at);
   counters[COUNTER.tx_frames] += frames;
   counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
-  overlay.shared.outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
+  const { outputs } = overlay.shared;
+  outputs.spentSegments = (outputs.spentSegments + frames) | 0;
+  outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }
 
 /** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */

@@ -31,7 +31,7 @@ export function largestFrameBytes(bytes: Uint8Array, descriptors: Int32Array, at
 }
 
 /** From the first byte of a superframe to its TCP or UDP payload. The device says where its transport header is. */
-function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
+export function superframeHeaderBytes(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
   const transport = descriptors[at + CSUM_START];
   const isUdp = (descriptors[at + GSO_TYPE] & ~virtio.GSO_ECN) === virtio.GSO_UDP_L4;
   return (

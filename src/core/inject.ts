@@ -26,6 +26,7 @@ export function announce(overlay: Overlay, frame: Uint8Array): void {
     if (port.macHigh === high && port.macLow === low) continue;
     port.counters[COUNTER.rx_frames]++;
     port.counters[COUNTER.rx_bytes] += frame.length;
+    outputs.spentSegments++;
     outputs.add(port.output, replay, 0, 0, overlay.counters);
   }
   outputs.flush(replay);

@@ -83,6 +83,7 @@ export class LinkProtection {
   /** Offset of the checksum that is still to be filled in. */
   #patched = NOWHERE;
   #isSuperframe = false;
+  #isLost = false;
 
   constructor({ types, addresses, clientIds }: ProtectionRules, address: mac.MacAddress, leases: DhcpLeases) {
     this.#checksMac = types.includes('mac-nospoof');
@@ -102,8 +103,10 @@ export class LinkProtection {
     return this.#checksIp;
   }
 
-  /** Of the frame whose descriptor begins at `at`: PASS, or the counter of its drop. `header` as elsewhere, tags included. */
-  check({ bytes, descriptors }: FrameBatch, at: number, header: number): number {
+  /** Of the frame whose descriptor begins at `at`: PASS, or the counter of its drop. `header` as elsewhere, tags included.
+   * Of one that is lost whatever this says, nothing is learned. */
+  check({ bytes, descriptors }: FrameBatch, at: number, header: number, isLost = false): number {
+    this.#isLost = isLost;
     const frame = descriptors[at + OFFSET];
     const packet = frame + header;
     const end = frame + descriptors[at + LENGTH];
@@ -245,7 +248,7 @@ export class LinkProtection {
     const to = udp.destinationPort(bytes, datagram);
     if (from !== CLIENT_PORT && from !== SERVER_PORT && to !== CLIENT_PORT && to !== SERVER_PORT) return PASS;
     const verdict = this.#checkDhcp(bytes, datagram, length, family, isFragment);
-    return this.#checksDhcp ? verdict : PASS;
+    return this.#checksDhcp || verdict === COUNTER.dhcp_flood ? verdict : PASS;
   }
 
   /** Its ports are DHCP's. A message that passes is remembered as the question that a lease will answer. */
@@ -286,8 +289,7 @@ export class LinkProtection {
       option > 0 &&
       !isOwnClientId(bytes, option, bytes[option - 1], this.#macHigh, this.#macLow, this.#clientIds);
     if (isForeign && this.#checksClientId) return COUNTER.dhcp_spoofed;
-    this.leases.sentV4(bytes, message, length);
-    return PASS;
+    return this.#isLost || this.leases.sentV4(bytes, message, length) ? PASS : COUNTER.dhcp_flood;
   }
 
   #checkDhcpV6(bytes: Uint8Array, message: number, length: number): number {
@@ -301,8 +303,7 @@ export class LinkProtection {
     const isForeign =
       option > 0 && !isOwnDuid(bytes, start, size, this.#macHigh, this.#macLow, this.#clientIds);
     if (isForeign && this.#checksClientId) return COUNTER.dhcp_spoofed;
-    this.leases.sentV6(bytes, message, length);
-    return PASS;
+    return this.#isLost || this.leases.sentV6(bytes, message, length) ? PASS : COUNTER.dhcp_flood;
   }
 
   #isOwnMac(bytes: Uint8Array, at: number): boolean {

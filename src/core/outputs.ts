@@ -51,6 +51,8 @@ export class Outputs {
   readonly #dirty: OutputList[] = [];
   /** How many of `#dirty` count: an array that is emptied anew for each batch would be allocated anew. */
   #dirtyCount = 0;
+  /** What frames and commands of the turn at hand have cost so far, in segments sent (port-turn.ts). */
+  spentSegments = 0;
   /** Frames of the batch at hand that were dropped for their size; too-big.ts answers them. */
   readonly tooBig: number[] = [];
 

@@ -22,6 +22,9 @@ export const MAX_BYTES_PER_TARGET = 128 * 1024;
 export const MAX_BYTES = 16 * 1024 * 1024;
 /** What a waiting frame costs beside its bytes (descriptor, objects), so that runts do not come for free. */
 const FRAME_OVERHEAD_BYTES = 256;
+/** What each further segment of a superframe costs at least: all that waits is sent at once when the answer is there, and segments may
+ * be tiny. */
+const SEGMENT_BYTES = 64;
 
 /** Of a frame that waits (WAITING of its descriptor): it came from the overlay's own port. */
 export const FROM_OWN = 1;
@@ -83,7 +86,12 @@ export class PendingQueue {
     const at = index * DESCRIPTOR_WORDS;
     const offset = batch.descriptors[at + OFFSET];
     const length = batch.descriptors[at + LENGTH];
-    const costBytes = length + FRAME_OVERHEAD_BYTES;
+    const frames = wireFrames(batch.bytes, batch.descriptors, at);
+    // One alone may be of any kind: a small MSS is no reason to lose it.
+    const costBytes = Math.min(
+      Math.max(length, (frames - 1) * SEGMENT_BYTES) + FRAME_OVERHEAD_BYTES,
+      MAX_BYTES_PER_TARGET,
+    );
     const held = this.#byRow.get(row) ?? { frames: new Set(), shares: new Shares(MAX_BYTES_PER_TARGET) };
     if (!held.shares.mayTake(port, costBytes) || !this.#mayTake(port, costBytes)) return false;
     while (!held.shares.hasRoom(costBytes)) this.#loseOldestOf(held);
@@ -94,7 +102,7 @@ export class PendingQueue {
       bytes: batch.bytes.slice(offset, offset + length),
       descriptor,
       costBytes,
-      wireFrames: wireFrames(batch.bytes, batch.descriptors, at),
+      wireFrames: frames,
       row,
       port,
       older: undefined,

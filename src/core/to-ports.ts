@@ -47,7 +47,10 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   port.counters[COUNTER.rx_frames] += frames;
   port.counters[COUNTER.rx_bytes] += wireBytes(batch.bytes, batch.descriptors, at, frames);
   const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
-  overlay.shared.outputs.add(port.output, batch, index, argument, overlay.counters);
+  const { outputs } = overlay.shared;
+  // The kernel takes a superframe whole.
+  outputs.spentSegments++;
+  outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 
 /** Whether the frame went out there. `to` undefined: the overlay has no own port at the moment. */

@@ -33,6 +33,13 @@ static void describe(struct batch *batch, int index, size_t offset, size_t got)
 	d[TOS] = d[SEGMENT] = 0;
 }
 
+/* Datagrams that a frame will be, about. */
+static size_t segments_of(const struct batch *batch, int index)
+{
+	const int32_t *d = batch->words + index * DESC_WORDS;
+	return d[GSO_TYPE] && d[GSO_SIZE] ? (size_t)d[LENGTH] / (size_t)d[GSO_SIZE] + 1 : 1;
+}
+
 /* Where the next frame may start, behind one that ends at `end`: 16-aligned, with its headroom. */
 static size_t next_offset(size_t end)
 {
@@ -44,7 +51,8 @@ static size_t next_offset(size_t end)
 #define STRIDE (HEADROOM + MAX_FRAME + 320)
 #define SMALL_FRAME 4096 /* a call costs as much as a copy of this many bytes: larger ones are read one by one */
 #define READS 16         /* a system call: the cost of one becomes small beside that of 16 reads */
-#define ENOUGH (1 << 20) /* bytes a call of frames read one by one: more would drive each other out of the cache */
+#define ENOUGH (1 << 20) /* bytes a call: more would drive each other out of the cache */
+#define MANY 1024        /* segments a call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
 
 /* Many reads, one system call. Returns how many of `count` gave a frame, which are described from `index` on; fewer
  * than `count`: the device is empty. `*end` becomes the end of the last. */
@@ -66,7 +74,7 @@ static int read_many(struct ring *ring, struct batch *batch, int fd, int index, 
 }
 
 /* tapRead(batch, fd, maxFrames): frames read, each starting 16-aligned behind HEADROOM bytes. Reading stops when the
- * device is empty, maxFrames or ENOUGH are there, or less than a largest frame is left. */
+ * device is empty, maxFrames, ENOUGH or MANY are there, or less than a largest frame is left. */
 static napi_value tap_read(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -77,8 +85,9 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 	struct ring *ring = &state_of(env)->ring;
 	if (max > batch->descriptors)
 		max = batch->descriptors;
-	size_t bytes = 0;
-	for (size_t offset = HEADROOM, end; count < max && bytes < ENOUGH && offset + MAX_FRAME <= batch->slab_bytes;
+	size_t bytes = 0, segments = 0;
+	for (size_t offset = HEADROOM, end;
+	     count < max && bytes < ENOUGH && segments < MANY && offset + MAX_FRAME <= batch->slab_bytes;
 	     offset = next_offset(end)) {
 		ssize_t got = read(fd, batch->slab + offset - sizeof(struct virtio_net_hdr), MAX_FRAME + sizeof(struct virtio_net_hdr));
 		if (got < 0 && count == 0 && errno != EAGAIN)
@@ -90,9 +99,10 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 			continue;
 		describe(batch, count++, offset, (size_t)got);
 		bytes += (size_t)got;
+		segments += segments_of(batch, count - 1);
 		end = offset + (size_t)got - sizeof(struct virtio_net_hdr);
 		/* Small frames come in numbers. */
-		while (end - offset <= SMALL_FRAME && count < max && ring_ready(ring)) {
+		while (end - offset <= SMALL_FRAME && count < max && bytes < ENOUGH && segments < MANY && ring_ready(ring)) {
 			size_t first = next_offset(end);
 			int room = (int)((batch->slab_bytes - first) / STRIDE), wanted = max - count < READS ? max - count : READS;
 			if (wanted > room)
@@ -100,6 +110,8 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 			if (wanted < 2)
 				break;
 			int taken = read_many(ring, batch, fd, count, wanted, first, &end);
+			for (int i = count; i < count + taken; i++)
+				bytes += (size_t)batch->words[i * DESC_WORDS + LENGTH], segments += segments_of(batch, i);
 			count += taken;
 			if (taken < wanted)
 				return number(env, count);

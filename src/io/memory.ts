@@ -320,6 +320,8 @@ export class MemoryHost {
 export interface MemoryNode {
   readonly host: MemoryHost;
   readonly pump: (token: number) => unknown;
+  /** Goes on with what was read before. Whether there was anything. */
+  readonly resume: () => boolean;
 }
 
 /** A loop of frames never ends; nothing that does needs this many rounds. */
@@ -329,7 +331,8 @@ const MAX_ROUNDS = 100_000;
 export function runUntilQuiet(nodes: readonly MemoryNode[]): void {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     let isQuiet = true;
-    for (const { host, pump } of nodes) {
+    for (const { host, pump, resume } of nodes) {
+      if (resume()) isQuiet = false;
       for (const token of host.ready()) {
         isQuiet = false;
         pump(token);

@@ -21,10 +21,10 @@ import { BAD_HEADER_LENGTH, TRUNCATED } from './reason.js';
 
 const SOURCE_PORT = 0;
 const DESTINATION_PORT = 2;
-const SEQUENCE = 4;
+export const SEQUENCE = 4;
 const ACKNOWLEDGMENT = 8;
 const DATA_OFFSET = 12;
-const FLAGS = 13;
+export const FLAGS = 13;
 const WINDOW = 14;
 export const CHECKSUM = 16;
 const URGENT = 18;

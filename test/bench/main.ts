@@ -4,6 +4,7 @@
 import { skipUnlessNetns } from '../helpers/need.js';
 import { compare, listSubjects } from './compare.js';
 import { growth } from './growth.js';
+import { measureHostile } from './hostile.js';
 import { measureMapping } from './mapping.js';
 import { profile } from './profile.js';
 import { barChart } from './report/chart.js';
@@ -83,6 +84,7 @@ async function main(settings: Settings): Promise<boolean> {
   if (mode === 'mapping') return measureMapping(settings.mappingEntries);
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();
+  if (mode === 'hostile') return measureHostile(settings.seconds);
   return mode === 'profile' ? profiled(settings) : grown(settings);
 }
 

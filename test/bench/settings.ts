@@ -11,6 +11,7 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
   --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
   --mapping             only what a mapping of a million entries costs, and packets while it is read
+  --hostile             only what a guest that does its worst costs another overlay, and its neighbour
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured (5)
@@ -21,7 +22,7 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --entries N           of the mapping (1000000)
 TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
 
-export const MODES = ['profile', 'targets', 'mapping', 'verify', 'peers'] as const;
+export const MODES = ['profile', 'targets', 'mapping', 'hostile', 'verify', 'peers'] as const;
 /** `all`: the subjects, then profile and targets; `subjects`: those named. */
 export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
@@ -66,6 +67,7 @@ function parse(args: string[]): Settings {
       profile: { type: 'boolean', default: false },
       targets: { type: 'boolean', default: false },
       mapping: { type: 'boolean', default: false },
+      hostile: { type: 'boolean', default: false },
       verify: { type: 'boolean', default: false },
       peers: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },

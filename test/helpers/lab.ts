@@ -141,6 +141,7 @@ export class Vtep {
   }
 
   readonly pump = (token: number): boolean => this.engine.pump(token);
+  readonly resume = (): boolean => this.engine.resume();
 
   overlay(options: Partial<OverlayOptions> = {}): Net {
     return new Net(this, ++this.#lastOverlay, options);

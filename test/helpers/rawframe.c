@@ -2,6 +2,7 @@
  *
  *   rawframe send DEVICE [vnet]   each line of stdin is one frame; with "vnet" it starts with a virtio-net header
  *                                 (10 bytes, little-endian), so that segmentation and checksums can be asked for
+ *   rawframe flood DEVICE SECONDS sends the frames of stdin, each with a virtio-net header, over and over, as fast as it can
  *   rawframe receive DEVICE       one line per frame that enters the device, until killed. A frame whose checksum
  *                                 the sender has left to the hardware is marked: " partial" behind the digits
  *
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FRAME_CAP_BYTES = 66 * 1024, TAG_BYTES = 4, MACS_BYTES = 12, RECEIVE_BUFFER_BYTES = 16 << 20 };
@@ -89,6 +91,40 @@ static int send_lines(const char *device, int with_vnet)
 	return failures > 0;
 }
 
+static double seconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int flood(const char *device, double for_seconds)
+{
+	struct {
+		uint8_t *bytes;
+		size_t length;
+	} *frames = NULL;
+	size_t count = 0, capacity = 0;
+	char *line = NULL;
+	int fd = open_device(device, 0), one = 1;
+	if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof one) < 0)
+		die("PACKET_VNET_HDR");
+	for (; getline(&line, &capacity, stdin) > 0; count++) {
+		static uint8_t frame[FRAME_CAP_BYTES];
+		ssize_t length = decode(line, frame);
+		frames = length < 0 ? NULL : realloc(frames, (count + 1) * sizeof *frames);
+		if (!frames || !(frames[count].bytes = malloc((size_t)length)))
+			die("a frame");
+		memcpy(frames[count].bytes, frame, (size_t)length);
+		frames[count].length = (size_t)length;
+	}
+	fprintf(stderr, "ready\n");
+	for (double end = seconds() + for_seconds; count > 0 && seconds() < end;)
+		for (size_t i = 0; i < count; i++)
+			(void)send(fd, frames[i].bytes, frames[i].length, 0);
+	return 0;
+}
+
 static void print_hex(const uint8_t *bytes, size_t length)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -155,8 +191,10 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "receive") == 0)
 		return receive_lines(argv[2]);
+	if (argc == 4 && strcmp(argv[1], "flood") == 0)
+		return flood(argv[2], atof(argv[3]));
 	if ((argc == 3 || (argc == 4 && strcmp(argv[3], "vnet") == 0)) && strcmp(argv[1], "send") == 0)
 		return send_lines(argv[2], argc == 4);
-	fprintf(stderr, "usage: rawframe send DEVICE [vnet] | rawframe receive DEVICE\n");
+	fprintf(stderr, "usage: rawframe send DEVICE [vnet] | rawframe flood DEVICE SECONDS | rawframe receive DEVICE\n");
 	return 2;
 }

@@ -12,7 +12,9 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 
+import { Backlog } from '../../src/core/backlog.js';
 import { recognise } from '../../src/core/partial-checksum.js';
+import { PART_SEGMENTS } from '../../src/core/superframe-part.js';
 import * as extra from '../../src/dgram-extra/index.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
@@ -272,6 +274,32 @@ const cuttable = (from: fc.Arbitrary<Packet>, maxSegments: number): fc.Arbitrary
     return fc.tuple(fc.constant(packet), sizes);
   });
 
+/** Of more segments than go in one part (core/superframe-part.ts). */
+const long = packets
+  .filter(({ payload }) => payload.length > 2 * PART_SEGMENTS)
+  .chain((packet) => {
+    const size = (segments: number): number => Math.floor(packet.payload.length / segments);
+    const most = Math.max(size(400), 1);
+    return fc.tuple(fc.constant(packet), fc.integer({ min: most, max: size(PART_SEGMENTS) }));
+  })
+  .filter(([{ payload }, size]) => payload.length > PART_SEGMENTS * size && payload.length <= 600 * size);
+
+/** What waits for a port's next turn comes out of its backlog in parts. */
+function partsOf(whole: Framed): Framed[] {
+  put([whole]);
+  const backlog = new Backlog();
+  backlog.keep(outgoing, 0, 1);
+  const count = backlog.refill(incoming, Infinity);
+  backlog.done(count);
+  if (!backlog.isEmpty) throw new Error('more parts than a batch holds');
+  return Array.from({ length: count }, (_, index) => {
+    const offset = word(incoming, index, d.OFFSET);
+    const names = [d.FLAGS, d.GSO_TYPE, d.GSO_SIZE, d.HEADER_BYTES, d.CSUM_START, d.CSUM_OFFSET];
+    const fields = Object.fromEntries(names.map((name) => [name, word(incoming, index, name)]));
+    return { frame: incoming.bytes.slice(offset, offset + word(incoming, index, d.LENGTH)), fields };
+  });
+}
+
 function cutting(t: Test, bench: Bench): void {
   const received = ([packet, size]: [Packet, number], segmentation: number): void => {
     const expected = segmentsOf(packet, size).map((segment) => frameOf(segment));
@@ -302,6 +330,21 @@ function cutting(t: Test, bench: Bench): void {
       received(value, 0);
     },
     200,
+  );
+
+  law(
+    t,
+    'and in parts as in one',
+    long,
+    (value) => {
+      const whole = segmentsOf(...value).map((segment) => toHex(encapsulated(VNETID, frameOf(segment))));
+      const parts = partsOf(superframe(...value));
+      if (parts.length < 2) throw new Error('one part is none');
+      const [sent] = send(bench.sender, parts, PLAIN_SLOT);
+      if (sent !== parts.length) throw new Error(`udpSend: ${sent}`);
+      sameList(receiveAll(bench, bench.plain, whole.join('').length / 2).map(toHex), whole);
+    },
+    60,
   );
 
   // RFC 768: a sum of zero is sent as 0xffff. The last two bytes make up for all others.

@@ -25,15 +25,19 @@ function site(overlays = 1) {
   const peer = lab.peer('192.0.2.2');
   const nets = times(overlays, (index) => vtep.overlay({ vnetid: 100 + index, maxTargets: 10_000 }));
   const obeyed: Command[] = [];
-  const backlog = new Backlog((command) => {
-    obeyed.push(command);
-    vtep.obey(command);
-  });
+  const turn = { isSpent: false };
+  const backlog = new Backlog(
+    (command) => {
+      obeyed.push(command);
+      vtep.obey(command);
+    },
+    () => turn.isSpent,
+  );
   const to = [peer.local];
   const invalidate = (net: Net, macs: readonly number[]): void => {
     backlog.take({ kind: 'invalidate', overlay: net.id, macs: Float64Array.from(macs) });
   };
-  return { lab, vtep, peer, nets, obeyed, backlog, to, invalidate };
+  return { lab, vtep, peer, nets, obeyed, backlog, turn, to, invalidate };
 }
 
 await t.test('a list is obeyed a slice at a time; what is said to its overlay later comes later', (t) => {
@@ -137,7 +141,7 @@ await t.test('however commands come in between, each overlay has obeyed them in 
   const step = fc.oneof(
     fc.record({ overlay: fc.integer({ min: 1, max: 3 }), length: fc.constantFrom(0, 1, 64, 65, 200, 1000) }),
     fc.record({ overlay: fc.integer({ min: 1, max: 3 }), mac: fc.nat(100) }),
-    fc.constant('go on' as const),
+    fc.constantFrom('go on', 'spent', 'not spent'),
   );
   const flat = (command: Command): readonly string[] => {
     if (command.kind === 'invalidate') return [...(command.macs ?? [])].map((mac) => `- ${mac}`);
@@ -150,15 +154,20 @@ await t.test('however commands come in between, each overlay has obeyed them in 
         if ('overlay' in command)
           to.set(command.overlay, [...(to.get(command.overlay) ?? []), ...flat(command)]);
       };
-      const backlog = new Backlog((command) => {
-        if (command.kind === 'invalidate' && (command.macs?.length ?? 0) > LIST_SLICE)
-          throw new Error('too much at once');
-        note(obeyed, command);
-      });
+      const turn = { isSpent: false };
+      const backlog = new Backlog(
+        (command) => {
+          if (command.kind === 'invalidate' && (command.macs?.length ?? 0) > LIST_SLICE)
+            throw new Error('too much at once');
+          note(obeyed, command);
+        },
+        () => turn.isSpent,
+      );
       let next = 0;
       for (const each of steps) {
-        if (each === 'go on') {
-          backlog.goOn();
+        if (typeof each === 'string') {
+          if (each === 'go on') backlog.goOn();
+          else turn.isSpent = each === 'spent';
           continue;
         }
         const { overlay } = each;
@@ -174,6 +183,31 @@ await t.test('however commands come in between, each overlay has obeyed them in 
         if (commands.join() !== (obeyed.get(overlay) ?? []).join()) throw new Error(`overlay ${overlay}`);
     }),
     { numRuns: 200 },
+  );
+  t.end();
+});
+
+await t.test('a turn that has sent enough: what an overlay is told waits for the next', (t) => {
+  const { nets, obeyed, backlog, turn, to } = site(2);
+  const [net, other] = nets;
+  const tell = (overlay: number, mac: number): void => {
+    backlog.take({ kind: 'set-target', overlay, mac: remote(mac), to, ttlMs: Infinity });
+  };
+  turn.isSpent = true;
+  tell(net.id, 1);
+  tell(other.id, 2);
+  t.equal(obeyed.length, 0);
+  turn.isSpent = false;
+  tell(net.id, 3);
+  t.equal(obeyed.length, 0, 'nor does anything overtake it');
+  while (backlog.goOn());
+  t.strictSame(
+    net.targets().map(({ mac }) => mac),
+    [remote(1), remote(3)],
+  );
+  t.strictSame(
+    other.targets().map(({ mac }) => mac),
+    [remote(2)],
   );
   t.end();
 });

@@ -1712,6 +1712,7 @@ const CASES: Record<Exclude<DropReason, 'rx_queue_full'>, () => Net> = {
   ip_spoofed: () => protecting(['ip-nospoof'], packet({})),
   dhcp_spoofed: () => protecting(['dhcp-nospoof'], dhcpFrame({ clientMac: MAC.c })),
   rogue_router: () => protecting(['ip-nospoof'], packet({ source: '0.0.0.0', protocol: 1, firstByte: 5 })),
+  dhcp_flood: () => protecting(['dhcp-nospoof'], ...Array.from({ length: 65 }, () => dhcpFrame())),
   rogue_dhcp: () => protecting(['dhcp-nospoof'], packet({ ports: [67, 68] })),
   restricted: () => protecting(['restricted'], frame(MAC.b, MAC.a)),
   unreadable: () => protecting(['ip-nospoof'], packet({}).subarray(0, 33)),
@@ -1802,10 +1803,10 @@ function injected(bytes: Uint8Array, header = VXLAN_100, options: Options = {}):
   return net;
 }
 
-function protecting(types: readonly Protection[], bytes: Uint8Array): Net {
+function protecting(types: readonly Protection[], ...frames: readonly Uint8Array[]): Net {
   const { net, port } = facing();
   port.protect({ types, addresses: [], clientIds: [] });
-  port.send(bytes);
+  port.send(...frames);
   t.equal(readCounters(port.values)[Object.keys(net.drops)[0] as DropReason], 1, 'counted for the port too');
   return net;
 }

@@ -2,6 +2,7 @@
 // way, and in a run that the kernel has put together.
 import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
+import { FACTS_A_SECOND } from '../../src/core/dhcp-leases.js';
 import type { DropReason, ProxyDrop } from '../../src/core/drops.js';
 import type { Protection } from '../../src/core/link-protection.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
@@ -203,6 +204,14 @@ const protecting =
     return net;
   };
 
+/** One DHCP message more than a port may send in a second. */
+function flooded(): Net {
+  const { net, own } = site(false);
+  own.protect({ types: ['dhcp-nospoof'], addresses: [], clientIds: [] });
+  own.send(...Array.from({ length: FACTS_A_SECOND + 1 }, () => dhcpFrame()));
+  return net;
+}
+
 const change =
   (at: number, ...values: readonly number[]) =>
   (bytes: Uint8Array): Uint8Array => {
@@ -336,6 +345,7 @@ const ROWS: Record<Reachable, Row> = {
   mac_spoofed: [protecting(['mac-nospoof'], superframe(MAC.b, MAC.d), true)],
   ip_spoofed: [protecting(['ip-nospoof'], superframe(MAC.b), true)],
   dhcp_spoofed: [protecting(['dhcp-nospoof'], dhcpFrame({ clientMac: MAC.d })), 1, 1],
+  dhcp_flood: [flooded, 1, 1],
   rogue_router: [protecting(['ip-nospoof'], packet({ source: '0.0.0.0', protocol: 1, firstByte: 5 })), 1, 1],
   rogue_dhcp: [protecting(['dhcp-nospoof'], packet({ ports: [67, 68] })), 1, 1],
   restricted: [protecting(['restricted'], frame(MAC.b, MAC.a)), 1, 1],

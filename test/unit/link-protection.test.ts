@@ -710,6 +710,65 @@ t.test('DHCPv6 leases', (t) => {
   t.end();
 });
 
+/** IA_NA with so many addresses (RFC 8415 21.4, 21.6). */
+const manyAddresses = (count: number): string => {
+  const address = (index: number): string =>
+    `00050018fd${'00'.repeat(13)}${index.toString(16).padStart(4, '0')}00000e1000001c20`;
+  const inner = '00'.repeat(12) + Array.from({ length: count }, (_, index) => address(index + 1)).join('');
+  return `0003${(inner.length / 2).toString(16).padStart(4, '0')}${inner}`;
+};
+
+t.test(
+  'what one port can make the control side hear is bounded, and nothing goes out that it has not heard',
+  (t) => {
+    const { net, vtep, peer, port } = leasing();
+    const told = () => vtep.leases.splice(0).length;
+    const left = () => peer.take().length;
+    const release = (count: number) => dhcpV6(8, manyAddresses(count));
+
+    port.send(release(40));
+    t.strictSame([told(), left()], [40, 1]);
+    port.send(release(40));
+    t.strictSame([told(), left()], [0, 0], 'all of it or nothing');
+    t.strictSame(net.drops, { dhcp_flood: 1 });
+    t.equal(port.counters.dhcp_flood, 1);
+    port.send(release(24), dhcpV6(3, ''), dhcpV6(9, manyAddresses(1)));
+    t.strictSame([told(), left()], [24, 1], 'up to the bound; questions and what is declined count too');
+    const released = new Map([[dhcpv4.MESSAGE_TYPE, Uint8Array.of(dhcpv4.RELEASE)]]);
+    port.send(dhcpFrame({ options: released }), dhcpFrame());
+    t.strictSame([told(), left()], [0, 0], 'DHCPv4 as well');
+    t.strictSame(net.drops, { dhcp_flood: 5 });
+
+    vtep.engine.setTime(1000);
+    port.send(...Array.from({ length: 100 }, () => dhcpFrame({ options: released })));
+    t.strictSame([told(), left()], [64, 64], 'a second later there is room again');
+    t.strictSame(net.drops, { dhcp_flood: 41 });
+
+    vtep.engine.setTime(2000);
+    const padding = `ff002328${'00'.repeat(0x2328)}`;
+    port.send(dhcpV6(8, manyAddresses(60) + padding));
+    t.strictSame(
+      [told(), net.drops],
+      [0, { dhcp_flood: 41, tx_too_big: 1 }],
+      'what does not fit gives nothing up',
+    );
+    port.send(release(60));
+    t.strictSame([told(), left()], [60, 1], 'and takes no room');
+    t.end();
+  },
+);
+
+t.test('of an answer no more is believed than a port may have', (t) => {
+  const { hear, port } = leasing();
+  const from = { to: MAC.a, from: MAC.b, source: 'fe80::1', ports: [547, 546] } as const;
+  const granted = () => {
+    port.send(dhcpV6(3, ''));
+    return hear(dhcpV6(7, manyAddresses(100), from)).length;
+  };
+  t.strictSame([granted(), granted()], [63, 0]);
+  t.end();
+});
+
 // -- What is typed
 
 t.test('link properties are read strictly and kept canonically', (t) => {

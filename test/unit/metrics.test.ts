@@ -109,6 +109,7 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     ofPort.map(() => 2),
   );
   t.same(ofPort.map(({ name, labels }) => labels['reason'] ?? name).sort(), [
+    'dhcp_flood',
     'dhcp_spoofed',
     'ip_spoofed',
     'mac_spoofed',

@@ -150,7 +150,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
   };
   const settle = async (): Promise<void> => {
     for (let round = 0; round < 5; round++) {
-      runUntilQuiet([{ host, pump: (token) => engine.pump(token) }]);
+      runUntilQuiet([{ host, pump: (token) => engine.pump(token), resume: () => engine.resume() }]);
       await turn();
       await turn();
     }

@@ -1,6 +1,7 @@
 /**
  * The commands that a datapath thread has been given and has not obeyed: lists are obeyed a slice at a time, between two
- * looks at the devices, so that a million invalidations hold up no frame.
+ * looks at the devices, so that a million invalidations hold up no frame. An answer sends what has waited for it: once a turn
+ * has sent enough, what overlays are told waits for the next one.
  *
  * What is said to one overlay is obeyed in its order: an answer that comes behind a list waits for the end of it. Other
  * overlays do not wait for it; of several lists each has a slice in turn. Ports and peers are nothing that a list of
@@ -63,11 +64,15 @@ export class Backlog {
   /** By overlay, in the order of their turns. */
   readonly #waiting = new Map<number, Waiting>();
 
-  constructor(obey: (command: Command) => void) {
+  readonly #isSpent: () => boolean;
+
+  /** `isSpent`: what was obeyed in this turn has sent as much as it may. */
+  constructor(obey: (command: Command) => void, isSpent: () => boolean) {
     this.#obey = obey;
+    this.#isSpent = isSpent;
   }
 
-  /** Obeyed at once, unless it is a long list or has one before it. */
+  /** Obeyed at once, unless it is a long list, has something before it, or there is no more time for it in this turn. */
   take(command: Command): void {
     if (command.kind === 'begin') while (this.goOn()); // no frame moves before that
     if (!isQueued(command)) {
@@ -77,7 +82,7 @@ export class Backlog {
     }
     const waiting = this.#waiting.get(command.overlay);
     if (waiting !== undefined) waiting.commands.push(command);
-    else if (lengthOf(command) <= LIST_SLICE) this.#obey(command);
+    else if (lengthOf(command) <= LIST_SLICE && !this.#isSpent()) this.#obey(command);
     else this.#waiting.set(command.overlay, { commands: [command], done: 0, entries: 0 });
   }
 

@@ -2,27 +2,23 @@
  * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
  * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
  */
-import { transmit } from '../../core/encap.js';
 import { receive } from '../../core/decap.js';
 import { Destinations, type AddressBook } from '../../core/destinations.js';
-import { dropOfPortError, dropOfSendError } from '../../core/drops.js';
-import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
-import { DhcpLeases, type LeaseNews } from '../../core/dhcp-leases.js';
+import { dropOfSendError } from '../../core/drops.js';
 import { announce } from '../../core/inject.js';
-import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { Mux } from '../../core/mux.js';
-import type { Notice } from '../../core/notices.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
-import { Overlay, type Port, type Question, type Shared } from '../../core/overlay.js';
+import { Overlay, type Shared } from '../../core/overlay.js';
 import { PendingBudget } from '../../core/pending-queue.js';
-import { createPresence, Presence } from '../../core/presence.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
-import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
+import type { PathMtu } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
-import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
+import { AttachedPort } from './attached-port.js';
 import { inspect } from './inspect.js';
-import type { Command, PeerChange, Report, Token } from './protocol.js';
+import { News } from './news.js';
+import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
+import type { Command, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook {
@@ -36,17 +32,6 @@ export interface Platform extends AddressBook {
   /** Where `watch` was held back. */
   begin(): void;
   readonly pathMtuBytes: PathMtu;
-}
-
-interface AttachedPort {
-  readonly fd: number;
-  readonly device: PortDevice;
-  readonly overlay: Overlay;
-  readonly port: Port;
-  /** Of all queues of the port. */
-  readonly asked: AskedLeases;
-  /** Goes on when the rules change. */
-  leases: DhcpLeases;
 }
 
 interface AttachedSocket {
@@ -64,17 +49,19 @@ export class DatapathEngine {
   readonly #ports = new Map<Token, AttachedPort>();
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
-  #questions: Question[] = [];
-  #leaseNews: LeaseNews[] = [];
+  /** Ports of which frames are left that were read. */
+  readonly #waiting = new Set<Token>();
+  /** Ports that had their turn in this round already. */
+  readonly #served = new Set<Token>();
+  readonly #news: News;
   #agedMs = 0;
-  #peerChanges: PeerChange[] = [];
-  #notices: Notice[] = [];
   /** With entries that are over and not yet taken out. */
   readonly #unswept = new Set<Overlay>();
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
     this.#report = report;
+    this.#news = new News(report);
     this.#transmitBatch = platform.createBatch('transmit');
     this.#receiveBatch = platform.createBatch('receive');
     this.#shared = {
@@ -83,14 +70,15 @@ export class DatapathEngine {
       budget: new PendingBudget(),
       replay: platform.createBatch('replay'),
       ask: (question) => {
-        this.#questions.push(question);
+        this.#shared.outputs.spentSegments += QUESTION_SEGMENTS;
+        this.#news.asked(question);
       },
       pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
       peerChanged: (overlay, ip, isPeer) => {
-        this.#peerChanges.push({ overlay, ip, isPeer });
+        this.#news.peerChanged({ overlay, ip, isPeer });
       },
       notice: (notice) => {
-        this.#notices.push(notice);
+        this.#news.noticed(notice);
       },
       nowTick: 0,
     };
@@ -107,28 +95,43 @@ export class DatapathEngine {
     this.#agedMs = nowMs;
   }
 
-  /** One batch from the device of this token, through the policy, out. Whether there was anything. */
+  /** Whether `resume` has something to do. */
+  get hasWaiting(): boolean {
+    return this.#waiting.size > 0;
+  }
+
+  /** Begins a round: a turn for each port of which frames are left that were read. Whether there was one. */
+  resume(): boolean {
+    if (this.#served.size > 0) this.#served.clear();
+    if (this.#waiting.size === 0) return false;
+    for (const token of this.#waiting) {
+      this.#served.add(token);
+      this.#pump(token);
+    }
+    return true;
+  }
+
+  /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
   pump(token: Token): boolean {
+    return this.#served.has(token) || this.#pump(token);
+  }
+
+  #pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
-    if (this.#questions.length > 0) this.#reportQuestions();
-    if (this.#leaseNews.length > 0) this.#reportLeases();
-    if (this.#peerChanges.length > 0) this.#reportPeers();
-    if (this.#notices.length > 0) this.#reportNotices();
+    this.#news.send();
     return moved;
   }
 
-  #pumpPort(token: Token, { device, overlay, port }: AttachedPort): boolean {
-    const batch = this.#transmitBatch;
-    const count = device.receive(batch);
+  #pumpPort(token: Token, { turn }: AttachedPort): boolean {
+    const count = turn.take(this.#transmitBatch);
     if (count < 0) {
       this.#removePort(token);
       this.#report({ kind: 'fault', token, errno: -count });
       return false;
     }
-    transmit(overlay, port, batch, count);
-    this.#shared.outputs.flush(batch);
-    answerTooBig(overlay, port, batch);
+    if (turn.isWaiting) this.#waiting.add(token);
+    else this.#waiting.delete(token);
     return count > 0;
   }
 
@@ -154,13 +157,23 @@ export class DatapathEngine {
       if (!overlay.sweep()) this.#unswept.delete(overlay);
       break;
     }
-    if (this.#peerChanges.length > 0) this.#reportPeers();
+    this.#news.send();
     return this.#unswept.size > 0;
+  }
+
+  /** Commands until `isSpent` have a turn together. */
+  beginCommands(): void {
+    this.#shared.outputs.spentSegments = 0;
+  }
+
+  /** Answers have sent as much as a port may in its turn: the next commands are for the next one. */
+  get isSpent(): boolean {
+    return this.#shared.outputs.spentSegments >= TURN_SEGMENTS;
   }
 
   obey(command: Command): void {
     this.#obey(command);
-    if (this.#peerChanges.length > 0) this.#reportPeers();
+    this.#news.send();
   }
 
   #obey(command: Command): void {
@@ -189,10 +202,10 @@ export class DatapathEngine {
         this.#addPort(command);
         return;
       case 'set-mac':
-        this.#setMac(command.token, command.mac, command.protection);
+        this.#ports.get(command.token)?.setMac(command.mac, command.protection);
         return;
       case 'protect':
-        this.#protect(command.token, command.protection);
+        this.#ports.get(command.token)?.protect(command.protection);
         return;
       case 'remove-port':
         this.#removePort(command.token);
@@ -278,7 +291,6 @@ export class DatapathEngine {
         for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
         break;
     }
-    if (this.#questions.length > 0) this.#reportQuestions();
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
@@ -312,91 +324,30 @@ export class DatapathEngine {
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     if (overlay === undefined) return;
-    const { token, fd, name, mac, vid, own, protection, counters } = command;
-    const device = this.#platform.port(fd);
-    const output = new OutputList(device, this.#transmitBatch.capacityFrames, dropOfPortError);
-    const port: Port = {
-      name,
-      macHigh: highOf(mac),
-      macLow: lowOf(mac),
-      vid,
-      own,
-      output,
-      answers: new AnswerLimit(),
-      counters,
-      presence: new Presence(command.presence ?? createPresence()),
-      protection: undefined,
-    };
-    const asked = command.askedLeases ?? createAskedLeases();
-    overlay.addPort(port);
-    this.#ports.set(token, {
-      fd,
-      device,
+    const { token, fd } = command;
+    const attached = new AttachedPort(command, {
       overlay,
-      port,
-      asked,
-      leases: this.#leasesOf(overlay, port, asked),
+      device: this.#platform.port(fd),
+      capacityFrames: this.#transmitBatch.capacityFrames,
+      shared: this.#shared,
+      leased: (news) => {
+        this.#news.leased(news);
+      },
     });
-    this.#protect(token, protection);
+    this.#ports.set(token, attached);
     this.#platform.watch(fd, token);
-  }
-
-  #leasesOf({ options: { id } }: Overlay, { name, macHigh, macLow }: Port, asked: AskedLeases): DhcpLeases {
-    return new DhcpLeases(macHigh, macLow, asked, (family, ip, validS) => {
-      this.#leaseNews.push({ overlay: id, port: name, family, ip, validS });
-    });
-  }
-
-  #setMac(token: Token, mac: MacAddress, rules: ProtectionRules | undefined): void {
-    const attached = this.#ports.get(token);
-    if (attached === undefined) return;
-    const { overlay, port, asked } = attached;
-    overlay.setPortMac(port, mac);
-    attached.leases = this.#leasesOf(overlay, port, asked);
-    this.#protect(token, rules);
-  }
-
-  #protect(token: Token, rules: ProtectionRules | undefined): void {
-    const attached = this.#ports.get(token);
-    if (attached === undefined) return;
-    const { port, leases } = attached;
-    port.protection = rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), leases);
   }
 
   #removePort(token: Token): void {
     const attached = this.#ports.get(token);
     if (attached === undefined) return;
     this.#ports.delete(token);
+    this.#waiting.delete(token);
     attached.overlay.removePort(attached.port);
     this.#platform.unwatch(attached.fd);
   }
 
   #reply(reply: number, value: Extract<Report, { kind: 'reply' }>['value']): void {
     this.#report({ kind: 'reply', reply, value });
-  }
-
-  /** Many misses, one message. */
-  #reportQuestions(): void {
-    const questions = this.#questions;
-    this.#questions = [];
-    this.#report({ kind: 'lookups', questions });
-  }
-
-  #reportLeases(): void {
-    const news = this.#leaseNews;
-    this.#leaseNews = [];
-    this.#report({ kind: 'leases', news });
-  }
-
-  #reportNotices(): void {
-    const notices = this.#notices;
-    this.#notices = [];
-    this.#report({ kind: 'notices', notices });
-  }
-
-  #reportPeers(): void {
-    const changes = this.#peerChanges;
-    this.#peerChanges = [];
-    this.#report({ kind: 'peers', changes });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The datapath thread: blocks in epoll, drains whoever is ready one batch at a time, so that a busy device does not
- * starve the others, and reads commands when the eventfd says so. Nothing in the loop walks all ports or overlays.
+ * The datapath thread: blocks in epoll, gives whoever is ready one turn after the other (port-turn.ts has what a turn is),
+ * and reads commands when the eventfd says so. Nothing in the loop walks all ports or overlays.
  */
 import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -86,14 +86,18 @@ const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
 
-const backlog = new Backlog((command) => {
-  engine.obey(command);
-});
+const backlog = new Backlog(
+  (command) => {
+    engine.obey(command);
+  },
+  () => engine.isSpent,
+);
 
 /** Obeys what there is time for; the rest when the devices have been looked at. Whether to go on. */
 function obeySome(): boolean {
   // First: what comes in meanwhile signals again.
   native.eventClear(wakeFd);
+  engine.beginCommands();
   const endMs = performance.now() + OBEY_MS;
   let isLate = false;
   // Messages come first: what is no list, and what is for other overlays, is not behind the lists.
@@ -106,7 +110,7 @@ function obeySome(): boolean {
   }
   // However many messages there are, lists and tables get on.
   let isBehind = backlog.goOn();
-  while (isBehind && performance.now() < endMs) isBehind = backlog.goOn();
+  while (isBehind && !engine.isSpent && performance.now() < endMs) isBehind = backlog.goOn();
   const isUntidy = engine.tidy();
   if (isLate || isBehind || isUntidy) signalEvent(wakeFd);
   return true;
@@ -116,8 +120,9 @@ function obeySome(): boolean {
 function run(): void {
   const ready = new Int32Array(READY_TOKENS);
   for (let running = true; running;) {
-    const count = native.pollWait(epoll, ready, -1);
+    const count = native.pollWait(epoll, ready, engine.hasWaiting ? 0 : -1);
     engine.setTime(startedMs + performance.now());
+    engine.resume();
     for (let index = 0; index < count; index++) {
       const token = ready[index];
       if (token === WAKE) running = obeySome();
