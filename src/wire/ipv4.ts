@@ -21,7 +21,7 @@ import { BAD_HEADER_LENGTH, BAD_LENGTH, BAD_VERSION, TRUNCATED } from './reason.
 
 const VERSION_IHL = 0;
 const TRAFFIC_CLASS = 1;
-const TOTAL_LENGTH = 2;
+export const TOTAL_LENGTH = 2;
 const IDENTIFICATION = 4;
 const FRAGMENT = 6;
 const TTL = 8;

@@ -17,24 +17,22 @@ import { Overlay, type Port, type Question, type Shared } from '../../core/overl
 import { createPresence, Presence } from '../../core/presence.js';
 import { recentTargets, targetRows } from '../../core/target-rows.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
-import { AnswerLimit, answerTooBig, type PathMtu } from '../../core/too-big.js';
+import { AnswerLimit, answerTooBig, type RouteMtuBytes } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
+import { PathListener, type PathPlatform } from './path-listener.js';
 import type { Command, PeerChange, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
-export interface Platform extends AddressBook {
+export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
   /** With segmentation, what fits together may leave as one message for the kernel to cut. */
   socket(fd: number, segmentation: boolean): UnderlaySocket;
-  /** `pump` is to be called with this token whenever the descriptor has something. */
-  watch(fd: number, token: Token): void;
-  unwatch(fd: number): void;
   /** Where `watch` was held back. */
   begin(): void;
-  readonly pathMtuBytes: PathMtu;
+  readonly routeMtuBytes: RouteMtuBytes;
 }
 
 interface AttachedPort {
@@ -63,6 +61,7 @@ export class DatapathEngine {
   readonly #ports = new Map<Token, AttachedPort>();
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
+  readonly #paths: PathListener;
   #questions: Question[] = [];
   #leaseNews: LeaseNews[] = [];
   #agedMs = 0;
@@ -82,7 +81,10 @@ export class DatapathEngine {
       ask: (question) => {
         this.#questions.push(question);
       },
-      pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
+      routeMtuBytes: (from, to) => platform.routeMtuBytes(from, to),
+      pathHeard: (report, isBelieved) => {
+        this.#paths.heard(report, isBelieved);
+      },
       peerChanged: (overlay, ip, isPeer) => {
         this.#peerChanges.push({ overlay, ip, isPeer });
       },
@@ -91,17 +93,29 @@ export class DatapathEngine {
       },
       nowTick: 0,
     };
+    this.#paths = new PathListener(platform, this.#shared);
   }
 
   /** Monotonic time, before anything else of a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+    this.#paths.turn(nowMs);
     if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
   }
 
   #age(nowMs: number): void {
     for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
+    this.#shared.destinations.paths.age(this.#shared.nowTick);
     this.#agedMs = nowMs;
+  }
+
+  /** The descriptor of this token has something in its error queue. Whether there was anything. */
+  hear(token: Token): boolean {
+    const heard = this.#paths.hear(token, this.#sockets.get(token));
+    const news = this.#paths.take();
+    if (news !== undefined) this.#report({ kind: 'paths', news });
+    if (this.#notices.length > 0) this.#reportNotices();
+    return heard;
   }
 
   /** One batch from the device of this token, through the policy, out. Whether there was anything. */
@@ -161,6 +175,13 @@ export class DatapathEngine {
         this.#reply(command.reply, true);
         return;
       }
+      case 'add-sender':
+      case 'remove-sender':
+      case 'paths':
+      case 'set-route-mtus':
+        this.#paths.obey(command, this.#sockets);
+        if ('reply' in command) this.#reply(command.reply, true);
+        return;
       case 'add-overlay':
         this.#addOverlay(command);
         return;
@@ -281,6 +302,7 @@ export class DatapathEngine {
     }
     this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
     entry.overlay.close();
+    this.#shared.destinations.paths.nameRoutes(id, []);
     this.#overlays.delete(id);
   }
 

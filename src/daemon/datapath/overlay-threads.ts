@@ -7,6 +7,7 @@
  * MAC (a target set, an invalidate, a delete) forgets the question about it, and a thread that still waits asks anew.
  */
 import type { MacAddress } from '../../plugin/contract.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry } from './contract.js';
 import type { Link, Request } from './thread.js';
@@ -104,6 +105,10 @@ export class OverlayThreads {
 
   setLoops(destinations: readonly IpAddress[]): void {
     for (const link of this.#links) link.post({ kind: 'set-loops', overlay: this.#overlay, destinations });
+  }
+
+  setRouteMtus(routes: readonly RouteMtu[]): void {
+    for (const link of this.#links) link.post({ kind: 'set-route-mtus', overlay: this.#overlay, routes });
   }
 
   /** Each port has it once. */

@@ -14,7 +14,7 @@ import {
   routeMtuBytes,
   signalEvent,
 } from '../../dgram-extra/index.js';
-import { LinuxPort, LinuxSocket } from '../../io/linux.js';
+import { LinuxPort, LinuxSocket, readPathNews } from '../../io/linux.js';
 import { HEADROOM_BYTES, MAX_FRAME_BYTES } from '../../wire/descriptor.js';
 import { DatapathEngine, type Platform } from './engine.js';
 import { toBytes } from '../../wire/ip.js';
@@ -28,6 +28,8 @@ const RECEIVE_SLAB_BYTES = BATCH_FRAMES * (HEADROOM_BYTES + MAX_FRAME_BYTES);
 const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
 /** Frames in a datagram that the kernel put together (UDP_MAX_SEGMENTS before 6.9). */
 const MAX_RUN = 64;
+/** Added to a token by pollWait: there is something in the error queue (dgram_extra.c). */
+const HAS_ERRORS = 1 << 30;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
@@ -68,7 +70,8 @@ const platform: Platform = {
   setAddress: (slot, address, udpPort) => {
     native.addressSet(slot, address, udpPort);
   },
-  pathMtuBytes: (from, to) => {
+  readPathNews,
+  routeMtuBytes: (from, to) => {
     try {
       return routeMtuBytes(toBytes(from), toBytes(to), to);
     } catch {
@@ -107,7 +110,8 @@ function run(): void {
     const count = native.pollWait(epoll, ready, -1);
     engine.setTime(startedMs + performance.now());
     for (let index = 0; index < count; index++) {
-      const token = ready[index];
+      const token = ready[index] & ~HAS_ERRORS;
+      if (token !== ready[index]) engine.hear(token);
       if (token === WAKE) running = obeySome();
       else engine.pump(token);
     }
