@@ -217,7 +217,7 @@ function refusals(t: Test): void {
     [() => openUdp('2001:db8::1', 4789), 'EADDRNOTAVAIL', 'bind', '2001:db8::1:4789'],
     [() => extra.openUdp(taken), 'EADDRINUSE', 'bind', 'taken'],
     [() => extra.openUdp({ ...taken, reusePort: true }), 'EADDRINUSE', 'bind', 'taken'],
-    [() => extra.routeMtuBytes(from, addressBytes('192.0.2.1'), 'there'), 'ENETUNREACH', 'connect', 'there'],
+    [() => extra.routeMtuBytes(from, addressBytes('192.0.2.1'), 'there'), 'ENETUNREACH', 'RTM_GETROUTE', 'there'],
     [
       (): void => {
         extra.addToPoll(-1, 0, 1);
