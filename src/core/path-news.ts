@@ -53,6 +53,8 @@ export const LEAST_UNPROVEN = {
 
 /** What was believed here, or would be by a thread that has used the destination lately. */
 export interface PathReport {
+  /** Whose frame was quoted; undefined where that was too little to tell. */
+  readonly overlay: number | undefined;
   readonly to: Endpoint;
   readonly mtuBytes: number;
 }
@@ -93,14 +95,14 @@ function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, sha
   if (paths.knows(slot, mtuBytes, shared.nowTick)) return;
   if (!isUsed) counters[COUNTER.path_mtu_refused]++;
   else if (paths.learn(slot, mtuBytes, shared.nowTick)) counters[COUNTER.path_mtu_learned]++;
-  shared.pathHeard({ to, mtuBytes }, isUsed);
+  shared.pathHeard({ overlay: overlay?.options.id, to, mtuBytes }, isUsed);
 }
 
-/** What another thread has heard: believed where this one has used the destination lately too. */
-export function hearOther({ to, mtuBytes }: PathReport, { destinations, nowTick }: Shared): void {
+/** What another thread has heard: believed where this one has used the destination lately. Whether that makes a path smaller. */
+export function hearOther({ to, mtuBytes }: PathReport, { destinations, nowTick }: Shared): boolean {
+  const { paths } = destinations;
   const slot = destinations.slotOf(to);
-  if (slot !== undefined && destinations.paths.isUsedLately(slot, nowTick))
-    destinations.paths.learn(slot, mtuBytes, nowTick);
+  return slot !== undefined && paths.isUsedLately(slot, nowTick) && paths.learn(slot, mtuBytes, nowTick);
 }
 
 function endpointAt(words: Int32Array, at: number): Endpoint {

@@ -72,7 +72,7 @@ await t.test('a router is believed for ten minutes, and the guest is told', (t) 
     port.send(inner(1400));
     t.strictSame([peer.take().length, port.take().length], [0, 0], 'the first is lost on the way');
     t.strictSame(counted(), { ...NOTHING, learned: 1 });
-    t.strictSame(vtep.paths, [{ to: peer.local, mtuBytes: 1400, isBelieved: true }]);
+    t.strictSame(vtep.paths, [{ overlay: net.id, to: peer.local, mtuBytes: 1400, isBelieved: true }]);
     port.send(inner(1400));
     t.strictSame(net.drops, { tx_path_mtu: 1 }, 'the second is not sent');
     const [answer] = port.take();
@@ -304,14 +304,19 @@ await t.test('what a route was told to carry holds too, and goes with the overla
 
 await t.test('other threads believe it where they have sent there themselves', (t) => {
   const used = site();
-  const news = [{ to: used.peer.local, mtuBytes: 1400 }];
+  const news = [{ overlay: used.net.id, to: used.peer.local, mtuBytes: 1400 }];
   used.vtep.obey({ kind: 'paths', news });
   t.equal(used.largest(), 1350);
+  used.vtep.obey({ kind: 'paths', news });
+  t.strictSame(used.counted(), { ...NOTHING, learned: 1 }, 'and counted where it is');
   const unused = site();
   unused.vtep.engine.setTime(20_000);
   unused.vtep.obey({ kind: 'paths', news });
   t.equal(unused.largest(), 8900);
-  unused.vtep.obey({ kind: 'paths', news: [{ to: endpoint('192.0.2.9'), mtuBytes: 1400 }] });
+  unused.vtep.obey({
+    kind: 'paths',
+    news: [{ overlay: undefined, to: endpoint('192.0.2.9'), mtuBytes: 1400 }],
+  });
   t.pass('or not at all, of somebody they do not know');
 
   const idle = site();
@@ -322,7 +327,12 @@ await t.test('other threads believe it where they have sent there themselves', (
   t.equal(idle.vtep.paths.length, 16, 'they are told of what is not believed here, so often in a second');
   idle.vtep.engine.setTime(21_100);
   idle.told(1400);
-  t.strictSame(idle.vtep.paths.at(-1), { to: idle.peer.local, mtuBytes: 1400, isBelieved: false });
+  t.strictSame(idle.vtep.paths.at(-1), {
+    overlay: idle.net.id,
+    to: idle.peer.local,
+    mtuBytes: 1400,
+    isBelieved: false,
+  });
   t.equal(idle.vtep.paths.length, 17);
 
   const posted: [number, Command][] = [];
@@ -332,7 +342,11 @@ await t.test('other threads believe it where they have sent there themselves', (
     invalidate: () => undefined,
     request: () => Promise.resolve(),
   });
-  const [one, two] = [1400, 1300].map((mtuBytes) => ({ to: endpoint('192.0.2.2'), mtuBytes }));
+  const [one, two] = [1400, 1300].map((mtuBytes) => ({
+    overlay: 1,
+    to: endpoint('192.0.2.2'),
+    mtuBytes,
+  }));
   tellOfPaths(
     1,
     [

@@ -181,7 +181,7 @@ export interface DatapathEvents {
   leased(news: LeaseNews): void;
   /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
   peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
-  /** What frames larger than that are dropped for from now on; said once of each size. */
+  /** What larger frames are dropped for from now on. */
   pathLearned(report: PathReport): void;
   /** Something for the log, of each overlay, kind and thread once a second at most. */
   noticed(notice: Notice): void;

@@ -179,7 +179,7 @@ export class DatapathEngine {
       case 'remove-sender':
       case 'paths':
       case 'set-route-mtus':
-        this.#paths.obey(command, this.#sockets);
+        this.#paths.obey(command, this.#sockets, (id) => this.#overlays.get(id)?.overlay.counters);
         if ('reply' in command) this.#reply(command.reply, true);
         return;
       case 'add-overlay':

@@ -2,6 +2,7 @@
  * What sockets of a datapath thread hear of paths (core/path-news.ts). So much a turn and no more: a flood of ICMP costs
  * frames little, and what there is no room for is lost in the kernel.
  */
+import { COUNTER, type Counters } from '../../core/counters.js';
 import type { Mux } from '../../core/mux.js';
 import { hearNews, hearOther, type PathReport } from '../../core/path-news.js';
 import type { Shared } from '../../core/overlay.js';
@@ -44,8 +45,12 @@ export class PathListener {
     this.#shared = shared;
   }
 
-  /** `listening`: the sockets that receive. */
-  obey(command: Extract<Command, { kind: Kind }>, listening: ReadonlyMap<Token, Listening>): void {
+  /** `listening`: the sockets that receive; `countersOf` an overlay of this thread. */
+  obey(
+    command: Extract<Command, { kind: Kind }>,
+    listening: ReadonlyMap<Token, Listening>,
+    countersOf: (overlay: number) => Counters | undefined,
+  ): void {
     const { destinations } = this.#shared;
     switch (command.kind) {
       case 'add-sender': {
@@ -64,7 +69,10 @@ export class PathListener {
         return;
       }
       case 'paths':
-        for (const news of command.news) hearOther(news, this.#shared);
+        for (const news of command.news) {
+          const counters = news.overlay === undefined ? undefined : countersOf(news.overlay);
+          if (hearOther(news, this.#shared) && counters !== undefined) counters[COUNTER.path_mtu_learned]++;
+        }
         return;
       case 'set-route-mtus':
         destinations.paths.nameRoutes(command.overlay, command.routes);

@@ -12,9 +12,11 @@ export function tellOfPaths(
   threads: readonly Link[],
   events: Pick<DatapathEvents, 'pathLearned'>,
 ): void {
-  const reports = news.map(({ to, mtuBytes }) => ({ to, mtuBytes }));
+  const reports = news.map(({ overlay, to, mtuBytes }) => ({ overlay, to, mtuBytes }));
   threads.forEach((thread, index) => {
     if (index !== from) thread.post({ kind: 'paths', news: reports });
   });
-  for (const { to, mtuBytes, isBelieved } of news) if (isBelieved) events.pathLearned({ to, mtuBytes });
+  news.forEach(({ isBelieved }, index) => {
+    if (isBelieved) events.pathLearned(reports[index]);
+  });
 }
