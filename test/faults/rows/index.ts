@@ -3,6 +3,7 @@ import type { Row } from '../row.js';
 import { abuseRows, socketAbuseShortly } from './abuse.js';
 import { crashRows, killedCreating } from './crash.js';
 import { endingRows, manyEnd } from './ending.js';
+import { icmpRows } from './icmp.js';
 import { loadRows } from './load.js';
 import { mappingRows } from './mapping.js';
 import { networkRows } from './network.js';
@@ -21,6 +22,7 @@ export const rows: readonly Row[] = [
   ...restartRows,
   ...endingRows,
   ...abuseRows,
+  ...icmpRows,
 ];
 
 /** What of them `npm test` has. */
