@@ -12,7 +12,7 @@ export const PORT_TRAFFIC = ['tx_frames', 'tx_bytes', 'rx_frames', 'rx_bytes'] a
 
 /** All count frames as they are on a wire: a superframe is its segments. local = port -> port; proxy_* = replies given and,
  * for DHCP, frames brought to the one they are for; rx_unclaimed = for no port of this host, so the own one had them;
- * tx_other_source = sent by a VNIC from a MAC that is not its own. */
+ * tx_other_source = sent by a VNIC from a MAC that is not its own. path_mtu_* count ICMP messages (path-news.ts). */
 export const TRAFFIC = [
   ...PORT_TRAFFIC,
   'local_frames',
@@ -25,6 +25,9 @@ export const TRAFFIC = [
   'proxy_dhcp',
   'too_big_answers',
   'tx_segmentation_refused',
+  'path_mtu_learned',
+  'path_mtu_refused',
+  'path_mtu_too_small',
 ] as const;
 
 export type CounterName = (typeof TRAFFIC)[number] | DropReason;

@@ -3,6 +3,7 @@
  * table for all overlays, counted references, slots used again.
  */
 import { formatEndpoint, toBytes, type Endpoint } from '../wire/ip.js';
+import { PathMtus } from './path-mtu.js';
 
 /** Who keeps the socket addresses that output lists name by slot: the native half, or a test. */
 export interface AddressBook {
@@ -18,6 +19,8 @@ interface Entry {
 }
 
 export class Destinations {
+  /** What their paths carry. */
+  readonly paths = new PathMtus();
   readonly #book: AddressBook;
   readonly #slotOf = new Map<string, number>();
   readonly #entries: (Entry | undefined)[] = [];
@@ -43,6 +46,7 @@ export class Destinations {
     const address = toBytes(endpoint.ip);
     this.#setWords(slot, new Int32Array(address.buffer));
     this.#book.setAddress(slot, address, endpoint.port);
+    this.paths.opened(slot, endpoint);
     return slot;
   }
 
@@ -51,7 +55,13 @@ export class Destinations {
     if (--entry.references > 0) return;
     this.#slotOf.delete(entry.key);
     this.#entries[slot] = undefined;
+    this.paths.closed(slot);
     this.#free.push(slot);
+  }
+
+  /** Undefined where nobody holds it. */
+  slotOf(endpoint: Endpoint): number | undefined {
+    return this.#slotOf.get(formatEndpoint(endpoint));
   }
 
   /** Slots in use. */

@@ -17,7 +17,8 @@ const TX_DROPS = {
   pending_full: 'more frames wait for an answer than may, or it gave way to one of a quieter port or overlay',
   pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
   tx_malformed: 'asks for a checksum outside itself, or for segments it cannot be cut into',
-  tx_path_mtu: 'larger than the path to its VTEP carries (EMSGSIZE); never fragmented, RFC 7348 4.3',
+  tx_path_mtu:
+    'larger than the path to its VTEP carries (path-mtu.ts, EMSGSIZE); never fragmented, RFC 7348 4.3',
   tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
   tx_unreachable: 'no route, or the VTEP refuses',
   tx_firewall: 'a firewall of this host drops it on its way out (EPERM)',

@@ -302,7 +302,15 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   const frames = wireFrames(bytes, descriptors, at);
   counters[COUNTER.tx_frames] += frames;
   counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
-  const { outputs } = overlay.shared;
+  const { nowTick, destinations, outputs } = overlay.shared;
+  const { paths } = destinations;
+  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  if (frameBytes > paths.largest[slot] && paths.exceeds(slot, frameBytes, nowTick)) {
+    counters[COUNTER.tx_path_mtu] += frames;
+    outputs.noteTooBig(index);
+    return;
+  }
+  paths.usedTick[slot] = nowTick;
   outputs.spentSegments = (outputs.spentSegments + frames) | 0;
   outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }

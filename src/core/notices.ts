@@ -23,6 +23,13 @@ export type Notice =
       readonly overlay: number;
       readonly mac: MacAddress;
       readonly port: string;
+    }
+  /** ICMP says that the path to a VTEP carries less than any overlay needs. */
+  | {
+      readonly kind: 'narrowPath';
+      readonly overlay: number;
+      readonly to: IpAddress;
+      readonly mtuBytes: number;
     };
 
 const PAUSE_TICKS = 1000 / TICK_MS;
@@ -37,6 +44,7 @@ export class Notices {
   readonly #listener: Listener;
   #badSourceTick = NaN;
   #otherSourceTick = NaN;
+  #narrowPathTick = NaN;
 
   constructor(overlay: number, listener: Listener) {
     this.#overlay = overlay;
@@ -67,5 +75,12 @@ export class Notices {
       mac: fromHalves(high, low),
       port: port.name,
     });
+  }
+
+  narrowPath(to: IpAddress, mtuBytes: number): void {
+    const { nowTick } = this.#listener;
+    if (((nowTick - this.#narrowPathTick) | 0) < PAUSE_TICKS && !Number.isNaN(this.#narrowPathTick)) return;
+    this.#narrowPathTick = nowTick;
+    this.#listener.notice({ kind: 'narrowPath', overlay: this.#overlay, to, mtuBytes });
   }
 }

@@ -6,7 +6,8 @@ import type { Question } from './lookup.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PendingBudget } from './pending-queue.js';
-import type { PathMtu } from './too-big.js';
+import type { PathReport } from './path-news.js';
+import type { RouteMtuBytes } from './too-big.js';
 
 /** What all overlays of a worker share. */
 export interface Shared {
@@ -16,7 +17,9 @@ export interface Shared {
   /** Frames that waited are sent from here. */
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
-  readonly pathMtuBytes: PathMtu;
+  readonly routeMtuBytes: RouteMtuBytes;
+  /** What ICMP says of a path, and whether it is believed here; other threads may have a mind of their own. */
+  readonly pathHeard: (report: PathReport, isBelieved: boolean) => void;
   /** An underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   readonly notice: (notice: Notice) => void;

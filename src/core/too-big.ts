@@ -1,8 +1,7 @@
 /**
  * Packets too big for the tunnel: their sender is told the size that fits, ICMP "fragmentation needed" (RFC 1191 4) or
- * ICMPv6 "packet too big" (RFC 4443 3.2), into the port that the frame came from. Nothing is remembered here: the
- * kernel refuses what the path does not carry, and is asked for the size once an answer, so that whatever it learns of
- * links, routes and paths holds at once.
+ * ICMPv6 "packet too big" (RFC 4443 3.2), into the port that the frame came from. The size is what path-mtu.ts knows of the
+ * path; where that is enough for the packet, the kernel has refused it for the device at hand, and is asked how much it carries.
  *
  * The answer comes from where the packet was going, MAC and IP, as under a bridge on Linux (net/ipv4/ip_tunnel_core.c,
  * skb_tunnel_check_pmtu): a VTEP has no address on the overlay, and of all addresses this is the one that the
@@ -98,11 +97,10 @@ function largestPacketBytes(
   if (sizeBytes > mtuBytes) return mtuBytes;
   const slot = slotOf(overlay, ethernet.destinationHigh(bytes, frame), ethernet.destinationLow(bytes, frame));
   if (slot < 0) return NONE;
-  const { destinations, pathMtuBytes } = overlay.shared;
-  const overhead = family(listen.ip) === 4 ? vxlan.OVERHEAD_IPV4 : vxlan.OVERHEAD_IPV6;
-  return (
-    pathMtuBytes(listen.ip, destinations.endpoint(slot).ip) - overhead - (header - ethernet.HEADER_BYTES)
-  );
+  const { destinations, routeMtuBytes } = overlay.shared;
+  const overhead = vxlan.ethernetOverheadBytes(family(listen.ip)) + header;
+  const known = destinations.paths.bytes(slot) - overhead;
+  return known < sizeBytes ? known : routeMtuBytes(listen.ip, destinations.endpoint(slot).ip) - overhead;
 }
 
 /** The destination of a unicast MAC; negative where it has none, or several. */
@@ -231,5 +229,5 @@ function mirror(request: Uint8Array, ipBytes: number): Uint8Array {
   );
 }
 
-/** What tells the size of a path: bytes of IP packet, negative where there is no route. */
-export type PathMtu = (from: IpAddress, to: IpAddress) => number;
+/** What the route and its device carry: bytes of IP packet, negative where there is no route. */
+export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;

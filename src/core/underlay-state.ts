@@ -14,6 +14,7 @@
  * nothing is sent that way.
  */
 import type { IpAddress } from '../wire/ip.js';
+import type { RouteMtu } from './path-mtu.js';
 
 export type LinkState = 'good' | 'down' | 'no carrier' | 'gone';
 
@@ -38,6 +39,8 @@ export interface Way {
   readonly link: UnderlayLink | undefined;
   /** The port that the packets leave by, at once or through the links upon it. */
   readonly into?: PortPlace | undefined;
+  /** What the route was told to carry, where that is less than its link does; ICMP has no say in it. */
+  readonly mtuBytes?: number | undefined;
 }
 
 export interface UnderlayView {
@@ -56,6 +59,11 @@ export interface Verdict {
   readonly sentence: string | undefined;
   /** Destinations to which nothing may be sent, as it would come back. */
   readonly loops: readonly IpAddress[];
+}
+
+/** Those of the ways that carry less than their link. */
+export function routeMtus(ways: readonly Way[]): RouteMtu[] {
+  return ways.flatMap(({ to, mtuBytes }) => (mtuBytes === undefined ? [] : [{ to, mtuBytes }]));
 }
 
 const UP: Verdict = { state: 'up', sentence: undefined, loops: [] };

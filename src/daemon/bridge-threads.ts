@@ -5,7 +5,7 @@ import type { LeaseNews } from '../core/dhcp-leases.js';
 import { createPresence, type PresenceMemory } from '../core/presence.js';
 import { createStationMemory, type StationMemory } from '../core/stations.js';
 import type { Lists } from './datapath/contract.js';
-import type { BareCommand, Command } from './datapath/protocol.js';
+import type { BareCommand, Command, Report } from './datapath/protocol.js';
 import { DatapathThread } from './datapath/thread.js';
 
 export class BridgeThreads {
@@ -13,8 +13,8 @@ export class BridgeThreads {
 
   /** `leased` is told of leases that ports are granted. */
   constructor(count: number, leased: (news: readonly LeaseNews[]) => void, failed: (error: Error) => void) {
-    const heard = (report: { kind: string; news?: readonly LeaseNews[] }): void => {
-      if (report.kind === 'leases') leased(report.news ?? []);
+    const heard = (report: Report): void => {
+      if (report.kind === 'leases') leased(report.news);
     };
     this.#threads = Array.from(
       { length: count },

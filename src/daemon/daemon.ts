@@ -188,6 +188,10 @@ export class Daemon {
       lookup: (request) => this.#registry?.lookup(request),
       portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
       leased: (news) => this.#registry?.linkProperties.leased(news),
+      pathLearned: ({ to: { ip }, mtuBytes }) => {
+        const rule = 'larger frames are dropped and their senders told, for ten minutes';
+        this.#log.info('paths', `the path to ${ip} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
+      },
       noticed: (notice) => this.#registry?.noticed(notice),
       peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
       failed,

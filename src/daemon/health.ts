@@ -15,14 +15,21 @@ const MAX_DETAILS_CHARACTERS = 512;
 
 /**
  * In the order in which they matter: nothing can be reached; nothing new is found out, so the plugin itself says
- * (`plugin`) or its answers do (`lookup`); one device has failed; one interface is not as varpd made it; frames come from
+ * (`plugin`) or its answers do (`lookup`); one device has failed; one interface is not as varpd made it; a path is too narrow, or said to be (`path`); frames come from
  * where they should not (`source`).
  */
-const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'source'] as const;
+const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 
 /** Ports and interfaces by name. */
 export type Source =
-  'underlay' | 'plugin start' | 'plugin' | 'lookup' | 'source' | `port ${string}` | `interface ${string}`;
+  | 'underlay'
+  | 'plugin start'
+  | 'plugin'
+  | 'lookup'
+  | 'path'
+  | 'source'
+  | `port ${string}`
+  | `interface ${string}`;
 
 export class Health {
   readonly #troubles = new Map<Source, string>();

@@ -13,7 +13,8 @@
  * What the kernel does not tell of at all is looked at once a second, while there is any: interfaces of ports in other
  * network namespaces and the settings of all TAPs (port-watch.ts), and what a bridge has seen where a way goes by one (egress.ts).
  */
-import { judge, type Verdict, type Way } from '../core/underlay-state.js';
+import { judge, routeMtus, type Verdict, type Way } from '../core/underlay-state.js';
+import type { RouteMtu } from '../core/path-mtu.js';
 import type { IpAddress } from '../wire/ip.js';
 import type { HostEvent, HostEvents, LinkKernel } from './links.js';
 import type { Log } from './log.js';
@@ -38,7 +39,8 @@ export interface UnderlayFollower {
   readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
-  heard(verdict: Verdict): void;
+  /** `narrow`: the destinations whose routes carry less than their links. */
+  heard(verdict: Verdict, narrow: readonly RouteMtu[]): void;
 }
 
 export interface Following {
@@ -93,10 +95,10 @@ export class LinkWatch {
     const verdict = this.#safely(() => {
       const view = this.#viewer.round(false)(follower);
       this.#ways.set(follower.overlay, view.ways);
-      return judge(view, this.#waysOf);
+      return [judge(view, this.#waysOf), routeMtus(view.ways)] as const;
     });
     if (verdict === undefined) this.#lookAgain();
-    else follower.heard(verdict);
+    else follower.heard(...verdict);
     return {
       stop: () => {
         this.#underlays.delete(follower);
@@ -238,7 +240,7 @@ export class LinkWatch {
     const views = [...this.#underlays].map((follower) => [follower, round(follower)] as const);
     for (const [, { overlay, ways }] of views) this.#ways.set(overlay, ways);
     for (const [follower, view] of views)
-      if (this.#underlays.has(follower)) follower.heard(judge(view, this.#waysOf));
+      if (this.#underlays.has(follower)) follower.heard(judge(view, this.#waysOf), routeMtus(view.ways));
     this.#planLook();
     for (const one of this.#awaited) {
       if (this.#viewer.addressState(one.ip) !== 'good') continue;

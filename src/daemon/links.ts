@@ -62,7 +62,7 @@ export interface HostEvents {
 }
 
 /** Where packets to an address go. */
-export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index'> {
+export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index' | 'mtuBytes'> {
   /** The router that they go by; undefined when the destination is a neighbour. */
   readonly via?: IpAddress | undefined;
 }

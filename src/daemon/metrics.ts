@@ -108,6 +108,12 @@ const OVERLAY_COUNTERS = {
     'Messages of many frames that a route or device refused, and whose frames went one by one.',
     'overlay',
   ],
+  overlay_path_mtu_learned_total: ['ICMP messages about the size of a path that were believed.', 'overlay'],
+  overlay_path_mtu_refused_total: [
+    'ICMP messages about the size of a path that were not believed.',
+    'overlay',
+  ],
+  overlay_path_mtu_too_small_total: ['ICMP messages about a path too narrow for any overlay.', 'overlay'],
 } as const satisfies Record<`overlay_${NameOf<(typeof TRAFFIC)[number]>}_total`, Family>;
 
 const COUNTERS = {

@@ -9,6 +9,7 @@
  * of what keeps frames from it.
  */
 import type { UnderlayInfo } from '../control/messages.js';
+import type { RouteMtu } from '../core/path-mtu.js';
 import type { LINK_STATE } from '../core/properties.js';
 import type { Verdict } from '../core/underlay-state.js';
 import type { IpAddress } from '../wire/ip.js';
@@ -32,7 +33,7 @@ export interface LinkSurroundings {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
   readonly datapath: Pick<
     Datapath,
-    'setCarrier' | 'setLoops' | 'setPortDown' | 'portDevice' | 'checkPort' | 'features'
+    'setCarrier' | 'setLoops' | 'setRouteMtus' | 'setPortDown' | 'portDevice' | 'checkPort' | 'features'
   >;
   readonly links: SilentLinks;
   readonly health: Health;
@@ -66,6 +67,8 @@ export class OverlayLinks {
   #mode: (typeof LINK_STATE)[number] = 'up';
   #state: Verdict['state'] = 'up';
   #loops: readonly IpAddress[] = [];
+  /** As the datapath was told. */
+  #routeMtus = '[]';
   #losses = 0;
   #changedAt = new Date();
 
@@ -82,7 +85,8 @@ export class OverlayLinks {
       overlay: this.#site.overlay,
       listenIp: this.#site.listenIp,
       destinations: this.#destinations,
-      heard: (verdict) => {
+      heard: (verdict, narrow) => {
+        this.#setRouteMtus(narrow);
         this.#heard(verdict);
       },
     });
@@ -134,6 +138,13 @@ export class OverlayLinks {
     if (this.#loops.join() === loops.join()) return;
     this.#loops = loops;
     this.#around.datapath.setLoops(this.#site.id, loops);
+  }
+
+  #setRouteMtus(routes: readonly RouteMtu[]): void {
+    const text = JSON.stringify(routes);
+    if (this.#routeMtus === text) return;
+    this.#routeMtus = text;
+    this.#around.datapath.setRouteMtus(this.#site.id, routes);
   }
 
   #setCarrier(on: boolean): void {

@@ -33,6 +33,7 @@ import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { type PortInfo, OverlayPorts } from './overlay-ports.js';
 import { needPlugin, readProperties } from './overlay-properties.js';
 import { OverlayTargets } from './overlay-targets.js';
+import { PathWatch } from './path-watch.js';
 import { isSame } from './plugin-answer.js';
 import type { OverlaySnapshot, PortSnapshot } from './snapshot.js';
 import { SourceWatch } from './source-watch.js';
@@ -50,6 +51,7 @@ export class Overlay {
   readonly #links: OverlayLinks;
   readonly #ports: OverlayPorts;
   readonly #sources: SourceWatch;
+  readonly #paths: PathWatch;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
 
@@ -75,6 +77,7 @@ export class Overlay {
     };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
     this.#sources = new SourceWatch(plan.name, this.#health, log);
+    this.#paths = new PathWatch(this.#health);
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
@@ -176,6 +179,7 @@ export class Overlay {
     undo.push(() => {
       this.#links.stop();
       this.#sources.stop();
+      this.#paths.stop();
     });
     this.#ports.openOwn(this.mtuBytes, largestMtuBytes);
     this.#plugin.attach();
@@ -326,7 +330,8 @@ export class Overlay {
   }
 
   noticed(notice: Notice): void {
-    this.#sources.heard(notice, this.#ports.withMac(notice.mac));
+    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
+    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
   }
 
   lookup(request: LookupRequest): void {

@@ -16,6 +16,8 @@ const REPEAT_MS = 60_000;
 /** Lines are remembered of so many; then they may come again. */
 const MAX_SAID = 256;
 
+export type SourceNotice = Exclude<Notice, { kind: 'narrowPath' }>;
+
 export class SourceWatch {
   readonly #overlay: string;
   readonly #health: Health;
@@ -34,7 +36,7 @@ export class SourceWatch {
   }
 
   /** `port`: the one of this overlay that has the MAC. */
-  heard(notice: Notice, port: string | undefined): void {
+  heard(notice: SourceNotice, port: string | undefined): void {
     const mac = formatMac(notice.mac);
     if (notice.kind === 'otherSource') {
       this.#say(

@@ -4,9 +4,9 @@
  */
 import type { LinkState, UnderlayLink, UnderlayView, Way } from '../core/underlay-state.js';
 import type { LinkInfo } from '../dgram-extra/index.js';
-import type { IpAddress } from '../wire/ip.js';
+import { isV4, type IpAddress } from '../wire/ip.js';
 import { Egress, type PortTable } from './egress.js';
-import type { LinkKernel } from './links.js';
+import type { HostRoute, LinkKernel } from './links.js';
 
 /** Of one overlay. More are not looked at: a host that has so many routes loses them link by link. */
 const MAX_WAYS = 1024;
@@ -147,7 +147,13 @@ export class UnderlayViewer {
     if (route === undefined)
       return { to, hasRoute: false, hasOtherSource: this.#kernel.route(to) !== undefined, link };
     const into = route.isLocal ? undefined : round.egress.portOf(route.index, route.via ?? to);
-    return { to, hasRoute: true, link, into };
+    return {
+      to,
+      hasRoute: true,
+      link,
+      into,
+      mtuBytes: narrower(to, route, this.#info(route.index, round.infos)),
+    };
   }
 
   #info(index: number, infos: Map<number, LinkInfo | undefined>): LinkInfo | undefined {
@@ -163,6 +169,13 @@ export class UnderlayViewer {
     links.set(index, link);
     return link;
   }
+}
+
+/** What is sent there is to be held to it: sockets of the datapath ask the link alone. */
+function narrower(to: IpAddress, route: HostRoute, link: LinkInfo | undefined): number | undefined {
+  if (route.isLocal || link === undefined) return undefined;
+  const mtuBytes = route.mtuBytes ?? (isV4(to) ? undefined : link.mtu6Bytes);
+  return mtuBytes !== undefined && mtuBytes < link.mtuBytes ? mtuBytes : undefined;
 }
 
 function stateOf(info: ReturnType<LinkKernel['link']>): LinkState {

@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, framed.h, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -50,7 +50,8 @@ export interface Addon {
     sendBytes: number,
   ): number;
   udpProbe(option: number): number;
-  routeMtu(local: Uint8Array, remote: Uint8Array): number;
+  udpAdopt(fd: number, news: number): number;
+  udpErrors(fd: number, news: Int32Array, quotes: Uint8Array, max: number): number;
   netlinkOpen(groups: number, receiveBytes: number): number;
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;

@@ -100,10 +100,10 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 }
 
 enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32,
-       FREE_BIND = 64 };
+       FREE_BIND = 64, PATH_NEWS = 128 };
 
 /* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
- * reports the traffic class of what it receives. */
+ * reports the traffic class of what it receives. udp-errors.c says what it makes of news of its paths. */
 static napi_value udp_open(napi_env env, napi_callback_info info)
 {
 	ARGS(5);
@@ -118,12 +118,10 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 	int fd = socket(local.sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
 	if (fd < 0)
 		return number(env, -errno);
-	int bad = v4 ? set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) < 0 ||
-			       set_int(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0 :
+	int bad = v4 ? set_int(fd, IPPROTO_IP, IP_RECVTOS, 1) < 0 :
 		       set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0 ||
-			       set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DO) < 0 ||
-			       set_int(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1) < 0 ||
 			       set_int(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1) < 0;
+	bad |= set_path_options(fd, v4, options & PATH_NEWS) < 0;
 	if (options & REUSE_PORT)
 		bad |= set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0;
 	if (options & ZERO_CHECKSUM_TX)
@@ -149,28 +147,6 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 	if (options & ADMIT_OTHERS && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return number(env, failed(fd));
 	return number(env, fd);
-}
-
-/* routeMtu(local16, remote16): bytes of IP packet that the route to `remote` carries, path-MTU cache included. */
-static napi_value route_mtu(napi_env env, napi_callback_info info)
-{
-	ARGS(2);
-	size_t local_bytes, remote_bytes;
-	uint8_t *from = arg_bytes(env, argv[0], &local_bytes), *to = arg_bytes(env, argv[1], &remote_bytes);
-	if (!from || !to || local_bytes != 16 || remote_bytes != 16)
-		return number(env, -EINVAL);
-	union address local, remote;
-	socklen_t local_length = make_address(&local, from, 0), remote_length = make_address(&remote, to, 9);
-	int v4 = remote.sa.sa_family == AF_INET, mtu = 0;
-	socklen_t mtu_length = sizeof mtu;
-	int fd = socket(remote.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return number(env, -errno);
-	if (bind(fd, &local.sa, local_length) < 0 || connect(fd, &remote.sa, remote_length) < 0 ||
-	    getsockopt(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_MTU : IPV6_MTU, &mtu, &mtu_length) < 0)
-		return number(env, failed(fd));
-	close(fd);
-	return number(env, mtu);
 }
 
 /* netlinkOpen(groups, receiveBytes): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
@@ -302,9 +278,9 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 void define_devices(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor devices[] = {
-		EXPORT("udpOpen", udp_open),         EXPORT("routeMtu", route_mtu),
+		EXPORT("udpOpen", udp_open),         EXPORT("sdNotify", sd_notify_),
 		EXPORT("netlinkOpen", netlink_open), EXPORT("netlinkSend", netlink_send),
-		EXPORT("sdNotify", sd_notify_),      EXPORT("netlinkReceive", netlink_receive),
+		EXPORT("netlinkReceive", netlink_receive),
 		EXPORT("peerCredentials", peer_credentials), EXPORT("udpProbe", udp_probe),
 		EXPORT("programLoad", program_load),
 	};

@@ -79,7 +79,10 @@ static napi_value poll_remove(napi_env env, napi_callback_info info)
 	return number(env, or_errno(epoll_ctl(arg_int(env, argv[0]), EPOLL_CTL_DEL, arg_int(env, argv[1]), NULL)));
 }
 
-/* pollWait(epoll, ready, timeoutMs): descriptors ready; their tokens are in `ready`. Interrupted = none ready. */
+#define HAS_ERRORS (1 << 30) /* added to a token: a socket has something in its error queue, or a device is gone */
+
+/* pollWait(epoll, ready, timeoutMs): descriptors ready; their tokens are in `ready`, with HAS_ERRORS. Interrupted = none
+ * ready. */
 static napi_value poll_wait(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -93,7 +96,7 @@ static napi_value poll_wait(napi_env env, napi_callback_info info)
 	if (count < 0)
 		return number(env, errno == EINTR ? 0 : -errno);
 	for (int i = 0; i < count; i++)
-		ready[i] = (int32_t)events[i].data.u32;
+		ready[i] = (int32_t)events[i].data.u32 | (events[i].events & EPOLLERR ? HAS_ERRORS : 0);
 	return number(env, count);
 }
 

@@ -30,6 +30,10 @@ union address {
 /* A socket address from 16 bytes (IPv4 as v4-mapped) and a port; its length. */
 socklen_t make_address(union address *to, const uint8_t *ip, int port);
 
+/* What a socket makes of news of its paths, and which errors of it may be such (udp-errors.c). */
+int set_path_options(int fd, int is_v4, int news);
+int is_news(int error);
+
 static inline int or_errno(int result)
 {
 	return result < 0 ? -errno : result;

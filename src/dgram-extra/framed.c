@@ -121,4 +121,5 @@ void define_framed(napi_env env, napi_value exports)
 	define_tap(env, exports);
 	define_receive(env, exports);
 	define_send(env, exports);
+	define_errors(env, exports);
 }

@@ -40,6 +40,7 @@ enum {
 #define MAX_BATCHES 16    /* two directions a worker, and room for tests */
 #define MAX_MESSAGES 1024 /* the kernel's own bound for one recvmmsg or sendmmsg (UIO_MAXIOV) */
 #define CONTROL_BYTES 64  /* CMSG_SPACE of traffic class and segment size */
+#define NEWS_TRIES 16     /* of a call that fails with what may be news (udp-errors.c), which is told once each */
 #define MAX_RUN 64        /* UDP_MAX_SEGMENTS of kernels before 6.9; newer ones take 128 */
 
 /* What udp-receive.c has received and not handed on, as the descriptors were used up. */
@@ -85,5 +86,6 @@ void sending_free(struct sending *sending);
 void define_tap(napi_env env, napi_value exports);
 void define_receive(napi_env env, napi_value exports);
 void define_send(napi_env env, napi_value exports);
+void define_errors(napi_env env, napi_value exports);
 
 #endif

@@ -17,6 +17,7 @@ export {
   hostAddresses,
   linkInfo,
   neighbourMac,
+  routeMtuBytes,
   routeTo,
   vxlanLinksOn,
   setLink,
@@ -27,6 +28,7 @@ export {
   type RouteInfo,
   type TunInfo,
 } from './rtnetlink.js';
+export { addToPoll, createEvent, createPoll, removeFromPoll, signalEvent } from './poll.js';
 export {
   isOwn,
   linkOffloads,
@@ -59,6 +61,7 @@ export const native: Pick<
   | 'udpRest'
   | 'udpSend'
   | 'udpCoalesce'
+  | 'udpErrors'
   | 'addressSet'
   | 'pollWait'
   | 'eventClear'
@@ -119,13 +122,15 @@ export interface UdpOptions {
   readonly coalesce?: boolean;
   /** The address need not be one of this host yet (IP_FREEBIND, IPV6_FREEBIND). */
   readonly freeBind?: boolean;
+  /** What ICMP says of what it sends is kept for `udpErrors`; a receive buffer must have room for it. */
+  readonly pathNews?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
   /** For the error: what the operator calls this address. */
   readonly label: string;
 }
 
-/** A bound socket that never fragments (IP_PMTUDISC_DO, IPV6_DONTFRAG) and reports traffic classes. */
+/** A bound socket that never fragments, whatever the kernel has heard of paths (IP_PMTUDISC_PROBE), and reports traffic classes. */
 export function openUdp(options: UdpOptions): number {
   const flags =
     (options.reusePort ? 1 : 0) |
@@ -134,9 +139,11 @@ export function openUdp(options: UdpOptions): number {
     (options.sendOnly ? 8 : 0) |
     (options.coalesce ? 16 : 0) |
     (options.admitOthers ? 32 : 0) |
-    (options.freeBind ? 64 : 0);
-  const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0, label } = options;
-  return checked(addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes), 'bind', label);
+    (options.freeBind ? 64 : 0) |
+    (options.pathNews ? 128 : 0);
+  const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0 } = options;
+  const fd = addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes);
+  return checked(fd, 'bind', options.label);
 }
 
 /** Whether datagrams that arrived together are received as one (UDP_GRO), from now on. */
@@ -151,31 +158,9 @@ export function udpDropped(fd: number): number | undefined {
   return count < 0 ? undefined : count;
 }
 
-/** Bytes of IP packet that the route carries, learned path MTU included. Addresses are 16 bytes. */
-export function routeMtuBytes(local: Uint8Array, remote: Uint8Array, label: string): number {
-  return checked(addon.routeMtu(local, remote), 'connect', label);
-}
-
-export function createPoll(): number {
-  return checked(addon.pollCreate(), 'epoll_create1', 'epoll');
-}
-
-/** Level-triggered, input only. `token` is what pollWait reports. */
-export function addToPoll(epoll: number, fd: number, token: number): void {
-  checked(addon.pollAdd(epoll, fd, token), 'epoll_ctl', `descriptor ${fd}`);
-}
-
-export function removeFromPoll(epoll: number, fd: number): void {
-  checked(addon.pollRemove(epoll, fd), 'epoll_ctl', `descriptor ${fd}`);
-}
-
-export function createEvent(): number {
-  return checked(addon.eventCreate(), 'eventfd', 'eventfd');
-}
-
-/** Wakes whoever polls this eventfd; callable from any thread. */
-export function signalEvent(fd: number): void {
-  checked(addon.eventSignal(fd), 'eventfd_write', 'eventfd');
+/** A socket that somebody else has opened does as `openUdp` says of paths; with `pathNews` too. */
+export function adoptUdp(fd: number, pathNews: boolean, label: string): void {
+  checked(addon.udpAdopt(fd, pathNews ? 1 : 0), 'setsockopt', label);
 }
 
 export function closeDescriptor(fd: number): void {

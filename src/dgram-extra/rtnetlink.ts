@@ -4,6 +4,7 @@ import {
   ask,
   attribute,
   attributesOf,
+  type Attributes,
   bytesOf,
   dump,
   type Message,
@@ -31,7 +32,13 @@ const RTA_DST = 1;
 const RTA_SRC = 2;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_METRICS = 8;
+const RTA_CACHEINFO = 12;
 const RTA_VIA = 18;
+const RTAX_MTU = 2;
+const RTM_F_FIB_MATCH = 0x2000;
+/** In struct rta_cacheinfo. */
+const EXPIRES_AT = 8;
 const RTN_UNICAST = 1;
 const RTN_LOCAL = 2;
 // linux/neighbour.h
@@ -47,6 +54,9 @@ const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_LINK_NETNSID = 37;
+const IFLA_AF_SPEC = 26;
+const IFLA_INET6_CONF = 2;
+const DEVCONF_MTU6 = 2;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_VXLAN_PORT = 15;
@@ -80,6 +90,8 @@ export interface LinkInfo {
   readonly name: string;
   readonly mac: Uint8Array;
   readonly mtuBytes: number;
+  /** What IPv6 makes of it, as routers advertise (RFC 4861 4.6.4) or somebody sets; undefined without IPv6. */
+  readonly mtu6Bytes?: number | undefined;
   readonly up: boolean;
   /** Whether there is a cable, so to speak; meaningless while it is not up. */
   readonly carrier: boolean;
@@ -170,12 +182,19 @@ function readLink(message: Message): LinkInfo {
     name: name === undefined ? '' : textOf(name),
     mac: mac === undefined ? new Uint8Array(0) : bytesOf(mac),
     mtuBytes: mtu?.getUint32(0, true) ?? 0,
+    mtu6Bytes: readMtu6(attributes.get(IFLA_AF_SPEC)),
     up: (flags & IFF_UP) !== 0,
     carrier: (flags & IFF_LOWER_UP) !== 0,
     master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
     lower: attributes.has(IFLA_LINK_NETNSID) ? 0 : (attributes.get(IFLA_LINK)?.getUint32(0, true) ?? 0),
     ...readKind(attributes.get(IFLA_LINKINFO)),
   };
+}
+
+function readMtu6(value: DataView | undefined): number | undefined {
+  const inet6 = value && nestedAttributes(value).get(AF_INET6);
+  const conf = inet6 && nestedAttributes(inet6).get(IFLA_INET6_CONF);
+  return conf && conf.byteLength > DEVCONF_MTU6 * 4 ? conf.getUint32(DEVCONF_MTU6 * 4, true) : undefined;
 }
 
 function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
@@ -234,6 +253,8 @@ export interface RouteInfo {
   readonly index: number;
   /** The router that it goes by, 16 bytes; undefined when the destination is a neighbour. */
   readonly via?: Uint8Array | undefined;
+  /** What was set on the route (`ip route ... mtu`), and never what ICMP says; undefined where nothing was. */
+  readonly mtuBytes?: number | undefined;
 }
 
 /** What a lookup fails with when nothing leads there, or the source is no address of this host. */
@@ -241,9 +262,29 @@ const NO_ROUTE = ['ENETUNREACH', 'EHOSTUNREACH', 'EINVAL', 'EACCES', 'ENETDOWN',
 
 /** The way to an address, policy rules included; undefined when there is none. Addresses are 16 bytes. */
 export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefined {
+  const answer = askRoute(to, from, 0);
+  if (answer === undefined) return undefined;
+  // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
+  const type = answer.body.getUint8(7);
+  const attributes = attributesOf(answer, ROUTE_BYTES);
+  const index = attributes.get(RTA_OIF)?.getUint32(0, true);
+  if (index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)) return undefined;
+  // Behind the family, RTA_VIA has a gateway of the other family: IPv4 routes may go by IPv6 routers.
+  const gateway = attributes.get(RTA_GATEWAY) ?? behindFamily(attributes.get(RTA_VIA));
+  let mtuBytes = metricMtu(attributes);
+  // What expires is an exception that ICMP has made: then the table itself is asked (Linux 4.13).
+  if (mtuBytes !== undefined && attributes.get(RTA_CACHEINFO)?.getInt32(EXPIRES_AT, true) !== 0) {
+    const entry = askRoute(to, from, RTM_F_FIB_MATCH);
+    mtuBytes = entry && metricMtu(attributesOf(entry, ROUTE_BYTES));
+  }
+  return { isLocal: type === RTN_LOCAL, index, via: gateway && sixteen(bytesOf(gateway)), mtuBytes };
+}
+
+function askRoute(to: Uint8Array, from: Uint8Array | undefined, flags: number): Message | undefined {
   const isV4 = isMapped(to);
   const head = new Uint8Array(ROUTE_BYTES);
   head[0] = isV4 ? AF_INET : AF_INET6;
+  new DataView(head.buffer).setUint32(8, flags, true);
   const parts: Uint8Array[] = [head];
   for (const [type, address, lengthAt] of [
     [RTA_DST, to, 1],
@@ -254,16 +295,26 @@ export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefine
     head[lengthAt] = bytes.length * 8;
     parts.push(attribute(type, bytes));
   }
-  const answer = orUndefined(NO_ROUTE, () => ask(RTM_GETROUTE, 0, parts, 'route'));
-  if (answer === undefined) return undefined;
-  // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
-  const type = answer.body.getUint8(7);
-  const attributes = attributesOf(answer, ROUTE_BYTES);
-  const index = attributes.get(RTA_OIF)?.getUint32(0, true);
-  if (index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)) return undefined;
-  // Behind the family, RTA_VIA has a gateway of the other family: IPv4 routes may go by IPv6 routers.
-  const gateway = attributes.get(RTA_GATEWAY) ?? behindFamily(attributes.get(RTA_VIA));
-  return { isLocal: type === RTN_LOCAL, index, via: gateway && sixteen(bytesOf(gateway)) };
+  return orUndefined(NO_ROUTE, () => ask(RTM_GETROUTE, 0, parts, 'route'));
+}
+
+function metricMtu(attributes: Attributes): number | undefined {
+  const metrics = attributes.get(RTA_METRICS);
+  return metrics && nestedAttributes(metrics).get(RTAX_MTU)?.getUint32(0, true);
+}
+
+/** Of the loopback device in each network namespace. */
+const LOOPBACK_INDEX = 1;
+const ENETUNREACH = -101;
+
+/** Bytes of IP packet that the route carries, as far as this host itself knows: what ICMP says of paths is left out. Throws
+ * where there is no route. Addresses are 16 bytes. */
+export function routeMtuBytes(from: Uint8Array, to: Uint8Array, device: string): number {
+  const route = routeTo(to, from);
+  const link = route && linkInfo(route.isLocal ? LOOPBACK_INDEX : route.index);
+  if (link === undefined) throw new NativeError(ENETUNREACH, 'RTM_GETROUTE', device);
+  const linkBytes = isMapped(to) ? link.mtuBytes : Math.min(link.mtuBytes, link.mtu6Bytes ?? Infinity);
+  return Math.min(route?.mtuBytes ?? linkBytes, link.mtuBytes);
 }
 
 const behindFamily = (via: DataView | undefined): DataView | undefined =>

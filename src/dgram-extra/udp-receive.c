@@ -169,7 +169,10 @@ static napi_value udp_receive(napi_env env, napi_callback_info info)
 		max = batch->messages;
 	for (; batch->prepared < max; batch->prepared++)
 		prepare(batch, batch->prepared);
-	int got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
+	int got, tries = NEWS_TRIES;
+	do
+		got = recvmmsg(fd, batch->msgs, (unsigned)max, MSG_DONTWAIT, NULL);
+	while (got < 0 && is_news(errno) && --tries);
 	if (got < 0)
 		return number(env, errno == EAGAIN ? 0 : -errno);
 	batch->rest.got = got;

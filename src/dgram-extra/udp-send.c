@@ -50,6 +50,7 @@ struct gather {
 struct destination {
 	union address address;
 	uint8_t no_segmentation; /* its route refused UDP_SEGMENT */
+	uint8_t doubts; /* messages in a row that were refused whole for what may be news of other datagrams */
 };
 
 /* What a thread sends with: the destinations that output lists name by slot, and what it has gathered. */
@@ -90,7 +91,7 @@ static napi_value address_set(napi_env env, napi_callback_info info)
 		sending->destinations = grown;
 		sending->destination_count = count;
 	}
-	sending->destinations[slot].no_segmentation = 0;
+	sending->destinations[slot].no_segmentation = sending->destinations[slot].doubts = 0;
 	make_address(&sending->destinations[slot].address, ip, arg_int(env, argv[2]));
 	return number(env, 0);
 }
@@ -123,14 +124,22 @@ static void put_control(struct msghdr *msg, uint8_t *control, int level, int typ
 /* How long a full socket buffer may hold up the worker before frames are dropped with EAGAIN. */
 #define SEND_WAIT_MS 10
 
-/* Sends messages; the error of each that fails goes through `failed`. */
+/* Further tries of all messages of a call, beside one each: an error may be news of another datagram (udp-errors.c), and
+ * come in between again while there is a flood of them. */
+#define MORE_TRIES 64
+/* Where that many messages in a row were refused whole for what may be news, it is none. */
+#define MAX_DOUBTS 3
+
+/* Sends messages; the error of each that fails is in `errors`. */
 static void send_all(int fd, struct mmsghdr *msgs, int count, int *errors)
 {
 	memset(errors, 0, (size_t)count * sizeof *errors);
-	for (int sent = 0, waited = 0; sent < count;) {
+	for (int sent = 0, waited = 0, tried = -1, more = MORE_TRIES; sent < count;) {
 		int n = sendmmsg(fd, msgs + sent, (unsigned)(count - sent), MSG_DONTWAIT);
 		if (n > 0) {
 			sent += n;
+		} else if (is_news(errno) && (tried < sent || more-- > 0)) {
+			tried = sent;
 		} else if (errno == EAGAIN && !waited) {
 			waited = 1;
 			poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, SEND_WAIT_MS);
@@ -166,7 +175,7 @@ static void make_message(struct gather *g, const struct message *m, struct mmsgh
 
 /* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where all
  * of them pass alone, the destination is offered no more of them together. */
-static void send_apart(int fd, struct sending *sending, const struct message *m, int32_t *list)
+static void send_apart(int fd, struct sending *sending, const struct message *m, int32_t *list, int why)
 {
 	struct gather *g = &sending->gather;
 	struct destination *to = &sending->destinations[m->slot];
@@ -181,7 +190,7 @@ static void send_apart(int fd, struct sending *sending, const struct message *m,
 		if (error)
 			lose(list + 2 * g->segments[i].entry, error), failures++;
 	}
-	if (failures == 0)
+	if (failures == 0 && (!is_news(-why) || ++to->doubts == MAX_DOUBTS))
 		to->no_segmentation = 1, sending->refused = REFUSED;
 }
 
@@ -201,10 +210,12 @@ static void send_gathered(int fd, struct sending *sending, int32_t *list)
 		/* EIO: a device or a filter on the path cannot. EINVAL, EMSGSIZE: this socket or route cannot, or a segment
 		 * is too long for the path. */
 		if (m->count > 1 && (error == -EIO || error == -EINVAL || error == -EMSGSIZE))
-			send_apart(fd, sending, m, list);
+			send_apart(fd, sending, m, list, error);
 		else if (error)
 			for (int s = m->first; s < m->first + m->count; s++)
 				lose(list + 2 * g->segments[s].entry, error);
+		else if (m->count > 1)
+			sending->destinations[m->slot].doubts = 0;
 	}
 	g->segment_count = g->message_count = 0;
 	g->header_bytes = 0;

@@ -28,5 +28,6 @@ export type PortDevice = Device;
 
 /** A UDP socket. `receive` gives datagrams with ADDRESS, PORT and TOS filled in; `deliver` sends each frame with the
  * VXLAN header that stands before it, marked with TOS, to the destination whose slot is the argument. A frame that
- * asks for a checksum gets it. Never fragments: EMSGSIZE instead. */
+ * asks for a checksum gets it. Never fragments: EMSGSIZE where the device at hand does not carry it; what lies behind that may
+ * say so later (wire/path-news.ts). */
 export type UnderlaySocket = Device;

@@ -4,6 +4,7 @@
  */
 import { native } from '../dgram-extra/index.js';
 import type { FrameBatch } from '../wire/descriptor.js';
+import type { PathNews } from '../wire/path-news.js';
 import * as vxlan from '../wire/vxlan.js';
 import type { PortDevice, UnderlaySocket } from './contract.js';
 
@@ -71,4 +72,10 @@ export class LinuxSocket implements UnderlaySocket {
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
     return native.udpSend(batch.handle, this.fd, entries, count, vxlan.HEADER_BYTES, this.#segmentation);
   }
+}
+
+/** What ICMP says of datagrams that this socket has sent: how many messages, at most `max`. Those not about sizes are among
+ * them. */
+export function readPathNews(fd: number, { words, quotes }: PathNews, max: number): number {
+  return native.udpErrors(fd, words, quotes, max);
 }

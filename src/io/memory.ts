@@ -35,6 +35,7 @@ import {
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as udp from '../wire/udp.js';
+import * as news from '../wire/path-news.js';
 import * as vxlan from '../wire/vxlan.js';
 import {
   WHOLE,
@@ -69,11 +70,21 @@ export interface Datagram {
   readonly bytes: Uint8Array;
 }
 
+/** "Too big", from a router or from who pretends to be one. */
+export interface TooBig {
+  readonly to: Endpoint;
+  readonly mtuBytes: number;
+  /** Of what UDP carried. */
+  readonly quoted: Uint8Array;
+}
+
 export class MemoryNetwork {
   /** Of IP packets, on every path. */
   mtuBytes: number;
   /** Addresses that cannot be sent to, and the errno that says so. */
   readonly errnos = new Map<IpAddress, number>();
+  /** Addresses behind a router whose next link is narrow: it says so, and forwards nothing larger. */
+  readonly narrow = new Map<IpAddress, { readonly mtuBytes: number; readonly quotedBytes?: number }>();
   /** Told of each datagram under way, whether or not someone is there to take it. */
   onDatagram: ((datagram: Datagram) => void) | undefined;
   readonly #sockets = new Map<string, MemorySocket>();
@@ -103,6 +114,12 @@ export class MemoryNetwork {
     if (isV4(from.ip) !== isV4(to.ip)) return isV4(from.ip) ? EAFNOSUPPORT : ENETUNREACH;
     const ipBytes = isV4(to.ip) ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES;
     if (ipBytes + udp.HEADER_BYTES + bytes.length > this.mtuBytes) return EMSGSIZE;
+    const { mtuBytes, quotedBytes = news.QUOTE_BYTES } = this.narrow.get(to.ip) ?? { mtuBytes: Infinity };
+    if (ipBytes + udp.HEADER_BYTES + bytes.length > mtuBytes) {
+      const quoted = bytes.slice(0, quotedBytes);
+      this.#sockets.get(formatEndpoint(from))?.icmp.push({ to, mtuBytes, quoted });
+      return 0;
+    }
     const copy = { ...datagram, bytes: bytes.slice() };
     this.onDatagram?.(copy);
     this.#sockets.get(formatEndpoint(to))?.inbox.push(copy);
@@ -115,6 +132,8 @@ export class MemorySocket implements UnderlaySocket {
   readonly local: Endpoint;
   /** Arrived, not yet received. */
   readonly inbox: Datagram[] = [];
+  /** Heard of what it has sent, not yet read. */
+  readonly icmp: TooBig[] = [];
   /** Every send fails with it. 0 = none does. */
   sendErrno = 0;
   readonly #network: MemoryNetwork;
@@ -128,7 +147,22 @@ export class MemorySocket implements UnderlaySocket {
   }
 
   get isReady(): boolean {
-    return this.inbox.length > 0;
+    return this.inbox.length > 0 || this.icmp.length > 0;
+  }
+
+  /** How many messages; at most `max`. */
+  takeNews({ words, quotes }: news.PathNews, max: number): number {
+    const taken = this.icmp.splice(0, max);
+    const octets = new Uint8Array(words.buffer, words.byteOffset);
+    taken.forEach(({ to, mtuBytes, quoted }, index) => {
+      const at = index * news.NEWS_WORDS;
+      writeV6(to.ip, octets, (at + news.ADDRESS) * 4);
+      words[at + news.PORT] = to.port;
+      words[at + news.BYTES] = mtuBytes;
+      words[at + news.QUOTED] = Math.min(quoted.length, news.QUOTE_BYTES);
+      quotes.set(quoted.subarray(0, news.QUOTE_BYTES), index * news.QUOTE_BYTES);
+    });
+    return taken.length;
   }
 
   /** 0, or an errno. */
@@ -299,8 +333,13 @@ export class MemoryHost {
     this.#addresses[slot] = { ip: readV6(address, 0), port };
   }
 
-  pathMtuBytes(): number {
+  routeMtuBytes(): number {
     return this.#network.mtuBytes;
+  }
+
+  readPathNews(fd: number, into: news.PathNews, max: number): number {
+    const end = this.#ends.get(fd);
+    return end instanceof MemorySocket ? end.takeNews(into, max) : 0;
   }
 
   #open<End extends MemoryPort | MemorySocket>(end: End): End {

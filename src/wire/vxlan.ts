@@ -37,6 +37,11 @@ const OVERHEAD = ethernet.HEADER_BYTES + HEADER_BYTES + udp.HEADER_BYTES; // RFC
 export const OVERHEAD_IPV4 = OVERHEAD + ipv4.HEADER_BYTES; // 50, RFC 7348 4.3
 export const OVERHEAD_IPV6 = OVERHEAD + ipv6.HEADER_BYTES; // 70, RFC 7348 4.3
 
+/** From the inner Ethernet frame to the outer IP packet. */
+export function ethernetOverheadBytes(underlay: 4 | 6): number {
+  return (underlay === 4 ? OVERHEAD_IPV4 : OVERHEAD_IPV6) - ethernet.HEADER_BYTES;
+}
+
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
   return (bytes[offset + FLAGS] & VNI_VALID) === 0 ? NO_VNI : HEADER_BYTES;

@@ -13,6 +13,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../src/daemon/datapath/contract.js';
+import type { RouteMtu } from '../../src/core/path-mtu.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
@@ -105,6 +106,10 @@ export class FakeDatapath implements Datapath {
 
   setLoops(_overlay: number, destinations: readonly IpAddress[]): void {
     this.#call('setLoops', destinations.join());
+  }
+
+  setRouteMtus(_overlay: number, routes: readonly RouteMtu[]): void {
+    this.#call('setRouteMtus', routes.map(({ to, mtuBytes }) => `${to} ${mtuBytes}`).join());
   }
 
   answer(overlay: number, lookup: number, answer: LookupAnswer): void {

@@ -16,6 +16,8 @@ export class FakeKernel implements LinkKernel {
   readonly routes = new Map<IpAddress, number>();
   /** The router on the way to a destination. */
   readonly routers = new Map<IpAddress, IpAddress>();
+  /** What the route to a destination was told to carry. */
+  readonly routeMtus = new Map<IpAddress, number>();
   /** MACs of neighbours, whichever link they are behind. */
   readonly neighbours = new Map<IpAddress, MacAddress>();
   /** Index of the link behind which the one bridge there is has seen a MAC. */
@@ -75,7 +77,7 @@ export class FakeKernel implements LinkKernel {
       return this.links.get(home.index)?.up === true ? { isLocal: true, index: 1 } : undefined;
     const index = this.routes.get(to) ?? this.defaultRoute;
     if (index === undefined || (from !== undefined && this.routeless.has(from))) return undefined;
-    return { isLocal: false, index, via: this.routers.get(to) };
+    return { isLocal: false, index, via: this.routers.get(to), mtuBytes: this.routeMtus.get(to) };
   }
 
   neighbourMac(_index: number, ip: IpAddress): Uint8Array | undefined {

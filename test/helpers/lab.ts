@@ -12,6 +12,7 @@ import { DROPS, type DropReason } from '../../src/core/drops.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
+import type { PathReport } from '../../src/core/path-news.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/target-rows.js';
@@ -96,6 +97,8 @@ export interface VtepOptions {
 type Reply = Extract<Report, { kind: 'reply' }>['value'];
 
 const SOCKET_TOKEN = 1;
+/** And the others. */
+const SENDER_TOKEN = 1_000_000;
 
 export class Vtep {
   readonly lab: Lab;
@@ -112,6 +115,7 @@ export class Vtep {
   readonly leases: LeaseNews[] = [];
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
+  readonly paths: (PathReport & { readonly isBelieved: boolean })[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
   #answered = 0;
@@ -137,10 +141,16 @@ export class Vtep {
     this.senders = Array.from({ length: senders }, (_, index) =>
       this.host.openSocket({ ip: this.endpoint.ip, port: vxlan.MIN_SOURCE_PORT + index }),
     );
+    this.senders.forEach(({ fd }, index) => {
+      this.engine.obey({ kind: 'add-sender', token: SENDER_TOKEN + index, fd, socket: SOCKET_TOKEN });
+    });
     if (wrapSender !== undefined) for (const { fd } of this.senders) this.host.wrap(fd, wrapSender);
   }
 
-  readonly pump = (token: number): boolean => this.engine.pump(token);
+  readonly pump = (token: number): boolean => {
+    const isHeard = this.engine.hear(token);
+    return this.engine.pump(token) || isHeard;
+  };
   readonly resume = (): boolean => this.engine.resume();
 
   overlay(options: Partial<OverlayOptions> = {}): Net {
@@ -178,6 +188,7 @@ export class Vtep {
     else if (report.kind === 'fault') this.faults.push(report);
     else if (report.kind === 'leases') this.leases.push(...report.news);
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
+    else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
     else this.#reply = report.value;
   }

@@ -19,6 +19,7 @@ import * as d from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as ip from '../../src/wire/ip.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
+import { createPathNews } from '../../src/wire/path-news.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import * as vlan from '../../src/wire/vlan.js';
 import { fieldsOf, writeCapture } from '../helpers/capture.js';
@@ -314,7 +315,12 @@ function refusals(t: Test): void {
     [() => openUdp('2001:db8::1', 4789), 'EADDRNOTAVAIL', 'bind', '2001:db8::1:4789'],
     [() => extra.openUdp(taken), 'EADDRINUSE', 'bind', 'taken'],
     [() => extra.openUdp({ ...taken, reusePort: true }), 'EADDRINUSE', 'bind', 'taken'],
-    [() => extra.routeMtuBytes(from, addressBytes('192.0.2.1'), 'there'), 'ENETUNREACH', 'connect', 'there'],
+    [
+      () => extra.routeMtuBytes(from, addressBytes('192.0.2.1'), 'there'),
+      'ENETUNREACH',
+      'RTM_GETROUTE',
+      'there',
+    ],
     [
       (): void => {
         extra.addToPoll(-1, 0, 1);
@@ -901,6 +907,13 @@ async function datagrams(t: Test): Promise<void> {
   ] as const)
     t.equal(got, -ERRNO.EINVAL, name);
   t.equal(udpIn(-1), -ERRNO.EBADF, 'no such descriptor');
+  const heard = createPathNews(4);
+  const told = (fd: number, max: number, words = heard.words): number =>
+    native.udpErrors(fd, words, heard.quotes, max);
+  t.equal(told(sender, 4), 0, 'no news of paths');
+  t.equal(told(-1, 4), -ERRNO.EBADF, 'nor of one that is closed');
+  t.equal(told(sender, 5), -ERRNO.EINVAL, 'no room for so much');
+  t.equal(told(sender, 0), -ERRNO.EINVAL);
   const closed = list([0, GOOD], [2, GOOD]);
   t.equal(native.udpSend(outgoing.handle, -1, closed, 2, 0, 0), 0);
   t.same(results(closed), [-ERRNO.EBADF, -ERRNO.EBADF]);

@@ -194,6 +194,19 @@ const refusedBy =
     return net;
   };
 
+/** ICMP says that the path carries no more, and quotes a packet of so many bytes. */
+const announced =
+  (mtuBytes: number, innerBytes = 1450) =>
+  (isMany: boolean): Net => {
+    const { net, sends } = site(isMany);
+    sends(MAC.b);
+    const inner = packet({ to: MAC.b, payloadBytes: innerBytes - 28 });
+    const quoted = concat(fromHex(VXLAN), inner);
+    net.vtep.senders[0].icmp.push({ to: endpoint('192.0.2.2'), mtuBytes, quoted });
+    net.vtep.lab.run();
+    return net;
+  };
+
 const protecting =
   (types: readonly Protection[], bytes: Uint8Array, isCut = false) =>
   (isMany: boolean): Net => {
@@ -272,6 +285,9 @@ const ROWS: Record<Reachable, Row> = {
     1,
     1,
   ],
+  path_mtu_learned: [announced(1400), 1, 1],
+  path_mtu_refused: [announced(1400, 100), 1, 1],
+  path_mtu_too_small: [announced(625), 1, 1],
   tx_runt: [
     (isMany) => {
       const { net, own } = site(isMany);

@@ -8,6 +8,8 @@ import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProxyDrop } from '../../core/drops.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
+import type { PathReport } from '../../core/path-news.js';
 import type { TunInfo } from '../../dgram-extra/index.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -194,6 +196,8 @@ export interface DatapathEvents {
   leased(news: LeaseNews): void;
   /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
   peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
+  /** What larger frames are dropped for from now on. */
+  pathLearned(report: PathReport): void;
   /** Something for the log, of each overlay, kind and thread once a second at most. */
   noticed(notice: Notice): void;
   /** A datapath thread is gone: nothing moves any more. */
@@ -243,6 +247,8 @@ export interface Datapath {
   setMac(overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void;
   /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
   setLoops(overlay: number, destinations: readonly IpAddress[]): void;
+  /** The destinations whose routes carry less than their devices: larger frames to them are dropped. All of them, each time. */
+  setRouteMtus(overlay: number, routes: readonly RouteMtu[]): void;
 
   /** Thrown away when the MAC was invalidated since the question. */
   answer(overlay: number, lookup: number, answer: LookupAnswer): void;
@@ -267,7 +273,7 @@ export interface Datapath {
   /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
   restoreTargets(overlay: number, targets: readonly KnownTarget[]): void;
 
-  /** Bytes of IP packet on the route from the listen address to `to`; throws the system's error. */
+  /** Bytes of IP packet that the route from the listen address to `to` carries, whatever ICMP says; throws the system's error. */
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
   /** By name, zero ones included. */
   overlayCounters(id: number): Record<string, number>;

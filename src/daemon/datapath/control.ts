@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { AddressTable } from '../../core/address-table.js';
 import { createCounters, readCounters } from '../../core/counters.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
 import { createStationMemory } from '../../core/stations.js';
 import type { OverlayOptions } from '../../core/overlay.js';
 import { closeTaps, probeFeatures, routeMtuBytes, type Features } from '../../dgram-extra/index.js';
@@ -35,6 +36,7 @@ import type {
 import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
 import { NamedPeers } from './named-peers.js';
+import { tellOfPaths } from './paths.js';
 import { mergePeers, type Peers } from './peers.js';
 import { NOTHING_FOUND, Ports } from './ports.js';
 import { WAKE, type Report } from './protocol.js';
@@ -83,6 +85,10 @@ export class DatapathControl implements Datapath {
       closing: async (queue, token) => {
         await this.#threads[queue].request({ kind: 'remove-socket', token });
       },
+      senderOpened: (queue, sender) => {
+        this.#threads[queue].post({ kind: 'add-sender', ...sender });
+      },
+      senderClosing: (queue, token) => this.#threads[queue].request({ kind: 'remove-sender', token }),
     });
   }
 
@@ -136,6 +142,7 @@ export class DatapathControl implements Datapath {
       peers,
       named: new NamedPeers(id, peers, tell, this.#events),
       loops: [],
+      routeMtus: [],
       carrier: true,
     });
     const { tokens, senderFds, segmentation } = lease;
@@ -239,6 +246,12 @@ export class DatapathControl implements Datapath {
     if (state === undefined) return;
     state.loops = destinations;
     state.threads.setLoops(destinations);
+  }
+
+  setRouteMtus(overlay: number, routes: readonly RouteMtu[]): void {
+    const state = this.#overlays.get(overlay);
+    if (state !== undefined) state.routeMtus = routes;
+    state?.threads.setRouteMtus(routes);
   }
 
   namedPeers(overlay: number): readonly IpAddress[] {
@@ -386,6 +399,9 @@ export class DatapathControl implements Datapath {
         return;
       case 'notices':
         for (const notice of report.notices) this.#events.noticed(notice);
+        return;
+      case 'paths':
+        tellOfPaths(index, report.news, this.#threads, this.#events);
         return;
       case 'peers':
         mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);

@@ -11,27 +11,25 @@ import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Shared } from '../../core/overlay.js';
 import { PendingBudget } from '../../core/pending-queue.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
-import type { PathMtu } from '../../core/too-big.js';
+import type { RouteMtuBytes } from '../../core/too-big.js';
 import type { PortDevice, UnderlaySocket } from '../../io/contract.js';
 import type { FrameBatch } from '../../wire/descriptor.js';
 import { AttachedPort } from './attached-port.js';
 import { inspect } from './inspect.js';
 import { News } from './news.js';
+import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
 import type { Command, Report, Token } from './protocol.js';
 
 /** What the datapath runs on. */
-export interface Platform extends AddressBook {
+export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
   /** With segmentation, what fits together may leave as one message for the kernel to cut. */
   socket(fd: number, segmentation: boolean): UnderlaySocket;
-  /** `pump` is to be called with this token whenever the descriptor has something. */
-  watch(fd: number, token: Token): void;
-  unwatch(fd: number): void;
   /** Where `watch` was held back. */
   begin(): void;
-  readonly pathMtuBytes: PathMtu;
+  readonly routeMtuBytes: RouteMtuBytes;
 }
 
 interface AttachedSocket {
@@ -53,6 +51,7 @@ export class DatapathEngine {
   readonly #waiting = new Set<Token>();
   /** Ports that had their turn in this round already. */
   readonly #served = new Set<Token>();
+  readonly #paths: PathListener;
   readonly #news: News;
   #agedMs = 0;
   /** With entries that are over and not yet taken out. */
@@ -73,7 +72,10 @@ export class DatapathEngine {
         this.#shared.outputs.spentSegments += QUESTION_SEGMENTS;
         this.#news.asked(question);
       },
-      pathMtuBytes: (from, to) => platform.pathMtuBytes(from, to),
+      routeMtuBytes: (from, to) => platform.routeMtuBytes(from, to),
+      pathHeard: (report, isBelieved) => {
+        this.#paths.heard(report, isBelieved);
+      },
       peerChanged: (overlay, ip, isPeer) => {
         this.#news.peerChanged({ overlay, ip, isPeer });
       },
@@ -82,17 +84,29 @@ export class DatapathEngine {
       },
       nowTick: 0,
     };
+    this.#paths = new PathListener(platform, this.#shared);
   }
 
   /** Monotonic time, before anything else of a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+    this.#paths.turn(nowMs);
     if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
   }
 
   #age(nowMs: number): void {
     for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
+    this.#shared.destinations.paths.age(this.#shared.nowTick);
     this.#agedMs = nowMs;
+  }
+
+  /** The descriptor of this token has something in its error queue. Whether there was anything. */
+  hear(token: Token): boolean {
+    const heard = this.#paths.hear(token, this.#sockets.get(token));
+    const news = this.#paths.take();
+    if (news !== undefined) this.#report({ kind: 'paths', news });
+    this.#news.send();
+    return heard;
   }
 
   /** Whether `resume` has something to do. */
@@ -191,6 +205,13 @@ export class DatapathEngine {
         this.#reply(command.reply, true);
         return;
       }
+      case 'add-sender':
+      case 'remove-sender':
+      case 'paths':
+      case 'set-route-mtus':
+        this.#paths.obey(command, this.#sockets, (id) => this.#overlays.get(id)?.overlay.counters);
+        if ('reply' in command) this.#reply(command.reply, true);
+        return;
       case 'add-overlay':
         this.#addOverlay(command);
         return;
@@ -312,6 +333,7 @@ export class DatapathEngine {
     }
     this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
     entry.overlay.close();
+    this.#shared.destinations.paths.nameRoutes(id, []);
     this.#overlays.delete(id);
     this.#sweep(entry.overlay);
   }

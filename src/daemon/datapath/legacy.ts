@@ -1,6 +1,7 @@
 /** What the control side knows of overlays and ports, and what it leaves of them to the next daemon. */
 import type { Counters } from '../../core/counters.js';
 import type { OverlayOptions } from '../../core/overlay.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Descriptor, Lists, Loan, OverlayConfig } from './contract.js';
@@ -28,6 +29,8 @@ export interface OverlayState {
   readonly named: NamedPeers;
   /** The destinations whose routes lead back into it. */
   loops: readonly IpAddress[];
+  /** And those that carry less than their device. */
+  routeMtus: readonly RouteMtu[];
   carrier: boolean;
 }
 
@@ -84,7 +87,7 @@ async function bridgeLists(
   );
   for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
   for (const overlay of overlays) {
-    const { config, options, lease, named, loops } = overlay;
+    const { config, options, lease, named, loops, routeMtus } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // Of another process: memory is shared within one.
     const table = new Int32Array(named.table);
@@ -94,6 +97,7 @@ async function bridgeLists(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, table },
         { kind: 'set-loops', overlay: config.id, destinations: loops },
+        { kind: 'set-route-mtus', overlay: config.id, routes: routeMtus },
       );
       if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });
     });

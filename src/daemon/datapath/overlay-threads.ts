@@ -8,6 +8,7 @@
  */
 import type { AddressTable } from '../../core/address-table.js';
 import type { MacAddress } from '../../plugin/contract.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import { LIST_SLICE } from './backlog.js';
 import type { KnownTarget, LookupAnswer, LookupRequest, TargetEntry, TargetEntries } from './contract.js';
@@ -104,6 +105,10 @@ export class OverlayThreads {
 
   setLoops(destinations: readonly IpAddress[]): void {
     for (const link of this.#links) link.post({ kind: 'set-loops', overlay: this.#overlay, destinations });
+  }
+
+  setRouteMtus(routes: readonly RouteMtu[]): void {
+    for (const link of this.#links) link.post({ kind: 'set-route-mtus', overlay: this.#overlay, routes });
   }
 
   /** Each port has it once. */

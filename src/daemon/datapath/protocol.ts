@@ -9,6 +9,8 @@ import type { AskedLeases } from '../../core/asked-leases.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
+import type { PathReport } from '../../core/path-news.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { StationMemory } from '../../core/stations.js';
@@ -26,6 +28,9 @@ export const WAKE: Token = 0;
 export type Command =
   | { readonly kind: 'add-socket'; readonly token: Token; readonly fd: number; readonly counters: Counters }
   | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
+  /** A socket that overlays on `socket` send from: what ICMP says to it is heard here. It may be that socket itself. */
+  | { readonly kind: 'add-sender'; readonly token: Token; readonly fd: number; readonly socket: Token }
+  | { readonly kind: 'remove-sender'; readonly token: Token; readonly reply: number }
   | {
       readonly kind: 'add-overlay';
       readonly options: OverlayOptions;
@@ -87,6 +92,10 @@ export type Command =
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly table: AddressTable }
   /** All destinations whose routes lead back into the overlay, in place of those named before. */
   | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
+  /** Those of the overlay's destinations that carry less than their device, in place of those named before. */
+  | { readonly kind: 'set-route-mtus'; readonly overlay: number; readonly routes: readonly RouteMtu[] }
+  /** What another thread has heard of paths. */
+  | { readonly kind: 'paths'; readonly news: readonly PathReport[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
       readonly kind: 'delete-target';
@@ -144,6 +153,8 @@ export type Report =
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** Of each overlay and kind, one a second at most. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
+  /** For the other threads: what is believed here, and what would be where the destination was used lately. */
+  | { readonly kind: 'paths'; readonly news: readonly (PathReport & { readonly isBelieved: boolean })[] }
   /** The port's device no longer works; the worker has let go of it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | {

@@ -10,8 +10,9 @@
 import { COUNTER, createCounters, readCounters, type Counters } from '../../core/counters.js';
 import { OverlayError } from '../../core/errors.js';
 import {
-  NativeError,
+  adoptUdp,
   closeDescriptor,
+  NativeError,
   openUdp,
   setUdpCoalescing,
   udpDropped,
@@ -26,8 +27,8 @@ import type { Token } from './protocol.js';
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 /** A sending socket fills only while its device is slower than the overlay; more would be delay. */
 const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
-/** The least the kernel gives: a sending socket receives nothing. */
-const NO_RECEIVE_BUFFER_BYTES = 1;
+/** A sending socket receives nothing but what ICMP says, 1 to 4 KiB each; the kernel takes it twice. */
+const NEWS_BUFFER_BYTES = 32 * 1024;
 
 const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
 
@@ -52,6 +53,8 @@ export interface Lease {
 
 interface Pool {
   readonly fds: readonly number[];
+  /** Which thread hears what ICMP says to which of them. */
+  readonly heard: readonly { readonly queue: number; readonly token: Token }[];
   references: number;
 }
 
@@ -74,6 +77,12 @@ export interface HandedSocket extends Descriptor {
   readonly zeroChecksum: boolean;
 }
 
+interface Sender {
+  readonly token: Token;
+  readonly fd: number;
+  readonly socket: Token;
+}
+
 export interface UnderlayEvents {
   /** A socket that an earlier daemon has left. */
   left(name: string): number | undefined;
@@ -85,6 +94,9 @@ export interface UnderlayEvents {
   opened(queue: number, socket: ListeningSocket): void;
   /** Resolves when the thread of this queue no longer uses the socket. */
   closing(queue: number, token: Token): Promise<void>;
+  /** One that is sent from, of those that have `socket` listen for them in this queue; it may be that itself. */
+  senderOpened(queue: number, sender: Sender): void;
+  senderClosing(queue: number, token: Token): Promise<unknown>;
 }
 
 export class Underlay {
@@ -103,8 +115,10 @@ export class Underlay {
     if (listener.sockets.length !== config.queues) throw queuesError(config, listener);
     const isNew = listener.references === 0;
     const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
+    const known = listener.pools.get(poolName);
+    let pool: Pool;
     try {
-      const pool = listener.pools.get(poolName) ?? openPool(config, listener, zeroChecksum);
+      pool = known ?? openPool(config, listener, zeroChecksum, this.#events);
       listener.pools.set(poolName, pool);
       pool.references++;
     } catch (error) {
@@ -118,6 +132,7 @@ export class Underlay {
         this.#events.opened(queue, socket);
       });
     }
+    if (known === undefined) this.#hearPaths(listener, pool);
     return {
       tokens: listener.sockets.map(({ token }) => token),
       senderFds: listener.pools.get(poolName)?.fds ?? [],
@@ -125,6 +140,18 @@ export class Underlay {
       counters: () => listener.sockets.map(countersNow),
       release: (isKept) => this.#release(name, poolName, isKept),
     };
+  }
+
+  /** After the threads know who listens. */
+  #hearPaths({ sockets }: Listener, { fds, heard }: Pool): void {
+    heard.forEach(({ queue, token }, index) => {
+      const socket = sockets[queue];
+      this.#events.senderOpened(queue, {
+        token,
+        fd: token === socket.token ? socket.fd : fds[index],
+        socket: socket.token,
+      });
+    });
   }
 
   /** Those that listen. */
@@ -156,6 +183,7 @@ export class Underlay {
     if (listener === undefined || pool === undefined) return;
     if (--pool.references === 0) {
       listener.pools.delete(poolName);
+      await Promise.all(pool.heard.map(({ queue, token }) => this.#events.senderClosing(queue, token)));
       if (pool.fds[0] !== listener.sockets[0].fd) for (const fd of pool.fds) closeDescriptor(fd);
     }
     if (--listener.references > 0) return;
@@ -229,8 +257,11 @@ function openListener(
           label: formatEndpoint(listen),
         });
       const isLeft = left !== undefined;
-      // The thread that had it may have let the kernel cut (io/linux.ts).
-      if (isLeft) setUdpCoalescing(fd, true);
+      // Who left it may have been of another version, and may have let the kernel cut (io/linux.ts).
+      if (isLeft) {
+        adoptUdp(fd, false, formatEndpoint(listen));
+        setUdpCoalescing(fd, true);
+      }
       sockets.push({ name, token: events.nextToken(), fd, counters: createCounters(), isLeft });
     }
   } catch (error) {
@@ -251,10 +282,15 @@ function queuesError({ listen, queues }: SocketConfig, { sockets }: Listener): O
 
 /** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
  * recommends, so that two daemons, or one restarted, do not meet. */
-function openPool(config: SocketConfig, listener: Listener, zeroChecksum: boolean): Pool {
+function openPool(
+  config: SocketConfig,
+  listener: Listener,
+  zeroChecksum: boolean,
+  events: Pick<UnderlayEvents, 'nextToken'>,
+): Pool {
   const { listen, sourcePorts } = config;
   if (sourcePorts === 1) {
-    if (listener.zeroChecksum === zeroChecksum) return { fds: [listener.sockets[0].fd], references: 0 };
+    if (listener.zeroChecksum === zeroChecksum) return listeningPool(listen, listener);
     const mode = listener.zeroChecksum ? 'zero' : 'full';
     throw new OverlayError(
       'INVALID',
@@ -279,7 +315,16 @@ function openPool(config: SocketConfig, listener: Listener, zeroChecksum: boolea
     for (const fd of fds) closeDescriptor(fd);
     throw error;
   }
-  return { fds, references: 0 };
+  const queues = listener.sockets.length;
+  const heard = fds.map((_, index) => ({ queue: index % queues, token: events.nextToken() }));
+  return { fds, heard, references: 0 };
+}
+
+/** The kernel gives what ICMP says to any of those that share the port. */
+function listeningPool(listen: Endpoint, { sockets }: Listener): Pool {
+  for (const { fd } of sockets) adoptUdp(fd, true, formatEndpoint(listen));
+  const heard = sockets.map(({ token }, queue) => ({ queue, token }));
+  return { fds: [sockets[0].fd], heard, references: 0 };
 }
 
 /** Undefined when the port is taken; on the last try that is an error like any other. */
@@ -295,8 +340,9 @@ function openSender(
       port,
       zeroChecksumSend: zeroChecksum,
       sendOnly: true,
+      pathNews: true,
       freeBind: mayLackAddress,
-      receiveBufferBytes: NO_RECEIVE_BUFFER_BYTES,
+      receiveBufferBytes: NEWS_BUFFER_BYTES,
       sendBufferBytes: SEND_BUFFER_BYTES,
       label: formatEndpoint({ ip: listen.ip, port }),
     });

@@ -14,7 +14,7 @@ import {
   routeMtuBytes,
   signalEvent,
 } from '../../dgram-extra/index.js';
-import { LinuxPort, LinuxSocket } from '../../io/linux.js';
+import { LinuxPort, LinuxSocket, readPathNews } from '../../io/linux.js';
 import { HEADROOM_BYTES, MAX_FRAME_BYTES } from '../../wire/descriptor.js';
 import { Backlog } from './backlog.js';
 import { DatapathEngine, type Platform } from './engine.js';
@@ -30,6 +30,8 @@ const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
 /** Frames in a datagram that the kernel put together (UDP_GRO_CNT_MAX). A sender on this machine may make it 128, since Linux
  * 6.9: those wait for their turn, and are not lost (Device.rest). */
 const MAX_RUN = 64;
+/** Added to a token by pollWait: there is something in the error queue (dgram_extra.c). */
+const HAS_ERRORS = 1 << 30;
 /** Devices told of by one epoll_wait; the others are told of by the next. */
 const READY_TOKENS = 64;
 
@@ -70,7 +72,8 @@ const platform: Platform = {
   setAddress: (slot, address, udpPort) => {
     native.addressSet(slot, address, udpPort);
   },
-  pathMtuBytes: (from, to) => {
+  readPathNews,
+  routeMtuBytes: (from, to) => {
     try {
       return routeMtuBytes(toBytes(from), toBytes(to), to);
     } catch {
@@ -124,7 +127,8 @@ function run(): void {
     engine.setTime(startedMs + performance.now());
     engine.resume();
     for (let index = 0; index < count; index++) {
-      const token = ready[index];
+      const token = ready[index] & ~HAS_ERRORS;
+      if (token !== ready[index]) engine.hear(token);
       if (token === WAKE) running = obeySome();
       else engine.pump(token);
     }

@@ -3,6 +3,7 @@ import type { Row } from '../row.js';
 import { abuseRows, socketAbuseShortly } from './abuse.js';
 import { crashRows, killedCreating } from './crash.js';
 import { endingRows, manyEnd } from './ending.js';
+import { icmpRows } from './icmp.js';
 import { listRows } from './lists.js';
 import { loadRows } from './load.js';
 import { mappingRows } from './mapping.js';
@@ -24,6 +25,7 @@ export const rows: readonly Row[] = [
   ...endingRows,
   ...abuseRows,
   ...readerRows,
+  ...icmpRows,
 ];
 
 /** What of them `npm test` has. */

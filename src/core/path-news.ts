@@ -1,0 +1,143 @@
+/**
+ * News of paths from ICMP: who is believed, and how far. Anybody on the Internet can send such a message, so what it quotes
+ * must be what this thread has sent:
+ *
+ *   the source port       it is the one of the socket that has got the message: the kernel sees to that
+ *   the destination       one that frames were sent to within the last seconds
+ *   the VNI               of an overlay that has this destination as a peer
+ *   the length            the inner packet, with what is put around it, was larger than the size that is announced
+ *
+ * Nothing below the least MTU that an overlay can have, less what is put around it, is obeyed: an overlay could carry nothing
+ * then. Such news is shown instead, since either a path is too narrow or somebody lies.
+ *
+ * Where a router quotes too little to tell VNI and length (RFC 792 wants 8 bytes, which end with UDP's header; IPv4 alone), or
+ * what is inside is no IP, it is believed as far as an overlay still carries the 1,280 bytes that IPv6 needs (RFC 8200 5).
+ */
+import * as ethernet from '../wire/ethernet.js';
+import { read16 } from '../wire/bytes.js';
+import { family, readV6, type Endpoint, type IpAddress } from '../wire/ip.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as ipv6 from '../wire/ipv6.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import {
+  ADDRESS,
+  BYTES,
+  NEWS_WORDS,
+  NO_SIZE,
+  PORT,
+  QUOTE_BYTES,
+  QUOTED,
+  type PathNews,
+} from '../wire/path-news.js';
+import { COUNTER } from './counters.js';
+import type { Mux } from './mux.js';
+import { NONE } from './mac-index.js';
+import type { Overlay, Shared } from './overlay.js';
+import { MIN_MTU_BYTES } from './properties.js';
+
+/** RFC 8200 5: every link carries that. */
+const IPV6_MIN_MTU_BYTES = 1280;
+
+/** Below this nobody is believed, of IP packets. IPv6 has a floor of its own (RFC 8201 4). */
+export const LEAST_PATH_MTU = {
+  4: MIN_MTU_BYTES + vxlan.OVERHEAD_IPV4,
+  6: Math.max(MIN_MTU_BYTES + vxlan.OVERHEAD_IPV6, IPV6_MIN_MTU_BYTES),
+} as const;
+
+/** Below this nobody who quotes too little. */
+export const LEAST_UNPROVEN = {
+  4: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV4,
+  6: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV6,
+} as const;
+
+/** What was believed here, or would be by a thread that has used the destination lately. */
+export interface PathReport {
+  /** Whose frame was quoted; undefined where that was too little to tell. */
+  readonly overlay: number | undefined;
+  readonly to: Endpoint;
+  readonly mtuBytes: number;
+}
+
+/** The first `count` pieces of news that a socket of `mux` has got; `isSender`: frames are sent from it. */
+export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: number, shared: Shared): void {
+  for (let index = 0; index < count; index++)
+    if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) hearOne(mux, isSender, news, index, shared);
+}
+
+function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, shared: Shared): void {
+  const at = index * NEWS_WORDS;
+  const { words } = news;
+  const to = endpointAt(words, at);
+  const mtuBytes = words[at + BYTES];
+  const { overlay, sentBytes } = quoted(mux, news, index, family(to.ip));
+  const counters = overlay?.counters ?? mux.counters;
+  const slot = shared.destinations.slotOf(to);
+  const isPeer = overlay === undefined || overlay.peers.has(words, at + ADDRESS);
+  // A quotation that can be read must say what was sent.
+  const isSent = sentBytes === NONE || sentBytes > mtuBytes;
+  if (!isSender || slot === undefined || !isPeer || !isSent || sentBytes === UNREADABLE) {
+    counters[COUNTER.path_mtu_refused]++;
+    return;
+  }
+  const isProven = sentBytes !== NONE;
+  const { paths } = shared.destinations;
+  const isUsed = paths.isUsedLately(slot, shared.nowTick);
+  if (mtuBytes < LEAST_PATH_MTU[family(to.ip)] && isProven && isUsed) {
+    counters[COUNTER.path_mtu_too_small]++;
+    overlay?.notices.narrowPath(to.ip, mtuBytes);
+    return;
+  }
+  if (mtuBytes < (isProven ? LEAST_PATH_MTU : LEAST_UNPROVEN)[family(to.ip)]) {
+    counters[COUNTER.path_mtu_refused]++;
+    return;
+  }
+  if (paths.knows(slot, mtuBytes, shared.nowTick)) return;
+  if (!isUsed) counters[COUNTER.path_mtu_refused]++;
+  else if (paths.learn(slot, mtuBytes, shared.nowTick)) counters[COUNTER.path_mtu_learned]++;
+  shared.pathHeard({ overlay: overlay?.options.id, to, mtuBytes }, isUsed);
+}
+
+/** What another thread has heard: believed where this one has used the destination lately. Whether that makes a path smaller. */
+export function hearOther({ to, mtuBytes }: PathReport, { destinations, nowTick }: Shared): boolean {
+  const { paths } = destinations;
+  const slot = destinations.slotOf(to);
+  return slot !== undefined && paths.isUsedLately(slot, nowTick) && paths.learn(slot, mtuBytes, nowTick);
+}
+
+function endpointAt(words: Int32Array, at: number): Endpoint {
+  const octets = new Uint8Array(words.buffer, words.byteOffset);
+  const ip: IpAddress = readV6(octets, (at + ADDRESS) * Int32Array.BYTES_PER_ELEMENT);
+  return { ip, port: words[at + PORT] };
+}
+
+/** Nothing that this host sends looks so. */
+const UNREADABLE = -2;
+
+/** Whose frame was quoted, and how many bytes of IP it was on the underlay: NONE where that cannot be told. */
+function quoted(
+  mux: Mux,
+  { words, quotes }: PathNews,
+  index: number,
+  underlay: 4 | 6,
+): { readonly overlay: Overlay | undefined; readonly sentBytes: number } {
+  const at = index * QUOTE_BYTES;
+  const length = words[index * NEWS_WORDS + QUOTED];
+  if (length < vxlan.HEADER_BYTES) return { overlay: undefined, sentBytes: NONE };
+  const overlay = vxlan.check(quotes, at, length) < 0 ? undefined : mux.find(vxlan.vni(quotes, at));
+  if (overlay === undefined) return { overlay, sentBytes: UNREADABLE };
+  const frame = at + vxlan.HEADER_BYTES;
+  const header = vlan.headerLength(quotes, frame, length - vxlan.HEADER_BYTES);
+  const innerBytes = header < 0 ? NONE : packetBytes(quotes, frame + header, at + length);
+  if (innerBytes === NONE) return { overlay, sentBytes: NONE };
+  return { overlay, sentBytes: innerBytes + header + vxlan.ethernetOverheadBytes(underlay) };
+}
+
+/** Of the IP packet at `ip`, as it says itself; NONE where it is none, or its length is not quoted. */
+function packetBytes(bytes: Uint8Array, ip: number, end: number): number {
+  const etherType = read16(bytes, ip - 2);
+  if (etherType === ethernet.IPV4 && ip + ipv4.TOTAL_LENGTH + 2 <= end) return ipv4.totalLength(bytes, ip);
+  if (etherType === ethernet.IPV6 && ip + ipv6.PAYLOAD_LENGTH + 2 <= end)
+    return ipv6.HEADER_BYTES + ipv6.payloadLength(bytes, ip);
+  return NONE;
+}

@@ -1,0 +1,24 @@
+/** Waiting for many descriptors at once (epoll), and being woken by another thread (eventfd). */
+import { addon, checked } from './addon.js';
+
+export function createPoll(): number {
+  return checked(addon.pollCreate(), 'epoll_create1', 'epoll');
+}
+
+/** Level-triggered, input only. `token` is what pollWait reports. */
+export function addToPoll(epoll: number, fd: number, token: number): void {
+  checked(addon.pollAdd(epoll, fd, token), 'epoll_ctl', `descriptor ${fd}`);
+}
+
+export function removeFromPoll(epoll: number, fd: number): void {
+  checked(addon.pollRemove(epoll, fd), 'epoll_ctl', `descriptor ${fd}`);
+}
+
+export function createEvent(): number {
+  return checked(addon.eventCreate(), 'eventfd', 'eventfd');
+}
+
+/** Wakes whoever polls this eventfd; callable from any thread. */
+export function signalEvent(fd: number): void {
+  checked(addon.eventSignal(fd), 'eventfd_write', 'eventfd');
+}
