@@ -17,17 +17,15 @@ export {
   hostAddresses,
   linkInfo,
   neighbourMac,
-  routeMtuBytes,
-  routeTo,
   vxlanLinksOn,
   setLink,
   type AddressInfo,
   type LinkChange,
   type LinkEvent,
   type LinkInfo,
-  type RouteInfo,
   type TunInfo,
 } from './rtnetlink.js';
+export { routeMtuBytes, routeTo, type RouteInfo } from './routes.js';
 export { addToPoll, createEvent, createPoll, removeFromPoll, signalEvent } from './poll.js';
 export {
   isOwn,

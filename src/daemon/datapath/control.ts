@@ -12,7 +12,6 @@ import { createCounters, readCounters } from '../../core/counters.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { RouteMtu } from '../../core/path-mtu.js';
 import { createStationMemory } from '../../core/stations.js';
-import type { OverlayOptions } from '../../core/overlay.js';
 import { closeTaps, probeFeatures, routeMtuBytes, type Features } from '../../dgram-extra/index.js';
 import { toBytes, type Endpoint, type IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
@@ -35,6 +34,7 @@ import type {
 } from './contract.js';
 import { lend, storedLists, tapDescriptors, type OverlayState, type Stock } from './legacy.js';
 import { countTargets, OverlayThreads } from './overlay-threads.js';
+import { offloadsOf, optionsOf } from './overlay-config.js';
 import { NamedPeers } from './named-peers.js';
 import { tellOfPaths } from './paths.js';
 import { mergePeers, type Peers } from './peers.js';
@@ -109,20 +109,7 @@ export class DatapathControl implements Datapath {
       inBackground('ending datapath threads', this.#dismiss());
       throw error;
     }
-    const options: OverlayOptions = {
-      id,
-      vnetid: config.vnetid,
-      mtuBytes: config.mtuBytes,
-      listen: config.listen,
-      destination: config.destination,
-      acceptAny: config.accept === 'any',
-      strictSource: config.strictSource,
-      carryTags: config.vlan === 'keep',
-      copyDscp: config.dscp === 'copy',
-      keepApart: config.offload === 'off',
-      negativeTtlMs: config.negativeTtlMs,
-      maxTargets: config.maxTargets,
-    };
+    const options = optionsOf(config);
     const counters = threads.map(() => createCounters());
     this.#queues.set(id, queues);
     const carriers = new OverlayThreads(id, threads, (request) => {
@@ -299,16 +286,7 @@ export class DatapathControl implements Datapath {
 
   overlayOffloads(id: number): readonly Offload[] {
     const { config, lease } = this.#overlay(id);
-    const { features } = this;
-    const isOn = config.offload === 'auto';
-    const offloads: Readonly<Record<Offload, boolean>> = {
-      checksum: features.tapChecksum,
-      tso: isOn && features.tapTcpSegmentation,
-      uso: isOn && features.tapUdpSegmentation,
-      gso: lease.segmentation && features.udpSegmentation,
-      gro: isOn && features.udpCoalescing,
-    };
-    return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
+    return offloadsOf(config, lease.segmentation, this.features);
   }
 
   portCounters(overlay: number, name: string): Record<string, number> {
