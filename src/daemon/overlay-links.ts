@@ -177,9 +177,11 @@ export class OverlayLinks {
       port: name,
       device: () => datapath.portDevice(id, name),
       check: (...seen: Parameters<WatchedPort['check']>) => {
-        const { mended, troubles } = datapath.checkPort(id, name, ...seen);
+        const { mended, noted, troubles } = datapath.checkPort(id, name, ...seen);
         for (const what of mended)
           log.warn(`settings ${name}`, `${overlay}: port ${name}: ${what}, by somebody else: set right`);
+        for (const what of noted)
+          log.warn(`settings ${name}`, `${overlay}: port ${name}: its interface ${what}`);
         return troubles;
       },
     };

@@ -186,7 +186,7 @@ export class FakeDatapath implements Datapath {
   readonly mended = new Map<string, string[]>();
 
   checkPort(_overlay: number, name: string): PortFindings {
-    return { mended: this.mended.get(name) ?? [], troubles: this.troubles.get(name) ?? [] };
+    return { mended: this.mended.get(name) ?? [], noted: [], troubles: this.troubles.get(name) ?? [] };
   }
 
   discard(name: string): void {

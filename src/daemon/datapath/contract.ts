@@ -77,10 +77,12 @@ export interface PortDeviceInfo {
   readonly isHere: boolean;
 }
 
-/** What others have set on the device of a port. Of each a few words, that follow "its interface" in `troubles`. */
+/** What others have set on the device of a port. Of each a few words, that follow "its interface" but in `mended`. */
 export interface PortFindings {
   /** It was so, and has been set right. */
   readonly mended: readonly string[];
+  /** It is so from now on, stays, and is no trouble. */
+  readonly noted: readonly string[];
   /** It is so, and stays. */
   readonly troubles: readonly string[];
 }

@@ -21,7 +21,7 @@ import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, PortConfig, PortDeviceInfo, PortFindings } from './contract.js';
 import { isLasting, tapDescriptors, type OverlayState, type PortState } from './legacy.js';
 import type { Report, Token } from './protocol.js';
-import { checkTap, offloadFlags } from './tap-settings.js';
+import { checkTap, offloadFlags, offloadSets } from './tap-settings.js';
 import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -31,7 +31,7 @@ export interface PortEvents {
   fault(overlay: number, port: string, code: string): void;
 }
 
-export const NOTHING_FOUND: PortFindings = { mended: [], troubles: [] };
+export const NOTHING_FOUND: PortFindings = { mended: [], noted: [], troubles: [] };
 
 export class Ports {
   /** Those of the datapath, whichever these are at the moment. */
@@ -56,10 +56,11 @@ export class Ports {
     const { overlay, name, vid, own, protection, temporary } = config;
     const address = config.mac ?? mac.randomLocalMac(Math.random);
     const { queues: count, offload: mode } = state.config;
-    const offload = offloadFlags(mode, this.#features);
-    const wishes = { queues: count, carrier: state.carrier, offload };
-    const { fds, isLeft, isPersistent } = openPortTap(config, address, wishes, this.#heritage);
-    const tap = { name, fds, isPersistent, offload, seen: { foreignQueues: 0, triedOffload: 0 } };
+    const wishes = { queues: count, carrier: state.carrier, offloads: offloadSets(mode) };
+    const opened = openPortTap(config, address, wishes, this.#heritage);
+    const { fds, isLeft, isPersistent, offload = offloadFlags(mode, this.#features) } = opened;
+    const seen = { foreignQueues: 0, offOffload: 0, triedOffload: 0 };
+    const tap = { name, fds, isPersistent, offload, seen };
     const queues = fds.map((fd) => ({ token: this.#events.nextToken(), fd, counters: createCounters() }));
     const told = { overlay, name, mac: address, vid, own, protection };
     const presence = createPresence();

@@ -3,8 +3,9 @@
  * change them, and of most the kernel tells nobody. So they are looked at once a second.
  *
  * What takes a descriptor to change is varpd's own affair, and is set right: header, byte order, send buffer, persistence,
- * owner and group. What ip(8) and ethtool(8) change may be an operator's choice: it stays, and is told of. Queues of others
- * cannot be taken from them, and what else they may have set cannot be asked for: it is set again when they come and go.
+ * owner and group. What ip(8) and ethtool(8) change may be an operator's choice: it stays, and is told of; offloads cost
+ * speed alone, and are no trouble. Queues of others cannot be taken from them, and what else they may have set cannot be
+ * asked for: it is set again when they come and go, offloads while they are there.
  */
 import {
   isOwn,
@@ -27,7 +28,11 @@ import { steerByFlow } from './steering.js';
 const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
 const USO = TUN_F.USO4 | TUN_F.USO6;
 
-/** What the stack may leave to us, as TUN_F flags. */
+/** What the stack may leave to us, as TUN_F flags: the best first. A kernel that lacks one of a set is offered the next. */
+export const offloadSets = (offload: OverlayConfig['offload']): readonly number[] =>
+  offload === 'off' ? [TUN_F.CSUM] : [TSO | USO, TSO, TUN_F.CSUM];
+
+/** That which this kernel takes, as far as it could be tried. */
 export function offloadFlags(
   offload: OverlayConfig['offload'],
   { tapTcpSegmentation, tapUdpSegmentation }: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation'>,
@@ -48,9 +53,16 @@ export interface WatchedTap {
   /** All of ours. */
   readonly fds: readonly number[];
   readonly isPersistent: boolean;
+  /** What the stack may leave to it, as TUN_F flags. */
   readonly offload: number;
-  /** What others have of it, as it was seen last. */
-  readonly seen: { foreignQueues: number; triedOffload: number };
+  /** What others have of it, as it was seen last: queues; offloads that are off; of these, what was put on again in vain. */
+  readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
+}
+
+interface Findings {
+  readonly mended: string[];
+  readonly noted: string[];
+  readonly troubles: string[];
 }
 
 /** `link`: what the kernel says of it just now, if it was asked. `device`: its name, while it is in our network namespace. */
@@ -59,7 +71,7 @@ export function checkTap(
   device: string | undefined,
   link: TunInfo | undefined,
 ): PortFindings {
-  const findings = { mended: [] as string[], troubles: [] as string[] };
+  const findings: Findings = { mended: [], noted: [], troubles: [] };
   try {
     checkSettings(tap, findings.mended);
     if (link !== undefined) checkLink(tap, link, findings.mended);
@@ -110,24 +122,35 @@ function checkLink({ name, fds, seen }: WatchedTap, link: TunInfo, mended: strin
   steerByFlow(fds, name);
 }
 
-function checkOffload(
-  { fds: [fd], name, offload, seen }: WatchedTap,
-  device: string,
-  { mended, troubles }: { mended: string[]; troubles: string[] },
-): void {
+function checkOffload(tap: WatchedTap, device: string, { mended, noted }: Findings): void {
+  const { offload, seen } = tap;
   const found = linkOffloads(device);
   if (found === undefined) return;
-  let lacks = offload & ~found.inForce;
-  // Who has TUNSETOFFLOAD leave it out, and who switches it off, look alike; who has switched it on again wants it back.
-  const isWanted = (offload & ~found.wanted) === 0;
-  if (lacks !== 0 && isWanted && seen.triedOffload !== lacks) {
-    seen.triedOffload = lacks;
-    setTapOffload(fd, offload, name);
-    lacks = offload & ~(linkOffloads(device)?.inForce ?? 0);
-    if (lacks === 0) mended.push('its offloads were not in force');
+  let off = offload & ~found.inForce;
+  // Who has TUNSETOFFLOAD leave it out, and who switches it off, look alike; only who has a queue can do the former.
+  if (off !== seen.offOffload && seen.foreignQueues > 0) off = putOn(tap, device, offload, mended);
+  // Who has switched it on again wants it back, which TUNSETOFFLOAD alone can do.
+  const wanted = off & found.wanted;
+  if (wanted !== 0 && wanted !== seen.triedOffload) {
+    seen.triedOffload = wanted;
+    off = putOn(tap, device, offload & found.wanted, mended);
   }
-  if (lacks === 0) seen.triedOffload = 0;
-  else troubles.push(offText(lacks, device));
+  if (off === 0) seen.triedOffload = 0;
+  if (off !== seen.offOffload && off !== 0) noted.push(offText(off, device));
+  seen.offOffload = off;
+}
+
+/** What is off afterwards. */
+function putOn(
+  { fds: [fd], name, offload }: WatchedTap,
+  device: string,
+  flags: number,
+  mended: string[],
+): number {
+  setTapOffload(fd, flags, name);
+  const off = offload & ~(linkOffloads(device)?.inForce ?? 0);
+  if ((off & flags) === 0) mended.push('its offloads were not in force');
+  return off;
 }
 
 function offText(lacks: number, device: string): string {

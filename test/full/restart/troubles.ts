@@ -148,8 +148,6 @@ export const TROUBLES: readonly Trouble[] = [
     row: 'offload switched off (ethtool -K)',
     variants: varied({}, {}, QUEUES),
     make: (site) => inHost(site, `ethtool -K ${site.place.at.vnic} tso off`),
-    mend: (site) => inHost(site, `ethtool -K ${site.place.at.vnic} tso on`),
-    reason: () => /has no offload of tso/,
   },
   { row: 'txqueuelen changed', variants: one(), make: (site) => setVnic(site, 'txqueuelen 77') },
   {
