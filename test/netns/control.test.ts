@@ -270,13 +270,13 @@ await t.test('state files that cannot be believed', { skip }, async (t) => {
       (file) => {
         writeFileSync(file, named('future0', { version: 2 }));
       },
-      /version 2/,
+      /another version than 1/,
     ],
     liar0: [
       (file) => {
         writeFileSync(file, named('overlay0'));
       },
-      /about overlay0/,
+      /about another overlay/,
     ],
     large0: [
       (file) => {
