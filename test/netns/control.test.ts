@@ -288,7 +288,7 @@ await t.test('state files that cannot be believed', { skip }, async (t) => {
       (file) => {
         writeFileSync(file, named('more0', { color: 'red' }));
       },
-      /color/,
+      /a key that is not known/,
     ],
     open0: [
       (file) => {
