@@ -48,6 +48,10 @@ const create = ({ a, b }: Site, more = ''): string =>
 
 /** All of a device that a restart must leave alone: its number, MAC, addresses, and the routes over it. */
 async function identity(host: Namespace, device: string): Promise<unknown> {
+  // The overlay's own interface gets its automatic address only once it is used.
+  const hasAutomatic = async (): Promise<boolean> =>
+    (await host.ip(`-6 addr show dev ${device} scope link`)) !== '';
+  await waitUntil(hasAutomatic, { what: `the automatic address of ${device}` });
   const [link] = JSON.parse(await host.ip(`-j addr show dev ${device}`)) as {
     ifindex: number;
     address: string;
