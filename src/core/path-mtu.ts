@@ -90,8 +90,10 @@ export class PathMtus {
 
   /** The routes of an overlay's destinations that carry less than their device, in place of those named before. */
   nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
-    if (routes.length === 0) this.#routes.delete(overlay);
-    else this.#routes.set(overlay, new Map(routes.map(({ to, mtuBytes }) => [to, mtuBytes])));
+    // Most have none: then no destination is looked at.
+    if (routes.length === 0 && !this.#routes.delete(overlay)) return;
+    if (routes.length > 0)
+      this.#routes.set(overlay, new Map(routes.map(({ to, mtuBytes }) => [to, mtuBytes])));
     this.#endpoints.forEach((endpoint, slot) => {
       if (endpoint !== undefined) this.#settle(slot);
     });
