@@ -7,7 +7,7 @@
  * overlays do not wait for it; of several lists each has a slice in turn. Ports and peers are nothing that a list of
  * targets is about, and are seen to at once. With an overlay its lists are gone, and who asked for something is told so.
  */
-import type { Command } from './protocol.js';
+import { type Command, TABLE_COMMANDS, type TableCommand } from './protocol.js';
 
 /** Entries of a list that are obeyed in one go: below 0.2 ms, with all of them to be forgotten. */
 export const LIST_SLICE = 64;
@@ -15,44 +15,14 @@ export const LIST_SLICE = 64;
 /** Commands that are kept when they are done: to move the others up each time would take long. */
 const MAX_DONE = 256;
 
-/** About what an overlay knows. */
-type Queued = Extract<
-  Command,
-  {
-    kind:
-      | 'answer'
-      | 'set-target'
-      | 'invalidate'
-      | 'set-destination'
-      | 'set-loops'
-      | 'announce'
-      | 'delete-target'
-      | 'scan-targets'
-      | 'scan-recent'
-      | 'describe-targets'
-      | 'restore-targets';
-  }
->;
+/** What waits for its turn: about what an overlay knows. */
+const QUEUED: ReadonlySet<Command['kind']> = new Set(TABLE_COMMANDS);
 
-const QUEUED: ReadonlySet<Command['kind']> = new Set<Queued['kind']>([
-  'answer',
-  'set-target',
-  'invalidate',
-  'set-destination',
-  'set-loops',
-  'announce',
-  'delete-target',
-  'scan-targets',
-  'scan-recent',
-  'describe-targets',
-  'restore-targets',
-]);
-
-const isQueued = (command: Command): command is Queued => QUEUED.has(command.kind);
+const isQueued = (command: Command): command is TableCommand => QUEUED.has(command.kind);
 
 /** What one overlay waits for; the first of it may be under way. */
 interface Waiting {
-  readonly commands: Queued[];
+  readonly commands: TableCommand[];
   /** How many of these are done. */
   done: number;
   /** Entries of the next one that are done. */
@@ -118,13 +88,13 @@ export class Backlog {
 }
 
 /** Entries of a list; 1 of what is none. */
-function lengthOf(command: Queued): number {
+function lengthOf(command: TableCommand): number {
   if (command.kind === 'invalidate') return command.macs?.length ?? 1;
   return command.kind === 'restore-targets' ? command.targets.length : 1;
 }
 
 /** The slice that begins at the entry `from`; of targets it is counted from the end, since the last is put in first. */
-function sliceOf(command: Queued, from: number): Queued {
+function sliceOf(command: TableCommand, from: number): TableCommand {
   if (lengthOf(command) <= LIST_SLICE) return command;
   if (command.kind === 'invalidate')
     return { ...command, macs: command.macs?.subarray(from, from + LIST_SLICE) };

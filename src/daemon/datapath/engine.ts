@@ -19,7 +19,7 @@ import { inspect } from './inspect.js';
 import { News } from './news.js';
 import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
-import type { Command, Report, Token } from './protocol.js';
+import type { Command, Report, TableCommand, Token } from './protocol.js';
 
 /** What the datapath runs on. */
 export interface Platform extends AddressBook, PathPlatform {
@@ -251,26 +251,7 @@ export class DatapathEngine {
   }
 
   /** Commands to one overlay. One that is gone has nothing to do, and says so to whoever waits for a reply. */
-  #obeyOverlay(
-    command: Extract<
-      Command,
-      {
-        kind:
-          | 'answer'
-          | 'set-target'
-          | 'invalidate'
-          | 'set-destination'
-          | 'set-peers'
-          | 'set-loops'
-          | 'announce'
-          | 'delete-target'
-          | 'scan-targets'
-          | 'scan-recent'
-          | 'describe-targets'
-          | 'restore-targets';
-      }
-    >,
-  ): void {
+  #obeyOverlay(command: TableCommand | Extract<Command, { kind: 'set-peers' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     switch (command.kind) {
       case 'answer':

@@ -138,6 +138,22 @@ export type Command =
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop'; readonly reply: number };
 
+/** What is said to one overlay about what it knows: obeyed in its order (backlog.ts). */
+export const TABLE_COMMANDS = [
+  'answer',
+  'set-target',
+  'invalidate',
+  'set-destination',
+  'set-loops',
+  'announce',
+  'delete-target',
+  'scan-targets',
+  'scan-recent',
+  'describe-targets',
+  'restore-targets',
+] as const satisfies readonly Command['kind'][];
+export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
+
 /** A command that another process can be given too: counters are memory of this one. */
 export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
 
