@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Makes a fresh clone ready for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
-// In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript.
+// In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript; and, as root, the user
+// that varpd runs as.
 // Each step looks first whether there is anything to do and says nothing when there is not, so that this can
 // stand before every run. Only node: modules are imported, since it has to work before any other is installed.
 import { spawnSync } from 'node:child_process';
@@ -10,6 +11,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const OLDEST_NODE = 20;
+const DAEMON_USER = 'varpd';
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak'];
 const goal = process.argv[2] ?? 'build';
@@ -53,6 +55,7 @@ const programs = {
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
   'test/helpers/flow-order.c': ['test'],
+  'test/helpers/ways-to-root.c': ['test'],
   'test/faults/mishap.c': ['test', 'faults'],
   'test/bench/plain-forwarder.c': ['bench'],
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
@@ -241,6 +244,15 @@ function markBinsExecutable() {
   }
 }
 
+/** The default of `user` in the configuration: without one of that name varpd refuses to start as root. */
+function ensureUser() {
+  if (process.getuid?.() !== 0 || spawnSync('id', ['-u', DAEMON_USER]).status === 0) return;
+  say(`useradd ${DAEMON_USER}`);
+  const options = ['--system', '--user-group', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin'];
+  if (!run('useradd', [...options, DAEMON_USER]))
+    say(`there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`);
+}
+
 if (!goals.includes(goal)) fail(`unknown goal '${goal}', one of: ${goals.join(', ')}`);
 checkNode();
 ensurePrograms();
@@ -248,3 +260,4 @@ ensureModules();
 buildNative();
 buildTypeScript();
 markBinsExecutable();
+ensureUser();

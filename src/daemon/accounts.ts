@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
+import { DEFAULT_USER } from './config.js';
 
 /** For a directory service that answers over the network; asked once, at start. */
 const GETENT_MS = 5000;
@@ -20,6 +21,9 @@ export function groupId(name: string, place = ''): number {
   return gid;
 }
 
+/** The line that makes the default user, where neither set-up nor a package has. */
+const MAKE_USER = `useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin ${DEFAULT_USER}`;
+
 /** The same of a user. */
 export function account(name: string, place = ''): Account {
   // passwd(5): name:password:number:group:...
@@ -32,9 +36,13 @@ function numbers(what: 'user' | 'group', name: string, columns: readonly number[
   const found =
     find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
     find(askDirectory(database, name), name, columns);
-  if (found === undefined)
-    throw new OverlayError('INVALID', `${place}${what}: there is no ${what} of that name`);
-  return found;
+  if (found !== undefined) return found;
+  // Any other name is of a file that whoever asks may not be allowed to read.
+  const which =
+    what === 'user' && name === DEFAULT_USER
+      ? `'${name}', whom varpd runs as unless the configuration has another: '${MAKE_USER}' as root makes it`
+      : 'of that name';
+  throw new OverlayError('INVALID', `${place}${what}: there is no ${what} ${which}`);
 }
 
 function find(text: string, name: string, columns: readonly number[]): number[] | undefined {

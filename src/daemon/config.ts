@@ -19,7 +19,6 @@ import {
 } from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
-import { DEFAULT_CONFIG_FILE } from './config-file.js';
 import { OverlayError } from '../core/errors.js';
 import { foundExpected } from '../core/properties.js';
 import { parseEndpoint } from '../wire/ip.js';
@@ -42,9 +41,12 @@ const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNu
 const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
   z.enum(words, `one of ${words.join(', ')}`);
 
-const nameOf = (what: 'user' | 'group') => {
+/** Whom root becomes. */
+export const DEFAULT_USER = 'varpd';
+
+const nameOf = (what: 'user' | 'group', fallback: string | null) => {
   const expected = `the name of a ${what}, or null`;
-  return z.string(expected).min(1, expected).nullable().default(null);
+  return z.string(expected).min(1, expected).nullable().default(fallback);
 };
 
 /** Where metrics are served: an address and a port, or a Unix socket. */
@@ -91,8 +93,8 @@ const configSchema = z.strictObject(
     socket: socketPath.default(DEFAULT_SOCKET),
     stateDir: absolutePath.default('/var/lib/varpd'),
     pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
-    user: nameOf('user'),
-    group: nameOf('group'),
+    user: nameOf('user', DEFAULT_USER),
+    group: nameOf('group', null),
     metrics: metricsAddress.nullable().default(null),
     metricsHosts: z.array(hostName, 'a list of host names').default([]),
     persistTaps: z.boolean('true or false').default(false),
@@ -109,6 +111,9 @@ export type Config = Readonly<Omit<Writable, 'log' | 'limits'>> & {
   readonly log: LogConfig;
   readonly limits: Limits;
 };
+
+/** Read when no --config is given, if it is there. */
+const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
 
 /** What the command line may say instead; paths are absolute. */
 export interface Flags {

@@ -6,13 +6,13 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
-import { asOverlayError, errorText, OverlayError } from '../core/errors.js';
+import { asOverlayError, errorText } from '../core/errors.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { type Config, configChanges, type Limits, placeOf } from './config.js';
 import type { Datapath, DatapathEvents, Descriptor, Legacy, Loan } from './datapath/contract.js';
 import { DatapathControl } from './datapath/control.js';
 import { portOfDescriptor } from './datapath/taps.js';
-import { account, groupId } from './accounts.js';
+import { groupId } from './accounts.js';
 import { endBridge, isBridged } from './bridge.js';
 import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
 import { LinkWatch } from './link-watch.js';
@@ -32,6 +32,7 @@ import { Snapshot } from './snapshot.js';
 import { claimSocket } from './socket-file.js';
 import type { StateDirectory } from './state-directory.js';
 import { UndoStack } from './undo.js';
+import { userRemark } from './user.js';
 import { VERSION } from './version.js';
 import { startWatchdog } from './watchdog.js';
 
@@ -67,6 +68,8 @@ export class Daemon {
   readonly #readConfig: () => Config;
   #datapath: Datapath | undefined;
   #inheritance: Inheritance | undefined;
+  /** About its user. */
+  #remark: string | undefined;
   /** Every overlay has been tried. */
   #isSettled = false;
   #handOver: HandOver | undefined;
@@ -163,13 +166,8 @@ export class Daemon {
     const config = this.#config;
     const log = this.#log;
     const gid = config.group === null ? undefined : groupId(config.group, placeOf(config, 'group'));
-    // Root has become it by now, and nobody else can.
-    const own = process.geteuid?.();
-    if (config.user !== null && account(config.user, placeOf(config, 'user')).uid !== own)
-      throw new OverlayError(
-        'DENIED',
-        `${placeOf(config, 'user')}user: only root can become '${config.user}', and this is user ${own}`,
-      );
+    this.#remark = userRemark(config);
+    if (this.#remark !== undefined) log.warn('user', this.#remark);
     if (!hasNetAdmin())
       log.warn(
         'start',
@@ -289,7 +287,7 @@ export class Daemon {
     const unwanted = this.#inheritance?.closeUnwanted(isWanted) ?? [];
     if (unwanted.length > 0)
       this.#log.info('inheritance', `closed, since nothing wants them: ${unwanted.join(', ')}`);
-    sdNotify(`STATUS=${registry.roster.summary}`);
+    sdNotify(`STATUS=${[registry.roster.summary, this.#remark].filter(Boolean).join('; ')}`);
   }
 
   /** What is stored and does not run, by name. */

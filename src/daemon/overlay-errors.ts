@@ -2,6 +2,7 @@
 import { OverlayError } from '../core/errors.js';
 import { foundExpected } from '../core/properties.js';
 import type { MacAddress } from '../plugin/contract.js';
+import { userText } from '../plugin/trusted-place.js';
 import { type Endpoint, family, parseEndpoint } from '../wire/ip.js';
 import { parseMac } from '../wire/mac.js';
 import { portHolder } from './port-holder.js';
@@ -48,7 +49,9 @@ export function tapError(error: unknown, name: string): OverlayError {
     `a container must be given it, as with '--device /dev/net/tun'`;
   return explain(error, {
     EPERM: denied,
-    EACCES: denied,
+    EACCES:
+      `${name}: varpd runs as user ${userText(process.geteuid?.() ?? 0)}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
+      `as udev has it, lets it: no link is anybody else's for that`,
     ENOENT: missing,
     ENODEV: missing,
     EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },

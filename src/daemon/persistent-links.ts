@@ -1,7 +1,7 @@
 /**
  * Which persistent TAPs are this varpd's. No descriptor proves it between two daemons, so the state directory keeps the
  * number (ifindex) of each, together with the boot and the network namespace that the numbers belong to. A device with
- * that number that is a TAP of this user is the one. Its name, MAC and alias are others' to change.
+ * that number that is a TAP of this user, or of root, as which an older varpd ran, is the one. Its name, MAC and alias are others' to change.
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
@@ -56,7 +56,8 @@ export class PersistentLinks {
   find(port: string): LinkInfo | undefined {
     const number = this.#numbers.get(port);
     const link = number === undefined ? undefined : linkInfo(number);
-    return link?.tun !== undefined && link.tun.ownerUid === process.geteuid?.() ? link : undefined;
+    const owners = [process.geteuid?.(), 0];
+    return link?.tun !== undefined && owners.includes(link.tun.ownerUid) ? link : undefined;
   }
 
   get ports(): string[] {

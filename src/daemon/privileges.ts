@@ -1,22 +1,20 @@
 /**
- * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, and nothing it starts may more.
- * What takes another right is done before (datapath/steering.ts).
+ * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, without the system calls that lead
+ * to more (dgram-extra/system-calls.c), and nothing it starts may more. What takes another right is done before
+ * (datapath/steering.ts, root.ts).
  *
  * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
  * is to give up rights on the main thread and to start itself anew: execve(2) ends the other threads, and those that
  * come have what their maker had. A command that goes into the background need not, since its daemon is a process that
  * the main thread starts. Where a service manager has done all this already, nothing is done.
  */
-import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
-import path from 'node:path';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
-import { CAP_NET_ADMIN, dropPrivileges, type Identity, startAnew } from '../dgram-extra/index.js';
-import { trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
-import type { Config, Flags } from './config.js';
-import { mayHaveKey } from './config-file.js';
+import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../dgram-extra/index.js';
+import type { Flags } from './config.js';
 import { leaveSteering, openSteering } from './datapath/steering.js';
 import { keepInheritedOpen } from './descriptors.js';
-import { makeDirectories } from './make-directories.js';
+import type { Successor } from './root.js';
 import { systemErrorText } from './system-error.js';
 
 /** This process has given up its rights already: it was started by one that did. */
@@ -31,22 +29,55 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   const isDone = process.env[MARK] !== undefined;
   Reflect.deleteProperty(process.env, MARK);
   await openSteering();
-  const identity = isDone || process.geteuid?.() !== 0 ? undefined : await wantedIdentity(flags);
-  if (identity === undefined && hasNoneTooMany()) return;
+  const successor = isDone || process.geteuid?.() !== 0 ? undefined : await successorOfRoot(flags);
+  if (successor === undefined && hasNoneTooMany()) {
+    // A filter stays through execve(2): one is enough.
+    if (!isDone) limitSystemCalls();
+    return;
+  }
   if (isDone)
     throw new OverlayError('INTERNAL', 'this process has rights that were given up: is it started by hand?');
   try {
-    dropPrivileges([CAP_NET_ADMIN], identity);
+    dropPrivileges([CAP_NET_ADMIN], successor);
   } catch (error) {
-    const whom = identity === undefined ? '' : ` and become user ${identity.uid}`;
+    const whom = successor === undefined ? '' : ` and become user '${successor.name}'`;
     throw new OverlayError('DENIED', `cannot give up rights${whom}: ${systemErrorText(error)}`, [], error);
   }
+  limitSystemCalls();
+  if (successor !== undefined) checkProgram(successor, flags);
   if (isDaemon) {
     keepInheritedOpen();
     beginAgain(process.argv.slice(1));
   }
   leaveSteering();
   process.env[MARK] = '1';
+}
+
+/** Without what only root needs, where this is not root. */
+async function successorOfRoot(flags: Flags): Promise<Successor | undefined> {
+  const { successorOfRoot: prepare } = await import('./root.js');
+  return prepare(flags);
+}
+
+/** What a process that has begun again could not tell: that it cannot read what it is made of. */
+function checkProgram({ name }: Successor, { config }: Flags): void {
+  const needed: readonly [string | undefined, number, string][] = [
+    [process.execPath, constants.X_OK, 'run'],
+    [process.argv[1], constants.R_OK, 'read'],
+    [config, constants.R_OK, 'read'],
+  ];
+  for (const [file, mode, verb] of needed)
+    try {
+      if (file !== undefined) accessSync(file, mode);
+    } catch (error) {
+      throw new OverlayError(
+        'DENIED',
+        `user '${name}', whom varpd runs as, cannot ${verb} ${file}: ${systemErrorText(error)}: put it where that user may, ` +
+          `as in /opt or /etc/varpd, or configure another 'user' ('user: root' has varpd stay root)`,
+        [],
+        error,
+      );
+    }
 }
 
 /** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
@@ -71,46 +102,4 @@ function capabilities(status: string, name: string): bigint {
   const hex = new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1];
   // A kernel that does not say gives none away for it.
   return hex === undefined ? ~0n : BigInt(`0x${hex}`);
-}
-
-/** Who root becomes: the configured user, or itself; in the configured group, so that it may give the socket to that. */
-async function wantedIdentity(flags: Flags): Promise<Identity | undefined> {
-  // Most files have neither, and to read them properly takes a fifth of a second, which is spent again after this.
-  if (!mayHaveKey(flags.config, ['user', 'group'])) return undefined;
-  const { loadConfig, placeOf } = await import('./config.js');
-  const config = loadConfig(flags);
-  const { account, groupId } = await import('./accounts.js');
-  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
-  if (config.user === null) return { uid: 0, gid: process.getegid?.() ?? 0, groups };
-  const { uid, gid } = account(config.user, placeOf(config, 'user'));
-  makePlaces(config, { uid, gid: groups.at(0) ?? gid }, uid);
-  return { uid, gid, groups };
-}
-
-/** The directories that only root can make, where nobody but root and that user can put something else. What is there already is somebody's choice, and checked by its user. */
-function makePlaces(
-  { stateDir, socket, metrics }: Config,
-  owner: { uid: number; gid: number },
-  uid: number,
-): void {
-  makeDirectory(stateDir, 0o700, { ...owner, uid });
-  makeDirectory(path.dirname(socket), 0o750, owner);
-  if (metrics?.startsWith('/') === true) makeDirectory(path.dirname(metrics), 0o750, owner);
-}
-
-function makeDirectory(directory: string, mode: number, { uid, gid }: { uid: number; gid: number }): void {
-  try {
-    trustedPlaceNow(directory, { users: [uid], sticky: true });
-    makeDirectories(path.dirname(directory), 0o755);
-    mkdirSync(directory, { mode });
-    const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-    // Of this user: else it is not what was made.
-    if (fstatSync(fd).uid === process.geteuid?.()) fchownSync(fd, uid, gid);
-    closeSync(fd);
-  } catch (error) {
-    if (error instanceof UntrustedPlace)
-      throw new OverlayError('DENIED', `cannot make ${directory}: ${error.message}`, [], error);
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
-    throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
-  }
 }

@@ -18,6 +18,7 @@ import type { Finding } from './rehearsal.js';
 import { checkSocketDirectory } from './socket-file.js';
 import { StateDirectory } from './state-directory.js';
 import { systemErrorText } from './system-error.js';
+import { userRemark } from './user.js';
 
 const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
 
@@ -44,11 +45,19 @@ async function attempt<T>(
 function checkUser(config: Config): void {
   const { user } = config;
   const place = placeOf(config, 'user');
-  if (user !== null) account(user, place);
-  if (running !== undefined && user !== running.user)
+  if (running === undefined) {
+    if (user !== null && (place !== '' || process.geteuid?.() === 0)) account(user, place);
+    return;
+  }
+  // That of a version that stayed root has none.
+  if (running.user !== null && user !== running.user) {
+    if (user !== null) account(user, place);
     throw new Error(
       `${place}user: it is another one than when varpd was started: only a stop and a start can change it`,
     );
+  }
+  const remark = userRemark(config);
+  if (remark !== undefined) say({ kind: 'warning', text: remark });
 }
 
 function checkGroup(config: Config): void {

@@ -59,6 +59,7 @@ export interface Addon {
   sdNotify(state: string, passed: number, waits: number): number;
   dropPrivileges(keep: number, ids: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
+  limitSystemCalls(): number;
   setInheritable(fd: number, on: number): number;
   socketPair(fds: Int32Array): number;
   reapChild(pid: number): number;

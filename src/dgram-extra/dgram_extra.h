@@ -50,11 +50,12 @@ void end_all_taps(void);
 /* Ends the process, if a signal has asked for it (ending.c). */
 void leave_if_asked(void);
 
-/* Add the calls of framed.h, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c to the exports. */
+/* Add the calls of framed.h, devices.c, tap-device.c, privileges.c, system-calls.c, removal.c, ending.c and watch.c to the exports. */
 void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 void define_tap_device(napi_env env, napi_value exports);
 void define_privileges(napi_env env, napi_value exports);
+void define_system_calls(napi_env env, napi_value exports);
 void define_removal(napi_env env, napi_value exports);
 void define_ending(napi_env env, napi_value exports);
 void define_watch(napi_env env, napi_value exports);

@@ -227,6 +227,12 @@ export function dropPrivileges(keep: readonly number[], identity?: Identity): vo
 }
 
 /**
+ * No thread of this process, nor anything that it starts, makes another of the system calls that lead to more rights
+ * (system-calls.c): they fail with EPERM or ENOSYS. `no_new_privs` must be set. False where the system does not let it be.
+ */
+export const limitSystemCalls = (): boolean => addon.limitSystemCalls() === 0;
+
+/**
  * execve(2): this process becomes `file` with these arguments, `args[0]` being its name, and this environment. Open are
  * descriptors that `setInheritable` left so. Returns never, and throws when it cannot be done.
  */

@@ -12,11 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -47,33 +43,8 @@ static int keep_only(uint32_t keep)
 	return 0;
 }
 
-#if defined(__x86_64__)
-#define OWN_ARCHITECTURE AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define OWN_ARCHITECTURE AUDIT_ARCH_AARCH64
-#endif
-
-/* bpf(2) fails from now on, also where the system lets everybody use it: no program is loaded after the first. Where this
- * cannot be had, the capability that is gone is what forbids it. */
-static void forbid_bpf(void)
-{
-#ifdef OWN_ARCHITECTURE
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCHITECTURE, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
-	/* Mitigations of speculation, which slow down all else, are not what this is about. */
-	(void)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
-#endif
-}
-
 /* dropPrivileges(keep, ids): the calling thread keeps the capabilities whose bits are in `keep` (those below 32), and can
- * never gain others, nor load BPF programs. `ids` is user, group and supplementary groups to become, or empty. */
+ * never gain others. `ids` is user, group and supplementary groups to become, or empty. */
 static napi_value drop_privileges(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -94,8 +65,6 @@ static napi_value drop_privileges(napi_env env, napi_callback_info info)
 	int result = keep_only(keep);
 	if (result == 0)
 		result = or_errno(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	if (result == 0)
-		forbid_bpf();
 	return number(env, result);
 }
 

@@ -1,11 +1,12 @@
 // One varpd on one host, with its own configuration, socket and state directory, and dladm to speak to it.
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { readPages } from '../../src/cli/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import { forDaemonUser, giveToDaemon } from './daemon-user.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -49,6 +50,7 @@ export class Daemon {
   /** Asks the daemon directly: what dladm does, without the fifth of a second that starting a program takes. */
   call: Call;
   #child: Child | undefined;
+  readonly #stash: string;
 
   /** Prepares the directory; start() runs it. Several may stand on one host. */
   constructor(
@@ -62,7 +64,10 @@ export class Daemon {
     this.configFile = path.join(this.directory, 'varpd.yaml');
     this.logFile = path.join(this.directory, 'varpd.log');
     this.call = createClient(this.socket);
+    this.#stash = bed.directory();
     writeFileSync(this.logFile, '');
+    chmodSync(this.directory, 0o755);
+    giveToDaemon(this.directory, this.logFile);
     this.writeConfig(options.config);
   }
 
@@ -122,15 +127,19 @@ export class Daemon {
     return this.#child !== undefined && !this.#child.ended;
   }
 
+  /** A command that starts varpd on this host, where that user may run it. The shell becomes it. */
+  prepared(varpd: readonly string[]): string[] {
+    const lines = [forDaemonUser(this.#stash), this.options.before].filter((line) => line !== undefined);
+    return ['sh', '-c', `${lines.join(' && ')} && exec "$@"`, 'sh', ...varpd];
+  }
+
   /** Resolves once the daemon answers. */
   async start(): Promise<void> {
     if (this.running) throw new Error('this varpd is running');
     const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
     const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
-    const { nodeArgs = [], before } = this.options;
-    const varpd = [process.execPath, ...nodeArgs, VARPD_MAIN, ...own];
-    const command = before === undefined ? varpd : ['sh', '-c', `${before} && exec "$@"`, 'sh', ...varpd];
-    const child = this.host.spawn(command, {
+    const varpd = [process.execPath, ...(this.options.nodeArgs ?? []), VARPD_MAIN, ...own];
+    const child = this.host.spawn(this.prepared(varpd), {
       logFile: this.logFile,
       cwd: this.directory,
       ...(this.options.env && { env: this.options.env }),

@@ -39,7 +39,7 @@ export class HangingMount {
   /** For DaemonOptions: mounts it. A server whose own files hang has taken the request, and does not answer it. */
   get before(): string {
     const serve = (from: string, to: string, pidFile: string): string =>
-      `setpriv --pdeathsig KILL bindfs -f ${from} ${to} > /dev/null & echo $! > ${pidFile}; ` +
+      `setpriv --pdeathsig KILL bindfs -f -o allow_other ${from} ${to} > /dev/null & echo $! > ${pidFile}; ` +
       `until mountpoint -q ${to}; do sleep 0.02; done; `;
     const [inner, mount, pidFile] = ['inner', 'mount', 'pid'].map((name) => path.join(this.#directory, name));
     const servers = this.#underWay

@@ -8,7 +8,7 @@
 // A Bed owns everything made through it. Names hold the process id, so runs beside each other do not meet, and what
 // a killed run left behind is recognised and removed by the next one.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -203,9 +203,10 @@ export class Bed {
     return hosts;
   }
 
-  /** A directory that goes away with the bed. */
+  /** A directory that goes away with the bed. Everybody may read there, as varpd must. */
   directory(): string {
     const directory = mkdtempSync(path.join(tmpdir(), `${this.#prefix}-`));
+    chmodSync(directory, 0o755);
     this.#directories.push(directory);
     return directory;
   }

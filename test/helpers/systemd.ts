@@ -62,9 +62,8 @@ export container=varpd-test
 exec ${SYSTEMD} --system --unit=multi-user.target --default-standard-output=inherit --show-status=no
 `;
 
-/** README, "As a service", without what is there already. */
+/** README, "As a service", without what is there already: set-up has made the user. */
 const INSTALL = [
-  'useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin varpd',
   'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
   'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',
   'cp /opt/varpd/config/varpd.service /etc/systemd/system/',

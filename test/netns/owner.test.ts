@@ -68,7 +68,7 @@ async function shown(host: Namespace, device: string): Promise<Shown> {
   return link.linkinfo.info_data;
 }
 
-const OWN = { user: 'root', group: 'root' };
+const OWN = { user: 'varpd', group: 'varpd' };
 
 /** tap-user.py, which says what came of each line. */
 class TapUser {

@@ -1,0 +1,120 @@
+/*
+ * Which system calls are refused for good: what neither Node nor varpd needs once it runs, and what lets code that has no
+ * rights have more of them, or see more of the machine. Conventions as in dgram_extra.h.
+ *
+ * A list of what is refused, not of what is allowed: what V8 and libuv call changes with each release. Most answers depend on
+ * the number alone, and are kept by the kernel as one bit a call (since Linux 5.11): what is allowed costs nothing more.
+ */
+#define _GNU_SOURCE
+#include "dgram_extra.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+#ifdef OWN_ARCHITECTURE
+
+#ifndef TIOCLINUX
+#define TIOCLINUX 0x541C
+#endif
+/* Of the other ABI of x86-64 (x32), whose calls are the same under other numbers. */
+#define X32_CALLS 0x40000000
+#define NEW_NAMESPACES                                                                                        \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define LOAD_ARGUMENT(n) LOAD(args[n]) /* its low half: both machines are little-endian */
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
+#define REFUSE ANSWER(SECCOMP_RET_ERRNO | EPERM)
+/* As by a kernel that does not have the call: its callers know another way. */
+#define UNKNOWN ANSWER(SECCOMP_RET_ERRNO | ENOSYS)
+/* Otherwise the next `count` instructions are left out. */
+#define IF(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
+#define REFUSE_CALL(name) IF(SYS_##name, 1), REFUSE
+
+static struct sock_filter filter[] = {
+	LOAD(arch),
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCHITECTURE, 1, 0),
+	REFUSE,
+	LOAD(nr),
+#ifdef __x86_64__
+	BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_CALLS, 0, 1),
+	REFUSE,
+#endif
+
+	/* Programs in the kernel, and its insides. */
+	REFUSE_CALL(bpf), REFUSE_CALL(perf_event_open), REFUSE_CALL(userfaultfd), REFUSE_CALL(syslog),
+	REFUSE_CALL(init_module), REFUSE_CALL(finit_module), REFUSE_CALL(delete_module),
+	REFUSE_CALL(kexec_load), REFUSE_CALL(kexec_file_load),
+	/* Rings: a surface of its own. libuv does without; what one has that is there already it goes on using. */
+	IF(SYS_io_uring_setup, 1), UNKNOWN,
+
+	/* Other processes. */
+	REFUSE_CALL(ptrace), REFUSE_CALL(process_vm_readv), REFUSE_CALL(process_vm_writev), REFUSE_CALL(kcmp),
+#ifdef SYS_pidfd_getfd
+	REFUSE_CALL(pidfd_getfd),
+#endif
+	/* Keys of the user, which outlive the process. */
+	REFUSE_CALL(add_key), REFUSE_CALL(request_key), REFUSE_CALL(keyctl),
+
+	/* Other namespaces, in one of which everybody is root, and what is mounted. */
+	REFUSE_CALL(unshare), REFUSE_CALL(setns), REFUSE_CALL(chroot), REFUSE_CALL(pivot_root),
+	REFUSE_CALL(mount), REFUSE_CALL(umount2),
+#ifdef SYS_fsopen
+	REFUSE_CALL(open_tree), REFUSE_CALL(move_mount), REFUSE_CALL(fsopen), REFUSE_CALL(fsconfig),
+	REFUSE_CALL(fsmount), REFUSE_CALL(fspick),
+#endif
+#ifdef SYS_mount_setattr
+	REFUSE_CALL(mount_setattr),
+#endif
+	REFUSE_CALL(name_to_handle_at), REFUSE_CALL(open_by_handle_at), REFUSE_CALL(fanotify_init),
+
+	/* The machine. */
+	REFUSE_CALL(reboot), REFUSE_CALL(swapon), REFUSE_CALL(swapoff), REFUSE_CALL(acct), REFUSE_CALL(quotactl),
+	REFUSE_CALL(settimeofday), REFUSE_CALL(clock_settime), REFUSE_CALL(clock_adjtime), REFUSE_CALL(adjtimex),
+	REFUSE_CALL(sethostname), REFUSE_CALL(setdomainname), REFUSE_CALL(vhangup),
+#ifdef __x86_64__
+	REFUSE_CALL(iopl), REFUSE_CALL(ioperm), REFUSE_CALL(modify_ldt), REFUSE_CALL(create_module),
+#endif
+
+	/* What glibc does instead says in a register what it makes. */
+	IF(SYS_clone3, 1), UNKNOWN,
+	IF(SYS_clone, 4), LOAD_ARGUMENT(0),
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES, 0, 1), REFUSE, ANSWER(SECCOMP_RET_ALLOW),
+
+	/* Typing for whoever sits at the terminal from which varpd was started. */
+	IF(SYS_ioctl, 5), LOAD_ARGUMENT(1), IF(TIOCSTI, 1), REFUSE, IF(TIOCLINUX, 1), REFUSE,
+	ANSWER(SECCOMP_RET_ALLOW),
+};
+#endif
+
+/* limitSystemCalls(): of all threads, and of what they start. 0 or a negated errno. */
+static napi_value limit_system_calls(napi_env env, napi_callback_info info)
+{
+	(void)info;
+#ifdef OWN_ARCHITECTURE
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	/* Mitigations of speculation, which slow down all else, are not what this is about. */
+	unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+	return number(env, or_errno((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program)));
+#else
+	return number(env, -ENOSYS);
+#endif
+}
+
+void define_system_calls(napi_env env, napi_value exports)
+{
+	static const napi_property_descriptor calls[] = { EXPORT("limitSystemCalls", limit_system_calls) };
+	napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls);
+}

@@ -1,0 +1,384 @@
+// Whom varpd becomes when root starts it, what is handed over to that user, and that nothing in its process comes back to root.
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+
+import t, { type Test } from 'tap';
+
+import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { daemonUser } from '../helpers/daemon-user.js';
+import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { Bed, type Namespace } from '../helpers/netns.js';
+import { exec, waitUntil } from '../helpers/process.js';
+import { reaches } from '../helpers/traffic.js';
+
+const skip = skipUnlessNetns(['unshare', 'setpriv']);
+const WAYS = fromRoot('dist/test/helpers/ways-to-root');
+
+/** An option of node's child_process is a way, too. Each says what came of it; `done` is what must not be. */
+const plugin = (victim: string, shell: string, report: string): string => `
+import { spawnSync } from 'node:child_process';
+import * as fs from 'node:fs';
+
+const victim = ${JSON.stringify(victim)};
+const stateDir = ${JSON.stringify(path.join(path.dirname(report), 'state'))};
+const opened = (file, flags) => fs.closeSync(fs.openSync(file, flags));
+const uidOf = (command, args = [], options = {}) => {
+  const { stdout, error } = spawnSync(command, args, { encoding: 'utf8', timeout: 5000, ...options });
+  if (error) throw error;
+  if (stdout.trim() !== '0') throw new Error('it is user ' + stdout.trim());
+};
+const ways = {
+  'process.setuid': () => process.setuid(0),
+  'process.seteuid': () => process.seteuid(0),
+  'process.setgid': () => process.setgid(0),
+  'process.setgroups': () => process.setgroups([0]),
+  'spawn as root': () => uidOf('id', ['-u'], { uid: 0 }),
+  'a program of root with the set-user-ID bit': () => uidOf(${JSON.stringify(shell)}, ['-u']),
+  'su': () => uidOf('su', ['-c', 'id -u'], { input: '' }),
+  'unshare, for root of a namespace': () => uidOf('unshare', ['-r', 'id', '-u']),
+  'a new file in /etc': () => fs.writeFileSync('/etc/varpd-was-here', ''),
+  '/etc/passwd': () => opened('/etc/passwd', 'a'),
+  '/etc/shadow': () => opened('/etc/shadow', 'r'),
+  'a file of root': () => fs.writeFileSync(victim, 'varpd'),
+  'its mode': () => fs.chmodSync(victim, 0o666),
+  'its owner': () => fs.chownSync(victim, process.getuid(), process.getgid()),
+  'another file in its place': () => fs.renameSync(victim, victim + '.old'),
+  'the program of varpd': () => opened(process.argv[1], 'r+'),
+  'the program node': () => opened(process.execPath, 'r+'),
+  'the program that the kernel runs at a crash': () => opened('/proc/sys/kernel/core_pattern', 'r+'),
+  'the memory of process 1': () => opened('/proc/1/mem', 'r+'),
+  'the files of process 1': () => fs.readdirSync('/proc/1/root/'),
+  'a signal to process 1': () => process.kill(1, 0),
+  'control groups': () => fs.mkdirSync('/sys/fs/cgroup/varpd-was-here'),
+};
+const found = {};
+for (const [name, way] of Object.entries(ways))
+  try {
+    way();
+    found[name] = 'done';
+  } catch (error) {
+    found[name] = String(error.message);
+  }
+const native = spawnSync(${JSON.stringify(WAYS)}, { encoding: 'utf8', timeout: 20000 });
+// For the next start by root: what leads elsewhere, where that start looks.
+for (const name of ['varpd.log', 'links', 'overlay9.json']) fs.symlinkSync(victim, stateDir + '/' + name);
+const report = ${JSON.stringify(report)};
+fs.writeFileSync(report + '.new', JSON.stringify({ found, native: native.stdout, error: native.stderr }));
+fs.renameSync(report + '.new', report);
+export default { name: 'wayback', apiVersion: 1, create: () => ({ lookup: () => null }) };
+`;
+
+/** Name and errno of each line that ways-to-root.c prints. */
+const answers = (text: string): Map<string, number> =>
+  new Map(
+    text
+      .trim()
+      .split('\n')
+      .map((line) => line.split(' '))
+      .map(([name, errno]) => [name, Number(errno)]),
+  );
+
+/** EPERM, EACCES; ENOSYS of what is to look as if the kernel did not have it. */
+const REFUSED = [1, 13, 38];
+
+function status(pid: number): string {
+  return readFileSync(`/proc/${pid}/status`, 'utf8');
+}
+
+async function twoHosts(t: Test): Promise<{ bed: Bed; a: Namespace; b: Namespace }> {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  return { bed, a, b };
+}
+
+await t.test('a plugin finds no way back to root', { skip, timeout: 120_000 }, async (t) => {
+  const { bed, a } = await twoHosts(t);
+  const [plugins, roots] = [bed.directory(), bed.directory()];
+  const victim = path.join(roots, 'victim');
+  writeFileSync(victim, 'of root\n');
+  const shell = path.join(roots, 'id');
+  copyFileSync((await exec(['sh', '-c', 'command -v id'])).trim(), shell);
+  chmodSync(shell, 0o4755);
+  const daemon = new Daemon(bed, a, { pluginPath: [plugins] }).explain(t);
+  const report = path.join(daemon.directory, 'report.json');
+  mkdirSync(path.join(plugins, 'wayback'));
+  writeFileSync(path.join(plugins, 'wayback/package.json'), '{"type":"module"}');
+  writeFileSync(path.join(plugins, 'wayback/index.js'), plugin(victim, shell, report));
+  await daemon.start();
+  await waitUntil(() => existsSync(report), { timeoutMs: 30_000, what: 'the report of the plugin' });
+  const { found, native, error } = JSON.parse(readFileSync(report, 'utf8')) as {
+    found: Record<string, string>;
+    native: string;
+    error: string;
+  };
+  t.ok(Object.keys(found).length >= 20, `${Object.keys(found).length} ways`);
+  for (const [name, what] of Object.entries(found)) t.not(what, 'done', `${name}: ${what}`);
+  const asVarpd = answers(native);
+  t.ok(asVarpd.size >= 20, `${asVarpd.size} system calls ${error}`);
+  for (const [name, errno] of asVarpd) t.ok(REFUSED.includes(errno), `${name}: errno ${errno}`);
+  // Of a kernel that lets root do it, the same calls: these are no calls that fail for another reason.
+  const asRoot = answers(await exec(['unshare', '--mount', WAYS]));
+  const told = [...asRoot].filter(([, errno]) => !REFUSED.includes(errno)).map(([name]) => name);
+  t.ok(told.length >= 20, `root may: ${told.join(', ')}`);
+
+  await daemon.stop();
+  await daemon.start();
+  t.equal(
+    readFileSync(victim, 'utf8'),
+    'of root\n',
+    'what leads to it from the state directory leads nowhere',
+  );
+  t.match(lstatSync(victim), { uid: 0, nlink: 1 });
+  t.equal(statSync(victim).mode & 0o777, 0o644);
+});
+
+await t.test('without a name in the configuration it is the user varpd', { skip }, async (t) => {
+  const { bed, a, b } = await twoHosts(t);
+  const { uid, gid } = daemonUser();
+  const daemon = await Daemon.start(bed, a);
+  const ids = (name: string): string[] =>
+    new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status(daemon.pid))?.[1].split('\t') ?? [];
+  t.strictSame([...new Set(ids('Uid')), ...new Set(ids('Gid'))], [`${uid}`, `${gid}`]);
+  t.match(status(daemon.pid), /^CapEff:\s+0000000000001000$/m, 'CAP_NET_ADMIN');
+  t.match(status(daemon.pid), /^CapBnd:\s+0000000000001000$/m);
+  for (const task of readdirSync(`/proc/${daemon.pid}/task`)) {
+    const text = readFileSync(`/proc/${daemon.pid}/task/${task}/status`, 'utf8');
+    if (!/^Seccomp:\s+2$/m.test(text)) t.fail(`thread ${task} may make any system call`);
+  }
+  const filters = (): string | undefined => /^Seccomp_filters:\s+(\d+)$/m.exec(status(daemon.pid))?.[1];
+  const before = filters();
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await daemon.ok('restart');
+  t.equal(filters(), before, 'a restart adds no filter');
+  t.strictSame([...new Set(ids('Uid'))], [`${uid}`]);
+});
+
+await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {
+  const { bed, a } = await twoHosts(t);
+  const daemon = new Daemon(bed, a, { config: { user: 'root' } });
+  chownSync(daemon.directory, 0, 0);
+  await daemon.start();
+  t.match(status(daemon.pid), /^Uid:\s+0\t0\t0\t0$/m);
+  t.match(status(daemon.pid), /^CapEff:\s+0000000000001000$/m);
+  t.match(status(daemon.pid), /^Seccomp:\s+2$/m);
+  await daemon.ok('restart');
+  t.notMatch(daemon.log(), /goes on as root/, 'as it was told');
+});
+
+await t.test('what an older varpd has left as root is handed over', { skip, timeout: 60_000 }, async (t) => {
+  const { bed, a, b } = await twoHosts(t);
+  const { uid, gid } = daemonUser();
+  const owner = (file: string): number[] => [lstatSync(file).uid, lstatSync(file).gid];
+  const daemon = new Daemon(bed, a, { config: { user: 'root' } }).explain(t);
+  const sockets = path.join(daemon.directory, 'run');
+  const keys = {
+    persistTaps: true,
+    socket: path.join(sockets, 'varpd.sock'),
+    log: { file: path.join(daemon.directory, 'own.log') },
+  };
+  daemon.useSocket(keys.socket);
+  chownSync(daemon.directory, 0, 0);
+  daemon.writeConfig({ user: 'root', ...keys });
+  await daemon.start();
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await a.plumb('overlay0');
+  const number = await a.exec('cat /sys/class/net/foo0/ifindex');
+  await daemon.kill();
+  t.ok(existsSync(keys.socket), 'a socket is left');
+  for (const file of [daemon.stateDir, sockets, keys.log.file]) t.same(owner(file), [0, 0]);
+
+  await t.test('by a restart it goes on as root, and says so', async (t) => {
+    // As an older version has it: nothing about a user, and root all the same.
+    await daemon.start();
+    daemon.writeConfig(keys);
+    const { code, stderr } = await daemon.dladm('restart');
+    t.equal(code, 1, 'it is another one than when varpd was started');
+    t.match(stderr, /user: it is another one than when varpd was started: only a stop and a start/);
+    await daemon.kill();
+  });
+
+  daemon.writeConfig(keys);
+  await t.test('not while another varpd has it', async (t) => {
+    daemon.writeConfig({ user: 'root', ...keys });
+    await daemon.start();
+    const other = path.join(bed.directory(), 'varpd.yaml');
+    writeFileSync(other, `stateDir: ${daemon.stateDir}\nsocket: ${daemon.directory}/other/varpd.sock\n`);
+    const { code, stderr } = await a.run([process.execPath, VARPD_MAIN, '--config', other]);
+    t.equal(code, 1);
+    t.match(stderr, new RegExp(`another varpd \\(process ${daemon.pid}\\) uses the state directory`));
+    t.same(owner(daemon.stateDir), [0, 0]);
+    await daemon.kill();
+    daemon.writeConfig(keys);
+  });
+
+  const victim = path.join(bed.directory(), 'victim');
+  writeFileSync(victim, 'of root\n');
+  symlinkSync(victim, path.join(daemon.stateDir, 'overlay1.json'));
+  linkSync(victim, path.join(daemon.stateDir, 'overlay2.json'));
+  await daemon.start();
+  t.same(owner(victim), [0, 0], 'what a link leads to, and what has a second name, is not');
+  for (const name of ['overlay1.json', 'overlay2.json'])
+    rmSync(path.join(daemon.stateDir, name), { force: true });
+  for (const name of readdirSync(daemon.stateDir))
+    if (name.includes('.bad-')) rmSync(path.join(daemon.stateDir, name));
+  t.match(status(daemon.pid), new RegExp(`^Uid:\\s+${uid}\\s`, 'm'));
+  for (const file of [daemon.stateDir, keys.log.file]) t.same(owner(file), [uid, gid], file);
+  t.equal(owner(sockets)[0], uid);
+  for (const name of readdirSync(daemon.stateDir))
+    t.equal(owner(path.join(daemon.stateDir, name))[0], uid, name);
+  t.equal(await a.exec('cat /sys/class/net/foo0/ifindex'), number, 'the link is the same');
+  const [link] = JSON.parse(await a.ip('-d -j link show dev foo0')) as [
+    { linkinfo: { info_data: { user: string } } },
+  ];
+  t.equal(link.linkinfo.info_data.user, 'varpd', 'and its own');
+  t.match(await daemon.ok('show-vnic -p -o link,state'), /foo0:up/);
+  await daemon.ok('create-vnic -l overlay0 bar0');
+  await daemon.restart();
+  t.equal((await daemon.vnics()).length, 2, 'it writes and reads');
+});
+
+await t.test('nothing is handed over that may be anything else', { skip }, async (t) => {
+  const { bed, a } = await twoHosts(t);
+  const place = bed.directory();
+  const config = path.join(place, 'varpd.yaml');
+  const cases: readonly [string, (directory: string) => void, Record<string, string>, RegExp][] = [
+    [
+      'a directory of other things as stateDir',
+      (directory) => writeFileSync(path.join(directory, 'data'), ''),
+      { stateDir: '' },
+      /state directory .*: it belongs to user 0 \(root\), expected/,
+    ],
+    [
+      'a directory of other things for the socket',
+      (directory) => writeFileSync(path.join(directory, 'data'), ''),
+      { socket: '/varpd.sock' },
+      /cannot listen on .*varpd.sock: permission denied/,
+    ],
+    [
+      'a program as the log',
+      () => undefined,
+      { 'log.file': shellOf(place) },
+      /log\.file: cannot open .*: permission denied/,
+    ],
+  ];
+  for (const [what, fill, keys, expected] of cases) {
+    const directory = bed.directory();
+    fill(directory);
+    const lines = {
+      stateDir: path.join(bed.directory(), 'state'),
+      socket: path.join(bed.directory(), 'run/varpd.sock'),
+      ...Object.fromEntries(
+        Object.entries(keys).map(([key, value]) => [
+          key,
+          value.startsWith(place) ? value : `${directory}${value}`,
+        ]),
+      ),
+    };
+    writeFileSync(
+      config,
+      Object.entries(lines)
+        .map(([key, value]) => (key === 'log.file' ? `log: { file: ${value} }\n` : `${key}: ${value}\n`))
+        .join(''),
+    );
+    const varpd = [process.execPath, VARPD_MAIN, '--config', config, '--foreground'];
+    const { code, stderr } = await a.run(varpd);
+    t.equal(code, 1, `${what}: refused`);
+    t.match(stderr, expected, what);
+    t.equal(lstatSync(directory).uid, 0, `${what}: it is still root's`);
+  }
+});
+
+/** A program of root's. */
+function shellOf(place: string): string {
+  const file = path.join(place, 'program');
+  writeFileSync(file, '#!/bin/sh\n', { mode: 0o755 });
+  return file;
+}
+
+await t.test('what is missing is said, with what to do', { skip }, async (t) => {
+  const { bed, a } = await twoHosts(t);
+  const place = bed.directory();
+  const config = path.join(place, 'varpd.yaml');
+  const keys = `stateDir: ${place}/state\nsocket: ${place}/run/varpd.sock\n`;
+  const start = (before: string) =>
+    a.run([
+      'sh',
+      '-c',
+      `${before} && exec "$@"`,
+      'sh',
+      process.execPath,
+      VARPD_MAIN,
+      '--config',
+      config,
+      '--foreground',
+    ]);
+  writeFileSync(config, keys);
+  const without = path.join(place, 'passwd');
+  writeFileSync(without, readFileSync('/etc/passwd', 'utf8').replace(/^varpd:.*\n/m, ''));
+  const noUser = await start(`mount --bind ${without} /etc/passwd`);
+  t.equal(noUser.code, 1);
+  t.match(
+    noUser.stderr,
+    /^varpd: user: there is no user 'varpd', .*: 'useradd --system .* varpd' as root makes it\n$/,
+  );
+  const made = await a.run([
+    'sh',
+    '-c',
+    `cp /etc/passwd /etc/group /etc/shadow /etc/gshadow ${place} 2>/dev/null; mount -t tmpfs tmpfs /mnt && cp -a /etc/. /mnt && mount --move /mnt /etc && ` +
+      `userdel varpd; ${/'(useradd .*)' as root/.exec(noUser.stderr)?.[1]} && id -u varpd`,
+  ]);
+  t.equal(made.code, 0, `the line does: ${made.stderr}`);
+
+  const closed = path.join(place, 'closed');
+  mkdirSync(closed, { mode: 0o700 });
+  const node = path.join(closed, 'node');
+  const program = await a.run([
+    'sh',
+    '-c',
+    `touch ${node} && mount --bind ${process.execPath} ${node} && exec ${node} ${VARPD_MAIN} --config ${config} --foreground`,
+  ]);
+  t.equal(program.code, 1);
+  t.match(
+    program.stderr,
+    /^varpd: user 'varpd', whom varpd runs as, cannot run \S+\/closed\/node: permission denied: put it/,
+  );
+  chmodSync(config, 0o600);
+  const unread = await start('true');
+  t.match(
+    unread.stderr,
+    /^varpd: user 'varpd', whom varpd runs as, cannot read \S+varpd\.yaml: permission denied: put it/,
+  );
+});
+
+await t.test('who may not open /dev/net/tun is told so', { skip }, async (t) => {
+  const { bed, a, b } = await twoHosts(t);
+  const daemon = await Daemon.start(bed, a, { before: 'chmod 600 /dev/net/tun' });
+  const { code, stderr } = await daemon.dladm(
+    ...directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }).split(/\s+/),
+  );
+  t.equal(code, 1);
+  t.match(
+    stderr,
+    /overlay0: varpd runs as user \d+ \(varpd\), who may not open \/dev\/net\/tun: 'chmod 666 \/dev\/net\/tun'/,
+  );
+  await exec(['chmod', '666', daemon.inside('/dev/net/tun')]);
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await a.plumb('overlay0');
+  t.notOk(await reaches(a, '10.55.55.99', 300), 'nobody is there');
+});
