@@ -186,7 +186,7 @@ async function readBytes(
 const SENTENCES: Readonly<Record<string, string>> = {
   ENOENT: 'is not there',
   ENOTDIR: 'is not there: a part of its path is no directory',
-  EACCES: 'cannot be read: permission denied',
+  EACCES: `cannot be read: permission denied to user ${process.geteuid?.() ?? 0}`,
   ELOOP: 'cannot be read: too many symbolic links',
   ENAMETOOLONG: 'cannot be read: its path is too long',
 };

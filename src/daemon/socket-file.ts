@@ -12,7 +12,7 @@ import {
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
-import { trustedPlace, UntrustedPlace } from '../plugin/trusted-place.js';
+import { trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
@@ -91,7 +91,12 @@ function isServed(file: string): Promise<boolean> {
 export function listenOn(server: Server, file: string, gid: number | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (error: unknown): void => {
-      reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}`, [], error));
+      const [own, directory] = [process.geteuid?.() ?? 0, path.dirname(file)];
+      const hint =
+        errnoName(error) === 'EACCES'
+          ? `: varpd runs as user ${userText(own)}: 'chown ${own} ${directory}' as root, or a directory that is missing yet`
+          : '';
+      reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}${hint}`, [], error));
     };
     server.once('error', fail);
     server.once('listening', () => {

@@ -13,15 +13,17 @@ export function errnoName(error: unknown): string | undefined {
 /** EDQUOT, the one errno of a file system that libuv, and so Node, has no name for. */
 const NAMELESS_QUOTA = 'Unknown system error -122';
 
-/** `no such file or directory`: the sentence without the code before and the call behind it, as Node puts them. Never
- * fails, whatever was thrown. */
+/** As Node has it, with the call before or behind: `ENOENT: no such file or directory, open '/x'`, and of sockets
+ * `listen EACCES: permission denied /x`. */
+const NODE_ERROR = /^(?:\w+ )?(E[A-Z0-9]+): (.*?)(?:, \w+(?: '.*)?| \/\S*| \S+:\d+)?$/s;
+
+/** `no such file or directory`: the sentence alone. Never fails, whatever was thrown. */
 export function systemErrorText(error: unknown): string {
   const message = errorText(error);
   const errno = errnoName(error);
   if (message.startsWith(NAMELESS_QUOTA)) return 'disk quota exceeded';
-  return errno === undefined || !message.startsWith(`${errno}: `)
-    ? message
-    : message.replace(/^E[A-Z0-9]+: /, '').replace(/, \w+( '.*)?$/, '');
+  const [, name, sentence] = NODE_ERROR.exec(message) ?? [];
+  return errno !== undefined && name === errno ? sentence : message;
 }
 
 /** An OverlayError with a sentence chosen by errno name; without one for it, with the error's own. */

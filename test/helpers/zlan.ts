@@ -1,6 +1,6 @@
 // The three hosts of the article's second preview: zlan, zlan2 and zlan3 on one switch, a varpd each, and the VNICs of
 // its hosts.json. One file serves all three, as namespaces share their file system.
-import { lstatSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -62,6 +62,7 @@ export class MappingFile {
   publish(content: Entries): void {
     const directory = path.dirname(this.path);
     const version = mkdtempSync(path.join(directory, 'version-'));
+    chmodSync(version, 0o755);
     writeFileSync(path.join(version, 'hosts.json'), asText(content));
     const switchTo = (target: string, link: string): void => {
       symlinkSync(target, path.join(directory, 'fresh'));

@@ -1,4 +1,4 @@
-// An ordinary user beside a varpd that runs as root: what he learns of files that are not his, and what he can put in its way.
+// An ordinary user beside varpd: what he learns of files that varpd may read and he may not, and what he can put in its way.
 import {
   chmodSync,
   chownSync,
@@ -13,6 +13,7 @@ import {
 import path from 'node:path';
 import t from 'tap';
 import { Daemon, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
+import { giveToDaemon } from '../helpers/daemon-user.js';
 import { get } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
@@ -29,7 +30,7 @@ const ESCAPES = '\\u001b[2J\\n2026-01-01T00:00:00.000Z error made up';
 
 const GOOD = '{"02:00:00:00:00:01": {"ip": "10.88.88.70", "port": 4789}}\n';
 
-await t.test("a member of the group learns nothing of a file of root's, root does", { skip }, async (t) => {
+await t.test("a member of the group learns nothing of a file that varpd may read, root does", { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a] = await bed.twoHosts();
@@ -61,6 +62,7 @@ await t.test("a member of the group learns nothing of a file of root's, root doe
   ];
   const write = (text: string): void => {
     writeFileSync(file, text, { mode: 0o600 });
+    giveToDaemon(file);
   };
   for (const text of texts) {
     write(text);
@@ -101,6 +103,7 @@ await t.test("a member of the group learns nothing of a file of root's, root doe
 
   daemon.writeConfig({ group: GROUP.name, metrics, log: { level: SECRET } });
   chmodSync(daemon.configFile, 0o600);
+  giveToDaemon(daemon.configFile);
   for (const line of ['reload', 'restart']) {
     const seen = await asMember(line);
     t.match(seen, /varpd\.yaml:\d+:\d+: log\.level: found another text, expected one of/, line);
@@ -120,7 +123,7 @@ await t.test('links that are planted', { skip }, async (t) => {
   t.teardown(() => bed.cleanup());
   const [a] = await bed.twoHosts();
   const base = bed.directory();
-  chmodSync(base, 0o755);
+  giveToDaemon(base);
   const victim = path.join(base, 'victim');
   writeFileSync(victim, 'as it was', { mode: 0o600 });
   const before = statSync(victim);
@@ -169,6 +172,7 @@ await t.test(
     const daemon = new Daemon(bed, a).explain(t);
     const at = (name: string): string => path.join(daemon.directory, name);
     for (const name of ['sockets', 'logs', 'plugins']) mkdirSync(at(name));
+    giveToDaemon(at('sockets'), at('logs'));
     const file = at('logs/log');
     daemon.writeConfig({
       socket: at('sockets/varpd.sock'),
