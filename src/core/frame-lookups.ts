@@ -34,7 +34,7 @@ import { wireFrames } from './frame-count.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
-import { Shares } from './shares.js';
+import { type Linked, Shares } from './shares.js';
 import { MAX_TTL_MS } from './target-table.js';
 import { accepts } from './to-ports.js';
 
@@ -45,7 +45,9 @@ const MAX_WAITING = 256;
  * answers fits. Of a longer frame the rest is cut off. */
 const COPIED_BYTES = ethernet.HEADER_BYTES + vlan.MAX_TAGS * vlan.HEADER_BYTES + 1500;
 
-interface Waiting {
+interface Waiting extends Linked<Waiting> {
+  /** The number of the question. */
+  lookup: number;
   /** Of the pending queue: negative, which no row is. */
   readonly key: number;
   readonly port: Port;
@@ -56,9 +58,10 @@ interface Waiting {
 
 export class FrameLookups {
   readonly #overlay: Overlay;
-  /** By the number of the question, in the order in which they were asked. */
+  /** By the number of the question. */
   readonly #waiting = new Map<number, Waiting>();
-  readonly #shares = new Shares<Port>(MAX_WAITING);
+  readonly #byKey = new Map<number, Waiting>();
+  readonly #shares = new Shares<Port, Waiting>(MAX_WAITING);
 
   constructor(overlay: Overlay) {
     this.#overlay = overlay;
@@ -72,8 +75,11 @@ export class FrameLookups {
       counters[COUNTER.pending_full] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
     } else {
       if (!this.#shares.hasRoom(1)) this.#loseOldest();
-      this.#shares.take(port, 1);
-      this.#ask(lookup, { key: -lookup, port, miss, beginning: copyOfBeginning(batch, index) });
+      const beginning = copyOfBeginning(batch, index);
+      const waiting = { lookup, key: -lookup, port, miss, beginning, older: undefined, newer: undefined };
+      this.#shares.add(port, waiting, 1);
+      this.#byKey.set(waiting.key, waiting);
+      this.#ask(waiting);
     }
   }
 
@@ -81,7 +87,7 @@ export class FrameLookups {
   answer(lookup: number, result: LookupResult): boolean {
     const waiting = this.#waiting.get(lookup);
     if (waiting === undefined) return false;
-    this.#forget(lookup, waiting);
+    this.#forget(waiting);
     if (!this.#overlay.ports.includes(waiting.port)) this.#drop(waiting, COUNTER.pending_lost);
     else if (result.kind === 'target') this.#send(waiting, result);
     else if (result.kind === 'reply') this.#reply(waiting, result);
@@ -96,50 +102,42 @@ export class FrameLookups {
     for (const [lookup, waiting] of [...this.#waiting]) {
       if (mac !== undefined && waiting.miss.destinationMac !== mac) continue;
       this.#waiting.delete(lookup);
-      this.#ask(this.#overlay.nextLookup(), waiting);
+      waiting.lookup = this.#overlay.nextLookup();
+      this.#ask(waiting);
     }
   }
 
   /** The frame of this key has made room in the pending queue, and is counted: its answer is for nobody. */
   lost(key: number): void {
-    for (const [lookup, waiting] of this.#waiting) {
-      if (waiting.key !== key) continue;
-      this.#forget(lookup, waiting);
-      return;
-    }
+    const waiting = this.#byKey.get(key);
+    if (waiting !== undefined) this.#forget(waiting);
   }
 
   close(): void {
-    for (const [lookup, waiting] of this.#waiting) {
-      this.#forget(lookup, waiting);
+    for (const waiting of this.#waiting.values()) {
+      this.#forget(waiting);
       this.#drop(waiting, COUNTER.pending_lost);
     }
   }
 
   /** Of the port that has most of them. */
   #loseOldest(): void {
-    const largest = this.#shares.largest();
-    for (const [lookup, waiting] of this.#waiting) {
-      if (waiting.port !== largest) continue;
-      this.#forget(lookup, waiting);
-      this.#drop(waiting, COUNTER.pending_full);
-      return;
-    }
+    const oldest = this.#shares.oldest(this.#shares.largest())!;
+    this.#forget(oldest);
+    this.#drop(oldest, COUNTER.pending_full);
   }
 
-  #forget(lookup: number, { port }: Waiting): void {
+  #forget(waiting: Waiting): void {
+    const { lookup, key, port } = waiting;
     this.#waiting.delete(lookup);
-    this.#shares.giveBack(port, 1);
+    this.#byKey.delete(key);
+    this.#shares.remove(port, waiting, 1);
   }
 
-  #ask(lookup: number, waiting: Waiting): void {
+  #ask(waiting: Waiting): void {
+    const { lookup, miss, beginning } = waiting;
     this.#waiting.set(lookup, waiting);
-    this.#overlay.ask({
-      ...waiting.miss,
-      overlay: this.#overlay.options.id,
-      lookup,
-      frame: waiting.beginning,
-    });
+    this.#overlay.ask({ ...miss, overlay: this.#overlay.options.id, lookup, frame: beginning });
   }
 
   #drop({ key }: Waiting, counter: number): void {

@@ -170,6 +170,7 @@ export class Overlay {
   close(): void {
     this.frames.close();
     for (const row of this.#questions.rows) this.#forget(row);
+    this.pending.close();
     this.#sweeper.expireAll();
     if (this.point !== NOWHERE) this.held.release(this.point);
   }

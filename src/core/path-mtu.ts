@@ -21,6 +21,8 @@ const UNLIMITED = 0x7fff_ffff;
 const UNKNOWN = 0;
 const NEVER = -0x8000_0000;
 const MIN_SLOTS = 64;
+/** Of one `sweep`, in looks at a slot and for its address in the routes of an overlay: a tenth of a millisecond. */
+const MAX_WORK = 4096;
 
 export interface RouteMtu {
   readonly to: IpAddress;
@@ -39,6 +41,8 @@ export class PathMtus {
   readonly #endpoints: (Endpoint | undefined)[] = [];
   /** By overlay. One that is named by several is the smallest of them. */
   readonly #routes = new Map<number, ReadonlyMap<IpAddress, number>>();
+  /** Below this slot `sweep` has still to look. */
+  #unsweptSlots = 0;
 
   /** A slot is used for this destination from now on. */
   opened(slot: number, endpoint: Endpoint): void {
@@ -88,23 +92,31 @@ export class PathMtus {
     return true;
   }
 
-  /** The routes of an overlay's destinations that carry less than their device, in place of those named before. */
+  /** The routes of an overlay's destinations that carry less than their device, in place of those named before. `sweep` is
+   * to be called until there is no more: then this is in force for all. */
   nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
     // Most have none: then no destination is looked at.
     if (routes.length === 0 && !this.#routes.delete(overlay)) return;
     if (routes.length > 0)
       this.#routes.set(overlay, new Map(routes.map(({ to, mtuBytes }) => [to, mtuBytes])));
-    this.#endpoints.forEach((endpoint, slot) => {
-      if (endpoint !== undefined) this.#settle(slot);
-    });
+    this.#unsweptSlots = this.#endpoints.length;
   }
 
-  /** So that times which are long over do not seem to come again when the ticks run over: TargetTable.age. */
-  age(nowTick: number): void {
-    this.#endpoints.forEach((_, slot) => {
-      if (this.#isOver(slot, nowTick)) this.#forget(slot);
+  /** So that times which are long over do not seem to come again when the ticks run over: TargetTable.age. `sweep` is to be
+   * called until there is no more. */
+  age(): void {
+    this.#unsweptSlots = this.#endpoints.length;
+  }
+
+  /** Looks at some of the slots for what routes and time have changed. Whether there are more. */
+  sweep(nowTick: number): boolean {
+    for (let left = MAX_WORK; left > 0 && this.#unsweptSlots > 0; left -= 1 + this.#routes.size) {
+      const slot = --this.#unsweptSlots;
+      if (this.#isOver(slot, nowTick)) this.#learned[slot] = UNKNOWN;
       if (!this.isUsedLately(slot, nowTick)) this.usedTick[slot] = NEVER;
-    });
+      this.#settle(slot);
+    }
+    return this.#unsweptSlots > 0;
   }
 
   #isOver(slot: number, nowTick: number): boolean {

@@ -14,7 +14,7 @@ import {
   type FrameBatch,
 } from '../wire/descriptor.js';
 import { wireFrames } from './frame-count.js';
-import { Shares } from './shares.js';
+import { type Linked, Shares } from './shares.js';
 
 /** What illumos allows one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
 export const MAX_BYTES_PER_TARGET = 128 * 1024;
@@ -41,7 +41,7 @@ export class PendingBudget extends Shares<PendingQueue> {
 /** A port, which nothing is asked of here. */
 type Sender = object;
 
-interface HeldFrame {
+interface HeldFrame extends Linked<HeldFrame> {
   readonly bytes: Uint8Array;
   readonly descriptor: Int32Array;
   readonly costBytes: number;
@@ -49,9 +49,6 @@ interface HeldFrame {
   readonly wireFrames: number;
   readonly row: number;
   readonly port: Sender;
-  /** Of the same port. */
-  older: HeldFrame | undefined;
-  newer: HeldFrame | undefined;
 }
 
 /** What waits for one target. */
@@ -60,19 +57,12 @@ interface Held {
   readonly shares: Shares<Sender>;
 }
 
-/** What waits of one port. */
-interface Ends {
-  oldest: HeldFrame | undefined;
-  newest: HeldFrame | undefined;
-}
-
 export class PendingQueue {
   readonly #budget: PendingBudget;
   readonly #lost: (row: number, wireFrames: number) => void;
   readonly #byRow = new Map<number, Held>();
-  readonly #byPort = new Map<Sender, Ends>();
   /** Its bound is the part of this overlay. */
-  readonly #shares = new Shares<Sender>(Infinity);
+  readonly #shares = new Shares<Sender, HeldFrame>(Infinity);
 
   /** `lost` is told of each frame that made room for one of another port or overlay. */
   constructor(budget: PendingBudget, lost: (row: number, wireFrames: number) => void) {
@@ -138,6 +128,11 @@ export class PendingQueue {
     if (count > 0) send(count);
   }
 
+  /** Nothing waits, and nothing will. */
+  close(): void {
+    this.#budget.forget(this);
+  }
+
   /** Of all overlays, and of the part of this one. */
   #mayTake(port: Sender, costBytes: number): boolean {
     if (this.#budget.mayTake(this, costBytes)) return true;
@@ -149,7 +144,7 @@ export class PendingQueue {
     const port = this.#shares.largest();
     const part = this.#shares.part(port, this.#shares.used);
     for (let left = costBytes; left > 0;) {
-      const frame = this.#byPort.get(port)!.oldest!;
+      const frame = this.#shares.oldest(port)!;
       left -= frame.costBytes;
       this.#lose(frame);
       if (this.#shares.of(port) <= part) return;
@@ -181,16 +176,8 @@ export class PendingQueue {
     this.#byRow.set(row, held);
     held.frames.add(frame);
     held.shares.take(port, costBytes);
-    this.#shares.take(port, costBytes);
+    this.#shares.add(port, frame, costBytes);
     this.#budget.take(this, costBytes);
-    const ends = this.#byPort.get(port);
-    frame.older = ends?.newest;
-    if (ends === undefined) {
-      this.#byPort.set(port, { oldest: frame, newest: frame });
-    } else {
-      ends.newest!.newer = frame;
-      ends.newest = frame;
-    }
   }
 
   #take(row: number): Iterable<HeldFrame> {
@@ -201,18 +188,9 @@ export class PendingQueue {
     return held.frames;
   }
 
-  /** Of its port, and of the shares. */
-  #unlink({ port, costBytes, older, newer }: HeldFrame): void {
-    this.#shares.giveBack(port, costBytes);
+  #unlink(frame: HeldFrame): void {
+    const { port, costBytes } = frame;
+    this.#shares.remove(port, frame, costBytes);
     this.#budget.giveBack(this, costBytes);
-    if (older === undefined && newer === undefined) {
-      this.#byPort.delete(port);
-      return;
-    }
-    const ends = this.#byPort.get(port)!;
-    if (older === undefined) ends.oldest = newer;
-    else older.newer = newer;
-    if (newer === undefined) ends.newest = older;
-    else newer.older = older;
   }
 }

@@ -6,7 +6,7 @@
  */
 import type { Question } from './lookup.js';
 import type { Port } from './port.js';
-import { Shares } from './shares.js';
+import { type Linked, Shares } from './shares.js';
 
 /** A plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to be gone before the
  * collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
@@ -21,7 +21,8 @@ export const INQUIRY = 'inquiry';
 export const CONFIRMATION = 'confirmation';
 export type Asker = Port | typeof INQUIRY | typeof CONFIRMATION;
 
-interface Open {
+interface Open extends Linked<Open> {
+  readonly row: number;
   readonly question: Question;
   asker: Asker;
 }
@@ -31,15 +32,12 @@ export class Questions {
   readonly #byRow = new Map<number, Open>();
   /** By the number of the question. */
   readonly #rowOf = new Map<number, number>();
-  readonly #shares = new Shares<Asker>(MAX_OPEN);
+  readonly #shares = new Shares<Asker, Open>(MAX_OPEN);
 
   /** The number of a row whose question has to make room for one of `asker`; undefined where none has to. The asker is
    * one that may ask. */
   get inTheWay(): number | undefined {
-    if (this.#shares.hasRoom(1)) return undefined;
-    const largest = this.#shares.largest();
-    for (const [row, { asker }] of this.#byRow) if (asker === largest) return row;
-    return undefined;
+    return this.#shares.hasRoom(1) ? undefined : this.#shares.oldest(this.#shares.largest())?.row;
   }
 
   mayAsk(asker: Asker): boolean {
@@ -67,18 +65,19 @@ export class Questions {
   }
 
   add(row: number, question: Question, asker: Asker): void {
-    this.#byRow.set(row, { question, asker });
+    const open: Open = { row, question, asker, older: undefined, newer: undefined };
+    this.#byRow.set(row, open);
     this.#rowOf.set(question.lookup, row);
-    this.#shares.take(asker, 1);
+    this.#shares.add(asker, open, 1);
   }
 
-  /** `port` waits for the answer as well. */
+  /** `port` waits for the answer as well: of those that count for it, this is the newest then. */
   join(row: number, port: Port): void {
     const open = this.#byRow.get(row);
     if (open === undefined || this.#shares.of(port) >= this.#shares.of(open.asker)) return;
-    this.#shares.giveBack(open.asker, 1);
-    this.#shares.take(port, 1);
+    this.#shares.remove(open.asker, open, 1);
     open.asker = port;
+    this.#shares.add(port, open, 1);
   }
 
   remove(row: number): void {
@@ -86,6 +85,6 @@ export class Questions {
     if (open === undefined) return;
     this.#byRow.delete(row);
     this.#rowOf.delete(open.question.lookup);
-    this.#shares.giveBack(open.asker, 1);
+    this.#shares.remove(open.asker, open, 1);
   }
 }

@@ -170,6 +170,23 @@ await t.test('a queue in time, before there is an owner', { skip, timeout: 120_0
 const hasTso = async (host: Namespace): Promise<boolean> =>
   (await host.exec('ethtool -k foo0')).includes('tcp-segmentation-offload: on');
 
+await t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 120_000 }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  // For this varpd alone.
+  const before = 'mount -t tmpfs -o mode=755 tmpfs /dev/net';
+  const daemon = (await Daemon.start(bed, a, { before })).explain(t);
+  const ends = { from: a.underlay.v4, to: b.underlay.v4 };
+  const early = await daemon.dladm(...directOverlay(ends).split(/\s+/));
+  t.match(early.stderr, 'there is no /dev/net/tun');
+  await exec(['mknod', '-m', '666', daemon.inside('/dev/net/tun'), 'c', '10', '200']);
+  await daemon.ok(directOverlay(ends, '-p link-state=follow'));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  t.ok(await hasTso(a), 'its TAPs have the offloads of this kernel');
+  t.match(await daemon.ok('show-overlay -p -o offloads overlay0'), /^checksum,tso,/, 'and are said to');
+});
+
 for (const queues of [1, 2])
   await t.test(`what root sets, ${queues} queues`, { skip, timeout: 120_000 }, async (t) => {
     const { a, b, guest, daemon, node } = await newPlace(t, queues);

@@ -6,6 +6,7 @@ import { Destinations } from '../../src/core/destinations.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { Peers } from '../../src/core/peers.js';
 import { PendingBudget, PendingQueue } from '../../src/core/pending-queue.js';
+import { type Linked, Shares } from '../../src/core/shares.js';
 import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
 import { Capture } from '../../src/io/capture.js';
 import type { Device } from '../../src/io/contract.js';
@@ -169,6 +170,52 @@ await t.test('TargetTable is two Maps with times, bounded, that lose the least r
       const rows = Array.from({ length: table.end }, (_, each) => each);
       const used = rows.filter((each) => table.find(7, table.macLow(each)) === each);
       equal(used.map((each) => table.macLow(each)).sort(), [...model.keys()].sort(), 'rows');
+    }
+  });
+  t.end();
+});
+
+await t.test('Shares is a Map of lists, and knows whose is the largest, and the oldest of each', (t) => {
+  interface Thing extends Linked<Thing> {
+    readonly key: number;
+    readonly amount: number;
+  }
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ key: fc.nat(30), amount: fc.integer({ min: 1, max: 20 }) }) },
+    { weight: 5, arbitrary: fc.record({ remove: fc.nat() }) },
+    { weight: 1, arbitrary: fc.record({ forget: fc.nat(30) }) },
+  );
+  const sumOf = (things: readonly Thing[]): number => things.reduce((sum, { amount }) => sum + amount, 0);
+  law(fc.array(step, { maxLength: 300, size: 'max' }), (steps) => {
+    const shares = new Shares<number, Thing>(1000);
+    const model: Thing[] = [];
+    for (const each of steps) {
+      if ('forget' in each) {
+        shares.forget(each.forget);
+      } else if ('key' in each) {
+        const thing = { ...each, older: undefined, newer: undefined };
+        shares.add(each.key, thing, each.amount);
+        model.push(thing);
+      } else if (model.length > 0) {
+        const [thing] = model.splice(each.remove % model.length, 1);
+        shares.remove(thing.key, thing, thing.amount);
+      }
+      const amounts = new Map<number, number>();
+      for (const key of new Set(model.map((thing) => thing.key))) {
+        const things = model.filter((thing) => thing.key === key);
+        amounts.set(key, sumOf(things));
+        for (let thing = shares.oldest(key); thing !== undefined; thing = thing.newer)
+          if (thing !== things.shift()) throw new Error('another one is next');
+        equal(things, [], 'more of them');
+      }
+      equal(shares.used, sumOf(model), 'of all');
+      if (model.length > 0)
+        equal(amounts.get(shares.largest()), Math.max(...amounts.values()), 'the largest');
+      for (let key = 0; key <= 30; key++) {
+        equal(shares.of(key), amounts.get(key) ?? 0, 'what one has');
+        equal(shares.part(key), 1000 / (amounts.size + (amounts.has(key) ? 0 : 1)), 'part');
+        if (!amounts.has(key)) equal(shares.oldest(key), undefined, 'nothing');
+      }
     }
   });
   t.end();

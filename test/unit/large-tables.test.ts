@@ -4,7 +4,9 @@ import type { TargetDescription, TargetScan } from '../../src/core/target-rows.j
 import { readRecent, readTargets } from '../../src/daemon/datapath/table-reader.js';
 import type { Link, Request } from '../../src/daemon/datapath/thread.js';
 import type { MacAddress } from '../../src/wire/mac.js';
+import { AGE_EVERY_MS } from '../../src/core/target-table.js';
 import { frame, Lab, MAC, type Net, type Vtep } from '../helpers/lab.js';
+import { stepsOf } from '../helpers/steps.js';
 
 const COUNT = 100_000;
 const FIRST = 0x0200_0100_0000;
@@ -178,4 +180,56 @@ await t.test('an overlay with a large table goes in parts', async (t) => {
   while (vtep.engine.tidy()) parts++;
   t.ok(parts > COUNT / 1024, `${parts} parts`);
   t.same(other.targets(), []);
+});
+
+await t.test('of many destinations, what their routes carry is looked at in parts', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const net = vtep.overlay({ maxTargets: COUNT + 1 });
+  const tap = net.port(MAC.a, { own: true });
+  const { ip } = vtep.lab.peer('192.0.2.77').local;
+  const add = (index: number): void => {
+    const to = [{ ip: index % 2 === 0 ? ip : vtep.endpoint.ip, port: 1 + (index >> 1) }];
+    vtep.engine.obey({ kind: 'set-target', overlay: net.id, mac: FIRST + index, to, ttlMs: Infinity });
+  };
+  for (let index = 0; index < COUNT; index++) add(index);
+  const name = (...mtuBytes: number[]): void => {
+    const routes = mtuBytes.map((each) => ({ to: ip, mtuBytes: each }));
+    vtep.engine.obey({ kind: 'set-route-mtus', overlay: net.id, routes });
+  };
+  /** Of the first, one in the middle, and the last. */
+  const areNarrow = (...indexes: number[]): boolean[] =>
+    indexes.map((index) => {
+      const { tx_path_mtu: before } = net.counters;
+      tap.send(frame(FIRST + index, MAC.a, 1400));
+      return net.counters.tx_path_mtu > before;
+    });
+  const [middle, last] = [COUNT / 2, COUNT - 2];
+  /** All that is left of it. */
+  const tidyUp = (): void => {
+    let parts = 1;
+    for (let isLeft = true; isLeft; parts++) {
+      const steps = stepsOf(() => {
+        isLeft = vtep.engine.tidy();
+      });
+      if (steps > COUNT / 2) t.fail(`${steps} steps in a part`);
+    }
+    t.ok(parts > COUNT / 8192, `${parts} parts`);
+  };
+
+  name(1280);
+  t.same(areNarrow(0, middle, last), [false, false, true], 'a part at once');
+  add(COUNT);
+  t.same(areNarrow(COUNT), [true], 'and whatever comes meanwhile');
+  vtep.engine.tidy();
+  name(1300);
+  tidyUp();
+  t.same(areNarrow(0, middle, last, COUNT), [true, true, true, true]);
+  t.notOk(vtep.engine.tidy());
+  name();
+  tidyUp();
+  t.same(areNarrow(0, middle, last, COUNT), [false, false, false, false]);
+  vtep.engine.setTime(AGE_EVERY_MS);
+  tidyUp();
+  t.end();
 });

@@ -392,12 +392,14 @@ await t.test('times do not come again when the ticks run over', (t) => {
   paths.learn(slot, 1400, 0x7fff_fff0);
   t.ok(paths.exceeds(slot, 1400, -0x7fff_fff0));
   t.equal(paths.bytes(slot), 1400);
-  paths.age(-0x7000_0000);
+  paths.age();
+  t.notOk(paths.sweep(-0x7000_0000), 'there is no more');
   t.equal(paths.bytes(slot), Infinity);
   t.notOk(paths.isUsedLately(slot, 0x7fff_fff0));
   paths.learn(slot, 1400, 0);
   paths.closed(slot);
-  paths.age(0x1000_0000);
+  paths.age();
+  paths.sweep(0x1000_0000);
   paths.opened(slot, endpoint('192.0.2.3'));
   t.equal(paths.bytes(slot), Infinity, 'a slot that is used again knows nothing');
   t.end();

@@ -8,6 +8,7 @@ import { Shares } from '../../src/core/shares.js';
 import type { MemorySocket } from '../../src/io/memory.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import { frame, Lab, MAC, packet, type Net } from '../helpers/lab.js';
+import { stepsOf } from '../helpers/steps.js';
 
 /** Of one overlay. */
 const OPEN_QUESTIONS = 1024;
@@ -51,10 +52,50 @@ await t.test('who has most gives way, and nobody below an equal part', (t) => {
   t.ok(shares.mayTake('c', 2), 'a third of it');
   t.notOk(shares.mayTake('d', 4), 'a quarter is less');
   shares.giveBack('a', 8);
-  t.strictSame([shares.of('a'), shares.used, shares.largest()], [0, 4, 'b']);
+  shares.giveBack('c', 1);
+  t.strictSame([shares.of('a'), shares.used, shares.largest()], [0, 3, 'b']);
   t.ok(shares.mayTake('a', 8), 'where there is room, anybody may have it');
   t.end();
 });
+
+await t.test('who has most is known among thousands', (t) => {
+  const COUNT = 4096;
+  const TURNS = 1000;
+  const shares = new Shares<number>(2 * COUNT);
+  for (let key = 0; key < COUNT; key++) shares.take(key, 1 + (key % 3));
+  const steps = stepsOf(() => {
+    for (let key = COUNT; key < COUNT + TURNS; key++) {
+      shares.giveBack(shares.largest(), 1);
+      shares.take(key, 1);
+    }
+  });
+  t.ok(steps < TURNS * 100, `${steps / TURNS} steps`);
+  t.end();
+});
+
+for (const [what, make, bound, quiet] of [
+  ['question', (to: number, from: number) => frame(remote(to), from), OPEN_QUESTIONS, 1000],
+  ['broadcast', (_: number, from: number) => frame(MAC.all, from), BROADCASTS, 240],
+] as const)
+  await t.test(`whose ${what} makes room is found beside those of many others`, (t) => {
+    const { net, noisy, quiet: second, third } = site();
+    const ports = times(quiet, (index) => net.port(remote(-1 - index)));
+    const ask = (tap: typeof noisy, to: number): void => {
+      tap.send(make(to, tap.mac));
+    };
+    ports.forEach(ask);
+    for (let to = quiet; to < bound - 1; to++) ask(noisy, to);
+    const stepsBefore = stepsOf(() => {
+      ask(second, bound - 1);
+    });
+    t.strictSame(net.drops, {}, 'as many as may be');
+    const steps = stepsOf(() => {
+      ask(third, bound);
+    });
+    t.strictSame(Object.values(net.drops), [1], 'one has made room');
+    t.ok(steps < stepsBefore + 100, `${steps} steps instead of ${stepsBefore}`);
+    t.end();
+  });
 
 for (const [what, broadcast] of [
   ['IPv4', (from: number) => packet({ to: MAC.all, from })],

@@ -285,7 +285,7 @@ export interface Datapath {
   portCounters(overlay: number, name: string): Record<string, number>;
   /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
   overlayOffloads(id: number): readonly Offload[];
-  /** Kernel features probed at start. */
+  /** Kernel features, found out by trying. */
   readonly features: Readonly<Record<string, boolean>>;
   /** Resolves when the worker has come round to it: it lives. */
   ping(): Promise<void>;

@@ -48,10 +48,7 @@ import { Underlay, type Lease } from './underlay.js';
 const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
-  readonly features: Readonly<Record<keyof Features | 'tapSteering', boolean>> = {
-    ...probeFeatures(),
-    tapSteering: canSteer(),
-  };
+  #features = probeFeatures();
   readonly #events: DatapathEvents;
   readonly #threads: DatapathThread[] = [];
   readonly #overlays = new Map<number, OverlayState>();
@@ -66,7 +63,7 @@ export class DatapathControl implements Datapath {
   private constructor(events: DatapathEvents, heritage: Heritage) {
     this.#events = events;
     this.#isHeld = heritage.isBridged;
-    this.#ports = new Ports(this.#threads, heritage, this.features, {
+    this.#ports = new Ports(this.#threads, heritage, () => this.features, {
       nextToken: () => ++this.#lastToken,
       fault: (overlay, port, code) => {
         events.portFault(overlay, port, code);
@@ -90,6 +87,12 @@ export class DatapathControl implements Datapath {
       },
       senderClosing: (queue, token) => this.#threads[queue].request({ kind: 'remove-sender', token }),
     });
+  }
+
+  /** Of TAPs nothing is known until one can be made: /dev/net/tun may come later than varpd. */
+  get features(): Readonly<Record<keyof Features | 'tapSteering', boolean>> {
+    if (!this.#features.tapChecksum) this.#features = probeFeatures();
+    return { ...this.#features, tapSteering: canSteer() };
   }
 
   /** Resolves when the first thread runs. */

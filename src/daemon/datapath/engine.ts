@@ -9,6 +9,7 @@ import { announce } from '../../core/inject.js';
 import { Mux } from '../../core/mux.js';
 import { OutputList, Outputs } from '../../core/outputs.js';
 import { Overlay, type Shared } from '../../core/overlay.js';
+import type { RouteMtu } from '../../core/path-mtu.js';
 import { PendingBudget } from '../../core/pending-queue.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../core/target-table.js';
 import type { RouteMtuBytes } from '../../core/too-big.js';
@@ -30,6 +31,12 @@ export interface Platform extends AddressBook, PathPlatform {
   /** Where `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
+}
+
+/** A table that is looked through in parts. */
+interface Swept {
+  /** A part. Whether there may be more. */
+  sweep(nowTick: number): boolean;
 }
 
 interface AttachedSocket {
@@ -54,8 +61,8 @@ export class DatapathEngine {
   readonly #paths: PathListener;
   readonly #news: News;
   #agedMs = 0;
-  /** With entries that are over and not yet taken out. */
-  readonly #unswept = new Set<Overlay>();
+  /** Overlays with entries that are over and not yet taken out; the paths, while routes or time have changed some of them. */
+  readonly #unswept = new Set<Swept>();
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -96,7 +103,9 @@ export class DatapathEngine {
 
   #age(nowMs: number): void {
     for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
-    this.#shared.destinations.paths.age(this.#shared.nowTick);
+    const { paths } = this.#shared.destinations;
+    paths.age();
+    this.#sweep(paths);
     this.#agedMs = nowMs;
   }
 
@@ -167,8 +176,11 @@ export class DatapathEngine {
 
   /** A part of what is left to do without haste; to be called once a turn, until it says that there is no more. */
   tidy(): boolean {
-    for (const overlay of this.#unswept) {
-      if (!overlay.sweep()) this.#unswept.delete(overlay);
+    if (this.#unswept.size === 0) return false;
+    for (const table of this.#unswept) {
+      // Its next turn comes after those of the others.
+      this.#unswept.delete(table);
+      this.#sweep(table);
       break;
     }
     this.#news.send();
@@ -208,9 +220,11 @@ export class DatapathEngine {
       case 'add-sender':
       case 'remove-sender':
       case 'paths':
-      case 'set-route-mtus':
         this.#paths.obey(command, this.#sockets, (id) => this.#overlays.get(id)?.overlay.counters);
         if ('reply' in command) this.#reply(command.reply, true);
+        return;
+      case 'set-route-mtus':
+        this.#nameRoutes(command.overlay, command.routes);
         return;
       case 'add-overlay':
         this.#addOverlay(command);
@@ -265,7 +279,7 @@ export class DatapathEngine {
       case 'invalidate':
         if (command.macs === undefined) {
           overlay?.invalidate(undefined);
-          this.#sweep(overlay);
+          if (overlay !== undefined) this.#sweep(overlay);
         } else for (const mac of command.macs) overlay?.invalidate(mac);
         break;
       case 'set-destination':
@@ -314,14 +328,20 @@ export class DatapathEngine {
     }
     this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
     entry.overlay.close();
-    this.#shared.destinations.paths.nameRoutes(id, []);
+    this.#nameRoutes(id, []);
     this.#overlays.delete(id);
     this.#sweep(entry.overlay);
   }
 
+  #nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
+    const { paths } = this.#shared.destinations;
+    paths.nameRoutes(overlay, routes);
+    this.#sweep(paths);
+  }
+
   /** A part at once, and the rest in `tidy`. */
-  #sweep(overlay: Overlay | undefined): void {
-    if (overlay?.sweep() === true) this.#unswept.add(overlay);
+  #sweep(table: Swept): void {
+    if (table.sweep(this.#shared.nowTick)) this.#unswept.add(table);
   }
 
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {

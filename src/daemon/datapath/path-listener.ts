@@ -28,7 +28,7 @@ interface Listening {
   readonly mux: Mux;
 }
 
-type Kind = 'add-sender' | 'remove-sender' | 'paths' | 'set-route-mtus';
+type Kind = 'add-sender' | 'remove-sender' | 'paths';
 
 export class PathListener {
   readonly #platform: PathPlatform;
@@ -51,7 +51,6 @@ export class PathListener {
     listening: ReadonlyMap<Token, Listening>,
     countersOf: (overlay: number) => Counters | undefined,
   ): void {
-    const { destinations } = this.#shared;
     switch (command.kind) {
       case 'add-sender': {
         const { token, fd, socket } = command;
@@ -73,9 +72,6 @@ export class PathListener {
           const counters = news.overlay === undefined ? undefined : countersOf(news.overlay);
           if (hearOther(news, this.#shared) && counters !== undefined) counters[COUNTER.path_mtu_learned]++;
         }
-        return;
-      case 'set-route-mtus':
-        destinations.paths.nameRoutes(command.overlay, command.routes);
     }
   }
 

@@ -21,7 +21,7 @@ import { inBackground } from '../background.js';
 import type { Descriptor, Heritage, PortConfig, PortDeviceInfo, PortFindings } from './contract.js';
 import { isLasting, tapDescriptors, type OverlayState, type PortState } from './legacy.js';
 import type { Report, Token } from './protocol.js';
-import { checkTap, offloadFlags, offloadSets } from './tap-settings.js';
+import { checkTap, offloadFlags } from './tap-settings.js';
 import { discardTap, dropIfElsewhere, hasLeftTap, openPortTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -37,14 +37,14 @@ export class Ports {
   /** Those of the datapath, whichever these are at the moment. */
   readonly #threads: readonly Link[];
   readonly #heritage: Heritage;
-  readonly #features: Features;
+  readonly #features: () => Features;
   readonly #events: PortEvents;
   /** Those that are open, by each of their queues. */
   readonly #ports = new Map<Token, PortState>();
   /** What they are is for the next daemon now. */
   #isEnding = false;
 
-  constructor(threads: readonly Link[], heritage: Heritage, features: Features, events: PortEvents) {
+  constructor(threads: readonly Link[], heritage: Heritage, features: () => Features, events: PortEvents) {
     this.#threads = threads;
     this.#heritage = heritage;
     this.#features = features;
@@ -56,9 +56,9 @@ export class Ports {
     const { overlay, name, vid, own, protection, temporary } = config;
     const address = config.mac ?? mac.randomLocalMac(Math.random);
     const { queues: count, offload: mode } = state.config;
-    const wishes = { queues: count, carrier: state.carrier, offloads: offloadSets(mode) };
-    const opened = openPortTap(config, address, wishes, this.#heritage);
-    const { fds, isLeft, isPersistent, offload = offloadFlags(mode, this.#features) } = opened;
+    const offload = offloadFlags(mode, this.#features());
+    const wishes = { queues: count, carrier: state.carrier, offload };
+    const { fds, isLeft, isPersistent } = openPortTap(config, address, wishes, this.#heritage);
     const seen = { foreignQueues: 0, offOffload: 0, triedOffload: 0 };
     const tap = { name, fds, isPersistent, offload, seen };
     const queues = fds.map((fd) => ({ token: this.#events.nextToken(), fd, counters: createCounters() }));

@@ -28,11 +28,7 @@ import { steerByFlow } from './steering.js';
 const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
 const USO = TUN_F.USO4 | TUN_F.USO6;
 
-/** What the stack may leave to us, as TUN_F flags: the best first. A kernel that lacks one of a set is offered the next. */
-export const offloadSets = (offload: OverlayConfig['offload']): readonly number[] =>
-  offload === 'off' ? [TUN_F.CSUM] : [TSO | USO, TSO, TUN_F.CSUM];
-
-/** That which this kernel takes, as far as it could be tried. */
+/** What the stack may leave to us, as TUN_F flags that this kernel takes. */
 export function offloadFlags(
   offload: OverlayConfig['offload'],
   { tapTcpSegmentation, tapUdpSegmentation }: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation'>,

@@ -82,23 +82,21 @@ export interface PortTap {
   /** An earlier daemon had left it. */
   readonly isLeft: boolean;
   readonly isPersistent: boolean;
-  /** Of a new one: what the stack may leave to it, as TUN_F flags. */
-  readonly offload: number | undefined;
 }
 
 /** What its overlay has for it. */
 export interface TapWishes {
   readonly queues: number;
   readonly carrier: boolean;
-  /** TUN_F flags: the first set that the kernel takes. */
-  readonly offloads: readonly number[];
+  /** TUN_F flags. */
+  readonly offload: number;
 }
 
 /** Throws the system's error; then no new device is left, and what an earlier daemon had left still is. */
 export function openPortTap(
   config: PortConfig,
   address: mac.MacAddress,
-  { queues, carrier, offloads }: TapWishes,
+  { queues, carrier, offload }: TapWishes,
   heritage: Heritage,
 ): PortTap {
   const { name, temporary } = config;
@@ -117,13 +115,13 @@ export function openPortTap(
     resetTapSettings(fd, name);
     unfilterTap(fd, name);
     if (queues > 1) steerByFlow(fds.slice(0, queues), name);
-    const offload = found === undefined ? create(fd, config, address, offloads) : undefined;
-    if (found !== undefined) adopt(fd, config);
+    if (found === undefined) create(fd, config, address, offload);
+    else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
     // Last: until here, nothing is left of a new one when this process is killed.
     const isPersistent = persist(fd, name, heritage, heritage.persistTaps && !temporary);
     closeAll(left.slice(queues), heritage);
-    return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent, offload };
+    return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent };
   } catch (error) {
     opened.forEach(closeDescriptor);
     heritage.giveBack(left);
@@ -131,23 +129,21 @@ export function openPortTap(
   }
 }
 
-/** The offloads that it has. */
 function create(
   fd: number,
   { name, mtuBytes, own }: PortConfig,
   address: mac.MacAddress,
-  offloads: readonly number[],
-): number {
+  offload: number,
+): void {
   const bytes = new Uint8Array(mac.BYTES);
   mac.writeMac(bytes, 0, address);
-  const offload = offloads.find((flags) => setTapOffload(fd, flags, name)) ?? 0;
+  setTapOffload(fd, offload, name);
   // Its gso_max_size stays as it is: superframes of other devices, which a bridge forwards to it, know no bound of this one,
   // and the kernel cuts what is larger into single frames. What is more than a datagram leaves as two (udp-send.c).
   setLink(name, { mac: bytes, mtuBytes });
   // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
   if (own) silenceLink(name);
   setLink(name, { up: true });
-  return offload;
 }
 
 /** Whatever others have set on it stays. The MTU alone follows the underlay, where nobody else has set it. */

@@ -114,16 +114,16 @@ function obeySome(): boolean {
   // However many messages there are, lists and tables get on.
   let isBehind = backlog.goOn();
   while (isBehind && !engine.isSpent && performance.now() < endMs) isBehind = backlog.goOn();
-  const isUntidy = engine.tidy();
-  if (isLate || isBehind || isUntidy) signalEvent(wakeFd);
+  if (isLate || isBehind) signalEvent(wakeFd);
   return true;
 }
 
 /** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
 function run(): void {
   const ready = new Int32Array(READY_TOKENS);
+  let isUntidy = false;
   for (let running = true; running;) {
-    const count = native.pollWait(epoll, ready, engine.hasWaiting ? 0 : -1);
+    const count = native.pollWait(epoll, ready, engine.hasWaiting || isUntidy ? 0 : -1);
     engine.setTime(startedMs + performance.now());
     engine.resume();
     for (let index = 0; index < count; index++) {
@@ -132,6 +132,7 @@ function run(): void {
       if (token === WAKE) running = obeySome();
       else engine.pump(token);
     }
+    isUntidy = engine.tidy();
   }
 }
 
