@@ -250,7 +250,9 @@ function ensureUser() {
   say(`useradd ${DAEMON_USER}`);
   const options = ['--system', '--user-group', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin'];
   if (!run('useradd', [...options, DAEMON_USER]))
-    say(`there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`);
+    say(
+      `there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`,
+    );
 }
 
 if (!goals.includes(goal)) fail(`unknown goal '${goal}', one of: ${goals.join(', ')}`);
