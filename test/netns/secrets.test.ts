@@ -13,7 +13,7 @@ import {
 import path from 'node:path';
 import t from 'tap';
 import { Daemon, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
-import { giveToDaemon } from '../helpers/daemon-user.js';
+import { giveToDaemon, startable } from '../helpers/daemon-user.js';
 import { get } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
@@ -150,13 +150,8 @@ await t.test('links that are planted', { skip }, async (t) => {
       const loop = `i=0; while [ $((i += 1)) -lt 50000 ]; do ln -s ${victim} ${socket} && rm -f ${socket}; ln -sf ${victim} ${log}; done 2>/dev/null`;
       const nobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
       const planter = a.spawn([...nobody, 'sh', '-c', loop]);
-      const { code, stderr } = await a.run([
-        process.execPath,
-        VARPD_MAIN,
-        '--config',
-        config,
-        '--foreground',
-      ]);
+      const command = [process.execPath, VARPD_MAIN, '--config', config, '--foreground'];
+      const { code, stderr } = await a.run(startable(bed, command));
       await planter.stop('SIGKILL');
       t.equal(code, 1, `${mode.toString(8)}: refused`);
       t.match(stderr, new RegExp(`${open}.*mode ${mode.toString(8)}.*'ch(?:mod|own) `, 's'));
