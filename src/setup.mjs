@@ -250,7 +250,19 @@ function ensureUser() {
   say(`useradd ${DAEMON_USER}`);
   const options = ['--system', '--user-group', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin'];
   if (!run('useradd', [...options, DAEMON_USER]))
-    say(`there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`);
+    say(
+      `there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`,
+    );
+}
+
+/** That user runs what root has built here, whatever root's umask is. Directories above are somebody's choice. */
+function letUserRead() {
+  if (process.getuid?.() !== 0) return;
+  const closed = (file, bits) => (fs.statSync(file).mode & bits) !== bits;
+  if (closed(root, 0o005)) fs.chmodSync(root, (fs.statSync(root).mode & 0o7777) | 0o055);
+  if (!closed(inRoot('dist/src/daemon/main.js'), 0o005) && !closed(inRoot('package.json'), 0o004)) return;
+  const program = ['package.json', 'dist', 'node_modules', 'plugins', 'config'].map((name) => inRoot(name));
+  if (!run('chmod', ['-R', 'a+rX', ...program])) fail('the program cannot be made readable');
 }
 
 if (!goals.includes(goal)) fail(`unknown goal '${goal}', one of: ${goals.join(', ')}`);
@@ -261,3 +273,4 @@ buildNative();
 buildTypeScript();
 markBinsExecutable();
 ensureUser();
+letUserRead();

@@ -2,7 +2,9 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { disk } from './disk-thread.js';
+import { userText } from '../plugin/trusted-place.js';
 import type { StateDirectory } from './state-directory.js';
+import { errnoName } from './system-error.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
@@ -60,19 +62,26 @@ export async function replaceFile(
   await directory.sync();
 }
 
-/** Rejects with the system's error, or one that says what is wrong with the file. */
+/** Root's, as of an editor that mended it, is as good as this user's own. Rejects with the system's error, or one that says what
+ * is wrong with the file. */
 export async function readOwnFile(
   directory: StateDirectory,
   file: string,
   maxBytes: number,
 ): Promise<string> {
   // O_NONBLOCK: a FIFO would hold up the start for ever.
-  const handle = await open(directory.path(file), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const own = process.geteuid?.() ?? 0;
+  const handle = await open(directory.path(file), O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(
+    (error: unknown) => {
+      if (errnoName(error) !== 'EACCES') throw error;
+      throw new Error(`user ${userText(own)} may not read it: 'chown ${own}' it as root`, { cause: error });
+    },
+  );
   try {
     const stat = await handle.stat();
-    const own = process.geteuid?.();
     if (!stat.isFile()) throw new Error('it is not a regular file');
-    if (stat.uid !== own) throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
+    if (stat.uid !== own && stat.uid !== 0)
+      throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
     if ((stat.mode & SHARED_WRITE) !== 0) throw new Error('it is writable by group or others');
     // Another name may be where others can open it, from before the directory was closed to them.
     if (stat.nlink !== 1) throw new Error(`it has ${stat.nlink} names (hard links), expected 1`);

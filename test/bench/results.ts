@@ -19,8 +19,10 @@ const SIGNIFICANT_DIGITS = 5;
 const rounded = (_: string, value: unknown): unknown =>
   typeof value === 'number' ? Number(value.toPrecision(SIGNIFICANT_DIGITS)) : value;
 
+/** What was not measured is not there. */
 function textOf(results: object): string {
-  const members = Object.entries(results).map(([name, value]) => {
+  const measured = Object.entries(results).filter(([, value]) => value !== undefined);
+  const members = measured.map(([name, value]) => {
     const isList = Array.isArray(value) && value.length > 0;
     const text = isList
       ? `[\n${(value as unknown[]).map((each) => `    ${JSON.stringify(each, rounded)}`).join(',\n')}\n  ]`

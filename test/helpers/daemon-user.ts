@@ -6,6 +6,8 @@ import path from 'node:path';
 import { type Account, account } from '../../src/daemon/accounts.js';
 import { DEFAULT_USER } from '../../src/daemon/config.js';
 import { fromRoot } from './need.js';
+import type { Bed } from './netns.js';
+import { exec } from './process.js';
 
 let found: Account | undefined;
 
@@ -22,14 +24,25 @@ export function giveToDaemon(...files: readonly string[]): void {
   for (const file of files) chownSync(file, uid, gid);
 }
 
+/** prlimit(2) of a process of that user, which only its user and CAP_SYS_RESOURCE may change. `limit`: soft, colon, hard or none. */
+export async function limitFiles(pid: number, limit: string): Promise<void> {
+  const { uid, gid } = daemonUser();
+  const asUser = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
+  await exec([...asUser, 'prlimit', '--pid', `${pid}`, `--nofile=${limit}`]);
+}
+
 const OPEN_TUN =
   'mount -t tmpfs -o mode=755 tmpfs /dev/net && mknod /dev/net/tun c 10 200 && chmod 666 /dev/net/tun';
 
-/** Lines of shell, as root, in mounts that are this varpd's own. `stash` is an empty directory. */
-export const forDaemonUser = (stash: string): string => [...openWays(stash), OPEN_TUN].join(' && ');
+/** A command that starts varpd where its user may run it: the shell, in mounts of its own, becomes it. `before`: a line of shell
+ * that is run first. */
+export function startable(bed: Bed, varpd: readonly string[], before = 'true'): string[] {
+  const lines = [...openWays(bed), OPEN_TUN, before];
+  return ['sh', '-c', `${lines.join(' && ')} && exec "$@"`, 'sh', ...varpd];
+}
 
 /** The project or Node may be in a home that is closed: then a directory with nothing else in it is in its place. */
-function openWays(stash: string): string[] {
+function openWays(bed: Bed): string[] {
   const needed = [fromRoot('.'), path.dirname(path.dirname(process.execPath))].map((place) =>
     path.resolve(place),
   );
@@ -38,10 +51,10 @@ function openWays(stash: string): string[] {
     const gate = ancestors(place).find((directory) => (statSync(directory).mode & 0o001) === 0);
     if (gate !== undefined) closed.set(gate, [...(closed.get(gate) ?? []), place]);
   }
-  return [...closed].flatMap(([gate, places], gateIndex) => {
-    const kept = places.map((place, index) => [place, path.join(stash, `way${gateIndex}-${index}`)] as const);
+  return [...closed].flatMap(([gate, places]) => {
+    const kept = places.map((place) => [place, bed.directory()] as const);
     return [
-      ...kept.map(([place, at]) => `mkdir ${at} && mount --bind ${place} ${at}`),
+      ...kept.map(([place, at]) => `mount --bind ${place} ${at}`),
       `mount -t tmpfs -o mode=755 tmpfs ${gate}`,
       ...kept.map(([place, at]) => `mkdir -p ${place} && mount --move ${at} ${place}`),
     ];

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readPages } from '../../src/cli/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
-import { forDaemonUser, giveToDaemon } from './daemon-user.js';
+import { giveToDaemon, startable } from './daemon-user.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -50,7 +50,7 @@ export class Daemon {
   /** Asks the daemon directly: what dladm does, without the fifth of a second that starting a program takes. */
   call: Call;
   #child: Child | undefined;
-  readonly #stash: string;
+  readonly #bed: Bed;
 
   /** Prepares the directory; start() runs it. Several may stand on one host. */
   constructor(
@@ -64,10 +64,10 @@ export class Daemon {
     this.configFile = path.join(this.directory, 'varpd.yaml');
     this.logFile = path.join(this.directory, 'varpd.log');
     this.call = createClient(this.socket);
-    this.#stash = bed.directory();
+    this.#bed = bed;
     writeFileSync(this.logFile, '');
     chmodSync(this.directory, 0o755);
-    giveToDaemon(this.directory, this.logFile);
+    if (options.config?.['user'] !== 'root') giveToDaemon(this.directory, this.logFile);
     this.writeConfig(options.config);
   }
 
@@ -127,10 +127,9 @@ export class Daemon {
     return this.#child !== undefined && !this.#child.ended;
   }
 
-  /** A command that starts varpd on this host, where that user may run it. The shell becomes it. */
-  prepared(varpd: readonly string[]): string[] {
-    const lines = [forDaemonUser(this.#stash), this.options.before].filter((line) => line !== undefined);
-    return ['sh', '-c', `${lines.join(' && ')} && exec "$@"`, 'sh', ...varpd];
+  /** A command that starts varpd, with what is to be done before. */
+  startable(varpd: readonly string[]): string[] {
+    return startable(this.#bed, varpd, this.options.before);
   }
 
   /** Resolves once the daemon answers. */
@@ -139,7 +138,7 @@ export class Daemon {
     const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
     const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
     const varpd = [process.execPath, ...(this.options.nodeArgs ?? []), VARPD_MAIN, ...own];
-    const child = this.host.spawn(this.prepared(varpd), {
+    const child = this.host.spawn(this.startable(varpd), {
       logFile: this.logFile,
       cwd: this.directory,
       ...(this.options.env && { env: this.options.env }),

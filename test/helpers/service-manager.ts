@@ -24,7 +24,7 @@ export class Manager {
     const python = ['python3', fromRoot('test/helpers/service-manager.py')];
     const varpd = [process.execPath, VARPD_MAIN, '--config', this.daemon.configFile, '--foreground'];
     const command = [...python, path.join(this.daemon.directory, 'notify'), ...varpd];
-    this.child = host.spawn(this.daemon.prepared(command), { env }, 'pipe');
+    this.child = host.spawn(this.daemon.startable(command), { env }, 'pipe');
   }
 
   lines(): ManagerLine[] {

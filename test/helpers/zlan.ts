@@ -1,6 +1,14 @@
 // The three hosts of the article's second preview: zlan, zlan2 and zlan3 on one switch, a varpd each, and the VNICs of
 // its hosts.json. One file serves all three, as namespaces share their file system.
-import { chmodSync, lstatSync, mkdtempSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 

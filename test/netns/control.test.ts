@@ -57,8 +57,8 @@ async function plumbPeer({ a, b }: Pick<Site, 'a' | 'b'>, vnetid = 42, port = 47
 }
 
 /** A daemon that is not the bed's: whatever it is told, and for as long as it likes. */
-const varpd = (host: Namespace, args: readonly string[]): Promise<Result> =>
-  host.run([process.execPath, VARPD_MAIN, ...args], { timeoutMs: 15_000 });
+const varpd = (daemon: Daemon, args: readonly string[]): Promise<Result> =>
+  daemon.host.run(daemon.startable([process.execPath, VARPD_MAIN, ...args]), { timeoutMs: 15_000 });
 
 const devicesOf = async (host: Namespace): Promise<string[]> =>
   (JSON.parse(await host.ip('-j link show')) as { ifname: string }[]).map(({ ifname }) => ifname).sort();
@@ -177,7 +177,7 @@ await t.test('a second daemon', { skip }, async (t) => {
     ],
   ] as const) {
     for (const flags of [['--foreground'], []]) {
-      const { code, stderr } = await varpd(a, ['--config', file, ...flags]);
+      const { code, stderr } = await varpd(daemon, ['--config', file, ...flags]);
       t.equal(code, 1, `${name} is refused${flags.length > 0 ? '' : ', in the background too'}`);
       t.match(stderr, words, stderr.trim());
     }
@@ -222,7 +222,7 @@ await t.test('a daemon in the background', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   await daemon.stop();
-  const { code, stderr } = await varpd(a, ['--config', daemon.configFile]);
+  const { code, stderr } = await varpd(daemon, ['--config', daemon.configFile]);
   t.equal(code, 0, `it returns when it is ready${stderr}`);
   const { pid, overlays } = await daemon.call('daemon.status', {});
   const isGone = (): boolean => !existsSync(`/proc/${pid}`);

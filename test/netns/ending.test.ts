@@ -5,6 +5,7 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
+import { giveToDaemon, limitFiles } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay, VARPD_MAIN as VARPD } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
@@ -49,6 +50,7 @@ await t.test('a log file that cannot be opened again', { skip, timeout: 60_000 }
   const places = path.join(directory, 'logs');
   const file = path.join(places, 'v.log');
   mkdirSync(places);
+  giveToDaemon(places);
   const daemon = await Daemon.start(bed, a, { config: { log: { file } } });
   const log = (name = places): string => readFileSync(path.join(name, 'v.log'), 'utf8');
   const says = (expected: RegExp, name = places): Promise<void> =>
@@ -72,12 +74,13 @@ await t.test('a log file that cannot be opened again', { skip, timeout: 60_000 }
   rmSync(places, { recursive: true });
   mkdirSync(places);
   await exec(['mkfifo', file]);
+  giveToDaemon(places, file);
   t.match((await daemon.dladm('reload')).stderr, /cannot open .*v\.log: no such device or address/, 'a FIFO');
   rmSync(file);
-  await exec(['prlimit', '--pid', String(daemon.pid), `--nofile=10:`]);
+  await limitFiles(daemon.pid, '10:');
   daemon.signal('SIGHUP');
   await says(/cannot open .*v\.log: too many open files/, old);
-  await exec(['prlimit', '--pid', String(daemon.pid), '--nofile=4096:']);
+  await limitFiles(daemon.pid, '4096:');
 
   await daemon.ok('reload');
   await says(/nothing has changed/);
@@ -114,7 +117,9 @@ await t.test('a log file that another user may not open', { skip, timeout: 60_00
   const daemon = new Daemon(bed, a, options);
   const config = path.join(places, 'varpd.yaml');
   writeFileSync(config, readFileSync(daemon.configFile));
-  const child = a.spawn([process.execPath, ...process.execArgv, VARPD, '--config', config, '--foreground']);
+  const child = a.spawn(
+    daemon.startable([process.execPath, ...process.execArgv, VARPD, '--config', config, '--foreground']),
+  );
   const log = (name: string): string => {
     try {
       return readFileSync(path.join(logs, name), 'utf8');
@@ -242,6 +247,7 @@ await t.test('SIGTERM while a plugin is in an endless loop', { skip, timeout: 60
   const bed = newBed(t);
   const a = await bed.host();
   const directory = bed.directory();
+  giveToDaemon(directory);
   const hang = path.join(directory, 'hang');
   const body = `import { existsSync } from 'node:fs';
     setInterval(() => { if (existsSync(${JSON.stringify(hang)})) for (;;); }, 20);`;
@@ -348,11 +354,11 @@ await t.test('signs of life when descriptors have run out', withPython, async (t
   await manager.ready(1);
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
   const { pid } = await daemon.call('daemon.status', {});
-  await exec(['prlimit', '--pid', String(pid), '--nofile=10:']);
+  await limitFiles(pid, '10:');
   const before = manager.count('WATCHDOG');
   await waitUntil(() => manager.count('WATCHDOG') > before + 5, { what: 'more signs of life' });
   const client = daemon.call('daemon.status', {}).catch((error: unknown) => error as Error);
-  await exec(['prlimit', '--pid', String(pid), '--nofile=4096:']);
+  await limitFiles(pid, '4096:');
   t.match(await client, { pid }, 'a client that came meanwhile is answered');
   await daemon.ok('delete-overlay overlay0');
   manager.child.end();

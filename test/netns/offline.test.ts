@@ -5,6 +5,7 @@ import path from 'node:path';
 import t from 'tap';
 
 import type { LinkPropertyRow, OverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
@@ -14,7 +15,9 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
-  const metrics = path.join(bed.directory(), 'metrics.sock');
+  const places = bed.directory();
+  giveToDaemon(places);
+  const metrics = path.join(places, 'metrics.sock');
   const daemon = (await Daemon.start(bed, a, { config: { metrics } })).explain(t);
   const mapping = path.join(bed.directory(), 'hosts.json');
   writeFileSync(mapping, '{}');

@@ -4,6 +4,7 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
+import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
@@ -92,7 +93,9 @@ await t.test(
     const bed = new Bed();
     t.teardown(() => bed.cleanup());
     const [a, b] = await bed.twoHosts();
-    const metrics = path.join(bed.directory(), 'metrics.sock');
+    const places = bed.directory();
+    giveToDaemon(places);
+    const metrics = path.join(places, 'metrics.sock');
     const daemon = (await Daemon.start(bed, a, { config: { metrics } })).explain(t);
     const mapping = path.join(bed.directory(), 'hosts.json');
     writeFileSync(mapping, readFileSync(fromRoot('config/hosts.json')));

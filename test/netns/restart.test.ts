@@ -483,19 +483,15 @@ await t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['s
   await daemon.stop();
 
   writeFileSync(daemon.configFile, 'user: nobody-of-this-name\n');
-  const { code, stderr } = await a.run([process.execPath, VARPD_MAIN, '--config', daemon.configFile]);
+  const { code, stderr } = await a.run(
+    daemon.startable([process.execPath, VARPD_MAIN, '--config', daemon.configFile]),
+  );
   t.equal(code, 1);
   t.match(stderr, /varpd\.yaml:1:7: user: there is no user of that name/);
   writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
   const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
-  const refused = await a.run([
-    ...nobody,
-    process.execPath,
-    VARPD_MAIN,
-    '--config',
-    daemon.configFile,
-    '--foreground',
-  ]);
+  const command = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];
+  const refused = await a.run(daemon.startable([...nobody, ...command]));
   t.equal(refused.code, 1);
   t.match(refused.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });

@@ -13,7 +13,7 @@ import {
 import path from 'node:path';
 import t from 'tap';
 import { Daemon, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
-import { giveToDaemon } from '../helpers/daemon-user.js';
+import { giveToDaemon, startable } from '../helpers/daemon-user.js';
 import { get } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
@@ -30,92 +30,99 @@ const ESCAPES = '\\u001b[2J\\n2026-01-01T00:00:00.000Z error made up';
 
 const GOOD = '{"02:00:00:00:00:01": {"ip": "10.88.88.70", "port": 4789}}\n';
 
-await t.test("a member of the group learns nothing of a file that varpd may read, root does", { skip }, async (t) => {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const [a] = await bed.twoHosts();
-  const daemon = new Daemon(bed, a).explain(t);
-  const metrics = path.join(daemon.directory, 'metrics.sock');
-  daemon.writeConfig({ group: GROUP.name, metrics });
-  await daemon.start();
-  chmodSync(daemon.directory, 0o755);
-  const env = { VARPD_SOCKET: daemon.socket };
-  const asMember = async (line: string): Promise<string> => {
-    const { stdout, stderr } = await a.run([...AS_MEMBER, process.execPath, DLADM_MAIN, ...line.split(' ')], {
-      env,
-    });
-    return stdout + stderr;
-  };
-  const asRoot = async (line: string): Promise<string> => {
-    const { stdout, stderr } = await daemon.dladm(...line.split(' '));
-    return stdout + stderr;
-  };
-  const file = path.join(daemon.directory, 'key');
-  const create = (name: string): string =>
-    `create-overlay -e vxlan -s files -v 23 -p vxlan/listen_ip=${a.underlay.v4} -p files/config=${file} ${name}`;
-  const place = new RegExp(`${file}:1:\\d+: `);
-  const texts = [
-    `${SECRET}\n`,
-    `{"${SECRET}": {}}\n`,
-    `{"02:00:00:00:00:01": {"ip": "${SECRET}${ESCAPES}", "port": 1}}\n`,
-    `{"02:00:00:00:00:01": {"ip": "10.0.0.1", "port": ${SECRET}}}\n`,
-  ];
-  const write = (text: string): void => {
-    writeFileSync(file, text, { mode: 0o600 });
-    giveToDaemon(file);
-  };
-  for (const text of texts) {
-    write(text);
-    const seen = await asMember(create('overlay0'));
-    t.match(seen, place, 'a start that fails says where');
-    t.notMatch(seen, SECRET, `and not what: ${text}`);
-    const shown = await asRoot(create('overlay0'));
-    t.match(shown, new RegExp(`${file}:1:\\d+: at '.*${SECRET}.*': found `), 'to root dladm says what');
-    t.notMatch(shown.replaceAll('\n', ''), /\p{C}/u, 'which no terminal obeys');
-  }
+await t.test(
+  'a member of the group learns nothing of a file that varpd may read, root does',
+  { skip },
+  async (t) => {
+    const bed = new Bed();
+    t.teardown(() => bed.cleanup());
+    const [a] = await bed.twoHosts();
+    const daemon = new Daemon(bed, a).explain(t);
+    const metrics = path.join(daemon.directory, 'metrics.sock');
+    daemon.writeConfig({ group: GROUP.name, metrics });
+    await daemon.start();
+    chmodSync(daemon.directory, 0o755);
+    const env = { VARPD_SOCKET: daemon.socket };
+    const asMember = async (line: string): Promise<string> => {
+      const { stdout, stderr } = await a.run(
+        [...AS_MEMBER, process.execPath, DLADM_MAIN, ...line.split(' ')],
+        {
+          env,
+        },
+      );
+      return stdout + stderr;
+    };
+    const asRoot = async (line: string): Promise<string> => {
+      const { stdout, stderr } = await daemon.dladm(...line.split(' '));
+      return stdout + stderr;
+    };
+    const file = path.join(daemon.directory, 'key');
+    const create = (name: string): string =>
+      `create-overlay -e vxlan -s files -v 23 -p vxlan/listen_ip=${a.underlay.v4} -p files/config=${file} ${name}`;
+    const place = new RegExp(`${file}:1:\\d+: `);
+    const texts = [
+      `${SECRET}\n`,
+      `{"${SECRET}": {}}\n`,
+      `{"02:00:00:00:00:01": {"ip": "${SECRET}${ESCAPES}", "port": 1}}\n`,
+      `{"02:00:00:00:00:01": {"ip": "10.0.0.1", "port": ${SECRET}}}\n`,
+    ];
+    const write = (text: string): void => {
+      writeFileSync(file, text, { mode: 0o600 });
+      giveToDaemon(file);
+    };
+    for (const text of texts) {
+      write(text);
+      const seen = await asMember(create('overlay0'));
+      t.match(seen, place, 'a start that fails says where');
+      t.notMatch(seen, SECRET, `and not what: ${text}`);
+      const shown = await asRoot(create('overlay0'));
+      t.match(shown, new RegExp(`${file}:1:\\d+: at '.*${SECRET}.*': found `), 'to root dladm says what');
+      t.notMatch(shown.replaceAll('\n', ''), /\p{C}/u, 'which no terminal obeys');
+    }
 
-  write(GOOD);
-  await daemon.ok(create('overlay0'));
-  for (const text of texts) {
-    write(text);
-    t.match(await asMember('reload'), place, 'so a reload');
-    for (const line of [
-      'reload',
-      'show-overlay -f',
-      'show-overlay -p -o details -f',
-      'show-overlay --json',
-      'show-overlay',
-      'up-overlay',
-    ])
-      t.notMatch(await asMember(line), SECRET, line);
-    t.match(await asMember('show-overlay -f'), place);
-    t.match(
-      await asRoot('show-overlay -f'),
-      new RegExp(`:1:\\d+: at '.*${SECRET}.*': found `),
-      'root sees it',
-    );
-    t.notMatch(await asRoot('show-overlay --json'), SECRET, 'what programs read is what varpd says');
-  }
-  t.notMatch((await get(metrics)).body, SECRET, 'metrics');
-  await daemon.restart();
-  t.match(await asMember('show-overlay -f'), place, 'after a restart with the bad file');
-  t.notMatch(await asMember('show-overlay --json'), SECRET);
+    write(GOOD);
+    await daemon.ok(create('overlay0'));
+    for (const text of texts) {
+      write(text);
+      t.match(await asMember('reload'), place, 'so a reload');
+      for (const line of [
+        'reload',
+        'show-overlay -f',
+        'show-overlay -p -o details -f',
+        'show-overlay --json',
+        'show-overlay',
+        'up-overlay',
+      ])
+        t.notMatch(await asMember(line), SECRET, line);
+      t.match(await asMember('show-overlay -f'), place);
+      t.match(
+        await asRoot('show-overlay -f'),
+        new RegExp(`:1:\\d+: at '.*${SECRET}.*': found `),
+        'root sees it',
+      );
+      t.notMatch(await asRoot('show-overlay --json'), SECRET, 'what programs read is what varpd says');
+    }
+    t.notMatch((await get(metrics)).body, SECRET, 'metrics');
+    await daemon.restart();
+    t.match(await asMember('show-overlay -f'), place, 'after a restart with the bad file');
+    t.notMatch(await asMember('show-overlay --json'), SECRET);
 
-  daemon.writeConfig({ group: GROUP.name, metrics, log: { level: SECRET } });
-  chmodSync(daemon.configFile, 0o600);
-  giveToDaemon(daemon.configFile);
-  for (const line of ['reload', 'restart']) {
-    const seen = await asMember(line);
-    t.match(seen, /varpd\.yaml:\d+:\d+: log\.level: found another text, expected one of/, line);
-    t.notMatch(seen, SECRET);
-    t.match(await asRoot(line), new RegExp(`at '.*${SECRET}.*': log\\.level: found`), `${line}, to root`);
-  }
-  t.notMatch(daemon.log(), SECRET, 'the log');
-  t.notMatch(daemon.log().replaceAll('\n', ''), /\p{C}/u);
-  for (const name of ['snapshot', 'overlay0.json'])
-    if (existsSync(path.join(daemon.stateDir, name)))
-      t.notMatch(readFileSync(path.join(daemon.stateDir, name), 'utf8'), SECRET, name);
-});
+    daemon.writeConfig({ group: GROUP.name, metrics, log: { level: SECRET } });
+    chmodSync(daemon.configFile, 0o600);
+    giveToDaemon(daemon.configFile);
+    for (const line of ['reload', 'restart']) {
+      const seen = await asMember(line);
+      t.match(seen, /varpd\.yaml:\d+:\d+: log\.level: found another text, expected one of/, line);
+      t.notMatch(seen, SECRET);
+      t.match(await asRoot(line), new RegExp(`at '.*${SECRET}.*': log\\.level: found`), `${line}, to root`);
+    }
+    t.notMatch(daemon.log(), SECRET, 'the log');
+    t.notMatch(daemon.log().replaceAll('\n', ''), /\p{C}/u);
+    for (const name of ['snapshot', 'overlay0.json'])
+      if (existsSync(path.join(daemon.stateDir, name)))
+        t.notMatch(readFileSync(path.join(daemon.stateDir, name), 'utf8'), SECRET, name);
+  },
+);
 
 /** 15 starts, with somebody who plants links where the socket and the log come: none of them is followed. */
 await t.test('links that are planted', { skip }, async (t) => {
@@ -143,13 +150,8 @@ await t.test('links that are planted', { skip }, async (t) => {
       const loop = `i=0; while [ $((i += 1)) -lt 50000 ]; do ln -s ${victim} ${socket} && rm -f ${socket}; ln -sf ${victim} ${log}; done 2>/dev/null`;
       const nobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
       const planter = a.spawn([...nobody, 'sh', '-c', loop]);
-      const { code, stderr } = await a.run([
-        process.execPath,
-        VARPD_MAIN,
-        '--config',
-        config,
-        '--foreground',
-      ]);
+      const command = [process.execPath, VARPD_MAIN, '--config', config, '--foreground'];
+      const { code, stderr } = await a.run(startable(bed, command));
       await planter.stop('SIGKILL');
       t.equal(code, 1, `${mode.toString(8)}: refused`);
       t.match(stderr, new RegExp(`${open}.*mode ${mode.toString(8)}.*'ch(?:mod|own) `, 's'));

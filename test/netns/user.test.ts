@@ -1,7 +1,6 @@
 // Whom varpd becomes when root starts it, what is handed over to that user, and that nothing in its process comes back to root.
 import {
   chmodSync,
-  chownSync,
   copyFileSync,
   existsSync,
   linkSync,
@@ -19,7 +18,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
-import { daemonUser } from '../helpers/daemon-user.js';
+import { daemonUser, startable } from '../helpers/daemon-user.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
@@ -171,7 +170,6 @@ await t.test('without a name in the configuration it is the user varpd', { skip 
 await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {
   const { bed, a } = await twoHosts(t);
   const daemon = new Daemon(bed, a, { config: { user: 'root' } });
-  chownSync(daemon.directory, 0, 0);
   await daemon.start();
   t.match(status(daemon.pid), /^Uid:\s+0\t0\t0\t0$/m);
   t.match(status(daemon.pid), /^CapEff:\s+0000000000001000$/m);
@@ -192,7 +190,6 @@ await t.test('what an older varpd has left as root is handed over', { skip, time
     log: { file: path.join(daemon.directory, 'own.log') },
   };
   daemon.useSocket(keys.socket);
-  chownSync(daemon.directory, 0, 0);
   daemon.writeConfig({ user: 'root', ...keys });
   await daemon.start();
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
@@ -219,7 +216,7 @@ await t.test('what an older varpd has left as root is handed over', { skip, time
     await daemon.start();
     const other = path.join(bed.directory(), 'varpd.yaml');
     writeFileSync(other, `stateDir: ${daemon.stateDir}\nsocket: ${daemon.directory}/other/varpd.sock\n`);
-    const { code, stderr } = await a.run([process.execPath, VARPD_MAIN, '--config', other]);
+    const { code, stderr } = await a.run(startable(bed, [process.execPath, VARPD_MAIN, '--config', other]));
     t.equal(code, 1);
     t.match(stderr, new RegExp(`another varpd \\(process ${daemon.pid}\\) uses the state directory`));
     t.same(owner(daemon.stateDir), [0, 0]);
@@ -260,13 +257,17 @@ await t.test('nothing is handed over that may be anything else', { skip }, async
   const cases: readonly [string, (directory: string) => void, Record<string, string>, RegExp][] = [
     [
       'a directory of other things as stateDir',
-      (directory) => writeFileSync(path.join(directory, 'data'), ''),
+      (directory) => {
+        writeFileSync(path.join(directory, 'data'), '');
+      },
       { stateDir: '' },
       /state directory .*: it belongs to user 0 \(root\), expected/,
     ],
     [
       'a directory of other things for the socket',
-      (directory) => writeFileSync(path.join(directory, 'data'), ''),
+      (directory) => {
+        writeFileSync(path.join(directory, 'data'), '');
+      },
       { socket: '/varpd.sock' },
       /cannot listen on .*varpd.sock: permission denied/,
     ],
@@ -297,7 +298,7 @@ await t.test('nothing is handed over that may be anything else', { skip }, async
         .join(''),
     );
     const varpd = [process.execPath, VARPD_MAIN, '--config', config, '--foreground'];
-    const { code, stderr } = await a.run(varpd);
+    const { code, stderr } = await a.run(startable(bed, varpd));
     t.equal(code, 1, `${what}: refused`);
     t.match(stderr, expected, what);
     t.equal(lstatSync(directory).uid, 0, `${what}: it is still root's`);
@@ -316,18 +317,8 @@ await t.test('what is missing is said, with what to do', { skip }, async (t) => 
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
   const keys = `stateDir: ${place}/state\nsocket: ${place}/run/varpd.sock\n`;
-  const start = (before: string) =>
-    a.run([
-      'sh',
-      '-c',
-      `${before} && exec "$@"`,
-      'sh',
-      process.execPath,
-      VARPD_MAIN,
-      '--config',
-      config,
-      '--foreground',
-    ]);
+  const varpd = [VARPD_MAIN, '--config', config, '--foreground'];
+  const start = (before: string, node = process.execPath) => a.run(startable(bed, [node, ...varpd], before));
   writeFileSync(config, keys);
   const without = path.join(place, 'passwd');
   writeFileSync(without, readFileSync('/etc/passwd', 'utf8').replace(/^varpd:.*\n/m, ''));
@@ -348,11 +339,7 @@ await t.test('what is missing is said, with what to do', { skip }, async (t) => 
   const closed = path.join(place, 'closed');
   mkdirSync(closed, { mode: 0o700 });
   const node = path.join(closed, 'node');
-  const program = await a.run([
-    'sh',
-    '-c',
-    `touch ${node} && mount --bind ${process.execPath} ${node} && exec ${node} ${VARPD_MAIN} --config ${config} --foreground`,
-  ]);
+  const program = await start(`touch ${node} && mount --bind ${process.execPath} ${node}`, node);
   t.equal(program.code, 1);
   t.match(
     program.stderr,

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Daemon, directOverlay } from '../../helpers/daemon.js';
+import { limitFiles } from '../../helpers/daemon-user.js';
 import { addKernelVxlan, type Namespace } from '../../helpers/netns.js';
 import { exec, waitUntil } from '../../helpers/process.js';
 import { ping } from '../../helpers/traffic.js';
@@ -133,11 +134,11 @@ const refused: Row = {
     await answersWithin(b, a.overlay.v4, 5000);
 
     const limit = daemon.descriptors;
-    await exec(['prlimit', '--pid', `${daemon.pid}`, `--nofile=${limit}:4096`]);
+    await limitFiles(daemon.pid, `${limit}:4096`);
     const asked = await daemon.call('daemon.status', {}).catch((error: unknown) => error);
     await answersNow(a, b.overlay.v4);
     check((await idleCpuSeconds(daemon)) < 0.5, 'EMFILE: nothing spins');
-    await exec(['prlimit', '--pid', `${daemon.pid}`, '--nofile=4096:4096']);
+    await limitFiles(daemon.pid, '4096:4096');
     const answers = (): Promise<boolean> =>
       daemon.call('daemon.status', {}).then(
         () => true,

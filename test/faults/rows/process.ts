@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { directOverlay } from '../../helpers/daemon.js';
+import { daemonUser } from '../../helpers/daemon-user.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Exit, waitUntil } from '../../helpers/process.js';
 import { transferTcp } from '../../helpers/traffic.js';
@@ -23,10 +24,11 @@ const diskFull: Row = {
   async run(bed) {
     const order = path.join(bed.directory(), 'order');
     const env: Record<string, string> = { LD_PRELOAD: MISHAP, MISHAP: order };
+    const { uid, gid } = daemonUser();
+    const options = `size=64k,nr_inodes=8,mode=700,uid=${uid},gid=${gid}`;
     const { a, b, daemon } = await tunnel(bed, {
       env,
-      before:
-        'mkdir -p state && mount -t tmpfs -o size=64k,nr_inodes=8,mode=700 none state && export MISHAP_DIR="$PWD/state"',
+      before: `mkdir -p state && mount -t tmpfs -o ${options} none state && export MISHAP_DIR="$PWD/state"`,
     });
     const stateDir = daemon.inside(daemon.stateDir);
     const more = directOverlay({ from: a.underlay.v4, to: b.underlay.v4, name: 'more0', vnetid: 9 });
@@ -132,7 +134,8 @@ const clock: Row = {
       FAKETIME_DONT_FAKE_MONOTONIC: '1',
     };
     const file = new MappingFile(bed);
-    const stations = await buildZlan(bed, file, { daemon: { env } });
+    // libfaketime has a semaphore that only the user who starts it may open.
+    const stations = await buildZlan(bed, file, { daemon: { env, config: { user: 'root' } } });
     for (const station of stations) await plumb(station);
     const [zlan, zlan2] = stations;
     await answersWithin(zlan.host, zlan2.v4, 10_000);

@@ -27,6 +27,8 @@ const CONNECTIONS_A_KIND = 6;
 /** Nobody is any of them, and none is in the group. */
 const USERS = [61_001, 61_002, 61_003];
 const MAX_MORE_MIB = 192;
+/** Of another overlay's pings, on a machine whose every processor is busy with readers and with answering them. */
+const MAX_P99_MS = 50;
 
 const request = (method: MethodName, params: object = {}): object => ({
   jsonrpc: '2.0',
@@ -86,6 +88,8 @@ async function attack(
 
 async function fillUp(bed: Bed, { targets, vnics }: Size) {
   const { a, b, daemon } = await tunnel(bed, { pluginPath: [PLUGINS] });
+  // What a thousand interfaces of one host say to each other by themselves is a million frames, and no reader's doing.
+  await a.quietNewDevices();
   await a.ip(`route add 198.18.0.0/15 via ${b.underlay.v4}`);
   const fill = `-p many/count=${targets} -p many/every=${targets / 10} -p many/dest_ip=${b.underlay.v4}`;
   await daemon.ok(
@@ -137,6 +141,8 @@ async function hostileReader(bed: Bed, size: Size): Promise<string> {
   const { sent, lost } = await flow.stop();
   check(daemon.running && daemon.pid === pid, 'varpd lives');
   check(!/unhandled|bug:/.test(daemon.log()), 'nothing unforeseen is logged');
+  const p99Ms = rttUs[Math.floor(rttUs.length * 0.99)] / 1000;
+  check(p99Ms < MAX_P99_MS, `pings of another overlay are undisturbed: p99 ${p99Ms.toFixed(1)} ms`);
   check(lost === 0, `no packet of another overlay is lost, not ${lost} of ${sent}`);
   check(answers > 0 && bytes > 0, 'others are answered, and the readers too');
   check(moreMib < MAX_MORE_MIB, `memory is bounded: ${moreMib} MiB more`);
@@ -155,9 +161,8 @@ async function hostileReader(bed: Bed, size: Size): Promise<string> {
   await daemon.ok('modify-overlay -f big0');
   check((await daemon.ok('show-overlay -t -p -o target big0')) === '', 'a flush is in force at once');
   await answersNow(a, b.overlay.v4);
-  const p99Ms = (rttUs[Math.floor(rttUs.length * 0.99)] / 1000).toFixed(1);
   const answered = `${Math.round(bytes / (1 << 20))} MiB of answers, ${answers} to another client`;
-  return `${answered}; 0 of ${sent} packets lost, ping p99 ${p99Ms} ms; ${moreMib} MiB more`;
+  return `${answered}; 0 of ${sent} packets lost, ping p99 ${p99Ms.toFixed(1)} ms; ${moreMib} MiB more`;
 }
 
 const rowOf = (size: Size, isQuick: boolean): Row => ({
