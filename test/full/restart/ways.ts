@@ -5,6 +5,7 @@ import path from 'node:path';
 
 import { type Call, createClient } from '../../../src/control/client.js';
 import { Daemon } from '../../helpers/daemon.js';
+import { giveToDaemon } from '../../helpers/daemon-user.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Result, waitUntil } from '../../helpers/process.js';
@@ -97,6 +98,7 @@ abstract class ByHand implements Way {
     // A /dev/net of its own, which goes with the process: nothing of the machine's is touched.
     const before = `mount -t tmpfs -o mode=755 tmpfs /dev/net && if [ ! -e ${this.#tunFlag} ]; then mknod -m 666 /dev/net/tun c 10 200; fi`;
     put(`${this.gate}/gate.cjs`, GATE);
+    giveToDaemon(this.gate);
     const nodeArgs = ['--require', `${this.gate}/gate.cjs`];
     this.daemon = new Daemon(bed, host, { before, nodeArgs, socketFlag: false });
     this.#own = { pluginPath: [this.path('plugins')], ...own };
