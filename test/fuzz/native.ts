@@ -58,12 +58,15 @@ export async function fuzzProgram(
     `-artifact_prefix=${directory}/${name}-`,
     seeds,
   ];
-  const { code, stderr } = await run(command, { timeoutMs });
-  const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? 0);
-  const edges = /cov: (\d+)(?![\s\S]*cov: )/.exec(stderr)?.[1] ?? '?';
-  if (code !== 0) return { inputs, said: `${edges} edges reached`, failure: failed(stderr) };
+  const { code, stderr, timedOut } = await run(command, { timeoutMs });
+  const [, last = '0', edges = '?'] = /^#(\d+)\t.*cov: (\d+)(?![\s\S]*^#\d+\t.*cov: )/m.exec(stderr) ?? [];
+  const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? last);
+  const said = `${edges} edges reached`;
+  // It ends by itself, unless it was stopped, or got no processor.
+  if (timedOut) return { inputs, said, failure: `  ${program} went on for more than ${timeoutMs / 1000} s` };
+  if (code !== 0) return { inputs, said, failure: failed(stderr) };
   const saved = save ? `, saved ${writeCorpus(name, await minimisedSeeds(program, seeds, timeoutMs))}` : '';
-  return { inputs, said: `${edges} edges reached${saved}` };
+  return { inputs, said: said + saved };
 }
 
 /** Those of the seeds that reach all that the whole does. */
