@@ -70,29 +70,36 @@ static napi_value udp_adopt(napi_env env, napi_callback_info info)
 	return number(env, set_path_options(fd, domain == AF_INET, arg_int(env, argv[1])));
 }
 
-static void set_peer(int32_t *news, const struct sockaddr_in6 *name)
+/* Where the datagram was going. 0 = the kernel does not say, or not all of it. */
+static int set_peer(int32_t *news, const struct msghdr *msg)
 {
-	if (name->sin6_family == AF_INET) {
-		const struct sockaddr_in *to = (const void *)name;
+	const struct sockaddr_in6 *name = msg->msg_name;
+	if (msg->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
+		const struct sockaddr_in *to = msg->msg_name;
 		news[NEWS_ADDRESS] = news[NEWS_ADDRESS + 1] = 0;
 		news[NEWS_ADDRESS + 2] = (int32_t)htonl(0xffff);
 		memcpy(&news[NEWS_ADDRESS + 3], &to->sin_addr, 4);
 		news[NEWS_PORT] = ntohs(to->sin_port);
-	} else {
-		memcpy(&news[NEWS_ADDRESS], &name->sin6_addr, 16);
-		news[NEWS_PORT] = ntohs(name->sin6_port);
+		return 1;
 	}
+	if (msg->msg_namelen < sizeof *name || name->sin6_family != AF_INET6)
+		return 0;
+	memcpy(&news[NEWS_ADDRESS], &name->sin6_addr, 16);
+	news[NEWS_PORT] = ntohs(name->sin6_port);
+	return 1;
 }
 
 /* The size that a message of the queue tells of, or -1 where it is about something else. */
 static int32_t announced(struct msghdr *msg)
 {
+	const uint8_t *end = (const uint8_t *)msg->msg_control + msg->msg_controllen;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		struct sock_extended_err error;
 		int is_v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
 		if (!is_v4 && !(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
 			continue;
-		if (c->cmsg_len < CMSG_LEN(sizeof error))
+		/* CMSG_NXTHDR makes sure of a header alone. */
+		if (c->cmsg_len < CMSG_LEN(sizeof error) || c->cmsg_len > (size_t)(end - (const uint8_t *)c))
 			continue;
 		memcpy(&error, CMSG_DATA(c), sizeof error);
 		int is_size = error.ee_origin == SO_EE_ORIGIN_ICMP ?
@@ -145,10 +152,8 @@ static napi_value udp_errors(napi_env env, napi_callback_info info)
 	}
 	for (int i = 0; i < got; i++) {
 		int32_t *each = news + (size_t)i * NEWS_WORDS;
-		each[NEWS_MTU] = msgs[i].msg_hdr.msg_namelen ? announced(&msgs[i].msg_hdr) : -1;
+		each[NEWS_MTU] = set_peer(each, &msgs[i].msg_hdr) ? announced(&msgs[i].msg_hdr) : -1;
 		each[NEWS_QUOTED] = (int32_t)msgs[i].msg_len;
-		if (each[NEWS_MTU] >= 0)
-			set_peer(each, &names[i]);
 	}
 	return number(env, got < 0 ? 0 : got);
 }

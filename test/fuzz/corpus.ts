@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 
 import { fromRoot } from '../helpers/need.js';
 
-const fileOf = (target: string): string => fromRoot(`test/fuzz/corpus/${target}.hex`);
+export const fileOf = (target: string): string => fromRoot(`test/fuzz/corpus/${target}.hex`);
 
 export function readCorpus(target: string): Uint8Array[] {
   const file = fileOf(target);

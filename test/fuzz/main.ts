@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { fromRoot } from '../helpers/need.js';
 import { readCorpus, writeCorpus } from './corpus.js';
 import { fuzz, minimised, nameOf, prepare, type Target } from './engine.js';
+import { PROGRAMS } from './programs.js';
 
 interface Settings {
   readonly minutes: number;
@@ -44,12 +45,9 @@ prepare();
 register('./instrument.js', import.meta.url);
 // From here on what is loaded is instrumented.
 const { targets } = await import('./targets/index.js');
-const { fuzzAddon, fuzzOffload, fuzzReceive } = await import('./native.js');
+const { fuzzAddon, fuzzProgram } = await import('./native.js');
 
-/** In C: the offloads by libFuzzer, what makes runs of datagrams, and the whole addon inside a real varpd. */
-const NATIVE = { offload: fuzzOffload, receive: fuzzReceive, addon: fuzzAddon } as const;
-
-const settings = readSettings([...targets.map(({ name }) => name), ...Object.keys(NATIVE)]);
+const settings = readSettings([...targets.map(({ name }) => name), ...PROGRAMS, 'addon']);
 const { minutes, seed, save, chosen } = settings;
 const secondsEach = (minutes * 60) / chosen.length;
 const found = fromRoot('dist/fuzz');
@@ -87,7 +85,11 @@ for (const name of chosen) {
     fuzzOne(target);
     continue;
   }
-  const { inputs, said, failure } = await NATIVE[name as keyof typeof NATIVE](secondsEach, seed);
+  // In C: parts of the native layer, and the whole addon inside a real varpd.
+  const part = PROGRAMS.find((one) => one === name);
+  const { inputs, said, failure } = await (part === undefined
+    ? fuzzAddon(secondsEach, seed)
+    : fuzzProgram(part, secondsEach, seed, save));
   total += inputs;
   console.log(`${name.padEnd(10)} ${inputs} inputs${said === '' ? '' : `, ${said}`}`);
   if (failure !== undefined) {

@@ -1,15 +1,16 @@
-// The C code, under AddressSanitizer and UndefinedBehaviorSanitizer: its pure half by libFuzzer, what receives by random messages,
-// and the whole addon inside a varpd that is sent what the other targets have found.
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+// The C code, under AddressSanitizer and UndefinedBehaviorSanitizer: parts of it by libFuzzer (programs.ts), and the whole addon
+// inside a varpd that is sent what the other targets have found.
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { fromRoot } from '../helpers/need.js';
 import { addKernelVxlan, Bed } from '../helpers/netns.js';
-import { exec, findProgram, run } from '../helpers/process.js';
+import { CommandError, exec, findProgram, run } from '../helpers/process.js';
 import { reaches } from '../helpers/traffic.js';
-import { readCorpus } from './corpus.js';
+import { readCorpus, writeCorpus } from './corpus.js';
 import { nameOf } from './engine.js';
+import { compileProgram, INCLUDE, SANITIZERS, type Program } from './programs.js';
 import { target as datapath } from './targets/datapath.js';
 
 export interface NativeReport {
@@ -19,65 +20,62 @@ export interface NativeReport {
 }
 
 const directory = fromRoot('dist/fuzz');
-const SANITIZERS = ['-g', '-O1', '-fno-omit-frame-pointer', '-fno-sanitize-recover=all'];
+/** Inputs a run, where nothing guides them. */
+const UNGUIDED = 100_000;
 const failed = (text: string): string => `  ${text.split('\n').slice(-60).join('\n  ')}`;
 
-/** src/dgram-extra/offload.c: cutting superframes, putting segments together. */
-export async function fuzzOffload(seconds: number, seed: number): Promise<NativeReport> {
+/** A program for one part of the layer: its inputs are what the corpus has, and what libFuzzer makes of them. */
+export async function fuzzProgram(
+  name: Program,
+  seconds: number,
+  seed: number,
+  save: boolean,
+): Promise<NativeReport> {
   mkdirSync(directory, { recursive: true });
-  const program = path.join(directory, 'offload');
-  const sources = ['test/fuzz/offload.c', 'src/dgram-extra/offload.c'].map(fromRoot);
-  const flags = [...SANITIZERS, '-I', fromRoot('src/dgram-extra'), '-o', program, ...sources];
+  const isGuided = findProgram('clang') !== undefined;
+  const { program, result } = await compileProgram(name, directory, isGuided);
+  if (result.code !== 0) throw new CommandError(result);
   const timeoutMs = (seconds + 60) * 1000;
-  if (findProgram('clang') === undefined) {
-    // Without libFuzzer: random frames, as many as there is time for.
-    await exec([process.env['CC'] ?? 'cc', '-fsanitize=address,undefined', ...flags], { timeoutMs });
-    const frames = Math.round(seconds * 200_000);
-    const { code, stderr } = await run([program, `${seed}`, `${frames}`], { timeoutMs });
-    return { inputs: frames, said: 'not guided (no clang)', ...(code !== 0 && { failure: failed(stderr) }) };
+  if (!isGuided) {
+    let inputs = 0;
+    for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; inputs += UNGUIDED) {
+      const { code, stderr } = await run([program, `${seed + inputs}`, `${UNGUIDED}`], { timeoutMs });
+      if (code !== 0) return { inputs, said: '', failure: failed(stderr) };
+    }
+    return { inputs, said: 'not guided (no clang)' };
   }
-  await exec(['clang', '-DLIBFUZZER', '-fsanitize=fuzzer,address,undefined', ...flags], { timeoutMs });
-  const seeds = path.join(directory, 'offload-seeds');
+  const seeds = path.join(directory, `${name}-seeds`);
   mkdirSync(seeds, { recursive: true });
-  for (const input of [...readCorpus('offload'), ...readCorpus('datapath').map(asFrame)])
-    writeFileSync(path.join(seeds, nameOf(input)), input);
-  const limits = [
+  const frames = name === 'offload' ? readCorpus('datapath').map(asFrame) : [];
+  for (const input of [...readCorpus(name), ...frames]) writeFileSync(path.join(seeds, nameOf(input)), input);
+  const command = [
+    program,
     `-max_total_time=${Math.ceil(seconds)}`,
     `-seed=${seed % 2 ** 31}`,
     '-max_len=4096',
     '-timeout=10',
-  ];
-  const command = [
-    program,
-    ...limits,
     '-print_final_stats=1',
-    `-artifact_prefix=${directory}/offload-`,
+    `-artifact_prefix=${directory}/${name}-`,
     seeds,
   ];
-  const { code, stderr } = await run(command, { timeoutMs });
-  const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? 0);
-  const edges = /cov: (\d+)(?![\s\S]*cov: )/.exec(stderr)?.[1] ?? '?';
-  return { inputs, said: `${edges} edges reached`, ...(code !== 0 && { failure: failed(stderr) }) };
+  const { code, stderr, timedOut } = await run(command, { timeoutMs });
+  const [, last = '0', edges = '?'] = /^#(\d+)\t.*cov: (\d+)(?![\s\S]*^#\d+\t.*cov: )/m.exec(stderr) ?? [];
+  const inputs = Number(/number_of_executed_units: (\d+)/.exec(stderr)?.[1] ?? last);
+  const said = `${edges} edges reached`;
+  // It ends by itself, unless it was stopped, or got no processor.
+  if (timedOut) return { inputs, said, failure: `  ${program} went on for more than ${timeoutMs / 1000} s` };
+  if (code !== 0) return { inputs, said, failure: failed(stderr) };
+  const saved = save ? `, saved ${writeCorpus(name, await minimisedSeeds(program, seeds, timeoutMs))}` : '';
+  return { inputs, said: said + saved };
 }
 
-/** src/dgram-extra/udp-receive.c: descriptors for many datagrams in one message. Not guided: random messages. */
-export async function fuzzReceive(seconds: number, seed: number): Promise<NativeReport> {
-  mkdirSync(directory, { recursive: true });
-  const program = path.join(directory, 'receive');
-  const sources = ['test/fuzz/receive.c', 'src/dgram-extra/offload.c'].map(fromRoot);
-  const include = ['src/dgram-extra', 'node_modules/node-api-headers/include'].flatMap((name) => [
-    '-I',
-    fromRoot(name),
-  ]);
-  const flags = [...SANITIZERS, '-std=gnu11', '-DNAPI_VERSION=8', ...include, '-o', program, ...sources];
-  const timeoutMs = (seconds + 60) * 1000;
-  await exec([process.env['CC'] ?? 'cc', '-fsanitize=address,undefined', ...flags], { timeoutMs });
-  let inputs = 0;
-  for (const endMs = performance.now() + seconds * 1000; performance.now() < endMs; inputs += 100_000) {
-    const { code, stderr } = await run([program, `${seed + inputs}`, '100000'], { timeoutMs });
-    if (code !== 0) return { inputs, said: '', failure: failed(stderr) };
-  }
-  return { inputs, said: 'not guided' };
+/** Those of the seeds that reach all that the whole does. */
+async function minimisedSeeds(program: string, seeds: string, timeoutMs: number): Promise<Uint8Array[]> {
+  const minimised = `${seeds}-minimised`;
+  rmSync(minimised, { recursive: true, force: true });
+  mkdirSync(minimised);
+  await exec([program, '-merge=1', minimised, seeds], { timeoutMs });
+  return readdirSync(minimised).map((file) => readFileSync(path.join(minimised, file)));
 }
 
 /** An input of the datapath target as one of offload.c: a prefix that makes it a superframe, and the frame. */
@@ -99,8 +97,7 @@ async function buildAddon(): Promise<{ addon: string; runtime: string }> {
   const files = readdirSync(fromRoot('src/dgram-extra'))
     .filter((name) => name.endsWith('.c'))
     .map((name) => fromRoot(`src/dgram-extra/${name}`));
-  const include = ['-I', fromRoot('node_modules/node-api-headers/include'), '-DNAPI_VERSION=8'];
-  const flags = [...SANITIZERS, '-std=gnu11', '-fPIC', '-shared', '-fsanitize=address,undefined', ...include];
+  const flags = [...SANITIZERS, '-fPIC', '-shared', '-fsanitize=address,undefined', ...INCLUDE];
   const compiler = process.env['CC'] ?? 'cc';
   await exec([compiler, ...flags, '-o', addon, ...files], { timeoutMs: 120_000 });
   const runtime = await Promise.all(

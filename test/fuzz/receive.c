@@ -1,59 +1,36 @@
-/* Random messages of the kernel, many datagrams each (UDP_GRO), through what makes descriptors of them
- * (src/dgram-extra/udp-receive.c), for a compiler that watches memory:
+/* Messages of the kernel, many datagrams each (UDP_GRO), through what makes descriptors of them
+ * (src/dgram-extra/udp-receive.c). native.h says how it is built (npm run fuzz -- receive).
  *
- *   cc -g -O1 -fsanitize=address,undefined -I src/dgram-extra -I node_modules/node-api-headers/include \
- *      test/fuzz/receive.c src/dgram-extra/offload.c -o fuzz && ./fuzz SEED MESSAGES
- *
- * (npm run fuzz -- receive). No byte behind a message may be read. Whatever the datagrams say: each is handed on once, in
- * order, and those of a run have one header up to the traffic class. Most are near copies of the one before. */
-#include "../../src/dgram-extra/udp-receive.c"
+ * The input is the choices by which messages are made; most datagrams are near copies of the one before. No byte behind a
+ * message may be read. Whatever the datagrams say: each is handed on once, in order, with its source and traffic class, and those
+ * of a run have one header up to the traffic class. */
+#include "native.h"
 
 #include <sanitizer/asan_interface.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <sys/socket.h>
 
-/* ------------------------------------------------------------------------- what the addon has from elsewhere */
+static int receive_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout);
 
-struct batch *batch_of(napi_env env, napi_value value)
-{
-	return (void)env, (void)value, NULL;
-}
-
-int32_t arg_int(napi_env env, napi_value value)
-{
-	return (void)env, (void)value, 0;
-}
-
-napi_value number(napi_env env, int32_t n)
-{
-	return (void)env, (void)n, NULL;
-}
-
-napi_status napi_get_cb_info(napi_env env, napi_callback_info info, size_t *argc, napi_value *argv, napi_value *self, void **data)
-{
-	return (void)env, (void)info, (void)argc, (void)argv, (void)self, (void)data, napi_ok;
-}
-
-napi_status napi_create_uint32(napi_env env, uint32_t value, napi_value *result)
-{
-	return (void)env, (void)value, *result = NULL, napi_ok;
-}
-
-napi_status napi_define_properties(napi_env env, napi_value object, size_t count, const napi_property_descriptor *properties)
-{
-	return (void)env, (void)object, (void)count, (void)properties, napi_ok;
-}
-
-/* -------------------------------------------------------------------------------------------------- messages */
+#define recvmmsg receive_messages
+#include "../../src/dgram-extra/udp-receive.c"
+#undef recvmmsg
 
 enum { MESSAGES = 4 };
 
-static uint64_t state;
+static struct batch batch;
+static size_t lengths[MESSAGES];
+static int32_t classes[MESSAGES];
+static struct sockaddr_in6 sources[MESSAGES];
+static int got, refusals, refusal;
 
-static uint32_t dice(uint32_t sides)
+struct batch *batch_of(napi_env env, napi_value value)
 {
-	state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-	return (uint32_t)(state >> 16) % sides;
+	return (void)env, arguments[(uintptr_t)value - 1].number ? NULL : &batch;
+}
+
+int is_news(int error)
+{
+	return error == EMSGSIZE;
 }
 
 /* Datagrams of one size, the last of any, as many as fit. Returns the bytes. */
@@ -61,37 +38,75 @@ static size_t make(uint8_t *to, size_t size)
 {
 	static const uint8_t vxlan[8] = { 8, 0, 0, 0, 0, 0, 42, 0 };
 	uint8_t one[400];
-	size_t tags = dice(8) ? 0 : dice(6), l3 = 8 + 14 + 4 * tags, is_v4 = dice(2), count = 1 + dice(dice(4) ? 6 : 70);
-	memset(one, (int)dice(256), sizeof one);
+	size_t tags = roll(8) ? 0 : roll(6), l3 = 8 + 14 + 4 * tags, is_v4 = roll(2), count = 1 + roll(roll(4) ? 6 : 70);
+	memset(one, (int)roll(256), sizeof one);
 	memcpy(one, vxlan, 8);
 	for (size_t i = 0; i < tags; i++)
 		memcpy(one + 20 + 4 * i, "\x81\0", 2);
 	memcpy(one + l3 - 2, is_v4 ? "\x08\0\x45" : "\x86\xdd\x60", 3);
-	size_t last = dice(2) ? size : 1 + dice((uint32_t)size), bytes = size * (count - 1) + last;
+	size_t last = roll(2) ? size : 1 + roll((uint32_t)size), bytes = size * (count - 1) + last;
 	for (size_t i = 0; i < count; i++) {
 		uint8_t *at = to + i * size;
 		memcpy(at, one, i + 1 < count ? size : last);
-		if (dice(6) == 0 && size > 8)
-			at[dice((uint32_t)(i + 1 < count || last > 8 ? (last < size ? last : size) : 1))] ^= (uint8_t)(1 << dice(8));
-		size_t says = dice(3) ? size : dice(2) ? bytes : dice(65536), field = l3 + (is_v4 ? 2 : 4);
+		if (roll(6) == 0 && size > 8)
+			at[roll((uint32_t)(i + 1 < count || last > 8 ? (last < size ? last : size) : 1))] ^= (uint8_t)(1 << roll(8));
+		size_t says = roll(3) ? size : roll(2) ? bytes : roll(65536), field = l3 + (is_v4 ? 2 : 4);
 		says -= is_v4 ? l3 : l3 + 40;
 		if (field + 2 <= (i + 1 < count ? size : last))
 			at[field] = (uint8_t)(says >> 8), at[field + 1] = (uint8_t)says;
 	}
-	if (dice(10) == 0) { /* one superframe that nobody has cut, or what says so */
+	if (roll(10) == 0) { /* one superframe that nobody has cut, or what says so */
 		size_t field = l3 + (is_v4 ? 2 : 4), says = bytes - (is_v4 ? l3 : l3 + 40);
 		for (size_t i = l3 + 8; i < bytes; i++)
-			to[i] = (uint8_t)dice(dice(2) ? 256 : 9);
+			to[i] = (uint8_t)roll(roll(2) ? 256 : 9);
 		if (field + 2 <= bytes)
 			to[field] = (uint8_t)(says >> 8), to[field + 1] = (uint8_t)says;
 	}
 	return bytes;
 }
 
-static void fail(const char *what)
+static void put_control(struct msghdr *msg, int level, int type, const void *value, size_t bytes)
 {
-	fprintf(stderr, "%s\n", what);
-	abort();
+	struct cmsghdr *control = (void *)((uint8_t *)msg->msg_control + msg->msg_controllen);
+	*control = (struct cmsghdr){ .cmsg_len = CMSG_LEN(bytes), .cmsg_level = level, .cmsg_type = type };
+	memcpy(CMSG_DATA(control), value, bytes);
+	msg->msg_controllen += CMSG_SPACE(bytes);
+}
+
+static int receive_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout)
+{
+	if (fd != 7 || msgs != batch.msgs || count > MESSAGES || count > batch.slab_bytes / STRIDE || flags != MSG_DONTWAIT || timeout)
+		fail("not what was asked for");
+	if (refusals > 0)
+		return refusals--, errno = refusal, -1;
+	got = count ? 1 + (int)roll(count) : 0;
+	for (int i = 0; i < got; i++) {
+		struct msghdr *msg = &msgs[i].msg_hdr;
+		uint8_t *to = batch.slab + (size_t)STRIDE * i + 8, class = (uint8_t)roll(256);
+		if (msg->msg_name != &batch.names[i] || msg->msg_namelen != sizeof batch.names[i] || msg->msg_iovlen != 1 ||
+		    msg->msg_iov->iov_base != to || msg->msg_iov->iov_len != MAX_FRAME || msg->msg_control != batch.controls[i] ||
+		    msg->msg_controllen != CONTROL_BYTES)
+			fail("a message that is not ready");
+		size_t size = 1 + roll(roll(4) ? 120 : 400);
+		ASAN_UNPOISON_MEMORY_REGION(to, STRIDE);
+		msgs[i].msg_len = roll(50) ? (unsigned)make(to, size) : 0;
+		ASAN_POISON_MEMORY_REGION(to + msgs[i].msg_len, (size_t)STRIDE - 8 - msgs[i].msg_len);
+		msg->msg_flags = roll(60) ? 0 : MSG_TRUNC;
+		lengths[i] = msg->msg_flags ? 0 : msgs[i].msg_len;
+		int says = roll(30) ? (int)size : (int)roll(70000) - 2000, is_v4 = (int)roll(2), all = class;
+		sources[i] = (struct sockaddr_in6){ .sin6_family = is_v4 ? AF_INET : AF_INET6, .sin6_port = htons(4789 + i) };
+		memset((uint8_t *)&sources[i] + 4, i + 1, is_v4 ? 4 : 20);
+		msg->msg_namelen = is_v4 ? sizeof(struct sockaddr_in) : sizeof sources[i];
+		memcpy(msg->msg_name, &sources[i], msg->msg_namelen);
+		msg->msg_controllen = 0;
+		classes[i] = roll(4) ? class : 0;
+		if (classes[i])
+			put_control(msg, is_v4 ? IPPROTO_IP : IPPROTO_IPV6, is_v4 ? IP_TOS : IPV6_TCLASS, is_v4 ? (void *)&class : (void *)&all,
+				    is_v4 ? sizeof class : sizeof all);
+		if (roll(20))
+			put_control(msg, IPPROTO_UDP, UDP_GRO, &says, sizeof says);
+	}
+	return got;
 }
 
 /* A run whose datagrams differ, by another way of looking than the one that made it. */
@@ -104,76 +119,90 @@ static int differ(const uint8_t *a, const uint8_t *b, size_t bytes)
 	return 1;
 }
 
-int main(int argc, char **argv)
+static void expect_source(const int32_t *d, int message)
 {
-	unsigned long messages = argc > 2 ? strtoul(argv[2], NULL, 10) : 100000, runs = 0, doubtful = 0, uncut = 0, calls = 0;
-	state = argc > 1 ? strtoull(argv[1], NULL, 10) | 1 : 1;
-	struct batch batch = { .slab_bytes = MESSAGES * STRIDE + 8, .messages = MESSAGES };
-	batch.slab = malloc(batch.slab_bytes);
-	batch.msgs = calloc(MESSAGES, sizeof *batch.msgs);
-	batch.vecs = calloc(MESSAGES, sizeof *batch.vecs);
-	batch.names = calloc(MESSAGES, sizeof *batch.names);
-	batch.controls = calloc(MESSAGES, sizeof *batch.controls);
-	for (unsigned long done = 0; done < messages;) {
-		size_t lengths[MESSAGES], end = 0, next = 0;
-		batch.descriptors = 1 + (int)dice(dice(2) ? 8 : 300);
-		batch.words = malloc((size_t)batch.descriptors * DESC_WORDS * 4);
-		batch.rest = (struct rest){ .got = 1 + (int)dice(MESSAGES) };
-		for (int i = 0; i < batch.rest.got; i++, done++) {
-			uint8_t *start = batch.slab + (size_t)STRIDE * i + 8;
-			size_t size = 1 + dice(dice(4) ? 120 : 400);
-			prepare(&batch, i);
-			ASAN_UNPOISON_MEMORY_REGION(start, STRIDE);
-			lengths[i] = dice(50) ? make(start, size) : 0;
-			ASAN_POISON_MEMORY_REGION(start + lengths[i], (size_t)STRIDE - 8 - lengths[i]);
-			struct msghdr *msg = &batch.msgs[i].msg_hdr;
-			int says = dice(30) ? (int)size : (int)dice(70000) - 2000;
-			msg->msg_controllen = CMSG_SPACE(sizeof says);
-			struct cmsghdr *control = CMSG_FIRSTHDR(msg);
-			*control = (struct cmsghdr){ CMSG_LEN(sizeof says), IPPROTO_UDP, UDP_GRO };
-			memcpy(CMSG_DATA(control), &says, sizeof says);
-			batch.msgs[i].msg_len = (unsigned)lengths[i];
-			batch.names[i].sin6_family = dice(2) ? AF_INET : AF_INET6;
-			msg->msg_flags = 0;
-		}
-		int message = -1, got = batch.rest.got;
-		for (int count; (count = hand_on(&batch)) != 0; calls++) {
-			if ((count & ~AMBIGUOUS) > batch.descriptors)
-				fail("more descriptors than there are");
-			for (int i = 0; i < (count & ~AMBIGUOUS); i++) {
-				const int32_t *d = batch.words + (size_t)i * DESC_WORDS;
-				if (next == end) { /* the next message */
-					if (++message == got)
-						fail("more than was received");
-					next = (size_t)STRIDE * message + 8, end = next + lengths[message];
-				}
-				if ((size_t)d[OFFSET] != next)
-					fail("a datagram is left out, or there twice");
-				size_t last = d[SEGMENT] ? (size_t)d[RUN_END] : next + (size_t)d[LENGTH];
-				if (last > end || d[LENGTH] < 0)
-					fail("behind the end");
-				if (d[SEGMENT] && d[LENGTH] == 0 && d[GSO_SIZE]) {
-					doubtful++;
-				} else if (d[SEGMENT]) {
-					runs++;
-					if (d[LENGTH] != d[SEGMENT])
-						fail("a run with gaps");
-					for (size_t at = next; at < last; at += (size_t)d[SEGMENT])
-						if (differ(batch.slab + next, batch.slab + at, last - at < (size_t)d[SEGMENT] ? last - at : (size_t)d[SEGMENT]))
-							fail("a run of different frames");
-				} else if (d[GSO_SIZE]) {
-					uncut++;
-				}
-				next = last;
-			}
-			if (count & AMBIGUOUS && !doubtful)
-				fail("no doubt");
-		}
-		if (message + 1 != got || next != end)
-			fail("not all was handed on");
-		free(batch.words);
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	const uint8_t *address = (const uint8_t *)(d + ADDRESS), *name = (const uint8_t *)&sources[message];
+	int is_v4 = sources[message].sin6_family == AF_INET;
+	if (d[PORT] != 4789 + message || d[TOS] != classes[message])
+		fail("another port, or traffic class");
+	if (is_v4 ? memcmp(address, mapped, 12) || memcmp(address + 12, name + 4, 4) : memcmp(address, name + 8, 16))
+		fail("another address");
+}
+
+/* One descriptor, at `*next` of a message that ends at `end`. */
+static void expect_descriptor(const int32_t *d, size_t *next, size_t end, int *doubtful)
+{
+	if ((size_t)d[OFFSET] != *next)
+		fail("a datagram is left out, or there twice");
+	size_t last = d[SEGMENT] ? (size_t)d[RUN_END] : *next + (size_t)d[LENGTH];
+	if (last > end || d[LENGTH] < 0)
+		fail("behind the end");
+	if (d[FLAGS] || d[GSO_TYPE] || d[HEADER_BYTES] || d[CSUM_START] || d[CSUM_OFFSET])
+		fail("an offload that nobody asked for");
+	if (d[SEGMENT] && d[LENGTH] == 0 && d[GSO_SIZE]) {
+		(*doubtful)++;
+	} else if (d[SEGMENT]) {
+		if (d[LENGTH] != d[SEGMENT])
+			fail("a run with gaps");
+		for (size_t at = *next; at < last; at += (size_t)d[SEGMENT])
+			if (differ(batch.slab + *next, batch.slab + at, last - at < (size_t)d[SEGMENT] ? last - at : (size_t)d[SEGMENT]))
+				fail("a run of different frames");
 	}
-	free(batch.slab), free(batch.msgs), free(batch.vecs), free(batch.names), free(batch.controls);
-	printf("%lu messages, %lu calls, %lu runs, %lu uncut, %lu ambiguous\n", messages, calls, runs, uncut, doubtful);
+	*next = last;
+}
+
+/* One call for what is there, and more for what there were no descriptors for. */
+static void receive(void)
+{
+	int message = -1, leaves = roll(8) == 0;
+	size_t end = 0, next = 0;
+	batch.descriptors = 1 + (int)roll(roll(2) ? 8 : 300);
+	batch.words = malloc((size_t)batch.descriptors * DESC_WORDS * 4);
+	memset(batch.words, (int)roll(256), (size_t)batch.descriptors * DESC_WORDS * 4);
+	arguments[0].number = roll(50) == 0, arguments[1].number = 7, arguments[2].number = (int)roll(MESSAGES + 3) - 1;
+	refusals = roll(10) ? 0 : (int)roll(20), refusal = roll(2) ? EMSGSIZE : EAGAIN, got = 0;
+	int count = call(udp_receive);
+	if (count < 0 && !(arguments[0].number || arguments[2].number < 0 ? count == -EINVAL : count == -EMSGSIZE))
+		fail("another error");
+	arguments[0].number = 0;
+	for (; count > 0; count = call(udp_rest)) {
+		int doubtful = 0;
+		if ((count & ~AMBIGUOUS) > batch.descriptors)
+			fail("more descriptors than there are");
+		for (int i = 0; i < (count & ~AMBIGUOUS); i++) {
+			if (next == end) { /* the next message */
+				if (++message == got)
+					fail("more than was received");
+				next = (size_t)STRIDE * message + 8, end = next + lengths[message];
+			}
+			const int32_t *d = batch.words + (size_t)i * DESC_WORDS;
+			expect_descriptor(d, &next, end, &doubtful);
+			expect_source(d, message);
+		}
+		if (!(count & AMBIGUOUS) != !doubtful)
+			fail("a doubt that is not told, or no doubt");
+		if (leaves)
+			break;
+	}
+	if (!leaves && (message + 1 != got || next != end))
+		fail("not all was handed on");
+	free(batch.words);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (!batch.slab) {
+		batch.slab = malloc(MESSAGES * STRIDE + 8);
+		batch.msgs = calloc(MESSAGES, sizeof *batch.msgs);
+		batch.vecs = calloc(MESSAGES, sizeof *batch.vecs);
+		batch.names = calloc(MESSAGES, sizeof *batch.names);
+		batch.controls = calloc(MESSAGES, sizeof *batch.controls);
+	}
+	start(data, size);
+	batch.slab_bytes = MESSAGES * STRIDE + 8 - (roll(4) ? 0 : STRIDE), batch.messages = MESSAGES;
+	batch.prepared = 0, batch.rest = (struct rest){ 0 };
+	for (int calls = 1 + (int)roll(4); calls > 0; calls--)
+		receive();
 	return 0;
 }

@@ -4,9 +4,7 @@
 // Like native.test.ts it runs again inside a network namespace of its own. Superframes go out of a UDP socket on the
 // loopback and come back in as single datagrams, or as runs (UDP_GRO); runs go into one TAP, over a bridge, and are read
 // from another one that takes superframes, so what the stack was told of each frame is seen too.
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 import fc from 'fast-check';
@@ -21,9 +19,8 @@ import * as ipv6 from '../../src/wire/ipv6.js';
 import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { addressBytes, encapsulated, toHex } from '../helpers/frames.js';
-import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, Namespace, overlayAddresses, underlayAddresses } from '../helpers/netns.js';
-import { run } from '../helpers/process.js';
 import {
   frameOf,
   layoutOf,
@@ -1056,31 +1053,6 @@ async function setUp(host: Namespace): Promise<Bench> {
 }
 
 /** The pure half once more, with frames in memory of exactly their size and a compiler that watches it. */
-async function watched(t: Test): Promise<void> {
-  const directory = mkdtempSync(path.join(tmpdir(), `${namespace}-`));
-  t.teardown(() => {
-    rmSync(directory, { recursive: true });
-  });
-  const program = path.join(directory, 'fuzz');
-  const sources = ['test/fuzz/offload.c', 'src/dgram-extra/offload.c'].map(fromRoot);
-  const flags = [
-    '-g',
-    '-O1',
-    '-fsanitize=address,undefined',
-    '-I',
-    fromRoot('src/dgram-extra'),
-    '-o',
-    program,
-  ];
-  const compiled = await run([process.env['CC'] ?? 'cc', ...flags, ...sources]);
-  if (compiled.code !== 0) {
-    t.pass('fuzzing', { skip: 'this compiler has no AddressSanitizer' });
-    return;
-  }
-  const result = await run([program, `${SEED}`, '300000'], { env: { ASAN_OPTIONS: 'detect_leaks=0' } });
-  t.equal(result.code, 0, `${result.stdout}${result.stderr}`);
-}
-
 async function inside(name: string): Promise<void> {
   const host = new Namespace(name, 0, underlayAddresses(0), overlayAddresses(0));
   const bench = await setUp(host);
@@ -1108,7 +1080,6 @@ async function inside(name: string): Promise<void> {
   });
   await t.test('refused by the kernel', (t) => fallback(t, bench, host));
   await t.test('nonsense', using(nonsense));
-  await t.test('nonsense in memory that is watched', watched);
 }
 
 async function outside(): Promise<void> {

@@ -45,8 +45,8 @@ const LONG: Readonly<Record<string, string>> = {};
 const MAX_LINES = 400;
 /** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C, but for what must
  * go on when no TypeScript runs any more (ending.c, removal.c: 350 lines), and what only a system call can read (udp-errors.c:
- * 110). */
-const MAX_NATIVE_LINES = 2600;
+ * 140) or forbid (system-calls.c: 80). */
+const MAX_NATIVE_LINES = 2700;
 
 interface Import {
   readonly from: string;

@@ -1,0 +1,218 @@
+/* Output lists through what makes datagrams of them (src/dgram-extra/udp-send.c), to sockets that take, refuse or keep waiting as
+ * they like. native.h says how it is built (npm run fuzz -- send).
+ *
+ * The input is the choices by which frames, their descriptors and the answers of the kernel are made; every eighth frame has
+ * words that nobody wrote so. Every byte of a message is read. A message is what UDP_SEGMENT takes, and each datagram is sent
+ * once or counted as lost to its entry. */
+#include "batch.h"
+
+#include <netinet/udp.h>
+#include <poll.h>
+
+static int send_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags);
+static int wait_for_room(struct pollfd *fds, nfds_t count, int timeout_ms);
+
+#define sendmmsg send_messages
+#define poll wait_for_room
+#include "../../src/dgram-extra/udp-send.c"
+#undef sendmmsg
+#undef poll
+
+enum { FRAMES = 8, ENTRIES = 16, SLOTS = 4, PREFIX = 8 };
+
+static size_t accepted;
+static int calls, segmentation, moody;
+static uint8_t copy[65536];
+
+void ring_close(struct ring *ring)
+{
+	(void)ring;
+}
+
+void define_tap(napi_env env, napi_value exports)
+{
+	(void)env, (void)exports;
+}
+
+void define_receive(napi_env env, napi_value exports)
+{
+	(void)env, (void)exports;
+}
+
+void define_errors(napi_env env, napi_value exports)
+{
+	(void)env, (void)exports;
+}
+
+int is_news(int error)
+{
+	return error == EMSGSIZE || error == ECONNREFUSED;
+}
+
+socklen_t make_address(union address *to, const uint8_t *ip, int port)
+{
+	memset(to, 0, sizeof *to);
+	to->v6.sin6_port = htons((uint16_t)port);
+	to->sa.sa_family = ip[0] ? AF_INET6 : AF_INET;
+	return sizeof to->v6;
+}
+
+/* How many datagrams the kernel makes of a message. */
+static size_t datagrams_of(const struct msghdr *msg)
+{
+	const union address *to = msg->msg_name;
+	size_t bytes = 0, segment = 0;
+	int is_v4 = to->sa.sa_family == AF_INET;
+	if (msg->msg_namelen != (is_v4 ? sizeof to->v4 : sizeof to->v6) || (!is_v4 && to->sa.sa_family != AF_INET6))
+		fail("to nowhere");
+	for (size_t i = 0; i < msg->msg_iovlen; i++) {
+		size_t length = msg->msg_iov[i].iov_len;
+		if (length < 1 || length > sizeof copy)
+			fail("a vector of no size");
+		memcpy(copy, msg->msg_iov[i].iov_base, length);
+		bytes += length;
+	}
+	if (msg->msg_controllen > CONTROL_BYTES)
+		fail("more control messages than there is room for");
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
+		uint16_t value;
+		if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_SEGMENT && c->cmsg_len == CMSG_LEN(sizeof value))
+			memcpy(&value, CMSG_DATA(c), sizeof value), segment = value;
+		else if (c->cmsg_level != (is_v4 ? IPPROTO_IP : IPPROTO_IPV6) || c->cmsg_type != (is_v4 ? IP_TOS : IPV6_TCLASS) ||
+			 c->cmsg_len != CMSG_LEN(sizeof(int)))
+			fail("another control message");
+	}
+	if (!segment)
+		return 1;
+	size_t count = (bytes + segment - 1) / segment, next = 0, at = 0;
+	if (!segmentation || count < 2 || count > MAX_RUN || bytes > 65507)
+		fail("not what UDP_SEGMENT takes");
+	for (size_t i = 0; i < msg->msg_iovlen; i++) { /* each datagram begins where a vector does */
+		if (at == next)
+			next += segment;
+		at += msg->msg_iov[i].iov_len;
+		if (at > next)
+			fail("a datagram across its end");
+	}
+	return count;
+}
+
+static int send_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags)
+{
+	static const int errors[] = { EAGAIN, EIO, EINVAL, EMSGSIZE, ECONNREFUSED, EPERM, ENETUNREACH, ENOBUFS };
+	if (fd != 7 || flags != MSG_DONTWAIT || count < 1 || count > MAX_MESSAGES)
+		fail("not what was to be sent");
+	if (++calls > 100000)
+		fail("no end of it");
+	if (moody && roll(2))
+		return errno = errors[roll(8)], -1;
+	unsigned taken = moody ? 1 + roll(count) : count;
+	for (unsigned i = 0; i < taken; i++) {
+		msgs[i].msg_len = 0;
+		accepted += datagrams_of(&msgs[i].msg_hdr);
+	}
+	return (int)taken;
+}
+
+static int wait_for_room(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+	if (count != 1 || fds->fd != 7 || fds->events != POLLOUT || timeout_ms > SEND_WAIT_MS)
+		fail("another wait");
+	return (int)roll(2);
+}
+
+/* Frames one behind the other. Whether one may lie in another: then nobody knows what is sent of it. */
+static int make_batch(void)
+{
+	int count = 1 + (int)roll(FRAMES), is_odd = 0;
+	size_t at = HEADROOM, end = 0, most = roll(16) ? 600 : 6000;
+	open_batch(HEADROOM + (size_t)count * (most + 200), count);
+	for (int i = 0; i < count; i++) {
+		int32_t *d = batch->words + i * DESC_WORDS;
+		int l4, is_udp = (int)roll(2);
+		size_t payload = roll((uint32_t)most - 200);
+		d[OFFSET] = (int32_t)at;
+		d[LENGTH] = (int32_t)make_frame(batch->slab + at, payload, is_udp, 0, &l4);
+		switch (roll(4)) {
+		case 0:
+			d[GSO_TYPE] = is_udp ? GSO_UDP_L4 : batch->slab[at + (size_t)l4 - 20] == 0x45 ? GSO_TCPV4 : GSO_TCPV6;
+			d[GSO_SIZE] = 1 + (int32_t)roll(roll(8) ? 400 : 20);
+			/* fall through */
+		case 1:
+			d[FLAGS] = NEEDS_CSUM, d[CSUM_START] = l4, d[CSUM_OFFSET] = is_udp ? 6 : 16;
+		}
+		d[TOS] = (int32_t)roll(3);
+		if (roll(3) == 0)
+			batch->slab[at + roll((uint32_t)d[LENGTH])] ^= (uint8_t)roll(256);
+		end = at + (size_t)d[LENGTH];
+		at = (end + HEADROOM + 15) & ~(size_t)15;
+		if (roll(8))
+			continue;
+		uint32_t what = roll(DESC_WORDS), value = roll(2) ? word() : word() << 16 | word();
+		d[what] = what == CSUM_OFFSET ? d[LENGTH] - d[CSUM_START] - (int32_t)roll(4) : (int32_t)(roll(4) ? value : value % 40 - 20);
+		is_odd |= what == OFFSET || what == LENGTH;
+	}
+	cut_batch(end);
+	return is_odd;
+}
+
+/* Datagrams that an entry becomes; one that is refused is lost as one. */
+static size_t datagrams_due(int32_t index, int32_t slot)
+{
+	struct cutter cut;
+	int32_t *d;
+	const uint8_t *frame = frame_at(batch, index, &d);
+	if (!frame || d[OFFSET] < PREFIX || d[SEGMENT] || slot < 0 || slot >= state.sending->destination_count || !d[GSO_TYPE])
+		return 1;
+	return cut_start(&cut, frame, (size_t)d[LENGTH], d[GSO_TYPE], d[GSO_SIZE], d[CSUM_START]) == 0 &&
+			       state.sending->destinations[slot].address.sa.sa_family ?
+		       cut_count(&cut) :
+		       1;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	uint8_t ip[16] = { 0 };
+	start(data, size);
+	if (!state.sending)
+		state.sending = sending_create();
+	moody = (int)roll(2), segmentation = (int)roll(2);
+	for (int set = (int)roll(SLOTS + 1); set > 0; set--) {
+		ip[0] = (uint8_t)roll(2);
+		arguments[0].number = (int32_t)roll(SLOTS), arguments[2].number = 4789;
+		arguments[1].bytes = ip, arguments[1].length = sizeof ip;
+		if (call(address_set) != 0)
+			fail("no such slot");
+	}
+	int is_odd = make_batch(), entries = 1 + (int)roll(ENTRIES), delivered = 0;
+	int32_t *list = malloc((size_t)entries * 8), slots[ENTRIES];
+	size_t due = 0, lost = 0;
+	for (int i = 0; i < entries; i++) {
+		list[2 * i] = (int32_t)roll((uint32_t)batch->descriptors + 1) - (roll(20) == 0);
+		list[2 * i + 1] = slots[i] = (int32_t)roll(SLOTS + 1) - (roll(20) == 0);
+		due += datagrams_due(list[2 * i], slots[i]);
+	}
+	arguments[0].number = 0, arguments[1].number = 7, arguments[3].number = entries, arguments[4].number = PREFIX;
+	arguments[2].bytes = list, arguments[2].length = (size_t)entries * 8, arguments[5].number = segmentation;
+	accepted = 0, calls = 0;
+	int32_t result = call(udp_send);
+	for (int i = 0; i < entries; i++) {
+		int32_t value = list[2 * i + 1];
+		if (value < 0)
+			lost += 1 + (size_t)((-(int64_t)value - 1) / 65536);
+		else if (value != slots[i])
+			fail("another slot");
+		delivered += value >= 0;
+	}
+	if ((result & ~REFUSED) != delivered)
+		fail("not as many as were delivered");
+	if (!is_odd && accepted + lost != due)
+		fail("neither sent nor lost, or both");
+	if (state.sending->gather.segment_count || state.sending->gather.message_count || state.sending->gather.header_bytes)
+		fail("something stays behind");
+	free(list);
+	close_batch();
+	free(state.sending->destinations);
+	state.sending->destinations = NULL, state.sending->destination_count = 0;
+	return 0;
+}
