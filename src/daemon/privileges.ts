@@ -41,7 +41,12 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
     dropPrivileges([CAP_NET_ADMIN], successor);
   } catch (error) {
     const whom = successor === undefined ? '' : ` and become user '${successor.name}'`;
-    throw new OverlayError('DENIED', `cannot give up rights${whom}: ${systemErrorText(error)}`, [], error);
+    const hint =
+      successor === undefined || successor.uid === 0
+        ? ''
+        : `: that takes CAP_SETUID and CAP_SETGID; with 'user: root' varpd stays root`;
+    const line = `cannot give up rights${whom}: ${systemErrorText(error)}${hint}`;
+    throw new OverlayError('DENIED', line, [], error);
   }
   limitSystemCalls();
   if (successor !== undefined) checkProgram(successor, flags);

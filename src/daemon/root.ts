@@ -3,7 +3,8 @@
  * hand over those that a varpd which ran as root has left. It is loaded by root alone, and done before anything else.
  *
  * Handed over is nothing that might be anything else, whatever the configuration says: a state directory holds a `lock`
- * that nobody has, a directory of sockets nothing but sockets, and root alone could have put there what is in them.
+ * that nobody has, a directory of sockets those of varpd and nothing else, a log its lines; and root alone could have put there
+ * what is in them.
  */
 import {
   closeSync,
@@ -15,6 +16,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readSync,
 } from 'node:fs';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
@@ -28,8 +30,8 @@ import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 const SHARED_WRITE = 0o022;
-const EXECUTABLE = 0o111;
 const LOG_MODE = 0o640;
+const LOG_LINE = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z (?:debug|info|warn|error) |\{"(?:level|time)")/;
 
 /** Who root becomes. */
 export interface Successor extends Identity {
@@ -50,8 +52,10 @@ export async function successorOfRoot(flags: Flags): Promise<Successor> {
   if (uid === 0) return { name, uid, gid: process.getegid?.() ?? 0, groups };
   const sockets = { uid, gid: groups.at(0) ?? gid };
   await makeStateDirectory(config.stateDir, { uid, gid });
-  for (const socket of [config.socket, config.metrics])
-    if (socket?.startsWith('/') === true) makeSocketDirectory(path.dirname(socket), sockets);
+  const places = [config.socket, config.metrics].filter(
+    (place) => place?.startsWith('/') === true,
+  ) as string[];
+  for (const place of places) makeSocketDirectory(path.dirname(place), places, sockets);
   if (config.log.file !== null) makeLog(config.log.file, { uid, gid });
   return { name, uid, gid, groups };
 }
@@ -71,10 +75,11 @@ async function makeStateDirectory(directory: string, owner: Owner): Promise<void
   }
 }
 
-function makeSocketDirectory(directory: string, owner: Owner): void {
+/** `own`: the sockets that may be there from the last time. */
+function makeSocketDirectory(directory: string, own: readonly string[], owner: Owner): void {
   if (makeDirectory(directory, 0o750, owner) || !isRoots(directory)) return;
   const files = readdirSync(directory).map((name) => path.join(directory, name));
-  if (files.length === 0 || !files.every((file) => lstatSync(file).isSocket())) return;
+  if (files.length === 0 || !files.every((file) => own.includes(file) && lstatSync(file).isSocket())) return;
   for (const file of files) lchownSync(file, owner.uid, owner.gid);
   give(directory, O_DIRECTORY, owner);
 }
@@ -84,9 +89,22 @@ function makeLog(file: string, owner: Owner): void {
   try {
     const { path: place, isMissing } = trustedPlaceNow(file, { users: [owner.uid] });
     if (isMissing) closeSync(openSync(place, O_CREAT | O_EXCL | O_NOFOLLOW, LOG_MODE));
-    if ((lstatSync(place).mode & EXECUTABLE) === 0) giveFile(place, owner);
+    if (isLog(place)) giveFile(place, owner);
   } catch {
     return;
+  }
+}
+
+/** A file that is empty, or begins with a line of varpd's log (log.ts), in either format. */
+function isLog(file: string): boolean {
+  if (!lstatSync(file).isFile()) return false;
+  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const start = Buffer.alloc(64);
+    const bytes = readSync(fd, start);
+    return bytes === 0 || LOG_LINE.test(start.toString('latin1', 0, bytes));
+  } finally {
+    closeSync(fd);
   }
 }
 

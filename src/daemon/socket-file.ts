@@ -53,6 +53,13 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isSocket()) throw new OverlayError('EXISTS', `${file} is there and is not a socket`);
+  const own = process.geteuid?.() ?? 0;
+  if (own !== 0 && stat.uid !== own)
+    throw new OverlayError(
+      'DENIED',
+      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${userText(own)}, who varpd runs as: ` +
+        `another varpd serves it, or 'rm ${file}' as root`,
+    );
   if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);
   unlinkSync(file);
 }

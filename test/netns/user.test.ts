@@ -24,8 +24,13 @@ import { Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { reaches } from '../helpers/traffic.js';
 
-const skip = skipUnlessNetns(['unshare', 'setpriv']);
+const skip = skipUnlessNetns(['unshare', 'setpriv', 'python3']);
 const WAYS = fromRoot('dist/test/helpers/ways-to-root');
+
+const MAKE_SOCKETS = `
+import socket, sys
+for name in 'varpd.sock', 'other.sock': socket.socket(socket.AF_UNIX).bind(sys.argv[1] + '/' + name)
+`;
 
 /** An option of node's child_process is a way, too. Each says what came of it; `done` is what must not be. */
 const plugin = (victim: string, shell: string, report: string): string => `
@@ -254,7 +259,7 @@ await t.test('nothing is handed over that may be anything else', { skip }, async
   const { bed, a } = await twoHosts(t);
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
-  const cases: readonly [string, (directory: string) => void, Record<string, string>, RegExp][] = [
+  const cases: readonly [string, (directory: string) => unknown, Record<string, string>, RegExp][] = [
     [
       'a directory of other things as stateDir',
       (directory) => {
@@ -272,15 +277,21 @@ await t.test('nothing is handed over that may be anything else', { skip }, async
       /cannot listen on .*varpd.sock: permission denied/,
     ],
     [
-      'a program as the log',
+      'sockets of others beside the one of varpd',
+      (directory) => exec(['python3', '-c', MAKE_SOCKETS, directory]),
+      { socket: '/varpd.sock' },
+      /varpd\.sock is there and belongs to user 0 \(root\), not to \d+ \(varpd\)/,
+    ],
+    [
+      'a file of others as the log',
       () => undefined,
-      { 'log.file': shellOf(place) },
-      /log\.file: cannot open .*: permission denied/,
+      { 'log.file': fileOf(place) },
+      /log\.file: cannot open .*: permission denied to user \d+ \(varpd\)/,
     ],
   ];
   for (const [what, fill, keys, expected] of cases) {
     const directory = bed.directory();
-    fill(directory);
+    await fill(directory);
     const lines = {
       stateDir: path.join(bed.directory(), 'state'),
       socket: path.join(bed.directory(), 'run/varpd.sock'),
@@ -305,10 +316,10 @@ await t.test('nothing is handed over that may be anything else', { skip }, async
   }
 });
 
-/** A program of root's. */
-function shellOf(place: string): string {
-  const file = path.join(place, 'program');
-  writeFileSync(file, '#!/bin/sh\n', { mode: 0o755 });
+/** A file of root's. */
+function fileOf(place: string): string {
+  const file = path.join(place, 'passwd');
+  writeFileSync(file, 'root:x:0:0:root:/root:/bin/bash\n');
   return file;
 }
 
