@@ -1,6 +1,6 @@
 // The link watch on real links: an underlay that fails in every way it can, interfaces of ports that are taken away, and
 // keepalived, which fails over across an overlay because its ports show it what became of the cable.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -306,11 +306,14 @@ async function startRouter(
   host: Namespace,
   daemon: Daemon,
   { mac, priority, file, asMaster }: { mac: string; priority: number; file: MappingFile; asMaster: string },
+  directory: string,
 ): Promise<Router> {
   const device = `vr${host.index}`;
   await daemon.ok(`create-vnic -m ${mac} -l overlay0 ${device}`);
   await host.ip(`addr add ${host.overlay.v4}/24 dev ${device}`);
-  const inDirectory = (name: string): string => path.join(daemon.directory, name);
+  // keepalived runs no script that anybody but root may replace.
+  chmodSync(directory, 0o700);
+  const inDirectory = (name: string): string => path.join(directory, name);
   const [config, notify, mapping, logFile] = ['conf', 'notify', 'mapping', 'keepalived.log'].map(inDirectory);
   writeFileSync(mapping, asMaster);
   writeFileSync(
@@ -382,7 +385,7 @@ await t.test('keepalived across an overlay', { skip: skipKeepalived, timeout: 18
   await client.host.ip(`addr add ${client.host.overlay.v4}/24 dev ${client.device}`);
   const router = (index: number, priority: number): Promise<Router> => {
     const options = { mac: macs[index], priority, file, asMaster: mapping(index) };
-    return startRouter(hosts[index], daemons[index], options);
+    return startRouter(hosts[index], daemons[index], options, bed.directory());
   };
   const first = await router(0, 150);
   const second = await router(1, 100);
