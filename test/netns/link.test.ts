@@ -318,7 +318,7 @@ async function startRouter(
   writeFileSync(mapping, asMaster);
   writeFileSync(
     notify,
-    `#!/bin/sh\ncp ${mapping} ${file.path}.${device} && mv ${file.path}.${device} ${file.path}\n`,
+    `#!/bin/sh\numask 022 # keepalived's lets nobody read, and varpd is not root\ncp ${mapping} ${file.path}.${device} && mv ${file.path}.${device} ${file.path}\n`,
     {
       mode: 0o700,
     },
