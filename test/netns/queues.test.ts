@@ -4,6 +4,7 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
+import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
@@ -134,6 +135,7 @@ await t.test('a MAC that both threads ask for', { skip }, async (t) => {
   const asked = path.join(plugins, 'asked');
   const mac = '02:00:00:00:00:0b';
   writeFileSync(asked, '');
+  giveToDaemon(asked);
   // So slow that flows of both queues wait.
   const source = `
     import { appendFileSync } from 'node:fs';

@@ -59,7 +59,7 @@ function spawnVarpd(t: Context, file: string): Omit<Running, 'socket'> {
 async function startVarpd(t: Context, directory: string, config = ''): Promise<Running> {
   const socket = path.join(directory, 'varpd.sock');
   const file = path.join(directory, 'varpd.yaml');
-  writeFileSync(file, `${AS_IT_IS}socket: ${socket}\nstateDir: ${directory}/state\n${config}`);
+  writeFileSync(file, `socket: ${socket}\nstateDir: ${directory}/state\n${config}${AS_IT_IS}`);
   const varpd = spawnVarpd(t, file);
   await waitUntil(() => varpd.log().includes(' serves ') || varpd.child.exitCode !== null, {
     timeoutMs: 10_000,
@@ -107,12 +107,12 @@ t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
   const directory = newDirectory(t);
   const { child, socket, log } = await startVarpd(t, directory);
   const reload = async (config: string, expected: RegExp): Promise<void> => {
-    writeFileSync(path.join(directory, 'varpd.yaml'), config);
+    writeFileSync(path.join(directory, 'varpd.yaml'), `${config}${AS_IT_IS}`);
     child.kill('SIGHUP');
     await waitUntil(() => expected.test(log()), { timeoutMs: 5000, what: String(expected) });
     t.match(log(), expected);
   };
-  const same = `${AS_IT_IS}socket: ${socket}\nstateDir: ${directory}/state\n`;
+  const same = `socket: ${socket}\nstateDir: ${directory}/state\n`;
   await reload(same, /nothing has changed/);
   await reload(`${same}group: root\n`, /group has changed: takes effect at the next start/);
   await reload(
