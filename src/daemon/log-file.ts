@@ -5,7 +5,7 @@
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { asOverlayError, OverlayError } from '../core/errors.js';
-import { trustedPlaceNow, UntrustedPlace, userText } from '../plugin/trusted-place.js';
+import { ownUserText, trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 /** Without a reader, a FIFO is refused instead of waited for. */
@@ -100,7 +100,7 @@ function open(file: string): number {
     return openSync(place.path, FLAGS | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
   } catch (error) {
     const isDenied = errnoName(error) === 'EACCES' && !(error instanceof UntrustedPlace);
-    const whom = isDenied ? ` to user ${userText(process.geteuid?.() ?? 0)}, whom varpd runs as` : '';
+    const whom = isDenied ? ` to user ${ownUserText()}, whom varpd runs as` : '';
     const line = `log.file: cannot open ${file}: ${systemErrorText(error)}${whom}`;
     throw new OverlayError(asOverlayError(error).code, line, [line], error);
   }

@@ -2,7 +2,7 @@
 import { OverlayError } from '../core/errors.js';
 import { foundExpected } from '../core/properties.js';
 import type { MacAddress } from '../plugin/contract.js';
-import { userText } from '../plugin/trusted-place.js';
+import { ownUserText } from '../plugin/trusted-place.js';
 import { type Endpoint, family, parseEndpoint } from '../wire/ip.js';
 import { parseMac } from '../wire/mac.js';
 import { portHolder } from './port-holder.js';
@@ -50,7 +50,7 @@ export function tapError(error: unknown, name: string): OverlayError {
   return explain(error, {
     EPERM: denied,
     EACCES:
-      `${name}: varpd runs as user ${userText(process.geteuid?.() ?? 0)}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
+      `${name}: varpd runs as user ${ownUserText()}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
       `as udev has it, lets it: no link is anybody else's for that`,
     ENOENT: missing,
     ENODEV: missing,

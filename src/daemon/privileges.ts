@@ -29,7 +29,8 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   const isDone = process.env[MARK] !== undefined;
   Reflect.deleteProperty(process.env, MARK);
   await openSteering();
-  const successor = isDone || process.geteuid?.() !== 0 ? undefined : await successorOfRoot(flags);
+  const isRoot = !isDone && process.geteuid?.() === 0;
+  const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
   if (successor === undefined && hasNoneTooMany()) {
     // A filter stays through execve(2): one is enough.
     if (!isDone) limitSystemCalls();
@@ -56,12 +57,6 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   }
   leaveSteering();
   process.env[MARK] = '1';
-}
-
-/** Without what only root needs, where this is not root. */
-async function successorOfRoot(flags: Flags): Promise<Successor | undefined> {
-  const { successorOfRoot: prepare } = await import('./root.js');
-  return prepare(flags);
 }
 
 /** What a process that has begun again could not tell: that it cannot read what it is made of. */

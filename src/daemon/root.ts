@@ -9,8 +9,6 @@
 import {
   closeSync,
   constants,
-  fchownSync,
-  fstatSync,
   lchownSync,
   lstatSync,
   mkdirSync,
@@ -21,26 +19,21 @@ import {
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
 import { type Identity, lockFile } from '../dgram-extra/index.js';
-import { trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
+import { SHARED_WRITE, trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import { account, groupId } from './accounts.js';
 import { DEFAULT_USER, type Flags, loadConfig, placeOf } from './config.js';
+import { give, type Owner } from './give.js';
 import { makeDirectories } from './make-directories.js';
 import { StateDirectory } from './state-directory.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
-const SHARED_WRITE = 0o022;
 const LOG_MODE = 0o640;
 const LOG_LINE = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z (?:debug|info|warn|error) |\{"(?:level|time)")/;
 
 /** Who root becomes. */
 export interface Successor extends Identity {
   readonly name: string;
-}
-
-interface Owner {
-  readonly uid: number;
-  readonly gid: number;
 }
 
 /** In the configured group, so that it may give the socket to that. Rejects with an OverlayError. */
@@ -114,7 +107,6 @@ function makeDirectory(directory: string, mode: number, owner: Owner): boolean {
     trustedPlaceNow(directory, { users: [owner.uid], sticky: true });
     makeDirectories(path.dirname(directory), 0o755);
     mkdirSync(directory, { mode });
-    // Of this user: else it is not what was made.
     give(directory, O_DIRECTORY, owner);
     return true;
   } catch (error) {
@@ -133,15 +125,4 @@ function isRoots(directory: string): boolean {
 
 function giveFile(file: string, owner: Owner): void {
   if (lstatSync(file).isFile()) give(file, O_NONBLOCK, owner);
-}
-
-/** What is root's, and has no second name. */
-function give(file: string, flags: number, { uid, gid }: Owner): void {
-  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | flags);
-  try {
-    const found = fstatSync(fd);
-    if (found.uid === 0 && (found.isDirectory() || found.nlink === 1)) fchownSync(fd, uid, gid);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -1,18 +1,10 @@
 /** The control socket as a file: who else serves it, who may connect, and that none is left behind. */
-import {
-  closeSync,
-  constants,
-  fchownSync,
-  fstatSync,
-  lchownSync,
-  lstatSync,
-  openSync,
-  unlinkSync,
-} from 'node:fs';
+import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
-import { trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
+import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
+import { give } from './give.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
@@ -40,12 +32,13 @@ export async function checkSocketDirectory(file: string): Promise<void> {
  */
 export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
   const directory = path.dirname(file);
+  const own = process.geteuid?.() ?? 0;
   try {
     // Before something is made, and after: somebody else may have made it meanwhile, where he may.
     await checkSocketDirectory(file);
     const made = underMask(DIRECTORY_UMASK, () => makeDirectories(directory, 0o777));
     if (made !== undefined) await checkSocketDirectory(file);
-    if (made !== undefined && gid !== undefined) giveDirectory(directory, gid);
+    if (made !== undefined && gid !== undefined) give(directory, constants.O_DIRECTORY, { uid: own, gid });
   } catch (error) {
     if (OverlayError.is(error)) throw error;
     throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
@@ -53,26 +46,14 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isSocket()) throw new OverlayError('EXISTS', `${file} is there and is not a socket`);
-  const own = process.geteuid?.() ?? 0;
   if (own !== 0 && stat.uid !== own)
     throw new OverlayError(
       'DENIED',
-      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${userText(own)}, who varpd runs as: ` +
+      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${ownUserText()}, who varpd runs as: ` +
         `another varpd serves it, or 'rm ${file}' as root`,
     );
   if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);
   unlinkSync(file);
-}
-
-/** Of this user, no link: else it is not what was made. */
-function giveDirectory(directory: string, gid: number): void {
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-  try {
-    const own = process.geteuid?.() ?? 0;
-    if (fstatSync(fd).uid === own) fchownSync(fd, own, gid);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function isServed(file: string): Promise<boolean> {
@@ -98,10 +79,9 @@ function isServed(file: string): Promise<boolean> {
 export function listenOn(server: Server, file: string, gid: number | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (error: unknown): void => {
-      const [own, directory] = [process.geteuid?.() ?? 0, path.dirname(file)];
       const hint =
         errnoName(error) === 'EACCES'
-          ? `: varpd runs as user ${userText(own)}: 'chown ${own} ${directory}' as root, or a directory that is missing yet`
+          ? `: varpd runs as user ${ownUserText()}: 'chown ${process.geteuid?.() ?? 0} ${path.dirname(file)}' as root, or a directory that is missing yet`
           : '';
       reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}${hint}`, [], error));
     };

@@ -6,15 +6,13 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../core/errors.js';
-import { trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
+import { SHARED_WRITE, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { disk } from './disk-thread.js';
 import { makeDirectories } from './make-directories.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 
-/** Write permission of group and others. */
-const SHARED_WRITE = 0o022;
 /** In such a directory only the owner of a file renames it: /tmp. */
 const STICKY = 0o1000;
 

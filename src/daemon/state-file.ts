@@ -2,14 +2,11 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { disk } from './disk-thread.js';
-import { userText } from '../plugin/trusted-place.js';
+import { ownUserText, SHARED_WRITE } from '../plugin/trusted-place.js';
 import type { StateDirectory } from './state-directory.js';
 import { errnoName } from './system-error.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
-
-/** Write permission of group and others. */
-const SHARED_WRITE = 0o022;
 
 /** The calls that change the disk; tests let each of them fail. */
 export interface StateFiles {
@@ -74,7 +71,7 @@ export async function readOwnFile(
   const handle = await open(directory.path(file), O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(
     (error: unknown) => {
       if (errnoName(error) !== 'EACCES') throw error;
-      throw new Error(`user ${userText(own)} may not read it: 'chown ${own}' it as root`, { cause: error });
+      throw new Error(`user ${ownUserText()} may not read it: 'chown ${own}' it as root`, { cause: error });
     },
   );
   try {

@@ -14,7 +14,7 @@ import { access, lstat, readlink } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Write permission of group and others. */
-const SHARED_WRITE = 0o022;
+export const SHARED_WRITE = 0o022;
 const STICKY = 0o1000;
 /** As many as the kernel follows (path_resolution(7)). */
 const MAX_LINKS = 40;
@@ -256,6 +256,9 @@ export function userText(uid: number): string {
   const name = userName(uid);
   return name === undefined ? `${uid}` : `${uid} (${name})`;
 }
+
+/** Of whoever this process runs as. */
+export const ownUserText = (): string => userText(process.geteuid?.() ?? 0);
 
 /** For messages: what the file says, or nothing. Never throws. */
 export function userName(uid: number): string | undefined {

@@ -1,7 +1,7 @@
 // service-manager.py with a varpd as its service.
 import path from 'node:path';
 
-import { Daemon, VARPD_MAIN } from './daemon.js';
+import { Daemon, type DaemonOptions, VARPD_MAIN } from './daemon.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, waitUntil } from './process.js';
@@ -19,8 +19,13 @@ export class Manager {
   readonly daemon: Daemon;
   readonly child: Child;
 
-  constructor(bed: Bed, host: Namespace, env: Readonly<Record<string, string>> = {}) {
-    this.daemon = new Daemon(bed, host);
+  constructor(
+    bed: Bed,
+    host: Namespace,
+    env: Readonly<Record<string, string>> = {},
+    options?: DaemonOptions,
+  ) {
+    this.daemon = new Daemon(bed, host, options);
     const python = ['python3', fromRoot('test/helpers/service-manager.py')];
     const varpd = [process.execPath, VARPD_MAIN, '--config', this.daemon.configFile, '--foreground'];
     const command = [...python, path.join(this.daemon.directory, 'notify'), ...varpd];

@@ -1,6 +1,7 @@
 // Whom varpd becomes when root starts it, what is handed over to that user, and that nothing in its process comes back to root.
 import {
   chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   linkSync,
@@ -17,14 +18,17 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
+import { createClient } from '../../src/control/client.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
 import { daemonUser, startable } from '../helpers/daemon-user.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
+import { Manager } from '../helpers/service-manager.js';
 import { reaches } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns(['unshare', 'setpriv', 'python3']);
+const SAYS_ROOT = /varpd goes on as root/;
 const WAYS = fromRoot('dist/test/helpers/ways-to-root');
 
 const MAKE_SOCKETS = `
@@ -205,8 +209,7 @@ await t.test('what an older varpd has left as root is handed over', { skip, time
   t.ok(existsSync(keys.socket), 'a socket is left');
   for (const file of [daemon.stateDir, sockets, keys.log.file]) t.same(owner(file), [0, 0]);
 
-  await t.test('by a restart it goes on as root, and says so', async (t) => {
-    // As an older version has it: nothing about a user, and root all the same.
+  await t.test('not by a restart, which is refused where the user is another one', async (t) => {
     await daemon.start();
     daemon.writeConfig(keys);
     const { code, stderr } = await daemon.dladm('restart');
@@ -253,6 +256,39 @@ await t.test('what an older varpd has left as root is handed over', { skip, time
   await daemon.ok('create-vnic -l overlay0 bar0');
   await daemon.restart();
   t.equal((await daemon.vnics()).length, 2, 'it writes and reads');
+});
+
+/** As the process that a restart of an older version becomes: root's number with CAP_NET_ADMIN alone, which it cannot change. */
+const AS_OLDER =
+  'set -- env VARPD_WITHOUT_RIGHTS=1 setpriv --no-new-privs --bounding-set=-all,+net_admin ' +
+  '--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin "$@"';
+
+await t.test('after a restart of an older varpd it goes on as root, and says so', { skip }, async (t) => {
+  for (const keys of [{}, { user: null }, { user: 'varpd' }]) {
+    const { bed, a, b } = await twoHosts(t);
+    const older = { before: AS_OLDER, config: { user: null } };
+    const manager = new Manager(bed, a, { WATCHDOG_USEC: '10000000' }, older);
+    const { daemon } = manager;
+    chownSync(daemon.directory, 0, 0);
+    await manager.ready(1);
+    const { pid } = await createClient(daemon.socket)('daemon.status', {});
+    t.match(status(pid), /^Uid:\s+0\t0\t0\t0$/m);
+    await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+    daemon.writeConfig(keys);
+    const { code, stderr } = await daemon.dladm('restart');
+    t.equal(code, 0, `${JSON.stringify(keys)}: ${stderr}`);
+    t.match(
+      stderr,
+      /user: varpd goes on as root, .*: only a stop and a start make it 'varpd'/,
+      'on the screen',
+    );
+    const said = (): boolean =>
+      manager.lines().some(({ message }) => SAYS_ROOT.test(message?.['STATUS'] ?? ''));
+    await waitUntil(said, { what: 'the service manager to be told' });
+    t.match(status(pid), /^Uid:\s+0\t0\t0\t0$/m, 'the same process, as it was');
+    t.match(status(pid), /^CapEff:\s+0000000000001000$/m);
+    t.equal((await daemon.overlays())[0].health.status, 'ONLINE');
+  }
 });
 
 await t.test('nothing is handed over that may be anything else', { skip }, async (t) => {
