@@ -119,6 +119,13 @@ napi_status napi_create_uint32(napi_env env, uint32_t value, napi_value *result)
 	return (void)env, answered = (int32_t)value, *result = NULL, napi_ok;
 }
 
+/* A part of the addon that a program is without. */
+#define WITHOUT(part)                                        \
+	void define_##part(napi_env env, napi_value exports) \
+	{                                                    \
+		(void)env, (void)exports;                    \
+	}
+
 napi_status napi_define_properties(napi_env env, napi_value object, size_t count, const napi_property_descriptor *properties)
 {
 	return (void)env, (void)object, (void)count, (void)properties, napi_ok;

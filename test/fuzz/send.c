@@ -29,20 +29,9 @@ void ring_close(struct ring *ring)
 	(void)ring;
 }
 
-void define_tap(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
-
-void define_receive(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
-
-void define_errors(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
+WITHOUT(tap)
+WITHOUT(receive)
+WITHOUT(errors)
 
 int is_news(int error)
 {

@@ -20,20 +20,9 @@ static ssize_t write_frame_vectors(int fd, const struct iovec *vecs, int count);
 
 enum { HEADER = sizeof(struct virtio_net_hdr), OWN_GSO = 77, MOST_FRAMES = 256, ENTRIES = 40 };
 
-void define_receive(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
-
-void define_send(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
-
-void define_errors(napi_env env, napi_value exports)
-{
-	(void)env, (void)exports;
-}
+WITHOUT(receive)
+WITHOUT(send)
+WITHOUT(errors)
 
 struct sending *sending_create(void)
 {

@@ -14,11 +14,17 @@ export interface Site {
   readonly daemon: Daemon;
 }
 
-/** Host a with a varpd and overlay0, and the kernel's vxlan on b. */
-export async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
+/** Two hosts and a cable, which go with the test. */
+export async function newHosts(t: Pick<Test, 'teardown'>): Promise<Omit<Site, 'daemon'>> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
+  return { bed, a, b };
+}
+
+/** Host a with a varpd and overlay0, and the kernel's vxlan on b. */
+export async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
+  const { bed, a, b } = await newHosts(t);
   const [from, to] = [a.underlay[family], b.underlay[family]];
   const daemon = (await Daemon.start(bed, a)).explain(t);
   await daemon.ok(directOverlay({ from, to }, more));

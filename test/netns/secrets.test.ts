@@ -16,8 +16,8 @@ import { Daemon, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
 import { giveToDaemon, startable } from '../helpers/daemon-user.js';
 import { get } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
-import { Bed } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
+import { newHosts } from '../helpers/site.js';
 
 const SECRET = 'hunter2';
 const GROUP = { name: 'games', gid: 60 };
@@ -34,9 +34,7 @@ await t.test(
   'a member of the group learns nothing of a file that varpd may read, root does',
   { skip },
   async (t) => {
-    const bed = new Bed();
-    t.teardown(() => bed.cleanup());
-    const [a] = await bed.twoHosts();
+    const { bed, a } = await newHosts(t);
     const daemon = new Daemon(bed, a).explain(t);
     const metrics = path.join(daemon.directory, 'metrics.sock');
     daemon.writeConfig({ group: GROUP.name, metrics });
@@ -126,9 +124,7 @@ await t.test(
 
 /** 15 starts, with somebody who plants links where the socket and the log come: none of them is followed. */
 await t.test('links that are planted', { skip }, async (t) => {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const [a] = await bed.twoHosts();
+  const { bed, a } = await newHosts(t);
   const base = bed.directory();
   giveToDaemon(base);
   const victim = path.join(base, 'victim');
@@ -168,9 +164,7 @@ await t.test(
   'a restart that would not come back is refused before anything is let go',
   { skip },
   async (t) => {
-    const bed = new Bed();
-    t.teardown(() => bed.cleanup());
-    const [a] = await bed.twoHosts();
+    const { bed, a } = await newHosts(t);
     const daemon = new Daemon(bed, a).explain(t);
     const at = (name: string): string => path.join(daemon.directory, name);
     for (const name of ['sockets', 'logs', 'plugins']) mkdirSync(at(name));
@@ -208,9 +202,7 @@ await t.test(
 );
 
 await t.test('a mapping in a directory of others', { skip }, async (t) => {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const [a] = await bed.twoHosts();
+  const { bed, a } = await newHosts(t);
   const daemon = (await Daemon.start(bed, a)).explain(t);
   const base = bed.directory();
   chmodSync(base, 0o755);

@@ -16,15 +16,15 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 
-import t, { type Test } from 'tap';
+import t from 'tap';
 
 import { createClient } from '../../src/control/client.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
 import { daemonUser, startable } from '../helpers/daemon-user.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
-import { Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { Manager } from '../helpers/service-manager.js';
+import { newHosts } from '../helpers/site.js';
 import { reaches } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns(['unshare', 'setpriv', 'python3']);
@@ -107,15 +107,8 @@ function status(pid: number): string {
   return readFileSync(`/proc/${pid}/status`, 'utf8');
 }
 
-async function twoHosts(t: Test): Promise<{ bed: Bed; a: Namespace; b: Namespace }> {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const [a, b] = await bed.twoHosts();
-  return { bed, a, b };
-}
-
 await t.test('a plugin finds no way back to root', { skip, timeout: 120_000 }, async (t) => {
-  const { bed, a } = await twoHosts(t);
+  const { bed, a } = await newHosts(t);
   const [plugins, roots] = [bed.directory(), bed.directory()];
   const victim = path.join(roots, 'victim');
   writeFileSync(victim, 'of root\n');
@@ -156,7 +149,7 @@ await t.test('a plugin finds no way back to root', { skip, timeout: 120_000 }, a
 });
 
 await t.test('without a name in the configuration it is the user varpd', { skip }, async (t) => {
-  const { bed, a, b } = await twoHosts(t);
+  const { bed, a, b } = await newHosts(t);
   const { uid, gid } = daemonUser();
   const daemon = await Daemon.start(bed, a);
   const ids = (name: string): string[] =>
@@ -177,7 +170,7 @@ await t.test('without a name in the configuration it is the user varpd', { skip 
 });
 
 await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {
-  const { bed, a } = await twoHosts(t);
+  const { bed, a } = await newHosts(t);
   const daemon = new Daemon(bed, a, { config: { user: 'root' } });
   await daemon.start();
   t.match(status(daemon.pid), /^Uid:\s+0\t0\t0\t0$/m);
@@ -188,7 +181,7 @@ await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, 
 });
 
 await t.test('what an older varpd has left as root is handed over', { skip, timeout: 60_000 }, async (t) => {
-  const { bed, a, b } = await twoHosts(t);
+  const { bed, a, b } = await newHosts(t);
   const { uid, gid } = daemonUser();
   const owner = (file: string): number[] => [lstatSync(file).uid, lstatSync(file).gid];
   const daemon = new Daemon(bed, a, { config: { user: 'root' } }).explain(t);
@@ -265,7 +258,7 @@ const AS_OLDER =
 
 await t.test('after a restart of an older varpd it goes on as root, and says so', { skip }, async (t) => {
   for (const keys of [{}, { user: null }, { user: 'varpd' }]) {
-    const { bed, a, b } = await twoHosts(t);
+    const { bed, a, b } = await newHosts(t);
     const older = { before: AS_OLDER, config: { user: null } };
     const manager = new Manager(bed, a, { WATCHDOG_USEC: '10000000' }, older);
     const { daemon } = manager;
@@ -292,7 +285,7 @@ await t.test('after a restart of an older varpd it goes on as root, and says so'
 });
 
 await t.test('nothing is handed over that may be anything else', { skip }, async (t) => {
-  const { bed, a } = await twoHosts(t);
+  const { bed, a } = await newHosts(t);
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
   const cases: readonly [string, (directory: string) => unknown, Record<string, string>, RegExp][] = [
@@ -360,7 +353,7 @@ function fileOf(place: string): string {
 }
 
 await t.test('what is missing is said, with what to do', { skip }, async (t) => {
-  const { bed, a } = await twoHosts(t);
+  const { bed, a } = await newHosts(t);
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
   const keys = `stateDir: ${place}/state\nsocket: ${place}/run/varpd.sock\n`;
@@ -401,7 +394,7 @@ await t.test('what is missing is said, with what to do', { skip }, async (t) => 
 });
 
 await t.test('who may not open /dev/net/tun is told so', { skip }, async (t) => {
-  const { bed, a, b } = await twoHosts(t);
+  const { bed, a, b } = await newHosts(t);
   const daemon = await Daemon.start(bed, a, { before: 'chmod 600 /dev/net/tun' });
   const { code, stderr } = await daemon.dladm(
     ...directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }).split(/\s+/),
