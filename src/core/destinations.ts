@@ -64,10 +64,14 @@ export class Destinations {
     return this.#slotOf.get(formatEndpoint(endpoint));
   }
 
-  /** Slots in use. */
-  *[Symbol.iterator](): Generator<readonly [slot: number, endpoint: Endpoint]> {
-    for (const [slot, entry] of this.#entries.entries())
-      if (entry !== undefined) yield [slot, entry.endpoint];
+  /** All slots in use are below. */
+  get end(): number {
+    return this.#entries.length;
+  }
+
+  /** Undefined where the slot is not in use. */
+  find(slot: number): Endpoint | undefined {
+    return this.#entries[slot]?.endpoint;
   }
 
   endpoint(slot: number): Endpoint {

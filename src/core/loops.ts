@@ -6,17 +6,37 @@ import type { IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
 
 const MIN_SLOTS = 64;
+/** Slots that one `sweep` looks at: a tenth of a millisecond. */
+const MAX_WORK = 4096;
 
 export class LoopMarks {
   /** 1 for the slot of such a destination. Undefined while there is none. */
   marks: Uint8Array | undefined;
+  readonly #destinations: Destinations;
   #ips: ReadonlySet<IpAddress> = new Set();
+  /** Below this slot `sweep` has still to look. */
+  #unsweptSlots = 0;
 
-  /** In place of those named before. */
-  name(ips: readonly IpAddress[], destinations: Destinations): void {
+  constructor(destinations: Destinations) {
+    this.#destinations = destinations;
+  }
+
+  /** In place of those named before; they are few. `sweep` is to be called until there is no more: then this is in force
+   * for all. */
+  name(ips: readonly IpAddress[]): void {
     this.#ips = new Set(ips);
-    this.marks = undefined;
-    for (const [slot, { ip }] of destinations) this.acquired(slot, ip);
+    if (ips.length === 0) this.marks = undefined;
+    this.#unsweptSlots = ips.length === 0 ? 0 : this.#destinations.end;
+  }
+
+  /** Marks some of the slots. Whether there are more. */
+  sweep(): boolean {
+    for (let left = MAX_WORK; left > 0 && this.#unsweptSlots > 0; left--) {
+      const slot = --this.#unsweptSlots;
+      const endpoint = this.#destinations.find(slot);
+      if (endpoint !== undefined) this.acquired(slot, endpoint.ip);
+    }
+    return this.#unsweptSlots > 0;
   }
 
   /** A slot is used for this address from now on. */

@@ -100,7 +100,7 @@ export class Overlay {
   ownPort: Port | undefined;
   /** MAC -> index into `ports`. */
   readonly portIndex = new MacIndex();
-  readonly loops = new LoopMarks();
+  readonly loops: LoopMarks;
   readonly held: HeldDestinations;
   readonly #questions = new Questions();
   #lastLookup = 0;
@@ -138,6 +138,7 @@ export class Overlay {
         this.#confirm(row);
       },
     );
+    this.loops = new LoopMarks(shared.destinations);
     const { targets, peers, loops } = this;
     const { listen } = options;
     this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });

@@ -65,6 +65,12 @@ export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: num
     if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) hearOne(mux, isSender, news, index, shared);
 }
 
+/** The pieces of news from `first` on, of `count`, are more than there is time for. */
+export function ignoreNews({ counters }: Mux, news: PathNews, first: number, count: number): void {
+  for (let index = first; index < count; index++)
+    if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) counters[COUNTER.path_mtu_refused]++;
+}
+
 function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, shared: Shared): void {
   const at = index * NEWS_WORDS;
   const { words } = news;

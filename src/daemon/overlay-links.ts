@@ -52,7 +52,7 @@ interface LinkedPort {
   readonly shape: PortShape;
   following: Following | undefined;
   link: PortLink | undefined;
-  /** As it was found last: of an interface that is elsewhere it is not known. */
+  /** As it was found last. */
   mtuBytes: number;
   refusal: Refusal | undefined;
 }

@@ -119,7 +119,11 @@ function versionOf(file: string): string {
   const directory = path.dirname(file);
   try {
     return ['.', ...readdirSync(directory)]
-      .map((name) => `${name} ${statSync(path.join(directory, name)).ctimeMs}`)
+      .map((name) => {
+        // The clock of a file system stands still for some milliseconds at a time.
+        const { ctimeMs, size } = statSync(path.join(directory, name));
+        return `${name} ${ctimeMs} ${size}`;
+      })
       .join();
   } catch {
     return '';

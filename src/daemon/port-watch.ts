@@ -2,9 +2,9 @@
  * The interfaces of ports, for the link watch: which is whose, and what has become of it.
  *
  * A port is known by the descriptor that varpd holds. In the network namespace of varpd its interface is found by index,
- * and the kernel tells of it. Of what is elsewhere the kernel tells nothing here: the descriptor is asked now and then
- * what the MAC is, and whether the interface has come back, under whatever name. And what others have set on a TAP, the kernel
- * tells only in part: each is looked at now and then, wherever it is.
+ * and the kernel tells of it. Of what is elsewhere the kernel tells nothing by itself: it is asked now and then, by the
+ * descriptor, what has become of the interface, and whether it has come back, under whatever name. And what others have set on
+ * a TAP, the kernel tells only in part: each is looked at now and then, wherever it is.
  */
 import type { PortPlace } from '../core/underlay-state.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
@@ -13,13 +13,11 @@ import type { PortDeviceInfo } from './datapath/contract.js';
 import type { PortTable } from './egress.js';
 import type { LinkKernel } from './links.js';
 
-/** Interfaces in other network namespaces that are looked at at once: some 15 ms. Of more, each is looked at less often. */
+/** What is looked at at once, of interfaces in other network namespaces and of the settings of TAPs here, and for how long
+ * (some 50 us and 5 us each; longer where others keep the kernel busy with links). Of more, each is looked at less often. */
 const MAX_LOOKS = 500;
-
-/** TAPs whose settings are looked at at once: some 5 ms, and no more than this where others keep the kernel busy with links.
- * Of more, each is looked at less often. */
 const MAX_CHECKS = 1000;
-const MAX_CHECK_MS = 20;
+const MAX_LOOK_MS = 20;
 
 /** Kind of every TUN and TAP, as the kernel has it (drivers/net/tun.c). */
 const TUN = 'tun';
@@ -38,9 +36,9 @@ export interface PortLink {
   readonly state: 'up' | 'down' | 'renamed' | 'elsewhere';
   readonly name: string;
   readonly mac: MacAddress;
-  /** Undefined while it is elsewhere. */
+  /** Undefined where the kernel does not tell: elsewhere, before Linux 5.2. */
   readonly mtuBytes: number | undefined;
-  /** Undefined while it is elsewhere, or down. */
+  /** The same, and while it is down. */
   readonly carrier: boolean | undefined;
   /** What others have set on it, in words. */
   readonly troubles: readonly string[];
@@ -133,7 +131,9 @@ export class PortWatch implements PortTable {
 
   /** Those whose turn it is. */
   lookElsewhere(): void {
+    const endMs = performance.now() + MAX_LOOK_MS;
     for (const followed of [...this.#elsewhere].slice(0, MAX_LOOKS)) {
+      if (performance.now() > endMs) return;
       this.#elsewhere.delete(followed);
       this.#elsewhere.add(followed);
       this.look(followed);
@@ -142,7 +142,7 @@ export class PortWatch implements PortTable {
 
   /** The settings of those whose turn it is; of what is elsewhere, they are looked at with the rest of it. */
   checkSettings(): void {
-    const endMs = performance.now() + MAX_CHECK_MS;
+    const endMs = performance.now() + MAX_LOOK_MS;
     for (const followed of [...this.#ports].slice(0, MAX_CHECKS)) {
       if (performance.now() > endMs) return;
       this.#ports.delete(followed);
@@ -163,7 +163,7 @@ export class PortWatch implements PortTable {
     this.#lose(followed);
     const device = port.device();
     if (device === undefined) return;
-    const { name, mac, isHere } = device;
+    const { name, mac, isHere, elsewhere } = device;
     const found = isHere ? this.#kernel.link(name) : undefined;
     // Before Linux 5.2 a descriptor does not tell where its device is: another interface may have the name here.
     if (found?.kind === TUN && macOf(found) === mac) {
@@ -172,8 +172,15 @@ export class PortWatch implements PortTable {
       return;
     }
     this.#elsewhere.add(followed);
-    const troubles = port.check(undefined, undefined);
-    tell(followed, { state: 'elsewhere', name, mac, mtuBytes: undefined, carrier: undefined, troubles });
+    const there = elsewhere?.kind === TUN ? elsewhere : undefined;
+    tell(followed, {
+      state: 'elsewhere',
+      name,
+      mac,
+      mtuBytes: there?.mtuBytes,
+      carrier: there?.up === true ? there.carrier : undefined,
+      troubles: port.check(undefined, there?.tun),
+    });
   }
 
   #found(followed: FollowedPort, link: LinkInfo): void {

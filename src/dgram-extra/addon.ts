@@ -39,6 +39,7 @@ export interface Addon {
   lockFile(fd: number): number;
   tapOpen(name: string, options: number): number;
   tapInfo(fd: number, text: Uint8Array): number;
+  tapNetwork(fd: number): number;
   tapControl(fd: number, what: number, words: Int32Array): number;
   ethtool(name: string, command: Uint8Array): number;
   programLoad(instructions: Uint8Array): number;

@@ -39,6 +39,7 @@ export {
   setTapQueue,
   setTapSteering,
   TAP_DEFAULTS,
+  linkElsewhere,
   tapInfo,
   tapSettings,
   TUN_F,

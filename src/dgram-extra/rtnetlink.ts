@@ -22,6 +22,8 @@ export const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
 const RTM_GETNEIGH = 30;
+const RTM_GETNSID = 90;
+const RTGEN_BYTES = 4;
 export const IFINFO_BYTES = 16;
 const IFADDR_BYTES = 8;
 const NEIGH_BYTES = 12;
@@ -38,6 +40,10 @@ const IFLA_LINK = 5;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
 const IFLA_LINK_NETNSID = 37;
+const IFLA_TARGET_NETNSID = 46;
+// linux/net_namespace.h
+const NETNSA_NSID = 1;
+const NETNSA_FD = 3;
 const IFLA_AF_SPEC = 26;
 const IFLA_INET6_CONF = 2;
 const DEVCONF_MTU6 = 2;
@@ -138,13 +144,25 @@ export function linkInfo(link: string | number): LinkInfo | undefined {
   return message && readLink(message);
 }
 
-/** What the kernel says of it, all attributes. */
-export function linkMessage(link: string | number): Message | undefined {
+/** In another network namespace, by a descriptor of that (since Linux 4.20). Undefined when it has no such link, or is one that
+ * this process has no CAP_NET_ADMIN in, or that no link of this one was ever moved to. */
+export function linkInfoIn(namespace: number, name: string): LinkInfo | undefined {
+  return orUndefined(['EACCES', 'EPERM', 'EINVAL', 'EOPNOTSUPP'], () => {
+    const parts = [new Uint8Array(RTGEN_BYTES), numberAttribute(NETNSA_FD, namespace)];
+    const answer = named(name, 'RTM_GETNSID', () => ask(RTM_GETNSID, 0, parts, name));
+    const id = attributesOf(answer, RTGEN_BYTES).get(NETNSA_NSID)?.getInt32(0, true) ?? -1;
+    const message = id < 0 ? undefined : linkMessage(name, [numberAttribute(IFLA_TARGET_NETNSID, id)]);
+    return message && readLink(message);
+  });
+}
+
+/** What the kernel says of it, all attributes. `more`: of the question. */
+export function linkMessage(link: string | number, more: readonly Uint8Array[] = []): Message | undefined {
   const isIndex = typeof link === 'number';
   const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, link)];
   const device = isIndex ? `link ${link}` : link;
   return orUndefined(['ENODEV'], () =>
-    named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, parts, device)),
+    named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, [...parts, ...more], device)),
   );
 }
 

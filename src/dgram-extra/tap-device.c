@@ -88,6 +88,13 @@ static napi_value tap_info(napi_env env, napi_callback_info info)
 	return number(env, (device.ifr_flags & IFF_PERSIST ? TAP_PERSISTENT : 0) | (is_here(fd) ? TAP_HERE : 0));
 }
 
+/* tapNetwork(fd): a descriptor of the network namespace that the device is in (Linux 5.2), for whoever has CAP_NET_ADMIN there. */
+static napi_value tap_network(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNGETDEVNETNS)));
+}
+
 /* tapControl(fd, what, words): one request of linux/if_tun.h, numbered as tap-device.ts has them. Those that take a number take
  * words[0]; the others a pointer to a copy of `words`, at most a struct ifreq, which is copied back. EINVAL where the
  * kernel does not know it, or not the value; EBADFD when the device is gone. */
@@ -138,6 +145,7 @@ void define_tap_device(napi_env env, napi_value exports)
 	static const napi_property_descriptor device[] = {
 		EXPORT("tapOpen", tap_open),
 		EXPORT("tapInfo", tap_info),
+		EXPORT("tapNetwork", tap_network),
 		EXPORT("tapControl", tap_control),
 		EXPORT("ethtool", ask_ethtool),
 	};

@@ -5,7 +5,7 @@
 import { getSystemErrorName } from 'node:util';
 
 import { addon, checked, NativeError } from './addon.js';
-import { deleteLink, linkInfo, type TunInfo } from './rtnetlink.js';
+import { deleteLink, linkInfo, linkInfoIn, type LinkInfo, type TunInfo } from './rtnetlink.js';
 
 /** Requests of linux/if_tun.h; tap-device.c has the same order. */
 const REQUESTS = [
@@ -299,6 +299,18 @@ export function tapInfo(fd: number): TapInfo | undefined {
     isPersistent: (flags & TAP_IS_PERSISTENT) !== 0,
     isHere: (flags & TAP_IS_HERE) !== 0,
   };
+}
+
+/** The link of a TAP in another network namespace, by its name there. Undefined where the kernel does not tell (before Linux
+ * 5.2), or this process has no CAP_NET_ADMIN there. */
+export function linkElsewhere(fd: number, name: string): LinkInfo | undefined {
+  const namespace = addon.tapNetwork(fd);
+  if (namespace < 0) return undefined;
+  try {
+    return linkInfoIn(namespace, name);
+  } finally {
+    addon.closeDescriptor(namespace);
+  }
 }
 
 /** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */

@@ -36,6 +36,8 @@ async function listen(
 
 export interface PingOptions {
   readonly count?: number;
+  /** Between two packets: for those who measure. ping(8) then waits no longer than this for the last reply, or twice as long as
+   * the slowest took, which on a busy machine may be too short. Left out, all are sent at once, and `waitMs` is kept. */
   readonly intervalMs?: number;
   /** Length of the IP packet, headers included. */
   readonly packetBytes?: number;
@@ -58,9 +60,10 @@ export interface PingResult {
 const ICMP_HEADER_BYTES = 8;
 
 export async function ping(host: Namespace, target: string, options: PingOptions = {}): Promise<PingResult> {
-  const { count = 3, intervalMs = 50, packetBytes, dontFragment = true, from, waitMs = 3000 } = options;
+  const { count = 3, packetBytes, dontFragment = true, from, waitMs = 3000, intervalMs = waitMs } = options;
   const ipHeaderBytes = target.includes(':') ? 40 : 20;
   const args = ['-n', '-c', `${count}`, '-i', `${intervalMs / 1000}`, '-W', `${waitMs / 1000}`];
+  if (options.intervalMs === undefined) args.push('-l', `${count}`);
   if (packetBytes !== undefined) args.push('-s', `${packetBytes - ipHeaderBytes - ICMP_HEADER_BYTES}`);
   if (dontFragment) args.push('-M', 'do');
   if (from !== undefined) args.push('-I', from);

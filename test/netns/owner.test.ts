@@ -167,8 +167,8 @@ await t.test('a queue in time, before there is an owner', { skip, timeout: 120_0
   t.comment(`${got.join(' and ')} times somebody was faster`);
 });
 
-const hasTso = async (host: Namespace): Promise<boolean> =>
-  (await host.exec('ethtool -k foo0')).includes('tcp-segmentation-offload: on');
+const hasTso = async (host: Namespace, device = 'foo0'): Promise<boolean> =>
+  (await host.exec(`ethtool -k ${device}`)).includes('tcp-segmentation-offload: on');
 
 await t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 120_000 }, async (t) => {
   const bed = new Bed();
@@ -216,23 +216,40 @@ for (const queues of [1, 2])
     await mended(guest, 'bar0');
     t.equal((await daemon.overlays('overlay0'))[0].health.status, 'ONLINE');
 
-    const root = new TapUser(a, daemon.pid, 'foo0', 'steal');
-    t.equal(await root.next(), 'ready');
-    for (const [set, found] of [
-      ['owner 65534', `its owner was 65534, its group ${gid}`],
-      ['group 65534', `its owner was ${uid}, its group 65534`],
-    ] as const) {
-      t.equal(await root.do(set), '0');
-      const line = `port foo0: ${found}, by somebody else: set right`;
-      await waitUntil(() => daemon.log().includes(line), { what: line });
-      t.match(await shown(a, 'foo0'), OWN);
-    }
+    const told = async (host: Namespace, device: string): Promise<TapUser> => {
+      const root = new TapUser(a, daemon.pid, device, 'steal');
+      t.equal(await root.next(), 'ready');
+      for (const [set, found] of [
+        ['owner 65534', `its owner was 65534, its group ${gid}`],
+        ['group 65534', `its owner was ${uid}, its group 65534`],
+      ] as const) {
+        t.equal(await root.do(set), '0');
+        const line = `port ${device}: ${found}, by somebody else: set right`;
+        await waitUntil(() => daemon.log().includes(line), { what: line });
+        t.match(await shown(host, device), OWN);
+      }
 
-    // What tools of the operator set as well stays, and is told of.
-    t.equal(await root.do('carrier 0'), '0');
-    await healthBecomes(t, daemon, /^port foo0: its interface has no carrier, which somebody took from it/);
-    await a.ip('link set foo0 carrier on');
-    await healthBecomes(t, daemon, 'ONLINE');
+      // What tools of the operator set as well stays, and is told of.
+      t.equal(await root.do('carrier 0'), '0');
+      await healthBecomes(
+        t,
+        daemon,
+        new RegExp(`^port ${device}: its interface has no carrier, which somebody took from it`),
+      );
+      await host.ip(`link set ${device} carrier on`);
+      await healthBecomes(t, daemon, 'ONLINE');
+      await host.ip(`link set ${device} mtu 9000`);
+      await healthBecomes(
+        t,
+        daemon,
+        new RegExp(`^port ${device}: its interface has an MTU of 9000: packets above 1450 will be dropped`),
+      );
+      await host.ip(`link set ${device} mtu 1450`);
+      await healthBecomes(t, daemon, 'ONLINE');
+      return root;
+    };
+    await (await told(guest, 'bar0')).end();
+    const root = await told(a, 'foo0');
     // Offloads cost speed alone: no trouble.
     const said = (line: string): Promise<unknown> =>
       waitUntil(() => daemon.log().includes(line), { what: line });
@@ -250,20 +267,29 @@ for (const queues of [1, 2])
     await a.exec('ethtool -K foo0 tso on');
     await root.end();
 
-    const other = new TapUser(a, node, 'foo0', 'multi');
-    if (queues === 1) {
-      t.equal(await other.next(), 'EINVAL', 'one with a single queue is nobody else’s');
-      return;
+    for (const [host, device] of [
+      [a, 'foo0'],
+      [guest, 'bar0'],
+    ] as const) {
+      const other = new TapUser(host, node, device, 'multi');
+      if (queues === 1) {
+        t.equal(await other.next(), 'EINVAL', 'one with a single queue is nobody else’s');
+        continue;
+      }
+      t.equal(await other.next(), 'ready');
+      await healthBecomes(
+        t,
+        daemon,
+        new RegExp(`^port ${device}: its interface has a queue that is not ours: .*grep -lw ${device}`),
+      );
+      t.equal(await other.do('txfilter 99'), '0');
+      t.equal(await other.do('offload 0'), '0');
+      await waitUntil(() => hasTso(host, device), { what: 'the offloads to be on again' });
+      await other.end();
+      await healthBecomes(t, daemon, 'ONLINE');
+      t.ok(await reaches(host, b.overlay.v4), 'what it has set goes with it');
+      t.equal((await ping(b, host.overlay.v4)).received, 3);
     }
-    t.equal(await other.next(), 'ready');
-    await healthBecomes(t, daemon, /^port foo0: its interface has a queue that is not ours: .*grep -lw foo0/);
-    t.equal(await other.do('txfilter 99'), '0');
-    t.equal(await other.do('offload 0'), '0');
-    await waitUntil(() => hasTso(a), { what: 'the offloads to be on again' });
-    await other.end();
-    await healthBecomes(t, daemon, 'ONLINE');
-    t.ok(await reaches(a, b.overlay.v4), 'what it has set goes with it');
-    t.equal((await ping(b, a.overlay.v4)).received, 3);
   });
 
 await t.test('settings of links that nobody holds', { skip, timeout: 120_000 }, async (t) => {

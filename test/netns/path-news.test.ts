@@ -86,8 +86,7 @@ async function site(t: Test, family: Family, more = ''): Promise<Site> {
       const text = await a.exec('ss -Hunl');
       return [...text.matchAll(/:(\d+)\s/g)].map((match) => Number(match[1])).filter((port) => port >= 4789);
     },
-    passes: async (packetBytes, count = 5) =>
-      (await ping(a, b.overlay.v4, { packetBytes, count, intervalMs: 20 })).received,
+    passes: async (packetBytes, count = 5) => (await ping(a, b.overlay.v4, { packetBytes, count })).received,
     create,
   };
 }

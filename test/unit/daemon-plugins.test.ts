@@ -163,7 +163,11 @@ t.test('loading', async (t) => {
     const found = await plugins.find('good');
     t.match(found, { name: 'good' });
     t.equal(plugins.failureOf('good'), undefined);
-    t.match(await plugins.find('late'), { name: 'late' });
+    t.match(
+      await plugins.find('late'),
+      { name: 'late' },
+      plugins.failureOf('late') ?? 'one that comes later',
+    );
     t.equal(await plugins.find('good'), found, 'what was found once stays');
   });
 

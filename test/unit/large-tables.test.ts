@@ -182,7 +182,8 @@ await t.test('an overlay with a large table goes in parts', async (t) => {
   t.same(other.targets(), []);
 });
 
-await t.test('of many destinations, what their routes carry is looked at in parts', (t) => {
+/** An overlay of many destinations, half of them at one address: those of even numbers. */
+function manyDestinations(t: Test) {
   const lab = new Lab();
   const vtep = lab.vtep('192.0.2.1');
   const net = vtep.overlay({ maxTargets: COUNT + 1 });
@@ -193,18 +194,13 @@ await t.test('of many destinations, what their routes carry is looked at in part
     vtep.engine.obey({ kind: 'set-target', overlay: net.id, mac: FIRST + index, to, ttlMs: Infinity });
   };
   for (let index = 0; index < COUNT; index++) add(index);
-  const name = (...mtuBytes: number[]): void => {
-    const routes = mtuBytes.map((each) => ({ to: ip, mtuBytes: each }));
-    vtep.engine.obey({ kind: 'set-route-mtus', overlay: net.id, routes });
-  };
-  /** Of the first, one in the middle, and the last. */
-  const areNarrow = (...indexes: number[]): boolean[] =>
+  /** Whether a frame to each of them is dropped under this reason. */
+  const areDropped = (reason: 'tx_path_mtu' | 'tx_loop', indexes: readonly number[]): boolean[] =>
     indexes.map((index) => {
-      const { tx_path_mtu: before } = net.counters;
+      const before = net.counters[reason];
       tap.send(frame(FIRST + index, MAC.a, 1400));
-      return net.counters.tx_path_mtu > before;
+      return net.counters[reason] > before;
     });
-  const [middle, last] = [COUNT / 2, COUNT - 2];
   /** All that is left of it. */
   const tidyUp = (): void => {
     let parts = 1;
@@ -216,6 +212,38 @@ await t.test('of many destinations, what their routes carry is looked at in part
     }
     t.ok(parts > COUNT / 8192, `${parts} parts`);
   };
+  return { ...{ vtep, net, ip, add, areDropped, tidyUp }, middle: COUNT / 2, last: COUNT - 2 };
+}
+
+await t.test('of many destinations, those that are loops are marked in parts', (t) => {
+  const { vtep, net, ip, add, areDropped, tidyUp, middle, last } = manyDestinations(t);
+  const name = (...destinations: string[]): void => {
+    vtep.engine.obey({ kind: 'set-loops', overlay: net.id, destinations: destinations as (typeof ip)[] });
+  };
+  name(ip);
+  t.same(areDropped('tx_loop', [0, middle, last]), [false, false, true], 'a part at once');
+  add(COUNT);
+  t.same(areDropped('tx_loop', [COUNT]), [true], 'and whatever comes meanwhile');
+  tidyUp();
+  t.same(areDropped('tx_loop', [0, 1, middle, last]), [true, false, true, true]);
+  t.notOk(vtep.engine.tidy());
+  name('192.0.2.78');
+  tidyUp();
+  t.same(areDropped('tx_loop', [0, middle, last]), [false, false, false], 'another is one');
+  name(ip);
+  name();
+  t.same(areDropped('tx_loop', [0, middle, last, COUNT]), [false, false, false, false], 'none is, at once');
+  t.notOk(vtep.engine.tidy());
+  t.end();
+});
+
+await t.test('of many destinations, what their routes carry is looked at in parts', (t) => {
+  const { vtep, net, ip, add, areDropped, tidyUp, middle, last } = manyDestinations(t);
+  const name = (...mtuBytes: number[]): void => {
+    const routes = mtuBytes.map((each) => ({ to: ip, mtuBytes: each }));
+    vtep.engine.obey({ kind: 'set-route-mtus', overlay: net.id, routes });
+  };
+  const areNarrow = (...indexes: number[]): boolean[] => areDropped('tx_path_mtu', indexes);
 
   name(1280);
   t.same(areNarrow(0, middle, last), [false, false, true], 'a part at once');

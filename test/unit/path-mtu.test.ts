@@ -366,18 +366,22 @@ await t.test('other threads believe it where they have sent there themselves', (
   t.end();
 });
 
-await t.test('a turn reads a few messages, however many there are', (t) => {
+await t.test('a turn reads so many messages and no more, of which a few are judged', (t) => {
   const { vtep, peer, quote, counted } = site();
   const [sender] = vtep.senders;
-  for (let count = 0; count < 100; count++)
+  for (let count = 0; count < 150; count++)
     sender.icmp.push({ to: peer.local, mtuBytes: 68, quoted: quote(8000) });
+  sender.icmp.push({ to: peer.local, mtuBytes: -1, quoted: quote(8000) });
   const token = vtep.host.ready()[0];
-  vtep.engine.setTime(10);
-  for (let count = 0; count < 5; count++) vtep.engine.hear(token);
-  t.equal(counted()['small'], 16);
-  vtep.engine.setTime(20);
-  vtep.engine.hear(token);
-  t.strictSame([counted()['small'], sender.icmp.length], [32, 68]);
+  const after = (nowMs: number, turns: number): readonly number[] => {
+    vtep.engine.setTime(nowMs);
+    for (let count = 0; count < turns; count++) vtep.engine.hear(token);
+    const { small, refused } = counted();
+    return [small, refused, sender.icmp.length];
+  };
+  t.strictSame(after(10, 5), [16, 48, 87]);
+  t.strictSame(after(11, 5), [16, 112, 23], 'the next turn');
+  t.strictSame(after(20, 1), [32, 118, 0], 'and when there is time again; what is about no size is no news');
   t.equal(vtep.notices.length, 1);
   t.end();
 });

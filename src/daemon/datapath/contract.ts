@@ -10,7 +10,7 @@ import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
 import type { RouteMtu } from '../../core/path-mtu.js';
 import type { PathReport } from '../../core/path-news.js';
-import type { TunInfo } from '../../dgram-extra/index.js';
+import type { LinkInfo, TunInfo } from '../../dgram-extra/index.js';
 import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { BareCommand } from './protocol.js';
@@ -75,6 +75,8 @@ export interface PortDeviceInfo {
   readonly mac: MacAddress;
   /** In the network namespace of varpd. */
   readonly isHere: boolean;
+  /** What the kernel says of it in another namespace, as far as it does. */
+  readonly elsewhere?: LinkInfo | undefined;
 }
 
 /** What others have set on the device of a port. Of each a few words, that follow "its interface" but in `mended`. */

@@ -289,7 +289,8 @@ export class DatapathEngine {
         overlay?.setPeers(command.table);
         break;
       case 'set-loops':
-        overlay?.loops.name(command.destinations, this.#shared.destinations);
+        overlay?.loops.name(command.destinations);
+        if (overlay !== undefined) this.#sweep(overlay.loops);
         break;
       case 'announce':
         if (overlay !== undefined) announce(overlay, command.frame);

@@ -1,16 +1,19 @@
 /**
- * What sockets of a datapath thread hear of paths (core/path-news.ts). So much a turn and no more: a flood of ICMP costs
- * frames little, and what there is no room for is lost in the kernel.
+ * What sockets of a datapath thread hear of paths (core/path-news.ts). So much a turn and no more is read, and less than that is
+ * judged: a flood of ICMP costs frames little, and what there is no room for is lost in the kernel.
  */
 import { COUNTER, type Counters } from '../../core/counters.js';
 import type { Mux } from '../../core/mux.js';
-import { hearNews, hearOther, type PathReport } from '../../core/path-news.js';
+import { hearNews, hearOther, ignoreNews, type PathReport } from '../../core/path-news.js';
 import type { Shared } from '../../core/overlay.js';
 import { createPathNews, type PathNews } from '../../wire/path-news.js';
 import type { Command, Token } from './protocol.js';
 
-/** A system call, and 5 us. */
-const MESSAGES_A_TURN = 16;
+/** Read in a turn: two system calls, a quarter of a microsecond each. */
+const MESSAGES_A_TURN = 64;
+/** Judged in JUDGE_MS, some 2 us each: honest routers tell a host less often, and tell it again. */
+const JUDGED = 16;
+const JUDGE_MS = 10;
 /** Told to other threads though not believed here, in a second: who forges can make more of them. */
 const UNUSED_A_SECOND = 16;
 const SECOND_MS = 1000;
@@ -37,6 +40,8 @@ export class PathListener {
   readonly #senders = new Map<Token, Listening>();
   #reports: (PathReport & { isBelieved: boolean })[] = [];
   #left = MESSAGES_A_TURN;
+  #judgedLeft = JUDGED;
+  #judgedMs = 0;
   #unusedLeft = UNUSED_A_SECOND;
   #secondMs = 0;
 
@@ -78,6 +83,10 @@ export class PathListener {
   /** A turn begins. */
   turn(nowMs: number): void {
     this.#left = MESSAGES_A_TURN;
+    if (nowMs - this.#judgedMs >= JUDGE_MS) {
+      this.#judgedMs = nowMs;
+      this.#judgedLeft = JUDGED;
+    }
     if (nowMs - this.#secondMs < SECOND_MS) return;
     this.#secondMs = nowMs;
     this.#unusedLeft = UNUSED_A_SECOND;
@@ -91,7 +100,10 @@ export class PathListener {
     const count = this.#platform.readPathNews(from.fd, this.#news, this.#left);
     if (count <= 0) return false;
     this.#left -= count;
-    hearNews(from.mux, sender !== undefined, this.#news, count, this.#shared);
+    const judged = Math.min(count, this.#judgedLeft);
+    this.#judgedLeft -= judged;
+    hearNews(from.mux, sender !== undefined, this.#news, judged, this.#shared);
+    ignoreNews(from.mux, this.#news, judged, count);
     return true;
   }
 

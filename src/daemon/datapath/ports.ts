@@ -12,6 +12,7 @@ import {
   errnoName,
   setTapCarrier,
   setTapPersistent,
+  linkElsewhere,
   tapInfo,
   type Features,
   type TunInfo,
@@ -100,8 +101,13 @@ export class Ports {
 
   device({ ports }: OverlayState, name: string): PortDeviceInfo | undefined {
     const port = ports.get(name);
-    const info = port === undefined || port.closed !== undefined ? undefined : tapInfo(port.queues[0].fd);
-    return info && { name: info.name, mac: mac.readMac(info.mac, 0), isHere: info.isHere };
+    if (port === undefined || port.closed !== undefined) return undefined;
+    const [{ fd }] = port.queues;
+    const info = tapInfo(fd);
+    if (info === undefined) return undefined;
+    const { name: device, isHere } = info;
+    const elsewhere = isHere ? undefined : linkElsewhere(fd, device);
+    return { name: device, mac: mac.readMac(info.mac, 0), isHere, elsewhere };
   }
 
   check(

@@ -5,7 +5,8 @@
  * What takes a descriptor to change is varpd's own affair, and is set right: header, byte order, send buffer, persistence,
  * owner and group. What ip(8) and ethtool(8) change may be an operator's choice: it stays, and is told of; offloads cost
  * speed alone, and are no trouble. Queues of others cannot be taken from them, and what else they may have set cannot be
- * asked for: it is set again when they come and go, offloads while they are there.
+ * asked for: it is set again when they come and go, offloads while they are there. (Offloads of what is in another network
+ * namespace cannot be asked for either.)
  */
 import {
   isOwn,
@@ -61,7 +62,8 @@ interface Findings {
   readonly troubles: string[];
 }
 
-/** `link`: what the kernel says of it just now, if it was asked. `device`: its name, while it is in our network namespace. */
+/** `link`: what the kernel says of it just now, if it was asked and tells. `device`: its name, while it is in our network
+ * namespace. */
 export function checkTap(
   tap: WatchedTap,
   device: string | undefined,
@@ -72,6 +74,7 @@ export function checkTap(
     checkSettings(tap, findings.mended);
     if (link !== undefined) checkLink(tap, link, findings.mended);
     if (device !== undefined) checkOffload(tap, device, findings);
+    else if (tap.seen.foreignQueues > 0) setTapOffload(tap.fds[0], tap.offload, tap.name);
   } catch (error) {
     // It is gone, or going: whoever reads from it says so.
     if (!(error instanceof NativeError)) throw error;
