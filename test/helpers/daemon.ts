@@ -37,9 +37,9 @@ interface TestContext {
   comment(text: string): unknown;
 }
 
-const START_TIMEOUT_MS = 15_000;
+const START_TIMEOUT_MS = 60_000;
 /** For what was sent to be counted, however busy the machine is. */
-const COUNT_MS = 10_000;
+const COUNT_MS = 30_000;
 
 export class Daemon {
   readonly directory: string;

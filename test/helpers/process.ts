@@ -182,7 +182,7 @@ export class Child {
   }
 
   /** Waits until the program's output so far matches; an error when it ends or stays silent for too long. */
-  async waitForOutput(pattern: RegExp, timeoutMs = 10_000): Promise<void> {
+  async waitForOutput(pattern: RegExp, timeoutMs = PATIENCE_MS): Promise<void> {
     const seen = (): boolean => pattern.test(this.stdout + this.stderr);
     await waitUntil(() => seen() || this.#ended, { timeoutMs, what: `${this.command} to print ${pattern}` });
     if (!seen())
@@ -190,7 +190,11 @@ export class Child {
   }
 }
 
+/** For what comes within a second on an idle machine, and is waited for on one that is not. */
+export const PATIENCE_MS = 30_000;
+
 export interface WaitOptions {
+  /** PATIENCE_MS unless it may take longer. */
   readonly timeoutMs?: number;
   readonly stepMs?: number;
   /** Completes the sentence "timed out waiting for". */
@@ -199,7 +203,7 @@ export interface WaitOptions {
 
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
-  { timeoutMs = 10_000, stepMs = 20, what }: WaitOptions,
+  { timeoutMs = PATIENCE_MS, stepMs = 20, what }: WaitOptions,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {

@@ -1,7 +1,7 @@
 // Traffic between two hosts, and what became of it.
 import { fromRoot } from './need.js';
 import type { Namespace } from './netns.js';
-import { type Child, CommandError, type Result, waitUntil } from './process.js';
+import { type Child, CommandError, PATIENCE_MS, type Result, waitUntil } from './process.js';
 
 const AGENT = fromRoot('dist/test/helpers/agent.js');
 const RAWFRAME = fromRoot('dist/test/helpers/rawframe');
@@ -81,7 +81,7 @@ export async function ping(host: Namespace, target: string, options: PingOptions
 }
 
 /** Pings until the first answer: for a tunnel that is still coming up. False after the time. */
-export async function reaches(host: Namespace, target: string, timeoutMs = 5_000): Promise<boolean> {
+export async function reaches(host: Namespace, target: string, timeoutMs = PATIENCE_MS): Promise<boolean> {
   const answered = async (): Promise<boolean> =>
     (await ping(host, target, { count: 1, waitMs: 200 })).received > 0;
   return waitUntil(answered, { timeoutMs, what: `an answer from ${target}` }).then(

@@ -76,11 +76,9 @@ async function untilDetails({ daemon }: Station, pattern: RegExp): Promise<void>
     details = `${health.status} ${health.details ?? ''}`;
     return pattern.test(details);
   };
-  await waitUntil(says, { timeoutMs: 10_000, what: `show-overlay to say ${pattern}` }).catch(
-    (error: unknown) => {
-      throw new Error(`${(error as Error).message}; it says ${details}`);
-    },
-  );
+  await waitUntil(says, { what: `show-overlay to say ${pattern}` }).catch((error: unknown) => {
+    throw new Error(`${(error as Error).message}; it says ${details}`);
+  });
 }
 
 // ---------------------------------------------------------------- frame by frame

@@ -111,7 +111,7 @@ async function receive(read: () => number, wanted: number): Promise<number> {
     count = read();
     return count !== 0;
   };
-  await waitUntil(enough, { what: `${wanted} frames`, timeoutMs: 5000, stepMs: 5 });
+  await waitUntil(enough, { what: `${wanted} frames`, stepMs: 5 });
   return count;
 }
 

@@ -189,10 +189,10 @@ async function answersTo(
           .replace(/..(?=.)/g, '$&:'),
       );
   await sendFrames(host, device, [question, sure]);
-  await waitUntil(() => answers().length > 0, { timeoutMs: 5000, what: 'an answer' });
+  await waitUntil(() => answers().length > 0, { what: 'an answer' });
   const before = answers().length;
   await sendFrames(host, device, [sure]);
-  await waitUntil(() => answers().length > before, { timeoutMs: 5000, what: 'another answer' });
+  await waitUntil(() => answers().length > before, { what: 'another answer' });
   await sink.close();
   return answers();
 }
@@ -462,7 +462,7 @@ await t.test('the same MAC in use at two hosts is said', { skip, timeout: 120_00
     await Promise.all([sendFrames(a, 'vm0', [arp, arp]), sendFrames(b, 'vx0', [arp, arp])]);
     return daemon.log().includes(line);
   };
-  await waitUntil(isSaid, { timeoutMs: 10_000, what: 'the log to say it' });
+  await waitUntil(isSaid, { what: 'the log to say it' });
   const isDegraded = async (): Promise<boolean> => {
     await isSaid();
     const [{ health }] = await daemon.overlays('overlay0');

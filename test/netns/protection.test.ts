@@ -185,7 +185,7 @@ await t.test('a guest that attacks', { skip, timeout: 180_000 }, async (t) => {
     );
     const whole = new Set(rows.filter(([what]) => what !== 'cut off').map(([, , frame]) => toHex(frame)));
     const arrived = (): number => new Set(sink.frames.map(toHex).filter((hex) => whole.has(hex))).size;
-    await waitUntil(() => arrived() === whole.size, { timeoutMs: 5000, what: 'the frames' });
+    await waitUntil(() => arrived() === whole.size, { what: 'the frames' });
     t.equal(arrived(), whole.size, 'without protection it sees them all');
     await sink.close();
     await protect();
@@ -364,10 +364,9 @@ await t.test(
       file.replace(changed(file.article, { [zlan.mac]: { arp: [zlan.v4, '10.55.55.9'] } }));
       const isAllowed = async (): Promise<boolean> =>
         (await zlan.daemon.ok('show-linkprop -c -o effective -p allowed-ips foo0')).includes('10.55.55.9');
-      await waitUntil(isAllowed, { timeoutMs: 10_000, what: 'the file to be in force' });
+      await waitUntil(isAllowed, { what: 'the file to be in force' });
       t.ok(await reaches(zlan.host, zlan2.v4));
       await waitUntil(async () => (await asNine()).received > 0, {
-        timeoutMs: 10_000,
         what: 'an answer to .9',
       });
       t.pass('it may be used');

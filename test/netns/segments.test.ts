@@ -134,7 +134,7 @@ class Wire {
       found = this.#since(segmentBytes);
       return found.length >= count;
     };
-    await waitUntil(isThere, { timeoutMs: 5000, stepMs: 10, what: 'frames' }).catch(() => undefined);
+    await waitUntil(isThere, { stepMs: 10, what: 'frames' }).catch(() => undefined);
     this.#seen = this.sink.frames.length;
     return found;
   }

@@ -489,21 +489,21 @@ t.test('settings of a TAP that the kernel does not tell of', async (t) => {
   t.same(port.checks, ['foo0 4'], 'with what the kernel says of it');
   const { link } = kernel.asked;
   port.troubles.push('is odd');
-  await waitUntil(() => heard.at(-1)?.troubles.join() === 'is odd', { timeoutMs: 10_000, what: 'a check' });
+  await waitUntil(() => heard.at(-1)?.troubles.join() === 'is odd', { what: 'a check' });
   t.equal(port.checks.at(-1), 'foo0 unasked');
   t.equal(kernel.asked.link, link, 'of the descriptor alone');
   const { length } = heard;
   const checks = port.checks.length;
-  await waitUntil(() => port.checks.length > checks, { timeoutMs: 10_000, what: 'another check' });
+  await waitUntil(() => port.checks.length > checks, { what: 'another check' });
   t.equal(heard.length, length, 'told once');
   port.troubles = [];
-  await waitUntil(() => heard.at(-1)?.troubles.length === 0, { timeoutMs: 10_000, what: 'it to be well' });
+  await waitUntil(() => heard.at(-1)?.troubles.length === 0, { what: 'it to be well' });
   kernel.links.delete(20);
   port.elsewhere = { name: 'eth0', mac: 20, isHere: false };
   kernel.tell({ about: 'link', index: 20, name: 'foo0', kind: 'tun' });
   await waitUntil(() => heard.at(-1)?.state === 'elsewhere', { what: 'it to be elsewhere' });
   port.troubles = ['is odd there'];
-  await waitUntil(() => heard.at(-1)?.troubles.length === 1, { timeoutMs: 10_000, what: 'a look there' });
+  await waitUntil(() => heard.at(-1)?.troubles.length === 1, { what: 'a look there' });
   t.equal(port.checks.at(-1), 'undefined unasked', 'where it has no name that is ours');
 });
 
@@ -521,9 +521,9 @@ t.test('many TAPs: of each the settings are looked at in its turn', async (t) =>
     watch.followPort({ overlay: OVERLAY, port, device, check }, () => undefined);
   }
   checked.clear();
-  await waitUntil(() => checked.size > 0, { timeoutMs: 10_000, what: 'a check' });
+  await waitUntil(() => checked.size > 0, { what: 'a check' });
   t.ok(checked.size <= 1000, `of some of them: ${checked.size}`);
-  await waitUntil(() => checked.size === names.length, { timeoutMs: 10_000, what: 'a check of each' });
+  await waitUntil(() => checked.size === names.length, { what: 'a check of each' });
 });
 
 t.test('a kernel that takes its time over settings', async (t) => {
@@ -545,7 +545,7 @@ t.test('a kernel that takes its time over settings', async (t) => {
     watch.followPort({ overlay: OVERLAY, port, device, check }, () => undefined);
   }
   rounds.length = 0;
-  await waitUntil(() => rounds.length >= 4, { timeoutMs: 10_000, what: 'four rounds' });
+  await waitUntil(() => rounds.length >= 4, { what: 'four rounds' });
   t.same(
     rounds.slice(-3).map((each) => each.length),
     [1, 1, 1],
@@ -567,9 +567,9 @@ t.test('many interfaces elsewhere', async (t) => {
   }
   asked.clear();
   const { link } = kernel.asked;
-  await waitUntil(() => asked.size > 0, { timeoutMs: 5000, what: 'a look' });
+  await waitUntil(() => asked.size > 0, { what: 'a look' });
   t.equal(asked.size, 500, 'at some of them');
-  await waitUntil(() => asked.size === names.length, { timeoutMs: 10_000, what: 'a look at each' });
+  await waitUntil(() => asked.size === names.length, { what: 'a look at each' });
   t.equal(kernel.asked.link, link, 'by the descriptor alone');
 });
 
@@ -679,7 +679,7 @@ t.test('what others have set on a port', async (t) => {
   });
   links.start('follow', TWO);
   const becomes = (details: string | null): Promise<void> =>
-    waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE', timeoutMs: 10_000 });
+    waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE' });
   const change = (...shape: Parameters<FakeKernel['setLink']>): void => {
     kernel.setLink(...shape);
     kernel.tell({ about: 'link', index: shape[0], name: shape[1], kind: 'tun' });
@@ -693,7 +693,7 @@ t.test('what others have set on a port', async (t) => {
   await becomes(null);
   datapath.mended.set('foo0', ['the virtio-net header was 12 bytes']);
   const line = 'overlay0: port foo0: the virtio-net header was 12 bytes, by somebody else: set right';
-  await waitUntil(() => log.lines.includes(line), { what: 'the log', timeoutMs: 10_000 });
+  await waitUntil(() => log.lines.includes(line), { what: 'the log' });
   t.equal(health.report().details, null, 'what is right again is no trouble');
 
   change(20, 'foo0', { carrier: false });
