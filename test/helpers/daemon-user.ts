@@ -37,7 +37,7 @@ const OPEN_TUN =
 /** A command that starts varpd where its user may run it: the shell, in mounts of its own, becomes it. `before`: a line of shell
  * that is run first. */
 export function startable(bed: Bed, varpd: readonly string[], before = 'true'): string[] {
-  const lines = [...openWays(bed), OPEN_TUN, before];
+  const lines = [...openWays(bed), OPEN_TUN, `{ ${before}; }`];
   return ['sh', '-c', `${lines.join(' && ')} && exec "$@"`, 'sh', ...varpd];
 }
 

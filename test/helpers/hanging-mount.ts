@@ -7,7 +7,7 @@ import { skipUnless, skipUnlessNetns } from './need.js';
 import type { Bed } from './netns.js';
 
 export const skipUnlessFuse = (programs: readonly string[] = []): false | string =>
-  skipUnlessNetns(['bindfs', 'mountpoint', 'setpriv', ...programs]) || skipUnless({ devices: ['/dev/fuse'] });
+  skipUnlessNetns(['bindfs', 'mountpoint', ...programs]) || skipUnless({ devices: ['/dev/fuse'] });
 
 export interface HangOptions {
   /** What a server has been asked it never answers: then not even SIGKILL ends who asks. Otherwise it is not asked. */
@@ -38,8 +38,10 @@ export class HangingMount {
 
   /** For DaemonOptions: mounts it. A server whose own files hang has taken the request, and does not answer it. */
   get before(): string {
+    // No signal at the death of a parent: that is another user's by then.
+    const untilEnd = 'tail --pid=$$ -f /dev/null';
     const serve = (from: string, to: string, pidFile: string): string =>
-      `setpriv --pdeathsig KILL bindfs -f -o allow_other ${from} ${to} > /dev/null & echo $! > ${pidFile}; ` +
+      `{ trap '' TERM; bindfs -f -o allow_other ${from} ${to} & echo $! > ${pidFile}; ${untilEnd}; kill -KILL $!; } > /dev/null 2>&1 & ` +
       `until mountpoint -q ${to}; do sleep 0.02; done; `;
     const [inner, mount, pidFile] = ['inner', 'mount', 'pid'].map((name) => path.join(this.#directory, name));
     const servers = this.#underWay

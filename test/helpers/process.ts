@@ -2,7 +2,8 @@
 //
 // run() waits for a short command; Child is one that goes on beside the test. Every Child stands in one list, and
 // only what stands in it is ever signalled, by its own process id: when the bed is cleaned up, when this process
-// ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed.
+// ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed; but for a varpd that has become
+// another user by then, of which the kernel forgets that.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import path from 'node:path';
