@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { giveToDaemon } from '../../helpers/daemon-user.js';
 import { waitUntil } from '../../helpers/process.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { check, type Row, tunnel } from '../row.js';
@@ -56,6 +57,7 @@ const lists: Row = {
     const directory = bed.directory();
     const plugin = path.join(directory, 'lists');
     mkdirSync(plugin);
+    giveToDaemon(plugin); // it says there what it has done
     writeFileSync(path.join(plugin, 'index.mjs'), SOURCE);
     const { a, b, daemon } = await tunnel(bed, { pluginPath: [directory] });
     await daemon.ok(`create-overlay -e vxlan -s lists -v 7 -p vxlan/listen_ip=${a.underlay.v4} lists0`);
