@@ -124,7 +124,7 @@ export class PortWatch implements PortTable {
 
   lookAtStale(): void {
     for (const port of this.#stale) {
-      this.look(port);
+      this.#look(port, false);
       this.#stale.delete(port);
     }
   }
@@ -154,6 +154,11 @@ export class PortWatch implements PortTable {
   }
 
   look(followed: FollowedPort): void {
+    this.#look(followed, true);
+  }
+
+  /** `isWhole` false: of one that is known to be elsewhere, only whether it has come back, its name and its MAC. */
+  #look(followed: FollowedPort, isWhole: boolean): void {
     const { index, port } = followed;
     const link = index === undefined ? undefined : this.#kernel.link(index);
     if (link?.kind === TUN) {
@@ -172,7 +177,13 @@ export class PortWatch implements PortTable {
       return;
     }
     this.#elsewhere.add(followed);
-    const there = elsewhere?.kind === TUN ? elsewhere : undefined;
+    const { told } = followed;
+    if (!isWhole && told?.state === 'elsewhere') {
+      tell(followed, { ...told, name, mac });
+      return;
+    }
+    const info = elsewhere?.();
+    const there = info?.kind === TUN ? info : undefined;
     tell(followed, {
       state: 'elsewhere',
       name,

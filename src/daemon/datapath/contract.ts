@@ -75,8 +75,8 @@ export interface PortDeviceInfo {
   readonly mac: MacAddress;
   /** In the network namespace of varpd. */
   readonly isHere: boolean;
-  /** What the kernel says of it in another namespace, as far as it does. */
-  readonly elsewhere?: LinkInfo | undefined;
+  /** Asks the kernel what it is in another namespace, and is told as far as the kernel tells. */
+  readonly elsewhere?: (() => LinkInfo | undefined) | undefined;
 }
 
 /** What others have set on the device of a port. Of each a few words, that follow "its interface" but in `mended`. */

@@ -106,7 +106,7 @@ export class Ports {
     const info = tapInfo(fd);
     if (info === undefined) return undefined;
     const { name: device, isHere } = info;
-    const elsewhere = isHere ? undefined : linkElsewhere(fd, device);
+    const elsewhere = isHere ? undefined : () => linkElsewhere(fd, device);
     return { name: device, mac: mac.readMac(info.mac, 0), isHere, elsewhere };
   }
 
