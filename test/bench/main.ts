@@ -2,6 +2,7 @@
 //
 // Two hosts in network namespaces, joined in several ways, and measured. Everything measured goes to bench-results/.
 import { skipUnlessNetns } from '../helpers/need.js';
+import { measureAgainst } from './against.js';
 import { compare, listSubjects } from './compare.js';
 import { growth } from './growth.js';
 import { measureHostile } from './hostile.js';
@@ -81,6 +82,7 @@ async function main(settings: Settings): Promise<boolean> {
     return true;
   }
   if (mode === 'verify') return verify();
+  if (mode === 'against') return measureAgainst(settings, takeShare());
   if (mode === 'mapping') return measureMapping(settings.mappingEntries);
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();

@@ -49,7 +49,11 @@ async function withTunnel<T>(
 ): Promise<T> {
   const bed = new Bed();
   try {
-    const tunnel = await buildVarpd(bed, terms, nodeArgs(bed));
+    const tunnel = await buildVarpd(bed, terms, {
+      nodeArgs: nodeArgs(bed),
+      // Who it is when it starts and later must be one: V8 writes over the file of symbols once varpd has become its user.
+      config: { user: 'root' },
+    });
     if (!(await reaches(tunnel.a, tunnel.target, 10_000))) throw new Error('no answer through the tunnel');
     for (const backward of [false, true]) await tcp(tunnel, { seconds: WARM_UP_SECONDS / 2, backward });
     return await work(tunnel, bed);

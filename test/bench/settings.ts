@@ -12,9 +12,10 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
   --mapping             only what a mapping of a million entries costs, and packets while it is read
   --hostile             only what a guest that does its worst costs another overlay, and its neighbour
+  --against REF         only this tree beside another commit of it, in pairs, until the difference is known (--rounds: 40)
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
-  --rounds N            how often every subject is measured (5)
+  --rounds N            how often every subject is measured, at most (5)
   --seconds S           length of each TCP run (2)
   --mtu BYTES           of the underlay (1500)
   --property NAME=VALUE of varpd's overlays; may be given more than once
@@ -22,7 +23,7 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --entries N           of the mapping (1000000)
 TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
 
-export const MODES = ['profile', 'targets', 'mapping', 'hostile', 'verify', 'peers'] as const;
+export const MODES = ['profile', 'targets', 'mapping', 'hostile', 'against', 'verify', 'peers'] as const;
 /** `all`: the subjects, then profile and targets; `subjects`: those named. */
 export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
@@ -31,6 +32,8 @@ export interface Settings extends Terms {
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
+  /** A commit, for \`against\`. */
+  readonly against: string;
   /** Of the mapping that \`mapping\` loads. */
   readonly mappingEntries: number;
 }
@@ -57,7 +60,7 @@ function parse(args: string[]): Settings {
   const { values } = parseArgs({
     args,
     options: {
-      rounds: { type: 'string', default: '5' },
+      rounds: { type: 'string' },
       seconds: { type: 'string', default: '2' },
       mtu: { type: 'string', default: '1500' },
       only: { type: 'string' },
@@ -68,6 +71,7 @@ function parse(args: string[]): Settings {
       targets: { type: 'boolean', default: false },
       mapping: { type: 'boolean', default: false },
       hostile: { type: 'boolean', default: false },
+      against: { type: 'string' },
       verify: { type: 'boolean', default: false },
       peers: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -77,13 +81,14 @@ function parse(args: string[]): Settings {
     console.log(USAGE);
     process.exit(0);
   }
-  const modes = MODES.filter((mode) => values[mode]);
+  const modes = MODES.filter((mode) => values[mode] !== undefined && values[mode] !== false);
   if (modes.length + (values.only === undefined ? 0 : 1) > 1)
     throw new Error(`one of --only, ${MODES.map((mode) => `--${mode}`).join(', ')} at a time`);
   const queues = values.queues === undefined ? [] : [`queues=${values.queues}`];
   return {
     mode: modes.at(0) ?? (values.only === undefined ? 'all' : 'subjects'),
-    rounds: wholeNumber('rounds', values.rounds),
+    rounds: wholeNumber('rounds', values.rounds ?? (values.against === undefined ? '5' : '40')),
+    against: values.against ?? '',
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
     mappingEntries: wholeNumber('entries', values.entries),

@@ -28,6 +28,10 @@ export interface DaemonOptions {
   readonly socketFlag?: false;
   /** A line of shell that is run first. What it mounts is seen by this varpd alone, and goes with it. */
   readonly before?: string;
+  /** Another tree of the project, built, whose varpd and dladm these are. */
+  readonly tree?: string;
+  /** True: of the time when varpd stayed root, and knew no key `user`. */
+  readonly staysRoot?: boolean;
 }
 
 /** The part of tap's test object that is used here. */
@@ -67,7 +71,8 @@ export class Daemon {
     this.#bed = bed;
     writeFileSync(this.logFile, '');
     chmodSync(this.directory, 0o755);
-    if (options.config?.['user'] !== 'root') giveToDaemon(this.directory, this.logFile);
+    if (options.staysRoot !== true && options.config?.['user'] !== 'root')
+      giveToDaemon(this.directory, this.logFile);
     this.writeConfig(options.config);
   }
 
@@ -127,6 +132,11 @@ export class Daemon {
     return this.#child !== undefined && !this.#child.ended;
   }
 
+  #program(main: string): string {
+    const { tree } = this.options;
+    return tree === undefined ? main : path.join(tree, path.relative(fromRoot('.'), main));
+  }
+
   /** A command that starts varpd, with what is to be done before. */
   startable(varpd: readonly string[]): string[] {
     return startable(this.#bed, varpd, this.options.before);
@@ -137,7 +147,7 @@ export class Daemon {
     if (this.running) throw new Error('this varpd is running');
     const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
     const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
-    const varpd = [process.execPath, ...(this.options.nodeArgs ?? []), VARPD_MAIN, ...own];
+    const varpd = [process.execPath, ...(this.options.nodeArgs ?? []), this.#program(VARPD_MAIN), ...own];
     const child = this.host.spawn(this.startable(varpd), {
       logFile: this.logFile,
       cwd: this.directory,
@@ -180,7 +190,7 @@ export class Daemon {
   /** Runs dladm against this daemon. dladm('show-overlay', '-t') */
   dladm(...args: string[]): Promise<Result> {
     const env = { VARPD_SOCKET: this.socket };
-    return this.host.run([process.execPath, DLADM_MAIN, ...args], { env });
+    return this.host.run([process.execPath, this.#program(DLADM_MAIN), ...args], { env });
   }
 
   /** The same as one line, which must succeed; resolves with what it printed. ok('create-vnic -l overlay0 foo0') */

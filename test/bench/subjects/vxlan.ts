@@ -1,5 +1,5 @@
 // VXLAN in a process: ours, and the plain one in C.
-import { Daemon, directOverlay } from '../../helpers/daemon.js';
+import { Daemon, type DaemonOptions, directOverlay } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';
 import {
@@ -28,13 +28,13 @@ export const plain: Subject = {
   },
 };
 
-/** `nodeArgs`: for node itself. */
-export async function buildVarpd(bed: Bed, terms: Terms, nodeArgs: readonly string[] = []): Promise<Tunnel> {
+/** `options`: of both daemons. */
+export async function buildVarpd(bed: Bed, terms: Terms, options: DaemonOptions = {}): Promise<Tunnel> {
   const pair = await hosts(bed, terms);
   const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
   const properties = [`mtu=${mtuBytes}`, ...terms.properties].map((text) => `-p ${text}`).join(' ');
   return joinHosts(pair, mtuBytes, async (host, peer) => {
-    const daemon = await Daemon.start(bed, host, { nodeArgs });
+    const daemon = await Daemon.start(bed, host, options);
     const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
     await daemon.ok(directOverlay(addresses, `-t ${properties}`));
     return { device: 'overlay0', pid: daemon.pid };
