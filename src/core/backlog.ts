@@ -47,7 +47,7 @@ export class Backlog {
         bytes: bytes.slice(offset, offset + descriptors[at + LENGTH]),
         descriptor,
         segments: partsOf(bytes, descriptors, at),
-        frames: Math.min(wireFrames(bytes, descriptors, at), PART_SEGMENTS),
+        frames: Math.min(wireFrames(descriptors, at), PART_SEGMENTS),
       });
     }
   }

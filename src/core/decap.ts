@@ -114,13 +114,13 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
   if (own !== NONE) overlay.ports[own].presence.heardElsewhere();
   overlay.stations?.forget(sourceHigh, sourceLow);
   // What a peer on this machine has not cut is known for a superframe only now.
-  const delivered = wireFrames(bytes, descriptors, at);
+  const delivered = wireFrames(descriptors, at);
   if (!deliver(overlay, batch, index, frame, header)) {
     counters[COUNTER.rx_no_port] += delivered;
     return 0;
   }
   counters[COUNTER.rx_frames] += delivered;
-  counters[COUNTER.rx_bytes] += wireBytes(bytes, descriptors, at, delivered);
+  counters[COUNTER.rx_bytes] += wireBytes(descriptors, at, delivered);
   return delivered;
 }
 
@@ -163,7 +163,7 @@ function deliver(overlay: Overlay, batch: FrameBatch, index: number, frame: numb
   const port = local === NONE ? overlay.ownPort : overlay.ports[local];
   if (port === undefined || !accepts(port, vid)) return false;
   if (local === NONE)
-    overlay.counters[COUNTER.rx_unclaimed] += wireFrames(bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+    overlay.counters[COUNTER.rx_unclaimed] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
   toPort(overlay, port, batch, index);
   return true;
 }

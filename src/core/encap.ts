@@ -6,6 +6,8 @@ import {
   CSUM_START,
   DESCRIPTOR_WORDS,
   FLAGS,
+  GSO_TYPE,
+  HEADER_BYTES,
   LENGTH,
   OFFSET,
   TOS,
@@ -59,9 +61,9 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
     return;
   }
-  const frames = wireFrames(bytes, descriptors, at);
+  const frames = wireFrames(descriptors, at);
   port.counters[COUNTER.tx_frames] += frames;
-  port.counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
+  port.counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
 
   if (port.vid !== 0) {
     if (header === ethernet.HEADER_BYTES) {
@@ -72,7 +74,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       return;
     }
   }
-  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  const frameBytes = largestFrameBytes(descriptors, at);
   const isTooBig = frameBytes - header > overlay.options.mtuBytes;
   if (port.protection !== undefined) {
     const verdict = port.protection.check(batch, at, header, isTooBig);
@@ -136,7 +138,7 @@ function route(
   const isGroup = ethernet.isGroup(bytes, frame);
   if (isGroup) {
     if (toGroup(overlay, port, vid, batch, index))
-      counters[COUNTER.local_frames] += wireFrames(bytes, descriptors, at);
+      counters[COUNTER.local_frames] += wireFrames(descriptors, at);
   } else {
     const local = overlay.portIndex.get(high, low);
     if (local !== NONE && accepts(overlay.ports[local], vid)) {
@@ -151,7 +153,7 @@ function route(
   if (header > ethernet.HEADER_BYTES && !overlay.options.carryTags) {
     if (!isGroup && placeOf(overlay, batch, index, header) === HERE)
       return toOwner(overlay, port, batch, index, header, isRedirected);
-    counters[COUNTER.tx_vlan] += wireFrames(bytes, descriptors, at);
+    counters[COUNTER.tx_vlan] += wireFrames(descriptors, at);
     return false;
   }
   if (overlay.point !== NOWHERE) {
@@ -208,7 +210,7 @@ function toTarget(
   }
   if (state === DROP) {
     targets.touch(row, shared.nowTick);
-    counters[COUNTER.lookup_drop] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+    counters[COUNTER.lookup_drop] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     return false;
   }
   const miss = missOf(batch, index, header);
@@ -286,7 +288,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
   if (marks !== undefined && marks[slot] === 1) {
-    counters[COUNTER.tx_loop] += wireFrames(bytes, descriptors, at);
+    counters[COUNTER.tx_loop] += wireFrames(descriptors, at);
     return;
   }
   const frame = descriptors[at + OFFSET];
@@ -299,12 +301,12 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
-  const frames = wireFrames(bytes, descriptors, at);
+  const frames = wireFrames(descriptors, at);
   counters[COUNTER.tx_frames] += frames;
-  counters[COUNTER.tx_bytes] += wireBytes(bytes, descriptors, at, frames);
+  counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
   const { nowTick, destinations, outputs } = overlay.shared;
   const { paths } = destinations;
-  const frameBytes = largestFrameBytes(bytes, descriptors, at);
+  const frameBytes = largestFrameBytes(descriptors, at);
   if (frameBytes > paths.largest[slot] && paths.exceeds(slot, frameBytes, nowTick)) {
     counters[COUNTER.tx_path_mtu] += frames;
     outputs.noteTooBig(index);
@@ -329,6 +331,7 @@ function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: n
   descriptors[at + OFFSET] = frame;
   descriptors[at + LENGTH] += vlan.HEADER_BYTES;
   if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) descriptors[at + CSUM_START] += vlan.HEADER_BYTES;
+  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) descriptors[at + HEADER_BYTES] += vlan.HEADER_BYTES;
 }
 
 /** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag, behind that

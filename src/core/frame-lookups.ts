@@ -72,7 +72,7 @@ export class FrameLookups {
     const { pending, counters } = this.#overlay;
     const lookup = this.#overlay.nextLookup();
     if (!this.#shares.mayTake(port, 1) || !pending.hold(-lookup, port, batch, index)) {
-      counters[COUNTER.pending_full] += wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+      counters[COUNTER.pending_full] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     } else {
       if (!this.#shares.hasRoom(1)) this.#loseOldest();
       const beginning = copyOfBeginning(batch, index);

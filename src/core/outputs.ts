@@ -100,13 +100,8 @@ export class Outputs {
 
 /** A socket counts each segment of a superframe that is lost, and either each frame of a run; a port has a superframe whole
  * or not at all. */
-function lostFrames(
-  list: OutputList,
-  { bytes, descriptors }: FrameBatch,
-  index: number,
-  more: number,
-): number {
+function lostFrames(list: OutputList, { descriptors }: FrameBatch, index: number, more: number): number {
   if (more > 0 || list.dropOf !== dropOfPortError) return 1 + more;
   const at = index * DESCRIPTOR_WORDS;
-  return descriptors[at + GSO_TYPE] === GSO_NONE ? 1 : wireFrames(bytes, descriptors, at);
+  return descriptors[at + GSO_TYPE] === GSO_NONE ? 1 : wireFrames(descriptors, at);
 }

@@ -220,7 +220,7 @@ export class Overlay {
    * `marks` are those of the pending queue. */
   hold(port: Port, row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
     const { targets, shared, counters } = this;
-    const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+    const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
       if (!this.#questions.mayAsk(port)) {

@@ -76,7 +76,7 @@ export class PendingQueue {
     const at = index * DESCRIPTOR_WORDS;
     const offset = batch.descriptors[at + OFFSET];
     const length = batch.descriptors[at + LENGTH];
-    const frames = wireFrames(batch.bytes, batch.descriptors, at);
+    const frames = wireFrames(batch.descriptors, at);
     // One alone may be of any kind: a small MSS is no reason to lose it.
     const costBytes = Math.min(
       Math.max(length, (frames - 1) * SEGMENT_BYTES) + FRAME_OVERHEAD_BYTES,

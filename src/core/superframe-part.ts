@@ -8,7 +8,15 @@
  */
 import { read16, read32, write16, write32 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
-import { CSUM_START, GSO_SIZE, GSO_TYPE, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import {
+  CSUM_START,
+  GSO_SIZE,
+  GSO_TYPE,
+  HEADER_BYTES,
+  LENGTH,
+  OFFSET,
+  type FrameBatch,
+} from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
@@ -16,7 +24,7 @@ import * as tcp from '../wire/tcp.js';
 import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import { superframeHeaderBytes, wireFrames } from './frame-count.js';
+import { wireFrames } from './frame-count.js';
 
 /** Of one part. */
 export const PART_SEGMENTS = 128;
@@ -32,15 +40,15 @@ export interface Superframe {
 }
 
 /** Whether a frame has more segments than a part may. */
-export function isLong(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
-  return descriptors[at + GSO_TYPE] !== virtio.GSO_NONE && wireFrames(bytes, descriptors, at) > PART_SEGMENTS;
+export function isLong(descriptors: Int32Array, at: number): boolean {
+  return descriptors[at + GSO_TYPE] !== virtio.GSO_NONE && wireFrames(descriptors, at) > PART_SEGMENTS;
 }
 
 /** Segments of a superframe that is to go in parts; 0 = it goes as it is, because they are few, or because it cannot be cut,
  * which costs nothing and is for the socket to say. */
 export function partsOf(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
-  if (!isLong(bytes, descriptors, at) || !canBeCut(bytes, descriptors, at)) return 0;
-  return wireFrames(bytes, descriptors, at);
+  if (!isLong(descriptors, at) || !canBeCut(bytes, descriptors, at)) return 0;
+  return wireFrames(descriptors, at);
 }
 
 /** The same conditions as in offload.c (cut_start). */
@@ -57,7 +65,7 @@ function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boole
   if (!isUdp && type !== (isV4 ? virtio.GSO_TCPV4 : virtio.GSO_TCPV6)) return false;
   const transport = descriptors[at + CSUM_START];
   const leastBytes = isUdp ? udp.HEADER_BYTES : tcp.HEADER_BYTES;
-  const header = superframeHeaderBytes(bytes, descriptors, at);
+  const header = descriptors[at + HEADER_BYTES];
   return (
     transport >= network + (isV4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES) &&
     transport + leastBytes <= length &&
@@ -76,7 +84,7 @@ export function writePart(
 ): void {
   const { bytes, descriptors } = batch;
   const frame = descriptors[at + OFFSET];
-  const header = superframeHeaderBytes(whole, descriptor, 0);
+  const header = descriptor[HEADER_BYTES];
   const segmentBytes = descriptor[GSO_SIZE];
   const start = header + first * segmentBytes;
   const end = Math.min(start + PART_SEGMENTS * segmentBytes, whole.length);

@@ -43,9 +43,9 @@ export function toGroup(
 export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
   const at = index * DESCRIPTOR_WORDS;
   if (port.protection?.learns === true) port.protection.leases.received(batch, index);
-  const frames = wireFrames(batch.bytes, batch.descriptors, at);
+  const frames = wireFrames(batch.descriptors, at);
   port.counters[COUNTER.rx_frames] += frames;
-  port.counters[COUNTER.rx_bytes] += wireBytes(batch.bytes, batch.descriptors, at, frames);
+  port.counters[COUNTER.rx_bytes] += wireBytes(batch.descriptors, at, frames);
   const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
   const { outputs } = overlay.shared;
   // The kernel takes a superframe whole.
@@ -63,7 +63,7 @@ export function toLocal(
   isRedirected: boolean,
 ): boolean {
   const { counters } = overlay;
-  const frames = wireFrames(batch.bytes, batch.descriptors, index * DESCRIPTOR_WORDS);
+  const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
   if (to === undefined) counters[COUNTER.lookup_drop] += frames;
   else if (to === from) counters[COUNTER.tx_hairpin] += frames;
   else if (isRedirected) counters[COUNTER.proxy_local] += frames;

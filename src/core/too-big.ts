@@ -66,7 +66,7 @@ export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): v
     const ipBytes = descriptors[at + LENGTH] - header;
     if (!isBetweenStations(bytes, frame) || !isAnswerable(bytes, ip, ipBytes)) continue;
     if (!port.answers.take(nowTick)) continue;
-    const sizeBytes = largestFrameBytes(bytes, descriptors, at) - header;
+    const sizeBytes = largestFrameBytes(descriptors, at) - header;
     const mtuBytes = largestPacketBytes(overlay, bytes, frame, header, sizeBytes);
     // The path may have grown since; and an answer that names no smaller size misleads.
     if (mtuBytes < MIN_MTU_BYTES || mtuBytes >= sizeBytes) continue;

@@ -24,7 +24,7 @@ enum {
 	FLAGS,        /* virtio-net flags: 1 NEEDS_CSUM, 2 DATA_VALID */
 	GSO_TYPE,     /* virtio-net segmentation type */
 	GSO_SIZE,     /* bytes of payload a segment */
-	HEADER_BYTES, /* virtio-net hdr_len: a hint */
+	HEADER_BYTES, /* of a superframe: before its payload */
 	CSUM_START,   /* from the frame's first byte */
 	CSUM_OFFSET,  /* of the checksum field, from CSUM_START */
 	ADDRESS,      /* 4 words: underlay source, 16 bytes in network order, IPv4 as v4-mapped */

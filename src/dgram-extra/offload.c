@@ -33,30 +33,32 @@ static void put32(uint8_t *bytes, uint32_t value)
 
 /* ------------------------------------------------------------------------------------------------ checksums */
 
-/* A quarter of all time in bulk TCP is spent here: the loop is written so that the compiler uses the widest vectors
- * the processor has, chosen when the addon is loaded. Not clang: what it makes of target_clones no other file can call
+/* A tenth of all time in bulk TCP is spent here: the loop is written so that the compiler uses the widest vectors the
+ * processor has, chosen when the addon is loaded, and without moves between the halves of a vector. It begins with a
+ * cache line: where it did not it took a sixth longer. Not clang: what it makes of target_clones no other file can call
  * (clang 14), and it has no `optimize`. */
 #if defined(__clang__)
 #elif defined(__x86_64__) && defined(__GLIBC__)
-__attribute__((target_clones("avx2", "default"), optimize("O3")))
+__attribute__((target_clones("avx2", "default"), optimize("O3", "unroll-loops", "align-loops=64"), aligned(64)))
 #else
-__attribute__((optimize("O3")))
+__attribute__((optimize("O3", "unroll-loops")))
 #endif
 uint64_t sum_bytes(const uint8_t *bytes, size_t length)
 {
-	uint64_t sum = 0;
-	size_t words = length / 4;
+	uint64_t low = 0, high = 0, word = 0;
+	size_t words = length / 8;
 	for (size_t i = 0; i < words; i++) {
-		uint32_t word;
-		memcpy(&word, bytes + 4 * i, 4);
-		sum += word;
+		memcpy(&word, bytes + 8 * i, 8);
+		low += word & 0xffffffff;
+		high += word >> 32;
 	}
-	if (length & 3) {
-		uint32_t word = 0;
-		memcpy(&word, bytes + 4 * words, length & 3);
-		sum += word;
+	if (length & 7) {
+		word = 0;
+		memcpy(&word, bytes + 8 * words, length & 7);
+		low += word & 0xffffffff;
+		high += word >> 32;
 	}
-	return sum;
+	return low + high;
 }
 
 uint16_t fold(uint64_t sum)

@@ -16,6 +16,16 @@ struct virtio_net_hdr { /* virtio 1.2, 5.1.6, legacy form without num_buffers */
 
 /* ------------------------------------------------------------------------------------------------------- read */
 
+/* From the first byte of a superframe to its TCP or UDP payload, as its own headers say; what the device says is a hint. Its
+ * length where they reach beyond it. */
+static int32_t header_bytes(const struct virtio_net_hdr *header, const uint8_t *frame, size_t length)
+{
+	size_t l4 = header->csum_start, bytes = l4 + 8;
+	if ((header->gso_type & ~GSO_ECN) != GSO_UDP_L4)
+		bytes = l4 + 20 <= length ? l4 + (size_t)(frame[l4 + 12] >> 4) * 4 : length;
+	return (int32_t)(bytes < length ? bytes : length);
+}
+
 /* A frame of `got` bytes, virtio-net header included, was read to HEADROOM bytes behind `offset` less that header. */
 static void describe(struct batch *batch, int index, size_t offset, size_t got)
 {
@@ -27,17 +37,17 @@ static void describe(struct batch *batch, int index, size_t offset, size_t got)
 	d[FLAGS] = header.flags;
 	d[GSO_TYPE] = header.gso_type;
 	d[GSO_SIZE] = header.gso_size;
-	d[HEADER_BYTES] = header.hdr_len;
+	d[HEADER_BYTES] = header.gso_type ? header_bytes(&header, batch->slab + offset, (size_t)d[LENGTH]) : header.hdr_len;
 	d[CSUM_START] = header.csum_start;
 	d[CSUM_OFFSET] = header.csum_offset;
 	d[TOS] = d[SEGMENT] = 0;
 }
 
-/* Datagrams that a frame will be, about. */
+/* Datagrams that a frame will be. */
 static size_t segments_of(const struct batch *batch, int index)
 {
 	const int32_t *d = batch->words + index * DESC_WORDS;
-	return d[GSO_TYPE] && d[GSO_SIZE] ? (size_t)d[LENGTH] / (size_t)d[GSO_SIZE] + 1 : 1;
+	return d[GSO_TYPE] && d[GSO_SIZE] ? (size_t)(d[LENGTH] - d[HEADER_BYTES]) / (size_t)d[GSO_SIZE] + 1 : 1;
 }
 
 /* Where the next frame may start, behind one that ends at `end`: 16-aligned, with its headroom. */

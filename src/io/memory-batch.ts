@@ -19,6 +19,8 @@ import {
   type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
+import * as tcp from '../wire/tcp.js';
+import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 
@@ -99,6 +101,15 @@ export function isInSlab(
   const offset = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
   const length = descriptors[index * DESCRIPTOR_WORDS + LENGTH];
   return offset >= headerBytes && length >= 0 && offset + length <= bytes.length;
+}
+
+/** HEADER_BYTES of a frame out of a TAP, as the native half has it. */
+export function headerBytes({ bytes, header }: MemoryFrame): number {
+  const { gsoType, headerLength, checksumStart } = header;
+  if (gsoType === virtio.GSO_NONE) return headerLength;
+  if (gsoType === virtio.GSO_UDP_L4) return Math.min(checksumStart + udp.HEADER_BYTES, bytes.length);
+  if (checksumStart + tcp.HEADER_BYTES > bytes.length) return bytes.length;
+  return Math.min(checksumStart + tcp.headerLength(bytes, checksumStart), bytes.length);
 }
 
 /** Finishes a checksum that was left to the device: the field holds the sum of the pseudo-header. In place, as the

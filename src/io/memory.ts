@@ -42,6 +42,7 @@ import {
   completeChecksum,
   createBatch,
   deliverEach,
+  headerBytes,
   isInSlab,
   pack,
   readFrame,
@@ -237,11 +238,12 @@ export class MemoryPort implements PortDevice {
 
   receive(batch: FrameBatch): number {
     if (this.receiveErrno !== 0) return -this.receiveErrno;
-    return pack(batch, this.outbox, 0, ({ header }, at) => {
+    return pack(batch, this.outbox, 0, (frame, at) => {
+      const { header } = frame;
       batch.descriptors[at + FLAGS] = header.flags;
       batch.descriptors[at + GSO_TYPE] = header.gsoType;
       batch.descriptors[at + GSO_SIZE] = header.gsoSize;
-      batch.descriptors[at + HEADER_BYTES] = header.headerLength;
+      batch.descriptors[at + HEADER_BYTES] = headerBytes(frame);
       batch.descriptors[at + CSUM_START] = header.checksumStart;
       batch.descriptors[at + CSUM_OFFSET] = header.checksumOffset;
       batch.descriptors[at + TOS] = 0;

@@ -23,7 +23,8 @@ export const FLAGS = 2;
 export const GSO_TYPE = 3;
 /** Payload bytes a segment. */
 export const GSO_SIZE = 4;
-/** virtio-net hdr_len: a hint only, not to be trusted. */
+/** Of a superframe: from its first byte to its TCP or UDP payload, as its own headers say, at most LENGTH. Of other frames it
+ * says nothing. */
 export const HEADER_BYTES = 5;
 /** Where the checksum starts, counted from the frame's first byte. */
 export const CSUM_START = 6;

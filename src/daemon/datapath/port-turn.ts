@@ -81,8 +81,7 @@ export class PortTurn {
 }
 
 /** How many of the first `count` frames come before one that goes in parts. */
-function untilLong({ bytes, descriptors }: FrameBatch, count: number): number {
-  for (let index = 0; index < count; index++)
-    if (isLong(bytes, descriptors, index * DESCRIPTOR_WORDS)) return index;
+function untilLong({ descriptors }: FrameBatch, count: number): number {
+  for (let index = 0; index < count; index++) if (isLong(descriptors, index * DESCRIPTOR_WORDS)) return index;
   return count;
 }
