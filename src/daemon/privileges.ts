@@ -1,7 +1,7 @@
 /**
  * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, without the system calls that lead
  * to more (dgram-extra/system-calls.c), and nothing it starts may more. What takes another right is done before
- * (datapath/steering.ts, root.ts).
+ * (datapath/steering.ts, datapath/rings.ts, root.ts).
  *
  * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
  * is to give up rights on the main thread and to start itself anew: execve(2) ends the other threads, and those that
@@ -12,6 +12,7 @@ import { accessSync, constants, readFileSync } from 'node:fs';
 import { OverlayError } from '../core/errors.js';
 import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../dgram-extra/index.js';
 import type { Flags } from './config.js';
+import { leaveRings, openRings } from './datapath/rings.js';
 import { leaveSteering, openSteering } from './datapath/steering.js';
 import { keepInheritedOpen } from './descriptors.js';
 import type { Successor } from './root.js';
@@ -29,6 +30,7 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   const isDone = process.env[MARK] !== undefined;
   Reflect.deleteProperty(process.env, MARK);
   await openSteering();
+  openRings();
   const isRoot = !isDone && process.geteuid?.() === 0;
   const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
   if (successor === undefined && hasNoneTooMany()) {
@@ -56,6 +58,7 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
     beginAgain(process.argv.slice(1));
   }
   leaveSteering();
+  leaveRings();
   process.env[MARK] = '1';
 }
 
@@ -83,6 +86,7 @@ function checkProgram({ name }: Successor, { config }: Flags): void {
 /** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
 export function beginAgain(args: readonly string[]): never {
   leaveSteering();
+  leaveRings();
   process.env[MARK] = '1';
   startAnew(process.execPath, [process.execPath, ...process.execArgv, ...args]);
 }

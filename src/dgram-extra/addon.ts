@@ -5,7 +5,7 @@ import { getSystemErrorName } from 'node:util';
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, framed.h, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** What the C half exports (dgram_extra.c, framed.h, ring.c, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -13,6 +13,8 @@ export interface Addon {
     slabBytes: number,
     views: { slab?: ArrayBuffer; words?: ArrayBuffer },
   ): number;
+  ringOpen(layout: Int32Array): number;
+  ringUse(fd: number, layout: Int32Array): number;
   tapRead(batch: number, fd: number, maxFrames: number): number;
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;

@@ -41,7 +41,7 @@ static void free_state(napi_env env, void *data, void *hint)
 	struct state *state = data;
 	for (int i = 0; i < MAX_BATCHES; i++)
 		free_batch(&state->batches[i]);
-	ring_close(&state->ring);
+	ring_leave(&state->ring);
 	sending_free(state->sending);
 	free(state);
 }
@@ -118,6 +118,7 @@ void define_framed(napi_env env, napi_value exports)
 	}
 	napi_set_instance_data(env, state, free_state, NULL);
 	napi_define_properties(env, exports, sizeof framed / sizeof *framed, framed);
+	define_ring(env, exports);
 	define_tap(env, exports);
 	define_receive(env, exports);
 	define_send(env, exports);

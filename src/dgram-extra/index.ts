@@ -96,6 +96,25 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
   };
 }
 
+/** With which a thread reads many frames of a TAP in one system call (ring.h). */
+export interface Ring {
+  readonly fd: number;
+  /** RING_LAYOUT_WORDS: where in its memory what is. */
+  readonly layout: Int32Array;
+}
+
+export const RING_LAYOUT_WORDS = 9;
+
+/** Undefined where this process may not make one, or the kernel cannot. It is closed by `closeDescriptor`. */
+export function openRing(): Ring | undefined {
+  const layout = new Int32Array(RING_LAYOUT_WORDS);
+  const fd = addon.ringOpen(layout);
+  return fd < 0 ? undefined : { fd, layout };
+}
+
+/** This thread reads with it from now on, and no other may meanwhile. False where it cannot be: frames are read one by one. */
+export const useRing = ({ fd, layout }: Ring): boolean => addon.ringUse(fd, layout) === 0;
+
 /** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
 export function loadProgram(instructions: Uint8Array): number | undefined {
   const fd = addon.programLoad(instructions);

@@ -57,7 +57,7 @@ static struct sock_filter filter[] = {
 	REFUSE_CALL(bpf), REFUSE_CALL(perf_event_open), REFUSE_CALL(userfaultfd), REFUSE_CALL(syslog),
 	REFUSE_CALL(init_module), REFUSE_CALL(finit_module), REFUSE_CALL(delete_module),
 	REFUSE_CALL(kexec_load), REFUSE_CALL(kexec_file_load),
-	/* Rings: a surface of its own. libuv does without; what one has that is there already it goes on using. */
+	/* Rings: a surface of its own. libuv does without; those that are there already can read, and nothing else (ring.h). */
 	IF(SYS_io_uring_setup, 1), UNKNOWN,
 
 	/* Other processes. */

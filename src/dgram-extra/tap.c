@@ -61,6 +61,7 @@ static size_t next_offset(size_t end)
 #define STRIDE (HEADROOM + MAX_FRAME + 320)
 #define SMALL_FRAME 4096 /* a call costs as much as a copy of this many bytes: larger ones are read one by one */
 #define READS 16         /* a system call: the cost of one becomes small beside that of 16 reads */
+#define FEW 4            /* small frames that are read one by one first: more often than not there are no more (TCP's ACKs) */
 #define ENOUGH (1 << 20) /* bytes a call: more would drive each other out of the cache */
 #define MANY 1024        /* segments a call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
 
@@ -96,6 +97,7 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 	if (max > batch->descriptors)
 		max = batch->descriptors;
 	size_t bytes = 0, segments = 0;
+	int small = 0;
 	for (size_t offset = HEADROOM, end;
 	     count < max && bytes < ENOUGH && segments < MANY && offset + MAX_FRAME <= batch->slab_bytes;
 	     offset = next_offset(end)) {
@@ -111,8 +113,8 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 		bytes += (size_t)got;
 		segments += segments_of(batch, count - 1);
 		end = offset + (size_t)got - sizeof(struct virtio_net_hdr);
-		/* Small frames come in numbers. */
-		while (end - offset <= SMALL_FRAME && count < max && bytes < ENOUGH && segments < MANY && ring_ready(ring)) {
+		small = end - offset <= SMALL_FRAME ? small + 1 : 0;
+		while (small >= FEW && ring->state > 0 && count < max && bytes < ENOUGH && segments < MANY) {
 			size_t first = next_offset(end);
 			int room = (int)((batch->slab_bytes - first) / STRIDE), wanted = max - count < READS ? max - count : READS;
 			if (wanted > room)
@@ -125,7 +127,8 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 			count += taken;
 			if (taken < wanted)
 				return number(env, count);
-			offset = (size_t)batch->words[(count - 1) * DESC_WORDS + OFFSET];
+			if (end - (size_t)batch->words[(count - 1) * DESC_WORDS + OFFSET] > SMALL_FRAME)
+				small = 0;
 		}
 	}
 	return number(env, count);

@@ -20,6 +20,7 @@ static ssize_t write_frame_vectors(int fd, const struct iovec *vecs, int count);
 
 enum { HEADER = sizeof(struct virtio_net_hdr), OWN_GSO = 77, MOST_FRAMES = 256, ENTRIES = 40 };
 
+WITHOUT(ring)
 WITHOUT(receive)
 WITHOUT(send)
 WITHOUT(errors)
@@ -46,7 +47,7 @@ static struct {
 	void *to;
 	size_t bytes;
 } queued[READS];
-static int queued_count, has_ring;
+static int queued_count;
 
 /* What a read gives: a frame, less than its header, or an error. */
 static ssize_t give(void *to, size_t bytes)
@@ -75,12 +76,7 @@ static ssize_t read_frame(int fd, void *to, size_t bytes)
 	return got < 0 ? errno = (int)-got, -1 : got;
 }
 
-int ring_ready(struct ring *ring)
-{
-	return (void)ring, has_ring;
-}
-
-void ring_close(struct ring *ring)
+void ring_leave(struct ring *ring)
 {
 	(void)ring;
 }
@@ -96,7 +92,6 @@ void ring_read(struct ring *ring, int fd, void *to, size_t bytes)
 /* The kernel may take fewer than are in line, and have them fail in between. */
 void ring_submit(struct ring *ring, int *results)
 {
-	(void)ring;
 	int taken = roll(10) ? queued_count : (int)roll((uint32_t)queued_count + 1);
 	for (int i = 0; i < queued_count; i++)
 		results[i] = i < taken && (i == 0 || results[i - 1] != -EAGAIN || roll(10) == 0) ?
@@ -104,14 +99,15 @@ void ring_submit(struct ring *ring, int *results)
 				     -EAGAIN;
 	queued_count = 0;
 	if (roll(30) == 0)
-		has_ring = 0;
+		ring->state = -1;
 }
 
 static void read_some(void)
 {
 	int descriptors = 1 + (int)roll(40), max = (int)roll(60) - 1;
 	open_batch((size_t)(1 + roll(roll(8) ? 6 : 20)) * (STRIDE + roll(2)), descriptors);
-	handed_count = 0, left_over = (int)roll(roll(2) ? 6 : 80), reads_fail = roll(10) == 0, has_ring = roll(4) != 0;
+	handed_count = 0, left_over = (int)roll(roll(2) ? 6 : 80), reads_fail = roll(10) == 0;
+	state_of(NULL)->ring.state = roll(4) != 0;
 	arguments[0].number = roll(50) == 0, arguments[1].number = 7, arguments[2].number = max;
 	int32_t count = call(tap_read);
 	if (arguments[0].number || (count < 0 && reads_fail && handed_count == 0)) {

@@ -32,16 +32,24 @@ export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
 }
 
-/** Open descriptors, but for the first ring: a datapath thread opens one with the first burst of small frames, and keeps it. */
+/** Open descriptors. */
 export function descriptorsOf(pid: number): number {
-  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`);
-    } catch {
-      return ''; // closed meanwhile
-    }
-  });
-  return held.filter((what) => what !== '').length - Number(held.includes('anon_inode:[io_uring]'));
+  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+  return held.filter((what) => what !== '').length;
+}
+
+/** What a link of /proc says; nothing where it has gone meanwhile. */
+export function linkOf(file: string): string {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return '';
+  }
+}
+
+/** Reads that a ring of this process has done so far, modulo 2^32. */
+export function ringReads(pid: number, fd: number): number {
+  return Number(/^CqTail:\s+(\d+)$/m.exec(read(`/proc/${pid}/fdinfo/${fd}`))?.[1] ?? 0);
 }
 
 /** CPU time the whole machine has spent on anything but waiting. */

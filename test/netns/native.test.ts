@@ -3,7 +3,7 @@
 // The file runs twice: tap starts it, and it starts itself again inside a network namespace of its own, whose name
 // is its argument. So the calls can be made from this process, and what they make is gone with the namespace.
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -27,6 +27,7 @@ import { addressBytes, filler, toHex, udpFrame, withTag } from '../helpers/frame
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, Namespace, overlayAddresses, underlayAddresses } from '../helpers/netns.js';
 import { Child, exec, waitUntil } from '../helpers/process.js';
+import { ringReads } from '../helpers/procfs.js';
 import { FrameSink, sendDatagrams, sendFrames } from '../helpers/traffic.js';
 
 const { native } = extra;
@@ -460,35 +461,30 @@ async function tapReads(t: Test): Promise<void> {
   t.equal(native.tapRead(incoming.handle, fd, 8), -ERRNO.EBADFD, 'a device that was deleted');
 }
 
-/** What another thread, which has no ring yet, reads from a TAP: the frames of each call in hexadecimal. */
-async function readElsewhere(fd: number, before: () => void): Promise<string[][]> {
+/** What another thread reads from a TAP: the frames of each call in hexadecimal. */
+async function readElsewhere(fd: number, ring: extra.Ring | undefined): Promise<string[][]> {
   const program = `
-    const { parentPort, workerData: { module, fd, slabBytes } } = require('node:worker_threads');
-    import(module).then(({ native, createBatch }) => {
+    const { parentPort, workerData: { module, fd, slabBytes, ring } } = require('node:worker_threads');
+    import(module).then(({ native, createBatch, useRing }) => {
+      if (ring !== undefined && !useRing(ring)) throw new Error('the ring cannot be used');
       const batch = createBatch(64, slabBytes);
       const frame = (_, index) => {
         const [offset, length] = batch.descriptors.subarray(16 * index);
         return Buffer.from(batch.bytes.buffer, offset, length).toString('hex');
       };
-      parentPort.once('message', () => {
-        const calls = [];
-        for (let count; (count = native.tapRead(batch.handle, fd, 64)) > 0;)
-          calls.push(Array.from({ length: count }, frame));
-        parentPort.postMessage(calls);
-      });
-      parentPort.postMessage('ready');
+      const calls = [];
+      for (let count; (count = native.tapRead(batch.handle, fd, 64)) > 0;)
+        calls.push(Array.from({ length: count }, frame));
+      parentPort.postMessage(calls);
     });`;
   const slabBytes = 65 * (d.MAX_FRAME_BYTES + 336);
-  const worker = new Worker(program, { eval: true, workerData: { module: MODULE, fd, slabBytes } });
-  await once(worker, 'message');
-  before();
-  worker.postMessage('read');
+  const worker = new Worker(program, { eval: true, workerData: { module: MODULE, fd, slabBytes, ring } });
   const [calls] = (await once(worker, 'message')) as [string[][]];
   await worker.terminate();
   return calls;
 }
 
-/** Small frames are read many at once by io_uring. Where there is none, which a process out of descriptors finds, one by one. */
+/** Small frames are read many at once with a ring; one by one without, and with one that the kernel has closed. */
 async function tapReadsMany(t: Test): Promise<void> {
   const fd = await silentTap(t, 'tap0');
   extra.setLink('tap0', { mtuBytes: 9000 });
@@ -497,27 +493,23 @@ async function tapReadsMany(t: Test): Promise<void> {
     udpFrame({ sourcePort: 1000 + index, payload: filler(bytes - 42) }),
   );
   const wanted = frames.map(toHex);
-  const spare: number[] = [];
-  const useUpDescriptors = (): void => {
-    try {
-      for (;;) spare.push(openSync('/dev/null', 'r'));
-    } catch (error) {
-      t.match(error, { code: 'EMFILE' }, 'no descriptor is left');
-    }
-  };
-  const [, limit] = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))!;
-  const setLimit = (soft: string): Promise<string> =>
-    exec(['prlimit', '--pid', `${process.pid}`, `--nofile=${soft}:`]);
-
-  await setLimit('256');
-  t.teardown(() => setLimit(limit));
-  for (const hasRing of [true, false]) {
-    const how = hasRing ? 'many a call' : 'one a call';
+  const ring = extra.openRing();
+  if (ring === undefined) throw new Error('this kernel makes no ring');
+  t.teardown(() => {
+    extra.closeDescriptor(ring.fd);
+  });
+  const reads = (): number => ringReads(process.pid, ring.fd);
+  for (const [how, used] of [
+    ['with a ring', ring],
+    ['without', undefined],
+    ['with the same ring, in another thread', ring],
+  ] as const) {
+    const before = reads();
     await sendFrames(here, 'tap0', frames);
-    const calls = await readElsewhere(fd, hasRing ? () => undefined : useUpDescriptors);
-    for (const each of spare) closeSync(each);
+    const calls = await readElsewhere(fd, used);
     t.same(calls.flat(), wanted, `${how}: whole, in order`);
     t.ok(calls[0].length > 30, `${how}: ${calls.map((each) => each.length).join(', ')} frames`);
+    t.equal(reads() > before, used !== undefined, `${how}: ${reads() - before} reads by the ring`);
   }
 }
 

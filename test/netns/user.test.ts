@@ -14,6 +14,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 
 import t from 'tap';
@@ -21,11 +22,13 @@ import t from 'tap';
 import { createClient } from '../../src/control/client.js';
 import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
 import { daemonUser, startable } from '../helpers/daemon-user.js';
+import { filler, udpFrame } from '../helpers/frames.js';
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { Manager } from '../helpers/service-manager.js';
 import { newHosts } from '../helpers/site.js';
-import { reaches } from '../helpers/traffic.js';
+import { linkOf, ringReads } from '../helpers/procfs.js';
+import { reaches, sendFrames } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns(['unshare', 'setpriv', 'python3']);
 const SAYS_ROOT = /varpd goes on as root/;
@@ -167,6 +170,36 @@ await t.test('without a name in the configuration it is the user varpd', { skip 
   await daemon.ok('restart');
   t.equal(filters(), before, 'a restart adds no filter');
   t.strictSame([...new Set(ids('Uid'))], [`${uid}`]);
+});
+
+/** Made before it may make none, and left to each process that it becomes. */
+await t.test('it reads small frames many a call, after a restart too', { skip }, async (t) => {
+  const { bed, a, b } = await newHosts(t);
+  const daemon = await Daemon.start(bed, a, {});
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await a.plumb('overlay0');
+  const rings = (): string[] =>
+    readdirSync(`/proc/${daemon.pid}/fd`).filter(
+      (fd) => linkOf(`/proc/${daemon.pid}/fd/${fd}`) === 'anon_inode:[io_uring]',
+    );
+  const reads = (): number => rings().reduce((sum, fd) => sum + ringReads(daemon.pid, Number(fd)), 0);
+  const isReadByRing = async (): Promise<void> => {
+    const before = reads();
+    const burst = Array.from({ length: 60 }, () => udpFrame({ payload: filler(20) }));
+    await waitUntil(
+      async () => {
+        await sendFrames(a, 'overlay0', burst);
+        return reads() > before;
+      },
+      { what: 'reads by a ring' },
+    );
+  };
+  const count = rings().length;
+  t.equal(count, Math.min(16, availableParallelism()), 'one for each processor');
+  await isReadByRing();
+  await daemon.ok('restart');
+  t.equal(rings().length, count, 'after a restart');
+  await isReadByRing();
 });
 
 await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {

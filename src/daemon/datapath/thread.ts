@@ -5,6 +5,7 @@ import { closeDescriptor, createEvent, signalEvent } from '../../dgram-extra/ind
 import { errorText } from '../../core/errors.js';
 import type { MacAddress } from '../../wire/mac.js';
 import type { Command, Report } from './protocol.js';
+import { returnRing, takeRing } from './rings.js';
 
 /** In one message: to unpack it takes the thread a fraction of a millisecond. */
 const MAX_COMMANDS = 64;
@@ -55,8 +56,9 @@ export class DatapathThread implements Link {
   /** It takes commands at once, and obeys them as soon as it runs. One that is held looks at no device before `begin`. */
   constructor(index: number, isHeld: boolean, events: ThreadEvents) {
     this.#events = events;
+    const ring = takeRing();
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: { wakeFd: this.#wakeFd, isHeld },
+      workerData: { wakeFd: this.#wakeFd, isHeld, ring },
       // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
       name: index === 0 ? 'datapath' : `datapath ${index}`,
@@ -68,6 +70,7 @@ export class DatapathThread implements Link {
       if (!this.#starting) events.failed(error instanceof Error ? error : new Error(errorText(error)));
     });
     this.#worker.on('exit', (code) => {
+      returnRing(ring);
       if (!this.#stopping && !this.#starting)
         events.failed(new Error(`the datapath thread ended with code ${code}`));
     });

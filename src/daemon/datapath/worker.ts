@@ -13,6 +13,8 @@ import {
   removeFromPoll,
   routeMtuBytes,
   signalEvent,
+  useRing,
+  type Ring,
 } from '../../dgram-extra/index.js';
 import { LinuxPort, LinuxSocket, readPathNews } from '../../io/linux.js';
 import { HEADROOM_BYTES, MAX_FRAME_BYTES } from '../../wire/descriptor.js';
@@ -42,7 +44,8 @@ const OBEY_MS = 0.5;
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-const { wakeFd, isHeld } = workerData as { wakeFd: number; isHeld: boolean };
+const { wakeFd, isHeld, ring } = workerData as { wakeFd: number; isHeld: boolean; ring?: Ring };
+if (ring !== undefined) useRing(ring);
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
 /** Descriptors and tokens, until `begin`. */

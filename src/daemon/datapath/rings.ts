@@ -1,0 +1,64 @@
+/**
+ * The rings with which datapath threads read (dgram-extra/ring.h). A process that has limited its system calls can make
+ * none, so they are made first, one for each thread that this machine has a use for, and their descriptors are left to each
+ * process that this one becomes. A thread without one reads its frames one by one.
+ */
+import { readlinkSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { MAX_QUEUES } from '../../core/properties.js';
+import { openRing, RING_LAYOUT_WORDS, setInheritable, type Ring } from '../../dgram-extra/index.js';
+
+/** In the environment: each ring's descriptor and its layout, `17:4096:...,18:4096:...`. */
+const VARIABLE = 'VARPD_RINGS';
+
+let rings: readonly Ring[] = [];
+/** Of which no thread has one. */
+let free: Ring[] = [];
+
+/** What the process before has left, or rings of our own, where this process may make them. */
+export function openRings(): void {
+  const text = process.env[VARIABLE];
+  Reflect.deleteProperty(process.env, VARIABLE);
+  rings =
+    text === undefined
+      ? makeRings()
+      : text
+          .split(',')
+          .map(readRing)
+          .filter((ring) => ring !== undefined);
+  for (const { fd } of rings) setInheritable(fd, false);
+  free = [...rings];
+}
+
+function makeRings(): Ring[] {
+  const count = Math.min(MAX_QUEUES, availableParallelism());
+  return Array.from({ length: count }, openRing).filter((ring) => ring !== undefined);
+}
+
+function readRing(text: string): Ring | undefined {
+  const [fd, ...layout] = text.split(':').map(Number);
+  const isWhole = layout.length === RING_LAYOUT_WORDS && layout.every((word) => Number.isSafeInteger(word));
+  return isWhole && isRing(fd) ? { fd, layout: Int32Array.from(layout) } : undefined;
+}
+
+function isRing(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[io_uring]';
+  } catch {
+    return false;
+  }
+}
+
+/** For the process that this one is about to become, or starts to be the daemon. */
+export function leaveRings(): void {
+  if (rings.length === 0) return;
+  process.env[VARIABLE] = rings.map(({ fd, layout }) => [fd, ...layout].join(':')).join(',');
+  for (const { fd } of rings) setInheritable(fd, true);
+}
+
+/** For one thread alone, until it has ended. */
+export const takeRing = (): Ring | undefined => free.shift();
+
+export function returnRing(ring: Ring | undefined): void {
+  if (ring !== undefined) free.push(ring);
+}
