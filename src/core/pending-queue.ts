@@ -23,8 +23,8 @@ export const MAX_BYTES = 16 * 1024 * 1024;
 /** What a waiting frame costs beside its bytes (descriptor, objects), so that runts do not come for free. */
 const FRAME_OVERHEAD_BYTES = 256;
 /** What each further segment of a superframe costs at least: all that waits is sent at once when the answer is there, and segments may
- * be tiny. */
-const SEGMENT_BYTES = 64;
+ * be tiny. Those of honest superframes have more. */
+const SEGMENT_BYTES = 256;
 
 /** Of a frame that waits (WAITING of its descriptor): it came from the overlay's own port. */
 export const FROM_OWN = 1;

@@ -128,8 +128,8 @@ export class Capture implements Device {
     this.#write({ kind: 'interface', linkType: pcapng.LINK_TYPE_ETHERNET, snapBytes: 0, name });
   }
 
-  receive(batch: FrameBatch): number {
-    return this.#note(batch, this.#device.receive(batch));
+  receive(batch: FrameBatch, mostFrames?: number): number {
+    return this.#note(batch, this.#device.receive(batch, mostFrames));
   }
 
   rest(batch: FrameBatch): number {

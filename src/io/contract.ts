@@ -11,8 +11,8 @@ import type { FrameBatch } from '../wire/descriptor.js';
 
 export interface Device {
   /** Takes frames that are there, without waiting: how many, 0 = none now. Negative = a negated errno: the device is
-   * of no more use. */
-  receive(batch: FrameBatch): number;
+   * of no more use. `mostFrames`: no more than so many are wanted, at least 1. */
+  receive(batch: FrameBatch, mostFrames?: number): number;
   /** Of a socket, when `receive` or this has filled all descriptors of the batch: what there were none left for, into the same
    * batch, once its frames are done with. How many; 0 = nothing. Left out where `receive` leaves nothing behind. */
   rest?(batch: FrameBatch): number;

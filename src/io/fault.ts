@@ -38,8 +38,8 @@ export class Fault implements Device {
     this.#state = seed | 0 || 1; // xorshift never leaves zero
   }
 
-  receive(batch: FrameBatch): number {
-    return this.#device.receive(batch);
+  receive(batch: FrameBatch, mostFrames?: number): number {
+    return this.#device.receive(batch, mostFrames);
   }
 
   rest(batch: FrameBatch): number {

@@ -18,9 +18,10 @@ export class LinuxPort implements PortDevice {
     this.fd = fd;
   }
 
-  receive(batch: FrameBatch): number {
-    const count = native.tapRead(batch.handle, this.fd, this.#wanted);
-    if (count >= this.#wanted) this.#wanted = Math.min(2 * count, batch.capacityFrames);
+  receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
+    const wanted = Math.min(this.#wanted, mostFrames);
+    const count = native.tapRead(batch.handle, this.fd, wanted);
+    if (count >= wanted) this.#wanted = Math.min(2 * count, batch.capacityFrames);
     else this.#wanted = Math.max(1, count);
     return count;
   }

@@ -59,12 +59,13 @@ export function pack<Frame extends { readonly bytes: Uint8Array }>(
   batch: FrameBatch,
   inbox: Frame[],
   leadBytes: number,
+  mostFrames: number,
   describe: (frame: Frame, at: number) => void,
 ): number {
   let count = 0;
   for (let base = HEADROOM_BYTES; base + MAX_FRAME_BYTES <= batch.bytes.length;) {
     const frame = inbox.at(count);
-    if (frame === undefined || count === batch.capacityFrames) break;
+    if (frame === undefined || count === Math.min(mostFrames, batch.capacityFrames)) break;
     const offset = base - leadBytes;
     const at = count++ * DESCRIPTOR_WORDS;
     batch.bytes.set(frame.bytes, offset);

@@ -176,10 +176,10 @@ export class MemorySocket implements UnderlaySocket {
     return this.inbox.splice(0);
   }
 
-  receive(batch: FrameBatch): number {
+  receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
     const octets = new Uint8Array(batch.descriptors.buffer, batch.descriptors.byteOffset);
     // The inner frame, behind the VXLAN header, is the one that is aligned.
-    return pack(batch, this.inbox, vxlan.HEADER_BYTES, ({ from, tos }, at) => {
+    return pack(batch, this.inbox, vxlan.HEADER_BYTES, mostFrames, ({ from, tos }, at) => {
       batch.descriptors.fill(0, at + FLAGS, at + DESCRIPTOR_WORDS);
       writeV6(from.ip, octets.subarray((at + ADDRESS) * 4, (at + ADDRESS) * 4 + V6_BYTES), 0);
       batch.descriptors[at + PORT] = from.port;
@@ -236,9 +236,9 @@ export class MemoryPort implements PortDevice {
     return this.inbox.splice(0);
   }
 
-  receive(batch: FrameBatch): number {
+  receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
     if (this.receiveErrno !== 0) return -this.receiveErrno;
-    return pack(batch, this.outbox, 0, (frame, at) => {
+    return pack(batch, this.outbox, 0, mostFrames, (frame, at) => {
       const { header } = frame;
       batch.descriptors[at + FLAGS] = header.flags;
       batch.descriptors[at + GSO_TYPE] = header.gsoType;
@@ -373,11 +373,11 @@ export function runUntilQuiet(nodes: readonly MemoryNode[]): void {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     let isQuiet = true;
     for (const { host, pump, resume } of nodes) {
-      if (resume()) isQuiet = false;
       for (const token of host.ready()) {
         isQuiet = false;
         pump(token);
       }
+      if (resume()) isQuiet = false;
     }
     if (isQuiet) return;
   }

@@ -24,8 +24,8 @@ export class Trace implements Device {
     this.#options = options;
   }
 
-  receive(batch: FrameBatch): number {
-    return this.#note(batch, this.#device.receive(batch));
+  receive(batch: FrameBatch, mostFrames?: number): number {
+    return this.#note(batch, this.#device.receive(batch, mostFrames));
   }
 
   rest(batch: FrameBatch): number {

@@ -56,7 +56,7 @@ export class DatapathEngine {
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
   /** Ports of which frames are left that were read. */
   readonly #waiting = new Set<Token>();
-  /** Ports that had their turn in this round already. */
+  /** Those of them that had their turn in this round already. */
   readonly #served = new Set<Token>();
   readonly #paths: PathListener;
   readonly #news: News;
@@ -123,24 +123,24 @@ export class DatapathEngine {
     return this.#waiting.size > 0;
   }
 
-  /** Begins a round: a turn for each port of which frames are left that were read. Whether there was one. */
+  /**
+   * Ends a round: a turn for each port of which frames are left that were read, and which has had none in this round. Those
+   * that have just become ready come before, or each would wait for a turn of all that are never done. Whether there was one.
+   */
   resume(): boolean {
-    if (this.#served.size > 0) this.#served.clear();
-    if (this.#waiting.size === 0) return false;
+    if (this.#waiting.size === 0 && this.#served.size === 0) return false;
+    let isAny = false;
     for (const token of this.#waiting) {
-      this.#served.add(token);
-      this.#pump(token);
+      if (this.#served.has(token)) continue;
+      this.pump(token);
+      isAny = true;
     }
-    return true;
+    this.#served.clear();
+    return isAny;
   }
 
   /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
   pump(token: Token): boolean {
-    // Most of the time there is nothing in either set, and to hash is a good part of what a turn costs.
-    return (this.#served.size > 0 && this.#served.has(token)) || this.#pump(token);
-  }
-
-  #pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
     this.#news.send();
@@ -154,8 +154,13 @@ export class DatapathEngine {
       this.#report({ kind: 'fault', token, errno: -count });
       return false;
     }
-    if (turn.isWaiting) this.#waiting.add(token);
-    else if (this.#waiting.size > 0) this.#waiting.delete(token);
+    if (turn.isWaiting) {
+      this.#waiting.add(token);
+      this.#served.add(token);
+    } else if (this.#waiting.size > 0) {
+      // Most of the time it is empty, and to hash is a good part of what a turn costs.
+      this.#waiting.delete(token);
+    }
     return count > 0;
   }
 

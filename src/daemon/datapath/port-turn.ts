@@ -12,9 +12,9 @@
  * sends more than its share fills its own queue. A superframe of more than 128 segments goes through the backlog as well:
  * it comes out of it in parts, superframes of 128 segments each, which then are frames like others: each is checked,
  * routed, flooded and counted by itself, in order. Nothing is dropped here, however small its segments are. Honest
- * superframes (64 KiB of 1,4xx bytes: 44 segments, and 16 of them a read) never meet any of this but for two comparisons.
+ * superframes (64 KiB of 1,4xx bytes: 45 segments, and 6 of them a read) never meet any of this but for two comparisons.
  *
- * Answers send what waited for them: commands have a turn in common (worker.ts), and per MAC no more waits than two turns.
+ * Answers send what waited for them: commands have a turn in common (worker.ts), and per MAC no more waits than two turns (pending-queue.ts).
  */
 import { Backlog } from '../../core/backlog.js';
 import { transmit } from '../../core/encap.js';
@@ -24,8 +24,9 @@ import { answerTooBig } from '../../core/too-big.js';
 import type { PortDevice } from '../../io/contract.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../../wire/descriptor.js';
 
-/** 0.9 to 1.5 ms where the underlay cuts in software (udp-send.c, over a veth without offloads); more than a read of full superframes has (tap.c, ENOUGH). */
-export const TURN_SEGMENTS = 1024;
+/** 0.25 to 0.8 ms where the underlay cuts in software (udp-send.c, over a veth without offloads), and whoever comes meanwhile waits
+ * for it. A read of the device ends with as many (tap.c, MANY). */
+export const TURN_SEGMENTS = 256;
 /** To post one takes 0.8 us; the copy that waits, the answer's way back and what it sends take more, and the control thread
  * takes most. A batch of 64 still is one message. */
 export const QUESTION_SEGMENTS = 16;
@@ -37,6 +38,8 @@ export class PortTurn {
   readonly #backlog = new Backlog();
   /** Segments that earlier turns took too much. */
   #debt = 0;
+  /** What is read is what lately had its turn at once: the rest is better off in the device, where it is no copy. */
+  #mostFrames = Infinity;
 
   constructor(device: PortDevice, overlay: Overlay, port: Port) {
     this.#device = device;
@@ -59,7 +62,7 @@ export class PortTurn {
     let count = 0;
     let ready = 0;
     if (this.#backlog.isEmpty) {
-      count = this.#device.receive(batch);
+      count = this.#device.receive(batch, Math.min(this.#mostFrames, batch.capacityFrames));
       if (count <= 0) {
         this.#debt = 0;
         return count;
@@ -74,6 +77,7 @@ export class PortTurn {
     this.#debt = Math.max(0, outputs.spentSegments - segments);
     if (isResumed) this.#backlog.done(done);
     else if (done < count) this.#backlog.keep(batch, done, count);
+    if (!isResumed) this.#mostFrames = done < count ? Math.max(1, done) : this.#mostFrames + 1;
     outputs.flush(batch);
     answerTooBig(this.#overlay, this.#port, batch);
     return count;

@@ -128,13 +128,13 @@ function run(): void {
   for (let running = true; running;) {
     const count = native.pollWait(epoll, ready, engine.hasWaiting || isUntidy ? 0 : -1);
     engine.setTime(startedMs + performance.now());
-    engine.resume();
     for (let index = 0; index < count; index++) {
       const token = ready[index] & ~HAS_ERRORS;
       if (token !== ready[index]) engine.hear(token);
       if (token === WAKE) running = obeySome();
       else engine.pump(token);
     }
+    engine.resume();
     isUntidy = engine.tidy();
   }
 }
