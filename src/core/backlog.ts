@@ -13,14 +13,14 @@ import {
   OFFSET,
   type FrameBatch,
 } from '../wire/descriptor.js';
-import { wireFrames } from './frame-count.js';
+import { turnCost, wireFrames } from './frame-count.js';
 import { partsOf, PART_SEGMENTS, type Superframe, writePart } from './superframe-part.js';
 
 interface Waiting extends Superframe {
   /** Segments in all; 0 = it goes as it is. */
   readonly segments: number;
-  /** At once. */
-  readonly frames: number;
+  /** Of a turn, at once. */
+  readonly cost: number;
 }
 
 export class Backlog {
@@ -47,7 +47,7 @@ export class Backlog {
         bytes: bytes.slice(offset, offset + descriptors[at + LENGTH]),
         descriptor,
         segments: partsOf(bytes, descriptors, at),
-        frames: Math.min(wireFrames(descriptors, at), PART_SEGMENTS),
+        cost: turnCost(descriptors, at, Math.min(wireFrames(descriptors, at), PART_SEGMENTS)),
       });
     }
   }
@@ -58,17 +58,13 @@ export class Backlog {
     let frame = this.#frame;
     let segment = this.#segment;
     let count = 0;
-    let frames = 0;
+    let cost = 0;
     for (let offset = HEADROOM_BYTES; frame < this.#frames.length;) {
-      if (
-        frames >= segments ||
-        count === batch.capacityFrames ||
-        offset + MAX_FRAME_BYTES > batch.bytes.length
-      )
+      if (cost >= segments || count === batch.capacityFrames || offset + MAX_FRAME_BYTES > batch.bytes.length)
         break;
       const waiting = this.#frames[frame];
       const at = count * DESCRIPTOR_WORDS;
-      frames += waiting.frames;
+      cost += waiting.cost;
       batch.descriptors.set(waiting.descriptor, at);
       batch.descriptors[at + OFFSET] = offset;
       if (waiting.segments === 0) batch.bytes.set(waiting.bytes, offset);

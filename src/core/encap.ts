@@ -22,7 +22,7 @@ import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
 import * as flow from './flow.js';
-import { largestFrameBytes, wireBytes, wireFrames } from './frame-count.js';
+import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-count.js';
 import { PASS } from './link-protection.js';
 import type { Miss } from './lookup.js';
 import { NONE } from './mac-index.js';
@@ -313,7 +313,7 @@ function toTunnel(overlay: Overlay, batch: FrameBatch, index: number, header: nu
     return;
   }
   paths.usedTick[slot] = nowTick;
-  outputs.spentSegments = (outputs.spentSegments + frames) | 0;
+  outputs.spentSegments = (outputs.spentSegments + turnCost(descriptors, at, frames)) | 0;
   outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
 }
 

@@ -13,6 +13,18 @@ export function wireFrames(descriptors: Int32Array, at: number): number {
   return payloadBytes > 0 && segmentBytes > 0 ? Math.ceil(payloadBytes / segmentBytes) : 1;
 }
 
+/** No path carries segments smaller than this (RFC 9293 3.7.1), so whoever has them cut makes work. */
+const LEAST_SEGMENT_BYTES = 536;
+/** Of a smaller one: a turn of them takes 0.25 to 0.8 ms where the underlay cuts in software (over a veth without offloads). */
+const SMALL_SEGMENT_COST = 4;
+
+/** What these frames cost of a port's turn (datapath/port-turn.ts), in segments. */
+export function turnCost(descriptors: Int32Array, at: number, frames: number): number {
+  const isSmall =
+    descriptors[at + GSO_TYPE] !== virtio.GSO_NONE && descriptors[at + GSO_SIZE] < LEAST_SEGMENT_BYTES;
+  return isSmall ? frames * SMALL_SEGMENT_COST : frames;
+}
+
 /** Bytes of these frames: each segment has the headers of its superframe. */
 export function wireBytes(descriptors: Int32Array, at: number, frames: number): number {
   if (descriptors[at + GSO_TYPE] === virtio.GSO_NONE) return runBytes(descriptors, at);

@@ -63,7 +63,7 @@ static size_t next_offset(size_t end)
 #define READS 16         /* a system call: the cost of one becomes small beside that of 16 reads */
 #define FEW 4            /* small frames that are read one by one first: more often than not there are no more (TCP's ACKs) */
 #define ENOUGH (1 << 20) /* bytes a call: more would drive each other out of the cache */
-#define MANY 256         /* segments a call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
+#define MANY 1024        /* segments a call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
 
 /* Many reads, one system call. Returns how many of `count` gave a frame, which are described from `index` on; fewer
  * than `count`: the device is empty. `*end` becomes the end of the last. */

@@ -3,8 +3,9 @@
  * Varghese 1995), and what is counted is work, since a frame may be one datagram or sixty thousand:
  *
  *   1   a frame, whatever becomes of it; and a write to a local port, which takes a superframe whole
- *   1   each datagram into the tunnel: a segment of a superframe, times the destinations of a flood
- *   16  a question to the control side (QUESTION_SEGMENTS)
+ *   1   each datagram into the tunnel: a segment of a superframe, times the destinations of a flood;
+ *       4 where a segment has less than 536 bytes, which no honest one has (core/frame-count.ts)
+ *   64  a question to the control side (QUESTION_SEGMENTS)
  *
  * A turn has TURN_SEGMENTS. It ends with the frame that uses them up, and what that took too much is missing in the next turn,
  * so in the long run all ports that want the thread have the same share of it. What was read and had no turn is copied
@@ -12,7 +13,7 @@
  * sends more than its share fills its own queue. A superframe of more than 128 segments goes through the backlog as well:
  * it comes out of it in parts, superframes of 128 segments each, which then are frames like others: each is checked,
  * routed, flooded and counted by itself, in order. Nothing is dropped here, however small its segments are. Honest
- * superframes (64 KiB of 1,4xx bytes: 45 segments, and 6 of them a read) never meet any of this but for two comparisons.
+ * superframes (64 KiB of 1,4xx bytes: 45 segments, and 16 of them a read) never meet any of this but for two comparisons.
  *
  * Answers send what waited for them: commands have a turn in common (worker.ts), and per MAC no more waits than two turns (pending-queue.ts).
  */
@@ -24,12 +25,12 @@ import { answerTooBig } from '../../core/too-big.js';
 import type { PortDevice } from '../../io/contract.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../../wire/descriptor.js';
 
-/** 0.25 to 0.8 ms where the underlay cuts in software (udp-send.c, over a veth without offloads), and whoever comes meanwhile waits
- * for it. A read of the device ends with as many (tap.c, MANY). */
-export const TURN_SEGMENTS = 256;
+/** Whoever comes meanwhile waits for it. A read of full superframes has fewer (tap.c, ENOUGH): with a quarter, TCP took an eighth more
+ * of the processors. */
+export const TURN_SEGMENTS = 1024;
 /** To post one takes 0.8 us; the copy that waits, the answer's way back and what it sends take more, and the control thread
- * takes most. A batch of 64 still is one message. */
-export const QUESTION_SEGMENTS = 16;
+ * takes most. Some fifteen are a message. */
+export const QUESTION_SEGMENTS = 64;
 
 export class PortTurn {
   readonly #device: PortDevice;
