@@ -13,8 +13,8 @@ export interface Addon {
     slabBytes: number,
     views: { slab?: ArrayBuffer; words?: ArrayBuffer },
   ): number;
-  ringOpen(layout: Int32Array): number;
-  ringUse(fd: number, layout: Int32Array): number;
+  ringOpen(params: Int32Array): number;
+  ringUse(fd: number, params: Int32Array): number;
   tapRead(batch: number, fd: number, maxFrames: number): number;
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;

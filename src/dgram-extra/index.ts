@@ -99,21 +99,22 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
 /** With which a thread reads many frames of a TAP in one system call (ring.h). */
 export interface Ring {
   readonly fd: number;
-  /** RING_LAYOUT_WORDS: where in its memory what is. */
-  readonly layout: Int32Array;
+  /** RING_WORDS that the kernel has said of it. */
+  readonly params: Int32Array;
 }
 
-export const RING_LAYOUT_WORDS = 9;
+/** struct io_uring_params of linux/io_uring.h */
+export const RING_WORDS = 30;
 
 /** Undefined where this process may not make one, or the kernel cannot. It is closed by `closeDescriptor`. */
 export function openRing(): Ring | undefined {
-  const layout = new Int32Array(RING_LAYOUT_WORDS);
-  const fd = addon.ringOpen(layout);
-  return fd < 0 ? undefined : { fd, layout };
+  const params = new Int32Array(RING_WORDS);
+  const fd = addon.ringOpen(params);
+  return fd < 0 ? undefined : { fd, params };
 }
 
 /** This thread reads with it from now on, and no other may meanwhile. False where it cannot be: frames are read one by one. */
-export const useRing = ({ fd, layout }: Ring): boolean => addon.ringUse(fd, layout) === 0;
+export const useRing = ({ fd, params }: Ring): boolean => addon.ringUse(fd, params) === 0;
 
 /** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
 export function loadProgram(instructions: Uint8Array): number | undefined {

@@ -11,101 +11,68 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Of a ring's memory, which the kernel says once, as the ring is made: sizes of both mappings, and offsets in the first. */
-enum { MEMORY_BYTES, ENTRIES_BYTES, SQ_HEAD, SQ_TAIL, SQ_MASK, CQ_HEAD, CQ_TAIL, CQ_MASK, COMPLETIONS, LAYOUT_WORDS };
-
-static void *map(int fd, size_t bytes, off_t what)
-{
-	return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, what);
-}
-
-/* Entries are used in the order of their slots. */
-static int number_slots(int fd, const struct io_uring_params *params, size_t memory_bytes)
-{
-	uint8_t *memory = map(fd, memory_bytes, IORING_OFF_SQ_RING);
-	if (memory == MAP_FAILED)
-		return -errno;
-	uint32_t *slots = (void *)(memory + params->sq_off.array);
-	for (uint32_t i = 0; i < params->sq_entries; i++)
-		slots[i] = i;
-	munmap(memory, memory_bytes);
-	return 0;
-}
-
 /* It may read, by no other flags than those of the read itself, and nothing can be registered with it. */
 static int restrict_to_reads(int fd)
 {
 	struct io_uring_restriction reads = { .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ };
-	if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, &reads, 1) < 0 ||
-	    syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
-		return -errno;
-	return 0;
+	return or_errno((int)syscall(SYS_io_uring_register, fd, IORING_REGISTER_RESTRICTIONS, &reads, 1) < 0 ?
+				-1 :
+				(int)syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0));
 }
 
-/* ringOpen(layout): a descriptor, or a negated errno. What `layout` gets (LAYOUT_WORDS) is for ringUse, in this process or
- * one that the descriptor is left to. */
+/* ringOpen(params): a descriptor, or a negated errno. What `params` gets (struct io_uring_params) says where in its memory what
+ * is, for ringUse, in this process or one that the descriptor is left to. */
 static napi_value ring_open(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
-	struct io_uring_params params = { .flags = IORING_SETUP_R_DISABLED };
-	size_t layout_bytes;
-	int32_t *layout = arg_bytes(env, argv[0], &layout_bytes);
-	if (!layout || layout_bytes < LAYOUT_WORDS * sizeof *layout)
+	size_t bytes;
+	struct io_uring_params *params = arg_bytes(env, argv[0], &bytes);
+	if (!params || bytes != sizeof *params)
 		return number(env, -EINVAL);
-	int fd = (int)syscall(SYS_io_uring_setup, RING_ENTRIES, &params);
+	*params = (struct io_uring_params){ .flags = IORING_SETUP_R_DISABLED };
+	int fd = (int)syscall(SYS_io_uring_setup, RING_ENTRIES, params);
 	if (fd < 0)
 		return number(env, -errno);
-	size_t sq_bytes = params.sq_off.array + params.sq_entries * sizeof(uint32_t);
-	size_t cq_bytes = params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe);
-	size_t memory_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
-	/* One mapping for both queues: since Linux 5.4. */
-	int error = params.features & IORING_FEAT_SINGLE_MMAP ? number_slots(fd, &params, memory_bytes) : -ENOSYS;
-	if (!error)
-		error = restrict_to_reads(fd);
-	if (error) {
+	int error = restrict_to_reads(fd);
+	if (error)
 		close(fd);
-		return number(env, error);
-	}
-	layout[MEMORY_BYTES] = (int32_t)memory_bytes;
-	layout[ENTRIES_BYTES] = (int32_t)(params.sq_entries * sizeof(struct io_uring_sqe));
-	layout[SQ_HEAD] = (int32_t)params.sq_off.head;
-	layout[SQ_TAIL] = (int32_t)params.sq_off.tail;
-	layout[SQ_MASK] = (int32_t)params.sq_off.ring_mask;
-	layout[CQ_HEAD] = (int32_t)params.cq_off.head;
-	layout[CQ_TAIL] = (int32_t)params.cq_off.tail;
-	layout[CQ_MASK] = (int32_t)params.cq_off.ring_mask;
-	layout[COMPLETIONS] = (int32_t)params.cq_off.cqes;
-	return number(env, fd);
+	return number(env, error ? error : fd);
 }
 
-/* ringUse(fd, layout): this thread reads with that ring from now on, and no other may. 0 or a negated errno. */
+/* ringUse(fd, params): this thread reads with that ring from now on, and no other may. 0 or a negated errno. */
 static napi_value ring_use(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
 	struct ring *ring = &state_of(env)->ring;
-	size_t layout_bytes;
-	const int32_t *layout = arg_bytes(env, argv[1], &layout_bytes);
-	if (!layout || layout_bytes < LAYOUT_WORDS * sizeof *layout || ring->state > 0)
+	size_t bytes;
+	const struct io_uring_params *params = arg_bytes(env, argv[1], &bytes);
+	if (!params || bytes != sizeof *params || ring->state > 0)
 		return number(env, -EINVAL);
-	*ring = (struct ring){ .fd = arg_int(env, argv[0]) };
-	ring->memory_bytes = (size_t)layout[MEMORY_BYTES];
-	ring->entries_bytes = (size_t)layout[ENTRIES_BYTES];
-	ring->memory = map(ring->fd, ring->memory_bytes, IORING_OFF_SQ_RING);
-	ring->entries = map(ring->fd, ring->entries_bytes, IORING_OFF_SQES);
-	ring->state = 1;
+	size_t sq_bytes = params->sq_off.array + params->sq_entries * sizeof(uint32_t);
+	size_t cq_bytes = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
+	*ring = (struct ring){ .state = 1, .fd = arg_int(env, argv[0]) };
+	/* One mapping for both queues: since Linux 5.4, and rings that are restricted since 5.10. */
+	ring->memory_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
+	ring->entries_bytes = params->sq_entries * sizeof(struct io_uring_sqe);
+	int how = PROT_READ | PROT_WRITE;
+	ring->memory = mmap(NULL, ring->memory_bytes, how, MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
+	ring->entries = mmap(NULL, ring->entries_bytes, how, MAP_SHARED, ring->fd, IORING_OFF_SQES);
 	if (ring->memory == MAP_FAILED || ring->entries == MAP_FAILED) {
 		int error = -errno;
 		ring_leave(ring);
 		return number(env, error);
 	}
 	uint8_t *memory = ring->memory;
-	ring->sq_head = (void *)(memory + layout[SQ_HEAD]);
-	ring->sq_tail = (void *)(memory + layout[SQ_TAIL]);
-	ring->sq_mask = *(uint32_t *)(void *)(memory + layout[SQ_MASK]);
-	ring->cq_head = (void *)(memory + layout[CQ_HEAD]);
-	ring->cq_tail = (void *)(memory + layout[CQ_TAIL]);
-	ring->cq_mask = *(uint32_t *)(void *)(memory + layout[CQ_MASK]);
-	ring->completions = (void *)(memory + layout[COMPLETIONS]);
+	ring->sq_head = (void *)(memory + params->sq_off.head);
+	ring->sq_tail = (void *)(memory + params->sq_off.tail);
+	ring->sq_mask = *(uint32_t *)(void *)(memory + params->sq_off.ring_mask);
+	ring->cq_head = (void *)(memory + params->cq_off.head);
+	ring->cq_tail = (void *)(memory + params->cq_off.tail);
+	ring->cq_mask = *(uint32_t *)(void *)(memory + params->cq_off.ring_mask);
+	ring->completions = (void *)(memory + params->cq_off.cqes);
+	uint32_t *slots = (void *)(memory + params->sq_off.array);
+	for (uint32_t i = 0; i < params->sq_entries; i++)
+		slots[i] = i;
 	return number(env, 0);
 }
 

@@ -6,9 +6,9 @@
 import { readlinkSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MAX_QUEUES } from '../../core/properties.js';
-import { openRing, RING_LAYOUT_WORDS, setInheritable, type Ring } from '../../dgram-extra/index.js';
+import { openRing, RING_WORDS, setInheritable, type Ring } from '../../dgram-extra/index.js';
 
-/** In the environment: each ring's descriptor and its layout, `17:4096:...,18:4096:...`. */
+/** In the environment: each ring's descriptor and what the kernel has said of it, `17:4096:...,18:4096:...`. */
 const VARIABLE = 'VARPD_RINGS';
 
 let rings: readonly Ring[] = [];
@@ -19,13 +19,11 @@ let free: Ring[] = [];
 export function openRings(): void {
   const text = process.env[VARIABLE];
   Reflect.deleteProperty(process.env, VARIABLE);
-  rings =
-    text === undefined
-      ? makeRings()
-      : text
-          .split(',')
-          .map(readRing)
-          .filter((ring) => ring !== undefined);
+  const left = (text ?? '')
+    .split(',')
+    .map(readRing)
+    .filter((ring) => ring !== undefined);
+  rings = left.length > 0 ? left : makeRings();
   for (const { fd } of rings) setInheritable(fd, false);
   free = [...rings];
 }
@@ -36,9 +34,9 @@ function makeRings(): Ring[] {
 }
 
 function readRing(text: string): Ring | undefined {
-  const [fd, ...layout] = text.split(':').map(Number);
-  const isWhole = layout.length === RING_LAYOUT_WORDS && layout.every((word) => Number.isSafeInteger(word));
-  return isWhole && isRing(fd) ? { fd, layout: Int32Array.from(layout) } : undefined;
+  const [fd, ...params] = text.split(':').map(Number);
+  const isWhole = params.length === RING_WORDS && params.every((word) => Number.isSafeInteger(word));
+  return isWhole && isRing(fd) ? { fd, params: Int32Array.from(params) } : undefined;
 }
 
 function isRing(fd: number): boolean {
@@ -52,7 +50,7 @@ function isRing(fd: number): boolean {
 /** For the process that this one is about to become, or starts to be the daemon. */
 export function leaveRings(): void {
   if (rings.length === 0) return;
-  process.env[VARIABLE] = rings.map(({ fd, layout }) => [fd, ...layout].join(':')).join(',');
+  process.env[VARIABLE] = rings.map(({ fd, params }) => [fd, ...params].join(':')).join(',');
   for (const { fd } of rings) setInheritable(fd, true);
 }
 
