@@ -32,6 +32,9 @@ export const TURN_SEGMENTS = 1024;
  * takes most. Some fifteen are a message. */
 export const QUESTION_SEGMENTS = 64;
 
+/** As many as a batch holds. */
+const MAX_READ_FRAMES = 64;
+
 export class PortTurn {
   readonly #device: PortDevice;
   readonly #overlay: Overlay;
@@ -40,7 +43,7 @@ export class PortTurn {
   /** Segments that earlier turns took too much. */
   #debt = 0;
   /** What is read is what lately had its turn at once: the rest is better off in the device, where it is no copy. */
-  #mostFrames = Infinity;
+  #mostFrames = MAX_READ_FRAMES;
 
   constructor(device: PortDevice, overlay: Overlay, port: Port) {
     this.#device = device;
@@ -63,7 +66,7 @@ export class PortTurn {
     let count = 0;
     let ready = 0;
     if (this.#backlog.isEmpty) {
-      count = this.#device.receive(batch, Math.min(this.#mostFrames, batch.capacityFrames));
+      count = this.#device.receive(batch, this.#mostFrames);
       if (count <= 0) {
         this.#debt = 0;
         return count;
@@ -78,7 +81,8 @@ export class PortTurn {
     this.#debt = Math.max(0, outputs.spentSegments - segments);
     if (isResumed) this.#backlog.done(done);
     else if (done < count) this.#backlog.keep(batch, done, count);
-    if (!isResumed) this.#mostFrames = done < count ? Math.max(1, done) : this.#mostFrames + 1;
+    if (!isResumed)
+      this.#mostFrames = done < count ? Math.max(1, done) : Math.min(this.#mostFrames + 1, MAX_READ_FRAMES);
     outputs.flush(batch);
     answerTooBig(this.#overlay, this.#port, batch);
     return count;
