@@ -4,6 +4,7 @@
  * The calls of `native` are the hot path: small integers in, a number out, a negative one is a negated errno.
  * Everything else is the control path and throws a NativeError. README.md says what each call promises.
  */
+import { readlinkSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 
 import { addon, checked, NativeError, type Addon } from './addon.js';
@@ -265,6 +266,15 @@ export function startAnew(file: string, args: readonly string[]): never {
 /** Whether a descriptor stays open in programs that this one becomes or starts. */
 export function setInheritable(fd: number, on: boolean): void {
   checked(addon.setInheritable(fd, on ? 1 : 0), 'fcntl', `descriptor ${fd}`);
+}
+
+/** Whether a number that an earlier process left is a descriptor of this kind (`bpf-prog`, `[io_uring]`), not another or none. */
+export function isAnonymous(fd: number, kind: string): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === `anon_inode:${kind}`;
+  } catch {
+    return false;
+  }
 }
 
 /** Two connected stream sockets. */

@@ -43,7 +43,7 @@ static void describe(struct batch *batch, int index, size_t offset, size_t got)
 	d[TOS] = d[SEGMENT] = 0;
 }
 
-/* Datagrams that a frame will be. */
+/* Datagrams that a frame will be, or one more. */
 static size_t segments_of(const struct batch *batch, int index)
 {
 	const int32_t *d = batch->words + index * DESC_WORDS;

@@ -32,7 +32,7 @@ export interface Settings extends Terms {
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
-  /** A commit, for \`against\`. */
+  /** A commit, for `against`. */
   readonly against: string;
   /** Of the mapping that \`mapping\` loads. */
   readonly mappingEntries: number;

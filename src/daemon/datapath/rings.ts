@@ -3,10 +3,9 @@
  * none, so they are made first, one for each thread that this machine has a use for, and their descriptors are left to each
  * process that this one becomes. A thread without one reads its frames one by one.
  */
-import { readlinkSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MAX_QUEUES } from '../../core/properties.js';
-import { openRing, RING_WORDS, setInheritable, type Ring } from '../../dgram-extra/index.js';
+import { isAnonymous, openRing, RING_WORDS, setInheritable, type Ring } from '../../dgram-extra/index.js';
 
 /** In the environment: each ring's descriptor and what the kernel has said of it, `17:4096:...,18:4096:...`. */
 const VARIABLE = 'VARPD_RINGS';
@@ -36,15 +35,7 @@ function makeRings(): Ring[] {
 function readRing(text: string): Ring | undefined {
   const [fd, ...params] = text.split(':').map(Number);
   const isWhole = params.length === RING_WORDS && params.every((word) => Number.isSafeInteger(word));
-  return isWhole && isRing(fd) ? { fd, params: Int32Array.from(params) } : undefined;
-}
-
-function isRing(fd: number): boolean {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[io_uring]';
-  } catch {
-    return false;
-  }
+  return isWhole && isAnonymous(fd, '[io_uring]') ? { fd, params: Int32Array.from(params) } : undefined;
 }
 
 /** For the process that this one is about to become, or starts to be the daemon. */

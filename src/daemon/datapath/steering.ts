@@ -8,8 +8,13 @@
  * the program is loaded first, and its descriptor is left to each process that this one becomes. Without a program one
  * queue gets all frames, and its thread sends them all: order comes before speed.
  */
-import { readlinkSync } from 'node:fs';
-import { loadProgram, setInheritable, setTapQueue, setTapSteering } from '../../dgram-extra/index.js';
+import {
+  isAnonymous,
+  loadProgram,
+  setInheritable,
+  setTapQueue,
+  setTapSteering,
+} from '../../dgram-extra/index.js';
 
 /** In the environment: the descriptor of the program. */
 const VARIABLE = 'VARPD_STEERING';
@@ -21,17 +26,11 @@ export async function openSteering(): Promise<void> {
   const text = process.env[VARIABLE];
   Reflect.deleteProperty(process.env, VARIABLE);
   const left =
-    text !== undefined && /^\d{1,9}$/.test(text) && isProgram(Number(text)) ? Number(text) : undefined;
+    text !== undefined && /^\d{1,9}$/.test(text) && isAnonymous(Number(text), 'bpf-prog')
+      ? Number(text)
+      : undefined;
   program = left ?? loadProgram((await import('./steering-program.js')).steeringProgram());
   if (program !== undefined) setInheritable(program, false);
-}
-
-function isProgram(fd: number): boolean {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:bpf-prog';
-  } catch {
-    return false;
-  }
 }
 
 /** For the process that this one is about to become, or starts to be the daemon. */
