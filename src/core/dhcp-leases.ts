@@ -3,7 +3,7 @@
  * may send from (illumos: dynamic addresses). The control side keeps the list, ends it and hands it back as rules; here
  * is what the datapath sees of it. A transaction number is good for one answer.
  *
- * What a port can make the control side hear is bounded, whatever its messages hold (LeaseAllowance): a question that cannot
+ * What a port can make the control side hear is bounded, whatever its messages hold (LEASE_FACTS): a question that cannot
  * be remembered, or an address given up that cannot be told, keeps its message from being sent, so that varpd never knows
  * less than the server does; an address granted beyond the bound may not be used.
  */
@@ -18,9 +18,9 @@ import * as ipv6 from '../wire/ipv6.js';
 import * as mac from '../wire/mac.js';
 import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';
+import type { Allowance, Rate } from './allowance.js';
 import { type AskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
 import { isStationIp } from './proxy-frame.js';
-import { TICK_MS } from './target-table.js';
 
 /** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
 export interface LeaseNews {
@@ -34,44 +34,22 @@ export interface LeaseNews {
 /** RFC 2131 3.3, RFC 8415 7.7: for ever. */
 export const FOR_EVER_S = 0xffff_ffff;
 
-/** Questions asked, addresses given up and addresses granted that count, a port and second: twice the leases that a VNIC
+/** Questions asked, addresses given up and addresses granted that count, of a port: twice the leases that a VNIC
  * may have (vnic-protection.ts), all renewed at once. */
-export const FACTS_A_SECOND = 64;
-const SECOND_TICKS = 1000 / TICK_MS;
-
-/** Of one port, by the clock of its thread. */
-export class LeaseAllowance {
-  readonly #clock: { readonly nowTick: number };
-  #second = NaN;
-  #left = 0;
-
-  constructor(clock: { readonly nowTick: number }) {
-    this.#clock = clock;
-  }
-
-  /** Whether there was room for all of them; none is taken otherwise. */
-  take(facts: number): boolean {
-    const second = Math.floor(this.#clock.nowTick / SECOND_TICKS);
-    if (second !== this.#second) this.#left = FACTS_A_SECOND;
-    this.#second = second;
-    if (facts > this.#left) return false;
-    this.#left -= facts;
-    return true;
-  }
-}
+export const LEASE_FACTS: Rate = { perSecond: 64, burst: 64 };
 
 export class DhcpLeases {
   readonly #macHigh: number;
   readonly #macLow: number;
   readonly #tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void;
-  readonly #allowance: LeaseAllowance;
+  readonly #allowance: Allowance;
   readonly #asked: Readonly<Record<4 | 6, Transactions>>;
 
   constructor(
     macHigh: number,
     macLow: number,
     asked: AskedLeases,
-    allowance: LeaseAllowance,
+    allowance: Allowance,
     tell: (family: 4 | 6, ip: IpAddress | undefined, validS: number) => void,
   ) {
     this.#macHigh = macHigh;
@@ -194,7 +172,7 @@ export class DhcpLeases {
     let count = 0;
     dhcpv6.forEachAddress(bytes, message, length, (address, validS) => {
       // What is over is heard in any case; the question was one of few.
-      const counts = count++ < FACTS_A_SECOND && (validS === 0 || this.#allowance.take(1));
+      const counts = count++ < LEASE_FACTS.burst && (validS === 0 || this.#allowance.take(1));
       if (counts) this.#grant(6, readV6(bytes, address), validS);
     });
   }

@@ -13,7 +13,7 @@ const TX_DROPS = {
   lookup_failed: 'the plugin threw, or answered nonsense',
   lookup_timeout: 'the plugin did not answer in time',
   lookup_busy:
-    'as many questions are under way as its port may have, or its own gave way to one of a quieter port',
+    'as many questions are under way, or were asked lately, as its port may have, or its own gave way to one of a quieter port',
   pending_full: 'more frames wait for an answer than may, or it gave way to one of a quieter port or overlay',
   pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
   tx_malformed: 'asks for a checksum outside itself, or for segments it cannot be cut into',

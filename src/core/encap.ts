@@ -183,7 +183,7 @@ function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: num
     ethernet.destinationLow(batch.bytes, frame),
   );
   const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
-  if (state === FREE && overlay.point === NOWHERE && overlay.mayInquire)
+  if (state === FREE && overlay.point === NOWHERE && overlay.admitsInquiry())
     overlay.inquire(row, missOf(batch, index, header));
   if (state !== VALID) return NOWHERE;
   targets.touch(row, shared.nowTick);

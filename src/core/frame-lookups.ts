@@ -38,8 +38,8 @@ import { type Linked, Shares } from './shares.js';
 import { MAX_TTL_MS } from './target-table.js';
 import { accepts } from './to-ports.js';
 
-/** Of one overlay: a plugin that takes 1 ms still lets 256,000 broadcasts a second pass, and a storm holds no more. Each
- * port has its share of them (shares.ts): a storm of one leaves the others their answers. */
+/** Of one overlay: a storm holds no more. Each port has its share of them (shares.ts), and may have so many asked about a
+ * second (questions.ts): a storm of one leaves the others their answers. */
 const MAX_WAITING = 256;
 /** Ethernet header, the tags that are looked behind, and a packet of 1500 bytes (RFC 894): each request that a proxy
  * answers fits. Of a longer frame the rest is cut off. */
@@ -71,9 +71,12 @@ export class FrameLookups {
   hold(port: Port, batch: FrameBatch, index: number, miss: Miss): void {
     const { pending, counters } = this.#overlay;
     const lookup = this.#overlay.nextLookup();
-    if (!this.#shares.mayTake(port, 1) || !pending.hold(-lookup, port, batch, index)) {
-      counters[COUNTER.pending_full] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
-    } else {
+    const hasShare = this.#shares.mayTake(port, 1);
+    const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+    if (hasShare && !port.questions.take()) counters[COUNTER.lookup_busy] += frames;
+    else if (!hasShare || !pending.hold(-lookup, port, batch, index))
+      counters[COUNTER.pending_full] += frames;
+    else {
       if (!this.#shares.hasRoom(1)) this.#loseOldest();
       const beginning = copyOfBeginning(batch, index);
       const waiting = { lookup, key: -lookup, port, miss, beginning, older: undefined, newer: undefined };

@@ -2,6 +2,7 @@
 import { DESCRIPTOR_WORDS, HEADROOM_BYTES, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { COUNTER } from './counters.js';
+import { WRITE_COST } from './frame-count.js';
 import type { Overlay, Port } from './overlay.js';
 import { toPort } from './to-ports.js';
 
@@ -26,7 +27,7 @@ export function announce(overlay: Overlay, frame: Uint8Array): void {
     if (port.macHigh === high && port.macLow === low) continue;
     port.counters[COUNTER.rx_frames]++;
     port.counters[COUNTER.rx_bytes] += frame.length;
-    outputs.spentSegments++;
+    outputs.spentSegments += WRITE_COST;
     outputs.add(port.output, replay, 0, 0, overlay.counters);
   }
   outputs.flush(replay);

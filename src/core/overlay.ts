@@ -102,7 +102,7 @@ export class Overlay {
   readonly portIndex = new MacIndex();
   readonly loops: LoopMarks;
   readonly held: HeldDestinations;
-  readonly #questions = new Questions();
+  readonly #questions: Questions;
   #lastLookup = 0;
   readonly #sweeper: Sweeper;
 
@@ -118,6 +118,7 @@ export class Overlay {
   ) {
     this.options = options;
     this.shared = shared;
+    this.#questions = new Questions(shared);
     this.senders = senders;
     this.counters = counters;
     this.peers = new Peers((ip, isPeer) => {
@@ -212,8 +213,8 @@ export class Overlay {
   // ---- Lookups
 
   /** Whether one more question may be asked that no frame waits for. */
-  get mayInquire(): boolean {
-    return this.#questions.mayAsk(INQUIRY);
+  admitsInquiry(): boolean {
+    return this.#questions.admits(INQUIRY);
   }
 
   /** Frame `index` of `port`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE;
@@ -223,7 +224,7 @@ export class Overlay {
     const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (!this.#questions.mayAsk(port)) {
+      if (!this.#questions.admits(port)) {
         counters[COUNTER.lookup_busy] += frames;
         return;
       }
@@ -364,7 +365,7 @@ export class Overlay {
   /** A target of before a restart is in use: asked about, or once it is used again where too much is under way. There is
    * no frame to tell of. */
   #confirm(row: number): void {
-    if (this.#questions.of(row) !== undefined || !this.#questions.mayAsk(CONFIRMATION)) return;
+    if (this.#questions.of(row) !== undefined || !this.#questions.admits(CONFIRMATION)) return;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
     const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
     const sourceMac = fromHalves(macHigh, macLow);

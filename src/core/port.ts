@@ -1,9 +1,9 @@
 /** A port of an overlay, as the policy sees it. */
+import type { Allowance } from './allowance.js';
 import type { Counters } from './counters.js';
 import type { LinkProtection } from './link-protection.js';
 import type { OutputList } from './outputs.js';
 import type { Presence } from './presence.js';
-import type { AnswerLimit } from './too-big.js';
 
 export interface Port {
   readonly name: string;
@@ -15,7 +15,10 @@ export interface Port {
   /** Also takes unicast frames that no other port claims. */
   readonly own: boolean;
   readonly output: OutputList;
-  readonly answers: AnswerLimit;
+  /** To frames that are too big. */
+  readonly answers: Allowance;
+  /** What its frames may have asked. */
+  readonly questions: Allowance;
   readonly counters: Counters;
   /** Whether a station with its MAC is behind it. */
   readonly presence: Presence;

@@ -1,9 +1,12 @@
 /**
  * The questions of one overlay about unicast MACs that are under way: one a target, each with who asked it. They are bounded,
- * and each port has its share of them (shares.ts): a scan of one guest keeps no other from asking.
+ * and each port has its share of them (shares.ts): a scan of one guest keeps no other from asking. So many a second are asked
+ * for each port (QUESTION_RATE), those about broadcasts included, since plugin and control thread have a processor to share with
+ * those that move frames.
  *
  * A question that several ports wait for counts for the quietest of them, so that nobody loses it by what another does.
  */
+import { Allowance, type Rate } from './allowance.js';
 import type { Question } from './lookup.js';
 import type { Port } from './port.js';
 import { type Linked, Shares } from './shares.js';
@@ -14,6 +17,10 @@ const MAX_OPEN = 1024;
 /** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
  * MACs up does not keep the plugin from the questions of this host. */
 const MAX_INQUIRIES = MAX_OPEN / 4;
+
+/** Of one port, and of inquiries. A question takes the control thread some 40 us. A router that has lost all knows 4,000
+ * neighbours again after a second. */
+export const QUESTION_RATE: Rate = { perSecond: 4000, burst: MAX_OPEN };
 
 /** Nothing waits for it. */
 export const INQUIRY = 'inquiry';
@@ -33,6 +40,11 @@ export class Questions {
   /** By the number of the question. */
   readonly #rowOf = new Map<number, number>();
   readonly #shares = new Shares<Asker, Open>(MAX_OPEN);
+  readonly #inquiries: Allowance;
+
+  constructor(clock: { readonly nowTick: number }) {
+    this.#inquiries = new Allowance(clock, QUESTION_RATE);
+  }
 
   /** The number of a row whose question has to make room for one of `asker`; undefined where none has to. The asker is
    * one that may ask. */
@@ -40,9 +52,12 @@ export class Questions {
     return this.#shares.hasRoom(1) ? undefined : this.#shares.oldest(this.#shares.largest())?.row;
   }
 
-  mayAsk(asker: Asker): boolean {
+  /** Whether there is room for one more of `asker`, and it has asked for less than it may. It counts as asked then. */
+  admits(asker: Asker): boolean {
     if (asker === INQUIRY && this.#shares.of(INQUIRY) >= MAX_INQUIRIES) return false;
-    return this.#shares.mayTake(asker, 1);
+    if (!this.#shares.mayTake(asker, 1)) return false;
+    if (asker === CONFIRMATION) return true;
+    return (asker === INQUIRY ? this.#inquiries : asker.questions).take();
   }
 
   /** Those that await an answer, as they are now. */

@@ -28,7 +28,7 @@ export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, head
     return verdictOf(livesAt(overlay, row, descriptors, at + ADDRESS));
   }
   if (state === DROP) return COUNTER.rx_source_mismatch;
-  if (state !== PENDING && overlay.mayInquire) {
+  if (state !== PENDING && overlay.admitsInquiry()) {
     overlay.inquire(row, {
       destinationMac: ethernet.source(bytes, frame),
       sourceMac: ethernet.isGroup(bytes, frame) ? macOf(overlay.ownPort) : ethernet.destination(bytes, frame),

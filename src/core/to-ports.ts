@@ -5,7 +5,7 @@ import { DESCRIPTOR_WORDS, OFFSET, type FrameBatch } from '../wire/descriptor.js
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
-import { wireBytes, wireFrames } from './frame-count.js';
+import { wireBytes, wireFrames, WRITE_COST } from './frame-count.js';
 import { NONE } from './mac-index.js';
 import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import type { Overlay, Port } from './overlay.js';
@@ -48,8 +48,7 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   port.counters[COUNTER.rx_bytes] += wireBytes(batch.descriptors, at, frames);
   const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
   const { outputs } = overlay.shared;
-  // The kernel takes a superframe whole.
-  outputs.spentSegments++;
+  outputs.spentSegments += WRITE_COST;
   outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 

@@ -20,13 +20,14 @@ import * as ipv6 from '../wire/ipv6.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import * as vxlan from '../wire/vxlan.js';
+import type { Rate } from './allowance.js';
 import { COUNTER } from './counters.js';
 import { largestFrameBytes } from './frame-count.js';
 import { deliverTo } from './inject.js';
 import { NONE } from './mac-index.js';
 import type { Overlay, Port } from './overlay.js';
 import { isStation, replyTo } from './proxy-frame.js';
-import { NOWHERE, TICK_MS, VALID } from './target-table.js';
+import { NOWHERE, VALID } from './target-table.js';
 
 /** The largest answer. IPv4: RFC 1812 4.3.2.3; IPv6: RFC 4443 2.4 (c). */
 const MAX_ANSWER_BYTES_V4 = 576;
@@ -37,26 +38,12 @@ const TTL = 64; // RFC 1700, "IP Time to Live"
 /** IP precedence "internetwork control". RFC 1812 4.3.2.5 */
 const INTERNETWORK_CONTROL = 0xc0;
 
-/** Answers a port gets: 100 a second, since RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a bound. One a flow is enough. */
-const WINDOW_TICKS = 100 / TICK_MS;
-const ANSWERS_A_WINDOW = 10;
-
-/** Of one port, so that one that does not listen costs the others nothing. */
-export class AnswerLimit {
-  #window = NaN;
-  #left = 0;
-
-  take(nowTick: number): boolean {
-    const window = Math.floor(nowTick / WINDOW_TICKS);
-    if (window !== this.#window) this.#left = ANSWERS_A_WINDOW;
-    this.#window = window;
-    return this.#left-- > 0;
-  }
-}
+/** What a port gets, since RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a bound: one a flow is enough. */
+export const ANSWER_RATE: Rate = { perSecond: 100, burst: 10 };
 
 /** To be called once the outputs are flushed, while the batch is as it was sent: answers what was too big in it. */
 export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): void {
-  const { outputs, nowTick } = overlay.shared;
+  const { outputs } = overlay.shared;
   for (const index of outputs.tooBig) {
     const { bytes, descriptors } = batch;
     const at = index * DESCRIPTOR_WORDS;
@@ -65,7 +52,7 @@ export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): v
     const ip = frame + header;
     const ipBytes = descriptors[at + LENGTH] - header;
     if (!isBetweenStations(bytes, frame) || !isAnswerable(bytes, ip, ipBytes)) continue;
-    if (!port.answers.take(nowTick)) continue;
+    if (!port.answers.take()) continue;
     const sizeBytes = largestFrameBytes(descriptors, at) - header;
     const mtuBytes = largestPacketBytes(overlay, bytes, frame, header, sizeBytes);
     // The path may have grown since; and an answer that names no smaller size misleads.

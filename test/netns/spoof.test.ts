@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t from 'tap';
 
-import { FACTS_A_SECOND } from '../../src/core/dhcp-leases.js';
+import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
 import { formatMac } from '../../src/wire/mac.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { Daemon } from '../helpers/daemon.js';
@@ -252,7 +252,7 @@ async function send(
     const some = sent.slice(first, first + BURST_FRAMES);
     // Of more in a second some would be refused, whatever they hold (`dhcp_flood`).
     const more = some.filter(isDhcp).length;
-    if (dhcpMessages + more > FACTS_A_SECOND) {
+    if (dhcpMessages + more > LEASE_FACTS.burst) {
       await sleep(1000);
       dhcpMessages = 0;
     }

@@ -2,7 +2,7 @@
 // way, and in a run that the kernel has put together.
 import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
-import { FACTS_A_SECOND } from '../../src/core/dhcp-leases.js';
+import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
 import type { DropReason, ProxyDrop } from '../../src/core/drops.js';
 import type { Protection } from '../../src/core/link-protection.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
@@ -221,7 +221,7 @@ const protecting =
 function flooded(): Net {
   const { net, own } = site(false);
   own.protect({ types: ['dhcp-nospoof'], addresses: [], clientIds: [] });
-  own.send(...Array.from({ length: FACTS_A_SECOND + 1 }, () => dhcpFrame()));
+  own.send(...Array.from({ length: LEASE_FACTS.burst + 1 }, () => dhcpFrame()));
   return net;
 }
 

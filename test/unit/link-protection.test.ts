@@ -899,6 +899,27 @@ t.test('strict-source: MACs made up keep at most 256 questions open', (t) => {
   t.end();
 });
 
+t.test('strict-source: MACs made up are asked about 4,000 times a second, whatever is answered', (t) => {
+  const lab = new Lab();
+  const vtep = lab.vtep('192.0.2.1');
+  const peer = lab.peer('192.0.2.2');
+  const net = vtep.overlay({ strictSource: true, acceptAny: true });
+  net.port(MAC.a, { own: true });
+  let asked = 0;
+  for (let ms = 0; ms < 1000; ms += 10) {
+    vtep.engine.setTime(ms);
+    for (let n = 0; n < 100; n++)
+      lab.inject(peer, vtep, '08000000 00006400', frame(MAC.a, 0x0200_0000_0000 + ms * 10 + n));
+    asked += vtep.questions.length;
+    for (const question of vtep.questions.splice(0))
+      net.answer(question, { kind: 'drop', reason: 'lookup_drop' });
+  }
+  // What may be asked at once, and 40 more each of the further 10 ms.
+  t.equal(asked, 1024 + 99 * 40);
+  t.strictSame(net.drops, { rx_source_unknown: 10_000 });
+  t.end();
+});
+
 t.test('strict-source with one destination for all: the source is there', (t) => {
   const lab = new Lab();
   const vtep = lab.vtep('192.0.2.1');

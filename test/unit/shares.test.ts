@@ -131,6 +131,41 @@ for (const [what, broadcast] of [
   });
 }
 
+for (const [what, made] of [
+  ['unknown MACs', (from: number, index: number) => frame(remote(index), from)],
+  ['ARP and the like', (from: number) => packet({ to: MAC.all, from })],
+  ['NDP and the like', (from: number) => packet({ to: 0x3333_ff00_0001, from, version: 6 })],
+] as const)
+  await t.test(`a plugin is asked 4,000 times a second for a port, whatever it answers: ${what}`, (t) => {
+    const { vtep, net, peer, noisy, quiet, target } = site();
+    net.setTarget(MAC.b, target.to);
+    let sent = 0;
+    let asked = 0;
+    let ofQuiet = 0;
+    const answerAll = (): void => {
+      for (const question of vtep.questions.splice(0)) {
+        asked++;
+        if (question.sourceMac === MAC.c) ofQuiet++;
+        net.answer(question, { kind: 'drop', reason: 'lookup_drop', ttlMs: 0 });
+      }
+    };
+    for (let ms = 0; ms < 1000; ms += 10) {
+      vtep.engine.setTime(ms);
+      noisy.send(...times(100, () => made(MAC.a, sent++)), frame(MAC.b, MAC.a));
+      if (ms % 100 === 0) quiet.send(made(MAC.c, -1 - ms));
+      answerAll();
+    }
+    // What may be asked at once, and 40 more each of the further 10 ms.
+    t.strictSame([asked - ofQuiet, ofQuiet], [OPEN_QUESTIONS + 99 * 40, 10]);
+    t.match(net.drops, { lookup_busy: sent - (asked - ofQuiet) });
+    t.equal(inner(peer).length, 100, 'what is known goes on');
+    vtep.engine.setTime(10_000);
+    noisy.send(...times(OPEN_QUESTIONS / 8, () => made(MAC.a, sent++)));
+    t.equal(vtep.questions.length, OPEN_QUESTIONS / 8, 'after a pause as many at once as before');
+    answerAll();
+    t.end();
+  });
+
 await t.test('two storms and a third port', (t) => {
   const { net, noisy, quiet, third, askedBy } = site();
   const storm = (tap: typeof noisy) => {

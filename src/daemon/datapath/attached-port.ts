@@ -1,12 +1,14 @@
 /** A port as its datapath thread has it: device and turn, the rules that its owner is held to, and what DHCP grants it. */
+import { Allowance } from '../../core/allowance.js';
 import { type AskedLeases, createAskedLeases } from '../../core/asked-leases.js';
-import { DhcpLeases, LeaseAllowance, type LeaseNews } from '../../core/dhcp-leases.js';
+import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../core/dhcp-leases.js';
 import { dropOfPortError } from '../../core/drops.js';
 import { LinkProtection, type ProtectionRules } from '../../core/link-protection.js';
 import { OutputList } from '../../core/outputs.js';
 import type { Overlay, Port, Shared } from '../../core/overlay.js';
 import { createPresence, Presence } from '../../core/presence.js';
-import { AnswerLimit } from '../../core/too-big.js';
+import { QUESTION_RATE } from '../../core/questions.js';
+import { ANSWER_RATE } from '../../core/too-big.js';
 import type { PortDevice } from '../../io/contract.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../../wire/mac.js';
 import { PortTurn } from './port-turn.js';
@@ -27,7 +29,7 @@ export class AttachedPort {
   readonly port: Port;
   /** Of all queues of the port. */
   readonly #asked: AskedLeases;
-  readonly #allowance: LeaseAllowance;
+  readonly #allowance: Allowance;
   readonly #leased: (news: LeaseNews) => void;
   /** Goes on when the rules change. */
   #leases: DhcpLeases;
@@ -45,14 +47,15 @@ export class AttachedPort {
       vid,
       own,
       output: new OutputList(device, capacityFrames, dropOfPortError),
-      answers: new AnswerLimit(),
+      answers: new Allowance(shared, ANSWER_RATE),
+      questions: new Allowance(shared, QUESTION_RATE),
       counters,
       presence: new Presence(command.presence ?? createPresence()),
       protection: undefined,
     };
     this.turn = new PortTurn(device, overlay, this.port);
     this.#asked = command.askedLeases ?? createAskedLeases();
-    this.#allowance = new LeaseAllowance(shared);
+    this.#allowance = new Allowance(shared, LEASE_FACTS);
     this.#leased = (news) => {
       attachment.leased(news);
     };

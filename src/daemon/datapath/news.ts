@@ -1,6 +1,6 @@
 /**
  * What the control side is to hear of a turn: many of a kind go as one message. What a guest can cause of it is bounded where
- * it arises: questions are charged to its turn, and few are open at a time; leases: LeaseAllowance; notices: one a second.
+ * it arises: questions are charged to its turn, few are open at a time and so many a second are asked (core/questions.ts); leases: LEASE_FACTS; notices: one a second.
  */
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';

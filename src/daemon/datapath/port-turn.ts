@@ -2,7 +2,8 @@
  * A port's turn at the datapath thread. The thread serves whoever is ready in turns (deficit round robin, Shreedhar and
  * Varghese 1995), and what is counted is work, since a frame may be one datagram or sixty thousand:
  *
- *   1   a frame, whatever becomes of it; and a write to a local port, which takes a superframe whole
+ *   1   a frame, whatever becomes of it
+ *   16  a write to a local port (WRITE_COST in core/frame-count.ts), times the ports that hear a broadcast
  *   1   each datagram into the tunnel: a segment of a superframe, times the destinations of a flood;
  *       4 where a segment has less than 536 bytes, which no honest one has (core/frame-count.ts)
  *   64  a question to the control side (QUESTION_SEGMENTS)

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { encodeMessage } from '../../../src/control/framing.js';
 import { encapsulated, udpFrame } from '../../helpers/frames.js';
 import type { Bed } from '../../helpers/netns.js';
+import { waitUntil } from '../../helpers/process.js';
 import { sendDatagrams } from '../../helpers/traffic.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
@@ -77,8 +78,9 @@ async function abuse(bed: Bed, connections: number): Promise<string> {
     for (const client of some) client.destroy();
   }
   for (const client of clients) client.destroy();
-  await sleep(500);
-  await daemon.ok('show-overlay overlay0');
+  // The daemon may still read what those sent who have left.
+  const isServed = async (): Promise<boolean> => (await daemon.dladm('show-overlay', 'overlay0')).code === 0;
+  await waitUntil(isServed, { what: 'a place for dladm' });
   const { sent, lost } = await flow.stop();
   check(lost === 0, `no packet of a known flow is lost, not ${lost} of ${sent}`);
   await answersNow(a, b.overlay.v4);

@@ -1,0 +1,37 @@
+/** So much a second, and some of it at once: a token bucket, by the clock of its datapath thread. */
+import { TICK_MS } from './target-table.js';
+
+export interface Rate {
+  readonly perSecond: number;
+  /** At once, after a time without any. */
+  readonly burst: number;
+}
+
+export class Allowance {
+  readonly #clock: { readonly nowTick: number };
+  readonly #perTick: number;
+  readonly #burst: number;
+  #left: number;
+  #tick: number;
+
+  constructor(clock: { readonly nowTick: number }, { perSecond, burst }: Rate) {
+    this.#clock = clock;
+    this.#perTick = (perSecond * TICK_MS) / 1000;
+    this.#burst = burst;
+    this.#left = burst;
+    this.#tick = clock.nowTick;
+  }
+
+  /** Whether there was room for all of them; none is taken otherwise. */
+  take(amount = 1): boolean {
+    const { nowTick } = this.#clock;
+    if (nowTick !== this.#tick) {
+      const passed = Math.max(0, (nowTick - this.#tick) | 0);
+      this.#left = Math.min(this.#burst, this.#left + passed * this.#perTick);
+      this.#tick = nowTick;
+    }
+    if (amount > this.#left) return false;
+    this.#left -= amount;
+    return true;
+  }
+}
