@@ -9,7 +9,6 @@
  * the main thread starts. Where a service manager has done all this already, nothing is done.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
-import { getPriority, setPriority } from 'node:os';
 import { OverlayError } from '../core/errors.js';
 import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../dgram-extra/index.js';
 import type { Flags } from './config.js';
@@ -23,10 +22,6 @@ import { systemErrorText } from './system-error.js';
 const MARK = 'VARPD_WITHOUT_RIGHTS';
 const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
-/** Guests that send as fast as they can take processors from whoever carries the frames of the others (nice(1); config/varpd.service
- * has the same). */
-const NICENESS = -10;
-
 /**
  * Returns when this process has no right too many, or, where it is not the daemon, when what it starts has none.
  * Otherwise the process begins again. Rejects with an OverlayError.
@@ -37,7 +32,6 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   await openSteering();
   openRings();
   const isRoot = !isDone && process.geteuid?.() === 0;
-  if (isRoot) goBeforeGuests();
   const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
   if (successor === undefined && hasNoneTooMany()) {
     // A filter stays through execve(2): one is enough.
@@ -66,15 +60,6 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   leaveSteering();
   leaveRings();
   process.env[MARK] = '1';
-}
-
-/** Whoever started it with another niceness than the usual one has chosen that. */
-function goBeforeGuests(): void {
-  try {
-    if (getPriority() === 0) setPriority(NICENESS);
-  } catch {
-    // In a container root may not.
-  }
 }
 
 /** What a process that has begun again could not tell: that it cannot read what it is made of. */

@@ -7,7 +7,7 @@ import { write16 } from '../../src/wire/bytes.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
-import { Daemon, directOverlay } from './daemon.js';
+import { Daemon, type DaemonOptions, directOverlay } from './daemon.js';
 import { toHex, udpFrame } from './frames.js';
 import { fromRoot } from './need.js';
 import { addKernelVxlan, type Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
@@ -134,7 +134,7 @@ export interface Hostile {
   readonly peers: { readonly neighbour: string; readonly other: string };
 }
 
-export async function hostileBed(bed: Bed): Promise<Hostile> {
+export async function hostileBed(bed: Bed, options?: DaemonOptions): Promise<Hostile> {
   const [a, b] = await bed.twoHosts({ v6: false });
   // As on a network device that cuts no UDP: what leaves is cut in software.
   await a.exec(`ethtool -K ${UNDERLAY_DEVICE} tx-udp-segmentation off gso off`);
@@ -142,7 +142,7 @@ export async function hostileBed(bed: Bed): Promise<Hostile> {
   await b.ip('link set vx0 up');
   const mapping = path.join(bed.directory(), 'hosts.json');
   writeFileSync(mapping, JSON.stringify({ [REMOTE_MAC]: { arp: REMOTE_V4, ip: b.underlay.v4, port: 4789 } }));
-  const daemon = await Daemon.start(bed, a);
+  const daemon = await Daemon.start(bed, a, options);
   await daemon.ok(
     `create-overlay -e vxlan -s files -v 23 -p vxlan/listen_ip=${a.underlay.v4} -p files/config=${mapping} bad0`,
   );

@@ -28,14 +28,6 @@ export function cpuSeconds(pid: number): number {
   return user + system;
 }
 
-/** Of each thread (nice(1)). */
-export function niceness(pid: number): number[] {
-  return readdirSync(`/proc/${pid}/task`).map((task) => {
-    const stat = read(`/proc/${pid}/task/${task}/stat`);
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
-  });
-}
-
 export function residentKib(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
 }
