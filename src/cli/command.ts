@@ -6,7 +6,6 @@
  */
 import { type Call, ControlError } from '../control/client.js';
 import type { Failure } from '../control/messages.js';
-import type { Arguments } from './getopt.js';
 
 export interface Option {
   /** `temporary` is `--temporary`, and the name that the command asks for. */
@@ -19,6 +18,32 @@ export interface Option {
   readonly value?: string;
   readonly repeatable?: true;
   readonly about: string;
+}
+
+/** Of one call. */
+export class Arguments<Name extends string = string> {
+  readonly #values: ReadonlyMap<string, readonly string[]>;
+  readonly operands: readonly string[];
+  /** An operand that looks like an option and does not stand behind `--`. */
+  readonly stray: string | undefined;
+
+  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], ended: boolean) {
+    this.#values = values;
+    this.operands = operands;
+    this.stray = ended ? undefined : operands.find((operand) => /^-./.test(operand));
+  }
+
+  has(name: Name): boolean {
+    return this.#values.has(name);
+  }
+
+  value(name: Name): string | undefined {
+    return this.#values.get(name)?.[0];
+  }
+
+  values(name: Name): readonly string[] {
+    return this.#values.get(name) ?? [];
+  }
 }
 
 export interface Context {

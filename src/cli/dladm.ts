@@ -4,11 +4,12 @@
  * Whatever goes wrong is `dladm: text` on standard error and exit status 1; success prints only what was asked for.
  */
 import { readFileSync } from 'node:fs';
+import type { Arguments } from './command.js';
 
 import { ConnectionError, createClient } from '../control/client.js';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { type Command, CommandError, type Option, UsageError } from './command.js';
-import { type Arguments, getopt } from './getopt.js';
+import { getopt } from './getopt.js';
 import { commandHelp, generalHelp, generalUsage, usageLine } from './help.js';
 import { withQuotations } from './quotation.js';
 import { printable } from './text.js';

@@ -4,32 +4,7 @@
  *
  * node:util parseArgs takes options behind operands, too, lets the last of two win, and has its own messages.
  */
-import { type Option, UsageError } from './command.js';
-
-export class Arguments<Name extends string = string> {
-  readonly #values: ReadonlyMap<string, readonly string[]>;
-  readonly operands: readonly string[];
-  /** An operand that looks like an option and does not stand behind `--`. */
-  readonly stray: string | undefined;
-
-  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], ended: boolean) {
-    this.#values = values;
-    this.operands = operands;
-    this.stray = ended ? undefined : operands.find((operand) => /^-./.test(operand));
-  }
-
-  has(name: Name): boolean {
-    return this.#values.has(name);
-  }
-
-  value(name: Name): string | undefined {
-    return this.#values.get(name)?.[0];
-  }
-
-  values(name: Name): readonly string[] {
-    return this.#values.get(name) ?? [];
-  }
-}
+import { Arguments, type Option, UsageError } from './command.js';
 
 /** Throws a UsageError. */
 export function getopt(options: readonly Option[], argv: readonly string[]): Arguments {

@@ -1,7 +1,6 @@
 /** The options that every show command has, and what they make of its rows. */
 import type { Failure, OverlayInfo } from '../control/messages.js';
-import { CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
-import type { Arguments } from './getopt.js';
+import { type Arguments, CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
 import { type Column, formatParsable, tableWriter } from './table.js';
 
 export const SHOW_OPTIONS = [

@@ -1,8 +1,7 @@
 /** Reads what was typed, strictly: a value is good as it stands or it is refused. */
-import { checkName, NAME_RULE } from '../control/names.js';
+import { checkName, NAME_RULE } from '../model/names.js';
 import { formatMac, parseMac } from '../wire/mac.js';
-import type { Arguments } from './getopt.js';
-import { CommandError, UsageError } from './command.js';
+import { type Arguments, CommandError, UsageError } from './command.js';
 
 /** Decimal digits: no sign, no blanks, no leading zeros. May be larger than any number is exact. */
 export function parseDecimal(text: string): number | undefined {

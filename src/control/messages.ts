@@ -2,7 +2,7 @@
  * The questions dladm may ask varpd: JSON-RPC 2.0, one message a line, over the Unix control socket.
  *
  * Types only, so that the command line loads no validator; the daemon checks every request against the schemas
- * of `daemon/requests.ts`. MACs, addresses and endpoints travel as text in their canonical form.
+ * of `daemon/control/requests.ts`. MACs, addresses and endpoints travel as text in their canonical form.
  */
 
 /** One property as `show-overlay` prints it. */
@@ -206,7 +206,7 @@ export type MethodName = keyof Methods;
 
 /** What stands in the `data` member of a JSON-RPC error. */
 export interface ErrorData {
-  /** Stable code of `core/errors.ts`. */
+  /** Stable code of `model/errors.ts`. */
   readonly code: string;
   /** The status words of illumos for this code, as `object not found`. */
   readonly status: string;

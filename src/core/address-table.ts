@@ -5,7 +5,7 @@
  *
  * The words of a table are all there is of it, so one that is made by the control side is shared by all threads.
  */
-import { toBytes, type IpAddress } from '../wire/ip.js';
+import { type IpAddress, toBytes } from '../wire/ip.js';
 
 const ADDRESS_WORDS = 4;
 const MIN_SLOTS = 16;

@@ -3,19 +3,10 @@
  * few dozen at most in practice, and the one that was found last is looked at first.
  */
 import { readSigned32 } from '../wire/bytes.js';
-import { type IpAddress, isV4, toBytes, V6_BYTES } from '../wire/ip.js';
-
-/** An address, and how many of its leading bits count. */
-export interface Prefix {
-  readonly ip: IpAddress;
-  readonly bits: number;
-}
+import { isV4, type Prefix, toBytes, V6_BYTES } from '../wire/ip.js';
 
 const V4_WORDS = 1;
 const V6_WORDS = 4;
-
-export const V4_BITS = 32;
-export const V6_BITS = 128;
 
 export class AllowedAddresses {
   readonly #v4: PrefixTable;

@@ -7,14 +7,14 @@
  */
 import {
   DESCRIPTOR_WORDS,
+  type FrameBatch,
   HEADROOM_BYTES,
   LENGTH,
   MAX_FRAME_BYTES,
   OFFSET,
-  type FrameBatch,
 } from '../wire/descriptor.js';
 import { turnCost, wireFrames } from './frame-count.js';
-import { partsOf, PART_SEGMENTS, type Superframe, writePart } from './superframe-part.js';
+import { PART_SEGMENTS, partsOf, type Superframe, writePart } from './superframe-part.js';
 
 interface Waiting extends Superframe {
   /** Segments in all; 0 = it goes as it is. */

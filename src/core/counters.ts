@@ -5,7 +5,7 @@
  * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind. What
  * several threads count, each counts in an array of its own.
  */
-import { DROPS, type DropReason } from './drops.js';
+import { type DropReason, DROPS } from '../model/drops.js';
 
 /** Counted for a port as well. tx = port -> underlay, rx = underlay -> port. Bytes are of inner frames. */
 export const PORT_TRAFFIC = ['tx_frames', 'tx_bytes', 'rx_frames', 'rx_bytes'] as const;

@@ -2,7 +2,7 @@
  * Destinations by slot: a small integer names an {ip, port} on the hot path, in output lists and target tables. One
  * table for all overlays, counted references, slots used again.
  */
-import { formatEndpoint, toBytes, type Endpoint } from '../wire/ip.js';
+import { type Endpoint, formatEndpoint, toBytes } from '../wire/ip.js';
 import { PathMtus } from './path-mtu.js';
 
 /** Who keeps the socket addresses that output lists name by slot: the native half, or a test. */

@@ -8,11 +8,11 @@
  * less than the server does; an address granted beyond the bound may not be used.
  */
 import { read16, read32 } from '../wire/bytes.js';
-import { DESCRIPTOR_WORDS, LENGTH, OFFSET, RUN_END, SEGMENT, type FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, RUN_END, SEGMENT } from '../wire/descriptor.js';
 import * as dhcpv4 from '../wire/dhcpv4.js';
 import * as dhcpv6 from '../wire/dhcpv6.js';
 import * as ethernet from '../wire/ethernet.js';
-import { type IpAddress, readV4, readV6, V4_BYTES } from '../wire/ip.js';
+import { type IpAddress, isStationIp, readV4, readV6, V4_BYTES } from '../wire/ip.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as mac from '../wire/mac.js';
@@ -20,7 +20,6 @@ import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';
 import type { Allowance, Rate } from './allowance.js';
 import { type AskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
-import { isStationIp } from './proxy-frame.js';
 
 /** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
 export interface LeaseNews {

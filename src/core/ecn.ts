@@ -8,8 +8,8 @@
  *   inner ECT(1)         ECT(1)    ECT(1)    ECT(1)    CE
  *   inner CE             CE        CE        CE        CE
  */
-import * as ethernet from '../wire/ethernet.js';
 import { read16 } from '../wire/bytes.js';
+import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 

@@ -2,8 +2,8 @@
  * What the outer header takes from the inner packet: the flow, as a hash that picks the source port (RFC 7348 5),
  * and the traffic class. One look at each frame, both answers in one small integer.
  */
-import * as ethernet from '../wire/ethernet.js';
 import { read16, readSigned32 } from '../wire/bytes.js';
+import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 

@@ -20,23 +20,20 @@ import {
   CSUM_START,
   DESCRIPTOR_WORDS,
   FLAGS,
+  type FrameBatch,
   LENGTH,
   OFFSET,
-  type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { isMulticast, type MacAddress } from '../wire/mac.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import { COUNTER } from './counters.js';
-import { redirect, sendTo } from './encap.js';
+import { COUNTER, type Counters } from './counters.js';
 import { wireFrames } from './frame-count.js';
-import { deliverTo } from './inject.js';
-import { NONE } from './mac-index.js';
-import type { LookupResult, Miss, Overlay, Port } from './overlay.js';
+import type { Miss, Question } from './lookup.js';
+import type { PendingQueue } from './pending-queue.js';
+import type { Port } from './port.js';
 import { type Linked, Shares } from './shares.js';
-import { MAX_TTL_MS } from './target-table.js';
-import { accepts } from './to-ports.js';
 
 /** Of one overlay: a storm holds no more. Each port has its share of them (shares.ts), and may have so many asked about a
  * second (questions.ts): a storm of one leaves the others their answers. */
@@ -45,25 +42,37 @@ const MAX_WAITING = 256;
  * answers fits. Of a longer frame the rest is cut off. */
 const COPIED_BYTES = ethernet.HEADER_BYTES + vlan.MAX_TAGS * vlan.HEADER_BYTES + 1500;
 
-interface Waiting extends Linked<Waiting> {
-  /** The number of the question. */
-  lookup: number;
+export interface WaitingFrame {
   /** Of the pending queue: negative, which no row is. */
   readonly key: number;
   readonly port: Port;
   readonly miss: Miss;
+}
+
+interface Waiting extends WaitingFrame, Linked<Waiting> {
+  /** The number of the question. */
+  lookup: number;
   /** A copy. */
   readonly beginning: Uint8Array;
 }
 
+/** What of an overlay is used here. */
+interface Asking {
+  readonly options: { readonly id: number };
+  readonly counters: Counters;
+  readonly pending: PendingQueue;
+  nextLookup(): number;
+  ask(question: Question): void;
+}
+
 export class FrameLookups {
-  readonly #overlay: Overlay;
+  readonly #overlay: Asking;
   /** By the number of the question. */
   readonly #waiting = new Map<number, Waiting>();
   readonly #byKey = new Map<number, Waiting>();
   readonly #shares = new Shares<Port, Waiting>(MAX_WAITING);
 
-  constructor(overlay: Overlay) {
+  constructor(overlay: Asking) {
     this.#overlay = overlay;
   }
 
@@ -86,17 +95,11 @@ export class FrameLookups {
     }
   }
 
-  /** Whether the question was one of these, and its answer still awaited. */
-  answer(lookup: number, result: LookupResult): boolean {
+  /** What waits for the answer to this question, which does no longer. Undefined where it was none of these, or nothing does. */
+  take(lookup: number): WaitingFrame | undefined {
     const waiting = this.#waiting.get(lookup);
-    if (waiting === undefined) return false;
-    this.#forget(waiting);
-    if (!this.#overlay.ports.includes(waiting.port)) this.#drop(waiting, COUNTER.pending_lost);
-    else if (result.kind === 'target') this.#send(waiting, result);
-    else if (result.kind === 'reply') this.#reply(waiting, result);
-    else if (result.kind === 'redirect') this.#redirect(waiting, result.to);
-    else this.#refuse(waiting, result);
-    return true;
+    if (waiting !== undefined) this.#forget(waiting);
+    return waiting;
   }
 
   /** The answers under way to questions about this MAC, or all, are too old: they are asked again. */
@@ -145,58 +148,6 @@ export class FrameLookups {
 
   #drop({ key }: Waiting, counter: number): void {
     this.#overlay.counters[counter] += this.#overlay.pending.discard(key);
-  }
-
-  #send(waiting: Waiting, { to, ttlMs }: Extract<LookupResult, { kind: 'target' }>): void {
-    const overlay = this.#overlay;
-    const { replay, outputs } = overlay.shared;
-    if (to.length === 0) {
-      this.#drop(waiting, COUNTER.tx_group);
-      return;
-    }
-    if (ttlMs > 0) overlay.setTarget(waiting.miss.destinationMac, to, ttlMs);
-    const slots = to.map((endpoint) => overlay.held.acquire(endpoint));
-    overlay.pending.release(waiting.key, replay, () => {
-      sendTo(overlay, replay, 0, slots);
-      outputs.flush(replay);
-    });
-    for (const slot of slots) overlay.held.release(slot);
-  }
-
-  #refuse(waiting: Waiting, { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>): void {
-    if (ttlMs > 0) this.#overlay.setTarget(waiting.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS));
-    this.#drop(waiting, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
-  }
-
-  #reply(waiting: Waiting, { frame, counter }: Extract<LookupResult, { kind: 'reply' }>): void {
-    const { counters, pending } = this.#overlay;
-    const high = ethernet.sourceHigh(frame, 0);
-    const low = ethernet.sourceLow(frame, 0);
-    if (this.#hasHeard(high, low, waiting.miss.vlan)) {
-      this.#drop(waiting, COUNTER.proxy_local);
-      return;
-    }
-    pending.discard(waiting.key);
-    counters[COUNTER[counter]]++;
-    deliverTo(this.#overlay, waiting.port, frame);
-  }
-
-  #redirect({ key, port }: Waiting, to: MacAddress): void {
-    const overlay = this.#overlay;
-    const { replay, outputs } = overlay.shared;
-    overlay.pending.release(key, replay, () => {
-      ethernet.setDestination(replay.bytes, replay.descriptors[OFFSET], to);
-      redirect(overlay, port, replay, 0);
-      outputs.flush(replay);
-    });
-  }
-
-  /** Whether the station that has this MAC is a port of this host, which has had its copy and answers for itself. Of one
-   * that has been silent for a while that is not known. */
-  #hasHeard(high: number, low: number, vid: number): boolean {
-    const { ports, portIndex, shared } = this.#overlay;
-    const index = portIndex.get(high, low);
-    return index !== NONE && accepts(ports[index], vid) && ports[index].presence.isAlive(shared.nowTick);
   }
 }
 

@@ -1,10 +1,10 @@
 /** Frames that come from no device: made on the control side, delivered to ports as if out of the tunnel. */
-import { DESCRIPTOR_WORDS, HEADROOM_BYTES, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, type FrameBatch, HEADROOM_BYTES, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { COUNTER } from './counters.js';
+import { toPort } from './deliver.js';
 import { WRITE_COST } from './frame-count.js';
 import type { Overlay, Port } from './overlay.js';
-import { toPort } from './to-ports.js';
 
 /** To one port, which takes the tag out if it is an access port. */
 export function deliverTo(overlay: Overlay, port: Port, frame: Uint8Array): void {

@@ -17,35 +17,34 @@
  * What cannot be read to the end of what is to be checked is dropped (`unreadable`): fragments that hide it, headers
  * that lie, and checksums to be filled in where something was checked, which would change it afterwards.
  */
-import { read16, readSigned32 } from '../wire/bytes.js';
+import type { Protection } from '../model/link-properties.js';
 import * as arp from '../wire/arp.js';
+import { read16, readSigned32 } from '../wire/bytes.js';
 import {
   CSUM_OFFSET,
   CSUM_START,
   FLAGS,
+  type FrameBatch,
   GSO_TYPE,
   LENGTH,
   OFFSET,
-  type FrameBatch,
 } from '../wire/descriptor.js';
 import * as dhcpv4 from '../wire/dhcpv4.js';
 import * as dhcpv6 from '../wire/dhcpv6.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as icmp from '../wire/icmp.js';
 import * as icmpv6 from '../wire/icmpv6.js';
+import { type Prefix, V6_BITS } from '../wire/ip.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as mac from '../wire/mac.js';
 import * as ndp from '../wire/ndp.js';
 import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
-import { AllowedAddresses, V6_BITS, type Prefix } from './allowed-addresses.js';
+import { AllowedAddresses } from './allowed-addresses.js';
 import { COUNTER } from './counters.js';
 import { isOwnClientId, isOwnDuid } from './dhcp-identity.js';
 import type { DhcpLeases } from './dhcp-leases.js';
-
-export const PROTECTIONS = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'] as const;
-export type Protection = (typeof PROTECTIONS)[number];
 
 /** What is in force on a port; plain, since it goes from thread to thread. */
 export interface ProtectionRules {

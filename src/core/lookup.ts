@@ -1,7 +1,7 @@
 /** What the plugin of an overlay is asked, and what it answers, as the datapath has it. */
-import type { MacAddress } from '../wire/mac.js';
+import type { DropReason } from '../model/drops.js';
 import type { Endpoint } from '../wire/ip.js';
-import type { DropReason } from './drops.js';
+import type { MacAddress } from '../wire/mac.js';
 
 /** A frame whose destination is not known. */
 export interface Miss {

@@ -1,7 +1,7 @@
 /**
  * One underlay socket carries many overlays: the VNI says which. A mux is that socket's table of them.
  */
-import { createCounters, type Counters } from './counters.js';
+import { type Counters, createCounters } from './counters.js';
 import type { Overlay } from './overlay.js';
 
 export class Mux {

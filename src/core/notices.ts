@@ -2,9 +2,9 @@
  * What the log is to have of frames that are refused or will have no answer, of one overlay: one line says who is meant,
  * where a counter says how many. One of each kind a second at most is made, and nothing for the others.
  */
-import { ADDRESS, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import { ADDRESS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import { readV6, type IpAddress } from '../wire/ip.js';
+import { type IpAddress, readV6 } from '../wire/ip.js';
 import { fromHalves, type MacAddress } from '../wire/mac.js';
 import type { Port } from './port.js';
 import { TICK_MS } from './target-table.js';

@@ -4,10 +4,10 @@
  *
  *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG, KEEP_APART, both
  */
-import { DESCRIPTOR_WORDS, GSO_TYPE, type FrameBatch } from '../wire/descriptor.js';
+import { dropOfPortError, type DropReason } from '../model/drops.js';
+import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE } from '../wire/descriptor.js';
 import { GSO_NONE } from '../wire/virtio-net.js';
 import { COUNTER, type Counters } from './counters.js';
-import { dropOfPortError, type DropReason } from './drops.js';
 import { wireFrames } from './frame-count.js';
 
 /** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */

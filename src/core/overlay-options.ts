@@ -6,8 +6,17 @@ import type { Question } from './lookup.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PendingBudget } from './pending-queue.js';
-import type { PathReport } from './path-news.js';
-import type { RouteMtuBytes } from './too-big.js';
+
+/** What the route and its device carry: bytes of IP packet, negative where there is no route. */
+export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;
+
+/** What was believed here, or would be by a thread that has used the destination lately. */
+export interface PathReport {
+  /** Whose frame was quoted; undefined where that was too little to tell. */
+  readonly overlay: number | undefined;
+  readonly to: Endpoint;
+  readonly mtuBytes: number;
+}
 
 /** What all overlays of a worker share. */
 export interface Shared {

@@ -7,7 +7,7 @@
  * command line and persistence. What is known goes at full speed; what is not known is asked for; trouble on the
  * control side never stops known traffic.
  *
- * The life of a frame, out (encap.ts)
+ * The life of a frame, out (transmit.ts, tunnel.ts)
  *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port
  *   has its destination MAC, and the station is behind it (presence.ts)? there. Was it heard behind the own port, in mode
  *   point (stations.ts)? there.
@@ -19,11 +19,11 @@
  *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
- * The life of a frame, in (decap.ts)
+ * The life of a frame, in (receive.ts)
  *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
  *   come back (presence.ts), and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
  *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
- *   only, never back into it (split horizon): there is no code path from decap to a socket.
+ *   only, never back into it (split horizon): there is no code path from receive.ts to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
  * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
@@ -45,16 +45,15 @@
  *
  * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
  */
-import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint } from '../wire/ip.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { AddressTable } from './address-table.js';
 import { COUNTER, type Counters } from './counters.js';
-import { sendHeld } from './encap.js';
 import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import { HeldDestinations } from './held-destinations.js';
-import type { LookupResult, Miss, Question } from './lookup.js';
+import type { Miss, Question } from './lookup.js';
 import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
 import { Notices } from './notices.js';
@@ -62,12 +61,12 @@ import type { OutputList } from './outputs.js';
 import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers.js';
 import { PendingQueue } from './pending-queue.js';
-import { forgetPresence } from './presence.js';
-import { Sweeper } from './sweeper.js';
-import { DROP, MAX_TTL_MS, NOWHERE, PENDING, TargetTable, VALID } from './target-table.js';
 import type { Port } from './port.js';
+import { forgetPresence } from './presence.js';
 import { type Asker, CONFIRMATION, INQUIRY, Questions } from './questions.js';
-import { createStationMemory, Stations, type StationMemory } from './stations.js';
+import { createStationMemory, type StationMemory, Stations } from './stations.js';
+import { Sweeper } from './sweeper.js';
+import { NOWHERE, PENDING, TargetTable } from './target-table.js';
 
 export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
@@ -102,7 +101,7 @@ export class Overlay {
   readonly portIndex = new MacIndex();
   readonly loops: LoopMarks;
   readonly held: HeldDestinations;
-  readonly #questions: Questions;
+  readonly questions: Questions;
   #lastLookup = 0;
   readonly #sweeper: Sweeper;
 
@@ -118,7 +117,7 @@ export class Overlay {
   ) {
     this.options = options;
     this.shared = shared;
-    this.#questions = new Questions(shared);
+    this.questions = new Questions(shared);
     this.senders = senders;
     this.counters = counters;
     this.peers = new Peers((ip, isPeer) => {
@@ -171,7 +170,7 @@ export class Overlay {
   /** Nothing waits for an answer any more; `sweep` lets go of the destinations. */
   close(): void {
     this.frames.close();
-    for (const row of this.#questions.rows) this.#forget(row);
+    for (const row of this.questions.rows) this.#forget(row);
     this.pending.close();
     this.#sweeper.expireAll();
     if (this.point !== NOWHERE) this.held.release(this.point);
@@ -214,7 +213,7 @@ export class Overlay {
 
   /** Whether one more question may be asked that no frame waits for. */
   admitsInquiry(): boolean {
-    return this.#questions.admits(INQUIRY);
+    return this.questions.admits(INQUIRY);
   }
 
   /** Frame `index` of `port`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE;
@@ -224,12 +223,12 @@ export class Overlay {
     const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (!this.#questions.admits(port)) {
+      if (!this.questions.admits(port)) {
         counters[COUNTER.lookup_busy] += frames;
         return;
       }
       waiting = this.inquire(waiting, miss, port);
-    } else this.#questions.join(waiting, port);
+    } else this.questions.join(waiting, port);
     targets.touch(waiting, shared.nowTick);
     if (!this.pending.hold(waiting, port, batch, index, marks)) counters[COUNTER.pending_full] += frames;
   }
@@ -249,53 +248,13 @@ export class Overlay {
     return waiting;
   }
 
-  /** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */
-  answer(lookup: number, result: LookupResult): void {
-    if (this.frames.answer(lookup, result)) return;
-    const row = this.#questions.rowOf(lookup);
-    if (row === undefined) return;
-    this.#questions.remove(row);
-    if (result.kind === 'target' && result.to.length > 0) {
-      const before = this.held.take(row);
-      this.#settle(row, result.to, result.ttlMs);
-      // After the new ones are held: who stays a peer never stops being one.
-      for (const slot of before) this.held.release(slot);
-    } else {
-      const drop = result.kind === 'drop' ? result : undefined;
-      const reason = drop?.reason ?? 'lookup_drop';
-      // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
-      if (this.targets.isStale(row) && reason !== 'lookup_drop') return;
-      this.held.releaseAll(row);
-      // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
-      const ttlMs = Math.min(drop?.ttlMs ?? this.options.negativeTtlMs, MAX_TTL_MS);
-      this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
-      this.counters[COUNTER[reason]] += this.pending.discard(row);
-    }
-  }
-
-  /** What the plugin pushes or the operator sets. No destination = drop. */
-  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    forgetPresence(this, mac);
-    const high = highOf(mac);
-    let row = this.targets.find(high, lowOf(mac));
-    if (row === NONE) row = this.targets.insert(high, lowOf(mac), this.shared.nowTick);
-    else this.#questions.remove(row);
-    this.held.releaseAll(row);
-    if (to.length > 0) {
-      this.#settle(row, to, ttlMs);
-    } else {
-      this.targets.settle(row, DROP, NOWHERE, ttlMs, this.shared.nowTick);
-      this.counters[COUNTER.lookup_drop] += this.pending.discard(row);
-    }
-  }
-
   /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. Of all,
    * nothing is used any more; `sweep` is to be called until there is no more. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
     forgetPresence(this, mac);
     if (mac === undefined) {
-      for (const row of this.#questions.rows) this.#askAgain(row);
+      for (const row of this.questions.rows) this.#askAgain(row);
       this.#sweeper.expireAll();
     } else {
       const row = this.targets.find(highOf(mac), lowOf(mac));
@@ -304,7 +263,7 @@ export class Overlay {
   }
 
   #invalidateRow(row: number): void {
-    if (this.#questions.of(row) !== undefined && !this.targets.isStale(row)) {
+    if (this.questions.of(row) !== undefined && !this.targets.isStale(row)) {
       this.#askAgain(row);
       return;
     }
@@ -314,8 +273,8 @@ export class Overlay {
 
   /** The answer under way is too old. Nothing waits for that about a target of before a restart. */
   #askAgain(row: number): void {
-    const [question, asker] = [this.#questions.of(row), this.#questions.askerOf(row)];
-    this.#questions.remove(row);
+    const [question, asker] = [this.questions.of(row), this.questions.askerOf(row)];
+    this.questions.remove(row);
     if (question !== undefined && asker !== undefined && !this.targets.isStale(row))
       this.#ask(row, question, asker);
   }
@@ -347,15 +306,15 @@ export class Overlay {
 
   #ask(row: number, miss: Miss, asker: Asker): void {
     const question = { ...miss, overlay: this.options.id, lookup: this.nextLookup() };
-    this.#questions.add(row, question, asker);
+    this.questions.add(row, question, asker);
     this.ask(question);
   }
 
   /** For one question more: the oldest of who has most of them under way is given up, with what waits for it. */
   #makeRoom(): void {
-    const row = this.#questions.inTheWay;
+    const row = this.questions.inTheWay;
     if (row === undefined) return;
-    this.#questions.remove(row);
+    this.questions.remove(row);
     // A target of before a restart stays in use, and is asked about again.
     if (this.targets.isStale(row)) return;
     this.counters[COUNTER.lookup_busy] += this.pending.discard(row);
@@ -365,7 +324,7 @@ export class Overlay {
   /** A target of before a restart is in use: asked about, or once it is used again where too much is under way. There is
    * no frame to tell of. */
   #confirm(row: number): void {
-    if (this.#questions.of(row) !== undefined || !this.#questions.admits(CONFIRMATION)) return;
+    if (this.questions.of(row) !== undefined || !this.questions.admits(CONFIRMATION)) return;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
     const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
     const sourceMac = fromHalves(macHigh, macLow);
@@ -382,17 +341,9 @@ export class Overlay {
     this.shared.ask(question);
   }
 
-  #settle(row: number, to: readonly Endpoint[], ttlMs: number): void {
-    this.targets.settle(row, VALID, this.held.acquireFor(row, to), ttlMs, this.shared.nowTick);
-    const { replay } = this.shared;
-    this.pending.release(row, replay, (count) => {
-      sendHeld(this, replay, count, row);
-    });
-  }
-
   /** All that hangs on an entry, but not the entry. */
   #forget(row: number): void {
-    this.#questions.remove(row);
+    this.questions.remove(row);
     this.counters[COUNTER.pending_lost] += this.pending.discard(row);
     this.held.releaseAll(row);
   }

@@ -8,8 +8,8 @@
  * A full checksum can equal the pseudo-header sum by chance. That is harmless: completing it then gives the same
  * value again, by the arithmetic of one's complement.
  */
-import * as checksum from '../wire/checksum.js';
 import { read16 } from '../wire/bytes.js';
+import * as checksum from '../wire/checksum.js';
 import {
   CSUM_OFFSET,
   CSUM_START,

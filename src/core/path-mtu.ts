@@ -8,8 +8,9 @@
  * What ICMP says holds for ten minutes and can only become less (RFC 1191 6.3, RFC 8201 4); then the path is tried again.
  * There is one entry a destination, and it goes with it.
  */
+import type { RouteMtu } from '../model/underlay-state.js';
+import { type Endpoint, family, type IpAddress } from '../wire/ip.js';
 import { ethernetOverheadBytes } from '../wire/vxlan.js';
-import { family, type Endpoint, type IpAddress } from '../wire/ip.js';
 import { TICK_MS } from './target-table.js';
 
 /** RFC 1191 6.3, RFC 8201 4: not less than five minutes, recommended are ten. */
@@ -23,12 +24,6 @@ const NEVER = -0x8000_0000;
 const MIN_SLOTS = 64;
 /** Of one `sweep`, in looks at a slot and for its address in the routes of an overlay: a tenth of a millisecond. */
 const MAX_WORK = 4096;
-
-export interface RouteMtu {
-  readonly to: IpAddress;
-  /** Of IP packets. */
-  readonly mtuBytes: number;
-}
 
 export class PathMtus {
   /** Bytes of the largest frame that fits, Ethernet header included, by slot. */

@@ -13,28 +13,29 @@
  * Where a router quotes too little to tell VNI and length (RFC 792 wants 8 bytes, which end with UDP's header; IPv4 alone), or
  * what is inside is no IP, it is believed as far as an overlay still carries the 1,280 bytes that IPv6 needs (RFC 8200 5).
  */
-import * as ethernet from '../wire/ethernet.js';
+import { MIN_MTU_BYTES } from '../model/properties.js';
 import { read16 } from '../wire/bytes.js';
-import { family, readV6, type Endpoint, type IpAddress } from '../wire/ip.js';
+import * as ethernet from '../wire/ethernet.js';
+import { type Endpoint, family, type IpAddress, readV6 } from '../wire/ip.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
-import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import {
   ADDRESS,
   BYTES,
   NEWS_WORDS,
   NO_SIZE,
+  type PathNews,
   PORT,
   QUOTE_BYTES,
   QUOTED,
-  type PathNews,
 } from '../wire/path-news.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
-import type { Mux } from './mux.js';
 import { NONE } from './mac-index.js';
+import type { Mux } from './mux.js';
+import type { PathReport } from './overlay-options.js';
 import type { Overlay, Shared } from './overlay.js';
-import { MIN_MTU_BYTES } from './properties.js';
 
 /** RFC 8200 5: every link carries that. */
 const IPV6_MIN_MTU_BYTES = 1280;
@@ -50,14 +51,6 @@ export const LEAST_UNPROVEN = {
   4: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV4,
   6: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV6,
 } as const;
-
-/** What was believed here, or would be by a thread that has used the destination lately. */
-export interface PathReport {
-  /** Whose frame was quoted; undefined where that was too little to tell. */
-  readonly overlay: number | undefined;
-  readonly to: Endpoint;
-  readonly mtuBytes: number;
-}
 
 /** The first `count` pieces of news that a socket of `mux` has got; `isSender`: frames are sent from it. */
 export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: number, shared: Shared): void {

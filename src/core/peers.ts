@@ -3,8 +3,8 @@
  * its targets. The former are a table that the control side has made, and are replaced by another in one step, however
  * many they are; the latter come and go one by one.
  */
-import * as addresses from './address-table.js';
 import type { IpAddress } from '../wire/ip.js';
+import * as addresses from './address-table.js';
 
 export class Peers {
   readonly #changed: (ip: IpAddress, isPeer: boolean) => void;

@@ -7,11 +7,11 @@
  */
 import {
   DESCRIPTOR_WORDS,
+  type FrameBatch,
   HEADROOM_BYTES,
   LENGTH,
   OFFSET,
   WAITING,
-  type FrameBatch,
 } from '../wire/descriptor.js';
 import { wireFrames } from './frame-count.js';
 import { type Linked, Shares } from './shares.js';

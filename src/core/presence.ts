@@ -10,7 +10,7 @@
  * interface is up. No lock: each word is whole, and whoever is late by a frame is right with the next one.
  */
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import { NONE, type MacIndex } from './mac-index.js';
+import { type MacIndex, NONE } from './mac-index.js';
 import { TICK_MS } from './target-table.js';
 
 /** Of one port. */

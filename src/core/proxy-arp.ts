@@ -5,12 +5,12 @@
  * A frame is read into a question or the reason why it is none; the plugin is asked; the answer makes a reply or the
  * reason why there is none. Unicast requests are not seen here: they go to the MAC they name, which answers itself.
  */
+import type { ProxyDrop } from '../model/drops.js';
 import * as arp from '../wire/arp.js';
 import * as ethernet from '../wire/ethernet.js';
-import type { Ipv4Address } from '../wire/ip.js';
+import { type Ipv4Address, isStationIp } from '../wire/ip.js';
 import * as mac from '../wire/mac.js';
-import type { ProxyDrop } from './drops.js';
-import { headerOf, isStation, isStationIp, replyTo } from './proxy-frame.js';
+import { headerOf, isStation, replyTo } from './proxy-frame.js';
 
 export interface ArpQuestion {
   readonly kind: 'request' | 'announcement';

@@ -8,12 +8,12 @@
  *
  * Options are not looked at, so odd ones cost nobody a lease.
  */
+import type { ProxyDrop } from '../model/drops.js';
 import * as dhcpv4 from '../wire/dhcpv4.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as mac from '../wire/mac.js';
 import * as udp from '../wire/udp.js';
-import type { ProxyDrop } from './drops.js';
 import { headerOf, isStation } from './proxy-frame.js';
 
 export interface DhcpQuestion {

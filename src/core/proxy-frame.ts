@@ -1,7 +1,6 @@
 /** What the proxies share: the Ethernet header of a request, and the one of its reply. */
 import { read16 } from '../wire/bytes.js';
 import * as ethernet from '../wire/ethernet.js';
-import { isBroadcast, isLoopback, isMulticast, isUnspecified, type IpAddress } from '../wire/ip.js';
 import * as mac from '../wire/mac.js';
 import * as vlan from '../wire/vlan.js';
 
@@ -14,11 +13,6 @@ export function headerOf(frame: Uint8Array, etherType: number): number {
 /** Whether the source of a frame is one station. */
 export function isStation(address: mac.MacAddress): boolean {
   return address !== mac.ZERO && !mac.isMulticast(address);
-}
-
-/** Whether a station can have this address. */
-export function isStationIp(ip: IpAddress): boolean {
-  return !isUnspecified(ip) && !isLoopback(ip) && !isMulticast(ip) && !isBroadcast(ip);
 }
 
 /**

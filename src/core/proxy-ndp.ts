@@ -5,15 +5,15 @@
  * ignored (RFC 6980 5). They are looked behind all the same, so that no discovery message of any kind is taken for
  * ordinary multicast and flooded: router advertisements hide there (RFC 7113 2).
  */
+import type { ProxyDrop } from '../model/drops.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as icmpv6 from '../wire/icmpv6.js';
-import { ALL_NODES, ANY_V6, isV4, type Ipv6Address } from '../wire/ip.js';
 import * as ip from '../wire/ip.js';
+import { ALL_NODES, ANY_V6, type Ipv6Address, isStationIp, isV4 } from '../wire/ip.js';
 import * as ipv6 from '../wire/ipv6.js';
 import type { MacAddress } from '../wire/mac.js';
 import * as ndp from '../wire/ndp.js';
-import type { ProxyDrop } from './drops.js';
-import { headerOf, isStation, isStationIp, replyTo } from './proxy-frame.js';
+import { headerOf, isStation, replyTo } from './proxy-frame.js';
 
 /** Ports are stations: a gateway for other networks is not what the mapping says of them. RFC 4861 4.4, R */
 const ROUTER = false;

@@ -7,9 +7,9 @@
  * It is memory that all threads of the overlay see: the station may speak to one and be spoken to by another. No lock:
  * a MAC is one 64-bit store, and two threads that use a place at once cost a station its place until it speaks again.
  */
+import type { MacAddress } from '../wire/mac.js';
 import { hash } from './mac-index.js';
 import { TICK_MS } from './target-table.js';
-import type { MacAddress } from '../wire/mac.js';
 
 /** As many as hosts on one segment ever are; 64 KiB an overlay. */
 export const MAX_STATIONS = 4096;

@@ -6,14 +6,14 @@
  * until the answer is there: a sender tries again within a second, and nothing unproven ever passes.
  */
 import { read16 } from '../wire/bytes.js';
-import { ADDRESS, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import { ADDRESS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as mac from '../wire/mac.js';
 import { COUNTER } from './counters.js';
+import { vlanOf } from './deliver.js';
 import { NONE } from './mac-index.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
-import { vlanOf } from './to-ports.js';
 
 /** Counter of the drop, or NONE when the inner source lives at the sender. `header`: tags included. */
 export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, header: number): number {

@@ -10,12 +10,12 @@ import { read16, read32, write16, write32 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
 import {
   CSUM_START,
+  type FrameBatch,
   GSO_SIZE,
   GSO_TYPE,
   HEADER_BYTES,
   LENGTH,
   OFFSET,
-  type FrameBatch,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';

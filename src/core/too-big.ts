@@ -10,11 +10,11 @@
  * Not answered: frames that waited for a lookup, copies of a flood, IPv4 that may be fragmented (nobody does so here).
  */
 import { read16, write16 } from '../wire/bytes.js';
-import { DESCRIPTOR_WORDS, GSO_TYPE, LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';
+import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as icmp from '../wire/icmp.js';
 import * as icmpv6 from '../wire/icmpv6.js';
-import { family, type IpAddress } from '../wire/ip.js';
+import { family } from '../wire/ip.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as virtio from '../wire/virtio-net.js';
@@ -215,6 +215,3 @@ function mirror(request: Uint8Array, ipBytes: number): Uint8Array {
     ethernet.destination(request, 0),
   );
 }
-
-/** What the route and its device carry: bytes of IP packet, negative where there is no route. */
-export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;

@@ -1,5 +1,5 @@
 /** What varpd says on standard error when there is no log, or beside it. It may hold what comes out of a file or from a plugin. */
-import { printable } from '../core/properties.js';
+import { printable } from '../model/properties.js';
 
 /** The longest honest message names every key there is. */
 const MAX_CHARACTERS = 2000;

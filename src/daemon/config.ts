@@ -19,8 +19,8 @@ import {
 } from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
-import { OverlayError } from '../core/errors.js';
-import { foundExpected } from '../core/properties.js';
+import { OverlayError } from '../model/errors.js';
+import { foundExpected } from '../model/properties.js';
 import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */

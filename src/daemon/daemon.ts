@@ -6,35 +6,35 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
-import { asOverlayError, errorText } from '../core/errors.js';
+import type { Datapath, DatapathEvents, Descriptor, Handover, Retained } from '../datapath/contract.js';
+import { DatapathControl } from '../datapath/userland/main/datapath.js';
+import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
+import { asOverlayError, errorText } from '../model/errors.js';
 import { type Config, configChanges, type Limits, placeOf } from './config.js';
-import type { Datapath, DatapathEvents, Descriptor, Legacy, Loan } from './datapath/contract.js';
-import { DatapathControl } from './datapath/control.js';
-import { portOfDescriptor } from './datapath/taps.js';
-import { groupId } from './accounts.js';
-import { endBridge, isBridged } from './bridge.js';
-import { forgetAtManager, Inheritance, leaveToManager } from './descriptors.js';
-import { LinkWatch } from './link-watch.js';
-import { startDropNews } from './drop-news.js';
-import { hostKernel, hostLinks } from './links.js';
+import type { Handlers } from './control/rpc.js';
+import { ControlServer } from './control/server.js';
+import { forgetAtManager, Inheritance, leaveToManager } from './handover/descriptors.js';
+import { endStandIn, hasStandIn } from './handover/stand-in.js';
 import type { DaemonLog } from './log.js';
-import { StateStore } from './persistence.js';
-import { PersistentLinks } from './persistent-links.js';
-import type { MetricSources } from './metrics.js';
-import { hasNetAdmin } from './privileges.js';
-import { PluginCatalog } from './plugin-catalog.js';
-import type { Overlay } from './overlay.js';
-import { Registry } from './registry.js';
-import type { Handlers } from './rpc.js';
-import { ControlServer } from './server.js';
-import { Snapshot } from './snapshot.js';
+import { startDropNews } from './observe/drop-news.js';
+import type { MetricSources } from './observe/metrics.js';
+import type { Overlay } from './overlays/overlay.js';
+import { Registry } from './overlays/registry.js';
+import { PluginCatalog } from './plugins/plugin-catalog.js';
+import { groupId } from './process/accounts.js';
+import { hasNetAdmin } from './process/privileges.js';
+import { userRemark } from './process/user.js';
+import { startWatchdog } from './process/watchdog.js';
 import { claimSocket } from './socket-file.js';
-import type { StateDirectory } from './state-directory.js';
+import { StateStore } from './state/persistence.js';
+import { PersistentLinks } from './state/persistent-links.js';
+import { Snapshot } from './state/snapshot.js';
+import type { StateDirectory } from './state/state-directory.js';
+import { LinkWatch } from './underlay/link-watch.js';
+import { hostKernel, hostLinks } from './underlay/links.js';
 import { UndoStack } from './undo.js';
-import { userRemark } from './user.js';
 import { VERSION } from './version.js';
-import { startWatchdog } from './watchdog.js';
 
 /** For overlays to come up before anybody is answered: with what loads before it, varpd is ready within 2 s. */
 const RAISE_MS = 1000;
@@ -52,7 +52,7 @@ export interface DaemonEvents {
 export interface HandOver {
   /** The datapath moves frames until it resolves, when all else has ended. */
   readonly before?: () => Promise<void>;
-  readonly take: (legacy: Legacy) => void;
+  readonly take: (legacy: Handover) => void;
 }
 
 export class Daemon {
@@ -117,8 +117,8 @@ export class Daemon {
   }
 
   /** Once it is frozen. */
-  lend(): Loan {
-    return this.#datapath!.lend();
+  retain(): Retained {
+    return this.#datapath!.retain();
   }
 
   /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
@@ -195,7 +195,7 @@ export class Daemon {
       failed,
     };
     const { persistTaps } = config;
-    const heritage = {
+    const inherited = {
       take: (name: string) => inheritance.take(name),
       look: (name: string) => inheritance.look(name),
       giveBack: (descriptors: readonly Descriptor[]) => {
@@ -205,10 +205,10 @@ export class Daemon {
       forget: forgetAtManager,
     };
     const starting = DatapathControl.start(events, {
-      ...heritage,
+      ...inherited,
       links,
       persistTaps,
-      isBridged: isBridged(),
+      hasStandIn: hasStandIn(),
     });
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
@@ -227,8 +227,8 @@ export class Daemon {
     this.#ending.push(() => {
       watch.close();
     });
-    const workshop = { datapath, plugins, links: hostLinks, watch, log, limits, snapshot };
-    const registry = new Registry(workshop, store, () => {
+    const services = { datapath, plugins, links: hostLinks, watch, log, limits, snapshot };
+    const registry = new Registry(services, store, () => {
       this.#changed();
     });
     this.#registry = registry;
@@ -240,7 +240,7 @@ export class Daemon {
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
-    await this.#serveMetrics({ roster: registry.roster, datapath }, gid, mayLackMetrics);
+    await this.#serveMetrics({ directory: registry.directory, datapath }, gid, mayLackMetrics);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
@@ -250,13 +250,13 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
-    this.#ending.push(startDropNews({ roster: registry.roster, datapath }, log));
+    this.#ending.push(startDropNews({ directory: registry.directory, datapath }, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // Last: until here, a start that fails leaves the frames to the stand-in.
-    await endBridge((news) => {
+    await endStandIn((news) => {
       registry.linkProperties.leased(news);
     });
-    const { overlays: count, vnics } = registry.roster.counts;
+    const { overlays: count, vnics } = registry.directory.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
     this.#settle(registry, raised, links);
   }
@@ -282,25 +282,25 @@ export class Daemon {
     if (registry === undefined || !this.#isSettled) return;
     const isWanted = (name: string): boolean => {
       const port = portOfDescriptor(name);
-      return port === undefined ? registry.roster.reasons.size > 0 : registry.mayWant(port);
+      return port === undefined ? registry.directory.reasons.size > 0 : registry.mayWant(port);
     };
     const unwanted = this.#inheritance?.closeUnwanted(isWanted) ?? [];
     if (unwanted.length > 0)
       this.#log.info('inheritance', `closed, since nothing wants them: ${unwanted.join(', ')}`);
-    sdNotify(`STATUS=${[registry.roster.summary, this.#remark].filter(Boolean).join('; ')}`);
+    sdNotify(`STATUS=${[registry.directory.summary, this.#remark].filter(Boolean).join('; ')}`);
   }
 
   /** What is stored and does not run, by name. */
   get offline(): ReadonlyMap<string, string> {
-    return this.#registry?.roster.reasons ?? new Map<string, string>();
+    return this.#registry?.directory.reasons ?? new Map<string, string>();
   }
 
   /** Without it nothing of it is loaded. */
   async #serveMetrics(sources: MetricSources, gid: number | undefined, mayWait: boolean): Promise<void> {
     const { metrics: address, metricsHosts: hosts } = this.#config;
     if (address === null) return;
-    const { Metrics } = await import('./metrics.js');
-    const { startMetricsServer } = await import('./metrics-server.js');
+    const { Metrics } = await import('./observe/metrics.js');
+    const { startMetricsServer } = await import('./observe/metrics-server.js');
     const place = placeOf(this.#config, 'metrics');
     const options = { address, place, hosts, gid, source: new Metrics(sources), log: this.#log };
     this.#ending.push(await startMetricsServer(options, mayWait));
@@ -342,7 +342,7 @@ export class Daemon {
       'overlay.create': (params) => done(registry.createOverlay(params)),
       'overlay.delete': (params) => done(registry.deleteOverlay(params)),
       'overlay.up': (params) => registry.up(params),
-      'overlay.list': (params) => registry.roster.list(params),
+      'overlay.list': (params) => registry.directory.list(params),
       'overlay.targets': (params) => registry.targets(params),
       'overlay.setTarget': (params) => {
         registry.setTarget(params);
@@ -355,7 +355,7 @@ export class Daemon {
       },
       'vnic.create': (params) => done(registry.createVnic(params)),
       'vnic.delete': (params) => done(registry.deleteVnic(params)),
-      'vnic.list': (params) => registry.roster.listVnics(params),
+      'vnic.list': (params) => registry.directory.listVnics(params),
       'linkprop.set': (params) => done(registry.linkProperties.set(params)),
       'linkprop.reset': (params) => done(registry.linkProperties.reset(params)),
       'linkprop.list': (params) => registry.linkProperties.list(params),
@@ -366,7 +366,7 @@ export class Daemon {
         pid: process.pid,
         startedAt: this.#startedAt.toISOString(),
         isSettled: this.#isSettled,
-        ...registry.roster.counts,
+        ...registry.directory.counts,
         features: datapath.features,
       }),
     };

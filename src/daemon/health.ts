@@ -5,7 +5,7 @@
  * hide a port that is gone. What costs the most is said first, and the rest as far as there is room.
  */
 import type { OverlayHealth } from '../control/messages.js';
-import { printable } from '../core/properties.js';
+import { printable } from '../model/properties.js';
 import type { Log } from './log.js';
 
 /** Longer sentences are cut; illumos has 256 bytes for it (OVERLAY_STATUS_BUFLEN). */

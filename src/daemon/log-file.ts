@@ -4,7 +4,7 @@
  * that can be written says.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { asOverlayError, OverlayError } from '../core/errors.js';
+import { asOverlayError, OverlayError } from '../model/errors.js';
 import { ownUserText, trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import { errnoName, systemErrorText } from './system-error.js';
 

@@ -6,7 +6,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
-import { printable } from '../core/properties.js';
+import { printable } from '../model/properties.js';
 import type { LogConfig } from './config.js';
 import { LogFile } from './log-file.js';
 

@@ -5,20 +5,20 @@
 import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import { asOverlayError } from '../core/errors.js';
+import { asOverlayError } from '../model/errors.js';
 import { parseEndpoint } from '../wire/ip.js';
-import { account, groupId } from './accounts.js';
 import { type Config, type Flags, loadConfig, placeOf } from './config.js';
 import { endProcess } from './exit.js';
+import type { Finding } from './handover/rehearsal.js';
 import { LogFile } from './log-file.js';
-import { authorOf } from './plugin-context.js';
-import { forbidPluginExit } from './plugin-exit.js';
-import { entryFiles, importPlugin } from './plugin-loader.js';
-import type { Finding } from './rehearsal.js';
+import { authorOf } from './plugins/plugin-context.js';
+import { forbidPluginExit } from './plugins/plugin-exit.js';
+import { entryFiles, importPlugin } from './plugins/plugin-loader.js';
+import { account, groupId } from './process/accounts.js';
+import { userRemark } from './process/user.js';
 import { checkSocketDirectory } from './socket-file.js';
-import { StateDirectory } from './state-directory.js';
+import { StateDirectory } from './state/state-directory.js';
 import { systemErrorText } from './system-error.js';
-import { userRemark } from './user.js';
 
 const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
 

@@ -6,7 +6,7 @@
  * its overlay, else it is a bug, and logged as one. Only without its datapath varpd ends, with status 1.
  */
 import type { Methods } from '../control/messages.js';
-import { asOverlayError, errorStack, errorText, OverlayError } from '../core/errors.js';
+import type { Handover } from '../datapath/contract.js';
 import {
   endAfter,
   guardEnd,
@@ -16,24 +16,24 @@ import {
   prepareNotify,
   sdNotify,
 } from '../dgram-extra/index.js';
-import { ownBackground } from './background.js';
+import { ownBackground } from '../model/background.js';
+import { asOverlayError, errorStack, errorText, OverlayError } from '../model/errors.js';
 import { complain } from './complaint.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon, type HandOver } from './daemon.js';
-import { Bridge } from './bridge.js';
-import { storedBridge } from './bridge-store.js';
-import type { Legacy } from './datapath/contract.js';
-import { leaveToManager, leaveToMyself, storeSize } from './descriptors.js';
-import { isDetached, stayDetached } from './detach.js';
-import { rehearse } from './rehearsal.js';
-import { RESTARTED } from './restarted.js';
 import { endProcess } from './exit.js';
+import { leaveToManager, leaveToMyself, storeSize } from './handover/descriptors.js';
+import { rehearse } from './handover/rehearsal.js';
+import { storedStandIn } from './handover/stand-in-store.js';
+import { StandIn } from './handover/stand-in.js';
 import { DaemonLog } from './log.js';
-import { forbidPluginExit } from './plugin-exit.js';
-import { authorOf } from './plugin-context.js';
-import { beginAgain } from './privileges.js';
-import { obey } from './signals.js';
-import { StateDirectory } from './state-directory.js';
+import { authorOf } from './plugins/plugin-context.js';
+import { forbidPluginExit } from './plugins/plugin-exit.js';
+import { isDetached, stayDetached } from './process/detach.js';
+import { beginAgain } from './process/privileges.js';
+import { RESTARTED } from './process/restart-attempts.js';
+import { obey } from './process/signals.js';
+import { StateDirectory } from './state/state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
 const STOP_DEADLINE_MS = 1200;
@@ -92,8 +92,8 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       leaveNow(status);
     }, STOP_DEADLINE_MS);
     sdNotify('STOPPING=1');
-    const take = (legacy: Legacy): void => {
-      leaveToManager([...legacy.descriptors, ...storedBridge(legacy, state)]);
+    const take = (handover: Handover): void => {
+      leaveToManager([...handover.descriptors, ...storedStandIn(handover, state)]);
     };
     // Before it is ready there is no socket file, and the rest goes with the process.
     const stopping = running.daemon?.stop(storeSize() > 0 ? { take } : undefined);
@@ -121,7 +121,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     keepTaps(storeSize() > 0);
   };
   /** Undefined without one. */
-  const bridged = (step: Promise<Bridge> | undefined): Promise<Bridge | undefined> =>
+  const bridged = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
     (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
       log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
       return undefined;
@@ -156,8 +156,8 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     log.info('restart', 'varpd restarts');
     sdNotify('RELOADING=1');
     await daemon.freeze(SETTLE_DEADLINE_MS);
-    const loan = daemon.lend();
-    let standIn = await bridged(Bridge.lay(loan));
+    const retained = daemon.retain();
+    let standIn = await bridged(StandIn.start(retained));
     // A signal may have come.
     if (isEnding()) return;
     running.status = 0;
@@ -167,7 +167,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       if (++turns !== RESTART_TURNS) return;
       // Whatever hangs ends with this program. The next one has the descriptors all the same.
       log.error('restart', 'varpd does not come to an end: it restarts as it is');
-      leaveToMyself(loan.named());
+      leaveToMyself(retained.named());
       standIn?.leave();
       become();
     }, RESTART_TURN_MS);

@@ -2,7 +2,7 @@
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
-import { OverlayError } from '../core/errors.js';
+import { OverlayError } from '../model/errors.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { give } from './give.js';
 import { makeDirectories } from './make-directories.js';

@@ -1,5 +1,5 @@
 /** Errors of the system in the words of this program. */
-import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../core/errors.js';
+import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../model/errors.js';
 
 /** A sentence, and a code where the one of the errno would mislead. */
 export type Explanation = string | { readonly code: ErrorCode; readonly line: string };

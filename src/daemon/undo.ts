@@ -1,5 +1,5 @@
 /** Making several changes as if they were one: when a later one fails, the earlier ones are taken back. */
-import { asOverlayError } from '../core/errors.js';
+import { asOverlayError } from '../model/errors.js';
 import type { Log } from './log.js';
 
 type Step = () => unknown;

@@ -7,17 +7,17 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { asOverlayError, OverlayError } from '../core/errors.js';
-import { startBridge } from './bridge.js';
-import type { Flags } from './config.js';
-import { passedDescriptors } from './descriptors.js';
-import { isDetached, reportStart, startDetached } from './detach.js';
-import { endProcess, makeExitCertain } from './exit.js';
+import { asOverlayError, OverlayError } from '../model/errors.js';
 import { complain } from './complaint.js';
-import { reapInheritedChildren } from './inherited-children.js';
-import { giveUpRights } from './privileges.js';
-import { isRestart, passOn, restartAgain } from './restarted.js';
-import { stopListening } from './signals.js';
+import type { Flags } from './config.js';
+import { endProcess, makeExitCertain } from './exit.js';
+import { passedDescriptors } from './handover/descriptors.js';
+import { startStandIn } from './handover/stand-in.js';
+import { isDetached, reportStart, startDetached } from './process/detach.js';
+import { reapInheritedChildren } from './process/inherited-children.js';
+import { giveUpRights } from './process/privileges.js';
+import { isRestart, passOn, restartAgain } from './process/restart-attempts.js';
+import { stopListening } from './process/signals.js';
 import { VERSION } from './version.js';
 
 /** The service manager holds descriptors of an earlier process, and has passed copies. */
@@ -79,7 +79,7 @@ async function main(): Promise<void> {
   if (isDaemon) {
     makeExitCertain();
     reapInheritedChildren();
-    await startBridge();
+    await startStandIn();
     const { run } = await import('./run.js');
     const offline = await run(flags, isRestart ? { take: passOn } : undefined);
     reportStart(
@@ -98,7 +98,7 @@ try {
   const { message, details } = asOverlayError(error);
   let lines = details.length > 0 ? details : [message];
   if (startFlags !== undefined && !isRestart) {
-    const { allReasons } = await import('./rehearsal.js');
+    const { allReasons } = await import('./handover/rehearsal.js');
     lines = await allReasons(startFlags, lines);
   }
   reportStart(lines);

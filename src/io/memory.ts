@@ -4,7 +4,7 @@
  * root, no kernel, no clock: nothing moves until someone pumps, and what moves is the same each time.
  *
  *   MemoryNetwork   the underlay: sockets by address and port, one MTU
- *   MemoryHost      what a datapath runs on (the Platform of daemon/datapath/engine.ts): batches, descriptors, epoll
+ *   MemoryHost      what a datapath runs on (the Platform of datapath/userland/thread/engine.ts): batches, descriptors, epoll
  *   MemoryPort      a TAP; whoever would sit behind it calls `send` and `take`
  *   MemorySocket    a bound UDP socket; without a datapath on it, a peer that says whatever it likes
  */

@@ -22,8 +22,16 @@ export interface Endpoint {
   readonly port: number;
 }
 
+/** An address, and how many of its leading bits count. */
+export interface Prefix {
+  readonly ip: IpAddress;
+  readonly bits: number;
+}
+
 export const V4_BYTES = 4;
 export const V6_BYTES = 16;
+export const V4_BITS = 8 * V4_BYTES;
+export const V6_BITS = 8 * V6_BYTES;
 export const ANY_V4 = '0.0.0.0' as Ipv4Address; // RFC 1122 3.2.1.3
 export const ANY_V6 = '::' as Ipv6Address; // RFC 4291 2.5.2
 export const BROADCAST = '255.255.255.255' as Ipv4Address; // RFC 919 7
@@ -206,4 +214,13 @@ export function isV4Compatible(ip: IpAddress): boolean {
 
 export function is6to4(ip: IpAddress): boolean {
   return ip.startsWith('2002:'); // RFC 3056 2
+}
+
+/** Whether a station can have this address. */
+export function isStationIp(ip: IpAddress): boolean {
+  return !isUnspecified(ip) && !isLoopback(ip) && !isMulticast(ip) && !isBroadcast(ip);
+}
+
+export function isSame(a: Endpoint, b: Endpoint): boolean {
+  return a.ip === b.ip && a.port === b.port;
 }

@@ -3,8 +3,8 @@
 import { chownSync, statSync } from 'node:fs';
 import path from 'node:path';
 
-import { type Account, account } from '../../src/daemon/accounts.js';
 import { DEFAULT_USER } from '../../src/daemon/config.js';
+import { type Account, account } from '../../src/daemon/process/accounts.js';
 import { fromRoot } from './need.js';
 import type { Bed } from './netns.js';
 import { exec } from './process.js';

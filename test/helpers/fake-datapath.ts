@@ -1,9 +1,10 @@
 // A datapath that moves nothing: it remembers what is there, and fails where it is told to.
+import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
   KnownTarget,
-  Legacy,
-  Loan,
+  Handover,
+  Retained,
   LookupAnswer,
   Offload,
   OverlayConfig,
@@ -12,9 +13,8 @@ import type {
   PortFindings,
   TargetEntries,
   TargetEntry,
-} from '../../src/daemon/datapath/contract.js';
-import type { RouteMtu } from '../../src/core/path-mtu.js';
-import type { ProtectionRules } from '../../src/core/link-protection.js';
+} from '../../src/datapath/contract.js';
+import type { RouteMtu } from '../../src/model/underlay-state.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 
@@ -218,11 +218,11 @@ export class FakeDatapath implements Datapath {
     this.#call('begin');
   }
 
-  lend(): Loan {
+  retain(): Retained {
     return { descriptors: [], named: () => [], threads: 1, lists: () => Promise.resolve([[]]) };
   }
 
-  release(): Promise<Legacy> {
+  release(): Promise<Handover> {
     return Promise.resolve({ descriptors: [], lists: [] });
   }
 

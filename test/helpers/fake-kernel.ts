@@ -1,5 +1,11 @@
 // Links, addresses and routes that a test sets, in place of the kernel's; what it does not tell of is not heard.
-import type { HostAddress, HostEvent, HostEvents, HostRoute, LinkKernel } from '../../src/daemon/links.js';
+import type {
+  HostAddress,
+  HostEvent,
+  HostEvents,
+  HostRoute,
+  LinkKernel,
+} from '../../src/daemon/underlay/links.js';
 import type { LinkInfo } from '../../src/dgram-extra/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 import { BYTES as MAC_BYTES, type MacAddress, readMac, writeMac } from '../../src/wire/mac.js';

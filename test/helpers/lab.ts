@@ -6,34 +6,34 @@
 //   const net = a.overlay({ vnetid: 7, destination: b.endpoint });
 //   net.port(MAC.a).send(frame(MAC.b, MAC.a));      everything has come to rest when `send` returns
 
-import { createTable, put, type AddressTable } from '../../src/core/address-table.js';
-import { createCounters, readCounters, type CounterName, type Counters } from '../../src/core/counters.js';
-import { DROPS, type DropReason } from '../../src/core/drops.js';
+import { type AddressTable, createTable, put } from '../../src/core/address-table.js';
+import { type CounterName, type Counters, createCounters, readCounters } from '../../src/core/counters.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
-import type { PathReport } from '../../src/core/path-news.js';
+import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/target-rows.js';
-import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
-import { DatapathEngine } from '../../src/daemon/datapath/engine.js';
-import type { Command, PeerChange, Report } from '../../src/daemon/datapath/protocol.js';
+import type { LookupAnswer } from '../../src/datapath/contract.js';
+import type { Command, PeerChange, Report } from '../../src/datapath/userland/protocol.js';
+import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
+import type { Device } from '../../src/io/contract.js';
 import {
-  MemoryHost,
-  MemoryNetwork,
-  runUntilQuiet,
   type Datagram,
   type MemoryFrame,
+  MemoryHost,
+  MemoryNetwork,
   type MemoryPort,
   type MemorySocket,
+  runUntilQuiet,
 } from '../../src/io/memory.js';
-import type { Device } from '../../src/io/contract.js';
+import { type DropReason, DROPS } from '../../src/model/drops.js';
 import { write16 } from '../../src/wire/bytes.js';
 import * as checksum from '../../src/wire/checksum.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import * as ethernet from '../../src/wire/ethernet.js';
-import { ANY_V4, parse, type Endpoint, type IpAddress, type Ipv4Address } from '../../src/wire/ip.js';
+import { ANY_V4, type Endpoint, type IpAddress, type Ipv4Address, parse } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import type { MacAddress } from '../../src/wire/mac.js';

@@ -1,8 +1,8 @@
 // The law that no frame is lost without a trace: one overlay, hostile owners and peers, and an account of every frame. Throws
 // where the account does not balance.
-import { readCounters, type CounterName } from '../../src/core/counters.js';
-import { DROPS, type DropReason } from '../../src/core/drops.js';
-import { WHOLE, type MemoryFrame } from '../../src/io/memory.js';
+import { type CounterName, readCounters } from '../../src/core/counters.js';
+import { type MemoryFrame, WHOLE } from '../../src/io/memory.js';
+import { type DropReason, DROPS } from '../../src/model/drops.js';
 import { Lab, MTU_BYTES, type Net, type Tap } from './lab.js';
 
 export function equal(found: unknown, expected: unknown, what: string): void {

@@ -17,9 +17,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t, { type Test } from 'tap';
 
-import { BY_DESIGN, type DropReason, DROPS, SOCKET_DROPS } from '../../src/core/drops.js';
-import { metricOf } from '../../src/daemon/metrics.js';
-import { Daemon, DLADM_MAIN, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { metricOf } from '../../src/daemon/observe/metrics.js';
+import { BY_DESIGN, type DropReason, DROPS, SOCKET_DROPS } from '../../src/model/drops.js';
+import { Daemon, directOverlay, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
 import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';

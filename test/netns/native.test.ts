@@ -13,8 +13,8 @@ import { Worker } from 'node:worker_threads';
 
 import t, { type Test } from 'tap';
 
+import { openSteering, steerByFlow } from '../../src/datapath/userland/main/steering.js';
 import * as extra from '../../src/dgram-extra/index.js';
-import { openSteering, steerByFlow } from '../../src/daemon/datapath/steering.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as ip from '../../src/wire/ip.js';

@@ -3,12 +3,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
 
-import { EMPTY_TABLE, has, type AddressTable } from '../../src/core/address-table.js';
-import { Backlog, LIST_SLICE } from '../../src/daemon/datapath/backlog.js';
-import { NamedPeers } from '../../src/daemon/datapath/named-peers.js';
-import { mergePeers, type Peers } from '../../src/daemon/datapath/peers.js';
-import type { Command } from '../../src/daemon/datapath/protocol.js';
-import { parse, toBytes, type IpAddress } from '../../src/wire/ip.js';
+import { type AddressTable, EMPTY_TABLE, has } from '../../src/core/address-table.js';
+import { NamedPeers } from '../../src/datapath/userland/main/named-peers.js';
+import { mergePeers, type Peers } from '../../src/datapath/userland/main/peers.js';
+import { type Command, LIST_SLICE } from '../../src/datapath/userland/protocol.js';
+import { Backlog } from '../../src/datapath/userland/thread/command-backlog.js';
+import { type IpAddress, parse, toBytes } from '../../src/wire/ip.js';
 import { address, frame, Lab, MAC, type Net } from '../helpers/lab.js';
 import { waitUntil } from '../helpers/process.js';
 

@@ -19,14 +19,14 @@ import { type ClientOptions, ConnectionError, ControlError, createClient } from 
 import { encodeMessage, MessageReader } from '../../src/control/framing.js';
 import {
   DEFAULT_SOCKET,
-  MAX_REQUEST_BYTES,
   type LinkPropertyRow,
+  MAX_REQUEST_BYTES,
   type OverlayInfo,
   type PropertyRow,
   type TargetRow,
   type VnicInfo,
 } from '../../src/control/messages.js';
-import { checkName } from '../../src/control/names.js';
+import { checkName } from '../../src/model/names.js';
 import { type Result, run as runProgram } from '../helpers/process.js';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));

@@ -4,15 +4,7 @@
 import t, { type Test } from 'tap';
 import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counters.js';
 import { Destinations } from '../../src/core/destinations.js';
-import {
-  DROPS,
-  dropOfPortError,
-  dropOfSendError,
-  type DropReason,
-  type ProxyDrop,
-} from '../../src/core/drops.js';
 import { combine } from '../../src/core/ecn.js';
-import type { Protection } from '../../src/core/link-protection.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
@@ -25,16 +17,24 @@ import {
 } from '../../src/core/pending-queue.js';
 import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/core/target-table.js';
 import { Capture } from '../../src/io/capture.js';
-import { Fault } from '../../src/io/fault.js';
 import type { Device } from '../../src/io/contract.js';
+import { Fault } from '../../src/io/fault.js';
 import { MemoryHost, MemoryNetwork, MemorySocket, WHOLE } from '../../src/io/memory.js';
 import { Trace } from '../../src/io/trace.js';
-import { DESCRIPTOR_WORDS, LENGTH, OFFSET, type FrameBatch } from '../../src/wire/descriptor.js';
+import {
+  dropOfPortError,
+  dropOfSendError,
+  type DropReason,
+  DROPS,
+  type ProxyDrop,
+} from '../../src/model/drops.js';
+import type { Protection } from '../../src/model/link-properties.js';
 import { describe } from '../../src/wire/describe.js';
+import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
-import { formatEndpoint, writeV6, type Endpoint } from '../../src/wire/ip.js';
 import * as icmp from '../../src/wire/icmp.js';
 import * as icmpv6 from '../../src/wire/icmpv6.js';
+import { type Endpoint, formatEndpoint, writeV6 } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import * as pcapng from '../../src/wire/pcapng.js';
@@ -42,16 +42,16 @@ import * as tcp from '../../src/wire/tcp.js';
 import * as udp from '../../src/wire/udp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import {
-  Lab,
-  MAC,
   address,
   concat,
   dhcpFrame,
   endpoint,
   frame,
   hex,
-  packet,
+  Lab,
+  MAC,
   type Net,
+  packet,
   type Packet,
   type Tag,
   type Tap,

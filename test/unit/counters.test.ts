@@ -3,23 +3,23 @@
 import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
 import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
-import type { DropReason, ProxyDrop } from '../../src/core/drops.js';
-import type { Protection } from '../../src/core/link-protection.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import type { Device } from '../../src/io/contract.js';
+import type { DropReason, ProxyDrop } from '../../src/model/drops.js';
+import type { Protection } from '../../src/model/link-properties.js';
 import {
   DESCRIPTOR_WORDS,
+  type FrameBatch,
   LENGTH,
   OFFSET,
   RUN_END,
-  SEGMENT,
   runFrames,
-  type FrameBatch,
+  SEGMENT,
 } from '../../src/wire/descriptor.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
-import { concat, dhcpFrame, endpoint, frame, Lab, MAC, packet, type Net, type Tap } from '../helpers/lab.js';
+import { concat, dhcpFrame, endpoint, frame, Lab, MAC, type Net, packet, type Tap } from '../helpers/lab.js';
 import { fromHex } from '../vectors/frames.js';
 
 /** Frames in a superframe and in a run. */

@@ -2,17 +2,17 @@
 import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { OverlayError } from '../../src/core/errors.js';
+import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
+import { DaemonLog } from '../../src/daemon/log.js';
+import { account, groupId } from '../../src/daemon/process/accounts.js';
+import { OverlayError } from '../../src/model/errors.js';
 import {
   type GivenProperty,
   overlaySpecs,
   parseValue,
   printable,
   PropertySet,
-} from '../../src/core/properties.js';
-import { account, groupId } from '../../src/daemon/accounts.js';
-import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
-import { DaemonLog } from '../../src/daemon/log.js';
+} from '../../src/model/properties.js';
 import type { PropertySpec } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
 import { exec } from '../helpers/process.js';

@@ -4,15 +4,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { overlaySpecs, PropertySet } from '../../src/core/properties.js';
 import { parseConfig } from '../../src/daemon/config.js';
-import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
-import { type PluginCode, runningPlugin } from '../../src/daemon/plugin-context.js';
-import { PluginInstance } from '../../src/daemon/plugin-host.js';
-import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
-import { checkPlugin } from '../../src/daemon/plugin-loader.js';
+import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
+import { type PluginCode, runningPlugin } from '../../src/daemon/plugins/plugin-context.js';
+import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
+import { checkPlugin } from '../../src/daemon/plugins/plugin-loader.js';
+import type { LookupAnswer } from '../../src/datapath/contract.js';
+import { overlaySpecs, PropertySet } from '../../src/model/properties.js';
 import {
   type Answer,
   definePlugin,

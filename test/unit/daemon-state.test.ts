@@ -17,15 +17,15 @@ import {
 import { open, rename, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
-import { StateStore } from '../../src/daemon/persistence.js';
-import { StateDirectory } from '../../src/daemon/state-directory.js';
-import type { StateFiles } from '../../src/daemon/state-file.js';
-import type { StoredOverlay } from '../../src/daemon/state-schema.js';
-import type { TargetEntry } from '../../src/daemon/datapath/contract.js';
-import { Snapshot, type Snapshotted } from '../../src/daemon/snapshot.js';
+import { StateStore } from '../../src/daemon/state/persistence.js';
+import { Snapshot, type Snapshotted } from '../../src/daemon/state/snapshot.js';
+import { StateDirectory } from '../../src/daemon/state/state-directory.js';
+import type { StateFiles } from '../../src/daemon/state/state-file.js';
+import type { StoredOverlay } from '../../src/daemon/state/state-schema.js';
+import type { TargetEntry } from '../../src/datapath/contract.js';
+import { type Endpoint, parse as parseIp } from '../../src/wire/ip.js';
 import { systemError } from '../helpers/fake-datapath.js';
 import { skipUnless } from '../helpers/need.js';
-import { type Endpoint, parse as parseIp } from '../../src/wire/ip.js';
 
 const OVERLAY: StoredOverlay = {
   name: 'overlay0',

@@ -6,20 +6,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Methods, OverlayInfo } from '../../src/control/messages.js';
 import { parseConfig } from '../../src/daemon/config.js';
-import type { Datapath } from '../../src/daemon/datapath/contract.js';
-import { LinkWatch } from '../../src/daemon/link-watch.js';
-import { StateStore } from '../../src/daemon/persistence.js';
-import { Snapshot } from '../../src/daemon/snapshot.js';
-import { PluginCatalog } from '../../src/daemon/plugin-catalog.js';
-import { Registry } from '../../src/daemon/registry.js';
-import { StateDirectory } from '../../src/daemon/state-directory.js';
+import { Registry } from '../../src/daemon/overlays/registry.js';
+import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
+import { StateStore } from '../../src/daemon/state/persistence.js';
+import { Snapshot } from '../../src/daemon/state/snapshot.js';
+import { StateDirectory } from '../../src/daemon/state/state-directory.js';
+import { LinkWatch } from '../../src/daemon/underlay/link-watch.js';
+import type { Datapath } from '../../src/datapath/contract.js';
 import {
   definePlugin,
   type Host as PluginHost,
   type IpAddress,
   type LookupPlugin,
-  parseIp,
   type MacAddress,
+  parseIp,
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';
 import { FakeKernel } from '../helpers/fake-kernel.js';
@@ -122,7 +122,7 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
   t.teardown(() => {
     watch.close();
   });
-  const workshop = {
+  const services = {
     datapath,
     plugins,
     links: {
@@ -136,7 +136,7 @@ async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state'
     limits: () => limits,
     snapshot: Snapshot.empty(),
   };
-  const registry = new Registry(workshop, await StateStore.load(state));
+  const registry = new Registry(services, await StateStore.load(state));
   return { registry, datapath, links, kernel, life, stateDir, restart: () => newHost(t, stateDir) };
 }
 
@@ -169,7 +169,7 @@ const vnic = (
 });
 
 /** Of the overlays that run. */
-const names = ({ registry }: Host): string[] => [...registry.roster.overlays.keys()];
+const names = ({ registry }: Host): string[] => [...registry.directory.overlays.keys()];
 const valueOf = (overlay: OverlayInfo | undefined, property: string): string | null | undefined =>
   overlay?.properties.find((row) => row.property === property)?.value;
 
@@ -193,7 +193,7 @@ t.test('creating an overlay', async (t) => {
     });
     t.match(datapath.ports.get('overlay0'), { overlay: 1, vid: 0, mtuBytes: 1450, own: true });
     t.ok(existsSync(path.join(stateDir, 'overlay0.json')));
-    const [overlay] = registry.roster.list({}).overlays;
+    const [overlay] = registry.directory.list({}).overlays;
     t.match(overlay, { name: 'overlay0', temporary: false, mode: 'point', health: { status: 'ONLINE' } });
     t.equal(valueOf(overlay, 'varpd/id'), '1');
     t.same(await registry.targets({ name: 'overlay0' }), {
@@ -364,7 +364,7 @@ t.test('deleting an overlay', async (t) => {
   t.same([names(host), datapath.overlays.size], [[], 0]);
   t.ok(existsSync(path.join(stateDir, 'overlay0.json')), '-t leaves the file');
   await t.rejects(registry.createOverlay(asked()), { code: 'EXISTS' }, 'and the name is taken');
-  t.match(registry.roster.list({ names: ['overlay0', 'nothing0'] }), {
+  t.match(registry.directory.list({ names: ['overlay0', 'nothing0'] }), {
     overlays: [
       {
         name: 'overlay0',
@@ -411,10 +411,10 @@ t.test('VNICs', async (t) => {
   datapath.failures.set('addPort', 'EPERM');
   await t.rejects(registry.createVnic(vnic('bar0')), { code: 'DENIED' });
   datapath.failures.clear();
-  t.equal(registry.roster.counts.vnics, 1);
+  t.equal(registry.directory.counts.vnics, 1);
 
   await registry.createVnic(vnic('bar0', { temporary: true }));
-  t.match(registry.roster.listVnics({}), {
+  t.match(registry.directory.listVnics({}), {
     vnics: [
       {
         name: 'foo0',
@@ -429,7 +429,7 @@ t.test('VNICs', async (t) => {
     ],
     missing: [],
   });
-  t.match(registry.roster.listVnics({ names: ['foo0', 'overlay0', 'x0'], over: 'overlay0' }), {
+  t.match(registry.directory.listVnics({ names: ['foo0', 'overlay0', 'x0'], over: 'overlay0' }), {
     vnics: [{ name: 'foo0' }],
     missing: [{ message: 'overlay0 is not a VNIC' }, { message: 'object not found' }],
   });
@@ -657,7 +657,7 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   life.allowed = ['x'];
   life.host?.allowedIpsChanged();
   t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'nonsense allows nothing');
-  t.equal(registry.roster.list({}).overlays[0]?.health.status, 'DEGRADED');
+  t.equal(registry.directory.list({}).overlays[0]?.health.status, 'DEGRADED');
   life.allowed = undefined;
   life.host?.allowedIpsChanged();
   t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
@@ -671,7 +671,7 @@ t.test('a MAC that somebody gives to the interface of a port', async (t) => {
   kernel.setLink(50, 'foo0', { mac: configured });
   await registry.createOverlay(asked());
   await registry.createVnic(vnic('foo0', { mac: '2:0:0:0:0:a1' }));
-  const known = () => registry.roster.listVnics({ names: ['foo0'] }).vnics[0];
+  const known = () => registry.directory.listVnics({ names: ['foo0'] }).vnics[0];
   const inForce = (): unknown => {
     const { mac, protection } = datapath.ports.get('foo0') ?? {};
     return [mac, protection?.addresses.map(({ ip }) => ip).join()];
@@ -712,7 +712,7 @@ t.test('a MAC that somebody gives to the interface of a port', async (t) => {
 
   const after = await host.restart();
   await after.registry.up({});
-  const [again] = after.registry.roster.listVnics({ names: ['foo0'] }).vnics;
+  const [again] = after.registry.directory.listVnics({ names: ['foo0'] }).vnics;
   t.match(again, { mac: '02:00:00:00:00:a1' }, 'the configured one is what is stored');
   await after.registry.stop(() => Promise.resolve());
 });
@@ -734,13 +734,13 @@ t.test('what is persistent comes back, as it was', async (t) => {
   for (const port of ['overlay0', 'overlay1', 'foo0'])
     t.same(after.datapath.ports.get(port), host.datapath.ports.get(port), port);
   t.same(
-    after.registry.roster.listVnics({}).vnics.map(({ name }) => name),
+    after.registry.directory.listVnics({}).vnics.map(({ name }) => name),
     ['foo0', 'baz0'],
     '-t holds until the restart',
   );
   await after.registry.createOverlay(asked({ name: 'overlay2', vnetid: 45 }));
   t.equal(
-    valueOf(after.registry.roster.list({ names: ['overlay2'] }).overlays[0], 'varpd/id'),
+    valueOf(after.registry.directory.list({ names: ['overlay2'] }).overlays[0], 'varpd/id'),
     '3',
     'no id is given twice',
   );
@@ -786,8 +786,8 @@ t.test('what cannot be brought up is not lost, and does not stop the others', as
   });
   life.failStart = false;
   t.same(names(after), ['overlay0']);
-  const { roster } = after.registry;
-  t.match(roster.list({}), {
+  const { directory } = after.registry;
+  t.match(directory.list({}), {
     overlays: [
       { name: 'overlay0', health: { status: 'ONLINE' } },
       {
@@ -800,17 +800,17 @@ t.test('what cannot be brought up is not lost, and does not stop the others', as
     missing: [],
   });
   t.match(
-    roster
+    directory
       .list({ names: ['overlay1'] })
       .overlays[0]?.properties.find(({ property }) => property === 'vxlan/listen_ip'),
     { value: '10.0.0.1' },
     'with the properties that are stored',
   );
-  t.match(roster.listVnics({ over: 'overlay0' }).vnics, [
+  t.match(directory.listVnics({ over: 'overlay0' }).vnics, [
     { name: 'foo0', over: 'overlay0', state: /^OFFLINE: .*network interface foo0/, mtuBytes: null },
   ]);
   t.same(
-    [roster.counts, roster.offline],
+    [directory.counts, directory.offline],
     [
       { overlays: 1, vnics: 0 },
       { overlays: 1, vnics: 1 },
@@ -830,7 +830,7 @@ t.test('what cannot be brought up is not lost, and does not stop the others', as
   await again.registry.deleteVnic({ name: 'foo0', temporary: false });
   await again.registry.deleteOverlay({ name: 'overlay0', temporary: false });
   await again.registry.deleteOverlay({ name: 'overlay1', temporary: false });
-  t.same((await again.restart()).registry.roster.counts, { overlays: 0, vnics: 0 });
+  t.same((await again.restart()).registry.directory.counts, { overlays: 0, vnics: 0 });
 });
 
 t.test('an mtu that the route no longer carries does not keep an overlay down', async (t) => {
@@ -882,7 +882,7 @@ t.test('devices that are gone degrade, and come back with up', async (t) => {
   const { registry, datapath } = await newHost(t);
   await registry.createOverlay(asked());
   await registry.createVnic(vnic('foo0'));
-  const health = () => registry.roster.list({}).overlays.at(0)?.health;
+  const health = () => registry.directory.list({}).overlays.at(0)?.health;
   registry.portFault(1, 'foo0', 'EBADFD');
   registry.portFault(1, 'overlay0', 'EIO');
   registry.portFault(1, 'strange0', 'EIO');
@@ -891,7 +891,7 @@ t.test('devices that are gone degrade, and come back with up', async (t) => {
     status: 'DEGRADED',
     details: 'port foo0: the device was removed; port overlay0: the device failed (EIO)',
   });
-  t.match(registry.roster.listVnics({}).vnics, [{ state: 'the device was removed', counters: {} }]);
+  t.match(registry.directory.listVnics({}).vnics, [{ state: 'the device was removed', counters: {} }]);
   const before = new Map(datapath.ports);
   t.same(await registry.up({}), { failures: [] });
   t.equal(health()?.status, 'ONLINE');
@@ -954,7 +954,7 @@ t.test('ports without a carrier', async (t) => {
   datapath.features = { tapCarrier: true };
   kernel.setLink(1, 'under0', { carrier: false });
   await registry.createOverlay(wanted);
-  t.match(registry.roster.list({}).overlays[0], {
+  t.match(registry.directory.list({}).overlays[0], {
     health: { status: 'DEGRADED', details: 'link under0 has no carrier' },
     underlay: { state: 'down', losses: 1 },
   });
@@ -978,7 +978,7 @@ t.test('an overlay whose address comes later than varpd', async (t) => {
   kernel.tell({ about: 'route' });
   await sleep(50);
   t.same(names(host), [], 'it waits');
-  t.match(registry.roster.list({}).overlays, [{ name: 'overlay0', health: { status: 'OFFLINE' } }]);
+  t.match(registry.directory.list({}).overlays, [{ name: 'overlay0', health: { status: 'OFFLINE' } }]);
   kernel.setAddress(ip, 1);
   kernel.defaultRoute = 1;
   kernel.tell({ about: 'address', gone: false, ip, index: 1, state: 'good' });

@@ -1,10 +1,10 @@
 // A target table of any size is read, flushed and let go of in parts, and what is said of it is right all the same.
 import t, { type Test } from 'tap';
 import type { TargetDescription, TargetScan } from '../../src/core/target-rows.js';
-import { readRecent, readTargets } from '../../src/daemon/datapath/table-reader.js';
-import type { Link, Request } from '../../src/daemon/datapath/thread.js';
-import type { MacAddress } from '../../src/wire/mac.js';
 import { AGE_EVERY_MS } from '../../src/core/target-table.js';
+import { readRecent, readTargets } from '../../src/datapath/userland/main/table-reader.js';
+import type { Link, Request } from '../../src/datapath/userland/main/thread.js';
+import type { MacAddress } from '../../src/wire/mac.js';
 import { frame, Lab, MAC, type Net, type Vtep } from '../helpers/lab.js';
 import { stepsOf } from '../helpers/steps.js';
 

@@ -1,6 +1,6 @@
 // Who may import whom, as the architecture says, read from the sources; and what every file must have.
 
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -9,36 +9,95 @@ import ts from 'typescript';
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 interface Rule {
-  /** Our folders, beside its own. */
+  /** Our rooms, beside its own. */
   readonly ours: readonly string[];
-  /** Our folders that only types may come from. A type-only import of anything else is an import like any other. */
+  /** Our rooms that only types may come from. A type-only import of anything else is an import like any other. */
   readonly types?: readonly string[];
   readonly node: boolean;
   readonly packages?: readonly string[];
 }
 
+const MAIN_THREAD = 'src/datapath/userland/main';
+const DATAPATH_THREAD = 'src/datapath/userland/thread';
+
+/** What each wing of the daemon may import beside the daemon's root: no other wing. */
+const WING: Rule = {
+  ours: ['src/daemon', 'src/model', 'src/core', 'src/wire', 'src/control', 'src/plugin', 'src/dgram-extra'],
+  types: ['src/datapath'],
+  node: true,
+};
+const wing = (others: readonly string[], packages: readonly string[] = []): Rule => ({
+  ...WING,
+  ours: [...WING.ours, ...others],
+  packages,
+});
+
 /** The longest prefix of a file's path has its rule. */
 const RULES: Readonly<Record<string, Rule>> = {
   'src/wire': { ours: [], node: false },
   'src/wire/ip.ts': { ours: [], node: false, packages: ['ipaddr.js'] },
-  'src/core': { ours: ['src/wire'], types: ['src/plugin'], node: false },
+  'src/model': { ours: ['src/wire'], types: ['src/plugin'], node: false },
+  'src/core': { ours: ['src/wire', 'src/model'], types: ['src/plugin'], node: false },
   'src/dgram-extra': { ours: [], node: true },
   'src/io': { ours: ['src/wire'], node: true },
   'src/io/linux.ts': { ours: ['src/wire', 'src/dgram-extra'], node: false },
   'src/io/memory': { ours: ['src/wire'], node: false },
+
+  // What the daemon sees of the datapath: types alone.
+  'src/datapath': {
+    ours: [],
+    types: ['src/wire', 'src/model', 'src/core', 'src/plugin', 'src/dgram-extra', 'src/datapath/userland'],
+    node: false,
+  },
+  // What main thread and datapath threads say to each other.
+  'src/datapath/userland': {
+    ours: ['src/wire'],
+    types: ['src/core', 'src/datapath', 'src/model'],
+    node: false,
+  },
+  [MAIN_THREAD]: {
+    ours: ['src/datapath/userland', 'src/core', 'src/model', 'src/wire', 'src/dgram-extra'],
+    types: ['src/datapath', 'src/plugin'],
+    node: true,
+  },
+  [DATAPATH_THREAD]: {
+    ours: ['src/datapath/userland', 'src/core', 'src/model', 'src/wire', 'src/io', 'src/dgram-extra'],
+    node: true,
+  },
+
   // The architecture says types; the functions that read and print addresses are passed on as well.
   'src/plugin': { ours: ['src/wire'], node: true },
   'src/control': { ours: ['src/wire'], node: true },
+
+  // The one place that joins all.
   'src/daemon': {
-    // Of the plugin contract, types; and what it has for plugins that read files, which varpd does as well.
-    ours: ['src/wire', 'src/core', 'src/io', 'src/dgram-extra', 'src/control', 'src/plugin'],
+    ours: ['src/wire', 'src/model', 'src/core', 'src/control', 'src/plugin', 'src/dgram-extra', MAIN_THREAD],
+    types: ['src/datapath'],
     node: true,
-    packages: ['json-rpc-2.0', 'pino', 'prom-client', 'yaml', 'zod'],
+    packages: ['pino', 'yaml', 'zod'],
   },
+  'src/daemon/process': wing(['src/daemon/handover', 'src/daemon/state', MAIN_THREAD]),
+  'src/daemon/handover': {
+    ...wing(['src/daemon/state', MAIN_THREAD]),
+    types: ['src/datapath', 'src/datapath/userland'],
+  },
+  'src/daemon/state': wing([], ['zod']),
+  'src/daemon/control': wing([], ['json-rpc-2.0', 'zod']),
+  'src/daemon/overlays': wing(['src/daemon/plugins', 'src/daemon/underlay', 'src/daemon/state']),
+  'src/daemon/plugins': wing([], ['zod']),
+  'src/daemon/underlay': wing([]),
+  'src/daemon/observe': wing([], ['prom-client']),
+
   // check-mapping loads the plugin that knows the format, and asks it.
-  'src/cli': { ours: ['src/control', 'src/wire'], types: ['src/plugin'], node: true },
+  'src/cli': { ours: ['src/control', 'src/model', 'src/wire'], types: ['src/plugin'], node: true },
   plugins: { ours: ['src/plugin'], node: true },
 };
+
+/** At the daemon's root: they put everything together, so nothing else there or in a wing imports them. */
+const ASSEMBLY = ['main', 'run', 'varpd', 'daemon', 'rehearsal-process'].map(
+  (name) => `src/daemon/${name}.ts`,
+);
+const MAX_FILES = 20;
 
 /** Files above 400 lines, and why. */
 const LONG: Readonly<Record<string, string>> = {};
@@ -79,14 +138,25 @@ function importsOf(file: string, text: string): Import[] {
   return found;
 }
 
-/** `src/core`, `plugins/direct`: what a rule is about. */
+/** Rooms with rooms in them. */
+const HOUSES = ['src/daemon', 'src/datapath', 'src/datapath/userland'];
+
+/** `src/core`, `src/daemon/state`, `plugins/direct`: what a rule is about. */
 function folderOf(file: string): string {
-  return file.split('/').slice(0, 2).join('/');
+  const folders = file.split('/').slice(0, -1);
+  let depth = 2;
+  while (HOUSES.includes(folders.slice(0, depth).join('/')) && folders.length > depth) depth++;
+  return folders.slice(0, depth).join('/');
 }
 
 function ruleOf(file: string): Rule | undefined {
   const prefixes = Object.keys(RULES).filter((prefix) => file.startsWith(prefix));
   return RULES[prefixes.sort((a, b) => b.length - a.length)[0]];
+}
+
+/** The file that a relative import is of. */
+function resolved(file: string, from: string): string {
+  return path.posix.join(path.posix.dirname(file), from).replace(/\.js$/, '.ts');
 }
 
 /** Undefined = it may. */
@@ -97,8 +167,11 @@ function whyNot(file: string, { from, isTypeOnly }: Import): string | undefined 
   if (!from.startsWith('.') && from !== 'varpd/plugin') {
     return rule.packages?.includes(from) ? undefined : `no package ${from} here`;
   }
-  const target =
-    from === 'varpd/plugin' ? 'src/plugin' : folderOf(path.posix.join(path.posix.dirname(file), from));
+  const imported = from === 'varpd/plugin' ? 'src/plugin/index.ts' : resolved(file, from);
+  const isRoot = folderOf(file) === 'src/daemon';
+  if (ASSEMBLY.includes(imported) && !isRoot) return `nothing imports ${imported}`;
+  const target = folderOf(imported);
+  if (isRoot && target.startsWith('src/daemon/')) return undefined;
   if (target === folderOf(file) || rule.ours.includes(target)) return undefined;
   if (rule.types?.includes(target)) return isTypeOnly ? undefined : `types only from ${target}`;
   return `nothing from ${target}`;
@@ -126,6 +199,24 @@ await t.test('the rule refuses what it should', (t) => {
     ['src/core/flow.ts', "export * from '../io/contract.js';", 'nothing from src/io'],
     ['src/core/flow.ts', "import { x, type Y } from '../plugin/contract.js';", 'types only from src/plugin'],
     ['src/core/flow.ts', "const x = await import('../daemon/log.js');", 'nothing from src/daemon'],
+    ['src/model/errors.ts', "import type { X } from '../core/lookup.js';", 'nothing from src/core'],
+    [
+      'src/datapath/userland/thread/engine.ts',
+      "import { x } from '../main/taps.js';",
+      'nothing from src/datapath/userland/main',
+    ],
+    ['src/datapath/contract.ts', "import { x } from '../core/lookup.js';", 'types only from src/core'],
+    [
+      'src/daemon/control/rpc.ts',
+      "import { x } from '../overlays/registry.js';",
+      'nothing from src/daemon/overlays',
+    ],
+    [
+      'src/daemon/state/x.ts',
+      "import type { X } from '../daemon.js';",
+      'nothing imports src/daemon/daemon.ts',
+    ],
+    ['src/daemon/state/x.ts', "import 'pino';", 'no package pino here'],
     ['src/io/memory.ts', "import { native } from '../dgram-extra/index.js';", 'nothing from src/dgram-extra'],
     ['src/io/memory-batch.ts', "import 'node:fs';", 'no node:fs here'],
     ['src/io/trace.ts', "let x: import('../core/drops.js').DropReason;", 'nothing from src/core'],
@@ -143,7 +234,12 @@ await t.test('the rule refuses what it should', (t) => {
       "import type { X } from '../plugin/contract.js'; import { y } from '../wire/ip.js';",
     ],
     ['src/core/flow.ts', "import { type X, type Y } from '../plugin/contract.js'; // import 'node:fs';"],
-    ['src/daemon/datapath/engine.ts', "import { transmit } from '../../core/encap.js'; import './x.js';"],
+    [
+      'src/datapath/userland/thread/engine.ts',
+      "import { transmit } from '../../../core/transmit.js'; import './x.js';",
+    ],
+    ['src/daemon/overlays/x.ts', "import { y } from '../underlay/y.js'; import { z } from '../log.js';"],
+    ['src/daemon/run.ts', "import { x } from './control/server.js'; import { y } from './daemon.js';"],
     ['plugins/direct/index.ts', "import { x } from 'varpd/plugin'; import 'node:fs'; import './help.js';"],
   ];
   for (const [file, text] of good) t.strictSame(refused(file, text), [], `${file}: ${text}`);
@@ -160,6 +256,79 @@ await t.test('nobody imports whom they may not', (t) => {
     }),
   );
   t.strictSame(broken, []);
+  t.end();
+});
+
+await t.test(`no room of the daemon has more than ${MAX_FILES} files`, (t) => {
+  const count = new Map<string, number>();
+  for (const file of files.filter((each) => each.startsWith('src/daemon/')))
+    count.set(path.posix.dirname(file), (count.get(path.posix.dirname(file)) ?? 0) + 1);
+  t.ok(count.size > 5, [...count.keys()].join(' '));
+  for (const [room, number] of count) t.ok(number <= MAX_FILES, `${room}: ${number}`);
+  t.end();
+});
+
+/** Files that import each other, in a ring of any length, types included: each can be understood only with all the others. */
+function ringsOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
+  const reach = (from: string): Set<string> => {
+    const seen = new Set<string>();
+    const rest = [...(graph.get(from) ?? [])];
+    for (let file = rest.pop(); file !== undefined; file = rest.pop())
+      if (!seen.has(file)) {
+        seen.add(file);
+        rest.push(...(graph.get(file) ?? []));
+      }
+    return seen;
+  };
+  const reached = new Map([...graph.keys()].map((file) => [file, reach(file)]));
+  const rings = new Map<string, string[]>();
+  for (const [file, others] of reached) {
+    if (!others.has(file)) continue;
+    const ring = [...others].filter((other) => reached.get(other)?.has(file) === true).sort();
+    rings.set(ring.join(' '), ring);
+  }
+  return [...rings.values()];
+}
+
+await t.test('no files import each other in a ring', (t) => {
+  t.strictSame(
+    ringsOf(
+      new Map([
+        ['a', ['b']],
+        ['b', ['c']],
+        ['c', ['b', 'd']],
+        ['d', []],
+      ]),
+    ),
+    [['b', 'c']],
+    'one is found',
+  );
+  const sources = [...texts].filter(([file]) => file.endsWith('.ts'));
+  const graph = new Map(
+    sources.map(([file, text]) => [
+      file,
+      importsOf(file, text)
+        .filter(({ from }) => from.startsWith('.'))
+        .map(({ from }) => resolved(file, from))
+        .filter((each) => texts.has(each)),
+    ]),
+  );
+  t.strictSame(ringsOf(graph), []);
+  t.end();
+});
+
+await t.test('what comes out of the tunnel cannot go into it (split horizon)', (t) => {
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    for (const { from, isTypeOnly } of importsOf(file, texts.get(file) ?? ''))
+      if (!isTypeOnly && from.startsWith('.')) visit(resolved(file, from));
+  };
+  visit('src/core/receive.ts');
+  t.ok(seen.has('src/core/deliver.ts'), [...seen].join(' '));
+  t.notOk(seen.has('src/core/tunnel.ts'));
+  t.notOk(seen.has('src/core/transmit.ts'));
   t.end();
 });
 

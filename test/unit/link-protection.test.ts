@@ -2,25 +2,19 @@
 // vxlan/strict-source. Rows S2 to S6 are those of the conformance tables.
 import t, { type Test } from 'tap';
 import { AllowedAddresses } from '../../src/core/allowed-addresses.js';
-import type { DropReason } from '../../src/core/drops.js';
-import { parseClientId, parsePrefix, readLinkValues } from '../../src/core/link-properties.js';
-import { type Protection, type ProtectionRules, PROTECTIONS } from '../../src/core/link-protection.js';
+import type { ProtectionRules } from '../../src/core/link-protection.js';
 import { WHOLE } from '../../src/io/memory.js';
+import type { DropReason } from '../../src/model/drops.js';
+import {
+  parseClientId,
+  parsePrefix,
+  type Protection,
+  PROTECTIONS,
+  readLinkValues,
+} from '../../src/model/link-properties.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import * as virtio from '../../src/wire/virtio-net.js';
-import {
-  address,
-  concat,
-  dhcpFrame,
-  endpoint,
-  frame,
-  hex,
-  Lab,
-  MAC,
-  packet,
-  type Packet,
-} from '../helpers/lab.js';
 import {
   advertisement,
   arpFrame,
@@ -38,6 +32,18 @@ import {
   solicitation,
   withMacs,
 } from '../helpers/guest-frames.js';
+import {
+  address,
+  concat,
+  dhcpFrame,
+  endpoint,
+  frame,
+  hex,
+  Lab,
+  MAC,
+  packet,
+  type Packet,
+} from '../helpers/lab.js';
 import { fromHex } from '../vectors/frames.js';
 
 const ALL: readonly Protection[] = PROTECTIONS;

@@ -2,14 +2,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 
-import { judge, type UnderlayView, type Verdict, type Way } from '../../src/core/underlay-state.js';
-import type { PortDeviceInfo } from '../../src/daemon/datapath/contract.js';
-import type { TunInfo } from '../../src/dgram-extra/index.js';
 import { Health } from '../../src/daemon/health.js';
-import { LinkWatch } from '../../src/daemon/link-watch.js';
-import { OverlayLinks } from '../../src/daemon/overlay-links.js';
-import { PortMacs } from '../../src/daemon/port-macs.js';
-import type { PortLink } from '../../src/daemon/port-watch.js';
+import { OverlayLinks } from '../../src/daemon/overlays/overlay-links.js';
+import { LinkWatch } from '../../src/daemon/underlay/link-watch.js';
+import { PortMacs } from '../../src/daemon/underlay/port-macs.js';
+import type { PortLink } from '../../src/daemon/underlay/port-watch.js';
+import type { PortDeviceInfo } from '../../src/datapath/contract.js';
+import type { TunInfo } from '../../src/dgram-extra/index.js';
+import { judge, type UnderlayView, type Verdict, type Way } from '../../src/model/underlay-state.js';
 import { type IpAddress, parse } from '../../src/wire/ip.js';
 import { type MacAddress, readMac } from '../../src/wire/mac.js';
 import { FakeDatapath } from '../helpers/fake-datapath.js';

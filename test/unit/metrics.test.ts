@@ -6,10 +6,10 @@ import path from 'node:path';
 import t from 'tap';
 
 import { COUNTER_NAMES } from '../../src/core/counters.js';
-import { DROPS } from '../../src/core/drops.js';
-import { DropNews } from '../../src/daemon/drop-news.js';
-import { metricOf, Metrics, type MetricSources } from '../../src/daemon/metrics.js';
-import { type MetricsOptions, startMetricsServer } from '../../src/daemon/metrics-server.js';
+import { DropNews } from '../../src/daemon/observe/drop-news.js';
+import { type MetricsOptions, startMetricsServer } from '../../src/daemon/observe/metrics-server.js';
+import { metricOf, Metrics, type MetricSources } from '../../src/daemon/observe/metrics.js';
+import { DROPS } from '../../src/model/drops.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 import { get, parseMetrics, parseWithPython, PYTHON_CLIENT, valueOf } from '../helpers/metrics.js';
 import { skipUnless } from '../helpers/need.js';
@@ -17,7 +17,7 @@ import { run, waitUntil } from '../helpers/process.js';
 
 // ---------------------------------------------------------------- the text
 
-type View = MetricSources['roster']['overlays'] extends ReadonlyMap<string, infer V> ? V : never;
+type View = MetricSources['directory']['overlays'] extends ReadonlyMap<string, infer V> ? V : never;
 
 /** Each counter has a value of its own. */
 const counters = (more = 0): Record<string, number> =>
@@ -28,17 +28,7 @@ function overlay(name: string, { isDown = false, hasLost = false } = {}): View {
   return {
     name,
     id,
-    plan: {
-      name,
-      id,
-      encap: 'vxlan',
-      search: 'files',
-      vnetid: 42,
-      mac: 2,
-      properties: [],
-      temporary: false,
-      isNew: false,
-    },
+    plan: { vnetid: 42, search: 'files' },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     links: { carrier: !isDown, destinationCount: 3 },
     info: () => ({
@@ -64,7 +54,7 @@ function sources(...overlays: readonly View[]): MetricSources & { readonly targe
   const targets = new Map<number, number>([[8, 12]]);
   return {
     targets,
-    roster: {
+    directory: {
       overlays: new Map(overlays.map((one) => [one.name, one])),
       counts: { overlays: overlays.length, vnics: overlays.length },
       offline: { overlays: 1, vnics: 2 },
@@ -156,7 +146,7 @@ t.test('what changes, and what goes', async (t) => {
     await read().then((all) => new Set(all.map(({ labels }) => labels['overlay']))),
     new Set([undefined, 'overlay0', 'other0']),
   );
-  const overlays = here.roster.overlays as Map<string, View>;
+  const overlays = here.directory.overlays as Map<string, View>;
   overlays.delete('other0');
   overlays.set('overlay0', overlay('overlay0', { isDown: true, hasLost: true }));
   here.targets.clear();
@@ -515,7 +505,7 @@ t.test('drops that the log tells of, once while they last', (t) => {
   let nowMs = 0;
   const overlays = new Map([['overlay0', { name: 'overlay0', id: 1 }]]);
   const news = new DropNews(
-    { roster: { overlays }, datapath: { overlayCounters: () => counters } },
+    { directory: { overlays }, datapath: { overlayCounters: () => counters } },
     { debug: keep, info: keep, warn: keep, error: keep },
     () => nowMs,
   );

@@ -2,11 +2,11 @@
 // has the same with the kernel between.
 import t, { type Test } from 'tap';
 import { readCounters } from '../../src/core/counters.js';
+import type { OverlayOptions } from '../../src/core/overlay.js';
 import { PathMtus } from '../../src/core/path-mtu.js';
 import { LEAST_PATH_MTU, LEAST_UNPROVEN } from '../../src/core/path-news.js';
-import type { OverlayOptions } from '../../src/core/overlay.js';
-import { tellOfPaths } from '../../src/daemon/datapath/paths.js';
-import type { Command } from '../../src/daemon/datapath/protocol.js';
+import { tellOfPaths } from '../../src/datapath/userland/main/paths.js';
+import type { Command } from '../../src/datapath/userland/protocol.js';
 import * as icmp from '../../src/wire/icmp.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as virtio from '../../src/wire/virtio-net.js';

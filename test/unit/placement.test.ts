@@ -1,10 +1,10 @@
 // Who a unicast MAC belongs to at this host: a port that has it, the own port for what is behind it, or another host.
 import t, { type Test } from 'tap';
-import { MAX_STATIONS, Stations, STATION_LIFE_MS, createStationMemory } from '../../src/core/stations.js';
-import { createPresence, Presence, setDown } from '../../src/core/presence.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
-import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
+import { createPresence, Presence, setDown } from '../../src/core/presence.js';
+import { createStationMemory, MAX_STATIONS, STATION_LIFE_MS, Stations } from '../../src/core/stations.js';
 import { TICK_MS } from '../../src/core/target-table.js';
+import type { LookupAnswer } from '../../src/datapath/contract.js';
 import { highOf, lowOf } from '../../src/wire/mac.js';
 import { endpoint, frame, hex, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
 

@@ -3,8 +3,8 @@
 import t, { type Test } from 'tap';
 import { arpAnnouncement } from '../../src/core/proxy-arp.js';
 import { ndpAnnouncement } from '../../src/core/proxy-ndp.js';
-import { announcement, proxy, type Facts } from '../../src/daemon/proxy.js';
-import type { LookupAnswer } from '../../src/daemon/datapath/contract.js';
+import { announcement, type Facts, proxy } from '../../src/daemon/plugins/proxy.js';
+import type { LookupAnswer } from '../../src/datapath/contract.js';
 import type { MacAddress, ProxyKind } from '../../src/plugin/index.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address, Ipv6Address } from '../../src/wire/ip.js';

@@ -4,15 +4,15 @@ import t from 'tap';
 
 import { createAskedLeases } from '../../src/core/asked-leases.js';
 import { createCounters } from '../../src/core/counters.js';
-import { queueCount } from '../../src/core/properties.js';
-import type { LookupAnswer, LookupRequest } from '../../src/daemon/datapath/contract.js';
-import { countTargets, OverlayThreads } from '../../src/daemon/datapath/overlay-threads.js';
-import type { Link, Request } from '../../src/daemon/datapath/thread.js';
-import type { Command } from '../../src/daemon/datapath/protocol.js';
+import type { LookupAnswer, LookupRequest } from '../../src/datapath/contract.js';
+import { countTargets, OverlayThreads } from '../../src/datapath/userland/main/overlay-threads.js';
+import type { Link, Request } from '../../src/datapath/userland/main/thread.js';
+import type { Command } from '../../src/datapath/userland/protocol.js';
+import { queueCount } from '../../src/model/properties.js';
+import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import type { MacAddress } from '../../src/wire/mac.js';
-import * as dhcpv4 from '../../src/wire/dhcpv4.js';
-import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, tableOf, type Vtep } from '../helpers/lab.js';
+import { dhcpFrame, frame, Lab, MAC, type Net, tableOf, type Tap, type Vtep } from '../helpers/lab.js';
 
 interface Thread {
   readonly vtep: Vtep;

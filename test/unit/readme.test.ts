@@ -5,8 +5,8 @@ import t from 'tap';
 
 import { dladm } from '../../src/cli/dladm.js';
 import { COUNTER_NAMES, TRAFFIC } from '../../src/core/counters.js';
-import { BY_DESIGN, DROPS } from '../../src/core/drops.js';
-import { METRIC_NAMES } from '../../src/daemon/metrics.js';
+import { METRIC_NAMES } from '../../src/daemon/observe/metrics.js';
+import { BY_DESIGN, DROPS } from '../../src/model/drops.js';
 import { fromRoot } from '../helpers/need.js';
 
 const readme = readFileSync(fromRoot('README.md'), 'utf8');

@@ -1,4 +1,4 @@
-// Turns of the datapath thread (daemon/datapath/port-turn.ts): what one port sends, however it is packed, leaves the others
+// Turns of the datapath thread (datapath/userland/thread/port-turn.ts): what one port sends, however it is packed, leaves the others
 // their share, is bounded a turn, and arrives whole and in order.
 import fc from 'fast-check';
 import t, { type Test } from 'tap';

@@ -2,8 +2,7 @@
  * create-overlay: everything about the command line is checked here, in the order of illumos; everything about the
  * host, the plugins and the values of properties is for varpd to judge.
  */
-import { type Arguments } from '../getopt.js';
-import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
 import { parseDecimal, requireName } from '../values.js';
 
 /** 24 bits: RFC 7348, section 5. */

@@ -1,8 +1,7 @@
 /** modify-overlay: changes to the target table that last until the next one, a flush or the overlay's end. */
 import type { Call } from '../../control/client.js';
 import { formatEndpoint, parseEndpoint } from '../../wire/ip.js';
-import { attempt, CommandError, defineCommand, reasonOf, UsageError } from '../command.js';
-import type { Arguments } from '../getopt.js';
+import { type Arguments, attempt, CommandError, defineCommand, reasonOf, UsageError } from '../command.js';
 import { requireMac } from '../values.js';
 
 export const command = defineCommand({

@@ -1,12 +1,12 @@
 // The datapath engine: classify, encapsulation, decapsulation, link protection, DHCP leases, "too big". Whatever a frame or datagram
 // holds, it is delivered, waits, or is counted under one reason; nothing throws, nothing from the tunnel goes back into it, and no lie of a
 // protected port gets there.
-import { parsePrefix } from '../../../src/core/link-properties.js';
 import { WHOLE } from '../../../src/io/memory.js';
+import { parsePrefix } from '../../../src/model/link-properties.js';
 import { concat, dhcpFrame, endpoint, frame, hex, MAC, packet, type Tap } from '../../helpers/lab.js';
 import { lieOf } from '../../helpers/lies.js';
 import { World } from '../../helpers/world.js';
-import { frame as vector, fromHex, vectors, type Name } from '../../vectors/frames.js';
+import { frame as vector, fromHex, type Name, vectors } from '../../vectors/frames.js';
 import type { Target } from '../engine.js';
 
 /** One world for so many inputs: what they leave in its tables is part of the test. */

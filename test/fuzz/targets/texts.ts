@@ -2,12 +2,12 @@
 // or refused, in words, with its place; and what JSON refuses, nobody takes.
 import { MessageReader } from '../../../src/control/framing.js';
 import type { MethodName } from '../../../src/control/messages.js';
-import { OverlayError } from '../../../src/core/errors.js';
-import { readLinkValues } from '../../../src/core/link-properties.js';
-import { overlaySpecs, PropertySet } from '../../../src/core/properties.js';
 import { parseConfig } from '../../../src/daemon/config.js';
-import { checkParams, METHOD_NAMES } from '../../../src/daemon/requests.js';
-import { parseState } from '../../../src/daemon/state-schema.js';
+import { checkParams, METHOD_NAMES } from '../../../src/daemon/control/requests.js';
+import { parseState } from '../../../src/daemon/state/state-schema.js';
+import { OverlayError } from '../../../src/model/errors.js';
+import { readLinkValues } from '../../../src/model/link-properties.js';
+import { overlaySpecs, PropertySet } from '../../../src/model/properties.js';
 import { isJson, isSound, parse } from '../../helpers/mapping.js';
 import type { Target } from '../engine.js';
 

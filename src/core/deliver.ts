@@ -1,0 +1,97 @@
+/**
+ * To local ports, whoever the frames come from: the tunnel, another port, a proxy. Nothing here can reach a socket.
+ */
+import { DESCRIPTOR_WORDS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as vlan from '../wire/vlan.js';
+import { COUNTER } from './counters.js';
+import { wireBytes, wireFrames, WRITE_COST } from './frame-count.js';
+import { NONE } from './mac-index.js';
+import { KEEP_APART, STRIP_TAG } from './outputs.js';
+import type { Overlay, Port } from './overlay.js';
+
+/** VLAN of a frame whose Ethernet header, tags included, has `header` bytes: 0 when it has no tag, NONE when its outer
+ * tag is a provider's, which no access port belongs to. */
+export function vlanOf(bytes: Uint8Array, frame: number, header: number): number {
+  if (header === ethernet.HEADER_BYTES) return 0;
+  if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG) return NONE;
+  return vlan.vlanId(bytes, frame + ethernet.HEADER_BYTES);
+}
+
+/** Whether a port takes part in a VLAN. */
+export function accepts(port: Port, vid: number): boolean {
+  return port.vid === 0 || port.vid === vid;
+}
+
+/** A group frame goes to every port of its VLAN but the one it came from, if any. Whether there was one. */
+export function toGroup(
+  overlay: Overlay,
+  from: Port | undefined,
+  vid: number,
+  batch: FrameBatch,
+  index: number,
+): boolean {
+  let taken = false;
+  for (const port of overlay.ports) {
+    if (port === from || !accepts(port, vid)) continue;
+    toPort(overlay, port, batch, index);
+    taken = true;
+  }
+  return taken;
+}
+
+export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  const at = index * DESCRIPTOR_WORDS;
+  if (port.protection?.learns === true) port.protection.leases.received(batch, index);
+  const frames = wireFrames(batch.descriptors, at);
+  port.counters[COUNTER.rx_frames] += frames;
+  port.counters[COUNTER.rx_bytes] += wireBytes(batch.descriptors, at, frames);
+  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
+  const { outputs } = overlay.shared;
+  outputs.spentSegments += WRITE_COST;
+  outputs.add(port.output, batch, index, argument, overlay.counters);
+}
+
+/** Whether the frame went out there. `to` undefined: the overlay has no own port at the moment. */
+export function toLocal(
+  overlay: Overlay,
+  from: Port | undefined,
+  to: Port | undefined,
+  batch: FrameBatch,
+  index: number,
+  isRedirected: boolean,
+): boolean {
+  const { counters } = overlay;
+  const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+  if (to === undefined) counters[COUNTER.lookup_drop] += frames;
+  else if (to === from) counters[COUNTER.tx_hairpin] += frames;
+  else if (isRedirected) counters[COUNTER.proxy_local] += frames;
+  else {
+    counters[COUNTER.local_frames] += frames;
+    toPort(overlay, to, batch, index);
+    return true;
+  }
+  return false;
+}
+
+/** The plugin says that the destination lives at this host: behind the port that has its MAC, else the own port. */
+export function toOwner(
+  overlay: Overlay,
+  from: Port | undefined,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  isRedirected: boolean,
+): boolean {
+  const { bytes, descriptors } = batch;
+  const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+  const local = overlay.portIndex.get(
+    ethernet.destinationHigh(bytes, frame),
+    ethernet.destinationLow(bytes, frame),
+  );
+  const isClaimed = local !== NONE && accepts(overlay.ports[local], vlanOf(bytes, frame, header));
+  const to = isClaimed ? overlay.ports[local] : overlay.ownPort;
+  // Behind the own port all have heard the broadcast, also one that came from there.
+  const isHeard = isRedirected && to === from && !isClaimed;
+  return toLocal(overlay, isHeard ? undefined : from, to, batch, index, isRedirected);
+}

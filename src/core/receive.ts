@@ -1,0 +1,169 @@
+/**
+ * In: datagrams from the underlay, to local ports. overlay.ts tells the story. Nothing here can reach a socket.
+ */
+import {
+  ADDRESS,
+  DESCRIPTOR_WORDS,
+  type FrameBatch,
+  GSO_SIZE,
+  LENGTH,
+  OFFSET,
+  RUN_END,
+  runFrames,
+  SEGMENT,
+  TOS,
+} from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import * as ipv4 from '../wire/ipv4.js';
+import { NO_VNI, TOO_DEEP } from '../wire/reason.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import { COUNTER } from './counters.js';
+import { accepts, toGroup, toPort, vlanOf } from './deliver.js';
+import * as ecn from './ecn.js';
+import { wireBytes, wireFrames } from './frame-count.js';
+import { NONE } from './mac-index.js';
+import type { Mux } from './mux.js';
+import type { Overlay, Port } from './overlay.js';
+import { recognise } from './partial-checksum.js';
+import { strangerAt } from './strict-source.js';
+import { NOWHERE } from './target-table.js';
+
+/** Says which port each of the first `count` datagrams of the batch goes to. Flushing is the caller's. */
+export function receive(mux: Mux, batch: FrameBatch, count: number): void {
+  const { bytes, descriptors } = batch;
+  for (let index = 0; index < count; index++) {
+    const at = index * DESCRIPTOR_WORDS;
+    const outer = descriptors[at + OFFSET];
+    const good = vxlan.check(bytes, outer, descriptors[at + LENGTH]);
+    if (good < 0) {
+      mux.counters[badDatagram(good, descriptors, at)] += runFrames(descriptors, at);
+      continue;
+    }
+    const overlay = mux.find(vxlan.vni(bytes, outer));
+    if (overlay === undefined) {
+      mux.counters[COUNTER.rx_unknown_vni] += runFrames(descriptors, at);
+      continue;
+    }
+    descriptors[at + OFFSET] = outer + vxlan.HEADER_BYTES;
+    descriptors[at + LENGTH] -= vxlan.HEADER_BYTES;
+    const frames = receiveFrame(overlay, batch, index);
+    // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
+    if (vxlan.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
+  }
+}
+
+/** A run of no length is a message that was dropped as it was received: GSO_SIZE says so. */
+function badDatagram(reason: number, descriptors: Int32Array, at: number): number {
+  if (reason === NO_VNI) return COUNTER.rx_no_vni;
+  return descriptors[at + GSO_SIZE] === 0 ? COUNTER.rx_truncated : COUNTER.rx_ambiguous;
+}
+
+/** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for
+ * all. How many were delivered. */
+function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): number {
+  const { bytes, descriptors } = batch;
+  const { counters, options } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  const frame = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const frames = runFrames(descriptors, at);
+  if (!options.acceptAny && !overlay.peers.has(descriptors, at + ADDRESS)) {
+    counters[COUNTER.rx_unknown_peer] += frames;
+    return 0;
+  }
+  const header = vlan.headerLength(bytes, frame, length);
+  if (header < 0) {
+    counters[header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt] += frames;
+    return 0;
+  }
+  const sourceHigh = ethernet.sourceHigh(bytes, frame);
+  const sourceLow = ethernet.sourceLow(bytes, frame);
+  const group = (sourceHigh & 0x0100) !== 0;
+  const own = overlay.portIndex.get(sourceHigh, sourceLow);
+  const isNobody = group || (sourceHigh | sourceLow) === 0;
+  if (isNobody || (own !== NONE && isEcho(overlay, overlay.ports[own], batch, at, header))) {
+    counters[COUNTER.rx_bad_source] += frames;
+    overlay.notices.badSource(batch, at);
+    return 0;
+  }
+  if (options.strictSource) {
+    const verdict = strangerAt(overlay, batch, at, header);
+    if (verdict !== NONE) {
+      counters[verdict] += frames;
+      return 0;
+    }
+  }
+  const tagged = header > ethernet.HEADER_BYTES;
+  if (tagged && !options.carryTags) {
+    counters[COUNTER.rx_vlan] += frames;
+    return 0;
+  }
+  const payload = frame + header;
+  if (!combineMarks(bytes, descriptors, at, header, frames)) {
+    counters[COUNTER.rx_ecn] += frames;
+    return 0;
+  }
+  // A run is for the native half to look into: its frames are many. None is longer than the first.
+  const fits = length - header <= options.mtuBytes;
+  if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
+    counters[COUNTER.rx_too_big] += frames;
+    return 0;
+  }
+  // Whoever speaks from there is not here, or no longer.
+  if (own !== NONE) overlay.ports[own].presence.heardElsewhere();
+  overlay.stations?.forget(sourceHigh, sourceLow);
+  // What a peer on this machine has not cut is known for a superframe only now.
+  const delivered = wireFrames(descriptors, at);
+  if (!deliver(overlay, batch, index, frame, header)) {
+    counters[COUNTER.rx_no_port] += delivered;
+    return 0;
+  }
+  counters[COUNTER.rx_frames] += delivered;
+  counters[COUNTER.rx_bytes] += wireBytes(descriptors, at, delivered);
+  return delivered;
+}
+
+/** A frame out of the tunnel has the MAC of a port as its source. It is its own, come back, if the port has just sent and
+ * the plugin does not say that the MAC lives where the frame comes from. */
+function isEcho(overlay: Overlay, port: Port, batch: FrameBatch, at: number, header: number): boolean {
+  if (!port.presence.mayEcho(overlay.shared.nowTick)) return false;
+  return overlay.point !== NOWHERE || strangerAt(overlay, batch, at, header) !== NONE;
+}
+
+/** RFC 6040 on every frame of a run; false = they must be dropped. An outer Not-ECT or ECT(0) never changes anything. */
+function combineMarks(
+  bytes: Uint8Array,
+  descriptors: Int32Array,
+  at: number,
+  header: number,
+  frames: number,
+): boolean {
+  const outer = descriptors[at + TOS] & ipv4.ECN_MASK;
+  if (outer === ipv4.NOT_ECT || outer === ipv4.ECT_0) return true;
+  const frame = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const end = frames === 1 ? frame + length : descriptors[at + RUN_END];
+  for (let next = frame; next < end; next += descriptors[at + SEGMENT]) {
+    if (!ecn.decapsulate(bytes, next + header, Math.min(next + length, end), outer)) return false;
+    if (frames === 1) break;
+  }
+  return true;
+}
+
+/** Whether there is a port that takes the frame. */
+function deliver(overlay: Overlay, batch: FrameBatch, index: number, frame: number, header: number): boolean {
+  const { bytes } = batch;
+  const vid = vlanOf(bytes, frame, header);
+  if (ethernet.isGroup(bytes, frame)) return toGroup(overlay, undefined, vid, batch, index);
+  const local = overlay.portIndex.get(
+    ethernet.destinationHigh(bytes, frame),
+    ethernet.destinationLow(bytes, frame),
+  );
+  const port = local === NONE ? overlay.ownPort : overlay.ports[local];
+  if (port === undefined || !accepts(port, vid)) return false;
+  if (local === NONE)
+    overlay.counters[COUNTER.rx_unclaimed] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+  toPort(overlay, port, batch, index);
+  return true;
+}

@@ -1,0 +1,259 @@
+/**
+ * Out: where frames that a port's owner sent go, to other local ports (deliver.ts) and into the tunnel (tunnel.ts). overlay.ts
+ * tells the story.
+ */
+import { read16 } from '../wire/bytes.js';
+import {
+  CSUM_START,
+  DESCRIPTOR_WORDS,
+  FLAGS,
+  type FrameBatch,
+  GSO_TYPE,
+  HEADER_BYTES,
+  LENGTH,
+  OFFSET,
+} from '../wire/descriptor.js';
+import * as ethernet from '../wire/ethernet.js';
+import { TOO_DEEP } from '../wire/reason.js';
+import * as virtio from '../wire/virtio-net.js';
+import * as vlan from '../wire/vlan.js';
+import { COUNTER } from './counters.js';
+import { accepts, toGroup, toLocal, toOwner, vlanOf } from './deliver.js';
+import { largestFrameBytes, wireBytes, wireFrames } from './frame-count.js';
+import { PASS } from './link-protection.js';
+import type { Miss } from './lookup.js';
+import { NONE } from './mac-index.js';
+import { HERE, type Overlay, type Port } from './overlay.js';
+import { FROM_OWN, REDIRECTED } from './pending-queue.js';
+import { DROP, FREE, NOWHERE, VALID } from './target-table.js';
+import { headerLength, toDestinations, toTunnel } from './tunnel.js';
+
+/** Says where each of the first `count` frames of the batch goes, until they have cost `segments`: how many frames that were.
+ * Flushing the outputs is the caller's, and then answering what was too big. */
+export function transmit(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  count: number,
+  segments: number,
+): number {
+  const { outputs } = overlay.shared;
+  outputs.forgetTooBig();
+  outputs.spentSegments = 0;
+  for (let index = 0; index < count; index++) {
+    if (outputs.spentSegments >= segments) return index;
+    outputs.spentSegments++;
+    transmitFrame(overlay, port, batch, index);
+  }
+  return count;
+}
+
+function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  const { bytes, descriptors } = batch;
+  const { counters } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  const frame = descriptors[at + OFFSET];
+  let header = vlan.headerLength(bytes, frame, descriptors[at + LENGTH]);
+  if (header < 0) {
+    counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
+    return;
+  }
+  const frames = wireFrames(descriptors, at);
+  port.counters[COUNTER.tx_frames] += frames;
+  port.counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
+
+  if (port.vid !== 0) {
+    if (header === ethernet.HEADER_BYTES) {
+      insertTag(batch, at, port.vid);
+      header += vlan.HEADER_BYTES;
+    } else if (!adoptPriorityTag(bytes, frame, header, port.vid)) {
+      counters[COUNTER.tx_vlan] += frames;
+      return;
+    }
+  }
+  const frameBytes = largestFrameBytes(descriptors, at);
+  const isTooBig = frameBytes - header > overlay.options.mtuBytes;
+  if (port.protection !== undefined) {
+    const verdict = port.protection.check(batch, at, header, isTooBig);
+    if (verdict !== PASS) {
+      counters[verdict] += frames;
+      port.counters[verdict] += frames;
+      return;
+    }
+  }
+  noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
+  if (frameBytes < 0) {
+    counters[COUNTER.tx_malformed] += frames;
+    return;
+  }
+  if (isTooBig) {
+    counters[COUNTER.tx_too_big] += frames;
+    overlay.shared.outputs.noteTooBig(index);
+    return;
+  }
+
+  route(overlay, port, batch, index, header, false);
+}
+
+/** Who has sent a frame that may be sent: the one whose MAC the port has, or another station behind it. */
+function noteSource(overlay: Overlay, port: Port, bytes: Uint8Array, frame: number, frames: number): void {
+  const high = ethernet.sourceHigh(bytes, frame);
+  const low = ethernet.sourceLow(bytes, frame);
+  if (high === port.macHigh && low === port.macLow) {
+    port.presence.sent(overlay.shared.nowTick);
+  } else if (!port.own) {
+    overlay.counters[COUNTER.tx_other_source] += frames;
+    overlay.notices.otherSource(port, high, low);
+  } else if ((high & 0x0100) === 0 && (high | low) !== 0) {
+    overlay.stations?.learn(high, low, overlay.shared.nowTick);
+  }
+}
+
+/** A broadcast that waited goes on, to the one station that it is for. Whether it went out to it, or still waits. */
+export function redirect(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  if (route(overlay, port, batch, index, headerLength(batch, index), true))
+    overlay.counters[COUNTER.proxy_dhcp]++;
+}
+
+/** To other local ports, and the tunnel. `header` = bytes of the Ethernet header, tags included; `isRedirected`: local
+ * ports have heard it already. Whether it went out to the one that it is for. */
+function route(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  isRedirected: boolean,
+): boolean {
+  const { bytes, descriptors } = batch;
+  const { counters, stations } = overlay;
+  const at = index * DESCRIPTOR_WORDS;
+  const frame = descriptors[at + OFFSET];
+  const vid = vlanOf(bytes, frame, header);
+  const high = ethernet.destinationHigh(bytes, frame);
+  const low = ethernet.destinationLow(bytes, frame);
+  const isGroup = ethernet.isGroup(bytes, frame);
+  if (isGroup) {
+    if (toGroup(overlay, port, vid, batch, index))
+      counters[COUNTER.local_frames] += wireFrames(descriptors, at);
+  } else {
+    const local = overlay.portIndex.get(high, low);
+    if (local !== NONE && accepts(overlay.ports[local], vid)) {
+      const to = overlay.ports[local];
+      if (to === port || isBehind(overlay, to, batch, index, header))
+        return toLocal(overlay, port, to, batch, index, isRedirected);
+    }
+    if (stations?.has(high, low, overlay.shared.nowTick) === true)
+      return toLocal(overlay, port, overlay.ownPort, batch, index, isRedirected);
+  }
+
+  if (header > ethernet.HEADER_BYTES && !overlay.options.carryTags) {
+    if (!isGroup && placeOf(overlay, batch, index, header) === HERE)
+      return toOwner(overlay, port, batch, index, header, isRedirected);
+    counters[COUNTER.tx_vlan] += wireFrames(descriptors, at);
+    return false;
+  }
+  if (overlay.point !== NOWHERE) {
+    toTunnel(overlay, batch, index, header, overlay.point);
+    return true;
+  }
+  return toTarget(overlay, port, batch, index, header, high, low, isRedirected);
+}
+
+/** Whether the station that has the MAC of a port is behind it. Who has been silent for a while need not be: then it is
+ * where the plugin says, and here if that says nothing; in mode point, where it was heard last. */
+function isBehind(overlay: Overlay, port: Port, batch: FrameBatch, index: number, header: number): boolean {
+  const { presence } = port;
+  if (presence.isAlive(overlay.shared.nowTick)) return true;
+  if (overlay.point !== NOWHERE) return !presence.isDown && !presence.isElsewhere;
+  const place = placeOf(overlay, batch, index, header);
+  return place === HERE || place === NOWHERE;
+}
+
+/** Mode dynamic: where the table has the destination of a unicast frame, a slot, FLOOD or HERE; NOWHERE while that is not
+ * known, and then the plugin is asked, without the frame waiting for it. */
+function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: number): number {
+  const { targets, shared } = overlay;
+  const frame = batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+  const row = targets.find(
+    ethernet.destinationHigh(batch.bytes, frame),
+    ethernet.destinationLow(batch.bytes, frame),
+  );
+  const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
+  if (state === FREE && overlay.point === NOWHERE && overlay.admitsInquiry())
+    overlay.inquire(row, missOf(batch, index, header));
+  if (state !== VALID) return NOWHERE;
+  targets.touch(row, shared.nowTick);
+  return targets.destination(row);
+}
+
+/** Mode dynamic: what the target table says. */
+function toTarget(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  high: number,
+  low: number,
+  isRedirected: boolean,
+): boolean {
+  const { targets, shared, counters } = overlay;
+  const row = targets.find(high, low);
+  const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
+  if (state === VALID) {
+    targets.touch(row, shared.nowTick);
+    return toDestinations(overlay, port, batch, index, header, row, isRedirected);
+  }
+  if (state === DROP) {
+    targets.touch(row, shared.nowTick);
+    counters[COUNTER.lookup_drop] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+    return false;
+  }
+  const miss = missOf(batch, index, header);
+  const isGroup = ethernet.isGroup(batch.bytes, batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET]);
+  if (isGroup) overlay.frames.hold(port, batch, index, miss);
+  else
+    overlay.hold(port, row, batch, index, miss, (port.own ? FROM_OWN : 0) | (isRedirected ? REDIRECTED : 0));
+  return false;
+}
+
+/** What is asked about a frame. */
+function missOf({ bytes, descriptors }: FrameBatch, index: number, header: number): Miss {
+  const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
+  return {
+    destinationMac: ethernet.destination(bytes, frame),
+    sourceMac: ethernet.source(bytes, frame),
+    etherType: read16(bytes, frame + header - 2),
+    vlan: Math.max(0, vlanOf(bytes, frame, header)),
+  };
+}
+
+/** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */
+function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: number): void {
+  const frame = descriptors[at + OFFSET] - vlan.HEADER_BYTES;
+  const word = frame >> 2;
+  words[word] = words[word + 1];
+  words[word + 1] = words[word + 2];
+  words[word + 2] = words[word + 3];
+  bytes[frame + 12] = vlan.CUSTOMER_TAG >> 8;
+  bytes[frame + 13] = vlan.CUSTOMER_TAG & 0xff;
+  bytes[frame + 14] = vid >> 8;
+  bytes[frame + 15] = vid & 0xff;
+  descriptors[at + OFFSET] = frame;
+  descriptors[at + LENGTH] += vlan.HEADER_BYTES;
+  if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) descriptors[at + CSUM_START] += vlan.HEADER_BYTES;
+  if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) descriptors[at + HEADER_BYTES] += vlan.HEADER_BYTES;
+}
+
+/** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag, behind that
+ * one neither: who takes the first tag off would find itself in the VLAN of the second. `header` as in `route`. */
+function adoptPriorityTag(bytes: Uint8Array, frame: number, header: number, vid: number): boolean {
+  const tag = frame + ethernet.HEADER_BYTES;
+  const isOnlyTag = header === ethernet.HEADER_BYTES + vlan.HEADER_BYTES;
+  const isPriority = ethernet.etherType(bytes, frame) === vlan.CUSTOMER_TAG && vlan.vlanId(bytes, tag) === 0;
+  if (!isOnlyTag || !isPriority) return false;
+  bytes[tag] |= vid >> 8;
+  bytes[tag + 1] = vid & 0xff;
+  return true;
+}

@@ -1,0 +1,104 @@
+/**
+ * Into the tunnel: the header goes before the frame, and the flow picks the socket that sends it. overlay.ts tells the story.
+ */
+import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
+import * as ipv4 from '../wire/ipv4.js';
+import * as vlan from '../wire/vlan.js';
+import * as vxlan from '../wire/vxlan.js';
+import { COUNTER } from './counters.js';
+import { toOwner } from './deliver.js';
+import * as flow from './flow.js';
+import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-count.js';
+import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
+import { FROM_OWN, REDIRECTED } from './pending-queue.js';
+
+/** `header` = bytes of the Ethernet header, tags included. */
+export function toTunnel(
+  overlay: Overlay,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  slot: number,
+): void {
+  const { bytes, words, descriptors } = batch;
+  const { counters, senders, options } = overlay;
+  const { marks } = overlay.loops;
+  const at = index * DESCRIPTOR_WORDS;
+  if (marks !== undefined && marks[slot] === 1) {
+    counters[COUNTER.tx_loop] += wireFrames(descriptors, at);
+    return;
+  }
+  const frame = descriptors[at + OFFSET];
+  const length = descriptors[at + LENGTH];
+  const word = (frame - vxlan.HEADER_BYTES) >> 2;
+  words[word] = overlay.headerFirst;
+  words[word + 1] = overlay.headerSecond;
+  const inner = flow.inspect(bytes, frame, frame + header, frame + length);
+  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is, where the operator says so (RFC 2983).
+  descriptors[at + TOS] = options.copyDscp
+    ? flow.trafficClass(inner)
+    : flow.trafficClass(inner) & ipv4.ECN_MASK;
+  const frames = wireFrames(descriptors, at);
+  counters[COUNTER.tx_frames] += frames;
+  counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
+  const { nowTick, destinations, outputs } = overlay.shared;
+  const { paths } = destinations;
+  const frameBytes = largestFrameBytes(descriptors, at);
+  if (frameBytes > paths.largest[slot] && paths.exceeds(slot, frameBytes, nowTick)) {
+    counters[COUNTER.tx_path_mtu] += frames;
+    outputs.noteTooBig(index);
+    return;
+  }
+  paths.usedTick[slot] = nowTick;
+  outputs.spentSegments = (outputs.spentSegments + turnCost(descriptors, at, frames)) | 0;
+  outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
+}
+
+/** Whether it went to any of them. */
+export function toDestinations(
+  overlay: Overlay,
+  from: Port | undefined,
+  batch: FrameBatch,
+  index: number,
+  header: number,
+  row: number,
+  isRedirected: boolean,
+): boolean {
+  const slot = overlay.targets.destination(row);
+  if (slot === HERE) return toOwner(overlay, from, batch, index, header, isRedirected);
+  if (slot !== FLOOD) {
+    toTunnel(overlay, batch, index, header, slot);
+    return true;
+  }
+  let isOut = false;
+  for (const each of overlay.held.floods.get(row) ?? []) {
+    if (each !== HERE) toTunnel(overlay, batch, index, header, each);
+    isOut = each !== HERE || toOwner(overlay, from, batch, index, header, isRedirected) || isOut;
+  }
+  return isOut;
+}
+
+/** Frames that waited for row's answer, now that it is VALID. */
+export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
+  for (let index = 0; index < count; index++) {
+    const marks = batch.descriptors[index * DESCRIPTOR_WORDS + WAITING];
+    const from = marks & FROM_OWN ? overlay.ownPort : undefined;
+    const isRedirected = (marks & REDIRECTED) !== 0;
+    const header = headerLength(batch, index);
+    if (toDestinations(overlay, from, batch, index, header, row, isRedirected) && isRedirected)
+      overlay.counters[COUNTER.proxy_dhcp]++;
+  }
+  overlay.shared.outputs.flush(batch);
+}
+
+/** A frame that waited goes to these slots. */
+export function sendTo(overlay: Overlay, batch: FrameBatch, index: number, slots: readonly number[]): void {
+  const header = headerLength(batch, index);
+  for (const slot of slots) toTunnel(overlay, batch, index, header, slot);
+}
+
+/** Of a frame that has been through `transmit`. */
+export function headerLength({ bytes, descriptors }: FrameBatch, index: number): number {
+  const at = index * DESCRIPTOR_WORDS;
+  return vlan.headerLength(bytes, descriptors[at + OFFSET], descriptors[at + LENGTH]);
+}

@@ -1,0 +1,187 @@
+/**
+ * One client of the control socket: reads a request a line, has it answered, writes the answer, reads on. An answer comes in
+ * pieces, and the next piece is made when the client has taken the one before.
+ *
+ * Reading stops while an answer is made and while the client does not take it, so a client can neither queue up work nor
+ * make varpd keep its answers. Whatever it does else (half a line, no newline ever, garbage, gone) ends its connection
+ * and nothing more.
+ */
+import type { Socket } from 'node:net';
+import { encodeMessage, type FramingProblem, MessageReader } from '../../control/framing.js';
+import { MAX_REQUEST_BYTES } from '../../control/messages.js';
+import { invalidRequest, RPC_CODE } from './rpc.js';
+
+/** A request comes from a program, in one write: half of one that takes longer will not be finished. */
+const HALF_REQUEST_MS = 5_000;
+/** For the client to take an answer out of the socket, on the same host. */
+const WRITE_MS = 5_000;
+/** Between requests; so that forgotten connections do not keep out others. */
+const IDLE_MS = 60_000;
+/** For the client to read why it is cut off. */
+const LINGER_MS = 1_000;
+/** What it may have sent before it reads that: no honest program sends more after a line that was too long. */
+const LINGER_BYTES = 4 << 20;
+
+/** Between signs of life while an answer is made: an empty line, which readers pass over. A client need not know how long
+ * plugins may take and how many requests are before its own. */
+const ALIVE_MS = 5_000;
+
+const NEWLINE = 0x0a;
+
+export interface Timing {
+  readonly halfRequestMs: number;
+  readonly writeMs: number;
+  readonly idleMs: number;
+  readonly aliveMs: number;
+}
+
+export const TIMING: Timing = {
+  halfRequestMs: HALF_REQUEST_MS,
+  writeMs: WRITE_MS,
+  idleMs: IDLE_MS,
+  aliveMs: ALIVE_MS,
+};
+
+/** What a line held, in the order of arrival. */
+type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
+
+export class Connection {
+  readonly #socket: Socket;
+  readonly #handle: (value: unknown) => AsyncIterable<string>;
+  readonly #bug: (error: unknown) => void;
+  readonly #timing: Timing;
+  readonly #reader: MessageReader;
+  #items: Item[] = [];
+  #isBusy = false;
+  #hasEnded = false;
+  #thrownAwayBytes = 0;
+  #halfRequest: NodeJS.Timeout | undefined;
+
+  /** `handle` answers, in pieces of one line; none = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
+   * must allow half-open. */
+  constructor(
+    socket: Socket,
+    handle: (value: unknown) => AsyncIterable<string>,
+    bug: (error: unknown) => void,
+    timing: Timing = TIMING,
+  ) {
+    this.#socket = socket;
+    this.#handle = handle;
+    this.#bug = bug;
+    this.#timing = timing;
+    this.#reader = new MessageReader(MAX_REQUEST_BYTES, {
+      message: (value) => this.#items.push({ value }),
+      problem: (problem) => this.#items.push({ problem }),
+    });
+    // Without a listener a client that resets its connection would end the process. 'close' follows.
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      clearTimeout(this.#halfRequest);
+    });
+    socket.on('data', (chunk) => {
+      this.#take(chunk);
+    });
+    // The end of its sending is not the end of its reading: what it asked for is still answered.
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      if (!this.#isBusy) socket.end();
+    });
+    socket.setTimeout(timing.idleMs, () => {
+      if (!this.#isBusy) socket.destroy();
+    });
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#reader.stopped) {
+      this.#thrownAwayBytes += chunk.length;
+      if (this.#thrownAwayBytes > LINGER_BYTES) this.#socket.destroy();
+      return;
+    }
+    this.#watchHalfRequest(chunk);
+    this.#reader.push(chunk);
+    if (this.#items.length === 0) return;
+    this.#isBusy = true;
+    this.#socket.pause();
+    this.#answerAll()
+      .then(() => {
+        this.#isBusy = false;
+        if (this.#hasEnded) this.#socket.end();
+        else this.#socket.resume();
+      })
+      .catch((error: unknown) => {
+        this.#bug(error);
+        // Whoever waits for the answer sees that none comes.
+        this.#socket.destroy();
+      });
+  }
+
+  /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */
+  #watchHalfRequest(chunk: Buffer): void {
+    const newline = chunk.lastIndexOf(NEWLINE);
+    if (newline !== -1) {
+      clearTimeout(this.#halfRequest);
+      this.#halfRequest = undefined;
+    }
+    if (newline === chunk.length - 1 || this.#halfRequest !== undefined) return;
+    this.#halfRequest = setTimeout(() => this.#socket.destroy(), this.#timing.halfRequestMs);
+  }
+
+  async #answerAll(): Promise<void> {
+    const items = this.#items;
+    this.#items = [];
+    for (const item of items) {
+      if (this.#socket.destroyed) return;
+      if ('problem' in item) await this.#write(encodeMessage(problemAnswer(item.problem)));
+      else await this.#answer(item.value);
+    }
+    if (!this.#reader.stopped) return;
+    // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
+    // would take the explanation away again.
+    this.#socket.end();
+    setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+  }
+
+  async #answer(value: unknown): Promise<void> {
+    let isInside = false;
+    const alive = setInterval(() => {
+      // Between two pieces, white space of JSON.
+      if (this.#socket.writableLength === 0) this.#socket.write(isInside ? ' ' : '\n');
+    }, this.#timing.aliveMs).unref();
+    try {
+      for await (const piece of this.#handle(value)) {
+        isInside = true;
+        await this.#write(piece);
+        if (this.#socket.destroyed) return;
+      }
+      if (isInside) await this.#write('\n');
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
+  /** Resolves when the next piece may be written, or when there is nobody left to write to. */
+  #write(text: string): Promise<void> {
+    const socket = this.#socket;
+    return new Promise((resolve) => {
+      if (socket.destroyed || socket.write(text)) {
+        resolve();
+        return;
+      }
+      const timer = setTimeout(() => socket.destroy(), this.#timing.writeMs);
+      const done = (): void => {
+        clearTimeout(timer);
+        socket.off('drain', done);
+        socket.off('close', done);
+        resolve();
+      };
+      socket.on('drain', done);
+      socket.on('close', done);
+    });
+  }
+}
+
+function problemAnswer(problem: FramingProblem): unknown {
+  return problem === 'line too long'
+    ? invalidRequest(`the request is longer than ${MAX_REQUEST_BYTES} bytes`)
+    : invalidRequest(`the request cannot be read: ${problem}`, RPC_CODE.PARSE);
+}

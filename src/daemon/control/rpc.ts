@@ -1,0 +1,181 @@
+/**
+ * JSON-RPC 2.0 between the framing and the handlers: what is a request, who may make it, what the answer looks like.
+ *
+ * Plain code and not json-rpc-2.0's server: that one throws on `null`, echoes ids that are none, and answers a batch of one
+ * without its array, and with the framing already reading JSON there is nothing left for it to do.
+ *
+ * The answer to a batch is made and sent call by call: whatever is asked for, no more than one call's answer is in memory.
+ */
+import { z } from 'zod';
+import { type ErrorData, MAX_BATCH_REQUESTS, type MethodName, type Methods } from '../../control/messages.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
+import { printable } from '../../model/properties.js';
+import { changesSomething, checkParams, METHOD_NAMES } from './requests.js';
+
+export type Handlers = {
+  readonly [M in MethodName]: (
+    params: Methods[M]['params'],
+  ) => Methods[M]['result'] | Promise<Methods[M]['result']>;
+};
+
+/** Who asks. */
+export interface Caller {
+  /** root, or a member of the configured group. */
+  readonly mayChange: boolean;
+}
+
+/** JSON-RPC 2.0, section 5.1; what the overlay control path refuses has a number of its own. */
+export const RPC_CODE = {
+  PARSE: -32700,
+  INVALID_REQUEST: -32600,
+  METHOD_NOT_FOUND: -32601,
+  INVALID_PARAMS: -32602,
+  REFUSED: -32000,
+} as const;
+
+/** Of the answer to one call, which is a page of half of that at most when it is a list; and the calls of a batch are
+ * refused once their answers have more. */
+const MAX_ANSWER_CHARACTERS = 2 << 20;
+
+type RpcCode = (typeof RPC_CODE)[keyof typeof RPC_CODE];
+type Id = string | number | null;
+
+export interface Response {
+  readonly jsonrpc: '2.0';
+  readonly id: Id;
+  readonly result?: unknown;
+  readonly error?: { readonly code: RpcCode; readonly message: string; readonly data: ErrorData };
+}
+
+const requestSchema = z.object({
+  jsonrpc: z.literal('2.0'),
+  /** Absent = a notification, which is carried out and not answered. */
+  id: z.union([z.string(), z.number(), z.null()]).optional(),
+  method: z.string(),
+  params: z.unknown().optional(),
+});
+
+export function errorResponse(id: Id, code: RpcCode, error: OverlayError): Response {
+  const data = { code: error.code, status: error.status, details: error.details };
+  return { jsonrpc: '2.0', id, error: { code, message: error.message, data } };
+}
+
+export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID_REQUEST): Response {
+  return errorResponse(null, code, new OverlayError('INVALID', message));
+}
+
+/**
+ * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug` hears of errors
+ * that are nobody's but ours, `turn` resolves when the next call may be made.
+ */
+export async function* answer(
+  value: unknown,
+  caller: Caller,
+  handlers: Handlers,
+  bug: (error: unknown) => void,
+  turn: () => Promise<void>,
+): AsyncGenerator<string, void> {
+  await turn();
+  const refusal = Array.isArray(value) ? refuseBatch(value) : undefined;
+  if (refusal !== undefined || !Array.isArray(value)) {
+    const text = refusal ?? (await answerOne(value, caller, handlers, bug));
+    if (text !== undefined) yield text;
+    return;
+  }
+  let characters = 0;
+  for (const [index, one] of value.entries()) {
+    if (index > 0) await turn();
+    const text =
+      characters > MAX_ANSWER_CHARACTERS ? refuseRest(one) : await answerOne(one, caller, handlers, bug);
+    if (text === undefined) continue;
+    yield characters === 0 ? `[${text}` : `,${text}`;
+    characters += text.length;
+  }
+  if (characters > 0) yield ']';
+}
+
+function refuseBatch({ length }: readonly unknown[]): string | undefined {
+  if (length === 0) return JSON.stringify(invalidRequest('a batch of no requests'));
+  if (length <= MAX_BATCH_REQUESTS) return undefined;
+  const limit = `a batch has at most ${MAX_BATCH_REQUESTS} requests, not ${length}: send several, one after the other`;
+  return JSON.stringify(invalidRequest(limit));
+}
+
+/** Of a batch whose answer is long enough. */
+function refuseRest(value: unknown): string | undefined {
+  const parsed = requestSchema.safeParse(value);
+  if (parsed.success && parsed.data.id === undefined) return undefined;
+  const limit = `the answer to this batch has ${MAX_ANSWER_CHARACTERS} characters already: ask again for this one`;
+  const error = new OverlayError('AGAIN', limit);
+  return JSON.stringify(errorResponse(parsed.data?.id ?? null, RPC_CODE.REFUSED, error));
+}
+
+async function answerOne(
+  value: unknown,
+  caller: Caller,
+  handlers: Handlers,
+  bug: (error: unknown) => void,
+): Promise<string | undefined> {
+  const parsed = requestSchema.safeParse(value);
+  if (!parsed.success) return JSON.stringify(invalidRequest('not a JSON-RPC 2.0 request'));
+  const { id, method, params } = parsed.data;
+  const response = await call(id ?? null, method, params, caller, handlers, bug);
+  return id === undefined ? undefined : encode(response, bug);
+}
+
+/** Of one that cannot be sent, too long or not JSON, the client is told so. */
+function encode(response: Response, bug: (error: unknown) => void): string {
+  try {
+    const text = JSON.stringify(response);
+    if (text.length <= MAX_ANSWER_CHARACTERS) return text;
+    const limit = `the answer has more than ${MAX_ANSWER_CHARACTERS} characters: ask for less at a time`;
+    return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, new OverlayError('INVALID', limit)));
+  } catch (error) {
+    bug(error);
+    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+    return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, reason));
+  }
+}
+
+async function call(
+  id: Id,
+  method: string,
+  params: unknown,
+  { mayChange }: Caller,
+  handlers: Handlers,
+  bug: (error: unknown) => void,
+): Promise<Response> {
+  if (!isMethod(method)) {
+    const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
+    return errorResponse(id, RPC_CODE.METHOD_NOT_FOUND, error);
+  }
+  if (changesSomething(method) && !mayChange) {
+    const error = new OverlayError('DENIED', 'only root and the configured group may change something');
+    return errorResponse(id, RPC_CODE.REFUSED, error);
+  }
+  let checked;
+  try {
+    checked = checkParams(method, params);
+  } catch (error) {
+    return errorResponse(id, RPC_CODE.INVALID_PARAMS, asOverlayError(error));
+  }
+  try {
+    return { jsonrpc: '2.0', id, result: await dispatch(handlers, method, checked) };
+  } catch (error) {
+    if (!OverlayError.is(error)) bug(error);
+    return errorResponse(id, RPC_CODE.REFUSED, asOverlayError(error));
+  }
+}
+
+function isMethod(name: string): name is MethodName {
+  return (METHOD_NAMES as readonly string[]).includes(name);
+}
+
+/** The handler and the parameters of one method belong together, which the compiler sees only for one at a time. */
+function dispatch<M extends MethodName>(
+  handlers: Handlers,
+  method: M,
+  params: Methods[M]['params'],
+): Methods[M]['result'] | Promise<Methods[M]['result']> {
+  return handlers[method](params);
+}

@@ -1,0 +1,97 @@
+/**
+ * Before a restart: whether the next process could run, tried while this one still does; and after a start that has failed,
+ * what else would have kept it from running. A process of its own reads the
+ * configuration, looks up users and groups, opens what has to be opened and imports the plugins (rehearsal-process.ts), with
+ * the rights of this one. What it finds is told; what it dies of, or hangs in, is found out by that.
+ */
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import type { Config, Flags } from '../config.js';
+
+const PROGRAM = fileURLToPath(new URL('../rehearsal-process.js', import.meta.url));
+/** Plugins have 5 s each to be imported, side by side; more is a hang. */
+const DEADLINE_MS = 15_000;
+
+/** A line of its standard output. */
+export type Finding =
+  /** What it does next. */
+  | { readonly kind: 'step'; readonly text: string }
+  /** The next process could not run. */
+  | { readonly kind: 'reason'; readonly text: string }
+  /** It could, without something. */
+  | { readonly kind: 'warning'; readonly text: string }
+  | { readonly kind: 'done' };
+
+export interface Rehearsal {
+  readonly reasons: string[];
+  readonly warnings: string[];
+}
+
+/** Variables that are meant for this process alone. */
+const OWN_VARIABLES = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
+
+/** Of a start that has failed for `known`: every reason there is. Never rejects. */
+export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
+  const { reasons } = await rehearse(flags);
+  // Which one has ended it, it has said with the place in the file.
+  const others = reasons.filter((reason) => !known.some((line) => line.endsWith(reason)));
+  // The only one is known, in other words.
+  return reasons.length > 1 ? [...known, ...others] : [...known];
+}
+
+/** Never rejects. `running` is the configuration in force; without it a start is tried, and plugins are not. */
+export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.test(name)));
+  const found: Rehearsal = { reasons: [], warnings: [] };
+  let step = 'it starts';
+  let isDone = false;
+  return new Promise((resolve) => {
+    const end = (reason?: string): void => {
+      clearTimeout(timer);
+      if (reason !== undefined) found.reasons.push(reason);
+      resolve(found);
+    };
+    const args = [...process.execArgv, PROGRAM, JSON.stringify({ flags, running })];
+    const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
+    }, DEADLINE_MS);
+    // Only the last words count, and those of Node itself: why it could not start. What else is there is a plugin's, or lines of
+    // its program, which are for those who may read it.
+    let complaint = '';
+    child.stderr.on('data', (bytes: Buffer) => {
+      complaint = (complaint + bytes.toString()).slice(-500);
+    });
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const finding = readFinding(line);
+      if (finding?.kind === 'step') step = finding.text;
+      else if (finding?.kind === 'reason') found.reasons.push(finding.text);
+      else if (finding?.kind === 'warning') found.warnings.push(finding.text);
+      else if (finding?.kind === 'done') isDone = true;
+    });
+    child.on('error', (error) => {
+      end(`the next varpd cannot be started: ${error.message}`);
+    });
+    child.on('close', (code, signal) => {
+      const how = signal ?? `exit status ${code ?? '?'}`;
+      end(isDone ? undefined : `the next varpd would end while ${step} (${how})${ownWords(complaint)}`);
+    });
+  });
+}
+
+function ownWords(complaint: string): string {
+  const own = complaint.split('\n').filter((line) => line.startsWith(`${process.execPath}: `));
+  return own.map((line) => ` ${line}`).join('');
+}
+
+/** What a plugin prints is none. */
+function readFinding(line: string): Finding | undefined {
+  try {
+    const value = JSON.parse(line) as Partial<Finding> | null;
+    return typeof value?.kind === 'string' ? (value as Finding) : undefined;
+  } catch {
+    return undefined;
+  }
+}

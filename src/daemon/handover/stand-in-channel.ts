@@ -1,0 +1,62 @@
+/** Messages between varpd and its stand-in: values, each with its length before it, over one socket. */
+import { Socket } from 'node:net';
+import { deserialize, serialize } from 'node:v8';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+
+/** Is told of the leases that ports were granted while the stand-in moved frames. */
+export type Leased = (news: LeaseNews) => void;
+
+/** Before each value: a 32-bit number. */
+const HEAD_BYTES = 4;
+
+export class Channel<Out, In> {
+  readonly #socket: Socket;
+  #received = Buffer.alloc(0);
+  /** Nothing comes any more: the other side has ended it, or has ended. */
+  readonly ended: Promise<void>;
+
+  /** The descriptor is the channel's from now on. `heard` is told each message. */
+  constructor(fd: number, heard: (message: In) => void) {
+    this.#socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+    this.ended = new Promise((resolve) => {
+      this.#socket.once('end', resolve).once('close', resolve);
+    });
+    // One that breaks has ended: the rest is told by `close`.
+    this.#socket.on('error', () => undefined);
+    this.#socket.on('data', (bytes) => {
+      this.#received = Buffer.concat([this.#received, bytes]);
+      for (let message = this.#next(); message !== undefined; message = this.#next())
+        heard(deserialize(message) as In);
+    });
+  }
+
+  send(message: Out): void {
+    const bytes = serialize(message);
+    const head = Buffer.alloc(HEAD_BYTES);
+    head.writeUInt32LE(bytes.length);
+    this.#socket.write(Buffer.concat([head, bytes]));
+  }
+
+  /** What comes from now on stays in the kernel. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  /** No message follows. Resolves when all are sent. */
+  end(): Promise<void> {
+    return new Promise((resolve) => this.#socket.end(resolve));
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #next(): Buffer | undefined {
+    if (this.#received.length < HEAD_BYTES) return undefined;
+    const end = HEAD_BYTES + this.#received.readUInt32LE();
+    if (this.#received.length < end) return undefined;
+    const message = this.#received.subarray(HEAD_BYTES, end);
+    this.#received = this.#received.subarray(end);
+    return message;
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * The process of a stand-in (stand-in.ts). It has copies of the descriptors of the varpd that started it, a channel to it
+ * as its standard input, and the number of threads as its argument. It ends when nobody holds the other end of the
+ * channel: when its work is done, or varpd has come to an end in the middle of it.
+ */
+import { StandInThreads } from '../../datapath/userland/main/stand-in-threads.js';
+import { exitNow } from '../../dgram-extra/index.js';
+import { errorText } from '../../model/errors.js';
+import { complain } from '../complaint.js';
+import { VERSION } from '../version.js';
+import { Channel } from './stand-in-channel.js';
+import type { FromStandIn, ToStandIn } from './stand-in.js';
+
+/** For its threads to end, which takes a millisecond. */
+const END_MS = 1000;
+
+function fail(error: unknown): never {
+  complain(`the stand-in over a restart failed: ${errorText(error)}`);
+  return exitNow(1);
+}
+
+const channel = new Channel<FromStandIn, ToStandIn>(0, (lists) => {
+  threads
+    .carry(lists)
+    .then(() => {
+      channel.send({ kind: 'moving' });
+    })
+    .catch(fail);
+});
+const threads = new StandInThreads(
+  Number(process.argv[2]),
+  (news) => {
+    channel.send({ kind: 'leases', news });
+  },
+  fail,
+);
+channel.ended
+  .then(async () => {
+    setTimeout(() => exitNow(1), END_MS);
+    await threads.stop();
+    await channel.end();
+    exitNow(0);
+  })
+  .catch(fail);
+await threads.started();
+channel.send({ kind: 'ready', version: VERSION });

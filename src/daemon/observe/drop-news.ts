@@ -1,0 +1,71 @@
+/**
+ * Drops that the log tells of, since what causes them is outside of varpd and nothing else shows it. The datapath only
+ * counts; here somebody looks at its counters now and then.
+ */
+import type { Datapath } from '../../datapath/contract.js';
+import type { DropReason } from '../../model/drops.js';
+import type { Log } from '../log.js';
+import type { ObservedOverlay } from './observed.js';
+
+/** What to do about each. */
+const ADVICE: Partial<Record<DropReason, string>> = {
+  tx_firewall:
+    'a firewall of this host drops what varpd sends (EPERM): let UDP to the listen port of the peers pass its output rules',
+};
+
+const LOOK_MS = 2_000;
+/** What goes on is told once; what begins again after this, again. */
+const QUIET_MS = 60_000;
+
+interface Sources {
+  readonly directory: { readonly overlays: ReadonlyMap<string, Pick<ObservedOverlay, 'name' | 'id'>> };
+  readonly datapath: Pick<Datapath, 'overlayCounters'>;
+}
+
+interface Trouble {
+  count: number;
+  lastMs: number;
+}
+
+export class DropNews {
+  readonly #sources: Sources;
+  readonly #log: Log;
+  readonly #nowMs: () => number;
+  #troubles = new Map<string, Trouble>();
+
+  constructor(sources: Sources, log: Log, nowMs: () => number = () => performance.now()) {
+    this.#sources = sources;
+    this.#log = log;
+    this.#nowMs = nowMs;
+  }
+
+  look(): void {
+    const { directory, datapath } = this.#sources;
+    const nowMs = this.#nowMs();
+    const troubles = new Map<string, Trouble>();
+    for (const { name, id } of directory.overlays.values()) {
+      const counters = datapath.overlayCounters(id);
+      for (const [reason, advice] of Object.entries(ADVICE)) {
+        // An overlay that was deleted and created again counts from zero.
+        const key = `${id} ${reason}`;
+        const { count, lastMs } = this.#troubles.get(key) ?? { count: 0, lastMs: -Infinity };
+        const found = counters[reason] ?? 0;
+        troubles.set(key, { count: found, lastMs: found > count ? nowMs : lastMs });
+        if (found > count && nowMs - lastMs >= QUIET_MS)
+          this.#log.warn(`drops ${name}`, `${name}: ${found - count} frames dropped as ${reason}: ${advice}`);
+      }
+    }
+    this.#troubles = troubles;
+  }
+}
+
+/** Returns how to end it. */
+export function startDropNews(sources: Sources, log: Log): () => void {
+  const news = new DropNews(sources, log);
+  const timer = setInterval(() => {
+    news.look();
+  }, LOOK_MS).unref();
+  return () => {
+    clearInterval(timer);
+  };
+}

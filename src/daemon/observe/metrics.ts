@@ -1,0 +1,250 @@
+/**
+ * What varpd tells Prometheus: every counter of overlays, ports and sockets, what has become of their links, and the
+ * process itself. All is read in one go when somebody asks, and nothing is kept until the next time: what has been
+ * deleted is told of no more.
+ *
+ * A counter `NAME` of dladm is `varpd_overlay_NAME_total` (but for one: see metricOf), and of a port `varpd_port_NAME_total`;
+ * reasons for drops are labels.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { PORT_TRAFFIC, TRAFFIC } from '../../core/counters.js';
+import type { Datapath, Offload } from '../../datapath/contract.js';
+import { BY_DESIGN, type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
+import { formatEndpoint } from '../../wire/ip.js';
+import { VERSION } from '../version.js';
+import type { Observed, ObservedOverlay } from './observed.js';
+
+export interface MetricSources {
+  readonly directory: Observed;
+  readonly datapath: Pick<Datapath, 'features' | 'socketCounters' | 'targetCounts'>;
+}
+
+/** For the datapath to say how many targets it knows: it comes round in a fraction of this, or is stuck. */
+const COUNT_MS = 1000;
+/** Between two looks at how late the control thread is; the library's own 10 ms would wake it a hundred times a second. */
+const LAG_PRECISION_MS = 100;
+
+/** Of the library: gauges that are called like counters. What they add up is there too, without `_total`. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+];
+
+const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
+const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
+const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
+const SOCKET_REASONS = Object.keys(SOCKET_DROPS) as DropReason[];
+/** Those of a socket are nobody's: added up over the overlays on it they would be counted several times. */
+const OVERLAY_REASONS = (Object.keys(DROPS) as DropReason[]).filter(
+  (reason) => !SOCKET_REASONS.includes(reason),
+);
+/** Which of them an alert is for. */
+const kindOf = (reason: DropReason): string => (BY_DESIGN.has(reason) ? 'by_design' : 'trouble');
+
+/** Of one metric: what it says, and the labels of its values. */
+type Family = readonly [help: string, ...labels: string[]];
+
+const GAUGES = {
+  build_info: ['1; the version is in the label.', 'version'],
+  kernel_feature: ['1 when this kernel has a feature that varpd makes use of.', 'feature'],
+  overlays: [
+    'Overlays that run, and those that are stored and do not: offline, and stopped as before.',
+    'state',
+  ],
+  vnics: ['VNICs that run, and those that are stored and do not.', 'state'],
+  overlay_info: ['1; what the overlay is, is in the labels.', 'overlay', 'vnetid', 'search', 'listen'],
+  overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
+  overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
+  overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
+  overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
+  overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
+  port_up: [
+    '1 when the device of a port is there, set up, has its name, and a MAC that is followed.',
+    'overlay',
+    'port',
+  ],
+  port_carrier: ['1 when what runs on top of a port is shown a carrier.', 'overlay', 'port'],
+} as const satisfies Record<string, Family>;
+
+const PORT_COUNTERS = {
+  port_tx_frames_total: ['Frames that came from the port.', 'overlay', 'port'],
+  port_tx_bytes_total: ['Bytes of frames that came from the port.', 'overlay', 'port'],
+  port_rx_frames_total: ['Frames that went to the port.', 'overlay', 'port'],
+  port_rx_bytes_total: ['Bytes of frames that went to the port.', 'overlay', 'port'],
+} as const satisfies Record<`port_${(typeof PORT_TRAFFIC)[number]}_total`, Family>;
+
+/** A metric that ends in a unit has that unit, and Prometheus knows no bits. */
+type NameOf<C extends string> = C extends 'rx_reserved_bits' ? 'rx_reserved_flags' : C;
+
+export function metricOf<C extends string>(counter: C): NameOf<C> {
+  return (counter === 'rx_reserved_bits' ? 'rx_reserved_flags' : counter) as NameOf<C>;
+}
+
+const OVERLAY_COUNTERS = {
+  overlay_tx_frames_total: ['Frames from ports to the underlay.', 'overlay'],
+  overlay_tx_bytes_total: ['Bytes of inner frames from ports to the underlay.', 'overlay'],
+  overlay_rx_frames_total: ['Frames from the underlay to ports.', 'overlay'],
+  overlay_rx_bytes_total: ['Bytes of inner frames from the underlay to ports.', 'overlay'],
+  overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
+  overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
+  overlay_rx_reserved_flags_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_unclaimed_total: [
+    'Frames from the underlay to a MAC that no port has, which the own interface got.',
+    'overlay',
+  ],
+  overlay_tx_other_source_total: ['Frames of VNICs from a MAC that is not their own.', 'overlay'],
+  overlay_proxy_arp_total: ['ARP replies given in place of another host.', 'overlay'],
+  overlay_proxy_ndp_total: ['Neighbour advertisements given in place of another host.', 'overlay'],
+  overlay_proxy_dhcp_total: ['DHCP messages brought to the one they are for.', 'overlay'],
+  overlay_too_big_answers_total: ['ICMP answers to senders of packets that did not fit.', 'overlay'],
+  overlay_tx_segmentation_refused_total: [
+    'Messages of many frames that a route or device refused, and whose frames went one by one.',
+    'overlay',
+  ],
+  overlay_path_mtu_learned_total: ['ICMP messages about the size of a path that were believed.', 'overlay'],
+  overlay_path_mtu_refused_total: [
+    'ICMP messages about the size of a path that were not believed.',
+    'overlay',
+  ],
+  overlay_path_mtu_too_small_total: ['ICMP messages about a path too narrow for any overlay.', 'overlay'],
+} as const satisfies Record<`overlay_${NameOf<(typeof TRAFFIC)[number]>}_total`, Family>;
+
+const COUNTERS = {
+  ...OVERLAY_COUNTERS,
+  overlay_drops_total: [
+    'Frames not delivered, by reason; some are dropped by_design, others are trouble.',
+    'overlay',
+    'reason',
+    'kind',
+  ],
+  overlay_underlay_losses_total: ['How often the underlay has ceased to be up.', 'overlay'],
+  ...PORT_COUNTERS,
+  port_drops_total: [
+    'Frames from a port that link protection did not let pass.',
+    'overlay',
+    'port',
+    'reason',
+    'kind',
+  ],
+  socket_drops_total: ['Datagrams dropped before their overlay was known.', 'listen', 'reason'],
+} as const satisfies Record<string, Family>;
+
+/** As Prometheus knows them. */
+export const METRIC_NAMES = [...Object.keys(GAUGES), ...Object.keys(COUNTERS)].map((name) => `varpd_${name}`);
+
+type Name = keyof typeof GAUGES | keyof typeof COUNTERS;
+type Labels = Readonly<Record<string, string | number>>;
+
+interface Metric {
+  readonly all: Pick<Gauge, 'reset'>;
+  put(labels: Labels, value: number): void;
+}
+
+export class Metrics {
+  readonly #sources: MetricSources;
+  readonly #registry = new Registry();
+  readonly #metrics = new Map<Name, Metric>();
+
+  constructor(sources: MetricSources) {
+    this.#sources = sources;
+    const optionsOf = (name: string, [help, ...labelNames]: Family) => ({
+      name: `varpd_${name}`,
+      help,
+      labelNames,
+      registers: [this.#registry],
+    });
+    for (const [name, family] of Object.entries<Family>(GAUGES)) {
+      const all = new Gauge(optionsOf(name, family));
+      this.#metrics.set(name as Name, {
+        all,
+        put: (labels, value) => {
+          all.set(labels, value);
+        },
+      });
+    }
+    for (const [name, family] of Object.entries<Family>(COUNTERS)) {
+      const all = new Counter(optionsOf(name, family));
+      this.#metrics.set(name as Name, {
+        all,
+        put: (labels, value) => {
+          all.inc(labels, value);
+        },
+      });
+    }
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LAG_PRECISION_MS });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** All of it as it is now, in the text format of Prometheus. */
+  async text(): Promise<string> {
+    const { datapath } = this.#sources;
+    const late = delay(COUNT_MS, new Map<number, number>(), { ref: false });
+    this.#fill(await Promise.race([datapath.targetCounts(), late]));
+    return this.#registry.metrics();
+  }
+
+  #put(name: Name, labels: Labels, value: number | boolean): void {
+    this.#metrics.get(name)?.put(labels, Number(value));
+  }
+
+  #fill(targets: ReadonlyMap<number, number>): void {
+    const { directory, datapath } = this.#sources;
+    for (const { all } of this.#metrics.values()) all.reset();
+    this.#put('build_info', { version: VERSION }, 1);
+    for (const [feature, isThere] of Object.entries(datapath.features))
+      this.#put('kernel_feature', { feature }, isThere);
+    const { counts, offline } = directory;
+    for (const kind of ['overlays', 'vnics'] as const) {
+      this.#put(kind, { state: 'running' }, counts[kind]);
+      this.#put(kind, { state: 'offline' }, offline[kind]);
+    }
+    // What `offline` was called in 0.1: for alerts that still ask for it.
+    this.#put('overlays', { state: 'stopped' }, offline.overlays);
+    for (const overlay of directory.overlays.values()) {
+      this.#fillOverlay(overlay, targets.get(overlay.id));
+      this.#fillPorts(overlay);
+    }
+    for (const [listen, counters] of datapath.socketCounters())
+      for (const reason of SOCKET_REASONS)
+        this.#put('socket_drops_total', { listen, reason }, counters[reason]);
+  }
+
+  #fillOverlay(one: ObservedOverlay, targetCount: number | undefined): void {
+    const { name: overlay, plan, listen, links } = one;
+    const { health, underlay, offloads, counters, mode } = one.info();
+    const { vnetid, search } = plan;
+    this.#put('overlay_info', { overlay, vnetid, search, listen: formatEndpoint(listen) }, 1);
+    this.#put('overlay_online', { overlay }, health.status === 'ONLINE');
+    for (const state of UNDERLAY_STATES)
+      this.#put('overlay_underlay_state', { overlay, state }, state === underlay.state);
+    this.#put('overlay_underlay_losses_total', { overlay }, underlay.losses);
+    this.#put('overlay_destinations', { overlay }, links.destinationCount);
+    if (mode === 'dynamic' && targetCount !== undefined)
+      this.#put('overlay_targets', { overlay }, targetCount);
+    for (const offload of OFFLOADS)
+      this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
+    for (const name of TRAFFIC) this.#put(`overlay_${metricOf(name)}_total`, { overlay }, counters[name]);
+    for (const reason of OVERLAY_REASONS)
+      this.#put('overlay_drops_total', { overlay, reason, kind: kindOf(reason) }, counters[reason]);
+  }
+
+  /** A port without a device has no counters, and one that gets a new one counts from zero. */
+  #fillPorts(one: ObservedOverlay): void {
+    const { name: overlay } = one;
+    const { carrier } = one.links;
+    for (const { name: port, state, counters } of one.ports()) {
+      this.#put('port_up', { overlay, port }, state === 'up');
+      if (Object.keys(counters).length === 0) continue;
+      this.#put('port_carrier', { overlay, port }, carrier);
+      for (const name of PORT_TRAFFIC) this.#put(`port_${name}_total`, { overlay, port }, counters[name]);
+      for (const reason of PORT_REASONS)
+        this.#put('port_drops_total', { overlay, port, reason, kind: kindOf(reason) }, counters[reason]);
+    }
+  }
+}

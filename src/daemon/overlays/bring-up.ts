@@ -1,0 +1,185 @@
+/**
+ * Starting overlays, and bringing up what is stored: at the start of varpd, when an operator asks, and again and again by
+ * itself as long as something of it does not run (retries.ts). One overlay or VNIC that fails keeps no other from
+ * starting.
+ */
+import type { Failure, Methods } from '../../control/messages.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
+import { readLinkValues } from '../../model/link-properties.js';
+import { formatEndpoint, type IpAddress, isSame, parse as parseIp } from '../../wire/ip.js';
+import type { StateStore } from '../state/persistence.js';
+import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
+import { allOrNothing, type KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
+import type { OverlayDirectory } from './directory.js';
+import { exists, type NewNames } from './new-names.js';
+import { needMac } from './overlay-errors.js';
+import type { OverlayPlan, Services } from './overlay-plan.js';
+import { Overlay } from './overlay.js';
+import { Retries } from './retries.js';
+
+type UpResult = Methods['overlay.up']['result'];
+
+export class BringUp {
+  readonly #services: Services;
+  readonly #store: Pick<StateStore, 'overlays'>;
+  readonly #directory: OverlayDirectory;
+  readonly #names: NewNames;
+  readonly #changes: KeyedQueue;
+  readonly #changed: () => void;
+  readonly #retries: Retries;
+
+  /** `changed`: something was brought up, or failed to. */
+  constructor(
+    services: Services,
+    store: Pick<StateStore, 'overlays'>,
+    directory: OverlayDirectory,
+    names: NewNames,
+    changes: KeyedQueue,
+    changed: () => void,
+  ) {
+    this.#services = services;
+    this.#store = store;
+    this.#directory = directory;
+    this.#names = names;
+    this.#changes = changes;
+    this.#changed = changed;
+    this.#retries = new Retries(services.watch, (name) => this.#retry(name));
+  }
+
+  /** At the start of varpd: everything stored. What is not up yet is shown as being started. */
+  raise(): Promise<UpResult> {
+    for (const { name, vnics } of this.#store.overlays.values())
+      for (const one of [name, ...vnics.map((vnic) => vnic.name)])
+        this.#directory.reasons.set(one, 'it is being started');
+    return this.up();
+  }
+
+  /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
+  async up(name?: string): Promise<UpResult> {
+    if (name !== undefined && this.#directory.idOf(name) === 0) this.#directory.need(name);
+    const names = name === undefined ? this.#directory.names() : [name];
+    const failures = await Promise.all(
+      names.map((one) => this.#changes.run(one, () => this.#bringUp(one, false))),
+    );
+    return { failures: failures.flat() };
+  }
+
+  /** It is tried no more. */
+  forget(name: string): void {
+    this.#retries.forget(name);
+  }
+
+  /** Nothing is tried any more. */
+  stop(): void {
+    this.#retries.stop();
+  }
+
+  /** A new one, or one that is stored: nobody else may have its network. Adds itself to `undo`. */
+  async start(plan: OverlayPlan, undo: UndoStack): Promise<Overlay> {
+    const overlay = Overlay.check(plan, this.#services);
+    const { listen } = overlay;
+    const others = [...this.#directory.overlays.values(), ...this.#directory.starting.values()];
+    const twin = others.find((other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen));
+    if (twin !== undefined) {
+      const where = `${formatEndpoint(listen)} by ${twin.name}`;
+      throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);
+    }
+    this.#directory.starting.set(plan.name, overlay);
+    try {
+      await overlay.start(undo);
+    } finally {
+      this.#directory.starting.delete(plan.name);
+    }
+    // Nobody sees it before it works.
+    undo.push(() => this.#directory.overlays.delete(plan.name));
+    this.#directory.overlays.set(plan.name, overlay);
+    return overlay;
+  }
+
+  /** What fails is known by its reason, and tried again. `isRetry`: nobody asks, so only news is logged, and what was deleted
+   * with -t stays away. */
+  async #bringUp(name: string, isRetry: boolean): Promise<Failure[]> {
+    const failures: Failure[] = [];
+    const { reasons } = this.#directory;
+    const attempt = async (what: string, work: () => void | Promise<void>): Promise<void> => {
+      try {
+        await work();
+        if (reasons.delete(what) && isRetry) this.#services.log.info(`up ${what}`, `${what} is up now`);
+      } catch (error) {
+        const { message, details } = asOverlayError(error);
+        const reason = details.length === 0 ? message : details.join('; ');
+        if (!isRetry || reasons.get(what) !== reason)
+          this.#services.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
+        // One that runs has its health to say what is wrong.
+        if (!this.#directory.runs(what)) reasons.set(what, reason);
+        failures.push({ name: what, message: reason });
+      }
+    };
+    const startedMs = performance.now();
+    const stored = this.#store.overlays.get(name);
+    const running = this.#directory.overlays.get(name);
+    await attempt(name, async () => {
+      if (running !== undefined) await running.mend();
+      else if (stored !== undefined) await this.#restart(stored);
+    });
+    const overlay = this.#directory.overlays.get(name);
+    for (const vnic of stored?.vnics ?? []) {
+      const isWanted = running === undefined || !isRetry || reasons.has(vnic.name);
+      if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} is OFFLINE`);
+      else if (isWanted && !overlay.vnics.has(vnic.name))
+        await attempt(vnic.name, () => {
+          this.#restartVnic(overlay, vnic);
+        });
+    }
+    if (stored === undefined || this.#isWhole(stored)) this.#retries.forget(name);
+    else {
+      const wanting = overlay === undefined ? listenIpOf(stored) : undefined;
+      this.#retries.later(name, wanting, performance.now() - startedMs);
+    }
+    this.#changed();
+    return failures;
+  }
+
+  /** Nothing of it waits for another attempt. */
+  #isWhole({ name, vnics }: StoredOverlay): boolean {
+    return ![name, ...vnics.map((vnic) => vnic.name)].some((one) => this.#directory.reasons.has(one));
+  }
+
+  /** What is stored and does not run, tried again. Never rejects. */
+  async #retry(name: string): Promise<void> {
+    await this.#changes.run(name, async () => {
+      const stored = this.#store.overlays.get(name);
+      if (stored !== undefined && !this.#isWhole(stored)) await this.#bringUp(name, true);
+    });
+  }
+
+  async #restart(stored: StoredOverlay): Promise<void> {
+    const { name, id, encap, search, vnetid, mac, properties } = stored;
+    const found = { mac: needMac(mac), temporary: false, isNew: false };
+    const plan = { name, id, encap, search, vnetid, properties, ...found };
+    if (this.#directory.withId(id) !== undefined)
+      throw new OverlayError('EXISTS', `varpd/id ${id} is in use`);
+    const { datapath, plugins, snapshot } = this.#services;
+    const isLeft = datapath.hasLeft(name);
+    if (!isLeft) this.#names.checkLink(name);
+    // A plugin that is being imported is waited for, unless the overlay can go on without it.
+    if (!isLeft || !snapshot.hasRecent(name, plan.mac)) await plugins.find(search);
+    await allOrNothing((undo) => this.start(plan, undo), undoFailed(this.#services.log));
+  }
+
+  #restartVnic(
+    overlay: Overlay,
+    { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
+  ): void {
+    if (this.#directory.runs(name)) throw exists(name);
+    if (!this.#services.datapath.hasLeft(name)) this.#names.checkLink(name);
+    const address = needMac(mac);
+    if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
+    const found = { temporary: false, properties: readLinkValues(properties), leases };
+    overlay.addVnic({ name, mac: address, macType, vid, ...found });
+  }
+}
+
+function listenIpOf({ properties }: StoredOverlay): IpAddress | undefined {
+  return parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
+}

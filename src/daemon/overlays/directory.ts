@@ -1,0 +1,226 @@
+/**
+ * Who is there: the overlays that run, those that are stored and do not (OFFLINE), and what can be said about either.
+ *
+ * A few hundred overlays at most: whatever is not found by name is found by looking at all of them, so that there is
+ * one map and nothing to keep in step with it.
+ */
+import type { Failure, Methods, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import { OverlayError, STATUS_WORDS } from '../../model/errors.js';
+import { printable } from '../../model/properties.js';
+import type { Plugins } from '../plugins/plugin-catalog.js';
+import type { StateStore } from '../state/persistence.js';
+import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
+import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
+import type { Overlay } from './overlay.js';
+import { pageOf } from './pages.js';
+
+export interface Count {
+  readonly overlays: number;
+  readonly vnics: number;
+}
+/** sd_notify(3) takes one line, and this has room for more in its datagram. */
+const SUMMARY_CHARACTERS = 400;
+
+export class OverlayDirectory {
+  /** Running ones by name, in the order of their start. */
+  readonly overlays = new Map<string, Overlay>();
+  /** Those that are being started, by name. */
+  readonly starting = new Map<string, Overlay>();
+  /** Why a stored overlay or VNIC does not run. */
+  readonly reasons = new Map<string, string>();
+  readonly #store: Pick<StateStore, 'overlays' | 'bad'>;
+  readonly #plugins: Plugins;
+
+  constructor(store: Pick<StateStore, 'overlays' | 'bad'>, plugins: Plugins) {
+    this.#store = store;
+    this.#plugins = plugins;
+    for (const { name, message } of store.bad) this.reasons.set(name, message);
+  }
+
+  /** Of those that run. */
+  get counts(): Count {
+    const vnics = [...this.overlays.values()].reduce((sum, overlay) => sum + overlay.vnics.size, 0);
+    return { overlays: this.overlays.size, vnics };
+  }
+
+  /** Of those that are stored and do not run; a file that was set aside is an overlay. */
+  get offline(): Count {
+    const vnics = [...this.#store.overlays.values()].flatMap((overlay) =>
+      overlay.vnics.filter(({ name }) => this.overlays.get(overlay.name)?.vnics.has(name) !== true),
+    );
+    const stored = [...this.#store.overlays.keys()].filter((name) => !this.overlays.has(name));
+    return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
+  }
+
+  /** For the service manager: how much is up, and what is not. */
+  get summary(): string {
+    const { overlays, vnics } = this.counts;
+    const reasons = [...this.reasons].map(([name, reason]) => `${name}: ${reason}`);
+    const rest =
+      reasons.length === 0 ? '' : `; OFFLINE: ${printable(reasons.join('; '), SUMMARY_CHARACTERS)}`;
+    return `${overlays} overlays and ${vnics} VNICs are up${rest}`;
+  }
+
+  /** Of all overlays, running or not, in the order of their creation. */
+  names(): string[] {
+    const names = new Set([...this.#store.overlays.keys(), ...this.overlays.keys()]);
+    return [...names].sort((a, b) => this.idOf(a) - this.idOf(b));
+  }
+
+  /** `varpd/id`, 0 when there is no such overlay. */
+  idOf(name: string): number {
+    return this.#store.overlays.get(name)?.id ?? this.overlays.get(name)?.id ?? 0;
+  }
+
+  /** One that is being started, too: its threads may have something to say. */
+  withId(id: number): Overlay | undefined {
+    for (const overlays of [this.overlays, this.starting])
+      for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
+    return undefined;
+  }
+
+  overlayOfVnic(name: string): Overlay | undefined {
+    return [...this.overlays.values()].find((overlay) => overlay.vnics.has(name));
+  }
+
+  storedOverlayOfVnic(name: string): StoredOverlay | undefined {
+    return [...this.#store.overlays.values()].find(({ vnics }) => vnics.some((vnic) => vnic.name === name));
+  }
+
+  /** Of a VNIC, running or not: the name of its overlay. Its own name when there is none of that name. */
+  overlayNameOf(vnic: string): string {
+    return this.overlayOfVnic(vnic)?.name ?? this.storedOverlayOfVnic(vnic)?.name ?? vnic;
+  }
+
+  storedVnics(overlay: string): readonly StoredVnic[] {
+    return this.#store.overlays.get(overlay)?.vnics ?? [];
+  }
+
+  /** Whether an overlay or VNIC of this name runs. */
+  runs(name: string): boolean {
+    return this.overlays.has(name) || this.overlayOfVnic(name) !== undefined;
+  }
+
+  /** Whether one of this name is on disk. */
+  isStored(name: string): boolean {
+    return this.#store.overlays.has(name) || this.storedOverlayOfVnic(name) !== undefined;
+  }
+
+  /** Throws an OverlayError when no overlay of this name runs. */
+  need(name: string): Overlay {
+    const overlay = this.overlays.get(name);
+    if (overlay !== undefined) return overlay;
+    const offline = this.#offlineOverlay(name);
+    if (offline === undefined) throw new OverlayError('NOT_FOUND', this.#whyMissing(name, 'an overlay'));
+    const line = `${name} is OFFLINE: ${offline.health.details ?? ''}`;
+    throw new OverlayError('AGAIN', line, [line]);
+  }
+
+  /** No overlay, or no VNIC, of this name is to be deleted: what there is instead, and what to do. */
+  notFound(name: string, wanted: 'overlay' | 'vnic'): OverlayError {
+    const fail = (line: string): OverlayError => new OverlayError('NOT_FOUND', line, [line]);
+    if (wanted === 'vnic' && this.idOf(name) !== 0) return fail(`${name} is an overlay: use delete-overlay`);
+    if (wanted === 'overlay' && (this.runs(name) || this.isStored(name)))
+      return fail(`${name} is a VNIC: use delete-vnic`);
+    if (wanted === 'overlay' && this.#unreadable().includes(name)) return fail(this.#unreadableReason(name));
+    return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+  }
+
+  list({ names, after }: Methods['overlay.list']['params']): Methods['overlay.list']['result'] {
+    const missing: Failure[] = [];
+    const there = this.#allVnics;
+    const { rows, next } = pageOf(
+      names ?? [...this.names(), ...this.#unreadable()],
+      after,
+      (name): readonly OverlayInfo[] => {
+        const info = this.overlays.get(name)?.info() ?? this.#offlineOverlay(name);
+        if (info !== undefined) return [info];
+        missing.push({ name, message: this.#whyMissing(name, 'an overlay', there) });
+        return [];
+      },
+    );
+    return { overlays: rows, missing, next };
+  }
+
+  /** Throws an OverlayError when there is no overlay `over`. What is missing is on the first page. */
+  listVnics({ names, over, after }: Methods['vnic.list']['params']): Methods['vnic.list']['result'] {
+    const { found, missing } = this.findVnics(names, over);
+    const { rows, next } = pageOf([...found.keys()], after, (name) => this.#vnicInfo(name, found.get(name)!));
+    return { vnics: rows, missing: after === undefined ? missing : [], next };
+  }
+
+  /** VNICs, running or not, those named or all, over this overlay or any: name -> overlay. Throws an OverlayError when there
+   * is no overlay `over`. */
+  findVnics(
+    names: readonly string[] | undefined,
+    over?: string,
+  ): { found: ReadonlyMap<string, string>; missing: Failure[] } {
+    if (over !== undefined && this.#offlineOverlay(over) === undefined) this.need(over);
+    const all = this.#allVnics;
+    const wanted = names && new Set(names);
+    const found = new Map(
+      [...all].filter(
+        ([name, overlay]) => (over === undefined || overlay === over) && wanted?.has(name) !== false,
+      ),
+    );
+    const what = over === undefined ? 'a VNIC' : `a VNIC over ${over}`;
+    const missing = (names ?? [])
+      .filter((name) => !found.has(name))
+      .map((name) => ({ name, message: this.#whyMissing(name, what, all) }));
+    return { found, missing };
+  }
+
+  /** Name -> overlay. By overlay, in the order of their creation, except for temporary ones, which are not stored: they come
+   * last. */
+  get #allVnics(): ReadonlyMap<string, string> {
+    const all = new Map<string, string>();
+    for (const over of this.names()) {
+      for (const { name } of this.storedVnics(over)) all.set(name, over);
+      for (const name of this.overlays.get(over)?.vnics.keys() ?? []) all.set(name, over);
+    }
+    return all;
+  }
+
+  #vnicInfo(name: string, over: string): readonly VnicInfo[] {
+    const overlay = this.overlays.get(over);
+    const running = overlay?.vnics.get(name);
+    if (overlay !== undefined && running !== undefined) return [overlay.vnicInfo(running)];
+    const stored = this.storedVnics(over).find((vnic) => vnic.name === name);
+    return stored === undefined ? [] : [offlineVnic(stored, over, this.#whyOffline(name, over))];
+  }
+
+  #offlineOverlay(name: string): OverlayInfo | undefined {
+    if (this.overlays.has(name)) return undefined;
+    const stored = this.#store.overlays.get(name);
+    if (stored !== undefined) return offlineOverlay(stored, this.#plugins, this.#reason(name, name));
+    return this.#unreadable().includes(name)
+      ? unreadableOverlay(name, this.#unreadableReason(name))
+      : undefined;
+  }
+
+  #whyOffline(vnic: string, over: string): string {
+    return this.overlays.has(over)
+      ? this.#reason(vnic, over)
+      : `${over} is OFFLINE: ${this.#reason(over, over)}`;
+  }
+
+  #reason(name: string, overlay: string): string {
+    return this.reasons.get(name) ?? `it is not running; 'dladm up-overlay ${overlay}' starts it`;
+  }
+
+  /** Names of state files that were set aside. One of the same name may have been created since. */
+  #unreadable(): string[] {
+    const names = new Set(this.#store.bad.map(({ name }) => name));
+    return [...names].filter((name) => !this.isStored(name) && !this.runs(name));
+  }
+
+  #unreadableReason(name: string): string {
+    const reasons = this.#store.bad.filter((failure) => failure.name === name);
+    return reasons.map(({ message }) => message).join('; ');
+  }
+
+  #whyMissing(name: string, wanted: string, vnics = this.#allVnics): string {
+    const isThere = this.overlays.has(name) || this.#store.overlays.has(name) || vnics.has(name);
+    return isThere ? `${printable(name)} is not ${wanted}` : STATUS_WORDS.NOT_FOUND;
+  }
+}

@@ -1,0 +1,67 @@
+/** Names and MACs for what is to be made: which are valid, and which nobody has yet. */
+import { OverlayError } from '../../model/errors.js';
+import { checkName, NAME_RULE } from '../../model/names.js';
+import { foundExpected, printable } from '../../model/properties.js';
+import type { MacAddress } from '../../plugin/contract.js';
+import { formatMac, isMulticast, randomLocalMac, ZERO } from '../../wire/mac.js';
+import type { Links } from '../underlay/links.js';
+import type { OverlayDirectory } from './directory.js';
+import type { Overlay } from './overlay.js';
+
+export class NewNames {
+  readonly #directory: OverlayDirectory;
+  readonly #links: Pick<Links, 'exists'>;
+  /** Of what is being created. */
+  readonly #reserved = new Set<string>();
+
+  constructor(directory: OverlayDirectory, links: Pick<Links, 'exists'>) {
+    this.#directory = directory;
+    this.#links = links;
+  }
+
+  /** The name is nobody else's while `work` is under way. Rejects with an OverlayError when it cannot be had. */
+  async reserve(name: string, work: () => Promise<void>): Promise<void> {
+    this.#check(name);
+    this.#reserved.add(name);
+    try {
+      await work();
+    } finally {
+      this.#reserved.delete(name);
+    }
+  }
+
+  #check(name: string): void {
+    if (checkName(name) !== undefined)
+      throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
+    if (this.#reserved.has(name) || this.#directory.isStored(name) || this.#directory.runs(name))
+      throw exists(name);
+    this.checkLink(name);
+  }
+
+  /** Throws an OverlayError when the kernel has a link of this name. */
+  checkLink(name: string): void {
+    if (this.#links.exists(name))
+      throw new OverlayError('EXISTS', `there is a network interface ${name} that is not varpd's`);
+  }
+
+  /** Throws an OverlayError when no VNIC over this overlay can have this MAC. */
+  checkMac(overlay: Overlay, mac: MacAddress): void {
+    const text = formatMac(mac);
+    if (mac === ZERO || isMulticast(mac))
+      throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);
+    if (overlay.hasMac(mac) || this.#directory.storedVnics(overlay.name).some((vnic) => vnic.mac === text))
+      throw new OverlayError('EXISTS', `mac: ${text} is in use on ${overlay.name}`);
+  }
+
+  freeMac(overlay: Overlay): MacAddress {
+    const taken = new Set(this.#directory.storedVnics(overlay.name).map((vnic) => vnic.mac));
+    for (;;) {
+      const mac = randomLocalMac(Math.random);
+      if (!overlay.hasMac(mac) && !taken.has(formatMac(mac))) return mac;
+    }
+  }
+}
+
+export function exists(name: string): OverlayError {
+  return new OverlayError('EXISTS', `there is an overlay or a VNIC ${name} already`);
+}

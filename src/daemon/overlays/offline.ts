@@ -1,0 +1,59 @@
+/** Rows of what is stored and does not run, made from what is stored alone: OFFLINE, and the reason. */
+import type { OverlayInfo, PropertyRow, VnicInfo } from '../../control/messages.js';
+import { overlaySpecs, PropertySet } from '../../model/properties.js';
+import type { LookupPlugin } from '../../plugin/contract.js';
+import type { Plugins } from '../plugins/plugin-catalog.js';
+import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
+
+/** Of nothing but a name: an overlay whose state file was set aside. */
+export function unreadableOverlay(name: string, reason: string): OverlayInfo {
+  const health = { status: 'OFFLINE', details: reason } as const;
+  return {
+    name,
+    temporary: false,
+    mode: null,
+    properties: [],
+    health,
+    underlay: null,
+    offloads: [],
+    counters: {},
+  };
+}
+
+export function offlineOverlay(stored: StoredOverlay, plugins: Plugins, reason: string): OverlayInfo {
+  const plugin = plugins.get(stored.search);
+  const properties = propertyRows(stored, plugin, [...plugins.keys()]);
+  return { ...unreadableOverlay(stored.name, reason), mode: plugin?.mode ?? null, properties };
+}
+
+export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: string, reason: string): VnicInfo {
+  const state = `OFFLINE: ${reason}`;
+  const rest = { mtuBytes: null, temporary: false, counters: {} };
+  return { name, over, mac, configuredMac: mac, macType, vid, state, ...rest };
+}
+
+/** As the running overlay would have them. What its plugin does not take any longer: as it is stored. */
+function propertyRows(
+  { encap, search, vnetid, id, properties }: StoredOverlay,
+  plugin: LookupPlugin | undefined,
+  searches: readonly string[],
+): readonly PropertyRow[] {
+  const fixed = { vnetid, encap, search, 'varpd/id': id };
+  const untyped = properties
+    .filter(([name]) => name.startsWith(`${search}/`))
+    .map(([name]) => ({ name, type: 'string' as const, required: false }));
+  const specs = overlaySpecs(plugin?.properties ?? untyped, searches);
+  try {
+    return PropertySet.from(specs, properties, fixed).rows();
+  } catch {
+    const stored = properties.filter(([name]) => !(name in fixed));
+    return [...Object.entries(fixed), ...stored].map(([property, value]) => ({
+      property,
+      permission: specs.find(({ name }) => name === property)?.permission ?? 'rw',
+      required: false,
+      value: String(value),
+      default: null,
+      possible: null,
+    }));
+  }
+}

@@ -1,0 +1,73 @@
+/** What can be wrong with an overlay or a VNIC, in words that name the property or the device. */
+import { OverlayError } from '../../model/errors.js';
+import { foundExpected } from '../../model/properties.js';
+import type { MacAddress } from '../../plugin/contract.js';
+import { ownUserText } from '../../plugin/trusted-place.js';
+import { type Endpoint, family, parseEndpoint } from '../../wire/ip.js';
+import { parseMac } from '../../wire/mac.js';
+import { errnoName, explain } from '../system-error.js';
+import { portHolder } from '../underlay/port-holder.js';
+
+/** What read and write on a TAP give once its device is gone. */
+const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
+
+/** Why a device does not work, from the errno name that it gave. */
+export function deviceFault(code: string): string {
+  return GONE.includes(code) ? 'the device was removed' : `the device failed (${code})`;
+}
+
+export function needMac(text: string): MacAddress {
+  const mac = parseMac(text);
+  if (mac === undefined)
+    throw new OverlayError(
+      'INVALID',
+      `invalid mac address: ${foundExpected(text, 'six groups of hexadecimal digits')}`,
+    );
+  return mac;
+}
+
+export function unknownKind(what: string, found: string, known: readonly string[]): OverlayError {
+  const line = `no ${what} plugin: ${foundExpected(found, `one of ${known.join(', ')}`)}`;
+  return new OverlayError('NOT_FOUND', line, [line]);
+}
+
+export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
+  const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
+  return explain(error, {
+    EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
+    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by ${holder}`,
+    EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
+  });
+}
+
+export function tapError(error: unknown, name: string): OverlayError {
+  const denied =
+    `${name}: varpd may not make a TAP device: it needs CAP_NET_ADMIN and access to /dev/net/tun ` +
+    `(in a container: --cap-add NET_ADMIN --device /dev/net/tun)`;
+  const missing =
+    `${name}: there is no /dev/net/tun: load the kernel module with 'modprobe tun'; ` +
+    `a container must be given it, as with '--device /dev/net/tun'`;
+  return explain(error, {
+    EPERM: denied,
+    EACCES:
+      `${name}: varpd runs as user ${ownUserText()}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
+      `as udev has it, lets it: no link is anybody else's for that`,
+    ENOENT: missing,
+    ENODEV: missing,
+    EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },
+    EUSERS:
+      `${name}: somebody else attaches to it before it can have an owner, again and again: see who has /dev/net/tun open, ` +
+      `and who may; with queues=1 nobody can`,
+  });
+}
+
+/** Of a target that is set by hand: where this overlay itself listens, the MAC is at this host. Throws an OverlayError when
+ * it cannot be sent to from there. */
+export function needDestination(text: string, { listen }: { listen: Endpoint }): Endpoint {
+  const to = parseEndpoint(text);
+  if (to === undefined)
+    throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
+  if (family(to.ip) !== family(listen.ip))
+    throw new OverlayError('INVALID', `${text} is not of the same family as the listen address ${listen.ip}`);
+  return to;
+}

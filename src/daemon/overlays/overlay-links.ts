@@ -1,0 +1,299 @@
+/**
+ * The links of one overlay: those of the underlay that carry it, and the interfaces of its ports. What is heard of them
+ * becomes health, and with `link-state=follow` the carrier of the ports, so that what runs on top of them (routers,
+ * VRRP) sees what a cable would show it.
+ *
+ * Ports lose their carrier when no destination can be reached, not when some cannot: for the others they still serve.
+ *
+ * What others change on a port is theirs to change. Its MAC is followed (port-macs.ts), its MTU is shown, and health tells
+ * of what keeps frames from it.
+ */
+import type { UnderlayInfo } from '../../control/messages.js';
+import type { Datapath } from '../../datapath/contract.js';
+import type { LINK_STATE } from '../../model/properties.js';
+import type { RouteMtu, Verdict } from '../../model/underlay-state.js';
+import type { IpAddress } from '../../wire/ip.js';
+import { formatMac, type MacAddress } from '../../wire/mac.js';
+import type { Health } from '../health.js';
+import type { Log } from '../log.js';
+import type { Following, LinkWatch } from '../underlay/link-watch.js';
+import type { SilentLinks } from '../underlay/links.js';
+import { OwnInterface } from '../underlay/own-interface.js';
+import { type MacNews, type PortMac, PortMacs, type Refusal } from '../underlay/port-macs.js';
+import type { PortLink, WatchedPort } from '../underlay/port-watch.js';
+
+export interface LinkSite {
+  readonly overlay: string;
+  readonly id: number;
+  readonly listenIp: IpAddress;
+}
+
+export interface LinkContext {
+  readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
+  readonly datapath: Pick<
+    Datapath,
+    'setCarrier' | 'setLoops' | 'setRouteMtus' | 'setPortDown' | 'portDevice' | 'checkPort' | 'features'
+  >;
+  readonly links: SilentLinks;
+  readonly health: Health;
+  readonly log: Log;
+  /** The overlay is to know a port by this MAC from now on. */
+  readonly macChanged: (port: string, mac: MacAddress) => void;
+}
+
+/** How a port was made. */
+export interface PortShape extends PortMac {
+  readonly name: string;
+  readonly mtuBytes: number;
+}
+
+interface LinkedPort {
+  readonly shape: PortShape;
+  following: Following | undefined;
+  link: PortLink | undefined;
+  /** As it was found last. */
+  mtuBytes: number;
+  refusal: Refusal | undefined;
+}
+
+export class OverlayLinks {
+  readonly #site: LinkSite;
+  readonly #context: LinkContext;
+  readonly #destinations = new Set<IpAddress>();
+  readonly #ports = new Map<string, LinkedPort>();
+  readonly #macs = new PortMacs();
+  #underlay: Following | undefined;
+  #mode: (typeof LINK_STATE)[number] = 'up';
+  #state: Verdict['state'] = 'up';
+  #loops: readonly IpAddress[] = [];
+  /** As the datapath was told. */
+  #routeMtus = '[]';
+  #losses = 0;
+  #changedAt = new Date();
+
+  constructor(site: LinkSite, context: LinkContext) {
+    this.#site = site;
+    this.#context = context;
+  }
+
+  /** The datapath has the overlay, and no port of it yet. */
+  start(mode: (typeof LINK_STATE)[number], destination: IpAddress | undefined): void {
+    this.#mode = mode;
+    if (destination !== undefined) this.#destinations.add(destination);
+    this.#underlay = this.#context.watch.followUnderlay({
+      overlay: this.#site.overlay,
+      listenIp: this.#site.listenIp,
+      destinations: this.#destinations,
+      heard: (verdict, narrow) => {
+        this.#setRouteMtus(narrow);
+        this.#heard(verdict);
+      },
+    });
+  }
+
+  stop(): void {
+    this.#underlay?.stop();
+    // What health says of them stays so, for as long as anybody asks.
+    for (const { following } of this.#ports.values()) following?.stop();
+  }
+
+  /** Whom frames go to now, and no longer. */
+  peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    for (const ip of removed) this.#destinations.delete(ip);
+    for (const ip of added) this.#destinations.add(ip);
+    this.#context.watch.destinationsChanged();
+  }
+
+  get info(): UnderlayInfo {
+    return { state: this.#state, losses: this.#losses, changedAt: this.#changedAt.toISOString() };
+  }
+
+  /** How many underlay addresses frames go to. */
+  get destinationCount(): number {
+    return this.#destinations.size;
+  }
+
+  /** Of the ports: what was last asked for. */
+  get carrier(): boolean {
+    // A route into a port would go with its carrier, and come back with it: for ever.
+    return this.#mode !== 'follow' || this.#state !== 'down' || this.#loops.length > 0;
+  }
+
+  #heard({ state, sentence, loops }: Verdict): void {
+    const { health } = this.#context;
+    const carrier = this.carrier;
+    this.#setLoops(loops);
+    if (sentence === undefined) health.restore('underlay');
+    else health.degrade('underlay', sentence);
+    if (state !== this.#state) {
+      if (this.#state === 'up') this.#losses++;
+      this.#state = state;
+      this.#changedAt = new Date();
+    }
+    if (this.carrier !== carrier) this.#setCarrier(this.carrier);
+  }
+
+  #setLoops(loops: readonly IpAddress[]): void {
+    if (this.#loops.join() === loops.join()) return;
+    this.#loops = loops;
+    this.#context.datapath.setLoops(this.#site.id, loops);
+  }
+
+  #setRouteMtus(routes: readonly RouteMtu[]): void {
+    const text = JSON.stringify(routes);
+    if (this.#routeMtus === text) return;
+    this.#routeMtus = text;
+    this.#context.datapath.setRouteMtus(this.#site.id, routes);
+  }
+
+  #setCarrier(on: boolean): void {
+    const { datapath, log } = this.#context;
+    const { overlay, id } = this.#site;
+    datapath.setCarrier(id, on);
+    // What is heard of it comes later.
+    for (const port of this.#ports.values())
+      if (port.link?.carrier !== undefined) port.link = { ...port.link, carrier: on };
+    log.info(
+      `carrier ${overlay}`,
+      `${overlay}: its ports ${on ? 'have a carrier again' : 'lose their carrier'}`,
+    );
+  }
+
+  // -- Interfaces of ports
+
+  /** It has just been made, or taken over. */
+  followPort(shape: PortShape): void {
+    const { name, mtuBytes } = shape;
+    const { watch, datapath, links, log } = this.#context;
+    const { overlay, id } = this.#site;
+    this.forgetPort(name);
+    this.#macs.add(name, shape);
+    const port: LinkedPort = { shape, following: undefined, link: undefined, mtuBytes, refusal: undefined };
+    // Before anything is heard of it, which may be at once.
+    this.#ports.set(name, port);
+    const watched = {
+      overlay,
+      port: name,
+      device: () => datapath.portDevice(id, name),
+      check: (...seen: Parameters<WatchedPort['check']>) => {
+        const { mended, noted, troubles } = datapath.checkPort(id, name, ...seen);
+        for (const what of mended)
+          log.warn(`settings ${name}`, `${overlay}: port ${name}: ${what}, by somebody else: set right`);
+        for (const what of noted)
+          log.warn(`settings ${name}`, `${overlay}: port ${name}: its interface ${what}`);
+        return troubles;
+      },
+    };
+    const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
+    const heard = (link: PortLink): void => {
+      this.#heardPort(port, link);
+    };
+    port.following = watch.followPort(watched, heard, () => own?.used());
+  }
+
+  /** It is closed, or is about to be. */
+  forgetPort(name: string): void {
+    const port = this.#ports.get(name);
+    if (port === undefined) return;
+    port.following?.stop();
+    this.#ports.delete(name);
+    this.#macs.remove(name);
+    this.#context.health.restore(`interface ${name}`);
+    // Another may have waited for its MAC.
+    this.#settleMacs();
+  }
+
+  /** What keeps frames from the interface, in words. */
+  portTrouble(name: string): string | undefined {
+    const port = this.#ports.get(name);
+    if (port?.link?.state === 'down') return 'down';
+    if (port?.link?.state === 'renamed') return `renamed to ${port.link.name}`;
+    return port?.refusal && `has the MAC ${formatMac(port.refusal.device)}`;
+  }
+
+  /** By which the overlay knows the port. */
+  macOf(name: string): MacAddress | undefined {
+    return this.#macs.inForce(name);
+  }
+
+  hasMac(mac: MacAddress): boolean {
+    return this.#macs.has(mac);
+  }
+
+  mtuBytesOf(name: string): number | undefined {
+    return this.#ports.get(name)?.mtuBytes;
+  }
+
+  /** What keeps a port to its MAC may be something else now. */
+  protectionChanged(name: string): void {
+    if (this.#macs.isOdd(name)) this.#settleMacs();
+  }
+
+  #settleMacs(): void {
+    for (const news of this.#macs.settle()) this.#macNews(news);
+  }
+
+  #macNews({ port: name, mac, isOther, refusal }: MacNews): void {
+    const { log, macChanged } = this.#context;
+    const { overlay } = this.#site;
+    const port = this.#ports.get(name);
+    if (port === undefined) return;
+    port.refusal = refusal;
+    if (isOther) {
+      const isBack = mac === port.shape.configured;
+      const note = isBack ? 'as configured' : `followed; configured is ${formatMac(port.shape.configured)}`;
+      log.info(`mac ${overlay}`, `${overlay}: port ${name}: its MAC is ${formatMac(mac)} now: ${note}`);
+      macChanged(name, mac);
+    }
+    this.#judge(port);
+  }
+
+  #heardPort(port: LinkedPort, link: PortLink): void {
+    const { overlay } = this.#site;
+    const { name } = port.shape;
+    // It works there as well as here; and if it was removed, its descriptor will say so.
+    if (link.state === 'elsewhere' && port.link?.state !== 'elsewhere')
+      this.#context.log.info(
+        `interface ${overlay}`,
+        `${overlay}: port ${name}: its interface has left this network namespace`,
+      );
+    port.link = link;
+    port.mtuBytes = link.mtuBytes ?? port.mtuBytes;
+    this.#judge(port);
+    this.#macs.saw(name, link.mac);
+    this.#settleMacs();
+  }
+
+  #judge({ shape, link, refusal }: LinkedPort): void {
+    const { health, datapath } = this.#context;
+    const { name, configured, mtuBytes } = shape;
+    const troubles: string[] = [];
+    if (link?.state === 'down') troubles.push('was set down');
+    if (link?.state === 'renamed') troubles.push(`was renamed to ${link.name}`);
+    if (refusal !== undefined) troubles.push(refusalText(refusal, configured));
+    if (link?.mtuBytes !== undefined && link.mtuBytes > mtuBytes)
+      troubles.push(`has an MTU of ${link.mtuBytes}: packets above ${mtuBytes} will be dropped`);
+    if (link?.carrier !== undefined && link.carrier !== this.carrier && datapath.features['tapCarrier'])
+      troubles.push(
+        link.carrier
+          ? 'has a carrier, which somebody gave it'
+          : `has no carrier, which somebody took from it (ip link set ${link.name} carrier on)`,
+      );
+    if (link !== undefined) troubles.push(...link.troubles);
+    const source = `interface ${name}` as const;
+    if (troubles.length === 0) health.restore(source);
+    else health.degrade(source, `port ${name}: its interface ${troubles.join(', and ')}`);
+  }
+}
+
+function refusalText(refusal: Refusal, configured: MacAddress): string {
+  const text = `has the MAC ${formatMac(refusal.device)}`;
+  switch (refusal.why) {
+    case 'protected':
+      return `${text}, and link protection keeps it to ${formatMac(configured)}`;
+    case 'taken':
+      return `${text}, which is that of port ${refusal.by}`;
+    case 'no station':
+      return `${text}, which is no station's`;
+  }
+}

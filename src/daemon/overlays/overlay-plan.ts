@@ -1,0 +1,56 @@
+/** What an operator asks for, an overlay or a VNIC, and the services of the daemon that make it. */
+import type { Datapath } from '../../datapath/contract.js';
+import type { LinkValues } from '../../model/link-properties.js';
+import type { GivenProperty } from '../../model/properties.js';
+import type { MacAddress } from '../../plugin/contract.js';
+import type { Limits } from '../config.js';
+import type { Log } from '../log.js';
+import type { Plugins } from '../plugins/plugin-catalog.js';
+import type { Snapshot } from '../state/snapshot.js';
+import type { StoredLease } from '../state/state-schema.js';
+import type { LinkWatch } from '../underlay/link-watch.js';
+import type { Links } from '../underlay/links.js';
+import type { VnicProtection } from './vnic-protection.js';
+
+/** What the daemon has, for all overlays. */
+export interface Services {
+  readonly datapath: Datapath;
+  readonly plugins: Plugins;
+  readonly links: Links;
+  readonly watch: LinkWatch;
+  readonly log: Log;
+  readonly limits: () => Limits;
+  /** What an earlier daemon knew. */
+  readonly snapshot: Snapshot;
+}
+
+/** What an operator asks for. */
+export interface OverlayPlan {
+  readonly name: string;
+  readonly id: number;
+  readonly encap: string;
+  readonly search: string;
+  readonly vnetid: number;
+  readonly mac: MacAddress;
+  readonly properties: readonly GivenProperty[];
+  readonly temporary: boolean;
+  /** An `mtu` above what the route carries is refused at create; at a later start it is only logged. */
+  readonly isNew: boolean;
+}
+
+export interface Vnic {
+  readonly name: string;
+  readonly mac: MacAddress;
+  readonly macType: 'fixed' | 'random';
+  readonly vid: number;
+  readonly temporary: boolean;
+  readonly protection: VnicProtection;
+  /** Why its device does not work, in words. */
+  fault: string | undefined;
+}
+
+/** What an operator asks for, and what the previous process knew of it. */
+export interface VnicPlan extends Omit<Vnic, 'fault' | 'protection'> {
+  readonly properties: LinkValues;
+  readonly leases: readonly StoredLease[];
+}

@@ -1,0 +1,185 @@
+/**
+ * The plugin of one overlay, over all attempts to start it. An overlay whose links are there goes on without it, on what
+ * is known, DEGRADED with the reason, and the plugin is started again and again until it works.
+ */
+import type { LookupRequest } from '../../datapath/contract.js';
+import { inBackground } from '../../model/background.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
+import type { PropertySet } from '../../model/properties.js';
+import type { Destination, LookupPlugin, MacAddress } from '../../plugin/contract.js';
+import type { IpAddress } from '../../wire/ip.js';
+import { PluginInstance, type Site, type PluginServices } from '../plugins/plugin-host.js';
+import { errnoName, systemErrorText } from '../system-error.js';
+
+/** Between two attempts: soon enough for whoever has just mended something. */
+const MIN_PAUSE_MS = 1000;
+/** The pause is this many times what an attempt takes, so that a large file that is invalid costs a tenth of a processor. */
+const PAUSE_FACTOR = 9;
+
+/** What is needed for an attempt. Rejects with an OverlayError when there is no such plugin, or its properties are not valid. */
+export type Prepare = () => Promise<{ readonly plugin: LookupPlugin; readonly properties: PropertySet }>;
+
+export interface OverlayPluginEvents {
+  /** An attempt has succeeded after the overlay's start; `destination` is that of a point overlay. */
+  readonly started: (properties: PropertySet, destination: Destination | undefined) => void;
+}
+
+export class OverlayPlugin {
+  readonly #name: string;
+  readonly #site: Site;
+  readonly #services: PluginServices;
+  readonly #prepare: Prepare;
+  readonly #events: OverlayPluginEvents;
+  #instance: PluginInstance | undefined;
+  #isAttached = false;
+  #isStopped = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** Of the last attempt. */
+  #failure: unknown;
+  /** The first one of `startLater`. */
+  #first: Promise<void> = Promise.resolve();
+  /** An attempt that is under way. */
+  #attempt: Promise<void> | undefined;
+
+  constructor(
+    name: string,
+    site: Site,
+    services: PluginServices,
+    prepare: Prepare,
+    events: OverlayPluginEvents,
+  ) {
+    this.#name = name;
+    this.#site = site;
+    this.#services = services;
+    this.#prepare = prepare;
+    this.#events = events;
+  }
+
+  /** One attempt; resolves to the destination of a point overlay. Rejects with an OverlayError, and nothing of the
+   * plugin is left running then. */
+  async start(): Promise<Destination | undefined> {
+    return (await this.#start()).destination;
+  }
+
+  /** The overlay goes on without it for now; `failure` is that of the attempt at its start, if there was one. */
+  startLater(failure: unknown): void {
+    if (failure === undefined) {
+      this.#first = this.#restart();
+      return;
+    }
+    this.#complain(failure);
+    this.#again(MIN_PAUSE_MS);
+  }
+
+  /** Resolves when it has been tried once. */
+  get settled(): Promise<void> {
+    return this.#first;
+  }
+
+  /** The datapath knows the overlay from here on. */
+  attach(): void {
+    this.#isAttached = true;
+    this.#instance?.attach();
+  }
+
+  /** Underlay addresses that it has named; undefined while it has not started. */
+  get peers(): readonly IpAddress[] | undefined {
+    return this.#instance?.peers;
+  }
+
+  /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
+  lookup(request: LookupRequest): void {
+    if (this.#instance !== undefined) this.#instance.lookup(request);
+    else if (!this.#isStopped)
+      this.#services.datapath.answer(request.overlay, request.lookup, {
+        kind: 'drop',
+        reason: 'lookup_failed',
+      });
+  }
+
+  /** What a port with this MAC may send from; `before`, while the plugin cannot say. */
+  allowedIps(mac: MacAddress, before: readonly IpAddress[] | undefined): readonly IpAddress[] | undefined {
+    return this.#instance === undefined ? before : this.#instance.allowedIps(mac);
+  }
+
+  /** Rejects with an OverlayError when the plugin did not take what it read, or still cannot be started. */
+  async reload(): Promise<void> {
+    if (this.#instance !== undefined) await this.#instance.reload();
+    else await this.mend();
+  }
+
+  /** An attempt at once, where the last one failed. Rejects with an OverlayError. */
+  async mend(): Promise<void> {
+    if (this.#instance !== undefined || this.#isStopped || !this.#isAttached) return;
+    clearTimeout(this.#timer);
+    await (this.#attempt ?? this.#restart());
+    if (this.#failure !== undefined) throw asOverlayError(this.#failure);
+  }
+
+  /** Never rejects. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+    const instance = this.#instance;
+    this.#instance = undefined;
+    await instance?.stop();
+  }
+
+  async #start(): Promise<{ instance: PluginInstance; properties: PropertySet; destination?: Destination }> {
+    const { plugin, properties } = await this.#prepare();
+    const instance = new PluginInstance(plugin, this.#site, this.#services);
+    await instance.start(properties);
+    try {
+      const destination = plugin.mode === 'point' ? instance.destination() : undefined;
+      if (this.#isStopped) throw new OverlayError('AGAIN', 'the overlay was stopped meanwhile');
+      this.#instance = instance;
+      return { instance, properties, ...(destination !== undefined && { destination }) };
+    } catch (error) {
+      await instance.stop();
+      throw error;
+    }
+  }
+
+  #again(pauseMs: number): void {
+    if (this.#isStopped) return;
+    this.#timer = setTimeout(() => {
+      inBackground('starting a plugin again', this.#restart());
+    }, pauseMs).unref();
+  }
+
+  /** Never rejects: what fails is said, and tried again. */
+  #restart(): Promise<void> {
+    const startedMs = performance.now();
+    this.#attempt = this.#start()
+      .then(({ instance, properties, destination }) => {
+        this.#failure = undefined;
+        this.#services.health.restore('plugin start');
+        instance.attach();
+        this.#events.started(properties, destination);
+      })
+      .catch((error: unknown) => {
+        this.#complain(error);
+        const workedMs = hasWaited(error) ? 0 : performance.now() - startedMs;
+        this.#again(Math.max(MIN_PAUSE_MS, PAUSE_FACTOR * workedMs));
+      })
+      .finally(() => {
+        this.#attempt = undefined;
+      });
+    return this.#attempt;
+  }
+
+  #complain(error: unknown): void {
+    if (this.#isStopped) return;
+    this.#failure = error;
+    // What the plugin said itself, without the words of create-overlay before it.
+    const { message, cause } = asOverlayError(error);
+    const said = cause instanceof Error ? systemErrorText(cause) : message;
+    const { health } = this.#services;
+    health.degrade('plugin start', `plugin ${this.#name}: ${said}; what was known before goes on`);
+  }
+}
+
+/** The plugin says that what it needs does not answer: the attempt has taken time, and no processor. */
+function hasWaited(error: unknown): boolean {
+  return error instanceof OverlayError && errnoName(error.cause) === 'EAGAIN';
+}

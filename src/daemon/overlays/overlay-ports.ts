@@ -1,0 +1,247 @@
+/**
+ * The ports of one overlay: its own and those of its VNICs. They are opened, and opened again when their device was lost;
+ * what they may send, their MAC and their MTU are what the operator, the plugin and the device say of them.
+ */
+import type { VnicInfo } from '../../control/messages.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { ProtectionRules } from '../../core/link-protection.js';
+import type { Datapath } from '../../datapath/contract.js';
+import type { MacAddress } from '../../plugin/contract.js';
+import { formatMac } from '../../wire/mac.js';
+import * as vlan from '../../wire/vlan.js';
+import type { Health } from '../health.js';
+import type { PortSnapshot } from '../state/snapshot.js';
+import { deviceFault, tapError } from './overlay-errors.js';
+import type { OverlayLinks } from './overlay-links.js';
+import type { OverlayPlan, Vnic, VnicPlan } from './overlay-plan.js';
+import type { OverlayPlugin } from './overlay-plugin.js';
+import { VnicProtection } from './vnic-protection.js';
+
+export type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
+
+export interface PortContext {
+  readonly datapath: Pick<Datapath, 'addPort' | 'removePort' | 'setMac' | 'setProtection' | 'portCounters'>;
+  readonly links: OverlayLinks;
+  readonly plugin: Pick<OverlayPlugin, 'allowedIps'>;
+  readonly health: Health;
+  /** Of an overlay that goes on from an earlier daemon, what that knew of its ports. */
+  readonly before: ReadonlyMap<string, PortSnapshot> | undefined;
+}
+
+export class OverlayPorts {
+  readonly #plan: OverlayPlan;
+  readonly #context: PortContext;
+  readonly #vnics = new Map<string, Vnic>();
+  readonly vnics: ReadonlyMap<string, Vnic> = this.#vnics;
+  /** Of the overlay. */
+  #mtuBytes = 0;
+  /** What the route carried when the overlay was started. */
+  #largestMtuBytes = Infinity;
+  /** Why the overlay's own device does not work. */
+  #fault: string | undefined;
+
+  constructor(plan: OverlayPlan, context: PortContext) {
+    this.#plan = plan;
+    this.#context = context;
+  }
+
+  /** The overlay's own; VNICs come after it. `largestMtuBytes`: what the route carries, if that is known. */
+  openOwn(mtuBytes: number, largestMtuBytes = Infinity): void {
+    this.#mtuBytes = mtuBytes;
+    this.#largestMtuBytes = largestMtuBytes;
+    this.#open(this.#plan.name, this.#plan.mac, 0, true);
+  }
+
+  addVnic({ properties, leases, ...plan }: VnicPlan): void {
+    const { plugin, before } = this.#context;
+    const protection = new VnicProtection(properties, leases, () => {
+      this.protect(plan.name);
+    });
+    const allowedBefore = before?.get(plan.name)?.allowedIps ?? undefined;
+    protection.setNamed(plugin.allowedIps(plan.mac, allowedBefore));
+    // Before its interface is looked at, which may tell of another MAC.
+    this.#vnics.set(plan.name, { ...plan, protection, fault: undefined });
+    try {
+      this.#open(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
+    } catch (error) {
+      this.#vnics.delete(plan.name);
+      protection.stop();
+      throw error;
+    }
+  }
+
+  async removeVnic(name: string): Promise<void> {
+    const { datapath, links, health } = this.#context;
+    this.#vnics.get(name)?.protection.stop();
+    this.#vnics.delete(name);
+    links.forgetPort(name);
+    health.restore(`port ${name}`);
+    await datapath.removePort(this.#plan.id, name);
+  }
+
+  /** What is in force stays so; nothing changes by itself any more. */
+  stop(): void {
+    for (const { protection } of this.#vnics.values()) protection.stop();
+  }
+
+  // -- Devices that were lost
+
+  /** The datapath has let go of a device. */
+  failed(port: string, code: string): void {
+    const fault = deviceFault(code);
+    const vnic = this.#vnics.get(port);
+    if (vnic !== undefined) vnic.fault = fault;
+    else if (port === this.#plan.name) this.#fault = fault;
+    else return;
+    this.#context.links.forgetPort(port);
+    this.#context.health.degrade(`port ${port}`, `port ${port}: ${fault}`);
+  }
+
+  /** Opens again the devices that were lost. Rejects with an OverlayError at the first that cannot be had. */
+  async mend(): Promise<void> {
+    const { name, mac } = this.#plan;
+    if (this.#fault !== undefined) {
+      await this.#reopen(name, () => {
+        this.#open(name, mac, 0, true);
+      });
+      this.#fault = undefined;
+    }
+    for (const vnic of this.#vnics.values()) {
+      if (vnic.fault === undefined) continue;
+      const { name, mac, vid, protection, temporary } = vnic;
+      await this.#reopen(name, () => {
+        protection.setNamed(this.#context.plugin.allowedIps(mac, protection.named));
+        this.#open(name, mac, vid, false, protection.rules(), temporary);
+      });
+      vnic.fault = undefined;
+    }
+  }
+
+  /** What a port may send is looked up by `open`: it may change while the old one goes. */
+  async #reopen(name: string, open: () => void): Promise<void> {
+    await this.#context.datapath.removePort(this.#plan.id, name);
+    open();
+    this.#context.health.restore(`port ${name}`);
+  }
+
+  #open(
+    name: string,
+    mac: MacAddress,
+    vid: number,
+    own: boolean,
+    protection?: ProtectionRules,
+    temporary = this.#plan.temporary,
+  ): void {
+    const { datapath, links, plugin, before } = this.#context;
+    const mtuBytes = this.#mtuBytesOf(vid);
+    const previousMtuBytes = before?.get(name)?.mtuBytes;
+    try {
+      datapath.addPort({
+        overlay: this.#plan.id,
+        name,
+        mac,
+        vid,
+        mtuBytes,
+        previousMtuBytes,
+        own,
+        protection,
+        temporary,
+      });
+    } catch (error) {
+      throw tapError(error, name);
+    }
+    const isPinned = (): boolean => {
+      const guard = this.#vnics.get(name)?.protection;
+      if (guard === undefined) return false;
+      return guard.restsOnMac || plugin.allowedIps(mac, guard.named) !== undefined;
+    };
+    links.followPort({ name, configured: mac, isPinned, mtuBytes });
+  }
+
+  /** The frames of an access port get a tag on the overlay, and must fit the path with it. */
+  #mtuBytesOf(vid: number): number {
+    return vid === 0 ? this.#mtuBytes : Math.min(this.#mtuBytes, this.#largestMtuBytes - vlan.HEADER_BYTES);
+  }
+
+  // -- MACs, and what a port may send
+
+  hasMac(mac: MacAddress): boolean {
+    const isConfigured = this.#plan.mac === mac || [...this.#vnics.values()].some((vnic) => vnic.mac === mac);
+    return isConfigured || this.#context.links.hasMac(mac);
+  }
+
+  /** The port that has this MAC. */
+  withMac(mac: MacAddress): string | undefined {
+    return [this.#plan.name, ...this.#vnics.keys()].find((name) => this.#context.links.macOf(name) === mac);
+  }
+
+  /** What the plugin says of the MAC holds with it. */
+  macChanged(port: string, mac: MacAddress): void {
+    const { datapath, plugin } = this.#context;
+    const protection = this.#vnics.get(port)?.protection;
+    protection?.setNamed(plugin.allowedIps(mac, protection.named));
+    datapath.setMac(this.#plan.id, port, mac, protection?.rules());
+  }
+
+  /** What the plugin says of their MACs may have changed. */
+  reprotect(): void {
+    const { links, plugin } = this.#context;
+    for (const { name, mac, protection } of this.#vnics.values()) {
+      protection.setNamed(plugin.allowedIps(links.macOf(name) ?? mac, protection.named));
+      this.protect(name);
+    }
+  }
+
+  /** Puts the rules of a VNIC in force as they are now. */
+  protect(name: string): void {
+    const vnic = this.#vnics.get(name);
+    if (vnic === undefined) return;
+    this.#context.links.protectionChanged(name);
+    this.#context.datapath.setProtection(this.#plan.id, name, vnic.protection.rules());
+  }
+
+  /** Whether something is to be kept on disk that was not. */
+  leased(news: LeaseNews): boolean {
+    const vnic = this.#vnics.get(news.port);
+    if (vnic?.protection.hear(news) !== true) return false;
+    this.protect(vnic.name);
+    return !vnic.temporary;
+  }
+
+  // -- Questions about them
+
+  vnicInfo(vnic: Vnic): VnicInfo {
+    const { links } = this.#context;
+    return {
+      ...this.#info(vnic),
+      over: this.#plan.name,
+      mac: formatMac(links.macOf(vnic.name) ?? vnic.mac),
+      configuredMac: formatMac(vnic.mac),
+      macType: vnic.macType,
+      vid: vnic.vid,
+      mtuBytes: links.mtuBytesOf(vnic.name) ?? this.#mtuBytesOf(vnic.vid),
+      temporary: vnic.temporary,
+    };
+  }
+
+  list(): PortInfo[] {
+    return [{ name: this.#plan.name, fault: this.#fault }, ...this.#vnics.values()].map((port) =>
+      this.#info(port),
+    );
+  }
+
+  #info({ name, fault }: Pick<Vnic, 'name' | 'fault'>): PortInfo {
+    const { datapath, links } = this.#context;
+    return {
+      name,
+      state: fault ?? links.portTrouble(name) ?? 'up',
+      counters: fault === undefined ? datapath.portCounters(this.#plan.id, name) : {},
+    };
+  }
+
+  *snapshots(): Generator<[string, PortSnapshot]> {
+    yield [this.#plan.name, { mtuBytes: this.#mtuBytes, allowedIps: null }];
+    for (const { name, vid, temporary, protection } of this.#vnics.values())
+      if (!temporary) yield [name, { mtuBytes: this.#mtuBytesOf(vid), allowedIps: protection.named ?? null }];
+  }
+}

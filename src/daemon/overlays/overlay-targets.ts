@@ -1,0 +1,81 @@
+/**
+ * What an operator asks of the target table of one overlay, and changes in it by hand. A point overlay has no table: its
+ * one destination is shown as a row for all MACs, and nothing of it can be changed.
+ */
+import type { TargetPage } from '../../control/messages.js';
+import type { Datapath } from '../../datapath/contract.js';
+import { OverlayError } from '../../model/errors.js';
+import { type Endpoint, formatEndpoint } from '../../wire/ip.js';
+import { formatMac } from '../../wire/mac.js';
+import { needDestination, needMac } from './overlay-errors.js';
+
+/** Rows of `show-overlay -t` in one answer, as illumos fetches them. */
+const TARGET_PAGE_ROWS = 100;
+
+const POINT_TARGET = '*:*:*:*:*:*';
+
+/** The overlay that has the table: its mode and its destination may come later than it does. */
+export interface TableOwner {
+  readonly name: string;
+  readonly id: number;
+  readonly listen: Endpoint;
+  readonly mode: 'point' | 'dynamic';
+  readonly destination: Endpoint | undefined;
+}
+
+export class OverlayTargets {
+  readonly #owner: TableOwner;
+  readonly #datapath: Pick<Datapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>;
+
+  constructor(
+    owner: TableOwner,
+    datapath: Pick<Datapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>,
+  ) {
+    this.#owner = owner;
+    this.#datapath = datapath;
+  }
+
+  /** `after` and the `next` of the answer are MACs as text. */
+  async page(after: string | undefined, limit = TARGET_PAGE_ROWS): Promise<TargetPage> {
+    const { id, destination } = this.#owner;
+    if (destination !== undefined) {
+      const destinations = [formatEndpoint(destination)];
+      return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations }], next: null };
+    }
+    const start = after === undefined ? -1 : needMac(after);
+    const { entries, next } = await this.#datapath.targets(id, start, limit);
+    const rows = entries.map(({ mac, state, to }) => ({
+      mac: formatMac(mac),
+      state: state === 'valid' && to.length > 1 ? ('flood' as const) : state,
+      destinations: to.map(formatEndpoint),
+    }));
+    return { rows, next: next === undefined ? null : formatMac(next) };
+  }
+
+  /** `destination` is an endpoint or `drop`. Throws an OverlayError. */
+  set(mac: string, destination: string): void {
+    this.#needTable();
+    const address = needMac(mac);
+    const to = destination.toLowerCase() === 'drop' ? [] : [needDestination(destination, this.#owner)];
+    this.#datapath.setTarget(this.#owner.id, address, to, Infinity);
+  }
+
+  /** Rejects with an OverlayError when the MAC is not in the table. */
+  async delete(mac: string): Promise<void> {
+    this.#needTable();
+    const { name, id } = this.#owner;
+    if (await this.#datapath.deleteTarget(id, needMac(mac))) return;
+    throw new OverlayError('NOT_FOUND', `${mac} is not in the target table of ${name}`);
+  }
+
+  flush(): void {
+    this.#needTable();
+    this.#datapath.invalidate(this.#owner.id);
+  }
+
+  #needTable(): void {
+    const { name, mode } = this.#owner;
+    if (mode !== 'point') return;
+    throw new OverlayError('UNSUPPORTED', `${name} has one destination for all and no target table`);
+  }
+}

@@ -1,0 +1,374 @@
+/**
+ * One running overlay: its properties, and what it is put together from: its plugin, its links, its ports, its targets.
+ *
+ * Starting one is a row of steps that each may fail, and what was done before is undone then. Afterwards the object
+ * only holds state and answers questions; who may exist beside whom is decided by the registry.
+ */
+import { availableParallelism } from 'node:os';
+import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { Notice } from '../../core/notices.js';
+import type { LookupRequest } from '../../datapath/contract.js';
+import { OverlayError } from '../../model/errors.js';
+import {
+  ACCEPT,
+  DSCP,
+  foundExpected,
+  LINK_STATE,
+  OFFLOAD,
+  type PropertySet,
+  queueCount,
+  STRICT_SOURCE,
+  UDP_CHECKSUM,
+  VLAN,
+} from '../../model/properties.js';
+import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
+import { type Endpoint, type IpAddress, isSame } from '../../wire/ip.js';
+import { Health } from '../health.js';
+import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
+import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
+import type { UndoStack } from '../undo.js';
+import { bindError, unknownKind } from './overlay-errors.js';
+import { OverlayLinks } from './overlay-links.js';
+import type { OverlayPlan, Vnic, VnicPlan, Services } from './overlay-plan.js';
+import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
+import { OverlayPorts, type PortInfo } from './overlay-ports.js';
+import { needPlugin, readProperties } from './overlay-properties.js';
+import { OverlayTargets } from './overlay-targets.js';
+import { PathWatch } from './path-watch.js';
+import { SourceWatch } from './source-watch.js';
+
+export class Overlay {
+  readonly targets: OverlayTargets;
+  readonly #services: Services;
+  mode: 'point' | 'dynamic';
+  #properties: PropertySet;
+  readonly #plugin: OverlayPlugin;
+  /** Of an overlay that goes on from an earlier daemon, what that knew. */
+  readonly #before: OverlaySnapshot | undefined;
+  readonly #health: Health;
+  readonly #links: OverlayLinks;
+  readonly #ports: OverlayPorts;
+  readonly #sources: SourceWatch;
+  readonly #paths: PathWatch;
+  /** Of a point overlay, once it has started. */
+  #destination: Endpoint | undefined;
+
+  private constructor(
+    readonly plan: OverlayPlan,
+    plugin: LookupPlugin | undefined,
+    properties: PropertySet,
+    services: Services,
+  ) {
+    this.#services = services;
+    this.#properties = properties;
+    this.#health = new Health(plan.name, services.log);
+    this.targets = new OverlayTargets(this, services.datapath);
+    const { datapath, log, limits, watch, links, snapshot } = services;
+    const { listen } = this;
+    const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
+    this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
+    // A plugin of another mode than it had knows better.
+    this.#before = before?.mode === this.mode ? before : undefined;
+    const place = { overlay: plan.name, id: plan.id, listenIp: listen.ip };
+    const macChanged = (port: string, mac: MacAddress): void => {
+      this.#ports.macChanged(port, mac);
+    };
+    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
+    this.#sources = new SourceWatch(plan.name, this.#health, log);
+    this.#paths = new PathWatch(this.#health);
+    const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
+    const reprotect = (): void => {
+      this.#ports.reprotect();
+    };
+    const pluginServices = { log, health: this.#health, datapath, limits, reprotect };
+    const prepare: Prepare = async () => {
+      await services.plugins.find(plan.search);
+      const found = needPlugin(plan, services);
+      if (found.mode === 'dynamic' && this.mode === 'point')
+        throw new OverlayError(
+          'INVALID',
+          'it had one destination for all, and now is asked for each MAC: make the overlay anew',
+        );
+      return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.#properties };
+    };
+    this.#plugin = new OverlayPlugin(plan.search, site, pluginServices, prepare, {
+      started: (properties, destination) => {
+        this.#pluginStarted(properties, destination);
+        reprotect();
+      },
+    });
+    this.#ports = new OverlayPorts(plan, {
+      datapath,
+      links: this.#links,
+      plugin: this.#plugin,
+      health: this.#health,
+      before: this.#before?.ports,
+    });
+  }
+
+  /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
+   * overlay whose links are there may lack its plugin for now. */
+  static check(plan: OverlayPlan, services: Services): Overlay {
+    if (plan.encap !== 'vxlan') throw unknownKind('encapsulation', plan.encap, ['vxlan']);
+    const plugin = services.plugins.get(plan.search);
+    if (plugin === undefined && (plan.isNew || !services.datapath.hasLeft(plan.name)))
+      needPlugin(plan, services);
+    return new Overlay(plan, plugin, readProperties(plan, plugin, services), services);
+  }
+
+  get name(): string {
+    return this.plan.name;
+  }
+
+  get mac(): MacAddress {
+    return this.plan.mac;
+  }
+
+  get id(): number {
+    return this.plan.id;
+  }
+
+  get listen(): Endpoint {
+    return { ip: this.properties.ip('vxlan/listen_ip'), port: this.properties.uint('vxlan/listen_port') };
+  }
+
+  get properties(): PropertySet {
+    return this.#properties;
+  }
+
+  /** Of a point overlay. */
+  get destination(): Endpoint | undefined {
+    return this.#destination;
+  }
+
+  get mtuBytes(): number {
+    return this.properties.uint('mtu');
+  }
+
+  /** Plugin, underlay socket, own port. Rejects with an OverlayError; `undo` holds what was done. An overlay whose own link
+   * an earlier daemon has left goes on at once: it waits for its plugin only where nothing is known without it. */
+  async start(undo: UndoStack): Promise<void> {
+    const { datapath } = this.#services;
+    const { plan, properties } = this;
+    const linkState = properties.word('link-state', LINK_STATE);
+    if (linkState === 'follow' && !datapath.features['tapCarrier'])
+      throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
+    const isLeft = !plan.isNew && datapath.hasLeft(plan.name);
+    const goesOn = isLeft && this.#before?.isRecent === true;
+    let failure: unknown;
+    undo.push(() => this.#plugin.stop());
+    if (!goesOn) {
+      try {
+        this.#destination = await this.#plugin.start();
+      } catch (error) {
+        if (!isLeft) throw error;
+        failure = error;
+      }
+    }
+    const before = goesOn || failure !== undefined ? this.#before : undefined;
+    this.#destination ??= before?.destination;
+    const largestMtuBytes = this.#chooseMtu();
+    this.#addToDatapath(isLeft);
+    undo.push(() => (plan.isNew ? datapath.removeOverlay(plan.id) : datapath.withdrawOverlay(plan.id)));
+    // Before the first frame can come, and before the plugin knows better.
+    if (before !== undefined) datapath.setPeers(plan.id, before.peers);
+    if (before !== undefined || this.#before?.isRecent === true) this.#restoreTargets();
+    this.#links.start(linkState, this.#destination?.ip);
+    undo.push(() => {
+      this.#links.stop();
+      this.#sources.stop();
+      this.#paths.stop();
+    });
+    this.#ports.openOwn(this.mtuBytes, largestMtuBytes);
+    this.#plugin.attach();
+    if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
+  }
+
+  #addToDatapath(mayLackAddress: boolean): void {
+    const { datapath, limits, log } = this.#services;
+    const { plan, properties, listen } = this;
+    const destination = this.#destination;
+    const queues = queueCount(properties.text('queues'), availableParallelism());
+    if (queues > 1 && !datapath.features['tapSteering'])
+      log.warn(
+        `queues ${plan.name}`,
+        `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,
+      );
+    try {
+      datapath.addOverlay({
+        id: plan.id,
+        vnetid: plan.vnetid,
+        mtuBytes: this.mtuBytes,
+        mode: this.mode,
+        ...(destination !== undefined && { destination }),
+        listen,
+        mayLackAddress,
+        queues,
+        sourcePorts: properties.uint('vxlan/source_ports'),
+        udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
+        accept: properties.word('vxlan/accept', ACCEPT),
+        strictSource: properties.word('vxlan/strict-source', STRICT_SOURCE) === 'on',
+        vlan: properties.word('vxlan/vlan', VLAN),
+        dscp: properties.word('vxlan/dscp', DSCP),
+        offload: properties.word('offload', OFFLOAD),
+        negativeTtlMs: limits().negativeTtlMs,
+        maxTargets: limits().maxTargets,
+      });
+    } catch (error) {
+      throw bindError(error, listen);
+    }
+  }
+
+  /** What an earlier daemon knew: used at once, and asked about. */
+  #restoreTargets(): void {
+    const targets = this.#before?.targets ?? [];
+    if (targets.length > 0) this.#services.datapath.restoreTargets(this.id, targets);
+  }
+
+  /** After the overlay: it had none, or that of an earlier daemon. */
+  #pluginStarted(properties: PropertySet, destination: Endpoint | undefined): void {
+    this.#properties = properties;
+    if (destination === undefined) return;
+    const before = this.#destination;
+    this.mode = 'point';
+    this.#destination = destination;
+    if (before === undefined || !isSame(before, destination))
+      this.#services.datapath.setDestination(this.id, destination);
+  }
+
+  /** The properties of an overlay that has been without its plugin until now. */
+  #typed(plugin: LookupPlugin): PropertySet {
+    const properties = readProperties(this.plan, plugin, this.#services);
+    properties.setDefault('mtu', this.mtuBytes);
+    return properties;
+  }
+
+  /** Resolves when its plugin has been tried once. */
+  get settled(): Promise<void> {
+    return this.#plugin.settled;
+  }
+
+  /** Nobody is asked any more; what is known goes on. */
+  async quiesce(): Promise<void> {
+    this.#links.stop();
+    this.#sources.stop();
+    this.#ports.stop();
+    await this.#plugin.stop();
+  }
+
+  /** Plugin first, so that nobody is asked about an overlay that is going away. */
+  async stop(): Promise<void> {
+    await this.quiesce();
+    await this.#services.datapath.removeOverlay(this.id);
+  }
+
+  /** Rejects with an OverlayError when what the plugin read is no good. */
+  reload(): Promise<void> {
+    return this.#plugin.reload();
+  }
+
+  // -- Ports
+
+  get vnics(): ReadonlyMap<string, Vnic> {
+    return this.#ports.vnics;
+  }
+
+  hasMac(mac: MacAddress): boolean {
+    return this.#ports.hasMac(mac);
+  }
+
+  addVnic(plan: VnicPlan): void {
+    this.#ports.addVnic(plan);
+  }
+
+  removeVnic(name: string): Promise<void> {
+    return this.#ports.removeVnic(name);
+  }
+
+  /** Puts the rules of a VNIC in force as they are now. */
+  protect(name: string): void {
+    this.#ports.protect(name);
+  }
+
+  /** Whether something is to be kept on disk that was not. */
+  leased(news: LeaseNews): boolean {
+    return this.#ports.leased(news);
+  }
+
+  /** The datapath has let go of a device. */
+  portFault(port: string, code: string): void {
+    this.#ports.failed(port, code);
+  }
+
+  /** Opens again the devices that were lost, and starts the plugin where it is not. Rejects with an OverlayError at the
+   * first that cannot be had. */
+  async mend(): Promise<void> {
+    await this.#ports.mend();
+    await this.#plugin.mend();
+  }
+
+  vnicInfo(vnic: Vnic): VnicInfo {
+    return this.#ports.vnicInfo(vnic);
+  }
+
+  /** Its own port and those of its VNICs. */
+  ports(): PortInfo[] {
+    return this.#ports.list();
+  }
+
+  portSnapshots(): Iterable<[string, PortSnapshot]> {
+    return this.#ports.snapshots();
+  }
+
+  // -- Questions from the datapath and about it
+
+  /** Frames go to these addresses now, and to those no longer. */
+  peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.#links.peersChanged(added, removed);
+  }
+
+  noticed(notice: Notice): void {
+    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
+    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
+  }
+
+  lookup(request: LookupRequest): void {
+    this.#plugin.lookup(request);
+  }
+
+  info(): RunningOverlayInfo {
+    return {
+      name: this.name,
+      temporary: this.plan.temporary,
+      mode: this.mode,
+      properties: this.properties.rows(),
+      health: this.#health.report(),
+      underlay: this.#links.info,
+      offloads: this.#services.datapath.overlayOffloads(this.id),
+      counters: this.#services.datapath.overlayCounters(this.id),
+    };
+  }
+
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
+    return this.#links;
+  }
+
+  // -- Steps
+
+  /** What the route carries, or undefined when there is none to tell. */
+  #chooseMtu(): number | undefined {
+    const { datapath, links, log } = this.#services;
+    const named = this.#plugin.peers ?? this.#before?.peers ?? [];
+    const destinations = this.#destination === undefined ? named : [this.#destination.ip];
+    const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
+    this.properties.setDefault('mtu', defaultMtuBytes(underlay));
+    const largest = largestMtuBytes(underlay);
+    if (largest === undefined || this.mtuBytes <= largest) return largest;
+    const line = `mtu: ${foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`)}`;
+    if (this.plan.isNew && this.properties.wasGiven('mtu'))
+      throw new OverlayError('INVALID', `failed to set property ${line}`);
+    log.warn(`mtu ${this.name}`, `${this.name}: ${line}; larger frames will be dropped`);
+    return largest;
+  }
+}

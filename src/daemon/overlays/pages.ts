@@ -1,0 +1,45 @@
+/**
+ * A list, page by page. Nothing is kept from one page to the next: a page says where it ended by place and name, so that what
+ * is created or deleted meanwhile makes nothing else be left out or come twice.
+ */
+import type { PageResult } from '../../control/messages.js';
+import { OverlayError } from '../../model/errors.js';
+import { printable } from '../../model/properties.js';
+
+/** As JSON; the last name on it may bring more. */
+const PAGE_CHARACTERS = 512 * 1024;
+
+const CURSOR = /^([0-9]{1,9}):(.*)$/su;
+
+/** The rows of the names behind `after`. Throws an OverlayError when that is no cursor. */
+export function pageOf<Row>(
+  names: readonly string[],
+  after: string | undefined,
+  rowsOf: (name: string) => readonly Row[],
+): { rows: Row[] } & PageResult {
+  const rows: Row[] = [];
+  let characters = 0;
+  for (let place = placeBehind(names, after); place < names.length; place++) {
+    const some = rowsOf(names[place]);
+    rows.push(...some);
+    characters += JSON.stringify(some).length;
+    if (characters >= PAGE_CHARACTERS && place + 1 < names.length)
+      return { rows, next: `${place}:${names[place]}` };
+  }
+  return { rows, next: null };
+}
+
+function placeBehind(names: readonly string[], after: string | undefined): number {
+  if (after === undefined) return 0;
+  const match = CURSOR.exec(after);
+  if (match === null) {
+    const line = `'${printable(after)}' is not where a page ended: 'after' is 'next' of the page before`;
+    throw new OverlayError('INVALID', line);
+  }
+  const place = Number(match[1]);
+  const name = match[2];
+  if (names[place] === name) return place + 1;
+  const found = names.indexOf(name);
+  // Deleted: what stood behind it is in its place now.
+  return found === -1 ? place : found + 1;
+}

@@ -1,0 +1,40 @@
+/**
+ * What ICMP says of the paths of one overlay that an operator should know: one that is too narrow for any overlay. Nobody
+ * obeys that; either it is so, and large packets are lost on the way, or somebody forges such messages.
+ */
+import type { Notice } from '../../core/notices.js';
+import { LEAST_PATH_MTU } from '../../core/path-news.js';
+import { family } from '../../wire/ip.js';
+import type { Health } from '../health.js';
+
+/** As long as news of paths is believed (RFC 1191 6.3). */
+const LASTS_MS = 600_000;
+
+export class PathWatch {
+  readonly #health: Health;
+  #over: NodeJS.Timeout | undefined;
+
+  constructor(health: Health) {
+    this.#health = health;
+  }
+
+  heard({ to, mtuBytes }: Extract<Notice, { kind: 'narrowPath' }>): void {
+    // Of the first: who forges can name another size each time.
+    if (this.#over === undefined)
+      this.#health.degrade(
+        'path',
+        `ICMP says that the path to ${to} carries ${mtuBytes} bytes a packet; an overlay needs ` +
+          `${LEAST_PATH_MTU[family(to)]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+      );
+    clearTimeout(this.#over);
+    this.#over = setTimeout(() => {
+      this.#over = undefined;
+      this.#health.restore('path');
+    }, LASTS_MS);
+    this.#over.unref();
+  }
+
+  stop(): void {
+    clearTimeout(this.#over);
+  }
+}

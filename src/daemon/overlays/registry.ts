@@ -1,0 +1,263 @@
+/**
+ * Changes to the overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which
+ * order things are made and taken back. `directory` says who is there, bring-up.ts starts what is stored.
+ *
+ * Changes to one overlay and its VNICs come one at a time, those to different overlays side by side: none waits for
+ * another's plugin. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the disk is
+ * written last when something is made, first when it is removed, so that a crash leaves the old state or the new.
+ *
+ *   on disk and running     persistent
+ *   running only            temporary (-t)
+ *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Failure, Methods } from '../../control/messages.js';
+import type { Notice } from '../../core/notices.js';
+import type { LookupRequest } from '../../datapath/contract.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
+import { readLinkValues } from '../../model/link-properties.js';
+import { foundExpected } from '../../model/properties.js';
+import type { IpAddress } from '../../wire/ip.js';
+import { formatMac, randomLocalMac } from '../../wire/mac.js';
+import type { StateStore } from '../state/persistence.js';
+import { allOrNothing, KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
+import { BringUp } from './bring-up.js';
+import { OverlayDirectory } from './directory.js';
+import { NewNames } from './new-names.js';
+import { needMac } from './overlay-errors.js';
+import type { Services } from './overlay-plan.js';
+import type { Overlay } from './overlay.js';
+import { LinkProperties, storedProperties } from './vnic-link-properties.js';
+
+type Params<M extends keyof Methods> = Methods[M]['params'];
+type Result<M extends keyof Methods> = Methods[M]['result'];
+
+/** 802.1Q: 4095 is reserved, 0 says that there is no VLAN. */
+const MAX_VID = 4094;
+/** illumos varpd: an INT32. */
+const MAX_ID = 0x7fff_ffff;
+/** Of the 2 s that varpd has to end. */
+const SAVE_DEADLINE_MS = 500;
+
+export class Registry {
+  readonly #services: Services;
+  readonly #store: StateStore;
+  readonly directory: OverlayDirectory;
+  readonly linkProperties: LinkProperties;
+  readonly #changes = new KeyedQueue();
+  readonly #names: NewNames;
+  readonly #bringUp: BringUp;
+  #lastId = 0;
+
+  readonly #changed: () => void;
+
+  /** `changed`: something was brought up, failed to, or was deleted. */
+  constructor(services: Services, store: StateStore, changed: () => void = () => undefined) {
+    this.#changed = changed;
+    this.#services = services;
+    this.#store = store;
+    this.directory = new OverlayDirectory(store, services.plugins);
+    this.linkProperties = new LinkProperties(this.directory, store, this.#changes, services.log);
+    this.#names = new NewNames(this.directory, services.links);
+    this.#bringUp = new BringUp(services, store, this.directory, this.#names, this.#changes, changed);
+    for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
+  }
+
+  // -- Overlays
+
+  createOverlay(params: Params<'overlay.create'>): Promise<void> {
+    const { name, encap, search, vnetid, temporary, properties } = params;
+    return this.#create(name, name, async (undo) => {
+      await this.#services.plugins.find(search);
+      const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
+      const plan = { name, encap, search, vnetid, temporary, properties, ...made };
+      const overlay = await this.#bringUp.start(plan, undo);
+      if (!temporary) await this.#save(overlay);
+      // Of a state file that was set aside.
+      this.directory.reasons.delete(name);
+    });
+  }
+
+  /** `temporary`: what is on disk stays there. */
+  deleteOverlay({ name, temporary }: Params<'overlay.delete'>): Promise<void> {
+    return this.#change(name, async () => {
+      const overlay = this.directory.overlays.get(name);
+      const stored = temporary ? undefined : this.#store.overlays.get(name);
+      if (overlay === undefined && stored === undefined) throw this.directory.notFound(name, 'overlay');
+      const vnics = new Set([
+        ...(overlay?.vnics.keys() ?? []),
+        ...(stored?.vnics.map((vnic) => vnic.name) ?? []),
+      ]);
+      if (vnics.size > 0) throw busy(name, [...vnics]);
+      if (stored !== undefined) await this.#store.remove(name);
+      this.#bringUp.forget(name);
+      this.directory.reasons.delete(name);
+      this.directory.overlays.delete(name);
+      if (overlay === undefined) this.#services.datapath.discard(name);
+      else await overlay.stop();
+      this.#changed();
+    });
+  }
+
+  /** At the start of varpd: everything stored. */
+  raise(): Promise<Result<'overlay.up'>> {
+    return this.#bringUp.raise();
+  }
+
+  /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
+  up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
+    return this.#bringUp.up(name);
+  }
+
+  /** All plugins at once, none waits for another; goes on past failures. */
+  async reload(): Promise<Failure[]> {
+    const attempts = [...this.directory.overlays.values()].map(async (overlay): Promise<Failure[]> => {
+      try {
+        await overlay.reload();
+        return [];
+      } catch (error) {
+        return [{ name: overlay.name, message: asOverlayError(error).message }];
+      }
+    });
+    return (await Promise.all(attempts)).flat();
+  }
+
+  targets({ name, after, limit }: Params<'overlay.targets'>): Promise<Result<'overlay.targets'>> {
+    return this.directory.need(name).targets.page(after, limit);
+  }
+
+  setTarget({ name, mac, destination }: Params<'overlay.setTarget'>): void {
+    this.directory.need(name).targets.set(mac, destination);
+  }
+
+  deleteTarget({ name, mac }: Params<'overlay.deleteTarget'>): Promise<void> {
+    return this.directory.need(name).targets.delete(mac);
+  }
+
+  flushTargets({ name }: Params<'overlay.flushTargets'>): void {
+    this.directory.need(name).targets.flush();
+  }
+
+  // -- VNICs
+
+  createVnic({ name, over, mac, vid = 0, properties, temporary }: Params<'vnic.create'>): Promise<void> {
+    return this.#create(name, over, async (undo) => {
+      const overlay = this.directory.need(over);
+      if (vid < 0 || vid > MAX_VID)
+        throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
+      if (!temporary && overlay.plan.temporary)
+        throw new OverlayError('INVALID', `${over} is temporary, so must be what is made over it: use -t`);
+      const address = mac === undefined ? this.#names.freeMac(overlay) : needMac(mac);
+      const macType = mac === undefined ? 'random' : 'fixed';
+      this.#names.checkMac(overlay, address);
+      const values = readLinkValues(properties ?? []);
+      overlay.addVnic({ name, mac: address, macType, vid, temporary, properties: values, leases: [] });
+      undo.push(() => overlay.removeVnic(name));
+      if (temporary) return;
+      const stored = this.#store.overlays.get(over)!;
+      const vnic = { name, mac: formatMac(address), macType, vid, ...storedProperties(values) } as const;
+      await this.#store.save({ ...stored, vnics: [...stored.vnics, vnic] });
+    });
+  }
+
+  deleteVnic({ name, temporary }: Params<'vnic.delete'>): Promise<void> {
+    return this.#change(this.directory.overlayNameOf(name), async () => {
+      const overlay = this.directory.overlayOfVnic(name);
+      const stored = temporary ? undefined : this.directory.storedOverlayOfVnic(name);
+      if (overlay === undefined && stored === undefined) throw this.directory.notFound(name, 'vnic');
+      if (stored !== undefined)
+        await this.#store.save({ ...stored, vnics: stored.vnics.filter((vnic) => vnic.name !== name) });
+      this.directory.reasons.delete(name);
+      if (overlay === undefined) this.#services.datapath.discard(name);
+      else await overlay.removeVnic(name);
+      this.#changed();
+    });
+  }
+
+  // -- What the datapath tells
+
+  lookup(request: LookupRequest): void {
+    this.directory.withId(request.overlay)?.lookup(request);
+  }
+
+  noticed(notice: Notice): void {
+    this.directory.withId(notice.overlay)?.noticed(notice);
+  }
+
+  portFault(overlay: number, port: string, code: string): void {
+    this.directory.withId(overlay)?.portFault(port, code);
+  }
+
+  peersChanged(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void {
+    this.directory.withId(overlay)?.peersChanged(added, removed);
+  }
+
+  /** Whether a stored overlay or VNIC has this name, or one of a state file that cannot be read may have it. */
+  mayWant(port: string): boolean {
+    return this.#store.bad.length > 0 || this.directory.isStored(port) || this.directory.runs(port);
+  }
+
+  /** Removes these persistent links where nothing here wants them: of temporary overlays and VNICs, of those that were being
+   * made or deleted when the earlier daemon was killed. Names those removed. */
+  removeOrphans(ports: readonly string[]): string[] {
+    const orphans = ports.filter((name) => !this.mayWant(name));
+    for (const name of orphans) this.#services.datapath.discard(name);
+    return orphans;
+  }
+
+  /** Resolves when every plugin has been tried once. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.directory.overlays.values()].map((overlay) => overlay.settled));
+  }
+
+  /** Resolves when no change is under way, and lets none begin any more. */
+  freeze(): Promise<void> {
+    return this.#changes.freeze();
+  }
+
+  /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
+   * for the next daemon by `save`, and goes on until the datapath is closed. */
+  async stop(save: (overlays: readonly Overlay[]) => Promise<void>): Promise<void> {
+    this.#bringUp.stop();
+    const overlays = [...this.directory.overlays.values()];
+    // What is under way may wait for a plugin.
+    await Promise.race([
+      Promise.all([this.linkProperties.saveLeases(), save(overlays)]),
+      delay(SAVE_DEADLINE_MS, undefined, { ref: false }),
+    ]);
+    this.directory.overlays.clear();
+    await Promise.all(overlays.map((overlay) => overlay.quiesce()));
+  }
+
+  // -- Steps
+
+  #change(overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
+    return this.#changes.run(overlay, () => allOrNothing(work, undoFailed(this.#services.log)));
+  }
+
+  /** The name is nobody else's from now on. */
+  #create(name: string, overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
+    return this.#change(overlay, (undo) => this.#names.reserve(name, () => work(undo)));
+  }
+
+  #save(overlay: Overlay): Promise<void> {
+    const { name, id, encap, search, vnetid, mac } = overlay.plan;
+    const properties = overlay.properties.given();
+    return this.#store.save({ name, id, encap, search, vnetid, mac: formatMac(mac), properties, vnics: [] });
+  }
+
+  /** Not that of an overlay that has just gone: late words from the datapath would reach the wrong one. */
+  #nextId(): number {
+    const used = new Set(this.directory.names().map((name) => this.directory.idOf(name)));
+    do this.#lastId = (this.#lastId % MAX_ID) + 1;
+    while (used.has(this.#lastId));
+    return this.#lastId;
+  }
+}
+
+function busy(name: string, vnics: readonly string[]): OverlayError {
+  return new OverlayError(
+    'BUSY',
+    `${name} has VNICs over it: ${vnics.slice(0, 10).join(', ')}; delete them first`,
+  );
+}

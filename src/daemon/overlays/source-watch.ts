@@ -1,0 +1,78 @@
+/**
+ * What frames of one overlay say of their senders that an operator should know: a MAC of this host that comes from
+ * elsewhere, and a VNIC that speaks as somebody else. The datapath counts all of them and tells of one a second.
+ */
+import type { Notice } from '../../core/notices.js';
+import { formatMac, isMulticast, ZERO } from '../../wire/mac.js';
+import type { Health } from '../health.js';
+import type { Log } from '../log.js';
+
+/** It goes on: two MACs at one place by mistake, or a loop. A station that moves is through with it long before. */
+const LASTS_MS = 10_000;
+/** It has stopped. */
+const QUIET_MS = 30_000;
+/** Between two lines about the same. */
+const REPEAT_MS = 60_000;
+/** Lines are remembered of so many; then they may come again. */
+const MAX_SAID = 256;
+
+export type SourceNotice = Exclude<Notice, { kind: 'narrowPath' }>;
+
+export class SourceWatch {
+  readonly #overlay: string;
+  readonly #health: Health;
+  readonly #log: Log;
+  readonly #nowMs: () => number;
+  /** Line -> when it was said. */
+  readonly #said = new Map<string, number>();
+  #sinceMs: number | undefined;
+  #quiet: NodeJS.Timeout | undefined;
+
+  constructor(overlay: string, health: Health, log: Log, nowMs = () => performance.now()) {
+    this.#overlay = overlay;
+    this.#health = health;
+    this.#log = log;
+    this.#nowMs = nowMs;
+  }
+
+  /** `port`: the one of this overlay that has the MAC. */
+  heard(notice: SourceNotice, port: string | undefined): void {
+    const mac = formatMac(notice.mac);
+    if (notice.kind === 'otherSource') {
+      this.#say(
+        `port ${notice.port} sends from ${mac}, which is not its MAC: frames to ${mac} go to ` +
+          `${this.#overlay}, not to ${notice.port} (tx_other_source)`,
+      );
+      return;
+    }
+    const whose =
+      port !== undefined
+        ? `which port ${port} of this host has just sent from: a loop, or the same MAC at two places`
+        : notice.mac === ZERO || isMulticast(notice.mac)
+          ? "which is no station's"
+          : 'which a port of this host has just had';
+    const sentence = `frames from ${notice.from} are refused: their source is ${mac}, ${whose} (rx_bad_source)`;
+    this.#say(sentence);
+    this.#sinceMs ??= this.#nowMs();
+    if (this.#nowMs() - this.#sinceMs >= LASTS_MS) this.#health.degrade('source', sentence);
+    clearTimeout(this.#quiet);
+    this.#quiet = setTimeout(() => {
+      this.#sinceMs = undefined;
+      this.#health.restore('source');
+    }, QUIET_MS);
+    this.#quiet.unref();
+  }
+
+  stop(): void {
+    clearTimeout(this.#quiet);
+  }
+
+  #say(sentence: string): void {
+    const nowMs = this.#nowMs();
+    const saidMs = this.#said.get(sentence) ?? -Infinity;
+    if (nowMs - saidMs < REPEAT_MS) return;
+    if (this.#said.size >= MAX_SAID) this.#said.clear();
+    this.#said.set(sentence, nowMs);
+    this.#log.warn(`source ${this.#overlay}`, `${this.#overlay}: ${sentence}`);
+  }
+}

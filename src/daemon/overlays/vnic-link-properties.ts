@@ -1,0 +1,179 @@
+/**
+ * Changes to the link properties of VNICs, and what DHCP leases them: on the disk first, then in force, so that a crash in
+ * between leaves a guest with more rules than it had, never with fewer. The registry lends its order of changes.
+ */
+import type { LinkPropertyRow, Methods } from '../../control/messages.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+import { inBackground } from '../../model/background.js';
+import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
+import {
+  checkLinkNames,
+  LINK_PROPERTIES,
+  type LinkValues,
+  readLinkValues,
+} from '../../model/link-properties.js';
+import type { Log } from '../log.js';
+import type { StateStore } from '../state/persistence.js';
+import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
+import type { KeyedQueue } from '../undo.js';
+import type { OverlayDirectory } from './directory.js';
+import { pageOf } from './pages.js';
+import { linkRows } from './vnic-protection.js';
+
+type Params<M extends keyof Methods> = Methods[M]['params'];
+
+/** News of leases is kept within this; a thousand guests that renew are then one write a second. */
+const SAVE_DELAY_MS = 1000;
+
+/** What a state file has of these values: nothing if none is set. */
+export function storedProperties(values: LinkValues): Pick<StoredVnic, 'properties'> {
+  const properties = [...values].map(([name, list]): [string, string[]] => [name, [...list]]);
+  return properties.length === 0 ? {} : { properties };
+}
+
+export class LinkProperties {
+  readonly #directory: OverlayDirectory;
+  readonly #store: StateStore;
+  readonly #changes: KeyedQueue;
+  readonly #log: Log;
+  /** Overlays with leases that are not on the disk as they are. */
+  readonly #unsaved = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(directory: OverlayDirectory, store: StateStore, changes: KeyedQueue, log: Log) {
+    this.#directory = directory;
+    this.#store = store;
+    this.#changes = changes;
+    this.#log = log;
+  }
+
+  /** Rejects with an OverlayError that has a line for each property that is wrong; nothing has changed then. */
+  async set({ name, temporary, properties }: Params<'linkprop.set'>): Promise<void> {
+    this.#refuseOverlay(name);
+    const given = readLinkValues(properties);
+    await this.#change(name, temporary, (values) => new Map([...values, ...given]));
+  }
+
+  async reset({ name, temporary, properties }: Params<'linkprop.reset'>): Promise<void> {
+    this.#refuseOverlay(name);
+    checkLinkNames(properties ?? []);
+    await this.#change(
+      name,
+      temporary,
+      (values) => new Map([...values].filter(([one]) => properties?.includes(one) === false)),
+    );
+  }
+
+  list({
+    names,
+    properties,
+    persistent,
+    after,
+  }: Params<'linkprop.list'>): Methods['linkprop.list']['result'] {
+    checkLinkNames(properties ?? []);
+    const { found, missing } = this.#directory.findVnics(names);
+    const wanted = properties ?? LINK_PROPERTIES.map(({ name }) => name);
+    const pick = (rows: readonly LinkPropertyRow[]): LinkPropertyRow[] =>
+      wanted.flatMap((name) => rows.filter(({ property }) => property === name));
+    if (!persistent) {
+      const page = pageOf([...found.keys()], after, (name) =>
+        pick(this.#running(name)?.protection.rows(name) ?? this.#storedRows(name)),
+      );
+      return { ...page, missing: after === undefined ? missing : [] };
+    }
+    const stored = [...this.#store.overlays.values()].flatMap((overlay) => overlay.vnics);
+    const shown = stored.map(({ name }) => name).filter((name) => found.has(name));
+    const page = pageOf(shown, after, (name) => pick(this.#storedRows(name)));
+    const isShown = new Set(shown);
+    const reasons = new Map(missing.map((failure) => [failure.name, failure]));
+    const absent = (names ?? []).filter((name) => after === undefined && !isShown.has(name));
+    return {
+      ...page,
+      missing: absent.map((name) => reasons.get(name) ?? { name, message: `${name} is temporary` }),
+    };
+  }
+
+  /** The datapath has heard a DHCP server, or a client that gives up. */
+  leased(news: LeaseNews): void {
+    const overlay = this.#directory.withId(news.overlay);
+    if (overlay?.leased(news) !== true) return;
+    this.#unsaved.add(overlay.name);
+    this.#timer ??= setTimeout(() => {
+      inBackground('saving leases', this.saveLeases());
+    }, SAVE_DELAY_MS).unref();
+  }
+
+  /** Never rejects: a lease that is not on the disk is lost at the next start, and no worse. */
+  async saveLeases(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const names = [...this.#unsaved];
+    this.#unsaved.clear();
+    for (const name of names) {
+      try {
+        await this.#changes.run(name, () => this.#saveLeasesOf(name));
+      } catch (error) {
+        this.#log.warn(`leases ${name}`, `leases over ${name}: ${asOverlayError(error).message}`);
+      }
+    }
+  }
+
+  async #saveLeasesOf(name: string): Promise<void> {
+    const stored = this.#store.overlays.get(name);
+    const running = this.#directory.overlays.get(name);
+    if (stored === undefined || running === undefined) return;
+    const vnics = stored.vnics.map(({ leases: before, ...vnic }) => {
+      const leases = running.vnics.get(vnic.name)?.protection.leases() ?? before ?? [];
+      return leases.length === 0 ? vnic : { ...vnic, leases };
+    });
+    await this.#store.save({ ...stored, vnics });
+  }
+
+  #change(name: string, temporary: boolean, edit: (values: LinkValues) => LinkValues): Promise<void> {
+    return this.#changes.run(this.#directory.overlayNameOf(name), async () => {
+      const vnic = this.#running(name);
+      const stored = this.#directory.storedOverlayOfVnic(name);
+      if (vnic === undefined && (temporary || stored === undefined))
+        throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+      if (!temporary && stored === undefined)
+        throw new OverlayError('INVALID', `${name} is temporary, so must be what is set on it: use -t`);
+      if (!temporary && stored !== undefined) await this.#store.save(edited(stored, name, edit));
+      vnic?.protection.setValues(edit(vnic.protection.values));
+      this.#directory.overlayOfVnic(name)?.protect(name);
+    });
+  }
+
+  /** Whoever sets `vxlan/listen_ip` of an overlay comes here. */
+  #refuseOverlay(name: string): void {
+    if (this.#directory.idOf(name) === 0) return;
+    const vnics = [...this.#directory.findVnics(undefined, name).found.keys()];
+    const first = vnics.length === 0 ? '' : `its VNICs (${vnics.slice(0, 10).join(', ')}), then `;
+    throw new OverlayError(
+      'UNSUPPORTED',
+      `${name} is an overlay; link properties are those of VNICs. Properties of an overlay are set when it is ` +
+        `created: to change one, delete ${first}${name}, and create them again`,
+    );
+  }
+
+  /** As the next start will find them; nothing is in force. */
+  #storedRows(name: string): LinkPropertyRow[] {
+    const stored = this.#directory.storedOverlayOfVnic(name)?.vnics.find((vnic) => vnic.name === name);
+    return stored === undefined ? [] : linkRows(name, new Map(stored.properties), () => []);
+  }
+
+  #running(name: string) {
+    return this.#directory.overlayOfVnic(name)?.vnics.get(name);
+  }
+}
+
+function edited(
+  stored: StoredOverlay,
+  name: string,
+  edit: (values: LinkValues) => LinkValues,
+): StoredOverlay {
+  const vnics = stored.vnics.map(({ properties = [], ...vnic }) => {
+    const values = new Map(properties);
+    return { ...vnic, ...storedProperties(vnic.name === name ? edit(values) : values) };
+  });
+  return { ...stored, vnics };
+}

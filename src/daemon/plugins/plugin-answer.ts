@@ -1,0 +1,167 @@
+/**
+ * What plugins hand over, checked before anything is done with it: they may be written in JavaScript, and a wrong
+ * destination would send one network's frames to strangers.
+ */
+import { isStation } from '../../core/proxy-frame.js';
+import type { LookupAnswer } from '../../datapath/contract.js';
+import { printable } from '../../model/properties.js';
+import type { Destination, ProxyKind } from '../../plugin/contract.js';
+import {
+  type Endpoint,
+  family,
+  formatEndpoint,
+  type IpAddress,
+  isSame,
+  isStationIp,
+  isUnspecified,
+  parse as parseIp,
+} from '../../wire/ip.js';
+import { BROADCAST } from '../../wire/mac.js';
+
+/** A frame for all becomes at most this many packets: beyond it, head-end replication is the wrong tool. */
+const MAX_FLOOD_DESTINATIONS = 1024;
+
+/** Nonsense from a plugin; the message says what it was, to follow the plugin's name. */
+export class AnswerError extends Error {
+  override readonly name = 'AnswerError';
+}
+
+/** Any value as text for a message. */
+function shown(value: unknown): string {
+  const text = typeof value === 'string' ? `'${value}'` : (JSON.stringify(value) as string | undefined);
+  return printable(text ?? typeof value);
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+/** Of the family of `listen`, with a port. Throws an AnswerError. */
+export function checkDestination(value: unknown, listen: Endpoint): Destination {
+  const { ip, port } = isRecord(value) ? value : {};
+  const address = typeof ip === 'string' ? parseIp(ip) : undefined;
+  if (address === undefined || isUnspecified(address) || !isPort(port))
+    throw new AnswerError(`gave ${shown(value)} where an { ip, port } was expected`);
+  if (family(address) !== family(listen.ip))
+    throw new AnswerError(
+      `gave the destination ${formatEndpoint({ ip: address, port })}, ` +
+        `which is not of the same family as the listen address ${listen.ip}`,
+    );
+  return { ip: address, port };
+}
+
+function isPort(value: unknown): value is number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65535;
+}
+
+/** Milliseconds above zero; `leftOutMs` when left out. Throws an AnswerError. */
+export function checkTtlMs(value: unknown, leftOutMs = Infinity): number {
+  if (value === undefined) return leftOutMs;
+  if (typeof value === 'number' && value > 0) return value;
+  throw new AnswerError(`gave ${shown(value)} where a ttlMs above 0 was expected`);
+}
+
+/** Throws an AnswerError. */
+export function checkMac(value: unknown): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= BROADCAST) return value;
+  throw new AnswerError(`gave ${shown(value)} where a MAC as a 48-bit number was expected`);
+}
+
+/** The MAC of one station: neither a group nor zero. Throws an AnswerError. */
+export function checkStation(value: unknown): number {
+  const mac = checkMac(value);
+  if (isStation(mac)) return mac;
+  throw new AnswerError(`gave ${shown(value)} where the MAC of one station was expected`);
+}
+
+/** An address that one station can have. Throws an AnswerError. */
+export function checkStationIp(value: unknown): IpAddress {
+  const ip = typeof value === 'string' ? parseIp(value) : undefined;
+  if (ip !== undefined && isStationIp(ip)) return ip;
+  throw new AnswerError(`gave ${shown(value)} where the address of one station was expected`);
+}
+
+/** Throws an AnswerError. */
+export function checkStationIps(value: unknown): IpAddress[] {
+  if (Array.isArray(value)) return value.map(checkStationIp);
+  throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
+}
+
+/** Throws an AnswerError. */
+export function checkPeers(value: unknown): IpAddress[] {
+  if (!Array.isArray(value))
+    throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
+  return value.map((peer: unknown) => {
+    const address = typeof peer === 'string' ? parseIp(peer) : undefined;
+    if (address === undefined) throw new AnswerError(`gave ${shown(peer)} where an address was expected`);
+    return address;
+  });
+}
+
+/** What a lookup is answered with: something for the datapath, or work for a proxy. */
+export type CheckedAnswer =
+  | LookupAnswer
+  | { readonly kind: 'proxy'; readonly what: ProxyKind; readonly otherwise: readonly Destination[] };
+
+/**
+ * The answer to a lookup, `isGroup` when it is about one frame to a group MAC. Throws an AnswerError.
+ * This overlay's own listen endpoint says that the MAC lives at this host: behind the VNIC that has it, else behind the
+ * own interface. Of a frame to a group it is left out, since ports of this host have had their copy.
+ */
+export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): CheckedAnswer {
+  const answer = isRecord(value) ? value : {};
+  // The next frame to the same group may be another kind of question.
+  const leftOutMs = isGroup ? 0 : Infinity;
+  switch (answer['kind']) {
+    case 'target':
+      return toTargets([answer['to']], checkTtlMs(answer['ttlMs'], leftOutMs), listen, isGroup);
+    case 'flood':
+      return toTargets(
+        checkList(answer['to'], 'flood'),
+        checkTtlMs(answer['ttlMs'], leftOutMs),
+        listen,
+        isGroup,
+      );
+    case 'drop': {
+      const { ttlMs } = answer;
+      return {
+        kind: 'drop',
+        reason: 'lookup_drop',
+        ...(ttlMs !== undefined && { ttlMs: checkTtlMs(ttlMs) }),
+      };
+    }
+    case 'proxy': {
+      const { what, otherwise = [] } = answer;
+      if (!isGroup)
+        throw new AnswerError(`gave ${shown(value)} for a unicast MAC: only broadcasts are proxied`);
+      if (what !== 'arp' && what !== 'ndp' && what !== 'dhcp')
+        throw new AnswerError(`gave ${shown(value)} where a proxy of arp, ndp or dhcp was expected`);
+      return { kind: 'proxy', what, otherwise: elsewhere(checkList(otherwise, 'proxy'), listen) };
+    }
+    default:
+      throw new AnswerError(
+        `gave ${shown(value)} where an answer of kind target, flood, proxy or drop was expected`,
+      );
+  }
+}
+
+function checkList(value: unknown, kind: string): readonly unknown[] {
+  if (Array.isArray(value) && value.length <= MAX_FLOOD_DESTINATIONS) return value;
+  throw new AnswerError(
+    `gave a ${kind} answer without a list of at most ${MAX_FLOOD_DESTINATIONS} destinations`,
+  );
+}
+
+function elsewhere(values: readonly unknown[], listen: Endpoint): Destination[] {
+  return values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
+}
+
+function toTargets(
+  values: readonly unknown[],
+  ttlMs: number,
+  listen: Endpoint,
+  isGroup: boolean,
+): LookupAnswer {
+  const to = isGroup ? elsewhere(values, listen) : values.map((one) => checkDestination(one, listen));
+  return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ttlMs };
+}

@@ -1,0 +1,357 @@
+/**
+ * The plugin instance of one overlay: what it is asked, what it may ask, and what its trouble costs.
+ *
+ * A plugin runs on the control thread and can be wrong in every way a program can: throw, reject, never answer, answer
+ * nonsense, throw later out of a timer. Each of these degrades its overlay with a sentence; the frames that waited are
+ * dropped as `lookup_failed` or `lookup_timeout`, what is resolved already stays in use, and the next good
+ * answer ends it. Only a plugin that blocks the thread is felt by others, and then only by what is not known yet: the
+ * datapath has a thread of its own.
+ */
+import type { Datapath, LookupAnswer, LookupRequest } from '../../datapath/contract.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
+import type { PropertySet } from '../../model/properties.js';
+import type {
+  Destination,
+  Host,
+  Instance,
+  LookupPlugin,
+  MacAddress,
+  ProxyKind,
+} from '../../plugin/contract.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress, isSame } from '../../wire/ip.js';
+import { isMulticast } from '../../wire/mac.js';
+import type { Limits } from '../config.js';
+import type { Health } from '../health.js';
+import type { Log } from '../log.js';
+import { hiddenPathHint, systemErrorText } from '../system-error.js';
+import { andThen, DeadlineError, Deadlines, type Eventually } from './deadline.js';
+import {
+  AnswerError,
+  checkAnswer,
+  checkDestination,
+  checkMac,
+  checkPeers,
+  checkStation,
+  checkStationIp,
+  checkStationIps,
+  checkTtlMs,
+} from './plugin-answer.js';
+import { runningPlugin } from './plugin-context.js';
+import { announcement, type Facts, orFlood, proxy } from './proxy.js';
+
+/** More than the datapath has open (core/overlay.ts): what it asks again may still be under way from the first time. */
+const MAX_OPEN_LOOKUPS = 4096;
+/** varpd has 2 s to end, and other plugins want their share of it. */
+const STOP_DEADLINE_MS = 500;
+
+/** Puts a question to the plugin within the time that is left. */
+type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;
+
+/** The overlay that an instance serves. */
+export interface Site {
+  readonly overlay: string;
+  readonly id: number;
+  readonly vnetid: number;
+  readonly listen: Endpoint;
+}
+
+export interface PluginServices {
+  readonly log: Log;
+  readonly health: Health;
+  readonly datapath: Datapath;
+  readonly limits: () => Limits;
+  /** What `allowedIps` answers may be something else now. */
+  readonly reprotect: () => void;
+}
+
+export class PluginInstance {
+  readonly #plugin: LookupPlugin;
+  readonly #site: Site;
+  readonly #services: PluginServices;
+  readonly #kind: string;
+  #instance: Instance | undefined;
+  #state: 'new' | 'started' | 'attached' | 'stopped' = 'new';
+  /** What the plugin told the datapath before the overlay was in it. */
+  #early: (() => void)[] = [];
+  #openLookups = 0;
+  #peers: readonly IpAddress[] = [];
+  readonly #deadlines = new Deadlines();
+
+  constructor(plugin: LookupPlugin, site: Site, services: PluginServices) {
+    this.#plugin = plugin;
+    this.#site = site;
+    this.#services = services;
+    this.#kind = `plugin ${site.overlay}`;
+  }
+
+  /** Rejects with an OverlayError; nothing of the plugin is left running then. */
+  async start(properties: PropertySet): Promise<void> {
+    try {
+      const instance = this.#inside(() => this.#plugin.create(this.#host()));
+      const needed = [
+        'start',
+        'stop',
+        this.#plugin.mode === 'point' ? 'defaultDestination' : 'resolve',
+      ] as const;
+      const absent = needed.filter((name) => typeof instance[name] !== 'function');
+      if (absent.length > 0) throw new AnswerError(`has no ${absent.join(', ')}`);
+      this.#instance = instance;
+      const { startDeadlineMs } = this.#services.limits();
+      await this.#ask(startDeadlineMs, (signal) => instance.start(properties, signal));
+      this.#state = 'started';
+    } catch (error) {
+      await this.stop();
+      throw startError(error);
+    }
+  }
+
+  /** Mode `point`: where every frame goes. Throws an OverlayError. */
+  destination(): Destination {
+    const { listen } = this.#site;
+    try {
+      const to = checkDestination(
+        this.#inside(() => this.#instance?.defaultDestination?.()),
+        listen,
+      );
+      if (isSame(to, listen))
+        throw new AnswerError(`sends to ${formatEndpoint(to)}, which is this overlay's own listen address`);
+      return to;
+    } catch (error) {
+      if (!(error instanceof AnswerError)) throw startError(error);
+      const line = `${this.#plugin.name} ${error.message}`;
+      throw new OverlayError('INVALID', line, [line], error);
+    }
+  }
+
+  /** Underlay addresses that it has named, of the family of the listen address. */
+  get peers(): readonly IpAddress[] {
+    return this.#peers;
+  }
+
+  /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
+  attach(): void {
+    this.#state = 'attached';
+    const early = this.#early;
+    this.#early = [];
+    for (const call of early) call();
+  }
+
+  /** What a port with this MAC may send from, undefined when the plugin has no say. Nothing when it fails to say. */
+  allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
+    const instance = this.#instance;
+    if (this.#state === 'stopped' || typeof instance?.allowedIps !== 'function') return undefined;
+    try {
+      const value: unknown = this.#inside(() => instance.allowedIps?.(mac));
+      return value === undefined ? undefined : checkStationIps(value);
+    } catch (error) {
+      this.complain(error);
+      return [];
+    }
+  }
+
+  /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
+  lookup(request: LookupRequest): void {
+    const instance = this.#instance;
+    if (this.#state !== 'attached' || instance === undefined || this.#openLookups >= MAX_OPEN_LOOKUPS) {
+      this.#answer(request, { kind: 'drop', reason: 'lookup_failed' });
+      return;
+    }
+    this.#openLookups++;
+    try {
+      const answer = this.#resolve(instance, request);
+      if (answer instanceof Promise) {
+        answer.then(
+          (later) => {
+            this.#succeed(request, later);
+          },
+          (error: unknown) => {
+            this.#fail(request, error);
+          },
+        );
+      } else this.#succeed(request, answer);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  #succeed(request: LookupRequest, answer: LookupAnswer): void {
+    this.#openLookups--;
+    this.#services.health.restore('lookup');
+    this.#answer(request, answer);
+  }
+
+  #fail(request: LookupRequest, error: unknown): void {
+    this.#openLookups--;
+    this.complain(error);
+    const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
+    this.#answer(request, { kind: 'drop', reason });
+  }
+
+  /** One question, and what a proxy asks after it, share one deadline. At once when the plugin answers at once. */
+  #resolve(instance: Instance, request: LookupRequest): Eventually<LookupAnswer> {
+    const { destinationMac, sourceMac, etherType, vlan } = request;
+    const endMs = performance.now() + this.#services.limits().lookupDeadlineMs;
+    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
+    return andThen(
+      ask<unknown>((signal) => instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal)),
+      (value) => this.#carryOut(instance, request, value, ask),
+    );
+  }
+
+  #carryOut(
+    instance: Instance,
+    { frame }: LookupRequest,
+    value: unknown,
+    ask: Ask,
+  ): Eventually<LookupAnswer> {
+    const answer = checkAnswer(value, this.#site.listen, frame !== undefined);
+    if (answer.kind !== 'proxy') return answer;
+    if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
+    const { overlay } = this.#site;
+    const facts = this.#facts(instance, answer.what, ask);
+    const proxied = proxy(answer.what, frame, facts, (message) => {
+      this.#services.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
+    });
+    return andThen(proxied, (done) => orFlood(done, answer.otherwise));
+  }
+
+  #facts(instance: Instance, what: ProxyKind, ask: Ask): Facts {
+    const fact = (
+      name: 'neighbor' | 'dhcpServer',
+      call: (signal: AbortSignal) => MacAddress | null | undefined | Promise<MacAddress | null>,
+    ): Eventually<MacAddress | null> => {
+      if (typeof instance[name] !== 'function')
+        throw new AnswerError(`gives frames to the ${what} proxy, but has no ${name}`);
+      return andThen(ask<unknown>(call), (found) => (found === null ? null : checkStation(found)));
+    };
+    return {
+      neighbor: (ip) => fact('neighbor', (signal) => instance.neighbor?.(ip, signal)),
+      dhcpServer: (client) => fact('dhcpServer', (signal) => instance.dhcpServer?.(client, signal)),
+    };
+  }
+
+  /** Rejects with an OverlayError when the plugin did not take what it read. */
+  async reload(): Promise<void> {
+    const instance = this.#instance;
+    if (this.#state !== 'attached' || typeof instance?.reload !== 'function') return;
+    try {
+      await this.#ask(this.#services.limits().startDeadlineMs, (signal) => instance.reload?.(signal));
+    } catch (error) {
+      const { code } = asOverlayError(error);
+      throw new OverlayError(code, `not reloaded: ${systemErrorText(error)}`, [], error);
+    }
+  }
+
+  /** Something of this plugin failed: degraded until the next good answer. */
+  complain(error: unknown): void {
+    if (this.#state === 'stopped') return;
+    const said = `plugin ${this.#plugin.name}: ${systemErrorText(error)}`;
+    this.#services.health.degrade('lookup', said);
+  }
+
+  /** Never rejects. No call into the plugin afterwards, and none out of it has an effect. */
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'stopped';
+    this.#early = [];
+    const instance = this.#instance;
+    if (typeof instance?.stop !== 'function') return;
+    try {
+      await this.#ask(STOP_DEADLINE_MS, () => instance.stop());
+    } catch (error) {
+      this.#log('warn', `did not stop: ${systemErrorText(error)}`);
+    }
+  }
+
+  #inside<T>(call: () => T): T {
+    return runningPlugin.run(this, call);
+  }
+
+  #ask<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Eventually<T> {
+    return this.#deadlines.within(deadlineMs, (signal) => this.#inside(() => call(signal)));
+  }
+
+  #answer({ overlay, lookup }: LookupRequest, answer: LookupAnswer): void {
+    if (this.#state !== 'stopped') this.#services.datapath.answer(overlay, lookup, answer);
+  }
+
+  #log(level: 'info' | 'warn' | 'error', message: string): void {
+    this.#services.log[level](this.#kind, `${this.#site.overlay}: plugin ${this.#plugin.name}: ${message}`);
+  }
+
+  /** Now, or as soon as the datapath knows the overlay; never after the end. */
+  #whenAttached(call: () => void): void {
+    if (this.#state === 'attached') call();
+    else if (this.#state !== 'stopped') this.#early.push(call);
+  }
+
+  /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
+  #host(): Host {
+    const { overlay, id, vnetid, listen } = this.#site;
+    const { datapath, health, reprotect } = this.#services;
+    return {
+      overlay,
+      vnetid,
+      log: {
+        info: (message) => {
+          this.#log('info', message);
+        },
+        warn: (message) => {
+          this.#log('warn', message);
+        },
+        error: (message) => {
+          this.#log('error', message);
+        },
+      },
+      now: () => performance.now(),
+      setTarget: (mac, to, ttlMs) => {
+        const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
+        this.#whenAttached(() => {
+          // A group is at this host in any case: what was said of it before no longer holds.
+          if (isMulticast(target[0]) && isSame(target[1], listen)) datapath.invalidate(id, target[0]);
+          else datapath.setTarget(id, target[0], [target[1]], target[2]);
+        });
+      },
+      invalidate: (mac) => {
+        const checked = mac === undefined ? undefined : checkMac(mac);
+        this.#whenAttached(() => {
+          datapath.invalidate(id, checked);
+        });
+      },
+      announce: (ip, mac) => {
+        const frame = announcement(checkStationIp(ip), checkStation(mac));
+        this.#whenAttached(() => {
+          datapath.announce(id, frame);
+        });
+      },
+      allowedIpsChanged: () => {
+        this.#whenAttached(reprotect);
+      },
+      setPeers: (peers) => {
+        const own = checkPeers(peers).filter(
+          (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
+        );
+        this.#peers = own;
+        this.#whenAttached(() => {
+          datapath.setPeers(id, own);
+        });
+      },
+      degrade: (sentence) => {
+        if (this.#state !== 'stopped') health.degrade('plugin', sentence);
+      },
+      restore: () => {
+        if (this.#state !== 'stopped') health.restore('plugin');
+      },
+      remark: (sentence) => {
+        if (this.#state !== 'stopped') health.remark(sentence);
+      },
+    };
+  }
+}
+
+function startError(error: unknown): OverlayError {
+  const plain = asOverlayError(error);
+  const code = error instanceof DeadlineError ? 'AGAIN' : plain.code;
+  const line = `failed to activate varpd instance: ${systemErrorText(error)}${hiddenPathHint(plain)}`;
+  return new OverlayError(code, line, [line], error);
+}

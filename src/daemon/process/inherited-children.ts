@@ -1,0 +1,36 @@
+/**
+ * Children of the process that this one was before it started itself anew. Node waits for those alone that it has started
+ * itself; the others would stay in the kernel's table after their end, as long as varpd runs.
+ */
+import { readFileSync } from 'node:fs';
+import { reapChild } from '../../dgram-extra/index.js';
+
+const LOOK_MS = 1000;
+
+/** Before this process has started any. */
+export function reapInheritedChildren(): void {
+  let left = inherited();
+  if (left.length === 0) return;
+  const timer = setInterval(() => {
+    left = left.filter((pid) => !isGone(pid));
+    if (left.length === 0) clearInterval(timer);
+  }, LOOK_MS);
+  timer.unref();
+}
+
+function inherited(): number[] {
+  try {
+    const text = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
+    return text.split(' ').filter(Boolean).map(Number);
+  } catch {
+    return []; // a kernel that does not say
+  }
+}
+
+function isGone(pid: number): boolean {
+  try {
+    return reapChild(pid);
+  } catch {
+    return true; // somebody else has waited for it
+  }
+}

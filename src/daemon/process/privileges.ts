@@ -1,0 +1,109 @@
+/**
+ * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, without the system calls that lead
+ * to more (dgram-extra/system-calls.c), and nothing it starts may more. What takes another right is done before
+ * (steering.ts and rings.ts of datapath/userland/main, root.ts).
+ *
+ * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
+ * is to give up rights on the main thread and to start itself anew: execve(2) ends the other threads, and those that
+ * come have what their maker had. A command that goes into the background need not, since its daemon is a process that
+ * the main thread starts. Where a service manager has done all this already, nothing is done.
+ */
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { leaveRings, openRings } from '../../datapath/userland/main/rings.js';
+import { leaveSteering, openSteering } from '../../datapath/userland/main/steering.js';
+import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../../dgram-extra/index.js';
+import { OverlayError } from '../../model/errors.js';
+import type { Flags } from '../config.js';
+import { keepInheritedOpen } from '../handover/descriptors.js';
+import { systemErrorText } from '../system-error.js';
+import type { Successor } from './root.js';
+
+/** This process has given up its rights already: it was started by one that did. */
+const MARK = 'VARPD_WITHOUT_RIGHTS';
+const KEPT = 1n << BigInt(CAP_NET_ADMIN);
+
+/**
+ * Returns when this process has no right too many, or, where it is not the daemon, when what it starts has none.
+ * Otherwise the process begins again. Rejects with an OverlayError.
+ */
+export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<void> {
+  const isDone = process.env[MARK] !== undefined;
+  Reflect.deleteProperty(process.env, MARK);
+  await openSteering();
+  openRings();
+  const isRoot = !isDone && process.geteuid?.() === 0;
+  const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
+  if (successor === undefined && hasNoneTooMany()) {
+    // A filter stays through execve(2): one is enough.
+    if (!isDone) limitSystemCalls();
+    return;
+  }
+  if (isDone)
+    throw new OverlayError('INTERNAL', 'this process has rights that were given up: is it started by hand?');
+  try {
+    dropPrivileges([CAP_NET_ADMIN], successor);
+  } catch (error) {
+    const whom = successor === undefined ? '' : ` and become user '${successor.name}'`;
+    const hint =
+      successor === undefined || successor.uid === 0
+        ? ''
+        : `: that takes CAP_SETUID and CAP_SETGID; with 'user: root' varpd stays root`;
+    const line = `cannot give up rights${whom}: ${systemErrorText(error)}${hint}`;
+    throw new OverlayError('DENIED', line, [], error);
+  }
+  limitSystemCalls();
+  if (successor !== undefined) checkProgram(successor, flags);
+  if (isDaemon) {
+    keepInheritedOpen();
+    beginAgain(process.argv.slice(1));
+  }
+  leaveSteering();
+  leaveRings();
+  process.env[MARK] = '1';
+}
+
+/** What a process that has begun again could not tell: that it cannot read what it is made of. */
+function checkProgram({ name }: Successor, { config }: Flags): void {
+  const needed: readonly [string | undefined, number, string][] = [
+    [process.execPath, constants.X_OK, 'run'],
+    [process.argv[1], constants.R_OK, 'read'],
+    [config, constants.R_OK, 'read'],
+  ];
+  for (const [file, mode, verb] of needed)
+    try {
+      if (file !== undefined) accessSync(file, mode);
+    } catch (error) {
+      throw new OverlayError(
+        'DENIED',
+        `user '${name}', whom varpd runs as, cannot ${verb} ${file}: ${systemErrorText(error)}: put it where that user may, ` +
+          `as in /opt or /etc/varpd, or configure another 'user' ('user: root' has varpd stay root)`,
+        [],
+        error,
+      );
+    }
+}
+
+/** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
+export function beginAgain(args: readonly string[]): never {
+  leaveSteering();
+  leaveRings();
+  process.env[MARK] = '1';
+  startAnew(process.execPath, [process.execPath, ...process.execArgv, ...args]);
+}
+
+/** Of all threads, when this process was started with no more. */
+function hasNoneTooMany(): boolean {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const held = ['CapInh', 'CapPrm', 'CapEff'].reduce((all, name) => all | capabilities(status, name), 0n);
+  return (held & ~KEPT) === 0n && /^NoNewPrivs:\s*1$/m.test(status);
+}
+
+export function hasNetAdmin(): boolean {
+  return (capabilities(readFileSync('/proc/self/status', 'utf8'), 'CapEff') & KEPT) !== 0n;
+}
+
+function capabilities(status: string, name: string): bigint {
+  const hex = new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1];
+  // A kernel that does not say gives none away for it.
+  return hex === undefined ? ~0n : BigInt(`0x${hex}`);
+}

@@ -1,0 +1,128 @@
+/**
+ * What only root can do for the user that varpd becomes: find out who that is, make the directories that are missing, and
+ * hand over those that a varpd which ran as root has left. It is loaded by root alone, and done before anything else.
+ *
+ * Handed over is nothing that might be anything else, whatever the configuration says: a state directory holds a `lock`
+ * that nobody has, a directory of sockets those of varpd and nothing else, a log its lines; and root alone could have put there
+ * what is in them.
+ */
+import {
+  closeSync,
+  constants,
+  lchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+} from 'node:fs';
+import path from 'node:path';
+import { type Identity, lockFile } from '../../dgram-extra/index.js';
+import { OverlayError } from '../../model/errors.js';
+import { SHARED_WRITE, trustedPlaceNow, UntrustedPlace } from '../../plugin/trusted-place.js';
+import { DEFAULT_USER, type Flags, loadConfig, placeOf } from '../config.js';
+import { give, type Owner } from '../give.js';
+import { makeDirectories } from '../make-directories.js';
+import { StateDirectory } from '../state/state-directory.js';
+import { errnoName, systemErrorText } from '../system-error.js';
+import { account, groupId } from './accounts.js';
+
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+const LOG_MODE = 0o640;
+const LOG_LINE = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z (?:debug|info|warn|error) |\{"(?:level|time)")/;
+
+/** Who root becomes. */
+export interface Successor extends Identity {
+  readonly name: string;
+}
+
+/** In the configured group, so that it may give the socket to that. Rejects with an OverlayError. */
+export async function successorOfRoot(flags: Flags): Promise<Successor> {
+  const config = loadConfig(flags);
+  const name = config.user ?? DEFAULT_USER;
+  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
+  const { uid, gid } = account(name, placeOf(config, 'user'));
+  if (uid === 0) return { name, uid, gid: process.getegid?.() ?? 0, groups };
+  const sockets = { uid, gid: groups.at(0) ?? gid };
+  await makeStateDirectory(config.stateDir, { uid, gid });
+  const places = [config.socket, config.metrics].filter(
+    (place) => place?.startsWith('/') === true,
+  ) as string[];
+  for (const place of places) makeSocketDirectory(path.dirname(place), places, sockets);
+  if (config.log.file !== null) makeLog(config.log.file, { uid, gid });
+  return { name, uid, gid, groups };
+}
+
+async function makeStateDirectory(directory: string, owner: Owner): Promise<void> {
+  if (makeDirectory(directory, 0o700, owner) || !isRoots(directory)) return;
+  if (!readdirSync(directory).includes('lock')) return; // refused later, with what to do
+  const state = await StateDirectory.open(directory);
+  try {
+    await state.lock(lockFile);
+    const names = readdirSync(state.path('.'));
+    for (const name of names) giveFile(state.path(name), owner);
+    // Last: as long as it is root's, nobody has put anything there, and the next start goes on with the rest.
+    give(state.path('.'), O_DIRECTORY, owner);
+  } finally {
+    await state.close();
+  }
+}
+
+/** `own`: the sockets that may be there from the last time. */
+function makeSocketDirectory(directory: string, own: readonly string[], owner: Owner): void {
+  if (makeDirectory(directory, 0o750, owner) || !isRoots(directory)) return;
+  const files = readdirSync(directory).map((name) => path.join(directory, name));
+  if (files.length === 0 || !files.every((file) => own.includes(file) && lstatSync(file).isSocket())) return;
+  for (const file of files) lchownSync(file, owner.uid, owner.gid);
+  give(directory, O_DIRECTORY, owner);
+}
+
+/** What cannot be done is said by whoever opens it. */
+function makeLog(file: string, owner: Owner): void {
+  try {
+    const { path: place, isMissing } = trustedPlaceNow(file, { users: [owner.uid] });
+    if (isMissing) closeSync(openSync(place, O_CREAT | O_EXCL | O_NOFOLLOW, LOG_MODE));
+    if (isLog(place)) giveFile(place, owner);
+  } catch {
+    return;
+  }
+}
+
+/** A file that is empty, or begins with a line of varpd's log (log.ts), in either format. */
+function isLog(file: string): boolean {
+  if (!lstatSync(file).isFile()) return false;
+  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    const start = Buffer.alloc(64);
+    const bytes = readSync(fd, start);
+    return bytes === 0 || LOG_LINE.test(start.toString('latin1', 0, bytes));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** False when it is there already: somebody's choice, and checked by its user. */
+function makeDirectory(directory: string, mode: number, owner: Owner): boolean {
+  try {
+    trustedPlaceNow(directory, { users: [owner.uid], sticky: true });
+    makeDirectories(path.dirname(directory), 0o755);
+    mkdirSync(directory, { mode });
+    give(directory, O_DIRECTORY, owner);
+    return true;
+  } catch (error) {
+    if (error instanceof UntrustedPlace)
+      throw new OverlayError('DENIED', `cannot make ${directory}: ${error.message}`, [], error);
+    if (errnoName(error) === 'EEXIST') return false;
+    throw new OverlayError('IO', `cannot make ${directory}: ${systemErrorText(error)}`, [], error);
+  }
+}
+
+/** It is a directory of root's that nobody else writes to. */
+function isRoots(directory: string): boolean {
+  const found = lstatSync(directory);
+  return found.isDirectory() && found.uid === 0 && (found.mode & SHARED_WRITE) === 0;
+}
+
+function giveFile(file: string, owner: Owner): void {
+  if (lstatSync(file).isFile()) give(file, O_NONBLOCK, owner);
+}

@@ -1,0 +1,127 @@
+/**
+ * One JSON file per overlay, with its VNICs in it: every change, whatever it touches, is one rename.
+ *
+ * A file is written beside its place, synced, renamed over it, and the directory synced: after a crash at any point the
+ * old state is there or the new one, and never a third. A file that cannot be believed is set aside as `NAME.bad-N`
+ * and reported; it is never deleted, and it keeps no other overlay from starting.
+ */
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { Failure } from '../../control/messages.js';
+import { OverlayError } from '../../model/errors.js';
+import { explain, systemErrorText } from '../system-error.js';
+import type { StateDirectory } from './state-directory.js';
+import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
+import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
+
+const ENDING = '.json';
+/** Of a file that was set aside: the name of its overlay. */
+const ASIDE = /^(.+)\.bad-\d+$/;
+/** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+export class StateStore {
+  readonly #directory: StateDirectory;
+  readonly #files: StateFiles;
+  readonly #overlays = new Map<string, StoredOverlay>();
+
+  /** Overlay by name, whether it runs or not. */
+  readonly overlays: ReadonlyMap<string, StoredOverlay> = this.#overlays;
+  /** State files that are not valid, by the name of their overlay, and why; those that an earlier start has set aside too,
+   * as long as no overlay of that name is stored again. */
+  readonly bad: Failure[] = [];
+
+  private constructor(directory: StateDirectory, files: StateFiles) {
+    this.#directory = directory;
+    this.#files = files;
+  }
+
+  /** Reads all there is. What a crash left half written is removed. */
+  static async load(directory: StateDirectory, files: StateFiles = SYSTEM_FILES): Promise<StateStore> {
+    const store = new StateStore(directory, files);
+    const names = (await readdir(directory.path('.'))).sort();
+    for (const name of names) {
+      if (isTemporary(name)) await files.unlink(directory.path(name)).catch(() => undefined);
+      else if (name.endsWith(ENDING)) await store.#load(name, names);
+    }
+    for (const name of names.toReversed()) store.#noteAside(name);
+    return store;
+  }
+
+  /** Rejects with an OverlayError; the file is then what it was before. */
+  async save(overlay: StoredOverlay): Promise<void> {
+    const { name } = overlay;
+    const before = this.#overlays.get(name);
+    try {
+      await this.#write(overlay);
+    } catch (error) {
+      // The rename may have been done and only the sync failed: go back, or the next start would know better than
+      // the operator, who was told that it failed.
+      await (before === undefined ? this.#unlink(name) : this.#write(before)).catch(() => undefined);
+      throw this.#error(`cannot save ${name}`, error);
+    }
+    this.#overlays.set(name, overlay);
+  }
+
+  /** Does nothing when there is no such overlay. Rejects with an OverlayError. */
+  async remove(name: string): Promise<void> {
+    if (!this.#overlays.has(name)) return;
+    try {
+      await this.#unlink(name);
+    } catch (error) {
+      throw this.#error(`cannot remove ${name}`, error);
+    }
+    this.#overlays.delete(name);
+  }
+
+  #write(overlay: StoredOverlay): Promise<void> {
+    const text = `${JSON.stringify({ version: STATE_VERSION, ...overlay }, null, 2)}\n`;
+    return replaceFile(this.#directory, overlay.name + ENDING, text, this.#files);
+  }
+
+  async #unlink(name: string): Promise<void> {
+    await this.#files.unlink(this.#directory.path(name + ENDING));
+    await this.#directory.sync();
+  }
+
+  #error(what: string, error: unknown): OverlayError {
+    const { directory } = this.#directory;
+    const { code } = explain(error, {});
+    const line = `state directory ${directory}: ${what}: ${systemErrorText(error)}`;
+    return new OverlayError(code, line, [line], error);
+  }
+
+  async #load(file: string, names: string[]): Promise<void> {
+    const name = path.basename(file, ENDING);
+    try {
+      const overlay = parseState(await readOwnFile(this.#directory, file, MAX_FILE_BYTES));
+      if (overlay.name !== name) throw new Error('it is about another overlay');
+      this.#overlays.set(name, overlay);
+    } catch (error) {
+      const aside = await this.#setAside(file, name, names);
+      this.bad.push({ name, message: `${file}: ${systemErrorText(error)}; ${aside}` });
+    }
+  }
+
+  /** Set aside by an earlier start: said again until somebody has mended or removed it. */
+  #noteAside(file: string): void {
+    const name = ASIDE.exec(file)?.[1];
+    if (name === undefined || this.#overlays.has(name) || this.bad.some((one) => one.name === name)) return;
+    const message = `its state file was not valid and was set aside as ${file}: mend it and rename it to ${name}${ENDING}, or remove it`;
+    this.bad.push({ name, message });
+  }
+
+  /** What was done, for the report. */
+  async #setAside(file: string, name: string, names: string[]): Promise<string> {
+    let number = 1;
+    while (names.includes(`${name}.bad-${number}`)) number++;
+    const aside = `${name}.bad-${number}`;
+    try {
+      await this.#files.rename(this.#directory.path(file), this.#directory.path(aside));
+      names.push(aside);
+      return `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;
+    } catch (error) {
+      return `cannot be set aside: ${systemErrorText(error)}`;
+    }
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * The snapshot: what varpd knows of its overlays when it ends, for the next process. With it an overlay goes on at once,
+ * and goes on even when its plugin cannot be started just now: its mode and destination, its peers, its targets, and what
+ * varpd itself has set on its ports. Saved at the end, read once at the start.
+ *
+ * It is used at once for a minute, each target being asked about meanwhile. What is older is better asked for, and used only
+ * where nobody can be asked.
+ */
+import { z } from 'zod';
+import type { Datapath, KnownTarget } from '../../datapath/contract.js';
+import {
+  type Endpoint,
+  family,
+  formatEndpoint,
+  type IpAddress,
+  isSame,
+  parse as parseIp,
+  parseEndpoint,
+} from '../../wire/ip.js';
+import { formatMac, isMulticast, type MacAddress, parseMac } from '../../wire/mac.js';
+import type { StateDirectory } from './state-directory.js';
+import { readOwnFile, replaceFile } from './state-file.js';
+
+const FILE = 'snapshot';
+/** Raised when an older varpd would misread it. */
+const VERSION = 2;
+/** A restart is over by then, also of a host that is busy; a mapping has hardly changed. */
+const MAX_AGE_MS = 60_000;
+/** Of one overlay, those used last: the end of a daemon waits for them. The others are asked for, as ever. */
+export const MAX_SAVED = 16_384;
+/** Some hundred bytes each for four overlays that are full. */
+const MAX_BYTES = 8 * 1024 * 1024;
+/** Of these, for everything but targets. */
+const MAX_SETTINGS_BYTES = MAX_BYTES / 2;
+
+const text = z.string();
+const entrySchema = z.strictObject({
+  /** Of the overlay's own port: an overlay that is made anew under the same name has another. */
+  mac: text,
+  mode: z.enum(['point', 'dynamic']),
+  destination: text.nullable(),
+  peers: z.array(text),
+  ports: z.array(
+    z.tuple([text, z.strictObject({ mtuBytes: z.int(), allowedIps: z.array(text).nullable() })]),
+  ),
+  targets: z.array(z.tuple([text, z.array(text)])),
+});
+const schema = z.strictObject({
+  version: z.literal(VERSION),
+  savedAtMs: z.number(),
+  overlays: z.array(z.tuple([text, entrySchema])),
+});
+
+type Entry = z.infer<typeof entrySchema>;
+
+/** Of a port: what varpd set, and what the plugin allowed its owner to send from (null: it had no say). */
+export interface PortSnapshot {
+  readonly mtuBytes: number;
+  readonly allowedIps: readonly IpAddress[] | null;
+}
+
+/** Of one overlay, as far as it can be used from its listen address. */
+export interface OverlaySnapshot {
+  readonly mode: 'point' | 'dynamic';
+  readonly destination: Endpoint | undefined;
+  readonly peers: readonly IpAddress[];
+  readonly ports: ReadonlyMap<string, PortSnapshot>;
+  /** The one used last comes first. */
+  readonly targets: readonly KnownTarget[];
+  /** Whether it may be used without need. */
+  readonly isRecent: boolean;
+}
+
+/** What is saved of an overlay that runs. */
+export interface Snapshotted {
+  readonly name: string;
+  readonly id: number;
+  readonly mac: MacAddress;
+  readonly mode: 'point' | 'dynamic';
+  readonly destination: Endpoint | undefined;
+  portSnapshots(): Iterable<readonly [port: string, PortSnapshot]>;
+}
+
+export class Snapshot {
+  readonly #overlays: Map<string, Entry>;
+  readonly #savedAtMs: number;
+  readonly #isRecent: boolean;
+
+  private constructor(overlays: Map<string, Entry>, savedAtMs: number, isRecent: boolean) {
+    this.#overlays = overlays;
+    this.#savedAtMs = savedAtMs;
+    this.#isRecent = isRecent;
+  }
+
+  static empty(): Snapshot {
+    return new Snapshot(new Map(), 0, false);
+  }
+
+  /** Never rejects: one that cannot be read is none. */
+  static async load(directory: StateDirectory, nowMs: number): Promise<Snapshot> {
+    try {
+      const { savedAtMs, overlays } = schema.parse(JSON.parse(await readOwnFile(directory, FILE, MAX_BYTES)));
+      const ageMs = nowMs - savedAtMs;
+      return new Snapshot(new Map(overlays), savedAtMs, ageMs >= 0 && ageMs <= MAX_AGE_MS);
+    } catch {
+      return Snapshot.empty();
+    }
+  }
+
+  hasRecent(overlay: string, ownMac: MacAddress): boolean {
+    return this.#isRecent && this.#overlays.get(overlay)?.mac === formatMac(ownMac);
+  }
+
+  /** Of an overlay, by the MAC of its own port, without what may not be sent to from `listen`. */
+  of(overlay: string, ownMac: MacAddress, listen: Endpoint): OverlaySnapshot | undefined {
+    const entry = this.#overlays.get(overlay);
+    if (entry === undefined || entry.mac !== formatMac(ownMac)) return undefined;
+    const usable = (one: string): Endpoint[] => {
+      const to = parseEndpoint(one);
+      return to !== undefined && family(to.ip) === family(listen.ip) ? [to] : [];
+    };
+    const ips = (list: readonly string[]): IpAddress[] => list.flatMap((one) => parseIp(one) ?? []);
+    return {
+      mode: entry.mode,
+      destination: usable(entry.destination ?? '').find((to) => !isSame(to, listen)),
+      peers: ips(entry.peers),
+      ports: new Map(
+        entry.ports.map(([port, { mtuBytes, allowedIps }]) => [
+          port,
+          { mtuBytes, allowedIps: allowedIps && ips(allowedIps) },
+        ]),
+      ),
+      targets: entry.targets.flatMap(([macText, destinations]) => {
+        const mac = parseMac(macText);
+        const to = destinations.flatMap(usable);
+        const isGood = to.length > 0 && to.length === destinations.length;
+        return mac === undefined || isMulticast(mac) || !isGood ? [] : [{ mac, to }];
+      }),
+      isRecent: this.#isRecent,
+    };
+  }
+
+  /** Saves what the overlays know now; of those in `others`, which do not run, what an earlier process knew. Rejects with
+   * the system's error. */
+  async save(
+    directory: StateDirectory,
+    running: Iterable<Snapshotted>,
+    others: Iterable<string>,
+    datapath: Pick<Datapath, 'recentTargets' | 'namedPeers'>,
+    nowMs: number,
+  ): Promise<void> {
+    const overlays: [string, Entry][] = [];
+    let settingsBytes = 0;
+    const add = (name: string, entry: Entry): void => {
+      settingsBytes += JSON.stringify(entry).length;
+      if (settingsBytes < MAX_SETTINGS_BYTES) overlays.push([name, entry]);
+    };
+    const ids = new Map<string, number>();
+    for (const one of running) {
+      ids.set(one.name, one.id);
+      const { mac, mode, destination } = one;
+      add(one.name, {
+        mac: formatMac(mac),
+        mode,
+        destination: destination === undefined ? null : formatEndpoint(destination),
+        peers: [...datapath.namedPeers(one.id)],
+        ports: [...one.portSnapshots()].map(([port, { mtuBytes, allowedIps }]) => [
+          port,
+          { mtuBytes, allowedIps: allowedIps && [...allowedIps] },
+        ]),
+        targets: [],
+      });
+    }
+    let bytes = MAX_SETTINGS_BYTES;
+    for (const [name, entry] of overlays) {
+      for (const { mac, to } of await datapath.recentTargets(ids.get(name)!, MAX_SAVED)) {
+        const row: [string, string[]] = [formatMac(mac), to.map(formatEndpoint)];
+        // Quotes, commas and brackets are 6 for the MAC and 3 for each destination.
+        bytes += row[0].length + 6 + row[1].reduce((sum, one) => sum + one.length + 3, 0);
+        if (bytes > MAX_BYTES - 1024) break;
+        entry.targets.push(row);
+      }
+    }
+    for (const name of others) {
+      const before = this.#overlays.get(name);
+      if (before !== undefined && !ids.has(name)) add(name, { ...before, targets: [] });
+    }
+    // What is known from before alone is as old as it was.
+    const savedAtMs = ids.size === 0 ? this.#savedAtMs : nowMs;
+    const content: z.input<typeof schema> = { version: VERSION, savedAtMs, overlays };
+    await replaceFile(directory, FILE, JSON.stringify(content));
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * The directory of what survives a restart: who may touch it is checked before anything in it is believed, and only
+ * one varpd at a time uses it.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { OverlayError } from '../../model/errors.js';
+import { SHARED_WRITE, trustedPlace, UntrustedPlace, userText } from '../../plugin/trusted-place.js';
+import { makeDirectories } from '../make-directories.js';
+import { errnoName, systemErrorText } from '../system-error.js';
+import { disk } from './disk-thread.js';
+
+const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+
+/** In such a directory only the owner of a file renames it: /tmp. */
+const STICKY = 0o1000;
+
+export class StateDirectory {
+  readonly #handle: FileHandle;
+  #lock: FileHandle | undefined;
+
+  private constructor(
+    readonly directory: string,
+    handle: FileHandle,
+  ) {
+    this.#handle = handle;
+  }
+
+  /** Made with mode 0700 when it is missing. Rejects with an OverlayError when others could write to it, or put another in
+   * its place. */
+  static async open(directory: string): Promise<StateDirectory> {
+    const handle = await openDirectory(directory);
+    const { uid, mode } = await handle.stat();
+    const own = process.geteuid?.() ?? 0;
+    const wrong =
+      uid !== own
+        ? foreign(uid, own, directory)
+        : (mode & SHARED_WRITE) !== 0
+          ? `it is writable by group or others (mode ${octal(mode)}), expected mode 700`
+          : ((await wrongWithParent(path.dirname(directory), own)) ?? (await wrongAbove(directory)));
+    if (wrong === undefined) return new StateDirectory(directory, handle);
+    await handle.close();
+    throw new OverlayError('DENIED', `state directory ${directory}: ${wrong}`);
+  }
+
+  /**
+   * A file in it. The name goes through the open descriptor, as with openat(2): whatever becomes of the path, this
+   * stays the directory that was checked.
+   */
+  path(name: string): string {
+    return `/proc/self/fd/${this.#handle.fd}/${name}`;
+  }
+
+  sync(): Promise<void> {
+    return disk.do('fsyncSync', this.#handle.fd);
+  }
+
+  /**
+   * Held until `close` or the end of the process, however it ends. `tryLock` is flock(2): false when it is taken.
+   * Rejects with an OverlayError when another varpd has it.
+   */
+  async lock(tryLock: (fd: number) => boolean): Promise<void> {
+    const file = await open(this.path('lock'), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    if (!tryLock(file.fd)) {
+      const holder = /^\d{1,10}\n/.exec(await file.readFile('utf8'))?.[0].trim();
+      await file.close();
+      const who = holder === undefined ? 'another varpd' : `another varpd (process ${holder})`;
+      throw new OverlayError('BUSY', `${who} uses the state directory ${this.directory}`);
+    }
+    // Only to name the holder: what counts is the lock.
+    await file
+      .truncate()
+      .then(() => file.write(`${process.pid}\n`, 0))
+      .catch(() => undefined);
+    this.#lock = file;
+  }
+
+  async close(): Promise<void> {
+    await this.#lock?.close();
+    await this.#handle.close();
+  }
+}
+
+/** Whose it is, and the two ways out. */
+function foreign(uid: number, own: number, directory: string): string {
+  return (
+    `it belongs to user ${userText(uid)}, expected ${userText(own)}, who varpd runs as: ` +
+    `'chown -R ${own} ${directory}' as root, or another 'stateDir' or 'user' in the configuration`
+  );
+}
+
+/** Who may rename what is in the parent can let the next start find another directory, or none. */
+async function wrongWithParent(parent: string, own: number): Promise<string | undefined> {
+  const { uid, mode } = await stat(parent);
+  if (uid !== own && uid !== 0)
+    return `${parent}, in which it is, belongs to user ${uid}, expected ${own} or 0`;
+  return (mode & SHARED_WRITE) !== 0 && (mode & STICKY) === 0
+    ? `${parent}, in which it is, is writable by group or others (mode ${octal(mode)})`
+    : undefined;
+}
+
+/** The same of all directories above, up to the root. */
+async function wrongAbove(directory: string): Promise<string | undefined> {
+  try {
+    await trustedPlace(directory, { sticky: true });
+    return undefined;
+  } catch (error) {
+    if (error instanceof UntrustedPlace) return error.message;
+    throw error;
+  }
+}
+
+const octal = (mode: number): string => (mode & 0o7777).toString(8);
+
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, O_RDONLY | O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** A directory of mode 0700 that another user has cannot even be opened. */
+async function whyDenied(directory: string, error: unknown): Promise<string | undefined> {
+  const own = process.geteuid?.() ?? 0;
+  if (errnoName(error) !== 'EACCES') return undefined;
+  const found = await stat(directory).catch(() => undefined);
+  return found === undefined || found.uid === own ? undefined : foreign(found.uid, own, directory);
+}
+
+async function openDirectory(directory: string): Promise<FileHandle> {
+  try {
+    const made = makeDirectories(directory, 0o700);
+    // A crash must not take the directory away from under the files that were synced.
+    if (made !== undefined) await syncDirectory(path.dirname(made));
+    return await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  } catch (error) {
+    // ELOOP and ENOTDIR: O_NOFOLLOW and O_DIRECTORY refuse a symbolic link, EEXIST: mkdir met something else.
+    const other = ['ELOOP', 'ENOTDIR', 'EEXIST'].includes(errnoName(error) ?? '');
+    const text = other
+      ? 'it is not a directory (symbolic links are not followed)'
+      : ((await whyDenied(directory, error)) ?? systemErrorText(error));
+    throw new OverlayError(other ? 'DENIED' : 'IO', `state directory ${directory}: ${text}`, [], error);
+  }
+}

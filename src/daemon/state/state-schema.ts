@@ -1,0 +1,63 @@
+/** What one state file holds: what an operator has asked for, as far as it must survive a restart. */
+import { z } from 'zod';
+import { checkName } from '../../model/names.js';
+import { VNI_MAX } from '../../wire/vxlan.js';
+
+/** Raised when an older varpd would misread the file. */
+export const STATE_VERSION = 1;
+
+const name = z.string().refine((text) => checkName(text) === undefined, 'expected the name of a link');
+const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'expected a MAC address');
+
+/** Address, and when it ends in ms of Unix time; null = never. */
+const lease = z.tuple([z.string(), z.number().nullable()]);
+
+const vnicSchema = z.strictObject({
+  name,
+  mac,
+  macType: z.enum(['fixed', 'random']),
+  vid: z.int().min(0).max(4094),
+  /** Link properties that were set, in their canonical spelling. */
+  properties: z.array(z.tuple([z.string(), z.array(z.string())])).exactOptional(),
+  /** What DHCP has granted it, as far as its protection depends on that. */
+  leases: z.array(lease).exactOptional(),
+});
+
+const overlaySchema = z.strictObject({
+  version: z.literal(STATE_VERSION),
+  name,
+  /** `varpd/id` */
+  id: z.int().min(1).max(0x7fff_ffff),
+  encap: z.string().max(31),
+  search: z.string().max(31),
+  vnetid: z.int().min(0).max(VNI_MAX),
+  /** Of the overlay's own port. */
+  mac,
+  /** Those that were typed; defaults are found anew at each start, since the MTU of the route may have changed. */
+  properties: z.array(z.tuple([z.string(), z.string()])),
+  vnics: z.array(vnicSchema),
+});
+
+export type StoredLease = z.infer<typeof lease>;
+export type StoredVnic = Readonly<z.infer<typeof vnicSchema>>;
+export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'version' | 'vnics'>> & {
+  readonly vnics: readonly StoredVnic[];
+};
+
+/** Throws an Error that says what is wrong, and where, without what stands there. */
+export function parseState(text: string): StoredOverlay {
+  if (text === '') throw new Error('it is empty');
+  const value: unknown = JSON.parse(text);
+  const version =
+    typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
+  if (version !== STATE_VERSION)
+    throw new Error(`it has another version than ${STATE_VERSION}, which this varpd reads`);
+  const parsed = overlaySchema.safeParse(value);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    // Names of keys that nobody knows are content.
+    const said = issue.code === 'unrecognized_keys' ? 'a key that is not known' : issue.message;
+    throw new Error(`${issue.path.map(String).join('.') || 'the file'}: ${said}`);
+  }
+  return parsed.data;
+}

@@ -1,0 +1,115 @@
+/** What varpd wants to know about the links of this host. */
+import { networkInterfaces } from 'node:os';
+import {
+  type AddressInfo,
+  allowAutomaticAddress,
+  bridgePortOf,
+  hostAddresses,
+  isSilent,
+  type LinkEvent,
+  LinkEvents,
+  linkInfo,
+  type LinkInfo,
+  neighbourMac,
+  type RouteInfo,
+  routeTo,
+} from '../../dgram-extra/index.js';
+import { type IpAddress, parse as parseIp, readV6, toBytes } from '../../wire/ip.js';
+
+/** The interfaces of overlays themselves: no stations until they are used as such. */
+export interface SilentLinks {
+  /** Whether it gets no automatic IPv6 address, and has neither an address nor a master. */
+  isSilent(name: string): boolean;
+  /** It gets one. Throws the system's error. */
+  allowAutomaticAddress(name: string): void;
+}
+
+export interface Links extends SilentLinks {
+  /** Whether there is a link of this name in the network namespace of varpd. */
+  exists(name: string): boolean;
+  /** MTU of the link that has this address; undefined when none that is up has it, or loopback. */
+  mtuBytesOf(ip: IpAddress): number | undefined;
+}
+
+export const hostLinks: Links = {
+  exists: (name) => linkInfo(name) !== undefined,
+  isSilent,
+  allowAutomaticAddress,
+  mtuBytesOf(ip) {
+    const [name] =
+      Object.entries(networkInterfaces()).find(([, addresses]) =>
+        addresses?.some(({ address, internal }) => !internal && parseIp(address) === ip),
+      ) ?? [];
+    return name === undefined ? undefined : linkInfo(name)?.mtuBytes;
+  },
+};
+
+export interface HostAddress extends Pick<AddressInfo, 'index' | 'state'> {
+  readonly ip: IpAddress;
+}
+
+/** A change; the address of it in our own form. */
+export type HostEvent =
+  | Exclude<LinkEvent, { about: 'address' }>
+  | ({ readonly about: 'address'; readonly gone: boolean } & HostAddress);
+
+export interface HostEvents {
+  /** `lost`: there were more, and all is to be asked anew. */
+  read(): { readonly events: readonly HostEvent[]; readonly lost: boolean };
+  /** `readable` is wanted once more. */
+  again(): void;
+  close(): void;
+}
+
+/** Where packets to an address go. */
+export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index' | 'mtuBytes'> {
+  /** The router that they go by; undefined when the destination is a neighbour. */
+  readonly via?: IpAddress | undefined;
+}
+
+/** What the link watch asks; and what it hears. */
+export interface LinkKernel {
+  /** By name or index. */
+  link(link: string | number): LinkInfo | undefined;
+  addresses(): readonly HostAddress[];
+  route(to: IpAddress, from?: IpAddress): HostRoute | undefined;
+  /** The MAC of a neighbour behind this link, as far as it is known now. */
+  neighbourMac(index: number, ip: IpAddress): Uint8Array | undefined;
+  /** Index of the link behind which a bridge has seen this MAC. */
+  bridgePortOf(bridge: number, mac: Uint8Array): number | undefined;
+  /** `readable` is called once when there is something to read. */
+  listen(readable: () => void): HostEvents;
+}
+
+export const hostKernel: LinkKernel = {
+  link: linkInfo,
+  addresses: () => hostAddresses().map(readable),
+  route(to, from) {
+    const route = routeTo(toBytes(to), from === undefined ? undefined : toBytes(from));
+    return route && { ...route, via: route.via && readV6(route.via, 0) };
+  },
+  neighbourMac: (index, ip) => neighbourMac(index, toBytes(ip)),
+  bridgePortOf,
+  listen(heard) {
+    const source = new LinkEvents(heard);
+    return {
+      read() {
+        const { events, lost } = source.read();
+        const own = events.map((event) =>
+          event.about === 'address' ? { about: event.about, gone: event.gone, ...readable(event) } : event,
+        );
+        return { events: own, lost };
+      },
+      again: () => {
+        source.again();
+      },
+      close: () => {
+        source.close();
+      },
+    };
+  },
+};
+
+function readable({ address, index, state }: AddressInfo): HostAddress {
+  return { ip: readV6(address, 0), index, state };
+}

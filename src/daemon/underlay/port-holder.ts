@@ -1,0 +1,34 @@
+/** Who has a UDP port that varpd cannot bind, as far as the kernel tells. */
+import { readFileSync } from 'node:fs';
+import { vxlanLinksOn } from '../../dgram-extra/index.js';
+import { userName } from '../../plugin/trusted-place.js';
+
+/** Never throws: it helps to report an error. */
+export function portHolder(port: number): string {
+  const holder = attempt(() => vxlanOf(port)) ?? attempt(() => userOf(port)) ?? 'another program';
+  return `${holder}; as root, 'ss -ulnp sport = :${port}' says more`;
+}
+
+function vxlanOf(port: number): string | undefined {
+  const links = vxlanLinksOn(port);
+  if (links.length === 0) return undefined;
+  return `the kernel's VXLAN link ${links.slice(0, 3).join(', ')}, which has it on every address`;
+}
+
+/** The descriptors of other processes are not for varpd to see: whose they are, it may know. proc(5), /proc/net/udp. */
+function userOf(port: number): string | undefined {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const row = ['udp', 'udp6']
+    .flatMap((table) => (attempt(() => readFileSync(`/proc/self/net/${table}`, 'utf8')) ?? '').split('\n'))
+    .map((line) => line.trim().split(/\s+/))
+    .find((cells) => cells.length > 9 && cells[1].endsWith(suffix));
+  return row === undefined ? undefined : `another program of user ${userName(Number(row[7])) ?? row[7]}`;
+}
+
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * What the control side asks of the datapath, and hears from it.
+ *
+ * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
+ * datapath threads own them in between. Everything here is called on the main thread.
+ */
+import type { LeaseNews } from '../core/dhcp-leases.js';
+import type { ProtectionRules } from '../core/link-protection.js';
+import type { Notice } from '../core/notices.js';
+import type { PathReport } from '../core/overlay-options.js';
+import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
+import type { ProxyDrop } from '../model/drops.js';
+import type { RouteMtu } from '../model/underlay-state.js';
+import type { Destination, MacAddress } from '../plugin/contract.js';
+import type { Endpoint, IpAddress } from '../wire/ip.js';
+
+/** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
+export interface OverlayConfig {
+  readonly id: number;
+  readonly vnetid: number;
+  readonly mtuBytes: number;
+  /** `point`: every frame that is not local goes to `destination`. `dynamic`: asked per MAC. */
+  readonly mode: 'point' | 'dynamic';
+  readonly destination?: Destination;
+  /** vxlan/listen_ip and vxlan/listen_port. */
+  readonly listen: Endpoint;
+  /** The listen address need not be there yet: its links are, and go on when it comes. */
+  readonly mayLackAddress?: boolean;
+  /** Threads that carry it, each with a socket and a queue of every port. */
+  readonly queues: number;
+  /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
+  readonly sourcePorts: number;
+  /** vxlan/udp_checksum */
+  readonly udpChecksum: 'auto' | 'full' | 'zero';
+  /** vxlan/accept: frames from any underlay source, or from peers and destinations only. */
+  readonly accept: 'known' | 'any';
+  /** vxlan/strict-source: an inner source must live at the VTEP that sent it. */
+  readonly strictSource: boolean;
+  /** vxlan/vlan: inner 802.1Q tags are carried, or tagged frames dropped. */
+  readonly vlan: 'keep' | 'drop';
+  /** vxlan/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
+  readonly dscp: 'zero' | 'copy';
+  /** Whether the stack hands over and takes superframes, which are cut and put together here; or frame by frame. */
+  readonly offload: 'auto' | 'off';
+  /** How long a drop without a ttl of its own lasts. */
+  readonly negativeTtlMs: number;
+  /** Entries of the target table; the least recently used one makes room. */
+  readonly maxTargets: number;
+}
+
+export interface PortConfig {
+  /** The overlay's id. */
+  readonly overlay: number;
+  /** Name of the TAP. */
+  readonly name: string;
+  /** Chosen at random, locally administered, when left out. */
+  readonly mac?: MacAddress;
+  /** Gone with this daemon, whatever happens to the others. */
+  readonly temporary: boolean;
+  /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
+  readonly vid: number;
+  readonly mtuBytes: number;
+  /** What an earlier daemon set; a device that has another MTU was set by somebody else, and keeps it. */
+  readonly previousMtuBytes?: number | undefined;
+  /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
+  readonly own: boolean;
+  /** What its owner may send; anything when left out. */
+  readonly protection?: ProtectionRules | undefined;
+}
+
+/** What the descriptor of a port says of its device. */
+export interface PortDeviceInfo {
+  readonly name: string;
+  readonly mac: MacAddress;
+  /** In the network namespace of varpd. */
+  readonly isHere: boolean;
+  /** Asks the kernel what it is in another namespace, and is told as far as the kernel tells. */
+  readonly elsewhere?: (() => LinkInfo | undefined) | undefined;
+}
+
+/** What others have set on the device of a port. Of each a few words, that follow "its interface" but in `mended`. */
+export interface PortFindings {
+  /** It was so, and has been set right. */
+  readonly mended: readonly string[];
+  /** It is so from now on, stays, and is no trouble. */
+  readonly noted: readonly string[];
+  /** It is so, and stays. */
+  readonly troubles: readonly string[];
+}
+
+/** A frame waits: who is its destination? Answer with the same `lookup` number. */
+export interface LookupRequest {
+  readonly overlay: number;
+  readonly lookup: number;
+  readonly destinationMac: MacAddress;
+  readonly sourceMac: MacAddress;
+  readonly etherType: number;
+  readonly vlan: number;
+  /** Of a frame to a group MAC: its beginning, tags and all. The question is about this frame alone. */
+  readonly frame?: Uint8Array;
+}
+
+/**
+ * ttlMs Infinity = until it is flushed. For a request with a frame it may be 0: for this frame alone; a drop without
+ * one is, too. `reason` says which counter the waiting frames go to.
+ */
+export type LookupAnswer =
+  | { readonly kind: 'target'; readonly to: readonly Destination[]; readonly ttlMs: number }
+  | {
+      readonly kind: 'drop';
+      readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed' | ProxyDrop;
+      readonly ttlMs?: number;
+    }
+  /** Only for a request with a frame: this one goes to the port that sent it, which is counted as `counter`. */
+  | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
+  /** Only for a request with a frame: it goes on as if it had been sent to this unicast MAC. */
+  | { readonly kind: 'redirect'; readonly to: MacAddress };
+
+/**
+ * checksum  the stack leaves checksums to us
+ * tso, uso  and the cutting of TCP, of UDP
+ * gso       many frames to one destination leave as one message, which the kernel cuts
+ * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
+ */
+export type Offload = 'checksum' | 'tso' | 'uso' | 'gso' | 'gro';
+
+export interface TargetEntry {
+  readonly mac: MacAddress;
+  readonly state: 'valid' | 'drop' | 'pending';
+  /** More than one = flood. */
+  readonly to: readonly Destination[];
+}
+
+export interface TargetEntries {
+  readonly entries: readonly TargetEntry[];
+  /** What the next page comes after; undefined when there is none. */
+  readonly next: MacAddress | undefined;
+}
+
+export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
+
+/** An open TAP or socket, by a name under which another process finds it. */
+export interface Descriptor {
+  readonly name: string;
+  readonly fd: number;
+}
+
+/** What a datapath that moves what is known is told: one list a thread. Only the datapath that made it can read it. */
+export type Lists = readonly (readonly unknown[])[];
+
+/** What the next daemon can go on with. */
+export interface Handover {
+  readonly descriptors: readonly Descriptor[];
+  /** For a datapath on these descriptors. */
+  readonly lists: Lists;
+}
+
+/** What another process needs to move frames beside this one. */
+export interface Retained {
+  /** Those of now: open in this process until `release`, unless what they belong to is removed. */
+  readonly descriptors: readonly number[];
+  /** What the next daemon can go on with, as things are then, should this one not come to an end. */
+  named(): readonly Descriptor[];
+  readonly threads: number;
+  /** As things are then. What has come since `retain` is left out, and so is what has gone. */
+  lists(): Promise<Lists>;
+}
+
+/** What an earlier daemon has left, and what is left to the next one. */
+export interface Inherited {
+  /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
+  readonly take: (name: string) => number | undefined;
+  /** The same without taking it. */
+  readonly look: (name: string) => number | undefined;
+  /** They were taken and could not be used just now: they are kept for the next attempt. */
+  readonly giveBack: (descriptors: readonly Descriptor[]) => void;
+  /** These are open, and are to be there for the next daemon, however this one ends. */
+  readonly keep: (descriptors: readonly Descriptor[]) => void;
+  /** And these no longer. Resolves when nobody else has them open. */
+  readonly forget: (names: readonly string[]) => Promise<void>;
+  /** Persistent devices: which are ours, by the name of their port. */
+  readonly links: {
+    find(port: string): { readonly name: string } | undefined;
+    record(port: string, number: number): void;
+    forget(port: string): void;
+  };
+  /** Devices outlive this daemon, however it ends. */
+  readonly persistTaps: boolean;
+  /** Somebody else moves frames until `begin`. */
+  readonly hasStandIn: boolean;
+}
+
+export interface DatapathEvents {
+  /** Called for each miss: once per unicast MAC in flight, once per frame to a group MAC. */
+  lookup(request: LookupRequest): void;
+  /** A port's device no longer works; the datapath has let go of it. `code` is the errno name. */
+  portFault(overlay: number, port: string, code: string): void;
+  /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
+  leased(news: LeaseNews): void;
+  /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
+  peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
+  /** What larger frames are dropped for from now on. */
+  pathLearned(report: PathReport): void;
+  /** Something for the log, of each overlay, kind and thread once a second at most. */
+  noticed(notice: Notice): void;
+  /** A datapath thread is gone: nothing moves any more. */
+  failed(error: Error): void;
+}
+
+export interface Datapath {
+  /** Binds the underlay sockets; throws the system's error when the address or the port cannot be had. */
+  addOverlay(config: OverlayConfig): void;
+  /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
+  removeOverlay(id: number): Promise<void>;
+  /** The same for a start that failed: what an earlier daemon had left stays open, for the next attempt. */
+  withdrawOverlay(id: number): Promise<void>;
+  /** Of a point overlay: every frame that is not local goes there from now on. */
+  setDestination(id: number, destination: Destination): void;
+  /** Whether an earlier daemon has left a device for this port. */
+  hasLeft(port: string): boolean;
+  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. One that an earlier
+   * daemon has left is taken over as it is: whatever others have set on it stays. */
+  addPort(config: PortConfig): MacAddress;
+  /** Harmless when there is no such port, as after a portFault. */
+  removePort(overlay: number, name: string): Promise<void>;
+  /** The device of a port, wherever it is and whatever others have made of it; undefined when it is gone. */
+  portDevice(overlay: number, name: string): PortDeviceInfo | undefined;
+  /** Sets right what others have set on its device, as far as it is varpd's to set. `device`: its name, while it is in the
+   * network namespace of varpd; `tun`: what the kernel says of it, if it was asked just now. */
+  checkPort(
+    overlay: number,
+    name: string,
+    device: string | undefined,
+    tun: TunInfo | undefined,
+  ): PortFindings;
+  /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
+  discard(name: string): void;
+
+  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  setCarrier(overlay: number, on: boolean): void;
+
+  /** Whether the interface of a port is down: nobody is behind it then. Harmless when there is no such port. */
+  setPortDown(overlay: number, name: string, isDown: boolean): void;
+
+  /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
+  setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
+
+  /** The port's device has this MAC now: in force from the next batch on, and with it these rules. Harmless when there is
+   * no such port. */
+  setMac(overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void;
+  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
+  setLoops(overlay: number, destinations: readonly IpAddress[]): void;
+  /** The destinations whose routes carry less than their devices: larger frames to them are dropped. All of them, each time. */
+  setRouteMtus(overlay: number, routes: readonly RouteMtu[]): void;
+
+  /** Thrown away when the MAC was invalidated since the question. */
+  answer(overlay: number, lookup: number, answer: LookupAnswer): void;
+  /** Frames that wait for this MAC are sent. An empty list = drop. */
+  setTarget(overlay: number, mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
+  /** Forgets one MAC, or all when left out. What is pending is asked for again. */
+  invalidate(overlay: number, mac?: MacAddress): void;
+  setPeers(overlay: number, peers: readonly IpAddress[]): void;
+  /** What `setPeers` was told last. */
+  namedPeers(overlay: number): readonly IpAddress[];
+  /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
+  announce(overlay: number, frame: Uint8Array): void;
+  /** Resolves to whether the MAC was there. */
+  deleteTarget(overlay: number, mac: MacAddress): Promise<boolean>;
+  /** Entries with MACs above `after`, in ascending order. One that is there from the first page to the last is told once. */
+  targets(overlay: number, after: MacAddress, limit: number): Promise<TargetEntries>;
+
+  /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
+  recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]>;
+  /** Overlay -> entries of its target table, whatever their state; of several threads, of the largest. */
+  targetCounts(): Promise<ReadonlyMap<number, number>>;
+  /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
+  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void;
+
+  /** Bytes of IP packet that the route from the listen address to `to` carries, whatever ICMP says; throws the system's error. */
+  routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
+  /** By name, zero ones included. */
+  overlayCounters(id: number): Record<string, number>;
+  /** By listen address and port: of what was dropped before its overlay was known, which `overlayCounters` tell of each
+   * overlay there. */
+  socketCounters(): ReadonlyMap<string, Record<string, number>>;
+  portCounters(overlay: number, name: string): Record<string, number>;
+  /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
+  overlayOffloads(id: number): readonly Offload[];
+  /** Kernel features, found out by trying. */
+  readonly features: Readonly<Record<string, boolean>>;
+  /** Resolves when the worker has come round to it: it lives. */
+  ping(): Promise<void>;
+  /** Where somebody else has moved frames until now: resolves when they are moved here. Elsewhere they are in any case. */
+  begin(): Promise<void>;
+  /** What is temporary stays out of it. */
+  retain(): Retained;
+  /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this
+   * one alone is closed. */
+  release(): Promise<Handover>;
+  /** Ends the worker and closes every descriptor, unless `release` has. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,138 @@
+/**
+ * Reads the target tables of the threads that carry an overlay, in parts, so that no thread is held for long: first the
+ * MACs that are wanted are found, then what is known of them is asked for.
+ */
+import type { TargetDescription, TargetScan } from '../../../core/target-rows.js';
+import type { MacAddress } from '../../../wire/mac.js';
+import type { TargetEntries, TargetEntry } from '../../contract.js';
+import type { Link, Request } from './thread.js';
+
+/** Described at a time: some 0.2 ms. */
+const DESCRIBED_AT_ONCE = 256;
+/** In one page, of all its entries together: half a MiB as text. */
+const MAX_PAGE_DESTINATIONS = 8192;
+/** Beyond every MAC. */
+const NO_MAC = 2 ** 48;
+/** More than there are candidates at a time: `limit` and those of one scan. */
+const MAX_CANDIDATES = 2 ** 20;
+
+/** Of entries of several threads about one MAC, the first of these is shown. */
+const STATES = ['valid', 'drop', 'pending'] as const;
+
+type Ask = (link: Link, request: Request) => Promise<unknown>;
+
+const withoutHaste: Ask = (link, request) => link.inspect(request);
+const atOnce: Ask = (link, request) => link.request(request);
+
+/** The next `limit` entries with MACs above `after`, in ascending order. Fewer when they have many destinations, and
+ * without those that have gone meanwhile. */
+export async function readTargets(
+  links: readonly Link[],
+  overlay: number,
+  after: MacAddress,
+  limit: number,
+): Promise<TargetEntries> {
+  let nearest = new Float64Array(0);
+  let before = NO_MAC;
+  for (const link of links) {
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const request = { kind: 'scan-targets', overlay, from, after, before } as const;
+      const { macs, next } = (await withoutHaste(link, request)) as TargetScan;
+      if (macs.length > 0) nearest = lowest(nearest, macs, limit);
+      if (nearest.length === limit) before = nearest[limit - 1];
+      from = next;
+    }
+  }
+  const { entries, count } = await describe(links, overlay, nearest, MAX_PAGE_DESTINATIONS, withoutHaste);
+  const isAll = count === nearest.length && count < limit;
+  return { entries, next: isAll ? undefined : nearest[count - 1] };
+}
+
+/** At most `limit` stations that frames are sent to, the one used last first. */
+export async function readRecent(
+  links: readonly Link[],
+  overlay: number,
+  limit: number,
+): Promise<readonly TargetEntry[]> {
+  let macs = new Float64Array(0);
+  let idleTicks = new Int32Array(0);
+  let maxIdleTicks = Infinity;
+  for (const link of links) {
+    for (let from: number | undefined = 0; from !== undefined;) {
+      const request = { kind: 'scan-recent', overlay, from, maxIdleTicks } as const;
+      const scan = (await atOnce(link, request)) as TargetScan;
+      from = scan.next;
+      if (scan.macs.length === 0) continue;
+      const all = joined(macs, scan.macs);
+      const idle = Int32Array.from(joined(Float64Array.from(idleTicks), Float64Array.from(scan.idleTicks)));
+      const order = latest(all, idle, limit);
+      macs = Float64Array.from(order, (index) => all[index]);
+      idleTicks = Int32Array.from(order, (index) => idle[index]);
+      if (macs.length === limit) maxIdleTicks = idleTicks[limit - 1];
+    }
+  }
+  return (await describe(links, overlay, macs, Infinity, atOnce)).entries;
+}
+
+/** What the threads know of these MACs, in their order; `count` of them have been asked about. */
+async function describe(
+  links: readonly Link[],
+  overlay: number,
+  macs: Float64Array,
+  maxDestinations: number,
+  ask: Ask,
+): Promise<{ entries: TargetEntry[]; count: number }> {
+  const entries: TargetEntry[] = [];
+  let count = 0;
+  for (let destinations = 0; count < macs.length && destinations < maxDestinations;) {
+    const some = macs.slice(count, count + DESCRIBED_AT_ONCE);
+    const request = { kind: 'describe-targets', overlay, macs: some } as const;
+    const replies = (await Promise.all(links.map((link) => ask(link, request)))) as TargetDescription[];
+    const asked = Math.min(...replies.map((reply) => reply.count));
+    const known = combine(replies);
+    for (const mac of some.subarray(0, asked)) {
+      const entry = known.get(mac);
+      if (entry === undefined) continue;
+      entries.push(entry);
+      destinations += entry.to.length;
+    }
+    count += asked;
+  }
+  return { entries, count };
+}
+
+function combine(replies: readonly TargetDescription[]): ReadonlyMap<MacAddress, TargetEntry> {
+  const all = replies.flatMap(({ rows }) => rows);
+  const known = new Map<MacAddress, TargetEntry>();
+  for (const state of STATES)
+    for (const row of all) if (row.state === state && !known.has(row.mac)) known.set(row.mac, row);
+  return known;
+}
+
+/** Ascending, each once. */
+function lowest(some: Float64Array, others: Float64Array, limit: number): Float64Array<ArrayBuffer> {
+  const sorted = joined(some, others).sort();
+  return sorted.filter((mac, index) => index === 0 || mac !== sorted[index - 1]).slice(0, limit);
+}
+
+/** Places of the `limit` MACs used last, each MAC once. */
+function latest(macs: Float64Array, idleTicks: Int32Array, limit: number): number[] {
+  // Time and place in one number, since numbers are sorted ten times as fast as anything else.
+  const keys = Float64Array.from(idleTicks, (idle, place) => idle * MAX_CANDIDATES + place).sort();
+  const seen = new Set<MacAddress>();
+  const places: number[] = [];
+  for (const key of keys) {
+    const place = key % MAX_CANDIDATES;
+    if (seen.has(macs[place])) continue;
+    seen.add(macs[place]);
+    if (places.push(place) === limit) break;
+  }
+  return places;
+}
+
+function joined(some: Float64Array, others: Float64Array): Float64Array<ArrayBuffer> {
+  const all = new Float64Array(some.length + others.length);
+  all.set(some);
+  all.set(others, some.length);
+  return all;
+}

@@ -1,0 +1,159 @@
+/**
+ * What others have set on the TAP of a port. Its settings belong to the device: whoever has a descriptor of it, and root, can
+ * change them, and of most the kernel tells nobody. So they are looked at once a second.
+ *
+ * What takes a descriptor to change is varpd's own affair, and is set right: header, byte order, send buffer, persistence,
+ * owner and group. What ip(8) and ethtool(8) change may be an operator's choice: it stays, and is told of; offloads cost
+ * speed alone, and are no trouble. Queues of others cannot be taken from them, and what else they may have set cannot be
+ * asked for: it is set again when they come and go, offloads while they are there. (Offloads of what is in another network
+ * namespace cannot be asked for either.)
+ */
+import {
+  type Features,
+  isOwn,
+  linkOffloads,
+  NativeError,
+  resetTapSettings,
+  setTapOffload,
+  setTapOwner,
+  setTapPersistent,
+  TAP_DEFAULTS,
+  tapSettings,
+  TUN_F,
+  type TunInfo,
+  unfilterTap,
+} from '../../../dgram-extra/index.js';
+import type { OverlayConfig, PortFindings } from '../../contract.js';
+import { steerByFlow } from './steering.js';
+
+const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
+const USO = TUN_F.USO4 | TUN_F.USO6;
+
+/** What the stack may leave to us, as TUN_F flags that this kernel takes. */
+export function offloadFlags(
+  offload: OverlayConfig['offload'],
+  { tapTcpSegmentation, tapUdpSegmentation }: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation'>,
+): number {
+  if (offload === 'off' || !tapTcpSegmentation) return TUN_F.CSUM;
+  return tapUdpSegmentation ? TSO | USO : TSO;
+}
+
+/** Names that ethtool(8) takes. */
+const SWITCHES = [
+  [TUN_F.CSUM, 'tx'],
+  [TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, 'tso'],
+  [USO, 'tx-udp-segmentation'],
+] as const;
+
+export interface WatchedTap {
+  readonly name: string;
+  /** All of ours. */
+  readonly fds: readonly number[];
+  readonly isPersistent: boolean;
+  /** What the stack may leave to it, as TUN_F flags. */
+  readonly offload: number;
+  /** What others have of it, as it was seen last: queues; offloads that are off; of these, what was put on again in vain. */
+  readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
+}
+
+interface Findings {
+  readonly mended: string[];
+  readonly noted: string[];
+  readonly troubles: string[];
+}
+
+/** `link`: what the kernel says of it just now, if it was asked and tells. `device`: its name, while it is in our network
+ * namespace. */
+export function checkTap(
+  tap: WatchedTap,
+  device: string | undefined,
+  link: TunInfo | undefined,
+): PortFindings {
+  const findings: Findings = { mended: [], noted: [], troubles: [] };
+  try {
+    checkSettings(tap, findings.mended);
+    if (link !== undefined) checkLink(tap, link, findings.mended);
+    if (device !== undefined) checkOffload(tap, device, findings);
+    else if (tap.seen.foreignQueues > 0) setTapOffload(tap.fds[0], tap.offload, tap.name);
+  } catch (error) {
+    // It is gone, or going: whoever reads from it says so.
+    if (!(error instanceof NativeError)) throw error;
+    if (error.code !== 'EBADFD') findings.troubles.push(`cannot be set right: ${error.message}`);
+  }
+  const { foreignQueues } = tap.seen;
+  if (foreignQueues > 0) findings.troubles.push(foreignText(foreignQueues, device ?? tap.name));
+  return findings;
+}
+
+function foreignText(count: number, device: string): string {
+  const whose = count === 1 ? 'a queue that is not ours' : `${count} queues that are not ours`;
+  return `has ${whose}: its frames may go there, and others come from there (as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
+}
+
+function checkSettings({ fds: [fd], name, isPersistent }: WatchedTap, mended: string[]): void {
+  const found = tapSettings(fd);
+  if (found === undefined) return;
+  const others: string[] = [];
+  if (found.headerBytes !== TAP_DEFAULTS.headerBytes)
+    others.push(`the virtio-net header was ${found.headerBytes} bytes`);
+  if (!found.isNativeOrder) others.push('the byte order of the virtio-net header was chosen');
+  if (found.sendBufferBytes !== TAP_DEFAULTS.sendBufferBytes)
+    others.push(`the send buffer was ${found.sendBufferBytes} bytes`);
+  if (others.length > 0) resetTapSettings(fd, name);
+  if (found.isPersistent !== isPersistent) {
+    setTapPersistent(fd, isPersistent, name);
+    others.push(found.isPersistent ? 'it was persistent' : 'it was not persistent');
+  }
+  mended.push(...others);
+}
+
+function checkLink({ name, fds, seen }: WatchedTap, link: TunInfo, mended: string[]): void {
+  const [fd] = fds;
+  if (!isOwn(link)) {
+    setTapOwner(fd, name);
+    mended.push(`its owner was ${link.ownerUid ?? 'nobody'}, its group ${link.ownerGid ?? 'none'}`);
+  }
+  // Of one with a single queue the kernel counts none: it has one, and nobody else gets another.
+  const foreignQueues = Math.max(0, link.queues + link.disabledQueues - fds.length);
+  if (foreignQueues === seen.foreignQueues) return;
+  seen.foreignQueues = foreignQueues;
+  unfilterTap(fd, name);
+  steerByFlow(fds, name);
+}
+
+function checkOffload(tap: WatchedTap, device: string, { mended, noted }: Findings): void {
+  const { offload, seen } = tap;
+  const found = linkOffloads(device);
+  if (found === undefined) return;
+  let off = offload & ~found.inForce;
+  // Who has TUNSETOFFLOAD leave it out, and who switches it off, look alike; only who has a queue can do the former.
+  if (off !== seen.offOffload && seen.foreignQueues > 0) off = putOn(tap, device, offload, mended);
+  // Who has switched it on again wants it back, which TUNSETOFFLOAD alone can do.
+  const wanted = off & found.wanted;
+  if (wanted !== 0 && wanted !== seen.triedOffload) {
+    seen.triedOffload = wanted;
+    off = putOn(tap, device, offload & found.wanted, mended);
+  }
+  if (off === 0) seen.triedOffload = 0;
+  if (off !== seen.offOffload && off !== 0) noted.push(offText(off, device));
+  seen.offOffload = off;
+}
+
+/** What is off afterwards. */
+function putOn(
+  { fds: [fd], name, offload }: WatchedTap,
+  device: string,
+  flags: number,
+  mended: string[],
+): number {
+  setTapOffload(fd, flags, name);
+  const off = offload & ~(linkOffloads(device)?.inForce ?? 0);
+  if ((off & flags) === 0) mended.push('its offloads were not in force');
+  return off;
+}
+
+function offText(lacks: number, device: string): string {
+  const off = SWITCHES.filter(([flags]) => (lacks & flags) !== 0).map(([, name]) => name);
+  const on = off.map((name) => `${name} on`).join(' ');
+  return `has no offload of ${off.join(', ')}, which costs speed (ethtool -K ${device} ${on})`;
+}

@@ -1,0 +1,183 @@
+/**
+ * Messages between the control side and a datapath worker. Commands are posted in lists and obeyed in their order;
+ * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
+ * says `released` or `fault`; then the control side closes them.
+ */
+import type { AddressTable } from '../../core/address-table.js';
+import type { AskedLeases } from '../../core/asked-leases.js';
+import type { Counters } from '../../core/counters.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { ProtectionRules } from '../../core/link-protection.js';
+import type { Notice } from '../../core/notices.js';
+import type { PathReport } from '../../core/overlay-options.js';
+import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { PresenceMemory } from '../../core/presence.js';
+import type { StationMemory } from '../../core/stations.js';
+import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
+import type { RouteMtu } from '../../model/underlay-state.js';
+import type { Endpoint, IpAddress } from '../../wire/ip.js';
+import type { MacAddress } from '../../wire/mac.js';
+import type { LookupAnswer } from '../contract.js';
+
+/** Names a listening socket or a port, and is its epoll token. */
+export type Token = number;
+
+/** The epoll token of the eventfd. */
+export const WAKE: Token = 0;
+
+export type Command =
+  | { readonly kind: 'add-socket'; readonly token: Token; readonly fd: number; readonly counters: Counters }
+  | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
+  /** A socket that overlays on `socket` send from: what ICMP says to it is heard here. It may be that socket itself. */
+  | { readonly kind: 'add-sender'; readonly token: Token; readonly fd: number; readonly socket: Token }
+  | { readonly kind: 'remove-sender'; readonly token: Token; readonly reply: number }
+  | {
+      readonly kind: 'add-overlay';
+      readonly options: OverlayOptions;
+      readonly socket: Token;
+      /** One a source port. */
+      readonly senderFds: readonly number[];
+      /** Whether these sockets may be given several datagrams in one. */
+      readonly segmentation: boolean;
+      /** Of all threads that carry it, in mode point. */
+      readonly stations?: StationMemory;
+      readonly counters: Counters;
+    }
+  | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
+  | {
+      readonly kind: 'add-port';
+      readonly token: Token;
+      readonly overlay: number;
+      readonly name: string;
+      readonly fd: number;
+      readonly mac: MacAddress;
+      readonly vid: number;
+      readonly own: boolean;
+      /** Its owner may send anything when left out. */
+      readonly protection?: ProtectionRules | undefined;
+      /** Of all queues of the port, if there are several. */
+      readonly askedLeases?: AskedLeases;
+      readonly presence?: PresenceMemory;
+      readonly counters: Counters;
+    }
+  /** The port's device has another MAC now; its rules are judged by it. */
+  | {
+      readonly kind: 'set-mac';
+      readonly token: Token;
+      readonly mac: MacAddress;
+      readonly protection: ProtectionRules | undefined;
+    }
+  | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
+  | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
+  | {
+      readonly kind: 'answer';
+      readonly overlay: number;
+      readonly lookup: number;
+      readonly answer: LookupAnswer;
+    }
+  | {
+      readonly kind: 'set-target';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly to: readonly Endpoint[];
+      readonly ttlMs: number;
+      /** Left alone where the MAC is known: what another thread has found out. */
+      readonly unlessKnown?: boolean;
+    }
+  /** Undefined = all. */
+  | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
+  /** Mode point from now on. */
+  | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
+  /** What the plugin names, in place of what it named before. The table is written no more. */
+  | { readonly kind: 'set-peers'; readonly overlay: number; readonly table: AddressTable }
+  /** All destinations whose routes lead back into the overlay, in place of those named before. */
+  | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
+  /** Those of the overlay's destinations that carry less than their device, in place of those named before. */
+  | { readonly kind: 'set-route-mtus'; readonly overlay: number; readonly routes: readonly RouteMtu[] }
+  /** What another thread has heard of paths. */
+  | { readonly kind: 'paths'; readonly news: readonly PathReport[] }
+  | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
+  | {
+      readonly kind: 'delete-target';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly reply: number;
+    }
+  /** Looks at some rows of the table: target-rows.ts. */
+  | {
+      readonly kind: 'scan-targets';
+      readonly overlay: number;
+      readonly from: number;
+      readonly after: MacAddress;
+      readonly before: MacAddress;
+      readonly reply: number;
+    }
+  | {
+      readonly kind: 'scan-recent';
+      readonly overlay: number;
+      readonly from: number;
+      readonly maxIdleTicks: number;
+      readonly reply: number;
+    }
+  | {
+      readonly kind: 'describe-targets';
+      readonly overlay: number;
+      readonly macs: Float64Array;
+      readonly reply: number;
+    }
+  /** Of every overlay, by its id. */
+  | { readonly kind: 'count-targets'; readonly reply: number }
+  /** Those of the life before a restart, to be confirmed; the one that was used last comes first. */
+  | {
+      readonly kind: 'restore-targets';
+      readonly overlay: number;
+      readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
+    }
+  /** To a thread that is held: its devices are looked at from now on. */
+  | { readonly kind: 'begin'; readonly reply: number }
+  | { readonly kind: 'ping'; readonly reply: number }
+  | { readonly kind: 'stop'; readonly reply: number };
+
+/** Entries of a list that a thread obeys in one go: below 0.2 ms, with all of them to be forgotten. */
+export const LIST_SLICE = 64;
+
+/** What is said to one overlay about what it knows: obeyed in its order (backlog.ts). */
+export const TABLE_COMMANDS = [
+  'answer',
+  'set-target',
+  'invalidate',
+  'set-destination',
+  'set-loops',
+  'announce',
+  'delete-target',
+  'scan-targets',
+  'scan-recent',
+  'describe-targets',
+  'restore-targets',
+] as const satisfies readonly Command['kind'][];
+export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
+
+/** A command that another process can be given too: counters are memory of this one. */
+export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
+
+export interface PeerChange {
+  readonly overlay: number;
+  readonly ip: IpAddress;
+  readonly isPeer: boolean;
+}
+
+export type Report =
+  | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
+  | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
+  | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
+  /** Of each overlay and kind, one a second at most. */
+  | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
+  /** For the other threads: what is believed here, and what would be where the destination was used lately. */
+  | { readonly kind: 'paths'; readonly news: readonly (PathReport & { readonly isBelieved: boolean })[] }
+  /** The port's device no longer works; the worker has let go of it. */
+  | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
+  | {
+      readonly kind: 'reply';
+      readonly reply: number;
+      readonly value: boolean | TargetScan | TargetDescription | ReadonlyMap<number, number>;
+    };

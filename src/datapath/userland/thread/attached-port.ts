@@ -1,0 +1,87 @@
+/** A port as its datapath thread has it: device and turn, the rules that its owner is held to, and what DHCP grants it. */
+import { Allowance } from '../../../core/allowance.js';
+import { type AskedLeases, createAskedLeases } from '../../../core/asked-leases.js';
+import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../../core/dhcp-leases.js';
+import { LinkProtection, type ProtectionRules } from '../../../core/link-protection.js';
+import { OutputList } from '../../../core/outputs.js';
+import type { Overlay, Port, Shared } from '../../../core/overlay.js';
+import { createPresence, Presence } from '../../../core/presence.js';
+import { QUESTION_RATE } from '../../../core/questions.js';
+import { ANSWER_RATE } from '../../../core/too-big.js';
+import type { PortDevice } from '../../../io/contract.js';
+import { dropOfPortError } from '../../../model/drops.js';
+import { fromHalves, highOf, lowOf, type MacAddress } from '../../../wire/mac.js';
+import type { Command } from '../protocol.js';
+import { PortTurn } from './port-turn.js';
+
+export interface Attachment {
+  readonly overlay: Overlay;
+  readonly device: PortDevice;
+  readonly capacityFrames: number;
+  readonly shared: Shared;
+  leased(news: LeaseNews): void;
+}
+
+export class AttachedPort {
+  readonly fd: number;
+  readonly overlay: Overlay;
+  readonly turn: PortTurn;
+  readonly port: Port;
+  /** Of all queues of the port. */
+  readonly #asked: AskedLeases;
+  readonly #allowance: Allowance;
+  readonly #leased: (news: LeaseNews) => void;
+  /** Goes on when the rules change. */
+  #leases: DhcpLeases;
+
+  /** It is a port of its overlay from now on. */
+  constructor(command: Extract<Command, { kind: 'add-port' }>, attachment: Attachment) {
+    const { overlay, device, capacityFrames, shared } = attachment;
+    const { fd, name, mac, vid, own, protection, counters } = command;
+    this.fd = fd;
+    this.overlay = overlay;
+    this.port = {
+      name,
+      macHigh: highOf(mac),
+      macLow: lowOf(mac),
+      vid,
+      own,
+      output: new OutputList(device, capacityFrames, dropOfPortError),
+      answers: new Allowance(shared, ANSWER_RATE),
+      questions: new Allowance(shared, QUESTION_RATE),
+      counters,
+      presence: new Presence(command.presence ?? createPresence()),
+      protection: undefined,
+    };
+    this.turn = new PortTurn(device, overlay, this.port);
+    this.#asked = command.askedLeases ?? createAskedLeases();
+    this.#allowance = new Allowance(shared, LEASE_FACTS);
+    this.#leased = (news) => {
+      attachment.leased(news);
+    };
+    this.#leases = this.#newLeases();
+    this.protect(protection);
+    overlay.addPort(this.port);
+  }
+
+  /** The device has another MAC; its rules are judged by it. */
+  setMac(mac: MacAddress, rules: ProtectionRules | undefined): void {
+    this.overlay.setPortMac(this.port, mac);
+    this.#leases = this.#newLeases();
+    this.protect(rules);
+  }
+
+  /** Undefined: its owner may send anything. */
+  protect(rules: ProtectionRules | undefined): void {
+    const { port } = this;
+    port.protection = rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), this.#leases);
+  }
+
+  #newLeases(): DhcpLeases {
+    const { name, macHigh, macLow } = this.port;
+    const { id } = this.overlay.options;
+    return new DhcpLeases(macHigh, macLow, this.#asked, this.#allowance, (family, ip, validS) => {
+      this.#leased({ overlay: id, port: name, family, ip, validS });
+    });
+  }
+}

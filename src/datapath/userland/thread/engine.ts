@@ -1,0 +1,384 @@
+/**
+ * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
+ * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
+ */
+import { type AddressBook, Destinations } from '../../../core/destinations.js';
+import { announce } from '../../../core/inject.js';
+import { answer, setTarget } from '../../../core/lookups.js';
+import { Mux } from '../../../core/mux.js';
+import { OutputList, Outputs } from '../../../core/outputs.js';
+import type { RouteMtuBytes } from '../../../core/overlay-options.js';
+import { Overlay, type Shared } from '../../../core/overlay.js';
+import { PendingBudget } from '../../../core/pending-queue.js';
+import { receive } from '../../../core/receive.js';
+import { AGE_EVERY_MS, TICK_MS } from '../../../core/target-table.js';
+import type { PortDevice, UnderlaySocket } from '../../../io/contract.js';
+import { dropOfSendError } from '../../../model/drops.js';
+import type { RouteMtu } from '../../../model/underlay-state.js';
+import type { FrameBatch } from '../../../wire/descriptor.js';
+import type { Command, Report, TableCommand, Token } from '../protocol.js';
+import { AttachedPort } from './attached-port.js';
+import { inspect } from './inspect.js';
+import { News } from './news.js';
+import { PathListener, type PathPlatform } from './path-listener.js';
+import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
+
+/** What the datapath runs on. */
+export interface Platform extends AddressBook, PathPlatform {
+  createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
+  port(fd: number): PortDevice;
+  /** With segmentation, what fits together may leave as one message for the kernel to cut. */
+  socket(fd: number, segmentation: boolean): UnderlaySocket;
+  /** Where `watch` was held back. */
+  begin(): void;
+  readonly routeMtuBytes: RouteMtuBytes;
+}
+
+/** A table that is looked through in parts. */
+interface Swept {
+  /** A part. Whether there may be more. */
+  sweep(nowTick: number): boolean;
+}
+
+interface AttachedSocket {
+  readonly fd: number;
+  readonly device: UnderlaySocket;
+  readonly mux: Mux;
+}
+
+export class DatapathEngine {
+  readonly #platform: Platform;
+  readonly #report: (report: Report) => void;
+  readonly #shared: Shared;
+  readonly #transmitBatch: FrameBatch;
+  readonly #receiveBatch: FrameBatch;
+  readonly #ports = new Map<Token, AttachedPort>();
+  readonly #sockets = new Map<Token, AttachedSocket>();
+  readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
+  /** Ports of which frames are left that were read. */
+  readonly #waiting = new Set<Token>();
+  /** Those of them that had their turn in this round already. */
+  readonly #served = new Set<Token>();
+  readonly #paths: PathListener;
+  readonly #news: News;
+  #agedMs = 0;
+  /** Overlays with entries that are over and not yet taken out; the paths, while routes or time have changed some of them. */
+  readonly #unswept = new Set<Swept>();
+
+  constructor(platform: Platform, report: (report: Report) => void) {
+    this.#platform = platform;
+    this.#report = report;
+    this.#news = new News(report);
+    this.#transmitBatch = platform.createBatch('transmit');
+    this.#receiveBatch = platform.createBatch('receive');
+    this.#shared = {
+      outputs: new Outputs(),
+      destinations: new Destinations(platform),
+      budget: new PendingBudget(),
+      replay: platform.createBatch('replay'),
+      ask: (question) => {
+        this.#shared.outputs.spentSegments += QUESTION_SEGMENTS;
+        this.#news.asked(question);
+      },
+      routeMtuBytes: (from, to) => platform.routeMtuBytes(from, to),
+      pathHeard: (report, isBelieved) => {
+        this.#paths.heard(report, isBelieved);
+      },
+      peerChanged: (overlay, ip, isPeer) => {
+        this.#news.peerChanged({ overlay, ip, isPeer });
+      },
+      notice: (notice) => {
+        this.#news.noticed(notice);
+      },
+      nowTick: 0,
+    };
+    this.#paths = new PathListener(platform, this.#shared);
+  }
+
+  /** Monotonic time, before anything else of a turn. */
+  setTime(nowMs: number): void {
+    this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
+    this.#paths.turn(nowMs);
+    if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
+  }
+
+  #age(nowMs: number): void {
+    for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
+    const { paths } = this.#shared.destinations;
+    paths.age();
+    this.#sweep(paths);
+    this.#agedMs = nowMs;
+  }
+
+  /** The descriptor of this token has something in its error queue. Whether there was anything. */
+  hear(token: Token): boolean {
+    const heard = this.#paths.hear(token, this.#sockets.get(token));
+    const news = this.#paths.take();
+    if (news !== undefined) this.#report({ kind: 'paths', news });
+    this.#news.send();
+    return heard;
+  }
+
+  /** Whether `resume` has something to do. */
+  get hasWaiting(): boolean {
+    return this.#waiting.size > 0;
+  }
+
+  /**
+   * Ends a round: a turn for each port of which frames are left that were read, and which has had none in this round. Those
+   * that have just become ready come before, or each would wait for a turn of all that are never done. Whether there was one.
+   */
+  resume(): boolean {
+    if (this.#waiting.size === 0 && this.#served.size === 0) return false;
+    let isAny = false;
+    for (const token of this.#waiting) {
+      if (this.#served.has(token)) continue;
+      this.pump(token);
+      isAny = true;
+    }
+    this.#served.clear();
+    return isAny;
+  }
+
+  /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
+  pump(token: Token): boolean {
+    const port = this.#ports.get(token);
+    const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
+    this.#news.send();
+    return moved;
+  }
+
+  #pumpPort(token: Token, { turn }: AttachedPort): boolean {
+    const count = turn.take(this.#transmitBatch);
+    if (count < 0) {
+      this.#removePort(token);
+      this.#report({ kind: 'fault', token, errno: -count });
+      return false;
+    }
+    if (turn.isWaiting) {
+      this.#waiting.add(token);
+      this.#served.add(token);
+    } else if (this.#waiting.size > 0) {
+      // Most of the time it is empty, and to hash is a good part of what a turn costs.
+      this.#waiting.delete(token);
+    }
+    return count > 0;
+  }
+
+  /** A socket that reports an error has been told of some datagram's fate, and goes on. */
+  #pumpSocket(token: Token): boolean {
+    const socket = this.#sockets.get(token);
+    if (socket === undefined) return false;
+    const batch = this.#receiveBatch;
+    const { device, mux } = socket;
+    let count = device.receive(batch);
+    if (count <= 0) return false;
+    while (count > 0) {
+      receive(mux, batch, count);
+      this.#shared.outputs.flush(batch);
+      count = count === batch.capacityFrames ? (device.rest?.(batch) ?? 0) : 0;
+    }
+    return true;
+  }
+
+  /** A part of what is left to do without haste; to be called once a turn, until it says that there is no more. */
+  tidy(): boolean {
+    if (this.#unswept.size === 0) return false;
+    for (const table of this.#unswept) {
+      // Its next turn comes after those of the others.
+      this.#unswept.delete(table);
+      this.#sweep(table);
+      break;
+    }
+    this.#news.send();
+    return this.#unswept.size > 0;
+  }
+
+  /** Commands until `isSpent` have a turn together. */
+  beginCommands(): void {
+    this.#shared.outputs.spentSegments = 0;
+  }
+
+  /** Answers have sent as much as a port may in its turn: the next commands are for the next one. */
+  get isSpent(): boolean {
+    return this.#shared.outputs.spentSegments >= TURN_SEGMENTS;
+  }
+
+  obey(command: Command): void {
+    this.#obey(command);
+    this.#news.send();
+  }
+
+  #obey(command: Command): void {
+    switch (command.kind) {
+      case 'add-socket': {
+        const { token, fd, counters } = command;
+        this.#sockets.set(token, { fd, device: this.#platform.socket(fd, false), mux: new Mux(counters) });
+        this.#platform.watch(fd, token);
+        return;
+      }
+      case 'remove-socket': {
+        const socket = this.#sockets.get(command.token);
+        this.#sockets.delete(command.token);
+        if (socket !== undefined) this.#platform.unwatch(socket.fd);
+        this.#reply(command.reply, true);
+        return;
+      }
+      case 'add-sender':
+      case 'remove-sender':
+      case 'paths':
+        this.#paths.obey(command, this.#sockets, (id) => this.#overlays.get(id)?.overlay.counters);
+        if ('reply' in command) this.#reply(command.reply, true);
+        return;
+      case 'set-route-mtus':
+        this.#nameRoutes(command.overlay, command.routes);
+        return;
+      case 'add-overlay':
+        this.#addOverlay(command);
+        return;
+      case 'remove-overlay':
+        this.#removeOverlay(command.overlay);
+        this.#reply(command.reply, true);
+        return;
+      case 'add-port':
+        this.#addPort(command);
+        return;
+      case 'set-mac':
+        this.#ports.get(command.token)?.setMac(command.mac, command.protection);
+        return;
+      case 'protect':
+        this.#ports.get(command.token)?.protect(command.protection);
+        return;
+      case 'remove-port':
+        this.#removePort(command.token);
+        this.#reply(command.reply, true);
+        return;
+      case 'begin':
+        this.#platform.begin();
+        this.#reply(command.reply, true);
+        return;
+      case 'count-targets': {
+        const counts = [...this.#overlays].map(([id, { overlay }]) => [id, overlay.targets.size] as const);
+        this.#reply(command.reply, new Map(counts));
+        return;
+      }
+      case 'ping':
+      case 'stop':
+        this.#reply(command.reply, true);
+        return;
+      default:
+        this.#obeyOverlay(command);
+    }
+  }
+
+  /** Commands to one overlay. One that is gone has nothing to do, and says so to whoever waits for a reply. */
+  #obeyOverlay(command: TableCommand | Extract<Command, { kind: 'set-peers' }>): void {
+    const overlay = this.#overlays.get(command.overlay)?.overlay;
+    switch (command.kind) {
+      case 'answer':
+        if (overlay !== undefined) answer(overlay, command.lookup, command.answer);
+        break;
+      case 'set-target':
+        if (overlay === undefined) break;
+        if (command.unlessKnown === true && overlay.targets.knows(command.mac, this.#shared.nowTick)) break;
+        setTarget(overlay, command.mac, command.to, command.ttlMs);
+        break;
+      case 'invalidate':
+        if (command.macs === undefined) {
+          overlay?.invalidate(undefined);
+          if (overlay !== undefined) this.#sweep(overlay);
+        } else for (const mac of command.macs) overlay?.invalidate(mac);
+        break;
+      case 'set-destination':
+        overlay?.setPoint(command.destination);
+        break;
+      case 'set-peers':
+        overlay?.setPeers(command.table);
+        break;
+      case 'set-loops':
+        overlay?.loops.name(command.destinations);
+        if (overlay !== undefined) this.#sweep(overlay.loops);
+        break;
+      case 'announce':
+        if (overlay !== undefined) announce(overlay, command.frame);
+        break;
+      case 'delete-target':
+        this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
+        break;
+      case 'scan-targets':
+      case 'scan-recent':
+      case 'describe-targets':
+        this.#reply(command.reply, inspect(overlay, command));
+        break;
+      case 'restore-targets':
+        // The first to be put in is the first to make room.
+        for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
+        break;
+    }
+  }
+
+  #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
+    const { options, socket, senderFds, segmentation, counters, stations } = command;
+    const { capacityFrames } = this.#transmitBatch;
+    const senders = senderFds.map(
+      (fd) => new OutputList(this.#platform.socket(fd, segmentation), capacityFrames, dropOfSendError),
+    );
+    const overlay = new Overlay(options, this.#shared, senders, counters, stations);
+    this.#overlays.set(options.id, { overlay, socket });
+    this.#sockets.get(socket)?.mux.add(overlay);
+  }
+
+  #removeOverlay(id: number): void {
+    const entry = this.#overlays.get(id);
+    if (entry === undefined) return;
+    for (const [token, attached] of this.#ports) {
+      if (attached.overlay === entry.overlay) this.#removePort(token);
+    }
+    this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
+    entry.overlay.close();
+    this.#nameRoutes(id, []);
+    this.#overlays.delete(id);
+    this.#sweep(entry.overlay);
+  }
+
+  #nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
+    const { paths } = this.#shared.destinations;
+    paths.nameRoutes(overlay, routes);
+    this.#sweep(paths);
+  }
+
+  /** A part at once, and the rest in `tidy`. */
+  #sweep(table: Swept): void {
+    if (table.sweep(this.#shared.nowTick)) this.#unswept.add(table);
+  }
+
+  #addPort(command: Extract<Command, { kind: 'add-port' }>): void {
+    const overlay = this.#overlays.get(command.overlay)?.overlay;
+    if (overlay === undefined) return;
+    const { token, fd } = command;
+    const attached = new AttachedPort(command, {
+      overlay,
+      device: this.#platform.port(fd),
+      capacityFrames: this.#transmitBatch.capacityFrames,
+      shared: this.#shared,
+      leased: (news) => {
+        this.#news.leased(news);
+      },
+    });
+    this.#ports.set(token, attached);
+    this.#platform.watch(fd, token);
+  }
+
+  #removePort(token: Token): void {
+    const attached = this.#ports.get(token);
+    if (attached === undefined) return;
+    this.#ports.delete(token);
+    this.#waiting.delete(token);
+    attached.overlay.removePort(attached.port);
+    this.#platform.unwatch(attached.fd);
+  }
+
+  #reply(reply: number, value: Extract<Report, { kind: 'reply' }>['value']): void {
+    this.#report({ kind: 'reply', reply, value });
+  }
+}

@@ -1,0 +1,26 @@
+/** What a datapath thread says of its target tables, a part at a time (core/target-rows.ts). */
+import type { Overlay } from '../../../core/overlay.js';
+import {
+  describeTargets,
+  scanRecent,
+  scanTargets,
+  type TargetDescription,
+  type TargetScan,
+} from '../../../core/target-rows.js';
+import type { Command } from '../protocol.js';
+
+type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' }>;
+
+/** Of an overlay that is gone. */
+const NO_SCAN: TargetScan = { macs: new Float64Array(0), idleTicks: new Int32Array(0), next: undefined };
+
+export function inspect(overlay: Overlay | undefined, command: Inspection): TargetScan | TargetDescription {
+  switch (command.kind) {
+    case 'scan-targets':
+      return overlay ? scanTargets(overlay, command.from, command.after, command.before) : NO_SCAN;
+    case 'scan-recent':
+      return overlay ? scanRecent(overlay, command.from, command.maxIdleTicks) : NO_SCAN;
+    case 'describe-targets':
+      return overlay ? describeTargets(overlay, command.macs) : { rows: [], count: command.macs.length };
+  }
+}

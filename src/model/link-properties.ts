@@ -1,0 +1,228 @@
+/**
+ * Link properties: what `set-linkprop` sets on a VNIC, at any time. Lists of words, as dladm(8) of illumos has them.
+ * Text is read strictly and kept in its canonical spelling; what of it is in force is for the control side to say, since
+ * leases and the plugin have a part in it.
+ */
+import { write16, write32 } from '../wire/bytes.js';
+import {
+  type IpAddress,
+  isStationIp,
+  isV4,
+  parse as parseIp,
+  type Prefix,
+  toBytes,
+  V4_BITS,
+  V6_BITS,
+} from '../wire/ip.js';
+import { BYTES as MAC_BYTES, parseMac, writeMac } from '../wire/mac.js';
+import { foundExpected, printable, type Problem, problemsError } from './properties.js';
+import { unknownProperty } from './suggest.js';
+
+/** As typed: name and values. */
+export type GivenLinkProperty = readonly [name: string, values: readonly string[]];
+
+/** Name -> values in canonical spelling, of what is set; nothing of what is not. */
+export type LinkValues = ReadonlyMap<string, readonly string[]>;
+
+export interface LinkPropertySpec {
+  readonly name: string;
+  readonly default: readonly string[];
+  /** Null: there are too many to name. */
+  readonly possible: readonly string[] | null;
+  readonly maxValues: number;
+  readonly expected: string;
+  /** One value in its canonical spelling; undefined when it is none. */
+  readonly read: (text: string) => string | undefined;
+}
+
+export const PROTECTIONS = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'] as const;
+export type Protection = (typeof PROTECTIONS)[number];
+
+const MAX_LISTED = 32; // illumos mac, MPT_MAXIPADDR and MPT_MAXCID
+const MAX_CLIENT_ID_BYTES = 255; // RFC 2132 2: the length of an option is one byte
+
+/** How leases make addresses usable where `allowed-ips` has some. */
+export const DYNAMIC_METHODS = ['dhcpv4', 'dhcpv6'] as const;
+const BOOLEAN = ['true', 'false'] as const;
+
+export const LINK_PROPERTIES: readonly LinkPropertySpec[] = [
+  words('protection', PROTECTIONS),
+  {
+    name: 'allowed-ips',
+    default: [],
+    possible: null,
+    maxValues: MAX_LISTED,
+    expected: 'an address of one station, or a prefix such as 192.0.2.0/24 without bits behind it',
+    read: (text) => {
+      const prefix = parsePrefix(text);
+      return prefix && formatPrefix(prefix);
+    },
+  },
+  words('dynamic-methods', DYNAMIC_METHODS),
+  {
+    name: 'allowed-dhcp-cids',
+    default: [],
+    possible: null,
+    maxValues: MAX_LISTED,
+    expected:
+      'hexadecimal digits in pairs behind 0x, a DUID (1.hardware.time.mac, 2.enterprise.hex or 3.hardware.mac), ' +
+      `or 1 to ${MAX_CLIENT_ID_BYTES} bytes of other text`,
+    read: (text) => (parseClientId(text) === undefined ? undefined : text),
+  },
+  { ...words('allow-all-dhcp-cids', BOOLEAN), default: ['false'], maxValues: 1 },
+];
+
+const NAMES = LINK_PROPERTIES.map(({ name }) => name);
+
+function words(name: string, possible: readonly string[]): LinkPropertySpec {
+  return {
+    name,
+    default: [],
+    possible,
+    maxValues: possible.length,
+    expected: `one of ${possible.join(', ')}`,
+    read: (text) => (possible.includes(text) ? text : undefined),
+  };
+}
+
+/** Throws an OverlayError whose details have one line for every property that is wrong. */
+export function readLinkValues(given: readonly GivenLinkProperty[]): LinkValues {
+  const values = new Map<string, readonly string[]>();
+  const problems: Problem[] = [];
+  for (const [name, texts] of given) {
+    const problem = (what: string): void => {
+      problems.push({ code: 'INVALID', line: `failed to set property ${printable(name)}: ${what}` });
+    };
+    const spec = LINK_PROPERTIES.find((one) => one.name === name);
+    if (spec === undefined) {
+      problems.push({
+        code: 'NOT_FOUND',
+        line: `failed to set property ${printable(name)}: ${unknownProperty(name, NAMES)}`,
+      });
+    } else if (values.has(name)) problem('it is given twice');
+    else if (texts.length === 0 || texts.length > spec.maxValues)
+      problem(`found ${texts.length} values, expected 1 to ${spec.maxValues}`);
+    else values.set(name, readList(spec, texts, problem));
+  }
+  if (problems.length > 0) throw problemsError(problems);
+  return values;
+}
+
+function readList(
+  { possible, expected, read }: LinkPropertySpec,
+  texts: readonly string[],
+  problem: (what: string) => void,
+): readonly string[] {
+  const list: string[] = [];
+  for (const text of texts) {
+    const value = read(text);
+    if (value === undefined) problem(foundExpected(text, expected));
+    else if (list.includes(value)) problem(`'${printable(text)}' is given twice`);
+    else list.push(value);
+  }
+  return possible === null ? list : possible.filter((word) => list.includes(word));
+}
+
+/** Throws an OverlayError when one is no property. */
+export function checkLinkNames(names: readonly string[]): void {
+  const unknown = names.filter((name) => !LINK_PROPERTIES.some((spec) => spec.name === name));
+  if (unknown.length === 0) return;
+  throw problemsError(
+    unknown.map((name) => ({
+      code: 'NOT_FOUND',
+      line: `${printable(name)}: ${unknownProperty(name, NAMES)}`,
+    })),
+  );
+}
+
+export function valuesOf(values: LinkValues, name: string): readonly string[] {
+  return values.get(name) ?? LINK_PROPERTIES.find((spec) => spec.name === name)?.default ?? [];
+}
+
+// -- Addresses
+
+const PREFIX = /^([^/]+)(?:\/([1-9][0-9]{0,2}))?$/;
+
+/** An address, or one with `/bits` behind which it is zero: "any of that subnet". */
+export function parsePrefix(text: string): Prefix | undefined {
+  const [, address, length = ''] = PREFIX.exec(text) ?? ['', ''];
+  const ip = parseIp(address);
+  if (ip === undefined) return undefined;
+  const most = isV4(ip) ? V4_BITS : V6_BITS;
+  const bits = length === '' ? most : Number(length);
+  if (bits === most) return isStationIp(ip) ? { ip, bits } : undefined;
+  return bits < most && isNetwork(ip, bits) ? { ip, bits } : undefined;
+}
+
+export function formatPrefix({ ip, bits }: Prefix): string {
+  return bits === (isV4(ip) ? V4_BITS : V6_BITS) ? ip : `${ip}/${bits}`;
+}
+
+/** Whether nothing is set behind the leading bits. */
+function isNetwork(ip: IpAddress, bits: number): boolean {
+  const first = isV4(ip) ? V6_BITS - V4_BITS + bits : bits;
+  return toBytes(ip).every((byte, at) => (byte & (0xff >> Math.min(8, Math.max(0, first - 8 * at)))) === 0);
+}
+
+// -- Client ids
+
+const HEX = /^0x((?:[0-9a-f]{2})+)$/i;
+const DUID_LLT = /^1\.(\d{1,5})\.(\d{1,10})\.([0-9a-f:]+)$/i;
+const DUID_EN = /^2\.(\d{1,10})\.((?:[0-9a-f]{2})+)$/i;
+const DUID_LL = /^3\.(\d{1,5})\.([0-9a-f:]+)$/i;
+/** What begins like one of the above is meant as one. */
+const TYPED = /^(?:0x|\d+\.)/i;
+const CONTROL = /\p{Cc}/u;
+
+/** The bytes that stand in the packet. */
+export function parseClientId(text: string): Uint8Array | undefined {
+  const bytes = clientIdBytes(text);
+  return bytes === undefined || bytes.length === 0 || bytes.length > MAX_CLIENT_ID_BYTES ? undefined : bytes;
+}
+
+function clientIdBytes(text: string): Uint8Array | undefined {
+  const hex = HEX.exec(text);
+  if (hex !== null) return fromHex(hex[1]);
+  const llt = DUID_LLT.exec(text);
+  if (llt !== null) return linkLayerDuid(1, llt[1], llt[2], llt[3]);
+  const ll = DUID_LL.exec(text);
+  if (ll !== null) return linkLayerDuid(3, ll[1], undefined, ll[2]);
+  const enterprise = DUID_EN.exec(text);
+  if (enterprise !== null) return enterpriseDuid(enterprise[1], enterprise[2]);
+  return TYPED.test(text) || CONTROL.test(text) ? undefined : new TextEncoder().encode(text);
+}
+
+/** RFC 8415 11.2, 11.4 */
+function linkLayerDuid(
+  type: 1 | 3,
+  hardware: string,
+  time: string | undefined,
+  address: string,
+): Uint8Array | undefined {
+  const mac = parseMac(address);
+  if (mac === undefined || Number(hardware) > 0xffff || Number(time ?? 0) > 0xffff_ffff) return undefined;
+  const head = time === undefined ? 4 : 8;
+  const bytes = new Uint8Array(head + MAC_BYTES);
+  write16(bytes, 0, type);
+  write16(bytes, 2, Number(hardware));
+  if (time !== undefined) write32(bytes, 4, Number(time));
+  writeMac(bytes, head, mac);
+  return bytes;
+}
+
+/** RFC 8415 11.3 */
+function enterpriseDuid(number: string, hex: string): Uint8Array | undefined {
+  if (Number(number) > 0xffff_ffff) return undefined;
+  const identifier = fromHex(hex);
+  const bytes = new Uint8Array(6 + identifier.length);
+  write16(bytes, 0, 2);
+  write32(bytes, 2, Number(number));
+  bytes.set(identifier, 6);
+  return bytes;
+}
+
+function fromHex(digits: string): Uint8Array {
+  return Uint8Array.from({ length: digits.length / 2 }, (_, at) =>
+    parseInt(digits.slice(2 * at, 2 * at + 2), 16),
+  );
+}

@@ -1,0 +1,378 @@
+/**
+ * Properties: named, typed values of an overlay, set once when it is created.
+ *
+ * Three owners share one list: the overlay itself (`mtu`, `vnetid`, `encap`, `varpd/id`, `search`), the encapsulation
+ * (`vxlan/...`) and the lookup plugin (`direct/...`). Text comes in as the operator typed it, is read strictly, and
+ * whatever is wrong is reported at once: each property that is unknown, read-only, malformed, given twice or missing
+ * has a line of its own. What is typed is kept beside the defaults, so that only the former is persisted.
+ */
+import type { Properties, PropertySpec, PropertyValue } from '../plugin/contract.js';
+import {
+  family,
+  type IpAddress,
+  is6to4,
+  isBroadcast,
+  isLinkLocal,
+  isMulticast,
+  isUnspecified,
+  isV4Compatible,
+  parse as parseIp,
+} from '../wire/ip.js';
+import { PORT as VXLAN_PORT, VNI_MAX } from '../wire/vxlan.js';
+import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
+import { unknownProperty } from './suggest.js';
+
+/** What `show-overlay` prints about one property. */
+export interface PropertyRow {
+  readonly property: string;
+  readonly permission: 'rw' | 'r-';
+  readonly required: boolean;
+  readonly value: string | null;
+  readonly default: string | null;
+  readonly possible: string | null;
+}
+
+/** A specification in the list of one overlay: `r-` ones are set by varpd itself. */
+export interface OwnedSpec extends PropertySpec {
+  readonly permission: 'rw' | 'r-';
+  /** Shown, where the type does not tell. */
+  readonly possible?: string;
+}
+
+/** As typed: name and text. */
+export type GivenProperty = readonly [name: string, text: string];
+
+export const MIN_MTU_BYTES = 576; // illumos overlay, OVERLAY_MIN_MTU; RFC 791 3.1: what every IPv4 host takes
+export const MAX_MTU_BYTES = 8900; // illumos overlay, OVERLAY_MAX_MTU: a 9000 byte underlay less any overhead
+export const MAX_NAME_CHARACTERS = 63; // illumos overlay, OVERLAY_PROP_NAMELEN less the NUL
+export const MAX_TEXT_BYTES = 255; // illumos overlay, OVERLAY_PROP_SIZEMAX less the NUL
+export const MAX_PORT = 65535; // RFC 768
+const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
+const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
+export const MAX_QUEUES = 16; // a thread and some 17 MB each; more cores than that have no use for one overlay
+const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
+
+// -- Tables
+
+export const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
+export const ACCEPT = ['known', 'any'] as const;
+export const VLAN = ['keep', 'drop'] as const;
+export const DSCP = ['zero', 'copy'] as const;
+export const STRICT_SOURCE = ['off', 'on'] as const;
+export const OFFLOAD = ['auto', 'off'] as const;
+export const LINK_STATE = ['up', 'follow'] as const;
+
+const VXLAN_SPECS: readonly PropertySpec[] = [
+  { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
+  {
+    name: 'vxlan/listen_port',
+    type: 'uint',
+    required: true,
+    default: `${VXLAN_PORT}`,
+    min: 1,
+    max: MAX_PORT,
+  },
+  {
+    name: 'vxlan/source_ports',
+    type: 'uint',
+    required: false,
+    default: `${DEFAULT_SOURCE_PORTS}`,
+    min: 1,
+    max: MAX_SOURCE_PORTS,
+  },
+  choice('vxlan/udp_checksum', UDP_CHECKSUM),
+  choice('vxlan/accept', ACCEPT),
+  choice('vxlan/strict-source', STRICT_SOURCE),
+  choice('vxlan/vlan', VLAN),
+  choice('vxlan/dscp', DSCP),
+];
+
+/** How many threads carry the overlay; `auto` = one a core. */
+const QUEUES_SPEC: OwnedSpec = {
+  name: 'queues',
+  type: 'string',
+  required: false,
+  default: '1',
+  permission: 'rw',
+  possible: `auto,1-${MAX_QUEUES}`,
+  refuse: (value) =>
+    value === 'auto' || (DECIMAL.test(String(value)) && Number(value) >= 1 && Number(value) <= MAX_QUEUES)
+      ? undefined
+      : `auto, or a whole number from 1 to ${MAX_QUEUES}`,
+};
+
+/** The number that the text of the property stands for on a machine of so many cores. */
+export function queueCount(text: string, cores: number): number {
+  return text === 'auto' ? Math.min(MAX_QUEUES, cores) : Number(text);
+}
+
+/** The first choice is the default. */
+function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
+  return { name, type: 'choice', required: false, default: choices[0], choices };
+}
+
+/** The list of one overlay, in the order in which it is shown. `searches` = the names of all plugins loaded. */
+export function overlaySpecs(
+  plugin: readonly PropertySpec[],
+  searches: readonly string[],
+): readonly OwnedSpec[] {
+  const settable = (spec: PropertySpec): OwnedSpec => ({ ...spec, permission: 'rw' });
+  return [
+    { name: 'mtu', type: 'uint', required: false, min: MIN_MTU_BYTES, max: MAX_MTU_BYTES, permission: 'rw' },
+    { name: 'vnetid', type: 'uint', required: false, min: 0, max: VNI_MAX, permission: 'rw' },
+    { name: 'encap', type: 'choice', required: false, choices: ['vxlan'], permission: 'r-' },
+    { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
+    ...[...VXLAN_SPECS, choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
+    QUEUES_SPEC,
+    { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
+    ...plugin.map(settable),
+  ];
+}
+
+/** Every packet sent carries this address as its source, so it must be one that a peer can answer to. */
+function refuseListenIp(value: PropertyValue): string | undefined {
+  const ip = value as IpAddress;
+  const isGood = !isUnspecified(ip) && !isBroadcast(ip) && !isMulticast(ip) && isRoutable(ip);
+  return isGood
+    ? undefined
+    : 'a unicast address of this host, neither 6to4, v4-compatible nor IPv6 link-local';
+}
+
+/** False for the forms illumos refuses, and for a link-local IPv6 address, which means nothing without its interface. */
+export function isRoutable(ip: IpAddress): boolean {
+  return !isV4Compatible(ip) && !is6to4(ip) && !(family(ip) === 6 && isLinkLocal(ip));
+}
+
+// -- One value
+
+export type Parsed = { readonly value: PropertyValue } | { readonly expected: string };
+
+const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, and never more than a double holds exactly
+const CONTROL = /\p{Cc}/u;
+
+/** Reads what an operator typed; no spelling is forgiven. */
+export function parseValue(spec: PropertySpec, text: string): Parsed {
+  const parsed = parseType(spec, text);
+  const expected = 'value' in parsed ? spec.refuse?.(parsed.value) : undefined;
+  return expected === undefined ? parsed : { expected };
+}
+
+function parseType(spec: PropertySpec, text: string): Parsed {
+  switch (spec.type) {
+    case 'uint': {
+      const { min = 0, max = Number.MAX_SAFE_INTEGER } = spec;
+      const value = DECIMAL.test(text) ? Number(text) : NaN;
+      return value >= min && value <= max ? { value } : { expected: `a whole number from ${min} to ${max}` };
+    }
+    case 'ip': {
+      const value = parseIp(text);
+      return value === undefined ? { expected: 'an IPv4 or IPv6 address' } : { value };
+    }
+    case 'choice':
+      return spec.choices?.includes(text) === true
+        ? { value: text }
+        : { expected: `one of ${spec.choices?.join(', ') ?? 'nothing'}` };
+    case 'string': {
+      const bytes = new TextEncoder().encode(text).length;
+      return bytes > 0 && bytes <= MAX_TEXT_BYTES && !CONTROL.test(text)
+        ? { value: text }
+        : { expected: `1 to ${MAX_TEXT_BYTES} bytes of text without control characters` };
+    }
+  }
+}
+
+/** `1-65535`, a comma list, or null. */
+function possible(spec: OwnedSpec): string | null {
+  if (spec.possible !== undefined) return spec.possible;
+  if (spec.type === 'choice') return spec.choices?.join(',') ?? null;
+  return spec.type === 'uint' && spec.max !== undefined && spec.max < MAX_ID
+    ? `${spec.min ?? 0}-${spec.max}`
+    : null;
+}
+
+// -- The values of one overlay
+
+/** One thing that is wrong with what was typed. */
+export interface Problem {
+  readonly code: ErrorCode;
+  readonly line: string;
+}
+
+export class PropertySet implements Properties {
+  readonly #specs: readonly OwnedSpec[];
+  readonly #given: ReadonlyMap<string, PropertyValue>;
+  /** What varpd set, and defaults. */
+  readonly #defaults = new Map<string, PropertyValue>();
+  readonly #fixed: ReadonlyMap<string, PropertyValue>;
+
+  private constructor(
+    specs: readonly OwnedSpec[],
+    given: ReadonlyMap<string, PropertyValue>,
+    fixed: Readonly<Record<string, PropertyValue>>,
+  ) {
+    this.#specs = specs;
+    this.#given = given;
+    this.#fixed = new Map(Object.entries(fixed));
+    for (const spec of specs) if (spec.default !== undefined) this.#setDefault(spec, spec.default);
+  }
+
+  /**
+   * Checks everything that was typed. `fixed` are the values that the create command carries by other means; naming
+   * one of them again is an error unless it says the same.
+   * Throws an OverlayError whose details have one line for every property that is wrong or missing.
+   */
+  static from(
+    specs: readonly OwnedSpec[],
+    given: readonly GivenProperty[],
+    fixed: Readonly<Record<string, PropertyValue>>,
+  ): PropertySet {
+    const values = new Map<string, PropertyValue>();
+    const problems: Problem[] = [];
+    for (const [name, text] of given) {
+      const problem = take(specs, values, fixed, name, text);
+      if (problem !== undefined) problems.push(problem);
+    }
+    const named = new Set(given.map(([name]) => name));
+    for (const { name, required, default: fallback } of specs) {
+      if (!required || fallback !== undefined || named.has(name)) continue;
+      problems.push({ code: 'INVALID', line: `unset required property: ${name}` });
+    }
+    if (problems.length > 0) throw problemsError(problems);
+    return new PropertySet(specs, values, fixed);
+  }
+
+  has(name: string): boolean {
+    return this.#value(name) !== undefined;
+  }
+
+  uint(name: string): number {
+    const value = this.#need(name);
+    if (typeof value !== 'number') throw new OverlayError('INTERNAL', `property ${name} is not a number`);
+    return value;
+  }
+
+  ip(name: string): IpAddress {
+    return this.#need(name) as IpAddress;
+  }
+
+  text(name: string): string {
+    return String(this.#need(name));
+  }
+
+  /** The value of a choice, as one of its words. */
+  word<Word extends string>(name: string, words: readonly Word[]): Word {
+    const value = this.#need(name);
+    const found = words.find((word) => word === value);
+    if (found === undefined)
+      throw new OverlayError('INTERNAL', `property ${name} is none of ${words.join(', ')}`);
+    return found;
+  }
+
+  wasGiven(name: string): boolean {
+    return this.#given.has(name);
+  }
+
+  /** For a default that is known only once other properties are. */
+  setDefault(name: string, value: PropertyValue): void {
+    this.#defaults.set(name, value);
+  }
+
+  /** What was typed, in its canonical spelling: all that needs to be kept. */
+  given(): [name: string, text: string][] {
+    return [...this.#given].map(([name, value]) => [name, String(value)]);
+  }
+
+  rows(): PropertyRow[] {
+    return this.#specs.map((spec) => ({
+      property: spec.name,
+      permission: spec.permission,
+      required: spec.required,
+      value: textOf(this.#value(spec.name)),
+      default: textOf(this.#defaults.get(spec.name)),
+      possible: possible(spec),
+    }));
+  }
+
+  #setDefault(spec: PropertySpec, text: string): void {
+    const parsed = parseValue(spec, text);
+    if ('value' in parsed) this.#defaults.set(spec.name, parsed.value);
+  }
+
+  #value(name: string): PropertyValue | undefined {
+    return this.#fixed.get(name) ?? this.#given.get(name) ?? this.#defaults.get(name);
+  }
+
+  #need(name: string): PropertyValue {
+    const value = this.#value(name);
+    if (value === undefined) throw new OverlayError('INTERNAL', `property ${name} has no value`);
+    return value;
+  }
+}
+
+function textOf(value: PropertyValue | undefined): string | null {
+  return value === undefined ? null : String(value);
+}
+
+/** Puts one typed property among the values, or says what is wrong with it. */
+function take(
+  specs: readonly OwnedSpec[],
+  values: Map<string, PropertyValue>,
+  fixed: Readonly<Record<string, PropertyValue>>,
+  name: string,
+  text: string,
+): Problem | undefined {
+  const problem = (code: ErrorCode, what: string): Problem => ({
+    code,
+    line: `failed to set property ${printable(name)}: ${what}`,
+  });
+  const spec = specs.find((candidate) => candidate.name === name);
+  if (spec === undefined) {
+    const settable = specs.filter(({ permission }) => permission === 'rw');
+    return problem(
+      'NOT_FOUND',
+      unknownProperty(
+        name,
+        settable.map((one) => one.name),
+      ),
+    );
+  }
+  if (spec.permission === 'r-') return problem('DENIED', 'permission denied: varpd sets it');
+  if (values.has(name)) return problem('INVALID', 'it is given twice');
+  const parsed = parseValue(spec, text);
+  if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));
+  const same = Object.hasOwn(fixed, name) ? fixed[name] : undefined;
+  if (same !== undefined && same !== parsed.value)
+    return problem('INVALID', foundExpected(text, String(same)));
+  values.set(name, parsed.value);
+  return undefined;
+}
+
+/** `found 'x', expected a whole number from 1 to 65535` */
+export function foundExpected(found: string, expected: string): string {
+  return `found '${printable(found)}', expected ${expected}`;
+}
+
+const SHOWN_CHARACTERS = 80; // a line of a terminal
+
+/** Text from outside, fit for one line of a message or a log: control characters as `\xNN`, cut when long. */
+export function printable(text: string, maxCharacters = SHOWN_CHARACTERS): string {
+  const escaped = text
+    .slice(0, maxCharacters)
+    .replace(
+      /[\p{C}\p{Zl}\p{Zp}]/gu,
+      (character) => `\\x${character.codePointAt(0)!.toString(16).padStart(2, '0')}`,
+    );
+  return text.length > maxCharacters ? `${escaped}...` : escaped;
+}
+
+/** One error for all; its code is theirs when they agree. */
+export function problemsError(problems: readonly Problem[]): OverlayError {
+  const [{ code, line }] = problems as [Problem, ...Problem[]];
+  const shared = problems.every((problem) => problem.code === code) ? code : 'INVALID';
+  const message = problems.length === 1 ? line : STATUS_WORDS[shared];
+  return new OverlayError(
+    shared,
+    message,
+    problems.map((problem) => problem.line),
+  );
+}
