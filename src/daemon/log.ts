@@ -8,6 +8,7 @@ import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { printable } from '../model/properties.js';
 import type { LogConfig } from './config.js';
+import { journalStream } from './environment.js';
 import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
@@ -155,7 +156,7 @@ function asJournal(line: string): string {
 /** JOURNAL_STREAM of systemd.exec(5): device and inode of the stream that goes to the journal. It is inherited, also by those
  * whose standard error goes elsewhere. */
 function isJournal(fd: number): boolean {
-  const named = process.env['JOURNAL_STREAM'];
+  const named = journalStream();
   if (named === undefined) return false;
   try {
     const { dev, ino } = fstatSync(fd);

@@ -21,8 +21,9 @@ import { asOverlayError, errorStack, errorText, OverlayError } from '../model/er
 import { complain } from './complaint.js';
 import { type Flags, loadConfig } from './config.js';
 import { Daemon, type HandOver } from './daemon.js';
+import { leaveVariable, storeSize } from './environment.js';
 import { endProcess } from './exit.js';
-import { leaveToManager, leaveToMyself, storeSize } from './handover/descriptors.js';
+import { leaveToManager, leaveToMyself } from './handover/descriptors.js';
 import { rehearse } from './handover/rehearsal.js';
 import { storedStandIn } from './handover/stand-in-store.js';
 import { StandIn } from './handover/stand-in.js';
@@ -31,7 +32,6 @@ import { authorOf } from './plugins/plugin-context.js';
 import { forbidPluginExit } from './plugins/plugin-exit.js';
 import { isDetached, stayDetached } from './process/detach.js';
 import { beginAgain } from './process/privileges.js';
-import { RESTARTED } from './process/restart-attempts.js';
 import { obey } from './process/signals.js';
 import { StateDirectory } from './state/state-directory.js';
 
@@ -188,7 +188,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
       leaveNow(running.endsAs);
     }
     stayDetached();
-    process.env[RESTARTED] = config.log.file ?? ownFile ?? '';
+    leaveVariable('restarted', config.log.file ?? ownFile ?? '');
     try {
       beginAgain(commandLine(flags));
     } catch (error) {

@@ -235,7 +235,7 @@ function standInOf(pid: number): number | undefined {
     try {
       const parent = /\) \S (\d+)/.exec(readFileSync(`/proc/${one}/stat`, 'utf8'))?.[1];
       return (
-        Number(parent) === pid && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes('bridge-process')
+        Number(parent) === pid && readFileSync(`/proc/${one}/cmdline`, 'utf8').includes('stand-in-process')
       );
     } catch {
       return false; // it has just ended

@@ -317,6 +317,14 @@ await t.test('no files import each other in a ring', (t) => {
   t.end();
 });
 
+await t.test('one file of the daemon knows the environment', (t) => {
+  const others = [...texts]
+    .filter(([file, text]) => /^src\/(?:daemon|datapath)\//.test(file) && text.includes('process.env'))
+    .map(([file]) => file);
+  t.strictSame(others, ['src/daemon/environment.ts']);
+  t.end();
+});
+
 await t.test('what comes out of the tunnel cannot go into it (split horizon)', (t) => {
   const seen = new Set<string>();
   const visit = (file: string): void => {

@@ -11,9 +11,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Descriptor } from '../../datapath/contract.js';
 import { closeDescriptor, sdNotify, setInheritable, socketPair } from '../../dgram-extra/index.js';
 import { inBackground } from '../../model/background.js';
+import {
+  descriptorLists,
+  forgetDescriptors,
+  leaveDescriptorLists,
+  passedByManager,
+  storeSize,
+} from '../environment.js';
 
-/** Of execve: `tap/foo0=17,udp/...=23` in VARPD_DESCRIPTORS_0 and so on. */
-const OWN_LIST = 'VARPD_DESCRIPTORS_';
 /** In one string of the environment, of which Linux takes 128 KiB (MAX_ARG_STRLEN); an item has at most 64 bytes. */
 const LIST_ITEMS = 1024;
 /** What is left for the stand-in (stand-in-store.ts), which looks before the rest is received. The value is older than the word:
@@ -22,16 +27,10 @@ export const STORED_STAND_IN = 'bridge';
 /** SD_LISTEN_FDS_START */
 const FIRST_PASSED = 3;
 
-/** Those that the service manager passed to this process; LISTEN_PID says whom they are for. */
-function passedCount(): number {
-  const { LISTEN_PID: pid, LISTEN_FDS: count } = process.env;
-  return pid === String(process.pid) && count !== undefined && /^\d{1,5}$/.test(count) ? Number(count) : 0;
-}
-
 /** What the service manager passed to this process, for whoever takes it. */
 export function passedDescriptors(): Descriptor[] {
-  const names = (process.env['LISTEN_FDNAMES'] ?? '').split(':');
-  return Array.from({ length: passedCount() }, (_, index) => {
+  const { count, names } = passedByManager();
+  return Array.from({ length: count }, (_, index) => {
     return { name: names.at(index) ?? '', fd: FIRST_PASSED + index };
   });
 }
@@ -42,9 +41,8 @@ export function keepInheritedOpen(): void {
 }
 
 function ownList(): Descriptor[] {
-  return Object.entries(process.env)
-    .filter(([name]) => name.startsWith(OWN_LIST))
-    .flatMap(([, list = '']) => list.split(','))
+  return descriptorLists()
+    .flatMap((list) => list.split(','))
     .map((item) => /^([^=,]+)=(\d{1,9})$/.exec(item))
     .filter((match) => match !== null)
     .map(([, name, fd]) => ({ name, fd: Number(fd) }));
@@ -58,9 +56,7 @@ export class Inheritance {
     const inheritance = new Inheritance();
     for (const { name, fd } of ownList()) inheritance.#add(name, fd);
     for (const { name, fd } of passedDescriptors()) inheritance.#add(name, fd);
-    for (const name of Object.keys(process.env))
-      if (name.startsWith(OWN_LIST) || /^LISTEN_(PID|FDS|FDNAMES)$/.test(name))
-        Reflect.deleteProperty(process.env, name);
+    forgetDescriptors();
     const stored = inheritance.take(STORED_STAND_IN);
     if (stored !== undefined) {
       closeDescriptor(stored);
@@ -112,19 +108,13 @@ export class Inheritance {
 
 /** For execve. */
 export function leaveToMyself(descriptors: readonly Descriptor[]): void {
+  const lists = [];
   for (let first = 0; first < descriptors.length; first += LIST_ITEMS) {
-    const items = descriptors.slice(first, first + LIST_ITEMS).map(({ name, fd }) => `${name}=${fd}`);
-    process.env[`${OWN_LIST}${first / LIST_ITEMS}`] = items.join(',');
+    const some = descriptors.slice(first, first + LIST_ITEMS);
+    lists.push(some.map(({ name, fd }) => `${name}=${fd}`).join(','));
   }
+  leaveDescriptorLists(lists);
   for (const { fd } of descriptors) setInheritable(fd, true);
-}
-
-/** How many the service manager keeps for this service. systemd says so since 254; before, config/varpd.service does. */
-export function storeSize(): number {
-  const size = process.env['FDSTORE'];
-  return process.env['NOTIFY_SOCKET'] !== undefined && size !== undefined && /^\d{1,9}$/.test(size)
-    ? Number(size)
-    : 0;
 }
 
 /** Gives the service manager copies, as many as it takes; one that it has already is one still. */

@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { Config, Flags } from '../config.js';
+import { environmentOfOthers } from '../environment.js';
 
 const PROGRAM = fileURLToPath(new URL('../rehearsal-process.js', import.meta.url));
 /** Plugins have 5 s each to be imported, side by side; more is a hang. */
@@ -28,9 +29,6 @@ export interface Rehearsal {
   readonly warnings: string[];
 }
 
-/** Variables that are meant for this process alone. */
-const OWN_VARIABLES = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
-
 /** Of a start that has failed for `known`: every reason there is. Never rejects. */
 export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
   const { reasons } = await rehearse(flags);
@@ -42,7 +40,6 @@ export async function allReasons(flags: Flags, known: readonly string[]): Promis
 
 /** Never rejects. `running` is the configuration in force; without it a start is tried, and plugins are not. */
 export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !OWN_VARIABLES.test(name)));
   const found: Rehearsal = { reasons: [], warnings: [] };
   let step = 'it starts';
   let isDone = false;
@@ -53,7 +50,10 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       resolve(found);
     };
     const args = [...process.execArgv, PROGRAM, JSON.stringify({ flags, running })];
-    const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, args, {
+      env: environmentOfOthers(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
       end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);

@@ -15,6 +15,7 @@ import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Lists, Retained } from '../../datapath/contract.js';
 import { closeDescriptor, reapChild, setInheritable, socketPair } from '../../dgram-extra/index.js';
 import { inBackground } from '../../model/background.js';
+import { leaveVariable, takeVariable } from '../environment.js';
 import { VERSION } from '../version.js';
 import { Channel, type Leased } from './stand-in-channel.js';
 import { startStored } from './stand-in-store.js';
@@ -26,8 +27,6 @@ export type FromStandIn =
   | { readonly kind: 'moving' }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] };
 
-/** In the environment of the process to come: descriptor of the channel, number of the process. */
-const NAME = 'VARPD_BRIDGE'; // older than the word: varpd of an earlier version may have set it
 const PROGRAM = fileURLToPath(new URL('./stand-in-process.js', import.meta.url));
 /** For each of its steps, on a machine that is busy. Frames move meanwhile as they did. */
 const STEP_MS = 10_000;
@@ -81,7 +80,7 @@ export class StandIn {
   /** Before this process begins again. */
   leave(): void {
     setInheritable(this.#fd, true);
-    process.env[NAME] = `${this.#fd}:${this.#child.pid}`;
+    leaveVariable('standIn', `${this.#fd}:${this.#child.pid}`);
   }
 
   /** It ends by itself when its channel does, unless it hangs: then its copies of the descriptors would keep all links. */
@@ -139,8 +138,7 @@ export async function endStandIn(leased: Leased): Promise<void> {
 /** Before anything else is loaded. Resolves when frames move, if somebody has left what is needed: loading beside it
  * would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
 export async function startStandIn(): Promise<void> {
-  const found = /^(\d{1,9}):(\d{1,9})$/.exec(process.env[NAME] ?? '');
-  Reflect.deleteProperty(process.env, NAME);
+  const found = /^(\d{1,9}):(\d{1,9})$/.exec(takeVariable('standIn') ?? '');
   if (found !== null) meetProcess(Number(found[1]), Number(found[2]));
   else takeDown = await startStored().catch(() => undefined);
 }
@@ -149,7 +147,7 @@ export async function startStandIn(): Promise<void> {
 export function passStandInOn(): void {
   if (met === undefined) return;
   setInheritable(met.fd, true);
-  process.env[NAME] = `${met.fd}:${met.pid}`;
+  leaveVariable('standIn', `${met.fd}:${met.pid}`);
 }
 
 function meetProcess(fd: number, pid: number): void {

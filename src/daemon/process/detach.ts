@@ -5,16 +5,15 @@
 import { spawn } from 'node:child_process';
 import { OverlayError } from '../../model/errors.js';
 import { complain } from '../complaint.js';
+import { environmentWith, leaveVariable, takeVariable } from '../environment.js';
 
-const MARK = 'VARPD_DETACHED';
-/** Of the mark: nobody waits for this copy, which is one that began again. */
+/** Nobody waits for this copy, which is one that began again. */
 const UNATTENDED = 'unattended';
+/** Whatever the daemon starts is not a copy of it. */
+const mark = takeVariable('detached');
 
 /** This process is the copy. */
-export const isDetached =
-  process.env[MARK] === UNATTENDED || (process.env[MARK] !== undefined && process.send !== undefined);
-// Whatever the daemon starts is not a copy of it.
-if (isDetached) Reflect.deleteProperty(process.env, MARK);
+export const isDetached = mark === UNATTENDED || (mark !== undefined && process.send !== undefined);
 
 /** What the copy says: nothing wrong, or what; and what an operator should know although it is ready. */
 interface StartReport {
@@ -31,7 +30,7 @@ export function reportStart(lines: readonly string[], warnings: readonly string[
 
 /** Before this process begins again: the next one is a copy too, if this is. */
 export function stayDetached(): void {
-  if (isDetached) process.env[MARK] = UNATTENDED;
+  if (isDetached) leaveVariable('detached', UNATTENDED);
 }
 
 /** Resolves when the daemon is ready. Rejects with an OverlayError that has its words. */
@@ -42,7 +41,7 @@ export function startDetached(): Promise<void> {
   ];
   const child = spawn(node, args, {
     detached: true,
-    env: { ...process.env, [MARK]: '1' },
+    env: environmentWith('detached', '1'),
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
   // Who gives up waiting does not want the daemon either.

@@ -14,12 +14,11 @@ import { leaveSteering, openSteering } from '../../datapath/userland/main/steeri
 import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../../dgram-extra/index.js';
 import { OverlayError } from '../../model/errors.js';
 import type { Flags } from '../config.js';
+import { leaveVariable, takeVariable } from '../environment.js';
 import { keepInheritedOpen } from '../handover/descriptors.js';
 import { systemErrorText } from '../system-error.js';
 import type { Successor } from './root.js';
 
-/** This process has given up its rights already: it was started by one that did. */
-const MARK = 'VARPD_WITHOUT_RIGHTS';
 const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
 /**
@@ -27,10 +26,9 @@ const KEPT = 1n << BigInt(CAP_NET_ADMIN);
  * Otherwise the process begins again. Rejects with an OverlayError.
  */
 export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<void> {
-  const isDone = process.env[MARK] !== undefined;
-  Reflect.deleteProperty(process.env, MARK);
-  await openSteering();
-  openRings();
+  const isDone = takeVariable('withoutRights') !== undefined;
+  await openSteering(takeVariable('steering'));
+  openRings(takeVariable('rings'));
   const isRoot = !isDone && process.geteuid?.() === 0;
   const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
   if (successor === undefined && hasNoneTooMany()) {
@@ -57,9 +55,7 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
     keepInheritedOpen();
     beginAgain(process.argv.slice(1));
   }
-  leaveSteering();
-  leaveRings();
-  process.env[MARK] = '1';
+  leaveWhatTookRights();
 }
 
 /** What a process that has begun again could not tell: that it cannot read what it is made of. */
@@ -85,10 +81,15 @@ function checkProgram({ name }: Successor, { config }: Flags): void {
 
 /** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
 export function beginAgain(args: readonly string[]): never {
-  leaveSteering();
-  leaveRings();
-  process.env[MARK] = '1';
+  leaveWhatTookRights();
   startAnew(process.execPath, [process.execPath, ...process.execArgv, ...args]);
+}
+
+/** For the process to come, which has none of these rights. */
+function leaveWhatTookRights(): void {
+  leaveVariable('steering', leaveSteering());
+  leaveVariable('rings', leaveRings());
+  leaveVariable('withoutRights', '1');
 }
 
 /** Of all threads, when this process was started with no more. */

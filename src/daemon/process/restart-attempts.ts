@@ -7,17 +7,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Handover } from '../../datapath/contract.js';
 import { errorText } from '../../model/errors.js';
 import { complain, oneLine } from '../complaint.js';
+import { leaveVariable, takeVariable } from '../environment.js';
 import { keepInheritedOpen, leaveToMyself } from '../handover/descriptors.js';
 import { passStandInOn } from '../handover/stand-in.js';
 import { LogFile } from '../log-file.js';
 import { stayDetached } from './detach.js';
 import { beginAgain } from './privileges.js';
 
-/** In the environment: this process is a restart; the log file of the process before, empty for standard error. */
-export const RESTARTED = 'VARPD_RESTARTED';
-
-const logFile = process.env[RESTARTED];
-Reflect.deleteProperty(process.env, RESTARTED);
+/** Of the process before; empty for standard error. */
+const logFile = takeVariable('restarted');
 
 export const isRestart = logFile !== undefined;
 
@@ -44,7 +42,7 @@ export async function restartAgain(lines: readonly string[]): Promise<void> {
     keepInheritedOpen();
     passStandInOn();
     stayDetached();
-    process.env[RESTARTED] = logFile;
+    leaveVariable('restarted', logFile);
     beginAgain(process.argv.slice(1));
   } catch (error) {
     complain(`cannot start the next attempt: ${errorText(error)}`);

@@ -3,12 +3,13 @@
  * round, the datapath has to answer in between; one that hangs means silence, and systemd starts varpd anew.
  */
 import { sdNotify } from '../../dgram-extra/index.js';
+import { watchdogVariables } from '../environment.js';
 
 /** Twice in its time, as sd_watchdog_enabled(3) advises. */
 const SIGNS = 2;
 
 /** Does nothing when nobody watches. Returns how to end it. */
-export function startWatchdog(ping: () => Promise<void>, env: NodeJS.ProcessEnv = process.env): () => void {
+export function startWatchdog(ping: () => Promise<void>, env = watchdogVariables()): () => void {
   const { WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = env;
   const periodMs = Number(usec) / 1000 / SIGNS;
   if (!(periodMs >= 1) || (pid !== undefined && pid !== String(process.pid))) return () => undefined;

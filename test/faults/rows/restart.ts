@@ -9,7 +9,7 @@ import { answersWithin, check, devicesOf, type Row, tunnel } from '../row.js';
 
 /** The process that moves frames during a restart. */
 const standInsOf = (pid: number): number[] =>
-  childrenOf(pid).filter((child) => commandOf(child).includes('bridge-process'));
+  childrenOf(pid).filter((child) => commandOf(child).includes('stand-in-process'));
 
 async function manyTimes(bed: Bed, times: number): Promise<string> {
   const { a, b, daemon } = await tunnel(bed);

@@ -7,17 +7,12 @@ import { availableParallelism } from 'node:os';
 import { isAnonymous, openRing, type Ring, RING_WORDS, setInheritable } from '../../../dgram-extra/index.js';
 import { MAX_QUEUES } from '../../../model/properties.js';
 
-/** In the environment: each ring's descriptor and what the kernel has said of it, `17:4096:...,18:4096:...`. */
-const VARIABLE = 'VARPD_RINGS';
-
 let rings: readonly Ring[] = [];
 /** Of which no thread has one. */
 let free: Ring[] = [];
 
-/** What the process before has left, or rings of our own, where this process may make them. */
-export function openRings(): void {
-  const text = process.env[VARIABLE];
-  Reflect.deleteProperty(process.env, VARIABLE);
+/** What the process before has left (`leaveRings`), or rings of our own, where this process may make them. */
+export function openRings(text: string | undefined): void {
   const left = (text ?? '')
     .split(',')
     .map(readRing)
@@ -38,11 +33,12 @@ function readRing(text: string): Ring | undefined {
   return isWhole && isAnonymous(fd, '[io_uring]') ? { fd, params: Int32Array.from(params) } : undefined;
 }
 
-/** For the process that this one is about to become, or starts to be the daemon. */
-export function leaveRings(): void {
-  if (rings.length === 0) return;
-  process.env[VARIABLE] = rings.map(({ fd, params }) => [fd, ...params].join(':')).join(',');
+/** For the process that this one is about to become, or starts to be the daemon: each ring's descriptor and what the kernel has said of
+ * it. Undefined where there is none. */
+export function leaveRings(): string | undefined {
+  if (rings.length === 0) return undefined;
   for (const { fd } of rings) setInheritable(fd, true);
+  return rings.map(({ fd, params }) => [fd, ...params].join(':')).join(',');
 }
 
 /** For one thread alone, until it has ended. */

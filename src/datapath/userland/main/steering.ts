@@ -16,15 +16,10 @@ import {
   setTapSteering,
 } from '../../../dgram-extra/index.js';
 
-/** In the environment: the descriptor of the program. */
-const VARIABLE = 'VARPD_STEERING';
-
 let program: number | undefined;
 
-/** What the process before has left, or a program of our own, where this process may load one. */
-export async function openSteering(): Promise<void> {
-  const text = process.env[VARIABLE];
-  Reflect.deleteProperty(process.env, VARIABLE);
+/** What the process before has left (`leaveSteering`), or a program of our own, where this process may load one. */
+export async function openSteering(text?: string): Promise<void> {
   const left =
     text !== undefined && /^\d{1,9}$/.test(text) && isAnonymous(Number(text), 'bpf-prog')
       ? Number(text)
@@ -33,11 +28,12 @@ export async function openSteering(): Promise<void> {
   if (program !== undefined) setInheritable(program, false);
 }
 
-/** For the process that this one is about to become, or starts to be the daemon. */
-export function leaveSteering(): void {
-  if (program === undefined) return;
-  process.env[VARIABLE] = String(program);
+/** For the process that this one is about to become, or starts to be the daemon: the descriptor of the program. Undefined where there is
+ * none. */
+export function leaveSteering(): string | undefined {
+  if (program === undefined) return undefined;
   setInheritable(program, true);
+  return String(program);
 }
 
 /** This kernel takes a program, and there is one. */
