@@ -8,7 +8,7 @@
  * here to report an error therefore never fails itself, and everything that was thrown by others is read through it.
  */
 
-/** Code -> the status words of dladm (see README, "Messages"). */
+/** Code -> the status words of dladm (docs/overlays.md). */
 export const STATUS_WORDS = {
   INVALID: 'invalid argument',
   EXISTS: 'object already exists',

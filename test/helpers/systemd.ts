@@ -62,7 +62,7 @@ export container=varpd-test
 exec ${SYSTEMD} --system --unit=multi-user.target --default-standard-output=inherit --show-status=no
 `;
 
-/** README, "As a service", without what is there already: set-up has made the user. */
+/** docs/service.md, without what is there already: set-up has made the user. */
 const INSTALL = [
   'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
   'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',

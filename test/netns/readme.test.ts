@@ -1,4 +1,4 @@
-// What README prints for operators and authors of plugins, typed as it stands: its plugin, its alerts, its words on firewalls.
+// What README and docs print for operators and authors of plugins, typed as it stands: its plugin, its alerts, its words on firewalls.
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
@@ -7,24 +7,18 @@ import t, { type Test } from 'tap';
 import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
+import { block, documentation } from '../helpers/documents.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { exec, run, waitUntil } from '../helpers/process.js';
 import { ping, reaches } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns();
-const readme = readFileSync(fromRoot('README.md'), 'utf8');
-
-/** The one fenced block of a language. */
-function block(language: string): string {
-  const found = [...readme.matchAll(/^```(\w+)\n(.*?)^```$/gms)].filter(([, name]) => name === language);
-  if (found.length !== 1) throw new Error(`README has ${found.length} blocks of ${language}`);
-  return found[0][2];
-}
+const documents = documentation();
 
 /** The indented lines that begin with one of these words, from a sentence on to the next heading. */
 function commands(from: string): string[] {
-  const text = readme.slice(readme.indexOf(from)).split(/^#/m)[0];
+  const text = documents.slice(documents.indexOf(from)).split(/^#/m)[0];
   return [...text.matchAll(/^ {4}((?:dladm|ip) .*)$/gm)].map(([, line]) => line.replace(/ +#.*/, ''));
 }
 

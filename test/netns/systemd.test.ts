@@ -1,9 +1,10 @@
-// varpd as a service of a real systemd, installed as README says, with config/varpd.service as it is.
-import { existsSync, readFileSync, statSync } from 'node:fs';
+// varpd as a service of a real systemd, installed as docs/service.md says, with config/varpd.service as it is.
+import { existsSync, statSync } from 'node:fs';
 
 import t from 'tap';
 
 import { directOverlay } from '../helpers/daemon.js';
+import { block } from '../helpers/documents.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { pause } from '../helpers/pause.js';
@@ -26,14 +27,6 @@ const skip =
 const NETWORKD = '/lib/systemd/systemd-networkd';
 const NETWORKD_UNIT = `[Service]\nType=notify\nExecStart=${NETWORKD}\n`;
 const hasNetworkd = existsSync(NETWORKD);
-
-function readmeBlock(language: string): string {
-  const found = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'ms').exec(
-    readFileSync(fromRoot('README.md'), 'utf8'),
-  );
-  if (found === null) throw new Error(`README has no block of ${language}`);
-  return found[1];
-}
 
 /** What a restart must leave alone. */
 async function identity(host: Namespace, device: string): Promise<unknown> {
@@ -110,7 +103,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   t.match(refused.stderr, /\/var\/tmp\/hosts\.json is not there; as a service, varpd may not see this path/);
   // README, "A first tunnel": addresses come from where the host's others come from.
   if (hasNetworkd) {
-    await manager.write('/etc/systemd/network/foo0.network', readmeBlock('ini'));
+    await manager.write('/etc/systemd/network/foo0.network', block('ini'));
     await manager.write('/etc/systemd/system/networkd.service', NETWORKD_UNIT);
     await manager.exec('systemctl daemon-reload');
     await manager.exec('systemctl start networkd');

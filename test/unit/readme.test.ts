@@ -1,17 +1,19 @@
-// What README lists is all there is: commands, counters, reasons for drops, plugins. netns/readme.test.ts types what it prints.
+// What README and docs list is all there is: commands, counters, reasons for drops, plugins. netns/readme.test.ts types what it prints.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import t from 'tap';
 
 import { dladm } from '../../src/cli/dladm.js';
 import { COUNTER_NAMES, TRAFFIC } from '../../src/core/counters.js';
 import { METRIC_NAMES } from '../../src/daemon/observe/metrics.js';
 import { BY_DESIGN, DROPS } from '../../src/model/drops.js';
+import { documentation, DOCUMENTS, textOf } from '../helpers/documents.js';
 import { fromRoot } from '../helpers/need.js';
 
-const readme = readFileSync(fromRoot('README.md'), 'utf8');
+const text = documentation();
 /** First cells of table rows. */
-const listed = readme
+const listed = text
   .split('\n')
   .filter((line) => line.startsWith('| '))
   .map((line) => line.split(/(?<!\\)\|/)[1]);
@@ -56,7 +58,7 @@ t.test('every command has a row, with its synopsis', async (t) => {
 
 t.test('every plugin that comes along has a row', (t) => {
   for (const name of readdirSync(fromRoot('plugins'))) {
-    t.ok(isListed(`[${name}](plugins/${name}/README.md)`), name);
+    t.ok(isListed(`[${name}](../plugins/${name}/README.md)`), name);
   }
   t.end();
 });
@@ -67,12 +69,12 @@ t.test('the mapping is the one in config', (t) => {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => `    ${line}\n`);
-  t.ok(readme.includes(indented.join('')));
+  t.ok(textOf('README.md').includes(indented.join('')));
   t.end();
 });
 
 t.test('the drops that are by design, and no other', (t) => {
-  const [, listed] = /dropped by design[^:]*: ([^.]*)\./.exec(readme)!;
+  const [, listed] = /dropped by design[^:]*: ([^.]*)\./.exec(text)!;
   const names = [...listed.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name);
   t.same(names.sort(), [...BY_DESIGN].sort());
   t.end();
@@ -91,6 +93,37 @@ t.test('the mapping is where the service sees it', (t) => {
       file,
     );
   }
+  t.end();
+});
+
+t.test('README is short, and leads to every page', (t) => {
+  const readme = textOf('README.md');
+  t.ok(readme.split('\n').length <= 200, `${readme.split('\n').length} lines`);
+  for (const page of DOCUMENTS.slice(1)) t.ok(readme.includes(`](${page})`), page);
+  t.end();
+});
+
+/** As GitHub makes it of a heading. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replace(/[^\w\s-]/g, '')
+    .replaceAll(' ', '-');
+const anchorsOf = (document: string): string[] =>
+  [...textOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => anchorOf(heading));
+
+t.test('every link leads somewhere', (t) => {
+  const plugins = readdirSync(fromRoot('plugins')).map((name) => `plugins/${name}/README.md`);
+  const documents = [...DOCUMENTS, ...plugins, 'src/dgram-extra/README.md', 'test/THREATS.md'];
+  for (const document of documents)
+    for (const [, link] of textOf(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(link)) continue;
+      const file = link.replace(/#.*/, '');
+      const anchor = /#(.+)$/.exec(link)?.[1];
+      const target = file === '' ? document : path.join(path.dirname(document), file);
+      t.ok(existsSync(fromRoot(target)), `${document}: ${link}`);
+      if (anchor !== undefined) t.ok(anchorsOf(target).includes(anchor), `${document}: ${link}`);
+    }
   t.end();
 });
 

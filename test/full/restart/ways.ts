@@ -236,7 +236,7 @@ class ByKill extends ByHand {
   }
 }
 
-/** varpd as a service of systemd, as README installs it. */
+/** varpd as a service of systemd, as docs/service.md installs it. */
 abstract class ByService implements Way {
   abstract readonly column: Column;
   socket = '/run/varpd/varpd.sock';
