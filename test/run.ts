@@ -1,8 +1,9 @@
-// What `npm test` and `npm run test:full` run: tap on the test files, its output in short form, and the totals as the
+// What `npm test`, `npm run test:quick` and `npm run test:full` run: tap on the test files, its output in short form, and the totals as the
 // last line.
 //
 //   node dist/test/run.js [FILE]...     files as test/netns/x.test.ts or dist/test/netns/x.test.js; by default all of
 //                                       test/unit, test/property and test/netns
+//   node dist/test/run.js --quick       all of test/unit and test/property: what needs no root
 //   node dist/test/run.js --full        all of test/full: what takes minutes
 //
 // Counted are leaf test points. A test that ends badly although none of its points failed (a timeout, a crash, a
@@ -141,9 +142,12 @@ const allTests = (folders: readonly string[]): string[] =>
   );
 
 const args = process.argv.slice(2);
-const isFull = args.length === 1 && args[0] === '--full';
-const named = isFull ? [] : args.map(compiled);
-const files = named.length > 0 ? named : allTests(isFull ? ['full'] : ['unit', 'property', 'netns']);
+const FOLDERS: Readonly<Record<string, readonly string[]>> = {
+  '--quick': ['unit', 'property'],
+  '--full': ['full'],
+};
+const folders = args.length === 0 ? ['unit', 'property', 'netns'] : FOLDERS[args[0]];
+const files = folders === undefined ? args.map(compiled) : allTests(folders);
 const tap = spawn(path.join(root, 'node_modules/.bin/tap'), ['run', '--reporter=tap', ...files], {
   cwd: root,
   stdio: ['ignore', 'pipe', 'inherit'],

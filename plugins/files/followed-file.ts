@@ -17,7 +17,7 @@ export interface Follower {
   looked(version: Version): void;
   /** It may have changed. */
   changed(): void;
-  /** It does not answer; the text follows its name, and is told anew as the time grows. */
+  /** It does not answer; the text follows its name, and is told again as the time grows. */
   silent(message: string): void;
   /** It was silent, and answers again. */
   answers(): void;

@@ -2,7 +2,7 @@
  * The files plugin at work for one overlay: answers out of the mapping that it has, and takes a new one when the file
  * changes.
  *
- * The mapping is replaced whole, between two answers. A file that is no good changes nothing: the last good mapping
+ * The mapping is replaced whole, between two answers. A file that is not valid changes nothing: the last good mapping
  * stays in use, the overlay is degraded with the place of the first error, and every further change is looked at.
  */
 import {
@@ -152,7 +152,7 @@ export class FilesInstance implements Instance {
 
   // -- A new file
 
-  /** Rejects, having told the host, when the file is no good; what was read before stays in use then. */
+  /** Rejects, having told the host, when the file is not valid; what was read before stays in use then. */
   reload(): Promise<void> {
     if (this.#reloading === undefined) {
       this.#reloading = this.#reload().finally(() => {

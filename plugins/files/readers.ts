@@ -9,7 +9,7 @@
  *   asked --answer--> well                    the next look is half a second later
  *   asked --2 s-----> silent --answer--> well its question stays open: when the file system is back, this is how it is known
  *
- * A file system may be mounted anew while the old one still hangs. So as long as there is a silent file the reader is
+ * A file system may be mounted again while the old one still hangs. So as long as there is a silent file the reader is
  * replaced now and then, ever more seldom, and the new one asks about all files. It is replaced at once when its main
  * thread does not answer, which only an inotify watch can do to it. What is left behind ends when the kernel lets it;
  * as long as there are too many of those no reader is replaced.

@@ -1,9 +1,9 @@
 /**
- * Tells one overlay when its file may have changed, in whatever way: written, renamed over, made anew, or reached by a
+ * Tells one overlay when its file may have changed, in whatever way: written, renamed over, made again, or reached by a
  * symbolic link that was switched; and when the file is silent, and answers again.
  *
  * The reader process watches the directory, and looks at the file twice a second for what inotify cannot see: links
- * further up, network file systems, a directory made anew.
+ * further up, network file systems, a directory made again.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Follower } from './followed-file.js';

@@ -191,7 +191,7 @@ export interface Methods {
     params: { names?: string[]; properties?: string[]; persistent: boolean } & PageParams;
     result: { rows: LinkPropertyRow[]; missing: Failure[] } & PageResult;
   };
-  /** Configuration and plugins read again what they had read, as on SIGHUP; what was no good is in `failures`. */
+  /** Configuration and plugins read again what they had read, as on SIGHUP; what was not valid is in `failures`. */
   'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
   /** Refused, with all reasons in the details, when it would not come back; otherwise varpd ends all connections and
    * restarts. `socket` is where it listens then, `logFile` where it says what goes wrong (null = standard error). */

@@ -22,7 +22,7 @@ export function combine(inner: number, outer: number): number {
 }
 
 /** Writes the combined field into the inner packet that starts at `payload`; false = the frame must be dropped.
- * What is no good IP packet has no field and passes as it is. */
+ * What is not a valid IP packet has no field and passes as it is. */
 export function decapsulate(bytes: Uint8Array, payload: number, end: number, outer: number): boolean {
   const etherType = read16(bytes, payload - 2);
   if (etherType === ethernet.IPV4 && ipv4.check(bytes, payload, end - payload) > 0) {

@@ -49,7 +49,7 @@ const MAX_NOTED = 16;
 /** The lists of one worker that have something in them. */
 export class Outputs {
   readonly #dirty: OutputList[] = [];
-  /** How many of `#dirty` count: an array that is emptied anew for each batch would be allocated anew. */
+  /** How many of `#dirty` count: an array that is emptied for each batch would be allocated again. */
   #dirtyCount = 0;
   /** What frames and commands of the turn at hand have cost so far, in segments sent (port-turn.ts). */
   spentSegments = 0;

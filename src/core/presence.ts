@@ -62,7 +62,7 @@ export class Presence {
     if (this.#memory[STATE] !== ELSEWHERE) this.#memory[STATE] = ELSEWHERE;
   }
 
-  /** Where the MAC is has to be found out anew. */
+  /** Where the MAC is has to be found out again. */
   forget(): void {
     this.#memory[STATE] = QUIET;
   }

@@ -121,7 +121,7 @@ export class Daemon {
     return this.#datapath!.retain();
   }
 
-  /** The log file, the configuration, and what plugins have read. What is no good is logged, and leaves all as it was. */
+  /** The log file, the configuration, and what plugins have read. What is not valid is logged, and leaves all as it was. */
   async reload(): Promise<Failure[]> {
     const failures: Failure[] = [];
     try {

@@ -23,7 +23,7 @@ const DATAGRAM_BYTES = 32768;
 
 export interface EventBatch {
   readonly events: readonly LinkEvent[];
-  /** Messages were lost (ENOBUFS): everything is to be asked anew. */
+  /** Messages were lost (ENOBUFS): everything is to be asked again. */
   readonly lost: boolean;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Giving up rights, starting anew without them, and what else concerns the process as a whole: its children.
+ * Giving up rights, restarting without them, and what else concerns the process as a whole: its children.
  * Conventions as in dgram_extra.h.
  *
  * Capabilities, ids and no_new_privs belong to a thread, not to a process, and Node has threads before any JavaScript

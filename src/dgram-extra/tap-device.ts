@@ -71,7 +71,7 @@ export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 
 const EINVAL = 22;
 const EUSERS = 87;
 
-/** How often a TAP is made anew when others attach to it before it has its owner. */
+/** How often a TAP is made again when others attach to it before it has its owner. */
 const MAX_ATTEMPTS = 16;
 
 export interface TapOptions {
@@ -86,7 +86,7 @@ export interface TapOptions {
 /**
  * A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. Its owner and group are those of
  * this process (TUNSETOWNER, TUNSETGROUP). A new one is nobody else's: one that somebody attached to before it had an owner
- * is made anew, and EUSERS when that goes on.
+ * is made again, and EUSERS when that goes on.
  */
 export function openTap(name: string, options: TapOptions): number {
   const fd = options.exclusive && options.multiQueue === true ? openAlone(name) : openOnce(name, options);

@@ -194,7 +194,7 @@ export interface CheckReport {
   /** What is good, but may not be what was meant. */
   readonly warnings: readonly FileProblem[];
   readonly warningCount: number;
-  /** What the file holds, in a few words; undefined when it is no good. */
+  /** What the file holds, in a few words; undefined when it is not valid. */
   readonly summary: string | undefined;
 }
 

@@ -307,7 +307,7 @@ const WAYS: [what: string, change: (scene: Scene) => void | Promise<void>][] = [
     },
   ],
   [
-    'deleted and made anew',
+    'deleted and made again',
     ({ file }) => {
       rmSync(file);
       writeFileSync(file, text({ '01': { port: 2 } }));
@@ -322,7 +322,7 @@ const WAYS: [what: string, change: (scene: Scene) => void | Promise<void>][] = [
     },
   ],
   [
-    'in a directory that was made anew',
+    'in a directory that was made again',
     ({ directory, file }) => {
       renameSync(directory, `${directory}.old`);
       mkdirSync(directory);

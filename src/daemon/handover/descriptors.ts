@@ -2,7 +2,7 @@
  * Descriptors that outlive a daemon: TAPs and listening sockets, by name, from the one that ends to the one that begins.
  * As long as somebody holds them their links keep carrier, and the kernel keeps what arrives meanwhile.
  *
- * Two ways. A daemon that starts itself anew (execve) leaves them open and names them in its environment. systemd keeps
+ * Two ways. A daemon that restarts itself (execve) leaves them open and names them in its environment. systemd keeps
  * copies over a restart of the service, after a crash too, and passes them as it passes sockets: FDSTORE=1 of
  * sd_notify(3), sd_listen_fds(3). It has each from the moment that it is open until it is closed for good.
  */
@@ -35,7 +35,7 @@ export function passedDescriptors(): Descriptor[] {
   });
 }
 
-/** Before this process starts itself anew: what it was given, and has not looked at, is for the one to come. */
+/** Before this process restarts itself: what it was given, and has not looked at, is for the one to come. */
 export function keepInheritedOpen(): void {
   for (const { fd } of [...passedDescriptors(), ...ownList()]) setInheritable(fd, true);
 }
@@ -122,7 +122,7 @@ export function leaveToManager(descriptors: readonly Descriptor[]): void {
   for (const { name, fd } of descriptors.slice(0, storeSize())) sdNotify(`FDSTORE=1\nFDNAME=${name}`, fd);
 }
 
-/** It has no time to lose, and may be reading all of its units anew. */
+/** It has no time to lose, and may be reading all of its units again. */
 const BARRIER_MS = 2000;
 
 /** Resolves when it has no copy of these any more, which would keep alive what is deleted here; or when that cannot be

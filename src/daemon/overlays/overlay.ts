@@ -88,7 +88,7 @@ export class Overlay {
       if (found.mode === 'dynamic' && this.mode === 'point')
         throw new OverlayError(
           'INVALID',
-          'it had one destination for all, and now is asked for each MAC: make the overlay anew',
+          'it had one destination for all, and now is asked for each MAC: delete it and create it again',
         );
       return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.#properties };
     };
@@ -263,7 +263,7 @@ export class Overlay {
     await this.#services.datapath.removeOverlay(this.id);
   }
 
-  /** Rejects with an OverlayError when what the plugin read is no good. */
+  /** Rejects with an OverlayError when what the plugin read is not valid. */
   reload(): Promise<void> {
     return this.#plugin.reload();
   }

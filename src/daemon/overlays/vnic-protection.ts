@@ -5,7 +5,7 @@
  *   addresses in force = those of the plugin, if it names any; else `allowed-ips`; and the leased ones, if `allowed-ips` is
  *                        empty or `dynamic-methods` has theirs
  *
- * Leases outlast the daemon: a guest does not know that it was started anew, and goes on sending from its address.
+ * Leases outlast the daemon: a guest does not know that it was restarted, and goes on sending from its address.
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { FOR_EVER_S, type LeaseNews } from '../../core/dhcp-leases.js';

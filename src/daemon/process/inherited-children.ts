@@ -1,5 +1,5 @@
 /**
- * Children of the process that this one was before it started itself anew. Node waits for those alone that it has started
+ * Children of the process that this one was before it restarted itself. Node waits for those alone that it has started
  * itself; the others would stay in the kernel's table after their end, as long as varpd runs.
  */
 import { readFileSync } from 'node:fs';

@@ -4,7 +4,7 @@
  * (steering.ts and rings.ts of datapath/userland/main, root.ts).
  *
  * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
- * is to give up rights on the main thread and to start itself anew: execve(2) ends the other threads, and those that
+ * is to give up rights on the main thread and to restart itself: execve(2) ends the other threads, and those that
  * come have what their maker had. A command that goes into the background need not, since its daemon is a process that
  * the main thread starts. Where a service manager has done all this already, nothing is done.
  */

@@ -1,6 +1,6 @@
 /**
  * The watchdog of systemd: a sign of life as long as both threads live. The timer shows that the control side comes
- * round, the datapath has to answer in between; one that hangs means silence, and systemd starts varpd anew.
+ * round, the datapath has to answer in between; one that hangs means silence, and systemd restarts varpd.
  */
 import { sdNotify } from '../../dgram-extra/index.js';
 import { watchdogVariables } from '../environment.js';

@@ -35,7 +35,7 @@ const MAX_SETTINGS_BYTES = MAX_BYTES / 2;
 
 const text = z.string();
 const entrySchema = z.strictObject({
-  /** Of the overlay's own port: an overlay that is made anew under the same name has another. */
+  /** Of the overlay's own port: an overlay that is made again under the same name has another. */
   mac: text,
   mode: z.enum(['point', 'dynamic']),
   destination: text.nullable(),

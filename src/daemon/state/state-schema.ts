@@ -33,7 +33,7 @@ const overlaySchema = z.strictObject({
   vnetid: z.int().min(0).max(VNI_MAX),
   /** Of the overlay's own port. */
   mac,
-  /** Those that were typed; defaults are found anew at each start, since the MTU of the route may have changed. */
+  /** Those that were typed; defaults are found again at each start, since the MTU of the route may have changed. */
   properties: z.array(z.tuple([z.string(), z.string()])),
   vnics: z.array(vnicSchema),
 });

@@ -1,7 +1,7 @@
 /**
  * The link watch: tells overlays what has become of their underlay, and of the interfaces of their ports.
  *
- * The kernel says that something has changed (link-events.ts), and then everything that is followed is asked anew. The
+ * The kernel says that something has changed (link-events.ts), and then everything that is followed is asked again. The
  * first event of a storm is acted on at once, the others after a pause that grows with what a round costs, so that
  * a host whose routes change all the time gives this a fifth of a processor at most; meanwhile the kernel keeps
  * its messages, and when it has to throw some away says so. Each round that heard something is followed by another:
@@ -214,7 +214,7 @@ export class LinkWatch {
     const { events, lost } = this.#events.read();
     for (const event of events) this.#hear(event);
     if (lost) {
-      this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at anew');
+      this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at again');
       this.#ports.forget();
       this.#viewer.forgetAddresses();
     }

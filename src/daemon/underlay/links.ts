@@ -54,7 +54,7 @@ export type HostEvent =
   | ({ readonly about: 'address'; readonly gone: boolean } & HostAddress);
 
 export interface HostEvents {
-  /** `lost`: there were more, and all is to be asked anew. */
+  /** `lost`: there were more, and all is to be asked again. */
   read(): { readonly events: readonly HostEvent[]; readonly lost: boolean };
   /** `readable` is wanted once more. */
   again(): void;

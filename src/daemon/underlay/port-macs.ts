@@ -79,7 +79,7 @@ export class PortMacs {
     return this.#odd.has(port);
   }
 
-  /** Decides anew; what has changed by that. */
+  /** Decides again; what has changed by that. */
   settle(): MacNews[] {
     if (this.#odd.size === 0) return [];
     const refusals = this.#refusals();

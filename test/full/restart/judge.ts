@@ -68,7 +68,7 @@ function changes(name: string, before: Picture | undefined, now: Picture | undef
     .map((what) => `${name}: ${what} was ${JSON.stringify(before[what])}, is ${JSON.stringify(now[what])}`);
 }
 
-/** A link that is made anew is as varpd makes it, under another number. */
+/** A link that is made again is as varpd makes it, under another number. */
 function renewed(
   name: string,
   fresh: Picture | undefined,
@@ -100,8 +100,8 @@ async function expects(
 }
 
 const isMadeAnew = (word: Word): { own: boolean; vnic: boolean } => ({
-  own: word === 'made anew' || word === 'own link made anew',
-  vnic: word === 'made anew' || word === 'VNIC made anew',
+  own: word === 'made again' || word === 'own link made again',
+  vnic: word === 'made again' || word === 'VNIC made again',
 });
 
 /** After the restart, before anything is mended. */
@@ -109,9 +109,9 @@ export async function judge(one: Case, word: Word, seen: Pictures): Promise<stri
   const { place, way, trouble, before } = one;
   const isKill = way.column === 'kill -9 and start';
   const isNew = isMadeAnew(word);
-  const isOffline = word === 'OFFLINE, made anew';
-  const isVnicOffline = word === 'VNIC OFFLINE, made anew';
-  // Whatever is made anew has its own name, in varpd's namespace.
+  const isOffline = word === 'OFFLINE, made again';
+  const isVnicOffline = word === 'VNIC OFFLINE, made again';
+  // Whatever is made again has its own name, in varpd's namespace.
   if (isNew.vnic || isOffline || isVnicOffline) atHome(place, 'vnic');
   if (isNew.own || isOffline) atHome(place, 'own');
   const now = pictureOf(place, seen);
@@ -167,7 +167,7 @@ export async function judge(one: Case, word: Word, seen: Pictures): Promise<stri
 }
 
 async function frames({ place, trouble, way }: Case, word: Word, isVnicOffline: boolean): Promise<string[]> {
-  const isWhole = word === 'made anew' || way.column === 'kill -9 and start';
+  const isWhole = word === 'made again' || way.column === 'kill -9 and start';
   const which = isVnicOffline ? (['own'] as const) : isWhole ? undefined : trouble.reachable;
   const reached = await place.reaches(which);
   return (which ?? ['own', 'vnic'])
@@ -187,12 +187,12 @@ export async function judgeMended(one: Case, word: Word): Promise<string[]> {
   const problems = found.flat();
   if (problems.length > 0) return problems;
   const now = pictureOf(place, await lookAt([place.hosts.a, place.hosts.inside], place));
-  if (word === 'OFFLINE, made anew')
+  if (word === 'OFFLINE, made again')
     problems.push(
       ...renewed('own link', place.fresh?.own, one.before?.own, now.own),
       ...renewed('VNIC', place.fresh?.vnic, one.before?.vnic, now.vnic),
     );
-  else if (word === 'VNIC OFFLINE, made anew')
+  else if (word === 'VNIC OFFLINE, made again')
     problems.push(...renewed('VNIC', place.fresh?.vnic, one.before?.vnic, now.vnic));
   // Who sets a link up or renames it changes it himself.
   else if (trouble.mend !== undefined && one.before !== undefined && !/renamed|set down/.test(trouble.row))
@@ -243,7 +243,7 @@ export async function judgeDaemon(
   if (outcome.code === 0) problems.push('exit status 0');
   for (const reason of reasons)
     if (!reason.test(outcome.text)) problems.push(`not said: ${reason}; said: ${outcome.text}`);
-  if (word !== 'start fails, made anew') await sameAs('at once');
+  if (word !== 'start fails, made again') await sameAs('at once');
   way.configure({});
   if (word === 'refused') {
     if ((await startedAt()) !== startedBefore) problems.push('it has restarted');
@@ -269,7 +269,7 @@ export function atHome(place: Place, which: 'own' | 'vnic'): void {
   }
 }
 
-/** What is made anew has no addresses, and is in no bridge. */
+/** What is made again has no addresses, and is in no bridge. */
 async function replumb(place: Place, isVnicOffline: boolean): Promise<void> {
   const { a } = place.hosts;
   if (

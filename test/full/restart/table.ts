@@ -8,14 +8,14 @@ export const WORDS = [
   'stays',
   'stays, DEGRADED',
   'stays, OFFLINE',
-  'made anew',
-  'VNIC made anew',
-  'own link made anew',
-  'VNIC OFFLINE, made anew',
-  'OFFLINE, made anew',
+  'made again',
+  'VNIC made again',
+  'own link made again',
+  'VNIC OFFLINE, made again',
+  'OFFLINE, made again',
   'refused',
   'start fails, stays',
-  'start fails, made anew',
+  'start fails, made again',
 ] as const;
 export type Word = (typeof WORDS)[number];
 

@@ -4,7 +4,7 @@
  *
  * With one thread everything passes as it is. With more, questions get numbers of their own here, and each remembers
  * which thread awaits its answer under which number. An answer that is too old must reach nobody: whatever changes a
- * MAC (a target set, an invalidate, a delete) forgets the question about it, and a thread that still waits asks anew.
+ * MAC (a target set, an invalidate, a delete) forgets the question about it, and a thread that still waits asks again.
  */
 import type { AddressTable } from '../../../core/address-table.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
