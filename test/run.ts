@@ -142,11 +142,12 @@ const allTests = (folders: readonly string[]): string[] =>
   );
 
 const args = process.argv.slice(2);
-const FOLDERS: Readonly<Record<string, readonly string[]>> = {
-  '--quick': ['unit', 'property'],
-  '--full': ['full'],
-};
-const folders = args.length === 0 ? ['unit', 'property', 'netns'] : FOLDERS[args[0]];
+const FOLDERS = new Map<string | undefined, readonly string[]>([
+  [undefined, ['unit', 'property', 'netns']],
+  ['--quick', ['unit', 'property']],
+  ['--full', ['full']],
+]);
+const folders = FOLDERS.get(args.at(0));
 const files = folders === undefined ? args.map(compiled) : allTests(folders);
 const tap = spawn(path.join(root, 'node_modules/.bin/tap'), ['run', '--reporter=tap', ...files], {
   cwd: root,
