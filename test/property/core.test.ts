@@ -321,9 +321,11 @@ class Groups {
     return this.#of.get(key) ?? [];
   }
 
-  /** Those of whoever has most. */
+  /** Those of whoever has most. Of two that have as much either may give way, and then the rest differs: such a case is passed over. */
   get most(): readonly Waiting[] {
-    return [...this.#of.values()].reduce((most, one) => (costOf(one) > costOf(most) ? one : most));
+    const [most, second] = [...this.#of.values()].sort((one, other) => costOf(other) - costOf(one));
+    fc.pre(this.count === 1 || costOf(most) > costOf(second));
+    return most;
   }
 
   set(key: number, frames: Waiting[]): void {
