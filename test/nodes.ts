@@ -3,43 +3,21 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { spawn, spawnSync } from 'node:child_process';
 
 import { fromRoot } from './helpers/need.js';
+import { exec, run } from './helpers/process.js';
 
 const MAJORS = [20, 22, 24, 26];
 const isRoot = process.geteuid?.() === 0;
 
-/** The directory of the binary. Throws an Error. */
-function install(major: number, directory: string): string {
-  const name = `node-linux-${process.arch}`;
-  const args = ['install', '--silent', '--no-save', '--prefix', directory, `${name}@${major}`];
-  const { status } = spawnSync('npm', args, { stdio: 'inherit' });
-  if (status !== 0) throw new Error(`npm cannot install ${name}@${major}`);
-  return path.join(directory, 'node_modules', name, 'bin');
-}
+const within = { cwd: fromRoot('.'), timeoutMs: 900_000 };
 
-/** Its exit status, and its last lines. */
-function run(
-  bin: string,
-  args: readonly string[],
-): Promise<{ readonly isOk: boolean; readonly text: string }> {
-  const env = { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` };
-  const child = spawn(path.join(bin, 'node'), args, {
-    cwd: fromRoot('.'),
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let text = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (some: Buffer) => {
-      text += some.toString();
-    });
-  return new Promise((resolve) => {
-    child.on('close', (code) => {
-      resolve({ isOk: code === 0, text });
-    });
-  });
+/** The directory of the binary. Rejects with a CommandError. */
+async function install(major: number, directory: string): Promise<string> {
+  const name = `node-linux-${process.arch}`;
+  const npm = ['npm', 'install', '--silent', '--no-save', '--prefix', directory, `${name}@${major}`];
+  await exec(npm, within);
+  return path.join(directory, 'node_modules', name, 'bin');
 }
 
 let isAllOk = true;
@@ -47,18 +25,21 @@ if (!isRoot) console.log('the demo is skipped: it needs root');
 for (const major of MAJORS) {
   const directory = mkdtempSync(path.join(tmpdir(), 'varpd-node-'));
   try {
-    const bin = install(major, directory);
-    const { text: version } = await run(bin, ['--version']);
+    const bin = await install(major, directory);
+    const node = path.join(bin, 'node');
+    const env = { PATH: `${bin}:${process.env['PATH'] ?? ''}` };
+    const version = await exec([node, '--version']);
     const programs: [what: string, args: readonly string[]][] = [
       ['quick tests', [fromRoot('dist/test/run.js'), '--quick']],
     ];
     if (isRoot) programs.push(['demo', [fromRoot('dist/test/demo/main.js')]]);
     for (const [what, args] of programs) {
-      const { isOk, text } = await run(bin, args);
+      const { code, stdout, stderr } = await run([node, ...args], { ...within, env });
+      const isOk = code === 0;
       isAllOk &&= isOk;
-      const last = text.trimEnd().split('\n').at(-1);
+      const last = stdout.trimEnd().split('\n').at(-1);
       console.log(`${isOk ? 'ok' : 'not ok'}  Node ${version.trim()}  ${what}  ${last}`);
-      if (!isOk) console.log(text);
+      if (!isOk) console.log(stdout + stderr);
     }
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -52,6 +52,17 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   outputs.add(port.output, batch, index, argument, overlay.counters);
 }
 
+/** The port that has this MAC and takes frames of this VLAN. */
+export function portOf(
+  { ports, portIndex }: Overlay,
+  high: number,
+  low: number,
+  vid: number,
+): Port | undefined {
+  const index = portIndex.get(high, low);
+  return index !== NONE && accepts(ports[index], vid) ? ports[index] : undefined;
+}
+
 /** Whether the frame went out there. `to` undefined: the overlay has no own port at the moment. */
 export function toLocal(
   overlay: Overlay,
@@ -85,13 +96,11 @@ export function toOwner(
 ): boolean {
   const { bytes, descriptors } = batch;
   const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
-  const local = overlay.portIndex.get(
-    ethernet.destinationHigh(bytes, frame),
-    ethernet.destinationLow(bytes, frame),
-  );
-  const isClaimed = local !== NONE && accepts(overlay.ports[local], vlanOf(bytes, frame, header));
-  const to = isClaimed ? overlay.ports[local] : overlay.ownPort;
+  const high = ethernet.destinationHigh(bytes, frame);
+  const low = ethernet.destinationLow(bytes, frame);
+  const claimant = portOf(overlay, high, low, vlanOf(bytes, frame, header));
+  const to = claimant ?? overlay.ownPort;
   // Behind the own port all have heard the broadcast, also one that came from there.
-  const isHeard = isRedirected && to === from && !isClaimed;
+  const isHeard = isRedirected && to === from && claimant === undefined;
   return toLocal(overlay, isHeard ? undefined : from, to, batch, index, isRedirected);
 }

@@ -78,21 +78,25 @@ export class FrameLookups {
 
   /** Frame `index`, which `port` sent, waits for an answer about itself. */
   hold(port: Port, batch: FrameBatch, index: number, miss: Miss): void {
-    const { pending, counters } = this.#overlay;
     const lookup = this.#overlay.nextLookup();
-    const hasShare = this.#shares.mayTake(port, 1);
-    const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
-    if (hasShare && !port.questions.take()) counters[COUNTER.lookup_busy] += frames;
-    else if (!hasShare || !pending.hold(-lookup, port, batch, index))
-      counters[COUNTER.pending_full] += frames;
-    else {
-      if (!this.#shares.hasRoom(1)) this.#loseOldest();
-      const beginning = copyOfBeginning(batch, index);
-      const waiting = { lookup, key: -lookup, port, miss, beginning, older: undefined, newer: undefined };
-      this.#shares.add(port, waiting, 1);
-      this.#byKey.set(waiting.key, waiting);
-      this.#ask(waiting);
+    const refusal = this.#queue(port, batch, index, -lookup);
+    if (refusal !== undefined) {
+      this.#overlay.counters[refusal] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+      return;
     }
+    if (!this.#shares.hasRoom(1)) this.#loseOldest();
+    const beginning = copyOfBeginning(batch, index);
+    const waiting = { lookup, key: -lookup, port, miss, beginning, older: undefined, newer: undefined };
+    this.#shares.add(port, waiting, 1);
+    this.#byKey.set(waiting.key, waiting);
+    this.#ask(waiting);
+  }
+
+  /** Into the pending queue; or the counter of why not. */
+  #queue(port: Port, batch: FrameBatch, index: number, key: number): number | undefined {
+    if (!this.#shares.mayTake(port, 1)) return COUNTER.pending_full;
+    if (!port.questions.take()) return COUNTER.lookup_busy;
+    return this.#overlay.pending.hold(key, port, batch, index) ? undefined : COUNTER.pending_full;
   }
 
   /** What waits for the answer to this question, which does no longer. Undefined where it was none of these, or nothing does. */

@@ -7,7 +7,7 @@ import * as ethernet from '../wire/ethernet.js';
 import type { Endpoint } from '../wire/ip.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { COUNTER } from './counters.js';
-import { accepts } from './deliver.js';
+import { portOf } from './deliver.js';
 import type { WaitingFrame } from './frame-lookups.js';
 import { deliverTo } from './inject.js';
 import type { LookupResult } from './lookup.js';
@@ -150,7 +150,6 @@ function release(overlay: Overlay, { key }: WaitingFrame, sendFirst: (batch: Fra
 
 /** Whether the station that has this MAC is a port of this host, which has had its copy and answers for itself. Of one
  * that has been silent for a while that is not known. */
-function hasHeard({ ports, portIndex, shared }: Overlay, high: number, low: number, vid: number): boolean {
-  const index = portIndex.get(high, low);
-  return index !== NONE && accepts(ports[index], vid) && ports[index].presence.isAlive(shared.nowTick);
+function hasHeard(overlay: Overlay, high: number, low: number, vid: number): boolean {
+  return portOf(overlay, high, low, vid)?.presence.isAlive(overlay.shared.nowTick) === true;
 }

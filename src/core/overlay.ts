@@ -211,7 +211,7 @@ export class Overlay {
 
   // ---- Lookups
 
-  /** Whether one more question may be asked that no frame waits for. */
+  /** Whether one more question may be asked that no frame waits for. It counts as asked then. */
   admitsInquiry(): boolean {
     return this.questions.admits(INQUIRY);
   }

@@ -18,7 +18,7 @@ import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
-import { accepts, toGroup, toLocal, toOwner, vlanOf } from './deliver.js';
+import { portOf, toGroup, toLocal, toOwner, vlanOf } from './deliver.js';
 import { largestFrameBytes, wireBytes, wireFrames } from './frame-count.js';
 import { PASS } from './link-protection.js';
 import type { Miss } from './lookup.js';
@@ -137,12 +137,9 @@ function route(
     if (toGroup(overlay, port, vid, batch, index))
       counters[COUNTER.local_frames] += wireFrames(descriptors, at);
   } else {
-    const local = overlay.portIndex.get(high, low);
-    if (local !== NONE && accepts(overlay.ports[local], vid)) {
-      const to = overlay.ports[local];
-      if (to === port || isBehind(overlay, to, batch, index, header))
-        return toLocal(overlay, port, to, batch, index, isRedirected);
-    }
+    const to = portOf(overlay, high, low, vid);
+    if (to !== undefined && (to === port || isBehind(overlay, to, batch, index, header)))
+      return toLocal(overlay, port, to, batch, index, isRedirected);
     if (stations?.has(high, low, overlay.shared.nowTick) === true)
       return toLocal(overlay, port, overlay.ownPort, batch, index, isRedirected);
   }

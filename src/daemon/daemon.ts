@@ -52,7 +52,7 @@ export interface DaemonEvents {
 export interface HandOver {
   /** The datapath moves frames until it resolves, when all else has ended. */
   readonly before?: () => Promise<void>;
-  readonly take: (legacy: Handover) => void;
+  readonly take: (handover: Handover) => void;
 }
 
 export class Daemon {

@@ -27,7 +27,7 @@ const PASSED = /^LISTEN_(PID|FDS|FDNAMES)$/;
 /** Those that are meant for this process alone. */
 const NOT_FOR_OTHERS = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
 
-export type Variable = keyof typeof OWN;
+type Variable = keyof typeof OWN;
 
 /** What the process before has left in it; a second time there is nothing. */
 export function takeVariable(variable: Variable): string | undefined {

@@ -120,8 +120,8 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
   const takeLinksAlong = (): void => {
     keepTaps(storeSize() > 0);
   };
-  /** Undefined without one. */
-  const bridged = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
+  /** Without a stand-in frames wait. */
+  const orNone = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
     (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
       log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
       return undefined;
@@ -157,7 +157,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     sdNotify('RELOADING=1');
     await daemon.freeze(SETTLE_DEADLINE_MS);
     const retained = daemon.retain();
-    let standIn = await bridged(StandIn.start(retained));
+    let standIn = await orNone(StandIn.start(retained));
     // A signal may have come.
     if (isEnding()) return;
     running.status = 0;
@@ -173,7 +173,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     }, RESTART_TURN_MS);
     await daemon.stop({
       before: async () => {
-        standIn = await bridged(standIn?.carry());
+        standIn = await orNone(standIn?.carry());
       },
       take: ({ descriptors }) => {
         leaveToMyself(descriptors);

@@ -221,6 +221,6 @@ export function isStationIp(ip: IpAddress): boolean {
   return !isUnspecified(ip) && !isLoopback(ip) && !isMulticast(ip) && !isBroadcast(ip);
 }
 
-export function isSame(a: Endpoint, b: Endpoint): boolean {
+export function isSameEndpoint(a: Endpoint, b: Endpoint): boolean {
   return a.ip === b.ip && a.port === b.port;
 }

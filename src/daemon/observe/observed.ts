@@ -19,15 +19,10 @@ export interface ObservedOverlay {
   ports(): readonly ObservedPort[];
 }
 
-export interface Count {
-  readonly overlays: number;
-  readonly vnics: number;
-}
-
 export interface Observed {
   /** Those that run, by name. */
   readonly overlays: ReadonlyMap<string, ObservedOverlay>;
-  readonly counts: Count;
+  readonly counts: Readonly<Record<'overlays' | 'vnics', number>>;
   /** Stored, and not running. */
-  readonly offline: Count;
+  readonly offline: Observed['counts'];
 }

@@ -6,7 +6,7 @@
 import type { Failure, Methods } from '../../control/messages.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
-import { formatEndpoint, type IpAddress, isSame, parse as parseIp } from '../../wire/ip.js';
+import { formatEndpoint, type IpAddress, isSameEndpoint, parse as parseIp } from '../../wire/ip.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { allOrNothing, type KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
@@ -79,7 +79,9 @@ export class BringUp {
     const overlay = Overlay.check(plan, this.#services);
     const { listen } = overlay;
     const others = [...this.#directory.overlays.values(), ...this.#directory.starting.values()];
-    const twin = others.find((other) => other.plan.vnetid === plan.vnetid && isSame(other.listen, listen));
+    const twin = others.find(
+      (other) => other.plan.vnetid === plan.vnetid && isSameEndpoint(other.listen, listen),
+    );
     if (twin !== undefined) {
       const where = `${formatEndpoint(listen)} by ${twin.name}`;
       throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);

@@ -23,7 +23,7 @@ import {
   VLAN,
 } from '../../model/properties.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import { type Endpoint, type IpAddress, isSame } from '../../wire/ip.js';
+import { type Endpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
@@ -233,7 +233,7 @@ export class Overlay {
     const before = this.#destination;
     this.mode = 'point';
     this.#destination = destination;
-    if (before === undefined || !isSame(before, destination))
+    if (before === undefined || !isSameEndpoint(before, destination))
       this.#services.datapath.setDestination(this.id, destination);
   }
 

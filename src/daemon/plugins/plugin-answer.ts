@@ -11,7 +11,7 @@ import {
   family,
   formatEndpoint,
   type IpAddress,
-  isSame,
+  isSameEndpoint,
   isStationIp,
   isUnspecified,
   parse as parseIp,
@@ -153,7 +153,7 @@ function checkList(value: unknown, kind: string): readonly unknown[] {
 }
 
 function elsewhere(values: readonly unknown[], listen: Endpoint): Destination[] {
-  return values.map((one) => checkDestination(one, listen)).filter((one) => !isSame(one, listen));
+  return values.map((one) => checkDestination(one, listen)).filter((one) => !isSameEndpoint(one, listen));
 }
 
 function toTargets(

@@ -18,7 +18,7 @@ import type {
   MacAddress,
   ProxyKind,
 } from '../../plugin/contract.js';
-import { type Endpoint, family, formatEndpoint, type IpAddress, isSame } from '../../wire/ip.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { isMulticast } from '../../wire/mac.js';
 import type { Limits } from '../config.js';
 import type { Health } from '../health.js';
@@ -113,7 +113,7 @@ export class PluginInstance {
         this.#inside(() => this.#instance?.defaultDestination?.()),
         listen,
       );
-      if (isSame(to, listen))
+      if (isSameEndpoint(to, listen))
         throw new AnswerError(`sends to ${formatEndpoint(to)}, which is this overlay's own listen address`);
       return to;
     } catch (error) {
@@ -308,7 +308,7 @@ export class PluginInstance {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached(() => {
           // A group is at this host in any case: what was said of it before no longer holds.
-          if (isMulticast(target[0]) && isSame(target[1], listen)) datapath.invalidate(id, target[0]);
+          if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(id, target[0]);
           else datapath.setTarget(id, target[0], [target[1]], target[2]);
         });
       },

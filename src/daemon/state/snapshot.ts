@@ -13,7 +13,7 @@ import {
   family,
   formatEndpoint,
   type IpAddress,
-  isSame,
+  isSameEndpoint,
   parse as parseIp,
   parseEndpoint,
 } from '../../wire/ip.js';
@@ -122,7 +122,7 @@ export class Snapshot {
     const ips = (list: readonly string[]): IpAddress[] => list.flatMap((one) => parseIp(one) ?? []);
     return {
       mode: entry.mode,
-      destination: usable(entry.destination ?? '').find((to) => !isSame(to, listen)),
+      destination: usable(entry.destination ?? '').find((to) => !isSameEndpoint(to, listen)),
       peers: ips(entry.peers),
       ports: new Map(
         entry.ports.map(([port, { mtuBytes, allowedIps }]) => [

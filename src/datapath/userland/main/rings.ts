@@ -12,12 +12,12 @@ let rings: readonly Ring[] = [];
 let free: Ring[] = [];
 
 /** What the process before has left (`leaveRings`), or rings of our own, where this process may make them. */
-export function openRings(text: string | undefined): void {
-  const left = (text ?? '')
+export function openRings(left?: string): void {
+  const inherited = (left ?? '')
     .split(',')
     .map(readRing)
     .filter((ring) => ring !== undefined);
-  rings = left.length > 0 ? left : makeRings();
+  rings = inherited.length > 0 ? inherited : makeRings();
   for (const { fd } of rings) setInheritable(fd, false);
   free = [...rings];
 }

@@ -19,12 +19,9 @@ import {
 let program: number | undefined;
 
 /** What the process before has left (`leaveSteering`), or a program of our own, where this process may load one. */
-export async function openSteering(text?: string): Promise<void> {
-  const left =
-    text !== undefined && /^\d{1,9}$/.test(text) && isAnonymous(Number(text), 'bpf-prog')
-      ? Number(text)
-      : undefined;
-  program = left ?? loadProgram((await import('./steering-program.js')).steeringProgram());
+export async function openSteering(left?: string): Promise<void> {
+  const isLeft = left !== undefined && /^\d{1,9}$/.test(left) && isAnonymous(Number(left), 'bpf-prog');
+  program = isLeft ? Number(left) : loadProgram((await import('./steering-program.js')).steeringProgram());
   if (program !== undefined) setInheritable(program, false);
 }
 

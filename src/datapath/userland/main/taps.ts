@@ -1,4 +1,4 @@
-/** The TAP of a port: made again and set up, or taken over from an earlier daemon and left as it is. */
+/** The TAP of a port: made and set up, or taken over from an earlier daemon and left as it is. */
 import {
   closeDescriptor,
   deleteLink,

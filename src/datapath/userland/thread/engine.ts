@@ -173,6 +173,8 @@ export class DatapathEngine {
     const { device, mux } = socket;
     let count = device.receive(batch);
     if (count <= 0) return false;
+    // No port's turn is charged for it; a sum that only grows would not stay a small integer.
+    this.#shared.outputs.spentSegments = 0;
     while (count > 0) {
       receive(mux, batch, count);
       this.#shared.outputs.flush(batch);
