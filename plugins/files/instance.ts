@@ -30,7 +30,6 @@ import { FileWatch } from './watch.js';
 export const CONFIG = 'files/config';
 export const FLOOD = 'files/flood';
 export const PROTECT = 'files/protect';
-const LISTEN_IP = 'vxlan/listen_ip';
 
 const ETHERTYPE_IPV4 = 0x0800; // RFC 894
 const ETHERTYPE_ARP = 0x0806; // RFC 826
@@ -66,7 +65,7 @@ export class FilesInstance implements Instance {
   #file = '';
   #isFlooding = false;
   #isProtecting = false;
-  #family: 4 | 6 = 4;
+  readonly #family: 4 | 6;
   #mapping: Mapping | undefined;
   #flood: readonly Destination[] = [];
   #watch: FileWatch | undefined;
@@ -82,13 +81,13 @@ export class FilesInstance implements Instance {
 
   constructor(host: Host) {
     this.#host = host;
+    this.#family = ipFamily(host.listen.ip);
   }
 
   async start(properties: Properties, signal: AbortSignal): Promise<void> {
     this.#file = properties.text(CONFIG);
     this.#isFlooding = properties.text(FLOOD) === 'on';
     this.#isProtecting = properties.text(PROTECT) === 'on';
-    this.#family = ipFamily(properties.ip(LISTEN_IP));
     signal.throwIfAborted();
     const watch = new FileWatch(this.#file, {
       changed: () => {

@@ -1,35 +1,39 @@
 /**
- * One underlay socket carries many overlays: the VNI says which. A mux is that socket's table of them.
+ * One underlay socket carries many overlays of one encapsulation: the id in the header says which. A mux is that socket's
+ * table of them.
  */
+import type { Encapsulation } from '../encap/contract.js';
 import { type Counters, createCounters } from './counters.js';
 import type { Overlay } from './overlay.js';
 
 export class Mux {
+  readonly encapsulation: Encapsulation;
   /** For what is dropped before its overlay is known. */
   readonly counters: Counters;
-  readonly #byVni = new Map<number, Overlay>();
+  readonly #byId = new Map<number, Overlay>();
   /** Most frames come for the overlay that the one before them came for. */
   #last: Overlay | undefined;
 
-  constructor(counters: Counters = createCounters()) {
+  constructor(encapsulation: Encapsulation, counters: Counters = createCounters()) {
+    this.encapsulation = encapsulation;
     this.counters = counters;
   }
 
   get size(): number {
-    return this.#byVni.size;
+    return this.#byId.size;
   }
 
   add(overlay: Overlay): void {
-    this.#byVni.set(overlay.options.vnetid, overlay);
+    this.#byId.set(overlay.options.vnetid, overlay);
   }
 
   remove(overlay: Overlay): void {
-    this.#byVni.delete(overlay.options.vnetid);
+    this.#byId.delete(overlay.options.vnetid);
     this.#last = undefined;
   }
 
-  find(vni: number): Overlay | undefined {
-    if (this.#last?.options.vnetid !== vni) this.#last = this.#byVni.get(vni);
+  find(id: number): Overlay | undefined {
+    if (this.#last?.options.vnetid !== id) this.#last = this.#byId.get(id);
     return this.#last;
   }
 }

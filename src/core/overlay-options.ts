@@ -1,4 +1,5 @@
 /** What an overlay is made with: what it shares with the others of its thread, and what the operator chose. */
+import type { EncapsulationName } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
@@ -37,6 +38,8 @@ export interface Shared {
 
 export interface OverlayOptions {
   readonly id: number;
+  /** VXLAN where it is left out: by a varpd from before there were others. */
+  readonly encapsulation?: EncapsulationName;
   readonly vnetid: number;
   readonly mtuBytes: number;
   /** The source of what is sent, and the destination of what lives at this host. */

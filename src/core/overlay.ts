@@ -20,7 +20,7 @@
  *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
  *
  * The life of a frame, in (receive.ts)
- *   UDP socket -> batch -> I flag? -> VNI picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
+ *   UDP socket -> batch -> a header of its encapsulation (encap/)? -> its id picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
  *   come back (presence.ts), and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
  *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
  *   only, never back into it (split horizon): there is no code path from receive.ts to a socket.
@@ -45,6 +45,8 @@
  *
  * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
  */
+import type { Encapsulation } from '../encap/contract.js';
+import { encapsulation } from '../encap/index.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
@@ -83,9 +85,9 @@ export class Overlay {
   readonly counters: Counters;
   /** One list a source port; the flow chooses. */
   readonly senders: readonly OutputList[];
-  /** The VXLAN header as two words in host byte order. */
-  readonly headerFirst: number;
-  readonly headerSecond: number;
+  readonly encapsulation: Encapsulation;
+  /** The header that goes before each frame, as words in host byte order. */
+  readonly header: Int32Array;
   readonly peers: Peers;
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
@@ -143,10 +145,10 @@ export class Overlay {
     const { listen } = options;
     this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });
     this.#sweeper = new Sweeper(targets, this.held);
-    const header = new DataView(new ArrayBuffer(8));
-    header.setUint32(0, 0x0800_0000); // RFC 7348 5: the I flag alone
-    header.setUint32(4, options.vnetid * 256);
-    [this.headerFirst, this.headerSecond] = new Int32Array(header.buffer);
+    this.encapsulation = encapsulation(options.encapsulation);
+    const header = new Uint8Array(this.encapsulation.headerBytes);
+    this.encapsulation.writeHeader(header, 0, options.vnetid);
+    this.header = new Int32Array(header.buffer);
     this.point = options.destination === undefined ? NOWHERE : this.held.acquire(options.destination);
     this.#stationMemory = () => stations ?? createStationMemory();
     if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());

@@ -10,7 +10,7 @@
  */
 import type { RouteMtu } from '../model/underlay-state.js';
 import { type Endpoint, family, type IpAddress } from '../wire/ip.js';
-import { ethernetOverheadBytes } from '../wire/vxlan.js';
+import * as udp from '../wire/udp.js';
 import { TICK_MS } from './target-table.js';
 
 /** RFC 1191 6.3, RFC 8201 4: not less than five minutes, recommended are ten. */
@@ -26,7 +26,7 @@ const MIN_SLOTS = 64;
 const MAX_WORK = 4096;
 
 export class PathMtus {
-  /** Bytes of the largest frame that fits, Ethernet header included, by slot. */
+  /** Bytes of the largest datagram that fits, by slot: what UDP carries, a frame with the tunnel's header before it. */
   largest = new Int32Array(MIN_SLOTS).fill(UNLIMITED);
   /** When a frame was last sent to a slot. */
   usedTick = new Int32Array(MIN_SLOTS).fill(NEVER);
@@ -53,10 +53,10 @@ export class PathMtus {
     this.#endpoints[slot] = undefined;
   }
 
-  /** Of a frame that is larger than `largest` says: whether it is so still. */
-  exceeds(slot: number, frameBytes: number, nowTick: number): boolean {
+  /** Whether a datagram that is larger than `largest` says still does not fit. */
+  exceeds(slot: number, datagramBytes: number, nowTick: number): boolean {
     if (this.#isOver(slot, nowTick)) this.#forget(slot);
-    return frameBytes > this.largest[slot];
+    return datagramBytes > this.largest[slot];
   }
 
   /** Bytes of IP packet that the path carries, as far as this table knows; Infinity where it knows nothing. */
@@ -65,7 +65,7 @@ export class PathMtus {
     const largest = this.largest[slot];
     return endpoint === undefined || largest === UNLIMITED
       ? Infinity
-      : largest + ethernetOverheadBytes(family(endpoint.ip));
+      : largest + udp.overheadBytes(family(endpoint.ip));
   }
 
   isUsedLately(slot: number, nowTick: number): boolean {
@@ -130,7 +130,7 @@ export class PathMtus {
     for (const routes of this.#routes.values())
       mtuBytes = Math.min(mtuBytes, routes.get(endpoint.ip) ?? Infinity);
     this.largest[slot] =
-      mtuBytes === Infinity ? UNLIMITED : mtuBytes - ethernetOverheadBytes(family(endpoint.ip));
+      mtuBytes === Infinity ? UNLIMITED : mtuBytes - udp.overheadBytes(family(endpoint.ip));
   }
 
   #grow(slots: number): void {

@@ -13,6 +13,8 @@
  * Where a router quotes too little to tell VNI and length (RFC 792 wants 8 bytes, which end with UDP's header; IPv4 alone), or
  * what is inside is no IP, it is believed as far as an overlay still carries the 1,280 bytes that IPv6 needs (RFC 8200 5).
  */
+import type { Encapsulation } from '../encap/contract.js';
+import { frameOverheadBytes, overheadBytes } from '../encap/index.js';
 import { MIN_MTU_BYTES } from '../model/properties.js';
 import { read16 } from '../wire/bytes.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -30,7 +32,6 @@ import {
   QUOTED,
 } from '../wire/path-news.js';
 import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
 import { NONE } from './mac-index.js';
 import type { Mux } from './mux.js';
@@ -41,16 +42,15 @@ import type { Overlay, Shared } from './overlay.js';
 const IPV6_MIN_MTU_BYTES = 1280;
 
 /** Below this nobody is believed, of IP packets. IPv6 has a floor of its own (RFC 8201 4). */
-export const LEAST_PATH_MTU = {
-  4: MIN_MTU_BYTES + vxlan.OVERHEAD_IPV4,
-  6: Math.max(MIN_MTU_BYTES + vxlan.OVERHEAD_IPV6, IPV6_MIN_MTU_BYTES),
-} as const;
+export function leastPathMtuBytes(encap: Encapsulation, underlay: 4 | 6): number {
+  const least = MIN_MTU_BYTES + overheadBytes(encap, underlay);
+  return underlay === 4 ? least : Math.max(least, IPV6_MIN_MTU_BYTES);
+}
 
 /** Below this nobody who quotes too little. */
-export const LEAST_UNPROVEN = {
-  4: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV4,
-  6: IPV6_MIN_MTU_BYTES + vxlan.OVERHEAD_IPV6,
-} as const;
+export function leastUnprovenBytes(encap: Encapsulation, underlay: 4 | 6): number {
+  return IPV6_MIN_MTU_BYTES + overheadBytes(encap, underlay);
+}
 
 /** The first `count` pieces of news that a socket of `mux` has got; `isSender`: frames are sent from it. */
 export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: number, shared: Shared): void {
@@ -82,12 +82,13 @@ function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, sha
   const isProven = sentBytes !== NONE;
   const { paths } = shared.destinations;
   const isUsed = paths.isUsedLately(slot, shared.nowTick);
-  if (mtuBytes < LEAST_PATH_MTU[family(to.ip)] && isProven && isUsed) {
+  const leastBytes = leastPathMtuBytes(mux.encapsulation, family(to.ip));
+  if (mtuBytes < leastBytes && isProven && isUsed) {
     counters[COUNTER.path_mtu_too_small]++;
     overlay?.notices.narrowPath(to.ip, mtuBytes);
     return;
   }
-  if (mtuBytes < (isProven ? LEAST_PATH_MTU : LEAST_UNPROVEN)[family(to.ip)]) {
+  if (mtuBytes < (isProven ? leastBytes : leastUnprovenBytes(mux.encapsulation, family(to.ip)))) {
     counters[COUNTER.path_mtu_refused]++;
     return;
   }
@@ -122,14 +123,17 @@ function quoted(
 ): { readonly overlay: Overlay | undefined; readonly sentBytes: number } {
   const at = index * QUOTE_BYTES;
   const length = words[index * NEWS_WORDS + QUOTED];
-  if (length < vxlan.HEADER_BYTES) return { overlay: undefined, sentBytes: NONE };
-  const overlay = vxlan.check(quotes, at, length) < 0 ? undefined : mux.find(vxlan.vni(quotes, at));
+  const { encapsulation } = mux;
+  const { headerBytes } = encapsulation;
+  if (length < headerBytes) return { overlay: undefined, sentBytes: NONE };
+  const isOurs = encapsulation.check(quotes, at, length) === headerBytes;
+  const overlay = isOurs ? mux.find(encapsulation.id(quotes, at)) : undefined;
   if (overlay === undefined) return { overlay, sentBytes: UNREADABLE };
-  const frame = at + vxlan.HEADER_BYTES;
-  const header = vlan.headerLength(quotes, frame, length - vxlan.HEADER_BYTES);
+  const frame = at + headerBytes;
+  const header = vlan.headerLength(quotes, frame, length - headerBytes);
   const innerBytes = header < 0 ? NONE : packetBytes(quotes, frame + header, at + length);
   if (innerBytes === NONE) return { overlay, sentBytes: NONE };
-  return { overlay, sentBytes: innerBytes + header + vxlan.ethernetOverheadBytes(underlay) };
+  return { overlay, sentBytes: innerBytes + header + frameOverheadBytes(encapsulation, underlay) };
 }
 
 /** Of the IP packet at `ip`, as it says itself; NONE where it is none, or its length is not quoted. */

@@ -15,9 +15,8 @@ import {
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
-import { NO_VNI, TOO_DEEP } from '../wire/reason.js';
+import { BAD_OPTION, BAD_VALUE, BAD_VERSION, CONTROL, CRITICAL, NO_VNI, TOO_DEEP } from '../wire/reason.js';
 import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
 import { accepts, toGroup, toPort, vlanOf } from './deliver.js';
 import * as ecn from './ecn.js';
@@ -32,31 +31,46 @@ import { NOWHERE } from './target-table.js';
 /** Says which port each of the first `count` datagrams of the batch goes to. Flushing is the caller's. */
 export function receive(mux: Mux, batch: FrameBatch, count: number): void {
   const { bytes, descriptors } = batch;
+  const { encapsulation } = mux;
   for (let index = 0; index < count; index++) {
     const at = index * DESCRIPTOR_WORDS;
     const outer = descriptors[at + OFFSET];
-    const good = vxlan.check(bytes, outer, descriptors[at + LENGTH]);
-    if (good < 0) {
-      mux.counters[badDatagram(good, descriptors, at)] += runFrames(descriptors, at);
+    const header = encapsulation.check(bytes, outer, descriptors[at + LENGTH]);
+    if (header < 0) {
+      mux.counters[badDatagram(header, descriptors, at)] += runFrames(descriptors, at);
       continue;
     }
-    const overlay = mux.find(vxlan.vni(bytes, outer));
+    const overlay = mux.find(encapsulation.id(bytes, outer));
     if (overlay === undefined) {
       mux.counters[COUNTER.rx_unknown_vni] += runFrames(descriptors, at);
       continue;
     }
-    descriptors[at + OFFSET] = outer + vxlan.HEADER_BYTES;
-    descriptors[at + LENGTH] -= vxlan.HEADER_BYTES;
+    descriptors[at + OFFSET] = outer + header;
+    descriptors[at + LENGTH] -= header;
     const frames = receiveFrame(overlay, batch, index);
-    // RFC 7348 5: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
-    if (vxlan.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
+    // RFC 7348 5, RFC 8926 3.4: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
+    if (encapsulation.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
   }
 }
 
 /** A run of no length is a message that was dropped as it was received: GSO_SIZE says so. */
 function badDatagram(reason: number, descriptors: Int32Array, at: number): number {
-  if (reason === NO_VNI) return COUNTER.rx_no_vni;
-  return descriptors[at + GSO_SIZE] === 0 ? COUNTER.rx_truncated : COUNTER.rx_ambiguous;
+  switch (reason) {
+    case NO_VNI:
+      return COUNTER.rx_no_vni;
+    case BAD_VERSION:
+      return COUNTER.rx_version;
+    case BAD_VALUE:
+      return COUNTER.rx_protocol;
+    case CONTROL:
+      return COUNTER.rx_control;
+    case CRITICAL:
+      return COUNTER.rx_critical_option;
+    case BAD_OPTION:
+      return COUNTER.rx_bad_option;
+    default:
+      return descriptors[at + GSO_SIZE] === 0 ? COUNTER.rx_truncated : COUNTER.rx_ambiguous;
+  }
 }
 
 /** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for

@@ -1,5 +1,5 @@
 /**
- * vxlan/strict-source: what a peer sends must come from a MAC that lives behind that peer, so that one VTEP, or a guest
+ * <encap>/strict-source: what a peer sends must come from a MAC that lives behind that peer, so that one VTEP, or a guest
  * of it, cannot speak as a station of another. Where MACs live the target table knows, in both directions.
  *
  * A MAC that the table does not have is asked about, as if something were to be sent to it, and its frames are dropped

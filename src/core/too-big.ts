@@ -9,6 +9,7 @@
  *
  * Not answered: frames that waited for a lookup, copies of a flood, IPv4 that may be fragmented (nobody does so here).
  */
+import { frameOverheadBytes } from '../encap/index.js';
 import { read16, write16 } from '../wire/bytes.js';
 import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -19,7 +20,6 @@ import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import type { Rate } from './allowance.js';
 import { COUNTER } from './counters.js';
 import { largestFrameBytes } from './frame-count.js';
@@ -85,7 +85,7 @@ function largestPacketBytes(
   const slot = slotOf(overlay, ethernet.destinationHigh(bytes, frame), ethernet.destinationLow(bytes, frame));
   if (slot < 0) return NONE;
   const { destinations, routeMtuBytes } = overlay.shared;
-  const overhead = vxlan.ethernetOverheadBytes(family(listen.ip)) + header;
+  const overhead = frameOverheadBytes(overlay.encapsulation, family(listen.ip)) + header;
   const known = destinations.paths.bytes(slot) - overhead;
   return known < sizeBytes ? known : routeMtuBytes(listen.ip, destinations.endpoint(slot).ip) - overhead;
 }

@@ -4,7 +4,6 @@
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import { COUNTER } from './counters.js';
 import { toOwner } from './deliver.js';
 import * as flow from './flow.js';
@@ -21,7 +20,7 @@ export function toTunnel(
   slot: number,
 ): void {
   const { bytes, words, descriptors } = batch;
-  const { counters, senders, options } = overlay;
+  const { counters, senders, options, header: tunnelHeader } = overlay;
   const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
   if (marks !== undefined && marks[slot] === 1) {
@@ -30,9 +29,8 @@ export function toTunnel(
   }
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
-  const word = (frame - vxlan.HEADER_BYTES) >> 2;
-  words[word] = overlay.headerFirst;
-  words[word + 1] = overlay.headerSecond;
+  const word = (frame >> 2) - tunnelHeader.length;
+  for (let each = 0; each < tunnelHeader.length; each++) words[word + each] = tunnelHeader[each];
   const inner = flow.inspect(bytes, frame, frame + header, frame + length);
   // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is, where the operator says so (RFC 2983).
   descriptors[at + TOS] = options.copyDscp
@@ -43,8 +41,8 @@ export function toTunnel(
   counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
   const { nowTick, destinations, outputs } = overlay.shared;
   const { paths } = destinations;
-  const frameBytes = largestFrameBytes(descriptors, at);
-  if (frameBytes > paths.largest[slot] && paths.exceeds(slot, frameBytes, nowTick)) {
+  const datagramBytes = largestFrameBytes(descriptors, at) + overlay.encapsulation.headerBytes;
+  if (datagramBytes > paths.largest[slot] && paths.exceeds(slot, datagramBytes, nowTick)) {
     counters[COUNTER.tx_path_mtu] += frames;
     outputs.noteTooBig(index);
     return;

@@ -9,6 +9,7 @@ import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { PathReport } from '../core/overlay-options.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
+import type { EncapsulationName } from '../encap/contract.js';
 import type { ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
@@ -17,28 +18,29 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 /** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
 export interface OverlayConfig {
   readonly id: number;
+  readonly encapsulation: EncapsulationName;
   readonly vnetid: number;
   readonly mtuBytes: number;
   /** `point`: every frame that is not local goes to `destination`. `dynamic`: asked per MAC. */
   readonly mode: 'point' | 'dynamic';
   readonly destination?: Destination;
-  /** vxlan/listen_ip and vxlan/listen_port. */
+  /** <encap>/listen_ip and <encap>/listen_port. */
   readonly listen: Endpoint;
   /** The listen address need not be there yet: its links are, and go on when it comes. */
   readonly mayLackAddress?: boolean;
   /** Threads that carry it, each with a socket and a queue of every port. */
   readonly queues: number;
-  /** vxlan/source_ports: 1 = always the listen port, else the size of the pool. */
+  /** <encap>/source_ports: 1 = always the listen port, else the size of the pool. */
   readonly sourcePorts: number;
-  /** vxlan/udp_checksum */
+  /** <encap>/udp_checksum */
   readonly udpChecksum: 'auto' | 'full' | 'zero';
-  /** vxlan/accept: frames from any underlay source, or from peers and destinations only. */
+  /** <encap>/accept: frames from any underlay source, or from peers and destinations only. */
   readonly accept: 'known' | 'any';
-  /** vxlan/strict-source: an inner source must live at the VTEP that sent it. */
+  /** <encap>/strict-source: an inner source must live at the VTEP that sent it. */
   readonly strictSource: boolean;
-  /** vxlan/vlan: inner 802.1Q tags are carried, or tagged frames dropped. */
+  /** <encap>/vlan: inner 802.1Q tags are carried, or tagged frames dropped. */
   readonly vlan: 'keep' | 'drop';
-  /** vxlan/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
+  /** <encap>/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
   readonly dscp: 'zero' | 'copy';
   /** Whether the stack hands over and takes superframes, which are cut and put together here; or frame by frame. */
   readonly offload: 'auto' | 'off';

@@ -18,7 +18,8 @@ export interface Addon {
   tapRead(batch: number, fd: number, maxFrames: number): number;
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
-  udpReceive(batch: number, fd: number, maxFrames: number): number;
+  headerRule(words: Int32Array): number;
+  udpReceive(batch: number, fd: number, maxFrames: number, rule: number): number;
   udpRest(batch: number): number;
   udpCoalesce(fd: number, on: number): number;
   udpDropped(fd: number): number;

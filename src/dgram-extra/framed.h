@@ -35,16 +35,27 @@ enum {
 	DESC_WORDS = 16,
 };
 
-#define HEADROOM 16       /* before each frame: the 10-byte virtio-net header, then reused for VXLAN and a VLAN tag */
+#define HEADROOM 16       /* before each frame: the 10-byte virtio-net header, then reused for the tunnel's and a VLAN tag */
 #define MAX_FRAME 65536   /* a TAP hands over at most 64 KiB, so that much must be free before a read */
 #define MAX_BATCHES 16    /* two directions a worker, and room for tests */
 #define MAX_MESSAGES 1024 /* the kernel's own bound for one recvmmsg or sendmmsg (UIO_MAXIOV) */
 #define CONTROL_BYTES 64  /* CMSG_SPACE of traffic class and segment size */
 #define NEWS_TRIES 16     /* of a call that fails with what may be news (udp-errors.c), which is told once each */
+#define MAX_RULES 4       /* encapsulations a thread may have to do with */
 #define MAX_RUN 64        /* UDP_MAX_SEGMENTS of kernels before 6.9; newer ones take 128 */
+
+/* Where a header ends that a datagram begins with, and which bytes may be one; keep in step with HeaderRule of
+ * src/encap/contract.ts. */
+struct header_rule {
+	int32_t base_bytes;         /* of the shortest */
+	int32_t length_mask;        /* bits of its first byte that say how much longer it is, */
+	int32_t unit_bytes;         /* in such units */
+	uint32_t plain_mask, plain; /* of its first four bytes, big-endian: these bits have this value */
+};
 
 /* What udp-receive.c has received and not handed on, as the descriptors were used up. */
 struct rest {
+	const struct header_rule *rule;
 	int next, got;             /* messages */
 	size_t at, stride;         /* in the next one; 0 = at its start */
 	int32_t words[DESC_WORDS]; /* what is true of all of it */
@@ -66,6 +77,8 @@ struct batch {
 /* One a thread that loads the addon. */
 struct state {
 	struct batch batches[MAX_BATCHES];
+	struct header_rule rules[MAX_RULES];
+	int rule_count;
 	struct ring ring;        /* of tap.c */
 	struct sending *sending; /* of udp-send.c */
 };

@@ -18,7 +18,7 @@ export {
   hostAddresses,
   linkInfo,
   neighbourMac,
-  vxlanLinksOn,
+  tunnelLinksOn,
   setLink,
   type AddressInfo,
   type LinkChange,
@@ -165,6 +165,14 @@ export function openUdp(options: UdpOptions): number {
   const fd = addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes);
   return checked(fd, 'bind', options.label);
 }
+
+/**
+ * The number by which `udpReceive` of this thread knows a rule about the headers that datagrams begin with, the same one for
+ * the same words: bytes of the shortest header, bits of its first byte that say how much longer it is, in units of so many
+ * bytes, bits of its first four bytes, and what those are in a header without oddities. At most 4 a thread.
+ */
+export const headerRule = (words: Int32Array): number =>
+  checked(addon.headerRule(words), 'headerRule', 'this thread');
 
 /** Whether datagrams that arrived together are received as one (UDP_GRO), from now on. */
 export function setUdpCoalescing(fd: number, on: boolean): void {

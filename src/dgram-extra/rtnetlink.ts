@@ -49,7 +49,8 @@ const IFLA_INET6_CONF = 2;
 const DEVCONF_MTU6 = 2;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
-const IFLA_VXLAN_PORT = 15;
+/** By kind of link: the attribute of its UDP port (IFLA_VXLAN_PORT, IFLA_GENEVE_PORT of linux/if_link.h). */
+const TUNNEL_PORTS: Readonly<Record<string, number>> = { vxlan: 15, geneve: 5 };
 // Of kind `tun`; owner and group are absent when there is none, the queues where there can be one only.
 const IFLA_TUN_OWNER = 1;
 const IFLA_TUN_GROUP = 2;
@@ -122,20 +123,21 @@ export function deleteLink(name: string): void {
   orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
 }
 
-/** Names of the kernel's own VXLAN links of this network namespace that receive on this UDP port. */
-export function vxlanLinksOn(port: number): string[] {
+/** Names of the kernel's own VXLAN and Geneve links of this network namespace that receive on this UDP port. */
+export function tunnelLinksOn(port: number): string[] {
   return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
-    .filter((message) => message.type === RTM_NEWLINK && vxlanPort(message) === port)
+    .filter((message) => message.type === RTM_NEWLINK && tunnelPort(message) === port)
     .map((message) => readLink(message).name);
 }
 
-function vxlanPort(message: Message): number | undefined {
+function tunnelPort(message: Message): number | undefined {
   const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
   if (info === undefined) return undefined;
   const inside = nestedAttributes(info);
   const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
-  if (kind === undefined || data === undefined || textOf(kind) !== 'vxlan') return undefined;
-  return nestedAttributes(data).get(IFLA_VXLAN_PORT)?.getUint16(0);
+  const port = kind && TUNNEL_PORTS[textOf(kind)];
+  if (port === undefined || data === undefined) return undefined;
+  return nestedAttributes(data).get(port)?.getUint16(0);
 }
 
 /** By name or index. Undefined when this network namespace has no such link. */

@@ -23,7 +23,7 @@
 
 /* Words of one piece of news; keep in step with src/io/contract.ts. */
 enum { NEWS_ADDRESS, NEWS_PORT = 4, NEWS_MTU, NEWS_QUOTED, NEWS_WORDS = 8 };
-#define QUOTE_BYTES 64 /* VXLAN 8, Ethernet 14, four tags 16, IP as far as its length 6 */
+#define QUOTE_BYTES 64 /* tunnel 8, Ethernet 14, four tags 16, IP as far as its length 6 */
 
 /* Of icmp_err_convert (net/ipv4/icmp.c) and icmpv6_err_convert: an error of a socket that may be about another datagram. */
 int is_news(int error)

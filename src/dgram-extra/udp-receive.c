@@ -16,12 +16,19 @@
 #define UDP_GRO 104
 #endif
 
-/* Whether what is decided of one datagram holds for another: VXLAN, Ethernet, its tags, version and traffic class of IP
- * are the same. `bytes` are there of both. */
-static int same_fate(const uint8_t *one, const uint8_t *other, size_t bytes)
+/* The header that a datagram begins with, as it says itself; more than `bytes` where it is cut off. */
+static size_t header_bytes(const struct header_rule *rule, const uint8_t *datagram, size_t bytes)
 {
-	size_t ip = bytes > 8 ? find_ip(one + 8, bytes - 8) : 0;
-	return ip && memcmp(one, other, 8 + ip + 2) == 0;
+	return (size_t)rule->base_bytes + (bytes ? (size_t)(datagram[0] & rule->length_mask) * (size_t)rule->unit_bytes : 0);
+}
+
+/* Whether what is decided of one datagram holds for another: the tunnel's header, Ethernet, its tags, version and traffic
+ * class of IP are the same. `bytes` are there of both. */
+static int same_fate(const struct header_rule *rule, const uint8_t *one, const uint8_t *other, size_t bytes)
+{
+	size_t header = header_bytes(rule, one, bytes);
+	size_t ip = bytes > header ? find_ip(one + header, bytes - header) : 0;
+	return ip && memcmp(one, other, header + ip + 2) == 0;
 }
 
 static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct msghdr *msg, int *segment)
@@ -50,20 +57,23 @@ static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct
 /* Whether a message with a segment size may be one inner superframe that was never cut: a kernel peer on this machine
  * sends such, and the size is the inner one. Its IP packet ends where the message does. Whoever says less or more of the
  * first datagram speaks of that one alone: it has no say about the others, and they are judged one by one. */
-static int may_be_uncut(const uint8_t *datagram, size_t length)
+static int may_be_uncut(const struct header_rule *rule, const uint8_t *datagram, size_t length)
 {
-	return length > 8 && ip_fills(datagram + 8, length - 8);
+	size_t header = header_bytes(rule, datagram, length);
+	return length > header && ip_fills(datagram + header, length - header);
 }
 
-/* Whether a VXLAN header stands where datagrams would begin: the first one's, or a plain one (RFC 7348 5), of any VNI.
- * Then nobody can tell: the first datagram lies, to get at the others, or the payload does, to get into other networks. */
-static int has_headers(const uint8_t *datagram, size_t length, size_t segment)
+/* Whether a tunnel's header stands where datagrams would begin: the first one's, or a plain one, of any network. Then nobody
+ * can tell: the first datagram lies, to get at the others, or the payload does, to get into other networks. */
+static int has_headers(const struct header_rule *rule, const uint8_t *datagram, size_t length, size_t segment)
 {
-	static const uint8_t plain[4] = { 0x08 };
-	for (size_t at = segment; at + 8 <= length; at += segment)
+	for (size_t at = segment; at + 8 <= length; at += segment) {
+		uint32_t first;
+		memcpy(&first, datagram + at, 4);
 		if ((memcmp(datagram + at, datagram, 4) == 0 && datagram[at + 7] == datagram[7]) ||
-		    (memcmp(datagram + at, plain, 4) == 0 && datagram[at + 7] == 0))
+		    ((ntohl(first) & rule->plain_mask) == rule->plain && datagram[at + 7] == 0))
 			return 1;
+	}
 	return 0;
 }
 
@@ -82,7 +92,7 @@ static int describe(struct batch *batch, int index, size_t *at, size_t end, size
 			memcpy(d, first, DESC_WORDS * sizeof *d);
 		d[OFFSET] = (int32_t)start;
 		d[LENGTH] = (int32_t)(end - start < stride ? end - start : stride);
-		for (next += stride; next < end && same_fate(slab + start, slab + next, end - next < stride ? end - next : stride);)
+		for (next += stride; next < end && same_fate(batch->rest.rule, slab + start, slab + next, end - next < stride ? end - next : stride);)
 			next += stride;
 		d[RUN_END] = (int32_t)(next < end ? next : end);
 		d[SEGMENT] = next - start > stride ? (int32_t)stride : 0;
@@ -92,7 +102,7 @@ static int describe(struct batch *batch, int index, size_t *at, size_t end, size
 	return count;
 }
 
-/* From one message to the next: room for the largest, behind 8 bytes that make the inner frame (8 bytes of VXLAN header
+/* From one message to the next: room for the largest, behind 8 bytes that make the inner frame (8 bytes of header
  * in) 16-aligned. */
 #define STRIDE (HEADROOM + MAX_FRAME)
 
@@ -128,9 +138,9 @@ static int hand_on(struct batch *batch)
 			set_source(d, &batch->names[i], msg, &segment);
 			rest->at = start;
 			rest->stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length;
-			if (rest->stride < length && may_be_uncut(batch->slab + start, length)) {
+			if (rest->stride < length && may_be_uncut(rest->rule, batch->slab + start, length)) {
 				d[GSO_SIZE] = segment;
-				if (has_headers(batch->slab + start, length, rest->stride)) { /* as many as there are datagrams */
+				if (has_headers(rest->rule, batch->slab + start, length, rest->stride)) { /* as many as there are datagrams */
 					d[OFFSET] = (int32_t)start, d[RUN_END] = (int32_t)(start + length), d[SEGMENT] = segment;
 					doubt = AMBIGUOUS;
 					count++;
@@ -150,19 +160,43 @@ static int hand_on(struct batch *batch)
 	return count + doubt;
 }
 
-/* udpReceive(batch, fd, maxMessages): descriptors filled. Messages are prepared once, and again after each use: to do it
+/* headerRule(words): the index by which udpReceive knows this rule, the same one for the same words. */
+static napi_value header_rule(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	struct state *state = state_of(env);
+	size_t bytes;
+	const void *words = arg_bytes(env, argv[0], &bytes);
+	struct header_rule rule;
+	if (!words || bytes != sizeof rule)
+		return number(env, -EINVAL);
+	memcpy(&rule, words, sizeof rule);
+	if (rule.base_bytes < 8 || rule.base_bytes > MAX_FRAME || rule.length_mask < 0 || rule.length_mask > 255 ||
+	    rule.unit_bytes < 0 || rule.unit_bytes > 255)
+		return number(env, -EINVAL);
+	for (int i = 0; i < state->rule_count; i++)
+		if (memcmp(&state->rules[i], &rule, sizeof rule) == 0)
+			return number(env, i);
+	if (state->rule_count == MAX_RULES)
+		return number(env, -ENOSPC);
+	state->rules[state->rule_count] = rule;
+	return number(env, state->rule_count++);
+}
+
+/* udpReceive(batch, fd, maxMessages, rule): descriptors filled. Messages are prepared once, and again after each use: to do it
  * for all of them in every call would be 5 KiB to write for a lone datagram. Where all descriptors are filled there may be
  * a rest, which is lost unless udpRest is called before the next udpReceive. */
 static napi_value udp_receive(napi_env env, napi_callback_info info)
 {
-	ARGS(3);
+	ARGS(4);
+	struct state *state = state_of(env);
 	struct batch *batch = batch_of(env, argv[0]);
-	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]);
-	if (!batch || max < 0)
+	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]), rule = arg_int(env, argv[3]);
+	if (!batch || max < 0 || rule < 0 || rule >= state->rule_count)
 		return number(env, -EINVAL);
 	for (; batch->rest.next < batch->rest.got; batch->rest.next++)
 		prepare(batch, batch->rest.next);
-	batch->rest = (struct rest){ 0 };
+	batch->rest = (struct rest){ .rule = &state->rules[rule] };
 	if ((size_t)max > batch->slab_bytes / STRIDE)
 		max = (int)(batch->slab_bytes / STRIDE);
 	if (max > batch->messages)
@@ -218,7 +252,7 @@ static napi_value udp_dropped(napi_env env, napi_callback_info info)
 void define_receive(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor receive[] = {
-		EXPORT("udpReceive", udp_receive),   EXPORT("udpRest", udp_rest),
+		EXPORT("headerRule", header_rule), EXPORT("udpReceive", udp_receive),   EXPORT("udpRest", udp_rest),
 		EXPORT("udpCoalesce", udp_coalesce), EXPORT("udpDropped", udp_dropped),
 	};
 	napi_define_properties(env, exports, sizeof receive / sizeof *receive, receive);

@@ -6,6 +6,7 @@
  * not seen here. Its address, port and VNI stand in the comment.
  */
 import { getSystemErrorName } from 'node:util';
+import type { Encapsulation } from '../encap/contract.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -22,10 +23,10 @@ import { formatEndpoint, readV6 } from '../wire/ip.js';
 import * as pcapng from '../wire/pcapng.js';
 import { reasonName } from '../wire/reason.js';
 import * as vlan from '../wire/vlan.js';
-import * as vxlan from '../wire/vxlan.js';
 import type { Device } from './contract.js';
 
-export type DeviceKind = 'port' | 'socket';
+/** A socket is known by what stands before its frames. */
+export type DeviceKind = 'port' | Encapsulation;
 /** As the datapath sees it: `in` is what it receives. */
 export type Direction = 'in' | 'out';
 
@@ -79,16 +80,17 @@ function crossing(
   const tos = batch.descriptors[at + TOS];
   const marks = tos === 0 ? '' : ` tos ${tos}`;
   if (direction === 'out') {
-    const vni = vxlan.vni(batch.bytes, offset - vxlan.HEADER_BYTES);
+    const vni = kind.id(batch.bytes, offset - kind.headerBytes);
     return { bytes: batch.bytes.subarray(offset, end), note: `VNI ${vni}${marks} ${refused}`.trimEnd() };
   }
   const from = `from ${source(batch, at)}${marks}`;
-  const good = vxlan.check(batch.bytes, offset, end - offset);
-  if (good < 0) {
-    return { bytes: batch.bytes.subarray(offset, end), note: `${from}, not VXLAN: ${reasonName(good)}` };
+  const header = kind.check(batch.bytes, offset, end - offset);
+  if (header < 0) {
+    const note = `${from}, not ${kind.title}: ${reasonName(header)}`;
+    return { bytes: batch.bytes.subarray(offset, end), note };
   }
-  const bytes = batch.bytes.subarray(offset + vxlan.HEADER_BYTES, end);
-  return { bytes, note: `VNI ${vxlan.vni(batch.bytes, offset)} ${from}` };
+  const bytes = batch.bytes.subarray(offset + header, end);
+  return { bytes, note: `VNI ${kind.id(batch.bytes, offset)} ${from}` };
 }
 
 function source({ descriptors }: FrameBatch, at: number): string {

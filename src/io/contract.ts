@@ -27,7 +27,7 @@ export interface Device {
 export type PortDevice = Device;
 
 /** A UDP socket. `receive` gives datagrams with ADDRESS, PORT and TOS filled in; `deliver` sends each frame with the
- * VXLAN header that stands before it, marked with TOS, to the destination whose slot is the argument. A frame that
+ * tunnel's header that stands before it, marked with TOS, to the destination whose slot is the argument. A frame that
  * asks for a checksum gets it. Never fragments: EMSGSIZE where the device at hand does not carry it; what lies behind that may
  * say so later (wire/path-news.ts). */
 export type UnderlaySocket = Device;

@@ -2,10 +2,10 @@
  * TAPs, UDP sockets and waiting, on Linux: the contract of contract.ts over dgram-extra. Descriptors are opened and
  * closed by the control side; this only uses them.
  */
-import { native } from '../dgram-extra/index.js';
+import { headerRule, native } from '../dgram-extra/index.js';
+import { type Encapsulation, ruleWords } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { PathNews } from '../wire/path-news.js';
-import * as vxlan from '../wire/vxlan.js';
 import type { PortDevice, UnderlaySocket } from './contract.js';
 
 export class LinuxPort implements PortDevice {
@@ -41,13 +41,17 @@ const IN_DOUBT = -1;
 
 export class LinuxSocket implements UnderlaySocket {
   readonly fd: number;
+  readonly #headerBytes: number;
+  readonly #rule: number;
   readonly #segmentation: number;
   /** Until then the kernel cuts whatever arrives, and knows what it is. 0 = it does not; IN_DOUBT = as soon as it may. */
   #cutUntilMs = 0;
 
   /** With segmentation, what fits together leaves as one message; the socket must then send full checksums. */
-  constructor(fd: number, segmentation: boolean) {
+  constructor(fd: number, encapsulation: Encapsulation, segmentation: boolean) {
     this.fd = fd;
+    this.#headerBytes = encapsulation.headerBytes;
+    this.#rule = headerRule(ruleWords(encapsulation.rule));
     this.#segmentation = segmentation ? 1 : 0;
   }
 
@@ -56,7 +60,7 @@ export class LinuxSocket implements UnderlaySocket {
       this.#cutUntilMs = 0;
       native.udpCoalesce(this.fd, 1);
     }
-    return this.#certain(native.udpReceive(batch.handle, this.fd, batch.capacityFrames));
+    return this.#certain(native.udpReceive(batch.handle, this.fd, batch.capacityFrames, this.#rule));
   }
 
   rest(batch: FrameBatch): number {
@@ -71,7 +75,8 @@ export class LinuxSocket implements UnderlaySocket {
   }
 
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    return native.udpSend(batch.handle, this.fd, entries, count, vxlan.HEADER_BYTES, this.#segmentation);
+    const { handle } = batch;
+    return native.udpSend(handle, this.fd, entries, count, this.#headerBytes, this.#segmentation);
   }
 }
 

@@ -8,6 +8,7 @@
  *   MemoryPort      a TAP; whoever would sit behind it calls `send` and `take`
  *   MemorySocket    a bound UDP socket; without a datapath on it, a peer that says whatever it likes
  */
+import type { Encapsulation } from '../encap/contract.js';
 import {
   ADDRESS,
   CSUM_OFFSET,
@@ -36,7 +37,6 @@ import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 import * as udp from '../wire/udp.js';
 import * as news from '../wire/path-news.js';
-import * as vxlan from '../wire/vxlan.js';
 import {
   WHOLE,
   completeChecksum,
@@ -137,6 +137,8 @@ export class MemorySocket implements UnderlaySocket {
   readonly icmp: TooBig[] = [];
   /** Every send fails with it. 0 = none does. */
   sendErrno = 0;
+  /** Before each frame. */
+  headerBytes = 8;
   readonly #network: MemoryNetwork;
   readonly #addresses: readonly Endpoint[];
 
@@ -178,8 +180,8 @@ export class MemorySocket implements UnderlaySocket {
 
   receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
     const octets = new Uint8Array(batch.descriptors.buffer, batch.descriptors.byteOffset);
-    // The inner frame, behind the VXLAN header, is the one that is aligned.
-    return pack(batch, this.inbox, vxlan.HEADER_BYTES, mostFrames, ({ from, tos }, at) => {
+    // The inner frame, behind a header without options, is the one that is aligned.
+    return pack(batch, this.inbox, this.headerBytes, mostFrames, ({ from, tos }, at) => {
       batch.descriptors.fill(0, at + FLAGS, at + DESCRIPTOR_WORDS);
       writeV6(from.ip, octets.subarray((at + ADDRESS) * 4, (at + ADDRESS) * 4 + V6_BYTES), 0);
       batch.descriptors[at + PORT] = from.port;
@@ -191,15 +193,11 @@ export class MemorySocket implements UnderlaySocket {
     return deliverEach(entries, count, (index, slot) => {
       const at = index * DESCRIPTOR_WORDS;
       const to = slot < 0 ? undefined : this.#addresses.at(slot);
-      if (!isInSlab(batch, index, vxlan.HEADER_BYTES) || to === undefined) return EINVAL;
+      if (!isInSlab(batch, index, this.headerBytes) || to === undefined) return EINVAL;
       if (!completeChecksum(batch, at)) return EINVAL;
       const frame = batch.descriptors[at + OFFSET];
       const end = frame + batch.descriptors[at + LENGTH];
-      return this.send(
-        to,
-        batch.bytes.subarray(frame - vxlan.HEADER_BYTES, end),
-        batch.descriptors[at + TOS],
-      );
+      return this.send(to, batch.bytes.subarray(frame - this.headerBytes, end), batch.descriptors[at + TOS]);
     });
   }
 }
@@ -315,7 +313,9 @@ export class MemoryHost {
     return this.#device(fd);
   }
 
-  socket(fd: number): UnderlaySocket {
+  socket(fd: number, { headerBytes }: Encapsulation): UnderlaySocket {
+    const end = this.#ends.get(fd);
+    if (end instanceof MemorySocket) end.headerBytes = headerBytes;
     return this.#device(fd);
   }
 

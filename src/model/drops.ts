@@ -6,7 +6,7 @@
 /** Port -> underlay. */
 const TX_DROPS = {
   tx_runt: 'shorter than its Ethernet header and VLAN tag',
-  tx_vlan: 'tagged on an access port, or tagged where vxlan/vlan is drop',
+  tx_vlan: 'tagged on an access port, or tagged where <encap>/vlan is drop',
   tx_too_big: 'larger than the MTU of the overlay',
   tx_hairpin: 'addressed to the port it came from',
   lookup_drop: 'the plugin says: nowhere, or here while the overlay has no interface of its own',
@@ -59,8 +59,13 @@ export const PROTECTION_DROPS = {
 
 /** Underlay -> port, counted for the socket, since no overlay is known yet. */
 export const SOCKET_DROPS = {
-  rx_truncated: 'shorter than a VXLAN header',
-  rx_no_vni: 'the I flag is not set, RFC 7348 5',
+  rx_truncated: 'shorter than the header of its encapsulation',
+  rx_no_vni: 'VXLAN: the I flag is not set, RFC 7348 5',
+  rx_version: 'Geneve: a version other than 0, RFC 8926 3.4',
+  rx_control: 'Geneve: a control packet (the O bit), RFC 8926 3.4',
+  rx_critical_option: 'Geneve: an option that must not be passed over (the C bit), RFC 8926 3.4, 3.5',
+  rx_bad_option: 'Geneve: the lengths of its options do not add up, RFC 8926 3.5',
+  rx_protocol: 'Geneve: carries something else than Ethernet, RFC 8926 3.4',
   rx_unknown_vni: 'no overlay of that VNI listens here',
   rx_ambiguous: 'may be datagrams that the kernel put together, or one inner superframe: nobody can tell',
   rx_queue_full:
@@ -72,9 +77,9 @@ const RX_DROPS = {
   rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
   rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
   rx_bad_source: 'inner source is a group, zero, or a port of this host that has just sent (a loop)',
-  rx_source_mismatch: 'inner source lives at another VTEP than the one that sent it (vxlan/strict-source)',
-  rx_source_unknown: 'where the inner source lives is not known, and is being asked (vxlan/strict-source)',
-  rx_vlan: 'inner frame is tagged and vxlan/vlan is drop, RFC 7348 6.1',
+  rx_source_mismatch: 'inner source lives at another VTEP than the one that sent it (<encap>/strict-source)',
+  rx_source_unknown: 'where the inner source lives is not known, and is being asked (<encap>/strict-source)',
+  rx_vlan: 'inner frame is tagged and <encap>/vlan is drop, RFC 7348 6.1',
   rx_ecn: 'congestion marked outside, but not ECN-capable inside, RFC 6040 4.2',
   rx_too_big: 'inner frame is larger than the MTU of the overlay',
   rx_no_port: 'no port of this host takes it',

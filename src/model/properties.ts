@@ -1,24 +1,10 @@
 /**
- * Properties: named, typed values of an overlay, set once when it is created.
- *
- * Three owners share one list: the overlay itself (`mtu`, `vnetid`, `encap`, `varpd/id`, `search`), the encapsulation
- * (`vxlan/...`) and the lookup plugin (`direct/...`). Text comes in as the operator typed it, is read strictly, and
+ * Properties: named, typed values of an overlay, set once when it is created (overlay-specs.ts lists them). Text comes in as the operator typed it, is read strictly, and
  * whatever is wrong is reported at once: each property that is unknown, read-only, malformed, given twice or missing
  * has a line of its own. What is typed is kept beside the defaults, so that only the former is persisted.
  */
 import type { Properties, PropertySpec, PropertyValue } from '../plugin/contract.js';
-import {
-  family,
-  type IpAddress,
-  is6to4,
-  isBroadcast,
-  isLinkLocal,
-  isMulticast,
-  isUnspecified,
-  isV4Compatible,
-  parse as parseIp,
-} from '../wire/ip.js';
-import { PORT as VXLAN_PORT, VNI_MAX } from '../wire/vxlan.js';
+import { type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
 import { unknownProperty } from './suggest.js';
 
@@ -47,107 +33,13 @@ export const MAX_MTU_BYTES = 8900; // illumos overlay, OVERLAY_MAX_MTU: a 9000 b
 export const MAX_NAME_CHARACTERS = 63; // illumos overlay, OVERLAY_PROP_NAMELEN less the NUL
 export const MAX_TEXT_BYTES = 255; // illumos overlay, OVERLAY_PROP_SIZEMAX less the NUL
 export const MAX_PORT = 65535; // RFC 768
-const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
-const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
-export const MAX_QUEUES = 16; // a thread and some 17 MB each; more cores than that have no use for one overlay
-const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
-
-// -- Tables
-
-export const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
-export const ACCEPT = ['known', 'any'] as const;
-export const VLAN = ['keep', 'drop'] as const;
-export const DSCP = ['zero', 'copy'] as const;
-export const STRICT_SOURCE = ['off', 'on'] as const;
-export const OFFLOAD = ['auto', 'off'] as const;
-export const LINK_STATE = ['up', 'follow'] as const;
-
-const VXLAN_SPECS: readonly PropertySpec[] = [
-  { name: 'vxlan/listen_ip', type: 'ip', required: true, refuse: refuseListenIp },
-  {
-    name: 'vxlan/listen_port',
-    type: 'uint',
-    required: true,
-    default: `${VXLAN_PORT}`,
-    min: 1,
-    max: MAX_PORT,
-  },
-  {
-    name: 'vxlan/source_ports',
-    type: 'uint',
-    required: false,
-    default: `${DEFAULT_SOURCE_PORTS}`,
-    min: 1,
-    max: MAX_SOURCE_PORTS,
-  },
-  choice('vxlan/udp_checksum', UDP_CHECKSUM),
-  choice('vxlan/accept', ACCEPT),
-  choice('vxlan/strict-source', STRICT_SOURCE),
-  choice('vxlan/vlan', VLAN),
-  choice('vxlan/dscp', DSCP),
-];
-
-/** How many threads carry the overlay; `auto` = one a core. */
-const QUEUES_SPEC: OwnedSpec = {
-  name: 'queues',
-  type: 'string',
-  required: false,
-  default: '1',
-  permission: 'rw',
-  possible: `auto,1-${MAX_QUEUES}`,
-  refuse: (value) =>
-    value === 'auto' || (DECIMAL.test(String(value)) && Number(value) >= 1 && Number(value) <= MAX_QUEUES)
-      ? undefined
-      : `auto, or a whole number from 1 to ${MAX_QUEUES}`,
-};
-
-/** The number that the text of the property stands for on a machine of so many cores. */
-export function queueCount(text: string, cores: number): number {
-  return text === 'auto' ? Math.min(MAX_QUEUES, cores) : Number(text);
-}
-
-/** The first choice is the default. */
-function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
-  return { name, type: 'choice', required: false, default: choices[0], choices };
-}
-
-/** The list of one overlay, in the order in which it is shown. `searches` = the names of all plugins loaded. */
-export function overlaySpecs(
-  plugin: readonly PropertySpec[],
-  searches: readonly string[],
-): readonly OwnedSpec[] {
-  const settable = (spec: PropertySpec): OwnedSpec => ({ ...spec, permission: 'rw' });
-  return [
-    { name: 'mtu', type: 'uint', required: false, min: MIN_MTU_BYTES, max: MAX_MTU_BYTES, permission: 'rw' },
-    { name: 'vnetid', type: 'uint', required: false, min: 0, max: VNI_MAX, permission: 'rw' },
-    { name: 'encap', type: 'choice', required: false, choices: ['vxlan'], permission: 'r-' },
-    { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
-    ...[...VXLAN_SPECS, choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
-    QUEUES_SPEC,
-    { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
-    ...plugin.map(settable),
-  ];
-}
-
-/** Every packet sent carries this address as its source, so it must be one that a peer can answer to. */
-function refuseListenIp(value: PropertyValue): string | undefined {
-  const ip = value as IpAddress;
-  const isGood = !isUnspecified(ip) && !isBroadcast(ip) && !isMulticast(ip) && isRoutable(ip);
-  return isGood
-    ? undefined
-    : 'a unicast address of this host, neither 6to4, v4-compatible nor IPv6 link-local';
-}
-
-/** False for the forms illumos refuses, and for a link-local IPv6 address, which means nothing without its interface. */
-export function isRoutable(ip: IpAddress): boolean {
-  return !isV4Compatible(ip) && !is6to4(ip) && !(family(ip) === 6 && isLinkLocal(ip));
-}
+export const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
 
 // -- One value
 
 export type Parsed = { readonly value: PropertyValue } | { readonly expected: string };
 
-const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, and never more than a double holds exactly
+export const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, and never more than a double holds exactly
 const CONTROL = /\p{Cc}/u;
 
 /** Reads what an operator typed; no spelling is forgiven. */

@@ -13,17 +13,20 @@ export function unknownProperty(name: string, known: readonly string[]): string 
     : `no such property: did you mean ${meant}?`;
 }
 
-/** `listen_ip` is near `vxlan/listen_ip`: what stands before the slash may be left out. */
+/** `listen_ip` and `vxlan/listen_ip` are near `geneve/listen_ip`: what stands before the slash may be left out, or be another
+ * encapsulation's or plugin's. */
 function nearest(name: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((one) => ({
       one,
-      slips: Math.min(distance(name, one), distance(name, one.slice(one.indexOf('/') + 1))),
+      slips: Math.min(distance(name, one), distance(ownPart(name), ownPart(one))),
     }))
-    .filter(({ slips }) => slips <= Math.min(MAX_SLIPS, name.length / 2))
+    .filter(({ slips }) => slips <= Math.min(MAX_SLIPS, ownPart(name).length / 2))
     .sort((a, b) => a.slips - b.slips);
   return ranked.at(0)?.one;
 }
+
+const ownPart = (name: string): string => name.slice(name.indexOf('/') + 1);
 
 /** Levenshtein's: insertions, deletions and replacements from one to the other. */
 function distance(from: string, to: string): number {

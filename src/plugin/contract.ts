@@ -100,6 +100,8 @@ export type Answer =
 export interface Host {
   readonly overlay: string;
   readonly vnetid: number;
+  /** Address and UDP port at which the overlay listens: destinations are of the family of the address. */
+  readonly listen: Endpoint;
   readonly log: PluginLog;
   /** Monotonic milliseconds. */
   now(): number;

@@ -9,6 +9,7 @@
 import * as arp from './arp.js';
 import * as dhcpv4 from './dhcpv4.js';
 import * as ethernet from './ethernet.js';
+import * as geneve from './geneve.js';
 import * as icmp from './icmp.js';
 import * as icmpv6 from './icmpv6.js';
 import * as ipv4 from './ipv4.js';
@@ -152,16 +153,22 @@ const udpLayer: Layer = (bytes, offset, length, depth) => {
 
 function byPort(port: number): Layer | undefined {
   if (port === vxlan.PORT) return vxlanLayer;
+  if (port === geneve.PORT) return geneveLayer;
   return port === dhcpv4.SERVER_PORT || port === dhcpv4.CLIENT_PORT ? dhcpLayer : undefined;
 }
 
-const vxlanLayer: Layer = (bytes, offset, length, depth) => {
-  const header = vxlan.check(bytes, offset, length);
-  if (header < 0) return refused('VXLAN', header, length);
-  const reserved = vxlan.hasReservedBits(bytes, offset) ? ' reserved bits' : '';
-  const text = `VXLAN ${vxlan.vni(bytes, offset)}${reserved}`;
-  return join(text, ethernetLayer, bytes, offset + header, length - header, depth);
-};
+function tunnelLayer(name: string, { check, vni, hasReservedBits }: typeof vxlan | typeof geneve): Layer {
+  return (bytes, offset, length, depth) => {
+    const header = check(bytes, offset, length);
+    if (header < 0) return refused(name, header, length);
+    const reserved = hasReservedBits(bytes, offset) ? ' reserved bits' : '';
+    const text = `${name} ${vni(bytes, offset)}${reserved}`;
+    return join(text, ethernetLayer, bytes, offset + header, length - header, depth);
+  };
+}
+
+const vxlanLayer = tunnelLayer('VXLAN', vxlan);
+const geneveLayer = tunnelLayer('Geneve', geneve);
 
 const dhcpLayer: Layer = (bytes, offset, length) => {
   const header = dhcpv4.check(bytes, offset, length);

@@ -61,7 +61,7 @@ export function runBytes(descriptors: Int32Array, at: number): number {
   return descriptors[at + RUN_END] - descriptors[at + OFFSET] - gaps;
 }
 
-/** Room before each frame: 8 bytes of VXLAN header, 4 of an 802.1Q tag, the rest keeps the frame 16-aligned. */
+/** Room before each frame: 8 bytes of the tunnel's header, 4 of an 802.1Q tag, the rest keeps the frame 16-aligned. */
 export const HEADROOM_BYTES = 16;
 
 /** The largest frame a TAP or a datagram can hold. */

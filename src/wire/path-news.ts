@@ -20,7 +20,7 @@ export const QUOTED = 6;
 export const NEWS_WORDS = 8;
 
 export const NO_SIZE = -1;
-/** VXLAN header, Ethernet header with four tags, and IP as far as its length. */
+/** Tunnel header, Ethernet header with four tags, and IP as far as its length. */
 export const QUOTE_BYTES = 64;
 
 /** What one look at a socket brings. */

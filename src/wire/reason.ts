@@ -18,6 +18,10 @@ export const BAD_VALUE = -6;
 export const TOO_DEEP = -7;
 /** VXLAN without the I flag: there is no network the frame belongs to. */
 export const NO_VNI = -8;
+/** A control packet of the tunnel itself: there is no frame in it. */
+export const CONTROL = -9;
+/** An option that must not be passed over, and that nobody here knows. */
+export const CRITICAL = -10;
 
 const NAMES = [
   'truncated',
@@ -28,6 +32,8 @@ const NAMES = [
   'bad value',
   'too many headers',
   'no VNI',
+  'control packet',
+  'critical option',
 ] as const;
 
 /** For logs and `describe`. */

@@ -8,7 +8,8 @@
 
 import { read16, write16 } from './bytes.js';
 import * as checksums from './checksum.js';
-import { UDP } from './ipv4.js';
+import * as ipv4 from './ipv4.js';
+import * as ipv6 from './ipv6.js';
 import { BAD_LENGTH, TRUNCATED } from './reason.js';
 
 const SOURCE_PORT = 0;
@@ -17,8 +18,17 @@ export const LENGTH = 4;
 export const CHECKSUM = 6;
 export const HEADER_BYTES = 8;
 
+/** Ports that no service is assigned. RFC 6335 6 */
+export const MIN_DYNAMIC_PORT = 49152;
+export const MAX_DYNAMIC_PORT = 65535;
+
 /** What a checksum that comes out as zero is sent as: zero says "none". RFC 768, RFC 8200 8.1 */
 const MINUS_ZERO = 0xffff;
+
+/** Headers of IP and UDP. */
+export function overheadBytes(underlay: 4 | 6): number {
+  return HEADER_BYTES + (underlay === 4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
+}
 
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
@@ -54,13 +64,13 @@ export function checksum(bytes: Uint8Array, offset: number): number {
 export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number): boolean {
   if (checksum(bytes, offset) === 0) return true;
   const length = totalLength(bytes, offset);
-  return checksums.verify(bytes, offset, length, checksums.pseudo(bytes, ip, UDP, length));
+  return checksums.verify(bytes, offset, length, checksums.pseudo(bytes, ip, ipv4.UDP, length));
 }
 
 /** After header and payload are in place. */
 export function fillChecksum(bytes: Uint8Array, ip: number, offset: number): void {
   const length = totalLength(bytes, offset);
-  checksums.fill(bytes, offset, length, CHECKSUM, checksums.pseudo(bytes, ip, UDP, length));
+  checksums.fill(bytes, offset, length, CHECKSUM, checksums.pseudo(bytes, ip, ipv4.UDP, length));
   if (checksum(bytes, offset) === 0) write16(bytes, offset + CHECKSUM, MINUS_ZERO);
 }
 

@@ -10,11 +10,7 @@
 // caller count them.
 
 import { write32 } from './bytes.js';
-import * as ethernet from './ethernet.js';
-import * as ipv4 from './ipv4.js';
-import * as ipv6 from './ipv6.js';
 import { NO_VNI, TRUNCATED } from './reason.js';
-import * as udp from './udp.js';
 
 const FLAGS = 0;
 const RESERVED = 1;
@@ -23,24 +19,8 @@ export const HEADER_BYTES = 8;
 
 export const PORT = 4789; // RFC 7348 5, IANA "vxlan"
 export const VNI_MAX = 0xff_ffff; // RFC 7348 5, 24 bits
-/** Source ports that spread flows over paths come from the dynamic range. RFC 7348 5, RFC 6335 6 */
-export const MIN_SOURCE_PORT = 49152;
-export const MAX_SOURCE_PORT = 65535; // RFC 7348 5, RFC 6335 6
 
 const VNI_VALID = 0x08; // RFC 7348 5, the I flag
-
-/**
- * From the inner IP packet to the outer one: what an overlay's MTU is smaller by. RFC 7348 5, without an
- * outer VLAN tag.
- */
-const OVERHEAD = ethernet.HEADER_BYTES + HEADER_BYTES + udp.HEADER_BYTES; // RFC 7348 5
-export const OVERHEAD_IPV4 = OVERHEAD + ipv4.HEADER_BYTES; // 50, RFC 7348 4.3
-export const OVERHEAD_IPV6 = OVERHEAD + ipv6.HEADER_BYTES; // 70, RFC 7348 4.3
-
-/** From the inner Ethernet frame to the outer IP packet. */
-export function ethernetOverheadBytes(underlay: 4 | 6): number {
-  return (underlay === 4 ? OVERHEAD_IPV4 : OVERHEAD_IPV6) - ethernet.HEADER_BYTES;
-}
 
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;

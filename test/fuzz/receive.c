@@ -18,6 +18,14 @@ static int receive_messages(int fd, struct mmsghdr *msgs, unsigned count, int fl
 enum { MESSAGES = 4 };
 
 static struct batch batch;
+/* VXLAN, and Geneve with options. */
+static struct state state = {
+	.rules = { { 8, 0, 0, 0xffffffff, 0x08000000 }, { 8, 63, 4, 0xc0ffffff, 0x6558 } },
+	.rule_count = 2,
+};
+static int rule;
+/* Bytes of the tunnel's header, in all datagrams as they are made; a flipped bit may say otherwise. */
+static size_t header;
 static size_t lengths[MESSAGES];
 static int32_t classes[MESSAGES];
 static struct sockaddr_in6 sources[MESSAGES];
@@ -26,6 +34,11 @@ static int got, refusals, refusal;
 struct batch *batch_of(napi_env env, napi_value value)
 {
 	return (void)env, arguments[(uintptr_t)value - 1].number ? NULL : &batch;
+}
+
+struct state *state_of(napi_env env)
+{
+	return (void)env, &state;
 }
 
 int is_news(int error)
@@ -37,12 +50,16 @@ int is_news(int error)
 static size_t make(uint8_t *to, size_t size)
 {
 	static const uint8_t vxlan[8] = { 8, 0, 0, 0, 0, 0, 42, 0 };
+	uint8_t geneve[8] = { 0, 0, 0x65, 0x58, 0, 0, 42, 0 };
 	uint8_t one[400];
-	size_t tags = roll(8) ? 0 : roll(6), l3 = 8 + 14 + 4 * tags, is_v4 = roll(2), count = 1 + roll(roll(4) ? 6 : 70);
+	if (rule)
+		geneve[0] = (uint8_t)(roll(3) ? 0 : roll(8));
+	header = 8 + 4 * (size_t)(rule ? geneve[0] : 0);
+	size_t tags = roll(8) ? 0 : roll(6), l3 = header + 14 + 4 * tags, is_v4 = roll(2), count = 1 + roll(roll(4) ? 6 : 70);
 	memset(one, (int)roll(256), sizeof one);
-	memcpy(one, vxlan, 8);
+	memcpy(one, rule ? geneve : vxlan, 8);
 	for (size_t i = 0; i < tags; i++)
-		memcpy(one + 20 + 4 * i, "\x81\0", 2);
+		memcpy(one + header + 12 + 4 * i, "\x81\0", 2);
 	memcpy(one + l3 - 2, is_v4 ? "\x08\0\x45" : "\x86\xdd\x60", 3);
 	size_t last = roll(2) ? size : 1 + roll((uint32_t)size), bytes = size * (count - 1) + last;
 	for (size_t i = 0; i < count; i++) {
@@ -112,7 +129,7 @@ static int receive_messages(int fd, struct mmsghdr *msgs, unsigned count, int fl
 /* A run whose datagrams differ, by another way of looking than the one that made it. */
 static int differ(const uint8_t *a, const uint8_t *b, size_t bytes)
 {
-	size_t at = 8 + 12;
+	size_t at = 8 + 12 + (bytes && rule ? 4 * (size_t)(a[0] & 63) : 0);
 	for (int tags = 0; tags <= 4 && at + 2 <= bytes; tags++, at += 4)
 		if (!((a[at] == 0x81 && a[at + 1] == 0) || (a[at] == 0x88 && a[at + 1] == 0xa8) || (a[at] == 0x91 && a[at + 1] == 0)))
 			return at + 4 > bytes || memcmp(a, b, at + 4) != 0;
@@ -161,9 +178,10 @@ static void receive(void)
 	batch.words = malloc((size_t)batch.descriptors * DESC_WORDS * 4);
 	memset(batch.words, (int)roll(256), (size_t)batch.descriptors * DESC_WORDS * 4);
 	arguments[0].number = roll(50) == 0, arguments[1].number = 7, arguments[2].number = (int)roll(MESSAGES + 3) - 1;
+	arguments[3].number = roll(50) ? (rule = (int)roll(2)) : 2 - 3 * (int)roll(2);
 	refusals = roll(10) ? 0 : (int)roll(20), refusal = roll(2) ? EMSGSIZE : EAGAIN, got = 0;
 	int count = call(udp_receive);
-	if (count < 0 && !(arguments[0].number || arguments[2].number < 0 ? count == -EINVAL : count == -EMSGSIZE))
+	if (count < 0 && !(arguments[0].number || arguments[2].number < 0 || arguments[3].number < 0 || arguments[3].number > 1 ? count == -EINVAL : count == -EMSGSIZE))
 		fail("another error");
 	arguments[0].number = 0;
 	for (; count > 0; count = call(udp_rest)) {

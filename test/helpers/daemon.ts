@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readPages } from '../../src/cli/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import { encapsulation, type EncapsulationName } from '../../src/encap/index.js';
 import { giveToDaemon, startable } from './daemon-user.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
@@ -275,9 +276,18 @@ export class Daemon {
 
 /** The usual overlay: direct plugin, one vnetid, from this host to another. */
 export function directOverlay(
-  { from, to, vnetid = 42, name = 'overlay0' }: { from: string; to: string; vnetid?: number; name?: string },
+  { from, to, vnetid = 42, name = 'overlay0', encap = 'vxlan' }: DirectOverlay,
   more = '',
 ): string {
-  const properties = `-p vxlan/listen_ip=${from} -p direct/dest_ip=${to} -p direct/dest_port=4789`;
-  return `create-overlay -e vxlan -s direct -v ${vnetid} ${properties} ${more} ${name}`;
+  const { defaultPort } = encapsulation(encap);
+  const properties = `-p ${encap}/listen_ip=${from} -p direct/dest_ip=${to} -p direct/dest_port=${defaultPort}`;
+  return `create-overlay -e ${encap} -s direct -v ${vnetid} ${properties} ${more} ${name}`;
+}
+
+interface DirectOverlay {
+  readonly from: string;
+  readonly to: string;
+  readonly vnetid?: number;
+  readonly name?: string;
+  readonly encap?: EncapsulationName;
 }

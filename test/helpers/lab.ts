@@ -18,6 +18,7 @@ import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/ta
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import type { Command, PeerChange, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
+import type { EncapsulationName } from '../../src/encap/index.js';
 import type { Device } from '../../src/io/contract.js';
 import {
   type Datagram,
@@ -69,7 +70,7 @@ export class Lab {
     return this.network.bind(endpoint(ip));
   }
 
-  /** A datagram from a peer, with the VXLAN header written out. */
+  /** A datagram from a peer, with the tunnel's header written out. */
   inject(peer: MemorySocket, to: Vtep, header: string, inner: Uint8Array, tos = 0): void {
     peer.send(to.endpoint, concat(fromHex(header), inner), tos);
     this.run();
@@ -84,6 +85,8 @@ export class Lab {
 }
 
 export interface VtepOptions {
+  /** VXLAN when left out. */
+  readonly encapsulation?: EncapsulationName;
   /** Sockets to send from, at 49152 and up. */
   readonly senders?: number;
   /** Frames a read. */
@@ -102,6 +105,7 @@ const SENDER_TOKEN = 1_000_000;
 
 export class Vtep {
   readonly lab: Lab;
+  readonly encapsulation: EncapsulationName;
   readonly endpoint: Endpoint;
   readonly host: MemoryHost;
   readonly engine: DatapathEngine;
@@ -123,8 +127,10 @@ export class Vtep {
   #lastOverlay = 0;
   #reply: Reply | undefined;
 
-  constructor(lab: Lab, ip: string, { senders = 1, batchFrames, wrapSender, wrapListener }: VtepOptions) {
+  constructor(lab: Lab, ip: string, options: VtepOptions) {
+    const { encapsulation = 'vxlan', senders = 1, batchFrames, wrapSender, wrapListener } = options;
     this.lab = lab;
+    this.encapsulation = encapsulation;
     this.endpoint = endpoint(ip);
     this.host = new MemoryHost(lab.network, batchFrames);
     this.engine = new DatapathEngine(this.host, (report) => {
@@ -136,10 +142,11 @@ export class Vtep {
       kind: 'add-socket',
       token: SOCKET_TOKEN,
       fd: this.listener.fd,
+      encapsulation,
       counters: this.socketCounters,
     });
     this.senders = Array.from({ length: senders }, (_, index) =>
-      this.host.openSocket({ ip: this.endpoint.ip, port: vxlan.MIN_SOURCE_PORT + index }),
+      this.host.openSocket({ ip: this.endpoint.ip, port: udp.MIN_DYNAMIC_PORT + index }),
     );
     this.senders.forEach(({ fd }, index) => {
       this.engine.obey({ kind: 'add-sender', token: SENDER_TOKEN + index, fd, socket: SOCKET_TOKEN });
@@ -210,6 +217,7 @@ export class Net {
       kind: 'add-overlay',
       options: {
         id,
+        encapsulation: vtep.encapsulation,
         vnetid: 100,
         mtuBytes: MTU_BYTES,
         listen: vtep.endpoint,

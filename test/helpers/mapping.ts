@@ -23,6 +23,7 @@ export function errorLines(text: string | Uint8Array): string[] {
 export class FakeHost implements Host {
   readonly overlay = 'overlay0';
   readonly vnetid = 23;
+  readonly listen = { ip: parseIp('10.88.88.69')!, port: 4789 };
   calls: string[] = [];
   lines: string[] = [];
   degraded: string | undefined;
@@ -104,7 +105,6 @@ export async function startFiles(
     'files/config': file,
     'files/flood': 'off',
     'files/protect': 'off',
-    'vxlan/listen_ip': '10.88.88.69',
     ...more,
   };
   try {

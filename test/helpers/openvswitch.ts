@@ -2,14 +2,15 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 
+import type { EncapsulationName } from '../../src/encap/index.js';
 import { skipUnlessNetns } from './need.js';
 import { type Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
 import { exec, waitUntil } from './process.js';
 
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
-/** Ethernet, VXLAN, UDP and IPv6, so that tunnels of both families fit. */
+/** Ethernet, VXLAN or Geneve, UDP and IPv6, so that tunnels of both families fit. */
 const OVERHEAD_BYTES = 70;
-const PROGRAMS = ['ovs-vsctl', 'ovsdb-tool', 'ovsdb-server', 'ovs-vswitchd', 'ethtool'];
+const PROGRAMS = ['ovs-vsctl', 'ovs-ofctl', 'ovsdb-tool', 'ovsdb-server', 'ovs-vswitchd', 'ethtool'];
 
 export const skipUnlessOpenVSwitch = (): false | string =>
   skipUnlessNetns(PROGRAMS) || (existsSync(SCHEMA) ? false : `needs the file ${SCHEMA}`);
@@ -80,11 +81,21 @@ export class OpenVSwitch {
     await exec(`ovs-vsctl ${database} --timeout=10 ${words.join(' ')}`, { env: this.#env });
   }
 
+  /** A command of ovs-ofctl(8) to br-int. */
+  async openflow(command: string, ...words: readonly string[]): Promise<void> {
+    await exec(['ovs-ofctl', command, 'br-int', ...words], { env: this.#env });
+  }
+
   /** Replaces the tunnel, behind which other MACs live then. */
-  async tunnel(local: string, remote: string, vnetid: number): Promise<void> {
+  async tunnel(
+    local: string,
+    remote: string,
+    vnetid: number,
+    type: EncapsulationName = 'vxlan',
+  ): Promise<void> {
     const options = `options:local_ip=${local} options:remote_ip=${remote} options:key=${vnetid}`;
-    await this.configure('--if-exists del-port br-int vx0');
-    await this.configure(`add-port br-int vx0 -- set interface vx0 type=vxlan ${options}`);
+    await this.configure('--if-exists del-port br-int tunnel0');
+    await this.configure(`add-port br-int tunnel0 -- set interface tunnel0 type=${type} ${options}`);
     await this.host.ip('neigh flush dev br-int');
   }
 }

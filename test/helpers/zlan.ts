@@ -12,6 +12,7 @@ import {
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { EncapsulationName } from '../../src/encap/index.js';
 import * as arp from '../../src/wire/arp.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as icmpv6 from '../../src/wire/icmpv6.js';
@@ -111,19 +112,20 @@ export interface ZlanOptions extends HostOptions {
   readonly daemon?: DaemonOptions;
   /** More properties of the overlay: `-p files/flood=on`. */
   readonly overlay?: string;
+  readonly encap?: EncapsulationName;
 }
 
 /** Overlays and VNICs; the VNICs are down and have no addresses yet. */
 export async function buildZlan(
   bed: Bed,
   file: MappingFile,
-  { daemon: daemonOptions, overlay: more = '', ...options }: ZlanOptions = {},
+  { daemon: daemonOptions, overlay: more = '', encap, ...options }: ZlanOptions = {},
 ): Promise<Stations> {
   const hosts = await bed.hostsOnSwitch(PRINTED.length, options);
   const stations = hosts.map(async (host, index) => {
     const printed = PRINTED[index];
     const daemon = await Daemon.start(bed, host, daemonOptions);
-    await daemon.ok(filesOverlay(host, file, { more }));
+    await daemon.ok(filesOverlay(host, file, { more, ...(encap && { encap }) }));
     await daemon.ok(`create-vnic -m ${printed.mac} -l overlay0 ${printed.device}`);
     return { host, daemon, ...printed };
   });
@@ -134,10 +136,10 @@ export async function buildZlan(
 export function filesOverlay(
   host: Namespace,
   file: Pick<MappingFile, 'path'>,
-  { name = 'overlay0', vnetid = 23, more = '' } = {},
+  { name = 'overlay0', vnetid = 23, more = '', encap = 'vxlan' } = {},
 ): string {
-  const properties = `-p vxlan/listen_ip=${host.underlay.v4} -p files/config=${file.path}`;
-  return `create-overlay -v ${vnetid} -e vxlan -s files ${properties} ${more} ${name}`;
+  const properties = `-p ${encap}/listen_ip=${host.underlay.v4} -p files/config=${file.path}`;
+  return `create-overlay -v ${vnetid} -e ${encap} -s files ${properties} ${more} ${name}`;
 }
 
 /** The addresses of the article, and more; duplicates are looked for. */

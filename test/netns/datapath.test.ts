@@ -3,6 +3,8 @@
 
 import t, { type Test } from 'tap';
 
+import { encapsulation, ENCAPSULATION_NAMES, type EncapsulationName } from '../../src/encap/index.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import type { RunningOverlayInfo } from '../../src/control/messages.js';
 import { Capture } from '../helpers/capture.js';
@@ -24,7 +26,6 @@ import {
 } from '../helpers/traffic.js';
 
 const VNETID = 42;
-const VXLAN_PORT = 4789;
 const UNDERLAY_MTU = 1500;
 const MAX_MTU_BYTES = 8900; // of an overlay, whatever the underlay carries
 type Family = 'v4' | 'v6';
@@ -45,10 +46,10 @@ async function startOverlay(
   bed: Bed,
   host: Namespace,
   peer: Namespace,
-  { family = 'v4', more = '' }: { family?: Family; more?: string } = {},
+  { family = 'v4', encap = 'vxlan', more = '' }: Pick<Partial<Peer>, 'family' | 'encap' | 'more'> = {},
 ): Promise<Daemon> {
   const daemon = (await Daemon.start(bed, host)).explain(t);
-  const ends = { from: host.underlay[family], to: peer.underlay[family], vnetid: VNETID };
+  const ends = { from: host.underlay[family], to: peer.underlay[family], vnetid: VNETID, encap };
   await daemon.ok(directOverlay(ends, more));
   return daemon;
 }
@@ -58,6 +59,7 @@ async function startOverlay(
 interface Peer {
   readonly name: string;
   readonly family: Family;
+  readonly encap?: EncapsulationName;
   /** More words for `ip link add type vxlan`; undefined = another varpd. */
   readonly kernel?: string;
   /** More words for create-overlay. */
@@ -68,6 +70,7 @@ interface Peer {
 
 const PEERS: readonly Peer[] = [
   ...FAMILIES.map((family) => ({ name: 'varpd', family })),
+  ...FAMILIES.map((family) => ({ name: 'varpd by Geneve', family, encap: 'geneve' as const })),
   ...FAMILIES.map((family) => ({ name: 'the kernel', family, kernel: '' })),
 ];
 
@@ -104,6 +107,7 @@ for (const peer of VARIANTS) {
 }
 
 interface Tunnel {
+  readonly encap: EncapsulationName;
   readonly bed: Bed;
   readonly a: Namespace;
   readonly b: Namespace;
@@ -116,7 +120,7 @@ interface Tunnel {
 }
 
 async function buildTunnel(t: Test, peer: Peer): Promise<Tunnel> {
-  const { family, kernel, jumboMtuBytes } = peer;
+  const { family, encap = 'vxlan', kernel, jumboMtuBytes } = peer;
   const bed = newBed(t);
   const [a, b] = await bed.twoHosts({ mtuBytes: jumboMtuBytes ?? UNDERLAY_MTU });
   const mtuBytes = jumboMtuBytes === undefined ? UNDERLAY_MTU - OVERHEAD[family] : MAX_MTU_BYTES;
@@ -132,13 +136,14 @@ async function buildTunnel(t: Test, peer: Peer): Promise<Tunnel> {
   await b.plumb(device, { mtuBytes });
   t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
   t.equal(await a.mtuOf('overlay0'), mtuBytes, 'the MTU leaves room for the headers');
-  return { bed, a, b, daemon, device, mtuBytes, largestPacketBytes: mtuBytes + OVERHEAD[family] };
+  return { encap, bed, a, b, daemon, device, mtuBytes, largestPacketBytes: mtuBytes + OVERHEAD[family] };
 }
 
 /** RFC 7348 4.3: a VTEP must not fragment. What does not fit is dropped and counted. */
 async function mtuBoundary(t: Test, tunnel: Tunnel): Promise<void> {
-  const { bed, a, b, daemon, device, mtuBytes, largestPacketBytes } = tunnel;
-  const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, `udp port ${VXLAN_PORT} or ip6 proto 44`);
+  const { encap, bed, a, b, daemon, device, mtuBytes, largestPacketBytes } = tunnel;
+  const { defaultPort } = encapsulation(encap);
+  const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, `udp port ${defaultPort} or ip6 proto 44`);
   for (const inner of FAMILIES) {
     // Each asks for the other's address first: that may lose a packet, and is not what is looked at here.
     t.ok((await reaches(a, b.overlay[inner])) && (await reaches(b, a.overlay[inner])), `IP${inner} is up`);
@@ -178,7 +183,9 @@ async function mtuBoundary(t: Test, tunnel: Tunnel): Promise<void> {
   await setMtu(mtuBytes);
 
   t.equal(await capture.count(FRAGMENTS), 0, 'no fragment on the underlay');
-  const lengths = await capture.fields('vxlan', ['frame.len']);
+  const lengths = await capture.fields(encap, ['frame.len']);
+  t.equal(await capture.count('_ws.malformed'), 0, 'nothing that cannot be read');
+  t.equal(await capture.count(`${encap} && ${encap}.vni != ${VNETID}`), 0, 'one network');
   const longest = Math.max(...lengths.map((row) => Number(row['frame.len'][0])));
   t.equal(
     longest,
@@ -210,50 +217,54 @@ async function tcpBothWays(t: Test, { a, b }: Pick<Tunnel, 'a' | 'b'>, bytes: nu
 // ---------------------------------------------------------------- Open vSwitch
 
 const skipOvs = skipUnlessOpenVSwitch();
-await t.test(
-  "a tunnel to Open vSwitch's userland datapath",
-  { skip: skipOvs, timeout: 120_000 },
-  async (t) => {
-    const bed = newBed(t);
-    const [a, b] = await bed.twoHosts();
-    // It reads packets raw: a checksum left to a device that has none would be a wrong one (io-notes, pitfall 13).
-    await b.exec(`ethtool -K ${UNDERLAY_DEVICE} tx off`);
-    const ovs = await OpenVSwitch.start(bed, a);
-    const daemon = (await Daemon.start(bed, b)).explain(t);
-    const mtuBytes = 1430; // for both families
-    for (const [name, family, more] of [
-      ['over IPv4, without checksums', 'v4', '-p vxlan/udp_checksum=zero'],
-      ['over IPv4, with checksums', 'v4', '-p vxlan/udp_checksum=full'],
-      ['over IPv6', 'v6', ''],
-    ] as const) {
-      await t.test(name, async (t) => {
-        const ends = { from: b.underlay[family], to: a.underlay[family], vnetid: VNETID };
-        await daemon.ok(directOverlay(ends, `-t -p mtu=${mtuBytes} ${more}`));
-        await b.plumb('overlay0');
-        await ovs.tunnel(a.underlay[family], b.underlay[family], VNETID);
-        t.ok(await reaches(a, b.overlay.v4, 10_000), 'the tunnel is up');
-        t.equal(
-          (await ping(a, b.overlay.v4, { packetBytes: mtuBytes })).received,
-          3,
-          'ping, the largest packet',
-        );
-        t.equal((await ping(b, a.overlay.v6, { packetBytes: mtuBytes })).received, 3, 'both ways');
-        t.same(await udpEcho(b, a), [1, 100, 1000, 1400], 'UDP');
+for (const encap of ENCAPSULATION_NAMES) {
+  await t.test(
+    `a tunnel to Open vSwitch's userland datapath by ${encap}`,
+    { skip: skipOvs, timeout: 180_000 },
+    async (t) => {
+      const bed = newBed(t);
+      const [a, b] = await bed.twoHosts();
+      // It reads packets raw: a checksum left to a device that has none would be a wrong one (io-notes, pitfall 13).
+      await b.exec(`ethtool -K ${UNDERLAY_DEVICE} tx off`);
+      const ovs = await OpenVSwitch.start(bed, a);
+      const daemon = (await Daemon.start(bed, b)).explain(t);
+      const mtuBytes = 1430; // for both families
+      const megabytes = encap === 'geneve' ? 100 : 20;
+      for (const [name, family, more] of [
+        ['over IPv4, without checksums', 'v4', `-p ${encap}/udp_checksum=zero`],
+        ['over IPv4, with checksums', 'v4', `-p ${encap}/udp_checksum=full`],
+        ['over IPv6', 'v6', ''],
+      ] as const) {
+        await t.test(name, async (t) => {
+          const ends = { from: b.underlay[family], to: a.underlay[family], vnetid: VNETID, encap };
+          await daemon.ok(directOverlay(ends, `-t -p mtu=${mtuBytes} ${more}`));
+          await b.plumb('overlay0');
+          await ovs.tunnel(a.underlay[family], b.underlay[family], VNETID, encap);
+          t.ok(await reaches(a, b.overlay.v4, 10_000), 'the tunnel is up');
+          t.equal(
+            (await ping(a, b.overlay.v4, { packetBytes: mtuBytes })).received,
+            3,
+            'ping, the largest packet',
+          );
+          t.equal((await ping(b, a.overlay.v6, { packetBytes: mtuBytes })).received, 3, 'both ways');
+          t.same(await udpEcho(b, a), [1, 100, 1000, 1400], 'UDP');
+          await tcpBothWays(t, { a, b }, megabytes << 20);
+          await daemon.ok('delete-overlay overlay0');
+        });
+      }
+      await t.test('in a VLAN', async (t) => {
+        const ends = { from: b.underlay.v4, to: a.underlay.v4, vnetid: VNETID, encap };
+        await daemon.ok(directOverlay(ends, '-t'));
+        await daemon.ok('create-vnic -t -l overlay0 -v 5 five0');
+        await b.plumb('five0', { mtuBytes });
+        await ovs.tunnel(a.underlay.v4, b.underlay.v4, VNETID, encap);
+        await ovs.configure('set port br-int tag=5');
+        t.ok(await reaches(a, b.overlay.v4, 10_000));
         await tcpBothWays(t, { a, b }, 20 << 20);
-        await daemon.ok('delete-overlay overlay0');
       });
-    }
-    await t.test('in a VLAN', async (t) => {
-      await daemon.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: VNETID }, '-t'));
-      await daemon.ok('create-vnic -t -l overlay0 -v 5 five0');
-      await b.plumb('five0', { mtuBytes });
-      await ovs.tunnel(a.underlay.v4, b.underlay.v4, VNETID);
-      await ovs.configure('set port br-int tag=5');
-      t.ok(await reaches(a, b.overlay.v4, 10_000));
-      await tcpBothWays(t, { a, b }, 20 << 20);
-    });
-  },
-);
+    },
+  );
+}
 
 // ---------------------------------------------------------------- VNICs
 
@@ -538,7 +549,7 @@ await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'ts
   const bed = newBed(t);
   const [a, router, b] = await routedHosts(bed, NARROW);
   const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
-  const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN_PORT} or ip6 proto 44`);
+  const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN.defaultPort} or ip6 proto 44`);
   for (const [family, left, right] of ROUTED) {
     const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
     const largest = NARROW - OVERHEAD[family];

@@ -15,6 +15,8 @@ import t, { type Test } from 'tap';
 
 import { openSteering, steerByFlow } from '../../src/datapath/userland/main/steering.js';
 import * as extra from '../../src/dgram-extra/index.js';
+import { ruleWords } from '../../src/encap/contract.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as ip from '../../src/wire/ip.js';
@@ -116,7 +118,8 @@ async function receive(read: () => number, wanted: number): Promise<number> {
   return count;
 }
 
-const udpIn = (fd: number): number => native.udpReceive(incoming.handle, fd, incoming.capacityFrames);
+const RULE = extra.headerRule(ruleWords(VXLAN.rule));
+const udpIn = (fd: number): number => native.udpReceive(incoming.handle, fd, incoming.capacityFrames, RULE);
 
 function openUdp(address: string, port: number, options: Partial<extra.UdpOptions> = {}): number {
   return extra.openUdp({ address: addressBytes(address), port, label: `${address}:${port}`, ...options });
@@ -693,7 +696,7 @@ async function checksums(t: Test): Promise<void> {
       if (asking.length > 0)
         t.equal(native.udpSend(incoming.handle, sender, entries, asking.length, 0, 0), asking.length);
       for (let left = asking.length; left > 0;) {
-        const got = await receive(() => native.udpReceive(outgoing.handle, receiver, 8), left);
+        const got = await receive(() => native.udpReceive(outgoing.handle, receiver, 8, RULE), left);
         for (let index = 0; index < got; index++) completed.push(frameOf(outgoing, index));
         left -= got;
       }
@@ -887,12 +890,16 @@ async function datagrams(t: Test): Promise<void> {
   const many = list(...Array.from({ length: 50 }, (_, at) => [at % 4 === 1 ? 0 : at % 4, GOOD] as const));
   t.equal(native.udpSend(outgoing.handle, sender, many, 50, 0, 0), 50, 'a list longer than the batch');
   t.equal((await take(50)).length, 50);
-  t.equal(native.udpReceive(incoming.handle, receiver, 1000), 0, 'more is asked for than there is room');
+  t.equal(
+    native.udpReceive(incoming.handle, receiver, 1000, RULE),
+    0,
+    'more is asked for than there is room',
+  );
 
   for (const [name, got] of [
     ['no such batch', native.udpSend(99, sender, list([0, GOOD]), 1, 0, 0)],
     ['a list that is too short', native.udpSend(outgoing.handle, sender, list([0, GOOD]), 2, 0, 0)],
-    ['no such batch to receive into', native.udpReceive(99, receiver, 8)],
+    ['no such batch to receive into', native.udpReceive(99, receiver, 8, RULE)],
     ['an address of no length', native.addressSet(0, new Uint8Array(4), 1)],
     ['a slot below zero', native.addressSet(-1, addressBytes('127.0.0.1'), 1)],
     ['a slot above 2^24', native.addressSet(1 << 24, addressBytes('127.0.0.1'), 1)],

@@ -10,6 +10,8 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 
 import * as extra from '../../src/dgram-extra/index.js';
+import { ruleWords } from '../../src/encap/contract.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import { LinuxSocket } from '../../src/io/linux.js';
 import * as d from '../../src/wire/descriptor.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
@@ -79,9 +81,11 @@ function sendMessage({ outgoing, sender }: Bench, datagrams: readonly Uint8Array
   native.udpSend(outgoing.handle, sender, entries, datagrams.length, 0, 1);
 }
 
+const RULE = extra.headerRule(ruleWords(VXLAN.rule));
+
 function receiveInto({ epoll, receiver }: Bench, batch: extra.Batch): number {
   native.pollWait(epoll, new Int32Array(1), 5000);
-  return native.udpReceive(batch.handle, receiver, MOST);
+  return native.udpReceive(batch.handle, receiver, MOST, RULE);
 }
 
 /** What the descriptors say: runs of datagrams. */
@@ -190,7 +194,7 @@ function cannotBeTold(t: Test, bench: Bench): void {
   t.equal(receiveInto(bench, bench.incoming), 1);
   t.equal(d.runFrames(bench.incoming.descriptors, 0), 2, 'which is as it was');
   // The socket as the datapath has it: the next ones arrive, cut by the kernel, which knows.
-  const socket = new LinuxSocket(bench.receiver, false);
+  const socket = new LinuxSocket(bench.receiver, VXLAN, false);
   const datagrams = [{ ...honest, lie: 2 * each }, honest, honest].map(datagramOf);
   const counts = [0, 1].map(() => {
     sendMessage(bench, datagrams);
@@ -258,7 +262,8 @@ function counted(t: Test): void {
   t.equal(extra.udpDropped(small), 0);
   t.equal(native.udpSend(batch.handle, sender, entries, 50, 0, 0), 50);
   let received = 0;
-  for (let count = 1; count > 0; received += count) count = native.udpReceive(batch.handle, small, MOST);
+  for (let count = 1; count > 0; received += count)
+    count = native.udpReceive(batch.handle, small, MOST, RULE);
   t.ok(received < 50 && received > 0, `${received} of 50 found room`);
   t.equal(extra.udpDropped(small), 50 - received, 'and the others are counted');
   t.equal(extra.udpDropped(-1), undefined, 'no such socket');

@@ -8,6 +8,7 @@ import { Peers } from '../../src/core/peers.js';
 import { PendingBudget, PendingQueue } from '../../src/core/pending-queue.js';
 import { type Linked, Shares } from '../../src/core/shares.js';
 import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import { Capture } from '../../src/io/capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
@@ -692,7 +693,7 @@ await t.test('capture and trace change nothing, and miss nothing', (t) => {
       const blocks: Uint8Array[] = [];
       const lines: string[] = [];
       const options = {
-        kind: 'socket',
+        kind: VXLAN,
         name: 'x',
         nowNs: () => 0n,
         print: (line: string) => lines.push(line),

@@ -14,6 +14,8 @@ import { Backlog } from '../../src/core/backlog.js';
 import { recognise } from '../../src/core/partial-checksum.js';
 import { PART_SEGMENTS } from '../../src/core/superframe-part.js';
 import * as extra from '../../src/dgram-extra/index.js';
+import { ruleWords } from '../../src/encap/contract.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import * as tcp from '../../src/wire/tcp.js';
@@ -110,12 +112,14 @@ function send(fd: number, frames: readonly Framed[], slot: number, segmentation 
   return [sent, ...entries.filter((_, at) => at % 2 === 1)];
 }
 
+const RULE = extra.headerRule(ruleWords(VXLAN.rule));
+
 /** Every datagram that is there, once `bytes` of them are. */
 function receiveAll(bench: Bench, fd: number, bytes: number): Uint8Array[] {
   const datagrams: Uint8Array[] = [];
   for (let got = 0; got < bytes;) {
     if (native.pollWait(bench.epoll, ready, 2000) !== 1) break;
-    const count = native.udpReceive(incoming.handle, fd, 64);
+    const count = native.udpReceive(incoming.handle, fd, 64, RULE);
     for (let index = 0; index < count; index++) {
       const offset = word(incoming, index, d.OFFSET);
       datagrams.push(incoming.bytes.slice(offset, offset + word(incoming, index, d.LENGTH)));
@@ -138,7 +142,7 @@ function through(
   send(bench.sender, frames, COALESCING_SLOT, segmentation);
   for (let got = 0; got < bytes;) {
     if (native.pollWait(bench.epoll, ready, 2000) !== 1) break;
-    const count = native.udpReceive(incoming.handle, bench.coalescing, 64);
+    const count = native.udpReceive(incoming.handle, bench.coalescing, 64, RULE);
     const entries: number[] = [];
     for (let index = 0; index < count; index++) {
       const at = index * d.DESCRIPTOR_WORDS;
@@ -721,7 +725,7 @@ function asMessage(bench: Bench, bytes: Uint8Array, segmentBytes: number): numbe
   const entries = Int32Array.from(pieces.flatMap((_, index) => [index, COALESCING_SLOT]));
   native.udpSend(outgoing.handle, bench.sender, entries, pieces.length, 0, 1);
   native.pollWait(bench.epoll, ready, 2000);
-  return native.udpReceive(incoming.handle, bench.coalescing, 64);
+  return native.udpReceive(incoming.handle, bench.coalescing, 64, RULE);
 }
 
 /** The words of the only descriptor, after what decap does with it. */
@@ -942,7 +946,7 @@ async function fallback(t: Test, bench: Bench, host: Namespace): Promise<void> {
   const run = segmentsOf(packet, 100).map((segment) => frameOf(segment));
   send(bench.sender, run.map(whole), COALESCING_SLOT);
   native.pollWait(bench.epoll, ready, 2000);
-  native.udpReceive(incoming.handle, bench.coalescing, 64);
+  native.udpReceive(incoming.handle, bench.coalescing, 64, RULE);
   incoming.descriptors[d.OFFSET] += VXLAN_BYTES;
   incoming.descriptors[d.LENGTH] -= VXLAN_BYTES;
   const entries = Int32Array.of(0, 0);
@@ -984,8 +988,8 @@ function nonsense(t: Test, bench: Bench): void {
       const list = (): Int32Array => Int32Array.from(pairs.flat());
       native.udpSend(outgoing.handle, bench.sender, list(), pairs.length, headerBytes, mask & 1);
       native.tapWrite(outgoing.handle, bench.into, list(), pairs.length);
-      while (native.udpReceive(incoming.handle, bench.plain, 64) > 0);
-      while (native.udpReceive(incoming.handle, bench.coalescing, 64) > 0);
+      while (native.udpReceive(incoming.handle, bench.plain, 64, RULE) > 0);
+      while (native.udpReceive(incoming.handle, bench.coalescing, 64, RULE) > 0);
       while (native.tapRead(incoming.handle, bench.outOf, 64) > 0);
     },
     2000,

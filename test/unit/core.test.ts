@@ -16,6 +16,8 @@ import {
   PendingQueue,
 } from '../../src/core/pending-queue.js';
 import { DROP, FREE, MAX_TTL_MS, NOWHERE, TargetTable, VALID } from '../../src/core/target-table.js';
+import type { EncapsulationName } from '../../src/encap/index.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import { Capture } from '../../src/io/capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
@@ -80,9 +82,14 @@ function pair(options: Options = {}, addresses = ['192.0.2.1', '192.0.2.2'], mtu
 }
 
 /** A host whose only peer says whatever the test likes. */
-function facing(options: Options = {}, ip = '192.0.2.1', peerIp = '192.0.2.2') {
+function facing(
+  options: Options = {},
+  ip = '192.0.2.1',
+  peerIp = '192.0.2.2',
+  encapsulation: EncapsulationName = 'vxlan',
+) {
   const lab = new Lab(65535);
-  const vtep = lab.vtep(ip);
+  const vtep = lab.vtep(ip, { encapsulation });
   const peer = lab.peer(peerIp);
   const net = vtep.overlay({ destination: peer.local, ...options });
   const port = net.port(MAC.a, { own: true });
@@ -1733,6 +1740,11 @@ const CASES: Record<Exclude<DropReason, 'rx_queue_full'>, () => Net> = {
   },
   rx_truncated: () => injected(new Uint8Array(0), '08000000 000064'),
   rx_no_vni: () => injected(frame(MAC.a, MAC.b), 'f7ffffff 000064ff'),
+  rx_version: () => geneve('40006558 00006400'),
+  rx_control: () => geneve('00806558 00006400'),
+  rx_critical_option: () => geneve('00406558 00006400'),
+  rx_bad_option: () => geneve('01006558 00006400 01020301'),
+  rx_protocol: () => geneve('00000800 00006400'),
   rx_unknown_vni: () => injected(frame(MAC.a, MAC.b), '08000000 00006500'),
   rx_ambiguous: () => {
     const wrapListener = (device: Device): Device => ({
@@ -1804,6 +1816,12 @@ function answeredGroup(reason: 'lookup_drop' | ProxyDrop): Net {
 function injected(bytes: Uint8Array, header = VXLAN_100, options: Options = {}): Net {
   const { net, inject } = facing(options);
   inject(bytes, header);
+  return net;
+}
+
+function geneve(header: string): Net {
+  const { net, inject } = facing({}, undefined, undefined, 'geneve');
+  inject(frame(MAC.a, MAC.b), header);
   return net;
 }
 
@@ -2042,10 +2060,10 @@ await t.test('what there were no descriptors for follows at once, through any mi
       rest: handOn,
       deliver: () => 0,
     };
-    const options = { kind: 'socket', name: 'under0', nowNs: () => 0n, write: () => undefined } as const;
+    const options = { kind: VXLAN, name: 'under0', nowNs: () => 0n, write: () => undefined } as const;
     const print = (line: string): unknown => printed.push(line);
     return new Trace(new Capture(new Fault(greedy, 1, {}), options), {
-      kind: 'socket',
+      kind: VXLAN,
       name: 'under0',
       print,
     });
@@ -2110,13 +2128,13 @@ await t.test('trace: a line a frame', (t) => {
   const lab = new Lab();
   const peer = lab.peer('192.0.2.2');
   const wrapSender = (device: ConstructorParameters<typeof Trace>[0]) =>
-    new Trace(device, { kind: 'socket', name: 'under0', print });
+    new Trace(device, { kind: VXLAN, name: 'under0', print });
   const vtep = lab.vtep('192.0.2.1', { wrapSender });
   vtep
     .overlay({ vnetid: 7, destination: peer.local, mtuBytes: 1500 })
     .port(MAC.a)
     .send(packet({ trafficClass: 2 }), frame(MAC.b, MAC.a, 1500));
-  const listener = new Trace(vtep.listener, { kind: 'socket', name: 'under0', print });
+  const listener = new Trace(vtep.listener, { kind: VXLAN, name: 'under0', print });
   const batch = vtep.host.createBatch();
   peer.send(vtep.endpoint, concat(fromHex('08000000 00000700'), frame(MAC.a, MAC.b)), 3);
   peer.send(vtep.endpoint, fromHex('0000'));

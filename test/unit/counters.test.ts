@@ -128,7 +128,9 @@ interface Site {
 
 function site(isMany: boolean, options: Partial<OverlayOptions> = {}, errno?: number): Site {
   const lab = new Lab();
+  const { encapsulation = 'vxlan' } = options;
   const vtep = lab.vtep('192.0.2.1', {
+    encapsulation,
     wrapListener: (device) => new Coalescing(device),
     ...(errno !== undefined && { wrapSender: () => refusing(errno) }),
   });
@@ -380,6 +382,11 @@ const ROWS: Record<Reachable, Row> = {
   proxy_local: [redirected(false), 1, 1],
   rx_truncated: [received({}, () => new Uint8Array(0), '08000000 000064')],
   rx_no_vni: [received({}, undefined, '00000000 00006400')],
+  rx_version: [received({ encapsulation: 'geneve' }, undefined, '40006558 00006400')],
+  rx_control: [received({ encapsulation: 'geneve' }, undefined, '00806558 00006400')],
+  rx_critical_option: [received({ encapsulation: 'geneve' }, undefined, '00406558 00006400')],
+  rx_bad_option: [received({ encapsulation: 'geneve' }, undefined, '01006558 00006400 01020301')],
+  rx_protocol: [received({ encapsulation: 'geneve' }, undefined, '00000800 00006400')],
   rx_unknown_vni: [received({}, undefined, '08000000 00006500')],
   rx_ambiguous: [received({}, undefined, AMBIGUOUS)],
   rx_unknown_peer: [received({}, undefined, VXLAN, '192.0.2.3')],

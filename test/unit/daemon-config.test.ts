@@ -5,14 +5,10 @@ import t from 'tap';
 import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
 import { DaemonLog } from '../../src/daemon/log.js';
 import { account, groupId } from '../../src/daemon/process/accounts.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import { OverlayError } from '../../src/model/errors.js';
-import {
-  type GivenProperty,
-  overlaySpecs,
-  parseValue,
-  printable,
-  PropertySet,
-} from '../../src/model/properties.js';
+import { overlaySpecs } from '../../src/model/overlay-specs.js';
+import { type GivenProperty, parseValue, printable, PropertySet } from '../../src/model/properties.js';
 import type { PropertySpec } from '../../src/plugin/index.js';
 import { fromRoot } from '../helpers/need.js';
 import { exec } from '../helpers/process.js';
@@ -143,7 +139,7 @@ t.test('properties', async (t) => {
     { name: 'test/file', type: 'string', required: true },
     { name: 'test/count', type: 'uint', required: false, default: '7', max: 9 },
   ];
-  const specs = overlaySpecs(plugin, ['test', 'direct']);
+  const specs = overlaySpecs(VXLAN, plugin, ['test', 'direct']);
   const fixed = { vnetid: 42, encap: 'vxlan', search: 'test', 'varpd/id': 3 };
   const make = (...given: GivenProperty[]): PropertySet => PropertySet.from(specs, given, fixed);
   const good: GivenProperty[] = [
@@ -193,7 +189,7 @@ t.test('properties', async (t) => {
       [
         'mtu rw false 1450 1450 576-8900',
         'vnetid rw false 42 -- 0-16777215',
-        'encap r- false vxlan -- vxlan',
+        'encap r- false vxlan -- vxlan,geneve',
         'varpd/id r- false 3 -- --',
         'vxlan/listen_ip rw true 10.0.0.1 -- --',
         'vxlan/listen_port rw true 4789 4789 1-65535',

@@ -12,7 +12,9 @@ import { type PluginCode, runningPlugin } from '../../src/daemon/plugins/plugin-
 import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
 import { checkPlugin } from '../../src/daemon/plugins/plugin-loader.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
-import { overlaySpecs, PropertySet } from '../../src/model/properties.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
+import { overlaySpecs } from '../../src/model/overlay-specs.js';
+import { PropertySet } from '../../src/model/properties.js';
 import {
   type Answer,
   definePlugin,
@@ -64,7 +66,11 @@ function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
     limits: () => LIMITS,
     reprotect: () => undefined,
   });
-  const properties = PropertySet.from(overlaySpecs([], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {});
+  const properties = PropertySet.from(
+    overlaySpecs(VXLAN, [], ['test']),
+    [['vxlan/listen_ip', LISTEN.ip]],
+    {},
+  );
   let lookups = 0;
   /** One question; resolves with its answer. */
   const ask = async (): Promise<LookupAnswer> => {
@@ -142,7 +148,7 @@ t.test('loading', async (t) => {
         /\/i\/.*name: a letter and at most 30/,
         /\/j\/.*create: a function/,
         /\/k\/.*a choice of nothing/,
-        /\/l\/.*name: a name other than vxlan, varpd/,
+        /\/l\/.*name: a name other than vxlan, geneve, varpd/,
       ],
     );
   });

@@ -230,7 +230,6 @@ await t.test('a start that fails says why, and leaves nothing behind', async (t)
   const properties = propertiesOf({
     'files/config': at('bad.json'),
     'files/flood': 'off',
-    'vxlan/listen_ip': '10.0.0.1',
   });
   await t.rejects(instance.start(properties, AbortSignal.abort()), 'a start that is given up');
   await instance.stop();

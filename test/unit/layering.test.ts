@@ -22,7 +22,16 @@ const DATAPATH_THREAD = 'src/datapath/userland/thread';
 
 /** What each wing of the daemon may import beside the daemon's root: no other wing. */
 const WING: Rule = {
-  ours: ['src/daemon', 'src/model', 'src/core', 'src/wire', 'src/control', 'src/plugin', 'src/dgram-extra'],
+  ours: [
+    'src/daemon',
+    'src/model',
+    'src/core',
+    'src/encap',
+    'src/wire',
+    'src/control',
+    'src/plugin',
+    'src/dgram-extra',
+  ],
   types: ['src/datapath'],
   node: true,
 };
@@ -36,32 +45,49 @@ const wing = (others: readonly string[], packages: readonly string[] = []): Rule
 const RULES: Readonly<Record<string, Rule>> = {
   'src/wire': { ours: [], node: false },
   'src/wire/ip.ts': { ours: [], node: false, packages: ['ipaddr.js'] },
-  'src/model': { ours: ['src/wire'], types: ['src/plugin'], node: false },
-  'src/core': { ours: ['src/wire', 'src/model'], types: ['src/plugin'], node: false },
+  'src/encap': { ours: ['src/wire'], node: false },
+  'src/model': { ours: ['src/encap', 'src/wire'], types: ['src/plugin'], node: false },
+  'src/core': { ours: ['src/encap', 'src/wire', 'src/model'], types: ['src/plugin'], node: false },
   'src/dgram-extra': { ours: [], node: true },
-  'src/io': { ours: ['src/wire'], node: true },
-  'src/io/linux.ts': { ours: ['src/wire', 'src/dgram-extra'], node: false },
-  'src/io/memory': { ours: ['src/wire'], node: false },
+  'src/io': { ours: ['src/encap', 'src/wire'], node: true },
+  'src/io/linux.ts': { ours: ['src/encap', 'src/wire', 'src/dgram-extra'], node: false },
+  'src/io/memory': { ours: ['src/encap', 'src/wire'], node: false },
 
   // What the daemon sees of the datapath: types alone.
   'src/datapath': {
     ours: [],
-    types: ['src/wire', 'src/model', 'src/core', 'src/plugin', 'src/dgram-extra', 'src/datapath/userland'],
+    types: [
+      'src/wire',
+      'src/encap',
+      'src/model',
+      'src/core',
+      'src/plugin',
+      'src/dgram-extra',
+      'src/datapath/userland',
+    ],
     node: false,
   },
   // What main thread and datapath threads say to each other.
   'src/datapath/userland': {
     ours: ['src/wire'],
-    types: ['src/core', 'src/datapath', 'src/model'],
+    types: ['src/core', 'src/datapath', 'src/encap', 'src/model'],
     node: false,
   },
   [MAIN_THREAD]: {
     ours: ['src/datapath/userland', 'src/core', 'src/model', 'src/wire', 'src/dgram-extra'],
-    types: ['src/datapath', 'src/plugin'],
+    types: ['src/datapath', 'src/encap', 'src/plugin'],
     node: true,
   },
   [DATAPATH_THREAD]: {
-    ours: ['src/datapath/userland', 'src/core', 'src/model', 'src/wire', 'src/io', 'src/dgram-extra'],
+    ours: [
+      'src/datapath/userland',
+      'src/core',
+      'src/encap',
+      'src/model',
+      'src/wire',
+      'src/io',
+      'src/dgram-extra',
+    ],
     node: true,
   },
 
@@ -104,8 +130,8 @@ const LONG: Readonly<Record<string, string>> = {};
 const MAX_LINES = 400;
 /** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C, but for what must
  * go on when no TypeScript runs any more (ending.c, removal.c: 350 lines), and what only a system call can read (udp-errors.c:
- * 140) or forbid (system-calls.c: 80). */
-const MAX_NATIVE_LINES = 2700;
+ * 140; of the headers of tunnels, udp-receive.c: 40) or forbid (system-calls.c: 80). */
+const MAX_NATIVE_LINES = 2740;
 
 interface Import {
   readonly from: string;

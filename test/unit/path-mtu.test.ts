@@ -4,9 +4,10 @@ import t, { type Test } from 'tap';
 import { readCounters } from '../../src/core/counters.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import { PathMtus } from '../../src/core/path-mtu.js';
-import { LEAST_PATH_MTU, LEAST_UNPROVEN } from '../../src/core/path-news.js';
+import { leastPathMtuBytes, leastUnprovenBytes } from '../../src/core/path-news.js';
 import { tellOfPaths } from '../../src/datapath/userland/main/paths.js';
 import type { Command } from '../../src/datapath/userland/protocol.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import * as icmp from '../../src/wire/icmp.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as virtio from '../../src/wire/virtio-net.js';
@@ -89,12 +90,12 @@ await t.test('a router is believed for ten minutes, and the guest is told', (t) 
 
 await t.test('news has a floor, and what is below it is shown', (t) => {
   t.strictSame(
-    [LEAST_PATH_MTU[4], LEAST_PATH_MTU[6]],
+    [leastPathMtuBytes(VXLAN, 4), leastPathMtuBytes(VXLAN, 6)],
     [626, 1280],
     'of an overlay with an mtu of 576; of IPv6',
   );
   for (const underlay of UNDERLAYS) {
-    const least = LEAST_PATH_MTU[underlay];
+    const least = leastPathMtuBytes(VXLAN, underlay);
     for (const mtuBytes of [0, 1, 67, 68, 552, least - 1]) {
       const { vtep, told, counted, largest, peer, net } = site(underlay);
       told(mtuBytes);
@@ -142,13 +143,13 @@ await t.test('news that does not fit what was sent is counted, and nothing else'
         told(1400);
       },
       'too little quoted, and below what IPv6 needs': ({ told }) => {
-        told(LEAST_UNPROVEN[underlay] - 1, new Uint8Array(0));
+        told(leastUnprovenBytes(VXLAN, underlay) - 1, new Uint8Array(0));
       },
       'no length quoted, and below that': ({ told, quote }) => {
-        told(LEAST_UNPROVEN[underlay] - 1, quote(8000).subarray(0, 8 + 14 + 3));
+        told(leastUnprovenBytes(VXLAN, underlay) - 1, quote(8000).subarray(0, 8 + 14 + 3));
       },
       'no IP quoted, and below that': ({ told }) => {
-        told(LEAST_UNPROVEN[underlay] - 1, concat(fromHex(VXLAN_100), frame(MAC.b, MAC.a, 60)));
+        told(leastUnprovenBytes(VXLAN, underlay) - 1, concat(fromHex(VXLAN_100), frame(MAC.b, MAC.a, 60)));
       },
       'nothing quoted, and below all': ({ told }) => {
         told(68, new Uint8Array(0));
@@ -180,7 +181,7 @@ await t.test('who quotes too little is believed as far as IPv6 still fits', (t) 
     ['no IP', concat(fromHex(VXLAN_100), frame(MAC.b, MAC.a, 60))],
   ] as const) {
     const { told, largest, counted } = site();
-    told(LEAST_UNPROVEN[4], quoted);
+    told(leastUnprovenBytes(VXLAN, 4), quoted);
     t.strictSame([largest(), counted()], [1280, { ...NOTHING, learned: 1 }], what);
   }
   t.end();

@@ -10,8 +10,10 @@ import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
 import type { Datapath } from '../../src/datapath/contract.js';
 import type { Command, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import { MemoryHost, MemoryNetwork, runUntilQuiet, WHOLE } from '../../src/io/memory.js';
-import { overlaySpecs, PropertySet } from '../../src/model/properties.js';
+import { overlaySpecs } from '../../src/model/overlay-specs.js';
+import { PropertySet } from '../../src/model/properties.js';
 import { type Answer, definePlugin, type Host, type Instance } from '../../src/plugin/index.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as udp from '../../src/wire/udp.js';
@@ -101,7 +103,9 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
       limits: () => ({ ...parseConfig('', '').limits, ...limits }),
     },
   );
-  await instance.start(PropertySet.from(overlaySpecs([], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {}));
+  await instance.start(
+    PropertySet.from(overlaySpecs(VXLAN, [], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {}),
+  );
   instance.attach();
 
   const options: OverlayOptions = {

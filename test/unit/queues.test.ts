@@ -8,7 +8,7 @@ import type { LookupAnswer, LookupRequest } from '../../src/datapath/contract.js
 import { countTargets, OverlayThreads } from '../../src/datapath/userland/main/overlay-threads.js';
 import type { Link, Request } from '../../src/datapath/userland/main/thread.js';
 import type { Command } from '../../src/datapath/userland/protocol.js';
-import { queueCount } from '../../src/model/properties.js';
+import { queueCount } from '../../src/model/overlay-specs.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import type { MacAddress } from '../../src/wire/mac.js';

@@ -2,6 +2,8 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { overheadBytes } from '../../src/encap/index.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
 import * as arp from '../../src/wire/arp.js';
 import * as checksum from '../../src/wire/checksum.js';
 import { describe } from '../../src/wire/describe.js';
@@ -697,8 +699,8 @@ await t.test('dhcp options', (t) => {
 });
 
 await t.test('vxlan', (t) => {
-  const { OVERHEAD_IPV4, OVERHEAD_IPV6, PORT, VNI_MAX } = vxlan;
-  t.strictSame([OVERHEAD_IPV4, OVERHEAD_IPV6, PORT, VNI_MAX], [50, 70, 4789, 16777215]);
+  const overheads = ([4, 6] as const).map((underlay) => overheadBytes(VXLAN, underlay));
+  t.strictSame([...overheads, vxlan.PORT, vxlan.VNI_MAX], [50, 70, 4789, 16777215]);
   for (const vni of [0, 1, 0x123456, vxlan.VNI_MAX]) {
     const bytes = new Uint8Array(10).fill(0xa5);
     vxlan.writeHeader(bytes, 1, vni);

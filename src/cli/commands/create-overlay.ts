@@ -19,7 +19,7 @@ export const command = defineCommand({
     'its own name, and VNICs can be created over it.',
   options: [
     { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
-    { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation plugin: vxlan' },
+    { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation: vxlan, geneve' },
     { name: 'search', short: 's', value: 'search', about: 'lookup plugin: direct, files, ...' },
     { name: 'vnetid', short: 'v', value: 'vnetid', about: `virtual network id, 0 to ${MAX_VNETID}` },
     {

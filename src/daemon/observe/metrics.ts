@@ -89,7 +89,7 @@ const OVERLAY_COUNTERS = {
   overlay_rx_bytes_total: ['Bytes of inner frames from the underlay to ports.', 'overlay'],
   overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
   overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
-  overlay_rx_reserved_flags_total: ['Frames delivered whose VXLAN header had reserved bits set.', 'overlay'],
+  overlay_rx_reserved_flags_total: ['Frames delivered whose tunnel header had reserved bits set.', 'overlay'],
   overlay_rx_unclaimed_total: [
     'Frames from the underlay to a MAC that no port has, which the own interface got.',
     'overlay',

@@ -182,6 +182,6 @@ export class BringUp {
   }
 }
 
-function listenIpOf({ properties }: StoredOverlay): IpAddress | undefined {
-  return parseIp(properties.find(([property]) => property === 'vxlan/listen_ip')?.[1] ?? '');
+function listenIpOf({ encap, properties }: StoredOverlay): IpAddress | undefined {
+  return parseIp(properties.find(([property]) => property === `${encap}/listen_ip`)?.[1] ?? '');
 }

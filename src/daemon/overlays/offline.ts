@@ -1,6 +1,8 @@
 /** Rows of what is stored and does not run, made from what is stored alone: OFFLINE, and the reason. */
 import type { OverlayInfo, PropertyRow, VnicInfo } from '../../control/messages.js';
-import { overlaySpecs, PropertySet } from '../../model/properties.js';
+import { encapsulationNamed } from '../../encap/index.js';
+import { overlaySpecs } from '../../model/overlay-specs.js';
+import { PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
@@ -42,7 +44,10 @@ function propertyRows(
   const untyped = properties
     .filter(([name]) => name.startsWith(`${search}/`))
     .map(([name]) => ({ name, type: 'string' as const, required: false }));
-  const specs = overlaySpecs(plugin?.properties ?? untyped, searches);
+  // A later varpd may have stored an encapsulation that this one lacks.
+  const encapsulation = encapsulationNamed(encap);
+  const specs =
+    encapsulation === undefined ? [] : overlaySpecs(encapsulation, plugin?.properties ?? untyped, searches);
   try {
     return PropertySet.from(specs, properties, fixed).rows();
   } catch {

@@ -31,12 +31,12 @@ export function unknownKind(what: string, found: string, known: readonly string[
   return new OverlayError('NOT_FOUND', line, [line]);
 }
 
-export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
+export function bindError(error: unknown, encap: string, { ip, port }: Endpoint): OverlayError {
   const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
   return explain(error, {
-    EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
-    EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by ${holder}`,
-    EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
+    EADDRNOTAVAIL: `${encap}/listen_ip: ${ip} is not an address of this host`,
+    EADDRINUSE: `${encap}/listen_port: port ${port} of ${ip} is in use by ${holder}`,
+    EACCES: `${encap}/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
 }
 

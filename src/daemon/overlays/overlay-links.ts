@@ -10,7 +10,7 @@
  */
 import type { UnderlayInfo } from '../../control/messages.js';
 import type { Datapath } from '../../datapath/contract.js';
-import type { LINK_STATE } from '../../model/properties.js';
+import type { LINK_STATE } from '../../model/overlay-specs.js';
 import type { RouteMtu, Verdict } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import { formatMac, type MacAddress } from '../../wire/mac.js';

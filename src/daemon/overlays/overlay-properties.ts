@@ -1,9 +1,18 @@
 /** What the plan of an overlay says, read with the help of the lookup plugin that it names. */
+import { type Encapsulation, ENCAPSULATION_NAMES, encapsulationNamed } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
-import { overlaySpecs, PropertySet } from '../../model/properties.js';
+import { overlaySpecs } from '../../model/overlay-specs.js';
+import { PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import { unknownKind } from './overlay-errors.js';
 import type { OverlayPlan, Services } from './overlay-plan.js';
+
+/** Throws an OverlayError when there is no such encapsulation. */
+export function needEncapsulation({ encap }: OverlayPlan): Encapsulation {
+  const found = encapsulationNamed(encap);
+  if (found === undefined) throw unknownKind('encapsulation', encap, ENCAPSULATION_NAMES);
+  return found;
+}
 
 /** Throws an OverlayError when there is no such plugin. */
 export function needPlugin({ search }: OverlayPlan, { plugins }: Services): LookupPlugin {
@@ -16,13 +25,15 @@ export function needPlugin({ search }: OverlayPlan, { plugins }: Services): Look
 
 /** Without the plugin its properties are taken as they are. */
 export function readProperties(
-  { search, properties, vnetid, encap, id }: OverlayPlan,
+  plan: OverlayPlan,
   plugin: LookupPlugin | undefined,
   { plugins }: Services,
 ): PropertySet {
+  const { search, properties, vnetid, encap, id } = plan;
   const untyped = properties
     .filter(([name]) => name.startsWith(`${search}/`))
     .map(([name]) => ({ name, type: 'string' as const, required: false }));
-  const specs = overlaySpecs(plugin?.properties ?? untyped, [...new Set([...plugins.keys(), search])]);
+  const searches = [...new Set([...plugins.keys(), search])];
+  const specs = overlaySpecs(needEncapsulation(plan), plugin?.properties ?? untyped, searches);
   return PropertySet.from(specs, properties, { vnetid, encap, search, 'varpd/id': id });
 }

@@ -9,31 +9,28 @@ import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { LookupRequest } from '../../datapath/contract.js';
+import type { Encapsulation } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
-  ACCEPT,
-  DSCP,
-  foundExpected,
   LINK_STATE,
   OFFLOAD,
-  type PropertySet,
   queueCount,
-  STRICT_SOURCE,
-  UDP_CHECKSUM,
-  VLAN,
-} from '../../model/properties.js';
+  type TunnelValues,
+  tunnelValues,
+} from '../../model/overlay-specs.js';
+import { foundExpected, type PropertySet } from '../../model/properties.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import { type Endpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
 import type { UndoStack } from '../undo.js';
-import { bindError, unknownKind } from './overlay-errors.js';
+import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicPlan, Services } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { OverlayPorts, type PortInfo } from './overlay-ports.js';
-import { needPlugin, readProperties } from './overlay-properties.js';
+import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
 import { OverlayTargets } from './overlay-targets.js';
 import { PathWatch } from './path-watch.js';
 import { SourceWatch } from './source-watch.js';
@@ -43,6 +40,8 @@ export class Overlay {
   readonly #services: Services;
   mode: 'point' | 'dynamic';
   #properties: PropertySet;
+  readonly #encapsulation: Encapsulation;
+  readonly #tunnel: TunnelValues;
   readonly #plugin: OverlayPlugin;
   /** Of an overlay that goes on from an earlier daemon, what that knew. */
   readonly #before: OverlaySnapshot | undefined;
@@ -62,6 +61,8 @@ export class Overlay {
   ) {
     this.#services = services;
     this.#properties = properties;
+    this.#encapsulation = needEncapsulation(plan);
+    this.#tunnel = tunnelValues(this.#encapsulation, properties);
     this.#health = new Health(plan.name, services.log);
     this.targets = new OverlayTargets(this, services.datapath);
     const { datapath, log, limits, watch, links, snapshot } = services;
@@ -76,7 +77,7 @@ export class Overlay {
     };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
     this.#sources = new SourceWatch(plan.name, this.#health, log);
-    this.#paths = new PathWatch(this.#health);
+    this.#paths = new PathWatch(this.#encapsulation, this.#health);
     const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
@@ -110,7 +111,7 @@ export class Overlay {
   /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
    * overlay whose links are there may lack its plugin for now. */
   static check(plan: OverlayPlan, services: Services): Overlay {
-    if (plan.encap !== 'vxlan') throw unknownKind('encapsulation', plan.encap, ['vxlan']);
+    needEncapsulation(plan);
     const plugin = services.plugins.get(plan.search);
     if (plugin === undefined && (plan.isNew || !services.datapath.hasLeft(plan.name)))
       needPlugin(plan, services);
@@ -130,7 +131,7 @@ export class Overlay {
   }
 
   get listen(): Endpoint {
-    return { ip: this.properties.ip('vxlan/listen_ip'), port: this.properties.uint('vxlan/listen_port') };
+    return this.#tunnel.listen;
   }
 
   get properties(): PropertySet {
@@ -187,7 +188,7 @@ export class Overlay {
 
   #addToDatapath(mayLackAddress: boolean): void {
     const { datapath, limits, log } = this.#services;
-    const { plan, properties, listen } = this;
+    const { plan, properties } = this;
     const destination = this.#destination;
     const queues = queueCount(properties.text('queues'), availableParallelism());
     if (queues > 1 && !datapath.features['tapSteering'])
@@ -198,25 +199,20 @@ export class Overlay {
     try {
       datapath.addOverlay({
         id: plan.id,
+        encapsulation: this.#encapsulation.name,
         vnetid: plan.vnetid,
         mtuBytes: this.mtuBytes,
         mode: this.mode,
         ...(destination !== undefined && { destination }),
-        listen,
+        ...this.#tunnel,
         mayLackAddress,
         queues,
-        sourcePorts: properties.uint('vxlan/source_ports'),
-        udpChecksum: properties.word('vxlan/udp_checksum', UDP_CHECKSUM),
-        accept: properties.word('vxlan/accept', ACCEPT),
-        strictSource: properties.word('vxlan/strict-source', STRICT_SOURCE) === 'on',
-        vlan: properties.word('vxlan/vlan', VLAN),
-        dscp: properties.word('vxlan/dscp', DSCP),
         offload: properties.word('offload', OFFLOAD),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
       });
     } catch (error) {
-      throw bindError(error, listen);
+      throw bindError(error, plan.encap, this.listen);
     }
   }
 
@@ -361,7 +357,8 @@ export class Overlay {
     const { datapath, links, log } = this.#services;
     const named = this.#plugin.peers ?? this.#before?.peers ?? [];
     const destinations = this.#destination === undefined ? named : [this.#destination.ip];
-    const underlay = { datapath, links, listenIp: this.listen.ip, destinations };
+    const encapsulation = this.#encapsulation;
+    const underlay = { datapath, links, encapsulation, listenIp: this.listen.ip, destinations };
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
     if (largest === undefined || this.mtuBytes <= largest) return largest;

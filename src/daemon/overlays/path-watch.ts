@@ -3,7 +3,8 @@
  * obeys that; either it is so, and large packets are lost on the way, or somebody forges such messages.
  */
 import type { Notice } from '../../core/notices.js';
-import { LEAST_PATH_MTU } from '../../core/path-news.js';
+import { leastPathMtuBytes } from '../../core/path-news.js';
+import type { Encapsulation } from '../../encap/index.js';
 import { family } from '../../wire/ip.js';
 import type { Health } from '../health.js';
 
@@ -11,10 +12,12 @@ import type { Health } from '../health.js';
 const LASTS_MS = 600_000;
 
 export class PathWatch {
+  readonly #encapsulation: Encapsulation;
   readonly #health: Health;
   #over: NodeJS.Timeout | undefined;
 
-  constructor(health: Health) {
+  constructor(encapsulation: Encapsulation, health: Health) {
+    this.#encapsulation = encapsulation;
     this.#health = health;
   }
 
@@ -24,7 +27,7 @@ export class PathWatch {
       this.#health.degrade(
         'path',
         `ICMP says that the path to ${to} carries ${mtuBytes} bytes a packet; an overlay needs ` +
-          `${LEAST_PATH_MTU[family(to)]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+          `${leastPathMtuBytes(this.#encapsulation, family(to))}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
       );
     clearTimeout(this.#over);
     this.#over = setTimeout(() => {

@@ -143,7 +143,7 @@ export class LinkProperties {
     });
   }
 
-  /** Whoever sets `vxlan/listen_ip` of an overlay comes here. */
+  /** Whoever sets `<encap>/listen_ip` of an overlay comes here. */
   #refuseOverlay(name: string): void {
     if (this.#directory.idOf(name) === 0) return;
     const vnics = [...this.#directory.findVnics(undefined, name).found.keys()];

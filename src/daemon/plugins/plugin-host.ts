@@ -292,6 +292,7 @@ export class PluginInstance {
     return {
       overlay,
       vnetid,
+      listen,
       log: {
         info: (message) => {
           this.#log('info', message);

@@ -6,6 +6,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
+import { ENCAPSULATION_NAMES } from '../../encap/index.js';
 import { errorText, OverlayError } from '../../model/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../../model/properties.js';
 import type { LookupPlugin, PropertySpec } from '../../plugin/contract.js';
@@ -24,7 +25,7 @@ const IMPORT_DEADLINE_MS = 5000;
 
 const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
 /** Prefixes of properties that are not a plugin's. */
-const RESERVED_NAMES = ['vxlan', 'varpd'];
+const RESERVED_NAMES = [...ENCAPSULATION_NAMES, 'varpd'];
 
 /** In the order of their names, so that "the first" means the same everywhere. Throws an OverlayError when the directory
  * cannot be read. */

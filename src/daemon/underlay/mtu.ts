@@ -1,8 +1,8 @@
 /** The MTU of an overlay: what the underlay carries, less the headers that are put before each frame. */
 import type { Datapath } from '../../datapath/contract.js';
+import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { MAX_MTU_BYTES, MIN_MTU_BYTES } from '../../model/properties.js';
 import { family, type IpAddress } from '../../wire/ip.js';
-import { OVERHEAD_IPV4, OVERHEAD_IPV6 } from '../../wire/vxlan.js';
 import type { Links } from './links.js';
 
 /** Ethernet (IEEE 802.3), when neither a route nor a link with the address says anything else. */
@@ -13,6 +13,7 @@ const MAX_ROUTES = 1024;
 export interface Underlay {
   readonly datapath: Pick<Datapath, 'routeMtuBytes'>;
   readonly links: Pick<Links, 'mtuBytesOf'>;
+  readonly encapsulation: Encapsulation;
   readonly listenIp: IpAddress;
   /** The one of a point overlay, or the peers that a plugin has named: none, when it names none before it is asked. */
   readonly destinations: readonly IpAddress[];
@@ -20,19 +21,18 @@ export interface Underlay {
 
 /** What `mtu` is when nobody gave one. Never fails: the route may come later than the overlay. */
 export function defaultMtuBytes(underlay: Underlay): number {
-  const { listenIp } = underlay;
-  const mtuBytes = largestMtuBytes(underlay) ?? USUAL_UNDERLAY_MTU_BYTES - overheadBytes(listenIp);
+  const mtuBytes = largestMtuBytes(underlay) ?? USUAL_UNDERLAY_MTU_BYTES - overheadOf(underlay);
   return Math.min(Math.max(mtuBytes, MIN_MTU_BYTES), MAX_MTU_BYTES);
 }
 
 /** The largest inner packet that arrives whole everywhere, or undefined when there is no route to tell. */
 export function largestMtuBytes(underlay: Underlay): number | undefined {
   const bytes = routeBytes(underlay) ?? linkBytes(underlay);
-  return bytes === undefined ? undefined : bytes - overheadBytes(underlay.listenIp);
+  return bytes === undefined ? undefined : bytes - overheadOf(underlay);
 }
 
-function overheadBytes(listenIp: IpAddress): number {
-  return family(listenIp) === 4 ? OVERHEAD_IPV4 : OVERHEAD_IPV6;
+function overheadOf({ encapsulation, listenIp }: Underlay): number {
+  return overheadBytes(encapsulation, family(listenIp));
 }
 
 /** The smallest of all routes. */

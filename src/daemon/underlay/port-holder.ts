@@ -1,18 +1,18 @@
 /** Who has a UDP port that varpd cannot bind, as far as the kernel tells. */
 import { readFileSync } from 'node:fs';
-import { vxlanLinksOn } from '../../dgram-extra/index.js';
+import { tunnelLinksOn } from '../../dgram-extra/index.js';
 import { userName } from '../../plugin/trusted-place.js';
 
 /** Never throws: it helps to report an error. */
 export function portHolder(port: number): string {
-  const holder = attempt(() => vxlanOf(port)) ?? attempt(() => userOf(port)) ?? 'another program';
+  const holder = attempt(() => kernelLinkOf(port)) ?? attempt(() => userOf(port)) ?? 'another program';
   return `${holder}; as root, 'ss -ulnp sport = :${port}' says more`;
 }
 
-function vxlanOf(port: number): string | undefined {
-  const links = vxlanLinksOn(port);
+function kernelLinkOf(port: number): string | undefined {
+  const links = tunnelLinksOn(port);
   if (links.length === 0) return undefined;
-  return `the kernel's VXLAN link ${links.slice(0, 3).join(', ')}, which has it on every address`;
+  return `the kernel's own link ${links.slice(0, 3).join(', ')}, which has it on every address`;
 }
 
 /** The descriptors of other processes are not for varpd to see: whose they are, it may know. proc(5), /proc/net/udp. */

@@ -14,6 +14,7 @@ import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { StationMemory } from '../../core/stations.js';
 import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
+import type { EncapsulationName } from '../../encap/contract.js';
 import type { RouteMtu } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
@@ -26,7 +27,14 @@ export type Token = number;
 export const WAKE: Token = 0;
 
 export type Command =
-  | { readonly kind: 'add-socket'; readonly token: Token; readonly fd: number; readonly counters: Counters }
+  | {
+      readonly kind: 'add-socket';
+      readonly token: Token;
+      readonly fd: number;
+      /** As in OverlayOptions. */
+      readonly encapsulation?: EncapsulationName;
+      readonly counters: Counters;
+    }
   | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
   /** A socket that overlays on `socket` send from: what ICMP says to it is heard here. It may be that socket itself. */
   | { readonly kind: 'add-sender'; readonly token: Token; readonly fd: number; readonly socket: Token }

@@ -1,7 +1,8 @@
 // News of paths: whatever is quoted of what was sent, by whoever says to be a router, it is believed, shown or refused, once. Nobody is
 // believed who quotes what was not sent, and below its floor no path gets: frames of the least size always leave.
 import { readCounters } from '../../../src/core/counters.js';
-import { LEAST_PATH_MTU, LEAST_UNPROVEN } from '../../../src/core/path-news.js';
+import { leastPathMtuBytes, leastUnprovenBytes } from '../../../src/core/path-news.js';
+import { VXLAN } from '../../../src/encap/vxlan.js';
 import * as ipv4 from '../../../src/wire/ipv4.js';
 import { concat, endpoint, frame, Lab, MAC, packet } from '../../helpers/lab.js';
 import { fromHex } from '../../vectors/frames.js';
@@ -13,7 +14,7 @@ const INPUTS_A_WORLD = 500;
 const PREFIX_BYTES = 6;
 /** Of two overlays, each with a peer of its own. */
 const VNIS = [100, 101] as const;
-const VXLAN = ['0800000000006400', '0800000000006500'].map(fromHex);
+const HEADERS = ['0800000000006400', '0800000000006500'].map(fromHex);
 const VXLAN_BYTES = 8;
 const UDP_BYTES = 8;
 
@@ -77,7 +78,7 @@ class World {
       if ((quoted[0] & 8) === 0 || vni !== vnetid) throw new Error('of no overlay with that peer');
     }
     const sent = this.#sentBytes(quoted.subarray(VXLAN_BYTES, 64));
-    const least = (sent === undefined ? LEAST_UNPROVEN : LEAST_PATH_MTU)[this.#underlay];
+    const least = (sent === undefined ? leastUnprovenBytes : leastPathMtuBytes)(VXLAN, this.#underlay);
     if (mtuBytes < least) throw new Error(`${mtuBytes} is less than ${least}`);
     if (sent !== undefined && sent <= mtuBytes) throw new Error(`${sent} bytes fit into ${mtuBytes}`);
   }
@@ -104,7 +105,7 @@ class World {
   #sendLeast(): void {
     const { overhead } = UNDERLAYS[this.#underlay];
     for (const { port, peer } of this.#sites) {
-      port.send(inner(LEAST_PATH_MTU[this.#underlay] - overhead));
+      port.send(inner(leastPathMtuBytes(VXLAN, this.#underlay) - overhead));
       if (peer.take().length !== 1) throw new Error('a frame of the least size did not leave');
       port.take();
     }
@@ -135,7 +136,7 @@ function* seeds(): Generator<Uint8Array> {
     packet({ version: 6, payloadBytes: 4000, from: MAC.b }),
     frame(MAC.b, MAC.a, 60),
   ];
-  const quotes = VXLAN.flatMap((header) => frames.map((bytes) => concat(header, bytes.subarray(0, 56))));
+  const quotes = HEADERS.flatMap((header) => frames.map((bytes) => concat(header, bytes.subarray(0, 56))));
   for (let how = 0; how < 64; how++) {
     for (const mtuBytes of [68, 1280, 1400])
       for (const quoted of [...quotes, new Uint8Array(0)])

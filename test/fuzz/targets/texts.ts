@@ -5,9 +5,11 @@ import type { MethodName } from '../../../src/control/messages.js';
 import { parseConfig } from '../../../src/daemon/config.js';
 import { checkParams, METHOD_NAMES } from '../../../src/daemon/control/requests.js';
 import { parseState } from '../../../src/daemon/state/state-schema.js';
+import { VXLAN } from '../../../src/encap/vxlan.js';
 import { OverlayError } from '../../../src/model/errors.js';
 import { readLinkValues } from '../../../src/model/link-properties.js';
-import { overlaySpecs, PropertySet } from '../../../src/model/properties.js';
+import { overlaySpecs } from '../../../src/model/overlay-specs.js';
+import { PropertySet } from '../../../src/model/properties.js';
 import { isJson, isSound, parse } from '../../helpers/mapping.js';
 import type { Target } from '../engine.js';
 
@@ -127,7 +129,7 @@ export const config: Target = {
   },
 };
 
-const SPECS = overlaySpecs([], []);
+const SPECS = overlaySpecs(VXLAN, [], []);
 
 /** `name=value` a line, as -p has them; the names of links as well as of overlays. */
 export const properties: Target = {

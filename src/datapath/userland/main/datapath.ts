@@ -75,9 +75,9 @@ export class DatapathControl implements Datapath {
       nextToken: () => ++this.#lastToken,
       forget: inherited.forget,
       opened: (queue, socket) => {
-        const { token, fd, counters } = socket;
+        const { token, fd, encapsulation, counters } = socket;
         inherited.keep([socket]);
-        this.#threads[queue].post({ kind: 'add-socket', token, fd, counters });
+        this.#threads[queue].post({ kind: 'add-socket', token, fd, encapsulation, counters });
       },
       closing: async (queue, token) => {
         await this.#threads[queue].request({ kind: 'remove-socket', token });

@@ -85,7 +85,8 @@ async function standInLists(
   const queueOf = new Map(
     overlays.flatMap(({ lease }) => lease.tokens.map((token, queue) => [token, queue])),
   );
-  for (const { token, fd } of sockets) to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd });
+  for (const { token, fd, encapsulation } of sockets)
+    to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd, encapsulation });
   for (const overlay of overlays) {
     const { config, options, lease, named, loops, routeMtus } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);

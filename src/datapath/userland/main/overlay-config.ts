@@ -6,6 +6,7 @@ import type { Offload, OverlayConfig } from '../../contract.js';
 export function optionsOf(config: OverlayConfig): OverlayOptions {
   return {
     id: config.id,
+    encapsulation: config.encapsulation,
     vnetid: config.vnetid,
     mtuBytes: config.mtuBytes,
     listen: config.listen,

@@ -5,7 +5,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { isAnonymous, openRing, type Ring, RING_WORDS, setInheritable } from '../../../dgram-extra/index.js';
-import { MAX_QUEUES } from '../../../model/properties.js';
+import { MAX_QUEUES } from '../../../model/overlay-specs.js';
 
 let rings: readonly Ring[] = [];
 /** Of which no thread has one. */

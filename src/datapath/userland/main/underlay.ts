@@ -16,10 +16,11 @@ import {
   setUdpCoalescing,
   udpDropped,
 } from '../../../dgram-extra/index.js';
+import type { EncapsulationName } from '../../../encap/contract.js';
 import { inBackground } from '../../../model/background.js';
 import { OverlayError } from '../../../model/errors.js';
 import { type Endpoint, formatEndpoint, isV4, toBytes } from '../../../wire/ip.js';
-import * as vxlan from '../../../wire/vxlan.js';
+import { MAX_DYNAMIC_PORT, MIN_DYNAMIC_PORT } from '../../../wire/udp.js';
 import type { Descriptor, OverlayConfig } from '../../contract.js';
 import type { Token } from '../protocol.js';
 
@@ -30,11 +31,12 @@ const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
 /** A sending socket receives nothing but what ICMP says, 1 to 4 KiB each; the kernel takes it twice. */
 const NEWS_BUFFER_BYTES = 32 * 1024;
 
-const SOURCE_PORT_COUNT = vxlan.MAX_SOURCE_PORT - vxlan.MIN_SOURCE_PORT + 1;
+/** Source ports spread flows over paths. RFC 7348 5, RFC 8926 3.3 */
+const SOURCE_PORT_COUNT = MAX_DYNAMIC_PORT - MIN_DYNAMIC_PORT + 1;
 
 type SocketConfig = Pick<
   OverlayConfig,
-  'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
+  'encapsulation' | 'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
 >;
 
 /** An overlay's hold on its sockets. */
@@ -60,12 +62,14 @@ interface Pool {
 
 interface ListeningSocket extends Descriptor {
   readonly token: Token;
+  readonly encapsulation: EncapsulationName;
   readonly counters: Counters;
   /** An earlier daemon had left it. */
   readonly isLeft: boolean;
 }
 
 interface Listener {
+  readonly encapsulation: EncapsulationName;
   readonly sockets: readonly ListeningSocket[];
   readonly zeroChecksum: boolean;
   readonly pools: Map<string, Pool>;
@@ -74,6 +78,7 @@ interface Listener {
 
 export interface HandedSocket extends Descriptor {
   readonly token: Token;
+  readonly encapsulation: EncapsulationName;
   readonly zeroChecksum: boolean;
 }
 
@@ -112,6 +117,7 @@ export class Underlay {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
     const listener = this.#listeners.get(name) ?? openListener(config, zeroChecksum, this.#events);
+    if (listener.encapsulation !== config.encapsulation) throw encapsulationError(config, listener);
     if (listener.sockets.length !== config.queues) throw queuesError(config, listener);
     const isNew = listener.references === 0;
     const poolName = `${config.sourcePorts} ports, ${zeroChecksum ? 'zero' : 'full'} checksum`;
@@ -156,8 +162,8 @@ export class Underlay {
 
   /** Those that listen. */
   get sockets(): HandedSocket[] {
-    return [...this.#listeners.values()].flatMap(({ sockets, zeroChecksum }) =>
-      sockets.map(({ name, fd, token }) => ({ name, fd, token, zeroChecksum })),
+    return [...this.#listeners.values()].flatMap(({ encapsulation, sockets, zeroChecksum }) =>
+      sockets.map(({ name, fd, token }) => ({ name, fd, token, encapsulation, zeroChecksum })),
     );
   }
 
@@ -217,7 +223,7 @@ async function closeOrReturn(sockets: readonly ListeningSocket[], events: Underl
   );
 }
 
-/** vxlan/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8200 8.1 wants one on IPv6; and the kernel cuts
+/** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants one on IPv6; and the kernel cuts
  * (UDP_SEGMENT) only what has one. */
 function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): boolean {
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
@@ -231,7 +237,7 @@ function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean, queue: 
 }
 
 function openListener(
-  { listen, mayLackAddress = false, queues }: SocketConfig,
+  { encapsulation, listen, mayLackAddress = false, queues }: SocketConfig,
   zeroChecksum: boolean,
   events: UnderlayEvents,
 ): Listener {
@@ -262,21 +268,35 @@ function openListener(
         adoptUdp(fd, false, formatEndpoint(listen));
         setUdpCoalescing(fd, true);
       }
-      sockets.push({ name, token: events.nextToken(), fd, counters: createCounters(), isLeft });
+      const counters = createCounters();
+      sockets.push({ name, token: events.nextToken(), encapsulation, fd, counters, isLeft });
     }
   } catch (error) {
     inBackground('closing sockets', closeOrReturn(sockets, events));
     throw error;
   }
-  return { sockets, zeroChecksum, pools: new Map(), references: 0 };
+  return { encapsulation, sockets, zeroChecksum, pools: new Map(), references: 0 };
+}
+
+/** A datagram does not say which encapsulation it has: its UDP port does. */
+function encapsulationError(config: SocketConfig, listener: Listener): OverlayError {
+  const { encapsulation: name, listen } = config;
+  return new OverlayError(
+    'INVALID',
+    `encap: another overlay on ${formatEndpoint(listen)} is ${listener.encapsulation}; ` +
+      `found ${name}, expected ${listener.encapsulation}, or another ${name}/listen_ip or ${name}/listen_port`,
+  );
 }
 
 /** The kernel picks a socket before anyone sees the VNI: what is for one overlay comes to the threads of all. */
-function queuesError({ listen, queues }: SocketConfig, { sockets }: Listener): OverlayError {
+function queuesError(
+  { encapsulation: encap, listen, queues }: SocketConfig,
+  { sockets }: Listener,
+): OverlayError {
   return new OverlayError(
     'INVALID',
     `queues: another overlay on ${formatEndpoint(listen)} has ${sockets.length}, and both share its sockets; ` +
-      `found ${queues}, expected ${sockets.length}, or another vxlan/listen_ip or vxlan/listen_port`,
+      `found ${queues}, expected ${sockets.length}, or another ${encap}/listen_ip or ${encap}/listen_port`,
   );
 }
 
@@ -288,26 +308,21 @@ function openPool(
   zeroChecksum: boolean,
   events: Pick<UnderlayEvents, 'nextToken'>,
 ): Pool {
-  const { listen, sourcePorts } = config;
+  const { encapsulation: encap, listen, sourcePorts } = config;
   if (sourcePorts === 1) {
     if (listener.zeroChecksum === zeroChecksum) return listeningPool(listen, listener);
     const mode = listener.zeroChecksum ? 'zero' : 'full';
     throw new OverlayError(
       'INVALID',
-      `vxlan/udp_checksum: another overlay on ${formatEndpoint(listen)} sends ${mode} checksums, and with ` +
-        'vxlan/source_ports=1 both share one socket; give it more source ports, or the same mode and offload',
+      `${encap}/udp_checksum: another overlay on ${formatEndpoint(listen)} sends ${mode} checksums, and with ` +
+        `${encap}/source_ports=1 both share one socket; give it more source ports, or the same mode and offload`,
     );
   }
   const fds: number[] = [];
   let port = Math.floor(Math.random() * SOURCE_PORT_COUNT);
   try {
     for (let tried = 0; fds.length < sourcePorts; tried++) {
-      const fd = openSender(
-        config,
-        vxlan.MIN_SOURCE_PORT + port,
-        zeroChecksum,
-        tried === SOURCE_PORT_COUNT - 1,
-      );
+      const fd = openSender(config, MIN_DYNAMIC_PORT + port, zeroChecksum, tried === SOURCE_PORT_COUNT - 1);
       if (fd !== undefined) fds.push(fd);
       port = (port + 1 + Math.floor(Math.random() * 64)) % SOURCE_PORT_COUNT;
     }

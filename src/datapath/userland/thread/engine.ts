@@ -12,6 +12,8 @@ import { Overlay, type Shared } from '../../../core/overlay.js';
 import { PendingBudget } from '../../../core/pending-queue.js';
 import { receive } from '../../../core/receive.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../../core/target-table.js';
+import type { Encapsulation } from '../../../encap/contract.js';
+import { encapsulation } from '../../../encap/index.js';
 import type { PortDevice, UnderlaySocket } from '../../../io/contract.js';
 import { dropOfSendError } from '../../../model/drops.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
@@ -28,7 +30,7 @@ export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
   /** With segmentation, what fits together may leave as one message for the kernel to cut. */
-  socket(fd: number, segmentation: boolean): UnderlaySocket;
+  socket(fd: number, encapsulation: Encapsulation, segmentation: boolean): UnderlaySocket;
   /** Where `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
@@ -215,7 +217,9 @@ export class DatapathEngine {
     switch (command.kind) {
       case 'add-socket': {
         const { token, fd, counters } = command;
-        this.#sockets.set(token, { fd, device: this.#platform.socket(fd, false), mux: new Mux(counters) });
+        const encap = encapsulation(command.encapsulation);
+        const device = this.#platform.socket(fd, encap, false);
+        this.#sockets.set(token, { fd, device, mux: new Mux(encap, counters) });
         this.#platform.watch(fd, token);
         return;
       }
@@ -322,9 +326,11 @@ export class DatapathEngine {
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
     const { options, socket, senderFds, segmentation, counters, stations } = command;
     const { capacityFrames } = this.#transmitBatch;
-    const senders = senderFds.map(
-      (fd) => new OutputList(this.#platform.socket(fd, segmentation), capacityFrames, dropOfSendError),
-    );
+    const encap = encapsulation(options.encapsulation);
+    const senders = senderFds.map((fd) => {
+      const device = this.#platform.socket(fd, encap, segmentation);
+      return new OutputList(device, capacityFrames, dropOfSendError);
+    });
     const overlay = new Overlay(options, this.#shared, senders, counters, stations);
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);

@@ -57,7 +57,7 @@ const platform: Platform = {
       ? createBatch(BATCH_FRAMES, RECEIVE_SLAB_BYTES, BATCH_FRAMES * MAX_RUN)
       : createBatch(BATCH_FRAMES, TRANSMIT_SLAB_BYTES),
   port: (fd) => new LinuxPort(fd),
-  socket: (fd, segmentation) => new LinuxSocket(fd, segmentation),
+  socket: (fd, encapsulation, segmentation) => new LinuxSocket(fd, encapsulation, segmentation),
   watch: (fd, token) => {
     if (held === undefined) addToPoll(epoll, fd, token);
     else held.set(fd, token);

@@ -1,0 +1,153 @@
+/**
+ * The properties of an overlay: the one list of them.
+ *
+ * Three owners share it: the overlay itself (`mtu`, `vnetid`, `encap`, `varpd/id`, `search`), the tunnel, whose properties
+ * have the name of the encapsulation before the slash (`vxlan/...`, `geneve/...`), and the lookup plugin (`direct/...`).
+ */
+import { type Encapsulation, ENCAPSULATION_NAMES } from '../encap/index.js';
+import type { PropertySpec, PropertyValue } from '../plugin/contract.js';
+import {
+  type Endpoint,
+  family,
+  type IpAddress,
+  is6to4,
+  isBroadcast,
+  isLinkLocal,
+  isMulticast,
+  isUnspecified,
+  isV4Compatible,
+} from '../wire/ip.js';
+import {
+  DECIMAL,
+  MAX_ID,
+  MAX_MTU_BYTES,
+  MAX_PORT,
+  MIN_MTU_BYTES,
+  type OwnedSpec,
+  type PropertySet,
+} from './properties.js';
+
+export const MAX_QUEUES = 16; // a thread and some 17 MB each; more cores than that have no use for one overlay
+const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
+const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
+
+export const OFFLOAD = ['auto', 'off'] as const;
+export const LINK_STATE = ['up', 'follow'] as const;
+
+const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
+const ACCEPT = ['known', 'any'] as const;
+const VLAN = ['keep', 'drop'] as const;
+const DSCP = ['zero', 'copy'] as const;
+const STRICT_SOURCE = ['off', 'on'] as const;
+
+/** The list of one overlay, in the order in which it is shown. `searches` = the names of all plugins loaded. */
+export function overlaySpecs(
+  encap: Encapsulation,
+  plugin: readonly PropertySpec[],
+  searches: readonly string[],
+): readonly OwnedSpec[] {
+  const settable = (spec: PropertySpec): OwnedSpec => ({ ...spec, permission: 'rw' });
+  return [
+    { name: 'mtu', type: 'uint', required: false, min: MIN_MTU_BYTES, max: MAX_MTU_BYTES, permission: 'rw' },
+    { name: 'vnetid', type: 'uint', required: false, min: 0, max: encap.maxId, permission: 'rw' },
+    { name: 'encap', type: 'choice', required: false, choices: ENCAPSULATION_NAMES, permission: 'r-' },
+    { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
+    ...[...tunnelSpecs(encap), choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
+    QUEUES_SPEC,
+    { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
+    ...plugin.map(settable),
+  ];
+}
+
+// -- The tunnel
+
+/** Every encapsulation has these. */
+function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly PropertySpec[] {
+  return [
+    { name: `${encap}/listen_ip`, type: 'ip', required: true, refuse: refuseListenIp },
+    {
+      name: `${encap}/listen_port`,
+      type: 'uint',
+      required: true,
+      default: `${defaultPort}`,
+      min: 1,
+      max: MAX_PORT,
+    },
+    {
+      name: `${encap}/source_ports`,
+      type: 'uint',
+      required: false,
+      default: `${DEFAULT_SOURCE_PORTS}`,
+      min: 1,
+      max: MAX_SOURCE_PORTS,
+    },
+    choice(`${encap}/udp_checksum`, UDP_CHECKSUM),
+    choice(`${encap}/accept`, ACCEPT),
+    choice(`${encap}/strict-source`, STRICT_SOURCE),
+    choice(`${encap}/vlan`, VLAN),
+    choice(`${encap}/dscp`, DSCP),
+  ];
+}
+
+/** The values of the tunnel's properties. */
+export interface TunnelValues {
+  readonly listen: Endpoint;
+  readonly sourcePorts: number;
+  readonly udpChecksum: (typeof UDP_CHECKSUM)[number];
+  readonly accept: (typeof ACCEPT)[number];
+  readonly strictSource: boolean;
+  readonly vlan: (typeof VLAN)[number];
+  readonly dscp: (typeof DSCP)[number];
+}
+
+export function tunnelValues({ name: encap }: Encapsulation, properties: PropertySet): TunnelValues {
+  return {
+    listen: { ip: properties.ip(`${encap}/listen_ip`), port: properties.uint(`${encap}/listen_port`) },
+    sourcePorts: properties.uint(`${encap}/source_ports`),
+    udpChecksum: properties.word(`${encap}/udp_checksum`, UDP_CHECKSUM),
+    accept: properties.word(`${encap}/accept`, ACCEPT),
+    strictSource: properties.word(`${encap}/strict-source`, STRICT_SOURCE) === 'on',
+    vlan: properties.word(`${encap}/vlan`, VLAN),
+    dscp: properties.word(`${encap}/dscp`, DSCP),
+  };
+}
+
+/** Every packet sent carries this address as its source, so it must be one that a peer can answer to. */
+function refuseListenIp(value: PropertyValue): string | undefined {
+  const ip = value as IpAddress;
+  const isGood = !isUnspecified(ip) && !isBroadcast(ip) && !isMulticast(ip) && isRoutable(ip);
+  return isGood
+    ? undefined
+    : 'a unicast address of this host, neither 6to4, v4-compatible nor IPv6 link-local';
+}
+
+/** False for the forms illumos refuses, and for a link-local IPv6 address, which means nothing without its interface. */
+function isRoutable(ip: IpAddress): boolean {
+  return !isV4Compatible(ip) && !is6to4(ip) && !(family(ip) === 6 && isLinkLocal(ip));
+}
+
+// -- Threads
+
+/** How many threads carry the overlay; `auto` = one a core. */
+const QUEUES_SPEC: OwnedSpec = {
+  name: 'queues',
+  type: 'string',
+  required: false,
+  default: '1',
+  permission: 'rw',
+  possible: `auto,1-${MAX_QUEUES}`,
+  refuse: (value) =>
+    value === 'auto' || (DECIMAL.test(String(value)) && Number(value) >= 1 && Number(value) <= MAX_QUEUES)
+      ? undefined
+      : `auto, or a whole number from 1 to ${MAX_QUEUES}`,
+};
+
+/** The number that the text of the property stands for on a machine of so many cores. */
+export function queueCount(text: string, cores: number): number {
+  return text === 'auto' ? Math.min(MAX_QUEUES, cores) : Number(text);
+}
+
+/** The first choice is the default. */
+function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
+  return { name, type: 'choice', required: false, default: choices[0], choices };
+}
