@@ -37,7 +37,7 @@ await t.test('the plugin carries frames both ways', { skip }, async (t) => {
     args: ['-i', '/usr/local/lib/varpd'],
     nodeArgs: ['--no-experimental-detect-module'],
   };
-  const lines = commands('A plugin that asks nobody:');
+  const lines = commands('A plugin with its answers in its own source:');
   t.match(lines, [/create-overlay/, /create-vnic/, /^ip addr/, /show-overlay -t/]);
   const other = (line: string): string =>
     line.replace('10.88.88.69', '10.88.88.70').replace('ef:00:00', 'ef:00:01').replace('55.2/', '55.3/');
