@@ -127,6 +127,16 @@ t.test('every link leads somewhere', (t) => {
   t.end();
 });
 
+t.test('architecture: every file that it names is there', (t) => {
+  const named = [...textOf('docs/architecture.md').matchAll(/`((?:[\w-]+\/)+[\w.-]*)`/g)].map(
+    ([, file]) => file,
+  );
+  t.ok(named.length > 80, `${named.length} files`);
+  for (const file of new Set(named))
+    t.ok(existsSync(fromRoot(`src/${file}`)) || existsSync(fromRoot(file)), file);
+  t.end();
+});
+
 t.test('the license', (t) => {
   t.match(readFileSync(fromRoot('LICENSE'), 'utf8'), /^MIT License\n\nCopyright .* the varpd authors\n/);
   t.equal((JSON.parse(readFileSync(fromRoot('package.json'), 'utf8')) as { license: string }).license, 'MIT');
