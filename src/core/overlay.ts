@@ -2,41 +2,57 @@
  * Theory of operation
  *
  * An overlay is one virtual layer-2 network on this host: a VNI, ports (TAPs), and a way to know behind which VTEP
- * each MAC lives. varpd is two halves, like a kernel and its daemon. The datapath (this folder, run by a worker
- * thread) moves frames and never waits for anything but frames. The control side (main thread) has plugins, the
- * command line and persistence. What is known goes at full speed; what is not known is asked for; trouble on the
- * control side never stops known traffic.
+ * each MAC lives. The datapath (this folder, run by a datapath thread) moves frames and waits for nothing but frames. The
+ * control side (main thread) has plugins, the command line and persistence. A known flow goes at full speed, an unknown
+ * MAC is asked about, and trouble of the control side stops no known flow. docs/architecture.md has the rooms around it.
  *
- * The life of a frame, out (transmit.ts, tunnel.ts)
- *   TAP -> batch -> normalise the VLAN tag -> may its owner send that (link-protection.ts)? -> does it fit? -> a local port
- *   has its destination MAC, and the station is behind it (presence.ts)? there. Was it heard behind the own port, in mode
- *   point (stations.ts)? there.
- *   A group address? every other local port of its VLAN, and the tunnel as well. To the tunnel: one fixed
- *   destination (mode point), or the target table (mode dynamic): VALID: 8 bytes of header before it, and out of
- *   the socket that its flow chose, or to the own port where the plugin has it at this host; DROP: counted; not there:
- *   it waits in the pending queue and a lookup is asked.
- *   For a unicast MAC that is one lookup and all its frames wait for it; for a group MAC it is one a frame, which a
- *   proxy may answer in place of whoever was asked (frame-lookups.ts, proxy-*.ts; the control side asks the plugin).
- *   A packet that does not fit, the overlay or the path, is answered with the size that does (too-big.ts).
+ * The structures of an overlay, in each of its threads:
  *
- * The life of a frame, in (receive.ts)
- *   UDP socket -> batch -> a header of its encapsulation (encap/)? -> its id picks the overlay (mux.ts) -> from a peer? -> inner frame whole, not our own
- *   come back (presence.ts), and of a MAC that lives there (strict-source.ts, where that is wanted)? -> congestion marks combined ->
- *   destination MAC picks the port, or the overlay's own port takes it -> TAP. A frame from the tunnel goes to ports
- *   only, never back into it (split horizon): there is no code path from receive.ts to a socket.
+ *   Mux -- VNI --> Overlay -- portIndex: MAC ----> Port -- output -----> TAP
+ *                     |                             `- protection, presence, counters
+ *                     |------ targets: MAC ------> row -- slot ------> Destinations {ip, UDP port}, PathMtus
+ *                     |                             |- FLOOD -> held.floods     (of the thread, for all overlays)
+ *                     |                             |- HERE --> own port
+ *                     |                             `- DROP
+ *                     |------ questions, frames --> open questions about MACs, about broadcasts
+ *                     |------ pending ------------> frames that wait for an answer, within the thread's budget
+ *                     |------ peers --------------> addresses that frames are accepted from
+ *                     `------ senders: flow ------> OutputList --> socket of a source port
+ *
+ * The life of a lookup:
+ *
+ *   datapath thread                       control thread                         plugin
+ *
+ *   transmit.ts: no target for the MAC
+ *   hold(): its row is PENDING,
+ *     the frame is in `pending`
+ *   questions.ts: one a MAC ------------> datapath, overlay, PluginInstance ---> resolve()
+ *   (other frames meanwhile)                deadline, check of the answer <----- answer
+ *   lookups.ts: the row is VALID <------- answer, eventfd
+ *   tunnel.ts: what waited leaves
+ *
+ * A frame leaves (transmit.ts): TAP -> batch -> the tag of an access port -> link protection -> does it fit? -> a local port
+ * that has its station behind it (presence.ts; stations.ts in mode point), or the tunnel (tunnel.ts): by the one destination of
+ * mode point, or by its row. A group frame goes to every other local port of its VLAN, and into the tunnel as well. For a
+ * unicast MAC all frames wait for one lookup; for a group MAC each frame has its own, which a proxy may answer
+ * (frame-lookups.ts, proxy-*.ts). The sender of a packet that does not fit is told the size that does (too-big.ts).
+ *
+ * A frame arrives (receive.ts): socket -> batch -> the header of its encapsulation (encap/) -> VNI -> a peer? -> whole, no echo of this host (presence.ts), from
+ * the VTEP of its MAC (strict-source.ts, on demand) -> congestion marks combined -> port by its destination MAC, or the own
+ * port -> TAP. It never enters a tunnel (split horizon): there is no code path from receive.ts to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
- * counts only if its number is still the one awaited, so whatever was invalidated meanwhile is asked again.
+ * counts only if its number is still the one awaited, so a MAC that was invalidated meanwhile is asked about again.
  *
- * Proxies: ARP, NDP and DHCP are what broadcast is needed for, and all that is made of it is one frame to one
- * station: a reply to the port that asked, built from what the plugin says, or the request itself with another
- * destination MAC. Nothing is learned from guests, nothing is cached, nothing multiplies.
+ * Proxies: ARP, NDP and DHCP need broadcast, and each becomes one frame to one station: a reply to the port that asked,
+ * built from the plugin's facts, or the request itself with another destination MAC. Nothing is learned from guests,
+ * nothing is cached, nothing multiplies.
  *
  * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
  * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
  *
- * Queues: several such threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
- * each direction, so its order is kept; what one is told of targets, the others are.
+ * Queues: several threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
+ * each direction, so its order is kept; a target that one is told, the others are told.
  *
  * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
  * overlay (frame-lookups.ts), 1,024 open questions (questions.ts); in each of these every port has its share (shares.ts).

@@ -17,11 +17,15 @@ export function documentation(): string {
   return DOCUMENTS.map(textOf).join('\n');
 }
 
-/** The one fenced block of a language. */
-export function block(language: string): string {
-  const found = [...documentation().matchAll(/^```(\w+)\n(.*?)^```$/gms)].filter(
-    ([, name]) => name === language,
-  );
-  if (found.length !== 1) throw new Error(`README and docs have ${found.length} blocks of ${language}`);
-  return found[0][2];
+/** The one fenced block of a language in a document. */
+export function block(document: string, language: string): string {
+  const found = blocks(document, language);
+  if (found.length !== 1) throw new Error(`${document} has ${found.length} blocks of ${language}`);
+  return found[0];
+}
+
+export function blocks(document: string, language: string): string[] {
+  return [...textOf(document).matchAll(/^```(\w+)\n(.*?)^```$/gms)]
+    .filter(([, name]) => name === language)
+    .map(([, , text]) => text);
 }

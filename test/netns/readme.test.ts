@@ -26,9 +26,9 @@ await t.test('the plugin carries frames both ways', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const hosts = await bed.twoHosts();
-  const [, file] = /^\/\/ (\/\S+)$/m.exec(block('js')) ?? [];
+  const [, file] = /^\/\/ (\/\S+)$/m.exec(block('docs/plugins.md', 'js')) ?? [];
   const source = path.join(bed.directory(), 'plugin');
-  writeFileSync(source, block('js'));
+  writeFileSync(source, block('docs/plugins.md', 'js'));
   // The directory that README names, seen by this varpd alone.
   const before = `mount -t tmpfs tmpfs /usr/local/lib && mkdir -p ${path.dirname(file)} && cp ${source} ${file}`;
   // Modules are told from scripts by their names and by package.json alone, as before Node 20.19.
@@ -37,7 +37,7 @@ await t.test('the plugin carries frames both ways', { skip }, async (t) => {
     args: ['-i', '/usr/local/lib/varpd'],
     nodeArgs: ['--no-experimental-detect-module'],
   };
-  const lines = commands('A plugin that asks nobody:');
+  const lines = commands('A plugin with its answers in its own source:');
   t.match(lines, [/create-overlay/, /create-vnic/, /^ip addr/, /show-overlay -t/]);
   const other = (line: string): string =>
     line.replace('10.88.88.69', '10.88.88.70').replace('ef:00:00', 'ef:00:01').replace('55.2/', '55.3/');
@@ -61,13 +61,13 @@ async function alertsOver(
   const directory = bed.directory();
   const rules = path.join(directory, 'rules.yaml');
   const file = path.join(directory, 'test.yaml');
-  writeFileSync(rules, block('yaml'));
+  writeFileSync(rules, block('docs/metrics.md', 'yaml'));
   const input_series = scrapes[0].map(({ name, labels }) => ({
     series: `${name}${JSON.stringify(labels).replace(/"(\w+)":/g, '$1=')}`,
     values: scrapes.map((samples) => valueOf(samples, name, labels) ?? '_').join(' '),
   }));
   const eval_time = `${scrapes.length - 1}m`;
-  const names = [...block('yaml').matchAll(/alert: (\w+)/g)].map(([, name]) => name);
+  const names = [...block('docs/metrics.md', 'yaml').matchAll(/alert: (\w+)/g)].map(([, name]) => name);
   const alert_rule_test = names.map((alertname) => ({
     eval_time,
     alertname,

@@ -1,30 +1,25 @@
-// What SECURITY.md prints for an underlay that others can read or write to, typed as it stands: WireGuard below the overlay,
+// What docs/encryption.md prints for an underlay that others can read or write to, typed as it stands: WireGuard below the overlay,
 // and the rule that keeps VXLAN to it.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import t from 'tap';
 
 import { Capture } from '../helpers/capture.js';
 import { Daemon } from '../helpers/daemon.js';
+import { block, textOf } from '../helpers/documents.js';
 import { encapsulated, udpFrame } from '../helpers/frames.js';
-import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
+import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { ping, reaches, sendFrames } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns(['wireguard-go', 'wg', 'wg-quick', 'nft', 'tcpdump', 'tshark']);
-const security = readFileSync(fromRoot('SECURITY.md'), 'utf8');
-
-function block(language: string): string {
-  const found = new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'ms').exec(security);
-  if (found === null) throw new Error(`SECURITY.md has no block of ${language}`);
-  return found[1];
-}
+const PAGE = 'docs/encryption.md';
 
 /** The indented lines that begin with this word. */
 const commands = (word: string): string[] =>
-  [...security.matchAll(/^ {4}([\w-]+ .*)$/gm)].flatMap(([, line]) =>
+  [...textOf(PAGE).matchAll(/^ {4}([\w-]+ .*)$/gm)].flatMap(([, line]) =>
     line.startsWith(`${word} `) ? [line] : [],
   );
 
@@ -38,7 +33,7 @@ async function newKeys(): Promise<Keys> {
   return { own, public: (await exec('wg pubkey', { input: own })).trim() };
 }
 
-/** Those of the first host, as SECURITY.md has them, for either. */
+/** Those of the first host, as the page has them, for either. */
 function forHost(text: string, [host, peer]: readonly [Namespace, Namespace]): string {
   const values: Record<string, string> = {
     '192.0.2.2': peer.underlay.v4,
@@ -56,7 +51,7 @@ async function wireguard(
   peer: string,
 ): Promise<void> {
   const file = path.join(bed.directory(), 'wg0.conf');
-  const keyed = block('ini')
+  const keyed = block(PAGE, 'ini')
     .replace(/(PrivateKey = ).*/, `$1${own}`)
     .replace(/(PublicKey = ).*/, `$1${peer}`);
   writeFileSync(file, forHost(keyed, pair), { mode: 0o600 });

@@ -101,9 +101,9 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   const hidden = 'vxlan/listen_ip=10.88.88.69,files/config=/var/tmp/hosts.json hidden0';
   const refused = await manager.run(`dladm create-overlay -e vxlan -s files -v 8 -p ${hidden}`);
   t.match(refused.stderr, /\/var\/tmp\/hosts\.json is not there; as a service, varpd may not see this path/);
-  // README, "A first tunnel": addresses come from where the host's others come from.
+  // docs/addresses.md: addresses come from where the host's others come from.
   if (hasNetworkd) {
-    await manager.write('/etc/systemd/network/foo0.network', block('ini'));
+    await manager.write('/etc/systemd/network/foo0.network', block('docs/addresses.md', 'ini'));
     await manager.write('/etc/systemd/system/networkd.service', NETWORKD_UNIT);
     await manager.exec('systemctl daemon-reload');
     await manager.exec('systemctl start networkd');
