@@ -37,9 +37,9 @@
  * unicast MAC all frames wait for one lookup; for a group MAC each frame has its own, which a proxy may answer
  * (frame-lookups.ts, proxy-*.ts). The sender of a packet that does not fit is told the size that does (too-big.ts).
  *
- * A frame arrives (receive.ts): socket -> batch -> the header of its encapsulation (encap/) -> VNI -> a peer? -> whole, no echo of this host (presence.ts), from
- * the VTEP of its MAC (strict-source.ts, on demand) -> congestion marks combined -> port by its destination MAC, or the own
- * port -> TAP. It never enters a tunnel (split horizon): there is no code path from receive.ts to a socket.
+ * A frame arrives (receive.ts): socket -> batch -> the header of its encapsulation (encap/) -> VNI -> a peer? -> whole, no
+ * echo of this host (presence.ts), from the VTEP of its MAC (strict-source.ts, on demand) -> congestion marks combined ->
+ * port by its destination MAC, or the own port -> TAP. It never enters a tunnel (split horizon): there is no code path from receive.ts to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
  * counts only if its number is still the one awaited, so a MAC that was invalidated meanwhile is asked about again.

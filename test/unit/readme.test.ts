@@ -8,7 +8,8 @@ import { dladm } from '../../src/cli/dladm.js';
 import { COUNTER_NAMES, TRAFFIC } from '../../src/core/counters.js';
 import { METRIC_NAMES } from '../../src/daemon/observe/metrics.js';
 import { BY_DESIGN, DROPS } from '../../src/model/drops.js';
-import { overlaySpecs } from '../../src/model/properties.js';
+import { VXLAN } from '../../src/encap/vxlan.js';
+import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { documentation, DOCUMENTS, textOf } from '../helpers/documents.js';
 import { fromRoot } from '../helpers/need.js';
 
@@ -73,7 +74,7 @@ t.test('every property has a row, with its default and what is possible', (t) =>
       .map(([, name, fallback, possible]) => [name, { fallback, possible }]),
   );
   const bare = (cell: string): string => cell.replaceAll('`', '').replaceAll(' ', '');
-  const specs = overlaySpecs([], []).filter(
+  const specs = overlaySpecs(VXLAN, [], []).filter(
     ({ name, permission }) => permission === 'rw' && name !== 'vnetid',
   );
   t.ok(specs.length > 10, `${specs.length} properties`);
