@@ -6,7 +6,7 @@ import { requireOneOperand } from '../values.js';
 export const command = defineCommand({
   synopsis: 'set-linkprop [-t] -p prop=value[,...] vnic',
   about:
-    'Sets link properties of a VNIC, which are in force at once: protection, allowed-ips, dynamic-methods,\n' +
+    'Sets link properties of a VNIC, which are in force at once: protection, allowed-ips, dynamic-methods, ' +
     'allowed-dhcp-cids, allow-all-dhcp-cids. A value replaces the one before.',
   options: [
     { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it is kept' },
