@@ -11,6 +11,7 @@ import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
+import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
 import { textOf } from '../helpers/documents.js';
 
 /** What the words of a sentence lead to: once in each table, and not from a page to itself. */
@@ -125,6 +126,22 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       ]),
       page,
     ),
+  protections: (page) =>
+    tableOf(
+      ['`protection`', 'lets pass'],
+      Object.entries(PROTECTION_TYPES).map(([name, about]) => [code(name), about]),
+      page,
+    ),
+  'link properties': (page) =>
+    tableOf(
+      ['property', 'values', 'meaning'],
+      LINK_PROPERTIES.map(({ name, possible, maxValues, expected, about }) => [
+        code(name),
+        possible === null ? `at most ${maxValues}, each ${expected}` : possible.map(code).join(', '),
+        about,
+      ]),
+      page,
+    ),
   methods: (page) =>
     tableOf(
       ['method', 'parameters', 'for', 'does'],
@@ -153,6 +170,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
   'docs/metrics.md': ['metrics'],
   'docs/daemon.md': ['configuration', 'methods'],
+  'docs/protection.md': ['protections', 'link properties'],
   'docs/overlays.md': ['commands for overlays', 'commands for VNICs'],
 };
 
