@@ -1,5 +1,5 @@
 /**
- * What dladm and varpd say to each other: JSON-RPC 2.0, one message a line, over the Unix control socket. methods.ts has the
+ * The messages between dladm and varpd: JSON-RPC 2.0, one message a line, over the Unix control socket. methods.ts has the
  * methods; here are the shapes of their results and the bounds of a message.
  */
 

@@ -14,7 +14,7 @@ import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
 import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
 import { textOf } from '../helpers/documents.js';
 
-/** What the words of a sentence lead to: once in each table, and not from a page to itself. */
+/** Words of a sentence -> the page that they lead to: once in each table, and not from a page to itself. */
 const LINKS: readonly (readonly [words: string, to: string])[] = [
   ['link properties', 'protection.md'],
   ['link protection', 'protection.md'],
