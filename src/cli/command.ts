@@ -59,7 +59,7 @@ export interface Context {
 export interface Command {
   /** `delete-overlay [-t] overlay` */
   readonly synopsis: string;
-  /** Sentences for the help text. */
+  /** Sentences for the help text and docs/overlays.md. */
   readonly about: string;
   readonly options: readonly Option[];
   /** Lines to type, without `dladm`. */

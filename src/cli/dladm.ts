@@ -93,7 +93,7 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
   }
 }
 
-async function allCommands(): Promise<Command[]> {
+export async function allCommands(): Promise<Command[]> {
   const modules = await Promise.all([...COMMANDS.values()].map((load) => load()));
   return modules.map(({ command }) => command);
 }

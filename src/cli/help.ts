@@ -1,9 +1,10 @@
 /** Usage lines and help texts, made from the definitions of the commands. */
 import type { Command, Option } from './command.js';
-import { line } from './text.js';
+import { line, wrap } from './text.js';
 
 const INDENT = '    ';
 const LEFT_COLUMN = 32;
+const MAX_COLUMNS = 110;
 
 export function usageLine({ synopsis }: Command): string {
   return `usage: dladm ${synopsis}\n`;
@@ -27,7 +28,7 @@ export function commandHelp(command: Command, globals: readonly Option[]): strin
   const { about, options, examples } = command;
   return [
     usageLine(command),
-    `${about}\n`,
+    `${wrap(about, MAX_COLUMNS).join('\n')}\n`,
     optionTable([...options, ...globals]),
     `example${examples.length > 1 ? 's' : ''}:\n` +
       examples.map((example) => `${INDENT}dladm ${example}\n`).join(''),

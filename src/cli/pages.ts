@@ -1,37 +1,39 @@
 /** Lists of varpd, which come in pages. */
 import type { Call } from '../control/client.js';
-import type { Methods, PageResult, TargetRow } from '../control/messages.js';
+import { MAX_TARGET_ROWS, type PageResult, type TargetRow } from '../control/messages.js';
+import type { Methods, PagedMethod } from '../control/methods.js';
 import { attempt } from './command.js';
 
-type ListMethod = 'overlay.list' | 'vnic.list' | 'linkprop.list';
-
-/** As many as varpd gives at a time. */
-const TARGETS_A_PAGE = 4096;
+/** A page at a time: there is at least one, and one may be empty. Rejects as `call` does. */
+async function* pagesOf<M extends PagedMethod>(
+  call: Call,
+  method: M,
+  params: Methods[M]['params'],
+): AsyncGenerator<Methods[M]['result'], void> {
+  for (let after = {}; ;) {
+    const page = await call(method, { ...params, ...after });
+    yield page;
+    // A varpd that was started before dladm was replaced knows of no pages.
+    const { next }: Partial<PageResult> = page;
+    if (typeof next !== 'string') return;
+    after = { after: next };
+  }
+}
 
 /** All pages. Rejects as `call` does. */
-export async function readPages<M extends ListMethod>(
+export async function readPages<M extends PagedMethod>(
   call: Call,
   method: M,
   params: Methods[M]['params'],
 ): Promise<Methods[M]['result'][]> {
   const pages: Methods[M]['result'][] = [];
-  for (let after = {}; ;) {
-    const page = await call(method, { ...params, ...after });
-    pages.push(page);
-    // A varpd that was started before dladm was replaced knows of no pages.
-    const { next }: Partial<PageResult> = page;
-    if (typeof next !== 'string') return pages;
-    after = { after: next };
-  }
+  for await (const page of pagesOf(call, method, params)) pages.push(page);
+  return pages;
 }
 
-/** The target table of an overlay, a page at a time: there is at least one, and one may be empty. */
+/** The target table of an overlay, as large pages as varpd gives. */
 export async function* targetPages(name: string, call: Call): AsyncGenerator<readonly TargetRow[], void> {
-  for (let after = {}; ;) {
-    const answer = call('overlay.targets', { name, limit: TARGETS_A_PAGE, ...after });
-    const { rows, next } = await attempt(`failed to get targets of ${name}`, answer);
-    yield rows;
-    if (next === null) return;
-    after = { after: next };
-  }
+  const pages = pagesOf(call, 'overlay.targets', { name, limit: MAX_TARGET_ROWS });
+  const next = () => attempt(`failed to get targets of ${name}`, pages.next());
+  for (let page = await next(); page.done !== true; page = await next()) yield page.value.rows;
 }

@@ -8,6 +8,17 @@ export function printable(text: string): string {
   );
 }
 
+/** Lines of at most so many columns, but for a word that is longer. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > columns) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
+}
+
 /** Cells side by side, each padded to its width; no blanks at the line's end. */
 export function line(cells: readonly string[], widths: readonly number[]): string {
   return cells

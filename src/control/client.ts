@@ -8,7 +8,8 @@
 import { connect } from 'node:net';
 
 import { encodeMessage, MessageReader } from './framing.js';
-import { type ErrorData, MAX_REQUEST_BYTES, type MethodName, type Methods } from './messages.js';
+import { type ErrorData, MAX_REQUEST_BYTES } from './messages.js';
+import type { MethodName, Methods } from './methods.js';
 
 /** varpd has answered: no. */
 export class ControlError extends Error implements ErrorData {

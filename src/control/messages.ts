@@ -1,8 +1,6 @@
 /**
- * The questions dladm may ask varpd: JSON-RPC 2.0, one message a line, over the Unix control socket.
- *
- * Types only, so that the command line loads no validator; the daemon checks every request against the schemas
- * of `daemon/control/requests.ts`. MACs, addresses and endpoints travel as text in their canonical form.
+ * The messages between dladm and varpd: JSON-RPC 2.0, one message a line, over the Unix control socket. methods.ts has the
+ * methods; here are the shapes of their results and the bounds of a message.
  */
 
 /** One property as `show-overlay` prints it. */
@@ -67,10 +65,8 @@ export interface TargetRow {
   readonly destinations: readonly string[];
 }
 
-export interface TargetPage {
+export interface TargetPage extends PageResult {
   readonly rows: readonly TargetRow[];
-  /** Pass as `after` to get the next page; null on the last. */
-  readonly next: string | null;
 }
 
 export interface VnicInfo {
@@ -124,85 +120,19 @@ export interface DaemonStatus {
   readonly features: Readonly<Record<string, boolean>>;
 }
 
-/** A list comes in pages. What is there from the first page to the last is in one of them. */
-export interface PageParams {
-  /** `next` of the page before, with the same other parameters. */
-  after?: string;
+/** Where varpd listens after its restart, and what is not as it should be. */
+export interface RestartInfo {
+  readonly socket: string;
+  /** Null = standard error. */
+  readonly logFile: string | null;
+  readonly warnings: readonly string[];
 }
 
+/** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {
-  /** Null on the last page. */
+  /** `after` of the next page; null on the last page. */
   next: string | null;
 }
-
-/** Method name -> parameters and result. `null` = nothing to say but "done". */
-export interface Methods {
-  'overlay.create': {
-    params: {
-      name: string;
-      encap: string;
-      search: string;
-      vnetid: number;
-      temporary: boolean;
-      /** In the order given; a name given twice is an error of the daemon's to report. */
-      properties: [name: string, value: string][];
-    };
-    result: null;
-  };
-  'overlay.delete': { params: { name: string; temporary: boolean }; result: null };
-  /** Starts persistent overlays that are not running; without a name all of them. */
-  'overlay.up': { params: { name?: string }; result: { failures: Failure[] } };
-  /** All overlays, offline ones too, or those named; a name that is not there is in `missing`, and fails nothing else. */
-  'overlay.list': {
-    params: { names?: string[] } & PageParams;
-    result: { overlays: OverlayInfo[]; missing: Failure[] } & PageResult;
-  };
-  'overlay.targets': { params: { name: string; after?: string; limit?: number }; result: TargetPage };
-  /** `destination` is an endpoint, or `drop`. */
-  'overlay.setTarget': { params: { name: string; mac: string; destination: string }; result: null };
-  'overlay.deleteTarget': { params: { name: string; mac: string }; result: null };
-  'overlay.flushTargets': { params: { name: string }; result: null };
-  'vnic.create': {
-    params: {
-      name: string;
-      over: string;
-      mac?: string;
-      vid?: number;
-      /** Link properties. */
-      properties?: [name: string, values: string[]][];
-      temporary: boolean;
-    };
-    result: null;
-  };
-  'vnic.delete': { params: { name: string; temporary: boolean }; result: null };
-  'vnic.list': {
-    params: { names?: string[]; over?: string } & PageParams;
-    result: { vnics: VnicInfo[]; missing: Failure[] } & PageResult;
-  };
-  /** All or none of them; in force with the next frames. Temporary: until varpd starts again. */
-  'linkprop.set': {
-    params: { name: string; temporary: boolean; properties: [name: string, values: string[]][] };
-    result: null;
-  };
-  /** Those named, or all, to their defaults. */
-  'linkprop.reset': { params: { name: string; temporary: boolean; properties?: string[] }; result: null };
-  /** Of all VNICs, or those named. Persistent: what the next start will find, whether the VNIC runs or not. */
-  'linkprop.list': {
-    params: { names?: string[]; properties?: string[]; persistent: boolean } & PageParams;
-    result: { rows: LinkPropertyRow[]; missing: Failure[] } & PageResult;
-  };
-  /** Configuration and plugins read again what they had read, as on SIGHUP; what was not valid is in `failures`. */
-  'daemon.reload': { params: Record<string, never>; result: { failures: Failure[] } };
-  /** Refused, with all reasons in the details, when it would not come back; otherwise varpd ends all connections and
-   * restarts. `socket` is where it listens then, `logFile` where it says what goes wrong (null = standard error). */
-  'daemon.restart': {
-    params: Record<string, never>;
-    result: { socket: string; logFile: string | null; warnings: string[] };
-  };
-  'daemon.status': { params: Record<string, never>; result: DaemonStatus };
-}
-
-export type MethodName = keyof Methods;
 
 /** What stands in the `data` member of a JSON-RPC error. */
 export interface ErrorData {
@@ -216,6 +146,10 @@ export interface ErrorData {
 
 /** A request longer than this ends the connection: no honest one comes near. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
+
+/** Rows of the target table on one page. illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100; here each page is a
+ * walk over the whole table, so few pages are better. */
+export const MAX_TARGET_ROWS = 4096;
 
 /** In one line; their answers come one behind the other. */
 export const MAX_BATCH_REQUESTS = 64;

@@ -7,32 +7,45 @@
  */
 import { type DropReason, DROPS } from '../model/drops.js';
 
-/** Counted for a port as well. tx = port -> underlay, rx = underlay -> port. Bytes are of inner frames. */
-export const PORT_TRAFFIC = ['tx_frames', 'tx_bytes', 'rx_frames', 'rx_bytes'] as const;
+// All count frames as they are on a wire: a superframe is its segments. Bytes are of inner frames.
 
-/** All count frames as they are on a wire: a superframe is its segments. local = port -> port; proxy_* = replies given and,
- * for DHCP, frames brought to the one they are for; rx_unclaimed = for no port of this host, so the own one had them;
- * tx_other_source = sent by a VNIC from a MAC that is not its own. path_mtu_* count ICMP messages (path-news.ts). */
-export const TRAFFIC = [
-  ...PORT_TRAFFIC,
-  'local_frames',
-  'lookups',
-  'rx_reserved_bits',
-  'rx_unclaimed',
-  'tx_other_source',
-  'proxy_arp',
-  'proxy_ndp',
-  'proxy_dhcp',
-  'too_big_answers',
-  'tx_segmentation_refused',
-  'path_mtu_learned',
-  'path_mtu_refused',
-  'path_mtu_too_small',
-] as const;
+/** Counted for each port. tx = port -> underlay, rx = underlay -> port. Name -> what it counts. */
+export const PORT_TRAFFIC = {
+  tx_frames: 'Frames that came from the port.',
+  tx_bytes: 'Bytes of frames that came from the port.',
+  rx_frames: 'Frames that went to the port.',
+  rx_bytes: 'Bytes of frames that went to the port.',
+} as const;
 
-export type CounterName = (typeof TRAFFIC)[number] | DropReason;
+/** Counted for each overlay. Name -> what it counts; docs/drops.md and metrics say so too. */
+export const TRAFFIC = {
+  tx_frames: 'Frames from ports to the underlay. One that the kernel then refuses is a drop too.',
+  tx_bytes: 'Bytes of inner frames from ports to the underlay.',
+  rx_frames: 'Frames from the underlay to ports. One that the kernel then refuses is a drop too.',
+  rx_bytes: 'Bytes of inner frames from the underlay to ports.',
+  local_frames: 'Frames from port to port. One that the kernel then refuses is a drop too.',
+  lookups: 'Questions to the lookup plugin.',
+  rx_reserved_bits:
+    'Frames delivered whose tunnel header had reserved bits set. RFC 7348 and RFC 8926 want it so; Linux and Open vSwitch drop such frames.',
+  rx_unclaimed:
+    'Frames from the underlay to a MAC that no port has. The own interface of the overlay got them.',
+  tx_other_source:
+    'Frames that VNICs sent from a MAC that is not their own. Answers do not come back to the VNIC.',
+  proxy_arp: 'ARP replies given in place of another host.',
+  proxy_ndp: 'Neighbour advertisements given in place of another host.',
+  proxy_dhcp: 'DHCP messages brought to the station that they are for.',
+  too_big_answers: 'ICMP and ICMPv6 messages to senders of packets that did not fit.',
+  tx_segmentation_refused:
+    'Messages of many frames that a route or device refused. Their frames went one by one, nothing was lost, and that destination is sent to so from then on.',
+  path_mtu_learned: 'ICMP messages about the size of a path that were believed.',
+  path_mtu_refused:
+    'ICMP messages about the size of a path that were not believed; beyond 1,600 a second and thread they are not read. One that names no overlay is counted with each on the same address and port.',
+  path_mtu_too_small: 'ICMP messages about a path that is credible, but too narrow for any overlay.',
+} as const;
 
-export const COUNTER_NAMES = [...TRAFFIC, ...Object.keys(DROPS)] as readonly CounterName[];
+export type CounterName = keyof typeof TRAFFIC | DropReason;
+
+export const COUNTER_NAMES = [...Object.keys(TRAFFIC), ...Object.keys(DROPS)] as readonly CounterName[];
 
 /** Name -> index into the values. */
 export const COUNTER = Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, index])) as Readonly<

@@ -1,36 +1,16 @@
 /**
- * The configuration of varpd: a YAML file under command line flags, over defaults. config/varpd.yaml is its manual.
- *
- * Read strictly: a key that is not known is an error, and so is a value of the wrong kind. Every error is reported,
- * each as `file:line:column: key: found KIND, expected ...`: what stands there is not shown, since whoever has varpd read
- * its configuration may not be allowed to read it. dladm adds it where he may.
+ * The configuration of varpd: its keys. Each is declared once, with its sentence; config/varpd.yaml and the table of
+ * docs/daemon.md are made of them (`npm run docs`). config-file.ts reads the file.
  */
-import { readFileSync } from 'node:fs';
-import {
-  type Document,
-  type ErrorCode,
-  isMap,
-  isNode,
-  isScalar,
-  isSeq,
-  LineCounter,
-  parseDocument,
-  visit,
-} from 'yaml';
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
-import { OverlayError } from '../model/errors.js';
-import { foundExpected } from '../model/properties.js';
 import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
-/** The documented file is a thousandth of this; more is not a configuration. */
-const MAX_FILE_BYTES = 1024 * 1024;
-
 // The message of each schema is what a reader of the error may type instead.
-const absolutePath = z.string('an absolute path').regex(/^\/[^\0]*$/, 'an absolute path');
-const socketPath = absolutePath.refine(
+const absolutePath = (expected: string) => z.string(expected).regex(/^\/[^\0]*$/, expected);
+export const socketPath = absolutePath('an absolute path').refine(
   (text) => Buffer.byteLength(text) <= MAX_SOCKET_PATH_BYTES,
   `a path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
 );
@@ -63,11 +43,40 @@ const hostName = z
   .regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/i, 'a host name')
   .max(253, 'a host name'); // RFC 1035 2.3.4
 
+/** When a change of a key takes effect. */
+export type Applied = 'at the next start' | 'by SIGHUP' | 'by SIGHUP, for overlays that start after it';
+
+interface KeyFacts {
+  /** For the reader of the documentation. */
+  readonly about: string;
+  readonly applied: Applied;
+}
+
+const facts = new Map<z.ZodType, KeyFacts>();
+
+/** Declares a key: what it may be and is by default, and its sentence. */
+function key<S extends z.ZodType>(schema: S, applied: Applied, about: string): S {
+  facts.set(schema, { about, applied });
+  return schema;
+}
+
 const logSchema = z.strictObject(
   {
-    level: word(['debug', 'info', 'warn', 'error']).default('info'),
-    format: word(['text', 'json']).default('text'),
-    file: absolutePath.nullable().default(null),
+    level: key(
+      word(['debug', 'info', 'warn', 'error']).default('info'),
+      'by SIGHUP',
+      'Events of this level and of worse ones are logged.',
+    ),
+    format: key(
+      word(['text', 'json']).default('text'),
+      'at the next start',
+      'text: one line for a reader. json: one object a line.',
+    ),
+    file: key(
+      absolutePath('an absolute path, or null').nullable().default(null),
+      'at the next start',
+      'null: standard error with --foreground, otherwise varpd.log in `stateDir`. SIGHUP opens the file again, for logrotate.',
+    ),
   },
   'a map',
 );
@@ -75,29 +84,93 @@ const logSchema = z.strictObject(
 const limitsSchema = z.strictObject(
   {
     // A second is what a frame may wait, and longer than any answer out of memory or a near database takes.
-    lookupDeadlineMs: whole(10, 60_000, 1000),
+    lookupDeadlineMs: key(
+      whole(10, 60_000, 1000),
+      'by SIGHUP',
+      'Milliseconds that a plugin has to answer a lookup; then the frames that wait are dropped.',
+    ),
     // Time to read a large file or to connect; create-overlay waits for it, and so do those behind it.
-    startDeadlineMs: whole(10, 60_000, 5000),
+    startDeadlineMs: key(
+      whole(10, 60_000, 5000),
+      'by SIGHUP',
+      'Milliseconds that a plugin has to start, and to read its files again; then create-overlay or reload fails.',
+    ),
     // One question a second for a MAC that nobody has, instead of one for each frame (illumos asks each time).
-    negativeTtlMs: whole(1, 3_600_000, 1000),
+    negativeTtlMs: key(
+      whole(1, 3_600_000, 1000),
+      'by SIGHUP, for overlays that start after it',
+      'Milliseconds that "this MAC is nowhere" is believed before the plugin is asked again.',
+    ),
     // A million MACs is more than a host's virtual networks hold; an entry costs some hundred bytes.
-    maxTargets: whole(1, 16_777_216, 1_048_576),
+    maxTargets: key(
+      whole(1, 16_777_216, 1_048_576),
+      'by SIGHUP, for overlays that start after it',
+      'Entries in the target table of one overlay; the least recently used one makes room.',
+    ),
     // Each is a dladm that somebody runs; two descriptors and 64 KiB at the worst.
-    clients: whole(1, 1024, 64),
+    clients: key(
+      whole(1, 1024, 64),
+      'by SIGHUP',
+      'Control connections at the same time; one more is told to try again later.',
+    ),
   },
   'a map',
 );
 
-const configSchema = z.strictObject(
+const SECTIONS = { log: logSchema, limits: limitsSchema };
+
+export const configSchema = z.strictObject(
   {
-    socket: socketPath.default(DEFAULT_SOCKET),
-    stateDir: absolutePath.default('/var/lib/varpd'),
-    pluginPath: z.array(absolutePath, 'a list of absolute paths').default([]),
-    user: nameOf('user', DEFAULT_USER),
-    group: nameOf('group', null),
-    metrics: metricsAddress.nullable().default(null),
-    metricsHosts: z.array(hostName, 'a list of host names').default([]),
-    persistTaps: z.boolean('true or false').default(false),
+    socket: key(
+      socketPath.default(DEFAULT_SOCKET),
+      'at the next start',
+      'Unix socket for dladm (which looks at --socket, then $VARPD_SOCKET, then this default), of at most 107 bytes. ' +
+        'Its mode is 0660, its owners are `user` and `group`; its directory is made with mode 0750 when it is missing.',
+    ),
+    stateDir: key(
+      absolutePath('an absolute path').default('/var/lib/varpd'),
+      'at the next start',
+      'Directory for what survives a restart: one file for each overlay, and the lock that keeps a second varpd out. ' +
+        'It is made with mode 0700 when it is missing, and refused when it belongs to another user, is a symbolic link, or is writable by group or others.',
+    ),
+    pluginPath: key(
+      z.array(absolutePath('an absolute path'), 'a list of absolute paths').default([]),
+      'at the next start',
+      'Directories with more lookup plugins, each in a sub-directory with an index.js. Those that come with varpd are always ' +
+        'there; of two with the same name the first wins. A directory that is missing is an error.',
+    ),
+    user: key(
+      nameOf('user', DEFAULT_USER),
+      'at the next start',
+      'Started as root, varpd becomes this user before it does anything, and keeps CAP_NET_ADMIN alone. `npm run build` as root makes ' +
+        'the user varpd. root: varpd stays root, with CAP_NET_ADMIN alone. null: as varpd, and started by another user it stays that user. ' +
+        '`stateDir`, the directory of `socket` and `log.file` are made for this user when they are missing, and handed over when they are ' +
+        "root's and of an older varpd. The user must be able to read the program, this file, its plugins and their files, and to open /dev/net/tun.",
+    ),
+    group: key(
+      nameOf('group', null),
+      'at the next start',
+      'Members of this group may change things, as root may; null: root alone. A varpd that was not started as root must be ' +
+        'a member itself.',
+    ),
+    metrics: key(
+      metricsAddress.nullable().default(null),
+      'at the next start',
+      'Where metrics are served for Prometheus: an address and port (an IPv6 address in quotes), or a Unix socket of mode 0660; null: nowhere. ' +
+        'Every client that reaches an address may read them: leave it to this host, or to a network of its own.',
+    ),
+    metricsHosts: key(
+      z.array(hostName, 'a list of host names').default([]),
+      'at the next start',
+      'Names of this host that Prometheus asks for, as in http://NAME:9560/metrics. An address and localhost need not be here; any ' +
+        'other name is refused, since a page of another site can have its name lead to this host.',
+    ),
+    persistTaps: key(
+      z.boolean('true or false').default(false),
+      'at the next start',
+      'true: TAPs outlive varpd, however it ends, with their MACs, addresses and routes, and the next start takes them over; ' +
+        'they have no carrier meanwhile. Those made with -t end with varpd all the same. false: they end with it, except over `dladm restart`.',
+    ),
     log: logSchema.prefault({}),
     limits: limitsSchema.prefault({}),
   },
@@ -112,9 +185,6 @@ export type Config = Readonly<Omit<Writable, 'log' | 'limits'>> & {
   readonly limits: Limits;
 };
 
-/** Read when no --config is given, if it is there. */
-const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
-
 /** What the command line may say instead; paths are absolute. */
 export interface Flags {
   readonly config?: string;
@@ -122,178 +192,45 @@ export interface Flags {
   readonly socket?: string;
 }
 
-/** Keys that SIGHUP applies; `limits.maxTargets` and `limits.negativeTtlMs` to overlays created from then on. */
-const RELOADABLE = ['log.level', 'limits'];
-
-/** Where each key of the file stands, as `file:line:column: `. Not a part of the configuration: two that differ in nothing else
- * are the same. */
-const places = new WeakMap<Config, ReadonlyMap<string, string>>();
-
-/** What an error about a key begins with, when what is wrong shows only in use; empty when it is not in the file. */
-export function placeOf(config: Config, key: keyof Config): string {
-  return places.get(config)?.get(key) ?? '';
+export interface ConfigKey extends KeyFacts {
+  /** `log` of `log.level`. */
+  readonly section: string | undefined;
+  readonly name: string;
+  /** As an error says it. */
+  readonly expected: string;
+  readonly default: unknown;
 }
 
-/** Flags over file over defaults. Throws an OverlayError with a line for each thing that is wrong. */
-export function loadConfig(flags: Flags): Config {
-  const fromFile = readConfigFile(flags.config);
-  const { socket } = flags;
-  const checked = socketPath.safeParse(socket ?? fromFile.socket);
-  if (!checked.success)
-    throw invalid([`--socket: ${foundExpected(socket ?? '', checked.error.issues[0].message)}`]);
-  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
-  const config = { ...fromFile, pluginPath, socket: checked.data };
-  places.set(config, places.get(fromFile) ?? new Map());
-  return config;
-}
-
-function readConfigFile(file: string | undefined): Config {
-  const name = file ?? DEFAULT_CONFIG_FILE;
-  try {
-    return parseConfig(readFileSync(name, 'utf8'), name);
-  } catch (error) {
-    if (error instanceof OverlayError) throw error;
-    if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT')
-      return parseConfig('', name);
-    throw new OverlayError('INVALID', `${name}: cannot be read: ${(error as Error).message}`, [], error);
-  }
-}
-
-/** `file` is only named in errors. */
-export function parseConfig(text: string, file: string): Config {
-  if (Buffer.byteLength(text) > MAX_FILE_BYTES)
-    throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    uniqueKeys: true,
-    // Its warnings go to standard error by themselves, with what stands there.
-    logLevel: 'error',
+function keysOf(schema: z.ZodObject, section?: string): ConfigKey[] {
+  const defaults = schema.parse({});
+  return Object.entries<z.ZodType>(schema.shape).flatMap(([name, one]) => {
+    const known = facts.get(one);
+    if (known === undefined) return keysOf(SECTIONS[name as keyof typeof SECTIONS], name);
+    // No key may be a symbol, and the error says what this one may be.
+    const expected = one.safeParse(Symbol(name)).error!.issues[0].message;
+    return [{ section, name, expected, default: defaults[name], ...known }];
   });
-  const at = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return `${file}:${line}:${col}`;
-  };
-  const first = document.errors.at(0);
-  // What follows a syntax error is guesswork: the first one is the one to mend.
-  if (first !== undefined)
-    throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
-  const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
-  if (parsed.success) {
-    places.set(parsed.data, placesOf(document, at));
-    return parsed.data;
-  }
-  throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
 }
 
-function placesOf(document: Document, at: (offset: number) => string): Map<string, string> {
-  const { contents } = document;
-  const pairs = isMap(contents) ? contents.items : [];
-  return new Map(pairs.map(({ key, value }) => [String(key), `${at(offsetOf(value))}: `]));
-}
+/** All keys, in the order of the documentation. */
+export const CONFIG_KEYS: readonly ConfigKey[] = keysOf(configSchema);
 
-/** Aliases are resolved only here: one may lead nowhere, or to very many. */
-function valueOf(document: Document, at: (offset: number) => string): unknown {
-  try {
-    return document.toJS();
-  } catch (error) {
-    let offset = 0;
-    visit(document, {
-      Alias: (_, alias) => {
-        if (alias.resolve(document) !== undefined) return undefined;
-        offset = offsetOf(alias);
-        return visit.BREAK;
-      },
-    });
-    throw new OverlayError('INVALID', `${at(offset)}: an alias of nothing, or of too much`, [], error);
-  }
-}
-
-function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {
-  if (issue.code === 'unrecognized_keys') {
-    const within = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
-    return issue.keys.map(
-      (key) =>
-        `${at(keyOffset(document, issue.path, key))}: ${within}unknown key, expected ${knownKeys(issue.path)}`,
-    );
-  }
-  const node = nodeAt(document, issue.path);
-  const found = isScalar(node)
-    ? kindOf(node.value)
-    : isMap(node)
-      ? 'a map'
-      : isSeq(node)
-        ? 'a list'
-        : 'nothing';
-  const name = issue.path.join('.') || 'the file';
-  return [`${at(offsetOf(node))}: ${name}: found ${found}, expected ${issue.message}`];
-}
-
-function kindOf(value: unknown): string {
-  if (value === null) return 'null';
-  if (typeof value === 'boolean') return 'true or false';
-  return typeof value === 'number' ? 'a number' : 'another text';
-}
-
-/** Those that come of mistakes that are made; the parser's own words show what stands there. */
-const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
-  BAD_DQ_ESCAPE: 'an escape that does not exist',
-  BAD_INDENT: 'a line is indented by too little or too much',
-  BAD_SCALAR_START: 'a character that a value does not begin with',
-  BAD_ALIAS: 'an alias without a name',
-  BLOCK_IN_FLOW: 'a map or list of lines within brackets',
-  DUPLICATE_KEY: 'a key that is there already',
-  MISSING_CHAR: 'a bracket, quote, colon or comma is missing',
-  MULTILINE_IMPLICIT_KEY: 'a key of several lines, or a colon is missing',
-  MULTIPLE_DOCS: 'a second document',
-  TAB_AS_INDENT: 'a tab where blanks indent',
-  TAG_RESOLVE_FAILED: 'a tag that is not known',
-};
-
-function knownKeys(at: readonly PropertyKey[]): string {
-  const schema = at[0] === 'log' ? logSchema : at[0] === 'limits' ? limitsSchema : configSchema;
-  return `one of ${Object.keys(schema.shape).join(', ')}`;
-}
-
-function nodeAt(document: Document, keys: readonly PropertyKey[]): unknown {
-  return keys.length === 0 ? document.contents : document.getIn(keys, true);
-}
-
-function keyOffset(document: Document, keys: readonly PropertyKey[], key: string): number {
-  const map = nodeAt(document, keys);
-  const pair = isMap(map)
-    ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
-    : undefined;
-  return offsetOf(pair?.key);
-}
-
-function offsetOf(node: unknown): number {
-  return isNode(node) ? (node.range?.[0] ?? 0) : 0;
-}
-
-function invalid(lines: readonly string[]): OverlayError {
-  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is not good', lines);
+/** The keys of the file itself, or of a section of it. */
+export function keysAt(at: readonly PropertyKey[]): readonly string[] {
+  const { shape } = at.length === 0 ? configSchema : SECTIONS[at[0] as keyof typeof SECTIONS];
+  return Object.keys(shape);
 }
 
 /** The keys in which two configurations differ, as `log.level`, and whether SIGHUP can apply each. */
 export function configChanges(before: Config, after: Config): { key: string; reloadable: boolean }[] {
-  const flat = (config: Config): Map<string, string> =>
-    new Map(
-      Object.entries(config).flatMap(([key, value]) =>
-        key === 'log' || key === 'limits'
-          ? Object.entries(value as object).map(([inner, one]): [string, string] => [
-              `${key}.${inner}`,
-              JSON.stringify(one),
-            ])
-          : [[key, JSON.stringify(value)]],
-      ),
-    );
-  const old = flat(before);
-  return [...flat(after)]
-    .filter(([key, value]) => old.get(key) !== value)
-    .map(([key]) => ({
-      key,
-      reloadable: RELOADABLE.some((prefix) => key === prefix || key.startsWith(`${prefix}.`)),
-    }));
+  const valueIn = (config: object, { section, name }: ConfigKey): string => {
+    const within = section === undefined ? config : (config as Record<string, object>)[section];
+    return JSON.stringify((within as Record<string, unknown>)[name]);
+  };
+  return CONFIG_KEYS.filter((one) => valueIn(before, one) !== valueIn(after, one)).map(
+    ({ section, name, applied }) => ({
+      key: section === undefined ? name : `${section}.${name}`,
+      reloadable: applied !== 'at the next start',
+    }),
+  );
 }

@@ -5,17 +5,18 @@
  * brought up, so that a client never sees half of it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
+import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath, DatapathEvents, Descriptor, Handover, Retained } from '../datapath/contract.js';
 import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { asOverlayError, errorText } from '../model/errors.js';
-import { type Config, configChanges, type Limits, placeOf } from './config.js';
-import type { Handlers } from './control/rpc.js';
+import { placeOf } from './config-file.js';
+import { type Config, configChanges, type Limits } from './config.js';
 import { ControlServer } from './control/server.js';
 import { forgetAtManager, Inheritance, leaveToManager } from './handover/descriptors.js';
 import { endStandIn, hasStandIn } from './handover/stand-in.js';
+import { createHandlers } from './handlers.js';
 import type { DaemonLog } from './log.js';
 import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
@@ -45,7 +46,7 @@ export interface DaemonEvents {
   readonly failed: (error: Error) => void;
   /** Somebody wants varpd to restart. Resolves when it is about to; rejects with an OverlayError that has all reasons when it
    * would not come back. */
-  readonly restart: () => Promise<Methods['daemon.restart']['result']>;
+  readonly restart: () => Promise<RestartInfo>;
 }
 
 /** To the daemon that begins. */
@@ -244,7 +245,12 @@ export class Daemon {
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
-      handlers: this.#handlers(registry, datapath, restart),
+      handlers: createHandlers(registry, datapath, {
+        startedAt: this.#startedAt,
+        isSettled: () => this.#isSettled,
+        reload: () => this.reload(),
+        restart,
+      }),
       credentials: peerCredentials,
       maxClients: () => this.#limits.clients,
       log,
@@ -331,44 +337,5 @@ export class Daemon {
     } catch (error) {
       this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
     }
-  }
-
-  #handlers(registry: Registry, datapath: Datapath, restart: DaemonEvents['restart']): Handlers {
-    const done = async (change: Promise<void> | undefined): Promise<null> => {
-      await change;
-      return null;
-    };
-    return {
-      'overlay.create': (params) => done(registry.createOverlay(params)),
-      'overlay.delete': (params) => done(registry.deleteOverlay(params)),
-      'overlay.up': (params) => registry.up(params),
-      'overlay.list': (params) => registry.directory.list(params),
-      'overlay.targets': (params) => registry.targets(params),
-      'overlay.setTarget': (params) => {
-        registry.setTarget(params);
-        return null;
-      },
-      'overlay.deleteTarget': (params) => done(registry.deleteTarget(params)),
-      'overlay.flushTargets': (params) => {
-        registry.flushTargets(params);
-        return null;
-      },
-      'vnic.create': (params) => done(registry.createVnic(params)),
-      'vnic.delete': (params) => done(registry.deleteVnic(params)),
-      'vnic.list': (params) => registry.directory.listVnics(params),
-      'linkprop.set': (params) => done(registry.linkProperties.set(params)),
-      'linkprop.reset': (params) => done(registry.linkProperties.reset(params)),
-      'linkprop.list': (params) => registry.linkProperties.list(params),
-      'daemon.restart': () => restart(),
-      'daemon.reload': async () => ({ failures: await this.reload() }),
-      'daemon.status': (): DaemonStatus => ({
-        version: VERSION,
-        pid: process.pid,
-        startedAt: this.#startedAt.toISOString(),
-        isSettled: this.#isSettled,
-        ...registry.directory.counts,
-        features: datapath.features,
-      }),
-    };
   }
 }

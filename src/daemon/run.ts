@@ -5,7 +5,7 @@
  * nobody caught ends nothing, since links are worth more than the request that it cost: out of a plugin it is the trouble of
  * its overlay, else it is a bug, and logged as one. Only without its datapath varpd ends, with status 1.
  */
-import type { Methods } from '../control/messages.js';
+import type { RestartInfo } from '../control/messages.js';
 import type { Handover } from '../datapath/contract.js';
 import {
   endAfter,
@@ -19,7 +19,8 @@ import {
 import { ownBackground } from '../model/background.js';
 import { asOverlayError, errorStack, errorText, OverlayError } from '../model/errors.js';
 import { complain } from './complaint.js';
-import { type Flags, loadConfig } from './config.js';
+import { loadConfig } from './config-file.js';
+import type { Flags } from './config.js';
 import { Daemon, type HandOver } from './daemon.js';
 import { leaveVariable, storeSize } from './environment.js';
 import { endProcess } from './exit.js';
@@ -128,7 +129,7 @@ export async function run(flags: Flags, passOn?: HandOver): Promise<ReadonlyMap<
     });
   /** Resolves when varpd is about to restart. Rejects with an OverlayError when it would not come back; nothing has changed
    * then. */
-  const restart = async (): Promise<Methods['daemon.restart']['result']> => {
+  const restart = async (): Promise<RestartInfo> => {
     const { daemon } = running;
     if (daemon === undefined || running.status !== undefined || running.isRestarting === true)
       throw new OverlayError('BUSY', 'varpd is being started, is about to restart, or ends');

@@ -4,8 +4,7 @@ import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../model/errors.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
-import { give } from './give.js';
-import { makeDirectories } from './make-directories.js';
+import { give, makeDirectories } from './made-files.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 /** For root and the group: what is left of 0777 is 0750 and 0660. */

@@ -1,29 +1,49 @@
 /**
  * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
- * and nothing is dropped without one.
+ * and nothing is dropped without one. docs/drops.md is made of it (`npm run docs`).
  */
+
+export interface Drop {
+  /** By design: a healthy network drops such frames all the time. Every other reason is trouble, and worth an alert. */
+  readonly kind: 'trouble' | 'by_design';
+  /** What is the matter with the frame. */
+  readonly about: string;
+}
+
+const trouble = (about: string): Drop => ({ kind: 'trouble', about });
+const byDesign = (about: string): Drop => ({ kind: 'by_design', about });
 
 /** Port -> underlay. */
 const TX_DROPS = {
-  tx_runt: 'shorter than its Ethernet header and VLAN tag',
-  tx_vlan: 'tagged on an access port, or tagged where <encap>/vlan is drop',
-  tx_too_big: 'larger than the MTU of the overlay',
-  tx_hairpin: 'addressed to the port it came from',
-  lookup_drop: 'the plugin says: nowhere, or here while the overlay has no interface of its own',
-  lookup_failed: 'the plugin threw, or answered nonsense',
-  lookup_timeout: 'the plugin did not answer in time',
-  lookup_busy:
-    'as many questions are under way, or were asked lately, as its port may have, or its own gave way to one of a quieter port',
-  pending_full: 'more frames wait for an answer than may, or it gave way to one of a quieter port or overlay',
-  pending_lost: 'waited for an answer, then its target made room for another or the overlay went',
-  tx_malformed: 'asks for a checksum outside itself, or for segments it cannot be cut into',
-  tx_path_mtu:
-    'larger than the path to its VTEP carries (path-mtu.ts, EMSGSIZE); never fragmented, RFC 7348 4.3',
-  tx_queue_full: 'the underlay socket takes no more (EAGAIN, ENOBUFS)',
-  tx_unreachable: 'no route, or the VTEP refuses',
-  tx_firewall: 'a firewall of this host drops it on its way out (EPERM)',
-  tx_loop: 'the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)',
-  tx_error: 'the underlay socket failed in another way',
+  tx_runt: trouble('shorter than its Ethernet header and VLAN tags'),
+  tx_vlan: trouble(
+    'tagged on an access port (one tag of VLAN 0, a priority, is none), tagged where `<encap>/vlan` is `drop`, or with more than four tags',
+  ),
+  tx_too_big: trouble('larger than the `mtu` of the overlay'),
+  tx_hairpin: byDesign('addressed to the port it came from'),
+  lookup_drop: trouble(
+    'the plugin says that the MAC is nowhere, or that it is here while the overlay has no interface of its own',
+  ),
+  lookup_failed: trouble('the plugin failed, or its answer was invalid'),
+  lookup_timeout: trouble('the plugin did not answer in time'),
+  lookup_busy: trouble(
+    'its port has as many questions open at the plugin as it may have, or the plugin was asked 1,000 in a second for it; or its question gave way to that of a port with fewer',
+  ),
+  pending_full: trouble(
+    'no room to wait for an answer, or it gave way to a frame of a port or an overlay that has less waiting',
+  ),
+  pending_lost: trouble('waited for an answer, then its target made room for another, or the overlay went'),
+  tx_malformed: trouble('asks for a checksum outside itself, or for segments that it cannot be cut into'),
+  tx_path_mtu: trouble(
+    'larger than the path to its VTEP carries, as far as that is known; it is never fragmented (RFC 7348 4.3)',
+  ),
+  tx_queue_full: trouble('the underlay socket takes no more (EAGAIN, ENOBUFS)'),
+  tx_unreachable: trouble('there is no route to its VTEP, or the VTEP refuses'),
+  tx_firewall: trouble(
+    'a firewall of this host drops it on its way out (EPERM: the output rules); the log says so too',
+  ),
+  tx_loop: trouble('the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)'),
+  tx_error: trouble('the underlay socket failed in another way'),
 } as const;
 
 /**
@@ -31,68 +51,102 @@ const TX_DROPS = {
  * The frame goes no further in any case; ports of this host have had their copy.
  */
 const PROXY_DROPS = {
-  tx_group: 'broadcast or multicast that no proxy is for and the plugin does not flood',
-  arp_malformed: 'no ARP for IPv4 over Ethernet, or cut off, or from a group address, RFC 826',
-  arp_ignored: 'no request, but a reply or an announcement, or about an address that no station has',
-  arp_conflict: 'announces an address that the plugin maps to another MAC, RFC 5227 2.4',
-  ndp_malformed: 'a solicitation to be discarded, RFC 4861 7.1.1',
-  ndp_ignored: 'an advertisement, a router solicitation, or what is behind extension headers (RFC 6980 5)',
-  ndp_router: 'a router advertisement or redirect: ports are no routers to other hosts',
-  dhcp_malformed: 'cut off, or without a client to bring it to, RFC 2131 2',
-  proxy_spoofed: 'the sender that ARP or NDP names is not the one that sent the frame',
-  proxy_unknown: 'the plugin knows no MAC of that address, or no DHCP server of that client',
-  proxy_own: 'asks for its own address: silence says that it is free, RFC 5227 2.1.1, RFC 4862 5.4',
-  proxy_local: 'whom it is for is at this host, and has heard it itself',
+  tx_group: byDesign('broadcast or multicast that no proxy is for and the plugin does not flood'),
+  arp_malformed: trouble('not ARP for IPv4 over Ethernet, or cut off, or from a group address (RFC 826)'),
+  arp_ignored: byDesign('a reply or an announcement, or about an address that no station has'),
+  arp_conflict: trouble('announces an address that the plugin maps to another MAC (RFC 5227 2.4)'),
+  ndp_malformed: trouble('a solicitation to be discarded (RFC 4861 7.1.1)'),
+  ndp_ignored: byDesign(
+    'an advertisement, a router solicitation, or neighbour discovery behind extension headers (RFC 6980 5)',
+  ),
+  ndp_router: byDesign('a router advertisement or redirect: no port is a router to other hosts'),
+  dhcp_malformed: trouble('cut off, or without a client to bring it to (RFC 2131 2)'),
+  proxy_spoofed: trouble(
+    'the sender that ARP or neighbour discovery names is not the one that sent the frame',
+  ),
+  proxy_unknown: byDesign('the plugin knows no MAC of that address, or no DHCP server of that client'),
+  proxy_own: byDesign(
+    'asks for its own address: silence says that it is free (RFC 5227 2.1.1, RFC 4862 5.4)',
+  ),
+  proxy_local: byDesign('for a station of this host, which has heard it itself'),
 } as const;
 
 /** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
 export const PROTECTION_DROPS = {
-  mac_spoofed: 'its source, or a MAC that ARP, RARP or ND gives, is not the one of the VNIC',
-  ip_spoofed: 'its source, or the address that ARP, RARP or ND speaks for, is none that the VNIC may use',
-  dhcp_spoofed: 'a DHCP client that is not the VNIC: hardware address, client id or DUID',
-  rogue_router: 'what routers say to hosts (advertisement, redirect, ...), of a VNIC that is no router',
-  rogue_dhcp: 'a message of a DHCP server or relay, from a VNIC that is none',
-  dhcp_flood: 'DHCP of a client beyond 64 questions and addresses given up a second',
-  restricted: 'neither IPv4 nor IPv6 nor ARP',
-  unreadable: 'cut off, fragmented or malformed, so that what is to be checked cannot be',
+  mac_spoofed: trouble(
+    'its source, or a MAC that ARP, RARP or neighbour discovery gives, is not that of the VNIC',
+  ),
+  ip_spoofed: trouble(
+    'its source, or the address that ARP, RARP or neighbour discovery speaks for, is none that the VNIC may use',
+  ),
+  dhcp_spoofed: trouble('a DHCP client with another hardware address, client id or DUID'),
+  rogue_router: trouble('a message that only routers send: a router advertisement, a redirect, and the like'),
+  rogue_dhcp: trouble('a message of a DHCP server or relay, or one that passed a relay'),
+  dhcp_flood: trouble("a DHCP client's message beyond 64 questions asked and addresses given up a second"),
+  restricted: byDesign('neither IPv4 nor IPv6 nor ARP'),
+  unreadable: trouble(
+    'cut off, malformed, in fragments where it must not be, or with a checksum to be filled in where it was checked',
+  ),
 } as const;
 
 /** Underlay -> port, counted for the socket, since no overlay is known yet. */
 export const SOCKET_DROPS = {
-  rx_truncated: 'shorter than the header of its encapsulation',
-  rx_no_vni: 'VXLAN: the I flag is not set, RFC 7348 5',
-  rx_version: 'Geneve: a version other than 0, RFC 8926 3.4',
-  rx_control: 'Geneve: a control packet (the O bit), RFC 8926 3.4',
-  rx_critical_option: 'Geneve: an option that must not be passed over (the C bit), RFC 8926 3.4, 3.5',
-  rx_bad_option: 'Geneve: the lengths of its options do not add up, RFC 8926 3.5',
-  rx_protocol: 'Geneve: carries something else than Ethernet, RFC 8926 3.4',
-  rx_unknown_vni: 'no overlay of that VNI listens here',
-  rx_ambiguous: 'may be datagrams that the kernel put together, or one inner superframe: nobody can tell',
-  rx_queue_full:
-    'the queue of the socket was full; of datagrams put together, one in all (or a bad UDP checksum)',
+  rx_truncated: trouble('shorter than the header of its encapsulation'),
+  rx_no_vni: trouble('VXLAN: the I flag is not set (RFC 7348 5)'),
+  rx_version: trouble('Geneve: another version than 0 (RFC 8926 3.4)'),
+  rx_control: trouble('Geneve: a control packet, the O bit is set (RFC 8926 3.4)'),
+  rx_critical_option: trouble(
+    'Geneve: an option that must not be passed over: the C bit is set, or the option is of a critical type (RFC 8926 3.4, 3.5)',
+  ),
+  rx_bad_option: trouble('Geneve: the lengths of its options do not add up (RFC 8926 3.5)'),
+  rx_protocol: trouble('Geneve: another protocol than Ethernet (RFC 8926 3.4)'),
+  rx_unknown_vni: trouble('no overlay of that VNI receives here'),
+  rx_ambiguous: trouble(
+    'datagrams that the kernel had put together, or one inner frame of a peer on this machine that nothing had cut: their lengths are such that varpd cannot tell. ' +
+      'From then on the kernel cuts all that arrives at the socket, for a minute, and the next ones arrive',
+  ),
+  rx_queue_full: trouble(
+    'the queue of the socket (4 MiB) was full, because varpd did not keep up; or the outer UDP checksum was wrong. ' +
+      'The kernel counts: one for all datagrams that it had put together (up to 64, from this machine 128), since the socket was opened, through restarts',
+  ),
 } as const;
 
 /** Underlay -> port. */
 const RX_DROPS = {
-  rx_unknown_peer: 'from an underlay address that is no peer of this overlay',
-  rx_runt: 'the inner frame is shorter than its Ethernet header and VLAN tag, RFC 7348 5',
-  rx_bad_source: 'inner source is a group, zero, or a port of this host that has just sent (a loop)',
-  rx_source_mismatch: 'inner source lives at another VTEP than the one that sent it (<encap>/strict-source)',
-  rx_source_unknown: 'where the inner source lives is not known, and is being asked (<encap>/strict-source)',
-  rx_vlan: 'inner frame is tagged and <encap>/vlan is drop, RFC 7348 6.1',
-  rx_ecn: 'congestion marked outside, but not ECN-capable inside, RFC 6040 4.2',
-  rx_too_big: 'inner frame is larger than the MTU of the overlay',
-  rx_no_port: 'no port of this host takes it',
+  rx_unknown_peer: trouble('from an underlay address that is not a peer of this overlay'),
+  rx_runt: trouble('the inner frame is shorter than its Ethernet header and VLAN tags'),
+  rx_bad_source: trouble(
+    'the inner source is a group, zero, or a port of this host that has just sent: a loop',
+  ),
+  rx_source_mismatch: trouble(
+    'the inner source lives at another VTEP than the one that sent it, or nowhere (`<encap>/strict-source`)',
+  ),
+  rx_source_unknown: trouble(
+    'where the inner source lives is not known yet, and is being asked (`<encap>/strict-source`)',
+  ),
+  rx_vlan: trouble('the inner frame is tagged and `<encap>/vlan` is `drop` (RFC 7348 6.1)'),
+  rx_ecn: trouble('congestion is marked outside, but the inner packet is not capable of it (RFC 6040 4.2)'),
+  rx_too_big: trouble('the inner frame is larger than the `mtu` of the overlay'),
+  rx_no_port: trouble('no port of this host takes it'),
 } as const;
 
 /** Into a TAP, wherever the frame came from. */
 const PORT_DROPS = {
-  port_down: 'the device is down (EIO)',
-  port_full: 'the kernel takes no more (EAGAIN, ENOBUFS)',
-  port_error: 'the device failed in another way',
+  port_down: trouble('the interface of the port is down (EIO)'),
+  port_full: trouble('the kernel takes no more (EAGAIN, ENOBUFS)'),
+  port_error: trouble('the device failed in another way'),
 } as const;
 
-/** Reason -> what it means. */
+/** In the order of the documentation. */
+export const DROP_GROUPS = {
+  tx: TX_DROPS,
+  protection: PROTECTION_DROPS,
+  proxy: PROXY_DROPS,
+  socket: SOCKET_DROPS,
+  rx: RX_DROPS,
+  port: PORT_DROPS,
+} as const;
+
 export const DROPS = {
   ...TX_DROPS,
   ...PROTECTION_DROPS,
@@ -103,22 +157,6 @@ export const DROPS = {
 };
 
 export type DropReason = keyof typeof DROPS;
-
-/**
- * What a healthy network drops all the time: hosts solicit routers, announce and probe addresses, ask for what nobody has.
- * Every other reason is trouble, and worth an alert.
- */
-export const BY_DESIGN: ReadonlySet<DropReason> = new Set([
-  'tx_hairpin',
-  'tx_group',
-  'arp_ignored',
-  'ndp_ignored',
-  'ndp_router',
-  'proxy_unknown',
-  'proxy_own',
-  'proxy_local',
-  'restricted',
-]);
 export type ProxyDrop = keyof typeof PROXY_DROPS;
 
 /** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */

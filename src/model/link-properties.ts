@@ -26,6 +26,8 @@ export type LinkValues = ReadonlyMap<string, readonly string[]>;
 
 export interface LinkPropertySpec {
   readonly name: string;
+  /** For docs/protection.md. */
+  readonly about: string;
   readonly default: readonly string[];
   /** Null: there are too many to name. */
   readonly possible: readonly string[] | null;
@@ -35,8 +37,18 @@ export interface LinkPropertySpec {
   readonly read: (text: string) => string | undefined;
 }
 
-export const PROTECTIONS = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'] as const;
-export type Protection = (typeof PROTECTIONS)[number];
+/** Value of `protection` -> the frames that it lets pass. */
+export const PROTECTION_TYPES = {
+  'mac-nospoof':
+    'its own MAC alone: as the source of a frame, as the sender of ARP, as sender and target of RARP, and in every link-layer address option of neighbour discovery (router and neighbour solicitations and advertisements, redirects, inverse discovery)',
+  restricted: 'IPv4, IPv6 and ARP alone',
+  'ip-nospoof':
+    'IPv4, IPv6, ARP, RARP and neighbour discovery from, and for, its own addresses alone; no message that only routers send, and no inverse discovery',
+  'dhcp-nospoof':
+    'DHCP and DHCPv6 as a client alone, with its MAC in `chaddr`, and a client id or DUID made of its MAC, none, or a listed one; no message that a server or a relay sends or adds to',
+} as const;
+export type Protection = keyof typeof PROTECTION_TYPES;
+export const PROTECTIONS = Object.keys(PROTECTION_TYPES) as readonly Protection[];
 
 const MAX_LISTED = 32; // illumos mac, MPT_MAXIPADDR and MPT_MAXCID
 const MAX_CLIENT_ID_BYTES = 255; // RFC 2132 2: the length of an option is one byte
@@ -46,9 +58,10 @@ export const DYNAMIC_METHODS = ['dhcpv4', 'dhcpv6'] as const;
 const BOOLEAN = ['true', 'false'] as const;
 
 export const LINK_PROPERTIES: readonly LinkPropertySpec[] = [
-  words('protection', PROTECTIONS),
+  words('protection', PROTECTIONS, 'The frames that the VNIC may send.'),
   {
     name: 'allowed-ips',
+    about: 'Its own addresses, for `ip-nospoof`.',
     default: [],
     possible: null,
     maxValues: MAX_LISTED,
@@ -58,9 +71,14 @@ export const LINK_PROPERTIES: readonly LinkPropertySpec[] = [
       return prefix && formatPrefix(prefix);
     },
   },
-  words('dynamic-methods', DYNAMIC_METHODS),
+  words(
+    'dynamic-methods',
+    DYNAMIC_METHODS,
+    'Leased addresses are its own too. Without `allowed-ips` they are in any case.',
+  ),
   {
     name: 'allowed-dhcp-cids',
+    about: 'Client ids and DUIDs that `dhcp-nospoof` lets pass.',
     default: [],
     possible: null,
     maxValues: MAX_LISTED,
@@ -69,14 +87,23 @@ export const LINK_PROPERTIES: readonly LinkPropertySpec[] = [
       `or 1 to ${MAX_CLIENT_ID_BYTES} bytes of other text`,
     read: (text) => (parseClientId(text) === undefined ? undefined : text),
   },
-  { ...words('allow-all-dhcp-cids', BOOLEAN), default: ['false'], maxValues: 1 },
+  {
+    ...words(
+      'allow-all-dhcp-cids',
+      BOOLEAN,
+      'Whether `dhcp-nospoof` lets every client id and DUID pass: systemd-networkd and NetworkManager make their own.',
+    ),
+    default: ['false'],
+    maxValues: 1,
+  },
 ];
 
-const NAMES = LINK_PROPERTIES.map(({ name }) => name);
+export const LINK_PROPERTY_NAMES = LINK_PROPERTIES.map(({ name }) => name);
 
-function words(name: string, possible: readonly string[]): LinkPropertySpec {
+function words(name: string, possible: readonly string[], about: string): LinkPropertySpec {
   return {
     name,
+    about,
     default: [],
     possible,
     maxValues: possible.length,
@@ -97,7 +124,7 @@ export function readLinkValues(given: readonly GivenLinkProperty[]): LinkValues 
     if (spec === undefined) {
       problems.push({
         code: 'NOT_FOUND',
-        line: `failed to set property ${printable(name)}: ${unknownProperty(name, NAMES)}`,
+        line: `failed to set property ${printable(name)}: ${unknownProperty(name, LINK_PROPERTY_NAMES)}`,
       });
     } else if (values.has(name)) problem('it is given twice');
     else if (texts.length === 0 || texts.length > spec.maxValues)
@@ -130,7 +157,7 @@ export function checkLinkNames(names: readonly string[]): void {
   throw problemsError(
     unknown.map((name) => ({
       code: 'NOT_FOUND',
-      line: `${printable(name)}: ${unknownProperty(name, NAMES)}`,
+      line: `${printable(name)}: ${unknownProperty(name, LINK_PROPERTY_NAMES)}`,
     })),
   );
 }

@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 
 import { metricOf } from '../../src/daemon/observe/metrics.js';
-import { BY_DESIGN, type DropReason, DROPS, SOCKET_DROPS } from '../../src/model/drops.js';
+import { type DropReason, DROPS, SOCKET_DROPS } from '../../src/model/drops.js';
 import { Daemon, directOverlay, DLADM_MAIN, VARPD_MAIN } from '../helpers/daemon.js';
 import { get, parseMetrics, type Sample, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
@@ -593,7 +593,7 @@ await t.test('metrics', { skip }, async (t) => {
     const dropLabels = (labels: Record<string, string>, reason: string): Record<string, string> => ({
       ...labels,
       reason,
-      kind: BY_DESIGN.has(reason as DropReason) ? 'by_design' : 'trouble',
+      kind: DROPS[reason as DropReason].kind,
     });
     const samples = (
       prefix: string,

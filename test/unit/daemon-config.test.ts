@@ -2,7 +2,8 @@
 import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { configChanges, loadConfig, parseConfig, placeOf } from '../../src/daemon/config.js';
+import { loadConfig, parseConfig, placeOf } from '../../src/daemon/config-file.js';
+import { configChanges } from '../../src/daemon/config.js';
 import { DaemonLog } from '../../src/daemon/log.js';
 import { account, groupId } from '../../src/daemon/process/accounts.js';
 import { VXLAN } from '../../src/encap/vxlan.js';

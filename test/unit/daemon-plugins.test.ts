@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { parseConfig } from '../../src/daemon/config.js';
+import { parseConfig } from '../../src/daemon/config-file.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';

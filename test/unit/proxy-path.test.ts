@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import { createCounters, readCounters } from '../../src/core/counters.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
-import { parseConfig } from '../../src/daemon/config.js';
+import { parseConfig } from '../../src/daemon/config-file.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';

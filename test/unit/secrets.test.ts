@@ -9,7 +9,7 @@ import { atOnce } from '../../plugins/files/slices.js';
 import { withQuotations } from '../../src/cli/quotation.js';
 import { formatJson } from '../../src/cli/show.js';
 import { oneLine } from '../../src/daemon/complaint.js';
-import { parseConfig } from '../../src/daemon/config.js';
+import { parseConfig } from '../../src/daemon/config-file.js';
 import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
 import { parseState } from '../../src/daemon/state/state-schema.js';
 import { asOverlayError, errorStack, errorText } from '../../src/model/errors.js';

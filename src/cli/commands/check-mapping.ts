@@ -15,7 +15,7 @@ const PLUGIN = new URL('../../../plugins/files/index.js', import.meta.url);
 export const command = defineCommand({
   synopsis: 'check-mapping [--json] file',
   about:
-    'Checks a mapping of the files plugin, and names everything that is wrong with it. varpd is not asked and\n' +
+    'Checks a mapping of the files plugin, and names everything that is wrong with it. varpd is not asked and ' +
     'need not run. The exit status is 0 if it would take the file.',
   options: [{ name: 'json', about: 'the same, as JSON' }],
   examples: ['check-mapping /etc/varpd/hosts.json', 'check-mapping --json /etc/varpd/hosts.json'],

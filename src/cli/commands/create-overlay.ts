@@ -15,8 +15,9 @@ const MAX_PROPERTY_LIST = 2047;
 export const command = defineCommand({
   synopsis: 'create-overlay [-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
   about:
-    'Creates an overlay: one virtual layer-2 network on this host. It has a network interface of\n' +
-    'its own name, and VNICs can be created over it.',
+    'Creates an overlay: one virtual layer-2 network on this host. It has a network interface of ' +
+    'its own name, and VNICs can be created over it. All or nothing: a create that fails leaves nothing behind and ' +
+    'says every reason at once.',
   options: [
     { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
     { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation: vxlan, geneve' },

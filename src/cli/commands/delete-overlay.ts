@@ -4,7 +4,7 @@ import { requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'delete-overlay [-t] overlay',
-  about: 'Deletes an overlay, over which there must be no VNICs.',
+  about: 'Deletes an overlay. While VNICs are over it that is refused: link busy.',
   options: [{ name: 'temporary', short: 't', about: 'until up-overlay, or until varpd starts again' }],
   examples: ['delete-overlay overlay0'],
 

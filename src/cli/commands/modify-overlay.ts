@@ -7,8 +7,9 @@ import { requireMac } from '../values.js';
 export const command = defineCommand({
   synopsis: 'modify-overlay -d mac | -f | -s mac=ip:port overlay',
   about:
-    'Changes the target table of a dynamic overlay: which MAC address is reached at which underlay\n' +
-    'address. An IPv6 destination is written mac=[ip]:port; mac=drop discards what is sent to that MAC.',
+    'Changes the target table of a dynamic overlay: which MAC address is reached at which underlay ' +
+    'address. An IPv6 destination is written mac=[ip]:port; mac=drop discards the frames to that MAC. ' +
+    'A change lasts until it is flushed, or varpd ends or restarts; then the plugin is asked again.',
   options: [
     { name: 'delete-entry', short: 'd', value: 'mac', about: 'forget one MAC: the next frame asks again' },
     { name: 'flush-table', short: 'f', about: 'forget all' },

@@ -4,7 +4,7 @@ import { attempt, CommandError, defineCommand, reasonOf, UsageError } from '../c
 export const command = defineCommand({
   synopsis: 'reload',
   about:
-    'Has varpd read again its configuration and the files of its lookup plugins. What is not valid changes nothing\n' +
+    'Has varpd read its configuration and the files of its lookup plugins again. Invalid content changes nothing ' +
     'and is reported. (Mappings of the files plugin are also read whenever they change.)',
   options: [],
   examples: ['reload'],

@@ -1,4 +1,5 @@
 /** set-linkprop: link properties of a VNIC that is there, in force at once. */
+import { LINK_PROPERTY_NAMES } from '../../model/link-properties.js';
 import { attempt, defineCommand, UsageError } from '../command.js';
 import { parseLinkProperties } from '../link-properties.js';
 import { requireOneOperand } from '../values.js';
@@ -6,8 +7,8 @@ import { requireOneOperand } from '../values.js';
 export const command = defineCommand({
   synopsis: 'set-linkprop [-t] -p prop=value[,...] vnic',
   about:
-    'Sets link properties of a VNIC, which are in force at once: protection, allowed-ips, dynamic-methods,\n' +
-    'allowed-dhcp-cids, allow-all-dhcp-cids. A value replaces the one before.',
+    `Sets link properties of a VNIC, which are in force at once: ${LINK_PROPERTY_NAMES.join(', ')}. ` +
+    'A value replaces the one before.',
   options: [
     { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it is kept' },
     {

@@ -24,8 +24,8 @@ const [parsable, ...others] = SHOW_OPTIONS;
 export const command = defineCommand({
   synopsis: 'show-linkprop [-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
   about:
-    'Shows link properties of VNICs, those named or all. EFFECTIVE is what is in force: with the addresses that\n' +
-    'DHCP has leased and what the plugin says, and without what no protection looks at.',
+    'Shows link properties of VNICs, those named or all. EFFECTIVE is in force: with the addresses that ' +
+    'DHCP has leased and the plugin gives, and without values that no protection looks at.',
   options: [
     { name: 'persistent', short: 'P', about: 'what the next start of varpd will find' },
     { ...parsable, short: 'c' },

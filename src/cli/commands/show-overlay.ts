@@ -58,8 +58,8 @@ const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
 export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t] [[-p] -o field,... | --json] [overlay...]',
   about:
-    'Shows overlays, those named or all: their properties, their health or their target tables. What is stored and\n' +
-    'does not run is OFFLINE, and has no target table. Properties are set when an overlay is created: PERM is rw for\n' +
+    'Shows overlays, those named or all: their properties, their health or their target tables. An overlay that is stored ' +
+    'and does not run is OFFLINE, and has no target table. Properties are set when an overlay is created: PERM is rw for ' +
     'those that -p of create-overlay takes, r- for the others.',
   options: [
     { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },

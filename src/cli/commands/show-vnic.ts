@@ -27,7 +27,7 @@ const COLUMNS: readonly Column<VnicInfo>[] = [
 export const command = defineCommand({
   synopsis: 'show-vnic [-l overlay] [[-p] -o field,... | --json] [vnic...]',
   about:
-    'Shows VNICs, those named or all. VID 0 is a VNIC that carries every VLAN. STATE is shown when one of them\n' +
+    'Shows VNICs, those named or all. VID 0 is a VNIC that carries every VLAN. STATE is shown when one of them ' +
     'is not up; OFFLINE is one that is stored and does not run.',
   options: [
     { name: 'link', short: 'l', value: 'overlay', about: 'only those over this overlay' },

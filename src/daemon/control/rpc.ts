@@ -7,10 +7,11 @@
  * The answer to a batch is made and sent call by call: whatever is asked for, no more than one call's answer is in memory.
  */
 import { z } from 'zod';
-import { type ErrorData, MAX_BATCH_REQUESTS, type MethodName, type Methods } from '../../control/messages.js';
+import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
+import { METHOD_NAMES, type MethodName, METHODS, type Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
-import { changesSomething, checkParams, METHOD_NAMES } from './requests.js';
+import { checkParams } from './requests.js';
 
 export type Handlers = {
   readonly [M in MethodName]: (
@@ -149,7 +150,7 @@ async function call(
     const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
     return errorResponse(id, RPC_CODE.METHOD_NOT_FOUND, error);
   }
-  if (changesSomething(method) && !mayChange) {
+  if (METHODS[method].access === 'change' && !mayChange) {
     const error = new OverlayError('DENIED', 'only root and the configured group may change something');
     return errorResponse(id, RPC_CODE.REFUSED, error);
   }

@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { PORT_TRAFFIC, TRAFFIC } from '../../core/counters.js';
 import type { Datapath, Offload } from '../../datapath/contract.js';
-import { BY_DESIGN, type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
+import { type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
 import { formatEndpoint } from '../../wire/ip.js';
 import { VERSION } from '../version.js';
 import type { Observed, ObservedOverlay } from './observed.js';
@@ -41,39 +41,36 @@ const OVERLAY_REASONS = (Object.keys(DROPS) as DropReason[]).filter(
   (reason) => !SOCKET_REASONS.includes(reason),
 );
 /** Which of them an alert is for. */
-const kindOf = (reason: DropReason): string => (BY_DESIGN.has(reason) ? 'by_design' : 'trouble');
+const kindOf = (reason: DropReason): string => DROPS[reason].kind;
+
+const namesOf = <C extends string>(counters: Readonly<Record<C, string>>) => Object.keys(counters) as C[];
+const OVERLAY_TRAFFIC_NAMES = namesOf(TRAFFIC);
+const PORT_TRAFFIC_NAMES = namesOf(PORT_TRAFFIC);
 
 /** Of one metric: what it says, and the labels of its values. */
 type Family = readonly [help: string, ...labels: string[]];
 
 const GAUGES = {
-  build_info: ['1; the version is in the label.', 'version'],
+  build_info: ['1; the label has the version.', 'version'],
   kernel_feature: ['1 when this kernel has a feature that varpd makes use of.', 'feature'],
   overlays: [
-    'Overlays that run, and those that are stored and do not: offline, and stopped as before.',
+    'Overlays that run (running), and those that are stored and do not (offline). stopped is the same as offline, for one version more.',
     'state',
   ],
-  vnics: ['VNICs that run, and those that are stored and do not.', 'state'],
-  overlay_info: ['1; what the overlay is, is in the labels.', 'overlay', 'vnetid', 'search', 'listen'],
+  vnics: ['VNICs that run (running), and those that are stored and do not (offline).', 'state'],
+  overlay_info: ['1; the labels say what the overlay is.', 'overlay', 'vnetid', 'search', 'listen'],
   overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
   overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
   overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
   port_up: [
-    '1 when the device of a port is there, set up, has its name, and a MAC that is followed.',
+    '1 when the device of a port exists, is set up, and has its name and a MAC that is followed.',
     'overlay',
     'port',
   ],
-  port_carrier: ['1 when what runs on top of a port is shown a carrier.', 'overlay', 'port'],
+  port_carrier: ['1 when a port has a carrier; it may lose it with link-state=follow.', 'overlay', 'port'],
 } as const satisfies Record<string, Family>;
-
-const PORT_COUNTERS = {
-  port_tx_frames_total: ['Frames that came from the port.', 'overlay', 'port'],
-  port_tx_bytes_total: ['Bytes of frames that came from the port.', 'overlay', 'port'],
-  port_rx_frames_total: ['Frames that went to the port.', 'overlay', 'port'],
-  port_rx_bytes_total: ['Bytes of frames that went to the port.', 'overlay', 'port'],
-} as const satisfies Record<`port_${(typeof PORT_TRAFFIC)[number]}_total`, Family>;
 
 /** A metric that ends in a unit has that unit, and Prometheus knows no bits. */
 type NameOf<C extends string> = C extends 'rx_reserved_bits' ? 'rx_reserved_flags' : C;
@@ -82,45 +79,30 @@ export function metricOf<C extends string>(counter: C): NameOf<C> {
   return (counter === 'rx_reserved_bits' ? 'rx_reserved_flags' : counter) as NameOf<C>;
 }
 
-const OVERLAY_COUNTERS = {
-  overlay_tx_frames_total: ['Frames from ports to the underlay.', 'overlay'],
-  overlay_tx_bytes_total: ['Bytes of inner frames from ports to the underlay.', 'overlay'],
-  overlay_rx_frames_total: ['Frames from the underlay to ports.', 'overlay'],
-  overlay_rx_bytes_total: ['Bytes of inner frames from the underlay to ports.', 'overlay'],
-  overlay_local_frames_total: ['Frames from port to port.', 'overlay'],
-  overlay_lookups_total: ['Questions to the lookup plugin.', 'overlay'],
-  overlay_rx_reserved_flags_total: ['Frames delivered whose tunnel header had reserved bits set.', 'overlay'],
-  overlay_rx_unclaimed_total: [
-    'Frames from the underlay to a MAC that no port has, which the own interface got.',
-    'overlay',
-  ],
-  overlay_tx_other_source_total: ['Frames of VNICs from a MAC that is not their own.', 'overlay'],
-  overlay_proxy_arp_total: ['ARP replies given in place of another host.', 'overlay'],
-  overlay_proxy_ndp_total: ['Neighbour advertisements given in place of another host.', 'overlay'],
-  overlay_proxy_dhcp_total: ['DHCP messages brought to the one they are for.', 'overlay'],
-  overlay_too_big_answers_total: ['ICMP answers to senders of packets that did not fit.', 'overlay'],
-  overlay_tx_segmentation_refused_total: [
-    'Messages of many frames that a route or device refused, and whose frames went one by one.',
-    'overlay',
-  ],
-  overlay_path_mtu_learned_total: ['ICMP messages about the size of a path that were believed.', 'overlay'],
-  overlay_path_mtu_refused_total: [
-    'ICMP messages about the size of a path that were not believed.',
-    'overlay',
-  ],
-  overlay_path_mtu_too_small_total: ['ICMP messages about a path too narrow for any overlay.', 'overlay'],
-} as const satisfies Record<`overlay_${NameOf<(typeof TRAFFIC)[number]>}_total`, Family>;
+type FamiliesOf<S extends string, C extends string> = Readonly<Record<`${S}_${NameOf<C>}_total`, Family>>;
+
+function familiesOf<S extends string, C extends string>(
+  subject: S,
+  counters: Readonly<Record<C, string>>,
+  ...labels: string[]
+): FamiliesOf<S, C> {
+  const families = Object.entries<string>(counters).map(([name, help]): [string, Family] => [
+    `${subject}_${metricOf(name)}_total`,
+    [help, ...labels],
+  ]);
+  return Object.fromEntries(families) as FamiliesOf<S, C>;
+}
 
 const COUNTERS = {
-  ...OVERLAY_COUNTERS,
+  ...familiesOf('overlay', TRAFFIC, 'overlay'),
   overlay_drops_total: [
-    'Frames not delivered, by reason; some are dropped by_design, others are trouble.',
+    'Frames not delivered, by reason, but for those of sockets; some are dropped by_design, others are trouble.',
     'overlay',
     'reason',
     'kind',
   ],
   overlay_underlay_losses_total: ['How often the underlay has ceased to be up.', 'overlay'],
-  ...PORT_COUNTERS,
+  ...familiesOf('port', PORT_TRAFFIC, 'overlay', 'port'),
   port_drops_total: [
     'Frames from a port that link protection did not let pass.',
     'overlay',
@@ -128,11 +110,17 @@ const COUNTERS = {
     'reason',
     'kind',
   ],
-  socket_drops_total: ['Datagrams dropped before their overlay was known.', 'listen', 'reason'],
+  socket_drops_total: [
+    'Datagrams dropped before their overlay was known, counted once however many overlays share the socket.',
+    'listen',
+    'reason',
+  ],
 } as const satisfies Record<string, Family>;
 
 /** As Prometheus knows them. */
-export const METRIC_NAMES = [...Object.keys(GAUGES), ...Object.keys(COUNTERS)].map((name) => `varpd_${name}`);
+export const METRICS = Object.entries<Family>({ ...COUNTERS, ...GAUGES }).map(
+  ([name, [help, ...labels]]) => ({ name: `varpd_${name}`, help, labels }),
+);
 
 type Name = keyof typeof GAUGES | keyof typeof COUNTERS;
 type Labels = Readonly<Record<string, string | number>>;
@@ -229,7 +217,8 @@ export class Metrics {
       this.#put('overlay_targets', { overlay }, targetCount);
     for (const offload of OFFLOADS)
       this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
-    for (const name of TRAFFIC) this.#put(`overlay_${metricOf(name)}_total`, { overlay }, counters[name]);
+    for (const name of OVERLAY_TRAFFIC_NAMES)
+      this.#put(`overlay_${metricOf(name)}_total`, { overlay }, counters[name]);
     for (const reason of OVERLAY_REASONS)
       this.#put('overlay_drops_total', { overlay, reason, kind: kindOf(reason) }, counters[reason]);
   }
@@ -242,7 +231,8 @@ export class Metrics {
       this.#put('port_up', { overlay, port }, state === 'up');
       if (Object.keys(counters).length === 0) continue;
       this.#put('port_carrier', { overlay, port }, carrier);
-      for (const name of PORT_TRAFFIC) this.#put(`port_${name}_total`, { overlay, port }, counters[name]);
+      for (const name of PORT_TRAFFIC_NAMES)
+        this.#put(`port_${name}_total`, { overlay, port }, counters[name]);
       for (const reason of PORT_REASONS)
         this.#put('port_drops_total', { overlay, port, reason, kind: kindOf(reason) }, counters[reason]);
     }

@@ -3,7 +3,8 @@
  * itself as long as something of it does not run (retries.ts). One overlay or VNIC that fails keeps no other from
  * starting.
  */
-import type { Failure, Methods } from '../../control/messages.js';
+import type { Failure } from '../../control/messages.js';
+import type { Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
 import { formatEndpoint, type IpAddress, isSameEndpoint, parse as parseIp } from '../../wire/ip.js';

@@ -4,7 +4,8 @@
  * A few hundred overlays at most: whatever is not found by name is found by looking at all of them, so that there is
  * one map and nothing to keep in step with it.
  */
-import type { Failure, Methods, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { Failure, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { Methods } from '../../control/methods.js';
 import { OverlayError, STATUS_WORDS } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';

@@ -11,7 +11,8 @@
  *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Failure, Methods } from '../../control/messages.js';
+import type { Failure } from '../../control/messages.js';
+import type { Methods } from '../../control/methods.js';
 import type { Notice } from '../../core/notices.js';
 import type { LookupRequest } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';

@@ -2,7 +2,8 @@
  * Changes to the link properties of VNICs, and what DHCP leases them: on the disk first, then in force, so that a crash in
  * between leaves a guest with more rules than it had, never with fewer. The registry lends its order of changes.
  */
-import type { LinkPropertyRow, Methods } from '../../control/messages.js';
+import type { LinkPropertyRow } from '../../control/messages.js';
+import type { Methods } from '../../control/methods.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import { inBackground } from '../../model/background.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';

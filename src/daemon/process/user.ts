@@ -1,6 +1,7 @@
 /** Who varpd runs as, beside who it should: root becomes that user before anything else (root.ts), and nobody else can. */
 import { OverlayError } from '../../model/errors.js';
-import { type Config, DEFAULT_USER, placeOf } from '../config.js';
+import { placeOf } from '../config-file.js';
+import { type Config, DEFAULT_USER } from '../config.js';
 import { account } from './accounts.js';
 
 /**

@@ -7,7 +7,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { OverlayError } from '../../model/errors.js';
 import { SHARED_WRITE, trustedPlace, UntrustedPlace, userText } from '../../plugin/trusted-place.js';
-import { makeDirectories } from '../make-directories.js';
+import { makeDirectories } from '../made-files.js';
 import { errnoName, systemErrorText } from '../system-error.js';
 import { disk } from './disk-thread.js';
 

@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { targetPages } from '../../../src/cli/pages.js';
 import { encodeMessage } from '../../../src/control/framing.js';
-import { MAX_BATCH_REQUESTS, MAX_REQUEST_BYTES, type MethodName } from '../../../src/control/messages.js';
+import { MAX_BATCH_REQUESTS, MAX_REQUEST_BYTES } from '../../../src/control/messages.js';
+import type { MethodName } from '../../../src/control/methods.js';
 import type { Daemon } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';

@@ -1,9 +1,9 @@
 // What people and programs write: mappings, requests on the control socket, state files, configuration, properties. Each is read
 // or refused, in words, with its place; and what JSON refuses, nobody takes.
 import { MessageReader } from '../../../src/control/framing.js';
-import type { MethodName } from '../../../src/control/messages.js';
-import { parseConfig } from '../../../src/daemon/config.js';
-import { checkParams, METHOD_NAMES } from '../../../src/daemon/control/requests.js';
+import { METHOD_NAMES, type MethodName } from '../../../src/control/methods.js';
+import { parseConfig } from '../../../src/daemon/config-file.js';
+import { checkParams } from '../../../src/daemon/control/requests.js';
 import { parseState } from '../../../src/daemon/state/state-schema.js';
 import { VXLAN } from '../../../src/encap/vxlan.js';
 import { OverlayError } from '../../../src/model/errors.js';

@@ -1,0 +1,230 @@
+/**
+ * The table of methods: everything that dladm may ask of varpd.
+ *
+ * A method is declared here and nowhere else: its sentence, its parameters with their bounds, the type of its result, and
+ * whether it changes something. Four things follow from its row: the typed call of client.ts, the type of its handler and the
+ * check of each request (`daemon/control`), and its row in docs/daemon.md. The handler itself is in `daemon/handlers.ts`.
+ *
+ * Kinds are plain data, so that the command line loads no validator. MACs, addresses and endpoints travel as text in their
+ * canonical form; the code that uses them says what is wrong with one.
+ */
+import { VNI_MAX } from '../wire/vxlan.js';
+import {
+  type DaemonStatus,
+  type Failure,
+  type LinkPropertyRow,
+  MAX_TARGET_ROWS,
+  type OverlayInfo,
+  type PageResult,
+  type RestartInfo,
+  type TargetPage,
+  type VnicInfo,
+} from './messages.js';
+
+export type Kind =
+  | { readonly is: 'text' }
+  | { readonly is: 'flag' }
+  | { readonly is: 'whole'; readonly min?: number; readonly max?: number }
+  | { readonly is: 'list'; readonly of: Kind }
+  | { readonly is: 'pair'; readonly first: Kind; readonly second: Kind };
+
+/** An optional parameter is left out; it is never null. */
+export type Param = Kind & { readonly isOptional?: true };
+
+/** A type as a member of a row. It has no value at run time. */
+interface Shape<T> {
+  readonly type?: T;
+}
+
+export interface Method {
+  /** For the documentation. */
+  readonly about: string;
+  /** `look`: open to every client that reaches the socket. `change`: for root and the configured group. */
+  readonly access: 'look' | 'change';
+  /** A method with `after` is a list that comes in pages, and its result has `next`. */
+  readonly params: Readonly<Record<string, Param>>;
+  readonly returns: Shape<unknown>;
+}
+
+const text = { is: 'text' } as const;
+const flag = { is: 'flag' } as const;
+const list = <const K extends Kind>(of: K) => ({ is: 'list', of }) as const;
+const pair = <const A extends Kind, const B extends Kind>(first: A, second: B) =>
+  ({ is: 'pair', first, second }) as const;
+const optional = <const K extends Kind>(kind: K) => ({ ...kind, isOptional: true }) as const;
+
+const names = optional(list(text));
+/** `next` of the page before, with the same other parameters. */
+const after = optional(text);
+const linkProperties = list(pair(text, list(text)));
+
+const shape = <T>(): Shape<T> => ({});
+/** There is nothing to say but that it is done. */
+const done = shape<null>();
+
+export const METHODS = {
+  'overlay.create': {
+    about:
+      'Creates an overlay and its interface, or fails and leaves nothing behind. `properties` are in the order given; one given twice is an error.',
+    access: 'change',
+    params: {
+      name: text,
+      encap: text,
+      search: text,
+      vnetid: { is: 'whole', min: 0, max: VNI_MAX },
+      temporary: flag,
+      properties: list(pair(text, text)),
+    },
+    returns: done,
+  },
+  'overlay.delete': {
+    about: 'Deletes an overlay that has no VNICs. `temporary`: its state file stays.',
+    access: 'change',
+    params: { name: text, temporary: flag },
+    returns: done,
+  },
+  'overlay.up': {
+    about:
+      'Starts persistent overlays that are not running: the one named, or all. `failures` has the others.',
+    access: 'change',
+    params: { name: optional(text) },
+    returns: shape<{ failures: Failure[] }>(),
+  },
+  'overlay.list': {
+    about:
+      'Says all that is known of overlays, offline ones too: those named, or all. A name that does not exist is in `missing`, and fails nothing else.',
+    access: 'look',
+    params: { names, after },
+    returns: shape<{ overlays: OverlayInfo[]; missing: Failure[] }>(),
+  },
+  'overlay.targets': {
+    about: 'Reads the target table of an overlay.',
+    access: 'look',
+    params: { name: text, after, limit: optional({ is: 'whole', min: 1, max: MAX_TARGET_ROWS }) },
+    returns: shape<TargetPage>(),
+  },
+  'overlay.setTarget': {
+    about: 'Sets the destination of one MAC: an endpoint, or `drop`.',
+    access: 'change',
+    params: { name: text, mac: text, destination: text },
+    returns: done,
+  },
+  'overlay.deleteTarget': {
+    about: 'Forgets the destination of one MAC.',
+    access: 'change',
+    params: { name: text, mac: text },
+    returns: done,
+  },
+  'overlay.flushTargets': {
+    about: 'Forgets all destinations of an overlay.',
+    access: 'change',
+    params: { name: text },
+    returns: done,
+  },
+  'vnic.create': {
+    about:
+      'Creates a VNIC over an overlay, or fails and leaves nothing behind. `properties` are link properties.',
+    access: 'change',
+    params: {
+      name: text,
+      over: text,
+      mac: optional(text),
+      vid: optional({ is: 'whole' }),
+      properties: optional(linkProperties),
+      temporary: flag,
+    },
+    returns: done,
+  },
+  'vnic.delete': {
+    about: 'Deletes a VNIC. `temporary`: what is stored of it stays.',
+    access: 'change',
+    params: { name: text, temporary: flag },
+    returns: done,
+  },
+  'vnic.list': {
+    about: 'Says all that is known of VNICs: those named, those over one overlay, or all.',
+    access: 'look',
+    params: { names, over: optional(text), after },
+    returns: shape<{ vnics: VnicInfo[]; missing: Failure[] }>(),
+  },
+  'linkprop.set': {
+    about:
+      'Sets link properties of a VNIC, all or none of them; they are in force with the next frames. `temporary`: until varpd starts again.',
+    access: 'change',
+    params: { name: text, temporary: flag, properties: linkProperties },
+    returns: done,
+  },
+  'linkprop.reset': {
+    about: 'Sets link properties of a VNIC back to their defaults: those named, or all.',
+    access: 'change',
+    params: { name: text, temporary: flag, properties: names },
+    returns: done,
+  },
+  'linkprop.list': {
+    about:
+      'Says the link properties of VNICs: those named, or all. `persistent`: what the next start will find, whether the VNIC runs or not.',
+    access: 'look',
+    params: { names, properties: names, persistent: flag, after },
+    returns: shape<{ rows: LinkPropertyRow[]; missing: Failure[] }>(),
+  },
+  'daemon.reload': {
+    about:
+      'Has the configuration and the files of plugins read again, as SIGHUP does. `failures` has what was not valid.',
+    access: 'change',
+    params: {},
+    returns: shape<{ failures: Failure[] }>(),
+  },
+  'daemon.restart': {
+    about:
+      'Restarts varpd, which ends all connections. Refused, with every reason, when varpd would not come back.',
+    access: 'change',
+    params: {},
+    returns: shape<RestartInfo>(),
+  },
+  'daemon.status': {
+    about:
+      'Says the version, the process, the number of overlays and VNICs that run, and features of the kernel.',
+    access: 'look',
+    params: {},
+    returns: shape<DaemonStatus>(),
+  },
+} as const satisfies Readonly<Record<string, Method>>;
+
+export type MethodName = keyof typeof METHODS;
+
+export const METHOD_NAMES = Object.keys(METHODS) as readonly MethodName[];
+
+type ValueOf<K> = K extends { is: 'text' }
+  ? string
+  : K extends { is: 'flag' }
+    ? boolean
+    : K extends { is: 'whole' }
+      ? number
+      : K extends { is: 'list'; of: infer Item }
+        ? ValueOf<Item>[]
+        : K extends { is: 'pair'; first: infer First; second: infer Second }
+          ? [ValueOf<First>, ValueOf<Second>]
+          : never;
+
+type OptionalOf<P> = { [N in keyof P]: P[N] extends { isOptional: true } ? N : never }[keyof P];
+
+type ParamsOf<P> = keyof P extends never
+  ? Record<string, never>
+  : { -readonly [N in Exclude<keyof P, OptionalOf<P>>]: ValueOf<P[N]> } & {
+      -readonly [N in OptionalOf<P>]?: ValueOf<P[N]>;
+    };
+
+type ResultOf<S> = S extends Shape<infer T> ? T : never;
+
+/** Those that are lists in pages. */
+export type PagedMethod = {
+  [M in MethodName]: (typeof METHODS)[M]['params'] extends { after: Param } ? M : never;
+}[MethodName];
+
+/** Method name -> parameters and result. */
+export type Methods = {
+  readonly [M in MethodName]: {
+    params: ParamsOf<(typeof METHODS)[M]['params']>;
+    result: ResultOf<(typeof METHODS)[M]['returns']> & (M extends PagedMethod ? PageResult : unknown);
+  };
+};

@@ -1,0 +1,175 @@
+/**
+ * The configuration file: YAML under command line flags, over the defaults of config.ts.
+ *
+ * Read strictly: a key that is not known is an error, and so is a value of the wrong kind. Every error is reported,
+ * each as `file:line:column: key: found KIND, expected ...`: what stands there is not shown, since whoever has varpd read
+ * its configuration may not be allowed to read it. dladm adds it where he may.
+ */
+import { readFileSync } from 'node:fs';
+import {
+  type Document,
+  type ErrorCode,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseDocument,
+  visit,
+} from 'yaml';
+import type { z } from 'zod';
+import { OverlayError } from '../model/errors.js';
+import { foundExpected } from '../model/properties.js';
+import { type Config, configSchema, type Flags, keysAt, socketPath } from './config.js';
+
+/** The documented file is a thousandth of this; more is not a configuration. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+/** Read when no --config is given, if it is there. */
+const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
+
+/** Where each key of the file stands, as `file:line:column: `. Not a part of the configuration: two that differ in nothing else
+ * are the same. */
+const places = new WeakMap<Config, ReadonlyMap<string, string>>();
+
+/** What an error about a key begins with, when what is wrong shows only in use; empty when it is not in the file. */
+export function placeOf(config: Config, key: keyof Config): string {
+  return places.get(config)?.get(key) ?? '';
+}
+
+/** Flags over file over defaults. Throws an OverlayError with a line for each thing that is wrong. */
+export function loadConfig(flags: Flags): Config {
+  const fromFile = readConfigFile(flags.config);
+  const { socket } = flags;
+  const checked = socketPath.safeParse(socket ?? fromFile.socket);
+  if (!checked.success)
+    throw invalid([`--socket: ${foundExpected(socket ?? '', checked.error.issues[0].message)}`]);
+  const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
+  const config = { ...fromFile, pluginPath, socket: checked.data };
+  places.set(config, places.get(fromFile) ?? new Map());
+  return config;
+}
+
+function readConfigFile(file: string | undefined): Config {
+  const name = file ?? DEFAULT_CONFIG_FILE;
+  try {
+    return parseConfig(readFileSync(name, 'utf8'), name);
+  } catch (error) {
+    if (error instanceof OverlayError) throw error;
+    if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT')
+      return parseConfig('', name);
+    throw new OverlayError('INVALID', `${name}: cannot be read: ${(error as Error).message}`, [], error);
+  }
+}
+
+/** `file` is only named in errors. */
+export function parseConfig(text: string, file: string): Config {
+  if (Buffer.byteLength(text) > MAX_FILE_BYTES)
+    throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
+  const lines = new LineCounter();
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    uniqueKeys: true,
+    // Its warnings go to standard error by themselves, with what stands there.
+    logLevel: 'error',
+  });
+  const at = (offset: number): string => {
+    const { line, col } = lines.linePos(offset);
+    return `${file}:${line}:${col}`;
+  };
+  const first = document.errors.at(0);
+  // What follows a syntax error is guesswork: the first one is the one to mend.
+  if (first !== undefined)
+    throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
+  const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
+  if (parsed.success) {
+    places.set(parsed.data, placesOf(document, at));
+    return parsed.data;
+  }
+  throw invalid(parsed.error.issues.flatMap((issue) => describe(issue, document, at)));
+}
+
+function placesOf(document: Document, at: (offset: number) => string): Map<string, string> {
+  const { contents } = document;
+  const pairs = isMap(contents) ? contents.items : [];
+  return new Map(pairs.map(({ key, value }) => [String(key), `${at(offsetOf(value))}: `]));
+}
+
+/** Aliases are resolved only here: one may lead nowhere, or to very many. */
+function valueOf(document: Document, at: (offset: number) => string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    let offset = 0;
+    visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document) !== undefined) return undefined;
+        offset = offsetOf(alias);
+        return visit.BREAK;
+      },
+    });
+    throw new OverlayError('INVALID', `${at(offset)}: an alias of nothing, or of too much`, [], error);
+  }
+}
+
+function describe(issue: z.core.$ZodIssue, document: Document, at: (offset: number) => string): string[] {
+  if (issue.code === 'unrecognized_keys') {
+    const within = issue.path.length === 0 ? '' : `${issue.path.join('.')}: `;
+    return issue.keys.map(
+      (key) =>
+        `${at(keyOffset(document, issue.path, key))}: ${within}unknown key, expected one of ${keysAt(issue.path).join(', ')}`,
+    );
+  }
+  const node = nodeAt(document, issue.path);
+  const found = isScalar(node)
+    ? kindOf(node.value)
+    : isMap(node)
+      ? 'a map'
+      : isSeq(node)
+        ? 'a list'
+        : 'nothing';
+  const name = issue.path.join('.') || 'the file';
+  return [`${at(offsetOf(node))}: ${name}: found ${found}, expected ${issue.message}`];
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (typeof value === 'boolean') return 'true or false';
+  return typeof value === 'number' ? 'a number' : 'another text';
+}
+
+/** Those that come of mistakes that are made; the parser's own words show what stands there. */
+const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
+  BAD_DQ_ESCAPE: 'an escape that does not exist',
+  BAD_INDENT: 'a line is indented by too little or too much',
+  BAD_SCALAR_START: 'a character that a value does not begin with',
+  BAD_ALIAS: 'an alias without a name',
+  BLOCK_IN_FLOW: 'a map or list of lines within brackets',
+  DUPLICATE_KEY: 'a key that is there already',
+  MISSING_CHAR: 'a bracket, quote, colon or comma is missing',
+  MULTILINE_IMPLICIT_KEY: 'a key of several lines, or a colon is missing',
+  MULTIPLE_DOCS: 'a second document',
+  TAB_AS_INDENT: 'a tab where blanks indent',
+  TAG_RESOLVE_FAILED: 'a tag that is not known',
+};
+
+function nodeAt(document: Document, keys: readonly PropertyKey[]): unknown {
+  return keys.length === 0 ? document.contents : document.getIn(keys, true);
+}
+
+function keyOffset(document: Document, keys: readonly PropertyKey[], key: string): number {
+  const map = nodeAt(document, keys);
+  const pair = isMap(map)
+    ? map.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
+    : undefined;
+  return offsetOf(pair?.key);
+}
+
+function offsetOf(node: unknown): number {
+  return isNode(node) ? (node.range?.[0] ?? 0) : 0;
+}
+
+function invalid(lines: readonly string[]): OverlayError {
+  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is not good', lines);
+}

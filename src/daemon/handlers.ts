@@ -1,0 +1,59 @@
+/** The handlers of the methods that dladm may call: one for each row of control/methods.ts. */
+import type { Failure, RestartInfo } from '../control/messages.js';
+import type { Datapath } from '../datapath/contract.js';
+import type { Handlers } from './control/rpc.js';
+import type { Registry } from './overlays/registry.js';
+import { VERSION } from './version.js';
+
+/** The daemon as its handlers see it. */
+export interface DaemonControl {
+  readonly startedAt: Date;
+  /** Everything stored has been tried. */
+  readonly isSettled: () => boolean;
+  readonly reload: () => Promise<Failure[]>;
+  readonly restart: () => Promise<RestartInfo>;
+}
+
+export function createHandlers(
+  registry: Registry,
+  datapath: Pick<Datapath, 'features'>,
+  daemon: DaemonControl,
+): Handlers {
+  const { directory, linkProperties } = registry;
+  const done = async (change: Promise<void> | undefined): Promise<null> => {
+    await change;
+    return null;
+  };
+  return {
+    'overlay.create': (params) => done(registry.createOverlay(params)),
+    'overlay.delete': (params) => done(registry.deleteOverlay(params)),
+    'overlay.up': (params) => registry.up(params),
+    'overlay.list': (params) => directory.list(params),
+    'overlay.targets': (params) => registry.targets(params),
+    'overlay.setTarget': (params) => {
+      registry.setTarget(params);
+      return null;
+    },
+    'overlay.deleteTarget': (params) => done(registry.deleteTarget(params)),
+    'overlay.flushTargets': (params) => {
+      registry.flushTargets(params);
+      return null;
+    },
+    'vnic.create': (params) => done(registry.createVnic(params)),
+    'vnic.delete': (params) => done(registry.deleteVnic(params)),
+    'vnic.list': (params) => directory.listVnics(params),
+    'linkprop.set': (params) => done(linkProperties.set(params)),
+    'linkprop.reset': (params) => done(linkProperties.reset(params)),
+    'linkprop.list': (params) => linkProperties.list(params),
+    'daemon.restart': () => daemon.restart(),
+    'daemon.reload': async () => ({ failures: await daemon.reload() }),
+    'daemon.status': () => ({
+      version: VERSION,
+      pid: process.pid,
+      startedAt: daemon.startedAt.toISOString(),
+      isSettled: daemon.isSettled(),
+      ...directory.counts,
+      features: datapath.features,
+    }),
+  };
+}

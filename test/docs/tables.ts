@@ -1,0 +1,227 @@
+// The tables of the documentation, made of the tables in src: `npm run docs` writes them, unit/docs.test.ts compares them.
+//
+// In a document a table stands between `<!-- table: NAME -->` and `<!-- /table -->`; everything else there is written by hand.
+// config/varpd.yaml is made as a whole.
+import { stringify } from 'yaml';
+import type { Command, Option } from '../../src/cli/command.js';
+import { allCommands } from '../../src/cli/dladm.js';
+import { wrap } from '../../src/cli/text.js';
+import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
+import { TRAFFIC } from '../../src/core/counters.js';
+import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
+import { METRICS } from '../../src/daemon/observe/metrics.js';
+import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
+import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
+import { textOf } from '../helpers/documents.js';
+
+/** Words of a sentence -> the page that they lead to: once in each table, and not from a page to itself. */
+const LINKS: readonly (readonly [words: string, to: string])[] = [
+  ['link properties', 'protection.md'],
+  ['link protection', 'protection.md'],
+  ['offloads', 'offloads.md#offloads'],
+  ['did not fit', 'mtu.md'],
+  ['the size of a path', 'mtu.md'],
+  ['the files plugin', '../plugins/files/README.md#validation'],
+  ['Has varpd restart', 'restart.md'],
+  ['state of its underlay', 'links.md'],
+];
+
+type Row = readonly string[];
+
+function tableOf(head: Row, rows: readonly Row[], page: string): string {
+  const line = (cells: Row): string => `| ${cells.join(' | ')} |`;
+  const body = rows.map((cells) => line(cells.map((cell) => cell.replaceAll('|', '\\|')))).join('\n');
+  const linked = LINKS.filter(([, to]) => !page.endsWith(to.replace(/#.*/, ''))).reduce(
+    (text, [words, to]) => text.replace(words, `[${words}](${to})`),
+    body,
+  );
+  return [line(head), `|${'---|'.repeat(head.length)}`, linked].join('\n');
+}
+
+const code = (text: string): string => `\`${text}\``;
+
+const DROP_TITLES: Readonly<Record<keyof typeof DROP_GROUPS, string>> = {
+  tx: 'to the underlay',
+  protection: 'from a VNIC with [link protection](protection.md)',
+  proxy: 'broadcast and multicast that the plugin answers for',
+  socket:
+    'from the underlay, before the overlay is known: counted for the socket, and shown with each overlay on it',
+  rx: 'from the underlay',
+  port: 'into a port',
+};
+
+function dropTables(page: string): string {
+  const tables = Object.entries(DROP_GROUPS).map(([group, drops]) => {
+    const rows = Object.entries<Drop>(drops).map(([name, { kind, about }]) => [
+      code(name),
+      kind === 'by_design' ? 'by design' : '',
+      about,
+    ]);
+    return tableOf([DROP_TITLES[group as keyof typeof DROP_GROUPS], '', 'why'], rows, page);
+  });
+  return tables.join('\n\n');
+}
+
+function kindText(kind: Kind): string {
+  switch (kind.is) {
+    case 'text':
+    case 'flag':
+      return kind.is;
+    case 'whole':
+      return kind.max === undefined ? 'whole number' : `${kind.min}-${kind.max}`;
+    case 'list':
+      return `${kindText(kind.of)}[]`;
+    case 'pair':
+      return `[${kindText(kind.first)}, ${kindText(kind.second)}]`;
+  }
+}
+
+function paramsText(params: Method['params']): string {
+  const each = Object.entries(params).map(
+    ([name, param]) => `${name}${param.isOptional ? '?' : ''}: ${kindText(param)}`,
+  );
+  return each.length === 0 ? '' : code(each.join(', '));
+}
+
+function optionText({ name, short, value, about }: Option): string {
+  const spelled = short === undefined ? `--${name}` : `-${short}`;
+  return `${code(value === undefined ? spelled : `${spelled} ${value}`)}: ${about}`;
+}
+
+function commandTable(commands: readonly Command[], page: string): string {
+  const rows = commands.map(({ synopsis, about, options }) => [
+    code(`dladm ${synopsis}`),
+    about,
+    options.map(optionText).join('<br>'),
+  ]);
+  return tableOf(['command', 'does', 'options'], rows, page);
+}
+
+/** As the file has it. */
+const defaultText = (key: ConfigKey): string => stringify(key.default, { lineWidth: 0 }).trimEnd();
+
+const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>>> = {
+  counters: (page) =>
+    tableOf(
+      ['counter', 'counts'],
+      Object.entries(TRAFFIC).map(([name, about]) => [code(name), about]),
+      page,
+    ),
+  drops: dropTables,
+  metrics: (page) =>
+    tableOf(
+      ['metric', 'labels', 'says'],
+      METRICS.map(({ name, labels, help }) => [code(name), labels.map(code).join(', '), help]),
+      page,
+    ),
+  configuration: (page) =>
+    tableOf(
+      ['key', 'default', 'may be', 'applied', 'meaning'],
+      CONFIG_KEYS.map((key) => [
+        code(key.section === undefined ? key.name : `${key.section}.${key.name}`),
+        code(defaultText(key)),
+        key.expected,
+        key.applied,
+        key.about,
+      ]),
+      page,
+    ),
+  protections: (page) =>
+    tableOf(
+      ['`protection`', 'lets pass'],
+      Object.entries(PROTECTION_TYPES).map(([name, about]) => [code(name), about]),
+      page,
+    ),
+  'link properties': (page) =>
+    tableOf(
+      ['property', 'values', 'meaning'],
+      LINK_PROPERTIES.map(({ name, possible, maxValues, expected, about }) => [
+        code(name),
+        possible === null ? `at most ${maxValues}, each ${expected}` : possible.map(code).join(', '),
+        about,
+      ]),
+      page,
+    ),
+  methods: (page) =>
+    tableOf(
+      ['method', 'parameters', 'for', 'does'],
+      Object.entries<Method>(METHODS).map(([name, { params, access, about }]) => [
+        code(name),
+        paramsText(params),
+        access === 'look' ? 'all' : 'root, `group`',
+        about,
+      ]),
+      page,
+    ),
+  'commands for overlays': async (page) =>
+    commandTable(
+      (await allCommands()).filter((one) => !isOfVnic(one)),
+      page,
+    ),
+  'commands for VNICs': async (page) => commandTable((await allCommands()).filter(isOfVnic), page),
+};
+
+function isOfVnic({ synopsis }: Command): boolean {
+  return /^\S+-(?:vnic|linkprop)\b/.test(synopsis);
+}
+
+/** Which document has which tables. */
+const PLACES: Readonly<Record<string, readonly string[]>> = {
+  'docs/drops.md': ['counters', 'drops'],
+  'docs/metrics.md': ['metrics'],
+  'docs/daemon.md': ['configuration', 'methods'],
+  'docs/protection.md': ['protections', 'link properties'],
+  'docs/overlays.md': ['commands for overlays', 'commands for VNICs'],
+};
+
+async function documentWith(page: string, tables: readonly string[]): Promise<string> {
+  let text = textOf(page);
+  for (const name of tables) {
+    const begin = `<!-- table: ${name} -->\n`;
+    const from = text.indexOf(begin) + begin.length;
+    const to = text.indexOf('<!-- /table -->', from);
+    if (from < begin.length || to === -1) throw new Error(`${page} has no place for the table ${name}`);
+    text = `${text.slice(0, from)}${await TABLES[name](page)}\n${text.slice(to)}`;
+  }
+  return text;
+}
+
+const MAX_COLUMNS = 120;
+
+function comment(text: string, indent: string): string {
+  const begin = `${indent}# `;
+  return wrap(text, MAX_COLUMNS - begin.length)
+    .map((line) => `${begin}${line}`)
+    .join('\n');
+}
+
+const CONFIG_HEAD = `# Configuration of varpd. Every key is listed with its default; a file may leave out any of them, or all.
+#
+# Read from --config FILE, else from /etc/varpd/varpd.yaml if that exists. Flags go over this file: --socket replaces
+# \`socket\`, each -i DIR is added to \`pluginPath\`. Unknown keys and wrong values are errors, reported with line and column.
+# SIGHUP reads the file again; it logs each change that has to wait for the next start.
+`;
+
+function configFile(): string {
+  let section: string | undefined;
+  const parts = CONFIG_KEYS.map((key) => {
+    const indent = key.section === undefined ? '' : '  ';
+    const opening = key.section === section || key.section === undefined ? '' : `\n${key.section}:\n`;
+    const gap = key.section === undefined ? '\n' : opening;
+    section = key.section;
+    const expected = `${key.expected.charAt(0).toUpperCase()}${key.expected.slice(1)}`;
+    return [
+      `${gap}${comment(key.about, indent)}`,
+      comment(`${expected}. Applied ${key.applied}.`, indent),
+      `${indent}${key.name}: ${defaultText(key)}\n`,
+    ].join('\n');
+  });
+  return CONFIG_HEAD + parts.join('');
+}
+
+/** Path from the root of the project -> the text that the file should have. */
+export async function generatedFiles(): Promise<Map<string, string>> {
+  const files = new Map<string, string>([['config/varpd.yaml', configFile()]]);
+  for (const [page, tables] of Object.entries(PLACES)) files.set(page, await documentWith(page, tables));
+  return files;
+}
