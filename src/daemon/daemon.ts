@@ -14,7 +14,7 @@ import { asOverlayError, errorText } from '../model/errors.js';
 import { type Config, configChanges, type Limits, placeOf } from './config.js';
 import type { Handlers } from './control/rpc.js';
 import { ControlServer } from './control/server.js';
-import { InheritedDescriptors } from './handover/descriptors.js';
+import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { startDropNews } from './observe/drop-news.js';
@@ -174,7 +174,7 @@ export class Daemon {
     this.#ending.push(() => state.close());
     await state.lock(lockFile);
     await claimSocket(config.socket, gid);
-    const inherited = InheritedDescriptors.receive();
+    const inherited = lifecycle.receive();
     this.#inherited = inherited;
     // For want of metrics no link is given up that is there.
     const mayLackMetrics = lifecycle.isRestart || !inherited.isEmpty;

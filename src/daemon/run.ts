@@ -37,7 +37,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
   const ownFile = isDetached ? state.path('varpd.log') : null;
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
-  let running: Daemon | undefined;
+  const running: { daemon?: Daemon } = {};
   forbidPluginExit();
   prepareNotify();
   log.lastWords(`${OVERDUE}, its control thread`, lastWords);
@@ -53,7 +53,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     }, STOP_DEADLINE_MS);
     sdNotify('STOPPING=1');
     // Before it is ready there is no socket file, and the rest goes with the process.
-    const stopping = running?.stop(lifecycle.nextStart(state));
+    const stopping = running.daemon?.stop(lifecycle.nextStart(state));
     (stopping ?? Promise.resolve())
       .catch((error: unknown) => {
         bug('the end', error);
@@ -94,7 +94,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     },
     lifecycle,
   );
-  running = daemon;
+  running.daemon = daemon;
   lifecycle.run({
     daemon,
     log,

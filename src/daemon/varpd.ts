@@ -11,7 +11,6 @@ import { asOverlayError, OverlayError } from '../model/errors.js';
 import { complain } from './complaint.js';
 import type { Flags } from './config.js';
 import { endProcess, makeExitCertain } from './exit.js';
-import { keepInheritedOpen } from './handover/descriptors.js';
 import { Lifecycle } from './handover/lifecycle.js';
 import { isDetached, reportStart, startDetached } from './process/detach.js';
 import { reapInheritedChildren } from './process/inherited-children.js';
@@ -73,7 +72,9 @@ async function main(): Promise<void> {
   // The command that goes into the background is one like any other.
   if (!isDaemon) stopListening();
   startFlags = flags;
-  await giveUpRights(flags, isDaemon, keepInheritedOpen);
+  await giveUpRights(flags, isDaemon, () => {
+    lifecycle.keepOpen();
+  });
   if (isDaemon) {
     makeExitCertain();
     reapInheritedChildren();

@@ -53,7 +53,13 @@ import type { Log } from '../log.js';
 import { stayDetached } from '../process/detach.js';
 import { beginAgain } from '../process/privileges.js';
 import type { StateDirectory } from '../state/state-directory.js';
-import { keepInheritedOpen, leaveToManager, leaveToMyself, passedDescriptors } from './descriptors.js';
+import {
+  InheritedDescriptors,
+  keepInheritedOpen,
+  leaveToManager,
+  leaveToMyself,
+  passedDescriptors,
+} from './descriptors.js';
 import type { Leased } from './orders.js';
 import type { Rehearsal } from './rehearsal.js';
 import { startStored, storedStandIn } from './stand-in-store.js';
@@ -144,6 +150,11 @@ export class Lifecycle {
 
   // ---- starting
 
+  /** Before this process restarts to give up rights: what it was given is for the process that it becomes. */
+  keepOpen(): void {
+    keepInheritedOpen();
+  }
+
   /** Before anything else is loaded. Resolves when frames move, if orders for that were left: loading beside the threads of a
    * stand-in would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
   async begin(): Promise<void> {
@@ -155,6 +166,11 @@ export class Lifecycle {
     } catch (error) {
       this.#withoutStandIn = `orders of the stand-in: ${errorText(error)}`;
     }
+  }
+
+  /** Once the state directory and the socket are those of this process: from now on it has what was left. */
+  receive(): InheritedDescriptors {
+    return InheritedDescriptors.receive();
   }
 
   /** Frames move, although this varpd does not move them yet. */
@@ -203,7 +219,7 @@ export class Lifecycle {
     await delay(WAIT_MS);
     if (!this.enter('becoming')) return;
     try {
-      keepInheritedOpen();
+      this.keepOpen();
       this.#standIn?.passOn();
       become(this.#logFile, process.argv.slice(1));
     } catch (error) {

@@ -6,7 +6,7 @@ import { constants, fstatSync, openSync, readSync, rmSync, unlinkSync, writeFile
 import { deserialize, serialize } from 'node:v8';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Descriptor, Handover } from '../../datapath/contract.js';
-import { onThese, StandInThreads } from '../../datapath/userland/main/stand-in-threads.js';
+import { onThese, StandInThreads, threadsOf } from '../../datapath/userland/main/stand-in-threads.js';
 import { isRecent } from '../state/snapshot-format.js';
 import type { StateDirectory } from '../state/state-directory.js';
 import { passedDescriptors, STORED_STAND_IN } from './descriptors.js';
@@ -48,7 +48,7 @@ export async function startStored(): Promise<FrameMover | undefined> {
   let fail: (() => void) | undefined;
   const failed = new Promise<void>((resolve) => (fail = resolve));
   const threads = new StandInThreads(
-    lists.length,
+    threadsOf(lists),
     (some) => news.push(...some),
     () => fail?.(),
   );

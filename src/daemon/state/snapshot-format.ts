@@ -19,7 +19,10 @@ export interface Stamp {
 }
 
 /** To be written. */
-export function stamped<T extends object>(content: T, savedAtMs: number): T & Stamp {
+export function stamped<T extends object>(
+  content: T,
+  savedAtMs: number,
+): T & Stamp & { readonly version: typeof SNAPSHOT_VERSION } {
   return { version: SNAPSHOT_VERSION, savedAtMs, ...content };
 }
 

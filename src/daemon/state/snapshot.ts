@@ -186,7 +186,8 @@ export class Snapshot {
     }
     // What is known from before alone is as old as it was.
     const savedAtMs = ids.size === 0 ? this.#savedAtMs : nowMs;
-    await replaceFile(directory, FILE, JSON.stringify(stamped({ overlays }, savedAtMs)));
+    const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
+    await replaceFile(directory, FILE, JSON.stringify(content));
   }
 }
 
