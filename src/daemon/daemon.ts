@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, RestartInfo } from '../control/messages.js';
-import type { Datapath, DatapathEvents, Descriptor, Handover, Retained } from '../datapath/contract.js';
+import type { Datapath, DatapathEvents, Retained } from '../datapath/contract.js';
 import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
@@ -14,9 +14,9 @@ import { asOverlayError, errorText } from '../model/errors.js';
 import { placeOf } from './config-file.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import { ControlServer } from './control/server.js';
-import { forgetAtManager, Inheritance, leaveToManager } from './handover/descriptors.js';
-import { endStandIn, hasStandIn } from './handover/stand-in.js';
 import { createHandlers } from './handlers.js';
+import type { InheritedDescriptors } from './handover/descriptors.js';
+import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
@@ -49,13 +49,6 @@ export interface DaemonEvents {
   readonly restart: () => Promise<RestartInfo>;
 }
 
-/** To the daemon that begins. */
-export interface HandOver {
-  /** The datapath moves frames until it resolves, when all else has ended. */
-  readonly before?: () => Promise<void>;
-  readonly take: (handover: Handover) => void;
-}
-
 export class Daemon {
   #config: Config;
   readonly #log: DaemonLog;
@@ -68,12 +61,12 @@ export class Daemon {
 
   readonly #readConfig: () => Config;
   #datapath: Datapath | undefined;
-  #inheritance: Inheritance | undefined;
+  #inherited: InheritedDescriptors | undefined;
   /** About its user. */
   #remark: string | undefined;
   /** Every overlay has been tried. */
   #isSettled = false;
-  #handOver: HandOver | undefined;
+  #recipient: Recipient | undefined;
 
   private constructor(config: Config, readConfig: () => Config, log: DaemonLog) {
     this.#config = config;
@@ -83,7 +76,7 @@ export class Daemon {
   }
 
   /**
-   * Rejects with an OverlayError, and then nothing is left behind but what `failed` takes. `state` is closed at the end.
+   * Rejects with an OverlayError, and then nothing is left behind but what is for a next attempt. `state` is closed at the end.
    * `readConfig` reads the configuration again, and throws when it is not valid.
    */
   static async start(
@@ -92,21 +85,21 @@ export class Daemon {
     state: StateDirectory,
     log: DaemonLog,
     events: DaemonEvents,
-    failed?: HandOver,
+    lifecycle: Lifecycle,
   ): Promise<Daemon> {
     const daemon = new Daemon(config, readConfig, log);
     try {
-      await daemon.#start(state, events, failed !== undefined);
+      await daemon.#start(state, events, lifecycle);
       return daemon;
     } catch (error) {
-      await daemon.stop(failed);
+      await daemon.stop(lifecycle.nextAttempt);
       throw error;
     }
   }
 
-  /** No TAP, no socket file, no thread is left; what `handOver` takes is its. May be called twice. */
-  stop(handOver?: HandOver): Promise<void> {
-    this.#handOver = handOver;
+  /** No TAP, no socket file, no thread is left but what `recipient` takes. May be called twice. */
+  stop(recipient?: Recipient): Promise<void> {
+    this.#recipient = recipient;
     return this.#ending.unwind((error) => {
       this.#log.error('stop', `while stopping: ${errorText(error)}`);
     });
@@ -163,7 +156,11 @@ export class Daemon {
     };
   }
 
-  async #start(state: StateDirectory, { failed, restart }: DaemonEvents, isRestart: boolean): Promise<void> {
+  async #start(
+    state: StateDirectory,
+    { failed, restart }: DaemonEvents,
+    lifecycle: Lifecycle,
+  ): Promise<void> {
     const config = this.#config;
     const log = this.#log;
     const gid = config.group === null ? undefined : groupId(config.group, placeOf(config, 'group'));
@@ -178,10 +175,10 @@ export class Daemon {
     this.#ending.push(() => state.close());
     await state.lock(lockFile);
     await claimSocket(config.socket, gid);
-    const inheritance = Inheritance.receive();
-    this.#inheritance = inheritance;
+    const inherited = lifecycle.receive();
+    this.#inherited = inherited;
     // For want of metrics no link is given up that is there.
-    const mayLackMetrics = isRestart || !inheritance.isEmpty;
+    const mayLackMetrics = lifecycle.isRestart || !inherited.isEmpty;
     const links = await PersistentLinks.load(state, log);
     const events: DatapathEvents = {
       lookup: (request) => this.#registry?.lookup(request),
@@ -196,21 +193,8 @@ export class Daemon {
       failed,
     };
     const { persistTaps } = config;
-    const inherited = {
-      take: (name: string) => inheritance.take(name),
-      look: (name: string) => inheritance.look(name),
-      giveBack: (descriptors: readonly Descriptor[]) => {
-        inheritance.giveBack(descriptors);
-      },
-      keep: leaveToManager,
-      forget: forgetAtManager,
-    };
-    const starting = DatapathControl.start(events, {
-      ...inherited,
-      links,
-      persistTaps,
-      hasStandIn: hasStandIn(),
-    });
+    const { hasStandIn } = lifecycle;
+    const starting = DatapathControl.start(events, inherited.with({ links, persistTaps, hasStandIn }));
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
@@ -219,7 +203,7 @@ export class Daemon {
     const store = await StateStore.load(state);
     // One topic each: none is left out, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
-    const snapshot = await Snapshot.load(state, Date.now());
+    const snapshot = await Snapshot.load(state, Date.now(), log);
     const [plugins, datapath] = await Promise.all([loading, starting]);
     this.#datapath = datapath;
 
@@ -259,7 +243,7 @@ export class Daemon {
     this.#ending.push(startDropNews({ directory: registry.directory, datapath }, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // Last: until here, a start that fails leaves the frames to the stand-in.
-    await endStandIn((news) => {
+    await lifecycle.endStandIn((news) => {
       registry.linkProperties.leased(news);
     });
     const { overlays: count, vnics } = registry.directory.counts;
@@ -290,9 +274,9 @@ export class Daemon {
       const port = portOfDescriptor(name);
       return port === undefined ? registry.directory.reasons.size > 0 : registry.mayWant(port);
     };
-    const unwanted = this.#inheritance?.closeUnwanted(isWanted) ?? [];
+    const unwanted = this.#inherited?.closeUnwanted(isWanted) ?? [];
     if (unwanted.length > 0)
-      this.#log.info('inheritance', `closed, since nothing wants them: ${unwanted.join(', ')}`);
+      this.#log.info('inherited', `closed, since nothing wants them: ${unwanted.join(', ')}`);
     sdNotify(`STATUS=${[registry.directory.summary, this.#remark].filter(Boolean).join('; ')}`);
   }
 
@@ -313,14 +297,14 @@ export class Daemon {
   }
 
   async #end(datapath: Datapath): Promise<void> {
-    if (this.#handOver === undefined) {
+    if (this.#recipient === undefined) {
       await datapath.close();
       return;
     }
-    await this.#handOver.before?.();
+    await this.#recipient.before?.();
     const { descriptors, lists } = await datapath.release();
     // What could not be brought up is for the next process, too.
-    this.#handOver.take({ descriptors: [...descriptors, ...(this.#inheritance?.rest ?? [])], lists });
+    this.#recipient.take({ descriptors: [...descriptors, ...(this.#inherited?.rest ?? [])], lists });
   }
 
   /** Never rejects: without it, the next daemon asks for every target. */

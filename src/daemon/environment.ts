@@ -10,7 +10,7 @@ const OWN = {
   detached: 'VARPD_DETACHED',
   /** This process was started by one that gave up its rights (process/privileges.ts). */
   withoutRights: 'VARPD_WITHOUT_RIGHTS',
-  /** This process is a restart; the log file of the process before, empty for standard error (process/restart-attempts.ts). */
+  /** This process is a restart; the log file of the process before, empty for standard error (handover/lifecycle.ts). */
   restarted: 'VARPD_RESTARTED',
   /** Channel and number of the process that moves frames (handover/stand-in.ts): `17:4711`. The name is older than the word, and an
    * earlier version may have set it. */

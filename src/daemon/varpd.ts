@@ -11,17 +11,14 @@ import { asOverlayError, OverlayError } from '../model/errors.js';
 import { complain } from './complaint.js';
 import type { Flags } from './config.js';
 import { endProcess, makeExitCertain } from './exit.js';
-import { passedDescriptors } from './handover/descriptors.js';
-import { startStandIn } from './handover/stand-in.js';
+import { Lifecycle } from './handover/lifecycle.js';
 import { isDetached, reportStart, startDetached } from './process/detach.js';
 import { reapInheritedChildren } from './process/inherited-children.js';
 import { giveUpRights } from './process/privileges.js';
-import { isRestart, passOn, restartAgain } from './process/restart-attempts.js';
 import { stopListening } from './process/signals.js';
 import { VERSION } from './version.js';
 
-/** The service manager holds descriptors of an earlier process, and has passed copies. */
-const holdsDescriptors = passedDescriptors().length > 0;
+const lifecycle = new Lifecycle();
 const RETRY_PAUSE_MS = 1000;
 /** Of a start that this process tries itself. */
 let startFlags: Flags | undefined;
@@ -75,13 +72,15 @@ async function main(): Promise<void> {
   // The command that goes into the background is one like any other.
   if (!isDaemon) stopListening();
   startFlags = flags;
-  await giveUpRights(flags, isDaemon);
+  await giveUpRights(flags, isDaemon, () => {
+    lifecycle.keepOpen();
+  });
   if (isDaemon) {
     makeExitCertain();
     reapInheritedChildren();
-    await startStandIn();
+    await lifecycle.begin();
     const { run } = await import('./run.js');
-    const offline = await run(flags, isRestart ? { take: passOn } : undefined);
+    const offline = await run(flags, lifecycle);
     reportStart(
       [],
       [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
@@ -97,7 +96,7 @@ try {
 } catch (error) {
   const { message, details } = asOverlayError(error);
   let lines = details.length > 0 ? details : [message];
-  if (startFlags !== undefined && !isRestart) {
+  if (startFlags !== undefined && !lifecycle.isRestart) {
     const { allReasons } = await import('./handover/rehearsal.js');
     lines = await allReasons(startFlags, lines);
   }
@@ -106,8 +105,8 @@ try {
     if (line === HELP) process.stderr.write(`varpd: ${line}\n`);
     else complain(line);
   }
-  if (isRestart) await restartAgain(lines);
+  if (lifecycle.isRestart) await lifecycle.tryAgain(lines);
   // A service manager that holds our descriptors tries again at once, and for ever.
-  else if (holdsDescriptors) await delay(RETRY_PAUSE_MS);
+  else if (lifecycle.isHeldByManager) await delay(RETRY_PAUSE_MS);
   endProcess(1);
 }

@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   truncateSync,
@@ -222,7 +223,10 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   const pointed = overlay('overlay1', { mode: 'point', destination: endpoint('10.0.0.9') });
   await Snapshot.empty().save(directory, [overlay('overlay0'), pointed], [], source, 1_000_000);
   const listen = endpoint('10.0.0.1');
-  const load = async (nowMs: number) => (await Snapshot.load(directory, nowMs)).of('overlay0', mac, listen);
+  const warnings: string[] = [];
+  const log = { warn: (_kind: string, text: string) => warnings.push(text) };
+  const loaded = (nowMs: number) => Snapshot.load(directory, nowMs, log);
+  const load = async (nowMs: number) => (await loaded(nowMs)).of('overlay0', mac, listen);
   t.match(
     await load(1_030_000),
     { mode: 'dynamic', targets: rows.slice(0, 2).map(({ mac, to }) => ({ mac, to })), peers, isRecent: true },
@@ -232,7 +236,7 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   t.same([...((await load(1_030_000))?.ports ?? [])], ports);
   t.equal((await load(1_061_000))?.isRecent, false, 'old targets are for want of better ones');
   t.equal((await load(999_000))?.isRecent, false, 'a clock that was set back');
-  const next = await Snapshot.load(directory, 1_000_001);
+  const next = await loaded(1_000_001);
   t.match(next.of('overlay1', mac, listen), {
     mode: 'point',
     destination: endpoint('10.0.0.9'),
@@ -240,7 +244,7 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   });
   t.equal(next.of('overlay2', mac, listen), undefined);
   await next.save(directory, [overlay('overlay2')], ['overlay0', 'overlay2'], source, 1_010_000);
-  const last = await Snapshot.load(directory, 1_010_001);
+  const last = await loaded(1_010_001);
   t.match(
     last.of('overlay0', mac, listen),
     { mode: 'dynamic', peers },
@@ -252,14 +256,29 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   t.notOk(last.hasRecent('overlay2', 0x0200000000ab));
 
   const file = directory.path('snapshot');
+  t.same(warnings.splice(0), []);
   chmodSync(file, 0o666);
   t.equal(await load(1_000_001), undefined, 'others could have written it');
   chmodSync(file, 0o600);
+  t.match(warnings.splice(0), [/^what was known is asked for again: snapshot: it is writable by/]);
   const good = readFileSync(file, 'utf8');
-  for (const text of ['', '{', '{"version":2}', '[]', good.replace('"mode":"dynamic"', '"mode":"x"')]) {
+  const bad: [text: string, why: RegExp][] = [
+    ['', /it is not JSON$/],
+    ['{', /it is not JSON$/],
+    ['null', /it has no known version, and this varpd reads version 2$/],
+    ['{"version":2}', /it does not say when it was saved$/],
+    ['[]', /it has no known version/],
+    [good.replace('"version":2', '"version":3'), /it has version 3, and this varpd reads version 2$/],
+    [good.replace('"mode":"dynamic"', '"mode":"x"'), /it is not valid at overlays\.0\.1\.mode$/],
+  ];
+  for (const [text, why] of bad) {
     writeFileSync(file, text);
     t.equal(await load(1_000_001), undefined, text.slice(0, 20));
+    t.match(warnings.splice(0), [why]);
   }
+  rmSync(file);
+  t.equal(await load(1_000_001), undefined);
+  t.same(warnings, [], 'one that is not there is no trouble');
   writeFileSync(file, good.replaceAll('"10.0.0.2', '"x'));
   t.match(await load(1_010_001), { targets: [], peers: [] }, 'what is no address is left out');
 });

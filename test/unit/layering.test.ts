@@ -102,9 +102,9 @@ const RULES: Readonly<Record<string, Rule>> = {
     node: true,
     packages: ['pino', 'yaml', 'zod'],
   },
-  'src/daemon/process': wing(['src/daemon/handover', 'src/daemon/state', MAIN_THREAD]),
+  'src/daemon/process': wing(['src/daemon/state', MAIN_THREAD]),
   'src/daemon/handover': {
-    ...wing(['src/daemon/state', MAIN_THREAD]),
+    ...wing(['src/daemon/process', 'src/daemon/state', MAIN_THREAD]),
     types: ['src/datapath', 'src/datapath/userland'],
   },
   'src/daemon/state': wing([], ['zod']),

@@ -8,7 +8,7 @@
  */
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Descriptor } from '../../datapath/contract.js';
+import type { Descriptor, Inherited } from '../../datapath/contract.js';
 import { closeDescriptor, sdNotify, setInheritable, socketPair } from '../../dgram-extra/index.js';
 import { inBackground } from '../../model/background.js';
 import {
@@ -48,21 +48,21 @@ function ownList(): Descriptor[] {
     .map(([, name, fd]) => ({ name, fd: Number(fd) }));
 }
 
-export class Inheritance {
+export class InheritedDescriptors {
   readonly #fds = new Map<string, number>();
 
   /** What this process was given; the environment forgets it. */
-  static receive(): Inheritance {
-    const inheritance = new Inheritance();
-    for (const { name, fd } of ownList()) inheritance.#add(name, fd);
-    for (const { name, fd } of passedDescriptors()) inheritance.#add(name, fd);
+  static receive(): InheritedDescriptors {
+    const inherited = new InheritedDescriptors();
+    for (const { name, fd } of ownList()) inherited.#add(name, fd);
+    for (const { name, fd } of passedDescriptors()) inherited.#add(name, fd);
     forgetDescriptors();
-    const stored = inheritance.take(STORED_STAND_IN);
+    const stored = inherited.take(STORED_STAND_IN);
     if (stored !== undefined) {
       closeDescriptor(stored);
-      inBackground('forgetting what is stored for the stand-in', forgetAtManager([STORED_STAND_IN]));
+      inBackground('forgetting the orders of the stand-in', forgetAtManager([STORED_STAND_IN]));
     }
-    return inheritance;
+    return inherited;
   }
 
   get isEmpty(): boolean {
@@ -83,6 +83,20 @@ export class Inheritance {
   /** What was taken could not be used just now: it is kept for the next attempt, or for the next daemon. */
   giveBack(descriptors: readonly Descriptor[]): void {
     for (const { name, fd } of descriptors) this.#add(name, fd);
+  }
+
+  /** As a datapath takes it, with the rest of what it needs to know of an earlier daemon. */
+  with(rest: Pick<Inherited, 'links' | 'persistTaps' | 'hasStandIn'>): Inherited {
+    return {
+      take: (name) => this.take(name),
+      look: (name) => this.look(name),
+      giveBack: (descriptors) => {
+        this.giveBack(descriptors);
+      },
+      keep: leaveToManager,
+      forget: forgetAtManager,
+      ...rest,
+    };
   }
 
   /** What nobody has taken, and stays open. */

@@ -1,10 +1,6 @@
 /** Messages between varpd and its stand-in: values, each with its length before it, over one socket. */
 import { Socket } from 'node:net';
 import { deserialize, serialize } from 'node:v8';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
-
-/** Is told of the leases that ports were granted while the stand-in moved frames. */
-export type Leased = (news: LeaseNews) => void;
 
 /** Before each value: a 32-bit number. */
 const HEAD_BYTES = 4;

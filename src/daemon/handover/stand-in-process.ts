@@ -7,9 +7,8 @@ import { StandInThreads } from '../../datapath/userland/main/stand-in-threads.js
 import { exitNow } from '../../dgram-extra/index.js';
 import { errorText } from '../../model/errors.js';
 import { complain } from '../complaint.js';
-import { VERSION } from '../version.js';
+import { type FromStandIn, readOrders, READY } from './orders.js';
 import { Channel } from './stand-in-channel.js';
-import type { FromStandIn, ToStandIn } from './stand-in.js';
 
 /** For its threads to end, which takes a millisecond. */
 const END_MS = 1000;
@@ -19,13 +18,13 @@ function fail(error: unknown): never {
   return exitNow(1);
 }
 
-const channel = new Channel<FromStandIn, ToStandIn>(0, (lists) => {
-  threads
-    .carry(lists)
-    .then(() => {
-      channel.send({ kind: 'moving' });
-    })
-    .catch(fail);
+async function obey(orders: unknown): Promise<void> {
+  await threads.carry(readOrders(orders).lists);
+  channel.send({ kind: 'moving' });
+}
+
+const channel = new Channel<FromStandIn, unknown>(0, (orders) => {
+  obey(orders).catch(fail);
 });
 const threads = new StandInThreads(
   Number(process.argv[2]),
@@ -43,4 +42,4 @@ channel.ended
   })
   .catch(fail);
 await threads.started();
-channel.send({ kind: 'ready', version: VERSION });
+channel.send(READY);

@@ -1,31 +1,28 @@
 /**
- * What moves frames while varpd begins again: threads with what its datapath was told (sockets, overlays, ports, targets), on
- * the same descriptors. They ask nobody and know no news. While two move frames, for a moment, each frame is moved by
- * one of them.
- *
- * `dladm restart`: they are in a process of their own, which is there before varpd ends and until the next one has all
- * that it needs. The kernel sees at every moment somebody who reads.
- * A service manager waits for the end before it starts anything. So what they are told is left to it with the
- * descriptors, and they are the first thing that the next varpd starts: the rest of it takes longer to load.
+ * The stand-in over a `dladm restart`: threads that have been told what the datapath knows (sockets, overlays, ports, targets),
+ * on the same descriptors, in a process of their own. It is there before varpd ends and until the next one has all that it
+ * needs, so that the descriptors are read at every moment. It asks no plugin and hears no news. While two processes
+ * move frames, for a moment, each frame is moved by one of them.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
-import type { Lists, Retained } from '../../datapath/contract.js';
+import type { Retained } from '../../datapath/contract.js';
 import { closeDescriptor, reapChild, setInheritable, socketPair } from '../../dgram-extra/index.js';
 import { inBackground } from '../../model/background.js';
-import { leaveVariable, takeVariable } from '../environment.js';
-import { VERSION } from '../version.js';
-import { Channel, type Leased } from './stand-in-channel.js';
-import { startStored } from './stand-in-store.js';
+import { leaveVariable } from '../environment.js';
+import { SNAPSHOT_VERSION } from '../state/snapshot-format.js';
+import { type FromStandIn, type Leased, type Orders, ordersOf } from './orders.js';
+import { Channel } from './stand-in-channel.js';
 
-export type ToStandIn = Lists;
-export type FromStandIn =
-  /** A program that was replaced meanwhile may be told things that mean something else to it. */
-  | { readonly kind: 'ready'; readonly version: string }
-  | { readonly kind: 'moving' }
-  | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] };
+/** A stand-in, seen by the varpd that begins. */
+export interface FrameMover {
+  /** Resolves when it uses no descriptor any more, and `leased` has been told all. */
+  end(leased: Leased): Promise<void>;
+  /** This process could not start and makes room for another attempt: the stand-in is for that one. */
+  passOn(): void;
+}
 
 const PROGRAM = fileURLToPath(new URL('./stand-in-process.js', import.meta.url));
 /** For each of its steps, on a machine that is busy. Frames move meanwhile as they did. */
@@ -38,7 +35,7 @@ export class StandIn {
   readonly #retained: Retained;
   readonly #fd: number;
   readonly #child: ChildProcess;
-  readonly #channel: Channel<ToStandIn, FromStandIn>;
+  readonly #channel: Channel<Orders, FromStandIn>;
   #heard: (message: FromStandIn) => void = () => undefined;
 
   private constructor(retained: Retained) {
@@ -61,8 +58,9 @@ export class StandIn {
   static async start(retained: Retained): Promise<StandIn> {
     const standIn = new StandIn(retained);
     return standIn.#orDrop(async () => {
-      const ready = await standIn.#next('ready');
-      if (ready.version !== VERSION) throw new Error(`its program is varpd ${ready.version}`);
+      const { reads = [] } = await standIn.#next('ready');
+      if (!reads.includes(SNAPSHOT_VERSION))
+        throw new Error(`its program does not read version ${SNAPSHOT_VERSION} of its orders`);
       return standIn;
     });
   }
@@ -70,17 +68,16 @@ export class StandIn {
   /** Resolves when it moves frames, as this process still does. Rejects with an Error. */
   async carry(): Promise<this> {
     await this.#orDrop(async () => {
-      this.#channel.send(await this.#retained.lists());
+      this.#channel.send(ordersOf({ descriptors: [], lists: await this.#retained.lists() }));
       await this.#next('moving');
     });
     this.#channel.pause();
     return this;
   }
 
-  /** Before this process begins again. */
+  /** Before this process restarts. */
   leave(): void {
-    setInheritable(this.#fd, true);
-    leaveVariable('standIn', `${this.#fd}:${this.#child.pid}`);
+    leave(this.#fd, this.#child.pid);
   }
 
   /** It ends by itself when its channel does, unless it hangs: then its copies of the descriptors would keep all links. */
@@ -119,52 +116,35 @@ export class StandIn {
   }
 }
 
-/** The process that this one was told of. */
-let met: { readonly fd: number; readonly pid: number } | undefined;
-/** Seen by the varpd that begins: resolves when no descriptor is used any more. */
-let takeDown: ((leased: Leased) => Promise<void>) | undefined;
-
-/** Frames move, although nothing here moves them. */
-export const hasStandIn = (): boolean => takeDown !== undefined;
-
-/** Does nothing when there is none. */
-export async function endStandIn(leased: Leased): Promise<void> {
-  const end = takeDown;
-  takeDown = undefined;
-  met = undefined;
-  await end?.(leased);
-}
-
-/** Before anything else is loaded. Resolves when frames move, if somebody has left what is needed: loading beside it
- * would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
-export async function startStandIn(): Promise<void> {
-  const found = /^(\d{1,9}):(\d{1,9})$/.exec(takeVariable('standIn') ?? '');
-  if (found !== null) meetProcess(Number(found[1]), Number(found[2]));
-  else takeDown = await startStored().catch(() => undefined);
-}
-
-/** This process could not start and makes room for another attempt: the process that moves frames is for that one. */
-export function passStandInOn(): void {
-  if (met === undefined) return;
-  setInheritable(met.fd, true);
-  leaveVariable('standIn', `${met.fd}:${met.pid}`);
-}
-
-function meetProcess(fd: number, pid: number): void {
-  // What varpd starts, a plugin's process for one, has no business with it, and would keep it running.
+/** The stand-in that the process before has left: `17:4711`. Undefined where that says nothing of one. */
+export function metStandIn(left: string): FrameMover | undefined {
+  const found = /^(\d{1,9}):(\d{1,9})$/.exec(left);
+  if (found === null) return undefined;
+  const [fd, pid] = [Number(found[1]), Number(found[2])];
+  // A process that varpd starts, a plugin's for one, has no business with it, and would keep it running.
   setInheritable(fd, false);
-  met = { fd, pid };
   const news: LeaseNews[] = [];
-  const channel = new Channel<ToStandIn, FromStandIn>(fd, (message) => {
+  const channel = new Channel<Orders, FromStandIn>(fd, (message) => {
     if (message.kind === 'leases') news.push(...message.news);
   });
-  takeDown = async (leased) => {
-    inBackground('ending the stand-in', channel.end());
-    await Promise.race([channel.ended, delay(END_MS, undefined, { ref: false })]);
-    channel.close();
-    news.forEach(leased);
-    await reap(pid);
+  return {
+    async end(leased) {
+      inBackground('ending the stand-in', channel.end());
+      await Promise.race([channel.ended, delay(END_MS, undefined, { ref: false })]);
+      channel.close();
+      news.forEach(leased);
+      await reap(pid);
+    },
+    passOn: () => {
+      leave(fd, pid);
+    },
   };
+}
+
+/** For the process to come: the channel, and the number of the stand-in's process. */
+function leave(fd: number, pid: number | undefined): void {
+  setInheritable(fd, true);
+  leaveVariable('standIn', `${fd}:${pid}`);
 }
 
 /** Node knows nothing of this child: it was started by the process that this one was. */

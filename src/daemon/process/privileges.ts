@@ -15,7 +15,6 @@ import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../.
 import { OverlayError } from '../../model/errors.js';
 import type { Flags } from '../config.js';
 import { leaveVariable, takeVariable } from '../environment.js';
-import { keepInheritedOpen } from '../handover/descriptors.js';
 import { systemErrorText } from '../system-error.js';
 import type { Successor } from './root.js';
 
@@ -23,9 +22,9 @@ const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
 /**
  * Returns when this process has no right too many, or, where it is not the daemon, when what it starts has none.
- * Otherwise the process begins again. Rejects with an OverlayError.
+ * Otherwise the process begins again, and `beforeThat` is called. Rejects with an OverlayError.
  */
-export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<void> {
+export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: () => void): Promise<void> {
   const isDone = takeVariable('withoutRights') !== undefined;
   await openSteering(takeVariable('steering'));
   openRings(takeVariable('rings'));
@@ -52,7 +51,7 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean): Promise<voi
   limitSystemCalls();
   if (successor !== undefined) checkProgram(successor, flags);
   if (isDaemon) {
-    keepInheritedOpen();
+    beforeThat();
     beginAgain(process.argv.slice(1));
   }
   leaveWhatTookRights();

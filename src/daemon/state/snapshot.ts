@@ -8,6 +8,7 @@
  */
 import { z } from 'zod';
 import type { Datapath, KnownTarget } from '../../datapath/contract.js';
+import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {
   type Endpoint,
   family,
@@ -18,16 +19,13 @@ import {
   parseEndpoint,
 } from '../../wire/ip.js';
 import { formatMac, isMulticast, type MacAddress, parseMac } from '../../wire/mac.js';
+import type { Log } from '../log.js';
+import { errnoName, systemErrorText } from '../system-error.js';
+import { isRecent, readStamp, SNAPSHOT_VERSION, stamped } from './snapshot-format.js';
 import type { StateDirectory } from './state-directory.js';
 import { readOwnFile, replaceFile } from './state-file.js';
 
 const FILE = 'snapshot';
-/** Raised when an older varpd would misread it. */
-const VERSION = 2;
-/** A restart is over by then, also of a host that is busy; a mapping has hardly changed. */
-const MAX_AGE_MS = 60_000;
-/** Of one overlay, those used last: the end of a daemon waits for them. The others are asked for, as ever. */
-export const MAX_SAVED = 16_384;
 /** Some hundred bytes each for four overlays that are full. */
 const MAX_BYTES = 8 * 1024 * 1024;
 /** Of these, for everything but targets. */
@@ -46,7 +44,7 @@ const entrySchema = z.strictObject({
   targets: z.array(z.tuple([text, z.array(text)])),
 });
 const schema = z.strictObject({
-  version: z.literal(VERSION),
+  version: z.literal(SNAPSHOT_VERSION),
   savedAtMs: z.number(),
   overlays: z.array(z.tuple([text, entrySchema])),
 });
@@ -96,13 +94,14 @@ export class Snapshot {
     return new Snapshot(new Map(), 0, false);
   }
 
-  /** Never rejects: one that cannot be read is none. */
-  static async load(directory: StateDirectory, nowMs: number): Promise<Snapshot> {
+  /** Never rejects: one that cannot be read is logged, and none. */
+  static async load(directory: StateDirectory, nowMs: number, log: Pick<Log, 'warn'>): Promise<Snapshot> {
     try {
-      const { savedAtMs, overlays } = schema.parse(JSON.parse(await readOwnFile(directory, FILE, MAX_BYTES)));
-      const ageMs = nowMs - savedAtMs;
-      return new Snapshot(new Map(overlays), savedAtMs, ageMs >= 0 && ageMs <= MAX_AGE_MS);
-    } catch {
+      const { savedAtMs, overlays } = parse(await readOwnFile(directory, FILE, MAX_BYTES));
+      return new Snapshot(new Map(overlays), savedAtMs, isRecent({ savedAtMs }, nowMs));
+    } catch (error) {
+      if (errnoName(error) !== 'ENOENT')
+        log.warn('snapshot', `what was known is asked for again: ${FILE}: ${systemErrorText(error)}`);
       return Snapshot.empty();
     }
   }
@@ -173,7 +172,7 @@ export class Snapshot {
     }
     let bytes = MAX_SETTINGS_BYTES;
     for (const [name, entry] of overlays) {
-      for (const { mac, to } of await datapath.recentTargets(ids.get(name)!, MAX_SAVED)) {
+      for (const { mac, to } of await datapath.recentTargets(ids.get(name)!, MAX_KNOWN_TARGETS)) {
         const row: [string, string[]] = [formatMac(mac), to.map(formatEndpoint)];
         // Quotes, commas and brackets are 6 for the MAC and 3 for each destination.
         bytes += row[0].length + 6 + row[1].reduce((sum, one) => sum + one.length + 3, 0);
@@ -187,7 +186,21 @@ export class Snapshot {
     }
     // What is known from before alone is as old as it was.
     const savedAtMs = ids.size === 0 ? this.#savedAtMs : nowMs;
-    const content: z.input<typeof schema> = { version: VERSION, savedAtMs, overlays };
+    const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
     await replaceFile(directory, FILE, JSON.stringify(content));
   }
+}
+
+/** Throws an Error that says what is wrong, and where, without what stands there. */
+function parse(content: string): z.infer<typeof schema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(content);
+  } catch (error) {
+    throw new Error('it is not JSON', { cause: error });
+  }
+  readStamp(value);
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new Error(`it is not valid at ${parsed.error.issues[0].path.map(String).join('.') || 'its head'}`);
 }

@@ -2,6 +2,7 @@
 import type { Counters } from '../../../core/counters.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { PresenceMemory } from '../../../core/presence.js';
+import { MAX_KNOWN_TARGETS } from '../../../model/handover.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { IpAddress } from '../../../wire/ip.js';
 import type { Descriptor, Lists, Retained, OverlayConfig } from '../../contract.js';
@@ -12,9 +13,6 @@ import type { Peers } from './peers.js';
 import type { WatchedTap } from './tap-settings.js';
 import { tapDescriptor } from './taps.js';
 import type { HandedSocket, Lease } from './underlay.js';
-
-/** Targets of one overlay that go on being used while varpd begins again; the others are asked for after it. */
-export const MAX_KNOWN = 16_384;
 
 export interface OverlayState {
   readonly config: OverlayConfig;
@@ -92,7 +90,7 @@ async function standInLists(
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // Of another process: memory is shared within one.
     const table = new Int32Array(named.table);
-    const known = await overlay.threads.recentTargets(MAX_KNOWN);
+    const known = await overlay.threads.recentTargets(MAX_KNOWN_TARGETS);
     lease.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },

@@ -66,6 +66,9 @@ export class StandInThreads {
   }
 }
 
+/** How many threads they are for. */
+export const threadsOf = (lists: Lists): number => lists.length;
+
 /** The same lists with the descriptors of this process, by those of the one that made them; without what has none here. */
 export function onThese(lists: Lists, here: ReadonlyMap<number, number>): Lists {
   return lists.map((list) => list.flatMap((command) => withDescriptors(command as BareCommand, here)));
