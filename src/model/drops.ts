@@ -2,6 +2,7 @@
  * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
  * and nothing is dropped without one.
  */
+import { ERRNO } from '../wire/errno.js';
 
 /** Port -> underlay. */
 const TX_DROPS = {
@@ -115,22 +116,6 @@ export const BY_DESIGN: ReadonlySet<DropReason> = new Set([
   'restricted',
 ]);
 export type ProxyDrop = keyof typeof PROXY_DROPS;
-
-/** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
-const ERRNO = {
-  EPERM: 1,
-  EIO: 5,
-  EAGAIN: 11,
-  ENOMEM: 12,
-  EINVAL: 22,
-  EMSGSIZE: 90,
-  EADDRNOTAVAIL: 99,
-  ENETDOWN: 100,
-  ENETUNREACH: 101,
-  ENOBUFS: 105,
-  ECONNREFUSED: 111,
-  EHOSTUNREACH: 113,
-} as const;
 
 /** Why the underlay socket refused a datagram. */
 export function dropOfSendError(errno: number): DropReason {

@@ -3,17 +3,18 @@ import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { ownUserText } from '../../plugin/trusted-place.js';
+import type { ErrnoName } from '../../wire/errno.js';
 import { type Endpoint, family, parseEndpoint } from '../../wire/ip.js';
 import { parseMac } from '../../wire/mac.js';
 import { errnoName, explain } from '../system-error.js';
 import { portHolder } from '../underlay/port-holder.js';
 
 /** What read and write on a TAP give once its device is gone. */
-const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
+const GONE: readonly ErrnoName[] = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
 
 /** Why a device does not work, from the errno name that it gave. */
 export function deviceFault(code: string): string {
-  return GONE.includes(code) ? 'the device was removed' : `the device failed (${code})`;
+  return GONE.some((errno) => errno === code) ? 'the device was removed' : `the device failed (${code})`;
 }
 
 export function needMac(text: string): MacAddress {
