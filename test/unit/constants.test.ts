@@ -19,7 +19,9 @@ const read = (file: string): string => withoutComments(readFileSync(fromRoot(fil
 /** `16`, `0x10`, `65_536`, `-1`, `1 << 30`, `(1 << 30)`; undefined for anything else. */
 function valueOf(text: string): number | undefined {
   const match = /^\(?(-?(?:0x[\da-f]+|\d+))(?: << (\d+))?\)?$/i.exec(text.trim().replaceAll('_', ''));
-  return match === null ? undefined : Number(match[1]) << Number(match[2] ?? 0);
+  if (match === null) return undefined;
+  const [, base, shift = '0'] = match;
+  return Number(base) << Number(shift);
 }
 
 /** Of `#define` and `enum`. */
@@ -32,8 +34,8 @@ function constantsOfC(text: string): Constants {
   for (const [, members] of text.matchAll(/\benum\s*\w*\s*\{([^}]*)\}/g)) {
     let next = 0;
     for (const member of members.split(',').filter((each) => each.trim() !== '')) {
-      const [name, value] = member.split('=').map((part) => part.trim());
-      next = value === undefined ? next : (valueOf(value) ?? NaN);
+      const [name, value = ''] = member.split('=').map((part) => part.trim());
+      if (value !== '') next = valueOf(value) ?? NaN;
       found.set(name, next++);
     }
   }
