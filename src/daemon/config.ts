@@ -21,6 +21,7 @@ import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { OverlayError } from '../model/errors.js';
 import { foundExpected } from '../model/properties.js';
+import { oneOf, wholeNumber } from '../model/sentences.js';
 import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
@@ -35,11 +36,11 @@ const socketPath = absolutePath.refine(
   `a path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
 );
 const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNumber> => {
-  const expected = `a whole number from ${min} to ${max}`;
+  const expected = wholeNumber(min, max);
   return z.int(expected).min(min, expected).max(max, expected).default(fallback);
 };
 const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
-  z.enum(words, `one of ${words.join(', ')}`);
+  z.enum(words, oneOf(words));
 
 /** Whom root becomes. */
 export const DEFAULT_USER = 'varpd';
@@ -253,7 +254,7 @@ const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
 
 function knownKeys(at: readonly PropertyKey[]): string {
   const schema = at[0] === 'log' ? logSchema : at[0] === 'limits' ? limitsSchema : configSchema;
-  return `one of ${Object.keys(schema.shape).join(', ')}`;
+  return oneOf(Object.keys(schema.shape));
 }
 
 function nodeAt(document: Document, keys: readonly PropertyKey[]): unknown {

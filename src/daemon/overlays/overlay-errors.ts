@@ -1,6 +1,7 @@
 /** What can be wrong with an overlay or a VNIC, in words that name the property or the device. */
 import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
+import { notOfThisHost, oneOf, otherFamily } from '../../model/sentences.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { ownUserText } from '../../plugin/trusted-place.js';
 import type { ErrnoName } from '../../wire/errno.js';
@@ -28,14 +29,14 @@ export function needMac(text: string): MacAddress {
 }
 
 export function unknownKind(what: string, found: string, known: readonly string[]): OverlayError {
-  const line = `no ${what} plugin: ${foundExpected(found, `one of ${known.join(', ')}`)}`;
+  const line = `no ${what} plugin: ${foundExpected(found, oneOf(known))}`;
   return new OverlayError('NOT_FOUND', line, [line]);
 }
 
 export function bindError(error: unknown, { ip, port }: Endpoint): OverlayError {
   const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
   return explain(error, {
-    EADDRNOTAVAIL: `vxlan/listen_ip: ${ip} is not an address of this host`,
+    EADDRNOTAVAIL: `vxlan/listen_ip: ${notOfThisHost(ip)}`,
     EADDRINUSE: `vxlan/listen_port: port ${port} of ${ip} is in use by ${holder}`,
     EACCES: `vxlan/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
@@ -68,7 +69,6 @@ export function needDestination(text: string, { listen }: { listen: Endpoint }):
   const to = parseEndpoint(text);
   if (to === undefined)
     throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
-  if (family(to.ip) !== family(listen.ip))
-    throw new OverlayError('INVALID', `${text} is not of the same family as the listen address ${listen.ip}`);
+  if (family(to.ip) !== family(listen.ip)) throw new OverlayError('INVALID', otherFamily(text, listen.ip));
   return to;
 }
