@@ -1,13 +1,13 @@
 /** Options that several commands have. */
 
-/** Of what makes something. */
+/** Commands that make something have it. */
 export const temporaryCreation = {
   name: 'temporary',
   short: 't',
   about: 'until varpd stops; otherwise it comes back',
 } as const;
 
-/** Of what deletes something. */
+/** Commands that delete something have it. */
 export const temporaryDeletion = {
   name: 'temporary',
   short: 't',

@@ -28,7 +28,7 @@ export function requireMac(text: string): string {
 /** DLADM_STRSIZE of illumos less the NUL. */
 const MAX_PROPERTY_LIST = 2047;
 
-/** Of properties, as -p takes it. */
+/** A list of properties, as -p takes it. */
 export function refuseLongList(list: string): void {
   if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
 }

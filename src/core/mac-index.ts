@@ -2,14 +2,14 @@
  * MAC -> small integer, for every frame. A MAC comes as its two halves (wire/mac.ts), since a 48-bit number is no small
  * integer.
  *
- *   slot: | high 16 bits | low 32 bits | value + 1 | 0 |     (slots.ts)
+ *   slot: | high 16 bits | low 32 bits | ~value | 0 |     (slots.ts)
  */
 import { type HashAt, MIN_SLOTS, refill, removeAt, SLOT_WORDS } from './slots.js';
 
 /** What `get` says of a MAC that is not there. Values are >= 0. */
 export const NONE = -1;
 
-/** 0 where the slot is free: then the value is NONE. */
+/** 0 where the slot is free, which is ~NONE. */
 const VALUE = 2;
 
 const hashAt: HashAt = (words, at) => hash(words[at], words[at + 1]);
@@ -23,7 +23,7 @@ export class MacIndex {
   }
 
   get(high: number, low: number): number {
-    return this.#slots[this.#find(high, low) + VALUE] - 1;
+    return ~this.#slots[this.#find(high, low) + VALUE];
   }
 
   /** Adds the MAC or changes its value. */
@@ -34,7 +34,7 @@ export class MacIndex {
     if (slots[at + VALUE] === 0) this.#size++;
     slots[at] = high;
     slots[at + 1] = low;
-    slots[at + VALUE] = value + 1;
+    slots[at + VALUE] = ~value;
   }
 
   delete(high: number, low: number): boolean {

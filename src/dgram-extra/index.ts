@@ -151,7 +151,7 @@ export interface UdpOptions {
   readonly label: string;
 }
 
-/** Of udpOpen; devices.c has the same. */
+/** Options of udpOpen; devices.c has the same. */
 const UDP_OPTION = {
   REUSE_PORT: 1,
   ZERO_CHECKSUM_TX: 2,

@@ -71,7 +71,7 @@ export const IFLA_INET6_ADDR_GEN_MODE = 8;
 export const IN6_ADDR_GEN_MODE_EUI64 = 0;
 export const IN6_ADDR_GEN_MODE_NONE = 1;
 export const IFLA_VXLAN_PORT = 15;
-// Of kind `tun`; owner and group are absent when there is none, the queues where there can be one only.
+// Links of kind `tun`; owner and group are absent when there is none, the queues where there can be one only.
 export const IFLA_TUN_OWNER = 1;
 export const IFLA_TUN_GROUP = 2;
 export const IFLA_TUN_NUM_QUEUES = 8;

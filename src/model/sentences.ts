@@ -21,7 +21,7 @@ export const otherFamily = (text: string, listenIp: string): string =>
 
 export const notASocket = (file: string): string => `${file} is there and is not a socket`;
 
-/** Of a program that has ended. */
+/** How a program has ended. */
 export const howEnded = (status: number | null, signal: string | null): string =>
   signal ?? `exit status ${status ?? '?'}`;
 

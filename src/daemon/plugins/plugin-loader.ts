@@ -26,7 +26,7 @@ const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
 /** Prefixes of properties that are not a plugin's. */
 const RESERVED_NAMES = ['vxlan', 'varpd'];
 
-/** Of a plugin that cannot be imported. */
+/** A plugin that cannot be imported. */
 export const leftOut = (file: string, why: string): string => `${file}: left out: ${why}`;
 
 /** In the order of their names, so that "the first" means the same everywhere. Throws an OverlayError when the directory
