@@ -10,7 +10,7 @@ import { Draft } from './draft.js';
 import type { Mapping } from './mapping.js';
 import { macPath, ROOT } from './paths.js';
 import { type Located, Problems } from './problems.js';
-import { Quoted, Scanner, Unreadable } from './scanner.js';
+import { END_OF_FILE, Quoted, Scanner, Unreadable } from './scanner.js';
 
 /** An entry, with the white space before it. The longest honest one has some dozen addresses. */
 const MAX_ENTRY_BYTES = 1024 * 1024;
@@ -23,6 +23,7 @@ const CLOSE_LIST = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
+const EVERY_MEMBER_ONCE = 'every member once';
 const MAC_EXPECTED = 'a MAC address, six groups of one or two hexadecimal digits';
 const STATION_MAC_EXPECTED = 'the MAC address of one station, not zero and not multicast';
 const IP_EXPECTED = 'an IPv4 or IPv6 address';
@@ -121,7 +122,7 @@ class Parser {
       } while (scanner.more(CLOSE_OBJECT));
     }
     scanner.allow(MAX_ENTRY_BYTES);
-    if (!scanner.atEnd) throw scanner.unexpected('the end of the file');
+    if (!scanner.atEnd) throw scanner.unexpected(END_OF_FILE);
   }
 
   #entry(): void {
@@ -177,7 +178,7 @@ class Parser {
       return;
     }
     const isTwice = (this.#seen & bit) !== 0;
-    if (isTwice) this.#errors.add(offset, this.#here, scanner.shown(offset, scanner.at), 'every member once');
+    if (isTwice) this.#errors.add(offset, this.#here, scanner.shown(offset, scanner.at), EVERY_MEMBER_ONCE);
     this.#seen |= bit;
     scanner.need(COLON, "':'");
     const start = this.#valueStart();
@@ -205,7 +206,7 @@ class Parser {
     const other = this.#reserved.get(name);
     if (FORBIDDEN.includes(name))
       this.#errors.add(offset, this.#here, shown, 'a name that is not special to JavaScript');
-    else if (other !== undefined) this.#errors.add(offset, this.#here, shown, 'every member once', other);
+    else if (other !== undefined) this.#errors.add(offset, this.#here, shown, EVERY_MEMBER_ONCE, other);
     else
       this.#warnings.add(
         offset,

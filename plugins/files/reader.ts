@@ -10,6 +10,9 @@ const THREADS = 32;
 /** Of what it says when it fails. */
 const MAX_SAID_CHARACTERS = 1000;
 
+const cannotBeStarted = (error: unknown): string =>
+  `cannot be started: ${error instanceof Error ? error.message : String(error)}`;
+
 export interface Ears {
   readonly message: (message: FromReader) => void;
   readonly bytes: (id: FileId, bytes: Buffer) => void;
@@ -35,7 +38,7 @@ export class Reader {
     } catch (error) {
       // Out of descriptors. Whoever made this does not know it yet.
       queueMicrotask(() => {
-        end(`cannot be started: ${String(error)}`);
+        end(cannotBeStarted(error));
       });
     }
   }
@@ -61,7 +64,7 @@ export class Reader {
     // Its end is told by `exit`.
     for (const stream of [child.stdin, child.stdout, child.stderr]) stream.on('error', () => undefined);
     child.on('error', (error) => {
-      end(`cannot be started: ${error.message}`);
+      end(cannotBeStarted(error));
     });
     child.on('exit', (code, signal) => {
       end(

@@ -44,6 +44,10 @@ export class Quoted {
 /** Text alone holds nothing of the file. */
 export type Found = string | Quoted;
 
+export const END_OF_FILE = 'the end of the file';
+const A_VALUE = 'a JSON value';
+const ENDLESS_STRING = 'a string without end';
+
 /** This is no JSON, from `offset` on. */
 export class Unreadable extends Error {
   override readonly name = 'Unreadable';
@@ -119,7 +123,7 @@ export class Scanner {
     if (byte === OPEN_OBJECT) return 'object';
     if (byte === OPEN_LIST) return 'list';
     if (WORD[byte] === 1) return 'word';
-    throw this.unexpected('a JSON value');
+    throw this.unexpected(A_VALUE);
   }
 
   /** Takes a string; `text`, `from` and `to` are it. */
@@ -131,7 +135,7 @@ export class Scanner {
     let isPlain = true;
     let isAscii = true;
     for (; ; at++) {
-      if (at >= this.#limit) throw this.#tooFar(start - 1, 'a string without end');
+      if (at >= this.#limit) throw this.#tooFar(start - 1, ENDLESS_STRING);
       const byte = bytes[at];
       if (byte === QUOTE) break;
       if (byte === BACKSLASH) {
@@ -172,7 +176,7 @@ export class Scanner {
     let at = start;
     while (at < this.#limit && WORD[this.bytes[at]] === 1) at++;
     const word = this.bytes.toString('latin1', start, at);
-    if (!LITERAL.test(word)) throw new Unreadable(start, new Quoted(cut(word), A_WORD), 'a JSON value');
+    if (!LITERAL.test(word)) throw new Unreadable(start, new Quoted(cut(word), A_WORD), A_VALUE);
     this.at = at;
     return word;
   }
@@ -216,7 +220,7 @@ export class Scanner {
   unexpected(expected: string): Unreadable {
     this.space();
     const { at, bytes } = this;
-    if (at >= this.#limit) return this.#tooFar(at, 'the end of the file', expected);
+    if (at >= this.#limit) return this.#tooFar(at, END_OF_FILE, expected);
     if (WORD[bytes[at]] !== 1) return new Unreadable(at, this.#shownCharacter(at), expected);
     let end = at;
     while (end < this.#limit && WORD[bytes[end]] === 1) end++;
@@ -255,7 +259,7 @@ export class Scanner {
       at + 6 <= this.#limit
     )
       return at + 5;
-    if (at + 1 >= this.#limit) throw this.#tooFar(at, 'a string without end');
+    if (at + 1 >= this.#limit) throw this.#tooFar(at, ENDLESS_STRING);
     const found = this.bytes.toString('utf8', at, Math.min(this.#limit, at + (byte === 0x75 ? 6 : 2)));
     throw new Unreadable(
       at,

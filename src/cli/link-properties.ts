@@ -3,15 +3,13 @@
  * properties alike: a piece with `=` in it begins a property, one without goes on with the values of the one before.
  */
 import { CommandError } from './command.js';
-
-/** DLADM_STRSIZE of illumos less the NUL. */
-const MAX_LIST = 2047;
+import { refuseLongList } from './values.js';
 
 /** What each -p had, in order. */
 export function parseLinkProperties(lists: readonly string[]): [name: string, values: string[]][] {
   const properties: [string, string[]][] = [];
   for (const list of lists) {
-    if (list.length > MAX_LIST) throw new CommandError(`property list too long '${list}'`);
+    refuseLongList(list);
     let values: string[] | undefined;
     for (const piece of list.split(',')) {
       const equals = piece.indexOf('=');

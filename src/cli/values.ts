@@ -25,6 +25,18 @@ export function requireMac(text: string): string {
   ]);
 }
 
+/** DLADM_STRSIZE of illumos less the NUL. */
+const MAX_PROPERTY_LIST = 2047;
+
+/** A list of properties, as -p takes it. */
+export function refuseLongList(list: string): void {
+  if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
+}
+
+export function refuseOperands({ operands }: Arguments<never>): void {
+  if (operands.length > 0) throw new UsageError(`expected no operand, got: ${operands.join(' ')}`);
+}
+
 export function requireOneOperand(args: Arguments<never>, what: string): string {
   const { operands } = args;
   if (operands.length === 0) throw new UsageError(`missing ${what} name`);

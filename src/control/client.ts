@@ -77,7 +77,7 @@ export function createClient(socketPath: string, options: ClientOptions = {}): C
     }
     if (Buffer.byteLength(socketPath) > MAX_PATH_BYTES) {
       const limit = `the path of a socket has at most ${MAX_PATH_BYTES} bytes`;
-      throw new ConnectionError('IO', `cannot reach varpd at ${socketPath}: ${limit}`);
+      throw new ConnectionError('IO', `${cannotReach(socketPath)}: ${limit}`);
     }
     const answer = await exchange(socketPath, method, request, options);
     return resultOf(answer, socketPath) as Methods[M]['result'];
@@ -138,12 +138,14 @@ function exchange(
   });
 }
 
+const cannotReach = (socketPath: string): string => `cannot reach varpd at ${socketPath}`;
+
 function closedText(socketPath: string): string {
   return `varpd at ${socketPath} closed the connection without an answer`;
 }
 
 function connectionError(socketPath: string, error: NodeJS.ErrnoException): ConnectionError {
-  const cannot = `cannot reach varpd at ${socketPath}`;
+  const cannot = cannotReach(socketPath);
   switch (error.code) {
     case 'ENOENT':
       return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);

@@ -1,95 +1,68 @@
 /**
- * MAC -> small integer, for every frame: open addressing over 32-bit words, linear probing, nothing allocated but
- * when it grows. A MAC comes as its two halves (wire/mac.ts), since a 48-bit number is no small integer.
+ * MAC -> small integer, for every frame. A MAC comes as its two halves (wire/mac.ts), since a 48-bit number is no small
+ * integer.
  *
- *   slot: | high 16 bits | low 32 bits | value | unused |     value NONE = the slot is free
+ *   slot: | high 16 bits | low 32 bits | ~value | 0 |     (slots.ts)
  */
+import { type HashAt, MIN_SLOTS, refill, removeAt, SLOT_WORDS } from './slots.js';
 
 /** What `get` says of a MAC that is not there. Values are >= 0. */
 export const NONE = -1;
 
-const SLOT_WORDS = 4;
+/** 0 where the slot is free, which is ~NONE. */
 const VALUE = 2;
-const MIN_SLOTS = 16;
+
+const hashAt: HashAt = (words, at) => hash(words[at], words[at + 1]);
 
 export class MacIndex {
-  #slots = new Int32Array(0);
-  #mask = 0;
+  #slots = new Int32Array(MIN_SLOTS * SLOT_WORDS);
   #size = 0;
-
-  constructor() {
-    this.#resize(MIN_SLOTS);
-  }
 
   get size(): number {
     return this.#size;
   }
 
   get(high: number, low: number): number {
-    const slots = this.#slots;
-    for (let slot = hash(high, low) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * SLOT_WORDS;
-      const value = slots[at + VALUE];
-      if (value === NONE || (slots[at + 1] === low && slots[at] === high)) return value;
-    }
+    return ~this.#slots[this.#find(high, low) + VALUE];
   }
 
   /** Adds the MAC or changes its value. */
   set(high: number, low: number, value: number): void {
-    // Half full at most: a probe of a MAC that is not there then looks at two slots on average.
-    if ((this.#size + 1) * 2 > this.#mask + 1) this.#resize((this.#mask + 1) * 2);
-    this.#put(high, low, value);
+    if ((this.#size + 1) * 2 * SLOT_WORDS > this.#slots.length) this.#grow();
+    const at = this.#find(high, low);
+    const slots = this.#slots;
+    if (slots[at + VALUE] === 0) this.#size++;
+    slots[at] = high;
+    slots[at + 1] = low;
+    slots[at + VALUE] = ~value;
   }
 
   delete(high: number, low: number): boolean {
-    const slots = this.#slots;
-    let hole = hash(high, low) & this.#mask;
-    for (; ; hole = (hole + 1) & this.#mask) {
-      const at = hole * SLOT_WORDS;
-      if (slots[at + VALUE] === NONE) return false;
-      if (slots[at + 1] === low && slots[at] === high) break;
-    }
+    const at = this.#find(high, low);
+    if (this.#slots[at + VALUE] === 0) return false;
     this.#size--;
-    // Move back what probed past the hole, so that no probe ends early and no tombstone is needed.
-    for (let slot = (hole + 1) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * SLOT_WORDS;
-      if (slots[at + VALUE] === NONE) break;
-      const home = hash(slots[at], slots[at + 1]) & this.#mask;
-      if (((slot - home) & this.#mask) < ((slot - hole) & this.#mask)) continue;
-      slots.copyWithin(hole * SLOT_WORDS, at, at + SLOT_WORDS);
-      hole = slot;
-    }
-    slots[hole * SLOT_WORDS + VALUE] = NONE;
+    removeAt(this.#slots, at, hashAt);
     return true;
   }
 
   clear(): void {
-    this.#slots = new Int32Array(0);
-    this.#resize(MIN_SLOTS);
-  }
-
-  #put(high: number, low: number, value: number): void {
-    const slots = this.#slots;
-    for (let slot = hash(high, low) & this.#mask; ; slot = (slot + 1) & this.#mask) {
-      const at = slot * SLOT_WORDS;
-      const free = slots[at + VALUE] === NONE;
-      if (!free && (slots[at + 1] !== low || slots[at] !== high)) continue;
-      if (free) this.#size++;
-      slots[at] = high;
-      slots[at + 1] = low;
-      slots[at + VALUE] = value;
-      return;
-    }
-  }
-
-  #resize(count: number): void {
-    const old = this.#slots;
-    this.#slots = new Int32Array(count * SLOT_WORDS).fill(NONE);
-    this.#mask = count - 1;
+    this.#slots = new Int32Array(MIN_SLOTS * SLOT_WORDS);
     this.#size = 0;
-    for (let at = 0; at < old.length; at += SLOT_WORDS) {
-      if (old[at + VALUE] !== NONE) this.#put(old[at], old[at + 1], old[at + VALUE]);
-    }
+  }
+
+  /** The slot of the MAC, or the free one where it would be. */
+  #find(high: number, low: number): number {
+    const slots = this.#slots;
+    const last = slots.length - 1;
+    let at = (hash(high, low) << 2) & last;
+    while (slots[at + VALUE] !== 0 && (slots[at + 1] !== low || slots[at] !== high)) at = (at + 4) & last;
+    return at;
+  }
+
+  #grow(): void {
+    const grown = new Int32Array(2 * this.#slots.length);
+    refill(grown, this.#slots, hashAt);
+    this.#slots = grown;
   }
 }
 

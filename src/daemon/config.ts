@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
+import { oneOf, wholeNumber } from '../model/sentences.js';
 import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
@@ -15,11 +16,11 @@ export const socketPath = absolutePath('an absolute path').refine(
   `a path of at most ${MAX_SOCKET_PATH_BYTES} bytes`,
 );
 const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNumber> => {
-  const expected = `a whole number from ${min} to ${max}`;
+  const expected = wholeNumber(min, max);
   return z.int(expected).min(min, expected).max(max, expected).default(fallback);
 };
 const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
-  z.enum(words, `one of ${words.join(', ')}`);
+  z.enum(words, oneOf(words));
 
 /** Whom root becomes. */
 export const DEFAULT_USER = 'varpd';

@@ -6,6 +6,7 @@ import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { asOverlayError } from '../model/errors.js';
+import { notASocket } from '../model/sentences.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { loadConfig, placeOf } from './config-file.js';
 import type { Config, Flags } from './config.js';
@@ -14,7 +15,7 @@ import type { Finding } from './handover/rehearsal.js';
 import { LogFile } from './log-file.js';
 import { authorOf } from './plugins/plugin-context.js';
 import { forbidPluginExit } from './plugins/plugin-exit.js';
-import { entryFiles, importPlugin } from './plugins/plugin-loader.js';
+import { entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
 import { account, groupId } from './process/accounts.js';
 import { userRemark } from './process/user.js';
 import { checkSocketDirectory } from './socket-file.js';
@@ -101,8 +102,7 @@ async function checkSocketPlace(key: string, file: string): Promise<void> {
   let place = directory;
   while (!existsSync(place) && path.dirname(place) !== place) place = path.dirname(place);
   const found = statSync(file, { throwIfNoEntry: false });
-  if (found !== undefined && !found.isSocket())
-    throw new Error(`${key}: ${file} is there and is not a socket`);
+  if (found !== undefined && !found.isSocket()) throw new Error(`${key}: ${notASocket(file)}`);
   const trial = path.join(place, `.varpd-${process.pid}`);
   try {
     await listen(trial);
@@ -158,7 +158,7 @@ async function checkPlugins({ pluginPath }: Config): Promise<void> {
           },
         });
       } catch (error) {
-        say({ kind: 'warning', text: `${file}: left out: ${systemErrorText(error)}` });
+        say({ kind: 'warning', text: leftOut(file, systemErrorText(error)) });
       }
     }
   }

@@ -3,6 +3,7 @@ import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
 import { OverlayError } from '../model/errors.js';
+import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { give, makeDirectories } from './made-files.js';
 import { errnoName, systemErrorText } from './system-error.js';
@@ -44,7 +45,7 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   }
   const stat = lstatSync(file, { throwIfNoEntry: false });
   if (stat === undefined) return;
-  if (!stat.isSocket()) throw new OverlayError('EXISTS', `${file} is there and is not a socket`);
+  if (!stat.isSocket()) throw new OverlayError('EXISTS', notASocket(file));
   if (own !== 0 && stat.uid !== own)
     throw new OverlayError(
       'DENIED',

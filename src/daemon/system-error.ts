@@ -1,5 +1,6 @@
 /** Errors of the system in the words of this program. */
 import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../model/errors.js';
+import { ERRNO, type ErrnoName } from '../wire/errno.js';
 
 /** A sentence, and a code where the one of the errno would mislead. */
 export type Explanation = string | { readonly code: ErrorCode; readonly line: string };
@@ -10,8 +11,8 @@ export function errnoName(error: unknown): string | undefined {
   return code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
 }
 
-/** EDQUOT, the one errno of a file system that libuv, and so Node, has no name for. */
-const NAMELESS_QUOTA = 'Unknown system error -122';
+/** The one errno of a file system that libuv, and so Node, has no name for. */
+const NAMELESS_QUOTA = `Unknown system error ${-ERRNO.EDQUOT}`;
 
 /** As Node has it, with the call before or behind: `ENOENT: no such file or directory, open '/x'`, and of sockets
  * `listen EACCES: permission denied /x`. */
@@ -27,9 +28,12 @@ export function systemErrorText(error: unknown): string {
 }
 
 /** An OverlayError with a sentence chosen by errno name; without one for it, with the error's own. */
-export function explain(error: unknown, sentences: Readonly<Record<string, Explanation>>): OverlayError {
+export function explain(
+  error: unknown,
+  sentences: Readonly<Partial<Record<ErrnoName, Explanation>>>,
+): OverlayError {
   const plain = asOverlayError(error);
-  const explanation = new Map(Object.entries(sentences)).get(errnoName(error) ?? '');
+  const explanation = new Map<string, Explanation>(Object.entries(sentences)).get(errnoName(error) ?? '');
   if (OverlayError.is(error) || explanation === undefined) return plain;
   const { code, line } =
     typeof explanation === 'string' ? { code: plain.code, line: explanation } : explanation;

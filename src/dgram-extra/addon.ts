@@ -2,6 +2,8 @@
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
+import { ERRNO } from '../wire/errno.js';
+
 /** A descriptor that is watched (watch.c). */
 export type WatchHandle = object;
 
@@ -81,9 +83,11 @@ export interface Addon {
 
 export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
 
-/** The errno's name. libuv's table lacks the one that a deleted TAP gives. */
+const NAMES = new Map<number, string>(Object.entries(ERRNO).map(([name, number]) => [number, name]));
+
+/** The errno's name, as the kernel has it: Node lacks some, and calls one by another name. */
 export function errnoName(negatedErrno: number): string {
-  return negatedErrno === -77 ? 'EBADFD' : getSystemErrorName(negatedErrno);
+  return NAMES.get(-negatedErrno) ?? getSystemErrorName(negatedErrno);
 }
 
 /** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */

@@ -1,5 +1,6 @@
 /** What this kernel can do for TAPs and UDP sockets, found out by trying. index.ts hands it on. */
 import { addon } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 import { probeTapFeatures, type TapFeatures } from './tap-device.js';
 
 export interface Features extends TapFeatures {
@@ -8,13 +9,10 @@ export interface Features extends TapFeatures {
   readonly udpCoalescing: boolean;
 }
 
-/** Options of UDP sockets, udp(7). */
-const UDP_OPTION = { SEGMENT: 103, GRO: 104 } as const;
-
 export function probeFeatures(): Features {
   return {
     ...probeTapFeatures(),
-    udpSegmentation: addon.udpProbe(UDP_OPTION.SEGMENT) === 0,
-    udpCoalescing: addon.udpProbe(UDP_OPTION.GRO) === 0,
+    udpSegmentation: addon.udpProbe(kernel.UDP_SEGMENT) === 0,
+    udpCoalescing: addon.udpProbe(kernel.UDP_GRO) === 0,
   };
 }

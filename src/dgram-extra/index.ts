@@ -5,11 +5,12 @@
  * Everything else is the control path and throws a NativeError. README.md says what each call promises.
  */
 import { readlinkSync } from 'node:fs';
-import { getSystemErrorName } from 'node:util';
 
+import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError, type Addon } from './addon.js';
 
 export { errnoName, NativeError } from './addon.js';
+export { CAP_NET_ADMIN } from './kernel-numbers.js';
 export { probeFeatures, type Features } from './features.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
@@ -150,17 +151,29 @@ export interface UdpOptions {
   readonly label: string;
 }
 
+/** Options of udpOpen; devices.c has the same. */
+const UDP_OPTION = {
+  REUSE_PORT: 1,
+  ZERO_CHECKSUM_TX: 2,
+  ZERO_CHECKSUM_RX: 4,
+  SEND_ONLY: 8,
+  COALESCE: 16,
+  ADMIT_OTHERS: 32,
+  FREE_BIND: 64,
+  PATH_NEWS: 128,
+} as const;
+
 /** A bound socket that never fragments, whatever the kernel has heard of paths (IP_PMTUDISC_PROBE), and reports traffic classes. */
 export function openUdp(options: UdpOptions): number {
   const flags =
-    (options.reusePort ? 1 : 0) |
-    (options.zeroChecksumSend ? 2 : 0) |
-    (options.zeroChecksumReceive ? 4 : 0) |
-    (options.sendOnly ? 8 : 0) |
-    (options.coalesce ? 16 : 0) |
-    (options.admitOthers ? 32 : 0) |
-    (options.freeBind ? 64 : 0) |
-    (options.pathNews ? 128 : 0);
+    (options.reusePort ? UDP_OPTION.REUSE_PORT : 0) |
+    (options.zeroChecksumSend ? UDP_OPTION.ZERO_CHECKSUM_TX : 0) |
+    (options.zeroChecksumReceive ? UDP_OPTION.ZERO_CHECKSUM_RX : 0) |
+    (options.sendOnly ? UDP_OPTION.SEND_ONLY : 0) |
+    (options.coalesce ? UDP_OPTION.COALESCE : 0) |
+    (options.admitOthers ? UDP_OPTION.ADMIT_OTHERS : 0) |
+    (options.freeBind ? UDP_OPTION.FREE_BIND : 0) |
+    (options.pathNews ? UDP_OPTION.PATH_NEWS : 0);
   const { address, port, receiveBufferBytes = 0, sendBufferBytes = 0 } = options;
   const fd = addon.udpOpen(address, port, flags, receiveBufferBytes, sendBufferBytes);
   return checked(fd, 'bind', options.label);
@@ -198,8 +211,7 @@ export function closeDescriptor(fd: number): void {
 /** False when another process holds the lock. It is let go when the descriptor is closed or the process ends. */
 export function lockFile(fd: number): boolean {
   const result = addon.lockFile(fd);
-  if (result < 0 && getSystemErrorName(result) !== 'EAGAIN')
-    throw new NativeError(result, 'flock', 'lock file');
+  if (result < 0 && result !== -ERRNO.EAGAIN) throw new NativeError(result, 'flock', 'lock file');
   return result >= 0;
 }
 
@@ -233,9 +245,6 @@ export function sdNotify(state: string, passed = -1): boolean {
 export function prepareNotify(): void {
   addon.sdNotify('', -1, 0);
 }
-
-/** CAP_NET_ADMIN of capabilities(7). */
-export const CAP_NET_ADMIN = 12;
 
 export interface Identity {
   readonly uid: number;

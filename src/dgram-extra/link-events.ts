@@ -1,18 +1,20 @@
 /** Changes of links, addresses, routes and rules, as the kernel tells of them: a subscription, no polling. */
 import { addon, checked, NativeError, type WatchHandle } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 import { messages } from './netlink-message.js';
 import { type LinkEvent, readEvent } from './rtnetlink.js';
 
-/** rtnetlink multicast groups (linux/rtnetlink.h): each is bit (RTNLGRP_ - 1). */
-const GROUPS =
-  (1 << 0) | // LINK
-  (1 << 4) | // IPV4_IFADDR
-  (1 << 6) | // IPV4_ROUTE
-  (1 << 7) | // IPV4_RULE
-  (1 << 8) | // IPV6_IFADDR
-  (1 << 10) | // IPV6_ROUTE
-  (1 << 18) | // IPV6_RULE
-  (1 << 31); // NEXTHOP (5.3)
+/** In a mask of groups, each is the bit one below its number. */
+const GROUPS = [
+  kernel.RTNLGRP_LINK,
+  kernel.RTNLGRP_IPV4_IFADDR,
+  kernel.RTNLGRP_IPV4_ROUTE,
+  kernel.RTNLGRP_IPV4_RULE,
+  kernel.RTNLGRP_IPV6_IFADDR,
+  kernel.RTNLGRP_IPV6_ROUTE,
+  kernel.RTNLGRP_IPV6_RULE,
+  kernel.RTNLGRP_NEXTHOP,
+].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
 /** Some thousand messages; more are lost, which the kernel says. */
 const RECEIVE_BUFFER_BYTES = 4 << 20;

@@ -7,25 +7,17 @@
  *
  * All in host byte order; every Linux that Node runs on is little-endian.
  */
+import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 
 const HEADER_BYTES = 16;
 const ATTRIBUTE_HEADER_BYTES = 4;
-
-// linux/netlink.h
-const NLMSG_ERROR = 2;
-const NLMSG_DONE = 3;
-const NLM_F_REQUEST = 0x1;
-export const NLM_F_ACK = 0x4;
-const NLM_F_DUMP_INTERRUPTED = 0x10;
-export const NLM_F_DUMP = 0x300;
 
 /** The kernel never makes a longer one of what is asked for here (NLMSG_GOODSIZE; dumps: 32 KiB). */
 const DATAGRAM_BYTES = 65536;
 /** A dump during which the table changed is begun again this often, and then taken as it is. */
 const DUMP_ATTEMPTS = 4;
-
-const EINTR = -4;
 
 export interface Message {
   readonly type: number;
@@ -42,7 +34,7 @@ export function ask(type: number, flags: number, parts: readonly Uint8Array[], d
     // The kernel has answered when `send` returns.
     const answers = messages(buffer, checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device));
     const first = answers.next();
-    if (first.done === true) throw new NativeError(EINTR, 'recvfrom', device);
+    if (first.done === true) throw new NativeError(-ERRNO.EINTR, 'recvfrom', device);
     return first.value;
   });
 }
@@ -50,7 +42,7 @@ export function ask(type: number, flags: number, parts: readonly Uint8Array[], d
 /** All that there is of something. What changes meanwhile is told to those who listen for it. */
 export function dump(type: number, parts: readonly Uint8Array[], device: string): Message[] {
   for (let attempt = 1; ; attempt++) {
-    const { all, whole } = exchange(type, NLM_F_DUMP, parts, device, receiveDump(device));
+    const { all, whole } = exchange(type, kernel.NLM_F_DUMP, parts, device, receiveDump(device));
     if (whole || attempt === DUMP_ATTEMPTS) return all;
   }
 }
@@ -66,7 +58,7 @@ function receiveDump(device: string) {
       // The next part comes into the same buffer.
       for (const message of messages(buffer.slice(0, bytes), bytes)) {
         if (message.interrupted) whole = false;
-        if (message.type === NLMSG_DONE) return { all, whole };
+        if (message.type === kernel.NLMSG_DONE) return { all, whole };
         all.push(message);
       }
     }
@@ -85,7 +77,7 @@ function exchange<T>(
   const view = new DataView(request.buffer);
   view.setUint32(0, bytes, true);
   view.setUint16(4, type, true);
-  view.setUint16(6, NLM_F_REQUEST | flags, true);
+  view.setUint16(6, kernel.NLM_F_REQUEST | flags, true);
   let at = HEADER_BYTES;
   for (const part of parts) {
     request.set(part, at);
@@ -110,9 +102,9 @@ export function* messages(
     const length = view.getUint32(at, true);
     if (length < HEADER_BYTES || at + length > bytes) return;
     const type = view.getUint16(at + 4, true);
-    const interrupted = (view.getUint16(at + 6, true) & NLM_F_DUMP_INTERRUPTED) !== 0;
+    const interrupted = (view.getUint16(at + 6, true) & kernel.NLM_F_DUMP_INTR) !== 0;
     const body = new DataView(buffer.buffer, buffer.byteOffset + at + HEADER_BYTES, length - HEADER_BYTES);
-    const error = type === NLMSG_ERROR ? body.getInt32(0, true) : 0;
+    const error = type === kernel.NLMSG_ERROR ? body.getInt32(0, true) : 0;
     if (error < 0) throw new NativeError(error, 'rtnetlink', 'request');
     yield { type, body, interrupted };
     at += aligned(length);

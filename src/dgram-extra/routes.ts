@@ -1,5 +1,7 @@
 /** Routes of this network namespace, asked of the kernel over rtnetlink: never what ICMP says of them. */
+import { ERRNO, type ErrnoName } from '../wire/errno.js';
 import { NativeError } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 import {
   ask,
   attribute,
@@ -9,24 +11,12 @@ import {
   type Message,
   nestedAttributes,
 } from './netlink-message.js';
-import { AF_INET, AF_INET6, isMapped, linkInfo, orUndefined, sixteen } from './rtnetlink.js';
+import { isMapped, linkInfo, orUndefined, sixteen } from './rtnetlink.js';
 
-// linux/rtnetlink.h
-const RTM_GETROUTE = 26;
+/** struct rtmsg */
 const ROUTE_BYTES = 12;
-const RTA_DST = 1;
-const RTA_SRC = 2;
-const RTA_OIF = 4;
-const RTA_GATEWAY = 5;
-const RTA_METRICS = 8;
-const RTA_CACHEINFO = 12;
-const RTA_VIA = 18;
-const RTAX_MTU = 2;
-const RTM_F_FIB_MATCH = 0x2000;
 /** In struct rta_cacheinfo. */
 const EXPIRES_AT = 8;
-const RTN_UNICAST = 1;
-const RTN_LOCAL = 2;
 
 export interface RouteInfo {
   /** To an address of this host. */
@@ -40,7 +30,15 @@ export interface RouteInfo {
 }
 
 /** What a lookup fails with when nothing leads there, or the source is no address of this host. */
-const NO_ROUTE = ['ENETUNREACH', 'EHOSTUNREACH', 'EINVAL', 'EACCES', 'ENETDOWN', 'EADDRNOTAVAIL', 'ENODEV'];
+const NO_ROUTE: readonly ErrnoName[] = [
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+  'EINVAL',
+  'EACCES',
+  'ENETDOWN',
+  'EADDRNOTAVAIL',
+  'ENODEV',
+];
 
 /** The way to an address, policy rules included; undefined when there is none. Addresses are 16 bytes. */
 export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefined {
@@ -49,52 +47,51 @@ export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefine
   // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
   const type = answer.body.getUint8(7);
   const attributes = attributesOf(answer, ROUTE_BYTES);
-  const index = attributes.get(RTA_OIF)?.getUint32(0, true);
-  if (index === undefined || (type !== RTN_UNICAST && type !== RTN_LOCAL)) return undefined;
+  const index = attributes.get(kernel.RTA_OIF)?.getUint32(0, true);
+  if (index === undefined || (type !== kernel.RTN_UNICAST && type !== kernel.RTN_LOCAL)) return undefined;
   // Behind the family, RTA_VIA has a gateway of the other family: IPv4 routes may go by IPv6 routers.
-  const gateway = attributes.get(RTA_GATEWAY) ?? behindFamily(attributes.get(RTA_VIA));
+  const gateway = attributes.get(kernel.RTA_GATEWAY) ?? behindFamily(attributes.get(kernel.RTA_VIA));
   let mtuBytes = metricMtu(attributes);
   // What expires is an exception that ICMP has made: then the table itself is asked (Linux 4.13).
-  if (mtuBytes !== undefined && attributes.get(RTA_CACHEINFO)?.getInt32(EXPIRES_AT, true) !== 0) {
-    const entry = askRoute(to, from, RTM_F_FIB_MATCH);
+  if (mtuBytes !== undefined && attributes.get(kernel.RTA_CACHEINFO)?.getInt32(EXPIRES_AT, true) !== 0) {
+    const entry = askRoute(to, from, kernel.RTM_F_FIB_MATCH);
     mtuBytes = entry && metricMtu(attributesOf(entry, ROUTE_BYTES));
   }
-  return { isLocal: type === RTN_LOCAL, index, via: gateway && sixteen(bytesOf(gateway)), mtuBytes };
+  return { isLocal: type === kernel.RTN_LOCAL, index, via: gateway && sixteen(bytesOf(gateway)), mtuBytes };
 }
 
 function askRoute(to: Uint8Array, from: Uint8Array | undefined, flags: number): Message | undefined {
   const isV4 = isMapped(to);
   const head = new Uint8Array(ROUTE_BYTES);
-  head[0] = isV4 ? AF_INET : AF_INET6;
+  head[0] = isV4 ? kernel.AF_INET : kernel.AF_INET6;
   new DataView(head.buffer).setUint32(8, flags, true);
   const parts: Uint8Array[] = [head];
   for (const [type, address, lengthAt] of [
-    [RTA_DST, to, 1],
-    [RTA_SRC, from, 2],
+    [kernel.RTA_DST, to, 1],
+    [kernel.RTA_SRC, from, 2],
   ] as const) {
     if (address === undefined) continue;
     const bytes = isV4 ? address.subarray(12) : address;
     head[lengthAt] = bytes.length * 8;
     parts.push(attribute(type, bytes));
   }
-  return orUndefined(NO_ROUTE, () => ask(RTM_GETROUTE, 0, parts, 'route'));
+  return orUndefined(NO_ROUTE, () => ask(kernel.RTM_GETROUTE, 0, parts, 'route'));
 }
 
 function metricMtu(attributes: Attributes): number | undefined {
-  const metrics = attributes.get(RTA_METRICS);
-  return metrics && nestedAttributes(metrics).get(RTAX_MTU)?.getUint32(0, true);
+  const metrics = attributes.get(kernel.RTA_METRICS);
+  return metrics && nestedAttributes(metrics).get(kernel.RTAX_MTU)?.getUint32(0, true);
 }
 
 /** Of the loopback device in each network namespace. */
 const LOOPBACK_INDEX = 1;
-const ENETUNREACH = -101;
 
 /** Bytes of IP packet that the route carries, as far as this host itself knows: what ICMP says of paths is left out. Throws
  * where there is no route. Addresses are 16 bytes. */
 export function routeMtuBytes(from: Uint8Array, to: Uint8Array, device: string): number {
   const route = routeTo(to, from);
   const link = route && linkInfo(route.isLocal ? LOOPBACK_INDEX : route.index);
-  if (link === undefined) throw new NativeError(ENETUNREACH, 'RTM_GETROUTE', device);
+  if (link === undefined) throw new NativeError(-ERRNO.ENETUNREACH, 'RTM_GETROUTE', device);
   const linkBytes = isMapped(to) ? link.mtuBytes : Math.min(link.mtuBytes, link.mtu6Bytes ?? Infinity);
   return Math.min(route?.mtuBytes ?? linkBytes, link.mtuBytes);
 }

@@ -1,5 +1,7 @@
 /** Links, addresses and neighbours of this network namespace, asked of the kernel or set, over rtnetlink. */
+import type { ErrnoName } from '../wire/errno.js';
 import { NativeError } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 import {
   ask,
   attribute,
@@ -8,66 +10,19 @@ import {
   dump,
   type Message,
   nestedAttributes,
-  NLM_F_ACK,
   numberAttribute,
   textAttribute,
   textOf,
 } from './netlink-message.js';
 
-// linux/rtnetlink.h
-export const RTM_NEWLINK = 16;
-const RTM_DELLINK = 17;
-const RTM_GETLINK = 18;
-export const RTM_NEWADDR = 20;
-const RTM_DELADDR = 21;
-const RTM_GETADDR = 22;
-const RTM_GETNEIGH = 30;
-const RTM_GETNSID = 90;
+/** struct rtgenmsg, with what fills it up. */
 const RTGEN_BYTES = 4;
+/** struct ifinfomsg */
 export const IFINFO_BYTES = 16;
-const IFADDR_BYTES = 8;
+/** struct ifaddrmsg */
+export const IFADDR_BYTES = 8;
+/** struct ndmsg */
 const NEIGH_BYTES = 12;
-// linux/neighbour.h
-const NDA_DST = 1;
-const NDA_LLADDR = 2;
-const NDA_VLAN = 5;
-const NDA_MASTER = 9;
-// linux/if_link.h, linux/if_addr.h, linux/if.h
-const IFLA_ADDRESS = 1;
-export const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
-const IFLA_LINK = 5;
-const IFLA_MASTER = 10;
-const IFLA_LINKINFO = 18;
-const IFLA_LINK_NETNSID = 37;
-const IFLA_TARGET_NETNSID = 46;
-// linux/net_namespace.h
-const NETNSA_NSID = 1;
-const NETNSA_FD = 3;
-const IFLA_AF_SPEC = 26;
-const IFLA_INET6_CONF = 2;
-const DEVCONF_MTU6 = 2;
-const IFLA_INFO_KIND = 1;
-const IFLA_INFO_DATA = 2;
-/** By kind of link: the attribute of its UDP port (IFLA_VXLAN_PORT, IFLA_GENEVE_PORT of linux/if_link.h). */
-const TUNNEL_PORTS: Readonly<Record<string, number>> = { vxlan: 15, geneve: 5 };
-// Of kind `tun`; owner and group are absent when there is none, the queues where there can be one only.
-const IFLA_TUN_OWNER = 1;
-const IFLA_TUN_GROUP = 2;
-const IFLA_TUN_NUM_QUEUES = 8;
-const IFLA_TUN_NUM_DISABLED_QUEUES = 9;
-const IFA_ADDRESS = 1;
-const IFA_LOCAL = 2;
-const IFA_FLAGS = 8;
-const IFA_F_OPTIMISTIC = 0x04;
-const IFA_F_DADFAILED = 0x08;
-const IFA_F_TENTATIVE = 0x40;
-const IFF_UP = 0x1;
-const IFF_LOWER_UP = 0x10000;
-
-export const AF_INET = 2;
-export const AF_INET6 = 10;
-const AF_BRIDGE = 7;
 
 export interface LinkChange {
   /** 6 bytes. */
@@ -108,33 +63,46 @@ export interface TunInfo {
 
 /** Throws the kernel's error; ENODEV when this network namespace has no such link. */
 export function setLink(name: string, { mac, mtuBytes, up }: LinkChange): void {
-  const attributes = [textAttribute(IFLA_IFNAME, name)];
-  if (mac !== undefined) attributes.push(attribute(IFLA_ADDRESS, mac));
-  if (mtuBytes !== undefined) attributes.push(numberAttribute(IFLA_MTU, mtuBytes));
-  const change = up === undefined ? 0 : IFF_UP;
+  const attributes = [textAttribute(kernel.IFLA_IFNAME, name)];
+  if (mac !== undefined) attributes.push(attribute(kernel.IFLA_ADDRESS, mac));
+  if (mtuBytes !== undefined) attributes.push(numberAttribute(kernel.IFLA_MTU, mtuBytes));
+  const change = up === undefined ? 0 : kernel.IFF_UP;
   named(name, 'RTM_NEWLINK', () =>
-    ask(RTM_NEWLINK, NLM_F_ACK, [ifinfo(0, up === true ? IFF_UP : 0, change), ...attributes], name),
+    ask(
+      kernel.RTM_NEWLINK,
+      kernel.NLM_F_ACK,
+      [ifinfo(0, up === true ? kernel.IFF_UP : 0, change), ...attributes],
+      name,
+    ),
   );
 }
 
 /** Nothing happens when this network namespace has no such link. */
 export function deleteLink(name: string): void {
-  const parts = [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, name)];
-  orUndefined(['ENODEV'], () => named(name, 'RTM_DELLINK', () => ask(RTM_DELLINK, NLM_F_ACK, parts, name)));
+  const parts = [ifinfo(0, 0, 0), textAttribute(kernel.IFLA_IFNAME, name)];
+  orUndefined(['ENODEV'], () =>
+    named(name, 'RTM_DELLINK', () => ask(kernel.RTM_DELLINK, kernel.NLM_F_ACK, parts, name)),
+  );
 }
+
+/** By kind of link: the attribute of its UDP port. */
+const TUNNEL_PORTS: Readonly<Record<string, number>> = {
+  vxlan: kernel.IFLA_VXLAN_PORT,
+  geneve: kernel.IFLA_GENEVE_PORT,
+};
 
 /** Names of the kernel's own VXLAN and Geneve links of this network namespace that receive on this UDP port. */
 export function tunnelLinksOn(port: number): string[] {
-  return dump(RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
-    .filter((message) => message.type === RTM_NEWLINK && tunnelPort(message) === port)
+  return dump(kernel.RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
+    .filter((message) => message.type === kernel.RTM_NEWLINK && tunnelPort(message) === port)
     .map((message) => readLink(message).name);
 }
 
 function tunnelPort(message: Message): number | undefined {
-  const info = attributesOf(message, IFINFO_BYTES).get(IFLA_LINKINFO);
+  const info = attributesOf(message, IFINFO_BYTES).get(kernel.IFLA_LINKINFO);
   if (info === undefined) return undefined;
   const inside = nestedAttributes(info);
-  const [kind, data] = [inside.get(IFLA_INFO_KIND), inside.get(IFLA_INFO_DATA)];
+  const [kind, data] = [inside.get(kernel.IFLA_INFO_KIND), inside.get(kernel.IFLA_INFO_DATA)];
   const port = kind && TUNNEL_PORTS[textOf(kind)];
   if (port === undefined || data === undefined) return undefined;
   return nestedAttributes(data).get(port)?.getUint16(0);
@@ -150,10 +118,10 @@ export function linkInfo(link: string | number): LinkInfo | undefined {
  * this process has no CAP_NET_ADMIN in, or that no link of this one was ever moved to. */
 export function linkInfoIn(namespace: number, name: string): LinkInfo | undefined {
   return orUndefined(['EACCES', 'EPERM', 'EINVAL', 'EOPNOTSUPP'], () => {
-    const parts = [new Uint8Array(RTGEN_BYTES), numberAttribute(NETNSA_FD, namespace)];
-    const answer = named(name, 'RTM_GETNSID', () => ask(RTM_GETNSID, 0, parts, name));
-    const id = attributesOf(answer, RTGEN_BYTES).get(NETNSA_NSID)?.getInt32(0, true) ?? -1;
-    const message = id < 0 ? undefined : linkMessage(name, [numberAttribute(IFLA_TARGET_NETNSID, id)]);
+    const parts = [new Uint8Array(RTGEN_BYTES), numberAttribute(kernel.NETNSA_FD, namespace)];
+    const answer = named(name, 'RTM_GETNSID', () => ask(kernel.RTM_GETNSID, 0, parts, name));
+    const id = attributesOf(answer, RTGEN_BYTES).get(kernel.NETNSA_NSID)?.getInt32(0, true) ?? -1;
+    const message = id < 0 ? undefined : linkMessage(name, [numberAttribute(kernel.IFLA_TARGET_NETNSID, id)]);
     return message && readLink(message);
   });
 }
@@ -161,10 +129,10 @@ export function linkInfoIn(namespace: number, name: string): LinkInfo | undefine
 /** What the kernel says of it, all attributes. `more`: of the question. */
 export function linkMessage(link: string | number, more: readonly Uint8Array[] = []): Message | undefined {
   const isIndex = typeof link === 'number';
-  const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(IFLA_IFNAME, link)];
+  const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(kernel.IFLA_IFNAME, link)];
   const device = isIndex ? `link ${link}` : link;
   return orUndefined(['ENODEV'], () =>
-    named(device, 'RTM_GETLINK', () => ask(RTM_GETLINK, 0, [...parts, ...more], device)),
+    named(device, 'RTM_GETLINK', () => ask(kernel.RTM_GETLINK, 0, [...parts, ...more], device)),
   );
 }
 
@@ -179,44 +147,50 @@ export function ifinfo(index: number, flags: number, change: number): Uint8Array
 function readLink(message: Message): LinkInfo {
   const { body } = message;
   const attributes = attributesOf(message, IFINFO_BYTES);
-  const [mac, name, mtu] = [IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU].map((type) => attributes.get(type));
+  const [mac, name, mtu] = [kernel.IFLA_ADDRESS, kernel.IFLA_IFNAME, kernel.IFLA_MTU].map((type) =>
+    attributes.get(type),
+  );
   const flags = body.getUint32(8, true);
   return {
     index: body.getInt32(4, true),
     name: name === undefined ? '' : textOf(name),
     mac: mac === undefined ? new Uint8Array(0) : bytesOf(mac),
     mtuBytes: mtu?.getUint32(0, true) ?? 0,
-    mtu6Bytes: readMtu6(attributes.get(IFLA_AF_SPEC)),
-    up: (flags & IFF_UP) !== 0,
-    carrier: (flags & IFF_LOWER_UP) !== 0,
-    master: attributes.get(IFLA_MASTER)?.getUint32(0, true) ?? 0,
-    lower: attributes.has(IFLA_LINK_NETNSID) ? 0 : (attributes.get(IFLA_LINK)?.getUint32(0, true) ?? 0),
-    ...readKind(attributes.get(IFLA_LINKINFO)),
+    mtu6Bytes: readMtu6(attributes.get(kernel.IFLA_AF_SPEC)),
+    up: (flags & kernel.IFF_UP) !== 0,
+    carrier: (flags & kernel.IFF_LOWER_UP) !== 0,
+    master: attributes.get(kernel.IFLA_MASTER)?.getUint32(0, true) ?? 0,
+    lower: attributes.has(kernel.IFLA_LINK_NETNSID)
+      ? 0
+      : (attributes.get(kernel.IFLA_LINK)?.getUint32(0, true) ?? 0),
+    ...readKind(attributes.get(kernel.IFLA_LINKINFO)),
   };
 }
 
 function readMtu6(value: DataView | undefined): number | undefined {
-  const inet6 = value && nestedAttributes(value).get(AF_INET6);
-  const conf = inet6 && nestedAttributes(inet6).get(IFLA_INET6_CONF);
-  return conf && conf.byteLength > DEVCONF_MTU6 * 4 ? conf.getUint32(DEVCONF_MTU6 * 4, true) : undefined;
+  const inet6 = value && nestedAttributes(value).get(kernel.AF_INET6);
+  const conf = inet6 && nestedAttributes(inet6).get(kernel.IFLA_INET6_CONF);
+  return conf && conf.byteLength > kernel.DEVCONF_MTU6 * 4
+    ? conf.getUint32(kernel.DEVCONF_MTU6 * 4, true)
+    : undefined;
 }
 
 function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
   if (value === undefined) return { kind: '' };
   const nested = nestedAttributes(value);
-  const name = nested.get(IFLA_INFO_KIND);
+  const name = nested.get(kernel.IFLA_INFO_KIND);
   const kind = name === undefined ? '' : textOf(name);
-  const data = nested.get(IFLA_INFO_DATA);
+  const data = nested.get(kernel.IFLA_INFO_DATA);
   if (kind !== 'tun' || data === undefined) return { kind };
   const tun = nestedAttributes(data);
   const value32 = (type: number): number | undefined => tun.get(type)?.getUint32(0, true);
   return {
     kind,
     tun: {
-      ownerUid: value32(IFLA_TUN_OWNER),
-      ownerGid: value32(IFLA_TUN_GROUP),
-      queues: value32(IFLA_TUN_NUM_QUEUES) ?? 0,
-      disabledQueues: value32(IFLA_TUN_NUM_DISABLED_QUEUES) ?? 0,
+      ownerUid: value32(kernel.IFLA_TUN_OWNER),
+      ownerGid: value32(kernel.IFLA_TUN_GROUP),
+      queues: value32(kernel.IFLA_TUN_NUM_QUEUES) ?? 0,
+      disabledQueues: value32(kernel.IFLA_TUN_NUM_DISABLED_QUEUES) ?? 0,
     },
   };
 }
@@ -232,8 +206,8 @@ export interface AddressInfo {
 }
 
 export function hostAddresses(): AddressInfo[] {
-  return dump(RTM_GETADDR, [new Uint8Array(IFADDR_BYTES)], 'addresses')
-    .filter(({ type }) => type === RTM_NEWADDR)
+  return dump(kernel.RTM_GETADDR, [new Uint8Array(IFADDR_BYTES)], 'addresses')
+    .filter(({ type }) => type === kernel.RTM_NEWADDR)
     .flatMap((message) => readAddress(message) ?? []);
 }
 
@@ -241,31 +215,42 @@ function readAddress(message: Message): AddressInfo | undefined {
   const { body } = message;
   const attributes = attributesOf(message, IFADDR_BYTES);
   // IFA_ADDRESS is the other end's on a point-to-point link.
-  const value = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
+  const value = attributes.get(kernel.IFA_LOCAL) ?? attributes.get(kernel.IFA_ADDRESS);
   if (value === undefined) return undefined;
   const address = sixteen(bytesOf(value));
-  const flags = attributes.get(IFA_FLAGS)?.getUint32(0, true) ?? body.getUint8(2);
-  const isTentative = (flags & IFA_F_TENTATIVE) !== 0 && (flags & IFA_F_OPTIMISTIC) === 0;
-  const state = (flags & IFA_F_DADFAILED) !== 0 ? 'duplicate' : isTentative ? 'tentative' : 'good';
+  const flags = attributes.get(kernel.IFA_FLAGS)?.getUint32(0, true) ?? body.getUint8(2);
+  const isTentative = (flags & kernel.IFA_F_TENTATIVE) !== 0 && (flags & kernel.IFA_F_OPTIMISTIC) === 0;
+  const state = (flags & kernel.IFA_F_DADFAILED) !== 0 ? 'duplicate' : isTentative ? 'tentative' : 'good';
   return { address, index: body.getUint32(4, true), state };
 }
 
 /** The MAC of a neighbour behind this link, as far as it is known now. The address is 16 bytes. */
 export function neighbourMac(index: number, address: Uint8Array): Uint8Array | undefined {
   const isV4 = isMapped(address);
-  const head = neighbour(isV4 ? AF_INET : AF_INET6, index);
+  const head = neighbour(isV4 ? kernel.AF_INET : kernel.AF_INET6, index);
   const answer = orUndefined(NO_NEIGHBOUR, () =>
-    ask(RTM_GETNEIGH, 0, [head, attribute(NDA_DST, isV4 ? address.subarray(12) : address)], 'neighbour'),
+    ask(
+      kernel.RTM_GETNEIGH,
+      0,
+      [head, attribute(kernel.NDA_DST, isV4 ? address.subarray(12) : address)],
+      'neighbour',
+    ),
   );
-  const mac = answer && attributesOf(answer, NEIGH_BYTES).get(NDA_LLADDR);
+  const mac = answer && attributesOf(answer, NEIGH_BYTES).get(kernel.NDA_LLADDR);
   return mac && bytesOf(mac);
 }
 
 /** Index of the link behind which a bridge has seen this MAC, in the VLAN of untagged frames. */
 export function bridgePortOf(bridge: number, mac: Uint8Array): number | undefined {
-  const parts = [neighbour(AF_BRIDGE, 0), attribute(NDA_LLADDR, mac), numberAttribute(NDA_MASTER, bridge)];
-  for (const vlan of [[], [attribute(NDA_VLAN, DEFAULT_VLAN)]]) {
-    const answer = orUndefined(NO_NEIGHBOUR, () => ask(RTM_GETNEIGH, 0, [...parts, ...vlan], 'bridge'));
+  const parts = [
+    neighbour(kernel.AF_BRIDGE, 0),
+    attribute(kernel.NDA_LLADDR, mac),
+    numberAttribute(kernel.NDA_MASTER, bridge),
+  ];
+  for (const vlan of [[], [attribute(kernel.NDA_VLAN, DEFAULT_VLAN)]]) {
+    const answer = orUndefined(NO_NEIGHBOUR, () =>
+      ask(kernel.RTM_GETNEIGH, 0, [...parts, ...vlan], 'bridge'),
+    );
     if (answer !== undefined) return answer.body.getInt32(4, true);
   }
   return undefined;
@@ -275,7 +260,7 @@ export function bridgePortOf(bridge: number, mac: Uint8Array): number | undefine
 const DEFAULT_VLAN = Uint8Array.of(1, 0);
 
 /** There is none; or the kernel answers such questions with dumps alone (before 5.0). */
-const NO_NEIGHBOUR = ['ENOENT', 'EINVAL', 'EOPNOTSUPP', 'ENODEV'];
+const NO_NEIGHBOUR: readonly ErrnoName[] = ['ENOENT', 'EINVAL', 'EOPNOTSUPP', 'ENODEV'];
 
 /** struct ndmsg */
 function neighbour(family: number, index: number): Uint8Array {
@@ -301,26 +286,26 @@ export type LinkEvent =
 
 export function readEvent(message: Message): LinkEvent | undefined {
   switch (message.type) {
-    case RTM_NEWLINK:
-    case RTM_DELLINK: {
+    case kernel.RTM_NEWLINK:
+    case kernel.RTM_DELLINK: {
       const { index, name, kind } = readLink(message);
       return { about: 'link', index, name, kind };
     }
-    case RTM_NEWADDR:
-    case RTM_DELADDR: {
+    case kernel.RTM_NEWADDR:
+    case kernel.RTM_DELADDR: {
       const info = readAddress(message);
-      return info && { about: 'address', gone: message.type === RTM_DELADDR, ...info };
+      return info && { about: 'address', gone: message.type === kernel.RTM_DELADDR, ...info };
     }
     default:
       return { about: 'route' };
   }
 }
 
-export function orUndefined<T>(codes: readonly string[], call: () => T): T | undefined {
+export function orUndefined<T>(codes: readonly ErrnoName[], call: () => T): T | undefined {
   try {
     return call();
   } catch (error) {
-    if (error instanceof NativeError && codes.includes(error.code)) return undefined;
+    if (error instanceof NativeError && codes.some((code) => code === error.code)) return undefined;
     throw error;
   }
 }

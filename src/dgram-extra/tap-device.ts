@@ -2,9 +2,9 @@
  * TAP devices: made, owned, and looked at. A TAP is shared by all who have a descriptor on it, and what one of them sets holds
  * for all: so it has an owner, and what others may have set can be asked for and set again (tap-device.c).
  */
-import { getSystemErrorName } from 'node:util';
-
+import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 import { deleteLink, linkInfo, linkInfoIn, type LinkInfo, type TunInfo } from './rtnetlink.js';
 
 /** Requests of linux/if_tun.h; tap-device.c has the same order. */
@@ -49,7 +49,7 @@ function set(fd: number, request: Request, value: number, name: string): void {
 /** False when the kernel does not know the request, or not the value (EINVAL). */
 function setIfKnown(fd: number, request: Request, value: number, name: string): boolean {
   const result = control(fd, request, Int32Array.of(value));
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL') throw new NativeError(result, request, name);
+  if (result < 0 && result !== -ERRNO.EINVAL) throw new NativeError(result, request, name);
   return result >= 0;
 }
 
@@ -57,19 +57,12 @@ function setIfKnown(fd: number, request: Request, value: number, name: string): 
 const IFREQ_WORDS = 10;
 const IFREQ_VALUE = 4;
 
-// linux/if_tun.h, linux/if_arp.h
-const ARPHRD_ETHER = 1;
-const IFF_ATTACH_QUEUE = 0x0200;
-const IFF_DETACH_QUEUE = 0x0400;
-const IFF_PERSIST = 0x0800;
-const IFF_NO_PI = 0x1000;
-const IFF_VNET_HDR = 0x4000;
-
 /** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
 export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
 
-const EINVAL = 22;
-const EUSERS = 87;
+// Options of tapOpen; tap-device.c has the same.
+const TAP_EXCLUSIVE = 1;
+const TAP_MULTI_QUEUE = 2;
 
 /** How often a TAP is made again when others attach to it before it has its owner. */
 const MAX_ATTEMPTS = 16;
@@ -93,7 +86,7 @@ export function openTap(name: string, options: TapOptions): number {
   try {
     // To a device that others have too, the kernel attaches whatever the form of their frames is.
     const { isFramed } = tapSettings(fd) ?? { isFramed: true };
-    if (!isFramed) throw new NativeError(-EINVAL, 'TUNSETIFF', name);
+    if (!isFramed) throw new NativeError(-ERRNO.EINVAL, 'TUNSETIFF', name);
     if (options.persistent !== undefined) setTapPersistent(fd, options.persistent, name);
   } catch (error) {
     addon.closeDescriptor(fd);
@@ -103,7 +96,7 @@ export function openTap(name: string, options: TapOptions): number {
 }
 
 function openOnce(name: string, { exclusive, multiQueue }: TapOptions): number {
-  const flags = (exclusive ? 1 : 0) | (multiQueue === true ? 2 : 0);
+  const flags = (exclusive ? TAP_EXCLUSIVE : 0) | (multiQueue === true ? TAP_MULTI_QUEUE : 0);
   return checked(addon.tapOpen(name, flags), 'TUNSETIFF', name);
 }
 
@@ -123,7 +116,7 @@ function openAlone(name: string): number {
     }
     addon.closeDescriptor(fd);
   }
-  throw new NativeError(-EUSERS, 'TUNSETOWNER', name);
+  throw new NativeError(-ERRNO.EUSERS, 'TUNSETOWNER', name);
 }
 
 /** Whether this process's user in this process's group alone may attach to it without rights. */
@@ -175,8 +168,8 @@ export function tapSettings(fd: number): TapSettings | undefined {
   const isBig = control(fd, 'TUNGETVNETBE', big) >= 0 && big[0] !== 0;
   const flags = device[IFREQ_VALUE];
   return {
-    isPersistent: (flags & IFF_PERSIST) !== 0,
-    isFramed: (flags & (IFF_NO_PI | IFF_VNET_HDR)) === (IFF_NO_PI | IFF_VNET_HDR),
+    isPersistent: (flags & kernel.IFF_PERSIST) !== 0,
+    isFramed: (flags & (kernel.IFF_NO_PI | kernel.IFF_VNET_HDR)) === (kernel.IFF_NO_PI | kernel.IFF_VNET_HDR),
     headerBytes: header[0],
     isNativeOrder: little[0] === 0 && !isBig,
     sendBufferBytes: sendBuffer[0],
@@ -197,9 +190,10 @@ export function unfilterTap(fd: number, name: string): void {
   set(fd, 'TUNSETTXFILTER', 0, name);
   set(fd, 'TUNDETACHFILTER', 0, name);
   const address = new Int32Array(IFREQ_WORDS);
-  const type = control(fd, 'SIOCGIFHWADDR', address) < 0 ? ARPHRD_ETHER : address[IFREQ_VALUE] & 0xffff;
+  const type =
+    control(fd, 'SIOCGIFHWADDR', address) < 0 ? kernel.ARPHRD_ETHER : address[IFREQ_VALUE] & 0xffff;
   // EBUSY while it is up, as for everybody.
-  if (type !== ARPHRD_ETHER) control(fd, 'TUNSETLINK', Int32Array.of(ARPHRD_ETHER));
+  if (type !== kernel.ARPHRD_ETHER) control(fd, 'TUNSETLINK', Int32Array.of(kernel.ARPHRD_ETHER));
 }
 
 /** What a link leaves to its driver, as TUN_F flags. */
@@ -209,12 +203,7 @@ export interface LinkOffloads {
   readonly inForce: number;
 }
 
-// linux/ethtool.h
-const ETHTOOL_GSTRINGS = 0x1b;
-const ETHTOOL_GSSET_INFO = 0x37;
-const ETHTOOL_GFEATURES = 0x3a;
-const ETH_SS_FEATURES = 4;
-const ETH_GSTRING_LEN = 32;
+/** struct ethtool_get_features_block */
 const FEATURE_BLOCK_WORDS = 4;
 
 /** Which feature of the kernel, by the name that ethtool(8) has for it, TUNSETOFFLOAD switches with which flags. */
@@ -240,15 +229,15 @@ function askEthtool(link: string, words: Uint32Array): boolean {
 }
 
 function findFeatures(link: string): typeof switched {
-  const sets = Uint32Array.of(ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0, 0);
+  const sets = Uint32Array.of(kernel.ETHTOOL_GSSET_INFO, 0, 1 << kernel.ETH_SS_FEATURES, 0, 0);
   if (!askEthtool(link, sets)) return undefined;
   const count = sets[4];
-  const names = new Uint32Array(3 + (count * ETH_GSTRING_LEN) / 4);
-  names.set([ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count]);
+  const names = new Uint32Array(3 + (count * kernel.ETH_GSTRING_LEN) / 4);
+  names.set([kernel.ETHTOOL_GSTRINGS, kernel.ETH_SS_FEATURES, count]);
   if (!askEthtool(link, names)) return undefined;
   const text = Buffer.from(names.buffer, 12).toString('latin1');
   const features = Array.from({ length: count }, (_, bit) => {
-    const [name] = text.slice(bit * ETH_GSTRING_LEN, (bit + 1) * ETH_GSTRING_LEN).split('\0');
+    const [name] = text.slice(bit * kernel.ETH_GSTRING_LEN, (bit + 1) * kernel.ETH_GSTRING_LEN).split('\0');
     const word = 2 + (bit >> 5) * FEATURE_BLOCK_WORDS;
     return { word, mask: 1 << (bit & 31), flags: SWITCHED.get(name) ?? 0 };
   });
@@ -261,7 +250,7 @@ export function linkOffloads(name: string): LinkOffloads | undefined {
   if (switched === undefined) return undefined;
   const { features, blocks } = switched;
   const words = new Uint32Array(2 + blocks * FEATURE_BLOCK_WORDS);
-  words[0] = ETHTOOL_GFEATURES;
+  words[0] = kernel.ETHTOOL_GFEATURES;
   words[1] = blocks;
   if (!askEthtool(name, words)) return undefined;
   let [wanted, inForce] = [0, 0];
@@ -282,22 +271,21 @@ export interface TapInfo {
   readonly isHere: boolean;
 }
 
-// Of struct ifreq, and of the result of tapInfo; tap-device.c has the same numbers.
-const IFNAMSIZ = 16;
-const TAP_IS_PERSISTENT = 1;
-const TAP_IS_HERE = 2;
+// In the result of tapInfo; tap-device.c has the same.
+const TAP_PERSISTENT = 1;
+const TAP_HERE = 2;
 
 /** Undefined when the device is gone (EBADFD), or the descriptor is no TAP's. */
 export function tapInfo(fd: number): TapInfo | undefined {
-  const text = new Uint8Array(IFNAMSIZ + 6);
+  const text = new Uint8Array(kernel.IFNAMSIZ + 6);
   const flags = addon.tapInfo(fd, text);
   if (flags < 0) return undefined;
   const name = text.subarray(0, text.indexOf(0));
   return {
     name: new TextDecoder().decode(name),
-    mac: text.slice(IFNAMSIZ),
-    isPersistent: (flags & TAP_IS_PERSISTENT) !== 0,
-    isHere: (flags & TAP_IS_HERE) !== 0,
+    mac: text.slice(kernel.IFNAMSIZ),
+    isPersistent: (flags & TAP_PERSISTENT) !== 0,
+    isHere: (flags & TAP_HERE) !== 0,
   };
 }
 
@@ -331,11 +319,10 @@ export function setTapSteering(fd: number, program: number, name: string): boole
 /** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
 export function setTapQueue(fd: number, attached: boolean, name: string): void {
   const request = new Int32Array(IFREQ_WORDS);
-  request[IFREQ_VALUE] = attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE;
+  request[IFREQ_VALUE] = attached ? kernel.IFF_ATTACH_QUEUE : kernel.IFF_DETACH_QUEUE;
   const result = control(fd, 'TUNSETQUEUE', request);
   // EINVAL: it is so already.
-  if (result < 0 && getSystemErrorName(result) !== 'EINVAL')
-    throw new NativeError(result, 'TUNSETQUEUE', name);
+  if (result < 0 && result !== -ERRNO.EINVAL) throw new NativeError(result, 'TUNSETQUEUE', name);
 }
 
 /** What this kernel can do with TAPs, found out by trying. */

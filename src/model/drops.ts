@@ -2,6 +2,7 @@
  * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
  * and nothing is dropped without one. docs/drops.md is made of it (`npm run docs`).
  */
+import { ERRNO } from '../wire/errno.js';
 
 export interface Drop {
   /** By design: a healthy network drops such frames all the time. Every other reason is trouble, and worth an alert. */
@@ -158,22 +159,6 @@ export const DROPS = {
 
 export type DropReason = keyof typeof DROPS;
 export type ProxyDrop = keyof typeof PROXY_DROPS;
-
-/** errno of Linux (asm-generic/errno.h); `core` has no access to the system's own table. */
-const ERRNO = {
-  EPERM: 1,
-  EIO: 5,
-  EAGAIN: 11,
-  ENOMEM: 12,
-  EINVAL: 22,
-  EMSGSIZE: 90,
-  EADDRNOTAVAIL: 99,
-  ENETDOWN: 100,
-  ENETUNREACH: 101,
-  ENOBUFS: 105,
-  ECONNREFUSED: 111,
-  EHOSTUNREACH: 113,
-} as const;
 
 /** Why the underlay socket refused a datagram. */
 export function dropOfSendError(errno: number): DropReason {

@@ -7,6 +7,7 @@
  * Anything can be thrown: `null`, an object without a prototype, an error whose message throws when it is read. What is
  * here to report an error therefore never fails itself, and everything that was thrown by others is read through it.
  */
+import type { ErrnoName } from '../wire/errno.js';
 
 /** Code -> the status words of dladm (docs/overlays.md). */
 export const STATUS_WORDS = {
@@ -49,7 +50,7 @@ export class OverlayError extends Error {
 }
 
 /** errno name -> code; what is not listed is INTERNAL. */
-const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
+const CODES: Readonly<Partial<Record<ErrnoName, ErrorCode>>> = {
   EINVAL: 'INVALID',
   EADDRNOTAVAIL: 'INVALID',
   ENAMETOOLONG: 'INVALID',
@@ -71,11 +72,18 @@ const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
   ENOSPC: 'IO',
   EROFS: 'IO',
 };
+/** By any text that was thrown, `constructor` too. */
+const CODE_OF_ERRNO = new Map<string, ErrorCode>(Object.entries(CODES));
 
 /** Any thrown value as an OverlayError, so that the control path has one kind to report. Never fails. */
 export function asOverlayError(error: unknown): OverlayError {
   if (OverlayError.is(error)) return error;
-  return new OverlayError(CODE_OF_ERRNO[errorCode(error) ?? ''] ?? 'INTERNAL', errorText(error), [], error);
+  return new OverlayError(
+    CODE_OF_ERRNO.get(errorCode(error) ?? '') ?? 'INTERNAL',
+    errorText(error),
+    [],
+    error,
+  );
 }
 
 /** What was thrown, in words; never empty. Never fails. */

@@ -16,6 +16,7 @@ import {
 } from '../wire/ip.js';
 import { BYTES as MAC_BYTES, parseMac, writeMac } from '../wire/mac.js';
 import { foundExpected, printable, type Problem, problemsError } from './properties.js';
+import { failedToSet, GIVEN_TWICE, oneOf } from './sentences.js';
 import { unknownProperty } from './suggest.js';
 
 /** As typed: name and values. */
@@ -107,7 +108,7 @@ function words(name: string, possible: readonly string[], about: string): LinkPr
     default: [],
     possible,
     maxValues: possible.length,
-    expected: `one of ${possible.join(', ')}`,
+    expected: oneOf(possible),
     read: (text) => (possible.includes(text) ? text : undefined),
   };
 }
@@ -118,15 +119,15 @@ export function readLinkValues(given: readonly GivenLinkProperty[]): LinkValues 
   const problems: Problem[] = [];
   for (const [name, texts] of given) {
     const problem = (what: string): void => {
-      problems.push({ code: 'INVALID', line: `failed to set property ${printable(name)}: ${what}` });
+      problems.push({ code: 'INVALID', line: failedToSet(printable(name), what) });
     };
     const spec = LINK_PROPERTIES.find((one) => one.name === name);
     if (spec === undefined) {
       problems.push({
         code: 'NOT_FOUND',
-        line: `failed to set property ${printable(name)}: ${unknownProperty(name, LINK_PROPERTY_NAMES)}`,
+        line: failedToSet(printable(name), unknownProperty(name, LINK_PROPERTY_NAMES)),
       });
-    } else if (values.has(name)) problem('it is given twice');
+    } else if (values.has(name)) problem(GIVEN_TWICE);
     else if (texts.length === 0 || texts.length > spec.maxValues)
       problem(`found ${texts.length} values, expected 1 to ${spec.maxValues}`);
     else values.set(name, readList(spec, texts, problem));

@@ -14,6 +14,7 @@
  * nothing is sent that way.
  */
 import type { IpAddress } from '../wire/ip.js';
+import { notOfThisHost } from './sentences.js';
 
 export interface RouteMtu {
   readonly to: IpAddress;
@@ -129,7 +130,7 @@ function addressSentence(
   if (state === 'duplicate') return `${ip} is another host's too, says duplicate address detection`;
   if (state === 'tentative') return `${ip} is not in use yet: duplicate address detection goes on`;
   // A link that goes down may take its addresses along: then it is what is to be mended.
-  return linkSentence(home) ?? `${ip} is no address of this host`;
+  return linkSentence(home) ?? notOfThisHost(ip);
 }
 
 /** Undefined when it works, or is not known. */

@@ -16,6 +16,7 @@ import { readSettings, type Settings } from './settings.js';
 import { takeShare } from './share.js';
 import { OURS, subjects } from './subjects/index.js';
 import { verify } from './verify.js';
+import { measureWires } from './wires.js';
 
 /** The daemons' time is looked at for so long each way. */
 const PROFILE_SECONDS = 5;
@@ -83,6 +84,7 @@ async function main(settings: Settings): Promise<boolean> {
   }
   if (mode === 'verify') return verify();
   if (mode === 'against') return measureAgainst(settings, takeShare());
+  if (mode === 'wires') return measureWires(settings, takeShare());
   if (mode === 'mapping') return measureMapping(settings.mappingEntries);
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();
@@ -91,7 +93,7 @@ async function main(settings: Settings): Promise<boolean> {
 }
 
 const settings = readSettings(process.argv.slice(2));
-const missing = skipUnlessNetns(['iperf3']);
+const missing = skipUnlessNetns(settings.mode === 'wires' ? ['iperf3', 'ethtool'] : ['iperf3']);
 if (missing !== false) {
   console.error(`the bench ${missing}`);
   process.exit(1);

@@ -4,10 +4,10 @@ import { idleLatency, loadedLatency } from './figures/latency.js';
 import { tcp } from './figures/tcp.js';
 import { bestUdp } from './figures/udp.js';
 import { largestRssMib, watchRss } from './figures/usage.js';
-import type { Share } from './share.js';
+import type { Disturbed, Share } from './share.js';
 import type { Tunnel } from './subjects/tunnel.js';
 
-export interface Figures {
+export interface Figures extends Disturbed {
   /** a -> b, and b -> a. */
   readonly tcpForwardGbps: number;
   readonly tcpBackwardGbps: number;
@@ -33,13 +33,11 @@ export interface Figures {
   /** Of the larger of the two forwarding processes. */
   readonly rssIdleMib: number | null;
   readonly rssLoadMib: number | null;
-  /** Part of the machine that was busy with something else meanwhile; null when that cannot be told. */
-  readonly foreignShare: number | null;
 }
 
 const FLOWS = 16;
-const STREAMS = 4;
-const WARM_UP_SECONDS = 1;
+export const FOUR_STREAMS = 4;
+export const WARM_UP_SECONDS = 1;
 /** Of everything but the five TCP runs that `seconds` is the length of; generous. */
 const OTHER_SECONDS = 23;
 
@@ -52,8 +50,8 @@ async function traffic(tunnel: Tunnel, seconds: number): Promise<Traffic> {
   await tcp(tunnel, { seconds: WARM_UP_SECONDS });
   const forward = await tcp(tunnel, { seconds });
   const backward = await tcp(tunnel, { seconds, backward: true });
-  const forward4 = await tcp(tunnel, { seconds, streams: STREAMS });
-  const backward4 = await tcp(tunnel, { seconds, streams: STREAMS, backward: true });
+  const forward4 = await tcp(tunnel, { seconds, streams: FOUR_STREAMS });
+  const backward4 = await tcp(tunnel, { seconds, streams: FOUR_STREAMS, backward: true });
   const oneFlow = await bestUdp(tunnel, 1);
   const manyFlows = await bestUdp(tunnel, FLOWS);
   const idle = await idleLatency(tunnel);

@@ -12,6 +12,8 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
   --mapping             only what a mapping of a million entries costs, and packets while it is read
   --hostile             only what a guest that does its worst costs another overlay, and its neighbour
+  --wires               only TCP by varpd, the kernel's vxlan and no tunnel, on wires that take whole: tunnel frames, UDP
+                        trains, both, neither
   --against REF         only this tree beside another commit of it, in pairs, until the difference is known (--rounds: 40)
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
@@ -23,7 +25,16 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --entries N           of the mapping (1000000)
 TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`;
 
-export const MODES = ['profile', 'targets', 'mapping', 'hostile', 'against', 'verify', 'peers'] as const;
+export const MODES = [
+  'profile',
+  'targets',
+  'mapping',
+  'hostile',
+  'wires',
+  'against',
+  'verify',
+  'peers',
+] as const;
 /** `all`: the subjects, then profile and targets; `subjects`: those named. */
 export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
@@ -71,6 +82,7 @@ function parse(args: string[]): Settings {
       targets: { type: 'boolean', default: false },
       mapping: { type: 'boolean', default: false },
       hostile: { type: 'boolean', default: false },
+      wires: { type: 'boolean', default: false },
       against: { type: 'string' },
       verify: { type: 'boolean', default: false },
       peers: { type: 'boolean', default: false },

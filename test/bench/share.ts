@@ -23,6 +23,21 @@ export interface Share {
   watch(): () => number | null;
 }
 
+/** Part of all processors that others used while something was measured; null when that cannot be told. */
+export interface Disturbed {
+  readonly foreignShare: number | null;
+}
+
+const DISTURBED_SHARE = 0.2;
+
+/** A measurement that others took more of the machine from is made once more; the less disturbed one counts. */
+export async function undisturbed<F extends Disturbed>(measure: () => Promise<F>): Promise<F> {
+  const first = await measure();
+  if (first.foreignShare === null || first.foreignShare <= DISTURBED_SHARE) return first;
+  const second = await measure();
+  return (second.foreignShare ?? 1) < first.foreignShare ? second : first;
+}
+
 interface Place {
   /** The new cgroups, one a hierarchy. */
   readonly directories: readonly string[];

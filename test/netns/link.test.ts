@@ -84,7 +84,7 @@ const faultsOf = (family: 'v4' | 'v6'): readonly Fault[] => {
       },
       come: ({ a }) =>
         a.ip(`addr add ${local[family]} dev ${UNDERLAY_DEVICE} ${family === 'v6' ? 'nodad' : ''}`),
-      sentence: new RegExp(`^${local[family].replace(/\/.*/, '')} is no address of this host$`),
+      sentence: new RegExp(`^${local[family].replace(/\/.*/, '')} is not an address of this host$`),
       // IPv6 goes on sending from an address that it has lost.
       ...(family === 'v4' && { counter: 'tx_unreachable' }),
     },

@@ -2,6 +2,7 @@
 
 import fc from 'fast-check';
 import t from 'tap';
+import * as addressTable from '../../src/core/address-table.js';
 import { Destinations } from '../../src/core/destinations.js';
 import { MacIndex, NONE } from '../../src/core/mac-index.js';
 import { Peers } from '../../src/core/peers.js';
@@ -15,7 +16,7 @@ import { Fault } from '../../src/io/fault.js';
 import { MemoryHost, MemoryNetwork, WHOLE } from '../../src/io/memory.js';
 import { Trace } from '../../src/io/trace.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
-import { formatEndpoint, readV6, writeV6 } from '../../src/wire/ip.js';
+import { formatEndpoint, parse, readV6, toBytes, writeV6 } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as pcapng from '../../src/wire/pcapng.js';
 import {
@@ -73,6 +74,37 @@ await t.test('MacIndex is a Map', (t) => {
       const key: [number, number] = 'set' in each ? each.set : 'delete' in each ? each.delete : [5, 5];
       equal(index.get(...key), model.get(key.join()) ?? NONE, 'get');
     }
+  });
+  t.end();
+});
+
+await t.test('an address table is a Set', (t) => {
+  // Few of them, and some that differ in one word alone.
+  const ip = fc
+    .tuple(fc.constantFrom('10.0.0.', '10.1.0.', 'fd00::', 'fd00:0:0:1::'), fc.nat(40))
+    .map(([start, last]) => parse(`${start}${last}`)!);
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ put: ip }) },
+    { weight: 5, arbitrary: fc.record({ remove: ip }) },
+  );
+  law(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
+    let table = addressTable.createTable(1);
+    const model = new Set<string>();
+    for (const each of steps) {
+      if ('put' in each) {
+        model.add(each.put);
+        if (model.size > addressTable.roomOf(table)) table = addressTable.grow(table);
+        addressTable.put(table, each.put);
+      } else {
+        model.delete(each.remove);
+        addressTable.remove(table, each.remove);
+      }
+    }
+    for (const each of steps) {
+      const known = 'put' in each ? each.put : each.remove;
+      equal(addressTable.has(table, new Int32Array(toBytes(known).buffer), 0), model.has(known), 'has');
+    }
+    equal(addressTable.has(table, new Int32Array(4), 0), false, 'the address that no source has');
   });
   t.end();
 });

@@ -76,9 +76,9 @@ t.test('what the kernel says, in one sentence', (t) => {
     [{ ways: [way('10.0.0.2', good, false)] }, 'down', 'no route to 10.0.0.2'],
     [{ ways: [way('10.0.0.2', undefined, false)] }, 'down', 'no route to 10.0.0.2'],
     [{ home: dead, ways: [way('10.0.0.2', undefined, false)] }, 'down', 'link eth1 has no carrier'],
-    [{ address: 'absent' }, 'down', '10.0.0.1 is no address of this host'],
+    [{ address: 'absent' }, 'down', '10.0.0.1 is not an address of this host'],
     [{ address: 'absent', home: link('eth0', 'down') }, 'down', 'link eth0 is down'],
-    [{ address: 'absent', ways: [way('10.0.0.2', good)] }, 'down', '10.0.0.1 is no address of this host'],
+    [{ address: 'absent', ways: [way('10.0.0.2', good)] }, 'down', '10.0.0.1 is not an address of this host'],
     [{ address: 'tentative' }, 'down', '10.0.0.1 is not in use yet: duplicate address detection goes on'],
     [
       { address: 'duplicate', home: dead },

@@ -468,7 +468,9 @@ t.test('an address that is taken', async (t) => {
     code: 'BUSY',
     message: `metrics: another program listens on ${address}`,
   });
-  await t.rejects(serve(t, '192.0.2.1:9560'), { message: 'metrics: 192.0.2.1 is no address of this host' });
+  await t.rejects(serve(t, '192.0.2.1:9560'), {
+    message: 'metrics: 192.0.2.1 is not an address of this host',
+  });
   const second = await serve(t, address, () => Promise.resolve('second\n'), { mayWait: true });
   t.match(second.log[0], /another program listens on .*; tried again/);
   await first.close();

@@ -3,14 +3,13 @@
  * host, the plugins and the values of properties is for varpd to judge.
  */
 import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
-import { parseDecimal, requireName } from '../values.js';
+import { temporaryCreation } from '../options.js';
+import { parseDecimal, refuseLongList, requireName } from '../values.js';
 
 /** 24 bits: RFC 7348, section 5. */
 const MAX_VNETID = 0xff_ffff;
 /** MAXLINKNAMELEN of illumos less the NUL. */
 const MAX_PLUGIN_NAME = 31;
-/** DLADM_STRSIZE of illumos less the NUL. */
-const MAX_PROPERTY_LIST = 2047;
 
 export const command = defineCommand({
   synopsis: 'create-overlay [-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
@@ -19,7 +18,7 @@ export const command = defineCommand({
     'its own name, and VNICs can be created over it. All or nothing: a create that fails leaves nothing behind and ' +
     'says every reason at once.',
   options: [
-    { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
+    temporaryCreation,
     { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation: vxlan, geneve' },
     { name: 'search', short: 's', value: 'search', about: 'lookup plugin: direct, files, ...' },
     { name: 'vnetid', short: 'v', value: 'vnetid', about: `virtual network id, 0 to ${MAX_VNETID}` },
@@ -41,7 +40,7 @@ export const command = defineCommand({
   async run(args, { call }) {
     const vnetid = parseVnetid(args.value('vnetid'));
     const list = args.values('prop').join(',');
-    if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
+    refuseLongList(list);
 
     if (vnetid === undefined) throw new UsageError('missing required virtual network id');
     const encap = requirePlugin(args.value('encap'), 'encapsulation');

@@ -1,6 +1,7 @@
 /** create-vnic: one more port of an overlay, with a MAC address of its own. */
 import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
 import { parseLinkProperties } from '../link-properties.js';
+import { temporaryCreation } from '../options.js';
 import { parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
 
 /** IEEE 802.1Q-2014, table 9-2: 0 is no VLAN, 0xfff is reserved. */
@@ -11,7 +12,7 @@ export const command = defineCommand({
   synopsis: 'create-vnic [-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   about: 'Creates a VNIC: a network interface on an overlay. It may be moved to another network namespace.',
   options: [
-    { name: 'temporary', short: 't', about: 'until varpd stops; otherwise it comes back' },
+    temporaryCreation,
     { name: 'link', short: 'l', value: 'overlay', about: 'the overlay that carries it' },
     { name: 'mac-address', short: 'm', value: 'mac', about: 'its MAC address; otherwise a random one' },
     { name: 'vlan', short: 'v', value: 'vid', about: `its VLAN, ${MIN_VID} to ${MAX_VID}; otherwise all` },

@@ -1,11 +1,12 @@
 /** delete-overlay: whatever is wrong with the name, it is varpd that says so. */
 import { attempt, defineCommand } from '../command.js';
+import { temporaryDeletion } from '../options.js';
 import { requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'delete-overlay [-t] overlay',
   about: 'Deletes an overlay. While VNICs are over it that is refused: link busy.',
-  options: [{ name: 'temporary', short: 't', about: 'until up-overlay, or until varpd starts again' }],
+  options: [temporaryDeletion],
   examples: ['delete-overlay overlay0'],
 
   async run(args, { call }) {

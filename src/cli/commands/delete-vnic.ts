@@ -1,11 +1,12 @@
 /** delete-vnic: the counterpart of delete-overlay. */
 import { attempt, defineCommand } from '../command.js';
+import { temporaryDeletion } from '../options.js';
 import { requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'delete-vnic [-t] vnic',
   about: 'Deletes a VNIC.',
-  options: [{ name: 'temporary', short: 't', about: 'until up-overlay, or until varpd starts again' }],
+  options: [temporaryDeletion],
   examples: ['delete-vnic foo0'],
 
   async run(args, { call }) {

@@ -1,5 +1,6 @@
 /** reload: what SIGHUP does, with an answer. */
-import { attempt, CommandError, defineCommand, reasonOf, UsageError } from '../command.js';
+import { attempt, CommandError, defineCommand, reasonOf } from '../command.js';
+import { refuseOperands } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'reload',
@@ -9,8 +10,8 @@ export const command = defineCommand({
   options: [],
   examples: ['reload'],
 
-  async run({ operands }, { call }) {
-    if (operands.length > 0) throw new UsageError(`expected no operand, got: ${operands.join(' ')}`);
+  async run(args, { call }) {
+    refuseOperands(args);
     const { failures } = await attempt('reload failed', call('daemon.reload', {}));
     if (failures.length === 0) return;
     const reasons = failures.map((failure) => `${failure.name}: ${reasonOf(failure)}`);

@@ -1,15 +1,13 @@
 /** reset-linkprop: link properties of a VNIC as they are when nobody sets them. */
 import { attempt, defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
+import { chosenProperties } from '../options.js';
 import { requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'reset-linkprop [-t] [-p prop[,...]] vnic',
   about: 'Sets link properties of a VNIC back to their defaults, those named or all.',
-  options: [
-    { name: 'temporary', short: 't', about: 'until varpd starts again' },
-    { name: 'prop', short: 'p', value: 'prop[,...]', repeatable: true, about: 'which; otherwise all' },
-  ],
+  options: [{ name: 'temporary', short: 't', about: 'until varpd starts again' }, chosenProperties],
   examples: ['reset-linkprop foo0', 'reset-linkprop -p allowed-ips foo0'],
 
   async run(args, { call }) {

@@ -3,8 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../control/client.js';
 import type { DaemonStatus } from '../../control/messages.js';
-import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { attempt, CommandError, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
+import { refuseOperands } from '../values.js';
 
 /** A plugin may take a minute to start (limits.startDeadlineMs), and varpd itself some seconds on a busy host. */
 const DEADLINE_MS = 90_000;
@@ -19,24 +20,23 @@ export const command = defineCommand({
   options: [],
   examples: ['restart'],
 
-  async run({ operands }, context) {
-    if (operands.length > 0) throw new UsageError(`expected no operand, got: ${operands.join(' ')}`);
+  async run(args, context) {
+    refuseOperands(args);
     const { call, warn, fail } = context;
     const { startedAt, pid } = await attempt('restart failed', call('daemon.status', {}));
     const next = await attempt('restart refused', call('daemon.restart', {}));
     next.warnings.forEach(warn);
     const there = createClient(next.socket);
     const status = await whenSettled(there, startedAt, isVisible(pid) ? pid : undefined);
+    const log = next.logFile ?? 'its standard error';
     if (status === 'ended')
       throw new CommandError(
-        `restart failed: varpd (process ${pid}) has ended: ${next.logFile ?? 'its standard error'} may say why; start it again`,
+        `restart failed: varpd (process ${pid}) has ended: ${log} may say why; start it again`,
       );
-    if (status === undefined) {
-      const where = next.logFile ?? 'its standard error';
+    if (status === undefined)
       throw new CommandError(
-        `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${where} says why`,
+        `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${log} says why`,
       );
-    }
     for (const line of await troubles(there)) fail(`after the restart: ${line}`);
   },
 });

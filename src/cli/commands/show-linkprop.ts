@@ -2,6 +2,7 @@
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
+import { chosenProperties } from '../options.js';
 import { readPages } from '../pages.js';
 import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
@@ -30,7 +31,7 @@ export const command = defineCommand({
     { name: 'persistent', short: 'P', about: 'what the next start of varpd will find' },
     { ...parsable, short: 'c' },
     ...others,
-    { name: 'prop', short: 'p', value: 'prop[,...]', repeatable: true, about: 'which; otherwise all' },
+    chosenProperties,
   ],
   examples: [
     'show-linkprop foo0',

@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { howEnded } from '../../model/sentences.js';
 import type { Config, Flags } from '../config.js';
 import { environmentOfOthers } from '../environment.js';
 
@@ -75,7 +76,7 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       end(`the next varpd cannot be started: ${error.message}`);
     });
     child.on('close', (code, signal) => {
-      const how = signal ?? `exit status ${code ?? '?'}`;
+      const how = howEnded(code, signal);
       end(isDone ? undefined : `the next varpd would end while ${step} (${how})${ownWords(complaint)}`);
     });
   });

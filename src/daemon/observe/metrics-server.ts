@@ -8,6 +8,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { asOverlayError, errorStack, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
+import { notOfThisHost } from '../../model/sentences.js';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../../wire/ip.js';
 import type { Log } from '../log.js';
 import { claimSocket, listenOn } from '../socket-file.js';
@@ -218,7 +219,7 @@ function listenAt(server: Server, endpoint: Endpoint): Promise<void> {
     const fail = (error: Error): void => {
       const sentences = {
         EADDRINUSE: `another program listens on ${formatEndpoint(endpoint)}`,
-        EADDRNOTAVAIL: `${host} is no address of this host`,
+        EADDRNOTAVAIL: notOfThisHost(host),
         EACCES: `port ${port} is for programs with more rights`,
       };
       reject(explain(error, sentences));

@@ -7,6 +7,7 @@ import type { Failure } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
+import { inUse } from '../../model/sentences.js';
 import { formatEndpoint, type IpAddress, isSameEndpoint, parse as parseIp } from '../../wire/ip.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
@@ -83,10 +84,8 @@ export class BringUp {
     const twin = others.find(
       (other) => other.plan.vnetid === plan.vnetid && isSameEndpoint(other.listen, listen),
     );
-    if (twin !== undefined) {
-      const where = `${formatEndpoint(listen)} by ${twin.name}`;
-      throw new OverlayError('EXISTS', `virtual network id ${plan.vnetid} is in use on ${where}`);
-    }
+    if (twin !== undefined)
+      throw inUse(`virtual network id ${plan.vnetid}`, `${formatEndpoint(listen)} by ${twin.name}`);
     this.#directory.starting.set(plan.name, overlay);
     try {
       await overlay.start(undo);
@@ -177,7 +176,7 @@ export class BringUp {
     if (this.#directory.runs(name)) throw exists(name);
     if (!this.#services.datapath.hasLeft(name)) this.#names.checkLink(name);
     const address = needMac(mac);
-    if (overlay.hasMac(address)) throw new OverlayError('EXISTS', `${mac} is in use on ${overlay.name}`);
+    if (overlay.hasMac(address)) throw inUse(mac, overlay.name);
     const found = { temporary: false, properties: readLinkValues(properties), leases };
     overlay.addVnic({ name, mac: address, macType, vid, ...found });
   }

@@ -2,6 +2,7 @@
 import { OverlayError } from '../../model/errors.js';
 import { checkName, NAME_RULE } from '../../model/names.js';
 import { foundExpected, printable } from '../../model/properties.js';
+import { inUse } from '../../model/sentences.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../../wire/mac.js';
 import type { Links } from '../underlay/links.js';
@@ -50,7 +51,7 @@ export class NewNames {
     if (mac === ZERO || isMulticast(mac))
       throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);
     if (overlay.hasMac(mac) || this.#directory.storedVnics(overlay.name).some((vnic) => vnic.mac === text))
-      throw new OverlayError('EXISTS', `mac: ${text} is in use on ${overlay.name}`);
+      throw inUse(`mac: ${text}`, overlay.name);
   }
 
   freeMac(overlay: Overlay): MacAddress {

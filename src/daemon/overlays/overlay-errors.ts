@@ -1,19 +1,21 @@
 /** What can be wrong with an overlay or a VNIC, in words that name the property or the device. */
 import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
+import { notOfThisHost, oneOf, otherFamily } from '../../model/sentences.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { ownUserText } from '../../plugin/trusted-place.js';
+import type { ErrnoName } from '../../wire/errno.js';
 import { type Endpoint, family, parseEndpoint } from '../../wire/ip.js';
 import { parseMac } from '../../wire/mac.js';
 import { errnoName, explain } from '../system-error.js';
 import { portHolder } from '../underlay/port-holder.js';
 
 /** What read and write on a TAP give once its device is gone. */
-const GONE = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
+const GONE: readonly ErrnoName[] = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
 
 /** Why a device does not work, from the errno name that it gave. */
 export function deviceFault(code: string): string {
-  return GONE.includes(code) ? 'the device was removed' : `the device failed (${code})`;
+  return GONE.some((errno) => errno === code) ? 'the device was removed' : `the device failed (${code})`;
 }
 
 export function needMac(text: string): MacAddress {
@@ -27,14 +29,14 @@ export function needMac(text: string): MacAddress {
 }
 
 export function unknownKind(what: string, found: string, known: readonly string[]): OverlayError {
-  const line = `no ${what} plugin: ${foundExpected(found, `one of ${known.join(', ')}`)}`;
+  const line = `no ${what} plugin: ${foundExpected(found, oneOf(known))}`;
   return new OverlayError('NOT_FOUND', line, [line]);
 }
 
 export function bindError(error: unknown, encap: string, { ip, port }: Endpoint): OverlayError {
   const holder = errnoName(error) === 'EADDRINUSE' ? portHolder(port) : '';
   return explain(error, {
-    EADDRNOTAVAIL: `${encap}/listen_ip: ${ip} is not an address of this host`,
+    EADDRNOTAVAIL: `${encap}/listen_ip: ${notOfThisHost(ip)}`,
     EADDRINUSE: `${encap}/listen_port: port ${port} of ${ip} is in use by ${holder}`,
     EACCES: `${encap}/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
@@ -67,7 +69,6 @@ export function needDestination(text: string, { listen }: { listen: Endpoint }):
   const to = parseEndpoint(text);
   if (to === undefined)
     throw new OverlayError('INVALID', foundExpected(text, 'drop, 192.0.2.1:4789 or [2001:db8::1]:4789'));
-  if (family(to.ip) !== family(listen.ip))
-    throw new OverlayError('INVALID', `${text} is not of the same family as the listen address ${listen.ip}`);
+  if (family(to.ip) !== family(listen.ip)) throw new OverlayError('INVALID', otherFamily(text, listen.ip));
   return to;
 }

@@ -208,7 +208,7 @@ export class OverlayLinks {
     const port = this.#ports.get(name);
     if (port?.link?.state === 'down') return 'down';
     if (port?.link?.state === 'renamed') return `renamed to ${port.link.name}`;
-    return port?.refusal && `has the MAC ${formatMac(port.refusal.device)}`;
+    return port?.refusal && hasMac(port.refusal);
   }
 
   /** By which the overlay knows the port. */
@@ -286,8 +286,10 @@ export class OverlayLinks {
   }
 }
 
+const hasMac = ({ device }: Refusal): string => `has the MAC ${formatMac(device)}`;
+
 function refusalText(refusal: Refusal, configured: MacAddress): string {
-  const text = `has the MAC ${formatMac(refusal.device)}`;
+  const text = hasMac(refusal);
   switch (refusal.why) {
     case 'protected':
       return `${text}, and link protection keeps it to ${formatMac(configured)}`;

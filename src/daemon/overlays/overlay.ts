@@ -19,6 +19,7 @@ import {
   tunnelValues,
 } from '../../model/overlay-specs.js';
 import { foundExpected, type PropertySet } from '../../model/properties.js';
+import { failedToSet } from '../../model/sentences.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import { type Endpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
@@ -362,10 +363,10 @@ export class Overlay {
     this.properties.setDefault('mtu', defaultMtuBytes(underlay));
     const largest = largestMtuBytes(underlay);
     if (largest === undefined || this.mtuBytes <= largest) return largest;
-    const line = `mtu: ${foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`)}`;
+    const why = foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`);
     if (this.plan.isNew && this.properties.wasGiven('mtu'))
-      throw new OverlayError('INVALID', `failed to set property ${line}`);
-    log.warn(`mtu ${this.name}`, `${this.name}: ${line}; larger frames will be dropped`);
+      throw new OverlayError('INVALID', failedToSet('mtu', why));
+    log.warn(`mtu ${this.name}`, `${this.name}: mtu: ${why}; larger frames will be dropped`);
     return largest;
   }
 }

@@ -18,6 +18,7 @@ import type { LookupRequest } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
 import { foundExpected } from '../../model/properties.js';
+import { isTemporary } from '../../model/sentences.js';
 import type { IpAddress } from '../../wire/ip.js';
 import { formatMac, randomLocalMac } from '../../wire/mac.js';
 import type { StateStore } from '../state/persistence.js';
@@ -146,8 +147,7 @@ export class Registry {
       const overlay = this.directory.need(over);
       if (vid < 0 || vid > MAX_VID)
         throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
-      if (!temporary && overlay.plan.temporary)
-        throw new OverlayError('INVALID', `${over} is temporary, so must be what is made over it: use -t`);
+      if (!temporary && overlay.plan.temporary) throw isTemporary(over, 'made over');
       const address = mac === undefined ? this.#names.freeMac(overlay) : needMac(mac);
       const macType = mac === undefined ? 'random' : 'fixed';
       this.#names.checkMac(overlay, address);

@@ -6,6 +6,7 @@ import type { LinkPropertyRow } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import { inBackground } from '../../model/background.js';
+import { isTemporary } from '../../model/sentences.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
 import {
   checkLinkNames,
@@ -136,8 +137,7 @@ export class LinkProperties {
       const stored = this.#directory.storedOverlayOfVnic(name);
       if (vnic === undefined && (temporary || stored === undefined))
         throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
-      if (!temporary && stored === undefined)
-        throw new OverlayError('INVALID', `${name} is temporary, so must be what is set on it: use -t`);
+      if (!temporary && stored === undefined) throw isTemporary(name, 'set on');
       if (!temporary && stored !== undefined) await this.#store.save(edited(stored, name, edit));
       vnic?.protection.setValues(edit(vnic.protection.values));
       this.#directory.overlayOfVnic(name)?.protect(name);

@@ -5,6 +5,7 @@
 import { isStation } from '../../core/proxy-frame.js';
 import type { LookupAnswer } from '../../datapath/contract.js';
 import { printable } from '../../model/properties.js';
+import { otherFamily } from '../../model/sentences.js';
 import type { Destination, ProxyKind } from '../../plugin/contract.js';
 import {
   type Endpoint,
@@ -44,8 +45,7 @@ export function checkDestination(value: unknown, listen: Endpoint): Destination 
     throw new AnswerError(`gave ${shown(value)} where an { ip, port } was expected`);
   if (family(address) !== family(listen.ip))
     throw new AnswerError(
-      `gave the destination ${formatEndpoint({ ip: address, port })}, ` +
-        `which is not of the same family as the listen address ${listen.ip}`,
+      `gave the destination ${otherFamily(`${formatEndpoint({ ip: address, port })}, which`, listen.ip)}`,
     );
   return { ip: address, port };
 }
@@ -81,17 +81,19 @@ export function checkStationIp(value: unknown): IpAddress {
   throw new AnswerError(`gave ${shown(value)} where the address of one station was expected`);
 }
 
-/** Throws an AnswerError. */
-export function checkStationIps(value: unknown): IpAddress[] {
-  if (Array.isArray(value)) return value.map(checkStationIp);
+function checkAddresses(value: unknown): readonly unknown[] {
+  if (Array.isArray(value)) return value;
   throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
 }
 
 /** Throws an AnswerError. */
+export function checkStationIps(value: unknown): IpAddress[] {
+  return checkAddresses(value).map(checkStationIp);
+}
+
+/** Throws an AnswerError. */
 export function checkPeers(value: unknown): IpAddress[] {
-  if (!Array.isArray(value))
-    throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
-  return value.map((peer: unknown) => {
+  return checkAddresses(value).map((peer) => {
     const address = typeof peer === 'string' ? parseIp(peer) : undefined;
     if (address === undefined) throw new AnswerError(`gave ${shown(peer)} where an address was expected`);
     return address;

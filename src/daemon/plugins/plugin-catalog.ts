@@ -8,7 +8,7 @@ import path from 'node:path';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
-import { BUILT_IN_PLUGINS, entryFiles, importPlugin } from './plugin-loader.js';
+import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugin-loader.js';
 
 /** What overlays ask. */
 export interface Plugins {
@@ -86,7 +86,7 @@ export class PluginCatalog implements Plugins {
     for (const { file, plugin, failure } of await Promise.all(imports)) {
       if (failure !== undefined) {
         this.#failures.set(file, failure);
-        this.#log.error(`plugin ${file}`, `${file}: left out: ${failure.reason}`);
+        this.#log.error(`plugin ${file}`, leftOut(file, failure.reason));
         continue;
       }
       this.#loaded.add(file);

@@ -27,6 +27,9 @@ const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
 /** Prefixes of properties that are not a plugin's. */
 const RESERVED_NAMES = [...ENCAPSULATION_NAMES, 'varpd'];
 
+/** A plugin that cannot be imported. */
+export const leftOut = (file: string, why: string): string => `${file}: left out: ${why}`;
+
 /** In the order of their names, so that "the first" means the same everywhere. Throws an OverlayError when the directory
  * cannot be read. */
 export function entryFiles(directory: string): string[] {

@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { OverlayError } from '../../model/errors.js';
+import { howEnded } from '../../model/sentences.js';
 import { complain } from '../complaint.js';
 import { environmentWith, leaveVariable, takeVariable } from '../environment.js';
 
@@ -69,7 +70,7 @@ export function startDetached(): Promise<void> {
       refuse([`cannot start the daemon: ${error.message}`]);
     });
     child.on('exit', (code, signal) => {
-      refuse([`the daemon ended before it was ready (${signal ?? `exit status ${code ?? '?'}`})`]);
+      refuse([`the daemon ended before it was ready (${howEnded(code, signal)})`]);
     });
   });
 }

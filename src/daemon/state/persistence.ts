@@ -10,7 +10,7 @@ import path from 'node:path';
 import type { Failure } from '../../control/messages.js';
 import { OverlayError } from '../../model/errors.js';
 import { explain, systemErrorText } from '../system-error.js';
-import type { StateDirectory } from './state-directory.js';
+import { ofStateDirectory, type StateDirectory } from './state-directory.js';
 import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
 import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 
@@ -19,6 +19,9 @@ const ENDING = '.json';
 const ASIDE = /^(.+)\.bad-\d+$/;
 /** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
 const MAX_FILE_BYTES = 1024 * 1024;
+
+const isAside = (aside: string, file: string): string =>
+  `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;
 
 export class StateStore {
   readonly #directory: StateDirectory;
@@ -87,7 +90,7 @@ export class StateStore {
   #error(what: string, error: unknown): OverlayError {
     const { directory } = this.#directory;
     const { code } = explain(error, {});
-    const line = `state directory ${directory}: ${what}: ${systemErrorText(error)}`;
+    const line = ofStateDirectory(directory, `${what}: ${systemErrorText(error)}`);
     return new OverlayError(code, line, [line], error);
   }
 
@@ -107,7 +110,7 @@ export class StateStore {
   #noteAside(file: string): void {
     const name = ASIDE.exec(file)?.[1];
     if (name === undefined || this.#overlays.has(name) || this.bad.some((one) => one.name === name)) return;
-    const message = `its state file was not valid and was set aside as ${file}: mend it and rename it to ${name}${ENDING}, or remove it`;
+    const message = `its state file was not valid and was ${isAside(file, name + ENDING)}`;
     this.bad.push({ name, message });
   }
 
@@ -119,7 +122,7 @@ export class StateStore {
     try {
       await this.#files.rename(this.#directory.path(file), this.#directory.path(aside));
       names.push(aside);
-      return `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;
+      return isAside(aside, file);
     } catch (error) {
       return `cannot be set aside: ${systemErrorText(error)}`;
     }

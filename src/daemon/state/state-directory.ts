@@ -16,6 +16,9 @@ const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 /** In such a directory only the owner of a file renames it: /tmp. */
 const STICKY = 0o1000;
 
+export const ofStateDirectory = (directory: string, what: string): string =>
+  `state directory ${directory}: ${what}`;
+
 export class StateDirectory {
   readonly #handle: FileHandle;
   #lock: FileHandle | undefined;
@@ -41,7 +44,7 @@ export class StateDirectory {
           : ((await wrongWithParent(path.dirname(directory), own)) ?? (await wrongAbove(directory)));
     if (wrong === undefined) return new StateDirectory(directory, handle);
     await handle.close();
-    throw new OverlayError('DENIED', `state directory ${directory}: ${wrong}`);
+    throw new OverlayError('DENIED', ofStateDirectory(directory, wrong));
   }
 
   /**
@@ -142,6 +145,6 @@ async function openDirectory(directory: string): Promise<FileHandle> {
     const text = other
       ? 'it is not a directory (symbolic links are not followed)'
       : ((await whyDenied(directory, error)) ?? systemErrorText(error));
-    throw new OverlayError(other ? 'DENIED' : 'IO', `state directory ${directory}: ${text}`, [], error);
+    throw new OverlayError(other ? 'DENIED' : 'IO', ofStateDirectory(directory, text), [], error);
   }
 }

@@ -2,6 +2,7 @@
 import { skipUnlessNetns } from '../../helpers/need.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Child, waitUntil } from '../../helpers/process.js';
+import { hostsOverWire, type Wire } from './wire.js';
 
 /** Ethernet, IPv4, UDP and VXLAN headers: what VXLAN takes of the underlay's MTU. */
 export const VXLAN_BYTES = 50;
@@ -13,6 +14,8 @@ export interface Terms {
   readonly mtuBytes: number;
   /** `name=value`, more properties of varpd's overlays. */
   readonly properties: readonly string[];
+  /** What lies between the hosts; without it one veth pair as it comes. */
+  readonly wire?: Wire;
 }
 
 export interface Tunnel {
@@ -47,8 +50,10 @@ export function unlessInstalled(programs: readonly string[], packages: readonly 
   return missing === false ? false : `${missing}: apt-get install ${packages.join(' ')}`;
 }
 
-export const hosts = (bed: Bed, { mtuBytes }: Terms): Promise<[Namespace, Namespace]> =>
-  bed.twoHosts({ mtuBytes, v6: false });
+export function hosts(bed: Bed, { mtuBytes, wire }: Terms): Promise<[Namespace, Namespace]> {
+  const options = { mtuBytes, v6: false };
+  return wire === undefined ? bed.twoHosts(options) : hostsOverWire(bed, wire, options);
+}
 
 /** Starts both ends and gives them their addresses. */
 export async function joinHosts(
