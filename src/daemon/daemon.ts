@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonStatus, Failure, Methods } from '../control/messages.js';
-import type { Datapath, DatapathEvents, Descriptor, Handover, Retained } from '../datapath/contract.js';
+import type { Datapath, Descriptor, Handover, Retained } from '../datapath/contract.js';
 import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
@@ -62,7 +62,6 @@ export class Daemon {
   readonly #ending = new UndoStack();
   readonly #startedAt = new Date();
   #limits: Limits;
-  /** The datapath is there before it, but has nothing to tell until there is an overlay. */
   #registry: Registry | undefined;
 
   readonly #readConfig: () => Config;
@@ -182,18 +181,6 @@ export class Daemon {
     // For want of metrics no link is given up that is there.
     const mayLackMetrics = isRestart || !inheritance.isEmpty;
     const links = await PersistentLinks.load(state, log);
-    const events: DatapathEvents = {
-      lookup: (request) => this.#registry?.lookup(request),
-      portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
-      leased: (news) => this.#registry?.linkProperties.leased(news),
-      pathLearned: ({ to: { ip }, mtuBytes }) => {
-        const rule = 'larger frames are dropped and their senders told, for ten minutes';
-        this.#log.info('paths', `the path to ${ip} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
-      },
-      noticed: (notice) => this.#registry?.noticed(notice),
-      peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
-      failed,
-    };
     const { persistTaps } = config;
     const inherited = {
       take: (name: string) => inheritance.take(name),
@@ -204,12 +191,10 @@ export class Daemon {
       keep: leaveToManager,
       forget: forgetAtManager,
     };
-    const starting = DatapathControl.start(events, {
-      ...inherited,
-      links,
-      persistTaps,
-      hasStandIn: hasStandIn(),
-    });
+    const starting = DatapathControl.start(
+      { ...inherited, links, persistTaps, hasStandIn: hasStandIn() },
+      failed,
+    );
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
@@ -232,9 +217,7 @@ export class Daemon {
       this.#changed();
     });
     this.#registry = registry;
-    this.#ending.push(() =>
-      registry.stop((overlays) => this.#save(state, snapshot, overlays, store, datapath)),
-    );
+    this.#ending.push(() => registry.stop((overlays) => this.#save(state, snapshot, overlays, store)));
     const raised = registry.raise();
     // A plugin that hangs keeps no other overlay waiting, nor whoever waits for varpd.
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
@@ -250,11 +233,11 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
-    this.#ending.push(startDropNews({ directory: registry.directory, datapath }, log));
+    this.#ending.push(startDropNews(registry.directory, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // Last: until here, a start that fails leaves the frames to the stand-in.
     await endStandIn((news) => {
-      registry.linkProperties.leased(news);
+      registry.leased(news);
     });
     const { overlays: count, vnics } = registry.directory.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
@@ -323,11 +306,10 @@ export class Daemon {
     snapshot: Snapshot,
     overlays: readonly Overlay[],
     store: StateStore,
-    datapath: Datapath,
   ): Promise<void> {
     const lasting = overlays.filter(({ plan }) => !plan.temporary);
     try {
-      await snapshot.save(state, lasting, store.overlays.keys(), datapath, Date.now());
+      await snapshot.save(state, lasting, store.overlays.keys(), Date.now());
     } catch (error) {
       this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
     }
