@@ -714,8 +714,10 @@ t.test('what others have set on a port', async (t) => {
   );
   change(20, 'foo0', { carrier: false, up: false });
   await becomes('port foo0: its interface was set down');
+  t.ok(foo.isDown, 'nobody is behind it');
   change(20, 'foo0');
   await becomes(null);
+  t.notOk(foo.isDown);
   // Of what varpd itself does to it, the kernel tells later.
   change(UNDER, 'under0', { carrier: false });
   await waitUntil(() => !links.carrier, { what: 'its underlay to be down' });

@@ -4,9 +4,9 @@ import t from 'tap';
 
 import { createAskedLeases } from '../../src/core/asked-leases.js';
 import { createCounters } from '../../src/core/counters.js';
-import type { LookupAnswer, LookupRequest, OverlayConfig } from '../../src/datapath/contract.js';
+import type { LookupAnswer, LookupRequest, OverlayConfig, PortConfig } from '../../src/datapath/contract.js';
 import { UserlandOverlay } from '../../src/datapath/userland/main/overlay.js';
-import type { Link, Request } from '../../src/datapath/userland/main/thread.js';
+import type { Request } from '../../src/datapath/userland/main/thread.js';
 import type { Command } from '../../src/datapath/userland/protocol.js';
 import type { Features } from '../../src/dgram-extra/index.js';
 import { queueCount } from '../../src/model/properties.js';
@@ -26,10 +26,13 @@ interface Thread {
 interface Host {
   readonly lab: Lab;
   readonly threads: readonly Thread[];
-  readonly links: readonly Link[];
   readonly overlay: UserlandOverlay;
   /** What came to the plugin, in order. */
   readonly asked: LookupRequest[];
+  /** How many came at a time. */
+  readonly batches: number[];
+  /** Commands that the threads were given. */
+  readonly posted: Command[];
   /** Questions that the threads have asked reach the control side. */
   hear(): void;
   readonly peer: Vtep;
@@ -56,8 +59,11 @@ function newHost(count = 2): Host {
     return { vtep, net, tap: net.port(MAC.a) };
   });
   const asked: LookupRequest[] = [];
+  const batches: number[] = [];
+  const posted: Command[] = [];
   const links = threads.map(({ vtep, net }) => ({
     post: (command: Command) => {
+      posted.push(command);
       vtep.obey(command);
     },
     invalidate: (_: number, mac: MacAddress | undefined) => {
@@ -80,14 +86,17 @@ function newHost(count = 2): Host {
     leaving: () => undefined,
     left: () => Promise.resolve(),
   };
-  const lookups = (requests: readonly LookupRequest[]): void => void asked.push(...requests);
+  const lookups = (requests: readonly LookupRequest[]): void => {
+    asked.push(...requests);
+    batches.push(requests.length);
+  };
   const overlay = new UserlandOverlay(CONFIG, context, { ...SILENT, lookups });
   const hear = (): void => {
     threads.forEach(({ vtep }, index) => {
       overlay.heard(index, vtep.questions.splice(0));
     });
   };
-  return { lab, threads, links, overlay, asked, hear, peer, arrived: () => remote.take().length };
+  return { lab, threads, overlay, asked, batches, posted, hear, peer, arrived: () => remote.take().length };
 }
 
 await t.test('with one thread, everything passes as it is', (t) => {
@@ -99,6 +108,7 @@ await t.test('with one thread, everything passes as it is', (t) => {
     { lookup: 1, destinationMac: MAC.b },
     { lookup: 2, destinationMac: MAC.c },
   ]);
+  t.same(host.batches, [2], 'in one go');
   host.overlay.answer(1, TARGET(host));
   t.equal(host.arrived(), 1);
   t.end();
@@ -238,6 +248,28 @@ await t.test('the targets of all are shown as one table', async (t) => {
   );
   await overlay.remove();
   t.same(await overlay.targets(-1, 100), { entries: [], next: undefined });
+});
+
+await t.test('once it has ended, no thread is told of it and its listener hears nothing', async (t) => {
+  const host = newHost();
+  const { overlay, peer } = host;
+  host.threads[0].tap.send(frame(MAC.b, MAC.a));
+  host.hear();
+  await overlay.remove();
+  const late = { overlay: 1, lookup: 77, destinationMac: MAC.c, sourceMac: MAC.a, etherType: 0, vlan: 0 };
+  overlay.heard(0, [late]);
+  t.equal(host.asked.length, 1);
+  const count = host.posted.length;
+  overlay.answer(host.asked[0].lookup, TARGET(host));
+  overlay.setTarget(MAC.b, [peer.endpoint], Infinity);
+  overlay.restoreTargets([{ mac: MAC.b, to: [peer.endpoint] }]);
+  overlay.setPeers([peer.endpoint.ip]);
+  overlay.announce(frame(MAC.all, MAC.d));
+  t.equal(host.posted.length, count);
+  t.equal(await overlay.deleteTarget(MAC.b), false);
+  t.equal(await overlay.targetCount(), 0);
+  t.throws(() => overlay.addPort({} as PortConfig), /overlay 1 has ended/);
+  await overlay.remove();
 });
 
 await t.test('a lease that is asked for through one queue and comes through the other', (t) => {

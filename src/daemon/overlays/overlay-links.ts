@@ -43,7 +43,10 @@ export interface PortShape extends PortMac {
   readonly mtuBytes: number;
 }
 
+type LinkedHandle = Pick<PortHandle, 'device' | 'check' | 'setDown'>;
+
 interface LinkedPort {
+  readonly handle: LinkedHandle;
   readonly shape: PortShape;
   following: Following | undefined;
   link: PortLink | undefined;
@@ -166,13 +169,20 @@ export class OverlayLinks {
   // -- Interfaces of ports
 
   /** It has just been made, or taken over. */
-  followPort(handle: Pick<PortHandle, 'device' | 'check'>, shape: PortShape): void {
+  followPort(handle: LinkedHandle, shape: PortShape): void {
     const { name, mtuBytes } = shape;
     const { watch, links, log } = this.#context;
     const { overlay } = this.#site;
     this.forgetPort(name);
     this.#macs.add(name, shape);
-    const port: LinkedPort = { shape, following: undefined, link: undefined, mtuBytes, refusal: undefined };
+    const port: LinkedPort = {
+      handle,
+      shape,
+      following: undefined,
+      link: undefined,
+      mtuBytes,
+      refusal: undefined,
+    };
     // Before anything is heard of it, which may be at once.
     this.#ports.set(name, port);
     const watched = {
@@ -261,6 +271,7 @@ export class OverlayLinks {
         `interface ${overlay}`,
         `${overlay}: port ${name}: its interface has left this network namespace`,
       );
+    port.handle.setDown(link.state === 'down');
     port.link = link;
     port.mtuBytes = link.mtuBytes ?? port.mtuBytes;
     this.#judge(port);

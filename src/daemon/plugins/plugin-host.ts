@@ -154,56 +154,52 @@ export class PluginInstance {
     }
   }
 
-  /** Never throws, never rejects; the datapath gets exactly one answer, unless the plugin is stopped before. */
+  /** Never throws, never rejects; the datapath gets exactly one answer, unless the plugin is stopped before: at once when the
+   * plugin answers at once. One question, and what a proxy asks after it, share one deadline. */
   lookup(request: LookupRequest): void {
     const instance = this.#instance;
     const datapath = this.#datapath;
     if (instance === undefined || datapath === undefined) return;
+    const { lookup, destinationMac, sourceMac, etherType, vlan } = request;
     if (this.#openLookups >= MAX_OPEN_LOOKUPS) {
-      datapath.answer(request.lookup, { kind: 'drop', reason: 'lookup_failed' });
+      datapath.answer(lookup, { kind: 'drop', reason: 'lookup_failed' });
       return;
     }
     this.#openLookups++;
+    const { lookupDeadlineMs } = this.#services.limits();
+    const endMs = performance.now() + lookupDeadlineMs;
+    const question = { destinationMac, sourceMac, etherType, vlan };
     try {
-      const answer = this.#resolve(instance, request);
+      const answer = andThen(
+        this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.resolve?.(question, signal)),
+        (value) => this.#carryOut(instance, request, value, endMs),
+      );
       if (answer instanceof Promise) {
         answer.then(
           (later) => {
-            this.#succeed(request, later);
+            this.#succeed(lookup, later);
           },
           (error: unknown) => {
-            this.#fail(request, error);
+            this.#fail(lookup, error);
           },
         );
-      } else this.#succeed(request, answer);
+      } else this.#succeed(lookup, answer);
     } catch (error) {
-      this.#fail(request, error);
+      this.#fail(lookup, error);
     }
   }
 
-  #succeed({ lookup }: LookupRequest, answer: LookupAnswer): void {
+  #succeed(lookup: number, answer: LookupAnswer): void {
     this.#openLookups--;
     this.#services.health.restore('lookup');
     this.#datapath?.answer(lookup, answer);
   }
 
-  #fail({ lookup }: LookupRequest, error: unknown): void {
+  #fail(lookup: number, error: unknown): void {
     this.#openLookups--;
     this.complain(error);
     const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
     this.#datapath?.answer(lookup, { kind: 'drop', reason });
-  }
-
-  /** One question, and what a proxy asks after it, share one deadline. At once when the plugin answers at once. */
-  #resolve(instance: Instance, request: LookupRequest): Eventually<LookupAnswer> {
-    const { destinationMac, sourceMac, etherType, vlan } = request;
-    const { lookupDeadlineMs } = this.#services.limits();
-    const endMs = performance.now() + lookupDeadlineMs;
-    const question = { destinationMac, sourceMac, etherType, vlan };
-    return andThen(
-      this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.resolve?.(question, signal)),
-      (value) => this.#carryOut(instance, request, value, endMs),
-    );
   }
 
   #carryOut(

@@ -122,8 +122,9 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   // -- Targets and peers
 
   answer(lookup: number, answer: LookupAnswer): void {
+    if (this.#links.length === 0) return;
     if (this.#shared !== undefined) this.#shared.answer(this.#id, lookup, answer, this.#links);
-    else this.#links[0]?.post({ kind: 'answer', overlay: this.#id, lookup, answer });
+    else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
   }
 
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
