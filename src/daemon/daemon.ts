@@ -6,7 +6,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, RestartInfo } from '../control/messages.js';
-import type { Datapath, DatapathEvents, Retained } from '../datapath/contract.js';
+import type { Datapath, Retained } from '../datapath/contract.js';
 import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
@@ -56,7 +56,6 @@ export class Daemon {
   readonly #ending = new UndoStack();
   readonly #startedAt = new Date();
   #limits: Limits;
-  /** The datapath is there before it, but has nothing to tell until there is an overlay. */
   #registry: Registry | undefined;
 
   readonly #readConfig: () => Config;
@@ -180,21 +179,9 @@ export class Daemon {
     // For want of metrics no link is given up that is there.
     const mayLackMetrics = lifecycle.isRestart || !inherited.isEmpty;
     const links = await PersistentLinks.load(state, log);
-    const events: DatapathEvents = {
-      lookup: (request) => this.#registry?.lookup(request),
-      portFault: (overlay, port, code) => this.#registry?.portFault(overlay, port, code),
-      leased: (news) => this.#registry?.linkProperties.leased(news),
-      pathLearned: ({ to: { ip }, mtuBytes }) => {
-        const rule = 'larger frames are dropped and their senders told, for ten minutes';
-        this.#log.info('paths', `the path to ${ip} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
-      },
-      noticed: (notice) => this.#registry?.noticed(notice),
-      peers: (overlay, added, removed) => this.#registry?.peersChanged(overlay, added, removed),
-      failed,
-    };
     const { persistTaps } = config;
     const { hasStandIn } = lifecycle;
-    const starting = DatapathControl.start(events, inherited.with({ links, persistTaps, hasStandIn }));
+    const starting = DatapathControl.start(inherited.with({ links, persistTaps, hasStandIn }), failed);
     this.#ending.push(async () => this.#end(await starting));
     // The thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
@@ -217,9 +204,7 @@ export class Daemon {
       this.#changed();
     });
     this.#registry = registry;
-    this.#ending.push(() =>
-      registry.stop((overlays) => this.#save(state, snapshot, overlays, store, datapath)),
-    );
+    this.#ending.push(() => registry.stop((overlays) => this.#save(state, snapshot, overlays, store)));
     const raised = registry.raise();
     // A plugin that hangs keeps no other overlay waiting, nor whoever waits for varpd.
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
@@ -240,11 +225,11 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
-    this.#ending.push(startDropNews({ directory: registry.directory, datapath }, log));
+    this.#ending.push(startDropNews(registry.directory, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // Last: until here, a start that fails leaves the frames to the stand-in.
     await lifecycle.endStandIn((news) => {
-      registry.linkProperties.leased(news);
+      registry.leased(news);
     });
     const { overlays: count, vnics } = registry.directory.counts;
     log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
@@ -313,11 +298,10 @@ export class Daemon {
     snapshot: Snapshot,
     overlays: readonly Overlay[],
     store: StateStore,
-    datapath: Datapath,
   ): Promise<void> {
     const lasting = overlays.filter(({ plan }) => !plan.temporary);
     try {
-      await snapshot.save(state, lasting, store.overlays.keys(), datapath, Date.now());
+      await snapshot.save(state, lasting, store.overlays.keys(), Date.now());
     } catch (error) {
       this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
     }

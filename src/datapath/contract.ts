@@ -1,13 +1,14 @@
 /**
- * What the control side asks of the datapath, and hears from it.
+ * What the control side asks of the datapath, and hears from it. `addOverlay` returns the handle of an overlay, `addPort`
+ * that of a port: all that concerns one of them is said to its handle, and its news come to the listener it was added with.
  *
  * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
- * datapath threads own them in between. Everything here is called on the main thread.
+ * datapath threads own them in between. Everything here is called on the main thread. A handle is harmless after its end:
+ * an answer may come late, a device may vanish at any moment.
  */
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
-import type { PathReport } from '../core/overlay-options.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { ProxyDrop } from '../model/drops.js';
@@ -15,7 +16,7 @@ import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 
-/** One overlay as the datapath needs it. `id` is `varpd/id` and names it from then on. */
+/** One overlay as the datapath needs it. `id` is `varpd/id`: no two overlays have the same. */
 export interface OverlayConfig {
   readonly id: number;
   readonly encapsulation: EncapsulationName;
@@ -51,12 +52,9 @@ export interface OverlayConfig {
 }
 
 export interface PortConfig {
-  /** The overlay's id. */
-  readonly overlay: number;
   /** Name of the TAP. */
   readonly name: string;
-  /** Chosen at random, locally administered, when left out. */
-  readonly mac?: MacAddress;
+  readonly mac: MacAddress;
   /** Gone with this daemon, whatever happens to the others. */
   readonly temporary: boolean;
   /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
@@ -92,7 +90,6 @@ export interface PortFindings {
 
 /** A frame waits: who is its destination? Answer with the same `lookup` number. */
 export interface LookupRequest {
-  readonly overlay: number;
   readonly lookup: number;
   readonly destinationMac: MacAddress;
   readonly sourceMac: MacAddress;
@@ -192,113 +189,114 @@ export interface Inherited {
   readonly hasStandIn: boolean;
 }
 
-export interface DatapathEvents {
-  /** Called for each miss: once per unicast MAC in flight, once per frame to a group MAC. */
-  lookup(request: LookupRequest): void;
-  /** A port's device no longer works; the datapath has let go of it. `code` is the errno name. */
-  portFault(overlay: number, port: string, code: string): void;
-  /** A port with ip-nospoof was granted an address by DHCP, or has given one up. */
-  leased(news: LeaseNews): void;
-  /** Frames of an overlay go to these underlay addresses now, or to them no longer. */
-  peers(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void;
-  /** What larger frames are dropped for from now on. */
-  pathLearned(report: PathReport): void;
-  /** Something for the log, of each overlay, kind and thread once a second at most. */
-  noticed(notice: Notice): void;
-  /** A datapath thread is gone: nothing moves any more. */
-  failed(error: Error): void;
+/** A port of an overlay: the TAP that `addPort` opened. */
+export interface PortHandle {
+  readonly name: string;
+  /** The device, wherever it is and whatever others have made of it; undefined when it is gone. */
+  device(): PortDeviceInfo | undefined;
+  /** Sets right what others have set on the device, as far as it is varpd's to set. `device`: its name, while it is in the
+   * network namespace of varpd; `tun`: what the kernel says of it, if it was asked just now. */
+  check(device: string | undefined, tun: TunInfo | undefined): PortFindings;
+  /** Whether the interface is down: nobody is behind it then. */
+  setDown(isDown: boolean): void;
+  /** In force from the next batch on. Undefined = it may send anything. */
+  setProtection(rules: ProtectionRules | undefined): void;
+  /** The device has this MAC now: in force from the next batch on, and with it these rules. */
+  setMac(mac: MacAddress, rules: ProtectionRules | undefined): void;
+  /** By name, zero ones included. */
+  counters(): Record<string, number>;
+  /** After a portFault as well. Resolves when the device is closed. */
+  remove(): Promise<void>;
+}
+
+/** An overlay as its owner has it. */
+export interface OverlayDatapath {
+  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. One that an earlier daemon has left is
+   * taken over as it is: whatever others have set on it stays. */
+  addPort(config: PortConfig): PortHandle;
+  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  setCarrier(on: boolean): void;
+  /** Of a point overlay: every frame that is not local goes there from now on. */
+  setDestination(destination: Destination): void;
+  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
+  setLoops(destinations: readonly IpAddress[]): void;
+  /** The destinations whose routes carry less than their devices: larger frames to them are dropped. All of them, each time. */
+  setRouteMtus(routes: readonly RouteMtu[]): void;
+
+  /** Thrown away when the MAC was invalidated since the question. */
+  answer(lookup: number, answer: LookupAnswer): void;
+  /** Frames that wait for this MAC are sent. An empty list = drop. */
+  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
+  /** Forgets one MAC, or all when left out. What is pending is asked for again. */
+  invalidate(mac?: MacAddress): void;
+  setPeers(peers: readonly IpAddress[]): void;
+  /** What `setPeers` was told last. */
+  readonly namedPeers: readonly IpAddress[];
+  /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
+  announce(frame: Uint8Array): void;
+  /** Resolves to whether the MAC was there. */
+  deleteTarget(mac: MacAddress): Promise<boolean>;
+  /** Entries with MACs above `after`, in ascending order. One that is there from the first page to the last is told once. */
+  targets(after: MacAddress, limit: number): Promise<TargetEntries>;
+  /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
+  recentTargets(limit: number): Promise<readonly TargetEntry[]>;
+  /** Entries of the target table, whatever their state; of several threads, of the largest. */
+  targetCount(): Promise<number>;
+  /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
+  restoreTargets(targets: readonly KnownTarget[]): void;
+
+  /** By name, zero ones included. Not after its end. */
+  counters(): Record<string, number>;
+  /** Those in force: the overlay has asked for them, and this kernel can. */
+  readonly offloads: readonly Offload[];
+  /** The listener hears nothing any more; frames to known targets go on. */
+  mute(): void;
+  /** Ends it and its ports; the listener hears nothing any more. Resolves when every descriptor is closed. */
+  remove(): Promise<void>;
+  /** The same for a start that failed: what an earlier daemon had left stays open, for the next attempt. */
+  withdraw(): Promise<void>;
+}
+
+/** The owner of an overlay. Nothing comes before `addOverlay` has returned. */
+export interface OverlayListener {
+  /** Misses: one per unicast MAC in flight, one per frame to a group MAC. Each awaits an answer. */
+  lookups(requests: readonly LookupRequest[]): void;
+  /** The device of a port no longer works; the datapath has let go of it. `code` is the errno name. */
+  portFault(port: PortHandle, code: string): void;
+  /** Ports with ip-nospoof were granted addresses by DHCP, or have given some up. */
+  leased(news: readonly LeaseNews[]): void;
+  /** Frames go to these underlay addresses now, or to them no longer. */
+  peers(added: readonly IpAddress[], removed: readonly IpAddress[]): void;
+  /** Larger packets to this underlay address are dropped from now on. */
+  pathLearned(to: IpAddress, mtuBytes: number): void;
+  /** Something for the log, of each kind and thread once a second at most. */
+  noticed(notices: readonly Notice[]): void;
 }
 
 export interface Datapath {
   /** Binds the underlay sockets; throws the system's error when the address or the port cannot be had. */
-  addOverlay(config: OverlayConfig): void;
-  /** Removes its ports too. Resolves when the worker has let go and every descriptor is closed. */
-  removeOverlay(id: number): Promise<void>;
-  /** The same for a start that failed: what an earlier daemon had left stays open, for the next attempt. */
-  withdrawOverlay(id: number): Promise<void>;
-  /** Of a point overlay: every frame that is not local goes there from now on. */
-  setDestination(id: number, destination: Destination): void;
+  addOverlay(config: OverlayConfig, listener: OverlayListener): OverlayDatapath;
   /** Whether an earlier daemon has left a device for this port. */
   hasLeft(port: string): boolean;
-  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. Returns its MAC. One that an earlier
-   * daemon has left is taken over as it is: whatever others have set on it stays. */
-  addPort(config: PortConfig): MacAddress;
-  /** Harmless when there is no such port, as after a portFault. */
-  removePort(overlay: number, name: string): Promise<void>;
-  /** The device of a port, wherever it is and whatever others have made of it; undefined when it is gone. */
-  portDevice(overlay: number, name: string): PortDeviceInfo | undefined;
-  /** Sets right what others have set on its device, as far as it is varpd's to set. `device`: its name, while it is in the
-   * network namespace of varpd; `tun`: what the kernel says of it, if it was asked just now. */
-  checkPort(
-    overlay: number,
-    name: string,
-    device: string | undefined,
-    tun: TunInfo | undefined,
-  ): PortFindings;
   /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
-  discard(name: string): void;
-
-  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
-  setCarrier(overlay: number, on: boolean): void;
-
-  /** Whether the interface of a port is down: nobody is behind it then. Harmless when there is no such port. */
-  setPortDown(overlay: number, name: string, isDown: boolean): void;
-
-  /** In force from the next batch on. Undefined = it may send anything. Harmless when there is no such port. */
-  setProtection(overlay: number, name: string, rules: ProtectionRules | undefined): void;
-
-  /** The port's device has this MAC now: in force from the next batch on, and with it these rules. Harmless when there is
-   * no such port. */
-  setMac(overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void;
-  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
-  setLoops(overlay: number, destinations: readonly IpAddress[]): void;
-  /** The destinations whose routes carry less than their devices: larger frames to them are dropped. All of them, each time. */
-  setRouteMtus(overlay: number, routes: readonly RouteMtu[]): void;
-
-  /** Thrown away when the MAC was invalidated since the question. */
-  answer(overlay: number, lookup: number, answer: LookupAnswer): void;
-  /** Frames that wait for this MAC are sent. An empty list = drop. */
-  setTarget(overlay: number, mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
-  /** Forgets one MAC, or all when left out. What is pending is asked for again. */
-  invalidate(overlay: number, mac?: MacAddress): void;
-  setPeers(overlay: number, peers: readonly IpAddress[]): void;
-  /** What `setPeers` was told last. */
-  namedPeers(overlay: number): readonly IpAddress[];
-  /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
-  announce(overlay: number, frame: Uint8Array): void;
-  /** Resolves to whether the MAC was there. */
-  deleteTarget(overlay: number, mac: MacAddress): Promise<boolean>;
-  /** Entries with MACs above `after`, in ascending order. One that is there from the first page to the last is told once. */
-  targets(overlay: number, after: MacAddress, limit: number): Promise<TargetEntries>;
-
-  /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
-  recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]>;
-  /** Overlay -> entries of its target table, whatever their state; of several threads, of the largest. */
-  targetCounts(): Promise<ReadonlyMap<number, number>>;
-  /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
-  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void;
+  discard(port: string): void;
 
   /** Bytes of IP packet that the route from the listen address to `to` carries, whatever ICMP says; throws the system's error. */
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
-  /** By name, zero ones included. */
-  overlayCounters(id: number): Record<string, number>;
-  /** By listen address and port: of what was dropped before its overlay was known, which `overlayCounters` tell of each
-   * overlay there. */
+  /** By listen address and port: of what was dropped before its overlay was known, which the counters of each overlay
+   * there tell of as well. */
   socketCounters(): ReadonlyMap<string, Record<string, number>>;
-  portCounters(overlay: number, name: string): Record<string, number>;
-  /** What is left to the kernel, or taken over from it, on this overlay: what it asked for and this kernel can. */
-  overlayOffloads(id: number): readonly Offload[];
   /** Kernel features, found out by trying. */
   readonly features: Readonly<Record<string, boolean>>;
-  /** Resolves when the worker has come round to it: it lives. */
+  /** Resolves when every datapath thread has come round to it: they live. */
   ping(): Promise<void>;
   /** Where somebody else has moved frames until now: resolves when they are moved here. Elsewhere they are in any case. */
   begin(): Promise<void>;
   /** What is temporary stays out of it. */
   retain(): Retained;
-  /** Ends the worker: nothing moves any more. What a next daemon can go on with is the caller's then, and what is for this
-   * one alone is closed. */
+  /** Ends the datapath threads: nothing moves any more. The caller then has all that a next daemon can go on with; the rest is
+   * closed. */
   release(): Promise<Handover>;
-  /** Ends the worker and closes every descriptor, unless `release` has. */
+  /** Ends the datapath threads and closes every descriptor, unless `release` has. */
   close(): Promise<void>;
 }

@@ -1,16 +1,20 @@
-// A datapath that moves nothing: it remembers what is there, and fails where it is told to.
+// A datapath that moves nothing: overlays and ports have what was last said to them, and fail where they are told to.
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
-  KnownTarget,
   Handover,
-  Retained,
+  KnownTarget,
   LookupAnswer,
+  LookupRequest,
   Offload,
   OverlayConfig,
+  OverlayDatapath,
+  OverlayListener,
   PortConfig,
   PortDeviceInfo,
   PortFindings,
+  PortHandle,
+  Retained,
   TargetEntries,
   TargetEntry,
 } from '../../src/datapath/contract.js';
@@ -23,199 +27,276 @@ export function systemError(code: string, text = 'from the fake'): Error {
   return Object.assign(new Error(`${code}: ${text}`), { code });
 }
 
+export const SILENT: OverlayListener = {
+  lookups: () => undefined,
+  portFault: () => undefined,
+  leased: () => undefined,
+  peers: () => undefined,
+  pathLearned: () => undefined,
+  noticed: () => undefined,
+};
+
+export class FakePort implements PortHandle {
+  /** As it was made, but for its MAC and its rules, which are those of now. */
+  config: PortConfig;
+  /** What the first look at its cable saw. */
+  readonly firstCarrier: boolean;
+  isDown = false;
+  /** What others have set on its device, and what of it was set right. */
+  troubles: readonly string[] = [];
+  mended: readonly string[] = [];
+  readonly #overlay: FakeOverlay;
+
+  constructor(config: PortConfig, overlay: FakeOverlay) {
+    this.config = config;
+    this.firstCarrier = overlay.carrier;
+    this.#overlay = overlay;
+  }
+
+  get name(): string {
+    return this.config.name;
+  }
+
+  /** Its device no longer works. */
+  fail(code: string): void {
+    this.#overlay.listener?.portFault(this, code);
+  }
+
+  device(): PortDeviceInfo | undefined {
+    return { name: this.name, mac: this.config.mac, isHere: true };
+  }
+
+  check(): PortFindings {
+    return { mended: this.mended, noted: [], troubles: this.troubles };
+  }
+
+  setDown(isDown: boolean): void {
+    this.isDown = isDown;
+  }
+
+  setProtection(protection: ProtectionRules | undefined): void {
+    this.#overlay.change();
+    this.config = { ...this.config, protection };
+  }
+
+  setMac(mac: MacAddress, protection: ProtectionRules | undefined): void {
+    this.#overlay.change();
+    this.config = { ...this.config, mac, protection };
+  }
+
+  counters(): Record<string, number> {
+    return { tx_frames: 2 };
+  }
+
+  async remove(): Promise<void> {
+    this.#overlay.change();
+    await Promise.resolve();
+    this.#overlay.ports.delete(this.name);
+  }
+}
+
+export class FakeOverlay implements OverlayDatapath {
+  readonly config: OverlayConfig;
+  listener: OverlayListener | undefined;
+  destination: Destination | undefined;
+  carrier = true;
+  loops: readonly IpAddress[] = [];
+  routeMtus: readonly RouteMtu[] = [];
+  namedPeers: readonly IpAddress[] = [];
+  readonly ports = new Map<string, FakePort>();
+  readonly table = new Map<MacAddress, { readonly to: readonly Destination[]; readonly ttlMs: number }>();
+  readonly answers: { readonly lookup: number; readonly answer: LookupAnswer }[] = [];
+  readonly announced: Uint8Array[] = [];
+  readonly #datapath: FakeDatapath;
+  readonly #waiting = new Map<number, (answer: LookupAnswer) => void>();
+
+  constructor(config: OverlayConfig, listener: OverlayListener, datapath: FakeDatapath) {
+    this.config = config;
+    this.destination = config.destination;
+    this.listener = listener;
+    this.#datapath = datapath;
+  }
+
+  /** Something is said to it. */
+  change(): void {
+    this.#datapath.changes++;
+  }
+
+  /** A frame waits; resolves to what is answered. */
+  ask(request: LookupRequest): Promise<LookupAnswer> {
+    const answered = this.answerTo(request.lookup);
+    this.listener?.lookups([request]);
+    return answered;
+  }
+
+  /** The next answer to this lookup. */
+  answerTo(lookup: number): Promise<LookupAnswer> {
+    return new Promise((resolve) => this.#waiting.set(lookup, resolve));
+  }
+
+  addPort(config: PortConfig): FakePort {
+    this.change();
+    this.#datapath.failIfTold('addPort');
+    const port = new FakePort(config, this);
+    this.ports.set(config.name, port);
+    return port;
+  }
+
+  setCarrier(on: boolean): void {
+    this.change();
+    this.carrier = on;
+  }
+
+  setDestination(destination: Destination): void {
+    this.change();
+    this.destination = destination;
+  }
+
+  setLoops(destinations: readonly IpAddress[]): void {
+    this.change();
+    this.loops = destinations;
+  }
+
+  setRouteMtus(routes: readonly RouteMtu[]): void {
+    this.change();
+    this.routeMtus = routes;
+  }
+
+  answer(lookup: number, answer: LookupAnswer): void {
+    this.answers.push({ lookup, answer });
+    this.#waiting.get(lookup)?.(answer);
+  }
+
+  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void {
+    this.change();
+    this.table.set(mac, { to, ttlMs });
+  }
+
+  invalidate(mac?: MacAddress): void {
+    this.change();
+    if (mac === undefined) this.table.clear();
+    else this.table.delete(mac);
+  }
+
+  setPeers(peers: readonly IpAddress[]): void {
+    this.change();
+    this.namedPeers = peers;
+  }
+
+  announce(frame: Uint8Array): void {
+    this.change();
+    this.announced.push(frame);
+  }
+
+  async deleteTarget(mac: MacAddress): Promise<boolean> {
+    await Promise.resolve();
+    return this.table.delete(mac);
+  }
+
+  async targets(after: MacAddress, limit: number): Promise<TargetEntries> {
+    await Promise.resolve();
+    const entries = [...this.table]
+      .filter(([mac]) => mac > after)
+      .sort(([a], [b]) => a - b)
+      .slice(0, limit)
+      .map(([mac, { to }]) => ({
+        mac,
+        state: to.length === 0 ? ('drop' as const) : ('valid' as const),
+        to,
+      }));
+    return { entries, next: entries.length < limit ? undefined : entries.at(-1)?.mac };
+  }
+
+  async recentTargets(limit: number): Promise<readonly TargetEntry[]> {
+    await Promise.resolve();
+    return [...this.table].slice(0, limit).map(([mac, { to }]) => ({ mac, state: 'valid', to }));
+  }
+
+  targetCount(): Promise<number> {
+    return Promise.resolve(this.table.size);
+  }
+
+  restoreTargets(targets: readonly KnownTarget[]): void {
+    for (const { mac, to } of targets) this.setTarget(mac, to, Infinity);
+  }
+
+  counters(): Record<string, number> {
+    return { tx_frames: 1 };
+  }
+
+  get offloads(): readonly Offload[] {
+    return this.config.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
+  }
+
+  mute(): void {
+    this.listener = undefined;
+  }
+
+  async remove(): Promise<void> {
+    this.mute();
+    this.change();
+    await Promise.resolve();
+    this.#datapath.overlays.delete(this.config.id);
+  }
+
+  withdraw(): Promise<void> {
+    return this.remove();
+  }
+}
+
 export class FakeDatapath implements Datapath {
   features: Record<string, boolean> = { fake: true, tapCarrier: true, tapSteering: true };
-  readonly overlays = new Map<number, OverlayConfig>();
-  /** By name. */
-  readonly ports = new Map<string, PortConfig>();
-  readonly answers: { overlay: number; lookup: number; answer: LookupAnswer }[] = [];
-  readonly table = new Map<MacAddress, readonly Destination[]>();
-  readonly calls: string[] = [];
-  peers: readonly IpAddress[] = [];
+  readonly overlays = new Map<number, FakeOverlay>();
   /** Devices of an earlier daemon. */
   readonly left = new Set<string>();
   /** Call -> errno name it fails with. */
-  readonly failures = new Map<keyof Datapath, string>();
+  readonly failures = new Map<'addOverlay' | 'addPort' | 'routeMtuBytes', string>();
+  /** How often something was said to it, its overlays or their ports that may change them. */
+  changes = 0;
   routeMtu = 1500;
-  /** Called after each answer. */
-  onAnswer: () => void = () => undefined;
 
-  addOverlay(config: OverlayConfig): void {
-    this.#call('addOverlay', String(config.id));
-    this.overlays.set(config.id, config);
+  /** Of all overlays, by name. */
+  get ports(): ReadonlyMap<string, FakePort> {
+    return new Map([...this.overlays.values()].flatMap(({ ports }) => [...ports]));
   }
 
-  async removeOverlay(id: number): Promise<void> {
-    await Promise.resolve();
-    this.#call('removeOverlay', String(id));
-    this.overlays.delete(id);
-    for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
+  addOverlay(config: OverlayConfig, listener: OverlayListener): FakeOverlay {
+    this.changes++;
+    this.failIfTold('addOverlay');
+    const overlay = new FakeOverlay(config, listener, this);
+    this.overlays.set(config.id, overlay);
+    return overlay;
   }
 
-  async withdrawOverlay(id: number): Promise<void> {
-    await Promise.resolve();
-    this.#call('withdrawOverlay', String(id));
-    this.overlays.delete(id);
-    for (const port of [...this.ports.values()]) if (port.overlay === id) this.ports.delete(port.name);
-  }
-
-  setDestination(id: number, { ip, port }: Destination): void {
-    this.#call('setDestination', `${id} ${ip} ${port}`);
+  failIfTold(call: 'addOverlay' | 'addPort' | 'routeMtuBytes'): void {
+    const code = this.failures.get(call);
+    if (code !== undefined) throw systemError(code);
   }
 
   hasLeft(port: string): boolean {
     return this.left.has(port);
   }
 
-  namedPeers(): readonly IpAddress[] {
-    return this.peers;
-  }
-
-  addPort(config: PortConfig): MacAddress {
-    this.#call('addPort', config.name);
-    if (!this.overlays.has(config.overlay)) throw new Error(`no overlay ${config.overlay}`);
-    this.ports.set(config.name, config);
-    return config.mac ?? 0;
-  }
-
-  async removePort(_overlay: number, name: string): Promise<void> {
-    await Promise.resolve();
-    this.#call('removePort', name);
-    this.ports.delete(name);
-  }
-
-  setCarrier(_overlay: number, on: boolean): void {
-    this.#call('setCarrier', on ? 'on' : 'off');
-  }
-
-  setPortDown(_overlay: number, name: string, isDown: boolean): void {
-    this.#call('setPortDown', `${name} ${isDown}`);
-  }
-
-  setProtection(_overlay: number, name: string, rules: ProtectionRules | undefined): void {
-    this.#call('setProtection', name);
-    const port = this.ports.get(name);
-    if (port !== undefined) this.ports.set(name, { ...port, protection: rules });
-  }
-
-  setMac(_overlay: number, name: string, mac: MacAddress, rules: ProtectionRules | undefined): void {
-    this.#call('setMac', `${name} ${mac.toString(16)}`);
-    const port = this.ports.get(name);
-    if (port !== undefined) this.ports.set(name, { ...port, mac, protection: rules });
-  }
-
-  setLoops(_overlay: number, destinations: readonly IpAddress[]): void {
-    this.#call('setLoops', destinations.join());
-  }
-
-  setRouteMtus(_overlay: number, routes: readonly RouteMtu[]): void {
-    this.#call('setRouteMtus', routes.map(({ to, mtuBytes }) => `${to} ${mtuBytes}`).join());
-  }
-
-  answer(overlay: number, lookup: number, answer: LookupAnswer): void {
-    this.answers.push({ overlay, lookup, answer });
-    this.onAnswer();
-  }
-
-  setTarget(_overlay: number, mac: MacAddress, to: readonly Destination[], ttlMs: number): void {
-    this.#call(
-      'setTarget',
-      `${mac.toString(16)} ${to.map(({ ip, port }) => `${ip} ${port}`).join()} ${ttlMs}`,
-    );
-    this.table.set(mac, to);
-  }
-
-  invalidate(_overlay: number, mac?: MacAddress): void {
-    this.#call('invalidate', mac?.toString(16));
-    if (mac === undefined) this.table.clear();
-    else this.table.delete(mac);
-  }
-
-  setPeers(_overlay: number, peers: readonly IpAddress[]): void {
-    this.peers = peers;
-    this.#call('setPeers', peers.join());
-  }
-
-  announce(_overlay: number, frame: Uint8Array): void {
-    this.#call('announce', Buffer.from(frame).toString('hex'));
-  }
-
-  async deleteTarget(_overlay: number, mac: MacAddress): Promise<boolean> {
-    await Promise.resolve();
-    return this.table.delete(mac);
-  }
-
-  async targets(_overlay: number, after: MacAddress, limit: number): Promise<TargetEntries> {
-    await Promise.resolve();
-    const entries = [...this.table]
-      .filter(([mac]) => mac > after)
-      .sort(([a], [b]) => a - b)
-      .slice(0, limit)
-      .map(([mac, to]) => ({ mac, state: to.length === 0 ? ('drop' as const) : ('valid' as const), to }));
-    return { entries, next: entries.length < limit ? undefined : entries.at(-1)?.mac };
+  discard(port: string): void {
+    this.changes++;
+    this.left.delete(port);
   }
 
   routeMtuBytes(): number {
-    this.#call('routeMtuBytes');
+    this.failIfTold('routeMtuBytes');
     return this.routeMtu;
-  }
-
-  overlayOffloads(id: number): readonly Offload[] {
-    return this.overlays.get(id)?.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
-  }
-
-  overlayCounters(): Record<string, number> {
-    return { tx_frames: 1 };
   }
 
   socketCounters(): ReadonlyMap<string, Record<string, number>> {
     return new Map();
   }
 
-  portCounters(): Record<string, number> {
-    return { tx_frames: 2 };
+  ping(): Promise<void> {
+    return Promise.resolve();
   }
 
-  portDevice(_overlay: number, name: string): PortDeviceInfo | undefined {
-    const port = this.ports.get(name);
-    return port && { name, mac: port.mac ?? 0, isHere: true };
-  }
-
-  /** Port -> what others have set on its device, and what of it was set right. */
-  readonly troubles = new Map<string, string[]>();
-  readonly mended = new Map<string, string[]>();
-
-  checkPort(_overlay: number, name: string): PortFindings {
-    return { mended: this.mended.get(name) ?? [], noted: [], troubles: this.troubles.get(name) ?? [] };
-  }
-
-  discard(name: string): void {
-    this.#call('discard', name);
-    this.left.delete(name);
-  }
-
-  async recentTargets(_overlay: number, limit: number): Promise<readonly TargetEntry[]> {
-    await Promise.resolve();
-    return [...this.table].slice(0, limit).map(([mac, to]) => ({ mac, state: 'valid', to }));
-  }
-
-  targetCounts(): Promise<ReadonlyMap<number, number>> {
-    return Promise.resolve(new Map([...this.overlays.keys()].map((id) => [id, this.table.size])));
-  }
-
-  restoreTargets(_overlay: number, targets: readonly KnownTarget[]): void {
-    this.#call('restoreTargets');
-    for (const { mac, to } of targets) this.table.set(mac, to);
-  }
-
-  async ping(): Promise<void> {
-    await Promise.resolve();
-    this.#call('ping');
-  }
-
-  async begin(): Promise<void> {
-    await Promise.resolve();
-    this.#call('begin');
+  begin(): Promise<void> {
+    return Promise.resolve();
   }
 
   retain(): Retained {
@@ -227,12 +308,11 @@ export class FakeDatapath implements Datapath {
   }
 
   async close(): Promise<void> {
-    for (const id of [...this.overlays.keys()]) await this.removeOverlay(id);
+    for (const overlay of [...this.overlays.values()]) await overlay.remove();
   }
+}
 
-  #call(name: keyof Datapath, detail = ''): void {
-    this.calls.push(`${name} ${detail}`.trimEnd());
-    const code = this.failures.get(name);
-    if (code !== undefined) throw systemError(code);
-  }
+/** One overlay of a datapath, with nothing in its configuration that a test of its parts looks at. */
+export function fakeOverlay(datapath = new FakeDatapath(), listener = SILENT): FakeOverlay {
+  return datapath.addOverlay({ id: 1, offload: 'auto' } as OverlayConfig, listener);
 }

@@ -227,15 +227,13 @@ function naming() {
   /** What the news add up to. */
   const known = new Set<IpAddress>();
   const wrong: string[] = [];
-  const events = {
-    peers: (_: number, added: readonly IpAddress[], removed: readonly IpAddress[]) => {
-      for (const ip of added) if (known.size === known.add(ip).size) wrong.push(`${ip} again`);
-      for (const ip of removed) if (!known.delete(ip)) wrong.push(`${ip} was none`);
-    },
+  const news = (added: readonly IpAddress[], removed: readonly IpAddress[]): void => {
+    for (const ip of added) if (known.size === known.add(ip).size) wrong.push(`${ip} again`);
+    for (const ip of removed) if (!known.delete(ip)) wrong.push(`${ip} was none`);
   };
-  const named = new NamedPeers(1, peers, (table) => tables.push(table), events);
+  const named = new NamedPeers(peers, (table) => tables.push(table), news);
   const thread = (ip: IpAddress, isPeer: boolean): void => {
-    mergePeers(0, [{ overlay: 1, ip, isPeer }], () => peers, events);
+    mergePeers(0, [{ overlay: 1, ip, isPeer }], peers, news);
   };
   return { named, peers, tables, known, wrong, thread };
 }

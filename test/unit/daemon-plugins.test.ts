@@ -23,7 +23,7 @@ import {
   type LookupPlugin,
   parseIp,
 } from '../../src/plugin/index.js';
-import { FakeDatapath } from '../helpers/fake-datapath.js';
+import { FakeDatapath, fakeOverlay } from '../helpers/fake-datapath.js';
 
 const LISTEN = { ip: parseIp('10.0.0.1')!, port: 4789 };
 const PEER = { ip: parseIp('10.0.0.2')!, port: 4789 };
@@ -56,13 +56,13 @@ const LIMITS = { ...parseConfig('', '').limits, lookupDeadlineMs: 100, startDead
 
 function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
   const datapath = new FakeDatapath();
+  const overlay = fakeOverlay(datapath);
   const log = newLog();
   const health = new Health('overlay0', log);
-  const site = { overlay: 'overlay0', id: 7, vnetid: 42, listen: LISTEN };
+  const site = { overlay: 'overlay0', vnetid: 42, listen: LISTEN };
   const instance = new PluginInstance(plugin(behaviour, mode), site, {
     log,
     health,
-    datapath,
     limits: () => LIMITS,
     reprotect: () => undefined,
   });
@@ -73,20 +73,17 @@ function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
   );
   let lookups = 0;
   /** One question; resolves with its answer. */
-  const ask = async (): Promise<LookupAnswer> => {
+  const ask = (): Promise<LookupAnswer> => {
     const lookup = ++lookups;
-    const answered = new Promise<void>((resolve) => (datapath.onAnswer = resolve));
-    instance.lookup({ overlay: 7, lookup, destinationMac: MAC, sourceMac: 2, etherType: 0x800, vlan: 0 });
-    await answered;
-    const last = datapath.answers.at(-1);
-    if (last?.lookup !== lookup) throw new Error('an answer to another question');
-    return last.answer;
+    const answered = overlay.answerTo(lookup);
+    instance.lookup({ lookup, destinationMac: MAC, sourceMac: 2, etherType: 0x800, vlan: 0 });
+    return answered;
   };
   const start = async (): Promise<void> => {
     await instance.start(properties);
-    instance.attach();
+    instance.attach(overlay);
   };
-  return { instance, datapath, log, health, properties, ask, start };
+  return { instance, datapath, overlay, log, health, properties, ask, start };
 }
 
 t.test('loading', async (t) => {
@@ -300,7 +297,7 @@ t.test('bad plugins degrade their overlay until the next good answer', async (t)
 
 t.test('a late answer goes nowhere, and its signal was aborted', async (t) => {
   let aborted = false;
-  const { start, ask, datapath } = makeInstance({
+  const { start, ask, overlay } = makeInstance({
     resolve: async (_lookup, signal) => {
       signal.addEventListener('abort', () => (aborted = true));
       await sleep(150);
@@ -311,7 +308,7 @@ t.test('a late answer goes nowhere, and its signal was aborted', async (t) => {
   t.match(await ask(), { reason: 'lookup_timeout' });
   t.ok(aborted);
   await sleep(150);
-  t.equal(datapath.answers.length, 1);
+  t.equal(overlay.answers.length, 1);
 });
 
 t.test('starting', async (t) => {
@@ -369,27 +366,25 @@ t.test('the destination of a point plugin', async (t) => {
 
 t.test('what a plugin may tell', async (t) => {
   let host!: Host;
-  const { start, instance, datapath, health, log } = makeInstance({
+  const { start, instance, datapath, overlay, health, log } = makeInstance({
     onCreate: (given) => {
       host = given;
       host.setTarget(MAC, PEER);
     },
     resolve: () => ({ kind: 'drop', reason: '' }),
   });
-  t.same(datapath.calls, []);
+  const known = () => overlay.table.get(MAC);
+  t.equal(known(), undefined);
   await start();
-  t.same(datapath.calls, ['setTarget 20000000007 10.0.0.2 4789 Infinity'], 'kept until the overlay is there');
-  datapath.calls.length = 0;
+  t.same(known(), { to: [PEER], ttlMs: Infinity }, 'kept until the overlay is there');
   host.setTarget(MAC, PEER, 50);
+  t.same(known(), { to: [PEER], ttlMs: 50 });
   host.setTarget(MAC, LISTEN);
+  t.same(known(), { to: [LISTEN], ttlMs: Infinity });
   host.invalidate();
+  t.equal(overlay.table.size, 0);
   host.setPeers([PEER.ip, LISTEN.ip, parseIp('2001:db8::1')!]);
-  t.same(datapath.calls, [
-    'setTarget 20000000007 10.0.0.2 4789 50',
-    'setTarget 20000000007 10.0.0.1 4789 Infinity',
-    'invalidate',
-    'setPeers 10.0.0.2',
-  ]);
+  t.same(overlay.namedPeers, [PEER.ip]);
   t.throws(() => {
     host.setTarget(-1, PEER);
   }, /48-bit/);
@@ -407,12 +402,12 @@ t.test('what a plugin may tell', async (t) => {
   host.log.info('hello');
   t.match(log.lines.at(-1), 'info overlay0: plugin test: hello');
 
-  datapath.calls.length = 0;
+  const { changes } = datapath;
   await instance.stop();
   await instance.stop();
   host.setTarget(MAC, PEER);
   host.degrade('too late');
-  t.same(datapath.calls, []);
+  t.equal(datapath.changes, changes);
   t.equal(health.report().status, 'ONLINE');
 });
 

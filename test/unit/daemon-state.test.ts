@@ -213,15 +213,15 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
     { mac: 0x020000000003, state: 'valid', to: [endpoint('fd00::1')] },
   ];
   const peers = [endpoint('10.0.0.2').ip];
-  const source = { recentTargets: () => Promise.resolve(rows), namedPeers: () => peers };
+  const datapath = { recentTargets: () => Promise.resolve(rows), namedPeers: peers };
   const mac = 0x0200000000aa;
   const ports = [['foo0', { mtuBytes: 1450, allowedIps: peers }]] as const;
   const overlay = (name: string, more: Partial<Snapshotted> = {}): Snapshotted => {
     const rest = { mac, mode: 'dynamic', destination: undefined, portSnapshots: () => ports } as const;
-    return { name, id: 1, ...rest, ...more };
+    return { name, datapath, ...rest, ...more };
   };
   const pointed = overlay('overlay1', { mode: 'point', destination: endpoint('10.0.0.9') });
-  await Snapshot.empty().save(directory, [overlay('overlay0'), pointed], [], source, 1_000_000);
+  await Snapshot.empty().save(directory, [overlay('overlay0'), pointed], [], 1_000_000);
   const listen = endpoint('10.0.0.1');
   const warnings: string[] = [];
   const log = { warn: (_kind: string, text: string) => warnings.push(text) };
@@ -243,7 +243,7 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
     targets: [],
   });
   t.equal(next.of('overlay2', mac, listen), undefined);
-  await next.save(directory, [overlay('overlay2')], ['overlay0', 'overlay2'], source, 1_010_000);
+  await next.save(directory, [overlay('overlay2')], ['overlay0', 'overlay2'], 1_010_000);
   const last = await loaded(1_010_001);
   t.match(
     last.of('overlay0', mac, listen),

@@ -13,7 +13,6 @@ import { StateStore } from '../../src/daemon/state/persistence.js';
 import { Snapshot } from '../../src/daemon/state/snapshot.js';
 import { StateDirectory } from '../../src/daemon/state/state-directory.js';
 import { LinkWatch } from '../../src/daemon/underlay/link-watch.js';
-import type { Datapath } from '../../src/datapath/contract.js';
 import {
   definePlugin,
   type Host as PluginHost,
@@ -22,7 +21,7 @@ import {
   type MacAddress,
   parseIp,
 } from '../../src/plugin/index.js';
-import { FakeDatapath } from '../helpers/fake-datapath.js';
+import { FakeDatapath, fakeOverlay } from '../helpers/fake-datapath.js';
 import { FakeKernel } from '../helpers/fake-kernel.js';
 import { waitUntil } from '../helpers/process.js';
 
@@ -178,7 +177,7 @@ t.test('creating an overlay', async (t) => {
   t.test('sets up datapath, port and file', async (t) => {
     const { registry, datapath, stateDir } = await newHost(t);
     await registry.createOverlay(point());
-    t.match(datapath.overlays.get(1), {
+    t.match(datapath.overlays.get(1)?.config, {
       vnetid: 42,
       mtuBytes: 1450,
       mode: 'point',
@@ -192,7 +191,7 @@ t.test('creating an overlay', async (t) => {
       dscp: 'zero',
       offload: 'auto',
     });
-    t.match(datapath.ports.get('overlay0'), { overlay: 1, vid: 0, mtuBytes: 1450, own: true });
+    t.match(datapath.overlays.get(1)?.ports.get('overlay0')?.config, { vid: 0, mtuBytes: 1450, own: true });
     t.ok(existsSync(path.join(stateDir, 'overlay0.json')));
     const [overlay] = registry.directory.list({}).overlays;
     t.match(overlay, { name: 'overlay0', temporary: false, mode: 'point', health: { status: 'ONLINE' } });
@@ -209,7 +208,7 @@ t.test('creating an overlay', async (t) => {
     await registry.createOverlay(point());
     await registry.createVnic(vnic('foo0'));
     links.add('eth0');
-    datapath.calls.length = 0;
+    const { changes } = datapath;
     const other = (more: Partial<Create>): Create => point({ name: 'overlay1', vnetid: 43, ...more });
     const with_ = (...more: Create['properties']): Create =>
       other({ properties: [...point().properties, ...more] });
@@ -249,13 +248,10 @@ t.test('creating an overlay', async (t) => {
       ],
     ];
     for (const [params, error] of cases) await t.rejects(registry.createOverlay(params), error);
-    t.same(
-      datapath.calls.filter((call) => !call.startsWith('routeMtuBytes')),
-      [],
-    );
+    t.equal(datapath.changes, changes);
     t.same(names(host), ['overlay0']);
     await registry.createOverlay(with_(['vxlan/listen_port', '4790'], ['mtu', '1000']));
-    t.equal(datapath.ports.get('overlay1')?.mtuBytes, 1000);
+    t.equal(datapath.ports.get('overlay1')?.config.mtuBytes, 1000);
     await registry.createOverlay(
       other({ name: 'overlay2', vnetid: 42, properties: with_(['vxlan/listen_port', '4790']).properties }),
     );
@@ -264,7 +260,7 @@ t.test('creating an overlay', async (t) => {
   t.test('undoes every step before the one that failed', async (t) => {
     const host = await newHost(t);
     const { registry, datapath, life, stateDir } = host;
-    const broken: [keyof Datapath, string, Refusal][] = [
+    const broken: ['addOverlay' | 'addPort', string, Refusal][] = [
       [
         'addOverlay',
         'EADDRNOTAVAIL',
@@ -325,7 +321,7 @@ t.test('creating an overlay', async (t) => {
         ...params,
         ...point({ ...params, name, vnetid: 100 + datapath.ports.size }),
       });
-      return datapath.ports.get(name)?.mtuBytes;
+      return datapath.ports.get(name)?.config.mtuBytes;
     };
     const { properties } = asked();
     t.equal(
@@ -388,8 +384,7 @@ t.test('VNICs', async (t) => {
   const { registry, datapath } = host;
   await registry.createOverlay(point());
   await registry.createVnic(vnic('foo0', { mac: 'DE:AD:BE:EF:0:1', vid: 7 }));
-  t.match(datapath.ports.get('foo0'), {
-    overlay: 1,
+  t.match(datapath.overlays.get(1)?.ports.get('foo0')?.config, {
     mac: 0xdeadbeef0001,
     vid: 7,
     mtuBytes: 1446,
@@ -459,7 +454,7 @@ t.test('link properties', async (t) => {
     vnic('foo0', { mac: 'de:ad:be:ef:0:1', properties: [['protection', ['ip-nospoof', 'mac-nospoof']]] }),
   );
   await registry.createVnic(vnic('bar0', { temporary: true }));
-  const inForce = (name: string) => datapath.ports.get(name)?.protection;
+  const inForce = (name: string) => datapath.ports.get(name)?.config.protection;
   const shown = (name: string, persistent = false) =>
     Object.fromEntries(
       properties
@@ -516,7 +511,7 @@ t.test('link properties', async (t) => {
 
   const after = await host.restart();
   await after.registry.up({});
-  t.match(after.datapath.ports.get('foo0')?.protection, {
+  t.match(after.datapath.ports.get('foo0')?.config.protection, {
     types: ['mac-nospoof', 'ip-nospoof'],
     addresses: [
       { ip: '10.0.0.0', bits: 8 },
@@ -572,15 +567,17 @@ t.test('leases make addresses usable, end, and outlast the daemon', async (t) =>
   await registry.createOverlay(point());
   await registry.createVnic(vnic('foo0', { properties: [['protection', ['ip-nospoof']]] }));
   const addresses = ({ datapath }: Host) =>
-    datapath.ports.get('foo0')?.protection?.addresses.map(({ ip }) => ip);
+    datapath.ports.get('foo0')?.config.protection?.addresses.map(({ ip }) => ip);
   const hear = (ip: string | undefined, validS: number, family: 4 | 6 = 4) => {
-    properties.leased({
-      overlay: 1,
-      port: 'foo0',
-      family,
-      ip: ip === undefined ? undefined : parseIp(ip),
-      validS,
-    });
+    host.datapath.overlays.get(1)?.listener?.leased([
+      {
+        overlay: 1,
+        port: 'foo0',
+        family,
+        ip: ip === undefined ? undefined : parseIp(ip),
+        validS,
+      },
+    ]);
   };
   hear('10.0.0.7', 3600);
   hear('fd00::7', 0xffff_ffff, 6);
@@ -610,8 +607,8 @@ t.test('leases make addresses usable, end, and outlast the daemon', async (t) =>
   hear('fd00::7', 0, 6);
   hear('fd00::1', 0, 6);
   t.same(addresses(host), ['10.0.0.9']);
-  properties.leased({ overlay: 1, port: 'x0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
-  properties.leased({ overlay: 9, port: 'foo0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
+  registry.leased({ overlay: 1, port: 'x0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
+  registry.leased({ overlay: 9, port: 'foo0', family: 4, ip: parseIp('10.0.0.1'), validS: 1 });
   for (let n = 1; n <= 33; n++) hear(`10.1.0.${n}`, 10_000 + n);
   t.equal(addresses(host)?.length, 32, 'no more than may be listed');
   t.notOk(addresses(host)?.includes(parseIp('10.0.0.9')!), 'the one that ends first makes room');
@@ -639,12 +636,16 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
     }),
   );
   const inForce = () => {
-    const rules = datapath.ports.get('foo0')?.protection;
+    const rules = datapath.ports.get('foo0')?.config.protection;
     return rules && [rules.types.join(), rules.addresses.map(({ ip }) => ip).join()];
   };
   t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', '10.0.0.1']);
-  t.equal(datapath.ports.get('overlay0')?.protection, undefined, "the overlay's own port is the host's");
-  registry.linkProperties.leased({
+  t.equal(
+    datapath.ports.get('overlay0')?.config.protection,
+    undefined,
+    "the overlay's own port is the host's",
+  );
+  registry.leased({
     overlay: 1,
     port: 'foo0',
     family: 4,
@@ -674,15 +675,15 @@ t.test('a MAC that somebody gives to the interface of a port', async (t) => {
   await registry.createVnic(vnic('foo0', { mac: '2:0:0:0:0:a1' }));
   const known = () => registry.directory.listVnics({ names: ['foo0'] }).vnics[0];
   const inForce = (): unknown => {
-    const { mac, protection } = datapath.ports.get('foo0') ?? {};
+    const { mac, protection } = datapath.ports.get('foo0')?.config ?? {};
     return [mac, protection?.addresses.map(({ ip }) => ip).join()];
   };
   t.match(known(), { mac: '02:00:00:00:00:a1', configuredMac: '02:00:00:00:00:a1', state: 'up' });
-  const calls = datapath.calls.length;
+  const { changes } = datapath;
   kernel.setLink(50, 'foo0', { mac: changed });
   kernel.tell({ about: 'link', index: 50, name: 'foo0', kind: 'tun' });
-  await waitUntil(() => datapath.calls.length > calls, { what: 'the datapath to be told' });
-  t.same(datapath.calls.slice(calls), ['setMac foo0 200000000ee'], 'once');
+  await waitUntil(() => datapath.changes > changes, { what: 'the datapath to be told' });
+  t.equal(datapath.changes, changes + 1, 'once');
   t.same(inForce(), [changed, undefined], 'in force');
   t.match(known(), { mac: '02:00:00:00:00:ee', configuredMac: '02:00:00:00:00:a1', state: 'up' });
   for (const mac of ['2:0:0:0:0:a1', '2:0:0:0:0:ee'])
@@ -707,7 +708,7 @@ t.test('a MAC that somebody gives to the interface of a port', async (t) => {
   await registry.linkProperties.reset({ name: 'foo0', temporary: false });
   t.same(inForce(), [changed, undefined]);
   await registry.createVnic(vnic('bar0', { mac: '2:0:0:0:0:b1' }));
-  registry.portFault(1, 'foo0', 'EBADFD');
+  datapath.ports.get('foo0')?.fail('EBADFD');
   t.match(known(), { mac: '02:00:00:00:00:a1' }, 'a device that is gone has none');
   await registry.stop(() => Promise.resolve());
 
@@ -731,9 +732,9 @@ t.test('what is persistent comes back, as it was', async (t) => {
   const after = await host.restart();
   t.same(await after.registry.up({}), { failures: [] });
   t.same(names(after), ['overlay0', 'overlay1']);
-  t.same(after.datapath.overlays.get(1), host.datapath.overlays.get(1));
+  t.same(after.datapath.overlays.get(1)?.config, host.datapath.overlays.get(1)?.config);
   for (const port of ['overlay0', 'overlay1', 'foo0'])
-    t.same(after.datapath.ports.get(port), host.datapath.ports.get(port), port);
+    t.same(after.datapath.ports.get(port)?.config, host.datapath.ports.get(port)?.config, port);
   t.same(
     after.registry.directory.listVnics({}).vnics.map(({ name }) => name),
     ['foo0', 'baz0'],
@@ -840,7 +841,7 @@ t.test('an mtu that the route no longer carries does not keep an overlay down', 
   const after = await host.restart();
   after.datapath.routeMtu = 1400;
   t.same(await after.registry.up({}), { failures: [] });
-  t.equal(after.datapath.ports.get('overlay0')?.mtuBytes, 1450);
+  t.equal(after.datapath.ports.get('overlay0')?.config.mtuBytes, 1450);
 });
 
 t.test('the target table', async (t) => {
@@ -884,20 +885,24 @@ t.test('devices that are gone degrade, and come back with up', async (t) => {
   await registry.createOverlay(asked());
   await registry.createVnic(vnic('foo0'));
   const health = () => registry.directory.list({}).overlays.at(0)?.health;
-  registry.portFault(1, 'foo0', 'EBADFD');
-  registry.portFault(1, 'overlay0', 'EIO');
-  registry.portFault(1, 'strange0', 'EIO');
-  registry.portFault(99, 'foo0', 'EIO');
+  const { ports } = datapath;
+  const stranger = fakeOverlay().addPort({ ...ports.get('foo0')!.config, name: 'strange0' });
+  ports.get('foo0')?.fail('EBADFD');
+  ports.get('overlay0')?.fail('EIO');
+  datapath.overlays.get(1)?.listener?.portFault(stranger, 'EIO');
   t.same(health(), {
     status: 'DEGRADED',
     details: 'port foo0: the device was removed; port overlay0: the device failed (EIO)',
   });
   t.match(registry.directory.listVnics({}).vnics, [{ state: 'the device was removed', counters: {} }]);
-  const before = new Map(datapath.ports);
+  const shapes = () => new Map([...datapath.ports].map(([name, { config }]) => [name, config]));
+  const before = shapes();
   t.same(await registry.up({}), { failures: [] });
   t.equal(health()?.status, 'ONLINE');
-  t.same(datapath.ports, before, 'with the same MACs');
-  registry.portFault(1, 'foo0', 'EBADFD');
+  t.same(shapes(), before, 'with the same MACs');
+  ports.get('foo0')?.fail('EIO');
+  t.equal(health()?.status, 'ONLINE', 'late news of a port that is another now');
+  datapath.ports.get('foo0')?.fail('EBADFD');
   await registry.deleteVnic({ name: 'foo0', temporary: false });
   t.equal(health()?.status, 'ONLINE');
 });
@@ -908,28 +913,25 @@ t.test('what the plugin allows a port while its device is opened again is in for
   await registry.createVnic(vnic('foo0'));
   life.allowed = ['10.0.0.1'];
   life.host?.allowedIpsChanged();
-  registry.portFault(1, 'foo0', 'EBADFD');
-  const removePort = datapath.removePort.bind(datapath);
-  datapath.removePort = async (overlay, name) => {
-    await removePort(overlay, name);
+  const port = datapath.ports.get('foo0')!;
+  port.fail('EBADFD');
+  const remove = port.remove.bind(port);
+  port.remove = async () => {
+    await remove();
     life.allowed = ['10.0.0.2'];
     life.host?.allowedIpsChanged();
   };
   t.same(await registry.up({}), { failures: [] });
-  t.match(datapath.ports.get('foo0')?.protection, { addresses: [{ ip: '10.0.0.2' }] });
+  t.match(datapath.ports.get('foo0')?.config.protection, { addresses: [{ ip: '10.0.0.2' }] });
 });
 
-t.test('lookups find their overlay, or nobody', async (t) => {
+t.test('lookups find the plugin of their overlay', async (t) => {
   const { registry, datapath } = await newHost(t);
   await registry.createOverlay(asked());
+  const overlay = datapath.overlays.get(1)!;
   const question = { lookup: 5, destinationMac: 7, sourceMac: 8, etherType: 0x800, vlan: 0 };
-  const answered = new Promise<void>((resolve) => (datapath.onAnswer = resolve));
-  registry.lookup({ overlay: 99, ...question });
-  registry.lookup({ overlay: 1, ...question });
-  await answered;
-  t.match(datapath.answers, [
-    { overlay: 1, lookup: 5, answer: { kind: 'target', to: [{ ip: '10.0.0.9' }] } },
-  ]);
+  t.match(await overlay.ask(question), { kind: 'target', to: [{ ip: '10.0.0.9' }] });
+  t.equal(overlay.answers.length, 1);
 });
 
 t.test('changes never interleave', async (t) => {
@@ -959,8 +961,11 @@ t.test('ports without a carrier', async (t) => {
     health: { status: 'DEGRADED', details: 'link under0 has no carrier' },
     underlay: { state: 'down', losses: 1 },
   });
-  const order = datapath.calls.filter((call) => /^(setCarrier|addPort)/.test(call));
-  t.same(order, ['setCarrier off', 'addPort overlay0'], 'before there is a port to see one');
+  t.same(
+    [...datapath.overlays.values()].map(({ carrier }) => carrier),
+    [false],
+  );
+  t.equal(datapath.ports.get('overlay0')?.firstCarrier, false, 'before there is a port to see one');
 });
 
 t.test('an overlay whose address comes later than varpd', async (t) => {

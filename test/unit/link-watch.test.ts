@@ -12,7 +12,7 @@ import type { TunInfo } from '../../src/dgram-extra/index.js';
 import { judge, type UnderlayView, type Verdict, type Way } from '../../src/model/underlay-state.js';
 import { type IpAddress, parse } from '../../src/wire/ip.js';
 import { type MacAddress, readMac } from '../../src/wire/mac.js';
-import { FakeDatapath } from '../helpers/fake-datapath.js';
+import { FakeDatapath, type FakeOverlay, fakeOverlay, type FakePort } from '../helpers/fake-datapath.js';
 import { FakeKernel } from '../helpers/fake-kernel.js';
 import { address } from '../helpers/lab.js';
 import { waitUntil } from '../helpers/process.js';
@@ -631,7 +631,17 @@ t.test('which MAC is in force', (t) => {
   t.end();
 });
 
-const SITE = { overlay: OVERLAY, id: 1, listenIp: LISTEN };
+const SITE = { overlay: OVERLAY, listenIp: LISTEN };
+
+/** One whose device is as the kernel has it. */
+function tapOf(kernel: FakeKernel, overlay: FakeOverlay, name: string): FakePort {
+  const port = overlay.addPort({ name, mac: 0, temporary: false, vid: 0, mtuBytes: 1500, own: false });
+  port.device = () => {
+    const link = kernel.link(name);
+    return link && { name, mac: readMac(link.mac, 0), isHere: true };
+  };
+  return port;
+}
 
 t.test('what an overlay makes of it', async (t) => {
   for (const mode of ['up', 'follow'] as const) {
@@ -641,24 +651,28 @@ t.test('what an overlay makes of it', async (t) => {
     const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
     const around = { watch, datapath, links: silent, health, log, macChanged: () => undefined };
     const links = new OverlayLinks(SITE, around);
-    links.start(mode, TWO);
+    const overlay = fakeOverlay(datapath);
+    const { changes } = datapath;
+    /** Of its ports, and how often it was told. */
+    const carrier = () => [overlay.carrier, datapath.changes - changes];
+    links.start(overlay, mode, TWO);
     const becomes = (details: string | null): Promise<void> =>
       waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE' });
     links.peersChanged([THREE], []);
     await becomes('no route to 10.0.0.3: 1 of 2 destinations cannot be reached');
     t.match(links.info, { state: 'partly', losses: 1 });
-    t.same(datapath.calls, [], 'ports serve for the others');
+    t.same(carrier(), [true, 0], 'ports serve for the others');
     kernel.setLink(UNDER, 'under0', { carrier: false });
     kernel.tell({ about: 'link', index: UNDER, name: 'under0', kind: 'tun' });
     await waitUntil(() => links.info.state === 'down', { what: 'down' });
     t.equal(links.info.losses, 1, 'it was not up in between');
-    t.same(datapath.calls, mode === 'follow' ? ['setCarrier off'] : []);
+    t.same(carrier(), mode === 'follow' ? [false, 1] : [true, 0]);
     kernel.setLink(UNDER, 'under0');
     kernel.tell({ about: 'link', index: UNDER, name: 'under0', kind: 'tun' });
     links.peersChanged([], [THREE]);
     await becomes(null);
     t.match(links.info, { state: 'up', losses: 1 });
-    t.same(datapath.calls, mode === 'follow' ? ['setCarrier off', 'setCarrier on'] : []);
+    t.same(carrier(), [true, mode === 'follow' ? 2 : 0]);
     links.stop();
   }
 });
@@ -666,10 +680,7 @@ t.test('what an overlay makes of it', async (t) => {
 t.test('what others have set on a port', async (t) => {
   const { kernel, watch, log } = newWatch(t);
   const datapath = new FakeDatapath();
-  datapath.portDevice = (_overlay, name) => {
-    const link = kernel.link(name);
-    return link && { name, mac: readMac(link.mac, 0), isHere: true };
-  };
+  const overlay = fakeOverlay(datapath);
   const health = new Health(OVERLAY, log);
   const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
   const macChanged = (): void => undefined;
@@ -677,7 +688,7 @@ t.test('what others have set on a port', async (t) => {
   t.teardown(() => {
     links.stop();
   });
-  links.start('follow', TWO);
+  links.start(overlay, 'follow', TWO);
   const becomes = (details: string | null): Promise<void> =>
     waitUntil(() => health.report().details === details, { what: details ?? 'ONLINE' });
   const change = (...shape: Parameters<FakeKernel['setLink']>): void => {
@@ -685,13 +696,14 @@ t.test('what others have set on a port', async (t) => {
     kernel.tell({ about: 'link', index: shape[0], name: shape[1], kind: 'tun' });
   };
   kernel.setLink(20, 'foo0');
-  links.followPort({ name: 'foo0', configured: 20, mtuBytes: 1500, isPinned: () => false });
+  const foo = tapOf(kernel, overlay, 'foo0');
+  links.followPort(foo, { name: 'foo0', configured: 20, mtuBytes: 1500, isPinned: () => false });
   t.equal(health.report().details, null);
-  datapath.troubles.set('foo0', ['has a queue that is not ours', 'is odd']);
+  foo.troubles = ['has a queue that is not ours', 'is odd'];
   await becomes('port foo0: its interface has a queue that is not ours, and is odd');
-  datapath.troubles.clear();
+  foo.troubles = [];
   await becomes(null);
-  datapath.mended.set('foo0', ['the virtio-net header was 12 bytes']);
+  foo.mended = ['the virtio-net header was 12 bytes'];
   const line = 'overlay0: port foo0: the virtio-net header was 12 bytes, by somebody else: set right';
   await waitUntil(() => log.lines.includes(line), { what: 'the log' });
   t.equal(health.report().details, null, 'what is right again is no trouble');
@@ -702,8 +714,10 @@ t.test('what others have set on a port', async (t) => {
   );
   change(20, 'foo0', { carrier: false, up: false });
   await becomes('port foo0: its interface was set down');
+  t.ok(foo.isDown, 'nobody is behind it');
   change(20, 'foo0');
   await becomes(null);
+  t.notOk(foo.isDown);
   // Of what varpd itself does to it, the kernel tells later.
   change(UNDER, 'under0', { carrier: false });
   await waitUntil(() => !links.carrier, { what: 'its underlay to be down' });
@@ -729,10 +743,7 @@ t.test('what others have set on a port', async (t) => {
 t.test('what an overlay makes of its ports', async (t) => {
   const { kernel, watch, log } = newWatch(t);
   const datapath = new FakeDatapath();
-  datapath.portDevice = (_overlay, name) => {
-    const link = kernel.link(name);
-    return link && { name, mac: readMac(link.mac, 0), isHere: true };
-  };
+  const overlay = fakeOverlay(datapath);
   const health = new Health(OVERLAY, log);
   const followed: string[] = [];
   const macChanged = (port: string, mac: MacAddress): void => {
@@ -743,7 +754,7 @@ t.test('what an overlay makes of its ports', async (t) => {
   t.teardown(() => {
     links.stop();
   });
-  links.start('up', undefined);
+  links.start(overlay, 'up', undefined);
   const pinned = new Set<string>();
   const isPinned = (name: string) => () => pinned.has(name);
   const becomes = (details: string | null): Promise<void> =>
@@ -754,11 +765,21 @@ t.test('what an overlay makes of its ports', async (t) => {
   };
   // As after a restart: it was down before anybody asked.
   kernel.setLink(20, 'foo0', { up: false, mac: 0xa0 });
-  links.followPort({ name: 'foo0', configured: 0xa0, mtuBytes: 1500, isPinned: isPinned('foo0') });
+  links.followPort(tapOf(kernel, overlay, 'foo0'), {
+    name: 'foo0',
+    configured: 0xa0,
+    mtuBytes: 1500,
+    isPinned: isPinned('foo0'),
+  });
   t.equal(links.portTrouble('foo0'), 'down', 'what is so from the beginning');
   t.equal(health.report().details, 'port foo0: its interface was set down');
   kernel.setLink(21, 'bar0', { mac: 0xee, mtuBytes: 1400 });
-  links.followPort({ name: 'bar0', configured: 0xb0, mtuBytes: 1500, isPinned: isPinned('bar0') });
+  links.followPort(tapOf(kernel, overlay, 'bar0'), {
+    name: 'bar0',
+    configured: 0xb0,
+    mtuBytes: 1500,
+    isPinned: isPinned('bar0'),
+  });
   t.same(followed, ['bar0 ee'], 'a MAC that differs from the beginning');
   t.same([links.macOf('bar0'), links.mtuBytesOf('bar0')], [0xee, 1400], 'an MTU as well');
 
@@ -794,15 +815,18 @@ t.test('what an overlay makes of its ports', async (t) => {
   const destination = links.peersChanged.bind(links);
   kernel.routes.set(THREE, 22);
   kernel.setLink(22, 'baz0');
-  links.followPort({ name: 'baz0', configured: 22, mtuBytes: 1500, isPinned: () => false });
+  const baz = tapOf(kernel, overlay, 'baz0');
+  const { changes } = datapath;
+  const loops = () => [overlay.loops, datapath.changes - changes];
+  links.followPort(baz, { name: 'baz0', configured: 22, mtuBytes: 1500, isPinned: () => false });
   destination([THREE], []);
   await becomes('the route to 10.0.0.3 leads into baz0, a port of this overlay');
-  t.same(datapath.calls, ['setLoops 10.0.0.3'], 'the datapath is told, once');
+  t.same(loops(), [[THREE], 1], 'the datapath is told, once');
   t.ok(links.carrier, 'and the port keeps its carrier, which the route would go with');
   kernel.routes.set(THREE, UNDER);
   kernel.tell({ about: 'route' });
   await becomes(null);
-  t.same(datapath.calls, ['setLoops 10.0.0.3', 'setLoops'], 'and that it is over');
+  t.same(loops(), [[], 2], 'and that it is over');
 });
 
 t.test('the most important trouble is said first', (t) => {

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
 import { COUNTER_NAMES } from '../../src/core/counters.js';
@@ -23,13 +24,17 @@ type View = MetricSources['directory']['overlays'] extends ReadonlyMap<string, i
 const counters = (more = 0): Record<string, number> =>
   Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, 1000 * (index + 1) + more]));
 
-function overlay(name: string, { isDown = false, hasLost = false } = {}): View {
+function overlay(name: string, { isDown = false, hasLost = false, isStuck = false } = {}): View {
   const id = name.length;
   return {
     name,
     id,
     plan: { vnetid: 42, search: 'files' },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
+    datapath: {
+      counters: () => counters(),
+      targetCount: () => sleep(isStuck ? 2000 : 0, 12),
+    },
     links: { carrier: !isDown, destinationCount: 3 },
     info: () => ({
       name,
@@ -50,10 +55,8 @@ function overlay(name: string, { isDown = false, hasLost = false } = {}): View {
   };
 }
 
-function sources(...overlays: readonly View[]): MetricSources & { readonly targets: Map<number, number> } {
-  const targets = new Map<number, number>([[8, 12]]);
+function sources(...overlays: readonly View[]): MetricSources {
   return {
-    targets,
     directory: {
       overlays: new Map(overlays.map((one) => [one.name, one])),
       counts: { overlays: overlays.length, vnics: overlays.length },
@@ -62,7 +65,6 @@ function sources(...overlays: readonly View[]): MetricSources & { readonly targe
     datapath: {
       features: { tapCarrier: true, udpSegmentation: false },
       socketCounters: () => new Map([['[2001:db8::1]:4789', counters(3)]]),
-      targetCounts: () => Promise.resolve(targets),
     },
   };
 }
@@ -148,8 +150,7 @@ t.test('what changes, and what goes', async (t) => {
   );
   const overlays = here.directory.overlays as Map<string, View>;
   overlays.delete('other0');
-  overlays.set('overlay0', overlay('overlay0', { isDown: true, hasLost: true }));
-  here.targets.clear();
+  overlays.set('overlay0', overlay('overlay0', { isDown: true, hasLost: true, isStuck: true }));
   const samples = await read();
   t.notOk(
     samples.some(({ labels }) => labels['overlay'] === 'other0'),
@@ -505,12 +506,9 @@ t.test('drops that the log tells of, once while they last', (t) => {
   const said: string[] = [];
   const keep = (_kind: string, message: string): void => void said.push(message);
   let nowMs = 0;
-  const overlays = new Map([['overlay0', { name: 'overlay0', id: 1 }]]);
-  const news = new DropNews(
-    { directory: { overlays }, datapath: { overlayCounters: () => counters } },
-    { debug: keep, info: keep, warn: keep, error: keep },
-    () => nowMs,
-  );
+  const datapath = { counters: () => counters, targetCount: () => Promise.resolve(0) };
+  const overlays = new Map([['overlay0', { name: 'overlay0', id: 1, datapath }]]);
+  const news = new DropNews({ overlays }, { debug: keep, info: keep, warn: keep, error: keep }, () => nowMs);
   const after = (ms: number, dropped: number): string[] => {
     nowMs += ms;
     counters['tx_firewall'] += dropped;
@@ -528,7 +526,7 @@ t.test('drops that the log tells of, once while they last', (t) => {
   t.match(after(60_000, 1), [/^overlay0: 1 frames/], 'it begins again');
   overlays.clear();
   news.look();
-  overlays.set('overlay0', { name: 'overlay0', id: 1 });
+  overlays.set('overlay0', { name: 'overlay0', id: 1, datapath });
   counters['tx_firewall'] = 0;
   t.match(after(2000, 7), [/^overlay0: 7 frames/], 'one that was deleted and created again');
   t.end();

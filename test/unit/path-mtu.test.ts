@@ -356,7 +356,7 @@ await t.test('other threads believe it where they have sent there themselves', (
       { ...two, isBelieved: false },
     ],
     [link(0), link(1), link(2)],
-    { pathLearned: (report) => void learned.push(report) },
+    (report) => void learned.push(report),
   );
   const command = { kind: 'paths', news: [one, two] };
   t.strictSame(posted, [

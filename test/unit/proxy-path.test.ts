@@ -7,7 +7,7 @@ import { parseConfig } from '../../src/daemon/config-file.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
-import type { Datapath } from '../../src/datapath/contract.js';
+import type { OverlayDatapath } from '../../src/datapath/contract.js';
 import type { Command, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
@@ -62,23 +62,29 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
 
   // Messages between the two sides are never obeyed in the middle of something else.
   const later = (call: () => void): void => void turn().then(call);
-  const datapath: Partial<Datapath> = {
-    answer: (overlay, lookup, answer) => {
+  const datapath: Pick<OverlayDatapath, 'answer' | 'announce' | 'invalidate' | 'setTarget' | 'setPeers'> = {
+    answer: (lookup, answer) => {
       later(() => {
-        engine.obey({ kind: 'answer', overlay, lookup, answer });
+        engine.obey({ kind: 'answer', overlay: ID, lookup, answer });
       });
     },
-    announce: (overlay, bytes) => {
+    announce: (bytes) => {
       later(() => {
-        engine.obey({ kind: 'announce', overlay, frame: bytes });
+        engine.obey({ kind: 'announce', overlay: ID, frame: bytes });
       });
     },
-    invalidate: (overlay, mac) => {
+    invalidate: (mac) => {
       engine.obey({
         kind: 'invalidate',
-        overlay,
+        overlay: ID,
         macs: mac === undefined ? undefined : Float64Array.of(mac),
       });
+    },
+    setTarget: () => {
+      throw new Error('not here');
+    },
+    setPeers: () => {
+      throw new Error('not here');
     },
   };
   let pluginHost: Host | undefined;
@@ -94,11 +100,10 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
   });
   const instance = new PluginInstance(
     plugin,
-    { overlay: 'overlay0', id: ID, vnetid: 42, listen: LISTEN },
+    { overlay: 'overlay0', vnetid: 42, listen: LISTEN },
     {
       log,
       health,
-      datapath: datapath as Datapath,
       reprotect: () => undefined,
       limits: () => ({ ...parseConfig('', '').limits, ...limits }),
     },
@@ -106,7 +111,7 @@ async function makeLab(behaviour: Partial<Instance>, limits: { readonly lookupDe
   await instance.start(
     PropertySet.from(overlaySpecs(VXLAN, [], ['test']), [['vxlan/listen_ip', LISTEN.ip]], {}),
   );
-  instance.attach();
+  instance.attach(datapath);
 
   const options: OverlayOptions = {
     id: ID,

@@ -1,18 +1,20 @@
 // An overlay that several threads carry, in memory: two datapath engines stand for them, each with a queue of the port,
-// and OverlayThreads, which makes them one, is between them and whoever answers.
+// and UserlandOverlay, which makes them one, is between them and whoever answers.
 import t from 'tap';
 
 import { createAskedLeases } from '../../src/core/asked-leases.js';
 import { createCounters } from '../../src/core/counters.js';
-import type { LookupAnswer, LookupRequest } from '../../src/datapath/contract.js';
-import { countTargets, OverlayThreads } from '../../src/datapath/userland/main/overlay-threads.js';
-import type { Link, Request } from '../../src/datapath/userland/main/thread.js';
+import type { LookupAnswer, LookupRequest, OverlayConfig, PortConfig } from '../../src/datapath/contract.js';
+import { UserlandOverlay } from '../../src/datapath/userland/main/overlay.js';
+import type { Request } from '../../src/datapath/userland/main/thread.js';
 import type { Command } from '../../src/datapath/userland/protocol.js';
+import type { Features } from '../../src/dgram-extra/index.js';
 import { queueCount } from '../../src/model/overlay-specs.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';
 import type { MacAddress } from '../../src/wire/mac.js';
-import { dhcpFrame, frame, Lab, MAC, type Net, tableOf, type Tap, type Vtep } from '../helpers/lab.js';
+import { SILENT } from '../helpers/fake-datapath.js';
+import { dhcpFrame, frame, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
 
 interface Thread {
   readonly vtep: Vtep;
@@ -24,10 +26,13 @@ interface Thread {
 interface Host {
   readonly lab: Lab;
   readonly threads: readonly Thread[];
-  readonly links: readonly Link[];
-  readonly overlay: OverlayThreads;
+  readonly overlay: UserlandOverlay;
   /** What came to the plugin, in order. */
   readonly asked: LookupRequest[];
+  /** How many came at a time. */
+  readonly batches: number[];
+  /** Commands that the threads were given. */
+  readonly posted: Command[];
   /** Questions that the threads have asked reach the control side. */
   hear(): void;
   readonly peer: Vtep;
@@ -41,6 +46,9 @@ const TARGET = (host: Host, ttlMs = Infinity): LookupAnswer => ({
   ttlMs,
 });
 
+/** As far as it is looked at here: the threads have what they were made with. */
+const CONFIG = { id: 1 } as OverlayConfig;
+
 function newHost(count = 2): Host {
   const lab = new Lab();
   const peer = lab.vtep('192.0.2.99');
@@ -51,8 +59,11 @@ function newHost(count = 2): Host {
     return { vtep, net, tap: net.port(MAC.a) };
   });
   const asked: LookupRequest[] = [];
+  const batches: number[] = [];
+  const posted: Command[] = [];
   const links = threads.map(({ vtep, net }) => ({
     post: (command: Command) => {
+      posted.push(command);
       vtep.obey(command);
     },
     invalidate: (_: number, mac: MacAddress | undefined) => {
@@ -61,13 +72,31 @@ function newHost(count = 2): Host {
     request: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
     inspect: (request: Request) => Promise.resolve(vtep.ask({ ...request, reply: 1 })),
   }));
-  const overlay = new OverlayThreads(1, links, (request) => asked.push(request));
+  const context = {
+    links,
+    lease: {
+      tokens: [],
+      senderFds: [],
+      segmentation: false,
+      counters: () => [],
+      release: () => Promise.resolve(),
+    },
+    ports: { add: () => Promise.reject(new Error('the ports are those of the threads')) as never },
+    features: () => ({}) as Features,
+    leaving: () => undefined,
+    left: () => Promise.resolve(),
+  };
+  const lookups = (requests: readonly LookupRequest[]): void => {
+    asked.push(...requests);
+    batches.push(requests.length);
+  };
+  const overlay = new UserlandOverlay(CONFIG, context, { ...SILENT, lookups });
   const hear = (): void => {
     threads.forEach(({ vtep }, index) => {
-      for (const question of vtep.questions.splice(0)) overlay.heard(index, question);
+      overlay.heard(index, vtep.questions.splice(0));
     });
   };
-  return { lab, threads, links, overlay, asked, hear, peer, arrived: () => remote.take().length };
+  return { lab, threads, overlay, asked, batches, posted, hear, peer, arrived: () => remote.take().length };
 }
 
 await t.test('with one thread, everything passes as it is', (t) => {
@@ -79,6 +108,7 @@ await t.test('with one thread, everything passes as it is', (t) => {
     { lookup: 1, destinationMac: MAC.b },
     { lookup: 2, destinationMac: MAC.c },
   ]);
+  t.same(host.batches, [2], 'in one go');
   host.overlay.answer(1, TARGET(host));
   t.equal(host.arrived(), 1);
   t.end();
@@ -91,7 +121,7 @@ await t.test('a MAC that both ask about is asked for once', (t) => {
   host.hear();
   t.match(asked, [{ destinationMac: MAC.b, overlay: 1 }]);
   t.equal(asked.length, 1);
-  t.equal(overlay.asked, 1);
+  t.equal(overlay.counters()['lookups'], 1);
   overlay.answer(asked[0].lookup, TARGET(host));
   t.equal(host.arrived(), 4, 'the answer frees what waits in both');
   overlay.answer(asked[0].lookup, { kind: 'drop', reason: 'lookup_drop' });
@@ -101,12 +131,12 @@ await t.test('a MAC that both ask about is asked for once', (t) => {
 });
 
 await t.test('targets are counted where most are known', async (t) => {
-  const { threads, links } = newHost();
+  const { threads, overlay } = newHost();
   threads[0].tap.send(frame(MAC.b, MAC.a), frame(MAC.c, MAC.a));
   threads[1].tap.send(frame(MAC.b, MAC.a));
-  t.strictSame(await countTargets(links), new Map([[threads[0].net.id, 2]]));
+  t.equal(await overlay.targetCount(), 2);
   threads[0].net.remove();
-  t.strictSame(await countTargets(links), new Map([[threads[0].net.id, 1]]));
+  t.equal(await overlay.targetCount(), 1);
 });
 
 await t.test('what one is told, the other knows', (t) => {
@@ -142,7 +172,7 @@ await t.test('an answer that is too old reaches nobody', async (t) => {
     t.same([one.net.counters.lookup_drop, other.net.counters.lookup_drop], [2, 1]);
     // The other had asked before it heard of it. Its question comes late, and the answer must not undo what was set.
     const late = { overlay: 1, lookup: 77, destinationMac: MAC.b, sourceMac: MAC.a, etherType: 0, vlan: 0 };
-    host.overlay.heard(1, late);
+    host.overlay.heard(1, [late]);
     host.overlay.answer(host.asked[1].lookup, TARGET(host));
     for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
     t.equal(host.arrived(), 0);
@@ -209,7 +239,7 @@ await t.test('the targets of all are shown as one table', async (t) => {
   t.same(await overlay.targets(-1, 100), { entries: table, next: undefined });
   t.same(await overlay.targets(-1, 2), { entries: table.slice(0, 2), next: table[1].mac });
   t.same(await overlay.targets(MAC.c, 2), { entries: table.slice(2), next: undefined });
-  overlay.setPeers(tableOf([peer.endpoint.ip]));
+  overlay.setPeers([peer.endpoint.ip]);
   overlay.announce(frame(MAC.all, MAC.d));
   t.same(
     host.threads.map(({ tap }) => tap.take().length),
@@ -218,6 +248,28 @@ await t.test('the targets of all are shown as one table', async (t) => {
   );
   await overlay.remove();
   t.same(await overlay.targets(-1, 100), { entries: [], next: undefined });
+});
+
+await t.test('once it has ended, no thread is told of it and its listener hears nothing', async (t) => {
+  const host = newHost();
+  const { overlay, peer } = host;
+  host.threads[0].tap.send(frame(MAC.b, MAC.a));
+  host.hear();
+  await overlay.remove();
+  const late = { overlay: 1, lookup: 77, destinationMac: MAC.c, sourceMac: MAC.a, etherType: 0, vlan: 0 };
+  overlay.heard(0, [late]);
+  t.equal(host.asked.length, 1);
+  const count = host.posted.length;
+  overlay.answer(host.asked[0].lookup, TARGET(host));
+  overlay.setTarget(MAC.b, [peer.endpoint], Infinity);
+  overlay.restoreTargets([{ mac: MAC.b, to: [peer.endpoint] }]);
+  overlay.setPeers([peer.endpoint.ip]);
+  overlay.announce(frame(MAC.all, MAC.d));
+  t.equal(host.posted.length, count);
+  t.equal(await overlay.deleteTarget(MAC.b), false);
+  t.equal(await overlay.targetCount(), 0);
+  t.throws(() => overlay.addPort({} as PortConfig), /overlay 1 has ended/);
+  await overlay.remove();
 });
 
 await t.test('a lease that is asked for through one queue and comes through the other', (t) => {

@@ -2,7 +2,6 @@
  * Drops that the log tells of, since what causes them is outside of varpd and nothing else shows it. The datapath only
  * counts; here somebody looks at its counters now and then.
  */
-import type { Datapath } from '../../datapath/contract.js';
 import type { DropReason } from '../../model/drops.js';
 import type { Log } from '../log.js';
 import type { ObservedOverlay } from './observed.js';
@@ -17,9 +16,8 @@ const LOOK_MS = 2_000;
 /** What goes on is told once; what begins again after this, again. */
 const QUIET_MS = 60_000;
 
-interface Sources {
-  readonly directory: { readonly overlays: ReadonlyMap<string, Pick<ObservedOverlay, 'name' | 'id'>> };
-  readonly datapath: Pick<Datapath, 'overlayCounters'>;
+interface Directory {
+  readonly overlays: ReadonlyMap<string, Pick<ObservedOverlay, 'name' | 'id' | 'datapath'>>;
 }
 
 interface Trouble {
@@ -28,23 +26,22 @@ interface Trouble {
 }
 
 export class DropNews {
-  readonly #sources: Sources;
+  readonly #directory: Directory;
   readonly #log: Log;
   readonly #nowMs: () => number;
   #troubles = new Map<string, Trouble>();
 
-  constructor(sources: Sources, log: Log, nowMs: () => number = () => performance.now()) {
-    this.#sources = sources;
+  constructor(directory: Directory, log: Log, nowMs: () => number = () => performance.now()) {
+    this.#directory = directory;
     this.#log = log;
     this.#nowMs = nowMs;
   }
 
   look(): void {
-    const { directory, datapath } = this.#sources;
     const nowMs = this.#nowMs();
     const troubles = new Map<string, Trouble>();
-    for (const { name, id } of directory.overlays.values()) {
-      const counters = datapath.overlayCounters(id);
+    for (const { name, id, datapath } of this.#directory.overlays.values()) {
+      const counters = datapath.counters();
       for (const [reason, advice] of Object.entries(ADVICE)) {
         // An overlay that was deleted and created again counts from zero.
         const key = `${id} ${reason}`;
@@ -60,8 +57,8 @@ export class DropNews {
 }
 
 /** Returns how to end it. */
-export function startDropNews(sources: Sources, log: Log): () => void {
-  const news = new DropNews(sources, log);
+export function startDropNews(directory: Directory, log: Log): () => void {
+  const news = new DropNews(directory, log);
   const timer = setInterval(() => {
     news.look();
   }, LOOK_MS).unref();

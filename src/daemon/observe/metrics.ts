@@ -17,7 +17,7 @@ import type { Observed, ObservedOverlay } from './observed.js';
 
 export interface MetricSources {
   readonly directory: Observed;
-  readonly datapath: Pick<Datapath, 'features' | 'socketCounters' | 'targetCounts'>;
+  readonly datapath: Pick<Datapath, 'features' | 'socketCounters'>;
 }
 
 /** For the datapath to say how many targets it knows: it comes round in a fraction of this, or is stuck. */
@@ -171,17 +171,23 @@ export class Metrics {
 
   /** All of it as it is now, in the text format of Prometheus. */
   async text(): Promise<string> {
-    const { datapath } = this.#sources;
-    const late = delay(COUNT_MS, new Map<number, number>(), { ref: false });
-    this.#fill(await Promise.race([datapath.targetCounts(), late]));
+    const late = delay(COUNT_MS, new Map<ObservedOverlay, number>(), { ref: false });
+    this.#fill(await Promise.race([this.#countTargets(), late]));
     return this.#registry.metrics();
+  }
+
+  async #countTargets(): Promise<ReadonlyMap<ObservedOverlay, number>> {
+    const overlays = [...this.#sources.directory.overlays.values()];
+    return new Map(
+      await Promise.all(overlays.map(async (one) => [one, await one.datapath.targetCount()] as const)),
+    );
   }
 
   #put(name: Name, labels: Labels, value: number | boolean): void {
     this.#metrics.get(name)?.put(labels, Number(value));
   }
 
-  #fill(targets: ReadonlyMap<number, number>): void {
+  #fill(targets: ReadonlyMap<ObservedOverlay, number>): void {
     const { directory, datapath } = this.#sources;
     for (const { all } of this.#metrics.values()) all.reset();
     this.#put('build_info', { version: VERSION }, 1);
@@ -195,7 +201,7 @@ export class Metrics {
     // What `offline` was called in 0.1: for alerts that still ask for it.
     this.#put('overlays', { state: 'stopped' }, offline.overlays);
     for (const overlay of directory.overlays.values()) {
-      this.#fillOverlay(overlay, targets.get(overlay.id));
+      this.#fillOverlay(overlay, targets.get(overlay));
       this.#fillPorts(overlay);
     }
     for (const [listen, counters] of datapath.socketCounters())

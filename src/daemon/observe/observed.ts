@@ -1,5 +1,6 @@
 /** What is observed: overlays as whoever has them (overlays/directory.ts) lets them be seen. */
 import type { RunningOverlayInfo } from '../../control/messages.js';
+import type { OverlayDatapath } from '../../datapath/contract.js';
 import type { Endpoint } from '../../wire/ip.js';
 
 export interface ObservedPort {
@@ -14,6 +15,7 @@ export interface ObservedOverlay {
   readonly name: string;
   readonly plan: { readonly vnetid: number; readonly search: string };
   readonly listen: Endpoint;
+  readonly datapath: Pick<OverlayDatapath, 'counters' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];

@@ -15,14 +15,14 @@ import { allOrNothing, type KeyedQueue, undoFailed, type UndoStack } from '../un
 import type { OverlayDirectory } from './directory.js';
 import { exists, type NewNames } from './new-names.js';
 import { needMac } from './overlay-errors.js';
-import type { OverlayPlan, Services } from './overlay-plan.js';
+import type { OverlayPlan, OverlayServices } from './overlay-plan.js';
 import { Overlay } from './overlay.js';
 import { Retries } from './retries.js';
 
 type UpResult = Methods['overlay.up']['result'];
 
 export class BringUp {
-  readonly #services: Services;
+  readonly #services: OverlayServices;
   readonly #store: Pick<StateStore, 'overlays'>;
   readonly #directory: OverlayDirectory;
   readonly #names: NewNames;
@@ -32,7 +32,7 @@ export class BringUp {
 
   /** `changed`: something was brought up, or failed to. */
   constructor(
-    services: Services,
+    services: OverlayServices,
     store: Pick<StateStore, 'overlays'>,
     directory: OverlayDirectory,
     names: NewNames,

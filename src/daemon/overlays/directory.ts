@@ -73,7 +73,7 @@ export class OverlayDirectory {
     return this.#store.overlays.get(name)?.id ?? this.overlays.get(name)?.id ?? 0;
   }
 
-  /** One that is being started, too: its threads may have something to say. */
+  /** One that is being started, too. */
   withId(id: number): Overlay | undefined {
     for (const overlays of [this.overlays, this.starting])
       for (const overlay of overlays.values()) if (overlay.id === id) return overlay;

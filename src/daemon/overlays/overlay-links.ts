@@ -9,7 +9,7 @@
  * of what keeps frames from it.
  */
 import type { UnderlayInfo } from '../../control/messages.js';
-import type { Datapath } from '../../datapath/contract.js';
+import type { Datapath, OverlayDatapath, PortHandle } from '../../datapath/contract.js';
 import type { LINK_STATE } from '../../model/overlay-specs.js';
 import type { RouteMtu, Verdict } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
@@ -24,16 +24,12 @@ import type { PortLink, WatchedPort } from '../underlay/port-watch.js';
 
 export interface LinkSite {
   readonly overlay: string;
-  readonly id: number;
   readonly listenIp: IpAddress;
 }
 
 export interface LinkContext {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
-  readonly datapath: Pick<
-    Datapath,
-    'setCarrier' | 'setLoops' | 'setRouteMtus' | 'setPortDown' | 'portDevice' | 'checkPort' | 'features'
-  >;
+  readonly datapath: Pick<Datapath, 'features'>;
   readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
@@ -47,7 +43,10 @@ export interface PortShape extends PortMac {
   readonly mtuBytes: number;
 }
 
+type LinkedHandle = Pick<PortHandle, 'device' | 'check' | 'setDown'>;
+
 interface LinkedPort {
+  readonly handle: LinkedHandle;
   readonly shape: PortShape;
   following: Following | undefined;
   link: PortLink | undefined;
@@ -56,12 +55,15 @@ interface LinkedPort {
   refusal: Refusal | undefined;
 }
 
+type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRouteMtus'>;
+
 export class OverlayLinks {
   readonly #site: LinkSite;
   readonly #context: LinkContext;
   readonly #destinations = new Set<IpAddress>();
   readonly #ports = new Map<string, LinkedPort>();
   readonly #macs = new PortMacs();
+  #overlay: LinkedDatapath | undefined;
   #underlay: Following | undefined;
   #mode: (typeof LINK_STATE)[number] = 'up';
   #state: Verdict['state'] = 'up';
@@ -77,7 +79,12 @@ export class OverlayLinks {
   }
 
   /** The datapath has the overlay, and no port of it yet. */
-  start(mode: (typeof LINK_STATE)[number], destination: IpAddress | undefined): void {
+  start(
+    overlay: LinkedDatapath,
+    mode: (typeof LINK_STATE)[number],
+    destination: IpAddress | undefined,
+  ): void {
+    this.#overlay = overlay;
     this.#mode = mode;
     if (destination !== undefined) this.#destinations.add(destination);
     this.#underlay = this.#context.watch.followUnderlay({
@@ -136,20 +143,20 @@ export class OverlayLinks {
   #setLoops(loops: readonly IpAddress[]): void {
     if (this.#loops.join() === loops.join()) return;
     this.#loops = loops;
-    this.#context.datapath.setLoops(this.#site.id, loops);
+    this.#overlay?.setLoops(loops);
   }
 
   #setRouteMtus(routes: readonly RouteMtu[]): void {
     const text = JSON.stringify(routes);
     if (this.#routeMtus === text) return;
     this.#routeMtus = text;
-    this.#context.datapath.setRouteMtus(this.#site.id, routes);
+    this.#overlay?.setRouteMtus(routes);
   }
 
   #setCarrier(on: boolean): void {
-    const { datapath, log } = this.#context;
-    const { overlay, id } = this.#site;
-    datapath.setCarrier(id, on);
+    const { log } = this.#context;
+    const { overlay } = this.#site;
+    this.#overlay?.setCarrier(on);
     // What is heard of it comes later.
     for (const port of this.#ports.values())
       if (port.link?.carrier !== undefined) port.link = { ...port.link, carrier: on };
@@ -162,21 +169,28 @@ export class OverlayLinks {
   // -- Interfaces of ports
 
   /** It has just been made, or taken over. */
-  followPort(shape: PortShape): void {
+  followPort(handle: LinkedHandle, shape: PortShape): void {
     const { name, mtuBytes } = shape;
-    const { watch, datapath, links, log } = this.#context;
-    const { overlay, id } = this.#site;
+    const { watch, links, log } = this.#context;
+    const { overlay } = this.#site;
     this.forgetPort(name);
     this.#macs.add(name, shape);
-    const port: LinkedPort = { shape, following: undefined, link: undefined, mtuBytes, refusal: undefined };
+    const port: LinkedPort = {
+      handle,
+      shape,
+      following: undefined,
+      link: undefined,
+      mtuBytes,
+      refusal: undefined,
+    };
     // Before anything is heard of it, which may be at once.
     this.#ports.set(name, port);
     const watched = {
       overlay,
       port: name,
-      device: () => datapath.portDevice(id, name),
+      device: () => handle.device(),
       check: (...seen: Parameters<WatchedPort['check']>) => {
-        const { mended, noted, troubles } = datapath.checkPort(id, name, ...seen);
+        const { mended, noted, troubles } = handle.check(...seen);
         for (const what of mended)
           log.warn(`settings ${name}`, `${overlay}: port ${name}: ${what}, by somebody else: set right`);
         for (const what of noted)
@@ -257,6 +271,7 @@ export class OverlayLinks {
         `interface ${overlay}`,
         `${overlay}: port ${name}: its interface has left this network namespace`,
       );
+    port.handle.setDown(link.state === 'down');
     port.link = link;
     port.mtuBytes = link.mtuBytes ?? port.mtuBytes;
     this.#judge(port);

@@ -24,6 +24,11 @@ export interface Services {
   readonly snapshot: Snapshot;
 }
 
+export interface OverlayServices extends Services {
+  /** Leases of VNICs over this overlay are others than on the disk. */
+  readonly leasesChanged: (overlay: string) => void;
+}
+
 /** What an operator asks for. */
 export interface OverlayPlan {
   readonly name: string;

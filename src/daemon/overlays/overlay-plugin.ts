@@ -8,7 +8,12 @@ import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
 import type { Destination, LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import type { IpAddress } from '../../wire/ip.js';
-import { PluginInstance, type Site, type PluginServices } from '../plugins/plugin-host.js';
+import {
+  type PluginDatapath,
+  PluginInstance,
+  type PluginServices,
+  type Site,
+} from '../plugins/plugin-host.js';
 import { errnoName, systemErrorText } from '../system-error.js';
 
 /** Between two attempts: soon enough for whoever has just mended something. */
@@ -31,7 +36,8 @@ export class OverlayPlugin {
   readonly #prepare: Prepare;
   readonly #events: OverlayPluginEvents;
   #instance: PluginInstance | undefined;
-  #isAttached = false;
+  /** Once it knows the overlay. */
+  #datapath: PluginDatapath | undefined;
   #isStopped = false;
   #timer: NodeJS.Timeout | undefined;
   /** Of the last attempt. */
@@ -77,9 +83,9 @@ export class OverlayPlugin {
   }
 
   /** The datapath knows the overlay from here on. */
-  attach(): void {
-    this.#isAttached = true;
-    this.#instance?.attach();
+  attach(datapath: PluginDatapath): void {
+    this.#datapath = datapath;
+    this.#instance?.attach(datapath);
   }
 
   /** Underlay addresses that it has named; undefined while it has not started. */
@@ -87,15 +93,13 @@ export class OverlayPlugin {
     return this.#instance?.peers;
   }
 
-  /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
-  lookup(request: LookupRequest): void {
-    if (this.#instance !== undefined) this.#instance.lookup(request);
-    else if (!this.#isStopped)
-      this.#services.datapath.answer(request.overlay, request.lookup, {
-        kind: 'drop',
-        reason: 'lookup_failed',
-      });
-  }
+  /** Never throws; the datapath gets exactly one answer to each, unless the overlay ends before. */
+  readonly lookups = (requests: readonly LookupRequest[]): void => {
+    for (const request of requests)
+      if (this.#instance !== undefined) this.#instance.lookup(request);
+      else if (!this.#isStopped)
+        this.#datapath?.answer(request.lookup, { kind: 'drop', reason: 'lookup_failed' });
+  };
 
   /** What a port with this MAC may send from; `before`, while the plugin cannot say. */
   allowedIps(mac: MacAddress, before: readonly IpAddress[] | undefined): readonly IpAddress[] | undefined {
@@ -110,7 +114,7 @@ export class OverlayPlugin {
 
   /** An attempt at once, where the last one failed. Rejects with an OverlayError. */
   async mend(): Promise<void> {
-    if (this.#instance !== undefined || this.#isStopped || !this.#isAttached) return;
+    if (this.#instance !== undefined || this.#isStopped || this.#datapath === undefined) return;
     clearTimeout(this.#timer);
     await (this.#attempt ?? this.#restart());
     if (this.#failure !== undefined) throw asOverlayError(this.#failure);
@@ -154,7 +158,7 @@ export class OverlayPlugin {
       .then(({ instance, properties, destination }) => {
         this.#failure = undefined;
         this.#services.health.restore('plugin start');
-        instance.attach();
+        if (this.#datapath !== undefined) instance.attach(this.#datapath);
         this.#events.started(properties, destination);
       })
       .catch((error: unknown) => {

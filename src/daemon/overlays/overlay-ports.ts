@@ -5,7 +5,7 @@
 import type { VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
-import type { Datapath } from '../../datapath/contract.js';
+import type { OverlayDatapath, PortHandle } from '../../datapath/contract.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { formatMac } from '../../wire/mac.js';
 import * as vlan from '../../wire/vlan.js';
@@ -20,7 +20,6 @@ import { VnicProtection } from './vnic-protection.js';
 export type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
 
 export interface PortContext {
-  readonly datapath: Pick<Datapath, 'addPort' | 'removePort' | 'setMac' | 'setProtection' | 'portCounters'>;
   readonly links: OverlayLinks;
   readonly plugin: Pick<OverlayPlugin, 'allowedIps'>;
   readonly health: Health;
@@ -33,6 +32,9 @@ export class OverlayPorts {
   readonly #context: PortContext;
   readonly #vnics = new Map<string, Vnic>();
   readonly vnics: ReadonlyMap<string, Vnic> = this.#vnics;
+  /** Those that were opened, by name, also while their devices do not work. */
+  readonly #handles = new Map<string, PortHandle>();
+  #datapath: Pick<OverlayDatapath, 'addPort'> | undefined;
   /** Of the overlay. */
   #mtuBytes = 0;
   /** What the route carried when the overlay was started. */
@@ -46,7 +48,8 @@ export class OverlayPorts {
   }
 
   /** The overlay's own; VNICs come after it. `largestMtuBytes`: what the route carries, if that is known. */
-  openOwn(mtuBytes: number, largestMtuBytes = Infinity): void {
+  openOwn(datapath: Pick<OverlayDatapath, 'addPort'>, mtuBytes: number, largestMtuBytes = Infinity): void {
+    this.#datapath = datapath;
     this.#mtuBytes = mtuBytes;
     this.#largestMtuBytes = largestMtuBytes;
     this.#open(this.#plan.name, this.#plan.mac, 0, true);
@@ -71,12 +74,12 @@ export class OverlayPorts {
   }
 
   async removeVnic(name: string): Promise<void> {
-    const { datapath, links, health } = this.#context;
+    const { links, health } = this.#context;
     this.#vnics.get(name)?.protection.stop();
     this.#vnics.delete(name);
     links.forgetPort(name);
     health.restore(`port ${name}`);
-    await datapath.removePort(this.#plan.id, name);
+    await this.#close(name);
   }
 
   /** What is in force stays so; nothing changes by itself any more. */
@@ -87,14 +90,15 @@ export class OverlayPorts {
   // -- Devices that were lost
 
   /** The datapath has let go of a device. */
-  failed(port: string, code: string): void {
+  failed(port: PortHandle, code: string): void {
+    const { name } = port;
+    if (this.#handles.get(name) !== port) return;
     const fault = deviceFault(code);
-    const vnic = this.#vnics.get(port);
-    if (vnic !== undefined) vnic.fault = fault;
-    else if (port === this.#plan.name) this.#fault = fault;
-    else return;
-    this.#context.links.forgetPort(port);
-    this.#context.health.degrade(`port ${port}`, `port ${port}: ${fault}`);
+    const vnic = this.#vnics.get(name);
+    if (vnic === undefined) this.#fault = fault;
+    else vnic.fault = fault;
+    this.#context.links.forgetPort(name);
+    this.#context.health.degrade(`port ${name}`, `port ${name}: ${fault}`);
   }
 
   /** Opens again the devices that were lost. Rejects with an OverlayError at the first that cannot be had. */
@@ -119,9 +123,15 @@ export class OverlayPorts {
 
   /** What a port may send is looked up by `open`: it may change while the old one goes. */
   async #reopen(name: string, open: () => void): Promise<void> {
-    await this.#context.datapath.removePort(this.#plan.id, name);
+    await this.#close(name);
     open();
     this.#context.health.restore(`port ${name}`);
+  }
+
+  async #close(name: string): Promise<void> {
+    const port = this.#handles.get(name);
+    this.#handles.delete(name);
+    await port?.remove();
   }
 
   #open(
@@ -132,12 +142,12 @@ export class OverlayPorts {
     protection?: ProtectionRules,
     temporary = this.#plan.temporary,
   ): void {
-    const { datapath, links, plugin, before } = this.#context;
+    const { links, plugin, before } = this.#context;
     const mtuBytes = this.#mtuBytesOf(vid);
     const previousMtuBytes = before?.get(name)?.mtuBytes;
+    let port: PortHandle;
     try {
-      datapath.addPort({
-        overlay: this.#plan.id,
+      port = this.#datapath!.addPort({
         name,
         mac,
         vid,
@@ -150,12 +160,13 @@ export class OverlayPorts {
     } catch (error) {
       throw tapError(error, name);
     }
+    this.#handles.set(name, port);
     const isPinned = (): boolean => {
       const guard = this.#vnics.get(name)?.protection;
       if (guard === undefined) return false;
       return guard.restsOnMac || plugin.allowedIps(mac, guard.named) !== undefined;
     };
-    links.followPort({ name, configured: mac, isPinned, mtuBytes });
+    links.followPort(port, { name, configured: mac, isPinned, mtuBytes });
   }
 
   /** The frames of an access port get a tag on the overlay, and must fit the path with it. */
@@ -177,10 +188,10 @@ export class OverlayPorts {
 
   /** What the plugin says of the MAC holds with it. */
   macChanged(port: string, mac: MacAddress): void {
-    const { datapath, plugin } = this.#context;
+    const { plugin } = this.#context;
     const protection = this.#vnics.get(port)?.protection;
     protection?.setNamed(plugin.allowedIps(mac, protection.named));
-    datapath.setMac(this.#plan.id, port, mac, protection?.rules());
+    this.#handles.get(port)?.setMac(mac, protection?.rules());
   }
 
   /** What the plugin says of their MACs may have changed. */
@@ -197,15 +208,19 @@ export class OverlayPorts {
     const vnic = this.#vnics.get(name);
     if (vnic === undefined) return;
     this.#context.links.protectionChanged(name);
-    this.#context.datapath.setProtection(this.#plan.id, name, vnic.protection.rules());
+    this.#handles.get(name)?.setProtection(vnic.protection.rules());
   }
 
   /** Whether something is to be kept on disk that was not. */
-  leased(news: LeaseNews): boolean {
-    const vnic = this.#vnics.get(news.port);
-    if (vnic?.protection.hear(news) !== true) return false;
-    this.protect(vnic.name);
-    return !vnic.temporary;
+  leased(news: readonly LeaseNews[]): boolean {
+    let isToBeKept = false;
+    for (const one of news) {
+      const vnic = this.#vnics.get(one.port);
+      if (vnic?.protection.hear(one) !== true) continue;
+      this.protect(vnic.name);
+      if (!vnic.temporary) isToBeKept = true;
+    }
+    return isToBeKept;
   }
 
   // -- Questions about them
@@ -231,11 +246,11 @@ export class OverlayPorts {
   }
 
   #info({ name, fault }: Pick<Vnic, 'name' | 'fault'>): PortInfo {
-    const { datapath, links } = this.#context;
+    const counters = fault === undefined ? this.#handles.get(name)?.counters() : undefined;
     return {
       name,
-      state: fault ?? links.portTrouble(name) ?? 'up',
-      counters: fault === undefined ? datapath.portCounters(this.#plan.id, name) : {},
+      state: fault ?? this.#context.links.portTrouble(name) ?? 'up',
+      counters: counters ?? {},
     };
   }
 

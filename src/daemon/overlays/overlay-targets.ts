@@ -3,7 +3,7 @@
  * one destination is shown as a row for all MACs, and nothing of it can be changed.
  */
 import type { TargetPage } from '../../control/messages.js';
-import type { Datapath } from '../../datapath/contract.js';
+import type { OverlayDatapath } from '../../datapath/contract.js';
 import { OverlayError } from '../../model/errors.js';
 import { type Endpoint, formatEndpoint } from '../../wire/ip.js';
 import { formatMac } from '../../wire/mac.js';
@@ -17,7 +17,7 @@ const POINT_TARGET = '*:*:*:*:*:*';
 /** The overlay that has the table: its mode and its destination may come later than it does. */
 export interface TableOwner {
   readonly name: string;
-  readonly id: number;
+  readonly datapath: Pick<OverlayDatapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>;
   readonly listen: Endpoint;
   readonly mode: 'point' | 'dynamic';
   readonly destination: Endpoint | undefined;
@@ -25,25 +25,20 @@ export interface TableOwner {
 
 export class OverlayTargets {
   readonly #owner: TableOwner;
-  readonly #datapath: Pick<Datapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>;
 
-  constructor(
-    owner: TableOwner,
-    datapath: Pick<Datapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>,
-  ) {
+  constructor(owner: TableOwner) {
     this.#owner = owner;
-    this.#datapath = datapath;
   }
 
   /** `after` and the `next` of the answer are MACs as text. */
   async page(after: string | undefined, limit = TARGET_PAGE_ROWS): Promise<TargetPage> {
-    const { id, destination } = this.#owner;
+    const { datapath, destination } = this.#owner;
     if (destination !== undefined) {
       const destinations = [formatEndpoint(destination)];
       return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations }], next: null };
     }
     const start = after === undefined ? -1 : needMac(after);
-    const { entries, next } = await this.#datapath.targets(id, start, limit);
+    const { entries, next } = await datapath.targets(start, limit);
     const rows = entries.map(({ mac, state, to }) => ({
       mac: formatMac(mac),
       state: state === 'valid' && to.length > 1 ? ('flood' as const) : state,
@@ -57,20 +52,20 @@ export class OverlayTargets {
     this.#needTable();
     const address = needMac(mac);
     const to = destination.toLowerCase() === 'drop' ? [] : [needDestination(destination, this.#owner)];
-    this.#datapath.setTarget(this.#owner.id, address, to, Infinity);
+    this.#owner.datapath.setTarget(address, to, Infinity);
   }
 
   /** Rejects with an OverlayError when the MAC is not in the table. */
   async delete(mac: string): Promise<void> {
     this.#needTable();
-    const { name, id } = this.#owner;
-    if (await this.#datapath.deleteTarget(id, needMac(mac))) return;
+    const { name, datapath } = this.#owner;
+    if (await datapath.deleteTarget(needMac(mac))) return;
     throw new OverlayError('NOT_FOUND', `${mac} is not in the target table of ${name}`);
   }
 
   flush(): void {
     this.#needTable();
-    this.#datapath.invalidate(this.#owner.id);
+    this.#owner.datapath.invalidate();
   }
 
   #needTable(): void {

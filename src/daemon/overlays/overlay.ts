@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
-import type { LookupRequest } from '../../datapath/contract.js';
+import type { OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
 import type { Encapsulation } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
@@ -21,14 +21,14 @@ import {
 import { foundExpected, type PropertySet } from '../../model/properties.js';
 import { failedToSet } from '../../model/sentences.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import { type Endpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
+import { type Endpoint, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
 import type { UndoStack } from '../undo.js';
 import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
-import type { OverlayPlan, Vnic, VnicPlan, Services } from './overlay-plan.js';
+import type { OverlayPlan, OverlayServices, Vnic, VnicPlan } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { OverlayPorts, type PortInfo } from './overlay-ports.js';
 import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
@@ -37,8 +37,8 @@ import { PathWatch } from './path-watch.js';
 import { SourceWatch } from './source-watch.js';
 
 export class Overlay {
-  readonly targets: OverlayTargets;
-  readonly #services: Services;
+  readonly targets = new OverlayTargets(this);
+  readonly #services: OverlayServices;
   mode: 'point' | 'dynamic';
   #properties: PropertySet;
   readonly #encapsulation: Encapsulation;
@@ -51,6 +51,8 @@ export class Overlay {
   readonly #ports: OverlayPorts;
   readonly #sources: SourceWatch;
   readonly #paths: PathWatch;
+  /** Once it has started. */
+  #datapath: OverlayDatapath | undefined;
   /** Of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
 
@@ -58,32 +60,31 @@ export class Overlay {
     readonly plan: OverlayPlan,
     plugin: LookupPlugin | undefined,
     properties: PropertySet,
-    services: Services,
+    services: OverlayServices,
   ) {
     this.#services = services;
     this.#properties = properties;
     this.#encapsulation = needEncapsulation(plan);
     this.#tunnel = tunnelValues(this.#encapsulation, properties);
     this.#health = new Health(plan.name, services.log);
-    this.targets = new OverlayTargets(this, services.datapath);
     const { datapath, log, limits, watch, links, snapshot } = services;
     const { listen } = this;
     const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A plugin of another mode than it had knows better.
     this.#before = before?.mode === this.mode ? before : undefined;
-    const place = { overlay: plan.name, id: plan.id, listenIp: listen.ip };
+    const place = { overlay: plan.name, listenIp: listen.ip };
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
     this.#sources = new SourceWatch(plan.name, this.#health, log);
     this.#paths = new PathWatch(this.#encapsulation, this.#health);
-    const site = { overlay: plan.name, id: plan.id, vnetid: plan.vnetid, listen };
+    const site = { overlay: plan.name, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
     };
-    const pluginServices = { log, health: this.#health, datapath, limits, reprotect };
+    const pluginServices = { log, health: this.#health, limits, reprotect };
     const prepare: Prepare = async () => {
       await services.plugins.find(plan.search);
       const found = needPlugin(plan, services);
@@ -101,7 +102,6 @@ export class Overlay {
       },
     });
     this.#ports = new OverlayPorts(plan, {
-      datapath,
       links: this.#links,
       plugin: this.#plugin,
       health: this.#health,
@@ -111,7 +111,7 @@ export class Overlay {
 
   /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
    * overlay whose links are there may lack its plugin for now. */
-  static check(plan: OverlayPlan, services: Services): Overlay {
+  static check(plan: OverlayPlan, services: OverlayServices): Overlay {
     needEncapsulation(plan);
     const plugin = services.plugins.get(plan.search);
     if (plugin === undefined && (plan.isNew || !services.datapath.hasLeft(plan.name)))
@@ -133,6 +133,12 @@ export class Overlay {
 
   get listen(): Endpoint {
     return this.#tunnel.listen;
+  }
+
+  /** Once it has started. */
+  get datapath(): OverlayDatapath {
+    if (this.#datapath === undefined) throw new Error(`${this.name} is not in the datapath`);
+    return this.#datapath;
   }
 
   get properties(): PropertySet {
@@ -171,23 +177,25 @@ export class Overlay {
     const before = goesOn || failure !== undefined ? this.#before : undefined;
     this.#destination ??= before?.destination;
     const largestMtuBytes = this.#chooseMtu();
-    this.#addToDatapath(isLeft);
-    undo.push(() => (plan.isNew ? datapath.removeOverlay(plan.id) : datapath.withdrawOverlay(plan.id)));
+    const handle = this.#addToDatapath(isLeft);
+    this.#datapath = handle;
+    undo.push(() => (plan.isNew ? handle.remove() : handle.withdraw()));
     // Before the first frame can come, and before the plugin knows better.
-    if (before !== undefined) datapath.setPeers(plan.id, before.peers);
-    if (before !== undefined || this.#before?.isRecent === true) this.#restoreTargets();
-    this.#links.start(linkState, this.#destination?.ip);
+    if (before !== undefined) handle.setPeers(before.peers);
+    if (before !== undefined || this.#before?.isRecent === true)
+      handle.restoreTargets(this.#before?.targets ?? []);
+    this.#links.start(handle, linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
       this.#sources.stop();
       this.#paths.stop();
     });
-    this.#ports.openOwn(this.mtuBytes, largestMtuBytes);
-    this.#plugin.attach();
+    this.#ports.openOwn(handle, this.mtuBytes, largestMtuBytes);
+    this.#plugin.attach(handle);
     if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
   }
 
-  #addToDatapath(mayLackAddress: boolean): void {
+  #addToDatapath(mayLackAddress: boolean): OverlayDatapath {
     const { datapath, limits, log } = this.#services;
     const { plan, properties } = this;
     const destination = this.#destination;
@@ -198,7 +206,7 @@ export class Overlay {
         `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,
       );
     try {
-      datapath.addOverlay({
+      const config = {
         id: plan.id,
         encapsulation: this.#encapsulation.name,
         vnetid: plan.vnetid,
@@ -211,16 +219,34 @@ export class Overlay {
         offload: properties.word('offload', OFFLOAD),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
-      });
+      };
+      return datapath.addOverlay(config, this.#listener());
     } catch (error) {
       throw bindError(error, plan.encap, this.listen);
     }
   }
 
-  /** What an earlier daemon knew: used at once, and asked about. */
-  #restoreTargets(): void {
-    const targets = this.#before?.targets ?? [];
-    if (targets.length > 0) this.#services.datapath.restoreTargets(this.id, targets);
+  #listener(): OverlayListener {
+    const { log } = this.#services;
+    return {
+      lookups: this.#plugin.lookups,
+      portFault: (port, code) => {
+        this.#ports.failed(port, code);
+      },
+      leased: (news) => {
+        this.leased(news);
+      },
+      peers: (added, removed) => {
+        this.#links.peersChanged(added, removed);
+      },
+      pathLearned: (to, mtuBytes) => {
+        const rule = 'larger frames are dropped and their senders told, for ten minutes';
+        log.info('paths', `the path to ${to} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
+      },
+      noticed: (notices) => {
+        for (const notice of notices) this.#noticed(notice);
+      },
+    };
   }
 
   /** After the overlay: it had none, or that of an earlier daemon. */
@@ -231,7 +257,7 @@ export class Overlay {
     this.mode = 'point';
     this.#destination = destination;
     if (before === undefined || !isSameEndpoint(before, destination))
-      this.#services.datapath.setDestination(this.id, destination);
+      this.datapath.setDestination(destination);
   }
 
   /** The properties of an overlay that has been without its plugin until now. */
@@ -248,6 +274,7 @@ export class Overlay {
 
   /** Nobody is asked any more; what is known goes on. */
   async quiesce(): Promise<void> {
+    this.#datapath?.mute();
     this.#links.stop();
     this.#sources.stop();
     this.#ports.stop();
@@ -257,7 +284,7 @@ export class Overlay {
   /** Plugin first, so that nobody is asked about an overlay that is going away. */
   async stop(): Promise<void> {
     await this.quiesce();
-    await this.#services.datapath.removeOverlay(this.id);
+    await this.#datapath?.remove();
   }
 
   /** Rejects with an OverlayError when what the plugin read is not valid. */
@@ -288,14 +315,9 @@ export class Overlay {
     this.#ports.protect(name);
   }
 
-  /** Whether something is to be kept on disk that was not. */
-  leased(news: LeaseNews): boolean {
-    return this.#ports.leased(news);
-  }
-
-  /** The datapath has let go of a device. */
-  portFault(port: string, code: string): void {
-    this.#ports.failed(port, code);
+  /** Its VNICs were granted addresses by DHCP, or have given some up. */
+  leased(news: readonly LeaseNews[]): void {
+    if (this.#ports.leased(news)) this.#services.leasesChanged(this.name);
   }
 
   /** Opens again the devices that were lost, and starts the plugin where it is not. Rejects with an OverlayError at the
@@ -318,21 +340,7 @@ export class Overlay {
     return this.#ports.snapshots();
   }
 
-  // -- Questions from the datapath and about it
-
-  /** Frames go to these addresses now, and to those no longer. */
-  peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
-    this.#links.peersChanged(added, removed);
-  }
-
-  noticed(notice: Notice): void {
-    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
-    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
-  }
-
-  lookup(request: LookupRequest): void {
-    this.#plugin.lookup(request);
-  }
+  // -- Questions about it
 
   info(): RunningOverlayInfo {
     return {
@@ -342,8 +350,8 @@ export class Overlay {
       properties: this.properties.rows(),
       health: this.#health.report(),
       underlay: this.#links.info,
-      offloads: this.#services.datapath.overlayOffloads(this.id),
-      counters: this.#services.datapath.overlayCounters(this.id),
+      offloads: this.datapath.offloads,
+      counters: this.datapath.counters(),
     };
   }
 
@@ -352,6 +360,11 @@ export class Overlay {
   }
 
   // -- Steps
+
+  #noticed(notice: Notice): void {
+    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
+    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
+  }
 
   /** What the route carries, or undefined when there is none to tell. */
   #chooseMtu(): number | undefined {

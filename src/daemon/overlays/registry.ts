@@ -13,13 +13,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { Notice } from '../../core/notices.js';
-import type { LookupRequest } from '../../datapath/contract.js';
+import type { LeaseNews } from '../../core/dhcp-leases.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
 import { foundExpected } from '../../model/properties.js';
 import { isTemporary } from '../../model/sentences.js';
-import type { IpAddress } from '../../wire/ip.js';
 import { formatMac, randomLocalMac } from '../../wire/mac.js';
 import type { StateStore } from '../state/persistence.js';
 import { allOrNothing, KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
@@ -61,7 +59,11 @@ export class Registry {
     this.directory = new OverlayDirectory(store, services.plugins);
     this.linkProperties = new LinkProperties(this.directory, store, this.#changes, services.log);
     this.#names = new NewNames(this.directory, services.links);
-    this.#bringUp = new BringUp(services, store, this.directory, this.#names, this.#changes, changed);
+    const leasesChanged = (overlay: string): void => {
+      this.linkProperties.leasesChanged(overlay);
+    };
+    const own = { ...services, leasesChanged };
+    this.#bringUp = new BringUp(own, store, this.directory, this.#names, this.#changes, changed);
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
 
@@ -175,22 +177,9 @@ export class Registry {
     });
   }
 
-  // -- What the datapath tells
-
-  lookup(request: LookupRequest): void {
-    this.directory.withId(request.overlay)?.lookup(request);
-  }
-
-  noticed(notice: Notice): void {
-    this.directory.withId(notice.overlay)?.noticed(notice);
-  }
-
-  portFault(overlay: number, port: string, code: string): void {
-    this.directory.withId(overlay)?.portFault(port, code);
-  }
-
-  peersChanged(overlay: number, added: readonly IpAddress[], removed: readonly IpAddress[]): void {
-    this.directory.withId(overlay)?.peersChanged(added, removed);
+  /** The stand-in has heard a DHCP server, or a client that gives up. */
+  leased(news: LeaseNews): void {
+    this.directory.withId(news.overlay)?.leased([news]);
   }
 
   /** Whether a stored overlay or VNIC has this name, or one of a state file that cannot be read may have it. */

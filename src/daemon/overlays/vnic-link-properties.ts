@@ -4,7 +4,6 @@
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
 import { inBackground } from '../../model/background.js';
 import { isTemporary } from '../../model/sentences.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
@@ -95,11 +94,9 @@ export class LinkProperties {
     };
   }
 
-  /** The datapath has heard a DHCP server, or a client that gives up. */
-  leased(news: LeaseNews): void {
-    const overlay = this.#directory.withId(news.overlay);
-    if (overlay?.leased(news) !== true) return;
-    this.#unsaved.add(overlay.name);
+  /** Leases of VNICs over this overlay are others than on the disk. */
+  leasesChanged(overlay: string): void {
+    this.#unsaved.add(overlay);
     this.#timer ??= setTimeout(() => {
       inBackground('saving leases', this.saveLeases());
     }, SAVE_DELAY_MS).unref();

@@ -7,7 +7,7 @@
  * answer ends it. Only a plugin that blocks the thread is felt by others, and then only by what is not known yet: the
  * datapath has a thread of its own.
  */
-import type { Datapath, LookupAnswer, LookupRequest } from '../../datapath/contract.js';
+import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
 import type {
@@ -50,7 +50,6 @@ type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;
 /** The overlay that an instance serves. */
 export interface Site {
   readonly overlay: string;
-  readonly id: number;
   readonly vnetid: number;
   readonly listen: Endpoint;
 }
@@ -58,11 +57,16 @@ export interface Site {
 export interface PluginServices {
   readonly log: Log;
   readonly health: Health;
-  readonly datapath: Datapath;
   readonly limits: () => Limits;
   /** What `allowedIps` answers may be something else now. */
   readonly reprotect: () => void;
 }
+
+/** The part of an overlay that its plugin speaks to. */
+export type PluginDatapath = Pick<
+  OverlayDatapath,
+  'answer' | 'setTarget' | 'invalidate' | 'setPeers' | 'announce'
+>;
 
 export class PluginInstance {
   readonly #plugin: LookupPlugin;
@@ -70,9 +74,11 @@ export class PluginInstance {
   readonly #services: PluginServices;
   readonly #kind: string;
   #instance: Instance | undefined;
-  #state: 'new' | 'started' | 'attached' | 'stopped' = 'new';
+  #isStopped = false;
+  /** While it is attached. */
+  #datapath: PluginDatapath | undefined;
   /** What the plugin told the datapath before the overlay was in it. */
-  #early: (() => void)[] = [];
+  #early: ((datapath: PluginDatapath) => void)[] = [];
   #openLookups = 0;
   #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
@@ -98,7 +104,6 @@ export class PluginInstance {
       this.#instance = instance;
       const { startDeadlineMs } = this.#services.limits();
       await this.#ask(startDeadlineMs, (signal) => instance.start(properties, signal));
-      this.#state = 'started';
     } catch (error) {
       await this.stop();
       throw startError(error);
@@ -129,17 +134,17 @@ export class PluginInstance {
   }
 
   /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
-  attach(): void {
-    this.#state = 'attached';
+  attach(datapath: PluginDatapath): void {
+    this.#datapath = datapath;
     const early = this.#early;
     this.#early = [];
-    for (const call of early) call();
+    for (const call of early) call(datapath);
   }
 
   /** What a port with this MAC may send from, undefined when the plugin has no say. Nothing when it fails to say. */
   allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
     const instance = this.#instance;
-    if (this.#state === 'stopped' || typeof instance?.allowedIps !== 'function') return undefined;
+    if (this.#isStopped || typeof instance?.allowedIps !== 'function') return undefined;
     try {
       const value: unknown = this.#inside(() => instance.allowedIps?.(mac));
       return value === undefined ? undefined : checkStationIps(value);
@@ -149,65 +154,65 @@ export class PluginInstance {
     }
   }
 
-  /** Never throws, never rejects; the datapath gets exactly one answer, unless the overlay ends before. */
+  /** Never throws, never rejects; the datapath gets exactly one answer, unless the plugin is stopped before: at once when the
+   * plugin answers at once. One question, and what a proxy asks after it, share one deadline. */
   lookup(request: LookupRequest): void {
     const instance = this.#instance;
-    if (this.#state !== 'attached' || instance === undefined || this.#openLookups >= MAX_OPEN_LOOKUPS) {
-      this.#answer(request, { kind: 'drop', reason: 'lookup_failed' });
+    const datapath = this.#datapath;
+    if (instance === undefined || datapath === undefined) return;
+    const { lookup, destinationMac, sourceMac, etherType, vlan } = request;
+    if (this.#openLookups >= MAX_OPEN_LOOKUPS) {
+      datapath.answer(lookup, { kind: 'drop', reason: 'lookup_failed' });
       return;
     }
     this.#openLookups++;
+    const { lookupDeadlineMs } = this.#services.limits();
+    const endMs = performance.now() + lookupDeadlineMs;
+    const question = { destinationMac, sourceMac, etherType, vlan };
     try {
-      const answer = this.#resolve(instance, request);
+      const answer = andThen(
+        this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.resolve?.(question, signal)),
+        (value) => this.#carryOut(instance, request, value, endMs),
+      );
       if (answer instanceof Promise) {
         answer.then(
           (later) => {
-            this.#succeed(request, later);
+            this.#succeed(lookup, later);
           },
           (error: unknown) => {
-            this.#fail(request, error);
+            this.#fail(lookup, error);
           },
         );
-      } else this.#succeed(request, answer);
+      } else this.#succeed(lookup, answer);
     } catch (error) {
-      this.#fail(request, error);
+      this.#fail(lookup, error);
     }
   }
 
-  #succeed(request: LookupRequest, answer: LookupAnswer): void {
+  #succeed(lookup: number, answer: LookupAnswer): void {
     this.#openLookups--;
     this.#services.health.restore('lookup');
-    this.#answer(request, answer);
+    this.#datapath?.answer(lookup, answer);
   }
 
-  #fail(request: LookupRequest, error: unknown): void {
+  #fail(lookup: number, error: unknown): void {
     this.#openLookups--;
     this.complain(error);
     const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
-    this.#answer(request, { kind: 'drop', reason });
-  }
-
-  /** One question, and what a proxy asks after it, share one deadline. At once when the plugin answers at once. */
-  #resolve(instance: Instance, request: LookupRequest): Eventually<LookupAnswer> {
-    const { destinationMac, sourceMac, etherType, vlan } = request;
-    const endMs = performance.now() + this.#services.limits().lookupDeadlineMs;
-    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
-    return andThen(
-      ask<unknown>((signal) => instance.resolve?.({ destinationMac, sourceMac, etherType, vlan }, signal)),
-      (value) => this.#carryOut(instance, request, value, ask),
-    );
+    this.#datapath?.answer(lookup, { kind: 'drop', reason });
   }
 
   #carryOut(
     instance: Instance,
     { frame }: LookupRequest,
     value: unknown,
-    ask: Ask,
+    endMs: number,
   ): Eventually<LookupAnswer> {
     const answer = checkAnswer(value, this.#site.listen, frame !== undefined);
     if (answer.kind !== 'proxy') return answer;
     if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
     const { overlay } = this.#site;
+    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
     const facts = this.#facts(instance, answer.what, ask);
     const proxied = proxy(answer.what, frame, facts, (message) => {
       this.#services.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
@@ -233,7 +238,7 @@ export class PluginInstance {
   /** Rejects with an OverlayError when the plugin did not take what it read. */
   async reload(): Promise<void> {
     const instance = this.#instance;
-    if (this.#state !== 'attached' || typeof instance?.reload !== 'function') return;
+    if (this.#datapath === undefined || typeof instance?.reload !== 'function') return;
     try {
       await this.#ask(this.#services.limits().startDeadlineMs, (signal) => instance.reload?.(signal));
     } catch (error) {
@@ -244,15 +249,16 @@ export class PluginInstance {
 
   /** Something of this plugin failed: degraded until the next good answer. */
   complain(error: unknown): void {
-    if (this.#state === 'stopped') return;
+    if (this.#isStopped) return;
     const said = `plugin ${this.#plugin.name}: ${systemErrorText(error)}`;
     this.#services.health.degrade('lookup', said);
   }
 
   /** Never rejects. No call into the plugin afterwards, and none out of it has an effect. */
   async stop(): Promise<void> {
-    if (this.#state === 'stopped') return;
-    this.#state = 'stopped';
+    if (this.#isStopped) return;
+    this.#isStopped = true;
+    this.#datapath = undefined;
     this.#early = [];
     const instance = this.#instance;
     if (typeof instance?.stop !== 'function') return;
@@ -268,11 +274,7 @@ export class PluginInstance {
   }
 
   #ask<T>(deadlineMs: number, call: (signal: AbortSignal) => T | Promise<T>): Eventually<T> {
-    return this.#deadlines.within(deadlineMs, (signal) => this.#inside(() => call(signal)));
-  }
-
-  #answer({ overlay, lookup }: LookupRequest, answer: LookupAnswer): void {
-    if (this.#state !== 'stopped') this.#services.datapath.answer(overlay, lookup, answer);
+    return this.#deadlines.within(deadlineMs, (signal) => runningPlugin.run(this, call, signal));
   }
 
   #log(level: 'info' | 'warn' | 'error', message: string): void {
@@ -280,15 +282,15 @@ export class PluginInstance {
   }
 
   /** Now, or as soon as the datapath knows the overlay; never after the end. */
-  #whenAttached(call: () => void): void {
-    if (this.#state === 'attached') call();
-    else if (this.#state !== 'stopped') this.#early.push(call);
+  #whenAttached(call: (datapath: PluginDatapath) => void): void {
+    if (this.#datapath !== undefined) call(this.#datapath);
+    else if (!this.#isStopped) this.#early.push(call);
   }
 
   /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
   #host(): Host {
-    const { overlay, id, vnetid, listen } = this.#site;
-    const { datapath, health, reprotect } = this.#services;
+    const { overlay, vnetid, listen } = this.#site;
+    const { health, reprotect } = this.#services;
     return {
       overlay,
       vnetid,
@@ -307,22 +309,22 @@ export class PluginInstance {
       now: () => performance.now(),
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
-        this.#whenAttached(() => {
+        this.#whenAttached((datapath) => {
           // A group is at this host in any case: what was said of it before no longer holds.
-          if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(id, target[0]);
-          else datapath.setTarget(id, target[0], [target[1]], target[2]);
+          if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(target[0]);
+          else datapath.setTarget(target[0], [target[1]], target[2]);
         });
       },
       invalidate: (mac) => {
         const checked = mac === undefined ? undefined : checkMac(mac);
-        this.#whenAttached(() => {
-          datapath.invalidate(id, checked);
+        this.#whenAttached((datapath) => {
+          datapath.invalidate(checked);
         });
       },
       announce: (ip, mac) => {
         const frame = announcement(checkStationIp(ip), checkStation(mac));
-        this.#whenAttached(() => {
-          datapath.announce(id, frame);
+        this.#whenAttached((datapath) => {
+          datapath.announce(frame);
         });
       },
       allowedIpsChanged: () => {
@@ -333,18 +335,18 @@ export class PluginInstance {
           (peer) => family(peer) === family(listen.ip) && peer !== listen.ip,
         );
         this.#peers = own;
-        this.#whenAttached(() => {
-          datapath.setPeers(id, own);
+        this.#whenAttached((datapath) => {
+          datapath.setPeers(own);
         });
       },
       degrade: (sentence) => {
-        if (this.#state !== 'stopped') health.degrade('plugin', sentence);
+        if (!this.#isStopped) health.degrade('plugin', sentence);
       },
       restore: () => {
-        if (this.#state !== 'stopped') health.restore('plugin');
+        if (!this.#isStopped) health.restore('plugin');
       },
       remark: (sentence) => {
-        if (this.#state !== 'stopped') health.remark(sentence);
+        if (!this.#isStopped) health.remark(sentence);
       },
     };
   }

@@ -7,7 +7,7 @@
  * where nobody can be asked.
  */
 import { z } from 'zod';
-import type { Datapath, KnownTarget } from '../../datapath/contract.js';
+import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
 import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {
   type Endpoint,
@@ -72,8 +72,8 @@ export interface OverlaySnapshot {
 /** What is saved of an overlay that runs. */
 export interface Snapshotted {
   readonly name: string;
-  readonly id: number;
   readonly mac: MacAddress;
+  readonly datapath: Pick<OverlayDatapath, 'recentTargets' | 'namedPeers'>;
   readonly mode: 'point' | 'dynamic';
   readonly destination: Endpoint | undefined;
   portSnapshots(): Iterable<readonly [port: string, PortSnapshot]>;
@@ -145,7 +145,6 @@ export class Snapshot {
     directory: StateDirectory,
     running: Iterable<Snapshotted>,
     others: Iterable<string>,
-    datapath: Pick<Datapath, 'recentTargets' | 'namedPeers'>,
     nowMs: number,
   ): Promise<void> {
     const overlays: [string, Entry][] = [];
@@ -154,15 +153,15 @@ export class Snapshot {
       settingsBytes += JSON.stringify(entry).length;
       if (settingsBytes < MAX_SETTINGS_BYTES) overlays.push([name, entry]);
     };
-    const ids = new Map<string, number>();
+    const datapaths = new Map<string, Snapshotted['datapath']>();
     for (const one of running) {
-      ids.set(one.name, one.id);
-      const { mac, mode, destination } = one;
+      const { mac, mode, destination, datapath } = one;
+      datapaths.set(one.name, datapath);
       add(one.name, {
         mac: formatMac(mac),
         mode,
         destination: destination === undefined ? null : formatEndpoint(destination),
-        peers: [...datapath.namedPeers(one.id)],
+        peers: [...datapath.namedPeers],
         ports: [...one.portSnapshots()].map(([port, { mtuBytes, allowedIps }]) => [
           port,
           { mtuBytes, allowedIps: allowedIps && [...allowedIps] },
@@ -172,7 +171,7 @@ export class Snapshot {
     }
     let bytes = MAX_SETTINGS_BYTES;
     for (const [name, entry] of overlays) {
-      for (const { mac, to } of await datapath.recentTargets(ids.get(name)!, MAX_KNOWN_TARGETS)) {
+      for (const { mac, to } of await datapaths.get(name)!.recentTargets(MAX_KNOWN_TARGETS)) {
         const row: [string, string[]] = [formatMac(mac), to.map(formatEndpoint)];
         // Quotes, commas and brackets are 6 for the MAC and 3 for each destination.
         bytes += row[0].length + 6 + row[1].reduce((sum, one) => sum + one.length + 3, 0);
@@ -182,10 +181,10 @@ export class Snapshot {
     }
     for (const name of others) {
       const before = this.#overlays.get(name);
-      if (before !== undefined && !ids.has(name)) add(name, { ...before, targets: [] });
+      if (before !== undefined && !datapaths.has(name)) add(name, { ...before, targets: [] });
     }
     // What is known from before alone is as old as it was.
-    const savedAtMs = ids.size === 0 ? this.#savedAtMs : nowMs;
+    const savedAtMs = datapaths.size === 0 ? this.#savedAtMs : nowMs;
     const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
     await replaceFile(directory, FILE, JSON.stringify(content));
   }

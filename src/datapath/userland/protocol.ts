@@ -133,8 +133,7 @@ export type Command =
       readonly macs: Float64Array;
       readonly reply: number;
     }
-  /** Of every overlay, by its id. */
-  | { readonly kind: 'count-targets'; readonly reply: number }
+  | { readonly kind: 'count-targets'; readonly overlay: number; readonly reply: number }
   /** Those of the life before a restart, to be confirmed; the one that was used last comes first. */
   | {
       readonly kind: 'restore-targets';
@@ -187,5 +186,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | TargetScan | TargetDescription | ReadonlyMap<number, number>;
+      readonly value: boolean | number | TargetScan | TargetDescription;
     };

@@ -1,47 +1,34 @@
 /**
- * The control side's half of the datapath: has the overlays, the ports (ports.ts) and the sockets (underlay.ts), posts
- * commands to the datapath threads, reads the counters it shares with them.
+ * The control side's half of the datapath: makes the overlays (overlay.ts), their ports (ports.ts) and their sockets
+ * (underlay.ts), and brings what the datapath threads report to whom it concerns.
  *
  * The first thread is always there. An overlay with several queues is carried by as many threads: the further ones are
  * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
  * so on.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AddressTable } from '../../../core/address-table.js';
-import { createCounters, readCounters } from '../../../core/counters.js';
-import type { ProtectionRules } from '../../../core/link-protection.js';
+import type { PathReport } from '../../../core/overlay-options.js';
 import { createStationMemory } from '../../../core/stations.js';
 import { closeTaps, type Features, probeFeatures, routeMtuBytes } from '../../../dgram-extra/index.js';
 import { inBackground } from '../../../model/background.js';
-import type { RouteMtu } from '../../../model/underlay-state.js';
-import { type Endpoint, type IpAddress, toBytes } from '../../../wire/ip.js';
-import type { MacAddress } from '../../../wire/mac.js';
+import { type IpAddress, toBytes } from '../../../wire/ip.js';
 import type {
   Datapath,
-  DatapathEvents,
-  Inherited,
-  KnownTarget,
   Handover,
-  Retained,
-  LookupAnswer,
-  Offload,
+  Inherited,
   OverlayConfig,
-  PortConfig,
-  PortDeviceInfo,
-  PortFindings,
-  TargetEntries,
-  TargetEntry,
+  OverlayDatapath,
+  OverlayListener,
+  Retained,
 } from '../../contract.js';
-import { type Report, WAKE } from '../protocol.js';
-import { retain, type OverlayState, type Inventory, storedLists, tapDescriptors } from './handover.js';
-import { NamedPeers } from './named-peers.js';
-import { offloadsOf, optionsOf } from './overlay-config.js';
-import { countTargets, OverlayThreads } from './overlay-threads.js';
+import { WAKE } from '../protocol.js';
+import { type Inventory, retain, storedLists, tapDescriptors } from './handover.js';
+import { UserlandOverlay } from './overlay.js';
 import { tellOfPaths } from './paths.js';
-import { mergePeers, type Peers } from './peers.js';
-import { NOTHING_FOUND, Ports } from './ports.js';
+import { Ports } from './ports.js';
 import { canSteer } from './steering.js';
-import { DatapathThread } from './thread.js';
+import { discardTap, hasLeftTap } from './taps.js';
+import { DatapathThread, type ThreadNews } from './thread.js';
 import { type Lease, Underlay } from './underlay.js';
 
 /** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
@@ -49,30 +36,29 @@ const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
   #features = probeFeatures();
-  readonly #events: DatapathEvents;
+  readonly #failed: (error: Error) => void;
+  readonly #inherited: Inherited;
   readonly #threads: DatapathThread[] = [];
-  readonly #overlays = new Map<number, OverlayState>();
-  /** Overlay -> queues, also while it is being removed. */
-  readonly #queues = new Map<number, number>();
+  /** By `varpd/id`, as the threads know them. */
+  readonly #overlays = new Map<number, UserlandOverlay>();
+  /** Queues of each, also while it is being removed. */
+  readonly #queues = new Map<UserlandOverlay, number>();
   readonly #ports: Ports;
   readonly #underlay: Underlay;
   #lastToken = WAKE;
   #isHeld: boolean;
   #closing = false;
 
-  private constructor(events: DatapathEvents, inherited: Inherited) {
-    this.#events = events;
+  private constructor(inherited: Inherited, failed: (error: Error) => void) {
+    this.#inherited = inherited;
+    this.#failed = failed;
     this.#isHeld = inherited.hasStandIn;
-    this.#ports = new Ports(this.#threads, inherited, () => this.features, {
-      nextToken: () => ++this.#lastToken,
-      fault: (overlay, port, code) => {
-        events.portFault(overlay, port, code);
-      },
-    });
+    const nextToken = (): number => ++this.#lastToken;
+    this.#ports = new Ports(this.#threads, inherited, () => this.features, nextToken);
     this.#underlay = new Underlay({
       left: (name) => inherited.take(name),
       giveBack: inherited.giveBack,
-      nextToken: () => ++this.#lastToken,
+      nextToken,
       forget: inherited.forget,
       opened: (queue, socket) => {
         const { token, fd, encapsulation, counters } = socket;
@@ -95,16 +81,16 @@ export class DatapathControl implements Datapath {
     return { ...this.#features, tapSteering: canSteer() };
   }
 
-  /** Resolves when the first thread runs. */
-  static async start(events: DatapathEvents, inherited: Inherited): Promise<DatapathControl> {
-    const control = new DatapathControl(events, inherited);
+  /** Resolves when the first thread runs. `failed`: a datapath thread is gone, and nothing moves any more. */
+  static async start(inherited: Inherited, failed: (error: Error) => void): Promise<DatapathControl> {
+    const control = new DatapathControl(inherited, failed);
     await control.#need(1)[0].started();
     return control;
   }
 
-  addOverlay(config: OverlayConfig): void {
+  addOverlay(config: OverlayConfig, listener: OverlayListener): OverlayDatapath {
     const { id, queues } = config;
-    const threads = this.#need(queues);
+    const links = this.#need(queues);
     let lease: Lease;
     try {
       lease = this.#underlay.lease(config);
@@ -112,188 +98,45 @@ export class DatapathControl implements Datapath {
       inBackground('ending datapath threads', this.#dismiss());
       throw error;
     }
-    const options = optionsOf(config);
-    const counters = threads.map(() => createCounters());
-    this.#queues.set(id, queues);
-    const carriers = new OverlayThreads(id, threads, (request) => {
-      this.#events.lookup(request);
-    });
-    const peers: Peers = new Map();
-    const tell = (table: AddressTable): void => {
-      carriers.setPeers(table);
-    };
-    this.#overlays.set(id, {
-      config,
-      options,
+    const context = {
+      links,
       lease,
-      threads: carriers,
-      counters,
-      ports: new Map(),
-      peers,
-      named: new NamedPeers(id, peers, tell, this.#events),
-      loops: [],
-      routeMtus: [],
-      carrier: true,
-    });
+      ports: this.#ports,
+      features: () => this.features,
+      leaving: () => void this.#overlays.delete(id),
+      left: async () => {
+        this.#queues.delete(overlay);
+        await this.#dismiss();
+      },
+    };
+    const overlay = new UserlandOverlay(config, context, listener);
+    this.#overlays.set(id, overlay);
+    this.#queues.set(overlay, queues);
+    const { options, counterArrays } = overlay;
     const { tokens, senderFds, segmentation } = lease;
     // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
     const stations = createStationMemory();
-    threads.forEach((thread, queue) => {
-      const own = { socket: tokens[queue], counters: counters[queue] };
-      thread.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
+    links.forEach((link, queue) => {
+      const own = { socket: tokens[queue], counters: counterArrays[queue] };
+      link.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
-  }
-
-  removeOverlay(id: number): Promise<void> {
-    return this.#removeOverlay(id, false);
-  }
-
-  withdrawOverlay(id: number): Promise<void> {
-    return this.#removeOverlay(id, true);
-  }
-
-  /** `isKept`: what an earlier daemon had left. */
-  async #removeOverlay(id: number, isKept: boolean): Promise<void> {
-    const state = this.#overlays.get(id);
-    if (state === undefined) return;
-    this.#overlays.delete(id);
-    state.named.end();
-    await state.threads.remove();
-    await this.#ports.removeAll(state, isKept);
-    await state.lease.release(isKept);
-    this.#queues.delete(id);
-    await this.#dismiss();
-  }
-
-  setDestination(id: number, destination: Endpoint): void {
-    const state = this.#overlay(id);
-    state.options = { ...state.options, destination };
-    state.threads.setDestination(destination);
+    return overlay;
   }
 
   hasLeft(port: string): boolean {
-    return this.#ports.hasLeft(port);
+    return hasLeftTap(port, this.#inherited);
   }
 
-  addPort(config: PortConfig): MacAddress {
-    return this.#ports.add(this.#overlay(config.overlay), config);
-  }
-
-  async removePort(overlay: number, name: string): Promise<void> {
-    await this.#ports.remove(this.#overlay(overlay), name);
-  }
-
-  portDevice(overlay: number, name: string): PortDeviceInfo | undefined {
-    const state = this.#overlays.get(overlay);
-    return state && this.#ports.device(state, name);
-  }
-
-  checkPort(...[overlay, name, device, tun]: Parameters<Datapath['checkPort']>): PortFindings {
-    const state = this.#overlays.get(overlay);
-    return state === undefined ? NOTHING_FOUND : this.#ports.check(state, name, device, tun);
-  }
-
-  discard(name: string): void {
-    this.#ports.discard(name);
-  }
-
-  setCarrier(overlay: number, on: boolean): void {
-    this.#ports.setCarrier(this.#overlay(overlay), on);
-  }
-
-  setPortDown(overlay: number, name: string, isDown: boolean): void {
-    const state = this.#overlays.get(overlay);
-    if (state !== undefined) this.#ports.setDown(state, name, isDown);
-  }
-
-  setProtection(overlay: number, name: string, protection: ProtectionRules | undefined): void {
-    this.#ports.setProtection(this.#overlay(overlay), name, protection);
-  }
-
-  setMac(overlay: number, name: string, mac: MacAddress, protection: ProtectionRules | undefined): void {
-    this.#ports.setMac(this.#overlay(overlay), name, mac, protection);
-  }
-
-  /** What follows is harmless for an overlay that is gone. */
-  answer(overlay: number, lookup: number, answer: LookupAnswer): void {
-    this.#overlays.get(overlay)?.threads.answer(lookup, answer);
-  }
-
-  setTarget(overlay: number, mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
-    this.#overlays.get(overlay)?.threads.setTarget(mac, to, ttlMs);
-  }
-
-  invalidate(overlay: number, mac?: MacAddress): void {
-    this.#overlays.get(overlay)?.threads.invalidate(mac);
-  }
-
-  setPeers(overlay: number, peers: readonly IpAddress[]): void {
-    this.#overlays.get(overlay)?.named.set(peers);
-  }
-
-  setLoops(overlay: number, destinations: readonly IpAddress[]): void {
-    const state = this.#overlays.get(overlay);
-    if (state === undefined) return;
-    state.loops = destinations;
-    state.threads.setLoops(destinations);
-  }
-
-  setRouteMtus(overlay: number, routes: readonly RouteMtu[]): void {
-    const state = this.#overlays.get(overlay);
-    if (state !== undefined) state.routeMtus = routes;
-    state?.threads.setRouteMtus(routes);
-  }
-
-  namedPeers(overlay: number): readonly IpAddress[] {
-    return this.#overlays.get(overlay)?.named.list ?? [];
-  }
-
-  announce(overlay: number, frame: Uint8Array): void {
-    this.#overlays.get(overlay)?.threads.announce(frame);
-  }
-
-  async deleteTarget(overlay: number, mac: MacAddress): Promise<boolean> {
-    return (await this.#overlays.get(overlay)?.threads.deleteTarget(mac)) ?? false;
-  }
-
-  async targets(overlay: number, after: MacAddress, limit: number): Promise<TargetEntries> {
-    const entries = await this.#overlays.get(overlay)?.threads.targets(after, limit);
-    return entries ?? { entries: [], next: undefined };
-  }
-
-  async recentTargets(overlay: number, limit: number): Promise<readonly TargetEntry[]> {
-    return (await this.#overlays.get(overlay)?.threads.recentTargets(limit)) ?? [];
-  }
-
-  targetCounts(): Promise<ReadonlyMap<number, number>> {
-    return countTargets(this.#threads);
-  }
-
-  restoreTargets(overlay: number, targets: readonly KnownTarget[]): void {
-    this.#overlays.get(overlay)?.threads.restoreTargets(targets);
+  discard(port: string): void {
+    discardTap(port, this.#inherited);
   }
 
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number {
     return routeMtuBytes(toBytes(listenIp), toBytes(to), `the route from ${listenIp} to ${to}`);
   }
 
-  /** What is dropped before its overlay is known is counted for the socket, and shown with each of its overlays. */
-  overlayCounters(id: number): Record<string, number> {
-    const { counters, lease, threads } = this.#overlay(id);
-    return { ...readCounters(...counters, ...lease.counters()), lookups: threads.asked };
-  }
-
   socketCounters(): ReadonlyMap<string, Record<string, number>> {
     return this.#underlay.counters();
-  }
-
-  overlayOffloads(id: number): readonly Offload[] {
-    const { config, lease } = this.#overlay(id);
-    return offloadsOf(config, lease.segmentation, this.features);
-  }
-
-  portCounters(overlay: number, name: string): Record<string, number> {
-    return this.#ports.counters(this.#overlay(overlay), name);
   }
 
   async ping(): Promise<void> {
@@ -340,26 +183,12 @@ export class DatapathControl implements Datapath {
     closeTaps([...this.#ports.open, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 
-  #overlay(id: number): OverlayState {
-    const state = this.#overlays.get(id);
-    if (state === undefined) throw new Error(`the datapath has no overlay ${id}`);
-    return state;
-  }
-
   /** The first `count` threads; those that are not there yet are started. */
   #need(count: number): DatapathThread[] {
-    while (this.#threads.length < count) {
-      const index = this.#threads.length;
-      const thread = new DatapathThread(index, this.#isHeld, {
-        heard: (report) => {
-          this.#hear(index, report);
-        },
-        failed: (error) => {
-          this.#events.failed(error);
-        },
-      });
-      this.#threads.push(thread);
-    }
+    while (this.#threads.length < count)
+      this.#threads.push(
+        new DatapathThread(this.#threads.length, this.#isHeld, { heard: this.#hear, failed: this.#failed }),
+      );
     return this.#threads.slice(0, count);
   }
 
@@ -369,26 +198,50 @@ export class DatapathControl implements Datapath {
     await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
-  #hear(index: number, report: Exclude<Report, { kind: 'reply' }>): void {
+  /** A report of the thread of this index, perhaps about overlays that are gone meanwhile. */
+  readonly #hear = (report: ThreadNews, thread: number): void => {
+    const overlays = this.#overlays;
     switch (report.kind) {
       case 'lookups':
-        for (const question of report.questions)
-          this.#overlays.get(question.overlay)?.threads.heard(index, question);
+        for (const [id, questions] of byOverlay(report.questions)) overlays.get(id)?.heard(thread, questions);
         return;
       case 'leases':
-        for (const news of report.news) this.#events.leased(news);
+        for (const [id, news] of byOverlay(report.news)) overlays.get(id)?.listener?.leased(news);
         return;
       case 'notices':
-        for (const notice of report.notices) this.#events.noticed(notice);
-        return;
-      case 'paths':
-        tellOfPaths(index, report.news, this.#threads, this.#events);
+        for (const [id, notices] of byOverlay(report.notices)) overlays.get(id)?.listener?.noticed(notices);
         return;
       case 'peers':
-        mergePeers(index, report.changes, (id) => this.#overlays.get(id)?.peers, this.#events);
+        for (const [id, changes] of byOverlay(report.changes))
+          overlays.get(id)?.peersChanged(thread, changes);
+        return;
+      case 'paths':
+        tellOfPaths(thread, report.news, this.#threads, (news) => {
+          this.#pathLearned(news);
+        });
         return;
       case 'fault':
         this.#ports.fault(report);
     }
+  };
+
+  /** One line about a path is enough, whichever overlays send there. */
+  #pathLearned({ overlay, to: { ip }, mtuBytes }: PathReport): void {
+    const sender =
+      overlay === undefined
+        ? [...this.#overlays.values()].find((one) => one.sendsTo(ip))
+        : this.#overlays.get(overlay);
+    sender?.listener?.pathLearned(ip, mtuBytes);
   }
+}
+
+/** The news of one turn by overlay; nearly always there is one. */
+function byOverlay<T extends { readonly overlay: number }>(news: readonly T[]): Map<number, T[]> {
+  const groups = new Map<number, T[]>();
+  for (const one of news) {
+    const group = groups.get(one.overlay);
+    if (group === undefined) groups.set(one.overlay, [one]);
+    else group.push(one);
+  }
+  return groups;
 }

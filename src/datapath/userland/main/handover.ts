@@ -1,59 +1,41 @@
 /** What the control side knows of overlays and ports, and what it leaves of them to the next daemon. */
-import type { Counters } from '../../../core/counters.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
-import type { PresenceMemory } from '../../../core/presence.js';
 import { MAX_KNOWN_TARGETS } from '../../../model/handover.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { IpAddress } from '../../../wire/ip.js';
-import type { Descriptor, Lists, Retained, OverlayConfig } from '../../contract.js';
+import type { Descriptor, Lists, Retained, OverlayConfig, TargetEntry } from '../../contract.js';
 import type { BareCommand, Command, Token } from '../protocol.js';
 import type { NamedPeers } from './named-peers.js';
-import type { OverlayThreads } from './overlay-threads.js';
-import type { Peers } from './peers.js';
-import type { WatchedTap } from './tap-settings.js';
 import { tapDescriptor } from './taps.js';
 import type { HandedSocket, Lease } from './underlay.js';
 
+/** An overlay as far as it is left to others. */
 export interface OverlayState {
   readonly config: OverlayConfig;
-  options: OverlayOptions;
+  readonly options: OverlayOptions;
   readonly lease: Lease;
-  readonly threads: OverlayThreads;
-  /** One a queue. */
-  readonly counters: readonly Counters[];
-  readonly ports: Map<string, PortState>;
-  readonly peers: Peers;
   /** The peers that its plugin names. */
-  readonly named: NamedPeers;
+  readonly named: Pick<NamedPeers, 'table'>;
   /** The destinations whose routes lead back into it. */
-  loops: readonly IpAddress[];
+  readonly loops: readonly IpAddress[];
   /** And those that carry less than their device. */
-  routeMtus: readonly RouteMtu[];
-  carrier: boolean;
+  readonly routeMtus: readonly RouteMtu[];
+  recentTargets(limit: number): Promise<readonly TargetEntry[]>;
 }
 
+/** A port as far as it is left to others. */
 export interface PortState {
   readonly name: string;
-  readonly overlay: number;
   readonly temporary: boolean;
-  /** An earlier daemon had left the device. */
-  readonly isLeft: boolean;
-  readonly queues: readonly PortQueue[];
-  readonly tap: WatchedTap;
-  readonly presence: PresenceMemory;
+  /** One a thread. */
+  readonly queues: readonly { readonly token: Token; readonly fd: number }[];
   /** What the threads were told of it. */
-  config: Omit<
+  readonly config: Omit<
     Extract<Command, { kind: 'add-port' }>,
     'kind' | 'token' | 'fd' | 'counters' | 'askedLeases' | 'presence'
   >;
-  /** Set once it is to be closed; resolves when it is. */
-  closed?: Promise<unknown>;
-}
-
-interface PortQueue {
-  readonly token: Token;
-  readonly fd: number;
-  readonly counters: Counters;
+  /** Set once it is to be closed. */
+  readonly closed: Promise<unknown> | undefined;
 }
 
 /** What there is at one moment, without what ends with this daemon. */
@@ -90,7 +72,7 @@ async function standInLists(
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // Of another process: memory is shared within one.
     const table = new Int32Array(named.table);
-    const known = await overlay.threads.recentTargets(MAX_KNOWN_TARGETS);
+    const known = await overlay.recentTargets(MAX_KNOWN_TARGETS);
     lease.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },

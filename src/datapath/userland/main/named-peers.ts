@@ -9,8 +9,7 @@
 import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/address-table.js';
 import { inBackground } from '../../../model/background.js';
 import type { IpAddress } from '../../../wire/ip.js';
-import type { DatapathEvents } from '../../contract.js';
-import { NAMED, type Peers } from './peers.js';
+import { NAMED, type PeerNews, type Peers } from './peers.js';
 import { inSlices } from './slices.js';
 
 /** Addresses between two looks at the clock. */
@@ -21,24 +20,17 @@ export class NamedPeers {
   list: readonly IpAddress[] = [];
   /** What the threads have. */
   table: AddressTable = EMPTY_TABLE;
-  readonly #overlay: number;
   readonly #peers: Peers;
   readonly #tell: (table: AddressTable) => void;
-  readonly #events: Pick<DatapathEvents, 'peers'>;
+  readonly #news: PeerNews;
   /** Counts the lists; beyond all of them once the overlay is gone. */
   #latest = 0;
 
   /** `tell`: to the threads. */
-  constructor(
-    overlay: number,
-    peers: Peers,
-    tell: (table: AddressTable) => void,
-    events: Pick<DatapathEvents, 'peers'>,
-  ) {
-    this.#overlay = overlay;
+  constructor(peers: Peers, tell: (table: AddressTable) => void, news: PeerNews) {
     this.#peers = peers;
     this.#tell = tell;
-    this.#events = events;
+    this.#news = news;
   }
 
   /** In force at once where they are few, and the news of it after the caller has gone on. */
@@ -81,7 +73,7 @@ export class NamedPeers {
         this.#peers.set(ip, before | NAMED);
         if (before === 0) added.push(ip);
       }
-      if (added.length > 0) this.#events.peers(this.#overlay, added, []);
+      if (added.length > 0) this.#news(added, []);
       yield;
     }
     let removed: IpAddress[] = [];
@@ -94,10 +86,10 @@ export class NamedPeers {
         } else this.#peers.set(ip, bits & ~NAMED);
       }
       if (++seen % STEP !== 0) continue;
-      if (removed.length > 0) this.#events.peers(this.#overlay, [], removed);
+      if (removed.length > 0) this.#news([], removed);
       removed = [];
       yield;
     }
-    if (removed.length > 0) this.#events.peers(this.#overlay, [], removed);
+    if (removed.length > 0) this.#news([], removed);
   }
 }

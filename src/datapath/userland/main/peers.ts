@@ -3,40 +3,35 @@
  * of the threads that carry it.
  */
 import type { IpAddress } from '../../../wire/ip.js';
-import type { DatapathEvents } from '../../contract.js';
+import type { OverlayListener } from '../../contract.js';
 import type { PeerChange } from '../protocol.js';
 
 /** Underlay address -> the threads whose destination it is, as bits, and NAMED. */
 export type Peers = Map<IpAddress, number>;
 
+export type PeerNews = OverlayListener['peers'];
+
 /** No thread has this number. */
 export const NAMED = 1 << 30;
 
-/** What a thread reports. An address may come and go within one report. */
+/** Takes over the report of a thread about one overlay, which may name an address several times. `news` hears which addresses
+ * have become peers, and which have ceased to be peers. */
 export function mergePeers(
   thread: number,
   changes: readonly PeerChange[],
-  peersOf: (overlay: number) => Peers | undefined,
-  events: Pick<DatapathEvents, 'peers'>,
+  peers: Peers,
+  news: PeerNews,
 ): void {
-  const overlays = new Map<number, Map<IpAddress, boolean>>();
-  for (const { overlay, ip, isPeer } of changes) {
-    const last = overlays.get(overlay) ?? new Map<IpAddress, boolean>();
-    overlays.set(overlay, last.set(ip, isPeer));
+  const last = new Map(changes.map(({ ip, isPeer }) => [ip, isPeer]));
+  const added: IpAddress[] = [];
+  const removed: IpAddress[] = [];
+  for (const [ip, isPeer] of last) {
+    const before = peers.get(ip) ?? 0;
+    const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
+    if (after === 0) peers.delete(ip);
+    else peers.set(ip, after);
+    if (before === 0 && after !== 0) added.push(ip);
+    if (before !== 0 && after === 0) removed.push(ip);
   }
-  for (const [overlay, last] of overlays) {
-    const peers = peersOf(overlay);
-    if (peers === undefined) continue;
-    const added: IpAddress[] = [];
-    const removed: IpAddress[] = [];
-    for (const [ip, isPeer] of last) {
-      const before = peers.get(ip) ?? 0;
-      const after = isPeer ? before | (1 << thread) : before & ~(1 << thread);
-      if (after === 0) peers.delete(ip);
-      else peers.set(ip, after);
-      if (before === 0 && after !== 0) added.push(ip);
-      if (before !== 0 && after === 0) removed.push(ip);
-    }
-    events.peers(overlay, added, removed);
-  }
+  if (added.length + removed.length > 0) news(added, removed);
 }

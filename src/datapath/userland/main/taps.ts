@@ -95,7 +95,6 @@ export interface TapPlan {
 /** Throws the system's error; then no new device is left, and what an earlier daemon had left still is. */
 export function openPortTap(
   config: PortConfig,
-  address: mac.MacAddress,
   { queues, carrier, offload }: TapPlan,
   inherited: Inherited,
 ): PortTap {
@@ -115,7 +114,7 @@ export function openPortTap(
     resetTapSettings(fd, name);
     unfilterTap(fd, name);
     if (queues > 1) steerByFlow(fds.slice(0, queues), name);
-    if (found === undefined) create(fd, config, address, offload);
+    if (found === undefined) create(fd, config, offload);
     else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
     // Last: until here, nothing is left of a new one when this process is killed.
@@ -129,12 +128,7 @@ export function openPortTap(
   }
 }
 
-function create(
-  fd: number,
-  { name, mtuBytes, own }: PortConfig,
-  address: mac.MacAddress,
-  offload: number,
-): void {
+function create(fd: number, { name, mac: address, mtuBytes, own }: PortConfig, offload: number): void {
   const bytes = new Uint8Array(mac.BYTES);
   mac.writeMac(bytes, 0, address);
   setTapOffload(fd, offload, name);

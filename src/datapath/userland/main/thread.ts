@@ -32,13 +32,17 @@ export interface Link {
   inspect(request: Request): Promise<unknown>;
 }
 
+export type ThreadNews = Exclude<Report, { kind: 'reply' }>;
+
 export interface ThreadEvents {
-  heard(report: Exclude<Report, { kind: 'reply' }>): void;
+  /** `index`: the number of the thread. */
+  heard(report: ThreadNews, index: number): void;
   /** It is gone, and nobody has stopped it. */
   failed(error: Error): void;
 }
 
 export class DatapathThread implements Link {
+  readonly #index: number;
   readonly #events: ThreadEvents;
   readonly #wakeFd = createEvent();
   readonly #worker: Worker;
@@ -55,6 +59,7 @@ export class DatapathThread implements Link {
 
   /** It takes commands at once, and obeys them as soon as it runs. One that is held looks at no device before `begin`. */
   constructor(index: number, isHeld: boolean, events: ThreadEvents) {
+    this.#index = index;
     this.#events = events;
     const ring = takeRing();
     this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
@@ -63,9 +68,7 @@ export class DatapathThread implements Link {
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
       name: index === 0 ? 'datapath' : `datapath ${index}`,
     });
-    this.#worker.on('message', (report: Report) => {
-      this.#hear(report);
-    });
+    this.#worker.on('message', this.#hear);
     this.#worker.on('error', (error) => {
       if (!this.#starting) events.failed(error instanceof Error ? error : new Error(errorText(error)));
     });
@@ -145,12 +148,12 @@ export class DatapathThread implements Link {
     return true;
   }
 
-  #hear(report: Report): void {
+  readonly #hear = (report: Report): void => {
     if (report.kind !== 'reply') {
-      this.#events.heard(report);
+      this.#events.heard(report, this.#index);
       return;
     }
     this.#waiting.get(report.reply)?.(report.value);
     this.#waiting.delete(report.reply);
-  }
+  };
 }

@@ -263,11 +263,9 @@ export class DatapathEngine {
         this.#platform.begin();
         this.#reply(command.reply, true);
         return;
-      case 'count-targets': {
-        const counts = [...this.#overlays].map(([id, { overlay }]) => [id, overlay.targets.size] as const);
-        this.#reply(command.reply, new Map(counts));
+      case 'count-targets':
+        this.#reply(command.reply, this.#overlays.get(command.overlay)?.overlay.targets.size ?? 0);
         return;
-      }
       case 'ping':
       case 'stop':
         this.#reply(command.reply, true);

@@ -1,0 +1,243 @@
+/**
+ * An overlay as the control side has it. Its handle stands for all threads that carry it: each command goes to all of them,
+ * and their reports come to the listener.
+ *
+ * With one thread questions and answers pass as they are; with more, shared-questions.ts is between them and the listener.
+ * Once the overlay has ended no thread is told of it any more, for the threads may have ended as well.
+ */
+import type { AddressTable } from '../../../core/address-table.js';
+import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import type { OverlayOptions } from '../../../core/overlay.js';
+import type { Features } from '../../../dgram-extra/index.js';
+import type { RouteMtu } from '../../../model/underlay-state.js';
+import type { Endpoint, IpAddress } from '../../../wire/ip.js';
+import type { MacAddress } from '../../../wire/mac.js';
+import type {
+  KnownTarget,
+  LookupAnswer,
+  LookupRequest,
+  Offload,
+  OverlayConfig,
+  OverlayDatapath,
+  OverlayListener,
+  PortConfig,
+  PortHandle,
+  TargetEntries,
+  TargetEntry,
+} from '../../contract.js';
+import { LIST_SLICE, type PeerChange } from '../protocol.js';
+import type { OverlayState } from './handover.js';
+import { NamedPeers } from './named-peers.js';
+import { offloadsOf, optionsOf } from './overlay-config.js';
+import { mergePeers, type Peers } from './peers.js';
+import type { Ports } from './ports.js';
+import { SharedQuestions } from './shared-questions.js';
+import type { PortOwner, TapPort } from './tap-port.js';
+import { readRecent, readTargets } from './table-reader.js';
+import type { Link, Request } from './thread.js';
+import type { Lease } from './underlay.js';
+
+/** The parts of the datapath that an overlay needs. */
+export interface OverlayContext {
+  /** The threads that carry it. */
+  readonly links: readonly Link[];
+  readonly lease: Lease;
+  readonly ports: Pick<Ports, 'add'>;
+  readonly features: () => Features;
+  /** It is about to end: its threads are still needed. */
+  readonly leaving: () => void;
+  /** It has ended. */
+  readonly left: () => Promise<void>;
+}
+
+export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner {
+  readonly config: OverlayConfig;
+  options: OverlayOptions;
+  readonly lease: Lease;
+  /** One a thread. */
+  readonly counterArrays: readonly Counters[];
+  readonly ports = new Set<TapPort>();
+  readonly named: NamedPeers;
+  loops: readonly IpAddress[] = [];
+  routeMtus: readonly RouteMtu[] = [];
+  carrier = true;
+  listener: OverlayListener | undefined;
+  readonly #peers: Peers = new Map();
+  readonly #context: OverlayContext;
+  readonly #id: number;
+  /** None once it has ended. */
+  #links: readonly Link[];
+  readonly #shared: SharedQuestions | undefined;
+  #asked = 0;
+
+  constructor(config: OverlayConfig, context: OverlayContext, listener: OverlayListener) {
+    this.config = config;
+    this.options = optionsOf(config);
+    this.lease = context.lease;
+    this.listener = listener;
+    this.#context = context;
+    this.#id = config.id;
+    this.#links = context.links;
+    this.#shared = context.links.length > 1 ? new SharedQuestions() : undefined;
+    this.counterArrays = context.links.map(() => createCounters());
+    this.named = new NamedPeers(
+      this.#peers,
+      (table) => {
+        this.#setPeerTable(table);
+      },
+      (added, removed) => this.listener?.peers(added, removed),
+    );
+  }
+
+  // -- Reports of the threads
+
+  /** `thread` asks. Questions that are not put to the listener, since another thread's are open, do not count. */
+  heard(thread: number, questions: readonly LookupRequest[]): void {
+    const news = this.#shared?.take(thread, questions) ?? questions;
+    this.#asked += news.length;
+    if (news.length > 0) this.listener?.lookups(news);
+  }
+
+  peersChanged(thread: number, changes: readonly PeerChange[]): void {
+    mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
+  }
+
+  /** Whether frames go to this underlay address. */
+  sendsTo(ip: IpAddress): boolean {
+    return this.#peers.has(ip);
+  }
+
+  // -- Ports
+
+  addPort(config: PortConfig): PortHandle {
+    if (this.#links.length === 0) throw new Error(`overlay ${this.#id} has ended`);
+    return this.#context.ports.add(this, config);
+  }
+
+  setCarrier(on: boolean): void {
+    this.carrier = on;
+    for (const port of this.ports) port.setCarrier(on);
+  }
+
+  // -- Targets and peers
+
+  answer(lookup: number, answer: LookupAnswer): void {
+    if (this.#links.length === 0) return;
+    if (this.#shared !== undefined) this.#shared.answer(this.#id, lookup, answer, this.#links);
+    else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
+  }
+
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+    this.#shared?.forget(mac);
+    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs });
+  }
+
+  invalidate(mac?: MacAddress): void {
+    if (mac === undefined) this.#shared?.forgetAll();
+    else this.#shared?.forget(mac);
+    for (const link of this.#links) link.invalidate(this.#id, mac);
+  }
+
+  setDestination(destination: Endpoint): void {
+    this.options = { ...this.options, destination };
+    for (const link of this.#links) link.post({ kind: 'set-destination', overlay: this.#id, destination });
+  }
+
+  setPeers(peers: readonly IpAddress[]): void {
+    this.named.set(peers);
+  }
+
+  get namedPeers(): readonly IpAddress[] {
+    return this.named.list;
+  }
+
+  setLoops(destinations: readonly IpAddress[]): void {
+    this.loops = destinations;
+    for (const link of this.#links) link.post({ kind: 'set-loops', overlay: this.#id, destinations });
+  }
+
+  setRouteMtus(routes: readonly RouteMtu[]): void {
+    this.routeMtus = routes;
+    for (const link of this.#links) link.post({ kind: 'set-route-mtus', overlay: this.#id, routes });
+  }
+
+  /** Each port has it once. */
+  announce(frame: Uint8Array): void {
+    this.#links[0]?.post({ kind: 'announce', overlay: this.#id, frame });
+  }
+
+  async deleteTarget(mac: MacAddress): Promise<boolean> {
+    this.#shared?.forget(mac);
+    const replies = await this.#requestAll({ kind: 'delete-target', overlay: this.#id, mac });
+    return replies.includes(true);
+  }
+
+  targets(after: MacAddress, limit: number): Promise<TargetEntries> {
+    return readTargets(this.#links, this.#id, after, limit);
+  }
+
+  recentTargets(limit: number): Promise<readonly TargetEntry[]> {
+    return readRecent(this.#links, this.#id, limit);
+  }
+
+  async targetCount(): Promise<number> {
+    const counts = await this.#requestAll({ kind: 'count-targets', overlay: this.#id });
+    return Math.max(0, ...(counts as number[]));
+  }
+
+  /** The first to be put in is the first to make room: from the end. */
+  restoreTargets(targets: readonly KnownTarget[]): void {
+    for (let end = targets.length; end > 0; end -= LIST_SLICE) {
+      const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
+      for (const link of this.#links)
+        link.post({ kind: 'restore-targets', overlay: this.#id, targets: some });
+    }
+  }
+
+  // -- About it
+
+  /** Drops before the overlay is known are counted for the socket, and shown with each of its overlays. */
+  counters(): Record<string, number> {
+    return { ...readCounters(...this.counterArrays, ...this.lease.counters()), lookups: this.#asked };
+  }
+
+  get offloads(): readonly Offload[] {
+    return offloadsOf(this.config, this.lease.segmentation, this.#context.features());
+  }
+
+  // -- Its end
+
+  mute(): void {
+    this.listener = undefined;
+  }
+
+  remove(): Promise<void> {
+    return this.#end(false);
+  }
+
+  withdraw(): Promise<void> {
+    return this.#end(true);
+  }
+
+  /** `isKept`: what an earlier daemon had left. */
+  async #end(isKept: boolean): Promise<void> {
+    if (this.#links.length === 0) return;
+    this.mute();
+    this.named.end();
+    this.#context.leaving();
+    const removed = this.#requestAll({ kind: 'remove-overlay', overlay: this.#id });
+    this.#links = [];
+    await removed;
+    for (const port of this.ports) await port.end(isKept);
+    await this.lease.release(isKept);
+    await this.#context.left();
+  }
+
+  #setPeerTable(table: AddressTable): void {
+    for (const link of this.#links) link.post({ kind: 'set-peers', overlay: this.#id, table });
+  }
+
+  #requestAll(request: Request): Promise<unknown[]> {
+    return Promise.all(this.#links.map((link) => link.request(request)));
+  }
+}

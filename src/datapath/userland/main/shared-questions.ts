@@ -1,0 +1,72 @@
+/**
+ * The questions of an overlay that several threads carry. The listener gets one question about a unicast MAC, however many
+ * threads ask it, and each thread gets the destination, so that none need ask again.
+ *
+ * Questions get numbers of their own here, and each remembers which thread awaits its answer under which number. An answer
+ * that is too old must reach no thread: whatever changes a MAC (a target set, an invalidate, a delete) forgets the question
+ * about it, and a thread that still waits asks again.
+ */
+import type { MacAddress } from '../../../plugin/contract.js';
+import type { LookupAnswer, LookupRequest } from '../../contract.js';
+import type { Link } from './thread.js';
+
+interface OpenQuestion {
+  /** Undefined: about one frame to a group MAC, which is another question each time. */
+  readonly mac: MacAddress | undefined;
+  readonly asking: { readonly thread: number; readonly lookup: number }[];
+}
+
+export class SharedQuestions {
+  readonly #open = new Map<number, OpenQuestion>();
+  /** Unicast MAC -> the number of the question about it. */
+  readonly #openOf = new Map<MacAddress, number>();
+  #lastLookup = 0;
+
+  /** `thread` asks: those that are to be asked, since no other thread's are open. */
+  take(thread: number, questions: readonly LookupRequest[]): LookupRequest[] {
+    const news: LookupRequest[] = [];
+    for (const question of questions) {
+      const { lookup, destinationMac } = question;
+      const mac = question.frame === undefined ? destinationMac : undefined;
+      const known = mac === undefined ? undefined : this.#openOf.get(mac);
+      if (known !== undefined) {
+        this.#open.get(known)?.asking.push({ thread, lookup });
+        continue;
+      }
+      const number = ++this.#lastLookup;
+      this.#open.set(number, { mac, asking: [{ thread, lookup }] });
+      if (mac !== undefined) this.#openOf.set(mac, number);
+      news.push({ ...question, lookup: number });
+    }
+    return news;
+  }
+
+  /** To those of `links` that await it, and what it says to the others. */
+  answer(overlay: number, number: number, answer: LookupAnswer, links: readonly Link[]): void {
+    const open = this.#open.get(number);
+    if (open === undefined) return;
+    this.#open.delete(number);
+    if (open.mac !== undefined) this.#openOf.delete(open.mac);
+    for (const { thread, lookup } of open.asking)
+      links[thread].post({ kind: 'answer', overlay, lookup, answer });
+    if (open.mac === undefined || answer.kind !== 'target') return;
+    const { to, ttlMs } = answer;
+    links.forEach((link, thread) => {
+      if (open.asking.some((one) => one.thread === thread)) return;
+      link.post({ kind: 'set-target', overlay, mac: open.mac!, to, ttlMs, unlessKnown: true });
+    });
+  }
+
+  forget(mac: MacAddress): void {
+    const number = this.#openOf.get(mac);
+    if (number === undefined) return;
+    this.#openOf.delete(mac);
+    this.#open.delete(number);
+  }
+
+  /** Those about a unicast MAC. */
+  forgetAll(): void {
+    for (const number of this.#openOf.values()) this.#open.delete(number);
+    this.#openOf.clear();
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * A port as the control side has it. Its handle speaks to the TAP, and to the threads that read from it.
+ * Queue 0 of a port belongs to thread 0, and so on. The control side alone closes a descriptor, once the thread has let go
+ * of it.
+ */
+import { type Counters, readCounters } from '../../../core/counters.js';
+import type { ProtectionRules } from '../../../core/link-protection.js';
+import { type PresenceMemory, setDown } from '../../../core/presence.js';
+import {
+  closeDescriptor,
+  linkElsewhere,
+  setTapCarrier,
+  setTapPersistent,
+  tapInfo,
+  type TunInfo,
+} from '../../../dgram-extra/index.js';
+import { inBackground } from '../../../model/background.js';
+import { type MacAddress, readMac } from '../../../wire/mac.js';
+import type {
+  Inherited,
+  OverlayConfig,
+  OverlayListener,
+  PortDeviceInfo,
+  PortFindings,
+  PortHandle,
+} from '../../contract.js';
+import type { Token } from '../protocol.js';
+import { isLasting, type PortState, tapDescriptors } from './handover.js';
+import { checkTap, type WatchedTap } from './tap-settings.js';
+import { discardTap } from './taps.js';
+import type { Link } from './thread.js';
+
+/** Shared by all ports of a datapath. */
+export interface PortContext {
+  /** Those of the datapath, whichever these are at the moment. */
+  readonly threads: readonly Link[];
+  readonly inherited: Inherited;
+  /** By each of its queues, every port that is open. */
+  readonly open: Map<Token, TapPort>;
+  /** Their devices are left to the next daemon as they are now. */
+  isEnding: boolean;
+}
+
+/** The overlay of a port. */
+export interface PortOwner {
+  readonly config: Pick<OverlayConfig, 'id' | 'queues' | 'offload'>;
+  readonly carrier: boolean;
+  readonly listener: OverlayListener | undefined;
+  /** Those that have not been removed. */
+  readonly ports: Set<TapPort>;
+}
+
+/** How it was made. */
+export interface OpenedPort extends Pick<PortState, 'temporary' | 'config'> {
+  readonly owner: PortOwner;
+  readonly queues: readonly { readonly token: Token; readonly fd: number; readonly counters: Counters }[];
+  readonly tap: WatchedTap;
+  readonly presence: PresenceMemory;
+  /** An earlier daemon had left the device. */
+  readonly isLeft: boolean;
+}
+
+const NOTHING_FOUND: PortFindings = { mended: [], noted: [], troubles: [] };
+
+export class TapPort implements PortHandle, PortState {
+  readonly name: string;
+  readonly temporary: boolean;
+  readonly queues: OpenedPort['queues'];
+  config: PortState['config'];
+  closed: Promise<unknown> | undefined;
+  readonly #opened: OpenedPort;
+  readonly #context: PortContext;
+
+  constructor(opened: OpenedPort, context: PortContext) {
+    this.name = opened.config.name;
+    this.temporary = opened.temporary;
+    this.queues = opened.queues;
+    this.config = opened.config;
+    this.#opened = opened;
+    this.#context = context;
+  }
+
+  device(): PortDeviceInfo | undefined {
+    if (this.closed !== undefined) return undefined;
+    const [{ fd }] = this.queues;
+    const info = tapInfo(fd);
+    if (info === undefined) return undefined;
+    const { name, mac, isHere } = info;
+    const elsewhere = isHere ? undefined : () => linkElsewhere(fd, name);
+    return { name, mac: readMac(mac, 0), isHere, elsewhere };
+  }
+
+  check(device: string | undefined, tun: TunInfo | undefined): PortFindings {
+    const isOpen = this.closed === undefined && !this.#context.isEnding;
+    return isOpen ? checkTap(this.#opened.tap, device, tun) : NOTHING_FOUND;
+  }
+
+  setCarrier(on: boolean): void {
+    if (this.closed !== undefined) return;
+    try {
+      setTapCarrier(this.queues[0].fd, on, this.name);
+    } catch {
+      // The device has just gone; the datapath thread will say so.
+    }
+  }
+
+  setDown(isDown: boolean): void {
+    setDown(this.#opened.presence, isDown);
+  }
+
+  setProtection(protection: ProtectionRules | undefined): void {
+    if (this.closed !== undefined) return;
+    this.config = { ...this.config, protection };
+    this.queues.forEach(({ token }, queue) => {
+      this.#context.threads[queue].post({ kind: 'protect', token, protection });
+    });
+  }
+
+  setMac(mac: MacAddress, protection: ProtectionRules | undefined): void {
+    if (this.closed !== undefined) return;
+    this.config = { ...this.config, mac, protection };
+    this.queues.forEach(({ token }, queue) => {
+      this.#context.threads[queue].post({ kind: 'set-mac', token, mac, protection });
+    });
+  }
+
+  counters(): Record<string, number> {
+    return readCounters(...this.queues.map(({ counters }) => counters));
+  }
+
+  async remove(): Promise<void> {
+    const { ports } = this.#opened.owner;
+    if (!ports.has(this)) return;
+    await this.#removeDevice();
+    ports.delete(this);
+  }
+
+  /** With its overlay, which the threads have let go of. `isKept`: what an earlier daemon had left. */
+  async end(isKept: boolean): Promise<void> {
+    if (!isKept || !this.#opened.isLeft || !isLasting(this)) {
+      await this.#removeDevice(() => true);
+      return;
+    }
+    const { open, inherited } = this.#context;
+    for (const { token } of this.queues) open.delete(token);
+    inherited.giveBack(tapDescriptors([this]));
+  }
+
+  /** The thread of one queue has found out that the device no longer works, and has let go of it; it speaks for all. */
+  fail(token: Token, code: string): void {
+    inBackground(
+      `closing ${this.name}`,
+      this.#close((each) => each === token),
+    );
+    this.#opened.owner.listener?.portFault(this, code);
+  }
+
+  /** Closes it, and whatever it was to outlive, it is gone. */
+  async #removeDevice(hasLetGo?: (token: Token) => boolean): Promise<void> {
+    const { inherited } = this.#context;
+    const isOpen = this.closed === undefined;
+    if (isOpen && inherited.persistTaps && !this.temporary) {
+      try {
+        setTapPersistent(this.queues[0].fd, false, this.name);
+      } catch {
+        // the device is gone already
+      }
+      inherited.links.forget(this.name);
+    }
+    await this.#close(hasLetGo);
+    if (!isOpen) discardTap(this.name, inherited);
+  }
+
+  /** Each queue once its thread has let go of it; `hasLetGo` tells of those that have already. */
+  #close(hasLetGo: (token: Token) => boolean = () => false): Promise<unknown> {
+    const { threads, open, inherited } = this.#context;
+    this.closed ??= Promise.all(
+      this.queues.map(async ({ token, fd }, queue) => {
+        open.delete(token);
+        if (!hasLetGo(token)) await threads[queue].request({ kind: 'remove-port', token });
+        closeDescriptor(fd);
+      }),
+    ).then(() => inherited.forget(this.temporary ? [] : tapDescriptors([this]).map(({ name }) => name)));
+    return this.closed;
+  }
+}
