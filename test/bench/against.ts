@@ -1,4 +1,4 @@
-// npm run bench -- --against REF: this tree's varpd beside another commit's, in pairs.
+// npm run bench -- --against REF: this tree's varpd beside another commit's, in pairs; or its VXLAN beside its Geneve.
 //
 // A shared machine's speed drifts by more than two versions differ, but little within the half minute of a pair. Each
 // round builds both anew, since what V8 makes of the same code differs from process to process, and measures them in
@@ -7,6 +7,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
+import { encapsulationNamed, type EncapsulationName } from '../../src/encap/index.js';
+import type { DaemonOptions } from '../helpers/daemon.js';
 import { fromRoot } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { exec } from '../helpers/process.js';
@@ -50,13 +52,18 @@ interface Pair {
   readonly theirs: readonly Figures[];
 }
 
-/** Another commit, built. */
-interface Tree {
-  readonly tree: string;
-  readonly staysRoot: boolean;
+interface Other {
+  readonly options: DaemonOptions;
+  readonly encap: EncapsulationName;
 }
 
-async function buildTree(ref: string): Promise<Tree> {
+/** Another commit, built; or this one by another encapsulation. */
+async function otherOf(ref: string): Promise<Other> {
+  const encap = encapsulationNamed(ref)?.name;
+  return encap === undefined ? { options: await buildTree(ref), encap: 'vxlan' } : { options: {}, encap };
+}
+
+async function buildTree(ref: string): Promise<DaemonOptions> {
   const directory = mkdtempSync(path.join(tmpdir(), 'varpd-against-'));
   const git = `git -C ${fromRoot('.')}`;
   await exec(['sh', '-c', `${git} archive ${ref} | tar -x -C ${directory} && chmod 755 ${directory}`]);
@@ -82,18 +89,18 @@ async function figuresOf(tunnel: Tunnel, seconds: number): Promise<Figures> {
   };
 }
 
-async function takePair(settings: Settings, tree: Tree, isMineFirst: boolean): Promise<Pair> {
+async function takePair(settings: Settings, { options, encap }: Other, isMineFirst: boolean): Promise<Pair> {
   const bed = new Bed();
   const other = new Bed();
   try {
-    const build = async (of: Bed, from?: Tree): Promise<Tunnel> => {
-      const tunnel = await buildVarpd(of, settings, from ?? {});
+    const build = async (of: Bed, ...how: [DaemonOptions?, EncapsulationName?]): Promise<Tunnel> => {
+      const tunnel = await buildVarpd(of, settings, ...how);
       if (!(await reaches(tunnel.a, tunnel.target, 10_000))) throw new Error('no answer through the tunnel');
       for (const backward of [false, true]) await tcp(tunnel, { seconds: WARM_UP_SECONDS, backward });
       return tunnel;
     };
     const mine = { tunnel: await build(bed), figures: [] as Figures[] };
-    const theirs = { tunnel: await build(other, tree), figures: [] as Figures[] };
+    const theirs = { tunnel: await build(other, options, encap), figures: [] as Figures[] };
     const [first, second] = isMineFirst ? [mine, theirs] : [theirs, mine];
     for (const turn of [first, second, second, first])
       turn.figures.push(await figuresOf(turn.tunnel, settings.seconds));
@@ -129,17 +136,18 @@ function reportOf(pairs: readonly Pair[], ref: string): string {
 export async function measureAgainst(settings: Settings, share: Share): Promise<boolean> {
   const { against: ref, rounds, seconds } = settings;
   console.log(`this tree beside ${ref}, in at most ${rounds} pairs; TCP ${seconds} s\n${share.how}`);
-  const tree = await buildTree(ref);
+  const contender = await otherOf(ref);
   const pairs: Pair[] = [];
   try {
     while (pairs.length < rounds) {
-      pairs.push(await takePair(settings, tree, pairs.length % 2 === 0));
+      pairs.push(await takePair(settings, contender, pairs.length % 2 === 0));
       console.log(`\n${reportOf(pairs, ref)}`);
       if (pairs.length >= FEWEST_ROUNDS && DECIDING.every((key) => isNarrow(meanRatio(ratiosOf(pairs, key)))))
         break;
     }
   } finally {
-    rmSync(tree.tree, { recursive: true, force: true });
+    const { tree } = contender.options;
+    if (tree !== undefined) rmSync(tree, { recursive: true, force: true });
   }
   const text = reportOf(pairs, ref);
   await writeResults('against', { json: { against: ref, seconds, pairs }, md: `\`\`\`\n${text}\n\`\`\`` });

@@ -14,7 +14,8 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --hostile             only what a guest that does its worst costs another overlay, and its neighbour
   --wires               only TCP by varpd, the kernel's vxlan and no tunnel, on wires that take whole: tunnel frames, UDP
                         trains, both, neither
-  --against REF         only this tree beside another commit of it, in pairs, until the difference is known (--rounds: 40)
+  --against REF         only this tree beside another commit of it, in pairs, until the difference is known (--rounds: 40);
+                        REF geneve: its VXLAN beside its Geneve
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured, at most (5)
@@ -43,7 +44,7 @@ export interface Settings extends Terms {
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
-  /** A commit, for `against`. */
+  /** A commit or an encapsulation, for `against`. */
   readonly against: string;
   /** Of the mapping that \`mapping\` loads. */
   readonly mappingEntries: number;

@@ -1,4 +1,5 @@
-// VXLAN in a process: ours, and the plain one in C.
+// Tunnels in a process: ours, and a plain VXLAN in C.
+import type { EncapsulationName } from '../../../src/encap/index.js';
 import { Daemon, type DaemonOptions, directOverlay } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';
@@ -29,13 +30,18 @@ export const plain: Subject = {
 };
 
 /** `options`: of both daemons. */
-export async function buildVarpd(bed: Bed, terms: Terms, options: DaemonOptions = {}): Promise<Tunnel> {
+export async function buildVarpd(
+  bed: Bed,
+  terms: Terms,
+  options: DaemonOptions = {},
+  encap: EncapsulationName = 'vxlan',
+): Promise<Tunnel> {
   const pair = await hosts(bed, terms);
   const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
   const properties = [`mtu=${mtuBytes}`, ...terms.properties].map((text) => `-p ${text}`).join(' ');
   return joinHosts(pair, mtuBytes, async (host, peer) => {
     const daemon = await Daemon.start(bed, host, options);
-    const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
+    const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID, encap };
     await daemon.ok(directOverlay(addresses, `-t ${properties}`));
     return { device: 'overlay0', pid: daemon.pid };
   });
