@@ -46,46 +46,126 @@ export function overlaySpecs(
   plugin: readonly PropertySpec[],
   searches: readonly string[],
 ): readonly OwnedSpec[] {
-  const settable = (spec: PropertySpec): OwnedSpec => ({ ...spec, permission: 'rw' });
   return [
-    { name: 'mtu', type: 'uint', required: false, min: MIN_MTU_BYTES, max: MAX_MTU_BYTES, permission: 'rw' },
-    { name: 'vnetid', type: 'uint', required: false, min: 0, max: encap.maxId, permission: 'rw' },
-    { name: 'encap', type: 'choice', required: false, choices: ENCAPSULATION_NAMES, permission: 'r-' },
-    { name: 'varpd/id', type: 'uint', required: false, max: MAX_ID, permission: 'r-' },
-    ...[...tunnelSpecs(encap), choice('offload', OFFLOAD), choice('link-state', LINK_STATE)].map(settable),
+    {
+      name: 'mtu',
+      type: 'uint',
+      required: false,
+      min: MIN_MTU_BYTES,
+      max: MAX_MTU_BYTES,
+      permission: 'rw',
+      about:
+        'Largest packet on the overlay. The default is the least that the routes to the destinations carry, less the headers; ' +
+        'more than that is refused.',
+    },
+    {
+      name: 'vnetid',
+      type: 'uint',
+      required: false,
+      min: 0,
+      max: encap.maxId,
+      permission: 'rw',
+      about: 'The VNI. `-v` sets it.',
+    },
+    {
+      name: 'encap',
+      type: 'choice',
+      required: false,
+      choices: ENCAPSULATION_NAMES,
+      permission: 'r-',
+      about: 'The encapsulation. `-e` sets it.',
+    },
+    {
+      name: 'varpd/id',
+      type: 'uint',
+      required: false,
+      max: MAX_ID,
+      permission: 'r-',
+      about: 'A number that varpd gives each overlay.',
+    },
+    ...tunnelSpecs(encap),
+    choice(
+      'offload',
+      OFFLOAD,
+      'Superframes: the stack hands over up to 64 KiB of TCP or UDP at once, many frames leave as one message and arrive as ' +
+        'one write. `off`: frame by frame, to compare or to find a fault.',
+    ),
+    choice(
+      'link-state',
+      LINK_STATE,
+      'Whether ports lose their carrier while no destination can be reached. `follow` needs Linux 5.0.',
+    ),
     QUEUES_SPEC,
-    { name: 'search', type: 'choice', required: false, choices: searches, permission: 'r-' },
-    ...plugin.map(settable),
+    {
+      name: 'search',
+      type: 'choice',
+      required: false,
+      choices: searches,
+      permission: 'r-',
+      about: 'The lookup plugin. `-s` sets it.',
+    },
+    ...plugin.map((spec): OwnedSpec => ({ ...spec, permission: 'rw' })),
   ];
 }
 
 // -- The tunnel
 
 /** Every encapsulation has these. */
-function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly PropertySpec[] {
+function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly OwnedSpec[] {
   return [
-    { name: `${encap}/listen_ip`, type: 'ip', required: true, refuse: refuseListenIp },
+    {
+      name: `${encap}/listen_ip`,
+      type: 'ip',
+      required: true,
+      permission: 'rw',
+      refuse: refuseListenIp,
+      about:
+        'An address of this host: where datagrams are received, and the source of all that is sent. IPv4 or IPv6. Overlays may share it.',
+    },
     {
       name: `${encap}/listen_port`,
       type: 'uint',
       required: true,
+      permission: 'rw',
       default: `${defaultPort}`,
       min: 1,
       max: MAX_PORT,
+      about: 'The UDP port at which they are received. One port of an address is for one encapsulation.',
     },
     {
       name: `${encap}/source_ports`,
       type: 'uint',
       required: false,
+      permission: 'rw',
       default: `${DEFAULT_SOURCE_PORTS}`,
       min: 1,
       max: MAX_SOURCE_PORTS,
+      about:
+        'Sending sockets, bound in 49152-65535; the inner flow chooses one, so that the underlay can spread flows. 1 = the listen port.',
     },
-    choice(`${encap}/udp_checksum`, UDP_CHECKSUM),
-    choice(`${encap}/accept`, ACCEPT),
-    choice(`${encap}/strict-source`, STRICT_SOURCE),
-    choice(`${encap}/vlan`, VLAN),
-    choice(`${encap}/dscp`, DSCP),
+    choice(
+      `${encap}/udp_checksum`,
+      UDP_CHECKSUM,
+      'Outer UDP checksum. `auto`: full, but zero on IPv4 with `offload=off`. `zero` and sending many frames as one message ' +
+        'exclude each other in the kernel. Both are received.',
+    ),
+    choice(
+      `${encap}/accept`,
+      ACCEPT,
+      'Frames from peers only (destinations, and the peers that the plugin names), or from every address that reaches the port.',
+    ),
+    choice(
+      `${encap}/strict-source`,
+      STRICT_SOURCE,
+      'An inner source must live, by the plugin, at the VTEP that sent it. An unknown MAC is asked about, and its frames are ' +
+        'dropped until the answer is there. With one destination for all it is that one.',
+    ),
+    choice(
+      `${encap}/vlan`,
+      VLAN,
+      'Inner 802.1Q tags are carried through the tunnel, or such frames dropped.',
+    ),
+    choice(`${encap}/dscp`, DSCP, 'Outer DSCP. Congestion marks (ECN) always follow RFC 6040.'),
   ];
 }
 
@@ -136,6 +216,7 @@ const QUEUES_SPEC: OwnedSpec = {
   default: '1',
   permission: 'rw',
   possible: `auto,1-${MAX_QUEUES}`,
+  about: 'Threads that carry the overlay, `auto` = one a core.',
   refuse: (value) =>
     value === 'auto' || (DECIMAL.test(String(value)) && Number(value) >= 1 && Number(value) <= MAX_QUEUES)
       ? undefined
@@ -148,6 +229,6 @@ export function queueCount(text: string, cores: number): number {
 }
 
 /** The first choice is the default. */
-function choice(name: string, choices: readonly [string, ...string[]]): PropertySpec {
-  return { name, type: 'choice', required: false, default: choices[0], choices };
+function choice(name: string, choices: readonly [string, ...string[]], about: string): OwnedSpec {
+  return { name, type: 'choice', required: false, permission: 'rw', default: choices[0], choices, about };
 }

@@ -23,6 +23,8 @@ export interface OwnedSpec extends PropertySpec {
   readonly permission: 'rw' | 'r-';
   /** Shown, where the type does not tell. */
   readonly possible?: string;
+  /** A sentence, or several: docs/overlays.md is made of them. A property of a plugin has its own in the plugin's README. */
+  readonly about?: string;
 }
 
 /** As typed: name and text. */
@@ -74,7 +76,7 @@ function parseType(spec: PropertySpec, text: string): Parsed {
 }
 
 /** `1-65535`, a comma list, or null. */
-function possible(spec: OwnedSpec): string | null {
+export function possible(spec: OwnedSpec): string | null {
   if (spec.possible !== undefined) return spec.possible;
   if (spec.type === 'choice') return spec.choices?.join(',') ?? null;
   return spec.type === 'uint' && spec.max !== undefined && spec.max < MAX_ID

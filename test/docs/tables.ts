@@ -10,8 +10,11 @@ import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
+import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
 import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
+import { overlaySpecs } from '../../src/model/overlay-specs.js';
+import { possible } from '../../src/model/properties.js';
 import { textOf } from '../helpers/documents.js';
 
 /** Words of a sentence -> the page that they lead to: once in each table, and not from a page to itself. */
@@ -24,6 +27,9 @@ const LINKS: readonly (readonly [words: string, to: string])[] = [
   ['the files plugin', '../plugins/files/README.md#validation'],
   ['Has varpd restart', 'restart.md'],
   ['state of its underlay', 'links.md'],
+  ['Largest packet', 'mtu.md'],
+  ['lose their carrier', 'links.md'],
+  ['one a core', 'offloads.md#several-queues'],
 ];
 
 type Row = readonly string[];
@@ -153,6 +159,7 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       ]),
       page,
     ),
+  properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
       (await allCommands()).filter((one) => !isOfVnic(one)),
@@ -160,6 +167,26 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
     ),
   'commands for VNICs': async (page) => commandTable((await allCommands()).filter(isOfVnic), page),
 };
+
+/** A row for each property that `-p` takes; those of the tunnel stand for every encapsulation. */
+function propertyTable(page: string): string {
+  const lists = ENCAPSULATION_NAMES.map((name) => overlaySpecs(encapsulation(name), [], []));
+  const rows = lists[0].flatMap((spec, index): Row[] => {
+    if (spec.permission === 'r-') return [];
+    const defaults = [...new Set(lists.map((list) => list[index].default ?? ''))];
+    const byDefault = defaults.map((text) => (text === '' ? '' : code(text))).join(', ');
+    const required = spec.required && spec.default === undefined;
+    return [
+      [
+        code(spec.name.replace(`${ENCAPSULATION_NAMES[0]}/`, '<encap>/')),
+        required ? 'required' : byDefault,
+        possible(spec)?.replaceAll(',', ', ') ?? '',
+        spec.about ?? '',
+      ],
+    ];
+  });
+  return tableOf(['property', 'default', 'possible', 'meaning'], rows, page);
+}
 
 function isOfVnic({ synopsis }: Command): boolean {
   return /^\S+-(?:vnic|linkprop)\b/.test(synopsis);
@@ -171,7 +198,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/metrics.md': ['metrics'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],
-  'docs/overlays.md': ['commands for overlays', 'commands for VNICs'],
+  'docs/overlays.md': ['commands for overlays', 'commands for VNICs', 'properties'],
 };
 
 async function documentWith(page: string, tables: readonly string[]): Promise<string> {

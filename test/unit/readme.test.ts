@@ -7,9 +7,7 @@ import t from 'tap';
 import { dladm } from '../../src/cli/dladm.js';
 import { COUNTER_NAMES } from '../../src/core/counters.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
-import { VXLAN } from '../../src/encap/vxlan.js';
 import { DROPS } from '../../src/model/drops.js';
-import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { documentation, DOCUMENTS, textOf } from '../helpers/documents.js';
 import { fromRoot } from '../helpers/need.js';
 
@@ -60,29 +58,6 @@ t.test('every command has a row, with its synopsis', async (t) => {
 t.test('every plugin that comes along has a row', (t) => {
   for (const name of readdirSync(fromRoot('plugins'))) {
     t.ok(isListed(`[${name}](../plugins/${name}/README.md)`), name);
-  }
-  t.end();
-});
-
-t.test('every property has a row, with its default and what is possible', (t) => {
-  const rows = new Map(
-    text
-      .split('\n')
-      .map((line) => line.split(/(?<!\\)\|/).map((cell) => cell.trim()))
-      .filter((cells) => cells.length === 6)
-      .map(([, name, fallback, possible]) => [name, { fallback, possible }]),
-  );
-  const bare = (cell: string): string => cell.replaceAll('`', '').replaceAll(' ', '');
-  const specs = overlaySpecs(VXLAN, [], []).filter(
-    ({ name, permission }) => permission === 'rw' && name !== 'vnetid',
-  );
-  t.ok(specs.length > 10, `${specs.length} properties`);
-  for (const { name, default: fallback, choices, min, max, possible } of specs) {
-    const row = rows.get(`\`${name}\``);
-    t.ok(row, name);
-    if (fallback !== undefined) t.equal(bare(row!.fallback), fallback, name);
-    const words = possible ?? choices?.join() ?? (max === undefined ? undefined : `${min}-${max}`);
-    if (words !== undefined) t.same(bare(row!.possible).split(',').sort(), words.split(',').sort(), name);
   }
   t.end();
 });
