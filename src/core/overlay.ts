@@ -100,7 +100,7 @@ export class Overlay {
   readonly shared: Shared;
   readonly counters: Counters;
   /** One list a source port; the flow chooses. */
-  readonly senders: readonly OutputList[];
+  readonly txSockets: readonly OutputList[];
   readonly encapsulation: Encapsulation;
   /** The header that goes before each frame, as words in host byte order. */
   readonly header: Int32Array;
@@ -136,7 +136,7 @@ export class Overlay {
     this.options = options;
     this.shared = shared;
     this.questions = new Questions(shared);
-    this.senders = senders;
+    this.txSockets = senders;
     this.counters = counters;
     this.peers = new Peers((ip, isPeer) => {
       shared.peerChanged(options.id, ip, isPeer);

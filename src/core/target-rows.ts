@@ -17,7 +17,7 @@ const SCAN_ROWS = 32_768;
 const MAX_DESTINATIONS = 512;
 
 /** A row of `show-overlay -t`. */
-export interface TargetRow {
+export interface TableRow {
   readonly mac: MacAddress;
   readonly state: 'valid' | 'drop' | 'pending';
   readonly to: readonly Endpoint[];
@@ -33,7 +33,7 @@ export interface TargetScan {
 }
 
 export interface TargetDescription {
-  readonly rows: readonly TargetRow[];
+  readonly rows: readonly TableRow[];
   /** So many of the MACs were looked up; the others are to be asked for again. */
   readonly count: number;
 }
@@ -91,7 +91,7 @@ function scan(
 
 /** What is known of these MACs, in their order; those that are not there are left out. */
 export function describeTargets(overlay: Overlay, macs: Float64Array): TargetDescription {
-  const rows: TargetRow[] = [];
+  const rows: TableRow[] = [];
   let count = 0;
   let destinations = 0;
   for (; count < macs.length && destinations < MAX_DESTINATIONS; count++) {
@@ -106,7 +106,7 @@ export function describeTargets(overlay: Overlay, macs: Float64Array): TargetDes
 function describe(
   { targets, shared, held, options, stations }: Overlay,
   mac: MacAddress,
-): TargetRow | undefined {
+): TableRow | undefined {
   const row = targets.find(highOf(mac), lowOf(mac));
   const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
   if (state === PENDING) return { mac, state: 'pending', to: [] };

@@ -20,7 +20,7 @@ export function toTunnel(
   slot: number,
 ): void {
   const { bytes, words, descriptors } = batch;
-  const { counters, senders, options, header: tunnelHeader } = overlay;
+  const { counters, txSockets, options, header: tunnelHeader } = overlay;
   const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
   if (marks !== undefined && marks[slot] === 1) {
@@ -49,7 +49,7 @@ export function toTunnel(
   }
   paths.usedTick[slot] = nowTick;
   outputs.spentSegments = (outputs.spentSegments + turnCost(descriptors, at, frames)) | 0;
-  outputs.add(senders[flow.choose(inner, senders.length)], batch, index, slot, counters);
+  outputs.add(txSockets[flow.choose(inner, txSockets.length)], batch, index, slot, counters);
 }
 
 /** Whether it went to any of them. */

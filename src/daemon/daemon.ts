@@ -20,7 +20,7 @@ import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
-import type { Overlay } from './overlays/overlay.js';
+import type { RunningOverlay } from './overlays/running-overlay.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
 import { groupId } from './process/accounts.js';
@@ -296,7 +296,7 @@ export class Daemon {
   async #save(
     state: StateDirectory,
     snapshot: Snapshot,
-    overlays: readonly Overlay[],
+    overlays: readonly RunningOverlay[],
     store: StateStore,
   ): Promise<void> {
     const lasting = overlays.filter(({ plan }) => !plan.temporary);

@@ -14,7 +14,7 @@ import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
-import type { TargetDescription, TargetRow, TargetScan } from '../../src/core/target-rows.js';
+import type { TargetDescription, TableRow, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import type { Command, PeerChange, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
@@ -285,12 +285,12 @@ export class Net {
     return this.vtep.ask({ kind: 'delete-target', overlay: this.id, mac, reply: 1 }) as boolean;
   }
 
-  targets(after: MacAddress = -1, limit = 1000): readonly TargetRow[] {
+  targets(after: MacAddress = -1, limit = 1000): readonly TableRow[] {
     return wholeTable((command) => this.vtep.ask(command), this.id, after).slice(0, limit);
   }
 
   /** The one used last first. */
-  recentTargets(limit: number): readonly TargetRow[] {
+  recentTargets(limit: number): readonly TableRow[] {
     const request = {
       kind: 'scan-recent',
       overlay: this.id,
@@ -317,7 +317,7 @@ export function wholeTable(
   ask: (command: Command) => unknown,
   overlay: number,
   after: MacAddress = -1,
-): readonly TargetRow[] {
+): readonly TableRow[] {
   const found: MacAddress[] = [];
   for (let from: number | undefined = 0; from !== undefined;) {
     const scan = ask({ kind: 'scan-targets', overlay, from, after, before: 2 ** 48, reply: 1 }) as TargetScan;
@@ -331,8 +331,8 @@ function describeAll(
   ask: (command: Command) => unknown,
   overlay: number,
   macs: Float64Array,
-): readonly TargetRow[] {
-  const rows: TargetRow[] = [];
+): readonly TableRow[] {
+  const rows: TableRow[] = [];
   for (let done = 0; done < macs.length;) {
     const request = { kind: 'describe-targets', overlay, macs: macs.slice(done), reply: 1 } as const;
     const description = ask(request) as TargetDescription;

@@ -5,7 +5,7 @@ import t from 'tap';
 
 import { type AddressTable, EMPTY_TABLE, has } from '../../src/core/address-table.js';
 import { NamedPeers } from '../../src/datapath/userland/main/named-peers.js';
-import { mergePeers, type Peers } from '../../src/datapath/userland/main/peers.js';
+import { mergePeers, type PeerThreads } from '../../src/datapath/userland/main/peers.js';
 import { type Command, LIST_SLICE } from '../../src/datapath/userland/protocol.js';
 import { Backlog } from '../../src/datapath/userland/thread/command-backlog.js';
 import { type IpAddress, parse, toBytes } from '../../src/wire/ip.js';
@@ -222,7 +222,7 @@ const isIn = (table: AddressTable, ip: IpAddress): boolean =>
   has(table, new Int32Array(toBytes(ip).buffer), 0);
 
 function naming() {
-  const peers: Peers = new Map();
+  const peers: PeerThreads = new Map();
   const tables: AddressTable[] = [];
   /** What the news add up to. */
   const known = new Set<IpAddress>();

@@ -74,7 +74,7 @@ function newHost(count = 2): Host {
   }));
   const context = {
     links,
-    lease: {
+    sockets: {
       tokens: [],
       senderFds: [],
       segmentation: false,

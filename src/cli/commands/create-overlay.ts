@@ -5,9 +5,8 @@
 import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
 import { temporaryCreation } from '../options.js';
 import { parseDecimal, refuseLongList, requireName } from '../values.js';
+import { VNI_MAX } from '../../wire/vxlan.js';
 
-/** 24 bits: RFC 7348, section 5. */
-const MAX_VNETID = 0xff_ffff;
 /** MAXLINKNAMELEN of illumos less the NUL. */
 const MAX_PLUGIN_NAME = 31;
 
@@ -21,7 +20,7 @@ export const command = defineCommand({
     temporaryCreation,
     { name: 'encap', short: 'e', value: 'encap', about: 'encapsulation: vxlan, geneve' },
     { name: 'search', short: 's', value: 'search', about: 'lookup plugin: direct, files, ...' },
-    { name: 'vnetid', short: 'v', value: 'vnetid', about: `virtual network id, 0 to ${MAX_VNETID}` },
+    { name: 'vnetid', short: 'v', value: 'vnetid', about: `virtual network id, 0 to ${VNI_MAX}` },
     {
       name: 'prop',
       short: 'p',
@@ -59,9 +58,9 @@ export const command = defineCommand({
 function parseVnetid(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const vnetid = parseDecimal(text);
-  const range = `a virtual network id is a decimal number from 0 to ${MAX_VNETID}`;
+  const range = `a virtual network id is a decimal number from 0 to ${VNI_MAX}`;
   if (vnetid === undefined) throw new CommandError(`couldn't parse virtual network id: ${text}`, [range]);
-  if (vnetid > MAX_VNETID) throw new CommandError(`virtual network id too large: ${text}`, [range]);
+  if (vnetid > VNI_MAX) throw new CommandError(`virtual network id too large: ${text}`, [range]);
   return vnetid;
 }
 

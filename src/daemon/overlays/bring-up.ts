@@ -16,7 +16,7 @@ import type { OverlayDirectory } from './directory.js';
 import { exists, type NewNames } from './new-names.js';
 import { needMac } from './overlay-errors.js';
 import type { OverlayPlan, OverlayServices } from './overlay-plan.js';
-import { Overlay } from './overlay.js';
+import { RunningOverlay } from './running-overlay.js';
 import { Retries } from './retries.js';
 
 type UpResult = Methods['overlay.up']['result'];
@@ -77,8 +77,8 @@ export class BringUp {
   }
 
   /** A new one, or one that is stored: nobody else may have its network. Adds itself to `undo`. */
-  async start(plan: OverlayPlan, undo: UndoStack): Promise<Overlay> {
-    const overlay = Overlay.check(plan, this.#services);
+  async start(plan: OverlayPlan, undo: UndoStack): Promise<RunningOverlay> {
+    const overlay = RunningOverlay.check(plan, this.#services);
     const { listen } = overlay;
     const others = [...this.#directory.overlays.values(), ...this.#directory.starting.values()];
     const twin = others.find(
@@ -170,7 +170,7 @@ export class BringUp {
   }
 
   #restartVnic(
-    overlay: Overlay,
+    overlay: RunningOverlay,
     { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
   ): void {
     if (this.#directory.runs(name)) throw exists(name);

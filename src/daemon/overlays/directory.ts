@@ -12,7 +12,7 @@ import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
-import type { Overlay } from './overlay.js';
+import type { RunningOverlay } from './running-overlay.js';
 import { pageOf } from './pages.js';
 
 export interface Count {
@@ -24,9 +24,9 @@ const SUMMARY_CHARACTERS = 400;
 
 export class OverlayDirectory {
   /** Running ones by name, in the order of their start. */
-  readonly overlays = new Map<string, Overlay>();
+  readonly overlays = new Map<string, RunningOverlay>();
   /** Those that are being started, by name. */
-  readonly starting = new Map<string, Overlay>();
+  readonly starting = new Map<string, RunningOverlay>();
   /** Why a stored overlay or VNIC does not run. */
   readonly reasons = new Map<string, string>();
   readonly #store: Pick<StateStore, 'overlays' | 'bad'>;
@@ -74,13 +74,13 @@ export class OverlayDirectory {
   }
 
   /** One that is being started, too. */
-  withId(id: number): Overlay | undefined {
+  withId(id: number): RunningOverlay | undefined {
     for (const overlays of [this.overlays, this.starting])
       for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
     return undefined;
   }
 
-  overlayOfVnic(name: string): Overlay | undefined {
+  overlayOfVnic(name: string): RunningOverlay | undefined {
     return [...this.overlays.values()].find((overlay) => overlay.vnics.has(name));
   }
 
@@ -108,7 +108,7 @@ export class OverlayDirectory {
   }
 
   /** Throws an OverlayError when no overlay of this name runs. */
-  need(name: string): Overlay {
+  need(name: string): RunningOverlay {
     const overlay = this.overlays.get(name);
     if (overlay !== undefined) return overlay;
     const offline = this.#offlineOverlay(name);

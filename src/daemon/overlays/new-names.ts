@@ -7,7 +7,7 @@ import type { MacAddress } from '../../plugin/contract.js';
 import { formatMac, isMulticast, randomLocalMac, ZERO } from '../../wire/mac.js';
 import type { Links } from '../underlay/links.js';
 import type { OverlayDirectory } from './directory.js';
-import type { Overlay } from './overlay.js';
+import type { RunningOverlay } from './running-overlay.js';
 
 export class NewNames {
   readonly #directory: OverlayDirectory;
@@ -46,7 +46,7 @@ export class NewNames {
   }
 
   /** Throws an OverlayError when no VNIC over this overlay can have this MAC. */
-  checkMac(overlay: Overlay, mac: MacAddress): void {
+  checkMac(overlay: RunningOverlay, mac: MacAddress): void {
     const text = formatMac(mac);
     if (mac === ZERO || isMulticast(mac))
       throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);
@@ -54,7 +54,7 @@ export class NewNames {
       throw inUse(`mac: ${text}`, overlay.name);
   }
 
-  freeMac(overlay: Overlay): MacAddress {
+  freeMac(overlay: RunningOverlay): MacAddress {
     const taken = new Set(this.#directory.storedVnics(overlay.name).map((vnic) => vnic.mac));
     for (;;) {
       const mac = randomLocalMac(Math.random);

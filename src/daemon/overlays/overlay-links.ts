@@ -22,7 +22,7 @@ import { OwnInterface } from '../underlay/own-interface.js';
 import { type MacNews, type PortMac, PortMacs, type Refusal } from '../underlay/port-macs.js';
 import type { PortLink, WatchedPort } from '../underlay/port-watch.js';
 
-export interface LinkSite {
+export interface OverlayPlace {
   readonly overlay: string;
   readonly listenIp: IpAddress;
 }
@@ -58,7 +58,7 @@ interface LinkedPort {
 type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRouteMtus'>;
 
 export class OverlayLinks {
-  readonly #site: LinkSite;
+  readonly #place: OverlayPlace;
   readonly #context: LinkContext;
   readonly #destinations = new Set<IpAddress>();
   readonly #ports = new Map<string, LinkedPort>();
@@ -73,8 +73,8 @@ export class OverlayLinks {
   #losses = 0;
   #changedAt = new Date();
 
-  constructor(site: LinkSite, context: LinkContext) {
-    this.#site = site;
+  constructor(place: OverlayPlace, context: LinkContext) {
+    this.#place = place;
     this.#context = context;
   }
 
@@ -88,8 +88,8 @@ export class OverlayLinks {
     this.#mode = mode;
     if (destination !== undefined) this.#destinations.add(destination);
     this.#underlay = this.#context.watch.followUnderlay({
-      overlay: this.#site.overlay,
-      listenIp: this.#site.listenIp,
+      overlay: this.#place.overlay,
+      listenIp: this.#place.listenIp,
       destinations: this.#destinations,
       heard: (verdict, narrow) => {
         this.#setRouteMtus(narrow);
@@ -155,7 +155,7 @@ export class OverlayLinks {
 
   #setCarrier(on: boolean): void {
     const { log } = this.#context;
-    const { overlay } = this.#site;
+    const { overlay } = this.#place;
     this.#overlay?.setCarrier(on);
     // What is heard of it comes later.
     for (const port of this.#ports.values())
@@ -172,7 +172,7 @@ export class OverlayLinks {
   followPort(handle: LinkedHandle, shape: PortShape): void {
     const { name, mtuBytes } = shape;
     const { watch, links, log } = this.#context;
-    const { overlay } = this.#site;
+    const { overlay } = this.#place;
     this.forgetPort(name);
     this.#macs.add(name, shape);
     const port: LinkedPort = {
@@ -249,7 +249,7 @@ export class OverlayLinks {
 
   #macNews({ port: name, mac, isOther, refusal }: MacNews): void {
     const { log, macChanged } = this.#context;
-    const { overlay } = this.#site;
+    const { overlay } = this.#place;
     const port = this.#ports.get(name);
     if (port === undefined) return;
     port.refusal = refusal;
@@ -263,7 +263,7 @@ export class OverlayLinks {
   }
 
   #heardPort(port: LinkedPort, link: PortLink): void {
-    const { overlay } = this.#site;
+    const { overlay } = this.#place;
     const { name } = port.shape;
     // It works there as well as here; and if it was removed, its descriptor will say so.
     if (link.state === 'elsewhere' && port.link?.state !== 'elsewhere')

@@ -12,7 +12,7 @@ import {
   type PluginDatapath,
   PluginInstance,
   type PluginServices,
-  type Site,
+  type ServedOverlay,
 } from '../plugins/plugin-host.js';
 import { errnoName, systemErrorText } from '../system-error.js';
 
@@ -31,7 +31,7 @@ export interface OverlayPluginEvents {
 
 export class OverlayPlugin {
   readonly #name: string;
-  readonly #site: Site;
+  readonly #site: ServedOverlay;
   readonly #services: PluginServices;
   readonly #prepare: Prepare;
   readonly #events: OverlayPluginEvents;
@@ -49,7 +49,7 @@ export class OverlayPlugin {
 
   constructor(
     name: string,
-    site: Site,
+    site: ServedOverlay,
     services: PluginServices,
     prepare: Prepare,
     events: OverlayPluginEvents,

@@ -26,7 +26,7 @@ import { OverlayDirectory } from './directory.js';
 import { NewNames } from './new-names.js';
 import { needMac } from './overlay-errors.js';
 import type { Services } from './overlay-plan.js';
-import type { Overlay } from './overlay.js';
+import type { RunningOverlay } from './running-overlay.js';
 import { LinkProperties, storedProperties } from './vnic-link-properties.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
@@ -207,7 +207,7 @@ export class Registry {
 
   /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
    * for the next daemon by `save`, and goes on until the datapath is closed. */
-  async stop(save: (overlays: readonly Overlay[]) => Promise<void>): Promise<void> {
+  async stop(save: (overlays: readonly RunningOverlay[]) => Promise<void>): Promise<void> {
     this.#bringUp.stop();
     const overlays = [...this.directory.overlays.values()];
     // What is under way may wait for a plugin.
@@ -230,7 +230,7 @@ export class Registry {
     return this.#change(overlay, (undo) => this.#names.reserve(name, () => work(undo)));
   }
 
-  #save(overlay: Overlay): Promise<void> {
+  #save(overlay: RunningOverlay): Promise<void> {
     const { name, id, encap, search, vnetid, mac } = overlay.plan;
     const properties = overlay.properties.given();
     return this.#store.save({ name, id, encap, search, vnetid, mac: formatMac(mac), properties, vnics: [] });

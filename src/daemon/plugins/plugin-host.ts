@@ -48,7 +48,7 @@ const STOP_DEADLINE_MS = 500;
 type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;
 
 /** The overlay that an instance serves. */
-export interface Site {
+export interface ServedOverlay {
   readonly overlay: string;
   readonly vnetid: number;
   readonly listen: Endpoint;
@@ -70,7 +70,7 @@ export type PluginDatapath = Pick<
 
 export class PluginInstance {
   readonly #plugin: LookupPlugin;
-  readonly #site: Site;
+  readonly #site: ServedOverlay;
   readonly #services: PluginServices;
   readonly #kind: string;
   #instance: Instance | undefined;
@@ -83,7 +83,7 @@ export class PluginInstance {
   #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
 
-  constructor(plugin: LookupPlugin, site: Site, services: PluginServices) {
+  constructor(plugin: LookupPlugin, site: ServedOverlay, services: PluginServices) {
     this.#plugin = plugin;
     this.#site = site;
     this.#services = services;

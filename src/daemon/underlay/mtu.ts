@@ -10,7 +10,7 @@ const USUAL_UNDERLAY_MTU_BYTES = 1500;
 /** Routes that are looked at, 5 us each; of more destinations, as many out of all parts of the list. They are few in kind. */
 const MAX_ROUTES = 1024;
 
-export interface Underlay {
+export interface MtuSources {
   readonly datapath: Pick<Datapath, 'routeMtuBytes'>;
   readonly links: Pick<Links, 'mtuBytesOf'>;
   readonly encapsulation: Encapsulation;
@@ -20,23 +20,23 @@ export interface Underlay {
 }
 
 /** What `mtu` is when nobody gave one. Never fails: the route may come later than the overlay. */
-export function defaultMtuBytes(underlay: Underlay): number {
+export function defaultMtuBytes(underlay: MtuSources): number {
   const mtuBytes = largestMtuBytes(underlay) ?? USUAL_UNDERLAY_MTU_BYTES - overheadOf(underlay);
   return Math.min(Math.max(mtuBytes, MIN_MTU_BYTES), MAX_MTU_BYTES);
 }
 
 /** The largest inner packet that arrives whole everywhere, or undefined when there is no route to tell. */
-export function largestMtuBytes(underlay: Underlay): number | undefined {
+export function largestMtuBytes(underlay: MtuSources): number | undefined {
   const bytes = routeBytes(underlay) ?? linkBytes(underlay);
   return bytes === undefined ? undefined : bytes - overheadOf(underlay);
 }
 
-function overheadOf({ encapsulation, listenIp }: Underlay): number {
+function overheadOf({ encapsulation, listenIp }: MtuSources): number {
   return overheadBytes(encapsulation, family(listenIp));
 }
 
 /** The smallest of all routes. */
-function routeBytes({ datapath, listenIp, destinations }: Underlay): number | undefined {
+function routeBytes({ datapath, listenIp, destinations }: MtuSources): number | undefined {
   const step = Math.max(1, destinations.length / MAX_ROUTES);
   let smallest = Infinity;
   for (let at = 0; at < destinations.length; at += step) {
@@ -53,7 +53,7 @@ function routeBytes({ datapath, listenIp, destinations }: Underlay): number | un
  * Nobody knows a destination yet, or none has a route: the link that has the listen address speaks for them. Loopback does
  * not: it carries 65536 bytes, and no frame leaves by it.
  */
-function linkBytes({ links, listenIp }: Underlay): number | undefined {
+function linkBytes({ links, listenIp }: MtuSources): number | undefined {
   try {
     return links.mtuBytesOf(listenIp);
   } catch {

@@ -29,7 +29,7 @@ import { Ports } from './ports.js';
 import { canSteer } from './steering.js';
 import { discardTap, hasLeftTap } from './taps.js';
 import { DatapathThread, type ThreadNews } from './thread.js';
-import { type Lease, Underlay } from './underlay.js';
+import { type OverlaySockets, UnderlaySockets } from './underlay.js';
 
 /** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
 const THREADS_END_MS = 300;
@@ -44,7 +44,7 @@ export class DatapathControl implements Datapath {
   /** Queues of each, also while it is being removed. */
   readonly #queues = new Map<UserlandOverlay, number>();
   readonly #ports: Ports;
-  readonly #underlay: Underlay;
+  readonly #underlay: UnderlaySockets;
   #lastToken = WAKE;
   #isHeld: boolean;
   #closing = false;
@@ -55,7 +55,7 @@ export class DatapathControl implements Datapath {
     this.#isHeld = inherited.hasStandIn;
     const nextToken = (): number => ++this.#lastToken;
     this.#ports = new Ports(this.#threads, inherited, () => this.features, nextToken);
-    this.#underlay = new Underlay({
+    this.#underlay = new UnderlaySockets({
       left: (name) => inherited.take(name),
       giveBack: inherited.giveBack,
       nextToken,
@@ -91,16 +91,16 @@ export class DatapathControl implements Datapath {
   addOverlay(config: OverlayConfig, listener: OverlayListener): OverlayDatapath {
     const { id, queues } = config;
     const links = this.#need(queues);
-    let lease: Lease;
+    let sockets: OverlaySockets;
     try {
-      lease = this.#underlay.lease(config);
+      sockets = this.#underlay.open(config);
     } catch (error) {
       inBackground('ending datapath threads', this.#dismiss());
       throw error;
     }
     const context = {
       links,
-      lease,
+      sockets,
       ports: this.#ports,
       features: () => this.features,
       leaving: () => void this.#overlays.delete(id),
@@ -113,7 +113,7 @@ export class DatapathControl implements Datapath {
     this.#overlays.set(id, overlay);
     this.#queues.set(overlay, queues);
     const { options, counterArrays } = overlay;
-    const { tokens, senderFds, segmentation } = lease;
+    const { tokens, senderFds, segmentation } = sockets;
     // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
     const stations = createStationMemory();
     links.forEach((link, queue) => {

@@ -7,13 +7,13 @@ import type { Descriptor, Lists, Retained, OverlayConfig, TargetEntry } from '..
 import type { BareCommand, Command, Token } from '../protocol.js';
 import type { NamedPeers } from './named-peers.js';
 import { tapDescriptor } from './taps.js';
-import type { HandedSocket, Lease } from './underlay.js';
+import type { HandedSocket, OverlaySockets } from './underlay.js';
 
 /** An overlay as far as it is left to others. */
 export interface OverlayState {
   readonly config: OverlayConfig;
   readonly options: OverlayOptions;
-  readonly lease: Lease;
+  readonly sockets: OverlaySockets;
   /** The peers that its plugin names. */
   readonly named: Pick<NamedPeers, 'table'>;
   /** The destinations whose routes lead back into it. */
@@ -63,17 +63,17 @@ async function standInLists(
   const lists: BareCommand[][] = [];
   const to = (queue: number): BareCommand[] => (lists[queue] ??= []);
   const queueOf = new Map(
-    overlays.flatMap(({ lease }) => lease.tokens.map((token, queue) => [token, queue])),
+    overlays.flatMap(({ sockets }) => sockets.tokens.map((token, queue) => [token, queue])),
   );
   for (const { token, fd, encapsulation } of sockets)
     to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd, encapsulation });
   for (const overlay of overlays) {
-    const { config, options, lease, named, loops, routeMtus } = overlay;
+    const { config, options, sockets, named, loops, routeMtus } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // Of another process: memory is shared within one.
     const table = new Int32Array(named.table);
     const known = await overlay.recentTargets(MAX_KNOWN_TARGETS);
-    lease.tokens.forEach((socket, queue) => {
+    sockets.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, table },
@@ -97,14 +97,14 @@ interface Senders {
 
 /** Its listening socket, whatever it has beside that: of an overlay whose other sockets are not handed on. */
 const listeningSender =
-  (sockets: readonly HandedSocket[]) =>
-  ({ lease }: OverlayState): Senders => {
-    const socket = sockets.find(({ token }) => token === lease.tokens[0])!;
-    return { fds: [socket.fd], segmentation: lease.segmentation && !socket.zeroChecksum };
+  (handed: readonly HandedSocket[]) =>
+  ({ sockets }: OverlayState): Senders => {
+    const socket = handed.find(({ token }) => token === sockets.tokens[0])!;
+    return { fds: [socket.fd], segmentation: sockets.segmentation && !socket.zeroChecksum };
   };
 
 /** The sockets that it sends from now. */
-const ownSenders = ({ lease: { senderFds: fds, segmentation } }: OverlayState): Senders => ({
+const ownSenders = ({ sockets: { senderFds: fds, segmentation } }: OverlayState): Senders => ({
   fds,
   segmentation,
 });

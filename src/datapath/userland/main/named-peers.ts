@@ -9,7 +9,7 @@
 import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/address-table.js';
 import { inBackground } from '../../../model/background.js';
 import type { IpAddress } from '../../../wire/ip.js';
-import { NAMED, type PeerNews, type Peers } from './peers.js';
+import { NAMED, type PeerNews, type PeerThreads } from './peers.js';
 import { inSlices } from './slices.js';
 
 /** Addresses between two looks at the clock. */
@@ -20,14 +20,14 @@ export class NamedPeers {
   list: readonly IpAddress[] = [];
   /** What the threads have. */
   table: AddressTable = EMPTY_TABLE;
-  readonly #peers: Peers;
+  readonly #peers: PeerThreads;
   readonly #tell: (table: AddressTable) => void;
   readonly #news: PeerNews;
   /** Counts the lists; beyond all of them once the overlay is gone. */
   #latest = 0;
 
   /** `tell`: to the threads. */
-  constructor(peers: Peers, tell: (table: AddressTable) => void, news: PeerNews) {
+  constructor(peers: PeerThreads, tell: (table: AddressTable) => void, news: PeerNews) {
     this.#peers = peers;
     this.#tell = tell;
     this.#news = news;

@@ -29,19 +29,19 @@ import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
-import { mergePeers, type Peers } from './peers.js';
+import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
 import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
-import type { Lease } from './underlay.js';
+import type { OverlaySockets } from './underlay.js';
 
 /** The parts of the datapath that an overlay needs. */
 export interface OverlayContext {
   /** The threads that carry it. */
   readonly links: readonly Link[];
-  readonly lease: Lease;
+  readonly sockets: OverlaySockets;
   readonly ports: Pick<Ports, 'add'>;
   readonly features: () => Features;
   /** It is about to end: its threads are still needed. */
@@ -53,7 +53,7 @@ export interface OverlayContext {
 export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner {
   readonly config: OverlayConfig;
   options: OverlayOptions;
-  readonly lease: Lease;
+  readonly sockets: OverlaySockets;
   /** One a thread. */
   readonly counterArrays: readonly Counters[];
   readonly ports = new Set<TapPort>();
@@ -62,7 +62,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   routeMtus: readonly RouteMtu[] = [];
   carrier = true;
   listener: OverlayListener | undefined;
-  readonly #peers: Peers = new Map();
+  readonly #peers: PeerThreads = new Map();
   readonly #context: OverlayContext;
   readonly #id: number;
   /** None once it has ended. */
@@ -73,7 +73,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   constructor(config: OverlayConfig, context: OverlayContext, listener: OverlayListener) {
     this.config = config;
     this.options = optionsOf(config);
-    this.lease = context.lease;
+    this.sockets = context.sockets;
     this.listener = listener;
     this.#context = context;
     this.#id = config.id;
@@ -198,11 +198,11 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   /** Drops before the overlay is known are counted for the socket, and shown with each of its overlays. */
   counters(): Record<string, number> {
-    return { ...readCounters(...this.counterArrays, ...this.lease.counters()), lookups: this.#asked };
+    return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
   }
 
   get offloads(): readonly Offload[] {
-    return offloadsOf(this.config, this.lease.segmentation, this.#context.features());
+    return offloadsOf(this.config, this.sockets.segmentation, this.#context.features());
   }
 
   // -- Its end
@@ -229,7 +229,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#links = [];
     await removed;
     for (const port of this.ports) await port.end(isKept);
-    await this.lease.release(isKept);
+    await this.sockets.release(isKept);
     await this.#context.left();
   }
 

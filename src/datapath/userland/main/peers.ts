@@ -7,7 +7,7 @@ import type { OverlayListener } from '../../contract.js';
 import type { PeerChange } from '../protocol.js';
 
 /** Underlay address -> the threads whose destination it is, as bits, and NAMED. */
-export type Peers = Map<IpAddress, number>;
+export type PeerThreads = Map<IpAddress, number>;
 
 export type PeerNews = OverlayListener['peers'];
 
@@ -19,7 +19,7 @@ export const NAMED = 1 << 30;
 export function mergePeers(
   thread: number,
   changes: readonly PeerChange[],
-  peers: Peers,
+  peers: PeerThreads,
   news: PeerNews,
 ): void {
   const last = new Map(changes.map(({ ip, isPeer }) => [ip, isPeer]));

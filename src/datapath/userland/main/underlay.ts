@@ -40,7 +40,7 @@ type SocketConfig = Pick<
 >;
 
 /** An overlay's hold on its sockets. */
-export interface Lease {
+export interface OverlaySockets {
   /** One a queue: the listening sockets. */
   readonly tokens: readonly Token[];
   /** One a source port. */
@@ -104,7 +104,7 @@ export interface UnderlayEvents {
   senderClosing(queue: number, token: Token): Promise<unknown>;
 }
 
-export class Underlay {
+export class UnderlaySockets {
   readonly #events: UnderlayEvents;
   readonly #listeners = new Map<string, Listener>();
 
@@ -113,7 +113,7 @@ export class Underlay {
   }
 
   /** Throws the system's error when address or port cannot be had; nothing stays open then. */
-  lease(config: SocketConfig): Lease {
+  open(config: SocketConfig): OverlaySockets {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
     const listener = this.#listeners.get(name) ?? openListener(config, zeroChecksum, this.#events);

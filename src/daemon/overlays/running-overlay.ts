@@ -36,7 +36,7 @@ import { OverlayTargets } from './overlay-targets.js';
 import { PathWatch } from './path-watch.js';
 import { SourceWatch } from './source-watch.js';
 
-export class Overlay {
+export class RunningOverlay {
   readonly targets = new OverlayTargets(this);
   readonly #services: OverlayServices;
   mode: 'point' | 'dynamic';
@@ -111,12 +111,12 @@ export class Overlay {
 
   /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
    * overlay whose links are there may lack its plugin for now. */
-  static check(plan: OverlayPlan, services: OverlayServices): Overlay {
+  static check(plan: OverlayPlan, services: OverlayServices): RunningOverlay {
     needEncapsulation(plan);
     const plugin = services.plugins.get(plan.search);
     if (plugin === undefined && (plan.isNew || !services.datapath.hasLeft(plan.name)))
       needPlugin(plan, services);
-    return new Overlay(plan, plugin, readProperties(plan, plugin, services), services);
+    return new RunningOverlay(plan, plugin, readProperties(plan, plugin, services), services);
   }
 
   get name(): string {
