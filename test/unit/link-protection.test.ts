@@ -44,6 +44,7 @@ import {
   packet,
   type Packet,
 } from '../helpers/lab.js';
+import { VXLAN_100 } from '../helpers/scenes.js';
 import { fromHex } from '../vectors/frames.js';
 
 const ALL: readonly Protection[] = PROTECTIONS;
@@ -621,7 +622,7 @@ const ack = (more: Partial<dhcpv4.Repr> = {}, type: number = dhcpv4.ACK) =>
 function leasing(types: readonly Protection[] = ['ip-nospoof']) {
   const made = guarded(rules(types, { addresses: [] }));
   const hear = (bytes: Uint8Array) => {
-    made.lab.inject(made.peer, made.vtep, '08000000 00006400', bytes);
+    made.lab.inject(made.peer, made.vtep, VXLAN_100, bytes);
     return made.vtep.leases.splice(0).map(({ port, family, ip, validS }) => ({ port, family, ip, validS }));
   };
   const ask = (type: number = dhcpv4.REQUEST_MESSAGE, more: Partial<dhcpv4.Repr> = {}) => {
@@ -857,7 +858,7 @@ t.test('strict-source: an inner source lives at the VTEP that sent it (S2)', (t)
   const port = net.port(MAC.a);
   net.setPeers(address('192.0.2.2'), address('192.0.2.3'));
   const say = (peer: typeof home, from: number, to: number = MAC.a) => {
-    lab.inject(peer, vtep, '08000000 00006400', frame(to, from));
+    lab.inject(peer, vtep, VXLAN_100, frame(to, from));
     return port.take().length;
   };
   t.equal(say(home, MAC.b), 0, 'not known yet');
@@ -896,8 +897,7 @@ t.test('strict-source: MACs made up keep at most 256 questions open', (t) => {
   const peer = lab.peer('192.0.2.2');
   const net = vtep.overlay({ strictSource: true, acceptAny: true, maxTargets: 100_000 });
   const port = net.port(MAC.a, { own: true });
-  for (let n = 0; n < 1000; n++)
-    lab.inject(peer, vtep, '08000000 00006400', frame(MAC.a, 0x0200_0000_0000 + n));
+  for (let n = 0; n < 1000; n++) lab.inject(peer, vtep, VXLAN_100, frame(MAC.a, 0x0200_0000_0000 + n));
   t.equal(vtep.questions.length, 256);
   t.strictSame(net.drops, { rx_source_unknown: 1000 });
   port.send(frame(MAC.b, MAC.a));
@@ -915,7 +915,7 @@ t.test('strict-source: MACs made up are asked about 1,000 times a second, whatev
   for (let ms = 0; ms < 1000; ms += 10) {
     vtep.engine.setTime(ms);
     for (let n = 0; n < 100; n++)
-      lab.inject(peer, vtep, '08000000 00006400', frame(MAC.a, 0x0200_0000_0000 + ms * 10 + n));
+      lab.inject(peer, vtep, VXLAN_100, frame(MAC.a, 0x0200_0000_0000 + ms * 10 + n));
     asked += vtep.questions.length;
     for (const question of vtep.questions.splice(0))
       net.answer(question, { kind: 'drop', reason: 'lookup_drop' });
@@ -932,9 +932,9 @@ t.test('strict-source with one destination for all: the source is there', (t) =>
   const [home, other] = [lab.peer('192.0.2.2'), lab.peer('192.0.2.3')];
   const net = vtep.overlay({ strictSource: true, acceptAny: true, destination: home.local });
   const port = net.port(MAC.a);
-  lab.inject(home, vtep, '08000000 00006400', frame(MAC.a, MAC.b));
+  lab.inject(home, vtep, VXLAN_100, frame(MAC.a, MAC.b));
   t.equal(port.take().length, 1);
-  lab.inject(other, vtep, '08000000 00006400', frame(MAC.a, MAC.b));
+  lab.inject(other, vtep, VXLAN_100, frame(MAC.a, MAC.b));
   t.equal(port.take().length, 0);
   t.strictSame(net.drops, { rx_source_mismatch: 1 });
   t.end();
