@@ -36,7 +36,7 @@ export function facing(
   const peer = lab.peer(peerIp);
   const net = vtep.overlay({ destination: peer.local, ...options });
   const port = net.port(MAC.a, { own: true });
-  const inject = (inner: Uint8Array, header = HEADERS[encapsulation], tos = 0) => {
+  const inject = (inner: Uint8Array, header: string = HEADERS[encapsulation], tos = 0) => {
     lab.inject(peer, vtep, header, inner, tos);
   };
   return { lab, vtep, peer, net, port, inject };
@@ -46,7 +46,7 @@ export function facing(
 export const VXLAN_100 = '08000000 00006400';
 /** RFC 8926 3.4: no option, Ethernet, VNI 100. */
 export const GENEVE_100 = '00006558 00006400';
-const HEADERS = { vxlan: VXLAN_100, geneve: GENEVE_100 } as const;
+const HEADERS = { vxlan: VXLAN_100, geneve: GENEVE_100 };
 
 /** A host that asks, and a peer that hears. `answer` = every MAC is at the peer. */
 export function asking(options: Options = {}, vtepOptions: VtepOptions = {}) {
