@@ -1,7 +1,7 @@
 // Mappings of the files plugin for tests: parsed in memory, and instances against a host that only listens.
 import { closeSync, openSync, writeSync } from 'node:fs';
 
-import type { Answer, Host, IpAddress, Properties } from '../../src/plugin/index.js';
+import type { Answer, Host, IpAddress, MacAddress, Properties } from '../../src/plugin/index.js';
 import { parseIp } from '../../src/plugin/index.js';
 import { FilesInstance } from '../../plugins/files/instance.js';
 import { type Parsed, parseMapping } from '../../plugins/files/parser.js';
@@ -19,12 +19,21 @@ export function errorLines(text: string | Uint8Array): string[] {
   );
 }
 
-/** What an instance told its host, in order: `invalidate 2000000000001`. */
+/** Stands for varpd beside an instance: what its overlay knows by it, and what the stations have heard. */
 export class FakeHost implements Host {
   readonly overlay = 'overlay0';
   readonly vnetid = 23;
   readonly listen = { ip: parseIp('10.88.88.69')!, port: 4789 };
-  calls: string[] = [];
+  /** MACs that the overlay has an answer about, until it is told to forget them. */
+  readonly known = new Set<MacAddress>();
+  /** Which MAC stations believe to have an address. */
+  readonly neighbours = new Map<IpAddress, MacAddress>();
+  /** How often ports were looked at again for the addresses that they may use. */
+  looks = 0;
+  /** How often it was told any of this. */
+  told = 0;
+  /** The overlay may ask about the MAC again, now. */
+  onForget: (mac: MacAddress) => void = () => undefined;
   lines: string[] = [];
   degraded: string | undefined;
   remarked: string | undefined;
@@ -44,21 +53,27 @@ export class FakeHost implements Host {
     throw new Error('nothing is pushed');
   }
 
-  invalidate(mac?: number): void {
-    this.calls.push(`invalidate ${mac?.toString(16) ?? 'all'}`);
+  invalidate(mac?: MacAddress): void {
+    this.told++;
+    for (const one of mac === undefined ? [...this.known] : [mac]) {
+      this.known.delete(one);
+      this.onForget(one);
+    }
   }
 
-  announce(ip: IpAddress, mac: number): void {
-    this.calls.push(`announce ${ip} ${mac.toString(16)}`);
+  announce(ip: IpAddress, mac: MacAddress): void {
+    this.told++;
+    this.neighbours.set(ip, mac);
   }
 
   allowedIpsChanged(): void {
-    this.calls.push('allowedIpsChanged');
+    this.told++;
+    this.looks++;
   }
 
   setPeers(peers: readonly IpAddress[]): void {
+    this.told++;
     this.peers = peers;
-    this.calls.push(`peers ${[...peers].sort().join(' ')}`);
   }
 
   degrade(sentence: string): void {
@@ -71,13 +86,6 @@ export class FakeHost implements Host {
 
   remark(sentence: string): void {
     this.remarked = sentence;
-  }
-
-  /** The calls since the last time. */
-  take(): string[] {
-    const { calls } = this;
-    this.calls = [];
-    return calls;
   }
 }
 

@@ -66,8 +66,6 @@ export function findArping(places?: string): string | undefined {
 
 const setpriv = findProgram('setpriv');
 const diesWithUs = setpriv === undefined ? [] : [setpriv, '--pdeathsig', 'KILL'];
-/** tap watches every node that a test starts, through NODE_OPTIONS, which costs 40 MiB and a third of a second each. */
-const unwatched = ['env', '-u', 'NODE_OPTIONS'];
 
 export function words(command: Command): string[] {
   return typeof command === 'string' ? command.split(/\s+/).filter((word) => word !== '') : [...command];
@@ -121,7 +119,7 @@ export class Child {
   constructor(command: Command, options: SpawnOptions = {}, stdin: 'pipe' | 'ignore' = 'ignore') {
     const argv = words(command);
     this.command = argv.join(' ');
-    const [program, ...args] = [...unwatched, ...diesWithUs, ...argv];
+    const [program, ...args] = [...diesWithUs, ...argv];
     const log = options.logFile === undefined ? undefined : openSync(options.logFile, 'a');
     this.#process = spawn(program, args, {
       stdio: [stdin, log ?? 'pipe', log ?? 'pipe'],

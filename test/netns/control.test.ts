@@ -88,9 +88,12 @@ async function remembered(daemon: Daemon, host: Namespace): Promise<unknown> {
   };
 }
 
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
 for (const how of ['kill', 'stop'] as const) {
   const words = how === 'kill' ? 'SIGKILL' : 'SIGTERM';
-  await t.test(`what is there again after ${words} and a restart`, { skip }, async (t) => {
+  t.test(`what is there again after ${words} and a restart`, { skip }, async (t) => {
     const { bed, a, b, daemon } = await site(t);
     const inside = await bed.host();
     await plumbPeer({ a, b });
@@ -141,7 +144,7 @@ for (const how of ['kill', 'stop'] as const) {
   });
 }
 
-await t.test('SIGTERM under load, twice', { skip }, async (t) => {
+t.test('SIGTERM under load, twice', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await plumbPeer({ a, b });
   await b.plumb('vx42');
@@ -159,7 +162,7 @@ await t.test('SIGTERM under load, twice', { skip }, async (t) => {
   await load;
 });
 
-await t.test('a second daemon', { skip }, async (t) => {
+t.test('a second daemon', { skip }, async (t) => {
   const { bed, a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   const config = (socket: string, stateDir: string): string => {
@@ -187,7 +190,7 @@ await t.test('a second daemon', { skip }, async (t) => {
   t.notOk(existsSync(`${elsewhere}.sock`), 'nothing is left of the others');
 });
 
-await t.test('several daemons on one host', { skip }, async (t) => {
+t.test('several daemons on one host', { skip }, async (t) => {
   const { bed, a, b, daemon } = await site(t);
   const second = (await Daemon.start(bed, a)).explain(t);
   await daemon.ok(create({ a, b }));
@@ -218,7 +221,7 @@ await t.test('several daemons on one host', { skip }, async (t) => {
   t.equal((await ping(a, '10.66.66.3')).received, 3, 'which does not need the first');
 });
 
-await t.test('a daemon in the background', { skip }, async (t) => {
+t.test('a daemon in the background', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   await daemon.stop();
@@ -239,7 +242,7 @@ await t.test('a daemon in the background', { skip }, async (t) => {
   t.match(readFileSync(path.join(daemon.stateDir, 'varpd.log'), 'utf8'), /SIGTERM/, 'it has written its log');
 });
 
-await t.test('state files that cannot be believed', { skip }, async (t) => {
+t.test('state files that cannot be believed', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   await daemon.stop();
@@ -351,7 +354,7 @@ await t.test('state files that cannot be believed', { skip }, async (t) => {
   }
 });
 
-await t.test('what cannot be created, and leaves nothing behind', { skip }, async (t) => {
+t.test('what cannot be created, and leaves nothing behind', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   await daemon.ok('create-vnic -l overlay0 -m 2:0:0:0:0:c1 foo0');
@@ -468,7 +471,7 @@ await t.test('what cannot be created, and leaves nothing behind', { skip }, asyn
   await sink.close();
 });
 
-await t.test('deleting', { skip }, async (t) => {
+t.test('deleting', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   const bare = { devices: await devicesOf(a), ports: await boundPorts(a) };
   await daemon.ok(create({ a, b }));
@@ -522,7 +525,7 @@ const mayRead =
   skip === false && (await run([...asNobody('--clear-groups'), 'test', '-r', DLADM_MAIN])).code === 0;
 const skipUsers = skip || (mayRead ? false : `needs ${DLADM_MAIN} to be readable by all users`);
 
-await t.test('who may do what', { skip: skipUsers }, async (t) => {
+t.test('who may do what', { skip: skipUsers }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -547,7 +550,7 @@ await t.test('who may do what', { skip: skipUsers }, async (t) => {
   }
 });
 
-await t.test('an idle daemon with one overlay is small', { skip }, async (t) => {
+t.test('an idle daemon with one overlay is small', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await daemon.ok(create({ a, b }));
   await a.plumb('overlay0');
@@ -556,7 +559,7 @@ await t.test('an idle daemon with one overlay is small', { skip }, async (t) => 
   t.ok(kib > 0 && kib < IDLE_LIMIT_KIB, `${Math.round(kib / 1024)} MiB`);
 });
 
-await t.test('metrics', { skip }, async (t) => {
+t.test('metrics', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -621,7 +624,7 @@ await t.test('metrics', { skip }, async (t) => {
     if (JSON.stringify(await shown()) !== JSON.stringify(before)) return false;
     return before.every(({ name, labels, value }) => valueOf(last, name, labels) === value);
   };
-  await waitUntil(agree, { timeoutMs: 20_000, stepMs: 100, what: 'metrics and dladm to say the same' });
+  await waitUntil(agree, { stepMs: 100, what: 'metrics and dladm to say the same' });
   t.ok((of('overlay_tx_frames_total') ?? 0) >= 10);
   t.ok((of('overlay_rx_bytes_total') ?? 0) >= 10 * 84);
   t.ok((of('port_rx_frames_total', { port: 'overlay0' }) ?? 0) >= 10, 'its own port');
@@ -630,7 +633,6 @@ await t.test('metrics', { skip }, async (t) => {
   t.equal(valueOf(last, 'varpd_kernel_feature', { feature: 'tapChecksum' }), 1);
   const becomes = (isOn: boolean): Promise<void> =>
     waitUntil(async () => (await read(), of('overlay_online')) === Number(isOn), {
-      timeoutMs: 20_000,
       what: `the overlay to be ${isOn ? 'online' : 'degraded'}`,
     });
   await a.ip(`link set ${UNDERLAY_DEVICE} down`);
@@ -649,7 +651,7 @@ await t.test('metrics', { skip }, async (t) => {
     await read();
     return valueOf(last, 'varpd_socket_drops_total', { listen, reason: 'rx_truncated' }) === 1;
   };
-  await waitUntil(isCounted, { timeoutMs: 20_000, what: 'a drop of no overlay' });
+  await waitUntil(isCounted, { what: 'a drop of no overlay' });
 
   await daemon.ok('delete-vnic foo0');
   await read();
@@ -668,7 +670,6 @@ await t.test('metrics', { skip }, async (t) => {
   daemon.writeConfig({ metrics: address });
   await daemon.ok('restart');
   await waitUntil(() => /another program listens on .*; tried again/.test(daemon.log()), {
-    timeoutMs: 20_000,
     what: 'the log',
   });
   t.ok(await reaches(a, b.overlay.v4), 'it goes on without');
@@ -685,7 +686,7 @@ async function idleCpuSeconds(daemon: Daemon): Promise<number> {
   return daemon.cpuSeconds() - before;
 }
 
-await t.test('devices that are removed', { skip }, async (t) => {
+t.test('devices that are removed', { skip }, async (t) => {
   const { bed, a, b, daemon } = await site(t);
   const inside = await bed.host();
   await daemon.ok(create({ a, b }));
@@ -751,7 +752,7 @@ await t.test('devices that are removed', { skip }, async (t) => {
   t.same(await states(), [['bar0', 'up']], 'a restart mends too');
 });
 
-await t.test('an underlay that goes and comes', { skip }, async (t) => {
+t.test('an underlay that goes and comes', { skip }, async (t) => {
   const { a, b, daemon } = await site(t);
   await plumbPeer({ a, b });
   await b.plumb('vx42');

@@ -6,10 +6,12 @@ import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { bpfProgramsOf } from '../helpers/procfs.js';
+import { part } from '../helpers/whole.js';
 
 const FLOW_ORDER = fromRoot('dist/test/helpers/flow-order');
 const FLOWS = 150;
-const FRAMES = 1000;
+/** Of each flow. */
+const FRAMES = part(1000);
 /** All flows together, each way. */
 const FRAMES_A_SECOND = 40_000;
 const PORT = 'overlay0';
@@ -52,20 +54,20 @@ interface Arrived {
   readonly disordered: number;
 }
 
-async function oneWay(from: Namespace, to: Namespace, frames: number): Promise<Arrived> {
+async function oneWay(from: Namespace, to: Namespace): Promise<Arrived> {
   const sink = to.spawn([FLOW_ORDER, 'receive', PORT, '60']);
   await sink.waitForOutput(/ready/);
-  const words = [await macOf(to), await macOf(from), FLOWS, frames, FRAMES_A_SECOND].map(String);
+  const words = [await macOf(to), await macOf(from), FLOWS, FRAMES, FRAMES_A_SECOND].map(String);
   const { sent } = JSON.parse(await from.exec([FLOW_ORDER, 'send', PORT, ...words])) as { sent: number };
   await sink.exited;
   return { sent, ...(JSON.parse(sink.stdout) as { received: number; disordered: number }) };
 }
 
 /** The answers of a flow are what the kernel, left alone, moves it by. */
-async function bothWays(t: Test, { hosts: [a, b] }: Sites, what: string, frames = FRAMES): Promise<void> {
-  const ways = await Promise.all([oneWay(a, b, frames), oneWay(b, a, frames)]);
+async function bothWays(t: Test, { hosts: [a, b] }: Sites, what: string): Promise<void> {
+  const ways = await Promise.all([oneWay(a, b), oneWay(b, a)]);
   for (const { sent, received, disordered } of ways) {
-    t.ok(sent > 0.9 * FLOWS * frames, `${what}: ${sent} sent`);
+    t.ok(sent > 0.9 * FLOWS * FRAMES, `${what}: ${sent} sent`);
     // A busy machine loses some: enough is what shows disorder where there is one.
     t.ok(received > sent / 10, `${what}: ${received} arrive`);
     t.equal(disordered, 0, `${what}: each flow in order`);
@@ -74,7 +76,7 @@ async function bothWays(t: Test, { hosts: [a, b] }: Sites, what: string, frames 
 
 const skip = skipUnlessNetns(['setpriv']);
 
-await t.test('150 flows, with and without tags, both ways', { skip, timeout: 180_000 }, async (t) => {
+await t.test('150 flows, with and without tags, both ways', { skip, timeout: 360_000 }, async (t) => {
   const here = await sites(t);
   for (const queues of [2, 4]) {
     for (const sourcePorts of [1, 64]) {
@@ -86,7 +88,7 @@ await t.test('150 flows, with and without tags, both ways', { skip, timeout: 180
   }
 });
 
-await t.test('the program outlives the right to load it', { skip, timeout: 60_000 }, async (t) => {
+await t.test('the program outlives the right to load it', { skip, timeout: 240_000 }, async (t) => {
   const here = await sites(t);
   await createBoth(here, '-p queues=2');
   const [daemon] = here.daemons;
@@ -109,18 +111,18 @@ await t.test('the program outlives the right to load it', { skip, timeout: 60_00
     daemon.signal('SIGUSR2');
   });
   t.equal(bpfProgramsOf(daemon.pid), 1, 'after SIGUSR2');
-  await bothWays(t, here, 'after restarts', 300);
+  await bothWays(t, here, 'after restarts');
   t.notMatch(daemon.log(), /one thread carries/);
 });
 
 await t.test(
   'without the right one thread sends, and order is kept',
-  { skip, timeout: 60_000 },
+  { skip, timeout: 240_000 },
   async (t) => {
     const here = await sites(t, { before: without('bpf,sys_admin') });
     await createBoth(here, '-p queues=4');
     t.equal(bpfProgramsOf(here.daemons[0].pid), 0);
     t.match(here.daemons[0].log(), /warn .*overlay0: one thread carries all that its links send/);
-    await bothWays(t, here, 'without a program', 300);
+    await bothWays(t, here, 'without a program');
   },
 );

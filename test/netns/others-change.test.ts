@@ -42,8 +42,11 @@ async function macBecomes(daemon: Daemon, mac: string, name = 'foo0'): Promise<v
 
 const [CONFIGURED, CHANGED, THIRD] = ['02:00:00:00:00:a1', '02:00:00:00:00:ee', '02:00:00:00:00:dd'];
 
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
 for (const queues of [1, 2]) {
-  await t.test(`a MAC that somebody changes, ${queues} queues`, { skip }, async (t) => {
+  t.test(`a MAC that somebody changes, ${queues} queues`, { skip }, async (t) => {
     const { bed, a, b, daemon } = await newPair(t, `-m ${CONFIGURED}`, `-p queues=${queues}`);
     await daemon.ok('create-vnic -l overlay0 bar0');
     const guest = await bed.host();
@@ -95,7 +98,7 @@ for (const queues of [1, 2]) {
   });
 }
 
-await t.test('a MAC that link protection keeps', { skip }, async (t) => {
+t.test('a MAC that link protection keeps', { skip }, async (t) => {
   const { bed, a, b, daemon } = await newPair(t, `-m ${CONFIGURED} -p protection=mac-nospoof`);
   const guest = await bed.host();
   await a.ip(`link set foo0 netns ${guest.name}`);
@@ -125,7 +128,7 @@ await t.test('a MAC that link protection keeps', { skip }, async (t) => {
   await macBecomes(daemon, CONFIGURED);
 });
 
-await t.test('an interface that a container hands back', { skip }, async (t) => {
+t.test('an interface that a container hands back', { skip }, async (t) => {
   const { bed, a, b, daemon } = await newPair(t);
   const guest = await bed.host();
   await a.ip(`link set foo0 netns ${guest.name}`);
@@ -152,7 +155,7 @@ await t.test('an interface that a container hands back', { skip }, async (t) => 
   await macBecomes(daemon, CHANGED);
 });
 
-await t.test('the MTU of a port', { skip }, async (t) => {
+t.test('the MTU of a port', { skip }, async (t) => {
   const { a, daemon } = await newPair(t);
   await a.ip('link set foo0 mtu 1300');
   await waitUntil(async () => (await vnicOf(daemon)).mtuBytes === 1300, { what: 'the MTU to be shown' });
@@ -172,7 +175,7 @@ await t.test('the MTU of a port', { skip }, async (t) => {
   await healthBecomes(t, daemon, 'ONLINE');
 });
 
-await t.test('what others may do to a port', { skip }, async (t) => {
+t.test('what others may do to a port', { skip }, async (t) => {
   const { a, b, daemon } = await newPair(t);
   await a.ip('link add br0 type bridge');
   await a.ip('link set foo0 alias something');
@@ -186,7 +189,7 @@ await t.test('what others may do to a port', { skip }, async (t) => {
   await healthBecomes(t, daemon, 'ONLINE');
 });
 
-await t.test('ports that are not as configured when varpd starts again', { skip }, async (t) => {
+t.test('ports that are not as configured when varpd starts again', { skip }, async (t) => {
   const { bed, a, b, daemon } = await newPair(t, `-m ${CONFIGURED}`, '', { persistTaps: true });
   const guest = await bed.host();
   await daemon.ok('create-vnic -l overlay0 bar0');
@@ -269,7 +272,7 @@ const LOOPS: readonly { device: string; port: string; through: Through }[] = [
 ];
 
 for (const family of ['v4', 'v6'] as const) {
-  await t.test(`all traffic through the tunnel, IP${family}`, { skip, timeout: 120_000 }, async (t) => {
+  t.test(`all traffic through the tunnel, IP${family}`, { skip, timeout: 240_000 }, async (t) => {
     const { a, b, daemon } = await newSite(t, family);
     await daemon.ok('create-vnic -l overlay0 foo0');
     await a.ip('addr flush dev overlay0 scope global');
@@ -317,7 +320,7 @@ for (const family of ['v4', 'v6'] as const) {
   });
 }
 
-await t.test('a bridge with the underlay and a port in it', { skip }, async (t) => {
+t.test('a bridge with the underlay and a port in it', { skip }, async (t) => {
   const { a, b, daemon } = await newSite(t, 'v4');
   await a.ip('link add br0 type bridge');
   await a.ip('link set br0 up');
@@ -335,7 +338,7 @@ await t.test('a bridge with the underlay and a port in it', { skip }, async (t) 
   t.equal((await overlayOf(daemon)).health.status, 'ONLINE');
 });
 
-await t.test('one overlay over another, and both over each other', { skip }, async (t) => {
+t.test('one overlay over another, and both over each other', { skip }, async (t) => {
   const { a, b, daemon, other } = await newPair(t);
   for (const [host, peer, one] of [
     [a, b, daemon],
@@ -372,7 +375,7 @@ await t.test('one overlay over another, and both over each other', { skip }, asy
   t.equal((await healthOf('upper0')).status, 'ONLINE');
 });
 
-await t.test('a listen address that no route leads from', { skip }, async (t) => {
+t.test('a listen address that no route leads from', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

@@ -106,7 +106,10 @@ async function attempt(host: Namespace, node: string, device: string, how = 'mul
   return answer;
 }
 
-await t.test('an ordinary user who may open /dev/net/tun', { skip, timeout: 120_000 }, async (t) => {
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
+t.test('an ordinary user who may open /dev/net/tun', { skip, timeout: 240_000 }, async (t) => {
   const place = await newPlace(t, 4, { persistTaps: true });
   const { a, b, guest, daemon, node } = place;
   const devices = [
@@ -141,7 +144,7 @@ await t.test('an ordinary user who may open /dev/net/tun', { skip, timeout: 120_
   }
 });
 
-await t.test('a queue in time, before there is an owner', { skip, timeout: 120_000 }, async (t) => {
+t.test('a queue in time, before there is an owner', { skip, timeout: 240_000 }, async (t) => {
   const { a, b, daemon, node } = await newPlace(t, 2);
   const users = [0, 1].map(() => new TapUser(a, node, 'race0', 'race', ORDINARY));
   for (const user of users) t.equal(await user.next(), 'ready');
@@ -170,7 +173,7 @@ await t.test('a queue in time, before there is an owner', { skip, timeout: 120_0
 const hasTso = async (host: Namespace, device = 'foo0'): Promise<boolean> =>
   (await host.exec(`ethtool -k ${device}`)).includes('tcp-segmentation-offload: on');
 
-await t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 120_000 }, async (t) => {
+t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 240_000 }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -188,7 +191,7 @@ await t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout
 });
 
 for (const queues of [1, 2])
-  await t.test(`what root sets, ${queues} queues`, { skip, timeout: 120_000 }, async (t) => {
+  t.test(`what root sets, ${queues} queues`, { skip, timeout: 240_000 }, async (t) => {
     const { a, b, guest, daemon, node } = await newPlace(t, queues);
     const mended = async (host: Namespace, device: string): Promise<void> => {
       const root = new TapUser(a, daemon.pid, device, 'steal');
@@ -292,7 +295,7 @@ for (const queues of [1, 2])
     }
   });
 
-await t.test('settings of links that nobody holds', { skip, timeout: 120_000 }, async (t) => {
+t.test('settings of links that nobody holds', { skip, timeout: 240_000 }, async (t) => {
   const { a, b, daemon, node } = await newPlace(t, 1, { persistTaps: true });
   await daemon.kill();
   const root = new TapUser(a, node, 'foo0', 'single');

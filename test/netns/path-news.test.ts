@@ -97,9 +97,13 @@ const counters = async (daemon: Daemon): Promise<Record<string, number>> =>
 const counted = (daemon: Daemon, name: string, count: number): Promise<void> =>
   waitUntil(async () => (await counters(daemon))[name] >= count, { what: `${name} to be ${count}` });
 
-await t.test('16,384 messages from a stranger that say 68 bytes', { skip }, async (t) => {
-  for (const family of FAMILIES) {
-    for (const sourcePorts of [16, 1]) {
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
+for (const family of FAMILIES) {
+  for (const sourcePorts of [16, 1]) {
+    const name = `16,384 messages from a stranger that say 68 bytes: IP${family}, ${sourcePorts} source ports`;
+    t.test(name, { skip }, async (t) => {
       const { a, b, daemon, forge, passes } = await site(t, family, `-p vxlan/source_ports=${sourcePorts}`);
       const large = 1500 - OVERHEAD[family];
       const flow = await SteadyPing.start(b, a.overlay.v4);
@@ -128,68 +132,66 @@ await t.test('16,384 messages from a stranger that say 68 bytes', { skip }, asyn
       await daemon.ok('delete-overlay overlay0');
       await daemon.ok(directOverlay({ from: a.underlay[family], to: b.underlay[family], vnetid: VNETID }));
       t.equal(await a.mtuOf('overlay0'), large, 'an overlay that comes later has the MTU of the route');
-    }
+    });
   }
-});
+}
 
-await t.test(
-  'a message that quotes what was sent is believed, down to what an overlay needs',
-  { skip },
-  async (t) => {
-    const least = { v4: 626, v6: 1280 } as const;
-    for (const family of FAMILIES) {
-      for (const more of ['', '-p vxlan/source_ports=1', '-p vxlan/source_ports=1 -p queues=2']) {
-        const { a, b, daemon, forge, passes, ports } = await site(t, family, more);
-        const large = 1500 - OVERHEAD[family];
-        // A socket for each source port, or for each queue: the same port then.
-        const from = [...new Set(await ports())].filter((port) => more !== '' || port !== 4789);
-        await forge(from, least[family] - 1, LARGE);
-        // Of so many at once, not each is looked at.
-        const isHeard = async (): Promise<boolean> => {
-          const { path_mtu_too_small, path_mtu_refused } = await counters(daemon);
-          return path_mtu_too_small > 0 && path_mtu_too_small + path_mtu_refused >= from.length;
-        };
-        await waitUntil(isHeard, { what: 'all of them to be counted' });
-        t.equal(await passes(large), 5, 'below that it is not obeyed');
-        const [{ health }] = await daemon.overlays();
-        t.equal(health.status, 'DEGRADED');
-        t.equal(
-          health.details,
-          `ICMP says that the path to ${b.underlay[family]} carries ${least[family] - 1} bytes a packet; an overlay needs ` +
-            `${least[family]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
-        );
-        t.match(daemon.log(), /degraded: ICMP says that the path to/);
+const LEAST = { v4: 626, v6: 1280 } as const;
 
-        await forge(from, 1400, LARGE);
-        await counted(daemon, 'path_mtu_learned', 1);
-        const { received, text } = await ping(a, b.overlay.v4, { packetBytes: large, count: 2, waitMs: 200 });
-        t.equal(received, 0, '1400 bytes are believed');
-        t.match(
-          text,
-          new RegExp(`mtu[ =]+${1400 - OVERHEAD[family]}`),
-          'and the sender of a larger packet is told',
-        );
-        t.equal(await passes(1400 - OVERHEAD[family]), 5, 'what fits passes');
-        t.match(daemon.log(), /the path to .* carries packets of 1400 bytes, says ICMP/);
-        const { path_mtu_learned, tx_path_mtu } = await counters(daemon);
-        t.ok(path_mtu_learned <= (more.includes('queues=2') ? 2 : 1), 'once in each thread');
-        t.ok(tx_path_mtu >= 1);
+for (const family of FAMILIES) {
+  for (const more of ['', '-p vxlan/source_ports=1', '-p vxlan/source_ports=1 -p queues=2']) {
+    const name = `a message that quotes what was sent is believed, down to what an overlay needs: IP${family} ${more}`;
+    t.test(name, { skip }, async (t) => {
+      const { a, b, daemon, forge, passes, ports } = await site(t, family, more);
+      const large = 1500 - OVERHEAD[family];
+      // A socket for each source port, or for each queue: the same port then.
+      const from = [...new Set(await ports())].filter((port) => more !== '' || port !== 4789);
+      await forge(from, LEAST[family] - 1, LARGE);
+      // Of so many at once, not each is looked at.
+      const isHeard = async (): Promise<boolean> => {
+        const { path_mtu_too_small, path_mtu_refused } = await counters(daemon);
+        return path_mtu_too_small > 0 && path_mtu_too_small + path_mtu_refused >= from.length;
+      };
+      await waitUntil(isHeard, { what: 'all of them to be counted' });
+      t.equal(await passes(large), 5, 'below that it is not obeyed');
+      const [{ health }] = await daemon.overlays();
+      t.equal(health.status, 'DEGRADED');
+      t.equal(
+        health.details,
+        `ICMP says that the path to ${b.underlay[family]} carries ${LEAST[family] - 1} bytes a packet; an overlay needs ` +
+          `${LEAST[family]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+      );
+      t.match(daemon.log(), /degraded: ICMP says that the path to/);
 
-        // Learned again by whoever comes next, out of sockets that were handed on.
-        await daemon.ok('restart');
-        for (const version of ['-4', '-6']) await a.ip(`${version} route flush cache`);
-        t.equal(await passes(large), 5, 'a restart forgets it');
-        await forge(more === '' ? [...new Set(await ports())] : from, 1400, LARGE);
-        await counted(daemon, 'path_mtu_learned', 1);
-        t.pass('and hears it again');
-      }
-    }
-  },
-);
+      await forge(from, 1400, LARGE);
+      await counted(daemon, 'path_mtu_learned', 1);
+      const { received, text } = await ping(a, b.overlay.v4, { packetBytes: large, count: 2, waitMs: 200 });
+      t.equal(received, 0, '1400 bytes are believed');
+      t.match(
+        text,
+        new RegExp(`mtu[ =]+${1400 - OVERHEAD[family]}`),
+        'and the sender of a larger packet is told',
+      );
+      t.equal(await passes(1400 - OVERHEAD[family]), 5, 'what fits passes');
+      t.match(daemon.log(), /the path to .* carries packets of 1400 bytes, says ICMP/);
+      const { path_mtu_learned, tx_path_mtu } = await counters(daemon);
+      t.ok(path_mtu_learned <= (more.includes('queues=2') ? 2 : 1), 'once in each thread');
+      t.ok(tx_path_mtu >= 1);
 
-await t.test('what ICMP says of ports and hosts disturbs nothing', { skip }, async (t) => {
-  for (const family of FAMILIES) {
-    for (const more of ['', '-p vxlan/source_ports=1']) {
+      // Learned again by whoever comes next, out of sockets that were handed on.
+      await daemon.ok('restart');
+      for (const version of ['-4', '-6']) await a.ip(`${version} route flush cache`);
+      t.equal(await passes(large), 5, 'a restart forgets it');
+      await forge(more === '' ? [...new Set(await ports())] : from, 1400, LARGE);
+      await counted(daemon, 'path_mtu_learned', 1);
+      t.pass('and hears it again');
+    });
+  }
+}
+
+for (const family of FAMILIES) {
+  for (const more of ['', '-p vxlan/source_ports=1']) {
+    t.test(`what ICMP says of ports and hosts disturbs nothing: IP${family} ${more}`, { skip }, async (t) => {
       const { a, b, daemon, forge, ports } = await site(t, family, more);
       const flow = await SteadyPing.start(b, a.overlay.v4);
       const from = [...new Set(await ports())];
@@ -203,12 +205,12 @@ await t.test('what ICMP says of ports and hosts disturbs nothing', { skip }, asy
       );
       t.same(troubles, [], 'and nothing is counted');
       t.equal((await daemon.overlays())[0].health.status, 'ONLINE');
-    }
+    });
   }
-});
+}
 
-await t.test('a route that was told to carry less is held to that', { skip }, async (t) => {
-  for (const family of FAMILIES) {
+for (const family of FAMILIES) {
+  t.test(`a route that was told to carry less is held to that: IP${family}`, { skip }, async (t) => {
     const large = 1500 - OVERHEAD[family];
     // Given, since what is not follows the route when varpd starts.
     const { a, b, daemon, passes } = await site(t, family, `-p mtu=${large}`);
@@ -235,5 +237,5 @@ await t.test('a route that was told to carry less is held to that', { skip }, as
     };
     await waitUntil(passesAgain, { what: 'the larger packet to pass again' });
     t.pass('and when the route goes, so does that');
-  }
-});
+  });
+}

@@ -112,7 +112,7 @@ await t.test(
     // What every Linux host says when it gets a link: it joins groups, and looks whether its address is free.
     const said = async (): Promise<boolean> =>
       (await dropped('overlay0', 'tx_group')) + (await dropped('overlay0', 'ndp_ignored')) > 0;
-    await waitUntil(said, { timeoutMs: 20_000, what: 'drops by design' });
+    await waitUntil(said, { what: 'drops by design' });
     await scrape();
     await alertsOver(bed, scrapes, []);
 
@@ -122,13 +122,12 @@ await t.test(
       await ping(a, '10.66.66.3', { count: 1, waitMs: 200 });
       return (await dropped('direct0', 'tx_firewall')) > 0;
     };
-    await waitUntil(refused, { timeoutMs: 20_000, what: 'a frame that the firewall drops' });
+    await waitUntil(refused, { what: 'a frame that the firewall drops' });
     await scrape();
     await alertsOver(bed, scrapes, [{ overlay: 'direct0', reason: 'tx_firewall' }]);
     await waitUntil(
       () => /warn direct0: \d+ frames dropped as tx_firewall: a firewall of this host/.test(daemon.log()),
       {
-        timeoutMs: 20_000,
         what: 'the log to say so',
       },
     );

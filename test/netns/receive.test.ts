@@ -367,13 +367,11 @@ async function besideLiars(t: Test): Promise<void> {
   await place.send({ honest, liars, messages: 12, each, pauseS: 0.01 });
   const inDoubt = async (): Promise<boolean> =>
     (await place.daemon.overlays('overlay0'))[0].counters['rx_ambiguous'] > 0;
-  await waitUntil(inDoubt, { timeoutMs: 20_000, what: 'doubt' });
+  await waitUntil(inDoubt, { what: 'doubt' });
   await place.send({ honest, liars, messages, each, pauseS: 0.0005 });
   const wanted = (12 + messages) * (each - 1);
   const arrived = async (): Promise<boolean> => (await place.received('foo0')) >= 0.999 * wanted;
-  await waitUntil(arrived, { timeoutMs: 20_000, what: 'more than 99.9 % of the frames' }).catch(
-    () => undefined,
-  );
+  await waitUntil(arrived, { what: 'more than 99.9 % of the frames' }).catch(() => undefined);
   const lost = wanted - (await place.received('foo0'));
   t.ok(lost < 0.001 * wanted, `${lost} of ${wanted} frames of the honest guest were lost`);
   const [{ counters }] = await place.daemon.overlays('overlay0');
@@ -389,7 +387,7 @@ async function manySegments(t: Test): Promise<void> {
   await whileStopped(place, work);
   const got = async (): Promise<number> => (await place.received('foo0')) + (await place.received('foo1'));
   const arrived = async (): Promise<boolean> => (await got()) === messages * each;
-  await waitUntil(arrived, { timeoutMs: 20_000, what: 'all frames' }).catch(() => undefined);
+  await waitUntil(arrived, { what: 'all frames' }).catch(() => undefined);
   t.equal(await got(), messages * each, 'every frame of 64 messages of 128, no two of which are a run');
 }
 
@@ -403,9 +401,7 @@ async function overflow(t: Test): Promise<void> {
     (await daemon.overlays(overlay))[0].counters;
   const all = async (): Promise<number> =>
     (await place.received('foo0')) + ((await counts('overlay0'))['rx_queue_full'] ?? 0);
-  await waitUntil(async () => (await all()) >= sent, { timeoutMs: 20_000, what: 'frames and losses' }).catch(
-    () => undefined,
-  );
+  await waitUntil(async () => (await all()) >= sent, { what: 'frames and losses' }).catch(() => undefined);
   t.equal(await all(), sent, 'what did not arrive is counted');
   const lost = (await counts('overlay0'))['rx_queue_full'];
   t.ok(lost > 1000, `${lost} of ${sent}`);

@@ -101,7 +101,10 @@ function checkRights(t: Test, pid: number, ids: { uid: string; gid: string; grou
   t.same(wrong, [], 'each has CAP_NET_ADMIN alone, can have no more, and may not make every system call');
 }
 
-await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['iperf3']) }, async (t) => {
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
+t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['iperf3']) }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   const inside = await bed.host();
@@ -130,7 +133,7 @@ await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['ip
       const isNew = async (): Promise<boolean> =>
         ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !==
         startedAt;
-      await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again' });
+      await waitUntil(isNew, { what: 'varpd to begin again' });
     }),
   ];
   const { code } = await client.exited;
@@ -166,7 +169,7 @@ await t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['ip
   t.notOk(await inside.hasDevice('moved0'), 'no copy of a descriptor keeps a device alive');
 });
 
-await t.test('a restart that is kept off the processor', { skip }, async (t) => {
+t.test('a restart that is kept off the processor', { skip }, async (t) => {
   const here = await site(t);
   const { a, b } = here;
   const daemon = (await Daemon.start(here.bed, a)).explain(t);
@@ -180,53 +183,46 @@ await t.test('a restart that is kept off the processor', { skip }, async (t) => 
   daemon.signal('SIGCONT');
   const isNew = async (): Promise<boolean> =>
     ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
-  await waitUntil(isNew, { timeoutMs: 20_000, what: 'varpd to begin again' });
+  await waitUntil(isNew, { what: 'varpd to begin again' });
   t.ok(await reaches(a, b.overlay.v4), 'longer than it has to end');
 });
 
-await t.test(
-  'a restart that cannot start after all goes on trying, and frames go on',
-  { skip },
-  async (t) => {
-    const here = await site(t);
-    const { bed, a, b } = here;
-    const daemon = new Daemon(bed, a).explain(t);
-    const log = { file: path.join(daemon.directory, 'own.log') };
-    daemon.writeConfig({ log });
-    await daemon.start();
-    await daemon.ok(create(here));
-    await daemon.ok('create-vnic -l overlay0 foo0');
-    await a.plumb('overlay0');
-    t.ok(await reaches(a, b.overlay.v4));
-    const before = await identity(a, 'overlay0');
-    const { startedAt } = await daemon.call('daemon.status', {});
-    const isSaid = (text: RegExp) => (): boolean => text.test(readFileSync(log.file, 'utf8'));
-    daemon.signal('SIGUSR2');
-    await waitUntil(isSaid(/varpd restarts/), {
-      stepMs: 1,
-      timeoutMs: 20_000,
-      what: 'the point of no return',
-    });
-    daemon.writeConfig({ log, group: 'no-such-group' });
-    await waitUntil(isSaid(/not restarted yet: .*group: there is no group of that name/), {
-      timeoutMs: 20_000,
-      what: 'the first attempt to fail',
-    });
-    t.ok(await reaches(a, b.overlay.v4), 'the stand-in moves frames');
-    await waitUntil(() => readFileSync(log.file, 'utf8').split('not restarted yet').length > 2, {
-      timeoutMs: 20_000,
-      what: 'the second attempt to fail',
-    });
-    t.ok(await reaches(a, b.overlay.v4), 'as long as it takes');
-    daemon.writeConfig({ log });
-    const isBack = async (): Promise<boolean> =>
-      ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
-    await waitUntil(isBack, { timeoutMs: 20_000, what: 'varpd to be back' });
-    t.ok(await reaches(a, b.overlay.v4));
-    t.same(await identity(a, 'overlay0'), before);
-    t.match((await daemon.overlays('overlay0'))[0].health, { status: 'ONLINE' });
-  },
-);
+t.test('a restart that cannot start after all goes on trying, and frames go on', { skip }, async (t) => {
+  const here = await site(t);
+  const { bed, a, b } = here;
+  const daemon = new Daemon(bed, a).explain(t);
+  const log = { file: path.join(daemon.directory, 'own.log') };
+  daemon.writeConfig({ log });
+  await daemon.start();
+  await daemon.ok(create(here));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await a.plumb('overlay0');
+  t.ok(await reaches(a, b.overlay.v4));
+  const before = await identity(a, 'overlay0');
+  const { startedAt } = await daemon.call('daemon.status', {});
+  const isSaid = (text: RegExp) => (): boolean => text.test(readFileSync(log.file, 'utf8'));
+  daemon.signal('SIGUSR2');
+  await waitUntil(isSaid(/varpd restarts/), {
+    stepMs: 1,
+    what: 'the point of no return',
+  });
+  daemon.writeConfig({ log, group: 'no-such-group' });
+  await waitUntil(isSaid(/not restarted yet: .*group: there is no group of that name/), {
+    what: 'the first attempt to fail',
+  });
+  t.ok(await reaches(a, b.overlay.v4), 'the stand-in moves frames');
+  await waitUntil(() => readFileSync(log.file, 'utf8').split('not restarted yet').length > 2, {
+    what: 'the second attempt to fail',
+  });
+  t.ok(await reaches(a, b.overlay.v4), 'as long as it takes');
+  daemon.writeConfig({ log });
+  const isBack = async (): Promise<boolean> =>
+    ((await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt ?? startedAt) !== startedAt;
+  await waitUntil(isBack, { what: 'varpd to be back' });
+  t.ok(await reaches(a, b.overlay.v4));
+  t.same(await identity(a, 'overlay0'), before);
+  t.match((await daemon.overlays('overlay0'))[0].health, { status: 'ONLINE' });
+});
 
 /** Of the process that moves frames meanwhile: its number, once varpd has started it. */
 function standInOf(pid: number): number | undefined {
@@ -243,7 +239,7 @@ function standInOf(pid: number): number | undefined {
   });
 }
 
-await t.test('a stand-in that hangs is ended, and keeps no link', { skip }, async (t) => {
+t.test('a stand-in that hangs is ended, and keeps no link', { skip }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   for (const moment of ['while it starts', 'when it has taken over']) {
@@ -255,7 +251,7 @@ await t.test('a stand-in that hangs is ended, and keeps no link', { skip }, asyn
     const restarted = daemon.dladm('restart');
     let standIn: number | undefined;
     const isThere = (): boolean => (standIn = standInOf(daemon.pid)) !== undefined;
-    await waitUntil(isThere, { stepMs: 1, timeoutMs: 20_000, what: 'the stand-in to be started' });
+    await waitUntil(isThere, { stepMs: 1, what: 'the stand-in to be started' });
     if (moment === 'when it has taken over')
       await waitUntil(() => daemon.log().includes('varpd restarts'), { stepMs: 1, what: 'varpd to let go' });
     process.kill(standIn!, 'SIGSTOP');
@@ -270,7 +266,7 @@ await t.test('a stand-in that hangs is ended, and keeps no link', { skip }, asyn
   }
 });
 
-await t.test('a restart is refused with every reason, and nothing changes', { skip }, async (t) => {
+t.test('a restart is refused with every reason, and nothing changes', { skip }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   const daemon = (await Daemon.start(bed, a)).explain(t);
@@ -333,7 +329,7 @@ export default {
   }),
 };`;
 
-await t.test('what was known before is used at once, and asked about', { skip }, async (t) => {
+t.test('what was known before is used at once, and asked about', { skip }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   const plugins = bed.directory();
@@ -374,7 +370,7 @@ await t.test('what was known before is used at once, and asked about', { skip },
     await ping(a, b.overlay.v4, { count: 2, intervalMs: 1100 });
     return asked() === before;
   };
-  await waitUntil(confirmed, { timeoutMs: 20_000, what: 'the target to be confirmed' });
+  await waitUntil(confirmed, { what: 'the target to be confirmed' });
   t.match(await rows(), [{ mac: macs.b, state: 'valid' }], 'an answer ends the questions');
 
   tell('drop');
@@ -386,7 +382,7 @@ await t.test('what was known before is used at once, and asked about', { skip },
   t.ok(grown['lookup_drop'] > 0, 'what the plugin says replaces it');
 });
 
-await t.test('TAPs that outlive their daemon', { skip }, async (t) => {
+t.test('TAPs that outlive their daemon', { skip }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   const inside = await bed.host();
@@ -445,7 +441,7 @@ await t.test('TAPs that outlive their daemon', { skip }, async (t) => {
   t.notOk(await a.hasDevice('overlay0'), 'they are not persistent once that is taken back');
 });
 
-await t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv']) }, async (t) => {
+t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv']) }, async (t) => {
   const here = await site(t);
   const { bed, a, b } = here;
   const gid = (await exec('getent group daemon')).split(':')[2];
@@ -505,7 +501,7 @@ function managed(t: Test, { bed, a }: Site, env: Readonly<Record<string, string>
   return manager;
 }
 
-await t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+t.test('under a service manager', { skip: skipUnlessNetns(['python3']) }, async (t) => {
   const here = await site(t);
   const { a, b } = here;
   const manager = managed(t, here);
@@ -569,7 +565,7 @@ export default {
   create: () => ({ start: async () => {}, stop: () => { for (;;); }, resolve: () => ({ kind: 'drop', reason: 'none' }) }),
 };`;
 
-await t.test('threads that hang', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+t.test('threads that hang', { skip: skipUnlessNetns(['python3']) }, async (t) => {
   const here = await site(t);
   const { bed, a } = here;
   const order = path.join(bed.directory(), 'order');
@@ -585,7 +581,7 @@ await t.test('threads that hang', { skip: skipUnlessNetns(['python3']) }, async 
     await sleep(1000);
     return manager.count('WATCHDOG') === before;
   };
-  await waitUntil(isSilent, { timeoutMs: 20_000, what: 'silence of the watchdog' });
+  await waitUntil(isSilent, { what: 'silence of the watchdog' });
   const { pid } = await daemon.call('daemon.status', {});
   t.ok(pid > 0, 'one of two datapath threads hangs, the main thread does not: no sign of life');
   manager.child.end();

@@ -30,7 +30,10 @@ const ESCAPES = '\\u001b[2J\\n2026-01-01T00:00:00.000Z error made up';
 
 const GOOD = '{"02:00:00:00:00:01": {"ip": "10.88.88.70", "port": 4789}}\n';
 
-await t.test(
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
+t.test(
   'a member of the group learns nothing of a file that varpd may read, root does',
   { skip },
   async (t) => {
@@ -123,7 +126,7 @@ await t.test(
 );
 
 /** 15 starts, with somebody who plants links where the socket and the log come: none of them is followed. */
-await t.test('links that are planted', { skip }, async (t) => {
+t.test('links that are planted', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const base = bed.directory();
   giveToDaemon(base);
@@ -160,48 +163,44 @@ await t.test('links that are planted', { skip }, async (t) => {
   t.equal(readFileSync(victim, 'utf8'), 'as it was');
 });
 
-await t.test(
-  'a restart that would not come back is refused before anything is let go',
-  { skip },
-  async (t) => {
-    const { bed, a } = await newHosts(t);
-    const daemon = new Daemon(bed, a).explain(t);
-    const at = (name: string): string => path.join(daemon.directory, name);
-    for (const name of ['sockets', 'logs', 'plugins']) mkdirSync(at(name));
-    giveToDaemon(at('sockets'), at('logs'));
-    const file = at('logs/log');
-    daemon.writeConfig({
-      socket: at('sockets/varpd.sock'),
-      log: { file },
-      pluginPath: [at('plugins')],
-    });
-    daemon.useSocket(at('sockets/varpd.sock'));
-    await daemon.start();
-    const { pid } = daemon;
-    const { startedAt } = await daemon.call('daemon.status', {});
-    for (const name of ['sockets', 'logs', 'plugins', 'state']) {
-      const mode = statSync(at(name)).mode & 0o777;
-      chmodSync(at(name), 0o777);
-      const refused = await daemon.dladm('restart');
-      t.equal(refused.code, 1, name);
-      t.match(
-        refused.stderr,
-        new RegExp(`${at(name)}.*(?:mode 777|mode 777\\))`),
-        'with the directory and its mode',
-      );
-      t.equal((await daemon.call('daemon.status', {})).startedAt, startedAt, 'the same varpd goes on');
-      chmodSync(at(name), mode);
-    }
-    await daemon.ok('restart');
-    t.equal(daemon.pid, pid);
-    await waitUntil(
-      async () => (await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt !== startedAt,
-      { what: 'the next varpd' },
+t.test('a restart that would not come back is refused before anything is let go', { skip }, async (t) => {
+  const { bed, a } = await newHosts(t);
+  const daemon = new Daemon(bed, a).explain(t);
+  const at = (name: string): string => path.join(daemon.directory, name);
+  for (const name of ['sockets', 'logs', 'plugins']) mkdirSync(at(name));
+  giveToDaemon(at('sockets'), at('logs'));
+  const file = at('logs/log');
+  daemon.writeConfig({
+    socket: at('sockets/varpd.sock'),
+    log: { file },
+    pluginPath: [at('plugins')],
+  });
+  daemon.useSocket(at('sockets/varpd.sock'));
+  await daemon.start();
+  const { pid } = daemon;
+  const { startedAt } = await daemon.call('daemon.status', {});
+  for (const name of ['sockets', 'logs', 'plugins', 'state']) {
+    const mode = statSync(at(name)).mode & 0o777;
+    chmodSync(at(name), 0o777);
+    const refused = await daemon.dladm('restart');
+    t.equal(refused.code, 1, name);
+    t.match(
+      refused.stderr,
+      new RegExp(`${at(name)}.*(?:mode 777|mode 777\\))`),
+      'with the directory and its mode',
     );
-  },
-);
+    t.equal((await daemon.call('daemon.status', {})).startedAt, startedAt, 'the same varpd goes on');
+    chmodSync(at(name), mode);
+  }
+  await daemon.ok('restart');
+  t.equal(daemon.pid, pid);
+  await waitUntil(
+    async () => (await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt !== startedAt,
+    { what: 'the next varpd' },
+  );
+});
 
-await t.test('a mapping in a directory of others', { skip }, async (t) => {
+t.test('a mapping in a directory of others', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const daemon = (await Daemon.start(bed, a)).explain(t);
   const base = bed.directory();

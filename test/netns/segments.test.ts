@@ -149,31 +149,30 @@ class Wire {
   }
 }
 
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
 for (const offload of OFFLOADS) {
-  await t.test(
-    `superframes by hand, offload ${offload}`,
-    { skip: skipUnlessNetns(['ethtool']) },
-    async (t) => {
-      const { a, b } = await tunnel(t, offload);
-      // Otherwise the receiving kernel puts together again what varpd has cut.
-      await b.exec('ethtool -K vx0 gro off');
-      const ways = [
-        { name: 'out', from: a, device: 'overlay0', arrivals: await Wire.open(t, b, 'vx0') },
-        { name: 'in', from: b, device: 'vx0', arrivals: await Wire.open(t, a, 'overlay0') },
-      ];
-      for (const each of CASES) {
-        const packet = packetFor(each);
-        const expected = segmentsOf(packet, each.segmentBytes).map((segment) => toHex(frameOf(segment)));
-        for (const { name, from, device, arrivals } of ways) {
-          const sent = await sendFrames(from, device, [withHeader(packet, each.segmentBytes)], {
-            vnet: true,
-          });
-          t.equal(sent.code, 0, sent.stderr);
-          t.same(await arrivals.next(expected.length, each.segmentBytes), expected, `${each.name}, ${name}`);
-        }
+  t.test(`superframes by hand, offload ${offload}`, { skip: skipUnlessNetns(['ethtool']) }, async (t) => {
+    const { a, b } = await tunnel(t, offload);
+    // Otherwise the receiving kernel puts together again what varpd has cut.
+    await b.exec('ethtool -K vx0 gro off');
+    const ways = [
+      { name: 'out', from: a, device: 'overlay0', arrivals: await Wire.open(t, b, 'vx0') },
+      { name: 'in', from: b, device: 'vx0', arrivals: await Wire.open(t, a, 'overlay0') },
+    ];
+    for (const each of CASES) {
+      const packet = packetFor(each);
+      const expected = segmentsOf(packet, each.segmentBytes).map((segment) => toHex(frameOf(segment)));
+      for (const { name, from, device, arrivals } of ways) {
+        const sent = await sendFrames(from, device, [withHeader(packet, each.segmentBytes)], {
+          vnet: true,
+        });
+        t.equal(sent.code, 0, sent.stderr);
+        t.same(await arrivals.next(expected.length, each.segmentBytes), expected, `${each.name}, ${name}`);
       }
-    },
-  );
+    }
+  });
 }
 
 // ---------------------------------------------------------------- what a bridge forwards
@@ -195,7 +194,7 @@ const takenFrom = async (host: Namespace, device: string): Promise<number> =>
 /** Until the tap has been asked for as many as come at once. */
 const REPEATS = 10;
 
-await t.test(
+t.test(
   'the largest superframes, out of a guest behind a bridge',
   { skip: skipUnlessNetns(['ethtool']) },
   async (t) => {
@@ -268,7 +267,7 @@ const HISTORIES: readonly { readonly name: string; readonly of: (segments: Uint8
 const HISTORY_BYTES = 400;
 
 for (const offload of OFFLOADS) {
-  await t.test(
+  t.test(
     `out of order, twice, spoilt, offload ${offload}`,
     { skip: skipUnlessNetns(['ethtool', 'nstat']) },
     async (t) => {
@@ -333,7 +332,7 @@ const REFUSALS = { EIO: 5, EINVAL: 22, EMSGSIZE: 90 } as const;
 /** Longer than any frame of one segment. */
 const MANY = 'greater 1700';
 
-await t.test(
+t.test(
   'a destination that takes no message of many frames',
   { skip: skipUnlessNetns(['tcpdump']) },
   async (t) => {

@@ -110,7 +110,10 @@ function status(pid: number): string {
   return readFileSync(`/proc/${pid}/status`, 'utf8');
 }
 
-await t.test('a plugin finds no way back to root', { skip, timeout: 120_000 }, async (t) => {
+// Each has hosts of its own, and waits for them most of the time.
+t.jobs = 2;
+
+t.test('a plugin finds no way back to root', { skip, timeout: 240_000 }, async (t) => {
   const { bed, a } = await newHosts(t);
   const [plugins, roots] = [bed.directory(), bed.directory()];
   const victim = path.join(roots, 'victim');
@@ -151,7 +154,7 @@ await t.test('a plugin finds no way back to root', { skip, timeout: 120_000 }, a
   t.equal(statSync(victim).mode & 0o777, 0o644);
 });
 
-await t.test('without a name in the configuration it is the user varpd', { skip }, async (t) => {
+t.test('without a name in the configuration it is the user varpd', { skip }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const { uid, gid } = daemonUser();
   const daemon = await Daemon.start(bed, a);
@@ -173,7 +176,7 @@ await t.test('without a name in the configuration it is the user varpd', { skip 
 });
 
 /** Made before it may make none, and left to each process that it becomes. */
-await t.test('it reads small frames many a call, after a restart too', { skip }, async (t) => {
+t.test('it reads small frames many a call, after a restart too', { skip }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const daemon = await Daemon.start(bed, a, {});
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
@@ -202,7 +205,7 @@ await t.test('it reads small frames many a call, after a restart too', { skip },
   await isReadByRing();
 });
 
-await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {
+t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const daemon = new Daemon(bed, a, { config: { user: 'root' } });
   await daemon.start();
@@ -213,7 +216,7 @@ await t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, 
   t.notMatch(daemon.log(), /goes on as root/, 'as it was told');
 });
 
-await t.test('what an older varpd has left as root is handed over', { skip, timeout: 60_000 }, async (t) => {
+t.test('what an older varpd has left as root is handed over', { skip, timeout: 240_000 }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const { uid, gid } = daemonUser();
   const owner = (file: string): number[] => [lstatSync(file).uid, lstatSync(file).gid];
@@ -289,7 +292,7 @@ const AS_OLDER =
   'set -- env VARPD_WITHOUT_RIGHTS=1 setpriv --no-new-privs --bounding-set=-all,+net_admin ' +
   '--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin "$@"';
 
-await t.test('after a restart of an older varpd it goes on as root, and says so', { skip }, async (t) => {
+t.test('after a restart of an older varpd it goes on as root, and says so', { skip }, async (t) => {
   for (const keys of [{}, { user: null }, { user: 'varpd' }]) {
     const { bed, a, b } = await newHosts(t);
     const older = { before: AS_OLDER, config: { user: null } };
@@ -317,7 +320,7 @@ await t.test('after a restart of an older varpd it goes on as root, and says so'
   }
 });
 
-await t.test('nothing is handed over that may be anything else', { skip }, async (t) => {
+t.test('nothing is handed over that may be anything else', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
@@ -385,7 +388,7 @@ function fileOf(place: string): string {
   return file;
 }
 
-await t.test('what is missing is said, with what to do', { skip }, async (t) => {
+t.test('what is missing is said, with what to do', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const place = bed.directory();
   const config = path.join(place, 'varpd.yaml');
@@ -426,7 +429,7 @@ await t.test('what is missing is said, with what to do', { skip }, async (t) => 
   );
 });
 
-await t.test('who may not open /dev/net/tun is told so', { skip }, async (t) => {
+t.test('who may not open /dev/net/tun is told so', { skip }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const daemon = await Daemon.start(bed, a, { before: 'chmod 600 /dev/net/tun' });
   const { code, stderr } = await daemon.dladm(

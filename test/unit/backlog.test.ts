@@ -11,10 +11,7 @@ import { Backlog } from '../../src/datapath/userland/thread/command-backlog.js';
 import { type IpAddress, parse, toBytes } from '../../src/wire/ip.js';
 import { address, frame, Lab, MAC, type Net } from '../helpers/lab.js';
 import { waitUntil } from '../helpers/process.js';
-
-const remote = (index: number): number => 0x0200_0100_0000 + index;
-const times = <T>(count: number, make: (index: number) => T): T[] =>
-  Array.from({ length: count }, (_, i) => make(i));
+import { remote, times } from '../helpers/scenes.js';
 
 // -- Backlog
 

@@ -20,6 +20,7 @@ import * as ipv4 from '../../src/wire/ipv4.js';
 import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { concat, dhcpFrame, endpoint, frame, Lab, MAC, type Net, packet, type Tap } from '../helpers/lab.js';
+import { VXLAN_100 } from '../helpers/scenes.js';
 import { fromHex } from '../vectors/frames.js';
 
 /** Frames in a superframe and in a run. */
@@ -27,7 +28,6 @@ const MANY = 3;
 const SEGMENT_BYTES = 100;
 const PAYLOAD_BYTES = 2 * SEGMENT_BYTES + 50;
 const HEADER_BYTES = 14 + 20 + 20;
-const VXLAN = '08000000 00006400';
 
 const EIO = 5;
 const EAGAIN = 11;
@@ -147,7 +147,7 @@ function site(isMany: boolean, options: Partial<OverlayOptions> = {}, errno?: nu
       if (isMany) own.sendWith(CUT, superframe(to));
       else own.send(frame(to, MAC.a));
     },
-    receives: (cut = (bytes) => bytes, header = VXLAN, ip = '192.0.2.2') => {
+    receives: (cut = (bytes) => bytes, header = VXLAN_100, ip = '192.0.2.2') => {
       for (let left = isMany ? MANY : 1; left > 0; left--)
         peers.get(ip)!.send(vtep.endpoint, concat(fromHex(header), cut(frame(MAC.c, MAC.b))));
       lab.run();
@@ -203,7 +203,7 @@ const announced =
     const { net, sends } = site(isMany);
     sends(MAC.b);
     const inner = packet({ to: MAC.b, payloadBytes: innerBytes - 28 });
-    const quoted = concat(fromHex(VXLAN), inner);
+    const quoted = concat(fromHex(VXLAN_100), inner);
     net.vtep.senders[0].icmp.push({ to: endpoint('192.0.2.2'), mtuBytes, quoted });
     net.vtep.lab.run();
     return net;
@@ -389,10 +389,10 @@ const ROWS: Record<Reachable, Row> = {
   rx_protocol: [received({ encapsulation: 'geneve' }, undefined, '00000800 00006400')],
   rx_unknown_vni: [received({}, undefined, '08000000 00006500')],
   rx_ambiguous: [received({}, undefined, AMBIGUOUS)],
-  rx_unknown_peer: [received({}, undefined, VXLAN, '192.0.2.3')],
+  rx_unknown_peer: [received({}, undefined, VXLAN_100, '192.0.2.3')],
   rx_runt: [received({}, (bytes) => bytes.subarray(0, 13))],
   rx_bad_source: [received({}, change(6, 0x03))],
-  rx_source_mismatch: [received({ strictSource: true, acceptAny: true }, undefined, VXLAN, '192.0.2.3')],
+  rx_source_mismatch: [received({ strictSource: true, acceptAny: true }, undefined, VXLAN_100, '192.0.2.3')],
   rx_source_unknown: [received({ ...dynamic, strictSource: true, acceptAny: true })],
   rx_vlan: [received({ carryTags: false }, change(12, 0x81, 0x00, 0x00, 0x05))],
   rx_ecn: [
@@ -404,7 +404,7 @@ const ROWS: Record<Reachable, Row> = {
           from: endpoint('192.0.2.2'),
           to: vtep.endpoint,
           tos: 3,
-          bytes: concat(fromHex(VXLAN), packet({ to: MAC.c, from: MAC.b })),
+          bytes: concat(fromHex(VXLAN_100), packet({ to: MAC.c, from: MAC.b })),
         });
       vtep.lab.run();
       return net;

@@ -1,5 +1,5 @@
 // varpd as a command: starting, ending, signals. No overlay is made: that needs root, and is tested in test/netns.
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -20,7 +20,7 @@ import path from 'node:path';
 import t from 'tap';
 import { createClient } from '../../src/control/client.js';
 import { fromRoot, skipUnless } from '../helpers/need.js';
-import { waitUntil } from '../helpers/process.js';
+import { Child, type Exit, type Result, run, waitUntil } from '../helpers/process.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -39,21 +39,15 @@ const VARPD = [fromRoot('dist/src/daemon/main.js')];
 const AS_IT_IS = process.getuid?.() === 0 ? 'user: root\n' : '';
 
 interface Running {
-  readonly child: ChildProcess;
+  readonly child: Child;
   readonly socket: string;
   readonly log: () => string;
-  readonly ended: Promise<number | null>;
 }
 
 function spawnVarpd(t: Context, file: string): Omit<Running, 'socket'> {
-  const child = spawn(process.execPath, [...VARPD, '--config', file, '--foreground'], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let text = '';
-  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-  t.teardown(() => child.kill('SIGKILL'));
-  return { child, ended, log: () => text };
+  const child = new Child([process.execPath, ...VARPD, '--config', file, '--foreground']);
+  t.teardown(() => child.stop('SIGKILL'));
+  return { child, log: () => child.stderr };
 }
 
 async function startVarpd(t: Context, directory: string, config = ''): Promise<Running> {
@@ -61,23 +55,28 @@ async function startVarpd(t: Context, directory: string, config = ''): Promise<R
   const file = path.join(directory, 'varpd.yaml');
   writeFileSync(file, `socket: ${socket}\nstateDir: ${directory}/state\n${config}${AS_IT_IS}`);
   const varpd = spawnVarpd(t, file);
-  await waitUntil(() => varpd.log().includes(' serves ') || varpd.child.exitCode !== null, {
+  await waitUntil(() => varpd.log().includes(' serves ') || varpd.child.ended, {
     what: 'varpd to listen',
   });
   return { ...varpd, socket };
 }
 
 /** Runs varpd to its end, or until it has become a daemon. */
-const varpd = (...args: string[]) =>
-  spawnSync(process.execPath, [...VARPD, ...args], { encoding: 'utf8', timeout: 20_000 });
+const varpd = (...args: string[]): Promise<Result> =>
+  run([process.execPath, ...VARPD, ...args], { timeoutMs: 60_000 });
+
+const CLEAN: Exit = { code: 0, signal: null };
+
+// Each has a directory and a varpd of its own, and waits for them most of the time.
+t.jobs = 4;
 
 t.test('varpd ends cleanly, and once', async (t) => {
   for (const signals of [['SIGTERM'], ['SIGINT', 'SIGTERM', 'SIGTERM']] as const) {
-    const { child, socket, ended } = await startVarpd(t, newDirectory(t));
-    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid!, overlays: 0, vnics: 0 });
+    const { child, socket } = await startVarpd(t, newDirectory(t));
+    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid, overlays: 0, vnics: 0 });
     t.equal(statSync(socket).mode & 0o777, 0o660);
-    for (const signal of signals) child.kill(signal);
-    t.equal(await ended, 0);
+    for (const signal of signals) child.signal(signal);
+    t.same(await child.exited, CLEAN);
     t.notOk(existsSync(socket));
   }
 });
@@ -86,20 +85,19 @@ t.test('a second varpd refuses, and a killed one is replaced', async (t) => {
   const directory = newDirectory(t);
   const first = await startVarpd(t, directory);
   const config = path.join(directory, 'varpd.yaml');
-  const same = varpd('--config', config, '--foreground');
+  const same = await varpd('--config', config, '--foreground');
   t.match(same, {
-    status: 1,
+    code: 1,
     stderr: new RegExp(`^varpd: another varpd \\(process ${first.child.pid}\\) uses the state`),
   });
   const other = path.join(directory, 'other.yaml');
   writeFileSync(other, `${AS_IT_IS}stateDir: ${directory}/other\n`);
-  const socket = varpd('--config', other, '--socket', first.socket, '--foreground');
-  t.match(socket, { status: 1, stderr: `varpd: another varpd serves ${first.socket}\n` });
-  first.child.kill('SIGKILL');
-  await first.ended;
+  const socket = await varpd('--config', other, '--socket', first.socket, '--foreground');
+  t.match(socket, { code: 1, stderr: `varpd: another varpd serves ${first.socket}\n` });
+  await first.child.stop('SIGKILL');
   t.ok(existsSync(first.socket), 'stale');
   const next = await startVarpd(t, directory);
-  t.match(await createClient(next.socket)('daemon.status', {}), { pid: next.child.pid! });
+  t.match(await createClient(next.socket)('daemon.status', {}), { pid: next.child.pid });
 });
 
 t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
@@ -107,7 +105,7 @@ t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
   const { child, socket, log } = await startVarpd(t, directory);
   const reload = async (config: string, expected: RegExp): Promise<void> => {
     writeFileSync(path.join(directory, 'varpd.yaml'), `${config}${AS_IT_IS}`);
-    child.kill('SIGHUP');
+    child.signal('SIGHUP');
     await waitUntil(() => expected.test(log()), { what: String(expected) });
     t.match(log(), expected);
   };
@@ -119,7 +117,7 @@ t.test('SIGHUP applies what can be applied and says what cannot', async (t) => {
     /configuration not reloaded: .*varpd\.yaml:3:19: limits\.clients: found a number, expected/,
   );
   await reload(`${same}limits: {clients: 1}\n`, /limits\.clients has changed: applied/);
-  t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid! });
+  t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid });
 });
 
 t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is obeyed then', async (t) => {
@@ -139,7 +137,7 @@ t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is ob
       try {
         const fd = openSync(file, constants.O_WRONLY | constants.O_NONBLOCK);
         if (places.length > 1) {
-          child.kill(signal);
+          child.signal(signal);
           renameSync(places[1], file);
           places.shift();
           writeSync(fd, config);
@@ -148,11 +146,11 @@ t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is ob
       } catch {
         // nobody reads yet
       }
-      return obeyed.test(log()) || child.exitCode !== null || child.signalCode !== null;
+      return obeyed.test(log()) || child.ended;
     };
     await waitUntil(step, { timeoutMs: 60_000, what: `${signal} to be obeyed` });
     t.match(log(), obeyed, signal);
-    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid! });
+    t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid });
   }
 });
 
@@ -161,8 +159,8 @@ t.test('in the background: it returns when the daemon is ready, or says why it i
   const socket = path.join(directory, 'varpd.sock');
   const config = path.join(directory, 'varpd.yaml');
   writeFileSync(config, `${AS_IT_IS}stateDir: ${directory}/state\n`);
-  const good = varpd('--config', config, '--socket', socket);
-  t.match(good, { status: 0, stdout: '', stderr: '' });
+  const good = await varpd('--config', config, '--socket', socket);
+  t.match(good, { code: 0, stdout: '', stderr: '' });
   const { pid } = await createClient(socket)('daemon.status', {});
   t.teardown(() => {
     try {
@@ -171,24 +169,27 @@ t.test('in the background: it returns when the daemon is ready, or says why it i
       // it has ended, as it should
     }
   });
-  t.match(varpd('--config', config, '--socket', socket), { status: 1, stderr: /another varpd/ });
+  t.match(await varpd('--config', config, '--socket', socket), { code: 1, stderr: /another varpd/ });
   t.match(readFileSync(path.join(directory, 'state/varpd.log'), 'utf8'), /info varpd .* serves /);
   process.kill(pid, 'SIGTERM');
   await waitUntil(() => !existsSync(socket), { what: 'varpd to end' });
 
   writeFileSync(config, 'socket: x\ncolour: blue\n');
-  t.match(varpd('--config', config), {
-    status: 1,
+  t.match(await varpd('--config', config), {
+    code: 1,
     stderr:
       /^varpd: .*varpd\.yaml:1:9: socket: found another text, .*\nvarpd: .*varpd\.yaml:2:1: unknown key/,
   });
   writeFileSync(config, `${AS_IT_IS}stateDir: ${directory}/state\n`);
-  t.match(varpd('--config', config, '-i', '/nowhere'), {
-    status: 1,
+  t.match(await varpd('--config', config, '-i', '/nowhere'), {
+    code: 1,
     stderr: 'varpd: pluginPath: failed to load from /nowhere: no such file or directory\n',
   });
   chmodSync(path.join(directory, 'state'), 0o777);
-  t.match(varpd('--config', config), { status: 1, stderr: /state directory .*writable by group or others/ });
+  t.match(await varpd('--config', config), {
+    code: 1,
+    stderr: /state directory .*writable by group or others/,
+  });
 });
 
 t.test('the service file', { skip: skipUnless({ programs: ['systemd-analyze'] }) }, (t) => {
@@ -220,8 +221,11 @@ t.test('every thread may do what it must, and no more', { skip: skipUnless({ roo
 });
 
 t.test('the command line', async (t) => {
-  t.match(varpd('--help'), { status: 0, stdout: /^usage: varpd \[--config FILE\]/ });
-  t.match(varpd('--version'), { status: 0, stdout: /^varpd \d+\.\d+\.\d+\n$/ });
-  t.match(varpd('--colour'), { status: 1, stderr: /^varpd: Unknown option '--colour'.*\nvarpd: usage: / });
-  t.match(varpd('extra'), { status: 1, stderr: /usage:/ });
+  t.match(await varpd('--help'), { code: 0, stdout: /^usage: varpd \[--config FILE\]/ });
+  t.match(await varpd('--version'), { code: 0, stdout: /^varpd \d+\.\d+\.\d+\n$/ });
+  t.match(await varpd('--colour'), {
+    code: 1,
+    stderr: /^varpd: Unknown option '--colour'.*\nvarpd: usage: /,
+  });
+  t.match(await varpd('extra'), { code: 1, stderr: /usage:/ });
 });

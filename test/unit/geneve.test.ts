@@ -3,22 +3,11 @@ import t from 'tap';
 import type { EncapsulationName } from '../../src/encap/index.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import { endpoint, frame, Lab, MAC, concat, packet } from '../helpers/lab.js';
+import { facing as scene, GENEVE_100, VXLAN_100 } from '../helpers/scenes.js';
 import { fromHex } from '../vectors/frames.js';
 
-const GENEVE_100 = '00006558 00006400';
-const VXLAN_100 = '08000000 00006400';
-
-function facing(options: Partial<OverlayOptions> = {}, encapsulation: EncapsulationName = 'geneve') {
-  const lab = new Lab(9000);
-  const vtep = lab.vtep('192.0.2.1', { encapsulation });
-  const peer = lab.peer('192.0.2.2');
-  const net = vtep.overlay({ destination: peer.local, ...options });
-  const port = net.port(MAC.a, { own: true });
-  const inject = (inner: Uint8Array, header = GENEVE_100): void => {
-    lab.inject(peer, vtep, header, inner);
-  };
-  return { lab, vtep, peer, net, port, inject };
-}
+const facing = (options: Partial<OverlayOptions> = {}, encapsulation: EncapsulationName = 'geneve') =>
+  scene(options, { encapsulation });
 
 /** A header of VNI 100 with these options behind it. */
 const headerWith = (options: string, flags = '00'): string => {

@@ -58,6 +58,9 @@ function follow(watch: LinkWatch, ...destinations: readonly IpAddress[]) {
   return { verdicts, destinations: set, following, becomes };
 }
 
+// Each has a kernel of its own, and waits for it most of the time.
+t.jobs = 4;
+
 t.test('what the kernel says, in one sentence', (t) => {
   const link = (name: string, state: NonNullable<UnderlayView['home']>['state'] = 'good') => ({
     name,

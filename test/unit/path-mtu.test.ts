@@ -12,6 +12,7 @@ import * as icmp from '../../src/wire/icmp.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { address, concat, endpoint, frame, Lab, MAC, packet } from '../helpers/lab.js';
+import { VXLAN_100 } from '../helpers/scenes.js';
 import { fromHex } from '../vectors/frames.js';
 
 const FAMILIES = {
@@ -19,7 +20,6 @@ const FAMILIES = {
   6: { ips: ['2001:db8::1', '2001:db8::2'], overhead: 70 },
 } as const;
 const UNDERLAYS = [4, 6] as const;
-const VXLAN_100 = '08000000 00006400';
 const TEN_MINUTES_MS = 600_000;
 
 /** An IPv4 packet of so many bytes, in its frame. */

@@ -7,11 +7,11 @@ import { TICK_MS } from '../../src/core/target-table.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import { highOf, lowOf } from '../../src/wire/mac.js';
 import { endpoint, frame, hex, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';
+import { VXLAN_100 } from '../helpers/scenes.js';
 
 /** Behind a bridge on the own interface. */
 const GUEST = 0x0200_0000_0077;
 const SECOND_GUEST = 0x0200_0000_0078;
-const HEADER = '08000000 00006400';
 
 interface Host {
   readonly lab: Lab;
@@ -55,7 +55,7 @@ function host(options: Partial<OverlayOptions> = {}, answers: ReadonlyMap<number
       return more;
     },
     arrives: (bytes, ip = '192.0.2.2') => {
-      lab.inject(peers.get(ip)!, vtep, HEADER, bytes);
+      lab.inject(peers.get(ip)!, vtep, VXLAN_100, bytes);
     },
   };
 }

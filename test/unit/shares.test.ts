@@ -5,13 +5,12 @@ import t from 'tap';
 import { MAX_BYTES, MAX_BYTES_PER_TARGET } from '../../src/core/pending-queue.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { Shares } from '../../src/core/shares.js';
-import type { MemorySocket } from '../../src/io/memory.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import { frame, Lab, MAC, packet, type Net } from '../helpers/lab.js';
+import { inner, OPEN_QUESTIONS, remote, times } from '../helpers/scenes.js';
 import { stepsOf } from '../helpers/steps.js';
 
 /** Of one overlay. */
-const OPEN_QUESTIONS = 1024;
 const BROADCASTS = 256;
 
 /** A host with a noisy port (MAC.a) and quiet ones (MAC.c, MAC.d), and a plugin that says nothing until it is asked to. */
@@ -26,11 +25,6 @@ function site(options: Partial<OverlayOptions> = {}) {
   return { lab, vtep, peer, net, noisy, quiet, third, askedBy, target };
 }
 
-/** MACs that belong to no port. */
-const remote = (index: number): number => 0x0200_0100_0000 + index;
-const times = <T>(count: number, make: (index: number) => T): T[] =>
-  Array.from({ length: count }, (_, i) => make(i));
-const inner = (peer: MemorySocket): Uint8Array[] => peer.take().map(({ bytes }) => bytes.slice(8));
 const numberOf = (bytes: Uint8Array): number => bytes[bytes.length - 1];
 const numbered = (to: number, from: number, bytes: number, number: number): Uint8Array => {
   const made = frame(to, from, bytes);
