@@ -290,7 +290,7 @@ export interface Datapath {
   readonly features: Readonly<Record<string, boolean>>;
   /** Resolves when every datapath thread has come round to it: they live. */
   ping(): Promise<void>;
-  /** Where somebody else has moved frames until now: resolves when they are moved here. Elsewhere they are in any case. */
+  /** Resolves when frames are moved here. Until then a stand-in has moved them, if there was one. */
   begin(): Promise<void>;
   /** What is temporary stays out of it. */
   retain(): Retained;

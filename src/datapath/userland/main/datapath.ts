@@ -144,7 +144,8 @@ export class DatapathControl implements Datapath {
   }
 
   async begin(): Promise<void> {
-    if (!this.#isHeld) return;
+    // A thread that is said to run may still be loading what it needs.
+    if (!this.#isHeld) return this.ping();
     this.#isHeld = false;
     await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'begin' })));
   }
