@@ -14,7 +14,7 @@ export interface Encapsulation {
   readonly defaultPort: number;
   /** The largest network id. */
   readonly maxId: number;
-  /** Bytes of the header that is sent: a multiple of 4, at most MAX_HEADER_BYTES. */
+  /** Bytes of the header that is sent: a multiple of 4, at most the headroom of a frame (wire/descriptor.ts) less a VLAN tag. */
   readonly headerBytes: number;
   readonly rule: HeaderRule;
   /** Puts the header that is sent in front of the frames of network `id`. */
@@ -28,9 +28,6 @@ export interface Encapsulation {
 }
 
 export type EncapsulationName = 'vxlan' | 'geneve';
-
-/** The headroom of a frame (wire/descriptor.ts) less the VLAN tag that may be put into it. */
-export const MAX_HEADER_BYTES = 12;
 
 /** Where a received header ends, and which bytes may be one. The native half (framed.h) has the same words. */
 export interface HeaderRule {

@@ -6,6 +6,10 @@ export function read16(bytes: Uint8Array, offset: number): number {
   return (bytes[offset] << 8) | bytes[offset + 1];
 }
 
+export function read24(bytes: Uint8Array, offset: number): number {
+  return (bytes[offset] << 16) | (bytes[offset + 1] << 8) | bytes[offset + 2];
+}
+
 /** Unsigned; a result above 2^31 is no small integer, so per-frame keys use `mac.macLow`, which is signed. */
 export function read32(bytes: Uint8Array, offset: number): number {
   return readSigned32(bytes, offset) >>> 0;

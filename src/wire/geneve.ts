@@ -12,7 +12,7 @@
 // Options are walked, never read: varpd knows none. Reserved bits are ignored on receipt (RFC 8926 3.4);
 // `hasReservedBits` lets the caller count them.
 
-import { read16, write32 } from './bytes.js';
+import { read16, read24, write32 } from './bytes.js';
 import { BAD_OPTION, BAD_VALUE, BAD_VERSION, CONTROL, CRITICAL, TRUNCATED } from './reason.js';
 
 const VERSION = 0;
@@ -68,8 +68,7 @@ function checkOptions(bytes: Uint8Array, first: number, end: number, header: num
 }
 
 export function vni(bytes: Uint8Array, offset: number): number {
-  const at = offset + VNI;
-  return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
+  return read24(bytes, offset + VNI);
 }
 
 /** Any bit set that a sender of this version leaves zero. */
@@ -81,21 +80,4 @@ export function hasReservedBits(bytes: Uint8Array, offset: number): boolean {
 export function writeHeader(bytes: Uint8Array, offset: number, vni: number): void {
   write32(bytes, offset, ETHERNET);
   write32(bytes, offset + VNI, vni << 8);
-}
-
-export interface Repr {
-  readonly vni: number;
-}
-
-export function parse(bytes: Uint8Array, offset: number, length: number): Repr | undefined {
-  return check(bytes, offset, length) < 0 ? undefined : { vni: vni(bytes, offset) };
-}
-
-export function byteLength(): number {
-  return HEADER_BYTES;
-}
-
-export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
-  writeHeader(bytes, offset, repr.vni);
-  return HEADER_BYTES;
 }

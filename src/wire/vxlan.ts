@@ -9,7 +9,7 @@
 // Reserved bits are ignored on receipt, as RFC 7348 5 says and Linux does not; `hasReservedBits` lets the
 // caller count them.
 
-import { write32 } from './bytes.js';
+import { read24, write32 } from './bytes.js';
 import { NO_VNI, TRUNCATED } from './reason.js';
 
 const FLAGS = 0;
@@ -28,8 +28,7 @@ export function check(bytes: Uint8Array, offset: number, length: number): number
 }
 
 export function vni(bytes: Uint8Array, offset: number): number {
-  const at = offset + VNI;
-  return (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
+  return read24(bytes, offset + VNI);
 }
 
 /**

@@ -1,6 +1,8 @@
 // Geneve (RFC 8926), beside VXLAN: what is sent, passed over and refused, and that the two never mix.
 import t from 'tap';
-import type { EncapsulationName } from '../../src/encap/index.js';
+import { encapsulation, ENCAPSULATION_NAMES, type EncapsulationName } from '../../src/encap/index.js';
+import { HEADROOM_BYTES } from '../../src/wire/descriptor.js';
+import * as vlan from '../../src/wire/vlan.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import { endpoint, frame, Lab, MAC, concat, packet } from '../helpers/lab.js';
 import { facing as scene, GENEVE_100, VXLAN_100 } from '../helpers/scenes.js';
@@ -14,6 +16,14 @@ const headerWith = (options: string, flags = '00'): string => {
   const words = fromHex(options).length / 4;
   return `${words.toString(16).padStart(2, '0')}${flags}6558 00006400 ${options}`;
 };
+
+await t.test('every header fits before a frame, beside a tag that is put into it', (t) => {
+  for (const name of ENCAPSULATION_NAMES) {
+    const { headerBytes } = encapsulation(name);
+    t.ok(headerBytes % 4 === 0 && headerBytes <= HEADROOM_BYTES - vlan.HEADER_BYTES, name);
+  }
+  t.end();
+});
 
 await t.test('a frame leaves behind eight bytes', (t) => {
   const { peer, port } = facing({ vnetid: 0x123456 });

@@ -1,11 +1,10 @@
 /** Rows of what is stored and does not run, made from what is stored alone: OFFLINE, and the reason. */
 import type { OverlayInfo, PropertyRow, VnicInfo } from '../../control/messages.js';
-import { encapsulationNamed } from '../../encap/index.js';
-import { overlaySpecs } from '../../model/overlay-specs.js';
 import { PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
+import { specsOf } from './overlay-properties.js';
 
 /** Of nothing but a name: an overlay whose state file was set aside. */
 export function unreadableOverlay(name: string, reason: string): OverlayInfo {
@@ -36,23 +35,18 @@ export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: strin
 
 /** As the running overlay would have them. What its plugin does not take any longer: as it is stored. */
 function propertyRows(
-  { encap, search, vnetid, id, properties }: StoredOverlay,
+  stored: StoredOverlay,
   plugin: LookupPlugin | undefined,
   searches: readonly string[],
 ): readonly PropertyRow[] {
+  const { encap, search, vnetid, id, properties } = stored;
   const fixed = { vnetid, encap, search, 'varpd/id': id };
-  const untyped = properties
-    .filter(([name]) => name.startsWith(`${search}/`))
-    .map(([name]) => ({ name, type: 'string' as const, required: false }));
-  // A later varpd may have stored an encapsulation that this one lacks.
-  const encapsulation = encapsulationNamed(encap);
-  const specs =
-    encapsulation === undefined ? [] : overlaySpecs(encapsulation, plugin?.properties ?? untyped, searches);
+  const specs = specsOf(stored, plugin, searches);
   try {
     return PropertySet.from(specs, properties, fixed).rows();
   } catch {
-    const stored = properties.filter(([name]) => !(name in fixed));
-    return [...Object.entries(fixed), ...stored].map(([property, value]) => ({
+    const given = properties.filter(([name]) => !(name in fixed));
+    return [...Object.entries(fixed), ...given].map(([property, value]) => ({
       property,
       permission: specs.find(({ name }) => name === property)?.permission ?? 'rw',
       required: false,

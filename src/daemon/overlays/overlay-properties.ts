@@ -2,7 +2,7 @@
 import { type Encapsulation, ENCAPSULATION_NAMES, encapsulationNamed } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import { overlaySpecs } from '../../model/overlay-specs.js';
-import { PropertySet } from '../../model/properties.js';
+import { type OwnedSpec, PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import { unknownKind } from './overlay-errors.js';
 import type { OverlayPlan, Services } from './overlay-plan.js';
@@ -23,17 +23,33 @@ export function needPlugin({ search }: OverlayPlan, { plugins }: Services): Look
   throw unknownKind('search', search, [...plugins.keys()]);
 }
 
-/** Without the plugin its properties are taken as they are. */
+/** The list of its properties; without the plugin, those of the plugin are taken as they are. Empty where a later varpd has
+ * stored an encapsulation that this one lacks. */
+export function specsOf(
+  { encap, search, properties }: Pick<OverlayPlan, 'encap' | 'search' | 'properties'>,
+  plugin: LookupPlugin | undefined,
+  searches: readonly string[],
+): readonly OwnedSpec[] {
+  const encapsulation = encapsulationNamed(encap);
+  if (encapsulation === undefined) return [];
+  const untyped = properties
+    .filter(([name]) => name.startsWith(`${search}/`))
+    .map(([name]) => ({ name, type: 'string' as const, required: false }));
+  return overlaySpecs(encapsulation, plugin?.properties ?? untyped, searches);
+}
+
+/** The encapsulation of the plan is known (`needEncapsulation`). */
 export function readProperties(
   plan: OverlayPlan,
   plugin: LookupPlugin | undefined,
   { plugins }: Services,
 ): PropertySet {
   const { search, properties, vnetid, encap, id } = plan;
-  const untyped = properties
-    .filter(([name]) => name.startsWith(`${search}/`))
-    .map(([name]) => ({ name, type: 'string' as const, required: false }));
   const searches = [...new Set([...plugins.keys(), search])];
-  const specs = overlaySpecs(needEncapsulation(plan), plugin?.properties ?? untyped, searches);
-  return PropertySet.from(specs, properties, { vnetid, encap, search, 'varpd/id': id });
+  return PropertySet.from(specsOf(plan, plugin, searches), properties, {
+    vnetid,
+    encap,
+    search,
+    'varpd/id': id,
+  });
 }
