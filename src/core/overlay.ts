@@ -17,7 +17,7 @@
  *                     |------ questions, frames --> open questions about MACs, about broadcasts
  *                     |------ pending ------------> frames that wait for an answer, within the thread's budget
  *                     |------ peers --------------> addresses that frames are accepted from
- *                     `------ senders: flow ------> OutputList --> socket of a source port
+ *                     `------ txSockets: flow ----> OutputList --> socket of a source port
  *
  * The life of a lookup:
  *
@@ -39,7 +39,8 @@
  *
  * A frame arrives (receive.ts): socket -> batch -> the header of its encapsulation (encap/) -> VNI -> a peer? -> whole, no
  * echo of this host (presence.ts), from the VTEP of its MAC (strict-source.ts, on demand) -> congestion marks combined ->
- * port by its destination MAC, or the own port -> TAP. It never enters a tunnel (split horizon): there is no code path from receive.ts to a socket.
+ * port by its destination MAC, or the own port -> TAP. It never enters a tunnel (split horizon): there is no code path from
+ * receive.ts to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
  * counts only if its number is still the one awaited, so a MAC that was invalidated meanwhile is asked about again.
@@ -129,14 +130,14 @@ export class Overlay {
   constructor(
     options: OverlayOptions,
     shared: Shared,
-    senders: readonly OutputList[],
+    txSockets: readonly OutputList[],
     counters: Counters,
     stations?: StationMemory,
   ) {
     this.options = options;
     this.shared = shared;
     this.questions = new Questions(shared);
-    this.txSockets = senders;
+    this.txSockets = txSockets;
     this.counters = counters;
     this.peers = new Peers((ip, isPeer) => {
       shared.peerChanged(options.id, ip, isPeer);

@@ -31,7 +31,7 @@ export interface OverlayPluginEvents {
 
 export class OverlayPlugin {
   readonly #name: string;
-  readonly #site: ServedOverlay;
+  readonly #served: ServedOverlay;
   readonly #services: PluginServices;
   readonly #prepare: Prepare;
   readonly #events: OverlayPluginEvents;
@@ -49,13 +49,13 @@ export class OverlayPlugin {
 
   constructor(
     name: string,
-    site: ServedOverlay,
+    served: ServedOverlay,
     services: PluginServices,
     prepare: Prepare,
     events: OverlayPluginEvents,
   ) {
     this.#name = name;
-    this.#site = site;
+    this.#served = served;
     this.#services = services;
     this.#prepare = prepare;
     this.#events = events;
@@ -131,7 +131,7 @@ export class OverlayPlugin {
 
   async #start(): Promise<{ instance: PluginInstance; properties: PropertySet; destination?: Destination }> {
     const { plugin, properties } = await this.#prepare();
-    const instance = new PluginInstance(plugin, this.#site, this.#services);
+    const instance = new PluginInstance(plugin, this.#served, this.#services);
     await instance.start(properties);
     try {
       const destination = plugin.mode === 'point' ? instance.destination() : undefined;

@@ -80,7 +80,7 @@ export class RunningOverlay {
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
     this.#sources = new SourceWatch(plan.name, this.#health, log);
     this.#paths = new PathWatch(this.#encapsulation, this.#health);
-    const site = { overlay: plan.name, vnetid: plan.vnetid, listen };
+    const served = { overlay: plan.name, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
     };
@@ -95,7 +95,7 @@ export class RunningOverlay {
         );
       return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.#properties };
     };
-    this.#plugin = new OverlayPlugin(plan.search, site, pluginServices, prepare, {
+    this.#plugin = new OverlayPlugin(plan.search, served, pluginServices, prepare, {
       started: (properties, destination) => {
         this.#pluginStarted(properties, destination);
         reprotect();

@@ -70,7 +70,7 @@ export type PluginDatapath = Pick<
 
 export class PluginInstance {
   readonly #plugin: LookupPlugin;
-  readonly #site: ServedOverlay;
+  readonly #served: ServedOverlay;
   readonly #services: PluginServices;
   readonly #kind: string;
   #instance: Instance | undefined;
@@ -83,11 +83,11 @@ export class PluginInstance {
   #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
 
-  constructor(plugin: LookupPlugin, site: ServedOverlay, services: PluginServices) {
+  constructor(plugin: LookupPlugin, served: ServedOverlay, services: PluginServices) {
     this.#plugin = plugin;
-    this.#site = site;
+    this.#served = served;
     this.#services = services;
-    this.#kind = `plugin ${site.overlay}`;
+    this.#kind = `plugin ${served.overlay}`;
   }
 
   /** Rejects with an OverlayError; nothing of the plugin is left running then. */
@@ -112,7 +112,7 @@ export class PluginInstance {
 
   /** Mode `point`: where every frame goes. Throws an OverlayError. */
   destination(): Destination {
-    const { listen } = this.#site;
+    const { listen } = this.#served;
     try {
       const to = checkDestination(
         this.#inside(() => this.#instance?.defaultDestination?.()),
@@ -208,10 +208,10 @@ export class PluginInstance {
     value: unknown,
     endMs: number,
   ): Eventually<LookupAnswer> {
-    const answer = checkAnswer(value, this.#site.listen, frame !== undefined);
+    const answer = checkAnswer(value, this.#served.listen, frame !== undefined);
     if (answer.kind !== 'proxy') return answer;
     if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
-    const { overlay } = this.#site;
+    const { overlay } = this.#served;
     const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
     const facts = this.#facts(instance, answer.what, ask);
     const proxied = proxy(answer.what, frame, facts, (message) => {
@@ -278,7 +278,7 @@ export class PluginInstance {
   }
 
   #log(level: 'info' | 'warn' | 'error', message: string): void {
-    this.#services.log[level](this.#kind, `${this.#site.overlay}: plugin ${this.#plugin.name}: ${message}`);
+    this.#services.log[level](this.#kind, `${this.#served.overlay}: plugin ${this.#plugin.name}: ${message}`);
   }
 
   /** Now, or as soon as the datapath knows the overlay; never after the end. */
@@ -289,7 +289,7 @@ export class PluginInstance {
 
   /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
   #host(): Host {
-    const { overlay, vnetid, listen } = this.#site;
+    const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
     return {
       overlay,
