@@ -181,9 +181,10 @@ export class Daemon {
     const links = await PersistentLinks.load(state, log);
     const { persistTaps } = config;
     const { hasStandIn } = lifecycle;
-    const starting = DatapathControl.start(inherited.with({ links, persistTaps, hasStandIn }), failed);
-    this.#ending.push(async () => this.#end(await starting));
-    // The thread starts meanwhile: after a restart, frames wait for it.
+    const datapath = new DatapathControl(inherited.with({ links, persistTaps, hasStandIn }), failed);
+    this.#datapath = datapath;
+    this.#ending.push(() => this.#end(datapath));
+    // Its thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
     // It is awaited below. Until then a failure is nobody's fault, least of all a bug that ends varpd.
     loading.catch(() => undefined);
@@ -191,8 +192,7 @@ export class Daemon {
     // One topic each: none is left out, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
     const snapshot = await Snapshot.load(state, Date.now(), log);
-    const [plugins, datapath] = await Promise.all([loading, starting]);
-    this.#datapath = datapath;
+    const plugins = await loading;
 
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);

@@ -91,15 +91,23 @@ async function main(): Promise<void> {
   }
 }
 
+/** The lines of an error, with every other reason there is. Without them where they cannot be found, as when no file can be
+ * opened. */
+async function withAllReasons(flags: Flags, lines: readonly string[]): Promise<readonly string[]> {
+  try {
+    const { allReasons } = await import('./handover/rehearsal.js');
+    return await allReasons(flags, lines);
+  } catch {
+    return lines;
+  }
+}
+
 try {
   await main();
 } catch (error) {
   const { message, details } = asOverlayError(error);
-  let lines = details.length > 0 ? details : [message];
-  if (startFlags !== undefined && !lifecycle.isRestart) {
-    const { allReasons } = await import('./handover/rehearsal.js');
-    lines = await allReasons(startFlags, lines);
-  }
+  let lines: readonly string[] = details.length > 0 ? details : [message];
+  if (startFlags !== undefined && !lifecycle.isRestart) lines = await withAllReasons(startFlags, lines);
   reportStart(lines);
   for (const line of lines) {
     if (line === HELP) process.stderr.write(`varpd: ${line}\n`);

@@ -4,9 +4,11 @@
  * configuration, looks up users and groups, opens what has to be opened and imports the plugins (rehearsal-process.ts), with
  * the rights of this one. What it finds is told; what it dies of, or hangs in, is found out by that.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { errorText } from '../../model/errors.js';
 import { howEnded } from '../../model/sentences.js';
 import type { Config, Flags } from '../config.js';
 import { environmentOfOthers } from '../environment.js';
@@ -50,15 +52,14 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       if (reason !== undefined) found.reasons.push(reason);
       resolve(found);
     };
-    const args = [...process.execArgv, PROGRAM, JSON.stringify({ flags, running })];
-    const child = spawn(process.execPath, args, {
-      env: environmentOfOthers(),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
     const timer = setTimeout(() => {
-      child.kill('SIGKILL');
+      child?.kill('SIGKILL');
       end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
     }, DEADLINE_MS);
+    const child = startRehearsal({ flags, running }, (error) => {
+      end(`the next varpd cannot be started: ${errorText(error)}`);
+    });
+    if (child === undefined) return;
     // Only the last words count, and those of Node itself: why it could not start. What else is there is a plugin's, or lines of
     // its program, which are for those who may read it.
     let complaint = '';
@@ -72,14 +73,32 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       else if (finding?.kind === 'warning') found.warnings.push(finding.text);
       else if (finding?.kind === 'done') isDone = true;
     });
-    child.on('error', (error) => {
-      end(`the next varpd cannot be started: ${error.message}`);
-    });
     child.on('close', (code, signal) => {
       const how = howEnded(code, signal);
       end(isDone ? undefined : `the next varpd would end while ${step} (${how})${ownWords(complaint)}`);
     });
   });
+}
+
+/** Starts the trial in a process of its own; undefined when there is none. `failed` is called then, now or soon: without
+ * descriptors Node reports it by an event, and without memory by throwing. */
+function startRehearsal(
+  order: { readonly flags: Flags; readonly running: Config | undefined },
+  failed: (error: unknown) => void,
+): ChildProcessByStdio<null, Readable, Readable> | undefined {
+  try {
+    const args = [...process.execArgv, PROGRAM, JSON.stringify(order)];
+    const child = spawn(process.execPath, args, {
+      env: environmentOfOthers(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.on('error', failed);
+    // A child without a process has no streams either, whatever its type says.
+    return child.pid === undefined ? undefined : child;
+  } catch (error) {
+    failed(error);
+    return undefined;
+  }
 }
 
 function ownWords(complaint: string): string {

@@ -42,11 +42,17 @@ export class StandIn {
     this.#retained = retained;
     const [own, theirs] = socketPair();
     this.#fd = own;
-    for (const fd of retained.descriptors) setInheritable(fd, true);
     const args = [...process.execArgv, PROGRAM, String(retained.threads)];
-    this.#child = spawn(process.execPath, args, { stdio: [theirs, 'ignore', 'inherit'] });
-    for (const fd of retained.descriptors) setInheritable(fd, false);
-    closeDescriptor(theirs);
+    try {
+      for (const fd of retained.descriptors) setInheritable(fd, true);
+      this.#child = spawn(process.execPath, args, { stdio: [theirs, 'ignore', 'inherit'] });
+    } catch (error) {
+      closeDescriptor(own);
+      throw error;
+    } finally {
+      for (const fd of retained.descriptors) setInheritable(fd, false);
+      closeDescriptor(theirs);
+    }
     // One that cannot be started is seen by the end of its channel.
     this.#child.on('error', () => undefined);
     this.#channel = new Channel(own, (message) => {

@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os';
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
-import type { OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
+import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
 import type { Encapsulation } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
@@ -174,16 +174,15 @@ export class RunningOverlay {
         failure = error;
       }
     }
+    // Until the plugin knows better.
     const before = goesOn || failure !== undefined ? this.#before : undefined;
     this.#destination ??= before?.destination;
     const largestMtuBytes = this.#chooseMtu();
-    const handle = this.#addToDatapath(isLeft);
+    const targets = before ?? (this.#before?.isRecent === true ? this.#before : undefined);
+    const known = { peers: before?.peers ?? [], targets: targets?.targets ?? [] };
+    const handle = await this.#addToDatapath(isLeft, known);
     this.#datapath = handle;
     undo.push(() => (plan.isNew ? handle.remove() : handle.withdraw()));
-    // Before the first frame can come, and before the plugin knows better.
-    if (before !== undefined) handle.setPeers(before.peers);
-    if (before !== undefined || this.#before?.isRecent === true)
-      handle.restoreTargets(this.#before?.targets ?? []);
     this.#links.start(handle, linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
@@ -195,7 +194,7 @@ export class RunningOverlay {
     if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
   }
 
-  #addToDatapath(mayLackAddress: boolean): OverlayDatapath {
+  async #addToDatapath(mayLackAddress: boolean, known: KnownPlaces): Promise<OverlayDatapath> {
     const { datapath, limits, log } = this.#services;
     const { plan, properties } = this;
     const destination = this.#destination;
@@ -219,8 +218,9 @@ export class RunningOverlay {
         offload: properties.word('offload', OFFLOAD),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
+        known,
       };
-      return datapath.addOverlay(config, this.#listener());
+      return await datapath.addOverlay(config, this.#listener());
     } catch (error) {
       throw bindError(error, plan.encap, this.listen);
     }
