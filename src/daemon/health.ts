@@ -19,7 +19,7 @@ const MAX_DETAILS_CHARACTERS = 512;
  * Sources in the order of their weight. `underlay`: nothing can be reached. `plugin`, `lookup`: no new target
  * is found, as the plugin reports itself, or as its answers show. `port`: one device has failed. `interface`:
  * one interface is not as varpd made it. `path`: a path is too narrow, or is said to be. `source`: frames
- * come from a wrong VTEP.
+ * from the underlay have a source MAC that they must not have.
  */
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 

@@ -1,8 +1,8 @@
 /**
  * Decides which clients of the metrics endpoint get a connection (a place), and which connection is closed to
- * make room. The endpoint knows no users, so places are shared out by the address of a client. A place is
- * taken from the client with the most places; there an idle connection goes before one that is being
- * answered, and an older one before a newer one.
+ * make room. The endpoint knows no users, so places are shared out by the address of a client. An idle
+ * connection is closed first, otherwise one with an answer that its client is slow to read. Among equals one
+ * of the client with the most places is closed, and the oldest of these.
  */
 import type { Socket } from 'node:net';
 import { isLinkLocal, isV4, parse as parseIp, toBytes } from '../../wire/ip.js';
@@ -64,7 +64,7 @@ export class MetricsClients {
     place.writtenMs = undefined;
   }
 
-  /** Ends the oldest connection that may be ended. */
+  /** Ends the first connection that may be ended: an idle one, else a slow one. */
   #free(among: readonly (readonly [Socket, Place])[]): boolean {
     const isSlow = ({ writtenMs }: Place): boolean =>
       writtenMs !== undefined && performance.now() - writtenMs > this.#slowMs;

@@ -19,7 +19,7 @@ export class DeadlineError extends Error {
 }
 
 export class Deadlines {
-  /** A controller whose signal no open call has; the next call may have it. */
+  /** A controller that no open call uses; the next call may have it. */
   #spare: AbortController | undefined;
 
   /**

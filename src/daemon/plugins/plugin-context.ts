@@ -1,5 +1,5 @@
 /**
- * The plugin whose code is running. An error in that code, at once or later out of a timer, is the plugin's
+ * The plugin that runs at the moment. An error in its code, at once or later out of a timer, is the plugin's
  * trouble and not the daemon's.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';

@@ -5,7 +5,7 @@
  *
  * A file is given away only if it is certainly varpd's, whatever the configuration says. A state directory
  * must hold a `lock` that no process has. A directory of sockets must hold sockets of varpd and nothing else.
- * A log must begin with a line of varpd. And only root may have been able to write there.
+ * A log must be empty or begin with a line of varpd. And only root may have been able to write there.
  */
 import {
   closeSync,

@@ -1,8 +1,8 @@
 /**
- * Finds the port of varpd by which packets leave the host, if there is one. A route names a link. The link
- * may be a port itself, or may sit on a port: a VLAN or macvlan of it, a bond that the port belongs to, a
- * bridge that has seen the next hop behind the port. Packets into a veth arrive at its other end, and may be
- * bridged from there.
+ * Finds the port of varpd that packets to a next hop go out by, if there is one. A route names a link. The
+ * link may be a port itself, or may sit on a port: a VLAN or macvlan of it, a bond that the port belongs to,
+ * a bridge that has seen the next hop behind the port. Packets into a veth arrive at its other end, and may
+ * be bridged from there.
  *
  * A bridge that has not seen the next hop gives no answer: as long as it may lead elsewhere, it is no loop. A
  * bridge without a port of varpd is not asked. The path through another network namespace is not followed.
@@ -12,7 +12,7 @@ import type { PortPlace } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { LinkKernel } from './links.js';
 
-/** The ports whose interfaces are in the network namespace of varpd. */
+/** The ports with interfaces in the network namespace of varpd. */
 export interface PortTable {
   at(index: number): PortPlace | undefined;
   /** A port that belongs to this bridge or bond. */
@@ -35,7 +35,7 @@ export class Egress {
   readonly #members = new Map<number, PortPlace | undefined>();
   /** Links that were looked at. A change of one of them may change an answer. */
   readonly links = new Set<number>();
-  /** An answer depends on the MAC table of a bridge. The kernel sends no event when that table changes. */
+  /** An answer depends on the MAC table of a bridge. varpd gets no event when that table changes. */
   asksBridge = false;
 
   constructor(kernel: LinkKernel, ports: PortTable, linkOf: (index: number) => LinkInfo | undefined) {

@@ -3,7 +3,7 @@
  *
  * An event of the kernel (link-events.ts) only says that something has changed; the watch then asks again
  * about everything that it follows (a round). The first event of a storm starts a round at once. The next
- * round starts after a pause that grows with the cost of a round, so that a host whose routes change all the
+ * round starts after a pause that grows with the cost of a round. So a host with routes that change all the
  * time spends a fifth of a processor here at most. During a pause the kernel keeps its messages, and it says
  * so when it has to throw some away. A round that read an event is followed by one more round: when a link or
  * an address goes, its routes go after the event, and the kernel sends no event for them.
@@ -50,7 +50,7 @@ export interface UnderlayFollower {
   readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
-  /** `narrow`: the destinations whose routes carry less than their links. */
+  /** `narrow`: the destinations with routes that carry less than their links. */
   heard(verdict: Verdict, narrow: readonly RouteMtu[]): void;
 }
 

@@ -15,9 +15,9 @@ import type { PortTable } from './egress.js';
 import type { LinkKernel } from './links.js';
 
 /**
- * Bounds of one look: interfaces in other network namespaces (some 50 us each), TAPs here whose settings are
- * checked (some 5 us each), and the time for either, since a look takes longer where others keep the kernel
- * busy with links. With more ports than that, each is looked at less often.
+ * Bounds of one look: interfaces in other network namespaces (some 50 us each), TAPs here (some 5 us each,
+ * for their settings), and the time for either, since a look takes longer where others keep the kernel busy
+ * with links. With more ports than that, each is looked at less often.
  */
 const MAX_LOOKS = 500;
 const MAX_CHECKS = 1000;
@@ -136,7 +136,7 @@ export class PortWatch implements PortTable {
     }
   }
 
-  /** Looks at the ports in other network namespaces whose turn it is. */
+  /** Looks at the ports in other network namespaces that have waited longest. */
   lookElsewhere(): void {
     const endMs = performance.now() + MAX_LOOK_MS;
     for (const followed of [...this.#elsewhere].slice(0, MAX_LOOKS)) {
@@ -148,7 +148,7 @@ export class PortWatch implements PortTable {
   }
 
   /**
-   * Checks the settings of the ports whose turn it is. Ports in other network namespaces are left to
+   * Checks the settings of the ports that have waited longest. Ports in other network namespaces are left to
    * `lookElsewhere`.
    */
   checkSettings(): void {
