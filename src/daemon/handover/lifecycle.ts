@@ -287,7 +287,7 @@ export class Lifecycle {
     if (!this.enter('preparing')) return;
     log.info('restart', 'varpd restarts');
     sdNotify('RELOADING=1');
-    /** Without a stand-in frames wait. */
+    /** Resolves to no stand-in when the step fails; then frames wait. */
     const orNone = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
       (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
         log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);

@@ -23,8 +23,8 @@ export interface MetricSources {
 /** Time for the datapath to count its targets. It answers in a fraction of this, or hangs. */
 const COUNT_MS = 1000;
 /**
- * Between two looks at how late the control thread is; the library's own 10 ms would wake it a hundred times
- * a second.
+ * Time between two measurements of how late the control thread is; the library's own 10 ms would wake it a
+ * hundred times a second.
  */
 const LAG_PRECISION_MS = 100;
 

@@ -119,7 +119,7 @@ export class BringUp {
         const reason = details.length === 0 ? message : details.join('; ');
         if (!isRetry || reasons.get(what) !== reason)
           this.#services.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
-        // One that runs reports its trouble by its health.
+        // An overlay that runs reports its trouble by its health.
         if (!this.#directory.runs(what)) reasons.set(what, reason);
         failures.push({ name: what, message: reason });
       }

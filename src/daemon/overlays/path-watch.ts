@@ -8,7 +8,7 @@ import type { Encapsulation } from '../../encap/index.js';
 import { family } from '../../wire/ip.js';
 import type { Health } from '../health.js';
 
-/** As long as news of paths is believed (RFC 1191 6.3). */
+/** Time for which a path MTU out of ICMP is believed (RFC 1191 6.3). */
 const LASTS_MS = 600_000;
 
 export class PathWatch {
