@@ -1,8 +1,8 @@
 /**
- * Before a restart: whether the next process could run, tried while this one still does; and after a start that has failed,
- * what else would have kept it from running. A process of its own reads the
- * configuration, looks up users and groups, opens what has to be opened and imports the plugins (rehearsal-process.ts), with
- * the rights of this one. What it finds is told; what it dies of, or hangs in, is found out by that.
+ * Tries, before a restart, whether the next process could run; and collects, after a failed start, all its
+ * reasons. A process of its own reads the configuration, looks up users and groups, opens files and sockets,
+ * and imports the plugins (rehearsal-process.ts), with the rights of this process. It reports its findings.
+ * If it dies or hangs, its last step tells where.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -19,11 +19,11 @@ const DEADLINE_MS = 15_000;
 
 /** A line of its standard output. */
 export type Finding =
-  /** What it does next. */
+  /** The next step. */
   | { readonly kind: 'step'; readonly text: string }
   /** The next process could not run. */
   | { readonly kind: 'reason'; readonly text: string }
-  /** It could, without something. */
+  /** The next process could run, but without a part that the text names. */
   | { readonly kind: 'warning'; readonly text: string }
   | { readonly kind: 'done' };
 
@@ -32,16 +32,18 @@ export interface Rehearsal {
   readonly warnings: string[];
 }
 
-/** Of a start that has failed for `known`: every reason there is. Never rejects. */
+/** Every reason of a start that has failed for `known`. Never rejects. */
 export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
   const { reasons } = await rehearse(flags);
-  // Which one has ended it, it has said with the place in the file.
+  // A reason in `known` has the place in the file before it.
   const others = reasons.filter((reason) => !known.some((line) => line.endsWith(reason)));
-  // The only one is known, in other words.
+  // A single reason is the known one, in other words.
   return reasons.length > 1 ? [...known, ...others] : [...known];
 }
 
-/** Never rejects. `running` is the configuration in force; without it a start is tried, and plugins are not. */
+/**
+ * Never rejects. `running` is the configuration in force. Without it a start is tried, and plugins are not.
+ */
 export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
   const found: Rehearsal = { reasons: [], warnings: [] };
   let step = 'it starts';
@@ -60,8 +62,8 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       end(`the next varpd cannot be started: ${errorText(error)}`);
     });
     if (child === undefined) return;
-    // Only the last words count, and those of Node itself: why it could not start. What else is there is a plugin's, or lines of
-    // its program, which are for those who may read it.
+    // Only the last output counts, and only Node's own lines: the reason why it could not start. Other lines
+    // come from plugins or quote varpd's program, which not every caller may read.
     let complaint = '';
     child.stderr.on('data', (bytes: Buffer) => {
       complaint = (complaint + bytes.toString()).slice(-500);
@@ -106,7 +108,7 @@ function ownWords(complaint: string): string {
   return own.map((line) => ` ${line}`).join('');
 }
 
-/** What a plugin prints is none. */
+/** Undefined for a line that a plugin has printed. */
 function readFinding(line: string): Finding | undefined {
   try {
     const value = JSON.parse(line) as Partial<Finding> | null;
