@@ -53,16 +53,13 @@ export class Outputs {
   #dirtyCount = 0;
   /** What frames and commands of the turn at hand have cost so far, in segments sent (port-turn.ts). */
   spentSegments = 0;
-  /** Frames of the batch at hand that were dropped for their size; too-big.ts answers them. */
-  readonly tooBig: number[] = [];
-
-  /** Most batches have none, and setting a length is a call into the engine. */
-  forgetTooBig(): void {
-    if (this.tooBig.length > 0) this.tooBig.length = 0;
-  }
+  /** Frames of the batch at hand that are too big for where they go. */
+  #tooBig: number[] = [];
+  /** The same of the batch before: the caller of `flush` has it. */
+  #lastTooBig: number[] = [];
 
   noteTooBig(index: number): void {
-    if (this.tooBig.length < MAX_NOTED) this.tooBig.push(index);
+    if (this.#tooBig.length < MAX_NOTED) this.#tooBig.push(index);
   }
 
   /** A list holds frames of one overlay between two flushes: `counters` are that overlay's. A list that is full is
@@ -76,10 +73,18 @@ export class Outputs {
     list.entries[at + 1] = argument;
   }
 
-  /** Hands every list to its sink; afterwards the batch may be filled again. */
-  flush(batch: FrameBatch): void {
+  /** Hands every list to its sink. Returns the frames that were too big for the policy (`noteTooBig`) or for a sink, the
+   * first 16 of them (too-big.ts answers them); the list is good until the next flush. The batch may be filled again when they
+   * have been looked at. */
+  flush(batch: FrameBatch): readonly number[] {
     for (let index = 0; index < this.#dirtyCount; index++) this.#deliver(this.#dirty[index], batch);
     this.#dirtyCount = 0;
+    const tooBig = this.#tooBig;
+    this.#tooBig = this.#lastTooBig;
+    // Most batches have none, and setting a length is a call into the engine.
+    if (this.#tooBig.length > 0) this.#tooBig.length = 0;
+    this.#lastTooBig = tooBig;
+    return tooBig;
   }
 
   #deliver(list: OutputList, batch: FrameBatch): void {

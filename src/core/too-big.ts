@@ -41,10 +41,14 @@ const INTERNETWORK_CONTROL = 0xc0;
 /** What a port gets, since RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a bound: one a flow is enough. */
 export const ANSWER_RATE: Rate = { perSecond: 100, burst: 10 };
 
-/** To be called once the outputs are flushed, while the batch is as it was sent: answers what was too big in it. */
-export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): void {
-  const { outputs } = overlay.shared;
-  for (const index of outputs.tooBig) {
+/** Answers the frames of a batch that its flush returned as too big, while the batch is as it was sent. */
+export function answerTooBig(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  tooBig: readonly number[],
+): void {
+  for (const index of tooBig) {
     const { bytes, descriptors } = batch;
     const at = index * DESCRIPTOR_WORDS;
     const frame = descriptors[at + OFFSET];
@@ -69,7 +73,6 @@ export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): v
         : answerV6(etherHeader, packet, mtuBytes),
     );
   }
-  outputs.forgetTooBig();
 }
 
 /** What would have fitted: IP bytes behind the frame's own header. Negative where nobody can say. */
