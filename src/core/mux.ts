@@ -3,20 +3,28 @@
  * table of them.
  */
 import type { Encapsulation } from '../encap/contract.js';
-import { type Counters, createCounters } from './counters.js';
+import type { Counters } from './counters.js';
+import { type DropExamples } from './drop-examples.js';
+import { type DropContext, Drops, type Origin } from './drops.js';
 import type { Overlay } from './overlay.js';
 
 export class Mux {
   readonly encapsulation: Encapsulation;
   /** For what is dropped before its overlay is known. */
-  readonly counters: Counters;
+  readonly drops: Drops;
+  readonly origin: Origin;
   readonly #byId = new Map<number, Overlay>();
   /** Most frames come for the overlay that the one before them came for. */
   #last: Overlay | undefined;
 
-  constructor(encapsulation: Encapsulation, counters: Counters = createCounters()) {
+  constructor(encapsulation: Encapsulation, context: DropContext, counters: Counters, examples?: DropExamples) {
     this.encapsulation = encapsulation;
-    this.counters = counters;
+    this.origin = context.origin;
+    this.drops = new Drops(counters, context, examples);
+  }
+
+  get counters(): Counters {
+    return this.drops.counters;
   }
 
   get size(): number {

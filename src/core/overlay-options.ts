@@ -3,6 +3,7 @@ import type { EncapsulationName } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
+import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
@@ -20,7 +21,7 @@ export interface PathReport {
 }
 
 /** What all overlays of a worker share. */
-export interface Shared {
+export interface Shared extends DropContext {
   readonly outputs: Outputs;
   readonly destinations: Destinations;
   readonly budget: PendingBudget;
