@@ -108,6 +108,71 @@ export interface LinkPropertyRow {
   readonly possible: readonly string[] | null;
 }
 
+/** One counter that is not zero. */
+export interface CounterRow {
+  readonly name: string;
+  /** Since the overlay or port was started. */
+  readonly value: number;
+  /** Of the last 2 to 4 seconds; null while it is not known. */
+  readonly perSecond: number | null;
+}
+
+/** One of the frames that were dropped for a reason: the last that varpd noted. */
+export interface DroppedFrameInfo {
+  /** ISO 8601. */
+  readonly at: string;
+  /** VTEP and UDP port that sent it; null for a frame from a port. */
+  readonly from: string | null;
+  /** Port that sent it; null for a frame from the underlay, and where that is not known any more. */
+  readonly port: string | null;
+  /** Only for a frame that belonged to no overlay of its socket. */
+  readonly vnetid: number | null;
+  readonly sourceMac: string | null;
+  readonly destinationMac: string | null;
+  readonly etherType: number | null;
+  /** Null for a frame without a tag. */
+  readonly vlan: number | null;
+  /** Of the inner frame. */
+  readonly bytes: number;
+}
+
+/** Frames that were dropped for one reason. */
+export interface DropRow {
+  readonly reason: string;
+  /** A healthy network drops frames `by_design`; everything else is trouble. */
+  readonly kind: 'trouble' | 'by_design';
+  readonly about: string;
+  readonly frames: number;
+  /** Of the last 2 to 4 seconds; null while it is not known. */
+  readonly perSecond: number | null;
+  readonly last: DroppedFrameInfo | null;
+}
+
+export interface LookupStatistics {
+  /** Lookups since the overlay was started. */
+  readonly asked: number;
+  /** Lookups that the plugin has not answered yet. */
+  readonly open: number;
+  /** Of the last 1,000 answers; null before the first. */
+  readonly latencyMs: { readonly p50: number; readonly p99: number; readonly max: number } | null;
+}
+
+export interface PortStatistics {
+  readonly name: string;
+  readonly counters: readonly CounterRow[];
+}
+
+/** Everything that an overlay that runs has counted. */
+export interface OverlayStatistics {
+  readonly name: string;
+  /** Without drops. */
+  readonly counters: readonly CounterRow[];
+  readonly lookups: LookupStatistics;
+  readonly drops: readonly DropRow[];
+  /** Its own port and those of its VNICs. */
+  readonly ports: readonly PortStatistics[];
+}
+
 /** An entry of a list that could not be handled; the other entries were. */
 export interface Failure {
   readonly name: string;

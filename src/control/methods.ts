@@ -16,6 +16,7 @@ import {
   type LinkPropertyRow,
   MAX_TARGET_ROWS,
   type OverlayInfo,
+  type OverlayStatistics,
   type PageResult,
   type RestartInfo,
   type TargetPage,
@@ -97,6 +98,13 @@ export const METHODS = {
     access: 'look',
     params: { names, after },
     returns: shape<{ overlays: OverlayInfo[]; missing: Failure[] }>(),
+  },
+  'overlay.statistics': {
+    about:
+      'Reads what overlays that run have counted, with rates: traffic, lookups, drops with the last frame of each reason, ports. `missing` has the others.',
+    access: 'look',
+    params: { names, after },
+    returns: shape<{ overlays: OverlayStatistics[]; missing: Failure[] }>(),
   },
   'overlay.targets': {
     about: 'Reads the target table of an overlay.',

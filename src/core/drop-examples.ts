@@ -11,7 +11,6 @@ import { DROPS, type DropReason } from '../model/drops.js';
 import { ADDRESS, LENGTH as FRAME_LENGTH, OFFSET, PORT } from '../wire/descriptor.js';
 import { type Endpoint, readV6 } from '../wire/ip.js';
 import { COUNTER } from './counters.js';
-import type { Origin } from './drops.js';
 
 /** Raised before and after a record is written: odd meanwhile. */
 const SEQUENCE = 0;
@@ -37,6 +36,14 @@ const UNKNOWN = 3;
 /** The counters of drops follow each other. */
 const REASONS = Object.keys(DROPS) as DropReason[];
 const FIRST = COUNTER[REASONS[0]];
+
+/** Where the frames at hand come from. */
+export interface Origin {
+  /** The port that sent them. */
+  port: { readonly name?: string } | undefined;
+  /** The underlay: their descriptors have its address. */
+  isUnderlay: boolean;
+}
 
 export type DropExamples = Int32Array<SharedArrayBuffer>;
 
@@ -66,7 +73,11 @@ export function note(
   Atomics.store(examples, record + SEQUENCE, sequence);
   examples[record + TICK] = tick;
   examples[record + LENGTH] = descriptors[at + FRAME_LENGTH];
-  examples[record + ORIGIN] = origin.isUnderlay ? FROM_UNDERLAY : origin.port === undefined ? UNKNOWN : FROM_PORT;
+  examples[record + ORIGIN] = origin.isUnderlay
+    ? FROM_UNDERLAY
+    : origin.port === undefined
+      ? UNKNOWN
+      : FROM_PORT;
   if (origin.isUnderlay) {
     for (let word = 0; word < 4; word++) examples[record + PLACE + word] = descriptors[at + ADDRESS + word];
     examples[record + UDP_PORT] = descriptors[at + PORT];

@@ -5,15 +5,9 @@
  */
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Counters } from './counters.js';
-import { type DropExamples, isNoted, note } from './drop-examples.js';
+import { type DropExamples, isNoted, note, type Origin } from './drop-examples.js';
 
-/** Where the frames at hand come from. */
-export interface Origin {
-  /** The port that sent them. */
-  port: { readonly name?: string } | undefined;
-  /** The underlay: their descriptors have its address. */
-  isUnderlay: boolean;
-}
+export type { Origin } from './drop-examples.js';
 
 /** Parts of what all overlays of a thread share. */
 export interface DropContext {
@@ -57,4 +51,10 @@ export class Drops {
     this.#held.port = port;
     note(this.#examples, reason, nowTick, bytes, descriptor, 0, this.#held, 0);
   }
+}
+
+/** Frames at hand come from neither a port nor the underlay until the next batch is read. */
+export function forgetOrigin({ origin }: { readonly origin: Origin }): void {
+  origin.port = undefined;
+  origin.isUnderlay = false;
 }

@@ -17,7 +17,12 @@ export class Mux {
   /** Most frames come for the overlay that the one before them came for. */
   #last: Overlay | undefined;
 
-  constructor(encapsulation: Encapsulation, context: DropContext, counters: Counters, examples?: DropExamples) {
+  constructor(
+    encapsulation: Encapsulation,
+    context: DropContext,
+    counters: Counters,
+    examples?: DropExamples,
+  ) {
     this.encapsulation = encapsulation;
     this.origin = context.origin;
     this.drops = new Drops(counters, context, examples);

@@ -18,8 +18,8 @@ import { createHandlers } from './handlers.js';
 import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
-import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
+import { Observer } from './observe/observer.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
@@ -219,12 +219,17 @@ export class Daemon {
     await datapath.begin();
 
     await this.#serveMetrics({ directory: registry.directory, datapath }, gid, mayLackMetrics);
+    const observer = new Observer(registry.directory, log);
+    this.#ending.push(() => {
+      observer.stop();
+    });
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         isSettled: () => this.#isSettled,
+        statistics: observer.statistics,
         reload: () => this.reload(),
         restart,
       }),
@@ -233,7 +238,6 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
-    this.#ending.push(startDropNews(registry.directory, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // This comes last: if the start fails before, the stand-in goes on moving frames.
     await lifecycle.endStandIn((news) => {

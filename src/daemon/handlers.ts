@@ -2,6 +2,7 @@
 import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath } from '../datapath/contract.js';
 import type { Handlers } from './control/rpc.js';
+import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
@@ -10,6 +11,7 @@ export interface DaemonControl {
   readonly startedAt: Date;
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
+  readonly statistics: Pick<Statistics, 'of'>;
   readonly reload: () => Promise<Failure[]>;
   readonly restart: () => Promise<RestartInfo>;
 }
@@ -29,6 +31,7 @@ export function createHandlers(
     'overlay.delete': (params) => done(registry.deleteOverlay(params)),
     'overlay.up': (params) => registry.up(params),
     'overlay.list': (params) => directory.list(params),
+    'overlay.statistics': (params) => directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
     'overlay.targets': (params) => registry.targets(params),
     'overlay.setTarget': (params) => {
       registry.setTarget(params);

@@ -11,7 +11,7 @@ import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
-import type { ProxyDrop } from '../model/drops.js';
+import type { DropReason, ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
@@ -138,6 +138,27 @@ export interface TargetEntries {
   readonly next: MacAddress | undefined;
 }
 
+/** Frames that an overlay, or its socket before an overlay was known, dropped for one reason. */
+export interface DropReport {
+  readonly reason: DropReason;
+  /** As they are on a wire; since the overlay was started. */
+  readonly frames: number;
+  /** The last of them, or one of the last; undefined where varpd has not seen the frame itself. */
+  readonly last: DroppedFrame | undefined;
+}
+
+export interface DroppedFrame {
+  readonly ageMs: number;
+  /** The VTEP and UDP port that it came from. */
+  readonly from: Endpoint | undefined;
+  /** The port that sent it. */
+  readonly port: string | undefined;
+  /** Of the whole frame. */
+  readonly lengthBytes: number;
+  /** At most 64 bytes; for a reason of SOCKET_DROPS from the header of the tunnel on. */
+  readonly beginning: Uint8Array;
+}
+
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
 
 /** Where peers and MACs were before a restart. */
@@ -255,6 +276,8 @@ export interface OverlayDatapath {
 
   /** By name, zero ones included. Not after its end. */
   counters(): Record<string, number>;
+  /** Reasons for which frames were dropped, with the last frame of each. Not after its end. */
+  drops(): readonly DropReport[];
   /** Those in force: the overlay has asked for them, and this kernel can. */
   readonly offloads: readonly Offload[];
   /** The listener hears nothing any more; frames to known targets go on. */

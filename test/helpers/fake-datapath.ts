@@ -2,6 +2,7 @@
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
+  DropReport,
   Handover,
   LookupAnswer,
   LookupRequest,
@@ -219,6 +220,10 @@ export class FakeOverlay implements OverlayDatapath {
 
   counters(): Record<string, number> {
     return { tx_frames: 1 };
+  }
+
+  drops(): readonly DropReport[] {
+    return [];
   }
 
   get offloads(): readonly Offload[] {

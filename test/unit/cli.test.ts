@@ -79,11 +79,11 @@ const USAGE: Readonly<Record<string, string>> = {
   'create-overlay': '[-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
   'delete-overlay': '[-t] overlay',
   'modify-overlay': '-d mac | -f | -s mac=ip:port overlay',
-  'show-overlay': '[-f | -t] [[-p] -o field,... | --json] [overlay...]',
+  'show-overlay': '[-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
   'up-overlay': '[overlay]',
   'create-vnic': '[-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   'delete-vnic': '[-t] vnic',
-  'show-vnic': '[-l overlay] [[-p] -o field,... | --json] [vnic...]',
+  'show-vnic': '[-l overlay] [-s [-i secs]] [[-p] -o field,... | --json] [vnic...] [count]',
   'set-linkprop': '[-t] -p prop=value[,...] vnic',
   'reset-linkprop': '[-t] [-p prop[,...]] vnic',
   'show-linkprop': '[-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
@@ -127,7 +127,12 @@ modify-overlay -s x=10.0.0.1:4789 o0 => invalid mac address: x
 modify-overlay -s 0:1:2:3:4:5 o0 => malformed value, expected mac=dest, got: 0:1:2:3:4:5
 modify-overlay -f => missing required overlay device +usage
 modify-overlay -f o0 p0 => only one overlay device may be specified +usage
-show-overlay -f -t => only one of -f or -t may be used +usage
+show-overlay -f -t => only one of -f, -t or -s may be used +usage
+show-overlay -s -t => only one of -f, -t or -s may be used +usage
+show-overlay -i 5 => -i goes with -s +usage
+show-overlay -s -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
+show-overlay -s -i x => interval 'x': expected 0.1 to 86400 seconds +usage
+show-vnic -i 1 => -i goes with -s +usage
 show-overlay -p => output fields must be specified in parsable mode +usage
 show-overlay -p -o All => output field 'all' invalid in parsable mode +usage
 show-overlay -p -o link,x,y => unknown output fields: 'x' 'y'

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
 import { COUNTER_NAMES } from '../../src/core/counters.js';
-import { DropNews } from '../../src/daemon/observe/drop-news.js';
 import { type MetricsOptions, startMetricsServer } from '../../src/daemon/observe/metrics-server.js';
 import { metricOf, Metrics, type MetricSources } from '../../src/daemon/observe/metrics.js';
 import { DROPS } from '../../src/model/drops.js';
@@ -29,10 +28,13 @@ function overlay(name: string, { isDown = false, hasLost = false, isStuck = fals
   return {
     name,
     id,
-    plan: { vnetid: 42, search: 'files' },
+    plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
+    health: { note: () => undefined, endNote: () => undefined },
+    lookupTimes: { open: 0, latencyMs: null },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
       counters: () => counters(),
+      drops: () => [],
       targetCount: () => sleep(isStuck ? 2000 : 0, 12),
     },
     links: { carrier: !isDown, destinationCount: 3 },
@@ -497,37 +499,4 @@ t.test('a Unix socket', async (t) => {
   await close();
   t.notOk(existsSync(file), 'nothing is left');
   rmSync(path.dirname(file), { recursive: true });
-});
-
-// ---------------------------------------------------------------- what the log says of drops
-
-t.test('drops that the log tells of, once while they last', (t) => {
-  const counters: Record<string, number> = { tx_firewall: 0, tx_error: 5 };
-  const said: string[] = [];
-  const keep = (_kind: string, message: string): void => void said.push(message);
-  let nowMs = 0;
-  const datapath = { counters: () => counters, targetCount: () => Promise.resolve(0) };
-  const overlays = new Map([['overlay0', { name: 'overlay0', id: 1, datapath }]]);
-  const news = new DropNews({ overlays }, { debug: keep, info: keep, warn: keep, error: keep }, () => nowMs);
-  const after = (ms: number, dropped: number): string[] => {
-    nowMs += ms;
-    counters['tx_firewall'] += dropped;
-    said.length = 0;
-    news.look();
-    return [...said];
-  };
-  t.same(after(0, 0), []);
-  t.match(after(2000, 3), [
-    /^overlay0: 3 frames dropped as tx_firewall: a firewall of this host .*output rules$/,
-  ]);
-  for (let i = 0; i < 60; i++) t.same(after(2000, 100), [], 'it goes on');
-  t.same(after(50_000, 0), [], 'nor when it ends');
-  t.same(after(5_000, 1), [], 'for a moment');
-  t.match(after(60_000, 1), [/^overlay0: 1 frames/], 'it begins again');
-  overlays.clear();
-  news.look();
-  overlays.set('overlay0', { name: 'overlay0', id: 1, datapath });
-  counters['tx_firewall'] = 0;
-  t.match(after(2000, 7), [/^overlay0: 7 frames/], 'one that was deleted and created again');
-  t.end();
 });

@@ -14,6 +14,7 @@ import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
+  DropReport,
   KnownPlaces,
   LookupAnswer,
   LookupRequest,
@@ -27,6 +28,7 @@ import type {
   TargetEntry,
 } from '../../contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
+import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
@@ -205,6 +207,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   /** Drops before the overlay is known are counted for the socket, and shown with each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
+  }
+
+  drops(): readonly DropReport[] {
+    return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
   }
 
   get offloads(): readonly Offload[] {

@@ -6,7 +6,7 @@ import { type AddressBook, Destinations } from '../../../core/destinations.js';
 import { announce } from '../../../core/inject.js';
 import { answer, setTarget } from '../../../core/lookups.js';
 import { Mux } from '../../../core/mux.js';
-import { Drops } from '../../../core/drops.js';
+import { Drops, forgetOrigin } from '../../../core/drops.js';
 import { OutputList, Outputs } from '../../../core/outputs.js';
 import type { RouteMtuBytes } from '../../../core/overlay-options.js';
 import { Overlay, type Shared } from '../../../core/overlay.js';
@@ -202,9 +202,7 @@ export class DatapathEngine {
 
   /** Commands until `isSpent` have a turn together. */
   beginCommands(): void {
-    const { origin } = this.#shared;
-    origin.port = undefined;
-    origin.isUnderlay = false;
+    forgetOrigin(this.#shared);
     this.#shared.outputs.spentSegments = 0;
   }
 
@@ -335,7 +333,13 @@ export class DatapathEngine {
       const device = this.#platform.socket(fd, encap, segmentation);
       return new OutputList(device, capacityFrames, dropOfSendError);
     });
-    const overlay = new Overlay(options, this.#shared, senders, new Drops(counters, this.#shared, examples), stations);
+    const overlay = new Overlay(
+      options,
+      this.#shared,
+      senders,
+      new Drops(counters, this.#shared, examples),
+      stations,
+    );
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);
   }
