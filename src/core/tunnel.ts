@@ -1,5 +1,6 @@
 /**
- * Into the tunnel: the header goes before the frame, and the flow picks the socket that sends it. overlay.ts tells the story.
+ * Into the tunnel: the tunnel header goes before the frame, and the flow picks the socket that sends it.
+ * overlay.ts has the whole story.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
 import * as ipv4 from '../wire/ipv4.js';
@@ -11,7 +12,7 @@ import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-coun
 import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
 import { FROM_OWN, REDIRECTED } from './pending-queue.js';
 
-/** `header` = bytes of the Ethernet header, tags included. */
+/** Sends a frame to one destination. `header`: bytes of the Ethernet header, tags included. */
 export function toTunnel(
   overlay: Overlay,
   batch: FrameBatch,
@@ -32,7 +33,8 @@ export function toTunnel(
   const word = (frame >> 2) - tunnelHeader.length;
   for (let each = 0; each < tunnelHeader.length; each++) words[word + each] = tunnelHeader[each];
   const inner = flow.inspect(bytes, frame, frame + header, frame + length);
-  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is, where the operator says so (RFC 2983).
+  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is copied if the operator says so (RFC
+  // 2983).
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
@@ -52,7 +54,7 @@ export function toTunnel(
   outputs.add(txSockets[flow.choose(inner, txSockets.length)], batch, index, slot, counters);
 }
 
-/** Whether it went to any of them. */
+/** Sends a frame to all destinations of a row. Returns whether it was sent to any. */
 export function toDestinations(
   overlay: Overlay,
   from: Port | undefined,
@@ -76,7 +78,7 @@ export function toDestinations(
   return isOut;
 }
 
-/** Frames that waited for row's answer, now that it is VALID. */
+/** Sends frames that waited for this row, which is now VALID. */
 export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
   for (let index = 0; index < count; index++) {
     const marks = batch.descriptors[index * DESCRIPTOR_WORDS + WAITING];
@@ -89,13 +91,13 @@ export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, 
   overlay.shared.outputs.flush(batch);
 }
 
-/** A frame that waited goes to these slots. */
+/** Sends a frame that waited to these slots. */
 export function sendTo(overlay: Overlay, batch: FrameBatch, index: number, slots: readonly number[]): void {
   const header = headerLength(batch, index);
   for (const slot of slots) toTunnel(overlay, batch, index, header, slot);
 }
 
-/** Of a frame that has been through `transmit`. */
+/** Returns the bytes of the Ethernet header, tags included, of a frame that has been through `transmit`. */
 export function headerLength({ bytes, descriptors }: FrameBatch, index: number): number {
   const at = index * DESCRIPTOR_WORDS;
   return vlan.headerLength(bytes, descriptors[at + OFFSET], descriptors[at + LENGTH]);
