@@ -12,7 +12,7 @@
  *   Mux -- VNI --> Overlay -- portIndex: MAC ----> Port -- output -----> TAP
  *                     |                             `- protection, presence, counters
  *                     |------ targets: MAC ------> row -- slot ------> Destinations {ip, UDP port}, PathMtus
- *                     |                             |- FLOOD -> held.floods     (slots of the thread's table)
+ *                     |                             |- FLOOD -> held.floods     (one table per thread)
  *                     |                             |- HERE --> own port
  *                     |                             `- DROP
  *                     |------ questions, frames --> open questions about MACs, about broadcasts
@@ -338,8 +338,8 @@ export class Overlay {
     this.ask(question);
   }
 
-  /** Makes room for one more question. The largest asker gives up its oldest question, with the frames that
-   * wait for it. */
+  /** Makes room for one more question. The asker with the most open questions gives up its oldest one, with
+   * the frames that wait for it. */
   #makeRoom(): void {
     const row = this.questions.inTheWay;
     if (row === undefined) return;
