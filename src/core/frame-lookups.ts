@@ -8,7 +8,7 @@
  *   target     the frame goes there; with a ttl, later frames to its MAC go there without a question
  *   drop       the frame is dropped and counted; with a ttl, later ones are dropped as well
  *   reply      another frame goes back to the port that asked, and to no other
- *   redirect   the frame goes on as if sent to another MAC; that is a unicast MAC, so the frame does not come back here
+ *   redirect   the frame goes on as if sent to another MAC, a unicast one, so it does not come back here
  *
  * A proxy does not act for a station behind a port of this host: that station has received the broadcast
  * itself. If the port has been silent, the proxy answers nevertheless: two equal answers do no harm.

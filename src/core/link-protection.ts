@@ -2,13 +2,13 @@
  * Link protection of one port: the frames that its owner may send, as in dladm(8) of illumos. No object is
  * made per frame. A port without protection has no LinkProtection, which costs the datapath one branch.
  *
- *   mac-nospoof    these MACs must be the port's: the source, the sender's in ARP, both in RARP, and every one in an option
- *                  of neighbour discovery
- *   ip-nospoof     the source address, and the one that ARP, RARP and neighbour discovery speak for, must be allowed: listed,
- *                  leased, or the link-local one made of the MAC. The port may not send messages from routers to hosts
- *                  (router advertisements, redirects, ...), nor inverse discovery
- *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID). The port may be no server and no
- *                  relay, and a client's message has nothing that a relay writes
+ *   mac-nospoof    these MACs must be the port's: the source, the sender's in ARP, both in RARP, and every one in
+ *                  an option of neighbour discovery
+ *   ip-nospoof     the source address, and the one that ARP, RARP and neighbour discovery speak for, must be
+ *                  allowed: listed, leased, or the link-local one made of the MAC. The port may send no messages
+ *                  from routers to hosts (router advertisements, redirects, ...), and no inverse discovery
+ *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID). The port may be no server
+ *                  and no relay, and a client's message has nothing that a relay writes
  *   restricted     the port may send IPv4, IPv6 and ARP alone
  *
  * A station without an address sends from `::` or 0.0.0.0. It may ask whether an address is free (ARP probe,

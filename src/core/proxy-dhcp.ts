@@ -4,7 +4,7 @@
  * checksum is touched, and no relay appears in it (no giaddr, no option 82: RFC 1542 4 is not wanted here).
  *
  *   client -> server   to the MAC that the plugin names for the client's Ethernet source
- *   server -> client   to `chaddr`: a server broadcasts to clients that ask for it, and broadcasts its NAKs (RFC 2131 4.1)
+ *   server -> client   to `chaddr`: a server broadcasts to clients that ask for it, and its NAKs (RFC 2131 4.1)
  *
  * Options are not parsed, so no client loses a lease because of odd options.
  */

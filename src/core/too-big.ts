@@ -8,8 +8,8 @@
  * (net/ipv4/ip_tunnel_core.c, skb_tunnel_check_pmtu). A VTEP has no address on the overlay, and the packet's
  * destination is the one address that the sender's neighbour cache, filters and reverse path check accept.
  *
- * There is no answer to frames that waited for a lookup, to copies of a flood, and to IPv4 packets that may
- * be fragmented, since no component here fragments.
+ * These get no answer: frames that waited for a lookup, copies of a flood, and IPv4 packets that may be
+ * fragmented (varpd does not fragment them either).
  */
 import { frameOverheadBytes } from '../encap/index.js';
 import { read16, write16 } from '../wire/bytes.js';
