@@ -1,30 +1,30 @@
 /**
- * What a subcommand is made of, and what it may do: ask varpd, print, and complain.
+ * The definition of a subcommand, and the context that it runs in: it may ask varpd, print, and complain.
  *
- * A command that cannot do what it was asked throws a CommandError (one that was called wrongly, a UsageError) and
- * prints nothing else. One that shows several things goes on past what it cannot show, through `fail`.
+ * A command that fails throws a CommandError (a UsageError when it was called wrongly) and prints nothing
+ * else. A command that shows several things reports through `fail` those that it cannot show, and goes on.
  */
 import { type Call, ControlError } from '../control/client.js';
 import type { Failure } from '../control/messages.js';
 
 export interface Option {
-  /** `temporary` is `--temporary`, and the name that the command asks for. */
+  /** The long option, and the name in `Arguments`: `temporary` is `--temporary`. */
   readonly name: string;
   /** Another spelling of the long option. */
   readonly alias?: string;
   /** `t` is `-t`. */
   readonly short?: string;
-  /** What stands for the argument in the help text; without it the option takes none. */
+  /** Name of the argument in the help text; without it the option takes no argument. */
   readonly value?: string;
   readonly repeatable?: true;
   readonly about: string;
 }
 
-/** Of one call. */
+/** Arguments of one call. */
 export class Arguments<Name extends string = string> {
   readonly #values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
-  /** An operand that looks like an option and does not stand behind `--`. */
+  /** An operand that looks like an option, without `--` before it. */
   readonly stray: string | undefined;
 
   constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], ended: boolean) {
@@ -48,11 +48,11 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
-  /** To standard output, as it is. */
+  /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
-  /** A line to standard error that changes nothing about the exit status. */
+  /** Writes a line to standard error, without an effect on the exit status. */
   readonly warn: (text: string) => void;
-  /** A line to standard error; the command goes on, the exit status will be 1. */
+  /** Writes a line to standard error; the command goes on, and the exit status will be 1. */
   readonly fail: (text: string) => void;
 }
 
@@ -72,7 +72,7 @@ interface Definition<O extends readonly Option[]> extends Command {
   run(args: Arguments<O[number]['name']>, context: Context): Promise<void>;
 }
 
-/** Ties the names that `run` asks for to the options that are there. */
+/** Ties the names that `run` asks for to the options that exist. */
 export function defineCommand<const O extends readonly Option[]>(definition: Definition<O>): Command {
   return definition;
 }
@@ -90,12 +90,15 @@ export class CommandError extends Error {
   }
 }
 
-/** The same, followed by the usage line of the command. */
+/** A CommandError that is followed by the usage line of the command. */
 export class UsageError extends CommandError {
   override readonly name = 'UsageError';
 }
 
-/** Waits for an answer of varpd; when it is no: `what: status`, behind the reasons that varpd gave. */
+/**
+ * Waits for an answer of varpd. When it is an error, throws `what: status`, after the reasons that varpd
+ * gave.
+ */
 export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
   try {
     return await answer;
@@ -105,13 +108,16 @@ export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
   }
 }
 
-/** The details, and the message unless it says nothing new: `overlay0: object not found` about overlay0. */
+/**
+ * The details, and the message unless it repeats `what` and the status: `overlay0: object not found` about
+ * overlay0.
+ */
 function reasonsOf({ status, details, message }: ControlError, what: string): readonly string[] {
   const about = what.split(/[ ']/).map((word) => `${word}: ${status}`);
   return [status, ...about, ...details].includes(message) ? details : [...details, message];
 }
 
-/** Why something could not be shown or brought up: the message without the name before it. */
+/** The reason why something could not be shown or brought up: the message without the name before it. */
 export function reasonOf({ name, message }: Failure): string {
   const about = `${name}: `;
   return message.startsWith(about) ? message.slice(about.length) : message;

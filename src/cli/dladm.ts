@@ -1,7 +1,8 @@
 /**
- * dladm, as a function of its arguments: finds the subcommand, loads its file and no other, runs it, and reports.
+ * dladm as a function of its arguments: finds the subcommand, loads only its file, runs it, and reports.
  *
- * Whatever goes wrong is `dladm: text` on standard error and exit status 1; success prints only what was asked for.
+ * A failure prints `dladm: text` on standard error and gives exit status 1. Success prints only the output of
+ * the command.
  */
 import { readFileSync } from 'node:fs';
 import type { Arguments } from './command.js';
@@ -37,7 +38,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['restart', () => import('./commands/restart.js')],
 ]);
 
-/** Good before and behind the subcommand. */
+/** Valid before and after the subcommand. */
 const COMMON_OPTIONS: readonly Option[] = [
   {
     name: 'socket',
@@ -103,10 +104,10 @@ function done(terminal: Terminal, text: string): number {
   return 0;
 }
 
-/** The option nearest to the command's name on its right, then the one before it, then the environment. */
+/** The option of the subcommand comes first, then the one before the subcommand, then the environment. */
 function socketPath(levels: readonly Arguments[], env: Terminal['env']): string {
   const given = levels.find((args) => args.has('socket'))?.value('socket');
-  // An unset variable of a script must not lead to another daemon than the one that was meant.
+  // An unset variable of a script must not lead to another daemon than the intended one.
   if (given === '') throw new UsageError('option requires an argument --socket');
   const fromEnvironment = env['VARPD_SOCKET'];
   return (
@@ -114,7 +115,7 @@ function socketPath(levels: readonly Arguments[], env: Terminal['env']): string 
   );
 }
 
-/** package.json stands beside dist/, in which this file is dist/src/cli/dladm.js. */
+/** package.json is beside dist/, in which this file is dist/src/cli/dladm.js. */
 function version(): string {
   const file = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(file) as { version: string }).version;

@@ -1,8 +1,10 @@
 /**
- * Options as POSIX has them (XBD 12.2): they come first, `-v23` and `-tv 23` are good, `--` ends them; and long ones,
- * `--vnetid 23` or `--vnetid=23`. An option is given once unless it is made to be repeated.
+ * Options of the command line. Short ones follow POSIX (XBD 12.2): they come first, `-v23` and `-tv 23` are
+ * valid, `--` ends them. Long ones are `--vnetid 23` or `--vnetid=23`. Only a repeatable option may be given
+ * twice.
  *
- * node:util parseArgs takes options behind operands, too, lets the last of two win, and has its own messages.
+ * node:util parseArgs is not used, since it also takes options after operands, lets the last of two win, and
+ * has its own messages.
  */
 import { Arguments, type Option, UsageError } from './command.js';
 

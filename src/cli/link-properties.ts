@@ -1,11 +1,12 @@
 /**
- * Link properties as they are typed: `protection=mac-nospoof,ip-nospoof,allowed-ips=10.55.55.2`. A comma parts values and
- * properties alike: a piece with `=` in it begins a property, one without goes on with the values of the one before.
+ * Link properties as they are typed: `protection=mac-nospoof,ip-nospoof,allowed-ips=10.55.55.2`. A comma
+ * separates both values and properties. A piece with `=` in it begins a property; a piece without `=` is one
+ * more value of the property before it.
  */
 import { CommandError } from './command.js';
 import { refuseLongList } from './values.js';
 
-/** What each -p had, in order. */
+/** The properties of all -p options, in order. */
 export function parseLinkProperties(lists: readonly string[]): [name: string, values: string[]][] {
   const properties: [string, string[]][] = [];
   for (const list of lists) {
@@ -26,7 +27,7 @@ export function parseLinkProperties(lists: readonly string[]): [name: string, va
   return properties;
 }
 
-/** Names between commas, of all -p. */
+/** The names of all -p options, which have commas between them. */
 export function parseNames(lists: readonly string[]): string[] {
   return lists.flatMap((list) => list.split(',')).filter((name) => name !== '');
 }

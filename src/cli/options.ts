@@ -1,13 +1,13 @@
 /** Options that several commands have. */
 
-/** Commands that make something have it. */
+/** For commands that make something. */
 export const temporaryCreation = {
   name: 'temporary',
   short: 't',
   about: 'until varpd stops; otherwise it comes back',
 } as const;
 
-/** Commands that delete something have it. */
+/** For commands that delete something. */
 export const temporaryDeletion = {
   name: 'temporary',
   short: 't',

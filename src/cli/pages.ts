@@ -1,10 +1,10 @@
-/** Lists of varpd, which come in pages. */
+/** Reads lists of varpd, which come in pages. */
 import type { Call } from '../control/client.js';
 import { MAX_TARGET_ROWS, type PageResult, type TargetRow } from '../control/messages.js';
 import type { Methods, PagedMethod } from '../control/methods.js';
 import { attempt } from './command.js';
 
-/** A page at a time: there is at least one, and one may be empty. Rejects as `call` does. */
+/** One page at a time: there is at least one, and one may be empty. Rejects as `call` does. */
 async function* pagesOf<M extends PagedMethod>(
   call: Call,
   method: M,
@@ -13,7 +13,7 @@ async function* pagesOf<M extends PagedMethod>(
   for (let after = {}; ;) {
     const page = await call(method, { ...params, ...after });
     yield page;
-    // A varpd that was started before dladm was replaced knows of no pages.
+    // A varpd that was started before dladm was replaced may not have pages.
     const { next }: Partial<PageResult> = page;
     if (typeof next !== 'string') return;
     after = { after: next };
@@ -31,7 +31,7 @@ export async function readPages<M extends PagedMethod>(
   return pages;
 }
 
-/** The target table of an overlay, as large pages as varpd gives. */
+/** The target table of an overlay, in the largest pages that varpd gives. */
 export async function* targetPages(name: string, call: Call): AsyncGenerator<readonly TargetRow[], void> {
   const pages = pagesOf(call, 'overlay.targets', { name, limit: MAX_TARGET_ROWS });
   const next = () => attempt(`failed to get targets of ${name}`, pages.next());

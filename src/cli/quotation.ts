@@ -1,26 +1,28 @@
 /**
- * Adds to what varpd says about the content of a file what stands there. varpd may read files that others may not, so it
- * says the place alone (src/plugin/content-problem.ts); this process has the rights of whoever has started it, and where
- * he may not read the file there is nothing to add.
+ * Adds quotations to messages of varpd about the content of a file. varpd may read files that other users may
+ * not, so its messages only name the place (src/plugin/content-problem.ts). dladm has the rights of the user
+ * that started it, and adds a quotation if that user may read the file.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs';
 
 /** `/etc/varpd/hosts.json:3:7: ` */
 const PLACE = /:([1-9]\d{0,8}):([1-9]\d{0,8}): /g;
-/** Where a path may begin: what is before it is a word of a sentence. */
+/** The possible beginning of a path; words of a sentence may come before it. */
 const BEGIN = /(?<=^|[\s'"(=])\//g;
 /** One message names one file, or a few. */
 const MAX_PLACES = 8;
-/** The largest mapping. */
+/** Size of the largest mapping. */
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
 const PIECE_BYTES = 64 * 1024;
-/** Of a line, from the place on. */
+/** Characters of a line that are quoted, from the place on. */
 const MAX_CHARACTERS = 48;
-/** Of a line, up to the place and behind it. */
+/** Bytes of a line that are read at most. */
 const MAX_LINE_BYTES = 64 * 1024;
 const NEWLINE = 0x0a;
 
-/** `FILE:3:7: at '"x",': found ...`. Never throws; nothing that is read gets anywhere but into the answer. */
+/**
+ * For example `FILE:3:7: at '"x",': found ...`. Never throws. Content of the file only goes into the result.
+ */
 export function withQuotations(text: string): string {
   let quoted = '';
   let done = 0;
@@ -35,7 +37,7 @@ export function withQuotations(text: string): string {
   return quoted + text.slice(done);
 }
 
-/** `before` ends with the path. A path may have blanks in it: the longest one that is a file is meant. */
+/** `before` ends with the path. A path may have blanks in it, so the longest one that is a file counts. */
 function quote(before: string, line: number, column: number): string | undefined {
   for (const { index } of [...before.matchAll(BEGIN)].slice(-MAX_PLACES)) {
     const bytes = readLine(before.slice(index), line);
@@ -50,7 +52,9 @@ function quote(before: string, line: number, column: number): string | undefined
   return undefined;
 }
 
-/** Of a regular file that is no larger than those that are read at all; undefined = there is none, or it is not for this user. */
+/**
+ * A line of a regular file within the size limit; undefined = there is none, or this user may not read it.
+ */
 function readLine(file: string, line: number): Buffer | undefined {
   let fd: number | undefined;
   try {

@@ -1,4 +1,4 @@
-/** The options that every show command has, and what they make of its rows. */
+/** The options of all show commands, and the output formats that they choose. */
 import type { Failure, OverlayInfo } from '../control/messages.js';
 import { type Arguments, CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
 import { type Column, formatParsable, tableWriter } from './table.js';
@@ -21,8 +21,10 @@ export const SHOW_OPTIONS = [
 
 export type ShowArguments = Arguments<(typeof SHOW_OPTIONS)[number]['name']>;
 
-/** Checks the options before anything is asked; the answer turns rows into the text that was wanted. Called again, it goes
- * on with more rows. */
+/**
+ * Checks the options before varpd is asked. The function that it returns turns rows into text; further calls
+ * go on with more rows.
+ */
 export function chooseFormat<Row>(
   args: ShowArguments,
   columns: readonly Column<Row>[],
@@ -47,7 +49,7 @@ export function chooseFormat<Row>(
   return (rows) => {
     if (parsable) return formatParsable(chosen, rows);
     if (write !== undefined) return write(rows);
-    // What was named and is not there has had its line.
+    // Operands that do not exist have been reported already.
     if (rows.length === 0 && args.operands.length > 0) return '';
     const isShown = (column: Column<Row>): boolean =>
       chosen.includes(column) || (fields === undefined && rows.some((row) => column.notable?.(row)));
@@ -56,7 +58,7 @@ export function chooseFormat<Row>(
   };
 }
 
-/** What is OFFLINE, where the table has no column for it. */
+/** Warns of overlays that are OFFLINE, where the table has no column for it. */
 export function warnOfOffline(overlays: readonly OverlayInfo[], warn: Context['warn']): void {
   for (const { name, health } of overlays)
     if (health.status === 'OFFLINE') warn(`${name} is OFFLINE: ${health.details ?? ''}`);
@@ -69,7 +71,8 @@ export function refuseWithJson(args: ShowArguments): void {
 
 export function formatJson(value: unknown): string {
   const text = JSON.stringify(value, undefined, 2);
-  // JSON allows what a terminal obeys: C1, formats, separators. RFC 8259 7 has another spelling for each UTF-16 code unit.
+  // JSON allows characters that control a terminal: C1, formats, separators. RFC 8259 7 has another spelling
+  // for each UTF-16 code unit.
   const safe = text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, (one) =>
     Array.from(
       { length: one.length },
@@ -79,7 +82,7 @@ export function formatJson(value: unknown): string {
   return `${safe}\n`;
 }
 
-/** What was asked for by name and cannot be shown. */
+/** Reports operands that cannot be shown. */
 export function reportMissing(missing: readonly Failure[], context: Context): void {
   for (const failure of missing) {
     const { name, message } = failure;

@@ -1,20 +1,20 @@
 /**
- * Rows as a table for people and as colon-separated fields for programs, out of the same columns.
+ * Formats rows as a table for people, and as colon-separated fields for programs, with the same columns.
  *
- * A column is as wide as illumos has it, and wider when a value would run into the next one. A list is wrapped at its
- * commas before the column grows; only what is longer than any address or endpoint is cut.
+ * A column is as wide as in illumos, and wider when a value would run into the next one. A list is wrapped at
+ * its commas before the column grows; only a value that is longer than any address or endpoint is cut.
  */
 import { line, printable } from './text.js';
 
 export interface Column<Row> {
   readonly name: string;
-  /** With the blank that parts it from the next. */
+  /** With the blank that separates it from the next column. */
   readonly width: number;
-  /** Only shown when asked for, by name or with `all`, or when a row is `notable`. */
+  /** Only shown when it is named, or with `all`, or when a row is `notable`. */
   readonly extra?: true;
-  /** A row that nobody should have to ask for. */
+  /** Whether the column is shown for this row without being named. */
   notable?(row: Row): boolean;
-  /** A sentence: its commas are no place to wrap, and it has one line however long it is. */
+  /** A sentence: it is not wrapped at its commas, and has one line however long it is. */
   readonly sentence?: true;
   cell(row: Row): string;
 }
@@ -22,12 +22,15 @@ export interface Column<Row> {
 /** `[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535` */
 const LONGEST_PIECE = 47;
 
-/** With a header, also over no rows: so that nothing is not mistaken for all is well. */
+/** Has a header even without rows, so that an empty table is not mistaken for a good report. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   return tableWriter(columns)(rows);
 }
 
-/** A table that comes in parts. The header is over the first; a column that has to grow in a later one grows there. */
+/**
+ * A table that comes in parts. The header is above the first part. A column that has to grow in a later part
+ * grows there.
+ */
 export function tableWriter<Row>(columns: readonly Column<Row>[]): (rows: readonly Row[]) => string {
   let header = [columns.map((column) => column.name)];
   let widths = columns.map(({ width }) => width);
@@ -44,7 +47,7 @@ export function tableWriter<Row>(columns: readonly Column<Row>[]): (rows: readon
   };
 }
 
-/** No header, no padding; `\:` and `\\` inside fields, but none when there is but one field to a line. */
+/** Fields without header and padding. `\:` and `\\` are escaped, except when there is one field a line. */
 export function formatParsable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const escape = columns.length === 1 ? String : escapeSeparators;
   return rows
@@ -56,13 +59,13 @@ function escapeSeparators(text: string): string {
   return text.replace(/[:\\]/g, '\\$&');
 }
 
-/** Cells of several lines as several rows, with nothing where a cell has no more. */
+/** Turns cells of several lines into several rows; shorter cells end with empty lines. */
 function stack(cells: readonly (readonly string[])[]): string[][] {
   const height = Math.max(...cells.map((lines) => lines.length));
   return Array.from({ length: height }, (_, index) => cells.map((lines) => lines[index] ?? ''));
 }
 
-/** A comma stays with what is before it, so that the lines put together are the value again. */
+/** A comma stays at the end of its line, so that the lines joined are the value again. */
 function wrap<Row>(text: string, { width, sentence }: Column<Row>): string[] {
   if (sentence || text.length < width) return [text];
   const lines = [''];

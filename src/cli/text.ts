@@ -1,4 +1,4 @@
-/** Text from outside on its way to a terminal: every character is seen, none is obeyed. */
+/** Makes text from outside safe for a terminal: every character is shown, and none controls it. */
 
 /** Control, format and separator characters as `\xNN`. */
 export function printable(text: string): string {
@@ -8,7 +8,7 @@ export function printable(text: string): string {
   );
 }
 
-/** Lines of at most so many columns, but for a word that is longer. */
+/** Lines of at most so many columns, except for a longer word. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(' ')) {

@@ -1,14 +1,14 @@
-/** Reads what was typed, strictly: a value is good as it stands or it is refused. */
+/** Reads typed values strictly: a value is valid as it is, or it is refused. */
 import { checkName, NAME_RULE } from '../model/names.js';
 import { formatMac, parseMac } from '../wire/mac.js';
 import { type Arguments, CommandError, UsageError } from './command.js';
 
-/** Decimal digits: no sign, no blanks, no leading zeros. May be larger than any number is exact. */
+/** Decimal digits: no sign, no blanks, no leading zeros. The number may be too large to be exact. */
 export function parseDecimal(text: string): number | undefined {
   return /^(?:0|[1-9][0-9]*)$/.test(text) ? Number(text) : undefined;
 }
 
-/** A name for something new. */
+/** A valid name for something new. */
 export function requireName(name: string): string {
   const problem = checkName(name);
   if (problem === 'too long') throw new CommandError(`link name too long '${name}'`, [NAME_RULE]);
@@ -16,7 +16,7 @@ export function requireName(name: string): string {
   return name;
 }
 
-/** In the form that varpd is told: lower case and padded. */
+/** A MAC in the form that varpd expects: lower case and padded. */
 export function requireMac(text: string): string {
   const mac = parseMac(text);
   if (mac !== undefined) return formatMac(mac);
@@ -28,7 +28,7 @@ export function requireMac(text: string): string {
 /** DLADM_STRSIZE of illumos less the NUL. */
 const MAX_PROPERTY_LIST = 2047;
 
-/** A list of properties, as -p takes it. */
+/** Checks the length of a list of properties, the argument of -p. */
 export function refuseLongList(list: string): void {
   if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
 }

@@ -1,9 +1,9 @@
 /**
- * Asks varpd one question and waits for its answer.
+ * Sends one request to varpd and waits for the answer.
  *
- * Every call has a connection of its own. A local connection costs next to nothing, and with one request on it there
- * are no answers to sort: that is why this is plain code and not the client of json-rpc-2.0, which would still need
- * the socket, the framing, the time-out and the words for what went wrong.
+ * Every call has a connection of its own. A local connection costs next to nothing, and with one request on
+ * it there are no answers to sort. So this is plain code instead of the client of json-rpc-2.0, which would
+ * still need the socket, the framing, the time-out and the messages about failures.
  */
 import { connect } from 'node:net';
 
@@ -11,7 +11,7 @@ import { encodeMessage, MessageReader } from './framing.js';
 import { type ErrorData, MAX_REQUEST_BYTES } from './messages.js';
 import type { MethodName, Methods } from './methods.js';
 
-/** varpd has answered: no. */
+/** varpd has answered with an error. */
 export class ControlError extends Error implements ErrorData {
   override readonly name = 'ControlError';
   readonly code: string;
@@ -29,7 +29,10 @@ export class ControlError extends Error implements ErrorData {
 export type ConnectionFailure =
   'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'IO';
 
-/** There is no answer, and the message says why. Except for NO_DAEMON and DENIED the request may have been carried out. */
+/**
+ * There is no answer, and the message says why. Except for NO_DAEMON and DENIED the request may have been
+ * carried out.
+ */
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
 
@@ -48,21 +51,25 @@ export type Call = <M extends MethodName>(
 ) => Promise<Methods[M]['result']>;
 
 export interface ClientOptions {
-  /** Without a byte from the daemon, which sends one every few seconds for as long as it works on the answer. */
+  /**
+   * Time without a byte from the daemon, which sends one every few seconds as long as it works on the answer.
+   */
   readonly silenceMs?: number;
   /** From the connection's start to the whole answer. */
   readonly timeoutMs?: number;
   readonly maxAnswerBytes?: number;
 }
 
-/** Six signs of life missed: its control thread hangs. */
+/** Six missed signs of life mean that the daemon's control thread hangs. */
 const DEFAULT_SILENCE_MS = 30_000;
-/** Ten plugins, one behind the other, that take all the time they may have to start: the daemon is to say what went
- * wrong, not this clock. */
+/**
+ * Time for ten plugins to start one after the other, each with its whole deadline, so that the daemon can
+ * report its failure before this clock ends the wait.
+ */
 const DEFAULT_TIMEOUT_MS = 600_000;
 /** A thousand overlays with all their properties and counters are about 4 MiB. */
 const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
-/** sun_path of <sys/un.h> has 108 with the NUL; libuv cuts what is longer, and would find another file. */
+/** sun_path of <sys/un.h> has 108 with the NUL; libuv cuts a longer path, and would find another file. */
 const MAX_PATH_BYTES = 107;
 /** Each call has its own connection, so any number does. */
 const REQUEST_ID = 1;
@@ -84,7 +91,7 @@ export function createClient(socketPath: string, options: ClientOptions = {}): C
   };
 }
 
-/** Sends one line and resolves with the value of the first line that comes back. */
+/** Sends one line, and resolves with the value of the first line that comes back. */
 function exchange(
   socketPath: string,
   method: MethodName,
@@ -164,7 +171,10 @@ function connectionError(socketPath: string, error: NodeJS.ErrnoException): Conn
   }
 }
 
-/** The result of a JSON-RPC 2.0 response; throws its error as a ControlError. What the result holds is trusted. */
+/**
+ * The result of a JSON-RPC 2.0 response; throws its error as a ControlError. The content of the result is
+ * trusted.
+ */
 function resultOf(answer: unknown, socketPath: string): unknown {
   if (isRecord(answer) && answer['jsonrpc'] === '2.0') {
     const { id, error } = answer;

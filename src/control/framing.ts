@@ -1,11 +1,11 @@
 /**
  * One JSON value a line over a stream: the framing that dladm and varpd share.
  *
- * The other side may be anything, so nothing here throws and nothing grows without bound: what cannot be read is told
- * to the sink, and after a line that is too long the reader is finished, as there is no place to take up again.
+ * The peer is not trusted, so nothing here throws and no buffer grows without bound. Problems are reported to
+ * the sink. After a line that is too long the reader stops, since the start of the next line is unknown.
  */
 
-/** What was wrong with the bytes; after the first two the reader hears nothing more. */
+/** Problems with the bytes; after the first two the reader stops. */
 export type FramingProblem = 'line too long' | 'ends inside a line' | 'not UTF-8' | 'not JSON';
 
 export interface MessageSink {
@@ -18,7 +18,7 @@ export interface MessageSink {
 const NEWLINE = 0x0a;
 const BLANK_LINE = /^[ \t\r]*$/;
 
-/** JSON text never holds a raw newline (RFC 8259 7), so one ends the message. */
+/** JSON text never holds a raw newline (RFC 8259 7), so a newline ends the message. */
 export function encodeMessage(value: unknown): string {
   return `${JSON.stringify(value)}\n`;
 }
@@ -26,13 +26,13 @@ export function encodeMessage(value: unknown): string {
 export class MessageReader {
   readonly #maxBytes: number;
   readonly #sink: MessageSink;
-  /** Decoding whole lines only, a character cut in two by a chunk's end is never seen. */
+  /** Only whole lines are decoded, so a character that the end of a chunk cuts in two does no harm. */
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #pieces: Uint8Array[] = [];
   #pendingBytes = 0;
   #stopped = false;
 
-  /** A line may have `maxBytes` without its newline: no more than that is ever held. */
+  /** A line may have `maxBytes` without its newline; the reader never holds more. */
   constructor(maxBytes: number, sink: MessageSink) {
     this.#maxBytes = maxBytes;
     this.#sink = sink;
@@ -43,7 +43,10 @@ export class MessageReader {
     return this.#stopped;
   }
 
-  /** The next bytes of the stream. They are kept until their line ends, so the caller must not write to them again. */
+  /**
+   * The next bytes of the stream. They are kept until their line ends, so the caller must not write to them
+   * again.
+   */
   push(chunk: Uint8Array): void {
     let start = 0;
     while (!this.#stopped && start < chunk.length) {

@@ -1,6 +1,6 @@
 /**
- * The messages between dladm and varpd: JSON-RPC 2.0, one message a line, over the Unix control socket. methods.ts has the
- * methods; here are the shapes of their results and the bounds of a message.
+ * The messages between dladm and varpd: JSON-RPC 2.0, one message a line, over the Unix control socket.
+ * methods.ts has the methods; here are the shapes of their results and the bounds of a message.
  */
 
 /** One property as `show-overlay` prints it. */
@@ -16,21 +16,22 @@ export interface PropertyRow {
 }
 
 /**
- * Online: `details` is the latest news of its plugin, or null. Degraded: works on what it has, and `details` says why.
- * Offline: it is stored and does not run, or its state file was set aside; `details` is the reason.
+ * ONLINE: `details` is the latest news of its plugin, or null. DEGRADED: the overlay works on what it has,
+ * and `details` says why. OFFLINE: the overlay is stored and does not run, or its state file was set aside;
+ * `details` is the reason.
  */
 export interface OverlayHealth {
   readonly status: 'ONLINE' | 'DEGRADED' | 'OFFLINE';
   readonly details: string | null;
 }
 
-/** What varpd knows of the links and routes that carry an overlay. */
+/** State of the links and routes that carry an overlay. */
 export interface UnderlayInfo {
   /** Whether its destinations can be reached: all, some, none. */
   readonly state: 'up' | 'partly' | 'down';
   /** How often it has ceased to be `up`. */
   readonly losses: number;
-  /** Of `state`, or of the overlay's start; ISO 8601. */
+  /** Time of the last change of `state`, or of the overlay's start; ISO 8601. */
   readonly changedAt: string;
 }
 
@@ -39,18 +40,18 @@ export interface OverlayInfo {
   readonly temporary: boolean;
   /** Null while it is offline and its plugin is not loaded. */
   readonly mode: 'point' | 'dynamic' | null;
-  /** Of an offline overlay: what is stored, and defaults. None when its state file was set aside. */
+  /** For an offline overlay: the stored properties, and defaults; empty when its state file was set aside. */
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
   /** Null while it is offline. */
   readonly underlay: UnderlayInfo | null;
-  /** In force: out of checksum, tso, uso, gso, gro. */
+  /** Offloads in force, out of checksum, tso, uso, gso, gro. */
   readonly offloads: readonly string[];
-  /** Frame and drop counters by name, zero ones included; none while it is offline. */
+  /** Frame and drop counters by name, zero ones included; empty while it is offline. */
   readonly counters: Readonly<Record<string, number>>;
 }
 
-/** Of an overlay that runs. */
+/** Information about an overlay that runs. */
 export type RunningOverlayInfo = OverlayInfo & {
   readonly mode: 'point' | 'dynamic';
   readonly underlay: UnderlayInfo;
@@ -72,19 +73,23 @@ export interface TargetPage extends PageResult {
 export interface VnicInfo {
   readonly name: string;
   readonly over: string;
-  /** In force: that of its device, unless link protection or another port is in the way. */
+  /** The MAC in force: that of its device, unless link protection or another port prevents it. */
   readonly mac: string;
-  /** That it was created with. */
+  /** The MAC that the VNIC was created with. */
   readonly configuredMac: string;
   /** Given at create, or chosen at random. */
   readonly macType: 'fixed' | 'random';
   /** 0 = none: the VNIC carries every VLAN, tags untouched. */
   readonly vid: number;
-  /** Of its interface, as it was last seen in the network namespace of varpd; null while it is offline. */
+  /**
+   * MTU of its interface, as it was last seen in the network namespace of varpd; null while it is offline.
+   */
   readonly mtuBytes: number | null;
   readonly temporary: boolean;
-  /** `up`, or why not: the device was removed, its interface is down, was renamed or has a MAC that is not followed,
-   * `OFFLINE: reason`. */
+  /**
+   * `up`, or the reason why not: the device was removed; its interface is down, was renamed or has a MAC that
+   * is not followed; `OFFLINE: reason`.
+   */
   readonly state: string;
   readonly counters: Readonly<Record<string, number>>;
 }
@@ -95,13 +100,15 @@ export interface LinkPropertyRow {
   readonly property: string;
   readonly permission: 'rw';
   readonly value: readonly string[];
-  /** What is in force: with leases and what the plugin says, and nothing that no protection looks at. */
+  /**
+   * The values in force, with leases and the plugin's answers; empty for a property that no protection uses.
+   */
   readonly effective: readonly string[];
   readonly default: readonly string[];
   readonly possible: readonly string[] | null;
 }
 
-/** An entry of a walk that went on past its failures. */
+/** An entry of a list that could not be handled; the other entries were. */
 export interface Failure {
   readonly name: string;
   readonly message: string;
@@ -111,16 +118,16 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
-  /** Whether everything stored has been tried since: what is up is known. */
+  /** Whether everything stored has been tried since the start, so that the counts are final. */
   readonly isSettled: boolean;
-  /** That run. */
+  /** Overlays that run. */
   readonly overlays: number;
   readonly vnics: number;
   /** Kernel features probed at start. */
   readonly features: Readonly<Record<string, boolean>>;
 }
 
-/** Where varpd listens after its restart, and what is not as it should be. */
+/** Where varpd listens and logs after its restart, with warnings about it. */
 export interface RestartInfo {
   readonly socket: string;
   /** Null = standard error. */
@@ -134,7 +141,7 @@ export interface PageResult {
   next: string | null;
 }
 
-/** What stands in the `data` member of a JSON-RPC error. */
+/** The `data` member of a JSON-RPC error. */
 export interface ErrorData {
   /** Stable code of `model/errors.ts`. */
   readonly code: string;
@@ -144,15 +151,17 @@ export interface ErrorData {
   readonly details: readonly string[];
 }
 
-/** A request longer than this ends the connection: no honest one comes near. */
+/** A longer request ends the connection. No honest request comes near. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
 
-/** Rows of the target table on one page. illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100; here each page is a
- * walk over the whole table, so few pages are better. */
+/**
+ * Rows of the target table on one page. illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100; here
+ * each page is a walk over the whole table, so few pages are better.
+ */
 export const MAX_TARGET_ROWS = 4096;
 
-/** In one line; their answers come one behind the other. */
+/** Requests in one line; their answers come one after the other. */
 export const MAX_BATCH_REQUESTS = 64;
 
-/** Where dladm looks when neither `--socket` nor `VARPD_SOCKET` says otherwise. */
+/** Default path of the socket, when neither `--socket` nor `VARPD_SOCKET` is given. */
 export const DEFAULT_SOCKET = '/run/varpd/varpd.sock';

@@ -1,12 +1,13 @@
 /**
  * The table of methods: everything that dladm may ask of varpd.
  *
- * A method is declared here and nowhere else: its sentence, its parameters with their bounds, the type of its result, and
- * whether it changes something. Four things follow from its row: the typed call of client.ts, the type of its handler and the
- * check of each request (`daemon/control`), and its row in docs/daemon.md. The handler itself is in `daemon/handlers.ts`.
+ * A method is declared here and nowhere else: its sentence, its parameters with their bounds, the type of its
+ * result, and whether it changes something. Four things follow from its row: the typed call of client.ts, the
+ * type of its handler, the check of each request (`daemon/control`), and its row in docs/daemon.md. The
+ * handler itself is in `daemon/handlers.ts`.
  *
- * Kinds are plain data, so that the command line loads no validator. MACs, addresses and endpoints travel as text in their
- * canonical form; the code that uses them says what is wrong with one.
+ * Kinds are plain data, so that the command line loads no validator. MACs, addresses and endpoints travel as
+ * text in their canonical form; the code that uses one reports what is wrong with it.
  */
 import { VNI_MAX } from '../wire/vxlan.js';
 import {
@@ -37,7 +38,7 @@ interface Shape<T> {
 }
 
 export interface Method {
-  /** For the documentation. */
+  /** Sentence for the documentation. */
   readonly about: string;
   /** `look`: open to every client that reaches the socket. `change`: for root and the configured group. */
   readonly access: 'look' | 'change';
@@ -59,7 +60,7 @@ const after = optional(text);
 const linkProperties = list(pair(text, list(text)));
 
 const shape = <T>(): Shape<T> => ({});
-/** There is nothing to say but that it is done. */
+/** The result says only that the work is done. */
 const done = shape<null>();
 
 export const METHODS = {
@@ -216,7 +217,7 @@ type ParamsOf<P> = keyof P extends never
 
 type ResultOf<S> = S extends Shape<infer T> ? T : never;
 
-/** Those that are lists in pages. */
+/** Methods that are lists in pages. */
 export type PagedMethod = {
   [M in MethodName]: (typeof METHODS)[M]['params'] extends { after: Param } ? M : never;
 }[MethodName];

@@ -1,2 +1,2 @@
-// A varpd of before the stand-in had its name starts it under this one, when it restarts into this version.
+// An older varpd starts the stand-in under this file name when it restarts into this version.
 import './handover/stand-in-process.js';

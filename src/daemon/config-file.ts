@@ -1,9 +1,10 @@
 /**
- * The configuration file: YAML under command line flags, over the defaults of config.ts.
+ * The configuration file: YAML. Command line flags come before it, and the defaults of config.ts after it.
  *
- * Read strictly: a key that is not known is an error, and so is a value of the wrong kind. Every error is reported,
- * each as `file:line:column: key: found KIND, expected ...`: what stands there is not shown, since whoever has varpd read
- * its configuration may not be allowed to read it. dladm adds it where he may.
+ * The file is read strictly: an unknown key is an error, and so is a value of the wrong kind. Every error is
+ * reported, each as `file:line:column: key: found KIND, expected ...`. An error does not quote the file,
+ * since a user that makes varpd read it may not be allowed to read it. dladm adds the quotation for a user
+ * that may read the file.
  */
 import { readFileSync } from 'node:fs';
 import {
@@ -22,22 +23,27 @@ import { OverlayError } from '../model/errors.js';
 import { foundExpected } from '../model/properties.js';
 import { type Config, configSchema, type Flags, keysAt, socketPath } from './config.js';
 
-/** The documented file is a thousandth of this; more is not a configuration. */
+/** The documented file is a thousandth of this; a larger file is no configuration. */
 const MAX_FILE_BYTES = 1024 * 1024;
 
-/** Read when no --config is given, if it is there. */
+/** Read when no --config is given, if it exists. */
 const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
 
-/** Where each key of the file stands, as `file:line:column: `. Not a part of the configuration: two that differ in nothing else
- * are the same. */
+/**
+ * The place of each key in the file, as `file:line:column: `. It is kept apart from the configuration, so
+ * that two configurations with the same values are the same.
+ */
 const places = new WeakMap<Config, ReadonlyMap<string, string>>();
 
-/** What an error about a key begins with, when what is wrong shows only in use; empty when it is not in the file. */
+/** Beginning of an error about a key that only shows in use; empty when the key is not in the file. */
 export function placeOf(config: Config, key: keyof Config): string {
   return places.get(config)?.get(key) ?? '';
 }
 
-/** Flags over file over defaults. Throws an OverlayError with a line for each thing that is wrong. */
+/**
+ * Flags come before the file, and the file before the defaults. Throws an OverlayError with a line for each
+ * error.
+ */
 export function loadConfig(flags: Flags): Config {
   const fromFile = readConfigFile(flags.config);
   const { socket } = flags;
@@ -71,7 +77,7 @@ export function parseConfig(text: string, file: string): Config {
     lineCounter: lines,
     prettyErrors: false,
     uniqueKeys: true,
-    // Its warnings go to standard error by themselves, with what stands there.
+    // Warnings of the parser would go to standard error, and quote the file.
     logLevel: 'error',
   });
   const at = (offset: number): string => {
@@ -79,7 +85,7 @@ export function parseConfig(text: string, file: string): Config {
     return `${file}:${line}:${col}`;
   };
   const first = document.errors.at(0);
-  // What follows a syntax error is guesswork: the first one is the one to mend.
+  // The parser guesses after a syntax error, so only the first one is reported.
   if (first !== undefined)
     throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
@@ -96,7 +102,7 @@ function placesOf(document: Document, at: (offset: number) => string): Map<strin
   return new Map(pairs.map(({ key, value }) => [String(key), `${at(offsetOf(value))}: `]));
 }
 
-/** Aliases are resolved only here: one may lead nowhere, or to very many. */
+/** Aliases are resolved only here: one may lead nowhere, or to very many values. */
 function valueOf(document: Document, at: (offset: number) => string): unknown {
   try {
     return document.toJS();
@@ -139,7 +145,7 @@ function kindOf(value: unknown): string {
   return typeof value === 'number' ? 'a number' : 'another text';
 }
 
-/** Those that come of mistakes that are made; the parser's own words show what stands there. */
+/** Errors of common mistakes; the parser's own messages quote the file. */
 const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
   BAD_DQ_ESCAPE: 'an escape that does not exist',
   BAD_INDENT: 'a line is indented by too little or too much',

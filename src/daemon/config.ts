@@ -1,6 +1,6 @@
 /**
- * The configuration of varpd: its keys. Each is declared once, with its sentence; config/varpd.yaml and the table of
- * docs/daemon.md are made of them (`npm run docs`). config-file.ts reads the file.
+ * The configuration of varpd: its keys. Each is declared once, with its sentence; config/varpd.yaml and the
+ * table of docs/daemon.md are made of them (`npm run docs`). config-file.ts reads the file.
  */
 import { z } from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
@@ -9,7 +9,7 @@ import { parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
-// The message of each schema is what a reader of the error may type instead.
+// The message of each schema names the values that a reader of the error may type instead.
 const absolutePath = (expected: string) => z.string(expected).regex(/^\/[^\0]*$/, expected);
 export const socketPath = absolutePath('an absolute path').refine(
   (text) => Buffer.byteLength(text) <= MAX_SOCKET_PATH_BYTES,
@@ -22,7 +22,7 @@ const whole = (min: number, max: number, fallback: number): z.ZodDefault<z.ZodNu
 const word = <const Words extends readonly [string, ...string[]]>(words: Words) =>
   z.enum(words, oneOf(words));
 
-/** Whom root becomes. */
+/** The user that root becomes. */
 export const DEFAULT_USER = 'varpd';
 
 const nameOf = (what: 'user' | 'group', fallback: string | null) => {
@@ -30,7 +30,7 @@ const nameOf = (what: 'user' | 'group', fallback: string | null) => {
   return z.string(expected).min(1, expected).nullable().default(fallback);
 };
 
-/** Where metrics are served: an address and a port, or a Unix socket. */
+/** The address of metrics: an IP address and a port, or a Unix socket. */
 const METRICS_EXPECTED = "127.0.0.1:9560, '[::1]:9560', an absolute path, or null";
 const metricsAddress = z
   .string(METRICS_EXPECTED)
@@ -48,14 +48,14 @@ const hostName = z
 export type Applied = 'at the next start' | 'by SIGHUP' | 'by SIGHUP, for overlays that start after it';
 
 interface KeyFacts {
-  /** For the reader of the documentation. */
+  /** Sentence for the documentation. */
   readonly about: string;
   readonly applied: Applied;
 }
 
 const facts = new Map<z.ZodType, KeyFacts>();
 
-/** Declares a key: what it may be and is by default, and its sentence. */
+/** Declares a key with its sentence. The schema has its values and its default. */
 function key<S extends z.ZodType>(schema: S, applied: Applied, about: string): S {
   facts.set(schema, { about, applied });
   return schema;
@@ -84,19 +84,20 @@ const logSchema = z.strictObject(
 
 const limitsSchema = z.strictObject(
   {
-    // A second is what a frame may wait, and longer than any answer out of memory or a near database takes.
+    // A frame may wait a second. That is longer than any answer out of memory or a near database takes.
     lookupDeadlineMs: key(
       whole(10, 60_000, 1000),
       'by SIGHUP',
       'Milliseconds that a plugin has to answer a lookup; then the frames that wait are dropped.',
     ),
-    // Time to read a large file or to connect; create-overlay waits for it, and so do those behind it.
+    // Time to read a large file or to connect; create-overlay waits for it, and so do later changes of the
+    // overlay.
     startDeadlineMs: key(
       whole(10, 60_000, 5000),
       'by SIGHUP',
       'Milliseconds that a plugin has to start, and to read its files again; then create-overlay or reload fails.',
     ),
-    // One question a second for a MAC that nobody has, instead of one for each frame (illumos asks each time).
+    // One lookup a second for a MAC that no host has, instead of one for each frame (illumos asks each time).
     negativeTtlMs: key(
       whole(1, 3_600_000, 1000),
       'by SIGHUP, for overlays that start after it',
@@ -108,7 +109,7 @@ const limitsSchema = z.strictObject(
       'by SIGHUP, for overlays that start after it',
       'Entries in the target table of one overlay; the least recently used one makes room.',
     ),
-    // Each is a dladm that somebody runs; two descriptors and 64 KiB at the worst.
+    // Each connection is a dladm; it takes two descriptors, and 64 KiB at the worst.
     clients: key(
       whole(1, 1024, 64),
       'by SIGHUP',
@@ -186,7 +187,7 @@ export type Config = Readonly<Omit<Writable, 'log' | 'limits'>> & {
   readonly limits: Limits;
 };
 
-/** What the command line may say instead; paths are absolute. */
+/** Settings of the command line; paths are absolute. */
 export interface Flags {
   readonly config?: string;
   readonly pluginPath: readonly string[];
@@ -194,10 +195,10 @@ export interface Flags {
 }
 
 export interface ConfigKey extends KeyFacts {
-  /** `log` of `log.level`. */
+  /** For example `log` of `log.level`. */
   readonly section: string | undefined;
   readonly name: string;
-  /** As an error says it. */
+  /** The expected values, in the words of an error. */
   readonly expected: string;
   readonly default: unknown;
 }
@@ -207,7 +208,7 @@ function keysOf(schema: z.ZodObject, section?: string): ConfigKey[] {
   return Object.entries<z.ZodType>(schema.shape).flatMap(([name, one]) => {
     const known = facts.get(one);
     if (known === undefined) return keysOf(SECTIONS[name as keyof typeof SECTIONS], name);
-    // No key may be a symbol, and the error says what this one may be.
+    // No key may be a symbol, so the error names the values that the key may have.
     const expected = one.safeParse(Symbol(name)).error!.issues[0].message;
     return [{ section, name, expected, default: defaults[name], ...known }];
   });

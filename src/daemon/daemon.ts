@@ -1,8 +1,8 @@
 /**
- * varpd as a whole: takes its places (state directory, socket), starts what there is, listens, and ends cleanly.
+ * varpd as a whole: takes its state directory and socket, starts everything, listens, and ends cleanly.
  *
- * Nothing is opened before both places are this daemon's alone, and nobody is answered before everything stored has been
- * brought up, so that a client never sees half of it.
+ * Nothing is opened before the state directory and the socket belong to this daemon alone. No client is
+ * answered before everything stored has been brought up, so that a client never sees half of it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, RestartInfo } from '../control/messages.js';
@@ -37,22 +37,27 @@ import { hostKernel, hostLinks } from './underlay/links.js';
 import { UndoStack } from './undo.js';
 import { VERSION } from './version.js';
 
-/** For overlays to come up before anybody is answered: with what loads before it, varpd is ready within 2 s. */
+/**
+ * Time for overlays to come up before clients are answered. With the loading before it, varpd is ready within
+ * 2 s.
+ */
 const RAISE_MS = 1000;
 
-/** What a daemon tells the process that it is in. */
+/** Events that a daemon reports to its process. */
 export interface DaemonEvents {
-  /** The datapath is gone, after which only `stop` makes sense. */
+  /** The datapath has failed; afterwards only `stop` makes sense. */
   readonly failed: (error: Error) => void;
-  /** Somebody wants varpd to restart. Resolves when it is about to; rejects with an OverlayError that has all reasons when it
-   * would not come back. */
+  /**
+   * varpd is asked to restart. Resolves when it is about to. Rejects with an OverlayError with all reasons
+   * when the next process would not come up.
+   */
   readonly restart: () => Promise<RestartInfo>;
 }
 
 export class Daemon {
   #config: Config;
   readonly #log: DaemonLog;
-  /** How to end: the last that was started ends first. */
+  /** Steps of the end: the part that was started last ends first. */
   readonly #ending = new UndoStack();
   readonly #startedAt = new Date();
   #limits: Limits;
@@ -61,7 +66,7 @@ export class Daemon {
   readonly #readConfig: () => Config;
   #datapath: Datapath | undefined;
   #inherited: InheritedDescriptors | undefined;
-  /** About its user. */
+  /** Remark about the user that varpd runs as. */
   #remark: string | undefined;
   /** Every overlay has been tried. */
   #isSettled = false;
@@ -75,8 +80,8 @@ export class Daemon {
   }
 
   /**
-   * Rejects with an OverlayError, and then nothing is left behind but what is for a next attempt. `state` is closed at the end.
-   * `readConfig` reads the configuration again, and throws when it is not valid.
+   * Rejects with an OverlayError; then nothing is left behind except for a next attempt. `state` is closed at
+   * the end. `readConfig` reads the configuration again, and throws when it is not valid.
    */
   static async start(
     config: Config,
@@ -96,7 +101,7 @@ export class Daemon {
     }
   }
 
-  /** No TAP, no socket file, no thread is left but what `recipient` takes. May be called twice. */
+  /** Leaves no TAP, socket file or thread behind, except what `recipient` takes. May be called twice. */
   stop(recipient?: Recipient): Promise<void> {
     this.#recipient = recipient;
     return this.#ending.unwind((error) => {
@@ -104,17 +109,20 @@ export class Daemon {
     });
   }
 
-  /** Resolves when no change is under way, or the time is over. None begins any more. */
+  /** Resolves when no change is under way, or the time is over. No further change begins. */
   async freeze(deadlineMs: number): Promise<void> {
     await Promise.race([this.#registry?.freeze(), delay(deadlineMs, undefined, { ref: false })]);
   }
 
-  /** Once it is frozen. */
+  /** Called after `freeze`. */
   retain(): Retained {
     return this.#datapath!.retain();
   }
 
-  /** The log file, the configuration, and what plugins have read. What is not valid is logged, and leaves all as it was. */
+  /**
+   * Reopens the log file, and reads the configuration and the files of plugins again. An invalid one is
+   * logged, and changes nothing.
+   */
   async reload(): Promise<Failure[]> {
     const failures: Failure[] = [];
     try {
@@ -131,13 +139,13 @@ export class Daemon {
         failures.push({ name: 'configuration', message: `not reloaded: ${line}` });
     }
     failures.push(...((await this.#registry?.reload()) ?? []));
-    // Each a kind of its own: however many there are, all are told.
+    // Each failure has a kind of its own, so that all are logged, however many there are.
     for (const { name, message } of failures)
       this.#log.error(`reload ${name} ${message}`, `${name} ${message}`);
     return failures;
   }
 
-  /** Applies what can be applied; says what cannot. */
+  /** Applies the changes that can be applied, and logs the others. */
   #apply(config: Config): void {
     const changes = configChanges(this.#config, config);
     if (changes.length === 0) this.#log.info('reload', 'configuration read again: nothing has changed');
@@ -147,7 +155,7 @@ export class Daemon {
     }
     this.#limits = config.limits;
     this.#log.setLevel(config.log.level);
-    // What was not applied stays in the comparison: the next reload will say so again.
+    // A change that was not applied stays in the comparison, so that the next reload logs it again.
     this.#config = {
       ...this.#config,
       limits: config.limits,
@@ -176,23 +184,23 @@ export class Daemon {
     await claimSocket(config.socket, gid);
     const inherited = lifecycle.receive();
     this.#inherited = inherited;
-    // For want of metrics no link is given up that is there.
+    // Existing links are not given up for want of metrics.
     const mayLackMetrics = lifecycle.isRestart || !inherited.isEmpty;
     const links = await PersistentLinks.load(state, log);
     const { persistTaps } = config;
     const { hasStandIn } = lifecycle;
-    const starting = DatapathControl.start(inherited.with({ links, persistTaps, hasStandIn }), failed);
-    this.#ending.push(async () => this.#end(await starting));
-    // The thread starts meanwhile: after a restart, frames wait for it.
+    const datapath = new DatapathControl(inherited.with({ links, persistTaps, hasStandIn }), failed);
+    this.#datapath = datapath;
+    this.#ending.push(() => this.#end(datapath));
+    // Its thread starts meanwhile: after a restart, frames wait for it.
     const loading = PluginCatalog.load(config.pluginPath, log);
-    // It is awaited below. Until then a failure is nobody's fault, least of all a bug that ends varpd.
+    // The promise is awaited below. Until then a rejection must not count as unhandled.
     loading.catch(() => undefined);
     const store = await StateStore.load(state);
-    // One topic each: none is left out, however many there are.
+    // Each has a topic of its own, so that all are logged, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
     const snapshot = await Snapshot.load(state, Date.now(), log);
-    const [plugins, datapath] = await Promise.all([loading, starting]);
-    this.#datapath = datapath;
+    const plugins = await loading;
 
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);
@@ -206,7 +214,7 @@ export class Daemon {
     this.#registry = registry;
     this.#ending.push(() => registry.stop((overlays) => this.#save(state, snapshot, overlays, store)));
     const raised = registry.raise();
-    // A plugin that hangs keeps no other overlay waiting, nor whoever waits for varpd.
+    // A plugin that hangs delays neither the other overlays nor the start of varpd.
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
@@ -227,7 +235,7 @@ export class Daemon {
     this.#ending.push(() => server.close());
     this.#ending.push(startDropNews(registry.directory, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
-    // Last: until here, a start that fails leaves the frames to the stand-in.
+    // This comes last: if the start fails before, the stand-in goes on moving frames.
     await lifecycle.endStandIn((news) => {
       registry.leased(news);
     });
@@ -236,7 +244,7 @@ export class Daemon {
     this.#settle(registry, raised, links);
   }
 
-  /** When every overlay has been tried: what nothing wants goes, and whoever waits is told. */
+  /** When every overlay has been tried: removes links that nothing wants, and reports the state. */
   #settle(registry: Registry, raised: Promise<unknown>, links: PersistentLinks): void {
     raised
       .then(() => registry.settled())
@@ -251,7 +259,7 @@ export class Daemon {
       });
   }
 
-  /** Something was brought up, failed to come up, or was deleted. */
+  /** An overlay or VNIC was brought up, failed to come up, or was deleted. */
   #changed(): void {
     const registry = this.#registry;
     if (registry === undefined || !this.#isSettled) return;
@@ -265,12 +273,12 @@ export class Daemon {
     sdNotify(`STATUS=${[registry.directory.summary, this.#remark].filter(Boolean).join('; ')}`);
   }
 
-  /** What is stored and does not run, by name. */
+  /** Reasons why stored overlays and VNICs do not run, by name. */
   get offline(): ReadonlyMap<string, string> {
     return this.#registry?.directory.reasons ?? new Map<string, string>();
   }
 
-  /** Without it nothing of it is loaded. */
+  /** Without metrics in the configuration their code is not loaded. */
   async #serveMetrics(sources: MetricSources, gid: number | undefined, mayWait: boolean): Promise<void> {
     const { metrics: address, metricsHosts: hosts } = this.#config;
     if (address === null) return;
@@ -288,11 +296,11 @@ export class Daemon {
     }
     await this.#recipient.before?.();
     const { descriptors, lists } = await datapath.release();
-    // What could not be brought up is for the next process, too.
+    // Descriptors that could not be used are left to the next process, too.
     this.#recipient.take({ descriptors: [...descriptors, ...(this.#inherited?.rest ?? [])], lists });
   }
 
-  /** Never rejects: without it, the next daemon asks for every target. */
+  /** Never rejects: without a snapshot, the next daemon looks up every target. */
   async #save(
     state: StateDirectory,
     snapshot: Snapshot,

@@ -1,84 +1,101 @@
 /**
- * The environment variables that varpd reads and writes, all of them.
+ * All environment variables that varpd reads and writes.
  *
- * By those of its own a process tells the one that it becomes (execve) or starts what that is. Each is read once and taken out of
- * the environment: nothing else that varpd starts is meant. The others are the service manager's: sd_notify(3),
- * sd_listen_fds(3), systemd.exec(5).
+ * A process leaves its own variables to the process that it becomes (execve) or starts as a part of varpd.
+ * Each is read once and removed from the environment, so that no other child gets it. The others belong to
+ * the service manager: sd_notify(3), sd_listen_fds(3), systemd.exec(5).
  */
 const OWN = {
-  /** The copy of a command that goes into the background (process/detach.ts). */
+  /** This process is the copy of a command that goes into the background (process/detach.ts). */
   detached: 'VARPD_DETACHED',
   /** This process was started by one that gave up its rights (process/privileges.ts). */
   withoutRights: 'VARPD_WITHOUT_RIGHTS',
-  /** This process is a restart; the log file of the process before, empty for standard error (handover/lifecycle.ts). */
+  /**
+   * This process is a restart; the log file of the previous process, empty for standard error
+   * (handover/lifecycle.ts).
+   */
   restarted: 'VARPD_RESTARTED',
-  /** Channel and number of the process that moves frames (handover/stand-in.ts): `17:4711`. The name is older than the word, and an
-   * earlier version may have set it. */
+  /**
+   * Channel and process id of the stand-in (handover/stand-in.ts): `17:4711`. The name is an old word for it,
+   * since an earlier version may have set it.
+   */
   standIn: 'VARPD_BRIDGE',
-  /** Each ring's descriptor and what the kernel has said of it (rings.ts of the datapath): `17:4096:...,18:4096:...`. */
+  /**
+   * Each ring's descriptor, and the kernel's data about it (rings.ts of the datapath):
+   * `17:4096:...,18:4096:...`.
+   */
   rings: 'VARPD_RINGS',
   /** The descriptor of the BPF program (steering.ts of the datapath). */
   steering: 'VARPD_STEERING',
 } as const;
 
-/** Of execve: `tap/foo0=17,udp/...=23` in VARPD_DESCRIPTORS_0 and so on (handover/descriptors.ts). */
+/**
+ * Descriptors over execve: `tap/foo0=17,udp/...=23` in VARPD_DESCRIPTORS_0 and so on
+ * (handover/descriptors.ts).
+ */
 const DESCRIPTORS = 'VARPD_DESCRIPTORS_';
 const PASSED = /^LISTEN_(PID|FDS|FDNAMES)$/;
-/** Those that are meant for this process alone. */
+/** Variables that are meant for this process alone. */
 const NOT_FOR_OTHERS = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
 
 type Variable = keyof typeof OWN;
 
-/** What the process before has left in it; a second time there is nothing. */
+/** The value that the previous process has left; a second call returns undefined. */
 export function takeVariable(variable: Variable): string | undefined {
   const value = process.env[OWN[variable]];
   Reflect.deleteProperty(process.env, OWN[variable]);
   return value;
 }
 
-/** For the process that this one becomes, or starts. Undefined: nothing. */
+/** Leaves a value to the process that this one becomes, or starts; undefined leaves none. */
 export function leaveVariable(variable: Variable, value: string | undefined): void {
   if (value !== undefined) process.env[OWN[variable]] = value;
 }
 
-/** For one process that this one starts. */
+/** Environment of one process that this one starts. */
 export function environmentWith(variable: Variable, value: string): NodeJS.ProcessEnv {
   return { ...process.env, [OWN[variable]]: value };
 }
 
-/** For a process that has nothing to do with what this one is. */
+/** Environment of a process that is no part of varpd. */
 export function environmentOfOthers(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_OTHERS.test(name)));
 }
 
-/** What the process before has left, each a list of descriptors. */
+/** Lists of descriptors that the previous process has left. */
 export function descriptorLists(): string[] {
   return Object.entries(process.env)
     .filter(([name]) => name.startsWith(DESCRIPTORS))
     .map(([, list = '']) => list);
 }
 
-/** For the process that this one becomes. */
+/** Leaves lists to the process that this one becomes. */
 export function leaveDescriptorLists(lists: readonly string[]): void {
   lists.forEach((list, index) => {
     process.env[`${DESCRIPTORS}${index}`] = list;
   });
 }
 
-/** How many descriptors the service manager has passed to this process, and their names; LISTEN_PID says whom they are for. */
+/**
+ * Number and names of the descriptors that the service manager has passed to this process. LISTEN_PID says
+ * which process they are for.
+ */
 export function passedByManager(): { readonly count: number; readonly names: readonly string[] } {
   const { LISTEN_PID: pid, LISTEN_FDS: count, LISTEN_FDNAMES: names } = process.env;
   const isForThis = pid === String(process.pid) && count !== undefined && /^\d{1,5}$/.test(count);
   return { count: isForThis ? Number(count) : 0, names: (names ?? '').split(':') };
 }
 
-/** The descriptors have been received: nothing that varpd starts is to look for them. */
+/** Called once the descriptors have been received: no child of varpd shall look for them. */
 export function forgetDescriptors(): void {
   for (const name of Object.keys(process.env))
     if (name.startsWith(DESCRIPTORS) || PASSED.test(name)) Reflect.deleteProperty(process.env, name);
 }
 
-/** How many descriptors the service manager keeps for this service. systemd says so since 254; before, config/varpd.service does. */
+/**
+ * Number of descriptors that the service manager keeps for this service. systemd sets FDSTORE since version
+ * 254; for older versions config/varpd.service does.
+ */
 export function storeSize(): number {
   const { NOTIFY_SOCKET: manager, FDSTORE: size } = process.env;
   return manager !== undefined && size !== undefined && /^\d{1,9}$/.test(size) ? Number(size) : 0;
@@ -89,7 +106,7 @@ export function journalStream(): string | undefined {
   return process.env['JOURNAL_STREAM'];
 }
 
-/** Of WatchdogSec=, in microseconds, and for which process. */
+/** The time of WatchdogSec=, in microseconds, and the process that it is for. */
 export function watchdogVariables(): NodeJS.ProcessEnv {
   const { WATCHDOG_USEC, WATCHDOG_PID } = process.env;
   return { WATCHDOG_USEC, WATCHDOG_PID };

@@ -1,8 +1,8 @@
 /**
- * The health of one overlay: online, or degraded with the sentences of all that is wrong.
+ * The health of one overlay: online, or degraded with a sentence for each trouble.
  *
- * Each source of trouble speaks for itself and is silenced by itself, so that a plugin that is well again does not
- * hide a port that is gone. What costs the most is said first, and the rest as far as there is room.
+ * Each source reports and ends its own trouble, so that a plugin that has recovered does not hide a port that
+ * is gone. The most serious trouble comes first, and the others follow as far as there is room.
  */
 import type { OverlayHealth } from '../control/messages.js';
 import { printable } from '../model/properties.js';
@@ -10,13 +10,16 @@ import type { Log } from './log.js';
 
 /** Longer sentences are cut; illumos has 256 bytes for it (OVERLAY_STATUS_BUFLEN). */
 const MAX_SENTENCE_CHARACTERS = 256;
-/** Of all sentences: an overlay may have hundreds of ports. The first is always whole. */
+/**
+ * Limit of all sentences together, since an overlay may have hundreds of ports. The first is always whole.
+ */
 const MAX_DETAILS_CHARACTERS = 512;
 
 /**
- * In the order in which they matter: nothing can be reached; nothing new is found out, so the plugin itself says
- * (`plugin`) or its answers do (`lookup`); one device has failed; one interface is not as varpd made it; a path is too narrow, or said to be (`path`); frames come from
- * where they should not (`source`).
+ * Sources in the order of their weight. `underlay`: nothing can be reached. `plugin`, `lookup`: no new target
+ * is found, as the plugin reports itself, or as its answers show. `port`: one device has failed. `interface`:
+ * one interface is not as varpd made it. `path`: a path is too narrow, or is said to be. `source`: frames
+ * from the underlay have a source MAC that they must not have.
  */
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 
@@ -53,7 +56,7 @@ export class Health {
     this.log.info(`health ${this.overlay}`, `${this.overlay}: ${rest}`);
   }
 
-  /** Shown while nothing is wrong; the latest one. */
+  /** The latest remark; shown while nothing is wrong. */
   remark(sentence: string): void {
     this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
   }

@@ -1,7 +1,7 @@
 /**
- * Where the log goes: a file, or standard error. Written at once, so that the line that explains the end of the process is
- * there before it; never an error, since a disk that is full costs log lines and not the daemon. How many, the next line
- * that can be written says.
+ * Writes the log to a file, or to standard error. A line is written at once, so that it is there when the
+ * process ends just after it. Writing never fails: a full disk costs log lines, and not the daemon. The next
+ * line that can be written is preceded by the number of lost ones.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { asOverlayError, OverlayError } from '../model/errors.js';
@@ -13,11 +13,11 @@ const FLAGS =
   constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 const MODE = 0o640;
 const STANDARD_ERROR = 2;
-/** For a pipe that is full, a line at most; after one in vain, none. */
+/** How long a line waits for a full pipe. After a lost line the next ones do not wait. */
 const PATIENCE_MS = 100;
 const RETRY_MS = 5;
 
-/** The line that says how many are missing, and why. */
+/** The line that says how many lines are missing, and why. */
 export type MissingLine = (count: number, why: string) => string;
 
 export class LogFile {
@@ -26,7 +26,7 @@ export class LogFile {
   #fd: number;
   #missing = 0;
   #why = '';
-  /** The last line has no end. */
+  /** The last line was written in part, without its newline. */
   #isTorn = false;
 
   /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
@@ -36,12 +36,12 @@ export class LogFile {
     this.#fd = file === null ? STANDARD_ERROR : open(file);
   }
 
-  /** Another one after each `reopen`. */
+  /** Changes with each `reopen`. */
   get fd(): number {
     return this.#fd;
   }
 
-  /** With its newline. */
+  /** `line` ends with a newline. */
   write(line: string): void {
     const before = this.#missing === 0 ? '' : this.#missingLine(this.#missing, this.#why);
     const error = this.#put(`${this.#isTorn ? '\n' : ''}${before}${line}`);
@@ -54,8 +54,9 @@ export class LogFile {
   }
 
   /**
-   * For a file that was renamed away: what follows goes into one of that name. Throws an OverlayError when it cannot be
-   * opened; then all goes on into the one that is open. `swapped` is called while both are open.
+   * Called after the file was renamed: opens a new file of the same name for further lines. Throws an
+   * OverlayError when it cannot be opened; then the old file stays in use. `swapped` is called while both are
+   * open.
    */
   reopen(swapped: () => void): void {
     if (this.#file === null) return;
@@ -66,7 +67,7 @@ export class LogFile {
     closeSync(before);
   }
 
-  /** What went wrong. */
+  /** Returns the error, if there was one. */
   #put(text: string): unknown {
     const bytes = Buffer.from(text);
     let at = 0;
@@ -95,7 +96,7 @@ function writeSome(fd: number, bytes: Uint8Array, endMs: number): number {
 
 function open(file: string): number {
   try {
-    // Through links that are nobody else's, and through none that is put there meanwhile.
+    // Symbolic links are followed if no other user can change them, and none that is put there meanwhile.
     const place = trustedPlaceNow(file);
     return openSync(place.path, FLAGS | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
   } catch (error) {

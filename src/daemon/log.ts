@@ -1,7 +1,8 @@
 /**
- * The log: one line an event, as text or JSON, to standard error or a file (log-file.ts). pino makes the lines.
+ * The log: one line an event, as text or JSON, to standard error or a file (log-file.ts). pino makes the
+ * lines.
  *
- * What is logged may come from a plugin, a client or the network, so two things hold for every line: nothing in it
+ * A message may come from a plugin, a client or the network. So two rules hold for every line: no part of it
  * can look like the start of another line, and no kind of message can flood the file.
  */
 import { fstatSync } from 'node:fs';
@@ -13,11 +14,14 @@ import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
 
-/** `journal`: text for somebody who notes the time himself, and reads priorities. */
+/** `journal`: text for the journal, which adds the time itself and reads priorities. */
 type Style = LogConfig['format'] | 'journal';
 
 export interface Log {
-  /** `kind` names what is counted together when it comes too often, `restore overlay0`; it is not printed. */
+  /**
+   * Messages of one `kind`, such as `restore overlay0`, are counted together against floods; the kind is not
+   * printed.
+   */
   debug(kind: string, message: string): void;
   info(kind: string, message: string): void;
   warn(kind: string, message: string): void;
@@ -26,7 +30,10 @@ export interface Log {
 
 /** Lines of one kind in a second; those above are counted and the count is logged (conformance S22). */
 const LINES_PER_SECOND = 10;
-/** Kinds counted at a time. They come out of a short list and the names of overlays; this only bounds the memory. */
+/**
+ * Kinds counted at a time. They come out of a short list and the names of overlays; this only bounds the
+ * memory.
+ */
 const MAX_KINDS = 1024;
 /** The longest honest message names three addresses and a path. */
 const MAX_LINE_CHARACTERS = 2000;
@@ -36,7 +43,7 @@ interface Window {
   lines: number;
 }
 
-/** Of a line that is written by others than this: where, and what stands before and behind the time. */
+/** Takes a line that other code writes: the descriptor, and the text before and after the time. */
 export type RawLine = (fd: number, before: string, after: string) => void;
 
 export class DaemonLog implements Log {
@@ -64,7 +71,7 @@ export class DaemonLog implements Log {
     return DaemonLog.to(file, { level: config.level, format: style }, file);
   }
 
-  /** The same over any stream, and any monotonic clock. */
+  /** A log over any stream, and with any monotonic clock. */
   static to(
     stream: DestinationStream,
     config: { readonly level: LogLevel; readonly format: Style },
@@ -106,12 +113,18 @@ export class DaemonLog implements Log {
     this.#logger.level = level;
   }
 
-  /** For a file that was renamed away. Throws an OverlayError when it cannot be opened: the log goes on as it was. */
+  /**
+   * Called after the file was renamed. Throws an OverlayError when the new one cannot be opened; then the log
+   * goes on in the old one.
+   */
   reopen(): void {
     this.#file?.reopen(this.#tellLastWords);
   }
 
-  /** An error that somebody else will have to write, at the end of the process: `tell` says how, now and after each `reopen`. */
+  /**
+   * Prepares an error line that other code (the native layer) writes at the end of the process. `tell` passes
+   * it the line, now and after each `reopen`.
+   */
   lastWords(message: string, tell: RawLine): void {
     const [before, after] = aroundTime(this.#format, 'error', message);
     this.#tellLastWords = () => {
@@ -153,8 +166,10 @@ function asJournal(line: string): string {
   return `<${PRIORITIES[level]}>${msg}\n`;
 }
 
-/** JOURNAL_STREAM of systemd.exec(5): device and inode of the stream that goes to the journal. It is inherited, also by those
- * whose standard error goes elsewhere. */
+/**
+ * Whether a descriptor goes to the journal. JOURNAL_STREAM of systemd.exec(5) has device and inode of the
+ * stream. Child processes inherit the variable, even those with standard error elsewhere.
+ */
 function isJournal(fd: number): boolean {
   const named = journalStream();
   if (named === undefined) return false;
@@ -166,7 +181,7 @@ function isJournal(fd: number): boolean {
   }
 }
 
-/** What stands before and behind the time of a line, as the lines of pino have it. */
+/** The text before and after the time of a line, in pino's form. */
 function aroundTime(format: Style, level: LogLevel, message: string): [string, string] {
   return format === 'json'
     ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]

@@ -1,12 +1,16 @@
-/** Directories and files that varpd makes: a directory with those above it, and another user or group as their owner. */
+/**
+ * Makes directories, with missing ones above them, and gives directories and files that varpd made to another
+ * owner.
+ */
 import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { errnoName } from './system-error.js';
 
 /**
- * Makes a directory with those above it. The `recursive` of Node's mkdir will not do: it goes round for ever, at full speed and
- * deaf to signals, where a parent is there and the kernel says ENOENT all the same, as below /proc. Returns the first that was
- * not there before; undefined when all were. Throws the system's error.
+ * Makes a directory with those above it. `recursive` of Node's mkdir is unusable: where a parent exists and
+ * the kernel answers ENOENT all the same, as below /proc, it loops for ever, at full speed and deaf to
+ * signals. Returns the first directory that did not exist before; undefined when all did. Throws the system's
+ * error.
  */
 export function makeDirectories(directory: string, mode: number): string | undefined {
   const parent = path.dirname(directory);
@@ -20,7 +24,7 @@ export function makeDirectories(directory: string, mode: number): string | undef
   return first ?? directory;
 }
 
-/** False when it is there already. */
+/** Returns false when the directory exists already. */
 function makeOne(directory: string, mode: number): boolean {
   try {
     mkdirSync(directory, mode);
@@ -37,8 +41,9 @@ export interface Owner {
 }
 
 /**
- * By a descriptor, and not through a symbolic link: what is another user's, or a file that has a second name, is not what was
- * made, and stays as it is. `flags`: more of open(2). Throws the system's error.
+ * Gives a file to a user, by a descriptor and not through a symbolic link. A file of another user, or one
+ * with a second name, cannot be varpd's own and stays as it is. `flags`: more flags of open(2). Throws the
+ * system's error.
  */
 export function give(file: string, flags: number, { uid, gid }: Owner): void {
   const fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | flags);

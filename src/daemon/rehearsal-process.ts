@@ -1,6 +1,6 @@
 /**
- * The process that tries what a varpd will need (rehearsal.ts). It says what it finds, a JSON object a line, and
- * changes nothing but what a start would make as well: a log file.
+ * The process that tries everything that a varpd needs (rehearsal.ts). It reports its findings, a JSON object
+ * a line. It changes nothing, except that it makes a log file, as a start would.
  */
 import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -24,7 +24,7 @@ import { systemErrorText } from './system-error.js';
 
 const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
 
-/** At once, so that what ends this process does not take it along. */
+/** Written at once, so that the finding is not lost when this process dies. */
 function say(finding: Finding): void {
   writeSync(1, `${JSON.stringify(finding)}\n`);
 }
@@ -51,7 +51,7 @@ function checkUser(config: Config): void {
     if (user !== null && (place !== '' || process.geteuid?.() === 0)) account(user, place);
     return;
   }
-  // That of a version that stayed root has none.
+  // The configuration of a varpd of an older version, which stayed root, has no user.
   if (running.user !== null && user !== running.user) {
     if (user !== null) account(user, place);
     throw new Error(
@@ -67,7 +67,7 @@ function checkGroup(config: Config): void {
   if (group === null) return;
   const place = placeOf(config, 'group');
   const gid = groupId(group, place);
-  // A start may be root's yet.
+  // A start may still be made by root.
   if (running === undefined) return;
   const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   if (!own.includes(gid))
@@ -79,7 +79,7 @@ function checkGroup(config: Config): void {
 async function checkStateDir({ stateDir }: Config): Promise<void> {
   if (running === undefined) return;
   if (stateDir === running.stateDir) {
-    // Others may have got at it since.
+    // Other users may have got the rights to change it since.
     await (await StateDirectory.open(stateDir)).close();
     return;
   }
@@ -92,13 +92,13 @@ function checkLog({ log: { file } }: Config): void {
   new LogFile(file, () => '');
 }
 
-/** Whether a socket could be made there, by making one beside it. */
+/** Checks whether a socket can be made there, by making one beside it. */
 async function checkSocketPlace(key: string, file: string): Promise<void> {
   await checkSocketDirectory(file).catch((error: unknown) => {
     throw new Error(`${key}: ${systemErrorText(error)}`, { cause: error });
   });
   const directory = path.dirname(file);
-  // The directory itself is made at a start.
+  // A start makes the directory itself.
   let place = directory;
   while (!existsSync(place) && path.dirname(place) !== place) place = path.dirname(place);
   const found = statSync(file, { throwIfNoEntry: false });
@@ -140,15 +140,15 @@ async function checkMetrics({ metrics }: Config): Promise<void> {
   }
 }
 
-/** One that cannot be imported is left out by the next varpd; its overlays go on without it. */
+/** A plugin that cannot be imported is left out by the next varpd; its overlays go on without it. */
 async function checkPlugins({ pluginPath }: Config): Promise<void> {
-  // As varpd lives through it.
+  // Errors and calls of a plugin are handled as in varpd.
   forbidPluginExit();
   for (const event of ['uncaughtException', 'unhandledRejection'])
     process.on(event, (error: unknown) => authorOf(error)?.complain(error));
   for (const directory of pluginPath) {
     const files = await attempt(`it reads ${directory}`, () => entryFiles(directory));
-    // None keeps a start from running.
+    // A first start does not fail for a plugin.
     for (const file of running === undefined ? [] : (files ?? [])) {
       say({ kind: 'step', text: `it imports ${file}` });
       try {
@@ -177,7 +177,7 @@ if (config !== undefined) {
     checkLog(config);
   });
   await attempt('it tries the control socket', () => checkSocketPlace('socket', config.socket));
-  // Only a first start needs it: for want of it no link is given up.
+  // Only a first start needs it: no link is given up for want of metrics.
   const metricsKind = running === undefined ? 'reason' : 'warning';
   await attempt('it tries the address of metrics', () => checkMetrics(config), metricsKind);
   await checkPlugins(config);

@@ -1,9 +1,10 @@
 /**
  * The daemon as a process: its log, its signals, and its end.
  *
- * SIGTERM, SIGINT and SIGQUIT end it with status 0, SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An exception that
- * nobody caught ends nothing, since links are worth more than the request that it cost: out of a plugin it is the trouble of
- * its overlay, else it is a bug, and logged as one. Only without its datapath varpd ends, with status 1.
+ * SIGTERM, SIGINT and SIGQUIT end it with status 0; SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An
+ * uncaught exception does not end varpd, since links are worth more than the request that failed. If a plugin
+ * caused it, it is a trouble of the plugin's overlay, otherwise a bug, and logged as one. Only the loss of
+ * its datapath ends varpd, with status 1.
  */
 import { endAfter, guardEnd, lastWords, leaveNow, prepareNotify, sdNotify } from '../dgram-extra/index.js';
 import { ownBackground } from '../model/background.js';
@@ -24,17 +25,22 @@ import { StateDirectory } from './state/state-directory.js';
 
 /** varpd is gone within 2 s of a signal, whatever hangs: the kernel takes the TAPs away with the process. */
 const STOP_DEADLINE_MS = 1200;
-/** When the main thread itself hangs, in a plugin: before it has heard of a signal, and after. What is left of the 2 s is for
- * the kernel to remove the links. */
+/**
+ * Deadlines for a main thread that hangs in a plugin: before it has handled the signal, and after. The rest
+ * of the 2 s is for the kernel to remove the links.
+ */
 const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 
-/** Resolves when it is ready, to what is stored and does not run. Rejects with an OverlayError. */
+/**
+ * Resolves when the daemon is ready, to the stored overlays and VNICs that do not run. Rejects with an
+ * OverlayError.
+ */
 export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyMap<string, string>> {
   const config = loadConfig(flags);
   const state = await StateDirectory.open(config.stateDir);
-  // A daemon has no terminal to complain to.
+  // A daemon in the background has no terminal for its log.
   const ownFile = isDetached ? state.path('varpd.log') : null;
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
@@ -45,22 +51,22 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
 
   const end = (status: number): void => {
     if (!lifecycle.end(status)) return;
-    // First what ends it whatever else fails. What hangs is left where it is: a thread in a system call would keep the
-    // process for ever.
+    // The deadline comes first, so that it ends the process whatever fails below. Threads that hang are left:
+    // one in a system call would keep the process for ever.
     endAfter(LAST_DEADLINE_MS, status);
     setTimeout(() => {
       log.error('stop', OVERDUE);
       leaveNow(status);
     }, STOP_DEADLINE_MS);
     sdNotify('STOPPING=1');
-    // Before it is ready there is no socket file, and the rest goes with the process.
+    // Before the daemon is ready there is no socket file, and the rest ends with the process.
     const stopping = running.daemon?.stop(lifecycle.nextStart(state));
     (stopping ?? Promise.resolve())
       .catch((error: unknown) => {
         bug('the end', error);
       })
       .then(() => endProcess(status))
-      // A listener of a plugin has thrown.
+      // A plugin's listener has thrown.
       .catch(() => leaveNow(status));
   };
   const bug = (what: string, error: unknown): void => {
@@ -79,7 +85,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
       log.info('signal', `${signal}: varpd ends`);
       end(0);
     });
-  // It hears of them too, and needs nobody to come round.
+  // The native guard gets the signals too, and works without the main thread.
   guardEnd(DEAF_MS);
   const daemon = await Daemon.start(
     config,
@@ -124,13 +130,13 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
       bug('reload', error);
     });
   });
-  // A log on standard error has said it.
+  // A log on standard error has these lines already.
   if (config.log.file !== null && !isDetached)
     for (const [name, reason] of daemon.offline) complain(`${name} is OFFLINE: ${reason}`);
   return daemon.offline;
 }
 
-/** The same as this process was started with, wherever it is now. */
+/** The arguments that this process was started with, valid in its present working directory. */
 function commandLine({ config, socket, pluginPath }: Flags): string[] {
   return [
     process.argv[1],

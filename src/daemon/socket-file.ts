@@ -1,4 +1,7 @@
-/** The control socket as a file: who else serves it, who may connect, and that none is left behind. */
+/**
+ * The control socket as a file: checks whether another daemon serves it, sets its mode and owner, and removes
+ * an old one.
+ */
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
@@ -8,14 +11,16 @@ import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/t
 import { give, makeDirectories } from './made-files.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
-/** For root and the group: what is left of 0777 is 0750 and 0660. */
+/** Masks for a directory and a socket of root and the group: 0777 becomes 0750 and 0660. */
 const DIRECTORY_UMASK = 0o027;
 const SOCKET_UMASK = 0o117;
-/** A varpd that lives accepts at once, even when its control thread is busy: the kernel does it. */
+/** The kernel accepts for a varpd that lives, even when its control thread is busy. */
 const PROBE_MS = 1000;
 
-/** Rejects with an OverlayError when others could put something else in the place of a socket: what is chown'ed, or unlinked,
- * is then what varpd has made. What is missing of the directory is no matter. */
+/**
+ * Rejects with an OverlayError when other users could replace a socket in this place. Otherwise the file that
+ * is chown'ed or unlinked is the one that varpd has made. Missing directories are accepted.
+ */
 export async function checkSocketDirectory(file: string): Promise<void> {
   try {
     await trustedPlace(file);
@@ -27,14 +32,16 @@ export async function checkSocketDirectory(file: string): Promise<void> {
 }
 
 /**
- * Makes the directory and removes a socket that nobody serves any more. Rejects with an OverlayError when somebody does, when
- * something else is in its place, or when others could put something there. `gid` undefined = the group of this process.
+ * Makes the directory and removes a socket that no daemon serves any more. Rejects with an OverlayError when
+ * a daemon serves it, when another file is in its place, or when other users could replace it. `gid`
+ * undefined = the group of this process.
  */
 export async function claimSocket(file: string, gid: number | undefined): Promise<void> {
   const directory = path.dirname(file);
   const own = process.geteuid?.() ?? 0;
   try {
-    // Before something is made, and after: somebody else may have made it meanwhile, where he may.
+    // Checked before a directory is made, and after: another user may have made it meanwhile, with the rights
+    // to do so.
     await checkSocketDirectory(file);
     const made = underMask(DIRECTORY_UMASK, () => makeDirectories(directory, 0o777));
     if (made !== undefined) await checkSocketDirectory(file);
@@ -64,7 +71,7 @@ function isServed(file: string): Promise<boolean> {
       socket.destroy();
       resolve(served);
     };
-    // A full backlog makes connect wait: somebody is there.
+    // A full backlog makes connect wait, so a daemon is there.
     const timer = setTimeout(done, PROBE_MS, true);
     socket.on('connect', () => {
       done(true);
@@ -100,7 +107,10 @@ export function listenOn(server: Server, file: string, gid: number | undefined):
   });
 }
 
-/** What is made has its mode from its first moment, whatever mask varpd was started with. `work` must not wait. */
+/**
+ * Files that `work` makes have their mode from the first moment, whatever mask varpd was started with. `work`
+ * must not wait.
+ */
 function underMask<T>(mask: number, work: () => T): T {
   const before = process.umask(mask);
   try {

@@ -2,10 +2,10 @@
 import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../model/errors.js';
 import { ERRNO, type ErrnoName } from '../wire/errno.js';
 
-/** A sentence, and a code where the one of the errno would mislead. */
+/** A sentence, with a code where the code of the errno would mislead. */
 export type Explanation = string | { readonly code: ErrorCode; readonly line: string };
 
-/** The errno name of what was thrown, or nothing. */
+/** The errno name of a thrown value, or undefined. */
 export function errnoName(error: unknown): string | undefined {
   const code = errorCode(error);
   return code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
@@ -14,11 +14,13 @@ export function errnoName(error: unknown): string | undefined {
 /** The one errno of a file system that libuv, and so Node, has no name for. */
 const NAMELESS_QUOTA = `Unknown system error ${-ERRNO.EDQUOT}`;
 
-/** As Node has it, with the call before or behind: `ENOENT: no such file or directory, open '/x'`, and of sockets
- * `listen EACCES: permission denied /x`. */
+/**
+ * The form of Node's messages, with the call before or after: `ENOENT: no such file or directory, open '/x'`,
+ * and for sockets `listen EACCES: permission denied /x`.
+ */
 const NODE_ERROR = /^(?:\w+ )?(E[A-Z0-9]+): (.*?)(?:, \w+(?: '.*)?| \/\S*| \S+:\d+)?$/s;
 
-/** `no such file or directory`: the sentence alone. Never fails, whatever was thrown. */
+/** The sentence alone: `no such file or directory`. Never fails, whatever was thrown. */
 export function systemErrorText(error: unknown): string {
   const message = errorText(error);
   const errno = errnoName(error);
@@ -27,7 +29,10 @@ export function systemErrorText(error: unknown): string {
   return errno !== undefined && name === errno ? sentence : message;
 }
 
-/** An OverlayError with a sentence chosen by errno name; without one for it, with the error's own. */
+/**
+ * An OverlayError with the sentence for the error's errno name; without such a sentence, with the error's
+ * own.
+ */
 export function explain(
   error: unknown,
   sentences: Readonly<Partial<Record<ErrnoName, Explanation>>>,
@@ -40,10 +45,13 @@ export function explain(
   return new OverlayError(code, line, [line], error);
 }
 
-/** Directories that a service commonly has of its own, or not at all: systemd.exec(5), PrivateTmp= and ProtectHome=. */
+/**
+ * Directories that a service often has of its own, or not at all: systemd.exec(5), PrivateTmp= and
+ * ProtectHome=.
+ */
 const HIDDEN = /(?:^|[\s'"])\/(?:tmp|var\/tmp|home|root|run\/user)\//;
 
-/** An operator sees the file that varpd says is not there. Empty when that is not the matter. */
+/** Hint for a file that the operator can see and varpd cannot. Empty when the error has another cause. */
 export function hiddenPathHint({ code, message }: OverlayError): string {
   return (code === 'NOT_FOUND' || code === 'DENIED') && HIDDEN.test(message)
     ? '; as a service, varpd may not see this path (PrivateTmp=, ProtectHome= of its unit): use /etc/varpd'

@@ -1,4 +1,4 @@
-/** Making several changes as if they were one: when a later one fails, the earlier ones are taken back. */
+/** Makes several changes as if they were one: when a later one fails, the earlier ones are taken back. */
 import { asOverlayError } from '../model/errors.js';
 import type { Log } from './log.js';
 
@@ -7,12 +7,15 @@ type Step = () => unknown;
 export class UndoStack {
   readonly #steps: Step[] = [];
 
-  /** How to take back what was just done. May return a promise; may fail, which is reported and stops nothing. */
+  /**
+   * Adds a step that takes back the change just made. It may return a promise. It may fail, which is reported
+   * and stops nothing.
+   */
   push(step: Step): void {
     this.#steps.push(step);
   }
 
-  /** Last done, first undone. */
+  /** Takes the changes back, the last one first. */
   async unwind(report: (error: unknown) => void): Promise<void> {
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
       try {
@@ -24,7 +27,7 @@ export class UndoStack {
   }
 }
 
-/** All of `work`, or nothing of it: rejects with its error, after undoing. */
+/** Does all of `work`, or nothing of it: rejects with its error, after undoing. */
 export async function allOrNothing<T>(
   work: (undo: UndoStack) => Promise<T>,
   report: (error: unknown) => void,
@@ -38,14 +41,14 @@ export async function allOrNothing<T>(
   }
 }
 
-/** For `allOrNothing`: what could not be taken back stands in the log. */
+/** Report for `allOrNothing`: logs a change that could not be taken back. */
 export function undoFailed(log: Pick<Log, 'error'>): (error: unknown) => void {
   return (error) => {
     log.error('undo', `cannot take back a change: ${asOverlayError(error).message}`);
   };
 }
 
-/** Work on one key after another, in the order asked for; on different keys side by side. */
+/** Runs work for one key in the order of the calls; work for different keys runs side by side. */
 export class KeyedQueue {
   readonly #last = new Map<string, Promise<unknown>>();
   #frozen: Promise<void> | undefined;
@@ -63,7 +66,7 @@ export class KeyedQueue {
     return result;
   }
 
-  /** Resolves when no work is under way; none begins any more. */
+  /** Resolves when no work is under way; no further work begins. */
   freeze(): Promise<void> {
     this.#frozen ??= Promise.all(this.#last.values()).then(() => undefined);
     return this.#frozen;

@@ -1,8 +1,8 @@
 /**
- * varpd: reads its command line, then becomes a daemon or stays.
+ * The command varpd: reads its command line, then starts a daemon in the background or stays as one.
  *
- * Without --foreground the command returns when the daemon is ready, as illumos has it: whoever waits for it may use
- * dladm at once, and a start that fails is seen as a failure. What only the daemon needs is loaded there.
+ * Without --foreground the command returns when the daemon is ready, as in illumos. So a script may use dladm
+ * after it, and sees a failed start as a failure. Code that only the daemon needs is loaded there.
  */
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,7 +20,7 @@ import { VERSION } from './version.js';
 
 const lifecycle = new Lifecycle();
 const RETRY_PAUSE_MS = 1000;
-/** Of a start that this process tries itself. */
+/** Flags of a start that this process tries itself. */
 let startFlags: Flags | undefined;
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
@@ -35,7 +35,7 @@ SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, 
 addresses and connections kept.
 `;
 
-/** Behind what was wrong with the command line; of the lines of an error, the only one that has several. */
+/** Follows an error of the command line. It is the only part of an error that has several lines. */
 const HELP = USAGE.trimEnd();
 
 function readArguments() {
@@ -63,13 +63,13 @@ async function main(): Promise<void> {
     return;
   }
   const flags = {
-    // Absolute, because SIGHUP reads the file again, and a daemon does not stay in this directory.
+    // Paths are absolute, because SIGHUP reads the file again, and a daemon does not stay in this directory.
     ...(config !== undefined && { config: path.resolve(config) }),
     ...(socket !== undefined && { socket: path.resolve(socket) }),
     pluginPath: include.map((directory) => path.resolve(directory)),
   };
   const isDaemon = foreground === true || isDetached;
-  // The command that goes into the background is one like any other.
+  // A command that starts the daemon in the background handles signals like any other command.
   if (!isDaemon) stopListening();
   startFlags = flags;
   await giveUpRights(flags, isDaemon, () => {
@@ -86,8 +86,19 @@ async function main(): Promise<void> {
       [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
     );
   } else {
-    startFlags = undefined; // the daemon says all
+    startFlags = undefined; // the daemon reports all errors
     await startDetached();
+  }
+}
+
+/** The lines of an error, with every other reason there is. Without them where they cannot be found, as when no file can be
+ * opened. */
+async function withAllReasons(flags: Flags, lines: readonly string[]): Promise<readonly string[]> {
+  try {
+    const { allReasons } = await import('./handover/rehearsal.js');
+    return await allReasons(flags, lines);
+  } catch {
+    return lines;
   }
 }
 
@@ -95,18 +106,15 @@ try {
   await main();
 } catch (error) {
   const { message, details } = asOverlayError(error);
-  let lines = details.length > 0 ? details : [message];
-  if (startFlags !== undefined && !lifecycle.isRestart) {
-    const { allReasons } = await import('./handover/rehearsal.js');
-    lines = await allReasons(startFlags, lines);
-  }
+  let lines: readonly string[] = details.length > 0 ? details : [message];
+  if (startFlags !== undefined && !lifecycle.isRestart) lines = await withAllReasons(startFlags, lines);
   reportStart(lines);
   for (const line of lines) {
     if (line === HELP) process.stderr.write(`varpd: ${line}\n`);
     else complain(line);
   }
   if (lifecycle.isRestart) await lifecycle.tryAgain(lines);
-  // A service manager that holds our descriptors tries again at once, and for ever.
+  // Without a pause, a service manager that holds our descriptors would try again at once, and for ever.
   else if (lifecycle.isHeldByManager) await delay(RETRY_PAUSE_MS);
   endProcess(1);
 }

@@ -1,7 +1,7 @@
-/** The version, as the package says it. */
+/** The version of varpd. */
 import { readFileSync } from 'node:fs';
 
-/** Of package.json, which is beside dist/. */
+/** From package.json, which is beside dist/. */
 export const VERSION = (
   JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }
 ).version;

@@ -49,6 +49,8 @@ export interface OverlayConfig {
   readonly negativeTtlMs: number;
   /** Entries of the target table; the least recently used one makes room. */
   readonly maxTargets: number;
+  /** What an earlier daemon knew: in force before the first frame. */
+  readonly known: KnownPlaces;
 }
 
 export interface PortConfig {
@@ -137,6 +139,14 @@ export interface TargetEntries {
 }
 
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
+
+/** Where peers and MACs were before a restart. */
+export interface KnownPlaces {
+  /** As `setPeers` was told. */
+  readonly peers: readonly IpAddress[];
+  /** Used at once, and looked up again when they are. Those used last come first. */
+  readonly targets: readonly KnownTarget[];
+}
 
 /** An open TAP or socket, by a name under which another process finds it. */
 export interface Descriptor {
@@ -242,8 +252,6 @@ export interface OverlayDatapath {
   recentTargets(limit: number): Promise<readonly TargetEntry[]>;
   /** Entries of the target table, whatever their state; of several threads, of the largest. */
   targetCount(): Promise<number>;
-  /** Where MACs were before a restart: used at once, asked about when they are. Those used last come first. */
-  restoreTargets(targets: readonly KnownTarget[]): void;
 
   /** By name, zero ones included. Not after its end. */
   counters(): Record<string, number>;
@@ -257,7 +265,7 @@ export interface OverlayDatapath {
   withdraw(): Promise<void>;
 }
 
-/** The owner of an overlay. Nothing comes before `addOverlay` has returned. */
+/** The owner of an overlay. Nothing comes before `addOverlay` has resolved. */
 export interface OverlayListener {
   /** Misses: one per unicast MAC in flight, one per frame to a group MAC. Each awaits an answer. */
   lookups(requests: readonly LookupRequest[]): void;
@@ -274,8 +282,9 @@ export interface OverlayListener {
 }
 
 export interface Datapath {
-  /** Binds the underlay sockets; throws the system's error when the address or the port cannot be had. */
-  addOverlay(config: OverlayConfig, listener: OverlayListener): OverlayDatapath;
+  /** Starts the threads that it needs and binds the underlay sockets. Rejects with the system's error when the address or the
+   * port cannot be had, and with an OverlayError when a thread does not start; then nothing has changed. */
+  addOverlay(config: OverlayConfig, listener: OverlayListener): Promise<OverlayDatapath>;
   /** Whether an earlier daemon has left a device for this port. */
   hasLeft(port: string): boolean;
   /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
@@ -290,7 +299,8 @@ export interface Datapath {
   readonly features: Readonly<Record<string, boolean>>;
   /** Resolves when every datapath thread has come round to it: they live. */
   ping(): Promise<void>;
-  /** Resolves when frames are moved here. Until then a stand-in has moved them, if there was one. */
+  /** Resolves when frames are moved here. Until then a stand-in has moved them, if there was one. Rejects with an OverlayError
+   * when no datapath thread starts. */
   begin(): Promise<void>;
   /** What is temporary stays out of it. */
   retain(): Retained;

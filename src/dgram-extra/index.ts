@@ -28,7 +28,7 @@ export {
   type TunInfo,
 } from './rtnetlink.js';
 export { routeMtuBytes, routeTo, type RouteInfo } from './routes.js';
-export { addToPoll, createEvent, createPoll, removeFromPoll, signalEvent } from './poll.js';
+export { addToPoll, createEvent, createPoll, needDescriptors, removeFromPoll, signalEvent } from './poll.js';
 export {
   isOwn,
   linkOffloads,

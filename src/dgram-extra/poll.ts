@@ -22,3 +22,14 @@ export function createEvent(): number {
 export function signalEvent(fd: number): void {
   checked(addon.eventSignal(fd), 'eventfd_write', 'eventfd');
 }
+
+/** Makes sure that this process can open `count` descriptors now. Throws EMFILE or ENFILE when it cannot. */
+export function needDescriptors(count: number): void {
+  const opened: number[] = [];
+  try {
+    while (opened.length < count)
+      opened.push(checked(addon.eventCreate(), 'eventfd', `one of ${count} descriptors that are needed`));
+  } finally {
+    for (const fd of opened) addon.closeDescriptor(fd);
+  }
+}

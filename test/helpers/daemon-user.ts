@@ -1,6 +1,6 @@
 // The user that varpd becomes, and what a machine that is no installation of it lacks: a program that this user may read, a
 // /dev/net/tun that it may open (udev lets everybody). Both are made for one varpd alone, in its own mounts.
-import { chownSync, statSync } from 'node:fs';
+import { chownSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 
 import { DEFAULT_USER } from '../../src/daemon/config.js';
@@ -25,10 +25,18 @@ export function giveToDaemon(...files: readonly string[]): void {
 }
 
 /** prlimit(2) of a process of that user, which only its user and CAP_SYS_RESOURCE may change. `limit`: soft, colon, hard or none. */
-export async function limitFiles(pid: number, limit: string): Promise<void> {
+async function limitOf(pid: number, limit: string): Promise<void> {
   const { uid, gid } = daemonUser();
   const asUser = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups'];
-  await exec([...asUser, 'prlimit', '--pid', `${pid}`, `--nofile=${limit}`]);
+  await exec([...asUser, 'prlimit', '--pid', `${pid}`, limit]);
+}
+
+export const limitFiles = (pid: number, limit: string): Promise<void> => limitOf(pid, `--nofile=${limit}`);
+
+/** Threads of all processes of its user: the soft limit; by default as many as the hard one allows. */
+export async function limitThreads(pid: number, soft?: number): Promise<void> {
+  const hard = /^Max processes +\S+ +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1];
+  await limitOf(pid, `--nproc=${soft ?? hard}:`);
 }
 
 const OPEN_TUN =

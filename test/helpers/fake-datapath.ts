@@ -3,7 +3,6 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
   Handover,
-  KnownTarget,
   LookupAnswer,
   LookupRequest,
   Offload,
@@ -115,6 +114,8 @@ export class FakeOverlay implements OverlayDatapath {
     this.destination = config.destination;
     this.listener = listener;
     this.#datapath = datapath;
+    this.namedPeers = config.known.peers;
+    for (const { mac, to } of config.known.targets) this.table.set(mac, { to, ttlMs: Infinity });
   }
 
   /** Something is said to it. */
@@ -216,10 +217,6 @@ export class FakeOverlay implements OverlayDatapath {
     return Promise.resolve(this.table.size);
   }
 
-  restoreTargets(targets: readonly KnownTarget[]): void {
-    for (const { mac, to } of targets) this.setTarget(mac, to, Infinity);
-  }
-
   counters(): Record<string, number> {
     return { tx_frames: 1 };
   }
@@ -260,9 +257,14 @@ export class FakeDatapath implements Datapath {
     return new Map([...this.overlays.values()].flatMap(({ ports }) => [...ports]));
   }
 
-  addOverlay(config: OverlayConfig, listener: OverlayListener): FakeOverlay {
+  async addOverlay(config: OverlayConfig, listener: OverlayListener): Promise<FakeOverlay> {
+    await Promise.resolve();
     this.changes++;
     this.failIfTold('addOverlay');
+    return this.open(config, listener);
+  }
+
+  open(config: OverlayConfig, listener: OverlayListener): FakeOverlay {
     const overlay = new FakeOverlay(config, listener, this);
     this.overlays.set(config.id, overlay);
     return overlay;
@@ -314,5 +316,6 @@ export class FakeDatapath implements Datapath {
 
 /** One overlay of a datapath, with nothing in its configuration that a test of its parts looks at. */
 export function fakeOverlay(datapath = new FakeDatapath(), listener = SILENT): FakeOverlay {
-  return datapath.addOverlay({ id: 1, offload: 'auto' } as OverlayConfig, listener);
+  const known = { peers: [], targets: [] };
+  return datapath.open({ id: 1, offload: 'auto', known } as unknown as OverlayConfig, listener);
 }

@@ -187,7 +187,7 @@ await t.test('commands to an overlay that is gone', (t) => {
   net.port(MAC.c).send(frame(remote(1), MAC.c));
   net.remove();
   t.strictSame([lab.datagrams, net.drops], [[], { pending_lost: 1 }]);
-  t.equal(vtep.ask({ kind: 'stop', reply: 1 }), true);
+  t.equal(vtep.ask({ kind: 'ping', reply: 1 }), true);
   t.equal(vtep.ask({ kind: 'remove-socket', token: 1, reply: 1 }), true);
   t.notOk(vtep.pump(1), 'a token that is gone');
   t.end();

@@ -262,7 +262,7 @@ await t.test('once it has ended, no thread is told of it and its listener hears 
   const count = host.posted.length;
   overlay.answer(host.asked[0].lookup, TARGET(host));
   overlay.setTarget(MAC.b, [peer.endpoint], Infinity);
-  overlay.restoreTargets([{ mac: MAC.b, to: [peer.endpoint] }]);
+  overlay.restore({ peers: [], targets: [{ mac: MAC.b, to: [peer.endpoint] }] });
   overlay.setPeers([peer.endpoint.ip]);
   overlay.announce(frame(MAC.all, MAC.d));
   t.equal(host.posted.length, count);

@@ -1,15 +1,15 @@
 /**
- * check-mapping: what the files plugin would say about a file, without varpd.
+ * check-mapping: checks a file as the files plugin would, without varpd.
  *
- * The plugin itself is asked, through `LookupPlugin.check` of its contract, and loaded by path as varpd loads it: so
- * both say the same, and the command line still knows nothing about mappings.
+ * The plugin itself does the check, by `LookupPlugin.check` of its contract. It is loaded by path as in
+ * varpd, so that both agree, and the command line needs no knowledge of mappings.
  */
 import type { CheckReport, FileProblem, LookupPlugin } from '../../plugin/contract.js';
 import { CommandError, defineCommand, UsageError } from '../command.js';
 import { formatJson } from '../show.js';
 import { printable } from '../text.js';
 
-/** dist/plugins, beside dist/src. */
+/** The directory dist/plugins, beside dist/src. */
 const PLUGIN = new URL('../../../plugins/files/index.js', import.meta.url);
 
 export const command = defineCommand({
@@ -40,7 +40,7 @@ function isGood({ errorCount }: CheckReport): boolean {
   return errorCount === 0;
 }
 
-/** Lines that editors and CI find their way by. */
+/** Lines in a form that editors and CI can follow. */
 function asText(file: string, report: CheckReport): string {
   const { errors, errorCount, warnings, warningCount, summary } = report;
   const lines = [

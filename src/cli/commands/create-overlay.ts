@@ -1,6 +1,6 @@
 /**
- * create-overlay: everything about the command line is checked here, in the order of illumos; everything about the
- * host, the plugins and the values of properties is for varpd to judge.
+ * create-overlay: checks the form of the command line, in the order of illumos. varpd checks everything about
+ * the host, the plugins and the values of properties.
  */
 import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
 import { temporaryCreation } from '../options.js';
@@ -73,7 +73,7 @@ function checkPluginLength(name: string, kind: string): void {
   if (name.length > MAX_PLUGIN_NAME) throw new CommandError(`${kind} plugin name too long '${name}'`);
 }
 
-/** illumos says that the name is missing when there are too many, too. */
+/** The message says that the name is missing also for too many operands, as in illumos. */
 function requireOverlay({ operands }: Arguments<never>): string {
   if (operands.length === 0) throw new UsageError('missing device name');
   if (operands.length > 1)

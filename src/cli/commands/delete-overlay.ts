@@ -1,4 +1,4 @@
-/** delete-overlay: whatever is wrong with the name, it is varpd that says so. */
+/** delete-overlay: varpd reports everything that is wrong with the name. */
 import { attempt, defineCommand } from '../command.js';
 import { temporaryDeletion } from '../options.js';
 import { requireOneOperand } from '../values.js';

@@ -79,7 +79,7 @@ function requireOverlay({ operands }: Arguments<never>): string {
   return operands[0];
 }
 
-/** So that `object not found` of what follows is about the MAC. */
+/** Checks the overlay first, so that a later `object not found` is about the MAC. */
 async function checkIsThere(name: string, call: Call): Promise<void> {
   const what = `failed to find overlay ${name}`;
   const { missing } = await attempt(what, call('overlay.list', { names: [name] }));

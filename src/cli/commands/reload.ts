@@ -1,4 +1,4 @@
-/** reload: what SIGHUP does, with an answer. */
+/** reload: does the same as SIGHUP, with an answer. */
 import { attempt, CommandError, defineCommand, reasonOf } from '../command.js';
 import { refuseOperands } from '../values.js';
 

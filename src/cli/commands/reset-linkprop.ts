@@ -1,4 +1,4 @@
-/** reset-linkprop: link properties of a VNIC as they are when nobody sets them. */
+/** reset-linkprop: sets link properties of a VNIC back to their defaults. */
 import { attempt, defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
 import { chosenProperties } from '../options.js';

@@ -1,4 +1,4 @@
-/** restart: what SIGUSR2 does, and waits until it is known what is up. */
+/** restart: does the same as SIGUSR2, and waits until every overlay has been tried. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../control/client.js';
@@ -41,7 +41,10 @@ export const command = defineCommand({
   },
 });
 
-/** Undefined when that takes too long. A restart keeps the process: `pid` that is gone has ended instead. */
+/**
+ * Undefined when the time is over. A restart keeps the process id, so when process `pid` is gone, varpd has
+ * ended.
+ */
 async function whenSettled(
   call: Call,
   startedAt: string,
@@ -57,7 +60,9 @@ async function whenSettled(
   return undefined;
 }
 
-/** In another namespace of processes it has another number. */
+/**
+ * Whether this process sees the other one under this id. In another namespace of processes it has another id.
+ */
 function isVisible(pid: number): boolean {
   try {
     process.kill(pid, 0);

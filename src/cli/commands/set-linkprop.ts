@@ -1,4 +1,4 @@
-/** set-linkprop: link properties of a VNIC that is there, in force at once. */
+/** set-linkprop: sets link properties of a VNIC that exists; they are in force at once. */
 import { LINK_PROPERTY_NAMES } from '../../model/link-properties.js';
 import { attempt, defineCommand, UsageError } from '../command.js';
 import { parseLinkProperties } from '../link-properties.js';

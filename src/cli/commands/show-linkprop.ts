@@ -1,4 +1,7 @@
-/** show-linkprop: link properties of VNICs. On illumos -p names properties here, and -c is for programs. */
+/**
+ * show-linkprop: shows link properties of VNICs. As on illumos -p names properties here, and -c is for
+ * programs.
+ */
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';

@@ -1,7 +1,8 @@
 /**
- * show-overlay: the properties of overlays, their health (-f), or their target tables (-t).
+ * show-overlay: shows the properties of overlays, their health (-f), or their target tables (-t).
  *
- * What can be shown is shown; for what cannot there is a line on standard error and exit status 1.
+ * Each overlay that cannot be shown has a line on standard error, and the exit status is 1; the others are
+ * shown.
  */
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
 import { attempt, CommandError, type Context, defineCommand, UsageError } from '../command.js';
@@ -18,7 +19,7 @@ import {
 import { withQuotations } from '../quotation.js';
 import type { Column } from '../table.js';
 
-/** With the widths of the first preview, so that its table comes out as it was printed; 80 together. */
+/** Widths as in the first preview, so that tables look as documented there; 80 together. */
 const PROPERTY_COLUMNS: readonly Column<PropertyRow & { link: string }>[] = [
   { name: 'LINK', width: 13, cell: (row) => row.link },
   { name: 'PROPERTY', width: 20, cell: (row) => row.property },
@@ -31,11 +32,12 @@ const PROPERTY_COLUMNS: readonly Column<PropertyRow & { link: string }>[] = [
 
 const HEALTH_COLUMNS: readonly Column<OverlayInfo>[] = [
   { name: 'LINK', width: 20, cell: (row) => row.name },
-  // One more than illumos has, for a blank behind DEGRADED.
+  // One more than in illumos, for a blank after DEGRADED.
   { name: 'STATUS', width: 9, cell: (row) => row.health.status },
   { name: 'DETAILS', width: 51, sentence: true, cell: (row) => row.health.details ?? '-' },
   { name: 'OFFLOADS', width: 28, extra: true, cell: (row) => row.offloads.join(',') || '--' },
-  // Destinations that are sent to frame by frame, since their route or device took no message of many.
+  // Destinations that get single frames, since their route or device does not accept batches for
+  // segmentation.
   {
     name: 'REFUSED',
     width: 8,
@@ -94,7 +96,7 @@ export const command = defineCommand({
     } else if (args.has('fma') || asksForHealth(args)) {
       const format = chooseFormat(args, HEALTH_COLUMNS, context);
       const overlays = await list(args.operands, context);
-      // A table is for people: what programs read is what varpd says.
+      // Quotations are for people; programs get the text of varpd.
       print(format(args.has('parsable') ? overlays : overlays.map(quoted)));
     } else {
       const format = chooseFormat(args, PROPERTY_COLUMNS, context);
@@ -113,7 +115,7 @@ function quoted(overlay: OverlayInfo): OverlayInfo {
   return { ...overlay, health: { ...overlay.health, details: withQuotations(details) } };
 }
 
-/** Columns that only the health has, and nothing but them and the name, need no -f. */
+/** If -o names only columns that the health table alone has, and LINK, it chooses that table without -f. */
 function asksForHealth(args: ShowArguments): boolean {
   const fields = args.value('output')?.toUpperCase().split(',') ?? [];
   const isKnown = (field: string): boolean => ONLY_HEALTH.includes(field) || field === 'LINK';
@@ -130,8 +132,10 @@ async function list(names: readonly string[], context: Context): Promise<readonl
   return pages.flatMap(({ overlays }) => overlays);
 }
 
-/** Reads the target tables of overlays, page by page: a table may be too large to be held. `take` is called at least once for
- * each table that can be read, and `end` after its last page. */
+/**
+ * Reads the target tables of overlays page by page, since a table may be too large for the memory. `take` is
+ * called at least once for each table that can be read, and `end` after its last page.
+ */
 async function eachTable(
   overlays: readonly OverlayInfo[],
   { call, fail }: Context,
@@ -155,7 +159,7 @@ async function eachTable(
   }
 }
 
-/** The overlays as formatJson would print them, with `targets` as their last member. */
+/** Prints overlays in the form of formatJson, with `targets` as their last member. */
 async function printWithTargets(overlays: readonly OverlayInfo[], context: Context): Promise<void> {
   const { print } = context;
   const indented = (value: unknown, depth: number): string =>
@@ -183,5 +187,5 @@ async function printWithTargets(overlays: readonly OverlayInfo[], context: Conte
   print(current === undefined ? '[]\n' : '\n]\n');
 }
 
-/** How the JSON of an overlay ends that has none. */
+/** The end of the JSON of an overlay without targets. */
 const NO_TARGETS = ']\n  }';

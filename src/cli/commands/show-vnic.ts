@@ -1,4 +1,4 @@
-/** show-vnic: the VNICs, those named, or those over one overlay. */
+/** show-vnic: shows VNICs: all, those named, or those over one overlay. */
 import type { VnicInfo } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';

@@ -1,4 +1,4 @@
-/** up-overlay: what varpd does at its start, for those that could not be brought up then. */
+/** up-overlay: starts stored overlays again that could not be brought up when varpd started. */
 import { attempt, defineCommand, reasonOf, UsageError } from '../command.js';
 
 export const command = defineCommand({

@@ -1,29 +1,38 @@
 /**
- * One client of the control socket: reads a request a line, has it answered, writes the answer, reads on. An answer comes in
- * pieces, and the next piece is made when the client has taken the one before.
+ * One client of the control socket. The connection reads one request a line, has it answered, writes the
+ * answer, and reads on. An answer comes in pieces, and the next piece is made when the client has taken the
+ * one before.
  *
- * Reading stops while an answer is made and while the client does not take it, so a client can neither queue up work nor
- * make varpd keep its answers. Whatever it does else (half a line, no newline ever, garbage, gone) ends its connection
- * and nothing more.
+ * Reading stops while an answer is made and while the client does not take it. So a client can neither queue
+ * up work nor make varpd hold its answers. A client that misbehaves otherwise (half a line, no newline ever,
+ * garbage, gone) only loses its connection.
  */
 import type { Socket } from 'node:net';
 import { encodeMessage, type FramingProblem, MessageReader } from '../../control/framing.js';
 import { MAX_REQUEST_BYTES } from '../../control/messages.js';
 import { invalidRequest, RPC_CODE } from './rpc.js';
 
-/** A request comes from a program, in one write: half of one that takes longer will not be finished. */
+/**
+ * Time for a whole request. A program sends it in one write, so half a request that is older will not be
+ * finished.
+ */
 const HALF_REQUEST_MS = 5_000;
-/** For the client to take an answer out of the socket, on the same host. */
+/** Time for the client to take an answer out of the socket, on the same host. */
 const WRITE_MS = 5_000;
-/** Between requests; so that forgotten connections do not keep out others. */
+/** Time between requests. It ends forgotten connections, which would keep out other clients. */
 const IDLE_MS = 60_000;
-/** For the client to read why it is cut off. */
+/** Time for the client to read why it is cut off. */
 const LINGER_MS = 1_000;
-/** What it may have sent before it reads that: no honest program sends more after a line that was too long. */
+/**
+ * Bytes that are thrown away while the client reads that. No honest client sends more after a line that was
+ * too long.
+ */
 const LINGER_BYTES = 4 << 20;
 
-/** Between signs of life while an answer is made: an empty line, which readers pass over. A client need not know how long
- * plugins may take and how many requests are before its own. */
+/**
+ * Time between signs of life while an answer is made. The sign is an empty line, which readers skip. With it
+ * a client need not know how long plugins may take, and how many requests are before its own.
+ */
 const ALIVE_MS = 5_000;
 
 const NEWLINE = 0x0a;
@@ -42,7 +51,7 @@ export const TIMING: Timing = {
   aliveMs: ALIVE_MS,
 };
 
-/** What a line held, in the order of arrival. */
+/** The value of a line, or the problem with it. */
 type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
 
 export class Connection {
@@ -57,8 +66,10 @@ export class Connection {
   #thrownAwayBytes = 0;
   #halfRequest: NodeJS.Timeout | undefined;
 
-  /** `handle` answers, in pieces of one line; none = no answer. `bug` hears of what fails beyond that, which ends the connection. The socket
-   * must allow half-open. */
+  /**
+   * `handle` answers in pieces of one line; none = no answer. `bug` gets errors beyond that, which end the
+   * connection. The socket must allow half-open.
+   */
   constructor(
     socket: Socket,
     handle: (value: unknown) => AsyncIterable<string>,
@@ -81,7 +92,7 @@ export class Connection {
     socket.on('data', (chunk) => {
       this.#take(chunk);
     });
-    // The end of its sending is not the end of its reading: what it asked for is still answered.
+    // A client that has finished sending may still read: its requests are still answered.
     socket.on('end', () => {
       this.#hasEnded = true;
       if (!this.#isBusy) socket.end();
@@ -110,12 +121,12 @@ export class Connection {
       })
       .catch((error: unknown) => {
         this.#bug(error);
-        // Whoever waits for the answer sees that none comes.
+        // The client sees that no answer comes.
         this.#socket.destroy();
       });
   }
 
-  /** The clock runs from the first byte of a line, and is not turned back by further bytes of it. */
+  /** The time runs from the first byte of a line; further bytes of the line do not extend it. */
   #watchHalfRequest(chunk: Buffer): void {
     const newline = chunk.lastIndexOf(NEWLINE);
     if (newline !== -1) {
@@ -135,8 +146,8 @@ export class Connection {
       else await this.#answer(item.value);
     }
     if (!this.#reader.stopped) return;
-    // What the client still sends is read and thrown away for a moment: with unread bytes in it, closing the socket
-    // would take the explanation away again.
+    // Further bytes of the client are read and thrown away for a moment. If they stayed unread, closing the
+    // socket would also discard the explanation.
     this.#socket.end();
     setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
   }
@@ -144,7 +155,7 @@ export class Connection {
   async #answer(value: unknown): Promise<void> {
     let isInside = false;
     const alive = setInterval(() => {
-      // Between two pieces, white space of JSON.
+      // White space of JSON, between two pieces.
       if (this.#socket.writableLength === 0) this.#socket.write(isInside ? ' ' : '\n');
     }, this.#timing.aliveMs).unref();
     try {
@@ -159,7 +170,7 @@ export class Connection {
     }
   }
 
-  /** Resolves when the next piece may be written, or when there is nobody left to write to. */
+  /** Resolves when the next piece may be written, or when the client is gone. */
   #write(text: string): Promise<void> {
     const socket = this.#socket;
     return new Promise((resolve) => {

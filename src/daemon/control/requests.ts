@@ -1,7 +1,7 @@
 /**
- * The check of a request against the row of its method (control/methods.ts), before a handler looks at it.
+ * Checks a request against the row of its method (control/methods.ts), before a handler gets it.
  *
- * Only shapes are checked here: the code that uses a MAC or a name says, in its own words, what is wrong with it.
+ * Only shapes are checked here: the code that uses a MAC or a name reports what is wrong with it.
  */
 import { z } from 'zod';
 import {
@@ -14,12 +14,15 @@ import {
 } from '../../control/methods.js';
 import { OverlayError } from '../../model/errors.js';
 
-/** Longer than any name, MAC, endpoint or value that is accepted; what does not fit is reported as it is. */
+/**
+ * Longer than any valid name, MAC, endpoint or value. An invalid one that is shorter passes here, and the
+ * code that uses it reports it.
+ */
 const MAX_TEXT_CHARACTERS = 1024;
 /** A request of 64 KiB cannot hold more properties or names. */
 const MAX_ITEMS = 4096;
 
-/** Of one request that are told of. */
+/** Problems of one request that are reported. */
 const MAX_ISSUES = 10;
 
 function schemaOf(kind: Kind): z.ZodType {
@@ -50,7 +53,7 @@ function schemaOfParams(params: Method['params']): z.ZodType {
 
 const SCHEMAS = new Map(METHOD_NAMES.map((name) => [name, schemaOfParams(METHODS[name].params)]));
 
-/** Throws an OverlayError that names each member that is not as it should be. */
+/** Throws an OverlayError that names each invalid member. */
 export function checkParams<M extends MethodName>(method: M, params: unknown): Methods[M]['params'] {
   const checked = SCHEMAS.get(method)!.safeParse(params ?? {});
   // The type of the parameters and their schema are made of the same row.

@@ -1,10 +1,12 @@
 /**
- * JSON-RPC 2.0 between the framing and the handlers: what is a request, who may make it, what the answer looks like.
+ * JSON-RPC 2.0 between the framing and the handlers: the check of a request and of the caller's rights, and
+ * the form of the answer.
  *
- * Plain code and not json-rpc-2.0's server: that one throws on `null`, echoes ids that are none, and answers a batch of one
- * without its array, and with the framing already reading JSON there is nothing left for it to do.
+ * This is plain code instead of json-rpc-2.0's server. That server throws on `null`, echoes ids that are
+ * none, and answers a batch of one without its array; and the framing already reads JSON, so there is little
+ * left for it to do.
  *
- * The answer to a batch is made and sent call by call: whatever is asked for, no more than one call's answer is in memory.
+ * The answer to a batch is made and sent call by call, so no more than one call's answer is in memory.
  */
 import { z } from 'zod';
 import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
@@ -19,13 +21,13 @@ export type Handlers = {
   ) => Methods[M]['result'] | Promise<Methods[M]['result']>;
 };
 
-/** Who asks. */
+/** The client that sends a request. */
 export interface Caller {
-  /** root, or a member of the configured group. */
+  /** Whether the client is root or a member of the configured group. */
   readonly mayChange: boolean;
 }
 
-/** JSON-RPC 2.0, section 5.1; what the overlay control path refuses has a number of its own. */
+/** JSON-RPC 2.0, section 5.1. REFUSED is varpd's own code, for errors of a handler. */
 export const RPC_CODE = {
   PARSE: -32700,
   INVALID_REQUEST: -32600,
@@ -34,8 +36,10 @@ export const RPC_CODE = {
   REFUSED: -32000,
 } as const;
 
-/** Of the answer to one call, which is a page of half of that at most when it is a list; and the calls of a batch are
- * refused once their answers have more. */
+/**
+ * Limit of the answer to one call. A list comes in pages of at most half of it. Once the answers of a batch
+ * have more in all, its other calls are refused.
+ */
 const MAX_ANSWER_CHARACTERS = 2 << 20;
 
 type RpcCode = (typeof RPC_CODE)[keyof typeof RPC_CODE];
@@ -66,8 +70,8 @@ export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID
 }
 
 /**
- * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug` hears of errors
- * that are nobody's but ours, `turn` resolves when the next call may be made.
+ * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug`
+ * gets errors that are defects of varpd. `turn` resolves when the next call may be made.
  */
 export async function* answer(
   value: unknown,
@@ -102,7 +106,7 @@ function refuseBatch({ length }: readonly unknown[]): string | undefined {
   return JSON.stringify(invalidRequest(limit));
 }
 
-/** Of a batch whose answer is long enough. */
+/** Refuses a call of a batch after its answers have reached the limit. */
 function refuseRest(value: unknown): string | undefined {
   const parsed = requestSchema.safeParse(value);
   if (parsed.success && parsed.data.id === undefined) return undefined;
@@ -124,7 +128,7 @@ async function answerOne(
   return id === undefined ? undefined : encode(response, bug);
 }
 
-/** Of one that cannot be sent, too long or not JSON, the client is told so. */
+/** Text of a response. If it is too long or not JSON, the client gets an error instead. */
 function encode(response: Response, bug: (error: unknown) => void): string {
   try {
     const text = JSON.stringify(response);
@@ -172,7 +176,10 @@ function isMethod(name: string): name is MethodName {
   return (METHOD_NAMES as readonly string[]).includes(name);
 }
 
-/** The handler and the parameters of one method belong together, which the compiler sees only for one at a time. */
+/**
+ * The handler and the parameters of one method belong together, which the compiler sees only for one at a
+ * time.
+ */
 function dispatch<M extends MethodName>(
   handlers: Handlers,
   method: M,

@@ -1,9 +1,9 @@
 /**
  * The control server: a Unix socket that root and one group may use (conformance S13, S14).
  *
- * Who a client is says the kernel, once per connection. Whoever the socket lets in may read; root and members of the
- * configured group may change things. One client more than a limit is told so and sent away: nobody but root can take all
- * places, and they take turns by user (turns.ts).
+ * The kernel names the user of a client, once per connection. Every client that can open the socket may read;
+ * root and members of the configured group may change things. A client beyond a limit is told so and
+ * disconnected. Only root can take all places, and the users take turns (turns.ts).
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { encodeMessage } from '../../control/framing.js';
@@ -28,11 +28,11 @@ interface Client extends Caller {
 
 const ROOT = 0;
 const LINGER_MS = 1000;
-/** At a time; of more the connection is closed without a word. */
+/** Most refused clients that are told why at a time; further connections are closed without a message. */
 const MAX_SENT_AWAY = 64;
-/** Whose credentials are unknown. */
+/** User of a client with unknown credentials. */
 const NOBODY = -1;
-/** Of all places, what one user other than root may take, and what those may who can only look. */
+/** Shares of all places: that of one user other than root, and that of all clients that may only read. */
 const SHARE_OF_USER = 1 / 4;
 const SHARE_OF_READERS = 3 / 4;
 
@@ -100,7 +100,7 @@ export class ControlServer {
     new Connection(socket, (value) => answer(value, client, handlers, bug, turn), bug, timing);
   }
 
-  /** It has a moment to read why, whatever it still sends. */
+  /** The client gets a moment to read the reason, whatever it still sends. */
   #sendAway(socket: Socket, reason: string): void {
     socket.on('error', () => undefined);
     if (this.#sentAway.size >= MAX_SENT_AWAY) {

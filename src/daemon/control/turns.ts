@@ -1,17 +1,18 @@
 /**
- * Whose turn it is on the control thread, which has more to do than to answer: it asks plugins, and watches links.
+ * Shares out the control thread among clients. The thread has other work than requests: it asks plugins, and
+ * watches links.
  *
- * What clients ask for is done one piece at a time, user by user, however many connections one has. After a piece that took
- * long the thread is left alone for as long as that: all clients together get half of it.
+ * Requests are done one piece at a time, user by user, however many connections a user has. After a piece
+ * that took long the thread does other work for as long as that, so all clients together get half of it.
  */
 
-/** A piece that is shorter is followed by the next at once. */
+/** After a shorter piece the next one follows at once. */
 const SHORT_MS = 1;
-/** Whatever else has kept the thread meanwhile. */
+/** Longest pause: other work may have made the piece appear long. */
 const MAX_PAUSE_MS = 50;
 
 export class Turns {
-  /** By user, the one whose turn is next first. */
+  /** Waiting pieces by user, in the order of the users' turns. */
   readonly #waiting = new Map<number, (() => void)[]>();
   #isRunning = false;
 

@@ -1,10 +1,12 @@
 /**
- * Descriptors that outlive a daemon: TAPs and listening sockets, by name, from the one that ends to the one that begins.
- * As long as somebody holds them their links keep carrier, and the kernel keeps what arrives meanwhile.
+ * Descriptors of TAPs and listening sockets that outlive a daemon, by name: the daemon that ends leaves them
+ * to the one that begins. While a process holds them their links keep carrier, and the kernel keeps frames
+ * that arrive.
  *
- * Two ways. A daemon that restarts itself (execve) leaves them open and names them in its environment. systemd keeps
- * copies over a restart of the service, after a crash too, and passes them as it passes sockets: FDSTORE=1 of
- * sd_notify(3), sd_listen_fds(3). It has each from the moment that it is open until it is closed for good.
+ * There are two ways. A daemon that restarts itself (execve) leaves them open and names them in its
+ * environment. systemd keeps copies over a restart of the service, after a crash too, and passes them as it
+ * passes sockets: FDSTORE=1 of sd_notify(3), sd_listen_fds(3). systemd gets the copy of a descriptor when it
+ * is opened, and keeps it until it is closed for good.
  */
 import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -19,15 +21,20 @@ import {
   storeSize,
 } from '../environment.js';
 
-/** In one string of the environment, of which Linux takes 128 KiB (MAX_ARG_STRLEN); an item has at most 64 bytes. */
+/**
+ * Items in one string of the environment, of which Linux takes 128 KiB (MAX_ARG_STRLEN); an item has at most
+ * 64 bytes.
+ */
 const LIST_ITEMS = 1024;
-/** What is left for the stand-in (stand-in-store.ts), which looks before the rest is received. The value is older than the word:
- * varpd of an earlier version may have left it. */
+/**
+ * Name of the stand-in's orders (stand-in-store.ts), which are read before the other descriptors are
+ * received. The value is an old word for the stand-in, since a varpd of an earlier version may have left it.
+ */
 export const STORED_STAND_IN = 'bridge';
 /** SD_LISTEN_FDS_START */
 const FIRST_PASSED = 3;
 
-/** What the service manager passed to this process, for whoever takes it. */
+/** The descriptors that the service manager has passed to this process. */
 export function passedDescriptors(): Descriptor[] {
   const { count, names } = passedByManager();
   return Array.from({ length: count }, (_, index) => {
@@ -35,7 +42,10 @@ export function passedDescriptors(): Descriptor[] {
   });
 }
 
-/** Before this process restarts itself: what it was given, and has not looked at, is for the one to come. */
+/**
+ * Called before this process restarts itself without having received its inherited descriptors: they stay
+ * open for the next process.
+ */
 export function keepInheritedOpen(): void {
   for (const { fd } of [...passedDescriptors(), ...ownList()]) setInheritable(fd, true);
 }
@@ -51,7 +61,7 @@ function ownList(): Descriptor[] {
 export class InheritedDescriptors {
   readonly #fds = new Map<string, number>();
 
-  /** What this process was given; the environment forgets it. */
+  /** Takes over the descriptors that this process was given, and removes them from the environment. */
   static receive(): InheritedDescriptors {
     const inherited = new InheritedDescriptors();
     for (const { name, fd } of ownList()) inherited.#add(name, fd);
@@ -75,17 +85,20 @@ export class InheritedDescriptors {
     return fd;
   }
 
-  /** The same, and it stays. */
+  /** Returns the same as `take`, and the descriptor stays. */
   look(name: string): number | undefined {
     return this.#fds.get(name);
   }
 
-  /** What was taken could not be used just now: it is kept for the next attempt, or for the next daemon. */
+  /** Keeps taken descriptors that could not be used just now, for the next attempt or the next daemon. */
   giveBack(descriptors: readonly Descriptor[]): void {
     for (const { name, fd } of descriptors) this.#add(name, fd);
   }
 
-  /** As a datapath takes it, with the rest of what it needs to know of an earlier daemon. */
+  /**
+   * The descriptors as a datapath takes them, with the other facts that it needs to know of an earlier
+   * daemon.
+   */
   with(rest: Pick<Inherited, 'links' | 'persistTaps' | 'hasStandIn'>): Inherited {
     return {
       take: (name) => this.take(name),
@@ -99,12 +112,12 @@ export class InheritedDescriptors {
     };
   }
 
-  /** What nobody has taken, and stays open. */
+  /** Descriptors that were not taken, and stay open. */
   get rest(): Descriptor[] {
     return [...this.#fds].map(([name, fd]) => ({ name, fd }));
   }
 
-  /** Closes what nobody has taken and `isWanted` does not name. Returns the names. */
+  /** Closes descriptors that were not taken and that `isWanted` does not name. Returns their names. */
   closeUnwanted(isWanted: (name: string) => boolean): string[] {
     const names = [...this.#fds.keys()].filter((name) => !isWanted(name));
     for (const name of names) closeDescriptor(this.take(name)!);
@@ -120,7 +133,7 @@ export class InheritedDescriptors {
   }
 }
 
-/** For execve. */
+/** Leaves descriptors to the process that this one becomes (execve). */
 export function leaveToMyself(descriptors: readonly Descriptor[]): void {
   const lists = [];
   for (let first = 0; first < descriptors.length; first += LIST_ITEMS) {
@@ -131,16 +144,24 @@ export function leaveToMyself(descriptors: readonly Descriptor[]): void {
   for (const { fd } of descriptors) setInheritable(fd, true);
 }
 
-/** Gives the service manager copies, as many as it takes; one that it has already is one still. */
+/**
+ * Gives copies to the service manager, as many as it takes. A descriptor that it has already stays a single
+ * copy.
+ */
 export function leaveToManager(descriptors: readonly Descriptor[]): void {
   for (const { name, fd } of descriptors.slice(0, storeSize())) sdNotify(`FDSTORE=1\nFDNAME=${name}`, fd);
 }
 
-/** It has no time to lose, and may be reading all of its units again. */
+/**
+ * Time for the service manager, which may be reading all of its units again. A deletion waits that long at
+ * most.
+ */
 const BARRIER_MS = 2000;
 
-/** Resolves when it has no copy of these any more, which would keep alive what is deleted here; or when that cannot be
- * known. Never rejects. */
+/**
+ * Resolves when the service manager has no copy of these any more, or when that cannot be known. A copy would
+ * keep alive a device that is deleted here. Never rejects.
+ */
 export async function forgetAtManager(names: readonly string[]): Promise<void> {
   if (storeSize() === 0 || names.length === 0) return;
   for (const name of names) sdNotify(`FDSTOREREMOVE=1\nFDNAME=${name}`);
@@ -148,9 +169,9 @@ export async function forgetAtManager(names: readonly string[]): Promise<void> {
   try {
     pair = socketPair();
   } catch {
-    return; // No descriptor is left: it is told, and what it does is not waited for.
+    return; // No descriptor is left: the manager is told, and its work is not waited for.
   }
-  // sd_notify_barrier(3): it closes what it is passed when it has read all that was said before.
+  // sd_notify_barrier(3): the manager closes this descriptor when it has read all earlier messages.
   const [own, theirs] = pair;
   const isTold = sdNotify('BARRIER=1', theirs);
   closeDescriptor(theirs);

@@ -1,18 +1,20 @@
 /**
- * The life of a varpd process between two handovers: how it takes over from the one before it, and hands over to the next. The
- * time line is here, and every step of it; the other files of this folder do one thing each.
+ * The life of a varpd process between two handovers: how it takes over from the process before, and hands
+ * over to the next. The time line and all its steps are here; each other file of this folder does one thing.
  *
- * Handed over are descriptors of TAPs and listening sockets, which keep the links (descriptors.ts); the snapshot, which says
- * what is known of each overlay (state/snapshot.ts); and the orders of a stand-in, which moves frames while no varpd does
- * (stand-in.ts, stand-in-store.ts). The orders are made by the datapath, which alone can read what they hold.
+ * A handover has three parts: descriptors of TAPs and listening sockets, which keep the links
+ * (descriptors.ts); the snapshot, with the known facts of each overlay (state/snapshot.ts); and the orders of
+ * a stand-in, which moves frames while no varpd does (stand-in.ts, stand-in-store.ts). The datapath makes the
+ * orders, and only a datapath can read their content.
  *
- * 1. `dladm restart`, SIGUSR2: the process becomes the next one (execve). Number, parent and descriptors stay.
+ * 1. `dladm restart`, SIGUSR2: the process becomes the next one (execve). Process id, parent and descriptors
+ * stay.
  *
  *      state      this process                                        the stand-in          frames are moved by
  *      running    is asked to restart                                                       varpd
- *      trying     a trial of all that the next one needs; should
- *                 it fail, running again, with every reason
- *      preparing  no change begins, those under way end         -->   loads, has copies
+ *      trying     a trial of all that the next process needs; if it
+ *                 fails, running again, with every reason
+ *      preparing  no new change begins, open ones end           -->   loads, has copies
  *      releasing  plugins and overlays end, the snapshot is saved
  *                 the datapath gives the orders                 -->   begins                both, each frame once
  *                 the datapath ends                                                         the stand-in
@@ -24,22 +26,24 @@
  *      waiting    instead, when it cannot start: two seconds, then
  *                 becoming again, with all that was left                                    the stand-in
  *
- * 2. `systemctl restart`, and every end under a service manager that keeps descriptors: it has had a copy of each since that
- *    was opened, and starts the next process when this one has ended.
+ * 2. `systemctl restart`, and every end under a service manager that keeps descriptors. The manager has had a
+ * copy of each descriptor since that was opened. It starts the next process when this one has ended.
  *
  *      ending     plugins and overlays end, the snapshot is saved                           varpd
- *                 the orders are left as one more descriptor                                nothing: they wait
+ *                 the orders are left as one more descriptor                                none: frames wait
  *      starting   the threads of the stand-in, here, before the rest is loaded              the stand-in
  *                 then as above
  *
- * 3. A start that finds what a killed varpd has left, with no snapshot of its end and no orders: from the service manager its
- *    descriptors, and frames wait until varpd has started; or links without carrier, with `persistTaps` (`stateDir/links`).
+ * 3. A start after a varpd that was killed, without a snapshot of its end and without orders. Either the
+ * service manager passes its descriptors, and frames wait until varpd has started. Or there are links without
+ * carrier, with `persistTaps` (`stateDir/links`).
  *
- *      starting   overlays come up on what there is                                         nothing
+ *      starting   overlays come up on what there is                                         none
  *      running                                                                              varpd
  *
- * Everything is taken over or the handover does not begin: what could not be brought up stays open for the next attempt, or
- * for the next process. From `releasing` on there is no way back to `running`, and whatever hangs is left behind.
+ * Either everything is taken over, or the handover does not begin. A descriptor that could not be used stays
+ * open for the next attempt, or for the next process. From `releasing` on there is no way back to `running`,
+ * and a part that hangs is left behind.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RestartInfo } from '../../control/messages.js';
@@ -65,7 +69,7 @@ import type { Rehearsal } from './rehearsal.js';
 import { startStored, storedStandIn } from './stand-in-store.js';
 import { type FrameMover, metStandIn, StandIn } from './stand-in.js';
 
-/** The states of a varpd process, and those that may follow each. */
+/** The states of a varpd process, and the states that may follow each. */
 export const NEXT = {
   starting: ['running', 'waiting', 'ending'],
   running: ['trying', 'ending'],
@@ -73,29 +77,31 @@ export const NEXT = {
   preparing: ['running', 'releasing', 'ending'],
   releasing: ['becoming'],
   waiting: ['becoming', 'ending'],
-  /** Ends in another process. */
+  /** This state ends in another process. */
   becoming: [],
   ending: [],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 export type State = keyof typeof NEXT;
 
-/** Between the answer to `dladm restart` and the end of all connections. */
+/** Time between the answer to `dladm restart` and the end of all connections. */
 const ANSWER_MS = 50;
 /** A restart waits for the change under way, which may wait for a plugin's start. */
 const SETTLE_DEADLINE_MS = 10_000;
-/** A restart waits that long for what hangs. Turns of the loop are counted, not time: a process that is kept
- * off the processor does not hang. Frames move meanwhile. */
+/**
+ * How long a restart waits for a part that hangs. Turns of the loop are counted instead of time: a process
+ * that gets no processor does not hang. Frames move meanwhile.
+ */
 const RELEASE_TURN_MS = 100;
 const RELEASE_TURNS = 150;
-/** Between two attempts to become the next program. */
+/** Pause between two attempts to become the next program. */
 const BECOME_MS = 1000;
-/** Between two attempts to start as the next program. */
+/** Pause between two attempts to start as the next program. */
 const WAIT_MS = 2000;
 
-/** What a daemon that ends hands its descriptors to. */
+/** Receiver of the descriptors of a daemon that ends. */
 export interface Recipient {
-  /** The datapath moves frames until it resolves, when all else has ended. */
+  /** Called when all else has ended; the datapath moves frames until it resolves. */
   readonly before?: () => Promise<void>;
   readonly take: (handover: Handover) => void;
 }
@@ -108,34 +114,42 @@ export interface Serving {
     stop(recipient: Recipient): Promise<void>;
   };
   readonly log: Log;
-  /** Null = standard error. */
+  /** Path of the log file; null = standard error. */
   readonly logFile: string | null;
-  /** The same as this process was started with, wherever it is now. */
+  /** Arguments that this process was started with, valid in its present working directory. */
   readonly args: readonly string[];
-  /** Whether the next process would run. */
+  /** Tries whether the next process would run. */
   rehearse(): Promise<Rehearsal>;
-  /** Where the next process will listen and log. Throws an OverlayError when the configuration is not valid. */
+  /**
+   * Where the next process will listen and log. Throws an OverlayError when the configuration is not valid.
+   */
   next(): Omit<RestartInfo, 'warnings'>;
 }
 
 export class Lifecycle {
   #state: State = 'starting';
-  /** This process was told to end when it could not any more: it does so instead of becoming the next one. */
+  /**
+   * Exit status of a signal that came too late for `ending`: the process ends with it instead of becoming the
+   * next one.
+   */
   #endsAs: number | undefined;
   #serving: Serving | undefined;
   #standIn: FrameMover | undefined;
-  /** Why frames have waited until now. */
+  /** The reason why no stand-in has moved frames. */
   #withoutStandIn: string | undefined;
-  /** The log file of the process that has become this one, empty for standard error. Undefined: this is no restart. */
+  /**
+   * Log file of the process that became this one, empty for standard error. Undefined: this process is no
+   * restart.
+   */
   readonly #logFile = takeVariable('restarted');
-  /** The service manager holds descriptors of an earlier process, and has passed copies. */
+  /** Whether the service manager holds descriptors of an earlier process, and has passed copies. */
   readonly isHeldByManager = passedDescriptors().length > 0;
 
   get state(): State {
     return this.#state;
   }
 
-  /** False when this state cannot follow: then nothing changes. */
+  /** Returns false when this state cannot follow; then nothing changes. */
   enter(state: State): boolean {
     const next: readonly State[] = NEXT[this.#state];
     if (!next.includes(state)) return false;
@@ -143,23 +157,32 @@ export class Lifecycle {
     return true;
   }
 
-  /** One that cannot start is not to end: it has the links of the process that it was. */
+  /**
+   * Whether this process is a restart. A restart that cannot start must not end, since it holds the links of
+   * the process before.
+   */
   get isRestart(): boolean {
     return this.#logFile !== undefined;
   }
 
   // ---- starting
 
-  /** Before this process restarts to give up rights: what it was given is for the process that it becomes. */
+  /**
+   * Called before this process restarts itself, to give up rights or for a next attempt: inherited
+   * descriptors stay open for the next process.
+   */
   keepOpen(): void {
     keepInheritedOpen();
   }
 
-  /** Before anything else is loaded. Resolves when frames move, if orders for that were left: loading beside the threads of a
-   * stand-in would keep both from the processor. Never rejects: without it, frames wait until all is loaded. */
+  /**
+   * Called before anything else is loaded. If orders were left, resolves when frames move: loading beside the
+   * threads of a stand-in would keep both from the processor. Never rejects: without a stand-in, frames wait
+   * until all is loaded.
+   */
   async begin(): Promise<void> {
     const left = takeVariable('standIn');
-    // What an earlier process has left is not to be deleted by one that may fail to start.
+    // Links of an earlier process must not be deleted by a process that may fail to start.
     if (!this.isRestart) linksEndWithProcess();
     try {
       this.#standIn = left === undefined ? await startStored() : metStandIn(left);
@@ -168,12 +191,15 @@ export class Lifecycle {
     }
   }
 
-  /** Once the state directory and the socket are those of this process: from now on it has what was left. */
+  /**
+   * Called once this process has the state directory and the socket: from now on it owns the inherited
+   * descriptors.
+   */
   receive(): InheritedDescriptors {
     return InheritedDescriptors.receive();
   }
 
-  /** Frames move, although this varpd does not move them yet. */
+  /** Whether a stand-in moves frames until this varpd does. */
   get hasStandIn(): boolean {
     return this.#standIn !== undefined;
   }
@@ -185,7 +211,7 @@ export class Lifecycle {
     await standIn?.end(leased);
   }
 
-  /** Of a daemon that fails to start: what it has received already is for the next attempt. */
+  /** Receiver for a daemon that fails to start: its inherited descriptors go to the next attempt. */
   get nextAttempt(): Recipient | undefined {
     if (!this.isRestart) return undefined;
     return {
@@ -195,7 +221,7 @@ export class Lifecycle {
     };
   }
 
-  /** It has started. */
+  /** The daemon has started. */
   run(serving: Serving): void {
     this.#serving = serving;
     this.enter('running');
@@ -204,7 +230,10 @@ export class Lifecycle {
       serving.log.warn('restart', `frames have waited until varpd was there: ${this.#withoutStandIn}`);
   }
 
-  /** A restart could not start, for these reasons. Returns only when there can be no next attempt. A signal ends it. */
+  /**
+   * Tries a failed restart again, after logging the reasons. Returns only when there can be no next attempt.
+   * A signal ends it.
+   */
   async tryAgain(lines: readonly string[]): Promise<void> {
     this.enter('waiting');
     try {
@@ -214,7 +243,7 @@ export class Lifecycle {
       if (this.#logFile !== undefined && this.#logFile !== '')
         new LogFile(this.#logFile, () => '').write(text.join(''));
     } catch {
-      // It may be the log that is wrong.
+      // The log itself may be the reason.
     }
     await delay(WAIT_MS);
     if (!this.enter('becoming')) return;
@@ -229,8 +258,10 @@ export class Lifecycle {
 
   // ---- dladm restart
 
-  /** Resolves when this process is about to become the next one. Rejects with an OverlayError when that would not come up; nothing has
-   * changed then. */
+  /**
+   * Resolves when this process is about to become the next one. Rejects with an OverlayError, and changes
+   * nothing, when the next process would not come up.
+   */
   async restart(): Promise<RestartInfo> {
     const serving = this.#serving;
     if (serving === undefined || !this.enter('trying'))
@@ -256,7 +287,7 @@ export class Lifecycle {
     if (!this.enter('preparing')) return;
     log.info('restart', 'varpd restarts');
     sdNotify('RELOADING=1');
-    /** Without a stand-in frames wait. */
+    /** Resolves to no stand-in when the step fails; then frames wait. */
     const orNone = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
       (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
         log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
@@ -274,7 +305,7 @@ export class Lifecycle {
     let turns = 0;
     setInterval(() => {
       if (++turns !== RELEASE_TURNS || !this.enter('becoming')) return;
-      // Whatever hangs ends with this program. The next one has the descriptors all the same.
+      // A part that hangs ends with this program. The next one has the descriptors all the same.
       log.error('restart', 'varpd does not come to an end: it restarts as it is');
       leaveToMyself(retained.named());
       standIn?.leave();
@@ -310,8 +341,11 @@ export class Lifecycle {
 
   // ---- ending
 
-  /** Whether the caller is to end this process now, with this status. Otherwise it is on its way already: to an end, or, if it
-   * was about to become the next process, to one with this status instead of that. */
+  /**
+   * Returns whether the caller shall end this process now, with this status. Otherwise the process is on its
+   * way already: to its end, or to become the next process. In the second case it ends with this status
+   * instead.
+   */
   end(status: number): boolean {
     if (!this.enter('ending')) {
       this.#endsAs ??= status;
@@ -321,7 +355,7 @@ export class Lifecycle {
     return true;
   }
 
-  /** What a daemon that ends hands over to; undefined where nothing outlives the process but by `persistTaps`. */
+  /** Receiver for a daemon that ends; undefined where only `persistTaps` lets links outlive the process. */
   nextStart(directory: StateDirectory): Recipient | undefined {
     if (storeSize() === 0) return undefined;
     return {
@@ -332,7 +366,7 @@ export class Lifecycle {
   }
 }
 
-/** Unless a service manager keeps them: it knows whether this is a restart. */
+/** Links end with the process, unless a service manager keeps them: it knows whether this is a restart. */
 function linksEndWithProcess(): void {
   keepTaps(storeSize() > 0);
 }

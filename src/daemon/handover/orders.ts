@@ -1,19 +1,28 @@
-/** What a stand-in and varpd say to each other: the orders of a stand-in, in the format of all that one varpd writes for the next. */
+/**
+ * The messages between a stand-in and varpd. The orders of a stand-in have the format of everything that one
+ * varpd saves for the next.
+ */
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Handover, Lists } from '../../datapath/contract.js';
 import { OLDER_ORDERS, readStamp, SNAPSHOT_VERSION, type Stamp, stamped } from '../state/snapshot-format.js';
 
-/** Is told of the leases that ports were granted while the stand-in moved frames. */
+/** Called with the leases that ports were granted while the stand-in moved frames. */
 export type Leased = (news: LeaseNews) => void;
 
-/** The descriptors are named where the stand-in has others by those names: in a file that the service manager keeps. */
+/**
+ * Orders of a stand-in. In a file that the service manager keeps, descriptors are named too, since the next
+ * process has other numbers for them.
+ */
 export type Orders = Handover & Stamp;
 
 export type FromStandIn =
-  /** A program that was replaced meanwhile may be told things that mean something else to it. */
+  /**
+   * A program file that was replaced meanwhile may understand orders differently, so a stand-in names its
+   * versions.
+   */
   | {
       readonly kind: 'ready';
-      /** For a varpd from before `reads`, which compares it with its own version. */
+      /** For a varpd of an older version than `reads`, which compares it with its own version. */
       readonly version: string;
       /** The versions of orders that its program reads. */
       readonly reads?: readonly number[];
@@ -25,9 +34,9 @@ export const READY: FromStandIn = { kind: 'ready', version: OLDER_ORDERS, reads:
 
 export const ordersOf = (handover: Handover): Orders => stamped(handover, Date.now());
 
-/** Throws an Error when they are of a version that this varpd does not read. */
+/** Throws an Error when this varpd does not read the version of the orders. */
 export function readOrders(value: unknown): Orders {
-  // A varpd from before they had a version sends the lists alone.
+  // An older varpd, without a version in its orders, sends the lists alone.
   if (Array.isArray(value)) return ordersOf({ descriptors: [], lists: value as Lists });
   const stamp = readStamp(value);
   return { ...(value as Orders), ...stamp };

@@ -1,12 +1,14 @@
 /**
- * Before a restart: whether the next process could run, tried while this one still does; and after a start that has failed,
- * what else would have kept it from running. A process of its own reads the
- * configuration, looks up users and groups, opens what has to be opened and imports the plugins (rehearsal-process.ts), with
- * the rights of this one. What it finds is told; what it dies of, or hangs in, is found out by that.
+ * Tries, before a restart, whether the next process could run; and collects, after a failed start, all its
+ * reasons. A process of its own reads the configuration, looks up users and groups, opens files and sockets,
+ * and imports the plugins (rehearsal-process.ts), with the rights of this process. It reports its findings.
+ * If it dies or hangs, its last step tells where.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { errorText } from '../../model/errors.js';
 import { howEnded } from '../../model/sentences.js';
 import type { Config, Flags } from '../config.js';
 import { environmentOfOthers } from '../environment.js';
@@ -17,11 +19,11 @@ const DEADLINE_MS = 15_000;
 
 /** A line of its standard output. */
 export type Finding =
-  /** What it does next. */
+  /** The next step. */
   | { readonly kind: 'step'; readonly text: string }
   /** The next process could not run. */
   | { readonly kind: 'reason'; readonly text: string }
-  /** It could, without something. */
+  /** The next process could run, but without a part that the text names. */
   | { readonly kind: 'warning'; readonly text: string }
   | { readonly kind: 'done' };
 
@@ -30,16 +32,18 @@ export interface Rehearsal {
   readonly warnings: string[];
 }
 
-/** Of a start that has failed for `known`: every reason there is. Never rejects. */
+/** Every reason of a start that has failed for `known`. Never rejects. */
 export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
   const { reasons } = await rehearse(flags);
-  // Which one has ended it, it has said with the place in the file.
+  // A reason in `known` has the place in the file before it.
   const others = reasons.filter((reason) => !known.some((line) => line.endsWith(reason)));
-  // The only one is known, in other words.
+  // A single reason is the known one, in other words.
   return reasons.length > 1 ? [...known, ...others] : [...known];
 }
 
-/** Never rejects. `running` is the configuration in force; without it a start is tried, and plugins are not. */
+/**
+ * Never rejects. `running` is the configuration in force. Without it a start is tried, and plugins are not.
+ */
 export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
   const found: Rehearsal = { reasons: [], warnings: [] };
   let step = 'it starts';
@@ -50,17 +54,16 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       if (reason !== undefined) found.reasons.push(reason);
       resolve(found);
     };
-    const args = [...process.execArgv, PROGRAM, JSON.stringify({ flags, running })];
-    const child = spawn(process.execPath, args, {
-      env: environmentOfOthers(),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
     const timer = setTimeout(() => {
-      child.kill('SIGKILL');
+      child?.kill('SIGKILL');
       end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
     }, DEADLINE_MS);
-    // Only the last words count, and those of Node itself: why it could not start. What else is there is a plugin's, or lines of
-    // its program, which are for those who may read it.
+    const child = startRehearsal({ flags, running }, (error) => {
+      end(`the next varpd cannot be started: ${errorText(error)}`);
+    });
+    if (child === undefined) return;
+    // Only the last output counts, and only Node's own lines: the reason why it could not start. Other lines
+    // come from plugins or quote varpd's program, which not every caller may read.
     let complaint = '';
     child.stderr.on('data', (bytes: Buffer) => {
       complaint = (complaint + bytes.toString()).slice(-500);
@@ -72,9 +75,6 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
       else if (finding?.kind === 'warning') found.warnings.push(finding.text);
       else if (finding?.kind === 'done') isDone = true;
     });
-    child.on('error', (error) => {
-      end(`the next varpd cannot be started: ${error.message}`);
-    });
     child.on('close', (code, signal) => {
       const how = howEnded(code, signal);
       end(isDone ? undefined : `the next varpd would end while ${step} (${how})${ownWords(complaint)}`);
@@ -82,12 +82,33 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
   });
 }
 
+/** Starts the trial in a process of its own; undefined when there is none. `failed` is called then, now or soon: without
+ * descriptors Node reports it by an event, and without memory by throwing. */
+function startRehearsal(
+  order: { readonly flags: Flags; readonly running: Config | undefined },
+  failed: (error: unknown) => void,
+): ChildProcessByStdio<null, Readable, Readable> | undefined {
+  try {
+    const args = [...process.execArgv, PROGRAM, JSON.stringify(order)];
+    const child = spawn(process.execPath, args, {
+      env: environmentOfOthers(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    child.on('error', failed);
+    // A child without a process has no streams either, whatever its type says.
+    return child.pid === undefined ? undefined : child;
+  } catch (error) {
+    failed(error);
+    return undefined;
+  }
+}
+
 function ownWords(complaint: string): string {
   const own = complaint.split('\n').filter((line) => line.startsWith(`${process.execPath}: `));
   return own.map((line) => ` ${line}`).join('');
 }
 
-/** What a plugin prints is none. */
+/** Undefined for a line that a plugin has printed. */
 function readFinding(line: string): Finding | undefined {
   try {
     const value = JSON.parse(line) as Partial<Finding> | null;

@@ -1,23 +1,23 @@
-/** Messages between varpd and its stand-in: values, each with its length before it, over one socket. */
+/** Messages between varpd and its stand-in: values over one socket, each with its length before it. */
 import { Socket } from 'node:net';
 import { deserialize, serialize } from 'node:v8';
 
-/** Before each value: a 32-bit number. */
+/** Length of the head before each value, a 32-bit number. */
 const HEAD_BYTES = 4;
 
 export class Channel<Out, In> {
   readonly #socket: Socket;
   #received = Buffer.alloc(0);
-  /** Nothing comes any more: the other side has ended it, or has ended. */
+  /** Resolves when no more messages come: the other side has ended the channel, or its process has ended. */
   readonly ended: Promise<void>;
 
-  /** The descriptor is the channel's from now on. `heard` is told each message. */
+  /** The channel owns the descriptor from now on. `heard` is called with each message. */
   constructor(fd: number, heard: (message: In) => void) {
     this.#socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
     this.ended = new Promise((resolve) => {
       this.#socket.once('end', resolve).once('close', resolve);
     });
-    // One that breaks has ended: the rest is told by `close`.
+    // An error needs no handling of its own: `close` follows.
     this.#socket.on('error', () => undefined);
     this.#socket.on('data', (bytes) => {
       this.#received = Buffer.concat([this.#received, bytes]);
@@ -33,12 +33,12 @@ export class Channel<Out, In> {
     this.#socket.write(Buffer.concat([head, bytes]));
   }
 
-  /** What comes from now on stays in the kernel. */
+  /** Messages that come from now on stay in the kernel. */
   pause(): void {
     this.#socket.pause();
   }
 
-  /** No message follows. Resolves when all are sent. */
+  /** Sends no further message. Resolves when all are sent. */
   end(): Promise<void> {
     return new Promise((resolve) => this.#socket.end(resolve));
   }

@@ -1,7 +1,7 @@
 /**
- * The process of a stand-in (stand-in.ts). It has copies of the descriptors of the varpd that started it, a channel to it
- * as its standard input, and the number of threads as its argument. It ends when nobody holds the other end of the
- * channel: when its work is done, or varpd has come to an end in the middle of it.
+ * The process of a stand-in (stand-in.ts). It has copies of the descriptors of the varpd that started it, a
+ * channel to varpd as its standard input, and the number of threads as its argument. It ends when no process
+ * holds the other end of the channel: its work is done, or varpd has died in the middle of it.
  */
 import { StandInThreads } from '../../datapath/userland/main/stand-in-threads.js';
 import { exitNow } from '../../dgram-extra/index.js';
@@ -10,7 +10,7 @@ import { complain } from '../complaint.js';
 import { type FromStandIn, readOrders, READY } from './orders.js';
 import { Channel } from './stand-in-channel.js';
 
-/** For its threads to end, which takes a millisecond. */
+/** Time for its threads to end, which takes a millisecond. */
 const END_MS = 1000;
 
 function fail(error: unknown): never {

@@ -1,6 +1,6 @@
 /**
- * The stand-in over a restart by a service manager: its orders are a file without a name among the descriptors that are left to
- * the manager, and its threads are the first that the next varpd starts.
+ * The stand-in over a restart by a service manager. Its orders are a file without a name among the
+ * descriptors that are left to the manager. The next varpd starts its threads first of all.
  */
 import { constants, fstatSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
@@ -13,12 +13,15 @@ import { passedDescriptors, STORED_STAND_IN } from './descriptors.js';
 import { type Leased, ordersOf, readOrders } from './orders.js';
 import type { FrameMover } from './stand-in.js';
 
-/** Its ending says that a next start may remove it, should this process die in between. */
+/** The ending lets the next start remove the file, should this process die before it does. */
 const FILE = '.stand-in.tmp';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
-/** A descriptor to be left beside the rest; none on a disk that is full: then frames wait until all is loaded. */
+/**
+ * A descriptor to be left beside the others; none on a disk that is full: then frames wait until all is
+ * loaded.
+ */
 export function storedStandIn(handover: Handover, directory: StateDirectory): Descriptor[] {
   const file = directory.path(FILE);
   try {
@@ -32,8 +35,10 @@ export function storedStandIn(handover: Handover, directory: StateDirectory): De
   }
 }
 
-/** Resolves when frames move; to undefined when no orders were left, or are too old. Rejects with an Error when they cannot be
- * read. */
+/**
+ * Resolves when frames move; to undefined when no orders were left, or when they are too old. Rejects with an
+ * Error when they cannot be read.
+ */
 export async function startStored(): Promise<FrameMover | undefined> {
   const passed = new Map(passedDescriptors().map(({ name, fd }) => [name, fd]));
   const file = passed.get(STORED_STAND_IN);
@@ -59,7 +64,7 @@ export async function startStored(): Promise<FrameMover | undefined> {
       await Promise.race([threads.stop(), failed]);
       news.forEach(leased);
     },
-    // The next attempt is a start by the service manager, which passes what it has.
+    // The next attempt is a start by the service manager, which passes its copies again.
     passOn: () => undefined,
   };
 }

@@ -1,8 +1,8 @@
 /**
- * The stand-in over a `dladm restart`: threads that have been told what the datapath knows (sockets, overlays, ports, targets),
- * on the same descriptors, in a process of their own. It is there before varpd ends and until the next one has all that it
- * needs, so that the descriptors are read at every moment. It asks no plugin and hears no news. While two processes
- * move frames, for a moment, each frame is moved by one of them.
+ * The stand-in over a `dladm restart`: a process with threads that move frames on the same descriptors. They
+ * get the datapath's facts (sockets, overlays, ports, targets). The stand-in begins before varpd ends, and
+ * stays until the next varpd has all that it needs, so that the descriptors are read at every moment. It asks
+ * no plugin and hears no events. For a moment two processes move frames; each frame is moved by one of them.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,21 +16,21 @@ import { SNAPSHOT_VERSION } from '../state/snapshot-format.js';
 import { type FromStandIn, type Leased, type Orders, ordersOf } from './orders.js';
 import { Channel } from './stand-in-channel.js';
 
-/** A stand-in, seen by the varpd that begins. */
+/** A stand-in, as the varpd that begins uses it. */
 export interface FrameMover {
-  /** Resolves when it uses no descriptor any more, and `leased` has been told all. */
+  /** Resolves when the stand-in uses no descriptor any more, and `leased` has been called with all leases. */
   end(leased: Leased): Promise<void>;
-  /** This process could not start and makes room for another attempt: the stand-in is for that one. */
+  /** Called when this process could not start: leaves the stand-in to the next attempt. */
   passOn(): void;
 }
 
 const PROGRAM = fileURLToPath(new URL('./stand-in-process.js', import.meta.url));
-/** For each of its steps, on a machine that is busy. Frames move meanwhile as they did. */
+/** Time for each of its steps, on a busy machine. Frames move meanwhile as before. */
 const STEP_MS = 10_000;
-/** For its end, before it is killed. */
+/** Time for its end, before it is killed. */
 const END_MS = 2000;
 
-/** Seen by the varpd that ends. */
+/** A stand-in, as the varpd that ends uses it. */
 export class StandIn {
   readonly #retained: Retained;
   readonly #fd: number;
@@ -42,19 +42,25 @@ export class StandIn {
     this.#retained = retained;
     const [own, theirs] = socketPair();
     this.#fd = own;
-    for (const fd of retained.descriptors) setInheritable(fd, true);
     const args = [...process.execArgv, PROGRAM, String(retained.threads)];
-    this.#child = spawn(process.execPath, args, { stdio: [theirs, 'ignore', 'inherit'] });
-    for (const fd of retained.descriptors) setInheritable(fd, false);
-    closeDescriptor(theirs);
-    // One that cannot be started is seen by the end of its channel.
+    try {
+      for (const fd of retained.descriptors) setInheritable(fd, true);
+      this.#child = spawn(process.execPath, args, { stdio: [theirs, 'ignore', 'inherit'] });
+    } catch (error) {
+      closeDescriptor(own);
+      throw error;
+    } finally {
+      for (const fd of retained.descriptors) setInheritable(fd, false);
+      closeDescriptor(theirs);
+    }
+    // A child that cannot be started is noticed by the end of its channel.
     this.#child.on('error', () => undefined);
     this.#channel = new Channel(own, (message) => {
       this.#heard(message);
     });
   }
 
-  /** Resolves when it can be told what to do. Rejects with an Error. */
+  /** Resolves when the stand-in can take orders. Rejects with an Error. */
   static async start(retained: Retained): Promise<StandIn> {
     const standIn = new StandIn(retained);
     return standIn.#orDrop(async () => {
@@ -65,7 +71,7 @@ export class StandIn {
     });
   }
 
-  /** Resolves when it moves frames, as this process still does. Rejects with an Error. */
+  /** Resolves when the stand-in moves frames, as this process still does. Rejects with an Error. */
   async carry(): Promise<this> {
     await this.#orDrop(async () => {
       this.#channel.send(ordersOf({ descriptors: [], lists: await this.#retained.lists() }));
@@ -75,12 +81,15 @@ export class StandIn {
     return this;
   }
 
-  /** Before this process restarts. */
+  /** Called before this process restarts. */
   leave(): void {
     leave(this.#fd, this.#child.pid);
   }
 
-  /** It ends by itself when its channel does, unless it hangs: then its copies of the descriptors would keep all links. */
+  /**
+   * Ends the stand-in. It ends by itself when its channel does, unless it hangs: then its copies of the
+   * descriptors would keep all links.
+   */
   drop(): void {
     this.#channel.close();
     this.#child.kill('SIGKILL');
@@ -95,7 +104,7 @@ export class StandIn {
     }
   }
 
-  /** The next message is of this kind, and comes in time. */
+  /** Waits for the next message. Rejects when it is of another kind, or late. */
   async #next<K extends FromStandIn['kind']>(kind: K): Promise<Extract<FromStandIn, { kind: K }>> {
     const late = new AbortController();
     try {
@@ -116,12 +125,14 @@ export class StandIn {
   }
 }
 
-/** The stand-in that the process before has left: `17:4711`. Undefined where that says nothing of one. */
+/**
+ * The stand-in that the previous process has left, named as `17:4711`. Undefined where the text names none.
+ */
 export function metStandIn(left: string): FrameMover | undefined {
   const found = /^(\d{1,9}):(\d{1,9})$/.exec(left);
   if (found === null) return undefined;
   const [fd, pid] = [Number(found[1]), Number(found[2])];
-  // A process that varpd starts, a plugin's for one, has no business with it, and would keep it running.
+  // A child of varpd, such as a plugin's, must not inherit the channel: it would keep the stand-in running.
   setInheritable(fd, false);
   const news: LeaseNews[] = [];
   const channel = new Channel<Orders, FromStandIn>(fd, (message) => {
@@ -141,13 +152,13 @@ export function metStandIn(left: string): FrameMover | undefined {
   };
 }
 
-/** For the process to come: the channel, and the number of the stand-in's process. */
+/** Leaves to the next process the channel, and the process id of the stand-in. */
 function leave(fd: number, pid: number | undefined): void {
   setInheritable(fd, true);
   leaveVariable('standIn', `${fd}:${pid}`);
 }
 
-/** Node knows nothing of this child: it was started by the process that this one was. */
+/** Waits for the child to end. Node does not know this child, since the previous process started it. */
 async function reap(pid: number): Promise<void> {
   const startedMs = performance.now();
   try {

@@ -1,19 +1,19 @@
 /**
- * Drops that the log tells of, since what causes them is outside of varpd and nothing else shows it. The datapath only
- * counts; here somebody looks at its counters now and then.
+ * Drops that are reported in the log, because their cause lies outside of varpd and nothing else shows it.
+ * The datapath only counts; the counters are looked at here at an interval.
  */
 import type { DropReason } from '../../model/drops.js';
 import type { Log } from '../log.js';
 import type { ObservedOverlay } from './observed.js';
 
-/** What to do about each. */
+/** Advice about each reason. */
 const ADVICE: Partial<Record<DropReason, string>> = {
   tx_firewall:
     'a firewall of this host drops what varpd sends (EPERM): let UDP to the listen port of the peers pass its output rules',
 };
 
 const LOOK_MS = 2_000;
-/** What goes on is told once; what begins again after this, again. */
+/** A trouble is logged once while it goes on, and again when it begins after this time without a drop. */
 const QUIET_MS = 60_000;
 
 interface Directory {
@@ -56,7 +56,7 @@ export class DropNews {
   }
 }
 
-/** Returns how to end it. */
+/** Returns a function that ends it. */
 export function startDropNews(directory: Directory, log: Log): () => void {
   const news = new DropNews(directory, log);
   const timer = setInterval(() => {

@@ -1,14 +1,15 @@
 /**
- * Who is let in to the metrics, and whom a connection belongs to that has to go for it. Nobody is asked who he is, so places
- * are shared out by where a client comes from: whoever has many gives one up before somebody who has one, one that waits
- * for nothing before one that is being answered, an old one before a new one.
+ * Decides which clients of the metrics endpoint get a connection (a place), and which connection is closed to
+ * make room. The endpoint knows no users, so places are shared out by the address of a client. An idle
+ * connection is closed first, otherwise one with an answer that its client is slow to read. Among equals one
+ * of the client with the most places is closed, and the oldest of these.
  */
 import type { Socket } from 'node:net';
 import { isLinkLocal, isV4, parse as parseIp, toBytes } from '../../wire/ip.js';
 
-/** Prometheus keeps one; the others are for a second one, and for those who look. */
+/** Prometheus keeps one connection. The rest is for a second Prometheus, and for operators with a browser. */
 const PLACES = 16;
-/** Of one client: the rest is for others, whatever it does with them. */
+/** Places of one client at most, so that it cannot keep all others out. */
 const PLACES_OF_ONE = 4;
 
 const NETWORK_BYTES = 8;
@@ -17,21 +18,24 @@ interface Place {
   readonly client: string;
   /** Requests that are being answered. */
   requests: number;
-  /** When the first of them was ours no longer: all of it is written, for the client to read. */
+  /**
+   * Time at which an answer was written to the kernel whole and not yet read by the client; undefined: there
+   * is none.
+   */
   writtenMs: number | undefined;
 }
 
 export class MetricsClients {
-  /** In the order in which they came. */
+  /** In the order in which the clients came. */
   readonly #places = new Map<Socket, Place>();
   readonly #slowMs: number;
 
-  /** Whoever has not read his answer for `slowMs` is no better than one who has asked for nothing. */
+  /** A client that has not read its answer for `slowMs` counts as idle. */
   constructor(slowMs: number) {
     this.#slowMs = slowMs;
   }
 
-  /** False when there is no place for it, nor one that can be taken from somebody else. */
+  /** Returns false when there is no free place, and none that can be taken from another client. */
   admit(socket: Socket): boolean {
     const client = clientOf(socket.remoteAddress);
     const same = [...this.#places].filter(([, place]) => place.client === client);
@@ -52,7 +56,7 @@ export class MetricsClients {
     if (place !== undefined) place.writtenMs ??= performance.now();
   }
 
-  /** It has all of an answer. */
+  /** The client has all of an answer. */
   has(socket: Socket): void {
     const place = this.#places.get(socket);
     if (place === undefined) return;
@@ -60,7 +64,7 @@ export class MetricsClients {
     place.writtenMs = undefined;
   }
 
-  /** Ends the oldest that can be ended. */
+  /** Ends the first connection that may be ended: an idle one, else a slow one. */
   #free(among: readonly (readonly [Socket, Place])[]): boolean {
     const isSlow = ({ writtenMs }: Place): boolean =>
       writtenMs !== undefined && performance.now() - writtenMs > this.#slowMs;
@@ -82,7 +86,10 @@ export class MetricsClients {
   }
 }
 
-/** Of IPv6 the network alone: whoever has one address has 2^64 (RFC 4291 2.5.1). A Unix socket has one client. */
+/**
+ * Name of a client. For IPv6 only the network counts: a host with one address has 2^64 of them (RFC 4291
+ * 2.5.1). All clients of a Unix socket are one.
+ */
 function clientOf(address: string | undefined): string {
   const ip = parseIp((address ?? '').replace(/%.*$/, '').replace(/^::ffff:(?=\d+\.)/i, ''));
   if (ip === undefined || isV4(ip) || isLinkLocal(ip)) return address ?? '';
@@ -90,8 +97,9 @@ function clientOf(address: string | undefined): string {
 }
 
 /**
- * Whether a browser cannot have been made to send this by a page of another site, which has its name lead to this host
- * (DNS rebinding): an address needs no name, `localhost` and the names that are configured are no other site's.
+ * Whether a page of another site cannot have made a browser send this request. Such a page lets its own name
+ * resolve to this host (DNS rebinding). A request to an address involves no name; `localhost` and the
+ * configured names belong to no other site.
  */
 export function isOwnHost(host: string | undefined, names: readonly string[]): boolean {
   if (host === undefined) return true; // HTTP/1.0: no browser

@@ -1,9 +1,9 @@
 /**
  * The metrics endpoint: `GET /metrics` over HTTP, on an address or a Unix socket, and nothing else.
  *
- * Whoever reaches it may read, but for pages of other sites in a browser of this host. It has bounds of its own (connections
- * in all and of one client, times, a share of the processor), so that nobody who does keeps varpd from its work, or another
- * from reading.
+ * Every client that reaches it may read, except pages of other sites in a browser of this host. The endpoint
+ * has bounds of its own (connections in all and of one client, times, a share of the processor), so that no
+ * client keeps varpd from its work, or another client from reading.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { asOverlayError, errorStack, OverlayError } from '../../model/errors.js';
@@ -15,17 +15,20 @@ import { claimSocket, listenOn } from '../socket-file.js';
 import { explain } from '../system-error.js';
 import { isOwnHost, MetricsClients } from './metrics-clients.js';
 
-/** For a request to be there, all of it: a program sends one in one write. */
+/** Time for a request to arrive whole: a program sends one in one write. */
 const REQUEST_MS = 5000;
-/** For an answer to be read, all of it: Prometheus gives up sooner (scrape_timeout). */
+/** Time for an answer to be read whole: Prometheus gives up sooner (scrape_timeout). */
 const ANSWER_MS = 30_000;
-/** Without a byte moved: an answer that is not read, a connection that is not used. */
+/** Time without a byte moved: an answer that is not read, a connection that is not used. */
 const IDLE_MS = 10_000;
-/** When the address cannot be had, and varpd goes on without. */
+/** Pause between attempts to get the address, while varpd works without it. */
 const RETRY_MS = 10_000;
 /** A request of Prometheus has 400 bytes. */
 const MAX_HEADER_BYTES = 8192;
-/** Rest : work. Whoever asks without end gets a fifth of the control thread at most. */
+/**
+ * Rest after a text, as a multiple of the time that it took. A client that asks without end gets a fifth of
+ * the control thread at most.
+ */
 const REST_FACTOR = 4;
 
 const TIMING = { requestMs: REQUEST_MS, answerMs: ANSWER_MS, idleMs: IDLE_MS, retryMs: RETRY_MS };
@@ -33,11 +36,11 @@ const TIMING = { requestMs: REQUEST_MS, answerMs: ANSWER_MS, idleMs: IDLE_MS, re
 export interface MetricsOptions {
   /** `metrics` of the configuration: `ip:port`, or the path of a Unix socket. */
   readonly address: string;
-  /** Where it stands in the configuration, as `file:line:column: `. */
+  /** The place of the address in the configuration, as `file:line:column: `. */
   readonly place?: string;
   /** Names of this host that a request may be for, beside localhost and addresses. */
   readonly hosts?: readonly string[];
-  /** May read a Unix socket; undefined = the group of this process. */
+  /** Group that may read a Unix socket; undefined = the group of this process. */
   readonly gid: number | undefined;
   readonly source: { readonly contentType: string; text(): Promise<string> };
   readonly log: Log;
@@ -45,8 +48,8 @@ export interface MetricsOptions {
 }
 
 /**
- * Rejects with an OverlayError when the address cannot be had; `mayWait`: then it is logged, and tried again until it can.
- * Resolves to how to end it.
+ * Rejects with an OverlayError when the address cannot be had. With `mayWait` the error is logged instead,
+ * and the address is tried again until it can be had. Resolves to a function that ends the endpoint.
  */
 export async function startMetricsServer(
   options: MetricsOptions,
@@ -85,7 +88,7 @@ class MetricsServer {
   readonly #options: MetricsOptions;
   readonly #server: Server;
   readonly #clients: MetricsClients;
-  /** Whoever asks while a text is made has that one too. */
+  /** The text that is being made; requests that come meanwhile get the same one. */
   #text: Promise<string> | undefined;
   #restUntilMs = 0;
 
@@ -154,7 +157,7 @@ class MetricsServer {
     else await this.#send(response);
   }
 
-  /** From the request to the end of its answer. */
+  /** Follows a request to the end of its answer. */
   #follow({ socket }: IncomingMessage, response: ServerResponse): void {
     const { answerMs } = this.#options.timing ?? TIMING;
     this.#clients.asks(socket);
@@ -169,7 +172,7 @@ class MetricsServer {
     });
   }
 
-  /** No browser reaches a Unix socket. */
+  /** Whether the request names this host. No browser reaches a Unix socket. */
   #isForUs({ headersDistinct }: IncomingMessage): boolean {
     const { address, hosts = [], log } = this.#options;
     const { host: names = [] } = headersDistinct;
@@ -208,7 +211,7 @@ class MetricsServer {
   }
 }
 
-/** What else such a client has to say is not waited for. */
+/** Ends the connection too: the rest of such a client's request is not read. */
 function refuse(response: ServerResponse, status: number, why: string): void {
   response.writeHead(status, { 'Content-Type': 'text/plain', Connection: 'close' }).end(`${why}\n`);
 }

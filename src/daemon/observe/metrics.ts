@@ -1,10 +1,10 @@
 /**
- * What varpd tells Prometheus: every counter of overlays, ports and sockets, what has become of their links, and the
- * process itself. All is read in one go when somebody asks, and nothing is kept until the next time: what has been
- * deleted is told of no more.
+ * The metrics of varpd for Prometheus: all counters of overlays, ports and sockets, the state of their links,
+ * and the process itself. All values are read at once for each request, and none is kept until the next one,
+ * so a deleted overlay is gone from the metrics.
  *
- * A counter `NAME` of dladm is `varpd_overlay_NAME_total` (but for one: see metricOf), and of a port `varpd_port_NAME_total`;
- * reasons for drops are labels.
+ * A counter `NAME` of dladm is `varpd_overlay_NAME_total` (with one exception: see metricOf), and that of a
+ * port is `varpd_port_NAME_total`; reasons for drops are labels.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
@@ -20,12 +20,15 @@ export interface MetricSources {
   readonly datapath: Pick<Datapath, 'features' | 'socketCounters'>;
 }
 
-/** For the datapath to say how many targets it knows: it comes round in a fraction of this, or is stuck. */
+/** Time for the datapath to count its targets. It answers in a fraction of this, or hangs. */
 const COUNT_MS = 1000;
-/** Between two looks at how late the control thread is; the library's own 10 ms would wake it a hundred times a second. */
+/**
+ * Time between two measurements of how late the control thread is; the library's own 10 ms would wake it a
+ * hundred times a second.
+ */
 const LAG_PRECISION_MS = 100;
 
-/** Of the library: gauges that are called like counters. What they add up is there too, without `_total`. */
+/** Gauges of the library that are named like counters. Their sums are there too, without `_total`. */
 const MISNAMED = [
   'nodejs_active_handles_total',
   'nodejs_active_requests_total',
@@ -36,18 +39,21 @@ const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
 const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
 const SOCKET_REASONS = Object.keys(SOCKET_DROPS) as DropReason[];
-/** Those of a socket are nobody's: added up over the overlays on it they would be counted several times. */
+/**
+ * Reasons of a socket belong to no overlay: summed over the overlays that share the socket they would count
+ * several times.
+ */
 const OVERLAY_REASONS = (Object.keys(DROPS) as DropReason[]).filter(
   (reason) => !SOCKET_REASONS.includes(reason),
 );
-/** Which of them an alert is for. */
+/** Kind of a reason: alerts are for one of the kinds. */
 const kindOf = (reason: DropReason): string => DROPS[reason].kind;
 
 const namesOf = <C extends string>(counters: Readonly<Record<C, string>>) => Object.keys(counters) as C[];
 const OVERLAY_TRAFFIC_NAMES = namesOf(TRAFFIC);
 const PORT_TRAFFIC_NAMES = namesOf(PORT_TRAFFIC);
 
-/** Of one metric: what it says, and the labels of its values. */
+/** One metric: its help text, and the labels of its values. */
 type Family = readonly [help: string, ...labels: string[]];
 
 const GAUGES = {
@@ -72,7 +78,10 @@ const GAUGES = {
   port_carrier: ['1 when a port has a carrier; it may lose it with link-state=follow.', 'overlay', 'port'],
 } as const satisfies Record<string, Family>;
 
-/** A metric that ends in a unit has that unit, and Prometheus knows no bits. */
+/**
+ * Other name of a counter for Prometheus: a metric that ends in a unit has that unit, and Prometheus knows no
+ * bits.
+ */
 type NameOf<C extends string> = C extends 'rx_reserved_bits' ? 'rx_reserved_flags' : C;
 
 export function metricOf<C extends string>(counter: C): NameOf<C> {
@@ -117,7 +126,7 @@ const COUNTERS = {
   ],
 } as const satisfies Record<string, Family>;
 
-/** As Prometheus knows them. */
+/** All metrics, under the names that Prometheus sees. */
 export const METRICS = Object.entries<Family>({ ...COUNTERS, ...GAUGES }).map(
   ([name, [help, ...labels]]) => ({ name: `varpd_${name}`, help, labels }),
 );
@@ -169,7 +178,7 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** All of it as it is now, in the text format of Prometheus. */
+  /** All values as they are now, in the text format of Prometheus. */
   async text(): Promise<string> {
     const late = delay(COUNT_MS, new Map<ObservedOverlay, number>(), { ref: false });
     this.#fill(await Promise.race([this.#countTargets(), late]));
@@ -198,7 +207,7 @@ export class Metrics {
       this.#put(kind, { state: 'running' }, counts[kind]);
       this.#put(kind, { state: 'offline' }, offline[kind]);
     }
-    // What `offline` was called in 0.1: for alerts that still ask for it.
+    // Name of `offline` in 0.1, for alerts that still use it.
     this.#put('overlays', { state: 'stopped' }, offline.overlays);
     for (const overlay of directory.overlays.values()) {
       this.#fillOverlay(overlay, targets.get(overlay));

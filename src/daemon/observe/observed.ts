@@ -1,4 +1,6 @@
-/** What is observed: overlays as whoever has them (overlays/directory.ts) lets them be seen. */
+/**
+ * The parts of an overlay that metrics and the log of drops may see (overlays/directory.ts has the overlays).
+ */
 import type { RunningOverlayInfo } from '../../control/messages.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
 import type { Endpoint } from '../../wire/ip.js';
@@ -6,7 +8,7 @@ import type { Endpoint } from '../../wire/ip.js';
 export interface ObservedPort {
   readonly name: string;
   readonly state: string;
-  /** None without a device. */
+  /** Empty for a port without a device. */
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -22,7 +24,7 @@ export interface ObservedOverlay {
 }
 
 export interface Observed {
-  /** Those that run, by name. */
+  /** Overlays that run, by name. */
   readonly overlays: ReadonlyMap<string, ObservedOverlay>;
   readonly counts: Readonly<Record<'overlays' | 'vnics', number>>;
   /** Stored, and not running. */

@@ -1,7 +1,7 @@
 /**
- * Starting overlays, and bringing up what is stored: at the start of varpd, when an operator asks, and again and again by
- * itself as long as something of it does not run (retries.ts). One overlay or VNIC that fails keeps no other from
- * starting.
+ * Starts overlays, and brings up the stored ones: at the start of varpd, when an operator asks, and by itself
+ * again and again as long as a part does not run (retries.ts). An overlay or VNIC that fails prevents no
+ * other from starting.
  */
 import type { Failure } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
@@ -30,7 +30,7 @@ export class BringUp {
   readonly #changed: () => void;
   readonly #retries: Retries;
 
-  /** `changed`: something was brought up, or failed to. */
+  /** `changed`: called when something was brought up, or failed to come up. */
   constructor(
     services: OverlayServices,
     store: Pick<StateStore, 'overlays'>,
@@ -48,7 +48,7 @@ export class BringUp {
     this.#retries = new Retries(services.watch, (name) => this.#retry(name));
   }
 
-  /** At the start of varpd: everything stored. What is not up yet is shown as being started. */
+  /** Called at the start of varpd: starts everything stored. Until it is up it is shown as being started. */
   raise(): Promise<UpResult> {
     for (const { name, vnics } of this.#store.overlays.values())
       for (const one of [name, ...vnics.map((vnic) => vnic.name)])
@@ -56,7 +56,9 @@ export class BringUp {
     return this.up();
   }
 
-  /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
+  /**
+   * Starts stored overlays and VNICs that do not run, and opens lost devices again; goes on past failures.
+   */
   async up(name?: string): Promise<UpResult> {
     if (name !== undefined && this.#directory.idOf(name) === 0) this.#directory.need(name);
     const names = name === undefined ? this.#directory.names() : [name];
@@ -66,17 +68,20 @@ export class BringUp {
     return { failures: failures.flat() };
   }
 
-  /** It is tried no more. */
+  /** The overlay is not tried again. */
   forget(name: string): void {
     this.#retries.forget(name);
   }
 
-  /** Nothing is tried any more. */
+  /** No overlay is tried again. */
   stop(): void {
     this.#retries.stop();
   }
 
-  /** A new one, or one that is stored: nobody else may have its network. Adds itself to `undo`. */
+  /**
+   * Starts a new or stored overlay. Fails when another overlay has the same network. Adds its steps to
+   * `undo`.
+   */
   async start(plan: OverlayPlan, undo: UndoStack): Promise<RunningOverlay> {
     const overlay = RunningOverlay.check(plan, this.#services);
     const { listen } = overlay;
@@ -92,14 +97,16 @@ export class BringUp {
     } finally {
       this.#directory.starting.delete(plan.name);
     }
-    // Nobody sees it before it works.
+    // Only an overlay that works is visible to others.
     undo.push(() => this.#directory.overlays.delete(plan.name));
     this.#directory.overlays.set(plan.name, overlay);
     return overlay;
   }
 
-  /** What fails is known by its reason, and tried again. `isRetry`: nobody asks, so only news is logged, and what was deleted
-   * with -t stays away. */
+  /**
+   * Brings up one overlay with its VNICs. A failure is recorded with its reason, and tried again. `isRetry`:
+   * no operator has asked, so only news is logged, and VNICs that were deleted with -t stay away.
+   */
   async #bringUp(name: string, isRetry: boolean): Promise<Failure[]> {
     const failures: Failure[] = [];
     const { reasons } = this.#directory;
@@ -112,7 +119,7 @@ export class BringUp {
         const reason = details.length === 0 ? message : details.join('; ');
         if (!isRetry || reasons.get(what) !== reason)
           this.#services.log.error(`up ${what}`, `${what} could not be brought up: ${reason}`);
-        // One that runs has its health to say what is wrong.
+        // An overlay that runs reports its trouble by its health.
         if (!this.#directory.runs(what)) reasons.set(what, reason);
         failures.push({ name: what, message: reason });
       }
@@ -142,12 +149,12 @@ export class BringUp {
     return failures;
   }
 
-  /** Nothing of it waits for another attempt. */
+  /** Whether no part of the overlay waits for another attempt. */
   #isWhole({ name, vnics }: StoredOverlay): boolean {
     return ![name, ...vnics.map((vnic) => vnic.name)].some((one) => this.#directory.reasons.has(one));
   }
 
-  /** What is stored and does not run, tried again. Never rejects. */
+  /** Tries again to bring up the parts that do not run. Never rejects. */
   async #retry(name: string): Promise<void> {
     await this.#changes.run(name, async () => {
       const stored = this.#store.overlays.get(name);

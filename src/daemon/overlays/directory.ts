@@ -1,8 +1,9 @@
 /**
- * Who is there: the overlays that run, those that are stored and do not (OFFLINE), and what can be said about either.
+ * The directory of overlays: those that run, those that are stored and do not (OFFLINE), and the information
+ * about both.
  *
- * A few hundred overlays at most: whatever is not found by name is found by looking at all of them, so that there is
- * one map and nothing to keep in step with it.
+ * There are a few hundred overlays at most. So there is one map by name, and every other question looks at
+ * all overlays: no second map has to be kept in step.
  */
 import type { Failure, OverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
@@ -23,11 +24,11 @@ export interface Count {
 const SUMMARY_CHARACTERS = 400;
 
 export class OverlayDirectory {
-  /** Running ones by name, in the order of their start. */
+  /** Running overlays by name, in the order of their start. */
   readonly overlays = new Map<string, RunningOverlay>();
-  /** Those that are being started, by name. */
+  /** Overlays that are being started, by name. */
   readonly starting = new Map<string, RunningOverlay>();
-  /** Why a stored overlay or VNIC does not run. */
+  /** Reasons why stored overlays and VNICs do not run, by name. */
   readonly reasons = new Map<string, string>();
   readonly #store: Pick<StateStore, 'overlays' | 'bad'>;
   readonly #plugins: Plugins;
@@ -38,13 +39,16 @@ export class OverlayDirectory {
     for (const { name, message } of store.bad) this.reasons.set(name, message);
   }
 
-  /** Of those that run. */
+  /** Number of overlays and VNICs that run. */
   get counts(): Count {
     const vnics = [...this.overlays.values()].reduce((sum, overlay) => sum + overlay.vnics.size, 0);
     return { overlays: this.overlays.size, vnics };
   }
 
-  /** Of those that are stored and do not run; a file that was set aside is an overlay. */
+  /**
+   * Number of stored overlays and VNICs that do not run; a state file that was set aside counts as an
+   * overlay.
+   */
   get offline(): Count {
     const vnics = [...this.#store.overlays.values()].flatMap((overlay) =>
       overlay.vnics.filter(({ name }) => this.overlays.get(overlay.name)?.vnics.has(name) !== true),
@@ -53,7 +57,7 @@ export class OverlayDirectory {
     return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
   }
 
-  /** For the service manager: how much is up, and what is not. */
+  /** Summary for the service manager: how much is up, and what is not. */
   get summary(): string {
     const { overlays, vnics } = this.counts;
     const reasons = [...this.reasons].map(([name, reason]) => `${name}: ${reason}`);
@@ -62,7 +66,7 @@ export class OverlayDirectory {
     return `${overlays} overlays and ${vnics} VNICs are up${rest}`;
   }
 
-  /** Of all overlays, running or not, in the order of their creation. */
+  /** Names of all overlays, running or not, in the order of their creation. */
   names(): string[] {
     const names = new Set([...this.#store.overlays.keys(), ...this.overlays.keys()]);
     return [...names].sort((a, b) => this.idOf(a) - this.idOf(b));
@@ -73,7 +77,7 @@ export class OverlayDirectory {
     return this.#store.overlays.get(name)?.id ?? this.overlays.get(name)?.id ?? 0;
   }
 
-  /** One that is being started, too. */
+  /** The overlay with this id, also while it is being started. */
   withId(id: number): RunningOverlay | undefined {
     for (const overlays of [this.overlays, this.starting])
       for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
@@ -88,7 +92,7 @@ export class OverlayDirectory {
     return [...this.#store.overlays.values()].find(({ vnics }) => vnics.some((vnic) => vnic.name === name));
   }
 
-  /** Of a VNIC, running or not: the name of its overlay. Its own name when there is none of that name. */
+  /** Name of the overlay of a VNIC, running or not. The VNIC's own name when there is no such VNIC. */
   overlayNameOf(vnic: string): string {
     return this.overlayOfVnic(vnic)?.name ?? this.storedOverlayOfVnic(vnic)?.name ?? vnic;
   }
@@ -102,7 +106,7 @@ export class OverlayDirectory {
     return this.overlays.has(name) || this.overlayOfVnic(name) !== undefined;
   }
 
-  /** Whether one of this name is on disk. */
+  /** Whether an overlay or VNIC of this name is on disk. */
   isStored(name: string): boolean {
     return this.#store.overlays.has(name) || this.storedOverlayOfVnic(name) !== undefined;
   }
@@ -117,7 +121,10 @@ export class OverlayDirectory {
     throw new OverlayError('AGAIN', line, [line]);
   }
 
-  /** No overlay, or no VNIC, of this name is to be deleted: what there is instead, and what to do. */
+  /**
+   * The error when no overlay, or no VNIC, of this name can be deleted. It says what has the name instead,
+   * and what to do.
+   */
   notFound(name: string, wanted: 'overlay' | 'vnic'): OverlayError {
     const fail = (line: string): OverlayError => new OverlayError('NOT_FOUND', line, [line]);
     if (wanted === 'vnic' && this.idOf(name) !== 0) return fail(`${name} is an overlay: use delete-overlay`);
@@ -143,15 +150,17 @@ export class OverlayDirectory {
     return { overlays: rows, missing, next };
   }
 
-  /** Throws an OverlayError when there is no overlay `over`. What is missing is on the first page. */
+  /** Throws an OverlayError when there is no overlay `over`. Missing names are on the first page. */
   listVnics({ names, over, after }: Methods['vnic.list']['params']): Methods['vnic.list']['result'] {
     const { found, missing } = this.findVnics(names, over);
     const { rows, next } = pageOf([...found.keys()], after, (name) => this.#vnicInfo(name, found.get(name)!));
     return { vnics: rows, missing: after === undefined ? missing : [], next };
   }
 
-  /** VNICs, running or not, those named or all, over this overlay or any: name -> overlay. Throws an OverlayError when there
-   * is no overlay `over`. */
+  /**
+   * VNICs, running or not: those named or all, over this overlay or any, as name -> overlay. Throws an
+   * OverlayError when there is no overlay `over`.
+   */
   findVnics(
     names: readonly string[] | undefined,
     over?: string,
@@ -171,8 +180,10 @@ export class OverlayDirectory {
     return { found, missing };
   }
 
-  /** Name -> overlay. By overlay, in the order of their creation, except for temporary ones, which are not stored: they come
-   * last. */
+  /**
+   * All VNICs, as name -> overlay. They follow the order in which overlays were created; temporary VNICs of
+   * an overlay, which are not stored, come last.
+   */
   get #allVnics(): ReadonlyMap<string, string> {
     const all = new Map<string, string>();
     for (const over of this.names()) {
@@ -209,7 +220,10 @@ export class OverlayDirectory {
     return this.reasons.get(name) ?? `it is not running; 'dladm up-overlay ${overlay}' starts it`;
   }
 
-  /** Names of state files that were set aside. One of the same name may have been created since. */
+  /**
+   * Names of overlays with state files that were set aside, unless one of the same name has been created
+   * since.
+   */
   #unreadable(): string[] {
     const names = new Set(this.#store.bad.map(({ name }) => name));
     return [...names].filter((name) => !this.isStored(name) && !this.runs(name));

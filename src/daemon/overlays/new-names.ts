@@ -1,4 +1,4 @@
-/** Names and MACs for what is to be made: which are valid, and which nobody has yet. */
+/** Names and MACs for new overlays and VNICs: checks that they are valid, and that no other one has them. */
 import { OverlayError } from '../../model/errors.js';
 import { checkName, NAME_RULE } from '../../model/names.js';
 import { foundExpected, printable } from '../../model/properties.js';
@@ -12,7 +12,7 @@ import type { RunningOverlay } from './running-overlay.js';
 export class NewNames {
   readonly #directory: OverlayDirectory;
   readonly #links: Pick<Links, 'exists'>;
-  /** Of what is being created. */
+  /** Names of overlays and VNICs that are being created. */
   readonly #reserved = new Set<string>();
 
   constructor(directory: OverlayDirectory, links: Pick<Links, 'exists'>) {
@@ -20,7 +20,10 @@ export class NewNames {
     this.#links = links;
   }
 
-  /** The name is nobody else's while `work` is under way. Rejects with an OverlayError when it cannot be had. */
+  /**
+   * Keeps others from the name while `work` is under way. Rejects with an OverlayError when the name is taken
+   * or invalid.
+   */
   async reserve(name: string, work: () => Promise<void>): Promise<void> {
     this.#check(name);
     this.#reserved.add(name);

@@ -1,4 +1,7 @@
-/** Rows of what is stored and does not run, made from what is stored alone: OFFLINE, and the reason. */
+/**
+ * Rows of overlays and VNICs that are stored and do not run, made from the stored data alone: OFFLINE, and
+ * the reason.
+ */
 import type { OverlayInfo, PropertyRow, VnicInfo } from '../../control/messages.js';
 import { PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
@@ -6,7 +9,7 @@ import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { specsOf } from './overlay-properties.js';
 
-/** Of nothing but a name: an overlay whose state file was set aside. */
+/** Information about an overlay with only its name: its state file was set aside. */
 export function unreadableOverlay(name: string, reason: string): OverlayInfo {
   const health = { status: 'OFFLINE', details: reason } as const;
   return {
@@ -33,7 +36,9 @@ export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: strin
   return { name, over, mac, configuredMac: mac, macType, vid, state, ...rest };
 }
 
-/** As the running overlay would have them. What its plugin does not take any longer: as it is stored. */
+/**
+ * The properties as the running overlay would have them; if its plugin refuses them now, as they are stored.
+ */
 function propertyRows(
   stored: StoredOverlay,
   plugin: LookupPlugin | undefined,

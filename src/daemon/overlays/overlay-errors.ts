@@ -1,4 +1,4 @@
-/** What can be wrong with an overlay or a VNIC, in words that name the property or the device. */
+/** Errors of overlays and VNICs, in words that name the property or the device. */
 import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
 import { notOfThisHost, oneOf, otherFamily } from '../../model/sentences.js';
@@ -10,10 +10,10 @@ import { parseMac } from '../../wire/mac.js';
 import { errnoName, explain } from '../system-error.js';
 import { portHolder } from '../underlay/port-holder.js';
 
-/** What read and write on a TAP give once its device is gone. */
+/** Errors of read and write on a TAP without its device. */
 const GONE: readonly ErrnoName[] = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
 
-/** Why a device does not work, from the errno name that it gave. */
+/** Reason why a device does not work, from the errno name of its error. */
 export function deviceFault(code: string): string {
   return GONE.some((errno) => errno === code) ? 'the device was removed' : `the device failed (${code})`;
 }
@@ -63,8 +63,10 @@ export function tapError(error: unknown, name: string): OverlayError {
   });
 }
 
-/** Of a target that is set by hand: where this overlay itself listens, the MAC is at this host. Throws an OverlayError when
- * it cannot be sent to from there. */
+/**
+ * The destination of a target that is set by hand. The overlay's own listen endpoint says that the MAC is at
+ * this host. Throws an OverlayError when the destination cannot be sent to from there.
+ */
 export function needDestination(text: string, { listen }: { listen: Endpoint }): Endpoint {
   const to = parseEndpoint(text);
   if (to === undefined)

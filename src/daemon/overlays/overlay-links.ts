@@ -1,12 +1,13 @@
 /**
- * The links of one overlay: those of the underlay that carry it, and the interfaces of its ports. What is heard of them
- * becomes health, and with `link-state=follow` the carrier of the ports, so that what runs on top of them (routers,
- * VRRP) sees what a cable would show it.
+ * The links of one overlay: those of the underlay that carry it, and the interfaces of its ports. Events
+ * about them become health. With `link-state=follow` they become the carrier of the ports too, so that
+ * programs on top (routers, VRRP) see what a cable would show them.
  *
- * Ports lose their carrier when no destination can be reached, not when some cannot: for the others they still serve.
+ * Ports lose their carrier when no destination can be reached. While some can be reached, the ports still
+ * serve those.
  *
- * What others change on a port is theirs to change. Its MAC is followed (port-macs.ts), its MTU is shown, and health tells
- * of what keeps frames from it.
+ * Other programs may change a port's interface. Its MAC is followed (port-macs.ts), its MTU is shown, and
+ * health reports changes that keep frames from it.
  */
 import type { UnderlayInfo } from '../../control/messages.js';
 import type { Datapath, OverlayDatapath, PortHandle } from '../../datapath/contract.js';
@@ -33,11 +34,11 @@ export interface LinkContext {
   readonly links: SilentLinks;
   readonly health: Health;
   readonly log: Log;
-  /** The overlay is to know a port by this MAC from now on. */
+  /** Called when the overlay has to know a port by another MAC. */
   readonly macChanged: (port: string, mac: MacAddress) => void;
 }
 
-/** How a port was made. */
+/** The settings that a port was made with. */
 export interface PortShape extends PortMac {
   readonly name: string;
   readonly mtuBytes: number;
@@ -50,7 +51,7 @@ interface LinkedPort {
   readonly shape: PortShape;
   following: Following | undefined;
   link: PortLink | undefined;
-  /** As it was found last. */
+  /** The MTU as it was found last. */
   mtuBytes: number;
   refusal: Refusal | undefined;
 }
@@ -68,7 +69,7 @@ export class OverlayLinks {
   #mode: (typeof LINK_STATE)[number] = 'up';
   #state: Verdict['state'] = 'up';
   #loops: readonly IpAddress[] = [];
-  /** As the datapath was told. */
+  /** Route MTUs that the datapath has, as text. */
   #routeMtus = '[]';
   #losses = 0;
   #changedAt = new Date();
@@ -78,7 +79,7 @@ export class OverlayLinks {
     this.#context = context;
   }
 
-  /** The datapath has the overlay, and no port of it yet. */
+  /** Called when the datapath has the overlay, and no port of it yet. */
   start(
     overlay: LinkedDatapath,
     mode: (typeof LINK_STATE)[number],
@@ -100,11 +101,11 @@ export class OverlayLinks {
 
   stop(): void {
     this.#underlay?.stop();
-    // What health says of them stays so, for as long as anybody asks.
+    // The health of ports stays as it is, for later requests.
     for (const { following } of this.#ports.values()) following?.stop();
   }
 
-  /** Whom frames go to now, and no longer. */
+  /** The underlay addresses that frames go to have changed. */
   peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
     for (const ip of removed) this.#destinations.delete(ip);
     for (const ip of added) this.#destinations.add(ip);
@@ -115,14 +116,15 @@ export class OverlayLinks {
     return { state: this.#state, losses: this.#losses, changedAt: this.#changedAt.toISOString() };
   }
 
-  /** How many underlay addresses frames go to. */
+  /** Number of underlay addresses that frames go to. */
   get destinationCount(): number {
     return this.#destinations.size;
   }
 
-  /** Of the ports: what was last asked for. */
+  /** The carrier that the ports should have. */
   get carrier(): boolean {
-    // A route into a port would go with its carrier, and come back with it: for ever.
+    // With loops the carrier stays on. Otherwise a route into a port would go with the port's carrier, and
+    // come back with it, for ever.
     return this.#mode !== 'follow' || this.#state !== 'down' || this.#loops.length > 0;
   }
 
@@ -157,7 +159,7 @@ export class OverlayLinks {
     const { log } = this.#context;
     const { overlay } = this.#place;
     this.#overlay?.setCarrier(on);
-    // What is heard of it comes later.
+    // The event about it comes later.
     for (const port of this.#ports.values())
       if (port.link?.carrier !== undefined) port.link = { ...port.link, carrier: on };
     log.info(
@@ -168,7 +170,7 @@ export class OverlayLinks {
 
   // -- Interfaces of ports
 
-  /** It has just been made, or taken over. */
+  /** Called when the port has just been made, or taken over. */
   followPort(handle: LinkedHandle, shape: PortShape): void {
     const { name, mtuBytes } = shape;
     const { watch, links, log } = this.#context;
@@ -183,7 +185,7 @@ export class OverlayLinks {
       mtuBytes,
       refusal: undefined,
     };
-    // Before anything is heard of it, which may be at once.
+    // The port is stored first, since an event may come at once.
     this.#ports.set(name, port);
     const watched = {
       overlay,
@@ -205,7 +207,7 @@ export class OverlayLinks {
     port.following = watch.followPort(watched, heard, () => own?.used());
   }
 
-  /** It is closed, or is about to be. */
+  /** Called when the port is closed, or is about to be. */
   forgetPort(name: string): void {
     const port = this.#ports.get(name);
     if (port === undefined) return;
@@ -213,11 +215,11 @@ export class OverlayLinks {
     this.#ports.delete(name);
     this.#macs.remove(name);
     this.#context.health.restore(`interface ${name}`);
-    // Another may have waited for its MAC.
+    // Another port may have waited for this MAC.
     this.#settleMacs();
   }
 
-  /** What keeps frames from the interface, in words. */
+  /** Trouble that keeps frames from the interface, in a few words. */
   portTrouble(name: string): string | undefined {
     const port = this.#ports.get(name);
     if (port?.link?.state === 'down') return 'down';
@@ -225,7 +227,7 @@ export class OverlayLinks {
     return port?.refusal && hasMac(port.refusal);
   }
 
-  /** By which the overlay knows the port. */
+  /** The MAC by which the overlay knows the port. */
   macOf(name: string): MacAddress | undefined {
     return this.#macs.inForce(name);
   }
@@ -238,7 +240,7 @@ export class OverlayLinks {
     return this.#ports.get(name)?.mtuBytes;
   }
 
-  /** What keeps a port to its MAC may be something else now. */
+  /** Called when the reason that keeps a port to its MAC may have changed. */
   protectionChanged(name: string): void {
     if (this.#macs.isOdd(name)) this.#settleMacs();
   }
@@ -265,7 +267,7 @@ export class OverlayLinks {
   #heardPort(port: LinkedPort, link: PortLink): void {
     const { overlay } = this.#place;
     const { name } = port.shape;
-    // It works there as well as here; and if it was removed, its descriptor will say so.
+    // The port works there as well as here. If it was removed, its descriptor reports that.
     if (link.state === 'elsewhere' && port.link?.state !== 'elsewhere')
       this.#context.log.info(
         `interface ${overlay}`,

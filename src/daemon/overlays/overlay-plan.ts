@@ -1,4 +1,7 @@
-/** What an operator asks for, an overlay or a VNIC, and the services of the daemon that make it. */
+/**
+ * The plan of an overlay or a VNIC, as an operator has asked for it, and the services of the daemon that
+ * carry it out.
+ */
 import type { Datapath } from '../../datapath/contract.js';
 import type { LinkValues } from '../../model/link-properties.js';
 import type { GivenProperty } from '../../model/properties.js';
@@ -12,7 +15,7 @@ import type { LinkWatch } from '../underlay/link-watch.js';
 import type { Links } from '../underlay/links.js';
 import type { VnicProtection } from './vnic-protection.js';
 
-/** What the daemon has, for all overlays. */
+/** Services of the daemon, shared by all overlays. */
 export interface Services {
   readonly datapath: Datapath;
   readonly plugins: Plugins;
@@ -20,16 +23,16 @@ export interface Services {
   readonly watch: LinkWatch;
   readonly log: Log;
   readonly limits: () => Limits;
-  /** What an earlier daemon knew. */
+  /** Facts that an earlier daemon has left. */
   readonly snapshot: Snapshot;
 }
 
 export interface OverlayServices extends Services {
-  /** Leases of VNICs over this overlay are others than on the disk. */
+  /** Called when leases of VNICs over this overlay differ from those on the disk. */
   readonly leasesChanged: (overlay: string) => void;
 }
 
-/** What an operator asks for. */
+/** An overlay as the operator has asked for it. */
 export interface OverlayPlan {
   readonly name: string;
   readonly id: number;
@@ -50,11 +53,11 @@ export interface Vnic {
   readonly vid: number;
   readonly temporary: boolean;
   readonly protection: VnicProtection;
-  /** Why its device does not work, in words. */
+  /** The reason why its device does not work. */
   fault: string | undefined;
 }
 
-/** What an operator asks for, and what the previous process knew of it. */
+/** A VNIC as the operator has asked for it, with its leases from the previous process. */
 export interface VnicPlan extends Omit<Vnic, 'fault' | 'protection'> {
   readonly properties: LinkValues;
   readonly leases: readonly StoredLease[];

@@ -1,6 +1,7 @@
 /**
- * The plugin of one overlay, over all attempts to start it. An overlay whose links are there goes on without it, on what
- * is known, DEGRADED with the reason, and the plugin is started again and again until it works.
+ * The plugin of one overlay, over all attempts to start it. An overlay with links from an earlier daemon goes
+ * on without its plugin, on the known targets, DEGRADED with the reason. The plugin is started again and
+ * again until it works.
  */
 import type { LookupRequest } from '../../datapath/contract.js';
 import { inBackground } from '../../model/background.js';
@@ -16,12 +17,17 @@ import {
 } from '../plugins/plugin-host.js';
 import { errnoName, systemErrorText } from '../system-error.js';
 
-/** Between two attempts: soon enough for whoever has just mended something. */
+/** Least pause between two attempts: short, for an operator that has just mended something. */
 const MIN_PAUSE_MS = 1000;
-/** The pause is this many times what an attempt takes, so that a large file that is invalid costs a tenth of a processor. */
+/**
+ * Pause as a multiple of the time of an attempt, so that a large invalid file costs a tenth of a processor.
+ */
 const PAUSE_FACTOR = 9;
 
-/** What is needed for an attempt. Rejects with an OverlayError when there is no such plugin, or its properties are not valid. */
+/**
+ * Prepares an attempt. Rejects with an OverlayError when there is no such plugin, or when its properties are
+ * not valid.
+ */
 export type Prepare = () => Promise<{ readonly plugin: LookupPlugin; readonly properties: PropertySet }>;
 
 export interface OverlayPluginEvents {
@@ -36,15 +42,15 @@ export class OverlayPlugin {
   readonly #prepare: Prepare;
   readonly #events: OverlayPluginEvents;
   #instance: PluginInstance | undefined;
-  /** Once it knows the overlay. */
+  /** Set once the datapath knows the overlay. */
   #datapath: PluginDatapath | undefined;
   #isStopped = false;
   #timer: NodeJS.Timeout | undefined;
-  /** Of the last attempt. */
+  /** Error of the last attempt; undefined after a success. */
   #failure: unknown;
-  /** The first one of `startLater`. */
+  /** The first attempt of `startLater`. */
   #first: Promise<void> = Promise.resolve();
-  /** An attempt that is under way. */
+  /** The attempt that is under way. */
   #attempt: Promise<void> | undefined;
 
   constructor(
@@ -61,13 +67,18 @@ export class OverlayPlugin {
     this.#events = events;
   }
 
-  /** One attempt; resolves to the destination of a point overlay. Rejects with an OverlayError, and nothing of the
-   * plugin is left running then. */
+  /**
+   * Makes one attempt. Resolves to the destination of a point overlay. Rejects with an OverlayError; the
+   * plugin has been stopped then.
+   */
   async start(): Promise<Destination | undefined> {
     return (await this.#start()).destination;
   }
 
-  /** The overlay goes on without it for now; `failure` is that of the attempt at its start, if there was one. */
+  /**
+   * The overlay goes on without its plugin for now. `failure` is the error of the attempt at its start, if
+   * there was one.
+   */
   startLater(failure: unknown): void {
     if (failure === undefined) {
       this.#first = this.#restart();
@@ -77,23 +88,23 @@ export class OverlayPlugin {
     this.#again(MIN_PAUSE_MS);
   }
 
-  /** Resolves when it has been tried once. */
+  /** Resolves when the plugin has been tried once. */
   get settled(): Promise<void> {
     return this.#first;
   }
 
-  /** The datapath knows the overlay from here on. */
+  /** Called once the datapath knows the overlay. */
   attach(datapath: PluginDatapath): void {
     this.#datapath = datapath;
     this.#instance?.attach(datapath);
   }
 
-  /** Underlay addresses that it has named; undefined while it has not started. */
+  /** Underlay addresses that the plugin has named; undefined while it has not started. */
   get peers(): readonly IpAddress[] | undefined {
     return this.#instance?.peers;
   }
 
-  /** Never throws; the datapath gets exactly one answer to each, unless the overlay ends before. */
+  /** Never throws; the datapath gets exactly one answer to each lookup, unless the overlay ends before. */
   readonly lookups = (requests: readonly LookupRequest[]): void => {
     for (const request of requests)
       if (this.#instance !== undefined) this.#instance.lookup(request);
@@ -101,18 +112,21 @@ export class OverlayPlugin {
         this.#datapath?.answer(request.lookup, { kind: 'drop', reason: 'lookup_failed' });
   };
 
-  /** What a port with this MAC may send from; `before`, while the plugin cannot say. */
+  /**
+   * Addresses that a port with this MAC may send from. `before` is the answer while the plugin has not
+   * started.
+   */
   allowedIps(mac: MacAddress, before: readonly IpAddress[] | undefined): readonly IpAddress[] | undefined {
     return this.#instance === undefined ? before : this.#instance.allowedIps(mac);
   }
 
-  /** Rejects with an OverlayError when the plugin did not take what it read, or still cannot be started. */
+  /** Rejects with an OverlayError when the plugin did not accept its new data, or still cannot be started. */
   async reload(): Promise<void> {
     if (this.#instance !== undefined) await this.#instance.reload();
     else await this.mend();
   }
 
-  /** An attempt at once, where the last one failed. Rejects with an OverlayError. */
+  /** Makes an attempt at once, if the last one failed. Rejects with an OverlayError. */
   async mend(): Promise<void> {
     if (this.#instance !== undefined || this.#isStopped || this.#datapath === undefined) return;
     clearTimeout(this.#timer);
@@ -151,7 +165,7 @@ export class OverlayPlugin {
     }, pauseMs).unref();
   }
 
-  /** Never rejects: what fails is said, and tried again. */
+  /** Never rejects: a failure is reported, and the start tried again. */
   #restart(): Promise<void> {
     const startedMs = performance.now();
     this.#attempt = this.#start()
@@ -175,7 +189,7 @@ export class OverlayPlugin {
   #complain(error: unknown): void {
     if (this.#isStopped) return;
     this.#failure = error;
-    // What the plugin said itself, without the words of create-overlay before it.
+    // The plugin's own message, without the words of create-overlay before it.
     const { message, cause } = asOverlayError(error);
     const said = cause instanceof Error ? systemErrorText(cause) : message;
     const { health } = this.#services;
@@ -183,7 +197,10 @@ export class OverlayPlugin {
   }
 }
 
-/** The plugin says that what it needs does not answer: the attempt has taken time, and no processor. */
+/**
+ * Whether the plugin reports that a service it needs does not answer: the attempt has taken time, and no
+ * processor.
+ */
 function hasWaited(error: unknown): boolean {
   return error instanceof OverlayError && errnoName(error.cause) === 'EAGAIN';
 }

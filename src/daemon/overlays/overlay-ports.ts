@@ -1,6 +1,6 @@
 /**
- * The ports of one overlay: its own and those of its VNICs. They are opened, and opened again when their device was lost;
- * what they may send, their MAC and their MTU are what the operator, the plugin and the device say of them.
+ * The ports of one overlay: its own and those of its VNICs. Opens them, and opens them again when their
+ * device was lost. Their rules, MAC and MTU come from the operator, the plugin and the device.
  */
 import type { VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
@@ -23,7 +23,7 @@ export interface PortContext {
   readonly links: OverlayLinks;
   readonly plugin: Pick<OverlayPlugin, 'allowedIps'>;
   readonly health: Health;
-  /** Of an overlay that goes on from an earlier daemon, what that knew of its ports. */
+  /** Snapshots of the ports, for an overlay that goes on from an earlier daemon. */
   readonly before: ReadonlyMap<string, PortSnapshot> | undefined;
 }
 
@@ -32,14 +32,14 @@ export class OverlayPorts {
   readonly #context: PortContext;
   readonly #vnics = new Map<string, Vnic>();
   readonly vnics: ReadonlyMap<string, Vnic> = this.#vnics;
-  /** Those that were opened, by name, also while their devices do not work. */
+  /** Ports that were opened, by name, also while their devices do not work. */
   readonly #handles = new Map<string, PortHandle>();
   #datapath: Pick<OverlayDatapath, 'addPort'> | undefined;
-  /** Of the overlay. */
+  /** MTU of the overlay. */
   #mtuBytes = 0;
-  /** What the route carried when the overlay was started. */
+  /** The largest MTU that the route carried when the overlay was started. */
   #largestMtuBytes = Infinity;
-  /** Why the overlay's own device does not work. */
+  /** The reason why the overlay's own device does not work. */
   #fault: string | undefined;
 
   constructor(plan: OverlayPlan, context: PortContext) {
@@ -47,7 +47,10 @@ export class OverlayPorts {
     this.#context = context;
   }
 
-  /** The overlay's own; VNICs come after it. `largestMtuBytes`: what the route carries, if that is known. */
+  /**
+   * Opens the overlay's own port; VNICs come after it. `largestMtuBytes`: MTU that the route carries, if it
+   * is known.
+   */
   openOwn(datapath: Pick<OverlayDatapath, 'addPort'>, mtuBytes: number, largestMtuBytes = Infinity): void {
     this.#datapath = datapath;
     this.#mtuBytes = mtuBytes;
@@ -62,7 +65,7 @@ export class OverlayPorts {
     });
     const allowedBefore = before?.get(plan.name)?.allowedIps ?? undefined;
     protection.setNamed(plugin.allowedIps(plan.mac, allowedBefore));
-    // Before its interface is looked at, which may tell of another MAC.
+    // The VNIC is stored first, since its interface may have another MAC, which is reported at once.
     this.#vnics.set(plan.name, { ...plan, protection, fault: undefined });
     try {
       this.#open(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
@@ -82,14 +85,14 @@ export class OverlayPorts {
     await this.#close(name);
   }
 
-  /** What is in force stays so; nothing changes by itself any more. */
+  /** The rules in force stay. No rule changes by itself any more. */
   stop(): void {
     for (const { protection } of this.#vnics.values()) protection.stop();
   }
 
   // -- Devices that were lost
 
-  /** The datapath has let go of a device. */
+  /** The datapath has closed a device after an error. */
   failed(port: PortHandle, code: string): void {
     const { name } = port;
     if (this.#handles.get(name) !== port) return;
@@ -101,7 +104,7 @@ export class OverlayPorts {
     this.#context.health.degrade(`port ${name}`, `port ${name}: ${fault}`);
   }
 
-  /** Opens again the devices that were lost. Rejects with an OverlayError at the first that cannot be had. */
+  /** Opens lost devices again. Rejects with an OverlayError at the first that cannot be opened. */
   async mend(): Promise<void> {
     const { name, mac } = this.#plan;
     if (this.#fault !== undefined) {
@@ -121,7 +124,7 @@ export class OverlayPorts {
     }
   }
 
-  /** What a port may send is looked up by `open`: it may change while the old one goes. */
+  /** `open` reads the rules of the port itself, since they may change while the old device is closed. */
   async #reopen(name: string, open: () => void): Promise<void> {
     await this.#close(name);
     open();
@@ -174,7 +177,7 @@ export class OverlayPorts {
     return vid === 0 ? this.#mtuBytes : Math.min(this.#mtuBytes, this.#largestMtuBytes - vlan.HEADER_BYTES);
   }
 
-  // -- MACs, and what a port may send
+  // -- MACs, and rules
 
   hasMac(mac: MacAddress): boolean {
     const isConfigured = this.#plan.mac === mac || [...this.#vnics.values()].some((vnic) => vnic.mac === mac);
@@ -186,7 +189,7 @@ export class OverlayPorts {
     return [this.#plan.name, ...this.#vnics.keys()].find((name) => this.#context.links.macOf(name) === mac);
   }
 
-  /** What the plugin says of the MAC holds with it. */
+  /** The answer of the plugin depends on the MAC, so the rules change with it. */
   macChanged(port: string, mac: MacAddress): void {
     const { plugin } = this.#context;
     const protection = this.#vnics.get(port)?.protection;
@@ -194,7 +197,7 @@ export class OverlayPorts {
     this.#handles.get(port)?.setMac(mac, protection?.rules());
   }
 
-  /** What the plugin says of their MACs may have changed. */
+  /** The plugin's answers about its MACs may have changed. */
   reprotect(): void {
     const { links, plugin } = this.#context;
     for (const { name, mac, protection } of this.#vnics.values()) {
@@ -203,7 +206,7 @@ export class OverlayPorts {
     }
   }
 
-  /** Puts the rules of a VNIC in force as they are now. */
+  /** Puts the present rules of a VNIC in force. */
   protect(name: string): void {
     const vnic = this.#vnics.get(name);
     if (vnic === undefined) return;
@@ -211,7 +214,7 @@ export class OverlayPorts {
     this.#handles.get(name)?.setProtection(vnic.protection.rules());
   }
 
-  /** Whether something is to be kept on disk that was not. */
+  /** Returns whether a lease has to be saved to the disk. */
   leased(news: readonly LeaseNews[]): boolean {
     let isToBeKept = false;
     for (const one of news) {
@@ -223,7 +226,7 @@ export class OverlayPorts {
     return isToBeKept;
   }
 
-  // -- Questions about them
+  // -- Information about ports
 
   vnicInfo(vnic: Vnic): VnicInfo {
     const { links } = this.#context;

@@ -1,4 +1,4 @@
-/** What the plan of an overlay says, read with the help of the lookup plugin that it names. */
+/** Reads the properties of an overlay's plan, with the specs of the lookup plugin that the plan names. */
 import { type Encapsulation, ENCAPSULATION_NAMES, encapsulationNamed } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import { overlaySpecs } from '../../model/overlay-specs.js';
@@ -23,8 +23,10 @@ export function needPlugin({ search }: OverlayPlan, { plugins }: Services): Look
   throw unknownKind('search', search, [...plugins.keys()]);
 }
 
-/** The list of its properties; without the plugin, those of the plugin are taken as they are. Empty where a later varpd has
- * stored an encapsulation that this one lacks. */
+/**
+ * Specs of the overlay's properties. Without the plugin, its properties are accepted as they are. Empty for
+ * an encapsulation that a later varpd has stored and this one lacks.
+ */
 export function specsOf(
   { encap, search, properties }: Pick<OverlayPlan, 'encap' | 'search' | 'properties'>,
   plugin: LookupPlugin | undefined,
@@ -38,7 +40,7 @@ export function specsOf(
   return overlaySpecs(encapsulation, plugin?.properties ?? untyped, searches);
 }
 
-/** The encapsulation of the plan is known (`needEncapsulation`). */
+/** The caller has checked the encapsulation of the plan (`needEncapsulation`). */
 export function readProperties(
   plan: OverlayPlan,
   plugin: LookupPlugin | undefined,

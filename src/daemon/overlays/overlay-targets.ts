@@ -1,6 +1,6 @@
 /**
- * What an operator asks of the target table of one overlay, and changes in it by hand. A point overlay has no table: its
- * one destination is shown as a row for all MACs, and nothing of it can be changed.
+ * The target table of one overlay, as an operator reads and changes it. A point overlay has no table: its one
+ * destination is shown as a row for all MACs, and cannot be changed.
  */
 import type { TargetPage } from '../../control/messages.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
@@ -14,7 +14,7 @@ const TARGET_PAGE_ROWS = 100;
 
 const POINT_TARGET = '*:*:*:*:*:*';
 
-/** The overlay that has the table: its mode and its destination may come later than it does. */
+/** The overlay that has the table. Its mode and its destination may come later. */
 export interface TableOwner {
   readonly name: string;
   readonly datapath: Pick<OverlayDatapath, 'targets' | 'setTarget' | 'deleteTarget' | 'invalidate'>;

@@ -1,17 +1,17 @@
 /**
- * A list, page by page. Nothing is kept from one page to the next: a page says where it ended by place and name, so that what
- * is created or deleted meanwhile makes nothing else be left out or come twice.
+ * A list, page by page. No state is kept from one page to the next: a page names its end by place and name,
+ * so that no other row is left out or comes twice when rows are created or deleted meanwhile.
  */
 import type { PageResult } from '../../control/messages.js';
 import { OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
 
-/** As JSON; the last name on it may bring more. */
+/** Size of a page as JSON; the rows of its last name may exceed it. */
 const PAGE_CHARACTERS = 512 * 1024;
 
 const CURSOR = /^([0-9]{1,9}):(.*)$/su;
 
-/** The rows of the names behind `after`. Throws an OverlayError when that is no cursor. */
+/** The rows of the names after `after`. Throws an OverlayError when `after` is no cursor. */
 export function pageOf<Row>(
   names: readonly string[],
   after: string | undefined,
@@ -40,6 +40,6 @@ function placeBehind(names: readonly string[], after: string | undefined): numbe
   const name = match[2];
   if (names[place] === name) return place + 1;
   const found = names.indexOf(name);
-  // Deleted: what stood behind it is in its place now.
+  // The name was deleted, so the next name is in its place now.
   return found === -1 ? place : found + 1;
 }

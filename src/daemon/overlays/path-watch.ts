@@ -1,6 +1,6 @@
 /**
- * What ICMP says of the paths of one overlay that an operator should know: one that is too narrow for any overlay. Nobody
- * obeys that; either it is so, and large packets are lost on the way, or somebody forges such messages.
+ * Reports ICMP messages about a path of one overlay that is too narrow for any overlay. Such a message is not
+ * obeyed. Either it is true, and large packets are lost on the way, or it is forged.
  */
 import type { Notice } from '../../core/notices.js';
 import { leastPathMtuBytes } from '../../core/path-news.js';
@@ -8,7 +8,7 @@ import type { Encapsulation } from '../../encap/index.js';
 import { family } from '../../wire/ip.js';
 import type { Health } from '../health.js';
 
-/** As long as news of paths is believed (RFC 1191 6.3). */
+/** Time for which a path MTU out of ICMP is believed (RFC 1191 6.3). */
 const LASTS_MS = 600_000;
 
 export class PathWatch {
@@ -22,7 +22,7 @@ export class PathWatch {
   }
 
   heard({ to, mtuBytes }: Extract<Notice, { kind: 'narrowPath' }>): void {
-    // Of the first: who forges can name another size each time.
+    // Only the first message is shown, since a forger can name another size each time.
     if (this.#over === undefined)
       this.#health.degrade(
         'path',

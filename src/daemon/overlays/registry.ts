@@ -1,10 +1,12 @@
 /**
- * Changes to the overlays and VNICs of this daemon: who may exist beside whom, what is kept over a restart, and in which
- * order things are made and taken back. `directory` says who is there, bring-up.ts starts what is stored.
+ * Changes to the overlays and VNICs of this daemon. The registry decides which of them may exist side by
+ * side, what is kept over a restart, and in which order steps are made and taken back. `directory` has the
+ * overlays, bring-up.ts starts the stored ones.
  *
- * Changes to one overlay and its VNICs come one at a time, those to different overlays side by side: none waits for
- * another's plugin. Each is all or nothing: a create that fails at any step undoes the earlier ones, and the disk is
- * written last when something is made, first when it is removed, so that a crash leaves the old state or the new.
+ * Changes to one overlay and its VNICs come one at a time, those to different overlays side by side: none
+ * waits for the plugin of another. Each change is all or nothing: a create that fails at any step undoes the
+ * earlier ones. The disk is written last when something is made, and first when it is removed, so that a
+ * crash leaves the old state or the new.
  *
  *   on disk and running     persistent
  *   running only            temporary (-t)
@@ -32,11 +34,11 @@ import { LinkProperties, storedProperties } from './vnic-link-properties.js';
 type Params<M extends keyof Methods> = Methods[M]['params'];
 type Result<M extends keyof Methods> = Methods[M]['result'];
 
-/** 802.1Q: 4095 is reserved, 0 says that there is no VLAN. */
+/** 802.1Q: 4095 is reserved, 0 means no VLAN. */
 const MAX_VID = 4094;
 /** illumos varpd: an INT32. */
 const MAX_ID = 0x7fff_ffff;
-/** Of the 2 s that varpd has to end. */
+/** Part of the 2 s that varpd has to end. */
 const SAVE_DEADLINE_MS = 500;
 
 export class Registry {
@@ -51,7 +53,7 @@ export class Registry {
 
   readonly #changed: () => void;
 
-  /** `changed`: something was brought up, failed to, or was deleted. */
+  /** `changed`: called when something was brought up, failed to come up, or was deleted. */
   constructor(services: Services, store: StateStore, changed: () => void = () => undefined) {
     this.#changed = changed;
     this.#services = services;
@@ -77,12 +79,12 @@ export class Registry {
       const plan = { name, encap, search, vnetid, temporary, properties, ...made };
       const overlay = await this.#bringUp.start(plan, undo);
       if (!temporary) await this.#save(overlay);
-      // Of a state file that was set aside.
+      // The reason of a state file that was set aside.
       this.directory.reasons.delete(name);
     });
   }
 
-  /** `temporary`: what is on disk stays there. */
+  /** `temporary`: the state file stays on the disk. */
   deleteOverlay({ name, temporary }: Params<'overlay.delete'>): Promise<void> {
     return this.#change(name, async () => {
       const overlay = this.directory.overlays.get(name);
@@ -103,17 +105,19 @@ export class Registry {
     });
   }
 
-  /** At the start of varpd: everything stored. */
+  /** Called at the start of varpd: starts everything stored. */
   raise(): Promise<Result<'overlay.up'>> {
     return this.#bringUp.raise();
   }
 
-  /** Starts what is stored and does not run, and opens again what was lost; goes on past failures. */
+  /**
+   * Starts stored overlays and VNICs that do not run, and opens lost devices again; goes on past failures.
+   */
   up({ name }: Params<'overlay.up'>): Promise<Result<'overlay.up'>> {
     return this.#bringUp.up(name);
   }
 
-  /** All plugins at once, none waits for another; goes on past failures. */
+  /** Reloads all plugins side by side; goes on past failures. */
   async reload(): Promise<Failure[]> {
     const attempts = [...this.directory.overlays.values()].map(async (overlay): Promise<Failure[]> => {
       try {
@@ -177,18 +181,23 @@ export class Registry {
     });
   }
 
-  /** The stand-in has heard a DHCP server, or a client that gives up. */
+  /** The stand-in has seen a lease from a DHCP server, or a client that gives one up. */
   leased(news: LeaseNews): void {
     this.directory.withId(news.overlay)?.leased([news]);
   }
 
-  /** Whether a stored overlay or VNIC has this name, or one of a state file that cannot be read may have it. */
+  /**
+   * Whether a stored or running overlay or VNIC has this name, or one of a state file that cannot be read may
+   * have it.
+   */
   mayWant(port: string): boolean {
     return this.#store.bad.length > 0 || this.directory.isStored(port) || this.directory.runs(port);
   }
 
-  /** Removes these persistent links where nothing here wants them: of temporary overlays and VNICs, of those that were being
-   * made or deleted when the earlier daemon was killed. Names those removed. */
+  /**
+   * Removes persistent links that no overlay or VNIC wants: those of temporary ones, and of ones that were
+   * being made or deleted when the earlier daemon was killed. Returns the names of the removed links.
+   */
   removeOrphans(ports: readonly string[]): string[] {
     const orphans = ports.filter((name) => !this.mayWant(name));
     for (const name of orphans) this.#services.datapath.discard(name);
@@ -200,17 +209,19 @@ export class Registry {
     await Promise.all([...this.directory.overlays.values()].map((overlay) => overlay.settled));
   }
 
-  /** Resolves when no change is under way, and lets none begin any more. */
+  /** Resolves when no change is under way. No further change begins. */
   freeze(): Promise<void> {
     return this.#changes.freeze();
   }
 
-  /** Stops all plugins, and waits for no change that is under way: the disk is good at every moment. What is known is kept
-   * for the next daemon by `save`, and goes on until the datapath is closed. */
+  /**
+   * Stops all plugins. It waits for no change that is under way, since the disk is valid at every moment.
+   * `save` keeps the known facts for the next daemon. Frames move until the datapath is closed.
+   */
   async stop(save: (overlays: readonly RunningOverlay[]) => Promise<void>): Promise<void> {
     this.#bringUp.stop();
     const overlays = [...this.directory.overlays.values()];
-    // What is under way may wait for a plugin.
+    // Saving may wait behind a change that waits for a plugin.
     await Promise.race([
       Promise.all([this.linkProperties.saveLeases(), save(overlays)]),
       delay(SAVE_DEADLINE_MS, undefined, { ref: false }),
@@ -225,7 +236,7 @@ export class Registry {
     return this.#changes.run(overlay, () => allOrNothing(work, undoFailed(this.#services.log)));
   }
 
-  /** The name is nobody else's from now on. */
+  /** Keeps others from the name from now on. */
   #create(name: string, overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
     return this.#change(overlay, (undo) => this.#names.reserve(name, () => work(undo)));
   }
@@ -236,7 +247,10 @@ export class Registry {
     return this.#store.save({ name, id, encap, search, vnetid, mac: formatMac(mac), properties, vnics: [] });
   }
 
-  /** Not that of an overlay that has just gone: late words from the datapath would reach the wrong one. */
+  /**
+   * The id of a deleted overlay is not used again at once: late messages of the datapath would reach the
+   * wrong overlay.
+   */
   #nextId(): number {
     const used = new Set(this.directory.names().map((name) => this.directory.idOf(name)));
     do this.#lastId = (this.#lastId % MAX_ID) + 1;

@@ -1,16 +1,19 @@
 /**
- * Attempts to bring up what is stored and does not run. The cause may go at any time, and of most causes nobody tells: a UDP
- * port is given up, a file is mended, a device is removed. So each overlay is tried again after a pause that grows with
- * each attempt, and at once when its listen address appears.
+ * Attempts to bring up stored overlays and VNICs that do not run. Most causes end without an event: a UDP
+ * port becomes free, a file is mended, a device is removed. So each overlay is tried again after a pause that
+ * grows with each attempt, and at once when its listen address appears.
  */
 import { inBackground } from '../../model/background.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Following, LinkWatch } from '../underlay/link-watch.js';
 
-/** Soon at first, for whoever mends and looks; then often enough for whoever comes back later. */
+/**
+ * The first pause is short, for an operator that mends something and looks at once; later pauses stay short
+ * enough for one that comes back later.
+ */
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 5000;
-/** The pause is at least this many times what the attempt took. */
+/** Least pause as a multiple of the time of the attempt. */
 const PAUSE_FACTOR = 9;
 
 interface Retry {
@@ -25,13 +28,13 @@ export class Retries {
   readonly #retries = new Map<string, Retry>();
   #isStopped = false;
 
-  /** `attempt` calls `later` or `forget` in its turn. It never rejects. */
+  /** `attempt` calls `later` or `forget` itself. It never rejects. */
   constructor(watch: Pick<LinkWatch, 'isUsable' | 'awaitAddress'>, attempt: (name: string) => Promise<void>) {
     this.#watch = watch;
     this.#attempt = attempt;
   }
 
-  /** An attempt has failed. `ip`: the address that may have been wanting. */
+  /** An attempt has failed. `ip`: the address that may have been missing. */
   later(name: string, ip: IpAddress | undefined, tookMs: number): void {
     const before = this.#retries.get(name);
     this.forget(name);

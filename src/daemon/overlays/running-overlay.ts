@@ -1,14 +1,14 @@
 /**
- * One running overlay: its properties, and what it is put together from: its plugin, its links, its ports, its targets.
+ * One running overlay: its properties, and its parts: plugin, links, ports, targets.
  *
- * Starting one is a row of steps that each may fail, and what was done before is undone then. Afterwards the object
- * only holds state and answers questions; who may exist beside whom is decided by the registry.
+ * Starting it is a row of steps that each may fail; the steps before are undone then. Afterwards the object
+ * only holds state and answers questions. The registry decides which overlays may exist side by side.
  */
 import { availableParallelism } from 'node:os';
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
-import type { OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
+import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
 import type { Encapsulation } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
@@ -44,16 +44,16 @@ export class RunningOverlay {
   readonly #encapsulation: Encapsulation;
   readonly #tunnel: TunnelValues;
   readonly #plugin: OverlayPlugin;
-  /** Of an overlay that goes on from an earlier daemon, what that knew. */
+  /** Snapshot of an overlay that goes on from an earlier daemon. */
   readonly #before: OverlaySnapshot | undefined;
   readonly #health: Health;
   readonly #links: OverlayLinks;
   readonly #ports: OverlayPorts;
   readonly #sources: SourceWatch;
   readonly #paths: PathWatch;
-  /** Once it has started. */
+  /** Set once the overlay has started. */
   #datapath: OverlayDatapath | undefined;
-  /** Of a point overlay, once it has started. */
+  /** Destination of a point overlay, once it has started. */
   #destination: Endpoint | undefined;
 
   private constructor(
@@ -71,7 +71,7 @@ export class RunningOverlay {
     const { listen } = this;
     const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
-    // A plugin of another mode than it had knows better.
+    // A snapshot of another mode than the plugin's is not used.
     this.#before = before?.mode === this.mode ? before : undefined;
     const place = { overlay: plan.name, listenIp: listen.ip };
     const macChanged = (port: string, mac: MacAddress): void => {
@@ -109,8 +109,10 @@ export class RunningOverlay {
     });
   }
 
-  /** Checks the plan without doing anything. Throws an OverlayError that names all that is wrong with the properties. An
-   * overlay whose links are there may lack its plugin for now. */
+  /**
+   * Checks the plan without any effect. Throws an OverlayError that names all errors of the properties. An
+   * overlay with links from an earlier daemon may lack its plugin for now.
+   */
   static check(plan: OverlayPlan, services: OverlayServices): RunningOverlay {
     needEncapsulation(plan);
     const plugin = services.plugins.get(plan.search);
@@ -135,7 +137,7 @@ export class RunningOverlay {
     return this.#tunnel.listen;
   }
 
-  /** Once it has started. */
+  /** Throws before the overlay has started. */
   get datapath(): OverlayDatapath {
     if (this.#datapath === undefined) throw new Error(`${this.name} is not in the datapath`);
     return this.#datapath;
@@ -145,7 +147,7 @@ export class RunningOverlay {
     return this.#properties;
   }
 
-  /** Of a point overlay. */
+  /** Destination of a point overlay. */
   get destination(): Endpoint | undefined {
     return this.#destination;
   }
@@ -154,8 +156,11 @@ export class RunningOverlay {
     return this.properties.uint('mtu');
   }
 
-  /** Plugin, underlay socket, own port. Rejects with an OverlayError; `undo` holds what was done. An overlay whose own link
-   * an earlier daemon has left goes on at once: it waits for its plugin only where nothing is known without it. */
+  /**
+   * Starts plugin, underlay socket and own port. Rejects with an OverlayError; `undo` holds the steps done.
+   * An overlay with an own link from an earlier daemon goes on at once: it waits for its plugin only if it
+   * has no recent snapshot.
+   */
   async start(undo: UndoStack): Promise<void> {
     const { datapath } = this.#services;
     const { plan, properties } = this;
@@ -174,16 +179,15 @@ export class RunningOverlay {
         failure = error;
       }
     }
+    // Until the plugin knows better.
     const before = goesOn || failure !== undefined ? this.#before : undefined;
     this.#destination ??= before?.destination;
     const largestMtuBytes = this.#chooseMtu();
-    const handle = this.#addToDatapath(isLeft);
+    const targets = before ?? (this.#before?.isRecent === true ? this.#before : undefined);
+    const known = { peers: before?.peers ?? [], targets: targets?.targets ?? [] };
+    const handle = await this.#addToDatapath(isLeft, known);
     this.#datapath = handle;
     undo.push(() => (plan.isNew ? handle.remove() : handle.withdraw()));
-    // Before the first frame can come, and before the plugin knows better.
-    if (before !== undefined) handle.setPeers(before.peers);
-    if (before !== undefined || this.#before?.isRecent === true)
-      handle.restoreTargets(this.#before?.targets ?? []);
     this.#links.start(handle, linkState, this.#destination?.ip);
     undo.push(() => {
       this.#links.stop();
@@ -195,7 +199,7 @@ export class RunningOverlay {
     if (goesOn || failure !== undefined) this.#plugin.startLater(failure);
   }
 
-  #addToDatapath(mayLackAddress: boolean): OverlayDatapath {
+  async #addToDatapath(mayLackAddress: boolean, known: KnownPlaces): Promise<OverlayDatapath> {
     const { datapath, limits, log } = this.#services;
     const { plan, properties } = this;
     const destination = this.#destination;
@@ -219,8 +223,9 @@ export class RunningOverlay {
         offload: properties.word('offload', OFFLOAD),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
+        known,
       };
-      return datapath.addOverlay(config, this.#listener());
+      return await datapath.addOverlay(config, this.#listener());
     } catch (error) {
       throw bindError(error, plan.encap, this.listen);
     }
@@ -249,7 +254,7 @@ export class RunningOverlay {
     };
   }
 
-  /** After the overlay: it had none, or that of an earlier daemon. */
+  /** The plugin has started after the overlay, which had no destination, or that of the snapshot. */
   #pluginStarted(properties: PropertySet, destination: Endpoint | undefined): void {
     this.#properties = properties;
     if (destination === undefined) return;
@@ -267,12 +272,12 @@ export class RunningOverlay {
     return properties;
   }
 
-  /** Resolves when its plugin has been tried once. */
+  /** Resolves when the plugin has been tried once. */
   get settled(): Promise<void> {
     return this.#plugin.settled;
   }
 
-  /** Nobody is asked any more; what is known goes on. */
+  /** Stops lookups and events; frames with known targets still move. */
   async quiesce(): Promise<void> {
     this.#datapath?.mute();
     this.#links.stop();
@@ -281,13 +286,13 @@ export class RunningOverlay {
     await this.#plugin.stop();
   }
 
-  /** Plugin first, so that nobody is asked about an overlay that is going away. */
+  /** The plugin stops first, so that it gets no lookup of an overlay that is going away. */
   async stop(): Promise<void> {
     await this.quiesce();
     await this.#datapath?.remove();
   }
 
-  /** Rejects with an OverlayError when what the plugin read is not valid. */
+  /** Rejects with an OverlayError when the plugin's new data is not valid. */
   reload(): Promise<void> {
     return this.#plugin.reload();
   }
@@ -310,18 +315,20 @@ export class RunningOverlay {
     return this.#ports.removeVnic(name);
   }
 
-  /** Puts the rules of a VNIC in force as they are now. */
+  /** Puts the present rules of a VNIC in force. */
   protect(name: string): void {
     this.#ports.protect(name);
   }
 
-  /** Its VNICs were granted addresses by DHCP, or have given some up. */
+  /** VNICs of this overlay were granted addresses by DHCP, or have given some up. */
   leased(news: readonly LeaseNews[]): void {
     if (this.#ports.leased(news)) this.#services.leasesChanged(this.name);
   }
 
-  /** Opens again the devices that were lost, and starts the plugin where it is not. Rejects with an OverlayError at the
-   * first that cannot be had. */
+  /**
+   * Opens lost devices again, and starts the plugin if it does not run. Rejects with an OverlayError at the
+   * first that fails.
+   */
   async mend(): Promise<void> {
     await this.#ports.mend();
     await this.#plugin.mend();
@@ -331,7 +338,7 @@ export class RunningOverlay {
     return this.#ports.vnicInfo(vnic);
   }
 
-  /** Its own port and those of its VNICs. */
+  /** The overlay's own port and those of its VNICs. */
   ports(): PortInfo[] {
     return this.#ports.list();
   }
@@ -340,7 +347,7 @@ export class RunningOverlay {
     return this.#ports.snapshots();
   }
 
-  // -- Questions about it
+  // -- Information about the overlay
 
   info(): RunningOverlayInfo {
     return {
@@ -366,7 +373,7 @@ export class RunningOverlay {
     else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
   }
 
-  /** What the route carries, or undefined when there is none to tell. */
+  /** The largest MTU that the route carries, or undefined when there is no route to tell. */
   #chooseMtu(): number | undefined {
     const { datapath, links, log } = this.#services;
     const named = this.#plugin.peers ?? this.#before?.peers ?? [];

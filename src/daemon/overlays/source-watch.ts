@@ -1,19 +1,22 @@
 /**
- * What frames of one overlay say of their senders that an operator should know: a MAC of this host that comes from
- * elsewhere, and a VNIC that speaks as somebody else. The datapath counts all of them and tells of one a second.
+ * Reports frames of one overlay with a wrong sender: a MAC of this host that comes from elsewhere, and a VNIC
+ * that sends from another station's MAC. The datapath counts all such frames, and reports one a second.
  */
 import type { Notice } from '../../core/notices.js';
 import { formatMac, isMulticast, ZERO } from '../../wire/mac.js';
 import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 
-/** It goes on: two MACs at one place by mistake, or a loop. A station that moves is through with it long before. */
+/**
+ * After this time the trouble is permanent: two stations with one MAC by mistake, or a loop. A station that
+ * moves needs much less.
+ */
 const LASTS_MS = 10_000;
-/** It has stopped. */
+/** After this time without such a frame the trouble is over. */
 const QUIET_MS = 30_000;
-/** Between two lines about the same. */
+/** Pause between two lines about the same. */
 const REPEAT_MS = 60_000;
-/** Lines are remembered of so many; then they may come again. */
+/** Lines that are remembered; after more of them each may come again. */
 const MAX_SAID = 256;
 
 export type SourceNotice = Exclude<Notice, { kind: 'narrowPath' }>;
@@ -23,7 +26,7 @@ export class SourceWatch {
   readonly #health: Health;
   readonly #log: Log;
   readonly #nowMs: () => number;
-  /** Line -> when it was said. */
+  /** Line -> time when it was logged. */
   readonly #said = new Map<string, number>();
   #sinceMs: number | undefined;
   #quiet: NodeJS.Timeout | undefined;
@@ -35,7 +38,7 @@ export class SourceWatch {
     this.#nowMs = nowMs;
   }
 
-  /** `port`: the one of this overlay that has the MAC. */
+  /** `port`: the port of this overlay that has the MAC. */
   heard(notice: SourceNotice, port: string | undefined): void {
     const mac = formatMac(notice.mac);
     if (notice.kind === 'otherSource') {

@@ -1,6 +1,7 @@
 /**
- * Changes to the link properties of VNICs, and what DHCP leases them: on the disk first, then in force, so that a crash in
- * between leaves a guest with more rules than it had, never with fewer. The registry lends its order of changes.
+ * Changes to the link properties of VNICs, and to their DHCP leases. A change of properties is written to the
+ * disk first, and then put in force, so that a crash in between loses no rule. A lease is in force first, and
+ * saved soon after. The changes share the registry's queue.
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
@@ -23,10 +24,10 @@ import { linkRows } from './vnic-protection.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
 
-/** News of leases is kept within this; a thousand guests that renew are then one write a second. */
+/** Leases are saved within this time, so that a thousand guests that renew cause one write a second. */
 const SAVE_DELAY_MS = 1000;
 
-/** What a state file has of these values: nothing if none is set. */
+/** The part of a state file with these values; empty if none is set. */
 export function storedProperties(values: LinkValues): Pick<StoredVnic, 'properties'> {
   const properties = [...values].map(([name, list]): [string, string[]] => [name, [...list]]);
   return properties.length === 0 ? {} : { properties };
@@ -37,7 +38,7 @@ export class LinkProperties {
   readonly #store: StateStore;
   readonly #changes: KeyedQueue;
   readonly #log: Log;
-  /** Overlays with leases that are not on the disk as they are. */
+  /** Overlays with leases that differ from those on the disk. */
   readonly #unsaved = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -48,7 +49,7 @@ export class LinkProperties {
     this.#log = log;
   }
 
-  /** Rejects with an OverlayError that has a line for each property that is wrong; nothing has changed then. */
+  /** Rejects with an OverlayError that has a line for each invalid property; nothing has changed then. */
   async set({ name, temporary, properties }: Params<'linkprop.set'>): Promise<void> {
     this.#refuseOverlay(name);
     const given = readLinkValues(properties);
@@ -94,7 +95,7 @@ export class LinkProperties {
     };
   }
 
-  /** Leases of VNICs over this overlay are others than on the disk. */
+  /** Called when leases of VNICs over this overlay differ from those on the disk. */
   leasesChanged(overlay: string): void {
     this.#unsaved.add(overlay);
     this.#timer ??= setTimeout(() => {
@@ -102,7 +103,7 @@ export class LinkProperties {
     }, SAVE_DELAY_MS).unref();
   }
 
-  /** Never rejects: a lease that is not on the disk is lost at the next start, and no worse. */
+  /** Never rejects: a lease that was not saved is lost at the next start, and nothing else is. */
   async saveLeases(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -141,7 +142,7 @@ export class LinkProperties {
     });
   }
 
-  /** Whoever sets `<encap>/listen_ip` of an overlay comes here. */
+  /** Refuses the name of an overlay: an operator may try to set `<encap>/listen_ip` as a link property. */
   #refuseOverlay(name: string): void {
     if (this.#directory.idOf(name) === 0) return;
     const vnics = [...this.#directory.findVnics(undefined, name).found.keys()];
@@ -153,7 +154,7 @@ export class LinkProperties {
     );
   }
 
-  /** As the next start will find them; nothing is in force. */
+  /** Rows as the next start will find them; no value is in force. */
   #storedRows(name: string): LinkPropertyRow[] {
     const stored = this.#directory.storedOverlayOfVnic(name)?.vnics.find((vnic) => vnic.name === name);
     return stored === undefined ? [] : linkRows(name, new Map(stored.properties), () => []);

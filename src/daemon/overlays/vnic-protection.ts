@@ -1,11 +1,11 @@
 /**
- * The link protection of one VNIC on the control side: what the operator has set, what the plugin says of its MAC, and
- * what DHCP has leased it, joined into the rules that the datapath keeps to.
+ * The link protection of one VNIC on the control thread. It joins the operator's settings, the plugin's
+ * answer about the MAC and the addresses that DHCP has leased into the rules that the datapath applies.
  *
  *   addresses in force = those of the plugin, if it names any; else `allowed-ips`; and the leased ones, if `allowed-ips` is
- *                        empty or `dynamic-methods` has theirs
+ *                        empty or `dynamic-methods` has their method
  *
- * Leases outlast the daemon: a guest does not know that it was restarted, and goes on sending from its address.
+ * Leases outlast the daemon: a guest does not know of a restart, and goes on sending from its address.
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { FOR_EVER_S, type LeaseNews } from '../../core/dhcp-leases.js';
@@ -23,7 +23,10 @@ import {
 import { type IpAddress, isV4, parse as parseIp, type Prefix, V4_BITS, V6_BITS } from '../../wire/ip.js';
 import type { StoredLease } from '../state/state-schema.js';
 
-/** Leased at a time: as many as may be listed. A guest that is granted more loses the one that ends first. */
+/**
+ * Most leases at a time, as many as may be listed. A guest that is granted more loses the one that ends
+ * first.
+ */
 const MAX_LEASES = 32;
 /** setTimeout takes no more; a later end is looked at again. */
 const MAX_TIMER_MS = 0x7fff_ffff;
@@ -32,12 +35,12 @@ export class VnicProtection {
   #values: LinkValues;
   /** Address -> end on the monotonic clock. */
   readonly #leases = new Map<IpAddress, number>();
-  /** What the plugin says the MAC may use; undefined = it has no say. */
+  /** Addresses that the plugin allows for the MAC; undefined = the plugin does not decide about it. */
   #named: readonly IpAddress[] | undefined;
   #timer: NodeJS.Timeout | undefined;
   readonly #changed: () => void;
 
-  /** `changed`: the rules are others than before, by themselves. */
+  /** `changed`: called when the rules have changed because a lease has ended. */
   constructor(values: LinkValues, leases: readonly StoredLease[], changed: () => void) {
     this.#values = values;
     this.#changed = changed;
@@ -56,7 +59,7 @@ export class VnicProtection {
     this.#values = values;
   }
 
-  /** What the plugin allows; undefined = it has no say. */
+  /** Addresses that the plugin allows; undefined = the plugin does not decide about them. */
   get named(): readonly IpAddress[] | undefined {
     return this.#named;
   }
@@ -65,7 +68,7 @@ export class VnicProtection {
     this.#named = ips;
   }
 
-  /** Whether it was news; if so, the rules may be others now. */
+  /** Returns whether the lease was news; if so, the rules may have changed. */
   hear({ family, ip, validS }: LeaseNews): boolean {
     if (validS === 0) {
       const ended = [...this.#leases.keys()].filter((one) =>
@@ -81,12 +84,15 @@ export class VnicProtection {
     return true;
   }
 
-  /** Whether the operator has set something that rests on the MAC, so that another MAC would be a way around it. */
+  /**
+   * Whether the operator has set a protection that depends on the MAC, so that a change of the MAC would
+   * evade it.
+   */
   get restsOnMac(): boolean {
     return valuesOf(this.#values, 'protection').some((type) => type !== 'restricted');
   }
 
-  /** What is in force; undefined = nothing is. */
+  /** The rules in force; undefined = there are none. */
   rules(): ProtectionRules | undefined {
     const types = this.#types();
     if (types.length === 0) return undefined;
@@ -124,7 +130,7 @@ export class VnicProtection {
     return [...listed, ...[...this.#leases.keys()].filter(counts).map(whole)];
   }
 
-  /** A list that no protection looks at has no effect. */
+  /** A list that no protection uses has no effect. */
   #effective(name: string): readonly string[] {
     const types = this.#types();
     switch (name) {
@@ -144,7 +150,7 @@ export class VnicProtection {
     return others.reduce((a, b) => (b[1] < a[1] ? b : a))[0];
   }
 
-  /** Forgets what is over; whether there was anything. */
+  /** Forgets leases that are over. Returns whether there were any. */
   #expire(): boolean {
     const over = [...this.#leases].filter(([, end]) => end <= performance.now());
     for (const [ip] of over) this.#leases.delete(ip);
@@ -184,7 +190,7 @@ function whole(ip: IpAddress): Prefix {
   return { ip, bits: isV4(ip) ? V4_BITS : V6_BITS };
 }
 
-/** The disk has the time of day, which another process knows too. */
+/** The disk has the time of day, since another process has another monotonic clock. */
 function toWall(monotonicMs: number): number {
   return Math.round(Date.now() + monotonicMs - performance.now());
 }

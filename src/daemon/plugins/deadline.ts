@@ -1,11 +1,11 @@
 /**
- * Waiting with an end: for whatever a plugin is asked.
+ * Deadlines for the questions that a plugin is asked.
  *
- * A plugin that answers out of memory answers at once, and then nothing is made for it: no promise, no timer, no signal.
- * A scan of the network asks it 100,000 times, and garbage of each time would be memory that varpd keeps.
+ * A plugin that answers out of memory answers at once, and then no promise, timer or signal is made for it. A
+ * scan of the network asks 100,000 questions, and the garbage of each would be memory that varpd keeps.
  */
 
-/** What is there, or will be. */
+/** A value that is there, or a promise of it. */
 export type Eventually<T> = T | Promise<T>;
 
 /** Goes on with a value: at once when it is there. */
@@ -13,18 +13,19 @@ export function andThen<T, U>(value: Eventually<T>, next: (value: T) => Eventual
   return value instanceof Promise ? value.then(next) : next(value);
 }
 
-/** The time was up; the signal has been aborted and the answer, should it still come, goes nowhere. */
+/** The time was up. The signal has been aborted, and an answer that still comes is thrown away. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError';
 }
 
 export class Deadlines {
-  /** No call that goes on has its signal: the next one may have it. */
+  /** A controller that no open call uses; the next call may have it. */
   #spare: AbortController | undefined;
 
   /**
-   * Calls and waits at most `deadlineMs`. Throws, or rejects, with what the call threw or rejected with, or with a
-   * DeadlineError. A call that blocks the thread can only be noticed when it returns; its answer is too late all the same.
+   * Calls, and waits at most `deadlineMs`. Throws, or rejects, with the error of the call, or with a
+   * DeadlineError. A call that blocks the thread is only noticed when it returns; its answer is too late all
+   * the same.
    */
   within<T>(deadlineMs: number, call: (signal: AbortSignal) => T | PromiseLike<T>): Eventually<T> {
     const controller = this.#spare ?? new AbortController();

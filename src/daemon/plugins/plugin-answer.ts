@@ -1,6 +1,6 @@
 /**
- * What plugins hand over, checked before anything is done with it: they may be written in JavaScript, and a wrong
- * destination would send one network's frames to strangers.
+ * Checks the values that plugins hand over before they are used. A plugin may be written in JavaScript, and a
+ * wrong destination would send the frames of one network to strangers.
  */
 import { isStation } from '../../core/proxy-frame.js';
 import type { LookupAnswer } from '../../datapath/contract.js';
@@ -19,10 +19,10 @@ import {
 } from '../../wire/ip.js';
 import { BROADCAST } from '../../wire/mac.js';
 
-/** A frame for all becomes at most this many packets: beyond it, head-end replication is the wrong tool. */
+/** Most packets that one flooded frame becomes. Beyond it head-end replication is the wrong tool. */
 const MAX_FLOOD_DESTINATIONS = 1024;
 
-/** Nonsense from a plugin; the message says what it was, to follow the plugin's name. */
+/** An invalid value from a plugin. The message says what the plugin did, to follow the plugin's name. */
 export class AnswerError extends Error {
   override readonly name = 'AnswerError';
 }
@@ -37,7 +37,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }
 
-/** Of the family of `listen`, with a port. Throws an AnswerError. */
+/** A destination of the address family of `listen`, with a port. Throws an AnswerError. */
 export function checkDestination(value: unknown, listen: Endpoint): Destination {
   const { ip, port } = isRecord(value) ? value : {};
   const address = typeof ip === 'string' ? parseIp(ip) : undefined;
@@ -100,19 +100,22 @@ export function checkPeers(value: unknown): IpAddress[] {
   });
 }
 
-/** What a lookup is answered with: something for the datapath, or work for a proxy. */
+/** The checked answer to a lookup: one for the datapath, or work for a proxy. */
 export type CheckedAnswer =
   | LookupAnswer
   | { readonly kind: 'proxy'; readonly what: ProxyKind; readonly otherwise: readonly Destination[] };
 
 /**
- * The answer to a lookup, `isGroup` when it is about one frame to a group MAC. Throws an AnswerError.
- * This overlay's own listen endpoint says that the MAC lives at this host: behind the VNIC that has it, else behind the
- * own interface. Of a frame to a group it is left out, since ports of this host have had their copy.
+ * Checks the answer to a lookup; `isGroup`: the lookup is about one frame to a group MAC. Throws an
+ * AnswerError.
+ *
+ * This overlay's own listen endpoint as a target says that the MAC lives at this host: behind the VNIC that
+ * has it, else behind the own interface. For a frame to a group it is left out, since ports of this host have
+ * had their copy.
  */
 export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): CheckedAnswer {
   const answer = isRecord(value) ? value : {};
-  // The next frame to the same group may be another kind of question.
+  // The answer holds for one frame: the next frame to the same group may be another kind of question.
   const leftOutMs = isGroup ? 0 : Infinity;
   switch (answer['kind']) {
     case 'target':

@@ -1,7 +1,7 @@
 /**
- * The lookup plugins that there are, by name. Those of varpd are there at once, the others are imported meanwhile: one that
- * takes long keeps no overlay of another waiting. One that could not be imported is tried again when its files have
- * changed and somebody wants it.
+ * The lookup plugins by name. The plugins of varpd are there at once. The others are imported meanwhile, so
+ * that one that takes long keeps no overlay of another plugin waiting. A plugin that could not be imported is
+ * tried again when its files have changed and an overlay asks for it.
  */
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -10,18 +10,21 @@ import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
 import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugin-loader.js';
 
-/** What overlays ask. */
+/** The plugins as an overlay sees them. */
 export interface Plugins {
   get(name: string): LookupPlugin | undefined;
-  /** The same, when all that is being imported has been, and what has changed since. Never rejects. */
+  /**
+   * Returns the same as `get`, after all imports under way and those of files that have changed since. Never
+   * rejects.
+   */
   find(name: string): Promise<LookupPlugin | undefined>;
   keys(): Iterable<string>;
-  /** Why there is none of this name, where its own file is why. */
+  /** The reason why there is no plugin of this name, when its own file is the reason. */
   failureOf(name: string): string | undefined;
 }
 
 interface Failure {
-  /** Of its files. */
+  /** Version of its files (versionOf). */
   readonly version: string;
   readonly reason: string;
 }
@@ -30,7 +33,7 @@ export class PluginCatalog implements Plugins {
   readonly #directories: readonly string[];
   readonly #log: Log;
   readonly #plugins = new Map<string, LookupPlugin>();
-  /** By entry file. */
+  /** Entry files of the plugins that were imported. */
   readonly #loaded = new Set<string>();
   readonly #failures = new Map<string, Failure>();
   #importing: Promise<void> = Promise.resolve();
@@ -40,7 +43,10 @@ export class PluginCatalog implements Plugins {
     this.#log = log;
   }
 
-  /** Resolves when those of varpd are there. Throws an OverlayError when one of the directories cannot be read. */
+  /**
+   * Resolves when the plugins of varpd are there. Throws an OverlayError when one of the directories cannot
+   * be read.
+   */
   static async load(directories: readonly string[], log: Log): Promise<PluginCatalog> {
     const catalog = new PluginCatalog(directories, log);
     const files = directories.flatMap(entryFiles);
@@ -72,8 +78,10 @@ export class PluginCatalog implements Plugins {
     return undefined;
   }
 
-  /** In their order, so that of two with one name the first wins, and nobody takes the place of `direct` by accident. Never
-   * rejects. */
+  /**
+   * Registers plugins in the order of `files`: the first of two with one name wins, so that none takes the
+   * place of `direct` by accident. Never rejects.
+   */
   async #import(files: readonly string[]): Promise<void> {
     const imports = files.map(async (file) => {
       const version = versionOf(file);
@@ -114,13 +122,14 @@ export class PluginCatalog implements Plugins {
   }
 }
 
-/** Of a plugin's directory: another when one of its files was changed, or who may change it. */
+/** Version of a plugin's directory. It changes with each of its files, and with the rights to change one. */
 function versionOf(file: string): string {
   const directory = path.dirname(file);
   try {
     return ['.', ...readdirSync(directory)]
       .map((name) => {
-        // The clock of a file system stands still for some milliseconds at a time.
+        // The size is compared too, because the clock of a file system stands still for some milliseconds at
+        // a time.
         const { ctimeMs, size } = statSync(path.join(directory, name));
         return `${name} ${ctimeMs} ${size}`;
       })

@@ -1,4 +1,7 @@
-/** Whose code is running: what goes wrong in it, now or later out of a timer, is the plugin's trouble and not the daemon's. */
+/**
+ * The plugin that runs at the moment. An error in its code, at once or later out of a timer, is the plugin's
+ * trouble and not the daemon's.
+ */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 export interface PluginCode {
@@ -8,17 +11,20 @@ export interface PluginCode {
 
 export const runningPlugin = new AsyncLocalStorage<PluginCode>();
 
-/** Of errors that were made in a plugin's context: out of a microtask they are caught in none. */
+/**
+ * Plugins by the errors that were made in their contexts: an error thrown in a microtask is caught outside of
+ * any context.
+ */
 const authors = new WeakMap<Error, PluginCode>();
 
-/** The error knows whose code was running. */
+/** Remembers for an error the plugin that was running when it was made. */
 export function signed(error: Error): Error {
   const plugin = runningPlugin.getStore();
   if (plugin !== undefined) authors.set(error, plugin);
   return error;
 }
 
-/** Whose an error is that nobody caught, if it is a plugin's. Never throws. */
+/** The plugin that caused an uncaught error, if one did. Never throws. */
 export function authorOf(error: unknown): PluginCode | undefined {
   return runningPlugin.getStore() ?? authors.get(error as Error);
 }

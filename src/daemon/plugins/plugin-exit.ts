@@ -1,18 +1,18 @@
 /**
- * A plugin cannot end varpd: what would end the process throws, and the error is the plugin's own trouble like any other.
- * varpd itself ends by `endProcess` alone, so whoever calls these is a plugin, or something that it brought along, even
- * where nobody can tell whose code is running. This guards against habits, not malice: a plugin has the rights of the
- * process it runs in.
+ * A plugin cannot end varpd. A call that would end the process throws instead, and the error is the plugin's
+ * own trouble like any other. varpd itself ends by `endProcess` alone, so every other caller is a plugin or a
+ * package of one, even where its context is unknown. This guards against habits, not malice: a plugin has the
+ * rights of the process that it runs in.
  */
 import { isEnding } from '../exit.js';
 import { signed } from './plugin-context.js';
 
-/** Those that end the process that calls them. Not all are in the types, nor in every Node. */
+/** Functions that end the calling process. Not all are in the types, nor in every Node. */
 const ENDS = ['exit', 'abort', 'reallyExit', 'execve'] as const;
 
 type Call = (...args: unknown[]) => unknown;
 
-/** From now on, whoever calls. */
+/** From now on these calls throw, in every context. */
 export function forbidPluginExit(): void {
   const calls = process as unknown as Record<string, Call | undefined>;
   for (const name of ENDS) {
@@ -30,7 +30,10 @@ export function forbidPluginExit(): void {
   };
 }
 
-/** kill(2): itself, its process group, everybody. Another group may be one that a plugin has started. */
+/**
+ * Whether a signal to `pid` reaches this process (kill(2)): its own id, its process group, or all processes.
+ * Another group may be one that a plugin has started.
+ */
 function reachesItself(pid: unknown): boolean {
   const target = Number(pid);
   return [process.pid, -process.pid, 0, -1].includes(target);

@@ -1,11 +1,12 @@
 /**
- * The plugin instance of one overlay: what it is asked, what it may ask, and what its trouble costs.
+ * The plugin instance of one overlay: the questions to it, the calls that it may make, and the bounds of its
+ * trouble.
  *
- * A plugin runs on the control thread and can be wrong in every way a program can: throw, reject, never answer, answer
- * nonsense, throw later out of a timer. Each of these degrades its overlay with a sentence; the frames that waited are
- * dropped as `lookup_failed` or `lookup_timeout`, what is resolved already stays in use, and the next good
- * answer ends it. Only a plugin that blocks the thread is felt by others, and then only by what is not known yet: the
- * datapath has a thread of its own.
+ * A plugin runs on the control thread and can fail in every way a program can: throw, reject, never answer,
+ * answer nonsense, throw later out of a timer. Each of these degrades its overlay with a sentence. The frames
+ * that waited are dropped as `lookup_failed` or `lookup_timeout`, resolved targets stay in use, and the next
+ * good answer ends the trouble. Only a plugin that blocks the thread affects other overlays, and there only
+ * frames without a target: the datapath has threads of its own.
  */
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
@@ -39,9 +40,12 @@ import {
 import { runningPlugin } from './plugin-context.js';
 import { announcement, type Facts, orFlood, proxy } from './proxy.js';
 
-/** More than the datapath has open (core/overlay.ts): what it asks again may still be under way from the first time. */
+/**
+ * More lookups than the datapath has open (core/overlay.ts): a repeated lookup may still be under way from
+ * the first time.
+ */
 const MAX_OPEN_LOOKUPS = 4096;
-/** varpd has 2 s to end, and other plugins want their share of it. */
+/** varpd has 2 s to end, and all plugins share them. */
 const STOP_DEADLINE_MS = 500;
 
 /** Puts a question to the plugin within the time that is left. */
@@ -58,7 +62,7 @@ export interface PluginServices {
   readonly log: Log;
   readonly health: Health;
   readonly limits: () => Limits;
-  /** What `allowedIps` answers may be something else now. */
+  /** Called when the answer of `allowedIps` may have changed. */
   readonly reprotect: () => void;
 }
 
@@ -75,9 +79,9 @@ export class PluginInstance {
   readonly #kind: string;
   #instance: Instance | undefined;
   #isStopped = false;
-  /** While it is attached. */
+  /** Set while the instance is attached. */
   #datapath: PluginDatapath | undefined;
-  /** What the plugin told the datapath before the overlay was in it. */
+  /** Calls of the plugin from before the datapath knew the overlay. */
   #early: ((datapath: PluginDatapath) => void)[] = [];
   #openLookups = 0;
   #peers: readonly IpAddress[] = [];
@@ -90,7 +94,7 @@ export class PluginInstance {
     this.#kind = `plugin ${served.overlay}`;
   }
 
-  /** Rejects with an OverlayError; nothing of the plugin is left running then. */
+  /** Rejects with an OverlayError; the plugin has been stopped then. */
   async start(properties: PropertySet): Promise<void> {
     try {
       const instance = this.#inside(() => this.#plugin.create(this.#host()));
@@ -110,7 +114,7 @@ export class PluginInstance {
     }
   }
 
-  /** Mode `point`: where every frame goes. Throws an OverlayError. */
+  /** The destination of all frames in mode `point`. Throws an OverlayError. */
   destination(): Destination {
     const { listen } = this.#served;
     try {
@@ -128,12 +132,15 @@ export class PluginInstance {
     }
   }
 
-  /** Underlay addresses that it has named, of the family of the listen address. */
+  /** Underlay addresses that the plugin has named, of the family of the listen address. */
   get peers(): readonly IpAddress[] {
     return this.#peers;
   }
 
-  /** The datapath knows the overlay from here on: what the plugin said so far is passed on, and it will be asked. */
+  /**
+   * Called once the datapath knows the overlay: earlier calls of the plugin are passed on, and lookups are
+   * accepted.
+   */
   attach(datapath: PluginDatapath): void {
     this.#datapath = datapath;
     const early = this.#early;
@@ -141,7 +148,10 @@ export class PluginInstance {
     for (const call of early) call(datapath);
   }
 
-  /** What a port with this MAC may send from, undefined when the plugin has no say. Nothing when it fails to say. */
+  /**
+   * Addresses that a port with this MAC may send from; undefined when the plugin does not decide about it.
+   * Empty when the plugin fails to answer.
+   */
   allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
     const instance = this.#instance;
     if (this.#isStopped || typeof instance?.allowedIps !== 'function') return undefined;
@@ -154,8 +164,11 @@ export class PluginInstance {
     }
   }
 
-  /** Never throws, never rejects; the datapath gets exactly one answer, unless the plugin is stopped before: at once when the
-   * plugin answers at once. One question, and what a proxy asks after it, share one deadline. */
+  /**
+   * Never throws, never rejects. The datapath gets exactly one answer, unless the plugin is stopped before;
+   * it gets it at once when the plugin answers at once. A lookup and the question of a proxy that follows it
+   * share one deadline.
+   */
   lookup(request: LookupRequest): void {
     const instance = this.#instance;
     const datapath = this.#datapath;
@@ -235,7 +248,7 @@ export class PluginInstance {
     };
   }
 
-  /** Rejects with an OverlayError when the plugin did not take what it read. */
+  /** Rejects with an OverlayError when the plugin did not accept its new data. */
   async reload(): Promise<void> {
     const instance = this.#instance;
     if (this.#datapath === undefined || typeof instance?.reload !== 'function') return;
@@ -247,14 +260,14 @@ export class PluginInstance {
     }
   }
 
-  /** Something of this plugin failed: degraded until the next good answer. */
+  /** Reports a failure of this plugin: the overlay is degraded until the next good answer. */
   complain(error: unknown): void {
     if (this.#isStopped) return;
     const said = `plugin ${this.#plugin.name}: ${systemErrorText(error)}`;
     this.#services.health.degrade('lookup', said);
   }
 
-  /** Never rejects. No call into the plugin afterwards, and none out of it has an effect. */
+  /** Never rejects. Afterwards the plugin is not called, and its own calls have no effect. */
   async stop(): Promise<void> {
     if (this.#isStopped) return;
     this.#isStopped = true;
@@ -281,13 +294,13 @@ export class PluginInstance {
     this.#services.log[level](this.#kind, `${this.#served.overlay}: plugin ${this.#plugin.name}: ${message}`);
   }
 
-  /** Now, or as soon as the datapath knows the overlay; never after the end. */
+  /** Calls now, or as soon as the datapath knows the overlay; never after `stop`. */
   #whenAttached(call: (datapath: PluginDatapath) => void): void {
     if (this.#datapath !== undefined) call(this.#datapath);
     else if (!this.#isStopped) this.#early.push(call);
   }
 
-  /** Arguments are checked where the plugin calls, so that its own stack shows its mistake. */
+  /** Arguments are checked in the plugin's own call, so that its stack shows its mistake. */
   #host(): Host {
     const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
@@ -310,7 +323,7 @@ export class PluginInstance {
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached((datapath) => {
-          // A group is at this host in any case: what was said of it before no longer holds.
+          // A group MAC is at this host in any case, so only the earlier target is withdrawn.
           if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(target[0]);
           else datapath.setTarget(target[0], [target[1]], target[2]);
         });

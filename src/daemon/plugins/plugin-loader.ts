@@ -1,6 +1,6 @@
 /**
- * A lookup plugin out of its file: each sub-directory of a plugin directory with an index.js (or index.mjs), whose default
- * export is a LookupPlugin. plugin-catalog.ts has all of them.
+ * Loads a lookup plugin from its file. A plugin is a sub-directory of a plugin directory with an index.js (or
+ * index.mjs), and the default export of that file is a LookupPlugin. plugin-catalog.ts has all of them.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -16,22 +16,24 @@ import { systemErrorText } from '../system-error.js';
 import { Deadlines } from './deadline.js';
 import { runningPlugin } from './plugin-context.js';
 
-/** dist/plugins, beside dist/src. */
+/** The directory dist/plugins, beside dist/src. */
 export const BUILT_IN_PLUGINS = fileURLToPath(new URL('../../../plugins/', import.meta.url));
 
 const ENTRIES = ['index.js', 'index.mjs'];
-/** Time for the module to be evaluated; reading tables and connecting belong into `start`. */
+/** Time for the module to be evaluated. Reading tables and connecting belong into `start`. */
 const IMPORT_DEADLINE_MS = 5000;
 
 const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
-/** Prefixes of properties that are not a plugin's. */
+/** Prefixes of properties that do not belong to a plugin. */
 const RESERVED_NAMES = [...ENCAPSULATION_NAMES, 'varpd'];
 
-/** A plugin that cannot be imported. */
+/** Sentence about a plugin that cannot be imported. */
 export const leftOut = (file: string, why: string): string => `${file}: left out: ${why}`;
 
-/** In the order of their names, so that "the first" means the same everywhere. Throws an OverlayError when the directory
- * cannot be read. */
+/**
+ * Entry files in the order of their names, so that "the first" means the same everywhere. Throws an
+ * OverlayError when the directory cannot be read.
+ */
 export function entryFiles(directory: string): string[] {
   try {
     checkPlace(directory);
@@ -48,14 +50,18 @@ export function entryFiles(directory: string): string[] {
   }
 }
 
-/** Who can change a plugin runs as varpd. Those of varpd are its own program, wherever that is. Throws an UntrustedPlace. */
+/**
+ * A user with the right to change a plugin can run code as varpd. The plugins of varpd are part of its own
+ * program and need no check. Throws an UntrustedPlace.
+ */
 function checkPlace(place: string): void {
   if (!place.startsWith(BUILT_IN_PLUGINS)) trustedPlaceNow(place, { itself: true });
 }
 
 /**
- * Rejects with an Error that says what is wrong with it, one that others could change included. What the module starts while it is evaluated, and fails later, goes
- * to the log. Node imports a file once for each `version`.
+ * Rejects with an Error that says what is wrong with the plugin, which includes a file that other users could
+ * change. Work that the module starts while it is evaluated, and that fails later, is reported in the log.
+ * Node imports a file once for each `version`.
  */
 export async function importPlugin(
   file: string,
@@ -97,7 +103,10 @@ const pluginSchema = z.object({
   create: z.custom((value) => typeof value === 'function', 'a function'),
 });
 
-/** The value itself, not a copy: it may be an instance of a class. Throws an Error that lists all that is wrong. */
+/**
+ * Returns the value itself, not a copy: it may be an instance of a class. Throws an Error that lists
+ * everything that is wrong.
+ */
 export function checkPlugin(value: unknown): LookupPlugin {
   const checked = pluginSchema.safeParse(value);
   if (!checked.success) {

@@ -1,6 +1,7 @@
 /**
- * What becomes of a frame that a plugin gave to a proxy: it is read, the plugin is asked for the one fact that is
- * missing, and the datapath is told what to do with that frame. Reading and building are core's (proxy-*.ts).
+ * Handles a frame that a plugin gave to a proxy: reads it, asks the plugin for the one missing fact, and
+ * returns the answer for the datapath. Reading frames and building replies is the work of `core`
+ * (proxy-*.ts).
  */
 import { answerArp, arpAnnouncement, readArp } from '../../core/proxy-arp.js';
 import { readDhcp } from '../../core/proxy-dhcp.js';
@@ -12,19 +13,22 @@ import { type IpAddress, isV4 } from '../../wire/ip.js';
 import { formatMac } from '../../wire/mac.js';
 import { andThen, type Eventually } from './deadline.js';
 
-/** What a plugin knows, checked. */
+/** Facts that a plugin is asked for, checked. */
 export interface Facts {
   neighbor(ip: IpAddress): Eventually<MacAddress | null>;
   dhcpServer(client: MacAddress): Eventually<MacAddress | null>;
 }
 
-/** Where a frame goes that turns out to be for no proxy; nowhere if the list is empty. Others are never flooded. */
+/**
+ * Floods a frame that turns out to be for no proxy; drops it if the list is empty. Other frames are never
+ * flooded.
+ */
 export function orFlood(answer: LookupAnswer, otherwise: readonly Destination[]): LookupAnswer {
   const isFlood = answer.kind === 'drop' && answer.reason === 'tx_group' && otherwise.length > 0;
   return isFlood ? { kind: 'target', to: otherwise, ttlMs: 0 } : answer;
 }
 
-/** Throws or rejects as `facts` do. `warn` hears what an operator should know of, and may hear it often. */
+/** Throws or rejects as `facts` do. `warn` gets sentences for the operator, perhaps often. */
 export function proxy(
   what: ProxyKind,
   frame: Uint8Array,
@@ -41,7 +45,7 @@ export function proxy(
   }
 }
 
-/** What tells everyone that `ip` is at `mac`. */
+/** The frame that tells all stations that `ip` is at `mac`. */
 export function announcement(ip: IpAddress, mac: MacAddress): Uint8Array {
   return isV4(ip) ? arpAnnouncement(ip, mac) : ndpAnnouncement(ip, mac);
 }

@@ -4,27 +4,30 @@ import { readFileSync } from 'node:fs';
 import { OverlayError } from '../../model/errors.js';
 import { DEFAULT_USER } from '../config.js';
 
-/** For a directory service that answers over the network; asked once, at start. */
+/** Time for a directory service that answers over the network. It is asked once, at start. */
 const GETENT_MS = 5000;
 
 export interface Account {
   readonly name: string;
   readonly uid: number;
-  /** Its primary group. */
+  /** The user's primary group. */
   readonly gid: number;
 }
 
-/** Throws an OverlayError when there is no such group; `place` is where it was named, as `file:line:column: `. */
+/**
+ * Number of a group. Throws an OverlayError when there is no such group; `place` is where the configuration
+ * names it, as `file:line:column: `.
+ */
 export function groupId(name: string, place = ''): number {
   // group(5): name:password:number:members
   const [gid] = numbers('group', name, [2], place);
   return gid;
 }
 
-/** The line that makes the default user, where neither set-up nor a package has. */
+/** The command that makes the default user, where neither set-up nor a package has made it. */
 const MAKE_USER = `useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin ${DEFAULT_USER}`;
 
-/** The same of a user. */
+/** The account of a user. Throws an OverlayError as `groupId` does. */
 export function account(name: string, place = ''): Account {
   // passwd(5): name:password:number:group:...
   const [uid, gid] = numbers('user', name, [2, 3], place);
@@ -37,7 +40,8 @@ function numbers(what: 'user' | 'group', name: string, columns: readonly number[
     find(readFileSync(`/etc/${database}`, 'utf8'), name, columns) ??
     find(askDirectory(database, name), name, columns);
   if (found !== undefined) return found;
-  // Any other name is of a file that whoever asks may not be allowed to read.
+  // Only the default user is named. Any other name comes from the configuration, which the caller may not be
+  // allowed to read.
   const which =
     what === 'user' && name === DEFAULT_USER
       ? `'${name}', whom varpd runs as unless the configuration has another: '${MAKE_USER}' as root makes it`
@@ -54,7 +58,7 @@ function find(text: string, name: string, columns: readonly number[]): number[] 
   return values.every(Number.isInteger) ? values : undefined;
 }
 
-/** nsswitch.conf(5) may know more than the files. */
+/** Asks the name services of nsswitch.conf(5), which may know more than the files. */
 function askDirectory(database: string, name: string): string {
   try {
     return execFileSync('getent', [database, '--', name], {

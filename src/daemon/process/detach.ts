@@ -1,6 +1,7 @@
 /**
- * Going into the background: a copy of this command in a session of its own, and word from it over a channel when it is
- * ready or why it is not. Node cannot fork, so the copy starts from the beginning and is told by its environment.
+ * Runs varpd in the background. The command starts a copy of itself in a session of its own, and the copy
+ * reports over a channel that it is ready, or why it is not. Node cannot fork, so the copy starts from the
+ * beginning; a variable of its environment tells it that it is the copy.
  */
 import { spawn } from 'node:child_process';
 import { OverlayError } from '../../model/errors.js';
@@ -8,33 +9,39 @@ import { howEnded } from '../../model/sentences.js';
 import { complain } from '../complaint.js';
 import { environmentWith, leaveVariable, takeVariable } from '../environment.js';
 
-/** Nobody waits for this copy, which is one that began again. */
+/** Mark of a copy that has restarted itself: no command waits for it. */
 const UNATTENDED = 'unattended';
-/** Whatever the daemon starts is not a copy of it. */
+/** The variable is taken out of the environment, so that a child of the daemon does not count as a copy. */
 const mark = takeVariable('detached');
 
 /** This process is the copy. */
 export const isDetached = mark === UNATTENDED || (mark !== undefined && process.send !== undefined);
 
-/** What the copy says: nothing wrong, or what; and what an operator should know although it is ready. */
+/**
+ * Report of the copy. `lines`: the reasons why it did not start; none = ready. `warnings`: remarks for the
+ * operator, although it is ready.
+ */
 interface StartReport {
   readonly lines: readonly string[];
   readonly warnings: readonly string[];
 }
 
-/** In the copy: tells the command that waits, once, and lets it go. No lines = ready. Elsewhere: does nothing. */
+/**
+ * Called in the copy: reports to the command that waits, once, and closes the channel. No lines = ready. Does
+ * nothing in another process.
+ */
 export function reportStart(lines: readonly string[], warnings: readonly string[] = []): void {
   if (!isDetached || !process.connected) return;
   process.send?.({ lines, warnings } satisfies StartReport);
   process.disconnect();
 }
 
-/** Before this process begins again: the next one is a copy too, if this is. */
+/** Called before this process restarts itself: if it is a copy, the next process is one too. */
 export function stayDetached(): void {
   if (isDetached) leaveVariable('detached', UNATTENDED);
 }
 
-/** Resolves when the daemon is ready. Rejects with an OverlayError that has its words. */
+/** Resolves when the daemon is ready. Rejects with an OverlayError that has the daemon's words. */
 export function startDetached(): Promise<void> {
   const [node, ...args] = [process.execPath, ...process.execArgv, ...process.argv.slice(1)] as [
     string,
@@ -45,7 +52,7 @@ export function startDetached(): Promise<void> {
     env: environmentWith('detached', '1'),
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
   });
-  // Who gives up waiting does not want the daemon either.
+  // A signal ends the wait, and the daemon with it.
   const giveUp = (): void => {
     child.kill('SIGTERM');
     process.exit(1);

@@ -1,13 +1,14 @@
 /**
- * Children of the process that this one was before it restarted itself. Node waits for those alone that it has started
- * itself; the others would stay in the kernel's table after their end, as long as varpd runs.
+ * Children that the previous process left when it restarted itself. Node only waits for children that it has
+ * started in this process. Without this the others would stay in the kernel's table after their end, as long
+ * as varpd runs.
  */
 import { readFileSync } from 'node:fs';
 import { reapChild } from '../../dgram-extra/index.js';
 
 const LOOK_MS = 1000;
 
-/** Before this process has started any. */
+/** Called before this process has started a child. */
 export function reapInheritedChildren(): void {
   let left = inherited();
   if (left.length === 0) return;
@@ -23,7 +24,7 @@ function inherited(): number[] {
     const text = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8');
     return text.split(' ').filter(Boolean).map(Number);
   } catch {
-    return []; // a kernel that does not say
+    return []; // a kernel without this file
   }
 }
 
@@ -31,6 +32,6 @@ function isGone(pid: number): boolean {
   try {
     return reapChild(pid);
   } catch {
-    return true; // somebody else has waited for it
+    return true; // another call has waited for it
   }
 }

@@ -1,12 +1,13 @@
 /**
- * What varpd may do once it runs: CAP_NET_ADMIN at most, as the user that is configured, without the system calls that lead
- * to more (dgram-extra/system-calls.c), and nothing it starts may more. What takes another right is done before
- * (steering.ts and rings.ts of datapath/userland/main, root.ts).
+ * The rights of varpd while it runs: CAP_NET_ADMIN at most, as the configured user, without the system calls
+ * that lead to more rights (dgram-extra/system-calls.c). Its children have no more either. Work that takes
+ * another right is done before (steering.ts and rings.ts of datapath/userland/main, root.ts).
  *
- * Rights are a thread's, and Node has threads before the first line of JavaScript. So the first thing that varpd does
- * is to give up rights on the main thread and to restart itself: execve(2) ends the other threads, and those that
- * come have what their maker had. A command that goes into the background need not, since its daemon is a process that
- * the main thread starts. Where a service manager has done all this already, nothing is done.
+ * Rights belong to a thread, and Node has threads before the first line of JavaScript. So varpd first gives
+ * up rights on the main thread and then restarts itself: execve(2) ends the other threads, and new ones have
+ * the rights of the thread that made them. A command that goes into the background need not restart, since
+ * its daemon is a process that the main thread starts. Where a service manager has given up the rights
+ * already, nothing is done.
  */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { leaveRings, openRings } from '../../datapath/userland/main/rings.js';
@@ -21,8 +22,9 @@ import type { Successor } from './root.js';
 const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
 /**
- * Returns when this process has no right too many, or, where it is not the daemon, when what it starts has none.
- * Otherwise the process begins again, and `beforeThat` is called. Rejects with an OverlayError.
+ * Resolves when this process has no right too many; for a command that starts the daemon, when the daemon
+ * will have none. Otherwise `beforeThat` is called and the process restarts itself. Rejects with an
+ * OverlayError.
  */
 export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: () => void): Promise<void> {
   const isDone = takeVariable('withoutRights') !== undefined;
@@ -57,7 +59,10 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: 
   leaveWhatTookRights();
 }
 
-/** What a process that has begun again could not tell: that it cannot read what it is made of. */
+/**
+ * Checks that the new user can read the program, since a process that cannot read its program cannot report
+ * it.
+ */
 function checkProgram({ name }: Successor, { config }: Flags): void {
   const needed: readonly [string | undefined, number, string][] = [
     [process.execPath, constants.X_OK, 'run'],
@@ -78,20 +83,23 @@ function checkProgram({ name }: Successor, { config }: Flags): void {
     }
 }
 
-/** This process becomes a new one of the same number, with the rights that it has now. `args` begins with the script. */
+/**
+ * This process becomes a new one with the same process id and the rights that it has now. `args` begins with
+ * the script.
+ */
 export function beginAgain(args: readonly string[]): never {
   leaveWhatTookRights();
   startAnew(process.execPath, [process.execPath, ...process.execArgv, ...args]);
 }
 
-/** For the process to come, which has none of these rights. */
+/** Leaves the results of that work to the next process, which has no right to do it. */
 function leaveWhatTookRights(): void {
   leaveVariable('steering', leaveSteering());
   leaveVariable('rings', leaveRings());
   leaveVariable('withoutRights', '1');
 }
 
-/** Of all threads, when this process was started with no more. */
+/** Whether all threads have no right too many, which holds when this process was started with none. */
 function hasNoneTooMany(): boolean {
   const status = readFileSync('/proc/self/status', 'utf8');
   const held = ['CapInh', 'CapPrm', 'CapEff'].reduce((all, name) => all | capabilities(status, name), 0n);
@@ -104,6 +112,6 @@ export function hasNetAdmin(): boolean {
 
 function capabilities(status: string, name: string): bigint {
   const hex = new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1];
-  // A kernel that does not say gives none away for it.
+  // With a kernel that does not tell, every right counts as held.
   return hex === undefined ? ~0n : BigInt(`0x${hex}`);
 }

@@ -1,10 +1,11 @@
 /**
- * What only root can do for the user that varpd becomes: find out who that is, make the directories that are missing, and
- * hand over those that a varpd which ran as root has left. It is loaded by root alone, and done before anything else.
+ * The work that only root can do for the user that varpd becomes: finds the user, makes missing directories,
+ * and gives the user the files of a varpd that ran as root. Only root loads this file, and it does so first
+ * of all.
  *
- * Handed over is nothing that might be anything else, whatever the configuration says: a state directory holds a `lock`
- * that nobody has, a directory of sockets those of varpd and nothing else, a log its lines; and root alone could have put there
- * what is in them.
+ * A file is given away only if it is certainly varpd's, whatever the configuration says. A state directory
+ * must hold a `lock` that no process has. A directory of sockets must hold sockets of varpd and nothing else.
+ * A log must be empty or begin with a line of varpd. And only root may have been able to write there.
  */
 import {
   closeSync,
@@ -31,12 +32,15 @@ const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = const
 const LOG_MODE = 0o640;
 const LOG_LINE = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z (?:debug|info|warn|error) |\{"(?:level|time)")/;
 
-/** Who root becomes. */
+/** The user that root becomes. */
 export interface Successor extends Identity {
   readonly name: string;
 }
 
-/** In the configured group, so that it may give the socket to that. Rejects with an OverlayError. */
+/**
+ * The user has the configured group, so that it may give the socket to that group. Rejects with an
+ * OverlayError.
+ */
 export async function successorOfRoot(flags: Flags): Promise<Successor> {
   const config = loadConfig(flags);
   const name = config.user ?? DEFAULT_USER;
@@ -55,20 +59,21 @@ export async function successorOfRoot(flags: Flags): Promise<Successor> {
 
 async function makeStateDirectory(directory: string, owner: Owner): Promise<void> {
   if (makeDirectory(directory, 0o700, owner) || !isRoots(directory)) return;
-  if (!readdirSync(directory).includes('lock')) return; // refused later, with what to do
+  if (!readdirSync(directory).includes('lock')) return; // refused later, with advice
   const state = await StateDirectory.open(directory);
   try {
     await state.lock(lockFile);
     const names = readdirSync(state.path('.'));
     for (const name of names) giveFile(state.path(name), owner);
-    // Last: as long as it is root's, nobody has put anything there, and the next start goes on with the rest.
+    // The directory comes last: while it belongs to root, no other user can put a file there, and the next
+    // start can go on with the rest.
     give(state.path('.'), O_DIRECTORY, owner);
   } finally {
     await state.close();
   }
 }
 
-/** `own`: the sockets that may be there from the last time. */
+/** `own`: the sockets of varpd that may be there from an earlier run. */
 function makeSocketDirectory(directory: string, own: readonly string[], owner: Owner): void {
   if (makeDirectory(directory, 0o750, owner) || !isRoots(directory)) return;
   const files = readdirSync(directory).map((name) => path.join(directory, name));
@@ -77,7 +82,7 @@ function makeSocketDirectory(directory: string, own: readonly string[], owner: O
   give(directory, O_DIRECTORY, owner);
 }
 
-/** What cannot be done is said by whoever opens it. */
+/** Errors are ignored here: the code that opens the log reports them. */
 function makeLog(file: string, owner: Owner): void {
   try {
     const { path: place, isMissing } = trustedPlaceNow(file, { users: [owner.uid] });
@@ -88,7 +93,7 @@ function makeLog(file: string, owner: Owner): void {
   }
 }
 
-/** A file that is empty, or begins with a line of varpd's log (log.ts), in either format. */
+/** Whether a file is empty, or begins with a line of varpd's log (log.ts) in either format. */
 function isLog(file: string): boolean {
   if (!lstatSync(file).isFile()) return false;
   const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
@@ -101,7 +106,10 @@ function isLog(file: string): boolean {
   }
 }
 
-/** False when it is there already: somebody's choice, and checked by its user. */
+/**
+ * Returns false when the directory exists. It is the operator's choice then, and the code that uses it checks
+ * it.
+ */
 function makeDirectory(directory: string, mode: number, owner: Owner): boolean {
   try {
     trustedPlaceNow(directory, { users: [owner.uid], sticky: true });
@@ -117,7 +125,7 @@ function makeDirectory(directory: string, mode: number, owner: Owner): boolean {
   }
 }
 
-/** It is a directory of root's that nobody else writes to. */
+/** Whether it is a directory of root that no other user may write to. */
 function isRoots(directory: string): boolean {
   const found = lstatSync(directory);
   return found.isDirectory() && found.uid === 0 && (found.mode & SHARED_WRITE) === 0;

@@ -1,6 +1,7 @@
 /**
- * SIGHUP and SIGUSR2 from the first line on. Node ends at one that nobody listens to, and varpd takes half a second to load
- * what obeys them. One that comes before is obeyed then. This file imports nothing, so that it is there first.
+ * Catches SIGHUP and SIGUSR2 from the start. Such a signal ends a Node process without a listener, and varpd
+ * takes half a second to load the code that acts on it. A signal that comes earlier is acted on when that
+ * code is there. This file imports nothing, so that it is loaded first.
  */
 
 const NAMES = ['SIGHUP', 'SIGUSR2'] as const;
@@ -15,12 +16,15 @@ function hear(name: Heard): void {
   else work();
 }
 
-/** Once, before what takes long to load. */
+/** Called once, before the imports that take long. */
 export function listenToSignals(): void {
   for (const name of NAMES) process.on(name, hear);
 }
 
-/** In a process that is no daemon. One that has come already ends it, as it would have. */
+/**
+ * Called in a process that is no daemon. A signal that has come meanwhile ends it, as it would have without
+ * `hear`.
+ */
 export function stopListening(): void {
   for (const name of NAMES) process.off(name, hear);
   for (const name of early) process.kill(process.pid, name);

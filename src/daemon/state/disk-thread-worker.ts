@@ -1,4 +1,4 @@
-/** The thread of disk-thread.ts: one call after the other. */
+/** The thread of disk-thread.ts: makes one call after the other. */
 import * as fs from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import type { DiskOrder, DiskResult } from './disk-thread.js';

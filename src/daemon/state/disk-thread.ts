@@ -1,12 +1,12 @@
 /**
- * Calls that change the disk, made on a thread of their own: what varpd keeps is written whatever hangs elsewhere. The pool
- * of libuv, which node:fs/promises uses, has four threads for all of the process, and a plugin whose files are on a file
- * system that does not answer takes them all.
+ * Calls that change the disk, made on a thread of their own, so that state is written whatever hangs
+ * elsewhere. The pool of libuv, which node:fs/promises uses, has four threads for the whole process. A plugin
+ * with files on a file system that does not answer can block all four.
  */
 import type * as fs from 'node:fs';
 import { Worker } from 'node:worker_threads';
 
-/** Of node:fs, those that are made there. */
+/** Functions of node:fs that the thread calls. */
 export type DiskCall = 'openSync' | 'writeFileSync' | 'fsyncSync' | 'closeSync' | 'renameSync' | 'unlinkSync';
 
 export interface DiskOrder {
@@ -15,7 +15,10 @@ export interface DiskOrder {
   readonly args: readonly unknown[];
 }
 
-/** Errors lose what Node adds to them on their way between threads. */
+/**
+ * An error loses the properties that Node adds to it when it passes between threads, so they are sent beside
+ * it.
+ */
 export interface DiskResult {
   readonly number: number;
   readonly value?: unknown;
@@ -32,7 +35,7 @@ class DiskThread {
   #count = 0;
   readonly #waiting = new Map<number, Waiter>();
 
-  /** Rejects with the system's error. The thread is there from the first call on. */
+  /** Rejects with the system's error. The first call starts the thread. */
   do<C extends DiskCall>(call: C, ...args: Parameters<(typeof fs)[C]>): Promise<ReturnType<(typeof fs)[C]>> {
     return new Promise((resolve, reject) => {
       const worker = (this.#worker ??= this.#start());
@@ -52,7 +55,7 @@ class DiskThread {
     worker.on('message', (result: DiskResult) => {
       this.#hear(result);
     });
-    // Out of memory, at most: the next call has another one.
+    // The thread can only fail for want of memory. The next call starts another one.
     worker.on('error', (error) => {
       this.#worker = undefined;
       for (const { reject } of this.#waiting.values()) reject(error);

@@ -1,9 +1,9 @@
 /**
- * One JSON file per overlay, with its VNICs in it: every change, whatever it touches, is one rename.
+ * The state files: one JSON file per overlay, with its VNICs in it. So every change is one rename.
  *
- * A file is written beside its place, synced, renamed over it, and the directory synced: after a crash at any point the
- * old state is there or the new one, and never a third. A file that cannot be believed is set aside as `NAME.bad-N`
- * and reported; it is never deleted, and it keeps no other overlay from starting.
+ * A file is written beside its place, synced, renamed over the old one, and the directory is synced. After a
+ * crash at any point either the old state or the new one is there. A file that is not valid is set aside as
+ * `NAME.bad-N` and reported; it is never deleted, and it prevents no other overlay from starting.
  */
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -15,9 +15,9 @@ import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } 
 import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 
 const ENDING = '.json';
-/** Of a file that was set aside: the name of its overlay. */
+/** Name of a file that was set aside, with the name of its overlay. */
 const ASIDE = /^(.+)\.bad-\d+$/;
-/** An overlay with a thousand VNICs takes a tenth of this; more is not ours. */
+/** An overlay with a thousand VNICs takes a tenth of this; a larger file is not varpd's. */
 const MAX_FILE_BYTES = 1024 * 1024;
 
 const isAside = (aside: string, file: string): string =>
@@ -28,10 +28,12 @@ export class StateStore {
   readonly #files: StateFiles;
   readonly #overlays = new Map<string, StoredOverlay>();
 
-  /** Overlay by name, whether it runs or not. */
+  /** Stored overlays by name, whether they run or not. */
   readonly overlays: ReadonlyMap<string, StoredOverlay> = this.#overlays;
-  /** State files that are not valid, by the name of their overlay, and why; those that an earlier start has set aside too,
-   * as long as no overlay of that name is stored again. */
+  /**
+   * State files that are not valid, by the name of their overlay, with the reason. Files that an earlier
+   * start has set aside are listed too, as long as no overlay of that name is stored again.
+   */
   readonly bad: Failure[] = [];
 
   private constructor(directory: StateDirectory, files: StateFiles) {
@@ -39,7 +41,7 @@ export class StateStore {
     this.#files = files;
   }
 
-  /** Reads all there is. What a crash left half written is removed. */
+  /** Reads all state files. Half-written files of a crash are removed. */
   static async load(directory: StateDirectory, files: StateFiles = SYSTEM_FILES): Promise<StateStore> {
     const store = new StateStore(directory, files);
     const names = (await readdir(directory.path('.'))).sort();
@@ -51,15 +53,15 @@ export class StateStore {
     return store;
   }
 
-  /** Rejects with an OverlayError; the file is then what it was before. */
+  /** Rejects with an OverlayError; the file is then as it was before. */
   async save(overlay: StoredOverlay): Promise<void> {
     const { name } = overlay;
     const before = this.#overlays.get(name);
     try {
       await this.#write(overlay);
     } catch (error) {
-      // The rename may have been done and only the sync failed: go back, or the next start would know better than
-      // the operator, who was told that it failed.
+      // The rename may have been done and only the sync failed. Without going back, the next start would find
+      // the change that was reported to the operator as failed.
       await (before === undefined ? this.#unlink(name) : this.#write(before)).catch(() => undefined);
       throw this.#error(`cannot save ${name}`, error);
     }
@@ -106,7 +108,7 @@ export class StateStore {
     }
   }
 
-  /** Set aside by an earlier start: said again until somebody has mended or removed it. */
+  /** Reports a file that an earlier start has set aside, until the operator has mended or removed it. */
   #noteAside(file: string): void {
     const name = ASIDE.exec(file)?.[1];
     if (name === undefined || this.#overlays.has(name) || this.bad.some((one) => one.name === name)) return;
@@ -114,7 +116,7 @@ export class StateStore {
     this.bad.push({ name, message });
   }
 
-  /** What was done, for the report. */
+  /** Sets a file aside, and returns a sentence about it for the report. */
   async #setAside(file: string, name: string, names: string[]): Promise<string> {
     let number = 1;
     while (names.includes(`${name}.bad-${number}`)) number++;

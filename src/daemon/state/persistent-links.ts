@@ -1,7 +1,8 @@
 /**
- * Which persistent TAPs are this varpd's. No descriptor proves it between two daemons, so the state directory keeps the
- * number (ifindex) of each, together with the boot and the network namespace that the numbers belong to. A device with
- * that number that is a TAP of this user, or of root, as which an older varpd ran, is the one. Its name, MAC and alias are others' to change.
+ * Finds the persistent TAPs of this varpd. No descriptor passes from one daemon to the next here, so the
+ * state directory keeps the number (ifindex) of each TAP, and the boot and network namespace that the numbers
+ * belong to. A device counts as ours if it has the recorded number and is a TAP of this user, or of root, as
+ * which an older varpd ran. Its name, MAC and alias do not count, since other programs may change them.
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
@@ -12,7 +13,7 @@ import type { StateDirectory } from './state-directory.js';
 import { readOwnFile } from './state-file.js';
 
 const FILE = 'links';
-/** A crash while it is written leaves a file that the next start removes. */
+/** Name while it is written. After a crash the next start removes it. */
 const TEMPORARY = '.links.tmp';
 /** Some 40 bytes for each of 10,000 links. */
 const MAX_BYTES = 1 << 20;
@@ -52,7 +53,7 @@ export class PersistentLinks {
     }
   }
 
-  /** The device of a port, under whatever name it has now; undefined when there is none that is ours. */
+  /** The device of a port, under whatever name it has now; undefined when no device is ours. */
   find(port: string): LinkInfo | undefined {
     const number = this.#numbers.get(port);
     const link = number === undefined ? undefined : linkInfo(number);
@@ -64,7 +65,7 @@ export class PersistentLinks {
     return [...this.#numbers.keys()];
   }
 
-  /** Before the device becomes persistent: a crash in between leaves nothing. */
+  /** Called before the device becomes persistent, so that a crash in between leaves no unrecorded device. */
   record(port: string, number: number): void {
     if (this.#numbers.get(port) === number) return;
     this.#numbers.set(port, number);
@@ -75,7 +76,10 @@ export class PersistentLinks {
     if (this.#numbers.delete(port)) this.#save();
   }
 
-  /** Not synced: what it tells of ends with this boot, and a process that is killed has written it all the same. */
+  /**
+   * Saves without a sync: the links end with this boot, and the kernel has the file even if this process is
+   * killed.
+   */
   #save(): void {
     const content: z.input<typeof schema> = {
       version: 1,

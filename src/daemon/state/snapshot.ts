@@ -1,10 +1,11 @@
 /**
- * The snapshot: what varpd knows of its overlays when it ends, for the next process. With it an overlay goes on at once,
- * and goes on even when its plugin cannot be started just now: its mode and destination, its peers, its targets, and what
- * varpd itself has set on its ports. Saved at the end, read once at the start.
+ * The snapshot: the facts that varpd knows about its overlays when it ends, saved for the next process. They
+ * are the mode and destination of each overlay, its peers, its targets, and the settings of its ports that
+ * varpd has made. With them an overlay works at once, even when its plugin cannot be started just now. The
+ * snapshot is saved at the end, and read once at the start.
  *
- * It is used at once for a minute, each target being asked about meanwhile. What is older is better asked for, and used only
- * where nobody can be asked.
+ * For a minute the snapshot is used at once, while the plugin is asked about each target. An older snapshot
+ * is only used where the plugin cannot be asked.
  */
 import { z } from 'zod';
 import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
@@ -26,14 +27,14 @@ import type { StateDirectory } from './state-directory.js';
 import { readOwnFile, replaceFile } from './state-file.js';
 
 const FILE = 'snapshot';
-/** Some hundred bytes each for four overlays that are full. */
+/** Some hundred bytes for each target of four full overlays. */
 const MAX_BYTES = 8 * 1024 * 1024;
-/** Of these, for everything but targets. */
+/** Part of MAX_BYTES for everything but targets. */
 const MAX_SETTINGS_BYTES = MAX_BYTES / 2;
 
 const text = z.string();
 const entrySchema = z.strictObject({
-  /** Of the overlay's own port: an overlay that is made again under the same name has another. */
+  /** MAC of the overlay's own port. An overlay that is created again under the same name has another one. */
   mac: text,
   mode: z.enum(['point', 'dynamic']),
   destination: text.nullable(),
@@ -51,25 +52,28 @@ const schema = z.strictObject({
 
 type Entry = z.infer<typeof entrySchema>;
 
-/** Of a port: what varpd set, and what the plugin allowed its owner to send from (null: it had no say). */
+/**
+ * Snapshot of a port: the MTU that varpd set, and the addresses that the plugin allowed its owner to send
+ * from (null: the plugin did not decide about it).
+ */
 export interface PortSnapshot {
   readonly mtuBytes: number;
   readonly allowedIps: readonly IpAddress[] | null;
 }
 
-/** Of one overlay, as far as it can be used from its listen address. */
+/** Snapshot of one overlay, as far as it can be used from the overlay's listen address. */
 export interface OverlaySnapshot {
   readonly mode: 'point' | 'dynamic';
   readonly destination: Endpoint | undefined;
   readonly peers: readonly IpAddress[];
   readonly ports: ReadonlyMap<string, PortSnapshot>;
-  /** The one used last comes first. */
+  /** The target used last comes first. */
   readonly targets: readonly KnownTarget[];
-  /** Whether it may be used without need. */
+  /** Whether it may be used at once, and not only as a last resort. */
   readonly isRecent: boolean;
 }
 
-/** What is saved of an overlay that runs. */
+/** The parts of a running overlay that are saved. */
 export interface Snapshotted {
   readonly name: string;
   readonly mac: MacAddress;
@@ -94,7 +98,7 @@ export class Snapshot {
     return new Snapshot(new Map(), 0, false);
   }
 
-  /** Never rejects: one that cannot be read is logged, and none. */
+  /** Never rejects. A snapshot that cannot be read is logged, and counts as empty. */
   static async load(directory: StateDirectory, nowMs: number, log: Pick<Log, 'warn'>): Promise<Snapshot> {
     try {
       const { savedAtMs, overlays } = parse(await readOwnFile(directory, FILE, MAX_BYTES));
@@ -110,7 +114,10 @@ export class Snapshot {
     return this.#isRecent && this.#overlays.get(overlay)?.mac === formatMac(ownMac);
   }
 
-  /** Of an overlay, by the MAC of its own port, without what may not be sent to from `listen`. */
+  /**
+   * Snapshot of the overlay that has this MAC at its own port, without destinations that cannot be sent to
+   * from `listen`.
+   */
   of(overlay: string, ownMac: MacAddress, listen: Endpoint): OverlaySnapshot | undefined {
     const entry = this.#overlays.get(overlay);
     if (entry === undefined || entry.mac !== formatMac(ownMac)) return undefined;
@@ -139,8 +146,10 @@ export class Snapshot {
     };
   }
 
-  /** Saves what the overlays know now; of those in `others`, which do not run, what an earlier process knew. Rejects with
-   * the system's error. */
+  /**
+   * Saves the present facts of the running overlays, and for the overlays in `others`, which do not run,
+   * those of the earlier process. Rejects with the system's error.
+   */
   async save(
     directory: StateDirectory,
     running: Iterable<Snapshotted>,
@@ -183,14 +192,14 @@ export class Snapshot {
       const before = this.#overlays.get(name);
       if (before !== undefined && !datapaths.has(name)) add(name, { ...before, targets: [] });
     }
-    // What is known from before alone is as old as it was.
+    // Facts from the earlier process alone stay as old as they were.
     const savedAtMs = datapaths.size === 0 ? this.#savedAtMs : nowMs;
     const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
     await replaceFile(directory, FILE, JSON.stringify(content));
   }
 }
 
-/** Throws an Error that says what is wrong, and where, without what stands there. */
+/** Throws an Error that says what is wrong, and where, without quoting the content. */
 function parse(content: string): z.infer<typeof schema> {
   let value: unknown;
   try {

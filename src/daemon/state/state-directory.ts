@@ -1,6 +1,6 @@
 /**
- * The directory of what survives a restart: who may touch it is checked before anything in it is believed, and only
- * one varpd at a time uses it.
+ * The directory of the files that survive a restart. Its owner and mode are checked before any file in it is
+ * used, and only one varpd at a time uses it.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { disk } from './disk-thread.js';
 
 const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 
-/** In such a directory only the owner of a file renames it: /tmp. */
+/** In such a directory (/tmp) only the owner of a file can rename it. */
 const STICKY = 0o1000;
 
 export const ofStateDirectory = (directory: string, what: string): string =>
@@ -30,8 +30,10 @@ export class StateDirectory {
     this.#handle = handle;
   }
 
-  /** Made with mode 0700 when it is missing. Rejects with an OverlayError when others could write to it, or put another in
-   * its place. */
+  /**
+   * The directory is made with mode 0700 when it is missing. Rejects with an OverlayError when other users
+   * could write to it, or put another directory in its place.
+   */
   static async open(directory: string): Promise<StateDirectory> {
     const handle = await openDirectory(directory);
     const { uid, mode } = await handle.stat();
@@ -48,8 +50,8 @@ export class StateDirectory {
   }
 
   /**
-   * A file in it. The name goes through the open descriptor, as with openat(2): whatever becomes of the path, this
-   * stays the directory that was checked.
+   * Path of a file in the directory. The name goes through the open descriptor, as with openat(2), so it
+   * always leads to the directory that was checked, even if that is renamed.
    */
   path(name: string): string {
     return `/proc/self/fd/${this.#handle.fd}/${name}`;
@@ -60,8 +62,8 @@ export class StateDirectory {
   }
 
   /**
-   * Held until `close` or the end of the process, however it ends. `tryLock` is flock(2): false when it is taken.
-   * Rejects with an OverlayError when another varpd has it.
+   * Takes the lock until `close` or the end of the process, however it ends. `tryLock` is flock(2): false
+   * when the lock is taken. Rejects with an OverlayError when another varpd has it.
    */
   async lock(tryLock: (fd: number) => boolean): Promise<void> {
     const file = await open(this.path('lock'), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
@@ -71,7 +73,7 @@ export class StateDirectory {
       const who = holder === undefined ? 'another varpd' : `another varpd (process ${holder})`;
       throw new OverlayError('BUSY', `${who} uses the state directory ${this.directory}`);
     }
-    // Only to name the holder: what counts is the lock.
+    // The process id only names the holder in messages; the lock alone counts.
     await file
       .truncate()
       .then(() => file.write(`${process.pid}\n`, 0))
@@ -85,7 +87,7 @@ export class StateDirectory {
   }
 }
 
-/** Whose it is, and the two ways out. */
+/** Names the owner, and both remedies. */
 function foreign(uid: number, own: number, directory: string): string {
   return (
     `it belongs to user ${userText(uid)}, expected ${userText(own)}, who varpd runs as: ` +
@@ -93,7 +95,10 @@ function foreign(uid: number, own: number, directory: string): string {
   );
 }
 
-/** Who may rename what is in the parent can let the next start find another directory, or none. */
+/**
+ * Checks the parent: a user with the right to rename its entries could make the next start find another
+ * directory, or none.
+ */
 async function wrongWithParent(parent: string, own: number): Promise<string | undefined> {
   const { uid, mode } = await stat(parent);
   if (uid !== own && uid !== 0)
@@ -103,7 +108,7 @@ async function wrongWithParent(parent: string, own: number): Promise<string | un
     : undefined;
 }
 
-/** The same of all directories above, up to the root. */
+/** Checks all directories above, up to the root. */
 async function wrongAbove(directory: string): Promise<string | undefined> {
   try {
     await trustedPlace(directory, { sticky: true });
@@ -125,7 +130,7 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-/** A directory of mode 0700 that another user has cannot even be opened. */
+/** The reason for EACCES: a directory of mode 0700 that belongs to another user cannot even be opened. */
 async function whyDenied(directory: string, error: unknown): Promise<string | undefined> {
   const own = process.geteuid?.() ?? 0;
   if (errnoName(error) !== 'EACCES') return undefined;
@@ -136,7 +141,7 @@ async function whyDenied(directory: string, error: unknown): Promise<string | un
 async function openDirectory(directory: string): Promise<FileHandle> {
   try {
     const made = makeDirectories(directory, 0o700);
-    // A crash must not take the directory away from under the files that were synced.
+    // The parent is synced, so that a crash cannot remove the directory with the synced files in it.
     if (made !== undefined) await syncDirectory(path.dirname(made));
     return await open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   } catch (error) {

@@ -1,4 +1,7 @@
-/** Files of the state directory: read only when nobody else can have written them, written whole or not at all. */
+/**
+ * Files of the state directory. They are only read when no other user can have written them, and they are
+ * written whole or not at all.
+ */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { ownUserText, SHARED_WRITE } from '../../plugin/trusted-place.js';
@@ -8,7 +11,7 @@ import type { StateDirectory } from './state-directory.js';
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
-/** The calls that change the disk; tests let each of them fail. */
+/** The calls that change the disk. Tests make each of them fail. */
 export interface StateFiles {
   open(path: string, flags: number, mode?: number): Promise<Pick<FileHandle, 'writeFile' | 'sync' | 'close'>>;
   rename(from: string, to: string): Promise<void>;
@@ -30,12 +33,15 @@ export const SYSTEM_FILES: StateFiles = {
 
 let written = 0;
 
-/** A name that no file that is kept has, and no earlier write of this process. */
+/** A name that differs from every kept file, and from every earlier write of this process. */
 const temporaryName = (name: string): string => `.${name}.${process.pid}-${++written}.tmp`;
-/** What a crash left half written. */
+/** Whether a file was left half-written by a crash. */
 export const isTemporary = (file: string): boolean => file.startsWith('.') && file.endsWith('.tmp');
 
-/** Beside its place, synced, renamed over it, and the directory synced: after a crash the old text is there or the new. */
+/**
+ * Writes a file beside its place, syncs it, renames it over the old one, and syncs the directory: after a
+ * crash the old text is there or the new.
+ */
 export async function replaceFile(
   directory: StateDirectory,
   file: string,
@@ -59,8 +65,10 @@ export async function replaceFile(
   await directory.sync();
 }
 
-/** Root's, as of an editor that mended it, is as good as this user's own. Rejects with the system's error, or one that says what
- * is wrong with the file. */
+/**
+ * Reads a file of this user or of root, for example after an editor that root ran to mend it. Rejects with
+ * the system's error, or with an Error that says what is wrong with the file.
+ */
 export async function readOwnFile(
   directory: StateDirectory,
   file: string,
@@ -80,7 +88,7 @@ export async function readOwnFile(
     if (stat.uid !== own && stat.uid !== 0)
       throw new Error(`it belongs to user ${stat.uid}, expected ${own}`);
     if ((stat.mode & SHARED_WRITE) !== 0) throw new Error('it is writable by group or others');
-    // Another name may be where others can open it, from before the directory was closed to them.
+    // Other users may be able to open the other name, from before the directory was closed to them.
     if (stat.nlink !== 1) throw new Error(`it has ${stat.nlink} names (hard links), expected 1`);
     if (stat.size > maxBytes) throw new Error(`it has ${stat.size} bytes, expected at most ${maxBytes}`);
     return await handle.readFile('utf8');

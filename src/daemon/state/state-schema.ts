@@ -1,4 +1,4 @@
-/** What one state file holds: what an operator has asked for, as far as it must survive a restart. */
+/** The content of a state file: the operator's settings, as far as they must survive a restart. */
 import { z } from 'zod';
 import { checkName } from '../../model/names.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
@@ -9,7 +9,7 @@ export const STATE_VERSION = 1;
 const name = z.string().refine((text) => checkName(text) === undefined, 'expected the name of a link');
 const mac = z.string().regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/, 'expected a MAC address');
 
-/** Address, and when it ends in ms of Unix time; null = never. */
+/** An address, and the end of its lease in ms of Unix time; null = never. */
 const lease = z.tuple([z.string(), z.number().nullable()]);
 
 const vnicSchema = z.strictObject({
@@ -19,7 +19,7 @@ const vnicSchema = z.strictObject({
   vid: z.int().min(0).max(4094),
   /** Link properties that were set, in their canonical spelling. */
   properties: z.array(z.tuple([z.string(), z.array(z.string())])).exactOptional(),
-  /** What DHCP has granted it, as far as its protection depends on that. */
+  /** Leases that a DHCP server has granted, as far as the protection of the VNIC depends on them. */
   leases: z.array(lease).exactOptional(),
 });
 
@@ -31,9 +31,12 @@ const overlaySchema = z.strictObject({
   encap: z.string().max(31),
   search: z.string().max(31),
   vnetid: z.int().min(0).max(VNI_MAX),
-  /** Of the overlay's own port. */
+  /** MAC of the overlay's own port. */
   mac,
-  /** Those that were typed; defaults are found again at each start, since the MTU of the route may have changed. */
+  /**
+   * Properties that the operator typed. Defaults are found again at each start, since the MTU of the route
+   * may have changed.
+   */
   properties: z.array(z.tuple([z.string(), z.string()])),
   vnics: z.array(vnicSchema),
 });
@@ -44,7 +47,7 @@ export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'versio
   readonly vnics: readonly StoredVnic[];
 };
 
-/** Throws an Error that says what is wrong, and where, without what stands there. */
+/** Throws an Error that says what is wrong, and where, without quoting the content. */
 export function parseState(text: string): StoredOverlay {
   if (text === '') throw new Error('it is empty');
   const value: unknown = JSON.parse(text);
@@ -55,7 +58,7 @@ export function parseState(text: string): StoredOverlay {
   const parsed = overlaySchema.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
-    // Names of keys that nobody knows are content.
+    // The name of an unknown key is content, and is not quoted.
     const said = issue.code === 'unrecognized_keys' ? 'a key that is not known' : issue.message;
     throw new Error(`${issue.path.map(String).join('.') || 'the file'}: ${said}`);
   }

@@ -1,40 +1,41 @@
 /**
- * By which port of varpd packets leave, if by any. A route names a link; that may be a port, or something that sits on one:
- * a VLAN or macvlan of it, a bond that it belongs to, a bridge that has seen the next hop behind it. What goes into a
- * veth arrives at its other end, and may be bridged from there.
+ * Finds the port of varpd that packets to a next hop go out by, if there is one. A route names a link. The
+ * link may be a port itself, or may sit on a port: a VLAN or macvlan of it, a bond that the port belongs to,
+ * a bridge that has seen the next hop behind the port. Packets into a veth arrive at its other end, and may
+ * be bridged from there.
  *
- * Of a bridge that has not seen the next hop nothing is said: it is no loop as long as it may lead elsewhere. Bridges that
- * no port belongs to are not asked, and what another network namespace does with packets is not seen.
+ * A bridge that has not seen the next hop gives no answer: as long as it may lead elsewhere, it is no loop. A
+ * bridge without a port of varpd is not asked. The path through another network namespace is not followed.
  */
 import type { LinkInfo } from '../../dgram-extra/index.js';
 import type { PortPlace } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { LinkKernel } from './links.js';
 
-/** The ports whose interfaces are in the network namespace of varpd. */
+/** The ports with interfaces in the network namespace of varpd. */
 export interface PortTable {
   at(index: number): PortPlace | undefined;
-  /** One that belongs to this bridge or bond. */
+  /** A port that belongs to this bridge or bond. */
   under(master: number): PortPlace | undefined;
 }
 
-/** Links upon links: more are not followed. */
+/** Links that are followed one upon another; the search ends there. */
 const MAX_DEPTH = 8;
 
-/** Kinds that send by the link below them. */
+/** Kinds of links that send by the link below them. */
 const UPON = ['vlan', 'macvlan', 'ipvlan', 'macsec'];
 const BOND = ['bond', 'team'];
 
-/** For one round: what is asked twice is remembered. */
+/** Serves one round: a repeated question is answered from memory. */
 export class Egress {
   readonly #kernel: LinkKernel;
   readonly #ports: PortTable;
   readonly #linkOf: (index: number) => LinkInfo | undefined;
   readonly #known = new Map<string, PortPlace | undefined>();
   readonly #members = new Map<number, PortPlace | undefined>();
-  /** Links that were looked at: what becomes of them may change an answer. */
+  /** Links that were looked at. A change of one of them may change an answer. */
   readonly links = new Set<number>();
-  /** An answer rests on what a bridge has seen, of which the kernel does not tell. */
+  /** An answer depends on the MAC table of a bridge. varpd gets no event when that table changes. */
   asksBridge = false;
 
   constructor(kernel: LinkKernel, ports: PortTable, linkOf: (index: number) => LinkInfo | undefined) {
@@ -43,7 +44,7 @@ export class Egress {
     this.#linkOf = linkOf;
   }
 
-  /** Of packets to this neighbour by this link. */
+  /** The port that packets to this neighbour leave by when they are sent over this link. */
   portOf(index: number, nextHop: IpAddress): PortPlace | undefined {
     const key = `${index} ${nextHop}`;
     if (!this.#known.has(key)) this.#known.set(key, this.#follow(index, { index, nextHop }, MAX_DEPTH));

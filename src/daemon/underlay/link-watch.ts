@@ -1,17 +1,20 @@
 /**
- * The link watch: tells overlays what has become of their underlay, and of the interfaces of their ports.
+ * The link watch tells overlays about changes of their underlay and of the interfaces of their ports.
  *
- * The kernel says that something has changed (link-events.ts), and then everything that is followed is asked again. The
- * first event of a storm is acted on at once, the others after a pause that grows with what a round costs, so that
- * a host whose routes change all the time gives this a fifth of a processor at most; meanwhile the kernel keeps
- * its messages, and when it has to throw some away says so. Each round that heard something is followed by another:
- * of routes that go with a link or an address the kernel says nothing, and they go after it has spoken.
+ * An event of the kernel (link-events.ts) only says that something has changed; the watch then asks again
+ * about everything that it follows (a round). The first event of a storm starts a round at once. The next
+ * round starts after a pause that grows with the cost of a round. So a host with routes that change all the
+ * time spends a fifth of a processor here at most. During a pause the kernel keeps its messages, and it says
+ * so when it has to throw some away. A round that read an event is followed by one more round: when a link or
+ * an address goes, its routes go after the event, and the kernel sends no event for them.
  *
- * Of carriers the kernel tells once a second at most, whichever link's they are: the first that is lost is told of at
- * once, one that is lost within a second of that only after it. So for that second the links in use are looked at.
+ * The kernel reports changes of carriers once a second at most, for all links together. The first lost
+ * carrier is reported at once, a second one within that second only when the second is over. So the watch
+ * looks at the links in use itself for that second.
  *
- * What the kernel does not tell of at all is looked at once a second, while there is any: interfaces of ports in other
- * network namespaces and the settings of all TAPs (port-watch.ts), and what a bridge has seen where a way goes by one (egress.ts).
+ * Some changes cause no event at all. These are looked at once a second, as long as there is anything to look
+ * at: interfaces of ports in other network namespaces, the settings of all TAPs (port-watch.ts), and the MAC
+ * table of a bridge that a route leads through (egress.ts).
  */
 import { judge, type RouteMtu, routeMtus, type Verdict, type Way } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
@@ -21,24 +24,33 @@ import type { HostEvent, HostEvents, LinkKernel } from './links.js';
 import { type FollowedPort, type PortLink, PortWatch, type WatchedPort } from './port-watch.js';
 import { UnderlayViewer } from './underlay-view.js';
 
-/** Between two rounds. Degraded is said within 100 ms: this, a round, and the round after it. */
+/**
+ * Least pause between two rounds. Degraded is reported within 100 ms: this pause, a round, and the round
+ * after it.
+ */
 const MIN_PAUSE_MS = 20;
-/** Pause : round. */
+/** Pause after a round, as a multiple of the length of the round. */
 const PAUSE_FACTOR = 4;
-/** After one that failed: for want of descriptors or memory, which others have to give back. */
+/**
+ * Pause after a round that failed for want of descriptors or memory: other programs have to release some
+ * first.
+ */
 const FAILURE_PAUSE_MS = 1000;
 
-/** After news of a link: the second of net/core/link_watch.c (`linkwatch_nextevent`), and what it takes to come round. */
+/**
+ * How long links are looked at after an event of a link: the second of net/core/link_watch.c
+ * (`linkwatch_nextevent`), and some time for the event to arrive.
+ */
 const WATCHFUL_MS = 1100;
 
-/** Between two looks at what the kernel does not tell of. */
+/** Time between two looks at the settings that cause no event. */
 const LOOK_MS = 1000;
 
 export interface UnderlayFollower {
   readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
-  /** `narrow`: the destinations whose routes carry less than their links. */
+  /** `narrow`: the destinations with routes that carry less than their links. */
   heard(verdict: Verdict, narrow: readonly RouteMtu[]): void;
 }
 
@@ -53,24 +65,24 @@ export class LinkWatch {
   readonly #underlays = new Set<UnderlayFollower>();
   readonly #ports: PortWatch;
   readonly #awaited = new Set<{ readonly ip: IpAddress; readonly appeared: () => void }>();
-  /** Overlay -> its ways, as they were found last. */
+  /** Routes of each overlay by its name, as the last round found them. */
   readonly #ways = new Map<string, readonly Way[]>();
   readonly #waysOf = (overlay: string): readonly Way[] => this.#ways.get(overlay) ?? [];
   #pause: NodeJS.Timeout | undefined;
   #look: NodeJS.Timeout | undefined;
-  /** Whoever is told something may ask for a look: the next round has it. */
+  /** A follower that is notified may ask for another look; the next round serves it. */
   #isInRound = false;
-  /** Something may have happened that the kernel tells of later. */
+  /** Until then a change may have happened that the kernel reports later. */
   #watchfulUntilMs = -Infinity;
   #isWatchful = false;
-  /** Something to look at once the pause is over. */
+  /** There is something to look at once the pause is over. */
   #stale = false;
-  /** There is something to read, and nobody will say so again. */
+  /** There is an event to read, and the kernel will not report it again. */
   #readable = false;
 
   constructor(kernel: LinkKernel, log: Log) {
     this.#log = log;
-    // Listen first: what changes between the two is heard of.
+    // The watch listens before it asks, so that a change between the two is noticed.
     this.#events = kernel.listen(() => {
       this.#readable = true;
       this.#wake();
@@ -88,7 +100,10 @@ export class LinkWatch {
     this.#events.close();
   }
 
-  /** Is told before this returns, and then of each round; what it does with a verdict that it knows is its own affair. */
+  /**
+   * Notifies the follower before this returns, and again after each round. A follower may hear the same
+   * verdict again.
+   */
   followUnderlay(follower: UnderlayFollower): Following {
     this.#underlays.add(follower);
     const verdict = this.#safely(() => {
@@ -106,17 +121,17 @@ export class LinkWatch {
     };
   }
 
-  /** Those of a follower are others now. */
+  /** The destinations of a follower have changed. */
   destinationsChanged(): void {
     this.#lookAgain();
   }
 
-  /** Whether this host can send from there now. */
+  /** Whether this host can send from this address now. */
   isUsable(ip: IpAddress): boolean {
     return this.#safely(() => this.#viewer.addressState(ip)) === 'good';
   }
 
-  /** `appeared` is called once, as soon as this is an address that can be used: perhaps at the next event. */
+  /** Calls `appeared` once, as soon as the address can be used, which may be at the next event. */
   awaitAddress(ip: IpAddress, appeared: () => void): Following {
     const one = { ip, appeared };
     this.#awaited.add(one);
@@ -127,8 +142,10 @@ export class LinkWatch {
     };
   }
 
-  /** Is told how it is before this returns, unless the kernel cannot be asked, and then of changes; `used`: of each address
-   * and master that it gets. */
+  /**
+   * Notifies `heard` before this returns, unless the kernel cannot be asked, and again at each change. Calls
+   * `used` for each address and each master that the interface gets.
+   */
   followPort(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): Following {
     const followed = this.#ports.add(port, heard, used);
     const isDone = this.#safely(() => {
@@ -137,7 +154,7 @@ export class LinkWatch {
     });
     if (isDone === undefined) this.#ports.setStale(followed);
     this.#planLook();
-    // One that was taken over may have routes already.
+    // A port that was taken over may have routes already.
     if (isDone === undefined || this.#carries(followed)) this.#lookAgain();
     return {
       stop: () => {
@@ -148,7 +165,7 @@ export class LinkWatch {
     };
   }
 
-  /** Whether the way of some overlay goes by it, as far as is known. */
+  /** Whether the route of an overlay leads into this port, as far as is known. */
   #carries({ index, master }: FollowedPort): boolean {
     return (
       (index !== undefined && this.#viewer.goesBy(index)) || (master !== 0 && this.#viewer.goesBy(master))
@@ -169,7 +186,7 @@ export class LinkWatch {
     this.#isInRound = true;
     const found = this.#safely(() => this.#readAndLook());
     this.#isInRound = false;
-    // Of what goes after a message there may be none: once more.
+    // Routes may go after an event without an event of their own, so one more round follows.
     if (found === 'heard' || found === undefined) this.#stale = true;
     if (found === 'quiet') {
       this.#pause = undefined;
@@ -188,7 +205,7 @@ export class LinkWatch {
 
   #readAndLook(): 'heard' | 'looked' | 'quiet' {
     const isHeard = this.#read();
-    // Once more when the time is over, however long ago the last look was.
+    // One more look follows when the watchful time is over, however long ago the last look was.
     const wasWatchful = this.#isWatchful;
     this.#isWatchful = performance.now() < this.#watchfulUntilMs;
     if (!isHeard && !this.#stale && !(wasWatchful && this.#viewer.linksChanged()))
@@ -198,7 +215,10 @@ export class LinkWatch {
     return isHeard ? 'heard' : 'looked';
   }
 
-  /** Undefined when the kernel could not be asked, as without a descriptor to spare: what was known stands. */
+  /**
+   * Returns undefined when the kernel could not be asked, for example for want of a descriptor. The last
+   * known state stays in force.
+   */
   #safely<T>(work: () => T): T | undefined {
     try {
       return work();
@@ -208,7 +228,7 @@ export class LinkWatch {
     }
   }
 
-  /** Whether there was anything. */
+  /** Returns whether there were events. */
   #read(): boolean {
     if (!this.#readable) return false;
     const { events, lost } = this.#events.read();
@@ -233,7 +253,7 @@ export class LinkWatch {
   }
 
   #lookAtAll(): void {
-    // First: whether a way leads into a port is asked then.
+    // Ports come first: the rounds below ask whether a route leads into one.
     this.#ports.lookAtStale();
     const round = this.#viewer.round(true);
     const views = [...this.#underlays].map((follower) => [follower, round(follower)] as const);
@@ -248,7 +268,7 @@ export class LinkWatch {
     }
   }
 
-  // -- What the kernel does not tell of
+  // -- Changes that cause no event
 
   #planLook(): void {
     if (this.#look !== undefined || (this.#ports.isEmpty && !this.#viewer.isTransient)) return;

@@ -1,4 +1,6 @@
-/** What varpd wants to know about the links of this host. */
+/**
+ * The links of this host: the questions that varpd asks the kernel about them, and the events that it hears.
+ */
 import { networkInterfaces } from 'node:os';
 import {
   type AddressInfo,
@@ -16,18 +18,21 @@ import {
 } from '../../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp, readV6, toBytes } from '../../wire/ip.js';
 
-/** The interfaces of overlays themselves: no stations until they are used as such. */
+/** The interfaces of overlays themselves. Such an interface is no station until it is used as one. */
 export interface SilentLinks {
-  /** Whether it gets no automatic IPv6 address, and has neither an address nor a master. */
+  /** Whether the interface gets no automatic IPv6 address, and has neither an address nor a master. */
   isSilent(name: string): boolean;
-  /** It gets one. Throws the system's error. */
+  /** Lets the interface get an automatic IPv6 address. Throws the system's error. */
   allowAutomaticAddress(name: string): void;
 }
 
 export interface Links extends SilentLinks {
   /** Whether there is a link of this name in the network namespace of varpd. */
   exists(name: string): boolean;
-  /** MTU of the link that has this address; undefined when none that is up has it, or loopback. */
+  /**
+   * MTU of the link that has this address. Undefined for loopback, and when no link that is up has the
+   * address.
+   */
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
@@ -48,28 +53,28 @@ export interface HostAddress extends Pick<AddressInfo, 'index' | 'state'> {
   readonly ip: IpAddress;
 }
 
-/** A change; the address of it in our own form. */
+/** A change. An address in it has the form that varpd uses. */
 export type HostEvent =
   | Exclude<LinkEvent, { about: 'address' }>
   | ({ readonly about: 'address'; readonly gone: boolean } & HostAddress);
 
 export interface HostEvents {
-  /** `lost`: there were more, and all is to be asked again. */
+  /** `lost`: there were more events, and everything has to be asked again. */
   read(): { readonly events: readonly HostEvent[]; readonly lost: boolean };
-  /** `readable` is wanted once more. */
+  /** Asks for one more call of `readable`. */
   again(): void;
   close(): void;
 }
 
-/** Where packets to an address go. */
+/** The route of packets to an address. */
 export interface HostRoute extends Pick<RouteInfo, 'isLocal' | 'index' | 'mtuBytes'> {
   /** The router that they go by; undefined when the destination is a neighbour. */
   readonly via?: IpAddress | undefined;
 }
 
-/** What the link watch asks; and what it hears. */
+/** The questions that the link watch asks, and the events that it hears. */
 export interface LinkKernel {
-  /** By name or index. */
+  /** The link with this name or index. */
   link(link: string | number): LinkInfo | undefined;
   addresses(): readonly HostAddress[];
   route(to: IpAddress, from?: IpAddress): HostRoute | undefined;
@@ -77,7 +82,7 @@ export interface LinkKernel {
   neighbourMac(index: number, ip: IpAddress): Uint8Array | undefined;
   /** Index of the link behind which a bridge has seen this MAC. */
   bridgePortOf(bridge: number, mac: Uint8Array): number | undefined;
-  /** `readable` is called once when there is something to read. */
+  /** `readable` is called once when there is an event to read. */
   listen(readable: () => void): HostEvents;
 }
 

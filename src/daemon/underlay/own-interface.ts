@@ -1,7 +1,8 @@
 /**
- * The overlay's own interface. It belongs to the host, whatever the host is to the virtual network: varpd makes it silent
- * (datapath/userland/main/taps.ts), and it becomes a station when somebody uses it as one, by an address or a bridge. Then it gets the
- * automatic IPv6 address that any other link has. Once: what the operator sets afterwards is his.
+ * The overlay's own interface. It belongs to the host, whatever part the host plays in the virtual network.
+ * varpd makes the interface silent (datapath/userland/main/taps.ts). It becomes a station when it is used as
+ * one, by an address or a bridge. Then it gets the automatic IPv6 address that any other link has. varpd does
+ * this once; the operator's later settings stay.
  */
 import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
@@ -13,7 +14,7 @@ export class OwnInterface {
   readonly #log: Log;
   #isSilent: boolean;
 
-  /** It has just been made, or taken over: one that has an address already is as it should be. */
+  /** The interface has just been made, or taken over. One that has an address already needs no change. */
   constructor(name: string, links: SilentLinks, log: Log) {
     this.#name = name;
     this.#links = links;
@@ -21,7 +22,7 @@ export class OwnInterface {
     this.#isSilent = this.#safely(() => links.isSilent(name)) ?? false;
   }
 
-  /** It has an address or a master. */
+  /** The interface has an address or a master. */
   used(): void {
     if (!this.#isSilent) return;
     this.#isSilent = false;
@@ -30,7 +31,7 @@ export class OwnInterface {
     });
   }
 
-  /** It may be gone. */
+  /** Catches errors: the interface may be gone. */
   #safely<T>(work: () => T): T | undefined {
     try {
       return work();

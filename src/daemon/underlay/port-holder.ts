@@ -1,4 +1,4 @@
-/** Who has a UDP port that varpd cannot bind, as far as the kernel tells. */
+/** Finds the program that has a UDP port which varpd cannot bind, as far as the kernel tells. */
 import { readFileSync } from 'node:fs';
 import { tunnelLinksOn } from '../../dgram-extra/index.js';
 import { userName } from '../../plugin/trusted-place.js';
@@ -15,7 +15,10 @@ function kernelLinkOf(port: number): string | undefined {
   return `the kernel's own link ${links.slice(0, 3).join(', ')}, which has it on every address`;
 }
 
-/** The descriptors of other processes are not for varpd to see: whose they are, it may know. proc(5), /proc/net/udp. */
+/**
+ * The user of the program. varpd may not see the descriptors of other processes, but it may see their user.
+ * proc(5), /proc/net/udp.
+ */
 function userOf(port: number): string | undefined {
   const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
   const row = ['udp', 'udp6']

@@ -1,29 +1,31 @@
 /**
- * Which MAC each port of one overlay has in force. An overlay follows the MAC of a device that somebody changes, unless
+ * Decides which MAC each port of one overlay has in force. When the MAC of a device is changed, the overlay
+ * follows, unless
  *
- *   - link protection keeps the port to the configured one: whoever has the device, in a container too, would else be
- *     rid of his protection by a command;
- *   - another port has it: the one that is configured with it keeps it, of others the one that had it first;
- *   - it is no station's.
+ *   - link protection keeps the port to the configured MAC: otherwise a user of the device, in a container
+ *     too, could shake off the protection by one command;
+ *   - another port has that MAC: the port that is configured with it keeps it, otherwise the port that had it
+ *     first;
+ *   - the MAC cannot be that of a station.
  *
- * Then the configured MAC stays in force, and nothing reaches the port before the device has it again.
+ * Then the configured MAC stays in force, and no frame reaches the port before the device has that MAC again.
  */
 import { isMulticast, type MacAddress, ZERO } from '../../wire/mac.js';
 
 export interface PortMac {
   readonly configured: MacAddress;
-  /** Whether link protection keeps it to that. */
+  /** Whether link protection keeps the port to the configured MAC. */
   readonly isPinned: () => boolean;
 }
 
 interface Entry extends PortMac {
-  /** Undefined until it is known. */
+  /** MAC of the device; undefined until it is known. */
   device: MacAddress | undefined;
   inForce: MacAddress;
   refusal: Refusal | undefined;
 }
 
-/** Why a port does not get the MAC that its device has. */
+/** Reason why a port does not get the MAC that its device has. */
 export type Refusal =
   | { readonly why: 'protected' | 'no station'; readonly device: MacAddress }
   | { readonly why: 'taken'; readonly device: MacAddress; readonly by: string };
@@ -38,7 +40,7 @@ export interface MacNews {
 
 export class PortMacs {
   readonly #entries = new Map<string, Entry>();
-  /** Those that are not as configured, or have just become so. */
+  /** Ports that are not as configured, or have just become so. */
   readonly #odd = new Set<string>();
 
   add(port: string, { configured, isPinned }: PortMac): void {
@@ -60,7 +62,7 @@ export class PortMacs {
     return this.#entries.get(port)?.inForce;
   }
 
-  /** Whether a port has it in force. */
+  /** Whether a port has this MAC in force. */
   has(mac: MacAddress): boolean {
     for (const { inForce } of this.#entries.values()) if (inForce === mac) return true;
     return false;
@@ -74,12 +76,12 @@ export class PortMacs {
       this.#odd.add(port);
   }
 
-  /** Whether `settle` may have something to say of it. */
+  /** Whether `settle` may return news of this port. */
   isOdd(port: string): boolean {
     return this.#odd.has(port);
   }
 
-  /** Decides again; what has changed by that. */
+  /** Decides again, and returns the changes. */
   settle(): MacNews[] {
     if (this.#odd.size === 0) return [];
     const refusals = this.#refusals();
@@ -99,8 +101,8 @@ export class PortMacs {
   }
 
   /**
-   * Whoever is refused has its configured MAC, which another may have wanted: that one is refused as well, and so on. As
-   * no two are configured with one MAC, no two end with one.
+   * A refused port has its configured MAC. If another port wanted that MAC, it is refused too, and so on. No
+   * two ports are configured with one MAC, so no two ports end with one.
    */
   #refusals(): Map<string, Refusal> {
     const refusals = new Map<string, Refusal>();

@@ -1,10 +1,11 @@
 /**
- * The interfaces of ports, for the link watch: which is whose, and what has become of it.
+ * The interfaces of ports, for the link watch: which interface belongs to which port, and its present state.
  *
- * A port is known by the descriptor that varpd holds. In the network namespace of varpd its interface is found by index,
- * and the kernel tells of it. Of what is elsewhere the kernel tells nothing by itself: it is asked now and then, by the
- * descriptor, what has become of the interface, and whether it has come back, under whatever name. And what others have set on
- * a TAP, the kernel tells only in part: each is looked at now and then, wherever it is.
+ * A port is known by the descriptor that varpd holds. In the network namespace of varpd its interface is
+ * found by index, and the kernel sends events about it. An interface in another network namespace causes no
+ * event, so the kernel is asked now and then, by the descriptor, for the state of the interface, and whether
+ * it has come back under whatever name. Changes of the settings of a TAP cause only some events, so every TAP
+ * is looked at now and then, wherever it is.
  */
 import type { PortDeviceInfo } from '../../datapath/contract.js';
 import type { LinkInfo, TunInfo } from '../../dgram-extra/index.js';
@@ -13,34 +14,40 @@ import { BYTES as MAC_BYTES, type MacAddress, readMac, ZERO } from '../../wire/m
 import type { PortTable } from './egress.js';
 import type { LinkKernel } from './links.js';
 
-/** What is looked at at once, of interfaces in other network namespaces and of the settings of TAPs here, and for how long
- * (some 50 us and 5 us each; longer where others keep the kernel busy with links). Of more, each is looked at less often. */
+/**
+ * Bounds of one look: interfaces in other network namespaces (some 50 us each), TAPs here (some 5 us each,
+ * for their settings), and the time for either, since a look takes longer where others keep the kernel busy
+ * with links. With more ports than that, each is looked at less often.
+ */
 const MAX_LOOKS = 500;
 const MAX_CHECKS = 1000;
 const MAX_LOOK_MS = 20;
 
-/** Kind of every TUN and TAP, as the kernel has it (drivers/net/tun.c). */
+/** Kind of every TUN and TAP, as the kernel names it (drivers/net/tun.c). */
 const TUN = 'tun';
 
 export interface WatchedPort extends PortPlace {
-  /** Undefined when the device is gone: then whoever reads from it says so. */
+  /** Undefined when the device is gone; the thread that reads from it reports that. */
   device(): PortDeviceInfo | undefined;
-  /** Looks at what others have set on it, and sets it right as far as may be: what is not as it should be, in words.
-   * `name`: while it is here; `tun`: if the kernel was asked just now. */
+  /**
+   * Looks at the settings that other programs have changed, and corrects them as far as possible. Returns a
+   * sentence for each setting that is still wrong. `name`: given while the interface is here. `tun`: given if
+   * the kernel was asked just now.
+   */
   check(name: string | undefined, tun: TunInfo | undefined): readonly string[];
 }
 
-/** Of a port's interface. */
+/** State of a port's interface. */
 export interface PortLink {
   /** `elsewhere`: in another network namespace, under whatever name and in whatever state. */
   readonly state: 'up' | 'down' | 'renamed' | 'elsewhere';
   readonly name: string;
   readonly mac: MacAddress;
-  /** Undefined where the kernel does not tell: elsewhere, before Linux 5.2. */
+  /** Undefined where the kernel does not tell it: for an interface elsewhere, before Linux 5.2. */
   readonly mtuBytes: number | undefined;
-  /** The same, and while it is down. */
+  /** Undefined in the same case, and while the interface is down. */
   readonly carrier: boolean | undefined;
-  /** What others have set on it, in words. */
+  /** Settings that other programs have changed, a sentence for each. */
   readonly troubles: readonly string[];
 }
 
@@ -48,21 +55,21 @@ export interface FollowedPort {
   readonly port: WatchedPort;
   readonly heard: (link: PortLink) => void;
   readonly used: (() => void) | undefined;
-  /** Undefined while it is elsewhere. */
+  /** Index of the interface; undefined while it is elsewhere. */
   index: number | undefined;
-  /** Of the bridge or bond that it belongs to, or 0. */
+  /** Index of the bridge or bond that the interface belongs to, or 0. */
   master: number;
   told: PortLink | undefined;
 }
 
 export class PortWatch implements PortTable {
   readonly #kernel: LinkKernel;
-  /** Whose settings were looked at last is the last. */
+  /** All ports, in the order of the last look at their settings: the latest one is at the end. */
   readonly #ports = new Set<FollowedPort>();
   readonly #byIndex = new Map<number, FollowedPort>();
-  /** In another network namespace. The one that was looked at last is the last. */
+  /** Ports in another network namespace, in the order of the last look: the latest one is at the end. */
   readonly #elsewhere = new Set<FollowedPort>();
-  /** Something was said of them. */
+  /** Ports that an event was about since the last look. */
   readonly #stale = new Set<FollowedPort>();
 
   constructor(kernel: LinkKernel) {
@@ -82,7 +89,7 @@ export class PortWatch implements PortTable {
     return this.#ports.size === 0;
   }
 
-  /** It is yet to be looked at. */
+  /** The first look at the port is the caller's to start. */
   add(port: WatchedPort, heard: (link: PortLink) => void, used?: () => void): FollowedPort {
     const followed: FollowedPort = { port, heard, used, index: undefined, master: 0, told: undefined };
     this.#ports.add(followed);
@@ -100,11 +107,11 @@ export class PortWatch implements PortTable {
     for (const set of [this.#ports, this.#stale, this.#elsewhere, this.#byIndex]) set.clear();
   }
 
-  /** The kernel has told of this link. */
+  /** The kernel has sent an event about this link. */
   hear({ index, kind }: Pick<LinkInfo, 'index' | 'kind'>): void {
     const port = this.#byIndex.get(index);
     if (port !== undefined) this.#stale.add(port);
-    // It may be one that comes back.
+    // The link may be a port's interface that comes back.
     else if (kind === TUN) for (const one of this.#elsewhere) this.#stale.add(one);
   }
 
@@ -117,7 +124,7 @@ export class PortWatch implements PortTable {
     this.#stale.add(followed);
   }
 
-  /** Anything may have happened to any of them. */
+  /** Events were lost: every port may have changed. */
   forget(): void {
     for (const port of this.#ports) this.#stale.add(port);
   }
@@ -129,7 +136,7 @@ export class PortWatch implements PortTable {
     }
   }
 
-  /** Those whose turn it is. */
+  /** Looks at the ports in other network namespaces that have waited longest. */
   lookElsewhere(): void {
     const endMs = performance.now() + MAX_LOOK_MS;
     for (const followed of [...this.#elsewhere].slice(0, MAX_LOOKS)) {
@@ -140,7 +147,10 @@ export class PortWatch implements PortTable {
     }
   }
 
-  /** The settings of those whose turn it is; of what is elsewhere, they are looked at with the rest of it. */
+  /**
+   * Checks the settings of the ports that have waited longest. Ports in other network namespaces are left to
+   * `lookElsewhere`.
+   */
   checkSettings(): void {
     const endMs = performance.now() + MAX_LOOK_MS;
     for (const followed of [...this.#ports].slice(0, MAX_CHECKS)) {
@@ -157,7 +167,10 @@ export class PortWatch implements PortTable {
     this.#look(followed, true);
   }
 
-  /** `isWhole` false: of one that is known to be elsewhere, only whether it has come back, its name and its MAC. */
+  /**
+   * `isWhole` false: for a port that is known to be elsewhere, asks only whether it has come back, its name
+   * and its MAC.
+   */
   #look(followed: FollowedPort, isWhole: boolean): void {
     const { index, port } = followed;
     const link = index === undefined ? undefined : this.#kernel.link(index);
@@ -170,7 +183,8 @@ export class PortWatch implements PortTable {
     if (device === undefined) return;
     const { name, mac, isHere, elsewhere } = device;
     const found = isHere ? this.#kernel.link(name) : undefined;
-    // Before Linux 5.2 a descriptor does not tell where its device is: another interface may have the name here.
+    // Before Linux 5.2 a descriptor does not tell where its device is: another interface may have the name
+    // here.
     if (found?.kind === TUN && macOf(found) === mac) {
       this.#elsewhere.delete(followed);
       this.#found(followed, found);

@@ -1,6 +1,7 @@
 /**
- * What the kernel knows of the underlay, as one overlay sees it. Events only say that something has changed; what it is
- * now is asked here, so that none that is late, lost or out of order can leave a wrong picture.
+ * The underlay as one overlay sees it, by the kernel's account. An event only says that something has
+ * changed; the present state is asked here, so that an event that is late, lost or out of order cannot leave
+ * a wrong picture.
  */
 import type { LinkInfo } from '../../dgram-extra/index.js';
 import type { LinkState, UnderlayLink, UnderlayView, Way } from '../../model/underlay-state.js';
@@ -8,7 +9,10 @@ import { type IpAddress, isV4 } from '../../wire/ip.js';
 import { Egress, type PortTable } from './egress.js';
 import type { HostRoute, LinkKernel } from './links.js';
 
-/** Of one overlay. More are not looked at: a host that has so many routes loses them link by link. */
+/**
+ * Routes of one overlay that are looked at. An overlay with more of them still notices a lost link, since its
+ * routes share their links.
+ */
 const MAX_WAYS = 1024;
 
 export interface UnderlaySlot {
@@ -19,7 +23,7 @@ export interface UnderlaySlot {
 
 type KnownLink = Pick<UnderlayLink, 'name'> & { readonly index: number };
 
-/** What one round has asked. */
+/** Answers that the kernel has given in one round. */
 interface Round {
   readonly infos: Map<number, LinkInfo | undefined>;
   readonly links: Map<number, UnderlayLink>;
@@ -36,11 +40,14 @@ interface AddressEntry {
 export class UnderlayViewer {
   readonly #kernel: LinkKernel;
   readonly #ports: PortTable;
-  /** Undefined: to be asked for. */
+  /** Undefined: the kernel has to be asked. */
   #addresses: Map<IpAddress, AddressEntry> | undefined;
-  /** The link that a listen address is, or was last, on; and that a destination is, or was last, reached by. */
+  /**
+   * Link of each listen address, and link of the route to each destination; the last one while there is none
+   * now.
+   */
   #lastLinks = new Map<string, KnownLink>();
-  /** By index, as the last round of all found them. */
+  /** Links by index, as the last round of all overlays found them. */
   #seen: ReadonlyMap<number, UnderlayLink> = new Map();
   #egress: Egress | undefined;
 
@@ -49,17 +56,17 @@ export class UnderlayViewer {
     this.#ports = ports;
   }
 
-  /** Whether a way of the last round of all goes by this link, or by one upon it. */
+  /** Whether a route of the last round of all overlays leads over this link, or over one upon it. */
   goesBy(index: number): boolean {
     return this.#egress?.links.has(index) === true;
   }
 
-  /** Whether the last round of all rests on something that the kernel does not tell of when it changes. */
+  /** Whether the last round of all overlays rests on something that the kernel sends no events about. */
   get isTransient(): boolean {
     return this.#egress?.asksBridge === true;
   }
 
-  /** Changes were missed. */
+  /** Events about addresses were lost. */
   forgetAddresses(): void {
     this.#addresses = undefined;
   }
@@ -75,8 +82,8 @@ export class UnderlayViewer {
   }
 
   /**
-   * What one round asks is asked once, however many overlays there are. `ofAll`: it is a round of all of them, and what
-   * none of them sees is forgotten.
+   * Starts a round. Each question is asked once in it, however many overlays there are. `ofAll`: the round
+   * serves all overlays, and links that none of them uses are forgotten.
    */
   round(ofAll: boolean): (slot: UnderlaySlot) => UnderlayView {
     const infos = new Map<number, LinkInfo | undefined>();
@@ -111,7 +118,10 @@ export class UnderlayViewer {
     };
   }
 
-  /** Whether a link that the last round of all saw is in another state: one question a link, and none about routes. */
+  /**
+   * Whether a link that the last round of all overlays saw is in another state now. This asks once for each
+   * link, and not about routes.
+   */
   linksChanged(): boolean {
     return [...this.#seen].some(([index, { state }]) => stateOf(this.#kernel.link(index)) !== state);
   }
@@ -119,7 +129,8 @@ export class UnderlayViewer {
   addressState(ip: IpAddress): UnderlayView['address'] {
     const entry = this.#address(ip);
     if (entry !== undefined && entry.state !== 'good') return entry.state;
-    // A whole prefix may be this host's (`ip route add local`); and IPv4 on a link that is down is nobody's.
+    // A whole prefix may belong to this host (`ip route add local`). An IPv4 address on a link that is down
+    // belongs to none.
     return this.#kernel.route(ip)?.isLocal === true ? 'good' : 'absent';
   }
 
@@ -171,7 +182,10 @@ export class UnderlayViewer {
   }
 }
 
-/** What is sent there is to be held to it: sockets of the datapath ask the link alone. */
+/**
+ * MTU of a route that carries less than its link. Tunnels have to be held to it, since sockets of the
+ * datapath look at the link alone.
+ */
 function narrower(to: IpAddress, route: HostRoute, link: LinkInfo | undefined): number | undefined {
   if (route.isLocal || link === undefined) return undefined;
   const mtuBytes = route.mtuBytes ?? (isV4(to) ? undefined : link.mtu6Bytes);

@@ -143,7 +143,7 @@ export type Command =
   /** To a thread that is held: its devices are looked at from now on. */
   | { readonly kind: 'begin'; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }
-  | { readonly kind: 'stop'; readonly reply: number };
+  | { readonly kind: 'stop' };
 
 /** Entries of a list that a thread obeys in one go: below 0.2 ms, with all of them to be forgotten. */
 export const LIST_SLICE = 64;

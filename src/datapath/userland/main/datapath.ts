@@ -1,16 +1,12 @@
 /**
  * The control side's half of the datapath: makes the overlays (overlay.ts), their ports (ports.ts) and their sockets
- * (underlay.ts), and brings what the datapath threads report to whom it concerns.
- *
- * The first thread is always there. An overlay with several queues is carried by as many threads: the further ones are
- * started for the first overlay that wants them, and end with the last. Queue 0 of everything belongs to thread 0, and
- * so on.
+ * (underlay.ts), and passes the reports of the datapath threads (threads.ts) to the overlays that they concern.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PathReport } from '../../../core/overlay-options.js';
 import { createStationMemory } from '../../../core/stations.js';
 import { closeTaps, type Features, probeFeatures, routeMtuBytes } from '../../../dgram-extra/index.js';
-import { inBackground } from '../../../model/background.js';
+import { errorText, OverlayError } from '../../../model/errors.js';
 import { type IpAddress, toBytes } from '../../../wire/ip.js';
 import type {
   Datapath,
@@ -29,6 +25,7 @@ import { Ports } from './ports.js';
 import { canSteer } from './steering.js';
 import { discardTap, hasLeftTap } from './taps.js';
 import { DatapathThread, type ThreadNews } from './thread.js';
+import { Threads } from './threads.js';
 import { type OverlaySockets, UnderlaySockets } from './underlay.js';
 
 /** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
@@ -36,25 +33,29 @@ const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
   #features = probeFeatures();
-  readonly #failed: (error: Error) => void;
   readonly #inherited: Inherited;
-  readonly #threads: DatapathThread[] = [];
+  readonly #threads: Threads;
+  /** Resolves when the first thread runs. */
+  readonly #ready: Promise<unknown>;
   /** By `varpd/id`, as the threads know them. */
   readonly #overlays = new Map<number, UserlandOverlay>();
-  /** Queues of each, also while it is being removed. */
-  readonly #queues = new Map<UserlandOverlay, number>();
   readonly #ports: Ports;
   readonly #underlay: UnderlaySockets;
   #lastToken = WAKE;
   #isHeld: boolean;
   #closing = false;
 
-  private constructor(inherited: Inherited, failed: (error: Error) => void) {
+  /** The threads start meanwhile (`begin`). `failed`: a datapath thread has ended, and nothing moves any more. Throws the
+   * system's error. */
+  constructor(inherited: Inherited, failed: (error: Error) => void) {
     this.#inherited = inherited;
-    this.#failed = failed;
     this.#isHeld = inherited.hasStandIn;
+    const events = { heard: this.#hear, failed };
+    this.#threads = new Threads((index) => new DatapathThread(index, this.#isHeld, events));
+    this.#ready = this.#needThreads(this, 1);
+    this.#ready.catch(() => undefined);
     const nextToken = (): number => ++this.#lastToken;
-    this.#ports = new Ports(this.#threads, inherited, () => this.features, nextToken);
+    this.#ports = new Ports(this.#threads.list, inherited, () => this.features, nextToken);
     this.#underlay = new UnderlaySockets({
       left: (name) => inherited.take(name),
       giveBack: inherited.giveBack,
@@ -63,15 +64,15 @@ export class DatapathControl implements Datapath {
       opened: (queue, socket) => {
         const { token, fd, encapsulation, counters } = socket;
         inherited.keep([socket]);
-        this.#threads[queue].post({ kind: 'add-socket', token, fd, encapsulation, counters });
+        this.#threads.list[queue].post({ kind: 'add-socket', token, fd, encapsulation, counters });
       },
       closing: async (queue, token) => {
-        await this.#threads[queue].request({ kind: 'remove-socket', token });
+        await this.#threads.list[queue].request({ kind: 'remove-socket', token });
       },
       senderOpened: (queue, sender) => {
-        this.#threads[queue].post({ kind: 'add-sender', ...sender });
+        this.#threads.list[queue].post({ kind: 'add-sender', ...sender });
       },
-      senderClosing: (queue, token) => this.#threads[queue].request({ kind: 'remove-sender', token }),
+      senderClosing: (queue, token) => this.#threads.list[queue].request({ kind: 'remove-sender', token }),
     });
   }
 
@@ -81,21 +82,15 @@ export class DatapathControl implements Datapath {
     return { ...this.#features, tapSteering: canSteer() };
   }
 
-  /** Resolves when the first thread runs. `failed`: a datapath thread is gone, and nothing moves any more. */
-  static async start(inherited: Inherited, failed: (error: Error) => void): Promise<DatapathControl> {
-    const control = new DatapathControl(inherited, failed);
-    await control.#need(1)[0].started();
-    return control;
-  }
-
-  addOverlay(config: OverlayConfig, listener: OverlayListener): OverlayDatapath {
+  async addOverlay(config: OverlayConfig, listener: OverlayListener): Promise<OverlayDatapath> {
     const { id, queues } = config;
-    const links = this.#need(queues);
+    const links = await this.#needThreads(config, queues);
     let sockets: OverlaySockets;
     try {
+      if (this.#closing) throw new Error('the datapath is ending');
       sockets = this.#underlay.open(config);
     } catch (error) {
-      inBackground('ending datapath threads', this.#dismiss());
+      await this.#threads.release(config);
       throw error;
     }
     const context = {
@@ -104,14 +99,10 @@ export class DatapathControl implements Datapath {
       ports: this.#ports,
       features: () => this.features,
       leaving: () => void this.#overlays.delete(id),
-      left: async () => {
-        this.#queues.delete(overlay);
-        await this.#dismiss();
-      },
+      left: () => this.#threads.release(config),
     };
     const overlay = new UserlandOverlay(config, context, listener);
     this.#overlays.set(id, overlay);
-    this.#queues.set(overlay, queues);
     const { options, counterArrays } = overlay;
     const { tokens, senderFds, segmentation } = sockets;
     // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
@@ -120,7 +111,19 @@ export class DatapathControl implements Datapath {
       const own = { socket: tokens[queue], counters: counterArrays[queue] };
       link.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
+    overlay.restore(config.known);
     return overlay;
+  }
+
+  /** Rejects with an OverlayError. */
+  async #needThreads(owner: object, count: number): Promise<readonly DatapathThread[]> {
+    try {
+      return await this.#threads.need(owner, count);
+    } catch (error) {
+      const cure = `raise varpd's limits of open files, memory and threads${count > 1 ? ', or use fewer queues' : ''}`;
+      const line = `one of ${count} datapath threads does not start: ${errorText(error)}: ${cure}`;
+      throw new OverlayError('NO_MEMORY', line, [line], error);
+    }
   }
 
   hasLeft(port: string): boolean {
@@ -140,18 +143,18 @@ export class DatapathControl implements Datapath {
   }
 
   async ping(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'ping' })));
+    await this.#threads.requestAll({ kind: 'ping' });
   }
 
   async begin(): Promise<void> {
-    // A thread that is said to run may still be loading what it needs.
-    if (!this.#isHeld) return this.ping();
+    await this.#ready;
+    if (!this.#isHeld) return;
     this.#isHeld = false;
-    await Promise.all(this.#threads.map((thread) => thread.request({ kind: 'begin' })));
+    await this.#threads.requestAll({ kind: 'begin' });
   }
 
   retain(): Retained {
-    return retain(() => this.#inventory(), this.#threads.length);
+    return retain(() => this.#inventory(), this.#threads.list.length);
   }
 
   async release(): Promise<Handover> {
@@ -159,7 +162,7 @@ export class DatapathControl implements Datapath {
     this.#closing = true;
     const inventory = this.#inventory();
     const lists = await storedLists(inventory);
-    await Promise.all(this.#threads.map((thread) => thread.stop()));
+    await this.#threads.stop();
     this.#ports.closeTemporary();
     return { descriptors: [...this.#underlay.release(), ...tapDescriptors(this.#ports.lasting)], lists };
   }
@@ -175,28 +178,13 @@ export class DatapathControl implements Datapath {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
-    const stopping = Promise.all(this.#threads.map((thread) => thread.stop()));
+    const stopping = this.#threads.stop();
     const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
     const isLate = (await Promise.race([stopping, late])) === 'late';
     this.#ports.dropElsewhere();
     // What a thread still uses is closed by the end of the process: its number would soon be something else's.
     if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
     closeTaps([...this.#ports.open, ...this.#underlay.release()].map(({ fd }) => fd));
-  }
-
-  /** The first `count` threads; those that are not there yet are started. */
-  #need(count: number): DatapathThread[] {
-    while (this.#threads.length < count)
-      this.#threads.push(
-        new DatapathThread(this.#threads.length, this.#isHeld, { heard: this.#hear, failed: this.#failed }),
-      );
-    return this.#threads.slice(0, count);
-  }
-
-  /** Ends the threads that no overlay wants. */
-  async #dismiss(): Promise<void> {
-    const wanted = Math.max(1, ...this.#queues.values());
-    await Promise.all(this.#threads.splice(wanted).map((thread) => thread.stop()));
   }
 
   /** A report of the thread of this index, perhaps about overlays that are gone meanwhile. */
@@ -217,7 +205,7 @@ export class DatapathControl implements Datapath {
           overlays.get(id)?.peersChanged(thread, changes);
         return;
       case 'paths':
-        tellOfPaths(thread, report.news, this.#threads, (news) => {
+        tellOfPaths(thread, report.news, this.#threads.list, (news) => {
           this.#pathLearned(news);
         });
         return;

@@ -13,7 +13,7 @@ import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
-  KnownTarget,
+  KnownPlaces,
   LookupAnswer,
   LookupRequest,
   Offload,
@@ -87,6 +87,17 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
       },
       (added, removed) => this.listener?.peers(added, removed),
     );
+  }
+
+  /** Before the first frame: what an earlier daemon knew. */
+  restore({ peers, targets }: KnownPlaces): void {
+    if (peers.length > 0) this.setPeers(peers);
+    // The first to be put in is the first to make room: from the end.
+    for (let end = targets.length; end > 0; end -= LIST_SLICE) {
+      const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
+      for (const link of this.#links)
+        link.post({ kind: 'restore-targets', overlay: this.#id, targets: some });
+    }
   }
 
   // -- Reports of the threads
@@ -183,15 +194,6 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   async targetCount(): Promise<number> {
     const counts = await this.#requestAll({ kind: 'count-targets', overlay: this.#id });
     return Math.max(0, ...(counts as number[]));
-  }
-
-  /** The first to be put in is the first to make room: from the end. */
-  restoreTargets(targets: readonly KnownTarget[]): void {
-    for (let end = targets.length; end > 0; end -= LIST_SLICE) {
-      const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
-      for (const link of this.#links)
-        link.post({ kind: 'restore-targets', overlay: this.#id, targets: some });
-    }
   }
 
   // -- About it

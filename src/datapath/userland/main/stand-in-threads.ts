@@ -25,7 +25,7 @@ export class StandInThreads {
 
   /** Resolves when they run. */
   async started(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread.started()));
+    await Promise.all(this.#threads.map(({ running }) => running));
   }
 
   /** Once. Resolves when frames move, which none does before all is known. */

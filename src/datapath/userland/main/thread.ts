@@ -1,7 +1,8 @@
 /** One datapath thread as the control side has it: commands go in and wake it, what it reports comes out. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { closeDescriptor, createEvent, signalEvent } from '../../../dgram-extra/index.js';
+import { closeDescriptor, createEvent, needDescriptors, signalEvent } from '../../../dgram-extra/index.js';
+import { inBackground } from '../../../model/background.js';
 import { errorText } from '../../../model/errors.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type { Command, Report } from '../protocol.js';
@@ -17,6 +18,10 @@ const INSPECTION_PAUSE_MS = 1;
 
 /** Of its heap. */
 const YOUNG_GENERATION_MIB = 6;
+
+/** Node opens up to 48 files at once while it loads the modules of a thread. A thread that runs out of them ends, and Node
+ * leaves some of them open. */
+const START_DESCRIPTORS = 64;
 
 /** Command members that a caller leaves to `request`. */
 export type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
@@ -37,15 +42,18 @@ export type ThreadNews = Exclude<Report, { kind: 'reply' }>;
 export interface ThreadEvents {
   /** `index`: the number of the thread. */
   heard(report: ThreadNews, index: number): void;
-  /** It is gone, and nobody has stopped it. */
+  /** The thread ran, and has ended although nothing stopped it. */
   failed(error: Error): void;
 }
 
 export class DatapathThread implements Link {
+  /** Resolves when the thread obeys commands. Rejects when it ends before that; `failed` is not called then. */
+  readonly running: Promise<void>;
   readonly #index: number;
   readonly #events: ThreadEvents;
-  readonly #wakeFd = createEvent();
+  readonly #wakeFd: number;
   readonly #worker: Worker;
+  readonly #ended: Promise<void>;
   readonly #waiting = new Map<number, (value: unknown) => void>();
   #outbox: Command[] = [];
   /** The beginning of the next `invalidate`. */
@@ -53,40 +61,63 @@ export class DatapathThread implements Link {
   #lastReply = 0;
   /** Resolves when the next `inspect` may begin. */
   #inspected: Promise<unknown> = Promise.resolve();
-  /** What goes wrong before it runs is told to who waits for that. */
-  #starting = false;
-  #stopping = false;
+  #isStopping = false;
+  #hasEnded = false;
 
-  /** It takes commands at once, and obeys them as soon as it runs. One that is held looks at no device before `begin`. */
+  /** Takes commands at once, and obeys them when it runs. A thread that is held looks at no device before `begin`. Throws
+   * the system's error when the thread cannot be made. */
   constructor(index: number, isHeld: boolean, events: ThreadEvents) {
     this.#index = index;
     this.#events = events;
+    needDescriptors(START_DESCRIPTORS);
+    this.#wakeFd = createEvent();
     const ring = takeRing();
-    this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
-      workerData: { wakeFd: this.#wakeFd, isHeld, ring },
-      // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-      name: index === 0 ? 'datapath' : `datapath ${index}`,
-    });
-    this.#worker.on('message', this.#hear);
-    this.#worker.on('error', (error) => {
-      if (!this.#starting) events.failed(error instanceof Error ? error : new Error(errorText(error)));
-    });
-    this.#worker.on('exit', (code) => {
+    const release = (): void => {
       returnRing(ring);
-      if (!this.#stopping && !this.#starting)
-        events.failed(new Error(`the datapath thread ended with code ${code}`));
+      closeDescriptor(this.#wakeFd);
+    };
+    try {
+      this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
+        workerData: { wakeFd: this.#wakeFd, isHeld, ring },
+        // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
+        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
+        name: index === 0 ? 'datapath' : `datapath ${index}`,
+      });
+    } catch (error) {
+      release();
+      throw error;
+    }
+    this.#worker.on('message', this.#hear);
+    const failure = new Promise<Error>((resolve) => {
+      this.#worker.on('error', (error) => {
+        resolve(error instanceof Error ? error : new Error(errorText(error)));
+      });
+      this.#worker.on('exit', (code) => {
+        this.#hasEnded = true;
+        release();
+        resolve(new Error(`the datapath thread ended with code ${code}`));
+        for (const reply of this.#waiting.values()) reply(undefined);
+        this.#waiting.clear();
+      });
     });
+    this.#ended = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        resolve();
+      });
+    });
+    this.running = this.#watch(failure);
+    this.running.catch(() => undefined);
   }
 
-  /** Resolves when the thread runs. */
-  async started(): Promise<void> {
-    this.#starting = true;
-    await new Promise<void>((resolve, reject) => {
-      this.#worker.once('online', resolve);
-      this.#worker.once('error', reject);
-    });
-    this.#starting = false;
+  async #watch(failure: Promise<Error>): Promise<void> {
+    const error = await Promise.race([failure, this.request({ kind: 'ping' })]);
+    if (error instanceof Error) throw error;
+    inBackground(
+      'reporting the end of a datapath thread',
+      failure.then((late) => {
+        if (!this.#isStopping) this.#events.failed(late);
+      }),
+    );
   }
 
   /** A message and a wake-up for all that is said in one go: answers come in as many as the questions did. */
@@ -109,7 +140,9 @@ export class DatapathThread implements Link {
     this.#stale.macs[this.#stale.count++] = mac;
   }
 
+  /** A thread that has ended replies undefined. */
   request(request: Request): Promise<unknown> {
+    if (this.#hasEnded) return Promise.resolve();
     const reply = ++this.#lastReply;
     return new Promise((resolve) => {
       this.#waiting.set(reply, resolve);
@@ -123,19 +156,21 @@ export class DatapathThread implements Link {
     return reply;
   }
 
+  /** Resolves when the thread has ended, also when it had ended before. */
   async stop(): Promise<void> {
-    this.#stopping = true;
-    const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
-    await this.request({ kind: 'stop' });
-    await exited;
-    closeDescriptor(this.#wakeFd);
+    this.#isStopping = true;
+    this.post({ kind: 'stop' });
+    await this.#ended;
   }
 
   readonly #flush = (): void => {
     this.#packStale();
     if (this.#outbox.length === 0) return;
-    this.#worker.postMessage(this.#outbox);
+    const commands = this.#outbox;
     this.#outbox = [];
+    // The number of its eventfd may be that of another descriptor by now.
+    if (this.#hasEnded) return;
+    this.#worker.postMessage(commands);
     signalEvent(this.#wakeFd);
   };
 

@@ -267,9 +267,10 @@ export class DatapathEngine {
         this.#reply(command.reply, this.#overlays.get(command.overlay)?.overlay.targets.size ?? 0);
         return;
       case 'ping':
-      case 'stop':
         this.#reply(command.reply, true);
         return;
+      case 'stop':
+        return; // the loop of the thread (worker.ts) ends by itself
       default:
         this.#obeyOverlay(command);
     }
