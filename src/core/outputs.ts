@@ -55,16 +55,13 @@ export class Outputs {
   #dirtyCount = 0;
   /** Cost of the current turn so far, its frames and commands, in segments sent (port-turn.ts). */
   spentSegments = 0;
-  /** Frames of the current batch that were dropped for their size; too-big.ts answers them. */
-  readonly tooBig: number[] = [];
-
-  /** Most batches have none, and setting the length of an array calls into the engine. */
-  forgetTooBig(): void {
-    if (this.tooBig.length > 0) this.tooBig.length = 0;
-  }
+  /** Frames of the current batch that are too big for their destination. */
+  #tooBig: number[] = [];
+  /** Those of the batch before, which the caller of `flush` still has. */
+  #lastTooBig: number[] = [];
 
   noteTooBig(index: number): void {
-    if (this.tooBig.length < MAX_NOTED) this.tooBig.push(index);
+    if (this.#tooBig.length < MAX_NOTED) this.#tooBig.push(index);
   }
 
   /** Adds a frame to a list. Between two flushes a list has frames of one overlay, and `counters` are those
@@ -79,10 +76,18 @@ export class Outputs {
     list.entries[at + 1] = argument;
   }
 
-  /** Hands every list to its sink; afterwards the batch may be filled again. */
-  flush(batch: FrameBatch): void {
+  /** Hands every list to its sink. Returns the frames that were too big for the policy (`noteTooBig`) or for
+   * a sink, the first 16 of them; too-big.ts answers them. The result is valid until the next flush. After
+   * reading it the caller may fill the batch again. */
+  flush(batch: FrameBatch): readonly number[] {
     for (let index = 0; index < this.#dirtyCount; index++) this.#deliver(this.#dirty[index], batch);
     this.#dirtyCount = 0;
+    const tooBig = this.#tooBig;
+    this.#tooBig = this.#lastTooBig;
+    // Most batches have none, and setting the length of an array calls into the engine.
+    if (this.#tooBig.length > 0) this.#tooBig.length = 0;
+    this.#lastTooBig = tooBig;
+    return tooBig;
   }
 
   #deliver(list: OutputList, batch: FrameBatch): void {

@@ -44,11 +44,14 @@ const INTERNETWORK_CONTROL = 0xc0;
  * enough. */
 export const ANSWER_RATE: Rate = { perSecond: 100, burst: 10 };
 
-/** Answers the frames of the batch that were too big. To be called after the outputs are flushed, while the
- * batch is as it was sent. */
-export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): void {
-  const { outputs } = overlay.shared;
-  for (const index of outputs.tooBig) {
+/** Answers the frames of a batch that its flush returned as too big. The batch must be as it was sent. */
+export function answerTooBig(
+  overlay: Overlay,
+  port: Port,
+  batch: FrameBatch,
+  tooBig: readonly number[],
+): void {
+  for (const index of tooBig) {
     const { bytes, descriptors } = batch;
     const at = index * DESCRIPTOR_WORDS;
     const frame = descriptors[at + OFFSET];
@@ -73,7 +76,6 @@ export function answerTooBig(overlay: Overlay, port: Port, batch: FrameBatch): v
         : answerV6(etherHeader, packet, mtuBytes),
     );
   }
-  outputs.forgetTooBig();
 }
 
 /** Returns the largest IP packet that would fit behind the frame's own Ethernet header; negative if that is

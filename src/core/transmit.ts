@@ -39,7 +39,6 @@ export function transmit(
   segments: number,
 ): number {
   const { outputs } = overlay.shared;
-  outputs.forgetTooBig();
   outputs.spentSegments = 0;
   for (let index = 0; index < count; index++) {
     if (outputs.spentSegments >= segments) return index;

@@ -20,25 +20,38 @@ export function toTunnel(
   header: number,
   slot: number,
 ): void {
+  send(overlay, batch, index, slot, encapsulate(overlay, batch, index, header));
+}
+
+/** Writes the tunnel header before a frame, and its outer TOS. This is done once per frame, however many
+ * destinations it has. Returns the number of the socket that sends the frame's flow. */
+function encapsulate(overlay: Overlay, batch: FrameBatch, index: number, header: number): number {
   const { bytes, words, descriptors } = batch;
-  const { counters, txSockets, options, header: tunnelHeader } = overlay;
-  const { marks } = overlay.loops;
+  const { header: tunnelHeader, options, txSockets } = overlay;
   const at = index * DESCRIPTOR_WORDS;
-  if (marks !== undefined && marks[slot] === 1) {
-    counters[COUNTER.tx_loop] += wireFrames(descriptors, at);
-    return;
-  }
   const frame = descriptors[at + OFFSET];
-  const length = descriptors[at + LENGTH];
   const word = (frame >> 2) - tunnelHeader.length;
   for (let each = 0; each < tunnelHeader.length; each++) words[word + each] = tunnelHeader[each];
-  const inner = flow.inspect(bytes, frame, frame + header, frame + length);
+  const inner = flow.inspect(bytes, frame, frame + header, frame + descriptors[at + LENGTH]);
   // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is copied if the operator says so (RFC
   // 2983).
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
+  return flow.choose(inner, txSockets.length);
+}
+
+/** Adds an encapsulated frame to the list of its socket, or counts why its destination cannot have it. */
+function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, socket: number): void {
+  const { descriptors } = batch;
+  const { counters, txSockets } = overlay;
+  const { marks } = overlay.loops;
+  const at = index * DESCRIPTOR_WORDS;
   const frames = wireFrames(descriptors, at);
+  if (marks !== undefined && marks[slot] === 1) {
+    counters[COUNTER.tx_loop] += frames;
+    return;
+  }
   counters[COUNTER.tx_frames] += frames;
   counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
   const { nowTick, destinations, outputs } = overlay.shared;
@@ -51,7 +64,7 @@ export function toTunnel(
   }
   paths.usedTick[slot] = nowTick;
   outputs.spentSegments = (outputs.spentSegments + turnCost(descriptors, at, frames)) | 0;
-  outputs.add(txSockets[flow.choose(inner, txSockets.length)], batch, index, slot, counters);
+  outputs.add(txSockets[socket], batch, index, slot, counters);
 }
 
 /** Sends a frame to all destinations of a row. Returns whether it was sent to any. */
@@ -70,9 +83,10 @@ export function toDestinations(
     toTunnel(overlay, batch, index, header, slot);
     return true;
   }
+  const socket = encapsulate(overlay, batch, index, header);
   let isOut = false;
   for (const each of overlay.held.floods.get(row) ?? []) {
-    if (each !== HERE) toTunnel(overlay, batch, index, header, each);
+    if (each !== HERE) send(overlay, batch, index, each, socket);
     isOut = each !== HERE || toOwner(overlay, from, batch, index, header, isRedirected) || isOut;
   }
   return isOut;
@@ -93,8 +107,8 @@ export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, 
 
 /** Sends a frame that waited to these slots. */
 export function sendTo(overlay: Overlay, batch: FrameBatch, index: number, slots: readonly number[]): void {
-  const header = headerLength(batch, index);
-  for (const slot of slots) toTunnel(overlay, batch, index, header, slot);
+  const socket = encapsulate(overlay, batch, index, headerLength(batch, index));
+  for (const slot of slots) send(overlay, batch, index, slot, socket);
 }
 
 /** Returns the bytes of the Ethernet header, tags included, of a frame that has been through `transmit`. */

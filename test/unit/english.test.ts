@@ -24,7 +24,7 @@ const PATTERNS: readonly [what: string, pattern: RegExp, most: number][] = [
 
 /** Comments of a source. */
 function commentsOf(source: string): string {
-  return [...source.matchAll(/\/\*.*?\*\/|(?<=^|\s)\/\/ .*$/gms)].map(([comment]) => comment).join('\n');
+  return [...source.matchAll(/\/\*.*?\*\/|(?<=^|\s)\/\/ [^\n]*/gms)].map(([comment]) => comment).join('\n');
 }
 
 const sources = ['src', 'plugins'].flatMap((folder) =>

@@ -84,8 +84,7 @@ export class PortTurn {
     else if (done < count) this.#backlog.keep(batch, done, count);
     if (!isResumed)
       this.#mostFrames = done < count ? Math.max(1, done) : Math.min(this.#mostFrames + 1, MAX_READ_FRAMES);
-    outputs.flush(batch);
-    answerTooBig(this.#overlay, this.#port, batch);
+    answerTooBig(this.#overlay, this.#port, batch, outputs.flush(batch));
     return count;
   }
 }
