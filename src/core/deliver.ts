@@ -51,7 +51,7 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
   const { outputs } = overlay.shared;
   outputs.spentSegments += WRITE_COST;
-  outputs.add(port.output, batch, index, argument, overlay.counters);
+  outputs.add(port.output, batch, index, argument, overlay.drops);
 }
 
 /** Returns the port that has this MAC and takes frames of this VLAN. */
@@ -75,11 +75,11 @@ export function toLocal(
   index: number,
   isRedirected: boolean,
 ): boolean {
-  const { counters } = overlay;
+  const { counters, drops } = overlay;
   const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
-  if (to === undefined) counters[COUNTER.lookup_drop] += frames;
-  else if (to === from) counters[COUNTER.tx_hairpin] += frames;
-  else if (isRedirected) counters[COUNTER.proxy_local] += frames;
+  if (to === undefined) drops.add(COUNTER.lookup_drop, frames, batch, index);
+  else if (to === from) drops.add(COUNTER.tx_hairpin, frames, batch, index);
+  else if (isRedirected) drops.add(COUNTER.proxy_local, frames, batch, index);
   else {
     counters[COUNTER.local_frames] += frames;
     toPort(overlay, to, batch, index);

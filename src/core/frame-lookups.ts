@@ -28,7 +28,8 @@ import * as ethernet from '../wire/ethernet.js';
 import { isMulticast, type MacAddress } from '../wire/mac.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import { COUNTER, type Counters } from './counters.js';
+import { COUNTER } from './counters.js';
+import type { Drops } from './drops.js';
 import { wireFrames } from './frame-count.js';
 import type { Miss, Question } from './lookup.js';
 import type { PendingQueue } from './pending-queue.js';
@@ -59,7 +60,7 @@ interface Waiting extends WaitingFrame, Linked<Waiting> {
 /** The part of an overlay that is used here. */
 interface Asking {
   readonly options: { readonly id: number };
-  readonly counters: Counters;
+  readonly drops: Drops;
   readonly pending: PendingQueue;
   nextLookup(): number;
   ask(question: Question): void;
@@ -81,7 +82,8 @@ export class FrameLookups {
     const lookup = this.#overlay.nextLookup();
     const refusal = this.#queue(port, batch, index, -lookup);
     if (refusal !== undefined) {
-      this.#overlay.counters[refusal] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+      const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+      this.#overlay.drops.add(refusal, frames, batch, index);
       return;
     }
     if (!this.#shares.hasRoom(1)) this.#loseOldest();
@@ -153,7 +155,7 @@ export class FrameLookups {
   }
 
   #drop({ key }: Waiting, counter: number): void {
-    this.#overlay.counters[counter] += this.#overlay.pending.discard(key);
+    this.#overlay.pending.drop(key, counter);
   }
 }
 

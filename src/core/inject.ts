@@ -30,7 +30,7 @@ export function announce(overlay: Overlay, frame: Uint8Array): void {
     port.counters[COUNTER.rx_frames]++;
     port.counters[COUNTER.rx_bytes] += frame.length;
     outputs.spentSegments += WRITE_COST;
-    outputs.add(port.output, replay, 0, 0, overlay.counters);
+    outputs.add(port.output, replay, 0, 0, overlay.drops);
   }
   outputs.flush(replay);
 }

@@ -74,7 +74,7 @@ function settle(overlay: Overlay, row: number, to: readonly Endpoint[], ttlMs: n
 
 function settleAsDrop(overlay: Overlay, row: number, ttlMs: number, counter: number): void {
   overlay.targets.settle(row, DROP, NOWHERE, ttlMs, overlay.shared.nowTick);
-  overlay.counters[counter] += overlay.pending.discard(row);
+  overlay.pending.drop(row, counter);
 }
 
 // -- Broadcast: about a frame
@@ -88,7 +88,7 @@ function answerFrame(overlay: Overlay, frame: WaitingFrame, result: LookupResult
 }
 
 function drop(overlay: Overlay, { key }: WaitingFrame, counter: number): void {
-  overlay.counters[counter] += overlay.pending.discard(key);
+  overlay.pending.drop(key, counter);
 }
 
 function send(

@@ -3,20 +3,28 @@
  * header says which overlay a datagram is for.
  */
 import type { Encapsulation } from '../encap/contract.js';
-import { type Counters, createCounters } from './counters.js';
+import type { Counters } from './counters.js';
+import { type DropExamples } from './drop-examples.js';
+import { type DropContext, Drops, type Origin } from './drops.js';
 import type { Overlay } from './overlay.js';
 
 export class Mux {
   readonly encapsulation: Encapsulation;
-  /** Counters of frames that are dropped before their overlay is known. */
-  readonly counters: Counters;
+  /** Drops of frames before their overlay is known. */
+  readonly drops: Drops;
+  readonly origin: Origin;
   readonly #byId = new Map<number, Overlay>();
   /** The overlay found last: most frames are for the same overlay as the frame before. */
   #last: Overlay | undefined;
 
-  constructor(encapsulation: Encapsulation, counters: Counters = createCounters()) {
+  constructor(encapsulation: Encapsulation, context: DropContext, counters: Counters, examples?: DropExamples) {
     this.encapsulation = encapsulation;
-    this.counters = counters;
+    this.origin = context.origin;
+    this.drops = new Drops(counters, context, examples);
+  }
+
+  get counters(): Counters {
+    return this.drops.counters;
   }
 
   get size(): number {

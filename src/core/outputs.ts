@@ -7,7 +7,8 @@
 import { dropOfPortError, type DropReason } from '../model/drops.js';
 import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE } from '../wire/descriptor.js';
 import { GSO_NONE } from '../wire/virtio-net.js';
-import { COUNTER, type Counters } from './counters.js';
+import { COUNTER } from './counters.js';
+import type { Drops } from './drops.js';
 import { wireFrames } from './frame-count.js';
 
 /** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */
@@ -30,8 +31,8 @@ export interface Sink {
 export class OutputList {
   readonly entries: Int32Array;
   count = 0;
-  /** Counters of the overlay that the frames in the list are of. */
-  counters: Counters | undefined;
+  /** Drops of the overlay that the frames in the list are of. */
+  drops: Drops | undefined;
   readonly sink: Sink;
   /** Maps an errno of the sink to the reason of the drop. */
   readonly dropOf: (errno: number) => DropReason;
@@ -64,13 +65,12 @@ export class Outputs {
     if (this.#tooBig.length < MAX_NOTED) this.#tooBig.push(index);
   }
 
-  /** Adds a frame to a list. Between two flushes a list has frames of one overlay, and `counters` are those
-   * of that overlay. A full list is flushed at once, so that a flood to more places than fit loses
-   * nothing. */
-  add(list: OutputList, batch: FrameBatch, index: number, argument: number, counters: Counters): void {
+  /** Adds a frame to a list. Between two flushes a list has frames of one overlay, and `drops` are those of
+   * that overlay. A full list is flushed at once, so that a flood to more places than fit loses nothing. */
+  add(list: OutputList, batch: FrameBatch, index: number, argument: number, drops: Drops): void {
     if (list.count * ENTRY_WORDS === list.entries.length) this.#deliver(list, batch);
     else if (list.count === 0) this.#dirty[this.#dirtyCount++] = list;
-    list.counters = counters;
+    list.drops = drops;
     const at = list.count++ * ENTRY_WORDS;
     list.entries[at] = index;
     list.entries[at + 1] = argument;
@@ -91,17 +91,18 @@ export class Outputs {
   }
 
   #deliver(list: OutputList, batch: FrameBatch): void {
-    const { entries, count, counters } = list;
+    const { entries, count, drops } = list;
     list.count = 0;
     const delivered = list.sink.deliver(batch, entries, count);
-    if (delivered === count || counters === undefined) return;
-    if (delivered >= SEGMENTATION_REFUSED) counters[COUNTER.tx_segmentation_refused]++;
+    if (delivered === count || drops === undefined) return;
+    if (delivered >= SEGMENTATION_REFUSED) drops.counters[COUNTER.tx_segmentation_refused]++;
     for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
       const lost = -entries[at];
       if (lost <= 0) continue;
       const reason = list.dropOf(lost & 0xffff);
-      counters[COUNTER[reason]] += lostFrames(list, batch, entries[at - 1], lost >>> 16);
-      if (reason === 'tx_path_mtu') this.noteTooBig(entries[at - 1]);
+      const index = entries[at - 1];
+      drops.add(COUNTER[reason], lostFrames(list, batch, index, lost >>> 16), batch, index);
+      if (reason === 'tx_path_mtu') this.noteTooBig(index);
     }
   }
 }

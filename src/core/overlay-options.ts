@@ -4,6 +4,7 @@ import type { EncapsulationName } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
+import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
@@ -22,7 +23,7 @@ export interface PathReport {
 }
 
 /** The parts that all overlays of a thread share. */
-export interface Shared {
+export interface Shared extends DropContext {
   readonly outputs: Outputs;
   readonly destinations: Destinations;
   readonly budget: PendingBudget;

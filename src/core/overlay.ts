@@ -75,6 +75,7 @@ import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { AddressTable } from './address-table.js';
 import { COUNTER, type Counters } from './counters.js';
+import type { Drops } from './drops.js';
 import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import { HeldDestinations } from './held-destinations.js';
@@ -107,6 +108,7 @@ export class Overlay {
   readonly options: OverlayOptions;
   readonly shared: Shared;
   readonly counters: Counters;
+  readonly drops: Drops;
   /** One output list per source port; the flow chooses. */
   readonly txSockets: readonly OutputList[];
   readonly encapsulation: Encapsulation;
@@ -138,20 +140,20 @@ export class Overlay {
     options: OverlayOptions,
     shared: Shared,
     txSockets: readonly OutputList[],
-    counters: Counters,
+    drops: Drops,
     stations?: StationMemory,
   ) {
     this.options = options;
     this.shared = shared;
     this.questions = new Questions(shared);
     this.txSockets = txSockets;
-    this.counters = counters;
+    this.drops = drops;
+    this.counters = drops.counters;
     this.peers = new Peers((ip, isPeer) => {
       shared.peerChanged(options.id, ip, isPeer);
     });
     this.notices = new Notices(options.id, shared);
-    this.pending = new PendingQueue(shared.budget, (row, frames) => {
-      counters[COUNTER.pending_full] += frames;
+    this.pending = new PendingQueue(shared.budget, drops, (row) => {
       if (row < 0) this.frames.lost(row);
     });
     this.targets = new TargetTable(
@@ -245,18 +247,19 @@ export class Overlay {
   /** Makes a unicast frame of `port` wait, since its destination is unknown. The plugin is asked once. `row`
    * may be NONE; `marks` are those of the pending queue. */
   hold(port: Port, row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
-    const { targets, shared, counters } = this;
+    const { targets, shared, drops } = this;
     const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
       if (!this.questions.admits(port)) {
-        counters[COUNTER.lookup_busy] += frames;
+        drops.add(COUNTER.lookup_busy, frames, batch, index);
         return;
       }
       waiting = this.inquire(waiting, miss, port);
     } else this.questions.join(waiting, port);
     targets.touch(waiting, shared.nowTick);
-    if (!this.pending.hold(waiting, port, batch, index, marks)) counters[COUNTER.pending_full] += frames;
+    if (!this.pending.hold(waiting, port, batch, index, marks))
+      drops.add(COUNTER.pending_full, frames, batch, index);
   }
 
   /** Asks where a MAC lives, for an asker that has been admitted; no frame need wait. `row` may be NONE.
@@ -346,7 +349,7 @@ export class Overlay {
     this.questions.remove(row);
     // A stale target stays in use, and is asked about again.
     if (this.targets.isStale(row)) return;
-    this.counters[COUNTER.lookup_busy] += this.pending.discard(row);
+    this.pending.drop(row, COUNTER.lookup_busy);
     this.targets.remove(row);
   }
 
@@ -373,7 +376,7 @@ export class Overlay {
   /** Releases all that belongs to an entry, but not the entry itself. */
   #forget(row: number): void {
     this.questions.remove(row);
-    this.counters[COUNTER.pending_lost] += this.pending.discard(row);
+    this.pending.drop(row, COUNTER.pending_lost);
     this.held.releaseAll(row);
   }
 }

@@ -14,6 +14,8 @@ import {
   OFFSET,
   WAITING,
 } from '../wire/descriptor.js';
+import { COUNTER } from './counters.js';
+import type { Drops, Origin } from './drops.js';
 import { wireFrames } from './frame-count.js';
 import { type Linked, Shares } from './shares.js';
 
@@ -39,8 +41,8 @@ export class PendingBudget extends Shares<PendingQueue> {
   }
 }
 
-/** A port, used only as a key. */
-type Sender = object;
+/** A port. */
+type Sender = NonNullable<Origin['port']>;
 
 interface HeldFrame extends Linked<HeldFrame> {
   readonly bytes: Uint8Array;
@@ -60,14 +62,16 @@ interface Held {
 
 export class PendingQueue {
   readonly #budget: PendingBudget;
-  readonly #lost: (row: number, wireFrames: number) => void;
+  readonly #drops: Pick<Drops, 'addHeld'>;
+  readonly #lost: (row: number) => void;
   readonly #byRow = new Map<number, Held>();
   /** Its bound is this overlay's part of the budget. */
   readonly #shares = new Shares<Sender, HeldFrame>(Infinity);
 
   /** `lost` is called for each frame that was dropped to make room for another port or overlay. */
-  constructor(budget: PendingBudget, lost: (row: number, wireFrames: number) => void) {
+  constructor(budget: PendingBudget, drops: Pick<Drops, 'addHeld'>, lost: (row: number) => void) {
     this.#budget = budget;
+    this.#drops = drops;
     this.#lost = lost;
   }
 
@@ -103,7 +107,13 @@ export class PendingQueue {
     return true;
   }
 
-  /** Drops the frames that wait for this target. Returns how many those were, as they are on a wire. */
+  /** Drops the frames that wait for this target. */
+  drop(row: number, reason: number): void {
+    for (const frame of this.#take(row)) this.#drop(frame, reason);
+  }
+
+  /** Forgets the frames that wait for this target, since something else was done in their place. Returns how
+   * many they were, as they are on a wire. */
   discard(row: number): number {
     let count = 0;
     for (const frame of this.#take(row)) count += frame.wireFrames;
@@ -171,7 +181,12 @@ export class PendingQueue {
     held.shares.giveBack(frame.port, frame.costBytes);
     if (held.frames.size === 0) this.#byRow.delete(row);
     this.#unlink(frame);
-    this.#lost(row, frame.wireFrames);
+    this.#drop(frame, COUNTER.pending_full);
+    this.#lost(row);
+  }
+
+  #drop({ bytes, descriptor, wireFrames, port }: HeldFrame, reason: number): void {
+    this.#drops.addHeld(reason, wireFrames, bytes, descriptor, port);
   }
 
   #put(held: Held, frame: HeldFrame): void {

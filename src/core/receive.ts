@@ -33,18 +33,20 @@ import { NOWHERE } from './target-table.js';
  * them. */
 export function receive(mux: Mux, batch: FrameBatch, count: number): void {
   const { bytes, descriptors } = batch;
-  const { encapsulation } = mux;
+  const { encapsulation, origin } = mux;
+  origin.port = undefined;
+  origin.isUnderlay = true;
   for (let index = 0; index < count; index++) {
     const at = index * DESCRIPTOR_WORDS;
     const outer = descriptors[at + OFFSET];
     const header = encapsulation.check(bytes, outer, descriptors[at + LENGTH]);
     if (header < 0) {
-      mux.counters[badDatagram(header, descriptors, at)] += runFrames(descriptors, at);
+      mux.drops.add(badDatagram(header, descriptors, at), runFrames(descriptors, at), batch, index);
       continue;
     }
     const overlay = mux.find(encapsulation.id(bytes, outer));
     if (overlay === undefined) {
-      mux.counters[COUNTER.rx_unknown_vni] += runFrames(descriptors, at);
+      mux.drops.add(COUNTER.rx_unknown_vni, runFrames(descriptors, at), batch, index);
       continue;
     }
     descriptors[at + OFFSET] = outer + header;
@@ -81,18 +83,18 @@ function badDatagram(reason: number, descriptors: Int32Array, at: number): numbe
  * a decision about the first holds for all. Returns how many were delivered. */
 function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): number {
   const { bytes, descriptors } = batch;
-  const { counters, options } = overlay;
+  const { counters, drops, options } = overlay;
   const at = index * DESCRIPTOR_WORDS;
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const frames = runFrames(descriptors, at);
   if (!options.acceptAny && !overlay.peers.has(descriptors, at + ADDRESS)) {
-    counters[COUNTER.rx_unknown_peer] += frames;
+    drops.add(COUNTER.rx_unknown_peer, frames, batch, index);
     return 0;
   }
   const header = vlan.headerLength(bytes, frame, length);
   if (header < 0) {
-    counters[header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt] += frames;
+    drops.add(header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt, frames, batch, index);
     return 0;
   }
   const sourceHigh = ethernet.sourceHigh(bytes, frame);
@@ -101,32 +103,32 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
   const own = overlay.portIndex.get(sourceHigh, sourceLow);
   const isNobody = group || (sourceHigh | sourceLow) === 0;
   if (isNobody || (own !== NONE && isEcho(overlay, overlay.ports[own], batch, at, header))) {
-    counters[COUNTER.rx_bad_source] += frames;
+    drops.add(COUNTER.rx_bad_source, frames, batch, index);
     overlay.notices.badSource(batch, at);
     return 0;
   }
   if (options.strictSource) {
     const verdict = strangerAt(overlay, batch, at, header);
     if (verdict !== NONE) {
-      counters[verdict] += frames;
+      drops.add(verdict, frames, batch, index);
       return 0;
     }
   }
   const tagged = header > ethernet.HEADER_BYTES;
   if (tagged && !options.carryTags) {
-    counters[COUNTER.rx_vlan] += frames;
+    drops.add(COUNTER.rx_vlan, frames, batch, index);
     return 0;
   }
   const payload = frame + header;
   if (!combineMarks(bytes, descriptors, at, header, frames)) {
-    counters[COUNTER.rx_ecn] += frames;
+    drops.add(COUNTER.rx_ecn, frames, batch, index);
     return 0;
   }
   // The native layer looks into a run for checksums, since it has many frames. The first frame of a run is
   // the longest.
   const fits = length - header <= options.mtuBytes;
   if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
-    counters[COUNTER.rx_too_big] += frames;
+    drops.add(COUNTER.rx_too_big, frames, batch, index);
     return 0;
   }
   // The station with this MAC sends from elsewhere, so it is not here, or no longer.
@@ -135,7 +137,7 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
   // Counted only now: `recognise` may have found an uncut superframe.
   const delivered = wireFrames(descriptors, at);
   if (!deliver(overlay, batch, index, frame, header)) {
-    counters[COUNTER.rx_no_port] += delivered;
+    drops.add(COUNTER.rx_no_port, delivered, batch, index);
     return 0;
   }
   counters[COUNTER.rx_frames] += delivered;

@@ -38,7 +38,9 @@ export function transmit(
   count: number,
   segments: number,
 ): number {
-  const { outputs } = overlay.shared;
+  const { outputs, origin } = overlay.shared;
+  origin.port = port;
+  origin.isUnderlay = false;
   outputs.spentSegments = 0;
   for (let index = 0; index < count; index++) {
     if (outputs.spentSegments >= segments) return index;
@@ -50,12 +52,12 @@ export function transmit(
 
 function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
   const { bytes, descriptors } = batch;
-  const { counters } = overlay;
+  const { drops } = overlay;
   const at = index * DESCRIPTOR_WORDS;
   const frame = descriptors[at + OFFSET];
   let header = vlan.headerLength(bytes, frame, descriptors[at + LENGTH]);
   if (header < 0) {
-    counters[header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt]++;
+    drops.add(header === TOO_DEEP ? COUNTER.tx_vlan : COUNTER.tx_runt, 1, batch, index);
     return;
   }
   const frames = wireFrames(descriptors, at);
@@ -67,7 +69,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
       insertTag(batch, at, port.vid);
       header += vlan.HEADER_BYTES;
     } else if (!adoptPriorityTag(bytes, frame, header, port.vid)) {
-      counters[COUNTER.tx_vlan] += frames;
+      drops.add(COUNTER.tx_vlan, frames, batch, index);
       return;
     }
   }
@@ -76,18 +78,18 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   if (port.protection !== undefined) {
     const verdict = port.protection.check(batch, at, header, isTooBig);
     if (verdict !== PASS) {
-      counters[verdict] += frames;
+      drops.add(verdict, frames, batch, index);
       port.counters[verdict] += frames;
       return;
     }
   }
   noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
   if (frameBytes < 0) {
-    counters[COUNTER.tx_malformed] += frames;
+    drops.add(COUNTER.tx_malformed, frames, batch, index);
     return;
   }
   if (isTooBig) {
-    counters[COUNTER.tx_too_big] += frames;
+    drops.add(COUNTER.tx_too_big, frames, batch, index);
     overlay.shared.outputs.noteTooBig(index);
     return;
   }
@@ -150,7 +152,7 @@ function route(
   if (header > ethernet.HEADER_BYTES && !overlay.options.carryTags) {
     if (!isGroup && placeOf(overlay, batch, index, header) === HERE)
       return toOwner(overlay, port, batch, index, header, isRedirected);
-    counters[COUNTER.tx_vlan] += wireFrames(descriptors, at);
+    overlay.drops.add(COUNTER.tx_vlan, wireFrames(descriptors, at), batch, index);
     return false;
   }
   if (overlay.point !== NOWHERE) {
@@ -200,7 +202,7 @@ function toTarget(
   low: number,
   isRedirected: boolean,
 ): boolean {
-  const { targets, shared, counters } = overlay;
+  const { targets, shared } = overlay;
   const row = targets.find(high, low);
   const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
   if (state === VALID) {
@@ -209,7 +211,8 @@ function toTarget(
   }
   if (state === DROP) {
     targets.touch(row, shared.nowTick);
-    counters[COUNTER.lookup_drop] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+    const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
+    overlay.drops.add(COUNTER.lookup_drop, frames, batch, index);
     return false;
   }
   const miss = missOf(batch, index, header);

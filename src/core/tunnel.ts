@@ -44,12 +44,12 @@ function encapsulate(overlay: Overlay, batch: FrameBatch, index: number, header:
 /** Adds an encapsulated frame to the list of its socket, or counts why its destination cannot have it. */
 function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, socket: number): void {
   const { descriptors } = batch;
-  const { counters, txSockets } = overlay;
+  const { counters, drops, txSockets } = overlay;
   const { marks } = overlay.loops;
   const at = index * DESCRIPTOR_WORDS;
   const frames = wireFrames(descriptors, at);
   if (marks !== undefined && marks[slot] === 1) {
-    counters[COUNTER.tx_loop] += frames;
+    drops.add(COUNTER.tx_loop, frames, batch, index);
     return;
   }
   counters[COUNTER.tx_frames] += frames;
@@ -58,13 +58,13 @@ function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, 
   const { paths } = destinations;
   const datagramBytes = largestFrameBytes(descriptors, at) + overlay.encapsulation.headerBytes;
   if (datagramBytes > paths.largest[slot] && paths.exceeds(slot, datagramBytes, nowTick)) {
-    counters[COUNTER.tx_path_mtu] += frames;
+    drops.add(COUNTER.tx_path_mtu, frames, batch, index);
     outputs.noteTooBig(index);
     return;
   }
   paths.usedTick[slot] = nowTick;
   outputs.spentSegments = (outputs.spentSegments + turnCost(descriptors, at, frames)) | 0;
-  outputs.add(txSockets[socket], batch, index, slot, counters);
+  outputs.add(txSockets[socket], batch, index, slot, drops);
 }
 
 /** Sends a frame to all destinations of a row. Returns whether it was sent to any. */

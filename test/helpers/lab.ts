@@ -8,6 +8,7 @@
 
 import { type AddressTable, createTable, put } from '../../src/core/address-table.js';
 import { type CounterName, type Counters, createCounters, readCounters } from '../../src/core/counters.js';
+import { createDropExamples, type DropExample, readDropExample } from '../../src/core/drop-examples.js';
 import type { LeaseNews } from '../../src/core/dhcp-leases.js';
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
@@ -112,6 +113,7 @@ export class Vtep {
   readonly listener: MemorySocket;
   readonly senders: readonly MemorySocket[];
   readonly socketCounters = createCounters();
+  readonly socketExamples = createDropExamples();
   /** Asked, in order. */
   readonly questions: Question[] = [];
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
@@ -144,6 +146,7 @@ export class Vtep {
       fd: this.listener.fd,
       encapsulation,
       counters: this.socketCounters,
+      examples: this.socketExamples,
     });
     this.senders = Array.from({ length: senders }, (_, index) =>
       this.host.openSocket({ ip: this.endpoint.ip, port: udp.MIN_DYNAMIC_PORT + index }),
@@ -209,6 +212,7 @@ export class Net {
   readonly vtep: Vtep;
   readonly id: number;
   readonly values: Counters = createCounters();
+  readonly examples = createDropExamples();
 
   constructor(vtep: Vtep, id: number, options: Partial<OverlayOptions>) {
     this.vtep = vtep;
@@ -235,6 +239,7 @@ export class Net {
       senderFds: vtep.senders.map(({ fd }) => fd),
       segmentation: false,
       counters: this.values,
+      examples: this.examples,
     });
   }
 
@@ -254,6 +259,11 @@ export class Net {
     return Object.fromEntries(
       reasons.map((name) => [name, own[name] + socket[name]] as const).filter(([, count]) => count > 0),
     );
+  }
+
+  /** The last frame dropped for this reason, by this overlay or its socket. */
+  lastDrop(reason: DropReason): DropExample | undefined {
+    return readDropExample(this.examples, reason) ?? readDropExample(this.vtep.socketExamples, reason);
   }
 
   answer(question: Question | undefined, answer: LookupAnswer): void {

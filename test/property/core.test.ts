@@ -442,7 +442,11 @@ await t.test('PendingQueue: first in, first out, by row; bounded, and each has i
       const lost: string[] = [];
       const queues = Array.from(
         { length: OVERLAYS },
-        (_, overlay) => new PendingQueue(budget, (row, frames) => lost.push(`${overlay} ${row} ${frames}`)),
+        (_, overlay) => {
+          let dropped = 0;
+          const drops = { addHeld: (_: number, frames: number) => void (dropped = frames) };
+          return new PendingQueue(budget, drops, (row) => lost.push(`${overlay} ${row} ${dropped}`));
+        },
       );
       const senders = queues.map(() => Array.from({ length: PORTS }, () => ({})));
       const host = new MemoryHost(new MemoryNetwork(), 4);

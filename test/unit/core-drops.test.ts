@@ -1,5 +1,5 @@
 // Every reason to drop is reached by a frame, and it alone.
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counters.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import { MAX_BYTES_PER_TARGET } from '../../src/core/pending-queue.js';
@@ -10,10 +10,12 @@ import {
   dropOfSendError,
   type DropReason,
   DROPS,
+  SOCKET_DROPS,
   type ProxyDrop,
 } from '../../src/model/drops.js';
 import type { Protection } from '../../src/model/link-properties.js';
 import { LENGTH } from '../../src/wire/descriptor.js';
+import * as ethernet from '../../src/wire/ethernet.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import {
   address,
@@ -247,13 +249,32 @@ function refusing(act: (port: Tap) => void): Net {
   return net;
 }
 
+/** The frame that was dropped is noted: where it came from, and its beginning. */
+function noted(t: Test, net: Net, reason: DropReason): void {
+  const last = net.lastDrop(reason);
+  if (last === undefined) {
+    t.fail(`${reason}: no frame is noted`);
+    return;
+  }
+  const { from, port, lengthBytes, beginning } = last;
+  if (/^(rx|port)_/.test(reason)) t.equal(from?.ip, '192.0.2.2', `${reason}: its VTEP`);
+  else t.match(port, /^port\d+$/, `${reason}: its port`);
+  t.equal(beginning.length, Math.min(64, lengthBytes), `${reason}: its beginning`);
+  const source = reason in SOCKET_DROPS || lengthBytes < 14 ? undefined : ethernet.source(beginning, 0);
+  if (source !== undefined) t.ok(Object.values<number>(MAC).includes(source), `${reason}: its source MAC`);
+}
+
 await t.test('every reason to drop is reached, and it alone', (t) => {
   t.strictSame(
     [...Object.keys(CASES), 'rx_queue_full'].sort(),
     Object.keys(DROPS).sort(),
     'a reason has a case',
   );
-  for (const [reason, act] of Object.entries(CASES)) t.strictSame(act().drops, { [reason]: 1 }, reason);
+  for (const [reason, act] of Object.entries(CASES) as [DropReason, () => Net][]) {
+    const net = act();
+    t.strictSame(net.drops, { [reason]: 1 }, reason);
+    noted(t, net, reason);
+  }
   const failing: Record<DropReason, number[]> | object = {
     tx_path_mtu: [90],
     tx_queue_full: [11, 12, 105],

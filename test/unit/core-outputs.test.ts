@@ -1,6 +1,7 @@
 // The lists of what goes out, and the slots that come in: order, bounds, nothing left lying.
 import t from 'tap';
 import { COUNTER, createCounters } from '../../src/core/counters.js';
+import { Drops } from '../../src/core/drops.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
 import { Capture } from '../../src/io/capture.js';
@@ -28,8 +29,9 @@ await t.test('output lists keep order, and are flushed when they are full', (t) 
   const outputs = new Outputs();
   const list = new OutputList(sink, 2, dropOfSendError);
   const counters = createCounters();
+  const drops = new Drops(counters, { nowTick: 0, origin: { port: undefined, isUnderlay: false } });
   const batch = new MemoryHost(new MemoryNetwork(), 4).createBatch();
-  for (let index = 0; index < 5; index++) outputs.add(list, batch, index, 10 + index, counters);
+  for (let index = 0; index < 5; index++) outputs.add(list, batch, index, 10 + index, drops);
   outputs.flush(batch);
   outputs.flush(batch);
   t.strictSame(calls, [

@@ -81,9 +81,10 @@ await t.test('frames that waited are as they would have been', (t) => {
 
 await t.test('the pending queue gives back what it took', (t) => {
   const budget = new PendingBudget();
-  const queue = new PendingQueue(budget, () => {
+  const fail = (): void => {
     t.fail('nothing is lost');
-  });
+  };
+  const queue = new PendingQueue(budget, { addHeld: fail }, fail);
   const sender = {};
   const host = new MemoryHost(new MemoryNetwork(), 4);
   const batch = host.createBatch();

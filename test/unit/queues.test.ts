@@ -79,6 +79,7 @@ function newHost(count = 2): Host {
       senderFds: [],
       segmentation: false,
       counters: () => [],
+      examples: [],
       release: () => Promise.resolve(),
     },
     ports: { add: () => Promise.reject(new Error('the ports are those of the threads')) as never },

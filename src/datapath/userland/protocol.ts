@@ -7,6 +7,7 @@ import type { AddressTable } from '../../core/address-table.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { DropExamples } from '../../core/drop-examples.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
 import type { PathReport } from '../../core/overlay-options.js';
@@ -34,6 +35,8 @@ export type Command =
       /** As in OverlayOptions. */
       readonly encapsulation?: EncapsulationName;
       readonly counters: Counters;
+      /** Without it no dropped frame is noted. */
+      readonly examples?: DropExamples;
     }
   | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
   /** A socket that overlays on `socket` send from: what ICMP says to it is heard here. It may be that socket itself. */
@@ -50,6 +53,8 @@ export type Command =
       /** Of all threads that carry it, in mode point. */
       readonly stations?: StationMemory;
       readonly counters: Counters;
+      /** Without it no dropped frame is noted. */
+      readonly examples?: DropExamples;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
   | {
@@ -164,8 +169,10 @@ export const TABLE_COMMANDS = [
 ] as const satisfies readonly Command['kind'][];
 export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
 
-/** A command that another process can be given too: counters are memory of this one. */
-export type BareCommand<C = Command> = C extends { readonly counters: Counters } ? Omit<C, 'counters'> : C;
+/** A command that another process can be given too: counters and examples are memory of this one. */
+export type BareCommand<C = Command> = C extends { readonly counters: Counters }
+  ? Omit<C, 'counters' | 'examples'>
+  : C;
 
 export interface PeerChange {
   readonly overlay: number;

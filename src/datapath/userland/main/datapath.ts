@@ -62,9 +62,16 @@ export class DatapathControl implements Datapath {
       nextToken,
       forget: inherited.forget,
       opened: (queue, socket) => {
-        const { token, fd, encapsulation, counters } = socket;
+        const { token, fd, encapsulation, counters, examples } = socket;
         inherited.keep([socket]);
-        this.#threads.list[queue].post({ kind: 'add-socket', token, fd, encapsulation, counters });
+        this.#threads.list[queue].post({
+          kind: 'add-socket',
+          token,
+          fd,
+          encapsulation,
+          counters,
+          examples,
+        });
       },
       closing: async (queue, token) => {
         await this.#threads.list[queue].request({ kind: 'remove-socket', token });
@@ -103,12 +110,16 @@ export class DatapathControl implements Datapath {
     };
     const overlay = new UserlandOverlay(config, context, listener);
     this.#overlays.set(id, overlay);
-    const { options, counterArrays } = overlay;
+    const { options, counterArrays, exampleArrays } = overlay;
     const { tokens, senderFds, segmentation } = sockets;
     // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
     const stations = createStationMemory();
     links.forEach((link, queue) => {
-      const own = { socket: tokens[queue], counters: counterArrays[queue] };
+      const own = {
+        socket: tokens[queue],
+        counters: counterArrays[queue],
+        examples: exampleArrays[queue],
+      };
       link.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
     });
     overlay.restore(config.known);

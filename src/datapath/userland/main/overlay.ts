@@ -7,6 +7,7 @@
  */
 import type { AddressTable } from '../../../core/address-table.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
@@ -56,6 +57,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly sockets: OverlaySockets;
   /** One a thread. */
   readonly counterArrays: readonly Counters[];
+  /** One a thread. */
+  readonly exampleArrays: readonly DropExamples[];
   readonly ports = new Set<TapPort>();
   readonly named: NamedPeers;
   loops: readonly IpAddress[] = [];
@@ -80,6 +83,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#links = context.links;
     this.#shared = context.links.length > 1 ? new SharedQuestions() : undefined;
     this.counterArrays = context.links.map(() => createCounters());
+    this.exampleArrays = context.links.map(() => createDropExamples());
     this.named = new NamedPeers(
       this.#peers,
       (table) => {

@@ -8,6 +8,7 @@
  * so that a flow has its source port whichever thread sends it.
  */
 import { COUNTER, type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import {
   adoptUdp,
   closeDescriptor,
@@ -49,6 +50,8 @@ export interface OverlaySockets {
   readonly segmentation: boolean;
   /** Of the listening sockets, as they are now. */
   counters(): readonly Counters[];
+  /** One a thread. */
+  readonly examples: readonly DropExamples[];
   /** The last one out closes the sockets; `isKept`: but those that an earlier daemon had left. */
   release(isKept: boolean): Promise<void>;
 }
@@ -64,6 +67,7 @@ interface ListeningSocket extends Descriptor {
   readonly token: Token;
   readonly encapsulation: EncapsulationName;
   readonly counters: Counters;
+  readonly examples: DropExamples;
   /** An earlier daemon had left it. */
   readonly isLeft: boolean;
 }
@@ -144,6 +148,7 @@ export class UnderlaySockets {
       senderFds: listener.pools.get(poolName)?.fds ?? [],
       segmentation: config.offload === 'auto' && !zeroChecksum,
       counters: () => listener.sockets.map(countersNow),
+      examples: listener.sockets.map(({ examples }) => examples),
       release: (isKept) => this.#release(name, poolName, isKept),
     };
   }
@@ -268,8 +273,8 @@ function openListener(
         adoptUdp(fd, false, formatEndpoint(listen));
         setUdpCoalescing(fd, true);
       }
-      const counters = createCounters();
-      sockets.push({ name, token: events.nextToken(), encapsulation, fd, counters, isLeft });
+      const memory = { counters: createCounters(), examples: createDropExamples() };
+      sockets.push({ name, token: events.nextToken(), encapsulation, fd, ...memory, isLeft });
     }
   } catch (error) {
     inBackground('closing sockets', closeOrReturn(sockets, events));

@@ -6,6 +6,7 @@ import { type AddressBook, Destinations } from '../../../core/destinations.js';
 import { announce } from '../../../core/inject.js';
 import { answer, setTarget } from '../../../core/lookups.js';
 import { Mux } from '../../../core/mux.js';
+import { Drops } from '../../../core/drops.js';
 import { OutputList, Outputs } from '../../../core/outputs.js';
 import type { RouteMtuBytes } from '../../../core/overlay-options.js';
 import { Overlay, type Shared } from '../../../core/overlay.js';
@@ -92,6 +93,7 @@ export class DatapathEngine {
       notice: (notice) => {
         this.#news.noticed(notice);
       },
+      origin: { port: undefined, isUnderlay: false },
       nowTick: 0,
     };
     this.#paths = new PathListener(platform, this.#shared);
@@ -200,6 +202,9 @@ export class DatapathEngine {
 
   /** Commands until `isSpent` have a turn together. */
   beginCommands(): void {
+    const { origin } = this.#shared;
+    origin.port = undefined;
+    origin.isUnderlay = false;
     this.#shared.outputs.spentSegments = 0;
   }
 
@@ -216,10 +221,10 @@ export class DatapathEngine {
   #obey(command: Command): void {
     switch (command.kind) {
       case 'add-socket': {
-        const { token, fd, counters } = command;
+        const { token, fd, counters, examples } = command;
         const encap = encapsulation(command.encapsulation);
         const device = this.#platform.socket(fd, encap, false);
-        this.#sockets.set(token, { fd, device, mux: new Mux(encap, counters) });
+        this.#sockets.set(token, { fd, device, mux: new Mux(encap, this.#shared, counters, examples) });
         this.#platform.watch(fd, token);
         return;
       }
@@ -323,14 +328,14 @@ export class DatapathEngine {
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
-    const { options, socket, senderFds, segmentation, counters, stations } = command;
+    const { options, socket, senderFds, segmentation, counters, examples, stations } = command;
     const { capacityFrames } = this.#transmitBatch;
     const encap = encapsulation(options.encapsulation);
     const senders = senderFds.map((fd) => {
       const device = this.#platform.socket(fd, encap, segmentation);
       return new OutputList(device, capacityFrames, dropOfSendError);
     });
-    const overlay = new Overlay(options, this.#shared, senders, counters, stations);
+    const overlay = new Overlay(options, this.#shared, senders, new Drops(counters, this.#shared, examples), stations);
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);
   }

@@ -1,0 +1,61 @@
+/**
+ * Every drop of a frame goes through here. The frame is counted under its reason, and the last one of each
+ * reason is noted, so that an operator sees which frame it was (drop-examples.ts). An overlay has one Drops,
+ * and so has a socket, for frames that are dropped before their overlay is known.
+ */
+import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
+import type { Counters } from './counters.js';
+import { type DropExamples, isNoted, note } from './drop-examples.js';
+
+/** Origin of the current frames. */
+export interface Origin {
+  /** The port that sent them. */
+  port: { readonly name?: string } | undefined;
+  /** Whether they come from the underlay. Then their descriptors have the underlay address. */
+  isUnderlay: boolean;
+}
+
+/** The parts of Shared (overlay-options.ts) that are needed here. */
+export interface DropContext {
+  readonly origin: Origin;
+  readonly nowTick: number;
+}
+
+export class Drops {
+  readonly counters: Counters;
+  readonly #context: DropContext;
+  readonly #examples: DropExamples | undefined;
+  readonly #held: Origin = { port: undefined, isUnderlay: false };
+
+  /** Without `examples`, frames are counted and not noted. */
+  constructor(counters: Counters, context: DropContext, examples?: DropExamples) {
+    this.counters = counters;
+    this.#context = context;
+    this.#examples = examples;
+  }
+
+  /** Drops frame `index` of the current batch. `reason` is the index of its counter; `frames` are counted as
+   * on a wire. */
+  add(reason: number, frames: number, { bytes, descriptors }: FrameBatch, index: number): void {
+    this.counters[reason] += frames;
+    const { nowTick, origin } = this.#context;
+    // One per tick is enough for an operator, and costs a flood nothing.
+    if (this.#examples !== undefined && !isNoted(this.#examples, reason, nowTick))
+      note(this.#examples, reason, nowTick, bytes, descriptors, index * DESCRIPTOR_WORDS, origin);
+  }
+
+  /** Drops a frame that waited, a copy: its first byte is that of `bytes`. */
+  addHeld(
+    reason: number,
+    frames: number,
+    bytes: Uint8Array,
+    descriptor: Int32Array,
+    port: Origin['port'],
+  ): void {
+    this.counters[reason] += frames;
+    const { nowTick } = this.#context;
+    if (this.#examples === undefined || isNoted(this.#examples, reason, nowTick)) return;
+    this.#held.port = port;
+    note(this.#examples, reason, nowTick, bytes, descriptor, 0, this.#held, 0);
+  }
+}
