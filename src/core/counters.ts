@@ -1,13 +1,13 @@
 /**
- * Counters that the datapath thread adds to and the control side reads, over one SharedArrayBuffer each.
+ * Counters that a datapath thread adds to and the control side reads, each set in one SharedArrayBuffer.
  *
- * They are doubles: exact up to 2^53, added to without allocating, and an aligned 64-bit store is whole on every
- * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind. What
- * several threads count, each counts in an array of its own.
+ * Counters are doubles: exact up to 2^53, added to without allocation, and an aligned 64-bit store is atomic
+ * on every machine that Node runs on. A set has one writer, so no atomic operation is needed; a reader may be
+ * a moment behind. Each of several threads counts in a set of its own.
  */
 import { type DropReason, DROPS } from '../model/drops.js';
 
-// All count frames as they are on a wire: a superframe is its segments. Bytes are of inner frames.
+// A superframe counts as its segments, as they are on a wire. Bytes are those of inner frames.
 
 /** Counted for each port. tx = port -> underlay, rx = underlay -> port. Name -> what it counts. */
 export const PORT_TRAFFIC = {
@@ -58,7 +58,7 @@ export function createCounters(): Counters {
   return new Float64Array(new SharedArrayBuffer(COUNTER_NAMES.length * Float64Array.BYTES_PER_ELEMENT));
 }
 
-/** By name, zero ones included; the sum of them where there are several. */
+/** The values by name, zeros included; their sums if there are several sets. */
 export function readCounters(...counters: readonly Counters[]): Record<CounterName, number> {
   const total = (index: number): number => counters.reduce((sum, values) => sum + values[index], 0);
   return Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, total(index)])) as Record<

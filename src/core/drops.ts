@@ -1,7 +1,7 @@
 /**
- * Every frame that is dropped comes here: it is counted under its reason, and the last one of each reason is noted, so
- * that an operator sees which frame it was (drop-examples.ts). An overlay has one of these, and so has a socket, for what is
- * dropped before its overlay is known.
+ * Every drop of a frame goes through here. The frame is counted under its reason, and the last one of each
+ * reason is noted, so that an operator sees which frame it was (drop-examples.ts). An overlay has one Drops,
+ * and so has a socket, for frames that are dropped before their overlay is known.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Counters } from './counters.js';
@@ -9,7 +9,7 @@ import { type DropExamples, isNoted, note, type Origin } from './drop-examples.j
 
 export type { Origin } from './drop-examples.js';
 
-/** Parts of what all overlays of a thread share. */
+/** The parts of Shared (overlay-options.ts) that are needed here. */
 export interface DropContext {
   readonly origin: Origin;
   readonly nowTick: number;
@@ -21,23 +21,24 @@ export class Drops {
   readonly #examples: DropExamples | undefined;
   readonly #held: Origin = { port: undefined, isUnderlay: false };
 
-  /** Without `examples` frames are counted and not noted. */
+  /** Without `examples`, frames are counted and not noted. */
   constructor(counters: Counters, context: DropContext, examples?: DropExamples) {
     this.counters = counters;
     this.#context = context;
     this.#examples = examples;
   }
 
-  /** Drops frame `index` of the batch at hand. `reason` is the index of its counter; `frames` are counted as on a wire. */
+  /** Drops frame `index` of the current batch. `reason` is the index of its counter; `frames` are counted as
+   * on a wire. */
   add(reason: number, frames: number, { bytes, descriptors }: FrameBatch, index: number): void {
     this.counters[reason] += frames;
     const { nowTick, origin } = this.#context;
-    // One a tick is enough to be told of, and costs a flood nothing.
+    // One per tick is enough for an operator, and costs a flood nothing.
     if (this.#examples !== undefined && !isNoted(this.#examples, reason, nowTick))
       note(this.#examples, reason, nowTick, bytes, descriptors, index * DESCRIPTOR_WORDS, origin);
   }
 
-  /** Drops a frame that waited: a copy, whose first byte is that of `bytes`. */
+  /** Drops a frame that waited, a copy: its first byte is that of `bytes`. */
   addHeld(
     reason: number,
     frames: number,

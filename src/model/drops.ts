@@ -1,13 +1,13 @@
 /**
- * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
- * and nothing is dropped without one. docs/drops.md is made of it (`npm run docs`).
+ * The closed list of reasons why a frame is not delivered. The datapath counts every drop under one of these
+ * names, and drops nothing without one. docs/drops.md is made from this list (`npm run docs`).
  */
 import { ERRNO } from '../wire/errno.js';
 
 export interface Drop {
-  /** By design: a healthy network drops such frames all the time. Every other reason is trouble, and worth an alert. */
+  /** `by_design`: a healthy network drops such frames all the time. `trouble`: worth an alert. */
   readonly kind: 'trouble' | 'by_design';
-  /** What is the matter with the frame. */
+  /** A description of the frame. */
   readonly about: string;
 }
 
@@ -48,8 +48,8 @@ const TX_DROPS = {
 } as const;
 
 /**
- * What a proxy did not answer: broadcasts and multicasts of a port that the plugin gave to proxy ARP, NDP or DHCP.
- * The frame goes no further in any case; ports of this host have had their copy.
+ * Frames that a proxy did not answer: broadcasts and multicasts of a port that the plugin gave to proxy ARP,
+ * NDP or DHCP. Such a frame goes no further in any case; ports of this host have received it.
  */
 const PROXY_DROPS = {
   tx_group: byDesign('broadcast or multicast that no proxy is for and the plugin does not flood'),
@@ -72,7 +72,8 @@ const PROXY_DROPS = {
   proxy_local: byDesign('for a station of this host, which has heard it itself'),
 } as const;
 
-/** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
+/** Frames that the owner of a port may not send: link protection (link-protection.ts). Counted for the port
+ * as well. */
 export const PROTECTION_DROPS = {
   mac_spoofed: trouble(
     'its source, or a MAC that ARP, RARP or neighbour discovery gives, is not that of the VNIC',
@@ -90,7 +91,7 @@ export const PROTECTION_DROPS = {
   ),
 } as const;
 
-/** Underlay -> port, counted for the socket, since no overlay is known yet. */
+/** Underlay -> port, counted for the socket, since the overlay is not known yet. */
 export const SOCKET_DROPS = {
   rx_truncated: trouble('shorter than the header of its encapsulation'),
   rx_no_vni: trouble('VXLAN: the I flag is not set (RFC 7348 5)'),
@@ -131,7 +132,7 @@ const RX_DROPS = {
   rx_no_port: trouble('no port of this host takes it'),
 } as const;
 
-/** Into a TAP, wherever the frame came from. */
+/** Into a TAP, from any source. */
 const PORT_DROPS = {
   port_down: trouble('the interface of the port is down (EIO)'),
   port_full: trouble('the kernel takes no more (EAGAIN, ENOBUFS)'),
@@ -160,7 +161,7 @@ export const DROPS = {
 export type DropReason = keyof typeof DROPS;
 export type ProxyDrop = keyof typeof PROXY_DROPS;
 
-/** Why the underlay socket refused a datagram. */
+/** Returns the reason of a drop from the errno with which the underlay socket refused a datagram. */
 export function dropOfSendError(errno: number): DropReason {
   switch (errno) {
     case ERRNO.EMSGSIZE:
@@ -184,7 +185,7 @@ export function dropOfSendError(errno: number): DropReason {
   }
 }
 
-/** Why a TAP refused a frame. */
+/** Returns the reason of a drop from the errno with which a TAP refused a frame. */
 export function dropOfPortError(errno: number): DropReason {
   switch (errno) {
     case ERRNO.EIO:

@@ -11,9 +11,9 @@
 // +---------------------------------------------------------------+
 //
 // Writes little-endian pcapng with nanoseconds: a section, its interfaces, then packets, each with direction
-// and a comment (the reason of a drop). Reads that, everybody else's pcapng, and classic pcap
-// (draft-ietf-opsawg-pcap 4), in both byte orders and any time resolution. A file that ends in the middle, as
-// one does that is still being written, gives what it has.
+// and a comment (the reason of a drop). Reads pcapng of any program, and classic pcap (draft-ietf-opsawg-pcap
+// 4), in both byte orders and any time resolution. A file that ends in the middle, as one that is still being
+// written, gives its whole packets.
 
 const SECTION = 0x0a0d0d0a; // pcapng 4.1
 const INTERFACE = 1; // pcapng 4.2
@@ -48,7 +48,7 @@ export interface Section {
 export interface Interface {
   readonly kind: 'interface';
   readonly linkType: number;
-  /** Longer packets are cut to this; 0: none is. */
+  /** Longer packets are cut to this length; 0 = no packet is cut. */
   readonly snapBytes: number;
   readonly name: string;
 }
@@ -57,10 +57,10 @@ export interface Packet {
   readonly kind: 'packet';
   /** Counted from 0, in the order in which interfaces were written. */
   readonly interfaceId: number;
-  /** Since 1970. As a bigint: nanoseconds do not fit a double. */
+  /** Time since 1970, as a bigint because nanoseconds do not fit a double. */
   readonly timestampNs: bigint;
   readonly originalBytes: number;
-  /** What was captured. From `read`: a part of the file, not a copy. */
+  /** The captured bytes. `read` gives a part of the file, not a copy. */
   readonly data: Uint8Array;
   readonly direction: 'in' | 'out' | undefined;
   readonly comment: string;
@@ -71,7 +71,7 @@ export type Repr = Section | Interface | Packet;
 export interface Capture {
   readonly interfaces: readonly Interface[];
   readonly packets: readonly Packet[];
-  /** False where the file breaks off or makes no sense any more; what came before is good. */
+  /** False if the file ends early or becomes invalid; the packets before that are valid. */
   readonly complete: boolean;
 }
 
@@ -167,7 +167,7 @@ function writeBody(repr: Repr, view: DataView, block: Uint8Array): void {
 
 // -- Reading
 
-/** Undefined where the bytes are no capture file at all. Never throws. */
+/** Returns undefined if the bytes are no capture file at all. Never throws. */
 export function read(bytes: Uint8Array): Capture | undefined {
   if (bytes.length < 4) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -216,7 +216,8 @@ function readClassic(
   return { interfaces: [source], packets, complete: at === bytes.length };
 }
 
-/** What a section's blocks are read by. Interface numbers start again in every section; ours go on. */
+/** State for reading the blocks of a section. Interface numbers of a file start again in every section; those
+ * of `interfaces` continue. */
 interface Reader {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -255,7 +256,7 @@ function beginSection(reader: Reader, at: number): void {
   reader.firstInterface = reader.interfaces.length;
 }
 
-/** False where a block contradicts itself. Types we do not know are stepped over (pcapng 3.1). */
+/** Returns false if a block contradicts itself. Blocks of unknown types are skipped (pcapng 3.1). */
 function readBlock(reader: Reader, body: number, end: number, type: number): boolean {
   switch (type) {
     case SECTION:
@@ -310,7 +311,7 @@ function readEnhanced(reader: Reader, body: number, end: number): boolean {
   return true;
 }
 
-/** Only a length and data, of the section's first interface; time is not told. */
+/** A packet with only a length and data, of the section's first interface; it has no time. */
 function readSimple(reader: Reader, body: number, end: number): boolean {
   const source = reader.interfaces.at(reader.firstInterface);
   if (end - body < 4 || source === undefined) return false;
@@ -328,7 +329,7 @@ function readSimple(reader: Reader, body: number, end: number): boolean {
   return true;
 }
 
-/** Where the value of the first such option is, or -1. An option that does not fit ends the list. */
+/** Returns where the value of the first such option is, or -1. An option that does not fit ends the list. */
 function findOption(
   { view, little }: Reader,
   start: number,

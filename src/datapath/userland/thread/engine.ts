@@ -1,6 +1,6 @@
 /**
- * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
- * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
+ * The datapath, between devices and the policy of `core`. The engine obeys commands and pumps ready devices; it
+ * never waits. The worker (worker.ts) gives it Linux devices, and tests give it a network in memory.
  */
 import { type AddressBook, Destinations } from '../../../core/destinations.js';
 import { announce } from '../../../core/inject.js';
@@ -26,20 +26,20 @@ import { News } from './news.js';
 import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
 
-/** What the datapath runs on. */
+/** The platform that the datapath runs on. */
 export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
-  /** With segmentation, what fits together may leave as one message for the kernel to cut. */
+  /** With `segmentation`, frames that fit together may be sent as one message for the kernel to cut. */
   socket(fd: number, encapsulation: Encapsulation, segmentation: boolean): UnderlaySocket;
-  /** Where `watch` was held back. */
+  /** Begins to watch descriptors, if `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
 }
 
-/** A table that is looked through in parts. */
+/** A table that is swept in parts. */
 interface Swept {
-  /** A part. Whether there may be more. */
+  /** Sweeps a part. Returns whether there may be more. */
   sweep(nowTick: number): boolean;
 }
 
@@ -58,14 +58,14 @@ export class DatapathEngine {
   readonly #ports = new Map<Token, AttachedPort>();
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
-  /** Ports of which frames are left that were read. */
+  /** Ports with frames that were read and are not yet served. */
   readonly #waiting = new Set<Token>();
-  /** Those of them that had their turn in this round already. */
+  /** Ports among these that have had their turn in this round. */
   readonly #served = new Set<Token>();
   readonly #paths: PathListener;
   readonly #news: News;
   #agedMs = 0;
-  /** Overlays with entries that are over and not yet taken out; the paths, while routes or time have changed some of them. */
+  /** Tables to sweep: overlays with expired entries, and the paths after a change of routes or time. */
   readonly #unswept = new Set<Swept>();
 
   constructor(platform: Platform, report: (report: Report) => void) {
@@ -99,7 +99,7 @@ export class DatapathEngine {
     this.#paths = new PathListener(platform, this.#shared);
   }
 
-  /** Monotonic time, before anything else of a turn. */
+  /** Sets the monotonic time. To be called first in a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
     this.#paths.turn(nowMs);
@@ -114,7 +114,7 @@ export class DatapathEngine {
     this.#agedMs = nowMs;
   }
 
-  /** The descriptor of this token has something in its error queue. Whether there was anything. */
+  /** Reads the error queue of a socket. Returns whether it had any message. */
   hear(token: Token): boolean {
     const heard = this.#paths.hear(token, this.#sockets.get(token));
     const news = this.#paths.take();
@@ -123,15 +123,14 @@ export class DatapathEngine {
     return heard;
   }
 
-  /** Whether `resume` has something to do. */
+  /** Whether ports have frames for `resume`. */
   get hasWaiting(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /**
-   * Ends a round: a turn for each port of which frames are left that were read, and which has had none in this round. Those
-   * that have just become ready come before, or each would wait for a turn of all that are never done. Whether there was one.
-   */
+  /** Ends a round: gives a turn to each port with frames that were read, unless it has had one in this round.
+   * Ports that have just become ready come before, so that they need not wait for ports that never finish.
+   * Returns whether there was a turn. */
   resume(): boolean {
     if (this.#waiting.size === 0 && this.#served.size === 0) return false;
     let isAny = false;
@@ -144,7 +143,7 @@ export class DatapathEngine {
     return isAny;
   }
 
-  /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
+  /** Gives a device a turn of at most one batch. Returns whether there was a frame. */
   pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
@@ -163,13 +162,13 @@ export class DatapathEngine {
       this.#waiting.add(token);
       this.#served.add(token);
     } else if (this.#waiting.size > 0) {
-      // Most of the time it is empty, and to hash is a good part of what a turn costs.
+      // The set is nearly always empty, and hashing is a good part of a turn's cost.
       this.#waiting.delete(token);
     }
     return count > 0;
   }
 
-  /** A socket that reports an error has been told of some datagram's fate, and goes on. */
+  /** Gives a socket a turn. An error of a socket is about a datagram that it sent, and does not end it. */
   #pumpSocket(token: Token): boolean {
     const socket = this.#sockets.get(token);
     if (socket === undefined) return false;
@@ -177,7 +176,7 @@ export class DatapathEngine {
     const { device, mux } = socket;
     let count = device.receive(batch);
     if (count <= 0) return false;
-    // No port's turn is charged for it; a sum that only grows would not stay a small integer.
+    // No port is charged for this turn. A sum that only grew would not stay a small integer.
     this.#shared.outputs.spentSegments = 0;
     while (count > 0) {
       receive(mux, batch, count);
@@ -187,11 +186,11 @@ export class DatapathEngine {
     return true;
   }
 
-  /** A part of what is left to do without haste; to be called once a turn, until it says that there is no more. */
+  /** Sweeps a part of a table. To be called once a turn, until it returns false. */
   tidy(): boolean {
     if (this.#unswept.size === 0) return false;
     for (const table of this.#unswept) {
-      // Its next turn comes after those of the others.
+      // The table's next turn comes after those of the others.
       this.#unswept.delete(table);
       this.#sweep(table);
       break;
@@ -200,13 +199,13 @@ export class DatapathEngine {
     return this.#unswept.size > 0;
   }
 
-  /** Commands until `isSpent` have a turn together. */
+  /** Begins a turn of commands, which lasts until `isSpent`. */
   beginCommands(): void {
     forgetOrigin(this.#shared);
     this.#shared.outputs.spentSegments = 0;
   }
 
-  /** Answers have sent as much as a port may in its turn: the next commands are for the next one. */
+  /** Whether answers have sent a port's share of a turn: further commands wait for the next turn. */
   get isSpent(): boolean {
     return this.#shared.outputs.spentSegments >= TURN_SEGMENTS;
   }
@@ -279,7 +278,7 @@ export class DatapathEngine {
     }
   }
 
-  /** Commands to one overlay. One that is gone has nothing to do, and says so to whoever waits for a reply. */
+  /** Obeys a command to one overlay. If that is gone, a request is still replied to. */
   #obeyOverlay(command: TableCommand | Extract<Command, { kind: 'set-peers' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     switch (command.kind) {
@@ -319,7 +318,7 @@ export class DatapathEngine {
         this.#reply(command.reply, inspect(overlay, command));
         break;
       case 'restore-targets':
-        // The first to be put in is the first to make room.
+        // The first to be inserted is the first to make room.
         for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
         break;
     }
@@ -363,7 +362,7 @@ export class DatapathEngine {
     this.#sweep(paths);
   }
 
-  /** A part at once, and the rest in `tidy`. */
+  /** Sweeps a part at once, and the rest in `tidy`. */
   #sweep(table: Swept): void {
     if (table.sweep(this.#shared.nowTick)) this.#unswept.add(table);
   }
