@@ -1,7 +1,7 @@
 /**
- * Messages about the content of a file. varpd may read files that the user of dladm may not read. So such a message has the
- * place and the kind of a mistake, and quotes nothing. dladm opens the file with the rights of its user, and adds the
- * content at that place if the user may read it (src/cli/quotation.ts).
+ * Messages about the content of a file. varpd may read files that the user of dladm may not read. So such a message has
+ * the place and the kind of a mistake, and quotes nothing. dladm opens the file with the rights of its user, and adds
+ * the content at that place if the user may read it (src/cli/quotation.ts).
  */
 
 /** A place in a file. The path is absolute; line and column count from 1, and a column is a character. */

@@ -1,9 +1,9 @@
 /**
  * The contract between varpd and a lookup plugin. A plugin author needs no other file.
  *
- * A lookup plugin knows where each MAC address of an overlay network lives. It is a directory whose `index.js` (or
- * `index.mjs`) has a LookupPlugin as its default export. varpd loads the plugin once, and creates one Instance for each
- * overlay that was created with `-s NAME`. Instances are independent of each other.
+ * A lookup plugin knows where each MAC address of an overlay network lives. It is a directory with an `index.js` (or
+ * `index.mjs`) that has a LookupPlugin as its default export. varpd loads the plugin once, and creates one Instance for
+ * each overlay that was created with `-s NAME`. Instances are independent of each other.
  *
  * The promises of varpd to an Instance
  *   - `start` is called first, and the other methods only after `start` has resolved. `stop` is the last call; it may be
@@ -31,9 +31,9 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 export type MacAddress = number;
 
 /**
- * The VTEP (address and UDP port on the underlay) that a frame is sent to. The overlay's own listen address and port mean
- * that the MAC lives at this host: behind the VNIC with that MAC, otherwise behind the overlay's own interface, for example
- * in a bridge.
+ * The VTEP (address and UDP port on the underlay) that a frame is sent to. The overlay's own listen address and port
+ * mean that the MAC lives at this host: behind the VNIC with that MAC, otherwise behind the overlay's own interface,
+ * for example in a bridge.
  */
 export type Destination = Endpoint;
 
@@ -69,7 +69,7 @@ export interface Properties {
   text(name: string): string;
 }
 
-/** One lookup: the header fields of a frame whose destination varpd does not know. */
+/** One lookup: header fields of the frame that varpd has no destination for. */
 export interface Lookup {
   readonly destinationMac: MacAddress;
   readonly sourceMac: MacAddress;
@@ -80,16 +80,16 @@ export interface Lookup {
   readonly vlan: number;
 }
 
-/** The protocols whose broadcasts varpd can answer or redirect. */
+/** The protocols for which varpd can answer or redirect a broadcast. */
 export type ProxyKind = 'arp' | 'ndp' | 'dhcp';
 
 /**
  * The answer to one lookup.
  *
- * `ttlMs` says how long varpd may use the answer before it asks again. For a unicast MAC a target without ttlMs is used for
- * ever, and a drop without ttlMs for the daemon's `limits.negativeTtlMs`. For a group MAC an answer without ttlMs is for
- * this frame alone, since the next frame to the same MAC may be another kind of request. An answer with a ttlMs is used for
- * every frame to that group MAC, of any kind.
+ * `ttlMs` says how long varpd may use the answer before it asks again. For a unicast MAC a target without ttlMs is used
+ * for ever, and a drop without ttlMs for the daemon's `limits.negativeTtlMs`. For a group MAC an answer without ttlMs
+ * is for this frame alone, since the next frame to the same MAC may be another kind of request. An answer with a ttlMs
+ * is used for every frame to that group MAC, of any kind.
  */
 export type Answer =
   | { readonly kind: 'target'; readonly to: Destination; readonly ttlMs?: number }
@@ -171,51 +171,51 @@ export interface PluginLog {
 export interface Instance {
   /**
    * Checks the properties, reads files, connects to servers. A rejection makes create-overlay fail, and create-overlay
-   * undoes its work. When varpd itself starts and brings up a stored overlay, it tries again later with a new instance. A
-   * `code` of the error that is the name of an errno (ENOENT, EINVAL) selects the status words of dladm. EAGAIN means that a
-   * file or server which the instance needs does not answer.
+   * undoes its work. When varpd itself starts and brings up a stored overlay, it tries again later with a new instance.
+   * A `code` of the error that is the name of an errno (ENOENT, EINVAL) selects the status words of dladm. EAGAIN means
+   * that a file or server which the instance needs does not answer.
    */
   start(properties: Properties, signal: AbortSignal): Promise<void>;
   /** Undoes `start`, within 500 ms. May be called twice, and after a failed start. */
   stop(): Promise<void>;
   /**
-   * Reads again the files that `start` has read. Called for SIGHUP and `dladm reload`. Calls may overlap. A rejection means
-   * that the earlier contents stay in use, and dladm shows its sentence. varpd does not degrade the overlay for it: the
-   * instance calls `degrade` where that is right.
+   * Reads again the files that `start` has read. Called for SIGHUP and `dladm reload`. Calls may overlap. A rejection
+   * means that the earlier contents stay in use, and dladm shows its sentence. varpd does not degrade the overlay for
+   * it: the instance calls `degrade` where that is right.
    */
   reload?(signal: AbortSignal): Promise<void>;
   /** Returns the one destination of all frames. Needed in mode `point`, and not used in mode `dynamic`. Called once, after
    * `start`. */
   defaultDestination?(): Destination;
   /**
-   * Answers where `destinationMac` lives. Needed in mode `dynamic`, and not used in mode `point`. varpd also asks about the
-   * MAC of a local port whose station has been silent for a while. Frames to that MAC stay at this host, unless the answer
-   * names another host.
+   * Answers where `destinationMac` lives. Needed in mode `dynamic`, and not used in mode `point`. When the station behind
+   * a local port has been silent for a while, varpd also asks about the MAC of that port. Frames to that MAC stay at this
+   * host, unless the answer names another host.
    */
   resolve?(lookup: Lookup, signal: AbortSignal): Answer | Promise<Answer>;
   /**
-   * Returns the MAC that has this address on the overlay. For null, varpd sends no reply. Needed by an instance that answers
-   * `proxy` with arp (`ip` is always IPv4 then) or with ndp (`ip` is always IPv6 then). IPv6 addresses have the canonical
-   * spelling of `parseIp`.
+   * Returns the MAC that has this address on the overlay. For null, varpd sends no reply. Needed by an instance that
+   * answers `proxy` with arp (`ip` is always IPv4 then) or with ndp (`ip` is always IPv6 then). IPv6 addresses have the
+   * canonical spelling of `parseIp`.
    *
-   * A host may ask for its own address, to see whether the address is free. `neighbor` returns the MAC of the owner then as
-   * well, and varpd sends no reply.
+   * A host may ask for its own address, to see whether the address is free. `neighbor` returns the MAC of the owner
+   * then as well, and varpd sends no reply.
    *
    * varpd calls `neighbor` at most once for a frame, within the deadline of the lookup of this frame. Calls for the same
    * address may overlap.
    */
   neighbor?(ip: IpAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
   /**
-   * Returns the MAC of the server that gets the DHCP requests of this client; varpd looks that MAC up like any destination.
-   * For null, varpd drops the request. `client` is the Ethernet source address of the request. Needed by an instance that
-   * answers `proxy` with dhcp. Number of calls and deadline are those of `neighbor`.
+   * Returns the MAC of the server that gets the DHCP requests of this client; varpd looks that MAC up like any
+   * destination. For null, varpd drops the request. `client` is the Ethernet source address of the request. Needed by
+   * an instance that answers `proxy` with dhcp. Number of calls and deadline are those of `neighbor`.
    */
   dhcpServer?(client: MacAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
   /**
-   * Returns the addresses that the VNIC with this MAC may send from, or undefined when the plugin sets no rule for it. With
-   * a list, even an empty one, the VNIC is protected (mac-nospoof, ip-nospoof) whatever its properties say. It may then use
-   * the listed addresses and the link-local address made from its MAC. `allowedIps` must return at once, out of memory. If
-   * it throws, the VNIC may use no address.
+   * Returns the addresses that the VNIC with this MAC may send from, or undefined when the plugin sets no rule for it.
+   * With a list, even an empty one, the VNIC is protected (mac-nospoof, ip-nospoof) whatever its properties say. It may
+   * then use the listed addresses and the link-local address made from its MAC. `allowedIps` must return at once, out
+   * of memory. If it throws, the VNIC may use no address.
    */
   allowedIps?(mac: MacAddress): readonly IpAddress[] | undefined;
 }

@@ -3,8 +3,9 @@
  * root or to the user of this process, and no other user may have write permission there. The walk follows symbolic links
  * one by one, since a user with write permission for a link decides where the path leads.
  *
- * A sticky directory (/tmp) is accepted above a file or directory whose owner is trusted, since only the owner may rename or
- * remove an entry of such a directory. A directory on a file system that is mounted read-only is accepted with any mode.
+ * A sticky directory (/tmp) is accepted above a file or directory whose owner is trusted, since only the owner may
+ * rename or remove an entry of such a directory. A directory on a file system that is mounted read-only is accepted
+ * with any mode.
  *
  * The walk is a generator with two drivers, one synchronous and one with promises. With promises, a file system that does
  * not answer holds up no thread of JavaScript.
@@ -21,7 +22,8 @@ const MAX_LINKS = 40;
 /** Links that lead to the open file of a process, whatever their text is: proc_pid_fd(5). */
 const OPEN_DESCRIPTORS = /^\/proc\/(?:\d+|self|thread-self)\/(?:task\/\d+\/)?fd$/;
 
-/** Other users could replace the file. The message names the directory, its owner and mode, and the command that mends it. */
+/** Other users could replace the file. The message has the directory, its owner and mode, and the command that mends
+ * it. */
 export class UntrustedPlace extends Error {
   override readonly name = 'UntrustedPlace';
   readonly code = 'EACCES';
