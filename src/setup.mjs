@@ -2,9 +2,10 @@
 // Prepares a clone for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
 // The steps in order: check the version of Node, install system programs that the goal needs, install node modules,
-// compile C, compile TypeScript. As root, also make the user that varpd runs as. A step with nothing to do prints
-// nothing, so this program can run before every command. It imports only node: modules, since no others are installed
-// at first.
+// compile C, compile TypeScript. As root, also make the user that varpd runs as.
+//
+// A step with nothing to do prints nothing, so this program can run before every command. It imports only node: modules,
+// since no others are installed at first.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
