@@ -21,7 +21,7 @@
 
 #define MAX_ERRORS 64 /* errors in one call */
 
-/* Words of one piece of news; keep in step with src/io/contract.ts. */
+/* Words of one piece of news; keep in step with src/wire/path-news.ts. */
 enum { NEWS_ADDRESS, NEWS_PORT = 4, NEWS_MTU, NEWS_QUOTED, NEWS_WORDS = 8 };
 #define QUOTE_BYTES 64 /* tunnel 8, Ethernet 14, four tags 16, IP as far as its length 6 */
 

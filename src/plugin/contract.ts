@@ -252,7 +252,7 @@ export interface LookupPlugin {
   /** `point`: one destination for all frames. `dynamic`: a lookup for each MAC. */
   readonly mode: 'point' | 'dynamic';
   readonly properties: readonly PropertySpec[];
-  /** Makes the instance of one overlay. Does no I/O: that belongs into `start`. */
+  /** Makes the instance of one overlay. Does no I/O: that belongs in `start`. */
   create(host: Host): Instance;
   /**
    * Checks whether an instance would accept this file. `dladm check-mapping` calls it in its own process, without a daemon
