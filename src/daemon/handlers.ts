@@ -31,7 +31,8 @@ export function createHandlers(
     'overlay.delete': (params) => done(registry.deleteOverlay(params)),
     'overlay.up': (params) => registry.up(params),
     'overlay.list': (params) => directory.list(params),
-    'overlay.statistics': (params) => directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
+    'overlay.statistics': (params) =>
+      directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
     'overlay.targets': (params) => registry.targets(params),
     'overlay.setTarget': (params) => {
       registry.setTarget(params);

@@ -15,7 +15,8 @@ export class LookupTimes {
   get latencyMs(): LookupStatistics['latencyMs'] {
     if (this.#count === 0) return null;
     const sorted = this.#ms.slice(0, Math.min(this.#count, KEPT)).sort();
-    const at = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+    const at = (share: number): number =>
+      sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
     return { p50: at(0.5), p99: at(0.99), max: at(1) };
   }
 }
