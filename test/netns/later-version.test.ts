@@ -1,6 +1,6 @@
 // State that a later varpd has written, and this one does not know all of: an encapsulation, a property, a plugin. It is shown
 // as OFFLINE with its reason, or goes on from what is known of it; nothing of it is lost, and a varpd that knows it brings it up.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import t, { type Test } from 'tap';
@@ -10,7 +10,7 @@ import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
-import { Bed, type Namespace } from '../helpers/netns.js';
+import type { Bed, Namespace } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { newHosts } from '../helpers/site.js';
 import { reaches } from '../helpers/traffic.js';
@@ -191,6 +191,86 @@ for (const way of WAYS)
     );
   });
 
+/** What makes a file one of another form: it is set aside as it is, for the version that reads it. */
+const FORMS: readonly (readonly [name: string, more: object, reason: RegExp])[] = [
+  ['version0', { version: 2 }, /it has another version than 1, which this varpd reads/],
+  ['key0', { description: 'of the shop' }, /the file: a key that is not known/],
+  ['id0', { vnetid: 2 ** 24 }, /vnetid: /],
+];
+
+await t.test('files of another form, and a property of a VNIC', { skip: skipUnlessNetns() }, async (t) => {
+  const { bed, a, b } = await newHosts(t);
+  const daemon = (await Daemon.start(bed, a, { config: { persistTaps: true } })).explain(t);
+  const names = [...FORMS.map(([name]) => name), WORKS];
+  for (const [index, name] of names.entries()) {
+    const ends = { from: a.underlay.v4, to: b.underlay.v4, encap: 'geneve', name, vnetid: index } as const;
+    await daemon.ok(directOverlay(ends));
+    await daemon.ok(`create-vnic -l ${name} ${vnicOf(name)}`);
+  }
+  await daemon.ok(`create-vnic -l ${WORKS} second0`);
+  const links = [...names, ...names.map(vnicOf), 'second0'];
+  const before = await ifindices(a, links);
+  const fileOf = (name: string, ending = 'json'): string => path.join(daemon.stateDir, `${name}.${ending}`);
+  const merge = (name: string, more: object): void => {
+    const file = JSON.parse(readFileSync(fileOf(name), 'utf8')) as object;
+    writeFileSync(fileOf(name), JSON.stringify({ ...file, ...more }));
+  };
+  await daemon.stop();
+  const texts = FORMS.map(([name]) => readFileSync(fileOf(name), 'utf8'));
+  for (const [name, more] of FORMS) merge(name, more);
+  const written = FORMS.map(([name]) => readFileSync(fileOf(name), 'utf8'));
+  const { vnics } = JSON.parse(readFileSync(fileOf(WORKS), 'utf8')) as { vnics: object[] };
+  merge(WORKS, { vnics: [{ ...vnics[0], properties: [['bandwidth', ['10M']]] }, vnics[1]] });
+  await daemon.start();
+  await settled(daemon);
+
+  const rows = (await daemon.ok('show-overlay -f -p -o link,status,details')).replaceAll('\\', '');
+  for (const [index, [name, , reason]] of FORMS.entries()) {
+    t.match(
+      rows,
+      new RegExp(`^${name}:OFFLINE:${name}\\.json: ${reason.source}.* set aside as ${name}\\.bad-1`, 'm'),
+    );
+    t.equal(readFileSync(fileOf(name, 'bad-1'), 'utf8'), written[index], `${name}: the file is as it was`);
+  }
+  const vnic = vnicOf(WORKS);
+  t.match(rows, new RegExp(`^${WORKS}:ONLINE:`, 'm'), 'the others run');
+  const unknown = 'failed to set property bandwidth: no such property';
+  t.match(
+    await daemon.ok('show-vnic --json'),
+    new RegExp(`"OFFLINE: ${unknown}`),
+    'a VNIC with the property does not',
+  );
+  t.match(await daemon.ok('show-vnic second0'), /^second0 /m, 'beside one that does');
+  await daemon.ok(`set-linkprop -p protection=restricted ${vnic}`);
+  await daemon.ok(`delete-vnic second0`);
+  t.match(JSON.parse(readFileSync(fileOf(WORKS), 'utf8')), {
+    vnics: [
+      {
+        name: vnic,
+        properties: [
+          ['bandwidth', ['10M']],
+          ['protection', ['restricted']],
+        ],
+      },
+    ],
+  });
+
+  // The version that reads them has nothing to do but to take them back.
+  await daemon.stop();
+  for (const [index, [name]] of FORMS.entries()) {
+    renameSync(fileOf(name, 'bad-1'), fileOf(name));
+    writeFileSync(fileOf(name), texts[index]);
+  }
+  merge(WORKS, { vnics: [{ ...vnics[0], properties: [['protection', ['restricted']]] }] });
+  await daemon.start();
+  await settled(daemon);
+  t.equal(await daemon.ok('show-overlay -f -p -o status'), 'ONLINE\n'.repeat(names.length));
+  t.equal((await daemon.vnics()).length, names.length);
+  before.delete('second0');
+  t.same(await ifindices(a, links), before, 'by the links that they had');
+  await daemon.ok(`reset-linkprop ${vnic}`);
+});
+
 function metricsSocket(bed: Bed): string {
   const directory = bed.directory();
   giveToDaemon(directory);
@@ -208,15 +288,16 @@ async function address(host: Namespace): Promise<void> {
 
 /** Overlays whose other end answers. */
 async function reached(host: Namespace, names: readonly string[] = NAMES): Promise<string[]> {
-  const found: string[] = [];
-  for (const name of names) if (await reaches(host, `10.77.${NAMES.indexOf(name)}.2`)) found.push(name);
-  return found;
+  const answers = await Promise.all(names.map((name) => reaches(host, `10.77.${NAMES.indexOf(name)}.2`)));
+  return names.filter((_, index) => answers[index]);
 }
 
 /** Numbers of the links, by name. */
-async function ifindices(host: Namespace): Promise<ReadonlyMap<string, number>> {
+async function ifindices(
+  host: Namespace,
+  ours: readonly string[] = NAMES.flatMap((name) => [name, vnicOf(name)]),
+): Promise<Map<string, number>> {
   const links = JSON.parse(await host.ip('-j link show')) as { ifname: string; ifindex: number }[];
-  const ours = NAMES.flatMap((name) => [name, vnicOf(name)]);
   return new Map(
     links.filter(({ ifname }) => ours.includes(ifname)).map(({ ifname, ifindex }) => [ifname, ifindex]),
   );
