@@ -146,9 +146,11 @@ async function ownTroubles(t: Test, cases: readonly Case[], way: Way, column: Co
     one.before = pictureOf(one.place, before);
     if (one.place.at.vnicHost === inside) one.foreign = before(a).get(one.place.vnic);
   }
+  const loggedBefore = way.log.length;
   const outcome = await way.restart({
     between: async () => {
       for (const one of cases) await one.trouble.between?.(one);
+      if (column === 'dladm restart') await standIn(t, cases);
     },
   });
   t.comment(`${column}: exit status ${outcome.code}`);
@@ -163,7 +165,9 @@ async function ownTroubles(t: Test, cases: readonly Case[], way: Way, column: Co
     await check(t, `${one.label}: ${word}`, judge(one, word, after));
   });
 
-  await checkWords(t, cases, column, outcome);
+  // What takes long to be tried is said when varpd has answered already.
+  const said = outcome.text + (column === 'dladm restart' ? '' : way.log.slice(loggedBefore));
+  await checkWords(t, cases, column, { ...outcome, text: said });
   await checkStatus(t, cases, way, column);
   await inTurns(cases, async (one) => {
     const word = wordOf(one.trouble.row, column);
@@ -174,6 +178,14 @@ async function ownTroubles(t: Test, cases: readonly Case[], way: Way, column: Co
     await check(t, `${one.label}: ${word}: mended`, mended());
   });
   return true;
+}
+
+/** While the next process is held up, the stand-in moves the frames of an overlay that nothing is the matter with. */
+async function standIn(t: Test, cases: readonly Case[]): Promise<void> {
+  const well = cases.filter(({ trouble }) => trouble.row === 'nothing');
+  await inTurns(well, async ({ label, place }) => {
+    t.strictSame(await place.reaches(), ['vnic', 'own'], `${label}: the stand-in moves frames`);
+  });
 }
 
 /** What the operator is told at once. */

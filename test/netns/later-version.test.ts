@@ -11,7 +11,6 @@ import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import type { Bed, Namespace } from '../helpers/netns.js';
-import { waitUntil } from '../helpers/process.js';
 import { newHosts } from '../helpers/site.js';
 import { reaches } from '../helpers/traffic.js';
 
@@ -149,7 +148,7 @@ for (const way of WAYS)
     const indices = await ifindices(a);
 
     const later = await makeLater();
-    await settled(daemon);
+    await daemon.settled();
     await t.test('is shown, everywhere', (t) => shown(t, daemon, metrics, way.keepsLinks));
     await t.test('is refused, with the reason', (t) => refused(t, daemon, way.keepsLinks));
     if (!way.keepsLinks) await address(a);
@@ -166,7 +165,7 @@ for (const way of WAYS)
       t.same(read(), later, 'nor when varpd has ended');
       for (const [name, file] of files) writeFileSync(file, asBefore[name]);
     });
-    await settled(daemon);
+    await daemon.settled();
     t.notMatch(await daemon.ok('show-overlay -f -p -o status'), /OFFLINE|DEGRADED/, 'all are up again');
     t.notMatch(await daemon.ok('show-vnic --json'), /OFFLINE/, 'and their VNICs');
     t.same(await daemon.ok('show-linkprop -c -o value -p protection'), 'mac-nospoof\n'.repeat(4));
@@ -175,7 +174,7 @@ for (const way of WAYS)
     t.same(await reached(a), NAMES, 'and work');
 
     await makeLater();
-    await settled(daemon);
+    await daemon.settled();
     for (const { name } of LATERS) {
       const { code, stderr } = await daemon.dladm('delete-overlay', name);
       t.equal(code, 1);
@@ -222,7 +221,7 @@ await t.test('files of another form, and a property of a VNIC', { skip: skipUnle
   const { vnics } = JSON.parse(readFileSync(fileOf(WORKS), 'utf8')) as { vnics: object[] };
   merge(WORKS, { vnics: [{ ...vnics[0], properties: [['bandwidth', ['10M']]] }, vnics[1]] });
   await daemon.start();
-  await settled(daemon);
+  await daemon.settled();
 
   const rows = (await daemon.ok('show-overlay -f -p -o link,status,details')).replaceAll('\\', '');
   for (const [index, [name, , reason]] of FORMS.entries()) {
@@ -263,7 +262,7 @@ await t.test('files of another form, and a property of a VNIC', { skip: skipUnle
   }
   merge(WORKS, { vnics: [{ ...vnics[0], properties: [['protection', ['restricted']]] }] });
   await daemon.start();
-  await settled(daemon);
+  await daemon.settled();
   t.equal(await daemon.ok('show-overlay -f -p -o status'), 'ONLINE\n'.repeat(names.length));
   t.equal((await daemon.vnics()).length, names.length);
   before.delete('second0');
@@ -301,12 +300,6 @@ async function ifindices(
   return new Map(
     links.filter(({ ifname }) => ours.includes(ifname)).map(({ ifname, ifindex }) => [ifname, ifindex]),
   );
-}
-
-async function settled(daemon: Daemon): Promise<void> {
-  await waitUntil(async () => (await daemon.call('daemon.status', {})).isSettled, {
-    what: 'varpd to have tried all overlays',
-  });
 }
 
 async function shown(t: Test, daemon: Daemon, metrics: string, keepsLinks: boolean): Promise<void> {
