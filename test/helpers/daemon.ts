@@ -189,6 +189,12 @@ export class Daemon {
     await this.start();
   }
 
+  /** Resolves when it has tried every stored overlay. It may answer before: it waits for that a second at most. */
+  async settled(): Promise<void> {
+    const isSettled = async (): Promise<boolean> => (await this.call('daemon.status', {})).isSettled;
+    await waitUntil(isSettled, { timeoutMs: START_TIMEOUT_MS, what: 'varpd to have tried all overlays' });
+  }
+
   /**
    * Runs dladm against this daemon: dladm('show-overlay', '-t'). In this process, as it needs nothing of the host but the socket,
    * and a program of its own would take more time than most of what is tested. That of another tree is a program.

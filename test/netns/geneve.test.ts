@@ -85,7 +85,10 @@ await t.test('VXLAN and Geneve, two networks each, side by side', { skip }, asyn
     for (const daemon of daemons) await daemon.ok('restart');
     const lost = await Promise.all(steady.map(async (each) => (await each.stop()).lost));
     t.same(lost, [0, 0, 0, 0], 'by dladm restart: none lost');
-    for (const daemon of daemons) await daemon.restart();
+    for (const daemon of daemons) {
+      await daemon.restart();
+      await daemon.settled();
+    }
     await addAddresses();
     t.same(await all(), [3, 3, 3, 3], 'by stop and start');
     t.match(await daemons[1].ok('show-overlay -f'), /geneve8\s+ONLINE/);
