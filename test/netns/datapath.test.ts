@@ -48,7 +48,7 @@ async function startOverlay(
   peer: Namespace,
   { family = 'v4', encap = 'vxlan', more = '' }: Pick<Partial<Peer>, 'family' | 'encap' | 'more'> = {},
 ): Promise<Daemon> {
-  const daemon = (await Daemon.start(bed, host)).explain(t);
+  const daemon = (await Daemon.start(bed, host, { withoutRoot: true })).explain(t);
   const ends = { from: host.underlay[family], to: peer.underlay[family], vnetid: VNETID, encap };
   await daemon.ok(directOverlay(ends, more));
   return daemon;
@@ -227,7 +227,7 @@ for (const encap of ENCAPSULATION_NAMES) {
       // It reads packets raw: a checksum left to a device that has none would be a wrong one (io-notes, pitfall 13).
       await b.exec(`ethtool -K ${UNDERLAY_DEVICE} tx off`);
       const ovs = await OpenVSwitch.start(bed, a);
-      const daemon = (await Daemon.start(bed, b)).explain(t);
+      const daemon = (await Daemon.start(bed, b, { withoutRoot: true })).explain(t);
       const mtuBytes = 1430; // for both families
       const megabytes = encap === 'geneve' ? 100 : 20;
       for (const [name, family, more] of [
@@ -426,7 +426,7 @@ await t.test('VLAN devices on an overlay', { skip: skipVlanDevices }, async (t) 
 await t.test('two networks with the same addresses', { skip: skipUnlessNetns() }, async (t) => {
   const bed = newBed(t);
   const [a, b] = await bed.twoHosts();
-  const daemons = [await Daemon.start(bed, a), await Daemon.start(bed, b)] as const;
+  const daemons = [await Daemon.start(bed, a, { withoutRoot: true }), await Daemon.start(bed, b, { withoutRoot: true })] as const;
   const networks = [
     { name: 'red0', vnic: 'redvnic0', vnetid: 0, hosts: [await bed.host(), await bed.host()] },
     { name: 'blue0', vnic: 'bluevnic0', vnetid: 0xff_ffff, hosts: [await bed.host(), await bed.host()] },
@@ -548,7 +548,7 @@ async function startRouted(left: Daemon, right: Daemon, ends: readonly [string, 
 await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
   const bed = newBed(t);
   const [a, router, b] = await routedHosts(bed, NARROW);
-  const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
+  const daemons = [(await Daemon.start(bed, a, { withoutRoot: true })).explain(t), (await Daemon.start(bed, b, { withoutRoot: true })).explain(t)] as const;
   const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN.defaultPort} or ip6 proto 44`);
   for (const [family, left, right] of ROUTED) {
     const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
@@ -578,7 +578,7 @@ await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'ts
 await t.test('TCP goes on when the path becomes narrow', { skip: skipUnlessNetns() }, async (t) => {
   const bed = newBed(t);
   const [a, router, b] = await routedHosts(bed, UNDERLAY_MTU);
-  const daemons = [(await Daemon.start(bed, a)).explain(t), (await Daemon.start(bed, b)).explain(t)] as const;
+  const daemons = [(await Daemon.start(bed, a, { withoutRoot: true })).explain(t), (await Daemon.start(bed, b, { withoutRoot: true })).explain(t)] as const;
   const shrinks = [
     ['a link of a router', () => router.ip(`link set right0 mtu ${NARROW}`)],
     ['the link at hand', () => a.ip(`link set ${UNDERLAY_DEVICE} mtu ${NARROW}`)],

@@ -32,7 +32,7 @@ async function oneDaemon(
   // The kernel queues a hundred packets for a neighbour that it does not know yet, and drops the others.
   for (const family of FAMILIES) await reaches(a, b.underlay[family]);
   await a.quietNewDevices();
-  const daemon = (await Daemon.start(bed, a)).explain(t);
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
   return { bed, a, b, daemon };
 }
 

@@ -53,7 +53,7 @@ async function tunnel(t: Test, { family, peer, offload, mtuBytes, more = '' }: S
   const underlayMtu = mtuBytes ?? UNDERLAY_MTU;
   const [a, b] = await bed.twoHosts({ mtuBytes: underlayMtu });
   const varpd = async (here: Namespace, there: Namespace): Promise<Daemon> => {
-    const daemon = (await Daemon.start(bed, here)).explain(t);
+    const daemon = (await Daemon.start(bed, here, { withoutRoot: true })).explain(t);
     const ends = { from: here.underlay[family], to: there.underlay[family], vnetid: VNETID };
     await daemon.ok(directOverlay(ends, `-p offload=${offload} ${more}`));
     return daemon;

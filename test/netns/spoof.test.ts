@@ -280,7 +280,7 @@ await t.test('the spoof matrix', { skip: skipUnlessNetns(), timeout: 120_000 }, 
   t.teardown(() => bed.cleanup());
   const [guest, peer] = await bed.twoHosts();
   await guest.quietNewDevices();
-  const daemon = await Daemon.start(bed, guest);
+  const daemon = await Daemon.start(bed, guest, { withoutRoot: true });
   daemon.explain(t);
   await build(daemon, peer);
   const sink = await DatagramSink.open(peer, peer.underlay.v4, 4789);
