@@ -426,7 +426,10 @@ await t.test('VLAN devices on an overlay', { skip: skipVlanDevices }, async (t) 
 await t.test('two networks with the same addresses', { skip: skipUnlessNetns() }, async (t) => {
   const bed = newBed(t);
   const [a, b] = await bed.twoHosts();
-  const daemons = [await Daemon.start(bed, a, { withoutRoot: true }), await Daemon.start(bed, b, { withoutRoot: true })] as const;
+  const daemons = [
+    await Daemon.start(bed, a, { withoutRoot: true }),
+    await Daemon.start(bed, b, { withoutRoot: true }),
+  ] as const;
   const networks = [
     { name: 'red0', vnic: 'redvnic0', vnetid: 0, hosts: [await bed.host(), await bed.host()] },
     { name: 'blue0', vnic: 'bluevnic0', vnetid: 0xff_ffff, hosts: [await bed.host(), await bed.host()] },
@@ -548,7 +551,10 @@ async function startRouted(left: Daemon, right: Daemon, ends: readonly [string, 
 await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'tshark']) }, async (t) => {
   const bed = newBed(t);
   const [a, router, b] = await routedHosts(bed, NARROW);
-  const daemons = [(await Daemon.start(bed, a, { withoutRoot: true })).explain(t), (await Daemon.start(bed, b, { withoutRoot: true })).explain(t)] as const;
+  const daemons = [
+    (await Daemon.start(bed, a, { withoutRoot: true })).explain(t),
+    (await Daemon.start(bed, b, { withoutRoot: true })).explain(t),
+  ] as const;
   const capture = await Capture.start(bed, router, 'right0', `udp port ${VXLAN.defaultPort} or ip6 proto 44`);
   for (const [family, left, right] of ROUTED) {
     const mtuBytes = UNDERLAY_MTU - OVERHEAD[family];
@@ -578,7 +584,10 @@ await t.test('a narrow link on the way', { skip: skipUnlessNetns(['tcpdump', 'ts
 await t.test('TCP goes on when the path becomes narrow', { skip: skipUnlessNetns() }, async (t) => {
   const bed = newBed(t);
   const [a, router, b] = await routedHosts(bed, UNDERLAY_MTU);
-  const daemons = [(await Daemon.start(bed, a, { withoutRoot: true })).explain(t), (await Daemon.start(bed, b, { withoutRoot: true })).explain(t)] as const;
+  const daemons = [
+    (await Daemon.start(bed, a, { withoutRoot: true })).explain(t),
+    (await Daemon.start(bed, b, { withoutRoot: true })).explain(t),
+  ] as const;
   const shrinks = [
     ['a link of a router', () => router.ip(`link set right0 mtu ${NARROW}`)],
     ['the link at hand', () => a.ip(`link set ${UNDERLAY_DEVICE} mtu ${NARROW}`)],

@@ -21,7 +21,10 @@ const skip = skipUnlessNetns(['tcpdump', 'tshark']);
 await t.test('VXLAN and Geneve, two networks each, side by side', { skip }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const capture = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp port 4789 or udp port 6081');
-  const daemons = [await Daemon.start(bed, a, { withoutRoot: true }), await Daemon.start(bed, b, { withoutRoot: true })].map((each) => each.explain(t));
+  const daemons = [
+    await Daemon.start(bed, a, { withoutRoot: true }),
+    await Daemon.start(bed, b, { withoutRoot: true }),
+  ].map((each) => each.explain(t));
   const ends = [
     { daemon: daemons[0], host: a, peer: b },
     { daemon: daemons[1], host: b, peer: a },

@@ -377,7 +377,9 @@ await t.test('keepalived across an overlay', { skip: skipKeepalived, timeout: 18
   };
   const file = new MappingFile(bed);
   file.replace(mapping());
-  const daemons = await Promise.all(hosts.map(async (host) => (await Daemon.start(bed, host, { withoutRoot: true })).explain(t)));
+  const daemons = await Promise.all(
+    hosts.map(async (host) => (await Daemon.start(bed, host, { withoutRoot: true })).explain(t)),
+  );
   for (const [index, daemon] of daemons.entries())
     await daemon.ok(filesOverlay(hosts[index], file, { more: '-p files/flood=on -p link-state=follow' }));
   const client = { host: hosts[2], device: 'client0' };
