@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // Makes a fresh clone ready for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
-// In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript; and, as root, the user
-// that varpd runs as.
+// In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript, the programs in few
+// files (bundle.mjs); and, as root, the user that varpd runs as.
 // Each step looks first whether there is anything to do and says nothing when there is not, so that this can
 // stand before every run. Only node: modules are imported, since it has to work before any other is installed.
 import { spawnSync } from 'node:child_process';
@@ -225,11 +225,14 @@ function buildTypeScript() {
     filesUnder(inRoot(folder), (name) => name.endsWith('.ts')),
   );
   removeStaleOutput();
-  const newestMs = Math.max(...[...sources, inRoot('tsconfig.json'), inRoot('package.json')].map(mtimeMs));
+  const others = ['tsconfig.json', 'package.json', 'src/bundle.mjs'].map((name) => inRoot(name));
+  const newestMs = Math.max(...[...sources, ...others].map(mtimeMs));
   if (mtimeMs(buildInfo) > newestMs) return;
   say('tsc');
   const started = new Date();
-  const ok = run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]);
+  const ok =
+    run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]) &&
+    run(process.execPath, [inRoot('src/bundle.mjs')]);
   // tsc leaves the time alone when the text did not change, and writes the file also after errors.
   if (fs.existsSync(buildInfo))
     fs.utimesSync(buildInfo, ok ? started : new Date(0), ok ? started : new Date(0));

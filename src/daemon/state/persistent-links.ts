@@ -4,7 +4,7 @@
  * that number that is a TAP of this user, or of root, as which an older varpd ran, is the one. Its name, MAC and alias are others' to change.
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 import { linkInfo, type LinkInfo } from '../../dgram-extra/index.js';
 import type { Log } from '../log.js';
 import { errnoName, systemErrorText } from '../system-error.js';

@@ -6,7 +6,7 @@
  * It is used at once for a minute, each target being asked about meanwhile. What is older is better asked for, and used only
  * where nobody can be asked.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
 import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {

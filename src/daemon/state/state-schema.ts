@@ -1,5 +1,5 @@
 /** What one state file holds: what an operator has asked for, as far as it must survive a restart. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkName } from '../../model/names.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
 
