@@ -260,7 +260,7 @@ async function send(
     const burst = some.map(({ bytes }) => line(bytes));
     child.write(burst.join('') + line(Buffer.concat([new Uint8Array(virtio.HEADER_BYTES), frame])));
     const arrived = `${vni}00${toMacHex(mac)}${toMacHex(MAC.a)}`;
-    await waitUntil(() => sink.child.stdout.includes(arrived), {
+    await waitUntil(() => sink.has(arrived), {
       stepMs: 5,
       what: `burst ${mark} of ${device}`,
     });
