@@ -1,5 +1,5 @@
 // Geneve on real devices, beside VXLAN: what both share and what they must not, with options from Open vSwitch, with the
-// files plugin, over restarts, against the kernel's own where it has one. Whole tunnels are in datapath.test.ts.
+// files plugin, over restarts, against the kernel's own where it has one. Whole tunnels are in tunnels.test.ts.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';

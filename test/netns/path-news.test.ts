@@ -1,5 +1,5 @@
 // ICMP that says how large packets may be, from routers and from who pretends to be one, with the kernel between:
-// `unit/path-mtu.test.ts` has who is believed. `datapath.test.ts` has paths that really are narrow.
+// `unit/path-mtu.test.ts` has who is believed. `path-width.test.ts` has paths that really are narrow.
 import t, { type Test } from 'tap';
 
 import { Daemon, directOverlay } from '../helpers/daemon.js';
