@@ -6,6 +6,8 @@
 //   udp-echo     {host, port}                 sends every datagram back to where it came from
 //   udp-send     {host, port, payloads, source?, sourcePort?, repliesMs?}
 //                                             sends each payload (hex) as one datagram; prints replies as {hex}
+//   udp-sizes    {host, port, sizes, repliesMs}
+//                                             sends a datagram of each size to an echo; prints {echoed: the sizes that came back}
 //   udp-receive  {host, port}                 prints each datagram as {from, port, hex}
 //   stop         {job}                        ends a job that listens
 //
@@ -23,6 +25,7 @@ interface Job {
   /** Of `stop`. */
   job: number;
   payloads: readonly string[];
+  sizes: readonly number[];
   host: string;
   port: number;
   bytes: number;
@@ -123,13 +126,17 @@ function udpListen(job: Job, echo: boolean): Promise<void> {
   });
 }
 
-async function udpSend(job: Job): Promise<void> {
-  const { host, port, payloads, source, sourcePort, repliesMs = 0 } = job;
+/** Sends them one after the other, and waits for as many replies. */
+async function exchange(
+  { host, port, source, sourcePort, repliesMs = 0 }: Job,
+  payloads: readonly Uint8Array[],
+  heard: (reply: Buffer) => void,
+): Promise<void> {
   const socket = udpSocket(host);
   let replies = 0;
   socket.on('message', (message) => {
     replies++;
-    print(job, { hex: message.toString('hex') });
+    heard(message);
   });
   await new Promise<void>((resolve, reject) => {
     socket.on('error', reject);
@@ -137,7 +144,7 @@ async function udpSend(job: Job): Promise<void> {
   });
   for (const payload of payloads)
     await new Promise<void>((resolve, reject) => {
-      socket.send(Buffer.from(payload, 'hex'), port, host, (error) => {
+      socket.send(payload, port, host, (error) => {
         if (error) reject(error);
         else resolve();
       });
@@ -145,6 +152,24 @@ async function udpSend(job: Job): Promise<void> {
   const deadline = performance.now() + repliesMs;
   while (replies < payloads.length && performance.now() < deadline) await sleep(10);
   await new Promise<void>((resolve) => socket.close(resolve));
+}
+
+async function udpSend(job: Job): Promise<void> {
+  const payloads = job.payloads.map((hex) => Buffer.from(hex, 'hex'));
+  await exchange(job, payloads, (reply) => {
+    print(job, { hex: reply.toString('hex') });
+  });
+}
+
+const ofSize = (size: number): Buffer =>
+  Buffer.from(Uint8Array.from({ length: size }, (_, index) => (index * 7 + size) & 0xff));
+
+async function udpSizes(job: Job): Promise<void> {
+  const back = new Set<number>();
+  await exchange(job, job.sizes.map(ofSize), (reply) => {
+    if (reply.equals(ofSize(reply.length))) back.add(reply.length);
+  });
+  print(job, { echoed: job.sizes.filter((size) => back.has(size)) });
 }
 
 function stop({ job }: Job): Promise<void> {
@@ -158,6 +183,7 @@ const ROLES: Readonly<Record<string, (job: Job) => Promise<void>>> = {
   'udp-echo': (job) => udpListen(job, true),
   'udp-receive': (job) => udpListen(job, false),
   'udp-send': udpSend,
+  'udp-sizes': udpSizes,
   stop,
 };
 

@@ -20,12 +20,7 @@ export class Job {
     this.#id = id;
   }
 
-  read(): void {
-    this.#agent.read();
-  }
-
   #ended(): boolean {
-    this.read();
     const last = this.events.at(-1);
     if (typeof last?.['error'] === 'string') throw new Error(`agent: ${last['error']}`);
     if (last?.['done'] === true) return true;
@@ -66,10 +61,13 @@ export class Agent {
   readonly #child: Child;
   readonly #jobs = new Map<number, Job>();
   #lastId = 0;
-  #readCharacters = 0;
 
   constructor(host: Namespace) {
-    this.#child = host.spawn([process.execPath, AGENT], {}, 'pipe');
+    const line = (text: string): void => {
+      const { id, ...event } = JSON.parse(text) as { id: number };
+      this.#jobs.get(id)?.events.push(event);
+    };
+    this.#child = host.spawn([process.execPath, AGENT], { line }, 'pipe');
   }
 
   get hasEnded(): boolean {
@@ -84,19 +82,6 @@ export class Agent {
     return job;
   }
 
-  /** Hands what it has printed to the jobs that it is about. */
-  read(): void {
-    const { stdout } = this.#child;
-    const end = stdout.lastIndexOf('\n') + 1;
-    const lines = stdout.slice(this.#readCharacters, end).split('\n').slice(0, -1);
-    this.#readCharacters = end;
-    for (const line of lines) {
-      const { id, ...event } = JSON.parse(line) as { id: number };
-      this.#jobs.get(id)?.events.push(event);
-    }
-  }
-
-  /** What it has said before is read. */
   checkLife(): void {
     if (this.hasEnded) throw new Error(`the agent has ended: ${this.#child.stderr}`);
   }

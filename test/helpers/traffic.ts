@@ -124,6 +124,9 @@ export interface Datagrams {
   readonly payloads: readonly Uint8Array[];
 }
 
+/** For an echo. */
+const REPLIES_MS = 3000;
+
 const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** Sends datagrams one after the other; resolves with the replies that came. */
@@ -145,12 +148,10 @@ export async function udpEcho(
 ): Promise<number[]> {
   const echo = startJob(to, 'udp-echo', { host: address, port: 0 });
   const port = await echo.port();
-  const payloads = sizes.map((size) =>
-    Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 7 + size) & 0xff)),
-  );
-  const replies = (await sendDatagrams(from, { to: address, port, payloads, repliesMs: 3000 })).map(toHex);
+  const job = startJob(from, 'udp-sizes', { host: address, port, sizes, repliesMs: REPLIES_MS });
+  const [{ echoed }] = (await job.done(PATIENCE_MS)) as unknown as [{ echoed: number[] }];
   echo.stop();
-  return sizes.filter((_, i) => replies.includes(toHex(payloads[i])));
+  return echoed;
 }
 
 export interface Datagram {
@@ -172,7 +173,6 @@ export class DatagramSink {
   }
 
   get datagrams(): Datagram[] {
-    this.job.read();
     return this.job.events.slice(1).map(({ from, port, hex }) => ({
       from: from as string,
       port: port as number,
@@ -182,7 +182,6 @@ export class DatagramSink {
 
   /** A datagram with these bytes in it has come. */
   has(hex: string): boolean {
-    this.job.read();
     return this.job.events.some((event) => (event['hex'] as string | undefined)?.includes(hex) === true);
   }
 
