@@ -5,5 +5,6 @@ await import('../netns/openvswitch.test.js');
 await import('../netns/order.test.js');
 await import('../netns/path-width.test.js');
 await import('../netns/tunnels.test.js');
+await import('../property/core-tables.test.js');
 await import('../property/core.test.js');
 await import('../property/programs.test.js');
