@@ -2,7 +2,7 @@
 // Prepares a clone for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
 // The steps in order: check the version of Node, install system programs that the goal needs, install node modules,
-// compile C, compile TypeScript. As root, also make the user that varpd runs as.
+// compile C, compile TypeScript, bundle each program into few files (bundle.mjs). As root, also make the user that varpd runs as.
 //
 // A step with nothing to do prints nothing, so this program can run before every command. It imports only node: modules,
 // since no others are installed at first.
@@ -230,11 +230,14 @@ function buildTypeScript() {
     filesUnder(inRoot(folder), (name) => name.endsWith('.ts')),
   );
   removeStaleOutput();
-  const newestMs = Math.max(...[...sources, inRoot('tsconfig.json'), inRoot('package.json')].map(mtimeMs));
+  const others = ['tsconfig.json', 'package.json', 'src/bundle.mjs'].map((name) => inRoot(name));
+  const newestMs = Math.max(...[...sources, ...others].map(mtimeMs));
   if (mtimeMs(buildInfo) > newestMs) return;
   say('tsc');
   const started = new Date();
-  const ok = run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]);
+  const ok =
+    run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]) &&
+    run(process.execPath, [inRoot('src/bundle.mjs')]);
   // tsc does not change the time when the text is the same, and writes the file even after errors.
   if (fs.existsSync(buildInfo))
     fs.utimesSync(buildInfo, ok ? started : new Date(0), ok ? started : new Date(0));

@@ -18,7 +18,7 @@ import {
   parseDocument,
   visit,
 } from 'yaml';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { OverlayError } from '../model/errors.js';
 import { foundExpected } from '../model/properties.js';
 import { type Config, configSchema, type Flags, keysAt, socketPath } from './config.js';

@@ -30,7 +30,7 @@ async function site(t: Test, hung: readonly string[], options?: HangOptions): Pr
   t.teardown(() => bed.cleanup());
   const [host, peer] = await bed.twoHosts();
   const mount = new HangingMount(bed, options);
-  const daemon = await Daemon.start(bed, host, { before: mount.before });
+  const daemon = await Daemon.start(bed, host, { before: mount.before, withoutRoot: true });
   daemon.explain(t);
   const file = path.join(bed.directory(), 'well.json');
   const writeWell = (port: number): void => {

@@ -8,7 +8,7 @@
  *
  * The answer to a batch is made and sent call by call, so no more than one call's answer is in memory.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
 import { METHOD_NAMES, type MethodName, METHODS, type Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ENCAPSULATION_NAMES } from '../../encap/index.js';
 import { errorText, OverlayError } from '../../model/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../../model/properties.js';

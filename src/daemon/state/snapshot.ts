@@ -7,7 +7,7 @@
  * For a minute the snapshot is used at once, while the plugin is asked about each target. An older snapshot
  * is only used where the plugin cannot be asked.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
 import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {

@@ -1,5 +1,5 @@
 /** The content of a state file: the operator's settings, as far as they must survive a restart. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { checkName } from '../../model/names.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
 
