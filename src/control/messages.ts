@@ -143,10 +143,12 @@ export interface PageResult {
 
 /** The `data` member of a JSON-RPC error. */
 export interface ErrorData {
-  /** Stable code of `model/errors.ts`. */
-  readonly code: string;
-  /** The status words of illumos for this code, as `object not found`. */
-  readonly status: string;
+  /** Stable code of `model/errors.ts`, as `NOT_FOUND`. */
+  readonly reason: string;
+  /** The exit status of a command that fails for this reason (model/exit-statuses.ts). */
+  readonly status: number;
+  /** The words of illumos for this reason, as `object not found`. */
+  readonly words: string;
   /** Lines printed before the message: which step or property failed, each on its own. */
   readonly details: readonly string[];
 }

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { asOverlayError, OverlayError } from '../model/errors.js';
+import { EXIT } from '../model/exit-statuses.js';
 import { complain } from './complaint.js';
 import type { Flags } from './config.js';
 import { endProcess, makeExitCertain } from './exit.js';
@@ -81,10 +82,7 @@ async function main(): Promise<void> {
     await lifecycle.begin();
     const { run } = await import('./run.js');
     const offline = await run(flags, lifecycle);
-    reportStart(
-      [],
-      [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
-    );
+    reportStart([], { warnings: [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`) });
   } else {
     startFlags = undefined; // the daemon reports all errors
     await startDetached();
@@ -105,10 +103,10 @@ async function withAllReasons(flags: Flags, lines: readonly string[]): Promise<r
 try {
   await main();
 } catch (error) {
-  const { message, details } = asOverlayError(error);
+  const { code, message, details, exitStatus } = asOverlayError(error);
   let lines: readonly string[] = details.length > 0 ? details : [message];
   if (startFlags !== undefined && !lifecycle.isRestart) lines = await withAllReasons(startFlags, lines);
-  reportStart(lines);
+  reportStart(lines, { code });
   for (const line of lines) {
     if (line === HELP) process.stderr.write(`varpd: ${line}\n`);
     else complain(line);
@@ -116,5 +114,5 @@ try {
   if (lifecycle.isRestart) await lifecycle.tryAgain(lines);
   // Without a pause, a service manager that holds our descriptors would try again at once, and for ever.
   else if (lifecycle.isHeldByManager) await delay(RETRY_PAUSE_MS);
-  endProcess(1);
+  endProcess(lines.includes(HELP) ? EXIT.USAGE : exitStatus);
 }

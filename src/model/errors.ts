@@ -8,6 +8,7 @@
  * here to report an error therefore never fails itself, and everything that was thrown by others is read through it.
  */
 import type { ErrnoName } from '../wire/errno.js';
+import { EXIT, type ExitName } from './exit-statuses.js';
 
 /** Code -> the status words of dladm (docs/overlays.md). */
 export const STATUS_WORDS = {
@@ -25,6 +26,22 @@ export const STATUS_WORDS = {
 
 export type ErrorCode = keyof typeof STATUS_WORDS;
 
+export const ERROR_CODES = Object.keys(STATUS_WORDS) as readonly ErrorCode[];
+
+/** Code -> the exit status of a command that fails for it. */
+export const EXIT_OF_CODE: Readonly<Record<ErrorCode, ExitName>> = {
+  INVALID: 'REFUSED',
+  EXISTS: 'EXISTS',
+  NOT_FOUND: 'NOT_FOUND',
+  UNSUPPORTED: 'REFUSED',
+  DENIED: 'DENIED',
+  BUSY: 'REFUSED',
+  AGAIN: 'REFUSED',
+  NO_MEMORY: 'FAILED',
+  IO: 'FAILED',
+  INTERNAL: 'FAILED',
+};
+
 export class OverlayError extends Error {
   override readonly name = 'OverlayError';
   readonly code: ErrorCode;
@@ -39,8 +56,12 @@ export class OverlayError extends Error {
     this.details = details;
   }
 
-  get status(): string {
+  get words(): string {
     return STATUS_WORDS[this.code];
+  }
+
+  get exitStatus(): number {
+    return EXIT[EXIT_OF_CODE[this.code]];
   }
 
   /** As `instanceof`, which a Proxy can make fail. */

@@ -131,7 +131,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
   await t.test('what is asked of it is refused with the reason', async (t) => {
     for (const line of ['create-vnic -l files0 new0', 'modify-overlay -f files0']) {
       const { code, stderr } = await daemon.dladm(...line.split(' '));
-      t.equal(code, 1, line);
+      t.equal(code, 7, line);
       t.match(stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/m);
     }
     const { stderr } = await daemon.dladm('delete-overlay', 'broken0');
