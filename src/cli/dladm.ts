@@ -34,6 +34,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['set-linkprop', () => import('./commands/set-linkprop.js')],
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
+  ['status', () => import('./commands/status.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
   ['restart', () => import('./commands/restart.js')],

@@ -45,6 +45,8 @@ export interface OverlayInfo {
   readonly health: OverlayHealth;
   /** Null while it is offline. */
   readonly underlay: UnderlayInfo | null;
+  /** Underlay addresses that frames go to; null while it is offline. */
+  readonly peers: number | null;
   /** Offloads in force, out of checksum, tso, uso, gso, gro. */
   readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included; empty while it is offline. */
@@ -55,6 +57,7 @@ export interface OverlayInfo {
 export type RunningOverlayInfo = OverlayInfo & {
   readonly mode: 'point' | 'dynamic';
   readonly underlay: UnderlayInfo;
+  readonly peers: number;
 };
 
 export interface TargetRow {
@@ -118,6 +121,12 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
+  /** Since `startedAt`, by a clock that nobody sets. */
+  readonly uptimeSeconds: number;
+  /** The user that varpd runs as: a name, or a number without one. */
+  readonly user: string;
+  /** The configuration file; null = there is none, and every key has its default. */
+  readonly configuration: string | null;
   /** Whether everything stored has been tried since the start, so that the counts are final. */
   readonly isSettled: boolean;
   /** Overlays that run. */

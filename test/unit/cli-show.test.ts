@@ -49,6 +49,7 @@ function overlay(
     properties,
     health,
     underlay,
+    peers: 1,
     offloads,
     counters: {},
     ...more,
@@ -228,7 +229,7 @@ await t.test('show-overlay', async (t) => {
 
   await t.test('what is stored and does not run', async (t) => {
     const health = { status: 'OFFLINE', details: 'there is a network interface demo0' } as const;
-    const offline = { ...DEMO, health, underlay: null, offloads: [], counters: {} };
+    const offline = { ...DEMO, health, underlay: null, peers: null, offloads: [], counters: {} };
     const { socket } = await fakeDaemon({ 'overlay.list': listing(offline, FILES), ...NO_TARGETS });
     const shown = async (...argv: string[]) => run(socket, 'show-overlay', ...argv);
     const err = 'dladm: demo0 is OFFLINE: there is a network interface demo0\n';
@@ -478,7 +479,7 @@ await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
   const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 14);
+  t.equal(synopses.length, 15);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });

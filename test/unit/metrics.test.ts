@@ -43,6 +43,7 @@ function overlay(name: string, { isDown = false, hasLost = false, isStuck = fals
       properties: [],
       health: { status: isDown ? 'DEGRADED' : 'ONLINE', details: null },
       underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
+      peers: 1,
       offloads: ['checksum', 'gso'],
       counters: counters(),
     }),
