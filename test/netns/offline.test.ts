@@ -66,13 +66,13 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
     const { pid } = daemon;
     t.match(
       screen,
-      new RegExp(`^varpd \\d\\S*: process ${pid}, user \\w+, up \\d+ s, ${daemon.configFile}\\n`),
+      new RegExp(`^varpd \\d\\S*: process ${pid}, user \\w+, up \\d+ s,\\s${daemon.configFile}\\n`),
     );
     const names = [...screen.matchAll(/^(\w+0) .* (OFFLINE|ONLINE)$/gm)].map(([, name]) => name);
     t.same(names, ['files0', 'moved0', 'broken0', 'works0']);
     t.match(
       screen,
-      /^works0 +vxlan +2 +direct 10\.88\.88\.69:4789 1 +2\/3 +ONLINE\n {4}taken0 is OFFLINE: /m,
+      /^works0 +vxlan +2 +direct +10\.88\.88\.69:4789 +1 +2\/3 +ONLINE\n {4}taken0 is OFFLINE: /m,
     );
     const { varpd, overlays } = JSON.parse(await daemon.ok('status --json')) as {
       varpd: DaemonStatus;
