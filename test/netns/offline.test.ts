@@ -110,7 +110,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
     t.match(table.stdout, /^works0 /m);
     t.match(table.stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/);
     const none = await daemon.dladm('show-overlay', '-f', 'none0');
-    t.same([none.code, none.stdout], [1, ''], 'one that there is not is missing');
+    t.same([none.code, none.stdout], [4, ''], 'one that there is not is missing');
     t.match(none.stderr, /failed to find none0: object not found/);
   });
 
