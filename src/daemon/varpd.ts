@@ -24,13 +24,14 @@ const RETRY_PAUSE_MS = 1000;
 /** Flags of a start that this process tries itself. */
 let startFlags: Flags | undefined;
 
-const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
+const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground | --check]
        varpd --help | --version
 
   --config FILE   configuration (default: /etc/varpd/varpd.yaml, if it is there)
   -i DIR          one more directory of lookup plugins
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
+  --check         try all that a start needs, and change nothing: 0 = it would start, 10 = there are errors
 
 SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
 addresses and connections kept.
@@ -47,18 +48,22 @@ function readArguments() {
         include: { type: 'string', short: 'i', multiple: true },
         socket: { type: 'string' },
         foreground: { type: 'boolean' },
+        check: { type: 'boolean' },
         help: { type: 'boolean' },
         version: { type: 'boolean' },
       },
     }).values;
   } catch (error) {
-    const { message } = error as Error;
-    throw new OverlayError('INVALID', message, [message, HELP], error);
+    throw wrongUsage((error as Error).message);
   }
 }
 
+function wrongUsage(message: string): OverlayError {
+  return new OverlayError('INVALID', message, [message, HELP]);
+}
+
 async function main(): Promise<void> {
-  const { config, include = [], socket, foreground, help, version } = readArguments();
+  const { config, include = [], socket, foreground, check, help, version } = readArguments();
   if (help === true || version === true) {
     process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
     return;
@@ -70,6 +75,13 @@ async function main(): Promise<void> {
     pluginPath: include.map((directory) => path.resolve(directory)),
   };
   const isDaemon = foreground === true || isDetached;
+  if (check === true) {
+    if (foreground === true) throw wrongUsage("options '--check' and '--foreground' exclude each other");
+    stopListening();
+    const { check: checkStart } = await import('./handover/check.js');
+    process.exitCode = await checkStart(flags);
+    return;
+  }
   // A command that starts the daemon in the background handles signals like any other command.
   if (!isDaemon) stopListening();
   startFlags = flags;
