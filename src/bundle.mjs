@@ -3,7 +3,7 @@
  *
  * Node takes longer to find and link three hundred modules than to run them. A varpd of few files starts in half the time, and so
  * does the stand-in that moves frames meanwhile. Each program stays where it is in dist, as one line that imports what is made
- * here; every other module stays as it is, for plugins and tests. What several programs have in common is in files of its own.
+ * here; every other module stays as it is, for plugins and tests. Code that several programs share is in files of its own.
  */
 import fs from 'node:fs';
 import path from 'node:path';

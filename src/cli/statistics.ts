@@ -122,7 +122,7 @@ function withRates(rows: readonly Row[], before: readonly Row[], seconds: number
   }));
 }
 
-/** What the port of a VNIC counts, the drops of its link protection among it. */
+/** Counters of the port of a VNIC, with the drops of its link protection. */
 export function portRows({ name: link, counters }: PortStatistics): readonly Row[] {
   return counters.map(({ name, value, perSecond }) => {
     const details = Object.hasOwn(DROPS, name) ? DROPS[name as DropReason].about : '-';

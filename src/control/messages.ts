@@ -45,6 +45,8 @@ export interface OverlayInfo {
   readonly health: OverlayHealth;
   /** Null while it is offline. */
   readonly underlay: UnderlayInfo | null;
+  /** Underlay addresses that frames go to; null while it is offline. */
+  readonly peers: number | null;
   /** Offloads in force, out of checksum, tso, uso, gso, gro. */
   readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included; empty while it is offline. */
@@ -55,6 +57,7 @@ export interface OverlayInfo {
 export type RunningOverlayInfo = OverlayInfo & {
   readonly mode: 'point' | 'dynamic';
   readonly underlay: UnderlayInfo;
+  readonly peers: number;
 };
 
 export interface TargetRow {
@@ -113,7 +116,7 @@ export interface CounterRow {
   readonly name: string;
   /** Since the overlay or port was started. */
   readonly value: number;
-  /** Of the last 2 to 4 seconds; null while it is not known. */
+  /** Rate of the last 2 to 4 seconds; null while it is not known. */
   readonly perSecond: number | null;
 }
 
@@ -132,7 +135,7 @@ export interface DroppedFrameInfo {
   readonly etherType: number | null;
   /** Null for a frame without a tag. */
   readonly vlan: number | null;
-  /** Of the inner frame. */
+  /** Length of the inner frame. */
   readonly bytes: number;
 }
 
@@ -143,7 +146,7 @@ export interface DropRow {
   readonly kind: 'trouble' | 'by_design';
   readonly about: string;
   readonly frames: number;
-  /** Of the last 2 to 4 seconds; null while it is not known. */
+  /** Rate of the last 2 to 4 seconds; null while it is not known. */
   readonly perSecond: number | null;
   readonly last: DroppedFrameInfo | null;
 }
@@ -153,7 +156,7 @@ export interface LookupStatistics {
   readonly asked: number;
   /** Lookups that the plugin has not answered yet. */
   readonly open: number;
-  /** Of the last 1,000 answers; null before the first. */
+  /** Times of the last 1,000 answers; null before the first. */
   readonly latencyMs: { readonly p50: number; readonly p99: number; readonly max: number } | null;
 }
 
@@ -183,6 +186,12 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
+  /** Since `startedAt`, by a clock that nobody sets. */
+  readonly uptimeSeconds: number;
+  /** The user that varpd runs as: a name, or a number without one. */
+  readonly user: string;
+  /** The configuration file; null = there is none, and every key has its default. */
+  readonly configuration: string | null;
   /** Whether everything stored has been tried since the start, so that the counts are final. */
   readonly isSettled: boolean;
   /** Overlays that run. */
@@ -208,10 +217,12 @@ export interface PageResult {
 
 /** The `data` member of a JSON-RPC error. */
 export interface ErrorData {
-  /** Stable code of `model/errors.ts`. */
-  readonly code: string;
-  /** The status words of illumos for this code, as `object not found`. */
-  readonly status: string;
+  /** Stable code of `model/errors.ts`, as `NOT_FOUND`. */
+  readonly reason: string;
+  /** The exit status of a command that fails for this reason (model/exit-statuses.ts). */
+  readonly status: number;
+  /** The words of illumos for this reason, as `object not found`. */
+  readonly words: string;
   /** Lines printed before the message: which step or property failed, each on its own. */
   readonly details: readonly string[];
 }

@@ -192,7 +192,7 @@ export const METHODS = {
   },
   'daemon.status': {
     about:
-      'Says the version, the process, the number of overlays and VNICs that run, and features of the kernel.',
+      'Says the version, the process, its user and configuration, the number of overlays and VNICs that run, and features of the kernel.',
     access: 'look',
     params: {},
     returns: shape<DaemonStatus>(),

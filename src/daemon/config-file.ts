@@ -34,6 +34,13 @@ const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
  * that two configurations with the same values are the same.
  */
 const places = new WeakMap<Config, ReadonlyMap<string, string>>();
+/** The file of each configuration that comes from one. */
+const files = new WeakMap<Config, string>();
+
+/** Null when there is no file, and every key has its default. */
+export function fileOf(config: Config): string | null {
+  return files.get(config) ?? null;
+}
 
 /** Beginning of an error about a key that only shows in use; empty when the key is not in the file. */
 export function placeOf(config: Config, key: keyof Config): string {
@@ -53,13 +60,17 @@ export function loadConfig(flags: Flags): Config {
   const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
   const config = { ...fromFile, pluginPath, socket: checked.data };
   places.set(config, places.get(fromFile) ?? new Map());
+  const file = files.get(fromFile);
+  if (file !== undefined) files.set(config, file);
   return config;
 }
 
 function readConfigFile(file: string | undefined): Config {
   const name = file ?? DEFAULT_CONFIG_FILE;
   try {
-    return parseConfig(readFileSync(name, 'utf8'), name);
+    const config = parseConfig(readFileSync(name, 'utf8'), name);
+    files.set(config, name);
+    return config;
   } catch (error) {
     if (error instanceof OverlayError) throw error;
     if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT')

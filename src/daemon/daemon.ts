@@ -11,7 +11,7 @@ import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { asOverlayError, errorText } from '../model/errors.js';
-import { placeOf } from './config-file.js';
+import { fileOf, placeOf } from './config-file.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import { ControlServer } from './control/server.js';
 import { createHandlers } from './handlers.js';
@@ -228,6 +228,7 @@ export class Daemon {
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
+        configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,
         reload: () => this.reload(),

@@ -1,6 +1,7 @@
 /** The handlers of the methods that dladm may call: one for each row of control/methods.ts. */
 import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath } from '../datapath/contract.js';
+import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
@@ -9,6 +10,8 @@ import { VERSION } from './version.js';
 /** The daemon as its handlers see it. */
 export interface DaemonControl {
   readonly startedAt: Date;
+  /** The configuration file that was read at the start, if there is one. */
+  readonly configuration: string | null;
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
   readonly statistics: Pick<Statistics, 'of'>;
@@ -26,6 +29,7 @@ export function createHandlers(
     await change;
     return null;
   };
+  const ownUid = process.geteuid?.() ?? 0;
   return {
     'overlay.create': (params) => done(registry.createOverlay(params)),
     'overlay.delete': (params) => done(registry.deleteOverlay(params)),
@@ -55,6 +59,9 @@ export function createHandlers(
       version: VERSION,
       pid: process.pid,
       startedAt: daemon.startedAt.toISOString(),
+      uptimeSeconds: Math.floor(process.uptime()),
+      user: userName(ownUid) ?? String(ownUid),
+      configuration: daemon.configuration,
       isSettled: daemon.isSettled(),
       ...directory.counts,
       features: datapath.features,

@@ -107,7 +107,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     log,
     logFile: config.log.file ?? ownFile,
     args: commandLine(flags),
-    rehearse: () => rehearse(flags, config),
+    rehearse: () => rehearse({ flags, running: config }),
     next: () => {
       const { socket, log } = loadConfig(flags);
       return { socket, logFile: log.file ?? ownFile };

@@ -5,7 +5,7 @@
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server } from 'node:net';
 import path from 'node:path';
-import { OverlayError } from '../model/errors.js';
+import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { give, makeDirectories } from './made-files.js';
@@ -63,7 +63,8 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   unlinkSync(file);
 }
 
-function isServed(file: string): Promise<boolean> {
+/** Whether a daemon accepts connections there. */
+export function isServed(file: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(file);
     const done = (served: boolean): void => {
@@ -90,7 +91,8 @@ export function listenOn(server: Server, file: string, gid: number | undefined):
         errnoName(error) === 'EACCES'
           ? `: varpd runs as user ${ownUserText()}: 'chown ${process.geteuid?.() ?? 0} ${path.dirname(file)}' as root, or a directory that is missing yet`
           : '';
-      reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}${hint}`, [], error));
+      const line = `cannot listen on ${file}: ${systemErrorText(error)}${hint}`;
+      reject(new OverlayError(asOverlayError(error).code, line, [], error));
     };
     server.once('error', fail);
     server.once('listening', () => {

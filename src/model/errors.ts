@@ -10,6 +10,7 @@
  * through them.
  */
 import type { ErrnoName } from '../wire/errno.js';
+import { EXIT, type ExitName } from './exit-statuses.js';
 
 /** Code -> the status words of dladm (docs/overlays.md). */
 export const STATUS_WORDS = {
@@ -27,6 +28,22 @@ export const STATUS_WORDS = {
 
 export type ErrorCode = keyof typeof STATUS_WORDS;
 
+export const ERROR_CODES = Object.keys(STATUS_WORDS) as readonly ErrorCode[];
+
+/** Code -> the exit status of a command that fails for it. */
+export const EXIT_OF_CODE: Readonly<Record<ErrorCode, ExitName>> = {
+  INVALID: 'REFUSED',
+  EXISTS: 'EXISTS',
+  NOT_FOUND: 'NOT_FOUND',
+  UNSUPPORTED: 'REFUSED',
+  DENIED: 'DENIED',
+  BUSY: 'REFUSED',
+  AGAIN: 'REFUSED',
+  NO_MEMORY: 'FAILED',
+  IO: 'FAILED',
+  INTERNAL: 'FAILED',
+};
+
 export class OverlayError extends Error {
   override readonly name = 'OverlayError';
   readonly code: ErrorCode;
@@ -41,8 +58,12 @@ export class OverlayError extends Error {
     this.details = details;
   }
 
-  get status(): string {
+  get words(): string {
     return STATUS_WORDS[this.code];
+  }
+
+  get exitStatus(): number {
+    return EXIT[EXIT_OF_CODE[this.code]];
   }
 
   /** Does the work of `instanceof`, which can throw on a Proxy. */

@@ -12,6 +12,8 @@ import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
+import { ERROR_CODES, EXIT_OF_CODE } from '../../src/model/errors.js';
+import { EXIT_STATUSES } from '../../src/model/exit-statuses.js';
 import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
 import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { possible } from '../../src/model/properties.js';
@@ -159,6 +161,18 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       ]),
       page,
     ),
+  'exit statuses': (page) =>
+    tableOf(
+      ['status', 'means', 'reasons'],
+      Object.entries(EXIT_STATUSES).map(([name, { status, means }]) => [
+        String(status),
+        means,
+        ERROR_CODES.filter((reason) => EXIT_OF_CODE[reason] === name)
+          .map(code)
+          .join(', '),
+      ]),
+      page,
+    ),
   properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
@@ -198,7 +212,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/metrics.md': ['metrics'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],
-  'docs/overlays.md': ['commands for overlays', 'commands for VNICs', 'properties'],
+  'docs/overlays.md': ['commands for overlays', 'exit statuses', 'commands for VNICs', 'properties'],
 };
 
 async function documentWith(page: string, tables: readonly string[]): Promise<string> {

@@ -34,6 +34,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       properties: [],
       health: { status: isDown ? 'DEGRADED' : 'ONLINE', details: null },
       underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
+      peers: 1,
       offloads: ['checksum', 'gso'],
       counters: counters(),
     }),

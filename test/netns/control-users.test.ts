@@ -48,7 +48,7 @@ t.test('who may do what', { skip: skipUsers }, async (t) => {
     for (const line of [create({ a, b }), 'show-overlay', 'delete-overlay overlay0']) {
       const command = [...asNobody(groups), process.execPath, DLADM_MAIN, ...line.split(/\s+/)];
       const { code, stderr } = await a.run(command, { env });
-      t.equal(code, may ? 0 : 1, `${words}: ${line.split(' ')[0]} ${may ? 'is done' : 'is refused'}`);
+      t.equal(code, may ? 0 : 6, `${words}: ${line.split(' ')[0]} ${may ? 'is done' : 'is refused'}`);
       if (!may) t.match(stderr, /permission denied/);
     }
     t.notOk(await a.hasDevice('overlay0'));

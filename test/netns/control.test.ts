@@ -17,6 +17,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t from 'tap';
 
+import { ERROR_CODES, EXIT_OF_CODE, STATUS_WORDS } from '../../src/model/errors.js';
+import { EXIT } from '../../src/model/exit-statuses.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
@@ -31,6 +33,14 @@ import {
   boundPorts,
   remembered,
 } from '../helpers/control-site.js';
+
+/** What the exit status should be, by the status words at the end. */
+function exitOf(stderr: string): number {
+  if (stderr.includes('\nusage: ')) return EXIT.USAGE;
+  const code = ERROR_CODES.find((one) => stderr.endsWith(`: ${STATUS_WORDS[one]}\n`));
+  if (code !== undefined) return EXIT[EXIT_OF_CODE[code]];
+  return / is not an overlay\n$/.test(stderr) ? EXIT.NOT_FOUND : EXIT.REFUSED;
+}
 
 // Each has hosts of its own, and waits for them most of the time.
 t.jobs = 2;
@@ -67,7 +77,7 @@ for (const how of ['kill', 'stop'] as const) {
     t.same(await devicesOf(inside), ['lo'], 'wherever they were');
     if (how === 'stop') t.notOk(existsSync(daemon.socket), 'and its socket');
     const dead = await daemon.dladm('show-overlay');
-    t.equal(dead.code, 1);
+    t.equal(dead.code, 3);
     t.match(dead.stderr, /is varpd running\?/, 'dladm says what is the matter');
 
     await daemon.start();
@@ -125,7 +135,7 @@ t.test('a second daemon', { skip }, async (t) => {
   ] as const) {
     for (const flags of [['--foreground'], []]) {
       const { code, stderr } = await varpd(daemon, ['--config', file, ...flags]);
-      t.equal(code, 1, `${name} is refused${flags.length > 0 ? '' : ', in the background too'}`);
+      t.equal(code, 7, `${name} is refused${flags.length > 0 ? '' : ', in the background too'}`);
       t.match(stderr, words, stderr.trim());
     }
   }
@@ -140,7 +150,7 @@ t.test('several daemons on one host', { skip }, async (t) => {
   await daemon.ok(create({ a, b }));
   const port = '-p vxlan/listen_port=4790';
   const taken = await second.dladm(...create({ a, b }, port).split(/\s+/));
-  t.equal(taken.code, 1, 'one device has one owner');
+  t.equal(taken.code, 5, 'one device has one owner');
   t.match(taken.stderr, /overlay0/);
   await second.ok(create({ a, b }, port, 'other0', 43).replace('dest_port=4789', 'dest_port=4790'));
   t.same(
@@ -402,7 +412,7 @@ t.test('what cannot be created, and leaves nothing behind', { skip }, async (t) 
   const before = await state();
   for (const [line, ...words] of rows) {
     const { code, stdout, stderr } = await daemon.dladm(...line.split(/\s+/));
-    t.equal(code, 1, line);
+    t.equal(code, exitOf(stderr), line);
     t.equal(stdout, '');
     for (const text of words) t.match(stderr, text, `says ${text}`);
     for (const text of stderr
@@ -433,7 +443,7 @@ t.test('deleting', { skip }, async (t) => {
 
   for (const vnic of ['bar0', 'foo0']) {
     const busy = await daemon.dladm('delete-overlay', 'overlay0');
-    t.equal(busy.code, 1);
+    t.equal(busy.code, 7);
     t.match(busy.stderr, new RegExp(`link busy`), 'an overlay with VNICs stays');
     t.match(busy.stderr, new RegExp(vnic), `${vnic} is named`);
     await daemon.ok(`delete-vnic ${vnic}`);

@@ -184,7 +184,7 @@ await t.test('what is refused, and what is kept', { skip }, async (t) => {
       `queues=${value}`,
       'x0',
     );
-    t.equal(result.code, 1);
+    t.equal(result.code, 7);
     t.match(result.stderr, /queues/, `'${value}': ${result.stderr.trim()}`);
   }
   // State files are written by a thread that the first change starts.

@@ -132,6 +132,6 @@ await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) =
     .map((line) => JSON.parse(line) as OverlayStatistics[]);
   t.match(documents, [[{ name: 'overlay0' }], [{ name: 'overlay0' }]], 'a document a line');
   const missing = await here.dladm('show-overlay', '-s', 'overlay9');
-  t.equal(missing.code, 1);
+  t.equal(missing.code, 4);
   t.match(missing.stderr, /overlay9.*(not found|there is no)/);
 });

@@ -414,14 +414,11 @@ await t.test('PendingQueue: first in, first out, by row; bounded, and each has i
       const budget = new PendingBudget(BUDGET);
       const model = new Model();
       const lost: string[] = [];
-      const queues = Array.from(
-        { length: OVERLAYS },
-        (_, overlay) => {
-          let dropped = 0;
-          const drops = { addHeld: (_: number, frames: number) => void (dropped = frames) };
-          return new PendingQueue(budget, drops, (row) => lost.push(`${overlay} ${row} ${dropped}`));
-        },
-      );
+      const queues = Array.from({ length: OVERLAYS }, (_, overlay) => {
+        let dropped = 0;
+        const drops = { addHeld: (_: number, frames: number) => void (dropped = frames) };
+        return new PendingQueue(budget, drops, (row) => lost.push(`${overlay} ${row} ${dropped}`));
+      });
       const senders = queues.map(() => Array.from({ length: PORTS }, () => ({})));
       const host = new MemoryHost(new MemoryNetwork(), 4);
       const [batch, replay] = [host.createBatch(), host.createBatch()];

@@ -33,8 +33,9 @@ t.test('a call of the real client', async (t) => {
   });
   await t.rejects(call('overlay.delete', { name: 'overlay0', temporary: false }), {
     message: 'overlay0 is busy',
-    code: 'BUSY',
-    status: 'link busy',
+    reason: 'BUSY',
+    status: 7,
+    words: 'link busy',
     details: ['one', 'two'],
   });
 });
@@ -48,6 +49,7 @@ t.test('the socket is for root and one group', async (t) => {
 });
 
 t.test('who may change something', async (t) => {
+  const denied = { message: /^only root/, reason: 'DENIED' };
   const cases: [string, Credentials, boolean][] = [
     ['root', ROOT, true],
     ['by its group', { uid: 1000, gid: 77, groups: [] }, true],
@@ -60,10 +62,10 @@ t.test('who may change something', async (t) => {
     t.equal(await call('overlay.targets', { name: 'overlay0' }), null, `${name} may read`);
     const change = call('overlay.flushTargets', { name: 'overlay0' });
     if (allowed) t.equal(await change, null, `${name} may change`);
-    else await t.rejects(change, { code: 'DENIED', status: 'permission denied' }, `${name} may not change`);
+    else await t.rejects(change, { ...denied, status: 6 }, `${name} may not change`);
   }
   const { socket } = await serve(t, { credentials: { uid: 1000, gid: 0, groups: [0] } });
-  await t.rejects(createClient(socket)('overlay.up', {}), { code: 'DENIED' }, 'without a group, root alone');
+  await t.rejects(createClient(socket)('overlay.up', {}), denied, 'without a group, root alone');
 });
 
 t.test('garbage is answered and does no harm', async (t) => {
@@ -109,7 +111,11 @@ t.test('garbage is answered and does no harm', async (t) => {
     refused(4, -32602),
     {
       id: 5,
-      error: { code: -32000, message: 'a bug', data: { code: 'INTERNAL', status: 'operation failed' } },
+      error: {
+        code: -32000,
+        message: 'a bug',
+        data: { reason: 'INTERNAL', status: 1, words: 'operation failed' },
+      },
     },
     [{ id: 7, result: null }, refused(null, -32600)],
     { id: 7, result: null },
@@ -214,7 +220,7 @@ t.test('limits', async (t) => {
     await second.answers(1);
     const third = new Raw(socket);
     await third.closed;
-    t.match(third.lines, [{ error: { data: { status: 'try again later' } } }]);
+    t.match(third.lines, [{ error: { data: { reason: 'AGAIN', status: 7, words: 'try again later' } } }]);
     first.destroy();
     await sleep(20);
     t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null, 'there is room again');

@@ -98,7 +98,7 @@ t.test('an answer that fails, or cannot be sent', async (t) => {
   const circle: Record<string, unknown> = {};
   circle['circle'] = circle;
   const one = { jsonrpc: '2.0', id: 7, method: 'daemon.status' };
-  const internal = { id: 7, error: { data: { code: 'INTERNAL' } } };
+  const internal = { id: 7, error: { data: { reason: 'INTERNAL', status: 1 } } };
   const cases: readonly (readonly [string, unknown, unknown, object | undefined, number])[] = [
     ['circle', circle, one, internal, 1],
     ['batch', circle, [one, one], [internal, internal], 2],

@@ -193,12 +193,12 @@ t.test('dladm check-mapping', async (t) => {
   const bad = path.join(root, 'bad.json');
   writeFileSync(bad, '{"2:0:0:0:0:1": {"ip": "10.0.0.1", "port": 0}}');
   t.same(await run(bad), {
-    status: 1,
+    status: 10,
     out: `${bad}:1:44: error: $['2:0:0:0:0:1']['port']: found 0, expected a whole number from 1 to 65535\n`,
     err: `dladm: ${bad} has 1 error\n`,
   });
   const asJson = await run('--json', bad);
-  t.equal(asJson.status, 1);
+  t.equal(asJson.status, 10);
   t.match(JSON.parse(asJson.out), {
     good: false,
     errors: [{ line: 1, column: 44, path: "$['2:0:0:0:0:1']['port']" }],
@@ -209,5 +209,5 @@ t.test('dladm check-mapping', async (t) => {
   const many = await run(bad);
   t.match(many.out, /\nand 200 more errors\n$/);
   t.equal(many.err, `dladm: ${bad} has 300 errors\n`);
-  t.same(await run(root), { status: 1, out: '', err: `dladm: ${root} is a directory, not a file\n` });
+  t.same(await run(root), { status: 7, out: '', err: `dladm: ${root} is a directory, not a file\n` });
 });

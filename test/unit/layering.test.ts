@@ -108,7 +108,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     ...wing(['src/daemon/process', 'src/daemon/state', MAIN_THREAD]),
     types: ['src/datapath', 'src/datapath/userland'],
   },
-  'src/daemon/state': wing([], ['zod']),
+  'src/daemon/state': wing([], ['yaml', 'zod']),
   'src/daemon/control': wing([], ['json-rpc-2.0', 'zod']),
   'src/daemon/overlays': wing(['src/daemon/plugins', 'src/daemon/underlay', 'src/daemon/state']),
   'src/daemon/plugins': wing([], ['zod']),

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../control/client.js';
 import type { DaemonStatus } from '../../control/messages.js';
+import { EXIT } from '../../model/exit-statuses.js';
 import { attempt, CommandError, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
 import { refuseOperands } from '../values.js';
@@ -32,10 +33,14 @@ export const command = defineCommand({
     if (status === 'ended')
       throw new CommandError(
         `restart failed: varpd (process ${pid}) has ended: ${log} may say why; start it again`,
+        [],
+        EXIT.NO_DAEMON,
       );
     if (status === undefined)
       throw new CommandError(
         `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${log} says why`,
+        [],
+        EXIT.NO_DAEMON,
       );
     for (const line of await troubles(there)) fail(`after the restart: ${line}`);
   },

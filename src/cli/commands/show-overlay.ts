@@ -1,7 +1,7 @@
 /**
  * show-overlay: shows the properties of overlays, their health (-f), or their target tables (-t).
  *
- * Each overlay that cannot be shown has a line on standard error, and the exit status is 1; the others are
+ * Each overlay that cannot be shown has a line on standard error, and makes the exit status; the others are
  * shown.
  */
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
@@ -165,7 +165,7 @@ async function eachTable(
       }
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      [...error.reasons, error.message].forEach(fail);
+      for (const line of [...error.reasons, error.message]) fail(line, error.status);
     }
     if (isBegun) end();
   }

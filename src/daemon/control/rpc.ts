@@ -61,7 +61,8 @@ const requestSchema = z.object({
 });
 
 export function errorResponse(id: Id, code: RpcCode, error: OverlayError): Response {
-  const data = { code: error.code, status: error.status, details: error.details };
+  const { code: reason, exitStatus: status, words, details } = error;
+  const data = { reason, status, words, details };
   return { jsonrpc: '2.0', id, error: { code, message: error.message, data } };
 }
 

@@ -29,7 +29,7 @@ interface Trouble {
   count: number;
   /** Frames of those that came before the trouble began. */
   base: number;
-  /** Of the last drop. */
+  /** Time of the last drop. */
   lastMs: number;
   isTold: boolean;
 }

@@ -1,5 +1,5 @@
 /**
- * What overlays and their ports count, with rates: the numbers of now against those of the last look. Looks are
+ * Counters of overlays and their ports, with rates: the numbers of now against those of the last look. Looks are
  * LOOK_MS apart, so a rate is that of the last 2 to 4 seconds.
  */
 import type { CounterRow, DropRow, OverlayStatistics } from '../../control/messages.js';

@@ -357,6 +357,7 @@ export class RunningOverlay {
       properties: this.properties.rows(),
       health: this.health.report(),
       underlay: this.#links.info,
+      peers: this.#links.destinationCount,
       offloads: this.datapath.offloads,
       counters: this.datapath.counters(),
     };

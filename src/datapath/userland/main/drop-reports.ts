@@ -1,4 +1,4 @@
-/** What an overlay drops, out of the memory that its threads write: their counters, and the last frame of each reason. */
+/** Reports the drops of an overlay, from the memory that its threads write: counters, and the last frame of each reason. */
 import { type DropExample, type DropExamples, readDropExample } from '../../../core/drop-examples.js';
 import { TICK_MS } from '../../../core/target-table.js';
 import { type DropReason, DROPS } from '../../../model/drops.js';
