@@ -48,12 +48,18 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
+  /** Path of the control socket that `call` uses. */
+  readonly socket: string;
+  /** Version of dladm. */
+  readonly version: string;
   /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
   /** Writes a line to standard error, without an effect on the exit status. */
   readonly warn: (text: string) => void;
   /** Writes a line to standard error; the command goes on, and the exit status will be 1. */
   readonly fail: (text: string) => void;
+  /** The command has done its work, and the answer is no: the exit status will be 10. */
+  readonly refute: () => void;
 }
 
 export interface Command {

@@ -33,6 +33,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['set-linkprop', () => import('./commands/set-linkprop.js')],
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
+  ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
   ['restart', () => import('./commands/restart.js')],
@@ -51,6 +52,9 @@ const GLOBAL_OPTIONS: readonly Option[] = [
   ...COMMON_OPTIONS,
   { name: 'version', about: 'print the version and exit' },
 ];
+
+/** Exit status of a command that has done its work and has bad news, as `doctor` with a check that fails. */
+const ANSWER_IS_NO = 10;
 
 /** Resolves with the exit status. */
 export async function dladm(argv: readonly string[], terminal: Terminal): Promise<number> {
@@ -75,13 +79,19 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
       throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
     }
     let status = 0;
+    const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
-      call: createClient(socketPath([args, globals], terminal.env)),
+      call: createClient(socket),
+      socket,
+      version: version(),
       print: terminal.out,
       warn: complain,
       fail: (text) => {
         status = 1;
         complain(text);
+      },
+      refute: () => {
+        status ||= ANSWER_IS_NO;
       },
     });
     return status;

@@ -118,6 +118,8 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
+  /** Monotonic time since then: it differs from real time when the clock was set meanwhile. */
+  readonly uptimeMs: number;
   /** Whether everything stored has been tried since the start, so that the counts are final. */
   readonly isSettled: boolean;
   /** Overlays that run. */

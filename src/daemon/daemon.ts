@@ -60,6 +60,7 @@ export class Daemon {
   /** Steps of the end: the part that was started last ends first. */
   readonly #ending = new UndoStack();
   readonly #startedAt = new Date();
+  readonly #startedMs = performance.now();
   #limits: Limits;
   #registry: Registry | undefined;
 
@@ -224,6 +225,7 @@ export class Daemon {
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
+        uptimeMs: () => Math.round(performance.now() - this.#startedMs),
         isSettled: () => this.#isSettled,
         reload: () => this.reload(),
         restart,

@@ -8,6 +8,8 @@ import { VERSION } from './version.js';
 /** The daemon as its handlers see it. */
 export interface DaemonControl {
   readonly startedAt: Date;
+  /** Monotonic time since then. */
+  readonly uptimeMs: () => number;
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
   readonly reload: () => Promise<Failure[]>;
@@ -51,6 +53,7 @@ export function createHandlers(
       version: VERSION,
       pid: process.pid,
       startedAt: daemon.startedAt.toISOString(),
+      uptimeMs: daemon.uptimeMs(),
       isSettled: daemon.isSettled(),
       ...directory.counts,
       features: datapath.features,

@@ -117,6 +117,16 @@ const RULES: Readonly<Record<string, Rule>> = {
 
   // check-mapping loads the plugin that knows the format, and asks it.
   'src/cli': { ours: ['src/control', 'src/model', 'src/wire'], types: ['src/plugin'], node: true },
+  // doctor asks the kernel, so that it works without varpd; and reads what varpd keeps by varpd's own code.
+  'src/cli/doctor': {
+    ours: ['src/cli', 'src/control', 'src/model', 'src/encap', 'src/wire', 'src/dgram-extra'],
+    types: ['src/plugin'],
+    node: true,
+  },
+  'src/cli/doctor/varpd-files.ts': {
+    ours: ['src/cli', 'src/model', 'src/daemon', 'src/daemon/process', 'src/daemon/state', 'src/plugin'],
+    node: true,
+  },
   plugins: { ours: ['src/plugin'], node: true },
 };
 
