@@ -12,11 +12,11 @@ const HOOKS: ReadonlyMap<string, Packet['direction']> = new Map([
   ['POSTROUTING', 'out'],
 ]);
 
-/** `family`: of the program whose output it is. */
-export function parseIptables(text: string, family: 4 | 6): Chain[] {
+/** `version`: of IP, of the program whose output it is. */
+export function parseIptables(text: string, version: 4 | 6): Chain[] {
   const chains: (Chain & { rules: Rule[] })[] = [];
   let table = '';
-  const keyOf = (name: string): string => `${family === 4 ? 'iptables' : 'ip6tables'} ${table} ${name}`;
+  const keyOf = (name: string): string => `${version === 4 ? 'iptables' : 'ip6tables'} ${table} ${name}`;
   for (const line of text.split('\n')) {
     if (line.startsWith('*')) table = line.slice(1).trim();
     const head = /^:(\S+) (\S+)/.exec(line);
@@ -25,8 +25,8 @@ export function parseIptables(text: string, family: 4 | 6): Chain[] {
       const direction = HOOKS.get(name);
       const hook = direction && {
         direction,
-        isForV4: family === 4,
-        isForV6: family === 6,
+        isForV4: version === 4,
+        isForV6: version === 6,
         policy: policy === 'DROP' ? ('drop' as const) : ('accept' as const),
       };
       chains.push({ name: keyOf(name), rules: [], ...(hook && { hook }) });

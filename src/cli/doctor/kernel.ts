@@ -2,8 +2,8 @@
 import { release } from 'node:os';
 import { probeFeatures } from '../../dgram-extra/index.js';
 import { type Code, fail, ok, type Plain, skip, warn } from './finding.js';
-import { runs, type Subject } from './subject.js';
-import { statOf, textOf, userText } from './system.js';
+import { runs, type Subject, type Varpd } from './subject.js';
+import { namesIn, statOf, textOf, userText } from './system.js';
 
 export interface NodeFacts {
   readonly isCharacterDevice: boolean;
@@ -16,8 +16,8 @@ export interface NodeFacts {
 
 export interface KernelFacts extends Pick<Subject, 'user'> {
   readonly release: string;
-  /** Undefined: it is not there. */
-  readonly tun: NodeFacts | undefined;
+  /** Undefined: it is not there. `unseen`: varpd runs, and dladm may not look into its file system. */
+  readonly tun: NodeFacts | 'unseen' | undefined;
   /** Undefined: nothing could find out. */
   readonly features: Readonly<Record<string, boolean>> | undefined;
   readonly maxReceiveBytes: number | undefined;
@@ -35,6 +35,8 @@ const BUFFER_BYTES = 4 * 1024 * 1024;
 const MIN_KERNEL: readonly [number, number] = [4, 17];
 const LOAD_TUN = 'modprobe tun; in a container --device /dev/net/tun --cap-add NET_ADMIN';
 
+const UNSEEN = 'only root sees the /dev of a varpd that runs';
+
 export function readKernel({ dladm, varpd, user }: Subject): KernelFacts {
   const ofVarpd = runs(varpd) ? varpd.process : undefined;
   const sysctl = (name: string): number | undefined => {
@@ -44,8 +46,7 @@ export function readKernel({ dladm, varpd, user }: Subject): KernelFacts {
   return {
     user,
     release: release(),
-    // A service may have a /dev of its own.
-    tun: (ofVarpd && nodeAt(`/proc/${ofVarpd.pid}/root/dev/net/tun`)) ?? nodeAt('/dev/net/tun'),
+    tun: runs(varpd) ? nodeOf(varpd) : nodeAt('/dev/net/tun'),
     // Trying makes a TAP for a moment, so it is only done where no varpd has done it.
     features: runs(varpd)
       ? varpd.status.features
@@ -56,6 +57,12 @@ export function readKernel({ dladm, varpd, user }: Subject): KernelFacts {
     maxSendBytes: sysctl('wmem_max'),
     mayForceBuffers: (ofVarpd ?? dladm).isOfHost,
   };
+}
+
+/** A service may have a /dev of its own. */
+function nodeOf({ status: { pid } }: Varpd): KernelFacts['tun'] {
+  const root = `/proc/${pid}/root`;
+  return namesIn(root) === undefined ? 'unseen' : nodeAt(`${root}/dev/net/tun`);
 }
 
 function nodeAt(file: string): NodeFacts | undefined {
@@ -78,6 +85,7 @@ export function checkKernel(facts: KernelFacts): Plain[] {
 }
 
 function device({ tun }: KernelFacts): Plain {
+  if (tun === 'unseen') return skip('TUN-DEVICE', UNSEEN, 'run it as root');
   if (tun === undefined) return fail('TUN-DEVICE', 'there is no /dev/net/tun', LOAD_TUN);
   const { isCharacterDevice, major, minor } = tun;
   if (!isCharacterDevice)
@@ -92,6 +100,7 @@ function device({ tun }: KernelFacts): Plain {
 }
 
 function access({ tun, user }: KernelFacts): Plain {
+  if (tun === 'unseen') return skip('TUN-ACCESS', UNSEEN, 'run it as root');
   if (tun === undefined) return skip('TUN-ACCESS', 'there is no /dev/net/tun');
   if (user === undefined || 'problem' in user) return skip('TUN-ACCESS', 'the user of varpd is not known');
   const { uid, gid, mode } = tun;
