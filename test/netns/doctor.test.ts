@@ -354,7 +354,7 @@ await t.test('a host with varpd', { skip: skipUnlessNetns(['nft', 'ethtool']) },
     const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--'];
     const report = await doctor({ ...place, as: nobody });
     const skipped = report.findings.filter(({ status }) => status === 'skip').map(({ code }) => code);
-    for (const code of ['OBSERVER', 'NAMESPACE', 'NFTABLES', 'STATE-SET-ASIDE'])
+    for (const code of ['OBSERVER', 'NAMESPACE', 'NFTABLES', 'STATE-SET-ASIDE'] as const)
       t.ok(skipped.includes(code), code);
     t.same(troubles(report), [], 'what it cannot see is no fault');
   });

@@ -33,7 +33,7 @@ export function parseIptables(text: string, version: 4 | 6): Chain[] {
     }
     const rule = /^-A (\S+) (.*)$/.exec(line);
     if (rule !== null)
-      chains.find(({ name }) => name === keyOf(rule[1]))?.rules.push(readRule(rule[2], keyOf));
+      chains.find(({ name }) => name === keyOf(rule[1]))?.rules.push(readRule(rule[0], rule[2], keyOf));
   }
   return chains;
 }
@@ -42,8 +42,8 @@ export function parseIptables(text: string, version: 4 | 6): Chain[] {
 const wordsOf = (text: string): string[] =>
   [...text.matchAll(/"(?:[^"\\]|\\.)*"|\S+/g)].map(([word]) => word);
 
-function readRule(text: string, keyOf: (name: string) => string): Rule {
-  const words = wordsOf(text);
+function readRule(text: string, options: string, keyOf: (name: string) => string): Rule {
+  const words = wordsOf(options);
   const parts: ((packet: Packet) => boolean | undefined)[] = [];
   let verdict: Verdict | undefined;
   for (let at = 0; at < words.length;) {
@@ -62,7 +62,7 @@ function readRule(text: string, keyOf: (name: string) => string): Rule {
       });
     }
   }
-  return { matches: (packet) => every(parts.map((part) => part(packet))), verdict, text: `-A ${text}` };
+  return { matches: (packet) => every(parts.map((part) => part(packet))), verdict, text };
 }
 
 /** Options that no packet fails: a module is named, a comment is made. */

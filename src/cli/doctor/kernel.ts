@@ -130,12 +130,12 @@ function version({ release: text }: KernelFacts): Plain {
 
 /** Feature of the kernel by its name in daemon.status -> its check, and since when Linux has it. */
 const FEATURES: readonly (readonly [feature: string, code: Code, what: string, since: string])[] = [
-  ['tapChecksum', 'OFFLOAD-CHECKSUM', 'leaves checksums to a TAP', ''],
-  ['tapTcpSegmentation', 'OFFLOAD-TSO', 'hands over superframes of TCP', ''],
-  ['tapUdpSegmentation', 'OFFLOAD-USO', 'hands over superframes of UDP', '6.2'],
-  ['udpSegmentation', 'OFFLOAD-GSO', 'sends many datagrams as one message', '4.18'],
-  ['udpCoalescing', 'OFFLOAD-GRO', 'receives many datagrams as one message', '5.0'],
-  ['tapCarrier', 'TAP-CARRIER', 'lets a program take the carrier from its TAP', '5.0'],
+  ['tapChecksum', 'OFFLOAD-CHECKSUM', 'checksum offload of TAPs', ''],
+  ['tapTcpSegmentation', 'OFFLOAD-TSO', 'superframes of TCP', ''],
+  ['tapUdpSegmentation', 'OFFLOAD-USO', 'superframes of UDP', '6.2'],
+  ['udpSegmentation', 'OFFLOAD-GSO', 'messages of many datagrams to send', '4.18'],
+  ['udpCoalescing', 'OFFLOAD-GRO', 'messages of many datagrams to receive', '5.0'],
+  ['tapCarrier', 'TAP-CARRIER', 'a carrier of TAPs that a program may take away', '5.0'],
 ];
 
 function offloads({ features }: KernelFacts): Plain[] {
@@ -146,9 +146,9 @@ function offloads({ features }: KernelFacts): Plain[] {
         'only varpd, or a user with CAP_NET_ADMIN and /dev/net/tun, can try it',
         'run it as root',
       );
-    if (features[feature]) return ok(code, `the kernel ${what}`);
+    if (features[feature]) return ok(code, `this kernel has ${what}`);
     const kernel = since === '' ? 'a kernel that has it' : `Linux ${since} or newer`;
-    return warn(code, `not so: the kernel ${what}`, `${kernel} is faster; docs/offloads.md`);
+    return warn(code, `this kernel lacks ${what}`, `${kernel}; docs/offloads.md`);
   });
 }
 

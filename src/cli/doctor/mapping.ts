@@ -52,7 +52,7 @@ export function checkMapping({ listenIp, vnics, mapping: facts }: MappedOverlay)
       ? ok('MAPPING-VNIC', `the mapping has the ${plural(vnics.length, 'VNIC')} of this overlay`)
       : fail(
           'MAPPING-VNIC',
-          `the mapping does not have ${firstOf(absent.map(({ name, mac }) => `${name} (${mac})`))}: nobody finds it`,
+          `the mapping does not have ${firstOf(absent.map(({ name, mac }) => `${name} (${mac})`))}: no other host finds it`,
           `add an entry for ${absent[0].mac} with "ip": "${listenIp}" to ${file} on every host`,
         ),
     elsewhere.length === 0

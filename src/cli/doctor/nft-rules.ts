@@ -35,7 +35,7 @@ export function parseNft(text: string): Chain[] {
     ]),
   );
   const rules = of<{ chain: string; expr: readonly Json[] }>('rule');
-  return of<{ hook?: string; policy?: string; dev?: string; type?: string }>('chain').map((chain) => {
+  return of<{ hook?: string; policy?: string; dev?: string | readonly string[] }>('chain').map((chain) => {
     const key = keyOf(chain, chain.name);
     const direction = chain.hook === undefined ? undefined : HOOKS[chain.hook];
     const own = rules.filter((rule) => keyOf(rule, rule.chain) === key);
@@ -49,7 +49,7 @@ export function parseNft(text: string): Chain[] {
               direction,
               isForV4: chain.family !== 'ip6',
               isForV6: chain.family !== 'ip',
-              link: chain.dev,
+              ...(chain.family === 'netdev' ? { links: linksOf(chain.dev) } : {}),
               policy: chain.policy === 'drop' ? ('drop' as const) : ('accept' as const),
             },
           }),
@@ -59,6 +59,10 @@ export function parseNft(text: string): Chain[] {
 
 /** `inet filter input` */
 const keyOf = ({ family, table }: Named, name: string): string => `${family} ${table} ${name}`;
+
+/** nft 1.0.6 does not say for which links a chain of family netdev is. */
+const linksOf = (dev: string | readonly string[] | undefined): readonly string[] | 'not known' =>
+  dev === undefined ? 'not known' : typeof dev === 'string' ? [dev] : dev;
 
 type Sets = ReadonlyMap<string, readonly unknown[]>;
 
@@ -114,7 +118,9 @@ function readMap(
     const verdict = verdictOf(rule, kind, target);
     const matches = (packet: Packet): boolean | undefined =>
       every([before(packet), compare('==', valuesOf(key, packet), value, find)]);
-    return verdict === undefined ? [] : [{ matches, verdict, text: `${JSON.stringify(value)} : ${kind}` }];
+    return verdict === undefined
+      ? []
+      : [{ matches, verdict, text: `${leftText(key)} ${rightText(value)} : ${kind}` }];
   });
 }
 
@@ -228,13 +234,33 @@ function textOf(statements: readonly Json[]): string {
     .flatMap((statement) => {
       const [[kind, value]] = Object.entries(statement);
       if (kind === 'counter' || kind === 'log') return [];
+      if (kind === 'jump' || kind === 'goto') return [`${kind} ${(value as { target: string }).target}`];
       if (kind !== 'match') return [kind];
-      const { op, left, right } = value as { op: string; left: Json; right: unknown };
-      const [[, what]] = Object.entries(left);
-      const { protocol, field, key } = what as { protocol?: string; field?: string; key?: string };
+      const { op, left, right } = value as { op: string; left: unknown; right: unknown };
       const sign = op === '==' || op === 'in' ? '' : ` ${op}`;
-      const shown = typeof right === 'string' ? right : JSON.stringify(right);
-      return [`${[protocol, field, key].filter((word) => word !== undefined).join(' ')}${sign} ${shown}`];
+      return [`${leftText(left)}${sign} ${rightText(right)}`];
     })
     .join(' ');
+}
+
+function leftText(left: unknown): string {
+  const [[kind, what]] = Object.entries(left as Json);
+  if (Array.isArray(what)) return what.map(leftText).join(' . ');
+  const { protocol, field, key } = what as { protocol?: string; field?: string; key?: string };
+  return [kind === 'ct' ? kind : protocol, field, key].filter((word) => word !== undefined).join(' ');
+}
+
+function rightText(right: unknown): string {
+  if (typeof right === 'string') return right;
+  if (Array.isArray(right)) return right.map(rightText).join(',');
+  const { set, range, prefix, concat } = (right ?? {}) as {
+    set?: readonly unknown[];
+    range?: readonly unknown[];
+    prefix?: { addr: string; len: number };
+    concat?: readonly unknown[];
+  };
+  if (set !== undefined) return `{ ${set.map(rightText).join(', ')} }`;
+  if (range !== undefined) return range.map(rightText).join('-');
+  if (concat !== undefined) return concat.map(rightText).join(' . ');
+  return prefix === undefined ? JSON.stringify(right) : `${prefix.addr}/${prefix.len}`;
 }

@@ -38,8 +38,8 @@ export interface Chain {
     readonly direction: Packet['direction'];
     readonly isForV4: boolean;
     readonly isForV6: boolean;
-    /** The one link that it is for. */
-    readonly link?: string | undefined;
+    /** Only of a chain that is not for every link. */
+    readonly links?: readonly string[] | 'not known';
     readonly policy: 'accept' | 'drop';
   };
 }
@@ -65,17 +65,26 @@ export function follow(packet: Packet, chains: readonly Chain[]): Outcome {
     const { hook } = chain;
     if (hook?.direction !== packet.direction) continue;
     if (!(isV4(packet.to) ? hook.isForV4 : hook.isForV6)) continue;
-    if (hook.link !== undefined && hook.link !== packet.link) continue;
+    const isMeant = isForLink(hook.links, packet.link);
+    if (isMeant === false) continue;
     const ends = endsIn(packet, chain, chains, 0).map((end) =>
       end.is === 'end' ? { ...end, is: hook.policy, chain: chain.name, rule: `policy ${hook.policy}` } : end,
     );
     const drop = ends.find(({ is }) => is === 'drop');
     if (drop === undefined) continue;
     const { chain: name, rule } = drop;
-    if (ends.every(({ is }) => is === 'drop')) return { is: 'drop', chain: name, rule };
+    if (isMeant === true && ends.every(({ is }) => is === 'drop')) return { is: 'drop', chain: name, rule };
     unsure ??= { is: 'unsure', chain: name, rule };
   }
   return unsure ?? { is: 'accept' };
+}
+
+function isForLink(
+  links: readonly string[] | 'not known' | undefined,
+  link: string | undefined,
+): boolean | undefined {
+  if (links === undefined) return true;
+  return links === 'not known' || link === undefined ? undefined : links.includes(link);
 }
 
 /** Every end that is possible: more than one where a condition is not known. */
