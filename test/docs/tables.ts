@@ -162,7 +162,7 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
     ),
   checks: (page) =>
     tableOf(
-      ['code', 'is `ok` when', 'needs'],
+      ['code', 'checks', 'needs'],
       Object.entries<Check>(CHECKS).map(([name, { about, needs }]) => [code(name), about, needs ?? '']),
       page,
     ),

@@ -392,9 +392,15 @@ for i in range(20000): s.sendto(bytes(1400), ('${from}', 4789))`;
     t.equal(report.findings.find(({ code }) => code === 'OVERLAY')?.status, 'skip');
   });
 
-  await t.test('VARPD: it hangs, and everything else is looked at', async (t) => {
-    rmSync(daemon.socket);
+  await t.test('OVERLAY: one whose state file was set aside', async (t) => {
+    writeFileSync(path.join(daemon.stateDir, 'overlay0.json'), '{');
     await daemon.start();
+    const report = await doctor(place, 'overlay0');
+    hasFault(t, report, 'OVERLAY', { says: /OFFLINE: .*set aside as overlay0\.bad-1/, about: 'overlay0' });
+    hasFault(t, report, 'STATE-SET-ASIDE', { status: 'warn', says: /overlay0\.bad-1/ });
+  });
+
+  await t.test('VARPD: it hangs, and everything else is looked at', async (t) => {
     daemon.signal('SIGSTOP');
     const report = await doctor(place);
     daemon.signal('SIGCONT');

@@ -4,7 +4,7 @@ import { checkFirewall, readRulesets, type Rulesets } from './firewall.js';
 import { checkKernel, readKernel } from './kernel.js';
 import { checkMapping } from './mapping.js';
 import { checkObserver, isSameNetwork, readObserver } from './observer.js';
-import { checkOverlay, readOverlay } from './overlays.js';
+import { checkHealth, checkOverlay, readOverlay } from './overlays.js';
 import { checkRoutes, readRoutes, type RoutesFacts } from './routes.js';
 import { checkStored, readStored } from './stored.js';
 import { type OverlaySubject, readSubject, runs, type Subject, type SubjectOptions } from './subject.js';
@@ -26,13 +26,14 @@ export interface ExaminationOptions extends SubjectOptions {
 /** Undefined when there is no overlay of the name that was given. */
 export async function examine(options: ExaminationOptions): Promise<Examination | undefined> {
   const subject = await readSubject(options);
-  const { dladm, varpd, overlays } = subject;
-  if (options.overlay !== undefined && overlays.length === 0) return undefined;
+  const { dladm, varpd, overlays, broken } = subject;
+  if (options.overlay !== undefined && overlays.length + broken.length === 0) return undefined;
   const findings = [
     ...about(null, checkObserver(readObserver(subject, options.version))),
     ...about(null, checkStored(readStored(subject))),
     ...about(null, checkKernel(readKernel(subject))),
     ...(isSameNetwork(subject) ? await ofNetwork(subject) : []),
+    ...broken.flatMap(({ name, health }) => about(name, [checkHealth(health)])),
     ...overlays.flatMap((overlay) => about(overlay.name, checkMapping(overlay))),
     ...about(null, UNSEEN),
   ];
@@ -56,8 +57,11 @@ const UNSEEN: readonly Plain[] = [
   ),
 ];
 
-async function ofNetwork({ overlays, varpd }: Subject): Promise<Finding[]> {
-  const ports = new Set(overlays.flatMap(({ name, vnics }) => [name, ...vnics.map((vnic) => vnic.name)]));
+async function ofNetwork({ overlays, varpd, ports: names }: Subject): Promise<Finding[]> {
+  const ports = new Set([
+    ...names,
+    ...overlays.flatMap(({ name, vnics }) => [name, ...vnics.map((vnic) => vnic.name)]),
+  ]);
   const holder = runs(varpd) ? { pid: varpd.status.pid, uid: varpd.process?.uid } : undefined;
   if (overlays.length === 0) return defaultPorts(holder);
   const rulesets = await readRulesets();

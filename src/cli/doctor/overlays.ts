@@ -39,10 +39,10 @@ export function checkOverlay(facts: OverlayFacts): Plain[] {
     return (['OVERLAY', 'VNIC', 'PORT-OFFLOADS', 'RECEIVE-QUEUE'] as const).map((code) =>
       skip(code, 'varpd does not answer'),
     );
-  return [health(running.health), vnics(facts), offloads(facts), receiveQueue(running.counters)];
+  return [checkHealth(running.health), vnics(facts), offloads(facts), receiveQueue(running.counters)];
 }
 
-function health({ status, details }: NonNullable<OverlaySubject['running']>['health']): Plain {
+export function checkHealth({ status, details }: NonNullable<OverlaySubject['running']>['health']): Plain {
   const why = details ?? 'no reason is given';
   if (status === 'ONLINE') return ok('OVERLAY', 'it is ONLINE');
   return status === 'DEGRADED'

@@ -17,8 +17,8 @@ export interface TapFacts {
 export interface StoredFacts extends Pick<Subject, 'configuration' | 'user' | 'state'> {
   readonly isRunning: boolean;
   readonly taps: readonly TapFacts[];
-  /** Names of overlays and VNICs, those that do not run included. */
-  readonly wanted: readonly string[];
+  /** Names of overlays and VNICs, those that do not run included; undefined = they are not all known. */
+  readonly wanted: readonly string[] | undefined;
 }
 
 /** A state file is written within a moment. */
@@ -27,15 +27,20 @@ const SHARED_WRITE = 0o022;
 /** linux/if_tun.h */
 const IFF_PERSIST = 0x0800;
 
-export function readStored({ configuration, user, state, varpd, overlays }: Subject): StoredFacts {
-  const stored = state?.overlays ?? [];
+export function readStored({ configuration, user, state, varpd, ports }: Subject): StoredFacts {
+  const stored = (state?.overlays ?? []).flatMap(({ name, vnics }) => [
+    name,
+    ...vnics.map((vnic) => vnic.name),
+  ]);
+  const isRunning = runs(varpd);
+  const areKnown = isRunning || state?.names !== undefined || state?.found === undefined;
   return {
     configuration,
     user,
     state,
-    isRunning: runs(varpd),
+    isRunning,
     taps: readTaps(),
-    wanted: [...stored, ...overlays].flatMap(({ name, vnics }) => [name, ...vnics.map((vnic) => vnic.name)]),
+    wanted: areKnown ? [...stored, ...ports] : undefined,
   };
 }
 
@@ -61,16 +66,22 @@ export function checkStored(facts: StoredFacts): Plain[] {
   return [configuration(facts), userFinding(facts), ...stateFindings(facts), leftoverTaps(facts)];
 }
 
-function configuration({ configuration: { file, errors } }: StoredFacts): Plain {
-  return errors.length === 0
-    ? ok('CONFIGURATION', `${file} is valid, or not there`)
-    : fail('CONFIGURATION', errors.join('; '), 'mend the file: varpd does not start with it');
+const NO_CONFIGURATION = 'the configuration was not read';
+
+function configuration({ configuration: { file, isThere, isClosed, errors } }: StoredFacts): Plain {
+  if (isClosed) return skip('CONFIGURATION', `${file} is not open to this user`, 'run it as root');
+  if (errors.length > 0)
+    return fail('CONFIGURATION', errors.join('; '), 'mend the file: varpd does not start with it');
+  return ok(
+    'CONFIGURATION',
+    isThere ? `${file} is valid` : `there is no ${file}, so every key has its default`,
+  );
 }
 
 function userFinding({ user, configuration: { config } }: StoredFacts): Plain {
   if (user === undefined)
     return config === undefined
-      ? skip('USER', 'the configuration is not valid')
+      ? skip('USER', NO_CONFIGURATION)
       : ok('USER', 'varpd stays the user that starts it');
   return 'problem' in user
     ? fail('USER', user.problem, 'make the user, or set `user` in the configuration')
@@ -79,7 +90,7 @@ function userFinding({ user, configuration: { config } }: StoredFacts): Plain {
 
 function stateFindings({ state, user, isRunning }: StoredFacts): Plain[] {
   const codes = ['STATE-DIRECTORY', 'STATE-SET-ASIDE', 'LEFTOVER-FILE'] as const;
-  if (state === undefined) return codes.map((code) => skip(code, 'the configuration is not valid'));
+  if (state === undefined) return codes.map((code) => skip(code, NO_CONFIGURATION));
   const { directory, found, names, untrusted, temporary } = state;
   if (found === undefined) return codes.map((code) => ok(code, `${directory} is not there yet`));
   const own = user !== undefined && 'uid' in user ? user.uid : undefined;
@@ -149,6 +160,7 @@ function wayFinding(directory: string, untrusted: string | undefined): Plain {
 function leftoverTaps({ taps, wanted, user }: StoredFacts): Plain {
   const own = user !== undefined && 'uid' in user ? user.uid : undefined;
   if (own === undefined) return skip('LEFTOVER-TAP', 'the user of varpd is not known');
+  if (wanted === undefined) return skip('LEFTOVER-TAP', 'only root knows which are stored', 'run it as root');
   const left = taps
     .filter(
       ({ name, ownerUid, isPersistent, isInUse }) =>

@@ -61,7 +61,12 @@ export interface Subject {
   /** User of varpd: of the process, else of the configuration. */
   readonly user: UserFacts | undefined;
   readonly state: StateDirectoryFacts | undefined;
+  /** Those that were asked about. */
   readonly overlays: readonly OverlaySubject[];
+  /** Those of them of which nothing is known but their health: their state files were set aside. */
+  readonly broken: readonly Pick<OverlayInfo, 'name' | 'health'>[];
+  /** Interfaces of all overlays. */
+  readonly ports: readonly string[];
 }
 
 export function runs(varpd: Subject['varpd']): varpd is Varpd {
@@ -75,21 +80,23 @@ export interface SubjectOptions {
   readonly overlay: string | undefined;
 }
 
-/** Rejects when varpd runs and has no overlay of that name, or no overlay of that name is stored. */
 export async function readSubject({ socket, configFile, overlay }: SubjectOptions): Promise<Subject> {
   const call = createClient(socket, { timeoutMs: ANSWER_MS });
-  const varpd = await askVarpd(call);
+  const answer = await askVarpd(call);
+  const { varpd } = answer;
   const ofVarpd = runs(varpd) ? varpd.process : undefined;
   const configuration = readConfiguration(configFile, ofVarpd);
   const { config } = configuration;
   const user = ofVarpd ?? (config && accountOf(config));
   const uid = user && 'uid' in user ? user.uid : undefined;
   const state = config && (await readStateDirectory(config.stateDir, uid));
-  const overlays = runs(varpd)
-    ? await overlaysOf(call, overlay)
-    : await Promise.all(
-        (state?.overlays ?? []).filter(({ name }) => (overlay ?? name) === name).map(storedOverlay),
-      );
+  const isAsked = ({ name }: { readonly name: string }): boolean => overlay === undefined || name === overlay;
+  const infos = answer.overlays.filter(isAsked);
+  const overlays = await Promise.all(
+    runs(varpd)
+      ? infos.map((info) => runningOverlay(call, info, answer.vnics))
+      : (state?.overlays ?? []).filter(isAsked).map(storedOverlay),
+  );
   return {
     socket,
     dladm: processFacts('self')!,
@@ -98,39 +105,36 @@ export async function readSubject({ socket, configFile, overlay }: SubjectOption
     user,
     state,
     overlays: overlays.filter((one) => one !== undefined),
+    broken: infos.filter((_, index) => overlays[index] === undefined),
+    ports: [...answer.overlays, ...answer.vnics].map(({ name }) => name),
   };
 }
 
-async function askVarpd(call: Call): Promise<Subject['varpd']> {
-  try {
-    const status = await call('daemon.status', {});
-    return { status, process: processFacts(status.pid), answeredAtMs: Date.now() };
-  } catch (error) {
-    return { silent: (error as Error).message };
-  }
+interface Answer {
+  readonly varpd: Subject['varpd'];
+  readonly overlays: readonly OverlayInfo[];
+  readonly vnics: readonly VnicInfo[];
 }
 
-async function overlaysOf(call: Call, name: string | undefined): Promise<(OverlaySubject | undefined)[]> {
-  const pages = await readPages(call, 'overlay.list', name === undefined ? {} : { names: [name] });
-  const vnics = (await readPages(call, 'vnic.list', {})).flatMap((page) => page.vnics);
-  return Promise.all(
-    pages
-      .flatMap(({ overlays }) => overlays)
-      .map((info) =>
-        runningOverlay(
-          call,
-          info,
-          vnics.filter(({ over }) => over === info.name),
-        ),
-      ),
-  );
+/** Never rejects: a varpd that ends meanwhile is one that does not answer. */
+async function askVarpd(call: Call): Promise<Answer> {
+  try {
+    const status = await call('daemon.status', {});
+    const varpd = { status, process: processFacts(status.pid), answeredAtMs: Date.now() };
+    const overlays = (await readPages(call, 'overlay.list', {})).flatMap((page) => page.overlays);
+    const vnics = (await readPages(call, 'vnic.list', {})).flatMap((page) => page.vnics);
+    return { varpd, overlays, vnics };
+  } catch (error) {
+    return { varpd: { silent: (error as Error).message }, overlays: [], vnics: [] };
+  }
 }
 
 async function runningOverlay(
   call: Call,
   { name, properties, health, counters, offloads }: OverlayInfo,
-  vnics: readonly VnicInfo[],
+  allVnics: readonly VnicInfo[],
 ): Promise<OverlaySubject | undefined> {
+  const vnics = allVnics.filter(({ over }) => over === name);
   const values = new Map(
     properties.flatMap(({ property, value }) => (value === null ? [] : [[property, value]])),
   );

@@ -19,6 +19,9 @@ const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
 
 export interface Configuration {
   readonly file: string;
+  readonly isThere: boolean;
+  /** This user may not read it. */
+  readonly isClosed: boolean;
   /** Undefined when the file is not valid. */
   readonly config: Config | undefined;
   /** A line for each error. */
@@ -31,16 +34,15 @@ export function readConfiguration(given: string | undefined, varpd: ProcessFacts
   // A relative path of varpd is relative to a directory that dladm does not know.
   const file = given ?? (ofVarpd !== undefined && path.isAbsolute(ofVarpd) ? ofVarpd : undefined);
   const name = file ?? DEFAULT_CONFIG_FILE;
+  const about = { file: name, isThere: statOf(name) !== undefined, isClosed: false };
   try {
     const config = loadConfig({ pluginPath: [], ...(file === undefined ? {} : { config: file }) });
-    return { file: name, config, errors: [] };
+    return { ...about, config, errors: [] };
   } catch (error) {
     if (!(error instanceof OverlayError)) throw error;
-    return {
-      file: name,
-      config: undefined,
-      errors: error.details.length > 0 ? error.details : [error.message],
-    };
+    const isClosed = (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EACCES';
+    const errors = error.details.length > 0 ? error.details : [error.message];
+    return { ...about, isClosed, config: undefined, errors };
   }
 }
 
