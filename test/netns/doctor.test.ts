@@ -485,6 +485,21 @@ await t.test('a host without varpd', { skip: skipUnlessNetns(['nft', 'setpriv', 
     await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4, port: 6081 });
     await only(t, 'KERNEL-TUNNEL', { says: /vx0 is for UDP port 6081/ }, { host: b });
   });
+  await t.test('lines, and columns', async (t) => {
+    const shown = async (...args: readonly string[]) => {
+      const line = `${tun('666')} && exec "$@"`;
+      const command = ['sh', '-c', line, 'sh', process.execPath, DLADM_MAIN, 'doctor', '--config', config];
+      return a.run([...command, ...args], { env: { VARPD_SOCKET: place.socket } });
+    };
+    const { code, stdout } = await shown();
+    t.equal(code, 10);
+    for (const row of stdout.trimEnd().split('\n')) t.match(row, /^(?:ok {2}|warn|fail|skip) [A-Z-]+ \S/);
+    t.match(stdout, /^fail VARPD cannot reach varpd at .*no such socket.* -> start it: /m);
+    const columns = (await shown('-p', '-o', 'status,code,about')).stdout;
+    t.match(columns, /^fail:VARPD:--$/m);
+    t.match(columns, /^ok:UDP-PORT:--$/m);
+    t.match((await shown('-o', 'code,advice')).stdout, /^CODE +ADVICE\nOBSERVER +--\n/);
+  });
   await t.test('bad arguments', async (t) => {
     const dladm = (...args: readonly string[]) => a.run([process.execPath, DLADM_MAIN, 'doctor', ...args]);
     for (const [args, says] of [

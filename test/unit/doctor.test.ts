@@ -7,10 +7,13 @@ import { checkFirewall } from '../../src/cli/doctor/firewall.js';
 import { parseIptables } from '../../src/cli/doctor/iptables-rules.js';
 import { checkKernel, type KernelFacts } from '../../src/cli/doctor/kernel.js';
 import { parseNft } from '../../src/cli/doctor/nft-rules.js';
+import { checkMapping } from '../../src/cli/doctor/mapping.js';
 import { checkObserver } from '../../src/cli/doctor/observer.js';
+import { checkRoutes, type RoutesFacts } from '../../src/cli/doctor/routes.js';
 import { type Chain, follow, type Outcome, type Packet } from '../../src/cli/doctor/ruleset.js';
+import { checkStored, type StoredFacts } from '../../src/cli/doctor/stored.js';
 import { parseProcess } from '../../src/cli/doctor/system.js';
-import { parseUdp } from '../../src/cli/doctor/udp-ports.js';
+import { checkPort, parseUdp, type PortFacts } from '../../src/cli/doctor/udp-ports.js';
 import { checkWire, type WireFacts } from '../../src/cli/doctor/wire.js';
 import { parse as parseIp } from '../../src/wire/ip.js';
 import { fromRoot } from '../helpers/need.js';
@@ -311,5 +314,145 @@ t.test('the clock, and another version', (t) => {
   t.match(line(at(90_000, 60_000), 'CLOCK'), /^warn the clock was set forward by 30 s/);
   t.equal(line(at(0, 0), 'VARPD-VERSION'), 'warn varpd is version 0.1.0, installed is 0.2.0');
   t.match(line(at(0, 0), 'NAMESPACE'), /^skip/);
+  t.end();
+});
+
+const ROUTES: RoutesFacts = {
+  name: 'overlay0',
+  encap: 'vxlan',
+  listenIp: IN.to,
+  mtuBytes: 1450,
+  address: 'good',
+  home: 'eth0',
+  isHomeOnWire: true,
+  isStrict: true,
+  ports: ['overlay0', 'foo0'],
+  routes: ['10.88.88.70', '10.88.88.71'].map((to) => ({
+    to: ip(to),
+    link: 'eth0',
+    hasOtherSource: false,
+    into: undefined,
+    mtuBytes: 1500,
+  })),
+  destinationCount: 2,
+};
+
+t.test('routes', (t) => {
+  const [first, second] = ROUTES.routes;
+  const of = (more: Partial<RoutesFacts>): Plain[] => checkRoutes({ ...ROUTES, ...more });
+  t.same([...new Set(of({}).map(({ status }) => status))], ['ok']);
+  t.match(line(of({ address: 'duplicate' }), 'LISTEN-ADDRESS'), /^fail .*another host/);
+  t.match(line(of({ address: 'tentative' }), 'LISTEN-ADDRESS'), /^warn .*not in use yet/);
+  t.match(line(of({ address: 'absent' }), 'ROUTE'), /^skip the listen address is not there/);
+  t.match(line(of({ destinationCount: 0, routes: [] }), 'ROUTE-MTU'), /^skip no destination is known/);
+  t.match(line(of({ destinationCount: 5000 }), 'ROUTE'), /^ok there are routes to 2 of 5000 destinations/);
+  const lost = { ...first, link: undefined, mtuBytes: undefined };
+  t.equal(
+    line(of({ routes: [lost, { ...lost, to: second.to }] }), 'ROUTE'),
+    'fail there is no route to 10.88.88.70 and 1 more',
+  );
+  t.match(
+    line(of({ routes: [{ ...lost, hasOtherSource: true }, second] }), 'ROUTE'),
+    /^fail there is no route from 10\.88\.88\.69 to 10\.88\.88\.70, only from other addresses/,
+  );
+  const into = (port: string): readonly Plain[] => of({ routes: [{ ...first, into: port }, second] });
+  t.match(line(into('foo0'), 'ROUTE-LOOP'), /^fail /);
+  t.match(line(into('other0'), 'ROUTE-LOOP'), /^ok/, 'one overlay may carry another');
+  const byOther = [first, { ...second, link: 'eth1' }];
+  t.match(line(of({ routes: byOther }), 'RP-FILTER'), /^warn .*10\.88\.88\.71 leaves by eth1/);
+  t.match(line(of({ routes: byOther, isStrict: false }), 'RP-FILTER'), /^ok/);
+  t.match(line(of({ routes: byOther, isHomeOnWire: false }), 'RP-FILTER'), /^ok/, 'an address of loopback');
+  t.match(line(of({ mtuBytes: undefined }), 'ROUTE-MTU'), /^skip/);
+  t.match(
+    line(of({ encap: 'geneve', mtuBytes: 1451 }), 'ROUTE-MTU'),
+    /^fail .*carries 1500 bytes, a packet of 1451 needs 1501/,
+  );
+  t.end();
+});
+
+t.test('the UDP port: sockets of varpd are no fault, as far as dladm can tell', (t) => {
+  const facts: PortFacts = {
+    listenIp: IN.to,
+    port: 4789,
+    sockets: [{ ip: IN.to, uid: 995, inode: 1 }],
+    tunnels: [],
+    varpd: { pid: 4711, uid: 995 },
+    isOnline: true,
+  };
+  const [socket] = facts.sockets;
+  t.match(line(checkPort(facts), 'UDP-PORT'), /^ok varpd has/, 'not root: by its user');
+  t.match(
+    line(checkPort({ ...facts, sockets: [{ ...socket, uid: 1000 }] }), 'UDP-PORT'),
+    /^fail .*a program of uid 1000/,
+  );
+  const held = (pid: number): PortFacts => ({
+    ...facts,
+    sockets: [{ ...socket, process: { pid, name: 'x' } }],
+  });
+  t.match(line(checkPort(held(4711)), 'UDP-PORT'), /^ok/);
+  t.match(line(checkPort(held(9)), 'UDP-PORT'), /^fail .*taken by x \(process 9\)/);
+  t.match(line(checkPort({ ...facts, varpd: undefined }), 'UDP-PORT'), /^fail/);
+  t.match(
+    line(checkPort({ ...facts, sockets: [] }), 'UDP-PORT'),
+    /^ok UDP port 4789 of 10\.88\.88\.69 is free/,
+  );
+  t.match(line(checkPort({ ...facts, tunnels: ['vx0', 'vx1'] }), 'KERNEL-TUNNEL'), /^warn .*vx0 and 1 more/);
+  t.match(line(checkPort({ ...facts, tunnels: ['vx0'], isOnline: false }), 'KERNEL-TUNNEL'), /^fail/);
+  t.end();
+});
+
+t.test('what is stored', (t) => {
+  const state: NonNullable<StoredFacts['state']> = {
+    directory: '/var/lib/varpd',
+    found: { isDirectory: true, uid: 995, mode: 0o700 },
+    untrusted: undefined,
+    names: ['overlay0.json'],
+    overlays: [],
+    temporary: [],
+  };
+  const facts: StoredFacts = {
+    configuration: {
+      file: '/etc/varpd/varpd.yaml',
+      isThere: true,
+      isClosed: false,
+      config: undefined,
+      errors: [],
+    },
+    user: { uid: 995, gids: [995] },
+    state,
+    isRunning: false,
+    taps: [{ name: 'foo0', ownerUid: 995, isPersistent: true, isInUse: false }],
+    wanted: ['foo0'],
+  };
+  const of = (more: Partial<StoredFacts>): Plain[] => checkStored({ ...facts, ...more });
+  t.same([...new Set(of({}).map(({ status }) => status))], ['ok']);
+  const foreign = { ...state, found: { isDirectory: true, uid: 1000, mode: 0o700 } };
+  t.match(line(of({ state: foreign }), 'STATE-DIRECTORY'), /^fail .*belongs to uid 1000/);
+  t.match(
+    line(of({ state: { ...state, untrusted: 'others may change it' } }), 'STATE-DIRECTORY'),
+    /^fail .*others may/,
+  );
+  t.match(line(of({ state: { ...state, names: undefined } }), 'STATE-SET-ASIDE'), /^skip/);
+  const writing = { ...state, temporary: [{ name: '.x.tmp', ageMs: 5 }] };
+  t.match(line(of({ state: writing }), 'LEFTOVER-FILE'), /^warn/, 'from a crash');
+  t.match(line(of({ state: writing, isRunning: true }), 'LEFTOVER-FILE'), /^ok/, 'varpd writes it now');
+  t.match(line(of({ wanted: [] }), 'LEFTOVER-TAP'), /^warn .*foo0/);
+  t.match(line(of({ wanted: undefined }), 'LEFTOVER-TAP'), /^skip/);
+  const closed = { ...facts.configuration, isClosed: true, errors: ['cannot be read'] };
+  t.match(line(of({ configuration: closed }), 'CONFIGURATION'), /^skip/, 'a file for other eyes is no fault');
+  t.match(line(of({ user: undefined, state: undefined }), 'STATE-DIRECTORY'), /^skip/);
+  t.end();
+});
+
+t.test('the mapping: a file that cannot be read', (t) => {
+  const of = (unread: string): readonly Plain[] =>
+    checkMapping({
+      listenIp: IN.to,
+      vnics: [],
+      mapping: { file: '/etc/varpd/hosts.json', unread, error: undefined, mapping: undefined },
+    });
+  t.match(line(of('/etc/varpd/hosts.json is not there'), 'MAPPING-FILE'), /^fail/);
+  t.match(line(of('/etc/varpd/hosts.json cannot be read: EACCES'), 'MAPPING-FILE'), /^skip/);
+  t.same(checkMapping({ listenIp: IN.to, vnics: [], mapping: undefined }), [], 'of another plugin');
   t.end();
 });

@@ -74,9 +74,12 @@ const ofTarget = (option: string): boolean => /^--(?:reject-with|log-|nflog-|set
 /** Targets after which a packet goes on to the next rule. */
 const GOING_ON = ['LOG', 'NFLOG', 'MARK', 'CONNMARK', 'NOTRACK', 'CT', 'TCPMSS', 'DSCP', 'CLASSIFY', 'TRACE'];
 
+/** Targets that change an address and let the packet pass. */
+const TRANSLATING = ['MASQUERADE', 'SNAT', 'DNAT', 'REDIRECT', 'NETMAP'];
+
 function verdictOf(option: string, target: string, keyOf: (name: string) => string): Verdict | undefined {
   if (option === '-g') return { does: 'goto', chain: keyOf(target) };
-  if (target === 'ACCEPT') return { does: 'accept' };
+  if (target === 'ACCEPT' || TRANSLATING.includes(target)) return { does: 'accept' };
   if (target === 'DROP' || target === 'REJECT') return { does: 'drop' };
   if (target === 'RETURN') return { does: 'return' };
   return GOING_ON.includes(target) ? undefined : { does: 'jump', chain: keyOf(target) };

@@ -1,6 +1,6 @@
 /** Compares the mapping of the files plugin with the VNICs and the listen address of an overlay. */
 import { parseMac } from '../../wire/mac.js';
-import { fail, firstOf, ok, type Plain, plural, skip, warn } from './finding.js';
+import { fail, firstOf, ok, type Plain, skip, warn } from './finding.js';
 import type { OverlaySubject } from './subject.js';
 
 export type MappedOverlay = Pick<OverlaySubject, 'listenIp' | 'vnics' | 'mapping'>;
@@ -49,14 +49,14 @@ export function checkMapping({ listenIp, vnics, mapping: facts }: MappedOverlay)
           `give an entry "ip": "${listenIp}", or is the listen address another one?`,
         ),
     absent.length === 0
-      ? ok('MAPPING-VNIC', `the mapping has the ${plural(vnics.length, 'VNIC')} of this overlay`)
+      ? ok('MAPPING-VNIC', 'the mapping has each VNIC of this overlay')
       : fail(
           'MAPPING-VNIC',
           `the mapping does not have ${firstOf(absent.map(({ name, mac }) => `${name} (${mac})`))}: no other host finds it`,
           `add an entry for ${absent[0].mac} with "ip": "${listenIp}" to ${file} on every host`,
         ),
     elsewhere.length === 0
-      ? ok('MAPPING-PLACE', `the mapping has no VNIC of this overlay at another host`)
+      ? ok('MAPPING-PLACE', 'the mapping has no VNIC of this overlay at another host')
       : fail(
           'MAPPING-PLACE',
           `the mapping has ${firstOf(elsewhere.map(({ name, mac }) => `${name} (${mac})`))} at ${elsewhere[0].place}, and it is here, at ${listenIp}`,

@@ -57,7 +57,7 @@ export function checkHealth({ status, details }: NonNullable<OverlaySubject['run
 function vnics({ vnics: all }: OverlayFacts): Plain {
   const wrong = all.filter(({ state }) => state !== undefined && state !== 'up');
   if (wrong.length === 0)
-    return ok('VNIC', all.length === 0 ? 'it has no VNIC' : `${plural(all.length, 'VNIC')} up`);
+    return ok('VNIC', all.length === 0 ? 'it has no VNIC' : `its ${plural(all.length, 'VNIC')} can be used`);
   const [{ name, state = '' }] = wrong;
   const more = wrong.length === 1 ? '' : `; and ${wrong.length - 1} more`;
   return warn('VNIC', `${name}: ${state}${more}`, `ip link set ${name} up; dladm show-vnic has each state`);

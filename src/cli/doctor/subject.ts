@@ -80,6 +80,7 @@ export interface SubjectOptions {
   readonly overlay: string | undefined;
 }
 
+/** No overlay is found where there is none of the name that was asked about. Never rejects for want of varpd. */
 export async function readSubject({ socket, configFile, overlay }: SubjectOptions): Promise<Subject> {
   const call = createClient(socket, { timeoutMs: ANSWER_MS });
   const answer = await askVarpd(call);
