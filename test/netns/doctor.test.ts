@@ -357,6 +357,10 @@ await t.test('a host with varpd', { skip: skipUnlessNetns(['nft', 'ethtool']) },
     for (const code of ['OBSERVER', 'NAMESPACE', 'NFTABLES', 'STATE-SET-ASIDE'] as const)
       t.ok(skipped.includes(code), code);
     t.same(troubles(report), [], 'what it cannot see is no fault');
+    chmodSync(daemon.socket, 0o660);
+    const denied = await doctor({ ...place, as: nobody });
+    t.match(denied.findings.find(({ code }) => code === 'VARPD')?.sentence, /permission denied/);
+    t.same(troubles(denied), [], 'nor is a varpd that it may not ask');
   });
 
   await t.test('all is mended: healthy', healthy);

@@ -57,12 +57,13 @@ const UNSEEN: readonly Plain[] = [
   ),
 ];
 
-async function ofNetwork({ overlays, varpd, ports: names }: Subject): Promise<Finding[]> {
+async function ofNetwork(subject: Subject): Promise<Finding[]> {
+  const { overlays, ports: names } = subject;
   const ports = new Set([
     ...names,
     ...overlays.flatMap(({ name, vnics }) => [name, ...vnics.map((vnic) => vnic.name)]),
   ]);
-  const holder = runs(varpd) ? { pid: varpd.status.pid, uid: varpd.process?.uid } : undefined;
+  const holder = holderOf(subject);
   if (overlays.length === 0) return defaultPorts(holder);
   const rulesets = await readRulesets();
   const routes = overlays.map((overlay) => readRoutes(overlay, ports));
@@ -71,6 +72,14 @@ async function ofNetwork({ overlays, varpd, ports: names }: Subject): Promise<Fi
     ...overlays.flatMap((overlay, index) => ofOverlay(overlay, routes[index], rulesets, holder)),
     ...wires.flatMap((wire) => about(wire.name, checkWire(wire))),
   ];
+}
+
+/** The varpd that may have the UDP ports: one that answers, or that this user may not ask. */
+function holderOf({ varpd, user }: Subject): PortQuestion['varpd'] {
+  if (runs(varpd)) return { pid: varpd.status.pid, uid: varpd.process?.uid };
+  return varpd.isDenied && user !== undefined && 'uid' in user
+    ? { pid: undefined, uid: user.uid }
+    : undefined;
 }
 
 function ofOverlay(

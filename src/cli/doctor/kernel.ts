@@ -46,7 +46,7 @@ export function readKernel({ dladm, varpd, user }: Subject): KernelFacts {
   return {
     user,
     release: release(),
-    tun: runs(varpd) ? nodeOf(varpd) : nodeAt('/dev/net/tun'),
+    tun: runs(varpd) ? nodeOf(varpd) : varpd.isDenied ? 'unseen' : nodeAt('/dev/net/tun'),
     // Trying makes a TAP for a moment, so it is only done where no varpd has done it.
     features: runs(varpd)
       ? varpd.status.features

@@ -36,6 +36,12 @@ function observer({ dladm, varpd }: ObserverFacts): Plain {
 }
 
 function varpdFindings({ socket, varpd, version, dladm, hasSocketFile }: ObserverFacts): Plain[] {
+  if (!runs(varpd) && varpd.isDenied)
+    return [
+      skip('VARPD', varpd.why, 'run it as root'),
+      skip('VARPD-VERSION', 'varpd may not be asked'),
+      skip('LEFTOVER-SOCKET', 'varpd may not be asked'),
+    ];
   if (!runs(varpd)) {
     const advice = 'start it: systemctl start varpd, or varpd; dladm --socket PATH if it has another socket';
     const leftover = hasSocketFile
@@ -45,7 +51,7 @@ function varpdFindings({ socket, varpd, version, dladm, hasSocketFile }: Observe
           'the next start of varpd replaces it',
         )
       : ok('LEFTOVER-SOCKET', `no socket is left at ${socket}`);
-    return [fail('VARPD', varpd.silent, advice), skip('VARPD-VERSION', 'varpd does not answer'), leftover];
+    return [fail('VARPD', varpd.why, advice), skip('VARPD-VERSION', 'varpd does not answer'), leftover];
   }
   const { status, process: seen } = varpd;
   const since = `varpd ${status.version} has run since ${status.startedAt}`;

@@ -3,7 +3,7 @@
  * are; otherwise the state files do.
  */
 import { encapsulation, ENCAPSULATION_NAMES, type EncapsulationName } from '../../encap/index.js';
-import { type Call, createClient } from '../../control/client.js';
+import { type Call, ConnectionError, createClient } from '../../control/client.js';
 import type { DaemonStatus, OverlayHealth, OverlayInfo, VnicInfo } from '../../control/messages.js';
 import { type Endpoint, family, type IpAddress, parse as parseIp, parseEndpoint } from '../../wire/ip.js';
 import { readPages } from '../pages.js';
@@ -31,6 +31,13 @@ export interface Varpd {
   readonly answeredAtMs: number;
 }
 
+/** No varpd answers. */
+export interface Silence {
+  readonly why: string;
+  /** This user may not ask, so varpd may well run. */
+  readonly isDenied: boolean;
+}
+
 export interface OverlaySubject {
   readonly name: string;
   readonly encap: EncapsulationName;
@@ -55,8 +62,7 @@ export interface OverlaySubject {
 export interface Subject {
   readonly socket: string;
   readonly dladm: ProcessFacts;
-  /** The text says why varpd does not answer. */
-  readonly varpd: Varpd | { readonly silent: string };
+  readonly varpd: Varpd | Silence;
   readonly configuration: Configuration;
   /** User of varpd: of the process, else of the configuration. */
   readonly user: UserFacts | undefined;
@@ -126,7 +132,8 @@ async function askVarpd(call: Call): Promise<Answer> {
     const vnics = (await readPages(call, 'vnic.list', {})).flatMap((page) => page.vnics);
     return { varpd, overlays, vnics };
   } catch (error) {
-    return { varpd: { silent: (error as Error).message }, overlays: [], vnics: [] };
+    const isDenied = error instanceof ConnectionError && error.code === 'DENIED';
+    return { varpd: { why: (error as Error).message, isDenied }, overlays: [], vnics: [] };
   }
 }
 

@@ -20,7 +20,7 @@ export interface PortFacts {
   readonly sockets: readonly UdpSocket[];
   /** Links of the kernel that receive on this port. */
   readonly tunnels: readonly string[];
-  readonly varpd: { readonly pid: number; readonly uid: number | undefined } | undefined;
+  readonly varpd: { readonly pid: number | undefined; readonly uid: number | undefined } | undefined;
   readonly isOnline: boolean;
 }
 
