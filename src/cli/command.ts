@@ -49,6 +49,10 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
+  /** Path of the control socket that `call` uses. */
+  readonly socket: string;
+  /** Version of dladm. */
+  readonly version: string;
   /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
   /** Writes a line to standard error, without an effect on the exit status. */
@@ -58,6 +62,8 @@ export interface Context {
    * After failures of different statuses it ends with FAILED.
    */
   readonly fail: (text: string, status?: number) => void;
+  /** The command has done its work, and the answer is no: the exit status will be 10. */
+  readonly refute: () => void;
 }
 
 export interface Command {

@@ -35,6 +35,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['status', () => import('./commands/status.js')],
+  ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
   ['restart', () => import('./commands/restart.js')],
@@ -77,13 +78,19 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
       throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
     }
     const statuses = new Set<number>();
+    const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
-      call: createClient(socketPath([args, globals], terminal.env)),
+      call: createClient(socket),
+      socket,
+      version: version(),
       print: terminal.out,
       warn: complain,
       fail: (text, status = EXIT.FAILED) => {
         statuses.add(status);
         complain(text);
+      },
+      refute: () => {
+        statuses.add(EXIT.NO);
       },
     });
     const [status = EXIT.DONE, ...others] = statuses;

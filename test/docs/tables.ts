@@ -5,6 +5,7 @@
 import { stringify } from 'yaml';
 import type { Command, Option } from '../../src/cli/command.js';
 import { allCommands } from '../../src/cli/dladm.js';
+import { type Check, CHECKS } from '../../src/cli/doctor/finding.js';
 import { wrap } from '../../src/cli/text.js';
 import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
@@ -173,6 +174,12 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       ]),
       page,
     ),
+  checks: (page) =>
+    tableOf(
+      ['code', 'checks', 'needs'],
+      Object.entries<Check>(CHECKS).map(([name, { about, needs }]) => [code(name), about, needs ?? '']),
+      page,
+    ),
   properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
@@ -210,6 +217,7 @@ function isOfVnic({ synopsis }: Command): boolean {
 const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
   'docs/metrics.md': ['metrics'],
+  'docs/doctor.md': ['checks'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],
   'docs/overlays.md': ['commands for overlays', 'exit statuses', 'commands for VNICs', 'properties'],
