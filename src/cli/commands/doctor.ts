@@ -1,5 +1,6 @@
 /** doctor: looks at this host, at varpd and at its overlays, and says what is wrong and what to do about it. */
 import type { Finding } from '../doctor/finding.js';
+import { EXIT } from '../../model/exit-statuses.js';
 import { CommandError, defineCommand, UsageError } from '../command.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
@@ -43,7 +44,7 @@ export const command = defineCommand({
     const { socket, version } = context;
     const found = await examine({ socket, version, overlay, configFile: args.value('config') });
     if (found === undefined)
-      throw new CommandError(`no overlay '${overlay}': varpd has none of that name, or none is stored`);
+      throw new CommandError(`no overlay '${overlay}': varpd has none of that name`, [], EXIT.NOT_FOUND);
     const { findings, observer } = found;
     context.print(
       isJson
