@@ -167,7 +167,7 @@ t.test('properties', async (t) => {
       'failed to set property encap: permission denied: varpd sets it',
       "failed to set property vxlan/source_ports: found '257', expected a whole number from 1 to 256",
       "failed to set property vxlan/accept: found 'all', expected one of known, any",
-      'failed to set property test/count: it is given twice',
+      'failed to set property test/count: it occurs twice: give it once',
       "failed to set property vnetid: found '43', expected 42",
       /^failed to set property bad\\x0aname: no such property, /,
       'unset required property: vxlan/listen_ip',
