@@ -157,7 +157,7 @@ function connectionError(socketPath: string, error: NodeJS.ErrnoException): Conn
     case 'ENOENT':
       return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);
     case 'ECONNREFUSED':
-      return new ConnectionError('NO_DAEMON', `${cannot}: nobody listens there: is varpd running?`, error);
+      return new ConnectionError('NO_DAEMON', `${cannot}: no program listens there: start varpd`, error);
     case 'EACCES':
     case 'EPERM': {
       const who = "only root and the group named in varpd's configuration may";
@@ -191,7 +191,7 @@ function resultOf(answer: unknown, socketPath: string): unknown {
 /** Errors of the protocol itself, as "method not found", come without `data`. */
 function controlError({ message, data }: Record<string, unknown>): ControlError {
   const { code, status, details } = isRecord(data) ? data : {};
-  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason', {
+  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason: see its log', {
     code: typeof code === 'string' ? code : 'INTERNAL',
     status: typeof status === 'string' ? status : 'operation failed',
     details: Array.isArray(details) ? details.map(String) : [],
