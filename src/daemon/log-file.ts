@@ -101,7 +101,7 @@ function open(file: string): number {
     return openSync(place.path, FLAGS | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
   } catch (error) {
     const isDenied = errnoName(error) === 'EACCES' && !(error instanceof UntrustedPlace);
-    const whom = isDenied ? ` to user ${ownUserText()}, whom varpd runs as` : '';
+    const whom = isDenied ? ` to user ${ownUserText()}, the user of varpd` : '';
     const line = `log.file: cannot open ${file}: ${systemErrorText(error)}${whom}`;
     throw new OverlayError(asOverlayError(error).code, line, [line], error);
   }

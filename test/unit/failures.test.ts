@@ -106,7 +106,7 @@ t.test('an answer that fails, or cannot be sent', async (t) => {
       'huge',
       { toJSON: () => 'x'.repeat(2 ** 29) },
       one,
-      { id: 7, error: { message: 'the answer cannot be sent: the log says why' } },
+      { id: 7, error: { message: 'the answer cannot be sent: see the log of varpd' } },
       1,
     ],
     ['long', 'x'.repeat(2 ** 22), one, { id: 7, error: { message: /ask for less at a time/ } }, 0],

@@ -142,7 +142,7 @@ await t.test('the configuration', async (t) => {
   ];
   for (const text of texts) {
     const message = await said(() => parseConfig(text, '/etc/varpd/varpd.yaml'));
-    t.match(message, /^\/etc\/varpd\/varpd\.yaml:\d+:\d+: |^the configuration is not good/, text);
+    t.match(message, /^\/etc\/varpd\/varpd\.yaml:\d+:\d+: |^the configuration is invalid/, text);
     t.notMatch(message, SECRET, text);
   }
 });
