@@ -135,7 +135,7 @@ export class FilesInstance implements Instance {
     if (what !== undefined)
       return { kind: 'proxy', what, ...(this.#isFlooding && { otherwise: this.#flood }) };
     if (this.#isFlooding) return { kind: 'flood', to: this.#flood };
-    return { kind: 'drop', reason: `broadcast and multicast are not carried (${FLOOD})` };
+    return { kind: 'drop', reason: `other broadcast and multicast is dropped; ${FLOOD}=on floods it` };
   }
 
   neighbor(ip: IpAddress): MacAddress | null {

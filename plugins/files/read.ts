@@ -108,7 +108,8 @@ export async function readInto(
     signal?.throwIfAborted();
     const version = await readOnce(file, sink, isTrusting, signal);
     if (version !== undefined) return version;
-    if (attempt === ATTEMPTS) throw new FileError('is being written: it changes while it is read');
+    if (attempt === ATTEMPTS)
+      throw new FileError('changes while it is read: write a new file and rename it over this one');
     await sleep(BETWEEN_ATTEMPTS_MS);
   }
 }

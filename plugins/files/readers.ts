@@ -32,7 +32,8 @@ const MAX_LEFT = 3;
  * process. */
 const END_MS = 300;
 
-const silence = (seconds: number): string => `has not answered for ${seconds} s: is its file system there?`;
+const silence = (seconds: number): string =>
+  `has not answered for ${seconds} s: check its file system (mount, server, network)`;
 
 export interface Following {
   /** Rejects with a FileError, or with the reason of the signal. */

@@ -161,7 +161,7 @@ function connectionError(socketPath: string, error: NodeJS.ErrnoException): Conn
     case 'ENOENT':
       return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);
     case 'ECONNREFUSED':
-      return new ConnectionError('NO_DAEMON', `${cannot}: nobody listens there: is varpd running?`, error);
+      return new ConnectionError('NO_DAEMON', `${cannot}: no program listens there: start varpd`, error);
     case 'EACCES':
     case 'EPERM': {
       const who = "only root and the group named in varpd's configuration may";
@@ -195,7 +195,7 @@ function resultOf(answer: unknown, socketPath: string): unknown {
 /** An answer of a program that is not varpd may lack any member. */
 function controlError({ message, data }: Record<string, unknown>): ControlError {
   const { reason, status, words, details } = inPresentForm(isRecord(data) ? data : {});
-  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason', {
+  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason: see its log', {
     reason: typeof reason === 'string' ? reason : 'INTERNAL',
     status: typeof status === 'number' ? status : FAILED,
     words: typeof words === 'string' ? words : 'operation failed',

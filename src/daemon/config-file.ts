@@ -98,7 +98,7 @@ export function parseConfig(text: string, file: string): Config {
   const first = document.errors.at(0);
   // The parser guesses after a syntax error, so only the first one is reported.
   if (first !== undefined)
-    throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
+    throw invalid([`${at(first.pos[0])}: not valid YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
   if (parsed.success) {
     places.set(parsed.data, placesOf(document, at));
@@ -126,7 +126,12 @@ function valueOf(document: Document, at: (offset: number) => string): unknown {
         return visit.BREAK;
       },
     });
-    throw new OverlayError('INVALID', `${at(offset)}: an alias of nothing, or of too much`, [], error);
+    throw new OverlayError(
+      'INVALID',
+      `${at(offset)}: an alias without an anchor, or that expands too far`,
+      [],
+      error,
+    );
   }
 }
 
@@ -163,11 +168,11 @@ const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
   BAD_SCALAR_START: 'a character that a value does not begin with',
   BAD_ALIAS: 'an alias without a name',
   BLOCK_IN_FLOW: 'a map or list of lines within brackets',
-  DUPLICATE_KEY: 'a key that is there already',
+  DUPLICATE_KEY: 'a key that occurs twice',
   MISSING_CHAR: 'a bracket, quote, colon or comma is missing',
   MULTILINE_IMPLICIT_KEY: 'a key of several lines, or a colon is missing',
   MULTIPLE_DOCS: 'a second document',
-  TAB_AS_INDENT: 'a tab where blanks indent',
+  TAB_AS_INDENT: 'a tab in the indentation: use spaces',
   TAG_RESOLVE_FAILED: 'a tag that is not known',
 };
 
@@ -188,5 +193,5 @@ function offsetOf(node: unknown): number {
 }
 
 function invalid(lines: readonly string[]): OverlayError {
-  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is not good', lines);
+  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is invalid', lines);
 }

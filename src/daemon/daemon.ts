@@ -255,7 +255,10 @@ export class Daemon {
       .then(() => registry.settled())
       .then(() => {
         for (const name of registry.removeOrphans(links.ports))
-          this.#log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
+          this.#log.info(
+            'orphans',
+            `${name}: removed: an earlier varpd left it, and no stored overlay or VNIC uses it`,
+          );
         this.#isSettled = true;
         this.#changed();
       })
@@ -316,7 +319,10 @@ export class Daemon {
     try {
       await snapshot.save(state, lasting, store.overlays.keys(), Date.now());
     } catch (error) {
-      this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
+      this.#log.warn(
+        'snapshot',
+        `cannot save the snapshot of targets; the next varpd will ask the plugins again: ${asOverlayError(error).message}`,
+      );
     }
   }
 }

@@ -87,7 +87,7 @@ export class Health {
     let text = '';
     for (const [index, sentence] of sentences.entries()) {
       if (index > 0 && text.length + sentence.length > MAX_DETAILS_CHARACTERS)
-        return `${text}; and ${sentences.length - index} more`;
+        return `${text}; and ${sentences.length - index} more (see the log)`;
       text += index === 0 ? sentence : `; ${sentence}`;
     }
     return text;

@@ -125,7 +125,7 @@ function explained<T>(file: string, work: () => T): T {
     return work();
   } catch (error) {
     const isDenied = errnoName(error) === 'EACCES' && !(error instanceof UntrustedPlace);
-    const whom = isDenied ? ` to user ${ownUserText()}, whom varpd runs as` : '';
+    const whom = isDenied ? ` to user ${ownUserText()}, the user of varpd` : '';
     const line = `log.file: cannot open ${file}: ${systemErrorText(error)}${whom}`;
     throw new OverlayError(asOverlayError(error).code, line, [line], error);
   }

@@ -56,7 +56,7 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   if (own !== 0 && stat.uid !== own)
     throw new OverlayError(
       'DENIED',
-      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${ownUserText()}, who varpd runs as: ` +
+      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${ownUserText()}, the user of varpd: ` +
         `another varpd serves it, or 'rm ${file}' as root`,
     );
   if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);

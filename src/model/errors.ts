@@ -116,7 +116,11 @@ export function errorText(error: unknown): string {
     const isError = error instanceof Error;
     if (isError && error.name === 'SyntaxError') return syntaxText(error.message, String(error.stack));
     const text = String(isError ? error.message : error);
-    return text !== '' ? text : isError ? `${error.name} without a message` : 'an empty text';
+    return text !== ''
+      ? text
+      : isError
+        ? `an error of type ${error.name} without a message`
+        : 'an empty error message';
   } catch {
     return `a value of type ${typeof error} that cannot be shown`;
   }
@@ -126,8 +130,8 @@ export function errorText(error: unknown): string {
  * the program: both may be from a file that the reader of the message may not read. */
 function syntaxText(message: string, stack: string): string {
   const position = / in JSON at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1];
-  if (position !== undefined) return `no JSON, from character ${position} on`;
-  if (/ is not valid JSON$|^Unexpected end of JSON input$/.test(message)) return 'no JSON';
+  if (position !== undefined) return `not valid JSON from character ${position} on`;
+  if (/ is not valid JSON$|^Unexpected end of JSON input$/.test(message)) return 'not valid JSON';
   // Node puts three lines before the stack: the place, the line of the program, and a mark below the column.
   const place = /^file:\/\/(\/[^\n?]*)(?:\?[^\n]*)?:(\d+)\n[^\n]*\n( *)\^/.exec(stack);
   if (place === null) return 'a syntax error';

@@ -7,6 +7,7 @@
 import type { Properties, PropertySpec, PropertyValue } from '../plugin/contract.js';
 import { type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
+import { GIVEN_TWICE } from './sentences.js';
 import { unknownProperty } from './suggest.js';
 
 /** One property as `show-overlay` prints it. */
@@ -160,7 +161,7 @@ export class PropertySet implements Properties {
     const value = this.#need(name);
     const found = words.find((word) => word === value);
     if (found === undefined)
-      throw new OverlayError('INTERNAL', `property ${name} is none of ${words.join(', ')}`);
+      throw new OverlayError('INTERNAL', `property ${name} must be one of ${words.join(', ')}`);
     return found;
   }
 
@@ -233,7 +234,7 @@ function take(
     );
   }
   if (spec.permission === 'r-') return problem('DENIED', 'permission denied: varpd sets it');
-  if (values.has(name)) return problem('INVALID', 'it is given twice');
+  if (values.has(name)) return problem('INVALID', GIVEN_TWICE);
   const parsed = parseValue(spec, text);
   if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));
   const same = Object.hasOwn(fixed, name) ? fixed[name] : undefined;

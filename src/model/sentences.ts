@@ -12,14 +12,15 @@ export const wholeNumber = (min: number, max: number): string => `a whole number
 /** `name` has been made safe for a message. */
 export const failedToSet = (name: string, why: string): string => `failed to set property ${name}: ${why}`;
 
-export const GIVEN_TWICE = 'it is given twice';
+export const GIVEN_TWICE = 'it occurs twice: give it once';
 
 export const notOfThisHost = (ip: string): string => `${ip} is not an address of this host`;
 
 export const otherFamily = (text: string, listenIp: string): string =>
   `${text} is not of the same family as the listen address ${listenIp}`;
 
-export const notASocket = (file: string): string => `${file} is there and is not a socket`;
+export const notASocket = (file: string): string =>
+  `${file} exists and is not a socket: remove it, or choose another path`;
 
 /** Says how a program ended. */
 export const howEnded = (status: number | null, signal: string | null): string =>
@@ -33,4 +34,7 @@ export const inUse = (what: string, where: string): OverlayError =>
 
 /** `name` is temporary: it ends with varpd. So anything that is `doneToIt` must be temporary too. */
 export const isTemporary = (name: string, doneToIt: string): OverlayError =>
-  new OverlayError('INVALID', `${name} is temporary, so must be what is ${doneToIt} it: use -t`);
+  new OverlayError(
+    'INVALID',
+    `${name} is temporary, so everything ${doneToIt} it must be temporary too: use -t`,
+  );

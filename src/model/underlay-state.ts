@@ -128,7 +128,7 @@ function addressSentence(
   state: Exclude<UnderlayView['address'], 'good'>,
   home: UnderlayLink | undefined,
 ): string {
-  if (state === 'duplicate') return `${ip} is another host's too, says duplicate address detection`;
+  if (state === 'duplicate') return `${ip} is a duplicate: another host has the same address`;
   if (state === 'tentative') return `${ip} is not in use yet: duplicate address detection goes on`;
   // A link that goes down may lose its addresses; then the link is the reason to report.
   return linkSentence(home) ?? notOfThisHost(ip);

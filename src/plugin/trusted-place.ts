@@ -206,8 +206,8 @@ class Walk {
     }
     const isFile = isLast && !found.isSymbolicLink();
     const error = new UntrustedPlace(
-      `${entry} belongs to user ${userText(found.uid)} in ${directory}, where everybody may make files (mode ${octal(mode)}): ` +
-        `'chown root ${shellText(entry)}' if it is what it should be`,
+      `${entry} belongs to user ${userText(found.uid)} in ${directory}, where every user may make files (mode ${octal(mode)}): ` +
+        `if it is the right one, run 'chown root ${shellText(entry)}'`,
     );
     this.#objections.push({ uid: isFile ? undefined : found.uid, error });
   }

@@ -28,7 +28,7 @@ const LINKS: readonly (readonly [words: string, to: string])[] = [
   ['did not fit', 'mtu.md'],
   ['the size of a path', 'mtu.md'],
   ['the files plugin', '../plugins/files/README.md#validation'],
-  ['Has varpd restart', 'restart.md'],
+  ['Restarts varpd', 'restart.md'],
   ['state of its underlay', 'links.md'],
   ['Largest packet', 'mtu.md'],
   ['lose their carrier', 'links.md'],

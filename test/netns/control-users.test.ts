@@ -172,10 +172,10 @@ t.test('metrics', { skip }, async (t) => {
   const samples = parseMetrics(await a.exec([process.execPath, '-e', ask]));
   t.equal(valueOf(samples, 'varpd_overlays', { state: 'running' }), 0, 'over TCP');
   const twin = new Daemon(bed, a, { config: { metrics: address } });
-  await t.rejects(twin.start(), /varpd\.yaml:3:10: metrics: another program listens on 127\.0\.0\.1:9560/);
+  await t.rejects(twin.start(), /varpd\.yaml:3:10: metrics: another program uses 127\.0\.0\.1:9560/);
   daemon.writeConfig({ metrics: address });
   await daemon.ok('restart');
-  await waitUntil(() => /another program listens on .*; tried again/.test(daemon.log()), {
+  await waitUntil(() => /another program uses .*; tried again/.test(daemon.log()), {
     what: 'the log',
   });
   t.ok(await reaches(a, b.overlay.v4), 'it goes on without');

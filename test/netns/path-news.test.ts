@@ -159,7 +159,7 @@ for (const family of FAMILIES) {
       t.equal(
         health.details,
         `ICMP says that the path to ${b.underlay[family]} carries ${LEAST[family] - 1} bytes a packet; an overlay needs ` +
-          `${LEAST[family]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+          `${LEAST[family]}, so varpd ignores it (path_mtu_too_small): the path is too narrow, or the message is forged`,
       );
       t.match(daemon.log(), /degraded: ICMP says that the path to/);
 

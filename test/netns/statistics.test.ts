@@ -58,14 +58,14 @@ await t.test('another VNI at the peer', { skip, timeout: 60_000 }, async (t) => 
   await waitUntil(isArp, { what: 'ARP to be the last frame' });
   t.match(row, {
     kind: 'trouble',
-    about: 'no overlay of that VNI receives here',
+    about: 'no overlay with that VNI on this address and port',
     last: { vnetid: 32, sourceMac: mac, destinationMac: 'ff:ff:ff:ff:ff:ff', etherType: 0x0806, bytes: 42 },
   });
   const { stdout } = await here.dladm('show-overlay', '-s', 'overlay0');
   t.match(stdout, /^LINK +COUNTER +VALUE +RATE +DETAILS$/m);
   t.match(
     stdout,
-    /^overlay0 +rx_unknown_vni +\d+ +\S+ +VNI 32 from .*, \d+ bytes, \d+ s ago: no overlay of that VNI/m,
+    /^overlay0 +rx_unknown_vni +\d+ +\S+ +VNI 32 from .*, \d+ bytes, \d+ s ago: no overlay with that VNI/m,
   );
 });
 

@@ -419,13 +419,13 @@ t.test('what is missing is said, with what to do', { skip }, async (t) => {
   t.equal(program.code, 6);
   t.match(
     program.stderr,
-    /^varpd: user 'varpd', whom varpd runs as, cannot run \S+\/closed\/node: permission denied: put it/,
+    /^varpd: the user of varpd, 'varpd', cannot run \S+\/closed\/node: permission denied: put it/,
   );
   chmodSync(config, 0o600);
   const unread = await start('true');
   t.match(
     unread.stderr,
-    /^varpd: user 'varpd', whom varpd runs as, cannot read \S+varpd\.yaml: permission denied: put it/,
+    /^varpd: the user of varpd, 'varpd', cannot read \S+varpd\.yaml: permission denied: put it/,
   );
 });
 

@@ -323,7 +323,7 @@ await t.test('show-overlay -t', async (t) => {
 
   const json = await run(socket, 'show-overlay', '-t', '--json', 'gone0', 'demo0');
   t.same(JSON.parse(json.out), [{ ...DEMO, targets: point }], 'what cannot be read is left out');
-  t.equal(json.err, 'dladm: failed to get targets of gone0: object not found\n');
+  t.equal(json.err, 'dladm: cannot read the target table of gone0: object not found\n');
   t.equal(json.status, 4);
 });
 

@@ -403,7 +403,7 @@ const REFUSALS: [line: string, answers: Record<string, Answer>, ...printed: stri
     'reload',
     { 'daemon.reload': () => ({ failures: [{ name: 'o0', message: 'not reloaded: /h.json:1:2: $: x' }] }) },
     'o0: not reloaded: /h.json:1:2: $: x',
-    'reload failed: not everything was taken',
+    'reload failed: invalid parts were not applied; the errors are above',
   ],
   ['create-vnic -l o0 foo0', { 'vnic.create': NOT_FOUND }, 'vnic creation over o0 failed: object not found'],
   [

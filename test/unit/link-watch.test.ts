@@ -37,7 +37,7 @@ t.test('what the kernel says, in one sentence', (t) => {
     [
       { address: 'duplicate', home: dead },
       'down',
-      "10.0.0.1 is another host's too, says duplicate address detection",
+      '10.0.0.1 is a duplicate: another host has the same address',
     ],
     [
       {

@@ -278,8 +278,8 @@ t.test('what cannot be made is an error of that request', async (t) => {
   const { log } = await serve(t, `127.0.0.1:${port}`, () =>
     fails ? Promise.reject(new Error('on purpose')) : Promise.resolve('fine\n'),
   );
-  t.match(await get(port), { status: 500, body: 'see the log\n' });
-  t.match(log.at(-1), /metrics could not be made: Error: on purpose/);
+  t.match(await get(port), { status: 500, body: 'internal error: see the log of varpd\n' });
+  t.match(log.at(-1), /the metrics could not be computed: Error: on purpose/);
   fails = false;
   t.equal((await get(port)).status, 200);
 });
@@ -290,13 +290,13 @@ t.test('an address that is taken', async (t) => {
   const first = await serve(t, address);
   await t.rejects(serve(t, address), {
     code: 'BUSY',
-    message: `metrics: another program listens on ${address}`,
+    message: `metrics: another program uses ${address}: choose another port for metrics`,
   });
   await t.rejects(serve(t, '192.0.2.1:9560'), {
     message: 'metrics: 192.0.2.1 is not an address of this host',
   });
   const second = await serve(t, address, () => Promise.resolve('second\n'), { mayWait: true });
-  t.match(second.log[0], /another program listens on .*; tried again/);
+  t.match(second.log[0], /another program uses .*; tried again/);
   await first.close();
   await waitUntil(() => second.log.includes(`metrics are served on ${address}`), {
     what: 'the second to have it',

@@ -81,18 +81,18 @@ t.test('what others have set on a port', async (t) => {
   const foo = tapOf(kernel, overlay, 'foo0');
   links.followPort(foo, { name: 'foo0', configured: 20, mtuBytes: 1500, isPinned: () => false });
   t.equal(health.report().details, null);
-  foo.troubles = ['has a queue that is not ours', 'is odd'];
-  await becomes('port foo0: its interface has a queue that is not ours, and is odd');
+  foo.troubles = ['has a queue of another program', 'is odd'];
+  await becomes('port foo0: its interface has a queue of another program, and is odd');
   foo.troubles = [];
   await becomes(null);
   foo.mended = ['the virtio-net header was 12 bytes'];
-  const line = 'overlay0: port foo0: the virtio-net header was 12 bytes, by somebody else: set right';
+  const line = 'overlay0: port foo0: the virtio-net header was 12 bytes, changed by another program: reset';
   await waitUntil(() => log.lines.includes(line), { what: 'the log' });
   t.equal(health.report().details, null, 'what is right again is no trouble');
 
   change(20, 'foo0', { carrier: false });
   await becomes(
-    'port foo0: its interface has no carrier, which somebody took from it (ip link set foo0 carrier on)',
+    'port foo0: its interface has no carrier: another program switched it off (switch it on: ip link set foo0 carrier on)',
   );
   change(20, 'foo0', { carrier: false, up: false });
   await becomes('port foo0: its interface was set down');
@@ -112,9 +112,12 @@ t.test('what others have set on a port', async (t) => {
   change(UNDER, 'under0', { carrier: false });
   await waitUntil(() => !links.carrier, { what: 'its underlay to be down' });
   change(20, 'foo0', { mtuBytes: 1400 });
-  await waitUntil(() => health.report().details?.includes('has a carrier, which somebody gave it') ?? false, {
-    what: 'a carrier that is not to be',
-  });
+  await waitUntil(
+    () => health.report().details?.includes('has a carrier, which another program switched on') ?? false,
+    {
+      what: 'a carrier that is not to be',
+    },
+  );
   datapath.features = {};
   change(20, 'foo0', { mtuBytes: 1401 });
   await waitUntil(() => !(health.report().details?.includes('port foo0') ?? false), {
@@ -229,7 +232,7 @@ t.test('the most important trouble is said first', (t) => {
     health.degrade(`port p${index}`, `port p${index}: the device was removed`);
   health.degrade('underlay', 'x'.repeat(256));
   const details = health.report().details ?? '';
-  t.match(details, /^x{256}; no mapping; .*; and \d+ more$/);
+  t.match(details, /^x{256}; no mapping; .*; and \d+ more \(see the log\)$/);
   t.ok(details.length < 600, 'as far as there is room');
   t.end();
 });

@@ -182,7 +182,7 @@ t.test('trouble is told of once while it lasts', (t) => {
   t.same(seen.after(2000, 'rx_unknown_vni', 1), [], 'a single frame');
   t.equal(seen.note, null);
   const said =
-    /^(overlay0: )?2 frames dropped as rx_unknown_vni \(VNI 32 from 10.88.88.70:52011, .*\): no overlay of that VNI receives here$/;
+    /^(overlay0: )?2 frames dropped as rx_unknown_vni \(VNI 32 from 10.88.88.70:52011, .*\): no overlay with that VNI on this address and port$/;
   t.match(seen.after(2000, 'rx_unknown_vni', 1), [said]);
   t.match(seen.note, said);
   t.equal(seen.health.report().status, 'ONLINE');

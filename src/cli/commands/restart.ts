@@ -15,7 +15,7 @@ const POLL_MS = 50;
 export const command = defineCommand({
   synopsis: 'restart',
   about:
-    'Has varpd restart, with its program and its configuration as they are now. Links stay, with their addresses and ' +
+    'Restarts varpd, with its program and its configuration as they are now. Links stay, with their addresses and ' +
     'routes, and frames go on in the meantime. Links made with -t go. varpd first tries ' +
     'whether it would come back, and refuses with every reason otherwise. Exit status 1 when something is not well afterwards.',
   options: [],

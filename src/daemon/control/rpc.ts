@@ -101,7 +101,7 @@ export async function* answer(
 }
 
 function refuseBatch({ length }: readonly unknown[]): string | undefined {
-  if (length === 0) return JSON.stringify(invalidRequest('a batch of no requests'));
+  if (length === 0) return JSON.stringify(invalidRequest('an empty batch'));
   if (length <= MAX_BATCH_REQUESTS) return undefined;
   const limit = `a batch has at most ${MAX_BATCH_REQUESTS} requests, not ${length}: send several, one after the other`;
   return JSON.stringify(invalidRequest(limit));
@@ -138,7 +138,7 @@ function encode(response: Response, bug: (error: unknown) => void): string {
     return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, new OverlayError('INVALID', limit)));
   } catch (error) {
     bug(error);
-    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: see the log of varpd');
     return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, reason));
   }
 }

@@ -72,7 +72,7 @@ export function rehearse(order: Order): Promise<Rehearsal> {
     };
     const timer = setTimeout(() => {
       child?.kill('SIGKILL');
-      end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
+      end(`the trial of the next varpd did not finish in ${DEADLINE_MS / 1000} s: it hangs while ${step}`);
     }, DEADLINE_MS);
     const child = startRehearsal(order, (error) => {
       end(`the next varpd cannot be started: ${errorText(error)}`);

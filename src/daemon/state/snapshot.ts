@@ -105,7 +105,10 @@ export class Snapshot {
       return new Snapshot(new Map(overlays), savedAtMs, isRecent({ savedAtMs }, nowMs));
     } catch (error) {
       if (errnoName(error) !== 'ENOENT')
-        log.warn('snapshot', `what was known is asked for again: ${FILE}: ${systemErrorText(error)}`);
+        log.warn(
+          'snapshot',
+          `the snapshot is not usable, so the plugins are asked again: ${FILE}: ${systemErrorText(error)}`,
+        );
       return Snapshot.empty();
     }
   }

@@ -197,7 +197,7 @@ export class DatapathControl implements Datapath {
     this.#ports.dropElsewhere();
     // A descriptor that a thread still uses is closed by the end of the process: its number would soon be
     // another descriptor's.
-    if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
+    if (isLate) throw new Error('a datapath thread does not respond and is left behind');
     closeTaps([...this.#ports.open, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 

@@ -81,7 +81,7 @@ export function checkTap(
   } catch (error) {
     // The device is gone, or going: the thread that reads from it reports that.
     if (!(error instanceof NativeError)) throw error;
-    if (error.code !== 'EBADFD') findings.troubles.push(`cannot be set right: ${error.message}`);
+    if (error.code !== 'EBADFD') findings.troubles.push(`cannot be reset: ${error.message}`);
   }
   const { foreignQueues } = tap.seen;
   if (foreignQueues > 0) findings.troubles.push(foreignText(foreignQueues, device ?? tap.name));
@@ -89,8 +89,8 @@ export function checkTap(
 }
 
 function foreignText(count: number, device: string): string {
-  const whose = count === 1 ? 'a queue that is not ours' : `${count} queues that are not ours`;
-  return `has ${whose}: its frames may go there, and others come from there (as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
+  const whose = count === 1 ? 'a queue of another program' : `${count} queues of other programs`;
+  return `has ${whose}, which may take and send its frames (find it as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
 }
 
 function checkSettings({ fds: [fd], name, isPersistent }: WatchedTap, mended: string[]): void {
