@@ -5,6 +5,7 @@
 import { accessSync, constants, existsSync, type Stats, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, userText } from '../plugin/trusted-place.js';
@@ -25,6 +26,7 @@ import { StateDirectory } from './state/state-directory.js';
 import type { StoredOverlay } from './state/state-schema.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
+nameThread('varpd-trial');
 const { flags, running, check } = JSON.parse(process.argv[2]) as Order;
 /** The overlays that a check has found. */
 const stored: StoredOverlay[] = [];

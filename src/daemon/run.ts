@@ -31,6 +31,8 @@ const STOP_DEADLINE_MS = 1200;
  */
 const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
+/** Time for the answer to reach the client that has asked varpd to end. */
+const ANSWER_MS = 50;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 
 /**
@@ -98,6 +100,11 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
         end(1);
       },
       restart: () => lifecycle.restart(),
+      stop: () => {
+        setTimeout(() => {
+          end(0);
+        }, ANSWER_MS);
+      },
     },
     lifecycle,
   );

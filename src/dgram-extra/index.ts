@@ -51,6 +51,7 @@ export {
   type TapOptions,
   type TapSettings,
 } from './tap-device.js';
+export { MAX_THREAD_NAME, nameThread } from './thread-name.js';
 export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
 /** The hot path, as it is: nothing here throws, allocates or converts. */

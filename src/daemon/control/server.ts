@@ -9,7 +9,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { encodeMessage } from '../../control/framing.js';
 import { errorStack, OverlayError } from '../../model/errors.js';
 import type { Log } from '../log.js';
-import { listenOn } from '../socket-file.js';
+import { descriptorOf, listenOn } from '../socket-file.js';
 import { systemErrorText } from '../system-error.js';
 import { Connection, type Timing } from './connection.js';
 import { answer, type Caller, errorResponse, type Handlers, RPC_CODE } from './rpc.js';
@@ -145,11 +145,4 @@ export class ControlServer {
       return { uid: NOBODY, mayChange: false };
     }
   }
-}
-
-/** Node has no public name for it; undocumented, but the same since 0.10. */
-function descriptorOf(socket: Socket): number {
-  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } };
-  if (handle?.fd === undefined || handle.fd < 0) throw new Error('the connection is closed');
-  return handle.fd;
 }
