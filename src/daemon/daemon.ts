@@ -234,6 +234,9 @@ export class Daemon {
       }),
       credentials: peerCredentials,
       maxClients: () => this.#limits.clients,
+      changed: (change) => {
+        log.change(change);
+      },
       log,
     });
     this.#ending.push(() => server.close());

@@ -39,10 +39,18 @@ t.test('varpd stop', { skip }, async (t) => {
   t.ok(daemon.running);
   const byName = statSync(daemon.socket).gid;
   t.equal(byName, GROUP, 'games');
+  const line =
+    'change by 0 \\(root\\), process \\d+: create-overlay -e vxlan -s direct -v 42 .* overlay0: done';
+  t.match(daemon.log(), new RegExp(`^\\S+ info ${line}$`, 'm'), 'the log has who created it');
+  daemon.signal('SIGHUP');
+  await waitUntil(() => daemon.log().includes(' info change by a signal: SIGHUP: done\n'), {
+    what: 'SIGHUP',
+  });
   const { pid } = daemon;
   t.match(await stop(a, there, as(65534, GROUP)), { code: 0, stdout: '', stderr: '' }, 'the group may');
   t.throws(() => process.kill(pid, 0), { code: 'ESRCH' }, 'it has ended when the command returns');
   t.match(await daemon.ended(), { code: 0 });
+  t.match(daemon.log(), / info change by 65534 \(nobody\), process \d+: stop: done$/m, 'and who ended it');
   t.notOk(await a.hasDevice('overlay0'), 'as by SIGTERM');
   const none = await stop(a, there);
   t.match(none, { code: 3, stderr: `varpd: no varpd runs at ${daemon.socket}: ` }, 'none runs');
