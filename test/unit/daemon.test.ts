@@ -870,7 +870,7 @@ t.test('the target table', async (t) => {
   registry.flushTargets({ name: 'overlay0' });
   t.same(await registry.targets({ name: 'overlay0' }), { rows: [], next: null });
 
-  const unsupported = { code: 'UNSUPPORTED', status: 'operation not supported' };
+  const unsupported = { code: 'UNSUPPORTED', words: 'operation not supported' };
   t.throws(() => {
     registry.setTarget({ name: 'point0', mac: '2:0:0:0:0:1', destination: 'drop' });
   }, unsupported);
