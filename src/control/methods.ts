@@ -190,6 +190,12 @@ export const METHODS = {
     params: {},
     returns: shape<RestartInfo>(),
   },
+  'daemon.stop': {
+    about: 'Ends varpd, as SIGTERM does. It ends after this answer.',
+    access: 'change',
+    params: {},
+    returns: done,
+  },
   'daemon.status': {
     about:
       'Says the version, the process, its user and configuration, the number of overlays and VNICs that run, and features of the kernel.',

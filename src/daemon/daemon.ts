@@ -52,6 +52,8 @@ export interface DaemonEvents {
    * when the next process would not come up.
    */
   readonly restart: () => Promise<RestartInfo>;
+  /** varpd is asked to end, which it does a moment later. */
+  readonly stop: () => void;
 }
 
 export class Daemon {
@@ -165,7 +167,7 @@ export class Daemon {
 
   async #start(
     state: StateDirectory,
-    { failed, restart }: DaemonEvents,
+    { failed, restart, stop }: DaemonEvents,
     lifecycle: Lifecycle,
   ): Promise<void> {
     const config = this.#config;
@@ -233,9 +235,13 @@ export class Daemon {
         statistics: observer.statistics,
         reload: () => this.reload(),
         restart,
+        stop,
       }),
       credentials: peerCredentials,
       maxClients: () => this.#limits.clients,
+      changed: (change) => {
+        log.change(change);
+      },
       log,
     });
     this.#ending.push(() => server.close());

@@ -17,6 +17,8 @@ export interface DaemonControl {
   readonly statistics: Pick<Statistics, 'of'>;
   readonly reload: () => Promise<Failure[]>;
   readonly restart: () => Promise<RestartInfo>;
+  /** varpd ends, a moment after the answer. */
+  readonly stop: () => void;
 }
 
 export function createHandlers(
@@ -54,6 +56,10 @@ export function createHandlers(
     'linkprop.reset': (params) => done(linkProperties.reset(params)),
     'linkprop.list': (params) => linkProperties.list(params),
     'daemon.restart': () => daemon.restart(),
+    'daemon.stop': () => {
+      daemon.stop();
+      return null;
+    },
     'daemon.reload': async () => ({ failures: await daemon.reload() }),
     'daemon.status': () => ({
       version: VERSION,

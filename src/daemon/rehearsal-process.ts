@@ -2,15 +2,18 @@
  * The process that tries everything that a varpd needs (rehearsal.ts). It reports its findings, a JSON object
  * a line. It changes nothing, except that it makes a log file, as a start would; a check makes none.
  */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, type Stats, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, userText } from '../plugin/trusted-place.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { loadConfig, placeOf } from './config-file.js';
 import type { Config } from './config.js';
+import { environmentOfOthers } from './environment.js';
 import { endProcess } from './exit.js';
 import type { Finding, Order } from './handover/rehearsal.js';
 import { checkLogFile, LogFile } from './log-file.js';
@@ -25,9 +28,12 @@ import { StateDirectory } from './state/state-directory.js';
 import type { StoredOverlay } from './state/state-schema.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
+nameThread('varpd-trial');
 const { flags, running, check } = JSON.parse(process.argv[2]) as Order;
 /** The overlays that a check has found. */
 const stored: StoredOverlay[] = [];
+/** Node takes 50 ms to read a file. */
+const SYNTAX_MS = 5000;
 
 /** Written at once, so that the finding is not lost when this process dies. */
 function say(finding: Finding): void {
@@ -210,6 +216,17 @@ async function checkMetrics({ metrics, socket }: Config): Promise<void> {
   }
 }
 
+/** `file:line:column: ` of a syntax error, which Node says on standard error alone. */
+function syntaxPlace(file: string): string {
+  const { stderr } = spawnSync(process.execPath, ['--check', file], {
+    encoding: 'utf8',
+    env: environmentOfOthers(),
+    timeout: SYNTAX_MS,
+  });
+  const found = /^(?:file:\/\/)?\/[^\n]*:(\d+)\n[^\n]*\n( *)\^/m.exec(stderr);
+  return found === null ? '' : `${file}:${found[1]}:${found[2].length + 1}: `;
+}
+
 /**
  * A plugin that cannot be imported is left out by the next varpd; its overlays go on without it. That is an
  * error for a check.
@@ -235,7 +252,8 @@ async function checkPlugins(config: Config): Promise<void> {
       try {
         names.add((await importPlugin(file, { error })).name);
       } catch (thrown) {
-        error('', leftOut(file, systemErrorText(thrown)));
+        const where = check === undefined || !(thrown instanceof SyntaxError) ? '' : syntaxPlace(file);
+        error('', leftOut(file, `${where}${systemErrorText(thrown)}`));
       }
     }
   }

@@ -3,7 +3,7 @@
  * an old one.
  */
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
-import { connect, type Server } from 'node:net';
+import { connect, type Server, type Socket } from 'node:net';
 import path from 'node:path';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
@@ -120,4 +120,11 @@ function underMask<T>(mask: number, work: () => T): T {
   } finally {
     process.umask(before);
   }
+}
+
+/** Node has no public name for it; undocumented, but the same since 0.10. */
+export function descriptorOf(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } };
+  if (handle?.fd === undefined || handle.fd < 0) throw new Error('the connection is closed');
+  return handle.fd;
 }

@@ -7,6 +7,7 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { EXIT } from '../model/exit-statuses.js';
 import { complain } from './complaint.js';
@@ -25,6 +26,7 @@ const RETRY_PAUSE_MS = 1000;
 let startFlags: Flags | undefined;
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground | --check]
+       varpd stop [--config FILE] [--socket PATH]
        varpd --help | --version
 
   --config FILE   configuration (default: /etc/varpd/varpd.yaml, if it is there)
@@ -32,6 +34,7 @@ const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreg
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
   --check         try all that a start needs, and change nothing: 0 = it would start, 10 = there are errors
+  stop            end the varpd that answers on the socket, and wait until it has ended
 
 SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
 addresses and connections kept.
@@ -43,6 +46,7 @@ const HELP = USAGE.trimEnd();
 function readArguments() {
   try {
     return parseArgs({
+      allowPositionals: true,
       options: {
         config: { type: 'string' },
         include: { type: 'string', short: 'i', multiple: true },
@@ -52,7 +56,7 @@ function readArguments() {
         help: { type: 'boolean' },
         version: { type: 'boolean' },
       },
-    }).values;
+    });
   } catch (error) {
     throw wrongUsage((error as Error).message);
   }
@@ -63,7 +67,11 @@ function wrongUsage(message: string): OverlayError {
 }
 
 async function main(): Promise<void> {
-  const { config, include = [], socket, foreground, check, help, version } = readArguments();
+  const { values, positionals } = readArguments();
+  const { config, include = [], socket, foreground, check, help, version } = values;
+  const word = positionals.at(0);
+  const unexpected = word === 'stop' ? positionals.at(1) : word;
+  if (unexpected !== undefined) throw wrongUsage(`unexpected argument '${unexpected}'`);
   if (help === true || version === true) {
     process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
     return;
@@ -75,6 +83,13 @@ async function main(): Promise<void> {
     pluginPath: include.map((directory) => path.resolve(directory)),
   };
   const isDaemon = foreground === true || isDetached;
+  if (word === 'stop') {
+    if (foreground === true || check === true) throw wrongUsage("'stop' takes --config and --socket alone");
+    stopListening();
+    const { stop } = await import('./process/stop.js');
+    process.exitCode = await stop(flags);
+    return;
+  }
   if (check === true) {
     if (foreground === true) throw wrongUsage("options '--check' and '--foreground' exclude each other");
     stopListening();
@@ -90,6 +105,7 @@ async function main(): Promise<void> {
   });
   if (isDaemon) {
     makeExitCertain();
+    nameThread('varpd');
     reapInheritedChildren();
     await lifecycle.begin();
     const { run } = await import('./run.js');

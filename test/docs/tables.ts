@@ -10,6 +10,7 @@ import { wrap } from '../../src/cli/text.js';
 import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
+import { LOG_FIELDS } from '../../src/daemon/log.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
@@ -180,6 +181,12 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       Object.entries<Check>(CHECKS).map(([name, { about, needs }]) => [code(name), about, needs ?? '']),
       page,
     ),
+  'log fields': (page) =>
+    tableOf(
+      ['field', 'says'],
+      Object.entries(LOG_FIELDS).map(([name, about]) => [code(name), about]),
+      page,
+    ),
   properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
@@ -218,6 +225,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
   'docs/metrics.md': ['metrics'],
   'docs/doctor.md': ['checks'],
+  'docs/logs.md': ['log fields'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],
   'docs/overlays.md': ['commands for overlays', 'exit statuses', 'commands for VNICs', 'properties'],

@@ -9,10 +9,11 @@
  * The answer to a batch is made and sent call by call, so no more than one call's answer is in memory.
  */
 import * as z from 'zod';
-import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
-import { METHOD_NAMES, type MethodName, METHODS, type Methods } from '../../control/methods.js';
+import { type ErrorData, type Failure, MAX_BATCH_REQUESTS } from '../../control/messages.js';
+import { METHOD_NAMES, type MethodName, type Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
+import { type Change, commandText, DONE, FAILED, isChange } from './audit.js';
 import { checkParams } from './requests.js';
 
 export type Handlers = {
@@ -25,6 +26,8 @@ export type Handlers = {
 export interface Caller {
   /** Whether the client is root or a member of the configured group. */
   readonly mayChange: boolean;
+  /** Hears of every change that the client asks for, with its result. */
+  readonly changed?: (change: Omit<Change, 'asker'>) => void;
 }
 
 /** JSON-RPC 2.0, section 5.1. REFUSED is varpd's own code, for errors of a handler. */
@@ -147,7 +150,7 @@ async function call(
   id: Id,
   method: string,
   params: unknown,
-  { mayChange }: Caller,
+  { mayChange, changed }: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
 ): Promise<Response> {
@@ -155,22 +158,39 @@ async function call(
     const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
     return errorResponse(id, RPC_CODE.METHOD_NOT_FOUND, error);
   }
-  if (METHODS[method].access === 'change' && !mayChange) {
+  let checked: Methods[typeof method]['params'] | undefined;
+  const tell = (outcome: Pick<Change, 'result' | 'message'>): void => {
+    if (isChange(method)) changed?.({ command: commandText(method, checked), ...outcome });
+  };
+  const refuse = (code: RpcCode, error: OverlayError): Response => {
+    tell({ result: error.code, message: [...error.details, error.message].join('; ') });
+    return errorResponse(id, code, error);
+  };
+  if (isChange(method) && !mayChange) {
     const error = new OverlayError('DENIED', 'only root and the configured group may change something');
-    return errorResponse(id, RPC_CODE.REFUSED, error);
+    return refuse(RPC_CODE.REFUSED, error);
   }
-  let checked;
   try {
     checked = checkParams(method, params);
   } catch (error) {
-    return errorResponse(id, RPC_CODE.INVALID_PARAMS, asOverlayError(error));
+    return refuse(RPC_CODE.INVALID_PARAMS, asOverlayError(error));
   }
   try {
-    return { jsonrpc: '2.0', id, result: await dispatch(handlers, method, checked) };
+    const result = await dispatch(handlers, method, checked);
+    tell(outcomeOf(result));
+    return { jsonrpc: '2.0', id, result };
   } catch (error) {
     if (!OverlayError.is(error)) bug(error);
-    return errorResponse(id, RPC_CODE.REFUSED, asOverlayError(error));
+    return refuse(RPC_CODE.REFUSED, asOverlayError(error));
   }
+}
+
+/** A change of several things says in `failures` what was not done. */
+function outcomeOf(result: unknown): Pick<Change, 'result' | 'message'> {
+  if (typeof result !== 'object' || result === null || !('failures' in result)) return { result: DONE };
+  const failures = result.failures as readonly Failure[];
+  if (failures.length === 0) return { result: DONE };
+  return { result: FAILED, message: failures.map(({ name, message }) => `${name}: ${message}`).join('; ') };
 }
 
 function isMethod(name: string): name is MethodName {

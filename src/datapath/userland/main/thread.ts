@@ -79,11 +79,12 @@ export class DatapathThread implements Link {
       closeDescriptor(this.#wakeFd);
     };
     try {
+      const name = index === 0 ? 'datapath' : `datapath ${index}`;
       this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
-        workerData: { wakeFd: this.#wakeFd, isHeld, ring },
+        workerData: { wakeFd: this.#wakeFd, isHeld, ring, name },
         // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-        name: index === 0 ? 'datapath' : `datapath ${index}`,
+        name,
       });
     } catch (error) {
       release();

@@ -9,6 +9,7 @@ import {
   closeDescriptor,
   createBatch,
   createPoll,
+  nameThread,
   native,
   removeFromPoll,
   type Ring,
@@ -45,7 +46,13 @@ const OBEY_MS = 0.5;
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-const { wakeFd, isHeld, ring } = workerData as { wakeFd: number; isHeld: boolean; ring?: Ring };
+const { wakeFd, isHeld, ring, name } = workerData as {
+  wakeFd: number;
+  isHeld: boolean;
+  ring?: Ring;
+  name: string;
+};
+nameThread(name);
 if (ring !== undefined) useRing(ring);
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
