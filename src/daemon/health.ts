@@ -56,11 +56,11 @@ export class Health {
 
   restore(source: Source): void {
     if (!this.#troubles.delete(source)) return;
-    const rest = this.#troubles.size === 0 ? 'online' : `still degraded: ${this.#details()}`;
+    const rest = this.#troubles.size === 0 ? 'online' : `still degraded: ${joined(this.#sentences())}`;
     this.log.info(`health ${this.overlay}`, `${this.overlay}: ${rest}`);
   }
 
-  /** Shown behind the troubles until `endNote`. The log is the caller's. */
+  /** Shown until `endNote`, while nothing is wrong: drops are often the effect of a trouble. The log is the caller's. */
   note(source: NoteSource, sentence: string): void {
     this.#notes.set(source, printable(sentence, MAX_SENTENCE_CHARACTERS));
   }
@@ -69,29 +69,35 @@ export class Health {
     this.#notes.delete(source);
   }
 
-  /** The latest remark; shown while nothing is wrong. */
+  /** The latest remark; shown before the notes while nothing is wrong. */
   remark(sentence: string): void {
     this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
   }
 
   report(): OverlayHealth {
-    if (this.#troubles.size > 0) return { status: 'DEGRADED', details: this.#details() };
-    return { status: 'ONLINE', details: this.#notes.size > 0 ? this.#details() : this.#remark };
+    const troubles = this.#sentences();
+    if (troubles.length > 0) return { status: 'DEGRADED', details: joined(troubles) };
+    const remarks = [...(this.#remark === null ? [] : [this.#remark]), ...this.#notes.values()];
+    return { status: 'ONLINE', details: remarks.length > 0 ? joined(remarks) : null };
   }
 
-  #details(): string {
-    const troubles = [...this.#troubles]
+  /** The troubles, the most serious first. */
+  #sentences(): string[] {
+    return [...this.#troubles]
       .sort(([a], [b]) => rankOf(a) - rankOf(b)) // stable: of equals, the older one first
       .map(([, sentence]) => sentence);
-    const sentences = [...troubles, ...this.#notes.values()];
-    let text = '';
-    for (const [index, sentence] of sentences.entries()) {
-      if (index > 0 && text.length + sentence.length > MAX_DETAILS_CHARACTERS)
-        return `${text}; and ${sentences.length - index} more (see the log)`;
-      text += index === 0 ? sentence : `; ${sentence}`;
-    }
-    return text;
   }
+}
+
+/** The first sentence, and the others as far as there is room. */
+function joined(sentences: readonly string[]): string {
+  let text = '';
+  for (const [index, sentence] of sentences.entries()) {
+    if (index > 0 && text.length + sentence.length > MAX_DETAILS_CHARACTERS)
+      return `${text}; and ${sentences.length - index} more (see the log)`;
+    text += index === 0 ? sentence : `; ${sentence}`;
+  }
+  return text;
 }
 
 function rankOf(source: Source): number {

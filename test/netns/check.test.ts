@@ -119,11 +119,11 @@ t.test('every error is named, with its place', { skip }, async (t) => {
   };
   const lines = Object.entries(keys).map(([key, value]) => `${key}: ${JSON.stringify(value)}\n`);
   await says(lines.join(''), [
-    `${at('state/half0.json')}:3:11: no JSON`,
+    `${at('state/half0.json')}:3:11: not valid JSON`,
     `${at('state/kind0.json')}:4:9: id: `,
     `${at('state/open0.json')}: it is writable by group or others`,
     new RegExp(`^${config}:4:6: log\\.file: cannot open .*: permission denied to user \\d+ \\(varpd\\)`),
-    `${config}:2:9: socket: ${at('sock')} is there and is not a socket`,
+    `${config}:2:9: socket: ${at('sock')} exists and is not a socket: remove it, or choose another path`,
     new RegExp(`^${config}:3:10: metrics: user \\d+ \\(varpd\\) cannot look at ${at('closed/metrics.sock')}`),
     `${config}:5:13: ${at('plugins/torn/index.mjs')}: left out: ${at('plugins/torn/index.mjs')}:2:9: a syntax error`,
     `${config}:5:13: pluginPath: failed to load from ${at('nowhere')}: no such file or directory`,

@@ -345,7 +345,7 @@ await t.test('a host with varpd', { skip: skipUnlessNetns(['nft', 'ethtool']) },
       ['-3600', 'back'],
     ]) {
       const report = await doctor({ ...place, env: { LD_PRELOAD: shim, SHIFT_SECONDS: shift } });
-      hasFault(t, report, 'CLOCK', { status: 'warn', says: new RegExp(`set ${word} by 3600 s`) });
+      hasFault(t, report, 'CLOCK', { status: 'warn', says: new RegExp(`set ${word} by (3599|360[01]) s`) });
     }
   });
 
@@ -385,7 +385,7 @@ for i in range(20000): s.sendto(bytes(1400), ('${from}', 4789))`;
     await daemon.kill();
     t.ok(existsSync(daemon.socket));
     const report = await doctor(place);
-    hasFault(t, report, 'VARPD', { says: /nobody listens there/ });
+    hasFault(t, report, 'VARPD', { says: /no program listens there/ });
     hasFault(t, report, 'LEFTOVER-SOCKET', { status: 'warn', says: /no varpd answers on it/ });
     for (const name of ['overlay0', 'overlay1'])
       t.equal(
@@ -506,14 +506,14 @@ await t.test('a host without varpd', { skip: skipUnlessNetns(['nft', 'setpriv', 
   });
   await t.test('bad arguments', async (t) => {
     const dladm = (...args: readonly string[]) => a.run([process.execPath, DLADM_MAIN, 'doctor', ...args]);
-    for (const [args, says] of [
-      [['a0', 'b0'], /expected one overlay name/],
-      [['--json', '-o', 'code'], /may not be used together/],
-      [['-p'], /output fields must be specified/],
-      [['--config', config, 'none0'], /no overlay 'none0'/],
+    for (const [args, status, says] of [
+      [['a0', 'b0'], 2, /expected one overlay name/],
+      [['--json', '-o', 'code'], 2, /may not be used together/],
+      [['-p'], 2, /output fields must be specified/],
+      [['--config', config, 'none0'], 4, /no overlay 'none0'/],
     ] as const) {
       const { code, stderr } = await dladm(...args);
-      t.equal(code, 1, args.join(' '));
+      t.equal(code, status, args.join(' '));
       t.match(stderr, says);
     }
   });

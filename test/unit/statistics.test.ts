@@ -208,6 +208,13 @@ t.test('what is no trouble, and what needs no second frame', (t) => {
   seen.counters['tx_firewall'] = 0;
   t.match(seen.after(2000, 'tx_firewall', 7), [/^overlay0: 7 frames/], 'deleted and created again');
   seen.health.degrade('underlay', 'nothing can be reached');
-  t.match(seen.health.report(), { status: 'DEGRADED', details: /^nothing can be reached; .*tx_firewall/ });
+  t.same(
+    seen.health.report(),
+    { status: 'DEGRADED', details: 'nothing can be reached' },
+    'trouble comes first',
+  );
+  seen.health.restore('underlay');
+  seen.health.remark('3 entries');
+  t.match(seen.health.report(), { status: 'ONLINE', details: /^3 entries; .*tx_firewall/ });
   t.end();
 });

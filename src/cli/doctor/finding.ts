@@ -9,7 +9,7 @@
 export interface Check {
   /** Sentence for the documentation. */
   readonly about: string;
-  /** What the check needs beside dladm itself; without it the line is `skip`. */
+  /** Needs of the check beside dladm itself; without it the line is `skip`. */
   readonly needs?: string;
 }
 
@@ -152,7 +152,7 @@ export interface Finding {
   /** The overlay or link that it is about; null = this host, or varpd. */
   readonly about: string | null;
   readonly sentence: string;
-  /** What to do; null where nothing is to be done. */
+  /** Advice; null where nothing is to be done. */
   readonly advice: string | null;
 }
 

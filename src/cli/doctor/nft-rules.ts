@@ -124,7 +124,7 @@ function readMap(
   });
 }
 
-/** What an expression is of this packet, in each spelling; undefined = not known. */
+/** The value that an expression has for this packet, in each spelling; undefined = not known. */
 type Values = readonly (string | number)[] | undefined;
 
 const UDP: Values = ['udp', 17]; // IANA protocol number

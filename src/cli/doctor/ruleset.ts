@@ -58,7 +58,7 @@ interface End {
   readonly rule: string;
 }
 
-/** What becomes of a packet. Every chain with a hook may drop it; a chain that accepts it speaks for itself alone. */
+/** The fate of a packet. Every chain with a hook may drop it; a chain that accepts it speaks for itself alone. */
 export function follow(packet: Packet, chains: readonly Chain[]): Outcome {
   let unsure: Outcome | undefined;
   for (const chain of chains) {
@@ -96,7 +96,7 @@ function endsIn(packet: Packet, chain: Chain, chains: readonly Chain[], depth: n
     if (doesMatch === false || verdict === undefined) continue;
     if (verdict.does === 'jump' || verdict.does === 'goto') {
       const next = chains.find(({ name }) => name === verdict.chain);
-      // What such a chain does is not known.
+      // The effect of such a chain is not known.
       const inside =
         next === undefined || depth === MAX_DEPTH
           ? [at('accept', text), at('drop', text), at('end', text)]

@@ -1,5 +1,5 @@
 /**
- * What doctor looks at: the answers of varpd, and the overlays. A varpd that runs says which overlays there
+ * The subject of doctor: the answers of varpd, and the overlays. A varpd that runs says which overlays there
  * are; otherwise the state files do.
  */
 import { encapsulation, ENCAPSULATION_NAMES, type EncapsulationName } from '../../encap/index.js';
@@ -54,7 +54,7 @@ export interface OverlaySubject {
     readonly mac: string;
     readonly state: string | undefined;
   }[];
-  /** What varpd says of it; undefined while varpd does not answer. */
+  /** The answer of varpd about it; undefined while varpd does not answer. */
   readonly running:
     (Pick<OverlayInfo, 'counters' | 'offloads'> & { readonly health: OverlayHealth }) | undefined;
 }

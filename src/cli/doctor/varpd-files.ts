@@ -1,5 +1,5 @@
 /**
- * What varpd keeps on the disk, read by its own code, so that doctor and varpd agree: the configuration, the
+ * The files that varpd keeps on the disk, read by its own code, so that doctor and varpd agree: the configuration, the
  * account of its user, its state files. Nothing is written here, and varpd need not run.
  *
  * This is the one file of the command line that imports the daemon.

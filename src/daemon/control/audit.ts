@@ -1,5 +1,5 @@
 /**
- * What is logged of each change: who has asked for it, what they would have typed for it, and the result.
+ * The log line of each change: the user that has asked for it, the command that an operator would type for it, and the result.
  *
  * Secrets are left out: the value of a property with such a name, and a password in a URL.
  */

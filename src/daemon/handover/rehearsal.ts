@@ -33,15 +33,15 @@ export interface Rehearsal {
   readonly warnings: string[];
 }
 
-/** What a check (check.ts) tells its process. */
+/** The order of a check (check.ts) to its process. */
 export interface CheckOrder {
   /** False: what only the user of varpd may open is not tried. */
   readonly isUser: boolean;
-  /** What a start as root would have prepared: not to be looked at. */
+  /** Places that a start as root would have prepared: not to be looked at. */
   readonly prepared: Preparation;
 }
 
-/** What the process is for. */
+/** Purpose of the process. */
 export interface Order {
   readonly flags: Flags;
   /** A restart: the configuration in force. */

@@ -5,7 +5,7 @@
 import { droppedFrameText } from '../../control/drop-text.js';
 import type { DropReport } from '../../datapath/contract.js';
 import { type Encapsulation, encapsulationNamed } from '../../encap/index.js';
-import { DROPS, type DropReason } from '../../model/drops.js';
+import { DROPS, type DropReason, PROTECTION_DROPS } from '../../model/drops.js';
 import type { Log } from '../log.js';
 import { droppedFrameInfo } from './dropped-frame.js';
 import type { ObservedOverlay } from './observed.js';
@@ -16,8 +16,20 @@ const ADVICE: Partial<Record<DropReason, string>> = {
     'a firewall of this host drops what varpd sends (EPERM): let UDP to the listen port of the peers pass its output rules',
 };
 
-/** Trouble that an overlay already has a sentence for, of a better source. */
-const TOLD_ELSEWHERE: readonly DropReason[] = ['lookup_failed', 'lookup_timeout'];
+/**
+ * Trouble that health has a better sentence for, of its plugin, its underlay, its paths, its ports or its sources; and frames
+ * that a guest may not send, which are the guest's trouble.
+ */
+const TOLD_ELSEWHERE: ReadonlySet<string> = new Set([
+  'lookup_failed',
+  'lookup_timeout',
+  'tx_loop',
+  'tx_path_mtu',
+  'tx_unreachable',
+  'rx_bad_source',
+  'port_down',
+  ...Object.keys(PROTECTION_DROPS),
+]);
 
 /** A trouble is logged once while it goes on, and again when it begins after this time without a drop. The note ends then. */
 const QUIET_MS = 60_000;
@@ -50,7 +62,7 @@ export class DropNews {
     for (const overlay of overlays) {
       const encap = encapsulationNamed(overlay.plan.encap)!;
       for (const drop of overlay.datapath.drops()) {
-        if (DROPS[drop.reason].kind !== 'trouble' || TOLD_ELSEWHERE.includes(drop.reason)) continue;
+        if (DROPS[drop.reason].kind !== 'trouble' || TOLD_ELSEWHERE.has(drop.reason)) continue;
         // An overlay that was deleted and created again counts from zero.
         const key = `${overlay.id} ${drop.reason}`;
         troubles.set(key, this.#follow(overlay, encap, drop, this.#troubles.get(key)));

@@ -54,7 +54,7 @@ interface Place {
   readonly offset?: number;
 }
 
-/** What is wrong with the content of a state file, and where. */
+/** An error in the content of a state file, and its place. */
 export class StateProblem extends Error {
   override readonly name = 'StateProblem';
   readonly at: readonly PropertyKey[];
