@@ -126,7 +126,8 @@ await t.test(
     await scrape();
     await alertsOver(bed, scrapes, [{ overlay: 'direct0', reason: 'tx_firewall' }]);
     await waitUntil(
-      () => /warn direct0: \d+ frames dropped as tx_firewall: a firewall of this host/.test(daemon.log()),
+      () =>
+        /warn direct0: \d+ frames? dropped as tx_firewall \(.*\): a firewall of this host/.test(daemon.log()),
       {
         what: 'the log to say so',
       },

@@ -83,7 +83,18 @@ await t.test('a peer that is not in the list; a frame too large', { skip, timeou
   await b.exec(['ip', 'link', 'set', 'overlay0', 'mtu', '1500']);
   await b.exec(['ip', 'neigh', 'add', '10.0.0.9', 'lladdr', '02:00:00:00:00:09', 'dev', 'overlay0']);
   await b.run(['ping', '-c', '3', '-i', '0.3', '-W', '1', '-M', 'dont', '-s', '1460', '10.0.0.9']);
-  await says(t, there, /tx_too_big \(from overlay0, .* > 02:00:00:00:00:09, IPv4, 1502 bytes\)/);
+  let row: DropRow | undefined;
+  const isCounted = async (): Promise<boolean> => {
+    row = (await statistics(there)).drops.find(({ reason }) => reason === 'tx_too_big');
+    return row?.frames === 3;
+  };
+  await waitUntil(isCounted, { what: 'three frames that are too large' });
+  t.match(row?.last, { port: 'overlay0', from: null, destinationMac: '02:00:00:00:00:09', bytes: 1502 });
+  t.match(
+    (await there.dladm('show-overlay', '-f')).stdout,
+    /DEGRADED .*MTU of 1500/,
+    'health tells the cause',
+  );
 });
 
 await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) => {
