@@ -10,12 +10,12 @@ import { fromRoot } from '../helpers/need.js';
  * of the others.
  */
 const PATTERNS: readonly [what: string, pattern: RegExp, most: number][] = [
-  ['"Of X ...": a sentence that begins with a genitive', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )Of (?!course)/gm, 8],
-  ['"What ...": a clause in place of a noun', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )What (?!is\?)/gm, 4],
+  ['"Of X ...": a sentence that begins with a genitive', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )Of (?!course)/gm, 5],
+  ['"What ...": a clause in place of a noun', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )What (?!is\?)/gm, 1],
   [
     '"who ...", "whoever", "somebody": a component is not a person',
     /\b(?:who|whom|whose|whoever|somebody|nobody|anybody)\b/gim,
-    12,
+    20,
   ],
   ['"anew": again', /\banew\b/gi, 0],
   ['"no good": invalid', /\bno good\b/gi, 0],
