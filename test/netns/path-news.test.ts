@@ -45,7 +45,7 @@ async function site(t: Test, family: Family, more = ''): Promise<Site> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
-  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
+  const daemon = (await Daemon.start(bed, a)).explain(t);
   const [from, to] = [a.underlay[family], b.underlay[family]];
   await addKernelVxlan(b, { vnetid: VNETID, local: to, remote: from });
   await b.plumb('vx0');
