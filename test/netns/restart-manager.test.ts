@@ -121,13 +121,13 @@ t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv
   const { code, stderr } = await a.run(
     daemon.startable([process.execPath, VARPD_MAIN, '--config', daemon.configFile]),
   );
-  t.equal(code, 1);
+  t.equal(code, 7);
   t.match(stderr, /varpd\.yaml:1:7: user: there is no user of that name/);
   writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
   const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
   const command = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];
   const refused = await a.run(daemon.startable([...nobody, ...command]));
-  t.equal(refused.code, 1);
+  t.equal(refused.code, 6);
   t.match(refused.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });
 
