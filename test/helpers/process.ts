@@ -5,7 +5,7 @@
 // ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed; but for a varpd that has become
 // another user by then, of which the kernel forgets that.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -223,4 +223,13 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   // Leaves through the 'exit' handlers, of which the beds have one each.
   process.once(signal, () => process.exit(1));
+}
+
+/** Whether the process runs. A process that has ended does not, although its parent has not reaped it yet. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return false;
+  }
 }

@@ -9,7 +9,7 @@ import { giveToDaemon, limitFiles } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay, VARPD_MAIN as VARPD } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
-import { exec, waitUntil } from '../helpers/process.js';
+import { exec, isRunning, waitUntil } from '../helpers/process.js';
 import { Manager } from '../helpers/service-manager.js';
 
 const skip = skipUnlessNetns();
@@ -340,15 +340,6 @@ await t.test('a service manager that does not read', withPython, async (t) => {
   await waitUntil(() => !isRunning(pid), { what: 'the end' });
   t.pass('SIGTERM ends it');
 });
-
-/** A process that has ended, and whose parent has not heard of it, is not. */
-function isRunning(pid: number): boolean {
-  try {
-    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 await t.test('signs of life when descriptors have run out', withPython, async (t) => {
   const bed = newBed(t);

@@ -171,7 +171,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
     ),
   );
   const { code, stderr } = await manager.run('dladm create-vnic -l nothing0 foo1');
-  t.same([code, stderr.trim()], [1, 'dladm: vnic creation over nothing0 failed: object not found']);
+  t.same([code, stderr.trim()], [4, 'dladm: vnic creation over nothing0 failed: object not found']);
   // A small system has no package procps.
   await manager.exec('rm -f /bin/kill /usr/bin/kill');
   await manager.exec('systemctl reload varpd');
