@@ -70,7 +70,7 @@ export function buildOlderTree(commit: string, directory: string): void {
 /** The program of this tree takes the place of the older one, under a varpd that runs. */
 export function upgradeTree(directory: string): void {
   const at = (name: string): string => path.join(directory, name);
-  for (const folder of ['src', 'plugins'])
+  for (const folder of ['src', 'plugins', 'programs'])
     cpSync(path.join(root, 'dist', folder), at(`dist.new/${folder}`), { recursive: true });
   renameSync(at('dist'), at('dist.old'));
   renameSync(at('dist.new'), at('dist'));
