@@ -4,6 +4,7 @@
  * dropped before its overlay is known.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
+import type { Captures } from './capture.js';
 import type { Counters } from './counters.js';
 import { type DropExamples, isNoted, note } from './drop-examples.js';
 
@@ -23,6 +24,8 @@ export interface DropContext {
 
 export class Drops {
   readonly counters: Counters;
+  /** While somebody captures frames of this overlay, or of this socket. */
+  capture: Captures | undefined;
   readonly #context: DropContext;
   readonly #examples: DropExamples | undefined;
   readonly #held: Origin = { port: undefined, isUnderlay: false };
@@ -35,8 +38,10 @@ export class Drops {
   }
 
   /** Drops frame `index` of the batch at hand. `reason` is the index of its counter; `frames` are counted as on a wire. */
-  add(reason: number, frames: number, { bytes, descriptors }: FrameBatch, index: number): void {
+  add(reason: number, frames: number, batch: FrameBatch, index: number): void {
     this.counters[reason] += frames;
+    if (this.capture !== undefined) this.capture.dropped(this, reason, batch, index);
+    const { bytes, descriptors } = batch;
     const { nowTick, origin } = this.#context;
     // One a tick is enough to be told of, and costs a flood nothing.
     if (this.#examples !== undefined && !isNoted(this.#examples, reason, nowTick))
@@ -52,6 +57,7 @@ export class Drops {
     port: Origin['port'],
   ): void {
     this.counters[reason] += frames;
+    if (this.capture !== undefined) this.capture.droppedHeld(this, reason, bytes, descriptor, port);
     const { nowTick } = this.#context;
     if (this.#examples === undefined || isNoted(this.#examples, reason, nowTick)) return;
     this.#held.port = port;

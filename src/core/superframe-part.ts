@@ -51,8 +51,8 @@ export function partsOf(bytes: Uint8Array, descriptors: Int32Array, at: number):
   return wireFrames(descriptors, at);
 }
 
-/** The same conditions as in offload.c (cut_start). */
-function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
+/** Whether a superframe is one, by the same conditions as in offload.c (cut_start). */
+export function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const network = vlan.headerLength(bytes, frame, length);
@@ -74,20 +74,21 @@ function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boole
   );
 }
 
-/** Writes the segments from `first` on, PART_SEGMENTS or what is left, as a superframe to where the descriptor at `at`, a copy
- * of the whole one's, has its OFFSET. */
+/** Writes `segments` of them from `first` on, or what is left, as a superframe to where the descriptor at `at`, a copy of the
+ * whole one's, has its OFFSET. */
 export function writePart(
   { bytes: whole, descriptor }: Superframe,
   first: number,
-  batch: FrameBatch,
+  batch: Pick<FrameBatch, 'bytes' | 'descriptors'>,
   at: number,
+  segments = PART_SEGMENTS,
 ): void {
   const { bytes, descriptors } = batch;
   const frame = descriptors[at + OFFSET];
   const header = descriptor[HEADER_BYTES];
   const segmentBytes = descriptor[GSO_SIZE];
   const start = header + first * segmentBytes;
-  const end = Math.min(start + PART_SEGMENTS * segmentBytes, whole.length);
+  const end = Math.min(start + segments * segmentBytes, whole.length);
   bytes.set(whole.subarray(0, header), frame);
   bytes.set(whole.subarray(start, end), frame + header);
   descriptors[at + LENGTH] = header + end - start;
