@@ -18,7 +18,7 @@ import { Trace } from '../../src/io/trace.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
 import { formatEndpoint, parse, readV6, toBytes, writeV6 } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
-import * as pcapng from '../../src/wire/pcapng.js';
+import { readCapture } from '../../src/wire/pcapng-read.js';
 import {
   Lab,
   MAC,
@@ -741,7 +741,7 @@ await t.test('capture and trace change nothing, and miss nothing', (t) => {
         sent,
       );
       equal(wrapped, bare, 'as without');
-      const captured = pcapng.read(concat(...blocks));
+      const captured = readCapture(concat(...blocks));
       equal(
         captured?.packets.map(({ data }) => hex(data)),
         bare.found,
