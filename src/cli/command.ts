@@ -5,6 +5,7 @@
  * else. A command that shows several things reports through `fail` those that it cannot show, and goes on.
  */
 import { type Call, ControlError } from '../control/client.js';
+import type { Open } from '../control/stream-client.js';
 import type { Failure } from '../control/messages.js';
 
 export interface Option {
@@ -17,6 +18,8 @@ export interface Option {
   /** Name of the argument in the help text; without it the option takes no argument. */
   readonly value?: string;
   readonly repeatable?: true;
+  /** The argument may be left out; it is attached: `--drops=reason`. Then the value is empty. */
+  readonly optional?: true;
   readonly about: string;
 }
 
@@ -48,6 +51,8 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
+  /** For an answer that goes on. */
+  readonly open: Open;
   /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
   /** Writes a line to standard error, without an effect on the exit status. */

@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import type { Arguments } from './command.js';
 
 import { ConnectionError, createClient } from '../control/client.js';
+import { createOpener } from '../control/stream-client.js';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { type Command, CommandError, type Option, UsageError } from './command.js';
 import { getopt } from './getopt.js';
@@ -33,6 +34,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['set-linkprop', () => import('./commands/set-linkprop.js')],
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
+  ['capture', () => import('./commands/capture.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
   ['restart', () => import('./commands/restart.js')],
@@ -75,8 +77,10 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
       throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
     }
     let status = 0;
+    const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
-      call: createClient(socketPath([args, globals], terminal.env)),
+      call: createClient(socket),
+      open: createOpener(socket),
       print: terminal.out,
       warn: complain,
       fail: (text) => {

@@ -4,9 +4,9 @@
  * dropped before its overlay is known.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
-import type { Captures } from './capture.js';
 import type { Counters } from './counters.js';
 import { type DropExamples, isNoted, note } from './drop-examples.js';
+import type { FrameWatch } from './frame-watch.js';
 
 /** Where the frames at hand come from. */
 export interface Origin {
@@ -25,7 +25,7 @@ export interface DropContext {
 export class Drops {
   readonly counters: Counters;
   /** While somebody captures frames of this overlay, or of this socket. */
-  capture: Captures | undefined;
+  capture: FrameWatch | undefined;
   readonly #context: DropContext;
   readonly #examples: DropExamples | undefined;
   readonly #held: Origin = { port: undefined, isUnderlay: false };

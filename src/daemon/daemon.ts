@@ -18,6 +18,7 @@ import { createHandlers } from './handlers.js';
 import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
+import { Captures } from './observe/captures.js';
 import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
@@ -224,6 +225,7 @@ export class Daemon {
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
+        captures: new Captures(registry.directory, log),
         isSettled: () => this.#isSettled,
         reload: () => this.reload(),
         restart,

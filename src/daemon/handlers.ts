@@ -2,12 +2,15 @@
 import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath } from '../datapath/contract.js';
 import type { Handlers } from './control/rpc.js';
+import { Streamed } from './control/streamed.js';
+import type { Captures } from './observe/captures.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
 /** The daemon as its handlers see it. */
 export interface DaemonControl {
   readonly startedAt: Date;
+  readonly captures: Captures;
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
   readonly reload: () => Promise<Failure[]>;
@@ -45,6 +48,10 @@ export function createHandlers(
     'linkprop.set': (params) => done(linkProperties.set(params)),
     'linkprop.reset': (params) => done(linkProperties.reset(params)),
     'linkprop.list': (params) => linkProperties.list(params),
+    'capture.start': async (params) => {
+      const { result, run } = await daemon.captures.start(params);
+      return new Streamed(result, run);
+    },
     'daemon.restart': () => daemon.restart(),
     'daemon.reload': async () => ({ failures: await daemon.reload() }),
     'daemon.status': () => ({

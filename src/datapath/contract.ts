@@ -6,12 +6,13 @@
  * datapath threads own them in between. Everything here is called on the main thread. A handle is harmless after its end:
  * an answer may come late, a device may vanish at any moment.
  */
+import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
-import type { ProxyDrop } from '../model/drops.js';
+import type { DropReason, ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
@@ -199,6 +200,43 @@ export interface Inherited {
   readonly hasStandIn: boolean;
 }
 
+/** Where a captured frame was seen. `from-socket`: a datagram that was dropped before its overlay or its frame was known. */
+export type CapturePoint = 'from-port' | 'to-port' | 'to-tunnel' | 'from-tunnel' | 'from-socket';
+
+export interface CapturedFrame {
+  readonly point: CapturePoint;
+  /** Its name; empty in the tunnel. */
+  readonly port: string;
+  /** Since 1970. */
+  readonly timeNs: bigint;
+  /** Of the frame, however much of it was copied. Of a datagram without a frame: from the tunnel's header on. */
+  readonly frameBytes: number;
+  /** The header of the tunnel, where there is one, and the frame, or its beginning. */
+  readonly data: Uint8Array;
+  /** Bytes of that header. */
+  readonly leadBytes: number;
+  /** What is left to do for the frame, as in wire/descriptor.ts. */
+  readonly descriptor: Int32Array;
+  readonly dropped: DropReason | undefined;
+  /** Between which underlay sockets it goes; undefined at a port. */
+  readonly from: Endpoint | undefined;
+  readonly to: Endpoint | undefined;
+  /** Of the outer packet. */
+  readonly trafficClass: number;
+}
+
+/** Frames of an overlay, copied. Whoever is slow to take them loses some, and the traffic none. */
+export interface FrameCapture {
+  /** The oldest frame that was not taken yet; undefined when there is none now. */
+  next(): CapturedFrame | undefined;
+  /** Packets that there was no room for, by port; those of the tunnel under the empty name. */
+  lost(): ReadonlyMap<string, number>;
+  /** Nothing more comes in: it was stopped, or the overlay is gone. */
+  readonly isOver: boolean;
+  /** Resolves when nothing more comes in. What is in it can still be taken. */
+  stop(): Promise<void>;
+}
+
 /** A port of an overlay: the TAP that `addPort` opened. */
 export interface PortHandle {
   readonly name: string;
@@ -253,6 +291,8 @@ export interface OverlayDatapath {
   /** Entries of the target table, whatever their state; of several threads, of the largest. */
   targetCount(): Promise<number>;
 
+  /** Copies frames by these rules: all that come once it has resolved. */
+  capture(rules: CaptureRules): Promise<FrameCapture>;
   /** By name, zero ones included. Not after its end. */
   counters(): Record<string, number>;
   /** Those in force: the overlay has asked for them, and this kernel can. */

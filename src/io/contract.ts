@@ -1,7 +1,7 @@
 /**
  * The two ends of the datapath, as it sees them. Both move batches: one call, many frames, no copy in between.
  * Linux devices and sockets (linux.ts), a network in memory (memory.ts) and middleware that wraps either
- * (capture.ts, trace.ts, fault.ts) all look like this.
+ * (fault.ts; of tests, capture and trace) all look like this.
  *
  * Ownership: a batch belongs to the caller. `receive` fills it from its first frame on, whatever was there; what it
  * filled in stays good until the next `receive` into the same batch. `deliver` is done with the batch on return.

@@ -10,11 +10,11 @@ import { PendingBudget, PendingQueue } from '../../src/core/pending-queue.js';
 import { type Linked, Shares } from '../../src/core/shares.js';
 import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
-import { Capture } from '../../src/io/capture.js';
+import { Capture } from '../helpers/device-capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
 import { MemoryHost, MemoryNetwork, WHOLE } from '../../src/io/memory.js';
-import { Trace } from '../../src/io/trace.js';
+import { Trace } from '../helpers/device-trace.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
 import { formatEndpoint, parse, readV6, toBytes, writeV6 } from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
@@ -440,14 +440,11 @@ await t.test('PendingQueue: first in, first out, by row; bounded, and each has i
       const budget = new PendingBudget(BUDGET);
       const model = new Model();
       const lost: string[] = [];
-      const queues = Array.from(
-        { length: OVERLAYS },
-        (_, overlay) => {
-          let dropped = 0;
-          const drops = { addHeld: (_: number, frames: number) => void (dropped = frames) };
-          return new PendingQueue(budget, drops, (row) => lost.push(`${overlay} ${row} ${dropped}`));
-        },
-      );
+      const queues = Array.from({ length: OVERLAYS }, (_, overlay) => {
+        let dropped = 0;
+        const drops = { addHeld: (_: number, frames: number) => void (dropped = frames) };
+        return new PendingQueue(budget, drops, (row) => lost.push(`${overlay} ${row} ${dropped}`));
+      });
       const senders = queues.map(() => Array.from({ length: PORTS }, () => ({})));
       const host = new MemoryHost(new MemoryNetwork(), 4);
       const [batch, replay] = [host.createBatch(), host.createBatch()];

@@ -1,5 +1,6 @@
 // The control socket: who may do what, and what becomes of clients that do not behave.
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,9 +11,11 @@ import { createClient } from '../../src/control/client.js';
 import { encodeMessage } from '../../src/control/framing.js';
 import { MAX_BATCH_REQUESTS, MAX_REQUEST_BYTES } from '../../src/control/messages.js';
 import { METHOD_NAMES } from '../../src/control/methods.js';
+import { createOpener } from '../../src/control/stream-client.js';
 import type { Timing } from '../../src/daemon/control/connection.js';
 import type { Handlers } from '../../src/daemon/control/rpc.js';
 import { ControlServer, type Credentials } from '../../src/daemon/control/server.js';
+import { Streamed } from '../../src/daemon/control/streamed.js';
 import { Turns } from '../../src/daemon/control/turns.js';
 import { pageOf } from '../../src/daemon/overlays/pages.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
@@ -565,4 +568,48 @@ t.test('the place of the socket', async (t) => {
     await new Promise((resolve) => server.close(resolve));
     t.notOk(existsSync(socket));
   });
+});
+
+t.test('an answer that goes on', async (t) => {
+  const params = { name: 'overlay0', isDropsOnly: false, isOuter: false, isCut: false };
+  const request = { jsonrpc: '2.0', id: 7, method: 'capture.start', params };
+  let started = 0;
+  let ended = 0;
+  const handlers: Partial<Handlers> = {
+    'capture.start': () => {
+      started++;
+      return new Streamed({ overlay: 'overlay0' }, async (client) => {
+        client.write('bytes, as they are\n\0');
+        client.resume();
+        await Promise.race([once(client, 'end'), once(client, 'close')]);
+        ended++;
+        client.end('the end');
+      });
+    },
+  };
+  const { socket } = await serve(t, { handlers, gid: 42 });
+  const { result, stream } = await createOpener(socket)('capture.start', params);
+  t.same(result, { overlay: 'overlay0' });
+  // Longer than a client may be idle, or take to read an answer.
+  await sleep(2 * QUICK.idleMs);
+  stream.end('whatever comes behind the request is for nobody');
+  const pieces: Buffer[] = [];
+  for await (const piece of stream as AsyncIterable<Buffer>) pieces.push(piece);
+  t.equal(Buffer.concat(pieces).toString(), 'bytes, as they are\n\0the end');
+  t.same([started, ended], [1, 1]);
+
+  const gone = await createOpener(socket)('capture.start', params);
+  gone.stream.destroy();
+  for (let tries = 0; ended < 2 && tries < 500; tries++) await sleep(5);
+  t.equal(ended, 2, 'it hears of a client that is gone');
+
+  const batch = new Raw(socket).send(encodeMessage([request, TARGETS]));
+  t.match(await batch.answers(1), [[{ error: { message: /a request of its own/ } }, { result: null }]]);
+  const silent = new Raw(socket).send(encodeMessage({ ...request, id: undefined }) + encodeMessage(TARGETS));
+  t.match(await silent.answers(1), [{ id: 7, result: null }], 'without an id there is none');
+  t.equal(started, 2);
+
+  const { socket: others } = await serve(t, { handlers, credentials: { uid: 7, gid: 7, groups: [] } });
+  await t.rejects(createOpener(others)('capture.start', params), { code: 'DENIED' }, 'to look is not enough');
+  await t.rejects(createOpener(`${others}.none`)('capture.start', params), { code: 'NO_DAEMON' });
 });

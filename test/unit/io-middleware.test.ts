@@ -1,10 +1,10 @@
 // What is put between a device and the engine: capture, trace and fault.
 import t from 'tap';
 import { VXLAN } from '../../src/encap/vxlan.js';
-import { Capture } from '../../src/io/capture.js';
+import { Capture } from '../helpers/device-capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
-import { Trace } from '../../src/io/trace.js';
+import { Trace } from '../helpers/device-trace.js';
 import { describe } from '../../src/wire/describe.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import { readCapture } from '../../src/wire/pcapng-read.js';

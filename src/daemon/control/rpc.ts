@@ -10,15 +10,23 @@
  */
 import { z } from 'zod';
 import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
-import { METHOD_NAMES, type MethodName, METHODS, type Methods } from '../../control/methods.js';
+import {
+  METHOD_NAMES,
+  type MethodName,
+  METHODS,
+  type Methods,
+  type StreamingMethod,
+} from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
 import { checkParams } from './requests.js';
+import { Streamed, type StreamedAnswer } from './streamed.js';
+
+type Result<M extends MethodName> =
+  Methods[M]['result'] | (M extends StreamingMethod ? Streamed<Methods[M]['result']> : never);
 
 export type Handlers = {
-  readonly [M in MethodName]: (
-    params: Methods[M]['params'],
-  ) => Methods[M]['result'] | Promise<Methods[M]['result']>;
+  readonly [M in MethodName]: (params: Methods[M]['params']) => Result<M> | Promise<Result<M>>;
 };
 
 /** The client that sends a request. */
@@ -70,8 +78,9 @@ export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID
 }
 
 /**
- * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug`
- * gets errors that are defects of varpd. `turn` resolves when the next call may be made.
+ * The pieces of the answer to one line, without its newline; none = nothing to send. An answer that goes on is
+ * the only piece, and must be run. Never rejects. `bug` gets errors that are defects of varpd. `turn` resolves
+ * when the next call may be made.
  */
 export async function* answer(
   value: unknown,
@@ -79,12 +88,16 @@ export async function* answer(
   handlers: Handlers,
   bug: (error: unknown) => void,
   turn: () => Promise<void>,
-): AsyncGenerator<string, void> {
+): AsyncGenerator<string | StreamedAnswer, void> {
   await turn();
   const refusal = Array.isArray(value) ? refuseBatch(value) : undefined;
   if (refusal !== undefined || !Array.isArray(value)) {
-    const text = refusal ?? (await answerOne(value, caller, handlers, bug));
-    if (text !== undefined) yield text;
+    let stream: Streamed | undefined;
+    const keep = (streamed: Streamed): void => {
+      stream = streamed;
+    };
+    const text = refusal ?? (await answerOne(value, caller, handlers, bug, keep));
+    if (text !== undefined) yield stream === undefined ? text : { line: text, run: stream.run };
     return;
   }
   let characters = 0;
@@ -120,11 +133,14 @@ async function answerOne(
   caller: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
+  keep?: (stream: Streamed) => void,
 ): Promise<string | undefined> {
   const parsed = requestSchema.safeParse(value);
   if (!parsed.success) return JSON.stringify(invalidRequest('not a JSON-RPC 2.0 request'));
   const { id, method, params } = parsed.data;
-  const response = await call(id ?? null, method, params, caller, handlers, bug);
+  // Whoever does not read the answer could not tell it from the stream.
+  const mayStream = id === undefined ? undefined : keep;
+  const response = await call(id ?? null, method, params, caller, handlers, bug, mayStream);
   return id === undefined ? undefined : encode(response, bug);
 }
 
@@ -149,6 +165,7 @@ async function call(
   { mayChange }: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
+  keep: ((stream: Streamed) => void) | undefined,
 ): Promise<Response> {
   if (!isMethod(method)) {
     const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
@@ -158,6 +175,13 @@ async function call(
     const error = new OverlayError('DENIED', 'only root and the configured group may change something');
     return errorResponse(id, RPC_CODE.REFUSED, error);
   }
+  if ('streams' in METHODS[method] && keep === undefined) {
+    const error = new OverlayError(
+      'INVALID',
+      `${method} is a request of its own, with an id: no batch has it`,
+    );
+    return errorResponse(id, RPC_CODE.INVALID_REQUEST, error);
+  }
   let checked;
   try {
     checked = checkParams(method, params);
@@ -165,7 +189,10 @@ async function call(
     return errorResponse(id, RPC_CODE.INVALID_PARAMS, asOverlayError(error));
   }
   try {
-    return { jsonrpc: '2.0', id, result: await dispatch(handlers, method, checked) };
+    const result = await dispatch(handlers, method, checked);
+    if (!(result instanceof Streamed)) return { jsonrpc: '2.0', id, result };
+    keep?.(result);
+    return { jsonrpc: '2.0', id, result: result.result };
   } catch (error) {
     if (!OverlayError.is(error)) bug(error);
     return errorResponse(id, RPC_CODE.REFUSED, asOverlayError(error));
@@ -184,6 +211,6 @@ function dispatch<M extends MethodName>(
   handlers: Handlers,
   method: M,
   params: Methods[M]['params'],
-): Methods[M]['result'] | Promise<Methods[M]['result']> {
+): unknown {
   return handlers[method](params);
 }

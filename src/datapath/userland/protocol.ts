@@ -6,7 +6,7 @@
 import type { AddressTable } from '../../core/address-table.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
 import type { RingMemory } from '../../core/capture-ring.js';
-import type { CaptureRules } from '../../core/capture.js';
+import type { CaptureRules } from '../../core/capture-tap.js';
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { DropExamples } from '../../core/drop-examples.js';

@@ -6,6 +6,7 @@
  * Once the overlay has ended no thread is told of it any more, for the threads may have ended as well.
  */
 import type { AddressTable } from '../../../core/address-table.js';
+import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
@@ -14,6 +15,7 @@ import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
+  FrameCapture,
   KnownPlaces,
   LookupAnswer,
   LookupRequest,
@@ -27,6 +29,7 @@ import type {
   TargetEntry,
 } from '../../contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
+import { RingCapture } from './capture.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
@@ -66,6 +69,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   carrier = true;
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
+  readonly #captures = new Set<RingCapture>();
   readonly #context: OverlayContext;
   readonly #id: number;
   /** None once it has ended. */
@@ -202,6 +206,22 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   // -- About it
 
+  async capture(rules: CaptureRules): Promise<FrameCapture> {
+    const capture = new RingCapture(
+      {
+        overlay: this.#id,
+        links: this.#links,
+        listen: this.config.listen,
+        senderPorts: this.sockets.senderPorts,
+        stopped: (one) => this.#captures.delete(one),
+      },
+      rules,
+    );
+    this.#captures.add(capture);
+    await capture.begun;
+    return capture;
+  }
+
   /** Drops before the overlay is known are counted for the socket, and shown with each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
@@ -234,6 +254,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     const removed = this.#requestAll({ kind: 'remove-overlay', overlay: this.#id });
     this.#links = [];
     await removed;
+    for (const capture of this.#captures) capture.isOver = true;
     for (const port of this.ports) await port.end(isKept);
     await this.sockets.release(isKept);
     await this.#context.left();

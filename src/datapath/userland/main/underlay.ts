@@ -46,6 +46,8 @@ export interface OverlaySockets {
   readonly tokens: readonly Token[];
   /** One a source port. */
   readonly senderFds: readonly number[];
+  /** Their UDP ports. */
+  readonly senderPorts: readonly number[];
   /** Whether the kernel cuts what these sockets are given (UDP_SEGMENT). */
   readonly segmentation: boolean;
   /** Of the listening sockets, as they are now. */
@@ -58,6 +60,7 @@ export interface OverlaySockets {
 
 interface Pool {
   readonly fds: readonly number[];
+  readonly ports: readonly number[];
   /** Which thread hears what ICMP says to which of them. */
   readonly heard: readonly { readonly queue: number; readonly token: Token }[];
   references: number;
@@ -145,7 +148,8 @@ export class UnderlaySockets {
     if (known === undefined) this.#hearPaths(listener, pool);
     return {
       tokens: listener.sockets.map(({ token }) => token),
-      senderFds: listener.pools.get(poolName)?.fds ?? [],
+      senderFds: pool.fds,
+      senderPorts: pool.ports,
       segmentation: config.offload === 'auto' && !zeroChecksum,
       counters: () => listener.sockets.map(countersNow),
       examples: listener.sockets.map(({ examples }) => examples),
@@ -324,11 +328,15 @@ function openPool(
     );
   }
   const fds: number[] = [];
+  const ports: number[] = [];
   let port = Math.floor(Math.random() * SOURCE_PORT_COUNT);
   try {
     for (let tried = 0; fds.length < sourcePorts; tried++) {
       const fd = openSender(config, MIN_DYNAMIC_PORT + port, zeroChecksum, tried === SOURCE_PORT_COUNT - 1);
-      if (fd !== undefined) fds.push(fd);
+      if (fd !== undefined) {
+        fds.push(fd);
+        ports.push(MIN_DYNAMIC_PORT + port);
+      }
       port = (port + 1 + Math.floor(Math.random() * 64)) % SOURCE_PORT_COUNT;
     }
   } catch (error) {
@@ -337,14 +345,14 @@ function openPool(
   }
   const queues = listener.sockets.length;
   const heard = fds.map((_, index) => ({ queue: index % queues, token: events.nextToken() }));
-  return { fds, heard, references: 0 };
+  return { fds, ports, heard, references: 0 };
 }
 
 /** The kernel gives what ICMP says to any of those that share the port. */
 function listeningPool(listen: Endpoint, { sockets }: Listener): Pool {
   for (const { fd } of sockets) adoptUdp(fd, true, formatEndpoint(listen));
   const heard = sockets.map(({ token }, queue) => ({ queue, token }));
-  return { fds: [sockets[0].fd], heard, references: 0 };
+  return { fds: [sockets[0].fd], ports: [listen.port], heard, references: 0 };
 }
 
 /** Undefined when the port is taken; on the last try that is an error like any other. */
