@@ -317,8 +317,8 @@ await t.test('the end of a capture', { skip }, async (t) => {
   t.ok(last.whole.complete);
 });
 
-await t.test('lines for people and programs, and a pipe', { skip }, async (t) => {
-  const { a, b, daemon } = await newSite(t, 'v4');
+await t.test('lines for people and programs, and a pipe, of two threads', { skip }, async (t) => {
+  const { a, b, daemon } = await newSite(t, 'v4', '-p queues=2');
   const steady = await SteadyPing.start(a, b.overlay.v4);
   const dladm = [
     process.execPath,
