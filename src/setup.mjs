@@ -1,10 +1,11 @@
 #!/usr/bin/env node
-// Makes a fresh clone ready for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
+// Prepares a clone for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
 //
-// In order: Node's version, the system programs the goal needs, node modules, the C parts, TypeScript; and, as root, the user
-// that varpd runs as.
-// Each step looks first whether there is anything to do and says nothing when there is not, so that this can
-// stand before every run. Only node: modules are imported, since it has to work before any other is installed.
+// The steps in order: check the version of Node, install system programs that the goal needs, install node modules,
+// compile C, compile TypeScript, bundle each program into few files (bundle.mjs). As root, also make the user that varpd runs as.
+//
+// A step with nothing to do prints nothing, so this program can run before every command. It imports only node: modules,
+// since no others are installed at first.
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
@@ -16,8 +17,8 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak'];
 const goal = process.argv[2] ?? 'build';
 
-// program -> Debian packages, and the goals that want it. A compiler alone cannot compile: libc6-dev has the headers.
-// says: what it answers to -V, where there is another program of that name.
+// program -> Debian packages, and the goals that need it. The compiler also needs the headers in libc6-dev.
+// says: a part of the program's answer to -V, since another program may have the same name.
 const programs = {
   cc: { packages: ['gcc', 'libc6-dev'], goals },
   ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
@@ -51,7 +52,7 @@ const programs = {
   'ovs-vswitchd': { packages: ['openvswitch-switch'], goals: ['test'] },
 };
 
-// C programs beside the tests: source -> the goals that build it. Each becomes dist/<same path without .c>.
+// C programs for the tests: source -> the goals that need it. Each is compiled to dist/<same path without .c>.
 const helperSources = {
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
   'test/helpers/flow-order.c': ['test'],
@@ -61,7 +62,7 @@ const helperSources = {
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
 };
 
-// Those of them that are loaded into other programs (LD_PRELOAD).
+// C sources that become libraries, to be loaded into other programs (LD_PRELOAD).
 const sharedSources = ['test/faults/mishap.c'];
 
 const compiler = (process.env.CC || 'cc').split(/\s+/);
@@ -74,10 +75,10 @@ function fail(text) {
   process.exit(1);
 }
 
-/** Modification time in ms; 0 when there is no such file, which makes it older than everything. */
+/** Returns the modification time in ms; 0 for an absent file, which so is older than every other. */
 const mtimeMs = (file) => fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-/** Every file under a directory whose name the filter accepts; nothing when the directory is absent. */
+/** Returns every file below a directory with a name that `accept` accepts; none when the directory is absent. */
 function filesUnder(directory, accept) {
   if (!fs.existsSync(directory)) return [];
   return fs
@@ -97,7 +98,8 @@ function checkNode() {
   if (major < OLDEST_NODE) fail(`Node.js ${OLDEST_NODE} or newer is needed, this is ${process.version}`);
 }
 
-/** The system directories are searched too: they are not on the path of an ordinary user on Debian. */
+/** Tells whether a program is installed. Also looks into the sbin directories, which an ordinary user of Debian has not
+ * on the path. */
 function hasProgram(name) {
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin'];
   const wanted = name === 'cc' ? compiler[0] : name;
@@ -117,13 +119,14 @@ const packagesOf = (names) => [...new Set(names.flatMap((name) => programs[name]
 
 function aptInstall(packages) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  // Nothing that is there is removed for it: one of two packages that exclude each other was chosen by somebody.
+  // No installed package is removed. If a package excludes an installed one, an administrator has chosen the installed
+  // one.
   const options = ['-qq', '--no-remove', '-o', 'DPkg::Lock::Timeout=300'];
   const apt = (...args) =>
     run('apt-get', [...options, ...args], { env, stdio: ['ignore', 'ignore', 'inherit'] });
   const install = (...names) => apt('install', '-y', '--no-install-recommends', ...names);
   apt('update');
-  // One package that this release does not have makes apt-get refuse all of them: then go one by one.
+  // apt-get refuses all packages if this release lacks one of them. Then each is installed on its own.
   if (!install(...packages)) for (const name of packages) install(name);
 }
 
@@ -139,12 +142,13 @@ function ensurePrograms() {
   }
   if (missing.length === 0) return;
   const rest = `${missing.join(', ')} not found; as root: apt-get install -y --no-install-recommends ${packagesOf(missing).join(' ')}`;
-  // Tests skip, with the reason, what they have no program for; without a compiler there is nothing to test.
+  // A test without its program is skipped with the reason. Without a compiler no test can run.
   if (goal === 'test' && !missing.includes('cc')) say(`${rest} (the tests that need them will be skipped)`);
   else fail(rest);
 }
 
-/** True when node_modules holds what package-lock.json asks for. Times decide first, contents where times are in doubt. */
+/** Tells whether node_modules has the packages of package-lock.json. If the lock file is newer, the contents are
+ * compared. */
 function modulesAreCurrent() {
   const wantedFile = inRoot('package-lock.json');
   const installedFile = inRoot('node_modules', '.package-lock.json');
@@ -165,7 +169,8 @@ function ensureModules() {
   if (!run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])) fail('npm ci failed');
 }
 
-/** Compiles when a source is newer. Written beside and renamed: a process that has the old file loaded keeps it. */
+/** Compiles when a source is newer than the output. The new file is renamed over the old one, so a process that has loaded
+ * the old file keeps it. */
 function compile(output, sources, dependencies, args) {
   if (mtimeMs(output) > Math.max(...dependencies.map(mtimeMs))) return;
   say(`${compiler[0]} -> ${path.relative(root, output)}`);
@@ -207,7 +212,7 @@ function buildNative() {
   }
 }
 
-/** A test whose source was deleted or renamed would go on running out of dist. */
+/** Removes output without a source, since a deleted or renamed test would still run. */
 function removeStaleOutput() {
   for (const folder of ['src', 'plugins', 'test']) {
     for (const file of filesUnder(inRoot('dist', folder), (name) => name.endsWith('.js'))) {
@@ -225,12 +230,15 @@ function buildTypeScript() {
     filesUnder(inRoot(folder), (name) => name.endsWith('.ts')),
   );
   removeStaleOutput();
-  const newestMs = Math.max(...[...sources, inRoot('tsconfig.json'), inRoot('package.json')].map(mtimeMs));
+  const others = ['tsconfig.json', 'package.json', 'src/bundle.mjs'].map((name) => inRoot(name));
+  const newestMs = Math.max(...[...sources, ...others].map(mtimeMs));
   if (mtimeMs(buildInfo) > newestMs) return;
   say('tsc');
   const started = new Date();
-  const ok = run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]);
-  // tsc leaves the time alone when the text did not change, and writes the file also after errors.
+  const ok =
+    run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]) &&
+    run(process.execPath, [inRoot('src/bundle.mjs')]);
+  // tsc does not change the time when the text is the same, and writes the file even after errors.
   if (fs.existsSync(buildInfo))
     fs.utimesSync(buildInfo, ok ? started : new Date(0), ok ? started : new Date(0));
   if (!ok) fail('TypeScript did not compile');
@@ -244,7 +252,7 @@ function markBinsExecutable() {
   }
 }
 
-/** The default of `user` in the configuration: without one of that name varpd refuses to start as root. */
+/** Makes the user that `user` names in the default configuration. Without that user varpd refuses to start as root. */
 function ensureUser() {
   if (process.getuid?.() !== 0 || spawnSync('id', ['-u', DAEMON_USER]).status === 0) return;
   say(`useradd ${DAEMON_USER}`);
@@ -255,7 +263,8 @@ function ensureUser() {
     );
 }
 
-/** That user runs what root has built here, whatever root's umask is. Directories above are somebody's choice. */
+/** Lets that user read the program that root has built, whatever root's umask is. Does not change the directories
+ * above. */
 function letUserRead() {
   if (process.getuid?.() !== 0) return;
   const closed = (file, bits) => (fs.statSync(file).mode & bits) !== bits;

@@ -10,7 +10,9 @@
 // missing plan) counts as one failure. Exit code 0 only when something ran and nothing failed.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import { type FinalResults, Parser, type Result } from 'tap-parser';
@@ -18,8 +20,14 @@ import { stringify } from 'yaml';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Files at a time. */
-const JOBS = 2;
+/** Files at a time, whatever they do. */
+const JOBS = os.availableParallelism();
+/** And as many more as there is processor time for: a test of the network waits more than it works. */
+const MAX_JOBS = 5 * JOBS;
+/** So often that is looked at. A test file works hardest when it begins. */
+const LOOK_MS = 1000;
+/** A file more, when this much of one processor was idle. */
+const ENOUGH_IDLE = 0.5;
 /** For one file. */
 const TIMEOUT_S = 900;
 
@@ -179,23 +187,69 @@ const allTests = (folders: readonly string[]): string[] =>
   );
 
 const args = process.argv.slice(2);
-/** The longest files first: the short ones keep all cores busy at the end. */
+/** What takes longest begins first, and the short ones keep all processors busy at the end. */
+const LONGEST = [
+  'faults',
+  'restart',
+  'placement',
+  'offload',
+  'path-news',
+  'queues',
+  'user',
+  'secrets',
+  'owner',
+  'tunnels',
+];
+const rank = (file: string): number => {
+  const index = LONGEST.indexOf(path.basename(file, '.test.js'));
+  return index < 0 || !file.includes('netns') ? LONGEST.length : index;
+};
 const FOLDERS = new Map<string | undefined, readonly string[]>([
   [undefined, ['netns', 'property', 'unit']],
   ['--quick', ['property', 'unit']],
   ['--full', ['full']],
 ]);
 const folders = FOLDERS.get(args.at(0));
-const files = folders === undefined ? args.map(compiled) : allTests(folders);
+const files =
+  folders === undefined
+    ? args.map(compiled)
+    : allTests(folders).sort((one, other) => rank(one) - rank(other));
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => {
     files.length = 0;
     for (const child of running) child.kill(signal);
   });
+/** Of all processors together, in processors, since it was last asked. */
+function createIdleMeter(): () => number {
+  const read = (): { idleMs: number; atMs: number } => ({
+    idleMs: os.cpus().reduce((sum, { times }) => sum + times.idle, 0),
+    atMs: performance.now(),
+  });
+  let last = read();
+  return () => {
+    const now = read();
+    const idle = (now.idleMs - last.idleMs) / (now.atMs - last.atMs);
+    last = now;
+    return idle;
+  };
+}
+
+const idleProcessors = createIdleMeter();
+/** Runs one file after another, until there is none. */
 const worker = async (): Promise<void> => {
   for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file);
 };
-await Promise.all(Array.from({ length: JOBS }, worker));
+/** One file, beside what the others run. */
+const helper = async (): Promise<void> => {
+  const file = files.shift();
+  if (file !== undefined) await runFile(file);
+};
+const work = Array.from({ length: JOBS }, worker);
+while (files.length > 0) {
+  await sleep(LOOK_MS);
+  if (idleProcessors() >= ENOUGH_IDLE && running.size < MAX_JOBS) work.push(helper());
+}
+await Promise.all(work);
 
 const { passed, failed, skipped } = totals;
 const nothingRan = passed + failed === 0;

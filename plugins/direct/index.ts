@@ -1,6 +1,6 @@
 /**
- * direct: a point-to-point tunnel. Every frame that is not for a port of this host goes to one destination as it is,
- * broadcast and multicast too, so there is nothing to look up and nothing to answer for others. See README.md.
+ * direct: a point-to-point tunnel. Every frame that is not for a port of this host goes unchanged to one destination,
+ * broadcast and multicast too. So the plugin needs no lookup and no proxy. See README.md.
  */
 import {
   definePlugin,
@@ -20,7 +20,7 @@ import {
 const DEST_IP = 'direct/dest_ip';
 const DEST_PORT = 'direct/dest_port';
 
-/** Multicast is let through, as illumos does; the receiver has to join the group by other means. */
+/** A multicast address is accepted, as illumos does. The receiver has to join the group by other means. */
 function refuseDestIp(value: PropertyValue): string | undefined {
   const ip = value as IpAddress;
   const needsInterface = ipFamily(ip) === 6 && isLinkLocal(ip);

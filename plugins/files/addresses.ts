@@ -1,8 +1,9 @@
 /**
- * Addresses as they stand in a file, bytes to numbers: no text, no object, so that a million cost a second.
+ * Reads addresses from the bytes of a file into numbers. The functions make no string and no object, so a million
+ * addresses take a second. `parseIp` takes 40 us for an IPv6 address, 40 s for a million.
  *
- * As strict as `parseMac` and `parseIp` of varpd/plugin, which test/property/files.test.ts holds them to: four decimal
- * numbers without leading zeros, no zone id. `parseIp` itself takes 40 us for an IPv6 address, 40 s for a million.
+ * The functions are as strict as `parseMac` and `parseIp` of varpd/plugin: an IPv4 address is four decimal numbers without
+ * leading zeros, and an IPv6 address has no zone id. test/property/files.test.ts compares both.
  */
 
 import {
@@ -24,19 +25,19 @@ const ZERO = 0x30;
 const MAC_GROUPS = 6;
 const V6_GROUPS = 8;
 
-/** 32-bit words of a key. A MAC is its high 16 bits and its low 32. */
+/** Number of 32-bit words in a key. The words of a MAC are its high 16 bits and its low 32 bits. */
 export const MAC_WORDS = 2;
 export const V4_WORDS = 1;
 export const V6_WORDS = 4;
 
-/** Value of a hexadecimal digit, -1 for every other byte. */
+/** Value of a hexadecimal digit; -1 for every other byte. */
 const HEX = new Int8Array(256).fill(-1);
 for (let digit = 0; digit < 16; digit++) {
   HEX[digit.toString(16).charCodeAt(0)] = digit;
   HEX[digit.toString(16).toUpperCase().charCodeAt(0)] = digit;
 }
 
-/** Six groups of one or two hexadecimal digits; false leaves `words` in any state. */
+/** Reads six groups of one or two hexadecimal digits. When it returns false, `words` is undefined. */
 export function readMac(bytes: Uint8Array, start: number, end: number, words: Uint32Array): boolean {
   let high = 0;
   let low = 0;
@@ -58,7 +59,7 @@ export function readMac(bytes: Uint8Array, start: number, end: number, words: Ui
   return at === end;
 }
 
-/** Dotted quad as an unsigned number; -1 when it is none. */
+/** Returns a dotted quad as an unsigned number, or -1. */
 export function readV4(bytes: Uint8Array, start: number, end: number): number {
   let address = 0;
   let at = start;
@@ -77,7 +78,7 @@ export function readV4(bytes: Uint8Array, start: number, end: number): number {
 
 const groups = new Uint16Array(V6_GROUPS);
 
-/** RFC 4291 2.2, all three forms; false leaves `words` in any state. */
+/** Reads an IPv6 address in any of the three forms of RFC 4291 2.2. When it returns false, `words` is undefined. */
 export function readV6(bytes: Uint8Array, start: number, end: number, words: Uint32Array): boolean {
   let count = 0;
   let gap = -1;
@@ -118,9 +119,9 @@ export function readV6(bytes: Uint8Array, start: number, end: number, words: Uin
   return true;
 }
 
-// -- What an address can be
+// -- Kinds of addresses
 
-/** The address of a VTEP: a few of them serve many entries, so these are text. */
+/** Returns the address of a VTEP. It is text, since a few VTEPs serve many entries. */
 export function parsePeer(text: string): IpAddress | undefined {
   const ip = parseIp(text);
   if (ip === undefined || isUnspecified(ip) || isBroadcastIp(ip) || isMulticastIp(ip)) return undefined;
@@ -136,14 +137,14 @@ export function isZeroMac(words: Uint32Array): boolean {
   return words[0] === 0 && words[1] === 0;
 }
 
-/** Neither "this network" nor loopback, multicast or broadcast. */
+/** Returns false for "this network" (0.0.0.0/8), loopback, multicast and broadcast. */
 export function isStationV4(address: number): boolean {
   const first = address >>> 24;
   const isMulticast = first >= 224 && first < 240; // RFC 1112 4
   return first !== 0 && first !== 127 && !isMulticast && address !== 0xffff_ffff; // RFC 1122 3.2.1.3
 }
 
-/** Neither unspecified nor loopback, v4-compatible, v4-mapped or multicast. */
+/** Returns false for unspecified, loopback, v4-compatible, v4-mapped and multicast addresses. */
 export function isStationV6(words: Uint32Array): boolean {
   const isV4Inside = words[0] === 0 && words[1] === 0 && (words[2] === 0 || words[2] === 0xffff); // RFC 4291 2.5
   return !isV4Inside && words[0] >>> 24 !== 0xff; // RFC 4291 2.7
@@ -159,7 +160,7 @@ export function v4Text(address: number): string {
   return [address >>> 24, (address >>> 16) & 0xff, (address >>> 8) & 0xff, address & 0xff].join('.');
 }
 
-/** Eight groups, no `::`: for `parseIp` to make canonical. */
+/** Returns eight groups without `::`. `parseIp` makes the text canonical. */
 export function v6Text(words: Uint32Array, at: number): string {
   return [...words.subarray(at, at + V6_WORDS)]
     .map((word) => `${(word >>> 16).toString(16)}:${(word & 0xffff).toString(16)}`)

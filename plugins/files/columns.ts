@@ -1,4 +1,4 @@
-/** Typed arrays that grow: what a row of the mapping holds stands in columns, since an object a row would take 500 bytes. */
+/** Typed arrays that grow. A mapping is kept in columns of numbers, since an object for each row would take 500 bytes. */
 
 type Numbers = Uint32Array | Int32Array;
 
@@ -6,7 +6,7 @@ export class Column<A extends Numbers> {
   #items: A;
   length = 0;
 
-  /** `empty` says of which kind, and makes room for as many. */
+  /** `empty` sets the type of the array and the room at the start. */
   constructor(empty: A) {
     this.#items = empty;
   }
@@ -24,7 +24,7 @@ export class Column<A extends Numbers> {
     return this.#items[index];
   }
 
-  /** What is there, in an array of its own with no room to grow. */
+  /** Returns a copy of the values, without room to grow. */
   compact(): A {
     return this.#items.slice(0, this.length) as A;
   }

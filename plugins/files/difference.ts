@@ -1,4 +1,5 @@
-/** What a new mapping changes about an old one: counted for people, listed for the target table and for neighbours. */
+/** Compares a new mapping with the old one: counts for the log, and lists for the target table and the neighbour
+ * caches. */
 import { type IpAddress, type MacAddress, parseIp } from '../../src/plugin/index.js';
 import { MAC_WORDS, v4Text, V4_WORDS, v6Text, V6_WORDS } from './addresses.js';
 import { NONE } from './key-index.js';
@@ -6,23 +7,24 @@ import type { AddressTable, Mapping } from './mapping.js';
 
 /** Rows between two pauses. */
 const STEP_ROWS = 256;
-/** Each is a frame into every local port; beyond it, neighbour caches find out by themselves, in a minute. */
+/** Each announcement is a frame into every local port. Without one, a neighbour cache notices the move within a minute. */
 export const MAX_ANNOUNCED = 4096;
 
 export interface Move {
   readonly ip: IpAddress;
-  /** Where it is now. */
+  /** The MAC that has the address now. */
   readonly mac: MacAddress;
 }
 
 export interface Difference {
-  /** Entries. */
+  /** Numbers of entries. */
   readonly added: number;
   readonly removed: number;
   readonly changed: number;
-  /** MACs that do not live where they did, or nowhere any more; and new ones, which may have been asked for in vain. */
+  /** MACs to take out of the target table: those that have moved or gone, and new ones, which may have a negative
+   * answer. */
   readonly stale: readonly MacAddress[];
-  /** Addresses that are at another MAC; the first MAX_ANNOUNCED. */
+  /** The first MAX_ANNOUNCED addresses that have moved to another MAC. */
   readonly moves: readonly Move[];
 }
 
@@ -31,10 +33,10 @@ export function differenceText({ added, removed, changed }: Difference): string 
   return `+${added} -${removed} ~${changed} entries`;
 }
 
-/** Yields now and then. */
+/** Yields every STEP_ROWS rows. */
 export function* compare(old: Mapping, fresh: Mapping): Generator<undefined, Difference> {
   const stale: MacAddress[] = [];
-  /** Of the new rows: 1 = something about the entry has changed. */
+  /** One byte for each new row: 1 = the entry has changed. */
   const changed = new Uint8Array(fresh.size);
   let added = 0;
   const isSameDestination = destinationComparer(old, fresh);
@@ -66,7 +68,8 @@ export function* compare(old: Mapping, fresh: Mapping): Generator<undefined, Dif
   return { added, removed, changed: counted, stale, moves };
 }
 
-/** Destinations are few: each pair of rows costs a look into an array. */
+/** Returns a function that compares two destinations by their rows. It looks into one array, since destinations are
+ * few. */
 function destinationComparer(old: Mapping, fresh: Mapping): (oldRow: number, row: number) => boolean {
   const key = ({ ip, port }: { ip: IpAddress; port: number }): string => `${ip} ${port}`;
   const oldRows = new Map(old.destinations.map((to, row): [string, number] => [key(to), row]));
@@ -81,7 +84,7 @@ function serverOf(mapping: Mapping, row: number): MacAddress {
 
 type Family = 'v4' | 'v6';
 
-/** Addresses that an entry has and had not. Those that another one had have moved. */
+/** Finds the addresses that an entry has and did not have before. An address that another entry had before has moved. */
 function* gained(
   old: Mapping,
   fresh: Mapping,
@@ -102,7 +105,7 @@ function* gained(
   }
 }
 
-/** Addresses that an entry had and has not. */
+/** Finds the addresses that an entry had before and does not have now. */
 function* lost(
   old: Mapping,
   fresh: Mapping,
@@ -119,7 +122,7 @@ function* lost(
   }
 }
 
-/** Entries that were there before and are not the same; a new one is not "changed". */
+/** Counts the entries that both mappings have and that differ. A new entry does not count as changed. */
 function* count(old: Mapping, fresh: Mapping, changed: Uint8Array): Generator<undefined, number> {
   let counted = 0;
   for (let row = 0; row < changed.length; row++) {

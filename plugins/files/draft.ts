@@ -1,6 +1,7 @@
 /**
- * A mapping while its file is read: rows of entries and of addresses, each with the place where it stands, and what
- * must hold between them. Only a draft without problems becomes a Mapping.
+ * A mapping while its file is being read: rows of entries and of addresses, each with its offset in the file. At the
+ * end the draft checks the rules between entries: no MAC and no address twice, and an entry for every DHCP server. A
+ * draft without problems becomes a Mapping.
  */
 import type { Destination, IpAddress } from '../../src/plugin/index.js';
 import { MAC_WORDS, parsePeer, V4_WORDS, V6_WORDS } from './addresses.js';
@@ -13,25 +14,26 @@ import type { Problems } from './problems.js';
 /** Rows between two pauses. */
 const STEP_ROWS = 256;
 
-/** Bytes of a short entry with all members: room that is not used is never touched, and so costs nothing. */
+/** Bytes of a short entry with all members. The room for rows is an estimate from it. Unused room is never touched, and so
+ * takes no memory. */
 const SHORT_ENTRY_BYTES = 100;
 
-/** Where a token begins in the file. */
+/** Offset in the file at which a token begins. */
 export type Offset = number;
 
 export class Draft {
   readonly #bytes: Buffer;
   readonly #problems: Problems;
   readonly #macs: Column<Uint32Array>;
-  /** Where each key begins: with it everything about the entry can be said again. */
+  /** Offset of each entry's key. The messages about an entry are made from it. */
   readonly #keyOffsets: Column<Uint32Array>;
   readonly #destinationRows: Column<Uint32Array>;
   readonly #servers: Column<Uint32Array>;
-  /** Of the value of `dhcp-proxy`; 0 = there is none, since no value stands there. */
+  /** Offset of the value of `dhcp-proxy`; 0 = the entry has none, since no value can be at offset 0. */
   readonly #serverOffsets: Column<Uint32Array>;
   readonly #v4: AddressColumns;
   readonly #v6: AddressColumns;
-  /** By what stands in the file, and by canonical spelling. */
+  /** Keys are the text in the file and the canonical spelling. */
   readonly #ipRows = new Map<string, number>();
   readonly #ips: IpAddress[] = [];
   readonly #destinations: Destination[] = [];
@@ -50,7 +52,7 @@ export class Draft {
     this.#v6 = new AddressColumns(V6_WORDS, 'ndp', room);
   }
 
-  /** Row of an underlay address; undefined when the text is none that a VTEP can have. */
+  /** Returns the row of an underlay address; undefined when the text is not an address that a VTEP can have. */
   peerRow(text: string): number | undefined {
     const known = this.#ipRows.get(text);
     if (known !== undefined) return known;
@@ -71,13 +73,13 @@ export class Draft {
     return row;
   }
 
-  /** The entry that the addresses added next belong to. */
+  /** Begins an entry. The addresses that are added next belong to it. */
   addEntry(mac: Uint32Array, keyOffset: Offset): void {
     this.#macs.pushAll(mac, MAC_WORDS);
     this.#keyOffsets.push(keyOffset);
   }
 
-  /** The rest of it, once it has been read. */
+  /** Ends the entry with the values that are known when all of it has been read. */
   endEntry(destinationRow: number, server: Uint32Array, serverOffset: Offset): void {
     this.#destinationRows.push(destinationRow);
     this.#servers.pushAll(server, MAC_WORDS);
@@ -93,8 +95,8 @@ export class Draft {
   }
 
   /**
-   * Complains of what does not go together. undefined when anything is wrong, now or before. Yields now and then.
-   * `isWhole`: the file was read to its end, so that a MAC that is not there is missing.
+   * Adds the problems between entries, and returns the mapping; undefined when there is any problem, old or new. Yields
+   * every STEP_ROWS rows. `isWhole` says that the file was read to its end: only then is an absent MAC a problem.
    */
   *finish(isWhole: boolean): Generator<undefined, Mapping | undefined> {
     const macs = new KeyIndex(this.#macs.compact(), MAC_WORDS);
@@ -129,7 +131,7 @@ export class Draft {
     return new AddressTable(index, owners.compact());
   }
 
-  /** The row of the entry that `dhcp-proxy` names, of every entry. */
+  /** Returns for every entry the row of the entry that its `dhcp-proxy` names. */
   *#serverRows(macs: KeyIndex): Generator<undefined, Int32Array> {
     const rows = new Int32Array(this.#serverOffsets.length).fill(NONE);
     const named = this.#servers.compact();
@@ -150,7 +152,7 @@ export class Draft {
 /** Overlay addresses of one family, in the order of the file. */
 class AddressColumns {
   readonly keys: Column<Uint32Array>;
-  /** Rows of their entries. */
+  /** Row of the entry of each address. */
   readonly owners: Column<Uint32Array>;
   readonly offsets: Column<Uint32Array>;
 

@@ -1,27 +1,30 @@
 /**
- * One file that is followed, as varpd sees it: what the reader has been asked about it, who waits for its contents, and
- * for how long it has not answered. Time is counted in turns of readers.ts, not by the clock: a varpd that was itself held
- * up takes no file for silent.
+ * The state of one followed file on the side of varpd: the open question to the reader process, the callers that wait for
+ * the contents, and the time without an answer. A file is silent when its questions are not answered.
+ *
+ * The time is counted in turns of readers.ts and not by the clock. If varpd itself stands still, no turns pass, and so no
+ * file becomes silent.
  */
 import { type Contents, FileError, type Version, Whole } from './read.js';
 
-/** Between two looks: twice in the second within which a change is to be in force. */
+/** Time between two looks at a file. A change must be in force within a second. */
 export const TURN_MS = 500;
-/** A file that has not answered for so long is silent, and its overlays are told. */
+/** A file without an answer for so many turns is silent, and its overlays are told. */
 export const SILENT_TURNS = 4;
-/** Whoever could not start for its silence tries again, and is to find an answer then. */
+/** A silent file stays known so much longer than its last follower. An overlay that could not start because of the silence
+ * tries again within that time, and gets the answer then. */
 const LINGER_TURNS = 20;
 
 export interface Follower {
-  /** This is the file's version now. */
+  /** Reports the present version of the file. */
   looked(version: Version): void;
-  /** It may have changed. */
+  /** The file may have changed. */
   changed(): void;
-  /** It does not answer; the text follows its name, and is told again as the time grows. */
+  /** The file does not answer. `message` follows its name. Repeated, less and less often, with the time so far. */
   silent(message: string): void;
-  /** It was silent, and answers again. */
+  /** The file was silent, and answers again. */
   answers(): void;
-  /** For the log. */
+  /** A line for the log. */
   warn(message: string): void;
 }
 
@@ -32,17 +35,18 @@ export interface Waiter {
 
 export class FollowedFile {
   readonly followers = new Set<Follower>();
-  /** What the reader was asked, and has not answered. At most one thing at a time. */
+  /** The one open question to the reader. */
   question: 'look' | 'read' | undefined;
-  /** The reader hung when it made a watch for it. */
+  /** The reader hung in a call of inotify for this file, so it must not watch the file again. */
   isUnwatchable = false;
-  /** Since it was heard of last, and since it was followed last. */
+  /** Turns since the last answer, and turns since the last follower. */
   #turns = 0;
   #idleTurns = 0;
   #silence: string | undefined;
   #nextTellTurns = 0;
   #waiting: Waiter[] = [];
-  /** Those whose contents are being read. Who comes later may mean a later version. */
+  /** The callers that get the contents being read. A later caller gets those of the next read, which may be a new
+   * version. */
   #served: Waiter[] = [];
   #whole: Whole | undefined;
 
@@ -59,7 +63,7 @@ export class FollowedFile {
     return this.followers.size > 0 || (this.isSilent && this.#idleTurns < LINGER_TURNS);
   }
 
-  /** What to ask next. */
+  /** The next question to ask. */
   get wants(): 'look' | 'read' {
     return this.#waiting.length > 0 ? 'read' : 'look';
   }
@@ -82,7 +86,7 @@ export class FollowedFile {
     this.#waiting = [];
   }
 
-  /** The reader that was asked is gone. */
+  /** Withdraws the question, since its reader is gone. */
   unasked(): void {
     this.question = undefined;
     this.#whole = undefined;
@@ -90,17 +94,17 @@ export class FollowedFile {
     this.#served = [];
   }
 
-  /** One more turn. */
+  /** Counts a turn. */
   age(): void {
     this.#idleTurns = this.followers.size > 0 ? 0 : this.#idleTurns + 1;
   }
 
-  /** One more turn without a word; `limit` of them are silence, in the words of `why`. */
+  /** Counts a turn without an answer. After `limit` of them the file is silent, and `why` makes the message. */
   wait(limit: number, why: (seconds: number) => string): void {
     if (++this.#turns < limit) return;
     const isNew = this.#silence === undefined;
     this.#silence = why(Math.round((this.#turns * TURN_MS) / 1000));
-    // Not every second: each is a line in the log.
+    // The pause doubles each time, since each message is a line in the log.
     if (isNew || this.#turns >= this.#nextTellTurns) {
       this.#nextTellTurns = 2 * this.#turns;
       for (const follower of this.followers) follower.silent(this.#silence);
@@ -112,14 +116,14 @@ export class FollowedFile {
     for (const waiter of waiters) waiter.reject(new FileError(this.#silence, 'EAGAIN'));
   }
 
-  /** Before it is asked by another reader: the time so far was not its own. */
+  /** Starts the time again. The file was waiting for a reader process, and is not slow itself. */
   forgive(): void {
     if (!this.isSilent) this.#turns = 0;
   }
 
   begin(byteCount: number): void {
     this.#turns = 0;
-    // Nobody may want it any more.
+    // All callers may have given up meanwhile.
     this.#whole = this.#served.length > 0 ? (this.#whole ?? new Whole()) : undefined;
     this.#whole?.begin(byteCount);
   }

@@ -1,6 +1,6 @@
 /**
- * files: a virtual network out of one JSON file that all hosts share. It says which MAC lives behind which VTEP and
- * has which addresses, so that ARP, neighbor discovery and DHCP are answered without broadcast. See README.md.
+ * files: a virtual network out of one JSON file that all hosts share. The file has the VTEP and the addresses of every
+ * MAC. So ARP, neighbor discovery and DHCP need no broadcast. See README.md.
  */
 import {
   type CheckReport,
@@ -15,11 +15,11 @@ import type { Located } from './problems.js';
 import { FileError, readWhole } from './read.js';
 
 function refusePath(value: PropertyValue): string | undefined {
-  // varpd has a working directory of its own: a relative path would mean another file after a restart.
+  // varpd has a working directory of its own, so a relative path would mean another file than the operator typed.
   return String(value).startsWith('/') ? undefined : 'an absolute path';
 }
 
-/** Whoever checks a file reads it himself. */
+/** The problems with their quotations, since `check` reads the file with the rights of the user that asks. */
 const shown = (problems: readonly Located[]): FileProblem[] =>
   problems.map(({ line, column, path, found, expected }) => ({ line, column, path, found, expected }));
 

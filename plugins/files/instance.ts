@@ -1,9 +1,9 @@
 /**
- * The files plugin at work for one overlay: answers out of the mapping that it has, and takes a new one when the file
+ * The files plugin at work for one overlay. It answers lookups out of its mapping, and replaces the mapping when the file
  * changes.
  *
- * The mapping is replaced whole, between two answers. A file that is not valid changes nothing: the last good mapping
- * stays in use, the overlay is degraded with the place of the first error, and every further change is looked at.
+ * The mapping is replaced as a whole, between two answers. An invalid file changes nothing: the last good mapping stays in
+ * use, and the overlay is degraded with the place of the first error until a valid file comes.
  */
 import {
   type Answer,
@@ -36,15 +36,15 @@ const ETHERTYPE_ARP = 0x0806; // RFC 826
 const ETHERTYPE_IPV6 = 0x86dd; // RFC 2464 3
 const IPV6_MULTICAST = 0x3333; // RFC 2464 7: the high 16 bits of the MAC
 
-/** More is not for head-end replication, and varpd takes no longer answer. */
+/** varpd refuses a longer list: copies from one host to so many others cost too much. */
 const MAX_FLOOD_DESTINATIONS = 1024;
-/** Lines of the log for one bad file; the rest is for `dladm check-mapping`. */
+/** Errors of one file that the log shows. `dladm check-mapping` shows them all. */
 const MAX_LOGGED = 5;
 const UNKNOWN: Answer = { kind: 'drop', reason: 'the mapping has no such MAC' };
 /** Calls of the host between two pauses. */
 const STEP_CALLS = 64;
 
-/** The file is there or not, but the overlay cannot work with it; the message says why. */
+/** The overlay cannot work with the file as it is. The message says why. */
 class Refusal extends Error {
   override readonly name = 'Refusal';
 
@@ -52,7 +52,7 @@ class Refusal extends Error {
     message: string,
     /** The name of an errno, for the status words of dladm. */
     readonly code = 'EINVAL',
-    /** More reasons. */
+    /** Further reasons. */
     readonly lines: readonly string[] = [],
   ) {
     super(message);
@@ -69,13 +69,14 @@ export class FilesInstance implements Instance {
   #mapping: Mapping | undefined;
   #flood: readonly Destination[] = [];
   #watch: FileWatch | undefined;
-  /** A reload under way, and the one that follows it because somebody asked meanwhile. */
+  /** The reload under way, and the one that follows because `reload` was called meanwhile. */
   #reloading: Promise<void> | undefined;
   #next: Promise<void> | undefined;
-  /** Why the file is not read at the moment, and what is wrong with what was read last: sentences. */
+  /** Sentence: the file does not answer. */
   #silence: string | undefined;
+  /** Sentence: the contents read last are refused. */
   #refusal: string | undefined;
-  /** What was logged last about a bad file, and about a good one. */
+  /** The last lines in the log about an invalid file, and about a valid one. */
   #complaint: string | undefined;
   #warned = '';
 
@@ -91,7 +92,7 @@ export class FilesInstance implements Instance {
     signal.throwIfAborted();
     const watch = new FileWatch(this.#file, {
       changed: () => {
-        // A refusal has been told already.
+        // `reload` has told the host already.
         this.reload().catch(() => undefined);
       },
       silent: (message) => {
@@ -134,7 +135,7 @@ export class FilesInstance implements Instance {
     if (what !== undefined)
       return { kind: 'proxy', what, ...(this.#isFlooding && { otherwise: this.#flood }) };
     if (this.#isFlooding) return { kind: 'flood', to: this.#flood };
-    return { kind: 'drop', reason: `broadcast and multicast are not carried (${FLOOD})` };
+    return { kind: 'drop', reason: `other broadcast and multicast is dropped; ${FLOOD}=on floods it` };
   }
 
   neighbor(ip: IpAddress): MacAddress | null {
@@ -151,7 +152,7 @@ export class FilesInstance implements Instance {
 
   // -- A new file
 
-  /** Rejects, having told the host, when the file is not valid; what was read before stays in use then. */
+  /** Reads the file again. When the file is not valid, tells the host and rejects; the earlier mapping stays in use. */
   reload(): Promise<void> {
     if (this.#reloading === undefined) {
       this.#reloading = this.#reload().finally(() => {
@@ -159,7 +160,7 @@ export class FilesInstance implements Instance {
       });
       return this.#reloading;
     }
-    // The file may have changed since the one under way read it.
+    // The reload under way may have read the file before its last change.
     this.#next ??= this.#reloading
       .catch(() => undefined)
       .then(() => {
@@ -175,7 +176,8 @@ export class FilesInstance implements Instance {
       await this.#replace(await this.#load(this.#watch!, signal));
     } catch (error) {
       if (signal.aborted) return;
-      // Of a file that could not be read nothing is known; its silence has been told.
+      // A silent file has not been read, so there is no complaint about its contents. The health shows the silence
+      // already.
       if (this.#silence === undefined) this.#complain(error);
       throw error;
     }
@@ -203,7 +205,7 @@ export class FilesInstance implements Instance {
     return { ...loaded, mapping };
   }
 
-  /** The health has the sentence; the log gets what there is besides, once for each kind of bad file. */
+  /** Puts the first reason into the health and the further ones into the log. The same complaint is logged only once. */
   #complain(error: unknown): void {
     const sentence = error instanceof Error ? error.message : String(error);
     const lines = error instanceof Refusal ? error.lines : [];
@@ -231,7 +233,7 @@ export class FilesInstance implements Instance {
     this.#report(difference, mapping);
   }
 
-  /** Before there is a mapping there is no health: the start fails. */
+  /** Without a mapping the start fails, and so there is no health to tell. */
   #tellHealth(): void {
     if (this.#mapping === undefined) return;
     const sentence = this.#silence ?? this.#refusal;
@@ -247,7 +249,8 @@ export class FilesInstance implements Instance {
     if (before !== [...peers].sort().join()) this.#host.setPeers(peers);
   }
 
-  /** Tells the target table and the neighbours, after the mapping has been replaced. Known flows are not touched. */
+  /** Tells the target table and the neighbour caches, after the mapping has been replaced. Flows to MACs that have not
+   * moved go on. */
   *#spread({ stale, moves }: Difference): Generator<undefined, void> {
     let calls = 0;
     for (const mac of stale) {
@@ -273,7 +276,7 @@ export class FilesInstance implements Instance {
     this.#host.remark(`${text}, at ${new Date().toISOString().replace(/\.\d+/, '')}`);
   }
 
-  /** Once, as long as they stay the same. */
+  /** Logs the warnings, unless they are the same as last time. */
   #warn({ warnings, warningCount }: Loaded): void {
     const lines = warnings.slice(0, MAX_LOGGED).map((warning) => problemLine(this.#file, warning));
     const more = warningCount - lines.length;

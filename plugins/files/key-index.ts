@@ -1,23 +1,24 @@
 /**
- * Finds the row of a key: a hash table over a column of keys of one, two or four 32-bit words, eight bytes a row beside
- * the column itself. A Map would take 40 bytes a row and stop the thread for 100 ms whenever a large one grows.
+ * Finds the row of a key. The index is a hash table over a column of keys, each of one, two or four 32-bit words. The
+ * table takes eight bytes a row beside the column. A Map would take 40 bytes a row, and a large one would stop the
+ * thread for 100 ms whenever it grows.
  */
 
 export const NONE = -1;
 
 export class KeyIndex {
-  /** Row after row. */
+  /** The keys of all rows, one after the other. */
   readonly keys: Uint32Array;
   readonly #words: number;
-  /** Row + 1, 0 = free. At most half of them are taken, so a search ends soon. */
+  /** Row + 1; 0 = the slot is free. At most half of the slots are taken, so a search ends soon. */
   readonly #slots: Int32Array;
   readonly #mask: number;
-  /** Nobody can choose addresses so that they meet. */
+  /** Random, so that the author of a file cannot choose addresses that collide. */
   readonly #seed = Math.floor(Math.random() * 2 ** 32) | 0;
-  /** Slots looked at for the unluckiest key so far. */
+  /** The longest search so far, in slots. */
   longestSearch = 0;
 
-  /** Empty: the rows are there, `add` makes them findable. */
+  /** Makes an index without rows. `keys` has the keys already, and `add` puts a row into the index. */
   constructor(keys: Uint32Array, words: number) {
     this.keys = keys;
     this.#words = words;
@@ -30,7 +31,7 @@ export class KeyIndex {
     return this.keys.length / this.#words;
   }
 
-  /** NONE, or the row that has the same key already. */
+  /** Adds a row and returns NONE. If the index has a row with the same key already, returns that row and adds nothing. */
   add(row: number): number {
     const slot = this.#search(this.keys, row * this.#words);
     if (this.#slots[slot] !== 0) return this.#slots[slot] - 1;
@@ -38,12 +39,12 @@ export class KeyIndex {
     return NONE;
   }
 
-  /** The row with the key that stands at `at`, or NONE. */
+  /** Returns the row of the key that begins at `at` in `key`, or NONE. */
   find(key: Uint32Array, at = 0): number {
     return this.#slots[this.#search(key, at)] - 1;
   }
 
-  /** The slot that has the key, or the free one where it would be. */
+  /** Returns the slot of the key, or the free slot where the key belongs. */
   #search(key: Uint32Array, at: number): number {
     let slot = this.#hash(key, at) & this.#mask;
     let looked = 1;

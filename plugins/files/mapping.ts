@@ -1,8 +1,8 @@
 /**
- * The mapping of a virtual network, as a good file has it: which MAC lives where, which has which address, and who
- * serves DHCP for whom. Never changed: a new file makes a new one.
+ * The mapping of a virtual network, out of a valid file: the destination, the addresses and the DHCP server of every
+ * MAC. A mapping never changes; a new file makes a new mapping.
  *
- * Every question is one search in a hash table. An entry with an address of each family takes about 100 bytes.
+ * Every question is one search in a hash table. An entry with one address of each family takes about 100 bytes.
  */
 import {
   type Destination,
@@ -15,14 +15,15 @@ import {
 import { macNumber, MAC_WORDS, readV4, readV6, v4Text, V6_WORDS, v6Text } from './addresses.js';
 import { type KeyIndex, NONE } from './key-index.js';
 
-/** Overlay addresses of one family, and the rows of the entries that have them. */
+/** Overlay addresses of one family, and the row of the entry (the owner) that has each. */
 export class AddressTable {
   constructor(
     readonly index: KeyIndex,
     readonly owners: Uint32Array,
   ) {}
 
-  /** The first and one past the last address of an owner: they stand in the order of the file, which is his too. */
+  /** Returns the first address of an owner, and one past the last. Addresses and owners both have the order of the
+   * file. */
   rangeOf(owner: number): [start: number, end: number] {
     return [this.#firstNotBelow(owner), this.#firstNotBelow(owner + 1)];
   }
@@ -41,15 +42,15 @@ export class AddressTable {
 
 export class Mapping {
   readonly macs: KeyIndex;
-  /** Each once; flooding goes to all of them. */
+  /** Every destination once. Flooded frames go to all of them. */
   readonly destinations: readonly Destination[];
-  /** Of every entry, the row of its destination. */
+  /** For each entry, the row of its destination. */
   readonly destinationRows: Uint32Array;
-  /** Of every entry, the row of that of its DHCP server, or NONE. */
+  /** For each entry, the row of the entry of its DHCP server, or NONE. */
   readonly serverRows: Int32Array;
   readonly v4: AddressTable;
   readonly v6: AddressTable;
-  /** For questions, which come one at a time. */
+  /** The key of the present question. One is enough, since questions come one at a time. */
   readonly #key = new Uint32Array(V6_WORDS);
 
   constructor(
@@ -68,7 +69,7 @@ export class Mapping {
     this.v6 = v6;
   }
 
-  /** Entries, which are MACs. */
+  /** Number of entries. An entry is a MAC. */
   get size(): number {
     return this.destinationRows.length;
   }
@@ -77,13 +78,13 @@ export class Mapping {
     return macNumber(this.macs.keys, row * MAC_WORDS);
   }
 
-  /** Where this MAC lives. */
+  /** Returns the VTEP that the MAC lives behind. */
   destinationOf(mac: MacAddress): Destination | undefined {
     const row = this.#rowOf(mac);
     return row === NONE ? undefined : this.destinations[this.destinationRows[row]];
   }
 
-  /** Who has this address on the overlay. `ip` is canonical. */
+  /** Returns the MAC that has this address on the overlay. `ip` has the canonical spelling. */
   neighbor(ip: IpAddress): MacAddress | undefined {
     const text = Buffer.from(ip, 'latin1');
     const { index, owners } = isV4(ip) ? this.v4 : this.v6;
@@ -93,7 +94,7 @@ export class Mapping {
     return row === NONE ? undefined : this.macAt(owners[row]);
   }
 
-  /** What this MAC has, in the order of the file: `arp`, then `ndp`. */
+  /** Returns the addresses of the MAC: first `arp`, then `ndp`, each in the order of the file. */
   addressesOf(mac: MacAddress): IpAddress[] {
     const row = this.#rowOf(mac);
     if (row === NONE) return [];
@@ -108,19 +109,19 @@ export class Mapping {
     ].flatMap((text) => parseIp(text) ?? []);
   }
 
-  /** Who answers the DHCP requests of this MAC. */
+  /** Returns the MAC of the server that answers the DHCP requests of this MAC. */
   dhcpServer(client: MacAddress): MacAddress | undefined {
     const row = this.#rowOf(client);
     const server = row === NONE ? NONE : this.serverRows[row];
     return server === NONE ? undefined : this.macAt(server);
   }
 
-  /** Underlay addresses, each once. */
+  /** Returns the underlay addresses, each once. */
   peers(): IpAddress[] {
     return [...new Set(this.destinations.map(({ ip }) => ip))];
   }
 
-  /** Destinations that an underlay of this family reaches. */
+  /** Returns the destinations of this address family. */
   destinationsOf(family: 4 | 6): readonly Destination[] {
     return this.destinations.filter(({ ip }) => ipFamily(ip) === family);
   }

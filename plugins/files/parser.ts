@@ -1,8 +1,8 @@
 /**
- * Reads a mapping: the grammar, member by member. README.md has it as a table.
+ * Reads a mapping, member by member. README.md has the grammar as a table.
  *
- * All that is wrong is collected, since who mends a file wants to do it once. A file that is not even JSON is read up
- * to where it ceases to be.
+ * The parser collects all errors, so that an operator can correct them at once. It reads a file that is not JSON up to the
+ * place where the JSON ends.
  */
 import { parseIp } from '../../src/plugin/index.js';
 import { isGroupMac, isStationV4, isStationV6, isZeroMac, readMac, readV4, readV6 } from './addresses.js';
@@ -12,7 +12,7 @@ import { macPath, ROOT } from './paths.js';
 import { type Located, Problems } from './problems.js';
 import { END_OF_FILE, Quoted, Scanner, Unreadable } from './scanner.js';
 
-/** An entry, with the white space before it. The longest honest one has some dozen addresses. */
+/** Limit for an entry with the white space before it. A real entry has some dozen addresses at most. */
 const MAX_ENTRY_BYTES = 1024 * 1024;
 /** Entries between two pauses. */
 const STEP_ENTRIES = 32;
@@ -37,7 +37,7 @@ const STATION_V4_EXPECTED =
 const STATION_V6_EXPECTED =
   'the address of one station, neither unspecified, loopback, multicast, v4-compatible nor v4-mapped';
 
-/** Names that mean something to JavaScript: in a mapping they are an attempt at something, or a mistake. */
+/** Names with a meaning in JavaScript. In a mapping they are an attack or a mistake. */
 const FORBIDDEN = ['__proto__', 'constructor', 'prototype'];
 
 const IP = 1;
@@ -47,16 +47,16 @@ const NDP = 8;
 const DHCP_PROXY = 16;
 
 export interface Parsed {
-  /** There if and only if there are no errors. */
+  /** Undefined if and only if there are errors. */
   readonly mapping: Mapping | undefined;
   readonly errors: readonly Located[];
-  /** Of all errors, kept and not. */
+  /** Number of all errors, including those that are not in `errors`. */
   readonly errorCount: number;
   readonly warnings: readonly Located[];
   readonly warningCount: number;
 }
 
-/** Yields now and then: at least once in a thousandth of a second, or a megabyte. */
+/** Yields at least once in a millisecond, or once in a megabyte. */
 export function* parseMapping(bytes: Buffer): Generator<undefined, Parsed> {
   const errors = new Problems();
   const warnings = new Problems();
@@ -81,9 +81,9 @@ class Parser {
   readonly #mac = new Uint32Array(2);
   readonly #server = new Uint32Array(2);
   readonly #address = new Uint32Array(4);
-  /** Of the entry that is being read; -1 outside. */
+  /** Offset of the present entry's key; -1 outside an entry. */
   #keyOffset = -1;
-  /** Of its members: those seen, as bits; and those that are reserved. */
+  /** Members of the present entry so far: known ones as bits, reserved ones by name. */
   #seen = 0;
   #reserved: Map<string, number> | undefined;
   #ipRow = 0;
@@ -97,7 +97,7 @@ class Parser {
     this.#warnings = warnings;
   }
 
-  /** Whether it was JSON to the end. */
+  /** Reads the file. Returns whether it was JSON to its end. */
   *file(): Generator<undefined, boolean> {
     try {
       yield* this.#entries();
@@ -134,7 +134,7 @@ class Parser {
     const isMac = this.#stationMac(this.#mac, keyOffset, this.#here);
     scanner.need(COLON, "':'");
     const start = this.#valueStart();
-    // A MAC with something wrong about its entry is in the file all the same: others may name it.
+    // An entry with an error is still in the file: a `dhcp-proxy` that names its MAC is not an error as well.
     if (isMac) this.#draft.addEntry(this.#mac, keyOffset);
     this.#seen = 0;
     this.#ipRow = 0;
@@ -219,7 +219,7 @@ class Parser {
     scanner.skip();
   }
 
-  // -- Values. Each takes one, whatever it is.
+  // -- Values. Each method reads past one value, whatever its kind.
 
   #ip(start: number): void {
     const scanner = this.#scanner;
@@ -280,7 +280,7 @@ class Parser {
     } while (scanner.more(CLOSE_LIST));
   }
 
-  /** A string. */
+  /** Reads a string that must be the address of one station. */
   #stationAddress(start: number, bit: number, isMac: boolean, path: () => string): void {
     const scanner = this.#scanner;
     const expected = bit === ARP ? ARP_EXPECTED : NDP_EXPECTED;
@@ -308,7 +308,7 @@ class Parser {
     }
   }
 
-  /** The string just read, as the MAC of one station. */
+  /** Reads the MAC of one station out of the string read last. */
   #stationMac(words: Uint32Array, start: number, path: () => string): boolean {
     const scanner = this.#scanner;
     const isMac = readMac(scanner.text, scanner.from, scanner.to, words);
@@ -318,7 +318,7 @@ class Parser {
     return false;
   }
 
-  /** A value of the wrong kind. */
+  /** Adds the error for a value of the wrong kind. */
   #wrong(start: number, path: () => string, expected: string): void {
     const scanner = this.#scanner;
     const kind = scanner.kind();

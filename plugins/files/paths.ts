@@ -1,9 +1,9 @@
-/** JSON paths as RFC 9535 2.7 normalizes them, made from the place of an entry's key only when there is a problem. */
+/** Normalized JSON paths (RFC 9535 2.7). A path is made from the offset of a key, and only when there is a problem. */
 import { type Quoted, Scanner } from './scanner.js';
 
 export const ROOT = '$';
 
-/** A string or word of the file that is known to be good, as it is written. */
+/** Returns a string or word as it is written in the file. It must be valid. */
 export function sourceText(bytes: Buffer, offset: number): Quoted {
   const scanner = new Scanner(bytes);
   scanner.at = offset;
@@ -11,7 +11,7 @@ export function sourceText(bytes: Buffer, offset: number): Quoted {
   return scanner.shown(offset, scanner.at);
 }
 
-/** `$['de:ad:be:ef:00:00']`; `keyOffset` is that of a string. */
+/** Returns `$['de:ad:be:ef:00:00']`. A string begins at `keyOffset`. */
 export function macPath(bytes: Buffer, keyOffset: number): string {
   const source = sourceText(bytes, keyOffset).text;
   return `${ROOT}['${source.slice(1).replace(/"$/, '').replaceAll("'", "\\'")}']`;

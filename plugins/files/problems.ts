@@ -1,11 +1,12 @@
 /**
- * What is wrong with a file, and where: collected by byte offset, and turned into lines and columns once, at the end,
- * so that a good file pays nothing for positions.
+ * The problems of a file. They are collected with byte offsets, and get lines and columns at the end. So a valid file
+ * costs no time for positions.
  */
 import { contentProblem, type FileProblem } from '../../src/plugin/index.js';
 import type { Found } from './scanner.js';
 
-/** Kept of each kind; those beyond are counted. Nobody mends more than that in one go. */
+/** Number of errors, and of warnings, that are kept. Further ones are only counted: no operator corrects more in one
+ * go. */
 export const MAX_KEPT = 100;
 
 /** Bytes looked at between two pauses. */
@@ -17,13 +18,13 @@ interface Raw {
   readonly path: string;
   readonly found: Found;
   readonly expected: string;
-  /** Where the other one is, when two do not go together. */
+  /** Offset of the first occurrence, when a name or an address occurs twice. */
   readonly other: number | undefined;
 }
 
-/** Of these the file's content is in `path` and `found` alone. */
+/** A problem with its place. Only `path` and `found` quote the file. */
 export interface Located extends FileProblem {
-  /** What was found, in words that hold nothing of the file. */
+  /** The same as `found`, in words that quote nothing. */
   readonly kind: string;
 }
 
@@ -31,13 +32,13 @@ export class Problems {
   readonly #kept: Raw[] = [];
   count = 0;
 
-  /** `path` is asked for only if the problem is kept. */
+  /** Adds a problem. `path` is called only if the problem is kept. */
   add(offset: number, path: () => string, found: Found, expected: string, other?: number): void {
     if (++this.count > MAX_KEPT) return;
     this.#kept.push({ offset, path: path(), found, expected, other });
   }
 
-  /** In the order of the file. Yields now and then. */
+  /** Returns the kept problems in the order of the file. Yields every STEP_BYTES bytes. */
   *locate(bytes: Uint8Array): Generator<undefined, Located[]> {
     const sorted = this.#kept.sort((a, b) => a.offset - b.offset);
     const offsets = sorted.flatMap(({ offset, other }) => (other === undefined ? [offset] : [offset, other]));
@@ -56,7 +57,7 @@ interface Position {
   readonly column: number;
 }
 
-/** Both count from 1; a column is a character, not a byte. */
+/** Returns lines and columns, which count from 1. A column is a character, not a byte. */
 function* positionsOf(
   bytes: Uint8Array,
   offsets: readonly number[],
@@ -79,7 +80,8 @@ function* positionsOf(
   return positions;
 }
 
-/** `FILE:LINE:COLUMN: found KIND, expected ...`: varpd may read the file, and whoever asks varpd perhaps not. */
+/** Returns `FILE:LINE:COLUMN: found KIND, expected ...`. The line quotes nothing, since the user of dladm may not be
+ * allowed to read the file. */
 export function problemLine(file: string, { line, column, kind, expected }: Located): string {
   return contentProblem({ file, line, column }, `found ${kind}, expected ${expected}`);
 }

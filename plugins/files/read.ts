@@ -1,25 +1,25 @@
 /**
- * Reads a whole file without being held up by what is not a file: a FIFO nobody writes to, a device, a directory.
- * Nothing is opened before it is known to be a regular file, and nothing read before it is known to be small enough.
+ * Reads a whole file. A path may lead to a FIFO without a writer, a device or a directory, where an open or a read could
+ * wait for ever. So the path must be a regular file before it is opened, and small enough before it is read.
  *
- * A file system that does not answer holds it up all the same, and a thread with it. Inside varpd this runs in the reader
- * process (reader-process.ts) alone.
+ * A file system that does not answer still holds up the thread that reads. So varpd itself never calls these functions;
+ * its reader process does (reader-process.ts).
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { trustedPlace, UntrustedPlace } from '../../src/plugin/index.js';
 
-/** Twice what a million entries take. All of it is in memory while it is read. */
+/** Twice the size of a file with a million entries. The whole file is in memory while it is read. */
 export const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
-/** A sign of life each: the slowest file system that is not taken for a dead one gives 32 KiB a second. */
+/** Each piece is a sign of life. So a file system that gives 32 KiB a second is slow, and a slower one is silent. */
 const PIECE_BYTES = 64 * 1024;
-/** A file that is being written is waited for this often and this long, then refused; whoever watches it will try again. */
+/** A file that changes during every attempt is refused. Its next change starts a read again. */
 const ATTEMPTS = 10;
 const BETWEEN_ATTEMPTS_MS = 100;
 
-/** The file cannot be read; the message follows its name. */
+/** The file cannot be read. The message follows the file's name. */
 export class FileError extends Error {
   override readonly name = 'FileError';
 
@@ -38,18 +38,18 @@ export interface Contents {
   readonly version: Version;
 }
 
-/** Where the bytes of a file go. */
+/** Receives the bytes of a file. */
 export interface Sink {
-  /** As many bytes follow. Called again when the file has changed meanwhile: what came before means nothing then. */
+  /** `byteCount` bytes follow. A further call means that the file has changed: the sink throws the earlier bytes away. */
   begin(byteCount: number): void;
-  /** The next ones; the buffer is used again afterwards. */
+  /** The next bytes. The buffer belongs to the caller and is used again. */
   piece(bytes: Uint8Array): void;
 }
 
-/** Tells one content of a file from another: equal means that nothing was written. */
+/** Identifies a version of a file. Two equal versions mean that nothing was written in between. */
 export type Version = string;
 
-/** Never rejects: a file that is not there has a version, too. */
+/** Never rejects: for an absent file the version is the name of the error. */
 export async function versionOf(file: string): Promise<Version> {
   try {
     return versionFrom(await stat(file, { bigint: true }));
@@ -70,14 +70,15 @@ function versionFrom({ dev, ino, size, mtimeNs, ctimeNs }: Identity): Version {
   return [dev, ino, size, mtimeNs, ctimeNs].join(':');
 }
 
-/** For whoever asks with rights of his own. Rejects with a FileError, or with what the signal was aborted for. */
+/** Reads a file for a user that has called `dladm check-mapping`, and accepts any path. Rejects with a FileError, or
+ * with the reason of the signal. */
 export async function readWhole(file: string, signal?: AbortSignal): Promise<Contents> {
   const whole = new Whole();
   const version = await readInto(file, whole, true, signal);
   return { bytes: whole.bytes, version };
 }
 
-/** Everything in one piece of memory. */
+/** Keeps the whole file in one buffer. */
 export class Whole implements Sink {
   bytes: Buffer = Buffer.alloc(0);
   #length = 0;
@@ -94,8 +95,8 @@ export class Whole implements Sink {
 }
 
 /**
- * `isTrusting`: wherever it is; else a file that others than root, the user of this process and its owner could replace is
- * refused. Rejects with a FileError, or with what the signal was aborted for.
+ * Reads a file into the sink. Without `isTrusting`, a file is refused if anyone but root, the user of this process and the
+ * owner of the file could replace it. Rejects with a FileError, or with the reason of the signal.
  */
 export async function readInto(
   file: string,
@@ -107,12 +108,13 @@ export async function readInto(
     signal?.throwIfAborted();
     const version = await readOnce(file, sink, isTrusting, signal);
     if (version !== undefined) return version;
-    if (attempt === ATTEMPTS) throw new FileError('is being written: it changes while it is read');
+    if (attempt === ATTEMPTS)
+      throw new FileError('changes while it is read: write a new file and rename it over this one');
     await sleep(BETWEEN_ATTEMPTS_MS);
   }
 }
 
-/** undefined = it has changed meanwhile. */
+/** Returns undefined when the file has changed during the read. */
 async function readOnce(
   file: string,
   sink: Sink,
@@ -121,7 +123,8 @@ async function readOnce(
 ): Promise<Version | undefined> {
   let handle: FileHandle | undefined;
   try {
-    // Opening some devices does something. O_NONBLOCK is for what takes the file's place in between.
+    // The type is checked before the open, since the open of some devices has an effect. Another file may take the
+    // place of this one in between: O_NONBLOCK keeps the open of a FIFO from waiting.
     checkType(await stat(file));
     handle = await open(...(await wayTo(file, isTrusting)));
     const before = await handle.stat({ bigint: true });
@@ -143,7 +146,7 @@ async function readOnce(
   }
 }
 
-/** Without a link on it, where links are not trusted. */
+/** Returns the path and flags for the open. Without `isTrusting` the path has no symbolic link left in it. */
 async function wayTo(file: string, isTrusting: boolean): Promise<[string, number]> {
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
   if (isTrusting) return [file, flags];
@@ -163,7 +166,7 @@ function checkType(found: Typed): void {
   throw new FileError(`is ${kind}, not a file`);
 }
 
-/** How many there were. */
+/** Returns the number of bytes read. */
 async function readBytes(
   handle: FileHandle,
   size: number,

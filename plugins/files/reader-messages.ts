@@ -1,28 +1,29 @@
 /**
- * What varpd and the reader process (reader-process.ts) say to each other: one JSON value a line, over two pipes. A line
- * that announces a piece of a file is followed by its bytes as they are.
+ * The messages between varpd and its reader process (reader-process.ts): one line of JSON each, over two pipes. After the
+ * line of a `piece` message its bytes follow, unencoded.
  */
 import type { Version } from './read.js';
 
-/** Of a file that is followed, as long as it is. */
+/** Number of a followed file. It is valid from `follow` to `forget`. */
 export type FileId = number;
 
 export type ToReader =
-  /** `watch`: with inotify too, where that sees what happens. */
+  /** `watch`: use inotify too, where inotify sees every change. */
   | { readonly kind: 'follow'; readonly id: FileId; readonly file: string; readonly watch: boolean }
   | { readonly kind: 'forget'; readonly id: FileId }
-  /** Answered with `beat` at once, and with `looked` for each. */
+  /** The reader answers with `beat` at once, and with `looked` for each file. */
   | { readonly kind: 'look'; readonly ids: readonly FileId[] }
-  /** Answered with `begin` and `piece`, then `read` or `failed`. */
+  /** The reader answers with `begin` and `piece`, and at the end with `read` or `failed`. */
   | { readonly kind: 'read'; readonly id: FileId };
 
 export type FromReader =
   | { readonly kind: 'ready' }
   | { readonly kind: 'beat' }
   | { readonly kind: 'looked'; readonly id: FileId; readonly version: Version }
-  /** It may have changed. */
+  /** The file may have changed. */
   | { readonly kind: 'changed'; readonly id: FileId }
-  /** The main thread of the reader is about to make a system call for this file, which may not return; undefined = it has. */
+  /** The main thread of the reader is about to make a system call for this file, and the call may hang. Without `id`:
+   * the call has returned. */
   | { readonly kind: 'calls'; readonly id?: FileId }
   | { readonly kind: 'begin'; readonly id: FileId; readonly byteCount: number }
   | { readonly kind: 'piece'; readonly id: FileId; readonly byteCount: number }
@@ -33,7 +34,7 @@ export const lineOf = (message: ToReader | FromReader): string => `${JSON.string
 
 const NEWLINE = 0x0a;
 
-/** Takes the stream apart again. */
+/** Splits a stream into messages and bytes. */
 export class Messages<M extends ToReader | FromReader> {
   readonly #heard: (message: M) => void;
   readonly #bytes: (id: FileId, bytes: Buffer) => void;
@@ -41,7 +42,7 @@ export class Messages<M extends ToReader | FromReader> {
   #piece: FileId = 0;
   #left = 0;
 
-  /** `bytes` is told of a piece in as many parts as it comes in. */
+  /** `bytes` gets a piece in the parts that the pipe delivers. */
   constructor(heard: (message: M) => void, bytes: (id: FileId, bytes: Buffer) => void = () => undefined) {
     this.#heard = heard;
     this.#bytes = bytes;

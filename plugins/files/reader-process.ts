@@ -1,12 +1,12 @@
 /**
- * The reader process: looks at mapping files and reads them, for all overlays of one varpd.
+ * The reader process: watches and reads mapping files for all overlays of one varpd.
  *
- * A file system that does not answer holds up the thread that asks it, and nothing ends such a thread: neither a signal
- * nor the end of the process. So whoever may meet one is a process that varpd can leave behind (readers.ts). This one
- * has no state, holds nothing but its pipes, and asks with a thread a file.
+ * A file system that does not answer holds up the thread that asks it. Neither a signal nor the end of the process ends
+ * such a thread. So these calls are made in a process that varpd can leave behind (readers.ts). The process has no
+ * state and no descriptors but its pipes. It uses one thread for each file.
  *
- * It ends when varpd does, however that ends: its standard input is closed then. It ends by SIGKILL, since an orderly end
- * waits for the threads.
+ * The process ends together with varpd, in whatever way varpd ends, since that closes the standard input of the
+ * process. It ends by SIGKILL, since an orderly end would wait for the threads.
  */
 import { type FSWatcher, watch, writeSync } from 'node:fs';
 import { stat, statfs } from 'node:fs/promises';
@@ -15,8 +15,9 @@ import { FileError, readInto, versionOf } from './read.js';
 import { type FileId, type FromReader, lineOf, Messages, type ToReader } from './reader-messages.js';
 
 /**
- * File systems where others change files: inotify does not see that, and asking for it may hang. From linux/magic.h and
- * the file systems' own headers. Whatever is missing here is looked at twice a second as well.
+ * File systems where other hosts change files. inotify does not see such changes, and a call of inotify may hang there.
+ * The numbers are from linux/magic.h and the headers of the file systems. The list may miss one, since the reader also
+ * looks at every file twice a second.
  */
 const REMOTE_FILE_SYSTEMS = new Set([
   0x6969, // NFS
@@ -36,7 +37,7 @@ const REMOTE_FILE_SYSTEMS = new Set([
 ]);
 
 const OUTPUT = 1;
-/** Between two attempts to write into a pipe that is full. */
+/** Pause between two attempts to write into a full pipe. */
 const FULL_PIPE_MS = 1;
 const NOBODY = new Int32Array(new SharedArrayBuffer(4));
 const ERRORS = 2;
@@ -46,27 +47,27 @@ function leave(): never {
   throw new Error('killed');
 }
 
-/** A mistake of this program. varpd shows the text. */
+/** Ends the process after a defect of this program. varpd shows the text. */
 function fail(error: unknown): never {
   try {
-    // Where in this program: what is said may have a part of what was read in it.
+    // Only the place in this program is printed, since the message may quote the file.
     const [name, stack] = error instanceof Error ? [error.name, String(error.stack)] : [typeof error, ''];
     const frames = stack.split('\n').filter((line) => /^\s+at /.test(line));
     writeSync(ERRORS, `${[name, ...frames].join('\n')}\n`);
   } catch {
-    // nobody is there
+    // varpd has ended
   }
   leave();
 }
 
-/** Waits while varpd does not read: the pipe bounds what is under way. */
+/** Waits while varpd does not read. So the pipe bounds the memory for bytes on the way. */
 function write(bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length;) {
     try {
       done += writeSync(OUTPUT, bytes, done);
     } catch (error) {
-      // Whoever has made the pipe may have set it so that it does not wait by itself.
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') leave(); // nobody is there
+      // A pipe that was made non-blocking gives EAGAIN when it is full.
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') leave(); // varpd has ended
       Atomics.wait(NOBODY, 0, 0, FULL_PIPE_MS);
     }
   }
@@ -82,7 +83,7 @@ class Followed {
   readonly #directory: string;
   readonly #isWatching: boolean;
   #watcher: FSWatcher | undefined;
-  /** Device and inode of the directory that was looked at last, watched or not. */
+  /** Device and inode of the directory at the last look, watched or not. */
   #seen: string | undefined;
   readonly #forgotten = new AbortController();
 
@@ -123,7 +124,7 @@ class Followed {
     this.#unwatch();
   }
 
-  /** The directory, not the file, whose inode is another one after a rename. */
+  /** Watches the directory and not the file, since a rename gives the path another inode. */
   async #watchDirectory(): Promise<void> {
     const identity = await stat(this.#directory).then(
       ({ dev, ino }) => `${dev}:${ino}`,
@@ -140,7 +141,8 @@ class Followed {
     if (REMOTE_FILE_SYSTEMS.has(type) || this.#watch()) this.#seen = identity;
   }
 
-  /** Whether it could be. If not, out of inotify watches for one, the next look tries again; looking alone is enough. */
+  /** Returns whether the watch was made. If not (no inotify watches are left, for example), the next look tries again; the
+   * looks alone are enough. */
   #watch(): boolean {
     say({ kind: 'calls', id: this.#id });
     try {
@@ -186,8 +188,8 @@ function obey(message: ToReader): void {
   }
 }
 
-// A service manager and a terminal signal the whole group: varpd ends in its own time, and this with it. SIGUSR1 would
-// start a debugger.
+// A service manager and a terminal send signals to the whole process group. varpd decides when it ends, and this
+// process ends with it. SIGUSR1 would start a debugger.
 for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)
   process.on(signal, () => undefined);
 

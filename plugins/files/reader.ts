@@ -1,13 +1,13 @@
-/** One reader process (reader-process.ts) as varpd sees it: asked, heard, and left behind when it does not answer. */
+/** One reader process (reader-process.ts), as varpd sees it. varpd leaves it behind when it does not answer. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { type FileId, type FromReader, lineOf, Messages, type ToReader } from './reader-messages.js';
 
 const PROGRAM = fileURLToPath(new URL('./reader-process.js', import.meta.url));
-/** One a file that does not answer: as many hold up no other. */
+/** Each silent file occupies a thread. With fewer silent files than threads, the other files are still read. */
 const THREADS = 32;
-/** Of what it says when it fails. */
+/** Limit for the error text of a process that fails. */
 const MAX_SAID_CHARACTERS = 1000;
 
 const cannotBeStarted = (error: unknown): string =>
@@ -16,14 +16,14 @@ const cannotBeStarted = (error: unknown): string =>
 export interface Ears {
   readonly message: (message: FromReader) => void;
   readonly bytes: (id: FileId, bytes: Buffer) => void;
-  /** Once, and nothing is heard afterwards. */
+  /** Called once, when the process has ended. No other call follows. */
   readonly ended: (why: string) => void;
 }
 
 export class Reader {
   #child: ChildProcessByStdio<Writable, Readable, Readable> | undefined;
   #said = '';
-  /** Resolves when there is no such process any more. */
+  /** Resolves when the process has ended. */
   readonly ended: Promise<void>;
   #resolveEnded!: () => void;
 
@@ -36,7 +36,7 @@ export class Reader {
     try {
       this.#child = this.#spawn(ears, end);
     } catch (error) {
-      // Out of descriptors. Whoever made this does not know it yet.
+      // Out of descriptors. `ended` is called after the constructor has returned, when the caller has the object.
       queueMicrotask(() => {
         end(cannotBeStarted(error));
       });
@@ -44,7 +44,7 @@ export class Reader {
   }
 
   #spawn(ears: Ears, end: (why: string) => void): ChildProcessByStdio<Writable, Readable, Readable> {
-    // Nothing of the environment is for it, but for where the libraries of Node are.
+    // The environment stays here, except the path of Node's libraries.
     const { LD_LIBRARY_PATH: libraries } = process.env;
     const child = spawn(process.execPath, [PROGRAM], {
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -61,7 +61,7 @@ export class Reader {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#said = `${this.#said}${text}`.slice(0, MAX_SAID_CHARACTERS);
     });
-    // Its end is told by `exit`.
+    // The event `exit` reports the end of the process; errors of its pipes say no more.
     for (const stream of [child.stdin, child.stdout, child.stderr]) stream.on('error', () => undefined);
     child.on('error', (error) => {
       end(cannotBeStarted(error));
@@ -78,7 +78,8 @@ export class Reader {
     this.#child?.stdin.write(lineOf(message));
   }
 
-  /** Nothing is heard of it any more, and nothing waits for its end: the kernel may keep it as long as the file system hangs. */
+  /** Kills the process and stops listening, without waiting: the kernel may keep the process while the file system
+   * hangs. */
   leave(): void {
     const child = this.#child;
     if (child === undefined) return;

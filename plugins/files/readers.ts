@@ -1,59 +1,63 @@
 /**
- * Reads mapping files, and tells when they may have changed, through a process that can be left behind.
+ * Reads mapping files and notices their changes, through a process that varpd can leave behind.
  *
- * A file system that does not answer (a server of NFS or FUSE that is gone) holds up whoever asks it, in a system call that
- * no signal ends. In varpd that would be a thread of the pool that its state files need, or the control thread itself,
- * and not even a restart could end it. So a reader process asks, one for all files: each file has a thread there and at most one
- * open question, and is silent when that is not answered within two seconds.
+ * A file system that does not answer (for example NFS or FUSE without its server) holds up the thread that asks, in a
+ * system call that no signal ends. Within varpd that would be a thread of the pool that the state files need, or the
+ * control thread, and even a restart could not end it. So one reader process asks about all files. Each file has a
+ * thread there, and at most one open question. A file is silent when its question has no answer after two seconds.
  *
  *   asked --answer--> well                    the next look is half a second later
- *   asked --2 s-----> silent --answer--> well its question stays open: when the file system is back, this is how it is known
+ *   asked --2 s-----> silent --answer--> well the question stays open, and its answer tells that the file system is back
  *
- * A file system may be mounted again while the old one still hangs. So as long as there is a silent file the reader is
- * replaced now and then, ever more seldom, and the new one asks about all files. It is replaced at once when its main
- * thread does not answer, which only an inotify watch can do to it. What is left behind ends when the kernel lets it;
- * as long as there are too many of those no reader is replaced.
+ * Another file system may be mounted at the path while the old one still hangs, and the open question cannot notice
+ * that. So while a file is silent, varpd replaces the reader from time to time, less and less often, and the new reader
+ * asks about all files. When the main thread of the reader does not answer, varpd replaces the reader at once; only an
+ * inotify watch can hold up that thread. A reader that was left behind ends when its system call returns. While
+ * MAX_LEFT such readers exist, varpd replaces no reader.
  */
 import type { Contents } from './read.js';
 import { FollowedFile, type Follower, SILENT_TURNS, TURN_MS, type Waiter } from './followed-file.js';
 import { Reader } from './reader.js';
 import type { FromReader } from './reader-messages.js';
 
-/** For its start, on a machine that is busy. */
+/** Time for the start of a reader, on a busy machine. */
 const START_TURNS = 20;
 const FIRST_RENEWAL_TURNS = 10;
 const LAST_RENEWAL_TURNS = 120;
-/** One that has lived so long has not failed at once. */
+/** When a reader ends after so many turns, the next one starts without a long pause. */
 const LONG_LIFE_TURNS = 60;
+/** Readers that were left behind and have not ended. */
 const MAX_LEFT = 3;
-/** For the end of the last one, which takes some milliseconds. A new life of varpd knows nothing of its children. */
+/** Time for the last reader to end, which takes some milliseconds. After a restart the next varpd would not know the
+ * process. */
 const END_MS = 300;
 
-const silence = (seconds: number): string => `has not answered for ${seconds} s: is its file system there?`;
+const silence = (seconds: number): string =>
+  `has not answered for ${seconds} s: check its file system (mount, server, network)`;
 
 export interface Following {
-  /** Rejects with a FileError, or with what the signal was aborted for. */
+  /** Rejects with a FileError, or with the reason of the signal. */
   read(signal: AbortSignal): Promise<Contents>;
-  /** Nothing is told afterwards. Resolves soon, whatever hangs. */
+  /** Ends all calls to the follower. Resolves soon, also when a file system hangs. */
   close(): Promise<void>;
 }
 
 export class Readers {
-  /** By path and by number. Those that nobody follows any more stay until their question is answered, and a silent one a
-   * while longer. */
+  /** The files by path and by number. A file without followers stays until its question is answered, and a silent file
+   * stays a while longer. */
   readonly #files = new Map<string, FollowedFile>();
   readonly #numbered = new Map<number, FollowedFile>();
   #count = 0;
   #reader: Reader | undefined;
   #isReady = false;
-  /** Turns since its main thread was asked for a sign of life, or since its start. */
+  /** Turns since the reader was asked for a sign of life (a beat), or since its start; undefined = it has answered. */
   #beatTurns: number | undefined;
-  /** The reader before this one was well: what its files waited for this one is not their silence. */
+  /** The previous reader was well, so the time that files wait for the new reader is not their silence. */
   #isForgiving = true;
   #lifeTurns = 0;
-  /** Its main thread is in a system call for this file. */
+  /** The reader's main thread is in a system call for this file. */
   #calls: FollowedFile | undefined;
-  /** Why there is no reader, and the turns until there is one. */
+  /** The reason why there is no reader, and the turns until the next one is started. */
   #trouble: string | undefined;
   #restartTurns = 0;
   #nextRestartTurns = 1;
@@ -131,13 +135,13 @@ export class Readers {
     this.#reader?.send({ kind: 'forget', id: file.id });
   }
 
-  /** Nobody wants a file. */
+  /** Ends the reader, since no file has a follower any more. */
   async #end(): Promise<void> {
     clearInterval(this.#timer);
     this.#timer = undefined;
     this.#trouble = undefined;
     const reader = this.#reader;
-    // One that hangs, and could only be added to those that hang, serves the next one who wants a file read.
+    // With MAX_LEFT readers left behind, a reader that hangs as well is kept: it may serve the next follower.
     if (reader !== undefined && this.#files.size > 0 && this.#left.size >= MAX_LEFT) return;
     this.#files.clear();
     this.#numbered.clear();
@@ -184,7 +188,7 @@ export class Readers {
     this.#reader = undefined;
   }
 
-  /** False when too many hang already. */
+  /** Returns false when too many readers hang already. */
   #replace(): boolean {
     if (this.#left.size >= MAX_LEFT) return false;
     if (this.#reader !== undefined) this.#leave(this.#reader);
@@ -192,7 +196,7 @@ export class Readers {
     return true;
   }
 
-  /** It has ended, unasked. */
+  /** Handles a reader that has ended by itself. */
   #lose(why: string): void {
     this.#reader = undefined;
     this.#trouble = `is not read: the reader process ${why}`;
@@ -200,7 +204,7 @@ export class Readers {
     this.#restartTurns = this.#nextRestartTurns;
     this.#nextRestartTurns = Math.min(2 * this.#nextRestartTurns, LAST_RENEWAL_TURNS);
     for (const file of this.#files.values()) file.unasked();
-    // Once, in the log that all share.
+    // One follower is enough, since all followers write into the same log.
     const followers = [...this.#files.values()].flatMap((file) => [...file.followers]);
     followers.at(0)?.warn(`the reader process of mapping files ${why}`);
   }
@@ -242,7 +246,8 @@ export class Readers {
     this.#reader.send({ kind: 'read', id: file.id });
   }
 
-  /** One beat at a time: a main thread that hangs gets no further questions. */
+  /** Asks about all files that have no open question. Called only when the beat was answered, so a main thread that
+   * hangs gets no further questions. */
   #askAll(): void {
     const idle = [...this.#files.values()].filter(({ question }) => question === undefined);
     for (const file of idle) if (file.wants === 'read') this.#ask(file);
@@ -254,7 +259,7 @@ export class Readers {
   #turn(): void {
     for (const file of this.#files.values()) file.age();
     if (this.#isIdle()) {
-      // Nobody waits for it, and nothing of it fails.
+      // No caller waits for this end, and the call does not reject.
       this.#end().catch(() => undefined);
       return;
     }
@@ -273,7 +278,7 @@ export class Readers {
     this.#askAll();
   }
 
-  /** Whether it was. */
+  /** Replaces the reader, since its main thread does not answer. Returns whether a new reader was started. */
   #replaceSilent(): boolean {
     if (this.#calls !== undefined) this.#calls.isUnwatchable = true;
     return this.#replace();
@@ -286,7 +291,7 @@ export class Readers {
       this.#nextRenewalTurns = FIRST_RENEWAL_TURNS;
       return;
     }
-    // What is being read well is not read from the beginning for it.
+    // A replacement would start the reads of the other files from the beginning, so it waits for them.
     const isReading = files.some(({ isSilent, question }) => !isSilent && question === 'read');
     if (++this.#renewalTurns < this.#nextRenewalTurns || isReading || !this.#isReady || !this.#replace())
       return;
@@ -295,5 +300,5 @@ export class Readers {
   }
 }
 
-/** Those of this process. */
+/** The readers of this process. */
 export const readers = new Readers();

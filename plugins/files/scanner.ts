@@ -1,13 +1,13 @@
 /**
- * JSON (RFC 8259) token by token out of bytes in memory, with nothing forgiven: no comments, no byte order mark, no
- * trailing comma, no text that is not UTF-8.
+ * Reads JSON (RFC 8259) token by token from bytes in memory. The scanner is strict: it accepts no comment, no byte
+ * order mark, no trailing comma, and only UTF-8.
  *
- * A token is no object: the scanner stands behind it and has its place. What cannot be read ends the reading, since
- * all that follows would be guesswork.
+ * The scanner makes no object for a token. It keeps the position behind the token, and the place of a string. Bytes
+ * that are not JSON end the scan, since a parser could only guess the meaning of the bytes after them.
  */
 import { isUtf8 } from 'node:buffer';
 
-/** Nesting of values that are only skipped; the deepest of the grammar is 3. */
+/** Limit for the nesting of values that are skipped. The grammar itself has 3 levels. */
 const MAX_DEPTH = 64;
 
 const TAB = 0x09;
@@ -23,17 +23,18 @@ const CLOSE_LIST = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
-/** After the backslash; `u` and four digits apart. RFC 8259 7 */
+/** Characters after a backslash (RFC 8259 7), without `u`. */
 const ESCAPES = new Set(Buffer.from('"\\/bfnrt'));
-/** What numbers, literals, and mistaken ones are made of: read as one word, so that the message can show it. */
+/** Characters of numbers and literals, also of misspelled ones. They are read as one word, so that an error can show
+ * it. */
 const WORD = new Uint8Array(256);
 for (const byte of Buffer.from('+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz'))
   WORD[byte] = 1;
 const LITERAL = /^(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)$/; // RFC 8259 3, 6
 const FOUR_HEX = /^[0-9a-f]{4}$/i;
 
-/** A part of the file, for those who may read it, and in words that hold nothing of it: what varpd says, which may read
- * more than those who ask it. */
+/** A part of the file in two forms. `text` quotes it, for a user with the right to read the file. `kind` describes it
+ * without a quotation, since varpd may read files that the user of dladm may not. */
 export class Quoted {
   constructor(
     readonly text: string,
@@ -41,14 +42,14 @@ export class Quoted {
   ) {}
 }
 
-/** Text alone holds nothing of the file. */
+/** A string quotes nothing of the file. */
 export type Found = string | Quoted;
 
 export const END_OF_FILE = 'the end of the file';
 const A_VALUE = 'a JSON value';
 const ENDLESS_STRING = 'a string without end';
 
-/** This is no JSON, from `offset` on. */
+/** The bytes from `offset` on are not JSON. */
 export class Unreadable extends Error {
   override readonly name = 'Unreadable';
 
@@ -66,7 +67,8 @@ export type Kind = 'string' | 'object' | 'list' | 'word';
 export class Scanner {
   readonly bytes: Buffer;
   at = 0;
-  /** The string read last, decoded: a part of the file, or of a buffer of its own when it has escapes. */
+  /** The string read last is the bytes from `from` to `to` of `text`. `text` is the file, or a buffer of its own for a
+   * string with escapes. */
   text: Buffer;
   from = 0;
   to = 0;
@@ -80,7 +82,7 @@ export class Scanner {
     this.#limitBytes = bytes.length;
   }
 
-  /** From here on, reading further than that many bytes is an error: until it is called again. */
+  /** Permits `byteCount` bytes from here on. To read further is an error, until the next call. */
   allow(byteCount: number): void {
     this.#limitBytes = byteCount;
     this.#limit = Math.min(this.bytes.length, this.at + byteCount);
@@ -103,7 +105,7 @@ export class Scanner {
     this.at = at;
   }
 
-  /** Whether the next token is that one; it is taken then. */
+  /** Reads the next token if it is this byte, and returns whether it was. */
   take(byte: number): boolean {
     this.space();
     if (this.at >= this.#limit || this.bytes[this.at] !== byte) return false;
@@ -115,7 +117,7 @@ export class Scanner {
     if (!this.take(byte)) throw this.unexpected(expected);
   }
 
-  /** What the next value is, without taking it. */
+  /** Returns the kind of the next value, without reading past it. */
   kind(): Kind {
     this.space();
     const byte = this.at < this.#limit ? this.bytes[this.at] : 0;
@@ -126,7 +128,7 @@ export class Scanner {
     throw this.unexpected(A_VALUE);
   }
 
-  /** Takes a string; `text`, `from` and `to` are it. */
+  /** Reads a string into `text`, `from` and `to`. */
   string(expected: string): void {
     this.need(QUOTE, expected);
     const { bytes } = this;
@@ -158,7 +160,7 @@ export class Scanner {
     }
   }
 
-  /** Whether the string read last is this one, of ASCII. */
+  /** Returns whether the string read last is `wanted`, which must be ASCII. */
   textIs(wanted: string): boolean {
     if (this.to - this.from !== wanted.length) return false;
     for (let index = 0; index < wanted.length; index++)
@@ -170,7 +172,7 @@ export class Scanner {
     return this.text.toString('utf8', this.from, this.to);
   }
 
-  /** A number, true, false or null, as it is spelled. */
+  /** Reads a number, true, false or null, and returns its spelling. */
   word(): string {
     const start = this.at;
     let at = start;
@@ -181,7 +183,7 @@ export class Scanner {
     return word;
   }
 
-  /** Takes a value of any kind and forgets it. */
+  /** Reads past a value of any kind. */
   skip(depth = 0): void {
     if (depth > MAX_DEPTH)
       throw new Unreadable(this.at, 'one level more', `at most ${MAX_DEPTH} levels of nesting`);
@@ -209,14 +211,14 @@ export class Scanner {
     }
   }
 
-  /** Behind an element: takes the comma, or the end; false at the end. */
+  /** Reads the comma or the end behind an element. Returns false at the end. */
   more(close: typeof CLOSE_LIST | typeof CLOSE_OBJECT): boolean {
     if (this.take(COMMA)) return true;
     this.need(close, close === CLOSE_LIST ? "',' or ']'" : "',' or '}'");
     return false;
   }
 
-  /** What stands here cannot stand here. */
+  /** Makes the error for a token that is not valid here. */
   unexpected(expected: string): Unreadable {
     this.space();
     const { at, bytes } = this;
@@ -227,7 +229,7 @@ export class Scanner {
     return new Unreadable(at, new Quoted(cut(bytes.toString('latin1', at, end)), A_WORD), expected);
   }
 
-  /** The source of a token for a message: cut when long. */
+  /** Returns the source of a token for a message. A long one is cut. */
   shown(start: number, end: number): Quoted {
     const text = cut(this.bytes.toString('utf8', start, Math.min(end, start + 4 * SHOWN_CHARACTERS + 4)));
     return new Quoted(text, this.bytes[start] === QUOTE ? 'a string' : A_WORD);
@@ -249,7 +251,7 @@ export class Scanner {
       : new Unreadable(offset, `more than ${this.#limitBytes} bytes`, 'an entry of at most that many');
   }
 
-  /** `at` is the backslash; the answer, the last byte of the escape. */
+  /** Checks the escape that begins with the backslash at `at`. Returns the position of its last byte. */
   #escape(at: number): number {
     const byte = at + 1 < this.#limit ? this.bytes[at + 1] : 0;
     if (ESCAPES.has(byte)) return at + 1;
@@ -279,11 +281,11 @@ export class Scanner {
   }
 }
 
-/** As it is named where it is not shown. */
+/** Name of a word in messages that quote nothing. */
 const A_WORD = 'a number or a word';
 const SHOWN_CHARACTERS = 48;
 
-/** On one line, and obeyed by no terminal. */
+/** Cuts a long text. Escapes the characters that would break the line or control a terminal. */
 function cut(text: string): string {
   const characters = Array.from(text);
   const shown = characters
@@ -298,7 +300,7 @@ function showByte(byte: number): Quoted {
   return new Quoted(text, byte < 0x80 ? 'a control character' : 'a byte that is no text');
 }
 
-/** Of the sequence that begins with this byte, RFC 3629 3. */
+/** Returns the length of the UTF-8 sequence that begins with this byte (RFC 3629 3). */
 function utf8Length(byte: number): number {
   return byte < 0xc0 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
 }

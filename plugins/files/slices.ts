@@ -1,10 +1,10 @@
-/** Long work on the control thread, in slices: whoever asks for something in between is answered. */
+/** Divides long work on the control thread into slices. Between two slices the thread does other work, such as lookups. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** A lookup waits for one slice at most; shorter ones spend the time on turns of the event loop. */
+/** A lookup waits for one slice at most. Shorter slices would cost too many turns of the event loop. */
 const SLICE_MS = 4;
 
-/** Runs to the end, with a pause at the next `yield` once a slice is over. Rejects when the signal is aborted. */
+/** Runs the work to its end, and pauses at the first `yield` after each slice. Rejects when the signal is aborted. */
 export async function inSlices<T>(work: Generator<undefined, T>, signal?: AbortSignal): Promise<T> {
   for (;;) {
     signal?.throwIfAborted();
@@ -17,7 +17,7 @@ export async function inSlices<T>(work: Generator<undefined, T>, signal?: AbortS
   }
 }
 
-/** The same without a pause. */
+/** Runs the work to its end without a pause. */
 export function atOnce<T>(work: Generator<undefined, T>): T {
   for (;;) {
     const step = work.next();

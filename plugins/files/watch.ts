@@ -1,24 +1,24 @@
 /**
- * Tells one overlay when its file may have changed, in whatever way: written, renamed over, made again, or reached by a
- * symbolic link that was switched; and when the file is silent, and answers again.
+ * Tells one overlay when its file may have changed: it was written, replaced by a rename, deleted and made again, or a
+ * symbolic link on its path was switched. Also tells when the file is silent, and when it answers again.
  *
- * The reader process watches the directory, and looks at the file twice a second for what inotify cannot see: links
- * further up, network file systems, a directory made again.
+ * The reader process watches the directory with inotify. It also looks at the file twice a second, since inotify does
+ * not see every change: links further up in the path, network file systems, a directory that was made again.
  */
 import { AsyncResource } from 'node:async_hooks';
 import type { Follower } from './followed-file.js';
 import type { Contents, Version } from './read.js';
 import { type Following, readers } from './readers.js';
 
-/** Long enough for the writes of an editor to be one change. */
+/** A change is reported after a pause of this length, so that all writes of an editor are one change. */
 const QUIET_MS = 50;
-/** A file that changes all the time is read this often all the same. */
+/** A file that changes all the time is still read this often. */
 const MAX_DELAY_MS = 250;
 
 export interface Told {
-  /** It may have changed; or was silent, and nothing is known of that time. */
+  /** The file may have changed. Called also after a silence, since the file may have changed meanwhile. */
   readonly changed: () => void;
-  /** The text follows the name of the file. */
+  /** `message` follows the name of the file. */
   readonly silent: (message: string) => void;
   readonly answers: () => void;
   readonly warn: (message: string) => void;
@@ -27,14 +27,15 @@ export interface Told {
 export class FileWatch implements Follower {
   readonly #told: Told;
   readonly #following: Following;
-  /** What the caller has read. */
+  /** The version that the caller has read. */
   #known: Version | undefined;
   #isTelling = false;
   #quiet: NodeJS.Timeout | undefined;
   #deadlineMs: number | undefined;
 
   constructor(file: string, { changed, silent, answers, warn }: Told) {
-    // One reader serves all overlays: what one of them does wrong is not another's fault.
+    // One reader serves all overlays. `bind` keeps the context of this overlay's plugin, so that an exception in a
+    // callback counts as the trouble of this overlay.
     this.#told = {
       changed: AsyncResource.bind(changed),
       silent: AsyncResource.bind(silent),
@@ -44,7 +45,7 @@ export class FileWatch implements Follower {
     this.#following = readers.follow(file, this);
   }
 
-  /** Rejects with a FileError, or with what the signal was aborted for. */
+  /** Rejects with a FileError, or with the reason of the signal. */
   read(signal: AbortSignal): Promise<Contents> {
     return this.#following.read(signal);
   }
@@ -54,19 +55,19 @@ export class FileWatch implements Follower {
     this.#known = version;
   }
 
-  /** From here on changes are told, each in a turn of its own. */
+  /** Reports changes from now on, each in its own turn of the event loop. */
   begin(): void {
     this.#isTelling = true;
   }
 
-  /** Nothing is told afterwards. */
+  /** Ends all reports. */
   close(): Promise<void> {
     this.#isTelling = false;
     clearTimeout(this.#quiet);
     return this.#following.close();
   }
 
-  // -- What the readers say
+  // -- Calls of the readers
 
   looked(version: Version): void {
     if (!this.#isTelling || version === this.#known) return;

@@ -1,4 +1,4 @@
-/** Where `dladm capture` puts what it is sent: a file, standard output, or lines for people and programs. */
+/** The outputs of `dladm capture`: a file, standard output, or lines for people and programs. */
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { describe, describeIp } from '../wire/describe.js';
@@ -7,24 +7,24 @@ import { CommandError } from './command.js';
 import type { Column } from './table.js';
 
 export interface CaptureSink {
-  /** The bytes of pcapng, and the packets that are whole with them. Resolves when it may be given more. */
+  /** Takes bytes of pcapng, and the packets that are whole with them. Resolves when it can take more. */
   write(bytes: Uint8Array, packets: readonly Packet[], interfaces: readonly Interface[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A packet, as it is shown. */
+/** A packet in the output. */
 export interface CaptureRow {
-  /** Of this shape. */
+  /** The version of this shape. */
   readonly v: 1;
   /** ISO 8601, UTC, with nanoseconds. */
   readonly time: string;
   readonly interface: string;
   readonly direction: 'in' | 'out' | null;
-  /** Of the packet, however much of it was captured. */
+  /** Length of the whole packet, even if less was captured. */
   readonly bytes: number;
   /** `to 10.88.88.70:4789`, `dropped: tx_too_big`, both, or empty. */
   readonly note: string;
-  /** Its layers. */
+  /** The layers of the packet. */
   readonly text: string;
 }
 
@@ -71,7 +71,7 @@ export function openOutput(): CaptureSink {
   return { write: (bytes) => print(bytes), close: () => Promise.resolve() };
 }
 
-/** With the rights of the user that started dladm. */
+/** Opens the file with the rights of the user that started dladm. */
 export async function openFile(file: string): Promise<CaptureSink> {
   const cannot = (error: unknown): CommandError =>
     new CommandError(`cannot write ${file}: ${(error as Error).message}`);
@@ -90,7 +90,7 @@ export async function openFile(file: string): Promise<CaptureSink> {
   };
 }
 
-/** Whoever reads it sets the pace. */
+/** Waits while the reader of standard output is slow. */
 async function print(output: string | Uint8Array): Promise<void> {
   if (output.length > 0 && !process.stdout.write(output)) await once(process.stdout, 'drain');
 }

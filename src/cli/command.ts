@@ -7,6 +7,7 @@
 import { type Call, ControlError } from '../control/client.js';
 import type { Open } from '../control/stream-client.js';
 import type { Failure } from '../control/messages.js';
+import { EXIT } from '../model/exit-statuses.js';
 
 export interface Option {
   /** The long option, and the name in `Arguments`: `temporary` is `--temporary`. */
@@ -51,14 +52,23 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
-  /** For an answer that goes on. */
+  /** Calls a method that answers with a stream. */
   readonly open: Open;
+  /** Path of the control socket that `call` uses. */
+  readonly socket: string;
+  /** Version of dladm. */
+  readonly version: string;
   /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
   /** Writes a line to standard error, without an effect on the exit status. */
   readonly warn: (text: string) => void;
-  /** Writes a line to standard error; the command goes on, and the exit status will be 1. */
-  readonly fail: (text: string) => void;
+  /**
+   * Writes a line to standard error; the command goes on, and ends with this exit status, by default FAILED.
+   * After failures of different statuses it ends with FAILED.
+   */
+  readonly fail: (text: string, status?: number) => void;
+  /** The command has done its work, and the answer is no: the exit status will be 10. */
+  readonly refute: () => void;
 }
 
 export interface Command {
@@ -82,7 +92,7 @@ export function defineCommand<const O extends readonly Option[]>(definition: Def
   return definition;
 }
 
-/** Ends the command with exit status 1. */
+/** Ends the command, with exit status FAILED unless another one is given. */
 export class CommandError extends Error {
   override readonly name: string = 'CommandError';
 
@@ -90,18 +100,32 @@ export class CommandError extends Error {
   constructor(
     message: string,
     readonly reasons: readonly string[] = [],
+    readonly status: number = EXIT.FAILED,
   ) {
     super(message);
+  }
+}
+
+/** The command line has its form, and a value in it is invalid. */
+export class ValueError extends CommandError {
+  override readonly name = 'ValueError';
+
+  constructor(message: string, reasons: readonly string[] = []) {
+    super(message, reasons, EXIT.REFUSED);
   }
 }
 
 /** A CommandError that is followed by the usage line of the command. */
 export class UsageError extends CommandError {
   override readonly name = 'UsageError';
+
+  constructor(message: string) {
+    super(message, [], EXIT.USAGE);
+  }
 }
 
 /**
- * Waits for an answer of varpd. When it is an error, throws `what: status`, after the reasons that varpd
+ * Waits for an answer of varpd. When it is an error, throws `what: words`, after the reasons that varpd
  * gave.
  */
 export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
@@ -109,17 +133,17 @@ export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
     return await answer;
   } catch (error) {
     if (!(error instanceof ControlError)) throw error;
-    throw new CommandError(`${what}: ${error.status}`, reasonsOf(error, what));
+    throw new CommandError(`${what}: ${error.words}`, reasonsOf(error, what), error.status);
   }
 }
 
 /**
- * The details, and the message unless it repeats `what` and the status: `overlay0: object not found` about
+ * The details, and the message unless it repeats `what` and the words: `overlay0: object not found` about
  * overlay0.
  */
-function reasonsOf({ status, details, message }: ControlError, what: string): readonly string[] {
-  const about = what.split(/[ ']/).map((word) => `${word}: ${status}`);
-  return [status, ...about, ...details].includes(message) ? details : [...details, message];
+function reasonsOf({ words, details, message }: ControlError, what: string): readonly string[] {
+  const about = what.split(/[ ']/).map((word) => `${word}: ${words}`);
+  return [words, ...about, ...details].includes(message) ? details : [...details, message];
 }
 
 /** The reason why something could not be shown or brought up: the message without the name before it. */

@@ -1,15 +1,16 @@
 /**
  * dladm as a function of its arguments: finds the subcommand, loads only its file, runs it, and reports.
  *
- * A failure prints `dladm: text` on standard error and gives exit status 1. Success prints only the output of
- * the command.
+ * A failure prints `dladm: text` on standard error, and has an exit status of model/exit-statuses.ts. Success
+ * prints only the output of the command.
  */
 import { readFileSync } from 'node:fs';
 import type { Arguments } from './command.js';
 
-import { ConnectionError, createClient } from '../control/client.js';
+import { ConnectionError, type ConnectionFailure, createClient } from '../control/client.js';
 import { createOpener } from '../control/stream-client.js';
 import { DEFAULT_SOCKET } from '../control/messages.js';
+import { EXIT, type ExitName } from '../model/exit-statuses.js';
 import { type Command, CommandError, type Option, UsageError } from './command.js';
 import { getopt } from './getopt.js';
 import { commandHelp, generalHelp, generalUsage, usageLine } from './help.js';
@@ -35,6 +36,8 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['capture', () => import('./commands/capture.js')],
+  ['status', () => import('./commands/status.js')],
+  ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
   ['reload', () => import('./commands/reload.js')],
   ['restart', () => import('./commands/restart.js')],
@@ -76,27 +79,46 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
     if (args.stray !== undefined) {
       throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
     }
-    let status = 0;
+    const statuses = new Set<number>();
     const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
       call: createClient(socket),
       open: createOpener(socket),
+      socket,
+      version: version(),
       print: terminal.out,
       warn: complain,
-      fail: (text) => {
-        status = 1;
+      fail: (text, status = EXIT.FAILED) => {
+        statuses.add(status);
         complain(text);
       },
+      refute: () => {
+        statuses.add(EXIT.NO);
+      },
     });
-    return status;
+    const [status = EXIT.DONE, ...others] = statuses;
+    return others.length > 0 ? EXIT.FAILED : status;
   } catch (error) {
-    if (error instanceof CommandError) [...error.reasons, error.message].forEach(complain);
-    else if (error instanceof ConnectionError) complain(error.message);
-    else throw error;
+    if (error instanceof ConnectionError) {
+      complain(error.message);
+      return EXIT[EXIT_WITHOUT_ANSWER[error.code]];
+    }
+    if (!(error instanceof CommandError)) throw error;
+    [...error.reasons, error.message].forEach(complain);
     if (error instanceof UsageError) terminal.err(await usage());
-    return 1;
+    return error.status;
   }
 }
+
+const EXIT_WITHOUT_ANSWER: Readonly<Record<ConnectionFailure, ExitName>> = {
+  NO_DAEMON: 'NO_DAEMON',
+  DENIED: 'DENIED',
+  CLOSED: 'NO_DAEMON',
+  TIMEOUT: 'NO_DAEMON',
+  PROTOCOL: 'NO_DAEMON',
+  TOO_LONG: 'REFUSED',
+  IO: 'NO_DAEMON',
+};
 
 export async function allCommands(): Promise<Command[]> {
   const modules = await Promise.all([...COMMANDS.values()].map((load) => load()));
@@ -105,7 +127,7 @@ export async function allCommands(): Promise<Command[]> {
 
 function done(terminal: Terminal, text: string): number {
   terminal.out(text);
-  return 0;
+  return EXIT.DONE;
 }
 
 /** The option of the subcommand comes first, then the one before the subcommand, then the environment. */

@@ -19,7 +19,7 @@ export function generalHelp(commands: readonly Command[], globals: readonly Opti
   return [
     generalUsage(commands),
     'dladm creates, changes and shows the overlay networks and VNICs of varpd.\n' +
-      "'dladm subcommand --help' tells more about each.\n",
+      "'dladm subcommand --help' describes a subcommand.\n",
     optionTable(globals),
   ].join('\n');
 }

@@ -3,7 +3,7 @@
  * separates both values and properties. A piece with `=` in it begins a property; a piece without `=` is one
  * more value of the property before it.
  */
-import { CommandError } from './command.js';
+import { ValueError } from './command.js';
 import { refuseLongList } from './values.js';
 
 /** The properties of all -p options, in order. */
@@ -20,7 +20,7 @@ export function parseLinkProperties(lists: readonly string[]): [name: string, va
       } else if (equals === -1 && piece !== '' && values !== undefined) {
         values.push(piece);
       } else {
-        throw new CommandError('invalid link property', [`expected prop=value[,value...], got: ${list}`]);
+        throw new ValueError('invalid link property', [`expected prop=value[,value...], got: ${list}`]);
       }
     }
   }

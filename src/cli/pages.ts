@@ -34,6 +34,6 @@ export async function readPages<M extends PagedMethod>(
 /** The target table of an overlay, in the largest pages that varpd gives. */
 export async function* targetPages(name: string, call: Call): AsyncGenerator<readonly TargetRow[], void> {
   const pages = pagesOf(call, 'overlay.targets', { name, limit: MAX_TARGET_ROWS });
-  const next = () => attempt(`failed to get targets of ${name}`, pages.next());
+  const next = () => attempt(`cannot read the target table of ${name}`, pages.next());
   for (let page = await next(); page.done !== true; page = await next()) yield page.value.rows;
 }

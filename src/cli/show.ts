@@ -1,6 +1,7 @@
 /** The options of all show commands, and the output formats that they choose. */
 import type { Failure, OverlayInfo } from '../control/messages.js';
-import { type Arguments, CommandError, type Context, type Option, reasonOf, UsageError } from './command.js';
+import { EXIT } from '../model/exit-statuses.js';
+import { type Arguments, type Context, type Option, reasonOf, UsageError, ValueError } from './command.js';
 import { type Column, formatParsable, tableWriter } from './table.js';
 
 export const SHOW_OPTIONS = [
@@ -41,10 +42,10 @@ export function chooseFormat<Row>(
   const { chosen, unknown } = chooseColumns(columns, fields);
   if (unknown.length > 0) {
     const names = `unknown output field${unknown.length > 1 ? 's' : ''}: ${unknown.map(quote).join(' ')}`;
-    if (parsable) throw new CommandError(names, [known(columns)]);
+    if (parsable) throw new ValueError(names, [known(columns)]);
     context.warn(`ignoring ${names}`);
   }
-  if (chosen.length === 0) throw new CommandError('no valid output fields', [known(columns)]);
+  if (chosen.length === 0) throw new ValueError('no valid output fields', [known(columns)]);
   let write: ((rows: readonly Row[]) => string) | undefined;
   return (rows) => {
     if (parsable) return formatParsable(chosen, rows);
@@ -73,7 +74,7 @@ export function formatJson(value: unknown): string {
   return `${safeJson(JSON.stringify(value, undefined, 2))}\n`;
 }
 
-/** A value a line, for what comes one by one. */
+/** Formats one value as one line, for values that come one after the other. */
 export function formatJsonLine(value: unknown): string {
   return `${safeJson(JSON.stringify(value))}\n`;
 }
@@ -93,7 +94,8 @@ function safeJson(text: string): string {
 export function reportMissing(missing: readonly Failure[], context: Context): void {
   for (const failure of missing) {
     const { name, message } = failure;
-    context.fail(message.startsWith(`${name} `) ? message : `failed to find ${name}: ${reasonOf(failure)}`);
+    const text = message.startsWith(`${name} `) ? message : `failed to find ${name}: ${reasonOf(failure)}`;
+    context.fail(text, EXIT.NOT_FOUND);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Reads typed values strictly: a value is valid as it is, or it is refused. */
 import { checkName, NAME_RULE } from '../model/names.js';
 import { formatMac, parseMac } from '../wire/mac.js';
-import { type Arguments, CommandError, UsageError } from './command.js';
+import { type Arguments, UsageError, ValueError } from './command.js';
 
 /** Decimal digits: no sign, no blanks, no leading zeros. The number may be too large to be exact. */
 export function parseDecimal(text: string): number | undefined {
@@ -11,8 +11,8 @@ export function parseDecimal(text: string): number | undefined {
 /** A valid name for something new. */
 export function requireName(name: string): string {
   const problem = checkName(name);
-  if (problem === 'too long') throw new CommandError(`link name too long '${name}'`, [NAME_RULE]);
-  if (problem === 'invalid') throw new CommandError(`invalid link name '${name}'`, [NAME_RULE]);
+  if (problem === 'too long') throw new ValueError(`link name too long '${name}'`, [NAME_RULE]);
+  if (problem === 'invalid') throw new ValueError(`invalid link name '${name}'`, [NAME_RULE]);
   return name;
 }
 
@@ -20,7 +20,7 @@ export function requireName(name: string): string {
 export function requireMac(text: string): string {
   const mac = parseMac(text);
   if (mac !== undefined) return formatMac(mac);
-  throw new CommandError(`invalid mac address: ${text}`, [
+  throw new ValueError(`invalid mac address: ${text}`, [
     'a MAC address is six groups of one or two hexadecimal digits: 02:00:5e:00:53:1',
   ]);
 }
@@ -30,7 +30,7 @@ const MAX_PROPERTY_LIST = 2047;
 
 /** Checks the length of a list of properties, the argument of -p. */
 export function refuseLongList(list: string): void {
-  if (list.length > MAX_PROPERTY_LIST) throw new CommandError(`property list too long '${list}'`);
+  if (list.length > MAX_PROPERTY_LIST) throw new ValueError(`property list too long '${list}'`);
 }
 
 export function refuseOperands({ operands }: Arguments<never>): void {

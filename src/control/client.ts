@@ -14,14 +14,16 @@ import type { MethodName, Methods } from './methods.js';
 /** varpd has answered with an error. */
 export class ControlError extends Error implements ErrorData {
   override readonly name = 'ControlError';
-  readonly code: string;
-  readonly status: string;
+  readonly reason: string;
+  readonly status: number;
+  readonly words: string;
   readonly details: readonly string[];
 
-  constructor(message: string, { code, status, details }: ErrorData) {
+  constructor(message: string, { reason, status, words, details }: ErrorData) {
     super(message);
-    this.code = code;
+    this.reason = reason;
     this.status = status;
+    this.words = words;
     this.details = details;
   }
 }
@@ -73,6 +75,8 @@ const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_PATH_BYTES = 107;
 /** Each call has its own connection, so any number does. */
 export const REQUEST_ID = 1;
+/** Exit status for an error that comes without one. */
+const FAILED = 1;
 
 export function createClient(socketPath: string, options: ClientOptions = {}): Call {
   return async <M extends MethodName>(method: M, params: Methods[M]['params']) => {
@@ -157,7 +161,7 @@ export function connectionError(socketPath: string, error: NodeJS.ErrnoException
     case 'ENOENT':
       return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);
     case 'ECONNREFUSED':
-      return new ConnectionError('NO_DAEMON', `${cannot}: nobody listens there: is varpd running?`, error);
+      return new ConnectionError('NO_DAEMON', `${cannot}: no program listens there: start varpd`, error);
     case 'EACCES':
     case 'EPERM': {
       const who = "only root and the group named in varpd's configuration may";
@@ -188,14 +192,25 @@ export function resultOf(answer: unknown, socketPath: string): unknown {
   );
 }
 
-/** Errors of the protocol itself, as "method not found", come without `data`. */
+/** An answer of a program that is not varpd may lack any member. */
 function controlError({ message, data }: Record<string, unknown>): ControlError {
-  const { code, status, details } = isRecord(data) ? data : {};
-  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason', {
-    code: typeof code === 'string' ? code : 'INTERNAL',
-    status: typeof status === 'string' ? status : 'operation failed',
+  const { reason, status, words, details } = inPresentForm(isRecord(data) ? data : {});
+  return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason: see its log', {
+    reason: typeof reason === 'string' ? reason : 'INTERNAL',
+    status: typeof status === 'number' ? status : FAILED,
+    words: typeof words === 'string' ? words : 'operation failed',
     details: Array.isArray(details) ? details.map(String) : [],
   });
+}
+
+/**
+ * A varpd that was started before dladm was replaced has `code` for `reason`, the words in `status`, and no
+ * number.
+ */
+function inPresentForm(data: Record<string, unknown>): Record<string, unknown> {
+  return typeof data['status'] === 'string'
+    ? { ...data, reason: data['code'], status: undefined, words: data['status'] }
+    : data;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -45,6 +45,8 @@ export interface OverlayInfo {
   readonly health: OverlayHealth;
   /** Null while it is offline. */
   readonly underlay: UnderlayInfo | null;
+  /** Underlay addresses that frames go to; null while it is offline. */
+  readonly peers: number | null;
   /** Offloads in force, out of checksum, tso, uso, gso, gro. */
   readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included; empty while it is offline. */
@@ -55,6 +57,7 @@ export interface OverlayInfo {
 export type RunningOverlayInfo = OverlayInfo & {
   readonly mode: 'point' | 'dynamic';
   readonly underlay: UnderlayInfo;
+  readonly peers: number;
 };
 
 export interface TargetRow {
@@ -108,6 +111,71 @@ export interface LinkPropertyRow {
   readonly possible: readonly string[] | null;
 }
 
+/** One counter that is not zero. */
+export interface CounterRow {
+  readonly name: string;
+  /** Since the overlay or port was started. */
+  readonly value: number;
+  /** Rate of the last 2 to 4 seconds; null while it is not known. */
+  readonly perSecond: number | null;
+}
+
+/** One of the frames that were dropped for a reason: the last that varpd noted. */
+export interface DroppedFrameInfo {
+  /** ISO 8601. */
+  readonly at: string;
+  /** VTEP and UDP port that sent it; null for a frame from a port. */
+  readonly from: string | null;
+  /** Port that sent it; null for a frame from the underlay, and where that is not known any more. */
+  readonly port: string | null;
+  /** Only for a frame that belonged to no overlay of its socket. */
+  readonly vnetid: number | null;
+  readonly sourceMac: string | null;
+  readonly destinationMac: string | null;
+  readonly etherType: number | null;
+  /** Null for a frame without a tag. */
+  readonly vlan: number | null;
+  /** Length of the inner frame. */
+  readonly bytes: number;
+}
+
+/** Frames that were dropped for one reason. */
+export interface DropRow {
+  readonly reason: string;
+  /** A healthy network drops frames `by_design`; everything else is trouble. */
+  readonly kind: 'trouble' | 'by_design';
+  readonly about: string;
+  readonly frames: number;
+  /** Rate of the last 2 to 4 seconds; null while it is not known. */
+  readonly perSecond: number | null;
+  readonly last: DroppedFrameInfo | null;
+}
+
+export interface LookupStatistics {
+  /** Lookups since the overlay was started. */
+  readonly asked: number;
+  /** Lookups that the plugin has not answered yet. */
+  readonly open: number;
+  /** Times of the last 1,000 answers; null before the first. */
+  readonly latencyMs: { readonly p50: number; readonly p99: number; readonly max: number } | null;
+}
+
+export interface PortStatistics {
+  readonly name: string;
+  readonly counters: readonly CounterRow[];
+}
+
+/** Everything that an overlay that runs has counted. */
+export interface OverlayStatistics {
+  readonly name: string;
+  /** Without drops. */
+  readonly counters: readonly CounterRow[];
+  readonly lookups: LookupStatistics;
+  readonly drops: readonly DropRow[];
+  /** Its own port and those of its VNICs. */
+  readonly ports: readonly PortStatistics[];
+}
+
 /** An entry of a list that could not be handled; the other entries were. */
 export interface Failure {
   readonly name: string;
@@ -118,6 +186,12 @@ export interface DaemonStatus {
   readonly version: string;
   readonly pid: number;
   readonly startedAt: string;
+  /** Since `startedAt`, by a clock that nobody sets. */
+  readonly uptimeSeconds: number;
+  /** The user that varpd runs as: a name, or a number without one. */
+  readonly user: string;
+  /** The configuration file; null = there is none, and every key has its default. */
+  readonly configuration: string | null;
   /** Whether everything stored has been tried since the start, so that the counts are final. */
   readonly isSettled: boolean;
   /** Overlays that run. */
@@ -137,7 +211,7 @@ export interface RestartInfo {
 
 /** A capture has begun. */
 export interface CaptureInfo {
-  /** The overlay of what is captured. */
+  /** The overlay that is captured, or that has the VNIC. */
   readonly overlay: string;
 }
 
@@ -149,10 +223,12 @@ export interface PageResult {
 
 /** The `data` member of a JSON-RPC error. */
 export interface ErrorData {
-  /** Stable code of `model/errors.ts`. */
-  readonly code: string;
-  /** The status words of illumos for this code, as `object not found`. */
-  readonly status: string;
+  /** Stable code of `model/errors.ts`, as `NOT_FOUND`. */
+  readonly reason: string;
+  /** The exit status of a command that fails for this reason (model/exit-statuses.ts). */
+  readonly status: number;
+  /** The words of illumos for this reason, as `object not found`. */
+  readonly words: string;
   /** Lines printed before the message: which step or property failed, each on its own. */
   readonly details: readonly string[];
 }

@@ -18,6 +18,7 @@ import {
   MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
   type OverlayInfo,
+  type OverlayStatistics,
   type PageResult,
   type RestartInfo,
   type TargetPage,
@@ -47,7 +48,7 @@ export interface Method {
   /** A method with `after` is a list that comes in pages, and its result has `next`. */
   readonly params: Readonly<Record<string, Param>>;
   readonly returns: Shape<unknown>;
-  /** What comes behind the line of the answer, to the end of the connection. Such a request stands alone. */
+  /** The stream that follows the line of the answer, to the end of the connection. Such a request is sent alone. */
   readonly streams?: string;
 }
 
@@ -101,6 +102,13 @@ export const METHODS = {
     access: 'look',
     params: { names, after },
     returns: shape<{ overlays: OverlayInfo[]; missing: Failure[] }>(),
+  },
+  'overlay.statistics': {
+    about:
+      'Reads what overlays that run have counted, with rates: traffic, lookups, drops with the last frame of each reason, ports. `missing` has the others.',
+    access: 'look',
+    params: { names, after },
+    returns: shape<{ overlays: OverlayStatistics[]; missing: Failure[] }>(),
   },
   'overlay.targets': {
     about: 'Reads the target table of an overlay.',
@@ -174,7 +182,7 @@ export const METHODS = {
   },
   'capture.start': {
     about:
-      'Captures frames of an overlay or a VNIC, those for which all that is given holds. The capture ends after `count` packets, and when the client ends its side of the connection.',
+      'Captures the frames of an overlay or a VNIC that match all the given rules. The capture ends after `count` packets, and when the client ends its side of the connection.',
     access: 'change',
     params: {
       name: text,
@@ -207,9 +215,15 @@ export const METHODS = {
     params: {},
     returns: shape<RestartInfo>(),
   },
+  'daemon.stop': {
+    about: 'Ends varpd, as SIGTERM does. It ends after this answer.',
+    access: 'change',
+    params: {},
+    returns: done,
+  },
   'daemon.status': {
     about:
-      'Says the version, the process, the number of overlays and VNICs that run, and features of the kernel.',
+      'Says the version, the process, its user and configuration, the number of overlays and VNICs that run, and features of the kernel.',
     access: 'look',
     params: {},
     returns: shape<DaemonStatus>(),
@@ -242,7 +256,7 @@ type ParamsOf<P> = keyof P extends never
 
 type ResultOf<S> = S extends Shape<infer T> ? T : never;
 
-/** Methods whose answer goes on. */
+/** Methods that answer with a stream. */
 export type StreamingMethod = {
   [M in MethodName]: (typeof METHODS)[M] extends { streams: string } ? M : never;
 }[MethodName];

@@ -1,16 +1,16 @@
-/** Sends a request whose answer goes on, and hands over what comes behind the answer's line. */
+/** Sends a request of a method that answers with a stream, and returns the stream. */
 import { connect, type Socket } from 'node:net';
 import { closedText, connectionError, ConnectionError, REQUEST_ID, resultOf } from './client.js';
 import { encodeMessage } from './framing.js';
 import type { Methods, StreamingMethod } from './methods.js';
 
-/** The bytes of the answer to its end. To `end` the stream asks varpd to come to the end. */
+/** The stream has the bytes after the line of the answer. Its `end` asks varpd to end the stream. */
 export type Open = <M extends StreamingMethod>(
   method: M,
   params: Methods[M]['params'],
 ) => Promise<{ readonly result: Methods[M]['result']; readonly stream: Socket }>;
 
-/** Nothing is under way but the beginning. */
+/** Time for the line of the answer. */
 const ANSWER_MS = 30_000;
 /** An error with its reasons is shorter. */
 const MAX_LINE_BYTES = 1 << 20;
@@ -32,7 +32,7 @@ export function createOpener(socketPath: string): Open {
   };
 }
 
-/** The first line that is not empty. What comes behind it stays in the socket. */
+/** Reads the first line that is not empty. The bytes after it stay in the socket. */
 function readLine(socket: Socket, socketPath: string): Promise<string> {
   return new Promise((resolve, reject) => {
     let bytes = Buffer.alloc(0);

@@ -1,19 +1,20 @@
 /**
- * Sets of underlay addresses, asked for every frame received: an address is four words (network byte order, IPv4 as
- * v4-mapped), as descriptors have it, and never text. A slot is an address (slots.ts); the free one is `::`, which is
- * nobody's source.
+ * Sets of underlay addresses. The datapath looks up the sender of every frame it receives. An address is four
+ * words (network byte order, IPv4 as v4-mapped), as in a descriptor, and never text. A slot (slots.ts) holds
+ * one address. A free slot holds `::`, which is never the source of a packet.
  *
- * The words of a table are all there is of it, so one that is made by the control side is shared by all threads.
+ * The words of a table are its whole state, in shared memory: a table that the control side makes is read by
+ * all threads.
  */
 import { type IpAddress, toBytes } from '../wire/ip.js';
 import { type HashAt, insert, MIN_SLOTS, refill, removeAt, SLOT_WORDS } from './slots.js';
 
-/** As made by `createTable`, or a copy. */
+/** A table made by `createTable`, or a copy of one. */
 export type AddressTable = Int32Array;
 
 const hashAt: HashAt = (words, at) => hash(words[at], words[at + 1], words[at + 2], words[at + 3]);
 
-/** Room for so many addresses. */
+/** Returns an empty table with room for `count` addresses. */
 export function createTable(count: number): AddressTable {
   let slots = count === 0 ? 1 : MIN_SLOTS;
   while (slots < 2 * count) slots *= 2;
@@ -21,39 +22,39 @@ export function createTable(count: number): AddressTable {
   return new Int32Array(new SharedArrayBuffer(bytes));
 }
 
-/** Of no addresses. */
+/** A table that holds no address. */
 export const EMPTY_TABLE: AddressTable = createTable(0);
 
-/** How many addresses it has room for. */
+/** Returns how many addresses the table has room for. */
 export function roomOf(table: AddressTable): number {
   return table.length / SLOT_WORDS / 2;
 }
 
-/** Whether the four words at `at` are in it. */
+/** Returns whether the table has the address in the four words at `at`. */
 export function has(table: AddressTable, words: Int32Array, at: number): boolean {
   return find(table, words, at) >= 0;
 }
 
-/** Nothing changes where it is in it. There must be room. */
+/** Adds an address unless the table has it already. The table must have room. */
 export function put(table: AddressTable, ip: IpAddress): void {
   const words = wordsOf(ip);
   if (!has(table, words, 0)) insert(table, words, 0, hashAt);
 }
 
-/** Nothing changes where it is not in it. A thousand hosts may go at once, so the table is not made again. */
+/** Removes an address if the table has it. This is done in place, since a thousand hosts may go at once. */
 export function remove(table: AddressTable, ip: IpAddress): void {
   const at = find(table, wordsOf(ip), 0);
   if (at >= 0) removeAt(table, at, hashAt);
 }
 
-/** The same addresses, and room for twice as many. */
+/** Returns a table with the same addresses and room for twice as many. */
 export function grow(table: AddressTable): AddressTable {
   const grown = createTable(2 * roomOf(table));
   refill(grown, table, hashAt);
   return grown;
 }
 
-/** Where the slot of the four words at `at` is; negative = they are not in it. */
+/** Returns the offset of the slot that has the four words at `at`, or a negative number if there is none. */
 function find(table: AddressTable, words: Int32Array, at: number): number {
   const a = words[at];
   const b = words[at + 1];

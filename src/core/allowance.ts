@@ -1,9 +1,9 @@
-/** So much a second, and some of it at once: a token bucket, by the clock of its datapath thread. */
+/** A token bucket: an amount per second, and a burst on top. Time is the clock of its datapath thread. */
 import { TICK_MS } from './target-table.js';
 
 export interface Rate {
   readonly perSecond: number;
-  /** At once, after a time without any. */
+  /** The amount that may be taken at once after a pause. */
   readonly burst: number;
 }
 
@@ -22,7 +22,7 @@ export class Allowance {
     this.#tick = clock.nowTick;
   }
 
-  /** Whether there was room for all of them; none is taken otherwise. */
+  /** Takes `amount` if all of it is left, else nothing. Returns whether it was taken. */
   take(amount = 1): boolean {
     const { nowTick } = this.#clock;
     if (nowTick !== this.#tick) {

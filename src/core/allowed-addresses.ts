@@ -1,6 +1,6 @@
 /**
- * The addresses that a port may send from, compiled for every frame: prefixes as words and masks, compared in place. A
- * few dozen at most in practice, and the one that was found last is looked at first.
+ * The addresses that a port may send from. They are prefixes, stored as words and masks, so that a frame is
+ * compared in place. A port has a few dozen at most in practice, and the one found last is tried first.
  */
 import { readSigned32 } from '../wire/bytes.js';
 import { isV4, type Prefix, toBytes, V6_BYTES } from '../wire/ip.js';
@@ -23,18 +23,18 @@ export class AllowedAddresses {
     );
   }
 
-  /** Of the four bytes at `at`. */
+  /** Returns whether the IPv4 address in the four bytes at `at` is allowed. */
   hasV4(bytes: Uint8Array, at: number): boolean {
     return this.#v4.has(bytes, at);
   }
 
-  /** Of the sixteen bytes at `at`. */
+  /** Returns whether the IPv6 address in the sixteen bytes at `at` is allowed. */
   hasV6(bytes: Uint8Array, at: number): boolean {
     return this.#v6.has(bytes, at);
   }
 }
 
-/** Rows of `words` network words and as many of mask. */
+/** Rows of `words` address words, followed by the same number of mask words. */
 class PrefixTable {
   readonly #words: number;
   readonly #rows: Int32Array;
@@ -71,7 +71,7 @@ class PrefixTable {
   }
 }
 
-/** The leading `bits` of a word, as many of them as there are. */
+/** A mask of the leading `bits` bits of a word; `bits` may be below 0 or above 32. */
 function maskWord(bits: number): number {
   if (bits <= 0) return 0;
   return bits >= 32 ? -1 : -1 << (32 - bits);

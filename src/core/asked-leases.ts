@@ -1,12 +1,15 @@
-/** The questions for a lease that a port has asked (dhcp-leases.ts): each is good for one answer. */
+/** The requests for a lease that a port has sent and that are unanswered (dhcp-leases.ts). Each is good for
+ * one answer. */
 import { NONE } from './mac-index.js';
 
-/** Questions of one family whose answers are awaited: clients retry under one number, and hosts have few clients. */
+/** Open requests that are remembered per address family. Clients retry under one number, and hosts have few
+ * clients. */
 const REMEMBERED = 8;
 
 /**
- * What a port has asked and awaits, in memory that the threads of all its queues see: the answer is another flow than
- * the question, and may well come to another thread. Per family, the places and then the next one to be used.
+ * Open requests of a port, in memory shared by the threads of all its queues: the answer is another flow than
+ * the request, and may arrive at another thread. Each family has its places, and then the index of the place
+ * to use next.
  */
 export type AskedLeases = Float64Array<SharedArrayBuffer>;
 
@@ -20,8 +23,9 @@ export function createAskedLeases(): AskedLeases {
 }
 
 /**
- * The latest transaction numbers of a port. A free place holds NaN, which equals nothing. No lock: two threads that use
- * one place at once cost a port a number, and two that take one number give the same news.
+ * The latest transaction numbers of a port, for one address family. A free place holds NaN, which equals
+ * nothing. There is no lock: if two threads use one place at once, the port loses a number; if two threads
+ * take one number, both report the same lease.
  */
 export class Transactions {
   readonly #numbers: Float64Array;
@@ -37,7 +41,7 @@ export class Transactions {
     this.#numbers[REMEMBERED] = (next + 1) % REMEMBERED;
   }
 
-  /** Whether it was there; it is not any longer. */
+  /** Takes out `number`. Returns whether it was there. */
   take(number: number): boolean {
     const at = this.#find(number);
     if (at === NONE) return false;

@@ -1,9 +1,10 @@
 /**
- * Frames of one port that were read and have to wait for its next turn (port-turn.ts), in their order. Each is a copy, since
- * the slab is needed for other ports meanwhile. What is here is a batch at most: while there is something, nothing is read.
+ * Frames of one port that were read and wait for the port's next turn (port-turn.ts), in order. Each is a
+ * copy, since the slab is needed for other ports meanwhile. A backlog holds at most one batch: nothing is
+ * read from the port while it has frames.
  *
- * The head may be a superframe of more segments than one part may have: it stays until its last part is out, and goes back
- * into a batch part by part (superframe-part.ts).
+ * The first frame may be a superframe with more segments than a part may have (superframe-part.ts). Such a
+ * superframe goes into batches part by part, and stays here until its last part is out.
  */
 import {
   DESCRIPTOR_WORDS,
@@ -17,18 +18,18 @@ import { turnCost, wireFrames } from './frame-count.js';
 import { PART_SEGMENTS, partsOf, type Superframe, writePart } from './superframe-part.js';
 
 interface Waiting extends Superframe {
-  /** Segments in all; 0 = it goes as it is. */
+  /** Number of segments; 0 = the frame goes as it is, not in parts. */
   readonly segments: number;
-  /** Of a turn, at once. */
+  /** Cost of the frame or of one part, in segments of a turn. */
   readonly cost: number;
 }
 
 export class Backlog {
   #frames: Waiting[] = [];
-  /** Frames of `#frames` that are done with, and segments of the one behind them. */
+  /** How many of `#frames` are out, and how many segments of the one after them. */
   #frame = 0;
   #segment = 0;
-  /** The same two behind each frame of the last `refill`. */
+  /** The values of `#frame` and `#segment` after each frame of the last `refill`. */
   readonly #frameAfter: number[] = [];
   readonly #segmentAfter: number[] = [];
 
@@ -36,7 +37,7 @@ export class Backlog {
     return this.#frames.length === 0;
   }
 
-  /** Frames `from` up to `to` of the batch, behind what is here. */
+  /** Appends copies of the frames from `from` up to, not including, `to`. */
   keep({ bytes, descriptors }: FrameBatch, from: number, to: number): void {
     for (let index = from; index < to; index++) {
       const at = index * DESCRIPTOR_WORDS;
@@ -52,8 +53,8 @@ export class Backlog {
     }
   }
 
-  /** Puts the first of them into `batch`, as many as it holds and as are worth about `segments`, and forgets none: how many
-   * frames. `done` says what became of them. */
+  /** Puts frames into `batch`, until it is full or they cost about `segments`. Returns how many frames those
+   * are. The backlog keeps them until `done` says how many of them are out. */
   refill(batch: FrameBatch, segments: number): number {
     let frame = this.#frame;
     let segment = this.#segment;

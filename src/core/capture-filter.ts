@@ -1,4 +1,4 @@
-/** Which frames a capture is about: plain data that the control side sends, and the question whether a frame is one of them. */
+/** The rules that choose the frames of a capture: plain data from the control side, and the test of a frame. */
 import { read16 } from '../wire/bytes.js';
 import * as arp from '../wire/arp.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -7,7 +7,7 @@ import * as ipv6 from '../wire/ipv6.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import * as vlan from '../wire/vlan.js';
 
-/** All that is given must hold. Addresses are 16 bytes, IPv4 as v4-mapped. */
+/** All rules that are present must hold. Addresses are 16 bytes, IPv4 as v4-mapped. */
 export interface FilterRules {
   /** Source or destination. */
   readonly mac?: MacAddress;
@@ -15,7 +15,7 @@ export interface FilterRules {
   readonly ip?: Uint8Array;
   /** Behind the tags. */
   readonly etherType?: number;
-  /** Of the outermost tag; 0 = without one. A frame of an access port is in the VLAN of its port. */
+  /** VLAN of the outermost tag; 0 = no tag. A frame of an access port is in the VLAN of its port. */
   readonly vlan?: number;
   /** The underlay address that the frame comes from or goes to. It is known in the tunnel alone. */
   readonly peer?: Uint8Array;
@@ -50,12 +50,12 @@ export class FrameFilter {
     this.#isAny = !this.#hasMac && ip === undefined && etherType === ANY && vid === ANY;
   }
 
-  /** Whether a datagram whose frame is not known can match; its peer is known. */
+  /** Whether a datagram can match before its frame is known; its peer is known. */
   get takesUnknown(): boolean {
     return this.#isAny;
   }
 
-  /** Whether the other rules hold. `vid`: of the access port that the frame comes from or goes to; else 0. */
+  /** Whether the other rules hold. `vid` is that of the access port that the frame comes from or goes to; else 0. */
   matches(bytes: Uint8Array, frame: number, length: number, vid: number): boolean {
     if (this.#isAny) return true;
     const header = vlan.headerLength(bytes, frame, length);

@@ -1,10 +1,10 @@
 /**
  * The ring between a datapath thread and the control side: records of captured frames in shared memory, one writer, one
- * reader. A frame for which there is no room is lost to the capture, and counted; nobody waits.
+ * reader. A frame for which there is no room is lost to the capture, and counted; neither side waits.
  *
  *   | HEAD | TAIL | PLACES | ...      positions, in words, that only grow (and wrap at 2^32)
  *   | place: NAME (4 words) | LOST |   where frames are seen: place 0 is the tunnel, each other one a port
- *   | record | record | ...           a record does not wrap: what is left of the end is skipped
+ *   | record | record | ...           a record does not wrap: the rest of the ring before its end is skipped
  *
  *   a record:  | SIZE | POINT | TIME (a double) | ... | DATA ... |
  *
@@ -12,7 +12,7 @@
  */
 import { DESCRIPTOR_WORDS, OFFSET, SEGMENT } from '../wire/descriptor.js';
 
-/** Of each thread and capture: a tenth of a second of 300,000 small frames a second, or 60 of the largest superframes. */
+/** Size for each thread and capture: a tenth of a second of 300,000 small frames a second, or 60 of the largest superframes. */
 export const RING_BYTES = 4 << 20;
 
 const HEAD = 0;
@@ -23,7 +23,7 @@ const PLACE_WORDS = 8;
 const NAME_WORDS = 4;
 /** As a double; it is 8-aligned. */
 const LOST = 4;
-/** No host has as many ports in one overlay. What is seen at further ones has the name of the last. */
+/** No host has as many ports in one overlay. Frames at further ports have the name of the last one. */
 const MAX_PLACES = 4096;
 const RECORDS_AT = PLACES_AT + MAX_PLACES * PLACE_WORDS;
 
@@ -37,15 +37,15 @@ export const POINT = 1;
 /** Milliseconds on the clock of the writer. */
 const TIME = 2;
 export const PLACE = 4;
-/** Bytes of the frame; what stands before it not. */
+/** Bytes of the frame, without the header of the tunnel before it. */
 export const FRAME_BYTES = 5;
 /** Bytes of DATA. */
 export const CAPTURED = 6;
-/** Of these: what stands before the frame, the header of the tunnel. */
+/** The part of CAPTURED that stands before the frame: the header of the tunnel. */
 export const LEAD = 7;
 /** 1 + the index of its counter; 0 = the frame was not dropped as far as is known. */
 export const REASON = 8;
-/** Of a frame into the tunnel: which of the sockets sends it. */
+/** The socket that sends a frame into the tunnel. */
 export const SENDER = 9;
 /** The frame's descriptor, as in wire/descriptor.ts. ADDRESS and PORT are those of the peer. */
 export const DESCRIPTOR = 10;
@@ -58,7 +58,7 @@ export const FROM_PORT = 1;
 export const TO_PORT = 2;
 export const TO_TUNNEL = 3;
 export const FROM_TUNNEL = 4;
-/** Out of a socket, and its overlay or its frame is not known: it begins with the header of the tunnel. */
+/** A datagram out of a socket, before its overlay or its frame is known: it begins with the header of the tunnel. */
 export const FROM_SOCKET = 5;
 
 export type RingMemory = SharedArrayBuffer;
@@ -122,7 +122,7 @@ export class RingWriter {
     return record;
   }
 
-  /** The frame of a record, one that is not published, was dropped; so were those behind it that are of the same run. */
+  /** Notes that the frame of an unpublished record was dropped, and with it the frames of the same run behind it. */
   mark(record: number, reason: number): void {
     const { words } = this;
     const descriptor = words[record + DESCRIPTOR + OFFSET];
@@ -145,7 +145,7 @@ export class RingWriter {
       words[word++] = bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
   }
 
-  /** All records so far are the reader's. */
+  /** Gives all records so far to the reader. */
   publish(): void {
     if (this.#published === this.#head) return;
     this.#published = this.#head;

@@ -1,4 +1,4 @@
-/** One capture in one thread: which frames it copies into its ring, and where each was seen. capture.ts tells the story. */
+/** One capture in one thread: copies frames into its ring, each with the place where it was seen. capture.ts has the picture. */
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -22,14 +22,14 @@ import { type OutputList, STRIP_TAG } from './outputs.js';
 import type { Overlay } from './overlay.js';
 import type { Port } from './port.js';
 
-/** What the control side asks for. */
+/** The capture that the control side asks for. */
 export interface CaptureRules {
   /** One port alone, by its name; else the whole overlay. */
   readonly port?: string;
   readonly filter: FilterRules;
-  /** Only what is dropped. */
+  /** Only dropped frames. */
   readonly isDropsOnly: boolean;
-  /** Only what is dropped for this reason, the index of its counter. */
+  /** Only frames that are dropped for this reason, the index of its counter. */
   readonly reason?: number;
   /** Bytes of a frame that are copied. */
   readonly snapBytes: number;
@@ -42,16 +42,16 @@ const MAX_FRAMES = 4096;
 /** Behind the two addresses stands the tag. */
 const ADDRESSES_BYTES = 12; // IEEE 802.1Q-2018 9.3
 
-/** It is the business of capture.ts alone. */
+/** Only capture.ts uses it. */
 export class Tap {
   readonly overlay: Overlay;
-  /** Of the socket that its overlay receives from. */
+  /** The mux of the socket that the overlay receives from. */
   readonly mux: Mux | undefined;
   readonly #rules: CaptureRules;
   readonly #filter: FrameFilter;
   readonly #ring: ring.RingWriter;
   readonly #nowMs: () => number;
-  /** The batch whose frames have the records and offsets below. */
+  /** The batch of the records and offsets below. */
   #batch: FrameBatch | undefined;
   /** By frame: its record, or LOST_RECORD. */
   readonly #records = new Int32Array(MAX_FRAMES);
@@ -102,7 +102,7 @@ export class Tap {
     }
   }
 
-  /** What is in the list is about to go out. */
+  /** The frames of the list are about to go out. */
   delivering(list: OutputList, batch: FrameBatch): void {
     this.#list = list;
     if (this.#arguments.length < list.count) {
@@ -161,7 +161,7 @@ export class Tap {
     if (record !== ring.LOST_RECORD) this.#ring.mark(record, reason);
   }
 
-  /** Everything so far is the reader's; no batch is at hand. */
+  /** Gives all records so far to the reader; there is no current batch any more. */
   publish(): void {
     this.#batch = undefined;
     this.#list = undefined;
@@ -210,7 +210,7 @@ export class Tap {
     return record;
   }
 
-  /** A frame of the batch at hand that has no record. */
+  /** Records a frame of the current batch that has no record yet. */
   #putDropped(
     batch: FrameBatch,
     index: number,

@@ -1,16 +1,16 @@
 /**
- * What a datapath thread captures: copies of frames, each with what is known of it, for the control side (capture-ring.ts).
+ * The captures of a datapath thread: copies of frames, each with its place and its peer, for the control side (capture-ring.ts).
  *
  *              FROM_PORT                       TO_TUNNEL
  *   port  ---- as it is read --->  policy ---- as it is sent, with its header and its destination ---->  socket
  *         <--- as it is written -          <--- as it arrives, with its header and its source ---------
  *              TO_PORT                         FROM_TUNNEL
  *
- * A frame that is dropped while its batch is at hand has the reason in the record that is there already; one that is dropped
+ * A frame that is dropped in the turn of its batch has the reason in the record that is there already; one that is dropped
  * later, because it waited, has a record of its own. A capture of drops has these records alone.
  *
- * Nobody captures most of the time: then `Drops.capture` is undefined, which is looked at once a batch and once for a dropped
- * frame. While somebody does, no object is made for a frame.
+ * Most of the time there is no capture: then `Drops.capture` is undefined, which is checked once a batch and once for a
+ * dropped frame. During a capture, no object is made for a frame.
  */
 import type { FrameBatch } from '../wire/descriptor.js';
 import { type RingMemory, RingWriter } from './capture-ring.js';
@@ -32,9 +32,9 @@ export class Captures implements FrameWatch {
     this.#nowMs = nowMs;
   }
 
-  /** `mux`: of the socket that the overlay receives from. */
+  /** `mux` is that of the socket that the overlay receives from. */
   start(id: number, overlay: Overlay, mux: Mux | undefined, rules: CaptureRules, memory: RingMemory): void {
-    // What a port sees, no socket does.
+    // A frame of a port passes no socket.
     const socket = rules.port === undefined ? mux : undefined;
     this.#taps.set(id, new Tap(overlay, socket, rules, new RingWriter(memory), this.#nowMs));
     overlay.drops.capture = this;

@@ -1,13 +1,13 @@
 /**
- * Counters that the datapath thread adds to and the control side reads, over one SharedArrayBuffer each.
+ * Counters that a datapath thread adds to and the control side reads, each set in one SharedArrayBuffer.
  *
- * They are doubles: exact up to 2^53, added to without allocating, and an aligned 64-bit store is whole on every
- * machine Node runs on. There is one writer, so no atomic operation is needed; a reader may be a moment behind. What
- * several threads count, each counts in an array of its own.
+ * Counters are doubles: exact up to 2^53, added to without allocation, and an aligned 64-bit store is atomic
+ * on every machine that Node runs on. A set has one writer, so no atomic operation is needed; a reader may be
+ * a moment behind. Each of several threads counts in a set of its own.
  */
 import { type DropReason, DROPS } from '../model/drops.js';
 
-// All count frames as they are on a wire: a superframe is its segments. Bytes are of inner frames.
+// A superframe counts as its segments, as they are on a wire. Bytes are those of inner frames.
 
 /** Counted for each port. tx = port -> underlay, rx = underlay -> port. Name -> what it counts. */
 export const PORT_TRAFFIC = {
@@ -19,27 +19,29 @@ export const PORT_TRAFFIC = {
 
 /** Counted for each overlay. Name -> what it counts; docs/drops.md and metrics say so too. */
 export const TRAFFIC = {
-  tx_frames: 'Frames from ports to the underlay. One that the kernel then refuses is a drop too.',
+  tx_frames:
+    'Frames from ports to the underlay. A frame that the kernel refuses is counted here and as a drop.',
   tx_bytes: 'Bytes of inner frames from ports to the underlay.',
-  rx_frames: 'Frames from the underlay to ports. One that the kernel then refuses is a drop too.',
+  rx_frames:
+    'Frames from the underlay to ports. A frame that the kernel refuses is counted here and as a drop.',
   rx_bytes: 'Bytes of inner frames from the underlay to ports.',
-  local_frames: 'Frames from port to port. One that the kernel then refuses is a drop too.',
+  local_frames: 'Frames from port to port. A frame that the kernel refuses is counted here and as a drop.',
   lookups: 'Questions to the lookup plugin.',
   rx_reserved_bits:
-    'Frames delivered whose tunnel header had reserved bits set. RFC 7348 and RFC 8926 want it so; Linux and Open vSwitch drop such frames.',
+    'Delivered frames with reserved bits set in the tunnel header. RFC 7348 and RFC 8926 require delivery; Linux and Open vSwitch drop them.',
   rx_unclaimed:
     'Frames from the underlay to a MAC that no port has. The own interface of the overlay got them.',
   tx_other_source:
-    'Frames that VNICs sent from a MAC that is not their own. Answers do not come back to the VNIC.',
+    'Frames from a VNIC with another source MAC than its own. The VNIC gets no answers to them.',
   proxy_arp: 'ARP replies given in place of another host.',
   proxy_ndp: 'Neighbour advertisements given in place of another host.',
   proxy_dhcp: 'DHCP messages brought to the station that they are for.',
   too_big_answers: 'ICMP and ICMPv6 messages to senders of packets that did not fit.',
   tx_segmentation_refused:
-    'Messages of many frames that a route or device refused. Their frames went one by one, nothing was lost, and that destination is sent to so from then on.',
+    'Messages of many frames that a route or device refused. varpd sent these frames one by one, and does so for that destination from now on.',
   path_mtu_learned: 'ICMP messages about the size of a path that were believed.',
   path_mtu_refused:
-    'ICMP messages about the size of a path that were not believed; beyond 1,600 a second and thread they are not read. One that names no overlay is counted with each on the same address and port.',
+    'ICMP messages about the size of a path that were not believed; beyond 1,600 a second and thread they are not read. One that names no overlay counts for every overlay on the same address and port.',
   path_mtu_too_small: 'ICMP messages about a path that is credible, but too narrow for any overlay.',
 } as const;
 
@@ -58,7 +60,7 @@ export function createCounters(): Counters {
   return new Float64Array(new SharedArrayBuffer(COUNTER_NAMES.length * Float64Array.BYTES_PER_ELEMENT));
 }
 
-/** By name, zero ones included; the sum of them where there are several. */
+/** The values by name, zeros included; their sums if there are several sets. */
 export function readCounters(...counters: readonly Counters[]): Record<CounterName, number> {
   const total = (index: number): number => counters.reduce((sum, values) => sum + values[index], 0);
   return Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, total(index)])) as Record<

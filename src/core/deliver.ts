@@ -1,5 +1,6 @@
 /**
- * To local ports, whoever the frames come from: the tunnel, another port, a proxy. Nothing here can reach a socket.
+ * Delivery of frames to local ports, from the tunnel, another port, or a proxy. Nothing here can reach a
+ * socket.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -10,20 +11,21 @@ import { NONE } from './mac-index.js';
 import { KEEP_APART, STRIP_TAG } from './outputs.js';
 import type { Overlay, Port } from './overlay.js';
 
-/** VLAN of a frame whose Ethernet header, tags included, has `header` bytes: 0 when it has no tag, NONE when its outer
- * tag is a provider's, which no access port belongs to. */
+/** Returns the VLAN of a frame with an Ethernet header of `header` bytes, tags included: 0 if it has no tag,
+ * NONE if its outer tag is a provider's, which no access port belongs to. */
 export function vlanOf(bytes: Uint8Array, frame: number, header: number): number {
   if (header === ethernet.HEADER_BYTES) return 0;
   if (ethernet.etherType(bytes, frame) !== vlan.CUSTOMER_TAG) return NONE;
   return vlan.vlanId(bytes, frame + ethernet.HEADER_BYTES);
 }
 
-/** Whether a port takes part in a VLAN. */
+/** Returns whether a port takes part in a VLAN. */
 export function accepts(port: Port, vid: number): boolean {
   return port.vid === 0 || port.vid === vid;
 }
 
-/** A group frame goes to every port of its VLAN but the one it came from, if any. Whether there was one. */
+/** Sends a group frame to every port of its VLAN except the one it came from. Returns whether there was such
+ * a port. */
 export function toGroup(
   overlay: Overlay,
   from: Port | undefined,
@@ -52,7 +54,7 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   outputs.add(port.output, batch, index, argument, overlay.drops);
 }
 
-/** The port that has this MAC and takes frames of this VLAN. */
+/** Returns the port that has this MAC and takes frames of this VLAN. */
 export function portOf(
   { ports, portIndex }: Overlay,
   high: number,
@@ -63,7 +65,8 @@ export function portOf(
   return index !== NONE && accepts(ports[index], vid) ? ports[index] : undefined;
 }
 
-/** Whether the frame went out there. `to` undefined: the overlay has no own port at the moment. */
+/** Delivers a frame to one port, or counts why not. Returns whether it was delivered. `to` undefined: the
+ * overlay has no own port at the moment. */
 export function toLocal(
   overlay: Overlay,
   from: Port | undefined,
@@ -85,7 +88,8 @@ export function toLocal(
   return false;
 }
 
-/** The plugin says that the destination lives at this host: behind the port that has its MAC, else the own port. */
+/** Delivers a frame that is for this host, as the plugin says: to the port with the destination MAC, else to
+ * the own port. */
 export function toOwner(
   overlay: Overlay,
   from: Port | undefined,
@@ -100,7 +104,7 @@ export function toOwner(
   const low = ethernet.destinationLow(bytes, frame);
   const claimant = portOf(overlay, high, low, vlanOf(bytes, frame, header));
   const to = claimant ?? overlay.ownPort;
-  // Behind the own port all have heard the broadcast, also one that came from there.
+  // All stations behind the own port have heard the broadcast, even one that came from there.
   const isHeard = isRedirected && to === from && claimant === undefined;
   return toLocal(overlay, isHeard ? undefined : from, to, batch, index, isRedirected);
 }

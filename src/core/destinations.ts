@@ -1,11 +1,12 @@
 /**
- * Destinations by slot: a small integer names an {ip, port} on the hot path, in output lists and target tables. One
- * table for all overlays, counted references, slots used again.
+ * Destinations by slot. A slot is a small integer that names an {ip, port} on the hot path, in output lists
+ * and target tables. One table serves all overlays of a thread. References are counted, and free slots are
+ * used again.
  */
 import { type Endpoint, formatEndpoint, toBytes } from '../wire/ip.js';
 import { PathMtus } from './path-mtu.js';
 
-/** Who keeps the socket addresses that output lists name by slot: the native half, or a test. */
+/** Keeper of the socket addresses that output lists name by slot: the native layer, or a test. */
 export interface AddressBook {
   setAddress(slot: number, address: Uint8Array, port: number): void;
 }
@@ -19,20 +20,20 @@ interface Entry {
 }
 
 export class Destinations {
-  /** What their paths carry. */
+  /** Path MTUs of the slots. */
   readonly paths = new PathMtus();
   readonly #book: AddressBook;
   readonly #slotOf = new Map<string, number>();
   readonly #entries: (Entry | undefined)[] = [];
   readonly #free: number[] = [];
-  /** ADDRESS_WORDS a slot, as descriptors have the underlay source. */
+  /** ADDRESS_WORDS words per slot, in the form in which descriptors have the underlay source. */
   #addresses = new Int32Array(16 * ADDRESS_WORDS);
 
   constructor(book: AddressBook) {
     this.#book = book;
   }
 
-  /** The slot of this destination, held until `release`. */
+  /** Returns the slot of a destination, which is held until `release`. */
   acquire(endpoint: Endpoint): number {
     const key = formatEndpoint(endpoint);
     const known = this.#slotOf.get(key);
@@ -59,17 +60,17 @@ export class Destinations {
     this.#free.push(slot);
   }
 
-  /** Undefined where nobody holds it. */
+  /** Returns undefined if the destination is not held. */
   slotOf(endpoint: Endpoint): number | undefined {
     return this.#slotOf.get(formatEndpoint(endpoint));
   }
 
-  /** All slots in use are below. */
+  /** All slots in use are below this one. */
   get end(): number {
     return this.#entries.length;
   }
 
-  /** Undefined where the slot is not in use. */
+  /** Returns undefined if the slot is not in use. */
   find(slot: number): Endpoint | undefined {
     return this.#entries[slot]?.endpoint;
   }
@@ -84,7 +85,7 @@ export class Destinations {
       words[at + word] = this.#addresses[slot * ADDRESS_WORDS + word];
   }
 
-  /** Whether the four words at `at` are the address of this slot. */
+  /** Returns whether the four words at `at` are the address of this slot. */
   isAt(slot: number, words: Int32Array, at: number): boolean {
     const addresses = this.#addresses;
     const base = slot * ADDRESS_WORDS;

@@ -1,4 +1,5 @@
-/** Whether a DHCP client calls itself what the MAC of its port makes of it, or what the operator allows besides. */
+/** Checks that a DHCP client identifies itself by the MAC of its port, or by an id that the operator allows
+ * as well. */
 import { read16 } from '../wire/bytes.js';
 import * as mac from '../wire/mac.js';
 

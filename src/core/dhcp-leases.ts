@@ -1,11 +1,13 @@
 /**
- * Which addresses a port has leased, read off its DHCP: what a server grants it, if the port has asked for it itself, it
- * may send from (illumos: dynamic addresses). The control side keeps the list, ends it and hands it back as rules; here
- * is what the datapath sees of it. A transaction number is good for one answer.
+ * Leases of a port, learned from its DHCP traffic. If the port has asked for an address itself and a server
+ * grants it, the port may send from that address (illumos: dynamic addresses). The control side keeps the
+ * list of leases, ends each in time, and hands the list back as rules; this file is the datapath's part. A
+ * transaction number is good for one answer.
  *
- * What a port can make the control side hear is bounded, whatever its messages hold (LEASE_FACTS): a question that cannot
- * be remembered, or an address given up that cannot be told, keeps its message from being sent, so that varpd never knows
- * less than the server does; an address granted beyond the bound may not be used.
+ * The reports that a port can cause are bounded (LEASE_FACTS), whatever its messages hold. varpd must never
+ * know less than the server does. So a request that cannot be remembered is not sent, and neither is a
+ * message that gives up an address if that cannot be reported. An address granted beyond the bound may not be
+ * used.
  */
 import { read16, read32 } from '../wire/bytes.js';
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, RUN_END, SEGMENT } from '../wire/descriptor.js';
@@ -21,7 +23,8 @@ import * as vlan from '../wire/vlan.js';
 import type { Allowance, Rate } from './allowance.js';
 import { type AskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
 
-/** What a port was granted, for so long; 0 seconds = it has it no longer, and without an address none of that family. */
+/** A lease that a port was granted. 0 seconds = the lease has ended; no address = all leases of that family
+ * have ended. */
 export interface LeaseNews {
   readonly overlay: number;
   readonly port: string;
@@ -33,8 +36,8 @@ export interface LeaseNews {
 /** RFC 2131 3.3, RFC 8415 7.7: for ever. */
 export const FOR_EVER_S = 0xffff_ffff;
 
-/** Questions asked, addresses given up and addresses granted that count, of a port: twice the leases that a VNIC
- * may have (vnic-protection.ts), all renewed at once. */
+/** Bound on the events of a port that count: requests sent, addresses given up, addresses granted. It is
+ * twice the number of leases that a VNIC may have (vnic-protection.ts), all renewed at once. */
 export const LEASE_FACTS: Rate = { perSecond: 64, burst: 64 };
 
 export class DhcpLeases {
@@ -58,7 +61,7 @@ export class DhcpLeases {
     this.#asked = { 4: new Transactions(asked, 0), 6: new Transactions(asked, FAMILY_WORDS) };
   }
 
-  // -- Out: a checked message of the port. Whether it may be sent.
+  // -- Out: a checked message of the port. Returns whether it may be sent.
 
   sentV4(bytes: Uint8Array, message: number, length: number): boolean {
     if (!this.#isClient(bytes, message)) return true;
@@ -102,7 +105,7 @@ export class DhcpLeases {
     return true;
   }
 
-  /** A message may have thousands of addresses: they are counted before anything is made of one. */
+  /** A message may have thousands of addresses, so they are counted before any is read. */
   #giveUpV6(bytes: Uint8Array, message: number, length: number): boolean {
     let count = 0;
     dhcpv6.forEachAddress(bytes, message, length, () => {
@@ -115,9 +118,10 @@ export class DhcpLeases {
     return true;
   }
 
-  // -- In: whatever goes to the port
+  // -- In: a frame to the port
 
-  /** Every frame of a run: one header up to the traffic class does not make them one flow. */
+  /** Looks at every frame of a run: frames of a run have the same header up to the traffic class, and may
+   * still be several flows. */
   received({ bytes, descriptors }: FrameBatch, index: number): void {
     const at = index * DESCRIPTOR_WORDS;
     const segment = descriptors[at + SEGMENT];
@@ -170,7 +174,7 @@ export class DhcpLeases {
     if (!this.#asked[6].take(dhcpv6.transactionId(bytes, message))) return;
     let count = 0;
     dhcpv6.forEachAddress(bytes, message, length, (address, validS) => {
-      // What is over is heard in any case; the question was one of few.
+      // The end of a lease is always reported: it answers a request, and those are bounded.
       const counts = count++ < LEASE_FACTS.burst && (validS === 0 || this.#allowance.take(1));
       if (counts) this.#grant(6, readV6(bytes, address), validS);
     });

@@ -1,19 +1,19 @@
 /**
- * The last frame that was dropped for each reason: when, where it came from, and its beginning. The datapath thread
- * writes, the control side reads; the memory is shared, and a record that is being written is not read.
+ * The last frame that was dropped for each reason: its time, its origin and its beginning. The datapath
+ * thread writes the record and the control side reads it, in shared memory. A record that is being written is
+ * not read.
  *
  *   a record:  | SEQUENCE | TICK | ORIGIN | LENGTH | UDP_PORT | PLACE (4 words) | BEGINNING (16 words) | ...
  *
- * PLACE is the underlay address (IPv4 as v4-mapped) of a frame from the underlay, the name of the port for one that a port
- * sent.
+ * PLACE is the underlay address (IPv4 as v4-mapped) of a frame from the underlay, or the name of the port
+ * that sent the frame.
  */
 import { DROPS, type DropReason } from '../model/drops.js';
 import { ADDRESS, LENGTH as FRAME_LENGTH, OFFSET, PORT } from '../wire/descriptor.js';
 import { type Endpoint, readV6 } from '../wire/ip.js';
 import { COUNTER } from './counters.js';
-import type { Origin } from './drops.js';
 
-/** Raised before and after a record is written: odd meanwhile. */
+/** Raised before and after a record is written, and odd in between. */
 const SEQUENCE = 0;
 const TICK = 1;
 const ORIGIN = 2;
@@ -23,20 +23,28 @@ const PLACE = 5;
 const BEGINNING = 9;
 const RECORD_WORDS = 32;
 
-/** Ethernet header, a VLAN tag, an IPv6 header and the ports behind it. Of a datagram without a known overlay: the tunnel's header
- * and the inner Ethernet header. */
+/** Enough for the Ethernet header, a VLAN tag, an IPv6 header and the ports behind it. For a datagram without
+ * a known overlay: enough for the tunnel's header and the inner Ethernet header. */
 const BEGINNING_BYTES = 64;
-/** As Linux has them: 15 characters (IFNAMSIZ). */
+/** Bytes of a name on Linux: 15 characters and a NUL (IFNAMSIZ). */
 const NAME_BYTES = 16;
 
-// ORIGIN. Zero: nothing was noted yet.
+// Values of ORIGIN. 0 = nothing has been noted yet.
 const FROM_PORT = 1;
 const FROM_UNDERLAY = 2;
 const UNKNOWN = 3;
 
-/** The counters of drops follow each other. */
+/** The counters of drops are one after the other. */
 const REASONS = Object.keys(DROPS) as DropReason[];
 const FIRST = COUNTER[REASONS[0]];
+
+/** Where the frames at hand come from. */
+export interface Origin {
+  /** The port that sent them. */
+  port: { readonly name?: string } | undefined;
+  /** The underlay: their descriptors have its address. */
+  isUnderlay: boolean;
+}
 
 export type DropExamples = Int32Array<SharedArrayBuffer>;
 
@@ -44,13 +52,14 @@ export function createDropExamples(): DropExamples {
   return new Int32Array(new SharedArrayBuffer(REASONS.length * RECORD_WORDS * Int32Array.BYTES_PER_ELEMENT));
 }
 
-/** Whether the record of this reason is of this tick. */
+/** Returns whether the record of this reason is of this tick. */
 export function isNoted(examples: DropExamples, reason: number, tick: number): boolean {
   const at = (reason - FIRST) * RECORD_WORDS;
   return examples[at + TICK] === tick && examples[at + ORIGIN] !== 0;
 }
 
-/** Notes the frame whose descriptor begins at `at`. `frame`: its first byte, where that is not the one of its descriptor. */
+/** Notes the frame with the descriptor at `at`. `frame`: its first byte, if that is not the one of its
+ * descriptor. */
 export function note(
   examples: DropExamples,
   reason: number,
@@ -66,7 +75,11 @@ export function note(
   Atomics.store(examples, record + SEQUENCE, sequence);
   examples[record + TICK] = tick;
   examples[record + LENGTH] = descriptors[at + FRAME_LENGTH];
-  examples[record + ORIGIN] = origin.isUnderlay ? FROM_UNDERLAY : origin.port === undefined ? UNKNOWN : FROM_PORT;
+  examples[record + ORIGIN] = origin.isUnderlay
+    ? FROM_UNDERLAY
+    : origin.port === undefined
+      ? UNKNOWN
+      : FROM_PORT;
   if (origin.isUnderlay) {
     for (let word = 0; word < 4; word++) examples[record + PLACE + word] = descriptors[at + ADDRESS + word];
     examples[record + UDP_PORT] = descriptors[at + PORT];
@@ -90,11 +103,11 @@ export interface DropExample {
   /** Name of the port that sent it. */
   readonly port: string | undefined;
   readonly lengthBytes: number;
-  /** Its first 64 bytes at most. Of a datagram without a known overlay: from the tunnel's header on. */
+  /** Its first 64 bytes at most. For a datagram without a known overlay they begin with the tunnel's header. */
   readonly beginning: Uint8Array;
 }
 
-/** The example of one reason; undefined where there is none, or it changes too fast to be read. */
+/** Returns the example of one reason; undefined if there is none, or if it changes too fast to be read. */
 export function readDropExample(examples: DropExamples, reason: DropReason): DropExample | undefined {
   const at = (COUNTER[reason] - FIRST) * RECORD_WORDS;
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
@@ -124,7 +137,7 @@ function parse(record: Int32Array): DropExample {
   };
 }
 
-/** Four characters a word; a link's name is any bytes but `/` and blanks. */
+/** Writes four characters per word. The name of a link is any bytes except `/` and blanks. */
 function writeName(words: Int32Array, at: number, name: string): void {
   for (let word = 0; word < NAME_BYTES / 4; word++) {
     let value = 0;

@@ -15,14 +15,14 @@ import * as ipv6 from '../wire/ipv6.js';
 
 const { NOT_ECT, ECT_0, ECT_1, CE } = ipv4;
 
-/** The inner ECN field after decapsulation, or -1: drop. */
+/** Returns the inner ECN field after decapsulation; -1 = drop the frame. */
 export function combine(inner: number, outer: number): number {
   if (outer === CE) return inner === NOT_ECT ? -1 : CE;
   return inner === ECT_0 && outer === ECT_1 ? ECT_1 : inner;
 }
 
-/** Writes the combined field into the inner packet that starts at `payload`; false = the frame must be dropped.
- * What is not a valid IP packet has no field and passes as it is. */
+/** Writes the combined field into the inner packet at `payload`. Returns false if the frame must be dropped.
+ * A payload that is not a valid IP packet has no ECN field and passes unchanged. */
 export function decapsulate(bytes: Uint8Array, payload: number, end: number, outer: number): boolean {
   const etherType = read16(bytes, payload - 2);
   if (etherType === ethernet.IPV4 && ipv4.check(bytes, payload, end - payload) > 0) {

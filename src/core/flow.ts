@@ -1,20 +1,22 @@
 /**
- * What the outer header takes from the inner packet: the flow, as a hash that picks the source port (RFC 7348 5),
- * and the traffic class. One look at each frame, both answers in one small integer.
+ * The two values that the outer header takes from the inner packet: the flow, as a hash that picks the source
+ * port (RFC 7348 5), and the traffic class. Each frame is inspected once, and one small integer holds both
+ * values.
  */
 import { read16, readSigned32 } from '../wire/bytes.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
 
-/** Bits of the hash; the traffic class has the 8 below. */
+/** Bits of the hash, which are above the 8 bits of the traffic class. */
 export const HASH_BITS = 23;
 
-// Offsets into the IP headers whose addresses make the flow.
+// Offsets of the addresses in the IP headers.
 const V4_ADDRESSES = 12; // RFC 791 3.1
 const V6_ADDRESSES = 8; // RFC 8200 3
 
-/** The flow of a frame whose Ethernet header, tags included, ends at `payload`; `end` is one past its last byte. */
+/** Returns the flow of a frame. Its Ethernet header, tags included, ends at `payload`; `end` is one past its
+ * last byte. */
 export function inspect(bytes: Uint8Array, frame: number, payload: number, end: number): number {
   const etherType = read16(bytes, payload - 2);
   if (etherType === ethernet.IPV4 && ipv4.check(bytes, payload, end - payload) > 0) {
@@ -50,12 +52,13 @@ export function trafficClass(flow: number): number {
   return flow & 0xff;
 }
 
-/** A number below `choices`, the same for every frame of a flow. */
+/** Returns a number below `choices`, the same for every frame of a flow. */
 export function choose(flow: number, choices: number): number {
   return ((flow >>> 8) * choices) >>> HASH_BITS;
 }
 
-/** The hash loses its top bit, so that the whole stays a small integer and choices up to 256 cannot overflow. */
+/** Packs both values. The hash has 23 bits, so that the result is a small integer and `choose` cannot
+ * overflow with up to 256 choices. */
 function pack(hash: number, trafficClass: number): number {
   const mixed = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
   return (((mixed ^ (mixed >>> 15)) & ((1 << HASH_BITS) - 1)) << 8) | trafficClass;

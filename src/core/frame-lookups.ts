@@ -1,17 +1,17 @@
 /**
- * Questions about one frame each: frames to a group MAC for which the target table has no answer. An ARP request and
- * a DHCP discover go to the same MAC and need different answers, so each frame waits for one of its own.
+ * Questions about single frames: frames to a group MAC that the target table has no entry for. An ARP request
+ * and a DHCP discover go to the same MAC and need different answers, so each frame has a question of its own.
  *
- * The frame waits in the pending queue, offloads and all; a copy of its beginning goes along with the question, for
- * the proxies to read. The answer decides about that very frame:
+ * The frame waits in the pending queue, with its offloads. The question has a copy of its beginning, for the
+ * proxies to read. The answer decides about that frame alone:
  *
- *   target     it goes there; with a ttl, so does every later frame to its MAC, without a question
- *   drop       it is counted; with a ttl, later ones are dropped as well
+ *   target     the frame goes there; with a ttl, later frames to its MAC go there without a question
+ *   drop       the frame is dropped and counted; with a ttl, later ones are dropped as well
  *   reply      another frame goes back to the port that asked, and to no other
- *   redirect   it goes on as if it had been sent to another MAC: a unicast one, so it does not come back here
+ *   redirect   the frame goes on as if sent to another MAC, a unicast one, so it does not come back here
  *
- * What a proxy would do for a station behind a port of this host is left undone: that one has heard the broadcast itself.
- * A port that has been silent is answered for: two answers that say the same harm nobody.
+ * A proxy does not act for a station behind a port of this host: that station has received the broadcast
+ * itself. If the port has been silent, the proxy answers nevertheless: two equal answers do no harm.
  */
 import { write16 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
@@ -36,15 +36,15 @@ import type { PendingQueue } from './pending-queue.js';
 import type { Port } from './port.js';
 import { type Linked, Shares } from './shares.js';
 
-/** Of one overlay: a storm holds no more. Each port has its share of them (shares.ts), and may have so many asked about a
- * second (questions.ts): a storm of one leaves the others their answers. */
+/** Bound on the frames of an overlay that wait, even in a storm. Each port has its share of it (shares.ts)
+ * and its rate of questions (questions.ts), so a storm from one port leaves the others their answers. */
 const MAX_WAITING = 256;
-/** Ethernet header, the tags that are looked behind, and a packet of 1500 bytes (RFC 894): each request that a proxy
- * answers fits. Of a longer frame the rest is cut off. */
+/** Bytes of a frame that are copied: Ethernet header, as many tags as are parsed, and a packet of 1500 bytes
+ * (RFC 894). Each request that a proxy answers fits; a longer frame is cut off. */
 const COPIED_BYTES = ethernet.HEADER_BYTES + vlan.MAX_TAGS * vlan.HEADER_BYTES + 1500;
 
 export interface WaitingFrame {
-  /** Of the pending queue: negative, which no row is. */
+  /** Key in the pending queue: negative, so that it differs from every row. */
   readonly key: number;
   readonly port: Port;
   readonly miss: Miss;
@@ -53,11 +53,11 @@ export interface WaitingFrame {
 interface Waiting extends WaitingFrame, Linked<Waiting> {
   /** The number of the question. */
   lookup: number;
-  /** A copy. */
+  /** A copy of the first bytes of the frame. */
   readonly beginning: Uint8Array;
 }
 
-/** What of an overlay is used here. */
+/** The part of an overlay that is used here. */
 interface Asking {
   readonly options: { readonly id: number };
   readonly drops: Drops;
@@ -68,7 +68,7 @@ interface Asking {
 
 export class FrameLookups {
   readonly #overlay: Asking;
-  /** By the number of the question. */
+  /** Number of the question -> the frame that waits. */
   readonly #waiting = new Map<number, Waiting>();
   readonly #byKey = new Map<number, Waiting>();
   readonly #shares = new Shares<Port, Waiting>(MAX_WAITING);
@@ -77,7 +77,7 @@ export class FrameLookups {
     this.#overlay = overlay;
   }
 
-  /** Frame `index`, which `port` sent, waits for an answer about itself. */
+  /** Makes frame `index`, which `port` sent, wait for an answer of its own. */
   hold(port: Port, batch: FrameBatch, index: number, miss: Miss): void {
     const lookup = this.#overlay.nextLookup();
     const refusal = this.#queue(port, batch, index, -lookup);
@@ -94,21 +94,22 @@ export class FrameLookups {
     this.#ask(waiting);
   }
 
-  /** Into the pending queue; or the counter of why not. */
+  /** Puts the frame into the pending queue, or returns the counter of the reason why not. */
   #queue(port: Port, batch: FrameBatch, index: number, key: number): number | undefined {
     if (!this.#shares.mayTake(port, 1)) return COUNTER.pending_full;
     if (!port.questions.take()) return COUNTER.lookup_busy;
     return this.#overlay.pending.hold(key, port, batch, index) ? undefined : COUNTER.pending_full;
   }
 
-  /** What waits for the answer to this question, which does no longer. Undefined where it was none of these, or nothing does. */
+  /** Takes out the frame that waits for the answer to this question. Returns undefined if the question is
+   * about a MAC, or if the frame no longer waits. */
   take(lookup: number): WaitingFrame | undefined {
     const waiting = this.#waiting.get(lookup);
     if (waiting !== undefined) this.#forget(waiting);
     return waiting;
   }
 
-  /** The answers under way to questions about this MAC, or all, are too old: they are asked again. */
+  /** Asks again about this MAC, or about all: answers under way are out of date. */
   invalidate(mac: MacAddress | undefined): void {
     if (mac !== undefined && !isMulticast(mac)) return; // a million of them, when a mapping is replaced
     for (const [lookup, waiting] of [...this.#waiting]) {
@@ -119,7 +120,8 @@ export class FrameLookups {
     }
   }
 
-  /** The frame of this key has made room in the pending queue, and is counted: its answer is for nobody. */
+  /** The pending queue has dropped and counted the frame of this key to make room. Its answer will be
+   * ignored. */
   lost(key: number): void {
     const waiting = this.#byKey.get(key);
     if (waiting !== undefined) this.#forget(waiting);
@@ -132,7 +134,7 @@ export class FrameLookups {
     }
   }
 
-  /** Of the port that has most of them. */
+  /** Drops the oldest frame of the port that has the most. */
   #loseOldest(): void {
     const oldest = this.#shares.oldest(this.#shares.largest())!;
     this.#forget(oldest);
@@ -157,7 +159,7 @@ export class FrameLookups {
   }
 }
 
-/** With its checksum, if that was left to the device and the frame is whole. */
+/** Returns a copy of the beginning, with a checksum if that was left to the device and the frame is whole. */
 function copyOfBeginning({ bytes, descriptors }: FrameBatch, index: number): Uint8Array {
   const at = index * DESCRIPTOR_WORDS;
   const offset = descriptors[at + OFFSET];

@@ -1,7 +1,7 @@
-/** Sees the frames of overlays and sockets while somebody captures them: capture.ts. Whose they are it knows by the objects. */
+/** Sees the frames of overlays and sockets during a capture: capture.ts, which knows overlays and sockets by their objects. */
 import type { FrameBatch } from '../wire/descriptor.js';
 
-/** What goes out to one port or socket: outputs.ts has the layout. */
+/** The frames that go out to one port or socket: outputs.ts has the layout. */
 interface Delivery {
   readonly entries: Int32Array;
   readonly count: number;
@@ -13,13 +13,13 @@ export interface FrameWatch {
   fromPort(overlay: object, port: object, batch: FrameBatch, count: number, isNew: boolean): void;
   /** Datagrams, before anything is done with them. */
   fromTunnel(mux: object, batch: FrameBatch, count: number): void;
-  /** What is in the list goes out when this returns. */
+  /** The frames of the list go out when this returns. */
   delivering(list: Delivery, batch: FrameBatch, drops: object): void;
   /** The next drop is of this entry of the list that was delivered last. */
   refused(entry: number, drops: object): void;
-  /** Frame `index` of the batch at hand. */
+  /** Frame `index` of the current batch was dropped. */
   dropped(drops: object, reason: number, batch: FrameBatch, index: number): void;
-  /** A frame that waited: a copy. */
+  /** A frame that waited was dropped; its bytes are a copy. */
   droppedHeld(
     drops: object,
     reason: number,

@@ -1,6 +1,7 @@
 /**
- * The destinations that one overlay holds: those of its targets, its fixed one, and those of frames that go out once. They
- * are slots in the table of all overlays (destinations.ts). A destination is a peer of the overlay as long as it is held.
+ * The destinations that an overlay holds: those of its targets, its fixed one, and those of frames sent once.
+ * They are slots in the table of all overlays (destinations.ts). A destination is a peer of the overlay as
+ * long as it is held.
  */
 import type { Endpoint } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
@@ -8,7 +9,7 @@ import type { LoopMarks } from './loops.js';
 import type { Peers } from './peers.js';
 import { FLOOD, HERE, type TargetTable } from './target-table.js';
 
-/** What of its overlay this works on. */
+/** The parts of the overlay that are used here. */
 interface Parts {
   /** The overlay's own endpoint. */
   readonly listen: Endpoint;
@@ -19,7 +20,7 @@ interface Parts {
 }
 
 export class HeldDestinations {
-  /** Row -> slots, of the entries that have several. */
+  /** Row -> slots, for entries with several destinations. */
   readonly floods = new Map<number, readonly number[]>();
   readonly #parts: Parts;
 
@@ -27,7 +28,8 @@ export class HeldDestinations {
     this.#parts = parts;
   }
 
-  /** The slot of a destination, which is a peer as long as it is held; HERE for this overlay's own endpoint. */
+  /** Returns the slot of a destination, which is a peer as long as it is held, or HERE for this overlay's own
+   * endpoint. */
   acquire(endpoint: Endpoint): number {
     if (this.isOwn(endpoint)) return HERE;
     const { peers, destinations, loops } = this.#parts;
@@ -49,19 +51,20 @@ export class HeldDestinations {
     return ip === listen.ip && port === listen.port;
   }
 
-  /** What the table keeps of these destinations, held for this row. */
+  /** Holds these destinations for a row. Returns the value for the row in the target table: a slot, HERE or
+   * FLOOD. */
   acquireFor(row: number, to: readonly Endpoint[]): number {
     const slots = to.map((endpoint) => this.acquire(endpoint));
     if (slots.length > 1) this.floods.set(row, slots);
     return slots.length > 1 ? FLOOD : slots[0];
   }
 
-  /** What the table keeps of this row is no longer held. */
+  /** Releases all destinations of a row. */
   releaseAll(row: number): void {
     for (const slot of this.take(row)) this.release(slot);
   }
 
-  /** The slots of an entry, which no longer holds them: the caller does. */
+  /** Returns the slots of a row. The row no longer holds them: the caller must release them. */
   take(row: number): readonly number[] {
     const slots = this.floods.get(row);
     this.floods.delete(row);

@@ -1,4 +1,5 @@
-/** Frames that come from no device: made on the control side, delivered to ports as if out of the tunnel. */
+/** Frames that come from no device: made on the control side, and delivered to ports as if they came out of
+ * the tunnel. */
 import { DESCRIPTOR_WORDS, type FrameBatch, HEADROOM_BYTES, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { COUNTER } from './counters.js';
@@ -6,7 +7,7 @@ import { toPort } from './deliver.js';
 import { WRITE_COST } from './frame-count.js';
 import type { Overlay, Port } from './overlay.js';
 
-/** To one port, which takes the tag out if it is an access port. */
+/** Delivers a frame to one port. An access port takes the tag out. */
 export function deliverTo(overlay: Overlay, port: Port, frame: Uint8Array): void {
   const { replay, outputs } = overlay.shared;
   place(replay, frame);
@@ -15,8 +16,9 @@ export function deliverTo(overlay: Overlay, port: Port, frame: Uint8Array): void
 }
 
 /**
- * An untagged frame to every port but the one it is about. Access ports see their VLAN untagged, so to them too it is
- * in theirs. Behind a trunk port only the untagged VLAN hears it: the mapping says of no address in which it is.
+ * Delivers an untagged frame to every port except the one it is about. An access port sees its VLAN untagged,
+ * so the frame is in its VLAN. Behind a trunk port only the untagged VLAN receives it, since the mapping has
+ * no VLAN for an address.
  */
 export function announce(overlay: Overlay, frame: Uint8Array): void {
   const { replay, outputs } = overlay.shared;
@@ -33,7 +35,7 @@ export function announce(overlay: Overlay, frame: Uint8Array): void {
   outputs.flush(replay);
 }
 
-/** As frame 0 of the batch, complete: nothing is left to a device. */
+/** Makes `frame` the first of the batch, with no offload. */
 function place({ bytes, descriptors }: FrameBatch, frame: Uint8Array): void {
   bytes.set(frame, HEADROOM_BYTES);
   descriptors.fill(0, 0, DESCRIPTOR_WORDS);

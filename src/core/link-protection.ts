@@ -1,21 +1,23 @@
 /**
- * Link protection of one port: what its owner may send, as dladm(8) of illumos has it. Nothing is made per frame; a port
- * without protection has none of these, which costs the datapath one branch.
+ * Link protection of one port: the frames that its owner may send, as in dladm(8) of illumos. No object is
+ * made per frame. A port without protection has no LinkProtection, which costs the datapath one branch.
  *
- *   mac-nospoof    the source MAC, the one that ARP gives as its sender's, both of RARP's, and every one that an option of
- *                  neighbour discovery gives, is the port's
- *   ip-nospoof     the source address, and the one that ARP, RARP and neighbour discovery speak for, is allowed: listed,
- *                  leased, or the link-local one made of the MAC; nothing that routers say to hosts (router
- *                  advertisements, redirects, ...), no inverse discovery
- *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID); no server, no relay, and nothing
- *                  in a client's message that a relay writes
- *   restricted     IPv4, IPv6 and ARP alone
+ *   mac-nospoof    these MACs must be the port's: the source, the sender's in ARP, both in RARP, and every one in
+ *                  an option of neighbour discovery
+ *   ip-nospoof     the source address, and the one that ARP, RARP and neighbour discovery speak for, must be
+ *                  allowed: listed, leased, or the link-local one made of the MAC. The port may send no messages
+ *                  from routers to hosts (router advertisements, redirects, ...), and no inverse discovery
+ *   dhcp-nospoof   a DHCP client is the port itself (hardware address, client id, DUID). The port may be no server
+ *                  and no relay, and a client's message has nothing that a relay writes
+ *   restricted     the port may send IPv4, IPv6 and ARP alone
  *
- * `::` and 0.0.0.0 are what a station without an address sends from. It may ask whether an address is free (ARP probe,
- * DAD) only of one that it may use: any other such question keeps somebody else from using his.
+ * A station without an address sends from `::` or 0.0.0.0. It may ask whether an address is free (ARP probe,
+ * DAD) only for an address that it may use: any other such question would keep another station from using its
+ * own.
  *
- * What cannot be read to the end of what is to be checked is dropped (`unreadable`): fragments that hide it, headers
- * that lie, and checksums to be filled in where something was checked, which would change it afterwards.
+ * A frame that cannot be checked to the end is dropped (`unreadable`): fragments that hide a field, headers
+ * that lie, and a checksum still to be filled in at a place that was checked, since filling it in would
+ * change that place.
  */
 import type { Protection } from '../model/link-properties.js';
 import * as arp from '../wire/arp.js';
@@ -46,16 +48,17 @@ import { COUNTER } from './counters.js';
 import { isOwnClientId, isOwnDuid } from './dhcp-identity.js';
 import type { DhcpLeases } from './dhcp-leases.js';
 
-/** What is in force on a port; plain, since it goes from thread to thread. */
+/** The rules in force on a port; plain data, since it is sent to threads. */
 export interface ProtectionRules {
   readonly types: readonly Protection[];
-  /** Leased ones among them. */
+  /** Includes leased addresses. */
   readonly addresses: readonly Prefix[];
-  /** Client ids of DHCPv4 and DUIDs of DHCPv6, as they are sent, that may be used beside those made of the MAC. */
+  /** Client ids of DHCPv4 and DUIDs of DHCPv6, as in a message, that may be used beside those made of the
+   * MAC. */
   readonly clientIds: readonly Uint8Array[] | 'any';
 }
 
-/** What `check` says of a frame that may pass; any other number is the counter of its drop. */
+/** Result of `check` if the frame may pass. Any other result is the counter of the drop. */
 export const PASS = -1;
 
 // IGMP: RFC 3376 4; the types RFC 4286
@@ -64,7 +67,7 @@ const IGMP_MIN_BYTES = 4;
 const MULTICAST_ROUTER_ADVERTISEMENT = 0x30;
 const MULTICAST_ROUTER_TERMINATION = 0x32;
 
-/** Where a checksum is to be filled in, of a frame whose checksums are all there. */
+/** Value of `#patched` for a frame that has all its checksums. */
 const NOWHERE = 0x7fff_ffff;
 
 export class LinkProtection {
@@ -78,7 +81,7 @@ export class LinkProtection {
   readonly #checksClientId: boolean;
   readonly #clientIds: readonly Uint8Array[];
   readonly leases: DhcpLeases;
-  // Of the frame at hand.
+  // State of the frame that is being checked.
   /** Offset of the checksum that is still to be filled in. */
   #patched = NOWHERE;
   #isSuperframe = false;
@@ -97,13 +100,14 @@ export class LinkProtection {
     this.leases = leases;
   }
 
-  /** Whether leases are of interest: they make addresses that may be sent from. */
+  /** Whether the port's leases matter: they allow addresses only under ip-nospoof. */
   get learns(): boolean {
     return this.#checksIp;
   }
 
-  /** Of the frame whose descriptor begins at `at`: PASS, or the counter of its drop. `header` as elsewhere, tags included.
-   * Of one that is lost whatever this says, nothing is learned. */
+  /** Checks the frame with the descriptor at `at`. Returns PASS or the counter of the drop. `header`: bytes
+   * of the Ethernet header, tags included. `isLost`: the frame is dropped in any case, so its DHCP request
+   * is not remembered. */
   check({ bytes, descriptors }: FrameBatch, at: number, header: number, isLost = false): number {
     this.#isLost = isLost;
     const frame = descriptors[at + OFFSET];
@@ -135,7 +139,8 @@ export class LinkProtection {
   #checkArp(bytes: Uint8Array, packet: number, end: number, isReverse: boolean): number {
     if (!this.#checksMac && !this.#checksIp) return PASS;
     if (arp.check(bytes, packet, end - packet) < 0 || this.#patched !== NOWHERE) return COUNTER.unreadable;
-    // RARP asks for, or gives, an address of the target (RFC 903); a hypervisor announces with it where a guest has moved.
+    // RARP asks for, or gives, an address of the target (RFC 903). A hypervisor sends it to announce where a
+    // guest has moved.
     if (!this.#isOwnMac(bytes, packet + arp.SENDER_MAC)) return COUNTER.mac_spoofed;
     if (isReverse && !this.#isOwnMac(bytes, packet + arp.TARGET_MAC)) return COUNTER.mac_spoofed;
     if (!this.#checksIp) return PASS;
@@ -178,7 +183,7 @@ export class LinkProtection {
     return icmp.isRouterMessage(bytes, message) ? COUNTER.rogue_router : PASS;
   }
 
-  /** Multicast router discovery, which ICMPv6 has among its own types. */
+  /** IGMP has multicast router discovery; in IPv6 it is part of ICMPv6. */
   #checkIgmp(bytes: Uint8Array, message: number, length: number): number {
     if (length < IGMP_MIN_BYTES || this.#patched < message + IGMP_CHECKSUM) return COUNTER.unreadable;
     const type = bytes[message];
@@ -221,10 +226,10 @@ export class LinkProtection {
       return COUNTER.unreadable;
     const type = icmpv6.type(bytes, message);
     if (this.#checksIp && icmpv6.isRouterMessage(bytes, message)) return COUNTER.rogue_router;
-    // It speaks for a list of addresses, which nothing on Ethernet asks for.
+    // Inverse discovery speaks for a list of addresses, and no protocol on Ethernet needs it.
     if (this.#checksIp && ndp.isInverse(type)) return COUNTER.ip_spoofed;
     if (!ndp.tellsLinkLayer(type)) return PASS;
-    // RFC 6980 5: discovery in fragments is not for receivers, but some will put it together.
+    // RFC 6980 5: receivers must ignore discovery in fragments, but some reassemble it.
     const options = ndp.checkLinkLayer(bytes, message, length);
     const isWhole = !isFragment && !this.#isSuperframe && options > 0;
     if (!isWhole || this.#changes(message + icmpv6.CHECKSUM)) return COUNTER.unreadable;
@@ -250,7 +255,8 @@ export class LinkProtection {
     return this.#checksDhcp || verdict === COUNTER.dhcp_flood ? verdict : PASS;
   }
 
-  /** Its ports are DHCP's. A message that passes is remembered as the question that a lease will answer. */
+  /** Checks a datagram with DHCP's ports. A message that passes is remembered as the request that a lease
+   * will answer. */
   #checkDhcp(
     bytes: Uint8Array,
     datagram: number,
@@ -277,7 +283,7 @@ export class LinkProtection {
       return COUNTER.rogue_dhcp;
     if (!this.#isOwnMac(bytes, message + dhcpv4.CHADDR)) return COUNTER.dhcp_spoofed;
     const option = dhcpv4.findOption(bytes, message, length, dhcpv4.CLIENT_ID);
-    // A client has no need of overloading: another id would hide there.
+    // A client has no need of option overload, and another client id could hide there.
     const overload = dhcpv4.findOption(bytes, message, length, dhcpv4.OVERLOAD);
     const type = dhcpv4.findOption(bytes, message, length, dhcpv4.MESSAGE_TYPE);
     if (option < 0 || overload !== 0 || type < 0) return COUNTER.unreadable;
@@ -313,7 +319,7 @@ export class LinkProtection {
     return isZero(bytes, at, 1) || this.#allowed.hasV4(bytes, at);
   }
 
-  /** Whether a checksum is still to be filled in, other than where it belongs. */
+  /** Returns whether a checksum is still to be filled in elsewhere than in `field`. */
   #changes(field: number): boolean {
     return this.#patched !== NOWHERE && this.#patched !== field;
   }

@@ -1,6 +1,7 @@
 /**
- * What becomes of answers to lookups, and of what plugins push: the target table learns it, and what waited for it goes out, or is
- * counted. overlay.ts tells the story; what waits is in pending-queue.ts, frame-lookups.ts has broadcasts.
+ * Answers to lookups, and rows that a plugin pushes. The target table takes them over; frames that wait for
+ * them are sent, or dropped and counted. overlay.ts has the whole story; frames wait in pending-queue.ts, and
+ * broadcasts in frame-lookups.ts.
  */
 import { type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -18,14 +19,14 @@ import { DROP, MAX_TTL_MS, NOWHERE, VALID } from './target-table.js';
 import { redirect } from './transmit.js';
 import { sendPending, sendTo } from './tunnel.js';
 
-/** The plugin's answer to question `lookup`; what is no longer awaited is thrown away. */
+/** Applies the plugin's answer to question `lookup`. An answer that is no longer awaited is ignored. */
 export function answer(overlay: Overlay, lookup: number, result: LookupResult): void {
   const frame = overlay.frames.take(lookup);
   if (frame !== undefined) answerFrame(overlay, frame, result);
   else answerTarget(overlay, lookup, result);
 }
 
-/** What the plugin pushes or the operator sets. No destination = drop. */
+/** Applies a target that the plugin pushes or the operator sets. No destination = drop. */
 export function setTarget(overlay: Overlay, mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
   const { targets, questions, held, shared } = overlay;
   forgetPresence(overlay, mac);
@@ -48,16 +49,17 @@ function answerTarget(overlay: Overlay, lookup: number, result: LookupResult): v
   if (result.kind === 'target' && result.to.length > 0) {
     const before = held.take(row);
     settle(overlay, row, result.to, result.ttlMs);
-    // After the new ones are held: who stays a peer never stops being one.
+    // Released after the new destinations are held, so that a peer that stays is a peer all the time.
     for (const slot of before) held.release(slot);
     return;
   }
   const drop = result.kind === 'drop' ? result : undefined;
   const reason = drop?.reason ?? 'lookup_drop';
-  // Trouble of the plugin is no answer: what was good before the restart stays in use, and is asked about again.
+  // A failure of the plugin is no answer: a target from before the restart stays in use, and is asked about
+  // again.
   if (overlay.targets.isStale(row) && reason !== 'lookup_drop') return;
   held.releaseAll(row);
-  // "For ever" is the operator's alone to say of a MAC that is nowhere: it would be known then.
+  // Only the operator may say that a MAC is nowhere for ever, since such an entry counts as known.
   const ttlMs = Math.min(drop?.ttlMs ?? overlay.options.negativeTtlMs, MAX_TTL_MS);
   settleAsDrop(overlay, row, ttlMs, COUNTER[reason]);
 }
@@ -139,7 +141,7 @@ function sendOnTo(overlay: Overlay, frame: WaitingFrame, to: MacAddress): void {
   });
 }
 
-/** `sendFirst`: what is done with the frame, which is the first of a batch. */
+/** Takes the frame out of the pending queue. `sendFirst` sends it; it is the first frame of the batch. */
 function release(overlay: Overlay, { key }: WaitingFrame, sendFirst: (batch: FrameBatch) => void): void {
   const { replay, outputs } = overlay.shared;
   overlay.pending.release(key, replay, () => {
@@ -148,8 +150,8 @@ function release(overlay: Overlay, { key }: WaitingFrame, sendFirst: (batch: Fra
   });
 }
 
-/** Whether the station that has this MAC is a port of this host, which has had its copy and answers for itself. Of one
- * that has been silent for a while that is not known. */
+/** Returns whether the station with this MAC is behind a port of this host and has sent lately. Such a
+ * station has received the broadcast and answers for itself. */
 function hasHeard(overlay: Overlay, high: number, low: number, vid: number): boolean {
   return portOf(overlay, high, low, vid)?.presence.isAlive(overlay.shared.nowTick) === true;
 }

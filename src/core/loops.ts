@@ -1,6 +1,7 @@
 /**
- * The destinations of one overlay whose routes lead back into it, as the control side has found out: what was sent there
- * would be wrapped again and again. Asked for every frame to the tunnel, so there is nothing to ask while there is none.
+ * Destinations with routes that lead back into the overlay, as the control side has found out. A frame sent
+ * there would be wrapped again and again. The datapath checks every frame to the tunnel, and checks nothing
+ * while there is no such destination.
  */
 import type { IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
@@ -14,22 +15,22 @@ export class LoopMarks {
   marks: Uint8Array | undefined;
   readonly #destinations: Destinations;
   #ips: ReadonlySet<IpAddress> = new Set();
-  /** Below this slot `sweep` has still to look. */
+  /** `sweep` has still to look at the slots below this one. */
   #unsweptSlots = 0;
 
   constructor(destinations: Destinations) {
     this.#destinations = destinations;
   }
 
-  /** In place of those named before; they are few. `sweep` is to be called until there is no more: then this is in force
-   * for all. */
+  /** Replaces the addresses of such destinations, which are few. They apply to all slots once `sweep` returns
+   * false. */
   name(ips: readonly IpAddress[]): void {
     this.#ips = new Set(ips);
     if (ips.length === 0) this.marks = undefined;
     this.#unsweptSlots = ips.length === 0 ? 0 : this.#destinations.end;
   }
 
-  /** Marks some of the slots. Whether there are more. */
+  /** Marks some of the slots. Returns whether there are more. */
   sweep(): boolean {
     for (let left = MAX_WORK; left > 0 && this.#unsweptSlots > 0; left--) {
       const slot = --this.#unsweptSlots;
@@ -39,7 +40,7 @@ export class LoopMarks {
     return this.#unsweptSlots > 0;
   }
 
-  /** A slot is used for this address from now on. */
+  /** Notes that a slot is used for this address from now on. */
   acquired(slot: number, ip: IpAddress): void {
     if (this.#ips.size === 0) return;
     this.marks ??= new Uint8Array(MIN_SLOTS);

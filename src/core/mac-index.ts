@@ -1,15 +1,15 @@
 /**
- * MAC -> small integer, for every frame. A MAC comes as its two halves (wire/mac.ts), since a 48-bit number is no small
- * integer.
+ * Map of MACs to small integers, used for every frame. A MAC is passed as two halves (wire/mac.ts), since a
+ * 48-bit number is no small integer.
  *
  *   slot: | high 16 bits | low 32 bits | ~value | 0 |     (slots.ts)
  */
 import { type HashAt, MIN_SLOTS, refill, removeAt, SLOT_WORDS } from './slots.js';
 
-/** What `get` says of a MAC that is not there. Values are >= 0. */
+/** Result of `get` if the MAC is not in the index. Values are >= 0. */
 export const NONE = -1;
 
-/** 0 where the slot is free, which is ~NONE. */
+/** Word of a slot with the value. It is 0, which is ~NONE, in a free slot. */
 const VALUE = 2;
 
 const hashAt: HashAt = (words, at) => hash(words[at], words[at + 1]);
@@ -50,7 +50,7 @@ export class MacIndex {
     this.#size = 0;
   }
 
-  /** The slot of the MAC, or the free one where it would be. */
+  /** Returns the offset of the slot of the MAC, or of the free slot where the MAC would be. */
   #find(high: number, low: number): number {
     const slots = this.#slots;
     const last = slots.length - 1;
@@ -66,7 +66,7 @@ export class MacIndex {
   }
 }
 
-/** Multiplicative mixing; the upper bits are the good ones, so they are folded down. */
+/** Multiplicative mixing: the upper bits are mixed best, so they are folded down. */
 export function hash(high: number, low: number): number {
   const mixed = Math.imul(low ^ Math.imul(high, 0x9e3779b1), 0x85ebca6b);
   return mixed ^ (mixed >>> 15);

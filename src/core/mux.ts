@@ -1,6 +1,6 @@
 /**
- * One underlay socket carries many overlays of one encapsulation: the id in the header says which. A mux is that socket's
- * table of them.
+ * The table of the overlays that one underlay socket carries. They have one encapsulation, and the id in its
+ * header says which overlay a datagram is for.
  */
 import type { Encapsulation } from '../encap/contract.js';
 import type { Counters } from './counters.js';
@@ -10,14 +10,19 @@ import type { Overlay } from './overlay.js';
 
 export class Mux {
   readonly encapsulation: Encapsulation;
-  /** For what is dropped before its overlay is known. */
+  /** Drops of frames before their overlay is known. */
   readonly drops: Drops;
   readonly origin: Origin;
   readonly #byId = new Map<number, Overlay>();
-  /** Most frames come for the overlay that the one before them came for. */
+  /** The overlay found last: most frames are for the same overlay as the frame before. */
   #last: Overlay | undefined;
 
-  constructor(encapsulation: Encapsulation, context: DropContext, counters: Counters, examples?: DropExamples) {
+  constructor(
+    encapsulation: Encapsulation,
+    context: DropContext,
+    counters: Counters,
+    examples?: DropExamples,
+  ) {
     this.encapsulation = encapsulation;
     this.origin = context.origin;
     this.drops = new Drops(counters, context, examples);

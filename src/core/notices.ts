@@ -1,6 +1,7 @@
 /**
- * What the log is to have of frames that are refused or will have no answer, of one overlay: one line says who is meant,
- * where a counter says how many. One of each kind a second at most is made, and nothing for the others.
+ * Notices for the log about frames of one overlay that were refused or will have no answer. A notice names
+ * the station or the VTEP, where a counter has only a number. At most one notice of each kind is made per
+ * second.
  */
 import { ADDRESS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -10,7 +11,7 @@ import type { Port } from './port.js';
 import { TICK_MS } from './target-table.js';
 
 export type Notice =
-  /** A frame of this source came from a VTEP and was refused (`rx_bad_source`). */
+  /** A frame with this source came from a VTEP and was refused (`rx_bad_source`). */
   | {
       readonly kind: 'badSource';
       readonly overlay: number;
@@ -51,7 +52,7 @@ export class Notices {
     this.#listener = listener;
   }
 
-  /** Of the frame out of the tunnel whose descriptor begins at `at`. */
+  /** Reports the frame out of the tunnel with the descriptor at `at`. */
   badSource({ bytes, descriptors }: FrameBatch, at: number): void {
     const { nowTick } = this.#listener;
     if (((nowTick - this.#badSourceTick) | 0) < PAUSE_TICKS && !Number.isNaN(this.#badSourceTick)) return;

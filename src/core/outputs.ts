@@ -1,6 +1,6 @@
 /**
- * Output lists: which frames of the batch at hand go out where. The policy fills them frame by frame; a flush hands
- * each to its sink in one call. The order within a list is the order of arrival.
+ * Output lists: the frames of the current batch, by the place where they go out. The policy adds frame by
+ * frame, and a flush hands each list to its sink in one call. Frames of a list are in the order of arrival.
  *
  *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG, KEEP_APART, both
  */
@@ -20,21 +20,21 @@ export const SEGMENTATION_REFUSED = 0x4000_0000;
 
 const ENTRY_WORDS = 2;
 
-/** Where frames go out: a TAP, or a UDP socket. */
+/** A place where frames go out: a TAP or a UDP socket. */
 export interface Sink {
-  /** Delivers what it can and returns how many that were; the argument of every other entry becomes a negated errno,
-   * less 65,536 for each further frame of a run or segment of a superframe that was lost. The batch is the caller's
-   * again on return. */
+  /** Delivers as many frames as possible and returns how many those were. The argument of each other entry
+   * becomes a negated errno, less 65,536 for each further frame of a run, or segment of a superframe, that
+   * was lost. On return the batch is free to be used again. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
 }
 
 export class OutputList {
   readonly entries: Int32Array;
   count = 0;
-  /** Of the overlay whose frames are in the list now. */
+  /** Drops of the overlay that the frames in the list are of. */
   drops: Drops | undefined;
   readonly sink: Sink;
-  /** Which drop an errno of the sink is. */
+  /** Maps an errno of the sink to the reason of the drop. */
   readonly dropOf: (errno: number) => DropReason;
 
   constructor(sink: Sink, capacityFrames: number, dropOf: (errno: number) => DropReason) {
@@ -44,27 +44,29 @@ export class OutputList {
   }
 }
 
-/** One a flow is enough to be told of, and a flow that does not listen needs no more. */
+/** Frames of a batch that are noted as too big. One per flow is enough: if the sender ignores the answer,
+ * more answers do not help. */
 const MAX_NOTED = 16;
 
-/** The lists of one worker that have something in them. */
+/** The output lists of a thread that have frames. */
 export class Outputs {
   readonly #dirty: OutputList[] = [];
-  /** How many of `#dirty` count: an array that is emptied for each batch would be allocated again. */
+  /** How many entries of `#dirty` are in use. An array that is emptied for each batch would be allocated
+   * again. */
   #dirtyCount = 0;
-  /** What frames and commands of the turn at hand have cost so far, in segments sent (port-turn.ts). */
+  /** Cost of the current turn so far, its frames and commands, in segments sent (port-turn.ts). */
   spentSegments = 0;
-  /** Frames of the batch at hand that are too big for where they go. */
+  /** Frames of the current batch that are too big for their destination. */
   #tooBig: number[] = [];
-  /** The same of the batch before: the caller of `flush` has it. */
+  /** Those of the batch before, which the caller of `flush` still has. */
   #lastTooBig: number[] = [];
 
   noteTooBig(index: number): void {
     if (this.#tooBig.length < MAX_NOTED) this.#tooBig.push(index);
   }
 
-  /** A list holds frames of one overlay between two flushes: `drops` are that overlay's. A list that is full is
-   * flushed at once, so a flood to more places than it holds loses nothing. */
+  /** Adds a frame to a list. Between two flushes a list has frames of one overlay, and `drops` are those of
+   * that overlay. A full list is flushed at once, so that a flood to more places than fit loses nothing. */
   add(list: OutputList, batch: FrameBatch, index: number, argument: number, drops: Drops): void {
     if (list.count * ENTRY_WORDS === list.entries.length) this.#deliver(list, batch);
     else if (list.count === 0) this.#dirty[this.#dirtyCount++] = list;
@@ -74,15 +76,15 @@ export class Outputs {
     list.entries[at + 1] = argument;
   }
 
-  /** Hands every list to its sink. Returns the frames that were too big for the policy (`noteTooBig`) or for a sink, the
-   * first 16 of them (too-big.ts answers them); the list is good until the next flush. The batch may be filled again when they
-   * have been looked at. */
+  /** Hands every list to its sink. Returns the frames that were too big for the policy (`noteTooBig`) or for
+   * a sink, the first 16 of them; too-big.ts answers them. The result is valid until the next flush. After
+   * reading it the caller may fill the batch again. */
   flush(batch: FrameBatch): readonly number[] {
     for (let index = 0; index < this.#dirtyCount; index++) this.#deliver(this.#dirty[index], batch);
     this.#dirtyCount = 0;
     const tooBig = this.#tooBig;
     this.#tooBig = this.#lastTooBig;
-    // Most batches have none, and setting a length is a call into the engine.
+    // Most batches have none, and setting the length of an array calls into the engine.
     if (this.#tooBig.length > 0) this.#tooBig.length = 0;
     this.#lastTooBig = tooBig;
     return tooBig;
@@ -108,8 +110,8 @@ export class Outputs {
   }
 }
 
-/** A socket counts each segment of a superframe that is lost, and either each frame of a run; a port has a superframe whole
- * or not at all. */
+/** Returns how many frames on the wire an entry has lost. A socket reports each lost segment of a superframe,
+ * and socket and port report each lost frame of a run. A port delivers a superframe whole or not at all. */
 function lostFrames(list: OutputList, { descriptors }: FrameBatch, index: number, more: number): number {
   if (more > 0 || list.dropOf !== dropOfPortError) return 1 + more;
   const at = index * DESCRIPTOR_WORDS;

@@ -1,4 +1,5 @@
-/** What an overlay is made with: what it shares with the others of its thread, and what the operator chose. */
+/** The inputs of an overlay: the parts that it shares with the other overlays of its thread, and the
+ * operator's choices. */
 import type { EncapsulationName } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
@@ -9,29 +10,30 @@ import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PendingBudget } from './pending-queue.js';
 
-/** What the route and its device carry: bytes of IP packet, negative where there is no route. */
+/** Returns the bytes of an IP packet that the route and its device carry; negative if there is no route. */
 export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;
 
-/** What was believed here, or would be by a thread that has used the destination lately. */
+/** A path MTU that this thread has believed, or that a thread would believe that has used the destination
+ * lately. */
 export interface PathReport {
-  /** Whose frame was quoted; undefined where that was too little to tell. */
+  /** Id of the overlay that sent the quoted frame; undefined if the quotation is too short to tell. */
   readonly overlay: number | undefined;
   readonly to: Endpoint;
   readonly mtuBytes: number;
 }
 
-/** What all overlays of a worker share. */
+/** The parts that all overlays of a thread share. */
 export interface Shared extends DropContext {
   readonly outputs: Outputs;
   readonly destinations: Destinations;
   readonly budget: PendingBudget;
-  /** Frames that waited are sent from here. */
+  /** The batch from which frames are sent that have waited. */
   readonly replay: FrameBatch;
   readonly ask: (question: Question) => void;
   readonly routeMtuBytes: RouteMtuBytes;
-  /** What ICMP says of a path, and whether it is believed here; other threads may have a mind of their own. */
+  /** Reports a path MTU from ICMP, and whether this thread believes it; another thread may decide otherwise. */
   readonly pathHeard: (report: PathReport, isBelieved: boolean) => void;
-  /** An underlay address has become a destination of an overlay, or is none any more. */
+  /** Reports that an underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   readonly notice: (notice: Notice) => void;
   nowTick: number;
@@ -39,20 +41,20 @@ export interface Shared extends DropContext {
 
 export interface OverlayOptions {
   readonly id: number;
-  /** VXLAN where it is left out: by a varpd from before there were others. */
+  /** Undefined = VXLAN: a varpd of an older version has no other encapsulation and leaves this out. */
   readonly encapsulation?: EncapsulationName;
   readonly vnetid: number;
   readonly mtuBytes: number;
-  /** The source of what is sent, and the destination of what lives at this host. */
+  /** The source of frames sent, and the destination of MACs that live at this host. */
   readonly listen: Endpoint;
-  /** Mode point: where every frame that is not local goes. */
+  /** Mode point: the destination of every frame that is not local. Undefined in mode dynamic. */
   readonly destination: Endpoint | undefined;
   readonly acceptAny: boolean;
   /** An inner source must live at the VTEP that sent it (strict-source.ts). */
   readonly strictSource: boolean;
   readonly carryTags: boolean;
   readonly copyDscp: boolean;
-  /** Frames that arrived together go to a port one by one, not as superframes. */
+  /** Frames that arrived as one run go to a port one by one, not as a superframe. */
   readonly keepApart: boolean;
   readonly negativeTtlMs: number;
   readonly maxTargets: number;

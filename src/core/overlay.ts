@@ -1,17 +1,18 @@
 /**
  * Theory of operation
  *
- * An overlay is one virtual layer-2 network on this host: a VNI, ports (TAPs), and a way to know behind which VTEP
- * each MAC lives. The datapath (this folder, run by a datapath thread) moves frames and waits for nothing but frames. The
- * control side (main thread) has plugins, the command line and persistence. A known flow goes at full speed, an unknown
- * MAC is asked about, and trouble of the control side stops no known flow. docs/architecture.md has the rooms around it.
+ * An overlay is one virtual layer-2 network on this host: a VNI, ports (TAPs), and a way to find the VTEP of
+ * each MAC. The datapath (this folder, run by a datapath thread) moves frames and waits for nothing but
+ * frames. The control side (main thread) has plugins, the command line and persistence. A known flow goes at
+ * full speed, the plugin is asked about an unknown MAC, and trouble of the control side stops no known flow.
+ * docs/architecture.md describes the other folders.
  *
  * The structures of an overlay, in each of its threads:
  *
  *   Mux -- VNI --> Overlay -- portIndex: MAC ----> Port -- output -----> TAP
  *                     |                             `- protection, presence, counters
  *                     |------ targets: MAC ------> row -- slot ------> Destinations {ip, UDP port}, PathMtus
- *                     |                             |- FLOOD -> held.floods     (of the thread, for all overlays)
+ *                     |                             |- FLOOD -> held.floods     (one table per thread)
  *                     |                             |- HERE --> own port
  *                     |                             `- DROP
  *                     |------ questions, frames --> open questions about MACs, about broadcasts
@@ -29,38 +30,43 @@
  *   questions.ts: one a MAC ------------> datapath, overlay, PluginInstance ---> resolve()
  *   (other frames meanwhile)                deadline, check of the answer <----- answer
  *   lookups.ts: the row is VALID <------- answer, eventfd
- *   tunnel.ts: what waited leaves
+ *   tunnel.ts: its frames leave
  *
- * A frame leaves (transmit.ts): TAP -> batch -> the tag of an access port -> link protection -> does it fit? -> a local port
- * that has its station behind it (presence.ts; stations.ts in mode point), or the tunnel (tunnel.ts): by the one destination of
- * mode point, or by its row. A group frame goes to every other local port of its VLAN, and into the tunnel as well. For a
- * unicast MAC all frames wait for one lookup; for a group MAC each frame has its own, which a proxy may answer
- * (frame-lookups.ts, proxy-*.ts). The sender of a packet that does not fit is told the size that does (too-big.ts).
+ * A frame leaves (transmit.ts): TAP -> batch -> tag of an access port -> link protection -> size check -> a
+ * local port whose station is behind it (presence.ts; stations.ts in mode point), or the tunnel (tunnel.ts).
+ * The tunnel's destination is the one of mode point, or that of the frame's row. A group frame goes to every
+ * other local port of its VLAN, and into the tunnel as well. All frames to a unicast MAC wait for one lookup.
+ * A frame to a group MAC has a lookup of its own, which a proxy may answer (frame-lookups.ts, proxy-*.ts).
+ * The sender of a packet that does not fit gets the size that fits (too-big.ts).
  *
- * A frame arrives (receive.ts): socket -> batch -> the header of its encapsulation (encap/) -> VNI -> a peer? -> whole, no
- * echo of this host (presence.ts), from the VTEP of its MAC (strict-source.ts, on demand) -> congestion marks combined ->
- * port by its destination MAC, or the own port -> TAP. It never enters a tunnel (split horizon): there is no code path from
- * receive.ts to a socket.
+ * A frame arrives (receive.ts): socket -> batch -> check of the tunnel header (encap/) -> VNI -> is the
+ * sender a peer? -> is the frame whole, no echo of this host (presence.ts), and from the VTEP of its MAC
+ * (strict-source.ts, if enabled)? -> congestion marks -> port by destination MAC, else the own port -> TAP.
+ * It never enters a tunnel (split horizon): no code path leads from receive.ts to a socket.
  *
- * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC; each has a number, and an answer
- * counts only if its number is still the one awaited, so a MAC that was invalidated meanwhile is asked about again.
+ * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC. Each lookup has a number,
+ * and an answer counts only if that number is still awaited. If a MAC is invalidated meanwhile, the plugin is
+ * asked again, under another number.
  *
- * Proxies: ARP, NDP and DHCP need broadcast, and each becomes one frame to one station: a reply to the port that asked,
- * built from the plugin's facts, or the request itself with another destination MAC. Nothing is learned from guests,
- * nothing is cached, nothing multiplies.
+ * Proxies: ARP, NDP and DHCP use broadcast. A proxy makes one frame to one station of it: a reply to the port
+ * that asked, built from the plugin's facts, or the request itself with another destination MAC. A proxy
+ * learns nothing from guests, caches nothing and multiplies nothing.
  *
- * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees that VLAN alone, untagged; a port
- * without one sees everything as it is. The table is keyed by MAC alone: one MAC lives at one place in all VLANs.
+ * VLANs: on the overlay a frame has a tag or has none. A port with a vid sees only that VLAN, untagged. A
+ * port without a vid sees every frame as it is. The table is keyed by MAC alone: a MAC lives at the same
+ * place in all VLANs.
  *
- * Queues: several threads may carry an overlay, each with all of this for itself. A flow keeps to one of them in
- * each direction, so its order is kept; a target that one is told, the others are told.
+ * Queues: several threads may carry an overlay, each with these structures of its own. A flow stays in one
+ * thread in each direction, which keeps its frames in order. A target that one thread gets is sent to the
+ * others too.
  *
- * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group frames per
- * overlay (frame-lookups.ts), 1,024 open questions (questions.ts); in each of these every port has its share (shares.ts).
- * Targets as configured, 65,536 MACs without one (target-table.ts).
- * 4 VLAN tags and 8 IPv6 extension headers are looked behind; MTU 576 to 8900.
+ * Limits, for each thread: 16 MiB of waiting frames in all, 128 KiB per MAC (pending-queue.ts), 256 group
+ * frames per overlay (frame-lookups.ts), 1,024 open questions (questions.ts). Every port has its share of
+ * each (shares.ts). Targets as configured, and 65,536 MACs without a target (target-table.ts). 4 VLAN tags
+ * and 8 IPv6 extension headers are parsed; MTU 576 to 8900.
  *
- * Not done: learning MACs from traffic where a plugin is asked (it is the authority), multicast groups on the underlay, STP.
+ * Not done: learning MACs from traffic in mode dynamic (the plugin is the authority), multicast groups on the
+ * underlay, STP.
  */
 import type { Encapsulation } from '../encap/contract.js';
 import { encapsulation } from '../encap/index.js';
@@ -92,7 +98,8 @@ export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
 export type { Port } from './port.js';
 
-/** MACs that are asked about, or nowhere for now: those of a second, for which that is believed, and more; 4 MiB. */
+/** MACs that are asked about, or known to be nowhere for a while. This is more than one second brings, the
+ * time for which "nowhere" is believed by default; 4 MiB. */
 const MAX_ASKED = 65_536;
 
 export { FLOOD, HERE } from './target-table.js';
@@ -102,7 +109,7 @@ export class Overlay {
   readonly shared: Shared;
   readonly counters: Counters;
   readonly drops: Drops;
-  /** One list a source port; the flow chooses. */
+  /** One output list per source port; the flow chooses. */
   readonly txSockets: readonly OutputList[];
   readonly encapsulation: Encapsulation;
   /** The header that goes before each frame, as words in host byte order. */
@@ -112,9 +119,9 @@ export class Overlay {
   readonly targets: TargetTable;
   readonly frames = new FrameLookups(this);
   readonly notices: Notices;
-  /** Mode point: the one slot. NOWHERE in mode dynamic. */
+  /** Mode point: the slot of the one destination. NOWHERE in mode dynamic. */
   point: number;
-  /** Mode point: who was heard behind the own port. */
+  /** Mode point: stations that were heard behind the own port. */
   stations: Stations | undefined;
   ports: readonly Port[] = [];
   ownPort: Port | undefined;
@@ -128,7 +135,7 @@ export class Overlay {
 
   readonly #stationMemory: () => StationMemory;
 
-  /** `stations`: of all threads that carry the overlay, where there are several. */
+  /** `stations`: memory shared by all threads that carry the overlay, if there are several. */
   constructor(
     options: OverlayOptions,
     shared: Shared,
@@ -173,22 +180,22 @@ export class Overlay {
     if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());
   }
 
-  /** Times that are long over do not come again: TargetTable.age. */
+  /** Keeps times of long ago from seeming recent: TargetTable.age. */
   age(sinceMs: number): void {
     this.targets.age(this.shared.nowTick, sinceMs);
     this.stations?.age(this.shared.nowTick);
   }
 
-  /** Mode point: where every frame that is not local goes from now on. */
+  /** Mode point: sets the destination of every frame that is not local. */
   setPoint(destination: Endpoint): void {
     const before = this.point;
-    // After the new one is held: who stays a peer never stops being one.
+    // Released after the new one is held, so that a peer that stays is a peer all the time.
     this.point = this.held.acquire(destination);
     this.stations ??= new Stations(this.#stationMemory());
     if (before !== NOWHERE) this.held.release(before);
   }
 
-  /** Nothing waits for an answer any more; `sweep` lets go of the destinations. */
+  /** Drops all that waits for an answer; `sweep` releases the destinations. */
   close(): void {
     this.frames.close();
     for (const row of this.questions.rows) this.#forget(row);
@@ -197,7 +204,7 @@ export class Overlay {
     if (this.point !== NOWHERE) this.held.release(this.point);
   }
 
-  /** Takes out some of the entries that are over since all were invalidated, or since `close`. Whether there may be more. */
+  /** Removes some of the entries that expired by `invalidate` or `close`. Returns whether there may be more. */
   sweep(): boolean {
     return this.#sweeper.sweep((row) => {
       this.#forget(row);
@@ -214,7 +221,7 @@ export class Overlay {
     this.#setPorts(this.ports.filter((other) => other !== port));
   }
 
-  /** Frames to this MAC go to the port from now on, and those to the MAC it had no longer do. */
+  /** Sends frames to this MAC to the port from now on, and no longer those to its former MAC. */
   setPortMac(port: Port, mac: MacAddress): void {
     port.macHigh = highOf(mac);
     port.macLow = lowOf(mac);
@@ -232,13 +239,13 @@ export class Overlay {
 
   // ---- Lookups
 
-  /** Whether one more question may be asked that no frame waits for. It counts as asked then. */
+  /** Returns whether one more question may be asked that no frame waits for. If so, it counts as asked. */
   admitsInquiry(): boolean {
     return this.questions.admits(INQUIRY);
   }
 
-  /** Frame `index` of `port`, unicast, has no known destination: it waits, and the plugin is asked once. `row` may be NONE;
-   * `marks` are those of the pending queue. */
+  /** Makes a unicast frame of `port` wait, since its destination is unknown. The plugin is asked once. `row`
+   * may be NONE; `marks` are those of the pending queue. */
   hold(port: Port, row: number, batch: FrameBatch, index: number, miss: Miss, marks: number): void {
     const { targets, shared, drops } = this;
     const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
@@ -255,8 +262,8 @@ export class Overlay {
       drops.add(COUNTER.pending_full, frames, batch, index);
   }
 
-  /** Where a MAC lives is to be known, though nothing may wait for it: asked, by one that may. `row` may be NONE; the one
-   * that waits is returned. */
+  /** Asks where a MAC lives, for an asker that has been admitted; no frame need wait. `row` may be NONE.
+   * Returns the row that awaits the answer. */
   inquire(row: number, miss: Miss, asker: Asker = INQUIRY): number {
     this.#makeRoom();
     const { targets, shared } = this;
@@ -270,8 +277,8 @@ export class Overlay {
     return waiting;
   }
 
-  /** Forgets one MAC or all. What is pending stays so and is asked again, since the answer under way is too old. Of all,
-   * nothing is used any more; `sweep` is to be called until there is no more. */
+  /** Forgets one MAC, or all. A pending MAC stays pending and is asked about again, since the answer under
+   * way is out of date. If all are forgotten, `sweep` is to be called until it returns false. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
     forgetPresence(this, mac);
@@ -293,7 +300,8 @@ export class Overlay {
     this.targets.remove(row);
   }
 
-  /** The answer under way is too old. Nothing waits for that about a target of before a restart. */
+  /** Asks again, since the answer under way is out of date. No frame waits for the answer about a stale
+   * target, so that question is only given up. */
   #askAgain(row: number): void {
     const [question, asker] = [this.questions.of(row), this.questions.askerOf(row)];
     this.questions.remove(row);
@@ -301,7 +309,7 @@ export class Overlay {
       this.#ask(row, question, asker);
   }
 
-  /** Whether the MAC was there. Frames that wait for it are lost. */
+  /** Removes a target, and loses the frames that wait for it. Returns whether it was there. */
   deleteTarget(mac: MacAddress): boolean {
     const row = this.targets.find(highOf(mac), lowOf(mac));
     if (row === NONE) return false;
@@ -310,7 +318,8 @@ export class Overlay {
     return true;
   }
 
-  /** Where a MAC was before a restart: used, and asked about once it is. What is known already stays. */
+  /** Restores the target that a MAC had before a restart. It is used, and its use causes a question. A known
+   * target is kept. */
   restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
     if (this.stations !== undefined) {
       if (to.every((one) => this.held.isOwn(one)))
@@ -332,19 +341,20 @@ export class Overlay {
     this.ask(question);
   }
 
-  /** For one question more: the oldest of who has most of them under way is given up, with what waits for it. */
+  /** Makes room for one more question. The asker with the most open questions gives up its oldest one, with
+   * the frames that wait for it. */
   #makeRoom(): void {
     const row = this.questions.inTheWay;
     if (row === undefined) return;
     this.questions.remove(row);
-    // A target of before a restart stays in use, and is asked about again.
+    // A stale target stays in use, and is asked about again.
     if (this.targets.isStale(row)) return;
     this.pending.drop(row, COUNTER.lookup_busy);
     this.targets.remove(row);
   }
 
-  /** A target of before a restart is in use: asked about, or once it is used again where too much is under way. There is
-   * no frame to tell of. */
+  /** A stale target is in use, so the plugin is asked about it. If too many questions are open, its next use
+   * asks. The question has no frame to describe. */
   #confirm(row: number): void {
     if (this.questions.of(row) !== undefined || !this.questions.admits(CONFIRMATION)) return;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
@@ -363,7 +373,7 @@ export class Overlay {
     this.shared.ask(question);
   }
 
-  /** All that hangs on an entry, but not the entry. */
+  /** Releases all that belongs to an entry, but not the entry itself. */
   #forget(row: number): void {
     this.questions.remove(row);
     this.pending.drop(row, COUNTER.pending_lost);

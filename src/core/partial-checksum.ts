@@ -1,12 +1,13 @@
 /**
- * Inner frames as a kernel peer on the same machine hands them over: never having been on a wire, their TCP or UDP
- * checksum may still be left to "the device" (the field holds the pseudo-header sum), and a frame may be an uncut
- * one of up to 64 KiB. Both are written to the TAP with the virtio-net header that says so; without it the receiving
- * stack drops them, and TCP hangs although frames pass. The kernel says the size of the datagrams in an uncut UDP
- * frame (GSO_SIZE), and it matters; of TCP it does not, and any size that fits will do.
+ * Offloads of inner frames from a kernel VTEP on the same machine. Such frames have never been on a wire.
+ * Their TCP or UDP checksum may still be left to "the device", and then the field has the sum of the
+ * pseudo-header. A frame may also be an uncut superframe of up to 64 KiB. Both are written to the TAP with
+ * the virtio-net header that says so; without it the receiving stack drops them, and TCP hangs although other
+ * frames pass. In an uncut UDP frame the size of the datagrams matters, and the kernel reports it (GSO_SIZE).
+ * For TCP the kernel reports none, and any size that fits will do.
  *
- * A full checksum can equal the pseudo-header sum by chance. That is harmless: completing it then gives the same
- * value again, by the arithmetic of one's complement.
+ * A full checksum can equal the pseudo-header sum by chance. That is harmless: by the arithmetic of one's
+ * complement, completing it gives the same value again.
  */
 import { read16 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
@@ -28,8 +29,9 @@ import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 
 /**
- * Completes the descriptor at `at` for a frame out of the tunnel whose Ethernet header, tags included, ends at
- * `payload`. False: the frame does not fit `mtuBytes` and is no uncut one that could be cut to fit.
+ * Completes the descriptor at `at` for a frame out of the tunnel. Its Ethernet header, tags included, ends at
+ * `payload`. Returns false if the frame does not fit `mtuBytes` and is no uncut frame that could be cut to
+ * fit.
  */
 export function recognise(
   bytes: Uint8Array,

@@ -1,45 +1,49 @@
 /**
- * What the paths to destinations carry, by slot: what their routes were told to (`ip route ... mtu`), and what ICMP says of
- * them (path-news.ts decides whom to believe). Of one thread, which asks for every frame to the tunnel.
+ * Path MTUs by slot. They come from two sources: routes with an MTU (`ip route ... mtu`), and ICMP messages
+ * that path-news.ts believes. Each thread has a table of its own, and asks it for every frame to the tunnel.
  *
- * Sockets take no notice of what the kernel hears (IP_PMTUDISC_PROBE): it believes anybody. So this table is all there is,
- * beside the MTU of the device at hand, above which the kernel refuses a datagram in any case.
+ * Sockets ignore the path MTUs that the kernel has from ICMP (IP_PMTUDISC_PROBE), since the kernel believes
+ * any sender. So only this table bounds the size of a datagram, and the MTU of the device, above which the
+ * kernel refuses in any case.
  *
- * What ICMP says holds for ten minutes and can only become less (RFC 1191 6.3, RFC 8201 4); then the path is tried again.
- * There is one entry a destination, and it goes with it.
+ * A size from ICMP holds for ten minutes and can only become smaller (RFC 1191 6.3, RFC 8201 4). Then the
+ * path is tried with full size again. A destination has one entry, which ends with it.
  */
 import type { RouteMtu } from '../model/underlay-state.js';
 import { type Endpoint, family, type IpAddress } from '../wire/ip.js';
 import * as udp from '../wire/udp.js';
 import { TICK_MS } from './target-table.js';
 
-/** RFC 1191 6.3, RFC 8201 4: not less than five minutes, recommended are ten. */
+/** RFC 1191 6.3, RFC 8201 4: at least five minutes; ten are recommended. */
 const LASTS_TICKS = (10 * 60 * 1000) / TICK_MS;
-/** The peer was used lately: a router answers at once, and the longest path takes a few seconds there and back. */
+/** A destination counts as used lately for this time: a router answers at once, and the longest path takes a
+ * few seconds for a round trip. */
 const LATELY_TICKS = 10_000 / TICK_MS;
-/** No frame is larger. */
+/** Larger than any frame. */
 const UNLIMITED = 0x7fff_ffff;
 const UNKNOWN = 0;
 const NEVER = -0x8000_0000;
 const MIN_SLOTS = 64;
-/** Of one `sweep`, in looks at a slot and for its address in the routes of an overlay: a tenth of a millisecond. */
+/** Work of one `sweep`: a look at a slot, and one for its address in the routes of each overlay, count 1
+ * each. All together take a tenth of a millisecond. */
 const MAX_WORK = 4096;
 
 export class PathMtus {
-  /** Bytes of the largest datagram that fits, by slot: what UDP carries, a frame with the tunnel's header before it. */
+  /** Bytes of the largest datagram that fits, by slot: the payload of UDP, which is the tunnel header and the
+   * frame. */
   largest = new Int32Array(MIN_SLOTS).fill(UNLIMITED);
-  /** When a frame was last sent to a slot. */
+  /** Tick of the last frame sent to a slot. */
   usedTick = new Int32Array(MIN_SLOTS).fill(NEVER);
-  /** Bytes of IP packet, as ICMP said, and when it did. */
+  /** Bytes of IP packet that ICMP reported for a slot, and the tick of the report. */
   #learned = new Int32Array(MIN_SLOTS);
   #learnedTick = new Int32Array(MIN_SLOTS);
   readonly #endpoints: (Endpoint | undefined)[] = [];
-  /** By overlay. One that is named by several is the smallest of them. */
+  /** Overlay -> routes. If several overlays have a route for an address, the smallest MTU counts. */
   readonly #routes = new Map<number, ReadonlyMap<IpAddress, number>>();
-  /** Below this slot `sweep` has still to look. */
+  /** `sweep` has still to look at the slots below this one. */
   #unsweptSlots = 0;
 
-  /** A slot is used for this destination from now on. */
+  /** Notes that a slot is used for this destination from now on. */
   opened(slot: number, endpoint: Endpoint): void {
     if (slot >= this.largest.length) this.#grow(2 * (slot + 1));
     this.#endpoints[slot] = endpoint;
@@ -48,18 +52,20 @@ export class PathMtus {
     this.#settle(slot);
   }
 
-  /** And for none. */
+  /** Notes that a slot is no longer used. */
   closed(slot: number): void {
     this.#endpoints[slot] = undefined;
   }
 
-  /** Whether a datagram that is larger than `largest` says still does not fit. */
+  /** Returns whether a datagram larger than `largest` is still too large: an entry from ICMP may be out of
+   * date. */
   exceeds(slot: number, datagramBytes: number, nowTick: number): boolean {
     if (this.#isOver(slot, nowTick)) this.#forget(slot);
     return datagramBytes > this.largest[slot];
   }
 
-  /** Bytes of IP packet that the path carries, as far as this table knows; Infinity where it knows nothing. */
+  /** Returns the bytes of IP packet that the path carries, as far as this table knows; Infinity if it knows
+   * nothing. */
   bytes(slot: number): number {
     const endpoint = this.#endpoints[slot];
     const largest = this.largest[slot];
@@ -73,12 +79,12 @@ export class PathMtus {
     return tick !== NEVER && ((nowTick - tick) | 0) <= LATELY_TICKS;
   }
 
-  /** Whether a packet of that size is known not to pass: then there is no news in it. */
+  /** Returns whether a size as small as `mtuBytes` is known already, so that the message is no news. */
   knows(slot: number, mtuBytes: number, nowTick: number): boolean {
     return !this.#isOver(slot, nowTick) && this.#learned[slot] !== UNKNOWN && this.#learned[slot] <= mtuBytes;
   }
 
-  /** What is believed from now on. Whether it is less than before. */
+  /** Believes a size from now on. Returns whether it is smaller than before. */
   learn(slot: number, mtuBytes: number, nowTick: number): boolean {
     if (this.knows(slot, mtuBytes, nowTick)) return false;
     this.#learned[slot] = mtuBytes;
@@ -87,23 +93,23 @@ export class PathMtus {
     return true;
   }
 
-  /** The routes of an overlay's destinations that carry less than their device, in place of those named before. `sweep` is
-   * to be called until there is no more: then this is in force for all. */
+  /** Replaces the routes of an overlay that carry less than their device. They apply to all slots once
+   * `sweep` returns false. */
   nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
-    // Most have none: then no destination is looked at.
+    // Most overlays have no such route, and then no slot is looked at.
     if (routes.length === 0 && !this.#routes.delete(overlay)) return;
     if (routes.length > 0)
       this.#routes.set(overlay, new Map(routes.map(({ to, mtuBytes }) => [to, mtuBytes])));
     this.#unsweptSlots = this.#endpoints.length;
   }
 
-  /** So that times which are long over do not seem to come again when the ticks run over: TargetTable.age. `sweep` is to be
-   * called until there is no more. */
+  /** Keeps times of long ago from seeming recent when ticks overflow; see TargetTable.age. `sweep` is to be
+   * called until it returns false. */
   age(): void {
     this.#unsweptSlots = this.#endpoints.length;
   }
 
-  /** Looks at some of the slots for what routes and time have changed. Whether there are more. */
+  /** Applies routes and the passing of time to some of the slots. Returns whether there are more. */
   sweep(nowTick: number): boolean {
     for (let left = MAX_WORK; left > 0 && this.#unsweptSlots > 0; left -= 1 + this.#routes.size) {
       const slot = --this.#unsweptSlots;

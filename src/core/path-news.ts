@@ -1,17 +1,18 @@
 /**
- * News of paths from ICMP: who is believed, and how far. Anybody on the Internet can send such a message, so what it quotes
- * must be what this thread has sent:
+ * Path MTUs from ICMP: which messages are believed, and how far. Anyone on the Internet can send such a
+ * message, so its quotation must match a packet that this thread has sent:
  *
- *   the source port       it is the one of the socket that has got the message: the kernel sees to that
- *   the destination       one that frames were sent to within the last seconds
- *   the VNI               of an overlay that has this destination as a peer
- *   the length            the inner packet, with what is put around it, was larger than the size that is announced
+ *   source port    that of the socket that received the message; the kernel checks it
+ *   destination    a destination that frames were sent to within the last seconds
+ *   VNI            that of an overlay which has this destination as a peer
+ *   length         the inner packet with all outer headers was larger than the reported size
  *
- * Nothing below the least MTU that an overlay can have, less what is put around it, is obeyed: an overlay could carry nothing
- * then. Such news is shown instead, since either a path is too narrow or somebody lies.
+ * A size below the least MTU of an overlay plus its outer headers is never obeyed: an overlay could carry
+ * nothing then. The message is shown instead, since either the path is too narrow or the message is forged.
  *
- * Where a router quotes too little to tell VNI and length (RFC 792 wants 8 bytes, which end with UDP's header; IPv4 alone), or
- * what is inside is no IP, it is believed as far as an overlay still carries the 1,280 bytes that IPv6 needs (RFC 8200 5).
+ * A router may quote too little to check VNI and length: RFC 792 wants 8 bytes, which end with UDP's header
+ * (IPv4 alone). Or the inner packet may not be IP. Such a message is believed only as far as an overlay can
+ * still carry the 1,280 bytes that IPv6 needs (RFC 8200 5).
  */
 import type { Encapsulation } from '../encap/contract.js';
 import { frameOverheadBytes, overheadBytes } from '../encap/index.js';
@@ -38,27 +39,29 @@ import type { Mux } from './mux.js';
 import type { PathReport } from './overlay-options.js';
 import type { Overlay, Shared } from './overlay.js';
 
-/** RFC 8200 5: every link carries that. */
+/** RFC 8200 5: every link carries a packet of this size. */
 const IPV6_MIN_MTU_BYTES = 1280;
 
-/** Below this nobody is believed, of IP packets. IPv6 has a floor of its own (RFC 8201 4). */
+/** Returns the smallest believable path MTU, in bytes of IP packet. IPv6 has a minimum of its own (RFC 8201
+ * 4). */
 export function leastPathMtuBytes(encap: Encapsulation, underlay: 4 | 6): number {
   const least = MIN_MTU_BYTES + overheadBytes(encap, underlay);
   return underlay === 4 ? least : Math.max(least, IPV6_MIN_MTU_BYTES);
 }
 
-/** Below this nobody who quotes too little. */
+/** Returns the smallest believable path MTU if the quotation is too short. */
 export function leastUnprovenBytes(encap: Encapsulation, underlay: 4 | 6): number {
   return IPV6_MIN_MTU_BYTES + overheadBytes(encap, underlay);
 }
 
-/** The first `count` pieces of news that a socket of `mux` has got; `isSender`: frames are sent from it. */
+/** Handles the first `count` ICMP messages that a socket of `mux` received. `isSender`: frames are sent from
+ * that socket. */
 export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: number, shared: Shared): void {
   for (let index = 0; index < count; index++)
     if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) hearOne(mux, isSender, news, index, shared);
 }
 
-/** The pieces of news from `first` on, of `count`, are more than there is time for. */
+/** Counts the messages from `first` up to `count` as refused, since there is no time for more. */
 export function ignoreNews({ counters }: Mux, news: PathNews, first: number, count: number): void {
   for (let index = first; index < count; index++)
     if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) counters[COUNTER.path_mtu_refused]++;
@@ -73,7 +76,7 @@ function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, sha
   const counters = overlay?.counters ?? mux.counters;
   const slot = shared.destinations.slotOf(to);
   const isPeer = overlay === undefined || overlay.peers.has(words, at + ADDRESS);
-  // A quotation that can be read must say what was sent.
+  // If the quotation has a length, it must be larger than the reported size.
   const isSent = sentBytes === NONE || sentBytes > mtuBytes;
   if (!isSender || slot === undefined || !isPeer || !isSent || sentBytes === UNREADABLE) {
     counters[COUNTER.path_mtu_refused]++;
@@ -98,7 +101,8 @@ function hearOne(mux: Mux, isSender: boolean, news: PathNews, index: number, sha
   shared.pathHeard({ overlay: overlay?.options.id, to, mtuBytes }, isUsed);
 }
 
-/** What another thread has heard: believed where this one has used the destination lately. Whether that makes a path smaller. */
+/** Handles a size that another thread has reported. It is believed if this thread has used the destination
+ * lately. Returns whether it makes a path smaller. */
 export function hearOther({ to, mtuBytes }: PathReport, { destinations, nowTick }: Shared): boolean {
   const { paths } = destinations;
   const slot = destinations.slotOf(to);
@@ -111,10 +115,11 @@ function endpointAt(words: Int32Array, at: number): Endpoint {
   return { ip, port: words[at + PORT] };
 }
 
-/** Nothing that this host sends looks so. */
+/** `sentBytes` of a quotation that no packet of this host matches. */
 const UNREADABLE = -2;
 
-/** Whose frame was quoted, and how many bytes of IP it was on the underlay: NONE where that cannot be told. */
+/** Returns the overlay of the quoted frame, and the bytes of its outer IP packet: NONE if those cannot be
+ * told. */
 function quoted(
   mux: Mux,
   { words, quotes }: PathNews,
@@ -136,7 +141,8 @@ function quoted(
   return { overlay, sentBytes: innerBytes + header + frameOverheadBytes(encapsulation, underlay) };
 }
 
-/** Of the IP packet at `ip`, as it says itself; NONE where it is none, or its length is not quoted. */
+/** Returns the length that the IP packet at `ip` states; NONE if it is not IP, or its length is not
+ * quoted. */
 function packetBytes(bytes: Uint8Array, ip: number, end: number): number {
   const etherType = read16(bytes, ip - 2);
   if (etherType === ethernet.IPV4 && ip + ipv4.TOTAL_LENGTH + 2 <= end) return ipv4.totalLength(bytes, ip);

@@ -1,29 +1,29 @@
 /**
- * The underlay addresses that frames of an overlay may come from: what its plugin named, and the destinations of
- * its targets. The former are a table that the control side has made, and are replaced by another in one step, however
- * many they are; the latter come and go one by one.
+ * The peers of an overlay: underlay addresses that its frames may come from. They are the addresses that its
+ * plugin names and the destinations of its targets. The control side makes a table of the former, and
+ * replaces it in one step, whatever its size; the latter come and go one by one.
  */
 import type { IpAddress } from '../wire/ip.js';
 import * as addresses from './address-table.js';
 
 export class Peers {
   readonly #changed: (ip: IpAddress, isPeer: boolean) => void;
-  /** Address -> of how many targets it is a destination. */
+  /** Address -> number of targets that have it as a destination. */
   readonly #references = new Map<IpAddress, number>();
   #held = addresses.createTable(1);
   #named = addresses.EMPTY_TABLE;
 
-  /** `changed` is told of each address that becomes a destination or ceases to be one. */
+  /** `changed` is called for each address that becomes a destination or ceases to be one. */
   constructor(changed: (ip: IpAddress, isPeer: boolean) => void = () => undefined) {
     this.#changed = changed;
   }
 
-  /** Whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
+  /** Returns whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
   has(words: Int32Array, at: number): boolean {
     return addresses.has(this.#held, words, at) || addresses.has(this.#named, words, at);
   }
 
-  /** What the plugin names, in place of what it named before. */
+  /** Replaces the addresses that the plugin names. */
   name(table: addresses.AddressTable): void {
     this.#named = table;
   }

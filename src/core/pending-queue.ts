@@ -1,9 +1,10 @@
 /**
- * Frames that wait for an answer, per target, in order. A copy of each is kept, so they are bounded: for each target, and for
- * all overlays of a thread together. Of either bound each port has its share (shares.ts), of that in all each overlay too:
- * a flood to one unknown MAC, or to a hundred thousand, costs no more than this, leaves known flows alone, and takes nothing
- * from a neighbour. Where a share is not kept, the oldest frames of who has most go first: those that a guest has given
- * up already.
+ * Frames that wait for the answer to a question, in order, by target. Each is a copy, so their bytes are
+ * bounded: for each target, and for all overlays of a thread together. Every port has a share of both bounds,
+ * and every overlay a share of the second (shares.ts). So a flood to one unknown MAC, or to a hundred
+ * thousand, costs no more than the bound, leaves known flows alone, and takes nothing from other ports. If
+ * there is no room, the holder with the most loses its oldest frames first: the guest has probably given
+ * those up already.
  */
 import {
   DESCRIPTOR_WORDS,
@@ -18,19 +19,19 @@ import type { Drops, Origin } from './drops.js';
 import { wireFrames } from './frame-count.js';
 import { type Linked, Shares } from './shares.js';
 
-/** What illumos allows one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
+/** The bound of illumos for one unknown MAC: some 90 full frames, or two 64 KiB superframes. */
 export const MAX_BYTES_PER_TARGET = 128 * 1024;
-/** All overlays of the daemon together: 128 targets at their own bound. */
+/** Bound for all overlays of a thread together: 128 targets at their own bound. */
 export const MAX_BYTES = 16 * 1024 * 1024;
-/** What a waiting frame costs beside its bytes (descriptor, objects), so that runts do not come for free. */
+/** Cost of a waiting frame beside its bytes (descriptor, objects), so that tiny frames are not free. */
 const FRAME_OVERHEAD_BYTES = 256;
-/** What each further segment of a superframe costs at least: all that waits is sent at once when the answer is there, and segments may
- * be tiny. Those of honest superframes have more. */
+/** Least cost of each further segment of a superframe. All waiting frames are sent at once when the answer
+ * arrives, and segments may be tiny; normal superframes have larger ones. */
 const SEGMENT_BYTES = 256;
 
-/** Of a frame that waits (WAITING of its descriptor): it came from the overlay's own port. */
+/** Mark of a waiting frame (WAITING in its descriptor): the frame came from the overlay's own port. */
 export const FROM_OWN = 1;
-/** It is a broadcast that a proxy brings to one station. */
+/** Mark of a waiting frame: it is a broadcast that a proxy redirects to one station. */
 export const REDIRECTED = 2;
 
 /** The bytes that the queues of all overlays share. */
@@ -47,13 +48,13 @@ interface HeldFrame extends Linked<HeldFrame> {
   readonly bytes: Uint8Array;
   readonly descriptor: Int32Array;
   readonly costBytes: number;
-  /** As they are on a wire. */
+  /** Number of frames as they are on a wire. */
   readonly wireFrames: number;
   readonly row: number;
   readonly port: Sender;
 }
 
-/** What waits for one target. */
+/** The frames that wait for one target. */
 interface Held {
   readonly frames: Set<HeldFrame>;
   readonly shares: Shares<Sender>;
@@ -64,24 +65,25 @@ export class PendingQueue {
   readonly #drops: Pick<Drops, 'addHeld'>;
   readonly #lost: (row: number) => void;
   readonly #byRow = new Map<number, Held>();
-  /** Its bound is the part of this overlay. */
+  /** Its bound is this overlay's part of the budget. */
   readonly #shares = new Shares<Sender, HeldFrame>(Infinity);
 
-  /** `lost` is called for each frame that made room for one of another port or overlay, and was dropped. */
+  /** `lost` is called for each frame that was dropped to make room for another port or overlay. */
   constructor(budget: PendingBudget, drops: Pick<Drops, 'addHeld'>, lost: (row: number) => void) {
     this.#budget = budget;
     this.#drops = drops;
     this.#lost = lost;
   }
 
-  /** Copies frame `index` of the batch, which `port` sent; false when it must be dropped, since its port has all that it
-   * may have. `marks`: FROM_OWN and the like, which the copy has in its WAITING. */
+  /** Keeps a copy of frame `index` of the batch, which `port` sent. Returns false if the frame must be
+   * dropped, since the port has its whole share. `marks` (FROM_OWN, REDIRECTED) become WAITING of the
+   * copy. */
   hold(row: number, port: Sender, batch: FrameBatch, index: number, marks = 0): boolean {
     const at = index * DESCRIPTOR_WORDS;
     const offset = batch.descriptors[at + OFFSET];
     const length = batch.descriptors[at + LENGTH];
     const frames = wireFrames(batch.descriptors, at);
-    // One alone may be of any kind: a small MSS is no reason to lose it.
+    // The cost of one frame is at most the bound, so that a single superframe with a small MSS is not lost.
     const costBytes = Math.min(
       Math.max(length, (frames - 1) * SEGMENT_BYTES) + FRAME_OVERHEAD_BYTES,
       MAX_BYTES_PER_TARGET,
@@ -110,14 +112,15 @@ export class PendingQueue {
     for (const frame of this.#take(row)) this.#drop(frame, reason);
   }
 
-  /** Forgets the frames that wait for this target, since something else was done in their place. Returns how many they were. */
+  /** Forgets the frames that wait for this target, since something else was done in their place. Returns how
+   * many they were, as they are on a wire. */
   discard(row: number): number {
     let count = 0;
     for (const frame of this.#take(row)) count += frame.wireFrames;
     return count;
   }
 
-  /** Puts the frames that wait for this target back into `batch`, as many as fit at a time, and calls `send` with
+  /** Puts the frames that wait for this target into `batch`, as many as fit at a time, and calls `send` with
    * their number each time. */
   release(row: number, batch: FrameBatch, send: (count: number) => void): void {
     let count = 0;
@@ -137,18 +140,19 @@ export class PendingQueue {
     if (count > 0) send(count);
   }
 
-  /** Nothing waits, and nothing will. */
+  /** To be called when no frame waits and none will. */
   close(): void {
     this.#budget.forget(this);
   }
 
-  /** Of all overlays, and of the part of this one. */
+  /** Returns whether the port may have `costBytes` more of the budget, or of this overlay's part of it. */
   #mayTake(port: Sender, costBytes: number): boolean {
     if (this.#budget.mayTake(this, costBytes)) return true;
     return this.#shares.mayTake(port, costBytes, this.#budget.part(this));
   }
 
-  /** The oldest frames of the port that has most, until `costBytes` are free or it has no more than the others. */
+  /** Drops the oldest frames of the port that has the most, until `costBytes` are free or the port is down to
+   * its part. */
   #loseOldest(costBytes: number): void {
     const port = this.#shares.largest();
     const part = this.#shares.part(port, this.#shares.used);
@@ -160,7 +164,7 @@ export class PendingQueue {
     }
   }
 
-  /** Of what waits for one target, the oldest frame of the port that has most. */
+  /** Drops, of the frames that wait for one target, the oldest frame of the port that has the most. */
   #loseOldestOf({ frames, shares }: Held): void {
     const largest = shares.largest();
     for (const frame of frames) {

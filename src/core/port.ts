@@ -1,4 +1,4 @@
-/** A port of an overlay, as the policy sees it. */
+/** A port of an overlay, as the forwarding policy sees it. */
 import type { Allowance } from './allowance.js';
 import type { Counters } from './counters.js';
 import type { LinkProtection } from './link-protection.js';
@@ -12,16 +12,17 @@ export interface Port {
   macLow: number;
   /** 0 = every VLAN, tags untouched. */
   readonly vid: number;
-  /** Also takes unicast frames that no other port claims. */
+  /** The port also takes unicast frames for MACs that no other port has. */
   readonly own: boolean;
   readonly output: OutputList;
-  /** To frames that are too big. */
+  /** Rate of ICMP answers to frames that are too big. */
   readonly answers: Allowance;
-  /** What its frames may have asked. */
+  /** Rate of questions about its frames. */
   readonly questions: Allowance;
   readonly counters: Counters;
-  /** Whether a station with its MAC is behind it. */
+  /** Says whether a station with the port's MAC is behind the port. */
   readonly presence: Presence;
-  /** What its owner may send. Undefined = anything; may change at any time between two batches. */
+  /** Rules for the frames that its owner may send. Undefined = any frame. May change at any time between two
+   * batches. */
   protection: LinkProtection | undefined;
 }

@@ -1,23 +1,25 @@
 /**
- * Presence: whether a station with the MAC of a port is behind that port now. That a VNIC has been created with a MAC
- * does not make it so: a guest moves from host to host, and a virtual router has one MAC on several hosts.
+ * Presence: whether a station with the MAC of a port is behind that port now. A VNIC that has been created
+ * with the MAC is no proof: a guest moves from host to host, and a virtual router has one MAC on several
+ * hosts.
  *
- *   QUIET       the port has sent nothing since it came up, or since what is known of its MAC was thrown away
- *   HEARD       its owner has sent a frame from its MAC, and nobody elsewhere has since
- *   ELSEWHERE   a frame from its MAC came out of the tunnel, and its owner has sent nothing since
+ *   QUIET       the port has sent nothing since it came up, or since the knowledge about its MAC was discarded
+ *   HEARD       the port has sent a frame from its MAC, and no frame from that MAC has come from elsewhere since
+ *   ELSEWHERE   a frame from its MAC has come out of the tunnel, and the port has sent none from it since
  *
- * The words are in memory that the threads of all its queues see, and the control side, which alone knows whether the
- * interface is up. No lock: each word is whole, and whoever is late by a frame is right with the next one.
+ * The words are in memory shared by the threads of all the port's queues and the control side. Only the
+ * control side knows whether the interface is up. There is no lock: each word is stored whole, and a thread
+ * that is late by a frame is right with the next one.
  */
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { type MacIndex, NONE } from './mac-index.js';
 import { TICK_MS } from './target-table.js';
 
-/** Of one port. */
+/** The presence of one port. */
 export type PresenceMemory = Int32Array<SharedArrayBuffer>;
 
 const STATE = 0;
-/** Tick of the last frame of its owner; meaningless while QUIET. */
+/** Tick of the last frame that the port sent from its MAC; meaningless while QUIET. */
 const SENT = 1;
 const IS_DOWN = 2;
 const WORDS = 3;
@@ -26,18 +28,20 @@ const QUIET = 0;
 const HEARD = 1;
 const ELSEWHERE = 2;
 
-/** A frame that comes back does so within the round trip of any underlay; advertisements of two virtual routers are
- * 1 s apart (RFC 5798 5.2.7), so those of one pass between those of the other. */
+/** An echo is a frame of this host that comes back; it does so within the round trip of any underlay. Two
+ * virtual routers advertise 1 s apart (RFC 5798 5.2.7), so an advertisement of the other router is not taken
+ * for an echo. */
 const ECHO_TICKS = 200 / TICK_MS;
-/** Whoever has sent within this time is here, whatever the plugin says: a virtual router that is the master never misses three
- * advertisements in a row, its backup takes over then (RFC 5798 6.1). */
+/** A station that has sent within this time is here, whatever the plugin says. A virtual router that is
+ * master never misses three advertisements in a row: its backup would take over (RFC 5798 6.1). */
 const ALIVE_TICKS = 4000 / TICK_MS;
 
 export function createPresence(): PresenceMemory {
   return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
 }
 
-/** What the control side has heard of the interface. Nobody is behind one that is down. */
+/** Notes whether the interface is down, as the control side has found out. No station is behind an interface
+ * that is down. */
 export function setDown(memory: PresenceMemory, isDown: boolean): void {
   if (isDown) memory[STATE] = QUIET;
   memory[IS_DOWN] = isDown ? 1 : 0;
@@ -50,19 +54,20 @@ export class Presence {
     this.#memory = memory;
   }
 
-  /** Its owner has sent a frame from its MAC. Written only where that changes something: others read it. */
+  /** Notes that the port has sent a frame from its MAC. The memory is written only if that changes something,
+   * since other threads read it. */
   sent(nowTick: number): void {
     const memory = this.#memory;
     if (memory[SENT] !== nowTick) memory[SENT] = nowTick;
     if (memory[STATE] !== HEARD) memory[STATE] = HEARD;
   }
 
-  /** A frame from its MAC came from another host, and was let in. */
+  /** Notes that a frame from the port's MAC came from another host and was accepted. */
   heardElsewhere(): void {
     if (this.#memory[STATE] !== ELSEWHERE) this.#memory[STATE] = ELSEWHERE;
   }
 
-  /** Where the MAC is has to be found out again. */
+  /** Discards what is known of the MAC's place. */
   forget(): void {
     this.#memory[STATE] = QUIET;
   }
@@ -75,12 +80,13 @@ export class Presence {
     return this.#memory[STATE] === ELSEWHERE;
   }
 
-  /** Whether its owner has been heard so lately that its MAC is here, whatever anybody says. */
+  /** Returns whether the port has sent from its MAC so lately that the MAC is here, whatever plugin or peers
+   * say. */
   isAlive(nowTick: number): boolean {
     return this.#sentWithin(nowTick, ALIVE_TICKS);
   }
 
-  /** Whether a frame from its MAC that comes from elsewhere may be one of its own, come back. */
+  /** Returns whether a frame from the port's MAC that comes out of the tunnel may be an echo. */
   mayEcho(nowTick: number): boolean {
     return this.#sentWithin(nowTick, ECHO_TICKS);
   }
@@ -91,7 +97,8 @@ export class Presence {
   }
 }
 
-/** Of the port with this MAC, or of all: what the plugin says next is worth more than what was heard. */
+/** Discards the presence of the port with this MAC, or of all ports: the plugin's next answer counts more
+ * than frames heard before. */
 export function forgetPresence(
   { ports, portIndex }: { readonly ports: readonly { presence: Presence }[]; readonly portIndex: MacIndex },
   mac: MacAddress | undefined,

@@ -1,9 +1,10 @@
 /**
- * Proxy ARP: a broadcast request is answered here, from what the plugin knows, and never leaves the host. Nothing
- * that a guest says changes the answers: the plugin is the authority, not the wire.
+ * Proxy ARP: a broadcast request is answered here from the plugin's facts, and never leaves the host. No
+ * frame of a guest changes an answer: the plugin is the authority.
  *
- * A frame is read into a question or the reason why it is none; the plugin is asked; the answer makes a reply or the
- * reason why there is none. Unicast requests are not seen here: they go to the MAC they name, which answers itself.
+ * A frame becomes a question, or the reason why it is none. The plugin is asked. Its answer becomes a reply,
+ * or the reason why there is none. Unicast requests are not seen here: they go to the station they name,
+ * which answers itself.
  */
 import type { ProxyDrop } from '../model/drops.js';
 import * as arp from '../wire/arp.js';
@@ -14,21 +15,22 @@ import { headerOf, isStation, replyTo } from './proxy-frame.js';
 
 export interface ArpQuestion {
   readonly kind: 'request' | 'announcement';
-  /** The address whose MAC is to be found. */
+  /** The address that a MAC is asked for. */
   readonly ip: Ipv4Address;
   readonly packet: arp.Repr;
   /** Bytes of the Ethernet header, tags included. */
   readonly header: number;
 }
 
-/** `frame` is one to a group address. */
+/** Reads a frame to a group address. */
 export function readArp(frame: Uint8Array): ArpQuestion | ProxyDrop {
   const header = headerOf(frame, ethernet.ARP);
   if (header === 0) return 'arp_malformed';
   const packet = arp.parse(frame, header, frame.length - header);
   const source = ethernet.source(frame, 0);
   if (packet === undefined || !isStation(source)) return 'arp_malformed';
-  // RFC 826 would answer whom the body names; then one guest could have another sent what it did not ask for.
+  // RFC 826 answers the MAC in the body. With that rule one guest could have replies sent to another that has
+  // not asked.
   if (packet.senderMac !== source) return 'proxy_spoofed';
   if (arp.isAnnouncement(packet)) {
     if (!isStationIp(packet.senderIp)) return 'arp_ignored';
@@ -40,9 +42,10 @@ export function readArp(frame: Uint8Array): ArpQuestion | ProxyDrop {
 }
 
 /**
- * `owner` = the MAC that has the address, null = nobody known. A request for what is the asker's own stays without
- * an answer: it may be a probe, and any answer would make a strict client give its address up (RFC 5227 2.1.1). One
- * for what is another's gets it, probe or not: that conflict is real.
+ * Answers a question. `owner`: the MAC that has the address, null if it is unknown. A request for the asker's
+ * own address stays without an answer: it may be a probe, and any answer would make a strict client give its
+ * address up (RFC 5227 2.1.1). A request for another station's address is answered, even a probe: that
+ * conflict is real.
  */
 export function answerArp(
   frame: Uint8Array,
@@ -68,7 +71,7 @@ export function answerArp(
   return reply;
 }
 
-/** "`ip` is at `owner`", to everyone. */
+/** Returns a broadcast "`ip` is at `owner`". */
 export function arpAnnouncement(ip: Ipv4Address, owner: mac.MacAddress): Uint8Array {
   const frame = new Uint8Array(ethernet.HEADER_BYTES + arp.byteLength());
   const header = ethernet.write(

@@ -1,12 +1,12 @@
 /**
- * Proxy DHCP: a broadcast between DHCP client and server becomes a unicast frame to the one it is for. Only the six
- * bytes of the destination MAC change; to IP and DHCP it still is the broadcast it was, so no checksum is touched
- * and no relay appears in it (no giaddr, no option 82: RFC 1542 4 is not wanted here).
+ * Proxy DHCP: a broadcast between DHCP client and server becomes a unicast frame to the station that it is
+ * for. Only the six bytes of the destination MAC change. To IP and DHCP the packet remains a broadcast, so no
+ * checksum is touched, and no relay appears in it (no giaddr, no option 82: RFC 1542 4 is not wanted here).
  *
  *   client -> server   to the MAC that the plugin names for the client's Ethernet source
  *   server -> client   to `chaddr`: a server broadcasts to clients that ask for it, and its NAKs (RFC 2131 4.1)
  *
- * Options are not looked at, so odd ones cost nobody a lease.
+ * Options are not parsed, so no client loses a lease because of odd options.
  */
 import type { ProxyDrop } from '../model/drops.js';
 import * as dhcpv4 from '../wire/dhcpv4.js';
@@ -21,7 +21,7 @@ export interface DhcpQuestion {
   readonly client: mac.MacAddress;
 }
 
-/** `frame` is one to a group address. `tx_group` = whole as far as one can see, but not DHCP. */
+/** Reads a frame to a group address. `tx_group` = well-formed as far as parsed, but not DHCP. */
 export function readDhcp(frame: Uint8Array): DhcpQuestion | ProxyDrop {
   const header = headerOf(frame, ethernet.IPV4);
   const ipLength = header === 0 ? 0 : ipv4.check(frame, header, frame.length - header);

@@ -1,23 +1,24 @@
-/** What the proxies share: the Ethernet header of a request, and the one of its reply. */
+/** Helpers of all proxies: the Ethernet header of a request, and that of its reply. */
 import { read16 } from '../wire/bytes.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as mac from '../wire/mac.js';
 import * as vlan from '../wire/vlan.js';
 
-/** Bytes of the Ethernet header, tags included, of a frame with this EtherType behind them; else 0. */
+/** Returns the bytes of the Ethernet header, tags included, if this EtherType follows it; else 0. */
 export function headerOf(frame: Uint8Array, etherType: number): number {
   const header = vlan.headerLength(frame, 0, frame.length);
   return header > 0 && read16(frame, header - 2) === etherType ? header : 0;
 }
 
-/** Whether the source of a frame is one station. */
+/** Returns whether an address is that of a single station. */
 export function isStation(address: mac.MacAddress): boolean {
   return address !== mac.ZERO && !mac.isMulticast(address);
 }
 
 /**
- * A frame of `payloadBytes` with the tags and the EtherType of `request`. Not padded to 60 bytes: that is for wires
- * (IEEE 802.3-2018 4A.4.2), whose NIC does it, and a TAP has none. Nothing of the request's own padding is in it.
+ * Returns a frame with `payloadBytes` of payload, and the tags and EtherType of `request`. It has none of the
+ * request's padding, and is not padded to 60 bytes: a NIC pads frames for a wire (IEEE 802.3-2018 4A.4.2),
+ * and a TAP has no wire.
  */
 export function replyTo(
   request: Uint8Array,

@@ -1,9 +1,10 @@
 /**
- * Proxy NDP: a multicast neighbour solicitation is answered here, from what the plugin knows. As proxy-arp.ts.
+ * Proxy NDP: a multicast neighbour solicitation is answered here from the plugin's facts, in the same way as
+ * in proxy-arp.ts.
  *
- * Nothing behind extension headers is answered: neighbour discovery has no use for them, and in a fragment it must be
- * ignored (RFC 6980 5). They are looked behind all the same, so that no discovery message of any kind is taken for
- * ordinary multicast and flooded: router advertisements hide there (RFC 7113 2).
+ * A solicitation behind extension headers is not answered: neighbour discovery does not need them, and in a
+ * fragment it must be ignored (RFC 6980 5). Extension headers are parsed nevertheless, so that no discovery
+ * message is taken for ordinary multicast and flooded: router advertisements hide behind them (RFC 7113 2).
  */
 import type { ProxyDrop } from '../model/drops.js';
 import * as ethernet from '../wire/ethernet.js';
@@ -15,25 +16,26 @@ import type { MacAddress } from '../wire/mac.js';
 import * as ndp from '../wire/ndp.js';
 import { headerOf, isStation, replyTo } from './proxy-frame.js';
 
-/** Ports are stations: a gateway for other networks is not what the mapping says of them. RFC 4861 4.4, R */
+/** Ports are stations, and the mapping does not say that one is a gateway for other networks. RFC 4861 4.4,
+ * R */
 const ROUTER = false;
 /**
- * RFC 4861 7.2.8 wants 0 of a proxy, so that the answer of the owner itself wins over it. Here no owner can answer:
- * the solicitation never reaches it, and what the plugin says is the authority. With 0, a neighbour whose cache has
- * the old MAC of an address that moved would keep sending to it.
+ * RFC 4861 7.2.8 wants 0 from a proxy, so that the owner's own answer wins. Here no owner can answer: the
+ * solicitation never reaches it, and the plugin is the authority. With 0, a neighbour that has an address's
+ * old MAC in its cache would keep sending to it after the address has moved.
  */
 const OVERRIDE = true;
 
 export interface NdpQuestion {
   readonly ip: Ipv6Address;
-  /** `::` when it asks whether the address is free (RFC 4862 5.4.2). */
+  /** `::` if the sender asks whether the address is free (RFC 4862 5.4.2). */
   readonly sender: Ipv6Address;
   readonly senderMac: MacAddress;
   /** Bytes of the Ethernet header, tags included. */
   readonly header: number;
 }
 
-/** `frame` is one to a group address. `tx_group` = sound as far as one can see, but no discovery. */
+/** Reads a frame to a group address. `tx_group` = well-formed as far as parsed, but not discovery. */
 export function readNdp(frame: Uint8Array): NdpQuestion | ProxyDrop {
   const header = headerOf(frame, ethernet.IPV6);
   if (header === 0 || ipv6.check(frame, header, frame.length - header) < 0) return 'ndp_malformed';
@@ -41,7 +43,7 @@ export function readNdp(frame: Uint8Array): NdpQuestion | ProxyDrop {
   if (found < 0) return 'ndp_malformed';
   if (ipv6.transportProtocol(found) !== ipv6.ICMPV6 || ipv6.isLaterFragment(found)) return 'tx_group';
   const message = header + ipv6.transportOffset(found);
-  // Not up to the end of the frame: what follows is Ethernet padding.
+  // The packet may end before the frame does; the rest is Ethernet padding.
   const length = header + ipv6.HEADER_BYTES + ipv6.payloadLength(frame, header) - message;
   if (icmpv6.check(frame, message, length) < 0) return 'ndp_malformed';
   switch (icmpv6.type(frame, message)) {
@@ -81,16 +83,18 @@ function readSolicitation(
   } else {
     // RFC 4291 2.5.3, 2.7: no packet comes from a loopback or multicast address.
     if (!isStationIp(sender)) return 'ndp_malformed';
-    // RFC 4861 4.3: the option must be there in what is multicast. To a unicast address, which a group MAC may carry
-    // (7.1.1 has no rule against it), it need not; whoever sent the frame is answered.
+    // RFC 4861 4.3: a multicast solicitation must have the option. A group MAC may carry a unicast address as
+    // well (7.1.1 has no rule against it). Then the option may be missing, and the sender of the frame is
+    // answered.
     if (sourceMac === undefined && ip.isMulticast(destination)) return 'ndp_malformed';
     if (sourceMac !== undefined && sourceMac !== senderMac) return 'proxy_spoofed';
   }
   return isStationIp(target) ? { ip: target, sender, senderMac, header } : 'ndp_ignored';
 }
 
-/** `owner` = the MAC that has the address, null = nobody known. Silence where it is the asker's own, as in ARP.
- * Sent at once: RFC 4861 7.2.8 lets proxies wait up to 1 s, where several may answer; here is one. */
+/** Answers a question. `owner`: the MAC that has the address, null if it is unknown. There is no answer for
+ * the asker's own address, as in ARP. The answer is sent at once: RFC 4861 7.2.8 lets a proxy wait up to 1 s
+ * because several may answer, and here there is one. */
 export function answerNdp(
   frame: Uint8Array,
   { ip: target, sender, senderMac, header }: NdpQuestion,
@@ -98,19 +102,19 @@ export function answerNdp(
 ): Uint8Array | ProxyDrop {
   if (owner === null) return 'proxy_unknown';
   if (owner === senderMac) return 'proxy_own';
-  // RFC 4861 7.2.4: who has no address yet hears it as one of all nodes, and it is not told "as you asked".
+  // RFC 4861 7.2.4: an asker without an address gets the answer as one of all nodes, and unsolicited.
   if (sender === ANY_V6) return advertisement(frame, header, target, owner, ALL_NODES);
   return advertisement(frame, header, target, owner, sender, senderMac);
 }
 
-/** "`address` is at `owner`", to all nodes. */
+/** Returns an advertisement "`address` is at `owner`" to all nodes. */
 export function ndpAnnouncement(address: Ipv6Address, owner: MacAddress): Uint8Array {
   const request = new Uint8Array(ethernet.HEADER_BYTES);
   ethernet.write({ destination: 0, source: 0, etherType: ethernet.IPV6 }, request, 0);
   return advertisement(request, request.length, address, owner, ALL_NODES); // RFC 4861 7.2.6
 }
 
-/** Solicited where there is someone to name. */
+/** Returns an advertisement; it is solicited if `destinationMac` is given. */
 function advertisement(
   request: Uint8Array,
   header: number,

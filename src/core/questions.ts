@@ -1,30 +1,32 @@
 /**
- * The questions of one overlay about unicast MACs that are under way: one a target, each with who asked it. They are bounded,
- * and each port has its share of them (shares.ts): a scan of one guest keeps no other from asking. So many a second are asked
- * for each port (QUESTION_RATE), those about broadcasts included, since plugin and control thread have a processor to share with
- * those that move frames.
+ * The open questions of an overlay about unicast MACs: at most one per target, each with its asker. Their
+ * number is bounded, and each port has its share (shares.ts), so that a scan by one guest keeps no other port
+ * from asking. Each port also has a rate (QUESTION_RATE), which includes its questions about broadcasts,
+ * since the plugin and the control thread share the processors with the threads that move frames.
  *
- * A question that several ports wait for counts for the quietest of them, so that nobody loses it by what another does.
+ * If several ports wait for one answer, the question counts for the port with the fewest questions, so that
+ * no port loses it because of another port's questions.
  */
 import { Allowance, type Rate } from './allowance.js';
 import type { Question } from './lookup.js';
 import type { Port } from './port.js';
 import { type Linked, Shares } from './shares.js';
 
-/** A plugin that takes 100 ms still answers 10,000 a second. Few enough for what they are made of to be gone before the
- * collector takes it for something that stays: a scan would cost 80 MiB otherwise. */
+/** With this bound a plugin that takes 100 ms still answers 10,000 questions a second. More questions would
+ * live so long that the garbage collector moves them to its old generation: a scan would then cost 80 MiB. */
 const MAX_OPEN = 1024;
-/** Of these, those that nothing waits for: where a source lives, or who may be behind a silent port. A peer that makes
- * MACs up does not keep the plugin from the questions of this host. */
+/** Bound on inquiries: questions that no frame waits for, about the place of a source MAC, or of the station
+ * of a silent port. So a peer that invents MACs leaves questions for the frames of this host. */
 const MAX_INQUIRIES = MAX_OPEN / 4;
 
-/** Of one port, and of inquiries. A question takes the control thread some 40 us, with garbage collection 100. Linux has no more
- * than 1,024 neighbours unless it is told to (gc_thresh3): a router that has lost all of them knows them again at once. */
+/** Rate of one port, and of all inquiries. A question takes the control thread some 40 us, 100 with garbage
+ * collection. Linux has at most 1,024 neighbours by default (gc_thresh3), so a router that has lost them all
+ * can look them all up at once. */
 export const QUESTION_RATE: Rate = { perSecond: 1000, burst: MAX_OPEN };
 
-/** Nothing waits for it. */
+/** Asker of a question that no frame waits for. */
 export const INQUIRY = 'inquiry';
-/** About a target of before a restart, which is in use meanwhile. */
+/** Asker of a question about a target from before a restart, which stays in use meanwhile. */
 export const CONFIRMATION = 'confirmation';
 export type Asker = Port | typeof INQUIRY | typeof CONFIRMATION;
 
@@ -35,9 +37,9 @@ interface Open extends Linked<Open> {
 }
 
 export class Questions {
-  /** In the order in which they were asked. */
+  /** Row -> question, in the order in which they were asked. */
   readonly #byRow = new Map<number, Open>();
-  /** By the number of the question. */
+  /** Number of the question -> row. */
   readonly #rowOf = new Map<number, number>();
   readonly #shares = new Shares<Asker, Open>(MAX_OPEN);
   readonly #inquiries: Allowance;
@@ -46,13 +48,14 @@ export class Questions {
     this.#inquiries = new Allowance(clock, QUESTION_RATE);
   }
 
-  /** The number of a row whose question has to make room for one of `asker`; undefined where none has to. The asker is
-   * one that may ask. */
+  /** The row of the question that must make room for another; undefined if there is room. The asker of the
+   * other question must have been admitted. */
   get inTheWay(): number | undefined {
     return this.#shares.hasRoom(1) ? undefined : this.#shares.oldest(this.#shares.largest())?.row;
   }
 
-  /** Whether there is room for one more of `asker`, and it has asked for less than it may. It counts as asked then. */
+  /** Returns whether `asker` may ask one more question, by its share and its rate. If so, the question counts
+   * as asked. */
   admits(asker: Asker): boolean {
     if (asker === INQUIRY && this.#shares.of(INQUIRY) >= MAX_INQUIRIES) return false;
     if (!this.#shares.mayTake(asker, 1)) return false;
@@ -60,12 +63,12 @@ export class Questions {
     return (asker === INQUIRY ? this.#inquiries : asker.questions).take();
   }
 
-  /** Those that await an answer, as they are now. */
+  /** The rows that await an answer, as a copy. */
   get rows(): readonly number[] {
     return [...this.#byRow.keys()];
   }
 
-  /** The question whose answer this row awaits. */
+  /** Returns the question whose answer this row awaits. */
   of(row: number): Question | undefined {
     return this.#byRow.get(row)?.question;
   }
@@ -74,7 +77,7 @@ export class Questions {
     return this.#byRow.get(row)?.asker;
   }
 
-  /** The row that awaits the answer to the question of this number. */
+  /** Returns the row that awaits the answer to the question with this number. */
   rowOf(lookup: number): number | undefined {
     return this.#rowOf.get(lookup);
   }
@@ -86,7 +89,8 @@ export class Questions {
     this.#shares.add(asker, open, 1);
   }
 
-  /** `port` waits for the answer as well: of those that count for it, this is the newest then. */
+  /** Notes that `port` waits for the answer as well. If the question now counts for it, it is the port's
+   * newest. */
   join(row: number, port: Port): void {
     const open = this.#byRow.get(row);
     if (open === undefined || this.#shares.of(port) >= this.#shares.of(open.asker)) return;

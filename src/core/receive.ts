@@ -1,5 +1,6 @@
 /**
- * In: datagrams from the underlay, to local ports. overlay.ts tells the story. Nothing here can reach a socket.
+ * In: from datagrams of the underlay to local ports. overlay.ts has the whole story. Nothing here can reach a
+ * socket.
  */
 import {
   ADDRESS,
@@ -28,7 +29,8 @@ import { recognise } from './partial-checksum.js';
 import { strangerAt } from './strict-source.js';
 import { NOWHERE } from './target-table.js';
 
-/** Says which port each of the first `count` datagrams of the batch goes to. Flushing is the caller's. */
+/** Adds each of the first `count` datagrams of the batch to the outputs of its ports. The caller flushes
+ * them. */
 export function receive(mux: Mux, batch: FrameBatch, count: number): void {
   const { bytes, descriptors } = batch;
   const { encapsulation, origin } = mux;
@@ -51,12 +53,14 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
     descriptors[at + OFFSET] = outer + header;
     descriptors[at + LENGTH] -= header;
     const frames = receiveFrame(overlay, batch, index);
-    // RFC 7348 5, RFC 8926 3.4: reserved bits are ignored on receipt. Other implementations drop, so an operator wants to know.
+    // RFC 7348 5, RFC 8926 3.4: reserved bits are ignored on receipt. Other implementations drop such frames,
+    // so they are counted.
     if (encapsulation.hasReservedBits(bytes, outer)) overlay.counters[COUNTER.rx_reserved_bits] += frames;
   }
 }
 
-/** A run of no length is a message that was dropped as it was received: GSO_SIZE says so. */
+/** Returns the counter for a datagram that `check` refused. A run of length 0 is a message that the native
+ * layer dropped; GSO_SIZE says why. */
 function badDatagram(reason: number, descriptors: Int32Array, at: number): number {
   switch (reason) {
     case NO_VNI:
@@ -76,8 +80,8 @@ function badDatagram(reason: number, descriptors: Int32Array, at: number): numbe
   }
 }
 
-/** A frame, or a run of them: all have one header up to the traffic class, so what is decided of the first holds for
- * all. How many were delivered. */
+/** Handles a frame, or a run of frames. All frames of a run have the same header up to the traffic class, so
+ * a decision about the first holds for all. Returns how many were delivered. */
 function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): number {
   const { bytes, descriptors } = batch;
   const { counters, drops, options } = overlay;
@@ -121,16 +125,17 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
     drops.add(COUNTER.rx_ecn, frames, batch, index);
     return 0;
   }
-  // A run is for the native half to look into: its frames are many. None is longer than the first.
+  // The native layer looks into a run for checksums, since it has many frames. The first frame of a run is
+  // the longest.
   const fits = length - header <= options.mtuBytes;
   if (frames === 1 ? !recognise(bytes, descriptors, at, payload, options.mtuBytes) : !fits) {
     drops.add(COUNTER.rx_too_big, frames, batch, index);
     return 0;
   }
-  // Whoever speaks from there is not here, or no longer.
+  // The station with this MAC sends from elsewhere, so it is not here, or no longer.
   if (own !== NONE) overlay.ports[own].presence.heardElsewhere();
   overlay.stations?.forget(sourceHigh, sourceLow);
-  // What a peer on this machine has not cut is known for a superframe only now.
+  // Counted only now: `recognise` may have found an uncut superframe.
   const delivered = wireFrames(descriptors, at);
   if (!deliver(overlay, batch, index, frame, header)) {
     drops.add(COUNTER.rx_no_port, delivered, batch, index);
@@ -141,14 +146,16 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
   return delivered;
 }
 
-/** A frame out of the tunnel has the MAC of a port as its source. It is its own, come back, if the port has just sent and
- * the plugin does not say that the MAC lives where the frame comes from. */
+/** Returns whether a frame out of the tunnel, with the MAC of a port as its source, is a frame of that port
+ * that came back. It is if the port has just sent, and the plugin does not say that the MAC lives where the
+ * frame comes from. */
 function isEcho(overlay: Overlay, port: Port, batch: FrameBatch, at: number, header: number): boolean {
   if (!port.presence.mayEcho(overlay.shared.nowTick)) return false;
   return overlay.point !== NOWHERE || strangerAt(overlay, batch, at, header) !== NONE;
 }
 
-/** RFC 6040 on every frame of a run; false = they must be dropped. An outer Not-ECT or ECT(0) never changes anything. */
+/** Applies RFC 6040 to every frame of a run. Returns false if they must be dropped. An outer Not-ECT or
+ * ECT(0) never changes anything. */
 function combineMarks(
   bytes: Uint8Array,
   descriptors: Int32Array,
@@ -168,7 +175,7 @@ function combineMarks(
   return true;
 }
 
-/** Whether there is a port that takes the frame. */
+/** Delivers a frame to its ports. Returns whether a port takes it. */
 function deliver(overlay: Overlay, batch: FrameBatch, index: number, frame: number, header: number): boolean {
   const { bytes } = batch;
   const vid = vlanOf(bytes, frame, header);

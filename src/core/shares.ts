@@ -1,17 +1,22 @@
 /**
- * Shares of something bounded: who may have more of it, and who has to give way. While there is room, anybody may have
- * all of it. Once the bound is reached, each of those that have some has a right to an equal part: who would have no more
- * than that gets it from the one that has most, and who would is refused. So the noisy one loses first, and a bound is never
- * for one alone ("longest queue drop", as in the buffers of switches).
+ * Fair shares of something bounded, such as bytes in a queue or open questions. A holder is a port or an
+ * overlay that has some of it.
  *
- * That there is somebody who has more than a part follows: if nobody had, all of them together would be below the bound.
+ * While there is room, a holder may have all of it. Once the bound is reached, each holder has a right to an
+ * equal part. One that would have no more than its part gets the amount, and the largest holder gives way.
+ * One that would have more is refused. So the busiest holder loses first, and none can keep the others out
+ * ("longest queue drop", as in the buffers of switches).
  *
- * Asked for every frame that finds the bound reached, of thousands of ports perhaps, so nothing here looks at all of them. Those
- * that have some are a heap: who has most is its first, and a change moves one of them past as many others as their number
- * has binary digits. What each has may be things in the order in which they came, of which the oldest is to give way.
+ * Some other holder then always has more than an equal part: otherwise all of them together would be within
+ * the bound.
+ *
+ * Shares are asked for every frame that finds the bound reached, and there may be thousands of ports, so no
+ * operation looks at all holders. The holders are a heap with the largest first, and a change moves one of
+ * them past at most log2(holders) others. A holder may also have a list of the things that it holds, in the
+ * order in which they came; the oldest gives way.
  */
 
-/** Such a thing: in a chain of those of the same one. */
+/** A thing in the list of its holder. */
 export interface Linked<Thing> {
   older: Thing | undefined;
   newer: Thing | undefined;
@@ -28,10 +33,11 @@ interface Holder<Key, Thing> {
 export class Shares<Key, Thing extends Linked<Thing> = never> {
   readonly #bound: number;
   readonly #holders = new Map<Key, Holder<Key, Thing>>();
-  /** First the heap: at 2n + 1 and 2n + 2 is nobody who has more than the one at n. Behind it some of those that have nothing
-   * any more: a Map gets slower with its size where the same key comes and goes (what it deletes stays in its chains). */
+  /** First the heap: the holders at 2n + 1 and 2n + 2 have no more than the one at n. After the heap come
+   * some that have nothing any more. They are kept because a Map becomes slower the larger it is if the same
+   * key comes and goes: deleted entries stay in its chains. */
   readonly #places: Holder<Key, Thing>[] = [];
-  /** That have some. */
+  /** Number of holders that have some. */
   #count = 0;
   #used = 0;
 
@@ -39,37 +45,37 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     this.#bound = bound;
   }
 
-  /** Of all. */
+  /** The amount that all holders have together. */
   get used(): number {
     return this.#used;
   }
 
-  /** What this one has. */
+  /** Returns the amount that a holder has. */
   of(key: Key): number {
     return this.#holders.get(key)?.amount ?? 0;
   }
 
-  /** The equal part of one that has some, or is about to. */
+  /** Returns the equal part of a holder that has some, or is about to. */
   part(key: Key, bound = this.#bound): number {
     return bound / (this.of(key) > 0 ? this.#count : this.#count + 1);
   }
 
-  /** Whether all of them could have `amount` more. */
+  /** Returns whether there is room for `amount` more. */
   hasRoom(amount: number): boolean {
     return this.#used + amount <= this.#bound;
   }
 
-  /** Whether this one may have `amount` more, where need be after others have given way. */
+  /** Returns whether a holder may have `amount` more, if need be after others have given way. */
   mayTake(key: Key, amount: number, bound = this.#bound): boolean {
     return this.#used + amount <= bound || this.of(key) + amount <= this.part(key, bound);
   }
 
-  /** Who has to give way: the one that has most. Somebody has some. */
+  /** The holder that has the most and must give way. At least one holder must have some. */
   largest(): Key {
     return this.#places[0].key;
   }
 
-  /** Undefined where it has none. */
+  /** The oldest thing of a holder; undefined if it has none. */
   oldest(key: Key): Thing | undefined {
     return this.#holders.get(key)?.oldest;
   }
@@ -83,7 +89,7 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     if (holder !== undefined) this.#giveBack(holder, amount);
   }
 
-  /** Takes `amount` for a thing, which is the newest of this one. */
+  /** Takes `amount` for a thing, which becomes the holder's newest. */
   add(key: Key, thing: Thing, amount: number): void {
     const holder = this.#take(key, amount);
     thing.older = holder.newest;
@@ -93,7 +99,7 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     holder.newest = thing;
   }
 
-  /** And gives it back. */
+  /** Removes a thing and gives its amount back. */
   remove(key: Key, { older, newer }: Thing, amount: number): void {
     const holder = this.#holders.get(key)!;
     if (older === undefined) holder.oldest = newer;
@@ -103,7 +109,7 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     this.#giveBack(holder, amount);
   }
 
-  /** One that has nothing, and never will. */
+  /** Forgets a holder that has nothing and never will. */
   forget(key: Key): void {
     const holder = this.#holders.get(key);
     if (holder?.amount !== 0) return;
@@ -131,7 +137,7 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     holder.amount -= amount;
     this.#sink(holder);
     if (holder.amount > 0) return;
-    // It has nobody below it.
+    // A holder with 0 has sunk to a leaf of the heap.
     const last = this.#places[--this.#count];
     this.#swap(holder, this.#count);
     if (last !== holder) this.#rise(last);

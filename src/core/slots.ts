@@ -1,25 +1,27 @@
 /**
- * Tables of slots of four words: open addressing, linear probing, nothing allocated but when they grow. MacIndex and
- * AddressTable are such tables. A key comes in words, so that no frame needs a number above 32 bits or a text.
+ * Hash tables with slots of four words: open addressing, linear probing, and no allocation except to grow.
+ * MacIndex and AddressTable are such tables. A key is words, so that no frame needs a number above 32 bits or
+ * a text.
  *
- * A free slot is all zero. At most half of the slots are taken: a probe of a key that is not there then looks at two on
- * average. What changes a table is here. The search for a key is each table's own, since every frame makes one; there the size
- * of a slot is a literal (`<< 2`, `+ 4`), since V8 reads an imported constant from memory each time.
+ * A free slot is all zero. At most half of the slots are taken, so that a probe for a missing key looks at
+ * two slots on average. Code that changes a table is here. Each table searches by code of its own, since
+ * every frame makes a search: there the size of a slot is a literal (`<< 2`, `+ 4`), since V8 reads an
+ * imported constant from memory each time.
  */
 
 export const SLOT_WORDS = 4;
-/** A table has a power of two of slots. */
+/** The number of slots of a table is a power of two. */
 export const MIN_SLOTS = 16;
 
-/** The hash of the key of the slot at `at`. */
+/** Returns the hash of the key of the slot at `at`. */
 export type HashAt = (words: Int32Array, at: number) => number;
 
-/** The slot where a search begins for a key of this hash. */
+/** Returns the slot where the search for a key with this hash begins. */
 function home(slots: Int32Array, hash: number): number {
   return (hash << 2) & (slots.length - 1);
 }
 
-/** The slot where it goes on. */
+/** Returns the slot where a search goes on. */
 function next(slots: Int32Array, at: number): number {
   return (at + SLOT_WORDS) & (slots.length - 1);
 }
@@ -28,7 +30,8 @@ function isFree(slots: Int32Array, at: number): boolean {
   return (slots[at] | slots[at + 1] | slots[at + 2] | slots[at + 3]) === 0;
 }
 
-/** Takes out the slot at `at`. What probed past the hole moves back, so that no probe ends early and no tombstone is needed. */
+/** Removes the slot at `at`. Later slots of the same probe sequence move back, so that no probe ends early
+ * and no tombstone is needed. */
 export function removeAt(slots: Int32Array, at: number, hashAt: HashAt): void {
   const last = slots.length - 1;
   let hole = at;
@@ -41,14 +44,14 @@ export function removeAt(slots: Int32Array, at: number, hashAt: HashAt): void {
   slots[hole] = slots[hole + 1] = slots[hole + 2] = slots[hole + 3] = 0;
 }
 
-/** Puts the slot at `at` of `from` in. Its key is not in the table, which has room. */
+/** Inserts a copy of the slot at `at` of `from`. The table has room and does not have the key. */
 export function insert(slots: Int32Array, from: Int32Array, at: number, hashAt: HashAt): void {
   let to = home(slots, hashAt(from, at));
   while (!isFree(slots, to)) to = next(slots, to);
   copySlot(slots, to, from, at);
 }
 
-/** All that is in `from` goes in. There is room for it, and nothing of it is in the table. */
+/** Inserts copies of all slots of `from`. The table has room and has none of the keys. */
 export function refill(slots: Int32Array, from: Int32Array, hashAt: HashAt): void {
   for (let at = 0; at < from.length; at += SLOT_WORDS) if (!isFree(from, at)) insert(slots, from, at, hashAt);
 }

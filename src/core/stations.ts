@@ -1,28 +1,31 @@
 /**
- * Stations behind the overlay's own port, in mode point: whoever sent a frame there, as a learning bridge has it. With
- * one destination for all nobody can be asked where a MAC lives, and without this a VNIC could not reach a guest behind
- * a bridge on the own interface: its frames would leave for the other host.
+ * Stations behind the overlay's own port, in mode point. They are learned from the frames that they send, as
+ * by a learning bridge. Mode point has one destination for all frames, and no plugin is asked where a MAC
+ * lives. Without this table a VNIC could not reach a guest behind a bridge on the own interface: its frames
+ * would leave for the other host.
  *
- * A table of 512 rows of 8 places; the MAC chooses the row, and in a full row the station heard longest ago makes room.
- * It is memory that all threads of the overlay see: the station may speak to one and be spoken to by another. No lock:
- * a MAC is one 64-bit store, and two threads that use a place at once cost a station its place until it speaks again.
+ * The table has 512 rows of 8 places. The MAC chooses the row; in a full row the station heard longest ago
+ * makes room. Its memory is shared by all threads of the overlay: a station may send through one thread and
+ * receive through another. There is no lock: a MAC is one 64-bit store, and if two threads use a place at
+ * once, a station has no place until it sends again.
  */
 import type { MacAddress } from '../wire/mac.js';
 import { hash } from './mac-index.js';
 import { TICK_MS } from './target-table.js';
 
-/** As many as hosts on one segment ever are; 64 KiB an overlay. */
+/** As many as the hosts on a large segment; 64 KiB per overlay. */
 export const MAX_STATIONS = 4096;
-/** What a bridge of Linux gives a station that is silent (IEEE 802.1Q 8.8.3: ageing time). */
+/** A station that is silent for this time is forgotten, as by a Linux bridge (IEEE 802.1Q 8.8.3: ageing
+ * time). */
 export const STATION_LIFE_MS = 300_000;
 
 const LIFE_TICKS = STATION_LIFE_MS / TICK_MS;
 const ROW_PLACES = 8;
 const ROWS = MAX_STATIONS / ROW_PLACES;
-/** No station has it. */
+/** MAC of a free place; no station has it. */
 const FREE = 0;
 
-/** Of one overlay: MACs, ticks of the last frames, and whether there was ever any. */
+/** The table of one overlay: MACs, ticks of their last frames, and whether there has ever been one. */
 export type StationMemory = SharedArrayBuffer;
 
 const TICKS_AT = MAX_STATIONS * Float64Array.BYTES_PER_ELEMENT;
@@ -43,7 +46,7 @@ export class Stations {
     this.#used = new Int32Array(memory, USED_AT, 1);
   }
 
-  /** One has spoken. */
+  /** Notes that a station has sent a frame through the own port. */
   learn(high: number, low: number, nowTick: number): void {
     const macs = this.#macs;
     const ticks = this.#ticks;
@@ -69,20 +72,20 @@ export class Stations {
     return at >= 0 && ((nowTick - this.#ticks[at]) | 0) < LIFE_TICKS;
   }
 
-  /** It has spoken elsewhere. */
+  /** Notes that a station has sent a frame from elsewhere. */
   forget(high: number, low: number): void {
     if (this.#used[0] === 0) return;
     const at = this.#find(high, low);
     if (at >= 0) this.#macs[at] = FREE;
   }
 
-  /** Those that are there now, in no order. */
+  /** Returns the stations that are there now, in no order. */
   list(nowTick: number): MacAddress[] {
     const isHere = (at: number): boolean => ((nowTick - this.#ticks[at]) | 0) < LIFE_TICKS;
     return [...this.#macs].filter((mac, at) => mac !== FREE && isHere(at));
   }
 
-  /** As TargetTable.age: so that none comes back when the ticks run over. */
+  /** Keeps old stations from coming back when ticks overflow; see TargetTable.age. */
   age(nowTick: number): void {
     for (let at = 0; at < MAX_STATIONS; at++)
       if (((nowTick - this.#ticks[at]) | 0) >= LIFE_TICKS) this.#macs[at] = FREE;

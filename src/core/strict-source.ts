@@ -1,9 +1,11 @@
 /**
- * <encap>/strict-source: what a peer sends must come from a MAC that lives behind that peer, so that one VTEP, or a guest
- * of it, cannot speak as a station of another. Where MACs live the target table knows, in both directions.
+ * <encap>/strict-source: the source MAC of a frame must live behind the peer that sent the frame. So one
+ * VTEP, or a guest behind it, cannot pretend to be a station of another VTEP. The target table says where a
+ * MAC lives, for both directions.
  *
- * A MAC that the table does not have is asked about, as if something were to be sent to it, and its frames are dropped
- * until the answer is there: a sender tries again within a second, and nothing unproven ever passes.
+ * If the table does not have the MAC, the plugin is asked, as for a frame to that MAC. Until the answer is
+ * there, frames from that MAC are dropped: a sender tries again within a second, and no unproven frame ever
+ * passes.
  */
 import { read16 } from '../wire/bytes.js';
 import { ADDRESS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
@@ -15,7 +17,8 @@ import { NONE } from './mac-index.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
 import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
 
-/** Counter of the drop, or NONE when the inner source lives at the sender. `header`: tags included. */
+/** Returns the counter of the drop, or NONE if the inner source lives at the sender. `header`: bytes of the
+ * Ethernet header, tags included. */
 export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, header: number): number {
   const { targets, shared, point } = overlay;
   const { bytes, descriptors } = batch;

@@ -1,10 +1,11 @@
 /**
- * A superframe of very many segments, cut into superframes of few: what is made of the parts is byte for byte what would be
- * made of the whole (offload.c cuts either), so whoever has a part need not know of it.
+ * Cuts a superframe with very many segments into superframes with few. The segments of the parts are byte for
+ * byte those of the whole (offload.c cuts either), so the code that gets a part need not know that it is one.
  *
- * No honest superframe is that large: the kernel's stack sends 128 datagrams in one at most (UDP_MAX_SEGMENTS), and 64 KiB
- * are 123 segments of the smallest MSS that a path must carry, 536 bytes (IPv4; 1,220 for IPv6, RFC 9293 3.7.1). So it costs
- * the others nothing, and a smaller MSS no more than a copy.
+ * Normal superframes have fewer segments. The kernel's stack sends at most 128 datagrams in one
+ * (UDP_MAX_SEGMENTS), and 64 KiB are 123 segments of the smallest MSS that a path must carry, 536 bytes
+ * (IPv4; 1,220 for IPv6, RFC 9293 3.7.1). So parts cost a normal sender nothing, and a sender with a smaller
+ * MSS one copy.
  */
 import { read16, read32, write16, write32 } from '../wire/bytes.js';
 import * as checksum from '../wire/checksum.js';
@@ -26,32 +27,32 @@ import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { wireFrames } from './frame-count.js';
 
-/** Of one part. */
+/** Segments of one part at most. */
 export const PART_SEGMENTS = 128;
 
-/** Headers that offload.c cuts at most (MAX_HEADER_BYTES). */
+/** Longest headers that offload.c cuts (MAX_HEADER_BYTES). */
 const MAX_HEADER_BYTES = 240;
 
 export interface Superframe {
-  /** Of this frame alone. */
+  /** The bytes of this frame alone. */
   readonly bytes: Uint8Array;
   /** Its OFFSET is 0. */
   readonly descriptor: Int32Array;
 }
 
-/** Whether a frame has more segments than a part may. */
+/** Returns whether a frame has more segments than a part may have. */
 export function isLong(descriptors: Int32Array, at: number): boolean {
   return descriptors[at + GSO_TYPE] !== virtio.GSO_NONE && wireFrames(descriptors, at) > PART_SEGMENTS;
 }
 
-/** Segments of a superframe that is to go in parts; 0 = it goes as it is, because they are few, or because it cannot be cut,
- * which costs nothing and is for the socket to say. */
+/** Returns the number of segments if a superframe must go in parts. 0 = it goes as it is: it has few
+ * segments, or it cannot be cut, which costs nothing and is reported by the socket. */
 export function partsOf(bytes: Uint8Array, descriptors: Int32Array, at: number): number {
   if (!isLong(descriptors, at) || !canBeCut(bytes, descriptors, at)) return 0;
   return wireFrames(descriptors, at);
 }
 
-/** Whether a superframe is one, by the same conditions as in offload.c (cut_start). */
+/** Returns whether offload.c can cut the frame: the conditions are those of cut_start. */
 export function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
@@ -74,8 +75,8 @@ export function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number)
   );
 }
 
-/** Writes `segments` of them from `first` on, or what is left, as a superframe to where the descriptor at `at`, a copy of the
- * whole one's, has its OFFSET. */
+/** Writes the segments from `first` on, `segments` of them or the rest, as a superframe. The descriptor at
+ * `at` is a copy of the whole superframe's; the part is written to its OFFSET. */
 export function writePart(
   { bytes: whole, descriptor }: Superframe,
   first: number,
@@ -109,7 +110,7 @@ export function writePart(
       descriptors[at + GSO_TYPE] &= ~virtio.GSO_ECN;
     }
   }
-  // It is the sum over the pseudo-header, which has the length.
+  // The field has the sum of the pseudo-header, which includes the length.
   const field = transport + (isUdp ? udp.CHECKSUM : tcp.CHECKSUM);
   const without = checksum.fold(read16(bytes, field) + (~wholeBytes & 0xffff));
   write16(bytes, field, checksum.fold(without + partBytes));

@@ -1,19 +1,19 @@
 /**
- * Takes out of a target table what is over since all of it was invalidated, some entries at a time: a million of them take
- * half a second, and nobody's frame waits for that.
+ * Removes the entries of a target table that have expired because all were invalidated. It removes some at a
+ * time: a million of them take half a second, and no frame waits for that.
  */
 import type { HeldDestinations } from './held-destinations.js';
 import type { TargetTable } from './target-table.js';
 
-/** Of one `sweep`, in rows looked at: a quarter of a millisecond. */
+/** Work of one `sweep`, in rows looked at: a quarter of a millisecond. */
 const MAX_WORK = 8192;
-/** To take an entry out costs as much as so many looks, and one more for each of its destinations. */
+/** Cost of removing an entry, in rows looked at; each of its destinations costs one more. */
 const ENTRY_WORK = 15;
 
 export class Sweeper {
   readonly #targets: TargetTable;
   readonly #held: HeldDestinations;
-  /** Below this row nothing is over. */
+  /** No row below this one has an expired entry. */
   #sweptRows = 0;
 
   constructor(targets: TargetTable, held: HeldDestinations) {
@@ -21,13 +21,14 @@ export class Sweeper {
     this.#held = held;
   }
 
-  /** All that is known is over; `sweep` is to be called until there is no more. */
+  /** Expires all that is known; `sweep` is to be called until it returns false. */
   expireAll(): void {
     this.#targets.expireAll();
     this.#sweptRows = 0;
   }
 
-  /** `forget` lets go of all that hangs on an entry. Whether there may be more. */
+  /** Removes some expired entries; `forget` releases all that belongs to one. Returns whether there may be
+   * more. */
   sweep(forget: (row: number) => void): boolean {
     const targets = this.#targets;
     let left = MAX_WORK;

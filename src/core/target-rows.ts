@@ -1,9 +1,10 @@
 /**
- * The target table of an overlay as others see it: for `show-overlay -t`, and for the next daemon.
+ * Reads the target table of an overlay for `show-overlay -t` and for the next process.
  *
- * A table may have a million entries, and the thread that moves frames looks at it: so it does that in parts. First some
- * rows are scanned for MACs, and the caller comes back with where it was; then some of the MACs are described. An entry
- * keeps its row as long as it is there, so one that is there from the first part to the last is found, and found once.
+ * A table may have a million entries, and the thread that moves frames reads it, so it reads in parts. First
+ * a scan looks at some rows for MACs, and the caller comes back with the row where the scan ended. Then some
+ * of those MACs are described. An entry keeps its row as long as it exists, so an entry that exists during
+ * all parts is found, and found once.
  */
 import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, isMulticast, lowOf, type MacAddress } from '../wire/mac.js';
@@ -11,9 +12,9 @@ import { NONE } from './mac-index.js';
 import { HERE, type Overlay } from './overlay.js';
 import { DROP, FREE, PENDING, VALID } from './target-table.js';
 
-/** Of one scan: some 0.3 ms. */
+/** Rows of one scan: some 0.3 ms. */
 const SCAN_ROWS = 32_768;
-/** In one description, of all its rows together; one row may have more. */
+/** Destinations of one description, all its rows together. A single row may have more. */
 const MAX_DESTINATIONS = 512;
 
 /** A row of `show-overlay -t`. */
@@ -26,19 +27,19 @@ export interface TableRow {
 export interface TargetScan {
   /** In no order. */
   readonly macs: Float64Array;
-  /** Of each, for how long it has not been used. */
+  /** The time since each MAC was last used. */
   readonly idleTicks: Int32Array;
-  /** Where the next scan begins; undefined when all has been looked at. */
+  /** The row where the next scan begins; undefined if all rows have been looked at. */
   readonly next: number | undefined;
 }
 
 export interface TargetDescription {
   readonly rows: readonly TableRow[];
-  /** So many of the MACs were looked up; the others are to be asked for again. */
+  /** The number of MACs that were looked up; the others are to be asked for again. */
   readonly count: number;
 }
 
-/** MACs above `after` and below `before`, of the rows from `from` on. */
+/** Returns MACs above `after` and below `before`, from the rows that begin at `from`. */
 export function scanTargets(
   overlay: Overlay,
   from: number,
@@ -54,12 +55,12 @@ export function scanTargets(
   );
 }
 
-/** MACs of single stations that frames are sent to, idle for less than `maxIdleTicks`: what a restart is to know. In mode
- * point: those behind the own port. */
+/** Returns the MACs that the next process should know: single stations that frames are sent to, idle for less
+ * than `maxIdleTicks`. In mode point: the stations behind the own port. */
 export function scanRecent(overlay: Overlay, from: number, maxIdleTicks: number): TargetScan {
   const { targets, shared, stations } = overlay;
   const here = from === 0 ? (stations?.list(shared.nowTick) ?? []) : [];
-  // What is sent to a group is asked about frame by frame: there is no question without one.
+  // Group MACs are left out: a question about a group MAC needs a frame, and a restored entry has none.
   return scan(
     overlay,
     from,
@@ -89,7 +90,7 @@ function scan(
   return { macs: Float64Array.from(macs), idleTicks: Int32Array.from(idleTicks), next };
 }
 
-/** What is known of these MACs, in their order; those that are not there are left out. */
+/** Returns the rows of these MACs in their order, without those that the table does not have. */
 export function describeTargets(overlay: Overlay, macs: Float64Array): TargetDescription {
   const rows: TableRow[] = [];
   let count = 0;

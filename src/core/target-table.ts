@@ -1,5 +1,5 @@
 /**
- * The target table: inner destination MAC -> where its frames go.
+ * The target table: inner destination MAC -> destination.
  *
  *            insert                answer: target
  *   (none) ---------> PENDING ------------------------> VALID
@@ -7,22 +7,23 @@
  *     |                  +---------------> DROP           | ttl ends, next frame asks again
  *     +---- invalidate, ttl, eviction -------+------------+
  *
- * An entry is a row of 8 words, all that a hit needs in half a cache line:
+ * An entry is a row of 8 words; a hit needs half a cache line:
  *
  *   | state | destination | expiry tick | used tick | newer | older | MAC high | MAC low |
  *
- * After a restart the entries of the life before are there again, VALID and stale: they are used, and being used they
- * are asked about; the answer makes them what it says.
+ * After a restart the entries of the previous process are there again, VALID and stale. A stale entry is
+ * used. Its first use causes a question, and the answer replaces it.
  *
- * Bounded twice. Entries that say where something is (VALID, or DROP for ever, which is the operator's word) have one
- * bound; what was only asked about (PENDING, DROP for a while) has another. In each kind the least recently used makes
- * room for its like: who scans the network for MACs that nobody has takes nothing from the known ones.
+ * The table has two bounds: one for known entries (VALID, or DROP for ever, which only the operator sets) and
+ * one for entries that were only asked about (PENDING, or DROP for a while). The least recently used entry
+ * makes room for a new one of its kind. So a scan of the network for MACs that no station has evicts no known
+ * entry.
  *
- * All can be made to be over at once, whatever their number: what was settled in an earlier generation is as if it were not
- * there. Its rows are taken out later, some at a time (Overlay.sweep).
+ * All entries can be expired at once, whatever their number: an entry settled in an earlier generation counts
+ * as absent. Its row is removed later, some at a time (Overlay.sweep).
  *
- * Time is counted in ticks of 10 ms, handed in. "Recently used" is exact to RECENT_TICKS: an entry moves to the
- * head of its list at most once in that time, so that a busy one costs a comparison and no list surgery.
+ * Time is passed in, in ticks of 10 ms. "Recently used" is exact to RECENT_TICKS: an entry moves to the head
+ * of its list at most once in that time, so that a hit on a busy entry costs one comparison.
  */
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { MacIndex, NONE } from './mac-index.js';
@@ -32,18 +33,18 @@ export const PENDING = 1;
 export const VALID = 2;
 export const DROP = 3;
 
-/** Ticks are 32-bit and compared by difference, which is right for 248 days: a ttl ends within half of it, and `age`
- * is called within the other half. */
+/** Ticks are 32-bit and compared by their difference, which is right for 248 days. A ttl ends within half of
+ * that time, and `age` is called within the other half. */
 export const TICK_MS = 10;
 export const MAX_TTL_MS = 0x3fff_ffff * TICK_MS;
 /** 31 days. */
 export const AGE_EVERY_MS = 0x1000_0000 * TICK_MS;
 
-/** `destination` of an entry that has none. */
+/** `destination` of an entry without one. */
 export const NOWHERE = -1;
 /** `destination` of an entry with more than one: they are in `floods`. */
 export const FLOOD = -2;
-/** `destination` of what lives at this host, and the slot of this overlay's own endpoint. */
+/** `destination` of a MAC that lives at this host, and the slot of this overlay's own endpoint. */
 export const HERE = -3;
 
 const ROW_WORDS = 8;
@@ -56,16 +57,16 @@ const OLDER = 5;
 const HIGH = 6;
 const LOW = 7;
 
-/** `state` plus this = never expires. */
+/** Added to a state: the entry never expires. */
 const FOR_EVER = 4;
-/** VALID plus this = from before a restart: good to use, and to be asked about as soon as it is. */
+/** Added to VALID: the entry is from before a restart. It may be used, and its use causes a question. */
 const STALE = 8;
 const STATE_MASK = 3;
-/** Above these: the generation in which a VALID or DROP entry was settled. */
+/** The bits above these have the generation in which a VALID or DROP entry was settled. */
 const FLAGS_MASK = 15;
 const NEXT_GENERATION = 16;
 
-/** 1 s: what an operator means by "recently" when a table is full. */
+/** 1 s: as precise as an operator needs when a table is full. */
 const RECENT_TICKS = 100;
 
 const FIRST_ROWS = 64;
@@ -87,13 +88,13 @@ export class TargetTable {
   readonly #onStale: (row: number) => void;
   readonly #index = new MacIndex();
   #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
-  /** Rows handed out so far; those free again are chained through OLDER. */
+  /** Number of rows handed out so far. Free rows among them are chained through OLDER. */
   #used = 0;
   #free = NONE;
   #generation = 0;
 
-  /** `onEvict` is told of each entry that makes room, while it can still be read; `onStale` of each stale entry that is
-   * used, once in RECENT_TICKS at most. */
+  /** `onEvict` is called for each entry that makes room, while it can still be read. `onStale` is called for
+   * each stale entry that is used, at most once in RECENT_TICKS. */
   constructor(
     maxKnown: number,
     maxAsked: number,
@@ -115,12 +116,14 @@ export class TargetTable {
     return this.#used;
   }
 
-  /** The row of this MAC, whatever its state, or NONE. Rows stay good until their entry is removed or evicted. */
+  /** Returns the row of this MAC, whatever its state, or NONE. A row is valid until its entry is removed or
+   * evicted. */
   find(high: number, low: number): number {
     return this.#index.get(high, low);
   }
 
-  /** FREE when the time of a VALID or DROP entry is over: then it is as if it were not there. */
+  /** Returns the state of a row. A VALID or DROP entry that has expired counts as FREE, as if it were not
+   * there. */
   state(row: number, nowTick: number): number {
     const word = this.#rows[row * ROW_WORDS + STATE];
     if (word === PENDING) return PENDING;
@@ -129,7 +132,7 @@ export class TargetTable {
     return ((this.#rows[row * ROW_WORDS + EXPIRY] - nowTick) | 0) > 0 ? word & STATE_MASK : FREE;
   }
 
-  /** Whether it says where this MAC lives, or that it lives nowhere. */
+  /** Returns whether the table says where this MAC lives, or that it lives nowhere. */
   knows(mac: MacAddress, nowTick: number): boolean {
     const row = this.find(highOf(mac), lowOf(mac));
     const state = row === NONE ? FREE : this.state(row, nowTick);
@@ -159,7 +162,7 @@ export class TargetTable {
     if (this.#rows[at + STATE] & STALE) this.#onStale(row);
   }
 
-  /** A new PENDING entry for a MAC that has none. */
+  /** Adds a PENDING entry for a MAC that has no entry. Returns its row. */
   insert(high: number, low: number, nowTick: number): number {
     const row = this.#takeRow();
     const at = row * ROW_WORDS;
@@ -173,7 +176,7 @@ export class TargetTable {
     return row;
   }
 
-  /** ttlMs Infinity = for ever. */
+  /** Makes an entry VALID or DROP. ttlMs Infinity = for ever. */
   settle(
     row: number,
     state: typeof VALID | typeof DROP,
@@ -187,7 +190,7 @@ export class TargetTable {
     this.#setState(row, (ttlMs === Infinity ? state | FOR_EVER : state) | this.#generation);
   }
 
-  /** VALID until somebody says otherwise, and stale. The next `touch` tells. */
+  /** Makes an entry VALID for ever, and stale. The next `touch` calls `onStale`. */
   settleStale(row: number, destination: number, nowTick: number): void {
     this.settle(row, VALID, destination, Infinity, nowTick);
     this.#rows[row * ROW_WORDS + STATE] |= STALE;
@@ -198,23 +201,23 @@ export class TargetTable {
     return (this.#rows[row * ROW_WORDS + STATE] & STALE) !== 0;
   }
 
-  /** From now on all VALID and DROP entries are over: `isOver`. */
+  /** Expires all VALID and DROP entries; `isOver` tells which those are. */
   expireAll(): void {
     this.#generation = (this.#generation + NEXT_GENERATION) | 0;
   }
 
-  /** Whether `expireAll` has made an end of it: it is to be removed. */
+  /** Returns whether `expireAll` has expired the entry, so that it is to be removed. */
   isOver(row: number): boolean {
     const word = this.#rows[row * ROW_WORDS + STATE];
     return word !== FREE && word !== PENDING && (word & ~FLAGS_MASK) !== this.#generation;
   }
 
-  /** Ticks since it was used, exact to RECENT_TICKS. */
+  /** Returns the ticks since the entry was used, exact to RECENT_TICKS. */
   idleTicks(row: number, nowTick: number): number {
     return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
-  /** Back to PENDING: its answer is asked for again. */
+  /** Makes an entry PENDING again, since its question is asked again. */
   reopen(row: number): void {
     this.#rows[row * ROW_WORDS + DESTINATION] = NOWHERE;
     this.#setState(row, PENDING);
@@ -230,11 +233,11 @@ export class TargetTable {
   }
 
   /**
-   * So that times which are long over do not seem to come again when the ticks run over. To be called every AGE_EVERY_MS
-   * or, when nothing happened in between, before anything else does; `sinceMs`: since the last time.
+   * Keeps times of long ago from seeming recent when ticks overflow. To be called every AGE_EVERY_MS; after a
+   * longer pause, before anything else. `sinceMs`: time since the last call.
    */
   age(nowTick: number, sinceMs: number): void {
-    // All that was settled before the last AGE_EVERY_MS began has ended, and nothing was settled after.
+    // Every entry was settled before the pause began, and has expired in it.
     const isAllOver = sinceMs > AGE_EVERY_MS + MAX_TTL_MS;
     const rows = this.#rows;
     for (let at = 0; at < this.#used * ROW_WORDS; at += ROW_WORDS) {
@@ -263,7 +266,7 @@ export class TargetTable {
     return flags === VALID || flags >= FOR_EVER ? this.#known : this.#asked;
   }
 
-  /** An entry that changes lists is the newest of the other one. */
+  /** Sets a state. An entry that changes lists becomes the newest of the other list. */
   #setState(row: number, state: number): void {
     const at = row * ROW_WORDS;
     const before = this.#listOf(at);
@@ -273,7 +276,7 @@ export class TargetTable {
     this.#admit(row);
   }
 
-  /** The oldest of its kind makes room for it. */
+  /** Adds an entry to its list. If the list is full, its oldest entry makes room. */
   #admit(row: number): void {
     const list = this.#listOf(row * ROW_WORDS);
     if (list.size >= list.max) {

@@ -1,13 +1,15 @@
 /**
- * Packets too big for the tunnel: their sender is told the size that fits, ICMP "fragmentation needed" (RFC 1191 4) or
- * ICMPv6 "packet too big" (RFC 4443 3.2), into the port that the frame came from. The size is what path-mtu.ts knows of the
- * path; where that is enough for the packet, the kernel has refused it for the device at hand, and is asked how much it carries.
+ * Answers packets that are too big for the tunnel. The sender gets the size that fits, in ICMP "fragmentation
+ * needed" (RFC 1191 4) or ICMPv6 "packet too big" (RFC 4443 3.2), at the port that the frame came from. The
+ * size is the path MTU that path-mtu.ts has. If the packet would fit by that, the kernel has refused it for
+ * the device's MTU, and is asked how much the device carries.
  *
- * The answer comes from where the packet was going, MAC and IP, as under a bridge on Linux (net/ipv4/ip_tunnel_core.c,
- * skb_tunnel_check_pmtu): a VTEP has no address on the overlay, and of all addresses this is the one that the
- * sender's neighbour cache, its filters and its reverse path check let through.
+ * The answer comes from the MAC and IP that the packet was for, as under a Linux bridge
+ * (net/ipv4/ip_tunnel_core.c, skb_tunnel_check_pmtu). A VTEP has no address on the overlay, and the packet's
+ * destination is the one address that the sender's neighbour cache, filters and reverse path check accept.
  *
- * Not answered: frames that waited for a lookup, copies of a flood, IPv4 that may be fragmented (nobody does so here).
+ * These get no answer: frames that waited for a lookup, copies of a flood, and IPv4 packets that may be
+ * fragmented (varpd does not fragment them either).
  */
 import { frameOverheadBytes } from '../encap/index.js';
 import { read16, write16 } from '../wire/bytes.js';
@@ -29,19 +31,20 @@ import type { Overlay, Port } from './overlay.js';
 import { isStation, replyTo } from './proxy-frame.js';
 import { NOWHERE, VALID } from './target-table.js';
 
-/** The largest answer. IPv4: RFC 1812 4.3.2.3; IPv6: RFC 4443 2.4 (c). */
+/** Largest answer. IPv4: RFC 1812 4.3.2.3; IPv6: RFC 4443 2.4 (c). */
 const MAX_ANSWER_BYTES_V4 = 576;
 const MAX_ANSWER_BYTES_V6 = 1280;
-/** RFC 791 3.2: every link carries that. */
+/** RFC 791 3.2: every link carries a packet of this size. */
 const MIN_MTU_BYTES = 68;
 const TTL = 64; // RFC 1700, "IP Time to Live"
 /** IP precedence "internetwork control". RFC 1812 4.3.2.5 */
 const INTERNETWORK_CONTROL = 0xc0;
 
-/** What a port gets, since RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a bound: one a flow is enough. */
+/** Rate of answers to a port. RFC 1812 4.3.2.8 and RFC 4443 2.4 (f) want a limit, and one answer per flow is
+ * enough. */
 export const ANSWER_RATE: Rate = { perSecond: 100, burst: 10 };
 
-/** Answers the frames of a batch that its flush returned as too big, while the batch is as it was sent. */
+/** Answers the frames of a batch that its flush returned as too big. The batch must be as it was sent. */
 export function answerTooBig(
   overlay: Overlay,
   port: Port,
@@ -59,7 +62,7 @@ export function answerTooBig(
     if (!port.answers.take()) continue;
     const sizeBytes = largestFrameBytes(descriptors, at) - header;
     const mtuBytes = largestPacketBytes(overlay, bytes, frame, header, sizeBytes);
-    // The path may have grown since; and an answer that names no smaller size misleads.
+    // The path may have become larger since. An answer that names no smaller size would mislead.
     if (mtuBytes < MIN_MTU_BYTES || mtuBytes >= sizeBytes) continue;
     const isSuperframe = descriptors[at + GSO_TYPE] !== virtio.GSO_NONE;
     const packet = quote(bytes, ip, ipBytes, isSuperframe ? sizeBytes : undefined);
@@ -75,7 +78,8 @@ export function answerTooBig(
   }
 }
 
-/** What would have fitted: IP bytes behind the frame's own header. Negative where nobody can say. */
+/** Returns the largest IP packet that would fit behind the frame's own Ethernet header; negative if that is
+ * unknown. */
 function largestPacketBytes(
   overlay: Overlay,
   bytes: Uint8Array,
@@ -93,20 +97,21 @@ function largestPacketBytes(
   return known < sizeBytes ? known : routeMtuBytes(listen.ip, destinations.endpoint(slot).ip) - overhead;
 }
 
-/** The destination of a unicast MAC; negative where it has none, or several. */
+/** Returns the slot of a unicast MAC's destination; negative if it has none, or several. */
 function slotOf({ point, targets, shared }: Overlay, high: number, low: number): number {
   if (point !== NOWHERE) return point;
   const row = targets.find(high, low);
   return row !== NONE && targets.state(row, shared.nowTick) === VALID ? targets.destination(row) : NOWHERE;
 }
 
-// -- Who is answered
+// -- Senders that are answered
 
 function isBetweenStations(bytes: Uint8Array, frame: number): boolean {
   return !ethernet.isGroup(bytes, frame) && isStation(ethernet.source(bytes, frame));
 }
 
-/** Whether the IP packet at `ip` is one that may be answered with an ICMP error: RFC 1122 3.2.2, RFC 4443 2.4 (e). */
+/** Returns whether the IP packet at `ip` may be answered with an ICMP error: RFC 1122 3.2.2, RFC 4443 2.4
+ * (e). */
 function isAnswerable(bytes: Uint8Array, ip: number, length: number): boolean {
   const etherType = read16(bytes, ip - 2);
   if (etherType === ethernet.IPV4) return isAnswerableV4(bytes, ip, length);
@@ -121,7 +126,8 @@ function isAnswerableV4(bytes: Uint8Array, ip: number, length: number): boolean 
   return icmp.check(bytes, ip + header, length - header) > 0 && !icmp.isError(bytes, ip + header);
 }
 
-/** By the first octet: neither this network, loopback, multicast, broadcast nor class E. RFC 1122 3.2.1.3 */
+/** Decides by the first octet: not "this network", loopback, multicast, broadcast or class E. RFC 1122
+ * 3.2.1.3 */
 function isHostV4(octet: number): boolean {
   return octet !== 0 && octet !== 127 && octet < 224;
 }
@@ -136,17 +142,18 @@ function isAnswerableV6(bytes: Uint8Array, ip: number, length: number): boolean 
   return icmpv6.check(bytes, ip + at, length - at) > 0 && !icmpv6.isError(bytes, ip + at);
 }
 
-/** Not multicast (ff00::/8), and neither unspecified nor loopback, which both begin with fifteen zeros. */
+/** Returns false for multicast (ff00::/8), unspecified and loopback; the latter two begin with fifteen
+ * zeros. */
 function isHostV6(bytes: Uint8Array, at: number): boolean {
   if (bytes[at] === 0xff) return false;
   for (let index = 0; index < 15; index++) if (bytes[at + index] !== 0) return true;
   return bytes[at + 15] > 1;
 }
 
-// -- What is answered
+// -- Answers
 
-/** The beginning of the packet, a copy. A superframe is quoted as the first of its segments, which is what would have
- * been sent: its sender finds the connection by it. */
+/** Returns a copy of the beginning of the packet. A superframe is quoted as its first segment, which is the
+ * packet that would have been sent: its sender finds the connection by it. */
 function quote(bytes: Uint8Array, ip: number, length: number, segmentBytes: number | undefined): Uint8Array {
   const isV4 = bytes[ip] >> 4 === 4;
   const packetBytes =
@@ -208,7 +215,7 @@ function answerV6(request: Uint8Array, packet: Uint8Array, mtuBytes: number): Ui
   return reply;
 }
 
-/** Back to who sent it, with its tags. */
+/** Returns a frame back to the sender of `request`, with the same tags. */
 function mirror(request: Uint8Array, ipBytes: number): Uint8Array {
   return replyTo(
     request,

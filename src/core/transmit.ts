@@ -1,6 +1,6 @@
 /**
- * Out: where frames that a port's owner sent go, to other local ports (deliver.ts) and into the tunnel (tunnel.ts). overlay.ts
- * tells the story.
+ * Out: frames that a port's owner sent go to other local ports (deliver.ts) or into the tunnel (tunnel.ts).
+ * overlay.ts has the whole story.
  */
 import { read16 } from '../wire/bytes.js';
 import {
@@ -28,8 +28,9 @@ import { FROM_OWN, REDIRECTED } from './pending-queue.js';
 import { DROP, FREE, NOWHERE, VALID } from './target-table.js';
 import { headerLength, toDestinations, toTunnel } from './tunnel.js';
 
-/** Says where each of the first `count` frames of the batch goes, until they have cost `segments`: how many frames that were.
- * Flushing the outputs is the caller's, and then answering what was too big. */
+/** Adds the first `count` frames of the batch to the outputs of their destinations, until they have cost
+ * `segments`. Returns how many frames those are. The caller flushes the outputs, and then answers frames
+ * that were too big. */
 export function transmit(
   overlay: Overlay,
   port: Port,
@@ -96,7 +97,8 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   route(overlay, port, batch, index, header, false);
 }
 
-/** Who has sent a frame that may be sent: the one whose MAC the port has, or another station behind it. */
+/** Notes the source of a frame that may be sent: the station with the port's MAC, or another station behind
+ * the port. */
 function noteSource(overlay: Overlay, port: Port, bytes: Uint8Array, frame: number, frames: number): void {
   const high = ethernet.sourceHigh(bytes, frame);
   const low = ethernet.sourceLow(bytes, frame);
@@ -110,14 +112,16 @@ function noteSource(overlay: Overlay, port: Port, bytes: Uint8Array, frame: numb
   }
 }
 
-/** A broadcast that waited goes on, to the one station that it is for. Whether it went out to it, or still waits. */
+/** Sends a broadcast that has waited to the one station that it is for, and counts it if it was sent rather
+ * than held again. */
 export function redirect(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
   if (route(overlay, port, batch, index, headerLength(batch, index), true))
     overlay.counters[COUNTER.proxy_dhcp]++;
 }
 
-/** To other local ports, and the tunnel. `header` = bytes of the Ethernet header, tags included; `isRedirected`: local
- * ports have heard it already. Whether it went out to the one that it is for. */
+/** Sends a frame to local ports and into the tunnel. `header`: bytes of the Ethernet header, tags included.
+ * `isRedirected`: local ports have received the frame already. Returns whether the frame was sent to its
+ * destination. */
 function route(
   overlay: Overlay,
   port: Port,
@@ -158,8 +162,9 @@ function route(
   return toTarget(overlay, port, batch, index, header, high, low, isRedirected);
 }
 
-/** Whether the station that has the MAC of a port is behind it. Who has been silent for a while need not be: then it is
- * where the plugin says, and here if that says nothing; in mode point, where it was heard last. */
+/** Returns whether the station with a port's MAC is behind that port. If it has been silent for a while, it
+ * may have moved. Then in mode dynamic it is where the plugin says, and here if the plugin has no answer; in
+ * mode point it is where it was heard last. */
 function isBehind(overlay: Overlay, port: Port, batch: FrameBatch, index: number, header: number): boolean {
   const { presence } = port;
   if (presence.isAlive(overlay.shared.nowTick)) return true;
@@ -168,8 +173,9 @@ function isBehind(overlay: Overlay, port: Port, batch: FrameBatch, index: number
   return place === HERE || place === NOWHERE;
 }
 
-/** Mode dynamic: where the table has the destination of a unicast frame, a slot, FLOOD or HERE; NOWHERE while that is not
- * known, and then the plugin is asked, without the frame waiting for it. */
+/** Mode dynamic: returns the destination of a unicast frame in the target table: a slot, FLOOD or HERE.
+ * Returns NOWHERE if it is unknown, and then the plugin is asked, but the frame does not wait for the
+ * answer. */
 function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: number): number {
   const { targets, shared } = overlay;
   const frame = batch.descriptors[index * DESCRIPTOR_WORDS + OFFSET];
@@ -185,7 +191,7 @@ function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: num
   return targets.destination(row);
 }
 
-/** Mode dynamic: what the target table says. */
+/** Mode dynamic: sends, drops or holds a frame as the target table says. */
 function toTarget(
   overlay: Overlay,
   port: Port,
@@ -217,7 +223,7 @@ function toTarget(
   return false;
 }
 
-/** What is asked about a frame. */
+/** Returns the question about a frame. */
 function missOf({ bytes, descriptors }: FrameBatch, index: number, header: number): Miss {
   const frame = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
   return {
@@ -228,7 +234,7 @@ function missOf({ bytes, descriptors }: FrameBatch, index: number, header: numbe
   };
 }
 
-/** The frame grows into its headroom: its two addresses move up, the tag fills the gap. */
+/** Inserts a tag. The frame grows into its headroom: its two addresses move up, and the tag fills the gap. */
 function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: number): void {
   const frame = descriptors[at + OFFSET] - vlan.HEADER_BYTES;
   const word = frame >> 2;
@@ -245,8 +251,10 @@ function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: n
   if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) descriptors[at + HEADER_BYTES] += vlan.HEADER_BYTES;
 }
 
-/** An access port may send frames that carry a priority and no VLAN (vid 0, IEEE 802.1Q 9.6); no other tag, behind that
- * one neither: who takes the first tag off would find itself in the VLAN of the second. `header` as in `route`. */
+/** Gives a priority tag the VLAN of an access port. Such a port may send frames that have a priority and no
+ * VLAN (vid 0, IEEE 802.1Q 9.6). Returns false for any other tag, also for one behind the priority tag: a
+ * receiver that takes the first tag off would find the frame in the VLAN of the second. `header` as in
+ * `route`. */
 function adoptPriorityTag(bytes: Uint8Array, frame: number, header: number, vid: number): boolean {
   const tag = frame + ethernet.HEADER_BYTES;
   const isOnlyTag = header === ethernet.HEADER_BYTES + vlan.HEADER_BYTES;

@@ -1,5 +1,6 @@
 /**
- * Into the tunnel: the header goes before the frame, and the flow picks the socket that sends it. overlay.ts tells the story.
+ * Into the tunnel: the tunnel header goes before the frame, and the flow picks the socket that sends it.
+ * overlay.ts has the whole story.
  */
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
 import * as ipv4 from '../wire/ipv4.js';
@@ -11,7 +12,7 @@ import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-coun
 import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
 import { FROM_OWN, REDIRECTED } from './pending-queue.js';
 
-/** Sends a frame to one destination. `header` = bytes of the Ethernet header, tags included. */
+/** Sends a frame to one destination. `header`: bytes of the Ethernet header, tags included. */
 export function toTunnel(
   overlay: Overlay,
   batch: FrameBatch,
@@ -22,8 +23,8 @@ export function toTunnel(
   send(overlay, batch, index, slot, encapsulate(overlay, batch, index, header));
 }
 
-/** Writes the header of the tunnel before a frame, and the outer TOS: once a frame, however many destinations it has. Returns
- * the number of the socket that sends its flow. */
+/** Writes the tunnel header before a frame, and its outer TOS. This is done once per frame, however many
+ * destinations it has. Returns the number of the socket that sends the frame's flow. */
 function encapsulate(overlay: Overlay, batch: FrameBatch, index: number, header: number): number {
   const { bytes, words, descriptors } = batch;
   const { header: tunnelHeader, options, txSockets } = overlay;
@@ -32,14 +33,15 @@ function encapsulate(overlay: Overlay, batch: FrameBatch, index: number, header:
   const word = (frame >> 2) - tunnelHeader.length;
   for (let each = 0; each < tunnelHeader.length; each++) words[word + each] = tunnelHeader[each];
   const inner = flow.inspect(bytes, frame, frame + header, frame + descriptors[at + LENGTH]);
-  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is, where the operator says so (RFC 2983).
+  // RFC 6040 4.1, normal mode: the ECN field is copied. The DSCP is copied if the operator says so (RFC
+  // 2983).
   descriptors[at + TOS] = options.copyDscp
     ? flow.trafficClass(inner)
     : flow.trafficClass(inner) & ipv4.ECN_MASK;
   return flow.choose(inner, txSockets.length);
 }
 
-/** Puts a frame that is encapsulated on the list of its socket, unless its destination cannot have it. */
+/** Adds an encapsulated frame to the list of its socket, or counts why its destination cannot have it. */
 function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, socket: number): void {
   const { descriptors } = batch;
   const { counters, drops, txSockets } = overlay;
@@ -65,7 +67,7 @@ function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, 
   outputs.add(txSockets[socket], batch, index, slot, drops);
 }
 
-/** Whether it went to any of them. */
+/** Sends a frame to all destinations of a row. Returns whether it was sent to any. */
 export function toDestinations(
   overlay: Overlay,
   from: Port | undefined,
@@ -90,7 +92,7 @@ export function toDestinations(
   return isOut;
 }
 
-/** Frames that waited for row's answer, now that it is VALID. */
+/** Sends frames that waited for this row, which is now VALID. */
 export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, row: number): void {
   for (let index = 0; index < count; index++) {
     const marks = batch.descriptors[index * DESCRIPTOR_WORDS + WAITING];
@@ -103,13 +105,13 @@ export function sendPending(overlay: Overlay, batch: FrameBatch, count: number, 
   overlay.shared.outputs.flush(batch);
 }
 
-/** A frame that waited goes to these slots. */
+/** Sends a frame that waited to these slots. */
 export function sendTo(overlay: Overlay, batch: FrameBatch, index: number, slots: readonly number[]): void {
   const socket = encapsulate(overlay, batch, index, headerLength(batch, index));
   for (const slot of slots) send(overlay, batch, index, slot, socket);
 }
 
-/** Of a frame that has been through `transmit`. */
+/** Returns the bytes of the Ethernet header, tags included, of a frame that has been through `transmit`. */
 export function headerLength({ bytes, descriptors }: FrameBatch, index: number): number {
   const at = index * DESCRIPTOR_WORDS;
   return vlan.headerLength(bytes, descriptors[at + OFFSET], descriptors[at + LENGTH]);

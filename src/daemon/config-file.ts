@@ -18,7 +18,7 @@ import {
   parseDocument,
   visit,
 } from 'yaml';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { OverlayError } from '../model/errors.js';
 import { foundExpected } from '../model/properties.js';
 import { type Config, configSchema, type Flags, keysAt, socketPath } from './config.js';
@@ -34,6 +34,13 @@ const DEFAULT_CONFIG_FILE = '/etc/varpd/varpd.yaml';
  * that two configurations with the same values are the same.
  */
 const places = new WeakMap<Config, ReadonlyMap<string, string>>();
+/** The file of each configuration that comes from one. */
+const files = new WeakMap<Config, string>();
+
+/** Null when there is no file, and every key has its default. */
+export function fileOf(config: Config): string | null {
+  return files.get(config) ?? null;
+}
 
 /** Beginning of an error about a key that only shows in use; empty when the key is not in the file. */
 export function placeOf(config: Config, key: keyof Config): string {
@@ -53,13 +60,17 @@ export function loadConfig(flags: Flags): Config {
   const pluginPath = [...fromFile.pluginPath, ...flags.pluginPath];
   const config = { ...fromFile, pluginPath, socket: checked.data };
   places.set(config, places.get(fromFile) ?? new Map());
+  const file = files.get(fromFile);
+  if (file !== undefined) files.set(config, file);
   return config;
 }
 
 function readConfigFile(file: string | undefined): Config {
   const name = file ?? DEFAULT_CONFIG_FILE;
   try {
-    return parseConfig(readFileSync(name, 'utf8'), name);
+    const config = parseConfig(readFileSync(name, 'utf8'), name);
+    files.set(config, name);
+    return config;
   } catch (error) {
     if (error instanceof OverlayError) throw error;
     if (file === undefined && (error as NodeJS.ErrnoException).code === 'ENOENT')
@@ -87,7 +98,7 @@ export function parseConfig(text: string, file: string): Config {
   const first = document.errors.at(0);
   // The parser guesses after a syntax error, so only the first one is reported.
   if (first !== undefined)
-    throw invalid([`${at(first.pos[0])}: no YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
+    throw invalid([`${at(first.pos[0])}: not valid YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
   if (parsed.success) {
     places.set(parsed.data, placesOf(document, at));
@@ -115,7 +126,12 @@ function valueOf(document: Document, at: (offset: number) => string): unknown {
         return visit.BREAK;
       },
     });
-    throw new OverlayError('INVALID', `${at(offset)}: an alias of nothing, or of too much`, [], error);
+    throw new OverlayError(
+      'INVALID',
+      `${at(offset)}: an alias without an anchor, or that expands too far`,
+      [],
+      error,
+    );
   }
 }
 
@@ -152,11 +168,11 @@ const SYNTAX: Readonly<Partial<Record<ErrorCode, string>>> = {
   BAD_SCALAR_START: 'a character that a value does not begin with',
   BAD_ALIAS: 'an alias without a name',
   BLOCK_IN_FLOW: 'a map or list of lines within brackets',
-  DUPLICATE_KEY: 'a key that is there already',
+  DUPLICATE_KEY: 'a key that occurs twice',
   MISSING_CHAR: 'a bracket, quote, colon or comma is missing',
   MULTILINE_IMPLICIT_KEY: 'a key of several lines, or a colon is missing',
   MULTIPLE_DOCS: 'a second document',
-  TAB_AS_INDENT: 'a tab where blanks indent',
+  TAB_AS_INDENT: 'a tab in the indentation: use spaces',
   TAG_RESOLVE_FAILED: 'a tag that is not known',
 };
 
@@ -177,5 +193,5 @@ function offsetOf(node: unknown): number {
 }
 
 function invalid(lines: readonly string[]): OverlayError {
-  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is not good', lines);
+  return new OverlayError('INVALID', lines.length === 1 ? lines[0] : 'the configuration is invalid', lines);
 }

@@ -2,7 +2,7 @@
  * The configuration of varpd: its keys. Each is declared once, with its sentence; config/varpd.yaml and the
  * table of docs/daemon.md are made of them (`npm run docs`). config-file.ts reads the file.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { oneOf, wholeNumber } from '../model/sentences.js';
 import { parseEndpoint } from '../wire/ip.js';

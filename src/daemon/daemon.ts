@@ -11,7 +11,7 @@ import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { asOverlayError, errorText } from '../model/errors.js';
-import { placeOf } from './config-file.js';
+import { fileOf, placeOf } from './config-file.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import { ControlServer } from './control/server.js';
 import { createHandlers } from './handlers.js';
@@ -19,8 +19,8 @@ import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { Captures } from './observe/captures.js';
-import { startDropNews } from './observe/drop-news.js';
 import type { MetricSources } from './observe/metrics.js';
+import { Observer } from './observe/observer.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
@@ -53,6 +53,8 @@ export interface DaemonEvents {
    * when the next process would not come up.
    */
   readonly restart: () => Promise<RestartInfo>;
+  /** varpd is asked to end, which it does a moment later. */
+  readonly stop: () => void;
 }
 
 export class Daemon {
@@ -166,7 +168,7 @@ export class Daemon {
 
   async #start(
     state: StateDirectory,
-    { failed, restart }: DaemonEvents,
+    { failed, restart, stop }: DaemonEvents,
     lifecycle: Lifecycle,
   ): Promise<void> {
     const config = this.#config;
@@ -220,22 +222,31 @@ export class Daemon {
     await datapath.begin();
 
     await this.#serveMetrics({ directory: registry.directory, datapath }, gid, mayLackMetrics);
+    const observer = new Observer(registry.directory, log);
+    this.#ending.push(() => {
+      observer.stop();
+    });
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
+        configuration: fileOf(config),
         isSettled: () => this.#isSettled,
+        statistics: observer.statistics,
         reload: () => this.reload(),
         restart,
+        stop,
       }),
       credentials: peerCredentials,
       maxClients: () => this.#limits.clients,
+      changed: (change) => {
+        log.change(change);
+      },
       log,
     });
     this.#ending.push(() => server.close());
-    this.#ending.push(startDropNews(registry.directory, log));
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // This comes last: if the start fails before, the stand-in goes on moving frames.
     await lifecycle.endStandIn((news) => {
@@ -252,7 +263,10 @@ export class Daemon {
       .then(() => registry.settled())
       .then(() => {
         for (const name of registry.removeOrphans(links.ports))
-          this.#log.info('orphans', `${name}: removed, it was left by an earlier varpd and nothing wants it`);
+          this.#log.info(
+            'orphans',
+            `${name}: removed: an earlier varpd left it, and no stored overlay or VNIC uses it`,
+          );
         this.#isSettled = true;
         this.#changed();
       })
@@ -313,7 +327,10 @@ export class Daemon {
     try {
       await snapshot.save(state, lasting, store.overlays.keys(), Date.now());
     } catch (error) {
-      this.#log.warn('snapshot', `what is known is not saved: ${asOverlayError(error).message}`);
+      this.#log.warn(
+        'snapshot',
+        `cannot save the snapshot of targets; the next varpd will ask the plugins again: ${asOverlayError(error).message}`,
+      );
     }
   }
 }

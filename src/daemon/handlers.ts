@@ -1,9 +1,11 @@
 /** The handlers of the methods that dladm may call: one for each row of control/methods.ts. */
 import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath } from '../datapath/contract.js';
+import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
+import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
@@ -11,10 +13,15 @@ import { VERSION } from './version.js';
 export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
+  /** The configuration file that was read at the start, if there is one. */
+  readonly configuration: string | null;
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
+  readonly statistics: Pick<Statistics, 'of'>;
   readonly reload: () => Promise<Failure[]>;
   readonly restart: () => Promise<RestartInfo>;
+  /** varpd ends, a moment after the answer. */
+  readonly stop: () => void;
 }
 
 export function createHandlers(
@@ -27,11 +34,14 @@ export function createHandlers(
     await change;
     return null;
   };
+  const ownUid = process.geteuid?.() ?? 0;
   return {
     'overlay.create': (params) => done(registry.createOverlay(params)),
     'overlay.delete': (params) => done(registry.deleteOverlay(params)),
     'overlay.up': (params) => registry.up(params),
     'overlay.list': (params) => directory.list(params),
+    'overlay.statistics': (params) =>
+      directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
     'overlay.targets': (params) => registry.targets(params),
     'overlay.setTarget': (params) => {
       registry.setTarget(params);
@@ -53,11 +63,18 @@ export function createHandlers(
       return new Streamed(result, run);
     },
     'daemon.restart': () => daemon.restart(),
+    'daemon.stop': () => {
+      daemon.stop();
+      return null;
+    },
     'daemon.reload': async () => ({ failures: await daemon.reload() }),
     'daemon.status': () => ({
       version: VERSION,
       pid: process.pid,
       startedAt: daemon.startedAt.toISOString(),
+      uptimeSeconds: Math.floor(process.uptime()),
+      user: userName(ownUid) ?? String(ownUid),
+      configuration: daemon.configuration,
       isSettled: daemon.isSettled(),
       ...directory.counts,
       features: datapath.features,

@@ -23,6 +23,9 @@ const MAX_DETAILS_CHARACTERS = 512;
  */
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 
+/** Reasons of drops by name. A note is no trouble of the overlay itself: it stays ONLINE. */
+export type NoteSource = `drops ${string}`;
+
 /** Ports and interfaces by name. */
 export type Source =
   | 'underlay'
@@ -36,6 +39,7 @@ export type Source =
 
 export class Health {
   readonly #troubles = new Map<Source, string>();
+  readonly #notes = new Map<NoteSource, string>();
   #remark: string | null = null;
 
   constructor(
@@ -56,25 +60,34 @@ export class Health {
     this.log.info(`health ${this.overlay}`, `${this.overlay}: ${rest}`);
   }
 
+  /** Shown behind the troubles until `endNote`. The log is the caller's. */
+  note(source: NoteSource, sentence: string): void {
+    this.#notes.set(source, printable(sentence, MAX_SENTENCE_CHARACTERS));
+  }
+
+  endNote(source: NoteSource): void {
+    this.#notes.delete(source);
+  }
+
   /** The latest remark; shown while nothing is wrong. */
   remark(sentence: string): void {
     this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
   }
 
   report(): OverlayHealth {
-    return this.#troubles.size === 0
-      ? { status: 'ONLINE', details: this.#remark }
-      : { status: 'DEGRADED', details: this.#details() };
+    if (this.#troubles.size > 0) return { status: 'DEGRADED', details: this.#details() };
+    return { status: 'ONLINE', details: this.#notes.size > 0 ? this.#details() : this.#remark };
   }
 
   #details(): string {
-    const sentences = [...this.#troubles]
+    const troubles = [...this.#troubles]
       .sort(([a], [b]) => rankOf(a) - rankOf(b)) // stable: of equals, the older one first
       .map(([, sentence]) => sentence);
+    const sentences = [...troubles, ...this.#notes.values()];
     let text = '';
     for (const [index, sentence] of sentences.entries()) {
       if (index > 0 && text.length + sentence.length > MAX_DETAILS_CHARACTERS)
-        return `${text}; and ${sentences.length - index} more`;
+        return `${text}; and ${sentences.length - index} more (see the log)`;
       text += index === 0 ? sentence : `; ${sentence}`;
     }
     return text;

@@ -3,7 +3,8 @@
  * process ends just after it. Writing never fails: a full disk costs log lines, and not the daemon. The next
  * line that can be written is preceded by the number of lost ones.
  */
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { accessSync, closeSync, constants, existsSync, openSync, writeSync } from 'node:fs';
+import path from 'node:path';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { ownUserText, trustedPlaceNow, UntrustedPlace } from '../plugin/trusted-place.js';
 import { errnoName, systemErrorText } from './system-error.js';
@@ -94,14 +95,37 @@ function writeSome(fd: number, bytes: Uint8Array, endMs: number): number {
   }
 }
 
-function open(file: string): number {
-  try {
+/**
+ * Throws an OverlayError when the file cannot be opened, or cannot be made. Changes nothing: a file that is
+ * missing stays missing. `isPrepared`: root makes it, or gives it to this user, before it is opened.
+ */
+export function checkLogFile(file: string, isPrepared: boolean): void {
+  if (isPrepared)
+    explained(file, () => {
+      accessSync(path.dirname(file), constants.X_OK);
+    });
+  else if (existsSync(file)) closeSync(open(file, FLAGS & ~constants.O_CREAT));
+  else
+    explained(file, () => {
+      trustedPlaceNow(file);
+      accessSync(path.dirname(file), constants.W_OK | constants.X_OK);
+    });
+}
+
+function open(file: string, flags = FLAGS): number {
+  return explained(file, () => {
     // Symbolic links are followed if no other user can change them, and none that is put there meanwhile.
     const place = trustedPlaceNow(file);
-    return openSync(place.path, FLAGS | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
+    return openSync(place.path, flags | (place.isDescriptor ? 0 : constants.O_NOFOLLOW), MODE);
+  });
+}
+
+function explained<T>(file: string, work: () => T): T {
+  try {
+    return work();
   } catch (error) {
     const isDenied = errnoName(error) === 'EACCES' && !(error instanceof UntrustedPlace);
-    const whom = isDenied ? ` to user ${ownUserText()}, whom varpd runs as` : '';
+    const whom = isDenied ? ` to user ${ownUserText()}, the user of varpd` : '';
     const line = `log.file: cannot open ${file}: ${systemErrorText(error)}${whom}`;
     throw new OverlayError(asOverlayError(error).code, line, [line], error);
   }

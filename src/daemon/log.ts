@@ -7,15 +7,18 @@
  */
 import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
+import type { ErrorCode } from '../model/errors.js';
 import { printable } from '../model/properties.js';
+import { userName, userText } from '../plugin/trusted-place.js';
 import type { LogConfig } from './config.js';
+import { type Change, DONE } from './control/audit.js';
 import { journalStream } from './environment.js';
 import { LogFile } from './log-file.js';
 
 export type LogLevel = LogConfig['level'];
 
-/** `journal`: text for the journal, which adds the time itself and reads priorities. */
-type Style = LogConfig['format'] | 'journal';
+/** In the journal, which reads priorities and adds the time itself. */
+type Style = LogConfig['format'] | 'journal' | 'journal json';
 
 export interface Log {
   /**
@@ -63,7 +66,7 @@ export class DaemonLog implements Log {
 
   /** `file` null = standard error. Throws an OverlayError when the file cannot be opened. */
   static open(config: LogConfig, name: string | null): DaemonLog {
-    const style = name === null && config.format === 'text' && isJournal(2) ? 'journal' : config.format;
+    const style = name === null && isJournal(2) ? JOURNAL_STYLES[config.format] : config.format;
     const file = new LogFile(name, (count, why) => {
       const [before, after] = aroundTime(style, 'warn', `${count} lines are missing here: ${why}`);
       return `${before}${new Date().toISOString()}${after}\n`;
@@ -84,7 +87,7 @@ export class DaemonLog implements Log {
         ? stream
         : {
             write: (line: string): void => {
-              stream.write(format === 'journal' ? asJournal(line) : asText(line));
+              stream.write(FORMS[format](line));
             },
           };
     const formatters = { level: (label: string) => ({ level: label }) };
@@ -107,6 +110,25 @@ export class DaemonLog implements Log {
 
   error(kind: string, message: string): void {
     this.#write('error', kind, message);
+  }
+
+  /** Logs a change, in one line. Every change has its own, unless it is refused for want of rights. */
+  change({ asker, command, result, message }: Change): void {
+    const level = result === DONE ? 'info' : 'warn';
+    const isDenied = result === ('DENIED' satisfies ErrorCode);
+    if (!this.#logger.isLevelEnabled(level)) return;
+    if (isDenied && !this.#admit(level, `denied ${asker?.uid}`)) return;
+    const user = asker === undefined ? undefined : userName(asker.uid);
+    const who = asker === undefined ? 'a signal' : `${userText(asker.uid)}, process ${asker.pid ?? '?'}`;
+    const text = `change by ${who}: ${command}: ${result}${message === undefined ? '' : `: ${message}`}`;
+    const fields = {
+      event: 'change',
+      ...(asker !== undefined && { uid: asker.uid, askerPid: asker.pid }),
+      ...(user !== undefined && { user }),
+      command: printable(command, MAX_LINE_CHARACTERS),
+      result,
+    } satisfies Partial<Record<keyof typeof LOG_FIELDS, unknown>>;
+    this.#logger[level](fields, printable(text, MAX_LINE_CHARACTERS));
   }
 
   setLevel(level: LogLevel): void {
@@ -157,14 +179,37 @@ function asText(line: string): string {
   return `${time} ${level} ${msg}\n`;
 }
 
-/** sd-daemon(3), after syslog(3). */
-const PRIORITIES: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
+/** sd-daemon(3), after syslog(3). `journalctl -p warning` shows warnings and errors. */
+export const PRIORITIES: Readonly<Record<LogLevel, number>> = { debug: 7, info: 6, warn: 4, error: 3 };
 
 /** `<4>overlay0: ...` */
 function asJournal(line: string): string {
   const { level, msg } = JSON.parse(line) as { level: LogLevel; msg: string };
   return `<${PRIORITIES[level]}>${msg}\n`;
 }
+
+/** The journal takes the priority off, and the rest is JSON as in a file. */
+function asJournalJson(line: string): string {
+  const { level } = JSON.parse(line) as { level: LogLevel };
+  return `<${PRIORITIES[level]}>${line}`;
+}
+
+const FORMS = { text: asText, journal: asJournal, 'journal json': asJournalJson } as const;
+const JOURNAL_STYLES = { text: 'journal', json: 'journal json' } as const;
+
+/** Every field of a line of the JSON log. The text log has `time`, `level` and `msg`, with blanks between. */
+export const LOG_FIELDS = {
+  level: '`debug`, `info`, `warn` or `error`',
+  time: 'in UTC, as in ISO 8601, to the millisecond',
+  pid: 'the process of varpd',
+  event: '`change`: somebody has asked for a change, or a signal came. Other lines have no such field',
+  uid: 'of a change: the number of the user that has asked, by the kernel (SO_PEERCRED); none for a signal',
+  askerPid: 'of a change: the process that has asked; none for a signal',
+  user: 'of a change: the name of that user, if it has one',
+  command: 'of a change: what would be typed for it, without secrets; or the name of the signal',
+  result: 'of a change: `done`, `failed` (in part), or the [reason](overlays.md#exit-statuses) of the error',
+  msg: 'the sentence of the line',
+} as const;
 
 /**
  * Whether a descriptor goes to the journal. JOURNAL_STREAM of systemd.exec(5) has device and inode of the
@@ -183,7 +228,8 @@ function isJournal(fd: number): boolean {
 
 /** The text before and after the time of a line, in pino's form. */
 function aroundTime(format: Style, level: LogLevel, message: string): [string, string] {
-  return format === 'json'
-    ? [`{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
-    : [format === 'journal' ? `<${PRIORITIES[level]}>` : '', ` ${level} ${message}`];
+  const priority = format === 'text' || format === 'json' ? '' : `<${PRIORITIES[level]}>`;
+  return format === 'json' || format === 'journal json'
+    ? [`${priority}{"level":"${level}","time":"`, `","pid":${process.pid},"msg":${JSON.stringify(message)}}`]
+    : [priority, ` ${level} ${message}`];
 }

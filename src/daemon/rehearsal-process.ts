@@ -1,45 +1,58 @@
 /**
  * The process that tries everything that a varpd needs (rehearsal.ts). It reports its findings, a JSON object
- * a line. It changes nothing, except that it makes a log file, as a start would.
+ * a line. It changes nothing, except that it makes a log file, as a start would; a check makes none.
  */
-import { existsSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, type Stats, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import { asOverlayError } from '../model/errors.js';
+import { nameThread } from '../dgram-extra/index.js';
+import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
+import { ownUserText, trustedPlace, userText } from '../plugin/trusted-place.js';
 import { parseEndpoint } from '../wire/ip.js';
 import { loadConfig, placeOf } from './config-file.js';
-import type { Config, Flags } from './config.js';
+import type { Config } from './config.js';
+import { environmentOfOthers } from './environment.js';
 import { endProcess } from './exit.js';
-import type { Finding } from './handover/rehearsal.js';
-import { LogFile } from './log-file.js';
+import type { Finding, Order } from './handover/rehearsal.js';
+import { checkLogFile, LogFile } from './log-file.js';
 import { authorOf } from './plugins/plugin-context.js';
 import { forbidPluginExit } from './plugins/plugin-exit.js';
-import { entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
+import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
 import { account, groupId } from './process/accounts.js';
 import { userRemark } from './process/user.js';
-import { checkSocketDirectory } from './socket-file.js';
+import { checkSocketDirectory, isServed } from './socket-file.js';
+import { checkStateFiles } from './state/state-check.js';
 import { StateDirectory } from './state/state-directory.js';
-import { systemErrorText } from './system-error.js';
+import type { StoredOverlay } from './state/state-schema.js';
+import { errnoName, systemErrorText } from './system-error.js';
 
-const { flags, running } = JSON.parse(process.argv[2]) as { flags: Flags; running?: Config };
+nameThread('varpd-trial');
+const { flags, running, check } = JSON.parse(process.argv[2]) as Order;
+/** The overlays that a check has found. */
+const stored: StoredOverlay[] = [];
+/** Node takes 50 ms to read a file. */
+const SYNTAX_MS = 5000;
 
 /** Written at once, so that the finding is not lost when this process dies. */
 function say(finding: Finding): void {
   writeSync(1, `${JSON.stringify(finding)}\n`);
 }
 
+/** `place`: where the configuration names what is tried; a check says it with each reason. */
 async function attempt<T>(
   step: string,
   work: () => T | Promise<T>,
-  kind: 'reason' | 'warning' = 'reason',
+  { kind = 'reason', place = '' }: { kind?: 'reason' | 'warning'; place?: string } = {},
 ): Promise<T | undefined> {
   say({ kind: 'step', text: step });
   try {
     return await work();
   } catch (error) {
     const { details } = asOverlayError(error);
-    for (const text of details.length > 0 ? details : [systemErrorText(error)]) say({ kind, text });
+    for (const text of details.length > 0 ? details : [systemErrorText(error)])
+      say({ kind, text: check === undefined || text.startsWith(place) ? text : `${place}${text}` });
     return undefined;
   }
 }
@@ -67,8 +80,8 @@ function checkGroup(config: Config): void {
   if (group === null) return;
   const place = placeOf(config, 'group');
   const gid = groupId(group, place);
-  // A start may still be made by root.
-  if (running === undefined) return;
+  // After a failed start it may have been root's.
+  if (running === undefined && check === undefined) return;
   const own = [process.getegid?.(), ...(process.getgroups?.() ?? [])];
   if (!own.includes(gid))
     throw new Error(
@@ -77,6 +90,10 @@ function checkGroup(config: Config): void {
 }
 
 async function checkStateDir({ stateDir }: Config): Promise<void> {
+  if (check !== undefined) {
+    if (!check.prepared.stateDir) await checkStored(stateDir);
+    return;
+  }
   if (running === undefined) return;
   if (stateDir === running.stateDir) {
     // Other users may have got the rights to change it since.
@@ -88,21 +105,78 @@ async function checkStateDir({ stateDir }: Config): Promise<void> {
   );
 }
 
+/** The state files, or whether the directory can be made. */
+async function checkStored(stateDir: string): Promise<void> {
+  if (!existsSync(stateDir)) {
+    await trustedPlace(stateDir, { sticky: true });
+    checkWritable('stateDir', existingPlace(path.dirname(stateDir)));
+    return;
+  }
+  const directory = await StateDirectory.open(stateDir);
+  try {
+    const { reasons, warnings, overlays } = await checkStateFiles(directory);
+    for (const text of reasons) say({ kind: 'reason', text });
+    for (const text of warnings) say({ kind: 'warning', text });
+    stored.push(...overlays);
+  } finally {
+    await directory.close();
+  }
+}
+
+function checkWritable(key: string, directory: string): void {
+  try {
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const text = `${key}: user ${ownUserText()} cannot write to ${directory}: ${systemErrorText(error)}`;
+    throw new Error(text, { cause: error });
+  }
+}
+
+/** The nearest directory that exists: a start makes those below it. */
+function existingPlace(directory: string): string {
+  let place = directory;
+  while (!existsSync(place) && path.dirname(place) !== place) place = path.dirname(place);
+  return place;
+}
+
 function checkLog({ log: { file } }: Config): void {
-  new LogFile(file, () => '');
+  if (check === undefined) new LogFile(file, () => '');
+  else if (file !== null) checkLogFile(file, check.prepared.log);
+}
+
+/** Undefined when it is not there. */
+function lookAt(key: string, file: string): Stats | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotLookAt(key, file, error);
+  }
+}
+
+function cannotLookAt(key: string, file: string, error: unknown): Error {
+  const text = `${key}: user ${ownUserText()} cannot look at ${file}: ${systemErrorText(error)}`;
+  return new Error(text, { cause: error });
 }
 
 /** Checks whether a socket can be made there, by making one beside it. */
 async function checkSocketPlace(key: string, file: string): Promise<void> {
   await checkSocketDirectory(file).catch((error: unknown) => {
-    throw new Error(`${key}: ${systemErrorText(error)}`, { cause: error });
+    throw OverlayError.is(error)
+      ? new Error(`${key}: ${error.message}`, { cause: error })
+      : cannotLookAt(key, file, error);
   });
   const directory = path.dirname(file);
-  // A start makes the directory itself.
-  let place = directory;
-  while (!existsSync(place) && path.dirname(place) !== place) place = path.dirname(place);
-  const found = statSync(file, { throwIfNoEntry: false });
+  const place = existingPlace(directory);
+  const found = lookAt(key, file);
   if (found !== undefined && !found.isSocket()) throw new Error(`${key}: ${notASocket(file)}`);
+  if (check !== undefined) {
+    const own = process.geteuid?.() ?? 0;
+    if (check.prepared.sockets.includes(directory)) return;
+    if (found !== undefined && own !== 0 && found.uid !== own)
+      throw new Error(`${key}: ${file} belongs to user ${userText(found.uid)}, expected ${ownUserText()}`);
+    checkWritable(key, place);
+    return;
+  }
   const trial = path.join(place, `.varpd-${process.pid}`);
   try {
     await listen(trial);
@@ -126,7 +200,7 @@ function listen(at: string | { host: string; port: number }): Promise<void> {
   });
 }
 
-async function checkMetrics({ metrics }: Config): Promise<void> {
+async function checkMetrics({ metrics, socket }: Config): Promise<void> {
   if (metrics === null || metrics === running?.metrics) return;
   const endpoint = parseEndpoint(metrics);
   if (endpoint === undefined) {
@@ -136,51 +210,91 @@ async function checkMetrics({ metrics }: Config): Promise<void> {
   try {
     await listen({ host: endpoint.ip, port: endpoint.port });
   } catch (error) {
+    // A varpd that runs has its own address.
+    if (check !== undefined && errnoName(error) === 'EADDRINUSE' && (await isServed(socket))) return;
     throw new Error(`metrics: cannot listen on ${metrics}: ${systemErrorText(error)}`, { cause: error });
   }
 }
 
-/** A plugin that cannot be imported is left out by the next varpd; its overlays go on without it. */
-async function checkPlugins({ pluginPath }: Config): Promise<void> {
+/** `file:line:column: ` of a syntax error, which Node says on standard error alone. */
+function syntaxPlace(file: string): string {
+  const { stderr } = spawnSync(process.execPath, ['--check', file], {
+    encoding: 'utf8',
+    env: environmentOfOthers(),
+    timeout: SYNTAX_MS,
+  });
+  const found = /^(?:file:\/\/)?\/[^\n]*:(\d+)\n[^\n]*\n( *)\^/m.exec(stderr);
+  return found === null ? '' : `${file}:${found[1]}:${found[2].length + 1}: `;
+}
+
+/**
+ * A plugin that cannot be imported is left out by the next varpd; its overlays go on without it. That is an
+ * error for a check.
+ */
+async function checkPlugins(config: Config): Promise<void> {
+  const { pluginPath } = config;
+  const place = placeOf(config, 'pluginPath');
+  const kind = check === undefined ? 'warning' : 'reason';
+  const names = new Set<string>();
+  const at = check === undefined ? '' : place;
   // Errors and calls of a plugin are handled as in varpd.
   forbidPluginExit();
   for (const event of ['uncaughtException', 'unhandledRejection'])
     process.on(event, (error: unknown) => authorOf(error)?.complain(error));
   for (const directory of pluginPath) {
-    const files = await attempt(`it reads ${directory}`, () => entryFiles(directory));
+    const files = await attempt(`it reads ${directory}`, () => entryFiles(directory), { place });
     // A first start does not fail for a plugin.
-    for (const file of running === undefined ? [] : (files ?? [])) {
+    for (const file of running === undefined && check === undefined ? [] : (files ?? [])) {
       say({ kind: 'step', text: `it imports ${file}` });
+      const error = (_kind: string, text: string): void => {
+        say({ kind, text: `${at}${text}` });
+      };
       try {
-        await importPlugin(file, {
-          error: (_kind, text) => {
-            say({ kind: 'warning', text });
-          },
-        });
-      } catch (error) {
-        say({ kind: 'warning', text: leftOut(file, systemErrorText(error)) });
+        names.add((await importPlugin(file, { error })).name);
+      } catch (thrown) {
+        const where = check === undefined || !(thrown instanceof SyntaxError) ? '' : syntaxPlace(file);
+        error('', leftOut(file, `${where}${systemErrorText(thrown)}`));
       }
     }
   }
+  if (check === undefined) return;
+  for (const file of entryFiles(BUILT_IN_PLUGINS)) names.add(path.basename(path.dirname(file)));
+  for (const { name, search } of stored)
+    if (!names.has(search))
+      say({
+        kind: 'reason',
+        text: `${path.join(config.stateDir, name)}.json: its plugin '${search}' is not there`,
+      });
 }
 
 const config = await attempt('it reads the configuration', () => loadConfig(flags));
 if (config !== undefined) {
+  const at = (key: keyof Config): { place: string } => ({ place: placeOf(config, key) });
   await attempt('it looks up the user', () => {
     checkUser(config);
   });
   await attempt('it looks up the group', () => {
     checkGroup(config);
   });
-  await attempt('it looks at the state directory', () => checkStateDir(config));
-  await attempt('it opens the log', () => {
-    checkLog(config);
-  });
-  await attempt('it tries the control socket', () => checkSocketPlace('socket', config.socket));
-  // Only a first start needs it: no link is given up for want of metrics.
-  const metricsKind = running === undefined ? 'reason' : 'warning';
-  await attempt('it tries the address of metrics', () => checkMetrics(config), metricsKind);
-  await checkPlugins(config);
+  if (check?.isUser !== false) {
+    await attempt('it looks at the state directory', () => checkStateDir(config), at('stateDir'));
+    await attempt(
+      'it opens the log',
+      () => {
+        checkLog(config);
+      },
+      at('log'),
+    );
+    await attempt(
+      'it tries the control socket',
+      () => checkSocketPlace('socket', config.socket),
+      at('socket'),
+    );
+    // Only a first start needs it: no link is given up for want of metrics.
+    const metrics = { kind: running === undefined ? 'reason' : 'warning', ...at('metrics') } as const;
+    await attempt('it tries the address of metrics', () => checkMetrics(config), metrics);
+    await checkPlugins(config);
+  }
 }
 say({ kind: 'done' });
 endProcess(0);

@@ -12,6 +12,7 @@ import { asOverlayError, errorStack } from '../model/errors.js';
 import { complain } from './complaint.js';
 import { loadConfig } from './config-file.js';
 import type { Flags } from './config.js';
+import { DONE, FAILED } from './control/audit.js';
 import { Daemon } from './daemon.js';
 import { endProcess } from './exit.js';
 import type { Lifecycle } from './handover/lifecycle.js';
@@ -31,6 +32,8 @@ const STOP_DEADLINE_MS = 1200;
  */
 const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
+/** Time for the answer to reach the client that has asked varpd to end. */
+const ANSWER_MS = 50;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 
 /**
@@ -82,7 +85,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
   ownBackground(bug);
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)
     process.on(signal, () => {
-      log.info('signal', `${signal}: varpd ends`);
+      log.change({ asker: undefined, command: signal, result: DONE });
       end(0);
     });
   // The native guard gets the signals too, and works without the main thread.
@@ -98,6 +101,11 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
         end(1);
       },
       restart: () => lifecycle.restart(),
+      stop: () => {
+        setTimeout(() => {
+          end(0);
+        }, ANSWER_MS);
+      },
     },
     lifecycle,
   );
@@ -107,7 +115,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     log,
     logFile: config.log.file ?? ownFile,
     args: commandLine(flags),
-    rehearse: () => rehearse(flags, config),
+    rehearse: () => rehearse({ flags, running: config }),
     next: () => {
       const { socket, log } = loadConfig(flags);
       return { socket, logFile: log.file ?? ownFile };
@@ -117,18 +125,27 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
   obey('SIGUSR2', () => {
     lifecycle.restart().then(
       ({ warnings }) => {
+        log.change({ asker: undefined, command: 'SIGUSR2', result: DONE });
         for (const warning of warnings) log.warn(`restart ${warning}`, warning);
       },
       (error: unknown) => {
-        const { message, details } = asOverlayError(error);
+        const { code, message, details } = asOverlayError(error);
+        log.change({ asker: undefined, command: 'SIGUSR2', result: code, message });
         for (const line of [...details, message]) log.error(`restart ${line}`, `not restarted: ${line}`);
       },
     );
   });
   obey('SIGHUP', () => {
-    daemon.reload().catch((error: unknown) => {
-      bug('reload', error);
-    });
+    daemon.reload().then(
+      ({ length }) => {
+        const outcome =
+          length === 0 ? { result: DONE } : { result: FAILED, message: `${length} of its parts, see above` };
+        log.change({ asker: undefined, command: 'SIGHUP', ...outcome });
+      },
+      (error: unknown) => {
+        bug('reload', error);
+      },
+    );
   });
   // A log on standard error has these lines already.
   if (config.log.file !== null && !isDetached)

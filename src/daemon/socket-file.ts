@@ -3,9 +3,9 @@
  * an old one.
  */
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
-import { connect, type Server } from 'node:net';
+import { connect, type Server, type Socket } from 'node:net';
 import path from 'node:path';
-import { OverlayError } from '../model/errors.js';
+import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
 import { give, makeDirectories } from './made-files.js';
@@ -56,14 +56,15 @@ export async function claimSocket(file: string, gid: number | undefined): Promis
   if (own !== 0 && stat.uid !== own)
     throw new OverlayError(
       'DENIED',
-      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${ownUserText()}, who varpd runs as: ` +
+      `${file} is there and belongs to user ${userText(stat.uid)}, not to ${ownUserText()}, the user of varpd: ` +
         `another varpd serves it, or 'rm ${file}' as root`,
     );
   if (await isServed(file)) throw new OverlayError('BUSY', `another varpd serves ${file}`);
   unlinkSync(file);
 }
 
-function isServed(file: string): Promise<boolean> {
+/** Whether a daemon accepts connections there. */
+export function isServed(file: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(file);
     const done = (served: boolean): void => {
@@ -90,7 +91,8 @@ export function listenOn(server: Server, file: string, gid: number | undefined):
         errnoName(error) === 'EACCES'
           ? `: varpd runs as user ${ownUserText()}: 'chown ${process.geteuid?.() ?? 0} ${path.dirname(file)}' as root, or a directory that is missing yet`
           : '';
-      reject(new OverlayError('IO', `cannot listen on ${file}: ${systemErrorText(error)}${hint}`, [], error));
+      const line = `cannot listen on ${file}: ${systemErrorText(error)}${hint}`;
+      reject(new OverlayError(asOverlayError(error).code, line, [], error));
     };
     server.once('error', fail);
     server.once('listening', () => {
@@ -118,4 +120,11 @@ function underMask<T>(mask: number, work: () => T): T {
   } finally {
     process.umask(before);
   }
+}
+
+/** Node has no public name for it; undocumented, but the same since 0.10. */
+export function descriptorOf(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } };
+  if (handle?.fd === undefined || handle.fd < 0) throw new Error('the connection is closed');
+  return handle.fd;
 }

@@ -7,7 +7,9 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
+import { EXIT } from '../model/exit-statuses.js';
 import { complain } from './complaint.js';
 import type { Flags } from './config.js';
 import { endProcess, makeExitCertain } from './exit.js';
@@ -23,13 +25,16 @@ const RETRY_PAUSE_MS = 1000;
 /** Flags of a start that this process tries itself. */
 let startFlags: Flags | undefined;
 
-const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground]
+const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground | --check]
+       varpd stop [--config FILE] [--socket PATH]
        varpd --help | --version
 
   --config FILE   configuration (default: /etc/varpd/varpd.yaml, if it is there)
   -i DIR          one more directory of lookup plugins
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
+  --check         try all that a start needs, and change nothing: 0 = it would start, 10 = there are errors
+  stop            end the varpd that answers on the socket, and wait until it has ended
 
 SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
 addresses and connections kept.
@@ -41,23 +46,32 @@ const HELP = USAGE.trimEnd();
 function readArguments() {
   try {
     return parseArgs({
+      allowPositionals: true,
       options: {
         config: { type: 'string' },
         include: { type: 'string', short: 'i', multiple: true },
         socket: { type: 'string' },
         foreground: { type: 'boolean' },
+        check: { type: 'boolean' },
         help: { type: 'boolean' },
         version: { type: 'boolean' },
       },
-    }).values;
+    });
   } catch (error) {
-    const { message } = error as Error;
-    throw new OverlayError('INVALID', message, [message, HELP], error);
+    throw wrongUsage((error as Error).message);
   }
 }
 
+function wrongUsage(message: string): OverlayError {
+  return new OverlayError('INVALID', message, [message, HELP]);
+}
+
 async function main(): Promise<void> {
-  const { config, include = [], socket, foreground, help, version } = readArguments();
+  const { values, positionals } = readArguments();
+  const { config, include = [], socket, foreground, check, help, version } = values;
+  const word = positionals.at(0);
+  const unexpected = word === 'stop' ? positionals.at(1) : word;
+  if (unexpected !== undefined) throw wrongUsage(`unexpected argument '${unexpected}'`);
   if (help === true || version === true) {
     process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
     return;
@@ -69,6 +83,20 @@ async function main(): Promise<void> {
     pluginPath: include.map((directory) => path.resolve(directory)),
   };
   const isDaemon = foreground === true || isDetached;
+  if (word === 'stop') {
+    if (foreground === true || check === true) throw wrongUsage("'stop' takes --config and --socket alone");
+    stopListening();
+    const { stop } = await import('./process/stop.js');
+    process.exitCode = await stop(flags);
+    return;
+  }
+  if (check === true) {
+    if (foreground === true) throw wrongUsage("options '--check' and '--foreground' exclude each other");
+    stopListening();
+    const { check: checkStart } = await import('./handover/check.js');
+    process.exitCode = await checkStart(flags);
+    return;
+  }
   // A command that starts the daemon in the background handles signals like any other command.
   if (!isDaemon) stopListening();
   startFlags = flags;
@@ -77,14 +105,12 @@ async function main(): Promise<void> {
   });
   if (isDaemon) {
     makeExitCertain();
+    nameThread('varpd');
     reapInheritedChildren();
     await lifecycle.begin();
     const { run } = await import('./run.js');
     const offline = await run(flags, lifecycle);
-    reportStart(
-      [],
-      [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`),
-    );
+    reportStart([], { warnings: [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`) });
   } else {
     startFlags = undefined; // the daemon reports all errors
     await startDetached();
@@ -105,10 +131,10 @@ async function withAllReasons(flags: Flags, lines: readonly string[]): Promise<r
 try {
   await main();
 } catch (error) {
-  const { message, details } = asOverlayError(error);
+  const { code, message, details, exitStatus } = asOverlayError(error);
   let lines: readonly string[] = details.length > 0 ? details : [message];
   if (startFlags !== undefined && !lifecycle.isRestart) lines = await withAllReasons(startFlags, lines);
-  reportStart(lines);
+  reportStart(lines, { code });
   for (const line of lines) {
     if (line === HELP) process.stderr.write(`varpd: ${line}\n`);
     else complain(line);
@@ -116,5 +142,5 @@ try {
   if (lifecycle.isRestart) await lifecycle.tryAgain(lines);
   // Without a pause, a service manager that holds our descriptors would try again at once, and for ever.
   else if (lifecycle.isHeldByManager) await delay(RETRY_PAUSE_MS);
-  endProcess(1);
+  endProcess(lines.includes(HELP) ? EXIT.USAGE : exitStatus);
 }

@@ -1,10 +1,11 @@
 /**
- * What the control side asks of the datapath, and hears from it. `addOverlay` returns the handle of an overlay, `addPort`
- * that of a port: all that concerns one of them is said to its handle, and its news come to the listener it was added with.
+ * The contract between control side and datapath: methods that the control side calls, and events that it
+ * receives. `addOverlay` returns the handle of an overlay, and `addPort` that of a port. Methods about one of
+ * them are on its handle, and its events go to the listener that it was added with.
  *
- * The control side (main thread) opens and closes descriptors, so that errors appear where the operator waits;
- * datapath threads own them in between. Everything here is called on the main thread. A handle is harmless after its end:
- * an answer may come late, a device may vanish at any moment.
+ * The control side (main thread) opens and closes descriptors, so that an operator's command gets the errors.
+ * Datapath threads own the descriptors in between. Every method is called on the main thread. A handle may be
+ * used after its end without harm: an answer may come late, and a device may vanish at any moment.
  */
 import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
@@ -17,20 +18,21 @@ import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 
-/** One overlay as the datapath needs it. `id` is `varpd/id`: no two overlays have the same. */
+/** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
 export interface OverlayConfig {
   readonly id: number;
   readonly encapsulation: EncapsulationName;
   readonly vnetid: number;
   readonly mtuBytes: number;
-  /** `point`: every frame that is not local goes to `destination`. `dynamic`: asked per MAC. */
+  /** `point`: every frame that is not local goes to `destination`. `dynamic`: the plugin is asked about each
+   * MAC. */
   readonly mode: 'point' | 'dynamic';
   readonly destination?: Destination;
   /** <encap>/listen_ip and <encap>/listen_port. */
   readonly listen: Endpoint;
-  /** The listen address need not be there yet: its links are, and go on when it comes. */
+  /** The listen address may be missing at first: the sockets are opened, and work once the address is there. */
   readonly mayLackAddress?: boolean;
-  /** Threads that carry it, each with a socket and a queue of every port. */
+  /** Threads that carry the overlay, each with a socket and a queue of every port. */
   readonly queues: number;
   /** <encap>/source_ports: 1 = always the listen port, else the size of the pool. */
   readonly sourcePorts: number;
@@ -44,13 +46,14 @@ export interface OverlayConfig {
   readonly vlan: 'keep' | 'drop';
   /** <encap>/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
   readonly dscp: 'zero' | 'copy';
-  /** Whether the stack hands over and takes superframes, which are cut and put together here; or frame by frame. */
+  /** `auto`: the stack sends and receives superframes, which are cut and put together here. `off`: it works
+   * frame by frame. */
   readonly offload: 'auto' | 'off';
-  /** How long a drop without a ttl of its own lasts. */
+  /** Duration of a drop without a ttl of its own. */
   readonly negativeTtlMs: number;
   /** Entries of the target table; the least recently used one makes room. */
   readonly maxTargets: number;
-  /** What an earlier daemon knew: in force before the first frame. */
+  /** Peers and targets that an earlier varpd knew, in force before the first frame. */
   readonly known: KnownPlaces;
 }
 
@@ -58,53 +61,56 @@ export interface PortConfig {
   /** Name of the TAP. */
   readonly name: string;
   readonly mac: MacAddress;
-  /** Gone with this daemon, whatever happens to the others. */
+  /** The port ends with this varpd, whatever happens to other ports. */
   readonly temporary: boolean;
-  /** 0 = carries every VLAN, tags untouched; else untagged here, tagged with this id on the overlay. */
+  /** 0 = the port carries every VLAN, tags unchanged. Otherwise its frames are untagged, and have a tag with
+   * this id on the overlay. */
   readonly vid: number;
   readonly mtuBytes: number;
-  /** What an earlier daemon set; a device that has another MTU was set by somebody else, and keeps it. */
+  /** The MTU that an earlier varpd set. If the device has another MTU, another program has set it, and it
+   * stays. */
   readonly previousMtuBytes?: number | undefined;
-  /** The overlay's own port also takes unicast frames that no VNIC claims (a bridge may stand behind it). */
+  /** The overlay's own port also takes unicast frames for MACs that no VNIC has: a bridge may be behind it. */
   readonly own: boolean;
-  /** What its owner may send; anything when left out. */
+  /** Rules for the frames that its owner may send. Undefined = any frame. */
   readonly protection?: ProtectionRules | undefined;
 }
 
-/** What the descriptor of a port says of its device. */
+/** The device of a port, as its descriptor describes it. */
 export interface PortDeviceInfo {
   readonly name: string;
   readonly mac: MacAddress;
-  /** In the network namespace of varpd. */
+  /** Whether the device is in the network namespace of varpd. */
   readonly isHere: boolean;
-  /** Asks the kernel what it is in another namespace, and is told as far as the kernel tells. */
+  /** Asks the kernel about a device in another namespace. Returns as much as the kernel tells. */
   readonly elsewhere?: (() => LinkInfo | undefined) | undefined;
 }
 
-/** What others have set on the device of a port. Of each a few words, that follow "its interface" but in `mended`. */
+/** Settings that other programs have changed on the device of a port. Each is a few words that follow "its
+ * interface", except in `mended`. */
 export interface PortFindings {
-  /** It was so, and has been set right. */
+  /** Settings that were wrong and have been restored. */
   readonly mended: readonly string[];
-  /** It is so from now on, stays, and is no trouble. */
+  /** Settings that have changed, stay, and are no trouble. */
   readonly noted: readonly string[];
-  /** It is so, and stays. */
+  /** Settings that are wrong and stay. */
   readonly troubles: readonly string[];
 }
 
-/** A frame waits: who is its destination? Answer with the same `lookup` number. */
+/** A question about the destination of a frame that waits. The answer has the same `lookup` number. */
 export interface LookupRequest {
   readonly lookup: number;
   readonly destinationMac: MacAddress;
   readonly sourceMac: MacAddress;
   readonly etherType: number;
   readonly vlan: number;
-  /** Of a frame to a group MAC: its beginning, tags and all. The question is about this frame alone. */
+  /** Only for a frame to a group MAC: its beginning, with all tags. The question is about this frame alone. */
   readonly frame?: Uint8Array;
 }
 
 /**
- * ttlMs Infinity = until it is flushed. For a request with a frame it may be 0: for this frame alone; a drop without
- * one is, too. `reason` says which counter the waiting frames go to.
+ * ttlMs Infinity = until it is flushed. For a request with a frame, ttlMs may be 0, or missing in a drop:
+ * then the answer is for this frame alone. `reason` is the counter for the frames that waited.
  */
 export type LookupAnswer =
   | { readonly kind: 'target'; readonly to: readonly Destination[]; readonly ttlMs: number }
@@ -113,15 +119,15 @@ export type LookupAnswer =
       readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed' | ProxyDrop;
       readonly ttlMs?: number;
     }
-  /** Only for a request with a frame: this one goes to the port that sent it, which is counted as `counter`. */
+  /** Only for a request with a frame: this reply goes to the port that sent it, and is counted as `counter`. */
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
-  /** Only for a request with a frame: it goes on as if it had been sent to this unicast MAC. */
+  /** Only for a request with a frame: it goes on as if sent to this unicast MAC. */
   | { readonly kind: 'redirect'; readonly to: MacAddress };
 
 /**
- * checksum  the stack leaves checksums to us
- * tso, uso  and the cutting of TCP, of UDP
- * gso       many frames to one destination leave as one message, which the kernel cuts
+ * checksum  the stack leaves checksums to varpd
+ * tso, uso  the stack leaves the cutting of TCP, or of UDP, to varpd
+ * gso       many frames to one destination are sent as one message, which the kernel cuts
  * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
  */
 export type Offload = 'checksum' | 'tso' | 'uso' | 'gso' | 'gro';
@@ -135,68 +141,92 @@ export interface TargetEntry {
 
 export interface TargetEntries {
   readonly entries: readonly TargetEntry[];
-  /** What the next page comes after; undefined when there is none. */
+  /** The MAC after which the next page begins; undefined if there is none. */
   readonly next: MacAddress | undefined;
+}
+
+/** Frames that an overlay, or its socket before an overlay was known, dropped for one reason. */
+export interface DropReport {
+  readonly reason: DropReason;
+  /** As they are on a wire; since the overlay was started. */
+  readonly frames: number;
+  /** The last of them, or one of the last; undefined where varpd has not seen the frame itself. */
+  readonly last: DroppedFrame | undefined;
+}
+
+export interface DroppedFrame {
+  readonly ageMs: number;
+  /** The VTEP and UDP port that it came from. */
+  readonly from: Endpoint | undefined;
+  /** The port that sent it. */
+  readonly port: string | undefined;
+  /** Of the whole frame. */
+  readonly lengthBytes: number;
+  /** At most 64 bytes; for a reason of SOCKET_DROPS from the header of the tunnel on. */
+  readonly beginning: Uint8Array;
 }
 
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
 
-/** Where peers and MACs were before a restart. */
+/** Peers and targets from before a restart. */
 export interface KnownPlaces {
-  /** As `setPeers` was told. */
+  /** The list of `setPeers`. */
   readonly peers: readonly IpAddress[];
-  /** Used at once, and looked up again when they are. Those used last come first. */
+  /** Each target is used at once, and its use causes a question. The latest used come first. */
   readonly targets: readonly KnownTarget[];
 }
 
-/** An open TAP or socket, by a name under which another process finds it. */
+/** An open TAP or socket, with the name by which another process finds it. */
 export interface Descriptor {
   readonly name: string;
   readonly fd: number;
 }
 
-/** What a datapath that moves what is known is told: one list a thread. Only the datapath that made it can read it. */
+/** Lists of commands, one per thread, for a datapath that moves frames to known targets. Only the datapath
+ * that made a list can read it. */
 export type Lists = readonly (readonly unknown[])[];
 
-/** What the next daemon can go on with. */
+/** The parts of the datapath that the next varpd can continue with. */
 export interface Handover {
   readonly descriptors: readonly Descriptor[];
-  /** For a datapath on these descriptors. */
+  /** Lists for a datapath on these descriptors. */
   readonly lists: Lists;
 }
 
-/** What another process needs to move frames beside this one. */
+/** The parts that another process needs to move frames beside this one. */
 export interface Retained {
-  /** Those of now: open in this process until `release`, unless what they belong to is removed. */
+  /** The descriptors of now. They stay open in this process until `release`, unless their overlay or port is
+   * removed. */
   readonly descriptors: readonly number[];
-  /** What the next daemon can go on with, as things are then, should this one not come to an end. */
+  /** The descriptors at the time of the call with which the next varpd can continue if this one does not end
+   * normally. */
   named(): readonly Descriptor[];
   readonly threads: number;
-  /** As things are then. What has come since `retain` is left out, and so is what has gone. */
+  /** The lists at the time of the call, without overlays and ports that have come or gone since `retain`. */
   lists(): Promise<Lists>;
 }
 
-/** What an earlier daemon has left, and what is left to the next one. */
+/** Descriptors and devices that an earlier varpd left, and those for the next one. */
 export interface Inherited {
-  /** An open descriptor, which is then the caller's; undefined when there is none of this name. */
+  /** Takes an open descriptor, which then belongs to the caller; undefined if there is none of this name. */
   readonly take: (name: string) => number | undefined;
-  /** The same without taking it. */
+  /** Returns the descriptor without taking it. */
   readonly look: (name: string) => number | undefined;
-  /** They were taken and could not be used just now: they are kept for the next attempt. */
+  /** Gives back descriptors that were taken and cannot be used now, for the next attempt. */
   readonly giveBack: (descriptors: readonly Descriptor[]) => void;
-  /** These are open, and are to be there for the next daemon, however this one ends. */
+  /** Keeps open descriptors for the next varpd, however this one ends. */
   readonly keep: (descriptors: readonly Descriptor[]) => void;
-  /** And these no longer. Resolves when nobody else has them open. */
+  /** Keeps these no longer. Resolves when no other process has them open. */
   readonly forget: (names: readonly string[]) => Promise<void>;
-  /** Persistent devices: which are ours, by the name of their port. */
+  /** Records of varpd's persistent devices, by the name of their port. */
   readonly links: {
     find(port: string): { readonly name: string } | undefined;
     record(port: string, number: number): void;
     forget(port: string): void;
   };
-  /** Devices outlive this daemon, however it ends. */
+  /** Whether devices outlive this varpd, however it ends. */
   readonly persistTaps: boolean;
-  /** Somebody else moves frames until `begin`. */
+  /** Whether a stand-in moves frames until `begin`. */
   readonly hasStandIn: boolean;
 }
 
@@ -205,27 +235,27 @@ export type CapturePoint = 'from-port' | 'to-port' | 'to-tunnel' | 'from-tunnel'
 
 export interface CapturedFrame {
   readonly point: CapturePoint;
-  /** Its name; empty in the tunnel. */
+  /** Name of the port; empty in the tunnel. */
   readonly port: string;
-  /** Since 1970. */
+  /** Time since 1970. */
   readonly timeNs: bigint;
-  /** Of the frame, however much of it was copied. Of a datagram without a frame: from the tunnel's header on. */
+  /** Length of the whole frame, even if less was copied. A datagram without a frame counts from the tunnel's header on. */
   readonly frameBytes: number;
   /** The header of the tunnel, where there is one, and the frame, or its beginning. */
   readonly data: Uint8Array;
   /** Bytes of that header. */
   readonly leadBytes: number;
-  /** What is left to do for the frame, as in wire/descriptor.ts. */
+  /** The offloads that the frame still needs, as in wire/descriptor.ts. */
   readonly descriptor: Int32Array;
   readonly dropped: DropReason | undefined;
-  /** Between which underlay sockets it goes; undefined at a port. */
+  /** The underlay sockets that the frame goes between; undefined at a port. */
   readonly from: Endpoint | undefined;
   readonly to: Endpoint | undefined;
-  /** Of the outer packet. */
+  /** Traffic class of the outer packet. */
   readonly trafficClass: number;
 }
 
-/** Frames of an overlay, copied. Whoever is slow to take them loses some, and the traffic none. */
+/** Copies of frames of an overlay. A slow reader of them loses some; the traffic loses none. */
 export interface FrameCapture {
   /** The oldest frame that was not taken yet; undefined when there is none now. */
   next(): CapturedFrame | undefined;
@@ -233,120 +263,132 @@ export interface FrameCapture {
   lost(): ReadonlyMap<string, number>;
   /** Nothing more comes in: it was stopped, or the overlay is gone. */
   readonly isOver: boolean;
-  /** Resolves when nothing more comes in. What is in it can still be taken. */
+  /** Resolves when nothing more comes in. The frames in it can still be taken. */
   stop(): Promise<void>;
 }
 
 /** A port of an overlay: the TAP that `addPort` opened. */
 export interface PortHandle {
   readonly name: string;
-  /** The device, wherever it is and whatever others have made of it; undefined when it is gone. */
+  /** The device, in any namespace and with any settings; undefined if it is gone. */
   device(): PortDeviceInfo | undefined;
-  /** Sets right what others have set on the device, as far as it is varpd's to set. `device`: its name, while it is in the
-   * network namespace of varpd; `tun`: what the kernel says of it, if it was asked just now. */
+  /** Restores settings that other programs have changed on the device, as far as they belong to varpd.
+   * `device`: its name, while it is in the network namespace of varpd. `tun`: the kernel's facts about it,
+   * if they were just asked for. */
   check(device: string | undefined, tun: TunInfo | undefined): PortFindings;
-  /** Whether the interface is down: nobody is behind it then. */
+  /** Notes whether the interface is down: then no station is behind it. */
   setDown(isDown: boolean): void;
-  /** In force from the next batch on. Undefined = it may send anything. */
+  /** Sets the rules from the next batch on. Undefined = any frame may be sent. */
   setProtection(rules: ProtectionRules | undefined): void;
-  /** The device has this MAC now: in force from the next batch on, and with it these rules. */
+  /** Notes the device's new MAC and its rules, from the next batch on. */
   setMac(mac: MacAddress, rules: ProtectionRules | undefined): void;
-  /** By name, zero ones included. */
+  /** Counters by name, zeros included. */
   counters(): Record<string, number>;
-  /** After a portFault as well. Resolves when the device is closed. */
+  /** To be called after a portFault as well. Resolves when the device is closed. */
   remove(): Promise<void>;
 }
 
-/** An overlay as its owner has it. */
+/** The handle of an overlay. */
 export interface OverlayDatapath {
-  /** Opens the TAP, sets MAC and MTU and brings it up; throws the system's error. One that an earlier daemon has left is
-   * taken over as it is: whatever others have set on it stays. */
+  /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
+   * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;
-  /** What software on top of the overlay's ports sees of their cable; those that come later too. */
+  /** Sets the carrier that software sees on the overlay's ports, later ports included. */
   setCarrier(on: boolean): void;
-  /** Of a point overlay: every frame that is not local goes there from now on. */
+  /** Mode point: sets the destination of every frame that is not local. */
   setDestination(destination: Destination): void;
-  /** The destinations whose routes lead back into the overlay: frames to them are dropped. All of them, each time. */
+  /** Sets the destinations with routes that lead back into the overlay. Frames to them are dropped. The list
+   * replaces the one before. */
   setLoops(destinations: readonly IpAddress[]): void;
-  /** The destinations whose routes carry less than their devices: larger frames to them are dropped. All of them, each time. */
+  /** Sets the routes that carry less than their devices. Larger frames to those destinations are dropped. The
+   * list replaces the one before. */
   setRouteMtus(routes: readonly RouteMtu[]): void;
 
-  /** Thrown away when the MAC was invalidated since the question. */
+  /** Answers a question. The answer is ignored if the MAC has been invalidated since. */
   answer(lookup: number, answer: LookupAnswer): void;
-  /** Frames that wait for this MAC are sent. An empty list = drop. */
+  /** Sets a target and sends the frames that wait for it. An empty list = drop. */
   setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
-  /** Forgets one MAC, or all when left out. What is pending is asked for again. */
+  /** Forgets one MAC, or all if `mac` is undefined. The plugin is asked again about MACs that frames wait
+   * for. */
   invalidate(mac?: MacAddress): void;
   setPeers(peers: readonly IpAddress[]): void;
-  /** What `setPeers` was told last. */
+  /** The latest list of `setPeers`. */
   readonly namedPeers: readonly IpAddress[];
-  /** Delivers a frame without tags to every port but the one that has its source MAC. Nothing enters the tunnel. */
+  /** Delivers a frame without tags to every port except the one that has its source MAC. It never enters the
+   * tunnel. */
   announce(frame: Uint8Array): void;
   /** Resolves to whether the MAC was there. */
   deleteTarget(mac: MacAddress): Promise<boolean>;
-  /** Entries with MACs above `after`, in ascending order. One that is there from the first page to the last is told once. */
+  /** Returns entries with MACs above `after`, in ascending order. An entry that exists from the first page to
+   * the last is returned once. */
   targets(after: MacAddress, limit: number): Promise<TargetEntries>;
-  /** At most `limit` unicast MACs that frames are sent to, the one used last first. */
+  /** Returns at most `limit` unicast MACs that frames are sent to, the latest used first. */
   recentTargets(limit: number): Promise<readonly TargetEntry[]>;
-  /** Entries of the target table, whatever their state; of several threads, of the largest. */
+  /** Returns the number of entries in the target table, in any state; with several threads, in the largest of
+   * their tables. */
   targetCount(): Promise<number>;
 
-  /** Copies frames by these rules: all that come once it has resolved. */
+  /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
-  /** By name, zero ones included. Not after its end. */
+  /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
-  /** Those in force: the overlay has asked for them, and this kernel can. */
+  /** Reasons for which frames were dropped, with the last frame of each. Not after its end. */
+  drops(): readonly DropReport[];
+  /** The offloads in force: the overlay wants them, and this kernel has them. */
   readonly offloads: readonly Offload[];
-  /** The listener hears nothing any more; frames to known targets go on. */
+  /** Stops events to the listener; frames to known targets are still moved. */
   mute(): void;
-  /** Ends it and its ports; the listener hears nothing any more. Resolves when every descriptor is closed. */
+  /** Ends the overlay and its ports, and events to the listener. Resolves when every descriptor is closed. */
   remove(): Promise<void>;
-  /** The same for a start that failed: what an earlier daemon had left stays open, for the next attempt. */
+  /** Does the same after a start that failed, but keeps open what an earlier varpd left, for the next
+   * attempt. */
   withdraw(): Promise<void>;
 }
 
-/** The owner of an overlay. Nothing comes before `addOverlay` has resolved. */
+/** Events of an overlay. None comes before `addOverlay` has resolved. */
 export interface OverlayListener {
   /** Misses: one per unicast MAC in flight, one per frame to a group MAC. Each awaits an answer. */
   lookups(requests: readonly LookupRequest[]): void;
-  /** The device of a port no longer works; the datapath has let go of it. `code` is the errno name. */
+  /** The device of a port no longer works, and the datapath has released it. `code` is the errno name. */
   portFault(port: PortHandle, code: string): void;
-  /** Ports with ip-nospoof were granted addresses by DHCP, or have given some up. */
+  /** Leases that DHCP servers granted to ports with ip-nospoof, or that these have given up. */
   leased(news: readonly LeaseNews[]): void;
-  /** Frames go to these underlay addresses now, or to them no longer. */
+  /** Underlay addresses that frames are now sent to, and those that they no longer are. */
   peers(added: readonly IpAddress[], removed: readonly IpAddress[]): void;
-  /** Larger packets to this underlay address are dropped from now on. */
+  /** Packets to this underlay address that are larger are dropped from now on. */
   pathLearned(to: IpAddress, mtuBytes: number): void;
-  /** Something for the log, of each kind and thread once a second at most. */
+  /** Notices for the log, at most one a second of each kind and thread. */
   noticed(notices: readonly Notice[]): void;
 }
 
 export interface Datapath {
-  /** Starts the threads that it needs and binds the underlay sockets. Rejects with the system's error when the address or the
-   * port cannot be had, and with an OverlayError when a thread does not start; then nothing has changed. */
+  /** Starts the threads that the overlay needs and binds its underlay sockets. Rejects with the system's
+   * error if the address or the port cannot be had, and with an OverlayError if a thread does not start;
+   * then nothing has changed. */
   addOverlay(config: OverlayConfig, listener: OverlayListener): Promise<OverlayDatapath>;
-  /** Whether an earlier daemon has left a device for this port. */
+  /** Returns whether an earlier varpd left a device for this port. */
   hasLeft(port: string): boolean;
-  /** Removes a device that an earlier daemon has left, if there is one and no port has it. */
+  /** Removes a device that an earlier varpd left, if there is one and no port has it. */
   discard(port: string): void;
 
-  /** Bytes of IP packet that the route from the listen address to `to` carries, whatever ICMP says; throws the system's error. */
+  /** Returns the bytes of IP packet that the route from the listen address to `to` carries, without regard to
+   * ICMP. Throws the system's error. */
   routeMtuBytes(listenIp: IpAddress, to: IpAddress): number;
-  /** By listen address and port: of what was dropped before its overlay was known, which the counters of each overlay
-   * there tell of as well. */
+  /** Counters of frames that were dropped before their overlay was known, by listen address and port. The
+   * counters of each overlay there include them. */
   socketCounters(): ReadonlyMap<string, Record<string, number>>;
-  /** Kernel features, found out by trying. */
+  /** Kernel features, found by trying them. */
   readonly features: Readonly<Record<string, boolean>>;
-  /** Resolves when every datapath thread has come round to it: they live. */
+  /** Resolves when every datapath thread has replied, which shows that it runs. */
   ping(): Promise<void>;
-  /** Resolves when frames are moved here. Until then a stand-in has moved them, if there was one. Rejects with an OverlayError
-   * when no datapath thread starts. */
+  /** Resolves when frames are moved here. Until then a stand-in has moved them, if there was one. Rejects
+   * with an OverlayError if no datapath thread starts. */
   begin(): Promise<void>;
-  /** What is temporary stays out of it. */
+  /** Retains all that is not temporary. */
   retain(): Retained;
-  /** Ends the datapath threads: nothing moves any more. The caller then has all that a next daemon can go on with; the rest is
-   * closed. */
+  /** Ends the datapath threads, and with them all traffic. The caller gets all that the next varpd can
+   * continue with; other descriptors are closed. */
   release(): Promise<Handover>;
-  /** Ends the datapath threads and closes every descriptor, unless `release` has. */
+  /** Ends the datapath threads and closes every descriptor, unless `release` has done so. */
   close(): Promise<void>;
 }

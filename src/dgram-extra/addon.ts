@@ -1,13 +1,14 @@
-/** The C half as it is loaded, and its errors. index.ts and rtnetlink.ts are built on it. */
+/** Loads the C half, and has its errors. The other TypeScript files of this folder call it. */
 import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
 
 import { ERRNO } from '../wire/errno.js';
 
-/** A descriptor that is watched (watch.c). */
+/** A watch on a descriptor (watch.c). */
 export type WatchHandle = object;
 
-/** What the C half exports (dgram_extra.c, framed.h, ring.c, devices.c, tap-device.c, privileges.c, removal.c, ending.c and watch.c). Results below zero are negated errnos. */
+/** The functions of the C half; the comment above each function in C is its contract. Results below zero are negated
+ * errnos. */
 export interface Addon {
   batchCreate(
     messages: number,
@@ -85,12 +86,12 @@ export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Add
 
 const NAMES = new Map<number, string>(Object.entries(ERRNO).map(([name, number]) => [number, name]));
 
-/** The errno's name, as the kernel has it: Node lacks some, and calls one by another name. */
+/** Returns the kernel's name of an errno. Node lacks some of the names and has another name for one. */
 export function errnoName(negatedErrno: number): string {
   return NAMES.get(-negatedErrno) ?? getSystemErrorName(negatedErrno);
 }
 
-/** A system call failed: `code` is the errno name, `syscall` the call, `device` what it was done to. */
+/** A system call failed. `code` is the name of the errno, `syscall` the call, and `device` the object of the call. */
 export class NativeError extends Error {
   override readonly name = 'NativeError';
   readonly code: string;
@@ -108,7 +109,7 @@ export class NativeError extends Error {
   }
 }
 
-/** The result of a call of the addon; throws when it is an error. */
+/** Returns the result of a call of the addon, and throws if it is an error. */
 export function checked(result: number, syscall: string, device: string): number {
   if (result < 0) throw new NativeError(result, syscall, device);
   return result;

@@ -1,6 +1,6 @@
 /*
- * The control half of dgram-extra: making and setting up sockets and BPF programs; TAPs are in tap-device.c. Called a few
- * times in the life of an overlay, never for a frame. Conventions as in dgram_extra.c: a number >= 0, or a negated errno.
+ * Makes and sets up sockets, and loads BPF programs; tap-device.c makes TAPs. These functions are called a few times in
+ * the life of an overlay, never for a frame. Conventions as in dgram_extra.c: a number >= 0, or a negated errno.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -42,7 +42,7 @@ static int failed(int fd)
 	return error;
 }
 
-/* programLoad(instructions): a descriptor on a BPF program that looks at packets (linux/bpf.h, struct bpf_insn). */
+/* programLoad(instructions): returns a descriptor of a BPF program that reads packets (linux/bpf.h, struct bpf_insn). */
 static napi_value program_load(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -80,7 +80,7 @@ static int set_int(int fd, int level, int name, int value)
 	return setsockopt(fd, level, name, &value, sizeof value);
 }
 
-/* udpProbe(option): 0 where UDP sockets have it (UDP_SEGMENT, UDP_GRO), else the errno. */
+/* udpProbe(option): returns 0 if UDP sockets have the option (UDP_SEGMENT, UDP_GRO), otherwise the errno. */
 static napi_value udp_probe(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -92,7 +92,7 @@ static napi_value udp_probe(napi_env env, napi_callback_info info)
 	return number(env, result);
 }
 
-/* The bigger buffer needs CAP_NET_ADMIN; without it the system's bound applies. */
+/* Sets a buffer beyond the system's limit, which needs CAP_NET_ADMIN; otherwise up to that limit. */
 static void set_buffer(int fd, int forced, int plain, int bytes)
 {
 	if (bytes > 0 && set_int(fd, SOL_SOCKET, forced, bytes) < 0)
@@ -102,8 +102,8 @@ static void set_buffer(int fd, int forced, int plain, int bytes)
 enum { REUSE_PORT = 1, ZERO_CHECKSUM_TX = 2, ZERO_CHECKSUM_RX = 4, SEND_ONLY = 8, COALESCE = 16, ADMIT_OTHERS = 32,
        FREE_BIND = 64, PATH_NEWS = 128 };
 
-/* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): a bound socket that never fragments and
- * reports the traffic class of what it receives. udp-errors.c says what it makes of news of its paths. */
+/* udpOpen(address16, port, options, receiveBufferBytes, sendBufferBytes): returns a bound socket that never fragments, and
+ * that reports the traffic class of datagrams. udp-errors.c has its handling of ICMP messages about paths. */
 static napi_value udp_open(napi_env env, napi_callback_info info)
 {
 	ARGS(5);
@@ -133,23 +133,24 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 		struct sock_fprog program = { 1, &nothing };
 		bad |= setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0;
 	}
-	if (options & FREE_BIND) /* before 4.15 IPv6 has none: then bind says that the address is not there */
+	if (options & FREE_BIND) /* before Linux 4.15 not for IPv6: then bind fails with EADDRNOTAVAIL */
 		(void)(v4 ? set_int(fd, IPPROTO_IP, IP_FREEBIND, 1) : set_int(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1));
 	if (options & COALESCE)
-		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* before 5.0: one datagram at a time */
+		(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1); /* fails before Linux 5.0: then each datagram is received alone */
 	if (bad)
 		return number(env, failed(fd));
 	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[3]));
 	set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, arg_int(env, argv[4]));
 	if (bind(fd, &local.sa, length) < 0)
 		return number(env, failed(fd));
-	/* Only now: bound alone, it has met no stranger that would share its datagrams. */
+	/* Set after bind: so bind fails if another socket is bound here already and would get a part of the datagrams. */
 	if (options & ADMIT_OTHERS && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) < 0)
 		return number(env, failed(fd));
 	return number(env, fd);
 }
 
-/* netlinkOpen(groups, receiveBytes): an rtnetlink socket that hears those multicast groups (RTMGRP_ bits). */
+/* netlinkOpen(groups, receiveBytes): returns an rtnetlink socket that is a member of these multicast groups (RTMGRP_
+ * bits). */
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -172,8 +173,8 @@ static napi_value netlink_send(napi_env env, napi_callback_info info)
 	return number(env, message ? or_errno((int)send(arg_int(env, argv[0]), message, bytes, 0)) : -EINVAL);
 }
 
-/* netlinkReceive(fd, buffer): bytes of the next datagram from the kernel; 0 when there is none. A datagram that
- * another process sent is passed over. */
+/* netlinkReceive(fd, buffer): receives the next datagram from the kernel and returns its bytes; 0 when there is none. A
+ * datagram from another process is skipped. */
 static napi_value netlink_receive(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -192,7 +193,7 @@ static napi_value netlink_receive(napi_env env, napi_callback_info info)
 	}
 }
 
-/* peerCredentials(fd, ids): how many words of `ids` were written: pid, uid, gid, then the supplementary groups. */
+/* peerCredentials(fd, ids): writes pid, uid, gid and the supplementary groups, and returns the number of words written. */
 static napi_value peer_credentials(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -210,17 +211,18 @@ static napi_value peer_credentials(napi_env env, napi_callback_info info)
 	ids[2] = (int32_t)peer.gid;
 	socklen_t groups = (socklen_t)(bytes - 12);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, ids + 3, &groups) < 0)
-		groups = 0; /* Linux < 4.13, or more groups than there is room for: the primary one decides */
+		groups = 0; /* before Linux 4.13, or too many groups for the buffer: only the primary group counts then */
 	return number(env, 3 + (int32_t)(groups / 4));
 }
 
-/* One for all that is ever told: when descriptors run out, signs of life go on. */
+/* Returns the one socket for all messages to the service manager. It stays open, so that signs of life are sent even when
+ * the process has no descriptor left. */
 static int notifier(void)
 {
 	static int fd = -1;
 	if (fd < 0) {
 		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-		/* A manager that is busy gets this long to read; one that hangs does not take this process along. */
+		/* The time that a busy manager gets to read. A manager that hangs must not hold up this process. */
 		struct timeval patience = { .tv_sec = 1 };
 		if (fd >= 0)
 			(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
@@ -228,8 +230,10 @@ static int notifier(void)
 	return fd;
 }
 
-/* sdNotify(state, passed, waits): 1 told, 0 nobody to tell (NOTIFY_SOCKET unset); sd_notify(3). A descriptor `passed` goes
- * along, -1 = none. A full socket is waited for, or EAGAIN. An empty state tells nothing: the socket is there then. */
+/* sdNotify(state, passed, waits): sends a message to the service manager, as sd_notify(3) does. Returns 1 when it was
+ * sent, 0 without a manager (NOTIFY_SOCKET is unset). `passed` is a descriptor to send along; -1 = none. With `waits`
+ * it waits for a full socket, otherwise it fails with EAGAIN. With an empty state it sends nothing, and only makes the
+ * socket. */
 static napi_value sd_notify_(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -265,7 +269,7 @@ static napi_value sd_notify_(napi_env env, napi_callback_info info)
 		message.msg_control = &control;
 		message.msg_controllen = sizeof control;
 	}
-	/* Once in vain is enough, until it reads again. */
+	/* After one wait without success there is no further wait until a message was sent. */
 	int flags = MSG_NOSIGNAL | (waits && !waited_in_vain ? 0 : MSG_DONTWAIT);
 	int result = or_errno((int)sendmsg(fd, &message, flags));
 	if (result >= 0)

@@ -1,13 +1,12 @@
 /*
- * dgram-extra: what Node's dgram cannot do. TAP devices (tap-device.c), UDP sockets with the options RFC 7348 needs (devices.c),
- * batched framed I/O between descriptors and one slab of memory (framed.h) with the offloads a NIC has (offload.c),
- * epoll, netlink, peer credentials, sd_notify; giving up rights (privileges.c) and
- * ending in time (ending.c).
+ * dgram-extra: the functions that Node's dgram lacks. TAP devices (tap-device.c), UDP sockets with the options of RFC 7348
+ * (devices.c), batches of frames between descriptors and one slab of memory (framed.h), the offloads of a NIC (offload.c),
+ * epoll, netlink, peer credentials, sd_notify, the end of rights (privileges.c) and of the process (ending.c).
  *
  * Conventions
- *   - Every function returns a number: >= 0 a result, < 0 a negated errno. The typed face (index.ts) turns the
- *     latter into errors with name, call and device; the hot path reads it as it is. Nothing here throws.
- *   - The native part knows descriptors and bytes. What goes where is decided in TypeScript.
+ *   - Every function returns a number: a result >= 0, or a negated errno < 0. The typed face (index.ts) turns an errno into
+ *     an error with name, call and device; the hot path reads the number itself. No function here throws.
+ *   - The native part knows descriptors and bytes. TypeScript decides where frames go.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -57,7 +56,7 @@ napi_value number(napi_env env, int32_t n)
 
 /* ----------------------------------------------------------------------------------- epoll, eventfd and others */
 
-/* pollCreate(): an epoll descriptor. */
+/* pollCreate(): returns an epoll descriptor. */
 static napi_value poll_create(napi_env env, napi_callback_info info)
 {
 	(void)info;
@@ -79,10 +78,10 @@ static napi_value poll_remove(napi_env env, napi_callback_info info)
 	return number(env, or_errno(epoll_ctl(arg_int(env, argv[0]), EPOLL_CTL_DEL, arg_int(env, argv[1]), NULL)));
 }
 
-#define HAS_ERRORS (1 << 30) /* added to a token: a socket has something in its error queue, or a device is gone */
+#define HAS_ERRORS (1 << 30) /* added to a token: the error queue of the socket is not empty, or the device is gone */
 
-/* pollWait(epoll, ready, timeoutMs): descriptors ready; their tokens are in `ready`, with HAS_ERRORS. Interrupted = none
- * ready. */
+/* pollWait(epoll, ready, timeoutMs): returns the number of ready descriptors, and writes their tokens, with HAS_ERRORS,
+ * into `ready`. Returns 0 when a signal has interrupted it. */
 static napi_value poll_wait(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -100,14 +99,14 @@ static napi_value poll_wait(napi_env env, napi_callback_info info)
 	return number(env, count);
 }
 
-/* eventCreate(): an eventfd, the wake-up that another thread may signal. */
+/* eventCreate(): returns an eventfd, by which another thread wakes this one. */
 static napi_value event_create(napi_env env, napi_callback_info info)
 {
 	(void)info;
 	return number(env, or_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }
 
-/* eventSignal(fd): callable from any thread. */
+/* eventSignal(fd): any thread may call it. */
 static napi_value event_signal(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -129,7 +128,7 @@ static napi_value close_descriptor(napi_env env, napi_callback_info info)
 	return number(env, or_errno(close(arg_int(env, argv[0]))));
 }
 
-/* lockFile(fd): an exclusive lock that dies with the process; EAGAIN when another holds it. */
+/* lockFile(fd): takes an exclusive lock, which ends with the process. EAGAIN when another process holds it. */
 static napi_value lock_file(napi_env env, napi_callback_info info)
 {
 	ARGS(1);

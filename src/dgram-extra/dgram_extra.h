@@ -1,4 +1,4 @@
-/* What the parts of the addon share. */
+/* Declarations that the files of the addon share. */
 #ifndef DGRAM_EXTRA_H
 #define DGRAM_EXTRA_H
 
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Read exactly `count` arguments into argv; missing ones are undefined, which the arg_ helpers read as 0 or "". */
+/* Reads `count` arguments into argv. A missing one is undefined, which the arg_ helpers read as 0 or "". */
 #define ARGS(count)           \
 	size_t argc = (count);    \
 	napi_value argv[(count)]; \
@@ -27,10 +27,11 @@ union address {
 	struct sockaddr_in6 v6;
 };
 
-/* A socket address from 16 bytes (IPv4 as v4-mapped) and a port; its length. */
+/* Makes a socket address from 16 bytes (IPv4 as v4-mapped) and a port. Returns its length. */
 socklen_t make_address(union address *to, const uint8_t *ip, int port);
 
-/* What a socket makes of news of its paths, and which errors of it may be such (udp-errors.c). */
+/* Sets how a socket handles ICMP messages about paths; tells whether an error may come from such a message
+ * (udp-errors.c). */
 int set_path_options(int fd, int is_v4, int news);
 int is_news(int error);
 
@@ -41,16 +42,16 @@ static inline int or_errno(int result)
 
 #define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
 
-/* With a small stack, and no signals: those are for the threads of Node. 0 or an errno. */
+/* Starts a thread with a small stack that gets no signals, since Node's threads handle those. Returns 0 or an errno. */
 int start_thread(pthread_t *thread, void *(*work)(void *), void *data);
 
-/* Of all TAPs that this process has open, unless they are kept (removal.c). */
+/* Deletes and closes all TAPs of this process, unless they are kept (removal.c). */
 void end_all_taps(void);
 
-/* Ends the process, if a signal has asked for it (ending.c). */
+/* Ends the process if a signal to end has come (ending.c). */
 void leave_if_asked(void);
 
-/* Add the calls of framed.h, devices.c, tap-device.c, privileges.c, system-calls.c, removal.c, ending.c and watch.c to the exports. */
+/* Each adds the functions of one file to the exports. */
 void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 void define_tap_device(napi_env env, napi_value exports);

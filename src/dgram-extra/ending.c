@@ -1,6 +1,6 @@
 /*
- * The end of the process, within its time whatever hangs. A main thread in an endless loop, or in a system call that does
- * not return, never hears of a signal: so a thread of its own waits for one beside it. Conventions as in dgram_extra.h.
+ * Ends the process in time, also when a thread hangs. A main thread in an endless loop, or in a system call that does not
+ * return, never handles a signal. So a thread of its own waits beside it. Conventions as in dgram_extra.h.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -16,9 +16,9 @@
 
 static struct {
 	atomic_int armed, status;
-	atomic_llong due_ms; /* of the monotonic clock */
+	atomic_llong due_ms; /* monotonic clock */
 	sem_t asked;
-	pthread_mutex_t words; /* guards what follows: the line that is written when the time is over */
+	pthread_mutex_t words; /* guards the fields below: the line that is written when the time is over */
 	int log;
 	char before[256], after[512];
 } end = { .words = PTHREAD_MUTEX_INITIALIZER, .log = 2 };
@@ -53,10 +53,10 @@ static void say_last_words(void)
 	pthread_mutex_unlock(&end.words);
 }
 
-/* For the kernel to delete a thousand links on a machine that is busy. */
+/* Time for the kernel to delete a thousand links on a busy machine. */
 #define LEAVE_US 600000
 
-/* Of two that leave at once, one does the work. The other waits for it as long as that may take. */
+/* When two threads leave at once, the first one deletes the TAPs, and the second one waits LEAVE_US for it. */
 static void leave(int status)
 {
 	static atomic_int leaving;
@@ -73,7 +73,7 @@ static void *wait_for_the_end(void *data)
 	while (sem_wait(&end.asked) < 0)
 		;
 	for (long long left; (left = atomic_load(&end.due_ms) - now_ms()) > 0;)
-		(void)usleep((useconds_t)(left < 100 ? left : 100) * 1000); /* it may become less */
+		(void)usleep((useconds_t)(left < 100 ? left : 100) * 1000); /* short, since endAfter may shorten the time */
 	say_last_words();
 	leave(atomic_load(&end.status));
 	return NULL;
@@ -81,14 +81,14 @@ static void *wait_for_the_end(void *data)
 
 static const int ending[] = { SIGTERM, SIGINT, SIGQUIT };
 enum { SIGNALS = sizeof ending / sizeof *ending };
-static struct sigaction obeyed[SIGNALS]; /* by Node, once its main thread comes round */
+static struct sigaction obeyed[SIGNALS]; /* the handlers of Node, which wait for its main thread */
 static int signal_ms;
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	int before = errno;
 	if (!atomic_load(&end.armed))
-		arm(signal_ms, 0); /* who asks again gives no more time */
+		arm(signal_ms, 0); /* a second signal does not extend the time */
 	for (int i = 0; i < SIGNALS; i++) {
 		if (ending[i] != number)
 			continue;
@@ -100,8 +100,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
 	errno = before;
 }
 
-/* guardEnd(ms): from now on SIGTERM, SIGINT and SIGQUIT end the process after that time, if it has not ended before. To be
- * called once, when Node listens to them. */
+/* guardEnd(ms): from now on SIGTERM, SIGINT and SIGQUIT end the process after that time, if it has not ended before.
+ * Call it once, after Node's handlers of these signals are set. */
 static napi_value guard_end(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -129,7 +129,8 @@ static napi_value guard_end(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* endAfter(ms, status): the main thread has heard, and takes this much time from now on. Needs guardEnd. */
+/* endAfter(ms, status): ends the process with this status after this time, in place of the earlier limit. Needs
+ * guardEnd. */
 static napi_value end_after(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -137,7 +138,8 @@ static napi_value end_after(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* lastWords(fd, before, after): what is written there when the time is over, with the time between. */
+/* lastWords(fd, before, after): sets the line that is written to `fd` when the time is over: `before`, date and time,
+ * `after`. */
 static napi_value last_words(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -155,14 +157,14 @@ void leave_if_asked(void)
 		leave(atomic_load(&end.status));
 }
 
-/* exitNow(status): the end of all threads, wherever they are. Node's own would wait for each. */
+/* exitNow(status): ends the process at once, whatever its threads do. Node's own exit would wait for each thread. */
 static napi_value exit_now(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
 	_exit(arg_int(env, argv[0]));
 }
 
-/* leaveNow(status): the same, with the TAPs of this process gone first, in the time that one takes. */
+/* leaveNow(status): first deletes the TAPs of this process, all in the time of one; then as exitNow. */
 static napi_value leave_now(napi_env env, napi_callback_info info)
 {
 	ARGS(1);

@@ -1,10 +1,10 @@
-/** What this kernel can do for TAPs and UDP sockets, found out by trying. index.ts hands it on. */
+/** The features of this kernel for TAPs and UDP sockets. Each is tried once. */
 import { addon } from './addon.js';
 import * as kernel from './kernel-numbers.js';
 import { probeTapFeatures, type TapFeatures } from './tap-device.js';
 
 export interface Features extends TapFeatures {
-  /** Many datagrams sent as one message, since Linux 4.18; received as one, since 5.0. */
+  /** Many datagrams are sent as one message (since Linux 4.18), and received as one message (since 5.0). */
   readonly udpSegmentation: boolean;
   readonly udpCoalescing: boolean;
 }

@@ -1,4 +1,4 @@
-/* Batches, and what becomes of one thread's share of the addon. framed.h has the story. */
+/* Batches, and the state of the addon for one thread. framed.h has the overview. */
 #define _GNU_SOURCE
 #include "framed.h"
 
@@ -46,8 +46,8 @@ static void free_state(napi_env env, void *data, void *hint)
 	free(state);
 }
 
-/* batchCreate(messages, descriptors, slabBytes, views): index; views.slab and views.words become external
- * ArrayBuffers. The memory lives until the thread's environment ends, so the views never dangle. */
+/* batchCreate(messages, descriptors, slabBytes, views): makes a batch and returns its index. views.slab and views.words
+ * become external ArrayBuffers. The memory lives until the thread's environment ends, so the views never dangle. */
 static napi_value batch_create(napi_env env, napi_callback_info info)
 {
 	ARGS(4);

@@ -1,8 +1,9 @@
 /**
- * dgram-extra: TAP devices, UDP as RFC 7348 needs it, batched framed I/O, and the few system calls Node lacks.
+ * dgram-extra: TAP devices, UDP sockets with the options of RFC 7348, batches of frames, and a few system calls that Node
+ * lacks.
  *
- * The calls of `native` are the hot path: small integers in, a number out, a negative one is a negated errno.
- * Everything else is the control path and throws a NativeError. README.md says what each call promises.
+ * The calls of `native` are the hot path. They take small integers and return a number; a negative one is a negated errno.
+ * All other calls are the control path and throw a NativeError. README.md has the contract of each call.
  */
 import { readlinkSync } from 'node:fs';
 
@@ -51,9 +52,10 @@ export {
   type TapOptions,
   type TapSettings,
 } from './tap-device.js';
+export { MAX_THREAD_NAME, nameThread } from './thread-name.js';
 export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
-/** The hot path, as it is: nothing here throws, allocates or converts. */
+/** The hot path. These calls go straight to C: they never throw, and they make no object. */
 export const native: Pick<
   Addon,
   | 'tapRead'
@@ -79,8 +81,8 @@ export interface Batch {
   readonly descriptors: Int32Array;
 }
 
-/** At most 16 a thread. Pages of the slab cost memory once they are touched, not before. A message out of a socket may
- * be 64 frames or more, hence more descriptors than messages. */
+/** Makes a batch; a thread has at most 16. A page of the slab takes memory when it is first touched. A message from a
+ * socket may be 64 frames or more, so a batch may need more descriptors than messages. */
 export function createBatch(messages: number, slabBytes: number, descriptors: number = messages): Batch {
   const views: { slab?: ArrayBuffer; words?: ArrayBuffer } = {};
   const handle = checked(
@@ -98,27 +100,28 @@ export function createBatch(messages: number, slabBytes: number, descriptors: nu
   };
 }
 
-/** With which a thread reads many frames of a TAP in one system call (ring.h). */
+/** An io_uring, by which a thread reads many frames of a TAP in one system call (ring.h). */
 export interface Ring {
   readonly fd: number;
-  /** RING_WORDS that the kernel has said of it. */
+  /** RING_WORDS words in which the kernel describes the ring. */
   readonly params: Int32Array;
 }
 
 /** struct io_uring_params of linux/io_uring.h */
 export const RING_WORDS = 30;
 
-/** Undefined where this process may not make one, or the kernel cannot. It is closed by `closeDescriptor`. */
+/** Makes a ring; undefined when this process has no right to, or the kernel lacks it. `closeDescriptor` closes it. */
 export function openRing(): Ring | undefined {
   const params = new Int32Array(RING_WORDS);
   const fd = addon.ringOpen(params);
   return fd < 0 ? undefined : { fd, params };
 }
 
-/** This thread reads with it from now on, and no other may meanwhile. False where it cannot be: frames are read one by one. */
+/** Makes this thread read with the ring from now on; no other thread may use it meanwhile. False when that failed: then
+ * the thread reads frames one by one. */
 export const useRing = ({ fd, params }: Ring): boolean => addon.ringUse(fd, params) === 0;
 
-/** A BPF program that looks at packets; undefined where this process may not load one, or the kernel cannot. */
+/** Loads a BPF program that reads packets; undefined when this process has no right to, or the kernel lacks it. */
 export function loadProgram(instructions: Uint8Array): number | undefined {
   const fd = addon.programLoad(instructions);
   return fd < 0 ? undefined : fd;
@@ -129,25 +132,25 @@ export interface UdpOptions {
   readonly address: Uint8Array;
   /** 0 = any. */
   readonly port: number;
-  /** Datagrams are shared out by flow among all that are bound there so (SO_REUSEPORT). */
+  /** The kernel distributes datagrams by flow over all sockets bound with this option (SO_REUSEPORT). */
   readonly reusePort?: boolean;
-  /** Bound alone; afterwards others with `reusePort` may join it. */
+  /** The bind fails if another socket is bound there. Afterwards sockets with `reusePort` may join. */
   readonly admitOthers?: boolean;
   /** Send without a checksum: SO_NO_CHECK (IPv4), UDP_NO_CHECK6_TX (IPv6). */
   readonly zeroChecksumSend?: boolean;
-  /** Take what comes without a checksum on IPv6 too: UDP_NO_CHECK6_RX. */
+  /** Accept datagrams without a checksum on IPv6 too: UDP_NO_CHECK6_RX. */
   readonly zeroChecksumReceive?: boolean;
-  /** Never receives: the kernel drops what is sent to this port. */
+  /** The kernel drops all datagrams to this port, so the socket never receives. */
   readonly sendOnly?: boolean;
-  /** Datagrams of one flow that arrived together are received as one (UDP_GRO); without effect where the kernel cannot. */
+  /** Datagrams of one flow that arrived together are received as one (UDP_GRO). No effect if the kernel lacks it. */
   readonly coalesce?: boolean;
   /** The address need not be one of this host yet (IP_FREEBIND, IPV6_FREEBIND). */
   readonly freeBind?: boolean;
-  /** What ICMP says of what it sends is kept for `udpErrors`; a receive buffer must have room for it. */
+  /** ICMP messages about sent datagrams are kept for `udpErrors`. They need room in the receive buffer. */
   readonly pathNews?: boolean;
   readonly receiveBufferBytes?: number;
   readonly sendBufferBytes?: number;
-  /** For the error: what the operator calls this address. */
+  /** The operator's name of this address, for the error. */
   readonly label: string;
 }
 
@@ -163,7 +166,8 @@ const UDP_OPTION = {
   PATH_NEWS: 128,
 } as const;
 
-/** A bound socket that never fragments, whatever the kernel has heard of paths (IP_PMTUDISC_PROBE), and reports traffic classes. */
+/** Opens and binds a socket. It never fragments, and ignores path MTUs that the kernel has learned (IP_PMTUDISC_PROBE). It
+ * reports the traffic class of each datagram. */
 export function openUdp(options: UdpOptions): number {
   const flags =
     (options.reusePort ? UDP_OPTION.REUSE_PORT : 0) |
@@ -180,26 +184,29 @@ export function openUdp(options: UdpOptions): number {
 }
 
 /**
- * The number by which `udpReceive` of this thread knows a rule about the headers that datagrams begin with, the same one for
- * the same words: bytes of the shortest header, bits of its first byte that say how much longer it is, in units of so many
- * bytes, bits of its first four bytes, and what those are in a header without oddities. At most 4 a thread.
+ * Returns the number of a header rule, for `udpReceive` of this thread; the same words give the same number. A thread
+ * has at most 4 rules. The words describe the tunnel header that a datagram begins with:
+ *   1. bytes of the shortest header,
+ *   2. bits of the first byte that give the additional length, and 3. the bytes of its unit,
+ *   4. some bits of the first four bytes, and 5. their value in a plain header.
  */
 export const headerRule = (words: Int32Array): number =>
   checked(addon.headerRule(words), 'headerRule', 'this thread');
 
-/** Whether datagrams that arrived together are received as one (UDP_GRO), from now on. */
+/** Sets whether datagrams that arrived together are received as one (UDP_GRO). */
 export function setUdpCoalescing(fd: number, on: boolean): void {
   addon.udpCoalesce(fd, on ? 1 : 0);
 }
 
-/** Messages that the kernel has dropped for this socket since it was opened, modulo 2^32: its queue was full, or their UDP
- * checksum wrong. One may be many datagrams (UDP_GRO). Undefined where the kernel does not say (before 4.12). */
+/** Returns the number of messages that the kernel has dropped for this socket since it was opened, modulo 2^32. The
+ * queue was full, or the UDP checksum was wrong. A message may be many datagrams (UDP_GRO). Undefined before Linux
+ * 4.12. */
 export function udpDropped(fd: number): number | undefined {
   const count = addon.udpDropped(fd);
   return count < 0 ? undefined : count;
 }
 
-/** A socket that somebody else has opened does as `openUdp` says of paths; with `pathNews` too. */
+/** Gives an inherited socket the path options of `openUdp`, `pathNews` among them. */
 export function adoptUdp(fd: number, pathNews: boolean, label: string): void {
   checked(addon.udpAdopt(fd, pathNews ? 1 : 0), 'setsockopt', label);
 }
@@ -208,7 +215,7 @@ export function closeDescriptor(fd: number): void {
   checked(addon.closeDescriptor(fd), 'close', `descriptor ${fd}`);
 }
 
-/** False when another process holds the lock. It is let go when the descriptor is closed or the process ends. */
+/** Takes a lock; false when another process holds it. The lock ends when the descriptor is closed or the process ends. */
 export function lockFile(fd: number): boolean {
   const result = addon.lockFile(fd);
   if (result < 0 && result !== -ERRNO.EAGAIN) throw new NativeError(result, 'flock', 'lock file');
@@ -219,29 +226,29 @@ export interface PeerCredentials {
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
-  /** Supplementary groups; empty where the kernel cannot tell. */
+  /** Supplementary groups; empty if the kernel does not report them. */
   readonly groups: readonly number[];
 }
 
-/** Who is at the other end of a connected Unix socket (SO_PEERCRED, SO_PEERGROUPS). */
+/** Returns process, user and groups at the other end of a connected Unix socket (SO_PEERCRED, SO_PEERGROUPS). */
 export function peerCredentials(fd: number): PeerCredentials {
   const ids = new Int32Array(1024);
   const count = checked(addon.peerCredentials(fd, ids), 'SO_PEERCRED', `descriptor ${fd}`);
   return { pid: ids[0], uid: ids[1], gid: ids[2], groups: Array.from(ids.subarray(3, count)) };
 }
 
-/** What is told often, or at the end: a manager that does not read must hold up neither. */
+/** Messages that are sent often or at the end, without a wait: a manager that does not read must hold up neither. */
 const UNHURRIED = /^(WATCHDOG|STOPPING|STATUS)=/;
 
 /**
- * Tells the service manager, and hands it a copy of the descriptor `passed`. Whether it was told: not so when there is none,
- * or when it cannot be reached. Never throws.
+ * Sends a message to the service manager, with a copy of the descriptor `passed`. Returns false when there is no
+ * manager, or it cannot be reached. Never throws.
  */
 export function sdNotify(state: string, passed = -1): boolean {
   return state !== '' && addon.sdNotify(state, passed, UNHURRIED.test(state) ? 0 : 1) === 1;
 }
 
-/** The socket for `sdNotify` is there from now on, where there can be one, and needs no descriptor any more. */
+/** Opens the socket of `sdNotify`, so that later calls need no new descriptor. */
 export function prepareNotify(): void {
   addon.sdNotify('', -1, 0);
 }
@@ -254,9 +261,9 @@ export interface Identity {
 }
 
 /**
- * The calling thread keeps these capabilities at most (all below 32) and gains no other, whatever it starts; `identity`
- * is what it becomes before. The other threads of the process go on as they were: only `startAnew`, or a process that
- * this thread starts, makes it true of a whole process.
+ * Makes the calling thread become `identity`, and keep at most these capabilities (all below 32). Neither the thread nor a
+ * program that it starts can gain others. The other threads of the process keep their rights: a whole process has the new
+ * rights only after `startAnew`, or if this thread starts it.
  */
 export function dropPrivileges(keep: readonly number[], identity?: Identity): void {
   const bits = keep.reduce((sum, capability) => sum | (1 << capability), 0);
@@ -266,26 +273,27 @@ export function dropPrivileges(keep: readonly number[], identity?: Identity): vo
 }
 
 /**
- * No thread of this process, nor anything that it starts, makes another of the system calls that lead to more rights
- * (system-calls.c): they fail with EPERM or ENOSYS. `no_new_privs` must be set. False where the system does not let it be.
+ * Forbids the system calls that lead to more rights (system-calls.c), for all threads and all programs that they start.
+ * Such a call then fails with EPERM or ENOSYS. `no_new_privs` must be set before. False when the kernel refuses the
+ * filter.
  */
 export const limitSystemCalls = (): boolean => addon.limitSystemCalls() === 0;
 
 /**
- * execve(2): this process becomes `file` with these arguments, `args[0]` being its name, and this environment. Open are
- * descriptors that `setInheritable` left so. Returns never, and throws when it cannot be done.
+ * execve(2): this process becomes the program `file`, with these arguments (`args[0]` is its name) and this
+ * environment. The descriptors that `setInheritable` has marked stay open. Never returns, and throws on failure.
  */
 export function startAnew(file: string, args: readonly string[]): never {
   const result = addon.startAnew(file, Buffer.from(args.map((arg) => `${arg}\0`).join('')));
   throw new NativeError(result, 'execve', file);
 }
 
-/** Whether a descriptor stays open in programs that this one becomes or starts. */
+/** Sets whether a descriptor stays open in programs that this process becomes or starts. */
 export function setInheritable(fd: number, on: boolean): void {
   checked(addon.setInheritable(fd, on ? 1 : 0), 'fcntl', `descriptor ${fd}`);
 }
 
-/** Whether a number that an earlier process left is a descriptor of this kind (`bpf-prog`, `[io_uring]`), not another or none. */
+/** Tells whether an inherited number is an open descriptor of this kind (`bpf-prog`, `[io_uring]`). */
 export function isAnonymous(fd: number, kind: string): boolean {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`) === `anon_inode:${kind}`;
@@ -294,52 +302,55 @@ export function isAnonymous(fd: number, kind: string): boolean {
   }
 }
 
-/** Two connected stream sockets. */
+/** Makes two connected stream sockets. */
 export function socketPair(): [number, number] {
   const fds = new Int32Array(2);
   checked(addon.socketPair(fds), 'socketpair', 'this process');
   return [fds[0], fds[1]];
 }
 
-/** Takes note of the end of a child that Node did not start; false while it runs. */
+/** Waits for a child that Node did not start, and returns at once; false while the child runs. */
 export function reapChild(pid: number): boolean {
   return checked(addon.reapChild(pid), 'waitpid', `process ${pid}`) !== 0;
 }
 
-/** Closes descriptors of TAPs. The devices go in the time of one, and whoever has them too, unless they are kept (`keepTaps`). */
+/** Closes descriptors of TAPs, and deletes the devices, all in the time of one. Another process with these devices
+ * loses them too, unless they are kept (`keepTaps`). */
 export function closeTaps(fds: readonly number[]): void {
   if (fds.length > 0) checked(addon.closeTaps(Int32Array.from(fds)), 'close', 'TAPs');
 }
 
-/** Ends the process at once. What Node has for it waits for every thread, and one that hangs would keep it for ever. */
+/** Ends the process at once. Node's own exit waits for every thread, for ever if one hangs. */
 export function exitNow(status: number): never {
   return addon.exitNow(status);
 }
 
-/** The same, with the TAPs of this process gone before, in the time that one takes; unless they are kept (`keepTaps`). */
+/** Deletes the TAPs of this process in the time of one, unless they are kept (`keepTaps`), and ends the process at
+ * once. */
 export function leaveNow(status: number): never {
   return addon.leaveNow(status);
 }
 
 /**
- * From now on SIGTERM, SIGINT and SIGQUIT end the process after `ms`, with status 0, whatever its threads do; what JavaScript
- * does at such a signal comes before. To be called once, after it listens to all three: a watching thread takes note.
+ * From now on SIGTERM, SIGINT and SIGQUIT end the process with status 0 after `ms`, also when its threads hang. The signal
+ * handlers of JavaScript run in that time. Call it once, after JavaScript has a handler for each of the three signals.
  */
 export function guardEnd(ms: number): void {
   checked(addon.guardEnd(ms), 'pthread_create', 'this process');
 }
 
-/** This much time from now on, and this status, whether there was a signal or not. Needs `guardEnd`. */
+/** Ends the process with this status after this time, with or without a signal, in place of an earlier limit. Needs
+ * `guardEnd`. */
 export function endAfter(ms: number, status: number): void {
   addon.endAfter(ms, status);
 }
 
-/** Whether somebody else may have the TAPs of this process too, and go on with them. Until told otherwise, it is so. */
+/** Sets whether the TAPs are kept: another process may have them too and go on with them. At the start they are kept. */
 export function keepTaps(on: boolean): void {
   addon.keepTaps(on ? 1 : 0);
 }
 
-/** A line that is written when `guardEnd` has to end the process, with the time between the two texts. */
+/** Sets the line that is written when `guardEnd` has to end the process: `before`, date and time, `after`. */
 export function lastWords(fd: number, before: string, after: string): void {
   addon.lastWords(fd, before, after);
 }

@@ -1,10 +1,10 @@
-/** Changes of links, addresses, routes and rules, as the kernel tells of them: a subscription, no polling. */
+/** Subscribes to the kernel's messages about changes of links, addresses, routes and rules. */
 import { addon, checked, NativeError, type WatchHandle } from './addon.js';
 import * as kernel from './kernel-numbers.js';
 import { messages } from './netlink-message.js';
 import { type LinkEvent, readEvent } from './rtnetlink.js';
 
-/** In a mask of groups, each is the bit one below its number. */
+/** The mask of multicast groups: group n is bit n - 1. */
 const GROUPS = [
   kernel.RTNLGRP_LINK,
   kernel.RTNLGRP_IPV4_IFADDR,
@@ -16,16 +16,16 @@ const GROUPS = [
   kernel.RTNLGRP_NEXTHOP,
 ].reduce((mask, group) => mask | (1 << (group - 1)), 0);
 
-/** Some thousand messages; more are lost, which the kernel says. */
+/** Room for some thousand messages. The kernel reports a loss when it is full. */
 const RECEIVE_BUFFER_BYTES = 4 << 20;
-/** Datagrams a turn: then others have theirs. */
+/** Datagrams of one `read`. Then other work of the event loop has a turn. */
 const READ_AT_ONCE = 1024;
-/** One link with all its statistics is below 4 KiB. */
+/** A link with all its statistics takes less than 4 KiB. */
 const DATAGRAM_BYTES = 32768;
 
 export interface EventBatch {
   readonly events: readonly LinkEvent[];
-  /** Messages were lost (ENOBUFS): everything is to be asked again. */
+  /** Messages were lost (ENOBUFS), so the caller must ask for everything again. */
   readonly lost: boolean;
 }
 
@@ -45,7 +45,7 @@ export class LinkEvents {
     this.#watch = watch;
   }
 
-  /** What there is; the rest stays in the kernel. */
+  /** Reads at most READ_AT_ONCE datagrams; the rest stays in the kernel. */
   read(): EventBatch {
     const events: LinkEvent[] = [];
     let lost = false;
@@ -53,7 +53,7 @@ export class LinkEvents {
       const bytes = addon.netlinkReceive(this.#fd, this.#buffer);
       if (bytes === 0) break;
       if (bytes < 0) {
-        // ENOBUFS, told once for all that is lost. What else there may be means no less.
+        // ENOBUFS, once for all lost messages. Another error counts as a loss as well.
         lost = true;
         continue;
       }
@@ -69,7 +69,7 @@ export class LinkEvents {
     addon.watchAgain(this.#watch);
   }
 
-  /** `readable` is not called any more. To be called once. */
+  /** Ends the calls of `readable`. Call it once. */
   close(): void {
     addon.watchStop(this.#watch);
     addon.closeDescriptor(this.#fd);

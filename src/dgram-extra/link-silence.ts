@@ -1,6 +1,7 @@
 /**
- * Links that are no station until they are used as one. Linux answers ARP on any link for any address of the host, and
- * gives each an IPv6 address of its own: on the interface of a virtual network, the host would be in it unasked.
+ * Keeps a link silent until an operator uses it. Linux answers ARP on every link for every address of the host, and gives
+ * every link an IPv6 address. So with an interface on a virtual network the host would become a station of that network,
+ * although no operator wants it.
  */
 import * as kernel from './kernel-numbers.js';
 import {
@@ -22,22 +23,22 @@ import {
   orUndefined,
 } from './rtnetlink.js';
 
-/** Of fe80::/64, RFC 4291 2.5.6. */
+/** Prefix length of fe80::/64, RFC 4291 2.5.6. */
 const LINK_LOCAL_BITS = 64;
-/** Answer only for addresses of the link that is asked: Documentation/networking/ip-sysctl.rst, arp_ignore. */
+/** A link answers ARP for its own addresses only: Documentation/networking/ip-sysctl.rst, arp_ignore. */
 const OWN_ADDRESSES_ONLY = 1;
 
-/** It answers ARP for its own addresses alone, and gets no automatic IPv6 address. Throws the kernel's error. */
+/** Makes the link answer ARP for its own addresses only, and get no automatic IPv6 address. Throws the kernel's error. */
 export function silenceLink(name: string): void {
   const arpIgnore = numberAttribute(kernel.IPV4_DEVCONF_ARP_IGNORE, OWN_ADDRESSES_ONLY);
   setFamily(name, attribute(kernel.AF_INET, attribute(kernel.IFLA_INET_CONF, arpIgnore)));
-  // Without IPv6, or with an MTU below its least (RFC 8200 5), there is nothing to keep back.
+  // Without IPv6, or with an MTU below 1280 (RFC 8200 5), the link gets no automatic address anyway.
   orUndefined(['EAFNOSUPPORT', 'EOPNOTSUPP'], () => {
     setFamily(name, addressGeneration(kernel.IN6_ADDR_GEN_MODE_NONE));
   });
 }
 
-/** Whether it gets no automatic address, and has neither an address nor a master. */
+/** Tells whether the link gets no automatic address, and has neither an address nor a master. */
 export function isSilent(name: string): boolean {
   const message = linkMessage(name);
   if (message === undefined) return false;
@@ -50,8 +51,8 @@ export function isSilent(name: string): boolean {
   return !hostAddresses().some((address) => address.index === index);
 }
 
-/** It gets the automatic IPv6 address, the one made of its MAC (RFC 4291 appendix A): now, as the kernel makes it only when
- * a link comes up, and whenever it comes up again. ARP stays as it is. Throws the kernel's error. */
+/** Gives the link the automatic IPv6 address, made from its MAC (RFC 4291 appendix A). The kernel makes it whenever the
+ * link comes up; this function also adds it at once. ARP does not change. Throws the kernel's error. */
 export function allowAutomaticAddress(name: string): void {
   const link = linkInfo(name);
   if (link === undefined) return;

@@ -1,5 +1,5 @@
 /**
- * rtnetlink messages: made, sent, and taken apart.
+ * Makes, sends and reads rtnetlink messages.
  *
  *   | length | type | flags | sequence | port |   struct nlmsghdr   (linux/netlink.h)
  *   | body: ifinfomsg, ifaddrmsg, rtmsg           |   (linux/rtnetlink.h)
@@ -14,21 +14,21 @@ import * as kernel from './kernel-numbers.js';
 const HEADER_BYTES = 16;
 const ATTRIBUTE_HEADER_BYTES = 4;
 
-/** The kernel never makes a longer one of what is asked for here (NLMSG_GOODSIZE; dumps: 32 KiB). */
+/** The kernel's answers to the requests here are never longer (NLMSG_GOODSIZE; dumps: 32 KiB). */
 const DATAGRAM_BYTES = 65536;
-/** A dump during which the table changed is begun again this often, and then taken as it is. */
+/** A dump is repeated when the table has changed during it. The last attempt is used in any case. */
 const DUMP_ATTEMPTS = 4;
 
 export interface Message {
   readonly type: number;
-  /** From the body on. */
+  /** The message without its header. */
   readonly body: DataView;
 }
 
-/** Value of an attribute by its type; the last one, where there are several. */
+/** Values of attributes by type. When a type occurs more than once, the last value counts. */
 export type Attributes = ReadonlyMap<number, DataView>;
 
-/** One request and the message that answers it. Throws the kernel's error; `device` is for that. */
+/** Sends one request and returns the message that answers it. Throws the kernel's error, with `device` in it. */
 export function ask(type: number, flags: number, parts: readonly Uint8Array[], device: string): Message {
   return exchange(type, flags, parts, device, (fd, buffer) => {
     // The kernel has answered when `send` returns.
@@ -39,7 +39,7 @@ export function ask(type: number, flags: number, parts: readonly Uint8Array[], d
   });
 }
 
-/** All that there is of something. What changes meanwhile is told to those who listen for it. */
+/** Returns all objects of one kind. Changes during the dump come as events (link-events.ts). */
 export function dump(type: number, parts: readonly Uint8Array[], device: string): Message[] {
   for (let attempt = 1; ; attempt++) {
     const { all, whole } = exchange(type, kernel.NLM_F_DUMP, parts, device, receiveDump(device));
@@ -53,9 +53,9 @@ function receiveDump(device: string) {
     let whole = true;
     for (;;) {
       const bytes = checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device);
-      // Each receive makes the kernel write the next part: there is always one until the last.
+      // Each receive makes the kernel write the next part, so there is always a part until the last one.
       if (bytes === 0) return { all, whole: false };
-      // The next part comes into the same buffer.
+      // A copy, since the next part comes into the same buffer.
       for (const message of messages(buffer.slice(0, bytes), bytes)) {
         if (message.interrupted) whole = false;
         if (message.type === kernel.NLMSG_DONE) return { all, whole };
@@ -92,7 +92,8 @@ function exchange<T>(
   }
 }
 
-/** The messages of one datagram, as views of it. An acknowledgment is one without a body; an error is thrown. */
+/** Returns the messages of one datagram, as views of it. An acknowledgment is a message of type NLMSG_ERROR; an error is
+ * thrown. */
 export function* messages(
   buffer: Uint8Array,
   bytes: number,
@@ -111,10 +112,10 @@ export function* messages(
   }
 }
 
-/** Those within an attribute. */
+/** Returns the attributes inside an attribute. */
 export const nestedAttributes = (value: DataView): Attributes => readAttributes(value, 0);
 
-/** Those behind a fixed part of `fixedBytes`. */
+/** Returns the attributes behind the fixed part of a message, which has `fixedBytes` bytes. */
 export const attributesOf = ({ body }: Message, fixedBytes: number): Attributes =>
   readAttributes(body, fixedBytes);
 
@@ -151,17 +152,17 @@ export function numberAttribute(type: number, value: number): Uint8Array {
   return attribute(type, bytes);
 }
 
-/** With the NUL that ends it. */
+/** Makes a text attribute with the NUL at its end. */
 export function textAttribute(type: number, value: string): Uint8Array {
   return attribute(type, new TextEncoder().encode(`${value}\0`));
 }
 
-/** A copy. */
+/** Returns a copy of the bytes. */
 export function bytesOf(value: DataView): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(new Uint8Array(value.buffer, value.byteOffset, value.byteLength));
 }
 
-/** Without the NUL. */
+/** Returns the text without the NUL. */
 export function textOf(value: DataView): string {
   const bytes = bytesOf(value);
   const end = bytes.indexOf(0);

@@ -1,4 +1,4 @@
-/* Checksums, segmentation and coalescing. offload.h has the story. */
+/* Checksums, segmentation and coalescing. offload.h has the overview. */
 #include "offload.h"
 
 #include <arpa/inet.h>
@@ -33,10 +33,10 @@ static void put32(uint8_t *bytes, uint32_t value)
 
 /* ------------------------------------------------------------------------------------------------ checksums */
 
-/* A tenth of all time in bulk TCP is spent here: the loop is written so that the compiler uses the widest vectors the
- * processor has, chosen when the addon is loaded, and without moves between the halves of a vector. It begins with a
- * cache line: where it did not it took a sixth longer. Not clang: what it makes of target_clones no other file can call
- * (clang 14), and it has no `optimize`. */
+/* Bulk TCP spends a tenth of its time in this loop. The compiler makes two versions of it, and the loader picks the one
+ * with the widest vectors of the processor; the loop needs no moves between the halves of a vector. It is aligned to a
+ * cache line, without which it took a sixth longer. Clang is excluded: it has no `optimize`, and other files cannot
+ * call a function with target_clones (clang 14). */
 #if defined(__clang__)
 #elif defined(__x86_64__) && defined(__GLIBC__)
 __attribute__((target_clones("avx2", "default"), optimize("O3", "unroll-loops", "align-loops=64"), aligned(64)))
@@ -81,7 +81,7 @@ static uint16_t get_sum(const uint8_t *field)
 	return sum;
 }
 
-/* The pseudo header's share. RFC 9293 3.1, RFC 8200 8.1 */
+/* Returns the sum over the pseudo header. RFC 9293 3.1, RFC 8200 8.1 */
 static uint16_t pseudo_sum(const uint8_t *frame, const struct layout *at, size_t l4_bytes)
 {
 	const uint8_t *ip = frame + at->l3;
@@ -208,7 +208,8 @@ int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_t
 	cut->at = (struct layout){ .l3 = l3, .l4 = l4, .payload = l4 + header, .is_v4 = is_v4 };
 	cut->at.protocol = is_udp ? UDP : TCP;
 	cut->at.checksum = is_udp ? UDP_CHECKSUM : TCP_CHECKSUM;
-	/* The sender knows the final destination where a routing header hides it: its own sum is taken, less the length. */
+	/* The pseudo header has the final destination, which a routing header may hide from us. So the sum that the sender
+	 * left in the field is used, less the length. */
 	cut->fixed_sum = get_sum(frame + l4 + cut->at.checksum) + (uint64_t)(uint16_t)~htons((uint16_t)(length - l4));
 	return 0;
 }
@@ -228,7 +229,7 @@ size_t cut_next(struct cutter *cut, uint8_t *header, const uint8_t **payload, si
 	size_t l4_header = (size_t)(at->payload - at->l4), l4_bytes = l4_header + bytes;
 
 	memcpy(header, cut->frame, at->payload);
-	if (at->is_v4) /* RFC 6864: one id a segment, as the stack itself counts them */
+	if (at->is_v4) /* RFC 6864: each segment has an id of its own, counted as the kernel's stack does */
 		put16(header + at->l3 + 4, (uint16_t)(get16(header + at->l3 + 4) + cut->next));
 	put_ip_length(header, at, l4_bytes);
 	if (at->protocol == TCP) {
@@ -258,13 +259,14 @@ void train_start(struct train *train, const uint8_t *frame, const struct layout 
 	*train = (struct train){ .head = frame, .at = *at, .segments = 1, .payload_bytes = at->payload_bytes };
 	if (at->protocol == TCP) {
 		train->last_flags = frame[at->l4 + 13];
-		/* Only plain data goes on: what has a flag of its own, or no data, stands alone. */
+		/* A segment with one of these flags, or without data, stays alone. */
 		train->closed = (train->last_flags & (FIN | SYN | RST | PSH | URG)) != 0;
 	}
 	train->closed |= at->payload_bytes == 0;
 }
 
-/* Everything the kernel's own GRO compares, and the IP id, so that cutting the superframe again gives the same. */
+/* Compares all fields that the kernel's GRO compares, and the IP id: to cut the superframe again must give the same
+ * frames. */
 int train_add(struct train *train, const uint8_t *frame, const struct layout *at)
 {
 	const uint8_t *head = train->head;
@@ -279,7 +281,7 @@ int train_add(struct train *train, const uint8_t *frame, const struct layout *at
 		return 0;
 	const uint8_t *a = head + at->l3, *b = frame + at->l3;
 	if (at->is_v4) {
-		/* all but length, id and checksum; options too */
+		/* all fields and options, except length, id and checksum */
 		if (memcmp(a, b, 2) != 0 || memcmp(a + 6, b + 6, 4) != 0 || memcmp(a + 12, b + 12, at->l4 - at->l3 - 12) != 0 ||
 		    get16(b + 4) != (uint16_t)(get16(a + 4) + train->segments))
 			return 0;

@@ -1,7 +1,7 @@
 /*
- * What a NIC with offloads would do: checksums, cutting superframes into segments, putting segments together.
- * Pure functions over bytes: no descriptors, no sockets. Words of a running sum are in host byte order, as RFC 1071
- * allows; `fold` gives the value as it stands in a packet.
+ * The offloads of a NIC: checksums, superframes cut into segments, segments joined into superframes. The functions are
+ * pure: they know bytes, and no descriptors or sockets. The words of a running sum are in host byte order, as RFC 1071
+ * allows; `fold` returns the value in the form of a packet.
  */
 #ifndef DGRAM_EXTRA_OFFLOAD_H
 #define DGRAM_EXTRA_OFFLOAD_H
@@ -16,7 +16,7 @@ enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x8
 uint64_t sum_bytes(const uint8_t *bytes, size_t length);
 uint16_t fold(uint64_t sum);
 
-/* Ethernet, IP and TCP or UDP header of a frame: offsets from its first byte. */
+/* Headers of a frame (Ethernet, IP, TCP or UDP), as offsets from its first byte. */
 struct layout {
 	uint16_t l3, l4, payload;
 	uint16_t payload_bytes;
@@ -25,42 +25,42 @@ struct layout {
 	uint8_t checksum; /* offset of the field in the TCP or UDP header */
 };
 
-/* Offset of the header behind Ethernet and its tags, whose EtherType stands in the two bytes before it; 0 = there are
- * more than four tags, or fewer than the 20 bytes of an IP header behind them. */
+/* Returns the offset of the header behind Ethernet and its tags; its EtherType is in the two bytes before it. 0 = the
+ * frame has more than four tags, or fewer than 20 bytes (an IP header) behind them. */
 size_t find_ip(const uint8_t *frame, size_t length);
 
-/* 1 when the IP packet of a frame says that it ends where the frame does. */
+/* 1 if the IP packet ends where the frame ends, according to the IP header. */
 int ip_fills(const uint8_t *frame, size_t length);
 
-/* 1 when the frame is a whole TCP segment or UDP datagram right behind its IP header, and nothing behind it; else 0. */
+/* 1 if the frame is a whole TCP segment or UDP datagram, directly behind the IP header, with no bytes after it; else 0. */
 int find_layout(const uint8_t *frame, size_t length, struct layout *at);
 
-/* Whether the TCP or UDP checksum was left to the device: its field holds the sum over the pseudo header. */
+/* 1 if the TCP or UDP checksum was left to the device: the field holds the sum over the pseudo header. */
 int is_partial(const uint8_t *frame, const struct layout *at);
-/* Whether all checksums of a frame may be believed; one left to the device may, one that is not there may not. */
+/* 1 if all checksums of the frame are right. One that was left to the device counts as right, an absent one as wrong. */
 int is_good(const uint8_t *frame, const struct layout *at);
 
 #define MAX_HEADER_BYTES 240 /* 14, 4 tags, IP with options or extension headers, TCP with options (60) */
 
-/* One superframe being cut: the headers of segment after segment. */
+/* The state of cutting one superframe into segments. */
 struct cutter {
 	const uint8_t *frame;
-	size_t length, segment_bytes; /* payload bytes a segment */
+	size_t length, segment_bytes; /* payload bytes of a segment */
 	struct layout at;
 	uint32_t next; /* index of the next segment */
-	uint64_t fixed_sum; /* over the pseudo header, but its length */
+	uint64_t fixed_sum; /* sum over the pseudo header without its length */
 };
 
-/* 0, or -EINVAL when frame and virtio-net header do not fit together. */
+/* Returns 0, or -EINVAL if the frame does not fit its virtio-net header. */
 int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start);
 size_t cut_count(const struct cutter *cut);
-/* Writes the headers of the next segment; its payload is `*payload_bytes` bytes at `*payload` of the frame. Returns the
- * bytes of header. */
+/* Writes the headers of the next segment, and returns their bytes. The payload is `*payload_bytes` bytes at `*payload`, a
+ * part of the frame. */
 size_t cut_next(struct cutter *cut, uint8_t *header, const uint8_t **payload, size_t *payload_bytes);
 
-#define MAX_TRAIN 64 /* segments: what the kernel itself puts together at most (UDP_GRO_CNT_MAX) */
+#define MAX_TRAIN 64 /* the kernel joins as many segments at most (UDP_GRO_CNT_MAX) */
 
-/* A superframe being put together out of consecutive segments of one flow. */
+/* A train: consecutive segments of one flow that become one superframe. */
 struct train {
 	const uint8_t *head;
 	struct layout at;
@@ -70,12 +70,12 @@ struct train {
 	uint8_t closed;
 };
 
-/* Starts with a segment. Whether checksums are good is for the caller to know before the train has two. */
+/* Starts a train with one segment. The caller checks checksums, at the latest before the train has two segments. */
 void train_start(struct train *train, const uint8_t *frame, const struct layout *at);
-/* 1 when the segment continues the train and is now part of it; checksums as above. */
+/* Adds the segment if it continues the train, and returns 1 then; otherwise returns 0. The caller checks checksums. */
 int train_add(struct train *train, const uint8_t *frame, const struct layout *at);
-/* The superframe's headers (at.payload bytes) and what the virtio-net header must say; its payload is that of the
- * segments, in order. Returns the gso type. */
+/* Writes the headers of the superframe (at.payload bytes) and returns the gso type for the virtio-net header. The
+ * payload of the superframe is the payload of all segments, in order. */
 int train_header(const struct train *train, uint8_t *header);
 
 #endif

@@ -1,11 +1,11 @@
-/** Waiting for many descriptors at once (epoll), and being woken by another thread (eventfd). */
+/** Waits for many descriptors at once (epoll), and wakes a thread from another one (eventfd). */
 import { addon, checked } from './addon.js';
 
 export function createPoll(): number {
   return checked(addon.pollCreate(), 'epoll_create1', 'epoll');
 }
 
-/** Level-triggered, input only. `token` is what pollWait reports. */
+/** Adds a descriptor, for input only, level-triggered. pollWait reports `token`. */
 export function addToPoll(epoll: number, fd: number, token: number): void {
   checked(addon.pollAdd(epoll, fd, token), 'epoll_ctl', `descriptor ${fd}`);
 }
@@ -18,7 +18,7 @@ export function createEvent(): number {
   return checked(addon.eventCreate(), 'eventfd', 'eventfd');
 }
 
-/** Wakes whoever polls this eventfd; callable from any thread. */
+/** Wakes the thread that polls this eventfd. Any thread may call it. */
 export function signalEvent(fd: number): void {
   checked(addon.eventSignal(fd), 'eventfd_write', 'eventfd');
 }

@@ -1,11 +1,11 @@
 /*
- * Giving up rights, restarting without them, and what else concerns the process as a whole: its children.
+ * Gives up rights, and becomes another program without them. Also has the calls for inherited descriptors and children.
  * Conventions as in dgram_extra.h.
  *
- * Capabilities, ids and no_new_privs belong to a thread, not to a process, and Node has threads before any JavaScript
- * runs. So the calls here change the calling thread alone, and what makes it true for all is what follows: execve(2)
- * ends every other thread and goes on with the rights of its caller, fork(2) copies those of its caller. Raw system
- * calls, since the C library would hand setresuid(2) to the other threads, and capset(2) not.
+ * Capabilities, ids and no_new_privs belong to a thread and not to a process, and Node has several threads before any
+ * JavaScript runs. So the functions here change only the calling thread. A whole process gets the new rights by
+ * execve(2), which ends all other threads and keeps the rights of its caller, or by fork(2), which copies them. The
+ * functions make raw system calls, since the C library would apply setresuid(2) to all threads, and capset(2) to one.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -23,7 +23,8 @@
 
 extern char **environ;
 
-/* Of the calling thread: `keep` of what it may, and that for programs it starts too (ambient); 0 or a negated errno. */
+/* Reduces the capabilities of the calling thread to those in `keep`, which programs that it starts have as well (ambient).
+ * Returns 0 or a negated errno. */
 static int keep_only(uint32_t keep)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -43,8 +44,8 @@ static int keep_only(uint32_t keep)
 	return 0;
 }
 
-/* dropPrivileges(keep, ids): the calling thread keeps the capabilities whose bits are in `keep` (those below 32), and can
- * never gain others. `ids` is user, group and supplementary groups to become, or empty. */
+/* dropPrivileges(keep, ids): the calling thread keeps the capabilities with a bit in `keep` (those below 32), and can
+ * never gain others. `ids` has the new user, group and supplementary groups, or is empty. */
 static napi_value drop_privileges(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -52,8 +53,8 @@ static napi_value drop_privileges(napi_env env, napi_callback_info info)
 	size_t bytes;
 	int32_t *ids = arg_bytes(env, argv[1], &bytes);
 	size_t count = bytes / 4;
-	/* The bounding set while that is allowed: nothing that root starts later regains it. Without CAP_SETPCAP it stays,
-	 * and no_new_privs alone does it. */
+	/* A program that is started later cannot gain a capability outside the bounding set. To reduce that set needs
+	 * CAP_SETPCAP; without it the set stays, and no_new_privs alone prevents the gain. */
 	for (unsigned long cap = 0; cap < 64; cap++)
 		if ((cap >= 32 || !(keep & (1u << cap))) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
 			break;
@@ -68,7 +69,8 @@ static napi_value drop_privileges(napi_env env, napi_callback_info info)
 	return number(env, result);
 }
 
-/* startAnew(file, arguments): execve with this environment; each argument ends in a NUL. Returns only when it fails. */
+/* startAnew(file, arguments): execve with the present environment; each argument ends with a NUL. Returns only on
+ * failure. */
 static napi_value start_anew(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -84,22 +86,22 @@ static napi_value start_anew(napi_env env, napi_callback_info info)
 	for (char *at = text; at < text + bytes; at += strlen(at) + 1)
 		list[count++] = at;
 	for (int fd = 0; fd < 3; fd++)
-		(void)fcntl(fd, F_SETFD, 0); /* Node has closed even these to programs that it starts */
-	leave_if_asked(); /* a signal that nobody has heard yet would be lost */
+		(void)fcntl(fd, F_SETFD, 0); /* Node sets FD_CLOEXEC even on descriptors 0 to 2 */
+	leave_if_asked(); /* execve would lose a signal to end that no handler has processed yet */
 	execve(file, list, environ);
 	int error = -errno;
 	free(list);
 	return number(env, error);
 }
 
-/* setInheritable(fd, on): whether it is still open after startAnew. */
+/* setInheritable(fd, on): sets whether the descriptor stays open in programs that this one becomes or starts. */
 static napi_value set_inheritable(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
 	return number(env, or_errno(fcntl(arg_int(env, argv[0]), F_SETFD, arg_int(env, argv[1]) ? 0 : FD_CLOEXEC)));
 }
 
-/* socketPair(fds): two connected stream sockets, closed to programs that this one starts. */
+/* socketPair(fds): makes two connected stream sockets, with FD_CLOEXEC. */
 static napi_value socket_pair(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -110,7 +112,7 @@ static napi_value socket_pair(napi_env env, napi_callback_info info)
 	return number(env, or_errno(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds)));
 }
 
-/* reapChild(pid): its number when it has ended, 0 when it runs; ECHILD when it is no child. */
+/* reapChild(pid): returns the pid if the child has ended, and 0 if it still runs. ECHILD if the process is not a child. */
 static napi_value reap_child(napi_env env, napi_callback_info info)
 {
 	ARGS(1);

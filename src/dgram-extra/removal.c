@@ -1,8 +1,8 @@
 /*
- * The end of many TAPs at once. Each that is closed costs a wait in the kernel (rcu_barrier in netdev_run_todo), 20 ms, one
- * after the other: a thousand would take 20 s, in which no start can have their names. Links of one group are deleted with
- * one such wait; descriptors that several threads close share it. In C, since it is wanted when no JavaScript runs any
- * more (ending.c).
+ * Deletes many TAPs at once. The kernel waits some 20 ms whenever a TAP is closed (rcu_barrier in netdev_run_todo). So a
+ * thousand TAPs, closed one after the other, would take 20 s, and meanwhile no new varpd could use their names. The kernel
+ * waits only once when all links of a group are deleted, and threads that close descriptors at the same time share a wait.
+ * This is written in C, since the process may end when no JavaScript runs any more (ending.c).
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -27,10 +27,10 @@
 #define TUNGETDEVNETNS _IO('T', 227)
 #endif
 
-/* Somebody else may hold the TAPs of this process too, and go on with them: they are closed and never deleted. */
+/* 1 = another process may have the TAPs of this process too and go on with them: they are closed, and never deleted. */
 static atomic_int keeps_taps = 1;
 
-/* Of a thread that waits, closes, or queues calls; glibc wants some of it for itself. */
+/* Enough for a thread that waits, closes, or queues calls. glibc uses a part of it. */
 #define STACK_BYTES (128 * 1024)
 
 int start_thread(pthread_t *thread, void *(*work)(void *), void *data)
@@ -40,7 +40,7 @@ int start_thread(pthread_t *thread, void *(*work)(void *), void *data)
 	sigfillset(&all);
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, STACK_BYTES);
-	/* Signals are for the threads of Node. */
+	/* The threads of Node handle signals. */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int error = pthread_create(thread, &small, work, data);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -48,7 +48,7 @@ int start_thread(pthread_t *thread, void *(*work)(void *), void *data)
 	return error;
 }
 
-/* A TAP that goes with its descriptor, and is in this network namespace. */
+/* A TAP in this network namespace that ends with its descriptor. */
 struct link {
 	int index;
 	char name[IFNAMSIZ];
@@ -57,7 +57,7 @@ struct link {
 static int is_in_namespace(int tap, const struct stat *own)
 {
 	struct stat its;
-	int ns = ioctl(tap, TUNGETDEVNETNS, 0); /* before Linux 5.2: EINVAL, and it is closed like one elsewhere */
+	int ns = ioctl(tap, TUNGETDEVNETNS, 0); /* before Linux 5.2: EINVAL, and the TAP is closed alone */
 	if (ns < 0)
 		return 0;
 	int same = fstat(ns, &its) == 0 && its.st_ino == own->st_ino && its.st_dev == own->st_dev;
@@ -65,7 +65,7 @@ static int is_in_namespace(int tap, const struct stat *own)
 	return same;
 }
 
-/* How many of the descriptors are such links; those of one device that has several queues count once. */
+/* Finds the links among the descriptors, and returns their number. A device with several queues counts once. */
 static int find_links(const int *fds, int count, int ask, struct link *links)
 {
 	struct stat own;
@@ -89,7 +89,7 @@ static int find_links(const int *fds, int count, int ask, struct link *links)
 	return found;
 }
 
-/* RTM_NEWLINK with an index: that link joins the group. RTM_DELLINK without one: all of the group are deleted. */
+/* RTM_NEWLINK with an index puts that link into the group. RTM_DELLINK without an index deletes all links of the group. */
 static int send_group(int netlink, int type, int index, uint32_t group)
 {
 	struct {
@@ -125,7 +125,7 @@ static int is_ours(const struct link *links, int count, int index, const char *n
 	return 0;
 }
 
-/* Looks at the answer to a dump. Whether it was the last part; -1 when a member of the group is none of the links. */
+/* Reads a part of a dump. Returns 1 for the last part, and -1 if the group has a member that is not among the links. */
 static int look(struct nlmsghdr *message, ssize_t bytes, uint32_t group, const struct link *links, int count)
 {
 	for (; NLMSG_OK(message, bytes); message = NLMSG_NEXT(message, bytes)) {
@@ -151,7 +151,7 @@ static int look(struct nlmsghdr *message, ssize_t bytes, uint32_t group, const s
 	return 0;
 }
 
-/* Whether the group has no member but those links. */
+/* Tells whether all members of the group are among the links. */
 static int is_all_ours(int netlink, uint32_t group, const struct link *links, int count)
 {
 	struct {
@@ -169,7 +169,7 @@ static int is_all_ours(int netlink, uint32_t group, const struct link *links, in
 	return seen > 0;
 }
 
-/* Deletes them with one request, if a group can be had that nobody else has. What is left is closed afterwards. */
+/* Deletes the links with one request, if it finds a group that is not in use. The caller closes the remaining ones. */
 static void delete_together(const int *fds, int count)
 {
 	struct link *links = calloc((size_t)count, sizeof *links);
@@ -177,9 +177,9 @@ static void delete_together(const int *fds, int count)
 	int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	uint32_t group = 0;
 	if (links && ask >= 0 && netlink >= 0 && getrandom(&group, sizeof group, GRND_NONBLOCK) == sizeof group) {
-		group = (group & INT32_MAX) | 1u << 30; /* a positive number that no person has picked */
+		group = (group & INT32_MAX) | 1u << 30; /* a large positive number, which an operator is unlikely to use */
 		int found = find_links(fds, count, ask, links), joined = 0;
-		/* Empty before: otherwise those of somebody else would have to be told from ours one by one. */
+		/* The group must be empty before, since its deletion would delete the links of others too. */
 		if (found > 1 && is_all_ours(netlink, group, NULL, 0))
 			for (int i = 0; i < found; i++)
 				joined += send_group(netlink, RTM_NEWLINK, links[i].index, group) == 0;
@@ -228,8 +228,8 @@ static void end_taps(const int *fds, int count)
 	close_together(fds, count);
 }
 
-/* closeTaps(fds): closes descriptors of TAPs, in the time that one takes. When it returns the devices are gone, but for those
- * that are persistent or that somebody else keeps. */
+/* closeTaps(fds): closes descriptors of TAPs, all in the time of one. When it returns the devices are gone, except
+ * those that are persistent or that another process has as well. */
 static napi_value close_taps(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -241,7 +241,7 @@ static napi_value close_taps(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* keepTaps(on): whether somebody else may have the TAPs of this process too, and go on with them; until told otherwise, so. */
+/* keepTaps(on): sets whether another process may have the TAPs of this process too. At the start it is set. */
 static napi_value keep_taps(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -249,7 +249,7 @@ static napi_value keep_taps(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* Of all that this process has open. */
+/* Finds the TAPs among the open descriptors of this process, and ends them. */
 void end_all_taps(void)
 {
 	if (atomic_load(&keeps_taps))

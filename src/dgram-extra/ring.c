@@ -1,4 +1,5 @@
-/* io_uring by its system calls alone: a few lines, and no library that a machine may lack. ring.h has the story. */
+/* Uses io_uring by its system calls, since that takes a few lines, and a machine may lack the library. ring.h has the
+ * overview. */
 #define _GNU_SOURCE
 #include "framed.h"
 #include "ring.h"
@@ -11,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* It may read, by no other flags than those of the read itself, and nothing can be registered with it. */
+/* Restricts the ring to reads: no other operation, no flags for an entry, no registration. */
 static int restrict_to_reads(int fd)
 {
 	struct io_uring_restriction reads = { .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ };
@@ -20,8 +21,8 @@ static int restrict_to_reads(int fd)
 				(int)syscall(SYS_io_uring_register, fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0));
 }
 
-/* ringOpen(params): a descriptor, or a negated errno. What `params` gets (struct io_uring_params) says where in its memory what
- * is, for ringUse, in this process or one that the descriptor is left to. */
+/* ringOpen(params): returns a descriptor, or a negated errno. `params` (struct io_uring_params) gets the layout of the
+ * ring's memory. ringUse needs it, in this process or in one that inherits the descriptor. */
 static napi_value ring_open(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -39,7 +40,8 @@ static napi_value ring_open(napi_env env, napi_callback_info info)
 	return number(env, error ? error : fd);
 }
 
-/* ringUse(fd, params): this thread reads with that ring from now on, and no other may. 0 or a negated errno. */
+/* ringUse(fd, params): this thread reads with that ring from now on; no other thread may use it. Returns 0 or a negated
+ * errno. */
 static napi_value ring_use(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -51,7 +53,7 @@ static napi_value ring_use(napi_env env, napi_callback_info info)
 	size_t sq_bytes = params->sq_off.array + params->sq_entries * sizeof(uint32_t);
 	size_t cq_bytes = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
 	*ring = (struct ring){ .state = 1, .fd = arg_int(env, argv[0]) };
-	/* One mapping for both queues: since Linux 5.4, and rings that are restricted since 5.10. */
+	/* One mapping holds both queues since Linux 5.4, and a kernel with restricted rings is 5.10 or newer. */
 	ring->memory_bytes = sq_bytes > cq_bytes ? sq_bytes : cq_bytes;
 	ring->entries_bytes = params->sq_entries * sizeof(struct io_uring_sqe);
 	int how = PROT_READ | PROT_WRITE;
@@ -108,9 +110,9 @@ void ring_submit(struct ring *ring, int *results)
 	for (int i = 0; i < queued; i++)
 		results[i] = -EAGAIN;
 	__atomic_store_n(ring->sq_tail, tail + (uint32_t)queued, __ATOMIC_RELEASE);
-	/* Reads that must not wait are done within the call. */
+	/* Reads with RWF_NOWAIT are done within this call. */
 	submitted = (int)syscall(SYS_io_uring_enter, ring->fd, queued, queued, IORING_ENTER_GETEVENTS, NULL, 0);
-	/* What the kernel did not take must not be taken by the next call. */
+	/* Withdraws the entries that the kernel did not take, so that the next call does not submit them. */
 	__atomic_store_n(ring->sq_tail, __atomic_load_n(ring->sq_head, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
 	for (; head != __atomic_load_n(ring->cq_tail, __ATOMIC_ACQUIRE); head++) {
 		const struct io_uring_cqe *done = &ring->completions[head & ring->cq_mask];
@@ -118,7 +120,7 @@ void ring_submit(struct ring *ring, int *results)
 			results[done->user_data] = done->res;
 	}
 	__atomic_store_n(ring->cq_head, head, __ATOMIC_RELEASE);
-	/* A kernel whose TAP cannot be read so (EOPNOTSUPP, EINVAL) or that takes no more: read(2) it is. */
+	/* If the kernel cannot read a TAP this way (EOPNOTSUPP, EINVAL), or did not take all entries, the thread uses read(2). */
 	if (submitted < queued || results[0] == -EOPNOTSUPP || results[0] == -EINVAL)
 		ring_leave(ring);
 }

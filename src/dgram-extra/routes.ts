@@ -1,4 +1,5 @@
-/** Routes of this network namespace, asked of the kernel over rtnetlink: never what ICMP says of them. */
+/** Routes of this network namespace, read over rtnetlink. The path MTUs that the kernel has learned from ICMP are left
+ * out. */
 import { ERRNO, type ErrnoName } from '../wire/errno.js';
 import { NativeError } from './addon.js';
 import * as kernel from './kernel-numbers.js';
@@ -15,21 +16,21 @@ import { isMapped, linkInfo, orUndefined, sixteen } from './rtnetlink.js';
 
 /** struct rtmsg */
 const ROUTE_BYTES = 12;
-/** In struct rta_cacheinfo. */
+/** Offset of rta_expires in struct rta_cacheinfo. */
 const EXPIRES_AT = 8;
 
 export interface RouteInfo {
-  /** To an address of this host. */
+  /** The destination is an address of this host. */
   readonly isLocal: boolean;
-  /** Index of the link that it leaves by. */
+  /** Index of the link of the route. */
   readonly index: number;
-  /** The router that it goes by, 16 bytes; undefined when the destination is a neighbour. */
+  /** The router, 16 bytes; undefined when the destination is a neighbour. */
   readonly via?: Uint8Array | undefined;
-  /** What was set on the route (`ip route ... mtu`), and never what ICMP says; undefined where nothing was. */
+  /** The MTU that was set on the route (`ip route ... mtu`), never one learned from ICMP; undefined when none was set. */
   readonly mtuBytes?: number | undefined;
 }
 
-/** What a lookup fails with when nothing leads there, or the source is no address of this host. */
+/** Errors of a lookup when there is no route, or the source is not an address of this host. */
 const NO_ROUTE: readonly ErrnoName[] = [
   'ENETUNREACH',
   'EHOSTUNREACH',
@@ -40,11 +41,11 @@ const NO_ROUTE: readonly ErrnoName[] = [
   'ENODEV',
 ];
 
-/** The way to an address, policy rules included; undefined when there is none. Addresses are 16 bytes. */
+/** Returns the route to an address, by the policy rules too; undefined when there is none. Addresses are 16 bytes. */
 export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefined {
   const answer = askRoute(to, from, 0);
   if (answer === undefined) return undefined;
-  // IPv6 answers with routes of type "unreachable" where IPv4 gives an error.
+  // For an unreachable destination IPv6 returns a route of type "unreachable", and IPv4 an error.
   const type = answer.body.getUint8(7);
   const attributes = attributesOf(answer, ROUTE_BYTES);
   const index = attributes.get(kernel.RTA_OIF)?.getUint32(0, true);
@@ -52,7 +53,7 @@ export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefine
   // Behind the family, RTA_VIA has a gateway of the other family: IPv4 routes may go by IPv6 routers.
   const gateway = attributes.get(kernel.RTA_GATEWAY) ?? behindFamily(attributes.get(kernel.RTA_VIA));
   let mtuBytes = metricMtu(attributes);
-  // What expires is an exception that ICMP has made: then the table itself is asked (Linux 4.13).
+  // An MTU with an expiry time was learned from ICMP. Then the kernel is asked for the entry of the table (Linux 4.13).
   if (mtuBytes !== undefined && attributes.get(kernel.RTA_CACHEINFO)?.getInt32(EXPIRES_AT, true) !== 0) {
     const entry = askRoute(to, from, kernel.RTM_F_FIB_MATCH);
     mtuBytes = entry && metricMtu(attributesOf(entry, ROUTE_BYTES));
@@ -83,11 +84,11 @@ function metricMtu(attributes: Attributes): number | undefined {
   return metrics && nestedAttributes(metrics).get(kernel.RTAX_MTU)?.getUint32(0, true);
 }
 
-/** Of the loopback device in each network namespace. */
+/** Index of the loopback device in every network namespace. */
 const LOOPBACK_INDEX = 1;
 
-/** Bytes of IP packet that the route carries, as far as this host itself knows: what ICMP says of paths is left out. Throws
- * where there is no route. Addresses are 16 bytes. */
+/** Returns the size in bytes of the largest IP packet that the route and its link carry; MTUs learned from ICMP are
+ * left out. Throws when there is no route. Addresses are 16 bytes. */
 export function routeMtuBytes(from: Uint8Array, to: Uint8Array, device: string): number {
   const route = routeTo(to, from);
   const link = route && linkInfo(route.isLocal ? LOOPBACK_INDEX : route.index);

@@ -1,4 +1,4 @@
-/** Links, addresses and neighbours of this network namespace, asked of the kernel or set, over rtnetlink. */
+/** Reads and sets links, addresses and neighbours of this network namespace, over rtnetlink. */
 import type { ErrnoName } from '../wire/errno.js';
 import { NativeError } from './addon.js';
 import * as kernel from './kernel-numbers.js';
@@ -15,7 +15,7 @@ import {
   textOf,
 } from './netlink-message.js';
 
-/** struct rtgenmsg, with what fills it up. */
+/** struct rtgenmsg, with its padding. */
 const RTGEN_BYTES = 4;
 /** struct ifinfomsg */
 export const IFINFO_BYTES = 16;
@@ -36,27 +36,27 @@ export interface LinkInfo {
   readonly name: string;
   readonly mac: Uint8Array;
   readonly mtuBytes: number;
-  /** What IPv6 makes of it, as routers advertise (RFC 4861 4.6.4) or somebody sets; undefined without IPv6. */
+  /** The MTU for IPv6, as a router has advertised it (RFC 4861 4.6.4) or an operator has set it; undefined without
+   * IPv6. */
   readonly mtu6Bytes?: number | undefined;
   readonly up: boolean;
-  /** Whether there is a cable, so to speak; meaningless while it is not up. */
+  /** The link has a carrier, such as a connected cable. Has no meaning while the link is down. */
   readonly carrier: boolean;
-  /** Index of the bridge or bond that it is a port of; 0 when there is none. */
+  /** Index of the bridge or bond that the link is a port of; 0 when there is none. */
   readonly master: number;
-  /** Index of the link that a VLAN or macvlan sends by, or that is the other end of a veth; 0 when there is none in this
-   * network namespace. */
+  /** Index of the link below a VLAN or macvlan, or of the other end of a veth; 0 when this network namespace has none. */
   readonly lower: number;
-  /** `tun`, `veth`, `vxlan` ...; empty for a device of the hardware. */
+  /** `tun`, `veth`, `vxlan` ...; empty for a hardware device. */
   readonly kind: string;
   readonly tun?: TunInfo;
 }
 
-/** Of a TUN or TAP, since Linux 4.17. */
+/** Details of a TUN or TAP, since Linux 4.17. */
 export interface TunInfo {
-  /** Who may attach to it without rights: anybody where there is neither. */
+  /** User and group that may attach to the device without CAP_NET_ADMIN. With neither, every user may. */
   readonly ownerUid: number | undefined;
   readonly ownerGid: number | undefined;
-  /** Of one with several: those that get frames, and those that get none. */
+  /** Queues of a multi-queue device that get frames, and queues that get none. */
   readonly queues: number;
   readonly disabledQueues: number;
 }
@@ -77,7 +77,7 @@ export function setLink(name: string, { mac, mtuBytes, up }: LinkChange): void {
   );
 }
 
-/** Nothing happens when this network namespace has no such link. */
+/** Deletes a link. Does nothing when this network namespace has no such link. */
 export function deleteLink(name: string): void {
   const parts = [ifinfo(0, 0, 0), textAttribute(kernel.IFLA_IFNAME, name)];
   orUndefined(['ENODEV'], () =>
@@ -85,13 +85,13 @@ export function deleteLink(name: string): void {
   );
 }
 
-/** By kind of link: the attribute of its UDP port. */
+/** For each kind of tunnel link, the attribute with its UDP port. */
 const TUNNEL_PORTS: Readonly<Record<string, number>> = {
   vxlan: kernel.IFLA_VXLAN_PORT,
   geneve: kernel.IFLA_GENEVE_PORT,
 };
 
-/** Names of the kernel's own VXLAN and Geneve links of this network namespace that receive on this UDP port. */
+/** Returns the names of the kernel's VXLAN and Geneve links in this network namespace that receive on this UDP port. */
 export function tunnelLinksOn(port: number): string[] {
   return dump(kernel.RTM_GETLINK, [ifinfo(0, 0, 0)], 'links')
     .filter((message) => message.type === kernel.RTM_NEWLINK && tunnelPort(message) === port)
@@ -108,14 +108,17 @@ function tunnelPort(message: Message): number | undefined {
   return nestedAttributes(data).get(port)?.getUint16(0);
 }
 
-/** By name or index. Undefined when this network namespace has no such link. */
+/** Returns a link by name or index; undefined when this network namespace has no such link. */
 export function linkInfo(link: string | number): LinkInfo | undefined {
   const message = linkMessage(link);
   return message && readLink(message);
 }
 
-/** In another network namespace, by a descriptor of that (since Linux 4.20). Undefined when it has no such link, or is one that
- * this process has no CAP_NET_ADMIN in, or that no link of this one was ever moved to. */
+/**
+ * Returns a link of another network namespace, which a descriptor names (since Linux 4.20). Undefined when that
+ * namespace has no such link, when this process has no CAP_NET_ADMIN there, or when no link was ever moved there from
+ * here.
+ */
 export function linkInfoIn(namespace: number, name: string): LinkInfo | undefined {
   return orUndefined(['EACCES', 'EPERM', 'EINVAL', 'EOPNOTSUPP'], () => {
     const parts = [new Uint8Array(RTGEN_BYTES), numberAttribute(kernel.NETNSA_FD, namespace)];
@@ -126,7 +129,7 @@ export function linkInfoIn(namespace: number, name: string): LinkInfo | undefine
   });
 }
 
-/** What the kernel says of it, all attributes. `more`: of the question. */
+/** Returns the kernel's message about a link, with all attributes. `more` are further attributes of the request. */
 export function linkMessage(link: string | number, more: readonly Uint8Array[] = []): Message | undefined {
   const isIndex = typeof link === 'number';
   const parts = isIndex ? [ifinfo(link, 0, 0)] : [ifinfo(0, 0, 0), textAttribute(kernel.IFLA_IFNAME, link)];
@@ -199,9 +202,9 @@ function readKind(value: DataView | undefined): Pick<LinkInfo, 'kind' | 'tun'> {
 export interface AddressInfo {
   /** 16 bytes, IPv4 as v4-mapped. */
   readonly address: Uint8Array;
-  /** Of its link. */
+  /** Index of the link that has the address. */
   readonly index: number;
-  /** `tentative`: duplicate address detection has not ended; `duplicate`: it has found one. */
+  /** `tentative`: duplicate address detection has not ended. `duplicate`: it has found another owner. */
   readonly state: 'good' | 'tentative' | 'duplicate';
 }
 
@@ -214,7 +217,7 @@ export function hostAddresses(): AddressInfo[] {
 function readAddress(message: Message): AddressInfo | undefined {
   const { body } = message;
   const attributes = attributesOf(message, IFADDR_BYTES);
-  // IFA_ADDRESS is the other end's on a point-to-point link.
+  // On a point-to-point link IFA_ADDRESS is the address of the other end.
   const value = attributes.get(kernel.IFA_LOCAL) ?? attributes.get(kernel.IFA_ADDRESS);
   if (value === undefined) return undefined;
   const address = sixteen(bytesOf(value));
@@ -224,7 +227,7 @@ function readAddress(message: Message): AddressInfo | undefined {
   return { address, index: body.getUint32(4, true), state };
 }
 
-/** The MAC of a neighbour behind this link, as far as it is known now. The address is 16 bytes. */
+/** Returns the MAC of a neighbour on this link, if the kernel knows it now. The address is 16 bytes. */
 export function neighbourMac(index: number, address: Uint8Array): Uint8Array | undefined {
   const isV4 = isMapped(address);
   const head = neighbour(isV4 ? kernel.AF_INET : kernel.AF_INET6, index);
@@ -240,7 +243,7 @@ export function neighbourMac(index: number, address: Uint8Array): Uint8Array | u
   return mac && bytesOf(mac);
 }
 
-/** Index of the link behind which a bridge has seen this MAC, in the VLAN of untagged frames. */
+/** Returns the index of the bridge port where the bridge has seen this MAC in the VLAN of untagged frames. */
 export function bridgePortOf(bridge: number, mac: Uint8Array): number | undefined {
   const parts = [
     neighbour(kernel.AF_BRIDGE, 0),
@@ -256,10 +259,10 @@ export function bridgePortOf(bridge: number, mac: Uint8Array): number | undefine
   return undefined;
 }
 
-/** Of a bridge that filters VLANs, unless it was told another (`default_pvid`); one that does not has none. */
+/** The default VLAN (`default_pvid`) of a bridge that filters VLANs. Another bridge has no VLANs. */
 const DEFAULT_VLAN = Uint8Array.of(1, 0);
 
-/** There is none; or the kernel answers such questions with dumps alone (before 5.0). */
+/** Errors when there is no such neighbour, or when the kernel only makes dumps of neighbours (before 5.0). */
 const NO_NEIGHBOUR: readonly ErrnoName[] = ['ENOENT', 'EINVAL', 'EOPNOTSUPP', 'ENODEV'];
 
 /** struct ndmsg */
@@ -278,7 +281,7 @@ export function sixteen(address: Uint8Array): Uint8Array {
   return address.length === 4 ? Uint8Array.of(...MAPPED, ...address) : address;
 }
 
-/** What a message of a multicast group is about. */
+/** The subject of a message of a multicast group. */
 export type LinkEvent =
   | { readonly about: 'link'; readonly index: number; readonly name: string; readonly kind: string }
   | ({ readonly about: 'address'; readonly gone: boolean } & AddressInfo)
@@ -310,7 +313,7 @@ export function orUndefined<T>(codes: readonly ErrnoName[], call: () => T): T | 
   }
 }
 
-/** The kernel's error with what was asked, and of what. */
+/** Makes the call, and adds the request and the device to an error of the kernel. */
 export function named<T>(device: string, request: string, call: () => T): T {
   try {
     return call();

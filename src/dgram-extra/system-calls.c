@@ -1,9 +1,10 @@
 /*
- * Which system calls are refused for good: what neither Node nor varpd needs once it runs, and what lets code that has no
- * rights have more of them, or see more of the machine. Conventions as in dgram_extra.h.
+ * Refuses system calls for the rest of the process: calls that neither Node nor varpd needs once it runs, and that
+ * could give code more rights or a view of more of the machine. Conventions as in dgram_extra.h.
  *
- * A list of what is refused, not of what is allowed: what V8 and libuv call changes with each release. Most answers depend on
- * the number alone, and are kept by the kernel as one bit a call (since Linux 5.11): what is allowed costs nothing more.
+ * The list has the refused calls and not the allowed ones, since V8 and libuv use other calls with each release. Most
+ * answers depend on the number of the call alone. Since Linux 5.11 the kernel keeps these as one bit for each call, so
+ * an allowed call costs nothing more.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -28,18 +29,18 @@
 #ifndef TIOCLINUX
 #define TIOCLINUX 0x541C
 #endif
-/* Of the other ABI of x86-64 (x32), whose calls are the same under other numbers. */
+/* x32, the other ABI of x86-64, has the same calls under numbers from here on. */
 #define X32_CALLS 0x40000000
 #define NEW_NAMESPACES                                                                                        \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define LOAD_ARGUMENT(n) LOAD(args[n]) /* its low half: both machines are little-endian */
+#define LOAD_ARGUMENT(n) LOAD(args[n]) /* loads the low half: both architectures are little-endian */
 #define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, what)
 #define REFUSE ANSWER(SECCOMP_RET_ERRNO | EPERM)
-/* As by a kernel that does not have the call: its callers know another way. */
+/* The answer of a kernel without the call. The callers have a replacement for it. */
 #define UNKNOWN ANSWER(SECCOMP_RET_ERRNO | ENOSYS)
-/* Otherwise the next `count` instructions are left out. */
+/* Runs the next `count` instructions only if the loaded value is `value`. */
 #define IF(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
 #define REFUSE_CALL(name) IF(SYS_##name, 1), REFUSE
 
@@ -53,11 +54,11 @@ static struct sock_filter filter[] = {
 	REFUSE,
 #endif
 
-	/* Programs in the kernel, and its insides. */
+	/* Programs in the kernel, and its internals. */
 	REFUSE_CALL(bpf), REFUSE_CALL(perf_event_open), REFUSE_CALL(userfaultfd), REFUSE_CALL(syslog),
 	REFUSE_CALL(init_module), REFUSE_CALL(finit_module), REFUSE_CALL(delete_module),
 	REFUSE_CALL(kexec_load), REFUSE_CALL(kexec_file_load),
-	/* Rings: a surface of its own. libuv does without; those that are there already can read, and nothing else (ring.h). */
+	/* io_uring is a large attack surface. libuv works without it, and the existing rings can only read (ring.h). */
 	IF(SYS_io_uring_setup, 1), UNKNOWN,
 
 	/* Other processes. */
@@ -68,7 +69,7 @@ static struct sock_filter filter[] = {
 	/* Keys of the user, which outlive the process. */
 	REFUSE_CALL(add_key), REFUSE_CALL(request_key), REFUSE_CALL(keyctl),
 
-	/* Other namespaces, in one of which everybody is root, and what is mounted. */
+	/* Namespaces (in a new user namespace every user is root) and mounts. */
 	REFUSE_CALL(unshare), REFUSE_CALL(setns), REFUSE_CALL(chroot), REFUSE_CALL(pivot_root),
 	REFUSE_CALL(mount), REFUSE_CALL(umount2),
 #ifdef SYS_fsopen
@@ -88,24 +89,24 @@ static struct sock_filter filter[] = {
 	REFUSE_CALL(iopl), REFUSE_CALL(ioperm), REFUSE_CALL(modify_ldt), REFUSE_CALL(create_module),
 #endif
 
-	/* What glibc does instead says in a register what it makes. */
+	/* glibc uses clone instead of clone3 then, and a filter can read the flags of clone. */
 	IF(SYS_clone3, 1), UNKNOWN,
 	IF(SYS_clone, 4), LOAD_ARGUMENT(0),
 	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES, 0, 1), REFUSE, ANSWER(SECCOMP_RET_ALLOW),
 
-	/* Typing for whoever sits at the terminal from which varpd was started. */
+	/* Input into the terminal that varpd was started from, as if its user had typed it. */
 	IF(SYS_ioctl, 5), LOAD_ARGUMENT(1), IF(TIOCSTI, 1), REFUSE, IF(TIOCLINUX, 1), REFUSE,
 	ANSWER(SECCOMP_RET_ALLOW),
 };
 #endif
 
-/* limitSystemCalls(): of all threads, and of what they start. 0 or a negated errno. */
+/* limitSystemCalls(): sets the filter for all threads and the programs that they start. Returns 0 or a negated errno. */
 static napi_value limit_system_calls(napi_env env, napi_callback_info info)
 {
 	(void)info;
 #ifdef OWN_ARCHITECTURE
 	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
-	/* Mitigations of speculation, which slow down all else, are not what this is about. */
+	/* Without SPEC_ALLOW a filter also enables mitigations of speculation, which make everything slower. */
 	unsigned long flags = SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
 	return number(env, or_errno((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program)));
 #else

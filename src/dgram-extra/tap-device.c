@@ -1,6 +1,6 @@
 /*
- * TAP devices as devices: making them, whose they are, and the settings that belong to the device and not to a descriptor:
- * everybody who has one of its queues can change them. Control path; conventions as in dgram_extra.c.
+ * Makes TAP devices, and sets their owner and settings. These settings belong to the device and not to a descriptor, so
+ * every process with a queue of the device can change them. Control path; conventions as in dgram_extra.c.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -23,15 +23,16 @@
 
 enum { TAP_EXCLUSIVE = 1, TAP_MULTI_QUEUE = 2 };
 
-/* Nobody attaches to it any more but this user in this group, and who has CAP_NET_ADMIN. 0 or -1. */
+/* Permits only this user in this group, or CAP_NET_ADMIN, to attach to the device. Returns 0 or -1. */
 static int own(int fd)
 {
 	return ioctl(fd, TUNSETOWNER, (unsigned long)geteuid()) < 0 ? -1 : ioctl(fd, TUNSETGROUP, (unsigned long)getegid());
 }
 
-/* tapOpen(name, options): a descriptor on the TAP of that name, made when absent, with virtio-net headers, and this
- * process's own. Exclusive = EBUSY when a device of that name is there already. Multi-queue = each descriptor is a queue of
- * its own; between its making and its owner anybody may have attached one, which only who asks for its queues can tell. */
+/* tapOpen(name, options): returns a descriptor of the TAP with that name. The TAP has virtio-net headers and belongs to
+ * this process's user and group; it is made when it does not exist. Exclusive = EBUSY when a device of that name
+ * exists. Multi-queue = each descriptor is a queue of its own. Any user can attach a queue before the owner is set; the
+ * number of queues shows it. */
 static napi_value tap_open(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -55,9 +56,9 @@ static napi_value tap_open(napi_env env, napi_callback_info info)
 	return number(env, fd);
 }
 
-/* tapInfo(fd, text): the device of a descriptor, wherever it is now: its name in text[0..15], its MAC in text[16..21]. The
- * result has TAP_PERSISTENT, and TAP_HERE when it is in the network namespace of this process (Linux 5.2; before, always).
- * EBADFD when the device is gone. */
+/* tapInfo(fd, text): describes the device of a descriptor, in whatever namespace it is now. text[0..15] becomes its
+ * name, text[16..21] its MAC. The result has the bits TAP_PERSISTENT, and TAP_HERE if the device is in the network
+ * namespace of this process (always, before Linux 5.2). EBADFD when the device is gone. */
 enum { TAP_PERSISTENT = 1, TAP_HERE = 2 };
 
 static int is_here(int fd)
@@ -88,23 +89,23 @@ static napi_value tap_info(napi_env env, napi_callback_info info)
 	return number(env, (device.ifr_flags & IFF_PERSIST ? TAP_PERSISTENT : 0) | (is_here(fd) ? TAP_HERE : 0));
 }
 
-/* tapNetwork(fd): a descriptor of the network namespace that the device is in (Linux 5.2), for whoever has CAP_NET_ADMIN there. */
+/* tapNetwork(fd): returns a descriptor of the device's network namespace (Linux 5.2). Needs CAP_NET_ADMIN there. */
 static napi_value tap_network(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
 	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNGETDEVNETNS)));
 }
 
-/* tapControl(fd, what, words): one request of linux/if_tun.h, numbered as tap-device.ts has them. Those that take a number take
- * words[0]; the others a pointer to a copy of `words`, at most a struct ifreq, which is copied back. EINVAL where the
- * kernel does not know it, or not the value; EBADFD when the device is gone. */
+/* tapControl(fd, what, words): makes one request of linux/if_tun.h; tap-device.ts has the same numbers for them. The
+ * first requests take a number, words[0]. The others take a pointer to a copy of `words` (at most a struct ifreq),
+ * which is copied back. EINVAL when the kernel does not know the request or the value; EBADFD when the device is gone. */
 static napi_value tap_control(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
 	static const unsigned long requests[] = {
-		/* by number */
+		/* these take a number */
 		TUNSETOFFLOAD, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP, TUNSETLINK,
-		/* by pointer */
+		/* these take a pointer */
 		TUNSETCARRIER, TUNSETSTEERINGEBPF, TUNSETQUEUE, TUNSETVNETHDRSZ, TUNSETVNETLE, TUNSETVNETBE, TUNSETSNDBUF,
 		TUNSETFILTEREBPF, TUNSETTXFILTER, TUNDETACHFILTER, TUNGETIFF, TUNGETVNETHDRSZ, TUNGETVNETLE, TUNGETVNETBE,
 		TUNGETSNDBUF, SIOCGIFHWADDR,
@@ -125,8 +126,8 @@ static napi_value tap_control(napi_env env, napi_callback_info info)
 	return number(env, result);
 }
 
-/* ethtool(name, command): asks about a link of this network namespace: a struct of linux/ethtool.h, which is as long as its
- * answer. Of the main thread only: it keeps its socket. */
+/* ethtool(name, command): reads a setting of a link in this network namespace. `command` is a struct of linux/ethtool.h
+ * with room for the answer. Only the main thread may call it, since it keeps one socket. */
 static napi_value ask_ethtool(napi_env env, napi_callback_info info)
 {
 	ARGS(2);

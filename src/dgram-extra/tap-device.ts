@@ -1,6 +1,7 @@
 /**
- * TAP devices: made, owned, and looked at. A TAP is shared by all who have a descriptor on it, and what one of them sets holds
- * for all: so it has an owner, and what others may have set can be asked for and set again (tap-device.c).
+ * Makes TAP devices, and reads and sets their owner and settings. Several processes may have a descriptor of one TAP,
+ * and a setting by one of them holds for all. So every TAP of varpd has an owner, and settings by others can be read
+ * and reset (tap-device.c).
  */
 import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError } from './addon.js';
@@ -36,7 +37,7 @@ const REQUESTS = [
 type Request = (typeof REQUESTS)[number];
 const NUMBERS = new Map<Request, number>(REQUESTS.map((name, number) => [name, number]));
 
-/** A negative one is a negated errno. */
+/** Returns a negated errno on failure. */
 function control(fd: number, request: Request, words: Int32Array): number {
   return addon.tapControl(fd, NUMBERS.get(request)!, words);
 }
@@ -46,45 +47,45 @@ function set(fd: number, request: Request, value: number, name: string): void {
   checked(control(fd, request, Int32Array.of(value)), request, name);
 }
 
-/** False when the kernel does not know the request, or not the value (EINVAL). */
+/** Returns false when the kernel does not know the request or the value (EINVAL). Throws other errors. */
 function setIfKnown(fd: number, request: Request, value: number, name: string): boolean {
   const result = control(fd, request, Int32Array.of(value));
   if (result < 0 && result !== -ERRNO.EINVAL) throw new NativeError(result, request, name);
   return result >= 0;
 }
 
-/** Of struct ifreq: 16 bytes of name, and what else there is. */
+/** struct ifreq: 16 bytes of name, then the values. */
 const IFREQ_WORDS = 10;
 const IFREQ_VALUE = 4;
 
-/** Flags of TUNSETOFFLOAD (linux/if_tun.h): what the stack may hand over unfinished. */
+/** Flags of TUNSETOFFLOAD (linux/if_tun.h): the work that the stack may leave to the reader of the TAP. */
 export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
 
 // Options of tapOpen; tap-device.c has the same.
 const TAP_EXCLUSIVE = 1;
 const TAP_MULTI_QUEUE = 2;
 
-/** How often a TAP is made again when others attach to it before it has its owner. */
+/** Limit for making a TAP again, when another process attaches to it before its owner is set. */
 const MAX_ATTEMPTS = 16;
 
 export interface TapOptions {
-  /** EBUSY when a device of that name exists. Otherwise a persistent TAP of that name is taken over. */
+  /** If a device of that name exists: true = fail with EBUSY, false = take over a persistent TAP. */
   readonly exclusive: boolean;
   /** The device stays when the descriptor is closed. */
   readonly persistent?: boolean;
-  /** IFF_MULTI_QUEUE: every descriptor opened so on one name is a queue of that device. */
+  /** IFF_MULTI_QUEUE: every descriptor that is opened with one name is a queue of that device. */
   readonly multiQueue?: boolean;
 }
 
 /**
- * A TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. Its owner and group are those of
- * this process (TUNSETOWNER, TUNSETGROUP). A new one is nobody else's: one that somebody attached to before it had an owner
- * is made again, and EUSERS when that goes on.
+ * Opens a TAP with virtio-net headers (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR), down, without offloads. Its owner and group
+ * are those of this process (TUNSETOWNER, TUNSETGROUP). No other process has a queue of a new TAP: if one attaches
+ * before the owner is set, the TAP is made again. EUSERS when that happens MAX_ATTEMPTS times.
  */
 export function openTap(name: string, options: TapOptions): number {
   const fd = options.exclusive && options.multiQueue === true ? openAlone(name) : openOnce(name, options);
   try {
-    // To a device that others have too, the kernel attaches whatever the form of their frames is.
+    // The kernel also attaches to an existing device with another frame format.
     const { isFramed } = tapSettings(fd) ?? { isFramed: true };
     if (!isFramed) throw new NativeError(-ERRNO.EINVAL, 'TUNSETIFF', name);
     if (options.persistent !== undefined) setTapPersistent(fd, options.persistent, name);
@@ -106,9 +107,9 @@ function openAlone(name: string): number {
     const fd = openOnce(name, { exclusive: true, multiQueue: true });
     try {
       const tun = linkInfo(name)?.tun;
-      // Before Linux 4.17 the kernel does not tell.
+      // Before Linux 4.17 the kernel does not report owner and queues.
       if (tun === undefined || (tun.queues + tun.disabledQueues === 1 && isOwn(tun))) return fd;
-      // Whoever else has it, has no device any more.
+      // After that the queue of the other process has no device any more.
       deleteLink(name);
     } catch (error) {
       addon.closeDescriptor(fd);
@@ -119,36 +120,37 @@ function openAlone(name: string): number {
   throw new NativeError(-ERRNO.EUSERS, 'TUNSETOWNER', name);
 }
 
-/** Whether this process's user in this process's group alone may attach to it without rights. */
+/** Tells whether only this process's user in this process's group may attach without CAP_NET_ADMIN. */
 export function isOwn({ ownerUid, ownerGid }: Pick<TunInfo, 'ownerUid' | 'ownerGid'>): boolean {
   return ownerUid === process.geteuid?.() && ownerGid === process.getegid?.();
 }
 
-/** Whether the device stays when the descriptor is closed. */
+/** Sets whether the device stays when the descriptor is closed. */
 export function setTapPersistent(fd: number, on: boolean, name: string): void {
   set(fd, 'TUNSETPERSIST', on ? 1 : 0, name);
 }
 
-/** This process's user in this process's group alone may attach to the device without CAP_NET_ADMIN, instead of everybody. */
+/** Permits only this process's user in this process's group to attach without CAP_NET_ADMIN. Before that every user
+ * may. */
 export function setTapOwner(fd: number, name: string): void {
   set(fd, 'TUNSETOWNER', process.geteuid?.() ?? 0, name);
   set(fd, 'TUNSETGROUP', process.getegid?.() ?? 0, name);
 }
 
-/** What belongs to the device, whoever has set it. */
+/** Settings that belong to the device; any process with a queue of it may have set them. */
 export interface TapSettings {
   readonly isPersistent: boolean;
   /** Frames have a virtio-net header and no other. */
   readonly isFramed: boolean;
-  /** Of the virtio-net header. */
+  /** Size of the virtio-net header. */
   readonly headerBytes: number;
-  /** The numbers of the header are in the byte order of this machine. */
+  /** The numbers in the header have the byte order of this machine. */
   readonly isNativeOrder: boolean;
-  /** Under way from a descriptor to the stack. */
+  /** Limit for frames on the way from a descriptor to the stack. */
   readonly sendBufferBytes: number;
 }
 
-/** As a TAP has them that nobody has changed. struct virtio_net_hdr: virtio 1.2, 5.1.6; the send buffer: drivers/net/tun.c. */
+/** The settings of a new TAP. struct virtio_net_hdr: virtio 1.2, 5.1.6; the send buffer: drivers/net/tun.c. */
 export const TAP_DEFAULTS = { headerBytes: 10, isNativeOrder: true, sendBufferBytes: 0x7fff_ffff } as const;
 
 /** Undefined when the device is gone. */
@@ -164,7 +166,7 @@ export function tapSettings(fd: number): TapSettings | undefined {
     control(fd, 'TUNGETVNETLE', little) >= 0 &&
     control(fd, 'TUNGETSNDBUF', sendBuffer) >= 0;
   if (!isThere) return undefined;
-  // Most kernels have but the other one.
+  // Most kernels lack this request.
   const isBig = control(fd, 'TUNGETVNETBE', big) >= 0 && big[0] !== 0;
   const flags = device[IFREQ_VALUE];
   return {
@@ -176,7 +178,7 @@ export function tapSettings(fd: number): TapSettings | undefined {
   };
 }
 
-/** Header, byte order and send buffer as a new TAP has them. */
+/** Sets header, byte order and send buffer to those of a new TAP. */
 export function resetTapSettings(fd: number, name: string): void {
   set(fd, 'TUNSETVNETHDRSZ', TAP_DEFAULTS.headerBytes, name);
   setIfKnown(fd, 'TUNSETVNETBE', 0, name);
@@ -184,7 +186,8 @@ export function resetTapSettings(fd: number, name: string): void {
   set(fd, 'TUNSETSNDBUF', TAP_DEFAULTS.sendBufferBytes, name);
 }
 
-/** No filter of anybody is left on it, of which the kernel does not tell, and it is an Ethernet device. */
+/** Removes all filters from the device, and makes it an Ethernet device again. The kernel does not report filters, so
+ * they are removed without a look. */
 export function unfilterTap(fd: number, name: string): void {
   setIfKnown(fd, 'TUNSETFILTEREBPF', -1, name); // since Linux 4.16
   set(fd, 'TUNSETTXFILTER', 0, name);
@@ -192,13 +195,13 @@ export function unfilterTap(fd: number, name: string): void {
   const address = new Int32Array(IFREQ_WORDS);
   const type =
     control(fd, 'SIOCGIFHWADDR', address) < 0 ? kernel.ARPHRD_ETHER : address[IFREQ_VALUE] & 0xffff;
-  // EBUSY while it is up, as for everybody.
+  // Fails with EBUSY while the device is up. Another process cannot change the type then either.
   if (type !== kernel.ARPHRD_ETHER) control(fd, 'TUNSETLINK', Int32Array.of(kernel.ARPHRD_ETHER));
 }
 
-/** What a link leaves to its driver, as TUN_F flags. */
+/** Work that a link leaves to its driver, as TUN_F flags. */
 export interface LinkOffloads {
-  /** By whoever set it last, with ethtool(8) or TUNSETOFFLOAD. */
+  /** The last setting, by ethtool(8) or TUNSETOFFLOAD. */
   readonly wanted: number;
   readonly inForce: number;
 }
@@ -206,7 +209,7 @@ export interface LinkOffloads {
 /** struct ethtool_get_features_block */
 const FEATURE_BLOCK_WORDS = 4;
 
-/** Which feature of the kernel, by the name that ethtool(8) has for it, TUNSETOFFLOAD switches with which flags. */
+/** Kernel features by their names in ethtool(8), and the flags with which TUNSETOFFLOAD switches each. */
 const SWITCHED: ReadonlyMap<string, number> = new Map([
   ['tx-checksum-ip-generic', TUN_F.CSUM],
   ['tx-tcp-segmentation', TUN_F.TSO4],
@@ -215,7 +218,7 @@ const SWITCHED: ReadonlyMap<string, number> = new Map([
   ['tx-udp-segmentation', TUN_F.USO4 | TUN_F.USO6],
 ]);
 
-/** Where each of them is: which bit that is, is this kernel's own choice. */
+/** Place of a feature in the answer of ethtool. Each kernel has its own order of bits. */
 interface Feature {
   readonly word: number;
   readonly mask: number;
@@ -261,21 +264,21 @@ export function linkOffloads(name: string): LinkOffloads | undefined {
   return { wanted, inForce };
 }
 
-/** The device that a descriptor holds, wherever it is now and whatever others have made of it. */
+/** The device of a descriptor. Other processes may have renamed it or moved it into another network namespace. */
 export interface TapInfo {
   readonly name: string;
   /** 6 bytes. */
   readonly mac: Uint8Array;
   readonly isPersistent: boolean;
-  /** In the network namespace of this process, as far as the kernel says (Linux 5.2). */
+  /** The device is in the network namespace of this process. Before Linux 5.2 always true. */
   readonly isHere: boolean;
 }
 
-// In the result of tapInfo; tap-device.c has the same.
+// Bits in the result of tapInfo; tap-device.c has the same.
 const TAP_PERSISTENT = 1;
 const TAP_HERE = 2;
 
-/** Undefined when the device is gone (EBADFD), or the descriptor is no TAP's. */
+/** Undefined when the device is gone (EBADFD), or the descriptor is not a TAP. */
 export function tapInfo(fd: number): TapInfo | undefined {
   const text = new Uint8Array(kernel.IFNAMSIZ + 6);
   const flags = addon.tapInfo(fd, text);
@@ -289,8 +292,8 @@ export function tapInfo(fd: number): TapInfo | undefined {
   };
 }
 
-/** The link of a TAP in another network namespace, by its name there. Undefined where the kernel does not tell (before Linux
- * 5.2), or this process has no CAP_NET_ADMIN there. */
+/** Returns the link of a TAP in another network namespace, by its name there. Undefined before Linux 5.2, or when this
+ * process has no CAP_NET_ADMIN there. */
 export function linkElsewhere(fd: number, name: string): LinkInfo | undefined {
   const namespace = addon.tapNetwork(fd);
   if (namespace < 0) return undefined;
@@ -301,31 +304,32 @@ export function linkElsewhere(fd: number, name: string): LinkInfo | undefined {
   }
 }
 
-/** False when this kernel lacks one of the flags (EINVAL); nothing is changed then. */
+/** Sets the offloads. Returns false and changes nothing when this kernel lacks one of the flags (EINVAL). */
 export function setTapOffload(fd: number, flags: number, name: string): boolean {
   return setIfKnown(fd, 'TUNSETOFFLOAD', flags, name);
 }
 
-/** False when this kernel lacks TUNSETCARRIER (before 5.0). */
+/** Sets the carrier. Returns false when this kernel lacks TUNSETCARRIER (before 5.0). */
 export function setTapCarrier(fd: number, on: boolean, name: string): boolean {
   return setIfKnown(fd, 'TUNSETCARRIER', on ? 1 : 0, name);
 }
 
-/** The program picks the queue of each frame that the stack sends, and no longer the kernel. False before Linux 4.16. */
+/** Lets the program pick the queue of each frame that the stack sends, in place of the kernel. False before Linux 4.16. */
 export function setTapSteering(fd: number, program: number, name: string): boolean {
   return setIfKnown(fd, 'TUNSETSTEERINGEBPF', program, name);
 }
 
-/** Whether the queue of a multi-queue TAP gets frames that the stack sends. What is written to it arrives in any case. */
+/** Sets whether this queue of a multi-queue TAP gets frames from the stack. Frames written to the queue arrive in any
+ * case. */
 export function setTapQueue(fd: number, attached: boolean, name: string): void {
   const request = new Int32Array(IFREQ_WORDS);
   request[IFREQ_VALUE] = attached ? kernel.IFF_ATTACH_QUEUE : kernel.IFF_DETACH_QUEUE;
   const result = control(fd, 'TUNSETQUEUE', request);
-  // EINVAL: it is so already.
+  // EINVAL: the queue is in that state already.
   if (result < 0 && result !== -ERRNO.EINVAL) throw new NativeError(result, 'TUNSETQUEUE', name);
 }
 
-/** What this kernel can do with TAPs, found out by trying. */
+/** The features of this kernel for TAPs. */
 export interface TapFeatures {
   readonly tapChecksum: boolean;
   readonly tapTcpSegmentation: boolean;
@@ -333,7 +337,7 @@ export interface TapFeatures {
   readonly tapCarrier: boolean;
 }
 
-/** Tries each once, on a TAP that is gone again afterwards; false without the right to make one. */
+/** Tries each feature once, on a TAP that is deleted afterwards. All are false without the right to make a TAP. */
 export function probeTapFeatures(): TapFeatures {
   const fd = addon.tapOpen('varpd-probe%d', 0);
   const can = (flags: number): boolean => fd >= 0 && control(fd, 'TUNSETOFFLOAD', Int32Array.of(flags)) >= 0;

@@ -1,5 +1,5 @@
 /*
- * TAP devices: whole Ethernet frames with their virtio-net header, many a call. framed.h has the story.
+ * Reads and writes many frames of a TAP in one call, each with its virtio-net header. framed.h has the overview.
  */
 #define _GNU_SOURCE
 #include "framed.h"
@@ -16,8 +16,8 @@ struct virtio_net_hdr { /* virtio 1.2, 5.1.6, legacy form without num_buffers */
 
 /* ------------------------------------------------------------------------------------------------------- read */
 
-/* From the first byte of a superframe to its TCP or UDP payload, as its own headers say; what the device says is a hint. Its
- * length where they reach beyond it. */
+/* Returns the bytes of a superframe before its TCP or UDP payload, from its own headers: the value in the virtio-net
+ * header is only a hint. At most the length of the frame. */
 static int32_t header_bytes(const struct virtio_net_hdr *header, const uint8_t *frame, size_t length)
 {
 	size_t l4 = header->csum_start, bytes = l4 + 8;
@@ -26,7 +26,8 @@ static int32_t header_bytes(const struct virtio_net_hdr *header, const uint8_t *
 	return (int32_t)(bytes < length ? bytes : length);
 }
 
-/* A frame of `got` bytes, virtio-net header included, was read to HEADROOM bytes behind `offset` less that header. */
+/* Fills the descriptor of a frame that was read. The frame is at `offset`, its virtio-net header directly before it;
+ * `got` is the bytes of both. */
 static void describe(struct batch *batch, int index, size_t offset, size_t got)
 {
 	struct virtio_net_hdr header;
@@ -43,30 +44,30 @@ static void describe(struct batch *batch, int index, size_t offset, size_t got)
 	d[TOS] = d[SEGMENT] = 0;
 }
 
-/* Datagrams that a frame will be, or one more. */
+/* Returns the number of datagrams that a frame becomes, or one more. */
 static size_t segments_of(const struct batch *batch, int index)
 {
 	const int32_t *d = batch->words + index * DESC_WORDS;
 	return d[GSO_TYPE] && d[GSO_SIZE] ? (size_t)(d[LENGTH] - d[HEADER_BYTES]) / (size_t)d[GSO_SIZE] + 1 : 1;
 }
 
-/* Where the next frame may start, behind one that ends at `end`: 16-aligned, with its headroom. */
+/* Returns the offset for the next frame, when the last one ends at `end`: 16-aligned, with headroom before it. */
 static size_t next_offset(size_t end)
 {
 	return (end + 15 + HEADROOM) & ~(size_t)15;
 }
 
-/* From one frame to the next where their sizes are not known yet. Not a power of two, or the first bytes of all of
- * them would meet in a few lines of the cache. */
+/* Distance between frames of unknown size. With a power of two, the first bytes of all frames would share a few cache
+ * lines. */
 #define STRIDE (HEADROOM + MAX_FRAME + 320)
-#define SMALL_FRAME 4096 /* a call costs as much as a copy of this many bytes: larger ones are read one by one */
-#define READS 16         /* a system call: the cost of one becomes small beside that of 16 reads */
-#define FEW 4            /* small frames that are read one by one first: more often than not there are no more (TCP's ACKs) */
-#define ENOUGH (1 << 20) /* bytes a call: more would drive each other out of the cache */
-#define MANY 1024        /* segments a call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
+#define SMALL_FRAME 4096 /* a system call costs as much as a copy of so many bytes: larger frames are read one by one */
+#define READS 16         /* reads in one system call: its own cost is small beside 16 reads */
+#define FEW 4            /* small frames that are first read one by one: mostly no more follow (ACKs of TCP) */
+#define ENOUGH (1 << 20) /* bytes of one call: more would not stay in the cache */
+#define MANY 1024        /* segments of one call: as many as a turn sends (port-turn.ts), so that few frames wait for the next */
 
-/* Many reads, one system call. Returns how many of `count` gave a frame, which are described from `index` on; fewer
- * than `count`: the device is empty. `*end` becomes the end of the last. */
+/* Makes `count` reads in one system call, and fills descriptors from `index` on. Returns the number of frames; fewer than
+ * `count` = the device is empty. `*end` becomes the end of the last frame. */
 static int read_many(struct ring *ring, struct batch *batch, int fd, int index, int count, size_t offset, size_t *end)
 {
 	int results[READS], taken = 0;
@@ -84,8 +85,9 @@ static int read_many(struct ring *ring, struct batch *batch, int fd, int index, 
 	return taken;
 }
 
-/* tapRead(batch, fd, maxFrames): frames read, each starting 16-aligned behind HEADROOM bytes. Reading stops when the
- * device is empty, maxFrames, ENOUGH or MANY are there, or less than a largest frame is left. */
+/* tapRead(batch, fd, maxFrames): reads frames and returns their number. Each starts 16-aligned behind HEADROOM bytes.
+ * Stops when the device is empty, when maxFrames, ENOUGH or MANY are reached, or when the slab has no room for a
+ * largest frame. */
 static napi_value tap_read(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -139,9 +141,9 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 /* Arguments of tapWrite, as bits. */
 enum { STRIP_TAG = 1, APART = 2 };
 
-/* One write to a TAP: virtio-net header, then the frame's first `head_bytes`, then vectors; vecs[0..2] are filled in
- * here. With `strip`, the 4 bytes of an 802.1Q tag behind the two addresses are left out; offsets in `header` still
- * count them. */
+/* Writes one frame to a TAP: the virtio-net header, the first `head_bytes` of the frame, and further vectors. This
+ * function fills in vecs[0..2]. With `strip`, it leaves out the 4 bytes of the 802.1Q tag behind the two addresses, and
+ * corrects the offsets in `header`, which count the tag. */
 static int write_vectors(int fd, size_t strip, struct virtio_net_hdr *header, const uint8_t *head, size_t head_bytes,
 			 struct iovec *vecs, int count)
 {
@@ -157,18 +159,18 @@ static int write_vectors(int fd, size_t strip, struct virtio_net_hdr *header, co
 	return writev(fd, vecs, count) < 0 ? -errno : 0;
 }
 
-/* What one call writes. Segments that continue each other are held back, across the entries of the list, until a frame
- * comes that does not: then they are one superframe. */
+/* The state of one call of tapWrite. Segments that continue each other are held back, across the entries of the list.
+ * When a frame does not continue them, they are written as one superframe. */
 struct writer {
 	int fd, apart;
 	size_t strip;
 	struct train train;
 	const uint8_t *frames[MAX_TRAIN];
 	size_t bytes[MAX_TRAIN];
-	int32_t *entries[MAX_TRAIN]; /* which answer for them */
+	int32_t *entries[MAX_TRAIN]; /* list entry of each segment, for its error */
 };
 
-/* A frame as it is. A checksum left to the device (a kernel peer's) is for the stack to complete. */
+/* Writes a frame unchanged. If its checksum was left to the device (by a kernel peer), the stack completes it. */
 static void write_single(const struct writer *w, const uint8_t *frame, size_t bytes, const struct layout *at, int32_t *entry)
 {
 	struct virtio_net_hdr header = { 0 };
@@ -196,7 +198,7 @@ static int write_superframe(const struct writer *w)
 	return write_vectors(w->fd, w->strip, &header, head, at->payload, vecs, 3 + (int)w->train.segments);
 }
 
-/* Writes what is held back. */
+/* Writes the segments that are held back. */
 static void write_held(struct writer *w)
 {
 	size_t count = w->train.segments;
@@ -205,7 +207,7 @@ static void write_held(struct writer *w)
 		struct layout at;
 		if (error != -EINVAL) {
 			lose(w->entries[i], error);
-		} else { /* one alone, or a kernel without GSO_UDP_L4 (before 6.2) */
+		} else { /* a single segment, or a kernel without GSO_UDP_L4 (before 6.2) */
 			int known = find_layout(w->frames[i], w->bytes[i], &at);
 			write_single(w, w->frames[i], w->bytes[i], known ? &at : NULL, w->entries[i]);
 		}
@@ -213,8 +215,8 @@ static void write_held(struct writer *w)
 	w->train.segments = 0;
 }
 
-/* Whether the frame continues what is held back, and is held back too. Checksums are looked at only where all else
- * fits, so that frames which stand alone cost no pass over their payload. */
+/* Holds the frame back too if it continues the train, and returns whether it did. Checksums are verified only if all other
+ * fields fit, so a frame that stays alone costs no pass over its payload. */
 static int joins(struct writer *w, const uint8_t *frame, const struct layout *at)
 {
 	struct train before = w->train;
@@ -247,14 +249,14 @@ static void write_frame(struct writer *w, const uint8_t *frame, size_t bytes, in
 	w->entries[index] = entry;
 }
 
-/* tapWrite(batch, fd, list, entries): entries delivered. The argument says whether the 802.1Q tag is taken out on the
- * way, and whether frames are to stay apart that would go together. */
+/* tapWrite(batch, fd, list, entries): writes the frames of a list and returns the number of entries delivered. The
+ * argument of an entry has two bits: STRIP_TAG = leave out the 802.1Q tag, APART = do not join the frame with others. */
 static napi_value tap_write(napi_env env, napi_callback_info info)
 {
 	ARGS(4);
 	struct batch *batch = batch_of(env, argv[0]);
 	int entries = arg_int(env, argv[3]), delivered = 0;
-	struct writer w; /* its arrays, 1.5 KiB, are set as they are used */
+	struct writer w; /* the arrays, 1.5 KiB, are not cleared: they are set as they are used */
 	w.fd = arg_int(env, argv[1]), w.strip = 0, w.apart = 0, w.train.segments = 0;
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
@@ -268,7 +270,7 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 		if (strip != w.strip || apart != w.apart)
 			write_held(&w);
 		w.strip = strip, w.apart = apart;
-		entry[1] &= INT32_MAX; /* whatever it was, it is no error yet */
+		entry[1] &= INT32_MAX; /* an argument without an error is not negative */
 		if (!frame) {
 			lose(entry, -EINVAL);
 		} else if (d[FLAGS] || d[GSO_TYPE]) {

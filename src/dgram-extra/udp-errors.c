@@ -1,9 +1,9 @@
 /*
- * What ICMP says of datagrams that were sent, out of the error queues of UDP sockets (IP_RECVERR, IPV6_RECVERR): the
- * sizes that paths do not carry. Whom to believe is decided elsewhere.
+ * Reads ICMP messages about sent datagrams out of the error queues of UDP sockets (IP_RECVERR, IPV6_RECVERR). The
+ * messages say which sizes a path does not carry ("news"). core/path-news.ts decides which of them are believed.
  *
- * A socket with such a queue also fails the next call with the error that ICMP told of (sk_err of net/ipv4/udp.c,
- * __udp4_lib_err), whichever datagram that was about: `is_news` is how a sender knows such errors.
+ * A socket with an error queue also fails its next call with the error of the ICMP message (sk_err of net/ipv4/udp.c,
+ * __udp4_lib_err), whichever datagram the message was about. A sender recognizes such errors by `is_news`.
  */
 #define _GNU_SOURCE
 #include "framed.h"
@@ -19,13 +19,14 @@
 #endif
 #define ICMPV6_PACKET_TOO_BIG 2
 
-#define MAX_ERRORS 64 /* a call */
+#define MAX_ERRORS 64 /* errors in one call */
 
-/* Words of one piece of news; keep in step with src/io/contract.ts. */
+/* Words of one piece of news; keep in step with src/wire/path-news.ts. */
 enum { NEWS_ADDRESS, NEWS_PORT = 4, NEWS_MTU, NEWS_QUOTED, NEWS_WORDS = 8 };
 #define QUOTE_BYTES 64 /* tunnel 8, Ethernet 14, four tags 16, IP as far as its length 6 */
 
-/* Of icmp_err_convert (net/ipv4/icmp.c) and icmpv6_err_convert: an error of a socket that may be about another datagram. */
+/* The errors that ICMP messages cause (icmp_err_convert of net/ipv4/icmp.c, icmpv6_err_convert). They may be about another
+ * datagram than the one at hand. */
 int is_news(int error)
 {
 	switch (error) {
@@ -45,8 +46,8 @@ int is_news(int error)
 	}
 }
 
-/* A socket that sends whole what its device carries, whatever the kernel has heard of the path (IP_PMTUDISC_PROBE, since
- * Linux 2.6.22); with `news`, what it hears is in the error queue. */
+/* Makes a socket send datagrams up to the MTU of the device without fragmentation, whatever path MTU the kernel has
+ * learned (IP_PMTUDISC_PROBE, since Linux 2.6.22). With `news`, ICMP messages are put into the error queue. */
 int set_path_options(int fd, int is_v4, int news)
 {
 	int probe = is_v4 ? IP_PMTUDISC_PROBE : IPV6_PMTUDISC_PROBE, on = 1, level = is_v4 ? IPPROTO_IP : IPPROTO_IPV6;
@@ -59,7 +60,7 @@ int set_path_options(int fd, int is_v4, int news)
 	return 0;
 }
 
-/* udpAdopt(fd, news): `set_path_options` of a socket that is open already. */
+/* udpAdopt(fd, news): calls `set_path_options` for a socket that is open already. */
 static napi_value udp_adopt(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -70,7 +71,7 @@ static napi_value udp_adopt(napi_env env, napi_callback_info info)
 	return number(env, set_path_options(fd, domain == AF_INET, arg_int(env, argv[1])));
 }
 
-/* Where the datagram was going. 0 = the kernel does not say, or not all of it. */
+/* Writes the destination of the datagram. Returns 0 if the message does not have all of it. */
 static int set_peer(int32_t *news, const struct msghdr *msg)
 {
 	const struct sockaddr_in6 *name = msg->msg_name;
@@ -89,7 +90,7 @@ static int set_peer(int32_t *news, const struct msghdr *msg)
 	return 1;
 }
 
-/* The size that a message of the queue tells of, or -1 where it is about something else. */
+/* Returns the MTU in a message of the queue, or -1 if the message is about something else. */
 static int32_t announced(struct msghdr *msg)
 {
 	const uint8_t *end = (const uint8_t *)msg->msg_control + msg->msg_controllen;
@@ -98,7 +99,7 @@ static int32_t announced(struct msghdr *msg)
 		int is_v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR;
 		if (!is_v4 && !(c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR))
 			continue;
-		/* CMSG_NXTHDR makes sure of a header alone. */
+		/* CMSG_NXTHDR checks only that the header is complete. */
 		if (c->cmsg_len < CMSG_LEN(sizeof error) || c->cmsg_len > (size_t)(end - (const uint8_t *)c))
 			continue;
 		memcpy(&error, CMSG_DATA(c), sizeof error);
@@ -111,8 +112,9 @@ static int32_t announced(struct msghdr *msg)
 	return -1;
 }
 
-/* udpErrors(fd, news, quotes, max): takes at most `max` errors from the queue and returns how many; NEWS_MTU is -1 for those
- * that are not about a size. Of each, the beginning of what UDP carried is quoted, as far as the router did. */
+/* udpErrors(fd, news, quotes, max): takes at most `max` errors from the queue and returns their number. NEWS_MTU is -1
+ * for an error that is not about a size. `quotes` gets the beginning of each datagram's payload, as far as the router
+ * quoted it. */
 static napi_value udp_errors(napi_env env, napi_callback_info info)
 {
 	ARGS(4);
@@ -127,7 +129,7 @@ static napi_value udp_errors(napi_env env, napi_callback_info info)
 	struct mmsghdr msgs[MAX_ERRORS];
 	struct iovec vecs[MAX_ERRORS];
 	struct sockaddr_in6 names[MAX_ERRORS];
-	/* The error and who told it; traffic class and segment size are not wanted here, and do not get in the way. */
+	/* Room for the error and its sender. The kernel may add traffic class and segment size, which are ignored. */
 	struct {
 		uint8_t bytes[256];
 	} __attribute__((aligned(8))) controls[MAX_ERRORS];
@@ -138,14 +140,15 @@ static napi_value udp_errors(napi_env env, napi_callback_info info)
 			.msg_control = controls[i].bytes, .msg_controllen = sizeof controls[i].bytes,
 		};
 	}
-	int got, tries = NEWS_TRIES; /* before 4.20 the error of the socket comes first here too */
+	int got, tries = NEWS_TRIES; /* before Linux 4.20 this call too may fail with the error of the socket */
 	do
 		got = recvmmsg(fd, msgs, (unsigned)max, MSG_ERRQUEUE | MSG_DONTWAIT, NULL);
 	while (got < 0 && is_news(errno) && --tries);
 	if (got < 0 && errno != EAGAIN)
 		return number(env, -errno);
 	if (got < max) {
-		/* The error of one for which there was no room is still there, and epoll would tell of it for ever. */
+		/* The socket may still have the error of a message that did not fit into the queue. This call clears it, since
+		 * epoll would report it for ever. */
 		int error;
 		socklen_t length = sizeof error;
 		(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);

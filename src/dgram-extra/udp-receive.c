@@ -1,6 +1,6 @@
 /*
- * Datagrams of the underlay, many a call. A message of the kernel may be many of one size (UDP_GRO), which become
- * runs. framed.h has the story.
+ * Receives many datagrams of the underlay in one call. A message of the kernel may be many datagrams of one size
+ * (UDP_GRO), which become runs. framed.h has the overview.
  */
 #define _GNU_SOURCE
 #include "framed.h"
@@ -16,14 +16,14 @@
 #define UDP_GRO 104
 #endif
 
-/* The header that a datagram begins with, as it says itself; more than `bytes` where it is cut off. */
+/* Returns the length of the tunnel header, as the header itself says. More than `bytes` if the header is cut off. */
 static size_t header_bytes(const struct header_rule *rule, const uint8_t *datagram, size_t bytes)
 {
 	return (size_t)rule->base_bytes + (bytes ? (size_t)(datagram[0] & rule->length_mask) * (size_t)rule->unit_bytes : 0);
 }
 
-/* Whether what is decided of one datagram holds for another: the tunnel's header, Ethernet, its tags, version and traffic
- * class of IP are the same. `bytes` are there of both. */
+/* Tells whether a decision about one datagram holds for another too. It does if tunnel header, Ethernet header, VLAN
+ * tags, IP version and traffic class are the same. Both have at least `bytes` bytes. */
 static int same_fate(const struct header_rule *rule, const uint8_t *one, const uint8_t *other, size_t bytes)
 {
 	size_t header = header_bytes(rule, one, bytes);
@@ -54,17 +54,19 @@ static void set_source(int32_t *d, const struct sockaddr_in6 *name, const struct
 	}
 }
 
-/* Whether a message with a segment size may be one inner superframe that was never cut: a kernel peer on this machine
- * sends such, and the size is the inner one. Its IP packet ends where the message does. Whoever says less or more of the
- * first datagram speaks of that one alone: it has no say about the others, and they are judged one by one. */
+/* Tells whether a message with a segment size may be one inner superframe that was never cut. A kernel peer on this
+ * machine sends such messages, with the segment size of the inner datagrams. The inner IP packet then ends where the
+ * message ends. With any other length in that IP header, the message is several datagrams, and each is checked on its
+ * own. */
 static int may_be_uncut(const struct header_rule *rule, const uint8_t *datagram, size_t length)
 {
 	size_t header = header_bytes(rule, datagram, length);
 	return length > header && ip_fills(datagram + header, length - header);
 }
 
-/* Whether a tunnel's header stands where datagrams would begin: the first one's, or a plain one, of any network. Then nobody
- * can tell: the first datagram lies, to get at the others, or the payload does, to get into other networks. */
+/* Tells whether a tunnel header is at a place where a datagram would begin: the header of the first datagram, or a
+ * plain header of any network. Then the message is ambiguous. Either the IP length in the first datagram is forged, to
+ * swallow the others, or the payload of a superframe is forged, to look like datagrams for other networks. */
 static int has_headers(const struct header_rule *rule, const uint8_t *datagram, size_t length, size_t segment)
 {
 	for (size_t at = segment; at + 8 <= length; at += segment) {
@@ -77,15 +79,16 @@ static int has_headers(const struct header_rule *rule, const uint8_t *datagram, 
 	return 0;
 }
 
-/* Descriptors from `index` on, one a run, for the datagrams from `*at` to `end`, as many as there are descriptors for;
- * what the first of them says already is true of all. Returns how many; `*at` is what is left. */
+/* Fills descriptors from `index` on, one for each run, for the datagrams from `*at` to `end`, until the descriptors are
+ * used up. The source in the first descriptor is copied to the others. Returns their number; `*at` becomes the start of
+ * the rest. */
 static int describe(struct batch *batch, int index, size_t *at, size_t end, size_t stride)
 {
 	int32_t *first = batch->words + (size_t)index * DESC_WORDS;
 	const uint8_t *slab = batch->slab;
 	size_t next = *at;
 	int count = 0;
-	do { /* also for a message of no bytes */
+	do { /* at least once, also for a message without bytes */
 		int32_t *d = first + (size_t)count * DESC_WORDS;
 		size_t start = next;
 		if (count)
@@ -102,11 +105,11 @@ static int describe(struct batch *batch, int index, size_t *at, size_t end, size
 	return count;
 }
 
-/* From one message to the next: room for the largest, behind 8 bytes that make the inner frame (8 bytes of header
- * in) 16-aligned. */
+/* Distance between messages. Each has room for the largest, behind 8 bytes, so that the inner frame behind 8 bytes of
+ * tunnel header is 16-aligned. */
 #define STRIDE (HEADROOM + MAX_FRAME)
 
-/* Message `i` is ready to be received into. */
+/* Prepares message `i` for a receive. */
 static void prepare(struct batch *batch, int i)
 {
 	batch->vecs[i] = (struct iovec){ batch->slab + (size_t)STRIDE * i + 8, MAX_FRAME };
@@ -117,11 +120,11 @@ static void prepare(struct batch *batch, int i)
 	};
 }
 
-/* Added to the result: a message was dropped of which nobody can tell what it is. Its descriptor has no LENGTH, a SEGMENT
- * and a GSO_SIZE. */
+/* Added to the result: an ambiguous message was dropped (has_headers). Its descriptor has LENGTH 0, a SEGMENT and a
+ * GSO_SIZE. */
 #define AMBIGUOUS (1 << 30)
 
-/* Descriptors for what was received and has none yet, as many as there are. */
+/* Fills descriptors for the received datagrams that have none yet, until the descriptors are used up. */
 static int hand_on(struct batch *batch)
 {
 	struct rest *rest = &batch->rest;
@@ -131,7 +134,7 @@ static int hand_on(struct batch *batch)
 		const struct msghdr *msg = &batch->msgs[i].msg_hdr;
 		int32_t *d = batch->words + (size_t)count * DESC_WORDS;
 		size_t start = (size_t)STRIDE * i + 8, length = msg->msg_flags & MSG_TRUNC ? 0 : batch->msgs[i].msg_len;
-		if (rest->at) { /* the last call had not enough descriptors for all of it */
+		if (rest->at) { /* the last call had too few descriptors for this message */
 			memcpy(d, rest->words, sizeof rest->words);
 		} else {
 			memset(d, 0, ADDRESS * sizeof *d);
@@ -140,7 +143,7 @@ static int hand_on(struct batch *batch)
 			rest->stride = segment > 0 && (size_t)segment < length ? (size_t)segment : length;
 			if (rest->stride < length && may_be_uncut(rest->rule, batch->slab + start, length)) {
 				d[GSO_SIZE] = segment;
-				if (has_headers(rest->rule, batch->slab + start, length, rest->stride)) { /* as many as there are datagrams */
+				if (has_headers(rest->rule, batch->slab + start, length, rest->stride)) { /* counts as all its datagrams */
 					d[OFFSET] = (int32_t)start, d[RUN_END] = (int32_t)(start + length), d[SEGMENT] = segment;
 					doubt = AMBIGUOUS;
 					count++;
@@ -160,7 +163,7 @@ static int hand_on(struct batch *batch)
 	return count + doubt;
 }
 
-/* headerRule(words): the index by which udpReceive knows this rule, the same one for the same words. */
+/* headerRule(words): returns the index of this rule for udpReceive. The same words give the same index. */
 static napi_value header_rule(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -183,9 +186,9 @@ static napi_value header_rule(napi_env env, napi_callback_info info)
 	return number(env, state->rule_count++);
 }
 
-/* udpReceive(batch, fd, maxMessages, rule): descriptors filled. Messages are prepared once, and again after each use: to do it
- * for all of them in every call would be 5 KiB to write for a lone datagram. Where all descriptors are filled there may be
- * a rest, which is lost unless udpRest is called before the next udpReceive. */
+/* udpReceive(batch, fd, maxMessages, rule): returns the number of descriptors filled. A message is prepared once, and
+ * again after each use, since to prepare all messages in every call would write 5 KiB for a single datagram. When all
+ * descriptors are filled there may be a rest. It is lost unless udpRest is called before the next udpReceive. */
 static napi_value udp_receive(napi_env env, napi_callback_info info)
 {
 	ARGS(4);
@@ -213,8 +216,8 @@ static napi_value udp_receive(napi_env env, napi_callback_info info)
 	return number(env, hand_on(batch));
 }
 
-/* udpRest(batch): descriptors filled with what the last udpReceive or udpRest had too few for; 0 = nothing is left.
- * Receives nothing. */
+/* udpRest(batch): fills descriptors with the rest of the last udpReceive or udpRest, and returns their number; 0 =
+ * there is no rest. Receives nothing. */
 static napi_value udp_rest(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -222,9 +225,10 @@ static napi_value udp_rest(napi_env env, napi_callback_info info)
 	return number(env, batch ? hand_on(batch) : -EINVAL);
 }
 
-/* udpCoalesce(fd, on): whether datagrams that arrived together are received as one (UDP_GRO). Where not, the kernel cuts
- * whatever is not cut, as it knows best what that is. What waits in the queue it would hand over whole and without its
- * size: EAGAIN, and nothing changes, while there is any. */
+/* udpCoalesce(fd, on): sets whether datagrams that arrived together are received as one (UDP_GRO). When off, the kernel
+ * itself cuts every uncut message, and it knows what the message is. It would not cut messages that wait in the queue
+ * already, and would give no size for them. So while the queue has a message, off fails with EAGAIN and changes
+ * nothing. */
 static napi_value udp_coalesce(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -235,8 +239,8 @@ static napi_value udp_coalesce(napi_env env, napi_callback_info info)
 	return number(env, or_errno(setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on)));
 }
 
-/* udpDropped(fd): messages that the kernel has dropped for this socket since it was opened, modulo 2^32: there was no
- * room in its queue, or their UDP checksum was wrong. */
+/* udpDropped(fd): returns the number of messages that the kernel has dropped for this socket since it was opened,
+ * modulo 2^32: the queue was full, or the UDP checksum was wrong. */
 static napi_value udp_dropped(napi_env env, napi_callback_info info)
 {
 	ARGS(1);

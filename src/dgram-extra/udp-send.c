@@ -1,6 +1,7 @@
 /*
- * Datagrams to the underlay, many a call: whole frames, and the segments of superframes, behind their headers. What is
- * of one size and for one destination is one message, for the kernel to cut (UDP_SEGMENT). framed.h has the story.
+ * Sends many datagrams to the underlay in one call: whole frames, and segments of superframes, each behind its tunnel
+ * header. Consecutive datagrams of one size to one destination become one message, which the kernel cuts (UDP_SEGMENT).
+ * framed.h has the overview.
  */
 #define _GNU_SOURCE
 #include "framed.h"
@@ -17,11 +18,11 @@
 #endif
 
 #define MAX_DATAGRAM 65000 /* UDP_SEGMENT: all segments together are one IP packet, outer headers included */
-#define MAX_SEGMENTS 4096  /* cut before they are sent: a batch of 64 superframes of 64 */
-#define HEADER_ARENA (MAX_SEGMENTS * 96) /* their headers: 8 + 14 + 20 + 32 for TCP over IPv4 with timestamps */
-#define REFUSED (1 << 30) /* in the result of udpSend: a destination turned out to be none for UDP_SEGMENT */
+#define MAX_SEGMENTS 4096  /* segments that are gathered before a send: a batch of 64 superframes of 64 */
+#define HEADER_ARENA (MAX_SEGMENTS * 96) /* headers of segments: 8 + 14 + 20 + 32 for TCP over IPv4 with timestamps */
+#define REFUSED (1 << 30) /* in the result of udpSend: a destination does not take UDP_SEGMENT any more */
 
-/* A segment waiting to be sent: one vector (a whole frame) or two (header, payload), of which list entry. */
+/* A segment that waits to be sent: one vector (a whole frame) or two (header, payload), and its list entry. */
 struct segment {
 	struct iovec vecs[2];
 	int32_t entry;
@@ -29,13 +30,13 @@ struct segment {
 
 /* One message of sendmmsg: consecutive segments of one size to one destination. */
 struct message {
-	int first, count; /* of segments */
+	int first, count; /* segments */
 	int slot, tos;
 	size_t segment_bytes, bytes;
 	int closed; /* a shorter segment was the last */
 };
 
-/* What udpSend has gathered and not sent yet. */
+/* Messages that udpSend has gathered and not sent yet. */
 struct gather {
 	int segment_count, message_count;
 	size_t header_bytes;
@@ -49,11 +50,11 @@ struct gather {
 
 struct destination {
 	union address address;
-	uint8_t no_segmentation; /* its route refused UDP_SEGMENT */
-	uint8_t doubts; /* messages in a row that were refused whole for what may be news of other datagrams */
+	uint8_t no_segmentation; /* the route refused UDP_SEGMENT */
+	uint8_t doubts; /* messages in a row that failed with an error that may be news of other datagrams */
 };
 
-/* What a thread sends with: the destinations that output lists name by slot, and what it has gathered. */
+/* The state of sending in one thread: the destinations by their slots, and the gathered messages. */
 struct sending {
 	struct destination *destinations;
 	int destination_count;
@@ -72,7 +73,7 @@ void sending_free(struct sending *sending)
 	free(sending);
 }
 
-/* addressSet(slot, address16, port): the destination that output lists name by this slot. */
+/* addressSet(slot, address16, port): sets the destination of a slot. Output lists name a destination by its slot. */
 static napi_value address_set(napi_env env, napi_callback_info info)
 {
 	ARGS(3);
@@ -96,7 +97,7 @@ static napi_value address_set(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
-/* Finish a checksum that the sender left to the device: the field already holds the pseudo-header sum. */
+/* Completes a checksum that the sender left to the device: the field already holds the pseudo-header sum. */
 static int complete_checksum(uint8_t *frame, int32_t *d)
 {
 	size_t start = (size_t)d[CSUM_START], field = start + (size_t)d[CSUM_OFFSET];
@@ -121,16 +122,16 @@ static void put_control(struct msghdr *msg, uint8_t *control, int level, int typ
 	memcpy(CMSG_DATA(c), value, bytes);
 }
 
-/* How long a full socket buffer may hold up the worker before frames are dropped with EAGAIN. */
+/* Wait for a full socket buffer. Then the frames are dropped with EAGAIN. */
 #define SEND_WAIT_MS 10
 
-/* Further tries of all messages of a call, beside one each: an error may be news of another datagram (udp-errors.c), and
- * come in between again while there is a flood of them. */
+/* Each message has a second try, since an error may be news of another datagram (udp-errors.c). All messages of a call
+ * share so many further tries, for a flood of ICMP messages that fails a second try too. */
 #define MORE_TRIES 64
-/* Where that many messages in a row were refused whole for what may be news, it is none. */
+/* After so many failed messages in a row, an error that may be news counts as a refusal of UDP_SEGMENT. */
 #define MAX_DOUBTS 3
 
-/* Sends messages; the error of each that fails is in `errors`. */
+/* Sends messages. `errors` gets the error of each message, 0 for a sent one. */
 static void send_all(int fd, struct mmsghdr *msgs, int count, int *errors)
 {
 	memset(errors, 0, (size_t)count * sizeof *errors);
@@ -173,8 +174,9 @@ static void make_message(struct gather *g, const struct message *m, struct mmsgh
 	}
 }
 
-/* A message that was refused whole goes segment by segment, so that nothing is lost to the offload itself. Where all
- * of them pass alone, the destination is offered no more of them together. */
+/* Sends the segments of a refused message one by one, so that no datagram is lost to the offload itself. If all of them
+ * succeed, UDP_SEGMENT is not used for this destination any more; after an error that may be news, this needs MAX_DOUBTS
+ * messages in a row. */
 static void send_apart(int fd, struct sending *sending, const struct message *m, int32_t *list, int why)
 {
 	struct gather *g = &sending->gather;
@@ -207,8 +209,8 @@ static void send_gathered(int fd, struct sending *sending, int32_t *list)
 	for (int i = 0; i < g->message_count; i++) {
 		struct message *m = &g->messages[i];
 		int error = errors[i];
-		/* EIO: a device or a filter on the path cannot. EINVAL, EMSGSIZE: this socket or route cannot, or a segment
-		 * is too long for the path. */
+		/* EIO: a device or filter on the path does not support UDP_SEGMENT. EINVAL, EMSGSIZE: this socket or route does
+		 * not, or a segment is too long for the path. */
 		if (m->count > 1 && (error == -EIO || error == -EINVAL || error == -EMSGSIZE))
 			send_apart(fd, sending, m, list, error);
 		else if (error)
@@ -221,7 +223,7 @@ static void send_gathered(int fd, struct sending *sending, int32_t *list)
 	g->header_bytes = 0;
 }
 
-/* Adds a segment to the message at hand, or to a new one where it does not fit in. There is room for both. */
+/* Adds a segment to the last message if it fits, otherwise to a new one. The caller makes sure that there is room. */
 static void gather_segment(struct gather *g, struct segment segment, int slot, int tos, int may_join)
 {
 	size_t bytes = segment.vecs[0].iov_len + segment.vecs[1].iov_len;
@@ -243,11 +245,11 @@ static int has_room(const struct gather *g)
 	       g->header_bytes + HEADROOM + MAX_HEADER_BYTES <= HEADER_ARENA;
 }
 
-/* udpSend(batch, fd, list, entries, headerBytes, segmentation): entries sent whole, each the frame with the
- * headerBytes that stand before it; superframes are cut, and each segment gets those bytes. With segmentation, what
- * follows each other with one size to one destination leaves as one message (UDP_SEGMENT). The argument of an entry
- * is the slot of its destination. A destination that the kernel refuses costs only its own datagrams. Returns entries
- * delivered, and REFUSED. */
+/* udpSend(batch, fd, list, entries, headerBytes, segmentation): sends the frames of a list, each with the headerBytes
+ * bytes before it. A superframe is cut, and each segment gets these bytes. The argument of an entry is the slot of its
+ * destination. With `segmentation`, consecutive datagrams of one size to one destination are sent as one message
+ * (UDP_SEGMENT). If the kernel refuses a destination, only the datagrams to it are lost. Returns the number of entries
+ * that were sent completely, with the bit REFUSED. */
 static napi_value udp_send(napi_env env, napi_callback_info info)
 {
 	ARGS(6);

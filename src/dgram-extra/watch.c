@@ -1,7 +1,7 @@
 /*
- * Watching a descriptor from Node's event loop, which knows files, pipes and sockets of its own alone: a thread waits
- * in poll(2) and calls into the loop. It then waits to be asked again, so that what is not read yet makes no second
- * call: a reader that is slow leaves the rest in the kernel, whose buffer is bounded.
+ * Watches a descriptor for Node's event loop, which can only watch files, pipes and sockets that Node has opened. A
+ * thread waits in poll(2) and then calls into the loop. It calls again only after watchAgain. So a slow reader gets no
+ * further calls, and unread messages stay in the kernel, whose buffer is bounded.
  */
 #define _GNU_SOURCE
 #include "dgram_extra.h"
@@ -20,7 +20,7 @@ struct watch {
 	napi_threadsafe_function call;
 };
 
-/* Waits for the eventfd; 0 = the end. */
+/* Waits for the eventfd. Returns 0 when the watch ends. */
 static int asked_again(struct watch *w)
 {
 	eventfd_t value;
@@ -35,7 +35,7 @@ static void *run(void *data)
 	while (!atomic_load(&w->stopping)) {
 		struct pollfd on[2] = { { .fd = w->fd, .events = POLLIN }, { .fd = w->wake, .events = POLLIN } };
 		if (poll(on, 2, -1) < 0)
-			continue; /* EINTR, or no memory for the moment */
+			continue; /* EINTR, or a moment without memory */
 		if (on[1].revents && !asked_again(w))
 			break;
 		if (!on[0].revents)
@@ -55,7 +55,7 @@ static void call_back(napi_env env, napi_value callback, void *context, void *da
 	napi_call_function(env, undefined, callback, 0, NULL, NULL);
 }
 
-/* The thread has ended when this returns. */
+/* Ends the watch. The thread has ended when this returns. */
 static void end_watch(void *data)
 {
 	struct watch *w = data;
@@ -73,8 +73,8 @@ static struct watch *watch_of(napi_env env, napi_value value)
 	return napi_get_value_external(env, value, &data) == napi_ok ? data : NULL;
 }
 
-/* watchStart(fd, callback): calls back, once, when there is something to read. The result is for the other two; a
- * negated errno when there can be no thread. It keeps no process alive. */
+/* watchStart(fd, callback): calls back once when there is something to read. Returns a handle for watchAgain and
+ * watchStop, or a negated errno when it cannot start the thread. A watch does not keep the process alive. */
 static napi_value watch_start(napi_env env, napi_callback_info info)
 {
 	ARGS(2);
@@ -106,7 +106,7 @@ static napi_value watch_start(napi_env env, napi_callback_info info)
 	return result;
 }
 
-/* watchAgain(watch): the callback is wanted once more. */
+/* watchAgain(watch): permits one more call of the callback. */
 static napi_value watch_again(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
@@ -114,7 +114,7 @@ static napi_value watch_again(napi_env env, napi_callback_info info)
 	return number(env, w ? or_errno(eventfd_write(w->wake, 1)) : -EINVAL);
 }
 
-/* watchStop(watch): no callback begins any more, and the descriptor may be closed. To be called once. */
+/* watchStop(watch): ends the calls of the callback; the descriptor may be closed then. Call it once. */
 static napi_value watch_stop(napi_env env, napi_callback_info info)
 {
 	ARGS(1);

@@ -1,4 +1,5 @@
-/** Geneve, RFC 8926: eight bytes, and options behind them; varpd sends none, and passes over those that it may. */
+/** Geneve, RFC 8926: a header of eight bytes, then options. varpd sends no options, and ignores those that it
+ * may ignore. */
 import * as geneve from '../wire/geneve.js';
 import type { Encapsulation } from './contract.js';
 

@@ -1,4 +1,4 @@
-/** The encapsulations there are. */
+/** All encapsulations. */
 import * as ethernet from '../wire/ethernet.js';
 import * as udp from '../wire/udp.js';
 import type { Encapsulation, EncapsulationName } from './contract.js';
@@ -11,24 +11,26 @@ const BY_NAME: Readonly<Record<EncapsulationName, Encapsulation>> = { vxlan: VXL
 
 export const ENCAPSULATION_NAMES = Object.keys(BY_NAME) as readonly EncapsulationName[];
 
-/** VXLAN where nothing is said: a varpd from before there were others hands over overlays so. */
+/** Returns the encapsulation of a name. The default is for a handover from an older varpd, which has VXLAN
+ * alone and names none. */
 export function encapsulation(name: EncapsulationName = 'vxlan'): Encapsulation {
   return BY_NAME[name];
 }
 
-/** The encapsulation of a name that an operator typed; undefined where there is none of that name. */
+/** Returns the encapsulation of a name that an operator typed; undefined if there is none. */
 export function encapsulationNamed(name: string): Encapsulation | undefined {
   return ENCAPSULATION_NAMES.includes(name as EncapsulationName)
     ? BY_NAME[name as EncapsulationName]
     : undefined;
 }
 
-/** From the inner Ethernet frame to the outer IP packet. */
+/** Bytes that are added to an inner Ethernet frame to make the outer IP packet. */
 export function frameOverheadBytes({ headerBytes }: Encapsulation, underlay: 4 | 6): number {
   return headerBytes + udp.overheadBytes(underlay);
 }
 
-/** From the inner IP packet to the outer one, without tags: what an overlay's MTU is smaller by. */
+/** Bytes that are added to an untagged inner IP packet to make the outer one: an overlay's MTU is smaller by
+ * this. */
 export function overheadBytes(encap: Encapsulation, underlay: 4 | 6): number {
   return ethernet.HEADER_BYTES + frameOverheadBytes(encap, underlay);
 }

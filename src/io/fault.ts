@@ -9,7 +9,7 @@ import { DESCRIPTOR_WORDS, FLAGS, LENGTH, OFFSET, type FrameBatch } from '../wir
 import * as virtio from '../wire/virtio-net.js';
 import type { Device } from './contract.js';
 
-/** Of each, how often: 0 = never (when left out), 1 = always. */
+/** How often each fault happens: 0 = never (when left out), 1 = always. */
 export interface FaultRates {
   /** Lost on the way: the sender believes that it was taken. */
   readonly drop?: number;
@@ -66,7 +66,7 @@ export class Fault implements Device {
     this.#device.deliver(batch, copy, going.length);
     for (const restore of undo) restore();
 
-    // Of a frame that went out twice, one copy that was taken is enough.
+    // A frame that went out twice counts as taken when one copy was.
     const taken = new Set(going.filter((_, index) => copy[2 * index + 1] >= 0));
     going.forEach((at, index) => {
       if (!taken.has(at)) entries[at + 1] = copy[2 * index + 1];

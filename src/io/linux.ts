@@ -1,6 +1,6 @@
 /**
- * TAPs, UDP sockets and waiting, on Linux: the contract of contract.ts over dgram-extra. Descriptors are opened and
- * closed by the control side; this only uses them.
+ * TAPs and UDP sockets on Linux: the contract of contract.ts over dgram-extra. The control side opens and
+ * closes the descriptors; this file only uses them.
  */
 import { headerRule, native } from '../dgram-extra/index.js';
 import { type Encapsulation, ruleWords } from '../encap/contract.js';
@@ -10,8 +10,9 @@ import type { PortDevice, UnderlaySocket } from './contract.js';
 
 export class LinuxPort implements PortDevice {
   readonly fd: number;
-  /** Frames to ask for. To ask for one more than there are costs a call that finds nothing, before the others are sent:
-   * a device that has few is asked for few, one that had all that was asked for is asked for twice as many. */
+  /** Frames to ask for. A read of one frame too many costs a call that finds nothing, while the frames read
+   * wait to be sent. So a device with few frames is asked for few, and one that had all that was asked for
+   * is asked for twice as many. */
   #wanted = 1;
 
   constructor(fd: number) {
@@ -31,11 +32,11 @@ export class LinuxPort implements PortDevice {
   }
 }
 
-/** Added to the number of descriptors: a message of many datagrams was dropped, since it may also have been one inner
- * superframe that nobody has cut, and nobody can tell (udp-receive.c). */
+/** Added to the number of descriptors: a message of many datagrams was dropped, since it may also have been a
+ * single uncut inner superframe, and the two cannot be told apart (udp-receive.c). */
 const AMBIGUOUS = 0x4000_0000;
-/** Who can send one such message makes the kernel cut for so long, and loses others one message each time: of a neighbour
- * that sends 1,000 frames a second, fewer than one in 1,000. */
+/** Time for which the kernel then cuts. A sender of such messages costs other senders one message each time:
+ * from a neighbour with 1,000 frames a second, fewer than one in 1,000. */
 const CUT_MS = 60_000;
 const IN_DOUBT = -1;
 
@@ -44,10 +45,12 @@ export class LinuxSocket implements UnderlaySocket {
   readonly #headerBytes: number;
   readonly #rule: number;
   readonly #segmentation: number;
-  /** Until then the kernel cuts whatever arrives, and knows what it is. 0 = it does not; IN_DOUBT = as soon as it may. */
+  /** Until this time the kernel cuts all messages that arrive, so that none is ambiguous. 0 = the kernel does
+   * not cut. IN_DOUBT = the kernel refused to cut, and is asked again. */
   #cutUntilMs = 0;
 
-  /** With segmentation, what fits together leaves as one message; the socket must then send full checksums. */
+  /** With `segmentation`, frames that fit together leave as one message; the socket must then send full
+   * checksums. */
   constructor(fd: number, encapsulation: Encapsulation, segmentation: boolean) {
     this.fd = fd;
     this.#headerBytes = encapsulation.headerBytes;
@@ -80,8 +83,8 @@ export class LinuxSocket implements UnderlaySocket {
   }
 }
 
-/** What ICMP says of datagrams that this socket has sent: how many messages, at most `max`. Those not about sizes are among
- * them. */
+/** Reads ICMP messages about datagrams that this socket has sent, at most `max`. Returns how many; some may
+ * be about other things than sizes. */
 export function readPathNews(fd: number, { words, quotes }: PathNews, max: number): number {
   return native.udpErrors(fd, words, quotes, max);
 }

@@ -1,6 +1,6 @@
 /**
- * Frames in and out of a slab, as the native half moves them (dgram_extra.c): what memory.ts has instead of system
- * calls. The same layout, the same alignment, the same refusals.
+ * Moves frames into and out of a slab as the native layer does (dgram_extra.c), for memory.ts, which has no
+ * system calls. Layout, alignment and refusals are the same.
  */
 import * as checksum from '../wire/checksum.js';
 import { write16 } from '../wire/bytes.js';
@@ -24,10 +24,10 @@ import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 
-/** A tag stands behind the two addresses. */
+/** Bytes of the two addresses, which a tag follows. */
 const ADDRESSES_BYTES = 12; // IEEE 802.1Q-2018 9.3
 
-/** As a fresh slab has it here: what nobody wrote is seen to be so. */
+/** Fills a new slab, so that a read of bytes that were never written shows. */
 const DIRT = 0xa5;
 
 /** A frame as it crosses a TAP. */
@@ -36,7 +36,7 @@ export interface MemoryFrame {
   readonly header: virtio.Repr;
 }
 
-/** The header of a frame that nothing is left to do for. */
+/** The header of a frame without offloads. */
 export const WHOLE: virtio.Repr = {
   flags: 0,
   gsoType: virtio.GSO_NONE,
@@ -53,8 +53,8 @@ export function createBatch(handle: number, capacityFrames: number): FrameBatch 
   return { handle, bytes, words: new Int32Array(slab), descriptors, capacityFrames };
 }
 
-/** Moves frames into the slab, each 16-aligned once `leadBytes` of it are passed, behind its headroom. Stops when
- * less than a largest frame is left. */
+/** Moves frames into the slab, each behind its headroom, and 16-aligned after its first `leadBytes`. Stops
+ * when there is less room than for the largest frame. */
 export function pack<Frame extends { readonly bytes: Uint8Array }>(
   batch: FrameBatch,
   inbox: Frame[],
@@ -104,7 +104,7 @@ export function isInSlab(
   return offset >= headerBytes && length >= 0 && offset + length <= bytes.length;
 }
 
-/** HEADER_BYTES of a frame out of a TAP, as the native half has it. */
+/** Returns HEADER_BYTES of a frame from a TAP, as the native layer does. */
 export function headerBytes({ bytes, header }: MemoryFrame): number {
   const { gsoType, headerLength, checksumStart } = header;
   if (gsoType === virtio.GSO_NONE) return headerLength;
@@ -113,8 +113,8 @@ export function headerBytes({ bytes, header }: MemoryFrame): number {
   return Math.min(checksumStart + tcp.headerLength(bytes, checksumStart), bytes.length);
 }
 
-/** Finishes a checksum that was left to the device: the field holds the sum of the pseudo-header. In place, as the
- * native half does it. */
+/** Completes a checksum that was left to the device; its field has the sum of the pseudo-header. Works in
+ * place, as the native layer does. */
 export function completeChecksum({ bytes, descriptors }: FrameBatch, at: number): boolean {
   if ((descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) === 0) return true;
   const start = descriptors[at + CSUM_START];
@@ -127,7 +127,8 @@ export function completeChecksum({ bytes, descriptors }: FrameBatch, at: number)
   return true;
 }
 
-/** A copy of what the kernel would be given, or undefined where it would refuse (tun_get_user: EINVAL). */
+/** Returns a copy of the frame as the kernel would get it, or undefined if the kernel would refuse it
+ * (tun_get_user: EINVAL). */
 export function readFrame(
   { bytes, descriptors }: FrameBatch,
   index: number,

@@ -1,12 +1,13 @@
 /**
- * A whole network in one process: hosts with ports and sockets, and an underlay that carries datagrams between them.
- * It keeps the contract of contract.ts and fails with the errnos of Linux, so what runs on it runs on devices. No
- * root, no kernel, no clock: nothing moves until someone pumps, and what moves is the same each time.
+ * A whole network in one process: hosts with ports and sockets, and an underlay that carries datagrams
+ * between them. It keeps the contract of contract.ts and fails with the errnos of Linux, so a datapath that
+ * runs on it runs on devices too. It needs no root, no kernel and no clock. Nothing moves until `pump` is
+ * called, and every run moves the same frames.
  *
  *   MemoryNetwork   the underlay: sockets by address and port, one MTU
- *   MemoryHost      what a datapath runs on (the Platform of datapath/userland/thread/engine.ts): batches, descriptors, epoll
- *   MemoryPort      a TAP; whoever would sit behind it calls `send` and `take`
- *   MemorySocket    a bound UDP socket; without a datapath on it, a peer that says whatever it likes
+ *   MemoryHost      the platform of a datapath (Platform of datapath/userland/thread/engine.ts): batches, descriptors, epoll
+ *   MemoryPort      a TAP; the test calls `send` and `take` in place of a guest
+ *   MemorySocket    a bound UDP socket; without a datapath on it, a peer that may send anything
  */
 import type { Encapsulation } from '../encap/contract.js';
 import {
@@ -67,26 +68,27 @@ export interface Datagram {
   readonly from: Endpoint;
   readonly to: Endpoint;
   readonly tos: number;
-  /** What UDP carries. */
+  /** The payload of UDP. */
   readonly bytes: Uint8Array;
 }
 
-/** "Too big", from a router or from who pretends to be one. */
+/** ICMP "too big", from a router or from a forger. */
 export interface TooBig {
   readonly to: Endpoint;
   readonly mtuBytes: number;
-  /** Of what UDP carried. */
+  /** The beginning of the UDP payload. */
   readonly quoted: Uint8Array;
 }
 
 export class MemoryNetwork {
-  /** Of IP packets, on every path. */
+  /** Bytes of IP packet, on every path. */
   mtuBytes: number;
-  /** Addresses that cannot be sent to, and the errno that says so. */
+  /** Addresses that cannot be sent to, with the errno of the attempt. */
   readonly errnos = new Map<IpAddress, number>();
-  /** Addresses behind a router whose next link is narrow: it says so, and forwards nothing larger. */
+  /** Addresses behind a router with a narrow next link. The router reports larger packets and does not
+   * forward them. */
   readonly narrow = new Map<IpAddress, { readonly mtuBytes: number; readonly quotedBytes?: number }>();
-  /** Told of each datagram under way, whether or not someone is there to take it. */
+  /** Called for each datagram that is sent, even if no socket will receive it. */
   onDatagram: ((datagram: Datagram) => void) | undefined;
   readonly #sockets = new Map<string, MemorySocket>();
 
@@ -94,7 +96,7 @@ export class MemoryNetwork {
     this.mtuBytes = mtuBytes;
   }
 
-  /** Throws when address and port are taken. `addresses` = destinations by slot, where a datapath will send. */
+  /** Throws if address and port are taken. `addresses`: destinations by slot, if a datapath will send. */
   bind(local: Endpoint, addresses: readonly Endpoint[] = [], fd = -1): MemorySocket {
     const name = formatEndpoint(local);
     if (this.#sockets.has(name)) throw new Error(`EADDRINUSE: bind on ${name}`);
@@ -107,7 +109,8 @@ export class MemoryNetwork {
     this.#sockets.delete(formatEndpoint(socket.local));
   }
 
-  /** 0, or the errno of sendmsg. A datagram to where nobody listens is lost, as on any network. */
+  /** Returns 0, or the errno of sendmsg. A datagram to an address without a socket is lost, as on any
+   * network. */
   carry(datagram: Datagram): number {
     const { from, to, bytes } = datagram;
     const refused = this.errnos.get(to.ip);
@@ -131,13 +134,13 @@ export class MemoryNetwork {
 export class MemorySocket implements UnderlaySocket {
   readonly fd: number;
   readonly local: Endpoint;
-  /** Arrived, not yet received. */
+  /** Datagrams that have arrived and are not yet received. */
   readonly inbox: Datagram[] = [];
-  /** Heard of what it has sent, not yet read. */
+  /** ICMP messages about its datagrams that are not yet read. */
   readonly icmp: TooBig[] = [];
-  /** Every send fails with it. 0 = none does. */
+  /** Errno of every send. 0 = sends succeed. */
   sendErrno = 0;
-  /** Before each frame. */
+  /** Bytes of the tunnel header before each frame. */
   headerBytes = 8;
   readonly #network: MemoryNetwork;
   readonly #addresses: readonly Endpoint[];
@@ -153,7 +156,7 @@ export class MemorySocket implements UnderlaySocket {
     return this.inbox.length > 0 || this.icmp.length > 0;
   }
 
-  /** How many messages; at most `max`. */
+  /** Reads at most `max` messages. Returns how many. */
   takeNews({ words, quotes }: news.PathNews, max: number): number {
     const taken = this.icmp.splice(0, max);
     const octets = new Uint8Array(words.buffer, words.byteOffset);
@@ -168,19 +171,19 @@ export class MemorySocket implements UnderlaySocket {
     return taken.length;
   }
 
-  /** 0, or an errno. */
+  /** Returns 0, or an errno. */
   send(to: Endpoint, bytes: Uint8Array, tos = 0): number {
     return this.sendErrno || this.#network.carry({ from: this.local, to, tos, bytes });
   }
 
-  /** Takes what has arrived. */
+  /** Takes the datagrams that have arrived. */
   take(): Datagram[] {
     return this.inbox.splice(0);
   }
 
   receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
     const octets = new Uint8Array(batch.descriptors.buffer, batch.descriptors.byteOffset);
-    // The inner frame, behind a header without options, is the one that is aligned.
+    // The inner frame is aligned if it follows a header without options.
     return pack(batch, this.inbox, this.headerBytes, mostFrames, ({ from, tos }, at) => {
       batch.descriptors.fill(0, at + FLAGS, at + DESCRIPTOR_WORDS);
       writeV6(from.ip, octets.subarray((at + ADDRESS) * 4, (at + ADDRESS) * 4 + V6_BYTES), 0);
@@ -206,14 +209,14 @@ export class MemorySocket implements UnderlaySocket {
 
 export class MemoryPort implements PortDevice {
   readonly fd: number;
-  /** Sent by the owner, not yet read by the datapath. */
+  /** Frames that the owner has sent and the datapath has not yet read. */
   readonly outbox: MemoryFrame[] = [];
-  /** Written by the datapath, not yet taken by the owner. */
+  /** Frames that the datapath has written and the owner has not yet taken. */
   readonly inbox: MemoryFrame[] = [];
   isUp = true;
-  /** Every read fails with it: the device is gone. 0 = none does. */
+  /** Errno of every read, as if the device were gone. 0 = reads succeed. */
   receiveErrno = 0;
-  /** Every write fails with it. */
+  /** Errno of every write. 0 = writes succeed. */
   deliverErrno = 0;
 
   constructor(fd: number) {
@@ -224,12 +227,12 @@ export class MemoryPort implements PortDevice {
     return this.receiveErrno !== 0 || this.outbox.length > 0;
   }
 
-  /** What the owner of the port says. */
+  /** Sends a frame as the owner of the port. */
   send(bytes: Uint8Array, header = WHOLE): void {
     this.outbox.push({ bytes: bytes.slice(), header });
   }
 
-  /** What the owner of the port hears. */
+  /** Takes the frames that the owner of the port has received. */
   take(): MemoryFrame[] {
     return this.inbox.splice(0);
   }
@@ -298,12 +301,12 @@ export class MemoryHost {
     this.#devices.delete(fd);
   }
 
-  /** Tokens of the watched descriptors that have something: epoll_wait, level-triggered. */
+  /** Returns the tokens of watched descriptors that can be read, like a level-triggered epoll_wait. */
   ready(): number[] {
     return [...this.#tokens].filter(([fd]) => this.#ends.get(fd)?.isReady).map(([, token]) => token);
   }
 
-  // What the datapath asks of its platform
+  // The platform of a datapath
 
   createBatch(): FrameBatch {
     return createBatch(this.#batches++, this.#batchFrames);
@@ -328,7 +331,7 @@ export class MemoryHost {
   }
 
   begin(): void {
-    // Nothing is held back here.
+    // The platform in memory holds nothing back.
   }
 
   setAddress(slot: number, address: Uint8Array, port: number): void {
@@ -357,18 +360,18 @@ export class MemoryHost {
   }
 }
 
-/** A host and what runs on it. */
+/** A host and the datapath on it. */
 export interface MemoryNode {
   readonly host: MemoryHost;
   readonly pump: (token: number) => unknown;
-  /** Goes on with what was read before. Whether there was anything. */
+  /** Continues with frames that were read before. Returns whether there were any. */
   readonly resume: () => boolean;
 }
 
-/** A loop of frames never ends; nothing that does needs this many rounds. */
+/** A loop of frames never ends; a network without one needs fewer rounds. */
 const MAX_ROUNDS = 100_000;
 
-/** Pumps every host that has something, in turns, until none has. Throws where frames run in circles. */
+/** Pumps every host that has frames, in turns, until none has any. Throws if frames run in circles. */
 export function runUntilQuiet(nodes: readonly MemoryNode[]): void {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     let isQuiet = true;

@@ -1,13 +1,13 @@
 /**
- * Why a frame is not delivered: the closed list. Every drop of the datapath is counted under one of these names,
- * and nothing is dropped without one. docs/drops.md is made of it (`npm run docs`).
+ * The closed list of reasons why a frame is not delivered. The datapath counts every drop under one of these
+ * names, and drops nothing without one. docs/drops.md is made from this list (`npm run docs`).
  */
 import { ERRNO } from '../wire/errno.js';
 
 export interface Drop {
-  /** By design: a healthy network drops such frames all the time. Every other reason is trouble, and worth an alert. */
+  /** `by_design`: a healthy network drops such frames all the time. `trouble`: worth an alert. */
   readonly kind: 'trouble' | 'by_design';
-  /** What is the matter with the frame. */
+  /** A description of the frame. */
   readonly about: string;
 }
 
@@ -18,41 +18,45 @@ const byDesign = (about: string): Drop => ({ kind: 'by_design', about });
 const TX_DROPS = {
   tx_runt: trouble('shorter than its Ethernet header and VLAN tags'),
   tx_vlan: trouble(
-    'tagged on an access port (one tag of VLAN 0, a priority, is none), tagged where `<encap>/vlan` is `drop`, or with more than four tags',
+    'tagged on an access port (a priority tag, VLAN 0, does not count), tagged while `<encap>/vlan` is `drop`, or with more than four tags',
   ),
   tx_too_big: trouble('larger than the `mtu` of the overlay'),
   tx_hairpin: byDesign('addressed to the port it came from'),
   lookup_drop: trouble(
-    'the plugin says that the MAC is nowhere, or that it is here while the overlay has no interface of its own',
+    'the plugin knows no place for the MAC, or places it at this host while the overlay has no interface of its own',
   ),
   lookup_failed: trouble('the plugin failed, or its answer was invalid'),
   lookup_timeout: trouble('the plugin did not answer in time'),
   lookup_busy: trouble(
-    'its port has as many questions open at the plugin as it may have, or the plugin was asked 1,000 in a second for it; or its question gave way to that of a port with fewer',
+    'too many questions: its port has the most open questions it may have, or asked 1,000 in the last second, or its question made room for a port with fewer',
   ),
   pending_full: trouble(
-    'no room to wait for an answer, or it gave way to a frame of a port or an overlay that has less waiting',
+    'the queue of frames that wait for an answer was full, or the frame made room for a port or overlay with fewer waiting',
   ),
-  pending_lost: trouble('waited for an answer, then its target made room for another, or the overlay went'),
-  tx_malformed: trouble('asks for a checksum outside itself, or for segments that it cannot be cut into'),
+  pending_lost: trouble(
+    'waited for an answer, but its entry in the target table was replaced, or its port or overlay was deleted',
+  ),
+  tx_malformed: trouble(
+    'its checksum field lies outside the frame, or it cannot be cut into the segments it asks for',
+  ),
   tx_path_mtu: trouble(
     'larger than the path to its VTEP carries, as far as that is known; it is never fragmented (RFC 7348 4.3)',
   ),
   tx_queue_full: trouble('the underlay socket takes no more (EAGAIN, ENOBUFS)'),
-  tx_unreachable: trouble('there is no route to its VTEP, or the VTEP refuses'),
+  tx_unreachable: trouble('there is no route to its VTEP, or no program listens there'),
   tx_firewall: trouble(
-    'a firewall of this host drops it on its way out (EPERM: the output rules); the log says so too',
+    "a firewall of this host drops it (EPERM): allow UDP to the peers' listen port in the output rules",
   ),
   tx_loop: trouble('the route to its VTEP leads into a port of the overlay that sends it: not sent (ELOOP)'),
   tx_error: trouble('the underlay socket failed in another way'),
 } as const;
 
 /**
- * What a proxy did not answer: broadcasts and multicasts of a port that the plugin gave to proxy ARP, NDP or DHCP.
- * The frame goes no further in any case; ports of this host have had their copy.
+ * Frames that a proxy did not answer: broadcasts and multicasts of a port that the plugin gave to proxy ARP,
+ * NDP or DHCP. Such a frame goes no further in any case; ports of this host have received it.
  */
 const PROXY_DROPS = {
-  tx_group: byDesign('broadcast or multicast that no proxy is for and the plugin does not flood'),
+  tx_group: byDesign('broadcast or multicast that no proxy handles and the plugin does not flood'),
   arp_malformed: trouble('not ARP for IPv4 over Ethernet, or cut off, or from a group address (RFC 826)'),
   arp_ignored: byDesign('a reply or an announcement, or about an address that no station has'),
   arp_conflict: trouble('announces an address that the plugin maps to another MAC (RFC 5227 2.4)'),
@@ -61,54 +65,55 @@ const PROXY_DROPS = {
     'an advertisement, a router solicitation, or neighbour discovery behind extension headers (RFC 6980 5)',
   ),
   ndp_router: byDesign('a router advertisement or redirect: no port is a router to other hosts'),
-  dhcp_malformed: trouble('cut off, or without a client to bring it to (RFC 2131 2)'),
+  dhcp_malformed: trouble('cut off, or without the address of a client (RFC 2131 2)'),
   proxy_spoofed: trouble(
     'the sender that ARP or neighbour discovery names is not the one that sent the frame',
   ),
   proxy_unknown: byDesign('the plugin knows no MAC of that address, or no DHCP server of that client'),
   proxy_own: byDesign(
-    'asks for its own address: silence says that it is free (RFC 5227 2.1.1, RFC 4862 5.4)',
+    'asks for its own address: no answer means that it is free (RFC 5227 2.1.1, RFC 4862 5.4)',
   ),
-  proxy_local: byDesign('for a station of this host, which has heard it itself'),
+  proxy_local: byDesign('for a station of this host, which has received the broadcast already'),
 } as const;
 
-/** What the owner of a port may not send: link protection (link-protection.ts). Counted for the port as well. */
+/** Frames that the owner of a port may not send: link protection (link-protection.ts). Counted for the port
+ * as well. */
 export const PROTECTION_DROPS = {
   mac_spoofed: trouble(
     'its source, or a MAC that ARP, RARP or neighbour discovery gives, is not that of the VNIC',
   ),
   ip_spoofed: trouble(
-    'its source, or the address that ARP, RARP or neighbour discovery speaks for, is none that the VNIC may use',
+    'its source, or the address in its ARP, RARP or neighbour discovery, is not one that the VNIC may use',
   ),
   dhcp_spoofed: trouble('a DHCP client with another hardware address, client id or DUID'),
   rogue_router: trouble('a message that only routers send: a router advertisement, a redirect, and the like'),
   rogue_dhcp: trouble('a message of a DHCP server or relay, or one that passed a relay'),
-  dhcp_flood: trouble("a DHCP client's message beyond 64 questions asked and addresses given up a second"),
+  dhcp_flood: trouble('more than 64 DHCP requests and releases of the VNIC in a second'),
   restricted: byDesign('neither IPv4 nor IPv6 nor ARP'),
   unreadable: trouble(
-    'cut off, malformed, in fragments where it must not be, or with a checksum to be filled in where it was checked',
+    'cut off, malformed, a fragment where none is allowed, or with an incomplete checksum in a message that is checked',
   ),
 } as const;
 
-/** Underlay -> port, counted for the socket, since no overlay is known yet. */
+/** Underlay -> port, counted for the socket, since the overlay is not known yet. */
 export const SOCKET_DROPS = {
   rx_truncated: trouble('shorter than the header of its encapsulation'),
   rx_no_vni: trouble('VXLAN: the I flag is not set (RFC 7348 5)'),
   rx_version: trouble('Geneve: another version than 0 (RFC 8926 3.4)'),
   rx_control: trouble('Geneve: a control packet, the O bit is set (RFC 8926 3.4)'),
   rx_critical_option: trouble(
-    'Geneve: an option that must not be passed over: the C bit is set, or the option is of a critical type (RFC 8926 3.4, 3.5)',
+    'Geneve: an option that varpd must understand and does not (the C bit is set, or its type is critical; RFC 8926 3.4, 3.5)',
   ),
   rx_bad_option: trouble('Geneve: the lengths of its options do not add up (RFC 8926 3.5)'),
   rx_protocol: trouble('Geneve: another protocol than Ethernet (RFC 8926 3.4)'),
-  rx_unknown_vni: trouble('no overlay of that VNI receives here'),
+  rx_unknown_vni: trouble('no overlay with that VNI on this address and port'),
   rx_ambiguous: trouble(
-    'datagrams that the kernel had put together, or one inner frame of a peer on this machine that nothing had cut: their lengths are such that varpd cannot tell. ' +
-      'From then on the kernel cuts all that arrives at the socket, for a minute, and the next ones arrive',
+    'a message that is either several datagrams or one uncut frame of a peer on this machine. ' +
+      'For a minute the kernel then cuts all messages for this socket, so the next ones arrive',
   ),
   rx_queue_full: trouble(
-    'the queue of the socket (4 MiB) was full, because varpd did not keep up; or the outer UDP checksum was wrong. ' +
-      'The kernel counts: one for all datagrams that it had put together (up to 64, from this machine 128), since the socket was opened, through restarts',
+    "the socket's queue (4 MiB) was full because varpd was too slow, or the outer UDP checksum was wrong. " +
+      'The kernel counts since the socket was opened; one count may be up to 64 datagrams (128 from this machine)',
   ),
 } as const;
 
@@ -123,15 +128,17 @@ const RX_DROPS = {
     'the inner source lives at another VTEP than the one that sent it, or nowhere (`<encap>/strict-source`)',
   ),
   rx_source_unknown: trouble(
-    'where the inner source lives is not known yet, and is being asked (`<encap>/strict-source`)',
+    'varpd is asking the plugin where the inner source lives (`<encap>/strict-source`)',
   ),
   rx_vlan: trouble('the inner frame is tagged and `<encap>/vlan` is `drop` (RFC 7348 6.1)'),
-  rx_ecn: trouble('congestion is marked outside, but the inner packet is not capable of it (RFC 6040 4.2)'),
+  rx_ecn: trouble(
+    'the outer header marks congestion, but the inner packet does not support ECN (RFC 6040 4.2)',
+  ),
   rx_too_big: trouble('the inner frame is larger than the `mtu` of the overlay'),
-  rx_no_port: trouble('no port of this host takes it'),
+  rx_no_port: trouble('no port of this host has its destination and VLAN'),
 } as const;
 
-/** Into a TAP, wherever the frame came from. */
+/** Into a TAP, from any source. */
 const PORT_DROPS = {
   port_down: trouble('the interface of the port is down (EIO)'),
   port_full: trouble('the kernel takes no more (EAGAIN, ENOBUFS)'),
@@ -160,7 +167,7 @@ export const DROPS = {
 export type DropReason = keyof typeof DROPS;
 export type ProxyDrop = keyof typeof PROXY_DROPS;
 
-/** Why the underlay socket refused a datagram. */
+/** Returns the reason of a drop from the errno with which the underlay socket refused a datagram. */
 export function dropOfSendError(errno: number): DropReason {
   switch (errno) {
     case ERRNO.EMSGSIZE:
@@ -184,7 +191,7 @@ export function dropOfSendError(errno: number): DropReason {
   }
 }
 
-/** Why a TAP refused a frame. */
+/** Returns the reason of a drop from the errno with which a TAP refused a frame. */
 export function dropOfPortError(errno: number): DropReason {
   switch (errno) {
     case ERRNO.EIO:

@@ -1,13 +1,16 @@
 /**
  * Every error of the control path, in one list.
  *
- * An OverlayError has a stable code, the status words that illumos prints for it, and a message that says what was
- * wrong, where, and what was expected. Whatever else is thrown is a bug and is reported as `INTERNAL`.
+ * An OverlayError has a stable code, the status words that illumos prints for it, and a message that says
+ * what was wrong, where, and what was expected. Any other thrown value is a bug and is reported as
+ * `INTERNAL`.
  *
- * Anything can be thrown: `null`, an object without a prototype, an error whose message throws when it is read. What is
- * here to report an error therefore never fails itself, and everything that was thrown by others is read through it.
+ * Any value can be thrown: `null`, an object without a prototype, an error with a message that throws when it
+ * is read. So the functions here never fail themselves, and values that other code has thrown are read only
+ * through them.
  */
 import type { ErrnoName } from '../wire/errno.js';
+import { EXIT, type ExitName } from './exit-statuses.js';
 
 /** Code -> the status words of dladm (docs/overlays.md). */
 export const STATUS_WORDS = {
@@ -25,12 +28,28 @@ export const STATUS_WORDS = {
 
 export type ErrorCode = keyof typeof STATUS_WORDS;
 
+export const ERROR_CODES = Object.keys(STATUS_WORDS) as readonly ErrorCode[];
+
+/** Code -> the exit status of a command that fails for it. */
+export const EXIT_OF_CODE: Readonly<Record<ErrorCode, ExitName>> = {
+  INVALID: 'REFUSED',
+  EXISTS: 'EXISTS',
+  NOT_FOUND: 'NOT_FOUND',
+  UNSUPPORTED: 'REFUSED',
+  DENIED: 'DENIED',
+  BUSY: 'REFUSED',
+  AGAIN: 'REFUSED',
+  NO_MEMORY: 'FAILED',
+  IO: 'FAILED',
+  INTERNAL: 'FAILED',
+};
+
 export class OverlayError extends Error {
   override readonly name = 'OverlayError';
   readonly code: ErrorCode;
   /** Lines that say which steps or properties failed, each on its own; printed before the message. */
   readonly details: readonly string[];
-  /** No object can be given it by others, and no Proxy has it. */
+  /** Marks an OverlayError: other code cannot add this field to an object, and a Proxy does not have it. */
   readonly #isOurs = true;
 
   constructor(code: ErrorCode, message: string, details: readonly string[] = [], cause?: unknown) {
@@ -39,17 +58,21 @@ export class OverlayError extends Error {
     this.details = details;
   }
 
-  get status(): string {
+  get words(): string {
     return STATUS_WORDS[this.code];
   }
 
-  /** As `instanceof`, which a Proxy can make fail. */
+  get exitStatus(): number {
+    return EXIT[EXIT_OF_CODE[this.code]];
+  }
+
+  /** Does the work of `instanceof`, which can throw on a Proxy. */
   static is(value: unknown): value is OverlayError {
     return typeof value === 'object' && value !== null && #isOurs in value && value.#isOurs;
   }
 }
 
-/** errno name -> code; what is not listed is INTERNAL. */
+/** errno name -> code; other errnos are INTERNAL. */
 const CODES: Readonly<Partial<Record<ErrnoName, ErrorCode>>> = {
   EINVAL: 'INVALID',
   EADDRNOTAVAIL: 'INVALID',
@@ -72,10 +95,11 @@ const CODES: Readonly<Partial<Record<ErrnoName, ErrorCode>>> = {
   ENOSPC: 'IO',
   EROFS: 'IO',
 };
-/** By any text that was thrown, `constructor` too. */
+/** A Map, since a thrown text may be any, such as `constructor`. */
 const CODE_OF_ERRNO = new Map<string, ErrorCode>(Object.entries(CODES));
 
-/** Any thrown value as an OverlayError, so that the control path has one kind to report. Never fails. */
+/** Returns any thrown value as an OverlayError, so that the control path has one kind of error to report.
+ * Never fails. */
 export function asOverlayError(error: unknown): OverlayError {
   if (OverlayError.is(error)) return error;
   return new OverlayError(
@@ -86,32 +110,36 @@ export function asOverlayError(error: unknown): OverlayError {
   );
 }
 
-/** What was thrown, in words; never empty. Never fails. */
+/** Returns a description of a thrown value; never empty. Never fails. */
 export function errorText(error: unknown): string {
   try {
     const isError = error instanceof Error;
     if (isError && error.name === 'SyntaxError') return syntaxText(error.message, String(error.stack));
     const text = String(isError ? error.message : error);
-    return text !== '' ? text : isError ? `${error.name} without a message` : 'an empty text';
+    return text !== ''
+      ? text
+      : isError
+        ? `an error of type ${error.name} without a message`
+        : 'an empty error message';
   } catch {
     return `a value of type ${typeof error} that cannot be shown`;
   }
 }
 
-/** JSON.parse quotes what it was given, and the compiler the program: both may be of a file that whoever is told may not
- * read. Their place is what is left. */
+/** Returns the place of a syntax error without the text. JSON.parse quotes its input, and the compiler quotes
+ * the program: both may be from a file that the reader of the message may not read. */
 function syntaxText(message: string, stack: string): string {
   const position = / in JSON at position (\d+)(?: \(line \d+ column \d+\))?$/.exec(message)?.[1];
-  if (position !== undefined) return `no JSON, from character ${position} on`;
-  if (/ is not valid JSON$|^Unexpected end of JSON input$/.test(message)) return 'no JSON';
-  // What Node puts before the stack: the place, the line, and a mark below the column.
+  if (position !== undefined) return `not valid JSON from character ${position} on`;
+  if (/ is not valid JSON$|^Unexpected end of JSON input$/.test(message)) return 'not valid JSON';
+  // Node puts three lines before the stack: the place, the line of the program, and a mark below the column.
   const place = /^file:\/\/(\/[^\n?]*)(?:\?[^\n]*)?:(\d+)\n[^\n]*\n( *)\^/.exec(stack);
   if (place === null) return 'a syntax error';
   const [, file, line, before] = place;
   return `${decodeURIComponent(file)}:${line}:${before.length + 1}: a syntax error`;
 }
 
-/** With the places in the program where it happened, if it has them: for what nobody expected. Never fails. */
+/** Returns a description with the stack, if there is one: for unexpected errors. Never fails. */
 export function errorStack(error: unknown): string {
   try {
     const stack = error instanceof Error ? error.stack : undefined;
@@ -125,7 +153,7 @@ export function errorStack(error: unknown): string {
   }
 }
 
-/** Its `code`, where that is a text. Never fails. */
+/** Returns the `code` of an error if that is a text. Never fails. */
 export function errorCode(error: unknown): string | undefined {
   try {
     return error instanceof Error && 'code' in error && typeof error.code === 'string'

@@ -1,7 +1,7 @@
 /**
- * Link properties: what `set-linkprop` sets on a VNIC, at any time. Lists of words, as dladm(8) of illumos has them.
- * Text is read strictly and kept in its canonical spelling; what of it is in force is for the control side to say, since
- * leases and the plugin have a part in it.
+ * Link properties: `set-linkprop` sets them on a VNIC, at any time. They are lists of words, as in dladm(8)
+ * of illumos. Text is read strictly and kept in its canonical spelling. The control side decides which values
+ * are in force, since leases and the plugin take part in that.
  */
 import { write16, write32 } from '../wire/bytes.js';
 import {
@@ -22,19 +22,19 @@ import { unknownProperty } from './suggest.js';
 /** As typed: name and values. */
 export type GivenLinkProperty = readonly [name: string, values: readonly string[]];
 
-/** Name -> values in canonical spelling, of what is set; nothing of what is not. */
+/** Name -> values in canonical spelling, for properties that are set. */
 export type LinkValues = ReadonlyMap<string, readonly string[]>;
 
 export interface LinkPropertySpec {
   readonly name: string;
-  /** For docs/protection.md. */
+  /** Text for docs/protection.md. */
   readonly about: string;
   readonly default: readonly string[];
-  /** Null: there are too many to name. */
+  /** Null: too many values to list. */
   readonly possible: readonly string[] | null;
   readonly maxValues: number;
   readonly expected: string;
-  /** One value in its canonical spelling; undefined when it is none. */
+  /** Returns a value in its canonical spelling; undefined if the text is invalid. */
   readonly read: (text: string) => string | undefined;
 }
 
@@ -54,7 +54,7 @@ export const PROTECTIONS = Object.keys(PROTECTION_TYPES) as readonly Protection[
 const MAX_LISTED = 32; // illumos mac, MPT_MAXIPADDR and MPT_MAXCID
 const MAX_CLIENT_ID_BYTES = 255; // RFC 2132 2: the length of an option is one byte
 
-/** How leases make addresses usable where `allowed-ips` has some. */
+/** Methods by which leased addresses are allowed in addition to those of `allowed-ips`. */
 export const DYNAMIC_METHODS = ['dhcpv4', 'dhcpv6'] as const;
 const BOOLEAN = ['true', 'false'] as const;
 
@@ -113,7 +113,7 @@ function words(name: string, possible: readonly string[], about: string): LinkPr
   };
 }
 
-/** Throws an OverlayError whose details have one line for every property that is wrong. */
+/** Throws an OverlayError; its details have one line for every property that is wrong. */
 export function readLinkValues(given: readonly GivenLinkProperty[]): LinkValues {
   const values = new Map<string, readonly string[]>();
   const problems: Problem[] = [];
@@ -151,7 +151,7 @@ function readList(
   return possible === null ? list : possible.filter((word) => list.includes(word));
 }
 
-/** Throws an OverlayError when one is no property. */
+/** Throws an OverlayError if a name is not that of a property. */
 export function checkLinkNames(names: readonly string[]): void {
   const unknown = names.filter((name) => !LINK_PROPERTIES.some((spec) => spec.name === name));
   if (unknown.length === 0) return;
@@ -171,7 +171,7 @@ export function valuesOf(values: LinkValues, name: string): readonly string[] {
 
 const PREFIX = /^([^/]+)(?:\/([1-9][0-9]{0,2}))?$/;
 
-/** An address, or one with `/bits` behind which it is zero: "any of that subnet". */
+/** Reads an address, or a subnet: an address with `/bits`, after which all its bits are zero. */
 export function parsePrefix(text: string): Prefix | undefined {
   const [, address, length = ''] = PREFIX.exec(text) ?? ['', ''];
   const ip = parseIp(address);
@@ -186,7 +186,7 @@ export function formatPrefix({ ip, bits }: Prefix): string {
   return bits === (isV4(ip) ? V4_BITS : V6_BITS) ? ip : `${ip}/${bits}`;
 }
 
-/** Whether nothing is set behind the leading bits. */
+/** Returns whether all bits after the leading ones are zero. */
 function isNetwork(ip: IpAddress, bits: number): boolean {
   const first = isV4(ip) ? V6_BITS - V4_BITS + bits : bits;
   return toBytes(ip).every((byte, at) => (byte & (0xff >> Math.min(8, Math.max(0, first - 8 * at)))) === 0);
@@ -198,11 +198,11 @@ const HEX = /^0x((?:[0-9a-f]{2})+)$/i;
 const DUID_LLT = /^1\.(\d{1,5})\.(\d{1,10})\.([0-9a-f:]+)$/i;
 const DUID_EN = /^2\.(\d{1,10})\.((?:[0-9a-f]{2})+)$/i;
 const DUID_LL = /^3\.(\d{1,5})\.([0-9a-f:]+)$/i;
-/** What begins like one of the above is meant as one. */
+/** A text that begins like one of the above is meant as one. */
 const TYPED = /^(?:0x|\d+\.)/i;
 const CONTROL = /\p{Cc}/u;
 
-/** The bytes that stand in the packet. */
+/** Returns the bytes as they are in the packet. */
 export function parseClientId(text: string): Uint8Array | undefined {
   const bytes = clientIdBytes(text);
   return bytes === undefined || bytes.length === 0 || bytes.length > MAX_CLIENT_ID_BYTES ? undefined : bytes;

@@ -1,8 +1,10 @@
 /**
- * What an overlay or a VNIC may be called. dladm refuses a bad name before it asks, varpd whoever asks.
+ * Rules for the names of overlays and VNICs. dladm refuses an invalid name before it asks varpd, and varpd
+ * refuses it from any client.
  *
- * The manual's rules, all of them: letters, digits, `_` and `.`; a letter first; last a number from 0 to 4294967294
- * without leading zeros. The name becomes a network interface, so it is shorter than the 31 characters of the manual.
+ * The rules are those of the manual: letters, digits, `_` and `.`; the first character is a letter; at the
+ * end is a number from 0 to 4294967294 without leading zeros. The manual allows 31 characters. Here fewer are
+ * allowed, since the name becomes that of a network interface.
  */
 
 /** IFNAMSIZ of <linux/if.h> is 16 with the NUL. */
@@ -17,7 +19,7 @@ export const NAME_RULE =
   `a name has at most ${MAX_NAME_CHARACTERS} letters, digits, '_' and '.', starts with a letter ` +
   `and ends in a number from 0 to ${MAX_INSTANCE} without leading zeros`;
 
-/** Undefined when the name is good. */
+/** Returns undefined if the name is valid. */
 export function checkName(name: string): 'too long' | 'invalid' | undefined {
   if (name.length > MAX_NAME_CHARACTERS) return 'too long';
   const instance = NAME.exec(name)?.[1];

@@ -1,8 +1,9 @@
 /**
- * The properties of an overlay: the one list of them.
+ * The list of all properties of an overlay.
  *
- * Three owners share it: the overlay itself (`mtu`, `vnetid`, `encap`, `varpd/id`, `search`), the tunnel, whose properties
- * have the name of the encapsulation before the slash (`vxlan/...`, `geneve/...`), and the lookup plugin (`direct/...`).
+ * Three owners share it: the overlay itself (`mtu`, `vnetid`, `encap`, `varpd/id`, `search`), the tunnel and
+ * the lookup plugin. Properties of the tunnel have the name of the encapsulation before the slash
+ * (`vxlan/...`, `geneve/...`), those of the plugin have its name (`direct/...`).
  */
 import { type Encapsulation, ENCAPSULATION_NAMES } from '../encap/index.js';
 import type { PropertySpec, PropertyValue } from '../plugin/contract.js';
@@ -40,7 +41,8 @@ const VLAN = ['keep', 'drop'] as const;
 const DSCP = ['zero', 'copy'] as const;
 const STRICT_SOURCE = ['off', 'on'] as const;
 
-/** The list of one overlay, in the order in which it is shown. `searches` = the names of all plugins loaded. */
+/** Returns the properties of an overlay in the order in which they are shown. `searches`: the names of all
+ * plugins loaded. */
 export function overlaySpecs(
   encap: Encapsulation,
   plugin: readonly PropertySpec[],
@@ -110,7 +112,7 @@ export function overlaySpecs(
 
 // -- The tunnel
 
-/** Every encapsulation has these. */
+/** Properties that every encapsulation has. */
 function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly OwnedSpec[] {
   return [
     {
@@ -192,7 +194,7 @@ export function tunnelValues({ name: encap }: Encapsulation, properties: Propert
   };
 }
 
-/** Every packet sent carries this address as its source, so it must be one that a peer can answer to. */
+/** Refuses an address that a peer cannot answer to: every packet sent has it as its source. */
 function refuseListenIp(value: PropertyValue): string | undefined {
   const ip = value as IpAddress;
   const isGood = !isUnspecified(ip) && !isBroadcast(ip) && !isMulticast(ip) && isRoutable(ip);
@@ -201,14 +203,15 @@ function refuseListenIp(value: PropertyValue): string | undefined {
     : 'a unicast address of this host, neither 6to4, v4-compatible nor IPv6 link-local';
 }
 
-/** False for the forms illumos refuses, and for a link-local IPv6 address, which means nothing without its interface. */
+/** Returns false for the forms that illumos refuses, and for a link-local IPv6 address, which is ambiguous
+ * without its interface. */
 function isRoutable(ip: IpAddress): boolean {
   return !isV4Compatible(ip) && !is6to4(ip) && !(family(ip) === 6 && isLinkLocal(ip));
 }
 
 // -- Threads
 
-/** How many threads carry the overlay; `auto` = one a core. */
+/** Number of threads that carry the overlay; `auto` = one per core. */
 const QUEUES_SPEC: OwnedSpec = {
   name: 'queues',
   type: 'string',
@@ -223,7 +226,7 @@ const QUEUES_SPEC: OwnedSpec = {
       : `auto, or a whole number from 1 to ${MAX_QUEUES}`,
 };
 
-/** The number that the text of the property stands for on a machine of so many cores. */
+/** Returns the number of threads for a value of the property, on a machine with this number of cores. */
 export function queueCount(text: string, cores: number): number {
   return text === 'auto' ? Math.min(MAX_QUEUES, cores) : Number(text);
 }

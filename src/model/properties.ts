@@ -1,14 +1,16 @@
 /**
- * Properties: named, typed values of an overlay, set once when it is created (overlay-specs.ts lists them). Text comes in as the operator typed it, is read strictly, and
- * whatever is wrong is reported at once: each property that is unknown, read-only, malformed, given twice or missing
- * has a line of its own. What is typed is kept beside the defaults, so that only the former is persisted.
+ * Properties: named, typed values of an overlay, set once when it is created (overlay-specs.ts lists them).
+ * The text that an operator typed is read strictly. All errors are reported at once: each property that is
+ * unknown, read-only, malformed, given twice or missing has a line of its own. Typed values and defaults are
+ * kept apart, so that only the former are persisted.
  */
 import type { Properties, PropertySpec, PropertyValue } from '../plugin/contract.js';
 import { type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
+import { GIVEN_TWICE } from './sentences.js';
 import { unknownProperty } from './suggest.js';
 
-/** What `show-overlay` prints about one property. */
+/** One property as `show-overlay` prints it. */
 export interface PropertyRow {
   readonly property: string;
   readonly permission: 'rw' | 'r-';
@@ -18,12 +20,13 @@ export interface PropertyRow {
   readonly possible: string | null;
 }
 
-/** A specification in the list of one overlay: `r-` ones are set by varpd itself. */
+/** The specification of an overlay's property. varpd itself sets one that is `r-`. */
 export interface OwnedSpec extends PropertySpec {
   readonly permission: 'rw' | 'r-';
-  /** Shown, where the type does not tell. */
+  /** The possible values, if the type does not tell them. */
   readonly possible?: string;
-  /** A sentence, or several: docs/overlays.md is made of them. A property of a plugin has its own in the plugin's README. */
+  /** One sentence or several, for docs/overlays.md. Properties of a plugin are described in the plugin's
+   * README. */
   readonly about?: string;
 }
 
@@ -44,7 +47,7 @@ export type Parsed = { readonly value: PropertyValue } | { readonly expected: st
 export const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, and never more than a double holds exactly
 const CONTROL = /\p{Cc}/u;
 
-/** Reads what an operator typed; no spelling is forgiven. */
+/** Reads text that an operator typed, strictly. */
 export function parseValue(spec: PropertySpec, text: string): Parsed {
   const parsed = parseType(spec, text);
   const expected = 'value' in parsed ? spec.refuse?.(parsed.value) : undefined;
@@ -75,7 +78,7 @@ function parseType(spec: PropertySpec, text: string): Parsed {
   }
 }
 
-/** `1-65535`, a comma list, or null. */
+/** Returns the possible values: `1-65535`, a comma-separated list, or null. */
 export function possible(spec: OwnedSpec): string | null {
   if (spec.possible !== undefined) return spec.possible;
   if (spec.type === 'choice') return spec.choices?.join(',') ?? null;
@@ -86,7 +89,7 @@ export function possible(spec: OwnedSpec): string | null {
 
 // -- The values of one overlay
 
-/** One thing that is wrong with what was typed. */
+/** One error in the typed text. */
 export interface Problem {
   readonly code: ErrorCode;
   readonly line: string;
@@ -95,7 +98,7 @@ export interface Problem {
 export class PropertySet implements Properties {
   readonly #specs: readonly OwnedSpec[];
   readonly #given: ReadonlyMap<string, PropertyValue>;
-  /** What varpd set, and defaults. */
+  /** Values that varpd set, and defaults. */
   readonly #defaults = new Map<string, PropertyValue>();
   readonly #fixed: ReadonlyMap<string, PropertyValue>;
 
@@ -111,9 +114,9 @@ export class PropertySet implements Properties {
   }
 
   /**
-   * Checks everything that was typed. `fixed` are the values that the create command carries by other means; naming
-   * one of them again is an error unless it says the same.
-   * Throws an OverlayError whose details have one line for every property that is wrong or missing.
+   * Checks all typed values. `fixed` has the values that the create command gives by other means; to give one
+   * of them again is an error unless the value is the same. Throws an OverlayError; its details have one line
+   * for every property that is wrong or missing.
    */
   static from(
     specs: readonly OwnedSpec[],
@@ -158,7 +161,7 @@ export class PropertySet implements Properties {
     const value = this.#need(name);
     const found = words.find((word) => word === value);
     if (found === undefined)
-      throw new OverlayError('INTERNAL', `property ${name} is none of ${words.join(', ')}`);
+      throw new OverlayError('INTERNAL', `property ${name} must be one of ${words.join(', ')}`);
     return found;
   }
 
@@ -166,12 +169,12 @@ export class PropertySet implements Properties {
     return this.#given.has(name);
   }
 
-  /** For a default that is known only once other properties are. */
+  /** Sets a default that depends on other properties. */
   setDefault(name: string, value: PropertyValue): void {
     this.#defaults.set(name, value);
   }
 
-  /** What was typed, in its canonical spelling: all that needs to be kept. */
+  /** Returns the typed values in canonical spelling: only these need to be kept. */
   given(): [name: string, text: string][] {
     return [...this.#given].map(([name, value]) => [name, String(value)]);
   }
@@ -207,7 +210,7 @@ function textOf(value: PropertyValue | undefined): string | null {
   return value === undefined ? null : String(value);
 }
 
-/** Puts one typed property among the values, or says what is wrong with it. */
+/** Adds one typed property to the values, or returns the error in it. */
 function take(
   specs: readonly OwnedSpec[],
   values: Map<string, PropertyValue>,
@@ -231,7 +234,7 @@ function take(
     );
   }
   if (spec.permission === 'r-') return problem('DENIED', 'permission denied: varpd sets it');
-  if (values.has(name)) return problem('INVALID', 'it is given twice');
+  if (values.has(name)) return problem('INVALID', GIVEN_TWICE);
   const parsed = parseValue(spec, text);
   if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));
   const same = Object.hasOwn(fixed, name) ? fixed[name] : undefined;
@@ -248,7 +251,8 @@ export function foundExpected(found: string, expected: string): string {
 
 const SHOWN_CHARACTERS = 80; // a line of a terminal
 
-/** Text from outside, fit for one line of a message or a log: control characters as `\xNN`, cut when long. */
+/** Returns text from outside in a form that is safe for one line of a message or a log: control characters
+ * become `\xNN`, and long text is cut. */
 export function printable(text: string, maxCharacters = SHOWN_CHARACTERS): string {
   const escaped = text
     .slice(0, maxCharacters)
@@ -259,7 +263,7 @@ export function printable(text: string, maxCharacters = SHOWN_CHARACTERS): strin
   return text.length > maxCharacters ? `${escaped}...` : escaped;
 }
 
-/** One error for all; its code is theirs when they agree. */
+/** Returns one error for all problems. Its code is theirs if they have the same one. */
 export function problemsError(problems: readonly Problem[]): OverlayError {
   const [{ code, line }] = problems as [Problem, ...Problem[]];
   const shared = problems.every((problem) => problem.code === code) ? code : 'INVALID';

@@ -1,36 +1,40 @@
-/** Sentences, and parts of them, that several places say: each is spelled here alone. */
+/** Sentences, and parts of them, that are used in several places, so that each is spelled only here. */
 import { OverlayError } from './errors.js';
 
-// -- What may be typed; behind "expected"
+// -- Expected values; they follow "expected"
 
 export const oneOf = (words: readonly string[]): string => `one of ${words.join(', ')}`;
 
 export const wholeNumber = (min: number, max: number): string => `a whole number from ${min} to ${max}`;
 
-// -- What is wrong
+// -- Problems
 
-/** `name` is fit for a message. */
+/** `name` has been made safe for a message. */
 export const failedToSet = (name: string, why: string): string => `failed to set property ${name}: ${why}`;
 
-export const GIVEN_TWICE = 'it is given twice';
+export const GIVEN_TWICE = 'it occurs twice: give it once';
 
 export const notOfThisHost = (ip: string): string => `${ip} is not an address of this host`;
 
 export const otherFamily = (text: string, listenIp: string): string =>
   `${text} is not of the same family as the listen address ${listenIp}`;
 
-export const notASocket = (file: string): string => `${file} is there and is not a socket`;
+export const notASocket = (file: string): string =>
+  `${file} exists and is not a socket: remove it, or choose another path`;
 
-/** How a program has ended. */
+/** Says how a program ended. */
 export const howEnded = (status: number | null, signal: string | null): string =>
   signal ?? `exit status ${status ?? '?'}`;
 
 // -- Errors
 
-/** `where` names the overlay that has it. */
+/** `where`: the name of the overlay that uses it. */
 export const inUse = (what: string, where: string): OverlayError =>
   new OverlayError('EXISTS', `${what} is in use on ${where}`);
 
-/** `name` ends with varpd, so what is `doneToIt` cannot stay. */
+/** `name` is temporary: it ends with varpd. So anything that is `doneToIt` must be temporary too. */
 export const isTemporary = (name: string, doneToIt: string): OverlayError =>
-  new OverlayError('INVALID', `${name} is temporary, so must be what is ${doneToIt} it: use -t`);
+  new OverlayError(
+    'INVALID',
+    `${name} is temporary, so everything ${doneToIt} it must be temporary too: use -t`,
+  );

@@ -1,11 +1,11 @@
-/** A name that nobody knows, and the one that was probably meant. */
+/** Suggests the known name that an unknown one was probably meant to be. */
 
-/** So many letters wrong, missing or too many are a slip. */
+/** At most so many letters may be wrong, missing or too many. */
 const MAX_SLIPS = 2;
-/** A longer name is none that was meant. */
+/** A longer name is not a misspelled one. */
 const MAX_CHARACTERS = 63;
 
-/** `no such property: did you mean vxlan/listen_ip?`, or all that there are. */
+/** Returns `no such property: did you mean vxlan/listen_ip?`, or a list of all names. */
 export function unknownProperty(name: string, known: readonly string[]): string {
   const meant = name.length > MAX_CHARACTERS ? undefined : nearest(name, known);
   return meant === undefined
@@ -13,8 +13,8 @@ export function unknownProperty(name: string, known: readonly string[]): string 
     : `no such property: did you mean ${meant}?`;
 }
 
-/** `listen_ip` and `vxlan/listen_ip` are near `geneve/listen_ip`: what stands before the slash may be left out, or be another
- * encapsulation's or plugin's. */
+/** Returns the known name nearest to `name`. `listen_ip` and `vxlan/listen_ip` are near `geneve/listen_ip`:
+ * the part before the slash may be missing, or be that of another encapsulation or plugin. */
 function nearest(name: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((one) => ({
@@ -28,7 +28,7 @@ function nearest(name: string, known: readonly string[]): string | undefined {
 
 const ownPart = (name: string): string => name.slice(name.indexOf('/') + 1);
 
-/** Levenshtein's: insertions, deletions and replacements from one to the other. */
+/** Levenshtein distance: the insertions, deletions and replacements from one text to the other. */
 function distance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, at) => at);
   for (let i = 1; i <= from.length; i++) {

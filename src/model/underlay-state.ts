@@ -1,24 +1,25 @@
 /**
- * Whether an overlay can reach anyone, from what the kernel says of its listen address, the ways to its destinations
- * and the links that they take; and in words, why not.
+ * Decides whether an overlay can reach its destinations, and explains in words if not. The facts are the
+ * kernel's: the listen address, the ways to the destinations (a way is a route and its link), and the state
+ * of those links.
  *
  *   up       every destination has a way, and its link works
  *   partly   some have none
- *   down     none has one; or the listen address, which every packet carries as its source, is not there
+ *   down     none has one; or the listen address, which is the source of every packet, is not there
  *
- * Of an overlay without destinations the link with the listen address is looked at. What lies behind the first link is
- * not seen: that is for routing protocols, whose routes are.
+ * An overlay without destinations is judged by the link with the listen address. Only the first link is seen:
+ * failures behind it are found by routing protocols, which change the routes.
  *
- * A way may lead into a port of an overlay: one overlay carries another then, which is well as long as its frames leave
- * the host somewhere. Where they can only come back (`isLoop`), each would be wrapped again until it is too big, so
- * nothing is sent that way.
+ * A way may lead into a port of an overlay: then one overlay carries another. That is correct as long as its
+ * frames leave the host somewhere. If they can only come back (`isLoop`), each would be wrapped again until
+ * it is too big, so nothing is sent that way.
  */
 import type { IpAddress } from '../wire/ip.js';
 import { notOfThisHost } from './sentences.js';
 
 export interface RouteMtu {
   readonly to: IpAddress;
-  /** Of IP packets. */
+  /** Bytes of IP packet. */
   readonly mtuBytes: number;
 }
 
@@ -37,47 +38,47 @@ export interface PortPlace {
 
 export interface Way {
   readonly to: IpAddress;
-  /** From the listen address. */
+  /** Whether there is a route from the listen address. */
   readonly hasRoute: boolean;
-  /** Where that has none: whether this host has one from another address. */
+  /** If there is none: whether this host has a route from another address. */
   readonly hasOtherSource?: boolean;
-  /** That the route goes by; without one, the link that it went by last. */
+  /** The link of the route; without a route, the link that it had last. */
   readonly link: UnderlayLink | undefined;
-  /** The port that the packets leave by, at once or through the links upon it. */
+  /** The port that packets leave by, directly or through links on top of it. */
   readonly into?: PortPlace | undefined;
-  /** What the route was told to carry, where that is less than its link does; ICMP has no say in it. */
+  /** The MTU that is configured on the route, if it is less than the link's; ICMP does not change it. */
   readonly mtuBytes?: number | undefined;
 }
 
 export interface UnderlayView {
   readonly overlay: string;
   readonly listenIp: IpAddress;
-  /** `tentative`, `duplicate`: as duplicate address detection has it (RFC 4862 5.4). */
+  /** `tentative`, `duplicate`: states of duplicate address detection (RFC 4862 5.4). */
   readonly address: 'good' | 'tentative' | 'duplicate' | 'absent';
-  /** That has the address, or had it last. */
+  /** The link that has the address, or had it last. */
   readonly home: UnderlayLink | undefined;
   readonly ways: readonly Way[];
 }
 
 export interface Verdict {
   readonly state: 'up' | 'partly' | 'down';
-  /** What is wrong; undefined while it is up. */
+  /** The reason; undefined if the state is up. */
   readonly sentence: string | undefined;
-  /** Destinations to which nothing may be sent, as it would come back. */
+  /** Destinations to which nothing may be sent, since it would come back. */
   readonly loops: readonly IpAddress[];
 }
 
-/** Those of the ways that carry less than their link. */
+/** Returns the ways that carry less than their link. */
 export function routeMtus(ways: readonly Way[]): RouteMtu[] {
   return ways.flatMap(({ to, mtuBytes }) => (mtuBytes === undefined ? [] : [{ to, mtuBytes }]));
 }
 
 const UP: Verdict = { state: 'up', sentence: undefined, loops: [] };
 
-/** The ways of an overlay by its name; none of one that is not known. */
+/** Returns the ways of an overlay by its name; none if the name is unknown. */
 export type WaysOf = (overlay: string) => readonly Way[];
 
-/** `waysOf`: of all overlays, for they may carry one another. */
+/** `waysOf` is for all overlays, since they may carry one another. */
 export function judge(view: UnderlayView, waysOf: WaysOf): Verdict {
   const { overlay, listenIp, address, home, ways } = view;
   const looping = new Set(ways.filter((way) => isLoop(way, overlay, waysOf)));
@@ -93,7 +94,7 @@ export function judge(view: UnderlayView, waysOf: WaysOf): Verdict {
   if (lost.length === 0) return UP;
   const reasons = lost.map((way) => {
     if (looping.has(way)) return loopReason(way, overlay);
-    // Where there was never a route, it may be for want of the link that everything else is on.
+    // If there was never a route, the reason may be the link that has the listen address.
     const sentence = linkSentence(way.link ?? home);
     return sentence === undefined ? routeReason(way, listenIp) : { sentence: () => sentence };
   });
@@ -107,8 +108,8 @@ export function judge(view: UnderlayView, waysOf: WaysOf): Verdict {
       };
 }
 
-/** Whether what `overlay` sends that way can only come back to it. One way out, of whichever overlay on the way, is enough
- * for it not to be so: which of them a frame takes is not known here. */
+/** Returns whether frames that `overlay` sends that way can only come back to it. One way out, from any
+ * overlay on the way, is enough to make this false: it is not known here which way a frame takes. */
 function isLoop(way: Way, overlay: string, waysOf: WaysOf): boolean {
   const seen = new Set<string>();
   const returns = ({ into }: Way): boolean => {
@@ -127,13 +128,13 @@ function addressSentence(
   state: Exclude<UnderlayView['address'], 'good'>,
   home: UnderlayLink | undefined,
 ): string {
-  if (state === 'duplicate') return `${ip} is another host's too, says duplicate address detection`;
+  if (state === 'duplicate') return `${ip} is a duplicate: another host has the same address`;
   if (state === 'tentative') return `${ip} is not in use yet: duplicate address detection goes on`;
-  // A link that goes down may take its addresses along: then it is what is to be mended.
+  // A link that goes down may lose its addresses; then the link is the reason to report.
   return linkSentence(home) ?? notOfThisHost(ip);
 }
 
-/** Undefined when it works, or is not known. */
+/** Returns undefined if the link works or is unknown. */
 function linkSentence(link: UnderlayLink | undefined): string | undefined {
   if (link === undefined) return undefined;
   switch (link.state) {
@@ -148,9 +149,9 @@ function linkSentence(link: UnderlayLink | undefined): string | undefined {
   }
 }
 
-/** Why one way is lost. Those of one kind become one sentence. */
+/** The reason why one way is lost. Reasons of one kind become one sentence. */
 interface Reason {
-  /** Left out: the sentence is the same for all. */
+  /** Undefined: the sentence itself is the kind. */
   readonly kind?: string;
   readonly sentence: (more: number) => string;
 }
@@ -175,7 +176,7 @@ function loopReason({ to, into }: Way, overlay: string): Reason {
 
 const others = (more: number): string => (more === 0 ? '' : ` and ${more} more`);
 
-/** Each once, the one that costs the most first. */
+/** Joins the reasons, each kind once, the most frequent first. */
 function joined(reasons: readonly Reason[]): string {
   const kinds = new Map<string, { readonly first: Reason; count: number }>();
   for (const first of reasons) {

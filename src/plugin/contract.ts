@@ -1,55 +1,67 @@
 /**
- * The lookup plugin contract: everything a plugin author needs to know is in this file.
+ * The contract between varpd and a lookup plugin. A plugin author needs no other file.
  *
- * A plugin is a directory whose `index.js` has a LookupPlugin as its default export. varpd loads it once; every
- * overlay made with `-s NAME` gets an Instance of its own. Instances are independent of each other.
+ * A lookup plugin knows where each MAC address of an overlay network lives. It is a directory with an `index.js` (or
+ * `index.mjs`) that has a LookupPlugin as its default export. varpd loads the plugin once, and creates one Instance for
+ * each overlay that was created with `-s NAME`. Instances are independent of each other.
  *
- * Guarantees to an Instance
- *   - no call before `start` resolved, none after `stop` was called;
- *   - at most one `resolve` in flight per unicast MAC; calls for different MACs may overlap. Frames to a group MAC
- *     (broadcast, multicast) are asked about one by one, as long as no answer has a ttlMs;
- *   - each call has a deadline (1 s unless configured): its signal is aborted, the answer is thrown away and the
- *     waiting frames are dropped as `lookup_timeout`. Once a call has answered its signal means nothing;
- *   - an answer older than an `invalidate` of the same MAC is thrown away, the question is asked again;
- *   - a throw, a hang or nonsense makes that overlay degraded and touches no other; what was resolved before
- *     stays in use.
+ * The promises of varpd to an Instance
+ *   - `start` is called first, and the other methods only after `start` has resolved. `stop` is the last call; it may be
+ *     repeated, and it also comes after a `start` that has failed.
+ *   - At most one `resolve` is in flight for a unicast MAC. Calls for different MACs may overlap. For a group MAC
+ *     (broadcast or multicast) every frame causes a call of its own, unless an earlier answer with a ttlMs is still valid.
+ *   - Every call that may return a promise has a deadline: `limits.lookupDeadlineMs` (1 s) for a lookup,
+ *     `limits.startDeadlineMs` (5 s) for `start` and `reload`. At the deadline varpd aborts the signal of the call and
+ *     ignores its result. The frames that wait for a lookup are dropped as `lookup_timeout`. The signal of a call has no
+ *     meaning once the call has returned its result.
+ *   - `invalidate` overtakes an answer: when a MAC is invalidated during a lookup, varpd throws the answer of that lookup
+ *     away and asks again.
+ *   - A mistake costs the plugin's own overlay only. When a call throws, does not return in time, or returns an invalid
+ *     value, the overlay becomes degraded until the next good answer, and its earlier answers stay in use.
  *
- * What an Instance throws, logs or says of its health is shown to whoever may ask varpd, who may not be allowed to read
- * what the plugin reads. So no message has a part of a file, of an answer of a server or of a secret in it: it says where,
- * and what kind of mistake (ContentError of varpd/plugin). Of a SyntaxError, as JSON.parse throws it, varpd shows the
- * position alone.
+ * The duty of an Instance: no secrets in messages
+ *   varpd shows exceptions, log lines and health sentences of a plugin to every user that may run dladm. Some of these
+ *   users may not read the files or servers that the plugin reads. So a message must not quote a file, a reply of a server,
+ *   or a secret. It names the place and the kind of the mistake; ContentError of `varpd/plugin` has this form. From a
+ *   SyntaxError that JSON.parse has thrown, varpd shows the position alone.
  */
 import type { Endpoint, IpAddress } from '../wire/ip.js';
 
 /** A MAC address as a 48-bit number: de:ad:be:ef:00:01 is 0xdeadbeef0001. */
 export type MacAddress = number;
 
-/** Where a frame is sent: a VTEP's address and UDP port on the underlay. The overlay's own listen address and port: it
- * lives at this host, behind the VNIC that has the MAC, else behind the overlay's own interface (a bridge, perhaps). */
+/**
+ * The VTEP (address and UDP port on the underlay) that a frame is sent to. The overlay's own listen address and port
+ * mean that the MAC lives at this host: behind the VNIC with that MAC, otherwise behind the overlay's own interface,
+ * for example in a bridge.
+ */
 export type Destination = Endpoint;
 
 /** Value of a property: a whole number, an address, or text. */
 export type PropertyValue = number | IpAddress | string;
 
-/** One property that a plugin owns; shown by `dladm show-overlay`, given by `dladm create-overlay -p`. */
+/** One property that a plugin owns. `dladm create-overlay -p` sets it, and `dladm show-overlay` shows it. */
 export interface PropertySpec {
   /** `plugin/property`, at most 63 characters. */
   readonly name: string;
   readonly type: 'uint' | 'ip' | 'string' | 'choice';
-  /** create-overlay fails, naming all such, when one is unset. */
+  /** create-overlay fails without a required property. Its error names all that are missing. */
   readonly required: boolean;
-  /** Text, as an operator would type it. */
+  /** The text that an operator would type. */
   readonly default?: string;
-  /** Bounds of a `uint`. */
+  /** Bounds of a `uint`, inclusive. */
   readonly min?: number;
   readonly max?: number;
-  /** The words of a `choice`. */
+  /** The permitted words of a `choice`. */
   readonly choices?: readonly string[];
-  /** A last check of a well-formed value: what was expected, in a sentence, or undefined when it is good. */
+  /**
+   * A last check of a value that already has the right type and is within bounds. Returns undefined for a good value, and
+   * for a bad one the words that follow "expected" in the error: 'an absolute path'.
+   */
   readonly refuse?: (value: PropertyValue) => string | undefined;
 }
 
-/** The properties of one overlay, checked against their specs; reading a name that has no value is an error. */
+/** The properties of one overlay, checked against their specs. A read of a property without a value throws. */
 export interface Properties {
   has(name: string): boolean;
   uint(name: string): number;
@@ -57,161 +69,194 @@ export interface Properties {
   text(name: string): string;
 }
 
-/** The frame that an answer is wanted for. */
+/** One lookup: header fields of the frame that varpd has no destination for. */
 export interface Lookup {
   readonly destinationMac: MacAddress;
   readonly sourceMac: MacAddress;
-  /** EtherType behind any VLAN tags. 0 when no frame waits: a target of the time before a restart is to be confirmed,
-   * and is in use meanwhile. */
+  /** EtherType behind any VLAN tags. 0 when no frame waits: after a restart varpd asks about the targets of the previous
+   * process, and uses them until the answer comes. */
   readonly etherType: number;
-  /** 802.1Q VLAN id, 0 when untagged. */
+  /** 802.1Q VLAN id. 0 for a frame without a tag. */
   readonly vlan: number;
 }
 
-/** What the library can answer, or redirect, in place of a broadcast. */
+/** The protocols for which varpd can answer or redirect a broadcast. */
 export type ProxyKind = 'arp' | 'ndp' | 'dhcp';
 
-/** ttlMs: how long the answer may be used without asking again; for ever when left out. A drop without one lasts
- * the daemon's `negativeTtlMs`. For a group MAC an answer without ttlMs is for this frame alone, since the next one
- * to the same MAC may be another kind of question; with one it is used for every frame to that MAC, of any kind. */
+/**
+ * The answer to one lookup.
+ *
+ * `ttlMs` says how long varpd may use the answer before it asks again. For a unicast MAC a target without ttlMs is used
+ * for ever, and a drop without ttlMs for the daemon's `limits.negativeTtlMs`. For a group MAC an answer without ttlMs
+ * is for this frame alone, since the next frame to the same MAC may be another kind of request. An answer with a ttlMs
+ * is used for every frame to that group MAC, of any kind.
+ */
 export type Answer =
   | { readonly kind: 'target'; readonly to: Destination; readonly ttlMs?: number }
-  /** One copy to each, never back to where the frame came from. */
+  /** One copy of the frame goes to each destination, and none back to the sender of the frame. */
   | { readonly kind: 'flood'; readonly to: readonly Destination[]; readonly ttlMs?: number }
   /**
-   * Only for a lookup with a group `destinationMac`; nonsense for any other. The frame goes no further: the library
-   * reads it and, when it is a sound request of that kind, asks the instance for the one fact it needs and replies
-   * itself. What is none is dropped with a reason. Nothing is cached: the next frame is asked about again.
-   *   arp    EtherType 0x0806. Asks `neighbor` for the IPv4 address asked for.
-   *   ndp    EtherType 0x86dd. Asks `neighbor` for the IPv6 address solicited.
-   *   dhcp   EtherType 0x0800, broadcast. Client to server: asks `dhcpServer`, and the frame goes to that MAC
-   *          alone. Server to client: it goes to the client that it names, and nothing is asked.
+   * varpd reads the frame. If the frame is a valid request of that kind, varpd asks the instance for the one fact that is
+   * missing and replies itself. Any other frame is dropped with a reason, or follows `otherwise`. varpd caches nothing of
+   * this: the next such frame causes a lookup again. `proxy` is valid only for a lookup with a group `destinationMac`.
+   *   arp    for EtherType 0x0806. varpd asks `neighbor` for the IPv4 address in the request.
+   *   ndp    for EtherType 0x86dd. varpd asks `neighbor` for the IPv6 address in the solicitation.
+   *   dhcp   for EtherType 0x0800, broadcast. For a message from a client varpd asks `dhcpServer` and sends the frame to
+   *          that MAC alone. A message from a server goes to the client named in it, without a question.
    */
   | {
       readonly kind: 'proxy';
       readonly what: ProxyKind;
-      /** One copy to each of what turns out to be of another kind: IPv6 multicast other than neighbour and router
-       * discovery, IPv4 broadcast other than DHCP. Left out = that is dropped. ARP is never flooded, nor discovery. */
+      /**
+       * Destinations that get a copy of a frame that is of another kind: IPv6 multicast that is neither neighbour nor
+       * router discovery, or an IPv4 broadcast that is not DHCP. Without `otherwise` such a frame is dropped. ARP and
+       * discovery messages are never flooded.
+       */
       readonly otherwise?: readonly Destination[];
     }
   | { readonly kind: 'drop'; readonly reason: string; readonly ttlMs?: number };
 
-/** What an instance may ask of, and tell, the overlay it serves. Callable from any context, at any time. */
+/**
+ * The overlay that an instance serves. The instance may call these methods at any time: before `start` resolves, during a
+ * lookup, out of a timer. A method throws when an argument is invalid. After `stop` a call changes nothing.
+ */
 export interface Host {
+  /** Name of the overlay. */
   readonly overlay: string;
   readonly vnetid: number;
-  /** Address and UDP port at which the overlay listens: destinations are of the family of the address. */
+  /** Address and UDP port at which the overlay listens. All destinations must have the family of this address. */
   readonly listen: Endpoint;
   readonly log: PluginLog;
-  /** Monotonic milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   now(): number;
-  /** Push an answer before it is asked for. */
+  /** Sets the target of a MAC before varpd asks for it. */
   setTarget(mac: MacAddress, to: Destination, ttlMs?: number): void;
-  /** Forget one MAC, or all; the next frame asks again. Frames known to others go on undisturbed. */
+  /** Makes varpd forget the target of one MAC, or of all MACs. The next frame to such a MAC causes a lookup. */
   invalidate(mac?: MacAddress): void;
   /**
-   * `ip` is at `mac` from now on: tells the ports of this host, so that their neighbour caches do not wait to find
-   * out. An ARP announcement (a request, RFC 5227 2.3) for IPv4, an unsolicited neighbour advertisement with the
-   * override flag (RFC 4861 7.2.6) for IPv6; one frame, untagged, to every local port but one that has `mac` itself.
-   * Nothing enters the tunnel: each host tells its own. Call it when an address moves to another MAC, not for every
-   * address known. `mac` is one station's, `ip` one that a station can have; else it throws.
+   * Tells the ports of this host that `ip` is now at `mac`, so that their neighbour caches are right at once. Call
+   * `announce` when an address has moved to another MAC, and not for every known address.
+   *
+   * varpd sends one untagged frame to every local port, except the port that has `mac`. The frame is an ARP announcement
+   * for IPv4 (a request, RFC 5227 2.3), and an unsolicited neighbour advertisement with the override flag for IPv6
+   * (RFC 4861 7.2.6). No frame enters the tunnel: on every host the plugin tells the ports of that host. `announce` throws
+   * unless `mac` and `ip` are addresses that one station can have (not zero, and no group).
    */
   announce(ip: IpAddress, mac: MacAddress): void;
-  /** The underlay addresses that frames of this network may come from, as a whole. Destinations of targets need
-   * not be named; those named before `start` resolves give the overlay its MTU. A plugin that never calls it accepts from the destinations it answered, and from no other. */
+  /**
+   * Sets the peers: the underlay addresses that frames of this network may come from. The list replaces the one before.
+   * varpd also accepts frames from every destination that the instance has answered, so these need not be in the list. A
+   * plugin that never calls `setPeers` accepts frames from these destinations alone. The peers that are set before `start`
+   * resolves determine the default MTU of the overlay.
+   */
   setPeers(peers: readonly IpAddress[]): void;
-  /** What `allowedIps` answers is not what it was: it is asked again for every VNIC. */
+  /** Says that `allowedIps` has new answers. varpd calls `allowedIps` again for every VNIC. */
   allowedIpsChanged(): void;
-  /** Works on what it has: `dladm show-overlay -f` shows the sentence. */
+  /** Makes the overlay degraded: it works on earlier answers. `dladm show-overlay -f` shows the sentence. */
   degrade(sentence: string): void;
-  /** All is well again. */
+  /** Ends the state that `degrade` has begun. */
   restore(): void;
-  /** News that is no trouble: `dladm show-overlay -f` shows the latest while the overlay is online. */
+  /** Gives news that is not trouble. `dladm show-overlay -f` shows the latest remark while the overlay is online. */
   remark(sentence: string): void;
 }
 
+/** Lines for the log of varpd. varpd puts the names of overlay and plugin before each. */
 export interface PluginLog {
   info(message: string): void;
   warn(message: string): void;
   error(message: string): void;
 }
 
+/** The plugin at work for one overlay. A method with a `?` may be left out, except where its comment says "Needed". */
 export interface Instance {
   /**
-   * Check, read, connect. A rejection makes create-overlay fail and undoes it; a `code` of the error that is the name of
-   * an errno (ENOENT, EINVAL) chooses the status words. EAGAIN: what it needs does not answer.
+   * Checks the properties, reads files, connects to servers. A rejection makes create-overlay fail, and create-overlay
+   * undoes its work. When varpd itself starts and brings up a stored overlay, it tries again later with a new instance.
+   * A `code` of the error that is the name of an errno (ENOENT, EINVAL) selects the status words of dladm. EAGAIN means
+   * that a file or server which the instance needs does not answer.
    */
   start(properties: Properties, signal: AbortSignal): Promise<void>;
-  /** Undo `start`. May be called twice, and after a failed start. */
+  /** Undoes `start`, within 500 ms. May be called twice, and after a failed start. */
   stop(): Promise<void>;
   /**
-   * Read again what `start` read: SIGHUP, or `dladm reload`. A rejection says, for whoever asked, that what was read
-   * before stays in use; degrading the overlay for it is the instance's own business. Called after `start` has
-   * resolved, under the deadline of a start; calls may overlap.
+   * Reads again the files that `start` has read. Called for SIGHUP and `dladm reload`. Calls may overlap. A rejection
+   * means that the earlier contents stay in use, and dladm shows its sentence. varpd does not degrade the overlay for
+   * it: the instance calls `degrade` where that is right.
    */
   reload?(signal: AbortSignal): Promise<void>;
-  /** Mode `point` only, and demanded of it: the one destination of every frame. Called once, after `start`. */
+  /** Returns the one destination of all frames. Needed in mode `point`, and not used in mode `dynamic`. Called once, after
+   * `start`. */
   defaultDestination?(): Destination;
-  /** Mode `dynamic` only, and demanded of it: where does this MAC live? Asked also about the MAC of a local port that is
-   * silent: it stays there unless the answer is another host. */
+  /**
+   * Answers where `destinationMac` lives. Needed in mode `dynamic`, and not used in mode `point`. When the station behind
+   * a local port has been silent for a while, varpd also asks about the MAC of that port. Frames to that MAC stay at this
+   * host, unless the answer names another host.
+   */
   resolve?(lookup: Lookup, signal: AbortSignal): Answer | Promise<Answer>;
   /**
-   * Which MAC has this address on the overlay? Null: none that is known, and then there is no reply. Demanded of an
-   * instance that answers `proxy` with arp (asked with IPv4 addresses alone) or ndp (with IPv6 addresses alone). The
-   * MAC of the asker itself is a fine answer: the library keeps silent then, since the asker may be probing whether
-   * its address is free. Called at most once per frame, under the deadline of a lookup; calls for the same address
-   * may overlap. IPv6 addresses are in the canonical spelling of `parseIp`.
+   * Returns the MAC that has this address on the overlay. For null, varpd sends no reply. Needed by an instance that
+   * answers `proxy` with arp (`ip` is always IPv4 then) or with ndp (`ip` is always IPv6 then). IPv6 addresses have the
+   * canonical spelling of `parseIp`.
+   *
+   * A host may ask for its own address, to see whether the address is free. `neighbor` returns the MAC of the owner
+   * then as well, and varpd sends no reply.
+   *
+   * varpd calls `neighbor` at most once for a frame, within the deadline of the lookup of this frame. Calls for the same
+   * address may overlap.
    */
   neighbor?(ip: IpAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
   /**
-   * To which MAC do the DHCP requests of this client go? Null: to none, and the request is dropped. `client` is the
-   * Ethernet source of the request. Demanded of an instance that answers `proxy` with dhcp; otherwise as `neighbor`.
-   * The MAC answered is looked up like any other destination.
+   * Returns the MAC of the server that gets the DHCP requests of this client; varpd looks that MAC up like any
+   * destination. For null, varpd drops the request. `client` is the Ethernet source address of the request. Needed by
+   * an instance that answers `proxy` with dhcp. Number of calls and deadline are those of `neighbor`.
    */
   dhcpServer?(client: MacAddress, signal: AbortSignal): MacAddress | null | Promise<MacAddress | null>;
   /**
-   * The addresses that the VNIC with this MAC may send from, or undefined when the plugin has no say in it. With a list,
-   * be it empty, the VNIC is protected (mac-nospoof, ip-nospoof) whatever its properties, and may use these addresses
-   * and the link-local one made of its MAC. Answered at once, out of memory; a throw allows none.
+   * Returns the addresses that the VNIC with this MAC may send from, or undefined when the plugin sets no rule for it.
+   * With a list, even an empty one, the VNIC is protected (mac-nospoof, ip-nospoof) whatever its properties say. It may
+   * then use the listed addresses and the link-local address made from its MAC. `allowedIps` must return at once, out
+   * of memory. If it throws, the VNIC may use no address.
    */
   allowedIps?(mac: MacAddress): readonly IpAddress[] | undefined;
 }
 
-/** Something in a file, at a place in it: for whoever reads the file himself (`check`), so it may quote it. */
+/** An error or warning at a place in a file. It may quote the file, since `check` runs with the rights of its user. */
 export interface FileProblem {
-  /** Both count from 1; a column is a character. */
+  /** Line and column count from 1. A column is a character. */
   readonly line: number;
   readonly column: number;
-  /** JSON path (RFC 9535) or the like, of what is concerned. */
+  /** The part of the file that the problem concerns: a JSON path (RFC 9535) or the like. */
   readonly path: string;
   readonly found: string;
   readonly expected: string;
 }
 
+/** The result of `check`. */
 export interface CheckReport {
-  /** In the order of the file; the first hundred or so. */
+  /** The first errors, some hundred at most, in the order of the file. */
   readonly errors: readonly FileProblem[];
-  /** All of them. */
+  /** Number of all errors, including those that are not in `errors`. */
   readonly errorCount: number;
-  /** What is good, but may not be what was meant. */
+  /** The first valid parts of the file that are probably not intended, and their number. */
   readonly warnings: readonly FileProblem[];
   readonly warningCount: number;
-  /** What the file holds, in a few words; undefined when it is not valid. */
+  /** The contents of the file in a few words, for example '3 entries'. Undefined when the file is not valid. */
   readonly summary: string | undefined;
 }
 
+/** The default export of a plugin. */
 export interface LookupPlugin {
   readonly apiVersion: 1;
-  /** What `-s` takes, and the prefix of its properties: `files` owns `files/...`. At most 31 characters. */
+  /** The name that `-s` takes, and the prefix of its properties: `files` owns `files/...`. At most 31 characters. */
   readonly name: string;
-  /** `point`: one destination for all. `dynamic`: asked per MAC. */
+  /** `point`: one destination for all frames. `dynamic`: a lookup for each MAC. */
   readonly mode: 'point' | 'dynamic';
   readonly properties: readonly PropertySpec[];
-  /** One instance an overlay. No I/O here. */
+  /** Makes the instance of one overlay. Does no I/O: that belongs in `start`. */
   create(host: Host): Instance;
   /**
-   * Whether a file is one that an instance would take: what `dladm check-mapping` asks, in a process of its own, with no
-   * overlay and no daemon. Rejects with a sentence when the file cannot be read at all.
+   * Checks whether an instance would accept this file. `dladm check-mapping` calls it in its own process, without a daemon
+   * and without an overlay. Rejects with a sentence when the file cannot be read at all.
    */
   check?(file: string): Promise<CheckReport>;
 }

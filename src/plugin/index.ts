@@ -1,10 +1,10 @@
 /**
- * varpd/plugin: all that a lookup plugin imports.
+ * varpd/plugin: the one module of varpd that a lookup plugin imports.
  *
  *   import { definePlugin, type Host } from 'varpd/plugin';
  *   export default definePlugin({ apiVersion: 1, name: 'mine', mode: 'dynamic', properties: [], create: ... });
  *
- * contract.ts says what is asked of a plugin and what it is promised; plugins/direct is the smallest complete one.
+ * contract.ts has the duties of a plugin and the promises of varpd. plugins/direct is the smallest complete plugin.
  */
 import type { LookupPlugin } from './contract.js';
 
@@ -27,7 +27,8 @@ export type {
 
 export type { Endpoint, IpAddress, Ipv4Address, Ipv6Address } from '../wire/ip.js';
 
-/** Addresses are text in one canonical spelling, compared with ===; `parse*` gives undefined for what is not one. */
+/** Addresses are text in one canonical spelling, and can be compared with ===. The `parse*` functions return undefined for
+ * text that is not an address. */
 export {
   family as ipFamily,
   formatEndpoint,
@@ -49,13 +50,13 @@ export {
   parseMac,
 } from '../wire/mac.js';
 
-/** What is wrong in a file, without what stands there. */
+/** Messages that name the place of a mistake in a file, and do not quote the file. */
 export { ContentError, contentProblem, type FilePlace } from './content-problem.js';
 
-/** Of a file that a plugin reads: whether others could put another in its place. */
+/** Checks that other users cannot replace a file that a plugin reads. */
 export { type Place, type Trust, trustedPlace, UntrustedPlace } from './trusted-place.js';
 
-/** Returns what it is given: here for the compiler to check it against the contract. */
+/** Returns its argument. The compiler checks the plugin against the contract. */
 export function definePlugin(plugin: LookupPlugin): LookupPlugin {
   return plugin;
 }

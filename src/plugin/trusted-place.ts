@@ -1,13 +1,14 @@
 /**
- * Whether a file is where nobody can put another in its place: every directory on the way to it, up to the root, belongs to
- * root or to the user of this process and is written by nobody else. Symbolic links are followed one by one, since whoever
- * may change one of them says where the path leads.
+ * Checks that no other user can replace a file. Every directory on the way to the file, down from the root, must belong to
+ * root or to the user of this process, and no other user may have write permission there. The walk follows symbolic links
+ * one by one, since a user with write permission for a link decides where the path leads.
  *
- * A sticky directory (/tmp) is good above a file or a directory whose owner is trusted: only the owner renames or removes
- * what is in there. A file system that is mounted to be read is good whatever the modes say.
+ * A sticky directory (/tmp) is accepted above a file or directory whose owner is trusted, since only the owner may
+ * rename or remove an entry of such a directory. A directory on a file system that is mounted read-only is accepted
+ * with any mode.
  *
- * The walk is one generator, driven at once or with promises: a file system that does not answer must hold up no thread
- * of varpd.
+ * The walk is a generator with two drivers, one synchronous and one with promises. With promises, a file system that does
+ * not answer holds up no thread of JavaScript.
  */
 import { accessSync, constants, lstatSync, readFileSync, readlinkSync, type Stats } from 'node:fs';
 import { access, lstat, readlink } from 'node:fs/promises';
@@ -16,34 +17,35 @@ import path from 'node:path';
 /** Write permission of group and others. */
 export const SHARED_WRITE = 0o022;
 const STICKY = 0o1000;
-/** As many as the kernel follows (path_resolution(7)). */
+/** The kernel follows as many (path_resolution(7)). */
 const MAX_LINKS = 40;
-/** Links that lead to what a process has open, whatever their text says: proc_pid_fd(5). */
+/** Links that lead to the open file of a process, whatever their text is: proc_pid_fd(5). */
 const OPEN_DESCRIPTORS = /^\/proc\/(?:\d+|self|thread-self)\/(?:task\/\d+\/)?fd$/;
 
-/** Others may put something else there: the message names the directory, its owner, its mode and what mends it. */
+/** Other users could replace the file. The message has the directory, its owner and mode, and the command that mends
+ * it. */
 export class UntrustedPlace extends Error {
   override readonly name = 'UntrustedPlace';
   readonly code = 'EACCES';
 }
 
 export interface Trust {
-  /** Beside root; the user of this process when left out. */
+  /** Users that are trusted beside root. Default: the user of this process. */
   readonly users?: readonly number[];
-  /** Whoever owns the file may replace it, since he may as well write to it: his directories are good. */
+  /** Directories of the file's owner are accepted: the owner can write to the file anyway. */
   readonly owner?: true;
-  /** The directory that it is in may be a sticky one, if the file is root's or of one of `users`. */
+  /** The directory of the file may be a sticky one, if the file belongs to root or to one of `users`. */
   readonly sticky?: true;
-  /** It is a directory that things are taken from, or a program: it must itself be written by nobody else. */
+  /** The path is itself a program, or a directory that files are taken from: its own owner and mode must pass as well. */
   readonly itself?: true;
 }
 
 export interface Place {
-  /** With no symbolic link in it: to be opened with O_NOFOLLOW. */
+  /** The path without symbolic links, for an open with O_NOFOLLOW. */
   readonly path: string;
-  /** Nothing is there. */
+  /** Nothing exists at the path. */
   readonly isMissing: boolean;
-  /** A link to an open descriptor, as /dev/stderr: the only kind that O_NOFOLLOW must not be asked about. */
+  /** The path is a link to an open descriptor, as /dev/stderr is. O_NOFOLLOW must be left out for such a link alone. */
   readonly isDescriptor: boolean;
 }
 
@@ -53,7 +55,7 @@ interface Question {
 }
 type Answer = Stats | string | undefined;
 
-/** Rejects with an UntrustedPlace, or with the system's error where the way there cannot be looked at. */
+/** Rejects with an UntrustedPlace, or with the error of a system call when the path cannot be read. */
 export async function trustedPlace(file: string, trust: Trust = {}): Promise<Place> {
   const walk = new Walk(file, trust).run();
   let step = walk.next();
@@ -69,7 +71,7 @@ export async function trustedPlace(file: string, trust: Trust = {}): Promise<Pla
   return step.value;
 }
 
-/** The same at once, for what is local. Throws instead. */
+/** The same check, synchronous: for files on local disks. Throws in place of a rejection. */
 export function trustedPlaceNow(file: string, trust: Trust = {}): Place {
   const walk = new Walk(file, trust).run();
   let step = walk.next();
@@ -94,7 +96,7 @@ async function mayWrite(at: string): Promise<undefined> {
 }
 
 interface Objection {
-  /** Whose directory it is; undefined = of no matter. */
+  /** Owner of the directory. The objection is void if the file has the same owner; undefined = it is never void. */
   readonly uid: number | undefined;
   readonly error: UntrustedPlace;
 }
@@ -103,7 +105,7 @@ class Walk {
   readonly #file: string;
   readonly #trust: Trust;
   readonly #users: readonly number[];
-  /** Good only if the file is theirs, which is known at its end. */
+  /** Objections on the way. The owner of the file is known at the end of the walk, and may make an objection void. */
   readonly #objections: Objection[] = [];
 
   constructor(file: string, trust: Trust) {
@@ -116,7 +118,7 @@ class Walk {
     try {
       return yield* this.#walk();
     } catch (error) {
-      // Whoever may change the way may do so meanwhile.
+      // A user that can change the path may have done so during the walk: the objection explains more than the error.
       throw this.#objections.at(0)?.error ?? error;
     }
   }
@@ -129,7 +131,7 @@ class Walk {
     yield* this.#container(current, directory);
     for (let name = pending.shift(); name !== undefined; name = pending.shift()) {
       if (name === '..') {
-        current = path.dirname(current); // it has been looked at
+        current = path.dirname(current); // this directory has been checked already
         continue;
       }
       const next = path.join(current, name);
@@ -166,7 +168,7 @@ class Walk {
       else this.#last(current, directory);
       return this.#done({ path: next, isMissing: false, isDescriptor: false }, found.uid);
     }
-    // A link to a directory that is on the way, or the root.
+    // The path ends at the root, or at a directory that the walk has passed.
     if (this.#trust.itself === true) yield* this.#self(current, directory);
     return this.#done({ path: current, isMissing: false, isDescriptor: false });
   }
@@ -179,7 +181,7 @@ class Walk {
     return place;
   }
 
-  /** A directory that the way leads through. */
+  /** Checks a directory that the path leads through. */
   *#container(directory: string, found: Stats): Generator<Question, void, Answer> {
     const isShared = (found.mode & SHARED_WRITE) !== 0 && (found.mode & STICKY) === 0;
     const isForeign = !this.#users.includes(found.uid);
@@ -187,25 +189,25 @@ class Walk {
     this.#object(directory, found, isShared ? undefined : found.uid);
   }
 
-  /** The last of them is written by nobody else, unless it may be sticky. */
+  /** Checks the directory that the file is in: no other user may write there, unless `sticky` permits it. */
   #last(directory: string, found: Stats): void {
     if (this.#trust.sticky !== true && (found.mode & SHARED_WRITE) !== 0 && (found.mode & STICKY) !== 0)
       this.#object(directory, found, undefined);
   }
 
-  /** In a sticky directory everybody may have made it. */
+  /** Checks an entry of a sticky directory, where every user may have made it. */
   #entry(directory: string, container: Stats, entry: string, found: Stats, isLast: boolean): void {
     const { mode } = container;
     if ((mode & SHARED_WRITE) === 0 || (mode & STICKY) === 0 || this.#users.includes(found.uid)) return;
-    // Of what is refused there, whoever has made it.
+    // A file in a sticky directory is refused here whatever its owner, so the message names the directory.
     if (isLast && this.#trust.sticky !== true && this.#trust.itself !== true) {
       this.#object(directory, container, undefined);
       return;
     }
     const isFile = isLast && !found.isSymbolicLink();
     const error = new UntrustedPlace(
-      `${entry} belongs to user ${userText(found.uid)} in ${directory}, where everybody may make files (mode ${octal(mode)}): ` +
-        `'chown root ${shellText(entry)}' if it is what it should be`,
+      `${entry} belongs to user ${userText(found.uid)} in ${directory}, where every user may make files (mode ${octal(mode)}): ` +
+        `if it is the right one, run 'chown root ${shellText(entry)}'`,
     );
     this.#objections.push({ uid: isFile ? undefined : found.uid, error });
   }
@@ -236,7 +238,7 @@ const isName = (name: string): boolean => name !== '' && name !== '.';
 
 const octal = (mode: number): string => (mode & 0o7777).toString(8);
 
-/** Nobody writes to it as long as it is mounted like this: a volume of a container whose modes are 0777. */
+/** Tells whether the directory is mounted read-only, as a volume of a container with modes 0777 may be. */
 function* isReadOnly(directory: string): Generator<Question, boolean, Answer> {
   try {
     yield { about: 'access', path: directory };
@@ -246,21 +248,21 @@ function* isReadOnly(directory: string): Generator<Question, boolean, Answer> {
   }
 }
 
-/** For a shell, if it needs to be. */
+/** Quotes the text for a shell, if that is necessary. */
 function shellText(text: string): string {
   return /^[\w./+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** `997 (varpd)`, or the number alone. Never throws. */
+/** Returns `997 (varpd)`, or the number alone. Never throws. */
 export function userText(uid: number): string {
   const name = userName(uid);
   return name === undefined ? `${uid}` : `${uid} (${name})`;
 }
 
-/** Of whoever this process runs as. */
+/** The user of this process. */
 export const ownUserText = (): string => userText(process.geteuid?.() ?? 0);
 
-/** For messages: what the file says, or nothing. Never throws. */
+/** The name out of /etc/passwd, for messages. Never throws. */
 export function userName(uid: number): string | undefined {
   try {
     const lines = readFileSync('/etc/passwd', 'utf8').split('\n');

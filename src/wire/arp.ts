@@ -38,8 +38,9 @@ export const REQUEST = 1; // RFC 826, ares_op$REQUEST
 export const REPLY = 2; // RFC 826, ares_op$REPLY
 
 /**
- * Ethernet and IPv4 only; RARP's messages are the same (RFC 903). The lengths are compared, never used: a request with larger ones must not make
- * anybody echo memory. Operations other than the two pass, for the caller to ignore.
+ * Accepts Ethernet and IPv4 only; RARP has the same messages (RFC 903). The length fields are compared and
+ * never used, so that a request with larger ones cannot make a reply contain other memory. Operations other
+ * than the two pass, and the caller ignores them.
  */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
@@ -83,7 +84,7 @@ export function isProbe(repr: Repr): boolean {
   return repr.operation === REQUEST && repr.senderIp === ip.ANY_V4;
 }
 
-/** An announcement tells and asks nothing, as request or as reply. RFC 5227 1.1, 3 */
+/** An announcement states an address and asks nothing; it is a request or a reply. RFC 5227 1.1, 3 */
 export function isAnnouncement(repr: Repr): boolean {
   return repr.senderIp === repr.targetIp && repr.senderIp !== ip.ANY_V4;
 }

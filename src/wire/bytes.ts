@@ -1,6 +1,6 @@
-// Network byte order, in one place. Plain reads inline to two or four loads; DataView would need an object
-// per buffer, and the readers of a slab hold none. The caller answers for the bounds: every codec has one
-// `check` for that.
+// Network byte order, in one place. Plain reads inline to two or four loads. DataView would need an object
+// per buffer, and the readers of a slab hold none. The caller is responsible for the bounds: every codec has
+// one `check` for them.
 
 export function read16(bytes: Uint8Array, offset: number): number {
   return (bytes[offset] << 8) | bytes[offset + 1];

@@ -1,10 +1,10 @@
-// One line for one frame, a clause for each layer, the way smoltcp's pretty printer does it:
+// One line for one frame, with a clause for each layer, in the style of smoltcp's pretty printer:
 //
 //   Ethernet 02:00:00:00:00:01 > ff:ff:ff:ff:ff:ff | ARP who has 10.0.0.2, tell 10.0.0.1 at 02:00:00:00:00:01
 //   Ethernet ... | IPv4 192.0.2.1 > 192.0.2.2 ttl 64 | UDP 51000 > 4789 (58 bytes) | VXLAN 100 | Ethernet ...
 //
-// For logs, traces, `explain` and test diffs, not for every frame. Any bytes will do: a layer whose `check`
-// refuses is the last clause and says why.
+// This is for logs, traces, `explain` and test diffs, and too slow for every frame. It takes any bytes: a
+// layer that fails its `check` is the last clause and gives the reason.
 
 import * as arp from './arp.js';
 import * as dhcpv4 from './dhcpv4.js';
@@ -23,20 +23,21 @@ import * as vlan from './vlan.js';
 import * as vxlan from './vxlan.js';
 
 /**
- * Two tunnels with two tags in each is 14. A frame of nothing but tags must not become a line of thousands.
+ * Two tunnels with two tags in each are 14 layers. A frame of nothing but tags must not become a line of
+ * thousands.
  */
 const MAX_LAYERS = 16;
 
-/** `depth` layers are above this one. */
+/** `depth`: number of layers above this one. */
 type Layer = (bytes: Uint8Array, offset: number, length: number, depth: number) => string;
 
-/** Never throws; `offset` and `length` are cut to what `bytes` has. */
+/** Never throws. `offset` and `length` are limited to the bytes that exist. */
 export function describe(bytes: Uint8Array, offset = 0, length = bytes.length - offset): string {
   const start = Math.min(Math.max(0, offset), bytes.length);
   return ethernetLayer(bytes, start, Math.min(Math.max(0, length), bytes.length - start), 0);
 }
 
-/** The same of an IPv4 or IPv6 packet, nothing before it. */
+/** Describes an IPv4 or IPv6 packet that begins with its IP header. */
 export function describeIp(bytes: Uint8Array): string {
   const layer = bytes.length > 0 && bytes[0] >> 4 === 6 ? ipv6Layer : ipv4Layer;
   return layer(bytes, 0, bytes.length, 0);
@@ -50,7 +51,7 @@ function refused(name: string, reason: number, length: number): string {
   return `${name} ${reasonName(reason)} (${length} bytes)`;
 }
 
-/** For what we know by number only. */
+/** A layer of which only the number is known. */
 function opaque(name: string): Layer {
   return (_bytes, _offset, length) => `${name} (${length} bytes)`;
 }

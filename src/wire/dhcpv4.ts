@@ -15,9 +15,9 @@
 // |     code      |    length     |  value ...                          (RFC 2131 2; options RFC 2132 2)
 // +---------------+---------------+-------------------------------+
 //
-// `check` is about the fixed part: re-addressing a frame to server or client needs no options and must not
-// fail on odd ones. `parse` reads the options too, wherever overloading has put them, and joins those that
-// were split; `findOption` looks for one and makes nothing.
+// `check` looks at the fixed part alone: a frame can be re-addressed to server or client without its options,
+// and odd options must not prevent that. `parse` reads the options too, wherever overloading has put them,
+// and joins split ones; `findOption` looks for one option and allocates nothing.
 
 import { read16, read32, write16, write32 } from './bytes.js';
 import * as ip from './ip.js';
@@ -39,7 +39,7 @@ const SNAME = 44;
 const FILE = 108;
 const COOKIE = 236;
 const OPTIONS = 240;
-/** Up to the cookie. */
+/** Bytes before the cookie. */
 export const HEADER_BYTES = 236;
 
 export const CLIENT_PORT = 68; // RFC 2131 4.1
@@ -94,12 +94,13 @@ export function operation(bytes: Uint8Array, offset: number): number {
   return bytes[offset + OP];
 }
 
-/** What only a relay writes into a message beside its option: hops and giaddr are zero when a client sends it (RFC 2131 4.4.1). */
+/** Returns whether a relay has written into the fixed part: a client sends hops and giaddr as zero (RFC 2131
+ * 4.4.1). */
 export function hasRelayFields(bytes: Uint8Array, offset: number): boolean {
   return bytes[offset + HOPS] !== 0 || read32(bytes, offset + GIADDR) !== 0;
 }
 
-/** Of a message type: whether clients send such messages (RFC 2131 3.1, table 2). */
+/** Returns whether clients send messages of this type (RFC 2131 3.1, table 2). */
 export function isFromClient(type: number): boolean {
   switch (type) {
     case DISCOVER:
@@ -117,7 +118,7 @@ export function transactionId(bytes: Uint8Array, offset: number): number {
   return read32(bytes, offset + XID);
 }
 
-/** The client wants its answer by broadcast, having no address yet to be reached at. RFC 2131 4.1 */
+/** Returns whether the client wants its answer by broadcast, since it has no address yet. RFC 2131 4.1 */
 export function wantsBroadcast(bytes: Uint8Array, offset: number): boolean {
   return (read16(bytes, offset + FLAGS) & BROADCAST_FLAG) !== 0;
 }
@@ -127,9 +128,10 @@ export function clientMac(bytes: Uint8Array, offset: number): mac.MacAddress {
 }
 
 /**
- * Of a checked message: where the value of its only option of this kind begins, its length in the byte before; 0 without
- * one. BAD_OPTION when there are several, or the options do not end as they must (RFC 2131 4.1), or there are none at all
- * (BOOTP). What overloading has put elsewhere is not seen: ask for OVERLOAD.
+ * Returns where the value of an option begins in a checked message; the option's length is in the byte
+ * before. 0: the message has no such option. BAD_OPTION: it has several, or its options do not end as they
+ * must (RFC 2131 4.1), or it has no options at all (BOOTP). Options in overloaded fields are not found;
+ * OVERLOAD tells whether there may be some.
  */
 export function findOption(bytes: Uint8Array, offset: number, length: number, code: number): number {
   if (length < OPTIONS || read32(bytes, offset + COOKIE) !== MAGIC_COOKIE) return BAD_OPTION;
@@ -146,7 +148,8 @@ export function findOption(bytes: Uint8Array, offset: number, length: number, co
   return BAD_OPTION;
 }
 
-/** Without sname and file, which are about booting. Options keep the order in which they were first met. */
+/** A message without sname and file, which are about booting. Options are in the order of their first
+ * part. */
 export interface Repr {
   readonly operation: number;
   readonly hops: number;
@@ -184,7 +187,7 @@ export function parse(bytes: Uint8Array, offset: number, length: number): Repr |
   };
 }
 
-/** The options field, then file, then sname: the order in which split options join (RFC 3396 5). */
+/** Reads the options field, then file, then sname: split options join in this order (RFC 3396 5). */
 function parseOptions(
   bytes: Uint8Array,
   offset: number,
@@ -200,7 +203,7 @@ function parseOptions(
   return options;
 }
 
-/** False for an option past the end, or none that ends the list: the last must be `end` (RFC 2131 4.1). */
+/** Returns false if an option reaches past the end, or if no `end` option is the last (RFC 2131 4.1). */
 function collect(bytes: Uint8Array, start: number, end: number, into: Map<number, Uint8Array>): boolean {
   for (let at = start; at < end;) {
     const code = bytes[at++];

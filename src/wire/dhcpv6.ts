@@ -8,7 +8,8 @@
 // |  value ...                                                          (RFC 8415 21.1)
 // +---------------------------------------------------------------+
 //
-// Read, never written: `check` walks the options once, after which no walk over them can leave the message.
+// Messages are read, never written. `check` walks the options once; after it no walk over them can leave the
+// message.
 
 import { read16, read32 } from './bytes.js';
 import { BAD_OPTION, BAD_VALUE, TRUNCATED } from './reason.js';
@@ -37,7 +38,7 @@ export const IA_NA = 3;
 export const IA_TA = 4;
 export const IA_ADDRESS = 5;
 
-// Options that relays add, and no client has
+// Options that only relays add
 const RELAY_MESSAGE = 9; // RFC 8415 21.10
 const INTERFACE_ID = 18; // RFC 8415 21.18
 const REMOTE_ID = 37; // RFC 4649 3
@@ -47,15 +48,15 @@ const RELAY_SUPPLIED_OPTIONS = 66; // RFC 6422
 const CLIENT_LINK_LAYER = 79; // RFC 6939 4
 const RELAY_PORT = 135; // RFC 8357
 
-/** What stands in an identity association before its own options: IAID, T1, T2. */
+/** Bytes of an identity association before its options: IAID, T1, T2. */
 const IA_NA_BYTES = 12;
-/** IAID alone. */
+/** The same for temporary addresses: IAID alone. */
 const IA_TA_BYTES = 4;
 /** Address, preferred lifetime, valid lifetime. */
 const IA_ADDRESS_BYTES = 24;
 const VALID_LIFETIME = 20;
 
-/** Types that are in the registry and no relay's; every option lies inside. */
+/** Accepts the message types of clients and servers, if every option ends within the message. */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
   const type = messageType(bytes, offset);
@@ -73,7 +74,7 @@ export function messageType(bytes: Uint8Array, offset: number): number {
   return bytes[offset];
 }
 
-/** A message that only servers and relays send. */
+/** Returns whether only servers and relays send messages of this type. */
 export function isFromServer(type: number): boolean {
   return type === ADVERTISE || type === REPLY || type === RECONFIGURE || type > INFORMATION_REQUEST;
 }
@@ -87,12 +88,13 @@ export function optionLength(bytes: Uint8Array, option: number): number {
   return read16(bytes, option + 2);
 }
 
-/** Where the value of an option begins. */
+/** Returns where the value of an option begins. */
 export function value(option: number): number {
   return option + OPTION_BYTES;
 }
 
-/** Of a checked message: where its only option of this kind begins; 0 without one, BAD_OPTION with several. */
+/** Returns where an option of a checked message begins; 0 if it has none of this kind, BAD_OPTION if it has
+ * several. */
 export function findOption(bytes: Uint8Array, offset: number, length: number, code: number): number {
   let found = 0;
   const end = offset + length;
@@ -104,7 +106,7 @@ export function findOption(bytes: Uint8Array, offset: number, length: number, co
   return found;
 }
 
-/** Of a checked message: whether it has an option that only relays add. */
+/** Returns whether a checked message has an option that only relays add. */
 export function hasRelayOption(bytes: Uint8Array, offset: number, length: number): boolean {
   const end = offset + length;
   for (let at = offset + HEADER_BYTES; at < end; at = value(at) + optionLength(bytes, at)) {
@@ -123,7 +125,8 @@ export function hasRelayOption(bytes: Uint8Array, offset: number, length: number
   return false;
 }
 
-/** The addresses of a checked message, wherever they stand, with their valid lifetimes. */
+/** Visits the addresses of a checked message, in all its identity associations, with their valid
+ * lifetimes. */
 export function forEachAddress(
   bytes: Uint8Array,
   offset: number,

@@ -1,6 +1,6 @@
 /**
- * Errors of Linux by name, with their numbers (asm-generic/errno-base.h, asm-generic/errno.h: the same on x86-64 and arm64).
- * Every error that this program knows by name is here. The native half and the entries of output lists say them as numbers.
+ * Error numbers of Linux (asm-generic/errno-base.h, asm-generic/errno.h: the same on x86-64 and arm64): every
+ * one that this program uses by name. The native layer and the entries of output lists have the numbers.
  */
 export const ERRNO = {
   EPERM: 1,
@@ -23,7 +23,7 @@ export const ERRNO = {
   EBADFD: 77,
   EUSERS: 87,
   EMSGSIZE: 90,
-  /** As Node calls the next one, which the kernel has by one name alone. */
+  /** Node's name for EOPNOTSUPP; the kernel has only the latter. */
   ENOTSUP: 95,
   EOPNOTSUPP: 95,
   EAFNOSUPPORT: 97,

@@ -10,20 +10,20 @@
 // |           EtherType           |  payload ...                      (IEEE 802.3-2018 3.1.1; no FCS)
 // +-------------------------------+
 //
-// How every codec in this folder is made:
+// The form of every codec in this folder:
 //
-//   check(bytes, offset, length)   The one gate. The caller sees to it that `length` bytes from `offset` on lie
-//                                  in `bytes`. Good: the header's length, always > 0: the payload is at
-//                                  offset + result. Bad: a negative number of reason.ts, to be counted.
-//                                  Nothing is thrown, nothing is made.
+//   check(bytes, offset, length)   The only check. The caller makes sure that `length` bytes from `offset` on are
+//                                  in `bytes`. Valid: the header's length, always > 0; the payload is at
+//                                  offset + result. Invalid: a negative number of reason.ts, to be counted.
+//                                  It neither throws nor allocates.
 //   field(bytes, offset)           An accessor. After `check` none can fail or read past the header.
-//   setField(bytes, offset, value) For what someone rewrites in place.
+//   setField(bytes, offset, value) Changes a field in place.
 //   Repr, parse, byteLength, write The header as a plain object, for rare frames, control and tests. `parse` is
 //                                  `check` and every accessor. `write` sets all bytes of the header, whatever
 //                                  the buffer held, without `check` (a new buffer could not pass it), and
 //                                  returns byteLength(repr).
 //
-// The first three are for every frame: no object, no string, no subarray.
+// The first three may be called for every frame: they make no object, string or subarray.
 
 import { read16, write16 } from './bytes.js';
 import * as mac from './mac.js';
@@ -40,10 +40,10 @@ export const ARP = 0x0806; // RFC 826
 export const RARP = 0x8035; // RFC 903
 export const IPV6 = 0x86dd; // RFC 2464 3
 /**
- * Below this the field is a length and an 802.2 header follows (BPDUs are such frames). IEEE 802.3-2018 3.2.6
+ * Below this value the field is a length, and an 802.2 header follows, as in a BPDU. IEEE 802.3-2018 3.2.6
  */
 export const MIN_ETHER_TYPE = 0x0600;
-/** What a frame is padded to on a wire, without FCS. IEEE 802.3-2018 4A.4.2 */
+/** A frame on a wire is padded to this length, without FCS. IEEE 802.3-2018 4A.4.2 */
 export const MIN_FRAME_BYTES = 60;
 
 export function check(_bytes: Uint8Array, _offset: number, length: number): number {
@@ -67,7 +67,7 @@ export function etherType(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + ETHER_TYPE);
 }
 
-// The two address halves as small integers, for hash keys.
+// The halves of both addresses as small integers, for hash keys.
 
 export function destinationHigh(bytes: Uint8Array, offset: number): number {
   return mac.macHigh(bytes, offset + DESTINATION);

@@ -9,7 +9,7 @@
 // |                     variable option data                      |
 // +---------------------------------------------------------------+
 //
-// Options are walked, never read: varpd knows none. Reserved bits are ignored on receipt (RFC 8926 3.4);
+// Options are walked and never read: varpd knows none. Reserved bits are ignored on receipt (RFC 8926 3.4);
 // `hasReservedBits` lets the caller count them.
 
 import { read16, read24, write32 } from './bytes.js';
@@ -42,7 +42,8 @@ const OPTION_HEADER_BYTES = 4;
 const CRITICAL_TYPE = 0x80;
 const OPTION_LENGTH_MASK = 0x1f;
 
-/** Bytes of the header, options included; an option that must be known to be passed over is a reason to refuse. */
+/** Returns the bytes of the header, options included. A critical option is a reason to refuse, since varpd
+ * knows none. */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
   if (bytes[offset + VERSION] >> VERSION_SHIFT !== 0) return BAD_VERSION;
@@ -57,7 +58,7 @@ export function check(bytes: Uint8Array, offset: number, length: number): number
     : checkOptions(bytes, offset + HEADER_BYTES, offset + header, header);
 }
 
-/** `header` where the options fill their room and none is critical. At most 63 of them. */
+/** Returns `header` if the options, at most 63, fill their room and none is critical. */
 function checkOptions(bytes: Uint8Array, first: number, end: number, header: number): number {
   let at = first;
   while (at < end) {
@@ -71,12 +72,12 @@ export function vni(bytes: Uint8Array, offset: number): number {
   return read24(bytes, offset + VNI);
 }
 
-/** Any bit set that a sender of this version leaves zero. */
+/** Returns whether a bit is set that a sender of this version leaves zero. */
 export function hasReservedBits(bytes: Uint8Array, offset: number): boolean {
   return ((bytes[offset + FLAGS] & RESERVED_FLAGS) | bytes[offset + RESERVED]) !== 0;
 }
 
-/** For every frame sent: eight bytes, no option. */
+/** Writes the header of a frame to send: eight bytes, no option. */
 export function writeHeader(bytes: Uint8Array, offset: number, vni: number): void {
   write32(bytes, offset, ETHERNET);
   write32(bytes, offset + VNI, vni << 8);

@@ -39,7 +39,7 @@ export function code(bytes: Uint8Array, offset: number): number {
   return bytes[offset + CODE];
 }
 
-/** RFC 1122 3.2.2: an error message, which none may be sent about. */
+/** Returns whether this is an error message; no error message may be sent about one (RFC 1122 3.2.2). */
 export function isError(bytes: Uint8Array, offset: number): boolean {
   switch (type(bytes, offset)) {
     case UNREACHABLE:
@@ -53,7 +53,8 @@ export function isError(bytes: Uint8Array, offset: number): boolean {
   }
 }
 
-/** What makes hosts choose a router, or has to do with it: redirects, and router discovery, which nothing needs any more. */
+/** Returns whether the message affects the choice of a router: a redirect, or router discovery, which is
+ * obsolete. */
 export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
   switch (type(bytes, offset)) {
     case REDIRECT:
@@ -65,7 +66,7 @@ export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
   }
 }
 
-/** What it means depends on the type. */
+/** The meaning of this word depends on the type. */
 export function word(bytes: Uint8Array, offset: number): number {
   return read32(bytes, offset + WORD);
 }
@@ -78,7 +79,7 @@ export function sequence(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + WORD + 2);
 }
 
-/** `length` is the whole message's. */
+/** `length`: bytes of the whole message. */
 export function verifyChecksum(bytes: Uint8Array, offset: number, length: number): boolean {
   return checksums.verify(bytes, offset, length, 0);
 }
@@ -102,7 +103,7 @@ export function byteLength(): number {
   return HEADER_BYTES;
 }
 
-/** With checksum zero; `fillChecksum` when the body is in place. */
+/** Writes a checksum of zero; `fillChecksum` is called when the body is in place. */
 export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
   bytes[offset + TYPE] = repr.type;
   bytes[offset + CODE] = repr.code;

@@ -6,7 +6,7 @@
 // |      One word by type: identifier and sequence, MTU, ...      |     (RFC 4443 2.1, 3.2, 4.1)
 // +---------------------------------------------------------------+
 //
-// The header is ICMP's to the bit. Types differ, and the checksum covers a pseudo-header (RFC 4443 2.3).
+// The header is the same as ICMP's. The types differ, and the checksum covers a pseudo-header (RFC 4443 2.3).
 
 import * as checksums from './checksum.js';
 import { CHECKSUM, type } from './icmp.js';
@@ -46,12 +46,14 @@ const MULTICAST_ROUTER_ADVERTISEMENT = 151; // RFC 4286
 const MULTICAST_ROUTER_TERMINATION = 153; // RFC 4286
 const FAST_HANDOVER = 154; // RFC 5568 6.1
 
-/** An error message, or a redirect: none may be sent about either (RFC 4443 2.1, 2.4 (e)). */
+/** Returns whether this is an error message or a redirect; no error message may be sent about either (RFC
+ * 4443 2.1, 2.4 (e)). */
 export function isError(bytes: Uint8Array, offset: number): boolean {
   return type(bytes, offset) < ECHO_REQUEST || type(bytes, offset) === REDIRECT;
 }
 
-/** What no host sends: only a router, or who gives himself out for one. Solicitations are every host's. */
+/** Returns whether only routers send such a message. Solicitations are not among them: every host sends
+ * those. */
 export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
   switch (type(bytes, offset)) {
     case ROUTER_ADVERTISEMENT:
@@ -67,7 +69,7 @@ export function isRouterMessage(bytes: Uint8Array, offset: number): boolean {
   }
 }
 
-/** `ip` is where the IPv6 header begins, `length` the whole message's. */
+/** `ip`: offset of the IPv6 header. `length`: bytes of the whole message. */
 export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number, length: number): boolean {
   return checksums.verify(bytes, offset, length, checksums.pseudoV6(bytes, ip, ICMPV6, length));
 }

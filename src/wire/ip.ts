@@ -1,6 +1,6 @@
-// IP addresses as text. An address is its canonical spelling (dotted quad, or RFC 5952) with a brand on it,
-// so equality is ===, a Map needs no hash, JSON and `postMessage` carry it, and it prints itself. Two rules
-// make the spelling unique:
+// IP addresses as text. An address is its canonical spelling (dotted quad, or RFC 5952) as a branded string.
+// So equality is ===, a Map needs no hash function, JSON and `postMessage` carry an address, and it prints as
+// it is. Two rules make the spelling unique:
 //
 //   - IPv4 is four decimal numbers. No octal, no hexadecimal, no short form: other programs read 010.0.0.1 as
 //     8.0.0.1, and a filter that disagrees with the kernel is no filter (CVE-2021-28918, CVE-2024-29415).
@@ -22,7 +22,7 @@ export interface Endpoint {
   readonly port: number;
 }
 
-/** An address, and how many of its leading bits count. */
+/** An address and its prefix length in bits. */
 export interface Prefix {
   readonly ip: IpAddress;
   readonly bits: number;
@@ -50,14 +50,14 @@ export function family(ip: IpAddress): 4 | 6 {
 // -- Text
 
 /**
- * Strict: what this refuses no later layer sees. Zone ids are refused; a scope has no meaning on another
- * host.
+ * Strict: no later layer sees an address that this refuses. Zone ids are refused, since a scope has no
+ * meaning on another host.
  */
 export function parse(text: string): IpAddress | undefined {
   return text.includes(':') ? parseV6(text) : parseV4(text);
 }
 
-/** By hand, since lists of a million come: a tenth of the time that ipaddr.js takes. */
+/** Written by hand, since lists have up to a million addresses: it takes a tenth of the time of ipaddr.js. */
 export function parseV4(text: string): Ipv4Address | undefined {
   let [dots, value, digits] = [0, 0, 0];
   for (let index = 0; index <= text.length; index++) {
@@ -66,7 +66,7 @@ export function parseV4(text: string): Ipv4Address | undefined {
       if (digits === 0 || dots++ === V4_BYTES) return undefined;
       [value, digits] = [0, 0];
     } else {
-      // A second digit behind a zero is octal to other programs.
+      // Other programs read a second digit behind a zero as octal.
       if (digit < 0 || digit > 9 || (digits > 0 && value === 0)) return undefined;
       value = value * 10 + digit;
       digits++;
@@ -77,14 +77,15 @@ export function parseV4(text: string): Ipv4Address | undefined {
 }
 
 const ZERO = 0x30;
-/** As a digit. */
+/** The dot, as a digit. */
 const DOT = 0x2e - ZERO;
 
 const HEX_GROUPS = /^[0-9a-f:]{2,39}$/i;
 
 function parseV6(text: string): IpAddress | undefined {
-  // ipaddr.js takes octal and hexadecimal in a dotted tail, zone ids, and reads ::1.2.3.4 as if it were mapped.
-  // Spelling the tail in hexadecimal first leaves it only the part of the grammar it is exact about.
+  // ipaddr.js accepts octal and hexadecimal in a dotted tail, and zone ids, and reads ::1.2.3.4 as if it were
+  // mapped. So the tail is first spelled in hexadecimal, which leaves ipaddr.js the part of the grammar that
+  // it reads exactly.
   const tail = text.lastIndexOf(':') + 1;
   const quad = parseV4(text.slice(tail));
   const groups = quad === undefined ? text : text.slice(0, tail) + hexGroups(quad);
@@ -103,7 +104,7 @@ function octets(ip: Ipv4Address): [number, number, number, number] {
 
 const ENDPOINT = /^(.*):([1-9][0-9]{0,4})$/;
 
-/** `10.0.0.1:4789` or `[2001:db8::1]:4789`; port 1 to 65535, decimal, always there. */
+/** `10.0.0.1:4789` or `[2001:db8::1]:4789`. The port is required, decimal, 1 to 65535. */
 export function parseEndpoint(text: string): Endpoint | undefined {
   const match = ENDPOINT.exec(text);
   if (match === null) return undefined;
@@ -139,14 +140,14 @@ export function writeV4(ip: Ipv4Address, bytes: Uint8Array, offset: number): voi
   bytes[at] = value;
 }
 
-/** Sixteen bytes; the v4-mapped form reads as the IPv4 address. */
+/** Reads sixteen bytes; the v4-mapped form becomes the IPv4 address. */
 export function readV6(bytes: Uint8Array, offset: number): IpAddress {
   if (isMapped(bytes, offset)) return readV4(bytes, offset + MAPPED_PREFIX_BYTES);
   const groups = Array.from({ length: 8 }, (_, index) => read16(bytes, offset + 2 * index));
   return compress(groups) as Ipv6Address;
 }
 
-/** Sixteen bytes; an IPv4 address is written v4-mapped. */
+/** Writes sixteen bytes; an IPv4 address is written v4-mapped. */
 export function writeV6(ip: IpAddress, bytes: Uint8Array, offset: number): void {
   if (isV4(ip)) {
     bytes.fill(0, offset, offset + MAPPED_PREFIX_BYTES - 2);
@@ -157,7 +158,7 @@ export function writeV6(ip: IpAddress, bytes: Uint8Array, offset: number): void 
   }
 }
 
-/** Sixteen bytes of its own, as sockets take an address. */
+/** Returns the address in sixteen new bytes, as sockets take it. */
 export function toBytes(ip: IpAddress): Uint8Array {
   const bytes = new Uint8Array(V6_BYTES);
   writeV6(ip, bytes, 0);
@@ -185,7 +186,8 @@ function compress(groups: readonly number[]): string {
   return `${text.slice(0, start).join(':')}::${text.slice(start + longest).join(':')}`;
 }
 
-// -- What kind of address it is. Tests on the spelling: canonical, so a prefix is where it is looked for.
+// -- Kinds of addresses. These tests look at the spelling, which is canonical, so a prefix is always at the
+// start.
 
 export function isUnspecified(ip: IpAddress): boolean {
   return ip === ANY_V4 || ip === ANY_V6;
@@ -207,7 +209,8 @@ export function isLinkLocal(ip: IpAddress): boolean {
   return /^(?:169\.254\.|fe[89ab][0-9a-f]:)/.test(ip); // RFC 3927 2.1, RFC 4291 2.5.6
 }
 
-/** ::a.b.c.d without the ffff, long deprecated; `::` and `::1` are other things. RFC 4291 2.5.5.1 */
+/** Returns whether an address is ::a.b.c.d without the ffff, long deprecated; `::` and `::1` are not. RFC
+ * 4291 2.5.5.1 */
 export function isV4Compatible(ip: IpAddress): boolean {
   return /^::[0-9a-f]+(?::[0-9a-f]+)?$/.test(ip) && ip !== '::1';
 }
@@ -216,7 +219,7 @@ export function is6to4(ip: IpAddress): boolean {
   return ip.startsWith('2002:'); // RFC 3056 2
 }
 
-/** Whether a station can have this address. */
+/** Returns whether a station can have this address. */
 export function isStationIp(ip: IpAddress): boolean {
   return !isUnspecified(ip) && !isLoopback(ip) && !isMulticast(ip) && !isBroadcast(ip);
 }

@@ -50,7 +50,7 @@ const DONT_FRAGMENT = 0x4000; // RFC 791 3.1, flags bit 1
 const MORE_FRAGMENTS = 0x2000; // RFC 791 3.1, flags bit 2
 const OFFSET_MASK = 0x1fff; // RFC 791 3.1, in units of 8 bytes
 
-/** The tail of a longer frame is Ethernet padding and not ours: the packet ends at `totalLength`. */
+/** A packet ends at `totalLength`; the rest of a longer frame is Ethernet padding. */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
   if (bytes[offset + VERSION_IHL] >> 4 !== 4) return BAD_VERSION;
@@ -69,7 +69,7 @@ export function totalLength(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + TOTAL_LENGTH);
 }
 
-/** Mends the header checksum by difference. */
+/** Updates the header checksum by difference. */
 export function setTotalLength(bytes: Uint8Array, offset: number, value: number): void {
   checksums.replaceWord(bytes, offset + TOTAL_LENGTH, value, offset + CHECKSUM);
 }
@@ -78,7 +78,7 @@ export function payloadLength(bytes: Uint8Array, offset: number): number {
   return totalLength(bytes, offset) - headerLength(bytes, offset);
 }
 
-/** DSCP and ECN together: what the socket options call TOS. */
+/** DSCP and ECN together; socket options call it TOS. */
 export function trafficClass(bytes: Uint8Array, offset: number): number {
   return bytes[offset + TRAFFIC_CLASS];
 }
@@ -99,12 +99,12 @@ export function moreFragments(bytes: Uint8Array, offset: number): boolean {
   return (read16(bytes, offset + FRAGMENT) & MORE_FRAGMENTS) !== 0;
 }
 
-/** In bytes; above 0 there is no transport header here. */
+/** In bytes. Above 0 the packet has no transport header. */
 export function fragmentOffset(bytes: Uint8Array, offset: number): number {
   return (read16(bytes, offset + FRAGMENT) & OFFSET_MASK) * 8;
 }
 
-/** First, middle or last: true of every piece, so that all pieces of a packet are treated alike. */
+/** True for the first, middle and last fragment, so that all fragments of a packet are treated alike. */
 export function isFragment(bytes: Uint8Array, offset: number): boolean {
   return (read16(bytes, offset + FRAGMENT) & (MORE_FRAGMENTS | OFFSET_MASK)) !== 0;
 }
@@ -129,7 +129,7 @@ export function destination(bytes: Uint8Array, offset: number): ip.Ipv4Address {
   return ip.readV4(bytes, offset + DESTINATION);
 }
 
-/** Mends the header checksum by difference: a wrong one stays as wrong as it came (RFC 1624 3). */
+/** Updates the header checksum by difference: a wrong checksum stays as wrong as before (RFC 1624 3). */
 export function setEcn(bytes: Uint8Array, offset: number, value: number): void {
   const word = read16(bytes, offset + VERSION_IHL);
   checksums.replaceWord(bytes, offset + VERSION_IHL, (word & ~ECN_MASK) | value, offset + CHECKSUM);
@@ -143,7 +143,7 @@ export function fillChecksum(bytes: Uint8Array, offset: number): void {
   checksums.fill(bytes, offset, headerLength(bytes, offset), CHECKSUM, 0);
 }
 
-/** A header without options, in a packet that is whole. */
+/** A header without options, in an unfragmented packet. */
 export interface Repr {
   readonly source: ip.Ipv4Address;
   readonly destination: ip.Ipv4Address;
@@ -156,8 +156,8 @@ export interface Repr {
 }
 
 /**
- * Refuses what a Repr cannot say (options, fragments) and what no receiver may take (a wrong checksum, RFC
- * 1122 3.2.1.2).
+ * Refuses a header that a Repr cannot express (options, fragments), and a wrong checksum, which no receiver
+ * may accept (RFC 1122 3.2.1.2).
  */
 export function parse(bytes: Uint8Array, offset: number, length: number): Repr | undefined {
   if (check(bytes, offset, length) !== HEADER_BYTES) return undefined;

@@ -23,7 +23,7 @@ export const SOURCE = 8;
 export const DESTINATION = 24;
 export const HEADER_BYTES = 40;
 
-// Next headers that another one follows: IANA "IPv6 Extension Header Types" (RFC 7045 4)
+// Next headers that are followed by another: IANA "IPv6 Extension Header Types" (RFC 7045 4)
 export const HOP_BY_HOP = 0; // RFC 8200 4.3
 export const ROUTING = 43; // RFC 8200 4.4
 export const FRAGMENT = 44; // RFC 8200 4.5
@@ -37,17 +37,17 @@ export const ICMPV6 = 58; // RFC 4443 1
 export const NO_NEXT_HEADER = 59; // RFC 8200 4.7
 
 /**
- * RFC 8200 4.1 names seven headers, each at most once or twice; a longer chain is an attack on whoever walks
- * it.
+ * RFC 8200 4.1 names seven headers, each at most once or twice. A longer chain is an attack on the code that
+ * walks it.
  */
 export const MAX_EXTENSION_HEADERS = 8;
 
-/** What must be the hop limit of Neighbor Discovery: no router has passed the packet on. RFC 4861 7.1.1 */
+/** Hop limit of Neighbor Discovery: it proves that no router has forwarded the packet. RFC 4861 7.1.1 */
 export const MAX_HOP_LIMIT = 255;
 
 /**
- * A longer frame is padded: the packet ends at 40 + `payloadLength`. Jumbograms (RFC 2675) read as empty
- * packets.
+ * A packet ends at 40 + `payloadLength`; the rest of a longer frame is padding. A jumbogram (RFC 2675) reads
+ * as an empty packet.
  */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
@@ -90,13 +90,15 @@ export function destination(bytes: Uint8Array, offset: number): ip.IpAddress {
   return ip.readV6(bytes, offset + DESTINATION);
 }
 
-/** No checksum to mend: IPv6 has none of its own and pseudo-headers leave the traffic class out. */
+/** No checksum needs an update: IPv6 has none of its own, and pseudo-headers do not include the traffic
+ * class. */
 export function setEcn(bytes: Uint8Array, offset: number, value: number): void {
   const at = offset + VERSION_CLASS_LABEL + 1;
   bytes[at] = (bytes[at] & ~0x30) | (value << 4);
 }
 
-// -- What the extension headers lead to, packed into one small integer so that asking costs no object:
+// -- The transport header behind the extension headers, packed into one small integer, so that no object is
+// allocated:
 //
 //      26                             10  9 8 7             0
 //    +----------------------------------+-+-+---------------+
@@ -108,8 +110,8 @@ const IS_LATER_FRAGMENT = 0x200;
 const LENGTH_SHIFT = 10;
 
 /**
- * Walks a checked packet to its transport header, which may be empty or cut off: its own `check` says.
- * Negative: reason.
+ * Walks a checked packet to its transport header. That header may be empty or cut off, which its own `check`
+ * finds. A negative result is a reason.
  */
 export function transport(bytes: Uint8Array, offset: number): number {
   const end = HEADER_BYTES + payloadLength(bytes, offset);
@@ -139,12 +141,13 @@ export function transportOffset(packed: number): number {
   return packed >> LENGTH_SHIFT;
 }
 
-/** A Fragment header was passed, even one that says "first and last" (an atomic fragment, RFC 6946 2). */
+/** Returns whether there is a Fragment header, even one that says "first and last" (an atomic fragment, RFC
+ * 6946 2). */
 export function isFragment(packed: number): boolean {
   return (packed & IS_FRAGMENT) !== 0;
 }
 
-/** The transport header went with the first fragment: what stands here is data. */
+/** Returns whether this is a later fragment, without a transport header: that was in the first fragment. */
 export function isLaterFragment(packed: number): boolean {
   return (packed & IS_LATER_FRAGMENT) !== 0;
 }

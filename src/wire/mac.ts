@@ -6,9 +6,9 @@
 // |                               |     (IEEE 802-2014 8.2)  G: group, multicast.  L: locally administered.
 // +-------------------------------+
 //
-// A double holds 53 bits exactly, so a MAC is a number: compared with ===, a Map key, nothing to allocate.
-// Bit operators see only 32 bits, hence the division below. `macHigh` and `macLow` are the two halves a hash
-// table of small integers wants.
+// A double holds 53 bits exactly, so a MAC is a number: it is compared with ===, is a key of a Map, and needs
+// no allocation. Bit operators see only 32 bits, hence the division below. `macHigh` and `macLow` are its two
+// halves, as small integers for hash tables.
 
 import { read16, read32, readSigned32, write16, write32 } from './bytes.js';
 
@@ -41,7 +41,7 @@ export function macLow(bytes: Uint8Array, offset: number): number {
   return readSigned32(bytes, offset + 2);
 }
 
-// The same halves of a MAC that is already a number, and back.
+// The halves of a MAC that is a number, and the number from the halves.
 
 export function highOf(mac: MacAddress): number {
   return Math.floor(mac / LOW);
@@ -55,7 +55,7 @@ export function fromHalves(high: number, low: number): MacAddress {
   return high * LOW + (low >>> 0);
 }
 
-/** The group bit: true of broadcast too. */
+/** Returns the group bit, which is set for broadcast too. */
 export function isMulticast(mac: MacAddress): boolean {
   return ((mac / FIRST_BYTE) & GROUP) !== 0;
 }
@@ -67,8 +67,7 @@ export function isBroadcast(mac: MacAddress): boolean {
 const TEXT = /^[0-9a-f]{1,2}(?::[0-9a-f]{1,2}){5}$/i;
 
 /**
- * Six groups of one or two hexadecimal digits and nothing else: `0:11:22:33:44:55` as `ether_ntoa` writes it,
- * too.
+ * Accepts six groups of one or two hexadecimal digits, and so `0:11:22:33:44:55` as `ether_ntoa` writes it.
  */
 export function parseMac(text: string): MacAddress | undefined {
   if (!TEXT.test(text)) return undefined;

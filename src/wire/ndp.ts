@@ -14,10 +14,9 @@
 // |  Option type  |   Length n    |  n * 8 bytes in all ...             (RFC 4861 4.1 to 4.4, 4.6)
 // +---------------+---------------+-------------------------------+
 //
-// Offsets are those of the ICMPv6 message. What a message says of itself is checked here; what it must have
-// around it is the caller's to ask: hop limit 255, the checksum (icmpv6), not in a fragment (RFC 6980 5), and
-// of a solicitation from :: that it goes to a solicited-node address and has no source option (RFC 4861
-// 7.1.1).
+// Offsets are those of the ICMPv6 message. This file checks the message itself. The caller must check its
+// surroundings: hop limit 255, the checksum (icmpv6), and that the message is in no fragment (RFC 6980 5). A
+// solicitation from :: must also go to a solicited-node address and have no source option (RFC 4861 7.1.1).
 
 import { read16, read32, write16, write32 } from './bytes.js';
 import * as icmpv6 from './icmpv6.js';
@@ -51,8 +50,8 @@ const TARGET_MAC = 2; // RFC 4861 4.6.1
 const MAC_OPTION_BYTES = 8; // RFC 2464 6
 
 /**
- * The gate: type, code, length, target and every option. The result is where the options begin. Redirects and inverse
- * discovery do not pass: nothing here reads them.
+ * The check of type, code, length, target and every option. The result is the place where the options begin.
+ * Redirects and inverse discovery are refused, since no code reads them.
  */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < ROUTER_SOLICITATION_BYTES) return TRUNCATED;
@@ -61,17 +60,17 @@ export function check(bytes: Uint8Array, offset: number, length: number): number
   return checkLinkLayer(bytes, offset, length);
 }
 
-/** Whether messages of this type tell link-layer addresses in their options. */
+/** Returns whether messages of this type have link-layer addresses in their options. */
 export function tellsLinkLayer(type: number): boolean {
   return fixedBytes(type) !== 0;
 }
 
-/** MAC to addresses, for networks of virtual circuits. RFC 3122 */
+/** Inverse discovery asks for the addresses of a MAC, on networks of virtual circuits. RFC 3122 */
 export function isInverse(type: number): boolean {
   return type === icmpv6.INVERSE_SOLICITATION || type === icmpv6.INVERSE_ADVERTISEMENT;
 }
 
-/** The same gate, for every message that tells link-layer addresses: `givesOther` may be asked of it, and nothing else. */
+/** The same check for every message with link-layer addresses. After it only `givesOther` may be called. */
 export function checkLinkLayer(bytes: Uint8Array, offset: number, length: number): number {
   if (length < ROUTER_SOLICITATION_BYTES) return TRUNCATED;
   const fixed = fixedBytes(icmpv6.type(bytes, offset));
@@ -102,9 +101,9 @@ function fixedBytes(type: number): number {
 }
 
 /**
- * RFC 4861 4.6: a length of zero discards the packet, and so does one past the end (CVE-2026-31738 is what
- * follows if not). A second link-layer address of one kind, or one that is no MAC, leaves open who is meant:
- * refused too.
+ * RFC 4861 4.6: an option of length zero discards the packet, and so does one past the end (CVE-2026-31738
+ * shows the effect if not). A second link-layer address of one kind, or one that is no MAC, is refused too,
+ * since it is ambiguous.
  */
 function checkOptions(bytes: Uint8Array, start: number, end: number): number {
   let seen = 0;
@@ -121,7 +120,7 @@ function checkOptions(bytes: Uint8Array, start: number, end: number): number {
   return seen;
 }
 
-/** Of a checked message; `start` is offset + check(). */
+/** Returns the link-layer address of one kind in a checked message. `start`: offset + check(). */
 function findMac(bytes: Uint8Array, start: number, end: number, type: number): mac.MacAddress | undefined {
   for (let at = start; at < end; at += bytes[at + 1] * 8) {
     if (bytes[at] === type) return mac.readMac(bytes, at + 2);
@@ -129,7 +128,8 @@ function findMac(bytes: Uint8Array, start: number, end: number, type: number): m
   return undefined;
 }
 
-/** Whether an option of a checked message gives a link-layer address other than this MAC, in halves (mac.ts). */
+/** Returns whether an option of a checked message has a link-layer address other than this MAC, given in
+ * halves (mac.ts). */
 export function givesOther(
   bytes: Uint8Array,
   start: number,
@@ -144,7 +144,7 @@ export function givesOther(
   return false;
 }
 
-/** Of a checked NS or NA. */
+/** Returns the target of a checked NS or NA. */
 export function target(bytes: Uint8Array, offset: number): ip.IpAddress {
   return ip.readV6(bytes, offset + TARGET);
 }
@@ -169,7 +169,7 @@ export interface RouterSolicitation {
   readonly sourceMac: mac.MacAddress | undefined;
 }
 
-/** Prefixes, MTU and the other options of an RA are checked and left out: we never answer for a router. */
+/** Prefixes, MTU and other options of an RA are checked and left out: varpd never answers for a router. */
 export interface RouterAdvertisement {
   readonly kind: 'routerAdvertisement';
   readonly hopLimit: number;
@@ -234,7 +234,7 @@ export function byteLength(repr: Repr): number {
   return fixedBytes(TYPES[repr.kind]) + (macOption(repr) === undefined ? 0 : MAC_OPTION_BYTES);
 }
 
-/** With checksum zero, for `icmpv6.fillChecksum`. */
+/** Writes a checksum of zero; `icmpv6.fillChecksum` completes it. */
 export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
   const type = TYPES[repr.kind];
   const fixed = fixedBytes(type);
@@ -261,14 +261,14 @@ export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
   return fixed + MAC_OPTION_BYTES;
 }
 
-// -- Where solicitations go
+// -- Destinations of solicitations
 
 /** ff02::1:ffXX:XXXX */
 export function isSolicitedNode(address: ip.IpAddress): boolean {
   return /^ff02::1:ff[0-9a-f]{2}:/.test(address); // RFC 4291 2.7.1
 }
 
-/** The group that the owner of `address` listens to. */
+/** Returns the group that the owner of `address` listens to. */
 export function solicitedNode(address: ip.IpAddress): ip.IpAddress {
   const bytes = new Uint8Array(ip.V6_BYTES);
   ip.writeV6(address, bytes, 0);
@@ -276,7 +276,7 @@ export function solicitedNode(address: ip.IpAddress): ip.IpAddress {
   return ip.readV6(bytes, 0);
 }
 
-/** The address that a station makes of its MAC. RFC 4862 5.3, RFC 2464 4 and 5 */
+/** Returns the address that a station makes of its MAC. RFC 4862 5.3, RFC 2464 4 and 5 */
 export function linkLocalOf(address: mac.MacAddress): ip.Ipv6Address {
   const bytes = new Uint8Array(ip.V6_BYTES);
   bytes.set([0xfe, 0x80]);
@@ -287,7 +287,7 @@ export function linkLocalOf(address: mac.MacAddress): ip.Ipv6Address {
   return ip.readV6(bytes, 0) as ip.Ipv6Address;
 }
 
-/** The Ethernet group of an IPv6 multicast address: 33:33 and its last four bytes. */
+/** Returns the Ethernet group of an IPv6 multicast address: 33:33 and the last four bytes of the address. */
 export function multicastMac(address: ip.IpAddress): mac.MacAddress {
   const bytes = new Uint8Array(ip.V6_BYTES);
   ip.writeV6(address, bytes, 0);

@@ -1,6 +1,6 @@
 /**
- * News of paths, as sockets get it from ICMP: which datagram a router did not forward for its size, and the size that it
- * would have forwarded. The native half (udp-errors.c) has the same layout.
+ * News of paths, which a socket receives through ICMP: a datagram that a router did not forward because of
+ * its size, and the size that it would have forwarded. The native layer (udp-errors.c) has the same layout.
  *
  *   word 0                        4      5       6          7
  *   +-----------------------------+------+-------+----------+-------+
@@ -8,22 +8,22 @@
  *   +-----------------------------+------+-------+----------+-------+
  */
 
-/** Where the datagram was going: four words, IPv4 as v4-mapped (RFC 4291 2.5.5.2). */
+/** Destination of the datagram: four words, IPv4 as v4-mapped (RFC 4291 2.5.5.2). */
 export const ADDRESS = 0;
-/** And the UDP port. */
+/** UDP port of the destination. */
 export const PORT = 4;
-/** The size that is announced, of IP packets. NO_SIZE: ICMP said something else. */
+/** The reported size, in bytes of IP packet. NO_SIZE: the ICMP message has another subject. */
 export const BYTES = 5;
-/** How much is quoted of what UDP carried, at most QUOTE_BYTES: routers need to quote no more than UDP's own header (RFC 792);
- * RFC 1812 4.3.2.3 and RFC 4443 3.2 want as much as there is room for. */
+/** Bytes of the UDP payload that are quoted, at most QUOTE_BYTES. A router need quote no more than UDP's own
+ * header (RFC 792); RFC 1812 4.3.2.3 and RFC 4443 3.2 want as much as there is room for. */
 export const QUOTED = 6;
 export const NEWS_WORDS = 8;
 
 export const NO_SIZE = -1;
-/** Tunnel header, Ethernet header with four tags, and IP as far as its length. */
+/** Enough for the tunnel header, the Ethernet header with four tags, and IP up to its length. */
 export const QUOTE_BYTES = 64;
 
-/** What one look at a socket brings. */
+/** The news that one read of a socket returns. */
 export interface PathNews {
   readonly words: Int32Array;
   readonly quotes: Uint8Array;

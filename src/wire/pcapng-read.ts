@@ -1,6 +1,6 @@
-// Reads captures: what pcapng.ts writes, everybody else's pcapng, and classic pcap (draft-ietf-opsawg-pcap 4), in
-// both byte orders and any time resolution. A file that ends in the middle, as one does that is still being
-// written, gives what it has. What pcapng.ts writes can be read as it comes, too.
+// Reads pcapng of any program, and classic pcap (draft-ietf-opsawg-pcap 4), in both byte orders and any time
+// resolution. A file that ends in the middle, as one that is still being written, gives its whole packets.
+// CaptureStream reads a capture while pcapng.ts writes it.
 
 import {
   BLOCK_OVERHEAD_BYTES,
@@ -37,13 +37,13 @@ const decoder = new TextDecoder();
 export interface Capture {
   readonly interfaces: readonly Interface[];
   readonly packets: readonly Packet[];
-  /** As far as interfaces say so: packets that the capture had no room for. */
+  /** Packets that the capture had no room for, from the statistics of interfaces. */
   readonly lost: number;
-  /** False where the file breaks off or makes no sense any more; what came before is good. */
+  /** False if the file ends early or becomes invalid; the packets before that are valid. */
   readonly complete: boolean;
 }
 
-/** Undefined where the bytes are no capture file at all. Never throws. */
+/** Returns undefined if the bytes are no capture file at all. Never throws. */
 export function readCapture(bytes: Uint8Array): Capture | undefined {
   if (bytes.length < 4) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -92,7 +92,8 @@ function readClassic(
   return { interfaces: [source], packets, lost: 0, complete: at === bytes.length };
 }
 
-/** What a section's blocks are read by. Interface numbers start again in every section; ours go on. */
+/** State for reading the blocks of a section. Interface numbers of a file start again in every section; those
+ * of `interfaces` continue. */
 interface Reader {
   bytes: Uint8Array;
   view: DataView;
@@ -103,7 +104,7 @@ interface Reader {
   readonly resolutions: bigint[];
   packets: Packet[];
   lost: number;
-  /** The last block was statistics, with which what pcapng.ts writes ends. */
+  /** The last block was statistics; pcapng.ts writes them at the end. */
   hasEnded: boolean;
 }
 
@@ -132,7 +133,7 @@ function readBlocks(bytes: Uint8Array): Capture {
   return { interfaces, packets, lost, complete: at === bytes.length };
 }
 
-/** Reads every block that is whole: how many bytes they have. Stops at the first that makes no sense. */
+/** Reads every whole block, up to the first invalid one. Returns how many bytes they have. */
 function readWhole(reader: Reader): number {
   const { bytes, view } = reader;
   let at = 0;
@@ -161,12 +162,12 @@ export class CaptureStream {
     return this.#reader.lost;
   }
 
-  /** Whether it may end here: all that was begun is whole, and the statistics were there. */
+  /** Whether the capture may end here: its last block is whole, and the statistics were there. */
   get hasEnded(): boolean {
     return this.#reader.hasEnded && this.#reader.bytes.length === 0;
   }
 
-  /** The packets that are whole now. Their data is good for as long as it is needed. */
+  /** Returns the packets that are whole now. Their data stays valid. */
   push(piece: Uint8Array): readonly Packet[] {
     const reader = this.#reader;
     reader.bytes = concat(reader.bytes, piece);
@@ -189,7 +190,7 @@ function beginSection(reader: Reader, at: number): void {
   reader.firstInterface = reader.interfaces.length;
 }
 
-/** False where a block contradicts itself. Types we do not know are stepped over (pcapng 3.1). */
+/** Returns false if a block contradicts itself. Blocks of unknown types are skipped (pcapng 3.1). */
 function readBlock(reader: Reader, body: number, end: number, type: number): boolean {
   switch (type) {
     case SECTION:
@@ -246,7 +247,7 @@ function readEnhanced(reader: Reader, body: number, end: number): boolean {
   return true;
 }
 
-/** Only the packets that were lost. */
+/** Reads the number of lost packets. */
 function readStatistics(reader: Reader, body: number, end: number): boolean {
   if (end - body < STATISTICS_FIXED_BYTES) return false;
   const lost = findOption(reader, body + STATISTICS_FIXED_BYTES, end, STATISTICS_LOST, 8);
@@ -254,7 +255,7 @@ function readStatistics(reader: Reader, body: number, end: number): boolean {
   return true;
 }
 
-/** Only a length and data, of the section's first interface; time is not told. */
+/** A packet with only a length and data, of the section's first interface; it has no time. */
 function readSimple(reader: Reader, body: number, end: number): boolean {
   const source = reader.interfaces.at(reader.firstInterface);
   if (end - body < 4 || source === undefined) return false;
@@ -272,7 +273,7 @@ function readSimple(reader: Reader, body: number, end: number): boolean {
   return true;
 }
 
-/** Where the value of the first such option is, or -1. An option that does not fit ends the list. */
+/** Returns where the value of the first such option is, or -1. An option that does not fit ends the list. */
 function findOption(
   { view, little }: Reader,
   start: number,

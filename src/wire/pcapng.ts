@@ -42,14 +42,14 @@ export const LINK_TYPE_RAW = 101; // LINKTYPE_RAW: an IPv4 or IPv6 packet, nothi
 
 export interface Section {
   readonly kind: 'section';
-  /** Who writes it. */
+  /** Name of the program that writes the section. */
   readonly application?: string;
 }
 
 export interface Interface {
   readonly kind: 'interface';
   readonly linkType: number;
-  /** Longer packets are cut to this; 0: none is. */
+  /** Longer packets are cut to this length; 0 = no packet is cut. */
   readonly snapBytes: number;
   readonly name: string;
   readonly description?: string;
@@ -59,23 +59,23 @@ export interface Packet {
   readonly kind: 'packet';
   /** Counted from 0, in the order in which interfaces were written. */
   readonly interfaceId: number;
-  /** Since 1970. As a bigint: nanoseconds do not fit a double. */
+  /** Time since 1970, as a bigint because nanoseconds do not fit a double. */
   readonly timestampNs: bigint;
   readonly originalBytes: number;
-  /** What was captured. From `read`: a part of the file, not a copy. */
+  /** The captured bytes. `readCapture` gives a part of the file, not a copy. */
   readonly data: Uint8Array;
   readonly direction: 'in' | 'out' | undefined;
   readonly comment: string;
 }
 
-/** What became of the packets of an interface; at the end. */
+/** Counts of the packets of an interface, at the end. */
 export interface Statistics {
   readonly kind: 'statistics';
   readonly interfaceId: number;
   readonly timestampNs: bigint;
   /** Captured and lost. */
   readonly received: number;
-  /** Not in the capture, for want of room. */
+  /** Packets that the capture had no room for. */
   readonly lost: number;
 }
 

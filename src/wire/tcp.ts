@@ -79,7 +79,7 @@ export function checksum(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + CHECKSUM);
 }
 
-/** `ip` is where the IP header begins, `length` the segment's: TCP does not know its own. */
+/** `ip`: offset of the IP header. `length`: bytes of the segment, which TCP does not state itself. */
 export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number, length: number): boolean {
   return checksums.verify(bytes, offset, length, checksums.pseudo(bytes, ip, TCP, length));
 }
@@ -98,7 +98,7 @@ export interface Repr {
   readonly window: number;
 }
 
-/** Options are stepped over; the checksum is `verifyChecksum`'s. */
+/** Options are skipped; `verifyChecksum` checks the checksum. */
 export function parse(bytes: Uint8Array, offset: number, length: number): Repr | undefined {
   if (check(bytes, offset, length) < 0) return undefined;
   return {
@@ -115,7 +115,7 @@ export function byteLength(): number {
   return HEADER_BYTES;
 }
 
-/** With checksum zero, for `fillChecksum` or an offload to complete. */
+/** Writes a checksum of zero; `fillChecksum` or an offload completes it. */
 export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
   write16(bytes, offset + SOURCE_PORT, repr.sourcePort);
   write16(bytes, offset + DESTINATION_PORT, repr.destinationPort);

@@ -18,14 +18,14 @@ export const LENGTH = 4;
 export const CHECKSUM = 6;
 export const HEADER_BYTES = 8;
 
-/** Ports that no service is assigned. RFC 6335 6 */
+/** Ports that are assigned to no service. RFC 6335 6 */
 export const MIN_DYNAMIC_PORT = 49152;
 export const MAX_DYNAMIC_PORT = 65535;
 
-/** What a checksum that comes out as zero is sent as: zero says "none". RFC 768, RFC 8200 8.1 */
+/** A checksum of zero is sent as this, since zero means "none". RFC 768, RFC 8200 8.1 */
 const MINUS_ZERO = 0xffff;
 
-/** Headers of IP and UDP. */
+/** Bytes of the IP and UDP headers. */
 export function overheadBytes(underlay: 4 | 6): number {
   return HEADER_BYTES + (underlay === 4 ? ipv4.HEADER_BYTES : ipv6.HEADER_BYTES);
 }
@@ -57,17 +57,14 @@ export function checksum(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + CHECKSUM);
 }
 
-/**
- * `ip` is where the IPv4 or IPv6 header begins. A zero field passes; whether it may on IPv6 is policy (RFC
- * 6935 5).
- */
+/** `ip`: offset of the IP header. A field of zero passes; whether it may on IPv6 is policy (RFC 6935 5). */
 export function verifyChecksum(bytes: Uint8Array, ip: number, offset: number): boolean {
   if (checksum(bytes, offset) === 0) return true;
   const length = totalLength(bytes, offset);
   return checksums.verify(bytes, offset, length, checksums.pseudo(bytes, ip, ipv4.UDP, length));
 }
 
-/** After header and payload are in place. */
+/** To be called after header and payload are in place. */
 export function fillChecksum(bytes: Uint8Array, ip: number, offset: number): void {
   const length = totalLength(bytes, offset);
   checksums.fill(bytes, offset, length, CHECKSUM, checksums.pseudo(bytes, ip, ipv4.UDP, length));
@@ -80,7 +77,7 @@ export interface Repr {
   readonly payloadLength: number;
 }
 
-/** The checksum belongs to header, payload and addresses together: `verifyChecksum`. */
+/** The checksum covers header, payload and addresses: `verifyChecksum`. */
 export function parse(bytes: Uint8Array, offset: number, length: number): Repr | undefined {
   if (check(bytes, offset, length) < 0) return undefined;
   return {
@@ -94,7 +91,7 @@ export function byteLength(): number {
   return HEADER_BYTES;
 }
 
-/** With checksum zero, "none"; `fillChecksum` makes it one. */
+/** Writes a checksum of zero, "none"; `fillChecksum` computes it. */
 export function write(repr: Repr, bytes: Uint8Array, offset: number): number {
   write16(bytes, offset + SOURCE_PORT, repr.sourcePort);
   write16(bytes, offset + DESTINATION_PORT, repr.destinationPort);

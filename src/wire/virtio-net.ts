@@ -8,9 +8,9 @@
 // |        Checksum offset        |     (Virtio 1.2, 5.1.6; the legacy 10 bytes, 5.1.6.1)
 // +-------------------------------+
 //
-// What stands before every frame of a TAP with IFF_VNET_HDR: which checksum is still to be done, and how to
-// cut a large segment. 16-bit fields are **little-endian**: native on the hosts we run on, and TUNSETVNETLE
-// makes it so on the others.
+// The header before every frame of a TAP with IFF_VNET_HDR. It describes the checksum that is still to be
+// computed, and how to cut a large segment. 16-bit fields are **little-endian**: native on most hosts, and
+// set by TUNSETVNETLE on the others.
 
 import { BAD_LENGTH, BAD_VALUE, TRUNCATED } from './reason.js';
 
@@ -25,7 +25,7 @@ export const HEADER_BYTES = 10; // Virtio 1.2, 5.1.6.1: without num_buffers
 // Flags: Virtio 1.2, 5.1.6
 /** The checksum from `checksumStart` on is not complete: its field holds the pseudo-header's sum. */
 export const NEEDS_CHECKSUM = 1;
-/** The sender's side has verified it. */
+/** The sender's side has verified the checksum. */
 export const DATA_VALID = 2;
 
 // GSO types: Virtio 1.2, 5.1.6
@@ -38,8 +38,8 @@ export const GSO_UDP_L4 = 5;
 export const GSO_ECN = 0x80;
 
 /**
- * `length` covers header and frame: what the header points at must lie inside the frame, or the kernel would
- * refuse it.
+ * `length` covers header and frame. The fields that the header points at must be inside the frame, or the
+ * kernel would refuse it.
  */
 export function check(bytes: Uint8Array, offset: number, length: number): number {
   if (length < HEADER_BYTES) return TRUNCATED;
@@ -66,13 +66,14 @@ export function needsChecksum(bytes: Uint8Array, offset: number): boolean {
   return (bytes[offset + FLAGS] & NEEDS_CHECKSUM) !== 0;
 }
 
-/** With the ECN bit, as it stands. */
+/** The GSO type with the ECN bit. */
 export function gsoType(bytes: Uint8Array, offset: number): number {
   return bytes[offset + GSO_TYPE];
 }
 
 /**
- * Bytes of all headers, Ethernet to transport: a hint (Virtio 1.2, 5.1.6.2), the headers themselves decide.
+ * Bytes of all headers, Ethernet to transport. This is a hint (Virtio 1.2, 5.1.6.2); the headers themselves
+ * decide.
  */
 export function headerLength(bytes: Uint8Array, offset: number): number {
   return readLittle16(bytes, offset + HEADER_LENGTH);
@@ -88,17 +89,17 @@ export function checksumStart(bytes: Uint8Array, offset: number): number {
   return readLittle16(bytes, offset + CHECKSUM_START);
 }
 
-/** Of the field, from `checksumStart`. */
+/** Offset of the field from `checksumStart`. */
 export function checksumOffset(bytes: Uint8Array, offset: number): number {
   return readLittle16(bytes, offset + CHECKSUM_OFFSET);
 }
 
-/** "A whole frame, nothing left to do." */
+/** Writes the header of a frame without offloads. */
 export function clear(bytes: Uint8Array, offset: number): void {
   bytes.fill(0, offset, offset + HEADER_BYTES);
 }
 
-/** Numbers, not a Repr: for every frame. */
+/** Takes numbers, not a Repr, since it is called for every frame. */
 export function writeHeader(
   bytes: Uint8Array,
   offset: number,

@@ -4,9 +4,9 @@
 // | PCP |D|          VID          |    EtherType of what follows  |     (IEEE 802.1Q-2018 9.6)
 // +-----+-+-----------------------+-------------------------------+
 //
-// One tag as it stands after an EtherType that `isTagType` knows. The type of what follows any number of tags
-// is always in the two bytes before it, so `headerLength` alone is enough to skip a stack: the payload's
-// EtherType is at its end - 2.
+// One tag, after an EtherType that `isTagType` knows. The EtherType of the payload is always in the two bytes
+// before it, after any number of tags. So `headerLength` is enough to skip all tags: the EtherType is at its
+// end - 2.
 
 import { read16, write16 } from './bytes.js';
 import * as ethernet from './ethernet.js';
@@ -21,8 +21,8 @@ export const SERVICE_TAG = 0x88a8; // IEEE 802.1Q-2018 table 9-1, S-TAG
 export const OLD_SERVICE_TAG = 0x9100; // QinQ before 802.1ad; in no standard, still in use
 
 /**
- * Two is QinQ and three is rare; the bound is there so that a frame of nothing but tags costs no more than
- * any other.
+ * Two tags are QinQ, and three are rare. With this bound a frame of nothing but tags costs no more than any
+ * other.
  */
 export const MAX_TAGS = 4;
 
@@ -50,12 +50,13 @@ export function etherType(bytes: Uint8Array, offset: number): number {
   return read16(bytes, offset + ETHER_TYPE);
 }
 
-/** Whether the Ethernet header at `frame`, checked, is followed by a tag. */
+/** Returns whether the Ethernet header at `frame`, checked, is followed by a tag. */
 export function isTagged(bytes: Uint8Array, frame: number): boolean {
   return isTagType(ethernet.etherType(bytes, frame));
 }
 
-/** A gate for a whole frame: length of its Ethernet header and all its tags, or the reason. */
+/** Checks a frame up to its payload. Returns the bytes of its Ethernet header and all its tags, or a
+ * reason. */
 export function headerLength(bytes: Uint8Array, frame: number, length: number): number {
   let end = ethernet.check(bytes, frame, length);
   if (end < 0) return end;

@@ -6,8 +6,8 @@
 // |        VXLAN Network Identifier (VNI)         |   Reserved    |     (RFC 7348 5)
 // +-----------------------------------------------+---------------+
 //
-// Reserved bits are ignored on receipt, as RFC 7348 5 says and Linux does not; `hasReservedBits` lets the
-// caller count them.
+// Reserved bits are ignored on receipt, which RFC 7348 5 wants and Linux does not do; `hasReservedBits` lets
+// the caller count them.
 
 import { read24, write32 } from './bytes.js';
 import { NO_VNI, TRUNCATED } from './reason.js';
@@ -32,8 +32,8 @@ export function vni(bytes: Uint8Array, offset: number): number {
 }
 
 /**
- * Any bit set that a plain VXLAN sender leaves zero: GPE (draft-ietf-nvo3-vxlan-gpe 3.1), group policy, or
- * noise.
+ * Returns whether a bit is set that a plain VXLAN sender leaves zero: GPE (draft-ietf-nvo3-vxlan-gpe 3.1),
+ * group policy, or an error.
  */
 export function hasReservedBits(bytes: Uint8Array, offset: number): boolean {
   const flags = bytes[offset + FLAGS] & ~VNI_VALID;
@@ -41,7 +41,7 @@ export function hasReservedBits(bytes: Uint8Array, offset: number): boolean {
   return (flags | bytes[at] | bytes[at + 1] | bytes[at + 2] | bytes[offset + 7]) !== 0;
 }
 
-/** For every frame sent: eight bytes, the I flag and nothing else beside the VNI. */
+/** Writes the header of a frame to send: eight bytes, with the I flag and the VNI. */
 export function writeHeader(bytes: Uint8Array, offset: number, vni: number): void {
   write32(bytes, offset + FLAGS, VNI_VALID << 24);
   write32(bytes, offset + VNI, vni << 8);

@@ -5,13 +5,17 @@
 import { stringify } from 'yaml';
 import type { Command, Option } from '../../src/cli/command.js';
 import { allCommands } from '../../src/cli/dladm.js';
+import { type Check, CHECKS } from '../../src/cli/doctor/finding.js';
 import { wrap } from '../../src/cli/text.js';
 import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
+import { LOG_FIELDS } from '../../src/daemon/log.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
+import { ERROR_CODES, EXIT_OF_CODE } from '../../src/model/errors.js';
+import { EXIT_STATUSES } from '../../src/model/exit-statuses.js';
 import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
 import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { possible } from '../../src/model/properties.js';
@@ -25,7 +29,7 @@ const LINKS: readonly (readonly [words: string, to: string])[] = [
   ['did not fit', 'mtu.md'],
   ['the size of a path', 'mtu.md'],
   ['the files plugin', '../plugins/files/README.md#validation'],
-  ['Has varpd restart', 'restart.md'],
+  ['Restarts varpd', 'restart.md'],
   ['state of its underlay', 'links.md'],
   ['Largest packet', 'mtu.md'],
   ['lose their carrier', 'links.md'],
@@ -159,6 +163,30 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       ]),
       page,
     ),
+  'exit statuses': (page) =>
+    tableOf(
+      ['status', 'means', 'reasons'],
+      Object.entries(EXIT_STATUSES).map(([name, { status, means }]) => [
+        String(status),
+        means,
+        ERROR_CODES.filter((reason) => EXIT_OF_CODE[reason] === name)
+          .map(code)
+          .join(', '),
+      ]),
+      page,
+    ),
+  checks: (page) =>
+    tableOf(
+      ['code', 'checks', 'needs'],
+      Object.entries<Check>(CHECKS).map(([name, { about, needs }]) => [code(name), about, needs ?? '']),
+      page,
+    ),
+  'log fields': (page) =>
+    tableOf(
+      ['field', 'says'],
+      Object.entries(LOG_FIELDS).map(([name, about]) => [code(name), about]),
+      page,
+    ),
   properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
@@ -196,9 +224,11 @@ function isOfVnic({ synopsis }: Command): boolean {
 const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
   'docs/metrics.md': ['metrics'],
+  'docs/doctor.md': ['checks'],
+  'docs/logs.md': ['log fields'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],
-  'docs/overlays.md': ['commands for overlays', 'commands for VNICs', 'properties'],
+  'docs/overlays.md': ['commands for overlays', 'exit statuses', 'commands for VNICs', 'properties'],
 };
 
 async function documentWith(page: string, tables: readonly string[]): Promise<string> {

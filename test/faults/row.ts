@@ -32,7 +32,7 @@ export interface Tunnel {
 /** overlay0 from a to b, plumbed, and b answers. */
 export async function tunnel(bed: Bed, options: DaemonOptions = {}): Promise<Tunnel> {
   const [a, b] = await bed.twoHosts();
-  const daemon = await Daemon.start(bed, a, options);
+  const daemon = await Daemon.start(bed, a, { withoutRoot: true, ...options });
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
   await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });
   await b.plumb('vx0');

@@ -8,7 +8,7 @@ import { readPages } from '../../src/cli/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { encapsulation, type EncapsulationName } from '../../src/encap/index.js';
-import { giveToDaemon, startable } from './daemon-user.js';
+import { asDaemonUser, giveToDaemon, startable } from './daemon-user.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
 import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
@@ -34,6 +34,9 @@ export interface DaemonOptions {
   readonly tree?: string;
   /** True: of the time when varpd stayed root, and knew no key `user`. */
   readonly staysRoot?: boolean;
+  /** True: root has no part in the start, unless another option wants that. For tests that are not about processes; flows are not
+   * steered to queues then. */
+  readonly withoutRoot?: boolean;
 }
 
 /** The part of tap's test object that is used here. */
@@ -144,13 +147,18 @@ export class Daemon {
     return startable(this.#bed, varpd, this.options.before);
   }
 
+  get #isForRoot(): boolean {
+    const { withoutRoot, staysRoot, tree, config } = this.options;
+    return withoutRoot !== true || staysRoot === true || tree !== undefined || config?.['user'] !== undefined;
+  }
+
   /** Resolves once the daemon answers. */
   async start(): Promise<void> {
     if (this.running) throw new Error('this varpd is running');
     const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
     const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
     const varpd = [process.execPath, ...(this.options.nodeArgs ?? []), this.#program(VARPD_MAIN), ...own];
-    const child = this.host.spawn(this.startable(varpd), {
+    const child = this.host.spawn(this.startable(this.#isForRoot ? varpd : asDaemonUser(varpd)), {
       logFile: this.logFile,
       cwd: this.directory,
       ...(this.options.env && { env: this.options.env }),
@@ -187,6 +195,12 @@ export class Daemon {
   async restart(how: 'stop' | 'kill' = 'stop'): Promise<void> {
     await this[how]();
     await this.start();
+  }
+
+  /** Resolves when it has tried every stored overlay. It may answer before: it waits for that a second at most. */
+  async settled(): Promise<void> {
+    const isSettled = async (): Promise<boolean> => (await this.call('daemon.status', {})).isSettled;
+    await waitUntil(isSettled, { timeoutMs: START_TIMEOUT_MS, what: 'varpd to have tried all overlays' });
   }
 
   /**

@@ -2,7 +2,7 @@
  * Capture: a device around a device that writes every frame it sees as pcapng. Wireshark reads the result while it
  * grows. Frames that were refused are there too, with the errno as their comment.
  *
- * What is written is the overlay's frame, also where the device is a socket: the outer packet is the kernel's and
+ * It writes the overlay's frame, also where the device is a socket: the outer packet is the kernel's and
  * not seen here. Its address, port and VNI stand in the comment.
  */
 import { getSystemErrorName } from 'node:util';

@@ -9,6 +9,8 @@ import { dladm } from '../../src/cli/dladm.js';
 import { ControlError } from '../../src/control/client.js';
 import { encodeMessage, MessageReader } from '../../src/control/framing.js';
 import { MAX_REQUEST_BYTES } from '../../src/control/messages.js';
+import { EXIT_OF_CODE, type ErrorCode } from '../../src/model/errors.js';
+import { EXIT } from '../../src/model/exit-statuses.js';
 import { type Result, run as runProgram } from './process.js';
 
 export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -44,8 +46,12 @@ export async function fakeDaemon(answers: Readonly<Record<string, Answer>> = {})
       return { jsonrpc: '2.0', id, result: method in answers ? answers[method](params) : null };
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
-      const { code, status, details, message } = error;
-      return { jsonrpc: '2.0', id, error: { code: -32000, message, data: { code, status, details } } };
+      const { reason, status, words, details, message } = error;
+      return {
+        jsonrpc: '2.0',
+        id,
+        error: { code: -32000, message, data: { reason, status, words, details } },
+      };
     }
   };
   const socket = await listen((connection) => {
@@ -61,9 +67,9 @@ export async function fakeDaemon(answers: Readonly<Record<string, Answer>> = {})
   return { socket, requests };
 }
 
-export function refuse(code: string, status: string, message: string, details: string[] = []): Answer {
+export function refuse(reason: ErrorCode, words: string, message: string, details: string[] = []): Answer {
   return () => {
-    throw new ControlError(message, { code, status, details });
+    throw new ControlError(message, { reason, status: EXIT[EXIT_OF_CODE[reason]], words, details });
   };
 }
 

@@ -2,6 +2,7 @@
 import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
+  DropReport,
   FrameCapture,
   Handover,
   LookupAnswer,
@@ -231,6 +232,10 @@ export class FakeOverlay implements OverlayDatapath {
 
   counters(): Record<string, number> {
     return { tx_frames: 1 };
+  }
+
+  drops(): readonly DropReport[] {
+    return [];
   }
 
   get offloads(): readonly Offload[] {

@@ -142,7 +142,7 @@ export async function hostileBed(bed: Bed, options?: DaemonOptions): Promise<Hos
   await b.ip('link set vx0 up');
   const mapping = path.join(bed.directory(), 'hosts.json');
   writeFileSync(mapping, JSON.stringify({ [REMOTE_MAC]: { arp: REMOTE_V4, ip: b.underlay.v4, port: 4789 } }));
-  const daemon = await Daemon.start(bed, a, options);
+  const daemon = await Daemon.start(bed, a, { withoutRoot: true, ...options });
   await daemon.ok(
     `create-overlay -e vxlan -s files -v 23 -p vxlan/listen_ip=${a.underlay.v4} -p files/config=${mapping} bad0`,
   );

@@ -72,6 +72,11 @@ export class Namespace {
     return exec(['ip', '-n', this.name, ...words(command)]);
   }
 
+  /** Several commands of `ip`, in one program: it costs more than most of them. */
+  async ipBatch(...lines: readonly string[]): Promise<void> {
+    await exec(['ip', '-n', this.name, '-batch', '-'], { input: lines.map((line) => `${line}\n`).join('') });
+  }
+
   async hasDevice(device: string): Promise<boolean> {
     return (await run(['ip', '-n', this.name, 'link', 'show', 'dev', device])).code === 0;
   }
@@ -88,7 +93,14 @@ export class Namespace {
 
   /** sysctl('net.ipv6.conf.all.disable_ipv6', 1) */
   async sysctl(name: string, value: string | number): Promise<void> {
-    await this.exec(['sh', '-c', `echo ${value} > /proc/sys/${name.replaceAll('.', '/')}`]);
+    await this.sysctls({ [name]: value });
+  }
+
+  async sysctls(values: Readonly<Record<string, string | number>>): Promise<void> {
+    const lines = Object.entries(values).map(
+      ([name, value]) => `echo ${value} > /proc/sys/${name.replaceAll('.', '/')}`,
+    );
+    await this.exec(['sh', '-c', lines.join(' && ')]);
   }
 
   /** No IPv6 on a device: it sends nothing of its own accord, no solicitation and no multicast report. */
@@ -106,9 +118,11 @@ export class Namespace {
     device: string,
     { mtuBytes, v6 = true }: { mtuBytes?: number; v6?: boolean } = {},
   ): Promise<void> {
-    await this.ip(`addr replace ${this.overlay.v4}/24 dev ${device}`);
-    if (v6) await this.ip(`addr replace ${this.overlay.v6}/64 dev ${device} nodad`);
-    await this.ip(`link set ${device} ${mtuBytes === undefined ? '' : `mtu ${mtuBytes}`} up`);
+    await this.ipBatch(
+      `addr replace ${this.overlay.v4}/24 dev ${device}`,
+      ...(v6 ? [`addr replace ${this.overlay.v6}/64 dev ${device} nodad`] : []),
+      `link set ${device} ${mtuBytes === undefined ? '' : `mtu ${mtuBytes}`} up`,
+    );
   }
 
   async stopAll(): Promise<void> {
@@ -140,6 +154,13 @@ export interface HostOptions {
   readonly v6?: boolean;
 }
 
+/** One that is gone already keeps no other. */
+async function deleteNamespaces(names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  const input = names.map((name) => `netns delete ${name}\n`).join('');
+  await run(['ip', '-force', '-batch', '-'], { input });
+}
+
 /** Of namespaces and temporary directories: the process that made them. */
 const NAME_PATTERN = /^varpd-test(\d+)-/;
 let bedCount = 0;
@@ -168,9 +189,11 @@ export class Bed {
     this.hosts.push(host);
     await host.ip('link set lo up');
     // Routers are looked for by every new device otherwise.
-    await host.sysctl('net.ipv6.conf.default.accept_ra', 0);
-    await host.sysctl('net.ipv6.conf.default.router_solicitations', 0);
-    if (!v6) await host.sysctl('net.ipv6.conf.default.disable_ipv6', 1);
+    await host.sysctls({
+      'net.ipv6.conf.default.accept_ra': 0,
+      'net.ipv6.conf.default.router_solicitations': 0,
+      ...(v6 ? {} : { 'net.ipv6.conf.default.disable_ipv6': 1 }),
+    });
     return host;
   }
 
@@ -214,30 +237,58 @@ export class Bed {
   /** Stops what was started, last first, and removes hosts and directories. May be called twice. */
   async cleanup(): Promise<void> {
     for (const host of [...this.hosts].reverse()) await host.stopAll();
-    for (const host of this.hosts.splice(0)) await run(['ip', 'netns', 'delete', host.name]);
+    await deleteNamespaces(this.hosts.splice(0).map(({ name }) => name));
     for (const directory of this.#directories.splice(0)) rmSync(directory, { recursive: true, force: true });
     process.off('exit', this.#atExit);
   }
 }
 
 async function plumbUnderlay(host: Namespace, device: string, { v6 = true }: HostOptions): Promise<void> {
-  await host.ip(`addr add ${host.underlay.v4}/24 dev ${device}`);
-  if (v6) await host.ip(`addr add ${host.underlay.v6}/64 dev ${device} nodad`);
-  await host.ip(`link set ${device} up`);
+  await host.ipBatch(
+    `addr add ${host.underlay.v4}/24 dev ${device}`,
+    ...(v6 ? [`addr add ${host.underlay.v6}/64 dev ${device} nodad`] : []),
+    `link set ${device} up`,
+  );
 }
 
-/** What runs left behind that were killed: their process is gone, and nothing lives in their namespaces. */
-async function removeLeftovers(): Promise<void> {
-  for (const name of readdirSync(tmpdir())) {
-    const owner = NAME_PATTERN.exec(name)?.[1];
-    if (owner === undefined || isAlive(Number(owner))) continue;
-    rmSync(path.join(tmpdir(), name), { recursive: true, force: true });
+let leftoversRemoved: Promise<void> | undefined;
+
+/** What runs left behind that were killed: the processes in their namespaces, the namespaces, the directories. Once a process. */
+function removeLeftovers(): Promise<void> {
+  leftoversRemoved ??= (async () => {
+    for (const name of ownedByTheDead(namespaceNames())) {
+      // Another run may do the same at this moment: what is gone already is as good as removed.
+      const { stdout } = await run(['ip', 'netns', 'pids', name]);
+      for (const pid of words(stdout)) kill(Number(pid));
+      await run(['ip', 'netns', 'delete', name]);
+    }
+    for (const name of ownedByTheDead(readdirSync(tmpdir())))
+      rmSync(path.join(tmpdir(), name), { recursive: true, force: true });
+  })();
+  return leftoversRemoved;
+}
+
+/** Where `ip netns` keeps them, one file each. */
+function namespaceNames(): string[] {
+  try {
+    return readdirSync('/var/run/netns');
+  } catch {
+    return []; // there was none yet
   }
-  const listed = JSON.parse((await exec('ip -j netns list')) || '[]') as { name: string }[];
-  for (const { name } of listed) {
+}
+
+function ownedByTheDead(names: readonly string[]): string[] {
+  return names.filter((name) => {
     const owner = NAME_PATTERN.exec(name)?.[1];
-    if (owner === undefined || isAlive(Number(owner))) continue;
-    if ((await exec(['ip', 'netns', 'pids', name])).trim() === '') await run(['ip', 'netns', 'delete', name]);
+    return owner !== undefined && !isAlive(Number(owner));
+  });
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    return; // it has ended meanwhile
   }
 }
 

@@ -7,6 +7,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Result {
@@ -31,6 +32,8 @@ export interface SpawnOptions {
   readonly cwd?: string;
   /** Both output streams are appended to this file, and not kept in memory. */
   readonly logFile?: string;
+  /** Gets each line of standard output, which is not kept then. */
+  readonly line?: (line: string) => void;
 }
 
 /** A command is a list of words, or one string cut at blanks (there is no quoting: use the list for that). */
@@ -127,7 +130,10 @@ export class Child {
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     if (log !== undefined) closeSync(log);
-    this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    const { line } = options;
+    if (line === undefined)
+      this.#process.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    else if (this.#process.stdout) createInterface({ input: this.#process.stdout }).on('line', line);
     this.#process.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     // A program that ends before it has read its input is judged by its exit code, not by the broken pipe.
     this.#process.stdin?.on('error', () => undefined);

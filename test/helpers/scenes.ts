@@ -9,9 +9,14 @@ import { hex, Lab, MAC, type Vtep, type VtepOptions } from './lab.js';
 type Options = Partial<OverlayOptions>;
 
 /** Two hosts, each the fixed destination of the other. */
-export function pair(options: Options = {}, addresses = ['192.0.2.1', '192.0.2.2'], mtuBytes = 1500) {
+export function pair(
+  options: Options = {},
+  addresses = ['192.0.2.1', '192.0.2.2'],
+  mtuBytes = 1500,
+  vtepOptions: VtepOptions = {},
+) {
   const lab = new Lab(mtuBytes);
-  const [a, b] = addresses.map((ip) => lab.vtep(ip)) as [Vtep, Vtep];
+  const [a, b] = addresses.map((ip) => lab.vtep(ip, vtepOptions)) as [Vtep, Vtep];
   const [netA, netB] = [
     a.overlay({ destination: b.endpoint, ...options }),
     b.overlay({ destination: a.endpoint, ...options }),

@@ -26,7 +26,7 @@ export async function newHosts(t: Pick<Test, 'teardown'>): Promise<Omit<Site, 'd
 export async function newSite(t: Test, family: 'v4' | 'v6', more = ''): Promise<Site> {
   const { bed, a, b } = await newHosts(t);
   const [from, to] = [a.underlay[family], b.underlay[family]];
-  const daemon = (await Daemon.start(bed, a)).explain(t);
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
   await daemon.ok(directOverlay({ from, to }, more));
   await a.plumb('overlay0');
   await b.plumb(await addKernelVxlan(b, { vnetid: 42, local: to, remote: from }), { mtuBytes: 1400 });

@@ -1,36 +1,10 @@
 // Traffic between two hosts, and what became of it.
+import { type Job, startJob } from './agents.js';
 import { fromRoot } from './need.js';
 import type { Namespace } from './netns.js';
-import { type Child, CommandError, PATIENCE_MS, type Result, waitUntil } from './process.js';
+import { type Child, PATIENCE_MS, type Result, waitUntil } from './process.js';
 
-const AGENT = fromRoot('dist/test/helpers/agent.js');
 const RAWFRAME = fromRoot('dist/test/helpers/rawframe');
-
-const agent = (role: string, settings: object): string[] => [
-  process.execPath,
-  AGENT,
-  role,
-  JSON.stringify(settings),
-];
-
-function jsonLines(text: string): Record<string, unknown>[] {
-  // The last piece is empty, or a line that is still being written.
-  return text
-    .split('\n')
-    .slice(0, -1)
-    .map((line) => JSON.parse(line) as Record<string, unknown>);
-}
-
-/** Starts a listening agent; resolves with it and its port. */
-async function listen(
-  host: Namespace,
-  role: string,
-  settings: object,
-): Promise<{ child: Child; port: number }> {
-  const child = host.spawn(agent(role, settings));
-  await child.waitForOutput(/"ready":\d+/);
-  return { child, port: Number(/"ready":(\d+)/.exec(child.stdout)![1]) };
-}
 
 // ---------------------------------------------------------------- ping
 
@@ -120,18 +94,22 @@ export async function transferTcp(
   options: TransferOptions = {},
 ): Promise<Transfer> {
   const { address = to.overlay.v4, bytes = 10 << 20, timeoutMs = 60_000 } = options;
-  const { child, port } = await listen(to, 'tcp-receive', { host: address, port: 0 });
+  const receiver = startJob(to, 'tcp-receive', { host: address, port: 0 });
+  const port = await receiver.port();
   const seed = port ^ bytes;
-  const result = await from.run(agent('tcp-send', { host: address, port, bytes, seed }), { timeoutMs });
-  if (result.code !== 0) {
-    await child.stop('SIGKILL');
-    throw new CommandError(result);
+  const sender = startJob(from, 'tcp-send', { host: address, port, bytes, seed });
+  try {
+    const [sent] = (await sender.done(timeoutMs)) as unknown as [{ sha256: string; seconds: number }];
+    const [, received] = (await receiver.done(PATIENCE_MS)) as unknown as [
+      unknown,
+      { bytes: number; sha256: string },
+    ];
+    const exact = received.bytes === bytes && received.sha256 === sent.sha256;
+    return { bytesSent: bytes, bytesReceived: received.bytes, exact, seconds: sent.seconds };
+  } catch (error) {
+    receiver.stop();
+    throw error;
   }
-  await child.exited;
-  const sent = jsonLines(result.stdout)[0] as { sha256: string; seconds: number };
-  const received = jsonLines(child.stdout)[1] as { bytes: number; sha256: string };
-  const exact = received.bytes === bytes && received.sha256 === sent.sha256;
-  return { bytesSent: bytes, bytesReceived: received.bytes, exact, seconds: sent.seconds };
 }
 
 // ---------------------------------------------------------------- UDP
@@ -146,14 +124,17 @@ export interface Datagrams {
   readonly payloads: readonly Uint8Array[];
 }
 
+/** For an echo. */
+const REPLIES_MS = 3000;
+
 const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** Sends datagrams one after the other; resolves with the replies that came. */
 export async function sendDatagrams(from: Namespace, datagrams: Datagrams): Promise<Buffer[]> {
-  const { to: host, payloads, ...settings } = datagrams;
-  const input = payloads.map((payload) => `${toHex(payload)}\n`).join('');
-  const stdout = await from.exec(agent('udp-send', { host, ...settings }), { input });
-  return jsonLines(stdout).map(({ hex }) => Buffer.from(hex as string, 'hex'));
+  const { to: host, payloads, repliesMs = 0, ...settings } = datagrams;
+  const job = startJob(from, 'udp-send', { host, repliesMs, ...settings, payloads: payloads.map(toHex) });
+  const replies = await job.done(PATIENCE_MS + repliesMs);
+  return replies.map(({ hex }) => Buffer.from(hex as string, 'hex'));
 }
 
 /** Sends one datagram of each size to an echo on the other host; resolves with the sizes that came back unchanged. */
@@ -165,13 +146,12 @@ export async function udpEcho(
     sizes = [1, 100, 1000, 1400],
   }: { address?: string; sizes?: readonly number[] } = {},
 ): Promise<number[]> {
-  const { child, port } = await listen(to, 'udp-echo', { host: address, port: 0 });
-  const payloads = sizes.map((size) =>
-    Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 7 + size) & 0xff)),
-  );
-  const replies = (await sendDatagrams(from, { to: address, port, payloads, repliesMs: 3000 })).map(toHex);
-  await child.stop();
-  return sizes.filter((_, i) => replies.includes(toHex(payloads[i])));
+  const echo = startJob(to, 'udp-echo', { host: address, port: 0 });
+  const port = await echo.port();
+  const job = startJob(from, 'udp-sizes', { host: address, port, sizes, repliesMs: REPLIES_MS });
+  const [{ echoed }] = (await job.done(PATIENCE_MS)) as unknown as [{ echoed: number[] }];
+  echo.stop();
+  return echoed;
 }
 
 export interface Datagram {
@@ -183,33 +163,37 @@ export interface Datagram {
 /** Listens for datagrams and keeps them. */
 export class DatagramSink {
   private constructor(
-    readonly child: Child,
+    readonly job: Job,
     readonly port: number,
   ) {}
 
   static async open(host: Namespace, address: string, port = 0): Promise<DatagramSink> {
-    const listening = await listen(host, 'udp-receive', { host: address, port });
-    return new DatagramSink(listening.child, listening.port);
+    const job = startJob(host, 'udp-receive', { host: address, port });
+    return new DatagramSink(job, await job.port());
   }
 
   get datagrams(): Datagram[] {
-    return jsonLines(this.child.stdout)
-      .slice(1)
-      .map(({ from, port, hex }) => ({
-        from: from as string,
-        port: port as number,
-        payload: Buffer.from(hex as string, 'hex'),
-      }));
+    return this.job.events.slice(1).map(({ from, port, hex }) => ({
+      from: from as string,
+      port: port as number,
+      payload: Buffer.from(hex as string, 'hex'),
+    }));
+  }
+
+  /** A datagram with these bytes in it has come. */
+  has(hex: string): boolean {
+    return this.job.events.some((event) => (event['hex'] as string | undefined)?.includes(hex) === true);
   }
 
   async waitFor(count: number, timeoutMs = 5_000): Promise<Datagram[]> {
     const what = `${count} datagrams on port ${this.port}`;
-    await waitUntil(() => this.datagrams.length >= count, { timeoutMs, what });
+    await this.job.said(() => this.job.events.length > count, what, timeoutMs);
     return this.datagrams;
   }
 
   async close(): Promise<void> {
-    await this.child.stop();
+    this.job.stop();
+    await this.job.done(PATIENCE_MS);
   }
 }
 

@@ -1,4 +1,7 @@
 // How often things are tried that are tried many times: a quarter of it in `npm test`, all of it in test/full/whole.test.ts.
 const isWhole = process.env['VARPD_TEST_WHOLE'] !== undefined;
 
+/** Of values in order that are all alike: every n-th in `npm test`. */
+export const every = (nth: number): number => (isWhole ? 1 : nth);
+
 export const part = (count: number): number => (isWhole ? count : Math.ceil(count / 4));

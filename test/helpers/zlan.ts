@@ -124,7 +124,7 @@ export async function buildZlan(
   const hosts = await bed.hostsOnSwitch(PRINTED.length, options);
   const stations = hosts.map(async (host, index) => {
     const printed = PRINTED[index];
-    const daemon = await Daemon.start(bed, host, daemonOptions);
+    const daemon = await Daemon.start(bed, host, { withoutRoot: true, ...daemonOptions });
     await daemon.ok(filesOverlay(host, file, { more, ...(encap && { encap }) }));
     await daemon.ok(`create-vnic -m ${printed.mac} -l overlay0 ${printed.device}`);
     return { host, daemon, ...printed };

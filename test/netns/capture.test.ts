@@ -5,6 +5,7 @@ import t from 'tap';
 
 import { createOpener } from '../../src/control/stream-client.js';
 import { ENCAPSULATION_NAMES } from '../../src/encap/index.js';
+import { EXIT } from '../../src/model/exit-statuses.js';
 import { CaptureStream, readCapture } from '../../src/wire/pcapng-read.js';
 import { LINK_TYPE_RAW } from '../../src/wire/pcapng.js';
 import { Capture, fieldsOf } from '../helpers/capture.js';
@@ -300,7 +301,7 @@ await t.test('the end of a capture', { skip }, async (t) => {
   t.match(counted.child.stderr, /7 packets captured/);
   const others = await Promise.all([1, 2, 3, 4].map(() => start('--mac', '2:0:0:0:0:1', 'overlay0')));
   const fifth = await daemon.dladm('capture', 'overlay0');
-  t.match(fifth, { code: 1, stderr: /4 captures are under way, which is the limit/ });
+  t.match(fifth, { code: EXIT.REFUSED, stderr: /4 captures run, which is the limit/ });
   await others[3].stop();
   t.equal(others[3].packets.length, 0, 'none matches');
   t.equal(await others[3].complaints(), '', 'an empty one is whole');
@@ -364,10 +365,10 @@ await t.test('lines for people and programs, and a pipe, of two threads', { skip
 
 await t.test('what cannot be captured', { skip }, async (t) => {
   const { daemon } = await newSite(t, 'v4');
-  const refused = async (args: string, why: RegExp): Promise<void> => {
-    t.match(await daemon.dladm('capture', ...args.split(' ')), { code: 1, stderr: why }, args);
+  const refused = async (args: string, why: RegExp, code: number = EXIT.REFUSED): Promise<void> => {
+    t.match(await daemon.dladm('capture', ...args.split(' ')), { code, stderr: why }, args);
   };
-  await refused('other0', /other0/);
+  await refused('other0', /other0/, EXIT.NOT_FOUND);
   await refused(
     '--drops=rx_nothing overlay0',
     /no frame is dropped for the reason 'rx_nothing', expected one of tx_runt, /,
@@ -378,8 +379,8 @@ await t.test('what cannot be captured', { skip }, async (t) => {
   await refused('--vlan 4095 overlay0', /invalid VLAN identifier '4095'; valid range: 0 - 4094/);
   await refused('-s 0 overlay0', /invalid snapshot length '0'/);
   await refused('-c 0 overlay0', /invalid number of packets '0'/);
-  await refused('-w /nowhere/file overlay0', /cannot write \/nowhere\/file: ENOENT/);
-  await refused('-w - --json overlay0', /-w and --json may not be used together/);
-  await refused('-p overlay0', /output fields must be specified/);
-  t.match((await daemon.dladm('capture')).stderr, /missing overlay or vnic name/);
+  await refused('-w /nowhere/file overlay0', /cannot write \/nowhere\/file: ENOENT/, EXIT.FAILED);
+  await refused('-w - --json overlay0', /-w and --json may not be used together/, EXIT.USAGE);
+  await refused('-p overlay0', /output fields must be specified/, EXIT.USAGE);
+  t.match(await daemon.dladm('capture'), { code: EXIT.USAGE, stderr: /missing overlay or vnic name/ });
 });

@@ -163,7 +163,7 @@ await t.test('plugins that exit, or throw what nobody can read', { skip, timeout
   const add = (name: string, body: string, said: RegExp, instance?: string): void => {
     expected.push([addPlugin(directory, name, body, instance), said]);
   };
-  const refusal = /called process\.\w+.*, which plugins may not/;
+  const refusal = /called process\.\w+.*, which a plugin must not do/;
   for (const [name, call] of Object.entries(ends)) {
     add(`${name}now`, call, refusal);
     add(`${name}soon`, `queueMicrotask(() => ${call})`, refusal);

@@ -171,7 +171,7 @@ await t.test('several destinations', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a] = await bed.twoHosts();
-  const daemon = (await Daemon.start(bed, a)).explain(t);
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
   const file = new MappingFile(bed);
   const entry = (ip: string) => ({ ip, port: 4789 });
   const hosts = { '2:0:0:0:0:1': entry(a.underlay.v4), '2:0:0:0:0:2': entry('10.88.88.70') };
@@ -377,7 +377,9 @@ await t.test('keepalived across an overlay', { skip: skipKeepalived, timeout: 18
   };
   const file = new MappingFile(bed);
   file.replace(mapping());
-  const daemons = await Promise.all(hosts.map(async (host) => (await Daemon.start(bed, host)).explain(t)));
+  const daemons = await Promise.all(
+    hosts.map(async (host) => (await Daemon.start(bed, host, { withoutRoot: true })).explain(t)),
+  );
   for (const [index, daemon] of daemons.entries())
     await daemon.ok(filesOverlay(hosts[index], file, { more: '-p files/flood=on -p link-state=follow' }));
   const client = { host: hosts[2], device: 'client0' };

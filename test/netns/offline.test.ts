@@ -4,7 +4,7 @@ import path from 'node:path';
 
 import t from 'tap';
 
-import type { LinkPropertyRow, OverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import type { DaemonStatus, LinkPropertyRow, OverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
@@ -18,7 +18,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
   const places = bed.directory();
   giveToDaemon(places);
   const metrics = path.join(places, 'metrics.sock');
-  const daemon = (await Daemon.start(bed, a, { config: { metrics } })).explain(t);
+  const daemon = (await Daemon.start(bed, a, { config: { metrics }, withoutRoot: true })).explain(t);
   const mapping = path.join(bed.directory(), 'hosts.json');
   writeFileSync(mapping, '{}');
   const second = '10.88.88.169';
@@ -61,6 +61,43 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
     t.match(await daemon.ok('show-overlay -f'), /^LINK +STATUS +DETAILS\nfiles0 +OFFLINE {2}\S/);
   });
 
+  await t.test('status: on one screen, trouble first, and the exit status is 0', async (t) => {
+    const screen = await daemon.ok('status');
+    const { pid } = daemon;
+    t.match(
+      screen,
+      new RegExp(`^varpd \\d\\S*: process ${pid}, user \\w+, up \\d+ s,\\s${daemon.configFile}\\n`),
+    );
+    const names = [...screen.matchAll(/^(\w+0) .* (OFFLINE|ONLINE)$/gm)].map(([, name]) => name);
+    t.same(names, ['files0', 'moved0', 'broken0', 'works0']);
+    t.match(
+      screen,
+      /^works0 +vxlan +2 +direct +10\.88\.88\.69:4789 +1 +2\/3 +ONLINE\n {4}taken0 is OFFLINE: /m,
+    );
+    const { varpd, overlays } = JSON.parse(await daemon.ok('status --json')) as {
+      varpd: DaemonStatus;
+      overlays: Record<string, unknown>[];
+    };
+    t.match(varpd, { pid, configuration: daemon.configFile, isSettled: true });
+    t.ok(varpd.uptimeSeconds < 60);
+    t.match(overlays[0], {
+      name: 'files0',
+      plugin: 'files',
+      vnetid: 1,
+      peers: null,
+      ports: 2,
+      portsRunning: 0,
+    });
+    t.match(overlays[2], {
+      name: 'broken0',
+      encap: null,
+      listen: null,
+      state: 'OFFLINE',
+      reason: reasons['broken0'],
+    });
+    t.match(overlays[3], { name: 'works0', peers: 1, ports: 3, portsRunning: 2 });
+  });
+
   await t.test('show-overlay: the properties that are stored; -t: why there are none', async (t) => {
     for (const name of ['files0', 'moved0']) {
       const { code, stdout, stderr } = await daemon.dladm('show-overlay', '-p', '-o', 'property,value', name);
@@ -73,7 +110,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
     t.match(table.stdout, /^works0 /m);
     t.match(table.stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/);
     const none = await daemon.dladm('show-overlay', '-f', 'none0');
-    t.same([none.code, none.stdout], [1, ''], 'one that there is not is missing');
+    t.same([none.code, none.stdout], [4, ''], 'one that there is not is missing');
     t.match(none.stderr, /failed to find none0: object not found/);
   });
 
@@ -131,7 +168,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
   await t.test('what is asked of it is refused with the reason', async (t) => {
     for (const line of ['create-vnic -l files0 new0', 'modify-overlay -f files0']) {
       const { code, stderr } = await daemon.dladm(...line.split(' '));
-      t.equal(code, 1, line);
+      t.equal(code, 7, line);
       t.match(stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/m);
     }
     const { stderr } = await daemon.dladm('delete-overlay', 'broken0');

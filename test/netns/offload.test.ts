@@ -12,6 +12,7 @@ import { filler, toHex } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { DatagramSink, reaches, transferTcp, udpEcho } from '../helpers/traffic.js';
+import { every } from '../helpers/whole.js';
 
 const VNETID = 42;
 const UNDERLAY_MTU = 1500;
@@ -53,7 +54,7 @@ async function tunnel(t: Test, { family, peer, offload, mtuBytes, more = '' }: S
   const underlayMtu = mtuBytes ?? UNDERLAY_MTU;
   const [a, b] = await bed.twoHosts({ mtuBytes: underlayMtu });
   const varpd = async (here: Namespace, there: Namespace): Promise<Daemon> => {
-    const daemon = (await Daemon.start(bed, here)).explain(t);
+    const daemon = (await Daemon.start(bed, here, { withoutRoot: true })).explain(t);
     const ends = { from: here.underlay[family], to: there.underlay[family], vnetid: VNETID };
     await daemon.ok(directOverlay(ends, `-p offload=${offload} ${more}`));
     return daemon;
@@ -213,7 +214,8 @@ for (const [family, offload] of [
     for (const inner of isThorough ? FAMILIES : [family]) {
       // The larger ones come in fragments, and so does a superframe of fragments.
       for (let from = 1; from <= MAX_UDP_SIZE; from += SIZES_AT_A_TIME) {
-        const sizes = Array.from({ length: SIZES_AT_A_TIME }, (_, index) => from + index);
+        const step = every(3);
+        const sizes = Array.from({ length: SIZES_AT_A_TIME / step }, (_, index) => from + index * step);
         const what = `UDP of all sizes from ${from} to ${from + SIZES_AT_A_TIME - 1} over IP${inner}`;
         t.same(await missing(a, b, sizes, inner), [], what);
       }

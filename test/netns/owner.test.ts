@@ -154,7 +154,7 @@ t.test('a queue in time, before there is an owner', { skip, timeout: 240_000 }, 
     const words = directOverlay({ from: a.underlay.v4, to: b.underlay.v4, ...free }, '-p queues=2');
     const { code, stderr } = await daemon.dladm(...words.split(/\s+/));
     if (code !== 0) {
-      t.match(stderr, /race0: somebody else attaches/, 'refused with the reason');
+      t.match(stderr, /race0: another program attaches to the new TAP/, 'refused with the reason');
       continue;
     }
     made++;
@@ -206,9 +206,12 @@ for (const queues of [1, 2])
         await waitUntil(async () => (await root.do(get)) === wanted, {
           what: `${device} to be rid of ${set}`,
         });
-        await waitUntil(() => daemon.log().includes(`port ${device}: ${text}, by somebody else: set right`), {
-          what: `the log of ${set}`,
-        });
+        await waitUntil(
+          () => daemon.log().includes(`port ${device}: ${text}, changed by another program: reset`),
+          {
+            what: `the log of ${set}`,
+          },
+        );
         t.ok(await reaches(host, b.overlay.v4), `${device}: frames pass after ${set}`);
       }
       t.equal(await root.do('persist 1'), '0');
@@ -227,7 +230,7 @@ for (const queues of [1, 2])
         ['group 65534', `its owner was ${uid}, its group 65534`],
       ] as const) {
         t.equal(await root.do(set), '0');
-        const line = `port ${device}: ${found}, by somebody else: set right`;
+        const line = `port ${device}: ${found}, changed by another program: reset`;
         await waitUntil(() => daemon.log().includes(line), { what: line });
         t.match(await shown(host, device), OWN);
       }
@@ -237,7 +240,7 @@ for (const queues of [1, 2])
       await healthBecomes(
         t,
         daemon,
-        new RegExp(`^port ${device}: its interface has no carrier, which somebody took from it`),
+        new RegExp(`^port ${device}: its interface has no carrier: another program switched it off`),
       );
       await host.ip(`link set ${device} carrier on`);
       await healthBecomes(t, daemon, 'ONLINE');
@@ -261,7 +264,7 @@ for (const queues of [1, 2])
     t.ok(await reaches(a, b.overlay.v4), 'it works all the same');
     // Which ethtool finds not to be in force: varpd has to do it.
     await a.run('ethtool -K foo0 tx on tso on tx-udp-segmentation on');
-    await said('port foo0: its offloads were not in force, by somebody else: set right');
+    await said('port foo0: its offloads were not in force, changed by another program: reset');
     t.ok(await hasTso(a), 'it is on again');
     await a.exec('ethtool -K foo0 tso off');
     await said('port foo0: its interface has no offload of tso, which costs speed (ethtool -K foo0 tso on)');
@@ -283,7 +286,7 @@ for (const queues of [1, 2])
       await healthBecomes(
         t,
         daemon,
-        new RegExp(`^port ${device}: its interface has a queue that is not ours: .*grep -lw ${device}`),
+        new RegExp(`^port ${device}: its interface has a queue of another program, .*grep -lw ${device}`),
       );
       t.equal(await other.do('txfilter 99'), '0');
       t.equal(await other.do('offload 0'), '0');

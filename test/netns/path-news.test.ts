@@ -1,5 +1,5 @@
 // ICMP that says how large packets may be, from routers and from who pretends to be one, with the kernel between:
-// `unit/path-mtu.test.ts` has who is believed. `datapath.test.ts` has paths that really are narrow.
+// `unit/path-mtu.test.ts` has who is believed. `path-width.test.ts` has paths that really are narrow.
 import t, { type Test } from 'tap';
 
 import { Daemon, directOverlay } from '../helpers/daemon.js';
@@ -45,7 +45,7 @@ async function site(t: Test, family: Family, more = ''): Promise<Site> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
-  const daemon = (await Daemon.start(bed, a)).explain(t);
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
   const [from, to] = [a.underlay[family], b.underlay[family]];
   await addKernelVxlan(b, { vnetid: VNETID, local: to, remote: from });
   await b.plumb('vx0');
@@ -159,7 +159,7 @@ for (const family of FAMILIES) {
       t.equal(
         health.details,
         `ICMP says that the path to ${b.underlay[family]} carries ${LEAST[family] - 1} bytes a packet; an overlay needs ` +
-          `${LEAST[family]}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+          `${LEAST[family]}, so varpd ignores it (path_mtu_too_small): the path is too narrow, or the message is forged`,
       );
       t.match(daemon.log(), /degraded: ICMP says that the path to/);
 

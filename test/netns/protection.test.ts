@@ -31,7 +31,7 @@ async function site(t: Test): Promise<Site> {
   t.teardown(() => bed.cleanup());
   const [guest, victim] = await bed.twoHosts();
   const make = async (host: Namespace, peer: Namespace, vnic: string): Promise<Daemon> => {
-    const daemon = await Daemon.start(bed, host);
+    const daemon = await Daemon.start(bed, host, { withoutRoot: true });
     daemon.explain(t);
     await daemon.ok(directOverlay({ from: host.underlay.v4, to: peer.underlay.v4 }));
     await daemon.ok(`create-vnic -l overlay0 ${vnic}`);

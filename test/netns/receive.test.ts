@@ -322,7 +322,7 @@ async function site(t: Test): Promise<Site> {
   const [a, b] = await bed.twoHosts();
   // So that ports get nothing but what is sent here.
   await a.quietNewDevices();
-  const daemon = new Daemon(bed, a);
+  const daemon = new Daemon(bed, a, { withoutRoot: true });
   daemon.writeConfig({ metrics: path.join(daemon.directory, 'metrics.sock') });
   await daemon.start();
   daemon.explain(t);

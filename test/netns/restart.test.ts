@@ -162,7 +162,7 @@ t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['iperf3']
   checkRights(t, pid, OWN());
   writeFileSync(daemon.configFile, 'colour: blue\n');
   const refused = await daemon.dladm('restart');
-  t.equal(refused.code, 1, 'a daemon that would not come back does not go');
+  t.equal(refused.code, 7, 'a daemon that would not come back does not go');
   t.match(refused.stderr, /:\d+:1: (?:at '.*': )?unknown key/);
   t.ok(await reaches(a, b.overlay.v4));
   await daemon.ok('delete-vnic moved0');
@@ -290,7 +290,7 @@ t.test('a restart is refused with every reason, and nothing changes', { skip }, 
   for (const [config, reasons] of wrong) {
     daemon.writeConfig(config);
     const { code, stderr } = await daemon.dladm('restart');
-    t.equal(code, 1, JSON.stringify(config));
+    t.equal(code, 7, JSON.stringify(config));
     for (const reason of reasons) t.match(stderr, reason);
     t.match(stderr, /restart refused/);
   }
@@ -406,7 +406,7 @@ t.test('TAPs that outlive their daemon', { skip }, async (t) => {
     // Another daemon, with a state directory of its own.
     const other = await Daemon.start(bed, a);
     const stolen = await other.dladm(...create(here).split(/\s+/));
-    t.equal(stolen.code, 1, 'nobody else takes them');
+    t.equal(stolen.code, 5, 'nobody else takes them');
     t.match(stolen.stderr, /overlay0 that is not varpd's/);
     await other.stop();
     await daemon.start();
@@ -482,13 +482,13 @@ t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv
   const { code, stderr } = await a.run(
     daemon.startable([process.execPath, VARPD_MAIN, '--config', daemon.configFile]),
   );
-  t.equal(code, 1);
+  t.equal(code, 7);
   t.match(stderr, /varpd\.yaml:1:7: user: there is no user of that name/);
   writeFileSync(daemon.configFile, `user: daemon\nstateDir: ${daemon.stateDir}\n`);
   const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
   const command = [process.execPath, VARPD_MAIN, '--config', daemon.configFile, '--foreground'];
   const refused = await a.run(daemon.startable([...nobody, ...command]));
-  t.equal(refused.code, 1);
+  t.equal(refused.code, 6);
   t.match(refused.stderr, /user: only root can become 'daemon', and this is user 65534/);
 });
 

@@ -43,7 +43,7 @@ async function tunnel(t: Test, offload: 'auto' | 'off', more?: string): Promise<
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
-  const daemon = (await Daemon.start(bed, a)).explain(t);
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
   const ends = { from: a.underlay.v4, to: b.underlay.v4, vnetid: VNETID };
   await daemon.ok(directOverlay(ends, `-p offload=${offload}${more === undefined ? '' : `,${more}`}`));
   await addKernelVxlan(b, { vnetid: VNETID, local: b.underlay.v4, remote: a.underlay.v4 });
@@ -345,7 +345,7 @@ t.test(
       const hosts = await bed.hostsOnSwitch(3);
       const [a, refusing, other] = hosts;
       const env = { LD_PRELOAD: library, REFUSE_TO: refusing.underlay.v4, REFUSE_ERRNO: `${errno}` };
-      const daemon = (await Daemon.start(bed, a, { env })).explain(t);
+      const daemon = (await Daemon.start(bed, a, { env, withoutRoot: true })).explain(t);
       for (const [index, peer] of [refusing, other].entries()) {
         const [vnetid, name] = [VNETID + index, `overlay${index}`];
         await daemon.ok(directOverlay({ from: a.underlay.v4, to: peer.underlay.v4, vnetid, name }));

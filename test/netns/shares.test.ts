@@ -43,7 +43,7 @@ await t.test(
     const directory = bed.directory();
     mkdirSync(path.join(directory, 'slow'));
     writeFileSync(path.join(directory, 'slow', 'index.mjs'), SOURCE);
-    const daemon = (await Daemon.start(bed, a, { pluginPath: [directory] })).explain(t);
+    const daemon = (await Daemon.start(bed, a, { pluginPath: [directory], withoutRoot: true })).explain(t);
     const vnics = { noisy0: NOISY, quiet0: QUIET, other0: QUIET };
     for (const [index, name] of ['overlay0', 'overlay1'].entries()) {
       await daemon.ok(

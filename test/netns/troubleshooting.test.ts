@@ -43,7 +43,7 @@ await t.test('the classic mistakes', { skip }, async (t) => {
   t.teardown(() => bed.cleanup());
   const sides: Side[] = [];
   for (const host of await bed.twoHosts())
-    sides.push({ host, daemon: (await Daemon.start(bed, host)).explain(t) });
+    sides.push({ host, daemon: (await Daemon.start(bed, host, { withoutRoot: true })).explain(t) });
   const [here, peer] = sides;
   const [from, to] = [here.host.underlay.v4, peer.host.underlay.v4];
   const target = peer.host.overlay.v4;
@@ -200,7 +200,7 @@ await t.test('the rules for a firewall let an overlay through, and no stranger',
     for (const [, line] of textOf('docs/firewall.md').matchAll(/^ {4}(icmp.*)$/gm))
       await host.exec(['nft', `add rule inet rest input ${line}`]);
     await host.exec(['nft', 'add rule inet rest input ct state invalid drop']);
-    const daemon = (await Daemon.start(bed, host)).explain(t);
+    const daemon = (await Daemon.start(bed, host, { withoutRoot: true })).explain(t);
     daemons.push(daemon);
     await daemon.ok(directOverlay({ from: host.underlay.v4, to: other.underlay.v4 }));
     await host.plumb('overlay0');

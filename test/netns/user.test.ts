@@ -242,7 +242,7 @@ t.test('what an older varpd has left as root is handed over', { skip, timeout: 2
     await daemon.start();
     daemon.writeConfig(keys);
     const { code, stderr } = await daemon.dladm('restart');
-    t.equal(code, 1, 'it is another one than when varpd was started');
+    t.equal(code, 7, 'it is another one than when varpd was started');
     t.match(stderr, /user: it is another one than when varpd was started: only a stop and a start/);
     await daemon.kill();
   });
@@ -254,7 +254,7 @@ t.test('what an older varpd has left as root is handed over', { skip, timeout: 2
     const other = path.join(bed.directory(), 'varpd.yaml');
     writeFileSync(other, `stateDir: ${daemon.stateDir}\nsocket: ${daemon.directory}/other/varpd.sock\n`);
     const { code, stderr } = await a.run(startable(bed, [process.execPath, VARPD_MAIN, '--config', other]));
-    t.equal(code, 1);
+    t.equal(code, 7);
     t.match(stderr, new RegExp(`another varpd \\(process ${daemon.pid}\\) uses the state directory`));
     t.same(owner(daemon.stateDir), [0, 0]);
     await daemon.kill();
@@ -375,7 +375,7 @@ t.test('nothing is handed over that may be anything else', { skip }, async (t) =
     );
     const varpd = [process.execPath, VARPD_MAIN, '--config', config, '--foreground'];
     const { code, stderr } = await a.run(startable(bed, varpd));
-    t.equal(code, 1, `${what}: refused`);
+    t.equal(code, 6, `${what}: refused`);
     t.match(stderr, expected, what);
     t.equal(lstatSync(directory).uid, 0, `${what}: it is still root's`);
   }
@@ -399,7 +399,7 @@ t.test('what is missing is said, with what to do', { skip }, async (t) => {
   const without = path.join(place, 'passwd');
   writeFileSync(without, readFileSync('/etc/passwd', 'utf8').replace(/^varpd:.*\n/m, ''));
   const noUser = await start(`mount --bind ${without} /etc/passwd`);
-  t.equal(noUser.code, 1);
+  t.equal(noUser.code, 7);
   t.match(
     noUser.stderr,
     /^varpd: user: there is no user 'varpd', .*: 'useradd --system .* varpd' as root makes it\n$/,
@@ -416,16 +416,16 @@ t.test('what is missing is said, with what to do', { skip }, async (t) => {
   mkdirSync(closed, { mode: 0o700 });
   const node = path.join(closed, 'node');
   const program = await start(`touch ${node} && mount --bind ${process.execPath} ${node}`, node);
-  t.equal(program.code, 1);
+  t.equal(program.code, 6);
   t.match(
     program.stderr,
-    /^varpd: user 'varpd', whom varpd runs as, cannot run \S+\/closed\/node: permission denied: put it/,
+    /^varpd: the user of varpd, 'varpd', cannot run \S+\/closed\/node: permission denied: put it/,
   );
   chmodSync(config, 0o600);
   const unread = await start('true');
   t.match(
     unread.stderr,
-    /^varpd: user 'varpd', whom varpd runs as, cannot read \S+varpd\.yaml: permission denied: put it/,
+    /^varpd: the user of varpd, 'varpd', cannot read \S+varpd\.yaml: permission denied: put it/,
   );
 });
 
@@ -435,7 +435,7 @@ t.test('who may not open /dev/net/tun is told so', { skip }, async (t) => {
   const { code, stderr } = await daemon.dladm(
     ...directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }).split(/\s+/),
   );
-  t.equal(code, 1);
+  t.equal(code, 6);
   t.match(
     stderr,
     /overlay0: varpd runs as user \d+ \(varpd\), who may not open \/dev\/net\/tun: 'chmod 666 \/dev\/net\/tun'/,

@@ -49,6 +49,7 @@ function overlay(
     properties,
     health,
     underlay,
+    peers: 1,
     offloads,
     counters: {},
     ...more,
@@ -194,7 +195,7 @@ await t.test('show-overlay', async (t) => {
     await shows('-o link,offloads,refused', table, t);
     await shows('-p -o offloads demo0', 'checksum,tso\n', t);
     const mixed = await run(socket, 'show-overlay', '-p', '-o', 'property,offloads');
-    t.equal(mixed.status, 1, 'properties and health are not in one table');
+    t.equal(mixed.status, 7, 'properties and health are not in one table');
     t.match(mixed.err, /unknown output field: 'offloads'/);
   });
 
@@ -204,12 +205,12 @@ await t.test('show-overlay', async (t) => {
     t.match(out, '9007199254740991');
   });
 
-  await t.test('names: what is there is shown, what is not makes the status 1', async (t) => {
+  await t.test('names: what is there is shown, what is not makes the status 4', async (t) => {
     requests.length = 0;
     const outcome = await run(socket, 'show-overlay', 'nope0', 'demo0', 'foo0');
     t.same(requests, [{ method: 'overlay.list', params: { names: ['nope0', 'demo0', 'foo0'] } }]);
     t.same(outcome, {
-      status: 1,
+      status: 4,
       out: ARTICLE,
       err: lines('dladm: failed to find nope0: object not found', 'dladm: foo0 is not an overlay'),
     });
@@ -223,12 +224,12 @@ await t.test('show-overlay', async (t) => {
     t.match(await shown('-t'), { status: 0, out: /^LINK +TARGET .*\n$/, err: '' });
     t.same(await shown('-f', '-p', '-o', 'link'), { status: 0, out: '', err: '' });
     t.same(await shown('--json'), { status: 0, out: '[]\n', err: '' });
-    t.match(await shown('-f', 'nope0'), { status: 1, out: '' }, 'what was named has its line');
+    t.match(await shown('-f', 'nope0'), { status: 4, out: '' }, 'what was named has its line');
   });
 
   await t.test('what is stored and does not run', async (t) => {
     const health = { status: 'OFFLINE', details: 'there is a network interface demo0' } as const;
-    const offline = { ...DEMO, health, underlay: null, offloads: [], counters: {} };
+    const offline = { ...DEMO, health, underlay: null, peers: null, offloads: [], counters: {} };
     const { socket } = await fakeDaemon({ 'overlay.list': listing(offline, FILES), ...NO_TARGETS });
     const shown = async (...argv: string[]) => run(socket, 'show-overlay', ...argv);
     const err = 'dladm: demo0 is OFFLINE: there is a network interface demo0\n';
@@ -322,8 +323,8 @@ await t.test('show-overlay -t', async (t) => {
 
   const json = await run(socket, 'show-overlay', '-t', '--json', 'gone0', 'demo0');
   t.same(JSON.parse(json.out), [{ ...DEMO, targets: point }], 'what cannot be read is left out');
-  t.equal(json.err, 'dladm: failed to get targets of gone0: object not found\n');
-  t.equal(json.status, 1);
+  t.equal(json.err, 'dladm: cannot read the target table of gone0: object not found\n');
+  t.equal(json.status, 4);
 });
 
 await t.test('show-vnic', async (t) => {
@@ -351,7 +352,7 @@ await t.test('show-vnic', async (t) => {
     'vnic.list': () => ({ vnics, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
   });
   t.same(await run(socket, 'show-vnic', '-l', 'demo0', 'foo0', 'bar0', 'x0'), {
-    status: 1,
+    status: 4,
     out: lines(
       'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID   STATE',
       'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0     up',
@@ -387,7 +388,7 @@ await t.test('show-linkprop', async (t) => {
     'linkprop.list': () => ({ rows, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
   });
   t.same(await run(socket, 'show-linkprop', '-p', 'protection,allowed-ips', 'foo0', 'x0'), {
-    status: 1,
+    status: 4,
     out: lines(
       'LINK     PROPERTY            PERM VALUE          EFFECTIVE      DEFAULT POSSIBLE',
       'foo0     protection          rw   mac-nospoof,   mac-nospoof,   --      mac-nospoof,',
@@ -415,7 +416,7 @@ await t.test('show-linkprop', async (t) => {
     ]),
   });
   t.same(await run(refused.socket, 'set-linkprop', '-p', 'x=1', 'foo0'), {
-    status: 1,
+    status: 7,
     out: '',
     err: "dladm: failed to set property x: y\ndladm: cannot set link property on 'foo0': invalid argument\n",
   });
@@ -454,15 +455,15 @@ await t.test('the program itself', async (t) => {
   t.match(await runMain(undefined, 'show-overlay', '--socket', socket), { code: 0, stdout: ARTICLE });
   const absent = path.join(directory, 'absent.sock');
   t.match(await runMain(absent, 'show-overlay', '-t'), {
-    code: 1,
+    code: 3,
     stdout: '',
     stderr: `dladm: cannot reach varpd at ${absent}: no such socket: is varpd running?\n`,
   });
   const unknown = await runMain(socket, 'show-link', '-x');
-  t.equal(unknown.code, 1);
+  t.equal(unknown.code, 2);
   t.match(unknown.stderr, /^dladm: unknown subcommand 'show-link'\nusage: dladm .*\n {4}create-overlay /);
   const nothing = await runMain(socket);
-  t.equal(nothing.code, 1);
+  t.equal(nothing.code, 2);
   t.match(nothing.stderr, /^dladm: missing subcommand\nusage: dladm /);
   t.match(await runMain(socket, '--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/ });
   const full = await runProgram(
@@ -478,7 +479,7 @@ await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
   const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 15);
+  t.equal(synopses.length, 17);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });

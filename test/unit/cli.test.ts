@@ -2,12 +2,27 @@
  * dladm from its arguments to what it asks, against a daemon that answers from a script over a real Unix socket: options,
  * names, what is refused and by whom.
  */
+import path from 'node:path';
 import t from 'tap';
 import { type Option, UsageError } from '../../src/cli/command.js';
 import { getopt } from '../../src/cli/getopt.js';
+import { encodeMessage } from '../../src/control/framing.js';
 import { DEFAULT_SOCKET } from '../../src/control/messages.js';
+import { ERROR_CODES, EXIT_OF_CODE, OverlayError, STATUS_WORDS } from '../../src/model/errors.js';
+import { EXIT, EXIT_STATUSES } from '../../src/model/exit-statuses.js';
 import { checkName } from '../../src/model/names.js';
-import { type Answer, fakeDaemon, lines, NONE_MISSING, refuse, run, words } from '../helpers/fake-control.js';
+import { textOf } from '../helpers/documents.js';
+import {
+  type Answer,
+  directory,
+  fakeDaemon,
+  lines,
+  listen,
+  NONE_MISSING,
+  refuse,
+  run,
+  words,
+} from '../helpers/fake-control.js';
 
 // -- Options
 
@@ -79,11 +94,11 @@ const USAGE: Readonly<Record<string, string>> = {
   'create-overlay': '[-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
   'delete-overlay': '[-t] overlay',
   'modify-overlay': '-d mac | -f | -s mac=ip:port overlay',
-  'show-overlay': '[-f | -t] [[-p] -o field,... | --json] [overlay...]',
+  'show-overlay': '[-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
   'up-overlay': '[overlay]',
   'create-vnic': '[-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   'delete-vnic': '[-t] vnic',
-  'show-vnic': '[-l overlay] [[-p] -o field,... | --json] [vnic...]',
+  'show-vnic': '[-l overlay] [-s [-i secs]] [[-p] -o field,... | --json] [vnic...] [count]',
   'set-linkprop': '[-t] -p prop=value[,...] vnic',
   'reset-linkprop': '[-t] [-p prop[,...]] vnic',
   'show-linkprop': '[-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
@@ -91,7 +106,7 @@ const USAGE: Readonly<Record<string, string>> = {
   reload: '',
 };
 
-/** Command line => message. +usage: followed by the usage line of the command. */
+/** Command line => message. +usage: followed by the usage line of the command, and then the exit status is 2. */
 const REFUSED = `
 create-overlay -v abc o0 => couldn't parse virtual network id: abc
 create-overlay -v -1 o0 => couldn't parse virtual network id: -1
@@ -127,7 +142,12 @@ modify-overlay -s x=10.0.0.1:4789 o0 => invalid mac address: x
 modify-overlay -s 0:1:2:3:4:5 o0 => malformed value, expected mac=dest, got: 0:1:2:3:4:5
 modify-overlay -f => missing required overlay device +usage
 modify-overlay -f o0 p0 => only one overlay device may be specified +usage
-show-overlay -f -t => only one of -f or -t may be used +usage
+show-overlay -f -t => only one of -f, -t or -s may be used +usage
+show-overlay -s -t => only one of -f, -t or -s may be used +usage
+show-overlay -i 5 => -i goes with -s +usage
+show-overlay -s -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
+show-overlay -s -i x => interval 'x': expected 0.1 to 86400 seconds +usage
+show-vnic -i 1 => -i goes with -s +usage
 show-overlay -p => output fields must be specified in parsable mode +usage
 show-overlay -p -o All => output field 'all' invalid in parsable mode +usage
 show-overlay -p -o link,x,y => unknown output fields: 'x' 'y'
@@ -168,7 +188,8 @@ await t.test('command lines that are refused before anything is asked', async (t
   const { socket, requests } = await fakeDaemon();
   for (const [, line, message, usage] of REFUSED.matchAll(/^(.*?) => (.*?)( \+usage)?$/gm)) {
     const { status, out, err } = await run(socket, ...words(line));
-    t.same({ status, out }, { status: 1, out: '' }, line);
+    const expected = usage ? EXIT.USAGE : message.endsWith(' is not there') ? EXIT.NOT_FOUND : EXIT.REFUSED;
+    t.same({ status, out }, { status: expected, out: '' }, line);
     const printed = err.trimEnd().split('\n');
     const command = words(line)[0];
     if (usage) t.equal(printed.pop(), `usage: dladm ${command} ${USAGE[command]}`.trimEnd(), line);
@@ -382,7 +403,7 @@ const REFUSALS: [line: string, answers: Record<string, Answer>, ...printed: stri
     'reload',
     { 'daemon.reload': () => ({ failures: [{ name: 'o0', message: 'not reloaded: /h.json:1:2: $: x' }] }) },
     'o0: not reloaded: /h.json:1:2: $: x',
-    'reload failed: not everything was taken',
+    'reload failed: invalid parts were not applied; the errors are above',
   ],
   ['create-vnic -l o0 foo0', { 'vnic.create': NOT_FOUND }, 'vnic creation over o0 failed: object not found'],
   [
@@ -400,7 +421,56 @@ const REFUSALS: [line: string, answers: Record<string, Answer>, ...printed: stri
 await t.test('what the daemon refuses', async (t) => {
   for (const [line, answers, ...printed] of REFUSALS) {
     const { socket } = await fakeDaemon({ ...NONE_MISSING, ...answers });
-    const expected = { status: 1, out: '', err: lines(...printed.map((text) => `dladm: ${text}`)) };
+    const status = statusOf(printed.at(-1)!);
+    const expected = { status, out: '', err: lines(...printed.map((text) => `dladm: ${text}`)) };
     t.same(await run(socket, ...words(line)), expected, line);
   }
+});
+
+/** By the status words at the end of a message; without them there were reasons alone. */
+function statusOf(message: string): number {
+  const code = ERROR_CODES.find((one) => message.endsWith(`: ${STATUS_WORDS[one]}`));
+  return code === undefined ? EXIT.FAILED : EXIT[EXIT_OF_CODE[code]];
+}
+
+const OFFLINE_OVERLAY = { properties: [], health: { status: 'OFFLINE', details: 'x' }, counters: {} };
+
+await t.test('exit statuses: each is in use, and every reason of varpd has one', async (t) => {
+  t.same(
+    Object.values(EXIT_STATUSES).map(({ status }) => status),
+    [0, 1, 2, 3, 4, 5, 6, 7, 10],
+  );
+  for (const reason of ERROR_CODES) {
+    const { socket } = await fakeDaemon({
+      'overlay.delete': refuse(reason, STATUS_WORDS[reason], STATUS_WORDS[reason]),
+    });
+    const { status } = await run(socket, 'delete-overlay', 'o0');
+    t.equal(status, new OverlayError(reason, '').exitStatus, reason);
+    t.ok(textOf('docs/overlays.md').includes(`\`${reason}\``), `${reason} is documented`);
+  }
+  const both = await fakeDaemon({
+    'overlay.list': () => ({
+      overlays: [{ ...OFFLINE_OVERLAY, name: 'off0' }],
+      missing: [{ name: 'o0', message: 'object not found' }],
+    }),
+  });
+  t.match(
+    await run(both.socket, 'show-overlay', '-t', 'o0', 'off0'),
+    { status: EXIT.FAILED },
+    'two statuses',
+  );
+  t.match(await run(both.socket, 'show-overlay', 'o0', 'off0'), { status: EXIT.NOT_FOUND }, 'one');
+  t.match(await run(path.join(directory, 'none.sock'), 'show-vnic'), { status: EXIT.NO_DAEMON });
+  t.match(await run(await listen((one) => one.destroy()), 'show-vnic'), { status: EXIT.NO_DAEMON });
+  const older = encodeMessage({
+    jsonrpc: '2.0',
+    id: 1,
+    error: { message: 'x', data: { code: 'BUSY', status: 'link busy', details: [] } },
+  });
+  const old = await listen((one) => one.once('data', () => one.end(older)));
+  t.match(
+    await run(old, 'delete-overlay', 'o0'),
+    { status: EXIT.FAILED, err: /^dladm: x\ndladm: failed to delete o0: link busy\n$/ },
+    'a varpd without numbers',
+  );
 });

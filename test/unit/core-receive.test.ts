@@ -1,73 +1,9 @@
-// What arrives from the underlay: header, VNI, peer, inner frame, congestion marks, split horizon.
+// What arrives from the underlay: peer, inner frame, congestion marks, split horizon. Headers are in encap-rows.test.ts.
 import t from 'tap';
 import { combine } from '../../src/core/ecn.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
-import { address, endpoint, frame, hex, Lab, MAC, packet, type Packet } from '../helpers/lab.js';
+import { address, endpoint, frame, Lab, MAC, packet, type Packet } from '../helpers/lab.js';
 import { facing, pair, same, VXLAN_100 } from '../helpers/scenes.js';
-import { fromHex } from '../vectors/frames.js';
-
-await t.test('all 39 reserved bits are ignored, and counted (V2, T31)', (t) => {
-  const { net, port, inject } = facing();
-  const bits = Array.from({ length: 64 }, (_, bit) => bit).filter(
-    (bit) => bit !== 4 && (bit < 32 || bit >= 56), // not the I flag, not the VNI
-  );
-  t.equal(bits.length, 39);
-  for (const bit of bits) {
-    const header = fromHex(VXLAN_100);
-    header[bit >> 3] |= 0x80 >> (bit & 7);
-    inject(frame(MAC.a, MAC.b), hex(header));
-  }
-  t.equal(port.take().length, 39);
-  t.match(net.counters, { rx_frames: 39, rx_reserved_bits: 39 });
-  inject(frame(MAC.a, MAC.b));
-  t.equal(net.counters.rx_reserved_bits, 39, 'a plain header is not counted');
-  t.strictSame(net.drops, {});
-  t.end();
-});
-
-await t.test('without the I flag there is no VNI (V3)', (t) => {
-  const { net, port, inject } = facing();
-  const flags = Array.from({ length: 256 }, (_, value) => value).filter((value) => (value & 8) === 0);
-  for (const value of flags) inject(frame(MAC.a, MAC.b), `${hex(Uint8Array.of(value))}000000 00006400`);
-  t.strictSame(port.take(), []);
-  t.strictSame(net.drops, { rx_no_vni: 128 });
-  t.end();
-});
-
-await t.test('VNIs never mix, though the MACs are the same (V4)', (t) => {
-  const lab = new Lab();
-  const [a, b] = [lab.vtep('192.0.2.1'), lab.vtep('192.0.2.2')];
-  const vnis = [0, 1, 0xffffff, 0x00ff00, 256];
-  const sides = vnis.map((vnetid) => {
-    const [netA, netB] = [
-      a.overlay({ vnetid, destination: b.endpoint }),
-      b.overlay({ vnetid, destination: a.endpoint }),
-    ];
-    return { from: netA.port(MAC.a, { own: true }), to: netB.port(MAC.b, { own: true }), netA, netB };
-  });
-  sides.forEach(({ from }, index) => {
-    from.send(frame(MAC.b, MAC.a, 60 + index), frame(MAC.all, MAC.a, 100 + index));
-  });
-  sides.forEach(({ to, netA, netB }, index) => {
-    same(
-      t,
-      to.take(),
-      [frame(MAC.b, MAC.a, 60 + index), frame(MAC.all, MAC.a, 100 + index)],
-      `VNI ${vnis[index]}`,
-    );
-    t.strictSame([netA.drops, netB.drops], [{}, {}]);
-  });
-  t.strictSame(
-    lab.datagrams.filter((_, index) => index % 2 === 0).map(({ bytes }) => hex(bytes.subarray(4, 8))),
-    ['00000000', '00000100', 'ffffff00', '00ff0000', '00010000'],
-  );
-  sides[1].netB.remove();
-  sides[1].from.send(frame(MAC.b, MAC.a));
-  sides[0].from.send(frame(MAC.b, MAC.a));
-  t.equal(sides[0].to.take().length, 1, 'the others go on');
-  t.strictSame(sides[0].netB.drops, { rx_unknown_vni: 1 });
-  t.end();
-});
 
 await t.test('strangers are dropped, unless asked for (V19, S1)', (t) => {
   const lab = new Lab();
@@ -122,28 +58,6 @@ await t.test('inner runts, and lying tags (V16, S8)', (t) => {
   t.strictSame([port.take(), net.drops], [[], { rx_runt: 22 }]);
   inject(tagged);
   same(t, port.take(), [tagged], 'two tags and nothing else pass');
-  t.end();
-});
-
-await t.test('datagrams too short for a header', (t) => {
-  const { net, port, inject } = facing();
-  for (let bytes = 0; bytes < 8; bytes++)
-    inject(new Uint8Array(0), hex(fromHex(VXLAN_100).subarray(0, bytes)));
-  t.strictSame([port.take(), net.drops], [[], { rx_truncated: 8 }]);
-  t.end();
-});
-
-await t.test('own, group and zero inner sources are dropped (V20)', (t) => {
-  const { net, port, inject } = facing();
-  const second = net.port(MAC.c);
-  port.send(frame(MAC.all, MAC.a));
-  second.send(frame(MAC.all, MAC.c));
-  t.equal(port.take().length + second.take().length, 2);
-  for (const source of [MAC.a, MAC.c, MAC.group, MAC.all, 0]) inject(frame(MAC.all, source));
-  t.strictSame([port.take(), second.take(), net.drops], [[], [], { rx_bad_source: 5 }]);
-  second.remove();
-  inject(frame(MAC.a, MAC.c));
-  t.equal(port.take().length, 1, 'a port that is gone is not ours');
   t.end();
 });
 

@@ -82,7 +82,7 @@ t.test('configuration', async (t) => {
     t.match(linesOf(() => parseConfig('socket: [', 'v.yaml'))[0], /^v\.yaml:1:\d+: /);
     t.match(
       linesOf(() => parseConfig('log:\n  level: info\n  level: warn\n', 'v.yaml'))[0],
-      /^v\.yaml:3:3: no YAML: a key that is there already$/,
+      /^v\.yaml:3:3: not valid YAML: a key that occurs twice$/,
     );
     t.match(linesOf(() => parseConfig('- a\n- b\n', 'v.yaml'))[0], /^v\.yaml:1:1: the file: found a list/);
     t.match(
@@ -91,7 +91,7 @@ t.test('configuration', async (t) => {
     );
     t.match(
       linesOf(() => parseConfig('log:\n  level: *there', 'v.yaml'))[0],
-      /^v\.yaml:2:10: an alias of nothing/,
+      /^v\.yaml:2:10: an alias without an anchor/,
     );
     t.match(linesOf(() => parseConfig('a: 1\n---\nb: 2\n', 'v.yaml'))[0], /^v\.yaml:\d:\d: /);
     t.match(linesOf(() => parseConfig(`socket: /${'x'.repeat(200)}`, 'v.yaml'))[0], /at most 107 bytes/);
@@ -167,7 +167,7 @@ t.test('properties', async (t) => {
       'failed to set property encap: permission denied: varpd sets it',
       "failed to set property vxlan/source_ports: found '257', expected a whole number from 1 to 256",
       "failed to set property vxlan/accept: found 'all', expected one of known, any",
-      'failed to set property test/count: it is given twice',
+      'failed to set property test/count: it occurs twice: give it once',
       "failed to set property vnetid: found '43', expected 42",
       /^failed to set property bad\\x0aname: no such property, /,
       'unset required property: vxlan/listen_ip',

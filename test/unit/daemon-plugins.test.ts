@@ -144,7 +144,7 @@ t.test('loading', async (t) => {
         /\/h\/.*left out: /,
         /\/i\/.*name: a letter and at most 30/,
         /\/j\/.*create: a function/,
-        /\/k\/.*a choice of nothing/,
+        /\/k\/.*a choice without choices/,
         /\/l\/.*name: a name other than vxlan, geneve, varpd/,
       ],
     );

@@ -87,13 +87,13 @@ t.test('a second varpd refuses, and a killed one is replaced', async (t) => {
   const config = path.join(directory, 'varpd.yaml');
   const same = await varpd('--config', config, '--foreground');
   t.match(same, {
-    code: 1,
+    code: 7,
     stderr: new RegExp(`^varpd: another varpd \\(process ${first.child.pid}\\) uses the state`),
   });
   const other = path.join(directory, 'other.yaml');
   writeFileSync(other, `${AS_IT_IS}stateDir: ${directory}/other\n`);
   const socket = await varpd('--config', other, '--socket', first.socket, '--foreground');
-  t.match(socket, { code: 1, stderr: `varpd: another varpd serves ${first.socket}\n` });
+  t.match(socket, { code: 7, stderr: `varpd: another varpd serves ${first.socket}\n` });
   await first.child.stop('SIGKILL');
   t.ok(existsSync(first.socket), 'stale');
   const next = await startVarpd(t, directory);
@@ -169,25 +169,25 @@ t.test('in the background: it returns when the daemon is ready, or says why it i
       // it has ended, as it should
     }
   });
-  t.match(await varpd('--config', config, '--socket', socket), { code: 1, stderr: /another varpd/ });
+  t.match(await varpd('--config', config, '--socket', socket), { code: 7, stderr: /another varpd/ });
   t.match(readFileSync(path.join(directory, 'state/varpd.log'), 'utf8'), /info varpd .* serves /);
   process.kill(pid, 'SIGTERM');
   await waitUntil(() => !existsSync(socket), { what: 'varpd to end' });
 
   writeFileSync(config, 'socket: x\ncolour: blue\n');
   t.match(await varpd('--config', config), {
-    code: 1,
+    code: 7,
     stderr:
       /^varpd: .*varpd\.yaml:1:9: socket: found another text, .*\nvarpd: .*varpd\.yaml:2:1: unknown key/,
   });
   writeFileSync(config, `${AS_IT_IS}stateDir: ${directory}/state\n`);
   t.match(await varpd('--config', config, '-i', '/nowhere'), {
-    code: 1,
+    code: 4,
     stderr: 'varpd: pluginPath: failed to load from /nowhere: no such file or directory\n',
   });
   chmodSync(path.join(directory, 'state'), 0o777);
   t.match(await varpd('--config', config), {
-    code: 1,
+    code: 6,
     stderr: /state directory .*writable by group or others/,
   });
 });
@@ -224,8 +224,8 @@ t.test('the command line', async (t) => {
   t.match(await varpd('--help'), { code: 0, stdout: /^usage: varpd \[--config FILE\]/ });
   t.match(await varpd('--version'), { code: 0, stdout: /^varpd \d+\.\d+\.\d+\n$/ });
   t.match(await varpd('--colour'), {
-    code: 1,
+    code: 2,
     stderr: /^varpd: Unknown option '--colour'.*\nvarpd: usage: /,
   });
-  t.match(await varpd('extra'), { code: 1, stderr: /usage:/ });
+  t.match(await varpd('extra'), { code: 2, stderr: /usage:/ });
 });

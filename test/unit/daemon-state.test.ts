@@ -116,7 +116,7 @@ t.test('the directory', async (t) => {
     execFileSync('chown', ['12345', directory]);
     await t.rejects(StateDirectory.open(directory), {
       message:
-        /belongs to user 12345, expected 0 \(root\), who varpd runs as: 'chown -R 0 \/.*' as root, or another/,
+        /belongs to user 12345, expected 0 \(root\), the user of varpd: 'chown -R 0 \/.*' as root, or another/,
     });
     execFileSync('chown', ['0', directory]);
     chmodSync(directory, 0o700);
@@ -260,7 +260,9 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   chmodSync(file, 0o666);
   t.equal(await load(1_000_001), undefined, 'others could have written it');
   chmodSync(file, 0o600);
-  t.match(warnings.splice(0), [/^what was known is asked for again: snapshot: it is writable by/]);
+  t.match(warnings.splice(0), [
+    /^the snapshot is not usable, so the plugins are asked again: snapshot: it is writable by/,
+  ]);
   const good = readFileSync(file, 'utf8');
   const bad: [text: string, why: RegExp][] = [
     ['', /it is not JSON$/],

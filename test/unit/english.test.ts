@@ -5,18 +5,17 @@ import t from 'tap';
 import { DOCUMENTS, textOf } from '../helpers/documents.js';
 import { fromRoot } from '../helpers/need.js';
 
-/** Pattern -> how many there may be: as many as there were when they were last counted. The numbers may only fall. */
+/**
+ * Pattern -> how many there may be. The numbers may only fall: there were 179, 365 and 486 of the first three, 89 and 10
+ * of the others.
+ */
 const PATTERNS: readonly [what: string, pattern: RegExp, most: number][] = [
-  [
-    '"Of X ...": a sentence that begins with a genitive',
-    /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )Of (?!course)/gm,
-    175,
-  ],
-  ['"What ...": a clause in place of a noun', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )What (?!is\?)/gm, 354],
+  ['"Of X ...": a sentence that begins with a genitive', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )Of (?!course)/gm, 8],
+  ['"What ...": a clause in place of a noun', /(?:^|[.:;!?] |\*\* ?|\/\/ |\* )What (?!is\?)/gm, 4],
   [
     '"who ...", "whoever", "somebody": a component is not a person',
     /\b(?:who|whom|whose|whoever|somebody|nobody|anybody)\b/gim,
-    454,
+    12,
   ],
   ['"anew": again', /\banew\b/gi, 0],
   ['"no good": invalid', /\bno good\b/gi, 0],
@@ -38,7 +37,11 @@ const text = [
 ].join('\n');
 
 t.test('comments are found', (t) => {
-  t.equal(commentsOf("const url = 'http://x'; // one\n/* two\n three */"), '// one\n/* two\n three */');
+  t.equal(
+    commentsOf("const url = 'http://x'; // one\nwho(); /* two\n three */"),
+    '// one\n/* two\n three */',
+    'and nothing else',
+  );
   t.ok(sources.length > 200, `${sources.length} files`);
   t.end();
 });

@@ -26,10 +26,10 @@ const withGetter = (error: Error, name: string): Error => Object.defineProperty(
 /** What can be thrown, and what is said of it. */
 const THROWN: readonly (readonly [unknown, string])[] = [
   [new Error('plain'), 'plain'],
-  [new Error(''), 'Error without a message'],
-  [new TypeError(''), 'TypeError without a message'],
+  [new Error(''), 'an error of type Error without a message'],
+  [new TypeError(''), 'an error of type TypeError without a message'],
   ['text', 'text'],
-  ['', 'an empty text'],
+  ['', 'an empty error message'],
   [null, 'null'],
   [undefined, 'undefined'],
   [7n, '7'],
@@ -98,7 +98,7 @@ t.test('an answer that fails, or cannot be sent', async (t) => {
   const circle: Record<string, unknown> = {};
   circle['circle'] = circle;
   const one = { jsonrpc: '2.0', id: 7, method: 'daemon.status' };
-  const internal = { id: 7, error: { data: { code: 'INTERNAL' } } };
+  const internal = { id: 7, error: { data: { reason: 'INTERNAL', status: 1 } } };
   const cases: readonly (readonly [string, unknown, unknown, object | undefined, number])[] = [
     ['circle', circle, one, internal, 1],
     ['batch', circle, [one, one], [internal, internal], 2],
@@ -106,7 +106,7 @@ t.test('an answer that fails, or cannot be sent', async (t) => {
       'huge',
       { toJSON: () => 'x'.repeat(2 ** 29) },
       one,
-      { id: 7, error: { message: 'the answer cannot be sent: the log says why' } },
+      { id: 7, error: { message: 'the answer cannot be sent: see the log of varpd' } },
       1,
     ],
     ['long', 'x'.repeat(2 ** 22), one, { id: 7, error: { message: /ask for less at a time/ } }, 0],

@@ -108,7 +108,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     ...wing(['src/daemon/process', 'src/daemon/state', MAIN_THREAD]),
     types: ['src/datapath', 'src/datapath/userland'],
   },
-  'src/daemon/state': wing([], ['zod']),
+  'src/daemon/state': wing([], ['yaml', 'zod']),
   'src/daemon/control': wing([], ['json-rpc-2.0', 'zod']),
   'src/daemon/overlays': wing(['src/daemon/plugins', 'src/daemon/underlay', 'src/daemon/state']),
   'src/daemon/plugins': wing([], ['zod']),
@@ -117,6 +117,16 @@ const RULES: Readonly<Record<string, Rule>> = {
 
   // check-mapping loads the plugin that knows the format, and asks it.
   'src/cli': { ours: ['src/control', 'src/model', 'src/wire'], types: ['src/plugin'], node: true },
+  // doctor asks the kernel, so that it works without varpd; and reads what varpd keeps by varpd's own code.
+  'src/cli/doctor': {
+    ours: ['src/cli', 'src/control', 'src/model', 'src/encap', 'src/wire', 'src/dgram-extra'],
+    types: ['src/plugin'],
+    node: true,
+  },
+  'src/cli/doctor/varpd-files.ts': {
+    ours: ['src/cli', 'src/model', 'src/daemon', 'src/daemon/process', 'src/daemon/state', 'src/plugin'],
+    node: true,
+  },
   plugins: { ours: ['src/plugin'], node: true },
 };
 
@@ -248,6 +258,8 @@ await t.test('the rule refuses what it should', (t) => {
     ['src/io/memory-batch.ts', "import 'node:fs';", 'no node:fs here'],
     ['src/io/fault.ts', "let x: import('../core/drops.js').DropReason;", 'nothing from src/core'],
     ['src/cli/main.ts', "import type { Config } from '../daemon/config.js';", 'nothing from src/daemon'],
+    ['src/cli/show.ts', "import { x } from '../dgram-extra/index.js';", 'nothing from src/dgram-extra'],
+    ['src/cli/doctor/x.ts', "import { x } from '../../daemon/log.js';", 'nothing from src/daemon'],
     ['src/cli/commands/x.ts', "import { y } from '../../core/errors.js';", 'nothing from src/core'],
     ['plugins/direct/index.ts', "import { y } from '../../src/wire/ip.js';", 'nothing from src/wire'],
     ['plugins/direct/index.ts', "import { y } from '../files/index.js';", 'nothing from plugins/files'],
@@ -267,6 +279,10 @@ await t.test('the rule refuses what it should', (t) => {
     ],
     ['src/daemon/overlays/x.ts', "import { y } from '../underlay/y.js'; import { z } from '../log.js';"],
     ['src/daemon/run.ts', "import { x } from './control/server.js'; import { y } from './daemon.js';"],
+    [
+      'src/cli/doctor/x.ts',
+      "import { x } from '../../dgram-extra/index.js'; import { y } from '../show.js';",
+    ],
     ['plugins/direct/index.ts', "import { x } from 'varpd/plugin'; import 'node:fs'; import './help.js';"],
   ];
   for (const [file, text] of good) t.strictSame(refused(file, text), [], `${file}: ${text}`);

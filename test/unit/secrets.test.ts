@@ -142,7 +142,7 @@ await t.test('the configuration', async (t) => {
   ];
   for (const text of texts) {
     const message = await said(() => parseConfig(text, '/etc/varpd/varpd.yaml'));
-    t.match(message, /^\/etc\/varpd\/varpd\.yaml:\d+:\d+: |^the configuration is not good/, text);
+    t.match(message, /^\/etc\/varpd\/varpd\.yaml:\d+:\d+: |^the configuration is invalid/, text);
     t.notMatch(message, SECRET, text);
   }
 });
@@ -178,7 +178,7 @@ await t.test('a state file', async (t) => {
 await t.test('what JSON.parse and the compiler say', async (t) => {
   for (const text of [SECRET, `{"a": ${SECRET}}`, `["${SECRET}\n"]`, `{"${SECRET}" 1}`, `{"${SECRET}": "`]) {
     const message = await said(() => JSON.parse(text) as unknown);
-    t.match(message, /^no JSON/);
+    t.match(message, /^not valid JSON/);
     t.notMatch(message, SECRET, text);
   }
   t.equal(
@@ -186,7 +186,7 @@ await t.test('what JSON.parse and the compiler say', async (t) => {
     'of its own',
   );
   const parsed = (): unknown => JSON.parse('["a", }');
-  t.match(await said(parsed), /^no JSON.*\n.*at /s, 'the frames of the program stay');
+  t.match(await said(parsed), /^not valid JSON.*\n.*at /s, 'the frames of the program stay');
 });
 
 await t.test('a plugin that cannot be imported', async (t) => {
@@ -213,7 +213,7 @@ await t.test('a plugin that cannot be imported', async (t) => {
   await catalog.find('none');
   for (const name of Object.keys(sources)) {
     const failure = catalog.failureOf(name) ?? '';
-    t.match(failure, /no JSON|a syntax error/, name);
+    t.match(failure, /not valid JSON|a syntax error/, name);
     t.notMatch(failure, SECRET, name);
   }
   t.notMatch(lines.join('\n'), SECRET, 'nor in the log');

@@ -223,7 +223,7 @@ t.test('a socket takes the place of no link', { skip: skipUnless({ root: true })
   writeFileSync(victim, '', { mode: 0o600 });
   symlinkSync(victim, path.join(base, 'varpd.sock'));
   await t.rejects(claimSocket(path.join(base, 'varpd.sock'), OTHER), {
-    message: /is there and is not a socket/,
+    message: /exists and is not a socket/,
   });
   t.match(statSync(victim), { uid: 0, gid: 0 });
 });

@@ -6,13 +6,13 @@ import type { Methods } from '../../control/methods.js';
 import { parse } from '../../wire/ip.js';
 import { CaptureStream } from '../../wire/pcapng-read.js';
 import { type CaptureSink, openFile, openOutput, openText, ROW_COLUMNS } from '../capture-sinks.js';
-import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { type Arguments, attempt, CommandError, defineCommand, UsageError, ValueError } from '../command.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, SHOW_OPTIONS } from '../show.js';
 import { parseDecimal, requireMac, requireOneOperand } from '../values.js';
 
 type Request = Methods['capture.start']['params'];
 
-/** Time for varpd to send what it still has, once it was asked to end. */
+/** Time for varpd to send the remaining packets after the request to end. */
 const END_MS = 2000;
 const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
@@ -20,21 +20,21 @@ const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = { ipv4: 0x0800, a
 
 const OPTIONS = [
   { name: 'write', short: 'w', value: 'file', about: 'write pcapng into this file; - is standard output' },
-  { name: 'snaplen', short: 's', value: 'bytes', about: 'of each packet no more than so many bytes' },
+  { name: 'snaplen', short: 's', value: 'bytes', about: 'the most bytes of each packet to capture' },
   { name: 'count', short: 'c', value: 'packets', about: 'end after so many packets' },
   {
     name: 'drops',
     value: 'reason',
     optional: true,
-    about: 'only what is dropped, for any reason or for this one',
+    about: 'only dropped frames, for any reason or for this one',
   },
-  { name: 'outer', about: 'frames of the tunnel with their outer headers, as IP packets' },
-  { name: 'segments', about: 'superframes as the packets that they become' },
+  { name: 'outer', about: 'write frames of the tunnel with their outer headers, as IP packets' },
+  { name: 'segments', about: 'write superframes as the packets that they are cut into' },
   { name: 'mac', value: 'mac', about: 'only from or to this MAC' },
   { name: 'ip', value: 'address', about: 'only from or to this inner IP address, ARP about it too' },
   { name: 'type', value: 'ethertype', about: 'only this EtherType: ipv4, ipv6, arp, or a number, as 0x8902' },
   { name: 'vlan', value: 'vid', about: 'only this VLAN; 0 is none' },
-  { name: 'peer', value: 'address', about: 'only what comes from or goes to this underlay address' },
+  { name: 'peer', value: 'address', about: 'only frames from or to this underlay address' },
   ...SHOW_OPTIONS,
 ] as const;
 
@@ -45,10 +45,10 @@ export const command = defineCommand({
     'capture [-w file] [-s bytes] [-c packets] [--drops[=reason]] [--outer] [--segments] [--mac mac] [--ip address] ' +
     '[--type ethertype] [--vlan vid] [--peer address] [[-p] -o field,... | --json] overlay|vnic',
   about:
-    'Shows frames as they pass, a line each, or writes them as pcapng. Of an overlay those of all its ports and of its ' +
-    'tunnel, of a VNIC those of its port. The comment of a packet says its peer, and why it was dropped. ' +
-    'It ends with the interrupt key (SIGINT), and then says how many packets there were and how many were lost, ' +
-    'because the reader was slow. The traffic never waits for it.',
+    'Shows frames as they pass, a line each, or writes them as pcapng. A capture of an overlay has the frames of all its ' +
+    'ports and of its tunnel; a capture of a VNIC has those of its port. The comment of a packet has its peer, and the ' +
+    'reason if the packet was dropped. The interrupt key (SIGINT) ends the capture. dladm then prints how many packets ' +
+    'it has captured, and how many were lost because the reader was too slow. The traffic never waits for a capture.',
   options: OPTIONS,
   examples: [
     'capture overlay0',
@@ -90,7 +90,7 @@ export const command = defineCommand({
 });
 
 function lostText(lost: number): string {
-  return lost === 0 ? '0 lost' : `${lost} lost: whoever reads them is slower than they come`;
+  return lost === 0 ? '0 lost' : `${lost} lost, because their reader was too slow`;
 }
 
 function whyOver(name: string, { overlay }: CaptureInfo, isWhole: boolean): string {
@@ -136,7 +136,7 @@ interface Ending {
   forget(): void;
 }
 
-/** SIGINT and SIGTERM ask varpd to come to the end; a second one ends dladm at once. */
+/** SIGINT and SIGTERM ask varpd to end the capture; a second signal ends dladm at once. */
 function endOnSignal(stream: Socket): Ending {
   const ending = {
     wasAsked: false,
@@ -160,14 +160,14 @@ function wholeOf(text: string | undefined, what: string, min: number, max: numbe
   if (text === undefined) return undefined;
   const value = parseDecimal(text);
   if (value !== undefined && value >= min && value <= max) return value;
-  throw new CommandError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
+  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
 }
 
 function etherTypeOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const value = /^0x[0-9a-f]{1,4}$/i.test(text) ? Number(text) : (ETHER_TYPES[text] ?? parseDecimal(text));
   if (value !== undefined && value <= 0xffff) return value;
-  throw new CommandError(`invalid EtherType '${text}'`, [
+  throw new ValueError(`invalid EtherType '${text}'`, [
     'an EtherType is ipv4, ipv6, arp, or a number: 0x8902',
   ]);
 }
@@ -175,6 +175,6 @@ function etherTypeOf(text: string | undefined): number | undefined {
 function addressOf(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   const address = parse(text);
-  if (address === undefined) throw new CommandError(`invalid IP address '${text}'`);
+  if (address === undefined) throw new ValueError(`invalid IP address '${text}'`);
   return address;
 }

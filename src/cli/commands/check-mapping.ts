@@ -5,6 +5,8 @@
  * varpd, so that both agree, and the command line needs no knowledge of mappings.
  */
 import type { CheckReport, FileProblem, LookupPlugin } from '../../plugin/contract.js';
+import { asOverlayError } from '../../model/errors.js';
+import { EXIT } from '../../model/exit-statuses.js';
 import { CommandError, defineCommand, UsageError } from '../command.js';
 import { formatJson } from '../show.js';
 import { printable } from '../text.js';
@@ -16,7 +18,7 @@ export const command = defineCommand({
   synopsis: 'check-mapping [--json] file',
   about:
     'Checks a mapping of the files plugin, and names everything that is wrong with it. varpd is not asked and ' +
-    'need not run. The exit status is 0 if it would take the file.',
+    'need not run. The exit status is 0 if it would take the file, and 10 if the file has errors.',
   options: [{ name: 'json', about: 'the same, as JSON' }],
   examples: ['check-mapping /etc/varpd/hosts.json', 'check-mapping --json /etc/varpd/hosts.json'],
 
@@ -29,10 +31,12 @@ export const command = defineCommand({
     if (plugin.check === undefined) throw new CommandError(`the plugin ${plugin.name} checks no files`);
 
     const report = await plugin.check(file).catch((error: unknown) => {
-      throw new CommandError((error as Error).message);
+      const { message, cause } = error as Error;
+      throw new CommandError(message, [], asOverlayError(cause ?? error).exitStatus);
     });
     print(args.has('json') ? formatJson({ file, good: isGood(report), ...report }) : asText(file, report));
-    if (!isGood(report)) throw new CommandError(`${file} has ${count(report.errorCount, 'error')}`);
+    if (!isGood(report))
+      throw new CommandError(`${file} has ${count(report.errorCount, 'error')}`, [], EXIT.NO);
   },
 });
 

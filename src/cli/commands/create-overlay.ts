@@ -2,7 +2,7 @@
  * create-overlay: checks the form of the command line, in the order of illumos. varpd checks everything about
  * the host, the plugins and the values of properties.
  */
-import { type Arguments, attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { type Arguments, attempt, defineCommand, UsageError, ValueError } from '../command.js';
 import { temporaryCreation } from '../options.js';
 import { parseDecimal, refuseLongList, requireName } from '../values.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
@@ -59,8 +59,8 @@ function parseVnetid(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const vnetid = parseDecimal(text);
   const range = `a virtual network id is a decimal number from 0 to ${VNI_MAX}`;
-  if (vnetid === undefined) throw new CommandError(`couldn't parse virtual network id: ${text}`, [range]);
-  if (vnetid > VNI_MAX) throw new CommandError(`virtual network id too large: ${text}`, [range]);
+  if (vnetid === undefined) throw new ValueError(`couldn't parse virtual network id: ${text}`, [range]);
+  if (vnetid > VNI_MAX) throw new ValueError(`virtual network id too large: ${text}`, [range]);
   return vnetid;
 }
 
@@ -70,7 +70,7 @@ function requirePlugin(name: string | undefined, kind: string): string {
 }
 
 function checkPluginLength(name: string, kind: string): void {
-  if (name.length > MAX_PLUGIN_NAME) throw new CommandError(`${kind} plugin name too long '${name}'`);
+  if (name.length > MAX_PLUGIN_NAME) throw new ValueError(`${kind} plugin name too long '${name}'`);
 }
 
 /** The message says that the name is missing also for too many operands, as in illumos. */
@@ -84,6 +84,6 @@ function requireOverlay({ operands }: Arguments<never>): string {
 function parseProperty(piece: string): [name: string, value: string] {
   const match = /^([^=]+)=(.+)$/s.exec(piece);
   if (match === null)
-    throw new CommandError('invalid overlay property', [`expected prop=value, got: ${piece}`]);
+    throw new ValueError('invalid overlay property', [`expected prop=value, got: ${piece}`]);
   return [match[1], match[2]];
 }

@@ -1,5 +1,5 @@
 /** create-vnic: one more port of an overlay, with a MAC address of its own. */
-import { attempt, CommandError, defineCommand, UsageError } from '../command.js';
+import { attempt, defineCommand, UsageError, ValueError } from '../command.js';
 import { parseLinkProperties } from '../link-properties.js';
 import { temporaryCreation } from '../options.js';
 import { parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
@@ -43,5 +43,5 @@ export const command = defineCommand({
 function requireVid(text: string): number {
   const vid = parseDecimal(text);
   if (vid !== undefined && vid >= MIN_VID && vid <= MAX_VID) return vid;
-  throw new CommandError(`invalid VLAN identifier '${text}'; valid range: ${MIN_VID} - ${MAX_VID}`);
+  throw new ValueError(`invalid VLAN identifier '${text}'; valid range: ${MIN_VID} - ${MAX_VID}`);
 }

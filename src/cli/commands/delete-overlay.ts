@@ -5,7 +5,7 @@ import { requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'delete-overlay [-t] overlay',
-  about: 'Deletes an overlay. While VNICs are over it that is refused: link busy.',
+  about: 'Deletes an overlay. Refused with "link busy" while the overlay has VNICs.',
   options: [temporaryDeletion],
   examples: ['delete-overlay overlay0'],
 

@@ -1,7 +1,16 @@
 /** modify-overlay: changes to the target table that last until the next one, a flush or the overlay's end. */
 import type { Call } from '../../control/client.js';
+import { EXIT } from '../../model/exit-statuses.js';
 import { formatEndpoint, parseEndpoint } from '../../wire/ip.js';
-import { type Arguments, attempt, CommandError, defineCommand, reasonOf, UsageError } from '../command.js';
+import {
+  type Arguments,
+  attempt,
+  CommandError,
+  defineCommand,
+  reasonOf,
+  UsageError,
+  ValueError,
+} from '../command.js';
 import { requireMac } from '../values.js';
 
 export const command = defineCommand({
@@ -59,7 +68,7 @@ interface Entry {
 
 function parseEntry(text: string): Entry {
   const equals = text.indexOf('=');
-  if (equals === -1) throw new CommandError(`malformed value, expected mac=dest, got: ${text}`);
+  if (equals === -1) throw new ValueError(`malformed value, expected mac=dest, got: ${text}`);
   const typed = text.slice(0, equals);
   return { typed, mac: requireMac(typed), destination: text.slice(equals + 1) };
 }
@@ -68,7 +77,7 @@ function requireDestination(text: string, what: string): string {
   if (text.toLowerCase() === 'drop') return 'drop';
   const endpoint = parseEndpoint(text);
   if (endpoint !== undefined) return formatEndpoint(endpoint);
-  throw new CommandError(`${what}: invalid argument`, [
+  throw new ValueError(`${what}: invalid argument`, [
     `'${text}' is no destination: expected ip:port, [ipv6]:port or drop, the port from 1 to 65535`,
   ]);
 }
@@ -83,5 +92,5 @@ function requireOverlay({ operands }: Arguments<never>): string {
 async function checkIsThere(name: string, call: Call): Promise<void> {
   const what = `failed to find overlay ${name}`;
   const { missing } = await attempt(what, call('overlay.list', { names: [name] }));
-  if (missing.length > 0) throw new CommandError(`${what}: ${reasonOf(missing[0])}`);
+  if (missing.length > 0) throw new CommandError(`${what}: ${reasonOf(missing[0])}`, [], EXIT.NOT_FOUND);
 }

@@ -5,7 +5,7 @@ import { refuseOperands } from '../values.js';
 export const command = defineCommand({
   synopsis: 'reload',
   about:
-    'Has varpd read its configuration and the files of its lookup plugins again. Invalid content changes nothing ' +
+    'Makes varpd read its configuration and the files of its lookup plugins again. Invalid content changes nothing ' +
     'and is reported. (Mappings of the files plugin are also read whenever they change.)',
   options: [],
   examples: ['reload'],
@@ -15,6 +15,6 @@ export const command = defineCommand({
     const { failures } = await attempt('reload failed', call('daemon.reload', {}));
     if (failures.length === 0) return;
     const reasons = failures.map((failure) => `${failure.name}: ${reasonOf(failure)}`);
-    throw new CommandError('reload failed: not everything was taken', reasons);
+    throw new CommandError('reload failed: invalid parts were not applied; the errors are above', reasons);
   },
 });

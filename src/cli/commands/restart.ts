@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../control/client.js';
 import type { DaemonStatus } from '../../control/messages.js';
+import { EXIT } from '../../model/exit-statuses.js';
 import { attempt, CommandError, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
 import { refuseOperands } from '../values.js';
@@ -14,7 +15,7 @@ const POLL_MS = 50;
 export const command = defineCommand({
   synopsis: 'restart',
   about:
-    'Has varpd restart, with its program and its configuration as they are now. Links stay, with their addresses and ' +
+    'Restarts varpd, with its program and its configuration as they are now. Links stay, with their addresses and ' +
     'routes, and frames go on in the meantime. Links made with -t go. varpd first tries ' +
     'whether it would come back, and refuses with every reason otherwise. Exit status 1 when something is not well afterwards.',
   options: [],
@@ -32,10 +33,14 @@ export const command = defineCommand({
     if (status === 'ended')
       throw new CommandError(
         `restart failed: varpd (process ${pid}) has ended: ${log} may say why; start it again`,
+        [],
+        EXIT.NO_DAEMON,
       );
     if (status === undefined)
       throw new CommandError(
         `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${log} says why`,
+        [],
+        EXIT.NO_DAEMON,
       );
     for (const line of await troubles(there)) fail(`after the restart: ${line}`);
   },

@@ -1,7 +1,7 @@
 /**
  * show-overlay: shows the properties of overlays, their health (-f), or their target tables (-t).
  *
- * Each overlay that cannot be shown has a line on standard error, and the exit status is 1; the others are
+ * Each overlay that cannot be shown has a line on standard error, and makes the exit status; the others are
  * shown.
  */
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
@@ -17,6 +17,7 @@ import {
   warnOfOffline,
 } from '../show.js';
 import { withQuotations } from '../quotation.js';
+import { overlayRows, readInterval, showStatistics, splitCount, STATISTICS_OPTIONS } from '../statistics.js';
 import type { Column } from '../table.js';
 
 /** Widths as in the first preview, so that tables look as documented there; 80 together. */
@@ -58,14 +59,15 @@ const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
 ];
 
 export const command = defineCommand({
-  synopsis: 'show-overlay [-f | -t] [[-p] -o field,... | --json] [overlay...]',
+  synopsis: 'show-overlay [-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
   about:
-    'Shows overlays, those named or all: their properties, their health or their target tables. An overlay that is stored ' +
+    'Shows overlays, those named or all: their properties, their health, their target tables or what they have counted. An overlay that is stored ' +
     'and does not run is OFFLINE, and has no target table. Properties are set when an overlay is created: PERM is rw for ' +
     'those that -p of create-overlay takes, r- for the others.',
   options: [
     { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },
     { name: 'target', short: 't', about: 'which MAC address is reached where' },
+    ...STATISTICS_OPTIONS,
     ...SHOW_OPTIONS,
   ],
   examples: [
@@ -73,11 +75,21 @@ export const command = defineCommand({
     'show-overlay -t overlay0',
     'show-overlay -p -o property,value overlay0',
     'show-overlay -o link,offloads,refused',
+    'show-overlay -s overlay0',
+    'show-overlay -s -i 5 overlay0 12',
   ],
 
   async run(args, context) {
     const { print } = context;
-    if (args.has('fma') && args.has('target')) throw new UsageError('only one of -f or -t may be used');
+    const tables = (['fma', 'target', 'statistics'] as const).filter((name) => args.has(name));
+    if (tables.length > 1) throw new UsageError('only one of -f, -t or -s may be used');
+    const seconds = readInterval(args);
+    if (args.has('statistics')) {
+      const { names, count } = splitCount(args.operands, seconds);
+      const selection = { overlays: names, rowsOf: overlayRows, select: (all: unknown) => all };
+      await showStatistics(args, selection, seconds === undefined ? undefined : { seconds, count }, context);
+      return;
+    }
     if (args.has('json')) refuseWithJson(args);
 
     if (args.has('json')) {
@@ -153,7 +165,7 @@ async function eachTable(
       }
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      [...error.reasons, error.message].forEach(fail);
+      for (const line of [...error.reasons, error.message]) fail(line, error.status);
     }
     if (isBegun) end();
   }

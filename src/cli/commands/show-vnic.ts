@@ -1,8 +1,16 @@
 /** show-vnic: shows VNICs: all, those named, or those over one overlay. */
-import type { VnicInfo } from '../../control/messages.js';
+import type { OverlayStatistics, PortStatistics, VnicInfo } from '../../control/messages.js';
 import { attempt, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
 import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
+import {
+  portRows,
+  readInterval,
+  type Selection,
+  showStatistics,
+  splitCount,
+  STATISTICS_OPTIONS,
+} from '../statistics.js';
 import type { Column } from '../table.js';
 
 const COLUMNS: readonly Column<VnicInfo>[] = [
@@ -25,12 +33,13 @@ const COLUMNS: readonly Column<VnicInfo>[] = [
 ];
 
 export const command = defineCommand({
-  synopsis: 'show-vnic [-l overlay] [[-p] -o field,... | --json] [vnic...]',
+  synopsis: 'show-vnic [-l overlay] [-s [-i secs]] [[-p] -o field,... | --json] [vnic...] [count]',
   about:
     'Shows VNICs, those named or all. VID 0 is a VNIC that carries every VLAN. STATE is shown when one of them ' +
     'is not up; OFFLINE is one that is stored and does not run.',
   options: [
     { name: 'link', short: 'l', value: 'overlay', about: 'only those over this overlay' },
+    ...STATISTICS_OPTIONS,
     ...SHOW_OPTIONS,
   ],
   examples: [
@@ -38,14 +47,18 @@ export const command = defineCommand({
     'show-vnic -l overlay0',
     'show-vnic -p -o link,macaddress',
     'show-vnic -o all foo0',
+    'show-vnic -s -i 5 foo0',
   ],
 
   async run(args, context) {
     if (args.has('json')) refuseWithJson(args);
-    const format = args.has('json') ? formatJson : chooseFormat(args, COLUMNS, context);
+    const seconds = readInterval(args);
+    const { names, count } = splitCount(args.operands, seconds);
+    const format =
+      args.has('json') || args.has('statistics') ? formatJson : chooseFormat(args, COLUMNS, context);
     const over = args.value('link');
     const request = {
-      ...(args.operands.length > 0 && { names: [...args.operands] }),
+      ...(names.length > 0 && { names: [...names] }),
       ...(over !== undefined && { over }),
     };
     const pages = await attempt(
@@ -53,6 +66,24 @@ export const command = defineCommand({
       readPages(context.call, 'vnic.list', request),
     );
     for (const { missing } of pages) reportMissing(missing, context);
-    context.print(format(pages.flatMap(({ vnics }) => vnics)));
+    const vnics = pages.flatMap((page) => page.vnics);
+    if (!args.has('statistics')) {
+      context.print(format(vnics));
+      return;
+    }
+    const repeat = seconds === undefined ? undefined : { seconds, count };
+    await showStatistics(args, statisticsOf(vnics), repeat, context);
   },
 });
+
+/** Those of the VNICs that run, in the order of the overlays. */
+function statisticsOf(vnics: readonly VnicInfo[]): Selection {
+  const names = new Set(vnics.map(({ name }) => name));
+  const portsOf = ({ ports }: OverlayStatistics): readonly PortStatistics[] =>
+    ports.filter(({ name }) => names.has(name));
+  return {
+    overlays: [...new Set(vnics.filter(({ state }) => !state.startsWith('OFFLINE')).map(({ over }) => over))],
+    rowsOf: (overlay) => portsOf(overlay).flatMap(portRows),
+    select: (overlays) => overlays.flatMap(portsOf),
+  };
+}

@@ -68,8 +68,8 @@ export class Connection {
   #halfRequest: NodeJS.Timeout | undefined;
 
   /**
-   * `handle` answers in pieces of one line; none = no answer. One that goes on takes the connection over. `bug` gets errors beyond that, which end the
-   * connection. The socket must allow half-open.
+   * `handle` answers in pieces of one line; none = no answer. An answer that goes on as a stream takes the
+   * connection over. `bug` gets errors beyond that, which end the connection. The socket must allow half-open.
    */
   constructor(
     socket: Socket,
@@ -176,7 +176,7 @@ export class Connection {
     }
   }
 
-  /** The connection is the stream's, and ends with it. A client that is slow to read it is not cut off. */
+  /** Gives the connection to a stream, which ends it. A client that reads slowly is not cut off. */
   async #stream({ line, run }: StreamedAnswer): Promise<void> {
     const socket = this.#socket;
     socket.removeAllListeners('data');

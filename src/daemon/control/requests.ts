@@ -3,7 +3,7 @@
  *
  * Only shapes are checked here: the code that uses a MAC or a name reports what is wrong with it.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import {
   type Kind,
   type Method,

@@ -8,8 +8,8 @@
  *
  * The answer to a batch is made and sent call by call, so no more than one call's answer is in memory.
  */
-import { z } from 'zod';
-import { type ErrorData, MAX_BATCH_REQUESTS } from '../../control/messages.js';
+import * as z from 'zod';
+import { type ErrorData, type Failure, MAX_BATCH_REQUESTS } from '../../control/messages.js';
 import {
   METHOD_NAMES,
   type MethodName,
@@ -19,6 +19,7 @@ import {
 } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
+import { type Change, commandText, DONE, FAILED, isChange } from './audit.js';
 import { checkParams } from './requests.js';
 import { Streamed, type StreamedAnswer } from './streamed.js';
 
@@ -33,6 +34,8 @@ export type Handlers = {
 export interface Caller {
   /** Whether the client is root or a member of the configured group. */
   readonly mayChange: boolean;
+  /** Hears of every change that the client asks for, with its result. */
+  readonly changed?: (change: Omit<Change, 'asker'>) => void;
 }
 
 /** JSON-RPC 2.0, section 5.1. REFUSED is varpd's own code, for errors of a handler. */
@@ -69,7 +72,8 @@ const requestSchema = z.object({
 });
 
 export function errorResponse(id: Id, code: RpcCode, error: OverlayError): Response {
-  const data = { code: error.code, status: error.status, details: error.details };
+  const { code: reason, exitStatus: status, words, details } = error;
+  const data = { reason, status, words, details };
   return { jsonrpc: '2.0', id, error: { code, message: error.message, data } };
 }
 
@@ -78,8 +82,8 @@ export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID
 }
 
 /**
- * The pieces of the answer to one line, without its newline; none = nothing to send. An answer that goes on is
- * the only piece, and must be run. Never rejects. `bug` gets errors that are defects of varpd. `turn` resolves
+ * The pieces of the answer to one line, without its newline; none = nothing to send. An answer that goes on as
+ * a stream is the only piece, and must be run. Never rejects. `bug` gets errors that are defects of varpd. `turn` resolves
  * when the next call may be made.
  */
 export async function* answer(
@@ -113,7 +117,7 @@ export async function* answer(
 }
 
 function refuseBatch({ length }: readonly unknown[]): string | undefined {
-  if (length === 0) return JSON.stringify(invalidRequest('a batch of no requests'));
+  if (length === 0) return JSON.stringify(invalidRequest('an empty batch'));
   if (length <= MAX_BATCH_REQUESTS) return undefined;
   const limit = `a batch has at most ${MAX_BATCH_REQUESTS} requests, not ${length}: send several, one after the other`;
   return JSON.stringify(invalidRequest(limit));
@@ -138,7 +142,7 @@ async function answerOne(
   const parsed = requestSchema.safeParse(value);
   if (!parsed.success) return JSON.stringify(invalidRequest('not a JSON-RPC 2.0 request'));
   const { id, method, params } = parsed.data;
-  // Whoever does not read the answer could not tell it from the stream.
+  // Without an id there is no answer, and so no place where the stream begins.
   const mayStream = id === undefined ? undefined : keep;
   const response = await call(id ?? null, method, params, caller, handlers, bug, mayStream);
   return id === undefined ? undefined : encode(response, bug);
@@ -153,7 +157,7 @@ function encode(response: Response, bug: (error: unknown) => void): string {
     return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, new OverlayError('INVALID', limit)));
   } catch (error) {
     bug(error);
-    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: the log says why');
+    const reason = new OverlayError('INTERNAL', 'the answer cannot be sent: see the log of varpd');
     return JSON.stringify(errorResponse(response.id, RPC_CODE.REFUSED, reason));
   }
 }
@@ -162,7 +166,7 @@ async function call(
   id: Id,
   method: string,
   params: unknown,
-  { mayChange }: Caller,
+  { mayChange, changed }: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
   keep: ((stream: Streamed) => void) | undefined,
@@ -171,32 +175,45 @@ async function call(
     const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
     return errorResponse(id, RPC_CODE.METHOD_NOT_FOUND, error);
   }
-  if (METHODS[method].access === 'change' && !mayChange) {
+  let checked: Methods[typeof method]['params'] | undefined;
+  const tell = (outcome: Pick<Change, 'result' | 'message'>): void => {
+    if (isChange(method)) changed?.({ command: commandText(method, checked), ...outcome });
+  };
+  const refuse = (code: RpcCode, error: OverlayError): Response => {
+    tell({ result: error.code, message: [...error.details, error.message].join('; ') });
+    return errorResponse(id, code, error);
+  };
+  if (isChange(method) && !mayChange) {
     const error = new OverlayError('DENIED', 'only root and the configured group may change something');
-    return errorResponse(id, RPC_CODE.REFUSED, error);
+    return refuse(RPC_CODE.REFUSED, error);
   }
   if ('streams' in METHODS[method] && keep === undefined) {
-    const error = new OverlayError(
-      'INVALID',
-      `${method} is a request of its own, with an id: no batch has it`,
-    );
-    return errorResponse(id, RPC_CODE.INVALID_REQUEST, error);
+    const error = new OverlayError('INVALID', `${method} must be sent alone, with an id, and not in a batch`);
+    return refuse(RPC_CODE.INVALID_REQUEST, error);
   }
-  let checked;
   try {
     checked = checkParams(method, params);
   } catch (error) {
-    return errorResponse(id, RPC_CODE.INVALID_PARAMS, asOverlayError(error));
+    return refuse(RPC_CODE.INVALID_PARAMS, asOverlayError(error));
   }
   try {
     const result = await dispatch(handlers, method, checked);
+    tell(outcomeOf(result));
     if (!(result instanceof Streamed)) return { jsonrpc: '2.0', id, result };
     keep?.(result);
     return { jsonrpc: '2.0', id, result: result.result };
   } catch (error) {
     if (!OverlayError.is(error)) bug(error);
-    return errorResponse(id, RPC_CODE.REFUSED, asOverlayError(error));
+    return refuse(RPC_CODE.REFUSED, asOverlayError(error));
   }
+}
+
+/** A change of several things says in `failures` what was not done. */
+function outcomeOf(result: unknown): Pick<Change, 'result' | 'message'> {
+  if (typeof result !== 'object' || result === null || !('failures' in result)) return { result: DONE };
+  const failures = result.failures as readonly Failure[];
+  if (failures.length === 0) return { result: DONE };
+  return { result: FAILED, message: failures.map(({ name, message }) => `${name}: ${message}`).join('; ') };
 }
 
 function isMethod(name: string): name is MethodName {

@@ -9,14 +9,16 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { encodeMessage } from '../../control/framing.js';
 import { errorStack, OverlayError } from '../../model/errors.js';
 import type { Log } from '../log.js';
-import { listenOn } from '../socket-file.js';
+import { descriptorOf, listenOn } from '../socket-file.js';
 import { systemErrorText } from '../system-error.js';
+import type { Change } from './audit.js';
 import { Connection, type Timing } from './connection.js';
 import { answer, type Caller, errorResponse, type Handlers, RPC_CODE } from './rpc.js';
 import { Turns } from './turns.js';
 
 /** SO_PEERCRED and SO_PEERGROUPS of a connected socket. */
 export interface Credentials {
+  readonly pid?: number;
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
@@ -45,6 +47,8 @@ export interface ServerOptions {
   readonly credentials: (fd: number) => Credentials;
   readonly maxClients: () => number;
   readonly log: Log;
+  /** Hears of every change that a client asks for. */
+  readonly changed?: (change: Change) => void;
   readonly timing?: Timing;
 }
 
@@ -132,11 +136,16 @@ export class ControlServer {
   }
 
   #identify(socket: Socket): Client {
-    const { gid, credentials, log } = this.#options;
+    const { gid, credentials, log, changed } = this.#options;
     try {
       const peer = credentials(descriptorOf(socket));
       const isMember = gid !== undefined && (peer.gid === gid || peer.groups.includes(gid));
-      return { uid: peer.uid, mayChange: peer.uid === ROOT || isMember };
+      const { uid, pid } = peer;
+      return {
+        uid,
+        mayChange: uid === ROOT || isMember,
+        changed: (change) => changed?.({ asker: { uid, pid }, ...change }),
+      };
     } catch (error) {
       log.warn(
         'credentials',
@@ -145,11 +154,4 @@ export class ControlServer {
       return { uid: NOBODY, mayChange: false };
     }
   }
-}
-
-/** Node has no public name for it; undocumented, but the same since 0.10. */
-function descriptorOf(socket: Socket): number {
-  const { _handle: handle } = socket as unknown as { _handle?: { fd?: number } };
-  if (handle?.fd === undefined || handle.fd < 0) throw new Error('the connection is closed');
-  return handle.fd;
 }

@@ -1,9 +1,9 @@
-/** An answer that goes on: behind its line, the connection carries bytes until the stream is over, and no further request. */
+/** An answer that goes on as a stream: after its line, the connection carries the bytes of the stream, and no further request. */
 import type { Duplex } from 'node:stream';
 
 export class Streamed<T = unknown> {
   readonly result: T;
-  /** Has the connection for itself. Resolves when it is done with it, also if the client is gone already. */
+  /** Uses the connection alone. Resolves when the stream has ended, also if the client is gone already. */
   readonly run: (client: Duplex) => Promise<void>;
 
   constructor(result: T, run: (client: Duplex) => Promise<void>) {
@@ -12,7 +12,7 @@ export class Streamed<T = unknown> {
   }
 }
 
-/** The line, and what follows it. */
+/** The line, and the stream that follows it. */
 export interface StreamedAnswer {
   readonly line: string;
   readonly run: Streamed['run'];

@@ -290,7 +290,7 @@ export class Lifecycle {
     /** Resolves to no stand-in when the step fails; then frames wait. */
     const orNone = (step: Promise<StandIn> | undefined): Promise<StandIn | undefined> =>
       (step ?? Promise.resolve(undefined)).catch((error: unknown) => {
-        log.warn('restart', `frames wait until varpd is there again: ${errorText(error)}`);
+        log.warn('restart', `no stand-in: frames wait until the next varpd has started: ${errorText(error)}`);
         return undefined;
       });
     await daemon.freeze(SETTLE_DEADLINE_MS);
@@ -306,7 +306,7 @@ export class Lifecycle {
     setInterval(() => {
       if (++turns !== RELEASE_TURNS || !this.enter('becoming')) return;
       // A part that hangs ends with this program. The next one has the descriptors all the same.
-      log.error('restart', 'varpd does not come to an end: it restarts as it is');
+      log.error('restart', 'a part of varpd does not end: varpd restarts without waiting for it');
       leaveToMyself(retained.named());
       standIn?.leave();
       this.#become(log, serving);

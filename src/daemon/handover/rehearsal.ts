@@ -1,6 +1,6 @@
 /**
- * Tries, before a restart, whether the next process could run; and collects, after a failed start, all its
- * reasons. A process of its own reads the configuration, looks up users and groups, opens files and sockets,
+ * Tries, before a restart, whether the next process could run; collects, after a failed start, all its
+ * reasons; and tries, for `varpd --check`, all that a start needs. A process of its own reads the configuration, looks up users and groups, opens files and sockets,
  * and imports the plugins (rehearsal-process.ts), with the rights of this process. It reports its findings.
  * If it dies or hangs, its last step tells where.
  */
@@ -12,6 +12,7 @@ import { errorText } from '../../model/errors.js';
 import { howEnded } from '../../model/sentences.js';
 import type { Config, Flags } from '../config.js';
 import { environmentOfOthers } from '../environment.js';
+import type { Preparation } from '../process/root.js';
 
 const PROGRAM = fileURLToPath(new URL('../rehearsal-process.js', import.meta.url));
 /** Plugins have 5 s each to be imported, side by side; more is a hang. */
@@ -32,19 +33,34 @@ export interface Rehearsal {
   readonly warnings: string[];
 }
 
+/** What a check (check.ts) tells its process. */
+export interface CheckOrder {
+  /** False: what only the user of varpd may open is not tried. */
+  readonly isUser: boolean;
+  /** What a start as root would have prepared: not to be looked at. */
+  readonly prepared: Preparation;
+}
+
+/** What the process is for. */
+export interface Order {
+  readonly flags: Flags;
+  /** A restart: the configuration in force. */
+  readonly running?: Config;
+  /** A check. Without both, the reasons of a start that has failed. */
+  readonly check?: CheckOrder;
+}
+
 /** Every reason of a start that has failed for `known`. Never rejects. */
 export async function allReasons(flags: Flags, known: readonly string[]): Promise<string[]> {
-  const { reasons } = await rehearse(flags);
+  const { reasons } = await rehearse({ flags });
   // A reason in `known` has the place in the file before it.
   const others = reasons.filter((reason) => !known.some((line) => line.endsWith(reason)));
   // A single reason is the known one, in other words.
   return reasons.length > 1 ? [...known, ...others] : [...known];
 }
 
-/**
- * Never rejects. `running` is the configuration in force. Without it a start is tried, and plugins are not.
- */
-export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
+/** Never rejects. */
+export function rehearse(order: Order): Promise<Rehearsal> {
   const found: Rehearsal = { reasons: [], warnings: [] };
   let step = 'it starts';
   let isDone = false;
@@ -56,9 +72,9 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
     };
     const timer = setTimeout(() => {
       child?.kill('SIGKILL');
-      end(`the next varpd would hang: after ${DEADLINE_MS / 1000} s of a trial ${step}`);
+      end(`the trial of the next varpd did not finish in ${DEADLINE_MS / 1000} s: it hangs while ${step}`);
     }, DEADLINE_MS);
-    const child = startRehearsal({ flags, running }, (error) => {
+    const child = startRehearsal(order, (error) => {
       end(`the next varpd cannot be started: ${errorText(error)}`);
     });
     if (child === undefined) return;
@@ -85,7 +101,7 @@ export function rehearse(flags: Flags, running?: Config): Promise<Rehearsal> {
 /** Starts the trial in a process of its own; undefined when there is none. `failed` is called then, now or soon: without
  * descriptors Node reports it by an event, and without memory by throwing. */
 function startRehearsal(
-  order: { readonly flags: Flags; readonly running: Config | undefined },
+  order: Order,
   failed: (error: unknown) => void,
 ): ChildProcessByStdio<null, Readable, Readable> | undefined {
   try {

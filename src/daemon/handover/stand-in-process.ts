@@ -4,7 +4,7 @@
  * holds the other end of the channel: its work is done, or varpd has died in the middle of it.
  */
 import { StandInThreads } from '../../datapath/userland/main/stand-in-threads.js';
-import { exitNow } from '../../dgram-extra/index.js';
+import { exitNow, nameThread } from '../../dgram-extra/index.js';
 import { errorText } from '../../model/errors.js';
 import { complain } from '../complaint.js';
 import { type FromStandIn, readOrders, READY } from './orders.js';
@@ -23,6 +23,7 @@ async function obey(orders: unknown): Promise<void> {
   channel.send({ kind: 'moving' });
 }
 
+nameThread('varpd-standin');
 const channel = new Channel<FromStandIn, unknown>(0, (orders) => {
   obey(orders).catch(fail);
 });

@@ -1,5 +1,5 @@
 /**
- * What is written of a captured frame: one packet, or those that a superframe becomes, with or without the outer headers.
+ * The packets that are written for a captured frame: one, or those that a superframe becomes, with or without the outer headers.
  *
  * The sockets do not see the outer IP and UDP headers. They are rebuilt from what is known: addresses, ports, traffic class and
  * lengths are as on the underlay. The time to live is 64, the identification 0, don't-fragment is set, and the checksum is that
@@ -41,7 +41,7 @@ export interface WrittenPacket extends Omit<Packet, 'kind' | 'interfaceId'> {
   readonly linkType: number;
 }
 
-/** Of the first hop: what Linux sends (net.ipv4.ip_default_ttl). */
+/** The value that Linux sends (net.ipv4.ip_default_ttl). */
 const TTL = 64;
 const MAX_PAYLOAD_BYTES = 0xffff;
 
@@ -98,7 +98,7 @@ function ownDescriptor({ descriptor, frameBytes, from }: CapturedFrame): Int32Ar
   return own;
 }
 
-/** The packets that a superframe becomes; undefined where it is none, is not whole, or cannot be cut. */
+/** Returns the packets that a superframe is cut into; undefined if the frame is no superframe, is not whole, or cannot be cut. */
 function segmentsOf(frame: CapturedFrame, bytes: Uint8Array): Part[] | undefined {
   const descriptor = ownDescriptor(frame);
   if (descriptor[GSO_TYPE] === GSO_NONE || bytes.length < frame.frameBytes || descriptor[GSO_SIZE] <= 0)
@@ -118,7 +118,7 @@ function segmentsOf(frame: CapturedFrame, bytes: Uint8Array): Part[] | undefined
   });
 }
 
-/** As it leaves: with the checksum that was left to the device. */
+/** Returns the frame as it leaves: with the checksum that was left to the device. */
 function withChecksum(frame: CapturedFrame, { bytes, originalBytes }: Part): Part {
   const descriptor = ownDescriptor(frame);
   const isLeft = (descriptor[FLAGS] & NEEDS_CHECKSUM) !== 0 && descriptor[GSO_TYPE] === GSO_NONE;

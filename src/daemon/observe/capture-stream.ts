@@ -1,6 +1,6 @@
 /**
- * A capture on its way to a client: takes frames, writes them as pcapng, and waits for the client, never for the traffic. While
- * the client does not read, the rings fill, and what they have no room for is lost to the capture and counted.
+ * A capture on its way to a client: takes frames, writes them as pcapng, and waits for the client. The traffic never waits.
+ * While the client does not read, the rings become full. Frames without room are then lost to the capture, and counted.
  *
  * The stream ends with the statistics of each interface. Without them it was cut off: varpd has ended.
  */
@@ -10,7 +10,7 @@ import type { FrameCapture } from '../../datapath/contract.js';
 import * as pcapng from '../../wire/pcapng.js';
 import { type PacketOptions, packetsOf, type WrittenPacket } from './capture-packets.js';
 
-/** A slice of the control thread's time; a question of a datapath thread waits for one at most. */
+/** A slice of the control thread's time; a request of a datapath thread waits for one at most. */
 const SLICE_MS = 2;
 const SLICE_BYTES = 256 << 10;
 /** Between two looks at rings that were empty. They fill in a multiple of it. */
@@ -47,7 +47,7 @@ export class PacketStream {
     this.#options = options;
   }
 
-  /** Until the client has enough, ends its side or goes, or the overlay is gone. The stream is at its end then. */
+  /** Runs until the client has enough packets, ends its side or is gone, or the overlay is gone. The stream has ended then. */
   async run(client: Duplex): Promise<CaptureResult> {
     const gone = new AbortController();
     client.once('end', () => {
@@ -86,7 +86,7 @@ export class PacketStream {
     for (const port of ports) this.#interface(pcapng.LINK_TYPE_ETHERNET, port);
   }
 
-  /** What is there, as far as there is time. */
+  /** Takes frames from the rings, for at most the time of a slice. */
   #fill(): void {
     const endMs = performance.now() + SLICE_MS;
     while (!this.#isFull() && this.#bytes < SLICE_BYTES && performance.now() < endMs) {
@@ -149,7 +149,7 @@ export class PacketStream {
     });
   }
 
-  /** What is left in the rings, and the statistics. */
+  /** Sends the rest of the rings, and the statistics. */
   async #end(client: Duplex): Promise<void> {
     do {
       await this.#send(client);

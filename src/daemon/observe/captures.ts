@@ -1,4 +1,4 @@
-/** The captures of this daemon: reads what a client asks for, and bounds how many there are. */
+/** The captures of this daemon: reads the request of a client, and limits the number of captures. */
 import type { Duplex } from 'node:stream';
 import { type CaptureInfo, MAX_SNAP_BYTES } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
@@ -16,7 +16,7 @@ import { PacketStream } from './capture-stream.js';
 
 type Params = Methods['capture.start']['params'];
 
-/** Each has a ring a thread, and work for the threads. */
+/** Each capture has a ring in each thread, and costs the threads time. */
 const MAX_CAPTURES = 4;
 
 interface CapturedOverlay {
@@ -26,7 +26,7 @@ interface CapturedOverlay {
   ports(): readonly { readonly name: string }[];
 }
 
-/** What is captured. */
+/** The overlays and VNICs that can be captured. */
 export interface CapturedPlaces {
   readonly overlays: ReadonlyMap<string, CapturedOverlay>;
   overlayOfVnic(name: string): CapturedOverlay | undefined;
@@ -36,7 +36,7 @@ export interface CapturedPlaces {
 
 export interface StartedCapture {
   readonly result: CaptureInfo;
-  /** Writes it to the client. Resolves when it is over. */
+  /** Writes the capture to the client. Resolves when the capture is over. */
   readonly run: (client: Duplex) => Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export class Captures {
     const overlay = vnicOf ?? this.#places.need(name);
     const isPort = vnicOf !== undefined;
     if (this.#running >= MAX_CAPTURES)
-      throw new OverlayError('AGAIN', `${this.#running} captures are under way, which is the limit`);
+      throw new OverlayError('AGAIN', `${this.#running} captures run, which is the limit`);
     const rules: CaptureRules = {
       ...(isPort && { port: name }),
       ...dropRules(params),

@@ -151,9 +151,8 @@ class MetricsServer {
         421,
         'this host is not known by that name: use its address, or add the name to metricsHosts',
       );
-    else if (path !== '/metrics') refuse(response, 404, 'only /metrics is here');
-    else if (request.method !== 'GET')
-      refuse(response.setHeader('Allow', 'GET'), 405, 'only GET is possible');
+    else if (path !== '/metrics') refuse(response, 404, 'not found: the metrics are at /metrics');
+    else if (request.method !== 'GET') refuse(response.setHeader('Allow', 'GET'), 405, 'only GET is allowed');
     else await this.#send(response);
   }
 
@@ -192,8 +191,8 @@ class MetricsServer {
       const text = await this.#text;
       response.writeHead(200, { 'Content-Type': source.contentType }).end(text);
     } catch (error) {
-      log.error('metrics', `metrics could not be made: ${errorStack(error)}`);
-      refuse(response, 500, 'see the log');
+      log.error('metrics', `the metrics could not be computed: ${errorStack(error)}`);
+      refuse(response, 500, 'internal error: see the log of varpd');
     }
   }
 
@@ -221,9 +220,9 @@ function listenAt(server: Server, endpoint: Endpoint): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
       const sentences = {
-        EADDRINUSE: `another program listens on ${formatEndpoint(endpoint)}`,
+        EADDRINUSE: `another program uses ${formatEndpoint(endpoint)}: choose another port for metrics`,
         EADDRNOTAVAIL: notOfThisHost(host),
-        EACCES: `port ${port} is for programs with more rights`,
+        EACCES: `varpd may not use port ${port}: choose one above 1023`,
       };
       reject(explain(error, sentences));
     };

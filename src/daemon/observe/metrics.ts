@@ -58,9 +58,9 @@ type Family = readonly [help: string, ...labels: string[]];
 
 const GAUGES = {
   build_info: ['1; the label has the version.', 'version'],
-  kernel_feature: ['1 when this kernel has a feature that varpd makes use of.', 'feature'],
+  kernel_feature: ['1 when this kernel has the feature.', 'feature'],
   overlays: [
-    'Overlays that run (running), and those that are stored and do not (offline). stopped is the same as offline, for one version more.',
+    'Overlays by state: running, or offline (stored and not running). `stopped` equals `offline` and will be removed.',
     'state',
   ],
   vnics: ['VNICs that run (running), and those that are stored and do not (offline).', 'state'],
@@ -71,7 +71,7 @@ const GAUGES = {
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
   port_up: [
-    '1 when the device of a port exists, is set up, and has its name and a MAC that is followed.',
+    '1 when the device of the port exists, is up, and has its own name and an accepted MAC.',
     'overlay',
     'port',
   ],
@@ -105,12 +105,12 @@ function familiesOf<S extends string, C extends string>(
 const COUNTERS = {
   ...familiesOf('overlay', TRAFFIC, 'overlay'),
   overlay_drops_total: [
-    'Frames not delivered, by reason, but for those of sockets; some are dropped by_design, others are trouble.',
+    'Frames not delivered, by reason, without the drops of sockets. `kind` is by_design or trouble.',
     'overlay',
     'reason',
     'kind',
   ],
-  overlay_underlay_losses_total: ['How often the underlay has ceased to be up.', 'overlay'],
+  overlay_underlay_losses_total: ['Number of times the underlay stopped being up.', 'overlay'],
   ...familiesOf('port', PORT_TRAFFIC, 'overlay', 'port'),
   port_drops_total: [
     'Frames from a port that link protection did not let pass.',

@@ -1,8 +1,9 @@
 /**
  * The parts of an overlay that metrics and the log of drops may see (overlays/directory.ts has the overlays).
  */
-import type { RunningOverlayInfo } from '../../control/messages.js';
+import type { LookupStatistics, RunningOverlayInfo } from '../../control/messages.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
+import type { Health } from '../health.js';
 import type { Endpoint } from '../../wire/ip.js';
 
 export interface ObservedPort {
@@ -15,10 +16,12 @@ export interface ObservedPort {
 export interface ObservedOverlay {
   readonly id: number;
   readonly name: string;
-  readonly plan: { readonly vnetid: number; readonly search: string };
+  readonly plan: { readonly vnetid: number; readonly search: string; readonly encap: string };
   readonly listen: Endpoint;
-  readonly datapath: Pick<OverlayDatapath, 'counters' | 'targetCount'>;
+  readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
+  readonly lookupTimes: Omit<LookupStatistics, 'asked'>;
+  readonly health: Pick<Health, 'note' | 'endNote'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];
 }

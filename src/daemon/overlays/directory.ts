@@ -5,9 +5,9 @@
  * There are a few hundred overlays at most. So there is one map by name, and every other question looks at
  * all overlays: no second map has to be kept in step.
  */
-import type { Failure, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { Failure, OverlayInfo, OverlayStatistics, VnicInfo } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import { OverlayError, STATUS_WORDS } from '../../model/errors.js';
+import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StateStore } from '../state/persistence.js';
@@ -147,6 +147,25 @@ export class OverlayDirectory {
         return [];
       },
     );
+    return { overlays: rows, missing, next };
+  }
+
+  /** `of` reads one overlay. An overlay that is OFFLINE is missing, with the reason. */
+  statistics(
+    { names, after }: Methods['overlay.statistics']['params'],
+    of: (overlay: RunningOverlay) => OverlayStatistics,
+  ): Methods['overlay.statistics']['result'] {
+    const missing: Failure[] = [];
+    const { rows, next } = pageOf(names ?? this.names(), after, (name) => {
+      const overlay = this.overlays.get(name);
+      if (overlay !== undefined) return [of(overlay)];
+      try {
+        this.need(name);
+      } catch (error) {
+        missing.push({ name, message: asOverlayError(error).message });
+      }
+      return [];
+    });
     return { overlays: rows, missing, next };
   }
 

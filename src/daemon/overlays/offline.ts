@@ -19,6 +19,7 @@ export function unreadableOverlay(name: string, reason: string): OverlayInfo {
     properties: [],
     health,
     underlay: null,
+    peers: null,
     offloads: [],
     counters: {},
   };

@@ -53,13 +53,13 @@ export function tapError(error: unknown, name: string): OverlayError {
     EPERM: denied,
     EACCES:
       `${name}: varpd runs as user ${ownUserText()}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
-      `as udev has it, lets it: no link is anybody else's for that`,
+      `permits it, as udev does by default; the links of varpd stay protected`,
     ENOENT: missing,
     ENODEV: missing,
     EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },
     EUSERS:
-      `${name}: somebody else attaches to it before it can have an owner, again and again: see who has /dev/net/tun open, ` +
-      `and who may; with queues=1 nobody can`,
+      `${name}: another program attaches to the new TAP again and again before varpd can own it: find the program ` +
+      `that has /dev/net/tun open, or use queues=1`,
   });
 }
 

@@ -194,7 +194,10 @@ export class OverlayLinks {
       check: (...seen: Parameters<WatchedPort['check']>) => {
         const { mended, noted, troubles } = handle.check(...seen);
         for (const what of mended)
-          log.warn(`settings ${name}`, `${overlay}: port ${name}: ${what}, by somebody else: set right`);
+          log.warn(
+            `settings ${name}`,
+            `${overlay}: port ${name}: ${what}, changed by another program: reset`,
+          );
         for (const what of noted)
           log.warn(`settings ${name}`, `${overlay}: port ${name}: its interface ${what}`);
         return troubles;
@@ -293,8 +296,8 @@ export class OverlayLinks {
     if (link?.carrier !== undefined && link.carrier !== this.carrier && datapath.features['tapCarrier'])
       troubles.push(
         link.carrier
-          ? 'has a carrier, which somebody gave it'
-          : `has no carrier, which somebody took from it (ip link set ${link.name} carrier on)`,
+          ? 'has a carrier, which another program switched on'
+          : `has no carrier: another program switched it off (switch it on: ip link set ${link.name} carrier on)`,
       );
     if (link !== undefined) troubles.push(...link.troubles);
     const source = `interface ${name}` as const;

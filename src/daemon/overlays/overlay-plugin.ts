@@ -3,6 +3,7 @@
  * on without its plugin, on the known targets, DEGRADED with the reason. The plugin is started again and
  * again until it works.
  */
+import type { LookupStatistics } from '../../control/messages.js';
 import type { LookupRequest } from '../../datapath/contract.js';
 import { inBackground } from '../../model/background.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
@@ -102,6 +103,10 @@ export class OverlayPlugin {
   /** Underlay addresses that the plugin has named; undefined while it has not started. */
   get peers(): readonly IpAddress[] | undefined {
     return this.#instance?.peers;
+  }
+
+  get lookupTimes(): Omit<LookupStatistics, 'asked'> {
+    return this.#instance?.lookupTimes ?? { open: 0, latencyMs: null };
   }
 
   /** Never throws; the datapath gets exactly one answer to each lookup, unless the overlay ends before. */

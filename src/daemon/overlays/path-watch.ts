@@ -27,7 +27,7 @@ export class PathWatch {
       this.#health.degrade(
         'path',
         `ICMP says that the path to ${to} carries ${mtuBytes} bytes a packet; an overlay needs ` +
-          `${leastPathMtuBytes(this.#encapsulation, family(to))}, so that is not obeyed (path_mtu_too_small): the path is too narrow, or somebody forges it`,
+          `${leastPathMtuBytes(this.#encapsulation, family(to))}, so varpd ignores it (path_mtu_too_small): the path is too narrow, or the message is forged`,
       );
     clearTimeout(this.#over);
     this.#over = setTimeout(() => {

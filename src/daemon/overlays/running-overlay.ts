@@ -5,7 +5,7 @@
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
  */
 import { availableParallelism } from 'node:os';
-import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { LookupStatistics, RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
@@ -46,7 +46,7 @@ export class RunningOverlay {
   readonly #plugin: OverlayPlugin;
   /** Snapshot of an overlay that goes on from an earlier daemon. */
   readonly #before: OverlaySnapshot | undefined;
-  readonly #health: Health;
+  readonly health: Health;
   readonly #links: OverlayLinks;
   readonly #ports: OverlayPorts;
   readonly #sources: SourceWatch;
@@ -66,7 +66,7 @@ export class RunningOverlay {
     this.#properties = properties;
     this.#encapsulation = needEncapsulation(plan);
     this.#tunnel = tunnelValues(this.#encapsulation, properties);
-    this.#health = new Health(plan.name, services.log);
+    this.health = new Health(plan.name, services.log);
     const { datapath, log, limits, watch, links, snapshot } = services;
     const { listen } = this;
     const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
@@ -77,14 +77,14 @@ export class RunningOverlay {
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
-    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.#health, log, macChanged });
-    this.#sources = new SourceWatch(plan.name, this.#health, log);
-    this.#paths = new PathWatch(this.#encapsulation, this.#health);
+    this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.health, log, macChanged });
+    this.#sources = new SourceWatch(plan.name, this.health, log);
+    this.#paths = new PathWatch(this.#encapsulation, this.health);
     const served = { overlay: plan.name, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
     };
-    const pluginServices = { log, health: this.#health, limits, reprotect };
+    const pluginServices = { log, health: this.health, limits, reprotect };
     const prepare: Prepare = async () => {
       await services.plugins.find(plan.search);
       const found = needPlugin(plan, services);
@@ -104,7 +104,7 @@ export class RunningOverlay {
     this.#ports = new OverlayPorts(plan, {
       links: this.#links,
       plugin: this.#plugin,
-      health: this.#health,
+      health: this.health,
       before: this.#before?.ports,
     });
   }
@@ -355,11 +355,16 @@ export class RunningOverlay {
       temporary: this.plan.temporary,
       mode: this.mode,
       properties: this.properties.rows(),
-      health: this.#health.report(),
+      health: this.health.report(),
       underlay: this.#links.info,
+      peers: this.#links.destinationCount,
       offloads: this.datapath.offloads,
       counters: this.datapath.counters(),
     };
+  }
+
+  get lookupTimes(): Omit<LookupStatistics, 'asked'> {
+    return this.#plugin.lookupTimes;
   }
 
   get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {

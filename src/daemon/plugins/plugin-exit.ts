@@ -40,5 +40,5 @@ function reachesItself(pid: unknown): boolean {
 }
 
 function refusal(what: string): Error {
-  return signed(new Error(`called ${what}, which plugins may not`));
+  return signed(new Error(`called ${what}, which a plugin must not do`));
 }

@@ -8,6 +8,7 @@
  * good answer ends the trouble. Only a plugin that blocks the thread affects other overlays, and there only
  * frames without a target: the datapath has threads of its own.
  */
+import type { LookupStatistics } from '../../control/messages.js';
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
@@ -37,6 +38,7 @@ import {
   checkStationIps,
   checkTtlMs,
 } from './plugin-answer.js';
+import { LookupTimes } from './lookup-times.js';
 import { runningPlugin } from './plugin-context.js';
 import { announcement, type Facts, orFlood, proxy } from './proxy.js';
 
@@ -84,6 +86,7 @@ export class PluginInstance {
   /** Calls of the plugin from before the datapath knew the overlay. */
   #early: ((datapath: PluginDatapath) => void)[] = [];
   #openLookups = 0;
+  readonly #times = new LookupTimes();
   #peers: readonly IpAddress[] = [];
   readonly #deadlines = new Deadlines();
 
@@ -164,6 +167,10 @@ export class PluginInstance {
     }
   }
 
+  get lookupTimes(): Omit<LookupStatistics, 'asked'> {
+    return { open: this.#openLookups, latencyMs: this.#times.latencyMs };
+  }
+
   /**
    * Never throws, never rejects. The datapath gets exactly one answer, unless the plugin is stopped before;
    * it gets it at once when the plugin answers at once. A lookup and the question of a proxy that follows it
@@ -180,7 +187,8 @@ export class PluginInstance {
     }
     this.#openLookups++;
     const { lookupDeadlineMs } = this.#services.limits();
-    const endMs = performance.now() + lookupDeadlineMs;
+    const startMs = performance.now();
+    const endMs = startMs + lookupDeadlineMs;
     const question = { destinationMac, sourceMac, etherType, vlan };
     try {
       const answer = andThen(
@@ -190,20 +198,21 @@ export class PluginInstance {
       if (answer instanceof Promise) {
         answer.then(
           (later) => {
-            this.#succeed(lookup, later);
+            this.#succeed(lookup, startMs, later);
           },
           (error: unknown) => {
             this.#fail(lookup, error);
           },
         );
-      } else this.#succeed(lookup, answer);
+      } else this.#succeed(lookup, startMs, answer);
     } catch (error) {
       this.#fail(lookup, error);
     }
   }
 
-  #succeed(lookup: number, answer: LookupAnswer): void {
+  #succeed(lookup: number, startMs: number, answer: LookupAnswer): void {
     this.#openLookups--;
+    this.#times.add(performance.now() - startMs);
     this.#services.health.restore('lookup');
     this.#datapath?.answer(lookup, answer);
   }

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ENCAPSULATION_NAMES } from '../../encap/index.js';
 import { errorText, OverlayError } from '../../model/errors.js';
 import { MAX_NAME_CHARACTERS, parseValue } from '../../model/properties.js';
@@ -128,7 +128,7 @@ function specProblems({ name, properties }: LookupPlugin, spec: PropertySpec, in
   if (properties.findIndex((other) => other.name === spec.name) < index)
     problems.push(`property ${spec.name}: named twice`);
   if (spec.type === 'choice' && spec.choices === undefined)
-    problems.push(`property ${spec.name}: a choice of nothing`);
+    problems.push(`property ${spec.name}: a choice without choices`);
   if (spec.default !== undefined) {
     const parsed = parseValue(spec, spec.default);
     if ('expected' in parsed) problems.push(`property ${spec.name}: its default is not ${parsed.expected}`);

@@ -44,7 +44,7 @@ function numbers(what: 'user' | 'group', name: string, columns: readonly number[
   // allowed to read.
   const which =
     what === 'user' && name === DEFAULT_USER
-      ? `'${name}', whom varpd runs as unless the configuration has another: '${MAKE_USER}' as root makes it`
+      ? `'${name}', the user of varpd unless the configuration has another: '${MAKE_USER}' as root makes it`
       : 'of that name';
   throw new OverlayError('INVALID', `${place}${what}: there is no ${what} ${which}`);
 }

@@ -4,7 +4,7 @@
  * beginning; a variable of its environment tells it that it is the copy.
  */
 import { spawn } from 'node:child_process';
-import { OverlayError } from '../../model/errors.js';
+import { type ErrorCode, OverlayError } from '../../model/errors.js';
 import { howEnded } from '../../model/sentences.js';
 import { complain } from '../complaint.js';
 import { environmentWith, leaveVariable, takeVariable } from '../environment.js';
@@ -18,11 +18,12 @@ const mark = takeVariable('detached');
 export const isDetached = mark === UNATTENDED || (mark !== undefined && process.send !== undefined);
 
 /**
- * Report of the copy. `lines`: the reasons why it did not start; none = ready. `warnings`: remarks for the
- * operator, although it is ready.
+ * Report of the copy. `lines`: the reasons why it did not start; none = ready. `code`: that of the first
+ * reason. `warnings`: remarks for the operator, although it is ready.
  */
 interface StartReport {
   readonly lines: readonly string[];
+  readonly code: ErrorCode;
   readonly warnings: readonly string[];
 }
 
@@ -30,9 +31,12 @@ interface StartReport {
  * Called in the copy: reports to the command that waits, once, and closes the channel. No lines = ready. Does
  * nothing in another process.
  */
-export function reportStart(lines: readonly string[], warnings: readonly string[] = []): void {
+export function reportStart(
+  lines: readonly string[],
+  { code = 'INTERNAL', warnings = [] }: Partial<Omit<StartReport, 'lines'>> = {},
+): void {
   if (!isDetached || !process.connected) return;
-  process.send?.({ lines, warnings } satisfies StartReport);
+  process.send?.({ lines, code, warnings } satisfies StartReport);
   process.disconnect();
 }
 
@@ -60,13 +64,13 @@ export function startDetached(): Promise<void> {
   process.once('SIGINT', giveUp);
   process.once('SIGTERM', giveUp);
   return new Promise((resolve, reject) => {
-    const refuse = (lines: readonly string[]): void => {
-      reject(new OverlayError('INTERNAL', lines.join('; '), lines));
+    const refuse = (lines: readonly string[], code: ErrorCode = 'INTERNAL'): void => {
+      reject(new OverlayError(code, lines.join('; '), lines));
     };
-    child.on('message', ({ lines, warnings }: StartReport) => {
+    child.on('message', ({ lines, code, warnings }: StartReport) => {
       for (const warning of warnings) complain(warning);
       if (lines.length > 0) {
-        refuse(lines);
+        refuse(lines, code);
         return;
       }
       child.unref();

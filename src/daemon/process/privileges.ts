@@ -75,7 +75,7 @@ function checkProgram({ name }: Successor, { config }: Flags): void {
     } catch (error) {
       throw new OverlayError(
         'DENIED',
-        `user '${name}', whom varpd runs as, cannot ${verb} ${file}: ${systemErrorText(error)}: put it where that user may, ` +
+        `the user of varpd, '${name}', cannot ${verb} ${file}: ${systemErrorText(error)}: put it where that user may, ` +
           `as in /opt or /etc/varpd, or configure another 'user' ('user: root' has varpd stay root)`,
         [],
         error,

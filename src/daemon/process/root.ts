@@ -10,6 +10,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   lchownSync,
   lstatSync,
   mkdirSync,
@@ -22,7 +23,7 @@ import { type Identity, lockFile } from '../../dgram-extra/index.js';
 import { OverlayError } from '../../model/errors.js';
 import { SHARED_WRITE, trustedPlaceNow, UntrustedPlace } from '../../plugin/trusted-place.js';
 import { loadConfig, placeOf } from '../config-file.js';
-import { DEFAULT_USER, type Flags } from '../config.js';
+import { type Config, DEFAULT_USER, type Flags } from '../config.js';
 import { give, makeDirectories, type Owner } from '../made-files.js';
 import { StateDirectory } from '../state/state-directory.js';
 import { errnoName, systemErrorText } from '../system-error.js';
@@ -43,10 +44,9 @@ export interface Successor extends Identity {
  */
 export async function successorOfRoot(flags: Flags): Promise<Successor> {
   const config = loadConfig(flags);
-  const name = config.user ?? DEFAULT_USER;
-  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
-  const { uid, gid } = account(name, placeOf(config, 'user'));
-  if (uid === 0) return { name, uid, gid: process.getegid?.() ?? 0, groups };
+  const successor = namedSuccessor(config);
+  const { uid, gid, groups } = successor;
+  if (uid === 0) return successor;
   const sockets = { uid, gid: groups.at(0) ?? gid };
   await makeStateDirectory(config.stateDir, { uid, gid });
   const places = [config.socket, config.metrics].filter(
@@ -54,7 +54,50 @@ export async function successorOfRoot(flags: Flags): Promise<Successor> {
   ) as string[];
   for (const place of places) makeSocketDirectory(path.dirname(place), places, sockets);
   if (config.log.file !== null) makeLog(config.log.file, { uid, gid });
-  return { name, uid, gid, groups };
+  return successor;
+}
+
+/** Throws an OverlayError when the user or the group does not exist. */
+export function namedSuccessor(config: Config): Successor {
+  const name = config.user ?? DEFAULT_USER;
+  const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
+  const { uid, gid } = account(name, placeOf(config, 'user'));
+  return { name, uid, gid: uid === 0 ? (process.getegid?.() ?? 0) : gid, groups };
+}
+
+/** A file or directory that a start as root prepares for its user, before the user opens it. */
+export interface Preparation {
+  /** The state directory is made, or handed over. */
+  readonly stateDir: boolean;
+  /** Directories of sockets that are made or handed over. */
+  readonly sockets: readonly string[];
+  /** The log is made, or handed over. */
+  readonly log: boolean;
+}
+
+/**
+ * Returns what `successorOfRoot` would do, without doing it. Throws an UntrustedPlace for a directory that it would
+ * not make.
+ */
+export function preparation({ stateDir, socket, metrics, log }: Config, uid: number): Preparation {
+  const isMade = (directory: string): boolean => {
+    if (existsSync(directory)) return false;
+    trustedPlaceNow(directory, { users: [uid], sticky: true });
+    return true;
+  };
+  const places = [socket, metrics].filter((place) => place?.startsWith('/') === true) as string[];
+  const { file } = log;
+  return {
+    stateDir: isMade(stateDir) || (isRoots(stateDir) && readdirSync(stateDir).includes('lock')),
+    sockets: places
+      .map((place) => path.dirname(place))
+      .filter((directory) => isMade(directory) || holdsOnly(directory, places)),
+    log:
+      file !== null &&
+      (existsSync(file)
+        ? isLog(file) && lstatSync(file).uid === 0
+        : existsSync(path.dirname(file)) && isMade(file)),
+  };
 }
 
 async function makeStateDirectory(directory: string, owner: Owner): Promise<void> {
@@ -75,12 +118,20 @@ async function makeStateDirectory(directory: string, owner: Owner): Promise<void
 
 /** `own`: the sockets of varpd that may be there from an earlier run. */
 function makeSocketDirectory(directory: string, own: readonly string[], owner: Owner): void {
-  if (makeDirectory(directory, 0o750, owner) || !isRoots(directory)) return;
-  const files = readdirSync(directory).map((name) => path.join(directory, name));
-  if (files.length === 0 || !files.every((file) => own.includes(file) && lstatSync(file).isSocket())) return;
-  for (const file of files) lchownSync(file, owner.uid, owner.gid);
+  if (makeDirectory(directory, 0o750, owner) || !holdsOnly(directory, own)) return;
+  for (const file of filesIn(directory)) lchownSync(file, owner.uid, owner.gid);
   give(directory, O_DIRECTORY, owner);
 }
+
+/** Whether it is a directory of root with these sockets alone, and not empty. */
+function holdsOnly(directory: string, own: readonly string[]): boolean {
+  if (!isRoots(directory)) return false;
+  const files = filesIn(directory);
+  return files.length > 0 && files.every((file) => own.includes(file) && lstatSync(file).isSocket());
+}
+
+const filesIn = (directory: string): string[] =>
+  readdirSync(directory).map((name) => path.join(directory, name));
 
 /** Errors are ignored here: the code that opens the log reports them. */
 function makeLog(file: string, owner: Owner): void {

@@ -1,8 +1,10 @@
 /** The thread of disk-thread.ts: makes one call after the other. */
 import * as fs from 'node:fs';
 import { parentPort } from 'node:worker_threads';
+import { nameThread } from '../../dgram-extra/thread-name.js';
 import type { DiskOrder, DiskResult } from './disk-thread.js';
 
+nameThread('disk');
 parentPort?.on('message', ({ number, call, args }: DiskOrder) => {
   let result: DiskResult;
   try {

@@ -14,11 +14,11 @@ import { ofStateDirectory, type StateDirectory } from './state-directory.js';
 import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
 import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
 
-const ENDING = '.json';
+export const ENDING = '.json';
 /** Name of a file that was set aside, with the name of its overlay. */
-const ASIDE = /^(.+)\.bad-\d+$/;
+export const ASIDE = /^(.+)\.bad-\d+$/;
 /** An overlay with a thousand VNICs takes a tenth of this; a larger file is not varpd's. */
-const MAX_FILE_BYTES = 1024 * 1024;
+export const MAX_FILE_BYTES = 1024 * 1024;
 
 const isAside = (aside: string, file: string): string =>
   `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;

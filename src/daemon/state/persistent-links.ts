@@ -5,7 +5,7 @@
  * which an older varpd ran. Its name, MAC and alias do not count, since other programs may change them.
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 import { linkInfo, type LinkInfo } from '../../dgram-extra/index.js';
 import type { Log } from '../log.js';
 import { errnoName, systemErrorText } from '../system-error.js';

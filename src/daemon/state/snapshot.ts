@@ -7,7 +7,7 @@
  * For a minute the snapshot is used at once, while the plugin is asked about each target. An older snapshot
  * is only used where the plugin cannot be asked.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
 import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {
@@ -105,7 +105,10 @@ export class Snapshot {
       return new Snapshot(new Map(overlays), savedAtMs, isRecent({ savedAtMs }, nowMs));
     } catch (error) {
       if (errnoName(error) !== 'ENOENT')
-        log.warn('snapshot', `what was known is asked for again: ${FILE}: ${systemErrorText(error)}`);
+        log.warn(
+          'snapshot',
+          `the snapshot is not usable, so the plugins are asked again: ${FILE}: ${systemErrorText(error)}`,
+        );
       return Snapshot.empty();
     }
   }

@@ -90,7 +90,7 @@ export class StateDirectory {
 /** Names the owner, and both remedies. */
 function foreign(uid: number, own: number, directory: string): string {
   return (
-    `it belongs to user ${userText(uid)}, expected ${userText(own)}, who varpd runs as: ` +
+    `it belongs to user ${userText(uid)}, expected ${userText(own)}, the user of varpd: ` +
     `'chown -R ${own} ${directory}' as root, or another 'stateDir' or 'user' in the configuration`
   );
 }

@@ -1,5 +1,6 @@
 /** The content of a state file: the operator's settings, as far as they must survive a restart. */
-import { z } from 'zod';
+import * as z from 'zod';
+import { errorText } from '../../model/errors.js';
 import { checkName } from '../../model/names.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
 
@@ -47,20 +48,52 @@ export type StoredOverlay = Readonly<Omit<z.infer<typeof overlaySchema>, 'versio
   readonly vnics: readonly StoredVnic[];
 };
 
-/** Throws an Error that says what is wrong, and where, without quoting the content. */
+/** Where in the file: the path of a value, or a character. */
+interface Place {
+  readonly at?: readonly PropertyKey[];
+  readonly offset?: number;
+}
+
+/** What is wrong with the content of a state file, and where. */
+export class StateProblem extends Error {
+  override readonly name = 'StateProblem';
+  readonly at: readonly PropertyKey[];
+  readonly offset: number | undefined;
+
+  constructor(message: string, { at = [], offset }: Place = {}) {
+    super(message);
+    this.at = at;
+    this.offset = offset;
+  }
+}
+
+/** Throws a StateProblem, which does not quote the content. */
 export function parseState(text: string): StoredOverlay {
-  if (text === '') throw new Error('it is empty');
-  const value: unknown = JSON.parse(text);
+  if (text === '') throw new StateProblem('it is empty');
+  const value = parseJson(text);
   const version =
     typeof value === 'object' && value !== null && 'version' in value ? value.version : undefined;
   if (version !== STATE_VERSION)
-    throw new Error(`it has another version than ${STATE_VERSION}, which this varpd reads`);
+    throw new StateProblem(`it has another version than ${STATE_VERSION}, which this varpd reads`, {
+      at: ['version'],
+    });
   const parsed = overlaySchema.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     // The name of an unknown key is content, and is not quoted.
     const said = issue.code === 'unrecognized_keys' ? 'a key that is not known' : issue.message;
-    throw new Error(`${issue.path.map(String).join('.') || 'the file'}: ${said}`);
+    throw new StateProblem(`${issue.path.map(String).join('.') || 'the file'}: ${said}`, { at: issue.path });
   }
   return parsed.data;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const position = /at position (\d+)/.exec((error as Error).message)?.[1];
+    throw new StateProblem(errorText(error), {
+      offset: position === undefined ? text.length : Number(position),
+    });
+  }
 }

@@ -234,7 +234,7 @@ export class LinkWatch {
     const { events, lost } = this.#events.read();
     for (const event of events) this.#hear(event);
     if (lost) {
-      this.#log.warn('links', 'links: the kernel has lost messages for us: everything is looked at again');
+      this.#log.warn('links', 'links: the kernel has lost messages: varpd reads all links and routes again');
       this.#ports.forget();
       this.#viewer.forgetAddresses();
     }

@@ -1,7 +1,7 @@
 /**
- * Messages between the control side and a datapath worker. Commands are posted in lists and obeyed in their order;
- * after posting, the control side signals the worker's eventfd. Descriptors in a command are the worker's until it
- * says `released` or `fault`; then the control side closes them.
+ * Messages between the control side and a datapath thread. Commands are posted in lists and obeyed in order.
+ * After posting, the control side signals the thread's eventfd. Descriptors in a command belong to the thread
+ * until it replies to their removal or reports a `fault`; then the control side closes them.
  */
 import type { AddressTable } from '../../core/address-table.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
@@ -23,7 +23,7 @@ import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
 import type { LookupAnswer } from '../contract.js';
 
-/** Names a listening socket or a port, and is its epoll token. */
+/** Number of a socket or a port, and its epoll token. */
 export type Token = number;
 
 /** The epoll token of the eventfd. */
@@ -41,18 +41,19 @@ export type Command =
       readonly examples?: DropExamples;
     }
   | { readonly kind: 'remove-socket'; readonly token: Token; readonly reply: number }
-  /** A socket that overlays on `socket` send from: what ICMP says to it is heard here. It may be that socket itself. */
+  /** A socket that overlays on `socket` send from. The thread reads its ICMP messages. It may be `socket`
+   * itself. */
   | { readonly kind: 'add-sender'; readonly token: Token; readonly fd: number; readonly socket: Token }
   | { readonly kind: 'remove-sender'; readonly token: Token; readonly reply: number }
   | {
       readonly kind: 'add-overlay';
       readonly options: OverlayOptions;
       readonly socket: Token;
-      /** One a source port. */
+      /** One descriptor per source port. */
       readonly senderFds: readonly number[];
-      /** Whether these sockets may be given several datagrams in one. */
+      /** Whether these sockets take several datagrams in one message. */
       readonly segmentation: boolean;
-      /** Of all threads that carry it, in mode point. */
+      /** Mode point: shared by all threads that carry the overlay. */
       readonly stations?: StationMemory;
       readonly counters: Counters;
       /** Without it no dropped frame is noted. */
@@ -68,14 +69,14 @@ export type Command =
       readonly mac: MacAddress;
       readonly vid: number;
       readonly own: boolean;
-      /** Its owner may send anything when left out. */
+      /** Undefined: its owner may send any frame. */
       readonly protection?: ProtectionRules | undefined;
-      /** Of all queues of the port, if there are several. */
+      /** Shared by all queues of the port, if there are several. */
       readonly askedLeases?: AskedLeases;
       readonly presence?: PresenceMemory;
       readonly counters: Counters;
     }
-  /** The port's device has another MAC now; its rules are judged by it. */
+  /** The port's device has another MAC, with rules for that MAC. */
   | {
       readonly kind: 'set-mac';
       readonly token: Token;
@@ -96,20 +97,20 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
-      /** Left alone where the MAC is known: what another thread has found out. */
+      /** Set by the answer to another thread's question: a known MAC keeps its target. */
       readonly unlessKnown?: boolean;
     }
-  /** Undefined = all. */
+  /** `macs` undefined = all. */
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
-  /** Mode point from now on. */
+  /** The overlay is in mode point from now on. */
   | { readonly kind: 'set-destination'; readonly overlay: number; readonly destination: Endpoint }
-  /** What the plugin names, in place of what it named before. The table is written no more. */
+  /** Replaces the peers that the plugin names. The table is not written any more. */
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly table: AddressTable }
-  /** All destinations whose routes lead back into the overlay, in place of those named before. */
+  /** Replaces the destinations with routes that lead back into the overlay. */
   | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
-  /** Those of the overlay's destinations that carry less than their device, in place of those named before. */
+  /** Replaces the overlay's routes that carry less than their device. */
   | { readonly kind: 'set-route-mtus'; readonly overlay: number; readonly routes: readonly RouteMtu[] }
-  /** What another thread has heard of paths. */
+  /** Path news of another thread. */
   | { readonly kind: 'paths'; readonly news: readonly PathReport[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }
   | {
@@ -118,7 +119,7 @@ export type Command =
       readonly mac: MacAddress;
       readonly reply: number;
     }
-  /** Looks at some rows of the table: target-rows.ts. */
+  /** Scans some rows of the target table: target-rows.ts. */
   | {
       readonly kind: 'scan-targets';
       readonly overlay: number;
@@ -141,13 +142,13 @@ export type Command =
       readonly reply: number;
     }
   | { readonly kind: 'count-targets'; readonly overlay: number; readonly reply: number }
-  /** Those of the life before a restart, to be confirmed; the one that was used last comes first. */
+  /** Targets from before a restart, to be confirmed when used. The latest used comes first. */
   | {
       readonly kind: 'restore-targets';
       readonly overlay: number;
       readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
     }
-  /** To a thread that is held: its devices are looked at from now on. */
+  /** For a thread that is held: it looks at its devices from now on. */
   | { readonly kind: 'begin'; readonly reply: number }
   /** Frames of the overlay are copied into the ring from now on; nothing if there is no such overlay. */
   | {
@@ -162,10 +163,11 @@ export type Command =
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop' };
 
-/** Entries of a list that a thread obeys in one go: below 0.2 ms, with all of them to be forgotten. */
+/** Entries of a list that a thread obeys in one slice: below 0.2 ms, even if all of them are to be
+ * forgotten. */
 export const LIST_SLICE = 64;
 
-/** What is said to one overlay about what it knows: obeyed in its order (backlog.ts). */
+/** Commands to one overlay about its target table, which are obeyed in order (command-backlog.ts). */
 export const TABLE_COMMANDS = [
   'answer',
   'set-target',
@@ -181,7 +183,7 @@ export const TABLE_COMMANDS = [
 ] as const satisfies readonly Command['kind'][];
 export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
 
-/** A command that another process can be given too: counters and examples are memory of this one. */
+/** A command without counters, for another process: counters are memory of this one. */
 export type BareCommand<C = Command> = C extends { readonly counters: Counters }
   ? Omit<C, 'counters' | 'examples'>
   : C;
@@ -196,11 +198,12 @@ export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
-  /** Of each overlay and kind, one a second at most. */
+  /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
-  /** For the other threads: what is believed here, and what would be where the destination was used lately. */
+  /** For the other threads: path news that this thread believes, or would if it had used the destination
+   * lately. */
   | { readonly kind: 'paths'; readonly news: readonly (PathReport & { readonly isBelieved: boolean })[] }
-  /** The port's device no longer works; the worker has let go of it. */
+  /** The port's device no longer works, and the thread has released it. */
   | { readonly kind: 'fault'; readonly token: Token; readonly errno: number }
   | {
       readonly kind: 'reply';

@@ -1,10 +1,14 @@
 // The overlays of the restart table: each has a VNIC, addresses, routes and neighbours on both of its links, and a peer
-// of its own, the kernel's VXLAN on the other host. What an operator can see of a link is its picture.
+// of its own on the other host: the kernel's VXLAN, or an overlay of another varpd for an encapsulation that the kernel may
+// lack. What an operator can see of a link is its picture.
 import type { Call } from '../../../src/control/client.js';
+import { encapsulation, type EncapsulationName } from '../../../src/encap/index.js';
 import { addKernelVxlan, type Namespace } from '../../helpers/netns.js';
 import { reaches } from '../../helpers/traffic.js';
 
 export interface PlaceOptions {
+  /** VXLAN when left out. */
+  readonly encap?: EncapsulationName;
   readonly search?: 'direct' | 'files' | 'plugin';
   readonly v6?: boolean;
   readonly queues?: number;
@@ -53,6 +57,7 @@ export default {
 export class Place {
   readonly overlay: string;
   readonly vnic: string;
+  readonly encap: EncapsulationName;
   readonly vnetid: number;
   readonly listenIp: string;
   readonly port: number;
@@ -74,7 +79,8 @@ export class Place {
     readonly options: PlaceOptions,
   ) {
     const { a, b } = hosts;
-    const { v6 = false, queues = 1, ownAddress = false, ownPort = false } = options;
+    const { encap = 'vxlan', v6 = false, queues = 1, ownAddress = false, ownPort = false } = options;
+    this.encap = encap;
     this.overlay = `o${number}`;
     this.vnic = `v${number}`;
     this.vnetid = 100 + number;
@@ -86,7 +92,7 @@ export class Place {
     this.listenIp = ownAddress ? own : v6 ? a.underlay.v6 : a.underlay.v4;
     this.peerIp = v6 ? b.underlay.v6 : b.underlay.v4;
     // Overlays with the same listen address and port share its sockets, and so have the same number of queues.
-    this.port = ownPort ? 5000 + number : 4788 + queues;
+    this.port = ownPort ? 5000 + number : encapsulation(encap).defaultPort - 1 + queues;
     this.at = { own: this.overlay, vnic: this.vnic, vnicHost: a };
   }
 
@@ -100,13 +106,15 @@ export class Place {
     return `02:60:00:00:00:${hex(this.number)}`;
   }
 
-  async create(call: Call, files: Files): Promise<void> {
+  /** `peer`: asks the varpd on the other host. */
+  async create(call: Call, files: Files, peer: Call | undefined): Promise<void> {
     const { search = 'direct', queues = 1, ownAddress = false } = this.options;
+    const { encap } = this;
     const { a, b } = this.hosts;
     if (ownAddress) await a.ip(`addr add ${this.listenAddress}`);
     const properties: [string, string][] = [
-      ['vxlan/listen_ip', this.listenIp],
-      ['vxlan/listen_port', String(this.port)],
+      [`${encap}/listen_ip`, this.listenIp],
+      [`${encap}/listen_port`, String(this.port)],
       ['queues', String(queues)],
     ];
     if (search === 'direct')
@@ -117,18 +125,44 @@ export class Place {
     }
     await call('overlay.create', {
       name: this.overlay,
-      encap: 'vxlan',
+      encap,
       search: search === 'plugin' ? this.pluginName : search,
       vnetid: this.vnetid,
       temporary: false,
       properties,
     });
     await call('vnic.create', { name: this.vnic, over: this.overlay, mac: this.vnicMac, temporary: false });
-    const tunnel = { vnetid: this.vnetid, local: this.peerIp, remote: this.listenIp, port: this.port };
-    await addKernelVxlan(b, { device: this.peerDevice, ...tunnel });
+    await this.#createPeer(peer);
     await b.ip(`link set ${this.peerDevice} address ${this.peerMac} up`);
     for (const network of [60, 61])
       await b.ip(`addr add 10.${network}.${this.number}.2/24 dev ${this.peerDevice}`);
+  }
+
+  async #createPeer(peer: Call | undefined): Promise<void> {
+    const { encap, vnetid, port, peerDevice, peerIp, listenIp } = this;
+    if (encap === 'vxlan') {
+      await addKernelVxlan(this.hosts.b, {
+        device: peerDevice,
+        vnetid,
+        local: peerIp,
+        remote: listenIp,
+        port,
+      });
+      return;
+    }
+    await peer?.('overlay.create', {
+      name: peerDevice,
+      encap,
+      search: 'direct',
+      vnetid,
+      temporary: true,
+      properties: [
+        [`${encap}/listen_ip`, peerIp],
+        [`${encap}/listen_port`, String(port)],
+        ['direct/dest_ip', listenIp],
+        ['direct/dest_port', String(port)],
+      ],
+    });
   }
 
   writeMapping(files: Files): void {

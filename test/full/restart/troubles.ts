@@ -38,6 +38,10 @@ export interface Variant extends PlaceOptions {
 
 const V6: Variant = { label: 'IPv6', v6: true };
 const QUEUES: Variant = { label: 'two queues', queues: 2 };
+const GENEVE: Variant = { label: 'Geneve', encap: 'geneve' };
+const GENEVE_V6: Variant = { label: 'Geneve, IPv6', encap: 'geneve', v6: true };
+const GENEVE_QUEUES: Variant = { label: 'Geneve, two queues', encap: 'geneve', queues: 2 };
+const GENEVE_V6_QUEUES: Variant = { ...GENEVE_QUEUES, label: 'Geneve, IPv6, two queues', v6: true };
 const one = (options: PlaceOptions = {}): Variant[] => [options];
 const varied = (options: PlaceOptions, ...variants: readonly Variant[]): Variant[] =>
   variants.map((variant) => ({ ...options, ...variant }));
@@ -65,10 +69,13 @@ export async function tune({ place: { at } }: Site): Promise<void> {
 }
 
 export const TROUBLES: readonly Trouble[] = [
-  { row: 'nothing', variants: varied({}, {}, V6, QUEUES) },
+  {
+    row: 'nothing',
+    variants: varied({}, {}, V6, QUEUES, GENEVE, GENEVE_V6, GENEVE_QUEUES, GENEVE_V6_QUEUES),
+  },
   {
     row: 'mapping file invalid',
-    variants: varied({ search: 'files' }, {}, V6, {
+    variants: varied({ search: 'files' }, {}, V6, GENEVE, {
       label: 'with other settings, two queues',
       tuned: true,
       queues: 2,
@@ -96,7 +103,7 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'listen address missing',
-    variants: varied({ ownAddress: true }, {}, V6, QUEUES),
+    variants: varied({ ownAddress: true }, {}, V6, QUEUES, GENEVE_V6),
     make: ({ place }) => place.hosts.a.ip(`addr del ${place.listenAddress.replace(' nodad', '')}`),
     mend: ({ place }) => place.hosts.a.ip(`addr add ${place.listenAddress}`),
     reason: ({ place }) => literally(place.listenIp),
@@ -210,7 +217,7 @@ export const TROUBLES: readonly Trouble[] = [
     vnicState: 'down',
     reachable: ['own'],
   },
-  { row: 'VNIC in a container', variants: varied({}, {}, V6, QUEUES), make: intoContainer },
+  { row: 'VNIC in a container', variants: varied({}, {}, V6, QUEUES, GENEVE_QUEUES), make: intoContainer },
   {
     row: 'VNIC in a container, its name taken by another interface',
     variants: one(),
@@ -240,7 +247,7 @@ export const TROUBLES: readonly Trouble[] = [
   },
   {
     row: 'UDP port taken during the restart',
-    variants: varied({ ownPort: true }, {}, V6),
+    variants: varied({ ownPort: true }, {}, V6, GENEVE),
     between: async (site) => {
       const { hosts, listenIp, port } = site.place;
       site.taker = await DatagramSink.open(hosts.a, listenIp, port).catch(() => undefined);

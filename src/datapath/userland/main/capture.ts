@@ -1,6 +1,6 @@
 /**
- * A capture as the control side has it: a ring for each thread that carries the overlay, read in the order of time. The threads
- * write (core/capture.ts); nothing here makes them wait.
+ * The control side of a capture: a ring for each thread that carries the overlay, read in the order of time. The threads
+ * write (core/capture.ts), and never wait for this side.
  */
 import {
   createRing,
@@ -40,7 +40,7 @@ const CLOCK_SLACK_MS = 2;
 
 let lastCapture = 0;
 
-/** Of the overlay whose frames are captured. */
+/** The overlay with the captured frames. */
 export interface CaptureSource {
   readonly overlay: number;
   readonly links: readonly Link[];
@@ -57,7 +57,7 @@ export class RingCapture implements FrameCapture {
   readonly #id = ++lastCapture;
   readonly #source: CaptureSource;
   readonly #rings: readonly RingReader[];
-  /** Of real time over that of the threads. */
+  /** Difference of real time from the clock of the threads. */
   readonly #offsetNs = clockOffsetNs();
 
   constructor(source: CaptureSource, rules: CaptureRules) {
@@ -121,7 +121,7 @@ export class RingCapture implements FrameCapture {
     };
   }
 
-  /** Between which sockets a frame goes, and the outer traffic class. */
+  /** Returns the sockets that a frame goes between, and the outer traffic class. */
   #route(
     point: CapturePoint,
     descriptor: Int32Array,

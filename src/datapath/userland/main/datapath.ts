@@ -1,6 +1,7 @@
 /**
- * The control side's half of the datapath: makes the overlays (overlay.ts), their ports (ports.ts) and their sockets
- * (underlay.ts), and passes the reports of the datapath threads (threads.ts) to the overlays that they concern.
+ * The control side's half of the datapath. It makes the overlays (overlay.ts), their ports (ports.ts) and
+ * their sockets (underlay.ts), and passes the reports of the datapath threads (threads.ts) to the overlays
+ * that they concern.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PathReport } from '../../../core/overlay-options.js';
@@ -28,7 +29,8 @@ import { DatapathThread, type ThreadNews } from './thread.js';
 import { Threads } from './threads.js';
 import { type OverlaySockets, UnderlaySockets } from './underlay.js';
 
-/** For the threads to come round, of the 2 s that varpd has to end: one may have a thousand copies of a frame to write. */
+/** Time for the threads to end, out of the 2 s that varpd has: a thread may have a thousand copies of a frame
+ * to write. */
 const THREADS_END_MS = 300;
 
 export class DatapathControl implements Datapath {
@@ -37,7 +39,7 @@ export class DatapathControl implements Datapath {
   readonly #threads: Threads;
   /** Resolves when the first thread runs. */
   readonly #ready: Promise<unknown>;
-  /** By `varpd/id`, as the threads know them. */
+  /** `varpd/id` -> overlay; the threads use the same number. */
   readonly #overlays = new Map<number, UserlandOverlay>();
   readonly #ports: Ports;
   readonly #underlay: UnderlaySockets;
@@ -83,7 +85,7 @@ export class DatapathControl implements Datapath {
     });
   }
 
-  /** Of TAPs nothing is known until one can be made: /dev/net/tun may come later than varpd. */
+  /** Features of TAPs are unknown until a TAP can be made: /dev/net/tun may appear after varpd has started. */
   get features(): Readonly<Record<keyof Features | 'tapSteering', boolean>> {
     if (!this.#features.tapChecksum) this.#features = probeFeatures();
     return { ...this.#features, tapSteering: canSteer() };
@@ -112,7 +114,7 @@ export class DatapathControl implements Datapath {
     this.#overlays.set(id, overlay);
     const { options, counterArrays, exampleArrays } = overlay;
     const { tokens, senderFds, segmentation } = sockets;
-    // One that is asked about becomes one of a fixed destination if its plugin, started later, is such.
+    // An overlay in mode dynamic changes to mode point if its plugin, started later, has a fixed destination.
     const stations = createStationMemory();
     links.forEach((link, queue) => {
       const own = {
@@ -193,12 +195,13 @@ export class DatapathControl implements Datapath {
     const late = delay(THREADS_END_MS, 'late' as const, { ref: false });
     const isLate = (await Promise.race([stopping, late])) === 'late';
     this.#ports.dropElsewhere();
-    // What a thread still uses is closed by the end of the process: its number would soon be something else's.
-    if (isLate) throw new Error('a datapath thread does not come round, and is left with its descriptors');
+    // A descriptor that a thread still uses is closed by the end of the process: its number would soon be
+    // another descriptor's.
+    if (isLate) throw new Error('a datapath thread does not respond and is left behind');
     closeTaps([...this.#ports.open, ...this.#underlay.release()].map(({ fd }) => fd));
   }
 
-  /** A report of the thread of this index, perhaps about overlays that are gone meanwhile. */
+  /** Handles a report of thread `thread`, which may be about overlays that are gone. */
   readonly #hear = (report: ThreadNews, thread: number): void => {
     const overlays = this.#overlays;
     switch (report.kind) {
@@ -225,7 +228,7 @@ export class DatapathControl implements Datapath {
     }
   };
 
-  /** One line about a path is enough, whichever overlays send there. */
+  /** One event about a path is enough, even if several overlays send there. */
   #pathLearned({ overlay, to: { ip }, mtuBytes }: PathReport): void {
     const sender =
       overlay === undefined
@@ -235,7 +238,7 @@ export class DatapathControl implements Datapath {
   }
 }
 
-/** The news of one turn by overlay; nearly always there is one. */
+/** Groups the news of one turn by overlay; nearly always there is one. */
 function byOverlay<T extends { readonly overlay: number }>(news: readonly T[]): Map<number, T[]> {
   const groups = new Map<number, T[]>();
   for (const one of news) {

@@ -1,4 +1,4 @@
-/** What the control side knows of overlays and ports, and what it leaves of them to the next daemon. */
+/** The state of overlays and ports that the control side leaves to the next varpd. */
 import type { OverlayOptions } from '../../../core/overlay.js';
 import { MAX_KNOWN_TARGETS } from '../../../model/handover.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
@@ -9,36 +9,36 @@ import type { NamedPeers } from './named-peers.js';
 import { tapDescriptor } from './taps.js';
 import type { HandedSocket, OverlaySockets } from './underlay.js';
 
-/** An overlay as far as it is left to others. */
+/** The state of an overlay that is handed over. */
 export interface OverlayState {
   readonly config: OverlayConfig;
   readonly options: OverlayOptions;
   readonly sockets: OverlaySockets;
-  /** The peers that its plugin names. */
+  /** Peers that its plugin names. */
   readonly named: Pick<NamedPeers, 'table'>;
-  /** The destinations whose routes lead back into it. */
+  /** Destinations with routes that lead back into the overlay. */
   readonly loops: readonly IpAddress[];
-  /** And those that carry less than their device. */
+  /** Routes that carry less than their device. */
   readonly routeMtus: readonly RouteMtu[];
   recentTargets(limit: number): Promise<readonly TargetEntry[]>;
 }
 
-/** A port as far as it is left to others. */
+/** The state of a port that is handed over. */
 export interface PortState {
   readonly name: string;
   readonly temporary: boolean;
-  /** One a thread. */
+  /** One queue per thread. */
   readonly queues: readonly { readonly token: Token; readonly fd: number }[];
-  /** What the threads were told of it. */
+  /** The command with which threads were given the port. */
   readonly config: Omit<
     Extract<Command, { kind: 'add-port' }>,
     'kind' | 'token' | 'fd' | 'counters' | 'askedLeases' | 'presence'
   >;
-  /** Set once it is to be closed. */
+  /** Set once the port is being closed. */
   readonly closed: Promise<unknown> | undefined;
 }
 
-/** What there is at one moment, without what ends with this daemon. */
+/** The state at one moment, without anything that ends with this varpd. */
 export interface Inventory {
   readonly sockets: readonly HandedSocket[];
   readonly overlays: readonly OverlayState[];
@@ -47,15 +47,15 @@ export interface Inventory {
 
 export const isLasting = ({ temporary, closed }: PortState): boolean => !temporary && closed === undefined;
 
-/** The descriptors of the ports, by the names under which the next daemon finds them. */
+/** Returns the descriptors of ports, with the names by which the next varpd finds them. */
 export function tapDescriptors(ports: readonly PortState[]): Descriptor[] {
   return ports.flatMap(({ name, queues }) =>
     queues.map(({ fd }, queue) => ({ name: tapDescriptor(name, queue), fd })),
   );
 }
 
-/** A list for each thread. `sendersOf` an overlay: the sockets that it sends from, and whether they may be given several
- * datagrams in one. */
+/** Returns a list of commands for each thread. `sendersOf` an overlay: the sockets that it sends from, and
+ * whether they take several datagrams in one message. */
 async function standInLists(
   { sockets, overlays, ports }: Inventory,
   sendersOf: (overlay: OverlayState) => Senders,
@@ -70,7 +70,7 @@ async function standInLists(
   for (const overlay of overlays) {
     const { config, options, sockets, named, loops, routeMtus } = overlay;
     const { fds: senderFds, segmentation } = sendersOf(overlay);
-    // Of another process: memory is shared within one.
+    // A copy, since another process cannot share this memory.
     const table = new Int32Array(named.table);
     const known = await overlay.recentTargets(MAX_KNOWN_TARGETS);
     sockets.tokens.forEach((socket, queue) => {
@@ -95,7 +95,7 @@ interface Senders {
   readonly segmentation: boolean;
 }
 
-/** Its listening socket, whatever it has beside that: of an overlay whose other sockets are not handed on. */
+/** Returns the listening socket of an overlay as its only sender, since other sockets are not handed over. */
 const listeningSender =
   (handed: readonly HandedSocket[]) =>
   ({ sockets }: OverlayState): Senders => {
@@ -103,17 +103,17 @@ const listeningSender =
     return { fds: [socket.fd], segmentation: sockets.segmentation && !socket.zeroChecksum };
   };
 
-/** The sockets that it sends from now. */
+/** Returns the sockets that an overlay sends from now. */
 const ownSenders = ({ sockets: { senderFds: fds, segmentation } }: OverlayState): Senders => ({
   fds,
   segmentation,
 });
 
-/** For a next daemon, which has the listening sockets alone. */
+/** Lists for the next varpd, which gets the listening sockets alone. */
 export const storedLists = (inventory: Inventory): Promise<Lists> =>
   standInLists(inventory, listeningSender(inventory.sockets));
 
-/** What there is now, and is still there later. */
+/** Retains the descriptors that are open now. The lists are made later, of those that are still open then. */
 export function retain(inventory: () => Inventory, threads: number): Retained {
   const before = inventory();
   const taps = before.ports.flatMap(({ queues }) => queues);

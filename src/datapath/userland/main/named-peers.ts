@@ -1,10 +1,10 @@
 /**
- * The peers that the plugin of one overlay names: a list of any length. What the threads are told of it is a table in
- * memory that all of them see, which each takes in place of the one before in a single step (core/peers.ts): who stays a
- * peer is one at every moment. The table is made here in slices, and so is the news of what has changed.
+ * The peers that the plugin of an overlay names, a list of any length. The threads get them as a table in
+ * shared memory. Each thread replaces its table in a single step (core/peers.ts), so that a peer in both
+ * lists is a peer at every moment. The table and the news of changes are made here in slices.
  *
- * A list that comes while another is under way takes its place, wherever that was: news are made from what has been
- * told, not from the list before.
+ * A new list replaces one that is still being worked on. News are made from the changes that have been
+ * reported, not from the list before, so this is safe at any point.
  */
 import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/address-table.js';
 import { inBackground } from '../../../model/background.js';
@@ -12,28 +12,28 @@ import type { IpAddress } from '../../../wire/ip.js';
 import { NAMED, type PeerNews, type PeerThreads } from './peers.js';
 import { inSlices } from './slices.js';
 
-/** Addresses between two looks at the clock. */
+/** Addresses that are handled between two looks at the clock. */
 const STEP = 256;
 
 export class NamedPeers {
-  /** What was named last. */
+  /** The latest list. */
   list: readonly IpAddress[] = [];
-  /** What the threads have. */
+  /** The table that the threads have. */
   table: AddressTable = EMPTY_TABLE;
   readonly #peers: PeerThreads;
   readonly #tell: (table: AddressTable) => void;
   readonly #news: PeerNews;
-  /** Counts the lists; beyond all of them once the overlay is gone. */
+  /** Number of the latest list; Infinity once the overlay is gone. */
   #latest = 0;
 
-  /** `tell`: to the threads. */
+  /** `tell` gives a table to the threads. */
   constructor(peers: PeerThreads, tell: (table: AddressTable) => void, news: PeerNews) {
     this.#peers = peers;
     this.#tell = tell;
     this.#news = news;
   }
 
-  /** In force at once where they are few, and the news of it after the caller has gone on. */
+  /** Sets the list. A short list is in force at once. The news follow after the caller has continued. */
   set(list: readonly IpAddress[]): void {
     this.list = list;
     const number = ++this.#latest;
@@ -47,7 +47,7 @@ export class NamedPeers {
     inBackground('naming peers', later);
   }
 
-  /** The overlay is gone. */
+  /** To be called when the overlay is gone. */
   end(): void {
     this.#latest = Infinity;
   }
@@ -62,7 +62,7 @@ export class NamedPeers {
     this.#tell(table);
   }
 
-  /** Each step is told of before the next: threads have news of their own of the same addresses in between. */
+  /** Reports each step before the next: meanwhile threads may report the same addresses. */
   *#spread(list: readonly IpAddress[]): Generator<undefined, void> {
     const wanted = new Set<IpAddress>();
     for (let at = 0; at < list.length; at += STEP) {

@@ -1,4 +1,4 @@
-/** The configuration of an overlay, as its datapath threads take it and as an operator sees it. */
+/** Converts the configuration of an overlay for its datapath threads, and its offloads for an operator. */
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { Offload, OverlayConfig } from '../../contract.js';
@@ -21,7 +21,7 @@ export function optionsOf(config: OverlayConfig): OverlayOptions {
   };
 }
 
-/** Those in force. `segmentation`: the kernel cuts what its sockets send. */
+/** Returns the offloads in force. `segmentation`: the kernel cuts messages of its sockets. */
 export function offloadsOf(
   { offload }: OverlayConfig,
   segmentation: boolean,

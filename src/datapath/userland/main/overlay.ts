@@ -1,9 +1,10 @@
 /**
- * An overlay as the control side has it. Its handle stands for all threads that carry it: each command goes to all of them,
- * and their reports come to the listener.
+ * An overlay as the control side has it. Its handle is for all threads that carry it: each command goes to
+ * all of them, and their reports go to the listener.
  *
- * With one thread questions and answers pass as they are; with more, shared-questions.ts is between them and the listener.
- * Once the overlay has ended no thread is told of it any more, for the threads may have ended as well.
+ * With one thread, questions and answers pass unchanged. With several, shared-questions.ts is between them
+ * and the listener. Once the overlay has ended, no thread gets commands about it, since the threads may have
+ * ended too.
  */
 import type { AddressTable } from '../../../core/address-table.js';
 import type { CaptureRules } from '../../../core/capture-tap.js';
@@ -15,6 +16,7 @@ import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
+  DropReport,
   FrameCapture,
   KnownPlaces,
   LookupAnswer,
@@ -30,6 +32,7 @@ import type {
 } from '../../contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
+import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
@@ -48,9 +51,9 @@ export interface OverlayContext {
   readonly sockets: OverlaySockets;
   readonly ports: Pick<Ports, 'add'>;
   readonly features: () => Features;
-  /** It is about to end: its threads are still needed. */
+  /** Called when the overlay is about to end and still needs its threads. */
   readonly leaving: () => void;
-  /** It has ended. */
+  /** Called when the overlay has ended. */
   readonly left: () => Promise<void>;
 }
 
@@ -58,9 +61,9 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly config: OverlayConfig;
   options: OverlayOptions;
   readonly sockets: OverlaySockets;
-  /** One a thread. */
+  /** One array per thread. */
   readonly counterArrays: readonly Counters[];
-  /** One a thread. */
+  /** One array per thread. */
   readonly exampleArrays: readonly DropExamples[];
   readonly ports = new Set<TapPort>();
   readonly named: NamedPeers;
@@ -72,7 +75,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly #captures = new Set<RingCapture>();
   readonly #context: OverlayContext;
   readonly #id: number;
-  /** None once it has ended. */
+  /** Empty once the overlay has ended. */
   #links: readonly Link[];
   readonly #shared: SharedQuestions | undefined;
   #asked = 0;
@@ -97,10 +100,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     );
   }
 
-  /** Before the first frame: what an earlier daemon knew. */
+  /** Restores the peers and targets that an earlier varpd knew, before the first frame. */
   restore({ peers, targets }: KnownPlaces): void {
     if (peers.length > 0) this.setPeers(peers);
-    // The first to be put in is the first to make room: from the end.
+    // Sent from the end, since the first to be inserted is the first to make room.
     for (let end = targets.length; end > 0; end -= LIST_SLICE) {
       const some = targets.slice(Math.max(0, end - LIST_SLICE), end);
       for (const link of this.#links)
@@ -110,7 +113,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   // -- Reports of the threads
 
-  /** `thread` asks. Questions that are not put to the listener, since another thread's are open, do not count. */
+  /** Handles questions of a thread. A question is not counted if it is not passed on because another thread
+   * has asked it. */
   heard(thread: number, questions: readonly LookupRequest[]): void {
     const news = this.#shared?.take(thread, questions) ?? questions;
     this.#asked += news.length;
@@ -121,7 +125,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
   }
 
-  /** Whether frames go to this underlay address. */
+  /** Returns whether the overlay sends frames to this underlay address. */
   sendsTo(ip: IpAddress): boolean {
     return this.#peers.has(ip);
   }
@@ -180,7 +184,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     for (const link of this.#links) link.post({ kind: 'set-route-mtus', overlay: this.#id, routes });
   }
 
-  /** Each port has it once. */
+  /** One thread announces, so that each port gets the frame once. */
   announce(frame: Uint8Array): void {
     this.#links[0]?.post({ kind: 'announce', overlay: this.#id, frame });
   }
@@ -204,7 +208,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return Math.max(0, ...(counts as number[]));
   }
 
-  // -- About it
+  // -- Facts
 
   async capture(rules: CaptureRules): Promise<FrameCapture> {
     const capture = new RingCapture(
@@ -222,16 +226,20 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return capture;
   }
 
-  /** Drops before the overlay is known are counted for the socket, and shown with each of its overlays. */
+  /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
+  }
+
+  drops(): readonly DropReport[] {
+    return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
   }
 
   get offloads(): readonly Offload[] {
     return offloadsOf(this.config, this.sockets.segmentation, this.#context.features());
   }
 
-  // -- Its end
+  // -- End
 
   mute(): void {
     this.listener = undefined;
@@ -245,7 +253,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return this.#end(true);
   }
 
-  /** `isKept`: what an earlier daemon had left. */
+  /** `isKept`: what an earlier varpd left is kept. */
   async #end(isKept: boolean): Promise<void> {
     if (this.#links.length === 0) return;
     this.mute();

@@ -1,11 +1,11 @@
 /**
- * What one datapath thread hears of paths, the others are told. Each believes it where it has sent there lately itself: one
- * that has not will hear of it when it does.
+ * Passes path news of one datapath thread to the others. Each of them believes the news if it has sent to
+ * that destination lately; a thread that has not will receive ICMP itself when it does.
  */
 import type { PathReport } from '../../../core/overlay-options.js';
 import type { Link } from './thread.js';
 
-/** `learned` hears of what that one believes. */
+/** `learned` is called for each path that thread `from` believes. */
 export function tellOfPaths(
   from: number,
   news: readonly (PathReport & { readonly isBelieved: boolean })[],

@@ -1,21 +1,21 @@
 /**
- * The peers of an overlay: an address is one as long as its plugin names it (named-peers.ts), or it is a destination of any
- * of the threads that carry it.
+ * The peers of an overlay. An address is a peer as long as the plugin names it (named-peers.ts), or as it is
+ * a destination of any thread that carries the overlay.
  */
 import type { IpAddress } from '../../../wire/ip.js';
 import type { OverlayListener } from '../../contract.js';
 import type { PeerChange } from '../protocol.js';
 
-/** Underlay address -> the threads whose destination it is, as bits, and NAMED. */
+/** Underlay address -> bits of the threads that have it as a destination, and NAMED. */
 export type PeerThreads = Map<IpAddress, number>;
 
 export type PeerNews = OverlayListener['peers'];
 
-/** No thread has this number. */
+/** Bit for an address that the plugin names; no thread has this number. */
 export const NAMED = 1 << 30;
 
-/** Takes over the report of a thread about one overlay, which may name an address several times. `news` hears which addresses
- * have become peers, and which have ceased to be peers. */
+/** Merges the report of a thread about one overlay; the report may have an address several times. `news` gets
+ * the addresses that have become peers, and those that have ceased to be peers. */
 export function mergePeers(
   thread: number,
   changes: readonly PeerChange[],

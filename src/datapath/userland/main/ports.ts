@@ -1,6 +1,6 @@
 /**
- * The ports of all overlays: opens their TAPs (taps.ts), tells the threads of them, and knows what is left of them to the
- * next daemon. tap-port.ts is one of them.
+ * The ports of all overlays. This class opens their TAPs (taps.ts), adds them to the threads, and knows which
+ * of them are left to the next varpd. A single port is in tap-port.ts.
  */
 import { createAskedLeases } from '../../../core/asked-leases.js';
 import { createCounters } from '../../../core/counters.js';
@@ -19,7 +19,7 @@ export class Ports {
   readonly #features: () => Features;
   readonly #nextToken: () => Token;
 
-  /** `threads`: those of the datapath, whichever these are at the moment. */
+  /** `threads`: the threads of the datapath, a list that changes. */
   constructor(
     threads: readonly Link[],
     inherited: Inherited,
@@ -31,7 +31,7 @@ export class Ports {
     this.#nextToken = nextToken;
   }
 
-  /** Throws the system's error. */
+  /** Opens a port. Throws the system's error. */
   add(owner: PortOwner, config: PortConfig): TapPort {
     const { threads, inherited, open } = this.#context;
     const { name, mac, vid, own, protection, temporary } = config;
@@ -56,31 +56,31 @@ export class Ports {
     return port;
   }
 
-  /** The report of a thread. */
+  /** Handles the fault that a thread reports. */
   fault({ token, errno }: Extract<Report, { kind: 'fault' }>): void {
     this.#context.open.get(token)?.fail(token, errnoName(-errno));
   }
 
   // ---- At the end
 
-  /** Those that outlive this daemon. */
+  /** The ports that outlive this varpd. */
   get lasting(): readonly TapPort[] {
     return this.#all.filter(isLasting);
   }
 
-  /** The descriptors of all that are open. */
+  /** The descriptors of all open ports. */
   get open(): readonly Descriptor[] {
     return tapDescriptors(this.#all.filter(({ closed }) => closed === undefined));
   }
 
-  /** No thread may use them any more. */
+  /** Closes temporary ports. No thread may use them any more. */
   closeTemporary(): void {
     this.#context.isEnding = true;
     const temporary = this.#all.filter((port) => port.temporary);
     closeTaps(temporary.flatMap(({ queues }) => queues.map(({ fd }) => fd)));
   }
 
-  /** Devices that the next daemon could not reach do not outlive this one. */
+  /** Makes devices that the next varpd could not reach end with this one. */
   dropElsewhere(): void {
     this.#context.isEnding = true;
     if (this.#context.inherited.persistTaps) tapDescriptors(this.lasting).forEach(dropIfElsewhere);

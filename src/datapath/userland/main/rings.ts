@@ -1,17 +1,18 @@
 /**
- * The rings with which datapath threads read (dgram-extra/ring.h). A process that has limited its system calls can make
- * none, so they are made first, one for each thread that this machine has a use for, and their descriptors are left to each
- * process that this one becomes. A thread without one reads its frames one by one.
+ * The io_uring rings with which datapath threads read (dgram-extra/ring.h). A process that has limited its
+ * system calls cannot make rings. So they are made first, one for each thread that this machine can use, and
+ * their descriptors are inherited by each process that this one becomes. A thread without a ring reads its
+ * frames one by one.
  */
 import { availableParallelism } from 'node:os';
 import { isAnonymous, openRing, type Ring, RING_WORDS, setInheritable } from '../../../dgram-extra/index.js';
 import { MAX_QUEUES } from '../../../model/overlay-specs.js';
 
 let rings: readonly Ring[] = [];
-/** Of which no thread has one. */
+/** Rings that no thread has. */
 let free: Ring[] = [];
 
-/** What the process before has left (`leaveRings`), or rings of our own, where this process may make them. */
+/** Takes the rings that the previous process left (`leaveRings`), or makes new ones if this process may. */
 export function openRings(left?: string): void {
   const inherited = (left ?? '')
     .split(',')
@@ -33,15 +34,15 @@ function readRing(text: string): Ring | undefined {
   return isWhole && isAnonymous(fd, '[io_uring]') ? { fd, params: Int32Array.from(params) } : undefined;
 }
 
-/** For the process that this one is about to become, or starts to be the daemon: each ring's descriptor and what the kernel has said of
- * it. Undefined where there is none. */
+/** Returns the rings as text for the process that this one is about to become, or that it starts as the
+ * daemon: for each ring its descriptor and the kernel's parameters. Undefined if there is none. */
 export function leaveRings(): string | undefined {
   if (rings.length === 0) return undefined;
   for (const { fd } of rings) setInheritable(fd, true);
   return rings.map(({ fd, params }) => [fd, ...params].join(':')).join(',');
 }
 
-/** For one thread alone, until it has ended. */
+/** Takes a ring for one thread, until that thread has ended. */
 export const takeRing = (): Ring | undefined => free.shift();
 
 export function returnRing(ring: Ring | undefined): void {

@@ -1,17 +1,17 @@
 /**
- * The questions of an overlay that several threads carry. The listener gets one question about a unicast MAC, however many
- * threads ask it, and each thread gets the destination, so that none need ask again.
+ * The questions of an overlay that several threads carry. However many threads ask about a unicast MAC, the
+ * listener gets one question, and each thread gets the destination, so that no thread need ask again.
  *
- * Questions get numbers of their own here, and each remembers which thread awaits its answer under which number. An answer
- * that is too old must reach no thread: whatever changes a MAC (a target set, an invalidate, a delete) forgets the question
- * about it, and a thread that still waits asks again.
+ * Questions get new numbers here, and each remembers the threads that await its answer, with their own
+ * numbers. An outdated answer must reach no thread: a change of a MAC (a target set, an invalidate, a delete)
+ * forgets the question about it, and a thread that still waits asks again.
  */
 import type { MacAddress } from '../../../plugin/contract.js';
 import type { LookupAnswer, LookupRequest } from '../../contract.js';
 import type { Link } from './thread.js';
 
 interface OpenQuestion {
-  /** Undefined: about one frame to a group MAC, which is another question each time. */
+  /** Undefined for a question about a frame to a group MAC, since each such question is a different one. */
   readonly mac: MacAddress | undefined;
   readonly asking: { readonly thread: number; readonly lookup: number }[];
 }
@@ -22,7 +22,8 @@ export class SharedQuestions {
   readonly #openOf = new Map<MacAddress, number>();
   #lastLookup = 0;
 
-  /** `thread` asks: those that are to be asked, since no other thread's are open. */
+  /** Takes over the questions of a thread. Returns those that are to be asked, since no thread has asked them
+   * yet. */
   take(thread: number, questions: readonly LookupRequest[]): LookupRequest[] {
     const news: LookupRequest[] = [];
     for (const question of questions) {
@@ -41,7 +42,7 @@ export class SharedQuestions {
     return news;
   }
 
-  /** To those of `links` that await it, and what it says to the others. */
+  /** Sends an answer to the threads that await it, and its target to the others. */
   answer(overlay: number, number: number, answer: LookupAnswer, links: readonly Link[]): void {
     const open = this.#open.get(number);
     if (open === undefined) return;
@@ -64,7 +65,7 @@ export class SharedQuestions {
     this.#open.delete(number);
   }
 
-  /** Those about a unicast MAC. */
+  /** Forgets all questions about unicast MACs. */
   forgetAll(): void {
     for (const number of this.#openOf.values()) this.#open.delete(number);
     this.#openOf.clear();

@@ -1,11 +1,11 @@
-/** Long work on the control thread, in slices: whoever asks for something in between is answered. */
+/** Long work on the control thread, in slices, so that other requests are answered in between. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** A question of a datapath thread waits for one slice at most. */
+/** Length of a slice: a question of a datapath thread waits for one at most. */
 const SLICE_MS = 2;
 
-/** To the end, with a pause at the next `yield` once a slice is over; or until it has become needless, which is told to
- * the work as a `return`. */
+/** Runs the work to its end, with a pause at the first `yield` after each slice. If the work has become
+ * needless, ends it with `return`. */
 export async function inSlices(work: Generator<undefined, void>, isNeedless: () => boolean): Promise<void> {
   while (!isNeedless()) {
     const endMs = performance.now() + SLICE_MS;

@@ -1,5 +1,5 @@
-/** The threads of a stand-in (daemon/handover/stand-in.ts): a datapath without a control side, which asks no plugin and reports
- * leases alone. */
+/** The threads of a stand-in (daemon/handover/stand-in.ts): a datapath without a control side. It asks no
+ * plugin and reports only leases. */
 import { type AskedLeases, createAskedLeases } from '../../../core/asked-leases.js';
 import { createCounters } from '../../../core/counters.js';
 import type { LeaseNews } from '../../../core/dhcp-leases.js';
@@ -12,7 +12,7 @@ import { DatapathThread } from './thread.js';
 export class StandInThreads {
   readonly #threads: readonly DatapathThread[];
 
-  /** `leased` is told of leases that ports are granted. */
+  /** `leased` gets the leases that ports are granted. */
   constructor(count: number, leased: (news: readonly LeaseNews[]) => void, failed: (error: Error) => void) {
     const heard = (report: Report): void => {
       if (report.kind === 'leases') leased(report.news);
@@ -28,7 +28,7 @@ export class StandInThreads {
     await Promise.all(this.#threads.map(({ running }) => running));
   }
 
-  /** Once. Resolves when frames move, which none does before all is known. */
+  /** To be called once. Resolves when frames move, which is after all commands are obeyed. */
   async carry(lists: Lists): Promise<void> {
     const asked = new Map<string, AskedLeases>();
     const present = new Map<string, PresenceMemory>();
@@ -36,14 +36,14 @@ export class StandInThreads {
     const complete = (command: BareCommand): Command => {
       const counted = { ...command, counters: createCounters() } as Command;
       if (counted.kind === 'add-overlay') {
-        // All threads of an overlay have one.
+        // All threads of an overlay share this memory.
         const { id } = counted.options;
         const memory = stations.get(id) ?? createStationMemory();
         stations.set(id, memory);
         return { ...counted, stations: memory };
       }
       if (counted.kind !== 'add-port') return counted;
-      // All queues of a port have one.
+      // All queues of a port share this memory.
       const askedLeases = asked.get(counted.name) ?? createAskedLeases();
       asked.set(counted.name, askedLeases);
       const presence = present.get(counted.name) ?? createPresence();
@@ -56,7 +56,7 @@ export class StandInThreads {
     await this.#all((thread) => thread.request({ kind: 'begin' }));
   }
 
-  /** Resolves when none of them uses a descriptor any more. */
+  /** Resolves when no thread uses a descriptor any more. */
   async stop(): Promise<void> {
     await this.#all((thread) => thread.stop());
   }
@@ -66,10 +66,11 @@ export class StandInThreads {
   }
 }
 
-/** How many threads they are for. */
+/** Returns how many threads the lists are for. */
 export const threadsOf = (lists: Lists): number => lists.length;
 
-/** The same lists with the descriptors of this process, by those of the one that made them; without what has none here. */
+/** Replaces the descriptors in the lists by those of this process; commands with a descriptor that is missing
+ * here are left out. */
 export function onThese(lists: Lists, here: ReadonlyMap<number, number>): Lists {
   return lists.map((list) => list.flatMap((command) => withDescriptors(command as BareCommand, here)));
 }

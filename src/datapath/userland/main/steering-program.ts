@@ -1,10 +1,12 @@
 /**
- * The BPF program that the kernel runs for each frame that the stack sends to a TAP of several queues. Its result is a
- * hash of the flow, and the TAP takes that modulo its queues: one program serves any number of them.
+ * The BPF program that the kernel runs for each frame that the stack sends to a TAP with several queues. Its
+ * result is a hash of the flow, and the TAP takes it modulo its number of queues, so that one program serves
+ * any number.
  *
- * The flow is addresses and ports, mixed so that both directions come to the same. Fragments go by their addresses, since
- * only the first has ports; what is not IP goes by its MACs. A first tag may stand beside the frame or in it (as from a
- * bridge or a raw socket), so tags are passed over. A frame too short for a load ends the program with 0.
+ * The hash is made of addresses and ports, mixed so that both directions have the same. A fragment counts by
+ * its addresses, since only the first has ports; a frame without IP counts by its MACs. A first tag may be
+ * beside the frame or in it (from a bridge or a raw socket), so tags are skipped. If a frame is too short for
+ * a load, the program ends with 0.
  */
 import * as ethernet from '../../../wire/ethernet.js';
 import * as ipv4 from '../../../wire/ipv4.js';
@@ -24,7 +26,8 @@ const MOVE = 0xb4; // BPF_ALU | BPF_MOV | BPF_K
 const JUMP = { ALWAYS: 0x05, IF_EQUAL: 0x15, UNLESS_EQUAL: 0x55 } as const; // BPF_JMP | BPF_K
 const EXIT = 0x95;
 
-/** The result; what loads read from; the hash; where the header at hand begins; its protocol; the argument. */
+/** Registers: the result; the context that loads read from; the hash; the start of the current header; its
+ * protocol; the argument. */
 const [R0, CONTEXT, HASH, AT, PROTOCOL, ARGUMENT] = [0, 6, 7, 8, 9, 1];
 
 const ETHER_TYPE = 12;
@@ -55,7 +58,7 @@ export function steeringProgram(): Uint8Array {
   return code.assemble();
 }
 
-/** From the first EtherType to that of IP; falls through when there is none. Then AT is 0. */
+/** Walks from the first EtherType to that of IP. Falls through with AT = 0 if there is none. */
 function addTags(code: Assembler): void {
   for (let tags = 0; tags <= vlan.MAX_TAGS; tags++) {
     code.load(ETHER_TYPE, 2);
@@ -90,7 +93,7 @@ function addV4(code: Assembler): void {
   code.jump(JUMP.ALWAYS, 'end');
 }
 
-/** A fragment, and a chain that is too long, go by their addresses, as in flow.ts. */
+/** Fragments, and packets with too many extension headers, count by their addresses, as in flow.ts. */
 function addV6(code: Assembler): void {
   code.label('v6');
   code.add(ALU.ADD, AT, 0, ethernet.HEADER_BYTES);
@@ -124,7 +127,7 @@ const PLAIN_EXTENSIONS = [
   ipv6.SHIM6,
 ];
 
-/** To the header behind one whose length is ((second byte) + least) << shift. */
+/** Moves to the next header. The length of the current one is ((second byte) + least) << shift. */
 function addExtension(
   code: Assembler,
   { least, shift }: { readonly least: number; readonly shift: number },
@@ -137,7 +140,7 @@ function addExtension(
   code.add(ADD_REGISTER, AT, R0);
 }
 
-/** Instructions in order; jumps go forward, to labels. */
+/** Instructions in order. Jumps go forward to labels. */
 class Assembler {
   readonly #instructions: { code: number; to: number; from: number; immediate: number; label?: string }[] =
     [];
@@ -147,12 +150,12 @@ class Assembler {
     this.#instructions.push({ code, to, from, immediate });
   }
 
-  /** Into R0, from so many bytes behind AT. */
+  /** Loads into R0 from AT + `offset`. */
   load(offset: number, bytes: 1 | 2 | 4): void {
     this.add(LOAD_INDIRECT | SIZE[bytes], 0, AT, offset);
   }
 
-  /** The same, mixed into the hash. */
+  /** Does the same and mixes the value into the hash. */
   xor(offset: number, bytes: 2 | 4): void {
     this.load(offset, bytes);
     this.add(XOR_REGISTER, HASH, R0);

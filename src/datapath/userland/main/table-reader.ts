@@ -1,22 +1,22 @@
 /**
- * Reads the target tables of the threads that carry an overlay, in parts, so that no thread is held for long: first the
- * MACs that are wanted are found, then what is known of them is asked for.
+ * Reads the target tables of the threads that carry an overlay. It reads in parts, so that it holds no thread
+ * for long: first it finds the MACs, then it asks for their entries.
  */
 import type { TargetDescription, TargetScan } from '../../../core/target-rows.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type { TargetEntries, TargetEntry } from '../../contract.js';
 import type { Link, Request } from './thread.js';
 
-/** Described at a time: some 0.2 ms. */
+/** MACs described at a time: some 0.2 ms. */
 const DESCRIBED_AT_ONCE = 256;
-/** In one page, of all its entries together: half a MiB as text. */
+/** Destinations of one page, all its entries together: half a MiB as text. */
 const MAX_PAGE_DESTINATIONS = 8192;
-/** Beyond every MAC. */
+/** Higher than every MAC. */
 const NO_MAC = 2 ** 48;
-/** More than there are candidates at a time: `limit` and those of one scan. */
+/** More than the candidates at a time: `limit` and those of one scan. */
 const MAX_CANDIDATES = 2 ** 20;
 
-/** Of entries of several threads about one MAC, the first of these is shown. */
+/** If threads have different entries for a MAC, the state that comes first here is shown. */
 const STATES = ['valid', 'drop', 'pending'] as const;
 
 type Ask = (link: Link, request: Request) => Promise<unknown>;
@@ -24,8 +24,8 @@ type Ask = (link: Link, request: Request) => Promise<unknown>;
 const withoutHaste: Ask = (link, request) => link.inspect(request);
 const atOnce: Ask = (link, request) => link.request(request);
 
-/** The next `limit` entries with MACs above `after`, in ascending order. Fewer when they have many destinations, and
- * without those that have gone meanwhile. */
+/** Returns the next `limit` entries with MACs above `after`, in ascending order. There are fewer if they have
+ * many destinations; entries that are gone meanwhile are left out. */
 export async function readTargets(
   links: readonly Link[],
   overlay: number,
@@ -48,7 +48,7 @@ export async function readTargets(
   return { entries, next: isAll ? undefined : nearest[count - 1] };
 }
 
-/** At most `limit` stations that frames are sent to, the one used last first. */
+/** Returns at most `limit` stations that frames are sent to, the latest used first. */
 export async function readRecent(
   links: readonly Link[],
   overlay: number,
@@ -74,7 +74,7 @@ export async function readRecent(
   return (await describe(links, overlay, macs, Infinity, atOnce)).entries;
 }
 
-/** What the threads know of these MACs, in their order; `count` of them have been asked about. */
+/** Returns the threads' entries for these MACs, in order. `count` of the MACs were asked about. */
 async function describe(
   links: readonly Link[],
   overlay: number,
@@ -109,15 +109,15 @@ function combine(replies: readonly TargetDescription[]): ReadonlyMap<MacAddress,
   return known;
 }
 
-/** Ascending, each once. */
+/** Returns the lowest `limit` MACs, ascending, each once. */
 function lowest(some: Float64Array, others: Float64Array, limit: number): Float64Array<ArrayBuffer> {
   const sorted = joined(some, others).sort();
   return sorted.filter((mac, index) => index === 0 || mac !== sorted[index - 1]).slice(0, limit);
 }
 
-/** Places of the `limit` MACs used last, each MAC once. */
+/** Returns the places of the `limit` MACs used latest, each MAC once. */
 function latest(macs: Float64Array, idleTicks: Int32Array, limit: number): number[] {
-  // Time and place in one number, since numbers are sorted ten times as fast as anything else.
+  // Time and place are in one number, since numbers are sorted ten times as fast as other values.
   const keys = Float64Array.from(idleTicks, (idle, place) => idle * MAX_CANDIDATES + place).sort();
   const seen = new Set<MacAddress>();
   const places: number[] = [];

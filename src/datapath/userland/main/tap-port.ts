@@ -1,7 +1,7 @@
 /**
- * A port as the control side has it. Its handle speaks to the TAP, and to the threads that read from it.
- * Queue 0 of a port belongs to thread 0, and so on. The control side alone closes a descriptor, once the thread has let go
- * of it.
+ * A port as the control side has it. Its handle talks to the TAP, and to the threads that read from it. Queue
+ * 0 of a port belongs to thread 0, and so on. Only the control side closes a descriptor, after the thread has
+ * released it.
  */
 import { type Counters, readCounters } from '../../../core/counters.js';
 import type { ProtectionRules } from '../../../core/link-protection.js';
@@ -30,14 +30,14 @@ import { checkTap, type WatchedTap } from './tap-settings.js';
 import { discardTap } from './taps.js';
 import type { Link } from './thread.js';
 
-/** Shared by all ports of a datapath. */
+/** The parts that all ports of a datapath share. */
 export interface PortContext {
-  /** Those of the datapath, whichever these are at the moment. */
+  /** The threads of the datapath, a list that changes. */
   readonly threads: readonly Link[];
   readonly inherited: Inherited;
-  /** By each of its queues, every port that is open. */
+  /** Token of a queue -> its open port. */
   readonly open: Map<Token, TapPort>;
-  /** Their devices are left to the next daemon as they are now. */
+  /** Set when the devices are left to the next varpd as they are. */
   isEnding: boolean;
 }
 
@@ -46,17 +46,17 @@ export interface PortOwner {
   readonly config: Pick<OverlayConfig, 'id' | 'queues' | 'offload'>;
   readonly carrier: boolean;
   readonly listener: OverlayListener | undefined;
-  /** Those that have not been removed. */
+  /** The ports that have not been removed. */
   readonly ports: Set<TapPort>;
 }
 
-/** How it was made. */
+/** Facts about how a port was opened. */
 export interface OpenedPort extends Pick<PortState, 'temporary' | 'config'> {
   readonly owner: PortOwner;
   readonly queues: readonly { readonly token: Token; readonly fd: number; readonly counters: Counters }[];
   readonly tap: WatchedTap;
   readonly presence: PresenceMemory;
-  /** An earlier daemon had left the device. */
+  /** Whether an earlier varpd left the device. */
   readonly isLeft: boolean;
 }
 
@@ -100,7 +100,7 @@ export class TapPort implements PortHandle, PortState {
     try {
       setTapCarrier(this.queues[0].fd, on, this.name);
     } catch {
-      // The device has just gone; the datapath thread will say so.
+      // The device is just gone; the datapath thread will report it.
     }
   }
 
@@ -135,7 +135,8 @@ export class TapPort implements PortHandle, PortState {
     ports.delete(this);
   }
 
-  /** With its overlay, which the threads have let go of. `isKept`: what an earlier daemon had left. */
+  /** Ends the port with its overlay, which the threads have released. `isKept`: a device that an earlier
+   * varpd left is kept. */
   async end(isKept: boolean): Promise<void> {
     if (!isKept || !this.#opened.isLeft || !isLasting(this)) {
       await this.#removeDevice(() => true);
@@ -146,7 +147,8 @@ export class TapPort implements PortHandle, PortState {
     inherited.giveBack(tapDescriptors([this]));
   }
 
-  /** The thread of one queue has found out that the device no longer works, and has let go of it; it speaks for all. */
+  /** Closes the port because the device no longer works. The thread of the queue `token` has found that out
+   * and has released it; the report is for all queues. */
   fail(token: Token, code: string): void {
     inBackground(
       `closing ${this.name}`,
@@ -155,7 +157,7 @@ export class TapPort implements PortHandle, PortState {
     this.#opened.owner.listener?.portFault(this, code);
   }
 
-  /** Closes it, and whatever it was to outlive, it is gone. */
+  /** Closes the port and removes its device, even one that was to outlive this varpd. */
   async #removeDevice(hasLetGo?: (token: Token) => boolean): Promise<void> {
     const { inherited } = this.#context;
     const isOpen = this.closed === undefined;
@@ -171,7 +173,7 @@ export class TapPort implements PortHandle, PortState {
     if (!isOpen) discardTap(this.name, inherited);
   }
 
-  /** Each queue once its thread has let go of it; `hasLetGo` tells of those that have already. */
+  /** Closes each queue after its thread has released it. `hasLetGo`: whether a thread has done so already. */
   #close(hasLetGo: (token: Token) => boolean = () => false): Promise<unknown> {
     const { threads, open, inherited } = this.#context;
     this.closed ??= Promise.all(

@@ -1,12 +1,14 @@
 /**
- * What others have set on the TAP of a port. Its settings belong to the device: whoever has a descriptor of it, and root, can
- * change them, and of most the kernel tells nobody. So they are looked at once a second.
+ * Settings that other programs have changed on the TAP of a port. The settings belong to the device: root,
+ * and any program with a descriptor of it, can change them, and the kernel reports few of the changes. So
+ * they are checked once a second.
  *
- * What takes a descriptor to change is varpd's own affair, and is set right: header, byte order, send buffer, persistence,
- * owner and group. What ip(8) and ethtool(8) change may be an operator's choice: it stays, and is told of; offloads cost
- * speed alone, and are no trouble. Queues of others cannot be taken from them, and what else they may have set cannot be
- * asked for: it is set again when they come and go, offloads while they are there. (Offloads of what is in another network
- * namespace cannot be asked for either.)
+ * Settings that need a descriptor belong to varpd and are restored: header, byte order, send buffer,
+ * persistence, owner and group. Settings of ip(8) and ethtool(8) may be an operator's choice: they stay and
+ * are reported. Missing offloads cost only speed and are no trouble. Queues of other programs cannot be taken
+ * from them, and the kernel does not tell what else such a program has set. So those settings are set again
+ * when such queues come or go, and offloads also while they exist. (The offloads of a device in another
+ * network namespace cannot be read either.)
  */
 import {
   type Features,
@@ -29,7 +31,7 @@ import { steerByFlow } from './steering.js';
 const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
 const USO = TUN_F.USO4 | TUN_F.USO6;
 
-/** What the stack may leave to us, as TUN_F flags that this kernel takes. */
+/** Returns the offloads that the stack may use, as TUN_F flags that this kernel accepts. */
 export function offloadFlags(
   offload: OverlayConfig['offload'],
   { tapTcpSegmentation, tapUdpSegmentation }: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation'>,
@@ -38,7 +40,7 @@ export function offloadFlags(
   return tapUdpSegmentation ? TSO | USO : TSO;
 }
 
-/** Names that ethtool(8) takes. */
+/** Names of offloads for ethtool(8). */
 const SWITCHES = [
   [TUN_F.CSUM, 'tx'],
   [TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, 'tso'],
@@ -47,12 +49,13 @@ const SWITCHES = [
 
 export interface WatchedTap {
   readonly name: string;
-  /** All of ours. */
+  /** All descriptors that varpd has of the device. */
   readonly fds: readonly number[];
   readonly isPersistent: boolean;
-  /** What the stack may leave to it, as TUN_F flags. */
+  /** Offloads that the stack may use, as TUN_F flags. */
   readonly offload: number;
-  /** What others have of it, as it was seen last: queues; offloads that are off; of these, what was put on again in vain. */
+  /** The state at the last check: queues of other programs; offloads that are off; among these, offloads that
+   * could not be restored. */
   readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
 }
 
@@ -62,8 +65,8 @@ interface Findings {
   readonly troubles: string[];
 }
 
-/** `link`: what the kernel says of it just now, if it was asked and tells. `device`: its name, while it is in our network
- * namespace. */
+/** Checks the settings of a TAP. `link`: the kernel's current facts about it, if they were asked for and
+ * told. `device`: its name, while it is in varpd's network namespace. */
 export function checkTap(
   tap: WatchedTap,
   device: string | undefined,
@@ -76,9 +79,9 @@ export function checkTap(
     if (device !== undefined) checkOffload(tap, device, findings);
     else if (tap.seen.foreignQueues > 0) setTapOffload(tap.fds[0], tap.offload, tap.name);
   } catch (error) {
-    // It is gone, or going: whoever reads from it says so.
+    // The device is gone, or going: the thread that reads from it reports that.
     if (!(error instanceof NativeError)) throw error;
-    if (error.code !== 'EBADFD') findings.troubles.push(`cannot be set right: ${error.message}`);
+    if (error.code !== 'EBADFD') findings.troubles.push(`cannot be reset: ${error.message}`);
   }
   const { foreignQueues } = tap.seen;
   if (foreignQueues > 0) findings.troubles.push(foreignText(foreignQueues, device ?? tap.name));
@@ -86,8 +89,8 @@ export function checkTap(
 }
 
 function foreignText(count: number, device: string): string {
-  const whose = count === 1 ? 'a queue that is not ours' : `${count} queues that are not ours`;
-  return `has ${whose}: its frames may go there, and others come from there (as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
+  const whose = count === 1 ? 'a queue of another program' : `${count} queues of other programs`;
+  return `has ${whose}, which may take and send its frames (find it as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
 }
 
 function checkSettings({ fds: [fd], name, isPersistent }: WatchedTap, mended: string[]): void {
@@ -113,7 +116,8 @@ function checkLink({ name, fds, seen }: WatchedTap, link: TunInfo, mended: strin
     setTapOwner(fd, name);
     mended.push(`its owner was ${link.ownerUid ?? 'nobody'}, its group ${link.ownerGid ?? 'none'}`);
   }
-  // Of one with a single queue the kernel counts none: it has one, and nobody else gets another.
+  // For a TAP with a single queue the kernel reports 0 queues: it has one, and no other program can attach
+  // another.
   const foreignQueues = Math.max(0, link.queues + link.disabledQueues - fds.length);
   if (foreignQueues === seen.foreignQueues) return;
   seen.foreignQueues = foreignQueues;
@@ -126,9 +130,10 @@ function checkOffload(tap: WatchedTap, device: string, { mended, noted }: Findin
   const found = linkOffloads(device);
   if (found === undefined) return;
   let off = offload & ~found.inForce;
-  // Who has TUNSETOFFLOAD leave it out, and who switches it off, look alike; only who has a queue can do the former.
+  // A program that leaves an offload out by TUNSETOFFLOAD and one that switches it off look alike. Only a
+  // program with a queue can do the former.
   if (off !== seen.offOffload && seen.foreignQueues > 0) off = putOn(tap, device, offload, mended);
-  // Who has switched it on again wants it back, which TUNSETOFFLOAD alone can do.
+  // An offload that was switched on again is wanted back, and only TUNSETOFFLOAD can restore it.
   const wanted = off & found.wanted;
   if (wanted !== 0 && wanted !== seen.triedOffload) {
     seen.triedOffload = wanted;
@@ -139,7 +144,7 @@ function checkOffload(tap: WatchedTap, device: string, { mended, noted }: Findin
   seen.offOffload = off;
 }
 
-/** What is off afterwards. */
+/** Restores offloads. Returns those that are off afterwards. */
 function putOn(
   { fds: [fd], name, offload }: WatchedTap,
   device: string,

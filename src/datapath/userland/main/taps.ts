@@ -1,4 +1,4 @@
-/** The TAP of a port: made and set up, or taken over from an earlier daemon and left as it is. */
+/** The TAP of a port. It is created and set up, or taken over from an earlier varpd and left as it is. */
 import {
   closeDescriptor,
   deleteLink,
@@ -21,7 +21,7 @@ import { steerByFlow } from './steering.js';
 
 const TAP = 'tap/';
 
-/** The name under which a queue of a TAP is handed to the next daemon. */
+/** Returns the name under which a queue of a TAP is handed to the next varpd. */
 export function tapDescriptor(port: string, queue: number): string {
   return `${TAP}${port}${queue === 0 ? '' : `/${queue}`}`;
 }
@@ -30,7 +30,7 @@ export function portOfDescriptor(name: string): string | undefined {
   return name.startsWith(TAP) ? name.split('/')[1] : undefined;
 }
 
-/** What an earlier daemon has left of a port, queue by queue; nothing when the device is gone. */
+/** Takes the descriptors that an earlier varpd left of a port, queue by queue; none if the device is gone. */
 function takeTap(port: string, inherited: Pick<Inherited, 'take' | 'forget'>): Descriptor[] {
   const left: Descriptor[] = [];
   for (;;) {
@@ -49,23 +49,24 @@ function closeAll(left: readonly Descriptor[], { forget }: Pick<Inherited, 'forg
   inBackground('forgetting descriptors', forget(left.map(({ name }) => name)));
 }
 
-/** A persistent one that was moved to another namespace is out of reach for the next daemon: nobody would ever remove it. */
+/** Makes a persistent device end with this varpd if it was moved to another namespace: the next varpd cannot
+ * reach it, so it would never be removed. */
 export function dropIfElsewhere({ name, fd }: Descriptor): void {
   const port = portOfDescriptor(name);
   try {
     if (port !== undefined && tapInfo(fd)?.isHere === false) setTapPersistent(fd, false, port);
   } catch {
-    // The device is gone, or the kernel cannot be asked: then it stays.
+    // The device is gone, or the kernel cannot be asked: then the device stays.
   }
 }
 
-/** Whether an earlier daemon has left a device for this port. */
+/** Returns whether an earlier varpd left a device for this port. */
 export function hasLeftTap(port: string, { look, links }: Inherited): boolean {
   const fd = look(tapDescriptor(port, 0));
   return (fd !== undefined && tapInfo(fd) !== undefined) || links.find(port) !== undefined;
 }
 
-/** The device too. */
+/** Discards descriptors and device that an earlier varpd left. */
 export function discardTap(port: string, inherited: Inherited): void {
   const left = takeTap(port, inherited);
   if (left.length > 0) setTapPersistent(left[0].fd, false, port);
@@ -77,14 +78,14 @@ export function discardTap(port: string, inherited: Inherited): void {
 
 /** The TAP of a port. */
 export interface PortTap {
-  /** One a queue. */
+  /** One descriptor per queue. */
   readonly fds: readonly number[];
-  /** An earlier daemon had left it. */
+  /** Whether an earlier varpd left the device. */
   readonly isLeft: boolean;
   readonly isPersistent: boolean;
 }
 
-/** What its overlay has for it. */
+/** Settings of a TAP that depend on its overlay. */
 export interface TapPlan {
   readonly queues: number;
   readonly carrier: boolean;
@@ -92,7 +93,8 @@ export interface TapPlan {
   readonly offload: number;
 }
 
-/** Throws the system's error; then no new device is left, and what an earlier daemon had left still is. */
+/** Opens the TAP of a port. Throws the system's error; then no new device is left, and one that an earlier
+ * varpd left is unchanged. */
 export function openPortTap(
   config: PortConfig,
   { queues, carrier, offload }: TapPlan,
@@ -109,7 +111,8 @@ export function openPortTap(
     }
     const fds = [...left.map(({ fd }) => fd), ...opened];
     const [fd] = fds;
-    // An earlier daemon may have been another user's; and what others set while it was nobody's, nobody has to keep.
+    // An earlier varpd may have had another user, and other programs may have changed settings while no
+    // process had the device.
     setTapOwner(fd, name);
     resetTapSettings(fd, name);
     unfilterTap(fd, name);
@@ -117,7 +120,7 @@ export function openPortTap(
     if (found === undefined) create(fd, config, offload);
     else adopt(fd, config);
     if (found !== undefined || !carrier) setTapCarrier(fd, carrier, name);
-    // Last: until here, nothing is left of a new one when this process is killed.
+    // Last, so that no new device is left if this process is killed before.
     const isPersistent = persist(fd, name, inherited, inherited.persistTaps && !temporary);
     closeAll(left.slice(queues), inherited);
     return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent };
@@ -132,22 +135,26 @@ function create(fd: number, { name, mac: address, mtuBytes, own }: PortConfig, o
   const bytes = new Uint8Array(mac.BYTES);
   mac.writeMac(bytes, 0, address);
   setTapOffload(fd, offload, name);
-  // Its gso_max_size stays as it is: superframes of other devices, which a bridge forwards to it, know no bound of this one,
-  // and the kernel cuts what is larger into single frames. What is more than a datagram leaves as two (udp-send.c).
+  // The gso_max_size stays as it is. Superframes of other devices, which a bridge forwards to this one,
+  // ignore it, and the kernel would cut larger ones into single frames. A superframe larger than a datagram
+  // is sent as two (udp-send.c).
   setLink(name, { mac: bytes, mtuBytes });
-  // The overlay's own is the host's: no station of the virtual network until it is given an address or a bridge.
+  // The overlay's own interface belongs to the host: it is no station of the virtual network before it has an
+  // address or a bridge.
   if (own) silenceLink(name);
   setLink(name, { up: true });
 }
 
-/** Whatever others have set on it stays. The MTU alone follows the underlay, where nobody else has set it. */
+/** Adopts a device. Settings of other programs stay. Only the MTU follows the underlay, unless another
+ * program has set it. */
 function adopt(fd: number, { mtuBytes, previousMtuBytes }: PortConfig): void {
   const device = tapInfo(fd);
   if (device?.isHere !== true || previousMtuBytes === undefined || previousMtuBytes === mtuBytes) return;
   if (linkInfo(device.name)?.mtuBytes === previousMtuBytes) setLink(device.name, { mtuBytes });
 }
 
-/** Whether it is persistent now. One in another namespace is out of reach for the next daemon: nobody would ever remove it. */
+/** Makes a device persistent, or not. Returns whether it is. A device in another namespace is never made
+ * persistent: the next varpd cannot reach it, so it would never be removed. */
 function persist(fd: number, port: string, { links }: Inherited, isWanted: boolean): boolean {
   const device = tapInfo(fd);
   const number = device?.isHere === true ? linkInfo(device.name)?.index : undefined;

@@ -1,4 +1,4 @@
-/** One datapath thread as the control side has it: commands go in and wake it, what it reports comes out. */
+/** A datapath thread as the control side has it: commands go in and wake it, and its reports come out. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { closeDescriptor, createEvent, needDescriptors, signalEvent } from '../../../dgram-extra/index.js';
@@ -8,15 +8,16 @@ import type { MacAddress } from '../../../wire/mac.js';
 import type { Command, Report } from '../protocol.js';
 import { returnRing, takeRing } from './rings.js';
 
-/** In one message: to unpack it takes the thread a fraction of a millisecond. */
+/** Commands of one message: the thread unpacks it in a fraction of a millisecond. */
 const MAX_COMMANDS = 64;
-/** In one `invalidate`. */
+/** MACs of one `invalidate`. */
 const MAX_MACS = 2048;
 
-/** Between two parts of tables that are read: whoever reads them, and however many do, takes a fifth of the thread's time. */
+/** Pause between two parts of a table that is read: all readers together take a fifth of the thread's
+ * time. */
 const INSPECTION_PAUSE_MS = 1;
 
-/** Of its heap. */
+/** Size of the young generation of the thread's heap. */
 const YOUNG_GENERATION_MIB = 6;
 
 /** Node opens up to 48 files at once while it loads the modules of a thread. A thread that runs out of them ends, and Node
@@ -26,14 +27,15 @@ const START_DESCRIPTORS = 64;
 /** Command members that a caller leaves to `request`. */
 export type Request<C = Command> = C extends { readonly reply: number } ? Omit<C, 'reply'> : never;
 
-/** What obeys commands, in the order in which they are given. */
+/** A receiver of commands, which obeys them in order. */
 export interface Link {
   post(command: Command): void;
-  /** One MAC of an overlay is forgotten, or all. */
+  /** Makes an overlay forget one MAC, or all. */
   invalidate(overlay: number, mac: MacAddress | undefined): void;
-  /** Resolves to what is replied. */
+  /** Resolves to the reply. */
   request(request: Request): Promise<unknown>;
-  /** The same without haste: one after the other, so that readers of tables leave the thread to its frames. */
+  /** The same, one request after the other with pauses, so that readers of tables leave the thread to its
+   * frames. */
   inspect(request: Request): Promise<unknown>;
 }
 
@@ -77,11 +79,12 @@ export class DatapathThread implements Link {
       closeDescriptor(this.#wakeFd);
     };
     try {
+      const name = index === 0 ? 'datapath' : `datapath ${index}`;
       this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
-        workerData: { wakeFd: this.#wakeFd, isHeld, ring },
+        workerData: { wakeFd: this.#wakeFd, isHeld, ring, name },
         // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-        name: index === 0 ? 'datapath' : `datapath ${index}`,
+        name,
       });
     } catch (error) {
       release();
@@ -120,11 +123,12 @@ export class DatapathThread implements Link {
     );
   }
 
-  /** A message and a wake-up for all that is said in one go: answers come in as many as the questions did. */
+  /** Posts a command. Commands posted together are one message and one wake-up: answers come in batches, as
+   * questions do. */
   post(command: Command): void {
     if (this.#packStale() || command.kind === 'restore-targets') this.#flush();
     if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
-    // Hundreds of targets are a message of their own.
+    // A list of targets is a message of its own.
     if (this.#outbox.length >= MAX_COMMANDS || command.kind === 'restore-targets') this.#flush();
   }
 
@@ -133,7 +137,7 @@ export class DatapathThread implements Link {
       this.post({ kind: 'invalidate', overlay, macs: undefined });
       return;
     }
-    // A million at once, when a mapping is replaced: packed, a message each 2,048.
+    // When a mapping is replaced, a million come at once; 2,048 of them are packed into a message.
     if (this.#stale.overlay !== overlay || this.#stale.count === MAX_MACS) this.#flush();
     if (this.#outbox.length + this.#stale.count === 0) queueMicrotask(this.#flush);
     this.#stale.overlay = overlay;
@@ -174,7 +178,7 @@ export class DatapathThread implements Link {
     signalEvent(this.#wakeFd);
   };
 
-  /** Before anything that is said after it. Whether there was something. */
+  /** Packs the MACs into a command, before later commands. Returns whether there were any. */
   #packStale(): boolean {
     const { overlay, macs, count } = this.#stale;
     if (count === 0) return false;

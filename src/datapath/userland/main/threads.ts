@@ -17,13 +17,14 @@ export class Threads {
     this.#start = start;
   }
 
-  /** The threads of now: always the same array. */
+  /** The current threads, always in the same array. */
   get list(): readonly DatapathThread[] {
     return this.#list;
   }
 
-  /** Starts what is missing of the first `count` threads. Resolves to them when all of them run; they are there until
-   * `release`. Rejects with the error of one that does not start; then the owner needs none. */
+  /** Starts the missing threads of the first `count`. Resolves to those threads when all of them run; they
+   * stay until `release`. Rejects with the error of a thread that does not start; then the owner needs
+   * none. */
   async need(owner: object, count: number): Promise<readonly DatapathThread[]> {
     this.#needs.set(owner, count);
     try {

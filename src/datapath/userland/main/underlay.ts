@@ -1,11 +1,12 @@
 /**
- * Underlay sockets, shared and counted: one listening socket an address and port, whichever overlays are on it, and
- * one pool of sending sockets for each way of sending from there.
+ * Underlay sockets, shared and counted. Each address and port has one listening socket for all its overlays,
+ * and one pool of sending sockets for each mode of sending.
  *
- * With several queues there is a listening socket for each thread, and the kernel picks one by the outer addresses and
- * ports: by the flow, if the peer has a source port for each. (A program that looks at the inner flow would be wrong:
- * what the kernel has put together, UDP_GRO, is one outer flow, of many inner ones.) All threads send from one pool,
- * so that a flow has its source port whichever thread sends it.
+ * With several queues each thread has a listening socket. The kernel picks one by the outer addresses and
+ * ports, and so by the inner flow if the peer has a source port for each flow. (A program that picks by the
+ * inner flow would be wrong: a message that the kernel has put together, UDP_GRO, is one outer flow with many
+ * inner ones.) All threads send from one pool, so that the source port of a flow does not depend on the
+ * thread.
  */
 import { COUNTER, type Counters, createCounters, readCounters } from '../../../core/counters.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
@@ -25,11 +26,13 @@ import { MAX_DYNAMIC_PORT, MIN_DYNAMIC_PORT } from '../../../wire/udp.js';
 import type { Descriptor, OverlayConfig } from '../../contract.js';
 import type { Token } from '../protocol.js';
 
-/** 4 MiB: what arrives at 10 Gbit/s while the worker is kept off the processor for 3 ms. */
+/** 4 MiB arrive at 10 Gbit/s within 3 ms, a time for which a datapath thread may be kept off its
+ * processor. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
-/** A sending socket fills only while its device is slower than the overlay; more would be delay. */
+/** The buffer of a sending socket fills only while the device is slower than the overlay; a larger one would
+ * add delay. */
 const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
-/** A sending socket receives nothing but what ICMP says, 1 to 4 KiB each; the kernel takes it twice. */
+/** A sending socket receives only ICMP messages, 1 to 4 KiB each; the kernel doubles the size. */
 const NEWS_BUFFER_BYTES = 32 * 1024;
 
 /** Source ports spread flows over paths. RFC 7348 5, RFC 8926 3.3 */
@@ -40,28 +43,29 @@ type SocketConfig = Pick<
   'encapsulation' | 'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
 >;
 
-/** An overlay's hold on its sockets. */
+/** The sockets of an overlay, held until `release`. */
 export interface OverlaySockets {
-  /** One a queue: the listening sockets. */
+  /** The listening sockets, one per queue. */
   readonly tokens: readonly Token[];
-  /** One a source port. */
+  /** One descriptor per source port. */
   readonly senderFds: readonly number[];
   /** Their UDP ports. */
   readonly senderPorts: readonly number[];
-  /** Whether the kernel cuts what these sockets are given (UDP_SEGMENT). */
+  /** Whether these sockets take messages that the kernel then cuts (UDP_SEGMENT). */
   readonly segmentation: boolean;
-  /** Of the listening sockets, as they are now. */
+  /** The current counters of the listening sockets. */
   counters(): readonly Counters[];
   /** One a thread. */
   readonly examples: readonly DropExamples[];
-  /** The last one out closes the sockets; `isKept`: but those that an earlier daemon had left. */
+  /** The last overlay to release them closes the sockets. `isKept`: those that an earlier varpd left are
+   * kept. */
   release(isKept: boolean): Promise<void>;
 }
 
 interface Pool {
   readonly fds: readonly number[];
   readonly ports: readonly number[];
-  /** Which thread hears what ICMP says to which of them. */
+  /** The threads that read ICMP messages of the sockets. */
   readonly heard: readonly { readonly queue: number; readonly token: Token }[];
   references: number;
 }
@@ -71,7 +75,7 @@ interface ListeningSocket extends Descriptor {
   readonly encapsulation: EncapsulationName;
   readonly counters: Counters;
   readonly examples: DropExamples;
-  /** An earlier daemon had left it. */
+  /** Whether an earlier varpd left the socket. */
   readonly isLeft: boolean;
 }
 
@@ -96,17 +100,18 @@ interface Sender {
 }
 
 export interface UnderlayEvents {
-  /** A socket that an earlier daemon has left. */
+  /** Returns a socket that an earlier varpd left. */
   left(name: string): number | undefined;
-  /** One of those that cannot be used just now. */
+  /** Gives back such sockets that cannot be used now. */
   giveBack(sockets: readonly Descriptor[]): void;
-  /** One that is closed: the next daemon is not to find it. */
+  /** Forgets closed sockets, so that the next varpd does not find them. */
   forget(names: readonly string[]): Promise<void>;
   nextToken(): Token;
   opened(queue: number, socket: ListeningSocket): void;
   /** Resolves when the thread of this queue no longer uses the socket. */
   closing(queue: number, token: Token): Promise<void>;
-  /** One that is sent from, of those that have `socket` listen for them in this queue; it may be that itself. */
+  /** A sending socket was opened. Its ICMP messages are for the overlays on `socket` of this queue; it may be
+   * that socket itself. */
   senderOpened(queue: number, sender: Sender): void;
   senderClosing(queue: number, token: Token): Promise<unknown>;
 }
@@ -119,7 +124,8 @@ export class UnderlaySockets {
     this.#events = events;
   }
 
-  /** Throws the system's error when address or port cannot be had; nothing stays open then. */
+  /** Opens or shares the sockets of an overlay. Throws the system's error if address or port cannot be had;
+   * then nothing stays open. */
   open(config: SocketConfig): OverlaySockets {
     const name = formatEndpoint(config.listen);
     const zeroChecksum = sendsZeroChecksum(config);
@@ -157,7 +163,7 @@ export class UnderlaySockets {
     };
   }
 
-  /** After the threads know who listens. */
+  /** To be called after the threads have the listening sockets. */
   #hearPaths({ sockets }: Listener, { fds, heard }: Pool): void {
     heard.forEach(({ queue, token }, index) => {
       const socket = sockets[queue];
@@ -169,21 +175,22 @@ export class UnderlaySockets {
     });
   }
 
-  /** Those that listen. */
+  /** The listening sockets. */
   get sockets(): HandedSocket[] {
     return [...this.#listeners.values()].flatMap(({ encapsulation, sockets, zeroChecksum }) =>
       sockets.map(({ name, fd, token }) => ({ name, fd, token, encapsulation, zeroChecksum })),
     );
   }
 
-  /** Of the listening sockets, by address and port. */
+  /** Counters of the listening sockets, by address and port. */
   counters(): ReadonlyMap<string, Record<string, number>> {
     return new Map(
       [...this.#listeners].map(([name, { sockets }]) => [name, readCounters(...sockets.map(countersNow))]),
     );
   }
 
-  /** The listening sockets are the caller's, the others closed. Nobody may use them any more. */
+  /** Returns the listening sockets, which then belong to the caller, and closes the others. No thread may use
+   * them any more. */
   release(): HandedSocket[] {
     const { sockets } = this;
     const listening = new Set(sockets.map(({ fd }) => fd));
@@ -208,8 +215,9 @@ export class UnderlaySockets {
   }
 }
 
-/** What the kernel counts is read when somebody asks; nobody else writes that counter. It counts modulo 2^32, for as long as
- * the socket is open, whichever daemon has it: the first one's losses, and those of a restart, are the next one's too. */
+/** Returns the counters with the kernel's current count of drops, which is read only here. The kernel counts
+ * modulo 2^32 as long as the socket is open. So losses under an earlier varpd, and during a restart, count
+ * as well. */
 function countersNow({ fd, counters }: ListeningSocket): Counters {
   const dropped = udpDropped(fd);
   if (dropped !== undefined)
@@ -217,13 +225,13 @@ function countersNow({ fd, counters }: ListeningSocket): Counters {
   return counters;
 }
 
-/** Resolves when the address is free. */
+/** Closes sockets. Resolves when the address is free. */
 async function closeAll(sockets: readonly Descriptor[], events: UnderlayEvents): Promise<void> {
   for (const { fd } of sockets) closeDescriptor(fd);
   await events.forget(sockets.map(({ name }) => name));
 }
 
-/** What an earlier daemon had left is for the next attempt. */
+/** Closes sockets, but gives those that an earlier varpd left back for the next attempt. */
 async function closeOrReturn(sockets: readonly ListeningSocket[], events: UnderlayEvents): Promise<void> {
   events.giveBack(sockets.filter(({ isLeft }) => isLeft));
   await closeAll(
@@ -232,14 +240,14 @@ async function closeOrReturn(sockets: readonly ListeningSocket[], events: Underl
   );
 }
 
-/** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants one on IPv6; and the kernel cuts
- * (UDP_SEGMENT) only what has one. */
+/** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants a
+ * checksum on IPv6; and the kernel cuts messages (UDP_SEGMENT) only with a checksum. */
 function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): boolean {
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 
-/** The name under which a listening socket is handed to the next daemon: one that finds it need not set it up. systemd
- * takes no colon in it. */
+/** Returns the name under which a listening socket is handed to the next varpd. It has all settings of the
+ * socket, so that the next varpd need not change them. systemd allows no colon in it. */
 function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean, queue: number): string {
   const words = ['udp', Buffer.from(toBytes(ip)).toString('hex'), port, zeroChecksum ? 'zero' : 'full'];
   return [...words, ...(queue === 0 ? [] : [queue])].join('/');
@@ -260,7 +268,7 @@ function openListener(
         openUdp({
           address: toBytes(listen.ip),
           port: listen.port,
-          // The first is refused where anyone listens, another varpd with several queues too.
+          // The first is refused if any program listens there, even another varpd with several queues.
           admitOthers: queues > 1 && queue === 0,
           reusePort: queue > 0,
           zeroChecksumSend: zeroChecksum,
@@ -272,7 +280,7 @@ function openListener(
           label: formatEndpoint(listen),
         });
       const isLeft = left !== undefined;
-      // Who left it may have been of another version, and may have let the kernel cut (io/linux.ts).
+      // The earlier varpd may have been of another version, and may have let the kernel cut (io/linux.ts).
       if (isLeft) {
         adoptUdp(fd, false, formatEndpoint(listen));
         setUdpCoalescing(fd, true);
@@ -287,7 +295,7 @@ function openListener(
   return { encapsulation, sockets, zeroChecksum, pools: new Map(), references: 0 };
 }
 
-/** A datagram does not say which encapsulation it has: its UDP port does. */
+/** A datagram does not state its encapsulation, so each UDP port has one. */
 function encapsulationError(config: SocketConfig, listener: Listener): OverlayError {
   const { encapsulation: name, listen } = config;
   return new OverlayError(
@@ -297,7 +305,8 @@ function encapsulationError(config: SocketConfig, listener: Listener): OverlayEr
   );
 }
 
-/** The kernel picks a socket before anyone sees the VNI: what is for one overlay comes to the threads of all. */
+/** The kernel picks a socket without the VNI, so frames of one overlay arrive at the threads of all overlays
+ * on the port. */
 function queuesError(
   { encapsulation: encap, listen, queues }: SocketConfig,
   { sockets }: Listener,
@@ -309,8 +318,9 @@ function queuesError(
   );
 }
 
-/** One source port = the listening socket itself. More = sockets at random free ports of the range RFC 7348 5
- * recommends, so that two daemons, or one restarted, do not meet. */
+/** Opens a pool. With one source port it is the listening socket itself. Otherwise the sockets are at random
+ * free ports of the range that RFC 7348 5 recommends, so that two processes, or one restarted, do not
+ * collide. */
 function openPool(
   config: SocketConfig,
   listener: Listener,
@@ -348,14 +358,14 @@ function openPool(
   return { fds, ports, heard, references: 0 };
 }
 
-/** The kernel gives what ICMP says to any of those that share the port. */
+/** The kernel gives an ICMP message to any of the sockets that share the port, so all are read. */
 function listeningPool(listen: Endpoint, { sockets }: Listener): Pool {
   for (const { fd } of sockets) adoptUdp(fd, true, formatEndpoint(listen));
   const heard = sockets.map(({ token }, queue) => ({ queue, token }));
   return { fds: [sockets[0].fd], ports: [listen.port], heard, references: 0 };
 }
 
-/** Undefined when the port is taken; on the last try that is an error like any other. */
+/** Returns undefined if the port is taken; on the last try that is an error like any other. */
 function openSender(
   { listen, mayLackAddress = false }: SocketConfig,
   port: number,

@@ -1,4 +1,4 @@
-/** A port as its datapath thread has it: device and turn, the rules that its owner is held to, and what DHCP grants it. */
+/** A port as its datapath thread has it: device, turn, the rules for its owner, and its DHCP leases. */
 import { Allowance } from '../../../core/allowance.js';
 import { type AskedLeases, createAskedLeases } from '../../../core/asked-leases.js';
 import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../../core/dhcp-leases.js';
@@ -27,14 +27,14 @@ export class AttachedPort {
   readonly overlay: Overlay;
   readonly turn: PortTurn;
   readonly port: Port;
-  /** Of all queues of the port. */
+  /** Shared by all queues of the port. */
   readonly #asked: AskedLeases;
   readonly #allowance: Allowance;
   readonly #leased: (news: LeaseNews) => void;
-  /** Goes on when the rules change. */
+  /** Kept when the rules change. */
   #leases: DhcpLeases;
 
-  /** It is a port of its overlay from now on. */
+  /** Adds the port to its overlay. */
   constructor(command: Extract<Command, { kind: 'add-port' }>, attachment: Attachment) {
     const { overlay, device, capacityFrames, shared } = attachment;
     const { fd, name, mac, vid, own, protection, counters } = command;
@@ -64,14 +64,14 @@ export class AttachedPort {
     overlay.addPort(this.port);
   }
 
-  /** The device has another MAC; its rules are judged by it. */
+  /** Notes that the device has another MAC, with rules for that MAC. */
   setMac(mac: MacAddress, rules: ProtectionRules | undefined): void {
     this.overlay.setPortMac(this.port, mac);
     this.#leases = this.#newLeases();
     this.protect(rules);
   }
 
-  /** Undefined: its owner may send anything. */
+  /** Sets the rules. Undefined: the owner may send anything. */
   protect(rules: ProtectionRules | undefined): void {
     const { port } = this;
     port.protection = rules && new LinkProtection(rules, fromHalves(port.macHigh, port.macLow), this.#leases);

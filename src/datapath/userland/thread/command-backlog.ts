@@ -1,45 +1,47 @@
 /**
- * The commands that a datapath thread has been given and has not obeyed: lists are obeyed a slice at a time, between two
- * looks at the devices, so that a million invalidations hold up no frame. An answer sends what has waited for it: once a turn
- * has sent enough, what overlays are told waits for the next one.
+ * Commands that a datapath thread has received and not yet obeyed. Lists are obeyed in slices, between two
+ * looks at the devices, so that a million invalidations delay no frame. An answer sends the frames that wait
+ * for it: once a turn has sent enough, further commands to overlays wait for the next turn.
  *
- * What is said to one overlay is obeyed in its order: an answer that comes behind a list waits for the end of it. Other
- * overlays do not wait for it; of several lists each has a slice in turn. Ports and peers are nothing that a list of
- * targets is about, and are seen to at once. With an overlay its lists are gone, and who asked for something is told so.
+ * Commands to one overlay are obeyed in order: an answer behind a list waits for the end of the list. Other
+ * overlays do not wait for it; lists of several overlays take turns, a slice each. Commands about ports and
+ * peers do not depend on lists of targets and are obeyed at once. If an overlay is removed, its commands are
+ * dropped, except that requests are still replied to.
  */
 import { type Command, LIST_SLICE, TABLE_COMMANDS, type TableCommand } from '../protocol.js';
 
-/** Commands that are kept when they are done: to move the others up each time would take long. */
+/** Obeyed commands that are kept in the list, since moving the others up after each would take long. */
 const MAX_DONE = 256;
 
-/** What waits for its turn: about what an overlay knows. */
+/** Commands that may wait: those about the target table of an overlay. */
 const QUEUED: ReadonlySet<Command['kind']> = new Set(TABLE_COMMANDS);
 
 const isQueued = (command: Command): command is TableCommand => QUEUED.has(command.kind);
 
-/** What one overlay waits for; the first of it may be under way. */
+/** Commands to one overlay that wait; the first may be partly done. */
 interface Waiting {
   readonly commands: TableCommand[];
-  /** How many of these are done. */
+  /** How many of the commands are done. */
   done: number;
-  /** Entries of the next one that are done. */
+  /** Entries of the next command that are done. */
   entries: number;
 }
 
 export class Backlog {
   readonly #obey: (command: Command) => void;
-  /** By overlay, in the order of their turns. */
+  /** Overlay -> its commands, in the order of turns. */
   readonly #waiting = new Map<number, Waiting>();
 
   readonly #isSpent: () => boolean;
 
-  /** `isSpent`: what was obeyed in this turn has sent as much as it may. */
+  /** `isSpent`: whether the commands of this turn have sent as much as they may. */
   constructor(obey: (command: Command) => void, isSpent: () => boolean) {
     this.#obey = obey;
     this.#isSpent = isSpent;
   }
 
-  /** Obeyed at once, unless it is a long list, has something before it, or there is no more time for it in this turn. */
+  /** Obeys a command at once. It waits if it is a long list, if others of its overlay wait, or if this turn
+   * has no more time. */
   take(command: Command): void {
     if (command.kind === 'begin') while (this.goOn()); // no frame moves before that
     if (!isQueued(command)) {
@@ -53,10 +55,11 @@ export class Backlog {
     else this.#waiting.set(command.overlay, { commands: [command], done: 0, entries: 0 });
   }
 
-  /** Obeys a little of what waits: a slice of a list, or one other command. Whether there is more. */
+  /** Obeys a little of the waiting commands: a slice of a list, or one other command. Returns whether there
+   * is more. */
   goOn(): boolean {
     for (const [overlay, waiting] of this.#waiting) {
-      // Its next turn comes after those of the others.
+      // The overlay's next turn comes after those of the others.
       this.#waiting.delete(overlay);
       const command = waiting.commands[waiting.done];
       const from = waiting.entries;
@@ -84,13 +87,14 @@ export class Backlog {
   }
 }
 
-/** Entries of a list; 1 of what is none. */
+/** Returns the number of entries of a list; 1 for any other command. */
 function lengthOf(command: TableCommand): number {
   if (command.kind === 'invalidate') return command.macs?.length ?? 1;
   return command.kind === 'restore-targets' ? command.targets.length : 1;
 }
 
-/** The slice that begins at the entry `from`; of targets it is counted from the end, since the last is put in first. */
+/** Returns the slice that begins at entry `from`. For targets it is counted from the end, since the last is
+ * inserted first. */
 function sliceOf(command: TableCommand, from: number): TableCommand {
   if (lengthOf(command) <= LIST_SLICE) return command;
   if (command.kind === 'invalidate')

@@ -1,13 +1,13 @@
 /**
- * The datapath: devices on one side, the policy of `core` on the other. It obeys commands and pumps whichever device
- * has something; it never waits. The worker (worker.ts) gives it Linux devices, tests give it a network in memory.
+ * The datapath, between devices and the policy of `core`. The engine obeys commands and pumps ready devices; it
+ * never waits. The worker (worker.ts) gives it Linux devices, and tests give it a network in memory.
  */
 import { Captures } from '../../../core/capture.js';
 import { type AddressBook, Destinations } from '../../../core/destinations.js';
 import { announce } from '../../../core/inject.js';
 import { answer, setTarget } from '../../../core/lookups.js';
 import { Mux } from '../../../core/mux.js';
-import { Drops } from '../../../core/drops.js';
+import { Drops, forgetOrigin } from '../../../core/drops.js';
 import { OutputList, Outputs } from '../../../core/outputs.js';
 import type { RouteMtuBytes } from '../../../core/overlay-options.js';
 import { Overlay, type Shared } from '../../../core/overlay.js';
@@ -30,13 +30,13 @@ import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
 import { Sweeps } from './sweeps.js';
 
-/** What the datapath runs on. */
+/** The platform that the datapath runs on. */
 export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number): PortDevice;
-  /** With segmentation, what fits together may leave as one message for the kernel to cut. */
+  /** With `segmentation`, frames that fit together may be sent as one message for the kernel to cut. */
   socket(fd: number, encapsulation: Encapsulation, segmentation: boolean): UnderlaySocket;
-  /** Where `watch` was held back. */
+  /** Begins to watch descriptors, if `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
 }
@@ -56,9 +56,9 @@ export class DatapathEngine {
   readonly #ports = new Map<Token, AttachedPort>();
   readonly #sockets = new Map<Token, AttachedSocket>();
   readonly #overlays = new Map<number, { overlay: Overlay; socket: Token }>();
-  /** Ports of which frames are left that were read. */
+  /** Ports with frames that were read and are not yet served. */
   readonly #waiting = new Set<Token>();
-  /** Those of them that had their turn in this round already. */
+  /** Ports among these that have had their turn in this round. */
   readonly #served = new Set<Token>();
   readonly #paths: PathListener;
   readonly #news: News;
@@ -97,7 +97,7 @@ export class DatapathEngine {
     this.#paths = new PathListener(platform, this.#shared);
   }
 
-  /** Monotonic time, before anything else of a turn. */
+  /** Sets the monotonic time. To be called first in a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
     this.#paths.turn(nowMs);
@@ -112,7 +112,7 @@ export class DatapathEngine {
     this.#agedMs = nowMs;
   }
 
-  /** The descriptor of this token has something in its error queue. Whether there was anything. */
+  /** Reads the error queue of a socket. Returns whether it had any message. */
   hear(token: Token): boolean {
     const heard = this.#paths.hear(token, this.#sockets.get(token));
     const news = this.#paths.take();
@@ -121,15 +121,14 @@ export class DatapathEngine {
     return heard;
   }
 
-  /** Whether `resume` has something to do. */
+  /** Whether ports have frames for `resume`. */
   get hasWaiting(): boolean {
     return this.#waiting.size > 0;
   }
 
-  /**
-   * Ends a round: a turn for each port of which frames are left that were read, and which has had none in this round. Those
-   * that have just become ready come before, or each would wait for a turn of all that are never done. Whether there was one.
-   */
+  /** Ends a round: gives a turn to each port with frames that were read, unless it has had one in this round.
+   * Ports that have just become ready come before, so that they need not wait for ports that never finish.
+   * Returns whether there was a turn. */
   resume(): boolean {
     if (this.#waiting.size === 0 && this.#served.size === 0) return false;
     let isAny = false;
@@ -142,7 +141,7 @@ export class DatapathEngine {
     return isAny;
   }
 
-  /** One turn of the device of this token: a batch at most, through the policy, out. Whether there was anything. */
+  /** Gives a device a turn of at most one batch. Returns whether there was a frame. */
   pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
@@ -161,13 +160,13 @@ export class DatapathEngine {
       this.#waiting.add(token);
       this.#served.add(token);
     } else if (this.#waiting.size > 0) {
-      // Most of the time it is empty, and to hash is a good part of what a turn costs.
+      // The set is nearly always empty, and hashing is a good part of a turn's cost.
       this.#waiting.delete(token);
     }
     return count > 0;
   }
 
-  /** A socket that reports an error has been told of some datagram's fate, and goes on. */
+  /** Gives a socket a turn. An error of a socket is about a datagram that it sent, and does not end it. */
   #pumpSocket(token: Token): boolean {
     const socket = this.#sockets.get(token);
     if (socket === undefined) return false;
@@ -175,7 +174,7 @@ export class DatapathEngine {
     const { device, mux } = socket;
     let count = device.receive(batch);
     if (count <= 0) return false;
-    // No port's turn is charged for it; a sum that only grows would not stay a small integer.
+    // No port is charged for this turn. A sum that only grew would not stay a small integer.
     this.#shared.outputs.spentSegments = 0;
     while (count > 0) {
       receive(mux, batch, count);
@@ -185,13 +184,13 @@ export class DatapathEngine {
     return true;
   }
 
-  /** What came up in a turn is told. */
+  /** Ends a turn: reports its news, and shows captured frames to the control thread. */
   #endTurn(): void {
     this.#news.send();
     this.#captures.publish();
   }
 
-  /** A part of what is left to do without haste; to be called once a turn, until it says that there is no more. */
+  /** Sweeps a part of a table. To be called once a turn, until it returns false. */
   tidy(): boolean {
     if (this.#sweeps.isDone) return false;
     this.#sweeps.goOn();
@@ -199,15 +198,13 @@ export class DatapathEngine {
     return !this.#sweeps.isDone;
   }
 
-  /** Commands until `isSpent` have a turn together. */
+  /** Begins a turn of commands, which lasts until `isSpent`. */
   beginCommands(): void {
-    const { origin } = this.#shared;
-    origin.port = undefined;
-    origin.isUnderlay = false;
+    forgetOrigin(this.#shared);
     this.#shared.outputs.spentSegments = 0;
   }
 
-  /** Answers have sent as much as a port may in its turn: the next commands are for the next one. */
+  /** Whether answers have sent a port's share of a turn: further commands wait for the next turn. */
   get isSpent(): boolean {
     return this.#shared.outputs.spentSegments >= TURN_SEGMENTS;
   }
@@ -283,7 +280,7 @@ export class DatapathEngine {
     }
   }
 
-  /** Commands to one overlay. One that is gone has nothing to do, and says so to whoever waits for a reply. */
+  /** Obeys a command to one overlay. If that is gone, a request is still replied to. */
   #obeyOverlay(command: TableCommand | Extract<Command, { kind: 'set-peers' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     switch (command.kind) {
@@ -323,7 +320,7 @@ export class DatapathEngine {
         this.#reply(command.reply, inspect(overlay, command));
         break;
       case 'restore-targets':
-        // The first to be put in is the first to make room.
+        // The first to be inserted is the first to make room.
         for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
         break;
     }

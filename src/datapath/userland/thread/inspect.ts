@@ -1,4 +1,4 @@
-/** What a datapath thread says of its target tables, a part at a time (core/target-rows.ts). */
+/** Reads the target tables of a datapath thread, a part at a time (core/target-rows.ts). */
 import type { Overlay } from '../../../core/overlay.js';
 import {
   describeTargets,
@@ -11,7 +11,7 @@ import type { Command } from '../protocol.js';
 
 type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' }>;
 
-/** Of an overlay that is gone. */
+/** The scan of an overlay that is gone. */
 const NO_SCAN: TargetScan = { macs: new Float64Array(0), idleTicks: new Int32Array(0), next: undefined };
 
 export function inspect(overlay: Overlay | undefined, command: Inspection): TargetScan | TargetDescription {

@@ -1,6 +1,7 @@
 /**
- * What the control side is to hear of a turn: many of a kind go as one message. What a guest can cause of it is bounded where
- * it arises: questions are charged to its turn, few are open at a time and so many a second are asked (core/questions.ts); leases: LEASE_FACTS; notices: one a second.
+ * Reports to the control side about one turn; many of a kind go as one message. A guest can cause only a
+ * bounded number, and each bound is at its source. Questions: they are charged to the guest's turn, and their
+ * number and rate are limited (core/questions.ts). Leases: LEASE_FACTS. Notices: one a second.
  */
 import type { LeaseNews } from '../../../core/dhcp-leases.js';
 import type { Notice } from '../../../core/notices.js';
@@ -34,7 +35,7 @@ export class News {
     this.#notices.push(notice);
   }
 
-  /** At the end of a turn and of a command; most have none. */
+  /** Sends the reports, at the end of a turn and of a command. Most turns have none. */
   send(): void {
     if (this.#questions.length > 0) {
       const questions = this.#questions;

@@ -1,6 +1,7 @@
 /**
- * What sockets of a datapath thread hear of paths (core/path-news.ts). So much a turn and no more is read, and less than that is
- * judged: a flood of ICMP costs frames little, and what there is no room for is lost in the kernel.
+ * ICMP messages about paths that the sockets of a datapath thread receive (core/path-news.ts). A turn reads a
+ * limited number, and judges fewer: a flood of ICMP costs frames little, and the kernel drops the messages
+ * that it has no room for.
  */
 import { COUNTER, type Counters } from '../../../core/counters.js';
 import type { Mux } from '../../../core/mux.js';
@@ -10,19 +11,21 @@ import { hearNews, hearOther, ignoreNews } from '../../../core/path-news.js';
 import { createPathNews, type PathNews } from '../../../wire/path-news.js';
 import type { Command, Token } from '../protocol.js';
 
-/** Read in a turn: two system calls, a quarter of a microsecond each. */
+/** Messages read per turn, with two system calls; a message takes a quarter of a microsecond. */
 const MESSAGES_A_TURN = 64;
-/** Judged in JUDGE_MS, some 2 us each: honest routers tell a host less often, and tell it again. */
+/** Messages judged per JUDGE_MS, some 2 us each. Genuine routers send fewer to a host, and repeat them. */
 const JUDGED = 16;
 const JUDGE_MS = 10;
-/** Told to other threads though not believed here, in a second: who forges can make more of them. */
+/** Messages per second that are passed to other threads although not believed here; a forger could cause
+ * more. */
 const UNUSED_A_SECOND = 16;
 const SECOND_MS = 1000;
 
 export interface PathPlatform {
-  /** What there is to read, at most `max`: how many messages there were. Negative = none. */
+  /** Reads at most `max` messages. Returns how many there were; negative = none. */
   readPathNews(fd: number, news: PathNews, max: number): number;
-  /** `pump` is to be called with this token whenever the descriptor has something; `hear`, if that is an error. */
+  /** Watches a descriptor: `pump` is called with this token when the descriptor is ready, and `hear` if it
+   * has an error. */
   watch(fd: number, token: Token): void;
   unwatch(fd: number): void;
 }
@@ -51,7 +54,7 @@ export class PathListener {
     this.#shared = shared;
   }
 
-  /** `listening`: the sockets that receive; `countersOf` an overlay of this thread. */
+  /** `listening`: the sockets that receive. `countersOf`: counters of an overlay of this thread. */
   obey(
     command: Extract<Command, { kind: Kind }>,
     listening: ReadonlyMap<Token, Listening>,
@@ -81,7 +84,7 @@ export class PathListener {
     }
   }
 
-  /** A turn begins. */
+  /** Begins a turn. */
   turn(nowMs: number): void {
     this.#left = MESSAGES_A_TURN;
     if (nowMs - this.#judgedMs >= JUDGE_MS) {
@@ -93,7 +96,8 @@ export class PathListener {
     this.#unusedLeft = UNUSED_A_SECOND;
   }
 
-  /** `other`: a socket that nothing was sent from. It is read all the same, since epoll would tell of it for ever. */
+  /** Reads the messages of a socket. `other`: the socket, if no frame is sent from it. It is read too, since
+   * epoll would report it for ever. */
   hear(token: Token, other: Listening | undefined): boolean {
     const sender = this.#senders.get(token);
     const from = sender ?? other;
@@ -112,7 +116,7 @@ export class PathListener {
     if (isBelieved || this.#unusedLeft-- > 0) this.#reports.push({ ...report, isBelieved });
   }
 
-  /** What was heard since; undefined = nothing. */
+  /** Takes the reports since the last call; undefined = none. */
   take(): readonly (PathReport & { readonly isBelieved: boolean })[] | undefined {
     if (this.#reports.length === 0) return undefined;
     const reports = this.#reports;

@@ -1,22 +1,25 @@
 /**
- * A port's turn at the datapath thread. The thread serves whoever is ready in turns (deficit round robin, Shreedhar and
- * Varghese 1995), and what is counted is work, since a frame may be one datagram or sixty thousand:
+ * A port's turn at the datapath thread. The thread serves ready ports in turns (deficit round robin,
+ * Shreedhar and Varghese 1995). The unit of a turn is work, since a frame may be one datagram or sixty
+ * thousand:
  *
- *   1   a frame, whatever becomes of it
- *   16  a write to a local port (WRITE_COST in core/frame-count.ts), times the ports that hear a broadcast
+ *   1   a frame, even if it is dropped
+ *   16  a write to a local port (WRITE_COST in core/frame-count.ts), times the ports that receive a broadcast
  *   1   each datagram into the tunnel: a segment of a superframe, times the destinations of a flood;
- *       4 where a segment has less than 536 bytes, which no honest one has (core/frame-count.ts)
+ *       4 if a segment has less than 536 bytes, which is unusual (core/frame-count.ts)
  *   64  a question to the control side (QUESTION_SEGMENTS)
  *
- * A turn has TURN_SEGMENTS. It ends with the frame that uses them up, and what that took too much is missing in the next turn,
- * so in the long run all ports that want the thread have the same share of it. What was read and had no turn is copied
- * out of the slab, which others need, into the port's backlog; until that is empty nothing is read from the device, and whoever
- * sends more than its share fills its own queue. A superframe of more than 128 segments goes through the backlog as well:
- * it comes out of it in parts, superframes of 128 segments each, which then are frames like others: each is checked,
- * routed, flooded and counted by itself, in order. Nothing is dropped here, however small its segments are. Honest
- * superframes (64 KiB of 1,4xx bytes: 45 segments, and 16 of them a read) never meet any of this but for two comparisons.
+ * A turn has TURN_SEGMENTS units. It ends with the frame that uses them up, and the excess is subtracted from
+ * the next turn. So in the long run all busy ports have the same share of the thread. Frames that were read
+ * and not served are copied from the slab, which other ports need, into the port's backlog. Until the backlog
+ * is empty, nothing is read from the device, so a guest that sends more than its share fills its own queue. A
+ * superframe of more than 128 segments also goes through the backlog, and comes out in parts of 128 segments
+ * each. The parts are frames like others: each is checked, routed, flooded and counted by itself, in order.
+ * No superframe is dropped here, however small its segments are. Usual superframes (64 KiB of 1,4xx bytes: 45
+ * segments, and 16 of them per read) cost only two comparisons here.
  *
- * Answers send what waited for them: commands have a turn in common (worker.ts), and per MAC no more waits than two turns (pending-queue.ts).
+ * Answers send the frames that wait for them. Commands have a turn in common (worker.ts), and per MAC at most
+ * two turns of frames wait (pending-queue.ts).
  */
 import { Backlog } from '../../../core/backlog.js';
 import type { Overlay, Port } from '../../../core/overlay.js';
@@ -26,14 +29,15 @@ import { transmit } from '../../../core/transmit.js';
 import type { PortDevice } from '../../../io/contract.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../../../wire/descriptor.js';
 
-/** Whoever comes meanwhile waits for it. A read of full superframes has fewer (tap.c, ENOUGH): with a quarter, TCP took an eighth more
- * of the processors. */
+/** Units of a turn. Other ports wait for its end. A read of full superframes has fewer (tap.c, ENOUGH). With
+ * a quarter of this, TCP took an eighth more processor time. */
 export const TURN_SEGMENTS = 1024;
-/** To post one takes 0.8 us; the copy that waits, the answer's way back and what it sends take more, and the control thread
- * takes most. Some fifteen are a message. */
+/** Cost of a question. To post it takes 0.8 us. The copy of the waiting frame, the way of the answer and the
+ * frames that it sends take more, and the control thread takes most. Some fifteen questions are one
+ * message. */
 export const QUESTION_SEGMENTS = 64;
 
-/** As many as a batch holds. */
+/** As many frames as a batch holds. */
 const MAX_READ_FRAMES = 64;
 
 export class PortTurn {
@@ -41,9 +45,10 @@ export class PortTurn {
   readonly #overlay: Overlay;
   readonly #port: Port;
   readonly #backlog = new Backlog();
-  /** Segments that earlier turns took too much. */
+  /** Segments by which earlier turns were too long. */
   #debt = 0;
-  /** What is read is what lately had its turn at once: the rest is better off in the device, where it is no copy. */
+  /** Frames to read: as many as lately were served at once. Further frames are better left in the device,
+   * where they need no copy. */
   #mostFrames = MAX_READ_FRAMES;
 
   constructor(device: PortDevice, overlay: Overlay, port: Port) {
@@ -52,12 +57,14 @@ export class PortTurn {
     this.#port = port;
   }
 
-  /** Frames are left that were read: its next turn is due though its device may have nothing. */
+  /** Whether frames that were read are left, so that the port's next turn is due even if its device is not
+   * ready. */
   get isWaiting(): boolean {
     return !this.#backlog.isEmpty;
   }
 
-  /** Frames of the batch that were looked at; 0 = there are none, negative = the device is of no more use. */
+  /** Gives the port a turn. Returns how many frames were in the batch; 0 = none, negative = the device can no
+   * longer be used. */
   take(batch: FrameBatch): number {
     if (this.#debt >= TURN_SEGMENTS) {
       this.#debt -= TURN_SEGMENTS;
@@ -94,7 +101,7 @@ export class PortTurn {
   }
 }
 
-/** How many of the first `count` frames come before one that goes in parts. */
+/** Returns how many of the first `count` frames come before one that goes in parts. */
 function untilLong({ descriptors }: FrameBatch, count: number): number {
   for (let index = 0; index < count; index++) if (isLong(descriptors, index * DESCRIPTOR_WORDS)) return index;
   return count;

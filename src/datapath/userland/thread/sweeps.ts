@@ -1,13 +1,13 @@
-/** Tables that are looked through in parts, a part a turn: what is left to do without haste. */
+/** The tables to sweep, one part of one table in each turn. */
 
-/** A table that is looked through in parts. */
+/** A table that is swept in parts. */
 export interface Swept {
-  /** A part. Whether there may be more. */
+  /** Sweeps a part. Returns whether there may be more. */
   sweep(nowTick: number): boolean;
 }
 
 export class Sweeps {
-  /** Overlays with entries that are over and not yet taken out; the paths, while routes or time have changed some of them. */
+  /** Tables to sweep: overlays with expired entries, and the paths after a change of routes or time. */
   readonly #unswept = new Set<Swept>();
   readonly #nowTick: () => number;
 
@@ -15,7 +15,7 @@ export class Sweeps {
     this.#nowTick = nowTick;
   }
 
-  /** A part at once, and the rest in `goOn`. */
+  /** Sweeps a part at once, and the rest in `goOn`. */
   begin(table: Swept): void {
     if (table.sweep(this.#nowTick())) this.#unswept.add(table);
   }
@@ -24,10 +24,10 @@ export class Sweeps {
     return this.#unswept.size === 0;
   }
 
-  /** One part of one table. */
+  /** Sweeps one part of one table. */
   goOn(): void {
     for (const table of this.#unswept) {
-      // Its next turn comes after those of the others.
+      // The table's next turn comes after those of the others.
       this.#unswept.delete(table);
       this.begin(table);
       break;

@@ -1,6 +1,6 @@
 /**
- * The datapath thread: blocks in epoll, gives whoever is ready one turn after the other (port-turn.ts has what a turn is),
- * and reads commands when the eventfd says so. Nothing in the loop walks all ports or overlays.
+ * The datapath thread. It blocks in epoll, gives each ready port or socket a turn (port-turn.ts defines it),
+ * and reads commands when the eventfd is ready. No step of the loop walks over all ports or overlays.
  */
 import { performance } from 'node:perf_hooks';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -9,6 +9,7 @@ import {
   closeDescriptor,
   createBatch,
   createPoll,
+  nameThread,
   native,
   removeFromPoll,
   type Ring,
@@ -24,32 +25,39 @@ import { nowMs } from './clock.js';
 import { Backlog } from './command-backlog.js';
 import { DatapathEngine, type Platform } from './engine.js';
 
-/** Frames a system call: past this, 0.5 us of call is below a hundredth of the work. */
+/** Frames per system call: with more, the call's 0.5 us would be less than a hundredth of the work. */
 const BATCH_FRAMES = 64;
-/** Received datagrams each have room for the largest; pages that none fills cost nothing. */
+/** Each received datagram has room for the largest; pages that are never written cost nothing. */
 const RECEIVE_SLAB_BYTES = BATCH_FRAMES * (HEADROOM_BYTES + MAX_FRAME_BYTES);
-/** Small frames of a TAP are read many at once, each with room for the largest and 336 bytes (tap.c). */
+/** Many small frames of a TAP are read at once, each with room for the largest frame and 336 bytes
+ * (tap.c). */
 const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
-/** Frames in a datagram that the kernel put together (UDP_GRO_CNT_MAX). A sender on this machine may make it 128, since Linux
- * 6.9: those wait for their turn, and are not lost (Device.rest). */
+/** Frames in a message that the kernel has put together (UDP_GRO_CNT_MAX). Since Linux 6.9 a sender on this
+ * machine can make it 128: then the other frames wait for descriptors and are not lost (Device.rest). */
 const MAX_RUN = 64;
-/** Added to a token by pollWait: there is something in the error queue (dgram_extra.c). */
+/** Added to a token by pollWait if the error queue has messages (dgram_extra.c). */
 const HAS_ERRORS = 1 << 30;
-/** Devices told of by one epoll_wait; the others are told of by the next. */
+/** Devices that one epoll_wait reports; the next call reports the others. */
 const READY_TOKENS = 64;
 
-/** For so long a turn obeys commands, and the last of them besides, before it looks at the devices: a change of a million
- * targets holds up no frame for longer (backlog.ts, MAX_COMMANDS in thread.ts). */
+/** Time for which a turn obeys commands, plus the last command, before it looks at the devices. So a change
+ * of a million targets delays no frame for longer (command-backlog.ts, MAX_COMMANDS in thread.ts). */
 const OBEY_MS = 0.5;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.js is started by the daemon, not by hand');
 
-const { wakeFd, isHeld, ring } = workerData as { wakeFd: number; isHeld: boolean; ring?: Ring };
+const { wakeFd, isHeld, ring, name } = workerData as {
+  wakeFd: number;
+  isHeld: boolean;
+  ring?: Ring;
+  name: string;
+};
+nameThread(name);
 if (ring !== undefined) useRing(ring);
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
-/** Descriptors and tokens, until `begin`. */
+/** Descriptors and tokens that are watched from `begin` on; undefined after it. */
 let held = isHeld ? new Map<number, number>() : undefined;
 
 const platform: Platform = {
@@ -81,7 +89,7 @@ const platform: Platform = {
     try {
       return routeMtuBytes(toBytes(from), toBytes(to), to);
     } catch {
-      return -1; // the route has gone meanwhile
+      return -1; // the route is gone
     }
   },
 };
@@ -97,14 +105,16 @@ const backlog = new Backlog(
   () => engine.isSpent,
 );
 
-/** Obeys what there is time for; the rest when the devices have been looked at. Whether to go on. */
+/** Obeys commands as long as there is time; the others are obeyed after the devices have been served. Returns
+ * whether the thread goes on. */
 function obeySome(): boolean {
-  // First: what comes in meanwhile signals again.
+  // Cleared first, so that a message that arrives meanwhile signals again.
   native.eventClear(wakeFd);
   engine.beginCommands();
   const endMs = performance.now() + OBEY_MS;
   let isLate = false;
-  // Messages come first: what is no list, and what is for other overlays, is not behind the lists.
+  // Messages come before lists, so that commands without a list, and those to other overlays, do not wait for
+  // lists.
   for (let received; !isLate && (received = receiveMessageOnPort(port!)) !== undefined;) {
     for (const command of received.message as readonly Command[]) {
       backlog.take(command);
@@ -112,14 +122,15 @@ function obeySome(): boolean {
     }
     isLate = performance.now() >= endMs;
   }
-  // However many messages there are, lists and tables get on.
+  // Lists make progress, however many messages there are.
   let isBehind = backlog.goOn();
   while (isBehind && !engine.isSpent && performance.now() < endMs) isBehind = backlog.goOn();
   if (isLate || isBehind) signalEvent(wakeFd);
   return true;
 }
 
-/** Until told to stop. A function of its own, since V8 optimises those, and not the body of a module. */
+/** Runs until a stop command. This is a function because V8 optimises functions, and not the body of a
+ * module. */
 function run(): void {
   const ready = new Int32Array(READY_TOKENS);
   let isUntidy = false;

@@ -1,0 +1,114 @@
+/**
+ * What is logged of each change: who has asked for it, what they would have typed for it, and the result.
+ *
+ * Secrets are left out: the value of a property with such a name, and a password in a URL.
+ */
+import { type MethodName, METHODS, type Methods } from '../../control/methods.js';
+
+/** One change, for the log. */
+export interface Change {
+  /** Undefined for a signal: the kernel does not say who has sent it. */
+  readonly asker: { readonly uid: number; readonly pid: number | undefined } | undefined;
+  /** As it would be typed, or the name of a signal. */
+  readonly command: string;
+  /** `done`, `failed`, or the reason of an error, as `BUSY`. */
+  readonly result: string;
+  /** Sentence about a result other than `done`. */
+  readonly message?: string;
+}
+
+export const DONE = 'done';
+/** Result of a change that was done in part. */
+export const FAILED = 'failed';
+
+type Typed = { readonly [M in MethodName]?: (params: Methods[M]['params']) => readonly string[] };
+
+const flag = (name: string, isSet: boolean | undefined): string[] => (isSet === true ? [name] : []);
+const option = (name: string, value: string | number | undefined): string[] =>
+  value === undefined ? [] : [name, String(value)];
+const properties = (list: readonly (readonly [string, string | readonly string[]])[] = []): string[] =>
+  list.flatMap(([name, value]) => ['-p', `${name}=${withoutSecret(name, [value].flat().join(','))}`]);
+
+/** Method -> the words of the command line. */
+export const TYPED: Typed = {
+  'overlay.create': ({ name, encap, search, vnetid, temporary, properties: list }) => [
+    'create-overlay',
+    ...flag('-t', temporary),
+    ...['-e', encap, '-s', search, '-v', String(vnetid)],
+    ...properties(list),
+    name,
+  ],
+  'overlay.delete': ({ name, temporary }) => ['delete-overlay', ...flag('-t', temporary), name],
+  'overlay.up': ({ name }) => ['up-overlay', ...(name === undefined ? [] : [name])],
+  'overlay.setTarget': ({ name, mac, destination }) => [
+    'modify-overlay',
+    '-s',
+    `${mac}=${destination}`,
+    name,
+  ],
+  'overlay.deleteTarget': ({ name, mac }) => ['modify-overlay', '-d', mac, name],
+  'overlay.flushTargets': ({ name }) => ['modify-overlay', '-f', name],
+  'vnic.create': ({ name, over, mac, vid, properties: list, temporary }) => [
+    'create-vnic',
+    ...flag('-t', temporary),
+    ...option('-l', over),
+    ...option('-m', mac),
+    ...option('-v', vid),
+    ...properties(list),
+    name,
+  ],
+  'vnic.delete': ({ name, temporary }) => ['delete-vnic', ...flag('-t', temporary), name],
+  'linkprop.set': ({ name, temporary, properties: list }) => [
+    'set-linkprop',
+    ...flag('-t', temporary),
+    ...properties(list),
+    name,
+  ],
+  'linkprop.reset': ({ name, temporary, properties: names }) => [
+    'reset-linkprop',
+    ...flag('-t', temporary),
+    ...option('-p', names?.join(',')),
+    name,
+  ],
+  'capture.start': (params) => [
+    'capture',
+    ...option('-s', params.snapBytes),
+    ...option('-c', params.count),
+    ...flag(params.reason === undefined ? '--drops' : `--drops=${params.reason}`, params.isDropsOnly),
+    ...flag('--outer', params.isOuter),
+    ...flag('--segments', params.isCut),
+    ...option('--mac', params.mac),
+    ...option('--ip', params.ip),
+    ...option('--type', params.etherType),
+    ...option('--vlan', params.vlan),
+    ...option('--peer', params.peer),
+    params.name,
+  ],
+  'daemon.reload': () => ['reload'],
+  'daemon.restart': () => ['restart'],
+  'daemon.stop': () => ['stop'],
+};
+
+export const isChange = (method: MethodName): boolean => METHODS[method].access === 'change';
+
+/** `params` undefined: they are not valid, and are left out. */
+export function commandText<M extends MethodName>(
+  method: M,
+  params: Methods[M]['params'] | undefined,
+): string {
+  const typed = TYPED[method] as ((params: Methods[M]['params']) => readonly string[]) | undefined;
+  return params === undefined || typed === undefined ? method : typed(params).map(quoted).join(' ');
+}
+
+const SECRET_NAME = /passw|secret|token|credential|private|(?:^|[/_-])key$/i;
+const LEFT_OUT = '***';
+
+function withoutSecret(name: string, value: string): string {
+  if (SECRET_NAME.test(name)) return LEFT_OUT;
+  return value.replace(/(?<=:\/\/[^/\s:@]*:)[^/\s@]*(?=@)/g, LEFT_OUT);
+}
+
+/** A word as sh(1) takes it. */
+function quoted(word: string): string {
+  return /^[\w./:=,*@%+[\]-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,25 @@
+/** Looks at all overlays at an interval, for their statistics and for the news of their drops. */
+import type { Log } from '../log.js';
+import { DropNews } from './drop-news.js';
+import type { Observed } from './observed.js';
+import { Statistics } from './statistics.js';
+
+/** Trouble is told within 5 s. */
+const LOOK_MS = 2_000;
+
+export class Observer {
+  readonly statistics = new Statistics();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor({ overlays }: Pick<Observed, 'overlays'>, log: Log) {
+    const news = new DropNews(log);
+    this.#timer = setInterval(() => {
+      this.statistics.look(overlays.values());
+      news.look(overlays.values());
+    }, LOOK_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+}

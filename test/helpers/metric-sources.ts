@@ -1,0 +1,62 @@
+// Overlays as metrics see them.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { type MetricSources } from '../../src/daemon/observe/metrics.js';
+import type { IpAddress } from '../../src/wire/ip.js';
+
+export type View = MetricSources['directory']['overlays'] extends ReadonlyMap<string, infer V> ? V : never;
+
+/** Each counter has a value of its own. */
+export const counters = (more = 0): Record<string, number> =>
+  Object.fromEntries(COUNTER_NAMES.map((name, index) => [name, 1000 * (index + 1) + more]));
+
+export function overlay(name: string, { isDown = false, hasLost = false, isStuck = false } = {}): View {
+  const id = name.length;
+  return {
+    name,
+    id,
+    plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
+    health: { note: () => undefined, endNote: () => undefined },
+    lookupTimes: { open: 0, latencyMs: null },
+    listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
+    datapath: {
+      counters: () => counters(),
+      drops: () => [],
+      targetCount: () => sleep(isStuck ? 2000 : 0, 12),
+    },
+    links: { carrier: !isDown, destinationCount: 3 },
+    info: () => ({
+      name,
+      temporary: false,
+      mode: 'dynamic',
+      properties: [],
+      health: { status: isDown ? 'DEGRADED' : 'ONLINE', details: null },
+      underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
+      peers: 1,
+      offloads: ['checksum', 'gso'],
+      counters: counters(),
+    }),
+    ports: () => [
+      { name, state: 'up', counters: counters(1) },
+      hasLost
+        ? { name: 'foo0', state: 'the device was removed', counters: {} }
+        : { name: 'foo0', state: 'up', counters: counters(2) },
+    ],
+  };
+}
+
+export function sources(...overlays: readonly View[]): MetricSources {
+  return {
+    directory: {
+      overlays: new Map(overlays.map((one) => [one.name, one])),
+      counts: { overlays: overlays.length, vnics: overlays.length },
+      offline: { overlays: 1, vnics: 2 },
+    },
+    datapath: {
+      features: { tapCarrier: true, udpSegmentation: false },
+      socketCounters: () => new Map([['[2001:db8::1]:4789', counters(3)]]),
+    },
+  };
+}

@@ -1,0 +1,59 @@
+// Tunnels on real devices, as several tests build them.
+
+import { type Test } from 'tap';
+
+import { type EncapsulationName } from '../../src/encap/index.js';
+import { Daemon, directOverlay } from './daemon.js';
+import { Bed, type Namespace } from './netns.js';
+import { transferTcp } from './traffic.js';
+
+export const VNETID = 42;
+export const UNDERLAY_MTU = 1500;
+
+export type Family = 'v4' | 'v6';
+export const FAMILIES = ['v4', 'v6'] as const;
+/** Ethernet, VXLAN, UDP and IP: what the tunnel takes off the MTU (RFC 7348 4.3). */
+export const OVERHEAD = { v4: 50, v6: 70 } as const;
+export const FRAGMENTS = 'ip.flags.mf == 1 || ip.frag_offset > 0 || ipv6.fraghdr';
+
+export function newBed(t: Test): Bed {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  return bed;
+}
+
+export interface OverlayOptions {
+  readonly family?: Family;
+  readonly encap?: EncapsulationName;
+  /** More words for create-overlay. */
+  readonly more?: string;
+}
+
+/** A varpd with one overlay from `host` to `peer`. */
+export async function startOverlay(
+  t: Test,
+  bed: Bed,
+  host: Namespace,
+  peer: Namespace,
+  { family = 'v4', encap = 'vxlan', more = '' }: OverlayOptions = {},
+): Promise<Daemon> {
+  const daemon = (await Daemon.start(bed, host, { withoutRoot: true })).explain(t);
+  const ends = { from: host.underlay[family], to: peer.underlay[family], vnetid: VNETID, encap };
+  await daemon.ok(directOverlay(ends, more));
+  return daemon;
+}
+
+export async function tcpBothWays(
+  t: Test,
+  { a, b }: { readonly a: Namespace; readonly b: Namespace },
+  bytes: number,
+): Promise<void> {
+  for (const [from, to, inner] of [
+    [a, b, 'v4'],
+    [b, a, 'v6'],
+  ] as const) {
+    const transfer = await transferTcp(from, to, { address: to.overlay[inner], bytes });
+    t.equal(transfer.bytesReceived, bytes, `${bytes >> 20} MiB over IP${inner}: all arrive`);
+    t.ok(transfer.exact, 'with the same sha256');
+  }
+}

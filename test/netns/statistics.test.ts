@@ -1,0 +1,137 @@
+// Statistics and what an overlay says of trouble: the classic mistakes are made for real, and each is named with its culprit.
+import t, { type Test } from 'tap';
+
+import type { CounterRow, DropRow, OverlayStatistics } from '../../src/control/messages.js';
+import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { skipUnlessNetns } from '../helpers/need.js';
+import { Bed } from '../helpers/netns.js';
+import { exec, waitUntil } from '../helpers/process.js';
+
+const skip = skipUnlessNetns(['ping']);
+
+async function twoDaemons(t: Test) {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  const [here, there] = await Promise.all([Daemon.start(bed, a), Daemon.start(bed, b)]);
+  return { a, b, here, there };
+}
+
+const statistics = async (daemon: Daemon, name = 'overlay0'): Promise<OverlayStatistics> =>
+  (await daemon.call('overlay.statistics', { names: [name] })).overlays[0];
+
+/** `show-overlay -f` says so within 5 s, and so does the log, once. */
+async function says(t: Test, daemon: Daemon, expected: RegExp): Promise<void> {
+  await waitUntil(
+    async () => {
+      const { stdout } = await daemon.dladm('show-overlay', '-f', '-p', '-o', 'details', 'overlay0');
+      return expected.test(stdout);
+    },
+    { what: `the note ${expected}` },
+  );
+  const reason = /\w+/.exec(expected.source)?.[0] ?? '';
+  const lines = (): string[] =>
+    daemon
+      .log()
+      .split('\n')
+      .filter((line) => line.includes(`dropped as ${reason} (`));
+  await waitUntil(() => lines().length > 0, { what: 'the line in the log' });
+  t.equal(lines().length, 1, `once in the log: ${lines()[0]}`);
+}
+
+await t.test('another VNI at the peer', { skip, timeout: 60_000 }, async (t) => {
+  const { a, b, here, there } = await twoDaemons(t);
+  await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid: 42 }));
+  await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: 32 }));
+  await b.exec(['ip', 'addr', 'add', '10.0.0.2/24', 'dev', 'overlay0']);
+  const mac = (await exec(['ip', 'netns', 'exec', b.name, 'cat', '/sys/class/net/overlay0/address'])).trim();
+  const ping = b.spawn(['ping', '-i', '0.3', '10.0.0.1']);
+  t.teardown(() => {
+    ping.signal('SIGKILL');
+  });
+  await says(t, here, new RegExp(`rx_unknown_vni \\(VNI 32 from ${b.underlay.v4}:\\d+, ${mac} > .* ARP, `));
+  let row: DropRow | undefined;
+  const isArp = async (): Promise<boolean> => {
+    row = (await statistics(here)).drops.find(({ reason }) => reason === 'rx_unknown_vni');
+    return row?.last?.etherType === 0x0806;
+  };
+  await waitUntil(isArp, { what: 'ARP to be the last frame' });
+  t.match(row, {
+    kind: 'trouble',
+    about: 'no overlay with that VNI on this address and port',
+    last: { vnetid: 32, sourceMac: mac, destinationMac: 'ff:ff:ff:ff:ff:ff', etherType: 0x0806, bytes: 42 },
+  });
+  const { stdout } = await here.dladm('show-overlay', '-s', 'overlay0');
+  t.match(stdout, /^LINK +COUNTER +VALUE +RATE +DETAILS$/m);
+  t.match(
+    stdout,
+    /^overlay0 +rx_unknown_vni +\d+ +\S+ +VNI 32 from .*, \d+ bytes, \d+ s ago: no overlay with that VNI/m,
+  );
+});
+
+await t.test('a peer that is not in the list; a frame too large', { skip, timeout: 60_000 }, async (t) => {
+  const { a, b, here, there } = await twoDaemons(t);
+  await here.ok(directOverlay({ from: a.underlay.v4, to: '10.88.88.99' }));
+  await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4 }));
+  await b.exec(['ip', 'addr', 'add', '10.0.0.2/24', 'dev', 'overlay0']);
+  const ping = b.spawn(['ping', '-i', '0.3', '10.0.0.1']);
+  t.teardown(() => {
+    ping.signal('SIGKILL');
+  });
+  await says(t, here, new RegExp(`rx_unknown_peer \\(from ${b.underlay.v4}:\\d+, .* ARP, 42 bytes\\)`));
+  // What its owner sets on the interface lets frames out that the overlay does not carry.
+  await b.exec(['ip', 'link', 'set', 'overlay0', 'mtu', '1500']);
+  await b.exec(['ip', 'neigh', 'add', '10.0.0.9', 'lladdr', '02:00:00:00:00:09', 'dev', 'overlay0']);
+  await b.run(['ping', '-c', '3', '-i', '0.3', '-W', '1', '-M', 'dont', '-s', '1460', '10.0.0.9']);
+  await says(t, there, /tx_too_big \(from overlay0, .* > 02:00:00:00:00:09, IPv4, 1502 bytes\)/);
+});
+
+await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) => {
+  const { a, b, here, there } = await twoDaemons(t);
+  await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4 }));
+  await here.ok('create-vnic -l overlay0 foo0');
+  await a.exec(['ip', 'addr', 'add', '10.0.0.1/24', 'dev', 'foo0']);
+  await b.exec(['ip', 'addr', 'add', '10.0.0.2/24', 'dev', 'overlay0']);
+  const ping = a.spawn(['ping', '-i', '0.05', '10.0.0.2']);
+  t.teardown(() => {
+    ping.signal('SIGKILL');
+  });
+  let seen: OverlayStatistics | undefined;
+  const hasRate = async (): Promise<boolean> => {
+    seen = await statistics(here);
+    const sentOf = (rows: readonly CounterRow[] = []): CounterRow | undefined =>
+      rows.find(({ name }) => name === 'tx_frames');
+    const [overlay, port] = [sentOf(seen.counters), sentOf(seen.ports[1]?.counters)];
+    return (overlay?.perSecond ?? 0) > 5 && (port?.value ?? 0) > 10;
+  };
+  await waitUntil(hasRate, { what: 'a rate' });
+  t.same(
+    seen?.ports.map(({ name }) => name),
+    ['overlay0', 'foo0'],
+  );
+  const { stdout } = await here.dladm(
+    'show-vnic',
+    '-s',
+    '-i',
+    '0.5',
+    '-p',
+    '-o',
+    'link,counter,value,rate',
+    'foo0',
+    '3',
+  );
+  const sent = stdout.split('\n').filter((line) => line.startsWith('foo0:tx_frames:'));
+  t.equal(sent.length, 3, 'as often as asked for');
+  for (const line of sent.slice(1))
+    t.match(line, /^foo0:tx_frames:\d+:[1-9]\d*$/, 'with the rate of the interval');
+  const json = await here.dladm('show-overlay', '-s', '-i', '0.2', '--json', 'overlay0', '2');
+  const documents = json.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as OverlayStatistics[]);
+  t.match(documents, [[{ name: 'overlay0' }], [{ name: 'overlay0' }]], 'a document a line');
+  const missing = await here.dladm('show-overlay', '-s', 'overlay9');
+  t.equal(missing.code, 4);
+  t.match(missing.stderr, /overlay9.*(not found|there is no)/);
+});
