@@ -5,6 +5,7 @@
  * else. A command that shows several things reports through `fail` those that it cannot show, and goes on.
  */
 import { type Call, ControlError } from '../control/client.js';
+import type { Open } from '../control/stream-client.js';
 import type { Failure } from '../control/messages.js';
 import { EXIT } from '../model/exit-statuses.js';
 
@@ -18,6 +19,8 @@ export interface Option {
   /** Name of the argument in the help text; without it the option takes no argument. */
   readonly value?: string;
   readonly repeatable?: true;
+  /** The argument may be left out; it is attached: `--drops=reason`. Then the value is empty. */
+  readonly optional?: true;
   readonly about: string;
 }
 
@@ -49,6 +52,8 @@ export class Arguments<Name extends string = string> {
 
 export interface Context {
   readonly call: Call;
+  /** Calls a method that answers with a stream. */
+  readonly open: Open;
   /** Path of the control socket that `call` uses. */
   readonly socket: string;
   /** Version of dladm. */

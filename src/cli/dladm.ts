@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs';
 import type { Arguments } from './command.js';
 
 import { ConnectionError, type ConnectionFailure, createClient } from '../control/client.js';
+import { createOpener } from '../control/stream-client.js';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { EXIT, type ExitName } from '../model/exit-statuses.js';
 import { type Command, CommandError, type Option, UsageError } from './command.js';
@@ -34,6 +35,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['set-linkprop', () => import('./commands/set-linkprop.js')],
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
+  ['capture', () => import('./commands/capture.js')],
   ['status', () => import('./commands/status.js')],
   ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
@@ -81,6 +83,7 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
     const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
       call: createClient(socket),
+      open: createOpener(socket),
       socket,
       version: version(),
       print: terminal.out,

@@ -23,7 +23,8 @@ export function getopt(options: readonly Option[], argv: readonly string[]): Arg
     if (option.value === undefined && attached !== undefined) {
       throw new UsageError(`option takes no argument ${spelled}`);
     }
-    const value = option.value === undefined ? '' : (attached ?? argv.at(index++));
+    const isLeftOut = option.value === undefined || (option.optional && attached === undefined);
+    const value = isLeftOut ? '' : (attached ?? argv.at(index++));
     if (value === undefined) throw new UsageError(`option requires an argument ${spelled}`);
     const earlier = values.get(option.name);
     if (earlier === undefined) values.set(option.name, [value]);

@@ -39,7 +39,8 @@ function optionTable(options: readonly Option[]): string {
   return options.map((option) => `${line([spelling(option), option.about], [LEFT_COLUMN])}\n`).join('');
 }
 
-/** `  -e, --encap encap`, or `      --json` */
-function spelling({ name, short, value }: Option): string {
-  return `  ${short === undefined ? '    ' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`;
+/** `  -e, --encap encap`, or `      --json`, or `      --drops[=reason]` */
+function spelling({ name, short, value, optional }: Option): string {
+  const argument = value === undefined ? '' : optional ? `[=${value}]` : ` ${value}`;
+  return `  ${short === undefined ? '    ' : `-${short}, `}--${name}${argument}`;
 }

@@ -71,16 +71,23 @@ export function refuseWithJson(args: ShowArguments): void {
 }
 
 export function formatJson(value: unknown): string {
-  const text = JSON.stringify(value, undefined, 2);
+  return `${safeJson(JSON.stringify(value, undefined, 2))}\n`;
+}
+
+/** Formats one value as one line, for values that come one after the other. */
+export function formatJsonLine(value: unknown): string {
+  return `${safeJson(JSON.stringify(value))}\n`;
+}
+
+function safeJson(text: string): string {
   // JSON allows characters that control a terminal: C1, formats, separators. RFC 8259 7 has another spelling
   // for each UTF-16 code unit.
-  const safe = text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, (one) =>
+  return text.replace(/[^\P{C}\n]|[\p{Zl}\p{Zp}]/gu, (one) =>
     Array.from(
       { length: one.length },
       (_, at) => `\\u${one.charCodeAt(at).toString(16).padStart(4, '0')}`,
     ).join(''),
   );
-  return `${safe}\n`;
 }
 
 /** Reports operands that cannot be shown. */

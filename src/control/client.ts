@@ -74,7 +74,7 @@ const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** sun_path of <sys/un.h> has 108 with the NUL; libuv cuts a longer path, and would find another file. */
 const MAX_PATH_BYTES = 107;
 /** Each call has its own connection, so any number does. */
-const REQUEST_ID = 1;
+export const REQUEST_ID = 1;
 /** Exit status for an error that comes without one. */
 const FAILED = 1;
 
@@ -151,11 +151,11 @@ function exchange(
 
 const cannotReach = (socketPath: string): string => `cannot reach varpd at ${socketPath}`;
 
-function closedText(socketPath: string): string {
+export function closedText(socketPath: string): string {
   return `varpd at ${socketPath} closed the connection without an answer`;
 }
 
-function connectionError(socketPath: string, error: NodeJS.ErrnoException): ConnectionError {
+export function connectionError(socketPath: string, error: NodeJS.ErrnoException): ConnectionError {
   const cannot = cannotReach(socketPath);
   switch (error.code) {
     case 'ENOENT':
@@ -179,7 +179,7 @@ function connectionError(socketPath: string, error: NodeJS.ErrnoException): Conn
  * The result of a JSON-RPC 2.0 response; throws its error as a ControlError. The content of the result is
  * trusted.
  */
-function resultOf(answer: unknown, socketPath: string): unknown {
+export function resultOf(answer: unknown, socketPath: string): unknown {
   if (isRecord(answer) && answer['jsonrpc'] === '2.0') {
     const { id, error } = answer;
     // A request that the daemon could not read is answered without its id (JSON-RPC 2.0, section 5).

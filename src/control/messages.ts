@@ -209,6 +209,12 @@ export interface RestartInfo {
   readonly warnings: readonly string[];
 }
 
+/** A capture has begun. */
+export interface CaptureInfo {
+  /** The overlay that is captured, or that has the VNIC. */
+  readonly overlay: string;
+}
+
 /** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {
   /** `after` of the next page; null on the last page. */
@@ -235,6 +241,12 @@ export const MAX_REQUEST_BYTES = 64 * 1024;
  * each page is a walk over the whole table, so few pages are better.
  */
 export const MAX_TARGET_ROWS = 4096;
+
+/**
+ * Bytes of a packet in a capture. None is longer: a superframe of 64 KiB with its headers. tcpdump has the
+ * same (MAXIMUM_SNAPLEN).
+ */
+export const MAX_SNAP_BYTES = 262_144;
 
 /** Requests in one line; their answers come one after the other. */
 export const MAX_BATCH_REQUESTS = 64;

@@ -11,9 +11,11 @@
  */
 import { VNI_MAX } from '../wire/vxlan.js';
 import {
+  type CaptureInfo,
   type DaemonStatus,
   type Failure,
   type LinkPropertyRow,
+  MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
   type OverlayInfo,
   type OverlayStatistics,
@@ -46,6 +48,8 @@ export interface Method {
   /** A method with `after` is a list that comes in pages, and its result has `next`. */
   readonly params: Readonly<Record<string, Param>>;
   readonly returns: Shape<unknown>;
+  /** The stream that follows the line of the answer, to the end of the connection. Such a request is sent alone. */
+  readonly streams?: string;
 }
 
 const text = { is: 'text' } as const;
@@ -176,6 +180,27 @@ export const METHODS = {
     params: { names, properties: names, persistent: flag, after },
     returns: shape<{ rows: LinkPropertyRow[]; missing: Failure[] }>(),
   },
+  'capture.start': {
+    about:
+      'Captures the frames of an overlay or a VNIC that match all the given rules. The capture ends after `count` packets, and when the client ends its side of the connection.',
+    access: 'change',
+    params: {
+      name: text,
+      snapBytes: optional({ is: 'whole', min: 1, max: MAX_SNAP_BYTES }),
+      count: optional({ is: 'whole', min: 1 }),
+      isDropsOnly: flag,
+      reason: optional(text),
+      isOuter: flag,
+      isCut: flag,
+      mac: optional(text),
+      ip: optional(text),
+      etherType: optional({ is: 'whole', min: 0, max: 0xffff }),
+      vlan: optional({ is: 'whole', min: 0, max: 4094 }),
+      peer: optional(text),
+    },
+    returns: shape<CaptureInfo>(),
+    streams: 'pcapng; without statistics of its interfaces at the end it was cut off',
+  },
   'daemon.reload': {
     about:
       'Has the configuration and the files of plugins read again, as SIGHUP does. `failures` has what was not valid.',
@@ -230,6 +255,11 @@ type ParamsOf<P> = keyof P extends never
     };
 
 type ResultOf<S> = S extends Shape<infer T> ? T : never;
+
+/** Methods that answer with a stream. */
+export type StreamingMethod = {
+  [M in MethodName]: (typeof METHODS)[M] extends { streams: string } ? M : never;
+}[MethodName];
 
 /** Methods that are lists in pages. */
 export type PagedMethod = {

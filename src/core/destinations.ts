@@ -79,6 +79,12 @@ export class Destinations {
     return this.#entry(slot).endpoint;
   }
 
+  /** Writes the four words of the address of this slot to `at`. */
+  copyAddress(slot: number, words: Int32Array, at: number): void {
+    for (let word = 0; word < ADDRESS_WORDS; word++)
+      words[at + word] = this.#addresses[slot * ADDRESS_WORDS + word];
+  }
+
   /** Returns whether the four words at `at` are the address of this slot. */
   isAt(slot: number, words: Int32Array, at: number): boolean {
     const addresses = this.#addresses;

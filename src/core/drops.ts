@@ -6,6 +6,7 @@
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Counters } from './counters.js';
 import { type DropExamples, isNoted, note, type Origin } from './drop-examples.js';
+import type { FrameWatch } from './frame-watch.js';
 
 export type { Origin } from './drop-examples.js';
 
@@ -17,6 +18,8 @@ export interface DropContext {
 
 export class Drops {
   readonly counters: Counters;
+  /** Set while frames of this overlay or socket are captured. */
+  capture: FrameWatch | undefined;
   readonly #context: DropContext;
   readonly #examples: DropExamples | undefined;
   readonly #held: Origin = { port: undefined, isUnderlay: false };
@@ -30,8 +33,10 @@ export class Drops {
 
   /** Drops frame `index` of the current batch. `reason` is the index of its counter; `frames` are counted as
    * on a wire. */
-  add(reason: number, frames: number, { bytes, descriptors }: FrameBatch, index: number): void {
+  add(reason: number, frames: number, batch: FrameBatch, index: number): void {
     this.counters[reason] += frames;
+    if (this.capture !== undefined) this.capture.dropped(this, reason, batch, index);
+    const { bytes, descriptors } = batch;
     const { nowTick, origin } = this.#context;
     // One per tick is enough for an operator, and costs a flood nothing.
     if (this.#examples !== undefined && !isNoted(this.#examples, reason, nowTick))
@@ -47,6 +52,7 @@ export class Drops {
     port: Origin['port'],
   ): void {
     this.counters[reason] += frames;
+    if (this.capture !== undefined) this.capture.droppedHeld(this, reason, bytes, descriptor, port);
     const { nowTick } = this.#context;
     if (this.#examples === undefined || isNoted(this.#examples, reason, nowTick)) return;
     this.#held.port = port;

@@ -92,6 +92,8 @@ export class Outputs {
 
   #deliver(list: OutputList, batch: FrameBatch): void {
     const { entries, count, drops } = list;
+    const capture = drops?.capture;
+    if (drops !== undefined && capture !== undefined) capture.delivering(list, batch, drops);
     list.count = 0;
     const delivered = list.sink.deliver(batch, entries, count);
     if (delivered === count || drops === undefined) return;
@@ -101,6 +103,7 @@ export class Outputs {
       if (lost <= 0) continue;
       const reason = list.dropOf(lost & 0xffff);
       const index = entries[at - 1];
+      if (capture !== undefined) capture.refused((at - 1) / ENTRY_WORDS, drops);
       drops.add(COUNTER[reason], lostFrames(list, batch, index, lost >>> 16), batch, index);
       if (reason === 'tx_path_mtu') this.noteTooBig(index);
     }

@@ -36,6 +36,7 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
   const { encapsulation, origin } = mux;
   origin.port = undefined;
   origin.isUnderlay = true;
+  if (mux.drops.capture !== undefined) mux.drops.capture.fromTunnel(mux, batch, count);
   for (let index = 0; index < count; index++) {
     const at = index * DESCRIPTOR_WORDS;
     const outer = descriptors[at + OFFSET];

@@ -53,7 +53,7 @@ export function partsOf(bytes: Uint8Array, descriptors: Int32Array, at: number):
 }
 
 /** Returns whether offload.c can cut the frame: the conditions are those of cut_start. */
-function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
+export function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boolean {
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const network = vlan.headerLength(bytes, frame, length);
@@ -75,20 +75,21 @@ function canBeCut(bytes: Uint8Array, descriptors: Int32Array, at: number): boole
   );
 }
 
-/** Writes the segments from `first` on, PART_SEGMENTS of them or the rest, as a superframe. The descriptor at
+/** Writes the segments from `first` on, `segments` of them or the rest, as a superframe. The descriptor at
  * `at` is a copy of the whole superframe's; the part is written to its OFFSET. */
 export function writePart(
   { bytes: whole, descriptor }: Superframe,
   first: number,
-  batch: FrameBatch,
+  batch: Pick<FrameBatch, 'bytes' | 'descriptors'>,
   at: number,
+  segments = PART_SEGMENTS,
 ): void {
   const { bytes, descriptors } = batch;
   const frame = descriptors[at + OFFSET];
   const header = descriptor[HEADER_BYTES];
   const segmentBytes = descriptor[GSO_SIZE];
   const start = header + first * segmentBytes;
-  const end = Math.min(start + PART_SEGMENTS * segmentBytes, whole.length);
+  const end = Math.min(start + segments * segmentBytes, whole.length);
   bytes.set(whole.subarray(0, header), frame);
   bytes.set(whole.subarray(start, end), frame + header);
   descriptors[at + LENGTH] = header + end - start;

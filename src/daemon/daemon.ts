@@ -18,6 +18,7 @@ import { createHandlers } from './handlers.js';
 import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
+import { Captures } from './observe/captures.js';
 import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
@@ -230,6 +231,7 @@ export class Daemon {
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
+        captures: new Captures(registry.directory, log),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,

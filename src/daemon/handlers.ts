@@ -3,6 +3,8 @@ import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath } from '../datapath/contract.js';
 import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
+import { Streamed } from './control/streamed.js';
+import type { Captures } from './observe/captures.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
@@ -10,6 +12,7 @@ import { VERSION } from './version.js';
 /** The daemon as its handlers see it. */
 export interface DaemonControl {
   readonly startedAt: Date;
+  readonly captures: Captures;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
   /** Everything stored has been tried. */
@@ -55,6 +58,10 @@ export function createHandlers(
     'linkprop.set': (params) => done(linkProperties.set(params)),
     'linkprop.reset': (params) => done(linkProperties.reset(params)),
     'linkprop.list': (params) => linkProperties.list(params),
+    'capture.start': async (params) => {
+      const { result, run } = await daemon.captures.start(params);
+      return new Streamed(result, run);
+    },
     'daemon.restart': () => daemon.restart(),
     'daemon.stop': () => {
       daemon.stop();

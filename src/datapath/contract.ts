@@ -7,6 +7,7 @@
  * Datapath threads own the descriptors in between. Every method is called on the main thread. A handle may be
  * used after its end without harm: an answer may come late, and a device may vanish at any moment.
  */
+import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
@@ -229,6 +230,43 @@ export interface Inherited {
   readonly hasStandIn: boolean;
 }
 
+/** Where a captured frame was seen. `from-socket`: a datagram that was dropped before its overlay or its frame was known. */
+export type CapturePoint = 'from-port' | 'to-port' | 'to-tunnel' | 'from-tunnel' | 'from-socket';
+
+export interface CapturedFrame {
+  readonly point: CapturePoint;
+  /** Name of the port; empty in the tunnel. */
+  readonly port: string;
+  /** Time since 1970. */
+  readonly timeNs: bigint;
+  /** Length of the whole frame, even if less was copied. A datagram without a frame counts from the tunnel's header on. */
+  readonly frameBytes: number;
+  /** The header of the tunnel, where there is one, and the frame, or its beginning. */
+  readonly data: Uint8Array;
+  /** Bytes of that header. */
+  readonly leadBytes: number;
+  /** The offloads that the frame still needs, as in wire/descriptor.ts. */
+  readonly descriptor: Int32Array;
+  readonly dropped: DropReason | undefined;
+  /** The underlay sockets that the frame goes between; undefined at a port. */
+  readonly from: Endpoint | undefined;
+  readonly to: Endpoint | undefined;
+  /** Traffic class of the outer packet. */
+  readonly trafficClass: number;
+}
+
+/** Copies of frames of an overlay. A slow reader of them loses some; the traffic loses none. */
+export interface FrameCapture {
+  /** The oldest frame that was not taken yet; undefined when there is none now. */
+  next(): CapturedFrame | undefined;
+  /** Packets that there was no room for, by port; those of the tunnel under the empty name. */
+  lost(): ReadonlyMap<string, number>;
+  /** Nothing more comes in: it was stopped, or the overlay is gone. */
+  readonly isOver: boolean;
+  /** Resolves when nothing more comes in. The frames in it can still be taken. */
+  stop(): Promise<void>;
+}
+
 /** A port of an overlay: the TAP that `addPort` opened. */
 export interface PortHandle {
   readonly name: string;
@@ -290,6 +328,8 @@ export interface OverlayDatapath {
    * their tables. */
   targetCount(): Promise<number>;
 
+  /** Copies frames by these rules: all frames that come after it has resolved. */
+  capture(rules: CaptureRules): Promise<FrameCapture>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, with the last frame of each. Not after its end. */

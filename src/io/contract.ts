@@ -1,7 +1,7 @@
 /**
  * The devices at the two ends of the datapath: ports and sockets. Both move batches: one call moves many
  * frames without a copy. Linux devices and sockets (linux.ts), a network in memory (memory.ts) and middleware
- * around either (capture.ts, trace.ts, fault.ts) all have this interface.
+ * around either (fault.ts; for tests, also capture and trace) all have this interface.
  *
  * Ownership: a batch belongs to the caller. `receive` fills it from its first frame on, whatever it held; the
  * frames are valid until the next `receive` into the same batch. `deliver` no longer uses the batch when it

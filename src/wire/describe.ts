@@ -37,6 +37,12 @@ export function describe(bytes: Uint8Array, offset = 0, length = bytes.length - 
   return ethernetLayer(bytes, start, Math.min(Math.max(0, length), bytes.length - start), 0);
 }
 
+/** Describes an IPv4 or IPv6 packet that begins with its IP header. */
+export function describeIp(bytes: Uint8Array): string {
+  const layer = bytes.length > 0 && bytes[0] >> 4 === 6 ? ipv6Layer : ipv4Layer;
+  return layer(bytes, 0, bytes.length, 0);
+}
+
 function join(text: string, next: Layer, bytes: Uint8Array, offset: number, length: number, depth: number) {
   return `${text} | ${depth === MAX_LAYERS ? '...' : next(bytes, offset, length, depth + 1)}`;
 }

@@ -10,39 +10,40 @@
 // |                      Block total length                       |     (draft-ietf-opsawg-pcapng 3.1)
 // +---------------------------------------------------------------+
 //
-// Writes little-endian pcapng with nanoseconds: a section, its interfaces, then packets, each with direction
-// and a comment (the reason of a drop). Reads pcapng of any program, and classic pcap (draft-ietf-opsawg-pcap
-// 4), in both byte orders and any time resolution. A file that ends in the middle, as one that is still being
-// written, gives its whole packets.
+// Writes little-endian pcapng with nanoseconds: a section, its interfaces, packets, each with direction and a
+// comment (the peer, the reason of a drop), and how many packets were lost. pcapng-read.ts reads it.
 
-const SECTION = 0x0a0d0d0a; // pcapng 4.1
-const INTERFACE = 1; // pcapng 4.2
-const SIMPLE_PACKET = 3; // pcapng 4.4
-const ENHANCED_PACKET = 6; // pcapng 4.3
-const BYTE_ORDER_MAGIC = 0x1a2b3c4d; // pcapng 4.1
-const BLOCK_OVERHEAD_BYTES = 12; // pcapng 3.1
-const PACKET_FIXED_BYTES = 20; // pcapng 4.3, before the data
+export const SECTION = 0x0a0d0d0a; // pcapng 4.1
+export const INTERFACE = 1; // pcapng 4.2
+export const SIMPLE_PACKET = 3; // pcapng 4.4
+export const STATISTICS = 5; // pcapng 4.6
+export const ENHANCED_PACKET = 6; // pcapng 4.3
+export const BYTE_ORDER_MAGIC = 0x1a2b3c4d; // pcapng 4.1
+export const BLOCK_OVERHEAD_BYTES = 12; // pcapng 3.1
+export const PACKET_FIXED_BYTES = 20; // pcapng 4.3, before the data
+export const STATISTICS_FIXED_BYTES = 12; // pcapng 4.6
 
 // Options: pcapng 3.5
-const END_OF_OPTIONS = 0;
-const COMMENT = 1;
-const INTERFACE_NAME = 2; // pcapng 4.2
-const TIME_RESOLUTION = 9; // pcapng 4.2
-const PACKET_FLAGS = 2; // pcapng 4.3.1; bits 0 and 1: direction
+export const END_OF_OPTIONS = 0;
+export const COMMENT = 1;
+export const INTERFACE_NAME = 2; // pcapng 4.2
+const INTERFACE_DESCRIPTION = 3; // pcapng 4.2
+export const TIME_RESOLUTION = 9; // pcapng 4.2
+const APPLICATION = 4; // pcapng 4.1
+const STATISTICS_RECEIVED = 4; // pcapng 4.6
+export const STATISTICS_LOST = 5; // pcapng 4.6, isb_ifdrop
+export const PACKET_FLAGS = 2; // pcapng 4.3.1; bits 0 and 1: direction
 
-const CLASSIC_MICROSECONDS = 0xa1b2c3d4; // pcap 4
-const CLASSIC_NANOSECONDS = 0xa1b23c4d; // pcap 4
-const CLASSIC_HEADER_BYTES = 24; // pcap 4
-const CLASSIC_RECORD_BYTES = 16; // pcap 5
+const NANOSECONDS = 9; // pcapng 4.2: as a power of ten
 
-const NANOSECONDS_PER_SECOND = 1_000_000_000n;
-const MICROSECONDS = 6; // pcapng 4.2: the resolution where none is given, as a power of ten
-const NANOSECONDS = 9;
-
-export const LINK_TYPE_ETHERNET = 1; // draft-ietf-opsawg-pcaplinktype, LINKTYPE_ETHERNET
+// draft-ietf-opsawg-pcaplinktype
+export const LINK_TYPE_ETHERNET = 1; // LINKTYPE_ETHERNET
+export const LINK_TYPE_RAW = 101; // LINKTYPE_RAW: an IPv4 or IPv6 packet, nothing before it
 
 export interface Section {
   readonly kind: 'section';
+  /** Name of the program that writes the section. */
+  readonly application?: string;
 }
 
 export interface Interface {
@@ -51,6 +52,7 @@ export interface Interface {
   /** Longer packets are cut to this length; 0 = no packet is cut. */
   readonly snapBytes: number;
   readonly name: string;
+  readonly description?: string;
 }
 
 export interface Packet {
@@ -60,22 +62,24 @@ export interface Packet {
   /** Time since 1970, as a bigint because nanoseconds do not fit a double. */
   readonly timestampNs: bigint;
   readonly originalBytes: number;
-  /** The captured bytes. `read` gives a part of the file, not a copy. */
+  /** The captured bytes. `readCapture` gives a part of the file, not a copy. */
   readonly data: Uint8Array;
   readonly direction: 'in' | 'out' | undefined;
   readonly comment: string;
 }
 
-export type Repr = Section | Interface | Packet;
-
-export interface Capture {
-  readonly interfaces: readonly Interface[];
-  readonly packets: readonly Packet[];
-  /** False if the file ends early or becomes invalid; the packets before that are valid. */
-  readonly complete: boolean;
+/** Counts of the packets of an interface, at the end. */
+export interface Statistics {
+  readonly kind: 'statistics';
+  readonly interfaceId: number;
+  readonly timestampNs: bigint;
+  /** Captured and lost. */
+  readonly received: number;
+  /** Packets that the capture had no room for. */
+  readonly lost: number;
 }
 
-// -- Writing
+export type Repr = Section | Interface | Packet | Statistics;
 
 interface Option {
   readonly code: number;
@@ -83,24 +87,40 @@ interface Option {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
-const DIRECTIONS = [undefined, 'in', 'out', undefined] as const; // pcapng 4.3.1
+export const DIRECTIONS = [undefined, 'in', 'out', undefined] as const; // pcapng 4.3.1
 
-function optionsOf(repr: Repr): Option[] {
-  const options: Option[] = [];
-  if (repr.kind === 'interface') {
-    options.push({ code: TIME_RESOLUTION, value: Uint8Array.of(NANOSECONDS) });
-    if (repr.name !== '') options.push({ code: INTERFACE_NAME, value: encoder.encode(repr.name) });
-  } else if (repr.kind === 'packet') {
-    if (repr.comment !== '') options.push({ code: COMMENT, value: encoder.encode(repr.comment) });
-    if (repr.direction !== undefined) {
-      options.push({ code: PACKET_FLAGS, value: Uint8Array.of(DIRECTIONS.indexOf(repr.direction), 0, 0, 0) });
-    }
-  }
-  return options;
+function text(code: number, value: string | undefined): Option[] {
+  return value === undefined || value === '' ? [] : [{ code, value: encoder.encode(value) }];
 }
 
-function padded(bytes: number): number {
+function count(code: number, value: number): Option {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+  return { code, value: bytes };
+}
+
+function optionsOf(repr: Repr): Option[] {
+  switch (repr.kind) {
+    case 'section':
+      return text(APPLICATION, repr.application);
+    case 'interface':
+      return [
+        { code: TIME_RESOLUTION, value: Uint8Array.of(NANOSECONDS) },
+        ...text(INTERFACE_NAME, repr.name),
+        ...text(INTERFACE_DESCRIPTION, repr.description),
+      ];
+    case 'packet': {
+      const direction = DIRECTIONS.indexOf(repr.direction);
+      const flags = { code: PACKET_FLAGS, value: Uint8Array.of(direction, 0, 0, 0) };
+      return [...text(COMMENT, repr.comment), ...(direction === 0 ? [] : [flags])];
+    }
+    case 'statistics':
+      return [count(STATISTICS_RECEIVED, repr.received), count(STATISTICS_LOST, repr.lost)];
+  }
+}
+
+/** Everything in a block is a multiple of four bytes. */
+export function padded(bytes: number): number {
   return (bytes + 3) & ~3;
 }
 
@@ -117,6 +137,8 @@ function fixedBytes(repr: Repr): number {
       return 8;
     case 'packet':
       return PACKET_FIXED_BYTES + padded(repr.data.length);
+    case 'statistics':
+      return STATISTICS_FIXED_BYTES;
   }
 }
 
@@ -157,199 +179,20 @@ function writeBody(repr: Repr, view: DataView, block: Uint8Array): void {
     case 'packet':
       view.setUint32(0, ENHANCED_PACKET, true);
       view.setUint32(8, repr.interfaceId, true);
-      view.setUint32(12, Number((repr.timestampNs >> 32n) & 0xffff_ffffn), true); // pcapng 4.3: high half first
-      view.setUint32(16, Number(repr.timestampNs & 0xffff_ffffn), true);
+      writeTime(view, 12, repr.timestampNs);
       view.setUint32(20, repr.data.length, true);
       view.setUint32(24, repr.originalBytes, true);
       block.set(repr.data, 8 + PACKET_FIXED_BYTES);
+      return;
+    case 'statistics':
+      view.setUint32(0, STATISTICS, true);
+      view.setUint32(8, repr.interfaceId, true);
+      writeTime(view, 12, repr.timestampNs);
   }
 }
 
-// -- Reading
-
-/** Returns undefined if the bytes are no capture file at all. Never throws. */
-export function read(bytes: Uint8Array): Capture | undefined {
-  if (bytes.length < 4) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (view.getUint32(0) === SECTION) return readBlocks(bytes, view);
-  for (const little of [true, false]) {
-    const magic = view.getUint32(0, little);
-    if (magic === CLASSIC_MICROSECONDS) return readClassic(bytes, view, little, 1000n);
-    if (magic === CLASSIC_NANOSECONDS) return readClassic(bytes, view, little, 1n);
-  }
-  return undefined;
-}
-
-function readClassic(
-  bytes: Uint8Array,
-  view: DataView,
-  little: boolean,
-  unitNs: bigint,
-): Capture | undefined {
-  if (bytes.length < CLASSIC_HEADER_BYTES) return undefined;
-  const linkType = view.getUint32(20, little) & 0xffff; // pcap 4: the upper bits tell about FCS
-  const source: Interface = {
-    kind: 'interface',
-    linkType,
-    snapBytes: view.getUint32(16, little),
-    name: '',
-  };
-  const packets: Packet[] = [];
-  let at = CLASSIC_HEADER_BYTES;
-  while (bytes.length - at >= CLASSIC_RECORD_BYTES) {
-    const captured = view.getUint32(at + 8, little);
-    const data = at + CLASSIC_RECORD_BYTES;
-    if (captured > bytes.length - data) break;
-    packets.push({
-      kind: 'packet',
-      interfaceId: 0,
-      timestampNs:
-        BigInt(view.getUint32(at, little)) * NANOSECONDS_PER_SECOND +
-        BigInt(view.getUint32(at + 4, little)) * unitNs,
-      originalBytes: view.getUint32(at + 12, little),
-      data: bytes.subarray(data, data + captured),
-      direction: undefined,
-      comment: '',
-    });
-    at = data + captured;
-  }
-  return { interfaces: [source], packets, complete: at === bytes.length };
-}
-
-/** State for reading the blocks of a section. Interface numbers of a file start again in every section; those
- * of `interfaces` continue. */
-interface Reader {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  little: boolean;
-  firstInterface: number;
-  readonly interfaces: Interface[];
-  /** Units per second, by interface. */
-  readonly resolutions: bigint[];
-  readonly packets: Packet[];
-}
-
-function readBlocks(bytes: Uint8Array, view: DataView): Capture {
-  const reader: Reader = {
-    bytes,
-    view,
-    little: true,
-    firstInterface: 0,
-    interfaces: [],
-    resolutions: [],
-    packets: [],
-  };
-  let at = 0;
-  while (bytes.length - at >= BLOCK_OVERHEAD_BYTES) {
-    if (view.getUint32(at) === SECTION) beginSection(reader, at);
-    const length = view.getUint32(at + 4, reader.little);
-    if (length < BLOCK_OVERHEAD_BYTES || length % 4 !== 0 || length > bytes.length - at) break;
-    if (view.getUint32(at + length - 4, reader.little) !== length) break;
-    if (!readBlock(reader, at + 8, at + length - 4, view.getUint32(at, reader.little))) break;
-    at += length;
-  }
-  return { interfaces: reader.interfaces, packets: reader.packets, complete: at === bytes.length };
-}
-
-function beginSection(reader: Reader, at: number): void {
-  reader.little = reader.view.getUint32(at + 8, true) === BYTE_ORDER_MAGIC;
-  reader.firstInterface = reader.interfaces.length;
-}
-
-/** Returns false if a block contradicts itself. Blocks of unknown types are skipped (pcapng 3.1). */
-function readBlock(reader: Reader, body: number, end: number, type: number): boolean {
-  switch (type) {
-    case SECTION:
-      return end - body >= 16 && reader.view.getUint32(body, reader.little) === BYTE_ORDER_MAGIC;
-    case INTERFACE:
-      return readInterface(reader, body, end);
-    case ENHANCED_PACKET:
-      return readEnhanced(reader, body, end);
-    case SIMPLE_PACKET:
-      return readSimple(reader, body, end);
-    default:
-      return true;
-  }
-}
-
-function readInterface(reader: Reader, body: number, end: number): boolean {
-  if (end - body < 8) return false;
-  const { bytes, view, little } = reader;
-  const option = findOption(reader, body + 8, end, TIME_RESOLUTION, 1);
-  const resolution = option < 0 ? MICROSECONDS : bytes[option];
-  // pcapng 4.2: the top bit says that the rest is a power of two
-  reader.resolutions.push(resolution < 128 ? 10n ** BigInt(resolution) : 2n ** BigInt(resolution - 128));
-  reader.interfaces.push({
-    kind: 'interface',
-    linkType: view.getUint16(body, little),
-    snapBytes: view.getUint32(body + 4, little),
-    name: textOption(reader, body + 8, end, INTERFACE_NAME),
-  });
-  return true;
-}
-
-function readEnhanced(reader: Reader, body: number, end: number): boolean {
-  if (end - body < PACKET_FIXED_BYTES) return false;
-  const { bytes, view, little } = reader;
-  const interfaceId = reader.firstInterface + view.getUint32(body, little);
-  const resolution = reader.resolutions.at(interfaceId);
-  const captured = view.getUint32(body + 12, little);
-  const data = body + PACKET_FIXED_BYTES;
-  if (resolution === undefined || captured > end - data) return false;
-  const units = (BigInt(view.getUint32(body + 4, little)) << 32n) | BigInt(view.getUint32(body + 8, little));
-  const options = Math.min(data + padded(captured), end);
-  const flags = findOption(reader, options, end, PACKET_FLAGS, 4);
-  reader.packets.push({
-    kind: 'packet',
-    interfaceId,
-    timestampNs: (units * NANOSECONDS_PER_SECOND) / resolution,
-    originalBytes: view.getUint32(body + 16, little),
-    data: bytes.subarray(data, data + captured),
-    direction: flags < 0 ? undefined : DIRECTIONS[view.getUint32(flags, little) & 3],
-    comment: textOption(reader, options, end, COMMENT),
-  });
-  return true;
-}
-
-/** A packet with only a length and data, of the section's first interface; it has no time. */
-function readSimple(reader: Reader, body: number, end: number): boolean {
-  const source = reader.interfaces.at(reader.firstInterface);
-  if (end - body < 4 || source === undefined) return false;
-  const originalBytes = reader.view.getUint32(body, reader.little);
-  const captured = Math.min(originalBytes, end - body - 4, source.snapBytes || originalBytes);
-  reader.packets.push({
-    kind: 'packet',
-    interfaceId: reader.firstInterface,
-    timestampNs: 0n,
-    originalBytes,
-    data: reader.bytes.subarray(body + 4, body + 4 + captured),
-    direction: undefined,
-    comment: '',
-  });
-  return true;
-}
-
-/** Returns where the value of the first such option is, or -1. An option that does not fit ends the list. */
-function findOption(
-  { view, little }: Reader,
-  start: number,
-  end: number,
-  code: number,
-  minBytes: number,
-): number {
-  for (let at = start; end - at >= 4;) {
-    const found = view.getUint16(at, little);
-    const length = view.getUint16(at + 2, little);
-    if (found === END_OF_OPTIONS || length > end - at - 4) return -1;
-    if (found === code) return length < minBytes ? -1 : at + 4;
-    at += 4 + padded(length);
-  }
-  return -1;
-}
-
-function textOption(reader: Reader, start: number, end: number, code: number): string {
-  const at = findOption(reader, start, end, code, 1);
-  if (at < 0) return '';
-  const length = reader.view.getUint16(at - 2, reader.little);
-  return decoder.decode(reader.bytes.subarray(at, at + length));
+/** pcapng 4.3: the high half comes first. */
+function writeTime(view: DataView, at: number, timestampNs: bigint): void {
+  view.setUint32(at, Number((timestampNs >> 32n) & 0xffff_ffffn), true);
+  view.setUint32(at + 4, Number(timestampNs & 0xffff_ffffn), true);
 }

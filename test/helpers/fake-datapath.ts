@@ -3,6 +3,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type {
   Datapath,
   DropReport,
+  FrameCapture,
   Handover,
   LookupAnswer,
   LookupRequest,
@@ -117,6 +118,17 @@ export class FakeOverlay implements OverlayDatapath {
     this.#datapath = datapath;
     this.namedPeers = config.known.peers;
     for (const { mac, to } of config.known.targets) this.table.set(mac, { to, ttlMs: Infinity });
+  }
+
+  /** Nothing moves, so nothing is seen. */
+  capture(): Promise<FrameCapture> {
+    const nothing = {
+      next: () => undefined,
+      lost: () => new Map(),
+      isOver: true,
+      stop: () => Promise.resolve(),
+    };
+    return Promise.resolve(nothing);
   }
 
   /** Something is said to it. */

@@ -3,13 +3,13 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { VXLAN } from '../../src/encap/vxlan.js';
-import { Capture } from '../../src/io/capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
 import { WHOLE } from '../../src/io/memory.js';
-import { Trace } from '../../src/io/trace.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
-import * as pcapng from '../../src/wire/pcapng.js';
+import { readCapture } from '../../src/wire/pcapng-read.js';
+import { Capture } from '../helpers/device-capture.js';
+import { Trace } from '../helpers/device-trace.js';
 import {
   Lab,
   MAC,
@@ -261,7 +261,7 @@ await t.test('capture and trace change nothing, and miss nothing', (t) => {
         sent,
       );
       equal(wrapped, bare, 'as without');
-      const captured = pcapng.read(concat(...blocks));
+      const captured = readCapture(concat(...blocks));
       equal(
         captured?.packets.map(({ data }) => hex(data)),
         bare.found,

@@ -54,6 +54,15 @@ t.test('what is typed', (t) => {
     'create-vnic -l o0 -m 02:00:00:00:00:01 -v 7 -p allowed-ips=10.0.0.1,fd00::/64 foo0',
   );
   t.equal(commandText('linkprop.reset', { name: 'foo0', temporary: false }), 'reset-linkprop foo0');
+  const flags = { isDropsOnly: true, isOuter: false, isCut: false };
+  t.equal(commandText('capture.start', { name: 'o0', ...flags }), 'capture --drops o0');
+  t.equal(
+    commandText('capture.start', {
+      ...{ name: 'foo0', ...flags, isOuter: true, reason: 'tx_too_big', count: 7, snapBytes: 64 },
+      ...{ mac: '02:00:00:00:00:01', ip: '10.0.0.1', etherType: 2048, vlan: 0, peer: '10.88.88.70' },
+    }),
+    'capture -s 64 -c 7 --drops=tx_too_big --outer --mac 02:00:00:00:00:01 --ip 10.0.0.1 --type 2048 --vlan 0 --peer 10.88.88.70 foo0',
+  );
   t.equal(commandText('overlay.up', {}), 'up-overlay');
   t.equal(commandText('overlay.up', undefined), 'overlay.up', 'arguments that are not valid are left out');
   t.end();

@@ -109,7 +109,6 @@ const PAIRS: readonly Pair[] = [
   },
   { c: 'tap.c', typescript: 'core/outputs.ts', names: ['STRIP_TAG', 'APART KEEP_APART'] },
   { c: 'tap.c', typescript: 'io/memory.ts', names: ['STRIP_TAG'] },
-  { c: 'tap.c', typescript: 'io/capture.ts', names: ['STRIP_TAG'] },
   { c: 'tap.c', typescript: 'datapath/userland/thread/port-turn.ts', names: ['MANY TURN_SEGMENTS'] },
   { c: 'udp-send.c', typescript: 'core/outputs.ts', names: ['REFUSED SEGMENTATION_REFUSED'] },
   { c: 'udp-receive.c', typescript: 'io/linux.ts', names: ['AMBIGUOUS'] },

@@ -1,5 +1,6 @@
 // The control socket: who may do what, and what becomes of clients that do not behave.
 
+import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,7 +8,10 @@ import t from 'tap';
 import { createClient } from '../../src/control/client.js';
 import { encodeMessage } from '../../src/control/framing.js';
 import { MAX_REQUEST_BYTES } from '../../src/control/messages.js';
+import { createOpener } from '../../src/control/stream-client.js';
+import type { Handlers } from '../../src/daemon/control/rpc.js';
 import { type Credentials } from '../../src/daemon/control/server.js';
+import { Streamed } from '../../src/daemon/control/streamed.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
 import { OverlayError } from '../../src/model/errors.js';
 import { ROOT, QUICK, TARGETS, shortDirectory, serve, Raw } from '../helpers/control-server.js';
@@ -280,4 +284,49 @@ t.test('limits', async (t) => {
     t.ok(done >= 1);
     t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null);
   });
+});
+
+t.test('an answer that goes on', async (t) => {
+  const params = { name: 'overlay0', isDropsOnly: false, isOuter: false, isCut: false };
+  const request = { jsonrpc: '2.0', id: 7, method: 'capture.start', params };
+  let started = 0;
+  let ended = 0;
+  const handlers: Partial<Handlers> = {
+    'capture.start': () => {
+      started++;
+      return new Streamed({ overlay: 'overlay0' }, async (client) => {
+        client.write('bytes, as they are\n\0');
+        client.resume();
+        await Promise.race([once(client, 'end'), once(client, 'close')]);
+        ended++;
+        client.end('the end');
+      });
+    },
+  };
+  const { socket } = await serve(t, { handlers, gid: 42 });
+  const { result, stream } = await createOpener(socket)('capture.start', params);
+  t.same(result, { overlay: 'overlay0' });
+  // Longer than a client may be idle, or take to read an answer.
+  await sleep(2 * QUICK.idleMs);
+  stream.end('bytes after the request are ignored');
+  const pieces: Buffer[] = [];
+  for await (const piece of stream as AsyncIterable<Buffer>) pieces.push(piece);
+  t.equal(Buffer.concat(pieces).toString(), 'bytes, as they are\n\0the end');
+  t.same([started, ended], [1, 1]);
+
+  const gone = await createOpener(socket)('capture.start', params);
+  gone.stream.destroy();
+  for (let tries = 0; ended < 2 && tries < 500; tries++) await sleep(5);
+  t.equal(ended, 2, 'the stream ends when its client is gone');
+
+  const batch = new Raw(socket).send(encodeMessage([request, TARGETS]));
+  t.match(await batch.answers(1), [[{ error: { message: /must be sent alone/ } }, { result: null }]]);
+  const silent = new Raw(socket).send(encodeMessage({ ...request, id: undefined }) + encodeMessage(TARGETS));
+  t.match(await silent.answers(1), [{ id: 7, result: null }], 'without an id there is none');
+  t.equal(started, 2);
+
+  const { socket: others } = await serve(t, { handlers, credentials: { uid: 7, gid: 7, groups: [] } });
+  const denied = { message: /^only root/, reason: 'DENIED', status: 6 };
+  await t.rejects(createOpener(others)('capture.start', params), denied, 'the right to read is not enough');
+  await t.rejects(createOpener(`${others}.none`)('capture.start', params), { code: 'NO_DAEMON' });
 });

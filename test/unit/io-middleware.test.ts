@@ -1,13 +1,13 @@
 // What is put between a device and the engine: capture, trace and fault.
 import t from 'tap';
 import { VXLAN } from '../../src/encap/vxlan.js';
-import { Capture } from '../../src/io/capture.js';
+import { Capture } from '../helpers/device-capture.js';
 import type { Device } from '../../src/io/contract.js';
 import { Fault } from '../../src/io/fault.js';
-import { Trace } from '../../src/io/trace.js';
+import { Trace } from '../helpers/device-trace.js';
 import { describe } from '../../src/wire/describe.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
-import * as pcapng from '../../src/wire/pcapng.js';
+import { readCapture } from '../../src/wire/pcapng-read.js';
 import { concat, frame, hex, Lab, MAC, packet } from '../helpers/lab.js';
 import { facing, inner, pair, same } from '../helpers/scenes.js';
 import { fromHex } from '../vectors/frames.js';
@@ -24,7 +24,7 @@ await t.test('capture: what crosses a device, as pcapng', (t) => {
   portB.send(frame(MAC.c, MAC.b, 64, 5));
   tap.port.isUp = false;
   portB.send(frame(MAC.c, MAC.b, 64, 5));
-  const capture = pcapng.read(concat(...blocks));
+  const capture = readCapture(concat(...blocks));
   t.match(capture, { complete: true, interfaces: [{ name: 'tap', linkType: 1 }] });
   t.strictSame(
     capture?.packets.map(({ direction, comment, timestampNs, data }) => [

@@ -256,7 +256,7 @@ await t.test('the rule refuses what it should', (t) => {
     ['src/daemon/state/x.ts', "import 'pino';", 'no package pino here'],
     ['src/io/memory.ts', "import { native } from '../dgram-extra/index.js';", 'nothing from src/dgram-extra'],
     ['src/io/memory-batch.ts', "import 'node:fs';", 'no node:fs here'],
-    ['src/io/trace.ts', "let x: import('../core/drops.js').DropReason;", 'nothing from src/core'],
+    ['src/io/fault.ts', "let x: import('../core/drops.js').DropReason;", 'nothing from src/core'],
     ['src/cli/main.ts', "import type { Config } from '../daemon/config.js';", 'nothing from src/daemon'],
     ['src/cli/show.ts', "import { x } from '../dgram-extra/index.js';", 'nothing from src/dgram-extra'],
     ['src/cli/doctor/x.ts', "import { x } from '../../daemon/log.js';", 'nothing from src/daemon'],

@@ -77,6 +77,7 @@ function newHost(count = 2): Host {
     sockets: {
       tokens: [],
       senderFds: [],
+      senderPorts: [],
       segmentation: false,
       counters: () => [],
       examples: [],

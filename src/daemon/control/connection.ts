@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { encodeMessage, type FramingProblem, MessageReader } from '../../control/framing.js';
 import { MAX_REQUEST_BYTES } from '../../control/messages.js';
 import { invalidRequest, RPC_CODE } from './rpc.js';
+import type { StreamedAnswer } from './streamed.js';
 
 /**
  * Time for a whole request. A program sends it in one write, so half a request that is older will not be
@@ -56,7 +57,7 @@ type Item = { readonly value: unknown } | { readonly problem: FramingProblem };
 
 export class Connection {
   readonly #socket: Socket;
-  readonly #handle: (value: unknown) => AsyncIterable<string>;
+  readonly #handle: (value: unknown) => AsyncIterable<string | StreamedAnswer>;
   readonly #bug: (error: unknown) => void;
   readonly #timing: Timing;
   readonly #reader: MessageReader;
@@ -67,12 +68,12 @@ export class Connection {
   #halfRequest: NodeJS.Timeout | undefined;
 
   /**
-   * `handle` answers in pieces of one line; none = no answer. `bug` gets errors beyond that, which end the
-   * connection. The socket must allow half-open.
+   * `handle` answers in pieces of one line; none = no answer. An answer that goes on as a stream takes the
+   * connection over. `bug` gets errors beyond that, which end the connection. The socket must allow half-open.
    */
   constructor(
     socket: Socket,
-    handle: (value: unknown) => AsyncIterable<string>,
+    handle: (value: unknown) => AsyncIterable<string | StreamedAnswer>,
     bug: (error: unknown) => void,
     timing: Timing = TIMING,
   ) {
@@ -160,6 +161,11 @@ export class Connection {
     }, this.#timing.aliveMs).unref();
     try {
       for await (const piece of this.#handle(value)) {
+        if (typeof piece !== 'string') {
+          clearInterval(alive);
+          await this.#stream(piece);
+          return;
+        }
         isInside = true;
         await this.#write(piece);
         if (this.#socket.destroyed) return;
@@ -168,6 +174,16 @@ export class Connection {
     } finally {
       clearInterval(alive);
     }
+  }
+
+  /** Gives the connection to a stream, which ends it. A client that reads slowly is not cut off. */
+  async #stream({ line, run }: StreamedAnswer): Promise<void> {
+    const socket = this.#socket;
+    socket.removeAllListeners('data');
+    this.#hasEnded = true;
+    this.#items = [];
+    if (!socket.destroyed) socket.write(`${line}\n`);
+    await run(socket);
   }
 
   /** Resolves when the next piece may be written, or when the client is gone. */

@@ -10,16 +10,24 @@
  */
 import * as z from 'zod';
 import { type ErrorData, type Failure, MAX_BATCH_REQUESTS } from '../../control/messages.js';
-import { METHOD_NAMES, type MethodName, type Methods } from '../../control/methods.js';
+import {
+  METHOD_NAMES,
+  type MethodName,
+  METHODS,
+  type Methods,
+  type StreamingMethod,
+} from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
 import { type Change, commandText, DONE, FAILED, isChange } from './audit.js';
 import { checkParams } from './requests.js';
+import { Streamed, type StreamedAnswer } from './streamed.js';
+
+type Result<M extends MethodName> =
+  Methods[M]['result'] | (M extends StreamingMethod ? Streamed<Methods[M]['result']> : never);
 
 export type Handlers = {
-  readonly [M in MethodName]: (
-    params: Methods[M]['params'],
-  ) => Methods[M]['result'] | Promise<Methods[M]['result']>;
+  readonly [M in MethodName]: (params: Methods[M]['params']) => Result<M> | Promise<Result<M>>;
 };
 
 /** The client that sends a request. */
@@ -74,8 +82,9 @@ export function invalidRequest(message: string, code: RpcCode = RPC_CODE.INVALID
 }
 
 /**
- * The pieces of the answer to one line, without its newline; none = nothing to send. Never rejects. `bug`
- * gets errors that are defects of varpd. `turn` resolves when the next call may be made.
+ * The pieces of the answer to one line, without its newline; none = nothing to send. An answer that goes on as
+ * a stream is the only piece, and must be run. Never rejects. `bug` gets errors that are defects of varpd. `turn` resolves
+ * when the next call may be made.
  */
 export async function* answer(
   value: unknown,
@@ -83,12 +92,16 @@ export async function* answer(
   handlers: Handlers,
   bug: (error: unknown) => void,
   turn: () => Promise<void>,
-): AsyncGenerator<string, void> {
+): AsyncGenerator<string | StreamedAnswer, void> {
   await turn();
   const refusal = Array.isArray(value) ? refuseBatch(value) : undefined;
   if (refusal !== undefined || !Array.isArray(value)) {
-    const text = refusal ?? (await answerOne(value, caller, handlers, bug));
-    if (text !== undefined) yield text;
+    let stream: Streamed | undefined;
+    const keep = (streamed: Streamed): void => {
+      stream = streamed;
+    };
+    const text = refusal ?? (await answerOne(value, caller, handlers, bug, keep));
+    if (text !== undefined) yield stream === undefined ? text : { line: text, run: stream.run };
     return;
   }
   let characters = 0;
@@ -124,11 +137,14 @@ async function answerOne(
   caller: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
+  keep?: (stream: Streamed) => void,
 ): Promise<string | undefined> {
   const parsed = requestSchema.safeParse(value);
   if (!parsed.success) return JSON.stringify(invalidRequest('not a JSON-RPC 2.0 request'));
   const { id, method, params } = parsed.data;
-  const response = await call(id ?? null, method, params, caller, handlers, bug);
+  // Without an id there is no answer, and so no place where the stream begins.
+  const mayStream = id === undefined ? undefined : keep;
+  const response = await call(id ?? null, method, params, caller, handlers, bug, mayStream);
   return id === undefined ? undefined : encode(response, bug);
 }
 
@@ -153,6 +169,7 @@ async function call(
   { mayChange, changed }: Caller,
   handlers: Handlers,
   bug: (error: unknown) => void,
+  keep: ((stream: Streamed) => void) | undefined,
 ): Promise<Response> {
   if (!isMethod(method)) {
     const error = new OverlayError('UNSUPPORTED', `there is no method '${printable(method)}'`);
@@ -170,6 +187,10 @@ async function call(
     const error = new OverlayError('DENIED', 'only root and the configured group may change something');
     return refuse(RPC_CODE.REFUSED, error);
   }
+  if ('streams' in METHODS[method] && keep === undefined) {
+    const error = new OverlayError('INVALID', `${method} must be sent alone, with an id, and not in a batch`);
+    return refuse(RPC_CODE.INVALID_REQUEST, error);
+  }
   try {
     checked = checkParams(method, params);
   } catch (error) {
@@ -178,7 +199,9 @@ async function call(
   try {
     const result = await dispatch(handlers, method, checked);
     tell(outcomeOf(result));
-    return { jsonrpc: '2.0', id, result };
+    if (!(result instanceof Streamed)) return { jsonrpc: '2.0', id, result };
+    keep?.(result);
+    return { jsonrpc: '2.0', id, result: result.result };
   } catch (error) {
     if (!OverlayError.is(error)) bug(error);
     return refuse(RPC_CODE.REFUSED, asOverlayError(error));
@@ -205,6 +228,6 @@ function dispatch<M extends MethodName>(
   handlers: Handlers,
   method: M,
   params: Methods[M]['params'],
-): Methods[M]['result'] | Promise<Methods[M]['result']> {
+): unknown {
   return handlers[method](params);
 }

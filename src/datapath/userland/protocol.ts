@@ -5,6 +5,8 @@
  */
 import type { AddressTable } from '../../core/address-table.js';
 import type { AskedLeases } from '../../core/asked-leases.js';
+import type { RingMemory } from '../../core/capture-ring.js';
+import type { CaptureRules } from '../../core/capture-tap.js';
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { DropExamples } from '../../core/drop-examples.js';
@@ -148,6 +150,16 @@ export type Command =
     }
   /** For a thread that is held: it looks at its devices from now on. */
   | { readonly kind: 'begin'; readonly reply: number }
+  /** Frames of the overlay are copied into the ring from now on; nothing if there is no such overlay. */
+  | {
+      readonly kind: 'start-capture';
+      readonly capture: number;
+      readonly overlay: number;
+      readonly rules: CaptureRules;
+      readonly ring: RingMemory;
+    }
+  /** Every record is in the ring when this is replied to. */
+  | { readonly kind: 'stop-capture'; readonly capture: number; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop' };
 

@@ -13,7 +13,7 @@ import * as ipv4 from '../../../src/wire/ipv4.js';
 import * as ipv6 from '../../../src/wire/ipv6.js';
 import * as mac from '../../../src/wire/mac.js';
 import * as ndp from '../../../src/wire/ndp.js';
-import * as pcapng from '../../../src/wire/pcapng.js';
+import { readCapture } from '../../../src/wire/pcapng-read.js';
 import * as tcp from '../../../src/wire/tcp.js';
 import * as udp from '../../../src/wire/udp.js';
 import * as virtioNet from '../../../src/wire/virtio-net.js';
@@ -42,7 +42,7 @@ const PARSERS: readonly ((bytes: Uint8Array) => void)[] = [
     if (!line.startsWith('Ethernet') || /undefined|NaN|\n/.test(line)) throw new Error(line);
   },
   (bytes) => {
-    pcapng.read(bytes);
+    readCapture(bytes);
   },
   (bytes) => {
     if (dhcpv6.check(bytes, 0, bytes.length) < 0) return;

@@ -7,6 +7,7 @@
  * ended too.
  */
 import type { AddressTable } from '../../../core/address-table.js';
+import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
@@ -16,6 +17,7 @@ import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
   DropReport,
+  FrameCapture,
   KnownPlaces,
   LookupAnswer,
   LookupRequest,
@@ -29,6 +31,7 @@ import type {
   TargetEntry,
 } from '../../contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
+import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
@@ -69,6 +72,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   carrier = true;
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
+  readonly #captures = new Set<RingCapture>();
   readonly #context: OverlayContext;
   readonly #id: number;
   /** Empty once the overlay has ended. */
@@ -206,6 +210,22 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   // -- Facts
 
+  async capture(rules: CaptureRules): Promise<FrameCapture> {
+    const capture = new RingCapture(
+      {
+        overlay: this.#id,
+        links: this.#links,
+        listen: this.config.listen,
+        senderPorts: this.sockets.senderPorts,
+        stopped: (one) => this.#captures.delete(one),
+      },
+      rules,
+    );
+    this.#captures.add(capture);
+    await capture.begun;
+    return capture;
+  }
+
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
@@ -242,6 +262,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     const removed = this.#requestAll({ kind: 'remove-overlay', overlay: this.#id });
     this.#links = [];
     await removed;
+    for (const capture of this.#captures) capture.isOver = true;
     for (const port of this.ports) await port.end(isKept);
     await this.sockets.release(isKept);
     await this.#context.left();

@@ -49,6 +49,8 @@ export interface OverlaySockets {
   readonly tokens: readonly Token[];
   /** One descriptor per source port. */
   readonly senderFds: readonly number[];
+  /** Their UDP ports. */
+  readonly senderPorts: readonly number[];
   /** Whether these sockets take messages that the kernel then cuts (UDP_SEGMENT). */
   readonly segmentation: boolean;
   /** The current counters of the listening sockets. */
@@ -62,6 +64,7 @@ export interface OverlaySockets {
 
 interface Pool {
   readonly fds: readonly number[];
+  readonly ports: readonly number[];
   /** The threads that read ICMP messages of the sockets. */
   readonly heard: readonly { readonly queue: number; readonly token: Token }[];
   references: number;
@@ -151,7 +154,8 @@ export class UnderlaySockets {
     if (known === undefined) this.#hearPaths(listener, pool);
     return {
       tokens: listener.sockets.map(({ token }) => token),
-      senderFds: listener.pools.get(poolName)?.fds ?? [],
+      senderFds: pool.fds,
+      senderPorts: pool.ports,
       segmentation: config.offload === 'auto' && !zeroChecksum,
       counters: () => listener.sockets.map(countersNow),
       examples: listener.sockets.map(({ examples }) => examples),
@@ -334,11 +338,15 @@ function openPool(
     );
   }
   const fds: number[] = [];
+  const ports: number[] = [];
   let port = Math.floor(Math.random() * SOURCE_PORT_COUNT);
   try {
     for (let tried = 0; fds.length < sourcePorts; tried++) {
       const fd = openSender(config, MIN_DYNAMIC_PORT + port, zeroChecksum, tried === SOURCE_PORT_COUNT - 1);
-      if (fd !== undefined) fds.push(fd);
+      if (fd !== undefined) {
+        fds.push(fd);
+        ports.push(MIN_DYNAMIC_PORT + port);
+      }
       port = (port + 1 + Math.floor(Math.random() * 64)) % SOURCE_PORT_COUNT;
     }
   } catch (error) {
@@ -347,14 +355,14 @@ function openPool(
   }
   const queues = listener.sockets.length;
   const heard = fds.map((_, index) => ({ queue: index % queues, token: events.nextToken() }));
-  return { fds, heard, references: 0 };
+  return { fds, ports, heard, references: 0 };
 }
 
 /** The kernel gives an ICMP message to any of the sockets that share the port, so all are read. */
 function listeningPool(listen: Endpoint, { sockets }: Listener): Pool {
   for (const { fd } of sockets) adoptUdp(fd, true, formatEndpoint(listen));
   const heard = sockets.map(({ token }, queue) => ({ queue, token }));
-  return { fds: [sockets[0].fd], heard, references: 0 };
+  return { fds: [sockets[0].fd], ports: [listen.port], heard, references: 0 };
 }
 
 /** Returns undefined if the port is taken; on the last try that is an error like any other. */

@@ -2,6 +2,7 @@
  * The datapath, between devices and the policy of `core`. The engine obeys commands and pumps ready devices; it
  * never waits. The worker (worker.ts) gives it Linux devices, and tests give it a network in memory.
  */
+import { Captures } from '../../../core/capture.js';
 import { type AddressBook, Destinations } from '../../../core/destinations.js';
 import { announce } from '../../../core/inject.js';
 import { answer, setTarget } from '../../../core/lookups.js';
@@ -21,10 +22,13 @@ import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { FrameBatch } from '../../../wire/descriptor.js';
 import type { Command, Report, TableCommand, Token } from '../protocol.js';
 import { AttachedPort } from './attached-port.js';
+import { obeyCapture } from './capture-commands.js';
+import { nowMs } from './clock.js';
 import { inspect } from './inspect.js';
 import { News } from './news.js';
 import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
+import { Sweeps } from './sweeps.js';
 
 /** The platform that the datapath runs on. */
 export interface Platform extends AddressBook, PathPlatform {
@@ -35,12 +39,6 @@ export interface Platform extends AddressBook, PathPlatform {
   /** Begins to watch descriptors, if `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
-}
-
-/** A table that is swept in parts. */
-interface Swept {
-  /** Sweeps a part. Returns whether there may be more. */
-  sweep(nowTick: number): boolean;
 }
 
 interface AttachedSocket {
@@ -64,9 +62,9 @@ export class DatapathEngine {
   readonly #served = new Set<Token>();
   readonly #paths: PathListener;
   readonly #news: News;
+  readonly #captures = new Captures(nowMs);
   #agedMs = 0;
-  /** Tables to sweep: overlays with expired entries, and the paths after a change of routes or time. */
-  readonly #unswept = new Set<Swept>();
+  readonly #sweeps = new Sweeps(() => this.#shared.nowTick);
 
   constructor(platform: Platform, report: (report: Report) => void) {
     this.#platform = platform;
@@ -110,7 +108,7 @@ export class DatapathEngine {
     for (const { overlay } of this.#overlays.values()) overlay.age(nowMs - this.#agedMs);
     const { paths } = this.#shared.destinations;
     paths.age();
-    this.#sweep(paths);
+    this.#sweeps.begin(paths);
     this.#agedMs = nowMs;
   }
 
@@ -119,7 +117,7 @@ export class DatapathEngine {
     const heard = this.#paths.hear(token, this.#sockets.get(token));
     const news = this.#paths.take();
     if (news !== undefined) this.#report({ kind: 'paths', news });
-    this.#news.send();
+    this.#endTurn();
     return heard;
   }
 
@@ -147,7 +145,7 @@ export class DatapathEngine {
   pump(token: Token): boolean {
     const port = this.#ports.get(token);
     const moved = port === undefined ? this.#pumpSocket(token) : this.#pumpPort(token, port);
-    this.#news.send();
+    this.#endTurn();
     return moved;
   }
 
@@ -186,17 +184,18 @@ export class DatapathEngine {
     return true;
   }
 
+  /** Ends a turn: reports its news, and shows captured frames to the control thread. */
+  #endTurn(): void {
+    this.#news.send();
+    this.#captures.publish();
+  }
+
   /** Sweeps a part of a table. To be called once a turn, until it returns false. */
   tidy(): boolean {
-    if (this.#unswept.size === 0) return false;
-    for (const table of this.#unswept) {
-      // The table's next turn comes after those of the others.
-      this.#unswept.delete(table);
-      this.#sweep(table);
-      break;
-    }
-    this.#news.send();
-    return this.#unswept.size > 0;
+    if (this.#sweeps.isDone) return false;
+    this.#sweeps.goOn();
+    this.#endTurn();
+    return !this.#sweeps.isDone;
   }
 
   /** Begins a turn of commands, which lasts until `isSpent`. */
@@ -212,7 +211,7 @@ export class DatapathEngine {
 
   obey(command: Command): void {
     this.#obey(command);
-    this.#news.send();
+    this.#endTurn();
   }
 
   #obey(command: Command): void {
@@ -261,14 +260,17 @@ export class DatapathEngine {
         this.#removePort(command.token);
         this.#reply(command.reply, true);
         return;
-      case 'begin':
-        this.#platform.begin();
-        this.#reply(command.reply, true);
+      case 'start-capture':
+      case 'stop-capture':
+        obeyCapture(this.#captures, command, this.#overlays, this.#sockets);
+        if ('reply' in command) this.#reply(command.reply, true);
         return;
       case 'count-targets':
         this.#reply(command.reply, this.#overlays.get(command.overlay)?.overlay.targets.size ?? 0);
         return;
+      case 'begin':
       case 'ping':
+        if (command.kind === 'begin') this.#platform.begin();
         this.#reply(command.reply, true);
         return;
       case 'stop':
@@ -293,7 +295,7 @@ export class DatapathEngine {
       case 'invalidate':
         if (command.macs === undefined) {
           overlay?.invalidate(undefined);
-          if (overlay !== undefined) this.#sweep(overlay);
+          if (overlay !== undefined) this.#sweeps.begin(overlay);
         } else for (const mac of command.macs) overlay?.invalidate(mac);
         break;
       case 'set-destination':
@@ -304,7 +306,7 @@ export class DatapathEngine {
         break;
       case 'set-loops':
         overlay?.loops.name(command.destinations);
-        if (overlay !== undefined) this.#sweep(overlay.loops);
+        if (overlay !== undefined) this.#sweeps.begin(overlay.loops);
         break;
       case 'announce':
         if (overlay !== undefined) announce(overlay, command.frame);
@@ -351,20 +353,16 @@ export class DatapathEngine {
     }
     this.#sockets.get(entry.socket)?.mux.remove(entry.overlay);
     entry.overlay.close();
+    this.#captures.forget(entry.overlay);
     this.#nameRoutes(id, []);
     this.#overlays.delete(id);
-    this.#sweep(entry.overlay);
+    this.#sweeps.begin(entry.overlay);
   }
 
   #nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
     const { paths } = this.#shared.destinations;
     paths.nameRoutes(overlay, routes);
-    this.#sweep(paths);
-  }
-
-  /** Sweeps a part at once, and the rest in `tidy`. */
-  #sweep(table: Swept): void {
-    if (table.sweep(this.#shared.nowTick)) this.#unswept.add(table);
+    this.#sweeps.begin(paths);
   }
 
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {

@@ -79,11 +79,16 @@ export class PortTurn {
         this.#debt = 0;
         return count;
       }
+      const { capture } = this.#overlay.drops;
+      if (capture !== undefined) capture.fromPort(this.#overlay, this.#port, batch, count, true);
       ready = untilLong(batch, count);
       if (ready === 0) this.#backlog.keep(batch, 0, count);
     }
     const isResumed = !this.#backlog.isEmpty;
-    if (isResumed) ready = count = this.#backlog.refill(batch, segments);
+    if (isResumed) {
+      ready = count = this.#backlog.refill(batch, segments);
+      this.#overlay.drops.capture?.fromPort(this.#overlay, this.#port, batch, count, false);
+    }
     const done = transmit(this.#overlay, this.#port, batch, ready, segments);
     const { outputs } = this.#overlay.shared;
     this.#debt = Math.max(0, outputs.spentSegments - segments);

@@ -21,6 +21,7 @@ import { LinuxPort, LinuxSocket, readPathNews } from '../../../io/linux.js';
 import { HEADROOM_BYTES, MAX_FRAME_BYTES } from '../../../wire/descriptor.js';
 import { toBytes } from '../../../wire/ip.js';
 import { type Command, WAKE } from '../protocol.js';
+import { nowMs } from './clock.js';
 import { Backlog } from './command-backlog.js';
 import { DatapathEngine, type Platform } from './engine.js';
 
@@ -93,10 +94,6 @@ const platform: Platform = {
   },
 };
 
-/** Start of this thread's own clock, on the monotonic clock that all threads share: shared memory has times
- * in it. */
-const startedMs = Number(process.hrtime.bigint() / 1000n) / 1000 - performance.now();
-
 const engine = new DatapathEngine(platform, (report) => {
   port.postMessage(report);
 });
@@ -139,7 +136,7 @@ function run(): void {
   let isUntidy = false;
   for (let running = true; running;) {
     const count = native.pollWait(epoll, ready, engine.hasWaiting || isUntidy ? 0 : -1);
-    engine.setTime(startedMs + performance.now());
+    engine.setTime(nowMs());
     for (let index = 0; index < count; index++) {
       const token = ready[index] & ~HAS_ERRORS;
       if (token !== ready[index]) engine.hear(token);

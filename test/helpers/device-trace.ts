@@ -4,10 +4,10 @@
  *   overlay0 in 42 bytes: Ethernet 02:00:00:00:00:0a > ff:ff:ff:ff:ff:ff | ARP who has 10.0.0.2, ...
  *   under0 out 1464 bytes (VNI 7 EMSGSIZE): Ethernet ...
  */
-import { describe } from '../wire/describe.js';
-import type { FrameBatch } from '../wire/descriptor.js';
-import { crossings, type DeviceKind, type Direction } from './capture.js';
-import type { Device } from './contract.js';
+import { describe } from '../../src/wire/describe.js';
+import type { FrameBatch } from '../../src/wire/descriptor.js';
+import { crossings, type DeviceKind, type Direction } from './device-capture.js';
+import type { Device } from '../../src/io/contract.js';
 
 export interface TraceOptions {
   readonly kind: DeviceKind;

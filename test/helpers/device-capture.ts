@@ -6,7 +6,7 @@
  * not seen here. Its address, port and VNI stand in the comment.
  */
 import { getSystemErrorName } from 'node:util';
-import type { Encapsulation } from '../encap/contract.js';
+import type { Encapsulation } from '../../src/encap/contract.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -18,12 +18,12 @@ import {
   TOS,
   runFrames,
   type FrameBatch,
-} from '../wire/descriptor.js';
-import { formatEndpoint, readV6 } from '../wire/ip.js';
-import * as pcapng from '../wire/pcapng.js';
-import { reasonName } from '../wire/reason.js';
-import * as vlan from '../wire/vlan.js';
-import type { Device } from './contract.js';
+} from '../../src/wire/descriptor.js';
+import { formatEndpoint, readV6 } from '../../src/wire/ip.js';
+import * as pcapng from '../../src/wire/pcapng.js';
+import { reasonName } from '../../src/wire/reason.js';
+import * as vlan from '../../src/wire/vlan.js';
+import type { Device } from '../../src/io/contract.js';
 
 /** A socket is known by what stands before its frames. */
 export type DeviceKind = 'port' | Encapsulation;
