@@ -65,9 +65,12 @@ await t.test('a VNIC as tcpdump sees it, frame by frame', { skip }, async (t) =>
   t.equal(await capture.complaints(), '', 'tshark has no complaint');
 });
 
-/** What one saw while the other looked as well: they did not begin and end at the same moment. */
+/** The frames of `one` from the time when the other looked as well: they did not begin and end at the same moment. A frame that
+ * is sent twice, as an MLD report, does not mark that time: the other may have seen only its repetition. */
 function between(one: readonly string[], other: readonly string[]): readonly string[] {
-  const isCommon = (frame: string): boolean => other.includes(frame);
+  const isOnce = (frame: string, list: readonly string[]): boolean =>
+    list.includes(frame) && list.indexOf(frame) === list.lastIndexOf(frame);
+  const isCommon = (frame: string): boolean => isOnce(frame, one) && isOnce(frame, other);
   return one.slice(one.findIndex(isCommon), one.findLastIndex(isCommon) + 1);
 }
 
@@ -131,7 +134,9 @@ await t.test('drop by drop', { skip }, async (t) => {
   await daemon.ok('create-vnic -l overlay0 foo0');
   await daemon.ok('create-vnic -l overlay0 -v 5 bar0');
   await daemon.ok('set-linkprop -p protection=mac-nospoof,restricted foo0');
-  for (const port of ['foo0', 'bar0']) await a.quietIpv6(port);
+  // An MLD report, which the kernel repeats, would be dropped at the port that is down.
+  for (const port of ['overlay0', 'foo0', 'bar0']) await a.quietIpv6(port);
+  await b.quietIpv6('vx0');
   for (const port of ['foo0', 'bar0']) await a.ip(`link set ${port} up`);
   await b.ip(`addr add 10.88.88.200/24 dev ${UNDERLAY_DEVICE}`);
   const mac = async (port: string): Promise<string> => (await a.macOf(port)).replaceAll(':', '');
@@ -338,7 +343,8 @@ await t.test('lines for people and programs, and a pipe, of two threads', { skip
   t.match(text, /\n\d\d:\d\d:\d\d\.\d{6} +overlay0 +out +98 +Ethernet .* \| IPv4 .* \| ICMP echo request /);
   t.match(text, /overlay0 tunnel +in +98 +Ethernet .* echo reply .* \(from 10\.88\.88\.\d+:\d+\)\n/);
   const fields = (await run('-p', '-o', 'interface,dir,bytes,note')).trim().split('\n');
-  t.same(new Set(fields.map((line) => line.replace(/:\d+$/, ''))).size, 4, fields.join(' '));
+  // The first four of two threads: requests alone, or requests and replies.
+  t.ok(new Set(fields.map((line) => line.replace(/:\d+$/, ''))).size >= 2, fields.join(' '));
   t.ok(fields.some((line) => line.startsWith('overlay0 tunnel:out:98:to 10.88.88.')));
   const objects = (await run('--json'))
     .trim()
