@@ -326,25 +326,17 @@ await t.test('the end of a capture', { skip }, async (t) => {
 await t.test('lines for people and programs, and a pipe, of two threads', { skip }, async (t) => {
   const { a, b, daemon } = await newSite(t, 'v4', '-p queues=2');
   const steady = await SteadyPing.start(a, b.overlay.v4);
-  const dladm = [
-    process.execPath,
-    DLADM_MAIN,
-    '--socket',
-    daemon.socket,
-    'capture',
-    '-c',
-    '4',
-    '--ip',
-    b.overlay.v4,
-  ];
-  const run = async (...args: readonly string[]): Promise<string> => a.exec([...dladm, ...args, 'overlay0']);
-  const text = await run();
+  const dladm = [process.execPath, DLADM_MAIN, '--socket', daemon.socket, 'capture', '--ip', b.overlay.v4];
+  const take = (count: number, ...args: readonly string[]): Promise<string> =>
+    a.exec([...dladm, '-c', `${count}`, ...args, 'overlay0']);
+  const run = (...args: readonly string[]): Promise<string> => take(4, ...args);
+  // The first four of two threads may be requests alone.
+  const text = await take(8);
   t.match(text, /^TIME +INTERFACE +DIR +BYTES +FRAME\n/);
   t.match(text, /\n\d\d:\d\d:\d\d\.\d{6} +overlay0 +out +98 +Ethernet .* \| IPv4 .* \| ICMP echo request /);
   t.match(text, /overlay0 tunnel +in +98 +Ethernet .* echo reply .* \(from 10\.88\.88\.\d+:\d+\)\n/);
-  const fields = (await run('-p', '-o', 'interface,dir,bytes,note')).trim().split('\n');
-  // The first four of two threads: requests alone, or requests and replies.
-  t.ok(new Set(fields.map((line) => line.replace(/:\d+$/, ''))).size >= 2, fields.join(' '));
+  const fields = (await take(8, '-p', '-o', 'interface,dir,bytes,note')).trim().split('\n');
+  t.same(new Set(fields.map((line) => line.replace(/:\d+$/, ''))).size, 4, fields.join(' '));
   t.ok(fields.some((line) => line.startsWith('overlay0 tunnel:out:98:to 10.88.88.')));
   const objects = (await run('--json'))
     .trim()
