@@ -354,7 +354,7 @@ await t.test('lines for people and programs, and a pipe, of two threads', { skip
   const piped = await a.run([
     'sh',
     '-c',
-    `${[...dladm, '-w', '-', 'overlay0'].join(' ')} | tshark -n -r - -Y icmp`,
+    `${[...dladm, '-c', '4', '-w', '-', 'overlay0'].join(' ')} | tshark -n -r - -Y icmp`,
   ]);
   t.match(piped.stdout.trim().split('\n'), { length: 4 });
   t.match(piped.stderr, /4 packets captured, 0 lost/);
