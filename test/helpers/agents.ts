@@ -82,12 +82,22 @@ export class Agent {
     return job;
   }
 
+  end(): void {
+    this.#child.signal('SIGKILL');
+  }
+
   checkLife(): void {
     if (this.hasEnded) throw new Error(`the agent has ended: ${this.#child.stderr}`);
   }
 }
 
-const agents = new WeakMap<Namespace, Agent>();
+const agents = new Map<Namespace, Agent>();
+
+/** Ends all agents of this process, which otherwise end with their namespaces. */
+export function endAgents(): void {
+  for (const agent of agents.values()) agent.end();
+  agents.clear();
+}
 
 /** Of this namespace, until the namespace goes. */
 export function startJob(host: Namespace, role: string, settings: object): Job {

@@ -24,6 +24,7 @@ import * as ipv6 from '../../src/wire/ipv6.js';
 import { createPathNews } from '../../src/wire/path-news.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import * as vlan from '../../src/wire/vlan.js';
+import { endAgents } from '../helpers/agents.js';
 import { fieldsOf, writeCapture } from '../helpers/capture.js';
 import { addressBytes, filler, toHex, udpFrame, withTag } from '../helpers/frames.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
@@ -1148,6 +1149,7 @@ async function outside(): Promise<void> {
 
 async function inside(): Promise<void> {
   t.teardown(() => {
+    endAgents();
     rmSync(directory, { recursive: true });
   });
   extra.setLink('lo', { mtuBytes: ETHERNET_MTU });
