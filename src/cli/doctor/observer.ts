@@ -94,7 +94,8 @@ function rights({ dladm, varpd }: ObserverFacts): Plain {
 
 function clock({ varpd }: ObserverFacts): Plain {
   if (!runs(varpd)) return skip('CLOCK', 'varpd does not answer');
-  const { startedAt, uptimeSeconds } = varpd.status as Pick<DaemonStatus, 'startedAt'> & Partial<DaemonStatus>;
+  const { startedAt, uptimeSeconds } = varpd.status as Pick<DaemonStatus, 'startedAt'> &
+    Partial<DaemonStatus>;
   // A varpd that was started before dladm was replaced may not say it.
   if (uptimeSeconds === undefined)
     return skip('CLOCK', 'this varpd does not say how long it has run', 'dladm restart');
