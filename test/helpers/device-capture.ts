@@ -117,39 +117,50 @@ export interface CaptureOptions {
   readonly write: (block: Uint8Array) => void;
 }
 
-export class Capture implements Device {
+/** A device around a device that looks at each frame that goes in or out, and changes nothing. */
+export abstract class Onlooker implements Device {
   readonly #device: Device;
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  receive(batch: FrameBatch, mostFrames?: number): number {
+    return this.#receivedAll(batch, this.#device.receive(batch, mostFrames));
+  }
+
+  rest(batch: FrameBatch): number {
+    return this.#receivedAll(batch, this.#device.rest?.(batch) ?? 0);
+  }
+
+  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
+    const delivered = this.#device.deliver(batch, entries, count);
+    for (let at = 0; at < count * 2; at += 2) this.saw('out', batch, entries[at], entries[at + 1]);
+    return delivered;
+  }
+
+  /** Frame `index` of the batch was received, or has been delivered with this result. */
+  protected abstract saw(direction: Direction, batch: FrameBatch, index: number, result: number): void;
+
+  #receivedAll(batch: FrameBatch, count: number): number {
+    for (let index = 0; index < count; index++) this.saw('in', batch, index, 0);
+    return count;
+  }
+}
+
+export class Capture extends Onlooker {
   readonly #options: CaptureOptions;
 
   /** Writes the two blocks that a capture begins with. */
   constructor(device: Device, options: CaptureOptions) {
-    this.#device = device;
+    super(device);
     this.#options = options;
     const { name } = options;
     this.#write({ kind: 'section' });
     this.#write({ kind: 'interface', linkType: pcapng.LINK_TYPE_ETHERNET, snapBytes: 0, name });
   }
 
-  receive(batch: FrameBatch, mostFrames?: number): number {
-    return this.#note(batch, this.#device.receive(batch, mostFrames));
-  }
-
-  rest(batch: FrameBatch): number {
-    return this.#note(batch, this.#device.rest?.(batch) ?? 0);
-  }
-
-  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    const delivered = this.#device.deliver(batch, entries, count);
-    for (let at = 0; at < count * 2; at += 2) this.#writePacket('out', batch, entries[at], entries[at + 1]);
-    return delivered;
-  }
-
-  #note(batch: FrameBatch, count: number): number {
-    for (let index = 0; index < count; index++) this.#writePacket('in', batch, index, 0);
-    return count;
-  }
-
-  #writePacket(direction: Direction, batch: FrameBatch, index: number, argument: number): void {
+  protected saw(direction: Direction, batch: FrameBatch, index: number, argument: number): void {
     for (const { bytes: data, note } of crossings(this.#options.kind, direction, batch, index, argument)) {
       const about = { interfaceId: 0, timestampNs: this.#options.nowNs(), direction, comment: note };
       this.#write({ kind: 'packet', ...about, originalBytes: data.length, data });
