@@ -7,7 +7,6 @@
 
 enum { TCP = 6, UDP = 17 };
 enum { FIN = 0x01, SYN = 0x02, RST = 0x04, PSH = 0x08, URG = 0x20, CWR = 0x80 };
-enum { TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
 
 static uint16_t get16(const uint8_t *bytes)
 {

@@ -11,6 +11,7 @@
 
 /* virtio-net header values (virtio 1.2, 5.1.6) */
 enum { NEEDS_CSUM = 1 };
+enum { TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 }; /* where the field is in the header */
 enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
 
 uint64_t sum_bytes(const uint8_t *bytes, size_t length);

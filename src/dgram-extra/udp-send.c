@@ -104,8 +104,8 @@ static int complete_checksum(uint8_t *frame, int32_t *d)
 	if (d[CSUM_START] < 14 || d[CSUM_OFFSET] < 0 || field + 2 > (size_t)d[LENGTH])
 		return -EINVAL;
 	uint16_t sum = (uint16_t)~fold(sum_bytes(frame + start, (size_t)d[LENGTH] - start));
-	if (sum == 0)
-		sum = 0xffff; /* RFC 768: zero means "no checksum"; for TCP both forms are the same value */
+	if (sum == 0 && d[CSUM_OFFSET] == UDP_CHECKSUM)
+		sum = 0xffff; /* RFC 768: zero means "no checksum"; TCP keeps the zero, which readers expect (RFC 1624) */
 	memcpy(frame + field, &sum, 2);
 	d[FLAGS] &= ~NEEDS_CSUM;
 	return 0;

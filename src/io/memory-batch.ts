@@ -2,8 +2,6 @@
  * Moves frames into and out of a slab as the native layer does (dgram_extra.c), for memory.ts, which has no
  * system calls. Layout, alignment and refusals are the same.
  */
-import * as checksum from '../wire/checksum.js';
-import { write16 } from '../wire/bytes.js';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -122,7 +120,7 @@ export function completeChecksum({ bytes, descriptors }: FrameBatch, at: number)
   const length = descriptors[at + LENGTH];
   if (start < ethernet.HEADER_BYTES || offset < 0 || start + offset + 2 > length) return false;
   const from = descriptors[at + OFFSET] + start;
-  write16(bytes, from + offset, checksum.finish(checksum.sum(bytes, from, length - start, 0)) || 0xffff); // RFC 768
+  virtio.completeChecksum(bytes, from, length - start, offset);
   descriptors[at + FLAGS] &= ~virtio.NEEDS_CHECKSUM;
   return true;
 }

@@ -12,7 +12,10 @@
 // computed, and how to cut a large segment. 16-bit fields are **little-endian**: native on most hosts, and
 // set by TUNSETVNETLE on the others.
 
+import { write16 } from './bytes.js';
+import * as checksum from './checksum.js';
 import { BAD_LENGTH, BAD_VALUE, TRUNCATED } from './reason.js';
+import * as udp from './udp.js';
 
 const FLAGS = 0;
 const GSO_TYPE = 1;
@@ -156,4 +159,12 @@ function readLittle16(bytes: Uint8Array, offset: number): number {
 function writeLittle16(bytes: Uint8Array, offset: number, value: number): void {
   bytes[offset] = value;
   bytes[offset + 1] = value >>> 8;
+}
+
+/** Completes a checksum that was left to the device. It covers `length` bytes from `start` on; its field, `field` bytes
+ * behind `start`, has the sum of the pseudo-header. A zero of UDP would mean "no checksum" (RFC 768), and becomes 0xffff;
+ * one of TCP stays (RFC 1624 3). */
+export function completeChecksum(bytes: Uint8Array, start: number, length: number, field: number): void {
+  const value = checksum.finish(checksum.sum(bytes, start, length, 0));
+  write16(bytes, start + field, value === 0 && field === udp.CHECKSUM ? 0xffff : value);
 }

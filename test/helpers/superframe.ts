@@ -166,6 +166,17 @@ export function segmentsOf(packet: Packet, segmentBytes: number): Packet[] {
   });
 }
 
+/** The packet with other last two bytes, by which its checksum becomes zero. Its payload is even and not empty. */
+export function withZeroSum(packet: Packet): Packet {
+  const { transport } = layoutOf(packet);
+  const payload = packet.payload.slice();
+  const tail = new DataView(payload.buffer, payload.length - 2);
+  const field = transport + (packet.protocol === 'udp' ? udp.CHECKSUM : tcp.CHECKSUM);
+  const frame = frameOf(packet);
+  tail.setUint16(0, checksum.fold(tail.getUint16(0) + new DataView(frame.buffer).getUint16(field)));
+  return { ...packet, payload };
+}
+
 /** Descriptor words of a superframe. */
 export function superframeFields(packet: Packet, segmentBytes: number): Record<number, number> {
   const { transport, payload } = layoutOf(packet);

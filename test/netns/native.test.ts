@@ -17,11 +17,14 @@ import { openSteering, steerByFlow } from '../../src/datapath/userland/main/stee
 import * as extra from '../../src/dgram-extra/index.js';
 import { ruleWords } from '../../src/encap/contract.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
+import { read16 } from '../../src/wire/bytes.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import * as ip from '../../src/wire/ip.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import { createPathNews } from '../../src/wire/path-news.js';
+import * as tcp from '../../src/wire/tcp.js';
+import * as udp from '../../src/wire/udp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import * as vlan from '../../src/wire/vlan.js';
 import { endAgents } from '../helpers/agents.js';
@@ -31,6 +34,7 @@ import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, Namespace, overlayAddresses, underlayAddresses } from '../helpers/netns.js';
 import { Child, exec, waitUntil } from '../helpers/process.js';
 import { ringReads } from '../helpers/procfs.js';
+import { frameOf as writtenFrame, layoutOf, PLAIN, withZeroSum } from '../helpers/superframe.js';
 import { FrameSink, sendDatagrams, sendFrames } from '../helpers/traffic.js';
 
 const { native } = extra;
@@ -711,6 +715,20 @@ async function checksums(t: Test): Promise<void> {
     sizes.map((size) => ({ 'udp.checksum.status': ['1'], 'udp.length': [`${size + 8}`] })),
   );
   t.same(rows, good, 'tshark finds every checksum good');
+
+  for (const version of [4, 6] as const) {
+    for (const protocol of ['udp', 'tcp'] as const) {
+      const packet = withZeroSum({ ...PLAIN, version, protocol, payload: filler(100) });
+      const { transport } = layoutOf(packet);
+      const offset = protocol === 'udp' ? udp.CHECKSUM : tcp.CHECKSUM;
+      const left = { [d.FLAGS]: virtio.NEEDS_CHECKSUM, [d.CSUM_START]: transport, [d.CSUM_OFFSET]: offset };
+      put(outgoing, 0, writtenFrame(packet, 'partial'), left);
+      t.equal(native.udpSend(outgoing.handle, sender, list([0, 0]), 1, 0, 0), 1);
+      await receive(() => native.udpReceive(incoming.handle, receiver, 8, RULE), 1);
+      const sum = read16(frameOf(incoming, 0), transport + offset);
+      t.equal(sum, protocol === 'udp' ? 0xffff : 0, `IPv${version} ${protocol}: a checksum of zero`);
+    }
+  }
 
   const outside = { [d.FLAGS]: virtio.NEEDS_CHECKSUM, [d.CSUM_START]: 34, [d.CSUM_OFFSET]: 6 };
   const frame = udpFrame();

@@ -16,9 +16,11 @@ import { PART_SEGMENTS } from '../../src/core/superframe-part.js';
 import * as extra from '../../src/dgram-extra/index.js';
 import { ruleWords } from '../../src/encap/contract.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
+import { read16 } from '../../src/wire/bytes.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
 import * as tcp from '../../src/wire/tcp.js';
+import * as udp from '../../src/wire/udp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { addressBytes, encapsulated, toHex } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
@@ -32,6 +34,7 @@ import {
   segmentsOf,
   superframeFields,
   type Packet,
+  withZeroSum,
 } from '../helpers/superframe.js';
 
 const { native } = extra;
@@ -348,21 +351,19 @@ function cutting(t: Test, bench: Bench): void {
     60,
   );
 
-  // RFC 768: a sum of zero is sent as 0xffff. The last two bytes make up for all others.
   for (const version of [4, 6] as const) {
-    const packet: Packet = { ...PLAIN, version, protocol: 'udp', payload: noise(7, 200) };
-    const [first, second] = segmentsOf(packet, 100).map((segment) => frameOf(segment));
-    const field = layoutOf(packet).transport + 6;
-    [first, second].forEach((frame, index) => {
-      const view = new DataView(frame.buffer);
-      const zero = view.getUint16(frame.length - 2) + view.getUint16(field);
-      new DataView(packet.payload.buffer).setUint16(100 * index + 98, (zero & 0xffff) + (zero >>> 16));
-    });
-    const [made] = segmentsOf(packet, 100).map((segment) => frameOf(segment));
-    t.equal(new DataView(made.buffer).getUint16(field), 0xffff, `IPv${version}: a UDP checksum of zero`);
-    t.doesNotThrow(() => {
-      received([packet, 100], 1);
-    }, 'is 0xffff in each segment');
+    for (const protocol of ['udp', 'tcp'] as const) {
+      const parts = segmentsOf({ ...PLAIN, version, protocol, payload: noise(7, 200) }, 100);
+      const payload = Buffer.concat(parts.map((part) => withZeroSum(part).payload));
+      const packet: Packet = { ...PLAIN, version, protocol, payload };
+      const [made] = segmentsOf(packet, 100).map((segment) => frameOf(segment));
+      const field = layoutOf(packet).transport + (protocol === 'udp' ? udp.CHECKSUM : tcp.CHECKSUM);
+      const wanted = protocol === 'udp' ? 0xffff : 0; // RFC 768; RFC 1624 3
+      t.equal(read16(made, field), wanted, `IPv${version} ${protocol}: a checksum of zero`);
+      t.doesNotThrow(() => {
+        received([packet, 100], 1);
+      }, 'in each segment');
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import t from 'tap';
 import { overheadBytes } from '../../src/encap/index.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
 import * as arp from '../../src/wire/arp.js';
+import { read16 } from '../../src/wire/bytes.js';
 import * as checksum from '../../src/wire/checksum.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import * as ethernet from '../../src/wire/ethernet.js';
@@ -21,6 +22,7 @@ import * as virtioNet from '../../src/wire/virtio-net.js';
 import * as vlan from '../../src/wire/vlan.js';
 import * as vxlan from '../../src/wire/vxlan.js';
 import { frame, fromHex, vectors, type Name } from '../vectors/frames.js';
+import { frameOf, layoutOf, type Packet, PLAIN, withZeroSum } from '../helpers/superframe.js';
 import { parsed, names, MAC_A, from, address, patched } from '../helpers/wire.js';
 
 await t.test('checksums', (t) => {
@@ -270,6 +272,24 @@ await t.test('vxlan', (t) => {
     variants++;
   }
   t.equal(variants, 39);
+  t.end();
+});
+
+await t.test('a checksum that was left to the device', (t) => {
+  for (const version of [4, 6] as const) {
+    for (const protocol of ['udp', 'tcp'] as const) {
+      const any: Packet = { ...PLAIN, version, protocol, payload: new Uint8Array(100).fill(7) };
+      const { transport } = layoutOf(any);
+      const field = protocol === 'udp' ? udp.CHECKSUM : tcp.CHECKSUM;
+      for (const spec of [any, withZeroSum(any)]) {
+        const bytes = frameOf(spec, 'partial');
+        virtioNet.completeChecksum(bytes, transport, bytes.length - transport, field);
+        t.same(bytes, frameOf(spec), `IPv${version} ${protocol}`);
+      }
+      const zero = read16(frameOf(withZeroSum(any)), transport + field);
+      t.equal(zero, protocol === 'udp' ? 0xffff : 0, 'RFC 768; RFC 1624 3');
+    }
+  }
   t.end();
 });
 

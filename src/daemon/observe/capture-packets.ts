@@ -7,8 +7,6 @@
  */
 import { canBeCut, writePart } from '../../core/superframe-part.js';
 import type { CapturedFrame } from '../../datapath/contract.js';
-import { write16 } from '../../wire/bytes.js';
-import * as checksum from '../../wire/checksum.js';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -25,7 +23,7 @@ import * as ipv4 from '../../wire/ipv4.js';
 import * as ipv6 from '../../wire/ipv6.js';
 import { LINK_TYPE_ETHERNET, LINK_TYPE_RAW, type Packet } from '../../wire/pcapng.js';
 import * as udp from '../../wire/udp.js';
-import { GSO_NONE, NEEDS_CHECKSUM } from '../../wire/virtio-net.js';
+import { completeChecksum, GSO_NONE, NEEDS_CHECKSUM } from '../../wire/virtio-net.js';
 import * as vlan from '../../wire/vlan.js';
 
 export interface PacketOptions {
@@ -133,7 +131,7 @@ function fillChecksum(bytes: Uint8Array, descriptor: Int32Array): void {
   const start = descriptor[CSUM_START];
   const field = start + descriptor[CSUM_OFFSET];
   if (start < ethernet.HEADER_BYTES || field < start || field + 2 > bytes.length) return;
-  write16(bytes, field, checksum.finish(checksum.sum(bytes, start, bytes.length - start, 0)) || 0xffff); // RFC 768
+  completeChecksum(bytes, start, bytes.length - start, descriptor[CSUM_OFFSET]);
 }
 
 /** IP, UDP, the header of the tunnel, the frame. */
