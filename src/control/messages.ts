@@ -168,6 +168,7 @@ export interface PortStatistics {
 /** Everything that an overlay that runs has counted. */
 export interface OverlayStatistics {
   readonly name: string;
+  readonly health: OverlayHealth;
   /** Without drops. */
   readonly counters: readonly CounterRow[];
   readonly lookups: LookupStatistics;

@@ -18,7 +18,11 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     name,
     id,
     plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
-    health: { note: () => undefined, endNote: () => undefined },
+    health: {
+      note: () => undefined,
+      endNote: () => undefined,
+      report: () => ({ status: 'ONLINE', details: null }),
+    },
     lookupTimes: { open: 0, latencyMs: null },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
