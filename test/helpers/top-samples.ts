@@ -23,6 +23,19 @@ export function drop(reason: DropReason, perSecond: number | null, frames = 100)
   return { reason, ...DROPS[reason], frames, perSecond, last: null };
 }
 
+/** The same after some seconds at its rates. */
+export function grown(overlay: OverlayStatistics, seconds: number): OverlayStatistics {
+  const by = (perSecond: number | null): number => Math.round((perSecond ?? 0) * seconds);
+  const later = (rows: readonly CounterRow[]): CounterRow[] =>
+    rows.map((row) => ({ ...row, value: row.value + by(row.perSecond) }));
+  return {
+    ...overlay,
+    counters: later(overlay.counters),
+    drops: overlay.drops.map((row) => ({ ...row, frames: row.frames + by(row.perSecond) })),
+    ports: overlay.ports.map((port) => ({ ...port, counters: later(port.counters) })),
+  };
+}
+
 interface Shape {
   readonly rates?: Rates;
   readonly health?: OverlayHealth;

@@ -287,7 +287,7 @@ t.test('sequences', (t) => {
   const esc = (sequence: string): string => sequence.replaceAll('^', '\x1b[');
   t.equal(
     paint(plain('a', 'b'), undefined, true),
-    esc('^m^2J^1;1H^2Ka^2;1H^2Kb'),
+    esc('^m^H^J^1;1H^2Ka^2;1H^2Kb'),
     'a screen of unknown content',
   );
   t.equal(paint(plain('a', 'b'), plain('a', 'b'), true), '', 'nothing for what is there');

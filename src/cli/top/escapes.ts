@@ -12,16 +12,15 @@ const ALTERNATE = { on: `${CSI}?1049h`, off: `${CSI}?1049l` };
 const CURSOR = { on: `${CSI}?25h`, off: `${CSI}?25l` };
 const WRAPPING = { on: `${CSI}?7h`, off: `${CSI}?7l` };
 const PLAIN = `${CSI}m`;
-const CLEAR = `${CSI}2J`;
+const CLEAR = `${CSI}H${CSI}J`;
 const CLEAR_LINE = `${CSI}2K`;
 
 /** Modes that other programs may have changed while top was stopped. */
 export const PREPARE = `${CURSOR.off}${WRAPPING.off}`;
 export const ENTER = `${ALTERNATE.on}${PREPARE}`;
 
-/** A console that has no other screen goes on below. */
-export const leave = (rows: number): string =>
-  `${PLAIN}${at(rows)}${CLEAR_LINE}${WRAPPING.on}${CURSOR.on}${ALTERNATE.off}`;
+/** Cleared first: a console may have no other screen, and tmux (3.3) leaves lines of it behind after a change of size. */
+export const LEAVE = `${PLAIN}${CLEAR}${WRAPPING.on}${CURSOR.on}${ALTERNATE.off}`;
 
 /** Sets graphics (SGR): 1 bold, 7 reverse, 31 red. */
 const STYLES: Readonly<Record<Style, { readonly colour: string; readonly plain: string }>> = {

@@ -7,7 +7,7 @@
 import { emitKeypressEvents, type Key } from 'node:readline';
 import type { ReadStream, WriteStream } from 'node:tty';
 
-import { ENTER, leave, paint, PREPARE } from './escapes.js';
+import { ENTER, LEAVE, paint, PREPARE } from './escapes.js';
 import type { Line, Size } from './layout.js';
 
 /** For a terminal that does not say its size, as a serial line. */
@@ -86,7 +86,7 @@ export class Screen {
   readonly #leave = (): void => {
     if (!this.#isEntered) return;
     this.#isEntered = false;
-    this.#output.write(leave(this.size.rows));
+    this.#output.write(LEAVE);
     this.#input.setRawMode(false);
   };
 
