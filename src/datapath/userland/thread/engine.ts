@@ -290,7 +290,7 @@ export class DatapathEngine {
       case 'set-target':
         if (overlay === undefined) break;
         if (command.unlessKnown === true && overlay.targets.knows(command.mac, this.#shared.nowTick)) break;
-        setTarget(overlay, command.mac, command.to, command.ttlMs);
+        setTarget(overlay, command.mac, command.to, command.ttlMs, command.origin);
         break;
       case 'invalidate':
         if (command.macs === undefined) {
