@@ -167,6 +167,15 @@ export class PluginInstance {
     }
   }
 
+  /** Undefined: this plugin has no such facts. Throws or rejects as the plugin does. */
+  neighbor(ip: IpAddress): Eventually<MacAddress | null | undefined> {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
+    const { lookupDeadlineMs } = this.#services.limits();
+    const found = this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.neighbor?.(ip, signal));
+    return andThen(found, (mac) => (mac === null ? null : checkStation(mac)));
+  }
+
   get lookupTimes(): Omit<LookupStatistics, 'asked'> {
     return { open: this.#openLookups, latencyMs: this.#times.latencyMs };
   }
