@@ -21,6 +21,7 @@ import * as ipv6 from '../wire/ipv6.js';
 import * as loopback from '../wire/loopback.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import * as ndp from '../wire/ndp.js';
+import { Allowance, type Rate } from './allowance.js';
 
 /** Plain data, since it is sent to threads. */
 export interface ProbeRules {
@@ -52,11 +53,13 @@ export type ProbeNews = { readonly overlay: number; readonly atMs: number } & (
   | { readonly kind: 'neighbor'; readonly mac: MacAddress; readonly from: Endpoint }
 );
 
-/** Replies to one frame that are reported; a broadcast or a flood has several. */
-const REPLIES_PER_FRAME = 8;
+/** Rate of answers that are reported: a peer cannot flood the control side with them. varpd answers less
+ * (LOOPBACK_RATE). */
+export const REPORT_RATE: Rate = { perSecond: 2000, burst: 1024 };
 
 interface ProbeContext {
   readonly overlay: number;
+  readonly clock: { readonly nowTick: number };
   readonly nowMs: () => number;
   readonly probed: (news: ProbeNews) => void;
 }
@@ -66,19 +69,14 @@ export class Probe {
   readonly #context: ProbeContext;
   readonly #macHigh: number;
   readonly #macLow: number;
-  /** Replies that may still be reported: a peer cannot flood the control side with them. */
-  #left = 0;
+  readonly #reports: Allowance;
 
   constructor(rules: ProbeRules, context: ProbeContext) {
     this.#rules = rules;
     this.#context = context;
     this.#macHigh = highOf(rules.mac);
     this.#macLow = lowOf(rules.mac);
-  }
-
-  /** One more frame is sent, perhaps by another thread. */
-  expect(frames: number): void {
-    this.#left += frames * REPLIES_PER_FRAME;
+    this.#reports = new Allowance(context.clock, REPORT_RATE);
   }
 
   /** Takes a checked loopback reply, if it is one to this probe. */
@@ -87,8 +85,7 @@ export class Probe {
     const frame = descriptors[at + OFFSET];
     const id = loopback.transaction(bytes, frame + header);
     if (id >>> 16 !== this.#rules.series || !this.#isForPort(bytes, frame)) return false;
-    if (this.#left <= 0) return false;
-    this.#left--;
+    if (!this.#reports.take()) return false;
     this.#report(descriptors, at, { kind: 'reply', id, mac: ethernet.source(bytes, frame) });
     return true;
   }
@@ -98,15 +95,14 @@ export class Probe {
     const at = index * DESCRIPTOR_WORDS;
     const frame = descriptors[at + OFFSET];
     // The frames of a run are of another program than the one answer that is awaited.
-    if (descriptors[at + SEGMENT] !== 0 || this.#left <= 0 || !this.#isForPort(bytes, frame)) return;
+    if (descriptors[at + SEGMENT] !== 0 || !this.#isForPort(bytes, frame)) return;
     const packet = frame + header;
     const length = descriptors[at + LENGTH] - header;
     const etherType = read16(bytes, packet - 2);
     const isAnswer =
       (etherType === ethernet.ARP && this.#isArpReply(bytes, packet, length)) ||
       (etherType === ethernet.IPV6 && this.#isAdvertisement(bytes, packet, length));
-    if (!isAnswer) return;
-    this.#left--;
+    if (!isAnswer || !this.#reports.take()) return;
     this.#report(descriptors, at, { kind: 'neighbor', mac: ethernet.source(bytes, frame) });
   }
 

@@ -26,6 +26,8 @@ const TRIES_PER_SIZE = 3;
 /** A path that was not answered so often is broken. Answers come back on other paths, one half of which may be
  * broken too: by chance, one in 65,536 sound paths fails all. */
 const TRIES_PER_PATH = 16;
+/** If no path has answered by then, none will. */
+const TRIES_OF_ALL = 4;
 /** Between two tries of all paths, and for each message of a try: the other end answers 500 a second. */
 const PATHS_PAUSE_MS = 200;
 const PER_PATH_MS = 4;
@@ -76,9 +78,10 @@ export class ProbeRun {
       if (mac === undefined) return this.#info('neighbor', asked, 0, undefined);
     }
     const messages = await this.#sendMany(probe, mac);
-    if (messages.some(isAnswered)) {
+    // Where some paths are broken, a few messages may all have taken those.
+    const paths = this.#wishes.isEachPath ? await this.#testPaths(probe, mac) : null;
+    if (messages.some(isAnswered) || paths?.some(({ received }) => received > 0) === true) {
       const mtu = await this.#searchMtu('loopback', probe, mac, messages);
-      const paths = this.#wishes.isEachPath ? await this.#testPaths(probe, mac) : null;
       return { ...this.#info('loopback', messages, 0, mac), mtu, paths };
     }
     const asked = await this.#askMany(probe, mac, count);
@@ -206,7 +209,7 @@ export class ProbeRun {
     const paths = sourcePorts.map((): Sent[] => []);
     for (let tries = 0; tries < TRIES_PER_PATH; tries++) {
       const open = [...paths.keys()].filter((path) => !paths[path].some(isAnswered));
-      if (open.length === 0) break;
+      if (open.length === 0 || (open.length === paths.length && tries === TRIES_OF_ALL)) break;
       const ids = this.#idsFor(open, mac, paths.length);
       const sent = open.map((path) => this.#send(probe, mac, this.#wishes.packetBytes, ids.get(path)));
       open.forEach((path, index) => paths[path].push(sent[index]));

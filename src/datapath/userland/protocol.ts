@@ -163,14 +163,13 @@ export type Command =
   | { readonly kind: 'stop-capture'; readonly capture: number; readonly reply: number }
   /** Replaces the probe before. */
   | { readonly kind: 'start-probe'; readonly overlay: number; readonly rules: ProbeRules }
-  /** For each thread, so that it knows how many replies may come; one of them sends. */
+  /** One thread sends. The replies may come to any, so each has the probe. */
   | {
       readonly kind: 'send-probe';
       readonly overlay: number;
       /** Name of the port. */
       readonly port: string;
       readonly frames: readonly ProbeFrame[];
-      readonly isSender: boolean;
     }
   | { readonly kind: 'stop-probe'; readonly overlay: number; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }

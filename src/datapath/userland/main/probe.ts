@@ -31,9 +31,7 @@ export class OverlayProbe implements FrameProbe {
 
   send(port: string, frames: readonly ProbeFrame[]): void {
     const { overlay, links } = this.#source;
-    links.forEach((link, index) => {
-      link.post({ kind: 'send-probe', overlay, port, frames, isSender: index === 0 });
-    });
+    links[0]?.post({ kind: 'send-probe', overlay, port, frames });
   }
 
   async stop(): Promise<void> {

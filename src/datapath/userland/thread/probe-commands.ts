@@ -14,16 +14,14 @@ export function obeyProbe(
   const { probed } = overlay.shared;
   switch (command.kind) {
     case 'start-probe':
-      overlay.probe = new Probe(command.rules, { overlay: id, nowMs, probed });
+      overlay.probe = new Probe(command.rules, { overlay: id, clock: overlay.shared, nowMs, probed });
       return;
     case 'stop-probe':
       overlay.probe = undefined;
       return;
     case 'send-probe': {
-      overlay.probe?.expect(command.frames.length);
       const port = overlay.ports.find(({ name }) => name === command.port);
-      // Only one of the threads sends, and all hear the replies.
-      if (port === undefined || !command.isSender) return;
+      if (port === undefined) return;
       for (const frame of command.frames) {
         const atMs = nowMs();
         probed({ kind: 'sent', overlay: id, id: frame.id, atMs, dropped: sendProbe(overlay, port, frame) });
