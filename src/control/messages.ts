@@ -221,7 +221,7 @@ export interface RoundTrips {
   readonly max: number;
 }
 
-/** What came back to frames that were sent in one way. */
+/** Frames that were sent in one way, and the answers to them. */
 export interface ProbeCount {
   readonly sent: number;
   readonly received: number;

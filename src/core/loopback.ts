@@ -11,44 +11,9 @@
 import { ADDRESS, DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as loopback from '../wire/loopback.js';
-import type { Rate } from './allowance.js';
 import { COUNTER } from './counters.js';
 import { portOf, vlanOf } from './deliver.js';
-import type { Overlay, Port } from './overlay.js';
-
-/** Rate of answers of an overlay. A probe of each source port sends up to 256 messages at once. */
-export const LOOPBACK_RATE: Rate = { perSecond: 500, burst: 256 };
-/** Replies of all overlays that may wait. One batch of datagrams has no more. */
-const MAX_REPLIES = 256;
-
-export interface LoopbackReply {
-  readonly overlay: Overlay;
-  readonly port: Port;
-  readonly frame: Uint8Array;
-}
-
-/** The replies of a thread that wait for their turn. */
-export class LoopbackReplies {
-  #waiting: LoopbackReply[] = [];
-
-  get isEmpty(): boolean {
-    return this.#waiting.length === 0;
-  }
-
-  get isFull(): boolean {
-    return this.#waiting.length >= MAX_REPLIES;
-  }
-
-  hold(reply: LoopbackReply): void {
-    this.#waiting.push(reply);
-  }
-
-  take(): readonly LoopbackReply[] {
-    const replies = this.#waiting;
-    this.#waiting = [];
-    return replies;
-  }
-}
+import type { Overlay } from './overlay.js';
 
 /** Handles a frame of fault management out of the tunnel. Returns false if it is to be delivered as any other
  * frame. `header`: bytes of the Ethernet header, tags included. */
@@ -75,6 +40,6 @@ export function takeLoopback(overlay: Overlay, batch: FrameBatch, index: number,
   ethernet.setDestination(reply, 0, ethernet.source(reply, 0));
   reply.set(bytes.subarray(frame, frame + ethernet.SOURCE), ethernet.SOURCE);
   loopback.setOpcode(reply, header, loopback.REPLY);
-  replies.hold({ overlay, port, frame: reply });
+  replies.hold({ overlay: overlay.options.id, port, frame: reply });
   return true;
 }

@@ -9,13 +9,14 @@ import { transmitMade } from './transmit.js';
 const FIRST_DROP = Object.keys(TRAFFIC).length;
 
 /** Sends the replies that wait. Returns whether there were any. */
-export function sendReplies(shared: Shared): boolean {
+export function sendReplies(shared: Shared, find: (id: number) => Overlay | undefined): boolean {
   if (shared.replies.isEmpty) return false;
   forgetOrigin(shared);
   shared.outputs.spentSegments = 0;
-  for (const { overlay, port, frame } of shared.replies.take()) {
+  for (const { overlay: id, port, frame } of shared.replies.take()) {
+    const overlay = find(id);
     // The port may be gone by now.
-    if (overlay.ports.includes(port)) send(overlay, port, frame);
+    if (overlay?.ports.includes(port) === true) send(overlay, port, frame);
   }
   return true;
 }

@@ -6,7 +6,7 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
 import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
-import type { LoopbackReplies } from './loopback.js';
+import type { LoopbackReplies } from './loopback-replies.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PendingBudget } from './pending-queue.js';

@@ -82,7 +82,7 @@ import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import { HeldDestinations } from './held-destinations.js';
 import type { Miss, Question } from './lookup.js';
-import { LOOPBACK_RATE } from './loopback.js';
+import { LOOPBACK_RATE } from './loopback-replies.js';
 import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
 import { Notices } from './notices.js';

@@ -3,7 +3,7 @@
 import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
 import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
-import { LOOPBACK_RATE } from '../../src/core/loopback.js';
+import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import type { Device } from '../../src/io/contract.js';
 import type { DropReason, ProxyDrop } from '../../src/model/drops.js';

@@ -1,7 +1,7 @@
 // Loopback messages in the datapath: which are answered and how, what a probe sends and hears, and which socket sends it.
 import t from 'tap';
 import * as flow from '../../src/core/flow.js';
-import { LOOPBACK_RATE } from '../../src/core/loopback.js';
+import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
 import { REPORT_RATE } from '../../src/core/probe.js';
 import { loopbackFrame, neighborFrame, pathOf } from '../../src/daemon/observe/probe-frames.js';
 import * as arp from '../../src/wire/arp.js';

@@ -5,15 +5,14 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ProbeInfo } from '../../control/messages.js';
-import type { FrameProbe } from '../../datapath/probe-contract.js';
+import type { FrameProbe, ProbedDatapath } from '../../datapath/probe-contract.js';
 import { encapsulationNamed, frameOverheadBytes } from '../../encap/index.js';
 import { DROPS } from '../../model/drops.js';
-import { family, isV4 } from '../../wire/ip.js';
+import { type Endpoint, family, type IpAddress, isV4 } from '../../wire/ip.js';
 import { BROADCAST, formatMac, type MacAddress } from '../../wire/mac.js';
 import * as ndp from '../../wire/ndp.js';
 import { headerBytes, loopbackFrame, neighborFrame, pathOf, type ProbeRoute } from './probe-frames.js';
 import { countOf, isAnswered, ProbeSession, type Sent } from './probe-session.js';
-import type { ProbedOverlay, ProbePort, ProbeTarget } from './probes.js';
 
 const INTERVAL_MS = 100;
 /** Time for an answer: no round trip between two hosts is longer, and a lookup takes part of it. */
@@ -32,6 +31,32 @@ const TRIES_OF_ALL = 4;
 const PATHS_PAUSE_MS = 200;
 const PER_PATH_MS = 4;
 
+export interface ProbedOverlay {
+  readonly name: string;
+  readonly mac: MacAddress;
+  readonly plan: { readonly encap: string };
+  readonly listen: Endpoint;
+  readonly mtuBytes: number;
+  readonly datapath: ProbedDatapath;
+  readonly vnics: ReadonlyMap<string, { readonly mac: MacAddress; readonly vid: number }>;
+  readonly links: { macOf(port: string): MacAddress | undefined };
+  readonly plugin: { neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> };
+  hasMac(mac: MacAddress): boolean;
+}
+
+/** The port that sends, with the VLAN of its frames on the overlay. */
+export interface ProbePort {
+  readonly name: string;
+  readonly mac: MacAddress;
+  readonly vid: number;
+}
+
+/** Without a MAC, ARP or neighbour solicitation has to find it. */
+export interface ProbeTarget {
+  readonly mac: MacAddress | undefined;
+  readonly ip: IpAddress | undefined;
+}
+
 export interface ProbeWishes {
   readonly packetBytes: number;
   readonly count: number;
@@ -48,7 +73,7 @@ export class ProbeRun {
   readonly #wishes: ProbeWishes;
   readonly #session = new ProbeSession();
   /** The address that the station is asked for; undefined until its MAC is known. */
-  readonly #ip: ProbeTarget['ip'];
+  readonly #ip: IpAddress | undefined;
 
   constructor(overlay: ProbedOverlay, port: ProbePort, target: ProbeTarget, wishes: ProbeWishes) {
     this.#overlay = overlay;

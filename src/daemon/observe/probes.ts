@@ -4,30 +4,16 @@
  */
 import { MIN_PROBE_BYTES, type ProbeInfo } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { ProbedDatapath } from '../../datapath/probe-contract.js';
 import { OverlayError } from '../../model/errors.js';
-import { type Endpoint, type IpAddress, isStationIp, parse } from '../../wire/ip.js';
-import { isMulticast, type MacAddress, parseMac, ZERO } from '../../wire/mac.js';
-import { ProbeRun } from './probe-run.js';
+import { isStationIp, parse } from '../../wire/ip.js';
+import { isMulticast, parseMac, ZERO } from '../../wire/mac.js';
+import { type ProbedOverlay, type ProbePort, ProbeRun, type ProbeTarget } from './probe-run.js';
 
 type Params = Methods['overlay.probe']['params'];
 
 /** Bytes of a packet when none are asked for: a ping has 84. */
 const DEFAULT_BYTES = 84;
 const DEFAULT_COUNT = 5;
-
-export interface ProbedOverlay {
-  readonly name: string;
-  readonly mac: MacAddress;
-  readonly plan: { readonly encap: string };
-  readonly listen: Endpoint;
-  readonly mtuBytes: number;
-  readonly datapath: ProbedDatapath;
-  readonly vnics: ReadonlyMap<string, { readonly mac: MacAddress; readonly vid: number }>;
-  readonly links: { macOf(port: string): MacAddress | undefined };
-  readonly plugin: { neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> };
-  hasMac(mac: MacAddress): boolean;
-}
 
 /** The overlays that can be probed. */
 export interface ProbedPlaces {
@@ -66,19 +52,6 @@ export class Probes {
       this.#running.delete(name);
     }
   }
-}
-
-/** The port that sends, with the VLAN of its frames on the overlay. */
-export interface ProbePort {
-  readonly name: string;
-  readonly mac: MacAddress;
-  readonly vid: number;
-}
-
-/** Without a MAC, ARP or neighbour solicitation has to find it. */
-export interface ProbeTarget {
-  readonly mac: MacAddress | undefined;
-  readonly ip: IpAddress | undefined;
 }
 
 function portOf(overlay: ProbedOverlay, { port = overlay.name, vlan }: Params): ProbePort {

@@ -4,7 +4,7 @@
  */
 import { Captures } from '../../../core/capture.js';
 import { type AddressBook, Destinations } from '../../../core/destinations.js';
-import { LoopbackReplies } from '../../../core/loopback.js';
+import { LoopbackReplies } from '../../../core/loopback-replies.js';
 import { sendReplies } from '../../../core/made-frames.js';
 import { Mux } from '../../../core/mux.js';
 import { Drops, forgetOrigin } from '../../../core/drops.js';
@@ -134,7 +134,7 @@ export class DatapathEngine {
    * Ports that have just become ready come before, so that they need not wait for ports that never finish.
    * Returns whether there was a turn. */
   resume(): boolean {
-    let isAny = sendReplies(this.#shared);
+    let isAny = sendReplies(this.#shared, (id) => this.#overlays.get(id)?.overlay);
     if (isAny) this.#endTurn();
     if (this.#waiting.size === 0 && this.#served.size === 0) return isAny;
     for (const token of this.#waiting) {
