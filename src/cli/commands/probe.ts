@@ -49,8 +49,8 @@ export const command = defineCommand({
   ],
 
   async run(args, context) {
-    const [name, station, ...more] = args.operands;
-    if (station === undefined || more.length > 0)
+    const [name, station] = args.operands;
+    if (args.operands.length !== 2)
       throw new UsageError(`expected an overlay and a MAC or IP address, got: ${args.operands.join(' ')}`);
     const isJson = args.has('json');
     if (isJson) refuseWithJson(args);

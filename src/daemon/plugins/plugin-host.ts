@@ -33,6 +33,7 @@ import {
   checkDestination,
   checkMac,
   checkPeers,
+  checkPlace,
   checkStation,
   checkStationIp,
   checkStationIps,
@@ -172,8 +173,20 @@ export class PluginInstance {
     const instance = this.#instance;
     if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
     const { lookupDeadlineMs } = this.#services.limits();
-    const found = this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.neighbor?.(ip, signal));
-    return andThen(found, (mac) => (mac === null ? null : checkStation(mac)));
+    return this.#facts(instance, 'arp', (call) => this.#ask(lookupDeadlineMs, call)).neighbor(ip);
+  }
+
+  /** Where the plugin places the MAC of a port; null if it does not know the MAC, undefined if it cannot tell. */
+  placeOf(mac: MacAddress): Destination | null | undefined {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.placeOf !== 'function') return undefined;
+    try {
+      const value: unknown = this.#inside(() => instance.placeOf?.(mac));
+      return value === undefined || value === null ? value : checkPlace(value);
+    } catch (error) {
+      this.complain(error);
+      return undefined;
+    }
   }
 
   get lookupTimes(): Omit<LookupStatistics, 'asked'> {
@@ -322,21 +335,14 @@ export class PluginInstance {
   #host(): Host {
     const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
+    const say = (level: 'info' | 'warn' | 'error') => (message: string) => {
+      this.#log(level, message);
+    };
     return {
       overlay,
       vnetid,
       listen,
-      log: {
-        info: (message) => {
-          this.#log('info', message);
-        },
-        warn: (message) => {
-          this.#log('warn', message);
-        },
-        error: (message) => {
-          this.#log('error', message);
-        },
-      },
+      log: { info: say('info'), warn: say('warn'), error: say('error') },
       now: () => performance.now(),
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
@@ -378,6 +384,9 @@ export class PluginInstance {
       },
       remark: (sentence) => {
         if (!this.#isStopped) health.remark(sentence);
+      },
+      note: (sentence) => {
+        if (!this.#isStopped) health.tell('plugin', sentence);
       },
     };
   }
