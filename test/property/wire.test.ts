@@ -196,17 +196,9 @@ await t.test('every Repr survives being written and parsed', (t) => {
   roundTrips(t, 'ethernet', ethernet, fc.record({ destination: macs, source: macs, etherType: bit16 }));
   const tag = { priority: fc.nat(7), dropEligible: flag, vlanId: fc.nat(4095), etherType: bit16 };
   roundTrips(t, 'vlan', vlan, fc.record(tag));
-  roundTrips(
-    t,
-    'loopback',
-    loopback,
-    fc.record({
-      level: fc.nat(7),
-      opcode: fc.constantFrom(loopback.MESSAGE, loopback.REPLY),
-      transaction: fc.integer(),
-      dataBytes: payloadLength,
-    }),
-  );
+  const opcode = fc.constantFrom(loopback.MESSAGE, loopback.REPLY);
+  const message = { level: fc.nat(7), opcode, transaction: fc.integer(), dataBytes: payloadLength };
+  roundTrips(t, 'loopback', loopback, fc.record(message));
   roundTrips(
     t,
     'arp',
@@ -404,20 +396,8 @@ const mutations = fc
 const anyBytes = fc.oneof(bytesUpTo(200), mutations);
 
 const gates = {
-  arp,
-  dhcpv4,
-  ethernet,
-  icmp,
-  icmpv6,
-  ipv4,
-  ipv6,
-  loopback,
-  ndp,
-  tcp,
-  udp,
-  virtioNet,
-  vlan,
-  vxlan,
+  ...{ arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6 },
+  ...{ loopback, ndp, tcp, udp, virtioNet, vlan, vxlan },
 };
 
 await t.test('no bytes make a check, a parse or describe throw, or reach past the length', (t) => {
