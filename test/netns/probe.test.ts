@@ -3,10 +3,12 @@
 import t, { type Test } from 'tap';
 
 import type { ProbeInfo } from '../../src/control/messages.js';
+import type { Finding } from '../../src/cli/doctor/finding.js';
 import { ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import { Capture } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { doctor } from '../helpers/doctor.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { type Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { newHosts, newSite } from '../helpers/site.js';
@@ -364,6 +366,33 @@ await t.test('loopback=off, and a mapping', { skip }, async (t) => {
     properties.find(({ property }) => property === 'vxlan/loopback'),
     { value: 'on', default: 'on', possible: 'on,off' },
   );
+});
+
+await t.test('doctor --probe', { skip }, async (t) => {
+  const bed = newBed(t);
+  const [zlan, zlan2, zlan3] = await buildZlan(bed, new MappingFile(bed));
+  for (const { daemon } of [zlan, zlan2, zlan3]) daemon.explain(t);
+  await zlan.host.ip('link set foo0 up');
+  const place = { host: zlan.host, socket: zlan.daemon.socket, config: zlan.daemon.configFile };
+  const findings = async (...options: string[]): Promise<readonly Finding[]> =>
+    (await doctor(place, ...options)).findings.filter(({ code }) => code === 'PEER-ANSWERS');
+  t.match(await findings(), [{ status: 'skip', about: null, advice: 'dladm doctor --probe' }]);
+  t.match(await findings('--probe'), [
+    { status: 'skip', about: 'overlay0', sentence: /no station of a peer/ },
+  ]);
+  for (const { mac } of [zlan2, zlan3]) await zlan.daemon.ok(`probe -i foo0 -c 1 overlay0 ${mac}`);
+  t.match(await findings('--probe'), [{ status: 'ok', about: 'overlay0', sentence: '2 peers answered' }]);
+  await zlan3.daemon.stop();
+  t.match(await findings('--probe'), [
+    {
+      status: 'fail',
+      sentence: `no answer from ${zlan3.host.underlay.v4} (${zlan3.mac}), of 2 peers that were asked`,
+      advice: /^dladm probe -i foo0 overlay0 de:ad:be:ef:00:02, /,
+    },
+  ]);
+  await zlan.daemon.ok('delete-vnic foo0');
+  await zlan.daemon.stop();
+  t.match(await findings('--probe'), [{ status: 'skip', sentence: 'the overlay does not run' }]);
 });
 
 await t.test('with loopback=off the station gets the message', { skip }, async (t) => {
