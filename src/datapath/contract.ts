@@ -18,6 +18,7 @@ import type { DropReason, ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { ProbedDatapath } from './probe-contract.js';
 
 /** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
 export interface OverlayConfig {
@@ -52,6 +53,8 @@ export interface OverlayConfig {
   readonly offload: 'auto' | 'off';
   /** Duration of a drop without a ttl of its own. */
   readonly negativeTtlMs: number;
+  /** <encap>/loopback: loopback messages to the MACs of ports are answered. */
+  readonly answersLoopback: boolean;
   /** Entries of the target table; the least recently used one makes room. */
   readonly maxTargets: number;
   /** Peers and targets that an earlier varpd knew, in force before the first frame. */
@@ -291,7 +294,7 @@ export interface PortHandle {
 }
 
 /** The handle of an overlay. */
-export interface OverlayDatapath {
+export interface OverlayDatapath extends ProbedDatapath {
   /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
    * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;

@@ -14,6 +14,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { ProbeNews } from '../../src/core/probe.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TableRow, TargetFacts, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
@@ -121,6 +122,7 @@ export class Vtep {
   readonly leases: LeaseNews[] = [];
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
+  readonly probes: ProbeNews[] = [];
   readonly paths: (PathReport & { readonly isBelieved: boolean })[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
@@ -200,6 +202,7 @@ export class Vtep {
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
+    else if (report.kind === 'probes') this.probes.push(...report.news);
     else this.#reply = report.value;
   }
 }

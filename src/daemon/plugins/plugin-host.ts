@@ -168,6 +168,14 @@ export class PluginInstance {
     }
   }
 
+  /** Undefined: this plugin has no such facts. Throws or rejects as the plugin does. */
+  neighbor(ip: IpAddress): Eventually<MacAddress | null | undefined> {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
+    const { lookupDeadlineMs } = this.#services.limits();
+    return this.#facts(instance, 'arp', (call) => this.#ask(lookupDeadlineMs, call)).neighbor(ip);
+  }
+
   /** Where the plugin places the MAC of a port; null if it does not know the MAC, undefined if it cannot tell. */
   placeOf(mac: MacAddress): Destination | null | undefined {
     const instance = this.#instance;
@@ -327,21 +335,14 @@ export class PluginInstance {
   #host(): Host {
     const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
+    const say = (level: 'info' | 'warn' | 'error') => (message: string) => {
+      this.#log(level, message);
+    };
     return {
       overlay,
       vnetid,
       listen,
-      log: {
-        info: (message) => {
-          this.#log('info', message);
-        },
-        warn: (message) => {
-          this.#log('warn', message);
-        },
-        error: (message) => {
-          this.#log('error', message);
-        },
-      },
+      log: { info: say('info'), warn: say('warn'), error: say('error') },
       now: () => performance.now(),
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
