@@ -5,6 +5,7 @@ import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
+import type { Probes } from './observe/probes.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
@@ -13,6 +14,7 @@ import { VERSION } from './version.js';
 export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
+  readonly probes: Pick<Probes, 'run'>;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
   /** Everything stored has been tried. */
@@ -62,6 +64,7 @@ export function createHandlers(
       const { result, run } = await daemon.captures.start(params);
       return new Streamed(result, run);
     },
+    'overlay.probe': (params) => daemon.probes.run(params),
     'daemon.restart': () => daemon.restart(),
     'daemon.stop': () => {
       daemon.stop();

@@ -21,9 +21,10 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     health: {
       note: () => undefined,
       endNote: () => undefined,
+      tell: () => undefined,
       report: () => ({ status: 'ONLINE', details: null }),
     },
-    lookupTimes: { open: 0, latencyMs: null },
+    plugin: { lookupTimes: { open: 0, latencyMs: null } },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
       counters: () => counters(),
@@ -42,6 +43,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       offloads: ['checksum', 'gso'],
       counters: counters(),
     }),
+    places: () => [],
     ports: () => [
       { name, state: 'up', counters: counters(1) },
       hasLost

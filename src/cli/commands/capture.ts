@@ -8,7 +8,7 @@ import { CaptureStream } from '../../wire/pcapng-read.js';
 import { type CaptureSink, openFile, openOutput, openText, ROW_COLUMNS } from '../capture-sinks.js';
 import { type Arguments, attempt, CommandError, defineCommand, UsageError, ValueError } from '../command.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { parseDecimal, requireMac, requireOneOperand } from '../values.js';
+import { parseDecimal, requireMac, requireOneOperand, wholeOf } from '../values.js';
 
 type Request = Methods['capture.start']['params'];
 
@@ -154,13 +154,6 @@ function endOnSignal(stream: Socket): Ending {
   process.on('SIGINT', ask);
   process.on('SIGTERM', ask);
   return ending;
-}
-
-function wholeOf(text: string | undefined, what: string, min: number, max: number): number | undefined {
-  if (text === undefined) return undefined;
-  const value = parseDecimal(text);
-  if (value !== undefined && value >= min && value <= max) return value;
-  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
 }
 
 function etherTypeOf(text: string | undefined): number | undefined {

@@ -113,7 +113,7 @@ function summaryText({ overlays, missing }: Sample): string {
 
 function totalsText({ unit }: State, { sample: { overlays }, at, problem }: News): string {
   if (problem !== null) return `as of ${at}; trying again`;
-  // A new overlay, whose rates are not known yet, does not hide those of the others.
+  // The rates of a new overlay are not known yet, which does not hide those of the others.
   const total = (name: string): number | null => {
     const known = overlays.map(({ counters }) => rateOf(counters, name)).filter((one) => one !== null);
     return known.length === 0 && overlays.length > 0 ? null : sum(known);

@@ -33,6 +33,7 @@ import {
   checkDestination,
   checkMac,
   checkPeers,
+  checkPlace,
   checkStation,
   checkStationIp,
   checkStationIps,
@@ -164,6 +165,27 @@ export class PluginInstance {
     } catch (error) {
       this.complain(error);
       return [];
+    }
+  }
+
+  /** Undefined: this plugin has no such facts. Throws or rejects as the plugin does. */
+  neighbor(ip: IpAddress): Eventually<MacAddress | null | undefined> {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
+    const { lookupDeadlineMs } = this.#services.limits();
+    return this.#facts(instance, 'arp', (call) => this.#ask(lookupDeadlineMs, call)).neighbor(ip);
+  }
+
+  /** Where the plugin places the MAC of a port; null if it does not know the MAC, undefined if it cannot tell. */
+  placeOf(mac: MacAddress): Destination | null | undefined {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.placeOf !== 'function') return undefined;
+    try {
+      const value: unknown = this.#inside(() => instance.placeOf?.(mac));
+      return value === undefined || value === null ? value : checkPlace(value);
+    } catch (error) {
+      this.complain(error);
+      return undefined;
     }
   }
 
@@ -313,28 +335,21 @@ export class PluginInstance {
   #host(): Host {
     const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
+    const say = (level: 'info' | 'warn' | 'error') => (message: string) => {
+      this.#log(level, message);
+    };
     return {
       overlay,
       vnetid,
       listen,
-      log: {
-        info: (message) => {
-          this.#log('info', message);
-        },
-        warn: (message) => {
-          this.#log('warn', message);
-        },
-        error: (message) => {
-          this.#log('error', message);
-        },
-      },
+      log: { info: say('info'), warn: say('warn'), error: say('error') },
       now: () => performance.now(),
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached((datapath) => {
           // A group MAC is at this host in any case, so only the earlier target is withdrawn.
           if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(target[0]);
-          else datapath.setTarget(target[0], [target[1]], target[2]);
+          else datapath.setTarget(target[0], [target[1]], target[2], 'pushed');
         });
       },
       invalidate: (mac) => {
@@ -369,6 +384,9 @@ export class PluginInstance {
       },
       remark: (sentence) => {
         if (!this.#isStopped) health.remark(sentence);
+      },
+      note: (sentence) => {
+        if (!this.#isStopped) health.tell('plugin', sentence);
       },
     };
   }

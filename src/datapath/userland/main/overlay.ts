@@ -11,6 +11,7 @@ import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
+import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
@@ -30,6 +31,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../contract.js';
+import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
@@ -38,6 +40,7 @@ import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
+import { OverlayProbe } from './probe.js';
 import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
@@ -73,6 +76,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
   readonly #captures = new Set<RingCapture>();
+  #probe: OverlayProbe | undefined;
   readonly #context: OverlayContext;
   readonly #id: number;
   /** Empty once the overlay has ended. */
@@ -125,6 +129,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
   }
 
+  probed(news: readonly ProbeNews[]): void {
+    this.#probe?.heard(news);
+  }
+
   /** Returns whether the overlay sends frames to this underlay address. */
   sendsTo(ip: IpAddress): boolean {
     return this.#peers.has(ip);
@@ -150,9 +158,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
   }
 
-  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number, origin: 'set' | 'pushed'): void {
     this.#shared?.forget(mac);
-    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs });
+    for (const link of this.#links)
+      link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs, origin });
   }
 
   invalidate(mac?: MacAddress): void {
@@ -226,13 +235,31 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return capture;
   }
 
+  async probe(rules: ProbeRules, heard: ProbeListener): Promise<FrameProbe> {
+    const probe = new OverlayProbe(
+      {
+        overlay: this.#id,
+        links: this.#links,
+        sourcePorts: this.sockets.senderPorts,
+        stopped: () => {
+          if (this.#probe === probe) this.#probe = undefined;
+        },
+      },
+      rules,
+      heard,
+    );
+    this.#probe = probe;
+    await probe.begun;
+    return probe;
+  }
+
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
   }
 
-  drops(): readonly DropReport[] {
-    return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
+  drops(counters: Readonly<Record<string, number>>): readonly DropReport[] {
+    return dropReports(counters, [...this.exampleArrays, ...this.sockets.examples]);
   }
 
   get offloads(): readonly Offload[] {
