@@ -217,6 +217,21 @@ export class TargetTable {
     return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
+  /** Gives an entry the state and the times of an entry of `other`, which has not expired. */
+  imitate(row: number, other: TargetTable, otherRow: number, destination: number): void {
+    const [at, from] = [row * ROW_WORDS, otherRow * ROW_WORDS];
+    this.#rows[at + DESTINATION] = destination;
+    this.#rows[at + EXPIRY] = other.#rows[from + EXPIRY];
+    this.#rows[at + USED] = other.#rows[from + USED];
+    this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | this.#generation);
+  }
+
+  /** Returns the ticks until the entry expires; Infinity if it never does. */
+  leftTicks(row: number, nowTick: number): number {
+    const at = row * ROW_WORDS;
+    return this.#rows[at + STATE] & FOR_EVER ? Infinity : Math.max(0, (this.#rows[at + EXPIRY] - nowTick) | 0);
+  }
+
   /** Makes an entry PENDING again, since its question is asked again. */
   reopen(row: number): void {
     this.#rows[row * ROW_WORDS + DESTINATION] = NOWHERE;

@@ -317,6 +317,7 @@ export class DatapathEngine {
       case 'scan-targets':
       case 'scan-recent':
       case 'describe-targets':
+      case 'explain':
         this.#reply(command.reply, inspect(overlay, command));
         break;
       case 'restore-targets':
