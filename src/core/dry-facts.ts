@@ -8,7 +8,7 @@ import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { Protection } from '../model/link-properties.js';
 import { type DryFrame, type DryRun, dryRun, endpointOf } from './dry-run.js';
 import { NONE } from './mac-index.js';
-import type { Overlay } from './overlay.js';
+import type { Overlay, OverlayOptions } from './overlay.js';
 import type { Port } from './port.js';
 import { describeTargets, type TableRow } from './target-rows.js';
 import { NOWHERE, TICK_MS } from './target-table.js';
@@ -51,6 +51,7 @@ export interface PathFacts {
 }
 
 export interface DryFacts {
+  readonly settings: Pick<OverlayOptions, 'mtuBytes' | 'listen' | 'acceptAny' | 'strictSource' | 'carryTags'>;
   /** The port that sends the frame; undefined also if there is no such port. */
   readonly port: PortFacts | undefined;
   /** The port with the destination MAC. */
@@ -88,7 +89,9 @@ function factsOf(overlay: Overlay, { frame, from, answers }: DryFrame): DryFacts
   const fixed = point === NOWHERE ? undefined : endpointOf(overlay, point);
   const answered = answers.flatMap((answer) => (answer.kind === 'target' ? answer.to : []));
   const destinations = 'peer' in from ? [] : [...(fixed ? [fixed] : (target?.to ?? [])), ...answered];
+  const { mtuBytes, listen, acceptAny, strictSource, carryTags } = overlay.options;
   return {
+    settings: { mtuBytes, listen, acceptAny, strictSource, carryTags },
     port: sender && portOf(overlay, sender),
     holder: holder === NONE ? undefined : portOf(overlay, ports[holder]),
     ports: ports.map(({ name }) => name),

@@ -20,7 +20,7 @@ export interface ObservedOverlay {
   readonly listen: Endpoint;
   readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
-  readonly lookupTimes: Omit<LookupStatistics, 'asked'>;
+  readonly plugin: { readonly lookupTimes: Omit<LookupStatistics, 'asked'> };
   readonly health: Pick<Health, 'note' | 'endNote'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];
