@@ -56,8 +56,6 @@ export interface DryFacts {
   readonly port: PortFacts | undefined;
   /** The port with the destination MAC. */
   readonly holder: PortFacts | undefined;
-  /** The names of all ports. */
-  readonly ports: readonly string[];
   /** The entry of the destination MAC; of the source MAC for a frame out of the tunnel. */
   readonly target: TargetFacts | undefined;
   /** Mode point: a station with the destination MAC is behind the own port. */
@@ -94,7 +92,6 @@ function factsOf(overlay: Overlay, { frame, from, answers }: DryFrame): DryFacts
     settings: { mtuBytes, listen, acceptAny, strictSource, carryTags },
     port: sender && portOf(overlay, sender),
     holder: holder === NONE ? undefined : portOf(overlay, ports[holder]),
-    ports: ports.map(({ name }) => name),
     target,
     isStation: to !== undefined && stations?.has(highOf(to), lowOf(to), shared.nowTick) === true,
     point: fixed,

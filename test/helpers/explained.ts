@@ -39,6 +39,10 @@ export const PLACES: ReadonlyMap<MacAddress, readonly string[]> = new Map([
   [0x0200_0000_0058, [AWAY]],
 ]);
 export const SILENT: MacAddress = 0x0200_0000_0059;
+/** These MACs and the ones after it are silent too: the plugin does not answer. */
+export const FIRST_SILENT: MacAddress = 0x0600_0000_0000;
+/** EtherType of broadcasts that the plugin does not answer. */
+export const SILENT_TYPE = 0x88b6; // IEEE 802, local experimental EtherType 2
 
 export interface PortSpec {
   readonly mac: MacAddress;
@@ -91,6 +95,13 @@ export class Explainer {
   pass(ms: number): void {
     this.#nowMs += ms;
     for (const { net } of [this.#host, this.#twin]) net.vtep.engine.setTime(this.#nowMs);
+  }
+
+  /** The port sends the frame, and it is not explained. */
+  send(index: number, frame: Uint8Array): void {
+    this.did((_net, taps) => {
+      taps[index].send(frame);
+    });
   }
 
   transmit(index: number, frame: Uint8Array): void {
@@ -181,7 +192,7 @@ function explain({ net }: Side, dry: Omit<DryFrame, 'answers'>): Explained {
 function resolve(question: Question): LookupAnswer | undefined {
   const { destinationMac, frame, etherType } = question;
   if (frame !== undefined) return resolveFrame(frame, etherType);
-  if (destinationMac === SILENT) return undefined;
+  if (destinationMac === SILENT || destinationMac >= FIRST_SILENT) return undefined;
   const to = PLACES.get(destinationMac);
   if (to === undefined || to.length === 0) return { kind: 'drop', reason: 'lookup_drop' };
   return { kind: 'target', to: to.map((ip) => endpoint(ip)), ttlMs: 3000 };
@@ -197,6 +208,8 @@ function resolveFrame(frame: Uint8Array, etherType: number): LookupAnswer | unde
       return proxy('ndp', frame, facts, ignore) as LookupAnswer;
     case ethernet.IPV4:
       return proxy('dhcp', frame, facts, ignore) as LookupAnswer;
+    case SILENT_TYPE:
+      return undefined;
     case 0x88b5:
       return { kind: 'target', to: [endpoint(PEER), endpoint(STRANGER)], ttlMs: 0 };
     default:

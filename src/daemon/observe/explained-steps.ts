@@ -36,7 +36,7 @@ export interface Told {
 }
 
 /** What a rule read, and the rule; undefined = the frame does not come to it. */
-type Told1 = readonly [step: Step, read: string | undefined, rule: string];
+type Rule = readonly [step: Step, read: string | undefined, rule: string];
 
 type Result = Omit<Explanation, 'overlay' | 'port' | 'questions'>;
 
@@ -111,7 +111,7 @@ function stepsOf(told: Told, run: Explained, isPass: boolean): Result['steps'] {
 
 // -- A frame of a port
 
-function outbound(told: Told, run: Explained): readonly Told1[] {
+function outbound(told: Told, run: Explained): readonly Rule[] {
   const { frame, resolved, encap, answers } = told;
   const { facts, sends } = run;
   const { settings, port } = facts;
@@ -134,7 +134,7 @@ function outbound(told: Told, run: Explained): readonly Told1[] {
     ],
     ['size', `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`, `at most the mtu, ${settings.mtuBytes}`],
     isGroup
-      ? ['local', othersOf(facts, port), 'a group frame goes to each other port of its VLAN as well']
+      ? ['local', takersOf(run, port?.name), 'a group frame goes to each other port of its VLAN as well']
       : ['local', localText(facts), 'a station behind a port of this host gets its frames there'],
     facts.point === undefined
       ? ['table', tableText(frame, facts, isGroup), 'the target table says where a MAC lives']
@@ -147,7 +147,7 @@ function outbound(told: Told, run: Explained): readonly Told1[] {
   ];
 }
 
-function plugin({ question, answer }: Answered): Told1 {
+function plugin({ question, answer }: Answered): Rule {
   const about =
     question.frame === undefined ? formatMac(question.destinationMac) : 'this broadcast or multicast';
   return ['plugin', `asked about ${about}, by explain: ${answerText(answer)}`, 'the frame waits for the answer of the plugin'];
@@ -180,9 +180,10 @@ function tagRule(encap: string, carriesTags: boolean): string {
   return carriesTags ? `${encap}/vlan=keep: tags stay` : `${encap}/vlan=drop: tagged frames stay on this host`;
 }
 
-function othersOf({ ports }: DryFacts, port: PortFacts | undefined): string {
-  const others = ports.filter((name) => name !== port?.name);
-  return others.length === 0 ? 'no other port' : others.join(', ');
+/** The ports that get a group frame, of a port or out of the tunnel. */
+function takersOf({ deliveries }: Explained, from?: string): string {
+  const takers = deliveries.map(({ port }) => port).filter((port) => port !== from);
+  return takers.length === 0 ? 'no port' : takers.join(', ');
 }
 
 function localText({ holder, isStation }: DryFacts): string | undefined {
@@ -241,9 +242,10 @@ function routeText({ to, routeMtuBytes, isLoop }: PathFacts): string {
 
 // -- A frame out of the tunnel
 
-function inbound({ frame, from, encap }: Told, { facts, deliveries }: Explained): readonly Told1[] {
+function inbound({ frame, from, encap }: Told, run: Explained): readonly Rule[] {
   if (!('peer' in from)) return [];
-  const { settings, target, holder, ports } = facts;
+  const { facts, deliveries } = run;
+  const { settings, target, holder } = facts;
   const header = vlan.headerLength(frame, 0, frame.length);
   const isWhole = frame.length >= ethernet.HEADER_BYTES;
   const isGroup = frame.length > 0 && ethernet.isGroup(frame, 0);
@@ -267,7 +269,7 @@ function inbound({ frame, from, encap }: Told, { facts, deliveries }: Explained)
     ['size', `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`, `at most the mtu, ${settings.mtuBytes}`],
     [
       'port',
-      isGroup ? ports.join(', ') : holder === undefined ? 'no port has its MAC' : portText(holder),
+      isGroup ? takersOf(run) : holder === undefined ? 'no port has its MAC' : portText(holder),
       isGroup ? 'a group frame goes to each port of its VLAN' : 'the port with its MAC, else the own interface of the overlay',
     ],
     ['local', deliveries.length > 0 ? deliveries.map(({ port }) => port).join(', ') : undefined, 'ports that get it'],
