@@ -220,7 +220,7 @@ export interface ExplainedStep {
   /** `port`, `vlan`, `table` and others (docs/explain.md). */
   readonly step: string;
   readonly verdict: 'pass' | 'drop';
-  /** What the rule read. */
+  /** The facts that the rule read. */
   readonly read: string;
   readonly rule: string;
 }
@@ -234,7 +234,7 @@ export interface ExplainedSend {
   readonly packetBytes: number;
 }
 
-/** What the datapath would do with a frame. */
+/** The fate of a frame in the datapath, had it come now. */
 export interface Explanation {
   readonly overlay: string;
   /** The port that sends it; null for a frame out of the tunnel. */

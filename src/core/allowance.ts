@@ -24,7 +24,10 @@ export class Allowance {
 
   /** Returns one that has as much left, and takes nothing from this one. */
   copy(): Allowance {
-    const copy = new Allowance(this.#clock, { perSecond: (this.#perTick * 1000) / TICK_MS, burst: this.#burst });
+    const copy = new Allowance(this.#clock, {
+      perSecond: (this.#perTick * 1000) / TICK_MS,
+      burst: this.#burst,
+    });
     copy.#left = this.#left;
     copy.#tick = this.#tick;
     return copy;

@@ -64,13 +64,7 @@ export class DhcpLeases {
   /** Returns leases that allow and refuse the same, and report nothing. */
   copy(): DhcpLeases {
     const report = (): void => undefined;
-    return new DhcpLeases(
-      this.#macHigh,
-      this.#macLow,
-      createAskedLeases(),
-      this.#allowance.copy(),
-      report,
-    );
+    return new DhcpLeases(this.#macHigh, this.#macLow, createAskedLeases(), this.#allowance.copy(), report);
   }
 
   // -- Out: a checked message of the port. Returns whether it may be sent.

@@ -1,6 +1,6 @@
 /**
- * What the datapath would read to decide about a frame, asked of the real tables by the functions that it uses
- * itself. It goes with a dry run (dry-run.ts), to say why the frame would go where it goes.
+ * The facts that decide about a frame, asked of the real tables by the functions that the datapath uses itself. They
+ * go with a dry run (dry-run.ts), to say why the frame would go where it goes.
  */
 import * as ethernet from '../wire/ethernet.js';
 import type { Endpoint } from '../wire/ip.js';

@@ -14,32 +14,26 @@
  * of the same frame, with the answer.
  */
 import { DROPS, type DropReason } from '../model/drops.js';
-import {
-  ADDRESS,
-  DESCRIPTOR_WORDS,
-  type FrameBatch,
-  HEADROOM_BYTES,
-  LENGTH,
-  MAX_FRAME_BYTES,
-  OFFSET,
-  PORT,
-  TOS,
-} from '../wire/descriptor.js';
-import { ERRNO } from '../wire/errno.js';
+import { ADDRESS, HEADROOM_BYTES, MAX_FRAME_BYTES, PORT } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import { type Endpoint, family, writeV6 } from '../wire/ip.js';
+import { type Endpoint, writeV6 } from '../wire/ip.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import * as udp from '../wire/udp.js';
-import * as vlan from '../wire/vlan.js';
 import { type CounterName, createCounters, readCounters } from './counters.js';
 import { Destinations } from './destinations.js';
 import { Drops } from './drops.js';
-import { largestFrameBytes } from './frame-count.js';
+import {
+  createBatch,
+  type DryDelivery,
+  type DrySend,
+  place,
+  RecordingPort,
+  RecordingSocket,
+} from './dry-outputs.js';
 import type { LookupResult, Question } from './lookup.js';
 import { answer } from './lookups.js';
 import { NONE } from './mac-index.js';
 import { Mux } from './mux.js';
-import { OutputList, Outputs, type Sink, STRIP_TAG } from './outputs.js';
+import { OutputList, Outputs } from './outputs.js';
 import { HERE, Overlay, type Shared } from './overlay.js';
 import { PendingBudget } from './pending-queue.js';
 import type { Port } from './port.js';
@@ -49,34 +43,13 @@ import { FREE, NOWHERE, VALID } from './target-table.js';
 import { answerTooBig } from './too-big.js';
 import { transmit } from './transmit.js';
 
-/** Both MACs, which a tag follows. */
-const ADDRESSES_BYTES = 12; // IEEE 802.1Q-2018 9.3
-
 /** A frame to run; plain data, since it is sent to threads. */
 export interface DryFrame {
   readonly frame: Uint8Array;
   /** The port that sends it, or the datagram that it arrives in. */
-  readonly from:
-    | { readonly port: string }
-    | { readonly peer: Endpoint; readonly vnetid: number };
+  readonly from: { readonly port: string } | { readonly peer: Endpoint; readonly vnetid: number };
   /** The plugin's answers so far, in the order of its questions. */
   readonly answers: readonly LookupResult[];
-}
-
-/** A datagram that would be sent. */
-export interface DrySend {
-  readonly to: Endpoint;
-  /** Number of the socket, out of `sockets` of the overlay. */
-  readonly socket: number;
-  /** Bytes of the payload of UDP: the tunnel header and the frame. */
-  readonly bytes: Uint8Array;
-  readonly trafficClass: number;
-}
-
-/** A frame that would be written to a port. */
-export interface DryDelivery {
-  readonly port: string;
-  readonly bytes: Uint8Array;
 }
 
 export interface DryRun {
@@ -278,102 +251,4 @@ const isReason = (name: string): name is DropReason => Object.hasOwn(DROPS, name
 /** Returns the endpoint of a slot, or this overlay's own. */
 export function endpointOf({ options, shared }: Overlay, slot: number): Endpoint {
   return slot === HERE ? options.listen : shared.destinations.endpoint(slot);
-}
-
-// -- Outputs that record
-
-class RecordingPort implements Sink {
-  readonly #port: Port;
-  readonly #deliveries: DryDelivery[];
-
-  constructor(port: Port, deliveries: DryDelivery[]) {
-    this.#port = port;
-    this.#deliveries = deliveries;
-  }
-
-  /** Refuses as the kernel does: a device that is down takes nothing. */
-  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    if (this.#port.presence.isDown) return refuse(entries, count, ERRNO.EIO);
-    for (let at = 0; at < 2 * count; at += 2) {
-      const bytes = bytesOf(batch, entries[at], 0);
-      this.#deliveries.push({
-        port: this.#port.name,
-        bytes: entries[at + 1] & STRIP_TAG ? withoutTag(bytes) : bytes,
-      });
-    }
-    return count;
-  }
-}
-
-class RecordingSocket implements Sink {
-  readonly #real: Overlay;
-  readonly #destinations: Destinations;
-  readonly #socket: number;
-  readonly #sends: DrySend[];
-
-  constructor(real: Overlay, destinations: Destinations, socket: number, sends: DrySend[]) {
-    this.#real = real;
-    this.#destinations = destinations;
-    this.#socket = socket;
-    this.#sends = sends;
-  }
-
-  /** Refuses as the kernel does: without a route, and more than the device of the route carries. */
-  deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    const { options, shared, encapsulation } = this.#real;
-    let sent = 0;
-    for (let at = 0; at < 2 * count; at += 2) {
-      const to = this.#destinations.endpoint(entries[at + 1]);
-      const descriptor = entries[at] * DESCRIPTOR_WORDS;
-      const datagramBytes = encapsulation.headerBytes + largestFrameBytes(batch.descriptors, descriptor);
-      const mtuBytes = shared.routeMtuBytes(options.listen.ip, to.ip);
-      if (mtuBytes < 0) entries[at + 1] = -ERRNO.ENETUNREACH;
-      else if (udp.overheadBytes(family(to.ip)) + datagramBytes > mtuBytes) entries[at + 1] = -ERRNO.EMSGSIZE;
-      else {
-        sent++;
-        this.#sends.push({
-          to,
-          socket: this.#socket,
-          bytes: bytesOf(batch, entries[at], encapsulation.headerBytes),
-          trafficClass: batch.descriptors[descriptor + TOS],
-        });
-      }
-    }
-    return sent;
-  }
-}
-
-function refuse(entries: Int32Array, count: number, errno: number): number {
-  for (let at = 1; at < 2 * count; at += 2) entries[at] = -errno;
-  return 0;
-}
-
-/** Returns a copy of a frame, with so many bytes of the header before it. */
-function bytesOf({ bytes, descriptors }: FrameBatch, index: number, headerBytes: number): Uint8Array {
-  const offset = descriptors[index * DESCRIPTOR_WORDS + OFFSET];
-  return bytes.slice(offset - headerBytes, offset + descriptors[index * DESCRIPTOR_WORDS + LENGTH]);
-}
-
-function withoutTag(frame: Uint8Array): Uint8Array {
-  const bytes = frame.copyWithin(vlan.HEADER_BYTES, 0, ADDRESSES_BYTES);
-  return bytes.subarray(vlan.HEADER_BYTES);
-}
-
-// -- Batches of one frame
-
-function createBatch(frameBytes: number): FrameBatch {
-  const slab = new ArrayBuffer((HEADROOM_BYTES + frameBytes + 3) & ~3);
-  return {
-    handle: -1,
-    capacityFrames: 1,
-    bytes: new Uint8Array(slab),
-    words: new Int32Array(slab),
-    descriptors: new Int32Array(DESCRIPTOR_WORDS),
-  };
-}
-
-function place({ bytes, descriptors }: FrameBatch, frame: Uint8Array, offset: number): void {
-  bytes.set(frame, offset);
-  descriptors[OFFSET] = offset;
-  descriptors[LENGTH] = frame.length;
 }

@@ -109,10 +109,7 @@ export class PendingQueue {
 
   /** Makes this queue, and its budget, refuse to `own` what `other` refuses to `port`. */
   imitate(other: PendingQueue, port: Sender, own: Sender): void {
-    const most = Math.max(
-      other.#budget.most(other),
-      other.#shares.most(port, other.#budget.part(other)),
-    );
+    const most = Math.max(other.#budget.most(other), other.#shares.most(port, other.#budget.part(other)));
     if (most >= MAX_BYTES) return;
     this.#budget.leave(this, most);
     this.#shares.take(own, MAX_BYTES - most);

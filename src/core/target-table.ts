@@ -229,7 +229,9 @@ export class TargetTable {
   /** Returns the ticks until the entry expires; Infinity if it never does. */
   leftTicks(row: number, nowTick: number): number {
     const at = row * ROW_WORDS;
-    return this.#rows[at + STATE] & FOR_EVER ? Infinity : Math.max(0, (this.#rows[at + EXPIRY] - nowTick) | 0);
+    return this.#rows[at + STATE] & FOR_EVER
+      ? Infinity
+      : Math.max(0, (this.#rows[at + EXPIRY] - nowTick) | 0);
   }
 
   /** Makes an entry PENDING again, since its question is asked again. */

@@ -1,6 +1,7 @@
 // A host that says what it would do with each frame before it gets it, and its twin, which never says anything. Throws where the
 // host does something else than it said, where saying it has changed anything, or where the two differ in the end.
-import type { DryFrame, DrySend } from '../../src/core/dry-run.js';
+import type { DrySend } from '../../src/core/dry-outputs.js';
+import type { DryFrame } from '../../src/core/dry-run.js';
 import type { Explained } from '../../src/core/dry-facts.js';
 import { type CounterName, readCounters } from '../../src/core/counters.js';
 import type { Question } from '../../src/core/overlay.js';
@@ -142,21 +143,27 @@ export class Explainer {
     action(this.#twin);
     const change = difference(countersOf(this.#host), counted);
     const done: Record<string, unknown> = {
-        sends: sentBy(this.#host, datagrams),
-        deliveries: this.#host.taps.map((tap) => tap.take().map(hex)),
-        drops: Object.keys(change).filter((name) => name in DROPS),
-        counters: Object.fromEntries(Object.entries(change).filter(([name]) => !(name in DROPS))),
-      };
+      sends: sentBy(this.#host, datagrams),
+      deliveries: this.#host.taps.map((tap) => tap.take().map(hex)),
+      drops: Object.keys(change).filter((name) => name in DROPS),
+      counters: Object.fromEntries(Object.entries(change).filter(([name]) => !(name in DROPS))),
+    };
     const told: Record<string, unknown> = {
-        sends: said.sends.filter(isCarried).map(({ to, socket, bytes, trafficClass }) => [to, socket, hex(bytes), trafficClass]),
-        deliveries: this.#host.taps.map((tap) =>
-          said.deliveries.filter(({ port }) => port === nameOf(tap)).map(({ bytes }) => hex(bytes)),
-        ),
-        drops: said.drops,
-        counters: said.counters,
-      };
+      sends: said.sends
+        .filter(isCarried)
+        .map(({ to, socket, bytes, trafficClass }) => [to, socket, hex(bytes), trafficClass]),
+      deliveries: this.#host.taps.map((tap) =>
+        said.deliveries.filter(({ port }) => port === nameOf(tap)).map(({ bytes }) => hex(bytes)),
+      ),
+      drops: said.drops,
+      counters: said.counters,
+    };
     for (const [name, value] of Object.entries(done))
-      equal(value, told[name], `${name}: what was done, against what was said (${said.facts.target?.state ?? ''} ${JSON.stringify(done['drops'])} ${JSON.stringify(done['counters'])} ${JSON.stringify(said.counters)} ${JSON.stringify(said.drops)} ${hex(dry.frame.slice(0,24))})`);
+      equal(
+        value,
+        told[name],
+        `${name}: what was done, against what was said (${said.facts.target?.state ?? ''} ${JSON.stringify(done['drops'])} ${JSON.stringify(done['counters'])} ${JSON.stringify(said.counters)} ${JSON.stringify(said.drops)} ${hex(dry.frame.slice(0, 24))})`,
+      );
     for (const tap of this.#twin.taps) tap.take();
     this.#note(said);
   }

@@ -101,7 +101,12 @@ await t.test('what is said is what is sent', { skip }, async (t) => {
 });
 
 await t.test('the classic mistakes', { skip }, async (t) => {
-  const { bed, a, b, daemon, from, to, write, explain } = await start(t, 'v4', 'vxlan', '-p vxlan/source_ports=4');
+  const { bed, a, b, daemon, from, to, write, explain } = await start(
+    t,
+    'v4',
+    'vxlan',
+    '-p vxlan/source_ports=4',
+  );
   const foo = ['-i', 'foo0'];
   /** The frame is dropped for this reason, at this step. */
   const drops = async (t: Test, reason: string, step: string, ...args: string[]): Promise<void> => {
@@ -122,7 +127,10 @@ await t.test('the classic mistakes', { skip }, async (t) => {
   });
 
   await t.test('nothing is wrong here', async (t) => {
-    t.match(await explain(...foo, '--dst', PEER), { code: EXIT.DONE, sends: [{ to: `${to}:4789`, bytes: 106 }] });
+    t.match(await explain(...foo, '--dst', PEER), {
+      code: EXIT.DONE,
+      sends: [{ to: `${to}:4789`, bytes: 106 }],
+    });
     const { steps, sends } = await explain(...foo, '--dst', PEER_IP, '--src', OWN_IP);
     t.equal(sends.length, 1);
     t.match(steps[0], { step: 'address', read: `${PEER_IP} is at ${PEER}` }, 'by the answer of the plugin');
@@ -196,7 +204,7 @@ await t.test('the classic mistakes', { skip }, async (t) => {
 
 // -- docs/explain.md: every block of the page, typed
 
-/** What is to be done before a block of the page, and after it; blocks are named by the words above them. */
+/** Done before a block of the page, and after it; blocks are named by the words above them. */
 type Around = readonly [before: () => unknown, after: () => unknown];
 
 await t.test('the page shows what is printed', { skip }, async (t) => {
@@ -224,7 +232,9 @@ await t.test('the page shows what is printed', { skip }, async (t) => {
     ],
   };
   const blocks = [
-    ...textOf('docs/explain.md').matchAll(/^\*\*(.*?)\*\*[^\n]*\n\n {4}# dladm (explain .*)\n((?: {4}.*\n)+)/gm),
+    ...textOf('docs/explain.md').matchAll(
+      /^\*\*(.*?)\*\*[^\n]*\n\n {4}# dladm (explain .*)\n((?: {4}.*\n)+)/gm,
+    ),
   ];
   t.ok(blocks.length >= 10, `${blocks.length} blocks`);
   for (const [, title, line, output] of blocks) {
@@ -234,7 +244,11 @@ await t.test('the page shows what is printed', { skip }, async (t) => {
     await after?.();
     t.equal(stdout.replaceAll(/UDP port \d+/g, 'UDP port 58154'), output.replaceAll(/^ {4}/gm, ''), title);
   }
-  for (const title of Object.keys(around)) t.ok(blocks.some((block) => block[1] === title), title);
+  for (const title of Object.keys(around))
+    t.ok(
+      blocks.some((block) => block[1] === title),
+      title,
+    );
 });
 
 await t.test('several threads', { skip }, async (t) => {

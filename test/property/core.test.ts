@@ -9,17 +9,7 @@ import { WHOLE } from '../../src/io/memory.js';
 import { readCapture } from '../../src/wire/pcapng-read.js';
 import { Capture } from '../helpers/device-capture.js';
 import { Trace } from '../helpers/device-trace.js';
-import {
-  Lab,
-  MAC,
-  address,
-  concat,
-  dhcpFrame,
-  endpoint,
-  frame,
-  hex,
-  packet,
-} from '../helpers/lab.js';
+import { Lab, MAC, address, concat, dhcpFrame, endpoint, frame, hex, packet } from '../helpers/lab.js';
 import { lieOf } from '../helpers/lies.js';
 import { part } from '../helpers/whole.js';
 import { equal, World } from '../helpers/world.js';

@@ -78,7 +78,10 @@ const step = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('restore'), mac: to }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('point'), ip: fc.constantFrom(PEER, NARROW, LOOP) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('point'), ip: fc.constantFrom(PEER, NARROW, LOOP) }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('down'), port: fc.nat(), isDown: fc.boolean() }) },
 );
 const portSpec = fc.record({
@@ -137,10 +140,26 @@ function take(explainer: Explainer, each: Step): number {
 /** Outcomes that the frames above must have had, so that the law says something. */
 const EXPECTED = [
   ...['sent', 'delivered', 'waits'],
-  ...['tx_runt', 'tx_vlan', 'tx_too_big', 'tx_hairpin', 'lookup_drop', 'tx_path_mtu', 'tx_unreachable', 'tx_loop'],
+  ...[
+    'tx_runt',
+    'tx_vlan',
+    'tx_too_big',
+    'tx_hairpin',
+    'lookup_drop',
+    'tx_path_mtu',
+    'tx_unreachable',
+    'tx_loop',
+  ],
   ...['mac_spoofed', 'ip_spoofed', 'dhcp_spoofed', 'restricted', 'unreadable'],
   ...['tx_group', 'arp_ignored', 'ndp_ignored', 'proxy_spoofed', 'proxy_local', 'port_down'],
-  ...['rx_unknown_vni', 'rx_unknown_peer', 'rx_runt', 'rx_bad_source', 'rx_source_mismatch', 'rx_source_unknown'],
+  ...[
+    'rx_unknown_vni',
+    'rx_unknown_peer',
+    'rx_runt',
+    'rx_bad_source',
+    'rx_source_mismatch',
+    'rx_source_unknown',
+  ],
   ...['rx_vlan', 'rx_too_big', 'rx_no_port'],
 ];
 
@@ -176,9 +195,17 @@ function typed(to: number, etherType: number, bytes = 60): Uint8Array {
 }
 
 await t.test('explain refuses what the engine refuses: shares, rates and queues', (t) => {
-  const ports = [MAC.a, MAC.e].map((mac) => ({ mac, vid: 0, own: false, protect: ['dhcp-nospoof'] }) as const);
+  const ports = [MAC.a, MAC.e].map(
+    (mac) => ({ mac, vid: 0, own: false, protect: ['dhcp-nospoof'] }) as const,
+  );
   const options = { mtuBytes: 1500, destination: undefined };
-  const flood = (what: string, count: number, near: number, expected: string, one: (at: number) => Uint8Array) => {
+  const flood = (
+    what: string,
+    count: number,
+    near: number,
+    expected: string,
+    one: (at: number) => Uint8Array,
+  ) => {
     const explainer = new Explainer({ encapsulation: 'vxlan', options, ports });
     for (let at = 0; at < count; at++) {
       if (at < near) explainer.send(0, one(at));
@@ -193,7 +220,9 @@ await t.test('explain refuses what the engine refuses: shares, rates and queues'
   flood('a scan', 1030, 1015, 'lookup_busy', (at) => frame(FIRST_SILENT + at, MAC.a));
   flood('frames to one MAC', 100, 70, 'pending_full', () => frame(SILENT, MAC.a, 1500));
   flood('broadcasts', 262, 245, 'pending_full', () => typed(MAC.all, SILENT_TYPE));
-  flood('frames to many MACs', 12_000, 11_950, 'pending_full', (at) => frame(FIRST_SILENT + (at % 200), MAC.a, 1500));
+  flood('frames to many MACs', 12_000, 11_950, 'pending_full', (at) =>
+    frame(FIRST_SILENT + (at % 200), MAC.a, 1500),
+  );
   const explainer = new Explainer({ encapsulation: 'vxlan', options, ports });
   for (let at = 0; at < 70; at++) explainer.transmit(0, dhcpFrame({ transactionId: at }));
   explainer.end();

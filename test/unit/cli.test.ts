@@ -103,8 +103,8 @@ const USAGE: Readonly<Record<string, string>> = {
   'reset-linkprop': '[-t] [-p prop[,...]] vnic',
   'show-linkprop': '[-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
   explain:
-    '[-i port] (--dst mac|address [--src mac|address] [--type ethertype] [--vlan vid] [--size bytes] | --frame hex | ' +
-    '--pcap file#number) [--inbound --from vtep [--vni id]] [[-p] -o field,... | --json] overlay',
+    '[-i port] [--inbound --from vtep [--vni id]] --dst mac|address [--src mac|address] [--type ethertype] ' +
+    '[--vlan vid] [--size bytes] | --frame hex | --pcap file#number [[-p] -o field,... | --json] overlay',
   'check-mapping': '[--json] file',
   reload: '',
 };

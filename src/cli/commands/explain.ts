@@ -43,8 +43,8 @@ type ExplainArguments = Arguments<(typeof OPTIONS)[number]['name']>;
 
 export const command = defineCommand({
   synopsis:
-    'explain [-i port] (--dst mac|address [--src mac|address] [--type ethertype] [--vlan vid] [--size bytes] | ' +
-    '--frame hex | --pcap file#number) [--inbound --from vtep [--vni id]] [[-p] -o field,... | --json] overlay',
+    'explain [-i port] [--inbound --from vtep [--vni id]] --dst mac|address [--src mac|address] [--type ethertype] ' +
+    '[--vlan vid] [--size bytes] | --frame hex | --pcap file#number [[-p] -o field,... | --json] overlay',
   about:
     'Says what the datapath would do with a frame now: a line for each rule that the frame comes to, with what the rule read, ' +
     'and the end. Nothing is sent, changed or counted. A frame that would wait for the plugin has the plugin asked, for ' +
@@ -79,7 +79,9 @@ function requestOf(args: ExplainArguments): Request {
   if (kinds[0] !== 'dst' && parts.length > 0)
     throw new UsageError(`--${parts[0]} goes with --dst: a whole frame has its own`);
   if (args.has('inbound') !== args.has('from'))
-    throw new UsageError('--inbound and --from go together: a frame out of the tunnel has a VTEP that sends it');
+    throw new UsageError(
+      '--inbound and --from go together: a frame out of the tunnel has a VTEP that sends it',
+    );
   if (args.has('inbound') && args.has('port')) throw new UsageError('-i is for a frame that a port sends');
   if (args.has('vni') && !args.has('inbound')) throw new UsageError('--vni goes with --inbound');
   const typed = {
@@ -118,7 +120,9 @@ function frameOf(text: string): string {
   const { interfaceId, data, originalBytes = data.length } = packet;
   const linkType = capture.interfaces.at(interfaceId)?.linkType;
   if (linkType !== LINK_TYPE_ETHERNET)
-    throw new ValueError(`packet ${number} of ${file} is not an Ethernet frame: its link type is ${linkType ?? '?'}`);
+    throw new ValueError(
+      `packet ${number} of ${file} is not an Ethernet frame: its link type is ${linkType ?? '?'}`,
+    );
   if (originalBytes > data.length)
     throw new ValueError(
       `packet ${number} of ${file} was cut off: ${data.length} of ${originalBytes} bytes; capture with a larger -s`,
@@ -130,7 +134,11 @@ function read(file: string): Uint8Array {
   try {
     return readFileSync(file);
   } catch (error) {
-    throw new CommandError(`failed to read ${file}: ${errorText(error)}`, [], asOverlayError(error).exitStatus);
+    throw new CommandError(
+      `failed to read ${file}: ${errorText(error)}`,
+      [],
+      asOverlayError(error).exitStatus,
+    );
   }
 }
 

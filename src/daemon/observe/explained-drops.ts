@@ -50,7 +50,7 @@ export function stepOf(reason: DropReason, isAsked: boolean): Step {
   return STEP_OF[reason] ?? (isAsked ? 'plugin' : 'table');
 }
 
-/** What to do, for the reasons that operators meet. */
+/** Advice, for the reasons that operators meet. */
 export const ADVICE: Readonly<Partial<Record<DropReason, string>>> = {
   tx_vlan: 'send it without a tag, or create the VNIC with the right -v (0 is every VLAN)',
   tx_too_big: 'lower the MTU of the sender to the mtu of the overlay (ip link set DEV mtu N)',
@@ -60,7 +60,8 @@ export const ADVICE: Readonly<Partial<Record<DropReason, string>>> = {
   lookup_timeout: "look at the plugin's trouble: dladm show-overlay -f",
   lookup_busy: 'send again in a second, or find out what the port scans',
   pending_full: 'send again once the plugin has answered',
-  tx_path_mtu: 'send smaller packets, or give the underlay its MTU back; dladm restart sets mtu from the route',
+  tx_path_mtu:
+    'send smaller packets, or give the underlay its MTU back; dladm restart sets mtu from the route',
   tx_unreachable: 'ip route get the VTEP, and mend the route',
   tx_loop: 'give the VTEP a route that does not lead into the overlay',
   tx_group: 'nothing, unless the plugin should flood it: see its mapping',

@@ -39,7 +39,11 @@ export function frameOf(spec: FrameSpec): Uint8Array {
   const outerType = spec.vlan === undefined ? etherType : vlan.CUSTOMER_TAG;
   ethernet.write({ destination: to, source: from, etherType: outerType }, frame, 0);
   if (spec.vlan !== undefined)
-    vlan.write({ priority: 0, dropEligible: false, vlanId: spec.vlan, etherType }, frame, ethernet.HEADER_BYTES);
+    vlan.write(
+      { priority: 0, dropEligible: false, vlanId: spec.vlan, etherType },
+      frame,
+      ethernet.HEADER_BYTES,
+    );
   if (!isIp) return frame;
   const payloadLength = frame.length - header - ip - udp.HEADER_BYTES;
   if (etherType === ethernet.IPV4) writeV4(spec, frame, header, udp.HEADER_BYTES + payloadLength);
@@ -49,7 +53,12 @@ export function frameOf(spec: FrameSpec): Uint8Array {
   return frame;
 }
 
-function writeV4({ source, destination }: FrameSpec, frame: Uint8Array, at: number, payloadLength: number): void {
+function writeV4(
+  { source, destination }: FrameSpec,
+  frame: Uint8Array,
+  at: number,
+  payloadLength: number,
+): void {
   ipv4.write(
     {
       source: v4Of(source),
@@ -66,7 +75,12 @@ function writeV4({ source, destination }: FrameSpec, frame: Uint8Array, at: numb
   );
 }
 
-function writeV6({ source, destination }: FrameSpec, frame: Uint8Array, at: number, payloadLength: number): void {
+function writeV6(
+  { source, destination }: FrameSpec,
+  frame: Uint8Array,
+  at: number,
+  payloadLength: number,
+): void {
   ipv6.write(
     {
       source: source ?? ANY_V6,

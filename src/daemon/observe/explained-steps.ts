@@ -6,7 +6,8 @@
 import type { Explanation } from '../../control/messages.js';
 import { durationText } from '../../control/drop-text.js';
 import type { DryFacts, Explained, PathFacts, PortFacts } from '../../core/dry-facts.js';
-import type { DryFrame, DrySend } from '../../core/dry-run.js';
+import type { DrySend } from '../../core/dry-outputs.js';
+import type { DryFrame } from '../../core/dry-run.js';
 import * as flow from '../../core/flow.js';
 import type { LookupAnswer, LookupRequest } from '../../datapath/contract.js';
 import { DROPS } from '../../model/drops.js';
@@ -35,7 +36,7 @@ export interface Told {
   readonly sourcePorts: readonly number[];
 }
 
-/** What a rule read, and the rule; undefined = the frame does not come to it. */
+/** A rule, and the facts that it read; undefined = the frame does not come to it. */
 type Rule = readonly [step: Step, read: string | undefined, rule: string];
 
 type Result = Omit<Explanation, 'overlay' | 'port' | 'questions'>;
@@ -68,7 +69,11 @@ export function tell(told: Told, run: Explained): Result {
   };
 }
 
-function sendOf({ sourcePorts }: Told, { facts }: Explained, { to, socket, bytes }: DrySend): Result['sends'][number] {
+function sendOf(
+  { sourcePorts }: Told,
+  { facts }: Explained,
+  { to, socket, bytes }: DrySend,
+): Result['sends'][number] {
   const { listen } = facts.settings;
   return {
     from: formatEndpoint({ ip: listen.ip, port: sourcePorts[socket] ?? listen.port }),
@@ -132,7 +137,11 @@ function outbound(told: Told, run: Explained): readonly Rule[] {
       port !== undefined && port.protection.length > 0 ? port.protection.join(', ') : undefined,
       'link protection of the port',
     ],
-    ['size', `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`, `at most the mtu, ${settings.mtuBytes}`],
+    [
+      'size',
+      `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`,
+      `at most the mtu, ${settings.mtuBytes}`,
+    ],
     isGroup
       ? ['local', takersOf(run, port?.name), 'a group frame goes to each other port of its VLAN as well']
       : ['local', localText(facts), 'a station behind a port of this host gets its frames there'],
@@ -143,14 +152,22 @@ function outbound(told: Told, run: Explained): readonly Rule[] {
     ['flow', sends.length > 0 ? flowText(told, sends[0]) : undefined, 'the flow chooses the source port'],
     ['mtu', path && mtuText(frame, run, path), 'a datagram is never fragmented'],
     ['route', path && routeText(path), 'the route to the VTEP carries the datagram'],
-    ['port', run.drops.some((reason) => reason.startsWith('port_')) ? 'it is down' : undefined, 'an interface that is down takes nothing'],
+    [
+      'port',
+      run.drops.some((reason) => reason.startsWith('port_')) ? 'it is down' : undefined,
+      'an interface that is down takes nothing',
+    ],
   ];
 }
 
 function plugin({ question, answer }: Answered): Rule {
   const about =
     question.frame === undefined ? formatMac(question.destinationMac) : 'this broadcast or multicast';
-  return ['plugin', `asked about ${about}, by explain: ${answerText(answer)}`, 'the frame waits for the answer of the plugin'];
+  return [
+    'plugin',
+    `asked about ${about}, by explain: ${answerText(answer)}`,
+    'the frame waits for the answer of the plugin',
+  ];
 }
 
 function answerText(answer: LookupAnswer): string {
@@ -177,7 +194,9 @@ function tagText(frame: Uint8Array, header: number): string {
 }
 
 function tagRule(encap: string, carriesTags: boolean): string {
-  return carriesTags ? `${encap}/vlan=keep: tags stay` : `${encap}/vlan=drop: tagged frames stay on this host`;
+  return carriesTags
+    ? `${encap}/vlan=keep: tags stay`
+    : `${encap}/vlan=drop: tagged frames stay on this host`;
 }
 
 /** The ports that get a group frame, of a port or out of the tunnel. */
@@ -201,9 +220,12 @@ function localText({ holder, isStation }: DryFacts): string | undefined {
 
 function tableText(frame: Uint8Array, { target }: DryFacts, isGroup: boolean): string {
   const mac = frame.length < ethernet.HEADER_BYTES ? '' : formatMac(ethernet.destination(frame, 0));
-  if (target === undefined) return `no entry for ${mac}: the plugin is asked${isGroup ? ' about this frame' : ''}`;
+  if (target === undefined)
+    return `no entry for ${mac}: the plugin is asked${isGroup ? ' about this frame' : ''}`;
   const { state, to, isStale, idleMs, leftMs } = target;
-  const place = { pending: 'waits for an answer', drop: 'lives nowhere', valid: `at ${endpoints(to)}` }[state];
+  const place = { pending: 'waits for an answer', drop: 'lives nowhere', valid: `at ${endpoints(to)}` }[
+    state
+  ];
   const times = [
     isStale ? 'from before a restart' : '',
     `used ${durationText(idleMs)} ago`,
@@ -225,8 +247,13 @@ function flowText({ sourcePorts }: Told, { bytes, socket }: DrySend): string {
 const TUNNEL_BYTES = 8;
 const innerOf = (datagram: Uint8Array): Uint8Array => datagram.subarray(TUNNEL_BYTES);
 
-function mtuText(frame: Uint8Array, { sends, facts }: Explained, { to, pathMtuBytes, routeMtuBytes }: PathFacts): string {
-  const inserted = facts.port !== undefined && facts.port.vid !== 0 && frame.length > 0 ? vlan.HEADER_BYTES : 0;
+function mtuText(
+  frame: Uint8Array,
+  { sends, facts }: Explained,
+  { to, pathMtuBytes, routeMtuBytes }: PathFacts,
+): string {
+  const inserted =
+    facts.port !== undefined && facts.port.vid !== 0 && frame.length > 0 ? vlan.HEADER_BYTES : 0;
   const frameBytes = sends.length > 0 ? innerOf(sends[0].bytes).length : frame.length + inserted;
   const overhead = udp.overheadBytes(family(to.ip));
   const sum = `${frameBytes} frame + ${TUNNEL_BYTES} tunnel + ${overhead} UDP and IP = ${frameBytes + TUNNEL_BYTES + overhead} bytes`;
@@ -250,7 +277,12 @@ function inbound({ frame, from, encap }: Told, run: Explained): readonly Rule[] 
   const isWhole = frame.length >= ethernet.HEADER_BYTES;
   const isGroup = frame.length > 0 && ethernet.isGroup(frame, 0);
   const source = isWhole ? formatMac(ethernet.source(frame, 0)) : '';
-  const place = target === undefined ? 'is not in the table' : target.state === 'valid' ? `at ${endpoints(target.to)}` : target.state;
+  const place =
+    target === undefined
+      ? 'is not in the table'
+      : target.state === 'valid'
+        ? `at ${endpoints(target.to)}`
+        : target.state;
   const strict = settings.strictSource;
   return [
     ['vni', `${from.vnetid} on ${formatEndpoint(settings.listen)}`, 'the VNI picks the overlay'],
@@ -263,16 +295,32 @@ function inbound({ frame, from, encap }: Told, run: Explained): readonly Rule[] 
     [
       'source',
       strict ? `${source} ${place}` : source,
-      strict ? `${encap}/strict-source=on: it lives at its sender` : 'a station, and no port of this host that has just sent',
+      strict
+        ? `${encap}/strict-source=on: it lives at its sender`
+        : 'a station, and no port of this host that has just sent',
     ],
-    ['vlan', header > ethernet.HEADER_BYTES ? tagText(frame, header) : undefined, tagRule(encap, settings.carryTags)],
-    ['size', `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`, `at most the mtu, ${settings.mtuBytes}`],
+    [
+      'vlan',
+      header > ethernet.HEADER_BYTES ? tagText(frame, header) : undefined,
+      tagRule(encap, settings.carryTags),
+    ],
+    [
+      'size',
+      `${Math.max(0, frame.length - header)} bytes behind the Ethernet header`,
+      `at most the mtu, ${settings.mtuBytes}`,
+    ],
     [
       'port',
       isGroup ? takersOf(run) : holder === undefined ? 'no port has its MAC' : portText(holder),
-      isGroup ? 'a group frame goes to each port of its VLAN' : 'the port with its MAC, else the own interface of the overlay',
+      isGroup
+        ? 'a group frame goes to each port of its VLAN'
+        : 'the port with its MAC, else the own interface of the overlay',
     ],
-    ['local', deliveries.length > 0 ? deliveries.map(({ port }) => port).join(', ') : undefined, 'ports that get it'],
+    [
+      'local',
+      deliveries.length > 0 ? deliveries.map(({ port }) => port).join(', ') : undefined,
+      'ports that get it',
+    ],
   ];
 }
 
@@ -281,7 +329,12 @@ function inbound({ frame, from, encap }: Told, run: Explained): readonly Rule[] 
 /** Threads may differ for a moment: an answer that one of them got is on its way to the others. */
 function threadsOf(threads: readonly Explained[]): Result['steps'] {
   const [first, ...others] = threads.map(({ sends, deliveries, drops, question }) =>
-    JSON.stringify([sends.map(({ to, socket }) => [to, socket]), deliveries.map(({ port }) => port), drops, question?.destinationMac]),
+    JSON.stringify([
+      sends.map(({ to, socket }) => [to, socket]),
+      deliveries.map(({ port }) => port),
+      drops,
+      question?.destinationMac,
+    ]),
   );
   if (others.length === 0) return [];
   const different = others.flatMap((one, index) => (one === first ? [] : [index + 1]));
@@ -289,5 +342,12 @@ function threadsOf(threads: readonly Explained[]): Result['steps'] {
     different.length === 0
       ? `all ${threads.length} say the same`
       : `thread 0 is told; differently: ${different.map((index) => `thread ${index}: ${threads[index].drops.join(', ') || 'passes'}`).join('; ')}`;
-  return [{ step: 'threads', verdict: 'pass', read, rule: 'the kernel gives each flow to one thread, and each has tables of its own' }];
+  return [
+    {
+      step: 'threads',
+      verdict: 'pass',
+      read,
+      rule: 'the kernel gives each flow to one thread, and each has tables of its own',
+    },
+  ];
 }

@@ -10,7 +10,15 @@ import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapat
 import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
 import * as ethernet from '../../wire/ethernet.js';
-import { type Endpoint, family, type IpAddress, isSameEndpoint, isV4, parse, parseEndpoint } from '../../wire/ip.js';
+import {
+  type Endpoint,
+  family,
+  type IpAddress,
+  isSameEndpoint,
+  isV4,
+  parse,
+  parseEndpoint,
+} from '../../wire/ip.js';
 import { formatMac, type MacAddress, parseMac } from '../../wire/mac.js';
 import { systemErrorText } from '../system-error.js';
 import { DEFAULT_BYTES, frameOf } from './explained-frame.js';
@@ -146,7 +154,10 @@ async function ownMac({ name, datapath }: ExplainedOverlay, from: DryFrame['from
 /** The MAC that a guest would get from the proxies: only the plugin knows addresses of the overlay. */
 async function macOf({ name, plugin }: ExplainedOverlay, ip: IpAddress): Promise<MacAddress> {
   const mac = await plugin.neighbor(ip).catch((error: unknown) => {
-    throw new OverlayError('AGAIN', `the plugin failed to say which MAC has ${ip}: ${systemErrorText(error)}`);
+    throw new OverlayError(
+      'AGAIN',
+      `the plugin failed to say which MAC has ${ip}: ${systemErrorText(error)}`,
+    );
   });
   if (mac !== null) return mac;
   throw new OverlayError(
@@ -177,7 +188,9 @@ function peerOf(text: string, listen: Endpoint): Endpoint {
   const peer = ip === undefined ? parseEndpoint(text) : { ip, port: ANY_PORT };
   if (peer === undefined) throw invalid(`--from: ${foundExpected(text, 'the underlay address of a VTEP')}`);
   if (family(peer.ip) !== family(listen.ip))
-    throw invalid(`--from: ${peer.ip} is not of the address family of ${listen.ip}, where the overlay listens`);
+    throw invalid(
+      `--from: ${peer.ip} is not of the address family of ${listen.ip}, where the overlay listens`,
+    );
   return peer;
 }
 

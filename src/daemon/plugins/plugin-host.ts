@@ -12,14 +12,15 @@ import type { LookupStatistics } from '../../control/messages.js';
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
-import type {
-  Destination,
-  Host,
-  Instance,
-  LookupPlugin,
-  MacAddress,
-} from '../../plugin/contract.js';
-import { type Endpoint, family, formatEndpoint, type IpAddress, isSameEndpoint, isV4 } from '../../wire/ip.js';
+import type { Destination, Host, Instance, LookupPlugin, MacAddress } from '../../plugin/contract.js';
+import {
+  type Endpoint,
+  family,
+  formatEndpoint,
+  type IpAddress,
+  isSameEndpoint,
+  isV4,
+} from '../../wire/ip.js';
 import { isMulticast } from '../../wire/mac.js';
 import type { Limits } from '../config.js';
 import type { Health } from '../health.js';
@@ -222,7 +223,11 @@ export class PluginInstance {
     return factsOf(instance, isV4(ip) ? 'arp' : 'ndp', ask).neighbor(ip);
   }
 
-  #resolve(instance: Instance, request: LookupRequest, warn?: (message: string) => void): Eventually<LookupAnswer> {
+  #resolve(
+    instance: Instance,
+    request: LookupRequest,
+    warn?: (message: string) => void,
+  ): Eventually<LookupAnswer> {
     const { destinationMac, sourceMac, etherType, vlan, frame } = request;
     const { lookupDeadlineMs } = this.#services.limits();
     const endMs = performance.now() + lookupDeadlineMs;
