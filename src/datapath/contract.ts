@@ -336,8 +336,8 @@ export interface OverlayDatapath {
   explain(frame: DryFrame): Promise<{ threads: readonly Explained[]; sourcePorts: readonly number[] }>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
-  /** Reasons for which frames were dropped, with the last frame of each. Not after its end. */
-  drops(): readonly DropReport[];
+  /** Reasons for which frames were dropped, by these counters, with the last frame of each. Not after its end. */
+  drops(counters: Readonly<Record<string, number>>): readonly DropReport[];
   /** The offloads in force: the overlay wants them, and this kernel has them. */
   readonly offloads: readonly Offload[];
   /** Stops events to the listener; frames to known targets are still moved. */
