@@ -11,7 +11,6 @@ import {
   TOS,
 } from '../wire/descriptor.js';
 import { ERRNO } from '../wire/errno.js';
-import * as ethernet from '../wire/ethernet.js';
 import { type Endpoint, family } from '../wire/ip.js';
 import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';

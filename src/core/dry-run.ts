@@ -39,7 +39,7 @@ import { PendingBudget } from './pending-queue.js';
 import type { Port } from './port.js';
 import { INQUIRY } from './questions.js';
 import { receive } from './receive.js';
-import { FREE, NOWHERE, VALID } from './target-table.js';
+import { NOWHERE } from './target-table.js';
 import { answerTooBig } from './too-big.js';
 import { transmit } from './transmit.js';
 
@@ -89,6 +89,8 @@ class Scratch {
   readonly #deliveries: DryDelivery[] = [];
   readonly #portCounters = createCounters();
   readonly #asked: Question[] = [];
+  /** Real slots with a path that is known by now. */
+  readonly #paths = new Set<number>();
 
   constructor(real: Overlay, port: Port | undefined) {
     this.#real = real;
@@ -118,10 +120,13 @@ class Scratch {
     const drops = new Drops(this.#counters, shared);
     const overlay = new Overlay(real.options, shared, sockets, drops);
     this.#overlay = overlay;
-    if (real.point !== NOWHERE) overlay.setPoint(endpointOf(real, real.point));
+    if (real.point !== NOWHERE) {
+      const point = endpointOf(real, real.point);
+      overlay.setPoint(point);
+      this.#knowPath(point);
+    }
     overlay.loops.name(real.loops.ips);
     while (overlay.loops.sweep());
-    this.#imitatePaths();
     overlay.setPorts(real.ports.map((each) => this.#portLike(each, each === port)));
     if (port === undefined) return;
     const own = overlay.ports[real.ports.indexOf(port)];
@@ -131,7 +136,8 @@ class Scratch {
     overlay.pending.imitate(real.pending, port, own);
   }
 
-  /** Lets the scratch overlay know what the real one knows of a MAC. */
+  /** Lets the scratch overlay know what the real one knows of a MAC: also an entry that has expired, since it still
+   * holds its destinations. */
   know(mac: MacAddress): void {
     const [real, overlay] = [this.#real, this.#overlay];
     const { targets, shared } = real;
@@ -139,19 +145,32 @@ class Scratch {
     const [high, low] = [highOf(mac), lowOf(mac)];
     if (real.stations?.has(high, low, nowTick) === true) overlay.stations?.learn(high, low, nowTick);
     const row = targets.find(high, low);
-    const state = row === NONE ? FREE : targets.state(row, nowTick);
-    if (state === FREE || overlay.targets.find(high, low) !== NONE) return;
+    if (row === NONE || overlay.targets.find(high, low) !== NONE) return;
     const own = overlay.targets.insert(high, low, nowTick);
-    const slots = state === VALID ? (real.held.floods.get(row) ?? [targets.destination(row)]) : [];
+    const slots = real.held.floods.get(row) ?? [targets.destination(row)].filter((slot) => slot !== NOWHERE);
     const to = slots.map((slot) => endpointOf(real, slot));
     const destination = to.length > 0 ? overlay.held.acquireFor(own, to) : NOWHERE;
     overlay.targets.imitate(own, targets, row, destination);
-    this.#imitatePaths();
+    for (const each of to) this.#knowPath(each);
     const open = real.questions.of(row);
     if (open !== undefined) overlay.questions.add(own, { ...open, lookup: overlay.nextLookup() }, INQUIRY);
     const [port, ownPort] = [this.#port, this.#ownPort];
     if (port !== undefined && ownPort !== undefined)
       overlay.pending.imitateRow(own, real.pending, row, port, ownPort);
+  }
+
+  /** Lets the scratch overlay know the path of a destination. It ends with the last entry that holds it, unless
+   * entries hold it that the scratch overlay does not have. */
+  #knowPath(to: Endpoint): void {
+    const real = this.#real.shared.destinations;
+    const own = this.#overlay.shared.destinations;
+    const known = real.slotOf(to);
+    if (known === undefined || this.#paths.has(known)) return;
+    this.#paths.add(known);
+    const held = own.slotOf(to);
+    const isHeldByOthers = real.references(known) > (held === undefined ? 0 : own.references(held));
+    const slot = isHeldByOthers ? own.acquire(to) : held;
+    if (slot !== undefined) own.paths.imitate(slot, real.paths, known);
   }
 
   /** The port sends the frame, if there is one. */
@@ -190,8 +209,7 @@ class Scratch {
     const question = this.#awaited();
     if (question === undefined) return;
     if (result.kind === 'redirect') this.know(result.to);
-    if (result.kind === 'target') for (const to of result.to) this.#overlay.held.acquire(to);
-    this.#imitatePaths();
+    if (result.kind === 'target') for (const to of result.to) this.#knowPath(to);
     answer(this.#overlay, question.lookup, result);
   }
 
@@ -213,17 +231,6 @@ class Scratch {
     const about = this.#asked.find(({ lookup }) => pending.isWaitedFor(-lookup));
     const row = questions.rows.find((each) => pending.isWaitedFor(each));
     return about ?? (row === undefined ? undefined : questions.of(row));
-  }
-
-  /** Gives the slots of the scratch overlay the path MTUs of the real ones. */
-  #imitatePaths(): void {
-    const real = this.#real.shared.destinations;
-    const own = this.#overlay.shared.destinations;
-    for (let slot = 0; slot < own.end; slot++) {
-      const endpoint = own.find(slot);
-      const known = endpoint && real.slotOf(endpoint);
-      if (known !== undefined) own.paths.imitate(slot, real.paths, known);
-    }
   }
 
   /** Members in the order of a real port (attached-port.ts). */

@@ -217,13 +217,14 @@ export class TargetTable {
     return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
-  /** Gives an entry the state and the times of an entry of `other`, which has not expired. */
+  /** Gives an entry the state and the times of an entry of `other`. */
   imitate(row: number, other: TargetTable, otherRow: number, destination: number): void {
     const [at, from] = [row * ROW_WORDS, otherRow * ROW_WORDS];
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = other.#rows[from + EXPIRY];
     this.#rows[at + USED] = other.#rows[from + USED];
-    this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | this.#generation);
+    const generation = other.isOver(otherRow) ? this.#generation - NEXT_GENERATION : this.#generation;
+    this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | generation);
   }
 
   /** Returns the ticks until the entry expires; Infinity if it never does. */

@@ -151,7 +151,7 @@ const EXPECTED = [
     'tx_loop',
   ],
   ...['mac_spoofed', 'ip_spoofed', 'dhcp_spoofed', 'restricted', 'unreadable'],
-  ...['tx_group', 'arp_ignored', 'ndp_ignored', 'proxy_spoofed', 'proxy_local', 'port_down'],
+  ...['tx_group', 'arp_conflict', 'ndp_ignored', 'proxy_spoofed', 'proxy_local', 'port_down'],
   ...[
     'rx_unknown_vni',
     'rx_unknown_peer',

@@ -2,7 +2,7 @@
 import type { LookupAnswer } from '../../datapath/contract.js';
 import type { Instance, MacAddress, ProxyKind } from '../../plugin/contract.js';
 import type { Endpoint } from '../../wire/ip.js';
-import { andThen, type Eventually } from './deadline.js';
+import { andThen, DeadlineError, type Eventually } from './deadline.js';
 import { AnswerError, checkAnswer, checkStation } from './plugin-answer.js';
 import { type Facts, orFlood, proxy } from './proxy.js';
 
@@ -45,4 +45,9 @@ export function factsOf(instance: Instance, what: ProxyKind, ask: Ask): Facts {
     neighbor: (ip) => fact('neighbor', (signal) => instance.neighbor?.(ip, signal)),
     dhcpServer: (client) => fact('dhcpServer', (signal) => instance.dhcpServer?.(client, signal)),
   };
+}
+
+/** The answer of a plugin that has failed to give one. */
+export function failure(error: unknown): LookupAnswer {
+  return { kind: 'drop', reason: error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed' };
 }

@@ -38,7 +38,7 @@ import {
   checkStationIps,
   checkTtlMs,
 } from './plugin-answer.js';
-import { type Ask, carryOut, factsOf } from './carry-out.js';
+import { type Ask, carryOut, factsOf, failure } from './carry-out.js';
 import { LookupTimes } from './lookup-times.js';
 import { runningPlugin } from './plugin-context.js';
 import { announcement } from './proxy.js';
@@ -389,11 +389,6 @@ export class PluginInstance {
       },
     };
   }
-}
-
-/** The answer of a plugin that has failed to give one. */
-function failure(error: unknown): LookupAnswer {
-  return { kind: 'drop', reason: error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed' };
 }
 
 function startError(error: unknown): OverlayError {
