@@ -9,6 +9,8 @@
  */
 import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
+import type { Explained } from '../core/dry-facts.js';
+import type { DryFrame } from '../core/dry-run.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { TargetFacts } from '../core/target-rows.js';
@@ -335,6 +337,8 @@ export interface OverlayDatapath extends ProbedDatapath {
 
   /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
+  /** Says what each thread would do with a frame now. Nothing is done. `sourcePorts`: of its sockets. */
+  explain(frame: DryFrame): Promise<{ threads: readonly Explained[]; sourcePorts: readonly number[] }>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, by these counters, with the last frame of each. Not after its end. */

@@ -9,6 +9,8 @@
 import type { AddressTable } from '../../../core/address-table.js';
 import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import type { Explained } from '../../../core/dry-facts.js';
+import type { DryFrame } from '../../../core/dry-run.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
@@ -251,6 +253,12 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#probe = probe;
     await probe.begun;
     return probe;
+  }
+
+  async explain(frame: DryFrame): ReturnType<OverlayDatapath['explain']> {
+    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
+    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
+    return { threads, sourcePorts: this.sockets.senderPorts };
   }
 
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
