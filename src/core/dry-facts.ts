@@ -115,7 +115,7 @@ function portOf({ shared }: Overlay, port: Port): PortFacts {
 }
 
 function targetOf(overlay: Overlay, mac: MacAddress): TargetFacts | undefined {
-  const [row] = describeTargets(overlay, Float64Array.of(mac)).rows;
+  const row = describeTargets(overlay, Float64Array.of(mac)).rows.at(0);
   const { targets, shared } = overlay;
   const index = targets.find(highOf(mac), lowOf(mac));
   if (row === undefined || index === NONE) return undefined;

@@ -117,7 +117,7 @@ function frameOf(text: string): string {
   const packet = capture.packets.at(number - 1);
   const count = capture.packets.length;
   if (packet === undefined) throw new ValueError(`${file} has no packet ${number}, but ${count}`);
-  const { interfaceId, data, originalBytes = data.length } = packet;
+  const { interfaceId, data, originalBytes } = packet;
   const linkType = capture.interfaces.at(interfaceId)?.linkType;
   if (linkType !== LINK_TYPE_ETHERNET)
     throw new ValueError(
