@@ -37,6 +37,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['capture', () => import('./commands/capture.js')],
   ['explain', () => import('./commands/explain.js')],
+  ['probe', () => import('./commands/probe.js')],
   ['status', () => import('./commands/status.js')],
   ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],

@@ -69,6 +69,18 @@ export interface TargetRow {
   readonly state: 'valid' | 'flood' | 'drop' | 'pending';
   /** `10.0.0.1:4789` or `[2001:db8::1]:4789`. */
   readonly destinations: readonly string[];
+  /**
+   * `plugin`: the plugin has answered so. `pushed`: it said so without a question. `set`: by an operator.
+   * `restored`: from before a restart, and not asked about since. Null for a pending row, and for the one row of
+   * a point overlay.
+   */
+  readonly origin: 'plugin' | 'pushed' | 'set' | 'restored' | null;
+  /** Since the row is as it is. Null for the one row of a point overlay. */
+  readonly ageMs: number | null;
+  /** Since a frame used it last, to a second; null if none has. */
+  readonly idleMs: number | null;
+  /** Until it is asked for again; null if that has no time. */
+  readonly ttlMs: number | null;
 }
 
 export interface TargetPage extends PageResult {
@@ -268,6 +280,52 @@ export interface Explanation {
 /** Bytes of a frame that can be explained: more than any overlay carries in one frame. */
 export const MAX_EXPLAINED_BYTES = 16_384;
 
+export interface RoundTrips {
+  readonly min: number;
+  readonly avg: number;
+  readonly max: number;
+}
+
+/** Frames that were sent in one way, and the answers to them. */
+export interface ProbeCount {
+  readonly sent: number;
+  readonly received: number;
+  /** Null when nothing came back. */
+  readonly roundTripMs: RoundTrips | null;
+}
+
+export interface ProbeInfo extends ProbeCount {
+  readonly overlay: string;
+  /** The port that sent, and its MAC. */
+  readonly port: string;
+  readonly source: string;
+  /** Null while it is not known: nothing has answered for the IP address. */
+  readonly mac: string | null;
+  readonly ip: string | null;
+  /** VLAN of the frames; 0 = none. */
+  readonly vlan: number;
+  readonly packetBytes: number;
+  /** `loopback`: answered by varpd at the other end, or by nothing. Else by the station itself, after `unanswered`
+   * loopback messages. */
+  readonly method: 'loopback' | 'arp' | 'ndp';
+  readonly unanswered: number;
+  /** Underlay address that the answers came from. */
+  readonly peer: string | null;
+  /** Frames that were dropped at this host. */
+  readonly dropped: { readonly reason: string; readonly about: string; readonly frames: number } | null;
+  /** Null unless it was asked for and there was an answer. `isBothWays`: the answers were as large. */
+  readonly mtu: {
+    readonly packetBytes: number;
+    /** The whole outer packet. */
+    readonly underlayBytes: number;
+    /** The mtu of the overlay: larger packets were not tried. */
+    readonly limitBytes: number;
+    readonly isBothWays: boolean;
+  } | null;
+  /** One for each source port, in their order. Null unless they were asked for and loopback messages are answered. */
+  readonly paths: readonly (ProbeCount & { readonly sourcePort: number })[] | null;
+}
+
 /** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {
   /** `after` of the next page; null on the last page. */
@@ -300,6 +358,13 @@ export const MAX_TARGET_ROWS = 4096;
  * same (MAXIMUM_SNAPLEN).
  */
 export const MAX_SNAP_BYTES = 262_144;
+
+/** Packets of a probe: the payload of the smallest frame of a wire, and the largest `mtu` of an overlay. */
+export const MIN_PROBE_BYTES = 46;
+export const MAX_PROBE_BYTES = 8900;
+
+/** Frames of a probe that are sent one after the other. varpd answers when all have been sent. */
+export const MAX_PROBES = 100;
 
 /** Requests in one line; their answers come one after the other. */
 export const MAX_BATCH_REQUESTS = 64;

@@ -21,7 +21,11 @@ import {
   MAX_TARGET_ROWS,
   type OverlayInfo,
   type OverlayStatistics,
+  MAX_PROBE_BYTES,
+  MAX_PROBES,
+  MIN_PROBE_BYTES,
   type PageResult,
+  type ProbeInfo,
   type RestartInfo,
   type TargetPage,
   type VnicInfo,
@@ -220,6 +224,22 @@ export const METHODS = {
     },
     returns: shape<CaptureInfo>(),
     streams: 'pcapng; without statistics of its interfaces at the end it was cut off',
+  },
+  'overlay.probe': {
+    about:
+      'Sends loopback messages to a MAC or an IP address of an overlay, through the tunnel, and says what came back. A station that does not answer them is asked by ARP or neighbour solicitation. `packetBytes` as `mtu` counts them; `vlan`: the tag, on a port without a VLAN of its own. `isMtuSought`: the largest packet that arrives. `isEachPath`: each source port by itself.',
+    access: 'change',
+    params: {
+      name: text,
+      target: text,
+      port: optional(text),
+      vlan: optional({ is: 'whole', min: 1, max: 4094 }),
+      packetBytes: optional({ is: 'whole', min: MIN_PROBE_BYTES, max: MAX_PROBE_BYTES }),
+      count: optional({ is: 'whole', min: 1, max: MAX_PROBES }),
+      isMtuSought: flag,
+      isEachPath: flag,
+    },
+    returns: shape<ProbeInfo>(),
   },
   'daemon.reload': {
     about:

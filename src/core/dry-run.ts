@@ -32,6 +32,8 @@ import {
 import type { LookupResult, Question } from './lookup.js';
 import { answer } from './lookups.js';
 import { NONE } from './mac-index.js';
+import { sendReplies } from './made-frames.js';
+import { LoopbackReplies } from './loopback-replies.js';
 import { Mux } from './mux.js';
 import { OutputList, Outputs } from './outputs.js';
 import { HERE, Overlay, type Shared } from './overlay.js';
@@ -110,6 +112,8 @@ class Scratch {
       pathHeard: ignore,
       peerChanged: ignore,
       notice: ignore,
+      replies: new LoopbackReplies(),
+      probed: ignore,
       origin: { port: undefined, isUnderlay: false },
       nowTick,
     };
@@ -128,6 +132,7 @@ class Scratch {
     overlay.loops.name(real.loops.ips);
     while (overlay.loops.sweep());
     overlay.setPorts(real.ports.map((each) => this.#portLike(each, each === port)));
+    overlay.loopbackAnswers.imitate(real.loopbackAnswers);
     if (port === undefined) return;
     const own = overlay.ports[real.ports.indexOf(port)];
     this.#ownPort = own;
@@ -202,6 +207,8 @@ class Scratch {
     mux.add(overlay);
     receive(mux, batch, 1);
     shared.outputs.flush(batch);
+    // In the next turn.
+    sendReplies(shared, () => overlay);
   }
 
   /** Answers the question that the frame waits for. */

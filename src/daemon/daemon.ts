@@ -22,6 +22,7 @@ import { Captures } from './observe/captures.js';
 import { Explanations } from './observe/explanations.js';
 import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
+import { Probes } from './observe/probes.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
@@ -234,6 +235,7 @@ export class Daemon {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
         explanations: new Explanations(registry.directory),
+        probes: new Probes(registry.directory),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,

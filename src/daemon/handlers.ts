@@ -6,6 +6,7 @@ import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
 import type { Explanations } from './observe/explanations.js';
+import type { Probes } from './observe/probes.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
@@ -15,6 +16,7 @@ export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
   readonly explanations: Explanations;
+  readonly probes: Pick<Probes, 'run'>;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
   /** Everything stored has been tried. */
@@ -65,6 +67,7 @@ export function createHandlers(
       const { result, run } = await daemon.captures.start(params);
       return new Streamed(result, run);
     },
+    'overlay.probe': (params) => daemon.probes.run(params),
     'daemon.restart': () => daemon.restart(),
     'daemon.stop': () => {
       daemon.stop();

@@ -38,7 +38,7 @@ interface ExplainedOverlay {
   readonly datapath: Pick<OverlayDatapath, 'explain'>;
   readonly plugin: {
     answerOf(request: LookupRequest): Promise<LookupAnswer>;
-    neighbor(ip: IpAddress): Promise<MacAddress | null>;
+    neighbor(ip: IpAddress): Promise<MacAddress | null | undefined>;
   };
   ports(): readonly { readonly name: string }[];
 }
@@ -159,7 +159,7 @@ async function macOf({ name, plugin }: ExplainedOverlay, ip: IpAddress): Promise
       `the plugin failed to say which MAC has ${ip}: ${systemErrorText(error)}`,
     );
   });
-  if (mac !== null) return mac;
+  if (mac !== null && mac !== undefined) return mac;
   throw new OverlayError(
     'NOT_FOUND',
     `the plugin of ${name} knows no MAC of ${ip}: give --dst its MAC, as in 'ip neigh show to ${ip}' where the frame is sent`,

@@ -114,9 +114,9 @@ export class OverlayPlugin {
     return this.#instance?.answerOf(request) ?? { kind: 'drop', reason: 'lookup_failed' };
   }
 
-  /** The MAC that has an address; null if that is not known. Rejects with the error of the plugin. */
-  async neighbor(ip: IpAddress): Promise<MacAddress | null> {
-    return (await this.#instance?.neighbor(ip)) ?? null;
+  /** The MAC that has an address, or null. Undefined: this plugin has no such facts. Rejects as the plugin does. */
+  async neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> {
+    return await this.#instance?.neighbor(ip);
   }
 
   /** Never throws; the datapath gets exactly one answer to each lookup, unless the overlay ends before. */

@@ -370,7 +370,7 @@ export class RunningOverlay {
     return this.#plugin;
   }
 
-  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount' | 'macOf'> {
     return this.#links;
   }
 

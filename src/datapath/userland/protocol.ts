@@ -17,8 +17,10 @@ import type { Notice } from '../../core/notices.js';
 import type { PathReport } from '../../core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { PresenceMemory } from '../../core/presence.js';
+import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe.js';
 import type { StationMemory } from '../../core/stations.js';
 import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
+import type { Origin } from '../../core/target-table.js';
 import type { EncapsulationName } from '../../encap/contract.js';
 import type { RouteMtu } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -99,6 +101,7 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
+      readonly origin: Origin;
       /** Set by the answer to another thread's question: a known MAC keeps its target. */
       readonly unlessKnown?: boolean;
     }
@@ -169,6 +172,17 @@ export type Command =
     }
   /** Every record is in the ring when this is replied to. */
   | { readonly kind: 'stop-capture'; readonly capture: number; readonly reply: number }
+  /** Replaces the probe before. */
+  | { readonly kind: 'start-probe'; readonly overlay: number; readonly rules: ProbeRules }
+  /** One thread sends. The replies may come to any, so each has the probe. */
+  | {
+      readonly kind: 'send-probe';
+      readonly overlay: number;
+      /** Name of the port. */
+      readonly port: string;
+      readonly frames: readonly ProbeFrame[];
+    }
+  | { readonly kind: 'stop-probe'; readonly overlay: number; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop' };
 
@@ -210,6 +224,7 @@ export type Report =
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
   /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
+  | { readonly kind: 'probes'; readonly news: readonly ProbeNews[] }
   /** For the other threads: path news that this thread believes, or would if it had used the destination
    * lately. */
   | { readonly kind: 'paths'; readonly news: readonly (PathReport & { readonly isBelieved: boolean })[] }
