@@ -34,6 +34,7 @@ import { LoopbackReplies } from './loopback-replies.js';
 import { answer } from './lookups.js';
 import { NONE } from './mac-index.js';
 import { sendReplies } from './made-frames.js';
+import { LoopbackReplies } from './loopback-replies.js';
 import { Mux } from './mux.js';
 import { OutputList, Outputs } from './outputs.js';
 import { HERE, Overlay, type Shared } from './overlay.js';
@@ -133,6 +134,7 @@ class Scratch {
     overlay.loops.name(real.loops.ips);
     while (overlay.loops.sweep());
     overlay.setPorts(real.ports.map((each) => this.#portLike(each, each === port)));
+    overlay.loopbackAnswers.imitate(real.loopbackAnswers);
     if (port === undefined) return;
     const own = overlay.ports[real.ports.indexOf(port)];
     this.#ownPort = own;
@@ -207,6 +209,7 @@ class Scratch {
     mux.add(overlay);
     receive(mux, batch, 1);
     shared.outputs.flush(batch);
+    // In the next turn.
     sendReplies(shared, () => overlay);
   }
 
