@@ -30,7 +30,6 @@ import {
   RecordingSocket,
 } from './dry-outputs.js';
 import type { LookupResult, Question } from './lookup.js';
-import { LoopbackReplies } from './loopback-replies.js';
 import { answer } from './lookups.js';
 import { NONE } from './mac-index.js';
 import { sendReplies } from './made-frames.js';
@@ -130,7 +129,6 @@ class Scratch {
       overlay.setPoint(point);
       this.#knowPath(point);
     }
-    overlay.loopbackAnswers = real.loopbackAnswers.copy();
     overlay.loops.name(real.loops.ips);
     while (overlay.loops.sweep());
     overlay.setPorts(real.ports.map((each) => this.#portLike(each, each === port)));

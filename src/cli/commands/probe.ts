@@ -4,7 +4,7 @@ import { formatMac, parseMac } from '../../wire/mac.js';
 import { attempt, defineCommand, UsageError } from '../command.js';
 import { answeredPaths, COLUMNS, rowsOf, textOf } from '../probe-text.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { MAX_VID, wholeOf } from '../values.js';
+import { MAX_VID, wholeFrom } from '../values.js';
 
 /** Version of the JSON: a later one may have more members, and none of these changes. */
 const JSON_VERSION = 1;
