@@ -2,7 +2,7 @@
 import type { Explained } from '../core/dry-facts.js';
 import type { DryFrame } from '../core/dry-run.js';
 
-/** What the threads of an overlay say. */
+/** The explanations of the threads of an overlay. */
 export interface FrameExplanation {
   /** One for each thread; none if the overlay is gone. */
   readonly threads: readonly Explained[];
