@@ -69,6 +69,18 @@ export interface TargetRow {
   readonly state: 'valid' | 'flood' | 'drop' | 'pending';
   /** `10.0.0.1:4789` or `[2001:db8::1]:4789`. */
   readonly destinations: readonly string[];
+  /**
+   * `plugin`: the plugin has answered so. `pushed`: it said so without a question. `set`: by an operator.
+   * `restored`: from before a restart, and not asked about since. Null for a pending row, and for the one row of
+   * a point overlay.
+   */
+  readonly origin: 'plugin' | 'pushed' | 'set' | 'restored' | null;
+  /** Since the row is as it is. Null for the one row of a point overlay. */
+  readonly ageMs: number | null;
+  /** Since a frame used it last, to a second; null if none has. */
+  readonly idleMs: number | null;
+  /** Until it is asked for again; null if that has no time. */
+  readonly ttlMs: number | null;
 }
 
 export interface TargetPage extends PageResult {

@@ -280,7 +280,7 @@ export class Overlay {
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
     if (row !== NONE) {
       this.held.releaseAll(row);
-      targets.reopen(row);
+      targets.reopen(row, shared.nowTick);
     }
     this.#ask(waiting, miss, asker);
     return waiting;

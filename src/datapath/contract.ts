@@ -11,6 +11,7 @@ import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
+import type { TargetFacts } from '../core/target-rows.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { DropReason, ProxyDrop } from '../model/drops.js';
@@ -140,6 +141,7 @@ export interface TargetEntry {
   readonly state: 'valid' | 'drop' | 'pending';
   /** More than one = flood. */
   readonly to: readonly Destination[];
+  readonly facts?: TargetFacts | undefined;
 }
 
 export interface TargetEntries {
@@ -310,7 +312,7 @@ export interface OverlayDatapath extends ProbedDatapath {
   /** Answers a question. The answer is ignored if the MAC has been invalidated since. */
   answer(lookup: number, answer: LookupAnswer): void;
   /** Sets a target and sends the frames that wait for it. An empty list = drop. */
-  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
+  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number, origin: 'set' | 'pushed'): void;
   /** Forgets one MAC, or all if `mac` is undefined. The plugin is asked again about MACs that frames wait
    * for. */
   invalidate(mac?: MacAddress): void;

@@ -16,7 +16,7 @@ import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import type { ProbeNews } from '../../src/core/probe.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
-import type { TargetDescription, TableRow, TargetScan } from '../../src/core/target-rows.js';
+import type { TargetDescription, TableRow, TargetFacts, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import type { Command, PeerChange, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
@@ -275,7 +275,7 @@ export class Net {
   }
 
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs = Infinity): void {
-    this.vtep.obey({ kind: 'set-target', overlay: this.id, mac, to, ttlMs });
+    this.vtep.obey({ kind: 'set-target', overlay: this.id, mac, to, ttlMs, origin: 'set' });
   }
 
   invalidate(mac?: MacAddress): void {
@@ -299,7 +299,15 @@ export class Net {
   }
 
   targets(after: MacAddress = -1, limit = 1000): readonly TableRow[] {
-    return wholeTable((command) => this.vtep.ask(command), this.id, after).slice(0, limit);
+    return this.#table(after).slice(0, limit).map(withoutFacts);
+  }
+
+  facts(mac: MacAddress): TargetFacts | undefined {
+    return this.#table().find((row) => row.mac === mac)?.facts;
+  }
+
+  #table(after: MacAddress = -1): readonly TableRow[] {
+    return wholeTable((command) => this.vtep.ask(command), this.id, after);
   }
 
   /** The one used last first. */
@@ -317,7 +325,7 @@ export class Net {
       (command) => this.vtep.ask(command),
       this.id,
       Float64Array.from(order, (index) => macs[index]),
-    );
+    ).map(withoutFacts);
   }
 
   remove(): void {
@@ -326,6 +334,8 @@ export class Net {
 }
 
 /** A whole table, as the control side reads it. `ask` is replied to at once. */
+const withoutFacts = ({ mac, state, to }: TableRow): TableRow => ({ mac, state, to });
+
 export function wholeTable(
   ask: (command: Command) => unknown,
   overlay: number,

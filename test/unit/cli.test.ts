@@ -143,7 +143,7 @@ modify-overlay -s 0:1:2:3:4:5 o0 => malformed value, expected mac=dest, got: 0:1
 modify-overlay -f => missing required overlay device +usage
 modify-overlay -f o0 p0 => only one overlay device may be specified +usage
 show-overlay -f -t => only one of -f, -t or -s may be used +usage
-show-overlay -s -t => only one of -f, -t or -s may be used +usage
+show-overlay -t -s -i 1 => only one of -f, -t or -s may be used +usage
 show-overlay -i 5 => -i goes with -s +usage
 show-overlay -s -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
 show-overlay -s -i x => interval 'x': expected 0.1 to 86400 seconds +usage

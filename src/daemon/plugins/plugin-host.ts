@@ -349,7 +349,7 @@ export class PluginInstance {
         this.#whenAttached((datapath) => {
           // A group MAC is at this host in any case, so only the earlier target is withdrawn.
           if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(target[0]);
-          else datapath.setTarget(target[0], [target[1]], target[2]);
+          else datapath.setTarget(target[0], [target[1]], target[2], 'pushed');
         });
       },
       invalidate: (mac) => {

@@ -18,6 +18,7 @@ import type { PresenceMemory } from '../../core/presence.js';
 import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe.js';
 import type { StationMemory } from '../../core/stations.js';
 import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
+import type { Origin } from '../../core/target-table.js';
 import type { EncapsulationName } from '../../encap/contract.js';
 import type { RouteMtu } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -98,6 +99,7 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
+      readonly origin: Origin;
       /** Set by the answer to another thread's question: a known MAC keeps its target. */
       readonly unlessKnown?: boolean;
     }

@@ -158,9 +158,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
   }
 
-  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number, origin: 'set' | 'pushed'): void {
     this.#shared?.forget(mac);
-    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs });
+    for (const link of this.#links)
+      link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs, origin });
   }
 
   invalidate(mac?: MacAddress): void {

@@ -26,7 +26,7 @@ export function obeyOverlay(
     case 'set-target':
       if (overlay === undefined) break;
       if (command.unlessKnown === true && overlay.targets.knows(command.mac, overlay.shared.nowTick)) break;
-      setTarget(overlay, command.mac, command.to, command.ttlMs);
+      setTarget(overlay, command.mac, command.to, command.ttlMs, command.origin);
       break;
     case 'invalidate':
       if (command.macs === undefined) {
