@@ -38,6 +38,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['capture', () => import('./commands/capture.js')],
   ['explain', () => import('./commands/explain.js')],
   ['probe', () => import('./commands/probe.js')],
+  ['top', () => import('./commands/top.js')],
   ['status', () => import('./commands/status.js')],
   ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],

@@ -182,6 +182,7 @@ export interface PortStatistics {
 /** Everything that an overlay that runs has counted. */
 export interface OverlayStatistics {
   readonly name: string;
+  readonly health: OverlayHealth;
   /** Without drops. */
   readonly counters: readonly CounterRow[];
   readonly lookups: LookupStatistics;
