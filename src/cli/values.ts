@@ -8,6 +8,19 @@ export function parseDecimal(text: string): number | undefined {
   return /^(?:0|[1-9][0-9]*)$/.test(text) ? Number(text) : undefined;
 }
 
+/** A whole number in a range; undefined when the option is missing. */
+export function wholeOf(
+  text: string | undefined,
+  what: string,
+  min: number,
+  max: number,
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = parseDecimal(text);
+  if (value !== undefined && value >= min && value <= max) return value;
+  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
+}
+
 /** A valid name for something new. */
 export function requireName(name: string): string {
   const problem = checkName(name);
