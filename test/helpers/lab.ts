@@ -14,6 +14,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { ProbeNews } from '../../src/core/probe.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TableRow, TargetFacts, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
@@ -121,6 +122,7 @@ export class Vtep {
   readonly leases: LeaseNews[] = [];
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
+  readonly probes: ProbeNews[] = [];
   readonly paths: (PathReport & { readonly isBelieved: boolean })[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
@@ -200,6 +202,7 @@ export class Vtep {
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
+    else if (report.kind === 'probes') this.probes.push(...report.news);
     else this.#reply = report.value;
   }
 }
@@ -377,7 +380,7 @@ export class Tap {
   readonly port: MemoryPort;
   readonly token: number;
   readonly values = createCounters();
-  readonly #presence = createPresence();
+  readonly presence = createPresence();
 
   constructor(net: Net, mac: MacAddress, { vid = 0, own = false, wrap }: PortOptions) {
     this.net = net;
@@ -395,7 +398,7 @@ export class Tap {
       mac,
       vid,
       own,
-      presence: this.#presence,
+      presence: this.presence,
       counters: this.values,
     });
   }
@@ -406,7 +409,7 @@ export class Tap {
 
   /** What the control side hears of the interface. */
   setDown(isDown: boolean): void {
-    setDown(this.#presence, isDown);
+    setDown(this.presence, isDown);
   }
 
   /** Undefined = it may send anything. */
