@@ -16,13 +16,15 @@ export interface PropertyRow {
 }
 
 /**
- * ONLINE: `details` is the latest news of its plugin, or null. DEGRADED: the overlay works on what it has,
+ * ONLINE: `details` is the latest news of its plugin and its notes, or null. DEGRADED: the overlay works on what it has,
  * and `details` says why. OFFLINE: the overlay is stored and does not run, or its state file was set aside;
  * `details` is the reason.
  */
 export interface OverlayHealth {
   readonly status: 'ONLINE' | 'DEGRADED' | 'OFFLINE';
   readonly details: string | null;
+  /** ONLINE: the notes alone, if there are any: what an operator should look at, though the overlay works. */
+  readonly notes?: string;
 }
 
 /** State of the links and routes that carry an overlay. */
@@ -67,6 +69,18 @@ export interface TargetRow {
   readonly state: 'valid' | 'flood' | 'drop' | 'pending';
   /** `10.0.0.1:4789` or `[2001:db8::1]:4789`. */
   readonly destinations: readonly string[];
+  /**
+   * `plugin`: the plugin has answered so. `pushed`: it said so without a question. `set`: by an operator.
+   * `restored`: from before a restart, and not asked about since. Null for a pending row, and for the one row of
+   * a point overlay.
+   */
+  readonly origin: 'plugin' | 'pushed' | 'set' | 'restored' | null;
+  /** Since the row is as it is. Null for the one row of a point overlay. */
+  readonly ageMs: number | null;
+  /** Since a frame used it last, to a second; null if none has. */
+  readonly idleMs: number | null;
+  /** Until it is asked for again; null if that has no time. */
+  readonly ttlMs: number | null;
 }
 
 export interface TargetPage extends PageResult {
@@ -215,6 +229,103 @@ export interface CaptureInfo {
   readonly overlay: string;
 }
 
+export interface RoundTrips {
+  readonly min: number;
+  readonly avg: number;
+  readonly max: number;
+}
+
+/** Frames that were sent in one way, and the answers to them. */
+export interface ProbeCount {
+  readonly sent: number;
+  readonly received: number;
+  /** Null when nothing came back. */
+  readonly roundTripMs: RoundTrips | null;
+}
+
+export interface ProbeInfo extends ProbeCount {
+  readonly overlay: string;
+  /** The port that sent, and its MAC. */
+  readonly port: string;
+  readonly source: string;
+  /** Null while it is not known: nothing has answered for the IP address. */
+  readonly mac: string | null;
+  readonly ip: string | null;
+  /** VLAN of the frames; 0 = none. */
+  readonly vlan: number;
+  readonly packetBytes: number;
+  /** `loopback`: answered by varpd at the other end, or by nothing. Else by the station itself, after `unanswered`
+   * loopback messages. */
+  readonly method: 'loopback' | 'arp' | 'ndp';
+  readonly unanswered: number;
+  /** Underlay address that the answers came from. */
+  readonly peer: string | null;
+  /** Frames that were dropped at this host. */
+  readonly dropped: { readonly reason: string; readonly about: string; readonly frames: number } | null;
+  /** Null unless it was asked for and there was an answer. `isBothWays`: the answers were as large. */
+  readonly mtu: {
+    readonly packetBytes: number;
+    /** The whole outer packet. */
+    readonly underlayBytes: number;
+    /** The mtu of the overlay: larger packets were not tried. */
+    readonly limitBytes: number;
+    readonly isBothWays: boolean;
+  } | null;
+  /** One for each source port, in their order. Null unless they were asked for and loopback messages are answered. */
+  readonly paths: readonly (ProbeCount & { readonly sourcePort: number })[] | null;
+}
+
+/** A rule of the datapath that a frame comes to. */
+export interface ExplainedStep {
+  /** `port`, `vlan`, `table` and others (docs/explain.md). */
+  readonly step: string;
+  readonly verdict: 'pass' | 'drop';
+  /** The facts that the rule read. */
+  readonly read: string;
+  readonly rule: string;
+}
+
+export interface ExplainedSend {
+  readonly from: string;
+  readonly to: string;
+  /** Payload of UDP: the header of the tunnel and the frame. */
+  readonly bytes: number;
+  /** The IP packet. */
+  readonly packetBytes: number;
+}
+
+/** The fate of a frame in the datapath, had it come now. */
+export interface Explanation {
+  readonly overlay: string;
+  /** The port that sends it; null for a frame out of the tunnel. */
+  readonly port: string | null;
+  /** The peer that sends it; null for a frame of a port. */
+  readonly from: string | null;
+  /** Its layers, in one line. */
+  readonly frame: string;
+  readonly frameBytes: number;
+  readonly steps: readonly ExplainedStep[];
+  /** `pass`: something would be sent, delivered or answered. */
+  readonly outcome: 'pass' | 'drop';
+  readonly sentence: string;
+  readonly sends: readonly ExplainedSend[];
+  /** Ports that would get it. */
+  readonly deliveries: readonly string[];
+  /** Frames that the port would get back, each in one line. */
+  readonly answers: readonly string[];
+  readonly drops: readonly {
+    readonly reason: string;
+    readonly kind: DropRow['kind'];
+    readonly about: string;
+    readonly advice: string;
+  }[];
+  /** How often the plugin was asked, for this explanation alone. */
+  readonly questions: number;
+}
+
+/** Bytes of a frame that can be explained: more than any overlay carries in one frame. */
+export const MAX_EXPLAINED_BYTES = 16_384;
+
 /** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {
   /** `after` of the next page; null on the last page. */
@@ -247,6 +358,13 @@ export const MAX_TARGET_ROWS = 4096;
  * same (MAXIMUM_SNAPLEN).
  */
 export const MAX_SNAP_BYTES = 262_144;
+
+/** Packets of a probe: the payload of the smallest frame of a wire, and the largest `mtu` of an overlay. */
+export const MIN_PROBE_BYTES = 46;
+export const MAX_PROBE_BYTES = 8900;
+
+/** Frames of a probe that are sent one after the other. varpd answers when all have been sent. */
+export const MAX_PROBES = 100;
 
 /** Requests in one line; their answers come one after the other. */
 export const MAX_BATCH_REQUESTS = 64;

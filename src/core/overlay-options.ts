@@ -6,9 +6,11 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
 import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
+import type { LoopbackReplies } from './loopback-replies.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PendingBudget } from './pending-queue.js';
+import type { ProbeNews } from './probe.js';
 
 /** Returns the bytes of an IP packet that the route and its device carry; negative if there is no route. */
 export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;
@@ -36,6 +38,9 @@ export interface Shared extends DropContext {
   /** Reports that an underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
   readonly notice: (notice: Notice) => void;
+  /** Replies to loopback messages, which the next turn sends. */
+  readonly replies: LoopbackReplies;
+  readonly probed: (news: ProbeNews) => void;
   nowTick: number;
 }
 
@@ -58,4 +63,7 @@ export interface OverlayOptions {
   readonly keepApart: boolean;
   readonly negativeTtlMs: number;
   readonly maxTargets: number;
+  /** Loopback messages to the MACs of ports are answered (loopback.ts). Undefined = not: an older varpd leaves
+   * this out. */
+  readonly answersLoopback?: boolean;
 }

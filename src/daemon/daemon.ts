@@ -19,8 +19,10 @@ import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { Captures } from './observe/captures.js';
+import { Explanations } from './observe/explanations.js';
 import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
+import { Probes } from './observe/probes.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
@@ -232,6 +234,8 @@ export class Daemon {
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
+        probes: new Probes(registry.directory),
+        explanations: new Explanations(registry.directory),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,

@@ -18,8 +18,8 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     name,
     id,
     plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
-    health: { note: () => undefined, endNote: () => undefined },
-    lookupTimes: { open: 0, latencyMs: null },
+    health: { note: () => undefined, endNote: () => undefined, tell: () => undefined },
+    plugin: { lookupTimes: { open: 0, latencyMs: null } },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
       counters: () => counters(),
@@ -38,6 +38,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       offloads: ['checksum', 'gso'],
       counters: counters(),
     }),
+    places: () => [],
     ports: () => [
       { name, state: 'up', counters: counters(1) },
       hasLost

@@ -1,7 +1,8 @@
-/** Looks at all overlays at an interval, for their statistics and for the news of their drops. */
+/** Looks at all overlays at an interval, for their statistics, and for the news of their drops and their ports. */
 import type { Log } from '../log.js';
 import { DropNews } from './drop-news.js';
 import type { Observed } from './observed.js';
+import { PlaceNews } from './place-news.js';
 import { Statistics } from './statistics.js';
 
 /** Trouble is told within 5 s. */
@@ -12,10 +13,12 @@ export class Observer {
   readonly #timer: NodeJS.Timeout;
 
   constructor({ overlays }: Pick<Observed, 'overlays'>, log: Log) {
-    const news = new DropNews(log);
+    const drops = new DropNews(log);
+    const places = new PlaceNews();
     this.#timer = setInterval(() => {
       this.statistics.look(overlays.values());
-      news.look(overlays.values());
+      drops.look(overlays.values(), this.statistics);
+      places.look(overlays.values());
     }, LOOK_MS).unref();
   }
 

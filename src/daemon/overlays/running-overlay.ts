@@ -5,11 +5,11 @@
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
  */
 import { availableParallelism } from 'node:os';
-import type { LookupStatistics, RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
-import type { Encapsulation } from '../../encap/index.js';
+import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
   LINK_STATE,
@@ -21,7 +21,7 @@ import {
 import { foundExpected, type PropertySet } from '../../model/properties.js';
 import { failedToSet } from '../../model/sentences.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import { type Endpoint, isSameEndpoint } from '../../wire/ip.js';
+import { type Endpoint, family, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
@@ -30,7 +30,7 @@ import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, OverlayServices, Vnic, VnicPlan } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
-import { OverlayPorts, type PortInfo } from './overlay-ports.js';
+import { OverlayPorts, type PortInfo, type PortPlace } from './overlay-ports.js';
 import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
 import { OverlayTargets } from './overlay-targets.js';
 import { PathWatch } from './path-watch.js';
@@ -73,7 +73,8 @@ export class RunningOverlay {
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A snapshot of another mode than the plugin's is not used.
     this.#before = before?.mode === this.mode ? before : undefined;
-    const place = { overlay: plan.name, listenIp: listen.ip };
+    const headerBytes = overheadBytes(this.#encapsulation, family(listen.ip));
+    const place = { overlay: plan.name, listenIp: listen.ip, overheadBytes: headerBytes };
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
@@ -232,7 +233,6 @@ export class RunningOverlay {
   }
 
   #listener(): OverlayListener {
-    const { log } = this.#services;
     return {
       lookups: this.#plugin.lookups,
       portFault: (port, code) => {
@@ -245,8 +245,7 @@ export class RunningOverlay {
         this.#links.peersChanged(added, removed);
       },
       pathLearned: (to, mtuBytes) => {
-        const rule = 'larger frames are dropped and their senders told, for ten minutes';
-        log.info('paths', `the path to ${to} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
+        this.#paths.learned(to, mtuBytes);
       },
       noticed: (notices) => {
         for (const notice of notices) this.#noticed(notice);
@@ -343,6 +342,10 @@ export class RunningOverlay {
     return this.#ports.list();
   }
 
+  places(): Iterable<PortPlace> {
+    return this.#ports.places();
+  }
+
   portSnapshots(): Iterable<[string, PortSnapshot]> {
     return this.#ports.snapshots();
   }
@@ -363,11 +366,11 @@ export class RunningOverlay {
     };
   }
 
-  get lookupTimes(): Omit<LookupStatistics, 'asked'> {
-    return this.#plugin.lookupTimes;
+  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor'> {
+    return this.#plugin;
   }
 
-  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount' | 'macOf'> {
     return this.#links;
   }
 

@@ -9,8 +9,11 @@
 import type { AddressTable } from '../../../core/address-table.js';
 import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import type { Explained } from '../../../core/dry-facts.js';
+import type { DryFrame } from '../../../core/dry-run.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
+import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
@@ -30,6 +33,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../contract.js';
+import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
@@ -38,6 +42,7 @@ import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
+import { OverlayProbe } from './probe.js';
 import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
@@ -73,6 +78,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
   readonly #captures = new Set<RingCapture>();
+  #probe: OverlayProbe | undefined;
   readonly #context: OverlayContext;
   readonly #id: number;
   /** Empty once the overlay has ended. */
@@ -125,6 +131,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
   }
 
+  probed(news: readonly ProbeNews[]): void {
+    this.#probe?.heard(news);
+  }
+
   /** Returns whether the overlay sends frames to this underlay address. */
   sendsTo(ip: IpAddress): boolean {
     return this.#peers.has(ip);
@@ -150,9 +160,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
   }
 
-  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number, origin: 'set' | 'pushed'): void {
     this.#shared?.forget(mac);
-    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs });
+    for (const link of this.#links)
+      link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs, origin });
   }
 
   invalidate(mac?: MacAddress): void {
@@ -226,13 +237,37 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return capture;
   }
 
+  async probe(rules: ProbeRules, heard: ProbeListener): Promise<FrameProbe> {
+    const probe = new OverlayProbe(
+      {
+        overlay: this.#id,
+        links: this.#links,
+        sourcePorts: this.sockets.senderPorts,
+        stopped: () => {
+          if (this.#probe === probe) this.#probe = undefined;
+        },
+      },
+      rules,
+      heard,
+    );
+    this.#probe = probe;
+    await probe.begun;
+    return probe;
+  }
+
+  async explain(frame: DryFrame): ReturnType<OverlayDatapath['explain']> {
+    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
+    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
+    return { threads, sourcePorts: this.sockets.senderPorts };
+  }
+
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
   counters(): Record<string, number> {
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
   }
 
-  drops(): readonly DropReport[] {
-    return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
+  drops(counters: Readonly<Record<string, number>>): readonly DropReport[] {
+    return dropReports(counters, [...this.exampleArrays, ...this.sockets.examples]);
   }
 
   get offloads(): readonly Offload[] {
