@@ -36,6 +36,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['capture', () => import('./commands/capture.js')],
+  ['explain', () => import('./commands/explain.js')],
   ['probe', () => import('./commands/probe.js')],
   ['top', () => import('./commands/top.js')],
   ['status', () => import('./commands/status.js')],

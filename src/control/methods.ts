@@ -13,8 +13,10 @@ import { VNI_MAX } from '../wire/vxlan.js';
 import {
   type CaptureInfo,
   type DaemonStatus,
+  type Explanation,
   type Failure,
   type LinkPropertyRow,
+  MAX_EXPLAINED_BYTES,
   MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
   type OverlayInfo,
@@ -183,6 +185,24 @@ export const METHODS = {
     access: 'look',
     params: { names, properties: names, persistent: flag, after },
     returns: shape<{ rows: LinkPropertyRow[]; missing: Failure[] }>(),
+  },
+  'overlay.explain': {
+    about:
+      "Says what the datapath would do with a frame now, and why. Nothing is sent, changed or counted; the plugin may be asked, and its answer is not kept. The frame is `frame`, or made of `destination` and others; `port` sends it, by default the overlay's own. With `from` it comes out of the tunnel from there, in `vnetid`.",
+    access: 'change',
+    params: {
+      name: text,
+      port: optional(text),
+      frame: optional(text),
+      destination: optional(text),
+      source: optional(text),
+      etherType: optional({ is: 'whole', min: 0, max: 0xffff }),
+      vlan: optional({ is: 'whole', min: 0, max: 4094 }),
+      bytes: optional({ is: 'whole', min: 0, max: MAX_EXPLAINED_BYTES }),
+      from: optional(text),
+      vnetid: optional({ is: 'whole', min: 0, max: VNI_MAX }),
+    },
+    returns: shape<Explanation>(),
   },
   'capture.start': {
     about:

@@ -22,6 +22,20 @@ export class Allowance {
     this.#tick = clock.nowTick;
   }
 
+  /** Returns one that has as much left, and takes nothing from this one. */
+  copy(): Allowance {
+    const perSecond = (this.#perTick * 1000) / TICK_MS;
+    const copy = new Allowance(this.#clock, { perSecond, burst: this.#burst });
+    copy.imitate(this);
+    return copy;
+  }
+
+  /** Has as much left as `other`, which is of the same rate, from now on. */
+  imitate(other: Allowance): void {
+    this.#left = other.#left;
+    this.#tick = other.#tick;
+  }
+
   /** Takes `amount` if all of it is left, else nothing. Returns whether it was taken. */
   take(amount = 1): boolean {
     const { nowTick } = this.#clock;

@@ -223,21 +223,22 @@ export class Overlay {
   // ---- Ports
 
   addPort(port: Port): void {
-    this.#setPorts([...this.ports, port]);
+    this.setPorts([...this.ports, port]);
   }
 
   removePort(port: Port): void {
-    this.#setPorts(this.ports.filter((other) => other !== port));
+    this.setPorts(this.ports.filter((other) => other !== port));
   }
 
   /** Sends frames to this MAC to the port from now on, and no longer those to its former MAC. */
   setPortMac(port: Port, mac: MacAddress): void {
     port.macHigh = highOf(mac);
     port.macLow = lowOf(mac);
-    this.#setPorts(this.ports);
+    this.setPorts(this.ports);
   }
 
-  #setPorts(ports: readonly Port[]): void {
+  /** Replaces all ports. */
+  setPorts(ports: readonly Port[]): void {
     this.ports = ports;
     this.ownPort = ports.find((port) => port.own);
     this.portIndex.clear();

@@ -3,7 +3,7 @@
  * plugin names and the destinations of its targets. The control side makes a table of the former, and
  * replaces it in one step, whatever its size; the latter come and go one by one.
  */
-import type { IpAddress } from '../wire/ip.js';
+import { type IpAddress, toBytes } from '../wire/ip.js';
 import * as addresses from './address-table.js';
 
 export class Peers {
@@ -21,6 +21,11 @@ export class Peers {
   /** Returns whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
   has(words: Int32Array, at: number): boolean {
     return addresses.has(this.#held, words, at) || addresses.has(this.#named, words, at);
+  }
+
+  /** The same for an address. */
+  hasAddress(ip: IpAddress): boolean {
+    return this.has(new Int32Array(toBytes(ip).slice().buffer), 0);
   }
 
   /** Replaces the addresses that the plugin names. */

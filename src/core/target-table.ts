@@ -244,6 +244,18 @@ export class TargetTable {
     return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
+  /** Gives an entry the state and the times of an entry of `other`. */
+  imitate(row: number, other: TargetTable, otherRow: number, destination: number): void {
+    const [at, from] = [row * ROW_WORDS, otherRow * ROW_WORDS];
+    this.#rows[at + DESTINATION] = destination;
+    this.#rows[at + EXPIRY] = other.#rows[from + EXPIRY];
+    this.#rows[at + USED] = other.#rows[from + USED];
+    this.#since[row] = other.#since[otherRow];
+    this.#origins[row] = other.#origins[otherRow];
+    const generation = other.isOver(otherRow) ? this.#generation - NEXT_GENERATION : this.#generation;
+    this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | generation);
+  }
+
   /** Returns whether a frame has used the entry since it was inserted. */
   wasUsed(row: number): boolean {
     return (this.#origins[row] & UNUSED) === 0;

@@ -8,8 +8,9 @@
  * (net/ipv4/ip_tunnel_core.c, skb_tunnel_check_pmtu). A VTEP has no address on the overlay, and the packet's
  * destination is the one address that the sender's neighbour cache, filters and reverse path check accept.
  *
- * These get no answer: frames that waited for a lookup, copies of a flood, and IPv4 packets that may be
- * fragmented (varpd does not fragment them either).
+ * These get no answer: frames that waited for a lookup, copies of a flood, IPv4 packets that may be fragmented
+ * (varpd does not fragment them either), and the overlay's own datagrams, which a loop has brought back. varpd
+ * would hear such an answer, and believe in a path that is narrower with each round.
  */
 import { frameOverheadBytes } from '../encap/index.js';
 import { read16, write16 } from '../wire/bytes.js';
@@ -20,6 +21,7 @@ import * as icmpv6 from '../wire/icmpv6.js';
 import { family } from '../wire/ip.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
+import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import type { Rate } from './allowance.js';
@@ -59,7 +61,7 @@ export function answerTooBig(
     const ip = frame + header;
     const ipBytes = descriptors[at + LENGTH] - header;
     if (!isBetweenStations(bytes, frame) || !isAnswerable(bytes, ip, ipBytes)) continue;
-    if (!port.answers.take()) continue;
+    if (!port.answers.take() || isOwn(overlay, bytes, ip, ipBytes)) continue;
     const sizeBytes = largestFrameBytes(descriptors, at) - header;
     const mtuBytes = largestPacketBytes(overlay, bytes, frame, header, sizeBytes);
     // The path may have become larger since. An answer that names no smaller size would mislead.
@@ -148,6 +150,21 @@ function isHostV6(bytes: Uint8Array, at: number): boolean {
   if (bytes[at] === 0xff) return false;
   for (let index = 0; index < 15; index++) if (bytes[at + index] !== 0) return true;
   return bytes[at + 15] > 1;
+}
+
+/** Returns whether the IP packet at `ip`, which is answerable, is a datagram that this overlay has sent. */
+function isOwn({ encapsulation, options }: Overlay, bytes: Uint8Array, ip: number, length: number): boolean {
+  const isV4 = bytes[ip] >> 4 === 4;
+  const packed = isV4 ? NONE : ipv6.transport(bytes, ip);
+  const protocol = isV4 ? ipv4.protocol(bytes, ip) : ipv6.transportProtocol(packed);
+  const header = isV4 ? ipv4.check(bytes, ip, length) : ipv6.transportOffset(packed);
+  const at = ip + header + udp.HEADER_BYTES;
+  return (
+    protocol === ipv4.UDP &&
+    encapsulation.check(bytes, at, ip + length - at) === encapsulation.headerBytes &&
+    encapsulation.id(bytes, at) === options.vnetid &&
+    (isV4 ? ipv4 : ipv6).source(bytes, ip) === options.listen.ip
+  );
 }
 
 // -- Answers

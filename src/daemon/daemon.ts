@@ -19,6 +19,7 @@ import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { Captures } from './observe/captures.js';
+import { Explanations } from './observe/explanations.js';
 import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
 import { Probes } from './observe/probes.js';
@@ -233,6 +234,7 @@ export class Daemon {
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
+        explanations: new Explanations(registry.directory),
         probes: new Probes(registry.directory),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,

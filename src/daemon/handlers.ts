@@ -5,6 +5,7 @@ import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
+import type { Explanations } from './observe/explanations.js';
 import type { Probes } from './observe/probes.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
@@ -14,6 +15,7 @@ import { VERSION } from './version.js';
 export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
+  readonly explanations: Explanations;
   readonly probes: Pick<Probes, 'run'>;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
@@ -54,6 +56,7 @@ export function createHandlers(
       registry.flushTargets(params);
       return null;
     },
+    'overlay.explain': (params) => daemon.explanations.explain(params),
     'vnic.create': (params) => done(registry.createVnic(params)),
     'vnic.delete': (params) => done(registry.deleteVnic(params)),
     'vnic.list': (params) => directory.listVnics(params),

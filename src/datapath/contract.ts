@@ -18,6 +18,7 @@ import type { DropReason, ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { ExplainedDatapath } from './explain-contract.js';
 import type { ProbedDatapath } from './probe-contract.js';
 
 /** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
@@ -294,7 +295,7 @@ export interface PortHandle {
 }
 
 /** The handle of an overlay. */
-export interface OverlayDatapath extends ProbedDatapath {
+export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath {
   /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
    * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;

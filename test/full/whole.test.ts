@@ -1,12 +1,27 @@
 // The tests that `npm test` runs a part of (test/helpers/whole.ts), each try of them.
 process.env['VARPD_TEST_WHOLE'] = 'yes';
+await import('../netns/capture.test.js');
+await import('../netns/faults.test.js');
+await import('../netns/files-change.test.js');
+await import('../netns/files-frames.test.js');
+await import('../netns/geneve.test.js');
+await import('../netns/later-version.test.js');
 await import('../netns/offload.test.js');
 await import('../netns/openvswitch.test.js');
 await import('../netns/order.test.js');
+await import('../netns/others-change.test.js');
+await import('../netns/owner.test.js');
+await import('../netns/path-news.test.js');
 await import('../netns/path-width.test.js');
+await import('../netns/placement.test.js');
+await import('../netns/queues.test.js');
+await import('../netns/restart.test.js');
+await import('../netns/secrets.test.js');
+await import('../netns/segments.test.js');
 await import('../netns/tunnels.test.js');
-await import('../property/core-tables.test.js');
+await import('../netns/user.test.js');
 await import('../property/core.test.js');
+await import('../property/core-tables.test.js');
 await import('../property/files.test.js');
 await import('../property/offload-apart.test.js');
 await import('../property/offload-cut.test.js');

@@ -49,14 +49,13 @@ export class DladmCapture {
   /** What tshark and capinfos complain of, packets that tshark cannot read included unless some are meant to be so. */
   async complaints({ mayBeMalformed = false } = {}): Promise<string> {
     const options = { timeoutMs: TSHARK_TIMEOUT_MS };
-    const read = await run(['tshark', '-n', '-r', this.file], options);
-    const malformed = await run(['tshark', '-n', '-r', this.file, '-Y', '_ws.malformed'], options);
+    const read = await run(['tshark', '-n', '-r', this.file, '-Y', '_ws.malformed'], options);
     const info = await run(['capinfos', this.file], options);
     // tshark run as root says so.
     const said = read.stderr.split('\n').filter((line) => !/^Running as user "root"/.test(line));
     return [
       said.join('\n').trim(),
-      mayBeMalformed ? '' : malformed.stdout,
+      mayBeMalformed ? '' : read.stdout,
       info.code === 0 ? '' : info.stderr,
     ].join('');
   }

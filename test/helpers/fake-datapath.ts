@@ -121,6 +121,11 @@ export class FakeOverlay implements OverlayDatapath {
     for (const { mac, to } of config.known.targets) this.table.set(mac, { to, ttlMs: Infinity });
   }
 
+  /** No thread, so none says anything. */
+  explain(): ReturnType<OverlayDatapath['explain']> {
+    return Promise.resolve({ threads: [], sourcePorts: [] });
+  }
+
   /** Nothing moves, so nothing is seen. */
   capture(): Promise<FrameCapture> {
     const nothing = {

@@ -380,7 +380,7 @@ export class Tap {
   readonly port: MemoryPort;
   readonly token: number;
   readonly values = createCounters();
-  readonly #presence = createPresence();
+  readonly presence = createPresence();
 
   constructor(net: Net, mac: MacAddress, { vid = 0, own = false, wrap }: PortOptions) {
     this.net = net;
@@ -398,7 +398,7 @@ export class Tap {
       mac,
       vid,
       own,
-      presence: this.#presence,
+      presence: this.presence,
       counters: this.values,
     });
   }
@@ -409,7 +409,7 @@ export class Tap {
 
   /** What the control side hears of the interface. */
   setDown(isDown: boolean): void {
-    setDown(this.#presence, isDown);
+    setDown(this.presence, isDown);
   }
 
   /** Undefined = it may send anything. */

@@ -4,4 +4,8 @@ const isWhole = process.env['VARPD_TEST_WHOLE'] !== undefined;
 /** Of values in order that are all alike: every n-th in `npm test`. */
 export const every = (nth: number): number => (isWhole ? 1 : nth);
 
+/** Combinations of values: in `npm test` a few in which each value stands at least once. */
+export const usual = <Row>(rows: readonly Row[], isUsual: (row: Row) => boolean): readonly Row[] =>
+  isWhole ? rows : rows.filter(isUsual);
+
 export const part = (count: number): number => (isWhole ? count : Math.ceil(count / 4));

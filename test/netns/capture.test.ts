@@ -17,6 +17,7 @@ import { UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { newHosts, newSite } from '../helpers/site.js';
 import { ping, reaches, sendDatagrams, sendFrames, transferTcp, udpEcho } from '../helpers/traffic.js';
+import { part, usual } from '../helpers/whole.js';
 import { SteadyPing } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns(['tcpdump', 'tshark', 'capinfos']);
@@ -80,9 +81,15 @@ function isTcp(frame: string): boolean {
 
 await t.test('the tunnel with its outer headers, as tcpdump sees it on the underlay', { skip }, async (t) => {
   for (const encap of ENCAPSULATION_NAMES)
-    for (const family of ['v4', 'v6'] as const) {
+    for (const family of usual(
+      ['v4', 'v6'] as const,
+      (family) => (family === 'v4') === (encap === 'vxlan'),
+    )) {
       const { bed, a, b } = await newHosts(t);
-      const [one, other] = [await Daemon.start(bed, a), await Daemon.start(bed, b)];
+      const [one, other] = [
+        await Daemon.start(bed, a, { withoutRoot: true }),
+        await Daemon.start(bed, b, { withoutRoot: true }),
+      ];
       one.explain(t);
       const [from, to] = [a.underlay[family], b.underlay[family]];
       await one.ok(directOverlay({ from, to, encap }));
@@ -281,7 +288,7 @@ await t.test('a reader that does not read costs the traffic nothing, and is told
     isCut: false,
   });
   const steady = await SteadyPing.start(a, b.overlay.v4);
-  t.ok((await transferTcp(a, b, { bytes: 30 << 20 })).exact, 'a transfer goes on');
+  t.ok((await transferTcp(a, b, { bytes: part(80 << 20) })).exact, 'a transfer goes on');
   await ping(a, b.overlay.v4, { count: 20 });
   t.equal((await steady.stop()).lost, 0, 'no ping is lost');
   stream.end();

@@ -68,7 +68,7 @@ for (const how of ['kill', 'stop'] as const) {
     const before = await remembered(daemon, a);
     const pid = daemon.pid;
 
-    const load = a.spawn(['ping', '-q', '-i', '0.002', b.overlay.v4]);
+    const load = a.spawn(['ping', '-q', '-i', '0.01', b.overlay.v4]);
     await sleep(200);
     const exit = await daemon[how]();
     t.match(exit, how === 'kill' ? { signal: 'SIGKILL' } : { code: 0, signal: null }, 'the end');

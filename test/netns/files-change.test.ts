@@ -14,6 +14,7 @@ import { waitUntil } from '../helpers/process.js';
 import { ping, sendFrames } from '../helpers/traffic.js';
 import { changed, type Entries, neighbourMac, plumb, settled, SteadyPing } from '../helpers/zlan.js';
 import { globalOf, skip, IN_FORCE_MS, site, untilDetails } from '../helpers/files-site.js';
+import { part } from '../helpers/whole.js';
 
 await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async (t) => {
   const { bed, file, stations } = await site(t);
@@ -132,11 +133,12 @@ await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async
     });
   });
 
-  await t.test('1000 renames', async (t) => {
+  const renames = part(1000);
+  await t.test(`${renames} renames`, async (t) => {
     const wrong = await zlan3.daemon.counted(() =>
       undisturbed(t, async () => {
-        for (let n = 1; n <= 1000; n++) {
-          file.replace(n === 1000 ? changed(stranger(1), stranger(2)) : stranger(n));
+        for (let n = 1; n <= renames; n++) {
+          file.replace(n === renames ? changed(stranger(1), stranger(2)) : stranger(n));
           await sleep(2);
         }
         for (const station of stations) {

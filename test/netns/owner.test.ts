@@ -11,6 +11,7 @@ import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { healthBecomes } from '../helpers/site.js';
 import { ping, reaches } from '../helpers/traffic.js';
+import { usual } from '../helpers/whole.js';
 
 const skip = skipUnlessNetns(['python3', 'mknod', 'ethtool']);
 /** nobody, of no group of varpd's. */
@@ -190,7 +191,7 @@ t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 240_
   t.match(await daemon.ok('show-overlay -p -o offloads overlay0'), /^checksum,tso,/, 'and are said to');
 });
 
-for (const queues of [1, 2])
+for (const queues of usual([1, 2], (count) => count === 2))
   t.test(`what root sets, ${queues} queues`, { skip, timeout: 240_000 }, async (t) => {
     const { a, b, guest, daemon, node } = await newPlace(t, queues);
     const mended = async (host: Namespace, device: string): Promise<void> => {

@@ -19,7 +19,7 @@ import {
   UNDERLAY_MTU,
   VNETID,
 } from '../helpers/tunnels.js';
-import { part } from '../helpers/whole.js';
+import { part, usual } from '../helpers/whole.js';
 
 await t.test(
   'a smaller MTU, and an underlay that shrinks',
@@ -117,7 +117,8 @@ await t.test('TCP goes on when the path becomes narrow', { skip: skipUnlessNetns
   ] as const;
   for (const [family, left, right] of ROUTED) {
     for (const inner of FAMILIES) {
-      for (const [what, shrink] of shrinks) {
+      const usually = shrinks[family === inner ? 0 : 1];
+      for (const [what, shrink] of usual(shrinks, (each) => each === usually)) {
         await router.ip(`link set right0 mtu ${UNDERLAY_MTU}`);
         await a.ip(`link set ${UNDERLAY_DEVICE} mtu ${UNDERLAY_MTU}`);
         // What the kernel has learned of paths goes.

@@ -10,6 +10,7 @@ import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
 import { FrameSink, ping, reaches, sendFrames } from '../helpers/traffic.js';
+import { part, usual } from '../helpers/whole.js';
 import { arpFrame, ndpFrame } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns(['bridge', 'tc']);
@@ -115,7 +116,7 @@ await t.test(
   },
 );
 
-for (const queues of [1, 2])
+for (const queues of usual([1, 2], (count) => count === 2))
   await t.test(
     `direct, ${queues} queues: a guest behind a bridge is heard, and followed`,
     { skip, timeout: 120_000 },
@@ -359,7 +360,7 @@ await t.test('the MTU is that of the routes to the peers', { skip, timeout: 60_0
     t.equal(await a.mtuOf('overlay0'), mtuBytes, what);
     await daemon.ok('delete-overlay overlay0');
   }
-  const many = Array.from({ length: 100_000 }, (_, index) => [
+  const many = Array.from({ length: part(100_000) }, (_, index) => [
     (0x0200_0000_0000 + index)
       .toString(16)
       .padStart(12, '0')

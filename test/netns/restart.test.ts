@@ -13,6 +13,7 @@ import { pause } from '../helpers/pause.js';
 import { waitUntil } from '../helpers/process.js';
 import { ping, reaches } from '../helpers/traffic.js';
 import { skip, site, create, identity, OWN, checkRights } from '../helpers/restart-site.js';
+import { part } from '../helpers/whole.js';
 
 // Each has hosts of its own, and waits for them most of the time.
 t.jobs = 2;
@@ -212,7 +213,7 @@ t.test('a restart is refused with every reason, and nothing changes', { skip }, 
   t.equal(warned.code, 0, 'metrics are no reason to stay as it is');
   t.match(warned.stderr, /metrics: cannot listen on 192\.0\.2\.77:9560/);
   daemon.writeConfig();
-  for (const socket of [file + '/s', '/proc/varpd.sock', file]) {
+  for (const socket of [file + '/s', '/proc/varpd.sock', file].slice(0, part(3))) {
     writeFileSync(daemon.configFile, `socket: ${socket}\nstateDir: ${daemon.stateDir}\n`);
     // The daemon of this test has its socket from the command line, which goes before the file.
     const { code } = await daemon.dladm('restart');

@@ -18,6 +18,7 @@ import { get } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { waitUntil } from '../helpers/process.js';
 import { newHosts } from '../helpers/site.js';
+import { part } from '../helpers/whole.js';
 
 const SECRET = 'hunter2';
 const GROUP = { name: 'games', gid: 60 };
@@ -125,7 +126,7 @@ t.test(
   },
 );
 
-/** 15 starts, with somebody who plants links where the socket and the log come: none of them is followed. */
+/** Starts, with somebody who plants links where the socket and the log come: none of them is followed. */
 t.test('links that are planted', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const base = bed.directory();
@@ -140,7 +141,7 @@ t.test('links that are planted', { skip }, async (t) => {
     if (mode === 0o755) chownSync(open, NOBODY, NOBODY);
     const [socket, log] = ['varpd.sock', 'varpd.log'].map((name) => path.join(open, name));
     const config = path.join(base, 'varpd.yaml');
-    for (let count = 0; count < 5; count++) {
+    for (let count = 0; count < part(5); count++) {
       // With the socket it is one that comes in the middle, with the log one that is there.
       const isLog = count % 2 === 1;
       const keys = { stateDir: path.join(base, 'state'), group: GROUP.name };

@@ -23,6 +23,7 @@ import {
   superframeFields,
 } from '../helpers/superframe.js';
 import { DatagramSink, FrameSink, reaches, sendFrames, transferTcp } from '../helpers/traffic.js';
+import { part, usual } from '../helpers/whole.js';
 
 const VNETID = 42;
 const MEGABYTE = 1_000_000;
@@ -198,7 +199,7 @@ t.test(
   'the largest superframes, out of a guest behind a bridge',
   { skip: skipUnlessNetns(['ethtool']) },
   async (t) => {
-    for (const mtuBytes of [INNER_MTU, 1400, 1280]) {
+    for (const mtuBytes of usual([INNER_MTU, 1400, 1280], (bytes) => bytes === 1400)) {
       const { bed, a, b } = await tunnel(t, 'auto', `mtu=${mtuBytes}`);
       await b.exec('ethtool -K vx0 gro off');
       const guest = await bed.host();
@@ -339,7 +340,7 @@ t.test(
     const library = path.join(new Bed().directory(), 'refuse.so');
     const source = fromRoot('test/helpers/refuse-segmentation.c');
     await exec([process.env['CC'] ?? 'cc', '-shared', '-fPIC', '-O1', '-o', library, source, '-ldl']);
-    for (const [code, errno] of Object.entries(REFUSALS)) {
+    for (const [code, errno] of usual(Object.entries(REFUSALS), ([name]) => name !== 'EINVAL')) {
       const bed = new Bed();
       t.teardown(() => bed.cleanup());
       const hosts = await bed.hostsOnSwitch(3);
@@ -366,7 +367,7 @@ t.test(
           UNDERLAY_DEVICE,
           `dst host ${peer.underlay.v4} and ${MANY}`,
         );
-        const { exact } = await transferTcp(a, peer, { bytes: 5 * MEGABYTE });
+        const { exact } = await transferTcp(a, peer, { bytes: part(5 * MEGABYTE) });
         t.ok(exact, `${code}: TCP to ${index === 0 ? 'the one that refuses' : 'the other one'}`);
         const many = await capture.count('');
         if (index === 0) t.equal(many, 0, 'goes frame by frame');

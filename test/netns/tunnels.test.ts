@@ -23,7 +23,7 @@ import {
   UNDERLAY_MTU,
   VNETID,
 } from '../helpers/tunnels.js';
-import { part } from '../helpers/whole.js';
+import { every, usual } from '../helpers/whole.js';
 
 const MAX_MTU_BYTES = 8900; // of an overlay, whatever the underlay carries
 
@@ -39,11 +39,12 @@ interface Peer {
   readonly jumboMtuBytes?: number;
 }
 
-const PEERS: readonly Peer[] = [
+const ALL_PEERS: readonly Peer[] = [
   ...FAMILIES.map((family) => ({ name: 'varpd', family })),
   ...FAMILIES.map((family) => ({ name: 'varpd by Geneve', family, encap: 'geneve' as const })),
   ...FAMILIES.map((family) => ({ name: 'the kernel', family, kernel: '' })),
 ];
+const PEERS = usual(ALL_PEERS, ({ family, encap }) => (family === 'v6') === (encap === 'geneve'));
 
 /** The same in other words: a ping and a short transfer tell. */
 const VARIANTS: readonly Peer[] = [
@@ -64,7 +65,7 @@ for (const peer of PEERS) {
     const tunnel = await buildTunnel(t, peer);
     await t.test('ping and the largest frame', (t) => mtuBoundary(t, tunnel));
     await t.test('UDP of all sizes', (t) => udpSizes(t, tunnel));
-    await t.test('TCP both ways, byte by byte', (t) => tcpBothWays(t, tunnel, part(100 << 20)));
+    await t.test('TCP both ways, byte by byte', (t) => tcpBothWays(t, tunnel, (100 << 20) / every(10)));
   });
 }
 for (const peer of VARIANTS) {

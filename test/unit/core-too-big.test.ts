@@ -158,6 +158,33 @@ await t.test('a superframe is answered as the segment it would have become', (t)
   t.end();
 });
 
+await t.test('a loop that brings back what was sent is not answered, and so makes no path narrower', (t) => {
+  for (const encapsulation of ['vxlan', 'geneve'] as const) {
+    for (const [version, ip, peerIp] of [
+      [4, '192.0.2.1', '192.0.2.2'],
+      [6, '2001:db8::1', '2001:db8::2'],
+    ] as const) {
+      const { net, port, peer } = facing({ mtuBytes: 1000 }, { ip, peerIp, encapsulation });
+      port.send(frame(MAC.b, MAC.a, 1014));
+      const [{ bytes: payload }] = peer.take();
+      const ends = { version, source: ip, destination: peerIp, ports: [50_000, peer.local.port] } as const;
+      port.send(packet({ ...ends, payload }));
+      t.strictSame(port.take(), [], `${encapsulation} over IPv${version}`);
+      const otherId = payload.slice();
+      otherId[6] ^= 1;
+      for (const [what, spec] of [
+        ['of another network', { payload: otherId }],
+        ['of another host', { payload, source: peerIp }],
+      ] as const) {
+        port.send(packet({ ...ends, ...spec }));
+        t.equal(port.take().length, 1, `one ${what} is`);
+      }
+      t.strictSame(net.drops, { tx_too_big: 3 });
+    }
+  }
+  t.end();
+});
+
 await t.test('what is never answered with an error, and how often (RFC 1122 3.2.2, RFC 4443 2.4)', (t) => {
   const { net, lab, vtep, port } = facing({ mtuBytes: 1000 });
   const big = (spec: Packet): Uint8Array => packet({ payloadBytes: 1200, ...spec });

@@ -4,9 +4,8 @@ import { formatMac, parseMac } from '../../wire/mac.js';
 import { attempt, defineCommand, UsageError } from '../command.js';
 import { answeredPaths, COLUMNS, rowsOf, textOf } from '../probe-text.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { wholeOf } from '../values.js';
+import { MAX_VID, wholeOf } from '../values.js';
 
-const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
 /** Version of the JSON: a later one may have more members, and none of these changes. */
 const JSON_VERSION = 1;
 

@@ -366,7 +366,7 @@ export class RunningOverlay {
     };
   }
 
-  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'neighbor'> {
+  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor'> {
     return this.#plugin;
   }
 

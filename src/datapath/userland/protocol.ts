@@ -9,6 +9,8 @@ import type { RingMemory } from '../../core/capture-ring.js';
 import type { CaptureRules } from '../../core/capture-tap.js';
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { Explained } from '../../core/dry-facts.js';
+import type { DryFrame } from '../../core/dry-run.js';
 import type { DropExamples } from '../../core/drop-examples.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
@@ -144,6 +146,13 @@ export type Command =
       readonly macs: Float64Array;
       readonly reply: number;
     }
+  /** Says what would be done with a frame. Nothing is done. */
+  | {
+      readonly kind: 'explain';
+      readonly overlay: number;
+      readonly frame: DryFrame;
+      readonly reply: number;
+    }
   | { readonly kind: 'count-targets'; readonly overlay: number; readonly reply: number }
   /** Targets from before a restart, to be confirmed when used. The latest used comes first. */
   | {
@@ -193,6 +202,7 @@ export const TABLE_COMMANDS = [
   'scan-targets',
   'scan-recent',
   'describe-targets',
+  'explain',
   'restore-targets',
 ] as const satisfies readonly Command['kind'][];
 export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
@@ -223,5 +233,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | number | TargetScan | TargetDescription;
+      readonly value: boolean | number | TargetScan | TargetDescription | Explained | undefined;
     };

@@ -4,6 +4,7 @@ import path from 'node:path';
 
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Exit, waitUntil } from '../../helpers/process.js';
+import { part } from '../../helpers/whole.js';
 import { check, devicesOf, type Row, tunnel } from '../row.js';
 
 const END_MS = 2000;
@@ -91,8 +92,8 @@ const thousand: Row = {
 /** The part of it that `npm test` has; how long it takes is for the other. */
 export const manyEnd: Row = {
   ...thousand,
-  fault: 'SIGTERM with 40 VNICs: in one namespace, in two, with a plugin in an endless loop',
-  run: (bed) => endOfMany(bed, { count: 40, elsewhere: 10, limitMs: Infinity }),
+  fault: `SIGTERM with ${part(40)} VNICs: in one namespace, in two, with a plugin in an endless loop`,
+  run: (bed) => endOfMany(bed, { count: part(40), elsewhere: part(10), limitMs: Infinity }),
 };
 
 export const endingRows: readonly Row[] = [thousand];

@@ -63,7 +63,7 @@ const lists: Row = {
     await daemon.ok(`create-overlay -e vxlan -s lists -v 7 -p vxlan/listen_ip=${a.underlay.v4} lists0`);
     const seen: string[] = [];
     for (const name of Object.keys(WORK)) {
-      const flow = await SteadyPing.start(a, b.overlay.v4, 0.005);
+      const flow = await SteadyPing.start(a, b.overlay.v4);
       writeFileSync(path.join(plugin, name), '');
       const isDone = (): boolean => existsSync(path.join(plugin, `${name}.done`));
       await waitUntil(isDone, { timeoutMs: 60_000, what: `the ${name}` });

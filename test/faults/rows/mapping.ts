@@ -213,7 +213,7 @@ const large: Row = {
     const timer = setInterval(() => {
       peakKib = Math.max(peakKib, zlan.daemon.residentKib());
     }, 100);
-    const flow = await SteadyPing.start(zlan.host, zlan2.v4, 0.005);
+    const flow = await SteadyPing.start(zlan.host, zlan2.v4);
     renameSync(fresh, file.path);
     const tookMs = await untilNews(zlan, new RegExp(`ONLINE .* ${ENTRIES + 3} now`)).finally(() => {
       clearInterval(timer);

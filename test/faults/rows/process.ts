@@ -138,7 +138,7 @@ const clock: Row = {
     };
     const file = new MappingFile(bed);
     // libfaketime has a semaphore that only the user who starts it may open.
-    const stations = await buildZlan(bed, file, { daemon: { env, config: { user: 'root' } } });
+    const stations = await buildZlan(bed, file, { firstDaemon: { env, config: { user: 'root' } } });
     for (const station of stations) await plumb(station);
     const [zlan, zlan2] = stations;
     await answersWithin(zlan.host, zlan2.v4, 10_000);
@@ -175,7 +175,7 @@ const QUEUE_CAP = 1000;
 
 async function stopAndContinue(bed: Bed, ms: number): Promise<string> {
   const { a, b, daemon } = await tunnel(bed);
-  const load = a.spawn(['ping', '-n', '-i', '0.005', b.overlay.v4]);
+  const load = a.spawn(['ping', '-n', '-i', '0.01', b.overlay.v4]);
   await sleep(300);
   const before = daemon.residentKib();
   const framesSent = async (): Promise<number> =>

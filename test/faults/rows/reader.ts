@@ -11,6 +11,7 @@ import type { Daemon } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
+import { part } from '../../helpers/whole.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
 
@@ -23,7 +24,6 @@ interface Size {
 const PLUGINS = fromRoot('dist/test/bench/plugins');
 const FILL_MS = 180_000;
 const REST_MS = 60_000;
-const PING_INTERVAL_S = 0.005;
 const CONNECTIONS_A_KIND = 6;
 /** Nobody is any of them, and none is in the group. */
 const USERS = [61_001, 61_002, 61_003];
@@ -120,7 +120,7 @@ async function hostileReader(bed: Bed, size: Size): Promise<string> {
   const descriptors = await daemon.descriptorsAtRest();
   chmodSync(daemon.directory, 0o755);
   chmodSync(socket, 0o666);
-  const flow = await SteadyPing.start(a, b.overlay.v4, PING_INTERVAL_S);
+  const flow = await SteadyPing.start(a, b.overlay.v4);
   let isOver = false;
   const over = (): boolean => isOver;
   const watched = mostMib(daemon, over);
@@ -178,4 +178,4 @@ export const readerRows: readonly Row[] = [
 ];
 
 /** The part of it that `npm test` has. */
-export const readerShortly = rowOf({ targets: 50_000, vnics: 100, attackMs: 5000 }, true);
+export const readerShortly = rowOf({ targets: part(50_000), vnics: part(100), attackMs: part(5000) }, true);

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Bed } from '../../helpers/netns.js';
+import { part } from '../../helpers/whole.js';
 import { answersNow, check, devicesOf, type Row, tunnel } from '../row.js';
 
 /** An overlay and a VNIC over it, made and deleted, so many times; then so many at once. */
@@ -68,8 +69,8 @@ const thousand: Row = {
 /** The part of it that `npm test` has. */
 export const fewComeAndGo: Row = {
   ...thousand,
-  fault: '40 overlays and VNICs created and deleted',
-  run: (bed) => comeAndGo(bed, 40, 10, 20),
+  fault: `${part(40)} overlays and VNICs created and deleted`,
+  run: (bed) => comeAndGo(bed, part(40), 10, part(40)),
 };
 
 export const resourceRows: readonly Row[] = [thousand];

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
 import { childrenOf, commandOf } from '../../helpers/procfs.js';
+import { part } from '../../helpers/whole.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersWithin, check, devicesOf, type Row, tunnel } from '../row.js';
 
@@ -77,7 +78,7 @@ const cut: Row = {
   run: (bed) => cutShort(bed, 20),
 };
 
-export const cutShortly: Row = { ...cut, run: (bed) => cutShort(bed, 3) };
+export const cutShortly: Row = { ...cut, run: (bed) => cutShort(bed, part(5)) };
 
 export const restartRows: readonly Row[] = [
   { name: 'R2', fault: '50 restarts under traffic', run: (bed) => manyTimes(bed, 50) },

@@ -9,6 +9,8 @@
 import type { AddressTable } from '../../../core/address-table.js';
 import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import type { Explained } from '../../../core/dry-facts.js';
+import type { DryFrame } from '../../../core/dry-run.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
@@ -32,6 +34,7 @@ import type {
   TargetEntry,
 } from '../../contract.js';
 import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
+import type { FrameExplanation } from '../../explain-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
@@ -233,6 +236,12 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#captures.add(capture);
     await capture.begun;
     return capture;
+  }
+
+  async explain(frame: DryFrame): Promise<FrameExplanation> {
+    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
+    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
+    return { threads, sourcePorts: this.sockets.senderPorts };
   }
 
   async probe(rules: ProbeRules, heard: ProbeListener): Promise<FrameProbe> {

@@ -1,4 +1,6 @@
-/** Reads the target tables of a datapath thread, a part at a time (core/target-rows.ts). */
+/** Reads the tables of a datapath thread: a target table a part at a time (core/target-rows.ts), or what one
+ * frame depends on (core/dry-facts.ts). */
+import { explain, type Explained } from '../../../core/dry-facts.js';
 import type { Overlay } from '../../../core/overlay.js';
 import {
   describeTargets,
@@ -9,12 +11,15 @@ import {
 } from '../../../core/target-rows.js';
 import type { Command } from '../protocol.js';
 
-type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' }>;
+type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' | 'explain' }>;
 
 /** The scan of an overlay that is gone. */
 const NO_SCAN: TargetScan = { macs: new Float64Array(0), idleTicks: new Int32Array(0), next: undefined };
 
-export function inspect(overlay: Overlay | undefined, command: Inspection): TargetScan | TargetDescription {
+export function inspect(
+  overlay: Overlay | undefined,
+  command: Inspection,
+): TargetScan | TargetDescription | Explained | undefined {
   switch (command.kind) {
     case 'scan-targets':
       return overlay ? scanTargets(overlay, command.from, command.after, command.before) : NO_SCAN;
@@ -22,5 +27,7 @@ export function inspect(overlay: Overlay | undefined, command: Inspection): Targ
       return overlay ? scanRecent(overlay, command.from, command.maxIdleTicks) : NO_SCAN;
     case 'describe-targets':
       return overlay ? describeTargets(overlay, command.macs) : { rows: [], count: command.macs.length };
+    case 'explain':
+      return overlay && explain(overlay, command.frame);
   }
 }
