@@ -6,7 +6,15 @@ import type { DropRow, LookupStatistics, OverlayStatistics, PortStatistics } fro
 import { type DropReason, DROPS } from '../model/drops.js';
 import { attempt, type Context, UsageError } from './command.js';
 import { readPages } from './pages.js';
-import { chooseFormat, formatJson, refuseWithJson, reportMissing, type ShowArguments } from './show.js';
+import { withRates } from './rates.js';
+import {
+  chooseFormat,
+  formatJson,
+  formatJsonLine,
+  refuseWithJson,
+  reportMissing,
+  type ShowArguments,
+} from './show.js';
 import type { Column } from './table.js';
 
 /** The options that go with the others of a show command. */
@@ -59,6 +67,11 @@ export function readInterval(args: StatisticsArguments): number | undefined {
   const text = args.value('interval');
   if (text === undefined) return undefined;
   if (!args.has('statistics')) throw new UsageError('-i goes with -s');
+  return parseInterval(text);
+}
+
+/** Throws a UsageError for an interval that is none. */
+export function parseInterval(text: string): number {
   const seconds = Number(text);
   if (!(seconds >= 0.1 && seconds <= 86_400))
     throw new UsageError(`interval '${text}': expected 0.1 to 86400 seconds`);
@@ -85,25 +98,30 @@ export async function showStatistics(
 ): Promise<void> {
   if (args.has('json')) refuseWithJson(args);
   const format = args.has('json') ? undefined : chooseFormat(args, COLUMNS, context);
-  let before: readonly Row[] | undefined;
+  let before: readonly OverlayStatistics[] | undefined;
   let readMs = 0;
   const { seconds = 0, count = repeat === undefined ? 1 : Infinity } = repeat ?? {};
   for (let reading = 0; reading < count; reading++) {
     if (reading > 0) await sleep(seconds * 1000);
-    const overlays = await read(selection.overlays, context);
+    const read = await readOverlays(selection.overlays, context);
     const elapsedSeconds = (performance.now() - readMs) / 1000;
     readMs = performance.now();
-    const rows = overlays.flatMap((overlay) => selection.rowsOf(overlay));
-    const shown = before === undefined ? rows : withRates(rows, before, elapsedSeconds);
-    before = rows;
-    if (format !== undefined)
-      context.print(`${reading > 0 && !args.has('parsable') ? '\n' : ''}${format(shown)}`);
-    else if (repeat === undefined) context.print(formatJson(selection.select(overlays)));
-    else context.print(`${JSON.stringify(selection.select(overlays))}\n`);
+    const overlays = before === undefined ? read : withRates(read, before, elapsedSeconds);
+    before = read;
+    if (format !== undefined) {
+      const rows = overlays.flatMap((overlay) => selection.rowsOf(overlay));
+      context.print(`${reading > 0 && !args.has('parsable') ? '\n' : ''}${format(rows)}`);
+    } else {
+      const write = repeat === undefined ? formatJson : formatJsonLine;
+      context.print(write(selection.select(overlays)));
+    }
   }
 }
 
-async function read(names: readonly string[], context: Context): Promise<readonly OverlayStatistics[]> {
+async function readOverlays(
+  names: readonly string[],
+  context: Context,
+): Promise<readonly OverlayStatistics[]> {
   const params = names.length > 0 ? { names: [...names] } : {};
   const pages = await attempt(
     'failed to get statistics',
@@ -111,15 +129,6 @@ async function read(names: readonly string[], context: Context): Promise<readonl
   );
   for (const { missing } of pages) reportMissing(missing, context);
   return pages.flatMap(({ overlays }) => overlays);
-}
-
-function withRates(rows: readonly Row[], before: readonly Row[], seconds: number): readonly Row[] {
-  const key = ({ link, counter }: Row): string => `${link} ${counter}`;
-  const values = new Map(before.map((row) => [key(row), row.value]));
-  return rows.map((row) => ({
-    ...row,
-    perSecond: Math.max(0, row.value - (values.get(key(row)) ?? 0)) / seconds,
-  }));
 }
 
 /** Counters of the port of a VNIC, with the drops of its link protection. */
@@ -152,20 +161,20 @@ export function overlayRows({ name: link, counters, lookups, drops }: OverlaySta
   return [...traffic, ...dropped];
 }
 
-function lookupText({ open, latencyMs }: LookupStatistics): string {
+export function lookupText({ open, latencyMs }: LookupStatistics): string {
   if (latencyMs === null) return `${open} open`;
   const ms = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
   return `answered in ${ms(latencyMs.p50)}, 99 of 100 in ${ms(latencyMs.p99)}, at most ${ms(latencyMs.max)}; ${open} open`;
 }
 
-function dropText({ kind, about, last }: DropRow): string {
+export function dropText({ kind, about, last }: DropRow): string {
   const sentence = kind === 'by_design' ? `by design: ${about}` : about;
   if (last === null) return sentence;
   const age = durationText(Date.now() - Date.parse(last.at));
   return `${droppedFrameText(last)}, ${age} ago: ${sentence}`;
 }
 
-function rateText(perSecond: number | null): string {
+export function rateText(perSecond: number | null): string {
   if (perSecond === null) return '--';
   if (perSecond === 0) return '0';
   return perSecond < 10 ? perSecond.toFixed(1) : String(Math.round(perSecond));

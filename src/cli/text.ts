@@ -26,3 +26,30 @@ export function line(cells: readonly string[], widths: readonly number[]): strin
     .join('')
     .trimEnd();
 }
+
+/** Characters that take two columns of a terminal (Unicode Standard Annex 11), by their scripts. */
+const WIDE = /[\p{sc=Han}\p{sc=Hangul}\p{sc=Hiragana}\p{sc=Katakana}\p{Emoji_Presentation}\uff01-\uff60]/u;
+const COMBINING = /\p{M}/u;
+
+function columnsOf(character: string): number {
+  if (character < '\x7f') return 1;
+  return COMBINING.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
+}
+
+/** Columns of a terminal that the text takes. */
+export function widthOf(text: string): number {
+  return Array.from(text).reduce((total, character) => total + columnsOf(character), 0);
+}
+
+/** The text in exactly so many columns: cut, or with blanks behind it. */
+export function fit(text: string, columns: number): string {
+  let shown = '';
+  let width = 0;
+  for (const character of text) {
+    const end = width + columnsOf(character);
+    if (end > columns) break;
+    shown += character;
+    width = end;
+  }
+  return shown + ' '.repeat(columns - width);
+}

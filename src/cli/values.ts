@@ -8,6 +8,19 @@ export function parseDecimal(text: string): number | undefined {
   return /^(?:0|[1-9][0-9]*)$/.test(text) ? Number(text) : undefined;
 }
 
+/** A whole number in a range; undefined when the option is missing. */
+export function wholeOf(
+  text: string | undefined,
+  what: string,
+  min: number,
+  max: number,
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = parseDecimal(text);
+  if (value !== undefined && value >= min && value <= max) return value;
+  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
+}
+
 /** A valid name for something new. */
 export function requireName(name: string): string {
   const problem = checkName(name);
@@ -47,19 +60,6 @@ export function requireOneOperand(args: Arguments<never>, what: string): string 
 export const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
 
 const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd };
-
-/** A whole number of this range; undefined if there is none. */
-export function wholeFrom(
-  text: string | undefined,
-  what: string,
-  min: number,
-  max: number,
-): number | undefined {
-  if (text === undefined) return undefined;
-  const value = parseDecimal(text);
-  if (value !== undefined && value >= min && value <= max) return value;
-  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
-}
 
 /** An EtherType by name or number; undefined if there is none. */
 export function etherTypeFrom(text: string | undefined): number | undefined {

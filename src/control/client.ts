@@ -60,6 +60,8 @@ export interface ClientOptions {
   /** From the connection's start to the whole answer. */
   readonly timeoutMs?: number;
   readonly maxAnswerBytes?: number;
+  /** Ends a call that is under way, which rejects. */
+  readonly signal?: AbortSignal;
 }
 
 /** Six missed signs of life mean that the daemon's control thread hangs. */
@@ -104,10 +106,17 @@ function exchange(
     silenceMs = DEFAULT_SILENCE_MS,
     timeoutMs = DEFAULT_TIMEOUT_MS,
     maxAnswerBytes = DEFAULT_MAX_ANSWER_BYTES,
+    signal,
   }: ClientOptions,
 ): Promise<unknown> {
   // Not end(): a server that closes when its peer has finished writing would close before it has answered.
   const socket = connect({ path: socketPath }, () => socket.write(request));
+  // Not the option of connect(), which keeps a listener for each connection.
+  const abandon = (): void => {
+    socket.destroy(new Error(`${method} was abandoned`));
+  };
+  if (signal?.aborted) abandon();
+  signal?.addEventListener('abort', abandon);
   const timers: NodeJS.Timeout[] = [];
   return new Promise((resolve, reject) => {
     const fail = (code: ConnectionFailure, message: string): void => {
@@ -145,6 +154,7 @@ function exchange(
     });
   }).finally(() => {
     timers.forEach(clearTimeout);
+    signal?.removeEventListener('abort', abandon);
     socket.destroy();
   });
 }

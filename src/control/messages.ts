@@ -182,6 +182,7 @@ export interface PortStatistics {
 /** Everything that an overlay that runs has counted. */
 export interface OverlayStatistics {
   readonly name: string;
+  readonly health: OverlayHealth;
   /** Without drops. */
   readonly counters: readonly CounterRow[];
   readonly lookups: LookupStatistics;
@@ -227,52 +228,6 @@ export interface RestartInfo {
 export interface CaptureInfo {
   /** The overlay that is captured, or that has the VNIC. */
   readonly overlay: string;
-}
-
-export interface RoundTrips {
-  readonly min: number;
-  readonly avg: number;
-  readonly max: number;
-}
-
-/** Frames that were sent in one way, and the answers to them. */
-export interface ProbeCount {
-  readonly sent: number;
-  readonly received: number;
-  /** Null when nothing came back. */
-  readonly roundTripMs: RoundTrips | null;
-}
-
-export interface ProbeInfo extends ProbeCount {
-  readonly overlay: string;
-  /** The port that sent, and its MAC. */
-  readonly port: string;
-  readonly source: string;
-  /** Null while it is not known: nothing has answered for the IP address. */
-  readonly mac: string | null;
-  readonly ip: string | null;
-  /** VLAN of the frames; 0 = none. */
-  readonly vlan: number;
-  readonly packetBytes: number;
-  /** `loopback`: answered by varpd at the other end, or by nothing. Else by the station itself, after `unanswered`
-   * loopback messages. */
-  readonly method: 'loopback' | 'arp' | 'ndp';
-  readonly unanswered: number;
-  /** Underlay address that the answers came from. */
-  readonly peer: string | null;
-  /** Frames that were dropped at this host. */
-  readonly dropped: { readonly reason: string; readonly about: string; readonly frames: number } | null;
-  /** Null unless it was asked for and there was an answer. `isBothWays`: the answers were as large. */
-  readonly mtu: {
-    readonly packetBytes: number;
-    /** The whole outer packet. */
-    readonly underlayBytes: number;
-    /** The mtu of the overlay: larger packets were not tried. */
-    readonly limitBytes: number;
-    readonly isBothWays: boolean;
-  } | null;
-  /** One for each source port, in their order. Null unless they were asked for and loopback messages are answered. */
-  readonly paths: readonly (ProbeCount & { readonly sourcePort: number })[] | null;
 }
 
 /** A rule of the datapath that a frame comes to. */
@@ -325,6 +280,52 @@ export interface Explanation {
 
 /** Bytes of a frame that can be explained: more than any overlay carries in one frame. */
 export const MAX_EXPLAINED_BYTES = 16_384;
+
+export interface RoundTrips {
+  readonly min: number;
+  readonly avg: number;
+  readonly max: number;
+}
+
+/** Frames that were sent in one way, and the answers to them. */
+export interface ProbeCount {
+  readonly sent: number;
+  readonly received: number;
+  /** Null when nothing came back. */
+  readonly roundTripMs: RoundTrips | null;
+}
+
+export interface ProbeInfo extends ProbeCount {
+  readonly overlay: string;
+  /** The port that sent, and its MAC. */
+  readonly port: string;
+  readonly source: string;
+  /** Null while it is not known: nothing has answered for the IP address. */
+  readonly mac: string | null;
+  readonly ip: string | null;
+  /** VLAN of the frames; 0 = none. */
+  readonly vlan: number;
+  readonly packetBytes: number;
+  /** `loopback`: answered by varpd at the other end, or by nothing. Else by the station itself, after `unanswered`
+   * loopback messages. */
+  readonly method: 'loopback' | 'arp' | 'ndp';
+  readonly unanswered: number;
+  /** Underlay address that the answers came from. */
+  readonly peer: string | null;
+  /** Frames that were dropped at this host. */
+  readonly dropped: { readonly reason: string; readonly about: string; readonly frames: number } | null;
+  /** Null unless it was asked for and there was an answer. `isBothWays`: the answers were as large. */
+  readonly mtu: {
+    readonly packetBytes: number;
+    /** The whole outer packet. */
+    readonly underlayBytes: number;
+    /** The mtu of the overlay: larger packets were not tried. */
+    readonly limitBytes: number;
+    readonly isBothWays: boolean;
+  } | null;
+  /** One for each source port, in their order. Null unless they were asked for and loopback messages are answered. */
+  readonly paths: readonly (ProbeCount & { readonly sourcePort: number })[] | null;
+}
 
 /** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {

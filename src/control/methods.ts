@@ -111,7 +111,7 @@ export const METHODS = {
   },
   'overlay.statistics': {
     about:
-      'Reads what overlays that run have counted, with rates: traffic, lookups, drops with the last frame of each reason, ports. `missing` has the others.',
+      'Reads what overlays that run have counted, with rates: traffic, lookups, drops with the last frame of each reason, ports; and their health. `missing` has the others.',
     access: 'look',
     params: { names, after },
     returns: shape<{ overlays: OverlayStatistics[]; missing: Failure[] }>(),

@@ -24,13 +24,16 @@ export class Allowance {
 
   /** Returns one that has as much left, and takes nothing from this one. */
   copy(): Allowance {
-    const copy = new Allowance(this.#clock, {
-      perSecond: (this.#perTick * 1000) / TICK_MS,
-      burst: this.#burst,
-    });
-    copy.#left = this.#left;
-    copy.#tick = this.#tick;
+    const perSecond = (this.#perTick * 1000) / TICK_MS;
+    const copy = new Allowance(this.#clock, { perSecond, burst: this.#burst });
+    copy.imitate(this);
     return copy;
+  }
+
+  /** Has as much left as `other`, which is of the same rate, from now on. */
+  imitate(other: Allowance): void {
+    this.#left = other.#left;
+    this.#tick = other.#tick;
   }
 
   /** Takes `amount` if all of it is left, else nothing. Returns whether it was taken. */

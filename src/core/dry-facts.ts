@@ -11,7 +11,7 @@ import { NONE } from './mac-index.js';
 import type { Overlay, OverlayOptions } from './overlay.js';
 import type { Port } from './port.js';
 import { describeTargets, type TableRow } from './target-rows.js';
-import { NOWHERE, TICK_MS } from './target-table.js';
+import { NOWHERE } from './target-table.js';
 
 /** Destinations that are looked at: each costs a question to the kernel. */
 const MAX_PATHS = 8;
@@ -28,16 +28,6 @@ export interface PortFacts {
   readonly isAlive: boolean;
   /** The last frame from its MAC has come out of the tunnel. */
   readonly isElsewhere: boolean;
-}
-
-/** An entry of the target table. */
-export interface TargetFacts extends TableRow {
-  /** From before a restart: it is used, and the plugin is asked about it. */
-  readonly isStale: boolean;
-  /** Time since its last use, exact to a second. */
-  readonly idleMs: number;
-  /** Time until it expires; Infinity if it never does. */
-  readonly leftMs: number;
 }
 
 export interface PathFacts {
@@ -57,7 +47,7 @@ export interface DryFacts {
   /** The port with the destination MAC. */
   readonly holder: PortFacts | undefined;
   /** The entry of the destination MAC; of the source MAC for a frame out of the tunnel. */
-  readonly target: TargetFacts | undefined;
+  readonly target: TableRow | undefined;
   /** Mode point: a station with the destination MAC is behind the own port. */
   readonly isStation: boolean;
   /** Mode point: the destination of every frame that is not local. */
@@ -81,7 +71,8 @@ function factsOf(overlay: Overlay, { frame, from, answers }: DryFrame): DryFacts
   const isWhole = frame.length >= ethernet.HEADER_BYTES;
   const to = isWhole ? ethernet.destination(frame, 0) : undefined;
   const about = 'peer' in from && isWhole ? ethernet.source(frame, 0) : to;
-  const target = about === undefined ? undefined : targetOf(overlay, about);
+  const target =
+    about === undefined ? undefined : describeTargets(overlay, Float64Array.of(about)).rows.at(0);
   const sender = 'port' in from ? ports.find(({ name }) => name === from.port) : undefined;
   const holder = to === undefined ? NONE : overlay.portIndex.get(highOf(to), lowOf(to));
   const fixed = point === NOWHERE ? undefined : endpointOf(overlay, point);
@@ -111,19 +102,6 @@ function portOf({ shared }: Overlay, port: Port): PortFacts {
     isDown: presence.isDown,
     isAlive: presence.isAlive(shared.nowTick),
     isElsewhere: presence.isElsewhere,
-  };
-}
-
-function targetOf(overlay: Overlay, mac: MacAddress): TargetFacts | undefined {
-  const [row] = describeTargets(overlay, Float64Array.of(mac)).rows;
-  const { targets, shared } = overlay;
-  const index = targets.find(highOf(mac), lowOf(mac));
-  if (row === undefined || index === NONE) return undefined;
-  return {
-    ...row,
-    isStale: targets.isStale(index),
-    idleMs: targets.idleTicks(index, shared.nowTick) * TICK_MS,
-    leftMs: targets.leftTicks(index, shared.nowTick) * TICK_MS,
   };
 }
 

@@ -30,10 +30,10 @@ import {
   RecordingSocket,
 } from './dry-outputs.js';
 import type { LookupResult, Question } from './lookup.js';
-import { LoopbackReplies } from './loopback-replies.js';
 import { answer } from './lookups.js';
 import { NONE } from './mac-index.js';
 import { sendReplies } from './made-frames.js';
+import { LoopbackReplies } from './loopback-replies.js';
 import { Mux } from './mux.js';
 import { OutputList, Outputs } from './outputs.js';
 import { HERE, Overlay, type Shared } from './overlay.js';
@@ -129,10 +129,10 @@ class Scratch {
       overlay.setPoint(point);
       this.#knowPath(point);
     }
-    overlay.loopbackAnswers = real.loopbackAnswers.copy();
     overlay.loops.name(real.loops.ips);
     while (overlay.loops.sweep());
     overlay.setPorts(real.ports.map((each) => this.#portLike(each, each === port)));
+    overlay.loopbackAnswers.imitate(real.loopbackAnswers);
     if (port === undefined) return;
     const own = overlay.ports[real.ports.indexOf(port)];
     this.#ownPort = own;
@@ -207,6 +207,7 @@ class Scratch {
     mux.add(overlay);
     receive(mux, batch, 1);
     shared.outputs.flush(batch);
+    // In the next turn.
     sendReplies(shared, () => overlay);
   }
 

@@ -135,7 +135,7 @@ export class Overlay {
   readonly held: HeldDestinations;
   readonly questions: Questions;
   /** Rate of answers to loopback messages. */
-  loopbackAnswers: Allowance;
+  readonly loopbackAnswers: Allowance;
   /** Set while a probe of this overlay runs. */
   probe: Probe | undefined;
   #lastLookup = 0;

@@ -250,6 +250,8 @@ export class TargetTable {
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = other.#rows[from + EXPIRY];
     this.#rows[at + USED] = other.#rows[from + USED];
+    this.#since[row] = other.#since[otherRow];
+    this.#origins[row] = other.#origins[otherRow];
     const generation = other.isOver(otherRow) ? this.#generation - NEXT_GENERATION : this.#generation;
     this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | generation);
   }

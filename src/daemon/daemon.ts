@@ -234,8 +234,8 @@ export class Daemon {
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
-        probes: new Probes(registry.directory),
         explanations: new Explanations(registry.directory),
+        probes: new Probes(registry.directory),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,

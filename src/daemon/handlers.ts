@@ -5,8 +5,8 @@ import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
-import type { Probes } from './observe/probes.js';
 import type { Explanations } from './observe/explanations.js';
+import type { Probes } from './observe/probes.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
@@ -15,8 +15,8 @@ import { VERSION } from './version.js';
 export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
-  readonly probes: Pick<Probes, 'run'>;
   readonly explanations: Explanations;
+  readonly probes: Pick<Probes, 'run'>;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
   /** Everything stored has been tried. */

@@ -9,8 +9,6 @@
  */
 import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
-import type { Explained } from '../core/dry-facts.js';
-import type { DryFrame } from '../core/dry-run.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { TargetFacts } from '../core/target-rows.js';
@@ -20,6 +18,7 @@ import type { DropReason, ProxyDrop } from '../model/drops.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { ExplainedDatapath } from './explain-contract.js';
 import type { ProbedDatapath } from './probe-contract.js';
 
 /** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
@@ -296,7 +295,7 @@ export interface PortHandle {
 }
 
 /** The handle of an overlay. */
-export interface OverlayDatapath extends ProbedDatapath {
+export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath {
   /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
    * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;
@@ -337,8 +336,6 @@ export interface OverlayDatapath extends ProbedDatapath {
 
   /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
-  /** Says what each thread would do with a frame now. Nothing is done. `sourcePorts`: of its sockets. */
-  explain(frame: DryFrame): Promise<{ threads: readonly Explained[]; sourcePorts: readonly number[] }>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, by these counters, with the last frame of each. Not after its end. */

@@ -7,6 +7,8 @@ import type { Command, Option } from '../../src/cli/command.js';
 import { allCommands } from '../../src/cli/dladm.js';
 import { type Check, CHECKS } from '../../src/cli/doctor/finding.js';
 import { wrap } from '../../src/cli/text.js';
+import { BINDINGS } from '../../src/cli/top/state.js';
+import { type TopColumn, VIEWS } from '../../src/cli/top/views.js';
 import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
@@ -194,6 +196,30 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       Object.entries(LOG_FIELDS).map(([name, about]) => [code(name), about]),
       page,
     ),
+  'keys of top': (page) =>
+    tableOf(
+      ['key', 'does'],
+      BINDINGS.map(({ shown, about }) => [code(shown), about]),
+      page,
+    ),
+  'columns of top': (page) =>
+    tableOf(
+      ['view', 'columns, with the key that sorts by each', 'with `-o` only'],
+      VIEWS.map(({ name, columns }) => {
+        const isShown = ({ rank }: TopColumn): boolean => rank !== undefined;
+        const spelled = ({ name, key }: TopColumn): string =>
+          code(name) + (key === undefined ? '' : ` ${key}`);
+        return [
+          name,
+          columns.filter(isShown).map(spelled).join(', '),
+          columns
+            .filter((column) => !isShown(column))
+            .map(spelled)
+            .join(', '),
+        ];
+      }),
+      page,
+    ),
   properties: propertyTable,
   'commands for overlays': async (page) =>
     commandTable(
@@ -233,6 +259,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/metrics.md': ['metrics'],
   'docs/doctor.md': ['checks'],
   'docs/explain.md': ['explained steps'],
+  'docs/top.md': ['keys of top', 'columns of top'],
   'docs/logs.md': ['log fields'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],

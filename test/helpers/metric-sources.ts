@@ -18,7 +18,12 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     name,
     id,
     plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
-    health: { note: () => undefined, endNote: () => undefined, tell: () => undefined },
+    health: {
+      note: () => undefined,
+      endNote: () => undefined,
+      tell: () => undefined,
+      report: () => ({ status: 'ONLINE', details: null }),
+    },
     plugin: { lookupTimes: { open: 0, latencyMs: null } },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {

@@ -1,6 +1,7 @@
 // Explain says what the engine does, of every kind of frame, and changes nothing (src/core/dry-run.ts).
 import fc from 'fast-check';
 import t from 'tap';
+import * as loopback from '../../src/wire/loopback.js';
 import { anyMac, frames } from '../helpers/any-frame.js';
 import {
   AWAY,
@@ -47,6 +48,8 @@ const proxied = fc.constantFrom(
   arpFrame({ from: MAC.a, sender: MAC.c }),
   arpFrame({ target: OWN_V4 }),
   typed(MAC.all, SILENT_TYPE),
+  loopbackTo(MAC.a),
+  loopbackTo(MAC.e),
   frame(MAC.group, MAC.a),
 );
 const anyFrame = fc.oneof(
@@ -105,6 +108,7 @@ const world = fc.record({
     strictSource: fc.constantFrom(false, false, true),
     carryTags: fc.constantFrom(true, true, false),
     copyDscp: fc.boolean(),
+    answersLoopback: fc.boolean(),
     negativeTtlMs: fc.nat(2000),
   }),
   ports: fc
@@ -186,6 +190,14 @@ await t.test('explain and the engine agree on 10,000 frames, and explain changes
   t.comment([...outcomes].map(([name, times]) => `${name} ${times}`).join(', '));
   t.end();
 });
+
+/** A loopback message of a station elsewhere (IEEE 802.1Q-2018 21.7). */
+function loopbackTo(to: number): Uint8Array {
+  const message = frame(to, MAC.b, 80);
+  message.set([0x89, 0x02], 12);
+  loopback.write({ level: 7, opcode: loopback.MESSAGE, transaction: 1, dataBytes: 34 }, message, 14);
+  return message;
+}
 
 /** A frame of as many bytes behind another EtherType than `frame` has. */
 function typed(to: number, etherType: number, bytes = 60): Uint8Array {

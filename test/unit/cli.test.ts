@@ -105,6 +105,7 @@ const USAGE: Readonly<Record<string, string>> = {
   explain:
     '[-i port] [--inbound --from vtep [--vni id]] --dst mac|address [--src mac|address] [--type ethertype] ' +
     '[--vlan vid] [--size bytes] | --frame hex | --pcap file#number [[-p] -o field,... | --json] overlay',
+  top: '[-i secs] [-n count] [--view view] [--sort field] [-b [[-p] -o field,... | --json]] [overlay...]',
   'check-mapping': '[--json] file',
   reload: '',
 };
@@ -169,6 +170,15 @@ create-vnic -l o0 -v 0 foo0 => invalid VLAN identifier '0'; valid range: 1 - 409
 create-vnic -l o0 -v 4095 foo0 => invalid VLAN identifier '4095'; valid range: 1 - 4094
 create-vnic -l o0 -v 1x foo0 => invalid VLAN identifier '1x'; valid range: 1 - 4094
 delete-vnic => missing vnic name +usage
+top -p -o link => --parsable goes with -b +usage
+top --json => --json goes with -b +usage
+top -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
+top -n 0 => invalid number of readings '0'
+top -n x => invalid number of readings 'x'
+top --view peer => unknown view 'peer'
+top -b --sort details => cannot sort by 'details'
+top -b -p => output fields must be specified in parsable mode +usage
+top -b --json -o link => --json and --output may not be used together +usage
 show-vnic -p => output fields must be specified in parsable mode +usage
 set-linkprop foo0 => link property must be specified: -p prop=value +usage
 set-linkprop -p protection=restricted => missing vnic name +usage

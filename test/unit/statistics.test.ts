@@ -134,6 +134,7 @@ t.test('rates are those of the last looks', (t) => {
   portCounters['tx_frames'] = 50;
   t.same(statistics.of(seen.overlay), {
     name: 'overlay0',
+    health: { status: 'ONLINE', details: null },
     counters: [
       { name: 'tx_frames', value: 100, perSecond: null },
       { name: 'lookups', value: 7, perSecond: null },

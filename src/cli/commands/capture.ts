@@ -8,7 +8,7 @@ import { CaptureStream } from '../../wire/pcapng-read.js';
 import { type CaptureSink, openFile, openOutput, openText, ROW_COLUMNS } from '../capture-sinks.js';
 import { type Arguments, attempt, CommandError, defineCommand, UsageError, ValueError } from '../command.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { etherTypeFrom, MAX_VID, requireMac, requireOneOperand, wholeFrom } from '../values.js';
+import { etherTypeFrom, MAX_VID, requireMac, requireOneOperand, wholeOf } from '../values.js';
 
 type Request = Methods['capture.start']['params'];
 
@@ -100,13 +100,13 @@ function whyOver(name: string, { overlay }: CaptureInfo, isWhole: boolean): stri
 function requestOf(args: CaptureArguments): Request {
   const drops = args.value('drops');
   const typed = {
-    snapBytes: wholeFrom(args.value('snaplen'), 'snapshot length', 1, MAX_SNAP_BYTES),
-    count: wholeFrom(args.value('count'), 'number of packets', 1, MAX_COUNT),
+    snapBytes: wholeOf(args.value('snaplen'), 'snapshot length', 1, MAX_SNAP_BYTES),
+    count: wholeOf(args.value('count'), 'number of packets', 1, MAX_COUNT),
     reason: drops === '' ? undefined : drops,
     mac: args.has('mac') ? requireMac(args.value('mac')!) : undefined,
     ip: addressOf(args.value('ip')),
     etherType: etherTypeFrom(args.value('type')),
-    vlan: wholeFrom(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
+    vlan: wholeOf(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
     peer: addressOf(args.value('peer')),
   };
   const given = Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== undefined));

@@ -10,7 +10,7 @@ import { type Arguments, attempt, CommandError, defineCommand, UsageError, Value
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
 import { printable } from '../text.js';
-import { etherTypeFrom, MAX_VID, parseDecimal, requireOneOperand, wholeFrom } from '../values.js';
+import { etherTypeFrom, MAX_VID, parseDecimal, requireOneOperand, wholeOf } from '../values.js';
 
 type Request = Methods['overlay.explain']['params'];
 
@@ -90,10 +90,10 @@ function requestOf(args: ExplainArguments): Request {
     destination: args.value('dst'),
     source: args.value('src'),
     etherType: etherTypeFrom(args.value('type')),
-    vlan: wholeFrom(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
-    bytes: wholeFrom(args.value('size'), 'size', 0, MAX_EXPLAINED_BYTES),
+    vlan: wholeOf(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
+    bytes: wholeOf(args.value('size'), 'size', 0, MAX_EXPLAINED_BYTES),
     from: args.value('from'),
-    vnetid: wholeFrom(args.value('vni'), 'VNI', 0, VNI_MAX),
+    vnetid: wholeOf(args.value('vni'), 'VNI', 0, VNI_MAX),
   };
   const given = Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== undefined));
   return { name, ...given };
@@ -117,7 +117,7 @@ function frameOf(text: string): string {
   const packet = capture.packets.at(number - 1);
   const count = capture.packets.length;
   if (packet === undefined) throw new ValueError(`${file} has no packet ${number}, but ${count}`);
-  const { interfaceId, data, originalBytes = data.length } = packet;
+  const { interfaceId, data, originalBytes } = packet;
   const linkType = capture.interfaces.at(interfaceId)?.linkType;
   if (linkType !== LINK_TYPE_ETHERNET)
     throw new ValueError(

@@ -4,7 +4,7 @@ import { formatMac, parseMac } from '../../wire/mac.js';
 import { attempt, defineCommand, UsageError } from '../command.js';
 import { answeredPaths, COLUMNS, rowsOf, textOf } from '../probe-text.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { MAX_VID, wholeFrom } from '../values.js';
+import { MAX_VID, wholeOf } from '../values.js';
 
 /** Version of the JSON: a later one may have more members, and none of these changes. */
 const JSON_VERSION = 1;
@@ -57,9 +57,9 @@ export const command = defineCommand({
     const format = isTable ? chooseFormat(args, COLUMNS, context) : undefined;
     const mac = parseMac(station);
     const given = {
-      packetBytes: wholeFrom(args.value('size'), 'packet size', MIN_PROBE_BYTES, MAX_PROBE_BYTES),
-      count: wholeFrom(args.value('count'), 'number of messages', 1, MAX_PROBES),
-      vlan: wholeFrom(args.value('vlan'), 'VLAN identifier', 1, MAX_VID),
+      packetBytes: wholeOf(args.value('size'), 'packet size', MIN_PROBE_BYTES, MAX_PROBE_BYTES),
+      count: wholeOf(args.value('count'), 'number of messages', 1, MAX_PROBES),
+      vlan: wholeOf(args.value('vlan'), 'VLAN identifier', 1, MAX_VID),
       port: args.value('port'),
     };
     const params = {

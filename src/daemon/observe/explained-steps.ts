@@ -222,14 +222,16 @@ function tableText(frame: Uint8Array, { target }: DryFacts, isGroup: boolean): s
   const mac = frame.length < ethernet.HEADER_BYTES ? '' : formatMac(ethernet.destination(frame, 0));
   if (target === undefined)
     return `no entry for ${mac}: the plugin is asked${isGroup ? ' about this frame' : ''}`;
-  const { state, to, isStale, idleMs, leftMs } = target;
+  const { state, to, facts } = target;
   const place = { pending: 'waits for an answer', drop: 'lives nowhere', valid: `at ${endpoints(to)}` }[
     state
   ];
+  const { origin, ageMs, idleMs, ttlMs } = facts ?? {};
   const times = [
-    isStale ? 'from before a restart' : '',
-    `used ${durationText(idleMs)} ago`,
-    state === 'pending' ? '' : leftMs === Infinity ? 'for ever' : `for ${durationText(leftMs)} more`,
+    origin === undefined ? '' : `origin ${origin}`,
+    ageMs === undefined ? '' : `since ${durationText(ageMs)}`,
+    idleMs === undefined ? '' : `last used ${durationText(idleMs)} ago`,
+    ttlMs === undefined ? '' : `ends in ${durationText(ttlMs)}`,
   ];
   return [`${mac} ${place}`, ...times.filter(Boolean)].join(', ');
 }

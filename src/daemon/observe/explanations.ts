@@ -73,7 +73,7 @@ export class Explanations {
     const from = peer === undefined ? { port } : { peer, vnetid };
     const { frame, resolved } = await readFrame(overlay, params, from);
     const { answers, threads, sourcePorts } = await run(overlay, { frame, from, answers: [] });
-    const [first] = threads;
+    const first = threads.at(0);
     if (first === undefined) throw new OverlayError('AGAIN', `${overlay.name} was deleted meanwhile`);
     const { encap } = overlay.plan;
     return {

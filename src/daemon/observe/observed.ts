@@ -22,7 +22,7 @@ export interface ObservedOverlay {
   readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
   readonly plugin: { readonly lookupTimes: Omit<LookupStatistics, 'asked'> };
-  readonly health: Pick<Health, 'note' | 'endNote' | 'tell'>;
+  readonly health: Pick<Health, 'note' | 'endNote' | 'tell' | 'report'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];
   /** The place of each port by the plugin: null if it does not know the MAC, undefined if it cannot tell. */

@@ -63,6 +63,7 @@ export class Statistics {
     });
     return {
       name,
+      health: overlay.health.report(),
       counters: rows(now.counters, past?.counters).filter((row) => !(row.name in DROPS)),
       lookups: { asked: now.counters['lookups'] ?? 0, ...overlay.plugin.lookupTimes },
       drops: datapath.drops(now.counters).map(dropRow),

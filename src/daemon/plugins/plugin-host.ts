@@ -13,14 +13,7 @@ import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapat
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
 import type { Destination, Host, Instance, LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import {
-  type Endpoint,
-  family,
-  formatEndpoint,
-  type IpAddress,
-  isSameEndpoint,
-  isV4,
-} from '../../wire/ip.js';
+import { type Endpoint, family, formatEndpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { isMulticast } from '../../wire/mac.js';
 import type { Limits } from '../config.js';
 import type { Health } from '../health.js';
@@ -165,6 +158,14 @@ export class PluginInstance {
     }
   }
 
+  /** Undefined: this plugin has no such facts. Throws or rejects as the plugin does. */
+  neighbor(ip: IpAddress): Eventually<MacAddress | null | undefined> {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
+    const { lookupDeadlineMs } = this.#services.limits();
+    return factsOf(instance, 'arp', (call) => this.#ask(lookupDeadlineMs, call)).neighbor(ip);
+  }
+
   /** Where the plugin places the MAC of a port; null if it does not know the MAC, undefined if it cannot tell. */
   placeOf(mac: MacAddress): Destination | null | undefined {
     const instance = this.#instance;
@@ -227,15 +228,6 @@ export class PluginInstance {
       return failure(error);
     }
     return failure(undefined);
-  }
-
-  /** The MAC that has an address, as a proxy would give it, or null; undefined if the plugin has no such facts. Rejects
-   * with its error. */
-  async neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> {
-    const instance = this.#instance;
-    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
-    const ask: Ask = (call) => this.#ask(this.#services.limits().lookupDeadlineMs, call);
-    return factsOf(instance, isV4(ip) ? 'arp' : 'ndp', ask).neighbor(ip);
   }
 
   #resolve(

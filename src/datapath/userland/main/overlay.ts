@@ -34,6 +34,7 @@ import type {
   TargetEntry,
 } from '../../contract.js';
 import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
+import type { FrameExplanation } from '../../explain-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
@@ -237,6 +238,12 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return capture;
   }
 
+  async explain(frame: DryFrame): Promise<FrameExplanation> {
+    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
+    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
+    return { threads, sourcePorts: this.sockets.senderPorts };
+  }
+
   async probe(rules: ProbeRules, heard: ProbeListener): Promise<FrameProbe> {
     const probe = new OverlayProbe(
       {
@@ -253,12 +260,6 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#probe = probe;
     await probe.begun;
     return probe;
-  }
-
-  async explain(frame: DryFrame): ReturnType<OverlayDatapath['explain']> {
-    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
-    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
-    return { threads, sourcePorts: this.sockets.senderPorts };
   }
 
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */

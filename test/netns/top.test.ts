@@ -1,0 +1,79 @@
+// dladm top with a real varpd, on a terminal that we did not write: traffic and drops are seen, and a restart is survived.
+import t from 'tap';
+
+import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { skipUnlessNetns } from '../helpers/need.js';
+import { Bed } from '../helpers/netns.js';
+import { Terminal } from '../helpers/tmux.js';
+
+const skip = skipUnlessNetns(['ping', 'tmux', 'bash', 'stty']);
+
+await t.test('traffic, drops, an overlay that does not run, a restart', { skip }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  const [here, there] = await Promise.all([
+    Daemon.start(bed, a, { withoutRoot: true }),
+    Daemon.start(bed, b, { withoutRoot: true }),
+  ]);
+  here.explain(t);
+  await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await here.ok('create-vnic -l overlay0 foo0');
+  await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid: 7, name: 'idle0' }));
+  await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4 }));
+  await a.exec('ip addr add 10.0.0.1/24 dev foo0');
+  await b.exec('ip addr add 10.0.0.2/24 dev overlay0');
+  const ping = a.spawn('ping -i 0.05 -s 1000 10.0.0.2');
+  t.teardown(() => {
+    ping.signal('SIGKILL');
+  });
+  const terminal = await Terminal.start(t, bed.directory(), here.socket);
+  await terminal.type('clear; dladm top -i 0.5');
+  // 20 pings a second, on a quiet machine.
+  const rates = String.raw`[\d.]+k +[1-9]\d? +[\d.]+k +[1-9]\d? +[\d.]+k`;
+  const lines = await terminal.shows(new RegExp(`^overlay0 ONLINE +${rates} `, 'm'));
+  t.match(lines[0], /^2 overlays, 3 ports +[\d:]+ every 0\.5 s$/);
+  t.match(lines[4], /^overlay0 /, 'the busiest first');
+  await terminal.press('2');
+  await terminal.shows(new RegExp(`^foo0 +overlay0 +${rates} `, 'm'));
+  await there.ok('delete-overlay overlay0');
+  await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: 32 }));
+  await b.exec('ip addr add 10.0.0.3/24 dev overlay0');
+  const stranger = b.spawn('ping -i 0.1 10.0.0.9');
+  t.teardown(() => {
+    stranger.signal('SIGKILL');
+  });
+  await terminal.press('3');
+  await terminal.shows(/^overlay0 +rx_unknown_vni +[\d.]+ +\d+ +\d+ s VNI 32 from /m);
+  await terminal.shows(/^overlay0: VNI 32 from .*\n.*no overlay with that VNI/m);
+  await terminal.press('1');
+  await here.stop();
+  await terminal.shows(/^cannot reach varpd at .*\nas of [\d:]+; trying again$/m);
+  await a.exec('ip addr del 10.88.88.69/24 dev under0');
+  await here.start();
+  await terminal.shows(/^2 overlays \(2 not running\), 0 ports/m);
+  await terminal.shows(/^(idle0|overlay0) +OFFLINE +-- .*(\n.*)*10\.88\.88\.69 is not an address/m);
+  await a.exec('ip addr add 10.88.88.69/24 dev under0');
+  await terminal.shows(/^overlay0 ONLINE /m);
+  await terminal.press('q');
+  await terminal.shows(/^ready>$/m);
+  const batch = await here.dladm(
+    'top',
+    '-b',
+    '-n',
+    '2',
+    '-i',
+    '0.1',
+    '-p',
+    '-o',
+    'link,state',
+    'idle0',
+    'no0',
+  );
+  t.match(batch, {
+    code: 4,
+    stdout: 'idle0:ONLINE\nno0:MISSING\nidle0:ONLINE\nno0:MISSING\n',
+    stderr: /no0/,
+  });
+  t.match(await here.dladm('top', '-b', 'no0'), { code: 4, stdout: '' });
+});

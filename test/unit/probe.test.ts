@@ -1,0 +1,279 @@
+// dladm probe without a network: what is sent and concluded when a datapath answers some frames and loses others, and the text.
+import t, { type Test } from 'tap';
+
+import { answeredPaths, rowsOf, textOf } from '../../src/cli/probe-text.js';
+import type { ProbeInfo } from '../../src/control/messages.js';
+import type { ProbedDatapath, ProbeListener } from '../../src/datapath/probe-contract.js';
+import { pathOf } from '../../src/daemon/observe/probe-frames.js';
+import type { ProbedOverlay } from '../../src/daemon/observe/probe-run.js';
+import { Probes } from '../../src/daemon/observe/probes.js';
+import { OverlayError } from '../../src/model/errors.js';
+import * as ethernet from '../../src/wire/ethernet.js';
+import type { IpAddress } from '../../src/wire/ip.js';
+import { formatMac } from '../../src/wire/mac.js';
+import { address, endpoint, MAC } from '../helpers/lab.js';
+
+const PEER = endpoint('192.0.2.2');
+const SOURCE_PORTS = [50000, 50001, 50002, 50003];
+
+interface Seen {
+  readonly id: number;
+  readonly etherType: number;
+  /** Bytes of the packet, and the path that it takes. */
+  readonly bytes: number;
+  readonly path: number;
+}
+
+/** `answer`: the frame is answered by this station; undefined = it is lost. */
+type Answer = (seen: Seen, before: readonly Seen[]) => number | undefined;
+
+function overlay(
+  answer: Answer,
+  neighbor: (ip: IpAddress) => number | null | undefined = () => undefined,
+): ProbedOverlay & { readonly seen: Seen[] } {
+  const seen: Seen[] = [];
+  const datapath: ProbedDatapath = {
+    probe: (_rules, heard) =>
+      Promise.resolve({
+        sourcePorts: SOURCE_PORTS,
+        send: (_port, frames) => {
+          for (const { id, frame } of frames) {
+            const etherType = ethernet.etherType(frame, 0);
+            const route = { from: MAC.a, to: ethernet.destination(frame, 0), vid: 0 };
+            const one = {
+              id,
+              etherType,
+              bytes: frame.length - 14,
+              path: pathOf(route, id, SOURCE_PORTS.length),
+            };
+            settle(heard, one, answer(one, seen));
+            seen.push(one);
+          }
+        },
+        stop: () => Promise.resolve(),
+      }),
+  };
+  return {
+    seen,
+    name: 'overlay0',
+    mac: MAC.a,
+    plan: { encap: 'vxlan' },
+    listen: endpoint('192.0.2.1'),
+    mtuBytes: 1450,
+    datapath,
+    vnics: new Map([['foo0', { mac: MAC.c, vid: 5 }]]),
+    links: { macOf: () => undefined },
+    plugin: { neighbor: (ip) => Promise.resolve(neighbor(ip)) },
+    hasMac: (mac) => mac === MAC.a || mac === MAC.c,
+  };
+}
+
+/** The answer of a thread may be heard before the other thread says that the frame was sent. */
+function settle(heard: ProbeListener, { id, etherType }: Seen, mac: number | undefined): void {
+  queueMicrotask(() => {
+    if (mac !== undefined && etherType === ethernet.FAULT_MANAGEMENT) heard.replied(id, 12, mac, PEER);
+    else if (mac !== undefined) heard.neighbor(12, mac, PEER);
+    heard.sent(id, 10, undefined);
+  });
+}
+
+const isLoopback = ({ etherType }: Seen): boolean => etherType === ethernet.FAULT_MANAGEMENT;
+
+async function probe(
+  of: ProbedOverlay,
+  params: Partial<Parameters<Probes['run']>[0]> = {},
+): Promise<ProbeInfo> {
+  const base = {
+    name: 'overlay0',
+    target: formatMac(MAC.b),
+    isMtuSought: false,
+    isEachPath: false,
+    count: 1,
+  };
+  return new Probes({ need: () => of }).run({ ...base, ...params });
+}
+
+await t.test('round trips, and answers that come twice', async (t) => {
+  const of = overlay(() => MAC.b);
+  t.same(await probe(of, { count: 3, packetBytes: 100 }), {
+    overlay: 'overlay0',
+    port: 'overlay0',
+    source: formatMac(MAC.a),
+    mac: formatMac(MAC.b),
+    ip: null,
+    vlan: 0,
+    packetBytes: 100,
+    method: 'loopback',
+    unanswered: 0,
+    peer: '192.0.2.2',
+    sent: 3,
+    received: 3,
+    roundTripMs: { min: 2, avg: 2, max: 2 },
+    dropped: null,
+    mtu: null,
+    paths: null,
+  });
+  t.ok(of.seen.every((one) => isLoopback(one) && one.bytes === 100));
+  t.equal(new Set(of.seen.map(({ id }) => id >>> 16)).size, 1, 'one series');
+});
+
+await t.test('the largest packet, although some that fit are lost', async (t) => {
+  const of = overlay(({ bytes }, before) => {
+    const isFirst = before.every((one) => one.bytes !== bytes);
+    return bytes <= 1203 && !(isFirst && bytes > 84) ? MAC.b : undefined;
+  });
+  const { mtu } = await probe(of, { isMtuSought: true });
+  t.same(mtu, { packetBytes: 1203, underlayBytes: 1253, limitBytes: 1450, isBothWays: true });
+  const wide = await probe(
+    overlay(() => MAC.b),
+    { isMtuSought: true },
+  );
+  t.equal(wide.mtu?.packetBytes, 1450, 'the mtu of the overlay at once');
+});
+
+await t.test('a path that is broken, and ways back that are', async (t) => {
+  const of = overlay(({ path }, before) => (path !== 2 && before.length % 3 === 0 ? MAC.b : undefined));
+  const found = await probe(of, { isEachPath: true });
+  t.equal(answeredPaths(found), 3);
+  t.match(found.paths?.[2], { sourcePort: 50002, sent: 16, received: 0, roundTripMs: null });
+  t.equal(found.method, 'loopback');
+});
+
+await t.test('a station of another VTEP', async (t) => {
+  const of = overlay((seen) => (isLoopback(seen) || seen.bytes > 900 ? undefined : MAC.b));
+  const byArp = await probe(of, { target: '10.0.0.2', isMtuSought: true, isEachPath: true });
+  t.match(byArp, {
+    method: 'arp',
+    unanswered: 1,
+    mac: formatMac(MAC.b),
+    ip: '10.0.0.2',
+    received: 1,
+    mtu: { packetBytes: 900, isBothWays: false },
+    paths: null,
+  });
+  t.match(await probe(of), { method: 'ndp', unanswered: 1, received: 1, ip: null });
+  const known = overlay(
+    ({ etherType }) => (etherType === ethernet.FAULT_MANAGEMENT ? MAC.b : undefined),
+    () => MAC.b,
+  );
+  t.match(await probe(known, { target: 'fd00::2' }), {
+    method: 'loopback',
+    ip: 'fd00::2',
+    mac: formatMac(MAC.b),
+  });
+  t.ok(known.seen.every(isLoopback), 'the plugin has said which MAC it is');
+  const silent = overlay(() => undefined);
+  t.match(await probe(silent), {
+    method: 'loopback',
+    unanswered: 1,
+    received: 0,
+    roundTripMs: null,
+    peer: null,
+  });
+  t.match(await probe(silent, { target: '10.0.0.9' }), {
+    method: 'arp',
+    mac: null,
+    ip: '10.0.0.9',
+    received: 0,
+  });
+});
+
+await t.test('what is refused', async (t) => {
+  const refused = async (params: Parameters<typeof probe>[1], code: string, of = overlay(() => MAC.b)) => {
+    const error = await probe(of, params).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    t.equal(OverlayError.is(error) ? error.code : error, code, JSON.stringify(params));
+    t.same(of.seen, [], 'and nothing is sent');
+  };
+  await refused({ target: 'nonsense' }, 'INVALID');
+  await refused({ target: '224.0.0.1' }, 'INVALID');
+  await refused({ target: '01:00:5e:00:00:01' }, 'INVALID');
+  await refused({ target: formatMac(MAC.c) }, 'INVALID');
+  await refused({ packetBytes: 1451 }, 'INVALID');
+  await refused({ port: 'foo0', vlan: 6 }, 'INVALID');
+  await refused({ port: 'bar0' }, 'NOT_FOUND');
+  await refused(
+    { target: '10.0.0.9' },
+    'NOT_FOUND',
+    overlay(
+      () => MAC.b,
+      () => null,
+    ),
+  );
+  t.match(
+    await probe(
+      overlay(() => MAC.b),
+      { port: 'foo0' },
+    ),
+    { port: 'foo0', source: formatMac(MAC.c), vlan: 5 },
+  );
+  const probes = new Probes({ need: () => overlay(() => MAC.b) });
+  const params = { name: 'overlay0', target: formatMac(MAC.b), isMtuSought: false, isEachPath: false };
+  const first = probes.run(params);
+  await new Promise(setImmediate);
+  await t.rejects(probes.run(params), /another probe of overlay0 is under way/);
+  t.equal((await first).received, 5);
+  t.equal((await probes.run(params)).received, 5, 'and afterwards it is free');
+});
+
+const both = { isMtuSought: true, isEachPath: true };
+
+await t.test('text and rows', (t: Test) => {
+  const found: ProbeInfo = {
+    ...{
+      overlay: 'overlay0',
+      port: 'foo0',
+      source: formatMac(MAC.a),
+      mac: formatMac(MAC.b),
+      ip: '10.0.0.2',
+      vlan: 5,
+    },
+    ...{ packetBytes: 84, method: 'arp', unanswered: 2, peer: address('192.0.2.2'), sent: 3, received: 2 },
+    roundTripMs: { min: 0.1, avg: 0.25, max: 0.4 },
+    dropped: null,
+    mtu: { packetBytes: 900, underlayBytes: 950, limitBytes: 1450, isBothWays: false },
+    paths: null,
+  };
+  const lines = [
+    'PROBE 10.0.0.2 (02:b1:b2:b3:b4:0b) through overlay0 from foo0 in VLAN 5: packets of 84 bytes',
+    '2 loopback messages sent, none answered: its VTEP is not varpd, or has loopback=off',
+    '3 ARP requests sent, 2 answered by the station itself at 192.0.2.2, 33% lost',
+    'round trip min/avg/max = 0.100/0.250/0.400 ms',
+    'largest packet: 900 bytes there; the way back is not tried, which is less than the mtu of the overlay, 1450 (950 on the underlay)',
+    'paths: not tried, since only loopback messages can choose one',
+  ];
+  t.same(textOf(found, both).split('\n'), [...lines, '']);
+  const silent = {
+    ...found,
+    method: 'loopback',
+    received: 0,
+    roundTripMs: null,
+    mtu: null,
+    peer: null,
+  } as const;
+  t.match(
+    textOf(silent, both),
+    /3 loopback messages sent, none answered, 100% lost\nno answer to loopback messages, nor to ARP/,
+  );
+  const dropped = { reason: 'tx_vlan', about: 'tagged', frames: 3 };
+  t.match(
+    textOf({ ...silent, dropped }, both),
+    /3 dropped here, tx_vlan: tagged\nno message has left this host/,
+  );
+  const paths = [
+    { sourcePort: 1, sent: 1, received: 1, roundTripMs: found.roundTripMs },
+    { sourcePort: 2, sent: 16, received: 0, roundTripMs: null },
+  ];
+  t.match(
+    textOf({ ...found, method: 'loopback', paths }, both),
+    /paths: 1 of 2 source ports answered\nno answer from source port 2: 16 messages lost\n$/,
+  );
+  t.match(rowsOf({ ...found, paths }), [
+    { sourcePort: undefined, sent: 3 },
+    { sourcePort: 1 },
+    { sourcePort: 2 },
+  ]);
+  t.end();
+});
