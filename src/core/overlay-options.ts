@@ -8,6 +8,7 @@ import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
+import type { PeerMemory } from './peer-records.js';
 import type { PendingBudget } from './pending-queue.js';
 
 /** Returns the bytes of an IP packet that the route and its device carry; negative if there is no route. */
@@ -35,6 +36,8 @@ export interface Shared extends DropContext {
   readonly pathHeard: (report: PathReport, isBelieved: boolean) => void;
   /** Reports that an underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
+  /** The records of an overlay's peers are in this memory from now on. */
+  readonly peersMoved: (overlay: number, memory: PeerMemory) => void;
   readonly notice: (notice: Notice) => void;
   nowTick: number;
 }

@@ -1,5 +1,6 @@
 // A datapath that moves nothing: overlays and ports have what was last said to them, and fail where they are told to.
 import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { PeerPlace } from '../../src/core/peer-places.js';
 import type {
   Datapath,
   DropReport,
@@ -11,6 +12,7 @@ import type {
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
+  PeerReport,
   PortConfig,
   PortDeviceInfo,
   PortFindings,
@@ -96,6 +98,15 @@ export class FakePort implements PortHandle {
   }
 }
 
+const NO_PLACE: PeerPlace = {
+  port: undefined,
+  mtuBytes: undefined,
+  isMtuLearned: false,
+  refusesSegmentation: false,
+  stationCount: 0,
+  stations: [],
+};
+
 export class FakeOverlay implements OverlayDatapath {
   readonly config: OverlayConfig;
   listener: OverlayListener | undefined;
@@ -108,6 +119,9 @@ export class FakeOverlay implements OverlayDatapath {
   readonly table = new Map<MacAddress, { readonly to: readonly Destination[]; readonly ttlMs: number }>();
   readonly answers: { readonly lookup: number; readonly answer: LookupAnswer }[] = [];
   readonly announced: Uint8Array[] = [];
+  /** What it says of its peers. */
+  peerReports: PeerReport[] = [];
+  readonly peerPlaces = new Map<IpAddress, Partial<PeerPlace>>();
   readonly #datapath: FakeDatapath;
   readonly #waiting = new Map<number, (answer: LookupAnswer) => void>();
 
@@ -236,6 +250,14 @@ export class FakeOverlay implements OverlayDatapath {
 
   drops(): readonly DropReport[] {
     return [];
+  }
+
+  peers(): ReturnType<OverlayDatapath['peers']> {
+    return { peers: this.peerReports, others: undefined };
+  }
+
+  describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
+    return Promise.resolve(ips.map((ip) => ({ ...NO_PLACE, ...this.peerPlaces.get(ip) })));
   }
 
   get offloads(): readonly Offload[] {

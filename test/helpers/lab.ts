@@ -14,6 +14,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { PeerMemory } from '../../src/core/peer-records.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TableRow, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
@@ -119,6 +120,8 @@ export class Vtep {
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
+  /** Overlay -> memory of its peers' records. */
+  readonly peerMemories = new Map<number, PeerMemory>();
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
   readonly paths: (PathReport & { readonly isBelieved: boolean })[] = [];
@@ -200,6 +203,7 @@ export class Vtep {
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
+    else if (report.kind === 'peers-moved') this.peerMemories.set(report.overlay, report.memory);
     else this.#reply = report.value;
   }
 }

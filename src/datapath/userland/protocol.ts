@@ -14,6 +14,8 @@ import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
 import type { PathReport } from '../../core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { PeerPlaces } from '../../core/peer-places.js';
+import type { PeerMemory } from '../../core/peer-records.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { StationMemory } from '../../core/stations.js';
 import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
@@ -141,6 +143,14 @@ export type Command =
       readonly macs: Float64Array;
       readonly reply: number;
     }
+  /** Says where frames to these peers go, and which MACs live there, out of some rows of the target table. */
+  | {
+      readonly kind: 'describe-peers';
+      readonly overlay: number;
+      readonly ips: readonly IpAddress[];
+      readonly from: number;
+      readonly reply: number;
+    }
   | { readonly kind: 'count-targets'; readonly overlay: number; readonly reply: number }
   /** Targets from before a restart, to be confirmed when used. The latest used comes first. */
   | {
@@ -179,6 +189,7 @@ export const TABLE_COMMANDS = [
   'scan-targets',
   'scan-recent',
   'describe-targets',
+  'describe-peers',
   'restore-targets',
 ] as const satisfies readonly Command['kind'][];
 export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
@@ -198,6 +209,8 @@ export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
+  /** The records of an overlay's peers are in this memory from now on (core/peer-records.ts). */
+  | { readonly kind: 'peers-moved'; readonly overlay: number; readonly memory: PeerMemory }
   /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
   /** For the other threads: path news that this thread believes, or would if it had used the destination
@@ -208,5 +221,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | number | TargetScan | TargetDescription;
+      readonly value: boolean | number | TargetScan | TargetDescription | PeerPlaces;
     };

@@ -11,6 +11,8 @@ import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
+import type { PeerPlace } from '../../../core/peer-places.js';
+import type { PeerMemory } from '../../../core/peer-records.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
@@ -36,6 +38,7 @@ import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
+import { describePeers, PeerReports } from './peer-reports.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
 import { SharedQuestions } from './shared-questions.js';
@@ -72,6 +75,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   carrier = true;
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
+  readonly #peerReports = new PeerReports();
   readonly #captures = new Set<RingCapture>();
   readonly #context: OverlayContext;
   readonly #id: number;
@@ -123,6 +127,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   peersChanged(thread: number, changes: readonly PeerChange[]): void {
     mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
+  }
+
+  peersMoved(thread: number, memory: PeerMemory): void {
+    this.#peerReports.moved(thread, memory);
   }
 
   /** Returns whether the overlay sends frames to this underlay address. */
@@ -233,6 +241,14 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   drops(): readonly DropReport[] {
     return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
+  }
+
+  peers(): ReturnType<OverlayDatapath['peers']> {
+    return this.#peerReports.read(this.#peers, this.options.acceptAny);
+  }
+
+  describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
+    return describePeers(this.#links, this.#id, ips);
   }
 
   get offloads(): readonly Offload[] {

@@ -1,4 +1,5 @@
 /** Reads the target tables of a datapath thread, a part at a time (core/target-rows.ts). */
+import { describePeers, type PeerPlaces } from '../../../core/peer-places.js';
 import type { Overlay } from '../../../core/overlay.js';
 import {
   describeTargets,
@@ -9,17 +10,19 @@ import {
 } from '../../../core/target-rows.js';
 import type { Command } from '../protocol.js';
 
-type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' }>;
+type Inspection = Extract<Command, { kind: 'scan-targets' | 'scan-recent' | 'describe-targets' | 'describe-peers' }>;
 
 /** The scan of an overlay that is gone. */
 const NO_SCAN: TargetScan = { macs: new Float64Array(0), idleTicks: new Int32Array(0), next: undefined };
 
-export function inspect(overlay: Overlay | undefined, command: Inspection): TargetScan | TargetDescription {
+export function inspect(overlay: Overlay | undefined, command: Inspection): TargetScan | TargetDescription | PeerPlaces {
   switch (command.kind) {
     case 'scan-targets':
       return overlay ? scanTargets(overlay, command.from, command.after, command.before) : NO_SCAN;
     case 'scan-recent':
       return overlay ? scanRecent(overlay, command.from, command.maxIdleTicks) : NO_SCAN;
+    case 'describe-peers':
+      return overlay ? describePeers(overlay, command.ips, command.from) : { places: [], next: undefined };
     case 'describe-targets':
       return overlay ? describeTargets(overlay, command.macs) : { rows: [], count: command.macs.length };
   }
