@@ -1,5 +1,5 @@
 /**
- * What an overlay counts for each of its peers: a record for each underlay address that its frames go to or
+ * The counts of an overlay for each of its peers: a record for each underlay address that its frames go to or
  * come from. `dladm show-peers` shows them, and the notes about unreachable and silent peers are made of
  * them (daemon/observe/peer-news.ts).
  *
@@ -126,8 +126,7 @@ export class PeerRecords {
   add(words: Int32Array, at: number, isDestination: boolean, nowTick: number): number {
     // `::` is the address of no host.
     if ((words[at] | words[at + 1] | words[at + 2] | words[at + 3]) === 0) return OTHERS;
-    const record =
-      this.#count < MAX_RECORDS ? this.#next() : this.#take(isDestination, nowTick);
+    const record = this.#count < MAX_RECORDS ? this.#next() : this.#take(isDestination, nowTick);
     if (record === OTHERS) return OTHERS;
     const ints = this.#ints;
     const own = intAt(record, 0);
@@ -223,8 +222,7 @@ export class PeerRecords {
 
   /** Keeps times of long ago from seeming recent when ticks wrap around; see TargetTable.age. */
   age(nowTick: number): void {
-    const isOver = (tick: number): boolean =>
-      tick !== 0 && ((nowTick - tick) >>> 0) > LONG_AGO_TICKS;
+    const isOver = (tick: number): boolean => tick !== 0 && (nowTick - tick) >>> 0 > LONG_AGO_TICKS;
     for (let record = 0; record < this.#count; record++)
       for (const word of [HEARD, SENT, ICMP_FIRST, ICMP_LAST])
         if (isOver(this.#ints[intAt(record, word)]))

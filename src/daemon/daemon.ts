@@ -221,11 +221,12 @@ export class Daemon {
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
-    await this.#serveMetrics({ directory: registry.directory, datapath }, gid, mayLackMetrics);
     const observer = new Observer(registry.directory, log);
     this.#ending.push(() => {
       observer.stop();
     });
+    const { directory } = registry;
+    await this.#serveMetrics({ directory, datapath, peers: observer.peers }, gid, mayLackMetrics);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
@@ -235,6 +236,7 @@ export class Daemon {
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,
+        peers: observer.peers,
         reload: () => this.reload(),
         restart,
         stop,

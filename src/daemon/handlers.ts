@@ -5,6 +5,7 @@ import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
+import type { PeerNews } from './observe/peer-news.js';
 import type { Statistics } from './observe/statistics.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
@@ -18,6 +19,7 @@ export interface DaemonControl {
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
   readonly statistics: Pick<Statistics, 'of'>;
+  readonly peers: Pick<PeerNews, 'troubles'>;
   readonly reload: () => Promise<Failure[]>;
   readonly restart: () => Promise<RestartInfo>;
   /** varpd ends, a moment after the answer. */
@@ -43,6 +45,10 @@ export function createHandlers(
     'overlay.statistics': (params) =>
       directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
     'overlay.targets': (params) => registry.targets(params),
+    'overlay.peers': ({ name, after }) => {
+      const overlay = directory.need(name);
+      return overlay.peers.page(after, daemon.peers.troubles(overlay.id));
+    },
     'overlay.setTarget': (params) => {
       registry.setTarget(params);
       return null;

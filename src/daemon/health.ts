@@ -23,8 +23,8 @@ const MAX_DETAILS_CHARACTERS = 512;
  */
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 
-/** Reasons of drops by name. A note is no trouble of the overlay itself: it stays ONLINE. */
-export type NoteSource = `drops ${string}`;
+/** Reasons of drops by name, and troubles of peers. A note is no trouble of the overlay itself: it stays ONLINE. */
+export type NoteSource = `drops ${string}` | 'peers unreachable' | 'peers silent';
 
 /** Ports and interfaces by name. */
 export type Source =

@@ -15,6 +15,7 @@ import type { PeerPlace } from '../core/peer-places.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { DropReason, ProxyDrop } from '../model/drops.js';
+import type { PeerList, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
@@ -165,39 +166,6 @@ export interface DroppedFrame {
   readonly lengthBytes: number;
   /** At most 64 bytes; for a reason of SOCKET_DROPS from the header of the tunnel on. */
   readonly beginning: Uint8Array;
-}
-
-/** What an overlay has counted for one underlay address, all threads together, since the address was first used. */
-export interface PeerReport {
-  readonly ip: IpAddress;
-  /** Frames go there, or its plugin names it; otherwise frames came from there (accept=any). */
-  readonly isPeer: boolean;
-  /** As the overlay's own counters count them. */
-  readonly txFrames: number;
-  readonly txBytes: number;
-  readonly rxFrames: number;
-  readonly rxBytes: number;
-  /** Reads that the received frames came in: the kernel may put many into one. */
-  readonly rxReads: number;
-  /** Times since the last frame each way, exact to 20 ms; undefined = there was none. */
-  readonly sentAgoMs: number | undefined;
-  readonly heardAgoMs: number | undefined;
-  /** Frames to it that ask for an answer, sent while it was not heard for a second. It wraps around. */
-  readonly asked: number;
-  readonly unreachable: UnreachableReport | undefined;
-}
-
-/** The ICMP messages that said that a peer cannot be reached; those of the last trouble. */
-export interface UnreachableReport {
-  /** Type and code: wire/path-news.ts. */
-  readonly kind: number;
-  /** UDP port that the datagrams were for. */
-  readonly port: number;
-  /** The host that sent the last message; undefined if the kernel did not say. */
-  readonly from: IpAddress | undefined;
-  readonly messages: number;
-  readonly firstAgoMs: number;
-  readonly lastAgoMs: number;
 }
 
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
@@ -362,18 +330,17 @@ export interface OverlayDatapath {
    * their tables. */
   targetCount(): Promise<number>;
 
-  /** Reports the peers, in the order in which they became known. `others`: addresses that have no record of
-   * their own, since there are too many; undefined if there are none. Not after the overlay's end. */
-  peers(): { readonly peers: readonly PeerReport[]; readonly others: PeerReport | undefined };
+  /** Not after its end. */
+  peers(): PeerList;
   /** Says for each address where frames to it go, and which stations live there. */
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]>;
-
   /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, with the last frame of each. Not after its end. */
   drops(): readonly DropReport[];
+  readonly sending: Sending;
   /** The offloads in force: the overlay wants them, and this kernel has them. */
   readonly offloads: readonly Offload[];
   /** Stops events to the listener; frames to known targets are still moved. */

@@ -12,7 +12,6 @@ import type {
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
-  PeerReport,
   PortConfig,
   PortDeviceInfo,
   PortFindings,
@@ -21,6 +20,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../src/datapath/contract.js';
+import type { PeerList, PeerReport, Sending } from '../../src/model/peer-report.js';
 import type { RouteMtu } from '../../src/model/underlay-state.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
@@ -252,8 +252,12 @@ export class FakeOverlay implements OverlayDatapath {
     return [];
   }
 
-  peers(): ReturnType<OverlayDatapath['peers']> {
+  peers(): PeerList {
     return { peers: this.peerReports, others: undefined };
+  }
+
+  get sending(): Sending {
+    return { checksum: 'full', isOffloaded: this.config.offload === 'auto' };
   }
 
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {

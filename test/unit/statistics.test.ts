@@ -41,6 +41,7 @@ class Observed {
       datapath: {
         counters: () => ({ ...counters }),
         targetCount: () => Promise.resolve(0),
+        peers: () => ({ peers: [], others: undefined }),
         drops: (): DropReport[] =>
           reasons()
             .filter((reason) => counters[reason] > 0)

@@ -1,7 +1,8 @@
-/** Looks at all overlays at an interval, for their statistics and for the news of their drops. */
+/** Looks at all overlays at an interval, for their statistics and for the news of their drops and peers. */
 import type { Log } from '../log.js';
 import { DropNews } from './drop-news.js';
 import type { Observed } from './observed.js';
+import { PeerNews } from './peer-news.js';
 import { Statistics } from './statistics.js';
 
 /** Trouble is told within 5 s. */
@@ -9,13 +10,16 @@ const LOOK_MS = 2_000;
 
 export class Observer {
   readonly statistics = new Statistics();
+  readonly peers: PeerNews;
   readonly #timer: NodeJS.Timeout;
 
   constructor({ overlays }: Pick<Observed, 'overlays'>, log: Log) {
     const news = new DropNews(log);
+    this.peers = new PeerNews(log);
     this.#timer = setInterval(() => {
       this.statistics.look(overlays.values());
       news.look(overlays.values());
+      this.peers.look(overlays.values());
     }, LOOK_MS).unref();
   }
 

@@ -1,5 +1,5 @@
 /**
- * One running overlay: its properties, and its parts: plugin, links, ports, targets.
+ * One running overlay: its properties, and its parts: plugin, links, ports, targets, peers.
  *
  * Starting it is a row of steps that each may fail; the steps before are undone then. Afterwards the object
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
@@ -29,6 +29,7 @@ import type { UndoStack } from '../undo.js';
 import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, OverlayServices, Vnic, VnicPlan } from './overlay-plan.js';
+import { OverlayPeers } from './overlay-peers.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { OverlayPorts, type PortInfo } from './overlay-ports.js';
 import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
@@ -38,6 +39,7 @@ import { SourceWatch } from './source-watch.js';
 
 export class RunningOverlay {
   readonly targets = new OverlayTargets(this);
+  readonly peers = new OverlayPeers(this);
   readonly #services: OverlayServices;
   mode: 'point' | 'dynamic';
   #properties: PropertySet;

@@ -14,6 +14,7 @@ import type { OverlayOptions } from '../../../core/overlay.js';
 import type { PeerPlace } from '../../../core/peer-places.js';
 import type { PeerMemory } from '../../../core/peer-records.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import type { PeerList, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
@@ -45,7 +46,7 @@ import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
-import type { OverlaySockets } from './underlay.js';
+import { type OverlaySockets, sendsZeroChecksum } from './underlay.js';
 
 /** The parts of the datapath that an overlay needs. */
 export interface OverlayContext {
@@ -243,12 +244,17 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
   }
 
-  peers(): ReturnType<OverlayDatapath['peers']> {
+  peers(): PeerList {
     return this.#peerReports.read(this.#peers, this.options.acceptAny);
   }
 
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
-    return describePeers(this.#links, this.#id, ips);
+    return describePeers(this.#links, this.config, ips);
+  }
+
+  get sending(): Sending {
+    const checksum = sendsZeroChecksum(this.config) ? 'zero' : 'full';
+    return { checksum, isOffloaded: this.config.offload === 'auto' };
   }
 
   get offloads(): readonly Offload[] {

@@ -5,8 +5,10 @@
 import { MAX_STATIONS, type PeerPlace, type PeerPlaces } from '../../../core/peer-places.js';
 import * as records from '../../../core/peer-records.js';
 import { TICK_MS } from '../../../core/target-table.js';
-import { ANY_V6, type IpAddress, readV6 } from '../../../wire/ip.js';
-import type { PeerReport, UnreachableReport } from '../../contract.js';
+import { routeMtuBytes } from '../../../dgram-extra/index.js';
+import { ANY_V6, type IpAddress, readV6, toBytes } from '../../../wire/ip.js';
+import type { PeerList, PeerReport, UnreachableReport } from '../../../model/peer-report.js';
+import type { OverlayConfig } from '../../contract.js';
 import { nowTick } from './drop-reports.js';
 import type { Link } from './thread.js';
 
@@ -70,7 +72,7 @@ export class PeerReports {
   }
 
   /** `peers`: the addresses that frames go to or that the plugin names. `isOpen`: others are reported too. */
-  read(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): ReturnType<Peers> {
+  read(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): PeerList {
     const now = nowTick();
     const sums = new Map<IpAddress, PeerReport>();
     for (const ip of peers.keys()) sums.set(ip, none(ip, true));
@@ -86,8 +88,6 @@ export class PeerReports {
     return { peers: [...sums.values()], others: isUsed ? others : undefined };
   }
 }
-
-type Peers = () => { readonly peers: readonly PeerReport[]; readonly others: PeerReport | undefined };
 
 function none(ip: IpAddress, isPeer: boolean): PeerReport {
   return {
@@ -156,13 +156,23 @@ function least(one: number | undefined, other: number | undefined): number | und
 /** Asks all threads: each has a table and paths of its own. Their tables have the same targets, nearly. */
 export async function describePeers(
   links: readonly Link[],
-  overlay: number,
+  { id, listen }: Pick<OverlayConfig, 'id' | 'listen'>,
   ips: readonly IpAddress[],
 ): Promise<PeerPlace[]> {
-  const ofThreads = await Promise.all(links.map((link) => describeIn(link, overlay, ips)));
-  return ips.map((_, index) =>
-    ofThreads.map((places) => places[index]).reduce((one, other) => joined(one, other)),
-  );
+  const ofThreads = await Promise.all(links.map((link) => describeIn(link, id, ips)));
+  return ips.map((ip, index) => {
+    const place = ofThreads.map((places) => places[index]).reduce(joined, NOT_KNOWN);
+    return { ...place, mtuBytes: place.mtuBytes ?? routeBytes(listen.ip, ip) };
+  });
+}
+
+/** Undefined: there is no route. */
+function routeBytes(listenIp: IpAddress, to: IpAddress): number | undefined {
+  try {
+    return routeMtuBytes(toBytes(listenIp), toBytes(to), to);
+  } catch {
+    return undefined;
+  }
 }
 
 async function describeIn(link: Link, overlay: number, ips: readonly IpAddress[]): Promise<PeerPlace[]> {
