@@ -29,9 +29,9 @@ export const ADDRESS = 0;
 const NEXT = 4;
 export const VERSION = 5;
 /** Targets that have the address as a destination. */
-const HELD = 6;
+export const HELD = 6;
 /** Number of the list of named peers that has the address, as far as was found out; 0 = none. */
-const NAMED = 7;
+export const NAMED = 7;
 /** Tick of the last frame from there, and of the last one to it. Bit 0 is always set; 0 = never. */
 export const HEARD = 8;
 export const SENT = 9;
@@ -88,8 +88,9 @@ export interface Unreachable {
 }
 
 export class PeerRecords {
-  #ints!: Int32Array;
-  #doubles!: Float64Array;
+  /** Both are the memory; another one when the table has grown. The hot path reads and writes them itself. */
+  ints!: Int32Array;
+  doubles!: Float64Array;
   /** Hash -> first record of its chain, OTHERS = end. */
   #heads!: Int32Array;
   /** Records in use, OTHERS included; they are the first ones. */
@@ -103,12 +104,12 @@ export class PeerRecords {
   constructor(moved: (memory: PeerMemory) => void) {
     this.#moved = moved;
     this.#allocate(FIRST_RECORDS);
-    this.#ints[VERSION] = 2;
+    this.ints[VERSION] = 2;
   }
 
   /** Returns the record of the address in the four words at `at`, or OTHERS. */
   find(words: Int32Array, at: number): number {
-    const ints = this.#ints;
+    const ints = this.ints;
     const a = words[at];
     const b = words[at + 1];
     const c = words[at + 2];
@@ -128,7 +129,7 @@ export class PeerRecords {
     if ((words[at] | words[at + 1] | words[at + 2] | words[at + 3]) === 0) return OTHERS;
     const record = this.#count < MAX_RECORDS ? this.#next() : this.#take(isDestination, nowTick);
     if (record === OTHERS) return OTHERS;
-    const ints = this.#ints;
+    const ints = this.ints;
     const own = intAt(record, 0);
     this.#begin(own);
     ints.fill(0, own, own + VERSION);
@@ -142,61 +143,46 @@ export class PeerRecords {
 
   // ---- Hot path
 
-  /** Notes that a frame came from there. */
-  heard(record: number, nowTick: number): void {
-    this.#ints[(record << 5) + HEARD] = nowTick | 1;
-  }
-
   received(record: number, frames: number, bytes: number): void {
     const at = record << 4;
-    this.#doubles[at + RX_FRAMES] += frames;
-    this.#doubles[at + RX_BYTES] += bytes;
-    this.#doubles[at + RX_READS]++;
+    this.doubles[at + RX_FRAMES] += frames;
+    this.doubles[at + RX_BYTES] += bytes;
+    this.doubles[at + RX_READS]++;
   }
 
   sent(record: number, frames: number, bytes: number, nowTick: number): void {
-    this.#ints[(record << 5) + SENT] = nowTick | 1;
+    this.ints[(record << 5) + SENT] = nowTick | 1;
     const at = record << 4;
-    this.#doubles[at + TX_FRAMES] += frames;
-    this.#doubles[at + TX_BYTES] += bytes;
+    this.doubles[at + TX_FRAMES] += frames;
+    this.doubles[at + TX_BYTES] += bytes;
   }
 
   /** Returns whether nothing came from there for this time. */
   isQuiet(record: number, nowTick: number, ticks: number): boolean {
-    const heard = this.#ints[(record << 5) + HEARD];
+    const heard = this.ints[(record << 5) + HEARD];
     return heard === 0 || ((nowTick - heard) | 0) > ticks;
   }
 
   /** Notes that a frame was sent that asks for an answer. */
   asked(record: number): void {
-    this.#ints[(record << 5) + ASKED]++;
-  }
-
-  /** Returns whether it is a destination, or named in this list. */
-  isPeer(record: number, list: number): boolean {
-    const own = record << 5;
-    return this.#ints[own + HELD] > 0 || this.#ints[own + NAMED] === list;
+    this.ints[(record << 5) + ASKED]++;
   }
 
   // ---- Changes
 
-  nameIn(record: number, list: number): void {
-    this.#ints[intAt(record, NAMED)] = list;
-  }
-
   /** Notes how many targets have it as a destination, and the slot of that. */
   hold(record: number, references: number, slot: number): void {
     if (record === OTHERS) return;
-    this.#ints[intAt(record, HELD)] = references;
-    this.#ints[intAt(record, SLOT)] = references === 0 ? NONE : slot;
+    this.ints[intAt(record, HELD)] = references;
+    this.ints[intAt(record, SLOT)] = references === 0 ? NONE : slot;
   }
 
   slot(record: number): number {
-    return this.#ints[intAt(record, SLOT)];
+    return this.ints[intAt(record, SLOT)];
   }
 
   unreachable(record: number, { kind, port, words, senderAt }: Unreachable, nowTick: number): void {
-    const ints = this.#ints;
+    const ints = this.ints;
     const own = intAt(record, 0);
     const last = ints[own + ICMP_LAST];
     const heard = ints[own + HEARD];
@@ -213,11 +199,11 @@ export class PeerRecords {
   }
 
   #begin(own: number): void {
-    Atomics.or(this.#ints, own + VERSION, 1);
+    Atomics.or(this.ints, own + VERSION, 1);
   }
 
   #end(own: number): void {
-    Atomics.add(this.#ints, own + VERSION, 1);
+    Atomics.add(this.ints, own + VERSION, 1);
   }
 
   /** Keeps times of long ago from seeming recent when ticks wrap around; see TargetTable.age. */
@@ -225,14 +211,14 @@ export class PeerRecords {
     const isOver = (tick: number): boolean => tick !== 0 && (nowTick - tick) >>> 0 > LONG_AGO_TICKS;
     for (let record = 0; record < this.#count; record++)
       for (const word of [HEARD, SENT, ICMP_FIRST, ICMP_LAST])
-        if (isOver(this.#ints[intAt(record, word)]))
-          this.#ints[intAt(record, word)] = (nowTick - LONG_AGO_TICKS) | 1;
+        if (isOver(this.ints[intAt(record, word)]))
+          this.ints[intAt(record, word)] = (nowTick - LONG_AGO_TICKS) | 1;
   }
 
   // ---- Places
 
   #next(): number {
-    if (intAt(this.#count, 0) === this.#ints.length) this.#grow();
+    if (intAt(this.#count, 0) === this.ints.length) this.#grow();
     return this.#count++;
   }
 
@@ -243,7 +229,7 @@ export class PeerRecords {
     for (let step = 0; step < HAND_STEPS; step++) {
       const record = this.#hand;
       this.#hand = record + 1 === this.#count ? 1 : record + 1;
-      const isFree = this.#ints[intAt(record, HELD)] === 0;
+      const isFree = this.ints[intAt(record, HELD)] === 0;
       if (!isFree || !(isDestination || this.isQuiet(record, nowTick, STRANGER_IDLE_TICKS))) continue;
       this.#unlink(record);
       return record;
@@ -252,40 +238,40 @@ export class PeerRecords {
   }
 
   #headOf(record: number): number {
-    const ints = this.#ints;
+    const ints = this.ints;
     const own = intAt(record, 0);
     return hash(ints[own], ints[own + 1], ints[own + 2], ints[own + 3]) & (this.#heads.length - 1);
   }
 
   #link(record: number): void {
     const head = this.#headOf(record);
-    this.#ints[intAt(record, NEXT)] = this.#heads[head];
+    this.ints[intAt(record, NEXT)] = this.#heads[head];
     this.#heads[head] = record;
   }
 
   #unlink(record: number): void {
     const head = this.#headOf(record);
-    const after = this.#ints[intAt(record, NEXT)];
+    const after = this.ints[intAt(record, NEXT)];
     if (this.#heads[head] === record) {
       this.#heads[head] = after;
       return;
     }
     let before = this.#heads[head];
-    while (this.#ints[intAt(before, NEXT)] !== record) before = this.#ints[intAt(before, NEXT)];
-    this.#ints[intAt(before, NEXT)] = after;
+    while (this.ints[intAt(before, NEXT)] !== record) before = this.ints[intAt(before, NEXT)];
+    this.ints[intAt(before, NEXT)] = after;
   }
 
   #grow(): void {
-    const before = this.#ints;
+    const before = this.ints;
     this.#allocate(2 * (before.length / RECORD_WORDS), before);
     for (let record = 1; record < this.#count; record++) this.#link(record);
   }
 
   #allocate(records: number, before?: Int32Array): void {
     const memory = new SharedArrayBuffer(records * RECORD_WORDS * Int32Array.BYTES_PER_ELEMENT);
-    this.#ints = intsOf(memory);
-    this.#doubles = doublesOf(memory);
-    if (before !== undefined) this.#ints.set(before);
+    this.ints = intsOf(memory);
+    this.doubles = doublesOf(memory);
+    if (before !== undefined) this.ints.set(before);
     this.#heads = new Int32Array(2 * records);
     this.#moved(memory);
   }

@@ -10,7 +10,16 @@ import type { IpAddress } from '../wire/ip.js';
 import * as addresses from './address-table.js';
 import type { Destinations } from './destinations.js';
 import { NONE } from './mac-index.js';
-import { OTHERS, type PeerMemory, PeerRecords, type Unreachable } from './peer-records.js';
+import {
+  HEARD,
+  HELD,
+  intAt,
+  NAMED,
+  OTHERS,
+  type PeerMemory,
+  PeerRecords,
+  type Unreachable,
+} from './peer-records.js';
 
 /** The parts of the overlay that are used here. */
 export interface PeersContext {
@@ -35,6 +44,8 @@ export class Peers {
   /** The slot that was looked for last, and its record: most frames go where the frame before went. */
   #slot = NONE;
   #slotRecord = OTHERS;
+  /** The sender of the last frame: most come from where the frame before came from. */
+  #sender = OTHERS;
 
   constructor({
     changed = () => undefined,
@@ -46,19 +57,34 @@ export class Peers {
     this.records = new PeerRecords(moved);
   }
 
-  /** Returns the record of the sender in the four words at `at`, or NONE if frames from there are refused. */
+  /** Returns the record of the sender in the four words at `at`, or NONE if frames from there are refused. It
+   * counts as heard. */
   admit(words: Int32Array, at: number, nowTick: number): number {
-    const record = this.records.find(words, at);
-    return record !== OTHERS && (this.#isOpen || this.records.isPeer(record, this.#list))
-      ? record
-      : this.#admitNew(words, at, record, nowTick);
+    const { ints } = this.records;
+    let record = this.#sender;
+    let own = record << 5;
+    if (
+      ints[own + 3] !== words[at + 3] ||
+      ints[own + 2] !== words[at + 2] ||
+      ints[own + 1] !== words[at + 1] ||
+      ints[own] !== words[at]
+    ) {
+      record = this.records.find(words, at);
+      own = record << 5;
+    }
+    const isPeer = this.#isOpen || ints[own + HELD] > 0 || ints[own + NAMED] === this.#list;
+    if (record === OTHERS || !isPeer) return this.#admitNew(words, at, record, nowTick);
+    this.#sender = record;
+    ints[own + HEARD] = nowTick | 1;
+    return record;
   }
 
   #admitNew(words: Int32Array, at: number, known: number, nowTick: number): number {
     const isNamed = addresses.has(this.#named, words, at);
     if (!isNamed && !this.#isOpen && !addresses.has(this.#held, words, at)) return NONE;
     const record = known === OTHERS ? this.#add(words, at, false, nowTick) : known;
-    if (isNamed && record !== OTHERS) this.records.nameIn(record, this.#list);
+    if (isNamed && record !== OTHERS) this.records.ints[intAt(record, NAMED)] = this.#list;
+    this.records.ints[intAt(record, HEARD)] = nowTick | 1;
     return record;
   }
 

@@ -94,7 +94,6 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
     drops.add(COUNTER.rx_unknown_peer, frames, batch, index);
     return 0;
   }
-  peers.records.heard(peer, shared.nowTick);
   const header = vlan.headerLength(bytes, frame, length);
   if (header < 0) {
     drops.add(header === TOO_DEEP ? COUNTER.rx_vlan : COUNTER.rx_runt, frames, batch, index);

@@ -330,7 +330,6 @@ export interface OverlayDatapath {
    * their tables. */
   targetCount(): Promise<number>;
 
-  /** Not after its end. */
   peers(): PeerList;
   /** Says for each address where frames to it go, and which stations live there. */
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]>;

@@ -218,8 +218,11 @@ await t.test("the kernel's vxlan, stations, strangers", { skip, timeout: 120_000
   const here = (await Daemon.start(bed, a)).explain(t);
   const mapping = path.join(bed.directory(), 'hosts.json');
   const station = (host: Namespace) => ({ arp: host.overlay.v4, ip: host.underlay.v4, port: 4789 });
-  const [macB, macB2] = ['02:00:00:00:00:0b', '02:00:00:00:01:0b'];
-  writeFileSync(mapping, JSON.stringify({ [macB]: station(b), [macB2]: station(b) }));
+  const [macB, other] = ['02:00:00:00:00:0b', '02:00:00:00:01:0b'];
+  writeFileSync(
+    mapping,
+    JSON.stringify({ [macB]: station(b), [other]: { ...station(b), arp: '10.55.55.99' } }),
+  );
   giveToDaemon(mapping);
   const properties = `vxlan/listen_ip=${a.underlay.v4},files/config=${mapping},vxlan/accept=any`;
   await here.ok(`create-overlay -e vxlan -s files -v ${VNETID} -p ${properties} overlay0`);
