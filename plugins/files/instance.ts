@@ -79,6 +79,8 @@ export class FilesInstance implements Instance {
   /** The last lines in the log about an invalid file, and about a valid one. */
   #complaint: string | undefined;
   #warned = '';
+  /** Number of entries before the mapping lost most of them, while the overlay has a note about it. */
+  #sizeBefore: number | undefined;
 
   constructor(host: Host) {
     this.#host = host;
@@ -148,6 +150,10 @@ export class FilesInstance implements Instance {
 
   allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
     return this.#isProtecting ? (this.#mapping?.addressesOf(mac) ?? []) : undefined;
+  }
+
+  placeOf(mac: MacAddress): Destination | null {
+    return this.#mapping?.destinationOf(mac) ?? null;
   }
 
   // -- A new file
@@ -271,9 +277,23 @@ export class FilesInstance implements Instance {
       this.#host.log.info(`${this.#file} read again: the same ${entries(mapping)}`);
       return;
     }
+    this.#noteLoss(removed + mapping.size - added, mapping);
     const text = `${this.#file} read again: ${differenceText(difference)}, ${mapping.size} now`;
     this.#host.log.info(`${text}${many}`);
     this.#host.remark(`${text}, at ${new Date().toISOString().replace(/\.\d+/, '')}`);
+  }
+
+  /** Begins the note of a mapping that has lost most of its entries, or ends it once the mapping has grown. */
+  #noteLoss(before: number, mapping: Mapping): void {
+    if (mapping.size * 2 < before) this.#sizeBefore ??= before;
+    else if (mapping.size > before) this.#sizeBefore = undefined;
+    const { size } = mapping;
+    this.#host.note(
+      this.#sizeBefore === undefined
+        ? undefined
+        : `${this.#file} has lost most of its entries: ${this.#sizeBefore} before, ${size} now; ` +
+            'frames to the others are dropped; if that is a mistake, put them back (the note ends when the file grows)',
+    );
   }
 
   /** Logs the warnings, unless they are the same as last time. */

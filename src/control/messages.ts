@@ -16,13 +16,15 @@ export interface PropertyRow {
 }
 
 /**
- * ONLINE: `details` is the latest news of its plugin, or null. DEGRADED: the overlay works on what it has,
+ * ONLINE: `details` is the latest news of its plugin and its notes, or null. DEGRADED: the overlay works on what it has,
  * and `details` says why. OFFLINE: the overlay is stored and does not run, or its state file was set aside;
  * `details` is the reason.
  */
 export interface OverlayHealth {
   readonly status: 'ONLINE' | 'DEGRADED' | 'OFFLINE';
   readonly details: string | null;
+  /** ONLINE: the notes alone, if there are any: what an operator should look at, though the overlay works. */
+  readonly notes?: string;
 }
 
 /** State of the links and routes that carry an overlay. */

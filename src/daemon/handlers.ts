@@ -7,6 +7,7 @@ import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
 import type { PeerNews } from './observe/peer-news.js';
 import type { Statistics } from './observe/statistics.js';
+import { peerPage } from './overlays/overlay-peers.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
@@ -47,7 +48,7 @@ export function createHandlers(
     'overlay.targets': (params) => registry.targets(params),
     'overlay.peers': ({ name, after }) => {
       const overlay = directory.need(name);
-      return overlay.peers.page(after, daemon.peers.troubles(overlay.id));
+      return peerPage(overlay, after, daemon.peers.troubles(overlay.id));
     },
     'overlay.setTarget': (params) => {
       registry.setTarget(params);

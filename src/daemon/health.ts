@@ -23,8 +23,13 @@ const MAX_DETAILS_CHARACTERS = 512;
  */
 const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
 
-/** Reasons of drops by name, and troubles of peers. A note is no trouble of the overlay itself: it stays ONLINE. */
-export type NoteSource = `drops ${string}` | 'peers unreachable' | 'peers silent';
+/**
+ * A note is no trouble of the overlay itself: it stays ONLINE. Reasons of drops by name; `places`: where the
+ * mapping has its ports; `mtu`: that of the underlay; `path`: that of a path, by ICMP; `source`: frames from elsewhere with a MAC of a port;
+ * `plugin`: as the plugin says; `peers`: those that cannot be reached, or are silent.
+ */
+export type NoteSource =
+  `drops ${string}` | 'places' | 'mtu' | 'path' | 'source' | 'plugin' | `peers ${string}`;
 
 /** Ports and interfaces by name. */
 export type Source =
@@ -69,6 +74,18 @@ export class Health {
     this.#notes.delete(source);
   }
 
+  /** A note that lasts until another call for its source. The log has a line when it begins, changes or ends. */
+  tell(source: NoteSource, sentence: string | undefined): void {
+    const before = this.#notes.get(source);
+    if (sentence === undefined) this.endNote(source);
+    else this.note(source, sentence);
+    const now = this.#notes.get(source);
+    const kind = `note ${this.overlay} ${source}`;
+    if (now === before) return;
+    if (now === undefined) this.log.info(kind, `${this.overlay}: no longer so: ${before}`);
+    else this.log.warn(kind, `${this.overlay}: ${now}`);
+  }
+
   /** The latest remark; shown before the notes while nothing is wrong. */
   remark(sentence: string): void {
     this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
@@ -77,8 +94,13 @@ export class Health {
   report(): OverlayHealth {
     const troubles = this.#sentences();
     if (troubles.length > 0) return { status: 'DEGRADED', details: joined(troubles) };
-    const remarks = [...(this.#remark === null ? [] : [this.#remark]), ...this.#notes.values()];
-    return { status: 'ONLINE', details: remarks.length > 0 ? joined(remarks) : null };
+    const notes = [...this.#notes.values()];
+    const remarks = [...(this.#remark === null ? [] : [this.#remark]), ...notes];
+    return {
+      status: 'ONLINE',
+      details: remarks.length > 0 ? joined(remarks) : null,
+      ...(notes.length > 0 && { notes: joined(notes) }),
+    };
   }
 
   /** The troubles, the most serious first. */

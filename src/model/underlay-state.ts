@@ -28,6 +28,16 @@ export type LinkState = 'good' | 'down' | 'no carrier' | 'gone';
 export interface UnderlayLink {
   readonly name: string;
   readonly state: LinkState;
+  /** Undefined if the link is gone. */
+  readonly mtuBytes?: number | undefined;
+}
+
+/** The way that carries the smallest packets. */
+export interface NarrowWay {
+  readonly link: string;
+  readonly mtuBytes: number;
+  /** The destination, if its route carries less than the link. */
+  readonly to: IpAddress | undefined;
 }
 
 /** A port of varpd. */
@@ -71,6 +81,18 @@ export interface Verdict {
 /** Returns the ways that carry less than their link. */
 export function routeMtus(ways: readonly Way[]): RouteMtu[] {
   return ways.flatMap(({ to, mtuBytes }) => (mtuBytes === undefined ? [] : [{ to, mtuBytes }]));
+}
+
+/** Returns undefined if no way has a link; an overlay without destinations has the link with its address. */
+export function narrowestWay({ ways, home }: UnderlayView): NarrowWay | undefined {
+  const used = ways.length === 0 ? [{ to: undefined, link: home }] : ways.filter(({ hasRoute }) => hasRoute);
+  let narrowest: NarrowWay | undefined;
+  for (const { to, link, mtuBytes } of used as readonly Partial<Way>[]) {
+    const bytes = mtuBytes ?? link?.mtuBytes;
+    if (link === undefined || bytes === undefined || bytes >= (narrowest?.mtuBytes ?? Infinity)) continue;
+    narrowest = { link: link.name, mtuBytes: bytes, to: mtuBytes === undefined ? undefined : to };
+  }
+  return narrowest;
 }
 
 const UP: Verdict = { state: 'up', sentence: undefined, loops: [] };

@@ -158,6 +158,11 @@ export interface Host {
   restore(): void;
   /** Gives news that is not trouble. `dladm show-overlay -f` shows the latest remark while the overlay is online. */
   remark(sentence: string): void;
+  /**
+   * Says that the operator should look at something, although the overlay works. `dladm status` and `show-overlay -f`
+   * show the note until the next call replaces it, or ends it without a sentence. The log has a line about each.
+   */
+  note(sentence?: string): void;
 }
 
 /** Lines for the log of varpd. varpd puts the names of overlay and plugin before each. */
@@ -218,6 +223,13 @@ export interface Instance {
    * of memory. If it throws, the VNIC may use no address.
    */
   allowedIps?(mac: MacAddress): readonly IpAddress[] | undefined;
+  /**
+   * Returns where the plugin places this MAC of a port of this host: null if it does not know the MAC, undefined if it
+   * cannot tell. varpd asks every few seconds about each port. If the answer is null or another endpoint than `listen`,
+   * other hosts do not reach the port, and the overlay has a note that says so. `placeOf` must return at once, out of
+   * memory.
+   */
+  placeOf?(mac: MacAddress): Destination | null | undefined;
 }
 
 /** An error or warning at a place in a file. It may quote the file, since `check` runs with the rights of its user. */

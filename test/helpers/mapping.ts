@@ -37,6 +37,7 @@ export class FakeHost implements Host {
   lines: string[] = [];
   degraded: string | undefined;
   remarked: string | undefined;
+  noted: string | undefined;
   peers: readonly IpAddress[] = [];
 
   readonly log = {
@@ -86,6 +87,10 @@ export class FakeHost implements Host {
 
   remark(sentence: string): void {
     this.remarked = sentence;
+  }
+
+  note(sentence?: string): void {
+    this.noted = sentence;
   }
 }
 

@@ -18,7 +18,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     name,
     id,
     plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
-    health: { note: () => undefined, endNote: () => undefined },
+    health: { note: () => undefined, endNote: () => undefined, tell: () => undefined },
     lookupTimes: { open: 0, latencyMs: null },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
@@ -39,6 +39,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       offloads: ['checksum', 'gso'],
       counters: counters(),
     }),
+    places: () => [],
     ports: () => [
       { name, state: 'up', counters: counters(1) },
       hasLost

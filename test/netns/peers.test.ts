@@ -58,9 +58,8 @@ interface Kind {
 const KINDS: readonly Kind[] = [
   { family: 'v4' },
   { family: 'v6' },
-  { family: 'v4', more: '-p queues=2' },
   { family: 'v6', encap: 'geneve', more: '-p queues=2' },
-  { family: 'v4', more: '-p vxlan/source_ports=1' },
+  { family: 'v4', more: '-p queues=2 -p vxlan/source_ports=1' },
 ];
 
 for (const kind of KINDS) {

@@ -1,10 +1,9 @@
 // What arrives at an underlay socket, many datagrams in one message of the kernel (UDP_GRO): each is judged alone, whatever
 // another one of them says, none is lost for want of room, and what the kernel loses is counted.
 //
-// Like native.test.ts it runs again inside a network namespace of its own, for the calls of src/dgram-extra; then a varpd, to
-// which a peer's guests send by hand.
+// The calls of src/dgram-extra in a network namespace of their own (own-namespace.ts); then a varpd, to which a peer's guests
+// send by hand.
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
@@ -19,12 +18,10 @@ import { addressBytes, encapsulated, filler, toHex, udpFrame, withTag } from '..
 import { get, parseMetrics } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
+import { inOwnNamespace, isInside } from '../helpers/own-namespace.js';
 import { waitUntil } from '../helpers/process.js';
 
 const { native } = extra;
-const SELF = fileURLToPath(import.meta.url);
-/** Undefined in the outer run. */
-const namespace = process.argv.at(2);
 /** VARPD_TEST_SEED=n tries other cases; the failing one is printed with it. */
 const SEED = Number(process.env['VARPD_TEST_SEED'] ?? 1);
 const VXLAN_BYTES = 8;
@@ -432,17 +429,9 @@ async function inside(): Promise<void> {
   await t.test('what the kernel drops', counted);
 }
 
-async function outside(): Promise<void> {
-  const bed = new Bed();
-  t.teardown(() => bed.cleanup());
-  const { name } = await bed.host();
-  await t.spawn('ip', ['netns', 'exec', name, process.execPath, SELF, name], {}, 'in a namespace of its own');
-}
-
-if (namespace !== undefined) await inside();
-else {
+await inOwnNamespace(import.meta.url, inside);
+if (!isInside) {
   const skip = skipUnlessNetns(['python3']);
-  if (skip === false) await outside();
   await t.test('an honest guest beside one that lies about lengths', { skip }, besideLiars);
   await t.test('128 datagrams a message, from this machine', { skip }, manySegments);
   await t.test('a socket whose queue is full', { skip }, overflow);

@@ -1,6 +1,6 @@
 /** Laws of plugins/files: whatever a mapping holds is answered, and no bytes make it fail in any but its own way. */
 import fc from 'fast-check';
-import t, { type Test } from 'tap';
+import t from 'tap';
 
 import { macNumber, readMac, readV4, readV6, v4Text, v6Text } from '../../plugins/files/addresses.js';
 import { compare } from '../../plugins/files/difference.js';
@@ -15,18 +15,8 @@ import {
   parseIp,
   parseMac,
 } from '../../src/plugin/index.js';
+import { holds } from '../helpers/law.js';
 import { isJson, isSound, parse } from '../helpers/mapping.js';
-
-function law<Values extends [unknown, ...unknown[]]>(
-  t: Test,
-  name: string,
-  arbitraries: { [Index in keyof Values]: fc.Arbitrary<Values[Index]> },
-  predicate: (...values: Values) => boolean,
-  numRuns = 500,
-): void {
-  const run = fc.check(fc.property<Values>(...arbitraries, predicate), { numRuns });
-  t.notOk(run.failed, run.failed ? `${name}: ${fc.defaultReportMessage(run)}` : name);
-}
 
 // -- Addresses
 
@@ -80,13 +70,13 @@ await t.test('addresses are read as varpd/plugin reads them', (t) => {
     const isAddress = readMac(Buffer.from(text), 0, Buffer.byteLength(text), words);
     return parseMac(text) === (isAddress ? macNumber(words, 0) : undefined);
   };
-  law(t, 'IPv4', [quads], v4Agrees);
-  law(t, 'nearly IPv4', [joined(nearlyV4)], v4Agrees, 3000);
-  law(t, 'IPv6', [fc.ipV6()], v6Agrees, 2000);
-  law(t, 'nearly IPv6', [joined(nearlyV6)], v6Agrees, 5000);
-  law(t, 'MAC', [fc.nat(0xffff_ffff_ffff)], (mac) => macAgrees(formatMac(mac)));
-  law(t, 'nearly a MAC', [joined(nearlyMac)], macAgrees, 5000);
-  law(
+  holds(t, 'IPv4', [quads], v4Agrees);
+  holds(t, 'nearly IPv4', [joined(nearlyV4)], v4Agrees, { numRuns: 3000 });
+  holds(t, 'IPv6', [fc.ipV6()], v6Agrees, { numRuns: 2000 });
+  holds(t, 'nearly IPv6', [joined(nearlyV6)], v6Agrees, { numRuns: 5000 });
+  holds(t, 'MAC', [fc.nat(0xffff_ffff_ffff)], (mac) => macAgrees(formatMac(mac)));
+  holds(t, 'nearly a MAC', [joined(nearlyMac)], macAgrees, { numRuns: 5000 });
+  holds(
     t,
     'any text',
     [fc.string({ unit: 'binary', maxLength: 20 })],
@@ -178,11 +168,11 @@ function answers(mapping: Mapping, rows: readonly Row[]): boolean {
 }
 
 await t.test('a mapping answers what its file says', (t) => {
-  law(t, 'round trip', [rowLists], (rows) => {
+  holds(t, 'round trip', [rowLists], (rows) => {
     const { mapping, errorCount, warningCount } = parse(textOf(rows));
     return errorCount + warningCount === 0 && mapping?.size === rows.length && answers(mapping, rows);
   });
-  law(t, 'and nothing else', [rowLists, macs, stationsV4, stationsV6], (rows, mac, v4, v6) => {
+  holds(t, 'and nothing else', [rowLists, macs, stationsV4, stationsV6], (rows, mac, v4, v6) => {
     const mapping = parse(textOf(rows)).mapping!;
     const owner = (ip: IpAddress): number | undefined =>
       rows.find(({ arp, ndp }) => arp.includes(ip) || ndp.includes(ip))?.mac;
@@ -197,12 +187,12 @@ await t.test('a mapping answers what its file says', (t) => {
 });
 
 await t.test('a difference is the difference', (t) => {
-  law(t, 'of the same', [rowLists], (rows) => {
+  holds(t, 'of the same', [rowLists], (rows) => {
     const [old, fresh] = [parse(textOf(rows)).mapping!, parse(textOf([...rows].reverse())).mapping!];
     const { added, removed, changed, stale, moves } = atOnce(compare(old, fresh));
     return added + removed + changed + stale.length + moves.length === 0;
   });
-  law(t, 'of two', [rowLists, rowLists, fc.nat(20)], (left, right, shared) => {
+  holds(t, 'of two', [rowLists, rowLists, fc.nat(20)], (left, right, shared) => {
     // Without a share of the same MACs and addresses, two random mappings would have nothing in common.
     const common = left.slice(0, shared).filter(({ mac }) => right.every((row) => row.mac !== mac));
     const mine = new Set(right.flatMap(({ arp, ndp }) => [...arp, ...ndp]));
@@ -244,7 +234,7 @@ await t.test('a difference is the difference', (t) => {
 
 await t.test('no bytes are too much', (t) => {
   const mutations = fc.array(fc.tuple(fc.nat(), fc.nat(3), fc.nat(255)), { minLength: 1, maxLength: 4 });
-  law(
+  holds(
     t,
     'mutated mappings',
     [rowLists, mutations],
@@ -261,7 +251,7 @@ await t.test('no bytes are too much', (t) => {
       const mutated = Uint8Array.from(bytes);
       return isSound(mutated) && (isJson(mutated) || parse(mutated).mapping === undefined);
     },
-    2000,
+    { numRuns: 2000 },
   );
   const pieces = fc.constantFrom(
     ...[
@@ -299,7 +289,9 @@ await t.test('no bytes are too much', (t) => {
       '\0',
     ],
   );
-  law(t, 'soup', [joined(fc.array(pieces, { maxLength: 40 }))], (text) => isSound(Buffer.from(text)), 5000);
-  law(t, 'bytes', [fc.uint8Array({ maxLength: 60 })], isSound, 2000);
+  holds(t, 'soup', [joined(fc.array(pieces, { maxLength: 40 }))], (text) => isSound(Buffer.from(text)), {
+    numRuns: 5000,
+  });
+  holds(t, 'bytes', [fc.uint8Array({ maxLength: 60 })], isSound, { numRuns: 2000 });
   t.end();
 });

@@ -1,7 +1,7 @@
 // What holds of the proxies whatever a guest sends: they do not throw, they answer nothing that is not sound, and
 // what they send is small, well-formed and goes to who asked.
 import fc from 'fast-check';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { answerArp, readArp } from '../../src/core/proxy-arp.js';
 import { readDhcp } from '../../src/core/proxy-dhcp.js';
 import { answerNdp, readNdp } from '../../src/core/proxy-ndp.js';
@@ -10,20 +10,11 @@ import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import * as ip from '../../src/wire/ip.js';
 import * as mac from '../../src/wire/mac.js';
 import { ipOf, udpFrame, withTag } from '../helpers/frames.js';
+import { holds } from '../helpers/law.js';
 import { frame, fromHex } from '../vectors/frames.js';
 
 const OWNER = 0x0200_0000_00ff;
 const ETHERNET_BYTES = 14;
-
-function law<Values extends [unknown, ...unknown[]]>(
-  t: Test,
-  name: string,
-  arbitraries: { [Index in keyof Values]: fc.Arbitrary<Values[Index]> },
-  predicate: (...values: Values) => boolean,
-): void {
-  const run = fc.check(fc.property<Values>(...arbitraries, predicate), { numRuns: 3000 });
-  t.notOk(run.failed, run.failed ? `${name}: ${fc.defaultReportMessage(run)}` : name);
-}
 
 // -- Frames
 
@@ -168,8 +159,13 @@ await t.test('sound requests are answered', (t) => {
 });
 
 await t.test('ARP', (t) => {
-  law(t, 'only what is sound is answered', [frames('arp')], (bytes) => !arpReply(bytes) || isSoundArp(bytes));
-  law(t, 'with a small reply to the asker', [frames('arp')], (bytes) => {
+  holds(
+    t,
+    'only what is sound is answered',
+    [frames('arp')],
+    (bytes) => !arpReply(bytes) || isSoundArp(bytes),
+  );
+  holds(t, 'with a small reply to the asker', [frames('arp')], (bytes) => {
     const reply = arpReply(bytes);
     if (reply === undefined) return true;
     const isReply = describe(reply).includes('ARP reply');
@@ -179,13 +175,13 @@ await t.test('ARP', (t) => {
 });
 
 await t.test('NDP', (t) => {
-  law(
+  holds(
     t,
     'only what is sound is answered',
     [frames('ndp')],
     (bytes) => !ndpReply(bytes) || isSoundSolicitation(bytes),
   );
-  law(t, 'with a small advertisement to the asker', [frames('ndp')], (bytes) => {
+  holds(t, 'with a small advertisement to the asker', [frames('ndp')], (bytes) => {
     const reply = ndpReply(bytes);
     if (reply === undefined) return true;
     const isAdvertisement = / hop 255 .*NDP advertises .* override/.test(describe(reply));
@@ -195,7 +191,7 @@ await t.test('NDP', (t) => {
 });
 
 await t.test('DHCP', (t) => {
-  law(t, 'goes to a station, or nowhere', [frames('dhcp')], (bytes) => {
+  holds(t, 'goes to a station, or nowhere', [frames('dhcp')], (bytes) => {
     const client = dhcpClient(bytes);
     return client === undefined || (client !== 0 && !mac.isMulticast(client));
   });

@@ -22,19 +22,10 @@ import * as udp from '../../src/wire/udp.js';
 import * as virtioNet from '../../src/wire/virtio-net.js';
 import * as vlan from '../../src/wire/vlan.js';
 import * as vxlan from '../../src/wire/vxlan.js';
+import { holds } from '../helpers/law.js';
 import { frame, vectors, type Name } from '../vectors/frames.js';
 
 const names = Object.keys(vectors) as Name[];
-
-function law<Values extends [unknown, ...unknown[]]>(
-  t: Test,
-  name: string,
-  arbitraries: { [Index in keyof Values]: fc.Arbitrary<Values[Index]> },
-  predicate: (...values: Values) => boolean,
-): void {
-  const run = fc.check(fc.property<Values>(...arbitraries, predicate), { numRuns: 1000 });
-  t.notOk(run.failed, run.failed ? `${name}: ${fc.defaultReportMessage(run)}` : name);
-}
 
 const bit8 = fc.nat(0xff);
 const bit16 = fc.nat(0xffff);
@@ -53,18 +44,18 @@ function same(left: Uint8Array, right: Uint8Array): boolean {
 }
 
 await t.test('mac: number, text and bytes are one', (t) => {
-  law(t, 'text', [macs], (address) => mac.parseMac(mac.formatMac(address)) === address);
-  law(t, 'bytes', [macs], (address) => {
+  holds(t, 'text', [macs], (address) => mac.parseMac(mac.formatMac(address)) === address);
+  holds(t, 'bytes', [macs], (address) => {
     const bytes = new Uint8Array(8).fill(0xa5);
     mac.writeMac(bytes, 1, address);
     const halves = mac.macHigh(bytes, 1) * 2 ** 32 + (mac.macLow(bytes, 1) >>> 0);
     return mac.readMac(bytes, 1) === address && halves === address && bytes[0] === 0xa5 && bytes[7] === 0xa5;
   });
-  law(t, 'any text is refused or canonical', [fc.string({ maxLength: 20 })], (text) => {
+  holds(t, 'any text is refused or canonical', [fc.string({ maxLength: 20 })], (text) => {
     const address = mac.parseMac(text);
     return address === undefined || mac.parseMac(mac.formatMac(address)) === address;
   });
-  law(
+  holds(
     t,
     'one more character is refused',
     [macs, fc.nat(16), fc.string({ unit: 'binary', minLength: 1, maxLength: 2 })],
@@ -74,7 +65,7 @@ await t.test('mac: number, text and bytes are one', (t) => {
       return mac.parseMac(broken) === undefined;
     },
   );
-  law(
+  holds(
     t,
     'random addresses are local and unicast',
     [fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 2 })],
@@ -90,30 +81,30 @@ await t.test('mac: number, text and bytes are one', (t) => {
 });
 
 await t.test('ip: text and bytes are one, and the text is what the URL standard writes', (t) => {
-  law(t, 'v6 bytes', [sixteenBytes], (bytes) => {
+  holds(t, 'v6 bytes', [sixteenBytes], (bytes) => {
     const address = ip.readV6(bytes, 0);
     const back = new Uint8Array(16);
     ip.writeV6(address, back, 0);
     return same(bytes, back) && ip.parse(address) === address;
   });
-  law(
+  holds(
     t,
     'v6 text',
     [addresses],
     (address) => ip.isV4(address) || new URL(`http://[${address}]/`).hostname === `[${address}]`,
   );
-  law(t, 'v4 bytes', [addressesV4], (address) => {
+  holds(t, 'v4 bytes', [addressesV4], (address) => {
     const bytes = new Uint8Array(4);
     ip.writeV4(address, bytes, 0);
     return ip.readV4(bytes, 0) === address && ip.parse(address) === address;
   });
-  law(t, 'v4 text', [fc.ipV4()], (text) => ip.parse(text) === text);
-  law(t, 'odd v4 forms are refused', [fc.ipV4Extended()], (text) => {
+  holds(t, 'v4 text', [fc.ipV4()], (text) => ip.parse(text) === text);
+  holds(t, 'odd v4 forms are refused', [fc.ipV4Extended()], (text) => {
     // Octal, hexadecimal and short forms: refused unless the text happens to be canonical.
     const address = ip.parse(text);
     return address === undefined ? !/^(?:(?:0|[1-9]\d*)\.){3}(?:0|[1-9]\d*)$/.test(text) : address === text;
   });
-  law(t, 'v6 text of every form', [fc.ipV6()], (text) => {
+  holds(t, 'v6 text of every form', [fc.ipV6()], (text) => {
     const address = ip.parse(text);
     const leadingZero = /(?:^|[:.])0\d+\./.test(text);
     if (address === undefined) return leadingZero;
@@ -121,17 +112,17 @@ await t.test('ip: text and bytes are one, and the text is what the URL standard 
       return new URL(`http://[${text}]/`).hostname === new URL(`http://[::ffff:${address}]/`).hostname;
     return new URL(`http://[${text}]/`).hostname === `[${address}]`;
   });
-  law(
+  holds(
     t,
     'zones are refused',
     [fc.ipV6(), fc.string({ minLength: 1 })],
     (text, zone) => ip.parse(`${text}%${zone}`) === undefined,
   );
-  law(t, 'endpoints', [addresses, fc.integer({ min: 1, max: 65535 })], (address, port) => {
+  holds(t, 'endpoints', [addresses, fc.integer({ min: 1, max: 65535 })], (address, port) => {
     const endpoint = ip.parseEndpoint(ip.formatEndpoint({ ip: address, port }));
     return endpoint?.ip === address && endpoint.port === port;
   });
-  law(
+  holds(
     t,
     'any text',
     [fc.string({ maxLength: 50 })],
@@ -150,16 +141,16 @@ function naive(bytes: Uint8Array, initial: number): number {
 }
 
 await t.test('checksum', (t) => {
-  law(t, 'sum', [bytesUpTo(100), bit16], (bytes, initial) => {
+  holds(t, 'sum', [bytesUpTo(100), bit16], (bytes, initial) => {
     return checksum.sum(bytes, 0, bytes.length, initial) === naive(bytes, initial);
   });
-  law(t, 'sum in pieces', [bytesUpTo(100), bytesUpTo(100), bit16], (first, second, initial) => {
+  holds(t, 'sum in pieces', [bytesUpTo(100), bytesUpTo(100), bit16], (first, second, initial) => {
     const head = first.subarray(0, first.length & ~1);
     const whole = Uint8Array.from([...head, ...second]);
     const pieces = checksum.sum(second, 0, second.length, checksum.sum(head, 0, head.length, initial));
     return pieces === checksum.sum(whole, 0, whole.length, initial);
   });
-  law(t, 'update', [bytesUpTo(60), bit16, bit16, fc.nat(29)], (tail, initial, value, word) => {
+  holds(t, 'update', [bytesUpTo(60), bit16, bit16, fc.nat(29)], (tail, initial, value, word) => {
     // The field is word 0; any other word is replaced, and mended must equal computed anew.
     const bytes = Uint8Array.from([0, 0, ...tail, ...new Uint8Array(62 - tail.length)]);
     checksum.fill(bytes, 0, bytes.length, 0, initial);
@@ -169,7 +160,7 @@ await t.test('checksum', (t) => {
     // Nothing but zeros sums to +0, which the difference cannot know from -0; no packet is nothing but zeros.
     return same(bytes, anew) || naive(bytes.subarray(2), initial) === 0;
   });
-  law(t, 'verify', [bytesUpTo(100), bit16], (bytes, initial) => {
+  holds(t, 'verify', [bytesUpTo(100), bit16], (bytes, initial) => {
     const field = Uint8Array.from([0, 0, ...bytes, 1]);
     checksum.fill(field, 0, field.length, 0, initial);
     return checksum.verify(field, 0, field.length, initial);
@@ -187,7 +178,7 @@ const MAX_PAYLOAD = 40;
 
 /** Writes into a dirty buffer, a payload's room behind, and reads back. */
 function roundTrips<Repr>(t: Test, name: string, codec: Codec<Repr>, arbitrary: fc.Arbitrary<Repr>): void {
-  law(t, name, [arbitrary, fc.nat(20), bit8], (repr, offset, dirt) => {
+  holds(t, name, [arbitrary, fc.nat(20), bit8], (repr, offset, dirt) => {
     const length = codec.byteLength(repr);
     const bytes = new Uint8Array(offset + length + MAX_PAYLOAD).fill(dirt);
     if (codec.write(repr, bytes, offset) !== length) return false;
@@ -340,7 +331,7 @@ await t.test('every message of ndp and dhcp survives being written and parsed', 
 
 await t.test('what fillChecksum writes, verifyChecksum takes, and one flipped bit it does not', (t) => {
   const bodies = bytesUpTo(64);
-  law(
+  holds(
     t,
     'transports',
     [addresses, addresses, bodies, fc.boolean(), fc.nat(2000)],
@@ -371,7 +362,7 @@ await t.test('what fillChecksum writes, verifyChecksum takes, and one flipped bi
       return good && !verify();
     },
   );
-  law(
+  holds(
     t,
     'ECN',
     [bit8, bit8, bit16, fc.nat(3), addressesV4],
@@ -404,7 +395,7 @@ const gates = { arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6, ndp, tcp, udp, 
 
 await t.test('no bytes make a check, a parse or describe throw, or reach past the length', (t) => {
   for (const [name, codec] of Object.entries(gates)) {
-    law(t, name, [anyBytes, fc.nat(60)], (bytes, at) => {
+    holds(t, name, [anyBytes, fc.nat(60)], (bytes, at) => {
       const offset = Math.min(at, bytes.length);
       const length = bytes.length - offset;
       const result = codec.check(bytes, offset, length);
@@ -417,16 +408,16 @@ await t.test('no bytes make a check, a parse or describe throw, or reach past th
       return isDeepStrictEqual(repr, codec.parse(longer, offset, length));
     });
   }
-  law(t, 'tag stacks', [anyBytes], (bytes) => {
+  holds(t, 'tag stacks', [anyBytes], (bytes) => {
     const header = vlan.headerLength(bytes, 0, bytes.length);
     return header < 0 || (header >= 14 && header <= bytes.length);
   });
-  law(t, 'extension headers', [anyBytes], (bytes) => {
+  holds(t, 'extension headers', [anyBytes], (bytes) => {
     if (ipv6.check(bytes, 0, bytes.length) < 0) return true;
     const found = ipv6.transport(bytes, 0);
     return found < 0 || ipv6.transportOffset(found) <= bytes.length;
   });
-  law(
+  holds(
     t,
     'describe',
     [anyBytes, fc.integer({ min: -10, max: 300 }), fc.integer({ min: -10, max: 300 })],
@@ -460,7 +451,7 @@ await t.test('capture files: what is written is read, and no bytes make read thr
       for (const block of blocks) at += pcapng.write(block, bytes, at);
       return { bytes, list };
     });
-  law(t, 'round trip', [files], ({ bytes, list }) => {
+  holds(t, 'round trip', [files], ({ bytes, list }) => {
     const capture = readCapture(bytes);
     return (
       capture?.complete === true &&
@@ -470,7 +461,7 @@ await t.test('capture files: what is written is read, and no bytes make read thr
       )
     );
   });
-  law(
+  holds(
     t,
     'damaged pcapng',
     [files, fc.array(fc.tuple(fc.nat(2000), bit8), { maxLength: 4 }), fc.nat(50)],
@@ -481,7 +472,7 @@ await t.test('capture files: what is written is read, and no bytes make read thr
     },
   );
   const magics = [0xa1b2c3d4, 0xd4c3b2a1, 0xa1b23c4d, 0x4d3cb2a1, 0x0a0d0d0a];
-  law(t, 'noise', [fc.constantFrom(...magics), bytesUpTo(300)], (magic, rest) => {
+  holds(t, 'noise', [fc.constantFrom(...magics), bytesUpTo(300)], (magic, rest) => {
     const bytes = Uint8Array.from([magic >>> 24, magic >>> 16, magic >>> 8, magic, ...rest]);
     readCapture(bytes);
     return true;

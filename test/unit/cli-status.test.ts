@@ -141,6 +141,21 @@ t.test('a screen of long names and addresses has 80 columns too', async (t) => {
   t.match(out, `\n    listens on [${ip}]:4789\n    x\n`);
 });
 
+t.test('an overlay that works and has notes comes before those without', async (t) => {
+  const noted = overlay('noted0', { details: 'read again: 3 entries; odd' });
+  const { socket } = await daemonWith(
+    [overlay('well0', {}), { ...noted, health: { ...noted.health, notes: 'odd' } }],
+    [],
+  );
+  const { out } = await run(socket, 'status');
+  t.match(out, /\nnoted0 .* ONLINE\n {4}odd\nwell0 .* ONLINE\n$/, 'the news of its plugin are not there');
+  const json = JSON.parse((await run(socket, 'status', '--json')).out) as { overlays: object[] };
+  t.match(json.overlays, [
+    { name: 'noted0', notes: 'odd', reason: /; odd$/ },
+    { name: 'well0', notes: null },
+  ]);
+});
+
 t.test('nothing there, just started, without a file, by an unnamed user', async (t) => {
   const varpd = { ...VARPD, uptimeSeconds: 0, user: '1000', configuration: null, isSettled: false };
   const { socket } = await daemonWith([], [], varpd);
@@ -182,6 +197,7 @@ t.test('for programs', async (t) => {
     portsRunning: 1,
     state: 'ONLINE',
     reason: null,
+    notes: null,
     offlineVnics: [{ name: 'c0', reason: 'there is a network interface c0' }],
   });
   t.match(overlays[3], { name: 'well0', reason: /^read again/ }, 'news are in JSON alone');

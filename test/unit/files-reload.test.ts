@@ -271,6 +271,24 @@ t.test('a thousand renames: never a wrong answer, and the last one counts', asyn
   );
 });
 
+t.test('a mapping that has lost most of its entries', async (t) => {
+  const all = { '01': {}, '02': {}, '03': {}, '04': {} };
+  const { host, instance, file } = await scene(t, all);
+  const noteWith = async (entries: object): Promise<string | undefined> => {
+    writeFileSync(file, text(entries as typeof all));
+    await instance.reload();
+    return host.noted;
+  };
+  t.equal(await noteWith({ '01': {}, '02': {} }), undefined, 'half of them');
+  t.equal(await noteWith(all), undefined);
+  t.match(await noteWith({ '01': {} }), /hosts\.json has lost most of its entries: 4 before, 1 now; /);
+  t.match(await noteWith({ '02': {} }), /4 before, 1 now/, 'others, and no more of them');
+  t.match(await noteWith({}), /4 before, 0 now/);
+  t.equal(await noteWith({ '01': {} }), undefined, 'it has grown');
+  t.match(await noteWith({}), /1 before, 0 now/);
+  t.equal(await noteWith(all), undefined);
+});
+
 t.test('files beside it are none of its business', async (t) => {
   const { directory, host } = await scene(t, { '01': {} });
   host.lines = [];

@@ -1,8 +1,9 @@
 // The helpers of tests themselves, where a mistake of theirs would look like one of varpd.
-import { chmodSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 
+import { fromRoot } from '../helpers/need.js';
 import { findArping } from '../helpers/process.js';
 
 t.test('the arping of iputils is told from another, wherever they stand', (t) => {
@@ -18,5 +19,22 @@ t.test('the arping of iputils is told from another, wherever they stand', (t) =>
   t.equal(findArping(places('bin', 'sbin')), found);
   t.equal(findArping(places('empty', 'sbin', 'broken', 'bin')), found);
   t.equal(findArping(places('sbin', 'broken')), undefined, 'none');
+  t.end();
+});
+
+/** A longer one tests more than one thing. */
+const MAX_LINES = 500;
+
+t.test('no test file is too long', (t) => {
+  const files = readdirSync(fromRoot('test'), { recursive: true, encoding: 'utf8' });
+  const lines = files
+    .filter((file) => file.endsWith('.test.ts'))
+    .map((file) => [file, readFileSync(fromRoot(`test/${file}`), 'utf8').split('\n').length - 1] as const);
+  t.ok(lines.length > 100, `${lines.length} test files`);
+  t.same(
+    lines.filter(([, count]) => count > MAX_LINES),
+    [],
+    `none has more than ${MAX_LINES} lines`,
+  );
   t.end();
 });

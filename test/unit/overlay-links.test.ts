@@ -13,7 +13,7 @@ import { LISTEN, TWO, THREE, UNDER, OVERLAY, newLog, newWatch } from '../helpers
 // Each has a kernel of its own, and waits for it most of the time.
 t.jobs = 4;
 
-const SITE = { overlay: OVERLAY, listenIp: LISTEN };
+const SITE = { overlay: OVERLAY, listenIp: LISTEN, overheadBytes: 0 };
 
 /** One whose device is as the kernel has it. */
 function tapOf(kernel: FakeKernel, overlay: FakeOverlay, name: string): FakePort {
@@ -79,7 +79,7 @@ t.test('what others have set on a port', async (t) => {
   };
   kernel.setLink(20, 'foo0');
   const foo = tapOf(kernel, overlay, 'foo0');
-  links.followPort(foo, { name: 'foo0', configured: 20, mtuBytes: 1500, isPinned: () => false });
+  links.followPort(foo, { name: 'foo0', configured: 20, mtuBytes: 1500, tagBytes: 0, isPinned: () => false });
   t.equal(health.report().details, null);
   foo.troubles = ['has a queue of another program', 'is odd'];
   await becomes('port foo0: its interface has a queue of another program, and is odd');
@@ -154,6 +154,7 @@ t.test('what an overlay makes of its ports', async (t) => {
     name: 'foo0',
     configured: 0xa0,
     mtuBytes: 1500,
+    tagBytes: 0,
     isPinned: isPinned('foo0'),
   });
   t.equal(links.portTrouble('foo0'), 'down', 'what is so from the beginning');
@@ -163,6 +164,7 @@ t.test('what an overlay makes of its ports', async (t) => {
     name: 'bar0',
     configured: 0xb0,
     mtuBytes: 1500,
+    tagBytes: 0,
     isPinned: isPinned('bar0'),
   });
   t.same(followed, ['bar0 ee'], 'a MAC that differs from the beginning');
@@ -203,7 +205,7 @@ t.test('what an overlay makes of its ports', async (t) => {
   const baz = tapOf(kernel, overlay, 'baz0');
   const { changes } = datapath;
   const loops = () => [overlay.loops, datapath.changes - changes];
-  links.followPort(baz, { name: 'baz0', configured: 22, mtuBytes: 1500, isPinned: () => false });
+  links.followPort(baz, { name: 'baz0', configured: 22, mtuBytes: 1500, tagBytes: 0, isPinned: () => false });
   destination([THREE], []);
   await becomes('the route to 10.0.0.3 leads into baz0, a port of this overlay');
   t.same(loops(), [[THREE], 1], 'the datapath is told, once');
@@ -235,4 +237,65 @@ t.test('the most important trouble is said first', (t) => {
   t.match(details, /^x{256}; no mapping; .*; and \d+ more \(see the log\)$/);
   t.ok(details.length < 600, 'as far as there is room');
   t.end();
+});
+
+t.test('an underlay that carries less than the ports', async (t) => {
+  const { kernel, watch, log } = newWatch(t);
+  const datapath = new FakeDatapath();
+  const overlay = fakeOverlay(datapath);
+  const health = new Health(OVERLAY, log);
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const around = { watch, datapath, links: silent, health, log, macChanged: () => undefined };
+  const links = new OverlayLinks({ ...SITE, overheadBytes: 50 }, around);
+  t.teardown(() => {
+    links.stop();
+  });
+  links.start(overlay, 'up', TWO);
+  const becomes = (details: string | null): Promise<void> =>
+    waitUntil(() => health.report().details === details, { what: details ?? 'no note' });
+  const change = (...shape: Parameters<FakeKernel['setLink']>): void => {
+    kernel.setLink(...shape);
+    kernel.tell({ about: 'link', index: shape[0], name: shape[1], kind: 'tun' });
+  };
+  const follow = (index: number, name: string, tagBytes: number): void => {
+    kernel.setLink(index, name, { mtuBytes: 1450 - tagBytes });
+    const shape = { name, configured: index, mtuBytes: 1450 - tagBytes, tagBytes, isPinned: () => false };
+    links.followPort(tapOf(kernel, overlay, name), shape);
+  };
+  follow(20, 'foo0', 0);
+  follow(21, 'bar0', 4);
+  t.equal(health.report().details, null, 'they fit');
+  change(UNDER, 'under0', { mtuBytes: 1400 });
+  await becomes(
+    'the MTU of under0 is 1400, and full packets of foo0 and 1 more (MTU 1450) need 1500: larger ones are dropped; ' +
+      'set the MTU of under0 to 1500, or that of foo0 to 1350',
+  );
+  t.match(health.report(), { status: 'ONLINE', notes: /^the MTU of under0/ });
+  change(20, 'foo0', { mtuBytes: 1350 });
+  await becomes(
+    'the MTU of under0 is 1400, and full packets of bar0 (MTU 1446) need 1500: larger ones are dropped; ' +
+      'set the MTU of under0 to 1500, or that of bar0 to 1346',
+  );
+  links.forgetPort('bar0');
+  t.equal(health.report().details, null, 'the port is gone');
+  kernel.routeMtus.set(TWO, 1300);
+  kernel.tell({ about: 'route' });
+  await becomes(
+    'the route to 10.0.0.2 carries packets of 1300 bytes, and full packets of foo0 (MTU 1350) need 1400: ' +
+      'larger ones are dropped; set that of the route to 1400, or that of foo0 to 1250',
+  );
+  kernel.routeMtus.delete(TWO);
+  kernel.tell({ about: 'route' });
+  await becomes(null);
+  t.match(
+    log.lines,
+    [
+      /foo0 and 1 more/,
+      /bar0 \(/,
+      /^overlay0: no longer so: .*bar0/,
+      /1300/,
+      /^overlay0: no longer so: .*1300/,
+    ],
+    'a line as each begins, changes or ends',
+  );
 });

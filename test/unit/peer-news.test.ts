@@ -109,7 +109,9 @@ await t.test('one message is no trouble, two over two seconds are', (t) => {
   t.strictSame(scene.look(3), [undefined, undefined, undefined], 'a single one');
   t.equal(scene.said, null);
   t.strictSame(
-    scene.look(1, () => scene.refuse()),
+    scene.look(1, () => {
+      scene.refuse();
+    }),
     ['unreachable'],
   );
   t.equal(
@@ -118,7 +120,9 @@ await t.test('one message is no trouble, two over two seconds are', (t) => {
       'is varpd stopped there, or does a firewall reject UDP port 4789?',
   );
   t.equal(scene.health.report().status, 'ONLINE');
-  scene.look(5, () => scene.refuse());
+  scene.look(5, () => {
+    scene.refuse();
+  });
   t.equal(scene.log.length, 1, 'one line while it goes on');
   scene.peer.heardMs = scene.nowMs;
   t.strictSame(scene.look(1), [undefined], 'it was heard');
@@ -154,14 +158,18 @@ await t.test('messages while the peer is heard are no trouble', (t) => {
     scene.peer.heardMs = scene.nowMs - 50;
   });
   t.ok(states.every((state) => state === undefined));
-  const after = scene.look(3, () => scene.refuse());
+  const after = scene.look(3, () => {
+    scene.refuse();
+  });
   t.strictSame(after, [undefined, 'unreachable', 'unreachable'], 'counted from when it was heard last');
   t.end();
 });
 
 await t.test('nothing is sent there any longer, or nothing comes back', (t) => {
   const scene = new Scene();
-  scene.look(5, () => scene.refuse());
+  scene.look(5, () => {
+    scene.refuse();
+  });
   t.strictSame(scene.states, ['unreachable']);
   scene.look(29);
   t.strictSame(scene.states, ['unreachable'], 'a minute of grace');
@@ -169,11 +177,15 @@ await t.test('nothing is sent there any longer, or nothing comes back', (t) => {
   t.strictSame(scene.states, []);
   t.equal(scene.said, null);
   const other = new Scene();
-  other.look(5, () => other.refuse());
+  other.look(5, () => {
+    other.refuse();
+  });
   other.look(31, () => (other.peer.sentMs = other.nowMs));
   t.strictSame(other.states, [], 'no message for a minute');
   other.peer.isPeer = false;
-  other.look(1, () => other.refuse());
+  other.look(1, () => {
+    other.refuse();
+  });
   t.strictSame(other.states, [], 'it is no peer any more');
   t.end();
 });
@@ -181,7 +193,9 @@ await t.test('nothing is sent there any longer, or nothing comes back', (t) => {
 await t.test('silent: asked in several looks over five seconds', (t) => {
   const scene = new Scene();
   t.strictSame(
-    scene.look(5, () => scene.ask()),
+    scene.look(5, () => {
+      scene.ask();
+    }),
     [undefined, undefined, undefined, 'silent', 'silent'],
   );
   t.match(
@@ -194,7 +208,9 @@ await t.test('silent: asked in several looks over five seconds', (t) => {
   t.strictSame(scene.look(1), [undefined]);
   t.equal(scene.said, null);
   t.strictSame(
-    scene.look(4, () => scene.ask()),
+    scene.look(4, () => {
+      scene.ask();
+    }),
     [undefined, undefined, undefined, 'silent'],
     'and from the beginning again',
   );
@@ -239,7 +255,9 @@ await t.test('unreachable says more than silent; several peers', (t) => {
 
 await t.test('an overlay that is gone is forgotten', (t) => {
   const scene = new Scene();
-  scene.look(5, () => scene.refuse());
+  scene.look(5, () => {
+    scene.refuse();
+  });
   scene.news.look([]);
   t.equal(scene.news.troubles(scene.overlay.id).size, 0);
   t.end();

@@ -16,7 +16,7 @@ import type { PeerPlaces } from '../../src/core/peer-places.js';
 import type { PeerReport } from '../../src/model/peer-report.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as tcp from '../../src/wire/tcp.js';
-import { type IpAddress, toBytes } from '../../src/wire/ip.js';
+import { toBytes } from '../../src/wire/ip.js';
 import { IS_V6, NO_SIZE } from '../../src/wire/path-news.js';
 import { address, concat, endpoint, frame, Lab, MAC, type Net, packet, type Tap } from '../helpers/lab.js';
 
@@ -287,7 +287,7 @@ await t.test('places: UDP port, path, stations', (t) => {
   for (let index = 0; index < many; index++)
     net.setTarget(0x0200_0001_0000 + index, [endpoint('192.0.2.3', 4000)]);
   net.setTarget(0x0100_5e00_0002, [endpoint('192.0.2.2')]);
-  const ips = ['192.0.2.2', '192.0.2.3', '192.0.2.4'].map(address) as IpAddress[];
+  const ips = ['192.0.2.2', '192.0.2.3', '192.0.2.4'].map((ip) => address(ip));
   let from: number | undefined = 0;
   const counts = [0, 0, 0];
   let last: PeerPlaces | undefined;

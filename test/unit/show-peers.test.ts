@@ -3,7 +3,7 @@ import t from 'tap';
 
 import type { PeerRow } from '../../src/control/messages.js';
 import { type PeerPlace, MAX_STATIONS } from '../../src/core/peer-places.js';
-import { OverlayPeers, type PeersOwner } from '../../src/daemon/overlays/overlay-peers.js';
+import { peerPage, type PeersOwner } from '../../src/daemon/overlays/overlay-peers.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import type { PeerReport, Sending } from '../../src/model/peer-report.js';
 import { IS_V6 } from '../../src/wire/path-news.js';
@@ -43,10 +43,10 @@ interface Owner {
   readonly place?: Partial<PeerPlace>;
 }
 
-function peersOf(owner: Owner): OverlayPeers {
+function peersOf(owner: Owner): PeersOwner {
   const { peers = [report('10.0.0.2')], others, mode = 'dynamic', place } = owner;
   const { sending = { checksum: 'full', isOffloaded: true }, offloads = ['gso'] } = owner;
-  return new OverlayPeers({
+  return {
     mode,
     datapath: {
       peers: () => ({ peers, others }),
@@ -54,11 +54,11 @@ function peersOf(owner: Owner): OverlayPeers {
       sending,
       offloads,
     },
-  });
+  };
 }
 
 async function rowOf(owner: Owner): Promise<PeerRow> {
-  return (await peersOf(owner).page(undefined, new Map())).rows[0];
+  return (await peerPage(peersOf(owner), undefined, new Map())).rows[0];
 }
 
 await t.test('states and counts', async (t) => {
@@ -119,7 +119,7 @@ await t.test('ICMP, trouble and others', async (t) => {
   t.equal(row.reason, null, 'no trouble, or no longer');
   const peers = peersOf({ others: report('::', { rxFrames: 5, isPeer: false }) });
   const troubles = new Map([['10.0.0.2', { state: 'silent', reason: 'says nothing' } as const]]);
-  const { rows, next } = await peers.page(undefined, troubles);
+  const { rows, next } = await peerPage(peers, undefined, troubles);
   t.match(rows, [
     { ip: '10.0.0.2', state: 'silent', reason: 'says nothing' },
     { ip: null, isPeer: false, rxFrames: 5, stationCount: null, port: null },
@@ -133,7 +133,7 @@ await t.test('pages: every peer once', async (t) => {
   const seen: (string | null)[] = [];
   let pages = 0;
   for (let after: string | undefined | null = undefined; after !== null; pages++) {
-    const page: Awaited<ReturnType<OverlayPeers['page']>> = await peers.page(after, new Map());
+    const page: Awaited<ReturnType<typeof peerPage>> = await peerPage(peers, after, new Map());
     seen.push(...page.rows.map(({ ip }) => ip));
     after = page.next;
   }
@@ -142,7 +142,7 @@ await t.test('pages: every peer once', async (t) => {
     seen,
     all.map(({ ip }) => ip),
   );
-  await t.rejects(peers.page('10.1.0.0', new Map()), { code: 'INVALID' });
+  await t.rejects(peerPage(peers, '10.1.0.0', new Map()), { code: 'INVALID' });
   t.equal(MAX_STATIONS, 16);
 });
 

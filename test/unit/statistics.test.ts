@@ -4,7 +4,8 @@ import { droppedFrameText, durationText } from '../../src/control/drop-text.js';
 import type { DropReport, DroppedFrame } from '../../src/datapath/contract.js';
 import { droppedFrameInfo } from '../../src/daemon/observe/dropped-frame.js';
 import { DropNews } from '../../src/daemon/observe/drop-news.js';
-import type { ObservedOverlay } from '../../src/daemon/observe/observed.js';
+import type { ObservedOverlay, ObservedPlace } from '../../src/daemon/observe/observed.js';
+import { PlaceNews } from '../../src/daemon/observe/place-news.js';
 import { Statistics } from '../../src/daemon/observe/statistics.js';
 import { Health } from '../../src/daemon/health.js';
 import { LookupTimes } from '../../src/daemon/plugins/lookup-times.js';
@@ -20,6 +21,7 @@ class Observed {
   readonly log: string[] = [];
   readonly counters: Record<string, number> = {};
   readonly portCounters: Record<string, number> = {};
+  places: readonly ObservedPlace[] = [];
   readonly examples = new Map<DropReason, DroppedFrame>();
   readonly #keep = (_topic: string, message: string): void => void this.log.push(message);
   readonly logger = { debug: this.#keep, info: this.#keep, warn: this.#keep, error: this.#keep };
@@ -53,6 +55,7 @@ class Observed {
       info: () => {
         throw new Error('not asked for');
       },
+      places: () => this.places,
       ports: () => [{ name: 'foo0', state: 'up', counters: { ...this.portCounters } }],
     };
   }
@@ -62,7 +65,7 @@ class Observed {
     this.nowMs += ms;
     this.counters[reason] = (this.counters[reason] ?? 0) + frames;
     this.log.length = 0;
-    this.news.look([this.overlay]);
+    this.news.look([this.overlay], { countersOf: () => this.counters });
     return [...this.log];
   }
 
@@ -217,5 +220,55 @@ t.test('what is no trouble, and what needs no second frame', (t) => {
   seen.health.restore('underlay');
   seen.health.remark('3 entries');
   t.match(seen.health.report(), { status: 'ONLINE', details: /^3 entries; .*tx_firewall/ });
+  t.end();
+});
+
+t.test('ports that the mapping does not know, or has elsewhere', (t) => {
+  const seen = new Observed();
+  const addresses: string[] = [];
+  const news = new PlaceNews(() => addresses);
+  const after = (...places: readonly ObservedPlace[]): string | null => {
+    seen.places = places;
+    news.look([seen.overlay]);
+    return seen.note;
+  };
+  const foo = { port: 'foo0', mac: MAC.a, place: null };
+  const here = { port: 'foo0', mac: MAC.a, place: endpoint('192.0.2.1') };
+  t.equal(after({ ...foo, place: undefined }), null, 'a plugin that cannot tell');
+  t.equal(after(here), null);
+  t.equal(after(foo), null, 'the entry may come just after the VNIC');
+  const unknown =
+    'the mapping does not know foo0 (02:a1:a2:a3:a4:0a): no other host finds it; add it with 192.0.2.1:4789';
+  t.equal(after(foo), unknown);
+  t.equal(after(foo), unknown);
+  t.equal(after(here), null);
+  t.same(seen.log, [`overlay0: ${unknown}`, `overlay0: no longer so: ${unknown}`], 'a line at each end');
+  const there = { port: 'bar0', mac: MAC.b, place: endpoint('192.0.2.7') };
+  after(there);
+  t.equal(
+    after(there),
+    'the mapping has bar0 (02:b1:b2:b3:b4:0b) at 192.0.2.7:4789, and it is here, at 192.0.2.1:4789',
+  );
+  after({ ...there, place: endpoint('192.0.2.1', 4790) });
+  t.match(after({ ...there, place: endpoint('192.0.2.1', 4790) }), / at 192.0.2.1:4790, and/, 'another port');
+  const many = [1, 2, 3, 4].map((index) => ({ port: `foo${index}`, mac: index, place: null }));
+  after(...many, there);
+  t.match(after(...many, there), /know foo1 \(.*\), foo2 \(.*\) and 2 more: .*; the mapping has bar0 \(/);
+  const own = { port: 'overlay0', mac: MAC.c, place: null };
+  for (const ip of [[], ['fe80::1']]) {
+    addresses.splice(0, Infinity, ...ip);
+    after(own);
+    t.equal(after(own), null, 'the own interface is no station yet');
+  }
+  addresses.push('10.0.0.1');
+  after(own);
+  t.match(after(own), /know overlay0/);
+  addresses.length = 0;
+  after({ ...own, place: endpoint('192.0.2.7') });
+  t.match(
+    after({ ...own, place: endpoint('192.0.2.7') }),
+    /has overlay0 .* at 192.0.2.7/,
+    'which is wrong in any case',
+  );
   t.end();
 });

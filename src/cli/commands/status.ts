@@ -32,6 +32,8 @@ interface Row {
   readonly portsRunning: number;
   readonly state: OverlayInfo['health']['status'];
   readonly reason: string | null;
+  /** Notes of an overlay that works. */
+  readonly notes: string | null;
   /** VNICs that do not run, although the overlay does. */
   readonly offlineVnics: readonly { readonly name: string; readonly reason: string }[];
 }
@@ -132,16 +134,18 @@ function rowOf({ name, temporary, properties, health, peers }: OverlayInfo, vnic
     portsRunning: isRunning ? 1 + vnics.length - offline.length : 0,
     state: health.status,
     reason: health.details,
+    notes: health.notes ?? null,
     offlineVnics: isRunning
       ? offline.map((vnic) => ({ name: vnic.name, reason: vnic.state.replace(VNIC_OFFLINE, '') }))
       : [],
   };
 }
 
-function urgency({ state, offlineVnics }: Row): number {
+function urgency({ state, notes, offlineVnics }: Row): number {
   if (state === 'OFFLINE') return 0;
   if (state === 'DEGRADED') return 1;
-  return offlineVnics.length > 0 ? 2 : 3;
+  if (offlineVnics.length > 0) return 2;
+  return notes === null ? 4 : 3;
 }
 
 function portsText({ ports, portsRunning }: Row): string {
@@ -172,11 +176,11 @@ function tableLines(rows: readonly Row[]): string[] {
   return [header, ...rows.flatMap((row, index) => [lines[index], ...remarks(row, !fits)])];
 }
 
-function remarks({ state, reason, offlineVnics, listen }: Row, isListenToBeSaid: boolean): string[] {
+function remarks({ state, reason, notes, offlineVnics, listen }: Row, isListenToBeSaid: boolean): string[] {
   const sentences = [
     ...(isListenToBeSaid && listen !== null ? [`listens on ${listen}`] : []),
-    // The news of an overlay that works are for show-overlay -f.
-    ...(state === 'ONLINE' || reason === null ? [] : [withQuotations(reason)]),
+    // While an overlay works, the news of its plugin are for show-overlay -f.
+    ...[state === 'ONLINE' ? notes : reason].flatMap((text) => (text === null ? [] : [withQuotations(text)])),
     ...offlineVnics.map((vnic) => `${vnic.name} is OFFLINE: ${withQuotations(vnic.reason)}`),
   ];
   return sentences

@@ -9,6 +9,7 @@ import { DROPS, type DropReason, PROTECTION_DROPS } from '../../model/drops.js';
 import type { Log } from '../log.js';
 import { droppedFrameInfo } from './dropped-frame.js';
 import type { ObservedOverlay } from './observed.js';
+import type { Statistics } from './statistics.js';
 
 /** In place of the sentence of the reason, where there is more to say. */
 const ADVICE: Partial<Record<DropReason, string>> = {
@@ -30,6 +31,10 @@ const TOLD_ELSEWHERE: ReadonlySet<string> = new Set([
   'port_down',
   ...Object.keys(PROTECTION_DROPS),
 ]);
+
+const REASONS = (Object.keys(DROPS) as DropReason[]).filter(
+  (reason) => DROPS[reason].kind === 'trouble' && !TOLD_ELSEWHERE.has(reason),
+);
 
 /** A trouble is logged once while it goes on, and again when it begins after this time without a drop. The note ends then. */
 const QUIET_MS = 60_000;
@@ -57,43 +62,54 @@ export class DropNews {
     this.#nowMs = nowMs;
   }
 
-  look(overlays: Iterable<ObservedOverlay>): void {
+  look(overlays: Iterable<ObservedOverlay>, statistics: Pick<Statistics, 'countersOf'>): void {
     const troubles = new Map<string, Trouble>();
     for (const overlay of overlays) {
-      const encap = encapsulationNamed(overlay.plan.encap)!;
-      for (const drop of overlay.datapath.drops()) {
-        if (DROPS[drop.reason].kind !== 'trouble' || TOLD_ELSEWHERE.has(drop.reason)) continue;
+      const counters = statistics.countersOf(overlay);
+      // Most looks find the same drops as before, and need no example.
+      let reports: readonly DropReport[] | undefined;
+      for (const reason of REASONS) {
+        const frames = counters[reason] ?? 0;
+        if (frames === 0) continue;
         // An overlay that was deleted and created again counts from zero.
-        const key = `${overlay.id} ${drop.reason}`;
-        troubles.set(key, this.#follow(overlay, encap, drop, this.#troubles.get(key)));
+        const key = `${overlay.id} ${reason}`;
+        const after = this.#follow(overlay, reason, frames, this.#troubles.get(key));
+        troubles.set(key, after.trouble);
+        if (after.news === undefined) continue;
+        reports ??= overlay.datapath.drops(counters);
+        const report = reports.find((one) => one.reason === reason)!;
+        this.#tell(overlay, report, after.trouble, after.news);
       }
     }
     this.#troubles = troubles;
   }
 
+  /** `news`: the trouble begins or goes on, so that there is something to say. */
   #follow(
     overlay: ObservedOverlay,
-    encap: Encapsulation,
-    drop: DropReport,
+    reason: DropReason,
+    count: number,
     before: Trouble = { count: 0, base: 0, lastMs: -Infinity, isTold: false },
-  ): Trouble {
+  ): { trouble: Trouble; news?: 'begins' | 'goes on' } {
     const nowMs = this.#nowMs();
     const isQuiet = nowMs - before.lastMs >= QUIET_MS;
-    if (drop.frames === before.count) {
-      if (!isQuiet || !before.isTold) return before;
-      overlay.health.endNote(`drops ${drop.reason}`);
-      return { ...before, isTold: false };
+    if (count === before.count) {
+      if (!isQuiet || !before.isTold) return { trouble: before };
+      overlay.health.endNote(`drops ${reason}`);
+      return { trouble: { ...before, isTold: false } };
     }
     const base = isQuiet ? before.count : before.base;
-    const frames = drop.frames - base;
     const isTold = !isQuiet && before.isTold;
-    const isEnough = frames >= MIN_FRAMES || ADVICE[drop.reason] !== undefined;
-    const now = { count: drop.frames, base, lastMs: nowMs, isTold: isTold || isEnough };
-    if (!now.isTold) return now;
-    const text = this.#sentence(drop, encap, frames);
-    overlay.health.note(`drops ${drop.reason}`, text);
-    if (!isTold) this.#log.warn(`drops ${overlay.name} ${drop.reason}`, `${overlay.name}: ${text}`);
-    return now;
+    const isEnough = count - base >= MIN_FRAMES || ADVICE[reason] !== undefined;
+    const trouble = { count, base, lastMs: nowMs, isTold: isTold || isEnough };
+    return trouble.isTold ? { trouble, news: isTold ? 'goes on' : 'begins' } : { trouble };
+  }
+
+  #tell({ name, plan, health }: ObservedOverlay, drop: DropReport, { base }: Trouble, news: string): void {
+    const { reason } = drop;
+    const text = this.#sentence(drop, encapsulationNamed(plan.encap)!, drop.frames - base);
+    health.note(`drops ${reason}`, text);
+    if (news === 'begins') this.#log.warn(`drops ${name} ${reason}`, `${name}: ${text}`);
   }
 
   #sentence({ reason, last }: DropReport, encap: Encapsulation, frames: number): string {

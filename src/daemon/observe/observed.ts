@@ -3,6 +3,7 @@
  */
 import type { LookupStatistics, RunningOverlayInfo } from '../../control/messages.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
+import type { Destination, MacAddress } from '../../plugin/contract.js';
 import type { Health } from '../health.js';
 import type { Endpoint } from '../../wire/ip.js';
 
@@ -21,9 +22,17 @@ export interface ObservedOverlay {
   readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'peers' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
   readonly lookupTimes: Omit<LookupStatistics, 'asked'>;
-  readonly health: Pick<Health, 'note' | 'endNote'>;
+  readonly health: Pick<Health, 'note' | 'endNote' | 'tell'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];
+  /** The place of each port by the plugin: null if it does not know the MAC, undefined if it cannot tell. */
+  places(): Iterable<ObservedPlace>;
+}
+
+export interface ObservedPlace {
+  readonly port: string;
+  readonly mac: MacAddress;
+  readonly place: Destination | null | undefined;
 }
 
 export interface Observed {

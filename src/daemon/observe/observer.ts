@@ -1,8 +1,9 @@
-/** Looks at all overlays at an interval, for their statistics and for the news of their drops and peers. */
+/** Looks at all overlays at an interval, for their statistics, and for the news of their drops, their ports and their peers. */
 import type { Log } from '../log.js';
 import { DropNews } from './drop-news.js';
 import type { Observed } from './observed.js';
 import { PeerNews } from './peer-news.js';
+import { PlaceNews } from './place-news.js';
 import { Statistics } from './statistics.js';
 
 /** Trouble is told within 5 s. */
@@ -14,11 +15,13 @@ export class Observer {
   readonly #timer: NodeJS.Timeout;
 
   constructor({ overlays }: Pick<Observed, 'overlays'>, log: Log) {
-    const news = new DropNews(log);
+    const drops = new DropNews(log);
+    const places = new PlaceNews();
     this.peers = new PeerNews(log);
     this.#timer = setInterval(() => {
       this.statistics.look(overlays.values());
-      news.look(overlays.values());
+      drops.look(overlays.values(), this.statistics);
+      places.look(overlays.values());
       this.peers.look(overlays.values());
     }, LOOK_MS).unref();
   }

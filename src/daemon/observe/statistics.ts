@@ -35,6 +35,11 @@ export class Statistics {
     this.#last = new Map([...overlays].map((overlay) => [overlay.name, this.#lookAt(overlay)]));
   }
 
+  /** The counters of an overlay at the last look, which has seen it. */
+  countersOf({ name }: ObservedOverlay): Counts {
+    return this.#last.get(name)!.counters;
+  }
+
   of(overlay: ObservedOverlay): OverlayStatistics {
     const now = this.#lookAt(overlay);
     const past = [this.#before, this.#last]
@@ -60,7 +65,7 @@ export class Statistics {
       name,
       counters: rows(now.counters, past?.counters).filter((row) => !(row.name in DROPS)),
       lookups: { asked: now.counters['lookups'] ?? 0, ...overlay.lookupTimes },
-      drops: datapath.drops().map(dropRow),
+      drops: datapath.drops(now.counters).map(dropRow),
       ports: [...now.ports].map(([port, counts]) => ({
         name: port,
         counters: rows(counts, past?.ports.get(port)),

@@ -12,13 +12,14 @@
 import type { UnderlayInfo } from '../../control/messages.js';
 import type { Datapath, OverlayDatapath, PortHandle } from '../../datapath/contract.js';
 import type { LINK_STATE } from '../../model/overlay-specs.js';
-import type { RouteMtu, Verdict } from '../../model/underlay-state.js';
+import type { NarrowWay, RouteMtu, Verdict } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import { formatMac, type MacAddress } from '../../wire/mac.js';
 import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 import type { Following, LinkWatch } from '../underlay/link-watch.js';
 import type { SilentLinks } from '../underlay/links.js';
+import { narrowSentence } from '../underlay/mtu.js';
 import { OwnInterface } from '../underlay/own-interface.js';
 import { type MacNews, type PortMac, PortMacs, type Refusal } from '../underlay/port-macs.js';
 import type { PortLink, WatchedPort } from '../underlay/port-watch.js';
@@ -26,6 +27,8 @@ import type { PortLink, WatchedPort } from '../underlay/port-watch.js';
 export interface OverlayPlace {
   readonly overlay: string;
   readonly listenIp: IpAddress;
+  /** Outer headers, inner Ethernet header included. */
+  readonly overheadBytes: number;
 }
 
 export interface LinkContext {
@@ -42,6 +45,8 @@ export interface LinkContext {
 export interface PortShape extends PortMac {
   readonly name: string;
   readonly mtuBytes: number;
+  /** Bytes of the tag that its frames get on the overlay. */
+  readonly tagBytes: number;
 }
 
 type LinkedHandle = Pick<PortHandle, 'device' | 'check' | 'setDown'>;
@@ -71,6 +76,7 @@ export class OverlayLinks {
   #loops: readonly IpAddress[] = [];
   /** Route MTUs that the datapath has, as text. */
   #routeMtus = '[]';
+  #narrowest: NarrowWay | undefined;
   #losses = 0;
   #changedAt = new Date();
 
@@ -92,8 +98,10 @@ export class OverlayLinks {
       overlay: this.#place.overlay,
       listenIp: this.#place.listenIp,
       destinations: this.#destinations,
-      heard: (verdict, narrow) => {
+      heard: (verdict, narrow, narrowest) => {
         this.#setRouteMtus(narrow);
+        this.#narrowest = narrowest;
+        this.#judgeMtu();
         this.#heard(verdict);
       },
     });
@@ -153,6 +161,16 @@ export class OverlayLinks {
     if (this.#routeMtus === text) return;
     this.#routeMtus = text;
     this.#overlay?.setRouteMtus(routes);
+  }
+
+  /** Whether full frames of the ports fit the underlay. */
+  #judgeMtu(): void {
+    const needs = [...this.#ports.values()].map(({ shape, mtuBytes }) => ({
+      port: shape.name,
+      mtuBytes: Math.min(mtuBytes, shape.mtuBytes),
+      headerBytes: this.#place.overheadBytes + shape.tagBytes,
+    }));
+    this.#context.health.tell('mtu', narrowSentence(needs, this.#narrowest));
   }
 
   #setCarrier(on: boolean): void {
@@ -218,6 +236,7 @@ export class OverlayLinks {
     this.#ports.delete(name);
     this.#macs.remove(name);
     this.#context.health.restore(`interface ${name}`);
+    this.#judgeMtu();
     // Another port may have waited for this MAC.
     this.#settleMacs();
   }
@@ -280,6 +299,7 @@ export class OverlayLinks {
     port.link = link;
     port.mtuBytes = link.mtuBytes ?? port.mtuBytes;
     this.#judge(port);
+    this.#judgeMtu();
     this.#macs.saw(name, link.mac);
     this.#settleMacs();
   }

@@ -20,61 +20,49 @@ const OTHERS = '*';
 
 type PathInfo = Pick<PeerRow, 'path' | 'pathReason' | 'checksum'>;
 
-export class OverlayPeers {
-  readonly #owner: PeersOwner;
+/** `troubles`: the peers that are in trouble, by address. */
+export async function peerPage(
+  { datapath, mode }: PeersOwner,
+  after: string | undefined,
+  troubles: ReadonlyMap<string, PeerTrouble>,
+): Promise<{ rows: PeerRow[] } & PageResult> {
+  const { peers, others } = datapath.peers();
+  const reports = new Map<string, PeerReport>(peers.map((report) => [report.ip, report]));
+  if (others !== undefined) reports.set(OTHERS, others);
+  const nowMs = Date.now();
+  const { rows, next } = pageOf([...reports.keys()], after, (name) => [
+    { name, row: countsOf(reports.get(name)!, name, nowMs, troubles.get(name)) },
+  ]);
+  const ips = rows.flatMap(({ name }) => (name === OTHERS ? [] : [name as IpAddress]));
+  const places = new Map((await datapath.describePeers(ips)).map((place, index) => [ips[index], place]));
+  return {
+    rows: rows.map(({ name, row }) => {
+      const place = places.get(name as IpAddress);
+      const hasTable = mode === 'dynamic' && place !== undefined;
+      return {
+        ...row,
+        port: place?.port ?? null,
+        stationCount: hasTable ? place.stationCount : null,
+        stations: place?.stations.map(formatMac) ?? [],
+        mtuBytes: place?.mtuBytes ?? null,
+        mtuFrom: place?.mtuBytes === undefined ? null : place.isMtuLearned ? 'icmp' : 'route',
+        ...pathOf(datapath, place),
+      };
+    }),
+    next,
+  };
+}
 
-  constructor(owner: PeersOwner) {
-    this.#owner = owner;
-  }
-
-  /** `troubles`: the peers that are in trouble, by address. */
-  async page(
-    after: string | undefined,
-    troubles: ReadonlyMap<string, PeerTrouble>,
-  ): Promise<{ rows: PeerRow[] } & PageResult> {
-    const { datapath, mode } = this.#owner;
-    const { peers, others } = datapath.peers();
-    const reports = new Map<string, PeerReport>(peers.map((report) => [report.ip, report]));
-    if (others !== undefined) reports.set(OTHERS, others);
-    const nowMs = Date.now();
-    const { rows, next } = pageOf([...reports.keys()], after, (name) => [
-      { name, row: countsOf(reports.get(name)!, name, nowMs, troubles.get(name)) },
-    ]);
-    const ips = rows.flatMap(({ name }) => (name === OTHERS ? [] : [name as IpAddress]));
-    const places = new Map((await datapath.describePeers(ips)).map((place, index) => [ips[index], place]));
-    return {
-      rows: rows.map(({ name, row }) => {
-        const place = places.get(name as IpAddress);
-        const hasTable = mode === 'dynamic' && place !== undefined;
-        return {
-          ...row,
-          port: place?.port ?? null,
-          stationCount: hasTable ? place.stationCount : null,
-          stations: place?.stations.map(formatMac) ?? [],
-          mtuBytes: place?.mtuBytes ?? null,
-          mtuFrom: place?.mtuBytes === undefined ? null : place.isMtuLearned ? 'icmp' : 'route',
-          ...this.#pathOf(place),
-        };
-      }),
-      next,
-    };
-  }
-
-  /** The kind of path that frames to a peer take, and why. */
-  #pathOf(place: PeerPlace | undefined): PathInfo {
-    const { offloads, sending } = this.#owner.datapath;
-    const checksum = sending.checksum;
-    const single = (pathReason: string): PathInfo => ({ path: 'single', pathReason, checksum });
-    if (!sending.isOffloaded) return single('the property offload is off');
-    if (checksum === 'zero') return single('without UDP checksums the kernel cuts no messages');
-    if (!offloads.includes('gso')) return single('this kernel cuts no messages (UDP_SEGMENT, Linux 4.18)');
-    if (place?.refusesSegmentation === true) return single('its route or device refused a message of many');
-    return {
-      path: 'train',
-      pathReason: 'the kernel or the device cuts messages of up to 64 datagrams',
-      checksum,
-    };
-  }
+/** The kind of path that frames to a peer take, and why. */
+function pathOf({ offloads, sending }: PeersOwner['datapath'], place: PeerPlace | undefined): PathInfo {
+  const { checksum } = sending;
+  const single = (pathReason: string): PathInfo => ({ path: 'single', pathReason, checksum });
+  if (!sending.isOffloaded) return single('the property offload is off');
+  if (checksum === 'zero') return single('without UDP checksums the kernel cuts no messages');
+  if (!offloads.includes('gso')) return single('this kernel cuts no messages (UDP_SEGMENT, Linux 4.18)');
+  if (place?.refusesSegmentation === true) return single('its route or device refused a message of many');
+  const pathReason = 'the kernel or the device cuts messages of up to 64 datagrams';
+  return { path: 'train', pathReason, checksum };
 }
 
 type Counts = Omit<PeerRow, keyof PathInfo | 'port' | 'stationCount' | 'stations' | 'mtuBytes' | 'mtuFrom'>;

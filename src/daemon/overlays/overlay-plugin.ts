@@ -125,6 +125,11 @@ export class OverlayPlugin {
     return this.#instance === undefined ? before : this.#instance.allowedIps(mac);
   }
 
+  /** Where the plugin places the MAC of a port; undefined if it cannot tell. */
+  placeOf(mac: MacAddress): Destination | null | undefined {
+    return this.#instance?.placeOf(mac);
+  }
+
   /** Rejects with an OverlayError when the plugin did not accept its new data, or still cannot be started. */
   async reload(): Promise<void> {
     if (this.#instance !== undefined) await this.#instance.reload();

@@ -6,7 +6,7 @@ import type { VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { OverlayDatapath, PortHandle } from '../../datapath/contract.js';
-import type { MacAddress } from '../../plugin/contract.js';
+import type { Destination, MacAddress } from '../../plugin/contract.js';
 import { formatMac } from '../../wire/mac.js';
 import * as vlan from '../../wire/vlan.js';
 import type { Health } from '../health.js';
@@ -17,11 +17,17 @@ import type { OverlayPlan, Vnic, VnicPlan } from './overlay-plan.js';
 import type { OverlayPlugin } from './overlay-plugin.js';
 import { VnicProtection } from './vnic-protection.js';
 
+export interface PortPlace {
+  readonly port: string;
+  readonly mac: MacAddress;
+  readonly place: Destination | null | undefined;
+}
+
 export type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
 
 export interface PortContext {
   readonly links: OverlayLinks;
-  readonly plugin: Pick<OverlayPlugin, 'allowedIps'>;
+  readonly plugin: Pick<OverlayPlugin, 'allowedIps' | 'placeOf'>;
   readonly health: Health;
   /** Snapshots of the ports, for an overlay that goes on from an earlier daemon. */
   readonly before: ReadonlyMap<string, PortSnapshot> | undefined;
@@ -169,7 +175,8 @@ export class OverlayPorts {
       if (guard === undefined) return false;
       return guard.restsOnMac || plugin.allowedIps(mac, guard.named) !== undefined;
     };
-    links.followPort(port, { name, configured: mac, isPinned, mtuBytes });
+    const tagBytes = vid === 0 ? 0 : vlan.HEADER_BYTES;
+    links.followPort(port, { name, configured: mac, isPinned, mtuBytes, tagBytes });
   }
 
   /** The frames of an access port get a tag on the overlay, and must fit the path with it. */
@@ -240,6 +247,15 @@ export class OverlayPorts {
       mtuBytes: links.mtuBytesOf(vnic.name) ?? this.#mtuBytesOf(vnic.vid),
       temporary: vnic.temporary,
     };
+  }
+
+  /** Where the plugin places the MAC of each port. */
+  *places(): Generator<PortPlace> {
+    const { links, plugin } = this.#context;
+    for (const { name, mac } of [this.#plan, ...this.#vnics.values()]) {
+      const inForce = links.macOf(name) ?? mac;
+      yield { port: name, mac: inForce, place: plugin.placeOf(inForce) };
+    }
   }
 
   list(): PortInfo[] {

@@ -1,5 +1,5 @@
 /**
- * One running overlay: its properties, and its parts: plugin, links, ports, targets, peers.
+ * One running overlay: its properties, and its parts: plugin, links, ports, targets.
  *
  * Starting it is a row of steps that each may fail; the steps before are undone then. Afterwards the object
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
@@ -9,7 +9,7 @@ import type { LookupStatistics, RunningOverlayInfo, VnicInfo } from '../../contr
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
-import type { Encapsulation } from '../../encap/index.js';
+import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { OverlayError } from '../../model/errors.js';
 import {
   LINK_STATE,
@@ -21,7 +21,7 @@ import {
 import { foundExpected, type PropertySet } from '../../model/properties.js';
 import { failedToSet } from '../../model/sentences.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import { type Endpoint, isSameEndpoint } from '../../wire/ip.js';
+import { type Endpoint, family, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
@@ -29,9 +29,8 @@ import type { UndoStack } from '../undo.js';
 import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, OverlayServices, Vnic, VnicPlan } from './overlay-plan.js';
-import { OverlayPeers } from './overlay-peers.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
-import { OverlayPorts, type PortInfo } from './overlay-ports.js';
+import { OverlayPorts, type PortInfo, type PortPlace } from './overlay-ports.js';
 import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
 import { OverlayTargets } from './overlay-targets.js';
 import { PathWatch } from './path-watch.js';
@@ -39,7 +38,6 @@ import { SourceWatch } from './source-watch.js';
 
 export class RunningOverlay {
   readonly targets = new OverlayTargets(this);
-  readonly peers = new OverlayPeers(this);
   readonly #services: OverlayServices;
   mode: 'point' | 'dynamic';
   #properties: PropertySet;
@@ -75,7 +73,8 @@ export class RunningOverlay {
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A snapshot of another mode than the plugin's is not used.
     this.#before = before?.mode === this.mode ? before : undefined;
-    const place = { overlay: plan.name, listenIp: listen.ip };
+    const headerBytes = overheadBytes(this.#encapsulation, family(listen.ip));
+    const place = { overlay: plan.name, listenIp: listen.ip, overheadBytes: headerBytes };
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
@@ -234,7 +233,6 @@ export class RunningOverlay {
   }
 
   #listener(): OverlayListener {
-    const { log } = this.#services;
     return {
       lookups: this.#plugin.lookups,
       portFault: (port, code) => {
@@ -247,8 +245,7 @@ export class RunningOverlay {
         this.#links.peersChanged(added, removed);
       },
       pathLearned: (to, mtuBytes) => {
-        const rule = 'larger frames are dropped and their senders told, for ten minutes';
-        log.info('paths', `the path to ${to} carries packets of ${mtuBytes} bytes, says ICMP: ${rule}`);
+        this.#paths.learned(to, mtuBytes);
       },
       noticed: (notices) => {
         for (const notice of notices) this.#noticed(notice);
@@ -343,6 +340,10 @@ export class RunningOverlay {
   /** The overlay's own port and those of its VNICs. */
   ports(): PortInfo[] {
     return this.#ports.list();
+  }
+
+  places(): Iterable<PortPlace> {
+    return this.#ports.places();
   }
 
   portSnapshots(): Iterable<[string, PortSnapshot]> {

@@ -8,7 +8,7 @@ import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 
 /**
- * After this time the trouble is permanent: two stations with one MAC by mistake, or a loop. A station that
+ * The overlay has a note at once. After this time the trouble is permanent: two stations with one MAC by mistake, or a loop. A station that
  * moves needs much less.
  */
 const LASTS_MS = 10_000;
@@ -57,10 +57,12 @@ export class SourceWatch {
     const sentence = `frames from ${notice.from} are refused: their source is ${mac}, ${whose} (rx_bad_source)`;
     this.#say(sentence);
     this.#sinceMs ??= this.#nowMs();
+    this.#health.note('source', sentence);
     if (this.#nowMs() - this.#sinceMs >= LASTS_MS) this.#health.degrade('source', sentence);
     clearTimeout(this.#quiet);
     this.#quiet = setTimeout(() => {
       this.#sinceMs = undefined;
+      this.#health.endNote('source');
       this.#health.restore('source');
     }, QUIET_MS);
     this.#quiet.unref();

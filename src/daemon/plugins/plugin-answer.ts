@@ -39,14 +39,18 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 
 /** A destination of the address family of `listen`, with a port. Throws an AnswerError. */
 export function checkDestination(value: unknown, listen: Endpoint): Destination {
+  const to = checkPlace(value);
+  if (family(to.ip) !== family(listen.ip))
+    throw new AnswerError(`gave the destination ${otherFamily(`${formatEndpoint(to)}, which`, listen.ip)}`);
+  return to;
+}
+
+/** An address of any family, with a port. Throws an AnswerError. */
+export function checkPlace(value: unknown): Destination {
   const { ip, port } = isRecord(value) ? value : {};
   const address = typeof ip === 'string' ? parseIp(ip) : undefined;
   if (address === undefined || isUnspecified(address) || !isPort(port))
     throw new AnswerError(`gave ${shown(value)} where an { ip, port } was expected`);
-  if (family(address) !== family(listen.ip))
-    throw new AnswerError(
-      `gave the destination ${otherFamily(`${formatEndpoint({ ip: address, port })}, which`, listen.ip)}`,
-    );
   return { ip: address, port };
 }
 

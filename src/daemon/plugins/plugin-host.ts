@@ -33,6 +33,7 @@ import {
   checkDestination,
   checkMac,
   checkPeers,
+  checkPlace,
   checkStation,
   checkStationIp,
   checkStationIps,
@@ -164,6 +165,19 @@ export class PluginInstance {
     } catch (error) {
       this.complain(error);
       return [];
+    }
+  }
+
+  /** Where the plugin places the MAC of a port; null if it does not know the MAC, undefined if it cannot tell. */
+  placeOf(mac: MacAddress): Destination | null | undefined {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.placeOf !== 'function') return undefined;
+    try {
+      const value: unknown = this.#inside(() => instance.placeOf?.(mac));
+      return value === undefined || value === null ? value : checkPlace(value);
+    } catch (error) {
+      this.complain(error);
+      return undefined;
     }
   }
 
@@ -369,6 +383,9 @@ export class PluginInstance {
       },
       remark: (sentence) => {
         if (!this.#isStopped) health.remark(sentence);
+      },
+      note: (sentence) => {
+        if (!this.#isStopped) health.tell('plugin', sentence);
       },
     };
   }

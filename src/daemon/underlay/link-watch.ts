@@ -16,7 +16,16 @@
  * at: interfaces of ports in other network namespaces, the settings of all TAPs (port-watch.ts), and the MAC
  * table of a bridge that a route leads through (egress.ts).
  */
-import { judge, type RouteMtu, routeMtus, type Verdict, type Way } from '../../model/underlay-state.js';
+import {
+  judge,
+  type NarrowWay,
+  narrowestWay,
+  type RouteMtu,
+  routeMtus,
+  type UnderlayView,
+  type Verdict,
+  type Way,
+} from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
@@ -51,7 +60,7 @@ export interface UnderlayFollower {
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
   /** `narrow`: the destinations with routes that carry less than their links. */
-  heard(verdict: Verdict, narrow: readonly RouteMtu[]): void;
+  heard(verdict: Verdict, narrow: readonly RouteMtu[], narrowest: NarrowWay | undefined): void;
 }
 
 export interface Following {
@@ -106,13 +115,11 @@ export class LinkWatch {
    */
   followUnderlay(follower: UnderlayFollower): Following {
     this.#underlays.add(follower);
-    const verdict = this.#safely(() => {
-      const view = this.#viewer.round(false)(follower);
+    const view = this.#safely(() => this.#viewer.round(false)(follower));
+    if (view !== undefined) {
       this.#ways.set(follower.overlay, view.ways);
-      return [judge(view, this.#waysOf), routeMtus(view.ways)] as const;
-    });
-    if (verdict === undefined) this.#lookAgain();
-    else follower.heard(...verdict);
+      this.#tell(follower, view);
+    } else this.#lookAgain();
     return {
       stop: () => {
         this.#underlays.delete(follower);
@@ -258,14 +265,17 @@ export class LinkWatch {
     const round = this.#viewer.round(true);
     const views = [...this.#underlays].map((follower) => [follower, round(follower)] as const);
     for (const [, { overlay, ways }] of views) this.#ways.set(overlay, ways);
-    for (const [follower, view] of views)
-      if (this.#underlays.has(follower)) follower.heard(judge(view, this.#waysOf), routeMtus(view.ways));
+    for (const [follower, view] of views) if (this.#underlays.has(follower)) this.#tell(follower, view);
     this.#planLook();
     for (const one of this.#awaited) {
       if (this.#viewer.addressState(one.ip) !== 'good') continue;
       this.#awaited.delete(one);
       one.appeared();
     }
+  }
+
+  #tell(follower: UnderlayFollower, view: UnderlayView): void {
+    follower.heard(judge(view, this.#waysOf), routeMtus(view.ways), narrowestWay(view));
   }
 
   // -- Changes that cause no event

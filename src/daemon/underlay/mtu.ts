@@ -2,6 +2,7 @@
 import type { Datapath } from '../../datapath/contract.js';
 import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { MAX_MTU_BYTES, MIN_MTU_BYTES } from '../../model/properties.js';
+import type { NarrowWay } from '../../model/underlay-state.js';
 import { family, type IpAddress } from '../../wire/ip.js';
 import type { Links } from './links.js';
 
@@ -68,4 +69,29 @@ function linkBytes({ links, listenIp }: MtuSources): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The packets of one port, and the headers that are put before each. */
+export interface PortNeed {
+  readonly port: string;
+  readonly mtuBytes: number;
+  readonly headerBytes: number;
+}
+
+/** Returns a sentence if the largest packets of a port do not fit the way that carries least. */
+export function narrowSentence(needs: readonly PortNeed[], way: NarrowWay | undefined): string | undefined {
+  const spare = ({ mtuBytes, headerBytes }: PortNeed): number => way!.mtuBytes - mtuBytes - headerBytes;
+  const tight = way === undefined ? [] : needs.filter((need) => spare(need) < 0);
+  if (way === undefined || tight.length === 0) return undefined;
+  const [{ port, mtuBytes, headerBytes }] = tight.sort((a, b) => spare(a) - spare(b));
+  const neededBytes = mtuBytes + headerBytes;
+  const [place, mend] =
+    way.to === undefined
+      ? [`the MTU of ${way.link} is ${way.mtuBytes}`, `the MTU of ${way.link}`]
+      : [`the route to ${way.to} carries packets of ${way.mtuBytes} bytes`, 'that of the route'];
+  const others = tight.length === 1 ? '' : ` and ${tight.length - 1} more`;
+  return (
+    `${place}, and full packets of ${port}${others} (MTU ${mtuBytes}) need ${neededBytes}: ` +
+    `larger ones are dropped; set ${mend} to ${neededBytes}, or that of ${port} to ${way.mtuBytes - headerBytes}`
+  );
 }

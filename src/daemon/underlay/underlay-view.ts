@@ -176,7 +176,7 @@ export class UnderlayViewer {
     const cached = links.get(index);
     if (cached !== undefined) return cached;
     const info = this.#info(index, infos);
-    const link = { name: info?.name ?? name, state: stateOf(info) };
+    const link = { name: info?.name ?? name, state: stateOf(info), mtuBytes: info?.mtuBytes };
     links.set(index, link);
     return link;
   }

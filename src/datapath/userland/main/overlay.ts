@@ -240,8 +240,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
   }
 
-  drops(): readonly DropReport[] {
-    return dropReports(this.counters(), [...this.exampleArrays, ...this.sockets.examples]);
+  drops(counters: Readonly<Record<string, number>>): readonly DropReport[] {
+    return dropReports(counters, [...this.exampleArrays, ...this.sockets.examples]);
   }
 
   peers(): PeerList {
