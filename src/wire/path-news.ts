@@ -1,6 +1,6 @@
 /**
  * News of paths, which a socket receives through ICMP: a datagram that a router did not forward because of
- * its size, and the size that it would have forwarded; or a datagram whose destination cannot be reached. The
+ * its size, and the size that it would have forwarded; or that its destination cannot be reached. The
  * native layer (udp-errors.c) has the same layout.
  *
  *   word 0                        4      5       6          7      8
