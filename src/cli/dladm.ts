@@ -37,6 +37,8 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
   ['show-linkprop', () => import('./commands/show-linkprop.js')],
   ['capture', () => import('./commands/capture.js')],
+  ['probe', () => import('./commands/probe.js')],
+  ['explain', () => import('./commands/explain.js')],
   ['status', () => import('./commands/status.js')],
   ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],

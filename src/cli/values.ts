@@ -43,3 +43,30 @@ export function requireOneOperand(args: Arguments<never>, what: string): string 
   if (operands.length > 1) throw new UsageError(`expected one ${what} name, got: ${operands.join(' ')}`);
   return operands[0];
 }
+
+export const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
+
+const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd };
+
+/** A whole number of this range; undefined if there is none. */
+export function wholeFrom(
+  text: string | undefined,
+  what: string,
+  min: number,
+  max: number,
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = parseDecimal(text);
+  if (value !== undefined && value >= min && value <= max) return value;
+  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
+}
+
+/** An EtherType by name or number; undefined if there is none. */
+export function etherTypeFrom(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^0x[0-9a-f]{1,4}$/i.test(text) ? Number(text) : (ETHER_TYPES[text] ?? parseDecimal(text));
+  if (value !== undefined && value <= 0xffff) return value;
+  throw new ValueError(`invalid EtherType '${text}'`, [
+    'an EtherType is ipv4, ipv6, arp, or a number: 0x8902',
+  ]);
+}

@@ -69,76 +69,22 @@ export interface TargetRow {
   readonly state: 'valid' | 'flood' | 'drop' | 'pending';
   /** `10.0.0.1:4789` or `[2001:db8::1]:4789`. */
   readonly destinations: readonly string[];
+  /**
+   * `plugin`: the plugin has answered so. `pushed`: it said so without a question. `set`: by an operator.
+   * `restored`: from before a restart, and not asked about since. Null for a pending row, and for the one row of
+   * a point overlay.
+   */
+  readonly origin: 'plugin' | 'pushed' | 'set' | 'restored' | null;
+  /** Since the row is as it is. Null for the one row of a point overlay. */
+  readonly ageMs: number | null;
+  /** Since a frame used it last, to a second; null if none has. */
+  readonly idleMs: number | null;
+  /** Until it is asked for again; null if that has no time. */
+  readonly ttlMs: number | null;
 }
 
 export interface TargetPage extends PageResult {
   readonly rows: readonly TargetRow[];
-}
-
-/** Trouble of a peer. `unreachable`: ICMP came back. `silent`: nothing comes back, although answers were asked for. */
-export interface PeerTrouble {
-  readonly state: 'unreachable' | 'silent';
-  /** Sentence with the peer, and what to look at. */
-  readonly reason: string;
-}
-
-/** Messages of ICMP or ICMPv6 that a peer cannot be reached. */
-export interface UnreachableInfo {
-  /** As `port unreachable`. */
-  readonly what: string;
-  readonly type: number;
-  readonly code: number;
-  readonly protocol: 'icmp' | 'icmpv6';
-  /** The host that sent the last one; null = not known. */
-  readonly from: string | null;
-  /** UDP port that the frames were sent to. */
-  readonly port: number;
-  readonly messages: number;
-  /** ISO 8601. */
-  readonly firstAt: string;
-  readonly lastAt: string;
-}
-
-/** A peer of an overlay: an underlay address that frames go to or come from. */
-export interface PeerRow {
-  /** Null for the row of all addresses that have none of their own, since there are too many. */
-  readonly ip: string | null;
-  /** Frames go there, or the plugin names it. False: frames came from there, since the overlay accepts any. */
-  readonly isPeer: boolean;
-  /** UDP port that frames go to; null = none go there. */
-  readonly port: number | null;
-  /**
-   * `ok`: it was heard. `unheard`: frames went there, none came, and none was expected. `idle`: no frame went
-   * either way.
-   */
-  readonly state: PeerTrouble['state'] | 'ok' | 'unheard' | 'idle';
-  /** About `unreachable` and `silent`. */
-  readonly reason: string | null;
-  /** Unicast MACs that the target table places there; null in a point overlay, which has no table. */
-  readonly stationCount: number | null;
-  /** The first of them. */
-  readonly stations: readonly string[];
-  /** Inner frames, as the counters of the overlay count them, since it was started. */
-  readonly txFrames: number;
-  readonly txBytes: number;
-  readonly rxFrames: number;
-  readonly rxBytes: number;
-  /** Times of the last frame each way, ISO 8601; null = there was none. */
-  readonly sentAt: string | null;
-  readonly heardAt: string | null;
-  /** The last that came, even if the peer was heard since; null = none came. */
-  readonly unreachable: UnreachableInfo | null;
-  /** Bytes of IP packet that the path carries, as far as it is known. */
-  readonly mtuBytes: number | null;
-  /** `icmp`: a router said so, which holds for ten minutes. */
-  readonly mtuFrom: 'icmp' | 'route' | null;
-  /** `train`: many datagrams leave as one message, which the kernel or the device cuts. `single`: each by itself. */
-  readonly path: 'train' | 'single';
-  readonly pathReason: string;
-  /** UDP checksums of what is sent. */
-  readonly checksum: 'full' | 'zero';
-  /** Frames that one read brought on average, since the kernel puts frames of a flow together; null = none came. */
-  readonly framesPerRead: number | null;
 }
 
 export interface VnicInfo {
@@ -283,6 +229,103 @@ export interface CaptureInfo {
   readonly overlay: string;
 }
 
+export interface RoundTrips {
+  readonly min: number;
+  readonly avg: number;
+  readonly max: number;
+}
+
+/** Frames that were sent in one way, and the answers to them. */
+export interface ProbeCount {
+  readonly sent: number;
+  readonly received: number;
+  /** Null when nothing came back. */
+  readonly roundTripMs: RoundTrips | null;
+}
+
+export interface ProbeInfo extends ProbeCount {
+  readonly overlay: string;
+  /** The port that sent, and its MAC. */
+  readonly port: string;
+  readonly source: string;
+  /** Null while it is not known: nothing has answered for the IP address. */
+  readonly mac: string | null;
+  readonly ip: string | null;
+  /** VLAN of the frames; 0 = none. */
+  readonly vlan: number;
+  readonly packetBytes: number;
+  /** `loopback`: answered by varpd at the other end, or by nothing. Else by the station itself, after `unanswered`
+   * loopback messages. */
+  readonly method: 'loopback' | 'arp' | 'ndp';
+  readonly unanswered: number;
+  /** Underlay address that the answers came from. */
+  readonly peer: string | null;
+  /** Frames that were dropped at this host. */
+  readonly dropped: { readonly reason: string; readonly about: string; readonly frames: number } | null;
+  /** Null unless it was asked for and there was an answer. `isBothWays`: the answers were as large. */
+  readonly mtu: {
+    readonly packetBytes: number;
+    /** The whole outer packet. */
+    readonly underlayBytes: number;
+    /** The mtu of the overlay: larger packets were not tried. */
+    readonly limitBytes: number;
+    readonly isBothWays: boolean;
+  } | null;
+  /** One for each source port, in their order. Null unless they were asked for and loopback messages are answered. */
+  readonly paths: readonly (ProbeCount & { readonly sourcePort: number })[] | null;
+}
+
+/** A rule of the datapath that a frame comes to. */
+export interface ExplainedStep {
+  /** `port`, `vlan`, `table` and others (docs/explain.md). */
+  readonly step: string;
+  readonly verdict: 'pass' | 'drop';
+  /** The facts that the rule read. */
+  readonly read: string;
+  readonly rule: string;
+}
+
+export interface ExplainedSend {
+  readonly from: string;
+  readonly to: string;
+  /** Payload of UDP: the header of the tunnel and the frame. */
+  readonly bytes: number;
+  /** The IP packet. */
+  readonly packetBytes: number;
+}
+
+/** The fate of a frame in the datapath, had it come now. */
+export interface Explanation {
+  readonly overlay: string;
+  /** The port that sends it; null for a frame out of the tunnel. */
+  readonly port: string | null;
+  /** The peer that sends it; null for a frame of a port. */
+  readonly from: string | null;
+  /** Its layers, in one line. */
+  readonly frame: string;
+  readonly frameBytes: number;
+  readonly steps: readonly ExplainedStep[];
+  /** `pass`: something would be sent, delivered or answered. */
+  readonly outcome: 'pass' | 'drop';
+  readonly sentence: string;
+  readonly sends: readonly ExplainedSend[];
+  /** Ports that would get it. */
+  readonly deliveries: readonly string[];
+  /** Frames that the port would get back, each in one line. */
+  readonly answers: readonly string[];
+  readonly drops: readonly {
+    readonly reason: string;
+    readonly kind: DropRow['kind'];
+    readonly about: string;
+    readonly advice: string;
+  }[];
+  /** How often the plugin was asked, for this explanation alone. */
+  readonly questions: number;
+}
+
+/** Bytes of a frame that can be explained: more than any overlay carries in one frame. */
+export const MAX_EXPLAINED_BYTES = 16_384;
+
 /** A list comes in pages. An entry that exists from the first page to the last is on one of them. */
 export interface PageResult {
   /** `after` of the next page; null on the last page. */
@@ -315,6 +358,13 @@ export const MAX_TARGET_ROWS = 4096;
  * same (MAXIMUM_SNAPLEN).
  */
 export const MAX_SNAP_BYTES = 262_144;
+
+/** Packets of a probe: the payload of the smallest frame of a wire, and the largest `mtu` of an overlay. */
+export const MIN_PROBE_BYTES = 46;
+export const MAX_PROBE_BYTES = 8900;
+
+/** Frames of a probe that are sent one after the other. varpd answers when all have been sent. */
+export const MAX_PROBES = 100;
 
 /** Requests in one line; their answers come one after the other. */
 export const MAX_BATCH_REQUESTS = 64;

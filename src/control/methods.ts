@@ -13,18 +13,24 @@ import { VNI_MAX } from '../wire/vxlan.js';
 import {
   type CaptureInfo,
   type DaemonStatus,
+  type Explanation,
   type Failure,
   type LinkPropertyRow,
+  MAX_EXPLAINED_BYTES,
   MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
   type OverlayInfo,
   type OverlayStatistics,
+  MAX_PROBE_BYTES,
+  MAX_PROBES,
+  MIN_PROBE_BYTES,
   type PageResult,
-  type PeerRow,
+  type ProbeInfo,
   type RestartInfo,
   type TargetPage,
   type VnicInfo,
 } from './messages.js';
+import type { PeerRow } from './peer-messages.js';
 
 export type Kind =
   | { readonly is: 'text' }
@@ -188,6 +194,24 @@ export const METHODS = {
     params: { names, properties: names, persistent: flag, after },
     returns: shape<{ rows: LinkPropertyRow[]; missing: Failure[] }>(),
   },
+  'overlay.explain': {
+    about:
+      "Says what the datapath would do with a frame now, and why. Nothing is sent, changed or counted; the plugin may be asked, and its answer is not kept. The frame is `frame`, or made of `destination` and others; `port` sends it, by default the overlay's own. With `from` it comes out of the tunnel from there, in `vnetid`.",
+    access: 'change',
+    params: {
+      name: text,
+      port: optional(text),
+      frame: optional(text),
+      destination: optional(text),
+      source: optional(text),
+      etherType: optional({ is: 'whole', min: 0, max: 0xffff }),
+      vlan: optional({ is: 'whole', min: 0, max: 4094 }),
+      bytes: optional({ is: 'whole', min: 0, max: MAX_EXPLAINED_BYTES }),
+      from: optional(text),
+      vnetid: optional({ is: 'whole', min: 0, max: VNI_MAX }),
+    },
+    returns: shape<Explanation>(),
+  },
   'capture.start': {
     about:
       'Captures the frames of an overlay or a VNIC that match all the given rules. The capture ends after `count` packets, and when the client ends its side of the connection.',
@@ -208,6 +232,22 @@ export const METHODS = {
     },
     returns: shape<CaptureInfo>(),
     streams: 'pcapng; without statistics of its interfaces at the end it was cut off',
+  },
+  'overlay.probe': {
+    about:
+      'Sends loopback messages to a MAC or an IP address of an overlay, through the tunnel, and says what came back. A station that does not answer them is asked by ARP or neighbour solicitation. `packetBytes` as `mtu` counts them; `vlan`: the tag, on a port without a VLAN of its own. `isMtuSought`: the largest packet that arrives. `isEachPath`: each source port by itself.',
+    access: 'change',
+    params: {
+      name: text,
+      target: text,
+      port: optional(text),
+      vlan: optional({ is: 'whole', min: 1, max: 4094 }),
+      packetBytes: optional({ is: 'whole', min: MIN_PROBE_BYTES, max: MAX_PROBE_BYTES }),
+      count: optional({ is: 'whole', min: 1, max: MAX_PROBES }),
+      isMtuSought: flag,
+      isEachPath: flag,
+    },
+    returns: shape<ProbeInfo>(),
   },
   'daemon.reload': {
     about:

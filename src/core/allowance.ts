@@ -22,6 +22,17 @@ export class Allowance {
     this.#tick = clock.nowTick;
   }
 
+  /** Returns one that has as much left, and takes nothing from this one. */
+  copy(): Allowance {
+    const copy = new Allowance(this.#clock, {
+      perSecond: (this.#perTick * 1000) / TICK_MS,
+      burst: this.#burst,
+    });
+    copy.#left = this.#left;
+    copy.#tick = this.#tick;
+    return copy;
+  }
+
   /** Takes `amount` if all of it is left, else nothing. Returns whether it was taken. */
   take(amount = 1): boolean {
     const { nowTick } = this.#clock;

@@ -1,6 +1,6 @@
 /**
  * Frames that ask for an answer. If such frames go to a peer and nothing at all comes back, something may be
- * wrong there (daemon/observe/peer-news.ts). One-way traffic, as a stream of UDP, says nothing about a peer.
+ * wrong there (daemon/underlay/peer-news.ts). One-way traffic, as a stream of UDP, says nothing about a peer.
  */
 import { read16 } from '../wire/bytes.js';
 import { LENGTH, OFFSET, type FrameBatch } from '../wire/descriptor.js';

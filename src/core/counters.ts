@@ -36,6 +36,7 @@ export const TRAFFIC = {
   proxy_arp: 'ARP replies given in place of another host.',
   proxy_ndp: 'Neighbour advertisements given in place of another host.',
   proxy_dhcp: 'DHCP messages brought to the station that they are for.',
+  loopback_answers: 'Loopback messages (`dladm probe` of another host) answered in the name of a port.',
   too_big_answers: 'ICMP and ICMPv6 messages to senders of packets that did not fit.',
   tx_segmentation_refused:
     'Messages of many frames that a route or device refused. varpd sent these frames one by one, and does so for that destination from now on.',

@@ -62,6 +62,11 @@ export class Destinations {
     this.#free.push(slot);
   }
 
+  /** Returns how often a slot is held. */
+  references(slot: number): number {
+    return this.#entry(slot).references;
+  }
+
   /** Returns undefined if the destination is not held. */
   slotOf(endpoint: Endpoint): number | undefined {
     return this.#slotOf.get(formatEndpoint(endpoint));

@@ -21,7 +21,7 @@ import * as mac from '../wire/mac.js';
 import * as udp from '../wire/udp.js';
 import * as vlan from '../wire/vlan.js';
 import type { Allowance, Rate } from './allowance.js';
-import { type AskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
+import { type AskedLeases, createAskedLeases, FAMILY_WORDS, Transactions } from './asked-leases.js';
 
 /** A lease that a port was granted. 0 seconds = the lease has ended; no address = all leases of that family
  * have ended. */
@@ -59,6 +59,12 @@ export class DhcpLeases {
     this.#tell = tell;
     this.#allowance = allowance;
     this.#asked = { 4: new Transactions(asked, 0), 6: new Transactions(asked, FAMILY_WORDS) };
+  }
+
+  /** Returns leases that allow and refuse the same, and report nothing. */
+  copy(): DhcpLeases {
+    const report = (): void => undefined;
+    return new DhcpLeases(this.#macHigh, this.#macLow, createAskedLeases(), this.#allowance.copy(), report);
   }
 
   // -- Out: a checked message of the port. Returns whether it may be sent.

@@ -7,6 +7,7 @@ import { read16, readSigned32 } from '../wire/bytes.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
+import * as loopback from '../wire/loopback.js';
 
 /** Bits of the hash, which are above the 8 bits of the traffic class. */
 export const HASH_BITS = 23;
@@ -45,7 +46,10 @@ export function inspect(bytes: Uint8Array, frame: number, payload: number, end: 
     readSigned32(bytes, frame),
     mix(readSigned32(bytes, frame + 4), readSigned32(bytes, frame + 8)),
   );
-  return pack(mix(addresses, etherType), 0);
+  // Each loopback message is a flow of its own: `dladm probe` chooses the source port by the transaction.
+  const isLoopback =
+    etherType === ethernet.FAULT_MANAGEMENT && loopback.check(bytes, payload, end - payload) > 0;
+  return pack(mix(addresses, isLoopback ? loopback.transaction(bytes, payload) : etherType), 0);
 }
 
 export function trafficClass(flow: number): number {

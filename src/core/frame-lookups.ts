@@ -94,6 +94,11 @@ export class FrameLookups {
     this.#ask(waiting);
   }
 
+  /** Makes these refuse to `own` what `other` refuses to `port`, by its share. */
+  imitate(other: FrameLookups, port: Port, own: Port): void {
+    this.#shares.leave(own, other.#shares.most(port));
+  }
+
   /** Puts the frame into the pending queue, or returns the counter of the reason why not. */
   #queue(port: Port, batch: FrameBatch, index: number, key: number): number | undefined {
     if (!this.#shares.mayTake(port, 1)) return COUNTER.pending_full;

@@ -36,7 +36,7 @@ export function announce(overlay: Overlay, frame: Uint8Array): void {
 }
 
 /** Makes `frame` the first of the batch, with no offload. */
-function place({ bytes, descriptors }: FrameBatch, frame: Uint8Array): void {
+export function place({ bytes, descriptors }: FrameBatch, frame: Uint8Array): void {
   bytes.set(frame, HEADROOM_BYTES);
   descriptors.fill(0, 0, DESCRIPTOR_WORDS);
   descriptors[OFFSET] = HEADROOM_BYTES;

@@ -81,13 +81,18 @@ export class LinkProtection {
   readonly #checksClientId: boolean;
   readonly #clientIds: readonly Uint8Array[];
   readonly leases: DhcpLeases;
+  readonly #rules: ProtectionRules;
+  readonly #address: mac.MacAddress;
   // State of the frame that is being checked.
   /** Offset of the checksum that is still to be filled in. */
   #patched = NOWHERE;
   #isSuperframe = false;
   #isLost = false;
 
-  constructor({ types, addresses, clientIds }: ProtectionRules, address: mac.MacAddress, leases: DhcpLeases) {
+  constructor(rules: ProtectionRules, address: mac.MacAddress, leases: DhcpLeases) {
+    const { types, addresses, clientIds } = rules;
+    this.#rules = rules;
+    this.#address = address;
     this.#checksMac = types.includes('mac-nospoof');
     this.#checksIp = types.includes('ip-nospoof');
     this.#checksDhcp = types.includes('dhcp-nospoof');
@@ -98,6 +103,15 @@ export class LinkProtection {
     this.#checksClientId = this.#checksDhcp && clientIds !== 'any';
     this.#clientIds = clientIds === 'any' ? [] : clientIds;
     this.leases = leases;
+  }
+
+  /** Returns one with the same rules, which changes nothing that others see. */
+  copy(): LinkProtection {
+    return new LinkProtection(this.#rules, this.#address, this.leases.copy());
+  }
+
+  get types(): readonly Protection[] {
+    return this.#rules.types;
   }
 
   /** Whether the port's leases matter: they allow addresses only under ip-nospoof. */

@@ -15,7 +15,7 @@ import type { LookupResult } from './lookup.js';
 import { NONE } from './mac-index.js';
 import type { Overlay } from './overlay.js';
 import { forgetPresence } from './presence.js';
-import { DROP, MAX_TTL_MS, NOWHERE, VALID } from './target-table.js';
+import { DROP, MAX_TTL_MS, NOWHERE, type Origin, VALID } from './target-table.js';
 import { redirect } from './transmit.js';
 import { sendPending, sendTo } from './tunnel.js';
 
@@ -27,16 +27,24 @@ export function answer(overlay: Overlay, lookup: number, result: LookupResult): 
 }
 
 /** Applies a target that the plugin pushes or the operator sets. No destination = drop. */
-export function setTarget(overlay: Overlay, mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+export function setTarget(
+  overlay: Overlay,
+  mac: MacAddress,
+  to: readonly Endpoint[],
+  ttlMs: number,
+  origin: Origin,
+): void {
   const { targets, questions, held, shared } = overlay;
   forgetPresence(overlay, mac);
   const high = highOf(mac);
   let row = targets.find(high, lowOf(mac));
-  if (row === NONE) row = targets.insert(high, lowOf(mac), shared.nowTick);
-  else questions.remove(row);
+  if (row === NONE) {
+    row = targets.insert(high, lowOf(mac), shared.nowTick);
+    targets.markUnused(row, shared.nowTick);
+  } else questions.remove(row);
   held.releaseAll(row);
-  if (to.length > 0) settle(overlay, row, to, ttlMs);
-  else settleAsDrop(overlay, row, ttlMs, COUNTER.lookup_drop);
+  if (to.length > 0) settle(overlay, row, to, ttlMs, origin);
+  else settleAsDrop(overlay, row, ttlMs, COUNTER.lookup_drop, origin);
 }
 
 // -- Unicast: about a MAC
@@ -48,7 +56,7 @@ function answerTarget(overlay: Overlay, lookup: number, result: LookupResult): v
   questions.remove(row);
   if (result.kind === 'target' && result.to.length > 0) {
     const before = held.take(row);
-    settle(overlay, row, result.to, result.ttlMs);
+    settle(overlay, row, result.to, result.ttlMs, 'plugin');
     // Released after the new destinations are held, so that a peer that stays is a peer all the time.
     for (const slot of before) held.release(slot);
     return;
@@ -61,19 +69,19 @@ function answerTarget(overlay: Overlay, lookup: number, result: LookupResult): v
   held.releaseAll(row);
   // Only the operator may say that a MAC is nowhere for ever, since such an entry counts as known.
   const ttlMs = Math.min(drop?.ttlMs ?? overlay.options.negativeTtlMs, MAX_TTL_MS);
-  settleAsDrop(overlay, row, ttlMs, COUNTER[reason]);
+  settleAsDrop(overlay, row, ttlMs, COUNTER[reason], 'plugin');
 }
 
-function settle(overlay: Overlay, row: number, to: readonly Endpoint[], ttlMs: number): void {
+function settle(overlay: Overlay, row: number, to: readonly Endpoint[], ttlMs: number, origin: Origin): void {
   const { targets, held, pending, shared } = overlay;
-  targets.settle(row, VALID, held.acquireFor(row, to), ttlMs, shared.nowTick);
+  targets.settle(row, VALID, held.acquireFor(row, to), ttlMs, shared.nowTick, origin);
   pending.release(row, shared.replay, (count) => {
     sendPending(overlay, shared.replay, count, row);
   });
 }
 
-function settleAsDrop(overlay: Overlay, row: number, ttlMs: number, counter: number): void {
-  overlay.targets.settle(row, DROP, NOWHERE, ttlMs, overlay.shared.nowTick);
+function settleAsDrop(overlay: Overlay, row: number, ttlMs: number, counter: number, origin: Origin): void {
+  overlay.targets.settle(row, DROP, NOWHERE, ttlMs, overlay.shared.nowTick, origin);
   overlay.pending.drop(row, counter);
 }
 
@@ -100,7 +108,7 @@ function send(
     drop(overlay, frame, COUNTER.tx_group);
     return;
   }
-  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, to, ttlMs);
+  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, to, ttlMs, 'plugin');
   const { held } = overlay;
   const slots = to.map((endpoint) => held.acquire(endpoint));
   release(overlay, frame, (batch) => {
@@ -114,7 +122,7 @@ function refuse(
   frame: WaitingFrame,
   { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>,
 ): void {
-  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS));
+  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS), 'plugin');
   drop(overlay, frame, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
 }
 

@@ -22,6 +22,11 @@ export class LoopMarks {
     this.#destinations = destinations;
   }
 
+  /** Addresses of such destinations. */
+  get ips(): readonly IpAddress[] {
+    return [...this.#ips];
+  }
+
   /** Replaces the addresses of such destinations, which are few. They apply to all slots once `sweep` returns
    * false. */
   name(ips: readonly IpAddress[]): void {

@@ -6,10 +6,12 @@ import type { Endpoint, IpAddress } from '../wire/ip.js';
 import type { Destinations } from './destinations.js';
 import type { DropContext } from './drops.js';
 import type { Question } from './lookup.js';
+import type { LoopbackReplies } from './loopback-replies.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
 import type { PeerMemory } from './peer-records.js';
 import type { PendingBudget } from './pending-queue.js';
+import type { ProbeNews } from './probe.js';
 
 /** Returns the bytes of an IP packet that the route and its device carry; negative if there is no route. */
 export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;
@@ -39,6 +41,9 @@ export interface Shared extends DropContext {
   /** The records of an overlay's peers are in this memory from now on. */
   readonly peersMoved: (overlay: number, memory: PeerMemory) => void;
   readonly notice: (notice: Notice) => void;
+  /** Replies to loopback messages, which the next turn sends. */
+  readonly replies: LoopbackReplies;
+  readonly probed: (news: ProbeNews) => void;
   nowTick: number;
 }
 
@@ -61,4 +66,7 @@ export interface OverlayOptions {
   readonly keepApart: boolean;
   readonly negativeTtlMs: number;
   readonly maxTargets: number;
+  /** Loopback messages to the MACs of ports are answered (loopback.ts). Undefined = not: an older varpd leaves
+   * this out. */
+  readonly answersLoopback?: boolean;
 }

@@ -42,6 +42,7 @@
  * A frame arrives (receive.ts): socket -> batch -> check of the tunnel header (encap/) -> VNI -> is the
  * sender a peer? -> is the frame whole, no echo of this host (presence.ts), and from the VTEP of its MAC
  * (strict-source.ts, if enabled)? -> congestion marks -> port by destination MAC, else the own port -> TAP.
+ * varpd answers loopback messages in the name of their port (loopback.ts), in a turn of their own.
  * It never enters a tunnel (split horizon): no code path leads from receive.ts to a socket.
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC. Each lookup has a number,
@@ -74,12 +75,14 @@ import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import type { AddressTable } from './address-table.js';
+import { Allowance } from './allowance.js';
 import { COUNTER, type Counters } from './counters.js';
 import type { Drops } from './drops.js';
 import { wireFrames } from './frame-count.js';
 import { FrameLookups } from './frame-lookups.js';
 import { HeldDestinations } from './held-destinations.js';
 import type { Miss, Question } from './lookup.js';
+import { LOOPBACK_RATE } from './loopback-replies.js';
 import { LoopMarks } from './loops.js';
 import { MacIndex, NONE } from './mac-index.js';
 import { Notices } from './notices.js';
@@ -89,6 +92,7 @@ import { Peers } from './peers.js';
 import { PendingQueue } from './pending-queue.js';
 import type { Port } from './port.js';
 import { forgetPresence } from './presence.js';
+import type { Probe } from './probe.js';
 import { type Asker, CONFIRMATION, INQUIRY, Questions } from './questions.js';
 import { createStationMemory, type StationMemory, Stations } from './stations.js';
 import { Sweeper } from './sweeper.js';
@@ -130,6 +134,10 @@ export class Overlay {
   readonly loops: LoopMarks;
   readonly held: HeldDestinations;
   readonly questions: Questions;
+  /** Rate of answers to loopback messages. */
+  loopbackAnswers: Allowance;
+  /** Set while a probe of this overlay runs. */
+  probe: Probe | undefined;
   #lastLookup = 0;
   readonly #sweeper: Sweeper;
 
@@ -146,6 +154,7 @@ export class Overlay {
     this.options = options;
     this.shared = shared;
     this.questions = new Questions(shared);
+    this.loopbackAnswers = new Allowance(shared, LOOPBACK_RATE);
     this.txSockets = txSockets;
     this.drops = drops;
     this.counters = drops.counters;
@@ -222,21 +231,22 @@ export class Overlay {
   // ---- Ports
 
   addPort(port: Port): void {
-    this.#setPorts([...this.ports, port]);
+    this.setPorts([...this.ports, port]);
   }
 
   removePort(port: Port): void {
-    this.#setPorts(this.ports.filter((other) => other !== port));
+    this.setPorts(this.ports.filter((other) => other !== port));
   }
 
   /** Sends frames to this MAC to the port from now on, and no longer those to its former MAC. */
   setPortMac(port: Port, mac: MacAddress): void {
     port.macHigh = highOf(mac);
     port.macLow = lowOf(mac);
-    this.#setPorts(this.ports);
+    this.setPorts(this.ports);
   }
 
-  #setPorts(ports: readonly Port[]): void {
+  /** Replaces all ports. */
+  setPorts(ports: readonly Port[]): void {
     this.ports = ports;
     this.ownPort = ports.find((port) => port.own);
     this.portIndex.clear();
@@ -279,7 +289,7 @@ export class Overlay {
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
     if (row !== NONE) {
       this.held.releaseAll(row);
-      targets.reopen(row);
+      targets.reopen(row, shared.nowTick);
     }
     this.#ask(waiting, miss, asker);
     return waiting;

@@ -52,6 +52,18 @@ export class PathMtus {
     this.#settle(slot);
   }
 
+  /** Takes over the routes of `other`, for slots that are opened from now on. */
+  imitateRoutes(other: PathMtus): void {
+    for (const [overlay, routes] of other.#routes) this.#routes.set(overlay, routes);
+  }
+
+  /** Takes over what `other` knows of the path of a slot. */
+  imitate(slot: number, other: PathMtus, otherSlot: number): void {
+    this.largest[slot] = other.largest[otherSlot];
+    this.#learned[slot] = other.#learned[otherSlot];
+    this.#learnedTick[slot] = other.#learnedTick[otherSlot];
+  }
+
   /** Notes that a slot is no longer used. */
   closed(slot: number): void {
     this.#endpoints[slot] = undefined;

@@ -1,7 +1,7 @@
 /**
  * The counts of an overlay for each of its peers: a record for each underlay address that its frames go to or
  * come from. `dladm show-peers` shows them, and the notes about unreachable and silent peers are made of
- * them (daemon/observe/peer-news.ts).
+ * them (daemon/underlay/peer-news.ts).
  *
  * A thread writes its records in shared memory, and the control side reads them there, so that a look costs
  * the thread nothing. A record is 32 words; its last ten are five doubles:

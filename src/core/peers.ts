@@ -6,7 +6,7 @@
  * These tables decide. The records (peer-records.ts) remember the decision for each sender that was heard, so
  * that a frame needs one search, which also says where it is counted.
  */
-import type { IpAddress } from '../wire/ip.js';
+import { type IpAddress, toBytes } from '../wire/ip.js';
 import * as addresses from './address-table.js';
 import type { Destinations } from './destinations.js';
 import { NONE } from './mac-index.js';
@@ -118,6 +118,11 @@ export class Peers {
   /** Returns whether the four words at `at` (network byte order, IPv4 as v4-mapped) are a peer. */
   has(words: Int32Array, at: number): boolean {
     return addresses.has(this.#held, words, at) || addresses.has(this.#named, words, at);
+  }
+
+  /** The same for an address. */
+  hasAddress(ip: IpAddress): boolean {
+    return this.has(new Int32Array(toBytes(ip).slice().buffer), 0);
   }
 
   /** Replaces the addresses that the plugin names. */

@@ -107,6 +107,28 @@ export class PendingQueue {
     return true;
   }
 
+  /** Makes this queue, and its budget, refuse to `own` what `other` refuses to `port`. */
+  imitate(other: PendingQueue, port: Sender, own: Sender): void {
+    const most = Math.max(other.#budget.most(other), other.#shares.most(port, other.#budget.part(other)));
+    if (most >= MAX_BYTES) return;
+    this.#budget.leave(this, most);
+    this.#shares.take(own, MAX_BYTES - most);
+  }
+
+  /** The same for the frames of `ownRow`, which stand for those of `row`. */
+  imitateRow(ownRow: number, other: PendingQueue, row: number, port: Sender, own: Sender): void {
+    const waiting = other.#byRow.get(row);
+    if (waiting === undefined) return;
+    const held: Held = { frames: new Set(), shares: new Shares(MAX_BYTES_PER_TARGET) };
+    held.shares.leave(own, waiting.shares.most(port));
+    this.#byRow.set(ownRow, held);
+  }
+
+  /** Returns whether frames wait for this target. */
+  isWaitedFor(row: number): boolean {
+    return (this.#byRow.get(row)?.frames.size ?? 0) > 0;
+  }
+
   /** Drops the frames that wait for this target. */
   drop(row: number, reason: number): void {
     for (const frame of this.#take(row)) this.#drop(frame, reason);

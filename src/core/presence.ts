@@ -54,6 +54,13 @@ export class Presence {
     this.#memory = memory;
   }
 
+  /** Returns one of the same state, in memory of its own. */
+  copy(): Presence {
+    const memory = createPresence();
+    memory.set(this.#memory);
+    return new Presence(memory);
+  }
+
   /** Notes that the port has sent a frame from its MAC. The memory is written only if that changes something,
    * since other threads read it. */
   sent(nowTick: number): void {

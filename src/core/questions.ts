@@ -63,6 +63,11 @@ export class Questions {
     return (asker === INQUIRY ? this.#inquiries : asker.questions).take();
   }
 
+  /** Makes these refuse to `own` what `other` refuses to `port`, by its share. */
+  imitate(other: Questions, port: Port, own: Port): void {
+    this.#shares.leave(own, other.#shares.most(port));
+  }
+
   /** The rows that await an answer, as a copy. */
   get rows(): readonly number[] {
     return [...this.#byRow.keys()];

@@ -2,6 +2,7 @@
  * In: from datagrams of the underlay to local ports. overlay.ts has the whole story. Nothing here can reach a
  * socket.
  */
+import { read16 } from '../wire/bytes.js';
 import {
   ADDRESS,
   DESCRIPTOR_WORDS,
@@ -22,6 +23,7 @@ import { COUNTER } from './counters.js';
 import { accepts, toGroup, toPort, vlanOf } from './deliver.js';
 import * as ecn from './ecn.js';
 import { wireBytes, wireFrames } from './frame-count.js';
+import { takeLoopback } from './loopback.js';
 import { NONE } from './mac-index.js';
 import type { Mux } from './mux.js';
 import type { Overlay, Port } from './overlay.js';
@@ -136,6 +138,9 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
   // The station with this MAC sends from elsewhere, so it is not here, or no longer.
   if (own !== NONE) overlay.ports[own].presence.heardElsewhere();
   overlay.stations?.forget(sourceHigh, sourceLow);
+  if (overlay.probe !== undefined) overlay.probe.heard(batch, index, header);
+  if (read16(bytes, payload - 2) === ethernet.FAULT_MANAGEMENT && takeLoopback(overlay, batch, index, header))
+    return 0;
   // Counted only now: `recognise` may have found an uncut superframe.
   const delivered = wireFrames(descriptors, at);
   if (!deliver(overlay, batch, index, frame, header)) {

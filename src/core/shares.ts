@@ -70,6 +70,16 @@ export class Shares<Key, Thing extends Linked<Thing> = never> {
     return this.#used + amount <= bound || this.of(key) + amount <= this.part(key, bound);
   }
 
+  /** Leaves `key` this amount to take. To be called while no holder has any. */
+  leave(key: Key, amount: number): void {
+    if (amount < this.#bound) this.#take(key, this.#bound - amount);
+  }
+
+  /** Returns the largest amount that a holder may take: `mayTake` is true for it, and for less. */
+  most(key: Key, bound = this.#bound): number {
+    return Math.max(bound - this.#used, this.part(key, bound) - this.of(key));
+  }
+
   /** The holder that has the most and must give way. At least one holder must have some. */
   largest(): Key {
     return this.#places[0].key;

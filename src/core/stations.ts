@@ -94,6 +94,7 @@ export class Stations {
   #find(high: number, low: number): number {
     const macs = this.#macs;
     const mac = high * 0x1_0000_0000 + (low >>> 0);
+    if (mac === FREE) return -1;
     const first = rowOf(high, low);
     for (let at = first; at < first + ROW_PLACES; at++) if (macs[at] === mac) return at;
     return -1;

@@ -10,7 +10,7 @@ import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, isMulticast, lowOf, type MacAddress } from '../wire/mac.js';
 import { NONE } from './mac-index.js';
 import { HERE, type Overlay } from './overlay.js';
-import { DROP, FREE, PENDING, VALID } from './target-table.js';
+import { DROP, FREE, type Origin, PENDING, type TargetTable, TICK_MS, VALID } from './target-table.js';
 
 /** Rows of one scan: some 0.3 ms. */
 const SCAN_ROWS = 32_768;
@@ -22,6 +22,19 @@ export interface TableRow {
   readonly mac: MacAddress;
   readonly state: 'valid' | 'drop' | 'pending';
   readonly to: readonly Endpoint[];
+  /** Undefined for a station of mode point. */
+  readonly facts?: TargetFacts | undefined;
+}
+
+export interface TargetFacts {
+  /** Undefined for a row that awaits its answer. */
+  readonly origin: Origin | undefined;
+  /** Since it is as it is. */
+  readonly ageMs: number;
+  /** Since a frame used it last, to a second; undefined if none has. */
+  readonly idleMs: number | undefined;
+  /** Until it is asked for again; undefined if that has no time. */
+  readonly ttlMs: number | undefined;
 }
 
 export interface TargetScan {
@@ -110,13 +123,28 @@ function describe(
 ): TableRow | undefined {
   const row = targets.find(highOf(mac), lowOf(mac));
   const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
-  if (state === PENDING) return { mac, state: 'pending', to: [] };
-  if (state === DROP) return { mac, state: 'drop', to: [] };
+  if (state === PENDING || state === DROP)
+    return {
+      mac,
+      state: state === DROP ? 'drop' : 'pending',
+      to: [],
+      facts: factsOf(targets, row, shared.nowTick),
+    };
   if (state === FREE) {
     const isStation = stations?.has(highOf(mac), lowOf(mac), shared.nowTick) === true;
     return isStation ? { mac, state: 'valid', to: [options.listen] } : undefined;
   }
   const slots = held.floods.get(row) ?? [targets.destination(row)];
   const to = slots.map((slot) => (slot === HERE ? options.listen : shared.destinations.endpoint(slot)));
-  return { mac, state: 'valid', to };
+  return { mac, state: 'valid', to, facts: factsOf(targets, row, shared.nowTick) };
+}
+
+function factsOf(targets: TargetTable, row: number, nowTick: number): TargetFacts {
+  const leftTicks = targets.leftTicks(row, nowTick);
+  return {
+    origin: targets.state(row, nowTick) === PENDING ? undefined : targets.origin(row),
+    ageMs: targets.ageTicks(row, nowTick) * TICK_MS,
+    idleMs: targets.wasUsed(row) ? targets.idleTicks(row, nowTick) * TICK_MS : undefined,
+    ttlMs: leftTicks === Infinity ? undefined : leftTicks * TICK_MS,
+  };
 }

@@ -22,6 +22,9 @@
  * All entries can be expired at once, whatever their number: an entry settled in an earlier generation counts
  * as absent. Its row is removed later, some at a time (Overlay.sweep).
  *
+ * The origin of an entry, and the time when it was settled or asked about, are in arrays of their own, since
+ * no frame needs them.
+ *
  * Time is passed in, in ticks of 10 ms. "Recently used" is exact to RECENT_TICKS: an entry moves to the head
  * of its list at most once in that time, so that a hit on a busy entry costs one comparison.
  */
@@ -71,6 +74,15 @@ const RECENT_TICKS = 100;
 
 const FIRST_ROWS = 64;
 
+/** A plugin has answered, or pushed the target; an operator has set it; or it is from before a restart. */
+export const ORIGINS = ['plugin', 'pushed', 'set', 'restored'] as const;
+export type Origin = (typeof ORIGINS)[number];
+/** Added to the number of an origin: no frame has used the entry. */
+const UNUSED = 4;
+const ORIGIN_MASK = 3;
+/** Times longer ago than this, 124 days, are not told apart. */
+const MAX_AGO_TICKS = 0x3fff_ffff;
+
 /** Entries in order of use. */
 interface UseList {
   readonly max: number;
@@ -88,6 +100,9 @@ export class TargetTable {
   readonly #onStale: (row: number) => void;
   readonly #index = new MacIndex();
   #rows = new Int32Array(FIRST_ROWS * ROW_WORDS);
+  /** For each row: the tick since which it is as it is. */
+  #since = new Int32Array(FIRST_ROWS);
+  #origins = new Uint8Array(FIRST_ROWS);
   /** Number of rows handed out so far. Free rows among them are chained through OLDER. */
   #used = 0;
   #free = NONE;
@@ -156,6 +171,7 @@ export class TargetTable {
     const at = row * ROW_WORDS;
     if (((nowTick - this.#rows[at + USED]) | 0) < RECENT_TICKS) return;
     this.#rows[at + USED] = nowTick;
+    this.#origins[row] &= ~UNUSED;
     const list = this.#listOf(at);
     this.#unlink(at, list);
     this.#linkNewest(row, list);
@@ -169,11 +185,19 @@ export class TargetTable {
     this.#rows[at + STATE] = PENDING;
     this.#rows[at + DESTINATION] = NOWHERE;
     this.#rows[at + USED] = nowTick;
+    this.#since[row] = nowTick;
+    this.#origins[row] = 0;
     this.#rows[at + HIGH] = high;
     this.#rows[at + LOW] = low;
     this.#index.set(high, low, row);
     this.#admit(row);
     return row;
+  }
+
+  /** Notes that no frame has used the entry, which has just been inserted. */
+  markUnused(row: number, nowTick: number): void {
+    this.#rows[row * ROW_WORDS + USED] = nowTick - RECENT_TICKS;
+    this.#origins[row] |= UNUSED;
   }
 
   /** Makes an entry VALID or DROP. ttlMs Infinity = for ever. */
@@ -183,8 +207,11 @@ export class TargetTable {
     destination: number,
     ttlMs: number,
     nowTick: number,
+    origin: Origin,
   ): void {
     const at = row * ROW_WORDS;
+    this.#since[row] = nowTick;
+    this.#origins[row] = (this.#origins[row] & UNUSED) | ORIGINS.indexOf(origin);
     this.#rows[at + DESTINATION] = destination;
     this.#rows[at + EXPIRY] = nowTick + Math.ceil(Math.min(ttlMs, MAX_TTL_MS) / TICK_MS);
     this.#setState(row, (ttlMs === Infinity ? state | FOR_EVER : state) | this.#generation);
@@ -192,9 +219,9 @@ export class TargetTable {
 
   /** Makes an entry VALID for ever, and stale. The next `touch` calls `onStale`. */
   settleStale(row: number, destination: number, nowTick: number): void {
-    this.settle(row, VALID, destination, Infinity, nowTick);
+    this.settle(row, VALID, destination, Infinity, nowTick, 'restored');
     this.#rows[row * ROW_WORDS + STATE] |= STALE;
-    this.#rows[row * ROW_WORDS + USED] = nowTick - RECENT_TICKS;
+    this.markUnused(row, nowTick);
   }
 
   isStale(row: number): boolean {
@@ -217,8 +244,41 @@ export class TargetTable {
     return Math.max(0, (nowTick - this.#rows[row * ROW_WORDS + USED]) | 0);
   }
 
+  /** Gives an entry the state and the times of an entry of `other`. */
+  imitate(row: number, other: TargetTable, otherRow: number, destination: number): void {
+    const [at, from] = [row * ROW_WORDS, otherRow * ROW_WORDS];
+    this.#rows[at + DESTINATION] = destination;
+    this.#rows[at + EXPIRY] = other.#rows[from + EXPIRY];
+    this.#rows[at + USED] = other.#rows[from + USED];
+    const generation = other.isOver(otherRow) ? this.#generation - NEXT_GENERATION : this.#generation;
+    this.#setState(row, (other.#rows[from + STATE] & FLAGS_MASK) | generation);
+  }
+
+  /** Returns whether a frame has used the entry since it was inserted. */
+  wasUsed(row: number): boolean {
+    return (this.#origins[row] & UNUSED) === 0;
+  }
+
+  /** Returns where a VALID or DROP entry came from. */
+  origin(row: number): Origin {
+    return ORIGINS[this.#origins[row] & ORIGIN_MASK];
+  }
+
+  /** Returns the ticks since a VALID or DROP entry was settled, or a PENDING one inserted or reopened. */
+  ageTicks(row: number, nowTick: number): number {
+    return Math.max(0, (nowTick - this.#since[row]) | 0);
+  }
+
+  /** Returns the ticks until the entry expires; Infinity for one that is PENDING or never expires. */
+  leftTicks(row: number, nowTick: number): number {
+    const at = row * ROW_WORDS;
+    if (this.#rows[at + STATE] === PENDING || this.#rows[at + STATE] & FOR_EVER) return Infinity;
+    return Math.max(0, (this.#rows[at + EXPIRY] - nowTick) | 0);
+  }
+
   /** Makes an entry PENDING again, since its question is asked again. */
-  reopen(row: number): void {
+  reopen(row: number, nowTick: number): void {
+    this.#since[row] = nowTick;
     this.#rows[row * ROW_WORDS + DESTINATION] = NOWHERE;
     this.#setState(row, PENDING);
   }
@@ -242,8 +302,9 @@ export class TargetTable {
     const rows = this.#rows;
     for (let at = 0; at < this.#used * ROW_WORDS; at += ROW_WORDS) {
       if (isAllOver || ((rows[at + EXPIRY] - nowTick) | 0) < 0) rows[at + EXPIRY] = nowTick;
-      if (isAllOver || ((nowTick - rows[at + USED]) | 0) > RECENT_TICKS)
-        rows[at + USED] = (nowTick - RECENT_TICKS) | 0;
+      const row = at / ROW_WORDS;
+      if (isAllOver || isLongAgo(rows[at + USED], nowTick)) rows[at + USED] = (nowTick - MAX_AGO_TICKS) | 0;
+      if (isAllOver || isLongAgo(this.#since[row], nowTick)) this.#since[row] = (nowTick - MAX_AGO_TICKS) | 0;
     }
   }
 
@@ -254,9 +315,9 @@ export class TargetTable {
       return row;
     }
     if (this.#used * ROW_WORDS === this.#rows.length) {
-      const grown = new Int32Array(this.#rows.length * 2);
-      grown.set(this.#rows);
-      this.#rows = grown;
+      this.#rows = twice(this.#rows, Int32Array);
+      this.#since = twice(this.#since, Int32Array);
+      this.#origins = twice(this.#origins, Uint8Array);
     }
     return this.#used++;
   }
@@ -306,4 +367,16 @@ export class TargetTable {
     else this.#rows[older * ROW_WORDS + NEWER] = newer;
     list.size--;
   }
+}
+
+/** A time that seems to lie ahead is so long ago that the ticks have overflowed. */
+function isLongAgo(tick: number, nowTick: number): boolean {
+  const ago = (nowTick - tick) | 0;
+  return ago < 0 || ago > MAX_AGO_TICKS;
+}
+
+function twice<T extends Int32Array | Uint8Array>(array: T, Kind: new (length: number) => T): T {
+  const grown = new Kind(array.length * 2);
+  grown.set(array);
+  return grown;
 }

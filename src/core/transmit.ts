@@ -119,6 +119,12 @@ export function redirect(overlay: Overlay, port: Port, batch: FrameBatch, index:
     overlay.counters[COUNTER.proxy_dhcp]++;
 }
 
+/** Sends a frame that varpd has made in the name of `port`, with the tag that it has on the overlay. The rules
+ * for the port's owner do not apply, and no station behind the port has sent it. */
+export function transmitMade(overlay: Overlay, port: Port, batch: FrameBatch, index: number): void {
+  route(overlay, port, batch, index, headerLength(batch, index), false);
+}
+
 /** Sends a frame to local ports and into the tunnel. `header`: bytes of the Ethernet header, tags included.
  * `isRedirected`: local ports have received the frame already. Returns whether the frame was sent to its
  * destination. */

@@ -19,9 +19,12 @@ import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
 import type { DaemonLog } from './log.js';
 import { Captures } from './observe/captures.js';
+import { Explanations } from './observe/explanations.js';
 import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
+import { Probes } from './observe/probes.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
+import { PeerNews } from './underlay/peer-news.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
 import { groupId } from './process/accounts.js';
@@ -221,22 +224,25 @@ export class Daemon {
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
-    const observer = new Observer(registry.directory, log);
+    const peers = new PeerNews(log);
+    const observer = new Observer(registry.directory, log, peers);
     this.#ending.push(() => {
       observer.stop();
     });
     const { directory } = registry;
-    await this.#serveMetrics({ directory, datapath, peers: observer.peers }, gid, mayLackMetrics);
+    await this.#serveMetrics({ directory, datapath, peers }, gid, mayLackMetrics);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
       handlers: createHandlers(registry, datapath, {
         startedAt: this.#startedAt,
         captures: new Captures(registry.directory, log),
+        probes: new Probes(registry.directory),
+        explanations: new Explanations(registry.directory),
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,
-        peers: observer.peers,
+        peers,
         reload: () => this.reload(),
         restart,
         stop,

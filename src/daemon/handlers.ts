@@ -5,9 +5,11 @@ import { userName } from '../plugin/trusted-place.js';
 import type { Handlers } from './control/rpc.js';
 import { Streamed } from './control/streamed.js';
 import type { Captures } from './observe/captures.js';
-import type { PeerNews } from './observe/peer-news.js';
+import type { Probes } from './observe/probes.js';
+import type { Explanations } from './observe/explanations.js';
 import type { Statistics } from './observe/statistics.js';
 import { peerPage } from './overlays/overlay-peers.js';
+import type { PeerNews } from './underlay/peer-news.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
@@ -15,6 +17,8 @@ import { VERSION } from './version.js';
 export interface DaemonControl {
   readonly startedAt: Date;
   readonly captures: Captures;
+  readonly probes: Pick<Probes, 'run'>;
+  readonly explanations: Explanations;
   /** The configuration file that was read at the start, if there is one. */
   readonly configuration: string | null;
   /** Everything stored has been tried. */
@@ -59,6 +63,7 @@ export function createHandlers(
       registry.flushTargets(params);
       return null;
     },
+    'overlay.explain': (params) => daemon.explanations.explain(params),
     'vnic.create': (params) => done(registry.createVnic(params)),
     'vnic.delete': (params) => done(registry.deleteVnic(params)),
     'vnic.list': (params) => directory.listVnics(params),
@@ -69,6 +74,7 @@ export function createHandlers(
       const { result, run } = await daemon.captures.start(params);
       return new Streamed(result, run);
     },
+    'overlay.probe': (params) => daemon.probes.run(params),
     'daemon.restart': () => daemon.restart(),
     'daemon.stop': () => {
       daemon.stop();

@@ -9,9 +9,12 @@
  */
 import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
+import type { Explained } from '../core/dry-facts.js';
+import type { DryFrame } from '../core/dry-run.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
 import type { PeerPlace } from '../core/peer-places.js';
+import type { TargetFacts } from '../core/target-rows.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { DropReason, ProxyDrop } from '../model/drops.js';
@@ -20,6 +23,7 @@ import type { PeerList, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { ProbedDatapath } from './probe-contract.js';
 
 /** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
 export interface OverlayConfig {
@@ -54,6 +58,8 @@ export interface OverlayConfig {
   readonly offload: 'auto' | 'off';
   /** Duration of a drop without a ttl of its own. */
   readonly negativeTtlMs: number;
+  /** <encap>/loopback: loopback messages to the MACs of ports are answered. */
+  readonly answersLoopback: boolean;
   /** Entries of the target table; the least recently used one makes room. */
   readonly maxTargets: number;
   /** Peers and targets that an earlier varpd knew, in force before the first frame. */
@@ -140,6 +146,7 @@ export interface TargetEntry {
   readonly state: 'valid' | 'drop' | 'pending';
   /** More than one = flood. */
   readonly to: readonly Destination[];
+  readonly facts?: TargetFacts | undefined;
 }
 
 export interface TargetEntries {
@@ -273,7 +280,7 @@ export interface PortHandle {
 }
 
 /** The handle of an overlay. */
-export interface OverlayDatapath {
+export interface OverlayDatapath extends ProbedDatapath {
   /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
    * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;
@@ -291,7 +298,7 @@ export interface OverlayDatapath {
   /** Answers a question. The answer is ignored if the MAC has been invalidated since. */
   answer(lookup: number, answer: LookupAnswer): void;
   /** Sets a target and sends the frames that wait for it. An empty list = drop. */
-  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void;
+  setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number, origin: 'set' | 'pushed'): void;
   /** Forgets one MAC, or all if `mac` is undefined. The plugin is asked again about MACs that frames wait
    * for. */
   invalidate(mac?: MacAddress): void;
@@ -317,6 +324,8 @@ export interface OverlayDatapath {
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]>;
   /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
+  /** Says what each thread would do with a frame now. Nothing is done. `sourcePorts`: of its sockets. */
+  explain(frame: DryFrame): Promise<{ threads: readonly Explained[]; sourcePorts: readonly number[] }>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, by these counters, with the last frame of each. Not after its end. */

@@ -344,8 +344,8 @@ export class MemoryHost {
     this.#addresses[slot] = { ip: readV6(address, 0), port };
   }
 
-  routeMtuBytes(): number {
-    return this.#network.mtuBytes;
+  routeMtuBytes(_from: IpAddress, to: IpAddress): number {
+    return this.#network.errnos.get(to) === ENETUNREACH ? -1 : this.#network.mtuBytes;
   }
 
   readPathNews(fd: number, into: news.PathNews, max: number): number {

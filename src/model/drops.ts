@@ -135,6 +135,9 @@ const RX_DROPS = {
     'the outer header marks congestion, but the inner packet does not support ECN (RFC 6040 4.2)',
   ),
   rx_too_big: trouble('the inner frame is larger than the `mtu` of the overlay'),
+  rx_loopback: byDesign(
+    'a loopback message to a port of this host, beyond the 500 a second and thread that varpd answers',
+  ),
   rx_no_port: trouble('no port of this host has its destination and VLAN'),
 } as const;
 

@@ -40,6 +40,7 @@ const ACCEPT = ['known', 'any'] as const;
 const VLAN = ['keep', 'drop'] as const;
 const DSCP = ['zero', 'copy'] as const;
 const STRICT_SOURCE = ['off', 'on'] as const;
+const LOOPBACK = ['on', 'off'] as const;
 
 /** Returns the properties of an overlay in the order in which they are shown. `searches`: the names of all
  * plugins loaded. */
@@ -168,6 +169,12 @@ function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly Owne
       'Inner 802.1Q tags are carried through the tunnel, or such frames dropped.',
     ),
     choice(`${encap}/dscp`, DSCP, 'Outer DSCP. Congestion marks (ECN) always follow RFC 6040.'),
+    choice(
+      `${encap}/loopback`,
+      LOOPBACK,
+      'Loopback messages (IEEE 802.1Q 20.2, `dladm probe`) of peers to the MAC of a port: varpd answers them in the name of ' +
+        'the port, or delivers them as any other frame.',
+    ),
   ];
 }
 
@@ -180,6 +187,7 @@ export interface TunnelValues {
   readonly strictSource: boolean;
   readonly vlan: (typeof VLAN)[number];
   readonly dscp: (typeof DSCP)[number];
+  readonly answersLoopback: boolean;
 }
 
 export function tunnelValues({ name: encap }: Encapsulation, properties: PropertySet): TunnelValues {
@@ -191,6 +199,7 @@ export function tunnelValues({ name: encap }: Encapsulation, properties: Propert
     strictSource: properties.word(`${encap}/strict-source`, STRICT_SOURCE) === 'on',
     vlan: properties.word(`${encap}/vlan`, VLAN),
     dscp: properties.word(`${encap}/dscp`, DSCP),
+    answersLoopback: properties.word(`${encap}/loopback`, LOOPBACK) === 'on',
   };
 }
 

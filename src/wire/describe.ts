@@ -14,6 +14,7 @@ import * as icmp from './icmp.js';
 import * as icmpv6 from './icmpv6.js';
 import * as ipv4 from './ipv4.js';
 import * as ipv6 from './ipv6.js';
+import * as loopback from './loopback.js';
 import { formatMac, type MacAddress } from './mac.js';
 import * as ndp from './ndp.js';
 import { reasonName } from './reason.js';
@@ -79,6 +80,7 @@ function byEtherType(etherType: number): Layer {
   if (etherType === ethernet.ARP) return arpLayer;
   if (etherType === ethernet.IPV4) return ipv4Layer;
   if (etherType === ethernet.IPV6) return ipv6Layer;
+  if (etherType === ethernet.FAULT_MANAGEMENT) return loopbackLayer;
   if (etherType < ethernet.MIN_ETHER_TYPE) return opaque('LLC');
   return opaque(`EtherType 0x${etherType.toString(16).padStart(4, '0')}`);
 }
@@ -90,6 +92,14 @@ const arpLayer: Layer = (bytes, offset, length) => {
   if (repr.operation === arp.REQUEST) return `ARP who has ${repr.targetIp}, tell ${sender}`;
   if (repr.operation === arp.REPLY) return `ARP reply ${sender}, to ${repr.targetIp}`;
   return `ARP operation ${repr.operation} from ${sender}`;
+};
+
+const loopbackLayer: Layer = (bytes, offset, length) => {
+  const reason = loopback.check(bytes, offset, length);
+  if (reason < 0) return refused('fault management', reason, length);
+  const kind = loopback.opcode(bytes, offset) === loopback.REPLY ? 'reply' : 'message';
+  const transaction = loopback.transaction(bytes, offset) >>> 0;
+  return `loopback ${kind} ${transaction} level ${loopback.level(bytes, offset)} (${length} bytes)`;
 };
 
 const ipv4Layer: Layer = (bytes, offset, length, depth) => {

@@ -39,6 +39,7 @@ export const IPV4 = 0x0800; // RFC 894
 export const ARP = 0x0806; // RFC 826
 export const RARP = 0x8035; // RFC 903
 export const IPV6 = 0x86dd; // RFC 2464 3
+export const FAULT_MANAGEMENT = 0x8902; // IEEE 802.1Q-2018 table 21-1: loopback.ts
 /**
  * Below this value the field is a length, and an 802.2 header follows, as in a BPDU. IEEE 802.3-2018 3.2.6
  */

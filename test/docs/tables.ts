@@ -11,6 +11,7 @@ import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
 import { TRAFFIC } from '../../src/core/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
 import { LOG_FIELDS } from '../../src/daemon/log.js';
+import { STEPS } from '../../src/daemon/observe/explained-drops.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
@@ -181,6 +182,12 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       Object.entries<Check>(CHECKS).map(([name, { about, needs }]) => [code(name), about, needs ?? '']),
       page,
     ),
+  'explained steps': (page) =>
+    tableOf(
+      ['step', 'is about'],
+      Object.entries(STEPS).map(([name, about]) => [code(name), about]),
+      page,
+    ),
   'log fields': (page) =>
     tableOf(
       ['field', 'says'],
@@ -225,6 +232,7 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
   'docs/metrics.md': ['metrics'],
   'docs/doctor.md': ['checks'],
+  'docs/explain.md': ['explained steps'],
   'docs/logs.md': ['log fields'],
   'docs/daemon.md': ['configuration', 'methods'],
   'docs/protection.md': ['protections', 'link properties'],

@@ -20,6 +20,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../src/datapath/contract.js';
+import type { FrameProbe } from '../../src/datapath/probe-contract.js';
 import type { PeerList, PeerReport, Sending } from '../../src/model/peer-report.js';
 import type { RouteMtu } from '../../src/model/underlay-state.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
@@ -134,6 +135,11 @@ export class FakeOverlay implements OverlayDatapath {
     for (const { mac, to } of config.known.targets) this.table.set(mac, { to, ttlMs: Infinity });
   }
 
+  /** No thread, so none says anything. */
+  explain(): ReturnType<OverlayDatapath['explain']> {
+    return Promise.resolve({ threads: [], sourcePorts: [] });
+  }
+
   /** Nothing moves, so nothing is seen. */
   capture(): Promise<FrameCapture> {
     const nothing = {
@@ -143,6 +149,10 @@ export class FakeOverlay implements OverlayDatapath {
       stop: () => Promise.resolve(),
     };
     return Promise.resolve(nothing);
+  }
+
+  probe(): Promise<FrameProbe> {
+    return Promise.resolve({ sourcePorts: [], send: () => undefined, stop: () => Promise.resolve() });
   }
 
   /** Something is said to it. */

@@ -15,8 +15,9 @@ import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import type { PeerMemory } from '../../src/core/peer-records.js';
+import type { ProbeNews } from '../../src/core/probe.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
-import type { TargetDescription, TableRow, TargetScan } from '../../src/core/target-rows.js';
+import type { TargetDescription, TableRow, TargetFacts, TargetScan } from '../../src/core/target-rows.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import type { Command, PeerChange, Report } from '../../src/datapath/userland/protocol.js';
 import { DatapathEngine } from '../../src/datapath/userland/thread/engine.js';
@@ -124,6 +125,7 @@ export class Vtep {
   readonly peerMemories = new Map<number, PeerMemory>();
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
+  readonly probes: ProbeNews[] = [];
   readonly paths: (PathReport & { readonly isBelieved: boolean })[] = [];
   /** The plugin, if there is one: what it leaves undefined stays open. */
   resolve: ((question: Question) => LookupAnswer | undefined) | undefined;
@@ -204,6 +206,7 @@ export class Vtep {
     else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
     else if (report.kind === 'peers-moved') this.peerMemories.set(report.overlay, report.memory);
+    else if (report.kind === 'probes') this.probes.push(...report.news);
     else this.#reply = report.value;
   }
 }
@@ -276,7 +279,7 @@ export class Net {
   }
 
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs = Infinity): void {
-    this.vtep.obey({ kind: 'set-target', overlay: this.id, mac, to, ttlMs });
+    this.vtep.obey({ kind: 'set-target', overlay: this.id, mac, to, ttlMs, origin: 'set' });
   }
 
   invalidate(mac?: MacAddress): void {
@@ -300,7 +303,15 @@ export class Net {
   }
 
   targets(after: MacAddress = -1, limit = 1000): readonly TableRow[] {
-    return wholeTable((command) => this.vtep.ask(command), this.id, after).slice(0, limit);
+    return this.#table(after).slice(0, limit).map(withoutFacts);
+  }
+
+  facts(mac: MacAddress): TargetFacts | undefined {
+    return this.#table().find((row) => row.mac === mac)?.facts;
+  }
+
+  #table(after: MacAddress = -1): readonly TableRow[] {
+    return wholeTable((command) => this.vtep.ask(command), this.id, after);
   }
 
   /** The one used last first. */
@@ -318,7 +329,7 @@ export class Net {
       (command) => this.vtep.ask(command),
       this.id,
       Float64Array.from(order, (index) => macs[index]),
-    );
+    ).map(withoutFacts);
   }
 
   remove(): void {
@@ -327,6 +338,8 @@ export class Net {
 }
 
 /** A whole table, as the control side reads it. `ask` is replied to at once. */
+const withoutFacts = ({ mac, state, to }: TableRow): TableRow => ({ mac, state, to });
+
 export function wholeTable(
   ask: (command: Command) => unknown,
   overlay: number,
@@ -371,7 +384,7 @@ export class Tap {
   readonly port: MemoryPort;
   readonly token: number;
   readonly values = createCounters();
-  readonly #presence = createPresence();
+  readonly presence = createPresence();
 
   constructor(net: Net, mac: MacAddress, { vid = 0, own = false, wrap }: PortOptions) {
     this.net = net;
@@ -389,7 +402,7 @@ export class Tap {
       mac,
       vid,
       own,
-      presence: this.#presence,
+      presence: this.presence,
       counters: this.values,
     });
   }
@@ -400,7 +413,7 @@ export class Tap {
 
   /** What the control side hears of the interface. */
   setDown(isDown: boolean): void {
-    setDown(this.#presence, isDown);
+    setDown(this.presence, isDown);
   }
 
   /** Undefined = it may send anything. */

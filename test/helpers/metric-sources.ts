@@ -19,7 +19,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     id,
     plan: { vnetid: 42, search: 'files', encap: 'vxlan' },
     health: { note: () => undefined, endNote: () => undefined, tell: () => undefined },
-    lookupTimes: { open: 0, latencyMs: null },
+    plugin: { lookupTimes: { open: 0, latencyMs: null } },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
       counters: () => counters(),

@@ -4,7 +4,7 @@ import { type Test } from 'tap';
 
 import { type EncapsulationName } from '../../src/encap/index.js';
 import { Daemon, directOverlay } from './daemon.js';
-import { Bed, type Namespace } from './netns.js';
+import { Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
 import { transferTcp } from './traffic.js';
 
 export const VNETID = 42;
@@ -56,4 +56,32 @@ export async function tcpBothWays(
     t.equal(transfer.bytesReceived, bytes, `${bytes >> 20} MiB over IP${inner}: all arrive`);
     t.ok(transfer.exact, 'with the same sha256');
   }
+}
+
+/** Two hosts with a router between them, whose two links are as wide as is said. */
+export async function routedHosts(
+  bed: Bed,
+  rightMtuBytes: number,
+): Promise<[Namespace, Namespace, Namespace]> {
+  const [a, router, b] = [await bed.host(), await bed.host(), await bed.host()];
+  for (const [host, device, net, mtu] of [
+    [a, 'left0', 1, UNDERLAY_MTU],
+    [b, 'right0', 2, rightMtuBytes],
+  ] as const) {
+    const end = `name ${UNDERLAY_DEVICE} netns ${host.name} mtu ${mtu}`;
+    await router.ip(`link add ${device} mtu ${mtu} type veth peer ${end}`);
+    for (const [at, dev, number] of [
+      [router, device, 1],
+      [host, UNDERLAY_DEVICE, 2],
+    ] as const) {
+      await at.ip(`addr add 10.88.${net}.${number}/24 dev ${dev}`);
+      await at.ip(`addr add fd88:${net}::${number}/64 dev ${dev} nodad`);
+      await at.ip(`link set ${dev} up`);
+    }
+    await host.ip(`route add default via 10.88.${net}.1`);
+    await host.ip(`-6 route add default via fd88:${net}::1`);
+  }
+  for (const forwarding of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'])
+    await router.sysctl(forwarding, 1);
+  return [a, router, b];
 }

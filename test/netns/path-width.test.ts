@@ -6,7 +6,7 @@ import { VXLAN } from '../../src/encap/vxlan.js';
 import { Capture } from '../helpers/capture.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
-import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
+import { UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
 import { ping, reaches, transferTcp } from '../helpers/traffic.js';
 import {
@@ -14,6 +14,7 @@ import {
   FRAGMENTS,
   newBed,
   OVERHEAD,
+  routedHosts,
   startOverlay,
   UNDERLAY_MTU,
   VNETID,
@@ -55,31 +56,6 @@ await t.test(
     );
   },
 );
-
-/** Two hosts with a router between them, whose two links are as wide as is said. */
-async function routedHosts(bed: Bed, rightMtuBytes: number): Promise<[Namespace, Namespace, Namespace]> {
-  const [a, router, b] = [await bed.host(), await bed.host(), await bed.host()];
-  for (const [host, device, net, mtu] of [
-    [a, 'left0', 1, UNDERLAY_MTU],
-    [b, 'right0', 2, rightMtuBytes],
-  ] as const) {
-    const end = `name ${UNDERLAY_DEVICE} netns ${host.name} mtu ${mtu}`;
-    await router.ip(`link add ${device} mtu ${mtu} type veth peer ${end}`);
-    for (const [at, dev, number] of [
-      [router, device, 1],
-      [host, UNDERLAY_DEVICE, 2],
-    ] as const) {
-      await at.ip(`addr add 10.88.${net}.${number}/24 dev ${dev}`);
-      await at.ip(`addr add fd88:${net}::${number}/64 dev ${dev} nodad`);
-      await at.ip(`link set ${dev} up`);
-    }
-    await host.ip(`route add default via 10.88.${net}.1`);
-    await host.ip(`-6 route add default via fd88:${net}::1`);
-  }
-  for (const forwarding of ['net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding'])
-    await router.sysctl(forwarding, 1);
-  return [a, router, b];
-}
 
 const ROUTED = [
   ['v4', '10.88.1.2', '10.88.2.2'],

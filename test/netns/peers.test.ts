@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
-import type { PeerRow } from '../../src/control/messages.js';
+import type { PeerRow } from '../../src/control/peer-messages.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';

@@ -1,11 +1,12 @@
 // Statistics and what an overlay says of trouble: the classic mistakes are made for real, and each is named with its culprit.
 import t, { type Test } from 'tap';
 
-import type { CounterRow, DropRow, OverlayStatistics } from '../../src/control/messages.js';
+import type { CounterRow, DropRow, OverlayStatistics, TargetRow } from '../../src/control/messages.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
+import { filesOverlay, MappingFile } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns(['ping']);
 
@@ -145,4 +146,52 @@ await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) =
   const missing = await here.dladm('show-overlay', '-s', 'overlay9');
   t.equal(missing.code, 4);
   t.match(missing.stderr, /overlay9.*(not found|there is no)/);
+});
+
+await t.test('rows of targets: their origin, age, last use and ttl', { skip, timeout: 60_000 }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  const file = new MappingFile(bed);
+  const BAR = 'de:ad:be:ef:00:01';
+  const ODD = '02:00:00:00:00:0d';
+  const here = (await Daemon.start(bed, a)).explain(t);
+  await here.ok(filesOverlay(a, file));
+  await here.ok('create-vnic -m de:ad:be:ef:00:00 -l overlay0 foo0');
+  await a.ip('addr add 10.55.55.2/24 dev foo0');
+  await here.ok(`modify-overlay -s ${ODD}=${b.underlay.v4}:4789 overlay0`);
+  const ping = a.spawn(['ping', '-i', '0.3', '10.55.55.3']);
+  t.teardown(() => {
+    ping.signal('SIGKILL');
+  });
+  let rows: readonly TargetRow[] = [];
+  const row = (mac: string): TargetRow | undefined => rows.find((one) => one.mac === mac);
+  const until = (what: string, isSo: () => boolean): Promise<void> =>
+    waitUntil(
+      async () => {
+        ({ rows } = await here.call('overlay.targets', { name: 'overlay0' }));
+        return isSo();
+      },
+      { what },
+    );
+  await until('an answer', () => row(BAR)?.origin === 'plugin' && (row(BAR)?.ageMs ?? 0) > 1000);
+  t.ok((row(BAR)?.idleMs ?? Infinity) <= 3000, 'in use');
+  t.match(row(ODD), { origin: 'set', idleMs: null, ttlMs: null });
+  const { stdout } = await here.dladm('show-overlay', '-t', '-s', 'overlay0');
+  t.match(stdout, /^overlay0 +02:00:00:00:00:0d 10.88.88.70:4789 +set +\d+ +-- +--$/m);
+  t.match(stdout, /^overlay0 +de:ad:be:ef:00:01 10.88.88.70:4789 +plugin +\d+ +\d+ +--$/m);
+  await here.restart();
+  await here.settled();
+  await until('what was known', () => row(ODD)?.origin === 'restored');
+  t.match(row(ODD), { idleMs: null, ttlMs: null });
+  await a.ip('addr replace 10.55.55.2/24 dev foo0');
+  await until('the plugin to confirm', () => row(BAR)?.origin === 'plugin');
+  await a.ip('neigh replace 10.55.55.77 lladdr 02:00:00:00:00:77 dev foo0');
+  const lost = a.spawn(['ping', '-i', '0.3', '10.55.55.77']);
+  t.teardown(() => {
+    lost.signal('SIGKILL');
+  });
+  await until('a MAC that the mapping lacks', () => row('02:00:00:00:00:77')?.state === 'drop');
+  t.equal(row('02:00:00:00:00:77')?.origin, 'plugin');
+  t.ok((row('02:00:00:00:00:77')?.ttlMs ?? 0) > 0, 'is asked for again soon');
 });

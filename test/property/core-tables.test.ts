@@ -153,7 +153,7 @@ await t.test('TargetTable is two Maps with times, bounded, that lose the least r
         continue;
       } else if ('ttlMs' in each) {
         change(each.mac, { ...known, state: each.state, expiry: now + Math.ceil(each.ttlMs / 10) }, () => {
-          table.settle(row, each.state, 3, each.ttlMs, tick());
+          table.settle(row, each.state, 3, each.ttlMs, tick(), 'set');
         });
       } else if (each.kind === 'touch') {
         table.touch(row, tick());
@@ -162,7 +162,7 @@ await t.test('TargetTable is two Maps with times, bounded, that lose the least r
         asNewest(each.mac, known);
       } else if (each.kind === 'reopen') {
         change(each.mac, { ...known, state: PENDING }, () => {
-          table.reopen(row);
+          table.reopen(row, tick());
         });
         equal(table.destination(row), NOWHERE, 'destination');
       } else if (each.kind === 'remove') {

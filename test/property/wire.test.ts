@@ -13,6 +13,7 @@ import * as icmpv6 from '../../src/wire/icmpv6.js';
 import * as ip from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
+import * as loopback from '../../src/wire/loopback.js';
 import * as mac from '../../src/wire/mac.js';
 import * as ndp from '../../src/wire/ndp.js';
 import * as pcapng from '../../src/wire/pcapng.js';
@@ -195,6 +196,9 @@ await t.test('every Repr survives being written and parsed', (t) => {
   roundTrips(t, 'ethernet', ethernet, fc.record({ destination: macs, source: macs, etherType: bit16 }));
   const tag = { priority: fc.nat(7), dropEligible: flag, vlanId: fc.nat(4095), etherType: bit16 };
   roundTrips(t, 'vlan', vlan, fc.record(tag));
+  const opcode = fc.constantFrom(loopback.MESSAGE, loopback.REPLY);
+  const message = { level: fc.nat(7), opcode, transaction: fc.integer(), dataBytes: payloadLength };
+  roundTrips(t, 'loopback', loopback, fc.record(message));
   roundTrips(
     t,
     'arp',
@@ -391,7 +395,10 @@ const mutations = fc
   });
 const anyBytes = fc.oneof(bytesUpTo(200), mutations);
 
-const gates = { arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6, ndp, tcp, udp, virtioNet, vlan, vxlan };
+const gates = {
+  ...{ arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6 },
+  ...{ loopback, ndp, tcp, udp, virtioNet, vlan, vxlan },
+};
 
 await t.test('no bytes make a check, a parse or describe throw, or reach past the length', (t) => {
   for (const [name, codec] of Object.entries(gates)) {

@@ -63,6 +63,23 @@ t.test('what is typed', (t) => {
     }),
     'capture -s 64 -c 7 --drops=tx_too_big --outer --mac 02:00:00:00:00:01 --ip 10.0.0.1 --type 2048 --vlan 0 --peer 10.88.88.70 foo0',
   );
+  const probe = { name: 'o0', target: '02:00:00:00:00:01', isMtuSought: false, isEachPath: false };
+  t.equal(commandText('overlay.probe', probe), 'probe o0 02:00:00:00:00:01');
+  t.equal(
+    commandText('overlay.probe', {
+      ...{ ...probe, target: '10.0.0.1', isMtuSought: true, isEachPath: true },
+      ...{ port: 'foo0', vlan: 5, packetBytes: 64, count: 7 },
+    }),
+    'probe -i foo0 --vlan 5 -s 64 -c 7 --mtu --paths o0 10.0.0.1',
+  );
+  t.equal(
+    commandText('overlay.explain', { name: 'o0', port: 'foo0', destination: '10.0.0.1', vlan: 5, bytes: 98 }),
+    'explain -i foo0 --dst 10.0.0.1 --vlan 5 --size 98 o0',
+  );
+  t.equal(
+    commandText('overlay.explain', { name: 'o0', frame: '00ff', from: '10.88.88.70', vnetid: 24 }),
+    'explain --frame 00ff --inbound --from 10.88.88.70 --vni 24 o0',
+  );
   t.equal(commandText('overlay.up', {}), 'up-overlay');
   t.equal(commandText('overlay.up', undefined), 'overlay.up', 'arguments that are not valid are left out');
   t.end();

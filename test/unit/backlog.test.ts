@@ -44,9 +44,9 @@ await t.test('a list is obeyed a slice at a time; what is said to its overlay la
   for (const mac of macs) net.setTarget(mac, to);
   obeyed.length = 0;
   invalidate(net, macs);
-  backlog.take({ kind: 'set-target', overlay: net.id, mac: remote(999), to, ttlMs: Infinity });
+  backlog.take({ kind: 'set-target', overlay: net.id, mac: remote(999), to, ttlMs: Infinity, origin: 'set' });
   t.equal(obeyed.length, 0, 'nothing at once');
-  backlog.take({ kind: 'set-target', overlay: other.id, mac: remote(1), to, ttlMs: Infinity });
+  backlog.take({ kind: 'set-target', overlay: other.id, mac: remote(1), to, ttlMs: Infinity, origin: 'set' });
   t.equal(other.targets().length, 1, 'but for another overlay');
   t.ok(backlog.goOn());
   t.equal(net.targets().length, 1000 - LIST_SLICE);
@@ -188,7 +188,7 @@ await t.test('a turn that has sent enough: what an overlay is told waits for the
   const { nets, obeyed, backlog, turn, to } = site(2);
   const [net, other] = nets;
   const tell = (overlay: number, mac: number): void => {
-    backlog.take({ kind: 'set-target', overlay, mac: remote(mac), to, ttlMs: Infinity });
+    backlog.take({ kind: 'set-target', overlay, mac: remote(mac), to, ttlMs: Infinity, origin: 'set' });
   };
   turn.isSpent = true;
   tell(net.id, 1);

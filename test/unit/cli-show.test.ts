@@ -245,7 +245,7 @@ await t.test('show-overlay', async (t) => {
 });
 
 function target(mac: string, state: TargetRow['state'], ...destinations: string[]): TargetRow {
-  return { mac, state, destinations };
+  return { mac, state, destinations, origin: 'plugin', ageMs: 61_999, idleMs: 2000, ttlMs: null };
 }
 
 await t.test('show-overlay -t', async (t) => {
@@ -292,6 +292,14 @@ await t.test('show-overlay -t', async (t) => {
   });
   const parsable = await run(socket, 'show-overlay', '-t', '-p', '-o', 'target,destination', 'demo0');
   t.equal(parsable.out, '*\\:*\\:*\\:*\\:*\\:*:10.88.88.70\\:4789\n');
+
+  const all = ['show-overlay', '-t', '-p', '-o', 'link,origin,age,used,ttl', 'demo0'];
+  t.equal((await run(socket, ...all)).out, 'demo0:plugin:61:2:--\n');
+  const { out: screen } = await run(socket, 'show-overlay', '-t', '-s', 'overlay0');
+  t.match(screen, /^LINK +TARGET +DESTINATION +ORIGIN +AGE +USED +TTL$/m);
+  t.match(screen, /^overlay0 +de:ad:be:ef:00:02 drop +plugin +61 +2 +--$/m, 'in seconds');
+  for (const text of screen.split('\n')) t.ok(text.length <= 80, text);
+  t.equal((await run(socket, 'show-overlay', '-t', '-s', '-i', '1')).status, 2, 'without an interval');
 
   requests.length = 0;
   const pages = await run(socket, 'show-overlay', '--target', '-o', 'target', '-p', 'many0');
@@ -479,7 +487,7 @@ await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
   const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 18);
+  t.equal(synopses.length, 20);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });

@@ -103,6 +103,9 @@ const USAGE: Readonly<Record<string, string>> = {
   'set-linkprop': '[-t] -p prop=value[,...] vnic',
   'reset-linkprop': '[-t] [-p prop[,...]] vnic',
   'show-linkprop': '[-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
+  explain:
+    '[-i port] [--inbound --from vtep [--vni id]] --dst mac|address [--src mac|address] [--type ethertype] ' +
+    '[--vlan vid] [--size bytes] | --frame hex | --pcap file#number [[-p] -o field,... | --json] overlay',
   'check-mapping': '[--json] file',
   reload: '',
 };
@@ -144,7 +147,7 @@ modify-overlay -s 0:1:2:3:4:5 o0 => malformed value, expected mac=dest, got: 0:1
 modify-overlay -f => missing required overlay device +usage
 modify-overlay -f o0 p0 => only one overlay device may be specified +usage
 show-overlay -f -t => only one of -f, -t or -s may be used +usage
-show-overlay -s -t => only one of -f, -t or -s may be used +usage
+show-overlay -t -s -i 1 => only one of -f, -t or -s may be used +usage
 show-overlay -i 5 => -i goes with -s +usage
 show-overlay -s -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
 show-overlay -s -i x => interval 'x': expected 0.1 to 86400 seconds +usage
@@ -181,6 +184,20 @@ create-vnic -l o0 -p protection foo0 => invalid link property
 reset-linkprop => missing vnic name +usage
 show-linkprop -c => output fields must be specified in parsable mode +usage
 show-linkprop --json -o value => --json and --output may not be used together +usage
+explain --dst 2:0:0:0:0:1 => missing overlay name +usage
+explain o0 => give the frame: one of --dst, --frame and --pcap +usage
+explain --dst 2:0:0:0:0:1 --frame 00 o0 => give the frame: one of --dst, --frame and --pcap +usage
+explain --frame 00 --size 9 o0 => --size goes with --dst: a whole frame has its own +usage
+explain --inbound --dst 2:0:0:0:0:1 o0 => --inbound and --from go together: a frame out of the tunnel has a VTEP that sends it +usage
+explain --inbound --from 10.0.0.1 -i foo0 --dst 2:0:0:0:0:1 o0 => -i is for a frame that a port sends +usage
+explain --vni 1 --dst 2:0:0:0:0:1 o0 => --vni goes with --inbound +usage
+explain --dst 2:0:0:0:0:1 --vlan 4095 o0 => invalid VLAN identifier '4095'; valid range: 0 - 4094
+explain --dst 2:0:0:0:0:1 --size 99999 o0 => invalid size '99999'; valid range: 0 - 16384
+explain --dst 2:0:0:0:0:1 --type ipx o0 => invalid EtherType 'ipx'
+explain --frame 123 o0 => invalid frame
+explain --pcap f.pcap o0 => invalid frame of a capture 'f.pcap'
+explain --pcap f.pcap#0 o0 => invalid frame of a capture 'f.pcap#0'
+explain --dst 2:0:0:0:0:1 --json -o step o0 => --json and --output may not be used together +usage
 check-mapping => missing file +usage
 check-mapping a b => expected one file, got: a b +usage
 check-mapping /nonexistent/hosts.json => /nonexistent/hosts.json is not there

@@ -1,8 +1,10 @@
 // Every reason to drop is reached by a frame, and it alone.
 import t, { type Test } from 'tap';
 import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counters.js';
+import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import { MAX_BYTES_PER_TARGET } from '../../src/core/pending-queue.js';
+import { loopbackFrame } from '../../src/daemon/observe/probe-frames.js';
 import type { Device } from '../../src/io/contract.js';
 import { WHOLE } from '../../src/io/memory.js';
 import {
@@ -181,6 +183,12 @@ const CASES: Record<Exclude<DropReason, 'rx_queue_full'>, () => Net> = {
     return net;
   },
   rx_too_big: () => injected(frame(MAC.a, MAC.b, 1465)),
+  rx_loopback: () => {
+    const { net, inject } = facing({ answersLoopback: true });
+    const message = loopbackFrame({ from: MAC.b, to: MAC.a, vid: 0 }, 1, 46);
+    for (let left = LOOPBACK_RATE.burst + 1; left > 0; left--) inject(message);
+    return net;
+  },
   rx_no_port: () =>
     sent(facing(), (port) => {
       port.remove();

@@ -104,12 +104,12 @@ await t.test('ticks run over, ttls do not', (t) => {
   for (const start of [0, 0x7fff_ff00, -0x100, -0x8000_0000]) {
     const now = (ms: number) => (start + ms / 10) | 0;
     const row = table.insert(1, start, now(0));
-    table.settle(row, VALID, 0, 10_000, now(0));
+    table.settle(row, VALID, 0, 10_000, now(0), 'set');
     t.strictSame(
       [0, 9_990, 10_000, 1e6].map((ms) => table.state(row, now(ms))),
       [VALID, VALID, FREE, FREE],
     );
-    table.settle(row, DROP, NOWHERE, 1e15, now(0));
+    table.settle(row, DROP, NOWHERE, 1e15, now(0), 'set');
     t.strictSame(
       [0, MAX_TTL_MS - 10, MAX_TTL_MS].map((ms) => table.state(row, now(ms))),
       [DROP, DROP, FREE],
@@ -152,6 +152,53 @@ await t.test('what is over stays so, though the ticks run over', (t) => {
   t.end();
 });
 
+await t.test('where a row came from, its age, its last use, and the end of it', (t) => {
+  const { vtep, net, port, peer } = asking();
+  const facts = (index: number) => net.facts(remote(index));
+  vtep.engine.setTime(1000);
+  vtep.obey({
+    kind: 'set-target',
+    overlay: net.id,
+    mac: remote(1),
+    to: [peer.local],
+    ttlMs: 60_000,
+    origin: 'pushed',
+  });
+  net.setTarget(remote(2), []);
+  port.send(frame(remote(3), MAC.a));
+  vtep.obey({ kind: 'restore-targets', overlay: net.id, targets: [{ mac: remote(4), to: [peer.local] }] });
+  vtep.engine.setTime(5000);
+  t.same(facts(1), { origin: 'pushed', ageMs: 4000, idleMs: undefined, ttlMs: 56_000 });
+  t.same(facts(2), { origin: 'set', ageMs: 4000, idleMs: undefined, ttlMs: undefined });
+  t.same(
+    facts(3),
+    { origin: undefined, ageMs: 4000, idleMs: 4000, ttlMs: undefined },
+    'which awaits its answer',
+  );
+  t.same(facts(4), { origin: 'restored', ageMs: 4000, idleMs: undefined, ttlMs: undefined });
+  net.answer(vtep.questions[0], { kind: 'target', to: [peer.local], ttlMs: 10_000 });
+  port.send(frame(remote(1), MAC.a), frame(remote(2), MAC.a), frame(remote(4), MAC.a));
+  vtep.engine.setTime(7000);
+  t.same(facts(1), { origin: 'pushed', ageMs: 6000, idleMs: 2000, ttlMs: 54_000 });
+  t.match(facts(2), { idleMs: 2000 }, 'a drop is a use, too');
+  t.same(facts(3), { origin: 'plugin', ageMs: 2000, idleMs: 6000, ttlMs: 8000 });
+  t.match(facts(4), { origin: 'restored', idleMs: 2000 });
+  net.answer(vtep.questions[1], { kind: 'target', to: [peer.local], ttlMs: Infinity });
+  t.match(facts(4), { origin: 'plugin', ageMs: 0, idleMs: 2000 }, 'once the plugin has said so');
+  const day = 86_400_000;
+  for (let now = 10; now <= 300; now += 10) {
+    vtep.engine.setTime(now * day);
+    const { ageMs = 0, idleMs = 0 } = facts(4) ?? {};
+    const days = [ageMs, idleMs].map((ms) => Math.round(ms / day));
+    const expected = Math.min(now, 124);
+    t.ok(
+      days.every((one) => Math.abs(one - expected) <= 31 && one >= expected),
+      `after ${now} days: ${days.join()}`,
+    );
+  }
+  t.end();
+});
+
 await t.test('a full table loses what was not used for longest', (t) => {
   const { vtep, net, port, peer } = asking({ maxTargets: 4 });
   const macs = () => net.targets().map(({ mac }) => mac - remote(0));
@@ -181,10 +228,10 @@ await t.test('what waits for longest makes room for the next question', (t) => {
   const table: TargetTable = new TargetTable(2, 2, (row) => evicted.push(table.macLow(row)));
   const waiting = [1, 2, 3].map((mac) => table.insert(0, mac, 0));
   t.strictSame([evicted.splice(0), table.find(0, 1)], [[1], NONE]);
-  table.settle(waiting[1], VALID, 0, 100, 0);
+  table.settle(waiting[1], VALID, 0, 100, 0, 'set');
   table.insert(0, 4, 0);
   t.strictSame(evicted.splice(0), [], 'a target is none of them');
-  table.reopen(waiting[1]);
+  table.reopen(waiting[1], 0);
   t.strictSame(evicted.splice(0), [3], 'until it is asked for again');
   t.equal(table.size, 2);
   t.end();

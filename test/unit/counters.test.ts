@@ -3,6 +3,7 @@
 import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
 import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
+import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import type { Device } from '../../src/io/contract.js';
 import type { DropReason, ProxyDrop } from '../../src/model/drops.js';
@@ -11,6 +12,7 @@ import type { FrameBatch } from '../../src/wire/descriptor.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as tcp from '../../src/wire/tcp.js';
 import * as virtio from '../../src/wire/virtio-net.js';
+import { loopbackFrame } from '../../src/daemon/observe/probe-frames.js';
 import { concat, dhcpFrame, endpoint, frame, Lab, MAC, type Net, packet, type Tap } from '../helpers/lab.js';
 import { AMBIGUOUS, Apart, Coalescing, MANY, refusing } from '../helpers/many-frames.js';
 import { VXLAN_100 } from '../helpers/scenes.js';
@@ -186,6 +188,7 @@ const ROWS: Record<Reachable, Row> = {
   proxy_arp: [replied('proxy_arp'), 1, 1],
   proxy_ndp: [replied('proxy_ndp'), 1, 1],
   proxy_dhcp: [redirected(true), 1, 1],
+  loopback_answers: [looped(1), 1, 1],
   too_big_answers: [
     (isMany) => {
       const { net, own } = site(isMany, { mtuBytes: 576 });
@@ -334,6 +337,7 @@ const ROWS: Record<Reachable, Row> = {
     },
   ],
   rx_too_big: [received({ mtuBytes: 40 })],
+  rx_loopback: [looped(LOOPBACK_RATE.burst + 1), 1, 1],
   rx_no_port: [
     (isMany) => {
       const { net, own, vnic, receives } = site(isMany);
@@ -347,6 +351,16 @@ const ROWS: Record<Reachable, Row> = {
   port_full: [refusedBy(EAGAIN), 2, 2 * MANY],
   port_error: [refusedBy(EPERM), 2, 2 * MANY],
 };
+
+/** A peer sends loopback messages to a port. */
+function looped(messages: number) {
+  return (): Net => {
+    const { net, receives } = site(false, { answersLoopback: true });
+    const message = loopbackFrame({ from: MAC.b, to: MAC.c, vid: 0 }, 1, 46);
+    for (let left = messages; left > 0; left--) receives(() => message);
+    return net;
+  };
+}
 
 function replied(counter: 'proxy_arp' | 'proxy_ndp') {
   return (): Net => {

@@ -232,10 +232,11 @@ t.test('limits', async (t) => {
   });
 
   t.test('a client that does not read is cut off', async (t) => {
-    const rows = Array.from({ length: 20_000 }, () => ({
+    const rows = Array.from({ length: 10_000 }, () => ({
       mac: '02:00:00:00:00:01',
       state: 'drop' as const,
       destinations: [],
+      ...{ origin: null, ageMs: null, idleMs: null, ttlMs: null },
     }));
     let asked = 0;
     const { socket } = await serve(t, {

@@ -28,6 +28,7 @@ function filled(count = COUNT): { vtep: Vtep; net: Net; lab: Lab; to: Vtep['endp
       mac: macAt(index, count),
       to: [to],
       ttlMs: Infinity,
+      origin: 'set',
     });
   return { vtep, net, lab, to };
 }
@@ -191,7 +192,14 @@ function manyDestinations(t: Test) {
   const { ip } = vtep.lab.peer('192.0.2.77').local;
   const add = (index: number): void => {
     const to = [{ ip: index % 2 === 0 ? ip : vtep.endpoint.ip, port: 1 + (index >> 1) }];
-    vtep.engine.obey({ kind: 'set-target', overlay: net.id, mac: FIRST + index, to, ttlMs: Infinity });
+    vtep.engine.obey({
+      kind: 'set-target',
+      overlay: net.id,
+      mac: FIRST + index,
+      to,
+      ttlMs: Infinity,
+      origin: 'set',
+    });
   };
   for (let index = 0; index < COUNT; index++) add(index);
   /** Whether a frame to each of them is dropped under this reason. */

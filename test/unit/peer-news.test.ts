@@ -3,7 +3,7 @@ import t from 'tap';
 
 import { Health } from '../../src/daemon/health.js';
 import type { ObservedOverlay } from '../../src/daemon/observe/observed.js';
-import { PeerNews } from '../../src/daemon/observe/peer-news.js';
+import { PeerNews } from '../../src/daemon/underlay/peer-news.js';
 import type { PeerReport } from '../../src/model/peer-report.js';
 import { unreachableName, unreachableQuestion } from '../../src/model/unreachable.js';
 import { IS_V6 } from '../../src/wire/path-news.js';

@@ -167,7 +167,7 @@ await t.test('an answer that is too old reaches nobody', async (t) => {
     const [one, other] = host.threads;
     one.tap.send(frame(MAC.b, MAC.a));
     host.hear();
-    host.overlay.setTarget(MAC.b, [], Infinity);
+    host.overlay.setTarget(MAC.b, [], Infinity, 'set');
     host.overlay.answer(host.asked[0].lookup, TARGET(host));
     for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
     t.equal(host.arrived(), 0);
@@ -238,9 +238,17 @@ await t.test('the targets of all are shown as one table', async (t) => {
     { mac: MAC.c, state: 'valid', to },
     { mac: MAC.d, state: 'pending', to: [] },
   ];
-  t.same(await overlay.targets(-1, 100), { entries: table, next: undefined });
-  t.same(await overlay.targets(-1, 2), { entries: table.slice(0, 2), next: table[1].mac });
-  t.same(await overlay.targets(MAC.c, 2), { entries: table.slice(2), next: undefined });
+  const page = async (after: MacAddress, limit: number) => {
+    const { entries, next } = await overlay.targets(after, limit);
+    return { entries: entries.map(({ mac, state, to }) => ({ mac, state, to })), next };
+  };
+  t.same(await page(-1, 100), { entries: table, next: undefined });
+  t.same(await page(-1, 2), { entries: table.slice(0, 2), next: table[1].mac });
+  t.same(await page(MAC.c, 2), { entries: table.slice(2), next: undefined });
+  const idle = async () => (await overlay.targets(MAC.a, 1)).entries[0].facts?.idleMs;
+  t.equal(await idle(), undefined, 'no thread has used it');
+  other.tap.send(frame(MAC.b, MAC.a));
+  t.equal(await idle(), 0, 'another thread has');
   overlay.setPeers([peer.endpoint.ip]);
   overlay.announce(frame(MAC.all, MAC.d));
   t.same(
@@ -263,7 +271,7 @@ await t.test('once it has ended, no thread is told of it and its listener hears 
   t.equal(host.asked.length, 1);
   const count = host.posted.length;
   overlay.answer(host.asked[0].lookup, TARGET(host));
-  overlay.setTarget(MAC.b, [peer.endpoint], Infinity);
+  overlay.setTarget(MAC.b, [peer.endpoint], Infinity, 'set');
   overlay.restore({ peers: [], targets: [{ mac: MAC.b, to: [peer.endpoint] }] });
   overlay.setPeers([peer.endpoint.ip]);
   overlay.announce(frame(MAC.all, MAC.d));

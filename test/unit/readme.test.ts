@@ -84,6 +84,7 @@ t.test('the drops that are by design, and no other', (t) => {
     'proxy_unknown',
     'proxy_own',
     'proxy_local',
+    'rx_loopback',
   ]);
   t.end();
 });

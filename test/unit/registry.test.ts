@@ -14,6 +14,8 @@ import {
   valueOf,
 } from '../helpers/registry-host.js';
 
+const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null };
+
 t.test('creating an overlay', async (t) => {
   t.test('sets up datapath, port and file', async (t) => {
     const { registry, datapath, stateDir } = await newHost(t);
@@ -38,7 +40,7 @@ t.test('creating an overlay', async (t) => {
     t.match(overlay, { name: 'overlay0', temporary: false, mode: 'point', health: { status: 'ONLINE' } });
     t.equal(valueOf(overlay, 'varpd/id'), '1');
     t.same(await registry.targets({ name: 'overlay0' }), {
-      rows: [{ mac: '*:*:*:*:*:*', state: 'valid', destinations: ['10.0.0.2:4789'] }],
+      rows: [{ mac: '*:*:*:*:*:*', state: 'valid', destinations: ['10.0.0.2:4789'], ...NO_FACTS }],
       next: null,
     });
   });

@@ -1,7 +1,7 @@
 // dladm show-peers: the rows that varpd makes, page by page, and the forms that dladm gives them.
 import t from 'tap';
 
-import type { PeerRow } from '../../src/control/messages.js';
+import type { PeerRow } from '../../src/control/peer-messages.js';
 import { type PeerPlace, MAX_STATIONS } from '../../src/core/peer-places.js';
 import { peerPage, type PeersOwner } from '../../src/daemon/overlays/overlay-peers.js';
 import { EXIT } from '../../src/model/exit-statuses.js';

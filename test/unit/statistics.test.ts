@@ -51,7 +51,7 @@ class Observed {
       },
       links: { carrier: true, destinationCount: 1 },
       health: this.health,
-      lookupTimes: { open: 1, latencyMs: { p50: 1, p99: 2, max: 3 } },
+      plugin: { lookupTimes: { open: 1, latencyMs: { p50: 1, p99: 2, max: 3 } } },
       info: () => {
         throw new Error('not asked for');
       },

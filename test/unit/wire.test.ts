@@ -10,6 +10,7 @@ import * as icmpv6 from '../../src/wire/icmpv6.js';
 import * as ip from '../../src/wire/ip.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as ipv6 from '../../src/wire/ipv6.js';
+import * as loopback from '../../src/wire/loopback.js';
 import * as mac from '../../src/wire/mac.js';
 import * as ndp from '../../src/wire/ndp.js';
 import * as reason from '../../src/wire/reason.js';
@@ -86,6 +87,12 @@ await t.test('every codec deconstructs, constructs, round-trips and refuses ever
       targetIp: addressV4('10.0.0.1'),
     },
     checked: 28,
+  });
+  testCodec(t, 'loopback', {
+    codec: loopback,
+    bytes: from('loopbackMessage', 1),
+    repr: { level: 7, opcode: loopback.MESSAGE, transaction: 0x0001_0002, dataBytes: 34 },
+    checked: 8,
   });
   testCodec(t, 'ipv4', {
     codec: ipv4,

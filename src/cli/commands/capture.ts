@@ -8,15 +8,13 @@ import { CaptureStream } from '../../wire/pcapng-read.js';
 import { type CaptureSink, openFile, openOutput, openText, ROW_COLUMNS } from '../capture-sinks.js';
 import { type Arguments, attempt, CommandError, defineCommand, UsageError, ValueError } from '../command.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, SHOW_OPTIONS } from '../show.js';
-import { parseDecimal, requireMac, requireOneOperand } from '../values.js';
+import { etherTypeFrom, MAX_VID, requireMac, requireOneOperand, wholeFrom } from '../values.js';
 
 type Request = Methods['capture.start']['params'];
 
 /** Time for varpd to send the remaining packets after the request to end. */
 const END_MS = 2000;
-const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
-const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd };
 
 const OPTIONS = [
   { name: 'write', short: 'w', value: 'file', about: 'write pcapng into this file; - is standard output' },
@@ -102,13 +100,13 @@ function whyOver(name: string, { overlay }: CaptureInfo, isWhole: boolean): stri
 function requestOf(args: CaptureArguments): Request {
   const drops = args.value('drops');
   const typed = {
-    snapBytes: wholeOf(args.value('snaplen'), 'snapshot length', 1, MAX_SNAP_BYTES),
-    count: wholeOf(args.value('count'), 'number of packets', 1, MAX_COUNT),
+    snapBytes: wholeFrom(args.value('snaplen'), 'snapshot length', 1, MAX_SNAP_BYTES),
+    count: wholeFrom(args.value('count'), 'number of packets', 1, MAX_COUNT),
     reason: drops === '' ? undefined : drops,
     mac: args.has('mac') ? requireMac(args.value('mac')!) : undefined,
     ip: addressOf(args.value('ip')),
-    etherType: etherTypeOf(args.value('type')),
-    vlan: wholeOf(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
+    etherType: etherTypeFrom(args.value('type')),
+    vlan: wholeFrom(args.value('vlan'), 'VLAN identifier', 0, MAX_VID),
     peer: addressOf(args.value('peer')),
   };
   const given = Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== undefined));
@@ -154,22 +152,6 @@ function endOnSignal(stream: Socket): Ending {
   process.on('SIGINT', ask);
   process.on('SIGTERM', ask);
   return ending;
-}
-
-function wholeOf(text: string | undefined, what: string, min: number, max: number): number | undefined {
-  if (text === undefined) return undefined;
-  const value = parseDecimal(text);
-  if (value !== undefined && value >= min && value <= max) return value;
-  throw new ValueError(`invalid ${what} '${text}'; valid range: ${min} - ${max}`);
-}
-
-function etherTypeOf(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = /^0x[0-9a-f]{1,4}$/i.test(text) ? Number(text) : (ETHER_TYPES[text] ?? parseDecimal(text));
-  if (value !== undefined && value <= 0xffff) return value;
-  throw new ValueError(`invalid EtherType '${text}'`, [
-    'an EtherType is ipv4, ipv6, arp, or a number: 0x8902',
-  ]);
 }
 
 function addressOf(text: string | undefined): string | undefined {

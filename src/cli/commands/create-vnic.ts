@@ -2,11 +2,10 @@
 import { attempt, defineCommand, UsageError, ValueError } from '../command.js';
 import { parseLinkProperties } from '../link-properties.js';
 import { temporaryCreation } from '../options.js';
-import { parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
+import { MAX_VID, parseDecimal, requireMac, requireName, requireOneOperand } from '../values.js';
 
 /** IEEE 802.1Q-2014, table 9-2: 0 is no VLAN, 0xfff is reserved. */
 const MIN_VID = 1;
-const MAX_VID = 4094;
 
 export const command = defineCommand({
   synopsis: 'create-vnic [-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',

@@ -18,16 +18,17 @@ const COLUMNS: readonly Column<Finding>[] = [
 const JSON_VERSION = 1;
 
 export const command = defineCommand({
-  synopsis: 'doctor [--config file] [[-p] -o field,... | --json] [overlay]',
+  synopsis: 'doctor [--config file] [--probe] [[-p] -o field,... | --json] [overlay]',
   about:
     'Looks at this host, at varpd and at its overlays, all or the one named: a line for each check, with what to do. ' +
-    'It changes nothing and sends nothing, and most of it needs no varpd. The exit status is 10 if a check fails.',
+    'It changes nothing and, without --probe, sends nothing, and most of it needs no varpd. The exit status is 10 if a check fails.',
   options: [
     {
       name: 'config',
       value: 'file',
       about: "the configuration of varpd; else that of the varpd that runs, else varpd's default",
     },
+    { name: 'probe', about: 'send a message to a station of each peer, and see whether it is answered' },
     ...SHOW_OPTIONS,
   ],
   examples: ['doctor', 'doctor overlay0', 'doctor -p -o status,code,sentence', 'doctor --json'],
@@ -42,7 +43,13 @@ export const command = defineCommand({
     // Loaded only here: the help of dladm needs no native module.
     const { examine } = await import('../doctor/examine.js');
     const { socket, version } = context;
-    const found = await examine({ socket, version, overlay, configFile: args.value('config') });
+    const found = await examine({
+      socket,
+      version,
+      overlay,
+      configFile: args.value('config'),
+      probes: args.has('probe'),
+    });
     if (found === undefined)
       throw new CommandError(`no overlay '${overlay}': varpd has none of that name`, [], EXIT.NOT_FOUND);
     const { findings, observer } = found;

@@ -56,7 +56,23 @@ const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
     width: 42,
     cell: (row) => (row.destinations.length > 0 ? row.destinations.join(',') : row.state),
   },
+  { name: 'ORIGIN', width: 9, extra: true, cell: (row) => row.origin ?? '--' },
+  { name: 'AGE', width: 7, extra: true, cell: (row) => seconds(row.ageMs) },
+  { name: 'USED', width: 7, extra: true, cell: (row) => seconds(row.idleMs) },
+  { name: 'TTL', width: 7, extra: true, cell: (row) => seconds(row.ttlMs) },
 ];
+
+/** The columns of -t -s: all, within 80 characters. */
+const TARGET_WIDTHS: Readonly<Record<string, number>> = { LINK: 10, DESTINATION: 22 };
+const TARGET_STATISTICS = TARGET_COLUMNS.map(({ name, width, ...column }) => ({
+  name,
+  width: TARGET_WIDTHS[name] ?? width,
+  cell: (row: Parameters<typeof column.cell>[0]) => column.cell(row),
+}));
+
+function seconds(milliseconds: number | null): string {
+  return milliseconds === null ? '--' : String(Math.floor(milliseconds / 1000));
+}
 
 export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
@@ -66,7 +82,11 @@ export const command = defineCommand({
     'those that -p of create-overlay takes, r- for the others.',
   options: [
     { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },
-    { name: 'target', short: 't', about: 'which MAC address is reached where' },
+    {
+      name: 'target',
+      short: 't',
+      about: 'which MAC address is reached where; with -s also origin, and age, last use and ttl in seconds',
+    },
     ...STATISTICS_OPTIONS,
     ...SHOW_OPTIONS,
   ],
@@ -81,10 +101,12 @@ export const command = defineCommand({
 
   async run(args, context) {
     const { print } = context;
+    // -s adds columns to -t.
+    const hasRows = args.has('target') && args.has('statistics') && !args.has('interval');
     const tables = (['fma', 'target', 'statistics'] as const).filter((name) => args.has(name));
-    if (tables.length > 1) throw new UsageError('only one of -f, -t or -s may be used');
+    if (tables.length > (hasRows ? 2 : 1)) throw new UsageError('only one of -f, -t or -s may be used');
     const seconds = readInterval(args);
-    if (args.has('statistics')) {
+    if (args.has('statistics') && !hasRows) {
       const { names, count } = splitCount(args.operands, seconds);
       const selection = { overlays: names, rowsOf: overlayRows, select: (all: unknown) => all };
       await showStatistics(args, selection, seconds === undefined ? undefined : { seconds, count }, context);
@@ -97,7 +119,7 @@ export const command = defineCommand({
       if (!args.has('target')) print(formatJson(overlays));
       else await printWithTargets(overlays, context);
     } else if (args.has('target')) {
-      const format = chooseFormat(args, TARGET_COLUMNS, context);
+      const format = chooseFormat(args, hasRows ? TARGET_STATISTICS : TARGET_COLUMNS, context);
       let shown = 0;
       await eachTable(await list(args.operands, context), context, ({ name }, rows) => {
         if (rows.length === 0) return;

@@ -1,6 +1,6 @@
 /** show-peers: shows the peers of overlays, all of them or those named (docs/peers.md). */
 import { durationText } from '../../control/drop-text.js';
-import type { PeerRow } from '../../control/messages.js';
+import type { PeerRow } from '../../control/peer-messages.js';
 import { attempt, type Context, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
 import {

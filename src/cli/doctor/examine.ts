@@ -5,6 +5,7 @@ import { checkKernel, readKernel } from './kernel.js';
 import { checkMapping } from './mapping.js';
 import { checkObserver, isSameNetwork, readObserver } from './observer.js';
 import { checkHealth, checkOverlay, readOverlay } from './overlays.js';
+import { checkPeers, readPeers } from './peers.js';
 import { checkRoutes, readRoutes, type RoutesFacts } from './routes.js';
 import { checkStored, readStored } from './stored.js';
 import { type OverlaySubject, readSubject, runs, type Subject, type SubjectOptions } from './subject.js';
@@ -21,6 +22,8 @@ export interface Examination {
 export interface ExaminationOptions extends SubjectOptions {
   /** Version of dladm. */
   readonly version: string;
+  /** Whether peers are asked for an answer. */
+  readonly probes: boolean;
 }
 
 /** Undefined when there is no overlay of the name that was given. */
@@ -35,7 +38,8 @@ export async function examine(options: ExaminationOptions): Promise<Examination 
     ...(isSameNetwork(subject) ? await ofNetwork(subject) : []),
     ...broken.flatMap(({ name, health }) => about(name, [checkHealth(health)])),
     ...overlays.flatMap((overlay) => about(overlay.name, checkMapping(overlay))),
-    ...about(null, UNSEEN),
+    ...(options.probes ? await ofPeers(subject) : about(null, [UNASKED])),
+    ...about(null, [UNSEEN]),
   ];
   return {
     // A sort keeps the order of equal ones, so overlays stay as varpd has them.
@@ -48,14 +52,23 @@ const ORDER: ReadonlyMap<Code, number> = new Map(
   (Object.keys(CHECKS) as Code[]).map((code, index) => [code, index]),
 );
 
-const UNSEEN: readonly Plain[] = [
-  skip('PEER-ANSWERS', 'doctor sends nothing to peers', 'ping an address on the overlay'),
-  skip(
-    'PEER-CHECKSUMS',
-    'no counter tells a peer that sends zero checksums, for which receive coalescing is lost',
-    "at a peer with the kernel's vxlan: ip link add ... type vxlan ... udpcsum",
-  ),
-];
+const UNASKED: Plain = skip(
+  'PEER-ANSWERS',
+  'doctor sends nothing to peers unless told to',
+  'dladm doctor --probe',
+);
+
+const UNSEEN: Plain = skip(
+  'PEER-CHECKSUMS',
+  'no counter tells a peer that sends zero checksums, for which receive coalescing is lost',
+  "at a peer with the kernel's vxlan: ip link add ... type vxlan ... udpcsum",
+);
+
+/** All overlays at once: a peer that does not answer takes time. */
+async function ofPeers(subject: Subject): Promise<Finding[]> {
+  const facts = await Promise.all(subject.overlays.map((overlay) => readPeers(overlay, subject)));
+  return subject.overlays.flatMap(({ name }, index) => about(name, [checkPeers(facts[index])]));
+}
 
 async function ofNetwork(subject: Subject): Promise<Finding[]> {
   const { overlays, ports: names } = subject;

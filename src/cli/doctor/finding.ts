@@ -134,7 +134,10 @@ export const CHECKS = {
   'MAPPING-VNIC': { about: 'The mapping has the MAC of each VNIC.', needs: MAPPING },
   'MAPPING-PLACE': { about: 'The mapping has each VNIC at the listen address of this host.', needs: MAPPING },
 
-  'PEER-ANSWERS': { about: 'Whether peers answer. Always `skip`: doctor sends nothing to peers.' },
+  'PEER-ANSWERS': {
+    about: 'A station of each peer, out of the target table, answers `dladm probe`. Only with `--probe`.',
+    needs: 'varpd, root or `group`',
+  },
   'PEER-CHECKSUMS': {
     about:
       'Whether peers send zero checksums, which costs receive coalescing. Always `skip`: no counter tells.',

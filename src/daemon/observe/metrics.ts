@@ -8,19 +8,18 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
-import type { PeerTrouble } from '../../control/messages.js';
+import type { PeerTrouble } from '../../control/peer-messages.js';
 import { PORT_TRAFFIC, TRAFFIC } from '../../core/counters.js';
 import type { Datapath, Offload } from '../../datapath/contract.js';
 import { type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
 import { formatEndpoint } from '../../wire/ip.js';
 import { VERSION } from '../version.js';
 import type { Observed, ObservedOverlay } from './observed.js';
-import type { PeerNews } from './peer-news.js';
 
 export interface MetricSources {
   readonly directory: Observed;
   readonly datapath: Pick<Datapath, 'features' | 'socketCounters'>;
-  readonly peers: Pick<PeerNews, 'troubles'>;
+  readonly peers: { troubles(overlay: number): ReadonlyMap<string, PeerTrouble> };
 }
 
 /** Time for the datapath to count its targets. It answers in a fraction of this, or hangs. */

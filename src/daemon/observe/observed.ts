@@ -21,7 +21,7 @@ export interface ObservedOverlay {
   readonly listen: Endpoint;
   readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'peers' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
-  readonly lookupTimes: Omit<LookupStatistics, 'asked'>;
+  readonly plugin: { readonly lookupTimes: Omit<LookupStatistics, 'asked'> };
   readonly health: Pick<Health, 'note' | 'endNote' | 'tell'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];

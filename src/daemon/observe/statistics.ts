@@ -64,7 +64,7 @@ export class Statistics {
     return {
       name,
       counters: rows(now.counters, past?.counters).filter((row) => !(row.name in DROPS)),
-      lookups: { asked: now.counters['lookups'] ?? 0, ...overlay.lookupTimes },
+      lookups: { asked: now.counters['lookups'] ?? 0, ...overlay.plugin.lookupTimes },
       drops: datapath.drops(now.counters).map(dropRow),
       ports: [...now.ports].map(([port, counts]) => ({
         name: port,

@@ -4,7 +4,7 @@
  * again until it works.
  */
 import type { LookupStatistics } from '../../control/messages.js';
-import type { LookupRequest } from '../../datapath/contract.js';
+import type { LookupAnswer, LookupRequest } from '../../datapath/contract.js';
 import { inBackground } from '../../model/background.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
@@ -107,6 +107,16 @@ export class OverlayPlugin {
 
   get lookupTimes(): Omit<LookupStatistics, 'asked'> {
     return this.#instance?.lookupTimes ?? { open: 0, latencyMs: null };
+  }
+
+  /** The answer to a lookup, as `PluginInstance.answerOf`. */
+  async answerOf(request: LookupRequest): Promise<LookupAnswer> {
+    return this.#instance?.answerOf(request) ?? { kind: 'drop', reason: 'lookup_failed' };
+  }
+
+  /** The MAC that has an address, or null. Undefined: this plugin has no such facts. Rejects as the plugin does. */
+  async neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> {
+    return await this.#instance?.neighbor(ip);
   }
 
   /** Never throws; the datapath gets exactly one answer to each lookup, unless the overlay ends before. */

@@ -14,6 +14,8 @@ const TARGET_PAGE_ROWS = 100;
 
 const POINT_TARGET = '*:*:*:*:*:*';
 
+const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null };
+
 /** The overlay that has the table. Its mode and its destination may come later. */
 export interface TableOwner {
   readonly name: string;
@@ -35,14 +37,18 @@ export class OverlayTargets {
     const { datapath, destination } = this.#owner;
     if (destination !== undefined) {
       const destinations = [formatEndpoint(destination)];
-      return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations }], next: null };
+      return { rows: [{ mac: POINT_TARGET, state: 'valid', destinations, ...NO_FACTS }], next: null };
     }
     const start = after === undefined ? -1 : needMac(after);
     const { entries, next } = await datapath.targets(start, limit);
-    const rows = entries.map(({ mac, state, to }) => ({
+    const rows = entries.map(({ mac, state, to, facts }) => ({
       mac: formatMac(mac),
       state: state === 'valid' && to.length > 1 ? ('flood' as const) : state,
       destinations: to.map(formatEndpoint),
+      origin: facts?.origin ?? null,
+      ageMs: facts?.ageMs ?? null,
+      idleMs: facts?.idleMs ?? null,
+      ttlMs: facts?.ttlMs ?? null,
     }));
     return { rows, next: next === undefined ? null : formatMac(next) };
   }
@@ -52,7 +58,7 @@ export class OverlayTargets {
     this.#needTable();
     const address = needMac(mac);
     const to = destination.toLowerCase() === 'drop' ? [] : [needDestination(destination, this.#owner)];
-    this.#owner.datapath.setTarget(address, to, Infinity);
+    this.#owner.datapath.setTarget(address, to, Infinity, 'set');
   }
 
   /** Rejects with an OverlayError when the MAC is not in the table. */

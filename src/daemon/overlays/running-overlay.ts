@@ -5,7 +5,7 @@
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
  */
 import { availableParallelism } from 'node:os';
-import type { LookupStatistics, RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
@@ -366,11 +366,11 @@ export class RunningOverlay {
     };
   }
 
-  get lookupTimes(): Omit<LookupStatistics, 'asked'> {
-    return this.#plugin.lookupTimes;
+  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor'> {
+    return this.#plugin;
   }
 
-  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount'> {
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount' | 'macOf'> {
     return this.#links;
   }
 

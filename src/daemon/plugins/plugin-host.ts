@@ -12,15 +12,15 @@ import type { LookupStatistics } from '../../control/messages.js';
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
-import type {
-  Destination,
-  Host,
-  Instance,
-  LookupPlugin,
-  MacAddress,
-  ProxyKind,
-} from '../../plugin/contract.js';
-import { type Endpoint, family, formatEndpoint, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
+import type { Destination, Host, Instance, LookupPlugin, MacAddress } from '../../plugin/contract.js';
+import {
+  type Endpoint,
+  family,
+  formatEndpoint,
+  type IpAddress,
+  isSameEndpoint,
+  isV4,
+} from '../../wire/ip.js';
 import { isMulticast } from '../../wire/mac.js';
 import type { Limits } from '../config.js';
 import type { Health } from '../health.js';
@@ -29,7 +29,6 @@ import { hiddenPathHint, systemErrorText } from '../system-error.js';
 import { andThen, DeadlineError, Deadlines, type Eventually } from './deadline.js';
 import {
   AnswerError,
-  checkAnswer,
   checkDestination,
   checkMac,
   checkPeers,
@@ -39,9 +38,10 @@ import {
   checkStationIps,
   checkTtlMs,
 } from './plugin-answer.js';
+import { type Ask, carryOut, factsOf, failure } from './carry-out.js';
 import { LookupTimes } from './lookup-times.js';
 import { runningPlugin } from './plugin-context.js';
-import { announcement, type Facts, orFlood, proxy } from './proxy.js';
+import { announcement } from './proxy.js';
 
 /**
  * More lookups than the datapath has open (core/overlay.ts): a repeated lookup may still be under way from
@@ -50,9 +50,6 @@ import { announcement, type Facts, orFlood, proxy } from './proxy.js';
 const MAX_OPEN_LOOKUPS = 4096;
 /** varpd has 2 s to end, and all plugins share them. */
 const STOP_DEADLINE_MS = 500;
-
-/** Puts a question to the plugin within the time that is left. */
-type Ask = <T>(call: (signal: AbortSignal) => T | Promise<T>) => Eventually<T>;
 
 /** The overlay that an instance serves. */
 export interface ServedOverlay {
@@ -194,21 +191,15 @@ export class PluginInstance {
     const instance = this.#instance;
     const datapath = this.#datapath;
     if (instance === undefined || datapath === undefined) return;
-    const { lookup, destinationMac, sourceMac, etherType, vlan } = request;
+    const { lookup } = request;
     if (this.#openLookups >= MAX_OPEN_LOOKUPS) {
       datapath.answer(lookup, { kind: 'drop', reason: 'lookup_failed' });
       return;
     }
     this.#openLookups++;
-    const { lookupDeadlineMs } = this.#services.limits();
     const startMs = performance.now();
-    const endMs = startMs + lookupDeadlineMs;
-    const question = { destinationMac, sourceMac, etherType, vlan };
     try {
-      const answer = andThen(
-        this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.resolve?.(question, signal)),
-        (value) => this.#carryOut(instance, request, value, endMs),
-      );
+      const answer = this.#resolve(instance, request, this.#warn);
       if (answer instanceof Promise) {
         answer.then(
           (later) => {
@@ -224,6 +215,50 @@ export class PluginInstance {
     }
   }
 
+  /**
+   * The answer to a lookup that the datapath has not asked for and does not get (explain): nothing is counted
+   * or degraded. Never rejects.
+   */
+  async answerOf(request: LookupRequest): Promise<LookupAnswer> {
+    const instance = this.#instance;
+    try {
+      if (instance !== undefined) return await this.#resolve(instance, request);
+    } catch (error) {
+      return failure(error);
+    }
+    return failure(undefined);
+  }
+
+  /** The MAC that has an address, as a proxy would give it, or null; undefined if the plugin has no such facts. Rejects
+   * with its error. */
+  async neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> {
+    const instance = this.#instance;
+    if (this.#isStopped || typeof instance?.neighbor !== 'function') return undefined;
+    const ask: Ask = (call) => this.#ask(this.#services.limits().lookupDeadlineMs, call);
+    return factsOf(instance, isV4(ip) ? 'arp' : 'ndp', ask).neighbor(ip);
+  }
+
+  #resolve(
+    instance: Instance,
+    request: LookupRequest,
+    warn?: (message: string) => void,
+  ): Eventually<LookupAnswer> {
+    const { destinationMac, sourceMac, etherType, vlan, frame } = request;
+    const { lookupDeadlineMs } = this.#services.limits();
+    const endMs = performance.now() + lookupDeadlineMs;
+    const question = { destinationMac, sourceMac, etherType, vlan };
+    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
+    return andThen(
+      this.#ask<unknown>(lookupDeadlineMs, (signal) => instance.resolve?.(question, signal)),
+      (value) => carryOut({ instance, ask, listen: this.#served.listen, warn }, frame, value),
+    );
+  }
+
+  readonly #warn = (message: string): void => {
+    const { overlay } = this.#served;
+    this.#services.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
+  };
+
   #succeed(lookup: number, startMs: number, answer: LookupAnswer): void {
     this.#openLookups--;
     this.#times.add(performance.now() - startMs);
@@ -234,41 +269,7 @@ export class PluginInstance {
   #fail(lookup: number, error: unknown): void {
     this.#openLookups--;
     this.complain(error);
-    const reason = error instanceof DeadlineError ? 'lookup_timeout' : 'lookup_failed';
-    this.#datapath?.answer(lookup, { kind: 'drop', reason });
-  }
-
-  #carryOut(
-    instance: Instance,
-    { frame }: LookupRequest,
-    value: unknown,
-    endMs: number,
-  ): Eventually<LookupAnswer> {
-    const answer = checkAnswer(value, this.#served.listen, frame !== undefined);
-    if (answer.kind !== 'proxy') return answer;
-    if (frame === undefined) throw new AnswerError('gave a unicast frame to a proxy');
-    const { overlay } = this.#served;
-    const ask: Ask = (call) => this.#ask(Math.max(1, Math.ceil(endMs - performance.now())), call);
-    const facts = this.#facts(instance, answer.what, ask);
-    const proxied = proxy(answer.what, frame, facts, (message) => {
-      this.#services.log.warn(`proxy ${overlay}`, `${overlay}: ${message}`);
-    });
-    return andThen(proxied, (done) => orFlood(done, answer.otherwise));
-  }
-
-  #facts(instance: Instance, what: ProxyKind, ask: Ask): Facts {
-    const fact = (
-      name: 'neighbor' | 'dhcpServer',
-      call: (signal: AbortSignal) => MacAddress | null | undefined | Promise<MacAddress | null>,
-    ): Eventually<MacAddress | null> => {
-      if (typeof instance[name] !== 'function')
-        throw new AnswerError(`gives frames to the ${what} proxy, but has no ${name}`);
-      return andThen(ask<unknown>(call), (found) => (found === null ? null : checkStation(found)));
-    };
-    return {
-      neighbor: (ip) => fact('neighbor', (signal) => instance.neighbor?.(ip, signal)),
-      dhcpServer: (client) => fact('dhcpServer', (signal) => instance.dhcpServer?.(client, signal)),
-    };
+    this.#datapath?.answer(lookup, failure(error));
   }
 
   /** Rejects with an OverlayError when the plugin did not accept its new data. */
@@ -327,28 +328,21 @@ export class PluginInstance {
   #host(): Host {
     const { overlay, vnetid, listen } = this.#served;
     const { health, reprotect } = this.#services;
+    const say = (level: 'info' | 'warn' | 'error') => (message: string) => {
+      this.#log(level, message);
+    };
     return {
       overlay,
       vnetid,
       listen,
-      log: {
-        info: (message) => {
-          this.#log('info', message);
-        },
-        warn: (message) => {
-          this.#log('warn', message);
-        },
-        error: (message) => {
-          this.#log('error', message);
-        },
-      },
+      log: { info: say('info'), warn: say('warn'), error: say('error') },
       now: () => performance.now(),
       setTarget: (mac, to, ttlMs) => {
         const target = [checkMac(mac), checkDestination(to, listen), checkTtlMs(ttlMs)] as const;
         this.#whenAttached((datapath) => {
           // A group MAC is at this host in any case, so only the earlier target is withdrawn.
           if (isMulticast(target[0]) && isSameEndpoint(target[1], listen)) datapath.invalidate(target[0]);
-          else datapath.setTarget(target[0], [target[1]], target[2]);
+          else datapath.setTarget(target[0], [target[1]], target[2], 'pushed');
         });
       },
       invalidate: (mac) => {

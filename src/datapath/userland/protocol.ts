@@ -9,6 +9,8 @@ import type { RingMemory } from '../../core/capture-ring.js';
 import type { CaptureRules } from '../../core/capture-tap.js';
 import type { Counters } from '../../core/counters.js';
 import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { Explained } from '../../core/dry-facts.js';
+import type { DryFrame } from '../../core/dry-run.js';
 import type { DropExamples } from '../../core/drop-examples.js';
 import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
@@ -17,8 +19,10 @@ import type { OverlayOptions, Question } from '../../core/overlay.js';
 import type { PeerPlaces } from '../../core/peer-places.js';
 import type { PeerMemory } from '../../core/peer-records.js';
 import type { PresenceMemory } from '../../core/presence.js';
+import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe.js';
 import type { StationMemory } from '../../core/stations.js';
 import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
+import type { Origin } from '../../core/target-table.js';
 import type { EncapsulationName } from '../../encap/contract.js';
 import type { RouteMtu } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -99,6 +103,7 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
+      readonly origin: Origin;
       /** Set by the answer to another thread's question: a known MAC keeps its target. */
       readonly unlessKnown?: boolean;
     }
@@ -151,6 +156,13 @@ export type Command =
       readonly from: number;
       readonly reply: number;
     }
+  /** Says what would be done with a frame. Nothing is done. */
+  | {
+      readonly kind: 'explain';
+      readonly overlay: number;
+      readonly frame: DryFrame;
+      readonly reply: number;
+    }
   | { readonly kind: 'count-targets'; readonly overlay: number; readonly reply: number }
   /** Targets from before a restart, to be confirmed when used. The latest used comes first. */
   | {
@@ -170,6 +182,17 @@ export type Command =
     }
   /** Every record is in the ring when this is replied to. */
   | { readonly kind: 'stop-capture'; readonly capture: number; readonly reply: number }
+  /** Replaces the probe before. */
+  | { readonly kind: 'start-probe'; readonly overlay: number; readonly rules: ProbeRules }
+  /** One thread sends. The replies may come to any, so each has the probe. */
+  | {
+      readonly kind: 'send-probe';
+      readonly overlay: number;
+      /** Name of the port. */
+      readonly port: string;
+      readonly frames: readonly ProbeFrame[];
+    }
+  | { readonly kind: 'stop-probe'; readonly overlay: number; readonly reply: number }
   | { readonly kind: 'ping'; readonly reply: number }
   | { readonly kind: 'stop' };
 
@@ -190,6 +213,7 @@ export const TABLE_COMMANDS = [
   'scan-recent',
   'describe-targets',
   'describe-peers',
+  'explain',
   'restore-targets',
 ] as const satisfies readonly Command['kind'][];
 export type TableCommand = Extract<Command, { kind: (typeof TABLE_COMMANDS)[number] }>;
@@ -213,6 +237,7 @@ export type Report =
   | { readonly kind: 'peers-moved'; readonly overlay: number; readonly memory: PeerMemory }
   /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
+  | { readonly kind: 'probes'; readonly news: readonly ProbeNews[] }
   /** For the other threads: path news that this thread believes, or would if it had used the destination
    * lately. */
   | { readonly kind: 'paths'; readonly news: readonly (PathReport & { readonly isBelieved: boolean })[] }
@@ -221,5 +246,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | number | TargetScan | TargetDescription | PeerPlaces;
+      readonly value: boolean | number | TargetScan | TargetDescription | PeerPlaces | Explained | undefined;
     };

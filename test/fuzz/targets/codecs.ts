@@ -11,6 +11,7 @@ import * as icmpv6 from '../../../src/wire/icmpv6.js';
 import * as ip from '../../../src/wire/ip.js';
 import * as ipv4 from '../../../src/wire/ipv4.js';
 import * as ipv6 from '../../../src/wire/ipv6.js';
+import * as loopback from '../../../src/wire/loopback.js';
 import * as mac from '../../../src/wire/mac.js';
 import * as ndp from '../../../src/wire/ndp.js';
 import { readCapture } from '../../../src/wire/pcapng-read.js';
@@ -22,7 +23,22 @@ import * as vxlan from '../../../src/wire/vxlan.js';
 import { frame, vectors, type Name } from '../../vectors/frames.js';
 import type { Target } from '../engine.js';
 
-const gates = [arp, dhcpv4, ethernet, icmp, icmpv6, ipv4, ipv6, ndp, tcp, udp, virtioNet, vlan, vxlan];
+const gates = [
+  arp,
+  dhcpv4,
+  ethernet,
+  icmp,
+  icmpv6,
+  ipv4,
+  ipv6,
+  loopback,
+  ndp,
+  tcp,
+  udp,
+  virtioNet,
+  vlan,
+  vxlan,
+];
 
 /** The first byte chooses. */
 const PARSERS: readonly ((bytes: Uint8Array) => void)[] = [

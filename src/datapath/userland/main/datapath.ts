@@ -214,6 +214,9 @@ export class DatapathControl implements Datapath {
       case 'notices':
         for (const [id, notices] of byOverlay(report.notices)) overlays.get(id)?.listener?.noticed(notices);
         return;
+      case 'probes':
+        for (const [id, news] of byOverlay(report.news)) overlays.get(id)?.probed(news);
+        return;
       case 'peers':
         for (const [id, changes] of byOverlay(report.changes))
           overlays.get(id)?.peersChanged(thread, changes);

@@ -72,7 +72,7 @@ async function standInLists(
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // A copy, since another process cannot share this memory.
     const table = new Int32Array(named.table);
-    const known = await overlay.recentTargets(MAX_KNOWN_TARGETS);
+    const known = (await overlay.recentTargets(MAX_KNOWN_TARGETS)).map(({ mac, to }) => ({ mac, to }));
     sockets.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },

@@ -18,6 +18,7 @@ export function optionsOf(config: OverlayConfig): OverlayOptions {
     keepApart: config.offload === 'off',
     negativeTtlMs: config.negativeTtlMs,
     maxTargets: config.maxTargets,
+    answersLoopback: config.answersLoopback,
   };
 }
 

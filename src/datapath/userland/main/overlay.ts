@@ -9,10 +9,13 @@
 import type { AddressTable } from '../../../core/address-table.js';
 import type { CaptureRules } from '../../../core/capture-tap.js';
 import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
+import type { Explained } from '../../../core/dry-facts.js';
+import type { DryFrame } from '../../../core/dry-run.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { PeerPlace } from '../../../core/peer-places.js';
 import type { PeerMemory } from '../../../core/peer-records.js';
+import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { PeerList, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
@@ -33,6 +36,7 @@ import type {
   TargetEntries,
   TargetEntry,
 } from '../../contract.js';
+import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
@@ -42,6 +46,7 @@ import { offloadsOf, optionsOf } from './overlay-config.js';
 import { describePeers, PeerReports } from './peer-reports.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
+import { OverlayProbe } from './probe.js';
 import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
@@ -78,6 +83,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly #peers: PeerThreads = new Map();
   readonly #peerReports = new PeerReports();
   readonly #captures = new Set<RingCapture>();
+  #probe: OverlayProbe | undefined;
   readonly #context: OverlayContext;
   readonly #id: number;
   /** Empty once the overlay has ended. */
@@ -134,6 +140,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#peerReports.moved(thread, memory);
   }
 
+  probed(news: readonly ProbeNews[]): void {
+    this.#probe?.heard(news);
+  }
+
   /** Returns whether the overlay sends frames to this underlay address. */
   sendsTo(ip: IpAddress): boolean {
     return this.#peers.has(ip);
@@ -159,9 +169,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
   }
 
-  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number): void {
+  setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number, origin: 'set' | 'pushed'): void {
     this.#shared?.forget(mac);
-    for (const link of this.#links) link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs });
+    for (const link of this.#links)
+      link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs, origin });
   }
 
   invalidate(mac?: MacAddress): void {
@@ -233,6 +244,30 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.#captures.add(capture);
     await capture.begun;
     return capture;
+  }
+
+  async probe(rules: ProbeRules, heard: ProbeListener): Promise<FrameProbe> {
+    const probe = new OverlayProbe(
+      {
+        overlay: this.#id,
+        links: this.#links,
+        sourcePorts: this.sockets.senderPorts,
+        stopped: () => {
+          if (this.#probe === probe) this.#probe = undefined;
+        },
+      },
+      rules,
+      heard,
+    );
+    this.#probe = probe;
+    await probe.begun;
+    return probe;
+  }
+
+  async explain(frame: DryFrame): ReturnType<OverlayDatapath['explain']> {
+    const replies = await this.#requestAll({ kind: 'explain', overlay: this.#id, frame });
+    const threads = (replies as (Explained | undefined)[]).filter((one) => one !== undefined);
+    return { threads, sourcePorts: this.sockets.senderPorts };
   }
 
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */

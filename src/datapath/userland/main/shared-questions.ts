@@ -54,7 +54,15 @@ export class SharedQuestions {
     const { to, ttlMs } = answer;
     links.forEach((link, thread) => {
       if (open.asking.some((one) => one.thread === thread)) return;
-      link.post({ kind: 'set-target', overlay, mac: open.mac!, to, ttlMs, unlessKnown: true });
+      link.post({
+        kind: 'set-target',
+        overlay,
+        mac: open.mac!,
+        to,
+        ttlMs,
+        origin: 'plugin',
+        unlessKnown: true,
+      });
     });
   }
 

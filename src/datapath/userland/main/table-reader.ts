@@ -101,11 +101,23 @@ async function describe(
   return { entries, count };
 }
 
+/** If several threads have a MAC, it was last used when one of them last used it. */
 function combine(replies: readonly TargetDescription[]): ReadonlyMap<MacAddress, TargetEntry> {
   const all = replies.flatMap(({ rows }) => rows);
   const known = new Map<MacAddress, TargetEntry>();
   for (const state of STATES)
-    for (const row of all) if (row.state === state && !known.has(row.mac)) known.set(row.mac, row);
+    for (const row of all) {
+      const { mac, facts } = row;
+      const first = known.get(mac);
+      if (first === undefined) {
+        if (row.state === state) known.set(mac, row);
+        continue;
+      }
+      const idleMs = facts?.idleMs;
+      if (first.facts === undefined || idleMs === undefined || idleMs >= (first.facts.idleMs ?? Infinity))
+        continue;
+      known.set(mac, { ...first, facts: { ...first.facts, idleMs } });
+    }
   return known;
 }
 

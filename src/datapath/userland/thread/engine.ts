@@ -4,8 +4,8 @@
  */
 import { Captures } from '../../../core/capture.js';
 import { type AddressBook, Destinations } from '../../../core/destinations.js';
-import { announce } from '../../../core/inject.js';
-import { answer, setTarget } from '../../../core/lookups.js';
+import { LoopbackReplies } from '../../../core/loopback-replies.js';
+import { sendReplies } from '../../../core/made-frames.js';
 import { Mux } from '../../../core/mux.js';
 import { Drops, forgetOrigin } from '../../../core/drops.js';
 import { OutputList, Outputs } from '../../../core/outputs.js';
@@ -20,12 +20,12 @@ import type { PortDevice, UnderlaySocket } from '../../../io/contract.js';
 import { dropOfSendError } from '../../../model/drops.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { FrameBatch } from '../../../wire/descriptor.js';
-import type { Command, Report, TableCommand, Token } from '../protocol.js';
+import type { Command, Report, Token } from '../protocol.js';
 import { AttachedPort } from './attached-port.js';
 import { obeyCapture } from './capture-commands.js';
 import { nowMs } from './clock.js';
-import { inspect } from './inspect.js';
 import { News } from './news.js';
+import { obeyOverlay } from './overlay-commands.js';
 import { PathListener, type PathPlatform } from './path-listener.js';
 import { QUESTION_SEGMENTS, TURN_SEGMENTS } from './port-turn.js';
 import { Sweeps } from './sweeps.js';
@@ -94,6 +94,10 @@ export class DatapathEngine {
       notice: (notice) => {
         this.#news.noticed(notice);
       },
+      replies: new LoopbackReplies(),
+      probed: (news) => {
+        this.#news.probed(news);
+      },
       origin: { port: undefined, isUnderlay: false },
       nowTick: 0,
     };
@@ -124,17 +128,18 @@ export class DatapathEngine {
     return heard;
   }
 
-  /** Whether ports have frames for `resume`. */
+  /** Whether there are frames for `resume`. */
   get hasWaiting(): boolean {
-    return this.#waiting.size > 0;
+    return this.#waiting.size > 0 || !this.#shared.replies.isEmpty;
   }
 
-  /** Ends a round: gives a turn to each port with frames that were read, unless it has had one in this round.
+  /** Ends a round: sends replies to loopback messages, and gives a turn to each port with frames that were read, unless it has had one in this round.
    * Ports that have just become ready come before, so that they need not wait for ports that never finish.
    * Returns whether there was a turn. */
   resume(): boolean {
-    if (this.#waiting.size === 0 && this.#served.size === 0) return false;
-    let isAny = false;
+    let isAny = sendReplies(this.#shared, (id) => this.#overlays.get(id)?.overlay);
+    if (isAny) this.#endTurn();
+    if (this.#waiting.size === 0 && this.#served.size === 0) return isAny;
     for (const token of this.#waiting) {
       if (this.#served.has(token)) continue;
       this.pump(token);
@@ -279,54 +284,9 @@ export class DatapathEngine {
       case 'stop':
         return; // the loop of the thread (worker.ts) ends by itself
       default:
-        this.#obeyOverlay(command);
-    }
-  }
-
-  /** Obeys a command to one overlay. If that is gone, a request is still replied to. */
-  #obeyOverlay(command: TableCommand | Extract<Command, { kind: 'set-peers' }>): void {
-    const overlay = this.#overlays.get(command.overlay)?.overlay;
-    switch (command.kind) {
-      case 'answer':
-        if (overlay !== undefined) answer(overlay, command.lookup, command.answer);
-        break;
-      case 'set-target':
-        if (overlay === undefined) break;
-        if (command.unlessKnown === true && overlay.targets.knows(command.mac, this.#shared.nowTick)) break;
-        setTarget(overlay, command.mac, command.to, command.ttlMs);
-        break;
-      case 'invalidate':
-        if (command.macs === undefined) {
-          overlay?.invalidate(undefined);
-          if (overlay !== undefined) this.#sweeps.begin(overlay);
-        } else for (const mac of command.macs) overlay?.invalidate(mac);
-        break;
-      case 'set-destination':
-        overlay?.setPoint(command.destination);
-        break;
-      case 'set-peers':
-        overlay?.setPeers(command.table);
-        break;
-      case 'set-loops':
-        overlay?.loops.name(command.destinations);
-        if (overlay !== undefined) this.#sweeps.begin(overlay.loops);
-        break;
-      case 'announce':
-        if (overlay !== undefined) announce(overlay, command.frame);
-        break;
-      case 'delete-target':
-        this.#reply(command.reply, overlay?.deleteTarget(command.mac) ?? false);
-        break;
-      case 'scan-targets':
-      case 'scan-recent':
-      case 'describe-targets':
-      case 'describe-peers':
-        this.#reply(command.reply, inspect(overlay, command));
-        break;
-      case 'restore-targets':
-        // The first to be inserted is the first to make room.
-        for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
-        break;
+        obeyOverlay(this.#overlays.get(command.overlay)?.overlay, command, this.#sweeps, (reply, value) => {
+          this.#reply(reply, value);
+        });
     }
   }
 

@@ -2,10 +2,12 @@
  * Reports to the control side about one turn; many of a kind go as one message. A guest can cause only a
  * bounded number, and each bound is at its source. Questions: they are charged to the guest's turn, and their
  * number and rate are limited (core/questions.ts). Leases: LEASE_FACTS. Notices: one a second.
+ * Probes: the operator's frames, and REPORT_RATE.
  */
 import type { LeaseNews } from '../../../core/dhcp-leases.js';
 import type { Notice } from '../../../core/notices.js';
 import type { Question } from '../../../core/overlay.js';
+import type { ProbeNews } from '../../../core/probe.js';
 import type { PeerChange, Report } from '../protocol.js';
 
 export class News {
@@ -14,6 +16,7 @@ export class News {
   #leases: LeaseNews[] = [];
   #peers: PeerChange[] = [];
   #notices: Notice[] = [];
+  #probes: ProbeNews[] = [];
 
   constructor(report: (report: Report) => void) {
     this.#report = report;
@@ -33,6 +36,10 @@ export class News {
 
   noticed(notice: Notice): void {
     this.#notices.push(notice);
+  }
+
+  probed(news: ProbeNews): void {
+    this.#probes.push(news);
   }
 
   /** Sends the reports, at the end of a turn and of a command. Most turns have none. */
@@ -56,6 +63,11 @@ export class News {
       const notices = this.#notices;
       this.#notices = [];
       this.#report({ kind: 'notices', notices });
+    }
+    if (this.#probes.length > 0) {
+      const news = this.#probes;
+      this.#probes = [];
+      this.#report({ kind: 'probes', news });
     }
   }
 }

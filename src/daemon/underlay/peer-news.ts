@@ -12,11 +12,13 @@
  * minute.
  */
 import { durationText } from '../../control/drop-text.js';
-import type { PeerTrouble } from '../../control/messages.js';
+import type { PeerTrouble } from '../../control/peer-messages.js';
 import type { PeerReport } from '../../model/peer-report.js';
 import { unreachableName, unreachableQuestion } from '../../model/unreachable.js';
 import type { Log } from '../log.js';
-import type { ObservedOverlay } from './observed.js';
+import type { OverlayDatapath } from '../../datapath/contract.js';
+import type { Endpoint } from '../../wire/ip.js';
+import type { Health } from '../health.js';
 
 const RUN_MS = 2_000;
 const MIN_MESSAGES = 2;
@@ -29,6 +31,15 @@ const HEARD_NOW_MS = 1_000;
 const MAX_LINES = 5;
 
 type State = PeerTrouble['state'];
+
+/** The parts of an overlay that are looked at. */
+export interface WatchedOverlay {
+  readonly id: number;
+  readonly name: string;
+  readonly listen: Endpoint;
+  readonly health: Pick<Health, 'note' | 'endNote'>;
+  readonly datapath: Pick<OverlayDatapath, 'peers'>;
+}
 
 interface Follow {
   /** `asked` of the last look. */
@@ -55,7 +66,7 @@ export class PeerNews {
     this.#nowMs = nowMs;
   }
 
-  look(overlays: Iterable<ObservedOverlay>): void {
+  look(overlays: Iterable<WatchedOverlay>): void {
     const all = new Map<number, ReadonlyMap<string, Follow>>();
     for (const overlay of overlays) {
       const before = this.#follows.get(overlay.id) ?? new Map<string, Follow>();
@@ -79,7 +90,7 @@ export class PeerNews {
     return troubles;
   }
 
-  #follow(peer: PeerReport, overlay: ObservedOverlay, before: Follow | undefined): Follow | undefined {
+  #follow(peer: PeerReport, overlay: WatchedOverlay, before: Follow | undefined): Follow | undefined {
     const { unreachable, asked } = peer;
     // Most peers are well, and nothing is remembered of them.
     if (before === undefined && unreachable === undefined && asked === 0) return undefined;
@@ -106,7 +117,7 @@ export class PeerNews {
 
   /** Notes and log lines about the peers of an overlay. */
   #tell(
-    overlay: ObservedOverlay,
+    overlay: WatchedOverlay,
     before: ReadonlyMap<string, Follow>,
     follows: ReadonlyMap<string, Follow>,
   ): void {
@@ -170,7 +181,7 @@ function unreachableTrouble(
 function silentTrouble(
   { ip, heardAgoMs }: PeerReport,
   { askedMs, askedLastMs, looks }: Signs,
-  { listen }: ObservedOverlay,
+  { listen }: WatchedOverlay,
   nowMs: number,
 ): PeerTrouble | undefined {
   if (askedMs === undefined || looks < MIN_LOOKS) return undefined;
