@@ -64,4 +64,9 @@ export interface PeerRow {
   readonly checksum: 'full' | 'zero';
   /** Frames that one read brought on average, since the kernel puts frames of a flow together; null = none came. */
   readonly framesPerRead: number | null;
+  /**
+   * Reads of eight messages or more in which full-size datagrams of one flow lay side by side, though the
+   * kernel could have put them together. Many, of a peer with `framesPerRead` near 1: it sends zero checksums.
+   */
+  readonly uncoalescedReads: number;
 }

@@ -6,7 +6,7 @@
  * A thread writes its records in shared memory, and the control side reads them there, so that a look costs
  * the thread nothing. A record is 32 words; its last ten are five doubles:
  *
- *   | ADDRESS 4 | NEXT | VERSION | HELD | NAMED | HEARD | SENT | ASKED | SLOT | ICMP_... 9 | - | five doubles |
+ *   | ADDRESS 4 | NEXT | VERSION | HELD | NAMED | HEARD | SENT | ASKED | SLOT | ICMP_... 9 | UNCOALESCED | five doubles |
  *
  * A record is found by its address, by way of chains (NEXT). It keeps its number until another address gets
  * it, or the table grows, which makes a larger memory. VERSION is odd while the address or the ICMP words
@@ -47,6 +47,8 @@ export const ICMP_COUNT = 14;
 export const ICMP_FIRST = 15;
 export const ICMP_LAST = 16;
 export const ICMP_SENDER = 17;
+/** Signs that the kernel does not put its datagrams together (coalescing.ts). */
+export const UNCOALESCED = 21;
 
 /** Doubles: frames and bytes each way, and the reads that they came in: a read may bring many (UDP_GRO). */
 export const TX_FRAMES = 11;

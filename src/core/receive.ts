@@ -19,6 +19,7 @@ import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import { BAD_OPTION, BAD_VALUE, BAD_VERSION, CONTROL, CRITICAL, NO_VNI, TOO_DEEP } from '../wire/reason.js';
 import * as vlan from '../wire/vlan.js';
+import { noteUncoalesced } from './coalescing.js';
 import { COUNTER } from './counters.js';
 import { accepts, toGroup, toPort, vlanOf } from './deliver.js';
 import * as ecn from './ecn.js';
@@ -39,6 +40,7 @@ export function receive(mux: Mux, batch: FrameBatch, count: number): void {
   origin.port = undefined;
   origin.isUnderlay = true;
   if (mux.drops.capture !== undefined) mux.drops.capture.fromTunnel(mux, batch, count);
+  noteUncoalesced(mux, batch, count);
   for (let index = 0; index < count; index++) {
     const at = index * DESCRIPTOR_WORDS;
     const outer = descriptors[at + OFFSET];

@@ -34,6 +34,7 @@ class Peer {
       rxFrames: 1,
       rxBytes: 1,
       rxReads: 1,
+      uncoalescedReads: 0,
       sentAgoMs: ago(this.sentMs),
       heardAgoMs: ago(this.heardMs),
       asked: this.asked,

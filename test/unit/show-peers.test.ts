@@ -18,6 +18,7 @@ const report = (ip: string, more: Partial<PeerReport> = {}): PeerReport => ({
   rxFrames: 0,
   rxBytes: 0,
   rxReads: 0,
+  uncoalescedReads: 0,
   sentAgoMs: undefined,
   heardAgoMs: undefined,
   asked: 0,
@@ -171,6 +172,7 @@ const ROW: PeerRow = {
   pathReason: 'the kernel cuts',
   checksum: 'full',
   framesPerRead: 12.345,
+  uncoalescedReads: 0,
 };
 const SICK: PeerRow = {
   ...ROW,

@@ -1,5 +1,6 @@
 /** Looks at everything, and collects the findings in the order of the table of checks. */
 import { about, CHECKS, type Code, type Finding, type Plain, skip } from './finding.js';
+import { checkChecksums, readChecksums } from './checksums.js';
 import { checkFirewall, readRulesets, type Rulesets } from './firewall.js';
 import { checkKernel, readKernel } from './kernel.js';
 import { checkMapping } from './mapping.js';
@@ -10,7 +11,7 @@ import { checkRoutes, readRoutes, type RoutesFacts } from './routes.js';
 import { checkStored, readStored } from './stored.js';
 import { type OverlaySubject, readSubject, runs, type Subject, type SubjectOptions } from './subject.js';
 import { checkPort, type PortQuestion, readPort } from './udp-ports.js';
-import { checkWire, readWire, withLower } from './wire.js';
+import { checkWire, readWire, type WireFacts, withLower } from './wire.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../encap/index.js';
 
 export interface Examination {
@@ -39,7 +40,6 @@ export async function examine(options: ExaminationOptions): Promise<Examination 
     ...broken.flatMap(({ name, health }) => about(name, [checkHealth(health)])),
     ...overlays.flatMap((overlay) => about(overlay.name, checkMapping(overlay))),
     ...(options.probes ? await ofPeers(subject) : about(null, [UNASKED])),
-    ...about(null, [UNSEEN]),
   ];
   return {
     // A sort keeps the order of equal ones, so overlays stay as varpd has them.
@@ -58,12 +58,6 @@ const UNASKED: Plain = skip(
   'dladm doctor --probe',
 );
 
-const UNSEEN: Plain = skip(
-  'PEER-CHECKSUMS',
-  'no counter tells a peer that sends zero checksums, for which receive coalescing is lost',
-  "at a peer with the kernel's vxlan: ip link add ... type vxlan ... udpcsum",
-);
-
 /** All overlays at once: a peer that does not answer takes time. */
 async function ofPeers(subject: Subject): Promise<Finding[]> {
   const facts = await Promise.all(subject.overlays.map((overlay) => readPeers(overlay, subject)));
@@ -80,9 +74,15 @@ async function ofNetwork(subject: Subject): Promise<Finding[]> {
   if (overlays.length === 0) return defaultPorts(holder);
   const rulesets = await readRulesets();
   const routes = overlays.map((overlay) => readRoutes(overlay, ports));
-  const wires = await Promise.all(linksOf(routes, ports).map(readWire));
+  const [wires, checksums] = await Promise.all([
+    Promise.all(linksOf(routes, ports).map(readWire)),
+    Promise.all(overlays.map((overlay) => readChecksums(overlay, subject))),
+  ]);
   return [
     ...overlays.flatMap((overlay, index) => ofOverlay(overlay, routes[index], rulesets, holder)),
+    ...overlays.flatMap(({ name }, index) =>
+      about(name, [checkChecksums({ ...checksums[index], wires: wiresOf(routes[index], wires) })]),
+    ),
     ...wires.flatMap((wire) => about(wire.name, checkWire(wire))),
   ];
 }
@@ -129,6 +129,12 @@ function defaultPorts(varpd: PortQuestion['varpd']): Finding[] {
       ),
     ),
   );
+}
+
+/** The links below the one with the listen address, down to those that packets come in by. */
+function wiresOf({ home, isHomeOnWire }: RoutesFacts, wires: readonly WireFacts[]): WireFacts[] {
+  const names = home === undefined || !isHomeOnWire ? [] : withLower(home);
+  return wires.filter(({ name }) => names.includes(name) && withLower(name).length === 1);
 }
 
 /** Links that the underlay uses, each once. Ports of overlays are looked at elsewhere. */

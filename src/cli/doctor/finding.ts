@@ -140,7 +140,8 @@ export const CHECKS = {
   },
   'PEER-CHECKSUMS': {
     about:
-      'Whether peers send zero checksums, which costs receive coalescing. Always `skip`: no counter tells.',
+      'No peer seems to send zero UDP checksums, which keep the kernel from putting its datagrams together. Inferred from full-size datagrams that waited side by side.',
+    needs: 'varpd, an overlay with traffic, `ethtool`',
   },
 } as const satisfies Readonly<Record<string, Check>>;
 

@@ -87,6 +87,7 @@ function countsOf(report: PeerReport, name: string, nowMs: number, trouble: Peer
     heardAt: at(heardAgoMs),
     unreachable: unreachable === undefined ? null : unreachableInfo(unreachable, nowMs),
     framesPerRead: rxReads === 0 ? null : rxFrames / rxReads,
+    uncoalescedReads: report.uncoalescedReads,
   };
 }
 
