@@ -40,6 +40,10 @@ const PEERS: readonly Peer[] = [
   { name: 'varpd', family: 'v4', sendsZero: false },
 ];
 
+/** As the interrupts of a network card are held back. Without it a device of the kernel hands over each packet of a sender that
+ * sends them one by one. */
+const HOLD_NS = 20_000;
+
 /** As between two network cards: the sender cuts and has all checksums, the receiver puts together. */
 async function likeCards(from: Namespace, to: Namespace): Promise<void> {
   const cut = ['tx', 'tso', 'gso', 'tx-udp_tnl-segmentation', 'tx-udp_tnl-csum-segmentation'];
@@ -47,6 +51,7 @@ async function likeCards(from: Namespace, to: Namespace): Promise<void> {
     `ethtool -K ${UNDERLAY_DEVICE} ${[...cut, 'tx-udp-segmentation'].map((word) => `${word} off`).join(' ')}`,
   );
   await to.exec(`ethtool -K ${UNDERLAY_DEVICE} gro on`);
+  await to.exec(['sh', '-c', `echo ${HOLD_NS} > /sys/class/net/${UNDERLAY_DEVICE}/gro_flush_timeout`]);
 }
 
 async function verdict(t: Test, host: Namespace, daemon: Daemon): Promise<Finding> {
@@ -114,6 +119,7 @@ for (const peer of PEERS) {
   );
 }
 
+// It sends packets one by one.
 await t.test('Open vSwitch', { skip: skipUnlessOpenVSwitch(), timeout: 180_000 }, async (t) => {
   for (const [options, status] of [
     ['', 'warn'],
@@ -122,6 +128,8 @@ await t.test('Open vSwitch', { skip: skipUnlessOpenVSwitch(), timeout: 180_000 }
     const bed = newBed(t);
     const [a, b] = await bed.twoHosts();
     await likeCards(b, a);
+    // It reads packets raw: a checksum left to a device that has none would be a wrong one.
+    await a.exec(`ethtool -K ${UNDERLAY_DEVICE} tx off`);
     const daemon = await startOverlay(t, bed, a, b);
     const ovs = await OpenVSwitch.start(bed, b);
     await ovs.tunnel(b.underlay.v4, a.underlay.v4, VNETID);
@@ -130,6 +138,8 @@ await t.test('Open vSwitch', { skip: skipUnlessOpenVSwitch(), timeout: 180_000 }
     t.ok(await reaches(a, b.overlay.v4, 10_000), 'the tunnel is up');
     const found = await afterTraffic(t, b, a, daemon);
     t.equal(found.status, status, `${options}: ${found.sentence}`);
+    // With one peer the other cause cannot be told, so it is named.
+    if (status === 'warn') t.match(found.sentence, 'or packets come too far apart');
   }
 });
 

@@ -85,10 +85,14 @@ function whyNot(wires: ChecksumFacts['wires']): Plain | undefined {
 function zeroChecksums(encap: EncapsulationName, suspects: readonly PeerTraffic[], good: number): Plain {
   const names = firstOf(suspects.map(({ ip }) => ip ?? 'addresses without a record'));
   const reads = suspects.reduce((sum, { uncoalescedReads }) => sum + uncoalescedReads, 0);
-  const others = good === 0 ? '' : `, while those of ${plural(good, 'other peer')} are`;
+  // That others are put together shows that the link does so. Without them there is a second cause.
+  const others =
+    good === 0
+      ? ' (or packets come too far apart for the link to do so)'
+      : `, while those of ${plural(good, 'other peer')} are`;
   return warn(
     'PEER-CHECKSUMS',
     `${names} ${suspects.length === 1 ? 'seems' : 'seem'} to send zero UDP checksums (inferred): in ${plural(reads, 'read')} full-size datagrams waited side by side and were not put together${others}: receiving is slower`,
-    `at the peer: varpd: ${encap}/udp_checksum=full; Open vSwitch: options:csum=true; the kernel: delete its link and add it again with udpcsum, over IPv6 without udp6zerocsumtx (ip link set cannot change them): docs/doctor.md`,
+    `tcpdump -nv shows it (no cksum); at the peer: varpd: ${encap}/udp_checksum=full; Open vSwitch: options:csum=true; the kernel: delete its link and add it again with udpcsum, over IPv6 without udp6zerocsumtx (ip link set cannot change them): docs/doctor.md`,
   );
 }
