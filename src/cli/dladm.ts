@@ -28,6 +28,7 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['delete-overlay', () => import('./commands/delete-overlay.js')],
   ['modify-overlay', () => import('./commands/modify-overlay.js')],
   ['show-overlay', () => import('./commands/show-overlay.js')],
+  ['show-peers', () => import('./commands/show-peers.js')],
   ['up-overlay', () => import('./commands/up-overlay.js')],
   ['create-vnic', () => import('./commands/create-vnic.js')],
   ['delete-vnic', () => import('./commands/delete-vnic.js')],

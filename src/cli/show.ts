@@ -1,7 +1,17 @@
 /** The options of all show commands, and the output formats that they choose. */
 import type { Failure, OverlayInfo } from '../control/messages.js';
+import type { Methods, PagedMethod } from '../control/methods.js';
 import { EXIT } from '../model/exit-statuses.js';
-import { type Arguments, type Context, type Option, reasonOf, UsageError, ValueError } from './command.js';
+import {
+  type Arguments,
+  attempt,
+  type Context,
+  type Option,
+  reasonOf,
+  UsageError,
+  ValueError,
+} from './command.js';
+import { readPages } from './pages.js';
 import { type Column, formatParsable, tableWriter } from './table.js';
 
 export const SHOW_OPTIONS = [
@@ -88,6 +98,23 @@ function safeJson(text: string): string {
       (_, at) => `\\u${one.charCodeAt(at).toString(16).padStart(4, '0')}`,
     ).join(''),
   );
+}
+
+/** Methods that list those named, and say what is missing. */
+type ListMethod = {
+  [M in PagedMethod]: Methods[M]['result'] extends { missing: Failure[] } ? M : never;
+}[PagedMethod];
+
+/** Reads all pages of a list, and reports what is missing. `what` failed when there is no answer. */
+export async function readList<M extends ListMethod>(
+  what: string,
+  method: M,
+  params: Methods[M]['params'],
+  context: Context,
+): Promise<readonly Methods[M]['result'][]> {
+  const pages = await attempt(what, readPages(context.call, method, params));
+  for (const { missing } of pages) reportMissing(missing, context);
+  return pages;
 }
 
 /** Reports operands that cannot be shown. */

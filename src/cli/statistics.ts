@@ -4,15 +4,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { droppedFrameText, durationText } from '../control/drop-text.js';
 import type { DropRow, LookupStatistics, OverlayStatistics, PortStatistics } from '../control/messages.js';
 import { type DropReason, DROPS } from '../model/drops.js';
-import { attempt, type Context, UsageError } from './command.js';
-import { readPages } from './pages.js';
+import { type Context, UsageError } from './command.js';
 import { withRates } from './rates.js';
 import {
   chooseFormat,
   formatJson,
   formatJsonLine,
   refuseWithJson,
-  reportMissing,
+  readList,
   type ShowArguments,
 } from './show.js';
 import type { Column } from './table.js';
@@ -123,11 +122,7 @@ async function readOverlays(
   context: Context,
 ): Promise<readonly OverlayStatistics[]> {
   const params = names.length > 0 ? { names: [...names] } : {};
-  const pages = await attempt(
-    'failed to get statistics',
-    readPages(context.call, 'overlay.statistics', params),
-  );
-  for (const { missing } of pages) reportMissing(missing, context);
+  const pages = await readList('failed to get statistics', 'overlay.statistics', params, context);
   return pages.flatMap(({ overlays }) => overlays);
 }
 

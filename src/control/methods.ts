@@ -30,6 +30,7 @@ import {
   type TargetPage,
   type VnicInfo,
 } from './messages.js';
+import type { PeerRow } from './peer-messages.js';
 
 export type Kind =
   | { readonly is: 'text' }
@@ -121,6 +122,13 @@ export const METHODS = {
     access: 'look',
     params: { name: text, after, limit: optional({ is: 'whole', min: 1, max: MAX_TARGET_ROWS }) },
     returns: shape<TargetPage>(),
+  },
+  'overlay.peers': {
+    about:
+      'Reads the peers of an overlay: what lives there, the frames each way, when it was last heard, what ICMP says of it, and the path of its frames.',
+    access: 'look',
+    params: { name: text, after },
+    returns: shape<{ rows: PeerRow[] }>(),
   },
   'overlay.setTarget': {
     about: 'Sets the destination of one MAC: an endpoint, or `drop`.',

@@ -68,14 +68,18 @@ function find(table: AddressTable, words: Int32Array, at: number): number {
   }
 }
 
-function wordsOf(ip: IpAddress): Int32Array {
+/** The four words of an address. */
+export function wordsOf(ip: IpAddress): Int32Array {
   return new Int32Array(toBytes(ip).buffer);
 }
 
-function hash(a: number, b: number, c: number, d: number): number {
+/** The hash of an address. */
+export function hash(a: number, b: number, c: number, d: number): number {
   const mixed = Math.imul(
     d ^ Math.imul(c ^ Math.imul(b ^ Math.imul(a, 0x9e3779b1), 0x85ebca6b), 0xc2b2ae35),
     0x27d4eb2f,
   );
-  return mixed ^ (mixed >>> 15);
+  // Addresses of a network differ in their last byte, which is the highest of `d`: it must reach the low bits.
+  const folded = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  return folded ^ (folded >>> 13);
 }

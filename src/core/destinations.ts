@@ -9,6 +9,8 @@ import { PathMtus } from './path-mtu.js';
 /** Keeper of the socket addresses that output lists name by slot: the native layer, or a test. */
 export interface AddressBook {
   setAddress(slot: number, address: Uint8Array, port: number): void;
+  /** Whether messages of many frames were refused there. */
+  refusesSegmentation?(slot: number): boolean;
 }
 
 const ADDRESS_WORDS = 4;
@@ -82,6 +84,21 @@ export class Destinations {
 
   endpoint(slot: number): Endpoint {
     return this.#entry(slot).endpoint;
+  }
+
+  /** Words that have the address of each slot. They are others once a slot was acquired. */
+  get addresses(): Int32Array {
+    return this.#addresses;
+  }
+
+  /** Returns the place of the four words of this slot. */
+  addressAt(slot: number): number {
+    return slot * ADDRESS_WORDS;
+  }
+
+  /** Returns whether its route or device refuses messages of many frames. */
+  refusesSegmentation(slot: number): boolean {
+    return this.#book.refusesSegmentation?.(slot) === true;
   }
 
   /** Writes the four words of the address of this slot to `at`. */

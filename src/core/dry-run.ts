@@ -111,6 +111,7 @@ class Scratch {
       routeMtuBytes,
       pathHeard: ignore,
       peerChanged: ignore,
+      peersMoved: ignore,
       notice: ignore,
       replies: new LoopbackReplies(),
       probed: ignore,
@@ -202,7 +203,7 @@ class Scratch {
     place(batch, datagram, HEADROOM_BYTES - headerBytes);
     writeV6(peer.ip, new Uint8Array(batch.descriptors.buffer), ADDRESS * Int32Array.BYTES_PER_ELEMENT);
     batch.descriptors[PORT] = peer.port;
-    if (real.peers.hasAddress(peer.ip)) overlay.peers.add(peer.ip);
+    if (real.peers.hasAddress(peer.ip)) overlay.peers.add(peer.ip, NONE, shared.nowTick);
     const mux = new Mux(encapsulation, shared, this.#counters);
     mux.add(overlay);
     receive(mux, batch, 1);

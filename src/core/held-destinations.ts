@@ -17,6 +17,7 @@ interface Parts {
   readonly targets: TargetTable;
   readonly peers: Peers;
   readonly loops: LoopMarks;
+  readonly shared: { readonly nowTick: number };
 }
 
 export class HeldDestinations {
@@ -32,9 +33,9 @@ export class HeldDestinations {
    * endpoint. */
   acquire(endpoint: Endpoint): number {
     if (this.isOwn(endpoint)) return HERE;
-    const { peers, destinations, loops } = this.#parts;
-    peers.add(endpoint.ip);
+    const { peers, destinations, loops, shared } = this.#parts;
     const slot = destinations.acquire(endpoint);
+    peers.add(endpoint.ip, slot, shared.nowTick);
     loops.acquired(slot, endpoint.ip);
     return slot;
   }

@@ -36,6 +36,10 @@ export class Mux {
     return this.#byId.size;
   }
 
+  get overlays(): Iterable<Overlay> {
+    return this.#byId.values();
+  }
+
   add(overlay: Overlay): void {
     this.#byId.set(overlay.options.vnetid, overlay);
   }

@@ -9,6 +9,7 @@ import type { Question } from './lookup.js';
 import type { LoopbackReplies } from './loopback-replies.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
+import type { PeerMemory } from './peer-records.js';
 import type { PendingBudget } from './pending-queue.js';
 import type { ProbeNews } from './probe.js';
 
@@ -37,6 +38,8 @@ export interface Shared extends DropContext {
   readonly pathHeard: (report: PathReport, isBelieved: boolean) => void;
   /** Reports that an underlay address has become a destination of an overlay, or is none any more. */
   readonly peerChanged: (overlay: number, ip: IpAddress, isPeer: boolean) => void;
+  /** The records of an overlay's peers are in this memory from now on. */
+  readonly peersMoved: (overlay: number, memory: PeerMemory) => void;
   readonly notice: (notice: Notice) => void;
   /** Replies to loopback messages, which the next turn sends. */
   readonly replies: LoopbackReplies;

@@ -17,7 +17,7 @@
  *                     |                             `- DROP
  *                     |------ questions, frames --> open questions about MACs, about broadcasts
  *                     |------ pending ------------> frames that wait for an answer, within the thread's budget
- *                     |------ peers --------------> addresses that frames are accepted from
+ *                     |------ peers --------------> addresses that frames are accepted from, their records
  *                     `------ txSockets: flow ----> OutputList --> socket of a source port
  *
  * The life of a lookup:
@@ -158,8 +158,14 @@ export class Overlay {
     this.txSockets = txSockets;
     this.drops = drops;
     this.counters = drops.counters;
-    this.peers = new Peers((ip, isPeer) => {
-      shared.peerChanged(options.id, ip, isPeer);
+    this.peers = new Peers({
+      changed: (ip, isPeer) => {
+        shared.peerChanged(options.id, ip, isPeer);
+      },
+      moved: (memory) => {
+        shared.peersMoved(options.id, memory);
+      },
+      isOpen: options.acceptAny,
     });
     this.notices = new Notices(options.id, shared);
     this.pending = new PendingQueue(shared.budget, drops, (row) => {
@@ -178,7 +184,8 @@ export class Overlay {
     this.loops = new LoopMarks(shared.destinations);
     const { targets, peers, loops } = this;
     const { listen } = options;
-    this.held = new HeldDestinations({ listen, destinations: shared.destinations, targets, peers, loops });
+    const { destinations } = shared;
+    this.held = new HeldDestinations({ listen, destinations, targets, peers, loops, shared });
     this.#sweeper = new Sweeper(targets, this.held);
     this.encapsulation = encapsulation(options.encapsulation);
     const header = new Uint8Array(this.encapsulation.headerBytes);
@@ -193,6 +200,7 @@ export class Overlay {
   age(sinceMs: number): void {
     this.targets.age(this.shared.nowTick, sinceMs);
     this.stations?.age(this.shared.nowTick);
+    this.peers.records.age(this.shared.nowTick);
   }
 
   /** Mode point: sets the destination of every frame that is not local. */

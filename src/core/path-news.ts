@@ -13,6 +13,9 @@
  * A router may quote too little to check VNI and length: RFC 792 wants 8 bytes, which end with UDP's header
  * (IPv4 alone). Or the inner packet may not be IP. Such a message is believed only as far as an overlay can
  * still carry the 1,280 bytes that IPv6 needs (RFC 8200 5).
+ *
+ * A message that a destination cannot be reached changes nothing in the datapath. It is noted for the peer,
+ * and an operator sees it while nothing is heard from there. So a forged one does no harm.
  */
 import type { Encapsulation } from '../encap/contract.js';
 import { frameOverheadBytes, overheadBytes } from '../encap/index.js';
@@ -25,12 +28,15 @@ import * as ipv6 from '../wire/ipv6.js';
 import {
   ADDRESS,
   BYTES,
+  KIND,
   NEWS_WORDS,
+  NO_KIND,
   NO_SIZE,
   type PathNews,
   PORT,
   QUOTE_BYTES,
   QUOTED,
+  SENDER,
 } from '../wire/path-news.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counters.js';
@@ -57,8 +63,31 @@ export function leastUnprovenBytes(encap: Encapsulation, underlay: 4 | 6): numbe
 /** Handles the first `count` ICMP messages that a socket of `mux` received. `isSender`: frames are sent from
  * that socket. */
 export function hearNews(mux: Mux, isSender: boolean, news: PathNews, count: number, shared: Shared): void {
-  for (let index = 0; index < count; index++)
-    if (news.words[index * NEWS_WORDS + BYTES] !== NO_SIZE) hearOne(mux, isSender, news, index, shared);
+  for (let index = 0; index < count; index++) {
+    const at = index * NEWS_WORDS;
+    if (news.words[at + BYTES] !== NO_SIZE) hearOne(mux, isSender, news, index, shared);
+    else if (news.words[at + KIND] !== NO_KIND && isSender) hearUnreachable(mux, news, index, shared);
+  }
+}
+
+/** Overlays that a message may be about which does not say of which it is. */
+const MAX_OVERLAYS = 64;
+
+function hearUnreachable(mux: Mux, news: PathNews, index: number, shared: Shared): void {
+  const at = index * NEWS_WORDS;
+  const { words } = news;
+  const { overlay, sentBytes } = quoted(mux, news, index, 4);
+  if (sentBytes === UNREADABLE) return;
+  const message = { kind: words[at + KIND], port: words[at + PORT], words, senderAt: at + SENDER };
+  if (overlay !== undefined) {
+    overlay.peers.unreachable(words, at + ADDRESS, message, shared.nowTick);
+    return;
+  }
+  let left = MAX_OVERLAYS;
+  for (const one of mux.overlays) {
+    one.peers.unreachable(words, at + ADDRESS, message, shared.nowTick);
+    if (--left === 0) return;
+  }
 }
 
 /** Counts the messages from `first` up to `count` as refused, since there is no time for more. */

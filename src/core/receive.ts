@@ -86,12 +86,13 @@ function badDatagram(reason: number, descriptors: Int32Array, at: number): numbe
  * a decision about the first holds for all. Returns how many were delivered. */
 function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): number {
   const { bytes, descriptors } = batch;
-  const { counters, drops, options } = overlay;
+  const { counters, drops, options, peers, shared } = overlay;
   const at = index * DESCRIPTOR_WORDS;
   const frame = descriptors[at + OFFSET];
   const length = descriptors[at + LENGTH];
   const frames = runFrames(descriptors, at);
-  if (!options.acceptAny && !overlay.peers.has(descriptors, at + ADDRESS)) {
+  const peer = peers.admit(descriptors, at + ADDRESS, shared.nowTick);
+  if (peer === NONE) {
     drops.add(COUNTER.rx_unknown_peer, frames, batch, index);
     return 0;
   }
@@ -146,8 +147,10 @@ function receiveFrame(overlay: Overlay, batch: FrameBatch, index: number): numbe
     drops.add(COUNTER.rx_no_port, delivered, batch, index);
     return 0;
   }
+  const deliveredBytes = wireBytes(descriptors, at, delivered);
   counters[COUNTER.rx_frames] += delivered;
-  counters[COUNTER.rx_bytes] += wireBytes(descriptors, at, delivered);
+  counters[COUNTER.rx_bytes] += deliveredBytes;
+  peers.records.received(peer, delivered, deliveredBytes);
   return delivered;
 }
 

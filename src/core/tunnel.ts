@@ -5,12 +5,17 @@
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as vlan from '../wire/vlan.js';
+import { asksForAnswer } from './asks-for-answer.js';
 import { COUNTER } from './counters.js';
 import { toOwner } from './deliver.js';
 import * as flow from './flow.js';
 import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-count.js';
 import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
 import { FROM_OWN, REDIRECTED } from './pending-queue.js';
+import { TICK_MS } from './target-table.js';
+
+/** A peer that was heard in this time need not be watched for answers. */
+const QUIET_TICKS = 1000 / TICK_MS;
 
 /** Sends a frame to one destination. `header`: bytes of the Ethernet header, tags included. */
 export function toTunnel(
@@ -52,9 +57,14 @@ function send(overlay: Overlay, batch: FrameBatch, index: number, slot: number, 
     drops.add(COUNTER.tx_loop, frames, batch, index);
     return;
   }
-  counters[COUNTER.tx_frames] += frames;
-  counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
   const { nowTick, destinations, outputs } = overlay.shared;
+  const bytes = wireBytes(descriptors, at, frames);
+  counters[COUNTER.tx_frames] += frames;
+  counters[COUNTER.tx_bytes] += bytes;
+  const { records } = overlay.peers;
+  const peer = overlay.peers.ofSlot(slot, destinations);
+  records.sent(peer, frames, bytes, nowTick);
+  if (records.isQuiet(peer, nowTick, QUIET_TICKS) && asksForAnswer(batch, at)) records.asked(peer);
   const { paths } = destinations;
   const datagramBytes = largestFrameBytes(descriptors, at) + overlay.encapsulation.headerBytes;
   if (datagramBytes > paths.largest[slot] && paths.exceeds(slot, datagramBytes, nowTick)) {

@@ -24,6 +24,7 @@ import type { MetricSources } from './observe/metrics.js';
 import { Observer } from './observe/observer.js';
 import { Probes } from './observe/probes.js';
 import type { RunningOverlay } from './overlays/running-overlay.js';
+import { PeerNews } from './underlay/peer-news.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
 import { groupId } from './process/accounts.js';
@@ -223,11 +224,13 @@ export class Daemon {
     await Promise.race([raised, delay(RAISE_MS, undefined, { ref: false })]);
     await datapath.begin();
 
-    await this.#serveMetrics({ directory: registry.directory, datapath }, gid, mayLackMetrics);
-    const observer = new Observer(registry.directory, log);
+    const peers = new PeerNews(log);
+    const observer = new Observer(registry.directory, log, peers);
     this.#ending.push(() => {
       observer.stop();
     });
+    const { directory } = registry;
+    await this.#serveMetrics({ directory, datapath, peers }, gid, mayLackMetrics);
     const server = await ControlServer.listen({
       socket: config.socket,
       gid,
@@ -239,6 +242,7 @@ export class Daemon {
         configuration: fileOf(config),
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,
+        peers,
         reload: () => this.reload(),
         restart,
         stop,

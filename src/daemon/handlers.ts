@@ -8,6 +8,8 @@ import type { Captures } from './observe/captures.js';
 import type { Explanations } from './observe/explanations.js';
 import type { Probes } from './observe/probes.js';
 import type { Statistics } from './observe/statistics.js';
+import { peerPage } from './overlays/overlay-peers.js';
+import type { PeerNews } from './underlay/peer-news.js';
 import type { Registry } from './overlays/registry.js';
 import { VERSION } from './version.js';
 
@@ -22,6 +24,7 @@ export interface DaemonControl {
   /** Everything stored has been tried. */
   readonly isSettled: () => boolean;
   readonly statistics: Pick<Statistics, 'of'>;
+  readonly peers: Pick<PeerNews, 'troubles'>;
   readonly reload: () => Promise<Failure[]>;
   readonly restart: () => Promise<RestartInfo>;
   /** varpd ends, a moment after the answer. */
@@ -47,6 +50,10 @@ export function createHandlers(
     'overlay.statistics': (params) =>
       directory.statistics(params, (overlay) => daemon.statistics.of(overlay)),
     'overlay.targets': (params) => registry.targets(params),
+    'overlay.peers': ({ name, after }) => {
+      const overlay = directory.need(name);
+      return peerPage(overlay, after, daemon.peers.troubles(overlay.id));
+    },
     'overlay.setTarget': (params) => {
       registry.setTarget(params);
       return null;

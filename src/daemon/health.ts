@@ -26,9 +26,10 @@ const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'sou
 /**
  * A note is no trouble of the overlay itself: it stays ONLINE. Reasons of drops by name; `places`: where the
  * mapping has its ports; `mtu`: that of the underlay; `path`: that of a path, by ICMP; `source`: frames from elsewhere with a MAC of a port;
- * `plugin`: as the plugin says.
+ * `plugin`: as the plugin says; `peers`: those that cannot be reached, or are silent.
  */
-export type NoteSource = `drops ${string}` | 'places' | 'mtu' | 'path' | 'source' | 'plugin';
+export type NoteSource =
+  `drops ${string}` | 'places' | 'mtu' | 'path' | 'source' | 'plugin' | `peers ${string}`;
 
 /** Ports and interfaces by name. */
 export type Source =

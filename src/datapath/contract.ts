@@ -11,10 +11,13 @@ import type { CaptureRules } from '../core/capture-tap.js';
 import type { LeaseNews } from '../core/dhcp-leases.js';
 import type { ProtectionRules } from '../core/link-protection.js';
 import type { Notice } from '../core/notices.js';
+import type { PeerPlace } from '../core/peer-places.js';
 import type { TargetFacts } from '../core/target-rows.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { DropReason, ProxyDrop } from '../model/drops.js';
+import type { DropReport } from '../model/drop-report.js';
+import type { PeerList, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { Destination, MacAddress } from '../plugin/contract.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
@@ -151,26 +154,7 @@ export interface TargetEntries {
   readonly next: MacAddress | undefined;
 }
 
-/** Frames that an overlay, or its socket before an overlay was known, dropped for one reason. */
-export interface DropReport {
-  readonly reason: DropReason;
-  /** As they are on a wire; since the overlay was started. */
-  readonly frames: number;
-  /** The last of them, or one of the last; undefined where varpd has not seen the frame itself. */
-  readonly last: DroppedFrame | undefined;
-}
-
-export interface DroppedFrame {
-  readonly ageMs: number;
-  /** The VTEP and UDP port that it came from. */
-  readonly from: Endpoint | undefined;
-  /** The port that sent it. */
-  readonly port: string | undefined;
-  /** Of the whole frame. */
-  readonly lengthBytes: number;
-  /** At most 64 bytes; for a reason of SOCKET_DROPS from the header of the tunnel on. */
-  readonly beginning: Uint8Array;
-}
+export type { DroppedFrame, DropReport } from '../model/drop-report.js';
 
 export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
 
@@ -334,12 +318,16 @@ export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath {
    * their tables. */
   targetCount(): Promise<number>;
 
+  peers(): PeerList;
+  /** Says for each address where frames to it go, and which stations live there. */
+  describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]>;
   /** Copies frames by these rules: all frames that come after it has resolved. */
   capture(rules: CaptureRules): Promise<FrameCapture>;
   /** Counters by name, zeros included. Not to be called after the overlay's end. */
   counters(): Record<string, number>;
   /** Reasons for which frames were dropped, by these counters, with the last frame of each. Not after its end. */
   drops(counters: Readonly<Record<string, number>>): readonly DropReport[];
+  readonly sending: Sending;
   /** The offloads in force: the overlay wants them, and this kernel has them. */
   readonly offloads: readonly Offload[];
   /** Stops events to the listener; frames to known targets are still moved. */

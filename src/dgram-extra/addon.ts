@@ -21,6 +21,7 @@ export interface Addon {
   tapRead(batch: number, fd: number, maxFrames: number): number;
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
+  addressRefused(slot: number): number;
   headerRule(words: Int32Array): number;
   udpReceive(batch: number, fd: number, maxFrames: number, rule: number): number;
   udpRest(batch: number): number;

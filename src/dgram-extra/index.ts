@@ -66,6 +66,7 @@ export const native: Pick<
   | 'udpCoalesce'
   | 'udpErrors'
   | 'addressSet'
+  | 'addressRefused'
   | 'pollWait'
   | 'eventClear'
 > = addon;

@@ -1,6 +1,7 @@
 /*
  * Reads ICMP messages about sent datagrams out of the error queues of UDP sockets (IP_RECVERR, IPV6_RECVERR). The
- * messages say which sizes a path does not carry ("news"). core/path-news.ts decides which of them are believed.
+ * messages say which sizes a path does not carry, or that a destination cannot be reached ("news"). core/path-news.ts
+ * decides which of them are believed.
  *
  * A socket with an error queue also fails its next call with the error of the ICMP message (sk_err of net/ipv4/udp.c,
  * __udp4_lib_err), whichever datagram the message was about. A sender recognizes such errors by `is_news`.
@@ -17,12 +18,18 @@
 #define ICMP_DEST_UNREACH 3
 #define ICMP_FRAG_NEEDED 4
 #endif
+#ifndef ICMP_TIME_EXCEEDED
+#define ICMP_TIME_EXCEEDED 11
+#endif
+#define ICMPV6_UNREACHABLE 1
 #define ICMPV6_PACKET_TOO_BIG 2
+#define ICMPV6_TIME_EXCEEDED 3
 
 #define MAX_ERRORS 64 /* errors in one call */
 
 /* Words of one piece of news; keep in step with src/wire/path-news.ts. */
-enum { NEWS_ADDRESS, NEWS_PORT = 4, NEWS_MTU, NEWS_QUOTED, NEWS_WORDS = 8 };
+enum { NEWS_ADDRESS, NEWS_PORT = 4, NEWS_MTU, NEWS_QUOTED, NEWS_KIND, NEWS_SENDER, NEWS_WORDS = 12 };
+#define IS_V6 0x10000 /* in NEWS_KIND */
 #define QUOTE_BYTES 64 /* tunnel 8, Ethernet 14, four tags 16, IP as far as its length 6 */
 
 /* The errors that ICMP messages cause (icmp_err_convert of net/ipv4/icmp.c, icmpv6_err_convert). They may be about another
@@ -71,27 +78,37 @@ static napi_value udp_adopt(napi_env env, napi_callback_info info)
 	return number(env, set_path_options(fd, domain == AF_INET, arg_int(env, argv[1])));
 }
 
-/* Writes the destination of the datagram. Returns 0 if the message does not have all of it. */
-static int set_peer(int32_t *news, const struct msghdr *msg)
+/* Writes an address as four words. Returns its UDP port, or -1 if there is no address. */
+static int put_address(int32_t *words, const void *from, size_t bytes)
 {
-	const struct sockaddr_in6 *name = msg->msg_name;
-	if (msg->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
-		const struct sockaddr_in *to = msg->msg_name;
-		news[NEWS_ADDRESS] = news[NEWS_ADDRESS + 1] = 0;
-		news[NEWS_ADDRESS + 2] = (int32_t)htonl(0xffff);
-		memcpy(&news[NEWS_ADDRESS + 3], &to->sin_addr, 4);
-		news[NEWS_PORT] = ntohs(to->sin_port);
-		return 1;
+	const struct sockaddr_in6 *v6 = from;
+	const struct sockaddr_in *v4 = from;
+	if (bytes >= sizeof *v4 && v4->sin_family == AF_INET) {
+		words[0] = words[1] = 0;
+		words[2] = (int32_t)htonl(0xffff);
+		memcpy(&words[3], &v4->sin_addr, 4);
+		return ntohs(v4->sin_port);
 	}
-	if (msg->msg_namelen < sizeof *name || name->sin6_family != AF_INET6)
-		return 0;
-	memcpy(&news[NEWS_ADDRESS], &name->sin6_addr, 16);
-	news[NEWS_PORT] = ntohs(name->sin6_port);
-	return 1;
+	if (bytes < sizeof *v6 || v6->sin6_family != AF_INET6)
+		return -1;
+	memcpy(words, &v6->sin6_addr, 16);
+	return ntohs(v6->sin6_port);
 }
 
-/* Returns the MTU in a message of the queue, or -1 if the message is about something else. */
-static int32_t announced(struct msghdr *msg)
+/* Returns the kind of a message that says that the destination cannot be reached, or 0. */
+static int32_t kind_of(const struct sock_extended_err *error)
+{
+	int32_t kind = error->ee_type << 8 | error->ee_code;
+	if (error->ee_origin == SO_EE_ORIGIN_ICMP)
+		return error->ee_type == ICMP_DEST_UNREACH || error->ee_type == ICMP_TIME_EXCEEDED ? kind : 0;
+	if (error->ee_origin == SO_EE_ORIGIN_ICMP6)
+		return error->ee_type == ICMPV6_UNREACHABLE || error->ee_type == ICMPV6_TIME_EXCEEDED ? kind | IS_V6 : 0;
+	return 0;
+}
+
+/* Writes what a message of the queue says: NEWS_MTU and NEWS_KIND with NEWS_SENDER; they are -1 and 0 if it is about
+ * something else. */
+static void read_message(int32_t *news, struct msghdr *msg)
 {
 	const uint8_t *end = (const uint8_t *)msg->msg_control + msg->msg_controllen;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -106,14 +123,23 @@ static int32_t announced(struct msghdr *msg)
 		int is_size = error.ee_origin == SO_EE_ORIGIN_ICMP ?
 				      error.ee_type == ICMP_DEST_UNREACH && error.ee_code == ICMP_FRAG_NEEDED :
 				      error.ee_origin == SO_EE_ORIGIN_ICMP6 && error.ee_type == ICMPV6_PACKET_TOO_BIG;
-		if (is_size)
-			return error.ee_info > INT32_MAX ? INT32_MAX : (int32_t)error.ee_info;
+		if (is_size) {
+			news[NEWS_MTU] = error.ee_info > INT32_MAX ? INT32_MAX : (int32_t)error.ee_info;
+			return;
+		}
+		if (!kind_of(&error))
+			continue;
+		/* SO_EE_OFFENDER: the address of the sender follows the error. */
+		size_t bytes = c->cmsg_len - CMSG_LEN(sizeof error);
+		struct sockaddr_in6 sender = { .sin6_family = AF_UNSPEC };
+		memcpy(&sender, CMSG_DATA(c) + sizeof error, bytes < sizeof sender ? bytes : sizeof sender);
+		put_address(&news[NEWS_SENDER], &sender, bytes);
+		news[NEWS_KIND] = kind_of(&error);
 	}
-	return -1;
 }
 
 /* udpErrors(fd, news, quotes, max): takes at most `max` errors from the queue and returns their number. NEWS_MTU is -1
- * for an error that is not about a size. `quotes` gets the beginning of each datagram's payload, as far as the router
+ * for an error that is not about a size, and NEWS_KIND 0 for one that is not about reaching the destination. `quotes` gets the beginning of each datagram's payload, as far as the router
  * quoted it. */
 static napi_value udp_errors(napi_env env, napi_callback_info info)
 {
@@ -155,8 +181,12 @@ static napi_value udp_errors(napi_env env, napi_callback_info info)
 	}
 	for (int i = 0; i < got; i++) {
 		int32_t *each = news + (size_t)i * NEWS_WORDS;
-		each[NEWS_MTU] = set_peer(each, &msgs[i].msg_hdr) ? announced(&msgs[i].msg_hdr) : -1;
+		memset(each, 0, NEWS_WORDS * sizeof *each);
+		each[NEWS_MTU] = -1;
 		each[NEWS_QUOTED] = (int32_t)msgs[i].msg_len;
+		each[NEWS_PORT] = put_address(each, msgs[i].msg_hdr.msg_name, msgs[i].msg_hdr.msg_namelen);
+		if (each[NEWS_PORT] >= 0)
+			read_message(each, &msgs[i].msg_hdr);
 	}
 	return number(env, got < 0 ? 0 : got);
 }

@@ -97,6 +97,17 @@ static napi_value address_set(napi_env env, napi_callback_info info)
 	return number(env, 0);
 }
 
+/* addressRefused(slot): whether the route of this destination refused UDP_SEGMENT. */
+static napi_value address_refused(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	const struct sending *sending = state_of(env)->sending;
+	int slot = arg_int(env, argv[0]);
+	if (slot < 0 || slot >= sending->destination_count)
+		return number(env, 0);
+	return number(env, sending->destinations[slot].no_segmentation);
+}
+
 /* Completes a checksum that the sender left to the device: the field already holds the pseudo-header sum. */
 static int complete_checksum(uint8_t *frame, int32_t *d)
 {
@@ -310,6 +321,7 @@ void define_send(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor send[] = {
 		EXPORT("addressSet", address_set),
+		EXPORT("addressRefused", address_refused),
 		EXPORT("udpSend", udp_send),
 	};
 	napi_define_properties(env, exports, sizeof send / sizeof *send, send);

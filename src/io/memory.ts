@@ -72,10 +72,13 @@ export interface Datagram {
   readonly bytes: Uint8Array;
 }
 
-/** ICMP "too big", from a router or from a forger. */
+/** ICMP "too big", or another message with a `kind`, from a router or from a forger. */
 export interface TooBig {
   readonly to: Endpoint;
   readonly mtuBytes: number;
+  /** As in wire/path-news.ts; mtuBytes is NO_SIZE then. */
+  readonly kind?: number;
+  readonly sender?: IpAddress;
   /** The beginning of the UDP payload. */
   readonly quoted: Uint8Array;
 }
@@ -160,8 +163,11 @@ export class MemorySocket implements UnderlaySocket {
   takeNews({ words, quotes }: news.PathNews, max: number): number {
     const taken = this.icmp.splice(0, max);
     const octets = new Uint8Array(words.buffer, words.byteOffset);
-    taken.forEach(({ to, mtuBytes, quoted }, index) => {
+    taken.forEach(({ to, mtuBytes, kind, sender, quoted }, index) => {
       const at = index * news.NEWS_WORDS;
+      words.fill(0, at, at + news.NEWS_WORDS);
+      words[at + news.KIND] = kind ?? news.NO_KIND;
+      if (sender !== undefined) writeV6(sender, octets, (at + news.SENDER) * 4);
       writeV6(to.ip, octets, (at + news.ADDRESS) * 4);
       words[at + news.PORT] = to.port;
       words[at + news.BYTES] = mtuBytes;

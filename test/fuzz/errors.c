@@ -220,8 +220,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				fail("another size");
 			if (each[NEWS_MTU] >= 0)
 				expect_peer(each, &messages[i]);
-			if (each[NEWS_QUOTED] != (int32_t)messages[i].quote_bytes || each[NEWS_WORDS - 1] != UNTOUCHED)
+			if (each[NEWS_QUOTED] != (int32_t)messages[i].quote_bytes)
 				fail("another quotation");
+			if (each[NEWS_KIND] && each[NEWS_PORT] < 0)
+				fail("a destination that is not known");
 		}
 		for (size_t i = (size_t)got * NEWS_WORDS; i < room * NEWS_WORDS; i++)
 			if (news[i] != UNTOUCHED)

@@ -1,5 +1,6 @@
 // A datapath that moves nothing: overlays and ports have what was last said to them, and fail where they are told to.
 import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { PeerPlace } from '../../src/core/peer-places.js';
 import type {
   Datapath,
   DropReport,
@@ -20,6 +21,7 @@ import type {
   TargetEntry,
 } from '../../src/datapath/contract.js';
 import type { FrameProbe } from '../../src/datapath/probe-contract.js';
+import type { PeerList, PeerReport, Sending } from '../../src/model/peer-report.js';
 import type { RouteMtu } from '../../src/model/underlay-state.js';
 import type { Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
@@ -97,6 +99,15 @@ export class FakePort implements PortHandle {
   }
 }
 
+const NO_PLACE: PeerPlace = {
+  port: undefined,
+  mtuBytes: undefined,
+  isMtuLearned: false,
+  refusesSegmentation: false,
+  stationCount: 0,
+  stations: [],
+};
+
 export class FakeOverlay implements OverlayDatapath {
   readonly config: OverlayConfig;
   listener: OverlayListener | undefined;
@@ -109,6 +120,9 @@ export class FakeOverlay implements OverlayDatapath {
   readonly table = new Map<MacAddress, { readonly to: readonly Destination[]; readonly ttlMs: number }>();
   readonly answers: { readonly lookup: number; readonly answer: LookupAnswer }[] = [];
   readonly announced: Uint8Array[] = [];
+  /** What it says of its peers. */
+  peerReports: PeerReport[] = [];
+  readonly peerPlaces = new Map<IpAddress, Partial<PeerPlace>>();
   readonly #datapath: FakeDatapath;
   readonly #waiting = new Map<number, (answer: LookupAnswer) => void>();
 
@@ -246,6 +260,18 @@ export class FakeOverlay implements OverlayDatapath {
 
   drops(): readonly DropReport[] {
     return [];
+  }
+
+  peers(): PeerList {
+    return { peers: this.peerReports, others: undefined };
+  }
+
+  get sending(): Sending {
+    return { checksum: 'full', isOffloaded: this.config.offload === 'auto' };
+  }
+
+  describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
+    return Promise.resolve(ips.map((ip) => ({ ...NO_PLACE, ...this.peerPlaces.get(ip) })));
   }
 
   get offloads(): readonly Offload[] {

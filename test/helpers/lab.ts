@@ -14,6 +14,7 @@ import type { ProtectionRules } from '../../src/core/link-protection.js';
 import type { Notice } from '../../src/core/notices.js';
 import type { PathReport } from '../../src/core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
+import type { PeerMemory } from '../../src/core/peer-records.js';
 import type { ProbeNews } from '../../src/core/probe.js';
 import { createPresence, setDown } from '../../src/core/presence.js';
 import type { TargetDescription, TableRow, TargetFacts, TargetScan } from '../../src/core/target-rows.js';
@@ -120,6 +121,8 @@ export class Vtep {
   readonly faults: Extract<Report, { kind: 'fault' }>[] = [];
   /** Heard of, in order. */
   readonly leases: LeaseNews[] = [];
+  /** Overlay -> memory of its peers' records. */
+  readonly peerMemories = new Map<number, PeerMemory>();
   readonly peerChanges: PeerChange[] = [];
   readonly notices: Notice[] = [];
   readonly probes: ProbeNews[] = [];
@@ -202,6 +205,7 @@ export class Vtep {
     else if (report.kind === 'peers') this.peerChanges.push(...report.changes);
     else if (report.kind === 'paths') this.paths.push(...report.news);
     else if (report.kind === 'notices') this.notices.push(...report.notices);
+    else if (report.kind === 'peers-moved') this.peerMemories.set(report.overlay, report.memory);
     else if (report.kind === 'probes') this.probes.push(...report.news);
     else this.#reply = report.value;
   }

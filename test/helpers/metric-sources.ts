@@ -29,6 +29,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     datapath: {
       counters: () => counters(),
       drops: () => [],
+      peers: () => ({ peers: [], others: undefined }),
       targetCount: () => sleep(isStuck ? 2000 : 0, 12),
     },
     links: { carrier: !isDown, destinationCount: 3 },
@@ -63,6 +64,9 @@ export function sources(...overlays: readonly View[]): MetricSources {
     datapath: {
       features: { tapCarrier: true, udpSegmentation: false },
       socketCounters: () => new Map([['[2001:db8::1]:4789', counters(3)]]),
+    },
+    peers: {
+      troubles: () => new Map([['10.0.0.1', { state: 'unreachable', reason: 'port unreachable' }]]),
     },
   };
 }

@@ -256,7 +256,7 @@ await t.test('Peers is a Map of counts, and a set that is replaced', (t) => {
           names = new Set(each.named);
         } else {
           const { add, ip } = each;
-          if (add) peers.add(ip);
+          if (add) peers.add(ip, 1, 0);
           else peers.remove(ip);
           counts.set(ip, Math.max(0, (counts.get(ip) ?? 0) + (add ? 1 : -1)));
         }
@@ -264,6 +264,7 @@ await t.test('Peers is a Map of counts, and a set that is replaced', (t) => {
           writeV6(ip, new Uint8Array(words.buffer), 0);
           const expected = ((counts.get(ip) ?? 0) > 0 || names.has(ip)) && ip !== '::';
           equal(peers.has(words, 0), expected, `has ${ip}`);
+          equal(peers.admit(words, 0, 0) !== NONE, expected, `admits ${ip}`);
         }
       }
     },

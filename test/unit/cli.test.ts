@@ -32,6 +32,7 @@ const USAGE: Readonly<Record<string, string>> = {
   'delete-overlay': '[-t] overlay',
   'modify-overlay': '-d mac | -f | -s mac=ip:port overlay',
   'show-overlay': '[-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
+  'show-peers': '[[-p] -o field,... | --json] [overlay...]',
   'up-overlay': '[overlay]',
   'create-vnic': '[-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   'delete-vnic': '[-t] vnic',
@@ -96,6 +97,8 @@ show-overlay -t -p -o property => unknown output field: 'property'
 show-overlay -o , => no valid output fields
 show-overlay --json -o link => --json and --output may not be used together +usage
 show-overlay o0 --json => option '--json' must come before 'o0' +usage
+show-peers -p => output fields must be specified in parsable mode +usage
+show-peers -x => unrecognized option '-x' +usage
 show-overlay --socket => option requires an argument --socket +usage
 show-overlay --socket= => option requires an argument --socket +usage
 up-overlay o0 p0 => expected at most one overlay name, got: o0 p0 +usage

@@ -103,10 +103,10 @@ await t.test('peers: references, four words compared', (t) => {
   const all = Array.from({ length: 300 }, (_, index) =>
     index % 2 ? `10.0.${index >> 8}.${index & 255}` : `fd00::${index.toString(16)}:0:1`,
   );
-  for (const ip of all) peers.add(address(ip));
+  for (const [slot, ip] of all.entries()) peers.add(address(ip), slot, 0);
   t.ok(all.every(has));
   t.notOk(['10.1.0.1', 'fd00::', '::', '0.0.0.0', '255.255.255.255'].some(has));
-  peers.add(address(all[7]));
+  peers.add(address(all[7]), 7, 0);
   for (const ip of all.slice(0, 200)) peers.remove(address(ip));
   t.strictSame(all.filter(has), [all[7], ...all.slice(200)]);
   peers.remove(address(all[7]));

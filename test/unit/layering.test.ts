@@ -141,8 +141,8 @@ const LONG: Readonly<Record<string, string>> = {};
 const MAX_LINES = 400;
 /** Lines of code: comments and blank lines are free. What can be decided in TypeScript has no place in C, but for what must
  * go on when no TypeScript runs any more (ending.c, removal.c: 350 lines), and what only a system call can read (udp-errors.c:
- * 140; of the headers of tunnels, udp-receive.c: 40) or forbid (system-calls.c: 80). */
-const MAX_NATIVE_LINES = 2740;
+ * 170; of the headers of tunnels, udp-receive.c: 40) or forbid (system-calls.c: 80). */
+const MAX_NATIVE_LINES = 2800;
 
 interface Import {
   readonly from: string;

@@ -3,11 +3,10 @@
  * programs.
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
-import { attempt, defineCommand } from '../command.js';
+import { defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
 import { chosenProperties } from '../options.js';
-import { readPages } from '../pages.js';
-import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
+import { chooseFormat, formatJson, refuseWithJson, readList, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
 
 const list = (values: readonly string[] | null): string =>
@@ -50,11 +49,7 @@ export const command = defineCommand({
       ...(args.operands.length > 0 && { names: [...args.operands] }),
       ...(args.has('prop') && { properties: parseNames(args.values('prop')) }),
     };
-    const pages = await attempt(
-      'failed to get link properties',
-      readPages(context.call, 'linkprop.list', request),
-    );
-    for (const { missing } of pages) reportMissing(missing, context);
+    const pages = await readList('failed to get link properties', 'linkprop.list', request, context);
     context.print(format(pages.flatMap(({ rows }) => rows)));
   },
 });

@@ -5,13 +5,13 @@
  * shown.
  */
 import type { OverlayInfo, PropertyRow, TargetRow } from '../../control/messages.js';
-import { attempt, CommandError, type Context, defineCommand, UsageError } from '../command.js';
-import { readPages, targetPages } from '../pages.js';
+import { CommandError, type Context, defineCommand, UsageError } from '../command.js';
+import { targetPages } from '../pages.js';
 import {
   chooseFormat,
   formatJson,
   refuseWithJson,
-  reportMissing,
+  readList,
   SHOW_OPTIONS,
   type ShowArguments,
   warnOfOffline,
@@ -158,11 +158,7 @@ function asksForHealth(args: ShowArguments): boolean {
 
 async function list(names: readonly string[], context: Context): Promise<readonly OverlayInfo[]> {
   const params = names.length > 0 ? { names: [...names] } : {};
-  const pages = await attempt(
-    'failed to get info for overlays',
-    readPages(context.call, 'overlay.list', params),
-  );
-  for (const { missing } of pages) reportMissing(missing, context);
+  const pages = await readList('failed to get info for overlays', 'overlay.list', params, context);
   return pages.flatMap(({ overlays }) => overlays);
 }
 

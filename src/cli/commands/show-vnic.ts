@@ -1,8 +1,7 @@
 /** show-vnic: shows VNICs: all, those named, or those over one overlay. */
 import type { OverlayStatistics, PortStatistics, VnicInfo } from '../../control/messages.js';
-import { attempt, defineCommand } from '../command.js';
-import { readPages } from '../pages.js';
-import { chooseFormat, formatJson, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
+import { defineCommand } from '../command.js';
+import { chooseFormat, formatJson, refuseWithJson, readList, SHOW_OPTIONS } from '../show.js';
 import {
   portRows,
   readInterval,
@@ -61,11 +60,7 @@ export const command = defineCommand({
       ...(names.length > 0 && { names: [...names] }),
       ...(over !== undefined && { over }),
     };
-    const pages = await attempt(
-      'failed to get info for vnics',
-      readPages(context.call, 'vnic.list', request),
-    );
-    for (const { missing } of pages) reportMissing(missing, context);
+    const pages = await readList('failed to get info for vnics', 'vnic.list', request, context);
     const vnics = pages.flatMap((page) => page.vnics);
     if (!args.has('statistics')) {
       context.print(format(vnics));

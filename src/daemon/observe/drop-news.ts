@@ -11,11 +11,8 @@ import { droppedFrameInfo } from './dropped-frame.js';
 import type { ObservedOverlay } from './observed.js';
 import type { Statistics } from './statistics.js';
 
-/** In place of the sentence of the reason, where there is more to say. */
-const ADVICE: Partial<Record<DropReason, string>> = {
-  tx_firewall:
-    'a firewall of this host drops what varpd sends (EPERM): let UDP to the listen port of the peers pass its output rules',
-};
+/** A rule that drops one frame drops all. */
+const TOLD_AT_ONCE: DropReason = 'tx_firewall';
 
 /**
  * Trouble that health has a better sentence for, of its plugin, its underlay, its paths, its ports or its sources; and frames
@@ -100,7 +97,7 @@ export class DropNews {
     }
     const base = isQuiet ? before.count : before.base;
     const isTold = !isQuiet && before.isTold;
-    const isEnough = count - base >= MIN_FRAMES || ADVICE[reason] !== undefined;
+    const isEnough = count - base >= MIN_FRAMES || reason === TOLD_AT_ONCE;
     const trouble = { count, base, lastMs: nowMs, isTold: isTold || isEnough };
     return trouble.isTold ? { trouble, news: isTold ? 'goes on' : 'begins' } : { trouble };
   }
@@ -115,6 +112,6 @@ export class DropNews {
   #sentence({ reason, last }: DropReport, encap: Encapsulation, frames: number): string {
     const example = last === undefined ? '' : ` (${droppedFrameText(droppedFrameInfo(reason, last, encap))})`;
     const what = frames === 1 ? '1 frame' : `${frames} frames`;
-    return `${what} dropped as ${reason}${example}: ${ADVICE[reason] ?? DROPS[reason].about}`;
+    return `${what} dropped as ${reason}${example}: ${DROPS[reason].about}`;
   }
 }

@@ -8,6 +8,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import type { PeerTrouble } from '../../control/peer-messages.js';
 import { PORT_TRAFFIC, TRAFFIC } from '../../core/counters.js';
 import type { Datapath, Offload } from '../../datapath/contract.js';
 import { type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
@@ -18,6 +19,7 @@ import type { Observed, ObservedOverlay } from './observed.js';
 export interface MetricSources {
   readonly directory: Observed;
   readonly datapath: Pick<Datapath, 'features' | 'socketCounters'>;
+  readonly peers: { troubles(overlay: number): ReadonlyMap<string, PeerTrouble> };
 }
 
 /** Time for the datapath to count its targets. It answers in a fraction of this, or hangs. */
@@ -36,6 +38,7 @@ const MISNAMED = [
 ];
 
 const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
+const PEER_STATES = ['unreachable', 'silent'] as const satisfies readonly PeerTrouble['state'][];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
 const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
 const SOCKET_REASONS = Object.keys(SOCKET_DROPS) as DropReason[];
@@ -68,6 +71,11 @@ const GAUGES = {
   overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
   overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
   overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
+  overlay_peers_in_trouble: [
+    'Peers that ICMP calls unreachable, and those that send nothing back (silent).',
+    'overlay',
+    'state',
+  ],
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
   port_up: [
@@ -228,6 +236,13 @@ export class Metrics {
       this.#put('overlay_underlay_state', { overlay, state }, state === underlay.state);
     this.#put('overlay_underlay_losses_total', { overlay }, underlay.losses);
     this.#put('overlay_destinations', { overlay }, links.destinationCount);
+    const troubles = [...this.#sources.peers.troubles(one.id).values()];
+    for (const state of PEER_STATES)
+      this.#put(
+        'overlay_peers_in_trouble',
+        { overlay, state },
+        troubles.filter((each) => each.state === state).length,
+      );
     if (mode === 'dynamic' && targetCount !== undefined)
       this.#put('overlay_targets', { overlay }, targetCount);
     for (const offload of OFFLOADS)

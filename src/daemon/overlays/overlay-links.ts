@@ -77,6 +77,7 @@ export class OverlayLinks {
   /** Route MTUs that the datapath has, as text. */
   #routeMtus = '[]';
   #narrowest: NarrowWay | undefined;
+  #own: OwnInterface | undefined;
   #losses = 0;
   #changedAt = new Date();
 
@@ -222,6 +223,7 @@ export class OverlayLinks {
       },
     };
     const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
+    this.#own = own ?? this.#own;
     const heard = (link: PortLink): void => {
       this.#heardPort(port, link);
     };
@@ -239,6 +241,11 @@ export class OverlayLinks {
     this.#judgeMtu();
     // Another port may have waited for this MAC.
     this.#settleMacs();
+  }
+
+  /** Whether the overlay's own interface has not been used as a station. */
+  get isOwnSilent(): boolean {
+    return this.#own?.isSilent !== false;
   }
 
   /** Trouble that keeps frames from the interface, in a few words. */

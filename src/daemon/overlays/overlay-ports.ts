@@ -249,10 +249,11 @@ export class OverlayPorts {
     };
   }
 
-  /** Where the plugin places the MAC of each port. */
+  /** The place of each port by the plugin. The own interface counts once it is used as a station. */
   *places(): Generator<PortPlace> {
     const { links, plugin } = this.#context;
-    for (const { name, mac } of [this.#plan, ...this.#vnics.values()]) {
+    const own = links.isOwnSilent ? [] : [this.#plan];
+    for (const { name, mac } of [...own, ...this.#vnics.values()]) {
       const inForce = links.macOf(name) ?? mac;
       yield { port: name, mac: inForce, place: plugin.placeOf(inForce) };
     }

@@ -22,6 +22,11 @@ export class OwnInterface {
     this.#isSilent = this.#safely(() => links.isSilent(name)) ?? false;
   }
 
+  /** Whether it has not been used. */
+  get isSilent(): boolean {
+    return this.#isSilent;
+  }
+
   /** The interface has an address or a master. */
   used(): void {
     if (!this.#isSilent) return;

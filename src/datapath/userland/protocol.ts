@@ -16,6 +16,8 @@ import type { ProtectionRules } from '../../core/link-protection.js';
 import type { Notice } from '../../core/notices.js';
 import type { PathReport } from '../../core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
+import type { PeerPlaces } from '../../core/peer-places.js';
+import type { PeerMemory } from '../../core/peer-records.js';
 import type { PresenceMemory } from '../../core/presence.js';
 import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe.js';
 import type { StationMemory } from '../../core/stations.js';
@@ -146,6 +148,14 @@ export type Command =
       readonly macs: Float64Array;
       readonly reply: number;
     }
+  /** Says where frames to these peers go, and which MACs live there, out of some rows of the target table. */
+  | {
+      readonly kind: 'describe-peers';
+      readonly overlay: number;
+      readonly ips: readonly IpAddress[];
+      readonly from: number;
+      readonly reply: number;
+    }
   /** Says what would be done with a frame. Nothing is done. */
   | {
       readonly kind: 'explain';
@@ -202,6 +212,7 @@ export const TABLE_COMMANDS = [
   'scan-targets',
   'scan-recent',
   'describe-targets',
+  'describe-peers',
   'explain',
   'restore-targets',
 ] as const satisfies readonly Command['kind'][];
@@ -222,6 +233,8 @@ export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
+  /** The records of an overlay's peers are in this memory from now on (core/peer-records.ts). */
+  | { readonly kind: 'peers-moved'; readonly overlay: number; readonly memory: PeerMemory }
   /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }
   | { readonly kind: 'probes'; readonly news: readonly ProbeNews[] }
@@ -233,5 +246,5 @@ export type Report =
   | {
       readonly kind: 'reply';
       readonly reply: number;
-      readonly value: boolean | number | TargetScan | TargetDescription | Explained | undefined;
+      readonly value: boolean | number | TargetScan | TargetDescription | PeerPlaces | Explained | undefined;
     };

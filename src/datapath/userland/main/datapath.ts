@@ -221,6 +221,9 @@ export class DatapathControl implements Datapath {
         for (const [id, changes] of byOverlay(report.changes))
           overlays.get(id)?.peersChanged(thread, changes);
         return;
+      case 'peers-moved':
+        overlays.get(report.overlay)?.peersMoved(thread, report.memory);
+        return;
       case 'paths':
         tellOfPaths(thread, report.news, this.#threads.list, (news) => {
           this.#pathLearned(news);

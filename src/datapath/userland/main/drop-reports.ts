@@ -17,7 +17,7 @@ export function dropReports(
 }
 
 /** The clock of the datapath threads: worker.ts. */
-function nowTick(): number {
+export function nowTick(): number {
   return Math.floor(Number(process.hrtime.bigint() / 1_000_000n) / TICK_MS) | 0;
 }
 

@@ -13,8 +13,11 @@ import type { Explained } from '../../../core/dry-facts.js';
 import type { DryFrame } from '../../../core/dry-run.js';
 import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
+import type { PeerPlace } from '../../../core/peer-places.js';
+import type { PeerMemory } from '../../../core/peer-records.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import type { PeerList, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
@@ -41,6 +44,7 @@ import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
 import { offloadsOf, optionsOf } from './overlay-config.js';
+import { describePeers, PeerReports } from './peer-reports.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
 import { OverlayProbe } from './probe.js';
@@ -48,7 +52,7 @@ import { SharedQuestions } from './shared-questions.js';
 import type { PortOwner, TapPort } from './tap-port.js';
 import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
-import type { OverlaySockets } from './underlay.js';
+import { type OverlaySockets, sendsZeroChecksum } from './underlay.js';
 
 /** The parts of the datapath that an overlay needs. */
 export interface OverlayContext {
@@ -78,6 +82,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   carrier = true;
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
+  readonly #peerReports = new PeerReports();
   readonly #captures = new Set<RingCapture>();
   #probe: OverlayProbe | undefined;
   readonly #context: OverlayContext;
@@ -130,6 +135,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   peersChanged(thread: number, changes: readonly PeerChange[]): void {
     mergePeers(thread, changes, this.#peers, (added, removed) => this.listener?.peers(added, removed));
+  }
+
+  peersMoved(thread: number, memory: PeerMemory): void {
+    this.#peerReports.moved(thread, memory);
   }
 
   probed(news: readonly ProbeNews[]): void {
@@ -269,6 +278,19 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   drops(counters: Readonly<Record<string, number>>): readonly DropReport[] {
     return dropReports(counters, [...this.exampleArrays, ...this.sockets.examples]);
+  }
+
+  peers(): PeerList {
+    return this.#peerReports.read(this.#peers, this.options.acceptAny);
+  }
+
+  describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
+    return describePeers(this.#links, this.config, ips);
+  }
+
+  get sending(): Sending {
+    const checksum = sendsZeroChecksum(this.config) ? 'zero' : 'full';
+    return { checksum, isOffloaded: this.config.offload === 'auto' };
   }
 
   get offloads(): readonly Offload[] {

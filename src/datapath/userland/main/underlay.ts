@@ -242,7 +242,11 @@ async function closeOrReturn(sockets: readonly ListeningSocket[], events: Underl
 
 /** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants a
  * checksum on IPv6; and the kernel cuts messages (UDP_SEGMENT) only with a checksum. */
-function sendsZeroChecksum({ listen, udpChecksum, offload }: SocketConfig): boolean {
+export function sendsZeroChecksum({
+  listen,
+  udpChecksum,
+  offload,
+}: Pick<SocketConfig, 'listen' | 'udpChecksum' | 'offload'>): boolean {
   return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
 }
 

@@ -88,6 +88,9 @@ export class DatapathEngine {
       peerChanged: (overlay, ip, isPeer) => {
         this.#news.peerChanged({ overlay, ip, isPeer });
       },
+      peersMoved: (overlay, memory) => {
+        this.#report({ kind: 'peers-moved', overlay, memory });
+      },
       notice: (notice) => {
         this.#news.noticed(notice);
       },
@@ -295,13 +298,8 @@ export class DatapathEngine {
       const device = this.#platform.socket(fd, encap, segmentation);
       return new OutputList(device, capacityFrames, dropOfSendError);
     });
-    const overlay = new Overlay(
-      options,
-      this.#shared,
-      senders,
-      new Drops(counters, this.#shared, examples),
-      stations,
-    );
+    const drops = new Drops(counters, this.#shared, examples);
+    const overlay = new Overlay(options, this.#shared, senders, drops, stations);
     this.#overlays.set(options.id, { overlay, socket });
     this.#sockets.get(socket)?.mux.add(overlay);
   }

@@ -53,6 +53,7 @@ export function obeyOverlay(
     case 'scan-targets':
     case 'scan-recent':
     case 'describe-targets':
+    case 'describe-peers':
     case 'explain':
       reply(command.reply, inspect(overlay, command));
       break;

@@ -84,6 +84,7 @@ const platform: Platform = {
   setAddress: (slot, address, udpPort) => {
     native.addressSet(slot, address, udpPort);
   },
+  refusesSegmentation: (slot) => native.addressRefused(slot) === 1,
   readPathNews,
   routeMtuBytes: (from, to) => {
     try {
