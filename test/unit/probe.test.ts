@@ -138,6 +138,28 @@ await t.test('the sender: the own port, or a VNIC if the mapping has that alone'
   t.match(await probe(known(MAC.c), { port: 'foo1' }), { port: 'foo1' }, 'a port that is named');
 });
 
+await t.test('an overlay that ends meanwhile', async (t) => {
+  const params = {
+    name: 'overlay0',
+    target: formatMac(MAC.b),
+    isMtuSought: false,
+    isEachPath: false,
+    count: 1,
+  };
+  const both = [overlay(() => MAC.b), overlay(() => MAC.b)];
+  await t.rejects(
+    new Probes({ need: () => both.shift()! }).run(params),
+    /was started again while it was probed/,
+  );
+  const one = [overlay(() => MAC.b)];
+  const need = (): ProbedOverlay => {
+    const found = one.shift();
+    if (found === undefined) throw new OverlayError('NOT_FOUND', 'overlay0');
+    return found;
+  };
+  await t.rejects(new Probes({ need }).run(params), { code: 'NOT_FOUND' });
+});
+
 await t.test('the largest packet, although some that fit are lost', async (t) => {
   const of = overlay(({ bytes }, before) => {
     const isFirst = before.every((one) => one.bytes !== bytes);
@@ -230,7 +252,8 @@ await t.test('what is refused', async (t) => {
     ),
     { port: 'foo0', source: formatMac(MAC.c), vlan: 5 },
   );
-  const probes = new Probes({ need: () => overlay(() => MAC.b) });
+  const running = overlay(() => MAC.b);
+  const probes = new Probes({ need: () => running });
   const params = { name: 'overlay0', target: formatMac(MAC.b), isMtuSought: false, isEachPath: false };
   const first = probes.run(params);
   await new Promise(setImmediate);

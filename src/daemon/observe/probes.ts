@@ -47,7 +47,11 @@ export class Probes {
     this.#running.add(name);
     try {
       const wanted = { packetBytes: Math.max(packetBytes, MIN_PROBE_BYTES), count, isMtuSought, isEachPath };
-      return await new ProbeRun(overlay, port, target, wanted).run();
+      const found = await new ProbeRun(overlay, port, target, wanted).run();
+      // Frames of an overlay that has ended went nowhere, which says nothing about the peer.
+      if (this.#places.need(name) !== overlay)
+        throw new OverlayError('AGAIN', `${name} was started again while it was probed`);
+      return found;
     } finally {
       this.#running.delete(name);
     }
