@@ -82,7 +82,7 @@ function adviceOf({ dropped, mac, unanswered, port }: ProbeInfo): string {
   if (dropped !== null) return 'no message has left this host: mend that first';
   if (mac === null) return 'no station has this address, or the tunnel does not reach it';
   const also = unanswered > 0 ? ', nor to ARP or neighbour solicitation' : '';
-  return `no answer to loopback messages${also}: look for drops at the other end, where ${port} must be known too`;
+  return `no answer to loopback messages${also}: look for drops at the other end, whose mapping must have ${port} too`;
 }
 
 function timesText({ min, avg, max }: RoundTrips): string {

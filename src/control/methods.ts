@@ -17,6 +17,7 @@ import {
   type Failure,
   type LinkPropertyRow,
   MAX_EXPLAINED_BYTES,
+  MAX_REQUEST_BYTES,
   MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
   type OverlayInfo,
@@ -33,7 +34,7 @@ import {
 import type { PeerRow } from './peer-messages.js';
 
 export type Kind =
-  | { readonly is: 'text' }
+  | { readonly is: 'text'; readonly max?: number }
   | { readonly is: 'flag' }
   | { readonly is: 'whole'; readonly min?: number; readonly max?: number }
   | { readonly is: 'list'; readonly of: Kind }
@@ -201,7 +202,8 @@ export const METHODS = {
     params: {
       name: text,
       port: optional(text),
-      frame: optional(text),
+      // As long as a request may be: explanations.ts says what is too long for a frame.
+      frame: optional({ is: 'text', max: MAX_REQUEST_BYTES }),
       destination: optional(text),
       source: optional(text),
       etherType: optional({ is: 'whole', min: 0, max: 0xffff }),

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 
-import type { Explanation } from '../../src/control/messages.js';
+import { type Explanation, MAX_EXPLAINED_BYTES } from '../../src/control/messages.js';
 import { ENCAPSULATION_NAMES, type EncapsulationName } from '../../src/encap/index.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import { Capture, writeCapture } from '../helpers/capture.js';
@@ -181,6 +181,23 @@ await t.test('the classic mistakes', { skip }, async (t) => {
       udpFrame({ sourceMac: OWN, destinationMac: PEER }),
     ]);
     t.match(await explain(...foo, '--pcap', `${file}#2`), { code: EXIT.DONE, sends: [{ to: `${to}:4789` }] });
+    // Longer than any other text of a request, as long as a frame can be, and longer.
+    const sizes = [513, 1464, MAX_EXPLAINED_BYTES, MAX_EXPLAINED_BYTES + 1];
+    const long = sizes.map((bytes) => {
+      const frame = new Uint8Array(bytes);
+      frame.set(udpFrame({ sourceMac: OWN, destinationMac: PEER }));
+      return frame;
+    });
+    const longFile = path.join(bed.directory(), 'long.pcapng');
+    writeCapture(longFile, long);
+    for (const [index, frame] of long.slice(0, -1).entries()) {
+      const expected =
+        frame.length > 1464
+          ? { code: EXIT.NO, drops: [{ reason: 'tx_too_big' }] }
+          : { code: EXIT.DONE, sends: [{ bytes: frame.length + 8 }] };
+      t.match(await explain(...foo, '--frame', toHex(frame)), expected, `${frame.length} bytes`);
+      t.match(await explain(...foo, '--pcap', `${longFile}#${index + 1}`), expected, `${frame.length} bytes`);
+    }
     const refused = async (expected: RegExp, status: number, line: string): Promise<void> => {
       const { stderr, code } = await daemon.dladm('explain', ...line.split(' '), 'overlay0');
       t.match(stderr, expected);
@@ -188,6 +205,8 @@ await t.test('the classic mistakes', { skip }, async (t) => {
     };
     await refused(/has no packet 3, but 2/, EXIT.REFUSED, `--pcap ${file}#3`);
     await refused(/expected FILE#NUMBER/, EXIT.REFUSED, `--pcap ${file}`);
+    await refused(/none on a wire has more than 16384/, EXIT.REFUSED, `--pcap ${longFile}#${long.length}`);
+    await refused(/it is a device, and no file/, EXIT.REFUSED, '--pcap /dev/zero#1');
     await refused(/no such file/, EXIT.NOT_FOUND, '--pcap /nowhere.pcap#1');
     await refused(/has no port 'foo7', but overlay0, foo0/, EXIT.NOT_FOUND, `-i foo7 --dst ${PEER}`);
     await refused(/knows no MAC of 10.55.55.7/, EXIT.NOT_FOUND, '--dst 10.55.55.7');

@@ -345,6 +345,15 @@ await t.test('loopback=off, and a mapping', { skip }, async (t) => {
     code: 0,
     found: { port: 'foo0', source: zlan.mac, mac: zlan2.mac, ip: zlan2.v4, method: 'loopback', received: 5 },
   });
+  t.match(await probe(zlan.daemon, `-c 1 overlay0 ${zlan2.v4}`), {
+    code: 0,
+    found: { port: 'foo0', source: zlan.mac, received: 1 },
+  });
+  t.match(
+    await probe(zlan.daemon, `-c 1 -i overlay0 overlay0 ${zlan2.v4}`),
+    { code: EXIT.NO, found: { port: 'overlay0', received: 0 } },
+    'the mapping lacks the own port, so nothing comes back to it',
+  );
   t.match(await probe(zlan.daemon, `-i foo0 overlay0 ${zlan2.linkLocal}`), {
     code: 0,
     found: { mac: zlan2.mac },

@@ -63,7 +63,7 @@ function overlay(
     datapath,
     vnics: new Map([['foo0', { mac: MAC.c, vid: 5 }]]),
     links: { macOf: () => undefined },
-    plugin: { neighbor: (ip) => Promise.resolve(neighbor(ip)) },
+    plugin: { neighbor: (ip) => Promise.resolve(neighbor(ip)), placeOf: () => undefined },
     hasMac: (mac) => mac === MAC.a || mac === MAC.c,
   };
 }
@@ -115,6 +115,49 @@ await t.test('round trips, and answers that come twice', async (t) => {
   });
   t.ok(of.seen.every((one) => isLoopback(one) && one.bytes === 100));
   t.equal(new Set(of.seen.map(({ id }) => id >>> 16)).size, 1, 'one series');
+});
+
+await t.test('the sender: the own port, or a VNIC if the mapping has that alone', async (t) => {
+  const of = overlay(() => MAC.b);
+  const known = (...macs: readonly number[]): ProbedOverlay => ({
+    ...of,
+    vnics: new Map([
+      ['foo0', { mac: MAC.c, vid: 5 }],
+      ['foo1', { mac: MAC.d, vid: 0 }],
+    ]),
+    plugin: { ...of.plugin, placeOf: (mac) => (macs.includes(mac) ? {} : null) },
+  });
+  const sender = async (where: ProbedOverlay, vlan?: number): Promise<string> =>
+    (await probe(where, vlan === undefined ? {} : { vlan })).port;
+  t.equal(await sender(known(MAC.a, MAC.c, MAC.d)), 'overlay0');
+  t.equal(await sender(known(MAC.c, MAC.d)), 'foo1', 'a VNIC of another VLAN is left out');
+  t.equal(await sender(known(MAC.c, MAC.d), 5), 'foo0');
+  t.equal(await sender(known(MAC.c, MAC.d), 6), 'foo1');
+  t.equal(await sender(known(MAC.c)), 'overlay0');
+  t.equal(await sender(known()), 'overlay0');
+  t.match(await probe(known(MAC.c), { port: 'foo1' }), { port: 'foo1' }, 'a port that is named');
+});
+
+await t.test('an overlay that ends meanwhile', async (t) => {
+  const params = {
+    name: 'overlay0',
+    target: formatMac(MAC.b),
+    isMtuSought: false,
+    isEachPath: false,
+    count: 1,
+  };
+  const both = [overlay(() => MAC.b), overlay(() => MAC.b)];
+  await t.rejects(
+    new Probes({ need: () => both.shift()! }).run(params),
+    /was started again while it was probed/,
+  );
+  const one = [overlay(() => MAC.b)];
+  const need = (): ProbedOverlay => {
+    const found = one.shift();
+    if (found === undefined) throw new OverlayError('NOT_FOUND', 'overlay0');
+    return found;
+  };
+  await t.rejects(new Probes({ need }).run(params), { code: 'NOT_FOUND' });
 });
 
 await t.test('the largest packet, although some that fit are lost', async (t) => {
@@ -209,7 +252,8 @@ await t.test('what is refused', async (t) => {
     ),
     { port: 'foo0', source: formatMac(MAC.c), vlan: 5 },
   );
-  const probes = new Probes({ need: () => overlay(() => MAC.b) });
+  const running = overlay(() => MAC.b);
+  const probes = new Probes({ need: () => running });
   const params = { name: 'overlay0', target: formatMac(MAC.b), isMtuSought: false, isEachPath: false };
   const first = probes.run(params);
   await new Promise(setImmediate);

@@ -1,8 +1,8 @@
 /** explain: what the datapath would do with a frame now, and why. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { type ExplainedStep, type Explanation, MAX_EXPLAINED_BYTES } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import { asOverlayError, errorText } from '../../model/errors.js';
+import { asOverlayError, errorText, OverlayError } from '../../model/errors.js';
 import { LINK_TYPE_ETHERNET } from '../../wire/pcapng.js';
 import { readCapture } from '../../wire/pcapng-read.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
@@ -132,6 +132,8 @@ function frameOf(text: string): string {
 
 function read(file: string): Uint8Array {
   try {
+    // A device has no end.
+    if (statSync(file).isCharacterDevice()) throw new OverlayError('INVALID', 'it is a device, and no file');
     return readFileSync(file);
   } catch (error) {
     throw new CommandError(

@@ -35,7 +35,8 @@ export const command = defineCommand({
       name: 'port',
       short: 'i',
       value: 'port',
-      about: 'send from this VNIC, instead of the port of the overlay',
+      about:
+        'send from this VNIC; else from the port of the overlay, or from a VNIC if the mapping has that alone',
     },
     { name: 'vlan', value: 'vid', about: 'in this VLAN; a VNIC with a VLAN needs no such option' },
     ...SHOW_OPTIONS,

@@ -15,8 +15,8 @@ import {
 import { OverlayError } from '../../model/errors.js';
 
 /**
- * Longer than any valid name, MAC, endpoint or value. An invalid one that is shorter passes here, and the
- * code that uses it reports it.
+ * Longer than any valid name, MAC, endpoint or value; a row may allow more. An invalid one that is shorter
+ * passes here, and the code that uses it reports it.
  */
 const MAX_TEXT_CHARACTERS = 1024;
 /** A request of 64 KiB cannot hold more properties or names. */
@@ -28,7 +28,7 @@ const MAX_ISSUES = 10;
 function schemaOf(kind: Kind): z.ZodType {
   switch (kind.is) {
     case 'text':
-      return z.string().max(MAX_TEXT_CHARACTERS);
+      return z.string().max(kind.max ?? MAX_TEXT_CHARACTERS);
     case 'flag':
       return z.boolean();
     case 'whole': {

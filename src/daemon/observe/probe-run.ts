@@ -40,7 +40,11 @@ export interface ProbedOverlay {
   readonly datapath: ProbedDatapath;
   readonly vnics: ReadonlyMap<string, { readonly mac: MacAddress; readonly vid: number }>;
   readonly links: { macOf(port: string): MacAddress | undefined };
-  readonly plugin: { neighbor(ip: IpAddress): Promise<MacAddress | null | undefined> };
+  readonly plugin: {
+    neighbor(ip: IpAddress): Promise<MacAddress | null | undefined>;
+    /** Null: no other host finds the MAC. Undefined: the plugin cannot tell. */
+    placeOf(mac: MacAddress): unknown;
+  };
   hasMac(mac: MacAddress): boolean;
 }
 

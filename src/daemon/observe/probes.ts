@@ -6,7 +6,7 @@ import { MIN_PROBE_BYTES, type ProbeInfo } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
 import { OverlayError } from '../../model/errors.js';
 import { isStationIp, parse } from '../../wire/ip.js';
-import { isMulticast, parseMac, ZERO } from '../../wire/mac.js';
+import { isMulticast, type MacAddress, parseMac, ZERO } from '../../wire/mac.js';
 import { type ProbedOverlay, type ProbePort, ProbeRun, type ProbeTarget } from './probe-run.js';
 
 type Params = Methods['overlay.probe']['params'];
@@ -47,22 +47,40 @@ export class Probes {
     this.#running.add(name);
     try {
       const wanted = { packetBytes: Math.max(packetBytes, MIN_PROBE_BYTES), count, isMtuSought, isEachPath };
-      return await new ProbeRun(overlay, port, target, wanted).run();
+      const found = await new ProbeRun(overlay, port, target, wanted).run();
+      // Frames of an overlay that has ended went nowhere, which says nothing about the peer.
+      if (this.#places.need(name) !== overlay)
+        throw new OverlayError('AGAIN', `${name} was started again while it was probed`);
+      return found;
     } finally {
       this.#running.delete(name);
     }
   }
 }
 
-function portOf(overlay: ProbedOverlay, { port = overlay.name, vlan }: Params): ProbePort {
+function portOf(overlay: ProbedOverlay, { vlan, port = senderOf(overlay, vlan) }: Params): ProbePort {
   const vnic = overlay.vnics.get(port);
   if (vnic === undefined && port !== overlay.name)
     throw new OverlayError('NOT_FOUND', `${overlay.name} has no port '${port}'`);
-  const mac = overlay.links.macOf(port) ?? vnic?.mac ?? overlay.mac;
+  const mac = macOf(overlay, port);
   const vid = vnic?.vid ?? 0;
   if (vid !== 0 && vlan !== undefined && vlan !== vid)
     throw invalid(`${port} is in VLAN ${vid}, and cannot send in VLAN ${vlan}`);
   return { name: port, mac, vid: vid === 0 ? (vlan ?? 0) : vid };
+}
+
+/** The port that sends when none is named: the overlay's own. The other end sends its answers where the mapping
+ * has the sender, so a VNIC that the mapping has sends for an own port that it lacks. */
+function senderOf(overlay: ProbedOverlay, vlan = 0): string {
+  const { name, vnics, plugin } = overlay;
+  const isKnown = (port: string): boolean => plugin.placeOf(macOf(overlay, port)) !== null;
+  if (isKnown(name)) return name;
+  const others = [...vnics].filter(([port, { vid }]) => (vid === 0 || vid === vlan) && isKnown(port));
+  return others.at(0)?.[0] ?? name;
+}
+
+function macOf(overlay: ProbedOverlay, port: string): MacAddress {
+  return overlay.links.macOf(port) ?? overlay.vnics.get(port)?.mac ?? overlay.mac;
 }
 
 async function targetOf({ name, plugin }: ProbedOverlay, text: string): Promise<ProbeTarget> {

@@ -366,7 +366,7 @@ export class RunningOverlay {
     };
   }
 
-  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor'> {
+  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor' | 'placeOf'> {
     return this.#plugin;
   }
 
