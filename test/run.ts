@@ -4,12 +4,13 @@
 //   node dist/test/run.js [FILE]...     files as test/netns/x.test.ts or dist/test/netns/x.test.js; by default all of
 //                                       test/unit, test/property and test/netns
 //   node dist/test/run.js --quick       all of test/unit and test/property: what needs no root
-//   node dist/test/run.js --full        all of test/full: what takes minutes
+//   node dist/test/run.js --full        all of test/full: what takes minutes; and each try of the tests that make a few of them
+//                                       otherwise (helpers/whole.ts)
 //
 // Counted are leaf test points. A test that ends badly although none of its points failed (a timeout, a crash, a
 // missing plan) counts as one failure. Exit code 0 only when something ran and nothing failed.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -131,13 +132,14 @@ function reportFile(file: string, scope: Scope, seconds: number): void {
 }
 
 const running = new Set<ChildProcess>();
+const isFull = process.argv.at(2) === '--full';
 
 async function runFile(file: string): Promise<void> {
   const startedMs = performance.now();
   const child = spawn(process.execPath, ['--enable-source-maps', file], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TAP_TIMEOUT: `${TIMEOUT_S}` },
+    env: { ...process.env, TAP_TIMEOUT: `${TIMEOUT_S}`, ...(isFull && { VARPD_TEST_WHOLE: 'yes' }) },
   });
   running.add(child);
   const ended = new Promise<string | undefined>((resolve) => {
@@ -186,6 +188,12 @@ const allTests = (folders: readonly string[]): string[] =>
       .map((name) => path.join('dist/test', folder, name)),
   );
 
+/** The tests that make a few tries of many, by themselves or by what they import. */
+const partialTests = (): string[] =>
+  allTests(['netns', 'property', 'unit']).filter((file) =>
+    /\/helpers\/(?:whole|law|offload)\.js|\/faults\/rows\//.test(readFileSync(path.join(root, file), 'utf8')),
+  );
+
 const args = process.argv.slice(2);
 /** What takes longest begins first, and the short ones keep all processors busy at the end. */
 const LONGEST = [
@@ -213,7 +221,7 @@ const folders = FOLDERS.get(args.at(0));
 const files =
   folders === undefined
     ? args.map(compiled)
-    : allTests(folders).sort((one, other) => rank(one) - rank(other));
+    : [...allTests(folders), ...(isFull ? partialTests() : [])].sort((one, other) => rank(one) - rank(other));
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => {
     files.length = 0;

@@ -1,4 +1,4 @@
-// How often things are tried that are tried many times: a quarter of it in `npm test`, all of it in test/full/whole-*.test.ts.
+// How often things are tried that are tried many times: a quarter of it in `npm test`, all of it in `npm run test:full`.
 const isWhole = process.env['VARPD_TEST_WHOLE'] !== undefined;
 
 /** Of values in order that are all alike: every n-th in `npm test`. */

@@ -79,14 +79,15 @@ for (const kind of KINDS) {
     await t.test('both ends count the same', async (t) => {
       const mb = 4 << 20;
       await transferTcp(a, b, { address: b.overlay.v4, bytes: mb });
+      let both = [await peerOf(here, to), await peerOf(there, from)];
       await waitUntil(
         async () => {
-          const [mine, theirs] = [await peerOf(here, to), await peerOf(there, from)];
-          return mine.txBytes === theirs.rxBytes && mine.rxBytes === theirs.txBytes;
+          both = [await peerOf(here, to), await peerOf(there, from)];
+          return both[0].txBytes === both[1].rxBytes && both[0].rxBytes === both[1].txBytes;
         },
         { what: 'both ends to agree' },
       );
-      const [mine, theirs] = [await peerOf(here, to), await peerOf(there, from)];
+      const [mine, theirs] = both;
       t.equal(mine.txFrames, theirs.rxFrames);
       t.equal(mine.rxFrames, theirs.txFrames);
       t.ok(mine.txBytes > mb, `${mine.txBytes} bytes`);
