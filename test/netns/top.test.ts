@@ -81,5 +81,9 @@ await t.test('traffic, drops, peers, an overlay that does not run, a restart', {
     stdout: 'idle0:ONLINE\nno0:MISSING\nidle0:ONLINE\nno0:MISSING\n',
     stderr: /no0/,
   });
+  const peers = await here.ok('top -b -n 2 -i 0.1 --view peers -p -o peer,link,txframes,state idle0');
+  t.equal(peers, '10.88.88.70:idle0:--:idle\n10.88.88.70:idle0:0:idle\n');
+  const { rows } = JSON.parse(await here.ok('top -b -n 1 --view peers --json idle0')) as { rows: unknown };
+  t.match(rows, [{ peer: '10.88.88.70', link: 'idle0', txbits: null, heard: null, macs: null }]);
   t.match(await here.dladm('top', '-b', 'no0'), { code: 4, stdout: '' });
 });

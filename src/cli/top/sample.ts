@@ -6,7 +6,7 @@ import { type PeerReading, withPeerRates, withRates } from '../rates.js';
 import { type State, viewOf } from './state.js';
 import type { Sample } from './views.js';
 
-/** Of all overlays, or those named. Rejects as `call` does. */
+/** Reads all overlays, or those named. Rejects as `call` does. */
 export async function readSample(call: Call, names: readonly string[], state: State): Promise<Sample> {
   const pages = await readPages(call, 'overlay.statistics', names.length > 0 ? { names: [...names] } : {});
   const overlays = pages.flatMap((page) => page.overlays);
