@@ -200,6 +200,7 @@ t.test('properties', async (t) => {
         'vxlan/strict-source rw false off off off,on',
         'vxlan/vlan rw false keep keep keep,drop',
         'vxlan/dscp rw false zero zero zero,copy',
+        'vxlan/loopback rw false on on on,off',
         'offload rw false auto auto auto,off',
         'link-state rw false up up up,follow',
         'queues rw false 1 1 auto,1-16',
