@@ -57,10 +57,11 @@ async function newTerminal(t: Test, size?: TerminalSize) {
   const varpd = new Varpd();
   const socket = await listen(varpd.answer);
   const own = mkdtempSync(path.join(directory, 'tmux-'));
-  const terminal = await Terminal.start(t, own, socket, size);
+  // The terminal has its socket there, and is ended by that first: the last teardown comes first.
   t.teardown(() => {
     rmSync(own, { recursive: true, force: true });
   });
+  const terminal = await Terminal.start(t, own, socket, size);
   /** Starts top, and resolves with its process id. */
   const top = async (...args: readonly string[]): Promise<number> => {
     await terminal.type(`clear; echo kept; stty -a | cksum; dladm top ${args.join(' ')}`);
