@@ -1,5 +1,13 @@
 /** Rates between two readings of statistics, in place of those of varpd, which are of the last 2 to 4 seconds. */
 import type { CounterRow, DropRow, OverlayStatistics } from '../control/messages.js';
+import type { PeerRow } from '../control/peer-messages.js';
+
+/** A peer with its counters as those of overlays are. */
+export interface PeerReading {
+  readonly overlay: string;
+  readonly peer: PeerRow;
+  readonly counters: readonly CounterRow[];
+}
 
 /**
  * The readings of `now` with the rates of the `seconds` since `before`. An overlay that was not there before, or
@@ -18,32 +26,64 @@ export function withRates(
 }
 
 function between(now: OverlayStatistics, before: OverlayStatistics, seconds: number): OverlayStatistics {
-  const rate = (value: number, past: number | undefined): number =>
-    Math.max(0, value - (past ?? 0)) / seconds;
-  const rated = (rows: readonly CounterRow[], past: readonly CounterRow[] | undefined): CounterRow[] => {
-    const values = valuesOf(past ?? []);
-    return rows.map((row) => ({ ...row, perSecond: rate(row.value, values.get(row.name)) }));
-  };
   const drops = dropsOf(before);
   const ports = new Map(before.ports.map(({ name, counters }) => [name, counters]));
   return {
     ...now,
-    counters: rated(now.counters, before.counters),
-    drops: now.drops.map((row): DropRow => ({ ...row, perSecond: rate(row.frames, drops.get(row.reason)) })),
+    counters: rated(now.counters, before.counters, seconds),
+    drops: now.drops.map((row): DropRow => ({
+      ...row,
+      perSecond: rate(row.frames, drops.get(row.reason), seconds),
+    })),
     // A port that is new keeps its rates as well.
     ports: now.ports.map((port) =>
-      ports.has(port.name) ? { ...port, counters: rated(port.counters, ports.get(port.name)) } : port,
+      ports.has(port.name)
+        ? { ...port, counters: rated(port.counters, ports.get(port.name), seconds) }
+        : port,
     ),
   };
 }
 
+/** The same for peers, of which varpd says no rates: those of a peer that was not there before are not known. */
+export function withPeerRates(
+  now: readonly PeerReading[],
+  before: readonly PeerReading[],
+  seconds: number,
+): readonly PeerReading[] {
+  const keyOf = ({ overlay, peer }: PeerReading): string => `${overlay} ${peer.ip}`;
+  const earlier = new Map(before.map((reading) => [keyOf(reading), reading.counters]));
+  return now.map((reading) => {
+    const past = earlier.get(keyOf(reading));
+    const isKnown = past !== undefined && !haveFallen(reading.counters, past);
+    return isKnown ? { ...reading, counters: rated(reading.counters, past, seconds) } : reading;
+  });
+}
+
+function rated(
+  rows: readonly CounterRow[],
+  past: readonly CounterRow[] | undefined,
+  seconds: number,
+): CounterRow[] {
+  const values = valuesOf(past ?? []);
+  return rows.map((row) => ({ ...row, perSecond: rate(row.value, values.get(row.name), seconds) }));
+}
+
+function rate(value: number, past: number | undefined, seconds: number): number {
+  return Math.max(0, value - (past ?? 0)) / seconds;
+}
+
 /** Counters never fall while an overlay runs. */
 function hasBegunAgain(now: OverlayStatistics, before: OverlayStatistics): boolean {
-  const [values, drops] = [valuesOf(now.counters), dropsOf(now)];
+  const drops = dropsOf(now);
   return (
-    before.counters.some(({ name, value }) => (values.get(name) ?? 0) < value) ||
+    haveFallen(now.counters, before.counters) ||
     before.drops.some(({ reason, frames }) => (drops.get(reason) ?? 0) < frames)
   );
+}
+
+function haveFallen(now: readonly CounterRow[], before: readonly CounterRow[]): boolean {
+  const values = valuesOf(now);
+  return before.some(({ name, value }) => (values.get(name) ?? 0) < value);
 }
 
 function valuesOf(rows: readonly CounterRow[]): ReadonlyMap<string, number> {

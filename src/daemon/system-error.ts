@@ -1,4 +1,5 @@
 /** Errors of the system in the words of this program. */
+import { getSystemErrorMap } from 'node:util';
 import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../model/errors.js';
 import { ERRNO, type ErrnoName } from '../wire/errno.js';
 
@@ -20,12 +21,17 @@ const NAMELESS_QUOTA = `Unknown system error ${-ERRNO.EDQUOT}`;
  */
 const NODE_ERROR = /^(?:\w+ )?(E[A-Z0-9]+): (.*?)(?:, \w+(?: '.*)?| \/\S*| \S+:\d+)?$/s;
 
+/** Node's form without a sentence: `kill EPERM`, `connect ENOENT /x`. */
+const BARE_ERROR = /^\w+ (E[A-Z0-9]+)(?: |$)/;
+const SENTENCES: ReadonlyMap<string, string> = new Map(getSystemErrorMap().values());
+
 /** The sentence alone: `no such file or directory`. Never fails, whatever was thrown. */
 export function systemErrorText(error: unknown): string {
   const message = errorText(error);
   const errno = errnoName(error);
   if (message.startsWith(NAMELESS_QUOTA)) return 'disk quota exceeded';
   const [, name, sentence] = NODE_ERROR.exec(message) ?? [];
+  if (errno !== undefined && BARE_ERROR.exec(message)?.[1] === errno) return SENTENCES.get(errno) ?? message;
   return errno !== undefined && name === errno ? sentence : message;
 }
 

@@ -6,6 +6,8 @@ import type {
   OverlayStatistics,
   PortStatistics,
 } from '../../src/control/messages.js';
+import type { PeerRow } from '../../src/control/peer-messages.js';
+import type { PeerReading } from '../../src/cli/rates.js';
 import { DROPS, type DropReason } from '../../src/model/drops.js';
 
 type Rates = Readonly<Record<string, number | null>>;
@@ -48,4 +50,37 @@ export function overlay(name: string, shape: Shape = {}): OverlayStatistics {
   const health = shape.health ?? { status: 'ONLINE', details: null };
   const lookups = { asked: 0, open: 0, latencyMs: null };
   return { name, health, counters: counters(rates), lookups, drops, ports };
+}
+
+/** A peer that is well, unless the shape says otherwise. */
+export function peerRow(ip: string | null, shape: Partial<PeerRow> = {}): PeerRow {
+  return {
+    ip,
+    isPeer: true,
+    port: 4789,
+    state: 'ok',
+    reason: null,
+    stationCount: 1,
+    stations: ['02:00:00:00:00:01'],
+    txFrames: 0,
+    txBytes: 0,
+    rxFrames: 0,
+    rxBytes: 0,
+    sentAt: null,
+    heardAt: null,
+    unreachable: null,
+    mtuBytes: 1500,
+    mtuFrom: 'route',
+    path: 'train',
+    pathReason: 'the kernel or the device cuts messages of up to 64 datagrams',
+    checksum: 'full',
+    framesPerRead: null,
+    uncoalescedReads: 0,
+    ...shape,
+  };
+}
+
+/** A peer as a reading of top has it. */
+export function peer(overlay: string, row: PeerRow, rates: Rates = {}): PeerReading {
+  return { overlay, peer: row, counters: counters(rates) };
 }

@@ -312,6 +312,16 @@ for (const family of ['v4', 'v6'] as const) {
         await a.ip(`${option}route replace default via ${router} dev ${device}`);
         await healthBecomes(t, daemon, loops);
         t.match(await overlayOf(daemon), { underlay: { state: 'down' } });
+        // The datapath threads are told at the same time.
+        const drops = async (): Promise<number> => (await overlayOf(daemon)).counters['tx_loop'] ?? 0;
+        const before = await drops();
+        await waitUntil(
+          async () => {
+            await ping(a, router, { count: 1, waitMs: 100 });
+            return (await drops()) > before;
+          },
+          { what: 'a frame that is dropped as tx_loop' },
+        );
         const grown = await daemon.counted(async () => {
           t.equal((await ping(a, router, { count: 2, waitMs: 100 })).received, 0, 'nothing passes');
         });

@@ -1,5 +1,6 @@
-// varpd stop, and the names by which ps and pgrep find varpd.
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+// varpd stop, of a varpd that does not answer as well, and the names by which ps and pgrep find varpd.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import path from 'node:path';
 
 import t from 'tap';
@@ -53,7 +54,11 @@ t.test('varpd stop', { skip }, async (t) => {
   t.match(daemon.log(), / info change by 65534 \(nobody\), process \d+: stop: done$/m, 'and who ended it');
   t.notOk(await a.hasDevice('overlay0'), 'as by SIGTERM');
   const none = await stop(a, there);
-  t.match(none, { code: 3, stderr: `varpd: no varpd runs at ${daemon.socket}: ` }, 'none runs');
+  t.match(
+    none,
+    { code: 3, stderr: `varpd: no varpd runs at ${daemon.socket}: no such file or directory` },
+    'none runs',
+  );
 
   await daemon.start();
   t.match(await stop(a, ['--socket', daemon.socket]), { code: 0 }, 'root, by the socket alone');
@@ -61,6 +66,108 @@ t.test('varpd stop', { skip }, async (t) => {
   writeFileSync(broken, 'socket: x\n');
   t.match(await stop(a, ['--config', broken]), { code: 7, stderr: /broken\.yaml:1:9: socket: / });
   t.match(await stop(a, ['--foreground']), { code: 2, stderr: /usage: / });
+});
+
+/** Whether SIGTERM was sent to it and waits for it to go on (proc(5)). */
+function hasSigtermPending(pid: number): boolean {
+  const pending = /^ShdPnd:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '';
+  return ((BigInt(`0x${pending}`) >> BigInt(constants.signals.SIGTERM - 1)) & 1n) === 1n;
+}
+
+t.test('a varpd that does not answer gets SIGTERM', { skip, timeout: 180_000 }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const a = await bed.host();
+  const plugins = bed.directory();
+  const hang = path.join(plugins, 'hang');
+  mkdirSync(path.join(plugins, 'mute'));
+  writeFileSync(
+    path.join(plugins, 'mute/index.mjs'),
+    `import { existsSync } from 'node:fs';
+    setInterval(() => { if (existsSync(${JSON.stringify(hang)})) for (;;); }, 20);
+    export default { apiVersion: 1, name: 'mute', mode: 'point', properties: [], create: () => ({}) };`,
+  );
+  const options = { config: { group: 'games' }, pluginPath: [plugins] };
+  const daemon = (await Daemon.start(bed, a, options)).explain(t);
+  const there = ['--socket', daemon.socket];
+
+  daemon.signal('SIGSTOP');
+  const denied =
+    /does not answer, and cannot be signalled: operation not permitted: only root and its user may$/m;
+  t.match(await stop(a, there, as(65534, GROUP)), { code: 6, stderr: denied }, 'the group may only ask');
+  t.notOk(hasSigtermPending(daemon.pid));
+  const { pid } = daemon;
+  t.match(await stop(a, there), { code: 1, stderr: `varpd (process ${pid}) has not ended within 10 s` });
+  t.ok(hasSigtermPending(pid), 'it is told so');
+  daemon.signal('SIGCONT');
+  t.match(await daemon.ended(), { code: 0, signal: null });
+
+  await daemon.start();
+  const stopped = daemon.pid;
+  daemon.signal('SIGSTOP');
+  const waiting = stop(a, there);
+  await waitUntil(() => hasSigtermPending(stopped), { what: 'SIGTERM' });
+  daemon.signal('SIGCONT');
+  t.match(await waiting, { code: 0, stdout: '', stderr: '' }, 'it goes on before the command gives up');
+  t.notOk(isRunning(stopped));
+
+  await daemon.start();
+  writeFileSync(hang, '');
+  t.match(await stop(a, there), { code: 0, stdout: '', stderr: '' }, 'its control thread hangs');
+  t.match(daemon.log(), /it leaves what hangs, its control thread$/m);
+  t.match(await daemon.ended(), { signal: null });
+  rmSync(hang);
+
+  const socket = path.join(bed.directory(), 'mute.sock');
+  const mute = `require('node:net').createServer(() => {}).listen(${JSON.stringify(socket)})`;
+  const other = a.spawn([process.execPath, '-e', mute]);
+  await waitUntil(() => existsSync(socket), { what: 'a program that listens and says nothing' });
+  t.match(await stop(a, ['--socket', socket]), { code: 0, stdout: '', stderr: '' });
+  t.match(await other.exited, { signal: 'SIGTERM' }, 'nothing but SIGTERM ended it');
+});
+
+t.test('the names of the processes beside varpd', { skip, timeout: 120_000 }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  const plugins = bed.directory();
+  const holds = (name: string): string => path.join(plugins, `hold-${name}`);
+  mkdirSync(path.join(plugins, 'slow'));
+  // Imported by the trial of the next varpd, and then by that while the stand-in moves frames.
+  writeFileSync(
+    path.join(plugins, 'slow/index.mjs'),
+    `import { existsSync, readFileSync } from 'node:fs';
+    const name = readFileSync('/proc/self/comm', 'utf8').trim();
+    while (existsSync(${JSON.stringify(path.join(plugins, 'hold-'))} + name)) await new Promise((go) => setTimeout(go, 10));
+    export default { apiVersion: 1, name: 'slow', mode: 'point', properties: [], create: () => ({}) };`,
+  );
+  const daemon = (await Daemon.start(bed, a, { pluginPath: [plugins] })).explain(t);
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  const { startedAt } = await daemon.call('daemon.status', {});
+  for (const name of ['varpd-trial', 'varpd']) writeFileSync(holds(name), '');
+  const restart = daemon.ok('restart');
+
+  for (const [held, shown] of [
+    ['varpd-trial', 'varpd-trial'],
+    ['varpd', 'varpd-standin'],
+  ]) {
+    const children = async (program: string): Promise<string[]> =>
+      (await a.run(program)).stdout.split('\n').map((line) => line.trim());
+    await waitUntil(async () => (await children(`ps -o comm= --ppid ${daemon.pid}`)).includes(shown), {
+      what: `ps to show ${shown}`,
+    });
+    if (findProgram('pgrep') !== undefined) {
+      const [pid] = await children(`pgrep -x -P ${daemon.pid} ${shown}`);
+      t.match(pid, /^\d+$/, `pgrep finds ${shown}`);
+      t.same(await children(`pgrep -x -P ${daemon.pid} varpd`), [''], 'and does not take it for a varpd');
+    }
+    rmSync(holds(held));
+  }
+  await restart;
+  const isBack = async (): Promise<boolean> =>
+    (await daemon.call('daemon.status', {}).catch(() => undefined))?.startedAt !== startedAt;
+  await waitUntil(isBack, { what: 'the next varpd' });
+  t.pass('the restart goes on');
 });
 
 t.test('the names of its process and threads, also after a restart', { skip }, async (t) => {

@@ -1,4 +1,4 @@
-// dladm top with a real varpd, on a terminal that we did not write: traffic and drops are seen, and a restart is survived.
+// dladm top with a real varpd, on a terminal that we did not write: traffic, drops and peers are seen, and a restart is survived.
 import t from 'tap';
 
 import { Daemon, directOverlay } from '../helpers/daemon.js';
@@ -8,7 +8,7 @@ import { Terminal } from '../helpers/tmux.js';
 
 const skip = skipUnlessNetns(['ping', 'tmux', 'bash', 'stty']);
 
-await t.test('traffic, drops, an overlay that does not run, a restart', { skip }, async (t) => {
+await t.test('traffic, drops, peers, an overlay that does not run, a restart', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -36,6 +36,8 @@ await t.test('traffic, drops, an overlay that does not run, a restart', { skip }
   t.match(lines[4], /^overlay0 /, 'the busiest first');
   await terminal.press('2');
   await terminal.shows(new RegExp(`^foo0 +overlay0 +${rates} `, 'm'));
+  await terminal.press('4');
+  await terminal.shows(new RegExp(String.raw`^10\.88\.88\.70 overlay0 ok +${rates} +\d+ s$`, 'm'));
   await there.ok('delete-overlay overlay0');
   await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: 32 }));
   await b.exec('ip addr add 10.0.0.3/24 dev overlay0');
@@ -46,6 +48,10 @@ await t.test('traffic, drops, an overlay that does not run, a restart', { skip }
   await terminal.press('3');
   await terminal.shows(/^overlay0 +rx_unknown_vni +[\d.]+ +\d+ +\d+ s VNI 32 from /m);
   await terminal.shows(/^overlay0: VNI 32 from .*\n.*no overlay with that VNI/m);
+  await there.stop();
+  await terminal.press('4');
+  await terminal.shows(/^10\.88\.88\.70 +overlay0 unreachable /m);
+  await terminal.shows(/^overlay0: peer 10\.88\.88\.70 cannot be reached: port unreachable/m);
   await terminal.press('1');
   await here.stop();
   await terminal.shows(/^cannot reach varpd at .*\nas of [\d:]+; trying again$/m);
@@ -75,5 +81,9 @@ await t.test('traffic, drops, an overlay that does not run, a restart', { skip }
     stdout: 'idle0:ONLINE\nno0:MISSING\nidle0:ONLINE\nno0:MISSING\n',
     stderr: /no0/,
   });
+  const peers = await here.ok('top -b -n 2 -i 0.1 --view peers -p -o peer,link,txframes,state idle0');
+  t.equal(peers, '10.88.88.70:idle0:--:idle\n10.88.88.70:idle0:0:idle\n');
+  const { rows } = JSON.parse(await here.ok('top -b -n 1 --view peers --json idle0')) as { rows: unknown };
+  t.match(rows, [{ peer: '10.88.88.70', link: 'idle0', txbits: null, heard: null, macs: null }]);
   t.match(await here.dladm('top', '-b', 'no0'), { code: 4, stdout: '' });
 });

@@ -72,6 +72,10 @@ t.test('whatever is thrown can be told', async (t) => {
   const missing = Object.assign(new Error(`ENOENT: no such file, open '/x'`), { code: 'ENOENT' });
   t.match(asOverlayError(missing), { code: 'NOT_FOUND' });
   t.equal(systemErrorText(missing), 'no such file');
+  for (const message of ['kill EPERM', 'bind EPERM 10.0.0.1:4789'])
+    t.equal(systemErrorText(Object.assign(new Error(message), { code: 'EPERM' })), 'operation not permitted');
+  const other = Object.assign(new Error('kill EPERM'), { code: 'EIO' });
+  t.equal(systemErrorText(other), 'kill EPERM', 'its code says something else');
 });
 
 t.test('an error that was made in a plugin knows its author', async (t) => {

@@ -6,12 +6,13 @@ import t, { type Test } from 'tap';
 
 import { encodeMessage } from '../../src/control/framing.js';
 import type { OverlayStatistics } from '../../src/control/messages.js';
+import type { PeerRow } from '../../src/control/peer-messages.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import { directory, listen, runMain } from '../helpers/fake-control.js';
 import { skipUnless } from '../helpers/need.js';
 import { isRunning, waitUntil } from '../helpers/process.js';
 import { Terminal, type TerminalSize } from '../helpers/tmux.js';
-import { drop, grown, overlay, port } from '../helpers/top-samples.js';
+import { drop, grown, overlay, peerRow, port } from '../helpers/top-samples.js';
 
 const skip = skipUnless({ programs: ['tmux', 'bash', 'stty'] });
 
@@ -29,6 +30,8 @@ const OVERLAYS = Array.from({ length: 40 }, (_, index) =>
 /** A varpd that answers each request with these readings, which grow at their rates, unless it is hung. */
 class Varpd {
   overlays: readonly OverlayStatistics[] = OVERLAYS;
+  /** Those of each overlay. A member that was not asked for is ignored. */
+  peers: readonly PeerRow[] = [];
   isHung = false;
   readonly #startedMs = performance.now();
   /** In place of the readings. */
@@ -43,7 +46,9 @@ class Varpd {
     const seconds = (performance.now() - this.#startedMs) / 1000;
     const overlays = this.overlays.map((overlay) => grown(overlay, seconds));
     const reply =
-      error === undefined ? { result: { overlays, missing: [], next: null } } : { error: { message: error } };
+      error === undefined
+        ? { result: { overlays, missing: [], rows: this.peers, next: null } }
+        : { error: { message: error } };
     socket.end(encodeMessage({ jsonrpc: '2.0', id: 1, ...reply }));
   };
 }
@@ -52,10 +57,11 @@ async function newTerminal(t: Test, size?: TerminalSize) {
   const varpd = new Varpd();
   const socket = await listen(varpd.answer);
   const own = mkdtempSync(path.join(directory, 'tmux-'));
-  const terminal = await Terminal.start(t, own, socket, size);
+  // The terminal has its socket there, and is ended by that first: the last teardown comes first.
   t.teardown(() => {
     rmSync(own, { recursive: true, force: true });
   });
+  const terminal = await Terminal.start(t, own, socket, size);
   /** Starts top, and resolves with its process id. */
   const top = async (...args: readonly string[]): Promise<number> => {
     await terminal.type(`clear; echo kept; stty -a | cksum; dladm top ${args.join(' ')}`);
@@ -182,6 +188,30 @@ await t.test('keys: views, sorting, rows, help, an overlay', { skip }, async (t)
   await terminal.shows(/every 2 s/);
   await terminal.press('-', 'u', '1');
   await terminal.shows(/every 1 s\n(.*\n)*.* TXBYTES /);
+});
+
+await t.test('peers are read as soon as they are shown, and then no more', { skip }, async (t) => {
+  const { terminal, top, varpd } = await newTerminal(t);
+  varpd.overlays = OVERLAYS.slice(0, 2);
+  varpd.peers = [peerRow('10.0.0.1', { state: 'unreachable', reason: 'peer 10.0.0.1 cannot be reached' })];
+  await top('-i', '3600');
+  t.equal(varpd.asked, 1);
+  await terminal.press('p', '4');
+  await terminal.shows(/PAUSED(.*\n){4}The peers have not been read yet\./);
+  t.equal(varpd.asked, 1);
+  await terminal.press('p');
+  await terminal.shows(/every 3600 s(.*\n){4}10\.0\.0\.1 overlay0 unreachable +-- .*\n10\.0\.0\.1 overlay1 /);
+  t.equal(varpd.asked, 1 + 3);
+  t.match(await terminal.colours(), /\^\[[0-9;]*31m/, 'trouble is red');
+  await terminal.press('1');
+  await terminal.shows(/^LINK +STATE /m);
+  t.equal(varpd.asked, 4);
+  varpd.peers = [peerRow('10.0.0.2')];
+  await terminal.press('4');
+  await terminal.shows(/^10\.0\.0\.2 overlay0 ok /m);
+  t.equal(varpd.asked, 4 + 3);
+  await terminal.press('q');
+  await terminal.shows(/^ready>$/m);
 });
 
 await t.test('varpd that fails, or does not answer', { skip }, async (t) => {

@@ -1,13 +1,15 @@
 // dladm top without a terminal: rates, sorting, keys, and the screen as a function of choices, reading and size.
 import t from 'tap';
 
-import { withRates } from '../../src/cli/rates.js';
+import { withPeerRates, withRates } from '../../src/cli/rates.js';
 import { paint } from '../../src/cli/top/escapes.js';
 import { layout, type Line, type News, type Size } from '../../src/cli/top/layout.js';
+import { rateSample, readSample } from '../../src/cli/top/sample.js';
 import { BINDINGS, initialState, press, rowsOf, type State } from '../../src/cli/top/state.js';
 import { cellText, exactText, type Sample, scaled, VIEWS } from '../../src/cli/top/views.js';
 import { fit, widthOf } from '../../src/cli/text.js';
-import { counters, drop, overlay, port } from '../helpers/top-samples.js';
+import { type Call, ControlError } from '../../src/control/client.js';
+import { counters, drop, overlay, peer, peerRow, port } from '../helpers/top-samples.js';
 
 const SIZE: Size = { columns: 80, rows: 24 };
 
@@ -56,6 +58,79 @@ t.test('rates of the time between two readings', (t) => {
   const [first] = withRates([overlay('o0', { rates: { lookups: 3 } })], [overlay('o0')], 2);
   t.equal(first.counters[0].perSecond, 15, 'a counter that is not listed was zero');
   t.end();
+});
+
+t.test('rates of peers', (t) => {
+  const at = (ip: string | null, tx: number, rx: number, perSecond: number | null = null) => ({
+    ...peer('overlay0', peerRow(ip)),
+    counters: [
+      { name: 'tx_bytes', value: tx, perSecond },
+      { name: 'rx_bytes', value: rx, perSecond },
+    ],
+  });
+  const before = [at('10.0.0.1', 100, 100), at(null, 7, 7), at('10.0.0.3', 50, 50)];
+  const rates = withPeerRates(
+    [at('10.0.0.1', 200, 150), at(null, 7, 17), at('10.0.0.3', 60, 40), at('10.0.0.4', 9, 9)],
+    before,
+    5,
+  ).map((reading) => reading.counters.map(({ perSecond }) => perSecond));
+  t.same(rates[0], [20, 10]);
+  t.same(rates[1], [0, 2], 'the row of all others');
+  t.same(rates[2], [null, null], 'a record that begins again');
+  t.same(rates[3], [null, null], 'one that is new');
+  const other = [{ ...at('10.0.0.1', 200, 150), overlay: 'overlay1' }];
+  t.same(withPeerRates(other, before, 5), other, 'the same address in another overlay');
+  const sample = { overlays: [], missing: [], peers: before };
+  t.equal(rateSample(sample, undefined, 5), sample, 'the first reading');
+  t.same(rateSample(sample, { overlays: [], missing: [] }, 5), sample, 'the first that has peers');
+  t.notOk('peers' in rateSample({ overlays: [], missing: [] }, sample, 5), 'and one that has none');
+  t.same(rateSample(sample, sample, 5).peers?.[0], at('10.0.0.1', 100, 100, 0));
+  t.end();
+});
+
+t.test('peers are read for the view that shows them alone, all pages', async (t) => {
+  const asked: string[] = [];
+  const answers: Record<string, () => unknown> = {
+    'overlay.statistics': () => ({ overlays: [overlay('o0'), overlay('o1'), overlay('o2')], missing: [] }),
+    'overlay.peers o0': () => ({
+      rows: [peerRow('10.0.0.1', { txFrames: 1, txBytes: 2, rxFrames: 3, rxBytes: 4 })],
+      next: 'x',
+    }),
+    'overlay.peers o0 x': () => ({ rows: [peerRow('10.0.0.2')], next: null }),
+    'overlay.peers o1': () => {
+      throw new ControlError('there is no overlay o1', { reason: 'NOT_FOUND' } as never);
+    },
+    'overlay.peers o2': () => ({ rows: [peerRow('10.0.0.1')], next: null }),
+  };
+  const call = ((method: string, { name, after }: { name?: string; after?: string }) => {
+    const request = [method, name, after].filter((word) => word !== undefined).join(' ');
+    asked.push(request);
+    return Promise.resolve().then(answers[request]);
+  }) as never as Call;
+  const read = async (state: State) => {
+    asked.length = 0;
+    const sample = await readSample(call, [], state);
+    return sample.peers?.map(({ overlay, peer }) => `${overlay} ${peer.ip}`);
+  };
+  for (const keys of ['', '2', '3', '4 1']) {
+    t.equal(await read(after(keys)), undefined);
+    t.same(asked, ['overlay.statistics']);
+  }
+  t.same(await read(after('4')), ['o0 10.0.0.1', 'o0 10.0.0.2', 'o2 10.0.0.1'], 'o1 has just been deleted');
+  t.same(asked, Object.keys(answers));
+  t.same(await read({ ...after('4'), only: 'o2' }), ['o2 10.0.0.1']);
+  t.same(asked, ['overlay.statistics', 'overlay.peers o2'], 'those that are shown');
+  const { peers } = await readSample(call, [], after('4'));
+  t.same(peers?.[0].counters, [
+    { name: 'tx_frames', value: 1, perSecond: null },
+    { name: 'tx_bytes', value: 2, perSecond: null },
+    { name: 'rx_frames', value: 3, perSecond: null },
+    { name: 'rx_bytes', value: 4, perSecond: null },
+  ]);
+  answers['overlay.peers o1'] = () => {
+    throw new ControlError('no', { reason: 'UNSUPPORTED' } as never);
+  };
+  await t.rejects(read(after('4')), { message: 'no' }, 'another error is one of the reading');
 });
 
 t.test('numbers take five characters at most', (t) => {
@@ -185,7 +260,7 @@ t.test('the screen of 80 columns', (t) => {
   t.equal(lines.length, 24);
   t.match(lines[0], /^4 overlays \(1 DEGRADED, 1 not running\), 4 ports +12:34:56 every 1 s$/);
   t.match(lines[1], /^tx 15 frames\/s 48\.0k bits\/s {3}rx 1\.0 frames\/s 800 bits\/s {3}2\.0 lookups\/s$/);
-  t.match(lines[2], /^ 1 overlays {2}2 ports {2}3 drops +sort: LINK$/);
+  t.match(lines[2], /^ 1 overlays {2}2 ports {2}3 drops {2}4 peers +sort: LINK$/);
   t.equal(lines[3], 'LINK      STATE      BITS TXFRAMES TXBITS RXFRAMES RXBITS  LOCAL LOOKUPS  DROPS');
   t.equal(lines[4], 'off0      OFFLINE      --       --     --       --     --     --      --     --');
   t.equal(lines[5], 'overlay2  DEGRADED  40.0k      5.0  40.0k        0      0      0     2.0    3.0');
@@ -212,6 +287,48 @@ t.test('the screen of 80 columns', (t) => {
   const none = { ...NEWS, sample: { overlays: [], missing: [] } };
   t.match(screen(after('3'), none)[4], /^There are no drops\.$/);
   t.match(screen(after(''), { ...NEWS, sample: { ...SAMPLE, overlays: [overlay('o0')] } })[0], /1 port /);
+  t.end();
+});
+
+t.test('the view of peers', (t) => {
+  const reason = 'peer 10.88.88.71 cannot be reached: port unreachable';
+  const heardAt = new Date(Date.now() - 125_000).toISOString();
+  const peers = [
+    peer('overlay0', peerRow('10.88.88.70', { heardAt }), { tx_frames: 5, tx_bytes: 1000, rx_bytes: 10 }),
+    peer('overlay0', peerRow('10.88.88.71', { state: 'unreachable', reason, stationCount: null })),
+    peer('overlay1', peerRow('2001:db8::88:70', { state: 'silent', reason: 'x' }), { tx_bytes: 1 }),
+    peer('overlay1', peerRow(null, { isPeer: false, mtuBytes: null, stations: [] }), { tx_bytes: null }),
+  ];
+  const news = { ...NEWS, sample: { ...SAMPLE, peers } };
+  const lines = screen(after('4'), news);
+  t.match(lines[2], /^ 1 overlays {2}2 ports {2}3 drops {2}4 peers +sort: BITS$/);
+  t.equal(lines[3], 'PEER            LINK     STATE         BITS TXFRAMES TXBITS RXBITS  HEARD  MACS');
+  t.equal(lines[4], '10.88.88.70     overlay0 ok           8.08k      5.0  8.00k     80  2 min   1.0');
+  t.match(lines[5], /^2001:db8::88:70 overlay1 silent +8\.0 +0 +8\.0 +0 +-- /);
+  t.match(lines[6], /^10\.88\.88\.71 +overlay0 unreachable +0 /);
+  t.match(lines[7], /^others +overlay1 ok +-- /, 'unknown last');
+  t.equal(lines[21], 'overlay0: MTU 1500; path train; MACs: 02:00:00:00:00:01');
+  t.match(screen(after('4 a'), news)[4], /^10\.88\.88\.70 /, 'by the time since it was heard');
+  const links = screen(after('4 n r'), news).slice(4, 8);
+  t.match(links, [/ overlay1 /, / overlay1 /, / overlay0 /, / overlay0 /]);
+  const byAddress = after('4 i');
+  const worst = press(byAddress, 'down', layout(byAddress, news, SIZE));
+  t.equal(screen(worst, news)[21], `overlay0: ${reason}`);
+  const red = layout(after('4'), news, SIZE).lines.filter((line) =>
+    line.some(({ style }) => style === 'trouble'),
+  );
+  t.match(red.map(text), [/ silent /, / unreachable /]);
+  t.ok(
+    red.every((line) => line.every(({ style }) => style === 'trouble')),
+    'the whole row is red',
+  );
+  t.equal(screen(after('4'))[4], 'The peers have not been read yet.');
+  const none = { ...NEWS, sample: { ...SAMPLE, peers: [] } };
+  t.equal(screen(after('4'), none)[4], 'There are no peers.');
+  const inside = press(after('4'), 'return', layout(after('4'), news, SIZE));
+  t.match(inside, { view: 1, only: 'overlay0' });
+  t.match(screen(press(inside, '4', { rows: [], pageRows: 5 }), news).slice(4, 7), [/70/, /71/, /^$/]);
+  t.match(screen(after('4'), news, { columns: 20, rows: 5 })[3], /^10\.88\.88\.70$/);
   t.end();
 });
 
@@ -244,9 +361,10 @@ t.test('every size from 20x5 to 300x100 holds the screen', (t) => {
       ports: [{ name: evil, counters: counters({ tx_frames: 1 }) }],
     }),
   ];
-  const sample = { overlays, missing: [{ name: evil, message: evil }] };
+  const peers = [peer(evil, peerRow(evil, { state: 'silent', reason: evil, stations: [evil] }))];
+  const sample = { overlays, missing: [{ name: evil, message: evil }], peers };
   let screens = 0;
-  for (const keys of ['', 'n', '2', '3', '3 a', 'h', 'G return'])
+  for (const keys of ['', 'n', '2', '3', '3 a', '4', 'h', 'G return'])
     for (const problem of [null, evil.repeat(10)])
       for (const columns of [1, 5, 20, 21, 33, 40, 60, 79, 80, 81, 100, 132, 300])
         for (const rows of [1, 2, 3, 4, 5, 6, 8, 10, 14, 24, 50, 100]) {
@@ -259,7 +377,7 @@ t.test('every size from 20x5 to 300x100 holds the screen', (t) => {
           if (/[\x00-\x1f\x7f-\x9f\u202e]/.test(lines.map(text).join(''))) t.fail(`${where}: controls`);
           screens++;
         }
-  t.equal(screens, 7 * 2 * 13 * 12);
+  t.equal(screens, 8 * 2 * 13 * 12);
   const rowsIn = (columns: number, rows: number) => screen(after('n'), NEWS, { columns, rows });
   t.same(rowsIn(20, 5), [
     '4 overlays (1 DEGRAD',

@@ -3,6 +3,7 @@ import { durationText } from '../../control/drop-text.js';
 import type { PeerRow } from '../../control/peer-messages.js';
 import { attempt, type Context, defineCommand } from '../command.js';
 import { readPages } from '../pages.js';
+import { isTroubled, peerText, readPeers } from '../peers.js';
 import {
   chooseFormat,
   formatJson,
@@ -23,7 +24,7 @@ type Row = PeerRow & { readonly link: string };
 /** Those that are shown have 80 columns, with IPv4. */
 const COLUMNS: readonly Column<Row>[] = [
   { name: 'LINK', width: 9, cell: (row) => row.link },
-  { name: 'PEER', width: 16, cell: (row) => row.ip ?? 'others' },
+  { name: 'PEER', width: 16, cell: peerText },
   { name: 'MACS', width: 5, cell: (row) => String(row.stationCount ?? '--') },
   { name: 'TXFRAMES', width: 9, cell: (row) => String(row.txFrames) },
   { name: 'RXFRAMES', width: 9, cell: (row) => String(row.rxFrames) },
@@ -97,8 +98,8 @@ async function runningOverlays(operands: readonly string[], context: Context): P
 
 /** Trouble first; otherwise the order of varpd. */
 async function peersOf(name: string, { call }: Context): Promise<PeerRow[]> {
-  const pages = await attempt(`cannot read the peers of ${name}`, readPages(call, 'overlay.peers', { name }));
-  return pages.flatMap(({ rows }) => rows).sort((a, b) => Number(isTroubled(b)) - Number(isTroubled(a)));
+  const rows = await attempt(`cannot read the peers of ${name}`, readPeers(call, name));
+  return rows.sort((a, b) => Number(isTroubled(b)) - Number(isTroubled(a)));
 }
 
 /** The reasons of trouble, below the table. */
@@ -110,10 +111,6 @@ function reasonsText(rows: readonly Row[]): string {
     .map((text) => `${text}\n`)
     .slice(0, lines.length === 0 ? 0 : undefined)
     .join('');
-}
-
-function isTroubled({ state }: PeerRow): boolean {
-  return state === 'unreachable' || state === 'silent';
 }
 
 /** `3 s`: the time since then. */

@@ -1,14 +1,13 @@
-/** top: rates of overlays, ports and drops on a terminal, or at an interval for programs (-b). */
+/** top: rates of overlays, ports, drops and peers on a terminal, or at an interval for programs (-b). */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ConnectionError, ControlError, createClient } from '../../control/client.js';
 import { type Arguments, attempt, type Context, defineCommand, UsageError, ValueError } from '../command.js';
-import { readPages } from '../pages.js';
-import { withRates } from '../rates.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
 import { parseInterval } from '../statistics.js';
 import type { Column } from '../table.js';
 import { runLive } from '../top/live.js';
+import { rateSample, readSample } from '../top/sample.js';
 import { initialState, rowsOf, sortBy, type State, toView, viewOf } from '../top/state.js';
 import { type Cell, cellText, exactText, isOffline, type Sample, type TopRow, VIEWS } from '../top/views.js';
 import { parseDecimal } from '../values.js';
@@ -30,7 +29,7 @@ export const command = defineCommand({
   synopsis:
     'top [-i secs] [-n count] [--view view] [--sort field] [-b [[-p] -o field,... | --json]] [overlay...]',
   about:
-    'Shows what overlays, their ports and their drops do now, those named or all: rates a second, the busiest first. ' +
+    'Shows what overlays, their ports, drops and peers do now, those named or all: rates a second, the busiest first. ' +
     'h shows the keys, q quits. A row in red is trouble. While varpd does not answer, top says so and goes on.',
   options: OPTIONS,
   examples: [
@@ -51,10 +50,10 @@ export const command = defineCommand({
     if (other !== undefined) throw new UsageError(`--${other} goes with -b`);
     const { stdin: input, stdout: output } = process;
     refuseWithoutTerminal(input.isTTY && output.isTTY);
-    const first = await attempt('failed to get statistics', readSample(args.operands, context.call));
+    const first = await attempt('failed to get statistics', readSample(context.call, args.operands, state));
     if (!reportUnknown(first, args.operands, context)) return;
-    const read = (signal: AbortSignal): Promise<Sample> =>
-      readSample(args.operands, createClient(context.socket, { signal }));
+    const read = (shown: State, signal: AbortSignal): Promise<Sample> =>
+      readSample(createClient(context.socket, { signal }), args.operands, shown);
     const signal = await runLive({ state, first, input, output, count, read, problemOf });
     // The parent process is to see how top ended.
     if (signal !== null) process.kill(process.pid, signal);
@@ -93,14 +92,6 @@ function countOf(text: string | undefined): number {
   throw new ValueError(`invalid number of readings '${text}'`);
 }
 
-async function readSample(names: readonly string[], call: Context['call']): Promise<Sample> {
-  const pages = await readPages(call, 'overlay.statistics', names.length > 0 ? { names: [...names] } : {});
-  return {
-    overlays: pages.flatMap(({ overlays }) => overlays),
-    missing: pages.flatMap(({ missing }) => missing),
-  };
-}
-
 /** Reports named overlays that do not exist. Returns whether there are others. */
 function reportUnknown({ overlays, missing }: Sample, names: readonly string[], context: Context): boolean {
   const unknown = names.length > 0 ? missing.filter((failure) => !isOffline(failure)) : [];
@@ -115,14 +106,12 @@ async function runBatch(args: TopArguments, state: State, count: number, context
   let readMs = 0;
   for (let reading = 0; reading < count; reading++) {
     if (reading > 0) await sleep(state.intervalSeconds * 1000);
-    const read = await attempt('failed to get statistics', readSample(args.operands, context.call));
+    const read = await attempt('failed to get statistics', readSample(context.call, args.operands, state));
     if (reading === 0 && !reportUnknown(read, args.operands, context)) return;
     const seconds = (performance.now() - readMs) / 1000;
     readMs = performance.now();
-    const overlays =
-      before === undefined ? read.overlays : withRates(read.overlays, before.overlays, seconds);
+    const rows = rowsOf(state, rateSample(read, before, seconds));
     before = read;
-    const rows = rowsOf(state, { ...read, overlays });
     if (format === undefined) context.print(formatJsonLine(documentOf(state, rows)));
     else context.print(`${reading > 0 && !args.has('parsable') ? '\n' : ''}${format(rows)}`);
   }

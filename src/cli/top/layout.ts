@@ -75,7 +75,7 @@ export function layout(state: State, news: News, size: Size): Screenful {
   const first = Math.floor(place / pageRows) * pageRows;
   const body = state.isHelp
     ? helpLines(state, columns).slice(0, pageRows + 1)
-    : tableLines(state, rows, { first, pageRows, place }, columns);
+    : tableLines(state, news.sample, { rows, first, pageRows, place }, columns);
   const gap = Math.max(0, pageRows + 1 - body.length);
   const lines = [...head, ...body, ...Array.from({ length: gap }, (): Line => []), ...foot, ...keys];
   return { lines: lines.slice(0, height), rows, pageRows };
@@ -142,10 +142,17 @@ function tabsLine(state: State, columns: number): Line {
 }
 
 /** `first`: the first row on the screen. `place`: the selected one. */
+interface Part {
+  readonly rows: readonly TopRow[];
+  readonly first: number;
+  readonly pageRows: number;
+  readonly place: number;
+}
+
 function tableLines(
   state: State,
-  rows: readonly TopRow[],
-  { first, pageRows, place }: { readonly first: number; readonly pageRows: number; readonly place: number },
+  sample: Sample,
+  { rows, first, pageRows, place }: Part,
   columns: number,
 ): Line[] {
   const chosen = chooseColumns(state, rows, columns);
@@ -154,7 +161,7 @@ function tableLines(
     const text = aligned(column, column.name, width);
     return { text: index === 0 ? text : ` ${text}`, style: column.key === sort ? 'selected' : 'header' };
   });
-  if (rows.length === 0) return [header, plain(emptyText(state), columns)];
+  if (rows.length === 0) return [header, plain(emptyText(state, sample), columns)];
   const body = rows.slice(first, first + pageRows).map((row, index) => {
     const isSelected = first + index === place;
     return chosen.map(({ column, width }, index): Span => {
@@ -169,8 +176,9 @@ function tableLines(
   return [header, ...body];
 }
 
-function emptyText(state: State): string {
-  const what = viewOf(state).name;
+function emptyText(state: State, { peers }: Sample): string {
+  const { name: what, hasPeers } = viewOf(state);
+  if (hasPeers === true && peers === undefined) return 'The peers have not been read yet.';
   return state.only === null ? `There are no ${what}.` : `There are no ${what} of ${printable(state.only)}.`;
 }
 
@@ -187,7 +195,7 @@ function chooseColumns(state: State, rows: readonly TopRow[], columns: number): 
   let room = columns;
   for (const column of [...all].sort((a, b) => rankOf(a) - rankOf(b))) {
     const isFirst = column === all[0];
-    const longest = isFirst ? longestOf(column, rows) : column.width;
+    const longest = column.isElastic === true ? longestOf(column, rows) : column.width;
     const width = Math.min(longest, isFirst ? columns : Infinity);
     const needed = width + (isFirst ? 0 : 1);
     if (needed > room && !isFirst) continue;
@@ -200,7 +208,6 @@ function chooseColumns(state: State, rows: readonly TopRow[], columns: number): 
   });
 }
 
-/** Names are shorter than the longest that may be, as a rule, and a narrow screen needs the room. */
 function longestOf({ name, width }: TopColumn, rows: readonly TopRow[]): number {
   const longest = rows.reduce(
     (most, { cells }) => Math.max(most, widthOf(String(cells[name] ?? ''))),

@@ -1,11 +1,10 @@
 /** `dladm top` on a terminal: reads at an interval, draws, obeys keys, and goes on when varpd does not answer. */
 import type { ReadStream, WriteStream } from 'node:tty';
 
-import type { OverlayStatistics } from '../../control/messages.js';
-import { withRates } from '../rates.js';
 import { layout, type News } from './layout.js';
+import { rateSample } from './sample.js';
 import { Screen } from './screen.js';
-import { press, type Shown, type State } from './state.js';
+import { press, type Shown, type State, viewOf } from './state.js';
 import type { Sample } from './views.js';
 
 /** A reading takes time of varpd's control thread. With very many overlays, readings are further apart. */
@@ -22,8 +21,8 @@ export interface Live {
   readonly output: WriteStream;
   /** Ends after so many readings. */
   readonly count: number;
-  /** Gives up when the signal is given. */
-  read(signal: AbortSignal): Promise<Sample>;
+  /** Reads what these choices show. Gives up when the signal is given. */
+  read(state: State, signal: AbortSignal): Promise<Sample>;
   /** The sentence about an error of `read`; undefined = a defect of dladm. */
   problemOf(error: unknown): string | undefined;
 }
@@ -63,7 +62,7 @@ class Top {
   #news: Omit<News, 'everySeconds'>;
   #shown: Shown = { rows: [], pageRows: 1 };
   /** The last reading with varpd's own rates. Undefined after a failure: varpd may count from zero since then. */
-  #before: { readonly overlays: readonly OverlayStatistics[]; readonly ms: number } | undefined;
+  #before: { readonly sample: Sample; readonly ms: number } | undefined;
   #readings = 1;
   /** The last two readings: a single slow answer means nothing. */
   #tookMs: readonly [number, number] = [0, 0];
@@ -78,7 +77,7 @@ class Top {
     this.#state = state;
     this.#end = end;
     this.#fail = fail;
-    this.#before = { overlays: first.overlays, ms: performance.now() };
+    this.#before = { sample: first, ms: performance.now() };
     this.#news = { sample: first, at: clock(), problem: null };
     this.#screen = new Screen(input, output, {
       key: this.#guarded((name: string) => {
@@ -141,9 +140,10 @@ class Top {
 
   async #read(): Promise<void> {
     const askedMs = performance.now();
+    const asked = this.#state;
     this.#askedMs = askedMs;
     try {
-      const sample = await this.#live.read(this.#stopped.signal);
+      const sample = await this.#live.read(asked, this.#stopped.signal);
       if (!this.#state.isPaused) this.#accept(sample, askedMs);
     } catch (error) {
       if (this.#stopped.signal.aborted) return;
@@ -156,22 +156,16 @@ class Top {
     }
     this.#draw();
     this.#ended();
-    this.#schedule(this.#everyMs);
+    this.#schedule(showsMore(this.#state, asked) ? 0 : this.#everyMs);
   }
 
   #accept(sample: Sample, askedMs: number): void {
     const ms = performance.now();
     this.#tookMs = [this.#tookMs[1], ms - askedMs];
-    const { overlays } = sample;
     const before = this.#before;
-    this.#before = { overlays, ms };
-    const rated =
-      before === undefined ? overlays : withRates(overlays, before.overlays, (ms - before.ms) / 1000);
-    this.#news = {
-      sample: { ...sample, overlays: rated },
-      at: clock(),
-      problem: null,
-    };
+    this.#before = { sample, ms };
+    const rated = rateSample(sample, before?.sample, (ms - (before?.ms ?? 0)) / 1000);
+    this.#news = { sample: rated, at: clock(), problem: null };
     this.#readings++;
   }
 
@@ -183,7 +177,7 @@ class Top {
       return;
     }
     const { isPaused, intervalSeconds } = this.#state;
-    if (isPaused !== before.isPaused) this.#schedule(0);
+    if (isPaused !== before.isPaused || showsMore(this.#state, before)) this.#schedule(0);
     else if (intervalSeconds !== before.intervalSeconds) this.#schedule(this.#everyMs);
     this.#draw();
   }
@@ -200,6 +194,11 @@ class Top {
     this.#shown = screenful;
     this.#screen.draw(screenful.lines);
   }
+}
+
+/** Whether a reading for `before` lacks rows that are shown now. */
+function showsMore(now: State, before: State): boolean {
+  return viewOf(now).hasPeers === true && viewOf(before) !== viewOf(now);
 }
 
 function clock(): string {

@@ -11,6 +11,8 @@ import type {
   OverlayStatistics,
 } from '../../control/messages.js';
 import { type DropReason, DROPS } from '../../model/drops.js';
+import { isTroubled, peerText } from '../peers.js';
+import type { PeerReading } from '../rates.js';
 import { dropText, lookupText, rateText } from '../statistics.js';
 
 /** One reading of varpd. */
@@ -18,6 +20,8 @@ export interface Sample {
   readonly overlays: readonly OverlayStatistics[];
   /** Overlays that are OFFLINE, and names that do not exist. */
   readonly missing: readonly Failure[];
+  /** Undefined: not read. They are while the view shows them. */
+  readonly peers?: readonly PeerReading[];
 }
 
 export type Cell = string | number | null;
@@ -40,6 +44,8 @@ export interface TopColumn {
   readonly name: string;
   /** Without the blank between columns. */
   readonly width: number;
+  /** Only as wide as the longest of the rows. Names are shorter than may be, as a rule, and a narrow screen needs the room. */
+  readonly isElastic?: true;
   /** `rate`: a second. `seconds`: an age. */
   readonly is: 'text' | 'rate' | 'count' | 'seconds';
   /** A narrow screen has the columns of the lowest ranks. A column without a rank is for batch mode alone. */
@@ -57,12 +63,23 @@ export interface View {
   readonly columns: readonly TopColumn[];
   /** Key of the column that the view is sorted by at first. */
   readonly sort: string;
+  /** A reading for this view has the peers, which are a request for each overlay. */
+  readonly hasPeers?: true;
   rows(sample: Sample): readonly TopRow[];
 }
 
 /** IFNAMSIZ of <linux/if.h>, less the NUL. */
 const LINK_CHARACTERS = 15;
-const LINK: TopColumn = { name: 'LINK', width: LINK_CHARACTERS, is: 'text', rank: 0, key: 'n' };
+const LINK: TopColumn = {
+  name: 'LINK',
+  width: LINK_CHARACTERS,
+  isElastic: true,
+  is: 'text',
+  rank: 0,
+  key: 'n',
+};
+/** INET6_ADDRSTRLEN of <netinet/in.h> for an address that holds no other, less the NUL. */
+const ADDRESS_CHARACTERS = 39;
 /** Takes the room that is left, and is not shown where that is less than its width. */
 export const DETAILS: TopColumn = { name: 'DETAILS', width: 20, is: 'text', rank: 20 };
 
@@ -130,6 +147,21 @@ export const VIEWS: readonly View[] = [
     ],
     sort: 'd',
     rows: ({ overlays }) => overlays.flatMap(dropRows),
+  },
+  {
+    name: 'peers',
+    columns: [
+      { name: 'PEER', width: ADDRESS_CHARACTERS, isElastic: true, is: 'text', rank: 0, key: 'i' },
+      LINK,
+      { name: 'STATE', width: 11, is: 'text', rank: 2, key: 'e' },
+      ...TRAFFIC,
+      { name: 'HEARD', width: 6, is: 'seconds', rank: 3, key: 'a' },
+      { name: 'MACS', width: 5, is: 'count', rank: 8, key: 'm' },
+      DETAILS,
+    ],
+    sort: 'b',
+    hasPeers: true,
+    rows: ({ peers = [] }) => peers.map(peerRow),
   },
 ];
 
@@ -211,12 +243,39 @@ function dropRows({ name, drops }: OverlayStatistics): TopRow[] {
       KIND: drop.kind === 'by_design' ? 'by design' : drop.kind,
       DROPS: drop.perSecond,
       FRAMES: drop.frames,
-      LAST: drop.last === null ? null : Math.max(0, Date.now() - Date.parse(drop.last.at)) / 1000,
+      LAST: secondsSince(drop.last?.at ?? null),
       DETAILS: dropText(drop),
     },
     isTrouble: drop.kind === 'trouble' && drop.perSecond !== 0,
     isLast: drop.kind === 'by_design',
   }));
+}
+
+function peerRow({ overlay, peer, counters }: PeerReading): TopRow {
+  const { state, reason, heardAt, stationCount, stations, mtuBytes, path } = peer;
+  const healthy = [
+    ...(mtuBytes === null ? [] : [`MTU ${mtuBytes}`]),
+    `path ${path}`,
+    ...(stations.length === 0 ? [] : [`MACs: ${stations.join(', ')}`]),
+  ];
+  return {
+    key: `${overlay} ${peer.ip}`,
+    overlay,
+    cells: {
+      PEER: peerText(peer),
+      LINK: overlay,
+      STATE: state,
+      ...trafficCells(counters),
+      HEARD: secondsSince(heardAt),
+      MACS: stationCount,
+      DETAILS: reason ?? healthy.join('; '),
+    },
+    isTrouble: isTroubled(peer),
+  };
+}
+
+function secondsSince(at: string | null): number | null {
+  return at === null ? null : Math.max(0, Date.now() - Date.parse(at)) / 1000;
 }
 
 function trafficCells(counters: readonly CounterRow[]): TopRow['cells'] {

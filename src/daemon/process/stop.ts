@@ -98,6 +98,7 @@ function signal(pid: number): { text: string; status: number } | undefined {
     return undefined;
   } catch (error) {
     if (errnoName(error) === 'ESRCH') return undefined;
-    return { text: systemErrorText(error), status: errnoName(error) === 'EPERM' ? EXIT.DENIED : EXIT.FAILED };
+    if (errnoName(error) !== 'EPERM') return { text: systemErrorText(error), status: EXIT.FAILED };
+    return { text: `${systemErrorText(error)}: only root and its user may`, status: EXIT.DENIED };
   }
 }
