@@ -52,6 +52,7 @@ class Peer {
 
 class Scene {
   nowMs = FIRST_MS;
+  lookMs = LOOK_MS;
   readonly log: string[] = [];
   readonly peers = [new Peer('10.0.0.2')];
   readonly #keep = (_kind: string, line: string): void => void this.log.push(line);
@@ -84,7 +85,7 @@ class Scene {
   /** Looks so many times; `each` happens before every look. Returns the states after each. */
   look(times: number, each: () => void = () => undefined): (string | undefined)[] {
     return Array.from({ length: times }, () => {
-      this.nowMs += LOOK_MS;
+      this.nowMs += this.lookMs;
       each();
       this.news.look([this.overlay]);
       return this.states.at(0);
@@ -191,7 +192,7 @@ await t.test('nothing is sent there any longer, or nothing comes back', (t) => {
   t.end();
 });
 
-await t.test('silent: asked in several looks over five seconds', (t) => {
+await t.test('silent: asked in several looks', (t) => {
   const scene = new Scene();
   t.strictSame(
     scene.look(5, () => {
@@ -218,6 +219,23 @@ await t.test('silent: asked in several looks over five seconds', (t) => {
   t.match(scene.said, 'last heard 10 s ago');
   scene.look(31);
   t.strictSame(scene.states, [], 'no longer asked');
+  t.end();
+});
+
+await t.test('silent within five seconds, and not by the requests for one station', (t) => {
+  const cut = new Scene();
+  cut.lookMs = 1000;
+  cut.peer.heardMs = cut.nowMs + 990;
+  const states = cut.look(5, () => {
+    cut.ask();
+  });
+  t.strictSame(states, [undefined, undefined, undefined, undefined, 'silent']);
+  const station = new Scene();
+  station.lookMs = 1000;
+  station.look(3, () => {
+    station.ask();
+  });
+  t.strictSame(station.look(60), Array(60).fill(undefined));
   t.end();
 });
 

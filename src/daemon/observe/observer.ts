@@ -7,6 +7,8 @@ import { Statistics } from './statistics.js';
 
 /** Trouble is told within 5 s. */
 const LOOK_MS = 2_000;
+/** A silent peer is seen in four looks (underlay/peer-news.ts). */
+const PEER_LOOK_MS = 1_000;
 
 /** The news of peers (underlay/peer-news.ts). */
 interface Looker {
@@ -15,20 +17,23 @@ interface Looker {
 
 export class Observer {
   readonly statistics = new Statistics();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timers: readonly NodeJS.Timeout[];
 
   constructor({ overlays }: Pick<Observed, 'overlays'>, log: Log, peers: Looker) {
     const drops = new DropNews(log);
     const places = new PlaceNews();
-    this.#timer = setInterval(() => {
+    const looks = setInterval(() => {
       this.statistics.look(overlays.values());
       drops.look(overlays.values(), this.statistics);
       places.look(overlays.values());
+    }, LOOK_MS);
+    const peerLooks = setInterval(() => {
       peers.look(overlays.values());
-    }, LOOK_MS).unref();
+    }, PEER_LOOK_MS);
+    this.#timers = [looks.unref(), peerLooks.unref()];
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    this.#timers.forEach(clearInterval);
   }
 }

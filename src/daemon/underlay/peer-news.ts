@@ -5,8 +5,9 @@
  * Unreachable: ICMP has come back at least twice over 2 s, and nothing was heard from the peer meanwhile. A
  * single message is no trouble: frames may leave before the varpd at the other end has started.
  *
- * Silent: frames that ask for an answer (core/asks-for-answer.ts) went there in at least three looks over 5 s,
- * and nothing at all came back. One-way traffic asks for none, so it alone is no reason.
+ * Silent: frames that ask for an answer (core/asks-for-answer.ts) went there in at least four looks, a second apart,
+ * and nothing at all came back. One-way traffic asks for none, so it alone is no reason; and a guest that looks
+ * for a station which was switched off sends its three requests (RFC 4861 10) within three looks.
  *
  * Both end when the peer is heard, and when there was no sign of the trouble, or no frame to the peer, for a
  * minute.
@@ -22,8 +23,9 @@ import type { Health } from '../health.js';
 
 const RUN_MS = 2_000;
 const MIN_MESSAGES = 2;
-const SILENCE_MS = 5_000;
-const MIN_LOOKS = 3;
+const MIN_LOOKS = 4;
+/** Looks that were late, and came at once, are no four seconds. */
+const SILENCE_MS = 2_500;
 const QUIET_MS = 60_000;
 /** A peer that was heard in this time is not silent, though another thread has not heard it. */
 const HEARD_NOW_MS = 1_000;
