@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as pcapng from '../../src/wire/pcapng.js';
 
 import type { Bed, Namespace } from './netns.js';
-import { type Child, exec } from './process.js';
+import { type Child, exec, isWaiting, waitUntil } from './process.js';
 
 /** Of each field all occurrences in the packet, outermost first; none when the packet does not have it. */
 export type Row<Field extends string> = Readonly<Record<Field, readonly string[]>>;
@@ -108,6 +108,7 @@ export class Capture {
     if (this.#stopped) return;
     this.#stopped = true;
     await sleep(SETTLE_MS);
+    await waitUntil(() => isWaiting(this.child.pid), { what: 'tcpdump to write what it has seen' });
     await this.child.stop('SIGINT');
   }
 

@@ -225,6 +225,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => process.exit(1));
 }
 
+/** Whether the process waits for something, and not for a processor; or has ended. */
+export function isWaiting(pid: number): boolean {
+  try {
+    return !/\) [RD] /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return true;
+  }
+}
+
 /** Whether the process runs. A process that has ended does not, although its parent has not reaped it yet. */
 export function isRunning(pid: number): boolean {
   try {
