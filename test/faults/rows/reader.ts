@@ -7,10 +7,10 @@ import { targetPages } from '../../../src/cli/pages.js';
 import { encodeMessage } from '../../../src/control/framing.js';
 import { MAX_BATCH_REQUESTS, MAX_REQUEST_BYTES } from '../../../src/control/messages.js';
 import type { MethodName } from '../../../src/control/methods.js';
-import type { Daemon } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
+import { peakResidentKib } from '../../helpers/procfs.js';
 import { part } from '../../helpers/whole.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, checkTime, type Row, tunnel } from '../row.js';
@@ -104,26 +104,17 @@ async function fillUp(bed: Bed, { targets, vnics }: Size) {
   return { a, b, daemon };
 }
 
-async function mostMib(daemon: Daemon, isOver: () => boolean): Promise<number> {
-  let kib = 0;
-  while (!isOver()) {
-    kib = Math.max(kib, daemon.residentKib());
-    await sleep(50);
-  }
-  return kib / 1024;
-}
-
 async function hostileReader(bed: Bed, size: Size): Promise<string> {
   const { a, b, daemon } = await fillUp(bed, size);
   const { pid, socket } = daemon;
-  const beforeMib = daemon.residentKib() / 1024;
+  // Garbage that is not collected yet would make any other figure lower.
+  const beforeKib = peakResidentKib(pid);
   const descriptors = await daemon.descriptorsAtRest();
   chmodSync(daemon.directory, 0o755);
   chmodSync(socket, 0o666);
   const flow = await SteadyPing.start(a, b.overlay.v4);
   let isOver = false;
   const over = (): boolean => isOver;
-  const watched = mostMib(daemon, over);
   const attacks = LINES.flatMap(([, line]) =>
     Array.from({ length: CONNECTIONS_A_KIND }, (_, index) =>
       attack(socket, { uid: USERS[index % USERS.length], line, doesRead: index > 1 }, over),
@@ -137,7 +128,7 @@ async function hostileReader(bed: Bed, size: Size): Promise<string> {
   }
   isOver = true;
   const bytes = (await Promise.all(attacks)).reduce((sum, one) => sum + one, 0);
-  const moreMib = Math.round((await watched) - beforeMib);
+  const moreMib = Math.round((peakResidentKib(pid) - beforeKib) / 1024);
   const rttUs = flow.rttUs.sort((one, other) => one - other);
   const { sent, lost } = await flow.stop();
   check(daemon.running && daemon.pid === pid, 'varpd lives');
