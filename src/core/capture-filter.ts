@@ -4,6 +4,7 @@ import * as arp from '../wire/arp.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
+import { isMapped } from '../wire/ip.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import * as vlan from '../wire/vlan.js';
 
@@ -43,7 +44,7 @@ export class FrameFilter {
     this.#macHigh = highOf(mac);
     this.#macLow = lowOf(mac);
     this.#ip = ip;
-    this.#isV4 = ip !== undefined && isMapped(ip);
+    this.#isV4 = ip !== undefined && isMapped(ip, 0);
     this.#etherType = etherType;
     this.#vlan = vid;
     this.peer = peer && new Int32Array(peer.slice().buffer);
@@ -105,10 +106,6 @@ export class FrameFilter {
     }
     return isOne || isOther;
   }
-}
-
-function isMapped(ip: Uint8Array): boolean {
-  return ip.subarray(0, 10).every((byte) => byte === 0) && ip[10] === 0xff && ip[11] === 0xff;
 }
 
 function tagOf(bytes: Uint8Array, frame: number, header: number): number {

@@ -72,6 +72,11 @@ export class OverlayError extends Error {
   }
 }
 
+/** The error about an invalid value: `line` says which, and what was expected. */
+export function invalidError(line: string): OverlayError {
+  return new OverlayError('INVALID', line, [line]);
+}
+
 /** errno name -> code; other errnos are INTERNAL. */
 const CODES: Readonly<Partial<Record<ErrnoName, ErrorCode>>> = {
   EINVAL: 'INVALID',

@@ -165,7 +165,8 @@ export function toBytes(ip: IpAddress): Uint8Array {
   return bytes;
 }
 
-function isMapped(bytes: Uint8Array, offset: number): boolean {
+/** Returns whether the sixteen bytes are an IPv4 address, v4-mapped (RFC 4291 2.5.5.2). */
+export function isMapped(bytes: Uint8Array, offset: number): boolean {
   for (let index = 0; index < MAPPED_PREFIX_BYTES - 2; index++) {
     if (bytes[offset + index] !== 0) return false;
   }

@@ -7,7 +7,7 @@ import type { CaptureRules } from '../../core/capture-tap.js';
 import { COUNTER } from '../../core/counters.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
 import { DROPS, type DropReason } from '../../model/drops.js';
-import { OverlayError } from '../../model/errors.js';
+import { invalidError, OverlayError } from '../../model/errors.js';
 import { parse, toBytes } from '../../wire/ip.js';
 import { parseMac } from '../../wire/mac.js';
 import type { Log } from '../log.js';
@@ -100,7 +100,7 @@ export class Captures {
 function dropRules({ isDropsOnly, reason }: Params): Pick<CaptureRules, 'isDropsOnly' | 'reason'> {
   if (reason === undefined) return { isDropsOnly };
   if (!Object.hasOwn(DROPS, reason))
-    throw invalid(
+    throw invalidError(
       `no frame is dropped for the reason '${reason}', expected one of ${Object.keys(DROPS).join(', ')}`,
     );
   return { isDropsOnly: true, reason: COUNTER[reason as DropReason] };
@@ -121,10 +121,6 @@ function addressOf(text: string): Uint8Array {
 }
 
 function needed<T>(value: T | undefined, problem: string): T {
-  if (value === undefined) throw invalid(problem);
+  if (value === undefined) throw invalidError(problem);
   return value;
-}
-
-function invalid(line: string): OverlayError {
-  return new OverlayError('INVALID', line, [line]);
 }

@@ -7,7 +7,7 @@ import type { Methods } from '../../control/methods.js';
 import type { Explained } from '../../core/dry-facts.js';
 import type { DryFrame } from '../../core/dry-run.js';
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
-import { OverlayError } from '../../model/errors.js';
+import { invalidError, OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
 import * as ethernet from '../../wire/ethernet.js';
 import {
@@ -61,9 +61,9 @@ export class Explanations {
     const named = this.#places.need(params.name);
     const peer = params.from === undefined ? undefined : peerOf(params.from, named.listen);
     if (peer !== undefined && params.port !== undefined)
-      throw invalid('a frame out of the tunnel comes from no port: leave out -i, or --inbound');
+      throw invalidError('a frame out of the tunnel comes from no port: leave out -i, or --inbound');
     if (peer === undefined && params.vnetid !== undefined)
-      throw invalid('a frame of a port has the VNI of its overlay: --vni goes with --inbound');
+      throw invalidError('a frame of a port has the VNI of its overlay: --vni goes with --inbound');
     const vnetid = params.vnetid ?? named.plan.vnetid;
     const overlay = peer === undefined ? named : this.#receiverOf(named, vnetid);
     const port = params.port ?? overlay.name;
@@ -116,15 +116,17 @@ async function readFrame(
   const made = [params.destination, params.source, params.etherType, params.vlan, params.bytes];
   if (params.frame !== undefined) {
     if (made.some((one) => one !== undefined))
-      throw invalid('a whole frame has its own addresses, type, tags and size: give --frame or --pcap alone');
+      throw invalidError(
+        'a whole frame has its own addresses, type, tags and size: give --frame or --pcap alone',
+      );
     return { frame: bytesOf(params.frame), resolved: undefined };
   }
-  if (params.destination === undefined) throw invalid('no frame: give --dst, --frame or --pcap');
+  if (params.destination === undefined) throw invalidError('no frame: give --dst, --frame or --pcap');
   const destination = addressOf('--dst', params.destination);
   const source = params.source === undefined ? undefined : addressOf('--src', params.source);
   const [ip, sourceIp] = [destination.ip, source?.ip];
   if (ip !== undefined && sourceIp !== undefined && isV4(ip) !== isV4(sourceIp))
-    throw invalid(`--src: ${sourceIp} and ${ip} are not of one address family`);
+    throw invalidError(`--src: ${sourceIp} and ${ip} are not of one address family`);
   const isV6 = (ip ?? sourceIp)?.includes(':') === true;
   const { etherType = isV6 ? ethernet.IPV6 : ethernet.IPV4, vlan, bytes = DEFAULT_BYTES } = params;
   const to = destination.mac ?? (await macOf(overlay, ip!));
@@ -171,13 +173,13 @@ function addressOf(option: string, text: string): { readonly mac?: MacAddress; r
   if (mac !== undefined) return { mac };
   const ip = parse(text);
   if (ip !== undefined) return { ip };
-  throw invalid(`${option}: ${foundExpected(text, 'a MAC or an IP address')}`);
+  throw invalidError(`${option}: ${foundExpected(text, 'a MAC or an IP address')}`);
 }
 
 function bytesOf(hex: string): Uint8Array {
-  if (!/^(?:[0-9a-f]{2})*$/i.test(hex)) throw invalid('the frame is not hexadecimal, two digits a byte');
+  if (!/^(?:[0-9a-f]{2})*$/i.test(hex)) throw invalidError('the frame is not hexadecimal, two digits a byte');
   if (hex.length > 2 * MAX_EXPLAINED_BYTES)
-    throw invalid(
+    throw invalidError(
       `the frame has ${hex.length / 2} bytes, and none on a wire has more than ${MAX_EXPLAINED_BYTES}: capture with --segments`,
     );
   return Uint8Array.from(Buffer.from(hex, 'hex'));
@@ -186,14 +188,11 @@ function bytesOf(hex: string): Uint8Array {
 function peerOf(text: string, listen: Endpoint): Endpoint {
   const ip = parse(text);
   const peer = ip === undefined ? parseEndpoint(text) : { ip, port: ANY_PORT };
-  if (peer === undefined) throw invalid(`--from: ${foundExpected(text, 'the underlay address of a VTEP')}`);
+  if (peer === undefined)
+    throw invalidError(`--from: ${foundExpected(text, 'the underlay address of a VTEP')}`);
   if (family(peer.ip) !== family(listen.ip))
-    throw invalid(
+    throw invalidError(
       `--from: ${peer.ip} is not of the address family of ${listen.ip}, where the overlay listens`,
     );
   return peer;
-}
-
-function invalid(line: string): OverlayError {
-  return new OverlayError('INVALID', line, [line]);
 }

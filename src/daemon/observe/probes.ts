@@ -4,7 +4,7 @@
  */
 import { MIN_PROBE_BYTES, type ProbeInfo } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import { OverlayError } from '../../model/errors.js';
+import { invalidError, OverlayError } from '../../model/errors.js';
 import { isStationIp, parse } from '../../wire/ip.js';
 import { isMulticast, type MacAddress, parseMac, ZERO } from '../../wire/mac.js';
 import { type ProbedOverlay, type ProbePort, ProbeRun, type ProbeTarget } from './probe-run.js';
@@ -36,11 +36,13 @@ export class Probes {
     const overlay = this.#places.need(params.name);
     const { name, mtuBytes } = overlay;
     if (packetBytes > mtuBytes)
-      throw invalid(`a packet of ${packetBytes} bytes does not fit the mtu of ${name}, which is ${mtuBytes}`);
+      throw invalidError(
+        `a packet of ${packetBytes} bytes does not fit the mtu of ${name}, which is ${mtuBytes}`,
+      );
     const port = portOf(overlay, params);
     const target = await targetOf(overlay, params.target);
     if (target.mac !== undefined && overlay.hasMac(target.mac))
-      throw invalid(
+      throw invalidError(
         `${params.target} is at this host: a probe goes through the tunnel, to a station of another host`,
       );
     if (this.#running.has(name)) throw new OverlayError('AGAIN', `another probe of ${name} is under way`);
@@ -65,7 +67,7 @@ function portOf(overlay: ProbedOverlay, { vlan, port = senderOf(overlay, vlan) }
   const mac = macOf(overlay, port);
   const vid = vnic?.vid ?? 0;
   if (vid !== 0 && vlan !== undefined && vlan !== vid)
-    throw invalid(`${port} is in VLAN ${vid}, and cannot send in VLAN ${vlan}`);
+    throw invalidError(`${port} is in VLAN ${vid}, and cannot send in VLAN ${vlan}`);
   return { name: port, mac, vid: vid === 0 ? (vlan ?? 0) : vid };
 }
 
@@ -86,18 +88,14 @@ function macOf(overlay: ProbedOverlay, port: string): MacAddress {
 async function targetOf({ name, plugin }: ProbedOverlay, text: string): Promise<ProbeTarget> {
   const mac = parseMac(text);
   if (mac !== undefined) {
-    if (mac === ZERO || isMulticast(mac)) throw invalid(`${text} is not the MAC of one station`);
+    if (mac === ZERO || isMulticast(mac)) throw invalidError(`${text} is not the MAC of one station`);
     return { mac, ip: undefined };
   }
   const ip = parse(text);
   if (ip === undefined || !isStationIp(ip))
-    throw invalid(`'${text}' is neither the MAC nor the IP address of a station`);
+    throw invalidError(`'${text}' is neither the MAC nor the IP address of a station`);
   const found = await plugin.neighbor(ip);
   if (found === null)
     throw new OverlayError('NOT_FOUND', `the mapping of ${name} has no MAC for ${ip}: probe the MAC instead`);
   return { mac: found, ip };
-}
-
-function invalid(line: string): OverlayError {
-  return new OverlayError('INVALID', line, [line]);
 }

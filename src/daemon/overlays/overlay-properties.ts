@@ -1,6 +1,6 @@
 /** Reads the properties of an overlay's plan, with the specs of the lookup plugin that the plan names. */
 import { type Encapsulation, ENCAPSULATION_NAMES, encapsulationNamed } from '../../encap/index.js';
-import { OverlayError } from '../../model/errors.js';
+import { invalidError } from '../../model/errors.js';
 import { overlaySpecs } from '../../model/overlay-specs.js';
 import { type OwnedSpec, PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
@@ -19,7 +19,7 @@ export function needPlugin({ search }: OverlayPlan, { plugins }: Services): Look
   const plugin = plugins.get(search);
   if (plugin !== undefined) return plugin;
   const failure = plugins.failureOf(search);
-  if (failure !== undefined) throw new OverlayError('INVALID', failure, [failure]);
+  if (failure !== undefined) throw invalidError(failure);
   throw unknownKind('search', search, [...plugins.keys()]);
 }
 

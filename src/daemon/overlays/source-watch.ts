@@ -8,8 +8,8 @@ import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 
 /**
- * The overlay has a note at once. After this time the trouble is permanent: two stations with one MAC by mistake, or a loop. A station that
- * moves needs much less.
+ * The overlay has a note at once. After this time the trouble is permanent: two stations with one MAC by
+ * mistake, or a loop. A station that moves needs much less.
  */
 const LASTS_MS = 10_000;
 /** After this time without such a frame the trouble is over. */

@@ -133,9 +133,9 @@ export class DatapathEngine {
     return this.#waiting.size > 0 || !this.#shared.replies.isEmpty;
   }
 
-  /** Ends a round: sends replies to loopback messages, and gives a turn to each port with frames that were read, unless it has had one in this round.
-   * Ports that have just become ready come before, so that they need not wait for ports that never finish.
-   * Returns whether there was a turn. */
+  /** Ends a round: sends replies to loopback messages, and gives a turn to each port with frames that were read,
+   * unless it has had one in this round. Ports that have just become ready come before, so that they need not
+   * wait for ports that never finish. Returns whether there was a turn. */
   resume(): boolean {
     let isAny = sendReplies(this.#shared, (id) => this.#overlays.get(id)?.overlay);
     if (isAny) this.#endTurn();
