@@ -6,7 +6,7 @@ export default defineConfig(
   globalIgnores(['dist/', 'node_modules/', '.tap/', 'bench-results/']),
   js.configs.recommended,
   {
-    files: ['**/*.ts'],
+    files: ['**/*.ts', '**/*.tsx'],
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: { parserOptions: { projectService: true } },
     rules: {
@@ -18,7 +18,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['src/**/*.ts', 'plugins/**/*.ts'],
+    files: ['src/**/*.ts', 'src/**/*.tsx', 'plugins/**/*.ts'],
     rules: {
       // Work that nobody waits for has somebody who hears that it failed; `void` is nobody.
       '@typescript-eslint/no-floating-promises': ['error', { ignoreVoid: false }],

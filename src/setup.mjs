@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Prepares a clone for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak]
+// Prepares a clone for one goal:  node src/setup.mjs [build | test | demo | bench | faults | fuzz | soak | sim | package]
 //
 // The steps in order: check the version of Node, install system programs that the goal needs, install node modules,
 // compile C, compile TypeScript, bundle each program into few files (bundle.mjs). As root, also make the user that varpd runs as.
@@ -12,17 +12,18 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const OLDEST_NODE = 20;
-const DAEMON_USER = 'varpd';
+const DAEMON_USERS = ['varpd', 'varpd-plugin'];
 const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
-const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak'];
+const goals = ['build', 'test', 'demo', 'bench', 'faults', 'fuzz', 'soak', 'sim', 'package'];
 const goal = process.argv[2] ?? 'build';
 
 // program -> Debian packages, and the goals that need it. The compiler also needs the headers in libc6-dev.
 // says: a part of the program's answer to -V, since another program may have the same name.
 const programs = {
   cc: { packages: ['gcc', 'libc6-dev'], goals },
-  ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
-  ping: { packages: ['iputils-ping'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak'] },
+  'dpkg-deb': { packages: ['dpkg'], goals: ['package'] },
+  ip: { packages: ['iproute2'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak', 'sim'] },
+  ping: { packages: ['iputils-ping'], goals: ['demo', 'test', 'bench', 'faults', 'fuzz', 'soak', 'sim'] },
   ethtool: { packages: ['ethtool'], goals: ['test', 'bench'] },
   iperf3: { packages: ['iperf3'], goals: ['test', 'bench'] },
   faketime: { packages: ['faketime', 'libfaketime'], goals: ['test', 'faults'] },
@@ -38,11 +39,33 @@ const programs = {
   keepalived: { packages: ['keepalived'], goals: ['test'] },
   'avahi-autoipd': { packages: ['avahi-autoipd'], goals: ['test'] },
   python3: { packages: ['python3'], goals: ['test'] },
+  go: { packages: ['golang-go'], goals: ['test'] },
+  '/usr/lib/cni/host-local': { packages: ['containernetworking-plugins'], goals: ['test'] },
+  '/usr/share/gocode/src/github.com/containernetworking/cni': {
+    packages: ['golang-github-appc-cni-dev'],
+    goals: ['test'],
+  },
+  chromium: { packages: ['chromium', 'fonts-dejavu-core'], goals: ['test'] },
+  'nats-server': { packages: ['nats-server'], goals: ['test', 'faults', 'sim'] },
+  openssl: { packages: ['openssl'], goals: ['test'] },
   '/usr/lib/python3/dist-packages/prometheus_client': {
     packages: ['python3-prometheus-client'],
     goals: ['test'],
   },
   promtool: { packages: ['prometheus'], goals: ['test'] },
+  'ansible-playbook': { packages: ['ansible-core'], goals: ['test'] },
+  mandoc: { packages: ['mandoc'], goals: ['test'] },
+  debootstrap: { packages: ['debootstrap'], goals: ['test'] },
+  lintian: { packages: ['lintian'], goals: ['test'] },
+  'qemu-aarch64': { packages: ['qemu-user', 'libstdc++6-arm64-cross'], goals: ['test'] },
+  'qemu-system-x86_64': { packages: ['qemu-system-x86'], goals: ['test'] },
+  busybox: { packages: ['busybox'], goals: ['test'] },
+  'virt-xml-validate': { packages: ['libvirt-clients'], goals: ['test'] },
+  xmllint: { packages: ['libxml2-utils'], goals: ['test'] },
+  podman: { packages: ['podman'], goals: ['test'] },
+  crun: { packages: ['crun'], goals: ['test'] },
+  zsh: { packages: ['zsh'], goals: ['test'] },
+  fish: { packages: ['fish'], goals: ['test'] },
   nft: { packages: ['nftables'], goals: ['test'] },
   'wireguard-go': { packages: ['wireguard-go'], goals: ['test'] },
   'wg-quick': { packages: ['wireguard-tools'], goals: ['test'] },
@@ -54,6 +77,7 @@ const programs = {
 
 // C programs for the tests: source -> the goals that need it. Each is compiled to dist/<same path without .c>.
 const helperSources = {
+  'test/helpers/runner.c': goals,
   'test/helpers/rawframe.c': ['test', 'bench', 'faults', 'fuzz', 'soak'],
   'test/helpers/flow-order.c': ['test'],
   'test/helpers/ways-to-root.c': ['test'],
@@ -66,6 +90,14 @@ const helperSources = {
 const sharedSources = ['test/faults/mishap.c'];
 
 const compiler = (process.env.CC || 'cc').split(/\s+/);
+
+/** Architecture, as Node calls it -> the compiler that makes code for it on any machine. Packages have the addon for each. */
+const crossCompilers = {
+  x64: { command: 'x86_64-linux-gnu-gcc', packages: ['gcc-x86-64-linux-gnu', 'libc6-dev-amd64-cross'] },
+  arm64: { command: 'aarch64-linux-gnu-gcc', packages: ['gcc-aarch64-linux-gnu', 'libc6-dev-arm64-cross'] },
+};
+for (const [arch, { command, packages }] of Object.entries(crossCompilers))
+  if (arch !== process.arch) programs[command] = { packages, goals: ['package'] };
 const warnings = ['-Wall', '-Wextra', '-Werror', '-std=gnu11'];
 
 const inRoot = (...parts) => path.join(root, ...parts);
@@ -171,12 +203,12 @@ function ensureModules() {
 
 /** Compiles when a source is newer than the output. The new file is renamed over the old one, so a process that has loaded
  * the old file keeps it. */
-function compile(output, sources, dependencies, args) {
+function compile(output, sources, dependencies, args, cc = compiler) {
   if (mtimeMs(output) > Math.max(...dependencies.map(mtimeMs))) return;
-  say(`${compiler[0]} -> ${path.relative(root, output)}`);
+  say(`${cc[0]} -> ${path.relative(root, output)}`);
   fs.mkdirSync(path.dirname(output), { recursive: true });
   const fresh = `${output}.${process.pid}.tmp`;
-  const [command, ...own] = compiler;
+  const [command, ...own] = cc;
   if (!run(command, [...own, ...args, ...warnings, '-o', fresh, ...sources])) {
     fs.rmSync(fresh, { force: true });
     fail(`${path.relative(root, output)} did not compile (a C compiler and libc6-dev are needed)`);
@@ -185,31 +217,43 @@ function compile(output, sources, dependencies, args) {
 }
 
 function buildNative() {
-  const sources = filesUnder(inRoot('src/dgram-extra'), (name) => name.endsWith('.c')).sort();
-  const headers = filesUnder(inRoot('src/dgram-extra'), (name) => name.endsWith('.h'));
-  if (sources.length > 0) {
-    compile(
-      inRoot('dist/src/dgram-extra/dgram_extra.node'),
-      sources,
-      [...sources, ...headers],
-      [
-        '-O2',
-        '-g',
-        '-fPIC',
-        '-pthread',
-        '-shared',
-        '-DNAPI_VERSION=8',
-        '-I',
-        inRoot('node_modules/node-api-headers/include'),
-      ],
-    );
-  }
+  buildPrograms(process.arch, compiler);
+  if (goal === 'package')
+    for (const [arch, { command }] of Object.entries(crossCompilers))
+      if (arch !== process.arch) buildPrograms(arch, [command]);
   for (const [source, wantedBy] of Object.entries(helperSources)) {
     const file = inRoot(source);
     if (!wantedBy.includes(goal) || !fs.existsSync(file)) continue;
     const shared = sharedSources.includes(source) ? ['-shared', '-fPIC'] : [];
     compile(inRoot('dist', source.replace(/\.c$/, '')), [file], [file], ['-O2', '-g', ...shared]);
   }
+}
+
+/** The addon, and the program that confines plugins. Their code does not depend on the place of the clone. */
+function buildPrograms(arch, cc) {
+  const places = `-ffile-prefix-map=${root}=.`;
+  const sources = filesUnder(inRoot('src/dgram-extra'), (name) => name.endsWith('.c')).sort();
+  const headers = filesUnder(inRoot('src/dgram-extra'), (name) => name.endsWith('.h'));
+  compile(
+    inRoot(`dist/src/dgram-extra/dgram_extra-${arch}.node`),
+    sources,
+    [...sources, ...headers],
+    [
+      '-O2',
+      '-g',
+      '-fPIC',
+      '-pthread',
+      '-shared',
+      '-DNAPI_VERSION=8',
+      places,
+      '-I',
+      inRoot('node_modules/node-api-headers/include'),
+    ],
+    cc,
+  );
+  const confine = inRoot('src/plugin-process/confine.c');
+  const output = inRoot(`dist/src/plugin-process/confine-${arch}`);
+  compile(output, [confine], [confine], ['-O2', '-g', places], cc);
 }
 
 /** Removes output without a source, since a deleted or renamed test would still run. */
@@ -227,16 +271,23 @@ function removeStaleOutput() {
 function buildTypeScript() {
   const buildInfo = inRoot('dist/tsconfig.tsbuildinfo');
   const sources = ['src', 'plugins', 'test'].flatMap((folder) =>
-    filesUnder(inRoot(folder), (name) => name.endsWith('.ts')),
+    filesUnder(inRoot(folder), (name) => /\.(?:tsx?|html|css)$/.test(name)),
   );
   removeStaleOutput();
-  const others = ['tsconfig.json', 'package.json', 'src/bundle.mjs'].map((name) => inRoot(name));
-  const newestMs = Math.max(...[...sources, ...others].map(mtimeMs));
+  // TypeScript lists the types of a union in the order in which it met them, which is another one when it compiles a part alone.
+  if (goal === 'package') fs.rmSync(buildInfo, { force: true });
+  const others = ['tsconfig.json', 'package.json', 'src/bundle.mjs', 'src/packed.mjs', 'src/program.mjs'].map(
+    (name) => inRoot(name),
+  );
+  // A Node that was installed after the build may refuse the code of the programs (program.mjs).
+  const nodeMs = fs.statSync(process.execPath).ctimeMs;
+  const newestMs = Math.max(nodeMs, ...[...sources, ...others].map(mtimeMs));
   if (mtimeMs(buildInfo) > newestMs) return;
   say('tsc');
   const started = new Date();
   const ok =
     run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', root]) &&
+    run(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', inRoot('src/web/page')]) &&
     run(process.execPath, [inRoot('src/bundle.mjs')]);
   // tsc does not change the time when the text is the same, and writes the file even after errors.
   if (fs.existsSync(buildInfo))
@@ -252,15 +303,19 @@ function markBinsExecutable() {
   }
 }
 
-/** Makes the user that `user` names in the default configuration. Without that user varpd refuses to start as root. */
-function ensureUser() {
-  if (process.getuid?.() !== 0 || spawnSync('id', ['-u', DAEMON_USER]).status === 0) return;
-  say(`useradd ${DAEMON_USER}`);
+/** Makes the user that `user` names in the default configuration, without which varpd refuses to start as root, and the
+ * user of plugin processes, without which plugins run as varpd does. */
+function ensureUsers() {
+  if (process.getuid?.() !== 0) return;
   const options = ['--system', '--user-group', '--home-dir', '/nonexistent', '--shell', '/usr/sbin/nologin'];
-  if (!run('useradd', [...options, DAEMON_USER]))
-    say(
-      `there is no user ${DAEMON_USER}: varpd, started as root, will want one, or 'user: root' in its configuration`,
-    );
+  for (const name of DAEMON_USERS) {
+    if (spawnSync('id', ['-u', name]).status === 0) continue;
+    say(`useradd ${name}`);
+    if (!run('useradd', [...options, name]))
+      say(
+        `there is no user ${name}: varpd, started as root, will want one, or 'user: root' in its configuration`,
+      );
+  }
 }
 
 /** Lets that user read the program that root has built, whatever root's umask is. Does not change the directories
@@ -281,5 +336,5 @@ ensureModules();
 buildNative();
 buildTypeScript();
 markBinsExecutable();
-ensureUser();
+ensureUsers();
 letUserRead();

@@ -4,8 +4,8 @@
 //   node dist/test/run.js [FILE]...     files as test/netns/x.test.ts or dist/test/netns/x.test.js; by default all of
 //                                       test/unit, test/property and test/netns
 //   node dist/test/run.js --quick       all of test/unit and test/property: what needs no root
-//   node dist/test/run.js --full        all of test/full: what takes minutes; and each try of the tests that make a few of them
-//                                       otherwise (helpers/whole.ts)
+//   node dist/test/run.js --full        all of test/full: what takes long, or few changes can break; and each try of the tests
+//                                       that make a few of them otherwise (helpers/whole.ts)
 //
 // Counted are leaf test points. A test that ends badly although none of its points failed (a timeout, a crash, a
 // missing plan) counts as one failure. Exit code 0 only when something ran and nothing failed.
@@ -24,13 +24,14 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 /** Files at a time, whatever they do. */
 const JOBS = os.availableParallelism();
 /** And as many more as there is processor time for: a test of the network waits more than it works. */
-const MAX_JOBS = 5 * JOBS;
+const MAX_JOBS = 8 * JOBS;
 /** So often that is looked at. A test file works hardest when it begins. */
-const LOOK_MS = 1000;
+const LOOK_MS = 400;
 /** A file more, when this much of one processor was idle. */
-const ENOUGH_IDLE = 0.5;
-/** For one file. */
+const ENOUGH_IDLE = 0.2;
+/** For one file, and for one of test/full, which may make packages on a busy machine. */
 const TIMEOUT_S = 900;
+const FULL_TIMEOUT_S = 2700;
 
 const totals = { passed: 0, failed: 0, skipped: 0 };
 
@@ -136,10 +137,11 @@ const isFull = process.argv.at(2) === '--full';
 
 async function runFile(file: string): Promise<void> {
   const startedMs = performance.now();
+  const timeoutS = file.startsWith('dist/test/full/') ? FULL_TIMEOUT_S : TIMEOUT_S;
   const child = spawn(process.execPath, ['--enable-source-maps', file], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TAP_TIMEOUT: `${TIMEOUT_S}`, ...(isFull && { VARPD_TEST_WHOLE: 'yes' }) },
+    env: { ...process.env, TAP_TIMEOUT: `${timeoutS}`, ...(isFull && { VARPD_TEST_WHOLE: 'yes' }) },
   });
   running.add(child);
   const ended = new Promise<string | undefined>((resolve) => {
@@ -151,7 +153,7 @@ async function runFile(file: string): Promise<void> {
     });
   });
   // The file ends itself before that, unless it hangs in one of its own steps.
-  const timer = setTimeout(() => child.kill('SIGKILL'), (TIMEOUT_S + 60) * 1000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), (timeoutS + 60) * 1000);
   const scope = emptyScope();
   const parser = new Parser();
   follow(parser, scope, []);
@@ -197,20 +199,14 @@ const partialTests = (): string[] =>
 const args = process.argv.slice(2);
 /** What takes longest begins first, and the short ones keep all processors busy at the end. */
 const LONGEST = [
-  'faults',
-  'restart',
-  'placement',
-  'offload',
-  'path-news',
-  'queues',
-  'user',
-  'secrets',
-  'owner',
-  'tunnels',
+  ...['restart-table', 'packages', 'nats', 'package-upgrade', 'upgrade', 'plugin-author'],
+  ...['http-conformance', 'probe', 'faults', 'notes', 'peers', 'spoof', 'files-hang', 'stop', 'placement'],
+  ...['restart', 'files-clients', 'ageing', 'plugin-process', 'queues', 'link', 'capture', 'offload'],
+  ...['protection', 'owner', 'tunnels', 'user', 'secrets', 'statistics', 'path-news', 'ending', 'path-width'],
 ];
 const rank = (file: string): number => {
   const index = LONGEST.indexOf(path.basename(file, '.test.js'));
-  return index < 0 || !file.includes('netns') ? LONGEST.length : index;
+  return index < 0 ? LONGEST.length : index;
 };
 const FOLDERS = new Map<string | undefined, readonly string[]>([
   [undefined, ['netns', 'property', 'unit']],

@@ -2,60 +2,32 @@
  * direct: a point-to-point tunnel. Every frame that is not for a port of this host goes unchanged to one destination,
  * broadcast and multicast too. So the plugin needs no lookup and no proxy. See README.md.
  */
-import {
-  definePlugin,
-  type Destination,
-  type Instance,
-  ipFamily,
-  type IpAddress,
-  is6to4,
-  isBroadcastIp,
-  isLinkLocal,
-  isUnspecified,
-  isV4Compatible,
-  type Properties,
-  type PropertyValue,
-} from '../../src/plugin/index.js';
-
-const DEST_IP = 'direct/dest_ip';
-const DEST_PORT = 'direct/dest_port';
-
-/** A multicast address is accepted, as illumos does. The receiver has to join the group by other means. */
-function refuseDestIp(value: PropertyValue): string | undefined {
-  const ip = value as IpAddress;
-  const needsInterface = ipFamily(ip) === 6 && isLinkLocal(ip);
-  const isGood =
-    !isUnspecified(ip) && !isBroadcastIp(ip) && !isV4Compatible(ip) && !is6to4(ip) && !needsInterface;
-  return isGood
-    ? undefined
-    : 'the address of another host, neither 6to4, v4-compatible, broadcast nor IPv6 link-local';
-}
-
-class DirectInstance implements Instance {
-  #destination: Destination | undefined;
-
-  start(properties: Properties): Promise<void> {
-    this.#destination = { ip: properties.ip(DEST_IP), port: properties.uint(DEST_PORT) };
-    return Promise.resolve();
-  }
-
-  stop(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  defaultDestination(): Destination {
-    if (this.#destination === undefined) throw new Error('not started');
-    return this.#destination;
-  }
-}
+import { definePlugin, type Destination } from '../../src/plugin/index.js';
 
 export default definePlugin({
-  apiVersion: 1,
+  apiVersion: 2,
   name: 'direct',
   mode: 'point',
   properties: [
-    { name: DEST_IP, type: 'ip', required: true, refuse: refuseDestIp },
-    { name: DEST_PORT, type: 'uint', required: true, min: 1, max: 65535 },
+    { name: 'direct/dest_ip', type: 'ip', required: true, kind: 'host', changeable: true },
+    { name: 'direct/dest_port', type: 'uint', required: true, min: 1, max: 65535, changeable: true },
   ],
-  create: () => new DirectInstance(),
+  create: () => {
+    let destination: Destination | undefined;
+    return {
+      start: ({ dest_ip, dest_port }) => {
+        destination = { ip: dest_ip, port: dest_port };
+        return Promise.resolve();
+      },
+      change: ({ dest_ip, dest_port }) => {
+        destination = { ip: dest_ip, port: dest_port };
+        return Promise.resolve();
+      },
+      stop: () => Promise.resolve(),
+      defaultDestination: () => {
+        if (destination === undefined) throw new Error('not started');
+        return destination;
+      },
+    };
+  },
 });

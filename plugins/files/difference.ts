@@ -1,7 +1,7 @@
 /** Compares a new mapping with the old one: counts for the log, and lists for the target table and the neighbour
  * caches. */
-import { type IpAddress, type MacAddress, parseIp } from '../../src/plugin/index.js';
-import { MAC_WORDS, v4Text, V4_WORDS, v6Text, V6_WORDS } from './addresses.js';
+import type { IpAddress, MacAddress } from '../../src/plugin/index.js';
+import { MAC_WORDS, v4Text, V4_WORDS, v6Text, V6_WORDS } from '../../src/plugin/mapping/addresses.js';
 import { NONE } from './key-index.js';
 import type { AddressTable, Mapping } from './mapping.js';
 
@@ -40,9 +40,10 @@ export function* compare(old: Mapping, fresh: Mapping): Generator<undefined, Dif
   const changed = new Uint8Array(fresh.size);
   let added = 0;
   const isSameDestination = destinationComparer(old, fresh);
+  const findOld = old.macs.finder();
   for (let row = 0; row < fresh.size; row++) {
     if (row % STEP_ROWS === 0) yield;
-    const oldRow = old.macs.find(fresh.macs.keys, row * MAC_WORDS);
+    const oldRow = findOld(fresh.macs.keys, row * MAC_WORDS);
     if (oldRow === NONE) {
       added++;
       stale.push(fresh.macAt(row));
@@ -53,9 +54,10 @@ export function* compare(old: Mapping, fresh: Mapping): Generator<undefined, Dif
     if (hasMoved || serverOf(old, oldRow) !== serverOf(fresh, row)) changed[row] = 1;
   }
   let removed = 0;
+  const findFresh = fresh.macs.finder();
   for (let row = 0; row < old.size; row++) {
     if (row % STEP_ROWS === 0) yield;
-    if (fresh.macs.find(old.macs.keys, row * MAC_WORDS) !== NONE) continue;
+    if (findFresh(old.macs.keys, row * MAC_WORDS) !== NONE) continue;
     removed++;
     stale.push(old.macAt(row));
   }
@@ -94,10 +96,11 @@ function* gained(
 ): Generator<undefined, void> {
   const words = family === 'v4' ? V4_WORDS : V6_WORDS;
   const { index, owners } = fresh[family];
+  const ownerBefore = ownerFinder(old, old[family]);
   for (let row = 0; row < owners.length; row++) {
     if (row % STEP_ROWS === 0) yield;
     const mac = fresh.macAt(owners[row]);
-    const before = ownerIn(old, old[family], index.keys, row * words);
+    const before = ownerBefore(index.keys, row * words);
     if (before === mac) continue;
     changed[owners[row]] = 1;
     if (before !== undefined && moves.length < MAX_ANNOUNCED)
@@ -114,9 +117,10 @@ function* lost(
 ): Generator<undefined, void> {
   const words = family === 'v4' ? V4_WORDS : V6_WORDS;
   const { index, owners } = old[family];
+  const ownerNow = ownerFinder(fresh, fresh[family]);
   for (let row = 0; row < owners.length; row++) {
     if (row % STEP_ROWS === 0) yield;
-    if (ownerIn(fresh, fresh[family], index.keys, row * words) === old.macAt(owners[row])) continue;
+    if (ownerNow(index.keys, row * words) === old.macAt(owners[row])) continue;
     const entry = fresh.macs.find(old.macs.keys, owners[row] * MAC_WORDS);
     if (entry !== NONE) changed[entry] = 1;
   }
@@ -132,16 +136,18 @@ function* count(old: Mapping, fresh: Mapping, changed: Uint8Array): Generator<un
   return counted;
 }
 
-function ownerIn(
+/** Returns a function that finds the MAC that has an address. */
+function ownerFinder(
   mapping: Mapping,
   { index, owners }: AddressTable,
-  keys: Uint32Array,
-  at: number,
-): MacAddress | undefined {
-  const row = index.find(keys, at);
-  return row === NONE ? undefined : mapping.macAt(owners[row]);
+): (keys: Uint32Array, at: number) => MacAddress | undefined {
+  const find = index.finder();
+  return (keys, at) => {
+    const row = find(keys, at);
+    return row === NONE ? undefined : mapping.macAt(owners[row]);
+  };
 }
 
 function addressAt(keys: Uint32Array, at: number, family: Family): IpAddress {
-  return parseIp(family === 'v4' ? v4Text(keys[at]) : v6Text(keys, at))!;
+  return family === 'v4' ? v4Text(keys[at]) : v6Text(keys, at);
 }

@@ -3,13 +3,21 @@
  * end the draft checks the rules between entries: no MAC and no address twice, and an entry for every DHCP server. A
  * draft without problems becomes a Mapping.
  */
-import type { Destination, IpAddress } from '../../src/plugin/index.js';
-import { MAC_WORDS, parsePeer, V4_WORDS, V6_WORDS } from './addresses.js';
+import type { Endpoint, IpAddress } from '../../src/plugin/index.js';
+import { MAC_WORDS, parsePeer, V4_WORDS, V6_WORDS } from '../../src/plugin/mapping/addresses.js';
+import type { EntrySink } from '../../src/plugin/mapping/entry-parser.js';
+import { macPath, memberPath, sourceText } from '../../src/plugin/mapping/paths.js';
+import type { Problems, Rule } from '../../src/plugin/mapping/problems.js';
 import { Column } from './columns.js';
 import { KeyIndex, NONE } from './key-index.js';
 import { AddressTable, Mapping } from './mapping.js';
-import { macPath, memberPath, sourceText } from './paths.js';
-import type { Problems } from './problems.js';
+
+const MAC_ONCE: Rule = { code: 'MAC_TWICE', expected: 'every MAC address once' };
+const ADDRESS_ONCE: Rule = { code: 'ADDRESS_TWICE', expected: 'every address once' };
+const SERVER_EXPECTED: Rule = {
+  code: 'NO_ENTRY',
+  expected: 'a MAC address that has an entry in this file',
+};
 
 /** Rows between two pauses. */
 const STEP_ROWS = 256;
@@ -21,7 +29,7 @@ const SHORT_ENTRY_BYTES = 100;
 /** Offset in the file at which a token begins. */
 export type Offset = number;
 
-export class Draft {
+export class Draft implements EntrySink {
   readonly #bytes: Buffer;
   readonly #problems: Problems;
   readonly #macs: Column<Uint32Array>;
@@ -36,7 +44,7 @@ export class Draft {
   /** Keys are the text in the file and the canonical spelling. */
   readonly #ipRows = new Map<string, number>();
   readonly #ips: IpAddress[] = [];
-  readonly #destinations: Destination[] = [];
+  readonly #destinations: Endpoint[] = [];
   readonly #destinationRow = new Map<number, number>();
 
   constructor(bytes: Buffer, problems: Problems) {
@@ -52,23 +60,24 @@ export class Draft {
     this.#v6 = new AddressColumns(V6_WORDS, 'ndp', room);
   }
 
-  /** Returns the row of an underlay address; undefined when the text is not an address that a VTEP can have. */
-  peerRow(text: string): number | undefined {
+  /** Returns the place of an underlay address, which counts from 1; 0 when the text is not an address that a VTEP can
+   * have. */
+  peer(text: string): number {
     const known = this.#ipRows.get(text);
     if (known !== undefined) return known;
     const ip = parsePeer(text);
-    if (ip === undefined) return undefined;
-    const row = this.#ipRows.get(ip) ?? this.#ips.push(ip) - 1;
+    if (ip === undefined) return 0;
+    const row = this.#ipRows.get(ip) ?? this.#ips.push(ip);
     this.#ipRows.set(ip, row);
     this.#ipRows.set(text, row);
     return row;
   }
 
-  destinationRow(ipRow: number, port: number): number {
-    const key = ipRow * 0x1_0000 + port;
+  #destinationRowOf(peer: number, port: number): number {
+    const key = peer * 0x1_0000 + port;
     const known = this.#destinationRow.get(key);
     if (known !== undefined) return known;
-    const row = this.#destinations.push({ ip: this.#ips[ipRow], port }) - 1;
+    const row = this.#destinations.push({ ip: this.#ips[peer - 1], port }) - 1;
     this.#destinationRow.set(key, row);
     return row;
   }
@@ -80,8 +89,8 @@ export class Draft {
   }
 
   /** Ends the entry with the values that are known when all of it has been read. */
-  endEntry(destinationRow: number, server: Uint32Array, serverOffset: Offset): void {
-    this.#destinationRows.push(destinationRow);
+  endEntry(peer: number, port: number, server: Uint32Array, serverOffset: Offset): void {
+    this.#destinationRows.push(this.#problems.count > 0 ? 0 : this.#destinationRowOf(peer, port));
     this.#servers.pushAll(server, MAC_WORDS);
     this.#serverOffsets.push(serverOffset);
   }
@@ -114,7 +123,7 @@ export class Draft {
 
   #twice(row: number, offset: Offset, other: Offset): void {
     const path = (): string => macPath(this.#bytes, this.#keyOffsets.at(row));
-    this.#problems.add(offset, path, sourceText(this.#bytes, offset), 'every MAC address once', other);
+    this.#problems.add(offset, path, sourceText(this.#bytes, offset), MAC_ONCE, other);
   }
 
   *#index({ words, member, keys, owners, offsets }: AddressColumns): Generator<undefined, AddressTable> {
@@ -124,7 +133,7 @@ export class Draft {
       if (earlier !== NONE) {
         const path = (): string => memberPath(this.#bytes, this.#keyOffsets.at(owners.at(row)), member);
         const found = sourceText(this.#bytes, offsets.at(row));
-        this.#problems.add(offsets.at(row), path, found, 'every address once', offsets.at(earlier));
+        this.#problems.add(offsets.at(row), path, found, ADDRESS_ONCE, offsets.at(earlier));
       }
       if (row % STEP_ROWS === 0) yield;
     }
@@ -143,7 +152,7 @@ export class Draft {
       if (rows[row] !== NONE) continue;
       const path = (): string => memberPath(this.#bytes, this.#keyOffsets.at(row), 'dhcp-proxy');
       const found = sourceText(this.#bytes, offset);
-      this.#problems.add(offset, path, found, 'a MAC address that has an entry in this file');
+      this.#problems.add(offset, path, found, SERVER_EXPECTED);
     }
     return rows;
   }

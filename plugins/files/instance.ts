@@ -7,41 +7,31 @@
  */
 import {
   type Answer,
-  type Destination,
+  type Endpoint,
   type Host,
   type Instance,
-  ipFamily,
   type IpAddress,
-  isBroadcastMac,
+  ipFamily,
   isMulticastMac,
   type Lookup,
   type MacAddress,
-  type Properties,
-  type ProxyKind,
+  MAX_FLOOD_DESTINATIONS,
+  proxyFor,
 } from '../../src/plugin/index.js';
 import { compare, type Difference, differenceText, MAX_ANNOUNCED } from './difference.js';
 import { type Loaded, loadMapping } from './load.js';
 import { entries, type Mapping } from './mapping.js';
-import { problemLine } from './problems.js';
+import { problemLine } from '../../src/plugin/mapping/problems.js';
 import { FileError } from './read.js';
 import { inSlices } from './slices.js';
 import { FileWatch } from './watch.js';
 
-export const CONFIG = 'files/config';
-export const FLOOD = 'files/flood';
-export const PROTECT = 'files/protect';
+const FLOOD = 'files/flood';
 
-const ETHERTYPE_IPV4 = 0x0800; // RFC 894
-const ETHERTYPE_ARP = 0x0806; // RFC 826
-const ETHERTYPE_IPV6 = 0x86dd; // RFC 2464 3
-const IPV6_MULTICAST = 0x3333; // RFC 2464 7: the high 16 bits of the MAC
-
-/** varpd refuses a longer list: copies from one host to so many others cost too much. */
-const MAX_FLOOD_DESTINATIONS = 1024;
 /** Errors of one file that the log shows. `dladm check-mapping` shows them all. */
 const MAX_LOGGED = 5;
 const UNKNOWN: Answer = { kind: 'drop', reason: 'the mapping has no such MAC' };
-/** Calls of the host between two pauses. */
+/** MACs, and calls of the host, between two pauses. */
 const STEP_CALLS = 64;
 
 /** The overlay cannot work with the file as it is. The message says why. */
@@ -59,7 +49,14 @@ class Refusal extends Error {
   }
 }
 
-export class FilesInstance implements Instance {
+/** The properties of the overlay. */
+export interface FilesProperties {
+  readonly config: string;
+  readonly flood: 'on' | 'off';
+  readonly protect: 'on' | 'off';
+}
+
+export class FilesInstance implements Instance<FilesProperties> {
   readonly #host: Host;
   readonly #ended = new AbortController();
   #file = '';
@@ -67,7 +64,9 @@ export class FilesInstance implements Instance {
   #isProtecting = false;
   readonly #family: 4 | 6;
   #mapping: Mapping | undefined;
-  #flood: readonly Destination[] = [];
+  /** MACs of the ports of this host. */
+  #ports: readonly MacAddress[] = [];
+  #flood: readonly Endpoint[] = [];
   #watch: FileWatch | undefined;
   /** The reload under way, and the one that follows because `reload` was called meanwhile. */
   #reloading: Promise<void> | undefined;
@@ -87,18 +86,29 @@ export class FilesInstance implements Instance {
     this.#family = ipFamily(host.listen.ip);
   }
 
-  async start(properties: Properties, signal: AbortSignal): Promise<void> {
-    this.#file = properties.text(CONFIG);
-    this.#isFlooding = properties.text(FLOOD) === 'on';
-    this.#isProtecting = properties.text(PROTECT) === 'on';
+  async start({ config, flood, protect }: FilesProperties, signal: AbortSignal): Promise<void> {
+    this.#file = config;
+    this.#isFlooding = flood === 'on';
+    this.#isProtecting = protect === 'on';
     signal.throwIfAborted();
-    const watch = new FileWatch(this.#file, {
+    const watch = this.#watchFile(config);
+    this.#watch = watch;
+    const loaded = await this.#load(watch, AbortSignal.any([signal, this.#ended.signal]));
+    this.#use(loaded);
+    this.#protect();
+    this.#warn(loaded);
+    this.#host.log.info(`${this.#file}: ${entries(loaded.mapping)}`);
+    watch.begin();
+  }
+
+  #watchFile(file: string): FileWatch {
+    return new FileWatch(file, {
       changed: () => {
         // `reload` has told the host already.
         this.reload().catch(() => undefined);
       },
       silent: (message) => {
-        this.#silence = `${this.#file} ${message}`;
+        this.#silence = `${file} ${message}`;
         this.#tellHealth();
       },
       answers: () => {
@@ -109,12 +119,49 @@ export class FilesInstance implements Instance {
         this.#host.log.warn(message);
       },
     });
+  }
+
+  /** Takes another file or other settings. Flows to MACs that are at the same place go on. */
+  change(properties: FilesProperties, signal: AbortSignal): Promise<void> {
+    // A reload that is asked for meanwhile comes after it.
+    const changing = (this.#reloading ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => this.#change(properties, AbortSignal.any([signal, this.#ended.signal])));
+    const reloading = changing.finally(() => {
+      if (this.#reloading === reloading) this.#reloading = undefined;
+    });
+    this.#reloading = reloading;
+    reloading.catch(() => undefined);
+    return changing;
+  }
+
+  async #change({ config, flood, protect }: FilesProperties, signal: AbortSignal): Promise<void> {
+    const before = this.#watch!;
+    const [file, isFlooding, isProtecting] = [this.#file, this.#isFlooding, this.#isProtecting];
+    const watch = config === file ? before : this.#watchFile(config);
+    this.#file = config;
+    this.#isFlooding = flood === 'on';
+    let loaded;
+    try {
+      loaded = await this.#load(watch, signal);
+      signal.throwIfAborted();
+    } catch (error) {
+      this.#file = file;
+      this.#isFlooding = isFlooding;
+      if (watch !== before) await watch.close();
+      throw error;
+    }
     this.#watch = watch;
-    const loaded = await this.#load(watch, AbortSignal.any([signal, this.#ended.signal]));
-    this.#use(loaded.mapping);
-    this.#warn(loaded);
-    this.#host.log.info(`${this.#file}: ${entries(loaded.mapping)}`);
-    watch.begin();
+    this.#isProtecting = protect === 'on';
+    if (watch !== before) {
+      this.#silence = undefined;
+      await before.close();
+      watch.begin();
+    }
+    await this.#replace(loaded);
+    if (isProtecting && !this.#isProtecting) this.#host.setAllowedIps();
+    // The answers about group MACs are others now.
+    if (isFlooding !== this.#isFlooding) this.#host.invalidate();
   }
 
   async stop(): Promise<void> {
@@ -148,11 +195,18 @@ export class FilesInstance implements Instance {
     return this.#mapping?.dhcpServer(client) ?? null;
   }
 
-  allowedIps(mac: MacAddress): readonly IpAddress[] | undefined {
-    return this.#isProtecting ? (this.#mapping?.addressesOf(mac) ?? []) : undefined;
+  ports(macs: readonly MacAddress[]): void {
+    this.#ports = macs;
+    this.#protect();
   }
 
-  placeOf(mac: MacAddress): Destination | null {
+  #protect(): void {
+    const mapping = this.#mapping;
+    if (!this.#isProtecting || mapping === undefined) return;
+    this.#host.setAllowedIps(this.#ports.map((mac) => ({ mac, ips: mapping.addressesOf(mac) })));
+  }
+
+  placeOf(mac: MacAddress): Endpoint | null {
     return this.#mapping?.destinationOf(mac) ?? null;
   }
 
@@ -229,8 +283,8 @@ export class FilesInstance implements Instance {
     const old = this.#mapping!;
     const { mapping } = loaded;
     const difference = await inSlices(compare(old, mapping), signal);
-    this.#use(mapping);
-    if (this.#isProtecting) this.#host.allowedIpsChanged();
+    this.#use(loaded);
+    this.#protect();
     await inSlices(this.#spread(difference), signal);
     this.#complaint = undefined;
     this.#refusal = undefined;
@@ -247,7 +301,8 @@ export class FilesInstance implements Instance {
     else this.#host.degrade(sentence);
   }
 
-  #use(mapping: Mapping): void {
+  #use({ mapping, revision }: Loaded & { mapping: Mapping }): void {
+    this.#host.inForce(revision, mapping.size);
     const peers = mapping.peers();
     const before = this.#mapping?.peers().sort().join();
     this.#mapping = mapping;
@@ -258,11 +313,11 @@ export class FilesInstance implements Instance {
   /** Tells the target table and the neighbour caches, after the mapping has been replaced. Flows to MACs that have not
    * moved go on. */
   *#spread({ stale, moves }: Difference): Generator<undefined, void> {
-    let calls = 0;
-    for (const mac of stale) {
-      this.#host.invalidate(mac);
-      if (++calls % STEP_CALLS === 0) yield;
+    for (let at = 0; at < stale.length; at += STEP_CALLS) {
+      this.#host.invalidate(stale.slice(at, at + STEP_CALLS));
+      yield;
     }
+    let calls = 0;
     for (const { ip, mac } of moves) {
       this.#host.announce(ip, mac);
       if (++calls % STEP_CALLS === 0) yield;
@@ -305,10 +360,4 @@ export class FilesInstance implements Instance {
     if (text !== this.#warned) for (const line of lines) this.#host.log.warn(line);
     this.#warned = text;
   }
-}
-
-function proxyFor(mac: MacAddress, etherType: number): ProxyKind | undefined {
-  if (etherType === ETHERTYPE_ARP) return 'arp';
-  if (etherType === ETHERTYPE_IPV6 && Math.floor(mac / 2 ** 32) === IPV6_MULTICAST) return 'ndp';
-  return etherType === ETHERTYPE_IPV4 && isBroadcastMac(mac) ? 'dhcp' : undefined;
 }

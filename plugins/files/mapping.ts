@@ -4,15 +4,16 @@
  *
  * Every question is one search in a hash table. An entry with one address of each family takes about 100 bytes.
  */
+import { type Endpoint, ipFamily, type IpAddress, isV4, type MacAddress } from '../../src/plugin/index.js';
 import {
-  type Destination,
-  ipFamily,
-  type IpAddress,
-  isV4,
-  type MacAddress,
-  parseIp,
-} from '../../src/plugin/index.js';
-import { macNumber, MAC_WORDS, readV4, readV6, v4Text, V6_WORDS, v6Text } from './addresses.js';
+  macNumber,
+  MAC_WORDS,
+  readV4,
+  readV6,
+  v4Text,
+  V6_WORDS,
+  v6Text,
+} from '../../src/plugin/mapping/addresses.js';
 import { type KeyIndex, NONE } from './key-index.js';
 
 /** Overlay addresses of one family, and the row of the entry (the owner) that has each. */
@@ -43,7 +44,7 @@ export class AddressTable {
 export class Mapping {
   readonly macs: KeyIndex;
   /** Every destination once. Flooded frames go to all of them. */
-  readonly destinations: readonly Destination[];
+  readonly destinations: readonly Endpoint[];
   /** For each entry, the row of its destination. */
   readonly destinationRows: Uint32Array;
   /** For each entry, the row of the entry of its DHCP server, or NONE. */
@@ -55,7 +56,7 @@ export class Mapping {
 
   constructor(
     macs: KeyIndex,
-    destinations: readonly Destination[],
+    destinations: readonly Endpoint[],
     destinationRows: Uint32Array,
     serverRows: Int32Array,
     v4: AddressTable,
@@ -79,7 +80,7 @@ export class Mapping {
   }
 
   /** Returns the VTEP that the MAC lives behind. */
-  destinationOf(mac: MacAddress): Destination | undefined {
+  destinationOf(mac: MacAddress): Endpoint | undefined {
     const row = this.#rowOf(mac);
     return row === NONE ? undefined : this.destinations[this.destinationRows[row]];
   }
@@ -99,14 +100,14 @@ export class Mapping {
     const row = this.#rowOf(mac);
     if (row === NONE) return [];
     const { v4, v6 } = this;
-    const texts = (table: AddressTable, text: (at: number) => string): string[] => {
+    const texts = (table: AddressTable, text: (at: number) => IpAddress): IpAddress[] => {
       const [start, end] = table.rangeOf(row);
       return Array.from({ length: end - start }, (_, index) => text(start + index));
     };
     return [
       ...texts(v4, (at) => v4Text(v4.index.keys[at])),
       ...texts(v6, (at) => v6Text(v6.index.keys, at * V6_WORDS)),
-    ].flatMap((text) => parseIp(text) ?? []);
+    ];
   }
 
   /** Returns the MAC of the server that answers the DHCP requests of this MAC. */
@@ -122,7 +123,7 @@ export class Mapping {
   }
 
   /** Returns the destinations of this address family. */
-  destinationsOf(family: 4 | 6): readonly Destination[] {
+  destinationsOf(family: 4 | 6): readonly Endpoint[] {
     return this.destinations.filter(({ ip }) => ipFamily(ip) === family);
   }
 

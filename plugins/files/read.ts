@@ -78,6 +78,21 @@ export async function readWhole(file: string, signal?: AbortSignal): Promise<Con
   return { bytes: whole.bytes, version };
 }
 
+const tooLarge = (byteCount: string): FileError =>
+  new FileError(`has ${byteCount} bytes, at most ${MAX_FILE_BYTES} are read`);
+
+/** Reads bytes that have no file. Rejects with a FileError when there are too many. */
+export async function readStream(pieces: AsyncIterable<Uint8Array>): Promise<Contents> {
+  const kept: Uint8Array[] = [];
+  let byteCount = 0;
+  for await (const piece of pieces) {
+    byteCount += piece.length;
+    if (byteCount > MAX_FILE_BYTES) throw tooLarge(`more than ${MAX_FILE_BYTES}`);
+    kept.push(piece);
+  }
+  return { bytes: Buffer.concat(kept), version: '' };
+}
+
 /** Keeps the whole file in one buffer. */
 export class Whole implements Sink {
   bytes: Buffer = Buffer.alloc(0);
@@ -129,8 +144,7 @@ async function readOnce(
     handle = await open(...(await wayTo(file, isTrusting)));
     const before = await handle.stat({ bigint: true });
     checkType(before);
-    if (before.size > BigInt(MAX_FILE_BYTES))
-      throw new FileError(`has ${before.size} bytes, at most ${MAX_FILE_BYTES} are read`);
+    if (before.size > BigInt(MAX_FILE_BYTES)) throw tooLarge(String(before.size));
     const length = await readBytes(handle, Number(before.size), sink, signal);
     const after = await handle.stat({ bigint: true });
     const version = versionFrom(after);

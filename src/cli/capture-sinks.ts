@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { describe, describeIp } from '../wire/describe.js';
 import { type Interface, LINK_TYPE_RAW, type Packet } from '../wire/pcapng.js';
+import { asOverlayError, errorText } from '../model/errors.js';
 import { CommandError } from './command.js';
 import type { Column } from './table.js';
 
@@ -74,7 +75,7 @@ export function openOutput(): CaptureSink {
 /** Opens the file with the rights of the user that started dladm. */
 export async function openFile(file: string): Promise<CaptureSink> {
   const cannot = (error: unknown): CommandError =>
-    new CommandError(`cannot write ${file}: ${(error as Error).message}`);
+    new CommandError(`cannot write ${file}: ${errorText(error)}`, [], asOverlayError(error).code);
   const handle = await open(file, 'w').catch((error: unknown) => {
     throw cannot(error);
   });

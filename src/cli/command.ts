@@ -7,7 +7,7 @@
 import { type Call, ControlError } from '../control/client.js';
 import type { Open } from '../control/stream-client.js';
 import type { Failure } from '../control/messages.js';
-import { EXIT } from '../model/exit-statuses.js';
+import { exitOf, type Reason, REASONS } from './reasons.js';
 
 export interface Option {
   /** The long option, and the name in `Arguments`: `temporary` is `--temporary`. */
@@ -28,13 +28,10 @@ export interface Option {
 export class Arguments<Name extends string = string> {
   readonly #values: ReadonlyMap<string, readonly string[]>;
   readonly operands: readonly string[];
-  /** An operand that looks like an option, without `--` before it. */
-  readonly stray: string | undefined;
 
-  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[], ended: boolean) {
+  constructor(values: ReadonlyMap<string, readonly string[]>, operands: readonly string[]) {
     this.#values = values;
     this.operands = operands;
-    this.stray = ended ? undefined : operands.find((operand) => /^-./.test(operand));
   }
 
   has(name: Name): boolean {
@@ -58,15 +55,21 @@ export interface Context {
   readonly socket: string;
   /** Version of dladm. */
   readonly version: string;
+  /** The help text of a subcommand, or of dladm. Rejects with a UsageError when there is no such subcommand. */
+  readonly help: (subcommand?: string) => Promise<string>;
+  /** All subcommands. */
+  readonly commands: Commands;
+  /** Options that are valid before the subcommand. */
+  readonly globals: readonly Option[];
   /** Writes to standard output, unchanged. */
   readonly print: (text: string) => void;
   /** Writes a line to standard error, without an effect on the exit status. */
   readonly warn: (text: string) => void;
   /**
-   * Writes a line to standard error; the command goes on, and ends with this exit status, by default FAILED.
-   * After failures of different statuses it ends with FAILED.
+   * Writes an error to standard error; the command goes on, and ends with the exit status of the error. After errors of
+   * different statuses it ends with FAILED.
    */
-  readonly fail: (text: string, status?: number) => void;
+  readonly fail: (error: CommandError) => void;
   /** The command has done its work, and the answer is no: the exit status will be 10. */
   readonly refute: () => void;
 }
@@ -82,6 +85,9 @@ export interface Command {
   run(args: Arguments, context: Context): Promise<void>;
 }
 
+/** Name -> the subcommand, which is loaded when it is needed. */
+export type Commands = ReadonlyMap<string, () => Promise<{ readonly command: Command }>>;
+
 interface Definition<O extends readonly Option[]> extends Command {
   readonly options: O;
   run(args: Arguments<O[number]['name']>, context: Context): Promise<void>;
@@ -92,17 +98,27 @@ export function defineCommand<const O extends readonly Option[]>(definition: Def
   return definition;
 }
 
-/** Ends the command, with exit status FAILED unless another one is given. */
+/** Ends the command, or says what it could not do. */
 export class CommandError extends Error {
   override readonly name: string = 'CommandError';
+  /** Stable: one of reasons.ts, or a reason of a later varpd. */
+  readonly reason: string;
+  /** Exit status of the reason. */
+  readonly status: number;
 
-  /** `reasons` are printed before the message, a line each, as illumos does with its error list. */
+  /**
+   * `details` are printed before the message, a line each, as illumos does with its error list. `hint` follows the
+   * message, which is the problem and the hint.
+   */
   constructor(
-    message: string,
-    readonly reasons: readonly string[] = [],
-    readonly status: number = EXIT.FAILED,
+    readonly problem: string,
+    readonly details: readonly string[] = [],
+    reason: Reason | Pick<CommandError, 'reason' | 'status'> = 'FAILED',
+    readonly hint: string | null = null,
   ) {
-    super(message);
+    super(hint === null ? problem : `${problem}: ${hint}`);
+    [this.reason, this.status] =
+      typeof reason === 'string' ? [reason, exitOf(reason)] : [reason.reason, reason.status];
   }
 }
 
@@ -110,8 +126,8 @@ export class CommandError extends Error {
 export class ValueError extends CommandError {
   override readonly name = 'ValueError';
 
-  constructor(message: string, reasons: readonly string[] = []) {
-    super(message, reasons, EXIT.REFUSED);
+  constructor(problem: string, details: readonly string[] = [], hint: string | null = null) {
+    super(problem, details, 'INVALID', hint);
   }
 }
 
@@ -119,8 +135,8 @@ export class ValueError extends CommandError {
 export class UsageError extends CommandError {
   override readonly name = 'UsageError';
 
-  constructor(message: string) {
-    super(message, [], EXIT.USAGE);
+  constructor(problem: string, hint: string | null = null) {
+    super(problem, [], 'USAGE', hint);
   }
 }
 
@@ -133,7 +149,7 @@ export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
     return await answer;
   } catch (error) {
     if (!(error instanceof ControlError)) throw error;
-    throw new CommandError(`${what}: ${error.words}`, reasonsOf(error, what), error.status);
+    throw new CommandError(`${what}: ${error.words}`, reasonsOf(error, what), error, error.hint);
   }
 }
 
@@ -144,6 +160,12 @@ export async function attempt<T>(what: string, answer: Promise<T>): Promise<T> {
 function reasonsOf({ words, details, message }: ControlError, what: string): readonly string[] {
   const about = what.split(/[ ']/).map((word) => `${word}: ${words}`);
   return [words, ...about, ...details].includes(message) ? details : [...details, message];
+}
+
+/** The error about one of several things. `otherwise`: its reason, unless varpd gave one. */
+export function failureError(problem: string, { reason, hint }: Failure, otherwise: Reason): CommandError {
+  const known = reason !== undefined && Object.hasOwn(REASONS, reason) ? (reason as Reason) : otherwise;
+  return new CommandError(problem, [], known, hint);
 }
 
 /** The reason why something could not be shown or brought up: the message without the name before it. */

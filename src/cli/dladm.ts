@@ -1,21 +1,22 @@
 /**
  * dladm as a function of its arguments: finds the subcommand, loads only its file, runs it, and reports.
  *
- * A failure prints `dladm: text` on standard error, and has an exit status of model/exit-statuses.ts. Success
- * prints only the output of the command.
+ * A failure prints `dladm: text` on standard error, or with --json an object, and has an exit status of
+ * model/exit-statuses.ts. Success prints only the output of the command.
  */
 import { readFileSync } from 'node:fs';
 import type { Arguments } from './command.js';
 
-import { ConnectionError, type ConnectionFailure, createClient } from '../control/client.js';
+import { ConnectionError, createClient } from '../control/client.js';
 import { createOpener } from '../control/stream-client.js';
 import { DEFAULT_SOCKET } from '../control/messages.js';
-import { EXIT, type ExitName } from '../model/exit-statuses.js';
-import { type Command, CommandError, type Option, UsageError } from './command.js';
+import { EXIT } from '../model/exit-statuses.js';
+import { didYouMean } from '../model/suggest.js';
+import { type Command, CommandError, type Commands, type Option, UsageError } from './command.js';
+import { Complaints } from './complaints.js';
 import { getopt } from './getopt.js';
 import { commandHelp, generalHelp, generalUsage, usageLine } from './help.js';
-import { withQuotations } from './quotation.js';
-import { printable } from './text.js';
+import { commonOptions, EVERYWHERE } from './options.js';
 
 export interface Terminal {
   readonly out: (text: string) => void;
@@ -23,15 +24,19 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
+const COMMANDS: Commands = new Map([
   ['create-overlay', () => import('./commands/create-overlay.js')],
   ['delete-overlay', () => import('./commands/delete-overlay.js')],
   ['modify-overlay', () => import('./commands/modify-overlay.js')],
   ['show-overlay', () => import('./commands/show-overlay.js')],
+  ['set-overlayprop', () => import('./commands/set-overlayprop.js')],
+  ['reset-overlayprop', () => import('./commands/reset-overlayprop.js')],
+  ['show-overlayprop', () => import('./commands/show-overlayprop.js')],
   ['show-peers', () => import('./commands/show-peers.js')],
   ['up-overlay', () => import('./commands/up-overlay.js')],
   ['create-vnic', () => import('./commands/create-vnic.js')],
   ['delete-vnic', () => import('./commands/delete-vnic.js')],
+  ['rename-link', () => import('./commands/rename-link.js')],
   ['show-vnic', () => import('./commands/show-vnic.js')],
   ['set-linkprop', () => import('./commands/set-linkprop.js')],
   ['reset-linkprop', () => import('./commands/reset-linkprop.js')],
@@ -40,49 +45,42 @@ const COMMANDS = new Map<string, () => Promise<{ command: Command }>>([
   ['explain', () => import('./commands/explain.js')],
   ['probe', () => import('./commands/probe.js')],
   ['top', () => import('./commands/top.js')],
+  ['watch', () => import('./commands/watch.js')],
   ['status', () => import('./commands/status.js')],
   ['doctor', () => import('./commands/doctor.js')],
   ['check-mapping', () => import('./commands/check-mapping.js')],
+  ['import-mapping', () => import('./commands/import-mapping.js')],
+  ['export-mapping', () => import('./commands/export-mapping.js')],
+  ['export', () => import('./commands/export.js')],
+  ['apply', () => import('./commands/apply.js')],
   ['reload', () => import('./commands/reload.js')],
+  ['reload-plugin', () => import('./commands/reload-plugin.js')],
   ['restart', () => import('./commands/restart.js')],
+  ['help', () => import('./commands/help.js')],
+  ['completion', () => import('./commands/completion.js')],
 ]);
 
-/** Valid before and after the subcommand. */
-const COMMON_OPTIONS: readonly Option[] = [
-  {
-    name: 'socket',
-    value: 'path',
-    about: `the control socket of varpd; else $VARPD_SOCKET, else ${DEFAULT_SOCKET}`,
-  },
-  { name: 'help', short: 'h', about: 'print this and exit' },
-];
-const GLOBAL_OPTIONS: readonly Option[] = [
-  ...COMMON_OPTIONS,
+export const GLOBAL_OPTIONS: readonly Option[] = [
+  ...EVERYWHERE,
   { name: 'version', about: 'print the version and exit' },
 ];
 
 /** Resolves with the exit status. */
 export async function dladm(argv: readonly string[], terminal: Terminal): Promise<number> {
-  const complain = (text: string): void => {
-    terminal.err(`dladm: ${printable(withQuotations(text))}\n`);
-  };
-  let usage = async (): Promise<string> => generalUsage(await allCommands());
+  const complaints = new Complaints(terminal.err, wantsJson(argv));
+  let usage = async ({ hint }: UsageError): Promise<string> =>
+    generalUsage(hint === null ? await allCommands() : []);
   try {
-    const globals = getopt(GLOBAL_OPTIONS, argv);
+    const globals = getopt(GLOBAL_OPTIONS, argv, 'leading');
     const name = globals.operands.at(0);
     if (globals.has('version')) return done(terminal, `${version()}\n`);
-    if (globals.has('help')) return done(terminal, generalHelp(await allCommands(), GLOBAL_OPTIONS));
+    if (globals.has('help')) return done(terminal, await help());
     if (name === undefined) throw new UsageError('missing subcommand');
-    const load = COMMANDS.get(name);
-    if (load === undefined) throw new UsageError(`unknown subcommand '${name}'`);
-    const { command } = await load();
+    const command = await commandNamed(name);
     usage = () => Promise.resolve(usageLine(command));
 
-    const args = getopt([...command.options, ...COMMON_OPTIONS], globals.operands.slice(1));
-    if (args.has('help')) return done(terminal, commandHelp(command, COMMON_OPTIONS));
-    if (args.stray !== undefined) {
-      throw new UsageError(`option '${args.stray}' must come before '${args.operands[0]}'`);
-    }
+    const args = getopt([...command.options, ...commonOptions(command)], globals.operands.slice(1));
+    if (args.has('help')) return done(terminal, await help(name));
     const statuses = new Set<number>();
     const socket = socketPath([args, globals], terminal.env);
     await command.run(args, {
@@ -90,11 +88,15 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
       open: createOpener(socket),
       socket,
       version: version(),
+      help,
+      commands: COMMANDS,
+      globals: GLOBAL_OPTIONS,
       print: terminal.out,
-      warn: complain,
-      fail: (text, status = EXIT.FAILED) => {
-        statuses.add(status);
-        complain(text);
+      warn: (text) => {
+        complaints.warn(text);
+      },
+      fail: (error) => {
+        statuses.add(complaints.error(error));
       },
       refute: () => {
         statuses.add(EXIT.NO);
@@ -103,26 +105,32 @@ export async function dladm(argv: readonly string[], terminal: Terminal): Promis
     const [status = EXIT.DONE, ...others] = statuses;
     return others.length > 0 ? EXIT.FAILED : status;
   } catch (error) {
-    if (error instanceof ConnectionError) {
-      complain(error.message);
-      return EXIT[EXIT_WITHOUT_ANSWER[error.code]];
-    }
-    if (!(error instanceof CommandError)) throw error;
-    [...error.reasons, error.message].forEach(complain);
-    if (error instanceof UsageError) terminal.err(await usage());
-    return error.status;
+    if (error instanceof UsageError) return complaints.error(error, await usage(error));
+    if (error instanceof CommandError || error instanceof ConnectionError) return complaints.error(error);
+    const status = complaints.defect(error);
+    if (status === undefined) throw error;
+    return status;
   }
 }
 
-const EXIT_WITHOUT_ANSWER: Readonly<Record<ConnectionFailure, ExitName>> = {
-  NO_DAEMON: 'NO_DAEMON',
-  DENIED: 'DENIED',
-  CLOSED: 'NO_DAEMON',
-  TIMEOUT: 'NO_DAEMON',
-  PROTOCOL: 'NO_DAEMON',
-  TOO_LONG: 'REFUSED',
-  IO: 'NO_DAEMON',
-};
+/** Whether errors are to be JSON, also those about the command line. */
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--');
+  return argv.slice(0, end === -1 ? undefined : end).includes('--json');
+}
+
+/** Rejects with a UsageError. */
+async function commandNamed(name: string): Promise<Command> {
+  const load = COMMANDS.get(name);
+  if (load !== undefined) return (await load()).command;
+  throw new UsageError(`unknown subcommand '${name}'`, didYouMean(name, [...COMMANDS.keys()]) ?? null);
+}
+
+async function help(name?: string): Promise<string> {
+  if (name === undefined) return generalHelp(await allCommands(), GLOBAL_OPTIONS);
+  const command = await commandNamed(name);
+  return commandHelp(command, commonOptions(command));
+}
 
 export async function allCommands(): Promise<Command[]> {
   const modules = await Promise.all([...COMMANDS.values()].map((load) => load()));

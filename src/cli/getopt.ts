@@ -1,21 +1,26 @@
 /**
- * Options of the command line. Short ones follow POSIX (XBD 12.2): they come first, `-v23` and `-tv 23` are
- * valid, `--` ends them. Long ones are `--vnetid 23` or `--vnetid=23`. Only a repeatable option may be given
- * twice.
+ * Options of the command line. Short ones follow POSIX (XBD 12.2): `-v23` and `-tv 23` are valid, `--` ends them. Long
+ * ones are `--vnetid 23` or `--vnetid=23`. As with GNU programs options may stand after operands. Only a repeatable
+ * option may be given twice.
  *
- * node:util parseArgs is not used, since it also takes options after operands, lets the last of two win, and
- * has its own messages.
+ * node:util parseArgs is not used, since it lets the last of two win, takes an attached value of an option as the only
+ * one that may begin with `-`, and has its own messages.
  */
+import { didYouMean } from '../model/suggest.js';
 import { Arguments, type Option, UsageError } from './command.js';
 
-/** Throws a UsageError. */
-export function getopt(options: readonly Option[], argv: readonly string[]): Arguments {
+/**
+ * Throws a UsageError. `leading`: only options before the first operand are read; all words from there on are operands.
+ */
+export function getopt(options: readonly Option[], argv: readonly string[], leading?: 'leading'): Arguments {
+  const operands: string[] = [];
   const values = new Map<string, string[]>();
   let index = 0;
 
   const find = (spelled: string, matches: (option: Option) => boolean): Option => {
     const option = options.find(matches);
-    if (option === undefined) throw new UsageError(`unrecognized option '${spelled}'`);
+    if (option === undefined)
+      throw new UsageError(`unrecognized option '${spelled}'`, hintFor(spelled, options));
     return option;
   };
 
@@ -54,11 +59,20 @@ export function getopt(options: readonly Option[], argv: readonly string[]): Arg
     }
   };
 
-  while (index < argv.length && /^-./.test(argv[index])) {
+  while (index < argv.length) {
     const word = argv[index++];
-    if (word === '--') return new Arguments(values, argv.slice(index), true);
+    if (word === '--') return new Arguments(values, [...operands, ...argv.slice(index)]);
     if (word.startsWith('--')) long(word);
-    else cluster(word.slice(1));
+    else if (/^-./.test(word)) cluster(word.slice(1));
+    else if (leading === undefined) operands.push(word);
+    else return new Arguments(values, argv.slice(index - 1));
   }
-  return new Arguments(values, argv.slice(index), false);
+  return new Arguments(values, operands);
+}
+
+/** A single letter is near every other one, so only long options have a hint. */
+function hintFor(spelled: string, options: readonly Option[]): string | null {
+  const names = options.flatMap(({ name, alias }) => (alias === undefined ? [name] : [name, alias]));
+  const known = names.map((name) => `--${name}`);
+  return (spelled.startsWith('--') && didYouMean(spelled, known)) || null;
 }

@@ -1,7 +1,7 @@
 /** Peers, for the commands that show them. */
 import type { Call } from '../control/client.js';
 import type { PeerRow } from '../control/peer-messages.js';
-import { readPages } from './pages.js';
+import { readPages } from '../control/pages.js';
 
 /** Rejects as `call` does. */
 export async function readPeers(call: Call, name: string): Promise<PeerRow[]> {

@@ -1,17 +1,18 @@
 /** The options of all show commands, and the output formats that they choose. */
 import type { Failure, OverlayInfo } from '../control/messages.js';
 import type { Methods, PagedMethod } from '../control/methods.js';
-import { EXIT } from '../model/exit-statuses.js';
 import {
   type Arguments,
   attempt,
   type Context,
+  failureError,
   type Option,
   reasonOf,
   UsageError,
   ValueError,
 } from './command.js';
-import { readPages } from './pages.js';
+import { readPages } from '../control/pages.js';
+import { chosenProperties } from './options.js';
 import { type Column, formatParsable, tableWriter } from './table.js';
 
 export const SHOW_OPTIONS = [
@@ -28,6 +29,15 @@ export const SHOW_OPTIONS = [
     about: "the columns to show, in this order; 'all' for all",
   },
   { name: 'json', about: 'everything that is known, as JSON' },
+] as const satisfies readonly Option[];
+
+const [parsable, ...otherOptions] = SHOW_OPTIONS;
+
+/** The options of a command that shows properties: -p names them, as on illumos, and -c is for programs. */
+export const SHOW_PROPERTY_OPTIONS = [
+  { ...parsable, short: 'c' },
+  ...otherOptions,
+  chosenProperties,
 ] as const satisfies readonly Option[];
 
 export type ShowArguments = Arguments<(typeof SHOW_OPTIONS)[number]['name']>;
@@ -69,10 +79,21 @@ export function chooseFormat<Row>(
   };
 }
 
-/** Warns of overlays that are OFFLINE, where the table has no column for it. */
-export function warnOfOffline(overlays: readonly OverlayInfo[], warn: Context['warn']): void {
+/** As `chooseFormat`, for a list of which --json prints the rows as they are. */
+export function chooseListFormat<Row extends object>(
+  args: ShowArguments,
+  columns: readonly Column<Row>[],
+  context: Context,
+): (rows: readonly Row[]) => string {
+  if (!args.has('json')) return chooseFormat(args, columns, context);
+  refuseWithJson(args);
+  return formatJsonRows;
+}
+
+/** Says which overlays are OFFLINE, where the table has no column for it. */
+export function tellOffline(overlays: readonly OverlayInfo[], tell: (text: string) => void): void {
   for (const { name, health } of overlays)
-    if (health.status === 'OFFLINE') warn(`${name} is OFFLINE: ${health.details ?? ''}`);
+    if (health.status === 'OFFLINE') tell(`${name} is OFFLINE: ${health.details ?? ''}`);
 }
 
 export function refuseWithJson(args: ShowArguments): void {
@@ -82,6 +103,19 @@ export function refuseWithJson(args: ShowArguments): void {
 
 export function formatJson(value: unknown): string {
   return `${safeJson(JSON.stringify(value, undefined, 2))}\n`;
+}
+
+/** The version of the rows of `--json` lists (docs/overlays.md). A list has no place for it, so each row has it. */
+const ROW_SHAPE = 1;
+
+/** Adds the version of its shape to a row of a list. */
+export function versioned<Row extends object>(row: Row): { v: number } & Row {
+  return { v: ROW_SHAPE, ...row };
+}
+
+/** Formats a list for `--json`. */
+export function formatJsonRows(rows: readonly object[]): string {
+  return formatJson(rows.map(versioned));
 }
 
 /** Formats one value as one line, for values that come one after the other. */
@@ -122,7 +156,7 @@ export function reportMissing(missing: readonly Failure[], context: Context): vo
   for (const failure of missing) {
     const { name, message } = failure;
     const text = message.startsWith(`${name} `) ? message : `failed to find ${name}: ${reasonOf(failure)}`;
-    context.fail(text, EXIT.NOT_FOUND);
+    context.fail(failureError(text, failure, 'NOT_FOUND'));
   }
 }
 

@@ -54,11 +54,14 @@ type StatisticsArguments = ShowArguments & {
   value(name: 'interval'): string | undefined;
 };
 
-/** `rowsOf`: the rows of one overlay. `select`: parts of the readings that JSON shows. */
+/** The version of the shapes that `-s --json` prints (docs/overlays.md). */
+export const STATISTICS_SHAPE = 1;
+
+/** `rowsOf`: the rows of one overlay. `select`: the members of the JSON beside `v`. */
 export interface Selection {
   readonly overlays: readonly string[];
   rowsOf(overlay: OverlayStatistics): readonly Row[];
-  select(overlays: readonly OverlayStatistics[]): unknown;
+  select(overlays: readonly OverlayStatistics[]): Readonly<Record<string, unknown>>;
 }
 
 /** Throws a UsageError for an interval that is none, and for -i without -s. */
@@ -112,7 +115,7 @@ export async function showStatistics(
       context.print(`${reading > 0 && !args.has('parsable') ? '\n' : ''}${format(rows)}`);
     } else {
       const write = repeat === undefined ? formatJson : formatJsonLine;
-      context.print(write(selection.select(overlays)));
+      context.print(write({ v: STATISTICS_SHAPE, ...selection.select(overlays) }));
     }
   }
 }

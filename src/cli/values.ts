@@ -1,5 +1,6 @@
 /** Reads typed values strictly: a value is valid as it is, or it is refused. */
 import { checkName, NAME_RULE } from '../model/names.js';
+import { printable } from '../model/properties.js';
 import { formatMac, parseMac } from '../wire/mac.js';
 import { type Arguments, UsageError, ValueError } from './command.js';
 
@@ -38,12 +39,36 @@ export function requireMac(text: string): string {
   ]);
 }
 
-/** DLADM_STRSIZE of illumos less the NUL. */
-const MAX_PROPERTY_LIST = 2047;
+/** Four values of the greatest length (LARGEST_TEXT_BYTES); illumos takes 2,047 bytes (DLADM_STRSIZE). */
+const MAX_PROPERTY_LIST = 16_384;
 
-/** Checks the length of a list of properties, the argument of -p. */
-export function refuseLongList(list: string): void {
-  if (list.length > MAX_PROPERTY_LIST) throw new ValueError(`property list too long '${list}'`);
+/** The rule of `splitList`, for the texts of help. */
+export const ESCAPES = String.raw`\, is a comma inside a value, \\ a backslash`;
+
+/**
+ * The pieces of a list of properties, the argument of -p. A comma separates two pieces; `\,` is a comma inside a
+ * piece, and `\\` a backslash. An empty list has one piece, the empty one. Throws a ValueError.
+ */
+export function splitList(list: string): string[] {
+  if (list.length > MAX_PROPERTY_LIST) throw new ValueError(`property list too long '${printable(list)}'`);
+  const pieces = [''];
+  for (let index = 0; index < list.length; index++) {
+    const isEscape = list[index] === '\\';
+    if (isEscape && list[++index] !== ',' && list[index] !== '\\')
+      throw new ValueError(`stray backslash in property list '${printable(list)}'`, [
+        `a backslash stands before a comma or a backslash: ${ESCAPES}`,
+      ]);
+    if (!isEscape && list[index] === ',') pieces.push('');
+    else pieces[pieces.length - 1] += list[index];
+  }
+  return pieces;
+}
+
+/** One piece of such a list as name and value. `what` is in the error: `overlay property`. Throws a ValueError. */
+export function parseProperty(piece: string, what: string): [name: string, value: string] {
+  const match = /^([^=]+)=(.+)$/s.exec(piece);
+  if (match === null) throw new ValueError(`invalid ${what}`, [`expected prop=value, got: ${piece}`]);
+  return [match[1], match[2]];
 }
 
 export function refuseOperands({ operands }: Arguments<never>): void {
@@ -59,7 +84,11 @@ export function requireOneOperand(args: Arguments<never>, what: string): string 
 
 export const MAX_VID = 4094; // IEEE 802.1Q-2018 table 9-2
 
-const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd };
+export const ETHER_TYPES: Readonly<Partial<Record<string, number>>> = {
+  ipv4: 0x0800,
+  arp: 0x0806,
+  ipv6: 0x86dd,
+};
 
 /** An EtherType by name or number; undefined if there is none. */
 export function etherTypeFrom(text: string | undefined): number | undefined {

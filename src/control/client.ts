@@ -18,18 +18,20 @@ export class ControlError extends Error implements ErrorData {
   readonly status: number;
   readonly words: string;
   readonly details: readonly string[];
+  readonly hint: string | null;
 
-  constructor(message: string, { reason, status, words, details }: ErrorData) {
+  constructor(message: string, { reason, status, words, details, hint }: ErrorData) {
     super(message);
     this.reason = reason;
     this.status = status;
     this.words = words;
     this.details = details;
+    this.hint = hint;
   }
 }
 
 export type ConnectionFailure =
-  'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'IO';
+  'NO_DAEMON' | 'DENIED' | 'CLOSED' | 'TIMEOUT' | 'PROTOCOL' | 'TOO_LONG' | 'UNREACHABLE';
 
 /**
  * There is no answer, and the message says why. Except for NO_DAEMON and DENIED the request may have been
@@ -38,12 +40,14 @@ export type ConnectionFailure =
 export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
 
+  /** The message is the problem, and what to do about it, if there is a hint. */
   constructor(
     readonly code: ConnectionFailure,
-    message: string,
+    readonly problem: string,
+    readonly hint: string | null = null,
     cause?: unknown,
   ) {
-    super(message, { cause });
+    super(hint === null ? problem : `${problem}: ${hint}`, { cause });
   }
 }
 
@@ -90,7 +94,7 @@ export function createClient(socketPath: string, options: ClientOptions = {}): C
     }
     if (Buffer.byteLength(socketPath) > MAX_PATH_BYTES) {
       const limit = `the path of a socket has at most ${MAX_PATH_BYTES} bytes`;
-      throw new ConnectionError('IO', `${cannotReach(socketPath)}: ${limit}`);
+      throw new ConnectionError('UNREACHABLE', `${cannotReach(socketPath)}: ${limit}`);
     }
     const answer = await exchange(socketPath, method, request, options);
     return resultOf(answer, socketPath) as Methods[M]['result'];
@@ -169,19 +173,19 @@ export function connectionError(socketPath: string, error: NodeJS.ErrnoException
   const cannot = cannotReach(socketPath);
   switch (error.code) {
     case 'ENOENT':
-      return new ConnectionError('NO_DAEMON', `${cannot}: no such socket: is varpd running?`, error);
+      return new ConnectionError('NO_DAEMON', `${cannot}: no such socket`, 'is varpd running?', error);
     case 'ECONNREFUSED':
-      return new ConnectionError('NO_DAEMON', `${cannot}: no program listens there: start varpd`, error);
+      return new ConnectionError('NO_DAEMON', `${cannot}: no program listens there`, 'start varpd', error);
     case 'EACCES':
     case 'EPERM': {
       const who = "only root and the group named in varpd's configuration may";
-      return new ConnectionError('DENIED', `${cannot}: permission denied: ${who}`, error);
+      return new ConnectionError('DENIED', `${cannot}: permission denied`, who, error);
     }
     case 'EPIPE':
     case 'ECONNRESET':
-      return new ConnectionError('CLOSED', closedText(socketPath), error);
+      return new ConnectionError('CLOSED', closedText(socketPath), null, error);
     default:
-      return new ConnectionError('IO', `${cannot}: ${error.message}`, error);
+      return new ConnectionError('UNREACHABLE', `${cannot}: ${error.message}`, null, error);
   }
 }
 
@@ -204,12 +208,13 @@ export function resultOf(answer: unknown, socketPath: string): unknown {
 
 /** An answer of a program that is not varpd may lack any member. */
 function controlError({ message, data }: Record<string, unknown>): ControlError {
-  const { reason, status, words, details } = inPresentForm(isRecord(data) ? data : {});
+  const { reason, status, words, details, hint } = inPresentForm(isRecord(data) ? data : {});
   return new ControlError(typeof message === 'string' ? message : 'varpd gave no reason: see its log', {
     reason: typeof reason === 'string' ? reason : 'INTERNAL',
     status: typeof status === 'number' ? status : FAILED,
     words: typeof words === 'string' ? words : 'operation failed',
     details: Array.isArray(details) ? details.map(String) : [],
+    hint: typeof hint === 'string' ? hint : null,
   });
 }
 

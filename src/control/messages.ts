@@ -15,6 +15,24 @@ export interface PropertyRow {
   readonly possible: string | null;
 }
 
+/** A lookup plugin that overlays may use. */
+export interface PluginInfo {
+  readonly name: string;
+  readonly mode: 'point' | 'dynamic';
+  readonly properties: readonly PluginProperty[];
+}
+
+export interface PluginProperty {
+  readonly property: string;
+  readonly required: boolean;
+  readonly default: string | null;
+  /** `1-65535`, a comma list, or null. */
+  readonly possible: string | null;
+  /** A narrower meaning: host, path, url, endpoint, secret; or null. */
+  readonly kind: string | null;
+  readonly about: string | null;
+}
+
 /**
  * ONLINE: `details` is the latest news of its plugin and its notes, or null. DEGRADED: the overlay works on what it has,
  * and `details` says why. OFFLINE: the overlay is stored and does not run, or its state file was set aside;
@@ -37,6 +55,15 @@ export interface UnderlayInfo {
   readonly changedAt: string;
 }
 
+/** The data that a plugin answers out of. */
+export interface MappingInfo {
+  /** A file has `sha256:` and its digest, a store its own name for the state. */
+  readonly revision: string;
+  readonly entries: number;
+  /** Since when it is in force; ISO 8601. */
+  readonly at: string;
+}
+
 export interface OverlayInfo {
   readonly name: string;
   readonly temporary: boolean;
@@ -45,6 +72,8 @@ export interface OverlayInfo {
   /** For an offline overlay: the stored properties, and defaults; empty when its state file was set aside. */
   readonly properties: readonly PropertyRow[];
   readonly health: OverlayHealth;
+  /** Null while it is offline, and for a plugin without a mapping; absent from a varpd that does not know it. */
+  readonly mapping?: MappingInfo | null;
   /** Null while it is offline. */
   readonly underlay: UnderlayInfo | null;
   /** Underlay addresses that frames go to; null while it is offline. */
@@ -79,8 +108,12 @@ export interface TargetRow {
   readonly ageMs: number | null;
   /** Since a frame used it last, to a second; null if none has. */
   readonly idleMs: number | null;
-  /** Until it is asked for again; null if that has no time. */
+  /** Until it is stale; 0 if it is, null if that has no time. */
   readonly ttlMs: number | null;
+  /** It is used although its time is over: the plugin is asked again, or asking fails. */
+  readonly isStale: boolean;
+  /** Time for which it may be used after `ttlMs`; null if the plugin's answer does not say. */
+  readonly staleMs: number | null;
 }
 
 export interface TargetPage extends PageResult {
@@ -103,6 +136,11 @@ export interface VnicInfo {
    */
   readonly mtuBytes: number | null;
   readonly temporary: boolean;
+  /**
+   * The purpose of the VNIC, in the words of the program that moved it into another network namespace; null for
+   * others; absent from a varpd that does not know it.
+   */
+  readonly attachment?: string | null;
   /**
    * `up`, or the reason why not: the device was removed; its interface is down, was renamed or has a MAC that
    * is not followed; `OFFLINE: reason`.
@@ -191,29 +229,18 @@ export interface OverlayStatistics {
   readonly ports: readonly PortStatistics[];
 }
 
+/** `isCreated` false: it was there already, as it was asked for. */
+export interface CreationInfo {
+  readonly isCreated: boolean;
+}
+
 /** An entry of a list that could not be handled; the other entries were. */
 export interface Failure {
   readonly name: string;
   readonly message: string;
-}
-
-export interface DaemonStatus {
-  readonly version: string;
-  readonly pid: number;
-  readonly startedAt: string;
-  /** Since `startedAt`, by a clock that nobody sets. */
-  readonly uptimeSeconds: number;
-  /** The user that varpd runs as: a name, or a number without one. */
-  readonly user: string;
-  /** The configuration file; null = there is none, and every key has its default. */
-  readonly configuration: string | null;
-  /** Whether everything stored has been tried since the start, so that the counts are final. */
-  readonly isSettled: boolean;
-  /** Overlays that run. */
-  readonly overlays: number;
-  readonly vnics: number;
-  /** Kernel features probed at start. */
-  readonly features: Readonly<Record<string, boolean>>;
+  /** As in ErrorData; absent where the message is all there is. */
+  readonly reason?: string;
+  readonly hint?: string;
 }
 
 /** Where varpd listens and logs after its restart, with warnings about it. */
@@ -229,57 +256,6 @@ export interface CaptureInfo {
   /** The overlay that is captured, or that has the VNIC. */
   readonly overlay: string;
 }
-
-/** A rule of the datapath that a frame comes to. */
-export interface ExplainedStep {
-  /** `port`, `vlan`, `table` and others (docs/explain.md). */
-  readonly step: string;
-  readonly verdict: 'pass' | 'drop';
-  /** The facts that the rule read. */
-  readonly read: string;
-  readonly rule: string;
-}
-
-export interface ExplainedSend {
-  readonly from: string;
-  readonly to: string;
-  /** Payload of UDP: the header of the tunnel and the frame. */
-  readonly bytes: number;
-  /** The IP packet. */
-  readonly packetBytes: number;
-}
-
-/** The fate of a frame in the datapath, had it come now. */
-export interface Explanation {
-  readonly overlay: string;
-  /** The port that sends it; null for a frame out of the tunnel. */
-  readonly port: string | null;
-  /** The peer that sends it; null for a frame of a port. */
-  readonly from: string | null;
-  /** Its layers, in one line. */
-  readonly frame: string;
-  readonly frameBytes: number;
-  readonly steps: readonly ExplainedStep[];
-  /** `pass`: something would be sent, delivered or answered. */
-  readonly outcome: 'pass' | 'drop';
-  readonly sentence: string;
-  readonly sends: readonly ExplainedSend[];
-  /** Ports that would get it. */
-  readonly deliveries: readonly string[];
-  /** Frames that the port would get back, each in one line. */
-  readonly answers: readonly string[];
-  readonly drops: readonly {
-    readonly reason: string;
-    readonly kind: DropRow['kind'];
-    readonly about: string;
-    readonly advice: string;
-  }[];
-  /** How often the plugin was asked, for this explanation alone. */
-  readonly questions: number;
-}
-
-/** Bytes of a frame that can be explained: more than any overlay carries in one frame. */
-export const MAX_EXPLAINED_BYTES = 16_384;
 
 export interface RoundTrips {
   readonly min: number;
@@ -343,10 +319,18 @@ export interface ErrorData {
   readonly words: string;
   /** Lines printed before the message: which step or property failed, each on its own. */
   readonly details: readonly string[];
+  /** Advice: `did you mean overlay0?`; null if varpd has none. */
+  readonly hint: string | null;
 }
 
 /** A longer request ends the connection. No honest request comes near. */
 export const MAX_REQUEST_BYTES = 64 * 1024;
+/** Longest value of an overlay's property in a request; a plugin may allow as many bytes (LARGEST_TEXT_BYTES). */
+export const MAX_PROPERTY_CHARACTERS = 4096;
+/** Longest `attachment` of a VNIC. CNI sets no limit to its identifiers; those of container engines have 64 characters. */
+export const MAX_ATTACHMENT_CHARACTERS = 512;
+/** Beginning of the `attachment` of a VNIC that dladm has put into a network namespace. Behind it is the name or the path. */
+export const NETNS_ATTACHMENT = 'netns:';
 
 /**
  * Rows of the target table on one page. illumos takes 500 (OVERLAY_TARGET_ITER_MAX) and asks for 100; here

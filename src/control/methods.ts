@@ -3,7 +3,7 @@
  *
  * A method is declared here and nowhere else: its sentence, its parameters with their bounds, the type of its
  * result, and whether it changes something. Four things follow from its row: the typed call of client.ts, the
- * type of its handler, the check of each request (`daemon/control`), and its row in docs/daemon.md. The
+ * type of its handler, the check of each request (`daemon/control`), and its row in docs/control.md. The
  * handler itself is in `daemon/handlers.ts`.
  *
  * Kinds are plain data, so that the command line loads no validator. MACs, addresses and endpoints travel as
@@ -12,11 +12,11 @@
 import { VNI_MAX } from '../wire/vxlan.js';
 import {
   type CaptureInfo,
-  type DaemonStatus,
-  type Explanation,
+  type CreationInfo,
   type Failure,
   type LinkPropertyRow,
-  MAX_EXPLAINED_BYTES,
+  MAX_ATTACHMENT_CHARACTERS,
+  MAX_PROPERTY_CHARACTERS,
   MAX_REQUEST_BYTES,
   MAX_SNAP_BYTES,
   MAX_TARGET_ROWS,
@@ -26,22 +26,18 @@ import {
   MAX_PROBES,
   MIN_PROBE_BYTES,
   type PageResult,
+  type PluginInfo,
   type ProbeInfo,
   type RestartInfo,
   type TargetPage,
   type VnicInfo,
 } from './messages.js';
+import type { DaemonStatus } from './daemon-messages.js';
+import type { DeclaredOverlay } from './declared-messages.js';
+import { type Explanation, MAX_EXPLAINED_BYTES } from './explain-messages.js';
+import type { Kind, Param } from './kinds.js';
 import type { PeerRow } from './peer-messages.js';
-
-export type Kind =
-  | { readonly is: 'text'; readonly max?: number }
-  | { readonly is: 'flag' }
-  | { readonly is: 'whole'; readonly min?: number; readonly max?: number }
-  | { readonly is: 'list'; readonly of: Kind }
-  | { readonly is: 'pair'; readonly first: Kind; readonly second: Kind };
-
-/** An optional parameter is left out; it is never null. */
-export type Param = Kind & { readonly isOptional?: true };
+import type { WatchInfo } from './watch-messages.js';
 
 /** A type as a member of a row. It has no value at run time. */
 interface Shape<T> {
@@ -70,6 +66,7 @@ const optional = <const K extends Kind>(kind: K) => ({ ...kind, isOptional: true
 const names = optional(list(text));
 /** `next` of the page before, with the same other parameters. */
 const after = optional(text);
+const overlayProperties = list(pair(text, { is: 'text', max: MAX_PROPERTY_CHARACTERS }));
 const linkProperties = list(pair(text, list(text)));
 
 const shape = <T>(): Shape<T> => ({});
@@ -79,7 +76,7 @@ const done = shape<null>();
 export const METHODS = {
   'overlay.create': {
     about:
-      'Creates an overlay and its interface, or fails and leaves nothing behind. `properties` are in the order given; one given twice is an error.',
+      'Creates an overlay and its interface, or fails and leaves nothing behind. `properties` are in the order given; one given twice is an error. `isIfMissing`: nothing is done if the overlay is there as it is asked for; EXISTS with each difference if it is there otherwise.',
     access: 'change',
     params: {
       name: text,
@@ -87,9 +84,10 @@ export const METHODS = {
       search: text,
       vnetid: { is: 'whole', min: 0, max: VNI_MAX },
       temporary: flag,
-      properties: list(pair(text, text)),
+      properties: overlayProperties,
+      isIfMissing: optional(flag),
     },
-    returns: done,
+    returns: shape<CreationInfo>(),
   },
   'overlay.delete': {
     about: 'Deletes an overlay that has no VNICs. `temporary`: its state file stays.',
@@ -149,9 +147,37 @@ export const METHODS = {
     params: { name: text },
     returns: done,
   },
+  'overlay.export': {
+    about: 'Reads what is stored of overlays and their VNICs, as `overlay.apply` takes it.',
+    access: 'look',
+    params: { names, after },
+    returns: shape<{ overlays: DeclaredOverlay[]; missing: Failure[] }>(),
+  },
+  'overlay.apply': {
+    about:
+      'Makes one overlay, with its VNICs and their link properties, as declared: all or nothing. A setting of a VNIC is `mac`, `vid` or a link property, with its values. `changes` has a line for each difference; `failures` says what does not run. `prune`: VNICs that are not declared are deleted. `dryRun`: nothing is changed.',
+    access: 'change',
+    params: {
+      name: text,
+      encap: text,
+      search: text,
+      vnetid: { is: 'whole', min: 0, max: VNI_MAX },
+      properties: overlayProperties,
+      vnics: list(pair(text, linkProperties)),
+      prune: flag,
+      dryRun: flag,
+    },
+    returns: shape<{ changes: string[]; failures: Failure[] }>(),
+  },
+  'overlay.prune': {
+    about: 'Deletes a persistent overlay with its VNICs: all or nothing. `dryRun`: nothing is changed.',
+    access: 'change',
+    params: { name: text, dryRun: flag },
+    returns: shape<{ changes: string[] }>(),
+  },
   'vnic.create': {
     about:
-      'Creates a VNIC over an overlay, or fails and leaves nothing behind. `properties` are link properties.',
+      'Creates a VNIC over an overlay, or fails and leaves nothing behind. `properties` are link properties. `isIfMissing` as for overlays; without `mac` any one is as it was asked for. `attachment`: the purpose of a VNIC that the asker moves into another network namespace. Such a VNIC is persistent, but not declared, and its interface is never made again: when it has ended, varpd forgets the VNIC at its next start.',
     access: 'change',
     params: {
       name: text,
@@ -160,8 +186,10 @@ export const METHODS = {
       vid: optional({ is: 'whole' }),
       properties: optional(linkProperties),
       temporary: flag,
+      attachment: optional({ is: 'text', max: MAX_ATTACHMENT_CHARACTERS }),
+      isIfMissing: optional(flag),
     },
-    returns: done,
+    returns: shape<CreationInfo>(),
   },
   'vnic.delete': {
     about: 'Deletes a VNIC. `temporary`: what is stored of it stays.',
@@ -169,11 +197,30 @@ export const METHODS = {
     params: { name: text, temporary: flag },
     returns: done,
   },
+  'vnic.rename': {
+    about: 'Renames a VNIC and its interface, which go on as they are.',
+    access: 'change',
+    params: { name: text, to: text },
+    returns: done,
+  },
   'vnic.list': {
     about: 'Says all that is known of VNICs: those named, those over one overlay, or all.',
     access: 'look',
     params: { names, over: optional(text), after },
     returns: shape<{ vnics: VnicInfo[]; missing: Failure[] }>(),
+  },
+  'overlayprop.set': {
+    about:
+      'Sets properties of an overlay, all or none, and in force at once: flows go on. `temporary`: until varpd starts again.',
+    access: 'change',
+    params: { name: text, temporary: flag, properties: overlayProperties },
+    returns: done,
+  },
+  'overlayprop.reset': {
+    about: 'Sets properties of an overlay back to their defaults: those named, or all that can change.',
+    access: 'change',
+    params: { name: text, temporary: flag, properties: optional(list(text)) },
+    returns: done,
   },
   'linkprop.set': {
     about:
@@ -250,6 +297,27 @@ export const METHODS = {
       isEachPath: flag,
     },
     returns: shape<ProbeInfo>(),
+  },
+  'plugin.list': {
+    about: 'Says which lookup plugins overlays may use, and the properties of each.',
+    access: 'look',
+    params: {},
+    returns: shape<{ plugins: PluginInfo[] }>(),
+  },
+  'watch.start': {
+    about:
+      'Says what changes: `kinds` out of `state`, `targets`, `counters` and `log`, by default all that the client may have; of `overlays`, or of all. `log` is for those that may change things. A client that reads too slowly is told how many lines it has missed. The watch ends when the client ends its side of the connection.',
+    access: 'look',
+    params: { kinds: names, overlays: names },
+    returns: shape<WatchInfo>(),
+    streams: 'lines of JSON, a WatchEvent each; an empty line is a sign of life',
+  },
+  'daemon.reloadPlugin': {
+    about:
+      'Loads the code of a lookup plugin again, in a new process beside the one in use. Its overlays change over when all have started with the new code; otherwise nothing has changed.',
+    access: 'change',
+    params: { name: text },
+    returns: done,
   },
   'daemon.reload': {
     about:

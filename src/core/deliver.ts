@@ -5,10 +5,10 @@
 import { DESCRIPTOR_WORDS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
-import { COUNTER } from './counters.js';
-import { wireBytes, wireFrames, WRITE_COST } from './frame-count.js';
-import { NONE } from './mac-index.js';
-import { KEEP_APART, STRIP_TAG } from './outputs.js';
+import { COUNTER } from './counts/counters.js';
+import { wireBytes, wireFrames, WRITE_COST } from './counts/frame-count.js';
+import { NONE } from './tables/mac-index.js';
+import { KEEP_APART, NESTED, STRIP_TAG } from './outputs.js';
 import type { Overlay, Port } from './overlay.js';
 
 /** Returns the VLAN of a frame with an Ethernet header of `header` bytes, tags included: 0 if it has no tag,
@@ -48,8 +48,10 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   const frames = wireFrames(batch.descriptors, at);
   port.counters[COUNTER.rx_frames] += frames;
   port.counters[COUNTER.rx_bytes] += wireBytes(batch.descriptors, at, frames);
-  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0);
-  const { outputs } = overlay.shared;
+  const { outputs, nowTick } = overlay.shared;
+  const isNested = port.tunnelEnds.isEnd(batch.bytes, batch.descriptors, at, nowTick);
+  const argument =
+    (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0) | (isNested ? NESTED : 0);
   outputs.spentSegments += WRITE_COST;
   outputs.add(port.output, batch, index, argument, overlay.drops);
 }

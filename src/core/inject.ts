@@ -2,9 +2,9 @@
  * the tunnel. */
 import { DESCRIPTOR_WORDS, type FrameBatch, HEADROOM_BYTES, LENGTH, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import { COUNTER } from './counters.js';
+import { COUNTER } from './counts/counters.js';
 import { toPort } from './deliver.js';
-import { WRITE_COST } from './frame-count.js';
+import { WRITE_COST } from './counts/frame-count.js';
 import type { Overlay, Port } from './overlay.js';
 
 /** Delivers a frame to one port. An access port takes the tag out. */

@@ -21,7 +21,12 @@ export interface Question extends Miss {
 
 /** ttlMs 0: the answer is for this frame alone. */
 export type LookupResult =
-  | { readonly kind: 'target'; readonly to: readonly Endpoint[]; readonly ttlMs: number }
+  | {
+      readonly kind: 'target';
+      readonly to: readonly Endpoint[];
+      readonly ttlMs: number;
+      readonly staleMs?: number | undefined;
+    }
   | { readonly kind: 'drop'; readonly reason: DropReason; readonly ttlMs?: number }
   /** `reply` and `redirect` answer only a question with a frame. */
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }

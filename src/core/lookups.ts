@@ -5,17 +5,20 @@
  */
 import { type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
-import type { Endpoint } from '../wire/ip.js';
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import { COUNTER } from './counters.js';
+import type { DropReason } from '../model/drops.js';
+import { COUNTER } from './counts/counters.js';
+import { wireFrames } from './counts/frame-count.js';
 import { portOf } from './deliver.js';
-import type { WaitingFrame } from './frame-lookups.js';
+import type { WaitingFrame } from './queues/frame-lookups.js';
 import { deliverTo } from './inject.js';
 import type { LookupResult } from './lookup.js';
-import { NONE } from './mac-index.js';
+import { NONE } from './tables/mac-index.js';
+import { type RestoredTarget, rowAt, type TargetList, type TargetRow } from './tables/target-list.js';
 import type { Overlay } from './overlay.js';
 import { forgetPresence } from './presence.js';
-import { DROP, MAX_TTL_MS, NOWHERE, type Origin, VALID } from './target-table.js';
+import type { AnswerAge } from './tables/target-ages.js';
+import { DROP, isUsable, MAX_TTL_MS, NOWHERE, type Origin, PENDING, VALID } from './tables/target-table.js';
 import { redirect } from './transmit.js';
 import { sendPending, sendTo } from './tunnel.js';
 
@@ -26,62 +29,152 @@ export function answer(overlay: Overlay, lookup: number, result: LookupResult): 
   else answerTarget(overlay, lookup, result);
 }
 
+/** Applies rows of a list that the plugin pushes, from row `from` on and before row `end`. */
+export function setTargets(overlay: Overlay, list: TargetList, from: number, end: number): void {
+  for (let row = from; row < end; row++) {
+    const { mac, to, ...age } = rowAt(list, row);
+    if (to.length === 0) overlay.invalidate(mac);
+    else setSlots(overlay, mac, overlay.held.acquireListed(list, row, to), age, 'pushed');
+  }
+}
+
 /** Applies a target that the plugin pushes or the operator sets. No destination = drop. */
-export function setTarget(
+export function setTarget(overlay: Overlay, { mac, to, ...age }: TargetRow, origin: Origin): void {
+  setSlots(overlay, mac, overlay.held.acquireAll(to), age, origin);
+}
+
+/** `slots`: acquired for this. */
+function setSlots(
   overlay: Overlay,
   mac: MacAddress,
-  to: readonly Endpoint[],
-  ttlMs: number,
+  slots: readonly number[],
+  age: AnswerAge,
   origin: Origin,
 ): void {
-  const { targets, questions, held, shared } = overlay;
+  const { targets, questions, held, shared, refresher } = overlay;
   forgetPresence(overlay, mac);
   const high = highOf(mac);
   let row = targets.find(high, lowOf(mac));
   if (row === NONE) {
     row = targets.insert(high, lowOf(mac), shared.nowTick);
     targets.markUnused(row, shared.nowTick);
-  } else questions.remove(row);
-  held.releaseAll(row);
-  if (to.length > 0) settle(overlay, row, to, ttlMs, origin);
-  else settleAsDrop(overlay, row, ttlMs, COUNTER.lookup_drop, origin);
+  } else {
+    questions.remove(row);
+    refresher.forget(row);
+  }
+  const before = held.take(row);
+  if (slots.length > 0) settle(overlay, row, slots, age, origin);
+  else settleAsDrop(overlay, row, age.ttlMs, COUNTER.lookup_drop, origin);
+  // Released after the new destinations are held, so that a peer that stays is a peer all the time.
+  for (const slot of before) held.release(slot);
+}
+
+/** Restores the target that a MAC had before a restart. It is stale: it is used, and its use causes a question. A known
+ * target is kept. */
+export function restoreTarget(overlay: Overlay, { mac, to, staleMs }: RestoredTarget): void {
+  const { stations, targets, held, shared } = overlay;
+  const [high, low] = [highOf(mac), lowOf(mac)];
+  if (stations !== undefined) {
+    if (to.every((one) => held.isOwn(one))) stations.learn(high, low, shared.nowTick);
+    return;
+  }
+  if (to.length === 0 || targets.find(high, low) !== NONE) return;
+  const row = targets.insert(high, low, shared.nowTick);
+  targets.settleStale(row, held.assign(row, held.acquireAll(to)), staleMs, shared.nowTick);
+}
+
+/** Applies the answer to a question that another thread has asked about this MAC. A target that the operator has set stays. */
+export function learn(overlay: Overlay, mac: MacAddress, result: LookupResult): void {
+  const { targets, questions, refresher, shared } = overlay;
+  const row = targets.find(highOf(mac), lowOf(mac));
+  if (row === NONE) {
+    if (result.kind === 'target') setTarget(overlay, { mac, ...result }, 'plugin');
+    return;
+  }
+  const state = targets.state(row, shared.nowTick);
+  if (state !== PENDING && targets.history.origin(row) === 'set') return;
+  if (result.kind === 'drop' && isTrouble(result.reason)) {
+    // This thread pauses as well, unless it has asked itself.
+    if (!isUsable(state) || questions.of(row) !== undefined) return;
+    refresher.forget(row);
+    keep(overlay, row);
+    return;
+  }
+  questions.remove(row);
+  settleAnswer(overlay, row, result);
 }
 
 // -- Unicast: about a MAC
 
 function answerTarget(overlay: Overlay, lookup: number, result: LookupResult): void {
-  const { questions, held } = overlay;
+  const { questions } = overlay;
   const row = questions.rowOf(lookup);
   if (row === undefined) return;
   questions.remove(row);
+  settleAnswer(overlay, row, result);
+}
+
+function settleAnswer(overlay: Overlay, row: number, result: LookupResult): void {
+  const { held, refresher } = overlay;
+  refresher.forget(row);
   if (result.kind === 'target' && result.to.length > 0) {
     const before = held.take(row);
-    settle(overlay, row, result.to, result.ttlMs, 'plugin');
-    // Released after the new destinations are held, so that a peer that stays is a peer all the time.
+    settle(overlay, row, held.acquireAll(result.to), result, 'plugin');
     for (const slot of before) held.release(slot);
     return;
   }
   const drop = result.kind === 'drop' ? result : undefined;
   const reason = drop?.reason ?? 'lookup_drop';
-  // A failure of the plugin is no answer: a target from before the restart stays in use, and is asked about
-  // again.
-  if (overlay.targets.isStale(row) && reason !== 'lookup_drop') return;
+  if (isTrouble(reason) && hasDestination(overlay, row)) {
+    keep(overlay, row);
+    return;
+  }
   held.releaseAll(row);
   // Only the operator may say that a MAC is nowhere for ever, since such an entry counts as known.
   const ttlMs = Math.min(drop?.ttlMs ?? overlay.options.negativeTtlMs, MAX_TTL_MS);
   settleAsDrop(overlay, row, ttlMs, COUNTER[reason], 'plugin');
 }
 
-function settle(overlay: Overlay, row: number, to: readonly Endpoint[], ttlMs: number, origin: Origin): void {
-  const { targets, held, pending, shared } = overlay;
-  targets.settle(row, VALID, held.acquireFor(row, to), ttlMs, shared.nowTick, origin);
+/** A failure of the plugin is no answer. */
+function isTrouble(reason: DropReason): boolean {
+  return reason === 'lookup_failed' || reason === 'lookup_timeout';
+}
+
+/** Whether a row has a destination that may be used when asking has failed. */
+function hasDestination({ targets, shared }: Overlay, row: number): boolean {
+  const state = targets.state(row, shared.nowTick);
+  if (state === PENDING) return targets.destination(row) !== NOWHERE;
+  return isUsable(state);
+}
+
+/** The target stays in use, since asking has failed. */
+function keep(overlay: Overlay, row: number): void {
+  overlay.targets.failed(row, overlay.shared.nowTick);
+  releasePending(overlay, row);
+}
+
+function settle(
+  overlay: Overlay,
+  row: number,
+  slots: readonly number[],
+  age: AnswerAge,
+  origin: Origin,
+): void {
+  const { targets, held, shared } = overlay;
+  targets.settle(row, VALID, held.assign(row, slots), age, shared.nowTick, origin);
+  releasePending(overlay, row);
+}
+
+/** Sends the frames that wait for this row. */
+function releasePending(overlay: Overlay, row: number): void {
+  const { pending, shared } = overlay;
   pending.release(row, shared.replay, (count) => {
     sendPending(overlay, shared.replay, count, row);
   });
 }
 
 function settleAsDrop(overlay: Overlay, row: number, ttlMs: number, counter: number, origin: Origin): void {
-  overlay.targets.settle(row, DROP, NOWHERE, ttlMs, overlay.shared.nowTick, origin);
+  overlay.targets.settle(row, DROP, NOWHERE, { ttlMs }, overlay.shared.nowTick, origin);
   overlay.pending.drop(row, counter);
 }
 
@@ -102,15 +195,15 @@ function drop(overlay: Overlay, { key }: WaitingFrame, counter: number): void {
 function send(
   overlay: Overlay,
   frame: WaitingFrame,
-  { to, ttlMs }: Extract<LookupResult, { kind: 'target' }>,
+  { to, ttlMs, staleMs }: Extract<LookupResult, { kind: 'target' }>,
 ): void {
   if (to.length === 0) {
     drop(overlay, frame, COUNTER.tx_group);
     return;
   }
-  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, to, ttlMs, 'plugin');
+  if (ttlMs > 0) setTarget(overlay, { mac: frame.miss.destinationMac, to, ttlMs, staleMs }, 'plugin');
   const { held } = overlay;
-  const slots = to.map((endpoint) => held.acquire(endpoint));
+  const slots = held.acquireAll(to);
   release(overlay, frame, (batch) => {
     sendTo(overlay, batch, 0, slots);
   });
@@ -122,8 +215,25 @@ function refuse(
   frame: WaitingFrame,
   { reason, ttlMs = 0 }: Extract<LookupResult, { kind: 'drop' }>,
 ): void {
-  if (ttlMs > 0) setTarget(overlay, frame.miss.destinationMac, [], Math.min(ttlMs, MAX_TTL_MS), 'plugin');
+  const mac = frame.miss.destinationMac;
+  if (isTrouble(reason) && sendKept(overlay, frame)) return;
+  if (ttlMs > 0) setTarget(overlay, { mac, to: [], ttlMs: Math.min(ttlMs, MAX_TTL_MS) }, 'plugin');
   drop(overlay, frame, reason === 'lookup_drop' ? COUNTER.tx_group : COUNTER[reason]);
+}
+
+/** Sends a group frame to the destinations of an earlier answer, since asking has failed. Returns false if there are
+ * none. */
+function sendKept(overlay: Overlay, frame: WaitingFrame): boolean {
+  const { targets, held, shared } = overlay;
+  const mac = frame.miss.destinationMac;
+  const row = targets.find(highOf(mac), lowOf(mac));
+  if (row === NONE || !targets.isKept(row, shared.nowTick)) return false;
+  const slots = (held.floods.get(row) ?? [targets.destination(row)]).filter((slot) => slot >= 0);
+  release(overlay, frame, (batch) => {
+    overlay.counters[COUNTER.tx_stale] += wireFrames(batch.descriptors, 0);
+    sendTo(overlay, batch, 0, slots);
+  });
+  return true;
 }
 
 function reply(

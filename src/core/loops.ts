@@ -4,7 +4,7 @@
  * while there is no such destination.
  */
 import type { IpAddress } from '../wire/ip.js';
-import type { Destinations } from './destinations.js';
+import type { Destinations } from './tables/destinations.js';
 
 const MIN_SLOTS = 64;
 /** Slots that one `sweep` looks at: a tenth of a millisecond. */

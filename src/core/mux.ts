@@ -3,10 +3,12 @@
  * header says which overlay a datagram is for.
  */
 import type { Encapsulation } from '../encap/contract.js';
-import type { Counters } from './counters.js';
-import { type DropExamples } from './drop-examples.js';
-import { type DropContext, Drops, type Origin } from './drops.js';
-import type { Overlay } from './overlay.js';
+import { headerOf } from '../encap/index.js';
+import { isSameEndpoint } from '../wire/ip.js';
+import type { Counters } from './counts/counters.js';
+import { type DropExamples } from './counts/drop-examples.js';
+import { type DropContext, Drops, type Origin } from './counts/drops.js';
+import type { Overlay, OverlayOptions } from './overlay.js';
 
 export class Mux {
   readonly encapsulation: Encapsulation;
@@ -53,4 +55,26 @@ export class Mux {
     if (this.#last?.options.vnetid !== id) this.#last = this.#byId.get(id);
     return this.#last;
   }
+}
+
+/**
+ * Puts other options of an overlay in force, between two batches. `from`, `to`: the tables of the sockets that receive for
+ * the overlay until now, and from now on. Returns whether all targets are forgotten, as by `Overlay.invalidate`: they are
+ * of another network, or of another listen address, by which HERE is known.
+ */
+export function changeOptions(
+  overlay: Overlay,
+  options: OverlayOptions,
+  from: Mux | undefined,
+  to: Mux | undefined,
+): boolean {
+  const before = overlay.options;
+  from?.remove(overlay);
+  overlay.options = options;
+  overlay.peers.isOpen = options.acceptAny;
+  overlay.header = headerOf(overlay.encapsulation, options.vnetid);
+  to?.add(overlay);
+  if (options.vnetid === before.vnetid && isSameEndpoint(options.listen, before.listen)) return false;
+  overlay.invalidate(undefined);
+  return true;
 }

@@ -8,7 +8,7 @@ import * as ethernet from '../wire/ethernet.js';
 import { type IpAddress, readV6 } from '../wire/ip.js';
 import { fromHalves, type MacAddress } from '../wire/mac.js';
 import type { Port } from './port.js';
-import { TICK_MS } from './target-table.js';
+import { TICK_MS } from './tables/target-table.js';
 
 export type Notice =
   /** A frame with this source came from a VTEP and was refused (`rx_bad_source`). */

@@ -2,19 +2,22 @@
  * Output lists: the frames of the current batch, by the place where they go out. The policy adds frame by
  * frame, and a flush hands each list to its sink in one call. Frames of a list are in the order of arrival.
  *
- *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: STRIP_TAG, KEEP_APART, both
+ *   entry: | frame index | argument |    argument for a socket: destination slot; for a port: bits, STRIP_TAG, KEEP_APART, NESTED
  */
 import { dropOfPortError, type DropReason } from '../model/drops.js';
 import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE } from '../wire/descriptor.js';
 import { GSO_NONE } from '../wire/virtio-net.js';
-import { COUNTER } from './counters.js';
-import type { Drops } from './drops.js';
-import { wireFrames } from './frame-count.js';
+import { COUNTER } from './counts/counters.js';
+import type { Drops } from './counts/drops.js';
+import { wireFrames } from './counts/frame-count.js';
 
 /** Argument of a frame for an access port: its 802.1Q tag is taken out on the way. */
 export const STRIP_TAG = 1;
 /** Argument of a run for a port: its frames are written one by one, not put together. */
 export const KEEP_APART = 2;
+/** Argument of a frame in a UDP tunnel that the kernel behind the port ends: it is put together with others inside the
+ * tunnel. */
+export const NESTED = 4;
 /** Added to the result of `deliver`: a destination refused segmentation by the device and will not be asked again. */
 export const SEGMENTATION_REFUSED = 0x4000_0000;
 

@@ -1,17 +1,18 @@
 /** The inputs of an overlay: the parts that it shares with the other overlays of its thread, and the
  * operator's choices. */
 import type { EncapsulationName } from '../encap/contract.js';
+import type { Alarms } from './queues/alarms.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint, IpAddress } from '../wire/ip.js';
-import type { Destinations } from './destinations.js';
-import type { DropContext } from './drops.js';
+import type { Destinations } from './tables/destinations.js';
+import type { DropContext } from './counts/drops.js';
 import type { Question } from './lookup.js';
-import type { LoopbackReplies } from './loopback-replies.js';
+import type { LoopbackReplies } from './probe/loopback-replies.js';
 import type { Notice } from './notices.js';
 import type { Outputs } from './outputs.js';
-import type { PeerMemory } from './peer-records.js';
-import type { PendingBudget } from './pending-queue.js';
-import type { ProbeNews } from './probe.js';
+import type { PeerMemory } from './peers/peer-records.js';
+import type { PendingBudget } from './queues/pending-queue.js';
+import type { ProbeNews } from './probe/probe.js';
 
 /** Returns the bytes of an IP packet that the route and its device carry; negative if there is no route. */
 export type RouteMtuBytes = (from: IpAddress, to: IpAddress) => number;
@@ -32,6 +33,9 @@ export interface Shared extends DropContext {
   readonly budget: PendingBudget;
   /** The batch from which frames are sent that have waited. */
   readonly replay: FrameBatch;
+  readonly alarms: Alarms;
+  /** Random numbers from 0 to below 1. */
+  readonly random: () => number;
   readonly ask: (question: Question) => void;
   readonly routeMtuBytes: RouteMtuBytes;
   /** Reports a path MTU from ICMP, and whether this thread believes it; another thread may decide otherwise. */

@@ -47,7 +47,7 @@
  *
  * Targets: target-table.ts has the state diagram. One lookup is in flight per MAC. Each lookup has a number,
  * and an answer counts only if that number is still awaited. If a MAC is invalidated meanwhile, the plugin is
- * asked again, under another number.
+ * asked again, under another number. refresher.ts asks about targets in use before they get stale.
  *
  * Proxies: ARP, NDP and DHCP use broadcast. A proxy makes one frame to one station of it: a reply to the port
  * that asked, built from the plugin's facts, or the request itself with another destination MAC. A proxy
@@ -70,33 +70,33 @@
  * underlay, STP.
  */
 import type { Encapsulation } from '../encap/contract.js';
-import { encapsulation } from '../encap/index.js';
+import { encapsulation, headerOf } from '../encap/index.js';
 import { DESCRIPTOR_WORDS, type FrameBatch } from '../wire/descriptor.js';
 import type { Endpoint } from '../wire/ip.js';
 import { fromHalves, highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import type { AddressTable } from './address-table.js';
-import { Allowance } from './allowance.js';
-import { COUNTER, type Counters } from './counters.js';
-import type { Drops } from './drops.js';
-import { wireFrames } from './frame-count.js';
-import { FrameLookups } from './frame-lookups.js';
-import { HeldDestinations } from './held-destinations.js';
+import { Allowance } from './queues/allowance.js';
+import { COUNTER, type Counters } from './counts/counters.js';
+import type { Drops } from './counts/drops.js';
+import { wireFrames } from './counts/frame-count.js';
+import { FrameLookups } from './queues/frame-lookups.js';
+import { HeldDestinations } from './tables/held-destinations.js';
 import type { Miss, Question } from './lookup.js';
-import { LOOPBACK_RATE } from './loopback-replies.js';
+import { LOOPBACK_RATE } from './probe/loopback-replies.js';
 import { LoopMarks } from './loops.js';
-import { MacIndex, NONE } from './mac-index.js';
+import { MacIndex, NONE } from './tables/mac-index.js';
 import { Notices } from './notices.js';
 import type { OutputList } from './outputs.js';
 import type { OverlayOptions, Shared } from './overlay-options.js';
-import { Peers } from './peers.js';
-import { PendingQueue } from './pending-queue.js';
+import { Peers } from './peers/peers.js';
+import { PendingQueue } from './queues/pending-queue.js';
 import type { Port } from './port.js';
 import { forgetPresence } from './presence.js';
-import type { Probe } from './probe.js';
-import { type Asker, CONFIRMATION, INQUIRY, Questions } from './questions.js';
-import { createStationMemory, type StationMemory, Stations } from './stations.js';
-import { Sweeper } from './sweeper.js';
-import { NOWHERE, PENDING, TargetTable } from './target-table.js';
+import type { Probe } from './probe/probe.js';
+import { type Asker, CONFIRMATION, INQUIRY, Questions } from './queues/questions.js';
+import { Refresher } from './queues/refresher.js';
+import { createStationMemory, type StationMemory, Stations } from './tables/stations.js';
+import { Sweeper } from './tables/sweeper.js';
+import { NOWHERE, PENDING, TargetTable } from './tables/target-table.js';
 
 export type { OverlayOptions, Shared } from './overlay-options.js';
 export type { LookupResult, Miss, Question } from './lookup.js';
@@ -106,18 +106,18 @@ export type { Port } from './port.js';
  * time for which "nowhere" is believed by default; 4 MiB. */
 const MAX_ASKED = 65_536;
 
-export { FLOOD, HERE } from './target-table.js';
+export { FLOOD, HERE } from './tables/target-table.js';
 
 export class Overlay {
-  readonly options: OverlayOptions;
+  options: OverlayOptions;
   readonly shared: Shared;
   readonly counters: Counters;
   readonly drops: Drops;
   /** One output list per source port; the flow chooses. */
-  readonly txSockets: readonly OutputList[];
+  txSockets: readonly OutputList[];
   readonly encapsulation: Encapsulation;
   /** The header that goes before each frame, as words in host byte order. */
-  readonly header: Int32Array;
+  header: Int32Array;
   readonly peers: Peers;
   readonly pending: PendingQueue;
   readonly targets: TargetTable;
@@ -134,6 +134,7 @@ export class Overlay {
   readonly loops: LoopMarks;
   readonly held: HeldDestinations;
   readonly questions: Questions;
+  readonly refresher: Refresher;
   /** Rate of answers to loopback messages. */
   readonly loopbackAnswers: Allowance;
   /** Set while a probe of this overlay runs. */
@@ -174,23 +175,18 @@ export class Overlay {
     this.targets = new TargetTable(
       options.maxTargets,
       MAX_ASKED,
+      this.#forget,
       (row) => {
-        this.#forget(row);
+        this.refresher.used(row);
       },
-      (row) => {
-        this.#confirm(row);
-      },
+      shared.random,
     );
+    this.refresher = new Refresher(this);
     this.loops = new LoopMarks(shared.destinations);
-    const { targets, peers, loops } = this;
-    const { listen } = options;
-    const { destinations } = shared;
-    this.held = new HeldDestinations({ listen, destinations, targets, peers, loops, shared });
-    this.#sweeper = new Sweeper(targets, this.held);
+    this.held = new HeldDestinations(this);
+    this.#sweeper = new Sweeper(this.targets, this.held);
     this.encapsulation = encapsulation(options.encapsulation);
-    const header = new Uint8Array(this.encapsulation.headerBytes);
-    this.encapsulation.writeHeader(header, 0, options.vnetid);
-    this.header = new Int32Array(header.buffer);
+    this.header = headerOf(this.encapsulation, options.vnetid);
     this.point = options.destination === undefined ? NOWHERE : this.held.acquire(options.destination);
     this.#stationMemory = () => stations ?? createStationMemory();
     if (this.point !== NOWHERE) this.stations = new Stations(this.#stationMemory());
@@ -215,17 +211,16 @@ export class Overlay {
   /** Drops all that waits for an answer; `sweep` releases the destinations. */
   close(): void {
     this.frames.close();
-    for (const row of this.questions.rows) this.#forget(row);
+    for (const row of this.questions.rows) this.#drop(row);
     this.pending.close();
+    this.refresher.close();
     this.#sweeper.expireAll();
     if (this.point !== NOWHERE) this.held.release(this.point);
   }
 
   /** Removes some of the entries that expired by `invalidate` or `close`. Returns whether there may be more. */
   sweep(): boolean {
-    return this.#sweeper.sweep((row) => {
-      this.#forget(row);
-    });
+    return this.#sweeper.sweep(this.#forget);
   }
 
   // ---- Ports
@@ -269,30 +264,42 @@ export class Overlay {
     const frames = wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     let waiting = row;
     if (waiting === NONE || targets.state(waiting, shared.nowTick) !== PENDING) {
-      if (!this.questions.admits(port)) {
+      // It may have been asked about before its time was over.
+      const isAsked = waiting !== NONE && this.questions.of(waiting) !== undefined;
+      if (!isAsked && !this.questions.admits(port)) {
         drops.add(COUNTER.lookup_busy, frames, batch, index);
         return;
       }
       waiting = this.inquire(waiting, miss, port);
+      if (isAsked) this.questions.join(waiting, port);
     } else this.questions.join(waiting, port);
     targets.touch(waiting, shared.nowTick);
     if (!this.pending.hold(waiting, port, batch, index, marks))
       drops.add(COUNTER.pending_full, frames, batch, index);
   }
 
-  /** Asks where a MAC lives, for an asker that has been admitted; no frame need wait. `row` may be NONE.
-   * Returns the row that awaits the answer. */
+  /** Asks where a MAC lives, unless that is asked already, for an asker that has been admitted; no frame need
+   * wait. `row` may be NONE. Returns the row that awaits the answer. */
   inquire(row: number, miss: Miss, asker: Asker = INQUIRY): number {
-    this.#makeRoom();
     const { targets, shared } = this;
+    const isAsked = row !== NONE && this.questions.of(row) !== undefined;
+    if (!isAsked) this.#makeRoom();
     const mac = miss.destinationMac;
     const waiting = row === NONE ? targets.insert(highOf(mac), lowOf(mac), shared.nowTick) : row;
-    if (row !== NONE) {
-      this.held.releaseAll(row);
-      targets.reopen(row, shared.nowTick);
-    }
-    this.#ask(waiting, miss, asker);
+    if (row !== NONE) this.#reopen(row, targets.isKept(row, shared.nowTick));
+    if (isAsked) this.questions.describe(waiting, miss);
+    else this.#ask(waiting, miss, asker);
     return waiting;
+  }
+
+  #reopen(row: number, isKept: boolean): void {
+    if (!isKept) this.held.releaseAll(row);
+    this.refresher.forget(row);
+    this.targets.reopen(row, this.shared.nowTick, isKept);
+  }
+
+  #isPending(row: number): boolean {
+    return this.targets.state(row, this.shared.nowTick) === PENDING;
   }
 
   /** Forgets one MAC, or all. A pending MAC stays pending and is asked about again, since the answer under
@@ -310,47 +317,26 @@ export class Overlay {
   }
 
   #invalidateRow(row: number): void {
-    if (this.questions.of(row) !== undefined && !this.targets.isStale(row)) {
-      this.#askAgain(row);
-      return;
-    }
-    this.#forget(row);
-    this.targets.remove(row);
+    if (this.#isPending(row)) this.#askAgain(row);
+    else this.#drop(row);
   }
 
-  /** Asks again, since the answer under way is out of date. No frame waits for the answer about a stale
-   * target, so that question is only given up. */
+  /** Asks again, since the answer under way is out of date. No frame waits for the answer about a target in
+   * use, so that question is only given up. */
   #askAgain(row: number): void {
     const [question, asker] = [this.questions.of(row), this.questions.askerOf(row)];
     this.questions.remove(row);
-    if (question !== undefined && asker !== undefined && !this.targets.isStale(row))
-      this.#ask(row, question, asker);
+    if (question === undefined || asker === undefined || !this.#isPending(row)) return;
+    this.#reopen(row, false);
+    this.#ask(row, question, asker);
   }
 
   /** Removes a target, and loses the frames that wait for it. Returns whether it was there. */
   deleteTarget(mac: MacAddress): boolean {
     const row = this.targets.find(highOf(mac), lowOf(mac));
     if (row === NONE) return false;
-    this.#forget(row);
-    this.targets.remove(row);
+    this.#drop(row);
     return true;
-  }
-
-  /** Restores the target that a MAC had before a restart. It is used, and its use causes a question. A known
-   * target is kept. */
-  restoreTarget(mac: MacAddress, to: readonly Endpoint[]): void {
-    if (this.stations !== undefined) {
-      if (to.every((one) => this.held.isOwn(one)))
-        this.stations.learn(highOf(mac), lowOf(mac), this.shared.nowTick);
-      return;
-    }
-    if (to.length === 0 || this.targets.find(highOf(mac), lowOf(mac)) !== NONE) return;
-    const row = this.targets.insert(highOf(mac), lowOf(mac), this.shared.nowTick);
-    this.targets.settleStale(row, this.held.acquireFor(row, to), this.shared.nowTick);
-  }
-
-  setPeers(table: AddressTable): void {
-    this.peers.name(table);
   }
 
   #ask(row: number, miss: Miss, asker: Asker): void {
@@ -364,22 +350,26 @@ export class Overlay {
   #makeRoom(): void {
     const row = this.questions.inTheWay;
     if (row === undefined) return;
+    if (!this.#isPending(row)) {
+      this.questions.remove(row);
+      this.refresher.postpone(row);
+      return;
+    }
     this.questions.remove(row);
-    // A stale target stays in use, and is asked about again.
-    if (this.targets.isStale(row)) return;
     this.pending.drop(row, COUNTER.lookup_busy);
+    this.held.releaseAll(row);
     this.targets.remove(row);
   }
 
-  /** A stale target is in use, so the plugin is asked about it. If too many questions are open, its next use
-   * asks. The question has no frame to describe. */
-  #confirm(row: number): void {
-    if (this.questions.of(row) !== undefined || !this.questions.admits(CONFIRMATION)) return;
+  /** Asks about a target in use. Returns false if too many questions are open. The question has no frame to describe. */
+  confirm(row: number): boolean {
+    if (!this.questions.admits(CONFIRMATION)) return false;
     const destinationMac = fromHalves(this.targets.macHigh(row), this.targets.macLow(row));
     const { macHigh = 0, macLow = 0 } = this.ownPort ?? {};
     const sourceMac = fromHalves(macHigh, macLow);
     this.#makeRoom();
     this.#ask(row, { destinationMac, sourceMac, etherType: 0, vlan: 0 }, CONFIRMATION);
+    return true;
   }
 
   nextLookup(): number {
@@ -391,10 +381,16 @@ export class Overlay {
     this.shared.ask(question);
   }
 
+  #drop(row: number): void {
+    this.#forget(row);
+    this.targets.remove(row);
+  }
+
   /** Releases all that belongs to an entry, but not the entry itself. */
-  #forget(row: number): void {
+  readonly #forget = (row: number): void => {
     this.questions.remove(row);
+    this.refresher.forget(row);
     this.pending.drop(row, COUNTER.pending_lost);
     this.held.releaseAll(row);
-  }
+  };
 }

@@ -1,17 +1,18 @@
 /** A port of an overlay, as the forwarding policy sees it. */
-import type { Allowance } from './allowance.js';
-import type { Counters } from './counters.js';
-import type { LinkProtection } from './link-protection.js';
+import type { Allowance } from './queues/allowance.js';
+import type { Counters } from './counts/counters.js';
+import type { LinkProtection } from './protection/link-protection.js';
 import type { OutputList } from './outputs.js';
 import type { Presence } from './presence.js';
+import type { TunnelEnds } from './tables/tunnel-ends.js';
 
 export interface Port {
-  readonly name: string;
+  name: string;
   /** Changed by `Overlay.setPortMac` alone. */
   macHigh: number;
   macLow: number;
   /** 0 = every VLAN, tags untouched. */
-  readonly vid: number;
+  vid: number;
   /** The port also takes unicast frames for MACs that no other port has. */
   readonly own: boolean;
   readonly output: OutputList;
@@ -22,6 +23,7 @@ export interface Port {
   readonly counters: Counters;
   /** Says whether a station with the port's MAC is behind the port. */
   readonly presence: Presence;
+  readonly tunnelEnds: TunnelEnds;
   /** Rules for the frames that its owner may send. Undefined = any frame. May change at any time between two
    * batches. */
   protection: LinkProtection | undefined;

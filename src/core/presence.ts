@@ -12,8 +12,8 @@
  * that is late by a frame is right with the next one.
  */
 import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
-import { type MacIndex, NONE } from './mac-index.js';
-import { TICK_MS } from './target-table.js';
+import { type MacIndex, NONE } from './tables/mac-index.js';
+import { TICK_MS } from './tables/target-table.js';
 
 /** The presence of one port. */
 export type PresenceMemory = Int32Array<SharedArrayBuffer>;

@@ -19,18 +19,18 @@ import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import { BAD_OPTION, BAD_VALUE, BAD_VERSION, CONTROL, CRITICAL, NO_VNI, TOO_DEEP } from '../wire/reason.js';
 import * as vlan from '../wire/vlan.js';
-import { noteUncoalesced } from './coalescing.js';
-import { COUNTER } from './counters.js';
+import { noteUncoalesced } from './peers/coalescing.js';
+import { COUNTER } from './counts/counters.js';
 import { accepts, toGroup, toPort, vlanOf } from './deliver.js';
 import * as ecn from './ecn.js';
-import { wireBytes, wireFrames } from './frame-count.js';
-import { takeLoopback } from './loopback.js';
-import { NONE } from './mac-index.js';
+import { wireBytes, wireFrames } from './counts/frame-count.js';
+import { takeLoopback } from './probe/loopback.js';
+import { NONE } from './tables/mac-index.js';
 import type { Mux } from './mux.js';
 import type { Overlay, Port } from './overlay.js';
 import { recognise } from './partial-checksum.js';
 import { strangerAt } from './strict-source.js';
-import { NOWHERE } from './target-table.js';
+import { NOWHERE } from './tables/target-table.js';
 
 /** Adds each of the first `count` datagrams of the batch to the outputs of its ports. The caller flushes
  * them. */

@@ -11,11 +11,11 @@ import { read16 } from '../wire/bytes.js';
 import { ADDRESS, type FrameBatch, OFFSET } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as mac from '../wire/mac.js';
-import { COUNTER } from './counters.js';
+import { COUNTER } from './counts/counters.js';
 import { vlanOf } from './deliver.js';
-import { NONE } from './mac-index.js';
+import { NONE } from './tables/mac-index.js';
 import { FLOOD, type Overlay, type Port } from './overlay.js';
-import { DROP, NOWHERE, PENDING, VALID } from './target-table.js';
+import { DROP, NOWHERE, PENDING, STALE, VALID } from './tables/target-table.js';
 
 /** Returns the counter of the drop, or NONE if the inner source lives at the sender. `header`: bytes of the
  * Ethernet header, tags included. */
@@ -26,7 +26,7 @@ export function strangerAt(overlay: Overlay, batch: FrameBatch, at: number, head
   const frame = descriptors[at + OFFSET];
   const row = targets.find(ethernet.sourceHigh(bytes, frame), ethernet.sourceLow(bytes, frame));
   const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
-  if (state === VALID) {
+  if (state === VALID || state === STALE) {
     targets.touch(row, shared.nowTick);
     return verdictOf(livesAt(overlay, row, descriptors, at + ADDRESS));
   }

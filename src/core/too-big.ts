@@ -24,14 +24,14 @@ import * as ipv6 from '../wire/ipv6.js';
 import * as udp from '../wire/udp.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import type { Rate } from './allowance.js';
-import { COUNTER } from './counters.js';
-import { largestFrameBytes } from './frame-count.js';
+import type { Rate } from './queues/allowance.js';
+import { COUNTER } from './counts/counters.js';
+import { largestFrameBytes } from './counts/frame-count.js';
 import { deliverTo } from './inject.js';
-import { NONE } from './mac-index.js';
+import { NONE } from './tables/mac-index.js';
 import type { Overlay, Port } from './overlay.js';
-import { isStation, replyTo } from './proxy-frame.js';
-import { NOWHERE, VALID } from './target-table.js';
+import { isStation, replyTo } from './proxy/proxy-frame.js';
+import { isUsable, NOWHERE } from './tables/target-table.js';
 
 /** Largest answer. IPv4: RFC 1812 4.3.2.3; IPv6: RFC 4443 2.4 (c). */
 const MAX_ANSWER_BYTES_V4 = 576;
@@ -103,7 +103,7 @@ function largestPacketBytes(
 function slotOf({ point, targets, shared }: Overlay, high: number, low: number): number {
   if (point !== NOWHERE) return point;
   const row = targets.find(high, low);
-  return row !== NONE && targets.state(row, shared.nowTick) === VALID ? targets.destination(row) : NOWHERE;
+  return row !== NONE && isUsable(targets.state(row, shared.nowTick)) ? targets.destination(row) : NOWHERE;
 }
 
 // -- Senders that are answered

@@ -10,22 +10,24 @@ import {
   type FrameBatch,
   GSO_TYPE,
   HEADER_BYTES,
+  INNER_L3,
   LENGTH,
   OFFSET,
+  OUTER_L4,
 } from '../wire/descriptor.js';
 import * as ethernet from '../wire/ethernet.js';
 import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
-import { COUNTER } from './counters.js';
+import { COUNTER } from './counts/counters.js';
 import { portOf, toGroup, toLocal, toOwner, vlanOf } from './deliver.js';
-import { largestFrameBytes, wireBytes, wireFrames } from './frame-count.js';
-import { PASS } from './link-protection.js';
+import { largestFrameBytes, wireBytes, wireFrames } from './counts/frame-count.js';
+import { PASS } from './protection/link-protection.js';
 import type { Miss } from './lookup.js';
-import { NONE } from './mac-index.js';
+import { NONE } from './tables/mac-index.js';
 import { HERE, type Overlay, type Port } from './overlay.js';
-import { FROM_OWN, REDIRECTED } from './pending-queue.js';
-import { DROP, FREE, NOWHERE, VALID } from './target-table.js';
+import { FROM_OWN, REDIRECTED } from './queues/pending-queue.js';
+import { DROP, FREE, NOWHERE, STALE, VALID } from './tables/target-table.js';
 import { headerLength, toDestinations, toTunnel } from './tunnel.js';
 
 /** Adds the first `count` frames of the batch to the outputs of their destinations, until they have cost
@@ -84,6 +86,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
     }
   }
   noteSource(overlay, port, bytes, descriptors[at + OFFSET], frames);
+  port.tunnelEnds.sent(bytes, descriptors, at, header, overlay.shared.nowTick);
   if (frameBytes < 0) {
     drops.add(COUNTER.tx_malformed, frames, batch, index);
     return;
@@ -192,7 +195,7 @@ function placeOf(overlay: Overlay, batch: FrameBatch, index: number, header: num
   const state = row === NONE ? FREE : targets.state(row, shared.nowTick);
   if (state === FREE && overlay.point === NOWHERE && overlay.admitsInquiry())
     overlay.inquire(row, missOf(batch, index, header));
-  if (state !== VALID) return NOWHERE;
+  if (state !== VALID && state !== STALE) return NOWHERE;
   targets.touch(row, shared.nowTick);
   return targets.destination(row);
 }
@@ -211,8 +214,10 @@ function toTarget(
   const { targets, shared } = overlay;
   const row = targets.find(high, low);
   const state = row === NONE ? NONE : targets.state(row, shared.nowTick);
-  if (state === VALID) {
+  if (state === VALID || state === STALE) {
     targets.touch(row, shared.nowTick);
+    if (state === STALE)
+      overlay.counters[COUNTER.tx_stale] += wireFrames(batch.descriptors, index * DESCRIPTOR_WORDS);
     return toDestinations(overlay, port, batch, index, header, row, isRedirected);
   }
   if (state === DROP) {
@@ -255,6 +260,10 @@ function insertTag({ bytes, words, descriptors }: FrameBatch, at: number, vid: n
   descriptors[at + LENGTH] += vlan.HEADER_BYTES;
   if (descriptors[at + FLAGS] & virtio.NEEDS_CHECKSUM) descriptors[at + CSUM_START] += vlan.HEADER_BYTES;
   if (descriptors[at + GSO_TYPE] !== virtio.GSO_NONE) descriptors[at + HEADER_BYTES] += vlan.HEADER_BYTES;
+  if (descriptors[at + GSO_TYPE] & virtio.GSO_TUNNEL) {
+    descriptors[at + OUTER_L4] += vlan.HEADER_BYTES;
+    descriptors[at + INNER_L3] += vlan.HEADER_BYTES;
+  }
 }
 
 /** Gives a priority tag the VLAN of an access port. Such a port may send frames that have a priority and no

@@ -5,14 +5,14 @@
 import { DESCRIPTOR_WORDS, type FrameBatch, LENGTH, OFFSET, TOS, WAITING } from '../wire/descriptor.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as vlan from '../wire/vlan.js';
-import { asksForAnswer } from './asks-for-answer.js';
-import { COUNTER } from './counters.js';
+import { asksForAnswer } from './peers/asks-for-answer.js';
+import { COUNTER } from './counts/counters.js';
 import { toOwner } from './deliver.js';
 import * as flow from './flow.js';
-import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './frame-count.js';
+import { largestFrameBytes, turnCost, wireBytes, wireFrames } from './counts/frame-count.js';
 import { FLOOD, HERE, type Overlay, type Port } from './overlay.js';
-import { FROM_OWN, REDIRECTED } from './pending-queue.js';
-import { TICK_MS } from './target-table.js';
+import { FROM_OWN, REDIRECTED } from './queues/pending-queue.js';
+import { TICK_MS } from './tables/target-table.js';
 
 /** A peer that was heard in this time need not be watched for answers. */
 const QUIET_TICKS = 1000 / TICK_MS;

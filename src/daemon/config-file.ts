@@ -7,20 +7,11 @@
  * that may read the file.
  */
 import { readFileSync } from 'node:fs';
-import {
-  type Document,
-  type ErrorCode,
-  isMap,
-  isNode,
-  isScalar,
-  isSeq,
-  LineCounter,
-  parseDocument,
-  visit,
-} from 'yaml';
+import { type Document, type ErrorCode, isMap, isNode, isScalar, isSeq, visit } from 'yaml';
 import type * as z from 'zod';
 import { OverlayError } from '../model/errors.js';
 import { foundExpected } from '../model/properties.js';
+import { openYaml } from '../model/yaml.js';
 import { type Config, configSchema, type Flags, keysAt, socketPath } from './config.js';
 
 /** The documented file is a thousandth of this; a larger file is no configuration. */
@@ -83,22 +74,11 @@ function readConfigFile(file: string | undefined): Config {
 export function parseConfig(text: string, file: string): Config {
   if (Buffer.byteLength(text) > MAX_FILE_BYTES)
     throw invalid([`${file}: larger than ${MAX_FILE_BYTES} bytes`]);
-  const lines = new LineCounter();
-  const document = parseDocument(text, {
-    lineCounter: lines,
-    prettyErrors: false,
-    uniqueKeys: true,
-    // Warnings of the parser would go to standard error, and quote the file.
-    logLevel: 'error',
-  });
-  const at = (offset: number): string => {
-    const { line, col } = lines.linePos(offset);
-    return `${file}:${line}:${col}`;
-  };
-  const first = document.errors.at(0);
-  // The parser guesses after a syntax error, so only the first one is reported.
-  if (first !== undefined)
-    throw invalid([`${at(first.pos[0])}: not valid YAML: ${SYNTAX[first.code] ?? 'something unexpected'}`]);
+  const { document, problem, at } = openYaml(text, file);
+  if (problem !== undefined)
+    throw invalid([
+      `${at(problem.pos[0])}: not valid YAML: ${SYNTAX[problem.code] ?? 'something unexpected'}`,
+    ]);
   const parsed = configSchema.safeParse(valueOf(document, at) ?? {});
   if (parsed.success) {
     places.set(parsed.data, placesOf(document, at));

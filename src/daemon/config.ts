@@ -5,7 +5,7 @@
 import * as z from 'zod';
 import { DEFAULT_SOCKET } from '../control/messages.js';
 import { oneOf, wholeNumber } from '../model/sentences.js';
-import { parseEndpoint } from '../wire/ip.js';
+import { isLoopback, parseEndpoint } from '../wire/ip.js';
 
 /** sun_path of a Unix socket address less its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
@@ -24,20 +24,25 @@ const word = <const Words extends readonly [string, ...string[]]>(words: Words) 
 
 /** The user that root becomes. */
 export const DEFAULT_USER = 'varpd';
+/** The user of plugin processes, where root starts varpd. */
+export const PLUGIN_USER = 'varpd-plugin';
 
 const nameOf = (what: 'user' | 'group', fallback: string | null) => {
   const expected = `the name of a ${what}, or null`;
   return z.string(expected).min(1, expected).nullable().default(fallback);
 };
 
-/** The address of metrics: an IP address and a port, or a Unix socket. */
-const METRICS_EXPECTED = "127.0.0.1:9560, '[::1]:9560', an absolute path, or null";
-const metricsAddress = z
-  .string(METRICS_EXPECTED)
-  .refine(
-    (text) => parseEndpoint(text) !== undefined || socketPath.safeParse(text).success,
-    METRICS_EXPECTED,
-  );
+/** An IP address and a port, or a Unix socket. */
+const addressAt = (port: number) => {
+  const expected = `127.0.0.1:${port}, '[::1]:${port}', an absolute path, or null`;
+  return z
+    .string(expected)
+    .refine((text) => parseEndpoint(text) !== undefined || socketPath.safeParse(text).success, expected)
+    .nullable()
+    .default(null);
+};
+
+const TOKEN_EXPECTED = 'the name of a secret, or null';
 
 const hostName = z
   .string('a host name')
@@ -109,6 +114,18 @@ const limitsSchema = z.strictObject(
       'by SIGHUP, for overlays that start after it',
       'Entries in the target table of one overlay; the least recently used one makes room.',
     ),
+    // A process of Node has 50 MiB at least. A table of a million MACs in a plugin takes some 300.
+    pluginMemoryMib: key(
+      whole(64, 1_048_576, 512),
+      'by SIGHUP',
+      'Memory of a plugin process with its children, in MiB. A process that takes more is ended and started again.',
+    ),
+    // Longer than a good plugin computes without a pause, and short enough for an operator that watches.
+    pluginBlockedMs: key(
+      whole(100, 600_000, 5000),
+      'by SIGHUP',
+      'Milliseconds without a sign of life from a plugin process that is asked something; then it is ended and started again.',
+    ),
     // Each connection is a dladm; it takes two descriptors, and 64 KiB at the worst.
     clients: key(
       whole(1, 1024, 64),
@@ -121,63 +138,90 @@ const limitsSchema = z.strictObject(
 
 const SECTIONS = { log: logSchema, limits: limitsSchema };
 
-export const configSchema = z.strictObject(
-  {
-    socket: key(
-      socketPath.default(DEFAULT_SOCKET),
-      'at the next start',
-      'Unix socket for dladm (which looks at --socket, then $VARPD_SOCKET, then this default), of at most 107 bytes. ' +
-        'Its mode is 0660, its owners are `user` and `group`; its directory is made with mode 0750 when it is missing.',
-    ),
-    stateDir: key(
-      absolutePath('an absolute path').default('/var/lib/varpd'),
-      'at the next start',
-      'Directory for what survives a restart: one file for each overlay, and the lock that keeps a second varpd out. ' +
-        'It is made with mode 0700 when it is missing, and refused when it belongs to another user, is a symbolic link, or is writable by group or others.',
-    ),
-    pluginPath: key(
-      z.array(absolutePath('an absolute path'), 'a list of absolute paths').default([]),
-      'at the next start',
-      'Directories with more lookup plugins, each in a sub-directory with an index.js. Those that come with varpd are always ' +
-        'there; of two with the same name the first wins. A directory that is missing is an error.',
-    ),
-    user: key(
-      nameOf('user', DEFAULT_USER),
-      'at the next start',
-      'Started as root, varpd becomes this user before it does anything, and keeps CAP_NET_ADMIN alone. `npm run build` as root makes ' +
-        'the user varpd. root: varpd stays root, with CAP_NET_ADMIN alone. null: as varpd, and started by another user it stays that user. ' +
-        '`stateDir`, the directory of `socket` and `log.file` are made for this user when they are missing, and handed over when they are ' +
-        "root's and of an older varpd. The user must be able to read the program, this file, its plugins and their files, and to open /dev/net/tun.",
-    ),
-    group: key(
-      nameOf('group', null),
-      'at the next start',
-      'Members of this group may change things, as root may; null: root alone. A varpd that was not started as root must be ' +
-        'a member itself.',
-    ),
-    metrics: key(
-      metricsAddress.nullable().default(null),
-      'at the next start',
-      'Where metrics are served for Prometheus: an address and port (an IPv6 address in quotes), or a Unix socket of mode 0660; null: nowhere. ' +
-        'Every client that reaches an address may read them: leave it to this host, or to a network of its own.',
-    ),
-    metricsHosts: key(
-      z.array(hostName, 'a list of host names').default([]),
-      'at the next start',
-      'Names of this host that Prometheus asks for, as in http://NAME:9560/metrics. An address and localhost need not be here; any ' +
-        'other name is refused, since a page of another site can have its name lead to this host.',
-    ),
-    persistTaps: key(
-      z.boolean('true or false').default(false),
-      'at the next start',
-      'true: TAPs outlive varpd, however it ends, with their MACs, addresses and routes, and the next start takes them over; ' +
-        'they have no carrier meanwhile. Those made with -t end with varpd all the same. false: they end with it, except over `dladm restart`.',
-    ),
-    log: logSchema.prefault({}),
-    limits: limitsSchema.prefault({}),
-  },
-  'a map of keys',
-);
+export const configSchema = z
+  .strictObject(
+    {
+      socket: key(
+        socketPath.default(DEFAULT_SOCKET),
+        'at the next start',
+        'Unix socket for dladm (which looks at --socket, then $VARPD_SOCKET, then this default), of at most 107 bytes. ' +
+          'Its mode is 0660, its owners are `user` and `group`; its directory is made with mode 0750 when it is missing.',
+      ),
+      stateDir: key(
+        absolutePath('an absolute path').default('/var/lib/varpd'),
+        'at the next start',
+        'Directory for what survives a restart: one file for each overlay, and the lock that keeps a second varpd out. ' +
+          'It is made with mode 0700 when it is missing, and refused when it belongs to another user, is a symbolic link, or is writable by group or others.',
+      ),
+      pluginPath: key(
+        z.array(absolutePath('an absolute path'), 'a list of absolute paths').default([]),
+        'at the next start',
+        'Directories with more lookup plugins, each in a sub-directory with an index.js, and packages that are a plugin. Those that come with varpd are always ' +
+          'there; of two with the same name the first wins. A directory that is missing is an error.',
+      ),
+      secrets: key(
+        absolutePath('an absolute path, or null').nullable().default(null),
+        'at the next start',
+        'Directory with secrets for plugins, one file for each (a token, a password, a key); null: none. A property of a plugin names the file, ' +
+          'and varpd reads it when the plugin asks. Credentials of systemd (LoadCredential=) are found as well. Neither the directory nor a file in it may be ' +
+          'writable by another user than root and that of varpd.',
+      ),
+      user: key(
+        nameOf('user', DEFAULT_USER),
+        'at the next start',
+        'Started as root, varpd becomes this user before it does anything, and keeps CAP_NET_ADMIN alone. `npm run build` as root makes ' +
+          'the user varpd. root: varpd stays root, with CAP_NET_ADMIN alone. null: as varpd, and started by another user it stays that user. ' +
+          '`stateDir`, the directory of `socket` and `log.file` are made for this user when they are missing, and handed over when they are ' +
+          "root's and of an older varpd. The user must be able to read the program, this file, its plugins and their files, and to open /dev/net/tun.",
+      ),
+      group: key(
+        nameOf('group', null),
+        'at the next start',
+        'Members of this group may change things, as root may; null: root alone. A varpd that was not started as root must be ' +
+          'a member itself.',
+      ),
+      metrics: key(
+        addressAt(9560),
+        'at the next start',
+        'Where metrics are served for Prometheus: an address and port (an IPv6 address in quotes), or a Unix socket of mode 0660; null: nowhere. ' +
+          'Every client that reaches an address may read them: leave it to this host, or to a network of its own.',
+      ),
+      metricsHosts: key(
+        z.array(hostName, 'a list of host names').default([]),
+        'at the next start',
+        'Names of this host that Prometheus asks for, as in http://NAME:9560/metrics, or that the live page is opened by. An address and localhost need not be here; any ' +
+          'other name is refused, since a page of another site can have its name lead to this host.',
+      ),
+      web: key(
+        addressAt(9570),
+        'at the next start',
+        'Where the live page is served: an address and port (an IPv6 address in quotes), or a Unix socket of mode 0660; null: nowhere. ' +
+          'It changes nothing, and shows targets and counters to every client that reaches it. An address other than loopback needs `webToken`.',
+      ),
+      webToken: key(
+        z.string(TOKEN_EXPECTED).min(1, TOKEN_EXPECTED).nullable().default(null),
+        'at the next start',
+        'The name of a secret (a file in `secrets`, or a credential of systemd) with the token of the live page: http://ADDRESS/?token=TOKEN opens it. ' +
+          'null: no token.',
+      ),
+      persistTaps: key(
+        z.boolean('true or false').default(false),
+        'at the next start',
+        'true: TAPs outlive varpd, however it ends, with their MACs, addresses and routes, and the next start takes them over; ' +
+          'they have no carrier meanwhile. Those made with -t end with varpd all the same. false: they end with it, except over `dladm restart`.',
+      ),
+      log: logSchema.prefault({}),
+      limits: limitsSchema.prefault({}),
+    },
+    'a map of keys',
+  )
+  .refine(
+    ({ web, webToken }) => {
+      const endpoint = web === null ? undefined : parseEndpoint(web);
+      return endpoint === undefined || webToken !== null || isLoopback(endpoint.ip);
+    },
+    { path: ['web'], message: 'an address of loopback, as 127.0.0.1, or `webToken` as well' },
+  );
 
 type Writable = z.infer<typeof configSchema>;
 export type Limits = Readonly<Writable['limits']>;

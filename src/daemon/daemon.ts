@@ -4,6 +4,7 @@
  * Nothing is opened before the state directory and the socket belong to this daemon alone. No client is
  * answered before everything stored has been brought up, so that a client never sees half of it.
  */
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Failure, RestartInfo } from '../control/messages.js';
 import type { Datapath, Retained } from '../datapath/contract.js';
@@ -11,9 +12,11 @@ import { DatapathControl } from '../datapath/userland/main/datapath.js';
 import { portOfDescriptor } from '../datapath/userland/main/taps.js';
 import { lockFile, peerCredentials, sdNotify } from '../dgram-extra/index.js';
 import { asOverlayError, errorText } from '../model/errors.js';
+import { counted } from '../model/sentences.js';
 import { fileOf, placeOf } from './config-file.js';
 import { type Config, configChanges, type Limits } from './config.js';
 import { ControlServer } from './control/server.js';
+import { credentialsDirectory, hasManager } from './environment.js';
 import { createHandlers } from './handlers.js';
 import type { InheritedDescriptors } from './handover/descriptors.js';
 import type { Lifecycle, Recipient } from './handover/lifecycle.js';
@@ -27,8 +30,11 @@ import type { RunningOverlay } from './overlays/running-overlay.js';
 import { PeerNews } from './underlay/peer-news.js';
 import { Registry } from './overlays/registry.js';
 import { PluginCatalog } from './plugins/plugin-catalog.js';
+import { pluginFilesOf, Secrets } from './plugins/host/secrets.js';
+import type { SpawnerPlace } from './plugins/spawner.js';
 import { groupId } from './process/accounts.js';
-import { hasNetAdmin } from './process/privileges.js';
+import { hasNetAdmin, spawnerOfOthers } from './process/privileges.js';
+import { lackOfSpawner, SPAWNER_SOCKET, startSpawner } from './process/spawner-start.js';
 import { userRemark } from './process/user.js';
 import { startWatchdog } from './process/watchdog.js';
 import { claimSocket } from './socket-file.js';
@@ -38,8 +44,9 @@ import { Snapshot } from './state/snapshot.js';
 import type { StateDirectory } from './state/state-directory.js';
 import { LinkWatch } from './underlay/link-watch.js';
 import { hostKernel, hostLinks } from './underlay/links.js';
-import { UndoStack } from './undo.js';
+import { UndoStack } from '../model/undo.js';
 import { VERSION } from './version.js';
+import { Watches } from './watch/watches.js';
 
 /**
  * Time for overlays to come up before clients are answered. With the loading before it, varpd is ready within
@@ -199,7 +206,10 @@ export class Daemon {
     this.#datapath = datapath;
     this.#ending.push(() => this.#end(datapath));
     // Its thread starts meanwhile: after a restart, frames wait for it.
-    const loading = PluginCatalog.load(config.pluginPath, log);
+    const loading = PluginCatalog.load(config.pluginPath, log, {
+      limits: () => this.#limits,
+      place: this.#spawnerPlace(state),
+    });
     // The promise is awaited below. Until then a rejection must not count as unhandled.
     loading.catch(() => undefined);
     const store = await StateStore.load(state);
@@ -207,13 +217,18 @@ export class Daemon {
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
     const snapshot = await Snapshot.load(state, Date.now(), log);
     const plugins = await loading;
+    this.#ending.push(() => {
+      plugins.close(this.#recipient !== undefined);
+    });
 
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);
     this.#ending.push(() => {
       watch.close();
     });
-    const services = { datapath, plugins, links: hostLinks, watch, log, limits, snapshot };
+    const secrets = new Secrets(config.secrets, credentialsDirectory());
+    const pluginFiles = pluginFilesOf(config.stateDir, secrets);
+    const services = { datapath, plugins, pluginFiles, links: hostLinks, watch, log, limits, snapshot };
     const registry = new Registry(services, store, () => {
       this.#changed();
     });
@@ -240,9 +255,16 @@ export class Daemon {
         explanations: new Explanations(registry.directory),
         probes: new Probes(registry.directory),
         configuration: fileOf(config),
+        plugins,
         isSettled: () => this.#isSettled,
         statistics: observer.statistics,
         peers,
+        watches: new Watches({
+          places: directory,
+          statistics: (overlay) => observer.statistics.of(overlay),
+          listen: (heard) => log.listen(heard),
+          about: { version: VERSION, pid: process.pid, startedAt: this.#startedAt.toISOString() },
+        }),
         reload: () => this.reload(),
         restart,
         stop,
@@ -255,14 +277,30 @@ export class Daemon {
       log,
     });
     this.#ending.push(() => server.close());
+    await this.#servePage(secrets, gid, mayLackMetrics);
     this.#ending.push(startWatchdog(() => datapath.ping()));
     // This comes last: if the start fails before, the stand-in goes on moving frames.
     await lifecycle.endStandIn((news) => {
       registry.leased(news);
     });
-    const { overlays: count, vnics } = registry.directory.counts;
-    log.info('start', `varpd ${VERSION} serves ${config.socket} with ${count} overlays and ${vnics} VNICs`);
+    const { overlays, vnics } = registry.directory.counts;
+    const served = `${counted(overlays, 'overlay')} and ${counted(vnics, 'VNIC')}`;
+    log.info('start', `varpd ${VERSION} serves ${config.socket} with ${served}`);
     this.#settle(registry, raised, links);
+  }
+
+  /** Where plugin processes are started; `spawner` of a start as root, or of the service manager, comes first. */
+  #spawnerPlace(state: StateDirectory): SpawnerPlace {
+    const order = {
+      socket: state.path(SPAWNER_SOCKET),
+      stateRoot: path.join(this.#config.stateDir, 'plugins'),
+    };
+    const own = { socket: order.socket, begin: () => startSpawner(order) };
+    const inUnit = hasManager() ? { ...own, lack: lackOfSpawner(spawnerOfOthers) } : own;
+    if (spawnerOfOthers === undefined) return inUnit;
+    // That of a start as root cannot come again. The unit of a service manager may be missing after an upgrade.
+    const isOfUnit = hasManager() && spawnerOfOthers !== path.join(this.#config.stateDir, SPAWNER_SOCKET);
+    return { socket: spawnerOfOthers, ...(isOfUnit && { otherwise: inUnit }) };
   }
 
   /** When every overlay has been tried: removes links that nothing wants, and reports the state. */
@@ -313,6 +351,17 @@ export class Daemon {
     this.#ending.push(await startMetricsServer(options, mayWait));
   }
 
+  /** The same for the live page. */
+  async #servePage(secrets: Secrets, gid: number | undefined, mayWait: boolean): Promise<void> {
+    const { web: address, webToken, metricsHosts: hosts, socket } = this.#config;
+    if (address === null) return;
+    const { startPage } = await import('./web/page-thread.js');
+    const place = placeOf(this.#config, 'web');
+    const token = webToken === null ? undefined : () => secrets.read(webToken);
+    const options = { address, place, hosts, token, gid, socket, log: this.#log };
+    this.#ending.push(await startPage(options, mayWait));
+  }
+
   async #end(datapath: Datapath): Promise<void> {
     if (this.#recipient === undefined) {
       await datapath.close();
@@ -331,7 +380,10 @@ export class Daemon {
     overlays: readonly RunningOverlay[],
     store: StateStore,
   ): Promise<void> {
-    const lasting = overlays.filter(({ plan }) => !plan.temporary);
+    // With another `vnetid` until varpd ends (`-t`), what is known is not of the overlay that comes back.
+    const lasting = overlays.filter(
+      ({ plan: { name, vnetid } }) => store.overlays.get(name)?.vnetid === vnetid,
+    );
     try {
       await snapshot.save(state, lasting, store.overlays.keys(), Date.now());
     } catch (error) {

@@ -25,6 +25,8 @@ const OWN = {
    * `17:4096:...,18:4096:...`.
    */
   rings: 'VARPD_RINGS',
+  /** Socket of the spawner that another process starts (process/spawner-start.ts, plugins/spawner.ts). */
+  spawner: 'VARPD_SPAWNER',
   /** The descriptor of the BPF program (steering.ts of the datapath). */
   steering: 'VARPD_STEERING',
 } as const;
@@ -36,7 +38,7 @@ const OWN = {
 const DESCRIPTORS = 'VARPD_DESCRIPTORS_';
 const PASSED = /^LISTEN_(PID|FDS|FDNAMES)$/;
 /** Variables that are meant for this process alone. */
-const NOT_FOR_OTHERS = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|VARPD_)/;
+const NOT_FOR_OTHERS = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|FDSTORE$|CREDENTIALS_DIRECTORY$|VARPD_)/;
 
 type Variable = keyof typeof OWN;
 
@@ -92,6 +94,11 @@ export function forgetDescriptors(): void {
     if (name.startsWith(DESCRIPTORS) || PASSED.test(name)) Reflect.deleteProperty(process.env, name);
 }
 
+/** Whether a service manager has started this process, and hears what it notifies: sd_notify(3). */
+export function hasManager(): boolean {
+  return process.env['NOTIFY_SOCKET'] !== undefined;
+}
+
 /**
  * Number of descriptors that the service manager keeps for this service. systemd sets FDSTORE since version
  * 254; for older versions config/varpd.service does.
@@ -99,6 +106,11 @@ export function forgetDescriptors(): void {
 export function storeSize(): number {
   const { NOTIFY_SOCKET: manager, FDSTORE: size } = process.env;
   return manager !== undefined && size !== undefined && /^\d{1,9}$/.test(size) ? Number(size) : 0;
+}
+
+/** The directory with the credentials of this service (LoadCredential=), if it has any. */
+export function credentialsDirectory(): string | undefined {
+  return process.env['CREDENTIALS_DIRECTORY'];
 }
 
 /** Device and inode of the stream that goes to the journal: `8:1234`. */

@@ -1,12 +1,8 @@
 /**
- * The end of the process. `process.exit` of Node waits for all threads, and a thread in a system call or in a
- * plugin's endless loop never ends. Here nothing is waited for: varpd has done all work of its end before.
+ * The end of the process. `process.exit` of Node waits for all threads, and a thread in a system call may never
+ * end. Here nothing is waited for: varpd has done all work of its end before.
  */
 import { leaveNow } from '../dgram-extra/index.js';
-
-/** Taken before a plugin can replace it. */
-const exit = process.exit.bind(process);
-let hasBegun = false;
 
 /** The function that `process.exit` calls last. */
 export interface ReallyExit {
@@ -19,11 +15,7 @@ export function makeExitCertain(): void {
   (process as unknown as ReallyExit).reallyExit = (status = 0) => leaveNow(status);
 }
 
-/** The only way by which varpd ends itself, also when plugins are loaded. */
+/** The only way by which varpd ends itself. */
 export function endProcess(status: number): never {
-  hasBegun = true;
-  return exit(status);
+  return process.exit(status);
 }
-
-/** Whether varpd itself has called `endProcess`. */
-export const isEnding = (): boolean => hasBegun;

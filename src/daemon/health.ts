@@ -21,7 +21,8 @@ const MAX_DETAILS_CHARACTERS = 512;
  * one interface is not as varpd made it. `path`: a path is too narrow, or is said to be. `source`: frames
  * from the underlay have a source MAC that they must not have.
  */
-const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
+export const RANKS = ['underlay', 'plugin', 'lookup', 'port', 'interface', 'path', 'source'] as const;
+export type Rank = (typeof RANKS)[number];
 
 /**
  * A note is no trouble of the overlay itself: it stays ONLINE. Reasons of drops by name; `places`: where the
@@ -36,6 +37,8 @@ export type Source =
   | 'underlay'
   | 'plugin start'
   | 'plugin'
+  | 'plugin timer'
+  | 'plugin call'
   | 'lookup'
   | 'path'
   | 'source'
@@ -89,6 +92,16 @@ export class Health {
   /** The latest remark; shown before the notes while nothing is wrong. */
   remark(sentence: string): void {
     this.#remark = printable(sentence, MAX_SENTENCE_CHARACTERS);
+  }
+
+  /** Number of troubles by the first word of their sources, zero ones included. */
+  troubleCounts(): ReadonlyMap<Rank, number> {
+    const counts = new Map<Rank, number>(RANKS.map((rank) => [rank, 0]));
+    for (const source of this.#troubles.keys()) {
+      const rank = RANKS[rankOf(source)];
+      counts.set(rank, (counts.get(rank) ?? 0) + 1);
+    }
+    return counts;
   }
 
   report(): OverlayHealth {

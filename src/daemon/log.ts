@@ -9,6 +9,7 @@ import { fstatSync } from 'node:fs';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import type { ErrorCode } from '../model/errors.js';
 import { printable } from '../model/properties.js';
+import { counted } from '../model/sentences.js';
 import { userName, userText } from '../plugin/trusted-place.js';
 import type { LogConfig } from './config.js';
 import { type Change, DONE } from './control/audit.js';
@@ -30,6 +31,16 @@ export interface Log {
   warn(kind: string, message: string): void;
   error(kind: string, message: string): void;
 }
+
+/** A line as the JSON log has it; LOG_FIELDS says more. */
+export interface LogLine {
+  readonly level: LogLevel;
+  readonly time: string;
+  readonly msg: string;
+}
+
+/** Must neither throw nor log. */
+type Listener = (line: LogLine) => void;
 
 /** Lines of one kind in a second; those above are counted and the count is logged (conformance S22). */
 const LINES_PER_SECOND = 10;
@@ -55,10 +66,18 @@ export class DaemonLog implements Log {
   readonly #file: LogFile | undefined;
   readonly #nowMs: () => number;
   readonly #windows = new Map<string, Window>();
+  readonly #heard: Set<Listener>;
   #tellLastWords: () => void = () => undefined;
 
-  private constructor(logger: Logger, format: Style, file: LogFile | undefined, nowMs: () => number) {
+  private constructor(
+    logger: Logger,
+    heard: Set<Listener>,
+    format: Style,
+    file: LogFile | undefined,
+    nowMs: () => number,
+  ) {
     this.#logger = logger;
+    this.#heard = heard;
     this.#format = format;
     this.#file = file;
     this.#nowMs = nowMs;
@@ -68,7 +87,7 @@ export class DaemonLog implements Log {
   static open(config: LogConfig, name: string | null): DaemonLog {
     const style = name === null && isJournal(2) ? JOURNAL_STYLES[config.format] : config.format;
     const file = new LogFile(name, (count, why) => {
-      const [before, after] = aroundTime(style, 'warn', `${count} lines are missing here: ${why}`);
+      const [before, after] = aroundTime(style, 'warn', `${counted(count, 'line')} missing here: ${why}`);
       return `${before}${new Date().toISOString()}${after}\n`;
     });
     return DaemonLog.to(file, { level: config.level, format: style }, file);
@@ -82,18 +101,24 @@ export class DaemonLog implements Log {
     nowMs: () => number = () => performance.now(),
   ): DaemonLog {
     const { level, format } = config;
-    const target =
-      format === 'json'
-        ? stream
-        : {
-            write: (line: string): void => {
-              stream.write(FORMS[format](line));
-            },
-          };
+    const form = format === 'json' ? (line: string) => line : FORMS[format];
+    const heard = new Set<Listener>();
+    const target = {
+      write: (line: string): void => {
+        stream.write(form(line));
+        if (heard.size > 0) for (const listener of heard) listener(JSON.parse(line) as LogLine);
+      },
+    };
     const formatters = { level: (label: string) => ({ level: label }) };
     const timestamp = (): string => `,"time":"${new Date().toISOString()}"`;
     const logger = pino({ level, base: { pid: process.pid }, formatters, timestamp }, target);
-    return new DaemonLog(logger, format, file, nowMs);
+    return new DaemonLog(logger, heard, format, file, nowMs);
+  }
+
+  /** Lines that are written from now on. Returns a function that ends it. */
+  listen(listener: Listener): () => void {
+    this.#heard.add(listener);
+    return () => this.#heard.delete(listener);
   }
 
   debug(kind: string, message: string): void {

@@ -6,4 +6,7 @@
 import { listenToSignals } from './process/signals.js';
 
 listenToSignals();
-await import('./varpd.js');
+import('./varpd.js').catch((error: unknown) => {
+  console.error(error);
+  process.exitCode = 1;
+});

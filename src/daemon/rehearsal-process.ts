@@ -2,9 +2,19 @@
  * The process that tries everything that a varpd needs (rehearsal.ts). It reports its findings, a JSON object
  * a line. It changes nothing, except that it makes a log file, as a start would; a check makes none.
  */
-import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, type Stats, statSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  rmSync,
+  type Stats,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
@@ -13,14 +23,14 @@ import { ownUserText, trustedPlace, userText } from '../plugin/trusted-place.js'
 import { parseEndpoint } from '../wire/ip.js';
 import { loadConfig, placeOf } from './config-file.js';
 import type { Config } from './config.js';
-import { environmentOfOthers } from './environment.js';
 import { endProcess } from './exit.js';
 import type { Finding, Order } from './handover/rehearsal.js';
 import { checkLogFile, LogFile } from './log-file.js';
-import { authorOf } from './plugins/plugin-context.js';
-import { forbidPluginExit } from './plugins/plugin-exit.js';
+import type { Log } from './log.js';
 import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
+import { Spawner, type SpawnerPlace } from './plugins/spawner.js';
 import { account, groupId } from './process/accounts.js';
+import { SPAWNER_SOCKET, startSpawner } from './process/spawner-start.js';
 import { userRemark } from './process/user.js';
 import { checkSocketDirectory, isServed } from './socket-file.js';
 import { checkStateFiles } from './state/state-check.js';
@@ -29,11 +39,16 @@ import type { StoredOverlay } from './state/state-schema.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
 nameThread('varpd-trial');
-const { flags, running, check } = JSON.parse(process.argv[2]) as Order;
+const { flags, running, check, spawner } = JSON.parse(process.argv[2]) as Order;
 /** The overlays that a check has found. */
 const stored: StoredOverlay[] = [];
-/** Node takes 50 ms to read a file. */
-const SYNTAX_MS = 5000;
+/** The lines that a plugin prints while it is loaded are no findings. */
+const log: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 /** Written at once, so that the finding is not lost when this process dies. */
 function say(finding: Finding): void {
@@ -200,11 +215,12 @@ function listen(at: string | { host: string; port: number }): Promise<void> {
   });
 }
 
-async function checkMetrics({ metrics, socket }: Config): Promise<void> {
-  if (metrics === null || metrics === running?.metrics) return;
-  const endpoint = parseEndpoint(metrics);
+async function checkAddress(key: 'metrics' | 'web', config: Config): Promise<void> {
+  const { [key]: address, socket } = config;
+  if (address === null || address === running?.[key]) return;
+  const endpoint = parseEndpoint(address);
   if (endpoint === undefined) {
-    await checkSocketPlace('metrics', metrics);
+    await checkSocketPlace(key, address);
     return;
   }
   try {
@@ -212,19 +228,18 @@ async function checkMetrics({ metrics, socket }: Config): Promise<void> {
   } catch (error) {
     // A varpd that runs has its own address.
     if (check !== undefined && errnoName(error) === 'EADDRINUSE' && (await isServed(socket))) return;
-    throw new Error(`metrics: cannot listen on ${metrics}: ${systemErrorText(error)}`, { cause: error });
+    throw new Error(`${key}: cannot listen on ${address}: ${systemErrorText(error)}`, { cause: error });
   }
 }
 
-/** `file:line:column: ` of a syntax error, which Node says on standard error alone. */
-function syntaxPlace(file: string): string {
-  const { stderr } = spawnSync(process.execPath, ['--check', file], {
-    encoding: 'utf8',
-    env: environmentOfOthers(),
-    timeout: SYNTAX_MS,
+/** A spawner for this process alone, with the same user. Its directory goes with this process. */
+async function spawnerOfTrial(): Promise<SpawnerPlace> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'varpd-trial-'));
+  process.on('exit', () => {
+    rmSync(directory, { recursive: true, force: true });
   });
-  const found = /^(?:file:\/\/)?\/[^\n]*:(\d+)\n[^\n]*\n( *)\^/m.exec(stderr);
-  return found === null ? '' : `${file}:${found[1]}:${found[2].length + 1}: `;
+  const socket = path.join(directory, SPAWNER_SOCKET);
+  return { socket, begin: () => startSpawner({ socket, stateRoot: path.join(directory, 'plugins') }) };
 }
 
 /**
@@ -237,26 +252,21 @@ async function checkPlugins(config: Config): Promise<void> {
   const kind = check === undefined ? 'warning' : 'reason';
   const names = new Set<string>();
   const at = check === undefined ? '' : place;
-  // Errors and calls of a plugin are handled as in varpd.
-  forbidPluginExit();
-  for (const event of ['uncaughtException', 'unhandledRejection'])
-    process.on(event, (error: unknown) => authorOf(error)?.complain(error));
+  const own = spawner === undefined ? await spawnerOfTrial() : { socket: spawner };
+  const services = { log, limits: () => config.limits, spawner: new Spawner(own), isTrial: true };
   for (const directory of pluginPath) {
     const files = await attempt(`it reads ${directory}`, () => entryFiles(directory), { place });
     // A first start does not fail for a plugin.
     for (const file of running === undefined && check === undefined ? [] : (files ?? [])) {
       say({ kind: 'step', text: `it imports ${file}` });
-      const error = (_kind: string, text: string): void => {
-        say({ kind, text: `${at}${text}` });
-      };
       try {
-        names.add((await importPlugin(file, { error })).name);
+        names.add((await importPlugin(file, services)).name);
       } catch (thrown) {
-        const where = check === undefined || !(thrown instanceof SyntaxError) ? '' : syntaxPlace(file);
-        error('', leftOut(file, `${where}${systemErrorText(thrown)}`));
+        say({ kind, text: `${at}${leftOut(file, systemErrorText(thrown))}` });
       }
     }
   }
+  services.spawner.close();
   if (check === undefined) return;
   for (const file of entryFiles(BUILT_IN_PLUGINS)) names.add(path.basename(path.dirname(file)));
   for (const { name, search } of stored)
@@ -267,34 +277,45 @@ async function checkPlugins(config: Config): Promise<void> {
       });
 }
 
-const config = await attempt('it reads the configuration', () => loadConfig(flags));
-if (config !== undefined) {
-  const at = (key: keyof Config): { place: string } => ({ place: placeOf(config, key) });
-  await attempt('it looks up the user', () => {
-    checkUser(config);
-  });
-  await attempt('it looks up the group', () => {
-    checkGroup(config);
-  });
-  if (check?.isUser !== false) {
-    await attempt('it looks at the state directory', () => checkStateDir(config), at('stateDir'));
-    await attempt(
-      'it opens the log',
-      () => {
-        checkLog(config);
-      },
-      at('log'),
-    );
-    await attempt(
-      'it tries the control socket',
-      () => checkSocketPlace('socket', config.socket),
-      at('socket'),
-    );
-    // Only a first start needs it: no link is given up for want of metrics.
-    const metrics = { kind: running === undefined ? 'reason' : 'warning', ...at('metrics') } as const;
-    await attempt('it tries the address of metrics', () => checkMetrics(config), metrics);
-    await checkPlugins(config);
+async function rehearse(): Promise<void> {
+  const config = await attempt('it reads the configuration', () => loadConfig(flags));
+  if (config !== undefined) {
+    const at = (key: keyof Config): { place: string } => ({ place: placeOf(config, key) });
+    await attempt('it looks up the user', () => {
+      checkUser(config);
+    });
+    await attempt('it looks up the group', () => {
+      checkGroup(config);
+    });
+    if (check?.isUser !== false) {
+      await attempt('it looks at the state directory', () => checkStateDir(config), at('stateDir'));
+      await attempt(
+        'it opens the log',
+        () => {
+          checkLog(config);
+        },
+        at('log'),
+      );
+      await attempt(
+        'it tries the control socket',
+        () => checkSocketPlace('socket', config.socket),
+        at('socket'),
+      );
+      // Only a first start needs them: no link is given up for want of metrics, or of the live page.
+      const kind = running === undefined ? 'reason' : 'warning';
+      for (const key of ['metrics', 'web'] as const)
+        await attempt(`it tries the address of ${key}`, () => checkAddress(key, config), {
+          kind,
+          ...at(key),
+        });
+      await checkPlugins(config);
+    }
   }
+  say({ kind: 'done' });
+  endProcess(0);
 }
-say({ kind: 'done' });
-endProcess(0);
+
+rehearse().catch((error: unknown) => {
+  console.error(error);
+  endProcess(1);
+});

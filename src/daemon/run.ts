@@ -2,9 +2,8 @@
  * The daemon as a process: its log, its signals, and its end.
  *
  * SIGTERM, SIGINT and SIGQUIT end it with status 0; SIGHUP is `dladm reload`, SIGUSR2 `dladm restart`. An
- * uncaught exception does not end varpd, since links are worth more than the request that failed. If a plugin
- * caused it, it is a trouble of the plugin's overlay, otherwise a bug, and logged as one. Only the loss of
- * its datapath ends varpd, with status 1.
+ * uncaught exception is a bug, and logged as one. It does not end varpd, since links are worth more than the
+ * request that failed. Only the loss of its datapath ends varpd, with status 1.
  */
 import { endAfter, guardEnd, lastWords, leaveNow, prepareNotify, sdNotify } from '../dgram-extra/index.js';
 import { ownBackground } from '../model/background.js';
@@ -18,9 +17,8 @@ import { endProcess } from './exit.js';
 import type { Lifecycle } from './handover/lifecycle.js';
 import { rehearse } from './handover/rehearsal.js';
 import { DaemonLog } from './log.js';
-import { authorOf } from './plugins/plugin-context.js';
-import { forbidPluginExit } from './plugins/plugin-exit.js';
 import { isDetached } from './process/detach.js';
+import { spawnerOfOthers } from './process/privileges.js';
 import { obey } from './process/signals.js';
 import { StateDirectory } from './state/state-directory.js';
 
@@ -48,7 +46,6 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
   const log = DaemonLog.open(config.log, config.log.file ?? ownFile);
   if (isDetached) process.chdir('/');
   const running: { daemon?: Daemon } = {};
-  forbidPluginExit();
   prepareNotify();
   log.lastWords(`${OVERDUE}, its control thread`, lastWords);
 
@@ -69,19 +66,17 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
         bug('the end', error);
       })
       .then(() => endProcess(status))
-      // A plugin's listener has thrown.
       .catch(() => leaveNow(status));
   };
   const bug = (what: string, error: unknown): void => {
     log.error(`bug ${what}`, `bug: ${what}: ${errorStack(error)}`);
   };
-  const escaped = (what: string) => (error: unknown) => {
-    const plugin = authorOf(error);
-    if (plugin === undefined) bug(what, error);
-    else plugin.complain(error);
-  };
-  process.on('uncaughtException', escaped('uncaught exception'));
-  process.on('unhandledRejection', escaped('unhandled rejection'));
+  process.on('uncaughtException', (error) => {
+    bug('uncaught exception', error);
+  });
+  process.on('unhandledRejection', (error) => {
+    bug('unhandled rejection', error);
+  });
   ownBackground(bug);
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)
     process.on(signal, () => {
@@ -115,7 +110,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     log,
     logFile: config.log.file ?? ownFile,
     args: commandLine(flags),
-    rehearse: () => rehearse({ flags, running: config }),
+    rehearse: () => rehearse({ flags, running: config, spawner: spawnerOfOthers }),
     next: () => {
       const { socket, log } = loadConfig(flags);
       return { socket, logFile: log.file ?? ownFile };
@@ -129,9 +124,9 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
         for (const warning of warnings) log.warn(`restart ${warning}`, warning);
       },
       (error: unknown) => {
-        const { code, message, details } = asOverlayError(error);
+        const { code, message, sentences } = asOverlayError(error);
         log.change({ asker: undefined, command: 'SIGUSR2', result: code, message });
-        for (const line of [...details, message]) log.error(`restart ${line}`, `not restarted: ${line}`);
+        for (const line of sentences) log.error(`restart ${line}`, `not restarted: ${line}`);
       },
     );
   });

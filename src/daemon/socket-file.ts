@@ -1,6 +1,6 @@
 /**
- * The control socket as a file: checks whether another daemon serves it, sets its mode and owner, and removes
- * an old one.
+ * The places where varpd listens. A socket as a file: checks whether another daemon serves it, sets its mode and owner,
+ * and removes an old one. An address of the configuration: tries it again until it can be had.
  */
 import { constants, lchownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, type Server, type Socket } from 'node:net';
@@ -8,6 +8,7 @@ import path from 'node:path';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { notASocket } from '../model/sentences.js';
 import { ownUserText, trustedPlace, UntrustedPlace, userText } from '../plugin/trusted-place.js';
+import type { Log } from './log.js';
 import { give, makeDirectories } from './made-files.js';
 import { errnoName, systemErrorText } from './system-error.js';
 
@@ -120,6 +121,61 @@ function underMask<T>(mask: number, work: () => T): T {
   } finally {
     process.umask(before);
   }
+}
+
+export interface ConfiguredAddress {
+  /** The key of the configuration, which is also the kind of its log lines. */
+  readonly key: 'metrics' | 'web';
+  /** The place of the address in the configuration, as `file:line:column: `. */
+  readonly place: string;
+  /** Pause between two attempts to get the address. */
+  readonly retryMs: number;
+  readonly log: Log;
+}
+
+/** Resolves to a function that ends the server. `lost`: to be called when the server has ended by itself. */
+type Listen = (lost: (error: unknown) => void) => Promise<() => Promise<void>>;
+
+/**
+ * Has a server listen. Rejects with an OverlayError when the address cannot be had. With `mayWait` the error is logged
+ * instead, and the address is tried again until it can be had, as after a server that is lost. Resolves to a function that
+ * ends the server.
+ */
+export async function serveAddress(
+  { key, place, retryMs, log }: ConfiguredAddress,
+  mayWait: boolean,
+  listen: Listen,
+): Promise<() => Promise<void>> {
+  let close: (() => Promise<void>) | undefined;
+  let retry: NodeJS.Timeout | undefined;
+  let isEnding = false;
+  const later = (error: unknown): void => {
+    log.error(key, `${asOverlayError(error).message}; tried again every ${retryMs / 1000} s`);
+    retry = setTimeout(() => {
+      attempt().catch(later);
+    }, retryMs).unref();
+  };
+  const lost = (error: unknown): void => {
+    close = undefined;
+    if (!isEnding) later(error);
+  };
+  const attempt = async (): Promise<void> => {
+    const made = await listen(lost).catch((error: unknown) => {
+      const { code, message } = asOverlayError(error);
+      throw new OverlayError(code, `${place}${key}: ${message}`, [], error);
+    });
+    if (isEnding) await made();
+    else close = made;
+  };
+  await attempt().catch((error: unknown) => {
+    if (!mayWait) throw error;
+    later(error);
+  });
+  return async () => {
+    isEnding = true;
+    clearTimeout(retry);
+    await close?.();
+  };
 }
 
 /** Node has no public name for it; undocumented, but the same since 0.10. */

@@ -1,7 +1,9 @@
 /** Errors of the system in the words of this program. */
 import { getSystemErrorMap } from 'node:util';
 import { asOverlayError, errorCode, type ErrorCode, errorText, OverlayError } from '../model/errors.js';
+import { notOfThisHost } from '../model/sentences.js';
 import { ERRNO, type ErrnoName } from '../wire/errno.js';
+import { type Endpoint, formatEndpoint } from '../wire/ip.js';
 
 /** A sentence, with a code where the code of the errno would mislead. */
 export type Explanation = string | { readonly code: ErrorCode; readonly line: string };
@@ -35,6 +37,36 @@ export function systemErrorText(error: unknown): string {
   return errno !== undefined && name === errno ? sentence : message;
 }
 
+/** Causes that are followed: a library wraps an error two or three times. */
+const MAX_CAUSES = 5;
+
+/**
+ * The sentence with those of its causes: `cannot read the table: connect ECONNREFUSED 127.0.0.1:80`. A cause that the
+ * sentence has already is left out. Never fails, whatever was thrown: causes may go round, and reading one may throw.
+ */
+export function sentenceWithCauses(error: unknown): string {
+  let sentence = systemErrorText(error);
+  const seen = new Set<unknown>([error]);
+  for (let cause = causeOf(error); cause !== undefined && !seen.has(cause); cause = causeOf(cause)) {
+    if (seen.size > MAX_CAUSES) return `${sentence}: ...`;
+    seen.add(cause);
+    const text = systemErrorText(cause);
+    if (!sentence.includes(text)) sentence = `${sentence}: ${text}`;
+  }
+  return sentence;
+}
+
+/** The cause of an error; without one, the first of the errors that it stands for (AggregateError). Never fails. */
+function causeOf(error: unknown): unknown {
+  try {
+    if (!(error instanceof Error)) return undefined;
+    if (error.cause !== undefined) return error.cause;
+    return error instanceof AggregateError ? (error.errors as readonly unknown[]).at(0) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * An OverlayError with the sentence for the error's errno name; without such a sentence, with the error's
  * own.
@@ -49,6 +81,18 @@ export function explain(
   const { code, line } =
     typeof explanation === 'string' ? { code: plain.code, line: explanation } : explanation;
   return new OverlayError(code, line, [line], error);
+}
+
+/** For an address and port of TCP that a key of the configuration names. */
+export function addressSentences(
+  endpoint: Endpoint,
+  key: string,
+): Readonly<Partial<Record<ErrnoName, Explanation>>> {
+  return {
+    EADDRINUSE: `another program uses ${formatEndpoint(endpoint)}: choose another port for ${key}`,
+    EADDRNOTAVAIL: notOfThisHost(endpoint.ip),
+    EACCES: `varpd may not use port ${endpoint.port}: choose one above 1023`,
+  };
 }
 
 /**

@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { EXIT } from '../model/exit-statuses.js';
+import { didYouMean } from '../model/suggest.js';
 import { complain } from './complaint.js';
 import type { Flags } from './config.js';
 import { endProcess, makeExitCertain } from './exit.js';
@@ -27,14 +28,19 @@ let startFlags: Flags | undefined;
 
 const USAGE = `usage: varpd [--config FILE] [-i DIR]... [--socket PATH] [--foreground | --check]
        varpd stop [--config FILE] [--socket PATH]
-       varpd --help | --version
+       varpd create-plugin NAME [DIR]
+       varpd check-plugin DIR [--resolve MAC] [--listen ADDRESS] [-p NAME=VALUE]...
+             [--secret NAME=FILE]...
+       varpd -h | --help | --version
 
   --config FILE   configuration (default: /etc/varpd/varpd.yaml, if it is there)
-  -i DIR          one more directory of lookup plugins
+  -i DIR          one more directory of lookup plugins, or a package that is one
   --socket PATH   control socket, over what the configuration says
   --foreground    stay, log to standard error; otherwise return when the daemon is ready
   --check         try all that a start needs, and change nothing: 0 = it would start, 10 = there are errors
   stop            end the varpd that answers on the socket, and wait until it has ended
+  create-plugin   make a package with a lookup plugin and its tests
+  check-plugin    load a lookup plugin without a daemon, and ask it: 0 = it is fine, 10 = something is wrong
 
 SIGTERM ends it, SIGHUP reads the configuration and the files of plugins again, SIGUSR2 restarts it with links,
 addresses and connections kept.
@@ -43,35 +49,55 @@ addresses and connections kept.
 /** Follows an error of the command line. It is the only part of an error that has several lines. */
 const HELP = USAGE.trimEnd();
 
-function readArguments() {
+const OPTIONS = {
+  config: { type: 'string' },
+  include: { type: 'string', short: 'i', multiple: true },
+  socket: { type: 'string' },
+  foreground: { type: 'boolean' },
+  check: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean' },
+} as const;
+
+function readArguments(args: readonly string[]) {
   try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        config: { type: 'string' },
-        include: { type: 'string', short: 'i', multiple: true },
-        socket: { type: 'string' },
-        foreground: { type: 'boolean' },
-        check: { type: 'boolean' },
-        help: { type: 'boolean' },
-        version: { type: 'boolean' },
-      },
-    });
+    return parseArgs({ args: [...args], allowPositionals: true, options: OPTIONS });
   } catch (error) {
-    throw wrongUsage((error as Error).message);
+    const { message } = error as Error;
+    // Node goes on with advice about positional arguments.
+    const unknown = /^Unknown option '(-[^']*)'/.exec(message)?.[1];
+    throw wrongUsage(unknown === undefined ? message : unknownWord('unknown option', unknown, OPTION_NAMES));
   }
+}
+
+const OPTION_NAMES = Object.keys(OPTIONS).map((name) => `--${name}`);
+
+/** `unknown option '--chek': did you mean --check?` */
+function unknownWord(what: string, word: string, known: readonly string[]): string {
+  const hint = didYouMean(word, known);
+  return `${what} '${word}'${hint === undefined ? '' : `: ${hint}`}`;
 }
 
 function wrongUsage(message: string): OverlayError {
   return new OverlayError('INVALID', message, [message, HELP]);
 }
 
+const AUTHOR_COMMANDS = ['create-plugin', 'check-plugin'];
+
 async function main(): Promise<void> {
-  const { values, positionals } = readArguments();
+  const args = process.argv.slice(2);
+  if (AUTHOR_COMMANDS.includes(args.at(0) ?? '')) {
+    stopListening();
+    const { authorCommand } = await import('../author/commands.js');
+    process.exitCode = await authorCommand(args, wrongUsage);
+    return;
+  }
+  const { values, positionals } = readArguments(args);
   const { config, include = [], socket, foreground, check, help, version } = values;
   const word = positionals.at(0);
   const unexpected = word === 'stop' ? positionals.at(1) : word;
-  if (unexpected !== undefined) throw wrongUsage(`unexpected argument '${unexpected}'`);
+  if (unexpected !== undefined)
+    throw wrongUsage(unknownWord('unexpected argument', unexpected, ['stop', ...AUTHOR_COMMANDS]));
   if (help === true || version === true) {
     process.stdout.write(help === true ? USAGE : `varpd ${VERSION}\n`);
     return;
@@ -128,9 +154,7 @@ async function withAllReasons(flags: Flags, lines: readonly string[]): Promise<r
   }
 }
 
-try {
-  await main();
-} catch (error) {
+async function refuse(error: unknown): Promise<void> {
   const { code, message, details, exitStatus } = asOverlayError(error);
   let lines: readonly string[] = details.length > 0 ? details : [message];
   if (startFlags !== undefined && !lifecycle.isRestart) lines = await withAllReasons(startFlags, lines);
@@ -144,3 +168,5 @@ try {
   else if (lifecycle.isHeldByManager) await delay(RETRY_PAUSE_MS);
   endProcess(lines.includes(HELP) ? EXIT.USAGE : exitStatus);
 }
+
+main().catch(refuse);

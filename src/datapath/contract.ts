@@ -7,22 +7,25 @@
  * Datapath threads own the descriptors in between. Every method is called on the main thread. A handle may be
  * used after its end without harm: an answer may come late, and a device may vanish at any moment.
  */
-import type { CaptureRules } from '../core/capture-tap.js';
-import type { LeaseNews } from '../core/dhcp-leases.js';
-import type { ProtectionRules } from '../core/link-protection.js';
+import type { CaptureRules } from '../core/capture/capture-tap.js';
+import type { LeaseNews } from '../core/protection/dhcp-leases.js';
+import type { ProtectionRules } from '../core/protection/link-protection.js';
 import type { Notice } from '../core/notices.js';
-import type { PeerPlace } from '../core/peer-places.js';
-import type { TargetFacts } from '../core/target-rows.js';
+import type { PeerPlace } from '../core/peers/peer-places.js';
+import type { RestoredTarget, TargetRow } from '../core/tables/target-list.js';
+import type { TargetFacts } from '../core/tables/target-rows.js';
 import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
-import type { DropReason, ProxyDrop } from '../model/drops.js';
+import type { ProxyDrop } from '../model/drops.js';
 import type { DropReport } from '../model/drop-report.js';
 import type { PeerList, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
-import type { Destination, MacAddress } from '../plugin/contract.js';
-import type { Endpoint, IpAddress } from '../wire/ip.js';
+import type { MacAddress } from '../plugin/contract.js';
+import type { Destination, Endpoint, IpAddress } from '../wire/ip.js';
+import type { FrameCapture } from './capture-contract.js';
 import type { ExplainedDatapath } from './explain-contract.js';
 import type { ProbedDatapath } from './probe-contract.js';
+import type { WatchedDatapath } from './watch-contract.js';
 
 /** Configuration of an overlay for the datapath. `id` is `varpd/id`: no two overlays have the same. */
 export interface OverlayConfig {
@@ -30,8 +33,7 @@ export interface OverlayConfig {
   readonly encapsulation: EncapsulationName;
   readonly vnetid: number;
   readonly mtuBytes: number;
-  /** `point`: every frame that is not local goes to `destination`. `dynamic`: the plugin is asked about each
-   * MAC. */
+  /** `point`: every frame that is not local goes to `destination`. `dynamic`: the plugin is asked about each MAC. */
   readonly mode: 'point' | 'dynamic';
   readonly destination?: Destination;
   /** <encap>/listen_ip and <encap>/listen_port. */
@@ -65,6 +67,22 @@ export interface OverlayConfig {
   readonly known: KnownPlaces;
 }
 
+/** The configuration of an overlay that may change while it runs. */
+export type OverlaySettings = Pick<
+  OverlayConfig,
+  | 'vnetid'
+  | 'mtuBytes'
+  | 'listen'
+  | 'sourcePorts'
+  | 'udpChecksum'
+  | 'accept'
+  | 'strictSource'
+  | 'vlan'
+  | 'dscp'
+  | 'offload'
+  | 'answersLoopback'
+>;
+
 export interface PortConfig {
   /** Name of the TAP. */
   readonly name: string;
@@ -75,8 +93,7 @@ export interface PortConfig {
    * this id on the overlay. */
   readonly vid: number;
   readonly mtuBytes: number;
-  /** The MTU that an earlier varpd set. If the device has another MTU, another program has set it, and it
-   * stays. */
+  /** The MTU that an earlier varpd set. If the device has another MTU, another program has set it, and it stays. */
   readonly previousMtuBytes?: number | undefined;
   /** The overlay's own port also takes unicast frames for MACs that no VNIC has: a bridge may be behind it. */
   readonly own: boolean;
@@ -121,7 +138,13 @@ export interface LookupRequest {
  * then the answer is for this frame alone. `reason` is the counter for the frames that waited.
  */
 export type LookupAnswer =
-  | { readonly kind: 'target'; readonly to: readonly Destination[]; readonly ttlMs: number }
+  | {
+      readonly kind: 'target';
+      readonly to: readonly Destination[];
+      readonly ttlMs: number;
+      /** As `Age.staleMs` of the plugin contract. */
+      readonly staleMs?: number | undefined;
+    }
   | {
       readonly kind: 'drop';
       readonly reason: 'lookup_drop' | 'lookup_timeout' | 'lookup_failed' | ProxyDrop;
@@ -135,10 +158,11 @@ export type LookupAnswer =
 /**
  * checksum  the stack leaves checksums to varpd
  * tso, uso  the stack leaves the cutting of TCP, or of UDP, to varpd
+ * nested    the same for TCP and UDP inside a UDP tunnel
  * gso       many frames to one destination are sent as one message, which the kernel cuts
  * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
  */
-export type Offload = 'checksum' | 'tso' | 'uso' | 'gso' | 'gro';
+export type Offload = 'checksum' | 'tso' | 'uso' | 'nested' | 'gso' | 'gro';
 
 export interface TargetEntry {
   readonly mac: MacAddress;
@@ -154,9 +178,14 @@ export interface TargetEntries {
   readonly next: MacAddress | undefined;
 }
 
+export type { CapturedFrame, CapturePoint, FrameCapture } from './capture-contract.js';
 export type { DroppedFrame, DropReport } from '../model/drop-report.js';
 
-export type KnownTarget = Pick<TargetEntry, 'mac' | 'to'>;
+/** A target that the plugin pushes. Without destinations: the MAC is forgotten. */
+export type PushedTarget = TargetRow;
+
+/** A target from before a restart. */
+export type KnownTarget = RestoredTarget;
 
 /** Peers and targets from before a restart. */
 export interface KnownPlaces {
@@ -220,43 +249,6 @@ export interface Inherited {
   readonly hasStandIn: boolean;
 }
 
-/** Where a captured frame was seen. `from-socket`: a datagram that was dropped before its overlay or its frame was known. */
-export type CapturePoint = 'from-port' | 'to-port' | 'to-tunnel' | 'from-tunnel' | 'from-socket';
-
-export interface CapturedFrame {
-  readonly point: CapturePoint;
-  /** Name of the port; empty in the tunnel. */
-  readonly port: string;
-  /** Time since 1970. */
-  readonly timeNs: bigint;
-  /** Length of the whole frame, even if less was copied. A datagram without a frame counts from the tunnel's header on. */
-  readonly frameBytes: number;
-  /** The header of the tunnel, where there is one, and the frame, or its beginning. */
-  readonly data: Uint8Array;
-  /** Bytes of that header. */
-  readonly leadBytes: number;
-  /** The offloads that the frame still needs, as in wire/descriptor.ts. */
-  readonly descriptor: Int32Array;
-  readonly dropped: DropReason | undefined;
-  /** The underlay sockets that the frame goes between; undefined at a port. */
-  readonly from: Endpoint | undefined;
-  readonly to: Endpoint | undefined;
-  /** Traffic class of the outer packet. */
-  readonly trafficClass: number;
-}
-
-/** Copies of frames of an overlay. A slow reader of them loses some; the traffic loses none. */
-export interface FrameCapture {
-  /** The oldest frame that was not taken yet; undefined when there is none now. */
-  next(): CapturedFrame | undefined;
-  /** Packets that there was no room for, by port; those of the tunnel under the empty name. */
-  lost(): ReadonlyMap<string, number>;
-  /** Nothing more comes in: it was stopped, or the overlay is gone. */
-  readonly isOver: boolean;
-  /** Resolves when nothing more comes in. The frames in it can still be taken. */
-  stop(): Promise<void>;
-}
-
 /** A port of an overlay: the TAP that `addPort` opened. */
 export interface PortHandle {
   readonly name: string;
@@ -268,6 +260,17 @@ export interface PortHandle {
   check(device: string | undefined, tun: TunInfo | undefined): PortFindings;
   /** Notes whether the interface is down: then no station is behind it. */
   setDown(isDown: boolean): void;
+  /** Sets the MTU of the device, unless it has another one than `before`: then another program has set it. A device in
+   * another namespace keeps its MTU, since only a process there may set it. Returns whether it was set. Throws the
+   * system's error. */
+  setMtu(mtuBytes: number, before: number): boolean;
+  /** Renames the device, and the port with it. Throws the system's error: EBUSY if the device is up and the kernel older
+   * than 6.2, ENODEV if it is gone or in another network namespace. */
+  rename(name: string): void;
+  /** Gives the device another MAC. Throws the system's error: ENODEV as `rename`. */
+  setAddress(mac: MacAddress): void;
+  /** Sets the VLAN, as `PortConfig.vid`, from the next batch on. */
+  setVid(vid: number): void;
   /** Sets the rules from the next batch on. Undefined = any frame may be sent. */
   setProtection(rules: ProtectionRules | undefined): void;
   /** Notes the device's new MAC and its rules, from the next batch on. */
@@ -279,12 +282,17 @@ export interface PortHandle {
 }
 
 /** The handle of an overlay. */
-export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath {
+export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath, WatchedDatapath {
   /** Opens the TAP, sets MAC and MTU and brings it up. Throws the system's error. A TAP that an earlier varpd
    * left is taken over as it is: settings of other programs stay. */
   addPort(config: PortConfig): PortHandle;
   /** Sets the carrier that software sees on the overlay's ports, later ports included. */
   setCarrier(on: boolean): void;
+  /** Puts other settings in force, all or nothing; frames go on. New sockets are opened before the old ones are closed. All
+   * targets are forgotten, as by `invalidate`, if the overlay becomes another network or has another listen address.
+   * Resolves when the old ones are closed. Rejects with the system's error or an OverlayError, and nothing has changed
+   * then. An address of another family is not for a running overlay: its destinations are of the old one. */
+  change(settings: OverlaySettings): Promise<void>;
   /** Mode point: sets the destination of every frame that is not local. */
   setDestination(destination: Destination): void;
   /** Sets the destinations with routes that lead back into the overlay. Frames to them are dropped. The list
@@ -298,9 +306,13 @@ export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath {
   answer(lookup: number, answer: LookupAnswer): void;
   /** Sets a target and sends the frames that wait for it. An empty list = drop. */
   setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number, origin: 'set' | 'pushed'): void;
-  /** Forgets one MAC, or all if `mac` is undefined. The plugin is asked again about MACs that frames wait
-   * for. */
-  invalidate(mac?: MacAddress): void;
+  /** Sets targets that the plugin pushes, and sends the frames that wait for them. Costs this thread some 2 us a row,
+   * so that a long list is to be handed over in parts. Datapath threads take a list in slices, and later commands
+   * to the overlay after it. */
+  setTargets(rows: readonly PushedTarget[]): void;
+  /** Forgets these MACs, or all if `macs` is undefined, stale ones too. The plugin is asked again about MACs that
+   * frames wait for. Long lists as for `setTargets`. */
+  invalidate(macs?: readonly MacAddress[]): void;
   setPeers(peers: readonly IpAddress[]): void;
   /** The latest list of `setPeers`. */
   readonly namedPeers: readonly IpAddress[];

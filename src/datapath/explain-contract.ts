@@ -1,6 +1,6 @@
-/** The contract of explanations: each thread says what it would do with a frame (core/dry-run.ts). */
-import type { Explained } from '../core/dry-facts.js';
-import type { DryFrame } from '../core/dry-run.js';
+/** The contract of explanations: each thread says what it would do with a frame (core/dry-run/dry-run.ts). */
+import type { Explained } from '../core/dry-run/dry-facts.js';
+import type { DryFrame } from '../core/dry-run/dry-run.js';
 
 /** The explanations of the threads of an overlay. */
 export interface FrameExplanation {

@@ -1,5 +1,5 @@
 /** The part of the contract (contract.ts) for probes: frames of one port, and what comes back to them. */
-import type { ProbeFrame, ProbeRules } from '../core/probe.js';
+import type { ProbeFrame, ProbeRules } from '../core/probe/probe.js';
 import type { DropReason } from '../model/drops.js';
 import type { Endpoint } from '../wire/ip.js';
 import type { MacAddress } from '../wire/mac.js';

@@ -18,8 +18,9 @@ export interface Addon {
   ): number;
   ringOpen(params: Int32Array): number;
   ringUse(fd: number, params: Int32Array): number;
-  tapRead(batch: number, fd: number, maxFrames: number): number;
-  tapWrite(batch: number, fd: number, list: Int32Array, entries: number): number;
+  /** `headerBytes`: of the virtio-net header, 10 by default. */
+  tapRead(batch: number, fd: number, maxFrames: number, headerBytes?: number): number;
+  tapWrite(batch: number, fd: number, list: Int32Array, entries: number, headerBytes?: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
   addressRefused(slot: number): number;
   headerRule(words: Int32Array): number;
@@ -47,6 +48,7 @@ export interface Addon {
   tapOpen(name: string, options: number): number;
   tapInfo(fd: number, text: Uint8Array): number;
   tapNetwork(fd: number): number;
+  enterNetwork(fd: number): number;
   tapControl(fd: number, what: number, words: Int32Array): number;
   ethtool(name: string, command: Uint8Array): number;
   programLoad(instructions: Uint8Array): number;
@@ -66,6 +68,7 @@ export interface Addon {
   peerCredentials(fd: number, ids: Int32Array): number;
   sdNotify(state: string, passed: number, waits: number): number;
   dropPrivileges(keep: number, ids: Int32Array): number;
+  landlock(ruleset: number, bytes?: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
   limitSystemCalls(): number;
   setInheritable(fd: number, on: number): number;
@@ -83,7 +86,25 @@ export interface Addon {
   watchStop(watch: WatchHandle): number;
 }
 
-export const addon = createRequire(import.meta.url)('./dgram_extra.node') as Addon;
+/** The addon is there for each architecture that it was built for. */
+function load(): Addon {
+  const require = createRequire(import.meta.url);
+  const file = `./dgram_extra-${process.arch}.node`;
+  try {
+    return require(file) as Addon;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why =
+      code === 'MODULE_NOT_FOUND'
+        ? `this package of varpd has none for linux-${process.arch}`
+        : `it needs the C library of Debian 12 or newer (glibc 2.34): ${message}`;
+    throw new Error(`the native part of varpd cannot be loaded: ${why}; build varpd from its sources`, {
+      cause: error,
+    });
+  }
+}
+
+export const addon = load();
 
 const NAMES = new Map<number, string>(Object.entries(ERRNO).map(([name, number]) => [number, name]));
 

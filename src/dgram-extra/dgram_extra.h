@@ -40,6 +40,11 @@ static inline int or_errno(int result)
 	return result < 0 ? -errno : result;
 }
 
+/* linux/if_tun.h, since Linux 5.2 */
+#ifndef TUNGETDEVNETNS
+#define TUNGETDEVNETNS _IO('T', 227)
+#endif
+
 #define EXPORT(name, function) { name, NULL, function, NULL, NULL, NULL, napi_default, NULL }
 
 /* Starts a thread with a small stack that gets no signals, since Node's threads handle those. Returns 0 or an errno. */

@@ -97,6 +97,13 @@ uint8_t *frame_at(const struct batch *batch, int32_t index, int32_t **desc)
 	return batch->slab + d[OFFSET];
 }
 
+int start_cut(struct cutter *cut, const uint8_t *frame, const int32_t *desc)
+{
+	const struct gso gso = { .type = desc[GSO_TYPE], .size = desc[GSO_SIZE], .flags = desc[FLAGS],
+		.csum_start = desc[CSUM_START], .outer_l4 = desc[OUTER_L4], .inner_l3 = desc[INNER_L3] };
+	return cut_start(cut, frame, (size_t)desc[LENGTH], &gso);
+}
+
 void lose(int32_t *entry, int error)
 {
 	if (entry[1] >= 0)

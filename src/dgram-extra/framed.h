@@ -15,6 +15,7 @@
 #define DGRAM_EXTRA_FRAMED_H
 
 #include "dgram_extra.h"
+#include "offload.h"
 #include "ring.h"
 
 /* Descriptor words; keep in step with src/wire/descriptor.ts. */
@@ -28,6 +29,8 @@ enum {
 	CSUM_START,   /* first byte that the checksum covers, from the frame's first byte */
 	CSUM_OFFSET,  /* the checksum field, from CSUM_START */
 	ADDRESS,      /* 4 words: underlay source, 16 bytes in network order, IPv4 as v4-mapped */
+	OUTER_L4 = 8, /* the same words in a tunnel superframe (GSO_TUNNEL), which only a port sends: its outer UDP header, */
+	INNER_L3 = 9, /* and its inner IP header, from the frame's first byte */
 	PORT = 12,    /* underlay source port */
 	TOS,          /* outer traffic class: as received, or to be sent */
 	SEGMENT,      /* bytes from one frame of a run to the next; 0 = one frame */
@@ -35,7 +38,7 @@ enum {
 	DESC_WORDS = 16,
 };
 
-#define HEADROOM 16       /* before each frame: for the 10-byte virtio-net header, then for the tunnel header and a VLAN tag */
+#define HEADROOM 32       /* before each frame: for the virtio-net header (24 bytes), then for the tunnel header and a VLAN tag */
 #define MAX_FRAME 65536   /* a frame of a TAP has at most 64 KiB, so that much must be free before a read */
 #define MAX_BATCHES 16    /* two directions of a worker, and room for tests */
 #define MAX_MESSAGES 1024 /* the kernel's limit for one recvmmsg or sendmmsg (UIO_MAXIOV) */
@@ -88,6 +91,8 @@ struct state *state_of(napi_env env);
 struct batch *batch_of(napi_env env, napi_value value);
 /* Returns a frame of the batch; NULL if the descriptor points outside the slab. */
 uint8_t *frame_at(const struct batch *batch, int32_t index, int32_t **desc);
+/* Starts to cut the superframe of a descriptor. Returns 0, or -EINVAL. */
+int start_cut(struct cutter *cut, const uint8_t *frame, const int32_t *desc);
 /* Notes that a frame of this entry is lost. The argument becomes the negated errno of the first lost frame, less 65,536
  * for each further lost frame of a run or a superframe. */
 void lose(int32_t *entry, int error);

@@ -5,7 +5,8 @@
  * The calls of `native` are the hot path. They take small integers and return a number; a negative one is a negated errno.
  * All other calls are the control path and throw a NativeError. README.md has the contract of each call.
  */
-import { readlinkSync } from 'node:fs';
+import { close, readlinkSync } from 'node:fs';
+import { promisify } from 'node:util';
 
 import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError, type Addon } from './addon.js';
@@ -13,6 +14,7 @@ import { addon, checked, NativeError, type Addon } from './addon.js';
 export { errnoName, NativeError } from './addon.js';
 export { CAP_NET_ADMIN } from './kernel-numbers.js';
 export { probeFeatures, type Features } from './features.js';
+export { allowBelow, createRuleset, LANDLOCK, landlockVersion } from './landlock.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
 export {
   bridgePortOf,
@@ -21,6 +23,7 @@ export {
   linkInfo,
   neighbourMac,
   tunnelLinksOn,
+  renameLink,
   setLink,
   type AddressInfo,
   type LinkChange,
@@ -28,6 +31,8 @@ export {
   type LinkInfo,
   type TunInfo,
 } from './rtnetlink.js';
+export { inNetwork, isOwnNetwork, moveLink } from './network-namespace.js';
+export { addAddress, addRoute, routesOf, type LinkRoute } from './link-routes.js';
 export { routeMtuBytes, routeTo, type RouteInfo } from './routes.js';
 export { addToPoll, createEvent, createPoll, needDescriptors, removeFromPoll, signalEvent } from './poll.js';
 export {
@@ -42,10 +47,12 @@ export {
   setTapQueue,
   setTapSteering,
   TAP_DEFAULTS,
+  tapHeaderBytes,
   linkElsewhere,
   tapInfo,
   tapSettings,
   TUN_F,
+  TUNNEL_HEADER_BYTES,
   unfilterTap,
   type LinkOffloads,
   type TapInfo,
@@ -215,6 +222,12 @@ export function adoptUdp(fd: number, pathNews: boolean, label: string): void {
 export function closeDescriptor(fd: number): void {
   checked(addon.closeDescriptor(fd), 'close', `descriptor ${fd}`);
 }
+
+/**
+ * Closes the descriptor of a TAP. The kernel waits until nothing uses the device any more (removal.c), 20 ms at rest and
+ * half a second on a busy machine, so this is done by a thread of Node's pool. Rejects with the system's error.
+ */
+export const closeTap: (fd: number) => Promise<void> = promisify(close);
 
 /** Takes a lock; false when another process holds it. The lock ends when the descriptor is closed or the process ends. */
 export function lockFile(fd: number): boolean {

@@ -22,6 +22,7 @@ export const RTM_GETLINK = 18;
 export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
+export const RTM_NEWROUTE = 24;
 export const RTM_GETROUTE = 26;
 export const RTM_GETNEIGH = 30;
 export const RTM_GETNSID = 90;
@@ -39,10 +40,17 @@ export const RTA_DST = 1;
 export const RTA_SRC = 2;
 export const RTA_OIF = 4;
 export const RTA_GATEWAY = 5;
+export const RTA_PRIORITY = 6;
 export const RTA_METRICS = 8;
 export const RTA_CACHEINFO = 12;
+export const RTA_TABLE = 15;
 export const RTA_VIA = 18;
 export const RTAX_MTU = 2;
+export const RTAX_ADVMSS = 8;
+export const RTPROT_BOOT = 3;
+export const RT_TABLE_MAIN = 254;
+export const RT_SCOPE_UNIVERSE = 0;
+export const RT_SCOPE_LINK = 253;
 export const RTM_F_FIB_MATCH = 0x2000;
 export const RTN_UNICAST = 1;
 export const RTN_LOCAL = 2;
@@ -61,6 +69,7 @@ export const IFLA_LINK = 5;
 export const IFLA_MASTER = 10;
 export const IFLA_LINKINFO = 18;
 export const IFLA_AF_SPEC = 26;
+export const IFLA_NET_NS_FD = 28;
 export const IFLA_LINK_NETNSID = 37;
 export const IFLA_TARGET_NETNSID = 46;
 export const IFLA_INFO_KIND = 1;
@@ -89,7 +98,9 @@ export const NETNSA_FD = 3;
 // linux/if_addr.h
 export const IFA_ADDRESS = 1;
 export const IFA_LOCAL = 2;
+export const IFA_BROADCAST = 4;
 export const IFA_FLAGS = 8;
+export const IFA_F_NODAD = 0x02;
 export const IFA_F_OPTIMISTIC = 0x04;
 export const IFA_F_DADFAILED = 0x08;
 export const IFA_F_TENTATIVE = 0x40;
@@ -120,3 +131,18 @@ export const UDP_GRO = 104;
 
 // linux/capability.h
 export const CAP_NET_ADMIN = 12;
+
+// fcntl.h, which has it for programs with _GNU_SOURCE alone
+export const O_PATH = 0x200000;
+
+// linux/landlock.h
+export const LANDLOCK_ACCESS_FS_EXECUTE = 0x1;
+export const LANDLOCK_ACCESS_FS_WRITE_FILE = 0x2;
+export const LANDLOCK_ACCESS_FS_READ_FILE = 0x4;
+export const LANDLOCK_ACCESS_FS_READ_DIR = 0x8;
+export const LANDLOCK_ACCESS_FS_MAKE_SYM = 0x1000; // the last one of version 1
+export const LANDLOCK_ACCESS_FS_REFER = 0x2000; // since version 2, Linux 5.19
+export const LANDLOCK_ACCESS_FS_TRUNCATE = 0x4000; // since version 3, Linux 6.2
+export const LANDLOCK_ACCESS_FS_IOCTL_DEV = 0x8000; // since version 5, Linux 6.10
+export const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET = 0x1; // since version 6, Linux 6.12
+export const LANDLOCK_SCOPE_SIGNAL = 0x2;

@@ -1,34 +1,9 @@
-/* Checksums, segmentation and coalescing. offload.h has the overview. */
-#include "offload.h"
+/* Checksums, the layout of frames, and segmentation. offload.h has the overview. */
+#include "offload-bytes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
-
-enum { TCP = 6, UDP = 17 };
-enum { FIN = 0x01, SYN = 0x02, RST = 0x04, PSH = 0x08, URG = 0x20, CWR = 0x80 };
-
-static uint16_t get16(const uint8_t *bytes)
-{
-	return (uint16_t)(bytes[0] << 8 | bytes[1]);
-}
-
-static void put16(uint8_t *bytes, uint16_t value)
-{
-	bytes[0] = (uint8_t)(value >> 8);
-	bytes[1] = (uint8_t)value;
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-	return (uint32_t)get16(bytes) << 16 | get16(bytes + 2);
-}
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-	put16(bytes, (uint16_t)(value >> 16));
-	put16(bytes + 2, (uint16_t)value);
-}
 
 /* ------------------------------------------------------------------------------------------------ checksums */
 
@@ -68,20 +43,7 @@ uint16_t fold(uint64_t sum)
 	return (uint16_t)((sum & 0xffff) + (sum >> 16));
 }
 
-static void put_sum(uint8_t *field, uint16_t sum)
-{
-	memcpy(field, &sum, 2);
-}
-
-static uint16_t get_sum(const uint8_t *field)
-{
-	uint16_t sum;
-	memcpy(&sum, field, 2);
-	return sum;
-}
-
-/* Returns the sum over the pseudo header. RFC 9293 3.1, RFC 8200 8.1 */
-static uint16_t pseudo_sum(const uint8_t *frame, const struct layout *at, size_t l4_bytes)
+uint16_t pseudo_sum(const uint8_t *frame, const struct layout *at, size_t l4_bytes)
 {
 	const uint8_t *ip = frame + at->l3;
 	uint64_t addresses = at->is_v4 ? sum_bytes(ip + 12, 8) : sum_bytes(ip + 8, 32);
@@ -94,10 +56,30 @@ int is_partial(const uint8_t *frame, const struct layout *at)
 	return get_sum(frame + at->l4 + at->checksum) == pseudo_sum(frame, at, l4_bytes);
 }
 
+static int is_ip_good(const uint8_t *frame, const struct layout *at)
+{
+	return !at->is_v4 || fold(sum_bytes(frame + at->l3, (size_t)(at->l4 - at->l3))) == 0xffff;
+}
+
+/* The same for the outer headers of a tunnel, if the inner checksum is right: then what it covers sums up to the complement
+ * of the inner pseudo header. An absent checksum is right. */
+static int is_outer_good(const uint8_t *frame, const struct layout *at)
+{
+	const struct layout outer = outer_of(at);
+	size_t l4_bytes = (size_t)(at->payload - at->l4) + at->payload_bytes, between = (size_t)(at->l4 - outer.l4);
+	if (!is_ip_good(frame, &outer))
+		return 0;
+	return get_sum(frame + outer.l4 + UDP_CHECKSUM) == 0 ||
+	       fold(pseudo_sum(frame, &outer, between + l4_bytes) + sum_bytes(frame + outer.l4, between) +
+		    (uint16_t)~pseudo_sum(frame, at, l4_bytes)) == 0xffff;
+}
+
 int is_good(const uint8_t *frame, const struct layout *at)
 {
 	size_t l4_bytes = (size_t)(at->payload - at->l4) + at->payload_bytes;
-	if (at->is_v4 && fold(sum_bytes(frame + at->l3, (size_t)(at->l4 - at->l3))) != 0xffff)
+	if (at->outer_l4 && !is_outer_good(frame, at))
+		return 0;
+	if (!is_ip_good(frame, at))
 		return 0;
 	if (at->protocol == UDP && get_sum(frame + at->l4 + at->checksum) == 0)
 		return 0;
@@ -173,7 +155,24 @@ int find_layout(const uint8_t *frame, size_t length, struct layout *at)
 	return 1;
 }
 
-static void put_ip_length(uint8_t *header, const struct layout *at, size_t bytes_behind_header)
+int find_tunnel(const uint8_t *frame, size_t length, const struct layout *outer, struct layout *at)
+{
+	const uint8_t *tunnel = frame + outer->payload;
+	size_t inner = outer->payload + 8u;
+	if (outer->protocol != UDP || outer->payload_bytes < 8)
+		return 0;
+	if (!(tunnel[0] & 0xc0) && get16(tunnel + 2) == 0x6558) /* Geneve with an Ethernet frame, RFC 8926 3.4 */
+		inner += (tunnel[0] & 63u) * 4;
+	else if (tunnel[0] != 8 || tunnel[1] || get16(tunnel + 2)) /* VXLAN, RFC 7348 5 */
+		return 0;
+	if (inner >= length || !find_layout(frame + inner, length - inner, at) || at->payload + inner > MAX_HEADER_BYTES)
+		return 0;
+	at->l3 += inner, at->l4 += inner, at->payload += inner;
+	at->outer_l3 = outer->l3, at->outer_l4 = outer->l4, at->outer_v4 = outer->is_v4;
+	return 1;
+}
+
+void put_ip_length(uint8_t *header, const struct layout *at, size_t bytes_behind_header)
 {
 	uint8_t *ip = header + at->l3;
 	size_t ip_header = (size_t)(at->l4 - at->l3);
@@ -188,23 +187,44 @@ static void put_ip_length(uint8_t *header, const struct layout *at, size_t bytes
 
 /* ---------------------------------------------------------------------------------------------- segmentation */
 
-int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start)
+/* Adds to `cut` the tunnel of a superframe with its outer IP header at l3. The outer UDP header and the inner IP header are
+ * where the kernel says; so any tunnel over UDP will do. */
+static int cut_tunnel(struct cutter *cut, size_t l3, const struct gso *gso)
 {
-	int type = gso_type & ~GSO_ECN, is_udp = type == GSO_UDP_L4;
-	size_t l3 = find_ip(frame, length), l4 = (size_t)csum_start, least = is_udp ? 8 : 20;
-	if (l3 == 0 || csum_start < 0 || l4 < l3 + 20 || l4 + least > length || gso_size <= 0)
+	const uint8_t *frame = cut->frame;
+	size_t l4 = (size_t)gso->outer_l4, inner = (size_t)gso->inner_l3, length = cut->length;
+	int is_v4 = (gso->type & GSO_TUNNEL) == GSO_TUNNEL_V4;
+	if (gso->outer_l4 < 0 || gso->inner_l3 < 0 || l4 < l3 + (is_v4 ? 20 : 40) || inner < l4 + 8 || inner + 20 > length ||
+	    (gso->csum_start - gso->outer_l4) % 2) /* sums are of whole words */
 		return -EINVAL;
-	uint16_t ether_type = get16(frame + l3 - 2);
+	cut->at.outer_l3 = l3, cut->at.outer_l4 = l4, cut->at.outer_v4 = is_v4;
+	if (gso->flags & TUNNEL_CSUM) /* the field has the sum over the pseudo header */
+		cut->outer_sum = get_sum(frame + l4 + UDP_CHECKSUM) + (uint64_t)(uint16_t)~htons((uint16_t)(length - l4));
+	return 0;
+}
+
+int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, const struct gso *gso)
+{
+	int type = gso->type & ~(GSO_ECN | GSO_TUNNEL), is_udp = type == GSO_UDP_L4, tunnel = gso->type & GSO_TUNNEL;
+	size_t outer = find_ip(frame, length), l4 = (size_t)gso->csum_start, least = is_udp ? 8 : 20;
+	if (outer == 0 || gso->csum_start < 0 || l4 + least > length || gso->size <= 0)
+		return -EINVAL;
+	*cut = (struct cutter){ .frame = frame, .length = length, .segment_bytes = (size_t)gso->size };
+	uint16_t ether_type = get16(frame + outer - 2);
+	if (tunnel && (ether_type != (tunnel == GSO_TUNNEL_V4 ? 0x0800 : 0x86dd) || cut_tunnel(cut, outer, gso) < 0))
+		return -EINVAL;
+	size_t l3 = tunnel ? (size_t)gso->inner_l3 : outer;
+	if (tunnel) /* not every tunnel has an Ethernet header inside */
+		ether_type = frame[l3] >> 4 == 4 ? 0x0800 : frame[l3] >> 4 == 6 ? 0x86dd : 0;
 	int is_v4 = ether_type == 0x0800;
-	if (!is_v4 && (ether_type != 0x86dd || l4 < l3 + 40))
+	if (l4 < l3 + 20 || (!is_v4 && (ether_type != 0x86dd || l4 < l3 + 40)))
 		return -EINVAL;
 	if (!is_udp && type != (is_v4 ? GSO_TCPV4 : GSO_TCPV6))
 		return -EINVAL;
 	size_t header = is_udp ? least : (size_t)(frame[l4 + 12] >> 4) * 4;
 	if (header < least || l4 + header >= length || l4 + header > MAX_HEADER_BYTES)
 		return -EINVAL;
-	*cut = (struct cutter){ .frame = frame, .length = length, .segment_bytes = (size_t)gso_size };
-	cut->at = (struct layout){ .l3 = l3, .l4 = l4, .payload = l4 + header, .is_v4 = is_v4 };
+	cut->at.l3 = l3, cut->at.l4 = l4, cut->at.payload = l4 + header, cut->at.is_v4 = is_v4;
 	cut->at.protocol = is_udp ? UDP : TCP;
 	cut->at.checksum = is_udp ? UDP_CHECKSUM : TCP_CHECKSUM;
 	/* The pseudo header has the final destination, which a routing header may hide from us. So the sum that the sender
@@ -216,6 +236,25 @@ int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_t
 size_t cut_count(const struct cutter *cut)
 {
 	return (cut->length - cut->at.payload + cut->segment_bytes - 1) / cut->segment_bytes;
+}
+
+/* Writes the outer headers of a segment. `l4_bytes` is its inner TCP or UDP header and payload. Their checksum is complete, so
+ * they sum up to the complement of the inner pseudo header, and need not be read again. */
+static void put_outer(const struct cutter *cut, uint8_t *header, size_t l4_bytes)
+{
+	const struct layout outer = outer_of(&cut->at);
+	size_t between = (size_t)(cut->at.l4 - outer.l4), udp_bytes = between + l4_bytes;
+	uint8_t *udp = header + outer.l4;
+	if (outer.is_v4)
+		put16(header + outer.l3 + 4, (uint16_t)(get16(header + outer.l3 + 4) + cut->next));
+	put_ip_length(header, &outer, udp_bytes);
+	put16(udp + 4, (uint16_t)udp_bytes);
+	if (!cut->outer_sum)
+		return;
+	put_sum(udp + UDP_CHECKSUM, 0);
+	uint16_t inner = (uint16_t)~fold(cut->fixed_sum + htons((uint16_t)l4_bytes));
+	uint16_t sum = (uint16_t)~fold(cut->outer_sum + htons((uint16_t)udp_bytes) + sum_bytes(udp, between) + inner);
+	put_sum(udp + UDP_CHECKSUM, sum == 0 ? 0xffff : sum); /* RFC 768 */
 }
 
 size_t cut_next(struct cutter *cut, uint8_t *header, const uint8_t **payload, size_t *payload_bytes)
@@ -244,83 +283,11 @@ size_t cut_next(struct cutter *cut, uint8_t *header, const uint8_t **payload, si
 	uint16_t sum = (uint16_t)~fold(cut->fixed_sum + htons((uint16_t)l4_bytes) + sum_bytes(l4, l4_header) +
 				       sum_bytes(cut->frame + start, bytes));
 	put_sum(l4 + at->checksum, sum == 0 && at->protocol == UDP ? 0xffff : sum); /* RFC 768: zero says "none" */
+	if (at->outer_l4)
+		put_outer(cut, header, l4_bytes);
 
 	*payload = cut->frame + start;
 	*payload_bytes = bytes;
 	cut->next++;
 	return at->payload;
-}
-
-/* ------------------------------------------------------------------------------------------------ coalescing */
-
-void train_start(struct train *train, const uint8_t *frame, const struct layout *at)
-{
-	*train = (struct train){ .head = frame, .at = *at, .segments = 1, .payload_bytes = at->payload_bytes };
-	if (at->protocol == TCP) {
-		train->last_flags = frame[at->l4 + 13];
-		/* A segment with one of these flags, or without data, stays alone. */
-		train->closed = (train->last_flags & (FIN | SYN | RST | PSH | URG)) != 0;
-	}
-	train->closed |= at->payload_bytes == 0;
-}
-
-/* Compares all fields that the kernel's GRO compares, and the IP id: to cut the superframe again must give the same
- * frames. */
-int train_add(struct train *train, const uint8_t *frame, const struct layout *at)
-{
-	const uint8_t *head = train->head;
-	const struct layout *of = &train->at;
-	if (train->closed || train->segments == MAX_TRAIN || at->l3 != of->l3 || at->l4 != of->l4 || at->payload != of->payload ||
-	    at->protocol != of->protocol || at->is_v4 != of->is_v4)
-		return 0;
-	if (at->payload_bytes == 0 || at->payload_bytes > of->payload_bytes ||
-	    at->payload - at->l3 + train->payload_bytes + at->payload_bytes > 65535)
-		return 0;
-	if (memcmp(head, frame, at->l3) != 0)
-		return 0;
-	const uint8_t *a = head + at->l3, *b = frame + at->l3;
-	if (at->is_v4) {
-		/* all fields and options, except length, id and checksum */
-		if (memcmp(a, b, 2) != 0 || memcmp(a + 6, b + 6, 4) != 0 || memcmp(a + 12, b + 12, at->l4 - at->l3 - 12) != 0 ||
-		    get16(b + 4) != (uint16_t)(get16(a + 4) + train->segments))
-			return 0;
-	} else if (memcmp(a, b, 4) != 0 || memcmp(a + 6, b + 6, 34) != 0) {
-		return 0;
-	}
-	a = head + at->l4, b = frame + at->l4;
-	if (memcmp(a, b, 4) != 0) /* ports */
-		return 0;
-	if (at->protocol == TCP) {
-		uint8_t flags = b[13];
-		if (get32(b + 4) != get32(a + 4) + train->payload_bytes || /* sequence */
-		    memcmp(a + 8, b + 8, 5) != 0 ||                            /* acknowledgment, data offset */
-		    ((a[13] ^ flags) & ~(FIN | PSH | CWR)) != 0 || (flags & CWR) ||
-		    memcmp(a + 14, b + 14, 2) != 0 || /* window */
-		    memcmp(a + 18, b + 18, (size_t)(at->payload - at->l4) - 18) != 0) /* urgent pointer, options */
-			return 0;
-		train->last_flags = flags;
-		train->closed = (flags & (FIN | PSH)) != 0;
-	}
-	train->closed |= at->payload_bytes < of->payload_bytes;
-	train->payload_bytes += at->payload_bytes;
-	train->segments++;
-	return 1;
-}
-
-int train_header(const struct train *train, uint8_t *header)
-{
-	const struct layout *at = &train->at;
-	uint8_t *l4 = header + at->l4;
-	size_t l4_bytes = (size_t)(at->payload - at->l4) + train->payload_bytes;
-	int type = GSO_UDP_L4;
-	memcpy(header, train->head, at->payload);
-	put_ip_length(header, at, l4_bytes);
-	if (at->protocol == TCP) {
-		l4[13] |= train->last_flags & (FIN | PSH);
-		type = (at->is_v4 ? GSO_TCPV4 : GSO_TCPV6) | (l4[13] & CWR ? GSO_ECN : 0);
-	} else {
-		put16(l4 + 4, (uint16_t)l4_bytes);
-	}
-	put_sum(l4 + at->checksum, pseudo_sum(train->head, at, l4_bytes));
-	return type;
 }

@@ -10,9 +10,11 @@
 #include <stdint.h>
 
 /* virtio-net header values (virtio 1.2, 5.1.6) */
-enum { NEEDS_CSUM = 1 };
+enum { NEEDS_CSUM = 1, TUNNEL_CSUM = 8 }; /* the second: the outer UDP checksum of a tunnel superframe is wanted */
 enum { TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 }; /* where the field is in the header */
 enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
+/* Bits on top of a type (virtio 1.4, 5.1.6): the superframe is inside a UDP tunnel over IPv4, or over IPv6. */
+enum { GSO_TUNNEL_V4 = 0x20, GSO_TUNNEL_V6 = 0x40, GSO_TUNNEL = 0x60 };
 
 uint64_t sum_bytes(const uint8_t *bytes, size_t length);
 uint16_t fold(uint64_t sum);
@@ -24,6 +26,9 @@ struct layout {
 	uint8_t protocol; /* 6 or 17 */
 	uint8_t is_v4;
 	uint8_t checksum; /* offset of the field in the TCP or UDP header */
+	/* The same of the headers around a UDP tunnel; outer_l4 = 0: there is no tunnel. */
+	uint8_t outer_v4;
+	uint16_t outer_l3, outer_l4;
 };
 
 /* Returns the offset of the header behind Ethernet and its tags; its EtherType is in the two bytes before it. 0 = the
@@ -35,13 +40,23 @@ int ip_fills(const uint8_t *frame, size_t length);
 
 /* 1 if the frame is a whole TCP segment or UDP datagram, directly behind the IP header, with no bytes after it; else 0. */
 int find_layout(const uint8_t *frame, size_t length, struct layout *at);
+/* The same for the frame inside a VXLAN or Geneve tunnel. `outer` is the layout of the whole frame. */
+int find_tunnel(const uint8_t *frame, size_t length, const struct layout *outer, struct layout *at);
 
 /* 1 if the TCP or UDP checksum was left to the device: the field holds the sum over the pseudo header. */
 int is_partial(const uint8_t *frame, const struct layout *at);
-/* 1 if all checksums of the frame are right. One that was left to the device counts as right, an absent one as wrong. */
+/* 1 if all checksums of the frame are right. One that was left to the device counts as right, an absent one as wrong, but for
+ * the outer one of a tunnel. */
 int is_good(const uint8_t *frame, const struct layout *at);
 
-#define MAX_HEADER_BYTES 240 /* 14, 4 tags, IP with options or extension headers, TCP with options (60) */
+#define MAX_HEADER_BYTES 512 /* Ethernet, 4 tags, IP and TCP with options; the same again inside a tunnel, Geneve with options */
+
+/* How a superframe is to be cut: its virtio-net header. */
+struct gso {
+	int type, size, flags;
+	int csum_start;         /* TCP or UDP header of what is cut, from the frame's first byte */
+	int outer_l4, inner_l3; /* of a tunnel superframe: its outer UDP header, and its inner IP header */
+};
 
 /* The state of cutting one superframe into segments. */
 struct cutter {
@@ -49,11 +64,11 @@ struct cutter {
 	size_t length, segment_bytes; /* payload bytes of a segment */
 	struct layout at;
 	uint32_t next; /* index of the next segment */
-	uint64_t fixed_sum; /* sum over the pseudo header without its length */
+	uint64_t fixed_sum, outer_sum; /* sums over the pseudo headers without their length; outer_sum = 0: no outer checksum */
 };
 
 /* Returns 0, or -EINVAL if the frame does not fit its virtio-net header. */
-int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start);
+int cut_start(struct cutter *cut, const uint8_t *frame, size_t length, const struct gso *gso);
 size_t cut_count(const struct cutter *cut);
 /* Writes the headers of the next segment, and returns their bytes. The payload is `*payload_bytes` bytes at `*payload`, a
  * part of the frame. */

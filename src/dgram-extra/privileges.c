@@ -23,6 +23,9 @@
 
 extern char **environ;
 
+/* System calls of Landlock (Linux 5.13). They have the same number on every architecture; older headers lack them. */
+enum { CREATE_RULESET = 444, ADD_RULE = 445 };
+
 /* Reduces the capabilities of the calling thread to those in `keep`, which programs that it starts have as well (ambient).
  * Returns 0 or a negated errno. */
 static int keep_only(uint32_t keep)
@@ -67,6 +70,19 @@ static napi_value drop_privileges(napi_env env, napi_callback_info info)
 	if (result == 0)
 		result = or_errno(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	return number(env, result);
+}
+
+/* landlock(ruleset, bytes): makes a ruleset out of a struct landlock_ruleset_attr when `ruleset` is below zero, and returns
+ * its descriptor, which has FD_CLOEXEC; without bytes it returns the version of the kernel's Landlock. Otherwise adds a
+ * struct landlock_path_beneath_attr to the ruleset. src/plugin-process/confine.c puts a ruleset into force. */
+static napi_value landlock(napi_env env, napi_callback_info info)
+{
+	ARGS(2);
+	size_t bytes;
+	const int ruleset = arg_int(env, argv[0]);
+	const void *data = arg_bytes(env, argv[1], &bytes);
+	return number(env, or_errno((int)(ruleset < 0 ? syscall(CREATE_RULESET, data, bytes, data ? 0 : 1)
+	                                              : syscall(ADD_RULE, ruleset, 1 /* PATH_BENEATH */, data, 0))));
 }
 
 /* startAnew(file, arguments): execve with the present environment; each argument ends with a NUL. Returns only on
@@ -123,6 +139,7 @@ void define_privileges(napi_env env, napi_value exports)
 {
 	static const napi_property_descriptor privileges[] = {
 		EXPORT("dropPrivileges", drop_privileges),
+		EXPORT("landlock", landlock),
 		EXPORT("startAnew", start_anew),
 		EXPORT("setInheritable", set_inheritable),
 		EXPORT("socketPair", socket_pair),

@@ -23,10 +23,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#ifndef TUNGETDEVNETNS
-#define TUNGETDEVNETNS _IO('T', 227)
-#endif
-
 /* 1 = another process may have the TAPs of this process too and go on with them: they are closed, and never deleted. */
 static atomic_int keeps_taps = 1;
 

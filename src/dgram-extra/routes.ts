@@ -12,10 +12,8 @@ import {
   type Message,
   nestedAttributes,
 } from './netlink-message.js';
-import { isMapped, linkInfo, orUndefined, sixteen } from './rtnetlink.js';
+import { familyOf, isMapped, linkInfo, orUndefined, plain, ROUTE_BYTES, sixteen } from './rtnetlink.js';
 
-/** struct rtmsg */
-const ROUTE_BYTES = 12;
 /** Offset of rta_expires in struct rta_cacheinfo. */
 const EXPIRES_AT = 8;
 
@@ -62,9 +60,8 @@ export function routeTo(to: Uint8Array, from?: Uint8Array): RouteInfo | undefine
 }
 
 function askRoute(to: Uint8Array, from: Uint8Array | undefined, flags: number): Message | undefined {
-  const isV4 = isMapped(to);
   const head = new Uint8Array(ROUTE_BYTES);
-  head[0] = isV4 ? kernel.AF_INET : kernel.AF_INET6;
+  head[0] = familyOf(to);
   new DataView(head.buffer).setUint32(8, flags, true);
   const parts: Uint8Array[] = [head];
   for (const [type, address, lengthAt] of [
@@ -72,7 +69,7 @@ function askRoute(to: Uint8Array, from: Uint8Array | undefined, flags: number): 
     [kernel.RTA_SRC, from, 2],
   ] as const) {
     if (address === undefined) continue;
-    const bytes = isV4 ? address.subarray(12) : address;
+    const bytes = plain(address);
     head[lengthAt] = bytes.length * 8;
     parts.push(attribute(type, bytes));
   }

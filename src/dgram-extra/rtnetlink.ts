@@ -21,6 +21,8 @@ const RTGEN_BYTES = 4;
 export const IFINFO_BYTES = 16;
 /** struct ifaddrmsg */
 export const IFADDR_BYTES = 8;
+/** struct rtmsg */
+export const ROUTE_BYTES = 12;
 /** struct ndmsg */
 const NEIGH_BYTES = 12;
 
@@ -72,6 +74,18 @@ export function setLink(name: string, { mac, mtuBytes, up }: LinkChange): void {
       kernel.RTM_NEWLINK,
       kernel.NLM_F_ACK,
       [ifinfo(0, up === true ? kernel.IFF_UP : 0, change), ...attributes],
+      name,
+    ),
+  );
+}
+
+/** Renames a link. Throws the kernel's error: EBUSY before Linux 6.2 when the link is up (net/core/dev.c, dev_change_name). */
+export function renameLink(index: number, name: string): void {
+  named(name, 'RTM_NEWLINK', () =>
+    ask(
+      kernel.RTM_NEWLINK,
+      kernel.NLM_F_ACK,
+      [ifinfo(index, 0, 0), textAttribute(kernel.IFLA_IFNAME, name)],
       name,
     ),
   );
@@ -229,16 +243,8 @@ function readAddress(message: Message): AddressInfo | undefined {
 
 /** Returns the MAC of a neighbour on this link, if the kernel knows it now. The address is 16 bytes. */
 export function neighbourMac(index: number, address: Uint8Array): Uint8Array | undefined {
-  const isV4 = isMapped(address);
-  const head = neighbour(isV4 ? kernel.AF_INET : kernel.AF_INET6, index);
-  const answer = orUndefined(NO_NEIGHBOUR, () =>
-    ask(
-      kernel.RTM_GETNEIGH,
-      0,
-      [head, attribute(kernel.NDA_DST, isV4 ? address.subarray(12) : address)],
-      'neighbour',
-    ),
-  );
+  const parts = [neighbour(familyOf(address), index), attribute(kernel.NDA_DST, plain(address))];
+  const answer = orUndefined(NO_NEIGHBOUR, () => ask(kernel.RTM_GETNEIGH, 0, parts, 'neighbour'));
   const mac = answer && attributesOf(answer, NEIGH_BYTES).get(kernel.NDA_LLADDR);
   return mac && bytesOf(mac);
 }
@@ -276,6 +282,13 @@ function neighbour(family: number, index: number): Uint8Array {
 const MAPPED = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]; // RFC 4291 2.5.5.2
 
 export const isMapped = (address: Uint8Array): boolean => MAPPED.every((byte, at) => address[at] === byte);
+
+export const familyOf = (address: Uint8Array): number =>
+  isMapped(address) ? kernel.AF_INET : kernel.AF_INET6;
+
+/** The address as its family has it: 4 bytes, or 16. */
+export const plain = (address: Uint8Array): Uint8Array =>
+  isMapped(address) ? address.subarray(12) : address;
 
 export function sixteen(address: Uint8Array): Uint8Array {
   return address.length === 4 ? Uint8Array.of(...MAPPED, ...address) : address;

@@ -9,14 +9,12 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef TUNGETDEVNETNS
-#define TUNGETDEVNETNS _IO('T', 227)
-#endif
 #ifndef TUNSETFILTEREBPF
 #define TUNSETFILTEREBPF _IOR('T', 225, int)
 #endif
@@ -96,6 +94,13 @@ static napi_value tap_network(napi_env env, napi_callback_info info)
 	return number(env, or_errno(ioctl(arg_int(env, argv[0]), TUNGETDEVNETNS)));
 }
 
+/* enterNetwork(fd): takes this thread, and no other, into the network namespace of a descriptor (setns(2)). */
+static napi_value enter_network(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	return number(env, or_errno(setns(arg_int(env, argv[0]), CLONE_NEWNET)));
+}
+
 /* tapControl(fd, what, words): makes one request of linux/if_tun.h; tap-device.ts has the same numbers for them. The
  * first requests take a number, words[0]. The others take a pointer to a copy of `words` (at most a struct ifreq),
  * which is copied back. EINVAL when the kernel does not know the request or the value; EBADFD when the device is gone. */
@@ -147,6 +152,7 @@ void define_tap_device(napi_env env, napi_value exports)
 		EXPORT("tapOpen", tap_open),
 		EXPORT("tapInfo", tap_info),
 		EXPORT("tapNetwork", tap_network),
+		EXPORT("enterNetwork", enter_network),
 		EXPORT("tapControl", tap_control),
 		EXPORT("ethtool", ask_ethtool),
 	};

@@ -59,7 +59,16 @@ const IFREQ_WORDS = 10;
 const IFREQ_VALUE = 4;
 
 /** Flags of TUNSETOFFLOAD (linux/if_tun.h): the work that the stack may leave to the reader of the TAP. */
-export const TUN_F = { CSUM: 0x01, TSO4: 0x02, TSO6: 0x04, TSO_ECN: 0x08, USO4: 0x20, USO6: 0x40 } as const;
+export const TUN_F = {
+  CSUM: 0x01,
+  TSO4: 0x02,
+  TSO6: 0x04,
+  TSO_ECN: 0x08,
+  USO4: 0x20,
+  USO6: 0x40,
+  UDP_TUNNEL_GSO: 0x80,
+  UDP_TUNNEL_GSO_CSUM: 0x100,
+} as const;
 
 // Options of tapOpen; tap-device.c has the same.
 const TAP_EXCLUSIVE = 1;
@@ -152,6 +161,15 @@ export interface TapSettings {
 
 /** The settings of a new TAP. struct virtio_net_hdr: virtio 1.2, 5.1.6; the send buffer: drivers/net/tun.c. */
 export const TAP_DEFAULTS = { headerBytes: 10, isNativeOrder: true, sendBufferBytes: 0x7fff_ffff } as const;
+/** The size of the virtio-net header with which a TAP hands over and takes tunnel superframes. tap.c has the same. */
+export const TUNNEL_HEADER_BYTES = 24;
+
+/** Bytes of the virtio-net header of a TAP, if it is one of the two sizes that a varpd sets; otherwise undefined. */
+export function tapHeaderBytes(fd: number): number | undefined {
+  const size = new Int32Array(1);
+  if (control(fd, 'TUNGETVNETHDRSZ', size) < 0) return undefined;
+  return [TAP_DEFAULTS.headerBytes, TUNNEL_HEADER_BYTES].find((bytes) => bytes === size[0]);
+}
 
 /** Undefined when the device is gone. */
 export function tapSettings(fd: number): TapSettings | undefined {
@@ -178,9 +196,9 @@ export function tapSettings(fd: number): TapSettings | undefined {
   };
 }
 
-/** Sets header, byte order and send buffer to those of a new TAP. */
-export function resetTapSettings(fd: number, name: string): void {
-  set(fd, 'TUNSETVNETHDRSZ', TAP_DEFAULTS.headerBytes, name);
+/** Sets byte order and send buffer to those of a new TAP, and the size of the virtio-net header. */
+export function resetTapSettings(fd: number, name: string, headerBytes: number): void {
+  set(fd, 'TUNSETVNETHDRSZ', headerBytes, name);
   setIfKnown(fd, 'TUNSETVNETBE', 0, name);
   set(fd, 'TUNSETVNETLE', 0, name);
   set(fd, 'TUNSETSNDBUF', TAP_DEFAULTS.sendBufferBytes, name);
@@ -216,6 +234,8 @@ const SWITCHED: ReadonlyMap<string, number> = new Map([
   ['tx-tcp6-segmentation', TUN_F.TSO6],
   ['tx-tcp-ecn-segmentation', TUN_F.TSO_ECN],
   ['tx-udp-segmentation', TUN_F.USO4 | TUN_F.USO6],
+  ['tx-udp_tnl-segmentation', TUN_F.UDP_TUNNEL_GSO],
+  ['tx-udp_tnl-csum-segmentation', TUN_F.UDP_TUNNEL_GSO_CSUM],
 ]);
 
 /** Place of a feature in the answer of ethtool. Each kernel has its own order of bits. */
@@ -334,6 +354,8 @@ export interface TapFeatures {
   readonly tapChecksum: boolean;
   readonly tapTcpSegmentation: boolean;
   readonly tapUdpSegmentation: boolean;
+  /** Superframes inside a UDP tunnel (since Linux 6.17). */
+  readonly tapTunnelSegmentation: boolean;
   readonly tapCarrier: boolean;
 }
 
@@ -345,6 +367,7 @@ export function probeTapFeatures(): TapFeatures {
     tapChecksum: can(TUN_F.CSUM),
     tapTcpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN),
     tapUdpSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.USO4 | TUN_F.USO6),
+    tapTunnelSegmentation: can(TUN_F.CSUM | TUN_F.TSO4 | TUN_F.UDP_TUNNEL_GSO | TUN_F.UDP_TUNNEL_GSO_CSUM),
     tapCarrier: fd >= 0 && control(fd, 'TUNSETCARRIER', Int32Array.of(1)) >= 0,
   };
   if (fd >= 0) addon.closeDescriptor(fd);

@@ -3,38 +3,47 @@
  */
 #define _GNU_SOURCE
 #include "framed.h"
-#include "offload.h"
 
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-struct virtio_net_hdr { /* virtio 1.2, 5.1.6, legacy form without num_buffers */
+struct virtio_net_hdr { /* virtio 1.4, 5.1.6 */
 	uint8_t flags, gso_type;
 	uint16_t hdr_len, gso_size, csum_start, csum_offset;
+	/* only where the TAP has a header of TUNNEL_HEADER bytes (Linux 6.17) */
+	uint16_t num_buffers, hash[4], outer_l4, inner_l3;
 };
+
+enum { LEGACY_HEADER = 10, TUNNEL_HEADER = sizeof(struct virtio_net_hdr) };
+
+/* Returns the bytes of the virtio-net headers of a TAP, from an argument: any value but TUNNEL_HEADER is LEGACY_HEADER. */
+static size_t header_size(napi_env env, napi_value value)
+{
+	return arg_int(env, value) == TUNNEL_HEADER ? TUNNEL_HEADER : LEGACY_HEADER;
+}
 
 /* ------------------------------------------------------------------------------------------------------- read */
 
 /* Returns the bytes of a superframe before its TCP or UDP payload, from its own headers: the value in the virtio-net
- * header is only a hint. At most the length of the frame. */
+ * header is only a hint, and in a tunnel Linux 6.17 has a wrong one. At most the length of the frame. */
 static int32_t header_bytes(const struct virtio_net_hdr *header, const uint8_t *frame, size_t length)
 {
 	size_t l4 = header->csum_start, bytes = l4 + 8;
-	if ((header->gso_type & ~GSO_ECN) != GSO_UDP_L4)
+	if ((header->gso_type & ~(GSO_ECN | GSO_TUNNEL)) != GSO_UDP_L4)
 		bytes = l4 + 20 <= length ? l4 + (size_t)(frame[l4 + 12] >> 4) * 4 : length;
 	return (int32_t)(bytes < length ? bytes : length);
 }
 
-/* Fills the descriptor of a frame that was read. The frame is at `offset`, its virtio-net header directly before it;
- * `got` is the bytes of both. */
-static void describe(struct batch *batch, int index, size_t offset, size_t got)
+/* Fills the descriptor of a frame that was read. The frame is at `offset`, its virtio-net header of `size` bytes directly
+ * before it; `got` is the bytes of both. */
+static void describe(struct batch *batch, int index, size_t offset, size_t got, size_t size)
 {
-	struct virtio_net_hdr header;
-	memcpy(&header, batch->slab + offset - sizeof header, sizeof header);
+	struct virtio_net_hdr header = { 0 };
+	memcpy(&header, batch->slab + offset - size, size);
 	int32_t *d = batch->words + index * DESC_WORDS;
 	d[OFFSET] = (int32_t)offset;
-	d[LENGTH] = (int32_t)(got - sizeof header);
+	d[LENGTH] = (int32_t)(got - size);
 	d[FLAGS] = header.flags;
 	d[GSO_TYPE] = header.gso_type;
 	d[GSO_SIZE] = header.gso_size;
@@ -42,6 +51,8 @@ static void describe(struct batch *batch, int index, size_t offset, size_t got)
 	d[CSUM_START] = header.csum_start;
 	d[CSUM_OFFSET] = header.csum_offset;
 	d[TOS] = d[SEGMENT] = 0;
+	if (header.gso_type & GSO_TUNNEL)
+		d[OUTER_L4] = header.outer_l4, d[INNER_L3] = header.inner_l3;
 }
 
 /* Returns the number of datagrams that a frame becomes, or one more. */
@@ -68,31 +79,32 @@ static size_t next_offset(size_t end)
 
 /* Makes `count` reads in one system call, and fills descriptors from `index` on. Returns the number of frames; fewer than
  * `count` = the device is empty. `*end` becomes the end of the last frame. */
-static int read_many(struct ring *ring, struct batch *batch, int fd, int index, int count, size_t offset, size_t *end)
+static int read_many(struct ring *ring, struct batch *batch, int fd, int index, int count, size_t offset, size_t *end,
+		     size_t header)
 {
 	int results[READS], taken = 0;
 	for (int i = 0; i < count; i++)
-		ring_read(ring, fd, batch->slab + offset + i * STRIDE - sizeof(struct virtio_net_hdr),
-			  MAX_FRAME + sizeof(struct virtio_net_hdr));
+		ring_read(ring, fd, batch->slab + offset + i * STRIDE - header, MAX_FRAME + header);
 	ring_submit(ring, results);
 	for (int i = 0; i < count; i++) {
 		size_t start = offset + i * STRIDE;
-		if (results[i] < (int)sizeof(struct virtio_net_hdr))
+		if (results[i] < (int)header)
 			continue;
-		describe(batch, index + taken++, start, (size_t)results[i]);
-		*end = start + (size_t)results[i] - sizeof(struct virtio_net_hdr);
+		describe(batch, index + taken++, start, (size_t)results[i], header);
+		*end = start + (size_t)results[i] - header;
 	}
 	return taken;
 }
 
-/* tapRead(batch, fd, maxFrames): reads frames and returns their number. Each starts 16-aligned behind HEADROOM bytes.
- * Stops when the device is empty, when maxFrames, ENOUGH or MANY are reached, or when the slab has no room for a
+/* tapRead(batch, fd, maxFrames, headerBytes): reads frames and returns their number. Each starts 16-aligned behind HEADROOM
+ * bytes. headerBytes: of the virtio-net header, 10 or 24. Stops when the device is empty, when maxFrames, ENOUGH or MANY are reached, or when the slab has no room for a
  * largest frame. */
 static napi_value tap_read(napi_env env, napi_callback_info info)
 {
-	ARGS(3);
+	ARGS(4);
 	struct batch *batch = batch_of(env, argv[0]);
 	int fd = arg_int(env, argv[1]), max = arg_int(env, argv[2]), count = 0;
+	size_t header = header_size(env, argv[3]);
 	if (!batch)
 		return number(env, -EINVAL);
 	struct ring *ring = &state_of(env)->ring;
@@ -103,18 +115,19 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 	for (size_t offset = HEADROOM, end;
 	     count < max && bytes < ENOUGH && segments < MANY && offset + MAX_FRAME <= batch->slab_bytes;
 	     offset = next_offset(end)) {
-		ssize_t got = read(fd, batch->slab + offset - sizeof(struct virtio_net_hdr), MAX_FRAME + sizeof(struct virtio_net_hdr));
-		if (got < 0 && count == 0 && errno != EAGAIN)
+		ssize_t got = read(fd, batch->slab + offset - header, MAX_FRAME + header);
+		/* EFAULT: another program has made the header too small for the offloads, and the frame is lost. */
+		if (got < 0 && count == 0 && errno != EAGAIN && errno != EFAULT)
 			return number(env, -errno);
 		if (got < 0)
 			break;
 		end = offset;
-		if ((size_t)got < sizeof(struct virtio_net_hdr))
+		if ((size_t)got < header)
 			continue;
-		describe(batch, count++, offset, (size_t)got);
+		describe(batch, count++, offset, (size_t)got, header);
 		bytes += (size_t)got;
 		segments += segments_of(batch, count - 1);
-		end = offset + (size_t)got - sizeof(struct virtio_net_hdr);
+		end = offset + (size_t)got - header;
 		small = end - offset <= SMALL_FRAME ? small + 1 : 0;
 		while (small >= FEW && ring->state > 0 && count < max && bytes < ENOUGH && segments < MANY) {
 			size_t first = next_offset(end);
@@ -123,7 +136,7 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 				wanted = room;
 			if (wanted < 2)
 				break;
-			int taken = read_many(ring, batch, fd, count, wanted, first, &end);
+			int taken = read_many(ring, batch, fd, count, wanted, first, &end, header);
 			for (int i = count; i < count + taken; i++)
 				bytes += (size_t)batch->words[i * DESC_WORDS + LENGTH], segments += segments_of(batch, i);
 			count += taken;
@@ -139,36 +152,39 @@ static napi_value tap_read(napi_env env, napi_callback_info info)
 /* ------------------------------------------------------------------------------------------------------ write */
 
 /* Arguments of tapWrite, as bits. */
-enum { STRIP_TAG = 1, APART = 2 };
+enum { STRIP_TAG = 1, APART = 2, NESTED = 4 };
+
+/* The state of one call of tapWrite. Segments that continue each other are held back, across the entries of the list.
+ * When a frame does not continue them, they are written as one superframe. */
+struct writer {
+	int fd, apart, nested;
+	size_t strip, header; /* bytes of a tag to leave out, of a virtio-net header */
+	struct train train;
+	const uint8_t *frames[MAX_TRAIN];
+	size_t bytes[MAX_TRAIN];
+	int32_t *entries[MAX_TRAIN]; /* list entry of each segment, for its error */
+};
 
 /* Writes one frame to a TAP: the virtio-net header, the first `head_bytes` of the frame, and further vectors. This
- * function fills in vecs[0..2]. With `strip`, it leaves out the 4 bytes of the 802.1Q tag behind the two addresses, and
- * corrects the offsets in `header`, which count the tag. */
-static int write_vectors(int fd, size_t strip, struct virtio_net_hdr *header, const uint8_t *head, size_t head_bytes,
+ * function fills in vecs[0..2]. With a tag to strip, it leaves out the 4 bytes of the 802.1Q tag behind the two addresses,
+ * and corrects the offsets in `header`, which count the tag. */
+static int write_vectors(const struct writer *w, struct virtio_net_hdr *header, const uint8_t *head, size_t head_bytes,
 			 struct iovec *vecs, int count)
 {
+	size_t strip = w->strip;
 	if (head_bytes < 12 + strip)
 		return -EINVAL;
 	if (header->flags & NEEDS_CSUM)
 		header->csum_start -= strip;
 	if (header->gso_type)
 		header->hdr_len -= strip;
-	vecs[0] = (struct iovec){ header, sizeof *header };
+	if (header->gso_type & GSO_TUNNEL)
+		header->outer_l4 -= strip, header->inner_l3 -= strip;
+	vecs[0] = (struct iovec){ header, w->header };
 	vecs[1] = (struct iovec){ (void *)head, 12 };
 	vecs[2] = (struct iovec){ (void *)(head + 12 + strip), head_bytes - 12 - strip };
-	return writev(fd, vecs, count) < 0 ? -errno : 0;
+	return writev(w->fd, vecs, count) < 0 ? -errno : 0;
 }
-
-/* The state of one call of tapWrite. Segments that continue each other are held back, across the entries of the list.
- * When a frame does not continue them, they are written as one superframe. */
-struct writer {
-	int fd, apart;
-	size_t strip;
-	struct train train;
-	const uint8_t *frames[MAX_TRAIN];
-	size_t bytes[MAX_TRAIN];
-	int32_t *entries[MAX_TRAIN]; /* list entry of each segment, for its error */
-};
 
 /* Writes a frame unchanged. If its checksum was left to the device (by a kernel peer), the stack completes it. */
 static void write_single(const struct writer *w, const uint8_t *frame, size_t bytes, const struct layout *at, int32_t *entry)
@@ -179,7 +195,7 @@ static void write_single(const struct writer *w, const uint8_t *frame, size_t by
 		header.flags = NEEDS_CSUM;
 		header.csum_start = at->l4, header.csum_offset = at->checksum;
 	}
-	int error = write_vectors(w->fd, w->strip, &header, frame, bytes, vecs, 3);
+	int error = write_vectors(w, &header, frame, bytes, vecs, 3);
 	if (error)
 		lose(entry, error);
 }
@@ -192,10 +208,13 @@ static int write_superframe(const struct writer *w)
 	struct virtio_net_hdr header = {
 		.flags = NEEDS_CSUM, .gso_type = train_header(&w->train, head), .hdr_len = at->payload,
 		.gso_size = at->payload_bytes, .csum_start = at->l4, .csum_offset = at->checksum,
+		.outer_l4 = at->outer_l4, .inner_l3 = at->l3,
 	};
+	if (at->outer_l4 && (head[at->outer_l4 + UDP_CHECKSUM] | head[at->outer_l4 + UDP_CHECKSUM + 1]))
+		header.flags |= TUNNEL_CSUM;
 	for (size_t i = 0; i < w->train.segments; i++)
 		vecs[3 + i] = (struct iovec){ (void *)(w->frames[i] + at->payload), w->bytes[i] - at->payload };
-	return write_vectors(w->fd, w->strip, &header, head, at->payload, vecs, 3 + (int)w->train.segments);
+	return write_vectors(w, &header, head, at->payload, vecs, 3 + (int)w->train.segments);
 }
 
 /* Writes the segments that are held back. */
@@ -230,13 +249,16 @@ static int joins(struct writer *w, const uint8_t *frame, const struct layout *at
 
 static void write_frame(struct writer *w, const uint8_t *frame, size_t bytes, int32_t *entry)
 {
-	struct layout at;
+	struct layout at, inner;
 	int known = find_layout(frame, bytes, &at);
-	int joined = known && joins(w, frame, &at);
+	/* An acknowledgment in a tunnel is joined as any datagram. */
+	int nested = known && w->nested && find_tunnel(frame, bytes, &at, &inner) && inner.payload_bytes > 0;
+	const struct layout *joint = nested ? &inner : &at;
+	int joined = known && joins(w, frame, joint);
 	if (!joined) {
 		write_held(w);
 		if (known && !w->apart)
-			train_start(&w->train, frame, &at);
+			train_start(&w->train, frame, joint);
 		if (!w->train.segments || w->train.closed) {
 			w->train.segments = 0;
 			write_single(w, frame, bytes, known ? &at : NULL, entry);
@@ -249,15 +271,47 @@ static void write_frame(struct writer *w, const uint8_t *frame, size_t bytes, in
 	w->entries[index] = entry;
 }
 
-/* tapWrite(batch, fd, list, entries): writes the frames of a list and returns the number of entries delivered. The
- * argument of an entry has two bits: STRIP_TAG = leave out the 802.1Q tag, APART = do not join the frame with others. */
+/* Writes a frame that was read from another TAP, with its virtio-net header. Into a TAP with a small header a tunnel
+ * superframe goes in segments. */
+static int write_described(const struct writer *w, const uint8_t *frame, const int32_t *d)
+{
+	struct virtio_net_hdr header = {
+		.flags = d[FLAGS], .gso_type = d[GSO_TYPE], .hdr_len = d[HEADER_BYTES],
+		.gso_size = d[GSO_SIZE], .csum_start = d[CSUM_START], .csum_offset = d[CSUM_OFFSET],
+	};
+	struct iovec vecs[4];
+	int is_tunnel = d[GSO_TYPE] & GSO_TUNNEL;
+	if (is_tunnel)
+		header.outer_l4 = d[OUTER_L4], header.inner_l3 = d[INNER_L3];
+	if (!is_tunnel || w->header == TUNNEL_HEADER)
+		return write_vectors(w, &header, frame, (size_t)d[LENGTH], vecs, 3);
+	struct cutter cut;
+	if (start_cut(&cut, frame, d) < 0)
+		return -EINVAL;
+	for (size_t count = cut_count(&cut); count > 0; count--) {
+		uint8_t head[MAX_HEADER_BYTES];
+		const uint8_t *payload;
+		size_t bytes, head_bytes = cut_next(&cut, head, &payload, &bytes);
+		memset(&header, 0, sizeof header);
+		vecs[3] = (struct iovec){ (void *)payload, bytes };
+		int error = write_vectors(w, &header, head, head_bytes, vecs, 4);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* tapWrite(batch, fd, list, entries, headerBytes): writes the frames of a list and returns the number of entries
+ * delivered. The argument of an entry has three bits: STRIP_TAG = leave out the 802.1Q tag, APART = do not join the frame
+ * with others, NESTED = join it as a frame in a UDP tunnel, which the receiving stack ends. headerBytes as for tapRead. */
 static napi_value tap_write(napi_env env, napi_callback_info info)
 {
-	ARGS(4);
+	ARGS(5);
 	struct batch *batch = batch_of(env, argv[0]);
 	int entries = arg_int(env, argv[3]), delivered = 0;
 	struct writer w; /* the arrays, 1.5 KiB, are not cleared: they are set as they are used */
-	w.fd = arg_int(env, argv[1]), w.strip = 0, w.apart = 0, w.train.segments = 0;
+	w.fd = arg_int(env, argv[1]), w.header = header_size(env, argv[4]);
+	w.strip = 0, w.apart = 0, w.train.segments = 0;
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
 	if (!batch || !list || (size_t)entries * 8 > list_bytes)
@@ -269,18 +323,13 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 		int apart = entry[1] & APART;
 		if (strip != w.strip || apart != w.apart)
 			write_held(&w);
-		w.strip = strip, w.apart = apart;
+		w.strip = strip, w.apart = apart, w.nested = w.header == TUNNEL_HEADER && entry[1] & NESTED;
 		entry[1] &= INT32_MAX; /* an argument without an error is not negative */
 		if (!frame) {
 			lose(entry, -EINVAL);
 		} else if (d[FLAGS] || d[GSO_TYPE]) {
 			write_held(&w);
-			struct virtio_net_hdr header = {
-				.flags = d[FLAGS], .gso_type = d[GSO_TYPE], .hdr_len = d[HEADER_BYTES],
-				.gso_size = d[GSO_SIZE], .csum_start = d[CSUM_START], .csum_offset = d[CSUM_OFFSET],
-			};
-			struct iovec vecs[3];
-			int error = write_vectors(w.fd, strip, &header, frame, (size_t)d[LENGTH], vecs, 3);
+			int error = write_described(&w, frame, d);
 			if (error)
 				lose(entry, error);
 		} else {

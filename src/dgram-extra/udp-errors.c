@@ -1,6 +1,6 @@
 /*
  * Reads ICMP messages about sent datagrams out of the error queues of UDP sockets (IP_RECVERR, IPV6_RECVERR). The
- * messages say which sizes a path does not carry, or that a destination cannot be reached ("news"). core/path-news.ts
+ * messages say which sizes a path does not carry, or that a destination cannot be reached ("news"). core/peers/path-news.ts
  * decides which of them are believed.
  *
  * A socket with an error queue also fails its next call with the error of the ICMP message (sk_err of net/ipv4/udp.c,

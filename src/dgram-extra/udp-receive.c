@@ -4,7 +4,6 @@
  */
 #define _GNU_SOURCE
 #include "framed.h"
-#include "offload.h"
 
 #include <arpa/inet.h>
 #include <linux/sock_diag.h>

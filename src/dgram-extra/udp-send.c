@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include "framed.h"
-#include "offload.h"
 
 #include <netinet/udp.h>
 #include <poll.h>
@@ -283,7 +282,7 @@ static napi_value udp_send(napi_env env, napi_callback_info info)
 		    !sending->destinations[slot].address.sa.sa_family)
 			error = -EINVAL;
 		else if (d[GSO_TYPE])
-			error = cut_start(&cut, frame, (size_t)d[LENGTH], d[GSO_TYPE], d[GSO_SIZE], d[CSUM_START]);
+			error = start_cut(&cut, frame, d);
 		else if (d[FLAGS] & NEEDS_CSUM)
 			error = complete_checksum(frame, d);
 		if (error) {

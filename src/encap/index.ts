@@ -24,6 +24,13 @@ export function encapsulationNamed(name: string): Encapsulation | undefined {
     : undefined;
 }
 
+/** Returns the header of the frames of network `id`, as words in host byte order. */
+export function headerOf(encap: Encapsulation, id: number): Int32Array {
+  const bytes = new Uint8Array(encap.headerBytes);
+  encap.writeHeader(bytes, 0, id);
+  return new Int32Array(bytes.buffer);
+}
+
 /** Bytes that are added to an inner Ethernet frame to make the outer IP packet. */
 export function frameOverheadBytes({ headerBytes }: Encapsulation, underlay: 4 | 6): number {
   return headerBytes + udp.overheadBytes(underlay);

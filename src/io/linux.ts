@@ -10,25 +10,28 @@ import type { PortDevice, UnderlaySocket } from './contract.js';
 
 export class LinuxPort implements PortDevice {
   readonly fd: number;
+  readonly #headerBytes: number;
   /** Frames to ask for. A read of one frame too many costs a call that finds nothing, while the frames read
    * wait to be sent. So a device with few frames is asked for few, and one that had all that was asked for
    * is asked for twice as many. */
   #wanted = 1;
 
-  constructor(fd: number) {
+  /** `headerBytes`: of the virtio-net header. The control side has set it, and sets it again when another program changes it. */
+  constructor(fd: number, headerBytes: number) {
     this.fd = fd;
+    this.#headerBytes = headerBytes;
   }
 
   receive(batch: FrameBatch, mostFrames = batch.capacityFrames): number {
     const wanted = Math.min(this.#wanted, mostFrames);
-    const count = native.tapRead(batch.handle, this.fd, wanted);
+    const count = native.tapRead(batch.handle, this.fd, wanted, this.#headerBytes);
     if (count >= wanted) this.#wanted = Math.min(2 * count, batch.capacityFrames);
     else this.#wanted = Math.max(1, count);
     return count;
   }
 
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
-    return native.tapWrite(batch.handle, this.fd, entries, count);
+    return native.tapWrite(batch.handle, this.fd, entries, count, this.#headerBytes);
   }
 }
 

@@ -281,11 +281,15 @@ export class MemoryHost {
   readonly #addresses: Endpoint[] = [];
   #lastFd = 2;
   #batches = 0;
+  #random = 1;
 
   constructor(network: MemoryNetwork, batchFrames = 64) {
     this.#network = network;
     this.#batchFrames = batchFrames;
   }
+
+  /** The same numbers on each host, so that equal hosts do the same: MINSTD (Park and Miller, 1988). */
+  readonly random = (): number => (this.#random = (this.#random * 48_271) % 2_147_483_647) / 2_147_483_647;
 
   openPort(): MemoryPort {
     return this.#open(new MemoryPort(++this.#lastFd));

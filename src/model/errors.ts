@@ -49,13 +49,27 @@ export class OverlayError extends Error {
   readonly code: ErrorCode;
   /** Lines that say which steps or properties failed, each on its own; printed before the message. */
   readonly details: readonly string[];
+  /** Advice, which follows the words of the error: `did you mean overlay0?` */
+  readonly hint: string | null;
   /** Marks an OverlayError: other code cannot add this field to an object, and a Proxy does not have it. */
   readonly #isOurs = true;
 
-  constructor(code: ErrorCode, message: string, details: readonly string[] = [], cause?: unknown) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    details: readonly string[] = [],
+    cause?: unknown,
+    hint?: string,
+  ) {
     super(message, { cause });
     this.code = code;
     this.details = details;
+    this.hint = hint ?? null;
+  }
+
+  /** The details and the message, each sentence once. */
+  get sentences(): readonly string[] {
+    return [...new Set([...this.details, this.message])];
   }
 
   get words(): string {

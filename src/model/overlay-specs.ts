@@ -5,8 +5,8 @@
  * the lookup plugin. Properties of the tunnel have the name of the encapsulation before the slash
  * (`vxlan/...`, `geneve/...`), those of the plugin have its name (`direct/...`).
  */
-import { type Encapsulation, ENCAPSULATION_NAMES } from '../encap/index.js';
-import type { PropertySpec, PropertyValue } from '../plugin/contract.js';
+import { type Encapsulation, encapsulation, ENCAPSULATION_NAMES } from '../encap/index.js';
+import type { PropertySpec, PropertyValue } from '../plugin/properties.js';
 import {
   type Endpoint,
   family,
@@ -17,12 +17,12 @@ import {
   isMulticast,
   isUnspecified,
   isV4Compatible,
+  MAX_PORT,
 } from '../wire/ip.js';
 import {
   DECIMAL,
   MAX_ID,
   MAX_MTU_BYTES,
-  MAX_PORT,
   MIN_MTU_BYTES,
   type OwnedSpec,
   type PropertySet,
@@ -41,6 +41,8 @@ const VLAN = ['keep', 'drop'] as const;
 const DSCP = ['zero', 'copy'] as const;
 const STRICT_SOURCE = ['off', 'on'] as const;
 const LOOPBACK = ['on', 'off'] as const;
+
+const AGAIN = 'delete the overlay, and create it again';
 
 /** Returns the properties of an overlay in the order in which they are shown. `searches`: the names of all
  * plugins loaded. */
@@ -68,7 +70,10 @@ export function overlaySpecs(
       min: 0,
       max: encap.maxId,
       permission: 'rw',
-      about: 'The VNI. `-v` sets it.',
+      hasOption: true,
+      about:
+        'The VNI, which `-v` gives. With another one the overlay is another network: its targets are forgotten, and its plugin ' +
+        'is started for that network.',
     },
     {
       name: 'encap',
@@ -76,6 +81,8 @@ export function overlaySpecs(
       required: false,
       choices: ENCAPSULATION_NAMES,
       permission: 'r-',
+      isOwn: true,
+      fixed: `its sockets and its peers speak the one that it was created with; ${AGAIN}`,
       about: 'The encapsulation. `-e` sets it.',
     },
     {
@@ -84,6 +91,8 @@ export function overlaySpecs(
       required: false,
       max: MAX_ID,
       permission: 'r-',
+      isOwn: true,
+      fixed: 'varpd chooses it',
       about: 'A number that varpd gives each overlay.',
     },
     ...tunnelSpecs(encap),
@@ -105,11 +114,21 @@ export function overlaySpecs(
       required: false,
       choices: searches,
       permission: 'r-',
+      isOwn: true,
+      fixed: `what is known of its targets comes from the plugin; ${AGAIN}`,
       about: 'The lookup plugin. `-s` sets it.',
     },
-    ...plugin.map((spec): OwnedSpec => ({ ...spec, permission: 'rw' })),
+    ...plugin.map((spec): OwnedSpec =>
+      spec.changeable === true
+        ? { ...spec, permission: 'rw' }
+        : { ...spec, permission: 'r-', fixed: `its plugin takes a value only at its start; ${AGAIN}` },
+    ),
   ];
 }
+
+/** Encapsulation -> the properties of an overlay that has it, without those of its plugin. */
+export const specsByEncapsulation = (): ReadonlyMap<string, readonly OwnedSpec[]> =>
+  new Map(ENCAPSULATION_NAMES.map((name) => [name, overlaySpecs(encapsulation(name), [], [])]));
 
 // -- The tunnel
 
@@ -226,7 +245,8 @@ const QUEUES_SPEC: OwnedSpec = {
   type: 'string',
   required: false,
   default: '1',
-  permission: 'rw',
+  permission: 'r-',
+  fixed: `the interfaces of its ports are made with that many queues; ${AGAIN}`,
   possible: `auto,1-${MAX_QUEUES}`,
   about: 'Threads that carry the overlay, `auto` = one a core.',
   refuse: (value) =>

@@ -13,7 +13,7 @@ export interface PeerReport {
   readonly rxBytes: number;
   /** Reads that the received frames came in: the kernel may put many into one. */
   readonly rxReads: number;
-  /** Reads that show that the kernel does not put its datagrams together (core/coalescing.ts). */
+  /** Reads that show that the kernel does not put its datagrams together (core/peers/coalescing.ts). */
   readonly uncoalescedReads: number;
   /** Times since the last frame each way, exact to 20 ms; undefined = there was none. */
   readonly sentAgoMs: number | undefined;

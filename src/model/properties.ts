@@ -1,13 +1,15 @@
 /**
- * Properties: named, typed values of an overlay, set once when it is created (overlay-specs.ts lists them).
+ * Properties: named, typed values of an overlay (overlay-specs.ts lists them). They are set when it is created, and many
+ * of them while it runs.
  * The text that an operator typed is read strictly. All errors are reported at once: each property that is
  * unknown, read-only, malformed, given twice or missing has a line of its own. Typed values and defaults are
  * kept apart, so that only the former are persisted.
  */
-import type { Properties, PropertySpec, PropertyValue } from '../plugin/contract.js';
+import type { PropertySpec, PropertyValue } from '../plugin/properties.js';
 import { type IpAddress, parse as parseIp } from '../wire/ip.js';
 import { type ErrorCode, OverlayError, STATUS_WORDS } from './errors.js';
 import { GIVEN_TWICE } from './sentences.js';
+import { refuseKind } from './property-kinds.js';
 import { unknownProperty } from './suggest.js';
 
 /** One property as `show-overlay` prints it. */
@@ -20,14 +22,22 @@ export interface PropertyRow {
   readonly possible: string | null;
 }
 
-/** The specification of an overlay's property. varpd itself sets one that is `r-`. */
+/** The specification of an overlay's property. One that is `rw` may change while the overlay runs. */
 export interface OwnedSpec extends PropertySpec {
   readonly permission: 'rw' | 'r-';
+  /** The reason why an `r-` property does not change while the overlay runs, and what to do instead. */
+  readonly fixed?: string;
+  /** varpd sets it, by other options of create-overlay: `-p` does not take it. */
+  readonly isOwn?: true;
+  /** An option of create-overlay always gives it, so it has no default. */
+  readonly hasOption?: true;
   /** The possible values, if the type does not tell them. */
   readonly possible?: string;
-  /** One sentence or several, for docs/overlays.md. Properties of a plugin are described in the plugin's
-   * README. */
-  readonly about?: string;
+  /**
+   * A last check of a value that already has the right type and is within bounds. Returns undefined for a good value, and
+   * for a bad one the words that follow "expected" in the error: 'an absolute path'.
+   */
+  readonly refuse?: (value: PropertyValue) => string | undefined;
 }
 
 /** As typed: name and text. */
@@ -36,8 +46,9 @@ export type GivenProperty = readonly [name: string, text: string];
 export const MIN_MTU_BYTES = 576; // illumos overlay, OVERLAY_MIN_MTU; RFC 791 3.1: what every IPv4 host takes
 export const MAX_MTU_BYTES = 8900; // illumos overlay, OVERLAY_MAX_MTU: a 9000 byte underlay less any overhead
 export const MAX_NAME_CHARACTERS = 63; // illumos overlay, OVERLAY_PROP_NAMELEN less the NUL
+/** Most that `maxBytes` of a plugin's property may be: a list of servers fits. */
+export const LARGEST_TEXT_BYTES = 4096;
 export const MAX_TEXT_BYTES = 255; // illumos overlay, OVERLAY_PROP_SIZEMAX less the NUL
-export const MAX_PORT = 65535; // RFC 768
 export const MAX_ID = 0x7fff_ffff; // illumos varpd: an INT32
 
 // -- One value
@@ -48,9 +59,10 @@ export const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, 
 const CONTROL = /\p{Cc}/u;
 
 /** Reads text that an operator typed, strictly. */
-export function parseValue(spec: PropertySpec, text: string): Parsed {
+export function parseValue(spec: PropertySpec & Pick<OwnedSpec, 'refuse'>, text: string): Parsed {
   const parsed = parseType(spec, text);
-  const expected = 'value' in parsed ? spec.refuse?.(parsed.value) : undefined;
+  if ('expected' in parsed) return parsed;
+  const expected = spec.refuse?.(parsed.value) ?? (spec.kind && refuseKind(spec.kind, parsed.value));
   return expected === undefined ? parsed : { expected };
 }
 
@@ -70,10 +82,11 @@ function parseType(spec: PropertySpec, text: string): Parsed {
         ? { value: text }
         : { expected: `one of ${spec.choices?.join(', ') ?? 'nothing'}` };
     case 'string': {
+      const { maxBytes = MAX_TEXT_BYTES } = spec;
       const bytes = new TextEncoder().encode(text).length;
-      return bytes > 0 && bytes <= MAX_TEXT_BYTES && !CONTROL.test(text)
+      return bytes > 0 && bytes <= maxBytes && !CONTROL.test(text)
         ? { value: text }
-        : { expected: `1 to ${MAX_TEXT_BYTES} bytes of text without control characters` };
+        : { expected: `1 to ${maxBytes} bytes of text without control characters` };
     }
   }
 }
@@ -95,7 +108,7 @@ export interface Problem {
   readonly line: string;
 }
 
-export class PropertySet implements Properties {
+export class PropertySet {
   readonly #specs: readonly OwnedSpec[];
   readonly #given: ReadonlyMap<string, PropertyValue>;
   /** Values that varpd set, and defaults. */
@@ -165,6 +178,16 @@ export class PropertySet implements Properties {
     return found;
   }
 
+  /** The values of the properties `prefix/...`, by the rest of their names. */
+  valuesOf(prefix: string): Record<string, PropertyValue> {
+    return Object.fromEntries(
+      this.#specs.flatMap(({ name }) => {
+        const value = name.startsWith(`${prefix}/`) ? this.#value(name) : undefined;
+        return value === undefined ? [] : [[name.slice(prefix.length + 1), value]];
+      }),
+    );
+  }
+
   wasGiven(name: string): boolean {
     return this.#given.has(name);
   }
@@ -174,9 +197,26 @@ export class PropertySet implements Properties {
     this.#defaults.set(name, value);
   }
 
-  /** Returns the typed values in canonical spelling: only these need to be kept. */
+  /** Returns the typed values in canonical spelling: only these need to be kept. Those that were given by other means too
+   * are kept by these. */
   given(): [name: string, text: string][] {
-    return [...this.#given].map(([name, value]) => [name, String(value)]);
+    return [...this.#given].flatMap(([name, value]) =>
+      this.#fixed.has(name) ? [] : [[name, String(value)] as [string, string]],
+    );
+  }
+
+  /**
+   * Lines about the properties that `asked` has otherwise. One that was not given has its default. A line has no
+   * secret: it may have been typed in place of its name.
+   */
+  differences(asked: PropertySet): string[] {
+    const ofBoth = (name: string, set: PropertySet): string | null =>
+      textOf(set.#value(name) ?? this.#defaults.get(name) ?? asked.#defaults.get(name));
+    return this.#specs.flatMap(({ name, kind, isOwn }) => {
+      const [found, wanted] = [ofBoth(name, this), ofBoth(name, asked)];
+      if (isOwn === true || found === wanted) return [];
+      return kind === 'secret' ? [`${name} is another one than was asked for`] : [isNot(name, found, wanted)];
+    });
   }
 
   rows(): PropertyRow[] {
@@ -206,6 +246,12 @@ export class PropertySet implements Properties {
   }
 }
 
+/** `mtu is 1400, and not 1500` */
+export function isNot(name: string, found: string | null, wanted: string | null): string {
+  const shown = (text: string | null): string => (text === null || text === '' ? 'unset' : printable(text));
+  return `${name} is ${shown(found)}, and not ${shown(wanted)}`;
+}
+
 function textOf(value: PropertyValue | undefined): string | null {
   return value === undefined ? null : String(value);
 }
@@ -224,7 +270,7 @@ function take(
   });
   const spec = specs.find((candidate) => candidate.name === name);
   if (spec === undefined) {
-    const settable = specs.filter(({ permission }) => permission === 'rw');
+    const settable = specs.filter(({ isOwn }) => isOwn !== true);
     return problem(
       'NOT_FOUND',
       unknownProperty(
@@ -233,15 +279,71 @@ function take(
       ),
     );
   }
-  if (spec.permission === 'r-') return problem('DENIED', 'permission denied: varpd sets it');
+  if (spec.isOwn === true) return problem('DENIED', 'permission denied: varpd sets it');
   if (values.has(name)) return problem('INVALID', GIVEN_TWICE);
   const parsed = parseValue(spec, text);
+  // The operator may have typed the secret in place of its name.
+  if ('expected' in parsed && spec.kind === 'secret')
+    return problem('INVALID', `expected ${parsed.expected} (not quoted: it may be the secret itself)`);
   if ('expected' in parsed) return problem('INVALID', foundExpected(text, parsed.expected));
   const same = Object.hasOwn(fixed, name) ? fixed[name] : undefined;
   if (same !== undefined && same !== parsed.value)
     return problem('INVALID', foundExpected(text, String(same)));
   values.set(name, parsed.value);
   return undefined;
+}
+
+/** Checks values for an overlay that exists. Throws an OverlayError with a line for each that is wrong. */
+export function checkChanges(specs: readonly OwnedSpec[], given: readonly GivenProperty[]): void {
+  const values = new Map<string, PropertyValue>();
+  const changeable = specs.filter(({ permission }) => permission === 'rw');
+  const problems = given.flatMap(([name, text]) => {
+    const problem = refuseFixed(specs, name, 'set') ?? take(changeable, values, {}, name, text);
+    return problem === undefined ? [] : [problem];
+  });
+  if (problems.length > 0) throw problemsError(problems);
+}
+
+/** Refuses, for an overlay that exists, a declaration that differs in properties which cannot change. */
+export function checkDeclared(specs: readonly OwnedSpec[], names: readonly string[]): void {
+  const problems = names.flatMap((name) => refuseFixed(specs, name, 'set') ?? []);
+  if (problems.length > 0) throw problemsError(problems);
+}
+
+/** Checks the names of properties that are to have their defaults again. Throws as `checkChanges`. */
+export function checkResets(specs: readonly OwnedSpec[], names: readonly string[]): void {
+  const problems = names.flatMap((name): Problem[] => {
+    const fixed = refuseFixed(specs, name, 'reset');
+    if (fixed !== undefined) return [fixed];
+    const line = `failed to reset property ${printable(name)}`;
+    const spec = specs.find((one) => one.name === name);
+    if (spec === undefined)
+      return [{ code: 'NOT_FOUND', line: `${line}: ${unknownProperty(name, resettable(specs))}` }];
+    return resettable(specs).includes(name)
+      ? []
+      : [{ code: 'INVALID', line: `${line}: it is required and has no default; set it` }];
+  });
+  if (problems.length > 0) throw problemsError(problems);
+}
+
+/** Names of the properties that may have their defaults again while the overlay runs. */
+export function resettable(specs: readonly OwnedSpec[]): string[] {
+  return specs
+    .filter(
+      ({ permission, required, hasOption, default: fallback }) =>
+        permission === 'rw' && hasOption !== true && !(required && fallback === undefined),
+    )
+    .map(({ name }) => name);
+}
+
+function refuseFixed(specs: readonly OwnedSpec[], name: string, verb: 'set' | 'reset'): Problem | undefined {
+  const { permission, fixed } = specs.find((spec) => spec.name === name) ?? { permission: 'rw' };
+  return permission === 'rw'
+    ? undefined
+    : {
+        code: 'UNSUPPORTED',
+        line: `failed to ${verb} property ${name}: it is read-only: ${fixed ?? 'varpd sets it'}`,
+      };
 }
 
 /** `found 'x', expected a whole number from 1 to 65535` */

@@ -1,6 +1,11 @@
 /** Sentences, and parts of them, that are used in several places, so that each is spelled only here. */
 import { OverlayError } from './errors.js';
 
+/** `1 overlay`, `2 overlays`, `2 entries`. `many` is the plural, if it does not end with an s alone. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 // -- Expected values; they follow "expected"
 
 export const oneOf = (words: readonly string[]): string => `one of ${words.join(', ')}`;

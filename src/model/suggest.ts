@@ -1,16 +1,25 @@
-/** Suggests the known name that an unknown one was probably meant to be. */
+/**
+ * Suggests the known name that an unknown one was probably meant to be. The packages for this measure a distance in as
+ * many lines, and none knows the part of a property before its slash.
+ */
 
-/** At most so many letters may be wrong, missing or too many. */
+/** At most so many letters may be wrong, missing, too many or exchanged. */
 const MAX_SLIPS = 2;
 /** A longer name is not a misspelled one. */
 const MAX_CHARACTERS = 63;
 
 /** Returns `no such property: did you mean vxlan/listen_ip?`, or a list of all names. */
 export function unknownProperty(name: string, known: readonly string[]): string {
-  const meant = name.length > MAX_CHARACTERS ? undefined : nearest(name, known);
-  return meant === undefined
+  const hint = didYouMean(name, known);
+  return hint === undefined
     ? `no such property, expected one of ${known.join(', ')}`
-    : `no such property: did you mean ${meant}?`;
+    : `no such property: ${hint}`;
+}
+
+/** Returns `did you mean overlay0?`; undefined when no known name is near. */
+export function didYouMean(name: string, known: readonly string[]): string | undefined {
+  const meant = name.length > MAX_CHARACTERS ? undefined : nearest(name, known);
+  return meant === undefined ? undefined : `did you mean ${meant}?`;
 }
 
 /** Returns the known name nearest to `name`. `listen_ip` and `vxlan/listen_ip` are near `geneve/listen_ip`:
@@ -28,14 +37,30 @@ function nearest(name: string, known: readonly string[]): string | undefined {
 
 const ownPart = (name: string): string => name.slice(name.indexOf('/') + 1);
 
-/** Levenshtein distance: the insertions, deletions and replacements from one text to the other. */
+/**
+ * Damerau-Levenshtein distance, in which no letter is changed twice: the insertions, deletions, replacements and
+ * exchanges of neighbours from one text to the other. A letter in the other case is the same one.
+ */
 function distance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, at) => at);
-  for (let i = 1; i <= from.length; i++) {
+  const [a, b] = [from.toLowerCase(), to.toLowerCase()];
+  let before: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (let i = 1; i <= a.length; i++) {
     const next = [i];
-    for (let j = 1; j <= to.length; j++)
-      next.push(Math.min(next[j - 1] + 1, row[j] + 1, row[j - 1] + Number(from[i - 1] !== to[j - 1])));
+    for (let j = 1; j <= b.length; j++) {
+      const isSame = a[i - 1] === b[j - 1];
+      const isExchange = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      next.push(
+        Math.min(
+          next[j - 1] + 1,
+          row[j] + 1,
+          row[j - 1] + Number(!isSame),
+          isExchange ? before[j - 2] + 1 : Infinity,
+        ),
+      );
+    }
+    before = row;
     row = next;
   }
-  return row[to.length];
+  return row[b.length];
 }

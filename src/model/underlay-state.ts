@@ -15,7 +15,7 @@
  * it is too big, so nothing is sent that way.
  */
 import type { IpAddress } from '../wire/ip.js';
-import { notOfThisHost } from './sentences.js';
+import { counted, notOfThisHost } from './sentences.js';
 
 export interface RouteMtu {
   readonly to: IpAddress;
@@ -125,7 +125,7 @@ export function judge(view: UnderlayView, waysOf: WaysOf): Verdict {
     ? { state: 'down', sentence, loops }
     : {
         state: 'partly',
-        sentence: `${sentence}: ${lost.length} of ${ways.length} destinations cannot be reached`,
+        sentence: `${sentence}: ${lost.length} of ${counted(ways.length, 'destination')} cannot be reached`,
         loops,
       };
 }

@@ -32,10 +32,14 @@ export const CSUM_START = 6;
 export const CSUM_OFFSET = 7;
 /** Four words: underlay source address, 16 bytes in network order, IPv4 as v4-mapped (RFC 4291 2.5.5.2). */
 export const ADDRESS = 8;
+/** Two words of a tunnel superframe (virtio-net.ts, GSO_TUNNEL), which only a port sends: its outer UDP header and its
+ * inner IP header, counted from the frame's first byte. CSUM_START is its inner TCP or UDP header. */
+export const OUTER_L4 = 8;
+export const INNER_L3 = 9;
 /** Underlay source port. */
 export const PORT = 12;
 /** The same word in a frame that a port sent and that waits for an answer: marks that are needed later
- * (core/pending-queue.ts). */
+ * (core/queues/pending-queue.ts). */
 export const WAITING = PORT;
 /** Outer traffic class, as received or as it is to be sent. */
 export const TOS = 13;
@@ -63,9 +67,9 @@ export function runBytes(descriptors: Int32Array, at: number): number {
   return descriptors[at + RUN_END] - descriptors[at + OFFSET] - gaps;
 }
 
-/** Room before each frame: 8 bytes for the tunnel's header, 4 for an 802.1Q tag; the rest keeps the frame
- * 16-aligned. */
-export const HEADROOM_BYTES = 16;
+/** Room before each frame: 24 bytes for the virtio-net header, and later 8 for the tunnel's header and 4 for
+ * an 802.1Q tag; the rest keeps the frame 16-aligned. */
+export const HEADROOM_BYTES = 32;
 
 /** The largest frame a TAP or a datagram can hold. */
 export const MAX_FRAME_BYTES = 65536;

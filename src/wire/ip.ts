@@ -17,10 +17,15 @@ export type Ipv4Address = string & { readonly [canonical]: 4 };
 export type Ipv6Address = string & { readonly [canonical]: 6 };
 export type IpAddress = Ipv4Address | Ipv6Address;
 
+export const MAX_PORT = 65535; // RFC 768
+
 export interface Endpoint {
   readonly ip: IpAddress;
   readonly port: number;
 }
+
+/** The VTEP that a frame is sent to. */
+export type Destination = Endpoint;
 
 /** An address and its prefix length in bits. */
 export interface Prefix {

@@ -30,6 +30,8 @@ export const HEADER_BYTES = 10; // Virtio 1.2, 5.1.6.1: without num_buffers
 export const NEEDS_CHECKSUM = 1;
 /** The sender's side has verified the checksum. */
 export const DATA_VALID = 2;
+/** The outer UDP checksum of a tunnel superframe is wanted; its field holds the pseudo-header's sum. */
+export const TUNNEL_CHECKSUM = 8;
 
 // GSO types: Virtio 1.2, 5.1.6
 export const GSO_NONE = 0;
@@ -39,6 +41,11 @@ export const GSO_TCPV6 = 4;
 export const GSO_UDP_L4 = 5;
 /** A bit on top of a TCP type: CWR is set in the first segment only. */
 export const GSO_ECN = 0x80;
+/** Bits on top of a type (virtio 1.4, 5.1.6): the superframe is inside a UDP tunnel over IPv4, or over IPv6 (a tunnel
+ * superframe). */
+export const GSO_TUNNEL_V4 = 0x20;
+export const GSO_TUNNEL_V6 = 0x40;
+export const GSO_TUNNEL = GSO_TUNNEL_V4 | GSO_TUNNEL_V6;
 
 /**
  * `length` covers header and frame. The fields that the header points at must be inside the frame, or the

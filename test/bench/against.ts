@@ -1,4 +1,5 @@
-// npm run bench -- --against REF: this tree's varpd beside another commit's, in pairs; or its VXLAN beside its Geneve.
+// npm run bench -- --against REF: this tree's varpd beside another commit's, in pairs; or its VXLAN beside its Geneve; or it with a
+// capture that no frame passes, beside it without one.
 //
 // A shared machine's speed drifts by more than two versions differ, but little within the half minute of a pair. Each
 // round builds both anew, since what V8 makes of the same code differs from process to process, and measures them in
@@ -8,7 +9,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 import { encapsulationNamed, type EncapsulationName } from '../../src/encap/index.js';
-import type { DaemonOptions } from '../helpers/daemon.js';
+import type { Daemon, DaemonOptions } from '../helpers/daemon.js';
+import { DladmCapture } from '../helpers/dladm-capture.js';
 import { fromRoot } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { exec } from '../helpers/process.js';
@@ -33,6 +35,9 @@ const WARM_UP_SECONDS = 1;
 const STEADY_PPS = 150_000;
 const UDP_SECONDS = 1.5;
 const FLOWS = 4;
+const CAPTURE = 'capture';
+/** A MAC that is in no frame. */
+const NOBODY = '02:ff:ff:ff:ff:fe';
 
 /** In the order of the table. */
 const KEYS = ['cpuSecondsPerGib', 'tcpGbps', 'cpuUsPerPacket', 'floodPps'] as const;
@@ -55,15 +60,20 @@ interface Pair {
 interface Other {
   readonly options: DaemonOptions;
   readonly encap: EncapsulationName;
+  /** This tree has a capture meanwhile. */
+  readonly isCaptured: boolean;
 }
 
-/** Another commit, built; or this one by another encapsulation. */
+/** Another commit, built; or this one by another encapsulation; or without a capture. */
 async function otherOf(ref: string): Promise<Other> {
-  const encap = encapsulationNamed(ref)?.name;
-  return encap === undefined ? { options: await buildTree(ref), encap: 'vxlan' } : { options: {}, encap };
+  const isCaptured = ref === CAPTURE;
+  const encap = encapsulationNamed(ref)?.name ?? 'vxlan';
+  const isOwn = isCaptured || encap === ref;
+  return { options: isOwn ? {} : await buildTree(ref), encap, isCaptured };
 }
 
-async function buildTree(ref: string): Promise<DaemonOptions> {
+/** Another commit, built in a directory of its own that the caller removes. */
+export async function buildTree(ref: string): Promise<DaemonOptions> {
   const directory = mkdtempSync(path.join(tmpdir(), 'varpd-against-'));
   const git = `git -C ${fromRoot('.')}`;
   await exec(['sh', '-c', `${git} archive ${ref} | tar -x -C ${directory} && chmod 755 ${directory}`]);
@@ -89,17 +99,24 @@ async function figuresOf(tunnel: Tunnel, seconds: number): Promise<Figures> {
   };
 }
 
-async function takePair(settings: Settings, { options, encap }: Other, isMineFirst: boolean): Promise<Pair> {
+async function takePair(
+  settings: Settings,
+  { options, encap, isCaptured }: Other,
+  isMineFirst: boolean,
+): Promise<Pair> {
   const bed = new Bed();
   const other = new Bed();
   try {
-    const build = async (of: Bed, ...how: [DaemonOptions?, EncapsulationName?]): Promise<Tunnel> => {
+    type How = [DaemonOptions?, EncapsulationName?, ((daemon: Daemon) => Promise<unknown>)?];
+    const build = async (of: Bed, ...how: How): Promise<Tunnel> => {
       const tunnel = await buildVarpd(of, settings, ...how);
       if (!(await reaches(tunnel.a, tunnel.target, 10_000))) throw new Error('no answer through the tunnel');
       for (const backward of [false, true]) await tcp(tunnel, { seconds: WARM_UP_SECONDS, backward });
       return tunnel;
     };
-    const mine = { tunnel: await build(bed), figures: [] as Figures[] };
+    const capture = (daemon: Daemon): Promise<unknown> =>
+      isCaptured ? DladmCapture.start(bed, daemon, '--mac', NOBODY, 'overlay0') : Promise.resolve();
+    const mine = { tunnel: await build(bed, {}, 'vxlan', capture), figures: [] as Figures[] };
     const theirs = { tunnel: await build(other, options, encap), figures: [] as Figures[] };
     const [first, second] = isMineFirst ? [mine, theirs] : [theirs, mine];
     for (const turn of [first, second, second, first])

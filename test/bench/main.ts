@@ -4,8 +4,10 @@
 import { skipUnlessNetns } from '../helpers/need.js';
 import { measureAgainst } from './against.js';
 import { compare, listSubjects } from './compare.js';
+import { measureFiles } from './files.js';
 import { growth } from './growth.js';
 import { measureHostile } from './hostile.js';
+import { measureLookups } from './lookups.js';
 import { measureMapping } from './mapping.js';
 import { profile } from './profile.js';
 import { barChart } from './report/chart.js';
@@ -86,8 +88,10 @@ async function main(settings: Settings): Promise<boolean> {
   if (mode === 'against') return measureAgainst(settings, takeShare());
   if (mode === 'wires') return measureWires(settings, takeShare());
   if (mode === 'mapping') return measureMapping(settings.mappingEntries);
+  if (mode === 'files') return measureFiles(settings);
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();
+  if (mode === 'plugins') return measureLookups(settings.rounds, settings.seconds);
   if (mode === 'hostile') return measureHostile(settings.seconds);
   return mode === 'profile' ? profiled(settings) : grown(settings);
 }

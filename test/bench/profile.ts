@@ -96,7 +96,7 @@ function placeOf(line: string): SamplePlace | undefined {
   if (address.length === 16 && /^[89a-f]/.test(address)) return { place: 'kernel', symbol };
   if (/perf-\d+\.map$/.test(file)) return { place: 'JavaScript, compiled', symbol };
   if (file === process.execPath) return { place: 'JavaScript: V8 and Node', symbol };
-  if (file.endsWith('dgram_extra.node')) return { place: 'native: the addon', symbol };
+  if (/dgram_extra(?:-\w+)?\.node$/.test(file)) return { place: 'native: the addon', symbol };
   // Code that V8 made a moment ago, and has not told of.
   if (file === '[unknown]' || file.startsWith('//anon')) return { place: 'JavaScript, compiled', symbol };
   return { place: 'native: libraries', symbol };

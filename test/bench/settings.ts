@@ -11,11 +11,14 @@ const USAGE = `npm run bench -- [options]        all that is installed, --profil
   --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
   --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
   --mapping             only what a mapping of a million entries costs, and packets while it is read
+  --files REF           only what such a mapping costs this tree beside another commit of it, in pairs (--rounds: 6): CPU
+                        time when it is read, and when one entry changes
+  --plugins             only what a lookup costs in the process of a plugin
   --hostile             only what a guest that does its worst costs another overlay, and its neighbour
   --wires               only TCP by varpd, the kernel's vxlan and no tunnel, on wires that take whole: tunnel frames, UDP
                         trains, both, neither
   --against REF         only this tree beside another commit of it, in pairs, until the difference is known (--rounds: 40);
-                        REF geneve: its VXLAN beside its Geneve
+                        REF geneve: its VXLAN beside its Geneve; REF capture: with a capture that no frame passes, beside without
   --verify              only carry 1 GB each way over every kind of tunnel, and compare every byte
   --peers               only say what can be compared, and which packages it needs
   --rounds N            how often every subject is measured, at most (5)
@@ -30,6 +33,8 @@ export const MODES = [
   'profile',
   'targets',
   'mapping',
+  'files',
+  'plugins',
   'hostile',
   'wires',
   'against',
@@ -39,14 +44,17 @@ export const MODES = [
 /** `all`: the subjects, then profile and targets; `subjects`: those named. */
 export type Mode = (typeof MODES)[number] | 'all' | 'subjects';
 
+/** Where it is not 5. */
+const ROUNDS: Readonly<Partial<Record<string, string>>> = { against: '40', files: '6' };
+
 export interface Settings extends Terms {
   readonly mode: Mode;
   readonly rounds: number;
   readonly seconds: number;
   readonly chosen: readonly Subject[];
-  /** A commit or an encapsulation, for `against`. */
+  /** A commit, an encapsulation or `capture`, for `against`; a commit for `files`. */
   readonly against: string;
-  /** Of the mapping that \`mapping\` loads. */
+  /** Of the mapping that \`mapping\` and \`files\` load. */
   readonly mappingEntries: number;
 }
 
@@ -82,6 +90,8 @@ function parse(args: string[]): Settings {
       profile: { type: 'boolean', default: false },
       targets: { type: 'boolean', default: false },
       mapping: { type: 'boolean', default: false },
+      files: { type: 'string' },
+      plugins: { type: 'boolean', default: false },
       hostile: { type: 'boolean', default: false },
       wires: { type: 'boolean', default: false },
       against: { type: 'string' },
@@ -100,8 +110,8 @@ function parse(args: string[]): Settings {
   const queues = values.queues === undefined ? [] : [`queues=${values.queues}`];
   return {
     mode: modes.at(0) ?? (values.only === undefined ? 'all' : 'subjects'),
-    rounds: wholeNumber('rounds', values.rounds ?? (values.against === undefined ? '5' : '40')),
-    against: values.against ?? '',
+    rounds: wholeNumber('rounds', values.rounds ?? ROUNDS[modes.at(0) ?? ''] ?? '5'),
+    against: values.against ?? values.files ?? '',
     seconds: wholeNumber('seconds', values.seconds),
     mtuBytes: wholeNumber('mtu', values.mtu),
     mappingEntries: wholeNumber('entries', values.entries),

@@ -1,4 +1,4 @@
-// The bench's share of a machine that others work on too.
+// The share of a bench, or of faults with times, of a machine that others work on too.
 //
 // All that the bench starts runs in a cpu cgroup of the greatest weight, so that other work takes little from it; being
 // nice would not do, since the kernel's autogroups make it count only among the processes of one session. What others
@@ -117,7 +117,7 @@ function removeLeftovers(parent: string): void {
 /** Moves this process, and so all that it starts, into a cgroup of its own, where that can be; until it ends. */
 export function takeShare(): Share {
   const none = (reason: string): Share => ({
-    how: `no cpu cgroup of its own (${reason}): other work on the machine weighs as much as the bench`,
+    how: `no cpu cgroup of its own (${reason}): other work on the machine weighs as much`,
     watch: () => () => null,
   });
   const place = find();

@@ -2,6 +2,7 @@
 //
 // In a document a table stands between `<!-- table: NAME -->` and `<!-- /table -->`; everything else there is written by hand.
 // config/varpd.yaml is made as a whole.
+import { format } from 'prettier';
 import { stringify } from 'yaml';
 import type { Command, Option } from '../../src/cli/command.js';
 import { allCommands } from '../../src/cli/dladm.js';
@@ -9,20 +10,24 @@ import { type Check, CHECKS } from '../../src/cli/doctor/finding.js';
 import { wrap } from '../../src/cli/text.js';
 import { BINDINGS } from '../../src/cli/top/state.js';
 import { type TopColumn, VIEWS } from '../../src/cli/top/views.js';
-import { type Kind, type Method, METHODS } from '../../src/control/methods.js';
-import { TRAFFIC } from '../../src/core/counters.js';
+import type { Kind } from '../../src/control/kinds.js';
+import { type Method, METHODS } from '../../src/control/methods.js';
+import { TRAFFIC } from '../../src/core/counts/counters.js';
 import { CONFIG_KEYS, type ConfigKey } from '../../src/daemon/config.js';
 import { LOG_FIELDS } from '../../src/daemon/log.js';
 import { STEPS } from '../../src/daemon/observe/explained-drops.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { encapsulation, ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { type Drop, DROP_GROUPS } from '../../src/model/drops.js';
-import { ERROR_CODES, EXIT_OF_CODE } from '../../src/model/errors.js';
 import { EXIT_STATUSES } from '../../src/model/exit-statuses.js';
 import { LINK_PROPERTIES, PROTECTION_TYPES } from '../../src/model/link-properties.js';
 import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { possible } from '../../src/model/properties.js';
+import { REASONS } from '../../src/cli/reasons.js';
 import { textOf } from '../helpers/documents.js';
+import { alerts } from '../helpers/alerts.js';
+import { controlSchema } from './control-schema.js';
+import { dashboard } from './dashboard.js';
 
 /** Words of a sentence -> the page that they lead to: once in each table, and not from a page to itself. */
 const LINKS: readonly (readonly [words: string, to: string])[] = [
@@ -111,7 +116,7 @@ function commandTable(commands: readonly Command[], page: string): string {
 }
 
 /** As the file has it. */
-const defaultText = (key: ConfigKey): string => stringify(key.default, { lineWidth: 0 }).trimEnd();
+export const defaultText = (key: ConfigKey): string => stringify(key.default, { lineWidth: 0 }).trimEnd();
 
 const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>>> = {
   counters: (page) =>
@@ -125,6 +130,19 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
     tableOf(
       ['metric', 'labels', 'says'],
       METRICS.map(({ name, labels, help }) => [code(name), labels.map(code).join(', '), help]),
+      page,
+    ),
+  alerts: (page) =>
+    tableOf(
+      ['alert', 'severity', 'after', 'says'],
+      alerts().map(({ alert, labels, for: after, annotations }) => [
+        code(alert),
+        labels.severity,
+        after ?? '',
+        annotations.summary
+          .replaceAll(/\{\{ \$labels\.(\w+) \}\}/g, '*$1*')
+          .replaceAll(/\{\{[^}]*\$value[^}]*\}\}/g, '*n*'),
+      ]),
       page,
     ),
   configuration: (page) =>
@@ -172,9 +190,20 @@ const TABLES: Readonly<Record<string, (page: string) => string | Promise<string>
       Object.entries(EXIT_STATUSES).map(([name, { status, means }]) => [
         String(status),
         means,
-        ERROR_CODES.filter((reason) => EXIT_OF_CODE[reason] === name)
-          .map(code)
+        Object.entries(REASONS)
+          .filter(([, { exit }]) => exit === name)
+          .map(([reason]) => code(reason))
           .join(', '),
+      ]),
+      page,
+    ),
+  reasons: (page) =>
+    tableOf(
+      ['reason', 'status', 'means'],
+      Object.entries(REASONS).map(([reason, { exit, means }]) => [
+        code(reason),
+        String(EXIT_STATUSES[exit].status),
+        means,
       ]),
       page,
     ),
@@ -250,20 +279,27 @@ function propertyTable(page: string): string {
 }
 
 function isOfVnic({ synopsis }: Command): boolean {
-  return /^\S+-(?:vnic|linkprop)\b/.test(synopsis);
+  return /^(?:\S+-(?:vnic|linkprop)|rename-link)\b/.test(synopsis);
 }
 
 /** Which document has which tables. */
 const PLACES: Readonly<Record<string, readonly string[]>> = {
   'docs/drops.md': ['counters', 'drops'],
-  'docs/metrics.md': ['metrics'],
+  'docs/metrics.md': ['metrics', 'alerts'],
   'docs/doctor.md': ['checks'],
   'docs/explain.md': ['explained steps'],
   'docs/top.md': ['keys of top', 'columns of top'],
   'docs/logs.md': ['log fields'],
-  'docs/daemon.md': ['configuration', 'methods'],
+  'docs/daemon.md': ['configuration'],
+  'docs/control.md': ['methods'],
   'docs/protection.md': ['protections', 'link properties'],
-  'docs/overlays.md': ['commands for overlays', 'exit statuses', 'commands for VNICs', 'properties'],
+  'docs/overlays.md': [
+    'commands for overlays',
+    'exit statuses',
+    'reasons',
+    'commands for VNICs',
+    'properties',
+  ],
 };
 
 async function documentWith(page: string, tables: readonly string[]): Promise<string> {
@@ -311,9 +347,18 @@ function configFile(): string {
   return CONFIG_HEAD + parts.join('');
 }
 
+/** As `npm run format` leaves it. */
+function asJson(value: unknown): Promise<string> {
+  return format(JSON.stringify(value), { parser: 'json', printWidth: 110 });
+}
+
 /** Path from the root of the project -> the text that the file should have. */
 export async function generatedFiles(): Promise<Map<string, string>> {
-  const files = new Map<string, string>([['config/varpd.yaml', configFile()]]);
+  const files = new Map<string, string>([
+    ['config/varpd.yaml', configFile()],
+    ['config/control.schema.json', await asJson(controlSchema())],
+    ['config/grafana/varpd.json', await asJson(dashboard())],
+  ]);
   for (const [page, tables] of Object.entries(PLACES)) files.set(page, await documentWith(page, tables));
   return files;
 }

@@ -4,6 +4,7 @@
 // not live up to one of them.
 import { parseArgs } from 'node:util';
 
+import { takeShare } from '../bench/share.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { type Row, times } from './row.js';
@@ -30,6 +31,7 @@ if (missing !== false) {
   process.exit(2);
 }
 times.areChecked = true;
+console.log(takeShare().how);
 const good: Row[] = [];
 for (const row of chosen) {
   const lacking = skipUnlessNetns(row.programs);

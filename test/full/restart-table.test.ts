@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 
 import type { Call } from '../../src/control/client.js';
 
+import { counted } from '../../src/model/sentences.js';
 import { Daemon, VARPD_MAIN } from '../helpers/daemon.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
@@ -216,7 +217,7 @@ async function checkStatus(t: Test, cases: readonly Case[], way: Way, column: Co
   const offline = cases.filter(({ trouble }) => /OFFLINE/.test(wordOf(trouble.row, column)));
   const up = cases.length - offline.length;
   const says = new RegExp(
-    `^${up} overlays and ${up} VNICs are up${offline.length > 0 ? '; OFFLINE: ' : '$'}`,
+    `^${counted(up, 'overlay')} and ${counted(up, 'VNIC')} are up${offline.length > 0 ? '; OFFLINE: ' : '$'}`,
   );
   let seen: string | undefined;
   const isSaid = async (): Promise<boolean> => says.test((seen = await way.statusText()) ?? '');

@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import t, { type Test } from 'tap';
 
-import { readPages } from '../../src/cli/pages.js';
+import { readPages } from '../../src/control/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import { Daemon } from '../helpers/daemon.js';
 import { fromRoot, skipUnless, skipUnlessNetns } from '../helpers/need.js';
@@ -24,8 +24,9 @@ const VERSIONS = [
 
 const TIMEOUT_MS = 300_000;
 const PING_INTERVAL_S = 0.02;
-/** Of the log, as a file and as systemd reads it. */
-const TROUBLE = /Z (?:warn|error) |^<[0-4]>/m;
+/** A line of the log that warns, as a file and as systemd reads it. The mappings here do not have each link's MAC, which a varpd
+ * that runs for some seconds says. */
+const TROUBLE = /(?:Z (?:warn|error) |^<[0-4]>)(?!.*the mapping does not know)/m;
 
 // ---------------------------------------------------------------- what is there
 
@@ -333,18 +334,12 @@ for (const [version, commit] of VERSIONS) {
     mayRead();
   await t.test(`${version}: systemctl restart`, { ...options, skip: skip || needsSystemd }, async (t) => {
     const { hosts, tree } = await begin(t);
-    const systemd = await Systemd.boot(hosts[0], tree).catch((error: unknown) => error as Error);
-    const why =
-      systemd instanceof Error ? systemd : await systemd.probe().catch((error: unknown) => error as Error);
-    if (!(systemd instanceof Error)) t.teardown(() => systemd.end());
-    if (systemd instanceof Error || why !== undefined) {
-      await t.test(
-        'it runs',
-        { skip: `systemd cannot run services here: ${why?.message ?? ''}` },
-        () => undefined,
-      );
+    const systemd = await Systemd.bootWhereItRuns(hosts[0], tree);
+    if (typeof systemd === 'string') {
+      await t.test('it runs', { skip: systemd }, () => undefined);
       return;
     }
+    t.teardown(() => systemd.end());
     const dropIn = systemd.inside('/etc/systemd/system/varpd.service.d');
     mkdirSync(dropIn, { recursive: true });
     writeFileSync(path.join(dropIn, 'log.conf'), LOG_UNIT);

@@ -82,4 +82,21 @@ static size_t make_frame(uint8_t *frame, size_t payload, int is_udp, int follows
 	return bytes;
 }
 
+enum { OUTER_BYTES = 14 + 20 + 8 + 8 };
+
+/* Puts a frame into a VXLAN tunnel over IPv4. Returns the bytes of it all, OUTER_BYTES more. */
+static inline size_t wrap_frame(uint8_t *frame, size_t bytes, uint32_t id, uint32_t checksum)
+{
+	static const uint8_t head[OUTER_BYTES] = { [12] = 8, [14] = 0x45, [20] = 0x40, [22] = 64, 17, [36] = 0x21, 0x18, [42] = 8 };
+	memmove(frame + OUTER_BYTES, frame, bytes);
+	memcpy(frame, head, OUTER_BYTES);
+	size_t all = bytes + OUTER_BYTES, udp = all - 34;
+	frame[16] = (uint8_t)((all - 14) >> 8), frame[17] = (uint8_t)(all - 14);
+	frame[38] = (uint8_t)(udp >> 8), frame[39] = (uint8_t)udp;
+	frame[19] = (uint8_t)id, frame[41] = (uint8_t)checksum;
+	uint16_t sum = (uint16_t)~fold(sum_bytes(frame + 14, 20));
+	memcpy(frame + 24, &sum, 2);
+	return all;
+}
+
 #endif

@@ -3,7 +3,7 @@
  * from outside; so it is all of the part that runs, and no socket is needed. For a compiler that watches memory:
  *
  *   cc -g -O1 -fsanitize=address,undefined -DNAPI_VERSION=8 -I src/dgram-extra -I node_modules/node-api-headers/include \
- *      test/fuzz/NAME.c src/dgram-extra/offload.c -o fuzz && ./fuzz SEED INPUTS [CORPUS]
+ *      test/fuzz/NAME.c src/dgram-extra/offload.c src/dgram-extra/offload-join.c -o fuzz && ./fuzz SEED INPUTS [CORPUS]
  *
  * or, guided by coverage, with clang and -fsanitize=fuzzer,address,undefined -DLIBFUZZER (npm run fuzz -- NAME). */
 #ifndef FUZZ_NATIVE_H

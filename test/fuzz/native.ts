@@ -88,12 +88,12 @@ function asFrame(input: Uint8Array): Uint8Array {
 // ---------------------------------------------------------------- the addon
 
 const BLAST = fromRoot('dist/test/fuzz/blast.js');
-const ADDON = fromRoot('dist/src/dgram-extra/dgram_extra.node');
+const ADDON = fromRoot(`dist/src/dgram-extra/dgram_extra-${process.arch}.node`);
 
 /** Compiled for the sanitizers, and the library that has to be loaded first. */
 async function buildAddon(): Promise<{ addon: string; runtime: string }> {
   mkdirSync(directory, { recursive: true });
-  const addon = path.join(directory, 'dgram_extra.node');
+  const addon = path.join(directory, path.basename(ADDON));
   const files = readdirSync(fromRoot('src/dgram-extra'))
     .filter((name) => name.endsWith('.c'))
     .map((name) => fromRoot(`src/dgram-extra/${name}`));

@@ -1,6 +1,6 @@
 /* Random frames through the pure half of the offloads (src/dgram-extra/offload.c), for a compiler that watches memory:
  *
- *   cc -g -O1 -fsanitize=address,undefined -I src/dgram-extra test/fuzz/offload.c src/dgram-extra/offload.c -o fuzz
+ *   cc -g -O1 -fsanitize=address,undefined -I src/dgram-extra test/fuzz/offload.c src/dgram-extra/offload*.c -o fuzz
  *   ./fuzz SEED FRAMES
  *
  * or, guided by coverage, with clang and -fsanitize=fuzzer,address,undefined -DLIBFUZZER (npm run fuzz -- offload).
@@ -52,7 +52,9 @@ static uint8_t *make(size_t *length, int *l4)
 }
 #endif
 
-static const int types[] = { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | GSO_ECN, GSO_NONE, 77 };
+static const int types[] = { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_TCPV4 | GSO_ECN, GSO_NONE, 77, GSO_TCPV4 | GSO_TUNNEL_V4,
+	GSO_TCPV6 | GSO_TUNNEL_V4, GSO_TCPV4 | GSO_TUNNEL_V6, GSO_UDP_L4 | GSO_TUNNEL_V4, GSO_UDP_L4 | GSO_TUNNEL_V6 };
+enum { TYPES = sizeof types / sizeof *types };
 static unsigned long cut_ones, joined;
 
 /* The first segment of the train that later ones are offered to, and the train. */
@@ -61,15 +63,15 @@ static size_t first_bytes;
 static struct train train;
 
 /* Takes the frame. `restart` says whether it may become the first of a new train. */
-static void take(uint8_t *frame, size_t length, int gso_type, int gso_size, int csum_start, size_t reach, int restart)
+static void take(uint8_t *frame, size_t length, const struct gso *gso, size_t reach, int restart)
 {
 	uint8_t header[MAX_HEADER_BYTES];
 	const uint8_t *payload;
 	struct cutter cut;
-	struct layout at;
+	struct layout at, inner;
 	size_t bytes;
 	(void)ip_fills(frame, reach < length ? reach : length);
-	if (cut_start(&cut, frame, length, gso_type, gso_size, csum_start) == 0) {
+	if (cut_start(&cut, frame, length, gso) == 0) {
 		size_t covered = 0;
 		for (size_t n = cut_count(&cut); n > 0; n--, covered += bytes) {
 			size_t head = cut_next(&cut, header, &payload, &bytes);
@@ -81,6 +83,8 @@ static void take(uint8_t *frame, size_t length, int gso_type, int gso_size, int 
 		cut_ones++;
 	}
 	if (find_layout(frame, length, &at)) {
+		if (find_tunnel(frame, length, &at, &inner))
+			at = inner;
 		(void)is_good(frame, &at);
 		if (first && train_add(&train, frame, &at)) {
 			(void)train_header(&train, header);
@@ -103,7 +107,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (length > size - 8)
 			length = size - 8;
 		uint8_t *frame = memcpy(malloc(length), data + 8, length);
-		take(frame, length, types[data[0] % 6], data[1] + 256 * data[5], data[2] - 2, 2 * (size_t)data[3], data[4] & 1);
+		const struct gso gso = { .type = types[data[0] % TYPES], .size = data[1] + 256 * data[5], .csum_start = data[2] - 2,
+			.flags = data[4] & TUNNEL_CSUM, .outer_l4 = data[3] & 1 ? data[3] : 34, .inner_l3 = data[2] - 2 - (data[4] & 16 ? 40 : 20) };
+		take(frame, length, &gso, 2 * (size_t)data[3], data[4] & 1);
 		data += 8 + length, size -= 8 + length;
 	}
 	free(first), first = NULL;
@@ -119,12 +125,24 @@ int main(int argc, char **argv)
 		size_t length;
 		int l4;
 		uint8_t *frame = make(&length, &l4);
-		if (first && train.at.protocol == 17 && dice(2)) { /* what follows the first of a train: itself, but the id */
+		if (first && train.at.protocol == 17 && dice(2)) { /* what follows the first of a train: itself, but the ids */
 			frame = memcpy(realloc(frame, first_bytes), first, length = first_bytes);
 			frame[train.at.l3 + 5] += train.at.is_v4 * (uint8_t)train.segments;
+			if (train.at.outer_l4)
+				frame[train.at.outer_l3 + 5] += train.at.outer_v4 * (uint8_t)train.segments;
 		}
-		int csum_start = dice(4) ? l4 : (int)dice(400) - 9;
-		take(frame, length, types[dice(6)], (int)dice(200) - 2, csum_start, dice(400), (int)dice(2));
+		struct gso gso = { .type = types[dice(TYPES)], .size = (int)dice(200) - 2, .csum_start = dice(4) ? l4 : (int)dice(400) - 9,
+			.flags = dice(2) ? TUNNEL_CSUM : 0, .outer_l4 = 34, .inner_l3 = l4 - (dice(2) ? 20 : 40) };
+		if (length > 60 && dice(2)) { /* in a tunnel */
+			uint8_t *nested = malloc(length + 50);
+			memcpy(nested + 50, frame, length), memset(nested, 0, 50);
+			free(frame), frame = nested, length += 50;
+			frame[12] = 8, frame[14] = 0x45, frame[16] = (uint8_t)((length - 14) >> 8), frame[17] = (uint8_t)(length - 14);
+			frame[23] = 17, frame[38] = (uint8_t)((length - 34) >> 8), frame[39] = (uint8_t)(length - 34), frame[42] = 8;
+			frame[41] = (uint8_t)dice(2);
+			gso.csum_start += 50, gso.inner_l3 += 50;
+		}
+		take(frame, length, &gso, dice(400), (int)dice(2));
 	}
 	free(first);
 	printf("%lu frames, %lu cut, %lu joined\n", frames, cut_ones, joined);

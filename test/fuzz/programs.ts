@@ -22,7 +22,9 @@ export async function compileProgram(
   const how = isGuided
     ? ['-DLIBFUZZER', '-fsanitize=fuzzer,address,undefined']
     : ['-fsanitize=address,undefined'];
-  const sources = [`test/fuzz/${name}.c`, 'src/dgram-extra/offload.c'].map(fromRoot);
+  const sources = [`test/fuzz/${name}.c`, 'src/dgram-extra/offload.c', 'src/dgram-extra/offload-join.c'].map(
+    fromRoot,
+  );
   const include = ['-I', fromRoot('src/dgram-extra'), ...INCLUDE];
   const command = [compiler, ...how, ...SANITIZERS, ...include, '-o', program, ...sources];
   return { program, result: await run(command, { timeoutMs: 120_000 }) };

@@ -127,9 +127,14 @@ static int make_batch(void)
 		case 0:
 			d[GSO_TYPE] = is_udp ? GSO_UDP_L4 : batch->slab[at + (size_t)l4 - 20] == 0x45 ? GSO_TCPV4 : GSO_TCPV6;
 			d[GSO_SIZE] = 1 + (int32_t)roll(roll(8) ? 400 : 20);
+			if (roll(3) == 0) {
+				d[LENGTH] = (int32_t)wrap_frame(batch->slab + at, (size_t)d[LENGTH], 0, 0);
+				d[GSO_TYPE] |= GSO_TUNNEL_V4, d[OUTER_L4] = 34, d[FLAGS] = roll(2) ? TUNNEL_CSUM : 0;
+				d[INNER_L3] = l4 + OUTER_BYTES - ((d[GSO_TYPE] & 7) == GSO_TCPV6 ? 40 : 20), l4 += OUTER_BYTES;
+			}
 			/* fall through */
 		case 1:
-			d[FLAGS] = NEEDS_CSUM, d[CSUM_START] = l4, d[CSUM_OFFSET] = is_udp ? 6 : 16;
+			d[FLAGS] |= NEEDS_CSUM, d[CSUM_START] = l4, d[CSUM_OFFSET] = is_udp ? 6 : 16;
 		}
 		d[TOS] = (int32_t)roll(3);
 		if (roll(3) == 0)
@@ -154,7 +159,7 @@ static size_t datagrams_due(int32_t index, int32_t slot)
 	const uint8_t *frame = frame_at(batch, index, &d);
 	if (!frame || d[OFFSET] < PREFIX || d[SEGMENT] || slot < 0 || slot >= state.sending->destination_count || !d[GSO_TYPE])
 		return 1;
-	return cut_start(&cut, frame, (size_t)d[LENGTH], d[GSO_TYPE], d[GSO_SIZE], d[CSUM_START]) == 0 &&
+	return start_cut(&cut, frame, d) == 0 &&
 			       state.sending->destinations[slot].address.sa.sa_family ?
 		       cut_count(&cut) :
 		       1;

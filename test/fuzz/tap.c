@@ -18,7 +18,10 @@ static ssize_t write_frame_vectors(int fd, const struct iovec *vecs, int count);
 #undef read
 #undef writev
 
-enum { HEADER = sizeof(struct virtio_net_hdr), OWN_GSO = 77, MOST_FRAMES = 256, ENTRIES = 40 };
+enum { OWN_GSO = 13, MOST_FRAMES = 256, ENTRIES = 40 };
+
+/* Bytes of the virtio-net header of this TAP. */
+static size_t tap_header;
 
 WITHOUT(ring)
 WITHOUT(receive)
@@ -53,17 +56,17 @@ static int queued_count;
 static ssize_t give(void *to, size_t bytes)
 {
 	uint8_t *start = to;
-	if (start < batch->slab || bytes != MAX_FRAME + HEADER || start + bytes > batch->slab + batch->slab_bytes)
+	if (start < batch->slab || bytes != MAX_FRAME + tap_header || start + bytes > batch->slab + batch->slab_bytes)
 		fail("no room for a frame");
 	if (left_over == 0 || handed_count == MOST_FRAMES)
 		return -(reads_fail ? EBADFD : EAGAIN);
 	left_over--;
-	size_t got = roll(40) == 0 ? roll(HEADER) : HEADER + (roll(30) ? roll(200) : roll(8) ? roll(9000) : MAX_FRAME);
+	size_t got = roll(40) == 0 ? roll((uint32_t)tap_header) : tap_header + (roll(30) ? roll(200) : roll(8) ? roll(9000) : MAX_FRAME);
 	memset(start, handed_count, got);
-	if (got >= HEADER) {
+	if (got >= tap_header) {
 		struct virtio_net_hdr header = { .gso_type = roll(4) ? 0 : (uint8_t)roll(256), .gso_size = (uint16_t)roll(3000) };
-		memcpy(start, &header, sizeof header);
-		handed[handed_count].at = start + HEADER, handed[handed_count].bytes = got - HEADER;
+		memcpy(start, &header, tap_header);
+		handed[handed_count].at = start + tap_header, handed[handed_count].bytes = got - tap_header;
 		handed[handed_count].mark = (uint8_t)handed_count;
 		handed_count++;
 	}
@@ -109,6 +112,7 @@ static void read_some(void)
 	handed_count = 0, left_over = (int)roll(roll(2) ? 6 : 80), reads_fail = roll(10) == 0;
 	state_of(NULL)->ring.state = roll(4) != 0;
 	arguments[0].number = roll(50) == 0, arguments[1].number = 7, arguments[2].number = max;
+	arguments[3].number = (int32_t)tap_header;
 	int32_t count = call(tap_read);
 	if (arguments[0].number || (count < 0 && reads_fail && handed_count == 0)) {
 		if (count != (arguments[0].number ? -EINVAL : -EBADFD))
@@ -134,12 +138,12 @@ static void read_some(void)
 
 static size_t accepted;
 static int refuses;
-static uint8_t copy[65536 + HEADER];
+static uint8_t copy[65536 + TUNNEL_HEADER];
 
 static ssize_t write_frame_vectors(int fd, const struct iovec *vecs, int count)
 {
 	static const int errors[] = { EINVAL, EIO, EAGAIN, ENOBUFS };
-	struct virtio_net_hdr header;
+	struct virtio_net_hdr header = { 0 };
 	size_t bytes = 0;
 	if (fd != 7 || count < 2 || count > 3 + MAX_TRAIN)
 		fail("not what was to be written");
@@ -149,19 +153,19 @@ static ssize_t write_frame_vectors(int fd, const struct iovec *vecs, int count)
 		memcpy(copy + bytes, vecs[i].iov_base, vecs[i].iov_len);
 		bytes += vecs[i].iov_len;
 	}
-	if (vecs[0].iov_len != sizeof header || bytes < sizeof header + 12)
+	if (vecs[0].iov_len != tap_header || bytes < tap_header + 12)
 		fail("no header, or no addresses");
-	memcpy(&header, copy, sizeof header);
+	memcpy(&header, copy, tap_header);
 	if (refuses && roll(2))
 		return errno = errors[roll(4)], -1;
 	size_t frames = 1;
 	if (header.gso_type && header.gso_type != OWN_GSO) {
-		size_t payload = bytes - sizeof header - header.hdr_len;
-		if (header.hdr_len >= bytes - sizeof header || !header.gso_size || !(header.flags & NEEDS_CSUM) ||
+		size_t payload = bytes - tap_header - header.hdr_len;
+		if (header.hdr_len >= bytes - tap_header || !header.gso_size || !(header.flags & NEEDS_CSUM) ||
 		    header.csum_start + header.csum_offset + 2u > header.hdr_len)
 			fail("a superframe that nobody can cut");
 		frames = (payload + header.gso_size - 1) / header.gso_size;
-		if (frames < 2 || frames > MAX_TRAIN || bytes - sizeof header > 65535 + 40)
+		if (frames < 2 || frames > MAX_TRAIN || bytes - tap_header > 65535 + 40)
 			fail("a superframe of too few or too many");
 	}
 	accepted += frames;
@@ -185,7 +189,7 @@ static void make_batch(void)
 	open_batch(HEADROOM + (size_t)count * room, count);
 	for (int i = 0; i < count; i++) {
 		int32_t *d = batch->words + i * DESC_WORDS;
-		int l4, is_udp = (int)roll(4) == 0, runs = (int)roll(2);
+		int l4, is_udp = (int)roll(4) == 0, runs = (int)roll(2), is_nested = roll(4) == 0, has_checksum = roll(8) == 0;
 		size_t payload = roll(100), next = at;
 		uint32_t frames = runs ? 2 + roll(roll(4) ? 6 : 70) : 1;
 		for (uint32_t f = 0; f < frames && next + 300 < at + room; f++) {
@@ -203,6 +207,8 @@ static void make_batch(void)
 				uint16_t pseudo = fold(sum + htons(layout.protocol) + htons((uint16_t)behind));
 				memcpy(field, &pseudo, 2);
 			}
+			if (is_nested)
+				bytes = wrap_frame(frame, bytes, f, has_checksum);
 			if (roll(12) == 0)
 				frame[roll((uint32_t)bytes)] ^= (uint8_t)roll(256);
 			if (!d[LENGTH])
@@ -235,11 +241,11 @@ static void write_some(void)
 	int32_t *list = malloc((size_t)entries * 8);
 	for (int i = 0; i < entries; i++) {
 		list[2 * i] = (int32_t)roll((uint32_t)batch->descriptors + 1) - (roll(20) == 0);
-		list[2 * i + 1] = (int32_t)(roll(3) ? 0 : roll(40) ? roll(4) : word() << 16);
+		list[2 * i + 1] = (int32_t)(roll(3) ? NESTED : roll(40) ? roll(8) : word() << 16);
 		due += frames_due(list[2 * i]);
 	}
 	arguments[0].number = 0, arguments[1].number = 7, arguments[3].number = entries;
-	arguments[2].bytes = list, arguments[2].length = (size_t)entries * 8;
+	arguments[2].bytes = list, arguments[2].length = (size_t)entries * 8, arguments[4].number = (int32_t)tap_header;
 	accepted = 0, refuses = roll(3) == 0;
 	int32_t result = call(tap_write);
 	for (int i = 0; i < entries; i++) {
@@ -258,6 +264,7 @@ static void write_some(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	start(data, size);
+	tap_header = roll(2) ? TUNNEL_HEADER : LEGACY_HEADER;
 	if (roll(4) == 0)
 		read_some();
 	else

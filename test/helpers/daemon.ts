@@ -4,14 +4,14 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { dladm } from '../../src/cli/dladm.js';
-import { readPages } from '../../src/cli/pages.js';
+import { readPages } from '../../src/control/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { encapsulation, type EncapsulationName } from '../../src/encap/index.js';
 import { asDaemonUser, giveToDaemon, startable } from './daemon-user.js';
 import { fromRoot } from './need.js';
 import type { Bed, Namespace } from './netns.js';
-import { type Child, CommandError, type Exit, type Result, waitUntil } from './process.js';
+import { type Child, CommandError, type Exit, isRunning, type Result, waitUntil } from './process.js';
 import { cpuSeconds, descriptorsOf, residentKib } from './procfs.js';
 
 export const VARPD_MAIN = fromRoot('dist/src/daemon/main.js');
@@ -154,6 +154,8 @@ export class Daemon {
 
   /** Resolves once the daemon answers. */
   async start(): Promise<void> {
+    // One that another program has ended may not be known to have ended.
+    if (this.#child !== undefined && !isRunning(this.pid)) await this.#child.exited;
     if (this.running) throw new Error('this varpd is running');
     const socket = this.options.socketFlag === false ? [] : ['--socket', this.socket];
     const own = ['--config', this.configFile, ...socket, '--foreground', ...(this.options.args ?? [])];
@@ -285,6 +287,11 @@ export class Daemon {
     return residentKib(this.pid);
   }
 
+  /** The state directory of a plugin, where its process may write; varpd that root starts makes it. */
+  pluginState(name: string): string {
+    return path.join(`${this.stateDir}-plugins`, name);
+  }
+
   /** Removes what the daemon keeps over restarts. */
   forget(): void {
     rmSync(this.stateDir, { recursive: true, force: true });
@@ -298,6 +305,13 @@ export class Daemon {
     });
     return this;
   }
+}
+
+/** A module for `--import`: SIGWINCH has the main thread of the process hang for ever. */
+export function hangingPreload(directory: string): string {
+  const file = path.join(directory, 'hanging.mjs');
+  writeFileSync(file, `process.on('SIGWINCH', () => { for (;;); });`);
+  return file;
 }
 
 /** The usual overlay: direct plugin, one vnetid, from this host to another. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { type Capture, readCapture } from '../../src/wire/pcapng-read.js';
 import type { Interface, Packet } from '../../src/wire/pcapng.js';
 
+import { TCP_CARRIES_DATA } from './capture.js';
 import { type Daemon, DLADM_MAIN } from './daemon.js';
 import type { Bed } from './netns.js';
 import { type Child, type Exit, run } from './process.js';
@@ -49,7 +50,10 @@ export class DladmCapture {
   /** What tshark and capinfos complain of, packets that tshark cannot read included unless some are meant to be so. */
   async complaints({ mayBeMalformed = false } = {}): Promise<string> {
     const options = { timeoutMs: TSHARK_TIMEOUT_MS };
-    const read = await run(['tshark', '-n', '-r', this.file, '-Y', '_ws.malformed'], options);
+    const read = await run(
+      ['tshark', '-n', ...TCP_CARRIES_DATA, '-r', this.file, '-Y', '_ws.malformed'],
+      options,
+    );
     const info = await run(['capinfos', this.file], options);
     // tshark run as root says so.
     const said = read.stderr.split('\n').filter((line) => !/^Running as user "root"/.test(line));

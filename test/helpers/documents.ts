@@ -29,3 +29,11 @@ export function blocks(document: string, language: string): string[] {
     .filter(([, name]) => name === language)
     .map(([, , text]) => text);
 }
+
+/** The commands in the section with this heading: its indented lines. A command that goes on behind a backslash is one. */
+export function commandsUnder(document: string, heading: string): string[] {
+  const section = textOf(document).split(`\n## ${heading}\n`).at(1);
+  if (section === undefined) throw new Error(`${document} has no section ${heading}`);
+  const lines = section.split(/^#/m)[0].replace(/ \\\n +/g, ' ');
+  return [...lines.matchAll(/^ {4}(\S.*)$/gm)].map(([, line]) => line);
+}

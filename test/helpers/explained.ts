@@ -1,9 +1,9 @@
 // A host that says what it would do with each frame before it gets it, and its twin, which never says anything. Throws where the
 // host does something else than it said, where saying it has changed anything, or where the two differ in the end.
-import type { DrySend } from '../../src/core/dry-outputs.js';
-import type { DryFrame } from '../../src/core/dry-run.js';
-import type { Explained } from '../../src/core/dry-facts.js';
-import { type CounterName, readCounters } from '../../src/core/counters.js';
+import type { DrySend } from '../../src/core/dry-run/dry-outputs.js';
+import type { DryFrame } from '../../src/core/dry-run/dry-run.js';
+import type { Explained } from '../../src/core/dry-run/dry-facts.js';
+import { type CounterName, readCounters } from '../../src/core/counts/counters.js';
 import type { Question } from '../../src/core/overlay.js';
 import { proxy } from '../../src/daemon/plugins/proxy.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
@@ -95,7 +95,10 @@ export class Explainer {
 
   pass(ms: number): void {
     this.#nowMs += ms;
-    for (const { net } of [this.#host, this.#twin]) net.vtep.engine.setTime(this.#nowMs);
+    for (const { lab, net } of [this.#host, this.#twin]) {
+      net.vtep.engine.setTime(this.#nowMs);
+      lab.run(); // targets may have been asked about
+    }
   }
 
   /** The port sends the frame, and it is not explained. */

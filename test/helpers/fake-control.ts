@@ -46,11 +46,11 @@ export async function fakeDaemon(answers: Readonly<Record<string, Answer>> = {})
       return { jsonrpc: '2.0', id, result: method in answers ? answers[method](params) : null };
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
-      const { reason, status, words, details, message } = error;
+      const { reason, status, words, details, hint, message } = error;
       return {
         jsonrpc: '2.0',
         id,
-        error: { code: -32000, message, data: { reason, status, words, details } },
+        error: { code: -32000, message, data: { reason, status, words, details, hint } },
       };
     }
   };
@@ -67,9 +67,15 @@ export async function fakeDaemon(answers: Readonly<Record<string, Answer>> = {})
   return { socket, requests };
 }
 
-export function refuse(reason: ErrorCode, words: string, message: string, details: string[] = []): Answer {
+export function refuse(
+  reason: ErrorCode,
+  words: string,
+  message: string,
+  details: string[] = [],
+  hint: string | null = null,
+): Answer {
   return () => {
-    throw new ControlError(message, { reason, status: EXIT[EXIT_OF_CODE[reason]], words, details });
+    throw new ControlError(message, { reason, status: EXIT[EXIT_OF_CODE[reason]], words, details, hint });
   };
 }
 
@@ -104,3 +110,6 @@ export const NONE_MISSING: Readonly<Record<string, Answer>> = {
   'overlay.up': () => ({ failures: [] }),
   'daemon.reload': () => ({ failures: [] }),
 };
+
+/** Rows as `--json` prints them in a list: each with the version of its shape. */
+export const versioned = (...rows: readonly object[]): object[] => rows.map((row) => ({ v: 1, ...row }));

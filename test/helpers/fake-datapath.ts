@@ -1,6 +1,6 @@
 // A datapath that moves nothing: overlays and ports have what was last said to them, and fail where they are told to.
-import type { ProtectionRules } from '../../src/core/link-protection.js';
-import type { PeerPlace } from '../../src/core/peer-places.js';
+import type { ProtectionRules } from '../../src/core/protection/link-protection.js';
+import type { PeerPlace } from '../../src/core/peers/peer-places.js';
 import type {
   Datapath,
   DropReport,
@@ -12,10 +12,12 @@ import type {
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
+  OverlaySettings,
   PortConfig,
   PortDeviceInfo,
   PortFindings,
   PortHandle,
+  PushedTarget,
   Retained,
   TargetEntries,
   TargetEntry,
@@ -23,7 +25,7 @@ import type {
 import type { FrameProbe } from '../../src/datapath/probe-contract.js';
 import type { PeerList, PeerReport, Sending } from '../../src/model/peer-report.js';
 import type { RouteMtu } from '../../src/model/underlay-state.js';
-import type { Destination, MacAddress } from '../../src/plugin/index.js';
+import type { Endpoint as Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 
 /** As the system reports it. */
@@ -74,17 +76,43 @@ export class FakePort implements PortHandle {
     return { mended: this.mended, noted: [], troubles: this.troubles };
   }
 
+  rename(name: string): void {
+    this.#overlay.touch();
+    this.#overlay.failIfTold('rename');
+    this.#overlay.ports.delete(this.config.name);
+    this.config = { ...this.config, name };
+    this.#overlay.ports.set(name, this);
+  }
+
+  setMtu(mtuBytes: number): boolean {
+    this.#overlay.touch();
+    this.#overlay.failIfTold('setMtu');
+    this.config = { ...this.config, mtuBytes };
+    return true;
+  }
+
+  setAddress(mac: MacAddress): void {
+    this.#overlay.touch();
+    this.#overlay.failIfTold('setAddress');
+    this.config = { ...this.config, mac };
+  }
+
+  setVid(vid: number): void {
+    this.#overlay.touch();
+    this.config = { ...this.config, vid };
+  }
+
   setDown(isDown: boolean): void {
     this.isDown = isDown;
   }
 
   setProtection(protection: ProtectionRules | undefined): void {
-    this.#overlay.change();
+    this.#overlay.touch();
     this.config = { ...this.config, protection };
   }
 
   setMac(mac: MacAddress, protection: ProtectionRules | undefined): void {
-    this.#overlay.change();
+    this.#overlay.touch();
     this.config = { ...this.config, mac, protection };
   }
 
@@ -93,7 +121,7 @@ export class FakePort implements PortHandle {
   }
 
   async remove(): Promise<void> {
-    this.#overlay.change();
+    this.#overlay.touch();
     await Promise.resolve();
     this.#overlay.ports.delete(this.name);
   }
@@ -109,7 +137,7 @@ const NO_PLACE: PeerPlace = {
 };
 
 export class FakeOverlay implements OverlayDatapath {
-  readonly config: OverlayConfig;
+  config: OverlayConfig;
   listener: OverlayListener | undefined;
   destination: Destination | undefined;
   carrier = true;
@@ -151,13 +179,28 @@ export class FakeOverlay implements OverlayDatapath {
     return Promise.resolve(nothing);
   }
 
+  watchTargets(): () => void {
+    return () => undefined;
+  }
+
   probe(): Promise<FrameProbe> {
     return Promise.resolve({ sourcePorts: [], send: () => undefined, stop: () => Promise.resolve() });
   }
 
   /** Something is said to it. */
-  change(): void {
+  failIfTold(call: 'rename' | 'setAddress' | 'setMtu'): void {
+    this.#datapath.failIfTold(call);
+  }
+
+  touch(): void {
     this.#datapath.changes++;
+  }
+
+  async change(settings: OverlaySettings): Promise<void> {
+    await Promise.resolve();
+    this.touch();
+    this.#datapath.failIfTold('change');
+    this.config = { ...this.config, ...settings };
   }
 
   /** A frame waits; resolves to what is answered. */
@@ -173,7 +216,7 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   addPort(config: PortConfig): FakePort {
-    this.change();
+    this.touch();
     this.#datapath.failIfTold('addPort');
     const port = new FakePort(config, this);
     this.ports.set(config.name, port);
@@ -181,22 +224,22 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   setCarrier(on: boolean): void {
-    this.change();
+    this.touch();
     this.carrier = on;
   }
 
   setDestination(destination: Destination): void {
-    this.change();
+    this.touch();
     this.destination = destination;
   }
 
   setLoops(destinations: readonly IpAddress[]): void {
-    this.change();
+    this.touch();
     this.loops = destinations;
   }
 
   setRouteMtus(routes: readonly RouteMtu[]): void {
-    this.change();
+    this.touch();
     this.routeMtus = routes;
   }
 
@@ -206,23 +249,30 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   setTarget(mac: MacAddress, to: readonly Destination[], ttlMs: number): void {
-    this.change();
+    this.touch();
     this.table.set(mac, { to, ttlMs });
   }
 
-  invalidate(mac?: MacAddress): void {
-    this.change();
-    if (mac === undefined) this.table.clear();
-    else this.table.delete(mac);
+  setTargets(rows: readonly PushedTarget[]): void {
+    this.touch();
+    for (const { mac, to, ttlMs } of rows)
+      if (to.length === 0) this.table.delete(mac);
+      else this.table.set(mac, { to, ttlMs });
+  }
+
+  invalidate(macs?: readonly MacAddress[]): void {
+    this.touch();
+    if (macs === undefined) this.table.clear();
+    for (const mac of macs ?? []) this.table.delete(mac);
   }
 
   setPeers(peers: readonly IpAddress[]): void {
-    this.change();
+    this.touch();
     this.namedPeers = peers;
   }
 
   announce(frame: Uint8Array): void {
-    this.change();
+    this.touch();
     this.announced.push(frame);
   }
 
@@ -284,7 +334,7 @@ export class FakeOverlay implements OverlayDatapath {
 
   async remove(): Promise<void> {
     this.mute();
-    this.change();
+    this.touch();
     await Promise.resolve();
     this.#datapath.overlays.delete(this.config.id);
   }
@@ -300,7 +350,10 @@ export class FakeDatapath implements Datapath {
   /** Devices of an earlier daemon. */
   readonly left = new Set<string>();
   /** Call -> errno name it fails with. */
-  readonly failures = new Map<'addOverlay' | 'addPort' | 'routeMtuBytes', string>();
+  readonly failures = new Map<
+    'addOverlay' | 'addPort' | 'change' | 'rename' | 'routeMtuBytes' | 'setAddress' | 'setMtu',
+    string
+  >();
   /** How often something was said to it, its overlays or their ports that may change them. */
   changes = 0;
   routeMtu = 1500;
@@ -323,7 +376,9 @@ export class FakeDatapath implements Datapath {
     return overlay;
   }
 
-  failIfTold(call: 'addOverlay' | 'addPort' | 'routeMtuBytes'): void {
+  failIfTold(
+    call: 'addOverlay' | 'addPort' | 'change' | 'rename' | 'routeMtuBytes' | 'setAddress' | 'setMtu',
+  ): void {
     const code = this.failures.get(call);
     if (code !== undefined) throw systemError(code);
   }

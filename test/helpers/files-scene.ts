@@ -7,8 +7,9 @@ import t, { type Test } from 'tap';
 
 import type { FilesInstance } from '../../plugins/files/instance.js';
 import { parseIp } from '../../src/plugin/index.js';
-import { ask, FakeHost, startFiles } from './mapping.js';
+import { ask, startFiles } from './mapping.js';
 import { waitUntil } from './process.js';
+import { TableHost } from './table-host.js';
 
 export const root = mkdtempSync(path.join(tmpdir(), 'varpd-files-'));
 t.teardown(() => {
@@ -36,14 +37,14 @@ export const mac = (last: number): number => 0x0200_0000_0000 + last;
 /** All that any of these files says something about. */
 export const MACS = [1, 2, 3, 4, 5, 6, 7, 8, 9].map(mac);
 /** Last bytes of the MACs that the overlay was told to forget. */
-export const forgotten = ({ known }: FakeHost): number[] =>
-  MACS.filter((one) => !known.has(one)).map((one) => one & 0xff);
+export const forgotten = ({ targets }: TableHost): number[] =>
+  MACS.filter((one) => !targets.has(one)).map((one) => one & 0xff);
 export const ip = (text: string) => parseIp(text)!;
 
 export interface Scene {
   readonly directory: string;
   readonly file: string;
-  readonly host: FakeHost;
+  readonly host: TableHost;
   readonly instance: FilesInstance;
   /** Renamed over: the whole change at once. */
   readonly replace: (entries: Readonly<Record<string, Entry>>) => void;
@@ -60,10 +61,12 @@ export async function scene(
   mkdirSync(directory);
   const file = path.join(directory, 'hosts.json');
   writeFileSync(file, text(entries));
-  const host = new FakeHost();
+  const host = new TableHost();
   const instance = await startFiles(host, file, properties);
   t.teardown(() => instance.stop());
-  for (const one of MACS) host.known.add(one);
+  // As after a question about each.
+  const to = { ip: ip('10.88.88.70'), port: 4789 };
+  host.setTargets(MACS.map((one) => ({ mac: one, to, ttlMs: 60_000 })));
   host.told = 0;
   const replace = (changed: Readonly<Record<string, Entry>>): void => {
     writeFileSync(`${file}.new`, text(changed));

@@ -1,5 +1,5 @@
 // A port under link protection, and the rules that it is under.
-import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { ProtectionRules } from '../../src/core/protection/link-protection.js';
 import { parsePrefix, type Protection } from '../../src/model/link-properties.js';
 import { OWN_V4, OWN_V6 } from './guest-frames.js';
 import { Lab, MAC } from './lab.js';

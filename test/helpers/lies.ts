@@ -1,5 +1,5 @@
 // What a guest with link protection could lie about, found in a frame that left: an opinion of its own, written from the
-// RFCs, against which the checks of src/core/link-protection.ts are held.
+// RFCs, against which the checks of src/core/protection/link-protection.ts are held.
 import { hex } from './lab.js';
 
 /** Where the network header of a frame begins, and its type; a receiver that looks behind any number of tags. */

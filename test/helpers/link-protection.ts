@@ -1,7 +1,7 @@
 // Whether link protection lets a frame pass, as rows of tables.
 
 import { type Test } from 'tap';
-import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { ProtectionRules } from '../../src/core/protection/link-protection.js';
 import { WHOLE } from '../../src/io/memory.js';
 import type { DropReason } from '../../src/model/drops.js';
 import { type Protection, PROTECTIONS } from '../../src/model/link-properties.js';

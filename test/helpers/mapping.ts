@@ -1,9 +1,8 @@
-// Mappings of the files plugin for tests: parsed in memory, and instances against a host that only listens.
+// Mappings of the files plugin for tests: parsed in memory, and instances that read them.
 import { closeSync, openSync, writeSync } from 'node:fs';
 
-import type { Answer, Host, IpAddress, MacAddress, Properties } from '../../src/plugin/index.js';
-import { parseIp } from '../../src/plugin/index.js';
-import { FilesInstance } from '../../plugins/files/instance.js';
+import type { Answer, Host } from '../../src/plugin/index.js';
+import { FilesInstance, type FilesProperties } from '../../plugins/files/instance.js';
 import { type Parsed, parseMapping } from '../../plugins/files/parser.js';
 import { atOnce } from '../../plugins/files/slices.js';
 
@@ -19,92 +18,10 @@ export function errorLines(text: string | Uint8Array): string[] {
   );
 }
 
-/** Stands for varpd beside an instance: what its overlay knows by it, and what the stations have heard. */
-export class FakeHost implements Host {
-  readonly overlay = 'overlay0';
-  readonly vnetid = 23;
-  readonly listen = { ip: parseIp('10.88.88.69')!, port: 4789 };
-  /** MACs that the overlay has an answer about, until it is told to forget them. */
-  readonly known = new Set<MacAddress>();
-  /** Which MAC stations believe to have an address. */
-  readonly neighbours = new Map<IpAddress, MacAddress>();
-  /** How often ports were looked at again for the addresses that they may use. */
-  looks = 0;
-  /** How often it was told any of this. */
-  told = 0;
-  /** The overlay may ask about the MAC again, now. */
-  onForget: (mac: MacAddress) => void = () => undefined;
-  lines: string[] = [];
-  degraded: string | undefined;
-  remarked: string | undefined;
-  noted: string | undefined;
-  peers: readonly IpAddress[] = [];
-
-  readonly log = {
-    info: (message: string): void => void this.lines.push(`info ${message}`),
-    warn: (message: string): void => void this.lines.push(`warn ${message}`),
-    error: (message: string): void => void this.lines.push(`error ${message}`),
-  };
-
-  now(): number {
-    return performance.now();
-  }
-
-  setTarget(): void {
-    throw new Error('nothing is pushed');
-  }
-
-  invalidate(mac?: MacAddress): void {
-    this.told++;
-    for (const one of mac === undefined ? [...this.known] : [mac]) {
-      this.known.delete(one);
-      this.onForget(one);
-    }
-  }
-
-  announce(ip: IpAddress, mac: MacAddress): void {
-    this.told++;
-    this.neighbours.set(ip, mac);
-  }
-
-  allowedIpsChanged(): void {
-    this.told++;
-    this.looks++;
-  }
-
-  setPeers(peers: readonly IpAddress[]): void {
-    this.told++;
-    this.peers = peers;
-  }
-
-  degrade(sentence: string): void {
-    this.degraded = sentence;
-  }
-
-  restore(): void {
-    this.degraded = undefined;
-  }
-
-  remark(sentence: string): void {
-    this.remarked = sentence;
-  }
-
-  note(sentence?: string): void {
-    this.noted = sentence;
-  }
-}
-
-export function propertiesOf(values: Readonly<Record<string, string>>): Properties {
-  const text = (name: string): string => {
-    if (!(name in values)) throw new Error(`${name} has no value`);
-    return values[name];
-  };
-  return {
-    has: (name) => name in values,
-    uint: (name) => Number(text(name)),
-    ip: (name) => parseIp(text(name))!,
-    text,
-  };
+/** The properties `files/...` of an overlay. */
+export function propertiesOf(values: Readonly<Record<string, string>>): FilesProperties {
+  const given = Object.entries(values).map(([name, value]) => [name.replace('files/', ''), value]);
+  return { config: '', flood: 'off', protect: 'off', ...Object.fromEntries(given) } as FilesProperties;
 }
 
 /** Started; whoever asks for it stops it. */
@@ -114,14 +31,8 @@ export async function startFiles(
   more: Readonly<Record<string, string>> = {},
 ): Promise<FilesInstance> {
   const instance = new FilesInstance(host);
-  const properties = {
-    'files/config': file,
-    'files/flood': 'off',
-    'files/protect': 'off',
-    ...more,
-  };
   try {
-    await instance.start(propertiesOf(properties), new AbortController().signal);
+    await instance.start(propertiesOf({ 'files/config': file, ...more }), new AbortController().signal);
   } catch (error) {
     await instance.stop();
     throw error;

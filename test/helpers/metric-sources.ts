@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { COUNTER_NAMES } from '../../src/core/counts/counters.js';
 import { type MetricSources } from '../../src/daemon/observe/metrics.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 
@@ -23,8 +23,22 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       endNote: () => undefined,
       tell: () => undefined,
       report: () => ({ status: 'ONLINE', details: null }),
+      troubleCounts: () => new Map([['plugin', isDown ? 1 : 0]]),
     },
-    plugin: { lookupTimes: { open: 0, latencyMs: null } },
+    plugin: {
+      lookupTimes: { open: 4, latencyMs: null },
+      counts: {
+        answers: {
+          within: [
+            { boundS: 0.001, count: 5 },
+            { boundS: 1, count: 6 },
+          ],
+          count: 8,
+          sumS: 3.5,
+        },
+        exits: 2,
+      },
+    },
     listen: { ip: '2001:db8::1' as IpAddress, port: 4789 },
     datapath: {
       counters: () => counters(),
@@ -39,6 +53,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       mode: 'dynamic',
       properties: [],
       health: { status: isDown ? 'DEGRADED' : 'ONLINE', details: null },
+      mapping: isDown ? null : { revision: 'sha256:0', entries: 3, at: '2026-01-01T00:00:00.000Z' },
       underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
       peers: 1,
       offloads: ['checksum', 'gso'],
@@ -62,6 +77,7 @@ export function sources(...overlays: readonly View[]): MetricSources {
       offline: { overlays: 1, vnics: 2 },
     },
     datapath: {
+      ping: () => sleep(0),
       features: { tapCarrier: true, udpSegmentation: false },
       socketCounters: () => new Map([['[2001:db8::1]:4789', counters(3)]]),
     },

@@ -8,7 +8,7 @@
 // A Bed owns everything made through it. Names hold the process id, so runs beside each other do not meet, and what
 // a killed run left behind is recognised and removed by the next one.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -172,7 +172,7 @@ export class Bed {
   readonly #atExit = (): void => {
     for (const host of this.hosts) for (const child of host.children) child.signal('SIGKILL');
     for (const host of this.hosts) spawnSync('ip', ['netns', 'delete', host.name], { stdio: 'ignore' });
-    for (const directory of this.#directories) rmSync(directory, { recursive: true, force: true });
+    this.#directories.forEach(removeDirectory);
   };
 
   constructor() {
@@ -238,7 +238,7 @@ export class Bed {
   async cleanup(): Promise<void> {
     for (const host of [...this.hosts].reverse()) await host.stopAll();
     await deleteNamespaces(this.hosts.splice(0).map(({ name }) => name));
-    for (const directory of this.#directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+    this.#directories.splice(0).forEach(removeDirectory);
     process.off('exit', this.#atExit);
   }
 }
@@ -249,6 +249,17 @@ async function plumbUnderlay(host: Namespace, device: string, { v6 = true }: Hos
     ...(v6 ? [`addr add ${host.underlay.v6}/64 dev ${device} nodad`] : []),
     `link set ${device} up`,
   );
+}
+
+/** Why a test of the kernel's own Geneve is skipped here, or false. */
+export async function skipUnlessGeneveDevices(): Promise<false | string> {
+  const bed = new Bed();
+  try {
+    const { code } = await (await bed.host()).run('ip link add gnv0 type geneve id 42 remote 192.0.2.1');
+    return code !== 0 && 'this kernel has no Geneve devices (CONFIG_GENEVE)';
+  } finally {
+    await bed.cleanup();
+  }
 }
 
 let leftoversRemoved: Promise<void> | undefined;
@@ -262,10 +273,19 @@ function removeLeftovers(): Promise<void> {
       for (const pid of words(stdout)) kill(Number(pid));
       await run(['ip', 'netns', 'delete', name]);
     }
-    for (const name of ownedByTheDead(readdirSync(tmpdir())))
-      rmSync(path.join(tmpdir(), name), { recursive: true, force: true });
+    for (const name of ownedByTheDead(readdirSync(tmpdir()))) removeDirectory(path.join(tmpdir(), name));
   })();
   return leftoversRemoved;
+}
+
+/** Whatever a killed program has mounted in it is taken away first, since its files are not of the directory. */
+function removeDirectory(directory: string): void {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4] ?? '')
+    .filter((place) => place.startsWith(`${directory}/`));
+  for (const place of mounts.reverse()) spawnSync('umount', ['--lazy', place], { stdio: 'ignore' });
+  rmSync(directory, { recursive: true, force: true });
 }
 
 /** Where `ip netns` keeps them, one file each. */

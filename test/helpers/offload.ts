@@ -29,6 +29,7 @@ export const VNETID = 42;
 export const VXLAN_BYTES = 8;
 export const STRIP_TAG = 1;
 export const KEEP_APART = 2;
+export const NESTED = 4;
 export const REFUSED = 0x4000_0000;
 /** Of udpReceive: nobody can tell what was received (udp-receive.c). */
 export const AMBIGUOUS = 0x4000_0000;
@@ -138,15 +139,15 @@ export function through(
   return out;
 }
 
-/** All that the stack handed to a TAP. */
-export function readAll(fd: number): Framed[] {
+/** All that the stack handed to a TAP with virtio-net headers of this size. */
+export function readAll(fd: number, headerBytes?: number): Framed[] {
   const out: Framed[] = [];
   for (let count = 1; count > 0;) {
-    count = native.tapRead(outgoing.handle, fd, 64);
+    count = native.tapRead(outgoing.handle, fd, 64, headerBytes);
     for (let index = 0; index < count; index++) {
       const at = index * d.DESCRIPTOR_WORDS;
       const offset = word(outgoing, index, d.OFFSET);
-      const fields = Object.fromEntries(outgoing.descriptors.subarray(at, at + d.CSUM_OFFSET + 1).entries());
+      const fields = Object.fromEntries(outgoing.descriptors.subarray(at, at + d.INNER_L3 + 1).entries());
       out.push({ frame: outgoing.bytes.slice(offset, offset + word(outgoing, index, d.LENGTH)), fields });
     }
   }

@@ -2,6 +2,7 @@
 //
 // The file runs twice: tap starts it, and it starts itself again inside the namespace, whose name is its argument. What the
 // calls make is gone with the namespace.
+import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 import t from 'tap';
@@ -28,6 +29,7 @@ export async function inOwnNamespace(url: string, tests: () => Promise<void>): P
     t.teardown(() => bed.cleanup());
     const host = await bed.host();
     const command = ['netns', 'exec', host.name, process.execPath, fileURLToPath(url), host.name];
-    await t.spawn('ip', command, {}, name);
+    const child = spawn('ip', command, { stdio: ['ignore', 'pipe', 'inherit'] });
+    await t.stdin({ name, tapStream: child.stdout });
   }
 }

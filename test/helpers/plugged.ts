@@ -11,12 +11,11 @@ import { parseConfig } from '../../src/daemon/config-file.js';
 import { Health } from '../../src/daemon/health.js';
 import type { Log } from '../../src/daemon/log.js';
 import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
-import type { OverlayDatapath } from '../../src/datapath/contract.js';
-import type { Command } from '../../src/datapath/userland/protocol.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
 import { overlaySpecs } from '../../src/model/overlay-specs.js';
 import { PropertySet } from '../../src/model/properties.js';
 import { definePlugin, type Host, type Instance } from '../../src/plugin/index.js';
+import { PluginLink } from '../../src/plugin-test/plugin-link.js';
 import type { Net } from './lab.js';
 
 export interface Plugged {
@@ -34,36 +33,14 @@ export async function plug(
   behaviour: Partial<Instance>,
   limits: { readonly lookupDeadlineMs?: number } = {},
 ): Promise<Plugged> {
-  const { id, vtep } = net;
+  const { vtep } = net;
   const lines: string[] = [];
   const keep = (level: string) => (_kind: string, message: string) => void lines.push(`${level} ${message}`);
   const log: Log = { debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
   const health = new Health('overlay0', log);
-  // Messages between the two sides are never obeyed in the middle of something else.
-  const later = (command: Command): void =>
-    void turn().then(() => {
-      vtep.obey(command);
-    });
-  const datapath: Pick<OverlayDatapath, 'answer' | 'announce' | 'invalidate' | 'setTarget' | 'setPeers'> = {
-    answer: (lookup, answer) => {
-      later({ kind: 'answer', overlay: id, lookup, answer });
-    },
-    announce: (frame) => {
-      later({ kind: 'announce', overlay: id, frame });
-    },
-    invalidate: (mac) => {
-      net.invalidate(mac);
-    },
-    setTarget: (mac, to, ttlMs) => {
-      net.setTarget(mac, to, ttlMs);
-    },
-    setPeers: (peers) => {
-      net.setPeers(...peers);
-    },
-  };
   let host: Host | undefined;
   const plugin = definePlugin({
-    apiVersion: 1,
+    apiVersion: 2,
     name: 'test',
     mode: 'dynamic',
     properties: [],
@@ -79,12 +56,13 @@ export async function plug(
       log,
       health,
       reprotect: () => undefined,
+      files: { stateDir: () => '/nonexistent', secret: () => Promise.reject(new Error('no secrets here')) },
       limits: () => ({ ...parseConfig('', '').limits, ...limits }),
     },
   );
   const listenIp = ['vxlan/listen_ip', vtep.endpoint.ip] as const;
   await instance.start(PropertySet.from(overlaySpecs(VXLAN, [], ['test']), [listenIp], {}));
-  instance.attach(datapath);
+  instance.attach(new PluginLink(net));
   vtep.resolve = (question) => {
     instance.lookup(question);
     return undefined;

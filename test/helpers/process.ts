@@ -1,14 +1,17 @@
 // Running programs: bounded in time, output kept, nothing left behind.
 //
-// run() waits for a short command; Child is one that goes on beside the test. Every Child stands in one list, and
-// only what stands in it is ever signalled, by its own process id: when the bed is cleaned up, when this process
-// ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed; but for a varpd that has become
-// another user by then, of which the kernel forgets that.
+// run() waits for a short command, which a small program starts (runner.c) and ends when this process does. Child is one that goes
+// on beside the test. Every Child stands in one list, and only what stands in it is ever signalled, by its own process id: when
+// the bed is cleaned up, when this process ends, and (by the kernel, through setpriv --pdeathsig) when this process is killed; but
+// for a varpd that has become another user by then, of which the kernel forgets that.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 
 export interface Result {
   readonly command: string;
@@ -84,16 +87,17 @@ export class CommandError extends Error {
 
 /** Runs to the end and reports; never rejects for an exit code. */
 export async function run(command: Command, options: RunOptions = {}): Promise<Result> {
-  const child = new Child(command, options, 'pipe');
-  child.end(options.input);
+  const argv = words(command);
+  runner ??= new Runner();
+  const job = runner.start(argv, options);
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
-    child.signal('SIGKILL');
+    job.kill();
   }, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-  const { code, signal } = await child.exited;
+  const ended = await job.ended;
   clearTimeout(timer);
-  return { command: child.command, code, signal, stdout: child.stdout, stderr: child.stderr, timedOut };
+  return { command: argv.join(' '), ...ended, timedOut };
 }
 
 /** Runs to the end; anything but exit code 0 is an error that carries the output. Resolves with stdout. */
@@ -107,6 +111,114 @@ export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
+
+const environment = (more: Readonly<Record<string, string>> = {}): Record<string, string | undefined> => ({
+  ...process.env,
+  LC_ALL: 'C',
+  PATH: searchPath,
+  ...more,
+});
+
+const RUNNER = fileURLToPath(new URL('runner', import.meta.url));
+const REQUESTS = { run: 0, kill: 1 } as const;
+/** Length of the rest, id, status, bytes of standard output. */
+const REPLY_HEAD_BYTES = 16;
+
+type Ended = Exit & Pick<Result, 'stdout' | 'stderr'>;
+
+/** As wait(2) has it. */
+function exitOf(status: number): Exit {
+  const number = status & 0x7f;
+  if (number === 0) return { code: status >> 8, signal: null };
+  const [name] = Object.entries(constants.signals).find(([, one]) => one === number) ?? ['SIGKILL'];
+  return { code: null, signal: name as NodeJS.Signals };
+}
+
+/** The program of runner.c, which starts all short commands of this process. */
+class Runner {
+  readonly #process: ChildProcess;
+  readonly #input: Writable;
+  readonly #waiting = new Map<number, (ended: Ended) => void>();
+  #nextId = 1;
+  #read: Buffer[] = [];
+  #readBytes = 0;
+  /** So many are at least needed of what is read next. */
+  #neededBytes = REPLY_HEAD_BYTES;
+
+  constructor() {
+    this.#process = spawn(RUNNER, [], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const { stdin, stdout } = this.#process as { stdin: Writable; stdout: Readable };
+    this.#input = stdin;
+    stdin.on('error', () => undefined);
+    stdout.on('data', (bytes: Buffer) => {
+      this.#reply(bytes);
+    });
+    this.#process.on('exit', (code, signal) => {
+      const stderr = `runner has ended with ${signal ?? `code ${code ?? '?'}`}`;
+      for (const done of this.#waiting.values()) done({ code: 127, signal: null, stdout: '', stderr });
+      if (runner === this) runner = undefined;
+    });
+    this.#hold(false);
+  }
+
+  start(
+    argv: readonly string[],
+    { input = '', env, cwd = '' }: RunOptions,
+  ): { readonly ended: Promise<Ended>; kill(): void } {
+    const id = this.#nextId++;
+    const ended = new Promise<Ended>((resolve) => {
+      this.#waiting.set(id, resolve);
+    });
+    const variables = Object.entries(environment(env)).flatMap(([name, value]) =>
+      value === undefined ? [] : [`${name}=${value}`],
+    );
+    const text = [...argv, ...variables, cwd].map((word) => `${word}\0`).join('');
+    const bytes = Buffer.from(input);
+    const counts = Uint32Array.of(argv.length, variables.length, bytes.length);
+    this.#request(REQUESTS.run, id, Buffer.concat([Buffer.from(counts.buffer), Buffer.from(text), bytes]));
+    if (this.#waiting.size === 1) this.#hold(true);
+    const kill = (): void => {
+      this.#request(REQUESTS.kill, id, Buffer.alloc(0));
+    };
+    return { ended, kill };
+  }
+
+  #request(kind: number, id: number, rest: Buffer): void {
+    const head = Uint32Array.of(8 + rest.length, kind, id);
+    this.#input.write(Buffer.concat([Buffer.from(head.buffer), rest]));
+  }
+
+  #reply(bytes: Buffer): void {
+    this.#read.push(bytes);
+    this.#readBytes += bytes.length;
+    if (this.#readBytes < this.#neededBytes) return;
+    let rest = Buffer.concat(this.#read);
+    for (;;) {
+      const end = rest.length < REPLY_HEAD_BYTES ? REPLY_HEAD_BYTES : 4 + rest.readUInt32LE(0);
+      this.#neededBytes = end;
+      if (rest.length < end) break;
+      const [id, status, length] = [4, 8, 12].map((at) => rest.readInt32LE(at));
+      const stdout = rest.toString('utf8', REPLY_HEAD_BYTES, REPLY_HEAD_BYTES + length);
+      const stderr = rest.toString('utf8', REPLY_HEAD_BYTES + length, end);
+      rest = rest.subarray(end);
+      this.#waiting.get(id)?.({ ...exitOf(status), stdout, stderr });
+      this.#waiting.delete(id);
+    }
+    this.#read = [rest];
+    this.#readBytes = rest.length;
+    if (this.#waiting.size === 0) this.#hold(false);
+  }
+
+  /** Whether this process goes on for its sake. */
+  #hold(isHeld: boolean): void {
+    const name = isHeld ? 'ref' : 'unref';
+    this.#process[name]();
+    for (const stream of [this.#process.stdin, this.#process.stdout])
+      (stream as Partial<Record<typeof name, () => void>> | null)?.[name]?.();
+  }
+}
+
+let runner: Runner | undefined;
 
 const running = new Set<Child>();
 
@@ -126,7 +238,7 @@ export class Child {
     const log = options.logFile === undefined ? undefined : openSync(options.logFile, 'a');
     this.#process = spawn(program, args, {
       stdio: [stdin, log ?? 'pipe', log ?? 'pipe'],
-      env: { ...process.env, LC_ALL: 'C', PATH: searchPath, ...options.env },
+      env: environment(options.env),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     if (log !== undefined) closeSync(log);
@@ -201,19 +313,24 @@ export const PATIENCE_MS = 30_000;
 export interface WaitOptions {
   /** PATIENCE_MS unless it may take longer. */
   readonly timeoutMs?: number;
+  /** The pause between two looks. By default an eighth of the time since the first look, within STEPS_MS. */
   readonly stepMs?: number;
   /** Completes the sentence "timed out waiting for". */
   readonly what: string;
 }
 
+/** Most looks are questions to varpd: fifty a second take much of its processor time, and of that of the test. */
+const STEPS_MS = { least: 20, most: 200 };
+
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
-  { timeoutMs = PATIENCE_MS, stepMs = 20, what }: WaitOptions,
+  { timeoutMs = PATIENCE_MS, stepMs, what }: WaitOptions,
 ): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
+  const startedMs = performance.now();
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`timed out waiting for ${what}`);
-    await sleep(stepMs);
+    const waitedMs = performance.now() - startedMs;
+    if (waitedMs > timeoutMs) throw new Error(`timed out waiting for ${what}`);
+    await sleep(stepMs ?? Math.min(Math.max(waitedMs / 8, STEPS_MS.least), STEPS_MS.most));
   }
 }
 

@@ -13,6 +13,7 @@ import { Snapshot } from '../../src/daemon/state/snapshot.js';
 import { StateDirectory } from '../../src/daemon/state/state-directory.js';
 import { LinkWatch } from '../../src/daemon/underlay/link-watch.js';
 import {
+  type AllowedIps,
   definePlugin,
   type Host as PluginHost,
   type IpAddress,
@@ -22,6 +23,7 @@ import {
 } from '../../src/plugin/index.js';
 import { FakeDatapath } from './fake-datapath.js';
 import { FakeKernel } from './fake-kernel.js';
+import { pluginServices } from './plugin-services.js';
 
 export interface Context {
   teardown(work: () => unknown): unknown;
@@ -57,13 +59,17 @@ export interface Life {
   /** What every MAC may use, unless `allowedOf` has it. */
   allowed: unknown;
   readonly allowedOf: Map<MacAddress, readonly IpAddress[]>;
+  /** MACs of the ports. */
+  ports: readonly MacAddress[];
+  /** Has the plugin set the addresses that the ports may use. */
+  allow(): void;
   host?: PluginHost;
 }
 
 /** Answers with the address 10.0.0.9 always; `life` counts its starts and stops. */
 export const dynamic = (life: Life): LookupPlugin =>
   definePlugin({
-    apiVersion: 1,
+    apiVersion: 2,
     name: 'test',
     mode: 'dynamic',
     properties: [{ name: 'test/file', type: 'string', required: false }],
@@ -79,7 +85,10 @@ export const dynamic = (life: Life): LookupPlugin =>
           return Promise.resolve();
         },
         resolve: () => ({ kind: 'target', to: { ip: parseIp('10.0.0.9')!, port: 4789 } }),
-        allowedIps: (mac) => life.allowedOf.get(mac) ?? (life.allowed as IpAddress[] | undefined),
+        ports: (macs) => {
+          life.ports = macs;
+          if (life.allowed !== undefined) life.allow();
+        },
       };
     },
   });
@@ -97,24 +106,31 @@ export interface Host {
 
 export async function newHost(t: Context, stateDir = path.join(newDirectory(t), 'state')): Promise<Host> {
   const datapath = new FakeDatapath();
-  const life = {
+  const life: Life = {
     starts: 0,
     stops: 0,
     failStart: false,
     gate: Promise.resolve(),
     allowed: undefined,
     allowedOf: new Map(),
+    ports: [],
+    allow: () => {
+      const { allowed, allowedOf, ports, host } = life;
+      const rows = ports.map((mac) => ({ mac, ips: allowedOf.get(mac) ?? allowed ?? [] }));
+      host?.setAllowedIps(allowed === undefined && allowedOf.size === 0 ? undefined : (rows as AllowedIps[]));
+    },
   };
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
-  const catalog = await PluginCatalog.load([], LOG);
+  const catalog = await PluginCatalog.load([], LOG, pluginServices(t));
   const own = dynamic(life);
   const plugins = {
     get: (name: string) => (name === 'test' ? own : catalog.get(name)),
     find: (name: string) => Promise.resolve(plugins.get(name)),
     keys: () => [...catalog.keys(), 'test'],
     failureOf: () => undefined,
+    loadAgain: (name: string) => catalog.loadAgain(name),
   };
   const limits = parseConfig('', '').limits;
   const kernel = new FakeKernel();
@@ -128,6 +144,10 @@ export async function newHost(t: Context, stateDir = path.join(newDirectory(t), 
   const services = {
     datapath,
     plugins,
+    pluginFiles: {
+      stateDir: () => '/nonexistent',
+      secret: () => Promise.reject(new Error('no secrets here')),
+    },
     links: {
       exists: (name: string) => links.has(name),
       mtuBytesOf: () => 9000,

@@ -62,11 +62,13 @@ export container=varpd-test
 exec ${SYSTEMD} --system --unit=multi-user.target --default-standard-output=inherit --show-status=no
 `;
 
-/** docs/service.md, without what is there already: set-up has made the user. */
-const INSTALL = [
+/** docs/service.md, without what is there already: set-up has made the users. */
+const INSTALL: readonly Command[] = [
   'ln -sf /opt/varpd/dist/src/daemon/main.js /usr/local/bin/varpd',
   'ln -sf /opt/varpd/dist/src/cli/main.js /usr/local/bin/dladm',
-  'cp /opt/varpd/config/varpd.service /etc/systemd/system/',
+  'ln -sf /opt/varpd/dist/src/plugin-process/spawner-process.js /usr/local/bin/varpd-spawner',
+  // A tree of an earlier version has fewer units.
+  ['sh', '-c', 'cp /opt/varpd/config/*.service /opt/varpd/config/*.socket /etc/systemd/system/ || true'],
   'install -D -m 644 /opt/varpd/config/varpd.yaml /etc/varpd/varpd.yaml',
   'install -D -m 644 /opt/varpd/config/hosts.json /etc/varpd/hosts.json',
   'systemctl daemon-reload',
@@ -98,6 +100,19 @@ export class Systemd {
     } catch (error) {
       await systemd.end();
       throw new Error(`${(error as Error).message}\n${systemd.output}`, { cause: error });
+    }
+  }
+
+  /** Resolves to the reason where systemd cannot run services: in some containers. */
+  static async bootWhereItRuns(host: Namespace, project: string): Promise<Systemd | string> {
+    let systemd: Systemd | undefined;
+    try {
+      systemd = await Systemd.boot(host, project);
+      await systemd.probe();
+      return systemd;
+    } catch (error) {
+      await systemd?.end();
+      return `systemd cannot run services here: ${(error as Error).message}`;
     }
   }
 

@@ -15,6 +15,7 @@ export interface TerminalSize {
 const PROMPT = 'ready>';
 
 export class Terminal {
+  #commands = 0;
   readonly #socket: string;
 
   private constructor(directory: string) {
@@ -51,9 +52,14 @@ export class Terminal {
     await this.#tmux('send-keys', ...keys);
   }
 
+  /** Types a part of a line. */
+  async write(text: string): Promise<void> {
+    await this.#tmux('send-keys', '-l', text);
+  }
+
   /** Types a command for the shell. */
   async type(line: string): Promise<void> {
-    await this.#tmux('send-keys', '-l', line);
+    await this.write(line);
     await this.press('Enter');
   }
 
@@ -61,10 +67,16 @@ export class Terminal {
     await this.#tmux('resize-window', '-x', `${columns}`, '-y', `${rows}`);
   }
 
-  /** Modes of the terminal: another screen, a cursor, lines that wrap. */
-  async modes(): Promise<string> {
+  /** Waits for modes of the terminal (another screen, a cursor, lines that wrap), and resolves with them. */
+  async modes(expected: string): Promise<string> {
     const format = 'alternate=#{alternate_on} cursor=#{cursor_flag} wrap=#{wrap_flag}';
-    return (await this.#tmux('display-message', '-p', format)).trim();
+    let modes = '';
+    const areSet = async (): Promise<boolean> => {
+      modes = (await this.#tmux('display-message', '-p', format)).trim();
+      return modes === expected;
+    };
+    await waitUntil(areSet, { what: expected }).catch(() => undefined);
+    return modes;
   }
 
   async title(): Promise<string> {
@@ -102,9 +114,12 @@ export class Terminal {
 
   /** Runs a command of the shell to its end, on an empty screen; resolves with the lines that it has printed. */
   async shell(line: string): Promise<string[]> {
-    await this.type(`clear; ${line}; echo "status $?"`);
-    const lines = await this.shows(/^status \d+$/m);
-    return lines.slice(0, lines.findIndex((text) => /^status \d+$/.test(text)) + 1);
+    // The end of the command before may still be there.
+    const end = ` of command ${++this.#commands}`;
+    await this.type(`clear; ${line}; echo "status $?${end}"`);
+    const lines = await this.shows(new RegExp(`^status \\d+${end}$`, 'm'));
+    const printed = lines.slice(0, lines.findIndex((text) => text.endsWith(end)) + 1);
+    return printed.map((text) => (text.endsWith(end) ? text.slice(0, -end.length) : text));
   }
 
   /** Hangs up: the terminal goes, and its programs learn that. */

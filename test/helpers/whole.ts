@@ -8,4 +8,7 @@ export const every = (nth: number): number => (isWhole ? 1 : nth);
 export const usual = <Row>(rows: readonly Row[], isUsual: (row: Row) => boolean): readonly Row[] =>
   isWhole ? rows : rows.filter(isUsual);
 
+/** Whether something is tried: in `npm test`, only what is usual. */
+export const isTried = (isUsual: boolean): boolean => isWhole || isUsual;
+
 export const part = (count: number): number => (isWhole ? count : Math.ceil(count / 4));

@@ -1,6 +1,6 @@
 // The law that no frame is lost without a trace: one overlay, hostile owners and peers, and an account of every frame. Throws
 // where the account does not balance.
-import { type CounterName, readCounters } from '../../src/core/counters.js';
+import { type CounterName, readCounters } from '../../src/core/counts/counters.js';
 import { type MemoryFrame, WHOLE } from '../../src/io/memory.js';
 import { type DropReason, DROPS } from '../../src/model/drops.js';
 import { Lab, MTU_BYTES, type Net, type Tap } from './lab.js';

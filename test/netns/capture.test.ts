@@ -384,7 +384,7 @@ await t.test('what cannot be captured', { skip }, async (t) => {
   await refused('--vlan 4095 overlay0', /invalid VLAN identifier '4095'; valid range: 0 - 4094/);
   await refused('-s 0 overlay0', /invalid snapshot length '0'/);
   await refused('-c 0 overlay0', /invalid number of packets '0'/);
-  await refused('-w /nowhere/file overlay0', /cannot write \/nowhere\/file: ENOENT/, EXIT.FAILED);
+  await refused('-w /nowhere/file overlay0', /cannot write \/nowhere\/file: ENOENT/, EXIT.NOT_FOUND);
   await refused('-w - --json overlay0', /-w and --json may not be used together/, EXIT.USAGE);
   await refused('-p overlay0', /output fields must be specified/, EXIT.USAGE);
   t.match(await daemon.dladm('capture'), { code: EXIT.USAGE, stderr: /missing overlay or vnic name/ });

@@ -126,7 +126,7 @@ t.test('every error is named, with its place', { skip }, async (t) => {
     new RegExp(`^${config}:4:6: log\\.file: cannot open .*: permission denied to user \\d+ \\(varpd\\)`),
     `${config}:2:9: socket: ${at('sock')} exists and is not a socket: remove it, or choose another path`,
     new RegExp(`^${config}:3:10: metrics: user \\d+ \\(varpd\\) cannot look at ${at('closed/metrics.sock')}`),
-    `${config}:5:13: ${at('plugins/torn/index.mjs')}: left out: ${at('plugins/torn/index.mjs')}:2:9: a syntax error`,
+    `${config}:5:13: ${at('plugins/torn/index.mjs')}:2:9: left out: a syntax error`,
     `${config}:5:13: pluginPath: failed to load from ${at('nowhere')}: no such file or directory`,
     `${at('state/other0.json')}: its plugin 'mine' is not there`,
   ]);

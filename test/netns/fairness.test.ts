@@ -6,11 +6,12 @@ import { ATTACKS, attack, hostileBed } from '../helpers/hostile.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
+import { part } from '../helpers/whole.js';
 import { SteadyPing } from '../helpers/zlan.js';
 
 /** Longer than what is looked at takes; it is ended when that is done. */
 const MOST_SECONDS = 60;
-const PINGS = 50;
+const PINGS = part(50);
 
 t.test('a hostile guest', { skip: skipUnlessNetns() || skipUnless({ programs: ['ethtool'] }) }, async (t) => {
   const bed = new Bed();

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t from 'tap';
 
-import { QUESTION_RATE } from '../../src/core/questions.js';
+import { QUESTION_RATE } from '../../src/core/queues/questions.js';
 import * as arp from '../../src/wire/arp.js';
 import { Capture } from '../helpers/capture.js';
 import { toHex, udpFrame } from '../helpers/frames.js';

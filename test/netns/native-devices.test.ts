@@ -1,5 +1,6 @@
 // src/dgram-extra against the kernel: TAP devices, their properties, and what is refused. On real devices, from this process.
 
+import { release } from 'node:os';
 import t, { type Test } from 'tap';
 
 import * as extra from '../../src/dgram-extra/index.js';
@@ -100,7 +101,7 @@ async function tapSettings(t: Test): Promise<void> {
     sendBufferBytes: 1000,
   });
   t.match(extra.linkInfo('tap1')!.tun, { ownerUid: 1, ownerGid: 2, queues: 3 });
-  extra.resetTapSettings(fd, 'tap1');
+  extra.resetTapSettings(fd, 'tap1', 10);
   extra.setTapPersistent(fd, false, 'tap1');
   extra.setTapOwner(fd, 'tap1');
   extra.unfilterTap(fd, 'tap1');
@@ -124,7 +125,7 @@ async function tapSettings(t: Test): Promise<void> {
   fails(
     t,
     () => {
-      extra.resetTapSettings(fd, 'tap1');
+      extra.resetTapSettings(fd, 'tap1', 10);
     },
     'EBADFD',
     'TUNSETVNETHDRSZ',
@@ -257,6 +258,9 @@ function refusals(t: Test): void {
 async function features(t: Test): Promise<void> {
   const all = { tapChecksum: true, tapTcpSegmentation: true, udpSegmentation: true, udpCoalescing: true };
   t.match(extra.probeFeatures(), all, 'what every kernel since 5.0 has');
+  const [major, minor] = release().split('.').map(Number);
+  const isSince617 = major > 6 || (major === 6 && minor >= 17);
+  t.equal(extra.probeFeatures().tapTunnelSegmentation, isSince617, 'and what 6.17 has added');
   t.equal(await here.ip('-o link show type tun'), '', 'the device it was tried on is gone');
   // Root without the right to administer networks: no TAP, and no error.
   const program = `import(${JSON.stringify(MODULE)}).then((m) => console.log(JSON.stringify(m.probeFeatures())))`;
@@ -266,6 +270,7 @@ async function features(t: Test): Promise<void> {
     tapChecksum: false,
     tapTcpSegmentation: false,
     tapUdpSegmentation: false,
+    tapTunnelSegmentation: false,
     tapCarrier: false,
   });
 }

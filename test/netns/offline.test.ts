@@ -4,7 +4,8 @@ import path from 'node:path';
 
 import t from 'tap';
 
-import type { DaemonStatus, LinkPropertyRow, OverlayInfo, VnicInfo } from '../../src/control/messages.js';
+import type { DaemonStatus } from '../../src/control/daemon-messages.js';
+import type { LinkPropertyRow, OverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { giveToDaemon } from '../helpers/daemon-user.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
 import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
@@ -106,7 +107,7 @@ t.test('what is stored and cannot be started', { skip: skipUnlessNetns() }, asyn
       t.match(stderr, new RegExp(`^dladm: ${name} is OFFLINE: .`));
     }
     const table = await daemon.dladm('show-overlay', '-t', 'works0', 'files0');
-    t.equal(table.code, 1);
+    t.equal(table.code, 7);
     t.match(table.stdout, /^works0 /m);
     t.match(table.stderr, /^dladm: files0 is OFFLINE: .*hosts\.json/);
     const none = await daemon.dladm('show-overlay', '-f', 'none0');

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
 import { Daemon } from '../helpers/daemon.js';
-import { giveToDaemon } from '../helpers/daemon-user.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { pause } from '../helpers/pause.js';
 import { waitUntil } from '../helpers/process.js';
@@ -38,7 +37,7 @@ t.test('dladm restart during a TCP transfer', { skip: skipUnlessNetns(['iperf3']
 
   const server = b.spawn(['iperf3', '-s', '-1', '--forceflush', '-B', b.overlay.v4]);
   await server.waitForOutput(/listening/);
-  const client = a.spawn(['iperf3', '-c', b.overlay.v4, '-b', '200M', '-t', '6', '-i', '0.1', '-J']);
+  const client = a.spawn(['iperf3', '-c', b.overlay.v4, '-b', '50M', '-t', '6', '-i', '0.1', '-J']);
   const gaps = [
     await pause(a, b.overlay.v4, () => daemon.ok('restart')),
     await pause(inside, b.overlay.v4, async () => {
@@ -229,12 +228,12 @@ const TOLD = `
 import { readFileSync, appendFileSync } from 'node:fs';
 const told = (name) => readFileSync(new URL(name, import.meta.url), 'utf8').trim();
 export default {
-  apiVersion: 1, name: 'told', mode: 'dynamic', properties: [],
-  create: () => ({
+  apiVersion: 2, name: 'told', mode: 'dynamic', properties: [],
+  create: (host) => ({
     start: async () => {}, stop: async () => {},
     resolve: ({ destinationMac }) => {
       if (Math.floor(destinationMac / 2 ** 40) % 2 === 1) return { kind: 'drop', reason: 'a group' };
-      appendFileSync(new URL('asked', import.meta.url), 'x');
+      appendFileSync(host.stateDir + '/asked', 'x');
       const word = told('word');
       if (word === 'hang') return new Promise(() => {});
       if (word === 'drop') return { kind: 'drop', reason: 'told so' };
@@ -252,10 +251,9 @@ t.test('what was known before is used at once, and asked about', { skip }, async
   const tell = (word: string): void => {
     writeFileSync(path.join(plugins, 'told/word'), word);
   };
-  giveToDaemon(path.join(plugins, 'told'));
-  const asked = (): number => readFileSync(path.join(plugins, 'told/asked'), 'utf8').length;
   tell(b.underlay.v4);
   const daemon = (await Daemon.start(bed, a, { pluginPath: [plugins] })).explain(t);
+  const asked = (): number => readFileSync(path.join(daemon.pluginState('told'), 'asked'), 'utf8').length;
   await daemon.ok(`create-overlay -e vxlan -s told -v 42 -p vxlan/listen_ip=${a.underlay.v4} overlay0`);
   await a.plumb('overlay0');
   const macs = { a: await a.macOf('overlay0'), b: await b.macOf('vx0') };

@@ -12,7 +12,7 @@ import { encapsulated, udpFrame } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { exec, waitUntil } from '../helpers/process.js';
-import { ping, reaches, sendFrames } from '../helpers/traffic.js';
+import { ping, reaches, sendFrames, transferTcp } from '../helpers/traffic.js';
 
 const skip = skipUnlessNetns(['wireguard-go', 'wg', 'wg-quick', 'nft', 'tcpdump', 'tshark']);
 const PAGE = 'docs/encryption.md';
@@ -41,6 +41,14 @@ function forHost(text: string, [host, peer]: readonly [Namespace, Namespace]): s
     '10.99.0.2': `10.99.0.${peer.index + 1}`,
   };
   return text.replace(/192\.0\.2\.2|10\.99\.0\.[12]/g, (address) => values[address]);
+}
+
+/** A row of the table of the page: what the tunnel carries, and the `mtu` of an overlay over IPv4 and IPv6, in bytes. */
+function mtuRow(tunnel: string): number[] {
+  const [row] = textOf(PAGE)
+    .split('\n')
+    .filter((line) => line.startsWith(`| ${tunnel} `));
+  return [...row.matchAll(/\d,\d{3}/g)].map(([bytes]) => Number(bytes.replace(',', '')));
 }
 
 /** Where this kernel has no WireGuard, wg-quick takes wireguard-go, whose control socket is the whole machine's. */
@@ -96,16 +104,44 @@ await t.test(
     }
     const [daemon] = daemons;
     t.ok(await reaches(a, b.overlay.v4), 'the overlay is up');
-    t.equal(await a.mtuOf('demo0'), (await a.mtuOf('wg0')) - 50, 'its MTU is what WireGuard leaves');
-    const seen = await Capture.start(bed, a, UNDERLAY_DEVICE, 'udp');
-    t.equal((await ping(a, b.overlay.v4, { count: 5, packetBytes: 1000 })).received, 5);
+    const [below, mtu, mtuV6] = mtuRow('WireGuard');
+    t.same([await a.mtuOf('wg0'), await a.mtuOf('demo0')], [below, mtu], 'its MTU is what WireGuard leaves');
+    const [seen, inside] = await Promise.all([
+      Capture.start(bed, a, UNDERLAY_DEVICE, 'ip'),
+      Capture.start(bed, a, 'wg0'),
+    ]);
+    t.equal(
+      (await ping(a, b.overlay.v4, { count: 5, packetBytes: mtu })).received,
+      5,
+      'its largest packet passes',
+    );
+    t.equal((await ping(a, b.overlay.v4, { count: 1, packetBytes: mtu + 1 })).received, 0, 'no larger one');
+    t.equal((await transferTcp(a, b, { bytes: 4 << 20 })).exact, true, 'superframes pass too');
+    for (const [capture, filter] of [
+      [seen, 'wg'],
+      [inside, 'vxlan'],
+    ] as const) {
+      t.ok((await capture.count(filter)) > 100, filter);
+      t.equal(await capture.count('ip.flags.mf == 1 || ip.frag_offset > 0'), 0, `${filter}: no fragment`);
+    }
+    // Outer, then inner.
+    const echoes = await inside.fields('vxlan && icmp', ['ip.len']);
+    const largest = echoes.slice(0, 10).map((row) => row['ip.len'].map(Number));
+    t.same(largest, Array(10).fill([below, mtu]), 'five there and five back fill the tunnel');
+    const { counters } = (await daemon.overlays('demo0'))[0];
+    t.same([counters['tx_path_mtu'], counters['tx_too_big']], [0, 0], 'nothing was too big below');
     const ports = await seen.fields('udp', ['udp.dstport']);
-    t.ok(ports.length >= 10, 'five there and five back');
     t.same(
       [...new Set(ports.map((row) => row['udp.dstport'].join()))],
       ['51820'],
       'WireGuard alone is on the wire',
     );
+
+    await a.ip('addr add fd00:99::1/64 dev wg0 nodad');
+    await daemon.ok(
+      'create-overlay -e vxlan -s direct -v 24 -p vxlan/listen_ip=fd00:99::1,direct/dest_ip=fd00:99::2,direct/dest_port=4789 demo6',
+    );
+    t.equal(await a.mtuOf('demo6'), mtuV6, 'over IPv6 too');
 
     // A neighbour on the wire that has no key: Linux takes its packets in, for whichever of its addresses they are.
     const [forged, drops] = [forgery(await a.macOf(UNDERLAY_DEVICE)), commands('nft')];

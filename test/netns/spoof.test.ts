@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import t from 'tap';
 
-import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
+import { LEASE_FACTS } from '../../src/core/protection/dhcp-leases.js';
 import { formatMac } from '../../src/wire/mac.js';
 import * as virtio from '../../src/wire/virtio-net.js';
 import { Daemon } from '../helpers/daemon.js';

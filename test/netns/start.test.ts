@@ -15,7 +15,7 @@ const SLOW = `
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 export default {
-  apiVersion: 1, name: 'slow', mode: 'dynamic', properties: [],
+  apiVersion: 2, name: 'slow', mode: 'dynamic', properties: [],
   create: () => ({
     start: async () => { while (!existsSync(new URL('go', import.meta.url))) await sleep(20); },
     stop: async () => {},

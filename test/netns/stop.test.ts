@@ -5,7 +5,7 @@ import path from 'node:path';
 
 import t from 'tap';
 
-import { Daemon, directOverlay, VARPD_MAIN } from '../helpers/daemon.js';
+import { Daemon, directOverlay, hangingPreload, VARPD_MAIN } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { findProgram, isRunning, type Result, waitUntil } from '../helpers/process.js';
@@ -78,16 +78,7 @@ t.test('a varpd that does not answer gets SIGTERM', { skip, timeout: 180_000 }, 
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const a = await bed.host();
-  const plugins = bed.directory();
-  const hang = path.join(plugins, 'hang');
-  mkdirSync(path.join(plugins, 'mute'));
-  writeFileSync(
-    path.join(plugins, 'mute/index.mjs'),
-    `import { existsSync } from 'node:fs';
-    setInterval(() => { if (existsSync(${JSON.stringify(hang)})) for (;;); }, 20);
-    export default { apiVersion: 1, name: 'mute', mode: 'point', properties: [], create: () => ({}) };`,
-  );
-  const options = { config: { group: 'games' }, pluginPath: [plugins] };
+  const options = { config: { group: 'games' }, nodeArgs: ['--import', hangingPreload(bed.directory())] };
   const daemon = (await Daemon.start(bed, a, options)).explain(t);
   const there = ['--socket', daemon.socket];
 
@@ -112,11 +103,10 @@ t.test('a varpd that does not answer gets SIGTERM', { skip, timeout: 180_000 }, 
   t.notOk(isRunning(stopped));
 
   await daemon.start();
-  writeFileSync(hang, '');
+  daemon.signal('SIGWINCH');
   t.match(await stop(a, there), { code: 0, stdout: '', stderr: '' }, 'its control thread hangs');
   t.match(daemon.log(), /it leaves what hangs, its control thread$/m);
   t.match(await daemon.ended(), { signal: null });
-  rmSync(hang);
 
   const socket = path.join(bed.directory(), 'mute.sock');
   const mute = `require('node:net').createServer(() => {}).listen(${JSON.stringify(socket)})`;
@@ -133,15 +123,22 @@ t.test('the names of the processes beside varpd', { skip, timeout: 120_000 }, as
   const plugins = bed.directory();
   const holds = (name: string): string => path.join(plugins, `hold-${name}`);
   mkdirSync(path.join(plugins, 'slow'));
-  // Imported by the trial of the next varpd, and then by that while the stand-in moves frames.
+  // The trial of the next varpd waits for the plugin. The next varpd waits while the stand-in moves frames.
   writeFileSync(
     path.join(plugins, 'slow/index.mjs'),
-    `import { existsSync, readFileSync } from 'node:fs';
-    const name = readFileSync('/proc/self/comm', 'utf8').trim();
-    while (existsSync(${JSON.stringify(path.join(plugins, 'hold-'))} + name)) await new Promise((go) => setTimeout(go, 10));
-    export default { apiVersion: 1, name: 'slow', mode: 'point', properties: [], create: () => ({}) };`,
+    `import { existsSync } from 'node:fs';
+    while (existsSync(${JSON.stringify(holds('varpd-trial'))})) await new Promise((go) => setTimeout(go, 10));
+    export default { apiVersion: 2, name: 'slow', mode: 'point', properties: [], create: () => ({}) };`,
   );
-  const daemon = (await Daemon.start(bed, a, { pluginPath: [plugins] })).explain(t);
+  const preload = path.join(plugins, 'preload.mjs');
+  writeFileSync(
+    preload,
+    `import { existsSync } from 'node:fs';
+    const clock = new Int32Array(new SharedArrayBuffer(4));
+    while (process.env.VARPD_RESTARTED !== undefined && existsSync(${JSON.stringify(holds('varpd'))})) Atomics.wait(clock, 0, 0, 10);`,
+  );
+  const options = { pluginPath: [plugins], nodeArgs: ['--import', preload] };
+  const daemon = (await Daemon.start(bed, a, options)).explain(t);
   await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
   const { startedAt } = await daemon.call('daemon.status', {});
   for (const name of ['varpd-trial', 'varpd']) writeFileSync(holds(name), '');

@@ -4,6 +4,7 @@ import {
   chownSync,
   copyFileSync,
   existsSync,
+  lchownSync,
   linkSync,
   lstatSync,
   mkdirSync,
@@ -41,12 +42,12 @@ for name in 'varpd.sock', 'other.sock': socket.socket(socket.AF_UNIX).bind(sys.a
 `;
 
 /** An option of node's child_process is a way, too. Each says what came of it; `done` is what must not be. */
-const plugin = (victim: string, shell: string, report: string): string => `
+const plugin = (victim: string, shell: string, stateDir: string, report: string): string => `
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 
 const victim = ${JSON.stringify(victim)};
-const stateDir = ${JSON.stringify(path.join(path.dirname(report), 'state'))};
+const stateDir = ${JSON.stringify(stateDir)};
 const opened = (file, flags) => fs.closeSync(fs.openSync(file, flags));
 const uidOf = (command, args = [], options = {}) => {
   const { stdout, error } = spawnSync(command, args, { encoding: 'utf8', timeout: 5000, ...options });
@@ -76,6 +77,13 @@ const ways = {
   'the files of process 1': () => fs.readdirSync('/proc/1/root/'),
   'a signal to process 1': () => process.kill(1, 0),
   'control groups': () => fs.mkdirSync('/sys/fs/cgroup/varpd-was-here'),
+  'a file in the state directory of varpd': () => fs.symlinkSync(victim, stateDir + '/varpd.log'),
+  'a signal to varpd': () => {
+    const pids = fs.readdirSync('/proc').filter((pid) => /^\\d+$/.test(pid));
+    const varpds = pids.filter((pid) => fs.readFileSync('/proc/' + pid + '/comm', 'utf8') === 'varpd\\n');
+    if (varpds.length === 0) return;
+    for (const pid of varpds) process.kill(Number(pid), 0);
+  },
 };
 const found = {};
 for (const [name, way] of Object.entries(ways))
@@ -86,12 +94,10 @@ for (const [name, way] of Object.entries(ways))
     found[name] = String(error.message);
   }
 const native = spawnSync(${JSON.stringify(WAYS)}, { encoding: 'utf8', timeout: 20000 });
-// For the next start by root: what leads elsewhere, where that start looks.
-for (const name of ['varpd.log', 'links', 'overlay9.json']) fs.symlinkSync(victim, stateDir + '/' + name);
 const report = ${JSON.stringify(report)};
 fs.writeFileSync(report + '.new', JSON.stringify({ found, native: native.stdout, error: native.stderr }));
 fs.renameSync(report + '.new', report);
-export default { name: 'wayback', apiVersion: 1, create: () => ({ lookup: () => null }) };
+export default { name: 'wayback', apiVersion: 2, create: () => ({ lookup: () => null }) };
 `;
 
 /** Name and errno of each line that ways-to-root.c prints. */
@@ -123,10 +129,10 @@ t.test('a plugin finds no way back to root', { skip, timeout: 240_000 }, async (
   copyFileSync((await exec(['sh', '-c', 'command -v id'])).trim(), shell);
   chmodSync(shell, 0o4755);
   const daemon = new Daemon(bed, a, { pluginPath: [plugins] }).explain(t);
-  const report = path.join(daemon.directory, 'report.json');
+  const report = path.join(daemon.pluginState('wayback'), 'report.json');
   mkdirSync(path.join(plugins, 'wayback'));
   writeFileSync(path.join(plugins, 'wayback/package.json'), '{"type":"module"}');
-  writeFileSync(path.join(plugins, 'wayback/index.js'), plugin(victim, shell, report));
+  writeFileSync(path.join(plugins, 'wayback/index.js'), plugin(victim, shell, daemon.stateDir, report));
   await daemon.start();
   await waitUntil(() => existsSync(report), { timeoutMs: 30_000, what: 'the report of the plugin' });
   const { found, native, error } = JSON.parse(readFileSync(report, 'utf8')) as {
@@ -145,6 +151,14 @@ t.test('a plugin finds no way back to root', { skip, timeout: 240_000 }, async (
   t.ok(told.length >= 20, `root may: ${told.join(', ')}`);
 
   await daemon.stop();
+  // For the next start by root: links that lead elsewhere, where that start looks.
+  const { uid, gid } = daemonUser();
+  for (const name of ['varpd.log', 'links', 'overlay9.json', 'plugins.sock', 'plugins.sock.new']) {
+    const link = path.join(daemon.stateDir, name);
+    rmSync(link, { force: true });
+    symlinkSync(victim, link);
+    lchownSync(link, uid, gid);
+  }
   await daemon.start();
   t.equal(
     readFileSync(victim, 'utf8'),
@@ -275,7 +289,8 @@ t.test('what an older varpd has left as root is handed over', { skip, timeout: 2
   t.match(status(daemon.pid), new RegExp(`^Uid:\\s+${uid}\\s`, 'm'));
   for (const file of [daemon.stateDir, keys.log.file]) t.same(owner(file), [uid, gid], file);
   t.equal(owner(sockets)[0], uid);
-  for (const name of readdirSync(daemon.stateDir))
+  // The socket of the spawner is made by root at each start.
+  for (const name of readdirSync(daemon.stateDir).filter((each) => each !== 'plugins.sock'))
     t.equal(owner(path.join(daemon.stateDir, name))[0], uid, name);
   t.equal(await a.exec('cat /sys/class/net/foo0/ifindex'), number, 'the link is the same');
   const [link] = JSON.parse(await a.ip('-d -j link show dev foo0')) as [

@@ -2,13 +2,13 @@
 
 import fc from 'fast-check';
 import t from 'tap';
-import * as addressTable from '../../src/core/address-table.js';
-import { Destinations } from '../../src/core/destinations.js';
-import { MacIndex, NONE } from '../../src/core/mac-index.js';
-import { Peers } from '../../src/core/peers.js';
-import { PendingBudget, PendingQueue } from '../../src/core/pending-queue.js';
-import { type Linked, Shares } from '../../src/core/shares.js';
-import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/target-table.js';
+import * as addressTable from '../../src/core/tables/address-table.js';
+import { Destinations } from '../../src/core/tables/destinations.js';
+import { MacIndex, NONE } from '../../src/core/tables/mac-index.js';
+import { Peers } from '../../src/core/peers/peers.js';
+import { PendingBudget, PendingQueue } from '../../src/core/queues/pending-queue.js';
+import { type Linked, Shares } from '../../src/core/queues/shares.js';
+import { DROP, FREE, NOWHERE, PENDING, TargetTable, VALID } from '../../src/core/tables/target-table.js';
 import { MemoryHost, MemoryNetwork } from '../../src/io/memory.js';
 import { DESCRIPTOR_WORDS, LENGTH, OFFSET } from '../../src/wire/descriptor.js';
 import { formatEndpoint, parse, readV6, toBytes, writeV6 } from '../../src/wire/ip.js';
@@ -152,8 +152,12 @@ await t.test('TargetTable is two Maps with times, bounded, that lose the least r
       } else if (known === undefined) {
         continue;
       } else if ('ttlMs' in each) {
-        change(each.mac, { ...known, state: each.state, expiry: now + Math.ceil(each.ttlMs / 10) }, () => {
-          table.settle(row, each.state, 3, each.ttlMs, tick(), 'set');
+        // The next use of a target with a ttl counts, however recent the last one was.
+        const isAgeing = each.state === VALID && each.ttlMs !== Infinity;
+        const used = isAgeing ? Math.min(known.used, now - 100) : known.used;
+        const expiry = now + Math.ceil(each.ttlMs / 10);
+        change(each.mac, { state: each.state, expiry, used }, () => {
+          table.settle(row, each.state, 3, { ttlMs: each.ttlMs }, tick(), 'set');
         });
       } else if (each.kind === 'touch') {
         table.touch(row, tick());
@@ -162,7 +166,7 @@ await t.test('TargetTable is two Maps with times, bounded, that lose the least r
         asNewest(each.mac, known);
       } else if (each.kind === 'reopen') {
         change(each.mac, { ...known, state: PENDING }, () => {
-          table.reopen(row, tick());
+          table.reopen(row, tick(), false);
         });
         equal(table.destination(row), NOWHERE, 'destination');
       } else if (each.kind === 'remove') {

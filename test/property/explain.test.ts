@@ -1,4 +1,4 @@
-// Explain says what the engine does, of every kind of frame, and changes nothing (src/core/dry-run.ts).
+// Explain says what the engine does, of every kind of frame, and changes nothing (src/core/dry-run/dry-run.ts).
 import fc from 'fast-check';
 import t from 'tap';
 import * as loopback from '../../src/wire/loopback.js';
@@ -18,6 +18,7 @@ import {
 } from '../helpers/explained.js';
 import { advertisement, arpFrame, icmpV6, OWN_V4, OWN_V6, solicitation } from '../helpers/guest-frames.js';
 import { dhcpFrame, endpoint, frame, MAC, packet } from '../helpers/lab.js';
+import { isTried, part } from '../helpers/whole.js';
 
 const DESTINATIONS = [...PLACES.keys(), SILENT, MAC.a, MAC.all, MAC.group];
 const to = fc.constantFrom(...DESTINATIONS);
@@ -167,7 +168,13 @@ const EXPECTED = [
   ...['rx_vlan', 'rx_too_big', 'rx_no_port'],
 ];
 
-await t.test('explain and the engine agree on 10,000 frames, and explain changes nothing', (t) => {
+/** Of a quarter of the frames, some tries have none. */
+const RARE = [
+  ...['unreadable', 'dhcp_spoofed', 'proxy_local', 'proxy_spoofed', 'arp_conflict', 'ndp_ignored'],
+  ...['restricted', 'tx_unreachable', 'tx_path_mtu'],
+];
+
+await t.test(`explain and the engine agree on ${part(10_000)} frames, and explain changes nothing`, (t) => {
   const outcomes = new Map<string, number>();
   let count = 0;
   fc.assert(
@@ -179,11 +186,12 @@ await t.test('explain and the engine agree on 10,000 frames, and explain changes
       count += seen;
       for (const [name, times] of explainer.outcomes) outcomes.set(name, (outcomes.get(name) ?? 0) + times);
     }),
-    { numRuns: 260, endOnFailure: true },
+    { numRuns: part(280), endOnFailure: true },
   );
-  t.ok(count >= 10_000, `${count} frames`);
+  t.ok(count >= part(10_000), `${count} frames`);
+  const often = EXPECTED.filter((name) => isTried(!RARE.includes(name)));
   t.strictSame(
-    EXPECTED.filter((name) => !outcomes.has(name)),
+    often.filter((name) => !outcomes.has(name)),
     [],
     'all of these outcomes',
   );

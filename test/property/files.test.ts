@@ -2,7 +2,15 @@
 import fc from 'fast-check';
 import t from 'tap';
 
-import { macNumber, readMac, readV4, readV6, v4Text, v6Text } from '../../plugins/files/addresses.js';
+import {
+  isStationV6,
+  macNumber,
+  readMac,
+  readV4,
+  readV6,
+  v4Text,
+  v6Text,
+} from '../../src/plugin/mapping/addresses.js';
 import { compare } from '../../plugins/files/difference.js';
 import type { Mapping } from '../../plugins/files/mapping.js';
 import { atOnce } from '../../plugins/files/slices.js';
@@ -64,7 +72,9 @@ await t.test('addresses are read as varpd/plugin reads them', (t) => {
   const v6Agrees = (text: string): boolean => {
     const isAddress = readV6(Buffer.from(text), 0, Buffer.byteLength(text), words);
     const ip = text.includes(':') ? parseIp(text) : undefined;
-    return isAddress ? ip !== undefined && ip === parseIp(v6Text(words, 0)) : ip === undefined;
+    if (!isAddress || ip === undefined) return !isAddress && ip === undefined;
+    // An IPv4 address inside has a spelling of its own, and no station has it as an IPv6 address.
+    return isStationV6(words) ? ip === v6Text(words, 0) : ip === parseIp(v6Text(words, 0));
   };
   const macAgrees = (text: string): boolean => {
     const isAddress = readMac(Buffer.from(text), 0, Buffer.byteLength(text), words);

@@ -2,9 +2,9 @@
 // what they send is small, well-formed and goes to who asked.
 import fc from 'fast-check';
 import t from 'tap';
-import { answerArp, readArp } from '../../src/core/proxy-arp.js';
-import { readDhcp } from '../../src/core/proxy-dhcp.js';
-import { answerNdp, readNdp } from '../../src/core/proxy-ndp.js';
+import { answerArp, readArp } from '../../src/core/proxy/proxy-arp.js';
+import { readDhcp } from '../../src/core/proxy/proxy-dhcp.js';
+import { answerNdp, readNdp } from '../../src/core/proxy/proxy-ndp.js';
 import { describe } from '../../src/wire/describe.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import * as ip from '../../src/wire/ip.js';

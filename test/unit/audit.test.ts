@@ -4,7 +4,7 @@ import { METHOD_NAMES } from '../../src/control/methods.js';
 import { type Change, commandText, isChange, TYPED } from '../../src/daemon/control/audit.js';
 import { answer, type Caller, type Handlers } from '../../src/daemon/control/rpc.js';
 import { DaemonLog, LOG_FIELDS, PRIORITIES } from '../../src/daemon/log.js';
-import { OverlayError } from '../../src/model/errors.js';
+import { invalidError, OverlayError } from '../../src/model/errors.js';
 import { textOf } from '../helpers/documents.js';
 
 type Form = Parameters<typeof DaemonLog.to>[1]['format'];
@@ -153,6 +153,9 @@ t.test('every outcome of a request', async (t) => {
     },
     'overlay.up': () => ({ failures: [{ name: 'o0', message: 'no address' }] }),
     'daemon.reload': () => ({ failures: [] }),
+    'linkprop.set': () => {
+      throw invalidError('foo0: protection: found 7, expected one of mac-nospoof, ip-nospoof');
+    },
     'overlay.list': () => ({ overlays: [], missing: [], next: null }),
   };
   const caller = (mayChange: boolean): Caller => ({
@@ -175,6 +178,7 @@ t.test('every outcome of a request', async (t) => {
   await ask('vnic.delete', named);
   await ask('overlay.up', {});
   await ask('daemon.reload', {});
+  await ask('linkprop.set', { name: 'foo0', temporary: false, properties: [['protection', ['7']]] });
   await ask('overlay.delete', { name: 7 });
   await ask('overlay.delete', named, false);
   t.match(changes, [
@@ -182,8 +186,14 @@ t.test('every outcome of a request', async (t) => {
     { command: 'delete-vnic x0', result: 'BUSY', message: 'by foo0; it is in use' },
     { command: 'up-overlay', result: 'failed', message: 'o0: no address' },
     { command: 'reload', result: 'done' },
+    {
+      command: 'set-linkprop -p protection=7 foo0',
+      result: 'INVALID',
+      // Once, though it is the error's message and its detail.
+      message: /^foo0: protection: found 7, expected one of mac-nospoof, ip-nospoof$/,
+    },
     { command: 'overlay.delete', result: 'INVALID', message: /name/ },
     { command: 'overlay.delete', result: 'DENIED' },
   ]);
-  t.equal(changes.length, 6, 'one each, and none for a look');
+  t.equal(changes.length, 7, 'one each, and none for a look');
 });

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import fc from 'fast-check';
 import t from 'tap';
 
-import { type AddressTable, EMPTY_TABLE, has } from '../../src/core/address-table.js';
+import { type AddressTable, EMPTY_TABLE, has } from '../../src/core/tables/address-table.js';
 import { NamedPeers } from '../../src/datapath/userland/main/named-peers.js';
 import { mergePeers, type PeerThreads } from '../../src/datapath/userland/main/peers.js';
 import { type Command, LIST_SLICE } from '../../src/datapath/userland/protocol.js';

@@ -1,6 +1,6 @@
 // What a datapath thread captures, from the ring to the packet: in a network in memory, by the engine that the worker runs.
 import t from 'tap';
-import { type FilterRules, FrameFilter } from '../../src/core/capture-filter.js';
+import { type FilterRules, FrameFilter } from '../../src/core/capture/capture-filter.js';
 import {
   CAPTURED,
   createRing,
@@ -10,9 +10,9 @@ import {
   RingReader,
   RingWriter,
   type RingMemory,
-} from '../../src/core/capture-ring.js';
-import type { CaptureRules } from '../../src/core/capture-tap.js';
-import { COUNTER } from '../../src/core/counters.js';
+} from '../../src/core/capture/capture-ring.js';
+import type { CaptureRules } from '../../src/core/capture/capture-tap.js';
+import { COUNTER } from '../../src/core/counts/counters.js';
 import { packetsOf } from '../../src/daemon/observe/capture-packets.js';
 import type { CapturedFrame } from '../../src/datapath/contract.js';
 import { RingCapture } from '../../src/datapath/userland/main/capture.js';

@@ -1,14 +1,8 @@
-// What dladm shows: tables, parsable output and JSON; and the program itself, with its help.
+// What dladm shows of overlays: tables, parsable output and JSON; and the program itself, with its help.
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { type Column, formatParsable, formatTable } from '../../src/cli/table.js';
-import type {
-  LinkPropertyRow,
-  OverlayInfo,
-  PropertyRow,
-  TargetRow,
-  VnicInfo,
-} from '../../src/control/messages.js';
+import type { OverlayInfo, PropertyRow, TargetRow } from '../../src/control/messages.js';
 import {
   type Answer,
   directory,
@@ -19,6 +13,7 @@ import {
   refuse,
   run,
   runMain,
+  versioned,
   words,
 } from '../helpers/fake-control.js';
 import { run as runProgram } from '../helpers/process.js';
@@ -121,6 +116,8 @@ const FILES = overlay(
   },
 );
 
+/** A list as `--json` prints it. */
+
 await t.test('show-overlay', async (t) => {
   const { socket, requests } = await fakeDaemon({ 'overlay.list': listing(DEMO, FILES) });
   const shows = async (line: string, out: string, t: Test): Promise<void> => {
@@ -201,7 +198,7 @@ await t.test('show-overlay', async (t) => {
 
   await t.test('JSON has everything', async (t) => {
     const { out } = await run(socket, 'show-overlay', '--json');
-    t.same(JSON.parse(out), [DEMO, FILES]);
+    t.same(JSON.parse(out), versioned(DEMO, FILES));
     t.match(out, '9007199254740991');
   });
 
@@ -239,13 +236,14 @@ await t.test('show-overlay', async (t) => {
       out: 'OFFLINE:there is a network interface demo0\n',
       err: '',
     });
-    t.same(await shown('-t', 'demo0'), { status: 1, out: '', err }, 'its targets are not');
-    t.same(JSON.parse((await shown('--json', 'demo0')).out), [offline]);
+    t.same(await shown('-t', 'demo0'), { status: 7, out: '', err }, 'its targets are not');
+    t.same(JSON.parse((await shown('--json', 'demo0')).out), versioned(offline));
   });
 });
 
 function target(mac: string, state: TargetRow['state'], ...destinations: string[]): TargetRow {
-  return { mac, state, destinations, origin: 'plugin', ageMs: 61_999, idleMs: 2000, ttlMs: null };
+  const times = { ageMs: 61_999, idleMs: 2000, ttlMs: null, isStale: false, staleMs: null };
+  return { mac, state, destinations, origin: 'plugin', ...times };
 }
 
 await t.test('show-overlay -t', async (t) => {
@@ -316,118 +314,26 @@ await t.test('show-overlay -t', async (t) => {
   const inTable = await run(socket, 'show-overlay', '-t', 'many0');
   t.equal(inTable.out.split('\n').length, many.length + 2, 'one header');
   const manyAsJson = await run(socket, 'show-overlay', '-t', '--json', 'overlay0', 'many0');
+  const whole = [
+    { ...FILES, targets: table },
+    { ...overlay('many0', []), targets: many },
+  ];
   t.equal(
     manyAsJson.out,
-    `${JSON.stringify(
-      [
-        { ...FILES, targets: table },
-        { ...overlay('many0', []), targets: many },
-      ],
-      undefined,
-      2,
-    )}\n`,
+    `${JSON.stringify(versioned(...whole), undefined, 2)}\n`,
     'in pieces, the same text',
   );
 
+  const withTimes = await run(socket, 'show-overlay', '-t', '-s', '--json', 'overlay0', 'many0');
+  const once = { v: 1, overlays: whole };
+  t.equal(withTimes.out, `${JSON.stringify(once, undefined, 2)}\n`, '-s says its version once');
+
   const json = await run(socket, 'show-overlay', '-t', '--json', 'gone0', 'demo0');
-  t.same(JSON.parse(json.out), [{ ...DEMO, targets: point }], 'what cannot be read is left out');
-  t.equal(json.err, 'dladm: cannot read the target table of gone0: object not found\n');
+  t.same(JSON.parse(json.out), versioned({ ...DEMO, targets: point }), 'what cannot be read is left out');
+  t.match(JSON.parse(json.err), {
+    error: { reason: 'NOT_FOUND', message: 'cannot read the target table of gone0: object not found' },
+  });
   t.equal(json.status, 4);
-});
-
-await t.test('show-vnic', async (t) => {
-  const vnic = { over: 'demo0', mtuBytes: 1400, temporary: false, state: 'up', counters: {} };
-  const vnics: VnicInfo[] = [
-    {
-      ...vnic,
-      name: 'foo0',
-      mac: 'de:ad:be:ef:00:00',
-      configuredMac: 'de:ad:be:ef:00:00',
-      macType: 'fixed',
-      vid: 0,
-    },
-    {
-      ...vnic,
-      name: 'bar0',
-      mac: '02:00:5e:00:53:01',
-      configuredMac: '02:00:5e:00:53:02',
-      macType: 'random',
-      vid: 23,
-      state: 'the device was removed',
-    },
-  ];
-  const { socket, requests } = await fakeDaemon({
-    'vnic.list': () => ({ vnics, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
-  });
-  t.same(await run(socket, 'show-vnic', '-l', 'demo0', 'foo0', 'bar0', 'x0'), {
-    status: 4,
-    out: lines(
-      'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID   STATE',
-      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0     up',
-      'bar0         demo0        --     02:00:5e:00:53:01 random              23    the device was removed',
-    ),
-    err: 'dladm: failed to find x0: object not found\n',
-  });
-  t.same(requests, [{ method: 'vnic.list', params: { over: 'demo0', names: ['foo0', 'bar0', 'x0'] } }]);
-  const allUp = await fakeDaemon({ 'vnic.list': () => ({ vnics: vnics.slice(0, 1), missing: [] }) });
-  t.equal(
-    (await run(allUp.socket, 'show-vnic')).out,
-    lines(
-      'LINK         OVER         SPEED  MACADDRESS        MACADDRTYPE         VID',
-      'foo0         demo0        --     de:ad:be:ef:00:00 fixed               0',
-    ),
-    'the columns of illumos while there is nothing to tell',
-  );
-  const parsable = await run(socket, 'show-vnic', '-p', '-o', 'link,state,mtu');
-  t.equal(parsable.out, 'foo0:up:1400\nbar0:the device was removed:1400\n');
-  t.match((await run(socket, 'show-vnic', '-o', 'all')).out, /VID {3}MTU {3}STATE\n.* 0 {5}1400 {2}up\n/);
-  t.same(JSON.parse((await run(socket, 'show-vnic', '--json')).out), vnics);
-});
-
-await t.test('show-linkprop', async (t) => {
-  const row = { link: 'foo0', permission: 'rw' as const, default: [], possible: null };
-  const four = ['mac-nospoof', 'restricted', 'ip-nospoof', 'dhcp-nospoof'];
-  const rows: LinkPropertyRow[] = [
-    { ...row, property: 'protection', value: ['mac-nospoof', 'ip-nospoof'], effective: four, possible: four },
-    { ...row, property: 'allowed-ips', value: [], effective: ['10.0.0.7', 'fd00::7'] },
-    { ...row, property: 'allowed-dhcp-cids', value: ['hello'], effective: [] },
-  ];
-  const { socket, requests } = await fakeDaemon({
-    'linkprop.list': () => ({ rows, missing: [{ name: 'x0', message: 'x0: object not found' }] }),
-  });
-  t.same(await run(socket, 'show-linkprop', '-p', 'protection,allowed-ips', 'foo0', 'x0'), {
-    status: 4,
-    out: lines(
-      'LINK     PROPERTY            PERM VALUE          EFFECTIVE      DEFAULT POSSIBLE',
-      'foo0     protection          rw   mac-nospoof,   mac-nospoof,   --      mac-nospoof,',
-      '                                  ip-nospoof     restricted,            restricted,',
-      '                                                 ip-nospoof,            ip-nospoof,',
-      '                                                 dhcp-nospoof           dhcp-nospoof',
-      'foo0     allowed-ips         rw   --             10.0.0.7,      --      --',
-      '                                                 fd00::7',
-      'foo0     allowed-dhcp-cids   rw   hello          --             --      --',
-    ),
-    err: 'dladm: failed to find x0: object not found\n',
-  });
-  const named = { persistent: false, names: ['foo0', 'x0'], properties: ['protection', 'allowed-ips'] };
-  t.same(requests, [{ method: 'linkprop.list', params: named }]);
-  const parsable = await run(socket, 'show-linkprop', '-c', '-o', 'property,effective', '-P');
-  t.equal(
-    parsable.out,
-    'protection:mac-nospoof,restricted,ip-nospoof,dhcp-nospoof\nallowed-ips:10.0.0.7,fd00\\:\\:7\nallowed-dhcp-cids:--\n',
-  );
-  t.same(requests[1]?.params, { persistent: true });
-  t.same(JSON.parse((await run(socket, 'show-linkprop', '--json')).out), rows);
-  const refused = await fakeDaemon({
-    'linkprop.set': refuse('INVALID', 'invalid argument', 'invalid argument', [
-      'failed to set property x: y',
-    ]),
-  });
-  t.same(await run(refused.socket, 'set-linkprop', '-p', 'x=1', 'foo0'), {
-    status: 7,
-    out: '',
-    err: "dladm: failed to set property x: y\ndladm: cannot set link property on 'foo0': invalid argument\n",
-  });
 });
 
 await t.test('wrapping', (t) => {
@@ -487,7 +393,7 @@ await t.test('help', async (t) => {
   const { status, out } = await run(undefined, '--help');
   t.equal(status, 0);
   const synopses = out.match(/^ {4}[a-z]+(?:-[a-z]+)?/gm)!.map((text) => text.trim());
-  t.equal(synopses.length, 21);
+  t.equal(synopses.length, 33);
   for (const name of synopses) {
     const help = await run(undefined, name, '-h');
     t.match(help, { status: 0, err: '' });

@@ -1,6 +1,7 @@
 // dladm status: one screen about varpd and its overlays, against a daemon that answers from a script.
 import t from 'tap';
-import type { DaemonStatus, OverlayInfo, PropertyRow, VnicInfo } from '../../src/control/messages.js';
+import type { DaemonStatus } from '../../src/control/daemon-messages.js';
+import type { OverlayInfo, PropertyRow, VnicInfo } from '../../src/control/messages.js';
 import { textOf } from '../helpers/documents.js';
 import { fakeDaemon, run } from '../helpers/fake-control.js';
 
@@ -124,6 +125,31 @@ t.test('one screen: trouble first, each with its reason', async (t) => {
     textOf('docs/overlays.md').includes(SCREEN.replace(/^(?=.)/gm, '    ')),
     'docs/overlays.md has this screen',
   );
+});
+
+t.test('the user of plugins, and how they are confined', async (t) => {
+  const ways: readonly [DaemonStatus['pluginConfinement'], text: string][] = [
+    [undefined, ''],
+    [{ landlock: 7, lack: null }, ' with Landlock (ABI 7)'],
+    [{ landlock: 0, lack: 'this kernel has none' }, ' without Landlock (this kernel has none)'],
+    [{ landlock: 3, lack: 'files can be read' }, ' with Landlock (ABI 3; files can be read)'],
+  ];
+  for (const [pluginConfinement, text] of ways) {
+    const varpd = { ...VARPD, pluginUser: 'varpd-plugin', ...(pluginConfinement && { pluginConfinement }) };
+    const { socket } = await daemonWith(OVERLAYS, VNICS, varpd);
+    const { out } = await run(socket, 'status');
+    t.match(out.replaceAll('\n', ' '), `, plugins as user varpd-plugin${text}, up 3 d`, text);
+    t.match(JSON.parse((await run(socket, 'status', '--json')).out), { varpd });
+  }
+  const lacking = {
+    ...VARPD,
+    pluginUser: 'varpd',
+    pluginLack: 'there is no varpd-plugins.socket: '.repeat(4),
+  };
+  const { socket } = await daemonWith(OVERLAYS, VNICS, lacking);
+  const { out } = await run(socket, 'status');
+  t.match(out, /^Plugins: there is no varpd-plugins\.socket/m);
+  for (const text of out.split('\n')) t.ok(text.length <= 80, text);
 });
 
 t.test('a screen of long names and addresses has 80 columns too', async (t) => {

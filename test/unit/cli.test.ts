@@ -25,16 +25,17 @@ import {
 
 const CREATE = 'create-overlay -e vxlan -s direct -v 23';
 const LONG = 'x'.repeat(32);
-const LONG_LIST = `a/b=${'x'.repeat(2044)}`;
+const LONG_LIST = `a/b=${'x'.repeat(16_384)}`;
 
 const USAGE: Readonly<Record<string, string>> = {
-  'create-overlay': '[-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
+  'create-overlay': '[-t] [--if-missing] [--json] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
   'delete-overlay': '[-t] overlay',
   'modify-overlay': '-d mac | -f | -s mac=ip:port overlay',
   'show-overlay': '[-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
   'show-peers': '[[-p] -o field,... | --json] [overlay...]',
   'up-overlay': '[overlay]',
-  'create-vnic': '[-t] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
+  'create-vnic':
+    '[-t | --netns netns] [--if-missing] [--json] -l overlay [-m mac] [-v vid] [-p prop=value[,...]] vnic',
   'delete-vnic': '[-t] vnic',
   'show-vnic': '[-l overlay] [-s [-i secs]] [[-p] -o field,... | --json] [vnic...] [count]',
   'set-linkprop': '[-t] -p prop=value[,...] vnic',
@@ -45,7 +46,11 @@ const USAGE: Readonly<Record<string, string>> = {
     '[--vlan vid] [--size bytes] | --frame hex | --pcap file#number [[-p] -o field,... | --json] overlay',
   top: '[-i secs] [-n count] [--view view] [--sort field] [-b [[-p] -o field,... | --json]] [overlay...]',
   'check-mapping': '[--json] file',
+  'import-mapping': '[-n] [--json] [-p prop=value[,...]] file url',
+  'export-mapping': '[--json] [-p prop=value[,...]] url [file]',
   reload: '',
+  'reload-plugin': 'plugin',
+  completion: '[--] shell [word...]',
 };
 
 /** Command line => message. +usage: followed by the usage line of the command, and then the exit status is 2. */
@@ -55,7 +60,7 @@ create-overlay -v -1 o0 => couldn't parse virtual network id: -1
 create-overlay -v 0x10 o0 => couldn't parse virtual network id: 0x10
 create-overlay -v 16777216 o0 => virtual network id too large: 16777216
 create-overlay -v 99999999999999999999999 o0 => virtual network id too large: 99999999999999999999999
-create-overlay -p ${LONG_LIST} o0 => property list too long '${LONG_LIST}'
+create-overlay -p ${LONG_LIST} o0 => property list too long '${LONG_LIST.slice(0, 80)}...'
 create-overlay o0 => missing required virtual network id +usage
 create-overlay -v 1 o0 => missing required encapsulation plugin +usage
 create-overlay -v 1 -e vxlan o0 => missing required search plugin +usage
@@ -70,9 +75,12 @@ ${CREATE} -p =1 o0 => invalid overlay property
 ${CREATE} -p mtu= o0 => invalid overlay property
 ${CREATE} -p mtu=1400, o0 => invalid overlay property
 ${CREATE} -p a/b=1,2 o0 => invalid overlay property
+${CREATE} -p a/b=1\\,2,3 o0 => invalid overlay property
+${CREATE} -p a/b=1\\x o0 => stray backslash in property list 'a/b=1\\x'
+${CREATE} -p a/b=1\\ o0 => stray backslash in property list 'a/b=1\\'
+set-linkprop -p protection=a\\b foo0 => stray backslash in property list 'protection=a\\b'
 ${CREATE} -x o0 => unrecognized option '-x' +usage
 create-overlay -v => option requires an argument -v +usage
-${CREATE} o0 -t => option '-t' must come before 'o0' +usage
 delete-overlay => missing overlay name +usage
 delete-overlay o0 p0 => expected one overlay name, got: o0 p0 +usage
 modify-overlay o0 => need to specify one of -d, -f, or -s +usage
@@ -95,8 +103,7 @@ show-overlay -p -o All => output field 'all' invalid in parsable mode +usage
 show-overlay -p -o link,x,y => unknown output fields: 'x' 'y'
 show-overlay -t -p -o property => unknown output field: 'property'
 show-overlay -o , => no valid output fields
-show-overlay --json -o link => --json and --output may not be used together +usage
-show-overlay o0 --json => option '--json' must come before 'o0' +usage
+show-overlay o0 --jsno => unrecognized option '--jsno': did you mean --json? +usage
 show-peers -p => output fields must be specified in parsable mode +usage
 show-peers -x => unrecognized option '-x' +usage
 show-overlay --socket => option requires an argument --socket +usage
@@ -105,20 +112,21 @@ up-overlay o0 p0 => expected at most one overlay name, got: o0 p0 +usage
 create-vnic foo0 => missing required overlay: -l overlay +usage
 create-vnic -l o0 => missing vnic name +usage
 create-vnic -l o0 foo => invalid link name 'foo'
+create-vnic -t --netns blue -l o0 foo0 => -t and --netns exclude each other: a VNIC in a network namespace ends with it +usage
+create-vnic --netns none.x -l o0 foo0 => the network namespace /run/netns/none.x is not there
+create-vnic --netns /proc/self/ns/net -l o0 foo0 => /proc/self/ns/net is the network namespace of dladm, where VNICs are without --netns
 create-vnic -l o0 -m 2:0:0:0:0 foo0 => invalid mac address: 2:0:0:0:0
 create-vnic -l o0 -v 0 foo0 => invalid VLAN identifier '0'; valid range: 1 - 4094
 create-vnic -l o0 -v 4095 foo0 => invalid VLAN identifier '4095'; valid range: 1 - 4094
 create-vnic -l o0 -v 1x foo0 => invalid VLAN identifier '1x'; valid range: 1 - 4094
 delete-vnic => missing vnic name +usage
 top -p -o link => --parsable goes with -b +usage
-top --json => --json goes with -b +usage
 top -i 0 => interval '0': expected 0.1 to 86400 seconds +usage
 top -n 0 => invalid number of readings '0'
 top -n x => invalid number of readings 'x'
 top --view peer => unknown view 'peer'
 top -b --sort details => cannot sort by 'details'
 top -b -p => output fields must be specified in parsable mode +usage
-top -b --json -o link => --json and --output may not be used together +usage
 show-vnic -p => output fields must be specified in parsable mode +usage
 set-linkprop foo0 => link property must be specified: -p prop=value +usage
 set-linkprop -p protection=restricted => missing vnic name +usage
@@ -130,7 +138,6 @@ set-linkprop -p protection=mac-nospoof,,ip-nospoof foo0 => invalid link property
 create-vnic -l o0 -p protection foo0 => invalid link property
 reset-linkprop => missing vnic name +usage
 show-linkprop -c => output fields must be specified in parsable mode +usage
-show-linkprop --json -o value => --json and --output may not be used together +usage
 explain --dst 2:0:0:0:0:1 => missing overlay name +usage
 explain o0 => give the frame: one of --dst, --frame and --pcap +usage
 explain --dst 2:0:0:0:0:1 --frame 00 o0 => give the frame: one of --dst, --frame and --pcap +usage
@@ -144,11 +151,19 @@ explain --dst 2:0:0:0:0:1 --type ipx o0 => invalid EtherType 'ipx'
 explain --frame 123 o0 => invalid frame
 explain --pcap f.pcap o0 => invalid frame of a capture 'f.pcap'
 explain --pcap f.pcap#0 o0 => invalid frame of a capture 'f.pcap#0'
-explain --dst 2:0:0:0:0:1 --json -o step o0 => --json and --output may not be used together +usage
 check-mapping => missing file +usage
+import-mapping => missing file +usage
+import-mapping hosts.json => missing url +usage
+import-mapping a b c => expected a file and a url, got: a b c +usage
+import-mapping hosts.json redis://x/y => expected the URL of a store, such as nats://host:4222/varpd-23, got: redis://x/y +usage
+import-mapping -p user hosts.json nats://x/y => invalid store property
+export-mapping -p user=a,=b nats://x/y => invalid store property
+export-mapping => missing url +usage
 check-mapping a b => expected one file, got: a b +usage
 check-mapping /nonexistent/hosts.json => /nonexistent/hosts.json is not there
 reload overlay0 => expected no operand, got: overlay0 +usage
+reload-plugin => missing plugin name +usage
+reload-plugin a b => expected one plugin name, got: a b +usage
 `;
 
 await t.test('command lines that are refused before anything is asked', async (t) => {
@@ -225,6 +240,7 @@ const ASKED: [line: string, method: string, params: Record<string, unknown>][] =
   ],
   ['up-overlay', 'overlay.up', {}],
   ['reload', 'daemon.reload', {}],
+  ['reload-plugin mine', 'daemon.reloadPlugin', { name: 'mine' }],
   ['up-overlay o0', 'overlay.up', { name: 'o0' }],
   ['create-vnic -l demo0 foo0', 'vnic.create', { name: 'foo0', over: 'demo0', temporary: false }],
   [

@@ -79,7 +79,7 @@ await t.test('client', async (t) => {
     /none\.sock: no such socket: is varpd running\?/,
   );
   await fails(directory, 'NO_DAEMON', /no program listens there: start varpd$/);
-  await fails('x'.repeat(108), 'IO', /^cannot reach varpd at x+: .* at most 107 bytes$/);
+  await fails('x'.repeat(108), 'UNREACHABLE', /^cannot reach varpd at x+: .* at most 107 bytes$/);
   await fails(await answering(''), 'CLOSED', /closed the connection without an answer/);
   await fails(await answering('{"jsonrpc":"2.0"'), 'CLOSED', /broke off its answer/);
   await fails(await answering('HTTP/1.1 400 Bad Request\r\n\r\n'), 'PROTOCOL', /not JSON; is that varpd\?/);

@@ -1,9 +1,9 @@
 // Every reason to drop is reached by a frame, and it alone.
 import t, { type Test } from 'tap';
-import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counters.js';
-import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
+import { COUNTER, COUNTER_NAMES, createCounters, readCounters } from '../../src/core/counts/counters.js';
+import { LOOPBACK_RATE } from '../../src/core/probe/loopback-replies.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
-import { MAX_BYTES_PER_TARGET } from '../../src/core/pending-queue.js';
+import { MAX_BYTES_PER_TARGET } from '../../src/core/queues/pending-queue.js';
 import { loopbackFrame } from '../../src/daemon/observe/probe-frames.js';
 import type { Device } from '../../src/io/contract.js';
 import { WHOLE } from '../../src/io/memory.js';

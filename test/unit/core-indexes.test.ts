@@ -1,8 +1,8 @@
 // The indexes of the core: MACs, destinations, peers.
 import t from 'tap';
-import { Destinations } from '../../src/core/destinations.js';
-import { MacIndex, NONE } from '../../src/core/mac-index.js';
-import { Peers } from '../../src/core/peers.js';
+import { Destinations } from '../../src/core/tables/destinations.js';
+import { MacIndex, NONE } from '../../src/core/tables/mac-index.js';
+import { Peers } from '../../src/core/peers/peers.js';
 import { type Endpoint, formatEndpoint, writeV6 } from '../../src/wire/ip.js';
 import { address, endpoint, frame, hex, MAC } from '../helpers/lab.js';
 import { asking, remote } from '../helpers/scenes.js';
@@ -26,6 +26,9 @@ await t.test('MacIndex is a Map, also when it grows and loses', (t) => {
     }
     if (index.get(high, low) !== (model.get(key) ?? NONE) || index.size !== model.size)
       t.fail(`step ${step}`);
+    const [otherHigh, otherLow] = [random(4), random(3000) - 1500];
+    if (index.get(otherHigh, otherLow) !== (model.get(`${otherHigh} ${otherLow}`) ?? NONE))
+      t.fail(`step ${step}: another MAC`);
   }
   for (const [key, value] of model) {
     const [high, low] = key.split(' ').map(Number);

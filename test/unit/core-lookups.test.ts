@@ -98,7 +98,7 @@ await t.test('targets from before a restart are used at once, and confirmed as t
   vtep.obey({ kind: 'restore-targets', overlay: net.id, targets: before });
   t.strictSame([net.targets().length, vtep.questions.length], [2, 0], 'nobody asks about what nobody uses');
   const send = (index: number): number[] => {
-    vtep.engine.setTime((nowMs += 1001));
+    vtep.engine.setTime((nowMs += 2001));
     port.send(frame(remote(index), MAC.a));
     return [inner(peer).length, inner(other).length];
   };

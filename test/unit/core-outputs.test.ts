@@ -1,7 +1,7 @@
 // The lists of what goes out, and the slots that come in: order, bounds, nothing left lying.
 import t from 'tap';
-import { COUNTER, createCounters } from '../../src/core/counters.js';
-import { Drops } from '../../src/core/drops.js';
+import { COUNTER, createCounters } from '../../src/core/counts/counters.js';
+import { Drops } from '../../src/core/counts/drops.js';
 import { OutputList, Outputs } from '../../src/core/outputs.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
 import { Capture } from '../helpers/device-capture.js';

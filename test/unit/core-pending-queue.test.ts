@@ -5,7 +5,7 @@ import {
   MAX_BYTES_PER_TARGET,
   PendingBudget,
   PendingQueue,
-} from '../../src/core/pending-queue.js';
+} from '../../src/core/queues/pending-queue.js';
 import { MemoryHost, MemoryNetwork, WHOLE } from '../../src/io/memory.js';
 import { LENGTH, OFFSET } from '../../src/wire/descriptor.js';
 import * as ipv4 from '../../src/wire/ipv4.js';

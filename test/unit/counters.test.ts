@@ -1,9 +1,9 @@
 // What counters say and what has happened are the same number of frames: one by one, in a superframe that is cut on the
 // way, and in a run that the kernel has put together.
 import t from 'tap';
-import { COUNTER_NAMES, type CounterName } from '../../src/core/counters.js';
-import { LEASE_FACTS } from '../../src/core/dhcp-leases.js';
-import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
+import { COUNTER_NAMES, type CounterName } from '../../src/core/counts/counters.js';
+import { LEASE_FACTS } from '../../src/core/protection/dhcp-leases.js';
+import { LOOPBACK_RATE } from '../../src/core/probe/loopback-replies.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import type { Device } from '../../src/io/contract.js';
 import type { DropReason, ProxyDrop } from '../../src/model/drops.js';
@@ -175,6 +175,15 @@ const ROWS: Record<Reachable, Row> = {
   rx_bytes: [received(), FROM_PORT, MANY * FROM_PORT],
   local_frames: [sent(MAC.c)],
   lookups: [sent(MAC.b, dynamic), 1, 1],
+  tx_stale: [
+    (isMany) => {
+      const { net, sends } = site(isMany, dynamic);
+      const targets = [{ mac: MAC.b, to: [endpoint('192.0.2.2')] }];
+      net.vtep.obey({ kind: 'restore-targets', overlay: net.id, targets });
+      sends(MAC.b);
+      return net;
+    },
+  ],
   rx_reserved_bits: [received({}, undefined, 'ff000000 00006401')],
   rx_unclaimed: [received({}, change(0, 0x02, 0xff))],
   tx_other_source: [

@@ -34,9 +34,12 @@ t.test('configuration', async (t) => {
       'socket',
       'stateDir',
       'pluginPath',
+      'secrets',
       'user',
       'group',
       'metrics',
+      'web',
+      'webToken',
       'persistTaps',
       ...nested,
     ])
@@ -63,7 +66,7 @@ t.test('configuration', async (t) => {
         [...linesOf(() => parseConfig(text, 'v.yaml'))].sort(),
         [
           'v.yaml:1:9: socket: found another text, expected an absolute path',
-          'v.yaml:2:1: unknown key, expected one of socket, stateDir, pluginPath, user, group, metrics, metricsHosts, persistTaps, log, limits',
+          'v.yaml:2:1: unknown key, expected one of socket, stateDir, pluginPath, secrets, user, group, metrics, metricsHosts, web, webToken, persistTaps, log, limits',
           'v.yaml:4:10: log.level: found another text, expected one of debug, info, warn, error',
           'v.yaml:5:3: log: unknown key, expected one of level, format, file',
           'v.yaml:6:20: limits.clients: found a number, expected a whole number from 1 to 1024',
@@ -77,6 +80,18 @@ t.test('configuration', async (t) => {
       );
     },
   );
+
+  t.test('the live page beyond this host wants a token', async (t) => {
+    const lines = linesOf(() => parseConfig('socket: /a\nweb: 10.0.0.1:80', 'v.yaml'));
+    t.match(lines, [/^v\.yaml:2:6: web: found another text, expected an address of loopback, .*`webToken`/]);
+    for (const text of [
+      "web: '[::1]:80'",
+      'web: 127.0.0.9:80',
+      'web: /run/x',
+      'web: 10.0.0.1:80\nwebToken: t',
+    ])
+      t.equal(typeof parseConfig(text, 'v.yaml').web, 'string', text);
+  });
 
   t.test('what is no YAML map is refused with its place', async (t) => {
     t.match(linesOf(() => parseConfig('socket: [', 'v.yaml'))[0], /^v\.yaml:1:\d+: /);
@@ -203,13 +218,17 @@ t.test('properties', async (t) => {
         'vxlan/loopback rw false on on on,off',
         'offload rw false auto auto auto,off',
         'link-state rw false up up up,follow',
-        'queues rw false 1 1 auto,1-16',
+        'queues r- false 1 1 auto,1-16',
         'search r- false test -- test,direct',
-        'test/file rw true /x -- --',
-        'test/count rw false 9 7 0-9',
+        'test/file r- true /x -- --',
+        'test/count r- false 9 7 0-9',
       ],
     );
-    t.same(set.given(), [...good, ['test/count', '9'], ['vnetid', '42']], 'only what was typed is kept');
+    t.same(
+      set.given(),
+      [...good, ['test/count', '9']],
+      'only what was typed is kept, and no vnetid: it has an option',
+    );
     t.equal(set.uint('test/count'), 9);
     t.equal(set.text('test/file'), '/x');
     t.throws(() => set.uint('test/file'), { code: 'INTERNAL' });

@@ -236,7 +236,7 @@ t.test('limits', async (t) => {
       mac: '02:00:00:00:00:01',
       state: 'drop' as const,
       destinations: [],
-      ...{ origin: null, ageMs: null, idleMs: null, ttlMs: null },
+      ...{ origin: null, ageMs: null, idleMs: null, ttlMs: null, isStale: false, staleMs: null },
     }));
     let asked = 0;
     const { socket } = await serve(t, {

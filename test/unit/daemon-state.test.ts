@@ -19,6 +19,7 @@ import { open, rename, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { StateStore } from '../../src/daemon/state/persistence.js';
+import { formatMac } from '../../src/wire/mac.js';
 import { Snapshot, type Snapshotted } from '../../src/daemon/state/snapshot.js';
 import { StateDirectory } from '../../src/daemon/state/state-directory.js';
 import type { StateFiles } from '../../src/daemon/state/state-file.js';
@@ -283,6 +284,65 @@ t.test('a snapshot keeps what overlays know for the next process', async (t) => 
   t.same(warnings, [], 'one that is not there is no trouble');
   writeFileSync(file, good.replaceAll('"10.0.0.2', '"x'));
   t.match(await load(1_010_001), { targets: [], peers: [] }, 'what is no address is left out');
+
+  writeFileSync(file, good);
+  const fresh = await loaded(1_010_001);
+  await fresh.forget('overlay0');
+  for (const one of [fresh, await loaded(1_010_001)]) {
+    t.equal(one.of('overlay0', mac, listen), undefined, 'one that has become another network');
+    t.ok(one.hasRecent('overlay2', mac), 'and no other');
+  }
+});
+
+t.test('the time for which a target may be used goes on over a restart', async (t) => {
+  const directory = await openDirectory(newDirectory(t));
+  const mac = 0x0200000000aa;
+  const listen = endpoint('10.0.0.1');
+  const to = [endpoint('10.0.0.2')];
+  const times = { ageMs: 0, idleMs: 0, isStale: false };
+  const rows: readonly TargetEntry[] = [
+    { mac: 1, state: 'valid', to, facts: { ...times, origin: 'plugin', ttlMs: 5000, staleMs: 30_000 } },
+    { mac: 2, state: 'valid', to, facts: { ...times, origin: 'plugin', ttlMs: 5000, staleMs: undefined } },
+    { mac: 3, state: 'valid', to, facts: { ...times, origin: 'plugin', ttlMs: 0, staleMs: 10_000 } },
+  ];
+  const datapath = { recentTargets: () => Promise.resolve(rows), namedPeers: [] };
+  const rest = { mac, mode: 'dynamic', destination: undefined, portSnapshots: () => [] } as const;
+  await Snapshot.empty().save(directory, [{ name: 'overlay0', datapath, ...rest }], [], 1_000_000);
+  const warnings: string[] = [];
+  const log = { warn: (_kind: string, text: string) => warnings.push(text) };
+  const targets = async (nowMs: number) =>
+    (await Snapshot.load(directory, nowMs, log)).of('overlay0', mac, listen)?.targets;
+  t.same(await targets(1_004_000), [
+    { mac: 1, to, staleMs: 31_000 },
+    { mac: 2, to },
+    { mac: 3, to, staleMs: 6000 },
+  ]);
+  t.same(
+    await targets(1_036_000),
+    [{ mac: 2, to }],
+    'that of the others is over: only a target without staleMs is kept for want of a better one',
+  );
+  // As a varpd wrote it that knew no such times.
+  const older = {
+    version: 2,
+    savedAtMs: 1_000_000,
+    overlays: [
+      [
+        'overlay0',
+        {
+          mac: formatMac(mac),
+          mode: 'dynamic',
+          destination: null,
+          peers: [],
+          ports: [],
+          targets: [['02:00:00:00:00:01', ['10.0.0.2:4789']]],
+        },
+      ],
+    ],
+  };
+  writeFileSync(directory.path('snapshot'), JSON.stringify(older));
+  t.same(await targets(1_004_000), [{ mac: 0x020000000001, to }]);
+  t.same(warnings, []);
 });
 
 /** Counts the calls that change the disk; lets one fail, or everything from one on, as a crash would. */

@@ -19,7 +19,7 @@ t.test('every method has a handler and a row', async (t) => {
     {} as DaemonControl,
   );
   t.same(Object.keys(handlers).sort(), [...METHOD_NAMES].sort());
-  const page = textOf('docs/daemon.md');
+  const page = textOf('docs/control.md');
   for (const name of METHOD_NAMES) t.ok(page.includes(`\n| \`${name}\` | `), name);
 });
 

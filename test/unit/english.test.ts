@@ -28,7 +28,7 @@ function commentsOf(source: string): string {
 
 const sources = ['src', 'plugins'].flatMap((folder) =>
   readdirSync(fromRoot(folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(?:ts|c|h|mjs)$/.test(name) && !name.includes('node_modules'))
+    .filter((name) => /\.(?:tsx?|c|h|mjs)$/.test(name) && !name.includes('node_modules'))
     .map((name) => `${folder}/${name}`),
 );
 const text = [

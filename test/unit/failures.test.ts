@@ -9,11 +9,11 @@ import { encodeMessage } from '../../src/control/framing.js';
 import { Connection } from '../../src/daemon/control/connection.js';
 import { answer, type Handlers } from '../../src/daemon/control/rpc.js';
 import { startMetricsServer } from '../../src/daemon/observe/metrics-server.js';
-import { authorOf, runningPlugin, signed } from '../../src/daemon/plugins/plugin-context.js';
 import { startWatchdog } from '../../src/daemon/process/watchdog.js';
 import { errnoName, explain, systemErrorText } from '../../src/daemon/system-error.js';
 import { inBackground, ownBackground } from '../../src/model/background.js';
 import { asOverlayError, errorCode, errorStack, errorText, OverlayError } from '../../src/model/errors.js';
+import { counted } from '../../src/model/sentences.js';
 import { get } from '../helpers/metrics.js';
 import { waitUntil } from '../helpers/process.js';
 
@@ -65,7 +65,6 @@ t.test('whatever is thrown can be told', async (t) => {
     );
     t.ok(errorStack(thrown).includes(said) || thrown instanceof Error);
     t.same([errnoName(thrown), errorCode(thrown)], [undefined, undefined]);
-    t.equal(authorOf(thrown), undefined);
   }
   const own = new OverlayError('BUSY', 'x');
   t.equal(asOverlayError(own), own);
@@ -76,13 +75,6 @@ t.test('whatever is thrown can be told', async (t) => {
     t.equal(systemErrorText(Object.assign(new Error(message), { code: 'EPERM' })), 'operation not permitted');
   const other = Object.assign(new Error('kill EPERM'), { code: 'EIO' });
   t.equal(systemErrorText(other), 'kill EPERM', 'its code says something else');
-});
-
-t.test('an error that was made in a plugin knows its author', async (t) => {
-  const code = { complain: () => undefined };
-  const error = runningPlugin.run(code, () => signed(new Error('x')));
-  t.equal(authorOf(error), code);
-  t.equal(authorOf(signed(new Error('y'))), undefined);
 });
 
 t.test('work in the background has an owner', async (t) => {
@@ -170,4 +162,16 @@ t.test('one ping that fails does not silence the later ones', async (t) => {
   t.teardown(end);
   await waitUntil(() => pings > 5, { what: 'more pings' });
   t.pass('they go on');
+});
+
+t.test('counts with their noun', (t) => {
+  t.same(
+    [0, 1, 2].map((count) => counted(count, 'VNIC')),
+    ['0 VNICs', '1 VNIC', '2 VNICs'],
+  );
+  t.same(
+    [1, 2].map((count) => counted(count, 'entry', 'entries')),
+    ['1 entry', '2 entries'],
+  );
+  t.end();
 });

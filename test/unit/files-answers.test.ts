@@ -8,8 +8,10 @@ import t from 'tap';
 import files from '../../plugins/files/index.js';
 import { MAX_FILE_BYTES } from '../../plugins/files/read.js';
 import { dladm } from '../../src/cli/dladm.js';
-import { ask, FakeHost, propertiesOf, startFiles } from '../helpers/mapping.js';
+import { parseValue } from '../../src/model/properties.js';
+import { ask, propertiesOf, startFiles } from '../helpers/mapping.js';
 import { root, type Entry, text, mac, ip, scene, until } from '../helpers/files-scene.js';
+import { TableHost } from '../helpers/table-host.js';
 
 // -- Answers
 
@@ -75,10 +77,10 @@ t.test('files/flood', async (t) => {
   );
   const file = path.join(root, 'many.json');
   writeFileSync(file, text(many).replaceAll('02:00:00:00:00:', '02:00:00:00:'));
-  await t.rejects(startFiles(new FakeHost(), file, { 'files/flood': 'on' }), {
+  await t.rejects(startFiles(new TableHost(), file, { 'files/flood': 'on' }), {
     message: `${file} has 1025 VTEPs, files/flood=on takes at most 1024`,
   });
-  await (await startFiles(new FakeHost(), file)).stop();
+  await (await startFiles(new TableHost(), file)).stop();
 });
 
 t.test('files/protect: a MAC may use what the file says of it', async (t) => {
@@ -89,32 +91,36 @@ t.test('files/protect: a MAC may use what the file says of it', async (t) => {
     '04': { arp: '10.0.0.4' },
   };
   const { host, instance, replace } = await scene(t, entries, { 'files/protect': 'on' });
-  t.same(instance.allowedIps(mac(1)), ['10.0.0.1', '10.0.0.11', 'fe80::1']);
-  t.same(instance.allowedIps(mac(2)), ['2001:db8::2', 'fe80::2']);
-  t.same(instance.allowedIps(mac(3)), []);
-  t.same(instance.allowedIps(mac(4)), ['10.0.0.4']);
-  t.same(instance.allowedIps(mac(9)), [], 'a MAC that is not in the file may use nothing');
+  const allowed = (index: number) => host.allowed?.find((row) => row.mac === mac(index))?.ips;
+  instance.ports([1, 2, 3, 4, 9].map(mac));
+  t.same(allowed(1), ['10.0.0.1', '10.0.0.11', 'fe80::1']);
+  t.same(allowed(2), ['2001:db8::2', 'fe80::2']);
+  t.same(allowed(3), []);
+  t.same(allowed(4), ['10.0.0.4']);
+  t.same(allowed(9), [], 'a MAC that is not in the file may use nothing');
   replace({ ...entries, '04': { arp: '10.0.0.5' } });
-  await until(t, 'the ports are looked at again', () => host.looks > 0);
-  t.same(instance.allowedIps(mac(4)), ['10.0.0.5']);
+  await until(t, 'the addresses are set again', () => allowed(4)?.[0] === '10.0.0.5');
+  t.same(allowed(4), ['10.0.0.5']);
   const off = await scene(t, entries);
-  t.equal(off.instance.allowedIps(mac(1)), undefined, 'off: it has no say');
+  off.instance.ports([mac(1)]);
+  t.equal(off.host.allowed, undefined, 'off: it has no say');
 });
 
 // -- Start
 
 t.test('properties', (t) => {
   t.same(
-    files.properties.map(({ name, required, default: fallback }) => [name, required, fallback]),
+    files.properties.map((spec) => [spec.name, spec.required, 'default' in spec ? spec.default : undefined]),
     [
       ['files/config', true, undefined],
       ['files/flood', false, 'off'],
       ['files/protect', false, 'off'],
     ],
   );
-  const refuse = (value: string): unknown => files.properties[0]?.refuse?.(value);
-  t.equal(refuse('/etc/hosts.json'), undefined);
-  for (const bad of ['hosts.json', './hosts.json', '~/hosts.json']) t.equal(refuse(bad), 'an absolute path');
+  const [config] = files.properties;
+  t.same(parseValue(config, '/etc/hosts.json'), { value: '/etc/hosts.json' });
+  for (const bad of ['hosts.json', './hosts.json', '~/hosts.json'])
+    t.same(parseValue(config, bad), { expected: 'an absolute path' });
   t.end();
 });
 
@@ -137,13 +143,13 @@ t.test('a start that fails says why, and leaves nothing behind', async (t) => {
     ['large', `${at('large')} has ${MAX_FILE_BYTES + 1} bytes, at most ${MAX_FILE_BYTES} are read`],
   ];
   for (const [name, message] of refused)
-    await t.rejects(startFiles(new FakeHost(), at(name)), { message }, name);
-  await t.rejects(startFiles(new FakeHost(), '/dev/zero'), {
+    await t.rejects(startFiles(new TableHost(), at(name)), { message }, name);
+  await t.rejects(startFiles(new TableHost(), '/dev/zero'), {
     message: '/dev/zero is a device or a socket, not a file',
   });
 
-  const host = new FakeHost();
-  const instance = files.create(host);
+  const host = new TableHost();
+  const instance = files.create(host, undefined);
   const properties = propertiesOf({
     'files/config': at('bad.json'),
     'files/flood': 'off',

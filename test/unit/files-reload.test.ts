@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
 import { MAX_FILE_BYTES } from '../../plugins/files/read.js';
-import { ask, FakeHost, startFiles } from '../helpers/mapping.js';
+import { ask, startFiles } from '../helpers/mapping.js';
 import {
   root,
   type Entry,
@@ -29,6 +29,7 @@ import {
   until,
   portOf,
 } from '../helpers/files-scene.js';
+import { TableHost } from '../helpers/table-host.js';
 
 // -- A file that changes
 
@@ -42,10 +43,13 @@ t.test('only what has changed is told', async (t) => {
     '06': { arp: ['10.0.0.6', '10.0.0.66'] },
   };
   const { host, instance, replace } = await scene(t, before);
-  host.onForget = (mac) => {
+  host.onInvalidate = (mac) => {
     const now = ask(instance, mac);
     if (now.kind === 'target')
-      t.ok(host.peers.includes(now.to.ip), 'its place is a peer when it is asked about');
+      t.ok(
+        host.peers.some((peer) => peer === now.to.ip),
+        'its place is a peer when it is asked about',
+      );
   };
   replace({
     '06': { arp: ['10.0.0.66', '10.0.0.6'] }, // another order: the same
@@ -60,7 +64,7 @@ t.test('only what has changed is told', async (t) => {
   t.same([...host.peers].sort(), ['10.88.88.70', '10.88.88.71']);
   t.same(forgotten(host), [3, 5, 8, 9], 'no other MAC is asked about again');
   t.same(
-    host.neighbours,
+    new Map(host.announced),
     new Map([
       ['10.0.0.2', mac(1)],
       ['10.0.0.1', mac(9)],
@@ -75,7 +79,7 @@ t.test('only what has changed is told', async (t) => {
   t.match(host.lines.at(-1), /^info .* read again: \+2 -1 ~4 entries, 7 now$/);
   t.equal(host.degraded, undefined);
 
-  host.lines = [];
+  host.lines.length = 0;
   await instance.reload();
   t.match(host.lines, [/^info .* read again: the same 7 entries$/]);
   t.equal(host.told, 7, 'nothing has changed: nothing is told');
@@ -155,7 +159,7 @@ t.test('a symbolic link further up that is switched', async (t) => {
   // As Kubernetes lays out a ConfigMap: hosts.json -> ..data/hosts.json, ..data -> the directory in force.
   symlinkSync('one', path.join(directory, '..data'));
   symlinkSync('..data/hosts.json', path.join(directory, 'hosts.json'));
-  const host = new FakeHost();
+  const host = new TableHost();
   const instance = await startFiles(host, path.join(directory, 'hosts.json'));
   t.teardown(() => instance.stop());
   symlinkSync('two', path.join(directory, '..tmp'));
@@ -265,7 +269,7 @@ t.test('a thousand renames: never a wrong answer, and the last one counts', asyn
   await until(t, 'and settled', () => host.remarked !== undefined);
   t.equal(host.degraded, undefined);
   t.same(
-    [forgotten(host), host.neighbours.size, host.looks, host.peers],
+    [forgotten(host), host.announced.length, host.rules, host.peers],
     [[1], 0, 0, ['10.88.88.70']],
     'the other MAC is left alone',
   );
@@ -291,7 +295,7 @@ t.test('a mapping that has lost most of its entries', async (t) => {
 
 t.test('files beside it are none of its business', async (t) => {
   const { directory, host } = await scene(t, { '01': {} });
-  host.lines = [];
+  host.lines.length = 0;
   for (let count = 0; count < 20; count++) writeFileSync(path.join(directory, `other${count}`), 'x');
   await sleep(700);
   t.same(host.lines, []);

@@ -1,7 +1,7 @@
 // Link protection: DHCP, and what is common to all rules. Rows S3 to S6 are those of the conformance tables.
 
 import t from 'tap';
-import type { ProtectionRules } from '../../src/core/link-protection.js';
+import type { ProtectionRules } from '../../src/core/protection/link-protection.js';
 import { parseClientId, type Protection } from '../../src/model/link-properties.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address } from '../../src/wire/ip.js';

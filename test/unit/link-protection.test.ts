@@ -2,7 +2,7 @@
 // conformance tables.
 
 import t from 'tap';
-import { AllowedAddresses } from '../../src/core/allowed-addresses.js';
+import { AllowedAddresses } from '../../src/core/protection/allowed-addresses.js';
 import { parsePrefix, type Protection } from '../../src/model/link-properties.js';
 import { rules } from '../helpers/guarded.js';
 import {

@@ -1,15 +1,15 @@
 // Loopback messages in the datapath: which are answered and how, what a probe sends and hears, and which socket sends it.
 import t from 'tap';
 import * as flow from '../../src/core/flow.js';
-import { LOOPBACK_RATE } from '../../src/core/loopback-replies.js';
-import { REPORT_RATE } from '../../src/core/probe.js';
+import { LOOPBACK_RATE } from '../../src/core/probe/loopback-replies.js';
+import { REPORT_RATE } from '../../src/core/probe/probe.js';
 import { loopbackFrame, neighborFrame, pathOf } from '../../src/daemon/observe/probe-frames.js';
 import * as arp from '../../src/wire/arp.js';
 import { describe } from '../../src/wire/describe.js';
 import * as loopback from '../../src/wire/loopback.js';
 import * as ndp from '../../src/wire/ndp.js';
-import { answerArp, readArp } from '../../src/core/proxy-arp.js';
-import { answerNdp, readNdp } from '../../src/core/proxy-ndp.js';
+import { answerArp, readArp } from '../../src/core/proxy/proxy-arp.js';
+import { answerNdp, readNdp } from '../../src/core/proxy/proxy-ndp.js';
 import { address, concat, frame, MAC, type Tap, type Vtep } from '../helpers/lab.js';
 import { asking, facing, inner, pair, remote, same, times, VXLAN_100 } from '../helpers/scenes.js';
 import { frame as vector, fromHex } from '../vectors/frames.js';

@@ -1,8 +1,10 @@
 // Metrics: what the text says and that it can be read; and drops that the log tells of.
 
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import t from 'tap';
 
-import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { COUNTER_NAMES } from '../../src/core/counts/counters.js';
 import { metricOf, Metrics } from '../../src/daemon/observe/metrics.js';
 import { DROPS } from '../../src/model/drops.js';
 import { parseMetrics, parseWithPython, PYTHON_CLIENT, valueOf } from '../helpers/metrics.js';
@@ -65,6 +67,16 @@ t.test('every counter is there once, under the name that dladm gives it', async 
     ['overlay_offload', { overlay: 'overlay0', offload: 'gso' }, 1],
     ['overlay_offload', { overlay: 'overlay0', offload: 'gro' }, 0],
     ['overlay_info', { overlay: 'overlay0', vnetid: '42', search: 'files', listen: '[2001:db8::1]:4789' }, 1],
+    ['overlay_troubles', { overlay: 'overlay0', source: 'plugin' }, 0],
+    ['overlay_lookups_open', { overlay: 'overlay0' }, 4],
+    ['overlay_plugin_exits_total', { overlay: 'overlay0' }, 2],
+    ['overlay_mapping_entries', { overlay: 'overlay0' }, 3],
+    ['overlay_mapping_timestamp_seconds', { overlay: 'overlay0' }, Date.UTC(2026) / 1000],
+    ['overlay_lookup_duration_seconds_bucket', { overlay: 'overlay0', le: '0.001' }, 5],
+    ['overlay_lookup_duration_seconds_bucket', { overlay: 'overlay0', le: '1' }, 6],
+    ['overlay_lookup_duration_seconds_bucket', { overlay: 'overlay0', le: '+Inf' }, 8],
+    ['overlay_lookup_duration_seconds_sum', { overlay: 'overlay0' }, 3.5],
+    ['overlay_lookup_duration_seconds_count', { overlay: 'overlay0' }, 8],
     ['kernel_feature', { feature: 'tapCarrier' }, 1],
     ['kernel_feature', { feature: 'udpSegmentation' }, 0],
     ['overlays', { state: 'running' }, 1],
@@ -98,14 +110,31 @@ t.test('what changes, and what goes', async (t) => {
     'nothing is left of what was deleted',
   );
   t.equal(valueOf(samples, 'varpd_overlay_online', { overlay: 'overlay0' }), 0);
+  t.equal(valueOf(samples, 'varpd_overlay_troubles', { overlay: 'overlay0', source: 'plugin' }), 1);
   t.equal(valueOf(samples, 'varpd_overlay_underlay_state', { overlay: 'overlay0', state: 'down' }), 1);
   t.equal(valueOf(samples, 'varpd_port_carrier', { overlay: 'overlay0', port: 'overlay0' }), 0);
   t.equal(valueOf(samples, 'varpd_port_up', { overlay: 'overlay0', port: 'foo0' }), 0);
   t.equal(valueOf(samples, 'varpd_port_tx_frames_total', { overlay: 'overlay0', port: 'foo0' }), undefined);
   t.equal(valueOf(samples, 'varpd_overlay_targets', { overlay: 'overlay0' }), undefined, 'not known');
+  t.equal(
+    valueOf(samples, 'varpd_overlay_mapping_entries', { overlay: 'overlay0' }),
+    undefined,
+    'no mapping',
+  );
   const again = await read();
-  const isOurs = ({ name }: { name: string }): boolean => name.startsWith('varpd_');
+  const isOurs = ({ name }: { name: string }): boolean =>
+    name.startsWith('varpd_') && name !== 'varpd_datapath_answer_seconds';
   t.same(again.filter(isOurs), samples.filter(isOurs), 'read twice, nothing is counted twice');
+});
+
+t.test('a datapath thread that hangs', async (t) => {
+  const here = sources(overlay('overlay0'));
+  const answerS = async (ping: () => Promise<void>): Promise<number> => {
+    const metrics = new Metrics({ ...here, datapath: { ...here.datapath, ping } });
+    return valueOf(parseMetrics(await metrics.text()), 'varpd_datapath_answer_seconds') ?? NaN;
+  };
+  t.ok((await answerS(() => Promise.resolve())) < 1);
+  t.equal(await answerS(() => sleep(2000)), 1, 'the metrics come all the same');
 });
 
 t.test('promtool has no remarks', { skip: skipUnless({ programs: ['promtool'] }) }, async (t) => {

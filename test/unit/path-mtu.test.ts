@@ -1,10 +1,10 @@
-// What ICMP says of paths: who is believed, how far and how long, and what becomes of frames then. `netns/path-news.test.ts`
+// What ICMP says of paths: who is believed, how far and how long, and what becomes of frames then. `full/path-news.test.ts`
 // has the same with the kernel between.
 import t, { type Test } from 'tap';
-import { readCounters } from '../../src/core/counters.js';
+import { readCounters } from '../../src/core/counts/counters.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
-import { PathMtus } from '../../src/core/path-mtu.js';
-import { leastPathMtuBytes, leastUnprovenBytes } from '../../src/core/path-news.js';
+import { PathMtus } from '../../src/core/tables/path-mtu.js';
+import { leastPathMtuBytes, leastUnprovenBytes } from '../../src/core/peers/path-news.js';
 import { tellOfPaths } from '../../src/datapath/userland/main/paths.js';
 import type { Command } from '../../src/datapath/userland/protocol.js';
 import { VXLAN } from '../../src/encap/vxlan.js';

@@ -8,11 +8,11 @@ import {
   OTHERS,
   type PeerMemory,
   PeerRecords,
-} from '../../src/core/peer-records.js';
-import { NONE } from '../../src/core/mac-index.js';
+} from '../../src/core/peers/peer-records.js';
+import { NONE } from '../../src/core/tables/mac-index.js';
 import { PeerReports } from '../../src/datapath/userland/main/peer-reports.js';
 import { nowTick } from '../../src/datapath/userland/main/drop-reports.js';
-import type { PeerPlaces } from '../../src/core/peer-places.js';
+import type { PeerPlaces } from '../../src/core/peers/peer-places.js';
 import type { PeerReport } from '../../src/model/peer-report.js';
 import * as ipv4 from '../../src/wire/ipv4.js';
 import * as tcp from '../../src/wire/tcp.js';

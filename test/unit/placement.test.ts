@@ -2,8 +2,13 @@
 import t, { type Test } from 'tap';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
 import { createPresence, Presence, setDown } from '../../src/core/presence.js';
-import { createStationMemory, MAX_STATIONS, STATION_LIFE_MS, Stations } from '../../src/core/stations.js';
-import { TICK_MS } from '../../src/core/target-table.js';
+import {
+  createStationMemory,
+  MAX_STATIONS,
+  STATION_LIFE_MS,
+  Stations,
+} from '../../src/core/tables/stations.js';
+import { TICK_MS } from '../../src/core/tables/target-table.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import { highOf, lowOf } from '../../src/wire/mac.js';
 import { endpoint, frame, hex, Lab, MAC, type Net, type Tap, type Vtep } from '../helpers/lab.js';

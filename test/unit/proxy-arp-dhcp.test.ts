@@ -2,8 +2,8 @@
 // The checksums come from another program.
 
 import t from 'tap';
-import { arpAnnouncement } from '../../src/core/proxy-arp.js';
-import { ndpAnnouncement } from '../../src/core/proxy-ndp.js';
+import { arpAnnouncement } from '../../src/core/proxy/proxy-arp.js';
+import { ndpAnnouncement } from '../../src/core/proxy/proxy-ndp.js';
 import { announcement, proxy } from '../../src/daemon/plugins/proxy.js';
 import * as dhcpv4 from '../../src/wire/dhcpv4.js';
 import type { Ipv4Address, Ipv6Address } from '../../src/wire/ip.js';

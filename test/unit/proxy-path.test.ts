@@ -321,7 +321,7 @@ await t.test('answers that come too late', async (t) => {
   const a = lab.addPort(A);
   a.send(frame('arpRequest'));
   await lab.settle();
-  lab.host.invalidate(B);
+  lab.host.invalidate([B]);
   t.equal(waiting.length, 1, 'another MAC is no matter');
   lab.host.invalidate();
   t.equal(waiting.length, 2, 'asked again');

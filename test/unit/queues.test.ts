@@ -2,8 +2,8 @@
 // and UserlandOverlay, which makes them one, is between them and whoever answers.
 import t from 'tap';
 
-import { createAskedLeases } from '../../src/core/asked-leases.js';
-import { createCounters } from '../../src/core/counters.js';
+import { createAskedLeases } from '../../src/core/protection/asked-leases.js';
+import { createCounters } from '../../src/core/counts/counters.js';
 import type { LookupAnswer, LookupRequest, OverlayConfig, PortConfig } from '../../src/datapath/contract.js';
 import { UserlandOverlay } from '../../src/datapath/userland/main/overlay.js';
 import type { Request } from '../../src/datapath/userland/main/thread.js';
@@ -83,7 +83,11 @@ function newHost(count = 2): Host {
       examples: [],
       release: () => Promise.resolve(),
     },
-    ports: { add: () => Promise.reject(new Error('the ports are those of the threads')) as never },
+    openSockets: () => Promise.reject(new Error('the sockets are those of the threads')) as never,
+    ports: {
+      add: () => Promise.reject(new Error('the ports are those of the threads')) as never,
+      offload: () => undefined,
+    },
     features: () => ({}) as Features,
     leaving: () => undefined,
     left: () => Promise.resolve(),
@@ -185,7 +189,7 @@ await t.test('an answer that is too old reaches nobody', async (t) => {
       const host = newHost();
       for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
       host.hear();
-      host.overlay.invalidate(mac);
+      host.overlay.invalidate(mac === undefined ? undefined : [mac]);
       host.overlay.answer(host.asked[0].lookup, TARGET(host));
       t.equal(host.arrived(), 0, 'the old answer');
       host.hear();
@@ -291,6 +295,7 @@ await t.test('a lease that is asked for through one queue and comes through the 
     const config = {
       overlay: net.id,
       name: 'foo0',
+      headerBytes: 0,
       mac: MAC.c,
       vid: 0,
       own: false,
@@ -320,6 +325,52 @@ await t.test('a lease that is asked for through one queue and comes through the 
   t.match(news(), [[], [{ port: 'foo0', family: 4, ip: '10.0.0.77', validS: 3600 }]]);
   answerTo(7);
   t.same(news(), [[], []], 'a number is good for one answer');
+  t.end();
+});
+
+await t.test('an answer that gets old is asked for by one thread, and refreshes all', (t) => {
+  const host = newHost();
+  const [one, other] = host.threads;
+  const use = (): number => {
+    for (const { tap } of host.threads) tap.send(frame(MAC.b, MAC.a));
+    host.hear();
+    return host.arrived();
+  };
+  let nowMs = 0;
+  const pass = (ms: number): void => {
+    for (const endMs = nowMs + ms; nowMs < endMs; nowMs += 10)
+      for (const { vtep } of host.threads) vtep.engine.setTime(nowMs);
+    host.hear();
+  };
+  const facts = () => host.threads.map(({ net }) => net.facts(MAC.b));
+  use();
+  host.overlay.answer(host.asked[0].lookup, TARGET(host, 8000));
+  host.arrived();
+  t.equal(use(), 2);
+  pass(8100);
+  t.equal(host.asked.length, 2, 'both have asked, and the plugin was asked once');
+  t.equal(use(), 2, 'both use it meanwhile');
+  host.overlay.answer(host.asked[1].lookup, { kind: 'drop', reason: 'lookup_failed' });
+  t.match(facts(), [{ isStale: true }, { isStale: true }]);
+  t.equal(use(), 2);
+  pass(3000);
+  t.equal(host.asked.length, 3, 'again, once');
+  host.overlay.answer(host.asked[2].lookup, TARGET(host, 8000));
+  t.match(facts(), [{ isStale: false }, { isStale: false }]);
+  one.tap.send(frame(MAC.b, MAC.a));
+  pass(8000);
+  t.equal(host.asked.length, 4, 'one of them uses it');
+  host.overlay.answer(host.asked[3].lookup, TARGET(host, 8000));
+  t.match(facts(), [{ isStale: false }, { isStale: false, origin: 'plugin' }], 'the other has learnt it');
+  one.tap.send(frame(MAC.b, MAC.a));
+  other.net.setTarget(MAC.b, [host.peer.endpoint]);
+  pass(8000);
+  host.overlay.answer(host.asked[4].lookup, { kind: 'drop', reason: 'lookup_drop' });
+  t.match(
+    host.threads.map(({ net }) => net.targets()[0].state),
+    ['drop', 'valid'],
+    'a drop ends it, but not what an operator has set',
+  );
   t.end();
 });
 

@@ -5,7 +5,7 @@ import path from 'node:path';
 import t from 'tap';
 
 import { dladm } from '../../src/cli/dladm.js';
-import { COUNTER_NAMES } from '../../src/core/counters.js';
+import { COUNTER_NAMES } from '../../src/core/counts/counters.js';
 import { METRICS } from '../../src/daemon/observe/metrics.js';
 import { DROPS } from '../../src/model/drops.js';
 import { documentation, DOCUMENTS, textOf } from '../helpers/documents.js';

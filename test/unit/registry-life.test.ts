@@ -201,14 +201,14 @@ t.test('what the plugin allows a port while its device is opened again is in for
   await registry.createOverlay(asked());
   await registry.createVnic(vnic('foo0'));
   life.allowed = ['10.0.0.1'];
-  life.host?.allowedIpsChanged();
+  life.allow();
   const port = datapath.ports.get('foo0')!;
   port.fail('EBADFD');
   const remove = port.remove.bind(port);
   port.remove = async () => {
     await remove();
     life.allowed = ['10.0.0.2'];
-    life.host?.allowedIpsChanged();
+    life.allow();
   };
   t.same(await registry.up({}), { failures: [] });
   t.match(datapath.ports.get('foo0')?.config.protection, { addresses: [{ ip: '10.0.0.2' }] });

@@ -59,6 +59,26 @@ t.test('VNICs', async (t) => {
     vnics: [{ name: 'foo0' }],
     missing: [{ message: 'overlay0 is not a VNIC' }, { message: 'object not found' }],
   });
+  const near = { reason: 'NOT_FOUND', message: 'object not found' };
+  t.same(registry.directory.listVnics({ names: ['fo0', 'x0'] }).missing, [
+    { ...near, name: 'fo0', hint: 'did you mean foo0?' },
+    { ...near, name: 'x0' },
+  ]);
+  t.same(registry.directory.list({ names: ['overlya0', 'fo0'] }).missing, [
+    { ...near, name: 'overlya0', hint: 'did you mean overlay0?' },
+    { ...near, name: 'fo0' },
+  ]);
+  const refused = async (work: Promise<unknown>, hint: string | null): Promise<void> => {
+    await t.rejects(work, { code: 'NOT_FOUND', hint });
+  };
+  await refused(registry.deleteOverlay({ name: 'overlay', temporary: false }), 'did you mean overlay0?');
+  await refused(registry.deleteOverlay({ name: 'foo0', temporary: false }), null);
+  await refused(registry.deleteVnic({ name: 'bra0', temporary: false }), 'did you mean bar0?');
+  await refused(registry.createVnic(vnic('new0', { over: 'overly0' })), 'did you mean overlay0?');
+  await refused(registry.linkProperties.reset({ name: 'bart0', temporary: false }), 'did you mean bar0?');
+  await refused(registry.createOverlay(point({ name: 'new0', search: 'direkt' })), 'did you mean direct?');
+  await refused(registry.createOverlay(point({ name: 'new0', encap: 'vxlna' })), 'did you mean vxlan?');
+  await refused(registry.reloadPlugin({ name: 'driect' }), 'did you mean direct?');
   await registry.createOverlay(point({ name: 'temp0', vnetid: 1, temporary: true }));
   await t.rejects(registry.createVnic(vnic('baz0', { over: 'temp0' })), {
     code: 'INVALID',
@@ -162,7 +182,7 @@ t.test('link properties', async (t) => {
   await t.rejects(set('bar0', false, good), { code: 'INVALID', message: /bar0 is temporary.*use -t/ });
   await t.rejects(set('overlay0', true, good), {
     code: 'UNSUPPORTED',
-    message: /overlay0 is an overlay; .*: to change one, delete its VNICs \(foo0, bar0\), then overlay0/,
+    message: /overlay0 is an overlay; .*: use set-overlayprop/,
   });
   await t.rejects(set('x0', false, good), { code: 'NOT_FOUND' });
   await t.rejects(set('foo0', false, good, ['mtu', ['1']]), {
@@ -284,14 +304,15 @@ t.test('a plugin that says what a MAC may use has the last word', async (t) => {
   });
   t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', '10.0.0.1'], 'whatever a DHCP server says');
   life.allowed = [];
-  life.host?.allowedIpsChanged();
+  life.allow();
   t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'nothing');
   life.allowed = ['x'];
-  life.host?.allowedIpsChanged();
-  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'nonsense allows nothing');
-  t.equal(registry.directory.list({}).overlays[0]?.health.status, 'DEGRADED');
+  t.throws(() => {
+    life.allow();
+  }, /gave "?'x'/);
+  t.same(inForce(), ['mac-nospoof,restricted,ip-nospoof', ''], 'the list before holds');
   life.allowed = undefined;
-  life.host?.allowedIpsChanged();
+  life.allow();
   t.same(inForce(), ['restricted', '10.9.9.9'], 'no say: what was set');
   await registry.stop(() => Promise.resolve());
 });
@@ -320,14 +341,18 @@ t.test('a MAC that somebody gives to the interface of a port', async (t) => {
     await t.rejects(registry.createVnic(vnic('bar0', { mac })), { message: /is in use on overlay0/ }, mac);
 
   life.allowedOf.set(changed, [parseIp('10.0.0.1')!]);
-  life.host?.allowedIpsChanged();
-  t.same(inForce(), [changed, '10.0.0.1'], 'what the plugin says of it holds');
+  life.allow();
+  t.same(
+    inForce(),
+    [configured, ''],
+    'a plugin with a list protects every MAC, so the configured one is in force',
+  );
   life.allowedOf.set(configured, [parseIp('10.0.0.2')!]);
-  life.host?.allowedIpsChanged();
-  t.same(inForce(), [configured, '10.0.0.2'], 'the configured one, once the plugin speaks for that');
+  life.allow();
+  t.same(inForce(), [configured, '10.0.0.2'], 'with its own addresses');
   t.match(known(), { mac: '02:00:00:00:00:a1', state: 'has the MAC 02:00:00:00:00:ee' });
   life.allowedOf.clear();
-  life.host?.allowedIpsChanged();
+  life.allow();
   t.same(inForce(), [changed, undefined], 'and back');
   await registry.linkProperties.set({
     name: 'foo0',

@@ -14,7 +14,7 @@ import {
   valueOf,
 } from '../helpers/registry-host.js';
 
-const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null };
+const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null, isStale: false, staleMs: null };
 
 t.test('creating an overlay', async (t) => {
   t.test('sets up datapath, port and file', async (t) => {
@@ -65,7 +65,7 @@ t.test('creating an overlay', async (t) => {
       [other({ encap: 'nvgre' }), { code: 'NOT_FOUND', message: /found 'nvgre', expected one of vxlan/ }],
       [
         other({ search: 'nope' }),
-        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, files, test/ },
+        { code: 'NOT_FOUND', message: /found 'nope', expected one of direct, files, http, nats, test/ },
       ],
       [other({ properties: [] }), { code: 'INVALID', message: 'invalid argument' }],
       [with_(['mtu', '1451']), { code: 'INVALID', message: /found '1451', expected at most 1450/ }],

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
 import { parseMapping } from '../../plugins/files/parser.js';
-import { problemLine } from '../../plugins/files/problems.js';
+import { problemLine } from '../../src/plugin/mapping/problems.js';
 import { atOnce } from '../../plugins/files/slices.js';
 import { withQuotations } from '../../src/cli/quotation.js';
 import { formatJson } from '../../src/cli/show.js';
@@ -14,8 +14,10 @@ import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
 import { parseState } from '../../src/daemon/state/state-schema.js';
 import { asOverlayError, errorStack, errorText } from '../../src/model/errors.js';
 import { ContentError, contentProblem } from '../../src/plugin/index.js';
+import { pluginServices } from '../helpers/plugin-services.js';
 import { BAD_MAPPINGS, GOOD } from '../helpers/bad-mappings.js';
-import { FakeHost, startFiles } from '../helpers/mapping.js';
+import { startFiles } from '../helpers/mapping.js';
+import { TableHost } from '../helpers/table-host.js';
 
 const SECRET = 'hunter2';
 
@@ -59,7 +61,7 @@ await t.test('a mapping', async (t) => {
     const file = path.join(root, 'hosts.json');
     for (const text of MAPPINGS) {
       writeFileSync(file, text);
-      const host = new FakeHost();
+      const host = new TableHost();
       const message = await said(() => startFiles(host, file));
       t.match(message, /hosts\.json:1:\d+: found .*, expected /, text);
       t.notMatch([message, ...host.lines].join('\n'), SECRET, text);
@@ -69,7 +71,7 @@ await t.test('a mapping', async (t) => {
   await t.test('a reload says where, in the health and in the log', async (t) => {
     const file = path.join(root, 'reload.json');
     writeFileSync(file, `{"02:00:00:00:00:01": {${GOOD}}}`);
-    const host = new FakeHost();
+    const host = new TableHost();
     const instance = await startFiles(host, file);
     t.teardown(() => instance.stop());
     for (const text of MAPPINGS) {
@@ -83,7 +85,7 @@ await t.test('a mapping', async (t) => {
   await t.test('what has no effect is warned about without its name', async (t) => {
     const file = path.join(root, 'warned.json');
     writeFileSync(file, `{"02:00:00:00:00:01": {${GOOD}, "${SECRET}": 1}}`);
-    const host = new FakeHost();
+    const host = new TableHost();
     const instance = await startFiles(host, file);
     await instance.stop();
     t.match(host.lines.join('\n'), /warned\.json:1:\d+: found a name that has no effect/);
@@ -209,7 +211,11 @@ await t.test('a plugin that cannot be imported', async (t) => {
   }
   const lines: string[] = [];
   const keep = (_kind: string, message: string): void => void lines.push(message);
-  const catalog = await PluginCatalog.load([directory], { debug: keep, info: keep, warn: keep, error: keep });
+  const log = { debug: keep, info: keep, warn: keep, error: keep };
+  const catalog = await PluginCatalog.load([directory], log, pluginServices(t));
+  t.teardown(() => {
+    catalog.close(false);
+  });
   await catalog.find('none');
   for (const name of Object.keys(sources)) {
     const failure = catalog.failureOf(name) ?? '';

@@ -2,9 +2,9 @@
 // quiet ones, a noisy overlay beside quiet ones, by way of the engine that the worker runs.
 import t from 'tap';
 
-import { MAX_BYTES, MAX_BYTES_PER_TARGET } from '../../src/core/pending-queue.js';
+import { MAX_BYTES, MAX_BYTES_PER_TARGET } from '../../src/core/queues/pending-queue.js';
 import type { OverlayOptions, Question } from '../../src/core/overlay.js';
-import { Shares } from '../../src/core/shares.js';
+import { Shares } from '../../src/core/queues/shares.js';
 import * as ethernet from '../../src/wire/ethernet.js';
 import { frame, Lab, MAC, packet, type Net } from '../helpers/lab.js';
 import { inner, OPEN_QUESTIONS, remote, times } from '../helpers/scenes.js';
@@ -238,10 +238,11 @@ await t.test('targets of before a restart are asked about beside a scan, and nev
   vtep.obey({ kind: 'restore-targets', overlay: net.id, targets });
   quiet.send(...targets.map(({ mac }) => frame(mac, MAC.c)));
   t.equal(inner(peer).length, 2000, 'they are used');
+  for (let nowMs = 10_000; nowMs <= 14_000; nowMs += 10) vtep.engine.setTime(nowMs);
   t.equal(vtep.questions.length, OPEN_QUESTIONS, 'no more questions than may be are under way');
   noisy.send(...times(2000, (index) => frame(remote(10_000 + index), MAC.a)));
   t.equal(vtep.questions.length, OPEN_QUESTIONS + OPEN_QUESTIONS / 2, 'a half is for the scan');
-  vtep.engine.setTime(12_000);
+  vtep.engine.setTime(15_000);
   quiet.send(...targets.map(({ mac }) => frame(mac, MAC.c)));
   t.equal(inner(peer).length, 2000, 'whatever has given way');
   t.strictSame(Object.keys(net.drops), ['lookup_busy']);

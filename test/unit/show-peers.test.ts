@@ -2,7 +2,7 @@
 import t from 'tap';
 
 import type { PeerRow } from '../../src/control/peer-messages.js';
-import { type PeerPlace, MAX_STATIONS } from '../../src/core/peer-places.js';
+import { type PeerPlace, MAX_STATIONS } from '../../src/core/peers/peer-places.js';
 import { peerPage, type PeersOwner } from '../../src/daemon/overlays/overlay-peers.js';
 import { EXIT } from '../../src/model/exit-statuses.js';
 import type { PeerReport, Sending } from '../../src/model/peer-report.js';

@@ -51,7 +51,10 @@ class Observed {
       },
       links: { carrier: true, destinationCount: 1 },
       health: this.health,
-      plugin: { lookupTimes: { open: 1, latencyMs: { p50: 1, p99: 2, max: 3 } } },
+      plugin: {
+        lookupTimes: { open: 1, latencyMs: { p50: 1, p99: 2, max: 3 } },
+        counts: { answers: { within: [], count: 0, sumS: 0 }, exits: 0 },
+      },
       info: () => {
         throw new Error('not asked for');
       },

@@ -22,6 +22,7 @@ import { claimSocket } from '../../src/daemon/socket-file.js';
 import { StateDirectory } from '../../src/daemon/state/state-directory.js';
 import { trustedPlace } from '../../src/plugin/index.js';
 import { type Trust, trustedPlaceNow } from '../../src/plugin/trusted-place.js';
+import { pluginServices } from '../helpers/plugin-services.js';
 import { skipUnless } from '../helpers/need.js';
 
 const NOBODY = 65534;
@@ -163,7 +164,7 @@ t.test('the places of varpd', async (t) => {
   mkdirSync(path.join(below, 'state'), { mode: 0o700 });
   mkdirSync(path.join(below, 'plugins/one'), { recursive: true, mode: 0o755 });
   const entry = path.join(below, 'plugins/one/index.mjs');
-  const source = `export default { apiVersion: 1, name: 'one', mode: 'dynamic', properties: [], create: () => ({}) };`;
+  const source = `export default { apiVersion: 2, name: 'one', mode: 'dynamic', properties: [], create: () => ({}) };`;
   writeFileSync(entry, source);
   writeFileSync(path.join(below, 'hosts.json'), '{}');
   const log = {
@@ -172,12 +173,15 @@ t.test('the places of varpd', async (t) => {
     warn: () => undefined,
     error: () => undefined,
   };
+  const services = pluginServices(t);
   const places: Readonly<Record<string, () => Promise<unknown>>> = {
     socket: () => claimSocket(path.join(below, 'varpd.sock'), undefined),
     'socket to be made': () => claimSocket(path.join(below, 'new/varpd.sock'), undefined),
     log: () => Promise.resolve().then(() => new LogFile(path.join(below, 'log'), () => '')),
     state: async () => (await StateDirectory.open(path.join(below, 'state'))).close(),
-    plugins: () => PluginCatalog.load([path.join(below, 'plugins')], log),
+    plugins: async () => {
+      (await PluginCatalog.load([path.join(below, 'plugins')], log, services)).close(false);
+    },
     mapping: () => readInto(path.join(below, 'hosts.json'), new Whole(), false),
   };
   for (const [what, take] of Object.entries(places)) {
@@ -195,11 +199,12 @@ t.test('the places of varpd', async (t) => {
   await t.test('a plugin whose own files others can write to is left out', async (t) => {
     for (const place of [path.dirname(entry), entry]) {
       chmodSync(place, 0o777);
-      const plugins = await PluginCatalog.load([path.join(below, 'plugins')], log);
+      const plugins = await PluginCatalog.load([path.join(below, 'plugins')], log, services);
       t.equal(await plugins.find('one'), undefined);
       t.match(plugins.failureOf('one'), new RegExp(`others may change what is in ${place}: .*chmod go-w`));
       chmodSync(place, 0o755);
       t.match(await plugins.find('one'), { name: 'one' }, 'until that is mended');
+      plugins.close(false);
     }
   });
   t.test('a log file through a link of our own, and none that is planted', (t) => {

@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 
-import { Backlog } from '../../src/core/backlog.js';
+import { Backlog } from '../../src/core/queues/backlog.js';
 import { createBatch } from '../../src/io/memory-batch.js';
 import type { Device } from '../../src/io/contract.js';
 import * as d from '../../src/wire/descriptor.js';

@@ -3,15 +3,17 @@
  * the host, the plugins and the values of properties.
  */
 import { type Arguments, attempt, defineCommand, UsageError, ValueError } from '../command.js';
+import { CREATION_OPTIONS, ifMissing, tellCreation } from '../creation.js';
 import { temporaryCreation } from '../options.js';
-import { parseDecimal, refuseLongList, requireName } from '../values.js';
+import { ESCAPES, parseDecimal, parseProperty, requireName, splitList } from '../values.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
 
 /** MAXLINKNAMELEN of illumos less the NUL. */
 const MAX_PLUGIN_NAME = 31;
 
 export const command = defineCommand({
-  synopsis: 'create-overlay [-t] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
+  synopsis:
+    'create-overlay [-t] [--if-missing] [--json] -e encap -s search -v vnetid [-p prop=value[,...]] overlay',
   about:
     'Creates an overlay: one virtual layer-2 network on this host. It has a network interface of ' +
     'its own name, and VNICs can be created over it. All or nothing: a create that fails leaves nothing behind and ' +
@@ -26,8 +28,9 @@ export const command = defineCommand({
       short: 'p',
       value: 'prop=value[,...]',
       repeatable: true,
-      about: 'properties; a value cannot hold a comma',
+      about: `properties; ${ESCAPES}`,
     },
+    ...CREATION_OPTIONS,
   ],
   examples: [
     'create-overlay -e vxlan -s direct -p vxlan/listen_ip=10.88.88.69 \\\n' +
@@ -36,10 +39,10 @@ export const command = defineCommand({
       '        -p vxlan/listen_ip=10.88.88.69,files/config=/etc/varpd/hosts.json overlay0',
   ],
 
-  async run(args, { call }) {
+  async run(args, context) {
+    const { call } = context;
     const vnetid = parseVnetid(args.value('vnetid'));
-    const list = args.values('prop').join(',');
-    refuseLongList(list);
+    const pieces = args.values('prop').flatMap((list) => (list === '' ? [] : splitList(list)));
 
     if (vnetid === undefined) throw new UsageError('missing required virtual network id');
     const encap = requirePlugin(args.value('encap'), 'encapsulation');
@@ -47,11 +50,16 @@ export const command = defineCommand({
     const name = requireName(requireOverlay(args));
     checkPluginLength(encap, 'encapsulation');
     checkPluginLength(search, 'search');
-    const properties = list === '' ? [] : list.split(',').map(parseProperty);
+    const properties = pieces.map((piece) => parseProperty(piece, 'overlay property'));
 
     const temporary = args.has('temporary');
-    const request = { name, encap, search, vnetid, temporary, properties };
-    await attempt('overlay creation failed', call('overlay.create', request));
+    const request = { name, encap, search, vnetid, temporary, properties, ...ifMissing(args) };
+    const made = await attempt('overlay creation failed', call('overlay.create', request));
+    await tellCreation(name, made, args.has('json'), context, async () => {
+      const { overlays } = await attempt(`cannot see ${name}`, call('overlay.list', { names: [name] }));
+      const { status, details } = overlays[0]?.health ?? {};
+      return status === 'OFFLINE' ? details : undefined;
+    });
   },
 });
 
@@ -79,11 +87,4 @@ function requireOverlay({ operands }: Arguments<never>): string {
   if (operands.length > 1)
     throw new UsageError(`missing device name: expected one, got: ${operands.join(' ')}`);
   return operands[0];
-}
-
-function parseProperty(piece: string): [name: string, value: string] {
-  const match = /^([^=]+)=(.+)$/s.exec(piece);
-  if (match === null)
-    throw new ValueError('invalid overlay property', [`expected prop=value, got: ${piece}`]);
-  return [match[1], match[2]];
 }

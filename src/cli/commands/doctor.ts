@@ -1,6 +1,5 @@
 /** doctor: looks at this host, at varpd and at its overlays, and says what is wrong and what to do about it. */
 import type { Finding } from '../doctor/finding.js';
-import { EXIT } from '../../model/exit-statuses.js';
 import { CommandError, defineCommand, UsageError } from '../command.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
@@ -51,7 +50,7 @@ export const command = defineCommand({
       probes: args.has('probe'),
     });
     if (found === undefined)
-      throw new CommandError(`no overlay '${overlay}': varpd has none of that name`, [], EXIT.NOT_FOUND);
+      throw new CommandError(`no overlay '${overlay}': varpd has none of that name`, [], 'NOT_FOUND');
     const { findings, observer } = found;
     context.print(
       isJson

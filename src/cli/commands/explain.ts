@@ -1,6 +1,6 @@
 /** explain: what the datapath would do with a frame now, and why. */
 import { readFileSync, statSync } from 'node:fs';
-import { type ExplainedStep, type Explanation, MAX_EXPLAINED_BYTES } from '../../control/messages.js';
+import { type ExplainedStep, type Explanation, MAX_EXPLAINED_BYTES } from '../../control/explain-messages.js';
 import type { Methods } from '../../control/methods.js';
 import { asOverlayError, errorText, OverlayError } from '../../model/errors.js';
 import { LINK_TYPE_ETHERNET } from '../../wire/pcapng.js';
@@ -136,11 +136,7 @@ function read(file: string): Uint8Array {
     if (statSync(file).isCharacterDevice()) throw new OverlayError('INVALID', 'it is a device, and no file');
     return readFileSync(file);
   } catch (error) {
-    throw new CommandError(
-      `failed to read ${file}: ${errorText(error)}`,
-      [],
-      asOverlayError(error).exitStatus,
-    );
+    throw new CommandError(`failed to read ${file}: ${errorText(error)}`, [], asOverlayError(error).code);
   }
 }
 

@@ -1,12 +1,11 @@
 /** modify-overlay: changes to the target table that last until the next one, a flush or the overlay's end. */
 import type { Call } from '../../control/client.js';
-import { EXIT } from '../../model/exit-statuses.js';
 import { formatEndpoint, parseEndpoint } from '../../wire/ip.js';
 import {
   type Arguments,
   attempt,
-  CommandError,
   defineCommand,
+  failureError,
   reasonOf,
   UsageError,
   ValueError,
@@ -92,5 +91,5 @@ function requireOverlay({ operands }: Arguments<never>): string {
 async function checkIsThere(name: string, call: Call): Promise<void> {
   const what = `failed to find overlay ${name}`;
   const { missing } = await attempt(what, call('overlay.list', { names: [name] }));
-  if (missing.length > 0) throw new CommandError(`${what}: ${reasonOf(missing[0])}`, [], EXIT.NOT_FOUND);
+  for (const failure of missing) throw failureError(`${what}: ${reasonOf(failure)}`, failure, 'NOT_FOUND');
 }

@@ -2,10 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { type Call, createClient } from '../../control/client.js';
-import type { DaemonStatus } from '../../control/messages.js';
-import { EXIT } from '../../model/exit-statuses.js';
+import type { DaemonStatus } from '../../control/daemon-messages.js';
 import { attempt, CommandError, defineCommand } from '../command.js';
-import { readPages } from '../pages.js';
+import { readPages } from '../../control/pages.js';
 import { refuseOperands } from '../values.js';
 
 /** A plugin may take a minute to start (limits.startDeadlineMs), and varpd itself some seconds on a busy host. */
@@ -34,15 +33,15 @@ export const command = defineCommand({
       throw new CommandError(
         `restart failed: varpd (process ${pid}) has ended: ${log} may say why; start it again`,
         [],
-        EXIT.NO_DAEMON,
+        'NO_DAEMON',
       );
     if (status === undefined)
       throw new CommandError(
         `restart failed: varpd is not back after ${DEADLINE_MS / 1000} s, and goes on trying: ${log} says why`,
         [],
-        EXIT.NO_DAEMON,
+        'NO_DAEMON',
       );
-    for (const line of await troubles(there)) fail(`after the restart: ${line}`);
+    for (const line of await troubles(there)) fail(new CommandError(`after the restart: ${line}`));
   },
 });
 

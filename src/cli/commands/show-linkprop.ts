@@ -5,8 +5,7 @@
 import type { LinkPropertyRow } from '../../control/messages.js';
 import { defineCommand } from '../command.js';
 import { parseNames } from '../link-properties.js';
-import { chosenProperties } from '../options.js';
-import { chooseFormat, formatJson, refuseWithJson, readList, SHOW_OPTIONS } from '../show.js';
+import { chooseListFormat, readList, SHOW_PROPERTY_OPTIONS } from '../show.js';
 import type { Column } from '../table.js';
 
 const list = (values: readonly string[] | null): string =>
@@ -22,8 +21,6 @@ const COLUMNS: readonly Column<LinkPropertyRow>[] = [
   { name: 'POSSIBLE', width: 13, cell: (row) => list(row.possible) },
 ];
 
-const [parsable, ...others] = SHOW_OPTIONS;
-
 export const command = defineCommand({
   synopsis: 'show-linkprop [-P] [[-c] -o field,... | --json] [-p prop[,...]] [vnic...]',
   about:
@@ -31,9 +28,7 @@ export const command = defineCommand({
     'DHCP has leased and the plugin gives, and without values that no protection looks at.',
   options: [
     { name: 'persistent', short: 'P', about: 'what the next start of varpd will find' },
-    { ...parsable, short: 'c' },
-    ...others,
-    chosenProperties,
+    ...SHOW_PROPERTY_OPTIONS,
   ],
   examples: [
     'show-linkprop foo0',
@@ -42,8 +37,7 @@ export const command = defineCommand({
   ],
 
   async run(args, context) {
-    if (args.has('json')) refuseWithJson(args);
-    const format = args.has('json') ? formatJson : chooseFormat(args, COLUMNS, context);
+    const format = chooseListFormat(args, COLUMNS, context);
     const request = {
       persistent: args.has('persistent'),
       ...(args.operands.length > 0 && { names: [...args.operands] }),

@@ -9,15 +9,23 @@ import { CommandError, type Context, defineCommand, UsageError } from '../comman
 import { targetPages } from '../pages.js';
 import {
   chooseFormat,
-  formatJson,
+  formatJsonRows,
   refuseWithJson,
   readList,
   SHOW_OPTIONS,
   type ShowArguments,
-  warnOfOffline,
+  tellOffline,
+  versioned,
 } from '../show.js';
 import { withQuotations } from '../quotation.js';
-import { overlayRows, readInterval, showStatistics, splitCount, STATISTICS_OPTIONS } from '../statistics.js';
+import {
+  overlayRows,
+  readInterval,
+  showStatistics,
+  splitCount,
+  STATISTICS_OPTIONS,
+  STATISTICS_SHAPE,
+} from '../statistics.js';
 import type { Column } from '../table.js';
 
 /** Widths as in the first preview, so that tables look as documented there; 80 together. */
@@ -59,7 +67,7 @@ const TARGET_COLUMNS: readonly Column<TargetRow & { link: string }>[] = [
   { name: 'ORIGIN', width: 9, extra: true, cell: (row) => row.origin ?? '--' },
   { name: 'AGE', width: 7, extra: true, cell: (row) => seconds(row.ageMs) },
   { name: 'USED', width: 7, extra: true, cell: (row) => seconds(row.idleMs) },
-  { name: 'TTL', width: 7, extra: true, cell: (row) => seconds(row.ttlMs) },
+  { name: 'TTL', width: 7, extra: true, cell: (row) => (row.isStale ? 'stale' : seconds(row.ttlMs)) },
 ];
 
 /** The columns of -t -s: all, within 80 characters. */
@@ -78,8 +86,8 @@ export const command = defineCommand({
   synopsis: 'show-overlay [-f | -t | -s [-i secs]] [[-p] -o field,... | --json] [overlay...] [count]',
   about:
     'Shows overlays, those named or all: their properties, their health, their target tables or what they have counted. An overlay that is stored ' +
-    'and does not run is OFFLINE, and has no target table. Properties are set when an overlay is created: PERM is rw for ' +
-    'those that -p of create-overlay takes, r- for the others.',
+    'and does not run is OFFLINE, and has no target table. PERM is rw for properties ' +
+    'that set-overlayprop changes while the overlay runs, r- for the others.',
   options: [
     { name: 'fma', short: 'f', about: 'whether they work, and if not why; offloads and refused with -o' },
     {
@@ -108,7 +116,11 @@ export const command = defineCommand({
     const seconds = readInterval(args);
     if (args.has('statistics') && !hasRows) {
       const { names, count } = splitCount(args.operands, seconds);
-      const selection = { overlays: names, rowsOf: overlayRows, select: (all: unknown) => all };
+      const selection = {
+        overlays: names,
+        rowsOf: overlayRows,
+        select: (overlays: unknown) => ({ overlays }),
+      };
       await showStatistics(args, selection, seconds === undefined ? undefined : { seconds, count }, context);
       return;
     }
@@ -116,8 +128,8 @@ export const command = defineCommand({
 
     if (args.has('json')) {
       const overlays = await list(args.operands, context);
-      if (!args.has('target')) print(formatJson(overlays));
-      else await printWithTargets(overlays, context);
+      if (!args.has('target')) print(formatJsonRows(overlays));
+      else await printWithTargets(overlays, context, hasRows ? STATISTICS_SHAPE : undefined);
     } else if (args.has('target')) {
       const format = chooseFormat(args, hasRows ? TARGET_STATISTICS : TARGET_COLUMNS, context);
       let shown = 0;
@@ -135,7 +147,7 @@ export const command = defineCommand({
     } else {
       const format = chooseFormat(args, PROPERTY_COLUMNS, context);
       const overlays = await list(args.operands, context);
-      warnOfOffline(overlays, context.warn);
+      tellOffline(overlays, context.warn);
       print(
         format(overlays.flatMap(({ name, properties }) => properties.map((row) => ({ ...row, link: name })))),
       );
@@ -172,7 +184,9 @@ async function eachTable(
   take: (overlay: OverlayInfo, rows: readonly TargetRow[]) => void,
   end: () => void = () => undefined,
 ): Promise<void> {
-  warnOfOffline(overlays, fail);
+  tellOffline(overlays, (text) => {
+    fail(new CommandError(text, [], 'AGAIN'));
+  });
   for (const overlay of overlays) {
     if (overlay.health.status === 'OFFLINE') continue;
     let isBegun = false;
@@ -183,17 +197,29 @@ async function eachTable(
       }
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
-      for (const line of [...error.reasons, error.message]) fail(line, error.status);
+      fail(error);
     }
     if (isBegun) end();
   }
 }
 
-/** Prints overlays in the form of formatJson, with `targets` as their last member. */
-async function printWithTargets(overlays: readonly OverlayInfo[], context: Context): Promise<void> {
-  const { print } = context;
+/**
+ * Prints overlays in the form of formatJsonRows, with `targets` as their last member: a list, or with a version the member
+ * `overlays` of an object.
+ */
+async function printWithTargets(
+  overlays: readonly OverlayInfo[],
+  context: Context,
+  version: number | undefined,
+): Promise<void> {
+  const isList = version === undefined;
+  const margin = isList ? '' : '  ';
+  const print = (text: string): void => {
+    context.print(text.replaceAll('\n', `\n${margin}`));
+  };
   const indented = (value: unknown, depth: number): string =>
     JSON.stringify(value, undefined, 2).replace(/^/gm, ' '.repeat(depth));
+  context.print(isList ? '[' : `{\n  "v": ${version},\n  "overlays": [`);
   let current: OverlayInfo | undefined;
   let isFirstRow = true;
   await eachTable(
@@ -201,8 +227,8 @@ async function printWithTargets(overlays: readonly OverlayInfo[], context: Conte
     context,
     (overlay, rows) => {
       if (overlay !== current) {
-        const withNone = indented({ ...overlay, targets: [] }, 2);
-        print(`${current === undefined ? '[' : ','}\n${withNone.slice(0, -NO_TARGETS.length)}`);
+        const withNone = indented({ ...(isList ? versioned(overlay) : overlay), targets: [] }, 2);
+        print(`${current === undefined ? '' : ','}\n${withNone.slice(0, -NO_TARGETS.length)}`);
         current = overlay;
         isFirstRow = true;
       }
@@ -214,7 +240,8 @@ async function printWithTargets(overlays: readonly OverlayInfo[], context: Conte
       print(`${isFirstRow ? '' : '\n    '}${NO_TARGETS}`);
     },
   );
-  print(current === undefined ? '[]\n' : '\n]\n');
+  print(current === undefined ? ']' : '\n]');
+  context.print(isList ? '\n' : '\n}\n');
 }
 
 /** The end of the JSON of an overlay without targets. */

@@ -2,7 +2,7 @@
 import { durationText } from '../../control/drop-text.js';
 import type { PeerRow } from '../../control/peer-messages.js';
 import { attempt, type Context, defineCommand } from '../command.js';
-import { readPages } from '../pages.js';
+import { readPages } from '../../control/pages.js';
 import { isTroubled, peerText, readPeers } from '../peers.js';
 import {
   chooseFormat,
@@ -10,7 +10,7 @@ import {
   refuseWithJson,
   reportMissing,
   SHOW_OPTIONS,
-  warnOfOffline,
+  tellOffline,
 } from '../show.js';
 import type { Column } from '../table.js';
 import { printable, wrap } from '../text.js';
@@ -90,7 +90,7 @@ async function runningOverlays(operands: readonly string[], context: Context): P
   );
   for (const { missing } of pages) reportMissing(missing, context);
   const overlays = pages.flatMap((page) => page.overlays);
-  warnOfOffline(overlays, (text) => {
+  tellOffline(overlays, (text) => {
     context.warn(text);
   });
   return overlays.filter(({ health }) => health.status !== 'OFFLINE').map(({ name }) => name);

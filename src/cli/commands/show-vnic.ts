@@ -1,7 +1,7 @@
 /** show-vnic: shows VNICs: all, those named, or those over one overlay. */
 import type { OverlayStatistics, PortStatistics, VnicInfo } from '../../control/messages.js';
 import { defineCommand } from '../command.js';
-import { chooseFormat, formatJson, refuseWithJson, readList, SHOW_OPTIONS } from '../show.js';
+import { chooseFormat, formatJsonRows, refuseWithJson, readList, SHOW_OPTIONS } from '../show.js';
 import {
   portRows,
   readInterval,
@@ -21,6 +21,7 @@ const COLUMNS: readonly Column<VnicInfo>[] = [
   { name: 'MACADDRTYPE', width: 20, cell: (row) => row.macType },
   { name: 'VID', width: 6, cell: (row) => String(row.vid) },
   { name: 'MTU', width: 6, extra: true, cell: (row) => String(row.mtuBytes ?? '--') },
+  { name: 'ATTACHMENT', width: 20, extra: true, cell: (row) => row.attachment ?? '--' },
   {
     name: 'STATE',
     width: 20,
@@ -54,7 +55,7 @@ export const command = defineCommand({
     const seconds = readInterval(args);
     const { names, count } = splitCount(args.operands, seconds);
     const format =
-      args.has('json') || args.has('statistics') ? formatJson : chooseFormat(args, COLUMNS, context);
+      args.has('json') || args.has('statistics') ? formatJsonRows : chooseFormat(args, COLUMNS, context);
     const over = args.value('link');
     const request = {
       ...(names.length > 0 && { names: [...names] }),
@@ -79,6 +80,6 @@ function statisticsOf(vnics: readonly VnicInfo[]): Selection {
   return {
     overlays: [...new Set(vnics.filter(({ state }) => !state.startsWith('OFFLINE')).map(({ over }) => over))],
     rowsOf: (overlay) => portsOf(overlay).flatMap(portRows),
-    select: (overlays) => overlays.flatMap(portsOf),
+    select: (overlays) => ({ vnics: overlays.flatMap(portsOf) }),
   };
 }

@@ -3,9 +3,10 @@
  *
  * Trouble is an answer, not a failure: the exit status is 0 as soon as varpd has answered.
  */
-import type { DaemonStatus, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { DaemonStatus } from '../../control/daemon-messages.js';
+import type { OverlayInfo, VnicInfo } from '../../control/messages.js';
 import { attempt, type Context, defineCommand } from '../command.js';
-import { readPages } from '../pages.js';
+import { readPages } from '../../control/pages.js';
 import { withQuotations } from '../quotation.js';
 import { chooseFormat, formatJson, refuseWithJson, SHOW_OPTIONS, type ShowArguments } from '../show.js';
 import { type Column, formatTable } from '../table.js';
@@ -157,13 +158,25 @@ function asScreen(varpd: DaemonStatus, rows: readonly Row[]): string {
   const about = [
     `varpd ${varpd.version}: process ${varpd.pid}`,
     `user ${varpd.user}`,
+    ...(typeof varpd.pluginUser === 'string'
+      ? [`plugins as user ${varpd.pluginUser}${confinementText(varpd)}`]
+      : []),
     `up ${durationText(varpd.uptimeSeconds)}`,
     varpd.configuration ?? 'without a configuration file',
   ].join(', ');
   const starting = varpd.isSettled ? [] : ['Overlays are still being brought up.'];
-  const head = [about, ...starting].flatMap((text) => wrap(printable(text), SCREEN_COLUMNS));
+  const lack = typeof varpd.pluginLack === 'string' ? [`Plugins: ${varpd.pluginLack}`] : [];
+  const head = [about, ...lack, ...starting].flatMap((text) => wrap(printable(text), SCREEN_COLUMNS));
   const lines = rows.length === 0 ? ['There are no overlays.'] : tableLines(rows);
   return [...head, '', ...lines].map((text) => `${text}\n`).join('');
+}
+
+/** ` with Landlock (ABI 7)`, ` without Landlock (this kernel has none)`; empty for a varpd that does not say it. */
+function confinementText({ pluginConfinement: confinement }: DaemonStatus): string {
+  if (confinement === undefined || confinement === null) return '';
+  const { landlock, lack } = confinement;
+  const parts = [...(landlock > 0 ? [`ABI ${landlock}`] : []), ...(lack === null ? [] : [lack])];
+  return ` ${landlock > 0 ? 'with' : 'without'} Landlock (${parts.join('; ')})`;
 }
 
 /** Where a long address makes the table too wide, it is in a line of its own. */

@@ -1,5 +1,5 @@
 /** up-overlay: starts stored overlays again that could not be brought up when varpd started. */
-import { attempt, defineCommand, reasonOf, UsageError } from '../command.js';
+import { attempt, defineCommand, failureError, reasonOf, UsageError } from '../command.js';
 
 export const command = defineCommand({
   synopsis: 'up-overlay [overlay]',
@@ -15,6 +15,7 @@ export const command = defineCommand({
     const one = (overlay: string): string => `could not bring up overlay '${overlay}'`;
     const what = name === undefined ? 'could not bring overlays up' : one(name);
     const { failures } = await attempt(what, call('overlay.up', name === undefined ? {} : { name }));
-    for (const failure of failures) fail(`${one(failure.name)}: ${reasonOf(failure)}`);
+    for (const failure of failures)
+      fail(failureError(`${one(failure.name)}: ${reasonOf(failure)}`, failure, 'FAILED'));
   },
 });

@@ -1,12 +1,13 @@
 /**
  * Looks for peers that send zero UDP checksums: the kernel never puts their datagrams together (UDP_GRO). No
- * socket is told the checksum, so it is inferred from what was received (core/coalescing.ts).
+ * socket is told the checksum, so it is inferred from what was received (core/peers/coalescing.ts).
  */
 import { createClient } from '../../control/client.js';
 import type { PeerRow } from '../../control/peer-messages.js';
 import type { EncapsulationName } from '../../encap/index.js';
-import { readPages } from '../pages.js';
-import { firstOf, ok, type Plain, plural, skip, warn } from './finding.js';
+import { readPages } from '../../control/pages.js';
+import { counted } from '../../model/sentences.js';
+import { firstOf, ok, type Plain, skip, warn } from './finding.js';
 import { runs, type OverlaySubject, type Subject } from './subject.js';
 import type { WireFacts } from './wire.js';
 
@@ -66,7 +67,7 @@ export function checkChecksums({ encap, isAsked, peers, wires }: ChecksumFacts):
   const good = peers.filter((peer) => !isSuspect(peer) && coalescedFrames(peer) >= ENOUGH_FRAMES);
   if (suspects.length > 0) return whyNot(wires) ?? zeroChecksums(encap, suspects, good.length);
   if (good.length > 0)
-    return ok('PEER-CHECKSUMS', `datagrams of ${plural(good.length, 'peer')} are put together`);
+    return ok('PEER-CHECKSUMS', `datagrams of ${counted(good.length, 'peer')} are put together`);
   return skip('PEER-CHECKSUMS', 'no peer has sent enough full-size datagrams at once to tell');
 }
 
@@ -89,10 +90,10 @@ function zeroChecksums(encap: EncapsulationName, suspects: readonly PeerTraffic[
   const others =
     good === 0
       ? ' (or packets come too far apart for the link to do so)'
-      : `, while those of ${plural(good, 'other peer')} are`;
+      : `, while those of ${counted(good, 'other peer')} are`;
   return warn(
     'PEER-CHECKSUMS',
-    `${names} ${suspects.length === 1 ? 'seems' : 'seem'} to send zero UDP checksums (inferred): in ${plural(reads, 'read')} full-size datagrams waited side by side and were not put together${others}: receiving is slower`,
+    `${names} ${suspects.length === 1 ? 'seems' : 'seem'} to send zero UDP checksums (inferred): in ${counted(reads, 'read')} full-size datagrams waited side by side and were not put together${others}: receiving is slower`,
     `tcpdump -nv shows it (no cksum); at the peer: varpd: ${encap}/udp_checksum=full; Open vSwitch: options:csum=true; the kernel: delete its link and add it again with udpcsum, over IPv6 without udp6zerocsumtx (ip link set cannot change them): docs/doctor.md`,
   );
 }

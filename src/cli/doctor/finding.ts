@@ -52,6 +52,10 @@ export const CHECKS = {
   KERNEL: { about: 'The kernel is new enough to say of a TAP what varpd has to know.' },
   'OFFLOAD-CHECKSUM': { about: 'The kernel leaves checksums to a TAP.', needs: 'varpd, or CAP_NET_ADMIN' },
   'OFFLOAD-TSO': { about: 'The kernel hands over superframes of TCP.', needs: 'varpd, or CAP_NET_ADMIN' },
+  'OFFLOAD-NESTED': {
+    about: 'The kernel hands over superframes inside a UDP tunnel (Linux 6.17).',
+    needs: 'varpd, or CAP_NET_ADMIN',
+  },
   'OFFLOAD-USO': {
     about: 'The kernel hands over superframes of UDP (Linux 6.2).',
     needs: 'varpd, or CAP_NET_ADMIN',
@@ -193,8 +197,4 @@ export const about = (what: string | null, findings: readonly Plain[]): Finding[
 /** `a`, `a and 1 more`, `a and 49 more` */
 export function firstOf(names: readonly string[]): string {
   return names.length === 1 ? names[0] : `${names[0]} and ${names.length - 1} more`;
-}
-
-export function plural(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

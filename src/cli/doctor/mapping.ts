@@ -1,4 +1,5 @@
 /** Compares the mapping of the files plugin with the VNICs and the listen address of an overlay. */
+import { counted } from '../../model/sentences.js';
 import { parseMac } from '../../wire/mac.js';
 import { fail, firstOf, ok, type Plain, skip, warn } from './finding.js';
 import type { OverlaySubject } from './subject.js';
@@ -40,7 +41,7 @@ export function checkMapping({ listenIp, vnics, mapping: facts }: MappedOverlay)
   const elsewhere = places.filter(({ place }) => place !== undefined && place !== listenIp);
   const isHere = mapping.destinations.some(({ ip }) => ip === listenIp);
   return [
-    ok('MAPPING-FILE', `${file} is valid: ${mapping.size} ${mapping.size === 1 ? 'entry' : 'entries'}`),
+    ok('MAPPING-FILE', `${file} is valid: ${counted(mapping.size, 'entry', 'entries')}`),
     isHere
       ? ok('MAPPING-HOST', `the mapping has entries at ${listenIp}`)
       : warn(

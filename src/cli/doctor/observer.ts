@@ -1,5 +1,5 @@
 /** Says who looks, whether varpd answers, with which rights, and whether the clock was set meanwhile. */
-import type { DaemonStatus } from '../../control/messages.js';
+import type { DaemonStatus } from '../../control/daemon-messages.js';
 import { fail, ok, type Plain, skip, warn } from './finding.js';
 import { runs, type Subject } from './subject.js';
 import { type ProcessFacts, statOf, userText } from './system.js';

@@ -1,6 +1,7 @@
 /** Looks at overlays by the account of varpd: their health, their VNICs, offloads, and the queues of sockets. */
 import { linkOffloads, TUN_F } from '../../dgram-extra/index.js';
-import { fail, firstOf, ok, type Plain, plural, skip, warn } from './finding.js';
+import { counted } from '../../model/sentences.js';
+import { fail, firstOf, ok, type Plain, skip, warn } from './finding.js';
 import type { OverlaySubject } from './subject.js';
 
 export interface PortOffloads {
@@ -54,13 +55,26 @@ export function checkHealth({ status, details }: NonNullable<OverlaySubject['run
       );
 }
 
-function vnics({ vnics: all }: OverlayFacts): Plain {
+function vnics({ name: overlay, vnics: all }: OverlayFacts): Plain {
   const wrong = all.filter(({ state }) => state !== undefined && state !== 'up');
   if (wrong.length === 0)
-    return ok('VNIC', all.length === 0 ? 'it has no VNIC' : `its ${plural(all.length, 'VNIC')} can be used`);
+    return ok('VNIC', all.length === 0 ? 'it has no VNIC' : `its ${counted(all.length, 'VNIC')} can be used`);
   const [{ name, state = '' }] = wrong;
   const more = wrong.length === 1 ? '' : `; and ${wrong.length - 1} more`;
-  return warn('VNIC', `${name}: ${state}${more}`, `ip link set ${name} up; dladm show-vnic has each state`);
+  return warn(
+    'VNIC',
+    `${name}: ${state}${more}`,
+    `${cureOf(name, state, overlay)}; dladm show-vnic has each state`,
+  );
+}
+
+/** `state`: as `show-vnic` has it, but not `up`. */
+function cureOf(vnic: string, state: string, overlay: string): string {
+  if (state === 'down') return `ip link set ${vnic} up`;
+  const name = /^renamed to (.+)$/.exec(state)?.[1];
+  if (name !== undefined) return `ip link set ${name} name ${vnic}`;
+  if (state.startsWith('has the MAC')) return 'docs/links.md has the rules of MACs';
+  return `dladm up-overlay ${overlay} opens it again`;
 }
 
 /** ethtool(8) has these words for them. */
@@ -90,7 +104,7 @@ function receiveQueue(counters: Readonly<Record<string, number>>): Plain {
     ? ok('RECEIVE-QUEUE', 'no receive queue has overflowed')
     : warn(
         'RECEIVE-QUEUE',
-        `${plural(lost, 'message')} lost since the socket was opened, for its queue was full or a checksum wrong`,
+        `${counted(lost, 'message')} lost since the socket was opened, for its queue was full or a checksum wrong`,
         'is the processor busy (top -H), or a sender hostile? docs/limits.md; several queues: docs/offloads.md',
       );
 }

@@ -1,7 +1,8 @@
 /** Asks peers for an answer, by a probe of one station at each. Nothing else of doctor sends anything. */
 import { type Call, createClient } from '../../control/client.js';
+import { counted } from '../../model/sentences.js';
 import { parseEndpoint } from '../../wire/ip.js';
-import { fail, firstOf, ok, type Plain, plural, skip } from './finding.js';
+import { fail, firstOf, ok, type Plain, skip } from './finding.js';
 import { runs, type OverlaySubject, type Subject } from './subject.js';
 
 /** No probe of an overlay begins after this time: one without an answer takes two seconds. */
@@ -72,7 +73,7 @@ export function checkPeers(facts: PeersFacts | undefined): Plain {
   if (silent.length > 0)
     return fail(
       'PEER-ANSWERS',
-      `no answer from ${firstOf(silent.map(({ peer, mac }) => `${peer} (${mac})`))}, of ${plural(asked.length, 'peer')} that were asked`,
+      `no answer from ${firstOf(silent.map(({ peer, mac }) => `${peer} (${mac})`))}, of ${counted(asked.length, 'peer')} that were asked`,
       `dladm probe ${from}${overlay} ${silent[0].mac}, and dladm doctor there: docs/probe.md`,
     );
   if (refusal !== undefined) return skip('PEER-ANSWERS', `a probe was refused: ${refusal}`);
@@ -84,5 +85,5 @@ export function checkPeers(facts: PeersFacts | undefined): Plain {
     );
   const left = answers.length - asked.length;
   const more = left === 0 ? '' : `; there was no time to ask ${left} more`;
-  return ok('PEER-ANSWERS', `${plural(asked.length, 'peer')} answered${more}`);
+  return ok('PEER-ANSWERS', `${counted(asked.length, 'peer')} answered${more}`);
 }

@@ -1,8 +1,9 @@
 /** Looks at the listen address of an overlay, and at the routes to its destinations. */
 import { hostAddresses, linkInfo, type LinkInfo, routeMtuBytes, routeTo } from '../../dgram-extra/index.js';
 import { encapsulation, overheadBytes } from '../../encap/index.js';
+import { counted } from '../../model/sentences.js';
 import { family, type IpAddress, isV4, readV6, toBytes } from '../../wire/ip.js';
-import { fail, firstOf, ok, type Plain, plural, skip, warn } from './finding.js';
+import { fail, firstOf, ok, type Plain, skip, warn } from './finding.js';
 import type { OverlaySubject } from './subject.js';
 import { textOf } from './system.js';
 
@@ -135,7 +136,7 @@ function routeFinding({ routes, listenIp, destinationCount }: RoutesFacts): Plai
   const lost = routes.filter(({ link }) => link === undefined);
   if (lost.length === 0) {
     const looked = routes.length === destinationCount ? 'all' : `${routes.length} of`;
-    return ok('ROUTE', `there are routes to ${looked} ${plural(destinationCount, 'destination')}`);
+    return ok('ROUTE', `there are routes to ${looked} ${counted(destinationCount, 'destination')}`);
   }
   const [{ hasOtherSource }] = lost;
   const to = firstOf(lost.map((route) => route.to));

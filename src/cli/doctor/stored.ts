@@ -1,6 +1,7 @@
 /** Looks at what varpd keeps on the disk and in the kernel: configuration, user, state directory, leftovers. */
 import { readdirSync } from 'node:fs';
-import { fail, firstOf, ok, type Plain, plural, skip, warn } from './finding.js';
+import { counted } from '../../model/sentences.js';
+import { fail, firstOf, ok, type Plain, skip, warn } from './finding.js';
 import { runs, type Subject } from './subject.js';
 import { textOf, userText } from './system.js';
 
@@ -115,7 +116,7 @@ function stateFindings({ state, user, isRunning }: StoredFacts): Plain[] {
       ? ok('LEFTOVER-FILE', `${directory} has no half-written file`)
       : warn(
           'LEFTOVER-FILE',
-          `${directory} has ${plural(old.length, 'half-written file')}: ${firstOf(old)}`,
+          `${directory} has ${counted(old.length, 'half-written file')}: ${firstOf(old)}`,
           'the next start of varpd removes it',
         ),
   ];
@@ -171,7 +172,7 @@ function leftoverTaps({ taps, wanted, user }: StoredFacts): Plain {
     ? ok('LEFTOVER-TAP', 'no persistent TAP is left')
     : warn(
         'LEFTOVER-TAP',
-        `${plural(left.length, 'persistent TAP')} of varpd is not in use, and no overlay or VNIC has it: ${left.join(', ')}`,
+        `${counted(left.length, 'persistent TAP')} of varpd that nothing uses, and no overlay or VNIC has: ${left.join(', ')}`,
         left.map((name) => `ip link del ${name}`).join('; '),
       );
 }

@@ -4,9 +4,10 @@
  */
 import { encapsulation, ENCAPSULATION_NAMES, type EncapsulationName } from '../../encap/index.js';
 import { type Call, ConnectionError, createClient } from '../../control/client.js';
-import type { DaemonStatus, OverlayHealth, OverlayInfo, VnicInfo } from '../../control/messages.js';
+import type { DaemonStatus } from '../../control/daemon-messages.js';
+import type { OverlayHealth, OverlayInfo, VnicInfo } from '../../control/messages.js';
 import { type Endpoint, family, type IpAddress, parse as parseIp, parseEndpoint } from '../../wire/ip.js';
-import { readPages } from '../pages.js';
+import { readPages } from '../../control/pages.js';
 import { type MappingFacts, readMapping } from './mapping-file.js';
 import { processFacts, type ProcessFacts } from './system.js';
 import {

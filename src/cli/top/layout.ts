@@ -2,6 +2,7 @@
  * The screen of `dladm top`: choices, the last reading and a size in, lines out. A line is as long as the screen is
  * wide at most, and there are never more lines than fit; each part of a line has a style by name.
  */
+import { counted } from '../../model/sentences.js';
 import { fit, printable, widthOf, wrap } from '../text.js';
 import { BINDINGS, columnsOf, placeOf, rowsOf, sortOf, type State, viewOf } from './state.js';
 import {
@@ -253,8 +254,4 @@ function helpLines(state: State, columns: number): Line[] {
 
 function plain(text: string, columns: number): Line {
   return [{ text: fit(text, columns).trimEnd(), style: 'plain' }];
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }

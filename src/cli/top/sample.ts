@@ -1,6 +1,6 @@
 /** Readings of varpd for `dladm top`: what is read for a view, and the rates between two of them. */
 import { type Call, ControlError } from '../../control/client.js';
-import { readPages } from '../pages.js';
+import { readPages } from '../../control/pages.js';
 import { readPeers } from '../peers.js';
 import { type PeerReading, withPeerRates, withRates } from '../rates.js';
 import { type State, viewOf } from './state.js';

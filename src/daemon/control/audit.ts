@@ -3,6 +3,7 @@
  *
  * Secrets are left out: the value of a property with such a name, and a password in a URL.
  */
+import { NETNS_ATTACHMENT } from '../../control/messages.js';
 import { type MethodName, METHODS, type Methods } from '../../control/methods.js';
 
 /** One change, for the log. */
@@ -29,17 +30,30 @@ const option = (name: string, value: string | number | undefined): string[] =>
 const properties = (list: readonly (readonly [string, string | readonly string[]])[] = []): string[] =>
   list.flatMap(([name, value]) => ['-p', `${name}=${withoutSecret(name, [value].flat().join(','))}`]);
 
+const purpose = (attachment: string | undefined): string[] =>
+  attachment?.startsWith(NETNS_ATTACHMENT) === true
+    ? ['--netns', attachment.slice(NETNS_ATTACHMENT.length)]
+    : option('--attachment', attachment);
+
 /** Method -> the words of the command line. */
 export const TYPED: Typed = {
-  'overlay.create': ({ name, encap, search, vnetid, temporary, properties: list }) => [
+  'overlay.create': ({ name, encap, search, vnetid, temporary, properties: list, isIfMissing }) => [
     'create-overlay',
     ...flag('-t', temporary),
+    ...flag('--if-missing', isIfMissing),
     ...['-e', encap, '-s', search, '-v', String(vnetid)],
     ...properties(list),
     name,
   ],
   'overlay.delete': ({ name, temporary }) => ['delete-overlay', ...flag('-t', temporary), name],
   'overlay.up': ({ name }) => ['up-overlay', ...(name === undefined ? [] : [name])],
+  'overlay.apply': ({ name, prune, dryRun }) => [
+    'apply',
+    ...flag('--dry-run', dryRun),
+    ...flag('--prune', prune),
+    name,
+  ],
+  'overlay.prune': ({ name, dryRun }) => ['apply', ...flag('--dry-run', dryRun), '--prune', name],
   'overlay.setTarget': ({ name, mac, destination }) => [
     'modify-overlay',
     '-s',
@@ -48,9 +62,11 @@ export const TYPED: Typed = {
   ],
   'overlay.deleteTarget': ({ name, mac }) => ['modify-overlay', '-d', mac, name],
   'overlay.flushTargets': ({ name }) => ['modify-overlay', '-f', name],
-  'vnic.create': ({ name, over, mac, vid, properties: list, temporary }) => [
+  'vnic.create': ({ name, over, mac, vid, properties: list, temporary, attachment, isIfMissing }) => [
     'create-vnic',
     ...flag('-t', temporary),
+    ...flag('--if-missing', isIfMissing),
+    ...purpose(attachment),
     ...option('-l', over),
     ...option('-m', mac),
     ...option('-v', vid),
@@ -58,6 +74,19 @@ export const TYPED: Typed = {
     name,
   ],
   'vnic.delete': ({ name, temporary }) => ['delete-vnic', ...flag('-t', temporary), name],
+  'vnic.rename': ({ name, to }) => ['rename-link', name, to],
+  'overlayprop.set': ({ name, temporary, properties: list }) => [
+    'set-overlayprop',
+    ...flag('-t', temporary),
+    ...properties(list),
+    name,
+  ],
+  'overlayprop.reset': ({ name, temporary, properties: names }) => [
+    'reset-overlayprop',
+    ...flag('-t', temporary),
+    ...option('-p', names?.join(',')),
+    name,
+  ],
   'linkprop.set': ({ name, temporary, properties: list }) => [
     'set-linkprop',
     ...flag('-t', temporary),
@@ -108,6 +137,7 @@ export const TYPED: Typed = {
     params.name,
     params.target,
   ],
+  'daemon.reloadPlugin': ({ name }) => ['reload-plugin', name],
   'daemon.reload': () => ['reload'],
   'daemon.restart': () => ['restart'],
   'daemon.stop': () => ['stop'],

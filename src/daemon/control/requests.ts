@@ -4,14 +4,8 @@
  * Only shapes are checked here: the code that uses a MAC or a name reports what is wrong with it.
  */
 import * as z from 'zod';
-import {
-  type Kind,
-  type Method,
-  METHOD_NAMES,
-  type MethodName,
-  METHODS,
-  type Methods,
-} from '../../control/methods.js';
+import type { Kind } from '../../control/kinds.js';
+import { type Method, METHOD_NAMES, type MethodName, METHODS, type Methods } from '../../control/methods.js';
 import { OverlayError } from '../../model/errors.js';
 
 /**
@@ -43,7 +37,8 @@ function schemaOf(kind: Kind): z.ZodType {
   }
 }
 
-function schemaOfParams(params: Method['params']): z.ZodType {
+/** The check of the parameters of one method; the schema in config/ is made of it. */
+export function schemaOfParams(params: Method['params']): z.ZodType {
   const members = Object.entries(params).map(([name, param]) => {
     const schema = schemaOf(param);
     return [name, param.isOptional ? schema.exactOptional() : schema] as const;

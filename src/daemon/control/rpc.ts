@@ -27,13 +27,19 @@ type Result<M extends MethodName> =
   Methods[M]['result'] | (M extends StreamingMethod ? Streamed<Methods[M]['result']> : never);
 
 export type Handlers = {
-  readonly [M in MethodName]: (params: Methods[M]['params']) => Result<M> | Promise<Result<M>>;
+  readonly [M in MethodName]: (
+    params: Methods[M]['params'],
+    rights: Rights,
+  ) => Result<M> | Promise<Result<M>>;
 };
 
-/** The client that sends a request. */
-export interface Caller {
+export interface Rights {
   /** Whether the client is root or a member of the configured group. */
   readonly mayChange: boolean;
+}
+
+/** The client that sends a request. */
+export interface Caller extends Rights {
   /** Hears of every change that the client asks for, with its result. */
   readonly changed?: (change: Omit<Change, 'asker'>) => void;
 }
@@ -72,8 +78,8 @@ const requestSchema = z.object({
 });
 
 export function errorResponse(id: Id, code: RpcCode, error: OverlayError): Response {
-  const { code: reason, exitStatus: status, words, details } = error;
-  const data = { reason, status, words, details };
+  const { code: reason, exitStatus: status, words, details, hint } = error;
+  const data = { reason, status, words, details, hint };
   return { jsonrpc: '2.0', id, error: { code, message: error.message, data } };
 }
 
@@ -180,7 +186,7 @@ async function call(
     if (isChange(method)) changed?.({ command: commandText(method, checked), ...outcome });
   };
   const refuse = (code: RpcCode, error: OverlayError): Response => {
-    tell({ result: error.code, message: [...error.details, error.message].join('; ') });
+    tell({ result: error.code, message: error.sentences.join('; ') });
     return errorResponse(id, code, error);
   };
   if (isChange(method) && !mayChange) {
@@ -197,7 +203,7 @@ async function call(
     return refuse(RPC_CODE.INVALID_PARAMS, asOverlayError(error));
   }
   try {
-    const result = await dispatch(handlers, method, checked);
+    const result = await dispatch(handlers, method, checked, { mayChange });
     tell(outcomeOf(result));
     if (!(result instanceof Streamed)) return { jsonrpc: '2.0', id, result };
     keep?.(result);
@@ -228,6 +234,7 @@ function dispatch<M extends MethodName>(
   handlers: Handlers,
   method: M,
   params: Methods[M]['params'],
+  rights: Rights,
 ): unknown {
-  return handlers[method](params);
+  return handlers[method](params, rights);
 }

@@ -9,6 +9,7 @@ import { existsSync } from 'node:fs';
 import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls } from '../../dgram-extra/index.js';
 import { errorText } from '../../model/errors.js';
 import { EXIT } from '../../model/exit-statuses.js';
+import { counted } from '../../model/sentences.js';
 import { oneLine } from '../complaint.js';
 import { fileOf, loadConfig, placeOf } from '../config-file.js';
 import type { Config, Flags } from '../config.js';
@@ -27,7 +28,7 @@ export async function check(flags: Flags): Promise<number> {
   if (reasons.length === 0) lines.push(`varpd would start${nameOf(flags)}`);
   process.stdout.write(lines.map((text) => `${oneLine(text)}\n`).join(''));
   if (reasons.length === 0) return EXIT.DONE;
-  process.stderr.write(`varpd: ${reasons.length} error${reasons.length === 1 ? '' : 's'}\n`);
+  process.stderr.write(`varpd: ${counted(reasons.length, 'error')}\n`);
   return EXIT.NO;
 }
 

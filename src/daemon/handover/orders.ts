@@ -2,7 +2,7 @@
  * The messages between a stand-in and varpd. The orders of a stand-in have the format of everything that one
  * varpd saves for the next.
  */
-import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
 import type { Handover, Lists } from '../../datapath/contract.js';
 import { OLDER_ORDERS, readStamp, SNAPSHOT_VERSION, type Stamp, stamped } from '../state/snapshot-format.js';
 

@@ -46,6 +46,8 @@ export interface Order {
   readonly flags: Flags;
   /** A restart: the configuration in force. */
   readonly running?: Config;
+  /** Socket of the spawner that loads plugins. Undefined = one of its own, with the user of this process. */
+  readonly spawner?: string | undefined;
   /** A check. Without both, the reasons of a start that has failed. */
   readonly check?: CheckOrder;
 }

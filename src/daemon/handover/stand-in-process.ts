@@ -42,5 +42,9 @@ channel.ended
     exitNow(0);
   })
   .catch(fail);
-await threads.started();
-channel.send(READY);
+threads
+  .started()
+  .then(() => {
+    channel.send(READY);
+  })
+  .catch(fail);

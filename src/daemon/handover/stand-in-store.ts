@@ -4,7 +4,7 @@
  */
 import { constants, fstatSync, openSync, readSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
 import type { Descriptor, Handover } from '../../datapath/contract.js';
 import { onThese, StandInThreads, threadsOf } from '../../datapath/userland/main/stand-in-threads.js';
 import { isRecent } from '../state/snapshot-format.js';

@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
 import type { Retained } from '../../datapath/contract.js';
 import { closeDescriptor, reapChild, setInheritable, socketPair } from '../../dgram-extra/index.js';
 import { inBackground } from '../../model/background.js';

@@ -5,7 +5,7 @@
  * lengths are as on the underlay. The time to live is 64, the identification 0, don't-fragment is set, and the checksum is that
  * of the bytes, whether or not there was one.
  */
-import { canBeCut, writePart } from '../../core/superframe-part.js';
+import { canBeCut, writePart } from '../../core/queues/superframe-part.js';
 import type { CapturedFrame } from '../../datapath/contract.js';
 import {
   CSUM_OFFSET,
@@ -14,8 +14,10 @@ import {
   GSO_SIZE,
   GSO_TYPE,
   HEADER_BYTES,
+  INNER_L3,
   LENGTH,
   OFFSET,
+  OUTER_L4,
 } from '../../wire/descriptor.js';
 import * as ethernet from '../../wire/ethernet.js';
 import { type Endpoint, formatEndpoint, isV4 } from '../../wire/ip.js';
@@ -23,7 +25,13 @@ import * as ipv4 from '../../wire/ipv4.js';
 import * as ipv6 from '../../wire/ipv6.js';
 import { LINK_TYPE_ETHERNET, LINK_TYPE_RAW, type Packet } from '../../wire/pcapng.js';
 import * as udp from '../../wire/udp.js';
-import { completeChecksum, GSO_NONE, NEEDS_CHECKSUM } from '../../wire/virtio-net.js';
+import {
+  completeChecksum,
+  GSO_NONE,
+  GSO_TUNNEL,
+  NEEDS_CHECKSUM,
+  TUNNEL_CHECKSUM,
+} from '../../wire/virtio-net.js';
 import * as vlan from '../../wire/vlan.js';
 
 export interface PacketOptions {
@@ -92,6 +100,10 @@ function ownDescriptor({ descriptor, frameBytes, from }: CapturedFrame): Int32Ar
   if (isStripped) {
     own[CSUM_START] -= vlan.HEADER_BYTES;
     own[HEADER_BYTES] -= vlan.HEADER_BYTES;
+    if (own[GSO_TYPE] & GSO_TUNNEL) {
+      own[OUTER_L4] -= vlan.HEADER_BYTES;
+      own[INNER_L3] -= vlan.HEADER_BYTES;
+    }
   }
   return own;
 }
@@ -126,12 +138,17 @@ function withChecksum(frame: CapturedFrame, { bytes, originalBytes }: Part): Par
   return { bytes: own, originalBytes };
 }
 
-/** The field has the sum of the pseudo-header (virtio 1.2, 5.1.6.2). */
+/** The field has the sum of the pseudo-header (virtio 1.2, 5.1.6.2). In a tunnel the outer checksum covers the inner one. */
 function fillChecksum(bytes: Uint8Array, descriptor: Int32Array): void {
-  const start = descriptor[CSUM_START];
-  const field = start + descriptor[CSUM_OFFSET];
+  fillOne(bytes, descriptor[CSUM_START], descriptor[CSUM_OFFSET]);
+  if (descriptor[GSO_TYPE] & GSO_TUNNEL && descriptor[FLAGS] & TUNNEL_CHECKSUM)
+    fillOne(bytes, descriptor[OUTER_L4], udp.CHECKSUM);
+}
+
+function fillOne(bytes: Uint8Array, start: number, offset: number): void {
+  const field = start + offset;
   if (start < ethernet.HEADER_BYTES || field < start || field + 2 > bytes.length) return;
-  completeChecksum(bytes, start, bytes.length - start, descriptor[CSUM_OFFSET]);
+  completeChecksum(bytes, start, bytes.length - start, offset);
 }
 
 /** IP, UDP, the header of the tunnel, the frame. */

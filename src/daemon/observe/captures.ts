@@ -2,9 +2,9 @@
 import type { Duplex } from 'node:stream';
 import { type CaptureInfo, MAX_SNAP_BYTES } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { FilterRules } from '../../core/capture-filter.js';
-import type { CaptureRules } from '../../core/capture-tap.js';
-import { COUNTER } from '../../core/counters.js';
+import type { FilterRules } from '../../core/capture/capture-filter.js';
+import type { CaptureRules } from '../../core/capture/capture-tap.js';
+import { COUNTER } from '../../core/counts/counters.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
 import { DROPS, type DropReason } from '../../model/drops.js';
 import { invalidError, OverlayError } from '../../model/errors.js';

@@ -6,6 +6,7 @@ import { droppedFrameText } from '../../control/drop-text.js';
 import type { DropReport } from '../../datapath/contract.js';
 import { type Encapsulation, encapsulationNamed } from '../../encap/index.js';
 import { DROPS, type DropReason, PROTECTION_DROPS } from '../../model/drops.js';
+import { counted } from '../../model/sentences.js';
 import type { Log } from '../log.js';
 import { droppedFrameInfo } from './dropped-frame.js';
 import type { ObservedOverlay } from './observed.js';
@@ -111,7 +112,6 @@ export class DropNews {
 
   #sentence({ reason, last }: DropReport, encap: Encapsulation, frames: number): string {
     const example = last === undefined ? '' : ` (${droppedFrameText(droppedFrameInfo(reason, last, encap))})`;
-    const what = frames === 1 ? '1 frame' : `${frames} frames`;
-    return `${what} dropped as ${reason}${example}: ${DROPS[reason].about}`;
+    return `${counted(frames, 'frame')} dropped as ${reason}${example}: ${DROPS[reason].about}`;
   }
 }

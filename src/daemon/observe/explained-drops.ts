@@ -73,7 +73,7 @@ export const ADVICE: Readonly<Partial<Record<DropReason, string>>> = {
   ip_spoofed: 'add the address to allowed-ips of the VNIC: dladm set-linkprop',
   dhcp_spoofed: 'add the client id to allowed-dhcp-cids of the VNIC: dladm set-linkprop',
   restricted: 'nothing, or turn protection=restricted off: dladm set-linkprop',
-  rx_unknown_vni: 'create one of the overlays again with the same -v; dladm show-overlay has vnetid',
+  rx_unknown_vni: 'give one of the overlays the vnetid of the other: dladm set-overlayprop',
   rx_unknown_peer: 'add the VTEP to the mapping, or mend the destination of the overlay',
   rx_bad_source: 'look for a loop, or for a second station with that MAC',
   rx_source_mismatch: 'mend the VTEP of that MAC in the mapping',

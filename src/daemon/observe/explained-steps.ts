@@ -3,11 +3,11 @@
  * each with what it read; and the end. A step decides nothing: a drop is told by the step of its reason
  * (STEP_OF), and the steps after it are left out unless some copy of the frame went on.
  */
-import type { Explanation } from '../../control/messages.js';
+import type { Explanation } from '../../control/explain-messages.js';
 import { durationText } from '../../control/drop-text.js';
-import type { DryFacts, Explained, PathFacts, PortFacts } from '../../core/dry-facts.js';
-import type { DrySend } from '../../core/dry-outputs.js';
-import type { DryFrame } from '../../core/dry-run.js';
+import type { DryFacts, Explained, PathFacts, PortFacts } from '../../core/dry-run/dry-facts.js';
+import type { DrySend } from '../../core/dry-run/dry-outputs.js';
+import type { DryFrame } from '../../core/dry-run/dry-run.js';
 import * as flow from '../../core/flow.js';
 import type { LookupAnswer, LookupRequest } from '../../datapath/contract.js';
 import { DROPS } from '../../model/drops.js';
@@ -226,12 +226,16 @@ function tableText(frame: Uint8Array, { target }: DryFacts, isGroup: boolean): s
   const place = { pending: 'waits for an answer', drop: 'lives nowhere', valid: `at ${endpoints(to)}` }[
     state
   ];
-  const { origin, ageMs, idleMs, ttlMs } = facts ?? {};
+  const { origin, ageMs, idleMs, ttlMs, isStale } = facts ?? {};
   const times = [
     origin === undefined ? '' : `origin ${origin}`,
     ageMs === undefined ? '' : `since ${durationText(ageMs)}`,
     idleMs === undefined ? '' : `last used ${durationText(idleMs)} ago`,
-    ttlMs === undefined ? '' : `ends in ${durationText(ttlMs)}`,
+    isStale === true
+      ? 'stale: in use until the plugin has answered again'
+      : ttlMs === undefined
+        ? ''
+        : `fresh for ${durationText(ttlMs)}`,
   ];
   return [`${mac} ${place}`, ...times.filter(Boolean)].join(', ');
 }

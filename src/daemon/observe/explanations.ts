@@ -1,11 +1,11 @@
 /**
- * `dladm explain`: reads the request, has the datapath run the frame dry (core/dry-run.ts), and asks the plugin
+ * `dladm explain`: reads the request, has the datapath run the frame dry (core/dry-run/dry-run.ts), and asks the plugin
  * where a frame would wait for it. The plugin's answer goes into another dry run, and nowhere else.
  */
-import { type Explanation, MAX_EXPLAINED_BYTES } from '../../control/messages.js';
+import { type Explanation, MAX_EXPLAINED_BYTES } from '../../control/explain-messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { Explained } from '../../core/dry-facts.js';
-import type { DryFrame } from '../../core/dry-run.js';
+import type { Explained } from '../../core/dry-run/dry-facts.js';
+import type { DryFrame } from '../../core/dry-run/dry-run.js';
 import type { LookupAnswer, LookupRequest, OverlayDatapath } from '../../datapath/contract.js';
 import { invalidError, OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';

@@ -6,14 +6,14 @@
  * client keeps varpd from its work, or another client from reading.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { asOverlayError, errorStack, OverlayError } from '../../model/errors.js';
+import { isOwnHost } from '../../control/own-host.js';
+import { errorStack } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
-import { notOfThisHost } from '../../model/sentences.js';
-import { type Endpoint, formatEndpoint, parseEndpoint } from '../../wire/ip.js';
+import { type Endpoint, parseEndpoint } from '../../wire/ip.js';
 import type { Log } from '../log.js';
-import { claimSocket, listenOn } from '../socket-file.js';
-import { explain } from '../system-error.js';
-import { isOwnHost, MetricsClients } from './metrics-clients.js';
+import { claimSocket, listenOn, serveAddress } from '../socket-file.js';
+import { addressSentences, explain } from '../system-error.js';
+import { MetricsClients } from './metrics-clients.js';
 
 /** Time for a request to arrive whole: a program sends one in one write. */
 const REQUEST_MS = 5000;
@@ -51,37 +51,12 @@ export interface MetricsOptions {
  * Rejects with an OverlayError when the address cannot be had. With `mayWait` the error is logged instead,
  * and the address is tried again until it can be had. Resolves to a function that ends the endpoint.
  */
-export async function startMetricsServer(
-  options: MetricsOptions,
-  mayWait: boolean,
-): Promise<() => Promise<void>> {
-  const { log, timing = TIMING } = options;
-  let server: MetricsServer | undefined;
-  let retry: NodeJS.Timeout | undefined;
-  let isEnding = false;
-  const attempt = async (): Promise<void> => {
-    const made = await MetricsServer.listen(options).catch((error: unknown) => {
-      const { code, message } = asOverlayError(error);
-      throw new OverlayError(code, `${options.place ?? ''}metrics: ${message}`, [], error);
-    });
-    if (isEnding) await made.close();
-    else server = made;
-  };
-  const tryAgain = (error: unknown): void => {
-    log.error('metrics', `${asOverlayError(error).message}; tried again every ${timing.retryMs / 1000} s`);
-    retry = setTimeout(() => {
-      attempt().catch(tryAgain);
-    }, timing.retryMs).unref();
-  };
-  await attempt().catch((error: unknown) => {
-    if (!mayWait) throw error;
-    tryAgain(error);
+export function startMetricsServer(options: MetricsOptions, mayWait: boolean): Promise<() => Promise<void>> {
+  const { log, place = '', timing: { retryMs } = TIMING } = options;
+  return serveAddress({ key: 'metrics', place, retryMs, log }, mayWait, async () => {
+    const server = await MetricsServer.listen(options);
+    return () => server.close();
   });
-  return async () => {
-    isEnding = true;
-    clearTimeout(retry);
-    await server?.close();
-  };
 }
 
 class MetricsServer {
@@ -219,12 +194,7 @@ function listenAt(server: Server, endpoint: Endpoint): Promise<void> {
   const { ip: host, port } = endpoint;
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => {
-      const sentences = {
-        EADDRINUSE: `another program uses ${formatEndpoint(endpoint)}: choose another port for metrics`,
-        EADDRNOTAVAIL: notOfThisHost(host),
-        EACCES: `varpd may not use port ${port}: choose one above 1023`,
-      };
-      reject(explain(error, sentences));
+      reject(explain(error, addressSentences(endpoint, 'metrics')));
     };
     server.once('error', fail);
     server.listen({ host, port, exclusive: true }, () => {

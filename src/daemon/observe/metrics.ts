@@ -7,23 +7,24 @@
  * port is `varpd_port_NAME_total`; reasons for drops are labels.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { PeerTrouble } from '../../control/peer-messages.js';
-import { PORT_TRAFFIC, TRAFFIC } from '../../core/counters.js';
+import { PORT_TRAFFIC, TRAFFIC } from '../../core/counts/counters.js';
 import type { Datapath, Offload } from '../../datapath/contract.js';
 import { type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
 import { formatEndpoint } from '../../wire/ip.js';
+import { RANKS } from '../health.js';
 import { VERSION } from '../version.js';
-import type { Observed, ObservedOverlay } from './observed.js';
+import type { AnswerTimes, Observed, ObservedOverlay } from './observed.js';
 
 export interface MetricSources {
   readonly directory: Observed;
-  readonly datapath: Pick<Datapath, 'features' | 'socketCounters'>;
+  readonly datapath: Pick<Datapath, 'features' | 'socketCounters' | 'ping'>;
   readonly peers: { troubles(overlay: number): ReadonlyMap<string, PeerTrouble> };
 }
 
-/** Time for the datapath to count its targets. It answers in a fraction of this, or hangs. */
-const COUNT_MS = 1000;
+/** Time for the datapath to answer. It takes a fraction of this, or hangs. */
+const ANSWER_MS = 1000;
 /**
  * Time between two measurements of how late the control thread is; the library's own 10 ms would wake it a
  * hundred times a second.
@@ -37,7 +38,7 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ];
 
-const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'gso', 'gro'];
+const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'nested', 'gso', 'gro'];
 const PEER_STATES = ['unreachable', 'silent'] as const satisfies readonly PeerTrouble['state'][];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
 const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];
@@ -62,6 +63,9 @@ type Family = readonly [help: string, ...labels: string[]];
 const GAUGES = {
   build_info: ['1; the label has the version.', 'version'],
   kernel_feature: ['1 when this kernel has the feature.', 'feature'],
+  datapath_answer_seconds: [
+    'Time that the datapath threads took to answer varpd at this scrape; 1 when one of them did not answer within that.',
+  ],
   overlays: [
     'Overlays by state: running, or offline (stored and not running). `stopped` equals `offline` and will be removed.',
     'state',
@@ -69,6 +73,11 @@ const GAUGES = {
   vnics: ['VNICs that run (running), and those that are stored and do not (offline).', 'state'],
   overlay_info: ['1; the labels say what the overlay is.', 'overlay', 'vnetid', 'search', 'listen'],
   overlay_online: ['1 when nothing is wrong with the overlay, 0 when it is degraded.', 'overlay'],
+  overlay_troubles: [
+    `Troubles for which the overlay is degraded, by source: ${RANKS.join(', ')}.`,
+    'overlay',
+    'source',
+  ],
   overlay_underlay_state: ['1 for the state of its underlay: up, partly or down.', 'overlay', 'state'],
   overlay_destinations: ['Underlay addresses that its frames go to.', 'overlay'],
   overlay_peers_in_trouble: [
@@ -77,6 +86,9 @@ const GAUGES = {
     'state',
   ],
   overlay_targets: ['Entries of its target table, those that wait or say "nowhere" included.', 'overlay'],
+  overlay_lookups_open: ['Questions that the lookup plugin has not answered yet.', 'overlay'],
+  overlay_mapping_entries: ['Entries of the mapping that the plugin answers out of.', 'overlay'],
+  overlay_mapping_timestamp_seconds: ['Time since which that mapping is in force (Unix time).', 'overlay'],
   overlay_offload: ['1 when an offload is in force.', 'overlay', 'offload'],
   port_up: [
     '1 when the device of the port exists, is up, and has its own name and an accepted MAC.',
@@ -118,6 +130,7 @@ const COUNTERS = {
     'reason',
     'kind',
   ],
+  overlay_plugin_exits_total: ['Number of times the process of its plugin has ended by itself.', 'overlay'],
   overlay_underlay_losses_total: ['Number of times the underlay stopped being up.', 'overlay'],
   ...familiesOf('port', PORT_TRAFFIC, 'overlay', 'port'),
   port_drops_total: [
@@ -134,8 +147,15 @@ const COUNTERS = {
   ],
 } as const satisfies Record<string, Family>;
 
+const HISTOGRAMS = {
+  overlay_lookup_duration_seconds: [
+    'Histogram of the time that the lookup plugin took to answer. A question without an answer is not in it.',
+    'overlay',
+  ],
+} as const satisfies Record<string, Family>;
+
 /** All metrics, under the names that Prometheus sees. */
-export const METRICS = Object.entries<Family>({ ...COUNTERS, ...GAUGES }).map(
+export const METRICS = Object.entries<Family>({ ...COUNTERS, ...HISTOGRAMS, ...GAUGES }).map(
   ([name, [help, ...labels]]) => ({ name: `varpd_${name}`, help, labels }),
 );
 
@@ -147,10 +167,42 @@ interface Metric {
   put(labels: Labels, value: number): void;
 }
 
+/** A histogram of values that were counted elsewhere: that of prom-client takes them one by one. */
+class CountedHistogram extends Histogram {
+  readonly #about: { readonly name: string; readonly help: string };
+  #values: object[] = [];
+
+  constructor(options: ConstructorParameters<typeof Histogram>[0]) {
+    super(options);
+    this.#about = { name: options.name, help: options.help };
+  }
+
+  put(labels: Labels, { within, count, sumS }: AnswerTimes): void {
+    const { name } = this.#about;
+    for (const { boundS, count } of within)
+      this.#values.push({ metricName: `${name}_bucket`, labels: { ...labels, le: boundS }, value: count });
+    this.#values.push(
+      { metricName: `${name}_bucket`, labels: { ...labels, le: '+Inf' }, value: count },
+      { metricName: `${name}_sum`, labels, value: sumS },
+      { metricName: `${name}_count`, labels, value: count },
+    );
+  }
+
+  clear(): void {
+    this.#values = [];
+  }
+
+  /** prom-client makes its text of this. */
+  getForPromString(): Promise<object> {
+    return Promise.resolve({ ...this.#about, type: 'histogram', values: this.#values });
+  }
+}
+
 export class Metrics {
   readonly #sources: MetricSources;
   readonly #registry = new Registry();
   readonly #metrics = new Map<Name, Metric>();
+  readonly #lookupTimes: CountedHistogram;
 
   constructor(sources: MetricSources) {
     this.#sources = sources;
@@ -178,6 +230,8 @@ export class Metrics {
         },
       });
     }
+    const times = HISTOGRAMS.overlay_lookup_duration_seconds;
+    this.#lookupTimes = new CountedHistogram(optionsOf('overlay_lookup_duration_seconds', times));
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LAG_PRECISION_MS });
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
   }
@@ -188,9 +242,21 @@ export class Metrics {
 
   /** All values as they are now, in the text format of Prometheus. */
   async text(): Promise<string> {
-    const late = delay(COUNT_MS, new Map<ObservedOverlay, number>(), { ref: false });
-    this.#fill(await Promise.race([this.#countTargets(), late]));
+    const late = delay(ANSWER_MS, undefined, { ref: false });
+    const [answerMs, targets] = await Promise.all([
+      Promise.race([this.#answerMs(), late]),
+      Promise.race([this.#countTargets(), late]),
+    ]);
+    this.#fill(targets ?? new Map<ObservedOverlay, number>());
+    this.#put('datapath_answer_seconds', {}, (answerMs ?? ANSWER_MS) / 1000);
     return this.#registry.metrics();
+  }
+
+  /** Resolves when every datapath thread has answered, to the milliseconds that it took; never while one hangs. */
+  async #answerMs(): Promise<number> {
+    const startedMs = performance.now();
+    await this.#sources.datapath.ping();
+    return performance.now() - startedMs;
   }
 
   async #countTargets(): Promise<ReadonlyMap<ObservedOverlay, number>> {
@@ -207,6 +273,7 @@ export class Metrics {
   #fill(targets: ReadonlyMap<ObservedOverlay, number>): void {
     const { directory, datapath } = this.#sources;
     for (const { all } of this.#metrics.values()) all.reset();
+    this.#lookupTimes.clear();
     this.#put('build_info', { version: VERSION }, 1);
     for (const [feature, isThere] of Object.entries(datapath.features))
       this.#put('kernel_feature', { feature }, isThere);
@@ -228,10 +295,13 @@ export class Metrics {
 
   #fillOverlay(one: ObservedOverlay, targetCount: number | undefined): void {
     const { name: overlay, plan, listen, links } = one;
-    const { health, underlay, offloads, counters, mode } = one.info();
+    const { health, underlay, offloads, counters, mode, mapping } = one.info();
+    const { lookupTimes, counts } = one.plugin;
     const { vnetid, search } = plan;
     this.#put('overlay_info', { overlay, vnetid, search, listen: formatEndpoint(listen) }, 1);
     this.#put('overlay_online', { overlay }, health.status === 'ONLINE');
+    for (const [source, count] of one.health.troubleCounts())
+      this.#put('overlay_troubles', { overlay, source }, count);
     for (const state of UNDERLAY_STATES)
       this.#put('overlay_underlay_state', { overlay, state }, state === underlay.state);
     this.#put('overlay_underlay_losses_total', { overlay }, underlay.losses);
@@ -245,6 +315,13 @@ export class Metrics {
       );
     if (mode === 'dynamic' && targetCount !== undefined)
       this.#put('overlay_targets', { overlay }, targetCount);
+    this.#put('overlay_lookups_open', { overlay }, lookupTimes.open);
+    this.#lookupTimes.put({ overlay }, counts.answers);
+    this.#put('overlay_plugin_exits_total', { overlay }, counts.exits);
+    if (mapping !== null && mapping !== undefined) {
+      this.#put('overlay_mapping_entries', { overlay }, mapping.entries);
+      this.#put('overlay_mapping_timestamp_seconds', { overlay }, Date.parse(mapping.at) / 1000);
+    }
     for (const offload of OFFLOADS)
       this.#put('overlay_offload', { overlay, offload }, offloads.includes(offload));
     for (const name of OVERLAY_TRAFFIC_NAMES)

@@ -3,9 +3,9 @@
  */
 import type { LookupStatistics, RunningOverlayInfo } from '../../control/messages.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
-import type { Destination, MacAddress } from '../../plugin/contract.js';
+import type { MacAddress } from '../../plugin/contract.js';
 import type { Health } from '../health.js';
-import type { Endpoint } from '../../wire/ip.js';
+import type { Destination, Endpoint } from '../../wire/ip.js';
 
 export interface ObservedPort {
   readonly name: string;
@@ -21,12 +21,23 @@ export interface ObservedOverlay {
   readonly listen: Endpoint;
   readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'peers' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
-  readonly plugin: { readonly lookupTimes: Omit<LookupStatistics, 'asked'> };
-  readonly health: Pick<Health, 'note' | 'endNote' | 'tell' | 'report'>;
+  readonly plugin: {
+    readonly lookupTimes: Omit<LookupStatistics, 'asked'>;
+    readonly counts: { readonly answers: AnswerTimes; readonly exits: number };
+  };
+  readonly health: Pick<Health, 'note' | 'endNote' | 'tell' | 'report' | 'troubleCounts'>;
   info(): RunningOverlayInfo;
   ports(): readonly ObservedPort[];
   /** The place of each port by the plugin: null if it does not know the MAC, undefined if it cannot tell. */
   places(): Iterable<ObservedPlace>;
+}
+
+/** How long a plugin took to answer: all lookups since the start of its overlay. */
+export interface AnswerTimes {
+  /** Number of answers within each bound. */
+  readonly within: readonly { readonly boundS: number; readonly count: number }[];
+  readonly count: number;
+  readonly sumS: number;
 }
 
 export interface ObservedPlace {

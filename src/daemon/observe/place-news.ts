@@ -3,8 +3,7 @@
  * reach these. A plugin that can tell answers out of memory, so every port is asked about at each look.
  */
 import { networkInterfaces } from 'node:os';
-import type { Destination } from '../../plugin/contract.js';
-import { type Endpoint, formatEndpoint, isSameEndpoint } from '../../wire/ip.js';
+import { type Destination, type Endpoint, formatEndpoint, isSameEndpoint } from '../../wire/ip.js';
 import { formatMac, type MacAddress } from '../../wire/mac.js';
 import type { ObservedOverlay } from './observed.js';
 

@@ -8,10 +8,11 @@ import type { Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { readLinkValues } from '../../model/link-properties.js';
 import { inUse } from '../../model/sentences.js';
-import { formatEndpoint, type IpAddress, isSameEndpoint, parse as parseIp } from '../../wire/ip.js';
+import { type IpAddress, parse as parseIp } from '../../wire/ip.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
-import { allOrNothing, type KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
+import { allOrNothing, type UndoStack } from '../../model/undo.js';
+import { type KeyedQueue, undoFailed } from '../undo.js';
 import type { OverlayDirectory } from './directory.js';
 import { exists, type NewNames } from './new-names.js';
 import { needMac } from './overlay-errors.js';
@@ -23,7 +24,7 @@ type UpResult = Methods['overlay.up']['result'];
 
 export class BringUp {
   readonly #services: OverlayServices;
-  readonly #store: Pick<StateStore, 'overlays'>;
+  readonly #store: Pick<StateStore, 'overlays' | 'save'>;
   readonly #directory: OverlayDirectory;
   readonly #names: NewNames;
   readonly #changes: KeyedQueue;
@@ -33,7 +34,7 @@ export class BringUp {
   /** `changed`: called when something was brought up, or failed to come up. */
   constructor(
     services: OverlayServices,
-    store: Pick<StateStore, 'overlays'>,
+    store: Pick<StateStore, 'overlays' | 'save'>,
     directory: OverlayDirectory,
     names: NewNames,
     changes: KeyedQueue,
@@ -84,13 +85,7 @@ export class BringUp {
    */
   async start(plan: OverlayPlan, undo: UndoStack): Promise<RunningOverlay> {
     const overlay = RunningOverlay.check(plan, this.#services);
-    const { listen } = overlay;
-    const others = [...this.#directory.overlays.values(), ...this.#directory.starting.values()];
-    const twin = others.find(
-      (other) => other.plan.vnetid === plan.vnetid && isSameEndpoint(other.listen, listen),
-    );
-    if (twin !== undefined)
-      throw inUse(`virtual network id ${plan.vnetid}`, `${formatEndpoint(listen)} by ${twin.name}`);
+    for (const network of overlay.networks) this.#directory.refuseTwin(network, plan.name);
     this.#directory.starting.set(plan.name, overlay);
     try {
       await overlay.start(undo);
@@ -125,13 +120,17 @@ export class BringUp {
       }
     };
     const startedMs = performance.now();
-    const stored = this.#store.overlays.get(name);
+    let stored = this.#store.overlays.get(name);
     const running = this.#directory.overlays.get(name);
     await attempt(name, async () => {
       if (running !== undefined) await running.mend();
       else if (stored !== undefined) await this.#restart(stored);
     });
     const overlay = this.#directory.overlays.get(name);
+    if (overlay !== undefined && stored !== undefined)
+      await attempt(name, async () => {
+        stored = await this.#withoutEnded(overlay, stored!);
+      });
     for (const vnic of stored?.vnics ?? []) {
       const isWanted = running === undefined || !isRetry || reasons.has(vnic.name);
       if (overlay === undefined) reasons.set(vnic.name, `its overlay ${name} is OFFLINE`);
@@ -147,6 +146,27 @@ export class BringUp {
     }
     this.#changed();
     return failures;
+  }
+
+  /**
+   * Forgets VNICs with interfaces in other network namespaces that have ended, with the namespace or with the
+   * previous varpd. Made again, an interface would be in the wrong namespace. Resolves to what is stored then.
+   */
+  async #withoutEnded(overlay: RunningOverlay, stored: StoredOverlay): Promise<StoredOverlay> {
+    const hasEnded = ({ name, attachment }: StoredVnic): boolean =>
+      attachment !== undefined && !overlay.vnics.has(name) && !this.#services.datapath.hasLeft(name);
+    const ended = stored.vnics.filter(hasEnded);
+    if (ended.length === 0) return stored;
+    const rest = { ...stored, vnics: stored.vnics.filter((vnic) => !ended.includes(vnic)) };
+    await this.#store.save(rest);
+    for (const { name, attachment } of ended) {
+      this.#directory.reasons.delete(name);
+      this.#services.log.warn(
+        `ended ${name}`,
+        `${name}: its interface has ended; it was that of ${attachment}`,
+      );
+    }
+    return rest;
   }
 
   /** Whether no part of the overlay waits for another attempt. */
@@ -178,14 +198,15 @@ export class BringUp {
 
   #restartVnic(
     overlay: RunningOverlay,
-    { name, mac, macType, vid, properties = [], leases = [] }: StoredVnic,
+    { name, mac, macType, vid, properties = [], leases = [], attachment }: StoredVnic,
   ): void {
     if (this.#directory.runs(name)) throw exists(name);
     if (!this.#services.datapath.hasLeft(name)) this.#names.checkLink(name);
     const address = needMac(mac);
     if (overlay.hasMac(address)) throw inUse(mac, overlay.name);
     const found = { temporary: false, properties: readLinkValues(properties), leases };
-    overlay.addVnic({ name, mac: address, macType, vid, ...found });
+    const rest = { macType, vid, ...(attachment !== undefined && { attachment }) };
+    overlay.addVnic({ name, mac: address, ...rest, ...found });
   }
 }
 

@@ -5,14 +5,24 @@
  * There are a few hundred overlays at most. So there is one map by name, and every other question looks at
  * all overlays: no second map has to be kept in step.
  */
-import type { Failure, OverlayInfo, OverlayStatistics, VnicInfo } from '../../control/messages.js';
+import type {
+  Failure,
+  OverlayInfo,
+  OverlayStatistics,
+  PluginInfo,
+  VnicInfo,
+} from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
 import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
-import { printable } from '../../model/properties.js';
+import { possible, printable } from '../../model/properties.js';
+import { counted, inUse } from '../../model/sentences.js';
+import { didYouMean } from '../../model/suggest.js';
+import { formatEndpoint, isSameEndpoint } from '../../wire/ip.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
+import type { Network } from './change/overlay-values.js';
 import type { RunningOverlay } from './running-overlay.js';
 import { pageOf } from './pages.js';
 
@@ -57,13 +67,22 @@ export class OverlayDirectory {
     return { overlays: stored.length + this.#unreadable().length, vnics: vnics.length };
   }
 
+  /** Overlays that are stored and do not run, state files that were set aside included, with the reason. */
+  get offlineOverlays(): ReadonlyMap<string, string> {
+    const stored = [...this.#store.overlays.keys()].filter((name) => !this.overlays.has(name));
+    return new Map([
+      ...stored.map((name) => [name, this.#reason(name, name)] as const),
+      ...this.#unreadable().map((name) => [name, this.#unreadableReason(name)] as const),
+    ]);
+  }
+
   /** Summary for the service manager: how much is up, and what is not. */
   get summary(): string {
     const { overlays, vnics } = this.counts;
     const reasons = [...this.reasons].map(([name, reason]) => `${name}: ${reason}`);
     const rest =
       reasons.length === 0 ? '' : `; OFFLINE: ${printable(reasons.join('; '), SUMMARY_CHARACTERS)}`;
-    return `${overlays} overlays and ${vnics} VNICs are up${rest}`;
+    return `${counted(overlays, 'overlay')} and ${counted(vnics, 'VNIC')} are up${rest}`;
   }
 
   /** Names of all overlays, running or not, in the order of their creation. */
@@ -82,6 +101,16 @@ export class OverlayDirectory {
     for (const overlays of [this.overlays, this.starting])
       for (const overlay of overlays.values()) if (overlay.id === id) return overlay;
     return undefined;
+  }
+
+  /** Throws an OverlayError if another overlay than this one has the network at this endpoint. */
+  refuseTwin({ vnetid, listen }: Network, name: string): void {
+    const others = [...this.overlays.values(), ...this.starting.values()];
+    const isTwin = (network: Network): boolean =>
+      network.vnetid === vnetid && isSameEndpoint(network.listen, listen);
+    const twin = others.find((other) => other.name !== name && other.networks.some(isTwin));
+    if (twin !== undefined)
+      throw inUse(`virtual network id ${vnetid}`, `${formatEndpoint(listen)} by ${twin.name}`);
   }
 
   overlayOfVnic(name: string): RunningOverlay | undefined {
@@ -116,7 +145,7 @@ export class OverlayDirectory {
     const overlay = this.overlays.get(name);
     if (overlay !== undefined) return overlay;
     const offline = this.#offlineOverlay(name);
-    if (offline === undefined) throw new OverlayError('NOT_FOUND', this.#whyMissing(name, 'an overlay'));
+    if (offline === undefined) throw this.#missing(name, 'an overlay');
     const line = `${name} is OFFLINE: ${offline.health.details ?? ''}`;
     throw new OverlayError('AGAIN', line, [line]);
   }
@@ -131,7 +160,26 @@ export class OverlayDirectory {
     if (wanted === 'overlay' && (this.runs(name) || this.isStored(name)))
       return fail(`${name} is a VNIC: use delete-vnic`);
     if (wanted === 'overlay' && this.#unreadable().includes(name)) return fail(this.#unreadableReason(name));
-    return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+    // It may be there, and not in the way that was asked for: stored and not running.
+    if (this.runs(name) || this.isStored(name)) return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+    return this.#missing(name, wanted === 'overlay' ? 'an overlay' : 'a VNIC');
+  }
+
+  /** The lookup plugins that are loaded, in the order of their names. */
+  pluginList(): PluginInfo[] {
+    return [...this.#plugins.keys()].sort().flatMap((key): PluginInfo[] => {
+      const plugin = this.#plugins.get(key);
+      if (plugin === undefined) return [];
+      const properties = plugin.properties.map((spec) => ({
+        property: spec.name,
+        required: spec.required,
+        default: spec.default ?? null,
+        possible: possible({ ...spec, permission: 'rw' }),
+        kind: spec.kind ?? null,
+        about: spec.about ?? null,
+      }));
+      return [{ name: key, mode: plugin.mode, properties }];
+    });
   }
 
   list({ names, after }: Methods['overlay.list']['params']): Methods['overlay.list']['result'] {
@@ -143,7 +191,7 @@ export class OverlayDirectory {
       (name): readonly OverlayInfo[] => {
         const info = this.overlays.get(name)?.info() ?? this.#offlineOverlay(name);
         if (info !== undefined) return [info];
-        missing.push({ name, message: this.#whyMissing(name, 'an overlay', there) });
+        missing.push(failureOf(name, this.#missing(name, 'an overlay', there)));
         return [];
       },
     );
@@ -162,7 +210,7 @@ export class OverlayDirectory {
       try {
         this.need(name);
       } catch (error) {
-        missing.push({ name, message: asOverlayError(error).message });
+        missing.push(failureOf(name, asOverlayError(error)));
       }
       return [];
     });
@@ -195,7 +243,7 @@ export class OverlayDirectory {
     const what = over === undefined ? 'a VNIC' : `a VNIC over ${over}`;
     const missing = (names ?? [])
       .filter((name) => !found.has(name))
-      .map((name) => ({ name, message: this.#whyMissing(name, what, all) }));
+      .map((name) => failureOf(name, this.#missing(name, what, all)));
     return { found, missing };
   }
 
@@ -253,8 +301,17 @@ export class OverlayDirectory {
     return reasons.map(({ message }) => message).join('; ');
   }
 
-  #whyMissing(name: string, wanted: string, vnics = this.#allVnics): string {
+  /** `wanted` begins with `an overlay` or `a VNIC`. */
+  #missing(name: string, wanted: string, vnics = this.#allVnics): OverlayError {
     const isThere = this.overlays.has(name) || this.#store.overlays.has(name) || vnics.has(name);
-    return isThere ? `${printable(name)} is not ${wanted}` : STATUS_WORDS.NOT_FOUND;
+    if (isThere) return new OverlayError('NOT_FOUND', `${printable(name)} is not ${wanted}`);
+    const known = wanted === 'an overlay' ? this.names() : [...vnics.keys()];
+    const hint = didYouMean(name, known);
+    return new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND, [], undefined, hint);
   }
+}
+
+/** An error as an entry of a list. */
+export function failureOf(name: string, { code, message, hint }: OverlayError): Failure {
+  return { name, message, reason: code, ...(hint !== null && { hint }) };
 }

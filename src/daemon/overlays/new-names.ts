@@ -25,7 +25,7 @@ export class NewNames {
    * or invalid.
    */
   async reserve(name: string, work: () => Promise<void>): Promise<void> {
-    this.#check(name);
+    this.check(name);
     this.#reserved.add(name);
     try {
       await work();
@@ -34,7 +34,8 @@ export class NewNames {
     }
   }
 
-  #check(name: string): void {
+  /** Throws an OverlayError when the name is taken or invalid. */
+  check(name: string): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
     if (this.#reserved.has(name) || this.#directory.isStored(name) || this.#directory.runs(name))
@@ -57,12 +58,17 @@ export class NewNames {
       throw inUse(`mac: ${text}`, overlay.name);
   }
 
-  freeMac(overlay: RunningOverlay): MacAddress {
-    const taken = new Set(this.#directory.storedVnics(overlay.name).map((vnic) => vnic.mac));
+  /** A MAC that is not among these. */
+  randomMac(taken: ReadonlySet<string>, isTaken: (mac: MacAddress) => boolean = () => false): MacAddress {
     for (;;) {
       const mac = randomLocalMac(Math.random);
-      if (!overlay.hasMac(mac) && !taken.has(formatMac(mac))) return mac;
+      if (!isTaken(mac) && !taken.has(formatMac(mac))) return mac;
     }
+  }
+
+  freeMac(overlay: RunningOverlay): MacAddress {
+    const taken = new Set(this.#directory.storedVnics(overlay.name).map((vnic) => vnic.mac));
+    return this.randomMac(taken, (mac) => overlay.hasMac(mac));
   }
 }
 

@@ -20,6 +20,7 @@ export function unreadableOverlay(name: string, reason: string): OverlayInfo {
     health,
     underlay: null,
     peers: null,
+    mapping: null,
     offloads: [],
     counters: {},
   };
@@ -31,9 +32,10 @@ export function offlineOverlay(stored: StoredOverlay, plugins: Plugins, reason: 
   return { ...unreadableOverlay(stored.name, reason), mode: plugin?.mode ?? null, properties };
 }
 
-export function offlineVnic({ name, mac, macType, vid }: StoredVnic, over: string, reason: string): VnicInfo {
+export function offlineVnic(stored: StoredVnic, over: string, reason: string): VnicInfo {
+  const { name, mac, macType, vid, attachment = null } = stored;
   const state = `OFFLINE: ${reason}`;
-  const rest = { mtuBytes: null, temporary: false, counters: {} };
+  const rest = { mtuBytes: null, temporary: false, attachment, counters: {} };
   return { name, over, mac, configuredMac: mac, macType, vid, state, ...rest };
 }
 

@@ -1,6 +1,7 @@
 /** Errors of overlays and VNICs, in words that name the property or the device. */
 import { OverlayError } from '../../model/errors.js';
 import { foundExpected } from '../../model/properties.js';
+import { didYouMean } from '../../model/suggest.js';
 import { notOfThisHost, oneOf, otherFamily } from '../../model/sentences.js';
 import type { MacAddress } from '../../plugin/contract.js';
 import { ownUserText } from '../../plugin/trusted-place.js';
@@ -30,7 +31,7 @@ export function needMac(text: string): MacAddress {
 
 export function unknownKind(what: string, found: string, known: readonly string[]): OverlayError {
   const line = `no ${what} plugin: ${foundExpected(found, oneOf(known))}`;
-  return new OverlayError('NOT_FOUND', line, [line]);
+  return new OverlayError('NOT_FOUND', line, [line], undefined, didYouMean(found, known));
 }
 
 export function bindError(error: unknown, encap: string, { ip, port }: Endpoint): OverlayError {
@@ -61,6 +62,23 @@ export function tapError(error: unknown, name: string): OverlayError {
       `${name}: another program attaches to the new TAP again and again before varpd can own it: find the program ` +
       `that has /dev/net/tun open, or use queues=1`,
   });
+}
+
+export function renameError(error: unknown, from: string, to: string): OverlayError {
+  const elsewhere = `${from}: its interface is not in the network namespace of varpd: move it back first`;
+  return explain(error, {
+    EBUSY: {
+      code: 'BUSY',
+      line: `${from}: its interface is up, and a kernel before Linux 6.2 renames none that is: 'ip link set ${from} down' first`,
+    },
+    EEXIST: { code: 'EXISTS', line: `${to}: a link of this name exists already` },
+    ENODEV: { code: 'INVALID', line: elsewhere },
+  });
+}
+
+export function changeError(error: unknown, vnic: string): OverlayError {
+  const elsewhere = `${vnic}: its interface is not in the network namespace of varpd, so its MAC is not changed: move it back first`;
+  return explain(error, { ENODEV: { code: 'INVALID', line: elsewhere } });
 }
 
 /**

@@ -53,7 +53,7 @@ type LinkedHandle = Pick<PortHandle, 'device' | 'check' | 'setDown'>;
 
 interface LinkedPort {
   readonly handle: LinkedHandle;
-  readonly shape: PortShape;
+  shape: PortShape;
   following: Following | undefined;
   link: PortLink | undefined;
   /** The MTU as it was found last. */
@@ -64,7 +64,7 @@ interface LinkedPort {
 type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRouteMtus'>;
 
 export class OverlayLinks {
-  readonly #place: OverlayPlace;
+  #place: OverlayPlace;
   readonly #context: LinkContext;
   readonly #destinations = new Set<IpAddress>();
   readonly #ports = new Map<string, LinkedPort>();
@@ -95,6 +95,10 @@ export class OverlayLinks {
     this.#overlay = overlay;
     this.#mode = mode;
     if (destination !== undefined) this.#destinations.add(destination);
+    this.#followUnderlay();
+  }
+
+  #followUnderlay(): void {
     this.#underlay = this.#context.watch.followUnderlay({
       overlay: this.#place.overlay,
       listenIp: this.#place.listenIp,
@@ -112,6 +116,32 @@ export class OverlayLinks {
     this.#underlay?.stop();
     // The health of ports stays as it is, for later requests.
     for (const { following } of this.#ports.values()) following?.stop();
+  }
+
+  /** The overlay has another listen address, or another `link-state`. */
+  change(listenIp: IpAddress, mode: (typeof LINK_STATE)[number]): void {
+    const { carrier } = this;
+    this.#mode = mode;
+    if (listenIp !== this.#place.listenIp) {
+      this.#place = { ...this.#place, listenIp };
+      this.#underlay?.stop();
+      this.#followUnderlay();
+    }
+    if (this.carrier !== carrier) this.#setCarrier(this.carrier);
+  }
+
+  /** varpd has given the port another MTU. `isSet`: its interface has it too. */
+  resized(name: string, mtuBytes: number, isSet: boolean): void {
+    const port = this.#ports.get(name);
+    if (port === undefined) return;
+    if (isSet) {
+      port.mtuBytes = mtuBytes;
+      // The event about it comes later.
+      if (port.link?.mtuBytes !== undefined) port.link = { ...port.link, mtuBytes };
+    }
+    port.shape = { ...port.shape, mtuBytes };
+    this.#judge(port);
+    this.#judgeMtu();
   }
 
   /** The underlay addresses that frames go to have changed. */

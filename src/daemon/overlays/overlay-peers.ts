@@ -1,7 +1,7 @@
 /** The peers of one overlay, as `show-peers` shows them (docs/peers.md). */
 import type { PageResult } from '../../control/messages.js';
 import type { PeerRow, PeerTrouble, UnreachableInfo } from '../../control/peer-messages.js';
-import type { PeerPlace } from '../../core/peer-places.js';
+import type { PeerPlace } from '../../core/peers/peer-places.js';
 import type { OverlayDatapath } from '../../datapath/contract.js';
 import type { PeerReport, UnreachableReport } from '../../model/peer-report.js';
 import { unreachableName } from '../../model/unreachable.js';

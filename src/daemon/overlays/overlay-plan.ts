@@ -9,6 +9,7 @@ import type { MacAddress } from '../../plugin/contract.js';
 import type { Limits } from '../config.js';
 import type { Log } from '../log.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
+import type { PluginFiles } from '../plugins/plugin-start.js';
 import type { Snapshot } from '../state/snapshot.js';
 import type { StoredLease } from '../state/state-schema.js';
 import type { LinkWatch } from '../underlay/link-watch.js';
@@ -19,6 +20,7 @@ import type { VnicProtection } from './vnic-protection.js';
 export interface Services {
   readonly datapath: Datapath;
   readonly plugins: Plugins;
+  readonly pluginFiles: PluginFiles;
   readonly links: Links;
   readonly watch: LinkWatch;
   readonly log: Log;
@@ -52,10 +54,15 @@ export interface Vnic {
   readonly macType: 'fixed' | 'random';
   readonly vid: number;
   readonly temporary: boolean;
+  /** Set for a VNIC in another network namespace: its purpose there. Its interface is never made again. */
+  readonly attachment?: string;
   readonly protection: VnicProtection;
   /** The reason why its device does not work. */
   fault: string | undefined;
 }
+
+/** The settings of a VNIC that change while it runs, beside its link properties. */
+export type VnicChange = Pick<Vnic, 'mac' | 'macType' | 'vid'>;
 
 /** A VNIC as the operator has asked for it, with its leases from the previous process. */
 export interface VnicPlan extends Omit<Vnic, 'fault' | 'protection'> {

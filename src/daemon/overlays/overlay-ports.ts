@@ -3,17 +3,19 @@
  * device was lost. Their rules, MAC and MTU come from the operator, the plugin and the device.
  */
 import type { VnicInfo } from '../../control/messages.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
-import type { ProtectionRules } from '../../core/link-protection.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
+import type { ProtectionRules } from '../../core/protection/link-protection.js';
 import type { OverlayDatapath, PortHandle } from '../../datapath/contract.js';
-import type { Destination, MacAddress } from '../../plugin/contract.js';
+import type { MacAddress } from '../../plugin/contract.js';
+import type { Destination, IpAddress } from '../../wire/ip.js';
 import { formatMac } from '../../wire/mac.js';
 import * as vlan from '../../wire/vlan.js';
+import { OverlayError } from '../../model/errors.js';
 import type { Health } from '../health.js';
 import type { PortSnapshot } from '../state/snapshot.js';
-import { deviceFault, tapError } from './overlay-errors.js';
+import { changeError, deviceFault, renameError, tapError } from './overlay-errors.js';
 import type { OverlayLinks } from './overlay-links.js';
-import type { OverlayPlan, Vnic, VnicPlan } from './overlay-plan.js';
+import type { OverlayPlan, Vnic, VnicChange, VnicPlan } from './overlay-plan.js';
 import type { OverlayPlugin } from './overlay-plugin.js';
 import { VnicProtection } from './vnic-protection.js';
 
@@ -27,7 +29,7 @@ export type PortInfo = Pick<VnicInfo, 'name' | 'state' | 'counters'>;
 
 export interface PortContext {
   readonly links: OverlayLinks;
-  readonly plugin: Pick<OverlayPlugin, 'allowedIps' | 'placeOf'>;
+  readonly plugin: Pick<OverlayPlugin, 'allowedIps' | 'placeOf' | 'ports'>;
   readonly health: Health;
   /** Snapshots of the ports, for an overlay that goes on from an earlier daemon. */
   readonly before: ReadonlyMap<string, PortSnapshot> | undefined;
@@ -64,28 +66,56 @@ export class OverlayPorts {
     this.#open(this.#plan.name, this.#plan.mac, 0, true);
   }
 
+  /** Sets another MTU of the overlay. Throws an OverlayError at the first device that does not take it. */
+  setMtu(mtuBytes: number, largestMtuBytes = this.#largestMtuBytes): void {
+    const ports = [{ name: this.#plan.name, vid: 0 }, ...this.#vnics.values()];
+    const before = new Map(ports.map(({ name, vid }) => [name, this.#mtuBytesOf(vid)]));
+    this.#mtuBytes = mtuBytes;
+    this.#largestMtuBytes = largestMtuBytes;
+    for (const { name, vid } of ports) {
+      const [was, is] = [before.get(name)!, this.#mtuBytesOf(vid)];
+      if (was === is) continue;
+      try {
+        const isSet = this.#handles.get(name)?.setMtu(is, was) ?? false;
+        this.#context.links.resized(name, is, isSet);
+      } catch (error) {
+        throw tapError(error, name);
+      }
+    }
+  }
+
   addVnic({ properties, leases, ...plan }: VnicPlan): void {
-    const { plugin, before } = this.#context;
+    const { plugin } = this.#context;
     const protection = new VnicProtection(properties, leases, () => {
-      this.protect(plan.name);
+      for (const [name, vnic] of this.#vnics) if (vnic.protection === protection) this.protect(name);
     });
-    const allowedBefore = before?.get(plan.name)?.allowedIps ?? undefined;
-    protection.setNamed(plugin.allowedIps(plan.mac, allowedBefore));
+    this.#tellPorts(plan.mac);
+    protection.setNamed(plugin.allowedIps(plan.mac, this.#allowedBefore(plan.name)));
     // The VNIC is stored first, since its interface may have another MAC, which is reported at once.
     this.#vnics.set(plan.name, { ...plan, protection, fault: undefined });
     try {
       this.#open(plan.name, plan.mac, plan.vid, false, protection.rules(), plan.temporary);
     } catch (error) {
       this.#vnics.delete(plan.name);
+      this.#tellPorts();
       protection.stop();
       throw error;
     }
+  }
+
+  /** The list that the previous process had for a VNIC. A VNIC that it did not have is closed if the plugin protected
+   * the others: until the plugin works, it cannot say what this one may send from. */
+  #allowedBefore(name: string): readonly IpAddress[] | undefined {
+    const { before } = this.#context;
+    const isProtecting = (before?.get(this.#plan.name)?.allowedIps ?? null) !== null;
+    return before?.get(name)?.allowedIps ?? (isProtecting ? [] : undefined);
   }
 
   async removeVnic(name: string): Promise<void> {
     const { links, health } = this.#context;
     this.#vnics.get(name)?.protection.stop();
     this.#vnics.delete(name);
+    this.#tellPorts();
     links.forgetPort(name);
     health.restore(`port ${name}`);
     await this.#close(name);
@@ -110,6 +140,48 @@ export class OverlayPorts {
     this.#context.health.degrade(`port ${name}`, `port ${name}: ${fault}`);
   }
 
+  /** Throws an OverlayError if its device cannot be renamed; nothing has changed then. */
+  renameVnic(from: string, to: string): void {
+    const [vnic, port] = [this.#vnics.get(from), this.#handles.get(from)];
+    if (vnic === undefined || port === undefined || vnic.fault !== undefined) throw notWorking(from);
+    try {
+      port.rename(to);
+    } catch (error) {
+      throw renameError(error, from, to);
+    }
+    const vnics = [...this.#vnics.values()];
+    this.#vnics.clear();
+    for (const one of vnics)
+      this.#vnics.set(one === vnic ? to : one.name, one === vnic ? { ...one, name: to } : one);
+    this.#handles.delete(from);
+    this.#handles.set(to, port);
+    this.#context.links.forgetPort(from);
+    this.#follow(port, to, vnic.mac, vnic.vid);
+  }
+
+  /** Gives a VNIC another MAC, another VLAN or both; its interface stays. Throws an OverlayError; nothing has changed then. */
+  changeVnic(name: string, change: VnicChange): void {
+    const [before, port] = [this.#vnics.get(name), this.#handles.get(name)];
+    if (before === undefined || port === undefined || before.fault !== undefined) throw notWorking(name);
+    const { plugin, links } = this.#context;
+    const { mac, macType, vid, protection } = { ...before, ...change };
+    const [was, is] = [this.#mtuBytesOf(before.vid), this.#mtuBytesOf(vid)];
+    try {
+      if (was !== is) port.setMtu(is, was);
+      if (mac !== before.mac) port.setAddress(mac);
+    } catch (error) {
+      if (was !== is) port.setMtu(was, is);
+      throw changeError(error, name);
+    }
+    this.#vnics.set(name, { ...before, mac, macType, vid });
+    links.forgetPort(name);
+    this.#tellPorts();
+    protection.setNamed(plugin.allowedIps(mac, protection.named));
+    if (vid !== before.vid) port.setVid(vid);
+    if (mac !== before.mac) port.setMac(mac, protection.rules());
+    this.#follow(port, name, mac, vid);
+  }
+
   /** Opens lost devices again. Rejects with an OverlayError at the first that cannot be opened. */
   async mend(): Promise<void> {
     const { name, mac } = this.#plan;
@@ -120,7 +192,7 @@ export class OverlayPorts {
       this.#fault = undefined;
     }
     for (const vnic of this.#vnics.values()) {
-      if (vnic.fault === undefined) continue;
+      if (vnic.fault === undefined || vnic.attachment !== undefined) continue;
       const { name, mac, vid, protection, temporary } = vnic;
       await this.#reopen(name, () => {
         protection.setNamed(this.#context.plugin.allowedIps(mac, protection.named));
@@ -151,7 +223,7 @@ export class OverlayPorts {
     protection?: ProtectionRules,
     temporary = this.#plan.temporary,
   ): void {
-    const { links, plugin, before } = this.#context;
+    const { before } = this.#context;
     const mtuBytes = this.#mtuBytesOf(vid);
     const previousMtuBytes = before?.get(name)?.mtuBytes;
     let port: PortHandle;
@@ -170,6 +242,12 @@ export class OverlayPorts {
       throw tapError(error, name);
     }
     this.#handles.set(name, port);
+    this.#follow(port, name, mac, vid);
+  }
+
+  #follow(port: PortHandle, name: string, mac: MacAddress, vid: number): void {
+    const { links, plugin } = this.#context;
+    const mtuBytes = this.#mtuBytesOf(vid);
     const isPinned = (): boolean => {
       const guard = this.#vnics.get(name)?.protection;
       if (guard === undefined) return false;
@@ -200,8 +278,16 @@ export class OverlayPorts {
   macChanged(port: string, mac: MacAddress): void {
     const { plugin } = this.#context;
     const protection = this.#vnics.get(port)?.protection;
+    this.#tellPorts();
     protection?.setNamed(plugin.allowedIps(mac, protection.named));
     this.#handles.get(port)?.setMac(mac, protection?.rules());
+  }
+
+  /** `added`: the MAC of a port that is about to be opened. */
+  #tellPorts(added?: MacAddress): void {
+    const { links, plugin } = this.#context;
+    const macs = [this.#plan, ...this.#vnics.values()].map(({ name, mac }) => links.macOf(name) ?? mac);
+    plugin.ports(added === undefined ? macs : [...macs, added]);
   }
 
   /** The plugin's answers about its MACs may have changed. */
@@ -246,6 +332,7 @@ export class OverlayPorts {
       vid: vnic.vid,
       mtuBytes: links.mtuBytesOf(vnic.name) ?? this.#mtuBytesOf(vnic.vid),
       temporary: vnic.temporary,
+      attachment: vnic.attachment ?? null,
     };
   }
 
@@ -275,8 +362,16 @@ export class OverlayPorts {
   }
 
   *snapshots(): Generator<[string, PortSnapshot]> {
-    yield [this.#plan.name, { mtuBytes: this.#mtuBytes, allowedIps: null }];
+    const { plugin } = this.#context;
+    // No rule is about the own port. An empty list there says that the plugin protects VNICs.
+    const isProtecting =
+      plugin.allowedIps(this.#plan.mac, this.#allowedBefore(this.#plan.name)) !== undefined;
+    yield [this.#plan.name, { mtuBytes: this.#mtuBytes, allowedIps: isProtecting ? [] : null }];
     for (const { name, vid, temporary, protection } of this.#vnics.values())
       if (!temporary) yield [name, { mtuBytes: this.#mtuBytesOf(vid), allowedIps: protection.named ?? null }];
   }
+}
+
+function notWorking(vnic: string): OverlayError {
+  return new OverlayError('AGAIN', `${vnic}: its interface does not work; 'dladm up-overlay' opens it again`);
 }

@@ -1,21 +1,21 @@
 /** Reads the properties of an overlay's plan, with the specs of the lookup plugin that the plan names. */
 import { type Encapsulation, ENCAPSULATION_NAMES, encapsulationNamed } from '../../encap/index.js';
-import { invalidError } from '../../model/errors.js';
+import { asOverlayError, invalidError } from '../../model/errors.js';
 import { overlaySpecs } from '../../model/overlay-specs.js';
-import { type OwnedSpec, PropertySet } from '../../model/properties.js';
+import { isNot, type OwnedSpec, PropertySet } from '../../model/properties.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
 import { unknownKind } from './overlay-errors.js';
 import type { OverlayPlan, Services } from './overlay-plan.js';
 
 /** Throws an OverlayError when there is no such encapsulation. */
-export function needEncapsulation({ encap }: OverlayPlan): Encapsulation {
+export function needEncapsulation({ encap }: Pick<OverlayPlan, 'encap'>): Encapsulation {
   const found = encapsulationNamed(encap);
   if (found === undefined) throw unknownKind('encapsulation', encap, ENCAPSULATION_NAMES);
   return found;
 }
 
 /** Throws an OverlayError when there is no such plugin. */
-export function needPlugin({ search }: OverlayPlan, { plugins }: Services): LookupPlugin {
+export function needPlugin({ search }: Pick<OverlayPlan, 'search'>, { plugins }: Services): LookupPlugin {
   const plugin = plugins.get(search);
   if (plugin !== undefined) return plugin;
   const failure = plugins.failureOf(search);
@@ -40,9 +40,39 @@ export function specsOf(
   return overlaySpecs(encapsulation, plugin?.properties ?? untyped, searches);
 }
 
+type Asked = Pick<OverlayPlan, 'id' | 'encap' | 'search' | 'vnetid' | 'properties' | 'temporary'>;
+
+/**
+ * Lines about what an overlay has otherwise than it was asked for; none if it has nothing otherwise. `has`: its
+ * properties, if it runs. Throws an OverlayError when the asked properties are invalid.
+ */
+export function overlayDifferences(
+  there: Asked,
+  has: PropertySet | undefined,
+  asked: Asked,
+  services: Services,
+): string[] {
+  needEncapsulation(asked);
+  const plugin = needPlugin(asked, services);
+  const wanted = readProperties(asked, plugin, services);
+  const lines = (['encap', 'search'] as const)
+    .filter((name) => there[name] !== asked[name])
+    .map((name) => isNot(name, there[name], asked[name]));
+  const kept = ({ temporary }: Asked): string => (temporary ? 'temporary' : 'persistent');
+  const all = kept(there) === kept(asked) ? lines : [...lines, isNot('it', kept(there), kept(asked))];
+  if (lines.length > 0) return all;
+  try {
+    return [...all, ...(has ?? readProperties(there, plugin, services)).differences(wanted)];
+  } catch (error) {
+    // The stored properties are not valid any more, and those that were asked for are.
+    const { message, details } = asOverlayError(error);
+    return [...all, ...(details.length > 0 ? details : [message])];
+  }
+}
+
 /** The caller has checked the encapsulation of the plan (`needEncapsulation`). */
 export function readProperties(
-  plan: OverlayPlan,
+  plan: Asked,
   plugin: LookupPlugin | undefined,
   { plugins }: Services,
 ): PropertySet {
@@ -54,4 +84,12 @@ export function readProperties(
     search,
     'varpd/id': id,
   });
+}
+
+/** Returns the plugin. Throws an OverlayError when an overlay of this mode cannot have it. */
+export function checkMode(plugin: LookupPlugin, before: LookupPlugin['mode']): LookupPlugin {
+  if (plugin.mode === 'point' || before === 'dynamic') return plugin;
+  throw invalidError(
+    'it had one destination for all, and now is asked for each MAC: delete it and create it again',
+  );
 }

@@ -14,7 +14,7 @@ const TARGET_PAGE_ROWS = 100;
 
 const POINT_TARGET = '*:*:*:*:*:*';
 
-const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null };
+const NO_FACTS = { origin: null, ageMs: null, idleMs: null, ttlMs: null, isStale: false, staleMs: null };
 
 /** The overlay that has the table. Its mode and its destination may come later. */
 export interface TableOwner {
@@ -49,6 +49,8 @@ export class OverlayTargets {
       ageMs: facts?.ageMs ?? null,
       idleMs: facts?.idleMs ?? null,
       ttlMs: facts?.ttlMs ?? null,
+      isStale: facts?.isStale === true,
+      staleMs: facts?.staleMs ?? null,
     }));
     return { rows, next: next === undefined ? null : formatMac(next) };
   }

@@ -4,7 +4,7 @@
  * true, and large packets are lost on the way, or it is forged.
  */
 import type { Notice } from '../../core/notices.js';
-import { leastPathMtuBytes } from '../../core/path-news.js';
+import { leastPathMtuBytes } from '../../core/peers/path-news.js';
 import type { Encapsulation } from '../../encap/index.js';
 import { family, type IpAddress } from '../../wire/ip.js';
 import type { Health } from '../health.js';

@@ -13,29 +13,32 @@
  *   on disk only            deleted with -t, or could not be brought up: tried again until it can (retries.ts)
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Failure } from '../../control/messages.js';
+import type { CreationInfo, Failure } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
-import { asOverlayError, OverlayError } from '../../model/errors.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
 import { readLinkValues } from '../../model/link-properties.js';
-import { foundExpected } from '../../model/properties.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { isTemporary } from '../../model/sentences.js';
 import { formatMac, randomLocalMac } from '../../wire/mac.js';
 import type { StateStore } from '../state/persistence.js';
-import { allOrNothing, KeyedQueue, undoFailed, type UndoStack } from '../undo.js';
+import { allOrNothing, type UndoStack } from '../../model/undo.js';
+import { KeyedQueue, undoFailed } from '../undo.js';
 import { BringUp } from './bring-up.js';
+import { DeclaredOverlays } from './change/declared.js';
+import { addVnic } from './change/new-vnic.js';
+import { OverlayProperties } from './change/overlay-property-changes.js';
 import { OverlayDirectory } from './directory.js';
+import { renameVnic } from './change/rename.js';
 import { NewNames } from './new-names.js';
-import { needMac } from './overlay-errors.js';
-import type { Services } from './overlay-plan.js';
+import type { OverlayPlan, Services } from './overlay-plan.js';
 import type { RunningOverlay } from './running-overlay.js';
-import { LinkProperties, storedProperties } from './vnic-link-properties.js';
+import { needMac } from './overlay-errors.js';
+import { overlayDifferences } from './overlay-properties.js';
+import { LinkProperties, vnicDifferences } from './vnic-link-properties.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
 type Result<M extends keyof Methods> = Methods[M]['result'];
 
-/** 802.1Q: 4095 is reserved, 0 means no VLAN. */
-const MAX_VID = 4094;
 /** illumos varpd: an INT32. */
 const MAX_ID = 0x7fff_ffff;
 /** Part of the 2 s that varpd has to end. */
@@ -46,6 +49,8 @@ export class Registry {
   readonly #store: StateStore;
   readonly directory: OverlayDirectory;
   readonly linkProperties: LinkProperties;
+  readonly properties: OverlayProperties;
+  readonly declared: DeclaredOverlays;
   readonly #changes = new KeyedQueue();
   readonly #names: NewNames;
   readonly #bringUp: BringUp;
@@ -66,22 +71,53 @@ export class Registry {
     };
     const own = { ...services, leasesChanged };
     this.#bringUp = new BringUp(own, store, this.directory, this.#names, this.#changes, changed);
+    const { directory } = this;
+    const { plugins, log } = services;
+    const bringUp = (name: string): Promise<Result<'overlay.up'>> => this.#bringUp.up(name);
+    const parts = { directory, store, changes: this.#changes, log, bringUp };
+    this.properties = new OverlayProperties({ ...parts, plugins, snapshot: services.snapshot });
+    this.declared = new DeclaredOverlays({
+      ...parts,
+      services,
+      names: this.#names,
+      create: (declared, undo) => this.#start({ ...declared, temporary: false }, undo),
+      remove: (name) => this.#remove(name, true),
+    });
     for (const { id } of store.overlays.values()) this.#lastId = Math.max(this.#lastId, id);
   }
 
   // -- Overlays
 
-  createOverlay(params: Params<'overlay.create'>): Promise<void> {
-    const { name, encap, search, vnetid, temporary, properties } = params;
-    return this.#create(name, name, async (undo) => {
+  createOverlay(params: Params<'overlay.create'>): Promise<CreationInfo> {
+    const { name, encap, search, vnetid, temporary, properties, isIfMissing } = params;
+    const isThere = (): Promise<boolean> => this.#hasOverlay(params);
+    return this.#create(name, name, isIfMissing && isThere, async (undo) => {
       await this.#services.plugins.find(search);
-      const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
-      const plan = { name, encap, search, vnetid, temporary, properties, ...made };
-      const overlay = await this.#bringUp.start(plan, undo);
+      const overlay = await this.#start({ name, encap, search, vnetid, temporary, properties }, undo);
       if (!temporary) await this.#save(overlay);
       // The reason of a state file that was set aside.
       this.directory.reasons.delete(name);
     });
+  }
+
+  #start(
+    plan: Pick<OverlayPlan, 'name' | 'encap' | 'search' | 'vnetid' | 'temporary' | 'properties'>,
+    undo: UndoStack,
+  ): Promise<RunningOverlay> {
+    const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
+    return this.#bringUp.start({ ...plan, ...made }, undo);
+  }
+
+  /** Whether the overlay is there as it is asked for. Rejects with an OverlayError if it is there otherwise. */
+  async #hasOverlay(asked: Params<'overlay.create'>): Promise<boolean> {
+    const running = this.directory.overlays.get(asked.name);
+    const stored = this.#store.overlays.get(asked.name);
+    const there = running?.plan ?? (stored && { ...stored, temporary: false });
+    if (there === undefined) return false;
+    await this.#services.plugins.find(asked.search);
+    const wanted = { ...asked, id: there.id };
+    refuseOther(asked.name, overlayDifferences(there, running?.properties, wanted, this.#services));
+    return true;
   }
 
   /** `temporary`: the state file stays on the disk. */
@@ -95,14 +131,23 @@ export class Registry {
         ...(stored?.vnics.map((vnic) => vnic.name) ?? []),
       ]);
       if (vnics.size > 0) throw busy(name, [...vnics]);
-      if (stored !== undefined) await this.#store.remove(name);
-      this.#bringUp.forget(name);
-      this.directory.reasons.delete(name);
-      this.directory.overlays.delete(name);
-      if (overlay === undefined) this.#services.datapath.discard(name);
-      else await overlay.stop();
-      this.#changed();
+      await this.#remove(name, stored !== undefined);
     });
+  }
+
+  /** Deletes an overlay and the VNICs that it has. */
+  async #remove(name: string, isStored: boolean): Promise<void> {
+    const overlay = this.directory.overlays.get(name);
+    const vnics = this.directory.storedVnics(name).map((vnic) => vnic.name);
+    if (isStored) await this.#store.remove(name);
+    this.#bringUp.forget(name);
+    this.directory.overlays.delete(name);
+    for (const one of [name, ...vnics]) {
+      this.directory.reasons.delete(one);
+      if (overlay === undefined) this.#services.datapath.discard(one);
+    }
+    await overlay?.stop();
+    this.#changed();
   }
 
   /** Called at the start of varpd: starts everything stored. */
@@ -130,6 +175,26 @@ export class Registry {
     return (await Promise.all(attempts)).flat();
   }
 
+  /** Has all overlays of a plugin use its new code, or none. */
+  reloadPlugin({ name }: Params<'daemon.reloadPlugin'>): Promise<void> {
+    return this.#changes.run(`plugin ${name}`, async () => {
+      const loaded = await this.#services.plugins.loadAgain(name);
+      const overlays = [...this.directory.overlays.values()].filter(({ plan }) => plan.search === name);
+      const prepared = await Promise.allSettled(overlays.map((one) => one.prepareSwap(loaded.plugin)));
+      const swaps = prepared.filter((one) => one.status === 'fulfilled').map(({ value }) => value);
+      const reasons = prepared.flatMap((one, index) =>
+        one.status === 'rejected' ? [`${overlays[index].name}: ${asOverlayError(one.reason).message}`] : [],
+      );
+      if (reasons.length > 0) {
+        await Promise.all(swaps.map((swap) => swap.abandon()));
+        loaded.abandon();
+        throw new OverlayError('INVALID', `plugin '${name}' goes on with the code that it has`, reasons);
+      }
+      await Promise.all(swaps.map((swap) => swap.commit()));
+      loaded.commit();
+    });
+  }
+
   targets({ name, after, limit }: Params<'overlay.targets'>): Promise<Result<'overlay.targets'>> {
     return this.directory.need(name).targets.page(after, limit);
   }
@@ -148,23 +213,43 @@ export class Registry {
 
   // -- VNICs
 
-  createVnic({ name, over, mac, vid = 0, properties, temporary }: Params<'vnic.create'>): Promise<void> {
-    return this.#create(name, over, async (undo) => {
+  createVnic(params: Params<'vnic.create'>): Promise<CreationInfo> {
+    const { name, over, temporary, isIfMissing } = params;
+    const isThere = (): boolean => this.#hasVnic(params);
+    return this.#create(name, over, isIfMissing && isThere, async (undo) => {
       const overlay = this.directory.need(over);
-      if (vid < 0 || vid > MAX_VID)
-        throw new OverlayError('INVALID', `vid: ${foundExpected(String(vid), `0 to ${MAX_VID}`)}`);
       if (!temporary && overlay.plan.temporary) throw isTemporary(over, 'made over');
-      const address = mac === undefined ? this.#names.freeMac(overlay) : needMac(mac);
-      const macType = mac === undefined ? 'random' : 'fixed';
-      this.#names.checkMac(overlay, address);
-      const values = readLinkValues(properties ?? []);
-      overlay.addVnic({ name, mac: address, macType, vid, temporary, properties: values, leases: [] });
-      undo.push(() => overlay.removeVnic(name));
+      const vnic = addVnic(overlay, params, this.#names, undo);
       if (temporary) return;
       const stored = this.#store.overlays.get(over)!;
-      const vnic = { name, mac: formatMac(address), macType, vid, ...storedProperties(values) } as const;
       await this.#store.save({ ...stored, vnics: [...stored.vnics, vnic] });
     });
+  }
+
+  renameVnic(from: string, to: string): Promise<void> {
+    const { log } = this.#services;
+    const { directory } = this;
+    const parts = { directory, store: this.#store, changes: this.#changes, names: this.#names, log };
+    return renameVnic(parts, from, to);
+  }
+
+  /** Whether the VNIC is there as it is asked for. Throws an OverlayError if it is there otherwise. */
+  #hasVnic({ name, over, mac, vid = 0, properties, temporary, attachment }: Params<'vnic.create'>): boolean {
+    const overlay = this.directory.overlayNameOf(name);
+    const running = this.directory.overlays.get(overlay)?.vnics.get(name);
+    const stored = this.directory.storedVnics(overlay).find((vnic) => vnic.name === name);
+    const there =
+      running === undefined
+        ? stored && { ...stored, temporary: false, values: new Map(stored.properties) }
+        : { ...running, mac: formatMac(running.mac), values: running.protection.values };
+    if (there === undefined) return false;
+    const wanted = {
+      ...{ over, vid, temporary, values: readLinkValues(properties ?? []) },
+      mac: mac === undefined ? undefined : formatMac(needMac(mac)),
+      ...(attachment !== undefined && { attachment }),
+    };
+    refuseOther(name, vnicDifferences({ ...there, over: overlay }, wanted));
+    return true;
   }
 
   deleteVnic({ name, temporary }: Params<'vnic.delete'>): Promise<void> {
@@ -236,9 +321,20 @@ export class Registry {
     return this.#changes.run(overlay, () => allOrNothing(work, undoFailed(this.#services.log)));
   }
 
-  /** Keeps others from the name from now on. */
-  #create(name: string, overlay: string, work: (undo: UndoStack) => Promise<void>): Promise<void> {
-    return this.#change(overlay, (undo) => this.#names.reserve(name, () => work(undo)));
+  /** Keeps others from the name from now on, unless it is there: then nothing is made. */
+  async #create(
+    name: string,
+    overlay: string,
+    isThere: (() => boolean | Promise<boolean>) | false | undefined,
+    work: (undo: UndoStack) => Promise<void>,
+  ): Promise<CreationInfo> {
+    let isCreated = false;
+    await this.#change(overlay, async (undo) => {
+      if (isThere && (await isThere())) return;
+      await this.#names.reserve(name, () => work(undo));
+      isCreated = true;
+    });
+    return { isCreated };
   }
 
   #save(overlay: RunningOverlay): Promise<void> {
@@ -257,6 +353,11 @@ export class Registry {
     while (used.has(this.#lastId));
     return this.#lastId;
   }
+}
+
+function refuseOther(name: string, differences: readonly string[]): void {
+  if (differences.length > 0)
+    throw new OverlayError('EXISTS', `${name} exists with other settings`, differences);
 }
 
 function busy(name: string, vnics: readonly string[]): OverlayError {

@@ -1,9 +1,11 @@
 /**
  * Attempts to bring up stored overlays and VNICs that do not run. Most causes end without an event: a UDP
  * port becomes free, a file is mended, a device is removed. So each overlay is tried again after a pause that
- * grows with each attempt, and at once when its listen address appears.
+ * grows with each attempt, and at once when its listen address appears. A random part of the pause keeps hosts apart
+ * that wait for the same store.
  */
 import { inBackground } from '../../model/background.js';
+import { spread } from '../../plugin/back-off.js';
 import type { IpAddress } from '../../wire/ip.js';
 import type { Following, LinkWatch } from '../underlay/link-watch.js';
 
@@ -13,7 +15,7 @@ import type { Following, LinkWatch } from '../underlay/link-watch.js';
  */
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 5000;
-/** Least pause as a multiple of the time of the attempt. */
+/** Ceiling of the pause as a multiple of the time of the attempt, at the least. */
 const PAUSE_FACTOR = 9;
 
 interface Retry {
@@ -40,7 +42,7 @@ export class Retries {
     this.forget(name);
     if (this.#isStopped) return;
     const doubledMs = before === undefined ? FIRST_PAUSE_MS : Math.min(2 * before.pauseMs, LAST_PAUSE_MS);
-    const pauseMs = Math.max(doubledMs, PAUSE_FACTOR * tookMs);
+    const pauseMs = spread(Math.max(doubledMs, PAUSE_FACTOR * tookMs));
     const again = (): void => {
       inBackground(`bringing up ${name}`, this.#attempt(name));
     };

@@ -4,34 +4,36 @@
  * Starting it is a row of steps that each may fail; the steps before are undone then. Afterwards the object
  * only holds state and answers questions. The registry decides which overlays may exist side by side.
  */
-import { availableParallelism } from 'node:os';
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
 import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
 import { type Encapsulation, overheadBytes } from '../../encap/index.js';
-import { OverlayError } from '../../model/errors.js';
-import {
-  LINK_STATE,
-  OFFLOAD,
-  queueCount,
-  type TunnelValues,
-  tunnelValues,
-} from '../../model/overlay-specs.js';
-import { foundExpected, type PropertySet } from '../../model/properties.js';
-import { failedToSet } from '../../model/sentences.js';
+import { tunnelValues } from '../../model/overlay-specs.js';
+import type { PropertySet } from '../../model/properties.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
-import { type Endpoint, family, isSameEndpoint } from '../../wire/ip.js';
+import { type Endpoint, family, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
+import type { Swap } from '../plugins/attempts.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
-import { defaultMtuBytes, largestMtuBytes } from '../underlay/mtu.js';
-import type { UndoStack } from '../undo.js';
+import type { UndoStack } from '../../model/undo.js';
+import { type Change, changeRunning } from './change/live-change.js';
+import {
+  chooseMtu,
+  linkStateOf,
+  type Network,
+  networksOf,
+  type OverlayValues,
+  queuesOf,
+  servedOf,
+  settingsOf,
+} from './change/overlay-values.js';
 import { bindError } from './overlay-errors.js';
 import { OverlayLinks } from './overlay-links.js';
-import type { OverlayPlan, OverlayServices, Vnic, VnicPlan } from './overlay-plan.js';
+import type { OverlayPlan, OverlayServices, Vnic, VnicChange, VnicPlan } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
 import { OverlayPorts, type PortInfo, type PortPlace } from './overlay-ports.js';
-import { needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
+import { checkMode, needEncapsulation, needPlugin, readProperties } from './overlay-properties.js';
 import { OverlayTargets } from './overlay-targets.js';
 import { PathWatch } from './path-watch.js';
 import { SourceWatch } from './source-watch.js';
@@ -40,9 +42,9 @@ export class RunningOverlay {
   readonly targets = new OverlayTargets(this);
   readonly #services: OverlayServices;
   mode: 'point' | 'dynamic';
-  #properties: PropertySet;
+  /** The values in force. */
+  readonly #values: OverlayValues;
   readonly #encapsulation: Encapsulation;
-  readonly #tunnel: TunnelValues;
   readonly #plugin: OverlayPlugin;
   /** Snapshot of an overlay that goes on from an earlier daemon. */
   readonly #before: OverlaySnapshot | undefined;
@@ -53,50 +55,42 @@ export class RunningOverlay {
   readonly #paths: PathWatch;
   /** Set once the overlay has started. */
   #datapath: OverlayDatapath | undefined;
-  /** Destination of a point overlay, once it has started. */
-  #destination: Endpoint | undefined;
 
   private constructor(
-    readonly plan: OverlayPlan,
+    plan: OverlayPlan,
     plugin: LookupPlugin | undefined,
     properties: PropertySet,
     services: OverlayServices,
   ) {
     this.#services = services;
-    this.#properties = properties;
     this.#encapsulation = needEncapsulation(plan);
-    this.#tunnel = tunnelValues(this.#encapsulation, properties);
+    const tunnel = tunnelValues(this.#encapsulation, properties);
+    this.#values = { plan, properties, tunnel, destination: undefined, leaving: undefined };
     this.health = new Health(plan.name, services.log);
     const { datapath, log, limits, watch, links, snapshot } = services;
-    const { listen } = this;
-    const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, listen);
+    const before = plan.isNew ? undefined : snapshot.of(plan.name, plan.mac, this.listen);
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A snapshot of another mode than the plugin's is not used.
     this.#before = before?.mode === this.mode ? before : undefined;
-    const headerBytes = overheadBytes(this.#encapsulation, family(listen.ip));
-    const place = { overlay: plan.name, listenIp: listen.ip, overheadBytes: headerBytes };
+    const { ip: listenIp } = this.listen;
+    const overhead = overheadBytes(this.#encapsulation, family(listenIp));
+    const place = { overlay: plan.name, listenIp, overheadBytes: overhead };
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.health, log, macChanged });
     this.#sources = new SourceWatch(plan.name, this.health, log);
     this.#paths = new PathWatch(this.#encapsulation, this.health);
-    const served = { overlay: plan.name, vnetid: plan.vnetid, listen };
     const reprotect = (): void => {
       this.#ports.reprotect();
     };
-    const pluginServices = { log, health: this.health, limits, reprotect };
+    const pluginServices = { log, health: this.health, limits, files: services.pluginFiles, reprotect };
     const prepare: Prepare = async () => {
       await services.plugins.find(plan.search);
-      const found = needPlugin(plan, services);
-      if (found.mode === 'dynamic' && this.mode === 'point')
-        throw new OverlayError(
-          'INVALID',
-          'it had one destination for all, and now is asked for each MAC: delete it and create it again',
-        );
-      return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.#properties };
+      const found = checkMode(needPlugin(plan, services), this.mode);
+      return { plugin: found, properties: plugin === undefined ? this.#typed(found) : this.properties };
     };
-    this.#plugin = new OverlayPlugin(plan.search, served, pluginServices, prepare, {
+    this.#plugin = new OverlayPlugin(plan.search, servedOf(this.#values), pluginServices, prepare, {
       started: (properties, destination) => {
         this.#pluginStarted(properties, destination);
         reprotect();
@@ -122,6 +116,10 @@ export class RunningOverlay {
     return new RunningOverlay(plan, plugin, readProperties(plan, plugin, services), services);
   }
 
+  get plan(): OverlayPlan {
+    return this.#values.plan;
+  }
+
   get name(): string {
     return this.plan.name;
   }
@@ -135,7 +133,12 @@ export class RunningOverlay {
   }
 
   get listen(): Endpoint {
-    return this.#tunnel.listen;
+    return this.#values.tunnel.listen;
+  }
+
+  /** The networks that no other overlay may have: as `networksOf`. */
+  get networks(): readonly Network[] {
+    return networksOf(this.#values);
   }
 
   /** Throws before the overlay has started. */
@@ -145,12 +148,12 @@ export class RunningOverlay {
   }
 
   get properties(): PropertySet {
-    return this.#properties;
+    return this.#values.properties;
   }
 
   /** Destination of a point overlay. */
   get destination(): Endpoint | undefined {
-    return this.#destination;
+    return this.#values.destination;
   }
 
   get mtuBytes(): number {
@@ -165,16 +168,14 @@ export class RunningOverlay {
   async start(undo: UndoStack): Promise<void> {
     const { datapath } = this.#services;
     const { plan, properties } = this;
-    const linkState = properties.word('link-state', LINK_STATE);
-    if (linkState === 'follow' && !datapath.features['tapCarrier'])
-      throw new OverlayError('UNSUPPORTED', "link-state: 'follow' needs Linux 5.0 or newer");
+    const linkState = linkStateOf(properties, datapath);
     const isLeft = !plan.isNew && datapath.hasLeft(plan.name);
     const goesOn = isLeft && this.#before?.isRecent === true;
     let failure: unknown;
     undo.push(() => this.#plugin.stop());
     if (!goesOn) {
       try {
-        this.#destination = await this.#plugin.start();
+        this.#values.destination = await this.#plugin.start();
       } catch (error) {
         if (!isLeft) throw error;
         failure = error;
@@ -182,14 +183,15 @@ export class RunningOverlay {
     }
     // Until the plugin knows better.
     const before = goesOn || failure !== undefined ? this.#before : undefined;
-    this.#destination ??= before?.destination;
-    const largestMtuBytes = this.#chooseMtu();
+    this.#values.destination ??= before?.destination;
+    const asked = { encapsulation: this.#encapsulation, isAsked: plan.isNew, destinations: this.#mtuPeers };
+    const largestMtuBytes = chooseMtu({ ...this.#values, ...asked }, this.#services);
     const targets = before ?? (this.#before?.isRecent === true ? this.#before : undefined);
     const known = { peers: before?.peers ?? [], targets: targets?.targets ?? [] };
     const handle = await this.#addToDatapath(isLeft, known);
     this.#datapath = handle;
     undo.push(() => (plan.isNew ? handle.remove() : handle.withdraw()));
-    this.#links.start(handle, linkState, this.#destination?.ip);
+    this.#links.start(handle, linkState, this.destination?.ip);
     undo.push(() => {
       this.#links.stop();
       this.#sources.stop();
@@ -201,27 +203,17 @@ export class RunningOverlay {
   }
 
   async #addToDatapath(mayLackAddress: boolean, known: KnownPlaces): Promise<OverlayDatapath> {
-    const { datapath, limits, log } = this.#services;
-    const { plan, properties } = this;
-    const destination = this.#destination;
-    const queues = queueCount(properties.text('queues'), availableParallelism());
-    if (queues > 1 && !datapath.features['tapSteering'])
-      log.warn(
-        `queues ${plan.name}`,
-        `${plan.name}: one thread carries all that its links send, so that flows stay in order: varpd could not load its BPF program (start it with CAP_BPF)`,
-      );
+    const { datapath, limits } = this.#services;
+    const { plan, destination } = this;
     try {
       const config = {
         id: plan.id,
         encapsulation: this.#encapsulation.name,
-        vnetid: plan.vnetid,
-        mtuBytes: this.mtuBytes,
         mode: this.mode,
         ...(destination !== undefined && { destination }),
-        ...this.#tunnel,
+        ...settingsOf(this.#values),
         mayLackAddress,
-        queues,
-        offload: properties.word('offload', OFFLOAD),
+        queues: queuesOf(this.#values, this.#services),
         negativeTtlMs: limits().negativeTtlMs,
         maxTargets: limits().maxTargets,
         known,
@@ -253,13 +245,18 @@ export class RunningOverlay {
     };
   }
 
+  #noticed(notice: Notice): void {
+    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
+    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
+  }
+
   /** The plugin has started after the overlay, which had no destination, or that of the snapshot. */
   #pluginStarted(properties: PropertySet, destination: Endpoint | undefined): void {
-    this.#properties = properties;
+    this.#values.properties = properties;
     if (destination === undefined) return;
-    const before = this.#destination;
+    const before = this.destination;
     this.mode = 'point';
-    this.#destination = destination;
+    this.#values.destination = destination;
     if (before === undefined || !isSameEndpoint(before, destination))
       this.datapath.setDestination(destination);
   }
@@ -269,6 +266,24 @@ export class RunningOverlay {
     const properties = readProperties(this.plan, plugin, this.#services);
     properties.setDefault('mtu', this.mtuBytes);
     return properties;
+  }
+
+  /** Puts other values of properties in force: live-change.ts. */
+  change(change: Change, undo: UndoStack): Promise<() => Promise<void>> {
+    const parts = { plugin: this.#plugin, ports: this.#ports, links: this.#links, datapath: this.datapath };
+    const [values, encapsulation, services] = [this.#values, this.#encapsulation, this.#services];
+    return changeRunning({ ...parts, values, encapsulation, services, peers: this.#mtuPeers }, change, undo);
+  }
+
+  /** Addresses that decide about the default MTU. */
+  get #mtuPeers(): readonly IpAddress[] {
+    const { destination } = this;
+    return destination === undefined ? (this.#plugin.peers ?? this.#before?.peers ?? []) : [destination.ip];
+  }
+
+  /** As `OverlayPlugin.prepareSwap`. */
+  async prepareSwap(plugin: LookupPlugin): Promise<Swap> {
+    return this.#plugin.prepareSwap(checkMode(plugin, this.mode), this.#typed(plugin));
   }
 
   /** Resolves when the plugin has been tried once. */
@@ -308,6 +323,14 @@ export class RunningOverlay {
 
   addVnic(plan: VnicPlan): void {
     this.#ports.addVnic(plan);
+  }
+
+  changeVnic(name: string, change: VnicChange): void {
+    this.#ports.changeVnic(name, change);
+  }
+
+  renameVnic(from: string, to: string): void {
+    this.#ports.renameVnic(from, to);
   }
 
   removeVnic(name: string): Promise<void> {
@@ -359,6 +382,7 @@ export class RunningOverlay {
       mode: this.mode,
       properties: this.properties.rows(),
       health: this.health.report(),
+      mapping: this.#plugin.mapping,
       underlay: this.#links.info,
       peers: this.#links.destinationCount,
       offloads: this.datapath.offloads,
@@ -366,35 +390,11 @@ export class RunningOverlay {
     };
   }
 
-  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'answerOf' | 'neighbor' | 'placeOf'> {
+  get plugin(): Pick<OverlayPlugin, 'lookupTimes' | 'counts' | 'answerOf' | 'neighbor' | 'placeOf'> {
     return this.#plugin;
   }
 
-  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount' | 'macOf'> {
+  get links(): Pick<OverlayLinks, 'carrier' | 'destinationCount' | 'info' | 'macOf'> {
     return this.#links;
-  }
-
-  // -- Steps
-
-  #noticed(notice: Notice): void {
-    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
-    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
-  }
-
-  /** The largest MTU that the route carries, or undefined when there is no route to tell. */
-  #chooseMtu(): number | undefined {
-    const { datapath, links, log } = this.#services;
-    const named = this.#plugin.peers ?? this.#before?.peers ?? [];
-    const destinations = this.#destination === undefined ? named : [this.#destination.ip];
-    const encapsulation = this.#encapsulation;
-    const underlay = { datapath, links, encapsulation, listenIp: this.listen.ip, destinations };
-    this.properties.setDefault('mtu', defaultMtuBytes(underlay));
-    const largest = largestMtuBytes(underlay);
-    if (largest === undefined || this.mtuBytes <= largest) return largest;
-    const why = foundExpected(String(this.mtuBytes), `at most ${largest}: the route carries no more`);
-    if (this.plan.isNew && this.properties.wasGiven('mtu'))
-      throw new OverlayError('INVALID', failedToSet('mtu', why));
-    log.warn(`mtu ${this.name}`, `${this.name}: mtu: ${why}; larger frames will be dropped`);
-    return largest;
   }
 }

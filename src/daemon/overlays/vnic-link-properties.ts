@@ -7,18 +7,22 @@ import type { LinkPropertyRow } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
 import { inBackground } from '../../model/background.js';
 import { isTemporary } from '../../model/sentences.js';
-import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.js';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
 import {
   checkLinkNames,
   LINK_PROPERTIES,
+  LINK_PROPERTY_NAMES,
   type LinkValues,
   readLinkValues,
+  valuesOf,
 } from '../../model/link-properties.js';
+import { isNot } from '../../model/properties.js';
 import type { Log } from '../log.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import type { KeyedQueue } from '../undo.js';
 import type { OverlayDirectory } from './directory.js';
+import type { VnicPlan } from './overlay-plan.js';
 import { pageOf } from './pages.js';
 import { linkRows } from './vnic-protection.js';
 
@@ -31,6 +35,44 @@ const SAVE_DELAY_MS = 1000;
 export function storedProperties(values: LinkValues): Pick<StoredVnic, 'properties'> {
   const properties = [...values].map(([name, list]): [string, string[]] => [name, [...list]]);
   return properties.length === 0 ? {} : { properties };
+}
+
+interface VnicSettings extends Pick<VnicPlan, 'vid' | 'temporary' | 'attachment'> {
+  readonly over: string;
+  readonly mac: string;
+  readonly values: LinkValues;
+}
+
+/**
+ * Lines about what a VNIC has otherwise than it was asked for; none if it has nothing otherwise. Without a MAC any one
+ * was asked for.
+ */
+export function vnicDifferences(
+  there: VnicSettings,
+  asked: Omit<VnicSettings, 'mac'> & { readonly mac: string | undefined },
+): string[] {
+  const textsOf = ({
+    over,
+    vid,
+    temporary,
+    attachment = '--',
+    values,
+  }: Omit<VnicSettings, 'mac'>): [string, string][] => [
+    ['over', over],
+    ['vid', String(vid)],
+    ['it', temporary ? 'temporary' : 'persistent'],
+    ['attachment', attachment],
+    // The order of a list has no meaning.
+    ...LINK_PROPERTY_NAMES.map((name): [string, string] => [name, [...valuesOf(values, name)].sort().join()]),
+  ];
+  const [found, wanted] = [textsOf(there), textsOf(asked)];
+  if (asked.mac !== undefined) {
+    found.push(['mac', there.mac]);
+    wanted.push(['mac', asked.mac]);
+  }
+  return found.flatMap(([name, text], index) =>
+    text === wanted[index][1] ? [] : [isNot(name, text, wanted[index][1])],
+  );
 }
 
 export class LinkProperties {
@@ -134,7 +176,7 @@ export class LinkProperties {
       const vnic = this.#running(name);
       const stored = this.#directory.storedOverlayOfVnic(name);
       if (vnic === undefined && (temporary || stored === undefined))
-        throw new OverlayError('NOT_FOUND', STATUS_WORDS.NOT_FOUND);
+        throw this.#directory.notFound(name, 'vnic');
       if (!temporary && stored === undefined) throw isTemporary(name, 'set on');
       if (!temporary && stored !== undefined) await this.#store.save(edited(stored, name, edit));
       vnic?.protection.setValues(edit(vnic.protection.values));
@@ -145,12 +187,9 @@ export class LinkProperties {
   /** Refuses the name of an overlay: an operator may try to set `<encap>/listen_ip` as a link property. */
   #refuseOverlay(name: string): void {
     if (this.#directory.idOf(name) === 0) return;
-    const vnics = [...this.#directory.findVnics(undefined, name).found.keys()];
-    const first = vnics.length === 0 ? '' : `its VNICs (${vnics.slice(0, 10).join(', ')}), then `;
     throw new OverlayError(
       'UNSUPPORTED',
-      `${name} is an overlay; link properties are those of VNICs. Properties of an overlay are set when it is ` +
-        `created: to change one, delete ${first}${name}, and create them again`,
+      `${name} is an overlay; link properties are those of VNICs: use set-overlayprop or reset-overlayprop`,
     );
   }
 

@@ -8,8 +8,8 @@
  * Leases outlast the daemon: a guest does not know of a restart, and goes on sending from its address.
  */
 import type { LinkPropertyRow } from '../../control/messages.js';
-import { FOR_EVER_S, type LeaseNews } from '../../core/dhcp-leases.js';
-import type { ProtectionRules } from '../../core/link-protection.js';
+import { FOR_EVER_S, type LeaseNews } from '../../core/protection/dhcp-leases.js';
+import type { ProtectionRules } from '../../core/protection/link-protection.js';
 import {
   formatPrefix,
   LINK_PROPERTIES,

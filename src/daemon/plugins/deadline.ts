@@ -5,6 +5,9 @@
  * scan of the network asks 100,000 questions, and the garbage of each would be memory that varpd keeps.
  */
 
+/** Time for the stop of an instance. varpd has 2 s to end, and all plugins share them. */
+export const STOP_DEADLINE_MS = 500;
+
 /** A value that is there, or a promise of it. */
 export type Eventually<T> = T | Promise<T>;
 

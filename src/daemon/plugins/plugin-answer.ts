@@ -2,12 +2,14 @@
  * Checks the values that plugins hand over before they are used. A plugin may be written in JavaScript, and a
  * wrong destination would send the frames of one network to strangers.
  */
-import { isStation } from '../../core/proxy-frame.js';
+import { isStation } from '../../core/proxy/proxy-frame.js';
 import type { LookupAnswer } from '../../datapath/contract.js';
 import { printable } from '../../model/properties.js';
 import { otherFamily } from '../../model/sentences.js';
-import type { Destination, ProxyKind } from '../../plugin/contract.js';
+import type { ProxyKind } from '../../plugin/contract.js';
+import { MAX_FLOOD_DESTINATIONS } from '../../plugin/proxy-kind.js';
 import {
+  type Destination,
   type Endpoint,
   family,
   formatEndpoint,
@@ -19,18 +21,39 @@ import {
 } from '../../wire/ip.js';
 import { BROADCAST } from '../../wire/mac.js';
 
-/** Most packets that one flooded frame becomes. Beyond it head-end replication is the wrong tool. */
-const MAX_FLOOD_DESTINATIONS = 1024;
-
 /** An invalid value from a plugin. The message says what the plugin did, to follow the plugin's name. */
 export class AnswerError extends Error {
   override readonly name = 'AnswerError';
 }
 
-/** Any value as text for a message. */
-function shown(value: unknown): string {
-  const text = typeof value === 'string' ? `'${value}'` : (JSON.stringify(value) as string | undefined);
-  return printable(text ?? typeof value);
+const SHOWN_MEMBERS = 4;
+const SHOWN_CHARACTERS = 100;
+
+/** Any value as text for a message. Never fails, and takes the same time whatever the size of the value. */
+export function shown(value: unknown): string {
+  try {
+    if (typeof value === 'string') return printable(`'${value.slice(0, SHOWN_CHARACTERS)}'`);
+    if (value === undefined || typeof value === 'function') return typeof value;
+    return printable(JSON.stringify(outline(value, 2)));
+  } catch {
+    return `a value of type ${typeof value}`;
+  }
+}
+
+/** The first members of a value, down to some depth. */
+function outline(value: unknown, depth: number): unknown {
+  if (typeof value === 'string') return value.slice(0, SHOWN_CHARACTERS);
+  if (typeof value === 'bigint' || typeof value === 'symbol') return String(value);
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value))
+    return depth === 0 ? '...' : value.slice(0, SHOWN_MEMBERS).map((one) => outline(one, depth - 1));
+  if (depth === 0) return '...';
+  const members: [string, unknown][] = [];
+  for (const key in value) {
+    if (members.length === SHOWN_MEMBERS) break;
+    members.push([key, outline((value as Readonly<Record<string, unknown>>)[key], depth - 1)]);
+  }
+  return Object.fromEntries(members);
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -85,23 +108,17 @@ export function checkStationIp(value: unknown): IpAddress {
   throw new AnswerError(`gave ${shown(value)} where the address of one station was expected`);
 }
 
-function checkAddresses(value: unknown): readonly unknown[] {
-  if (Array.isArray(value)) return value;
-  throw new AnswerError(`gave ${shown(value)} where a list of addresses was expected`);
+/** Milliseconds; undefined when left out. Throws an AnswerError. */
+export function checkStaleMs(value: unknown): { readonly staleMs?: number } {
+  if (value === undefined) return {};
+  if (typeof value === 'number' && value >= 0) return { staleMs: value };
+  throw new AnswerError(`gave ${shown(value)} where a staleMs of 0 or more was expected`);
 }
 
-/** Throws an AnswerError. */
-export function checkStationIps(value: unknown): IpAddress[] {
-  return checkAddresses(value).map(checkStationIp);
-}
-
-/** Throws an AnswerError. */
-export function checkPeers(value: unknown): IpAddress[] {
-  return checkAddresses(value).map((peer) => {
-    const address = typeof peer === 'string' ? parseIp(peer) : undefined;
-    if (address === undefined) throw new AnswerError(`gave ${shown(peer)} where an address was expected`);
-    return address;
-  });
+/** The destination, or the flood list, of a target that is pushed. Throws an AnswerError. */
+export function checkPushedPlace(to: unknown, listen: Endpoint, isGroup: boolean): Destination[] {
+  const all = (Array.isArray(to) ? checkList(to, 'flood') : [to]).map((one) => checkDestination(one, listen));
+  return isGroup ? others(all, listen) : all;
 }
 
 /** The checked answer to a lookup: one for the datapath, or work for a proxy. */
@@ -123,14 +140,9 @@ export function checkAnswer(value: unknown, listen: Endpoint, isGroup = false): 
   const leftOutMs = isGroup ? 0 : Infinity;
   switch (answer['kind']) {
     case 'target':
-      return toTargets([answer['to']], checkTtlMs(answer['ttlMs'], leftOutMs), listen, isGroup);
+      return toTargets([answer['to']], ageOf(answer, leftOutMs), listen, isGroup);
     case 'flood':
-      return toTargets(
-        checkList(answer['to'], 'flood'),
-        checkTtlMs(answer['ttlMs'], leftOutMs),
-        listen,
-        isGroup,
-      );
+      return toTargets(checkList(answer['to'], 'flood'), ageOf(answer, leftOutMs), listen, isGroup);
     case 'drop': {
       const { ttlMs } = answer;
       return {
@@ -162,15 +174,32 @@ function checkList(value: unknown, kind: string): readonly unknown[] {
 }
 
 function elsewhere(values: readonly unknown[], listen: Endpoint): Destination[] {
-  return values.map((one) => checkDestination(one, listen)).filter((one) => !isSameEndpoint(one, listen));
+  return others(
+    values.map((one) => checkDestination(one, listen)),
+    listen,
+  );
+}
+
+/** Leaves out this host: its ports have had their copy of a frame to a group. */
+function others(destinations: readonly Destination[], listen: Endpoint): Destination[] {
+  return destinations.filter((one) => !isSameEndpoint(one, listen));
+}
+
+interface CheckedAge {
+  readonly ttlMs: number;
+  readonly staleMs?: number;
+}
+
+function ageOf(answer: Readonly<Record<string, unknown>>, leftOutMs: number): CheckedAge {
+  return { ttlMs: checkTtlMs(answer['ttlMs'], leftOutMs), ...checkStaleMs(answer['staleMs']) };
 }
 
 function toTargets(
   values: readonly unknown[],
-  ttlMs: number,
+  age: CheckedAge,
   listen: Endpoint,
   isGroup: boolean,
 ): LookupAnswer {
   const to = isGroup ? elsewhere(values, listen) : values.map((one) => checkDestination(one, listen));
-  return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ttlMs };
+  return to.length === 0 ? { kind: 'drop', reason: 'lookup_drop' } : { kind: 'target', to, ...age };
 }

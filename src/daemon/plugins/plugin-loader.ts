@@ -1,49 +1,46 @@
 /**
- * Loads a lookup plugin from its file. A plugin is a sub-directory of a plugin directory with an index.js (or
- * index.mjs), and the default export of that file is a LookupPlugin. plugin-catalog.ts has all of them.
+ * Loads a lookup plugin from its file. A plugin is a sub-directory of a plugin directory with an entry file
+ * (plugin-entry.ts), and the default export of that file is a LookupPlugin. Those of varpd itself are imported here; any other
+ * is loaded by a process of its own, which describes it. plugin-catalog.ts has all of them.
  */
-import { existsSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import * as z from 'zod';
-import { ENCAPSULATION_NAMES } from '../../encap/index.js';
-import { errorText, OverlayError } from '../../model/errors.js';
-import { MAX_NAME_CHARACTERS, parseValue } from '../../model/properties.js';
-import type { LookupPlugin, PropertySpec } from '../../plugin/contract.js';
+import { OverlayError } from '../../model/errors.js';
+import type { LookupPlugin } from '../../plugin/contract.js';
 import { trustedPlaceNow, UntrustedPlace } from '../../plugin/trusted-place.js';
-import type { Log } from '../log.js';
+import { type Description, FUNCTION, PLUGIN_NAME } from '../../plugin-process/messages.js';
 import { systemErrorText } from '../system-error.js';
-import { Deadlines } from './deadline.js';
-import { runningPlugin } from './plugin-context.js';
+import { entryOf, packageEntry } from './plugin-entry.js';
+import { PluginRunner, type RunnerServices } from './plugin-runner.js';
+import { ProcessPlugin } from './plugin-stub.js';
+import { RESERVED_NAMES, specProblems } from './spec-check.js';
 
 /** The directory dist/plugins, beside dist/src. */
 export const BUILT_IN_PLUGINS = fileURLToPath(new URL('../../../plugins/', import.meta.url));
 
-const ENTRIES = ['index.js', 'index.mjs'];
-/** Time for the module to be evaluated. Reading tables and connecting belong into `start`. */
-const IMPORT_DEADLINE_MS = 5000;
-
-const NAME = /^[a-z][a-z0-9_-]{0,30}$/i; // 31 characters, as illumos has it
-/** Prefixes of properties that do not belong to a plugin. */
-const RESERVED_NAMES = [...ENCAPSULATION_NAMES, 'varpd'];
-
-/** Sentence about a plugin that cannot be imported. */
-export const leftOut = (file: string, why: string): string => `${file}: left out: ${why}`;
+/** Sentence about a plugin that cannot be loaded. `why` may begin with a place in the file. */
+export function leftOut(file: string, why: string): string {
+  const place = why.startsWith(`${file}:`)
+    ? (/^(?::\d+){1,2}(?=: )/.exec(why.slice(file.length))?.[0] ?? '')
+    : '';
+  return `${file}${place}: left out: ${place === '' ? why : why.slice(file.length + place.length + 2)}`;
+}
 
 /**
- * Entry files in the order of their names, so that "the first" means the same everywhere. Throws an
+ * Entry files of a directory of plugins, or of one package that is a plugin (plugin-entry.ts). They are in the order of their
+ * names, so that "the first" means the same everywhere. Throws an
  * OverlayError when the directory cannot be read.
  */
 export function entryFiles(directory: string): string[] {
   try {
     checkPlace(directory);
+    const own = packageEntry(directory);
+    if (own !== undefined) return [own];
     return readdirSync(directory)
       .sort()
-      .flatMap((name) =>
-        ENTRIES.map((entry) => path.join(directory, name, entry))
-          .filter(existsSync)
-          .slice(0, 1),
-      );
+      .flatMap((name) => entryOf(path.join(directory, name)) ?? []);
   } catch (error) {
     const line = `pluginPath: failed to load from ${directory}: ${systemErrorText(error)}`;
     throw new OverlayError(error instanceof UntrustedPlace ? 'DENIED' : 'NOT_FOUND', line, [line], error);
@@ -51,55 +48,66 @@ export function entryFiles(directory: string): string[] {
 }
 
 /**
- * A user with the right to change a plugin can run code as varpd. The plugins of varpd are part of its own
- * program and need no check. Throws an UntrustedPlace.
+ * A user with the right to change a plugin can run code as the user of all plugins. The plugins of varpd are part of its
+ * own program and need no check. Throws an UntrustedPlace.
  */
 function checkPlace(place: string): void {
-  if (!place.startsWith(BUILT_IN_PLUGINS)) trustedPlaceNow(place, { itself: true });
+  if (!isBuiltIn(place)) trustedPlaceNow(place, { itself: true });
 }
+
+/** Plugins that answer out of memory, and run in the daemon. */
+const INSIDE: readonly string[] = ['direct', 'files'];
+
+const isBuiltIn = (place: string): boolean => place.startsWith(BUILT_IN_PLUGINS);
 
 /**
- * Rejects with an Error that says what is wrong with the plugin, which includes a file that other users could
- * change. Work that the module starts while it is evaluated, and that fails later, is reported in the log.
- * Node imports a file once for each `version`.
+ * Rejects with an Error that says what is wrong with the plugin, which includes a file that other users could change.
  */
-export async function importPlugin(
-  file: string,
-  log: Pick<Log, 'error'>,
-  version = '',
-): Promise<LookupPlugin> {
+export async function importPlugin(file: string, services: RunnerServices): Promise<LookupPlugin> {
   checkPlace(file);
-  const url = pathToFileURL(file);
-  if (version !== '') url.searchParams.set('version', version);
-  const code = {
-    complain: (error: unknown): void => {
-      log.error(`plugin ${file}`, `${file}: ${errorText(error)}`);
-    },
-  };
-  const load = (): Promise<unknown> => runningPlugin.run(code, () => import(url.href) as Promise<unknown>);
-  const module = (await new Deadlines().within(IMPORT_DEADLINE_MS, load)) as { default?: unknown };
-  return checkPlugin(module.default);
+  if (isBuiltIn(file)) {
+    const module = (await import(pathToFileURL(file).href)) as { default?: unknown };
+    const plugin = checkPlugin(module.default);
+    // The module itself is varpd's own, and may be read here. Its instances ask servers, and run elsewhere.
+    return INSIDE.includes(plugin.name)
+      ? plugin
+      : new ProcessPlugin(new PluginRunner(file, services, plugin.name), plugin);
+  }
+  const runner = new PluginRunner(file, services);
+  try {
+    return new ProcessPlugin(runner, describedPlugin(file, await runner.describe()));
+  } catch (error) {
+    runner.close();
+    throw error;
+  }
 }
 
-const specSchema = z.object({
-  name: z.string().max(MAX_NAME_CHARACTERS, `a name of at most ${MAX_NAME_CHARACTERS} characters`),
-  type: z.enum(['uint', 'ip', 'string', 'choice']),
-  required: z.boolean(),
-  default: z.string().optional(),
-  min: z.int().min(0).optional(),
-  max: z.int().min(0).optional(),
-  choices: z.array(z.string()).min(1).optional(),
-  refuse: z.custom((value) => value === undefined || typeof value === 'function', 'a function').optional(),
-});
+/** The plugin as its process describes it; its functions are not here. Throws an Error with file, line and all that is
+ * wrong. */
+export function describedPlugin(file: string, { plugin, line }: Description): LookupPlugin {
+  const absent = (): never => {
+    throw new Error('it is in another process');
+  };
+  const members = Object.entries((plugin ?? {}) as Readonly<Record<string, unknown>>);
+  const whole = Object.fromEntries(
+    members.map(([name, value]) => [name, value === FUNCTION ? absent : value]),
+  );
+  try {
+    return checkPlugin(typeof plugin === 'object' && plugin !== null ? whole : plugin);
+  } catch (error) {
+    const place = line > 0 ? `${file}:${line}: ` : '';
+    throw new Error(`${place}${systemErrorText(error)}`, { cause: error });
+  }
+}
 
 const pluginSchema = z.object({
-  apiVersion: z.literal(1, 'apiVersion 1: this is the only one there is'),
+  apiVersion: z.literal(2, 'apiVersion 2; docs/plugins.md says what to change in a plugin of version 1'),
   name: z
     .string()
-    .regex(NAME, 'a letter and at most 30 letters, digits, _ or -')
+    .regex(PLUGIN_NAME, 'a letter and at most 30 letters, digits, _ or -')
     .refine((name) => !RESERVED_NAMES.includes(name), `a name other than ${RESERVED_NAMES.join(', ')}`),
   mode: z.enum(['point', 'dynamic']),
-  properties: z.array(specSchema),
+  properties: z.array(z.unknown(), 'a list'),
   create: z.custom((value) => typeof value === 'function', 'a function'),
 });
 
@@ -116,22 +124,7 @@ export function checkPlugin(value: unknown): LookupPlugin {
     throw new Error(wrong.join('; '));
   }
   const plugin = value as LookupPlugin;
-  const wrong = plugin.properties.flatMap((spec, index) => specProblems(plugin, spec, index));
+  const wrong = specProblems(plugin.name, plugin.properties);
   if (wrong.length > 0) throw new Error(wrong.join('; '));
   return plugin;
-}
-
-function specProblems({ name, properties }: LookupPlugin, spec: PropertySpec, index: number): string[] {
-  const problems: string[] = [];
-  if (!/^[a-z0-9_-]+$/i.test(spec.name.slice(name.length + 1)) || !spec.name.startsWith(`${name}/`))
-    problems.push(`property ${spec.name}: its name must begin with '${name}/'`);
-  if (properties.findIndex((other) => other.name === spec.name) < index)
-    problems.push(`property ${spec.name}: named twice`);
-  if (spec.type === 'choice' && spec.choices === undefined)
-    problems.push(`property ${spec.name}: a choice without choices`);
-  if (spec.default !== undefined) {
-    const parsed = parseValue(spec, spec.default);
-    if ('expected' in parsed) problems.push(`property ${spec.name}: its default is not ${parsed.expected}`);
-  }
-  return problems;
 }

@@ -3,14 +3,14 @@
  * returns the answer for the datapath. Reading frames and building replies is the work of `core`
  * (proxy-*.ts).
  */
-import { answerArp, arpAnnouncement, readArp } from '../../core/proxy-arp.js';
-import { readDhcp } from '../../core/proxy-dhcp.js';
-import { answerNdp, ndpAnnouncement, readNdp } from '../../core/proxy-ndp.js';
+import { answerArp, arpAnnouncement, readArp } from '../../core/proxy/proxy-arp.js';
+import { readDhcp } from '../../core/proxy/proxy-dhcp.js';
+import { answerNdp, ndpAnnouncement, readNdp } from '../../core/proxy/proxy-ndp.js';
 import type { LookupAnswer } from '../../datapath/contract.js';
 import type { ProxyDrop } from '../../model/drops.js';
-import type { Destination, MacAddress, ProxyKind } from '../../plugin/contract.js';
-import { type IpAddress, isV4 } from '../../wire/ip.js';
-import { formatMac } from '../../wire/mac.js';
+import type { MacAddress, ProxyKind } from '../../plugin/contract.js';
+import { type Destination, type IpAddress, isV4 } from '../../wire/ip.js';
+import { formatMac, isBroadcast } from '../../wire/mac.js';
 import { andThen, type Eventually } from './deadline.js';
 
 /** Facts that a plugin is asked for, checked. */
@@ -26,6 +26,18 @@ export interface Facts {
 export function orFlood(answer: LookupAnswer, otherwise: readonly Destination[]): LookupAnswer {
   const isFlood = answer.kind === 'drop' && answer.reason === 'tx_group' && otherwise.length > 0;
   return isFlood ? { kind: 'target', to: otherwise, ttlMs: 0 } : answer;
+}
+
+const ETHERTYPE_IPV4 = 0x0800; // RFC 894
+const ETHERTYPE_ARP = 0x0806; // RFC 826
+const ETHERTYPE_IPV6 = 0x86dd; // RFC 2464 3
+const IPV6_MULTICAST = 0x3333; // RFC 2464 7: the high 16 bits of the MAC
+
+/** The proxy that can read frames of this kind to this group MAC, if there is one. */
+export function proxyFor(group: MacAddress, etherType: number): ProxyKind | undefined {
+  if (etherType === ETHERTYPE_ARP) return 'arp';
+  if (etherType === ETHERTYPE_IPV6 && Math.floor(group / 2 ** 32) === IPV6_MULTICAST) return 'ndp';
+  return etherType === ETHERTYPE_IPV4 && isBroadcast(group) ? 'dhcp' : undefined;
 }
 
 /** Throws or rejects as `facts` do. `warn` gets sentences for the operator, perhaps often. */

@@ -34,6 +34,15 @@ export function account(name: string, place = ''): Account {
   return { name, uid, gid };
 }
 
+/** The account of a user, or undefined when there is none. */
+export function findAccount(name: string): Account | undefined {
+  try {
+    return account(name);
+  } catch {
+    return undefined;
+  }
+}
+
 function numbers(what: 'user' | 'group', name: string, columns: readonly number[], place: string): number[] {
   const database = what === 'user' ? 'passwd' : 'group';
   const found =

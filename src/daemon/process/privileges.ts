@@ -19,6 +19,9 @@ import { leaveVariable, takeVariable } from '../environment.js';
 import { systemErrorText } from '../system-error.js';
 import type { Successor } from './root.js';
 
+/** Socket of a spawner that another process has started, or starts; undefined = this varpd starts its own. */
+export let spawnerOfOthers: string | undefined;
+
 const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
 /**
@@ -28,10 +31,14 @@ const KEPT = 1n << BigInt(CAP_NET_ADMIN);
  */
 export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: () => void): Promise<void> {
   const isDone = takeVariable('withoutRights') !== undefined;
+  spawnerOfOthers = takeVariable('spawner');
   await openSteering(takeVariable('steering'));
   openRings(takeVariable('rings'));
   const isRoot = !isDone && process.geteuid?.() === 0;
-  const successor = isRoot ? await (await import('./root.js')).successorOfRoot(flags) : undefined;
+  const root = isRoot ? await import('./root.js') : undefined;
+  const successor = await root?.successorOfRoot(flags);
+  if (root !== undefined && successor !== undefined)
+    spawnerOfOthers ??= await root.startPluginSpawner(successor);
   if (successor === undefined && hasNoneTooMany()) {
     // A filter stays through execve(2): one is enough.
     if (!isDone) limitSystemCalls();
@@ -96,6 +103,7 @@ export function beginAgain(args: readonly string[]): never {
 function leaveWhatTookRights(): void {
   leaveVariable('steering', leaveSteering());
   leaveVariable('rings', leaveRings());
+  leaveVariable('spawner', spawnerOfOthers);
   leaveVariable('withoutRights', '1');
 }
 

@@ -23,11 +23,12 @@ import { type Identity, lockFile } from '../../dgram-extra/index.js';
 import { OverlayError } from '../../model/errors.js';
 import { SHARED_WRITE, trustedPlaceNow, UntrustedPlace } from '../../plugin/trusted-place.js';
 import { loadConfig, placeOf } from '../config-file.js';
-import { type Config, DEFAULT_USER, type Flags } from '../config.js';
+import { type Config, DEFAULT_USER, type Flags, PLUGIN_USER } from '../config.js';
 import { give, makeDirectories, type Owner } from '../made-files.js';
 import { StateDirectory } from '../state/state-directory.js';
 import { errnoName, systemErrorText } from '../system-error.js';
-import { account, groupId } from './accounts.js';
+import { findAccount, account, groupId } from './accounts.js';
+import { SPAWNER_SOCKET, startSpawner } from './spawner-start.js';
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 const LOG_MODE = 0o640;
@@ -36,6 +37,7 @@ const LOG_LINE = /^(?:\d{4}-\d\d-\d\dT[\d:.]+Z (?:debug|info|warn|error) |\{"(?:
 /** The user that root becomes. */
 export interface Successor extends Identity {
   readonly name: string;
+  readonly stateDir: string;
 }
 
 /**
@@ -49,7 +51,7 @@ export async function successorOfRoot(flags: Flags): Promise<Successor> {
   if (uid === 0) return successor;
   const sockets = { uid, gid: groups.at(0) ?? gid };
   await makeStateDirectory(config.stateDir, { uid, gid });
-  const places = [config.socket, config.metrics].filter(
+  const places = [config.socket, config.metrics, config.web].filter(
     (place) => place?.startsWith('/') === true,
   ) as string[];
   for (const place of places) makeSocketDirectory(path.dirname(place), places, sockets);
@@ -57,12 +59,52 @@ export async function successorOfRoot(flags: Flags): Promise<Successor> {
   return successor;
 }
 
+/**
+ * Starts the spawner of plugin processes as their own user, which only root can. Resolves to its socket, or to undefined
+ * when there is no such user, or another varpd uses the state directory: then the daemon starts a spawner with its own
+ * user. Never rejects.
+ */
+export async function startPluginSpawner({ uid, gid, stateDir }: Successor): Promise<string | undefined> {
+  const user = findAccount(PLUGIN_USER);
+  if (user === undefined) return undefined;
+  try {
+    makeDirectory(stateDir, 0o700, { uid, gid });
+    if (isLocked(path.join(stateDir, 'lock'))) return undefined;
+    const stateRoot = `${stateDir}-plugins`;
+    makeDirectory(stateRoot, 0o700, user, [uid, user.uid]);
+    const socket = path.join(stateDir, SPAWNER_SOCKET);
+    const directory = openSync(stateDir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    try {
+      // The name of a socket has 107 bytes at most, and a path through the descriptor is short.
+      await startSpawner({ socket: `/proc/self/fd/${directory}/${SPAWNER_SOCKET}`, stateRoot, user });
+    } finally {
+      closeSync(directory);
+    }
+    return socket;
+  } catch {
+    // The daemon names the user that its plugins run as.
+    return undefined;
+  }
+}
+
+/** Whether a process has the lock. */
+function isLocked(file: string): boolean {
+  if (!existsSync(file)) return false;
+  const fd = openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    return !lockFile(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Throws an OverlayError when the user or the group does not exist. */
 export function namedSuccessor(config: Config): Successor {
   const name = config.user ?? DEFAULT_USER;
   const groups = config.group === null ? [] : [groupId(config.group, placeOf(config, 'group'))];
   const { uid, gid } = account(name, placeOf(config, 'user'));
-  return { name, uid, gid: uid === 0 ? (process.getegid?.() ?? 0) : gid, groups };
+  const { stateDir } = config;
+  return { name, stateDir, uid, gid: uid === 0 ? (process.getegid?.() ?? 0) : gid, groups };
 }
 
 /** A file or directory that a start as root prepares for its user, before the user opens it. */
@@ -79,13 +121,13 @@ export interface Preparation {
  * Returns what `successorOfRoot` would do, without doing it. Throws an UntrustedPlace for a directory that it would
  * not make.
  */
-export function preparation({ stateDir, socket, metrics, log }: Config, uid: number): Preparation {
+export function preparation({ stateDir, socket, metrics, web, log }: Config, uid: number): Preparation {
   const isMade = (directory: string): boolean => {
     if (existsSync(directory)) return false;
     trustedPlaceNow(directory, { users: [uid], sticky: true });
     return true;
   };
-  const places = [socket, metrics].filter((place) => place?.startsWith('/') === true) as string[];
+  const places = [socket, metrics, web].filter((place) => place?.startsWith('/') === true) as string[];
   const { file } = log;
   return {
     stateDir: isMade(stateDir) || (isRoots(stateDir) && readdirSync(stateDir).includes('lock')),
@@ -161,9 +203,14 @@ function isLog(file: string): boolean {
  * Returns false when the directory exists. It is the operator's choice then, and the code that uses it checks
  * it.
  */
-function makeDirectory(directory: string, mode: number, owner: Owner): boolean {
+function makeDirectory(
+  directory: string,
+  mode: number,
+  owner: Owner,
+  users: readonly number[] = [owner.uid],
+): boolean {
   try {
-    trustedPlaceNow(directory, { users: [owner.uid], sticky: true });
+    trustedPlaceNow(directory, { users, sticky: true });
     makeDirectories(path.dirname(directory), 0o755);
     mkdirSync(directory, { mode });
     give(directory, O_DIRECTORY, owner);

@@ -8,6 +8,7 @@
  * is only used where the plugin cannot be asked.
  */
 import * as z from 'zod';
+import { restorable } from '../../core/tables/target-rows.js';
 import type { KnownTarget, OverlayDatapath } from '../../datapath/contract.js';
 import { MAX_KNOWN_TARGETS } from '../../model/handover.js';
 import {
@@ -42,7 +43,9 @@ const entrySchema = z.strictObject({
   ports: z.array(
     z.tuple([text, z.strictObject({ mtuBytes: z.int(), allowedIps: z.array(text).nullable() })]),
   ),
-  targets: z.array(z.tuple([text, z.array(text)])),
+  /** MAC, destinations, and the time for which they may be used if that is bounded. A varpd from before targets had such
+   * a bound wrote two members, and refuses a file with three: it asks the plugins again. */
+  targets: z.array(z.tuple([text, z.array(text)]).or(z.tuple([text, z.array(text), z.number()]))),
 });
 const schema = z.strictObject({
   version: z.literal(SNAPSHOT_VERSION),
@@ -54,7 +57,7 @@ type Entry = z.infer<typeof entrySchema>;
 
 /**
  * Snapshot of a port: the MTU that varpd set, and the addresses that the plugin allowed its owner to send
- * from (null: the plugin did not decide about it).
+ * from (null: the plugin did not decide about it). For the overlay's own port: whether the plugin decides about VNICs.
  */
 export interface PortSnapshot {
   readonly mtuBytes: number;
@@ -86,23 +89,35 @@ export interface Snapshotted {
 export class Snapshot {
   readonly #overlays: Map<string, Entry>;
   readonly #savedAtMs: number;
-  readonly #isRecent: boolean;
+  readonly #loadedAtMs: number;
+  /** Undefined: nothing was loaded. */
+  readonly #directory: StateDirectory | undefined;
 
-  private constructor(overlays: Map<string, Entry>, savedAtMs: number, isRecent: boolean) {
+  private constructor(
+    overlays: Map<string, Entry>,
+    savedAtMs: number,
+    loadedAtMs: number,
+    directory?: StateDirectory,
+  ) {
+    this.#directory = directory;
     this.#overlays = overlays;
     this.#savedAtMs = savedAtMs;
-    this.#isRecent = isRecent;
+    this.#loadedAtMs = loadedAtMs;
   }
 
   static empty(): Snapshot {
-    return new Snapshot(new Map(), 0, false);
+    return new Snapshot(new Map(), 0, Infinity);
+  }
+
+  get #isRecent(): boolean {
+    return isRecent({ savedAtMs: this.#savedAtMs }, this.#loadedAtMs);
   }
 
   /** Never rejects. A snapshot that cannot be read is logged, and counts as empty. */
   static async load(directory: StateDirectory, nowMs: number, log: Pick<Log, 'warn'>): Promise<Snapshot> {
     try {
       const { savedAtMs, overlays } = parse(await readOwnFile(directory, FILE, MAX_BYTES));
-      return new Snapshot(new Map(overlays), savedAtMs, isRecent({ savedAtMs }, nowMs));
+      return new Snapshot(new Map(overlays), savedAtMs, nowMs, directory);
     } catch (error) {
       if (errnoName(error) !== 'ENOENT')
         log.warn(
@@ -128,6 +143,7 @@ export class Snapshot {
       const to = parseEndpoint(one);
       return to !== undefined && family(to.ip) === family(listen.ip) ? [to] : [];
     };
+    const agoMs = Math.max(0, this.#loadedAtMs - this.#savedAtMs);
     const ips = (list: readonly string[]): IpAddress[] => list.flatMap((one) => parseIp(one) ?? []);
     return {
       mode: entry.mode,
@@ -139,11 +155,13 @@ export class Snapshot {
           { mtuBytes, allowedIps: allowedIps && ips(allowedIps) },
         ]),
       ),
-      targets: entry.targets.flatMap(([macText, destinations]) => {
+      targets: entry.targets.flatMap(([macText, destinations, usableMs = Infinity]) => {
         const mac = parseMac(macText);
         const to = destinations.flatMap(usable);
-        const isGood = to.length > 0 && to.length === destinations.length;
-        return mac === undefined || isMulticast(mac) || !isGood ? [] : [{ mac, to }];
+        const staleMs = usableMs - agoMs;
+        const isGood = to.length > 0 && to.length === destinations.length && staleMs > 0;
+        if (mac === undefined || isMulticast(mac) || !isGood) return [];
+        return [{ mac, to, ...(staleMs !== Infinity && { staleMs }) }];
       }),
       isRecent: this.#isRecent,
     };
@@ -183,10 +201,13 @@ export class Snapshot {
     }
     let bytes = MAX_SETTINGS_BYTES;
     for (const [name, entry] of overlays) {
-      for (const { mac, to } of await datapaths.get(name)!.recentTargets(MAX_KNOWN_TARGETS)) {
-        const row: [string, string[]] = [formatMac(mac), to.map(formatEndpoint)];
-        // Quotes, commas and brackets are 6 for the MAC and 3 for each destination.
-        bytes += row[0].length + 6 + row[1].reduce((sum, one) => sum + one.length + 3, 0);
+      for (const entryOfMac of await datapaths.get(name)!.recentTargets(MAX_KNOWN_TARGETS)) {
+        const { mac, to, staleMs } = restorable(entryOfMac);
+        const places = to.map(formatEndpoint);
+        const row: Entry['targets'][number] =
+          staleMs === undefined ? [formatMac(mac), places] : [formatMac(mac), places, Math.round(staleMs)];
+        // Quotes, commas and brackets are 6 for the MAC and 3 for each destination; a time has 12 digits at most.
+        bytes += row[0].length + 6 + 13 + places.reduce((sum, one) => sum + one.length + 3, 0);
         if (bytes > MAX_BYTES - 1024) break;
         entry.targets.push(row);
       }
@@ -197,9 +218,26 @@ export class Snapshot {
     }
     // Facts from the earlier process alone stay as old as they were.
     const savedAtMs = datapaths.size === 0 ? this.#savedAtMs : nowMs;
-    const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
-    await replaceFile(directory, FILE, JSON.stringify(content));
+    await write(directory, overlays, savedAtMs);
   }
+
+  /**
+   * Forgets an overlay, also on the disk, before it becomes another network: a process after this one must not believe
+   * what the process before has saved. Rejects with the system's error.
+   */
+  async forget(overlay: string): Promise<void> {
+    if (this.#overlays.delete(overlay) && this.#directory !== undefined)
+      await write(this.#directory, [...this.#overlays], this.#savedAtMs);
+  }
+}
+
+async function write(
+  directory: StateDirectory,
+  overlays: [string, Entry][],
+  savedAtMs: number,
+): Promise<void> {
+  const content: z.input<typeof schema> = stamped({ overlays }, savedAtMs);
+  await replaceFile(directory, FILE, JSON.stringify(content));
 }
 
 /** Throws an Error that says what is wrong, and where, without quoting the content. */

@@ -3,7 +3,8 @@
  */
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { isNode, LineCounter, parseDocument } from 'yaml';
+import { type Document, isNode } from 'yaml';
+import { openYaml } from '../../model/yaml.js';
 import { systemErrorText } from '../system-error.js';
 import { ASIDE, ENDING, MAX_FILE_BYTES } from './persistence.js';
 import type { StateDirectory } from './state-directory.js';
@@ -34,24 +35,21 @@ export async function checkStateFiles(directory: StateDirectory): Promise<StateF
         throw new StateProblem('name: it is about another overlay', { at: ['name'] });
       overlays.push(overlay);
     } catch (error) {
-      const place = error instanceof StateProblem && text !== undefined ? placeIn(text, error) : '';
-      reasons.push(`${file}${place}: ${systemErrorText(error)}`);
+      const place = error instanceof StateProblem && text !== undefined ? placeIn(text, file, error) : file;
+      reasons.push(`${place}: ${systemErrorText(error)}`);
     }
   }
   return { reasons, warnings, overlays };
 }
 
-/** `:3:7` */
-function placeIn(text: string, { at, offset }: StateProblem): string {
-  const lines = new LineCounter();
-  // JSON is YAML, but for what neither varpd nor an editor writes.
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'error' });
-  const { line, col } = lines.linePos(offset ?? offsetOf(document, at));
-  return `:${line}:${col}`;
+/** `overlay0.json:3:7`. JSON is YAML, but for what neither varpd nor an editor writes. */
+function placeIn(text: string, file: string, { at: path, offset }: StateProblem): string {
+  const { document, at } = openYaml(text, file);
+  return at(offset ?? offsetOf(document, path));
 }
 
 /** The position of the value there, or of the nearest one around it. */
-function offsetOf(document: ReturnType<typeof parseDocument>, at: readonly PropertyKey[]): number {
+function offsetOf(document: Document, at: readonly PropertyKey[]): number {
   for (let length = at.length; length > 0; length--) {
     const node: unknown = document.getIn(at.slice(0, length), true);
     if (isNode(node)) return node.range?.[0] ?? 0;

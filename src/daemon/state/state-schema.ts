@@ -22,6 +22,8 @@ const vnicSchema = z.strictObject({
   properties: z.array(z.tuple([z.string(), z.array(z.string())])).exactOptional(),
   /** Leases that a DHCP server has granted, as far as the protection of the VNIC depends on them. */
   leases: z.array(lease).exactOptional(),
+  /** Set for a VNIC in another network namespace: its purpose there. Its interface is never made again. */
+  attachment: z.string().exactOptional(),
 });
 
 const overlaySchema = z.strictObject({

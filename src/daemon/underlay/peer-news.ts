@@ -5,7 +5,7 @@
  * Unreachable: ICMP has come back at least twice over 2 s, and nothing was heard from the peer meanwhile. A
  * single message is no trouble: frames may leave before the varpd at the other end has started.
  *
- * Silent: frames that ask for an answer (core/asks-for-answer.ts) went there in at least four looks, a second apart,
+ * Silent: frames that ask for an answer (core/peers/asks-for-answer.ts) went there in at least four looks, a second apart,
  * and nothing at all came back. One-way traffic asks for none, so it alone is no reason; and a guest that looks
  * for a station which was switched off sends its three requests (RFC 4861 10) within three looks.
  *

@@ -3,26 +3,27 @@
  * After posting, the control side signals the thread's eventfd. Descriptors in a command belong to the thread
  * until it replies to their removal or reports a `fault`; then the control side closes them.
  */
-import type { AddressTable } from '../../core/address-table.js';
-import type { AskedLeases } from '../../core/asked-leases.js';
-import type { RingMemory } from '../../core/capture-ring.js';
-import type { CaptureRules } from '../../core/capture-tap.js';
-import type { Counters } from '../../core/counters.js';
-import type { LeaseNews } from '../../core/dhcp-leases.js';
-import type { Explained } from '../../core/dry-facts.js';
-import type { DryFrame } from '../../core/dry-run.js';
-import type { DropExamples } from '../../core/drop-examples.js';
-import type { ProtectionRules } from '../../core/link-protection.js';
+import type { AddressTable } from '../../core/tables/address-table.js';
+import type { AskedLeases } from '../../core/protection/asked-leases.js';
+import type { RingMemory } from '../../core/capture/capture-ring.js';
+import type { CaptureRules } from '../../core/capture/capture-tap.js';
+import type { Counters } from '../../core/counts/counters.js';
+import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
+import type { Explained } from '../../core/dry-run/dry-facts.js';
+import type { DryFrame } from '../../core/dry-run/dry-run.js';
+import type { DropExamples } from '../../core/counts/drop-examples.js';
+import type { ProtectionRules } from '../../core/protection/link-protection.js';
 import type { Notice } from '../../core/notices.js';
 import type { PathReport } from '../../core/overlay-options.js';
 import type { OverlayOptions, Question } from '../../core/overlay.js';
-import type { PeerPlaces } from '../../core/peer-places.js';
-import type { PeerMemory } from '../../core/peer-records.js';
+import type { PeerPlaces } from '../../core/peers/peer-places.js';
+import type { PeerMemory } from '../../core/peers/peer-records.js';
 import type { PresenceMemory } from '../../core/presence.js';
-import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe.js';
-import type { StationMemory } from '../../core/stations.js';
-import type { TargetDescription, TargetScan } from '../../core/target-rows.js';
-import type { Origin } from '../../core/target-table.js';
+import type { ProbeFrame, ProbeNews, ProbeRules } from '../../core/probe/probe.js';
+import type { StationMemory } from '../../core/tables/stations.js';
+import type { RestoredTarget, TargetList } from '../../core/tables/target-list.js';
+import type { TargetDescription, TargetScan } from '../../core/tables/target-rows.js';
+import type { Origin } from '../../core/tables/target-table.js';
 import type { EncapsulationName } from '../../encap/contract.js';
 import type { RouteMtu } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
@@ -65,6 +66,16 @@ export type Command =
       /** Without it no dropped frame is noted. */
       readonly examples?: DropExamples;
     }
+  /** Other options and sockets for an overlay, from the next batch on. The sockets of before are no longer used when
+   * this is replied to. */
+  | {
+      readonly kind: 'change-overlay';
+      readonly options: OverlayOptions;
+      readonly socket: Token;
+      readonly senderFds: readonly number[];
+      readonly segmentation: boolean;
+      readonly reply: number;
+    }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
   | {
       readonly kind: 'add-port';
@@ -72,6 +83,8 @@ export type Command =
       readonly overlay: number;
       readonly name: string;
       readonly fd: number;
+      /** Bytes of the virtio-net header of the TAP. */
+      readonly headerBytes: number;
       readonly mac: MacAddress;
       readonly vid: number;
       readonly own: boolean;
@@ -89,7 +102,9 @@ export type Command =
       readonly mac: MacAddress;
       readonly protection: ProtectionRules | undefined;
     }
+  | { readonly kind: 'set-vid'; readonly token: Token; readonly vid: number }
   | { readonly kind: 'protect'; readonly token: Token; readonly protection: ProtectionRules | undefined }
+  | { readonly kind: 'rename-port'; readonly token: Token; readonly name: string }
   | { readonly kind: 'remove-port'; readonly token: Token; readonly reply: number }
   | {
       readonly kind: 'answer';
@@ -103,9 +118,24 @@ export type Command =
       readonly mac: MacAddress;
       readonly to: readonly Endpoint[];
       readonly ttlMs: number;
+      readonly staleMs?: number | undefined;
       readonly origin: Origin;
-      /** Set by the answer to another thread's question: a known MAC keeps its target. */
-      readonly unlessKnown?: boolean;
+    }
+  /** The answer to a question of another thread. */
+  | {
+      readonly kind: 'learn';
+      readonly overlay: number;
+      readonly mac: MacAddress;
+      readonly answer: LookupAnswer;
+    }
+  /** Targets that the plugin pushes. */
+  | {
+      readonly kind: 'set-targets';
+      readonly overlay: number;
+      readonly list: TargetList;
+      /** The rows to be set: those from `from` on and before `end`. */
+      readonly from: number;
+      readonly end: number;
     }
   /** `macs` undefined = all. */
   | { readonly kind: 'invalidate'; readonly overlay: number; readonly macs: Float64Array | undefined }
@@ -168,7 +198,7 @@ export type Command =
   | {
       readonly kind: 'restore-targets';
       readonly overlay: number;
-      readonly targets: readonly { readonly mac: MacAddress; readonly to: readonly Endpoint[] }[];
+      readonly targets: readonly RestoredTarget[];
     }
   /** For a thread that is held: it looks at its devices from now on. */
   | { readonly kind: 'begin'; readonly reply: number }
@@ -203,7 +233,9 @@ export const LIST_SLICE = 64;
 /** Commands to one overlay about its target table, which are obeyed in order (command-backlog.ts). */
 export const TABLE_COMMANDS = [
   'answer',
+  'learn',
   'set-target',
+  'set-targets',
   'invalidate',
   'set-destination',
   'set-loops',
@@ -233,7 +265,7 @@ export type Report =
   | { readonly kind: 'lookups'; readonly questions: readonly Question[] }
   | { readonly kind: 'leases'; readonly news: readonly LeaseNews[] }
   | { readonly kind: 'peers'; readonly changes: readonly PeerChange[] }
-  /** The records of an overlay's peers are in this memory from now on (core/peer-records.ts). */
+  /** The records of an overlay's peers are in this memory from now on (core/peers/peer-records.ts). */
   | { readonly kind: 'peers-moved'; readonly overlay: number; readonly memory: PeerMemory }
   /** At most one a second of each overlay and kind. */
   | { readonly kind: 'notices'; readonly notices: readonly Notice[] }

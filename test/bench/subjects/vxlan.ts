@@ -35,6 +35,8 @@ export async function buildVarpd(
   terms: Terms,
   options: DaemonOptions = {},
   encap: EncapsulationName = 'vxlan',
+  /** Called with each daemon once its overlay is there. */
+  beside: (daemon: Daemon) => Promise<unknown> = () => Promise.resolve(),
 ): Promise<Tunnel> {
   const pair = await hosts(bed, terms);
   const mtuBytes = terms.mtuBytes - VXLAN_BYTES;
@@ -43,6 +45,7 @@ export async function buildVarpd(
     const daemon = await Daemon.start(bed, host, options);
     const addresses = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID, encap };
     await daemon.ok(directOverlay(addresses, `-t ${properties}`));
+    await beside(daemon);
     return { device: 'overlay0', pid: daemon.pid };
   });
 }

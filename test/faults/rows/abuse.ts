@@ -7,6 +7,7 @@ import { encapsulated, udpFrame } from '../../helpers/frames.js';
 import type { Bed } from '../../helpers/netns.js';
 import { waitUntil } from '../../helpers/process.js';
 import { sendDatagrams } from '../../helpers/traffic.js';
+import { part } from '../../helpers/whole.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import { answersNow, check, type Row, tunnel } from '../row.js';
 
@@ -100,8 +101,8 @@ const socketAbuse: Row = {
 /** The part of it that `npm test` has. */
 export const socketAbuseShortly: Row = {
   ...socketAbuse,
-  fault: 'control socket: a line of 1 GiB, half requests, 1,000 connections, answers never read',
-  run: (bed) => abuse(bed, 1000),
+  fault: `control socket: a line of 1 GiB, half requests, ${part(2000)} connections, answers never read`,
+  run: (bed) => abuse(bed, part(2000)),
 };
 
 const BAD_DATAGRAMS = 20_000;

@@ -1,5 +1,5 @@
 // The end of a varpd that has very many links, whatever else goes on: it is gone within its time, and the next may start.
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 import type { Bed, Namespace } from '../../helpers/netns.js';
@@ -9,17 +9,9 @@ import { check, checkTime, devicesOf, type Row, tunnel } from '../row.js';
 
 const END_MS = 2000;
 
-/** Hangs the thread that it runs in, at a reload, while the file beside it is there. */
+/** Loaded into varpd: a signal hangs its control thread for ever. */
 const ENDLESS = `
-import { existsSync } from 'node:fs';
-const file = new URL('./hang', import.meta.url);
-export default {
-  apiVersion: 1, name: 'endless', mode: 'dynamic', properties: [],
-  create: () => ({
-    start: async () => {}, stop: async () => {}, resolve: () => ({ kind: 'drop', reason: 'nobody' }),
-    reload: () => { if (existsSync(file)) for (;;); },
-  }),
-};
+if (require('node:worker_threads').isMainThread) process.on('SIGUSR2', () => { for (;;); });
 `;
 
 interface Links {
@@ -30,12 +22,9 @@ interface Links {
 }
 
 async function endOfMany(bed: Bed, { count, elsewhere, limitMs }: Links): Promise<string> {
-  const directory = bed.directory();
-  const endless = path.join(directory, 'endless');
-  mkdirSync(endless);
-  writeFileSync(path.join(endless, 'index.mjs'), ENDLESS);
-  const { a, b, daemon } = await tunnel(bed, { pluginPath: [directory] });
-  await daemon.ok(`create-overlay -e vxlan -s endless -v 7 -p vxlan/listen_ip=${a.underlay.v4} endless0`);
+  const endless = path.join(bed.directory(), 'endless.cjs');
+  writeFileSync(endless, ENDLESS);
+  const { a, b, daemon } = await tunnel(bed, { nodeArgs: ['--require', endless] });
   for (let index = 0; index < count; index++)
     await daemon.call('vnic.create', { name: `v${index}`, over: 'overlay0', temporary: index % 10 === 0 });
   const lasting = Array.from({ length: count }, (_, index) => index).filter((index) => index % 10 !== 0);
@@ -63,16 +52,13 @@ async function endOfMany(bed: Bed, { count, elsewhere, limitMs }: Links): Promis
   check(!(await devicesOf(b)).some((name) => /^v\d/.test(name)), 'none is left in the other namespace');
 
   await daemon.start();
-  writeFileSync(path.join(endless, 'hang'), '');
-  const reload = daemon.call('daemon.reload', {}).catch(() => undefined);
+  daemon.signal('SIGUSR2');
   const before = daemon.cpuSeconds();
-  await waitUntil(() => daemon.cpuSeconds() - before > 0.3, { what: 'the plugin to loop' });
+  await waitUntil(() => daemon.cpuSeconds() - before > 0.3, { what: 'its control thread to loop' });
   const hanging = await end(0);
-  await reload;
   check(/error varpd has not ended in time/.test(daemon.log()), 'the log says that something hung');
   check(existsSync(daemon.stateDir), 'what is stored stays');
-  rmSync(path.join(endless, 'hang'));
-  const seen = `${count} VNICs: gone after ${plain} ms; ${elsewhere} of them in another namespace: ${away} ms; a plugin in an endless loop: ${hanging} ms; a start takes ${startMs} ms`;
+  const seen = `${count} VNICs: gone after ${plain} ms; ${elsewhere} of them in another namespace: ${away} ms; its control thread in an endless loop: ${hanging} ms; a start takes ${startMs} ms`;
   checkTime(Math.max(plain, away, hanging) <= limitMs, `it ends within ${limitMs} ms: ${seen}`);
   return seen;
 }
@@ -85,14 +71,14 @@ async function batch(bed: Bed, host: Namespace, commands: string): Promise<void>
 
 const thousand: Row = {
   name: 'E1',
-  fault: 'SIGTERM with 1,000 VNICs: in one namespace, in two, with a plugin in an endless loop',
+  fault: 'SIGTERM with 1,000 VNICs: in one namespace, in two, with its control thread in an endless loop',
   run: (bed) => endOfMany(bed, { count: 1000, elsewhere: 200, limitMs: END_MS }),
 };
 
 /** The part of it that `npm test` has; how long it takes is for the other. */
 export const manyEnd: Row = {
   ...thousand,
-  fault: `SIGTERM with ${part(40)} VNICs: in one namespace, in two, with a plugin in an endless loop`,
+  fault: `SIGTERM with ${part(40)} VNICs: in one namespace, in two, with its control thread in an endless loop`,
   run: (bed) => endOfMany(bed, { count: part(40), elsewhere: part(10), limitMs: Infinity }),
 };
 

@@ -70,7 +70,7 @@ const thousand: Row = {
 export const fewComeAndGo: Row = {
   ...thousand,
   fault: `${part(40)} overlays and VNICs created and deleted`,
-  run: (bed) => comeAndGo(bed, part(40), 10, part(40)),
+  run: (bed) => comeAndGo(bed, part(40), 10, 40),
 };
 
 export const resourceRows: readonly Row[] = [thousand];

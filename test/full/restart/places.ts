@@ -43,7 +43,7 @@ const hex = (value: number): string => value.toString(16).padStart(2, '0');
 /** Asks for one address alone. */
 const PLUGIN = (name: string, ip: string, port: number): string => `
 export default {
-  apiVersion: 1, name: '${name}', mode: 'dynamic', properties: [],
+  apiVersion: 2, name: '${name}', mode: 'dynamic', properties: [],
   create: () => ({
     start: async () => {}, stop: async () => {},
     resolve: ({ destinationMac }) =>

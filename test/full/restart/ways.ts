@@ -343,27 +343,28 @@ class ByCrash extends ByService {
 
   /** systemd starts it again; where that fails, until it has been tried once. */
   protected async doRestart(): Promise<Outcome> {
-    const restarts = Number(await this.show('NRestarts'));
+    const [, restarts] = await this.#state();
     await this.systemd.exec('systemctl kill -s KILL varpd');
     const isOver = async (): Promise<boolean> => {
-      const [state, tried] = [await this.show('ActiveState'), Number(await this.show('NRestarts'))];
+      const [state, tried] = await this.#state();
       return state === 'failed' || (state === 'active' && tried > restarts) || tried > restarts + 1;
     };
     await waitUntil(isOver, { timeoutMs: RESTART_MS, stepMs: 50, what: 'systemd to start it again' });
     return { code: (await this.show('ActiveState')) === 'active' ? 0 : 1, text: '' };
   }
+
+  /** ActiveState and NRestarts, of one moment: systemd may learn of the end between two looks. */
+  async #state(): Promise<[string, number]> {
+    const text = await this.systemd.exec('systemctl show -p ActiveState -p NRestarts varpd');
+    const value = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(text)?.[1] ?? '';
+    return [value('ActiveState'), Number(value('NRestarts'))];
+  }
 }
 
 /** Resolves with the reason where systemd cannot run services. */
 async function byService(make: (systemd: Systemd) => Way, host: Namespace): Promise<Way | string> {
-  let systemd: Systemd | undefined;
-  try {
-    systemd = await Systemd.boot(host, fromRoot('.'));
-    await systemd.probe();
-  } catch (error) {
-    await systemd?.end();
-    return `systemd cannot run services here: ${(error as Error).message}`;
-  }
+  const systemd = await Systemd.bootWhereItRuns(host, fromRoot('.'));
+  if (typeof systemd === 'string') return systemd;
   await systemd.install();
   return make(systemd);
 }

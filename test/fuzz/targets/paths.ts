@@ -1,7 +1,7 @@
 // News of paths: whatever is quoted of what was sent, by whoever says to be a router, it is believed, shown or refused, once. Nobody is
 // believed who quotes what was not sent, and below its floor no path gets: frames of the least size always leave.
-import { readCounters } from '../../../src/core/counters.js';
-import { leastPathMtuBytes, leastUnprovenBytes } from '../../../src/core/path-news.js';
+import { readCounters } from '../../../src/core/counts/counters.js';
+import { leastPathMtuBytes, leastUnprovenBytes } from '../../../src/core/peers/path-news.js';
 import { VXLAN } from '../../../src/encap/vxlan.js';
 import * as ipv4 from '../../../src/wire/ipv4.js';
 import { concat, endpoint, frame, Lab, MAC, packet } from '../../helpers/lab.js';
@@ -83,7 +83,7 @@ class World {
     if (sent !== undefined && sent <= mtuBytes) throw new Error(`${sent} bytes fit into ${mtuBytes}`);
   }
 
-  /** Of the packet on the underlay; undefined where it is not quoted. Another way of looking than core/path-news.ts. */
+  /** Of the packet on the underlay; undefined where it is not quoted. Another way of looking than core/peers/path-news.ts. */
   #sentBytes(bytes: Uint8Array): number | undefined {
     const tag = /^.{24}((?:8100|88a8|9100).{4}){0,4}/.exec(Buffer.from(bytes).toString('hex'))?.[0];
     if (tag === undefined) return undefined;

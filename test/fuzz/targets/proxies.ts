@@ -1,7 +1,7 @@
 // The proxies: no request of a guest makes them throw, and a reply is small, well-formed, and for who has asked.
-import { answerArp, readArp } from '../../../src/core/proxy-arp.js';
-import { readDhcp } from '../../../src/core/proxy-dhcp.js';
-import { answerNdp, readNdp } from '../../../src/core/proxy-ndp.js';
+import { answerArp, readArp } from '../../../src/core/proxy/proxy-arp.js';
+import { readDhcp } from '../../../src/core/proxy/proxy-dhcp.js';
+import { answerNdp, readNdp } from '../../../src/core/proxy/proxy-ndp.js';
 import { describe } from '../../../src/wire/describe.js';
 import { dhcpFrame, hex } from '../../helpers/lab.js';
 import { frame, fromHex, vectors, type Name } from '../../vectors/frames.js';

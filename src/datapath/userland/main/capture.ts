@@ -1,6 +1,6 @@
 /**
  * The control side of a capture: a ring for each thread that carries the overlay, read in the order of time. The threads
- * write (core/capture.ts), and never wait for this side.
+ * write (core/capture/capture.ts), and never wait for this side.
  */
 import {
   createRing,
@@ -18,9 +18,9 @@ import {
   SENDER,
   TO_PORT,
   TO_TUNNEL,
-} from '../../../core/capture-ring.js';
-import type { CaptureRules } from '../../../core/capture-tap.js';
-import { COUNTER_NAMES } from '../../../core/counters.js';
+} from '../../../core/capture/capture-ring.js';
+import type { CaptureRules } from '../../../core/capture/capture-tap.js';
+import { COUNTER_NAMES } from '../../../core/counts/counters.js';
 import type { DropReason } from '../../../model/drops.js';
 import { ADDRESS, DESCRIPTOR_WORDS, PORT, TOS } from '../../../wire/descriptor.js';
 import { type Endpoint, readV6 } from '../../../wire/ip.js';

@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PathReport } from '../../../core/overlay-options.js';
-import { createStationMemory } from '../../../core/stations.js';
+import { createStationMemory } from '../../../core/tables/stations.js';
 import { closeTaps, type Features, probeFeatures, routeMtuBytes } from '../../../dgram-extra/index.js';
 import { errorText, OverlayError } from '../../../model/errors.js';
 import { type IpAddress, toBytes } from '../../../wire/ip.js';
@@ -105,6 +105,7 @@ export class DatapathControl implements Datapath {
     const context = {
       links,
       sockets,
+      openSockets: (next: OverlayConfig) => this.#underlay.open(next),
       ports: this.#ports,
       features: () => this.features,
       leaving: () => void this.#overlays.delete(id),

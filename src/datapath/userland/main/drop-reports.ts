@@ -1,6 +1,6 @@
 /** Reports the drops of an overlay, from the memory that its threads write: counters, and the last frame of each reason. */
-import { type DropExample, type DropExamples, readDropExample } from '../../../core/drop-examples.js';
-import { TICK_MS } from '../../../core/target-table.js';
+import { type DropExample, type DropExamples, readDropExample } from '../../../core/counts/drop-examples.js';
+import { TICK_MS } from '../../../core/tables/target-table.js';
 import { type DropReason, DROPS } from '../../../model/drops.js';
 import type { DroppedFrame, DropReport } from '../../contract.js';
 

@@ -1,5 +1,6 @@
 /** The state of overlays and ports that the control side leaves to the next varpd. */
 import type { OverlayOptions } from '../../../core/overlay.js';
+import { restorable } from '../../../core/tables/target-rows.js';
 import { MAX_KNOWN_TARGETS } from '../../../model/handover.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import type { IpAddress } from '../../../wire/ip.js';
@@ -72,7 +73,7 @@ async function standInLists(
     const { fds: senderFds, segmentation } = sendersOf(overlay);
     // A copy, since another process cannot share this memory.
     const table = new Int32Array(named.table);
-    const known = (await overlay.recentTargets(MAX_KNOWN_TARGETS)).map(({ mac, to }) => ({ mac, to }));
+    const known = (await overlay.recentTargets(MAX_KNOWN_TARGETS)).map(restorable);
     sockets.tokens.forEach((socket, queue) => {
       to(queue).push(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },

@@ -1,12 +1,12 @@
 /**
  * The peers that the plugin of an overlay names, a list of any length. The threads get them as a table in
- * shared memory. Each thread replaces its table in a single step (core/peers.ts), so that a peer in both
+ * shared memory. Each thread replaces its table in a single step (core/peers/peers.ts), so that a peer in both
  * lists is a peer at every moment. The table and the news of changes are made here in slices.
  *
  * A new list replaces one that is still being worked on. News are made from the changes that have been
  * reported, not from the list before, so this is safe at any point.
  */
-import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/address-table.js';
+import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/tables/address-table.js';
 import { inBackground } from '../../../model/background.js';
 import type { IpAddress } from '../../../wire/ip.js';
 import { NAMED, type PeerNews, type PeerThreads } from './peers.js';

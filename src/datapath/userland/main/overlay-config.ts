@@ -1,7 +1,15 @@
 /** Converts the configuration of an overlay for its datapath threads, and its offloads for an operator. */
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import type { Sending } from '../../../model/peer-report.js';
+import { isSameEndpoint, isV4 } from '../../../wire/ip.js';
 import type { Offload, OverlayConfig } from '../../contract.js';
+
+/** The part of the configuration that the sockets follow. */
+export type SocketConfig = Pick<
+  OverlayConfig,
+  'encapsulation' | 'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
+>;
 
 export function optionsOf(config: OverlayConfig): OverlayOptions {
   return {
@@ -33,8 +41,36 @@ export function offloadsOf(
     checksum: features.tapChecksum,
     tso: isOn && features.tapTcpSegmentation,
     uso: isOn && features.tapUdpSegmentation,
+    nested: isOn && features.tapTunnelSegmentation,
     gso: segmentation && features.udpSegmentation,
     gro: isOn && features.udpCoalescing,
   };
   return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
+}
+
+/** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants a
+ * checksum on IPv6; and the kernel cuts messages (UDP_SEGMENT) only with a checksum. */
+export function sendsZeroChecksum({
+  listen,
+  udpChecksum,
+  offload,
+}: Pick<SocketConfig, 'listen' | 'udpChecksum' | 'offload'>): boolean {
+  return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
+}
+
+/** Whether an overlay with the configuration `next` needs other sockets than with `now`. */
+export function needsSockets(now: SocketConfig, next: SocketConfig): boolean {
+  return (
+    !isSameEndpoint(now.listen, next.listen) ||
+    now.sourcePorts !== next.sourcePorts ||
+    now.offload !== next.offload ||
+    sendsZeroChecksum(now) !== sendsZeroChecksum(next)
+  );
+}
+
+export function sendingOf(config: OverlayConfig): Sending {
+  return {
+    checksum: sendsZeroChecksum(config) ? 'zero' : 'full',
+    isOffloaded: config.offload === 'auto',
+  };
 }

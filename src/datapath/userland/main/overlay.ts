@@ -6,20 +6,21 @@
  * and the listener. Once the overlay has ended, no thread gets commands about it, since the threads may have
  * ended too.
  */
-import type { AddressTable } from '../../../core/address-table.js';
-import type { CaptureRules } from '../../../core/capture-tap.js';
-import { type Counters, createCounters, readCounters } from '../../../core/counters.js';
-import type { Explained } from '../../../core/dry-facts.js';
-import type { DryFrame } from '../../../core/dry-run.js';
-import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
+import type { AddressTable } from '../../../core/tables/address-table.js';
+import type { CaptureRules } from '../../../core/capture/capture-tap.js';
+import { type Counters, createCounters, readCounters } from '../../../core/counts/counters.js';
+import type { Explained } from '../../../core/dry-run/dry-facts.js';
+import type { DryFrame } from '../../../core/dry-run/dry-run.js';
+import { createDropExamples, type DropExamples } from '../../../core/counts/drop-examples.js';
 import type { OverlayOptions } from '../../../core/overlay.js';
-import type { PeerPlace } from '../../../core/peer-places.js';
-import type { PeerMemory } from '../../../core/peer-records.js';
-import type { ProbeNews, ProbeRules } from '../../../core/probe.js';
+import type { TargetRow } from '../../../core/tables/target-list.js';
+import type { PeerPlace } from '../../../core/peers/peer-places.js';
+import type { PeerMemory } from '../../../core/peers/peer-records.js';
+import type { ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { PeerList, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
-import type { Endpoint, IpAddress } from '../../../wire/ip.js';
+import { type Endpoint, type IpAddress, isSameEndpoint } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
   DropReport,
@@ -31,6 +32,7 @@ import type {
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
+  OverlaySettings,
   PortConfig,
   PortHandle,
   TargetEntries,
@@ -38,28 +40,32 @@ import type {
 } from '../../contract.js';
 import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
 import type { FrameExplanation } from '../../explain-contract.js';
+import type { TargetNews } from '../../watch-contract.js';
 import { LIST_SLICE, type PeerChange } from '../protocol.js';
 import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
-import { offloadsOf, optionsOf } from './overlay-config.js';
+import { needsSockets, offloadsOf, optionsOf, sendingOf } from './overlay-config.js';
 import { describePeers, PeerReports } from './peer-reports.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
 import { OverlayProbe } from './probe.js';
 import { SharedQuestions } from './shared-questions.js';
+import { TargetWatch } from './target-watch.js';
 import type { PortOwner, TapPort } from './tap-port.js';
+import { pushTargets } from './push-targets.js';
 import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
-import { type OverlaySockets, sendsZeroChecksum } from './underlay.js';
+import type { OverlaySockets } from './underlay.js';
 
 /** The parts of the datapath that an overlay needs. */
 export interface OverlayContext {
   /** The threads that carry it. */
   readonly links: readonly Link[];
   readonly sockets: OverlaySockets;
-  readonly ports: Pick<Ports, 'add'>;
+  readonly openSockets: (config: OverlayConfig) => OverlaySockets;
+  readonly ports: Pick<Ports, 'add' | 'offload'>;
   readonly features: () => Features;
   /** Called when the overlay is about to end and still needs its threads. */
   readonly leaving: () => void;
@@ -68,9 +74,9 @@ export interface OverlayContext {
 }
 
 export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner {
-  readonly config: OverlayConfig;
+  config: OverlayConfig;
   options: OverlayOptions;
-  readonly sockets: OverlaySockets;
+  sockets: OverlaySockets;
   /** One array per thread. */
   readonly counterArrays: readonly Counters[];
   /** One array per thread. */
@@ -85,6 +91,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly #peerReports = new PeerReports();
   readonly #captures = new Set<RingCapture>();
   #probe: OverlayProbe | undefined;
+  #watch: TargetWatch | undefined;
   readonly #context: OverlayContext;
   readonly #id: number;
   /** Empty once the overlay has ended. */
@@ -130,6 +137,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   heard(thread: number, questions: readonly LookupRequest[]): void {
     const news = this.#shared?.take(thread, questions) ?? questions;
     this.#asked += news.length;
+    this.#watch?.asked(news);
     if (news.length > 0) this.listener?.lookups(news);
   }
 
@@ -168,18 +176,55 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     if (this.#links.length === 0) return;
     if (this.#shared !== undefined) this.#shared.answer(this.#id, lookup, answer, this.#links);
     else this.#links[0].post({ kind: 'answer', overlay: this.#id, lookup, answer });
+    this.#watch?.answered(lookup, answer);
   }
 
   setTarget(mac: MacAddress, to: readonly Endpoint[], ttlMs: number, origin: 'set' | 'pushed'): void {
     this.#shared?.forget(mac);
     for (const link of this.#links)
       link.post({ kind: 'set-target', overlay: this.#id, mac, to, ttlMs, origin });
+    this.#watch?.set(mac, to, origin);
   }
 
-  invalidate(mac?: MacAddress): void {
-    if (mac === undefined) this.#shared?.forgetAll();
-    else this.#shared?.forget(mac);
-    for (const link of this.#links) link.invalidate(this.#id, mac);
+  setTargets(rows: readonly TargetRow[]): void {
+    this.#watch?.pushed(rows);
+    for (const { mac } of this.#shared === undefined ? [] : rows) this.#shared?.forget(mac);
+    pushTargets(this.#links, this.#id, rows);
+  }
+
+  invalidate(macs?: readonly MacAddress[]): void {
+    this.#watch?.forgotten(macs);
+    if (macs === undefined) {
+      this.#shared?.forgetAll();
+      for (const link of this.#links) link.invalidate(this.#id, undefined);
+    }
+    for (const mac of macs ?? []) {
+      this.#shared?.forget(mac);
+      for (const link of this.#links) link.invalidate(this.#id, mac);
+    }
+  }
+
+  async change(settings: OverlaySettings): Promise<void> {
+    if (this.#links.length === 0) throw new Error(`overlay ${this.#id} has ended`);
+    const [config, sockets] = [this.config, this.sockets];
+    const next = { ...config, ...settings };
+    this.sockets = needsSockets(config, next) ? this.#context.openSockets(next) : sockets;
+    this.config = next;
+    this.options = { ...optionsOf(next), destination: this.options.destination };
+    if (next.offload !== config.offload) for (const port of this.ports) this.#context.ports.offload(port);
+    const { options } = this;
+    if (next.vnetid !== config.vnetid || !isSameEndpoint(next.listen, config.listen)) {
+      // The threads forget all targets with the change.
+      this.#watch?.forgotten(undefined);
+      this.#shared?.forgetAll();
+    }
+    const { tokens, senderFds, segmentation } = this.sockets;
+    await Promise.all(
+      this.#links.map((link, queue) =>
+        link.request({ kind: 'change-overlay', options, socket: tokens[queue], senderFds, segmentation }),
+      ),
+    );
+    if (this.sockets !== sockets) await sockets.release(false);
   }
 
   setDestination(destination: Endpoint): void {
@@ -212,6 +257,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   async deleteTarget(mac: MacAddress): Promise<boolean> {
     this.#shared?.forget(mac);
+    this.#watch?.forgotten([mac]);
     const replies = await this.#requestAll({ kind: 'delete-target', overlay: this.#id, mac });
     return replies.includes(true);
   }
@@ -227,6 +273,14 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   async targetCount(): Promise<number> {
     const counts = await this.#requestAll({ kind: 'count-targets', overlay: this.#id });
     return Math.max(0, ...(counts as number[]));
+  }
+
+  watchTargets(heard: (news: readonly TargetNews[] | undefined) => void): () => void {
+    const watch = new TargetWatch(heard);
+    this.#watch = watch;
+    return () => {
+      if (this.#watch === watch) this.#watch = undefined;
+    };
   }
 
   // -- Facts
@@ -289,8 +343,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   }
 
   get sending(): Sending {
-    const checksum = sendsZeroChecksum(this.config) ? 'zero' : 'full';
-    return { checksum, isOffloaded: this.config.offload === 'auto' };
+    return sendingOf(this.config);
   }
 
   get offloads(): readonly Offload[] {

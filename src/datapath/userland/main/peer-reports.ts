@@ -1,10 +1,10 @@
 /**
- * Reports the peers of an overlay, from the memory that its threads write (core/peer-records.ts), and from the
- * threads' tables where stations live (core/peer-places.ts).
+ * Reports the peers of an overlay, from the memory that its threads write (core/peers/peer-records.ts), and from the
+ * threads' tables where stations live (core/peers/peer-places.ts).
  */
-import { MAX_STATIONS, type PeerPlace, type PeerPlaces } from '../../../core/peer-places.js';
-import * as records from '../../../core/peer-records.js';
-import { TICK_MS } from '../../../core/target-table.js';
+import { MAX_STATIONS, type PeerPlace, type PeerPlaces } from '../../../core/peers/peer-places.js';
+import * as records from '../../../core/peers/peer-records.js';
+import { TICK_MS } from '../../../core/tables/target-table.js';
 import { routeMtuBytes } from '../../../dgram-extra/index.js';
 import { ANY_V6, type IpAddress, readV6, toBytes } from '../../../wire/ip.js';
 import type { PeerList, PeerReport, UnreachableReport } from '../../../model/peer-report.js';

@@ -2,15 +2,21 @@
  * The ports of all overlays. This class opens their TAPs (taps.ts), adds them to the threads, and knows which
  * of them are left to the next varpd. A single port is in tap-port.ts.
  */
-import { createAskedLeases } from '../../../core/asked-leases.js';
-import { createCounters } from '../../../core/counters.js';
+import { createAskedLeases } from '../../../core/protection/asked-leases.js';
+import { createCounters } from '../../../core/counts/counters.js';
 import { createPresence } from '../../../core/presence.js';
-import { closeTaps, errnoName, type Features } from '../../../dgram-extra/index.js';
+import {
+  closeTaps,
+  errnoName,
+  type Features,
+  TAP_DEFAULTS,
+  TUNNEL_HEADER_BYTES,
+} from '../../../dgram-extra/index.js';
 import type { Descriptor, Inherited, PortConfig } from '../../contract.js';
 import type { Report, Token } from '../protocol.js';
 import { isLasting, tapDescriptors } from './handover.js';
 import { type PortContext, type PortOwner, TapPort } from './tap-port.js';
-import { offloadFlags } from './tap-settings.js';
+import { flagsFor, offloadFlags } from './tap-settings.js';
 import { dropIfElsewhere, openPortTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -36,13 +42,16 @@ export class Ports {
     const { threads, inherited, open } = this.#context;
     const { name, mac, vid, own, protection, temporary } = config;
     const { id: overlay, queues: count, offload: mode } = owner.config;
-    const offload = offloadFlags(mode, this.#features());
-    const plan = { queues: count, carrier: owner.carrier, offload };
-    const { fds, isLeft, isPersistent } = openPortTap(config, plan, inherited);
+    const features = this.#features();
+    const flags = offloadFlags(mode, features);
+    const size = features.tapTunnelSegmentation ? TUNNEL_HEADER_BYTES : TAP_DEFAULTS.headerBytes;
+    const plan = { queues: count, carrier: owner.carrier, offload: flags, headerBytes: size };
+    const { fds, isLeft, isPersistent, headerBytes } = openPortTap(config, plan, inherited);
+    const offload = flagsFor(flags, headerBytes);
     const seen = { foreignQueues: 0, offOffload: 0, triedOffload: 0 };
-    const tap = { name, fds, isPersistent, offload, seen };
+    const tap = { name, fds, isPersistent, offload, headerBytes, seen };
     const queues = fds.map((fd) => ({ token: this.#nextToken(), fd, counters: createCounters() }));
-    const told = { overlay, name, mac, vid, own, protection };
+    const told = { overlay, name, headerBytes, mac, vid, own, protection };
     const presence = createPresence();
     const opened = { owner, queues, tap, presence, temporary, isLeft, config: told };
     const port = new TapPort(opened, this.#context);
@@ -54,6 +63,11 @@ export class Ports {
       threads[queue].post({ kind: 'add-port', ...told, ...shared, token, fd, counters });
     });
     return port;
+  }
+
+  /** Puts the offloads in force that the overlay of a port wants now. */
+  offload(port: TapPort): void {
+    port.setOffload(offloadFlags(port.owner.config.offload, this.#features()));
   }
 
   /** Handles the fault that a thread reports. */

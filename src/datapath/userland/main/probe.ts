@@ -1,6 +1,6 @@
 /** The control side of a probe: tells the threads, and hears their news. */
-import { COUNTER_NAMES } from '../../../core/counters.js';
-import type { ProbeFrame, ProbeNews, ProbeRules } from '../../../core/probe.js';
+import { COUNTER_NAMES } from '../../../core/counts/counters.js';
+import type { ProbeFrame, ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { DropReason } from '../../../model/drops.js';
 import type { FrameProbe, ProbeListener } from '../../probe-contract.js';
 import type { Link } from './thread.js';

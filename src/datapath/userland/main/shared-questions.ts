@@ -42,7 +42,7 @@ export class SharedQuestions {
     return news;
   }
 
-  /** Sends an answer to the threads that await it, and its target to the others. */
+  /** Sends an answer to the threads that await it, and to the others what they may learn from it. */
   answer(overlay: number, number: number, answer: LookupAnswer, links: readonly Link[]): void {
     const open = this.#open.get(number);
     if (open === undefined) return;
@@ -50,19 +50,11 @@ export class SharedQuestions {
     if (open.mac !== undefined) this.#openOf.delete(open.mac);
     for (const { thread, lookup } of open.asking)
       links[thread].post({ kind: 'answer', overlay, lookup, answer });
-    if (open.mac === undefined || answer.kind !== 'target') return;
-    const { to, ttlMs } = answer;
+    const { mac } = open;
+    if (mac === undefined) return;
     links.forEach((link, thread) => {
       if (open.asking.some((one) => one.thread === thread)) return;
-      link.post({
-        kind: 'set-target',
-        overlay,
-        mac: open.mac!,
-        to,
-        ttlMs,
-        origin: 'plugin',
-        unlessKnown: true,
-      });
+      link.post({ kind: 'learn', overlay, mac, answer });
     });
   }
 

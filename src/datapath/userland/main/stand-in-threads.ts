@@ -1,10 +1,10 @@
 /** The threads of a stand-in (daemon/handover/stand-in.ts): a datapath without a control side. It asks no
  * plugin and reports only leases. */
-import { type AskedLeases, createAskedLeases } from '../../../core/asked-leases.js';
-import { createCounters } from '../../../core/counters.js';
-import type { LeaseNews } from '../../../core/dhcp-leases.js';
+import { type AskedLeases, createAskedLeases } from '../../../core/protection/asked-leases.js';
+import { createCounters } from '../../../core/counts/counters.js';
+import type { LeaseNews } from '../../../core/protection/dhcp-leases.js';
 import { createPresence, type PresenceMemory } from '../../../core/presence.js';
-import { createStationMemory, type StationMemory } from '../../../core/stations.js';
+import { createStationMemory, type StationMemory } from '../../../core/tables/stations.js';
 import type { Lists } from '../../contract.js';
 import type { BareCommand, Command, Report } from '../protocol.js';
 import { DatapathThread } from './thread.js';

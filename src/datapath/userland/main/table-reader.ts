@@ -2,7 +2,7 @@
  * Reads the target tables of the threads that carry an overlay. It reads in parts, so that it holds no thread
  * for long: first it finds the MACs, then it asks for their entries.
  */
-import type { TargetDescription, TargetScan } from '../../../core/target-rows.js';
+import type { TargetDescription, TargetScan } from '../../../core/tables/target-rows.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type { TargetEntries, TargetEntry } from '../../contract.js';
 import type { Link, Request } from './thread.js';

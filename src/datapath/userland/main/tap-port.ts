@@ -3,19 +3,26 @@
  * 0 of a port belongs to thread 0, and so on. Only the control side closes a descriptor, after the thread has
  * released it.
  */
-import { type Counters, readCounters } from '../../../core/counters.js';
-import type { ProtectionRules } from '../../../core/link-protection.js';
+import { constants } from 'node:os';
+import { type Counters, readCounters } from '../../../core/counts/counters.js';
+import type { ProtectionRules } from '../../../core/protection/link-protection.js';
 import { type PresenceMemory, setDown } from '../../../core/presence.js';
 import {
-  closeDescriptor,
+  closeTap,
   linkElsewhere,
+  linkInfo,
+  type LinkInfo,
+  NativeError,
+  renameLink,
+  setLink,
   setTapCarrier,
+  setTapOffload,
   setTapPersistent,
   tapInfo,
   type TunInfo,
 } from '../../../dgram-extra/index.js';
 import { inBackground } from '../../../model/background.js';
-import { type MacAddress, readMac } from '../../../wire/mac.js';
+import { BYTES as MAC_BYTES, type MacAddress, readMac, writeMac } from '../../../wire/mac.js';
 import type {
   Inherited,
   OverlayConfig,
@@ -26,7 +33,7 @@ import type {
 } from '../../contract.js';
 import type { Token } from '../protocol.js';
 import { isLasting, type PortState, tapDescriptors } from './handover.js';
-import { checkTap, type WatchedTap } from './tap-settings.js';
+import { checkTap, flagsFor, type WatchedTap } from './tap-settings.js';
 import { discardTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -63,12 +70,13 @@ export interface OpenedPort extends Pick<PortState, 'temporary' | 'config'> {
 const NOTHING_FOUND: PortFindings = { mended: [], noted: [], troubles: [] };
 
 export class TapPort implements PortHandle, PortState {
-  readonly name: string;
+  name: string;
   readonly temporary: boolean;
   readonly queues: OpenedPort['queues'];
   config: PortState['config'];
   closed: Promise<unknown> | undefined;
   readonly #opened: OpenedPort;
+  #tap: WatchedTap;
   readonly #context: PortContext;
 
   constructor(opened: OpenedPort, context: PortContext) {
@@ -77,6 +85,7 @@ export class TapPort implements PortHandle, PortState {
     this.queues = opened.queues;
     this.config = opened.config;
     this.#opened = opened;
+    this.#tap = opened.tap;
     this.#context = context;
   }
 
@@ -92,13 +101,79 @@ export class TapPort implements PortHandle, PortState {
 
   check(device: string | undefined, tun: TunInfo | undefined): PortFindings {
     const isOpen = this.closed === undefined && !this.#context.isEnding;
-    return isOpen ? checkTap(this.#opened.tap, device, tun) : NOTHING_FOUND;
+    return isOpen ? checkTap(this.#tap, device, tun) : NOTHING_FOUND;
   }
 
   setCarrier(on: boolean): void {
     if (this.closed !== undefined) return;
     try {
       setTapCarrier(this.queues[0].fd, on, this.name);
+    } catch {
+      // The device is just gone; the datapath thread will report it.
+    }
+  }
+
+  get owner(): PortOwner {
+    return this.#opened.owner;
+  }
+
+  setMtu(mtuBytes: number, before: number): boolean {
+    if (this.closed !== undefined) return false;
+    const device = tapInfo(this.queues[0].fd);
+    if (device?.isHere !== true || linkInfo(device.name)?.mtuBytes !== before) return false;
+    setLink(device.name, { mtuBytes });
+    return true;
+  }
+
+  /** The link of the device. Throws ENODEV if the device is gone or in another network namespace. */
+  #needLink(verb: string): LinkInfo {
+    const device = this.closed === undefined ? tapInfo(this.queues[0].fd) : undefined;
+    const link = device?.isHere === true ? linkInfo(device.name) : undefined;
+    if (link === undefined) throw new NativeError(-constants.errno.ENODEV, verb, this.name);
+    return link;
+  }
+
+  setAddress(mac: MacAddress): void {
+    const bytes = new Uint8Array(MAC_BYTES);
+    writeMac(bytes, 0, mac);
+    setLink(this.#needLink('set the MAC of').name, { mac: bytes });
+  }
+
+  setVid(vid: number): void {
+    if (this.closed !== undefined) return;
+    this.config = { ...this.config, vid };
+    this.queues.forEach(({ token }, queue) => {
+      this.#context.threads[queue].post({ kind: 'set-vid', token, vid });
+    });
+  }
+
+  rename(name: string): void {
+    const { inherited, threads } = this.#context;
+    const link = this.#needLink('rename');
+    renameLink(link.index, name);
+    const [port, before] = [this.name, tapDescriptors([this])];
+    this.name = name;
+    this.config = { ...this.config, name };
+    this.#tap = { ...this.#tap, name };
+    this.queues.forEach(({ token }, queue) => {
+      threads[queue].post({ kind: 'rename-port', token, name });
+    });
+    if (this.temporary) return;
+    inherited.keep(tapDescriptors([this]));
+    inBackground('forgetting descriptors', inherited.forget(before.map((one) => one.name)));
+    if (!inherited.persistTaps) return;
+    inherited.links.record(name, link.index);
+    inherited.links.forget(port);
+  }
+
+  /** `offload`: TUN_F flags. */
+  setOffload(offload: number): void {
+    if (this.closed !== undefined) return;
+    const flags = flagsFor(offload, this.#tap.headerBytes);
+    const seen = { ...this.#tap.seen, offOffload: 0, triedOffload: 0 };
+    this.#tap = { ...this.#tap, offload: flags, seen };
+    try {
+      setTapOffload(this.queues[0].fd, flags, this.name);
     } catch {
       // The device is just gone; the datapath thread will report it.
     }
@@ -180,7 +255,7 @@ export class TapPort implements PortHandle, PortState {
       this.queues.map(async ({ token, fd }, queue) => {
         open.delete(token);
         if (!hasLetGo(token)) await threads[queue].request({ kind: 'remove-port', token });
-        closeDescriptor(fd);
+        await closeTap(fd);
       }),
     ).then(() => inherited.forget(this.temporary ? [] : tapDescriptors([this]).map(({ name }) => name)));
     return this.closed;

@@ -22,6 +22,7 @@ import {
   TAP_DEFAULTS,
   tapSettings,
   TUN_F,
+  TUNNEL_HEADER_BYTES,
   type TunInfo,
   unfilterTap,
 } from '../../../dgram-extra/index.js';
@@ -30,14 +31,21 @@ import { steerByFlow } from './steering.js';
 
 const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
 const USO = TUN_F.USO4 | TUN_F.USO6;
+const TUNNEL = TUN_F.UDP_TUNNEL_GSO | TUN_F.UDP_TUNNEL_GSO_CSUM;
 
 /** Returns the offloads that the stack may use, as TUN_F flags that this kernel accepts. */
 export function offloadFlags(
   offload: OverlayConfig['offload'],
-  { tapTcpSegmentation, tapUdpSegmentation }: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation'>,
+  features: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation' | 'tapTunnelSegmentation'>,
 ): number {
-  if (offload === 'off' || !tapTcpSegmentation) return TUN_F.CSUM;
-  return tapUdpSegmentation ? TSO | USO : TSO;
+  if (offload === 'off' || !features.tapTcpSegmentation) return TUN_F.CSUM;
+  return TSO | (features.tapUdpSegmentation ? USO : 0) | (features.tapTunnelSegmentation ? TUNNEL : 0);
+}
+
+/** Returns those of the flags that go with a virtio-net header of this size. With too small a header the kernel would
+ * hand over no frame at all (Linux 6.18, drivers/net/tun_vnet.h, __tun_vnet_hdr_put). */
+export function flagsFor(offload: number, headerBytes: number): number {
+  return headerBytes === TUNNEL_HEADER_BYTES ? offload : offload & ~TUNNEL;
 }
 
 /** Names of offloads for ethtool(8). */
@@ -45,6 +53,8 @@ const SWITCHES = [
   [TUN_F.CSUM, 'tx'],
   [TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, 'tso'],
   [USO, 'tx-udp-segmentation'],
+  [TUN_F.UDP_TUNNEL_GSO, 'tx-udp_tnl-segmentation'],
+  [TUN_F.UDP_TUNNEL_GSO_CSUM, 'tx-udp_tnl-csum-segmentation'],
 ] as const;
 
 export interface WatchedTap {
@@ -54,6 +64,8 @@ export interface WatchedTap {
   readonly isPersistent: boolean;
   /** Offloads that the stack may use, as TUN_F flags. */
   readonly offload: number;
+  /** Bytes of the virtio-net header. */
+  readonly headerBytes: number;
   /** The state at the last check: queues of other programs; offloads that are off; among these, offloads that
    * could not be restored. */
   readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
@@ -93,16 +105,15 @@ function foreignText(count: number, device: string): string {
   return `has ${whose}, which may take and send its frames (find it as root: grep -lw ${device} /proc/[0-9]*/fdinfo/*)`;
 }
 
-function checkSettings({ fds: [fd], name, isPersistent }: WatchedTap, mended: string[]): void {
+function checkSettings({ fds: [fd], name, isPersistent, headerBytes }: WatchedTap, mended: string[]): void {
   const found = tapSettings(fd);
   if (found === undefined) return;
   const others: string[] = [];
-  if (found.headerBytes !== TAP_DEFAULTS.headerBytes)
-    others.push(`the virtio-net header was ${found.headerBytes} bytes`);
+  if (found.headerBytes !== headerBytes) others.push(`the virtio-net header was ${found.headerBytes} bytes`);
   if (!found.isNativeOrder) others.push('the byte order of the virtio-net header was chosen');
   if (found.sendBufferBytes !== TAP_DEFAULTS.sendBufferBytes)
     others.push(`the send buffer was ${found.sendBufferBytes} bytes`);
-  if (others.length > 0) resetTapSettings(fd, name);
+  if (others.length > 0) resetTapSettings(fd, name, headerBytes);
   if (found.isPersistent !== isPersistent) {
     setTapPersistent(fd, isPersistent, name);
     others.push(found.isPersistent ? 'it was persistent' : 'it was not persistent');

@@ -11,6 +11,7 @@ import {
   setTapOwner,
   setTapPersistent,
   silenceLink,
+  tapHeaderBytes,
   tapInfo,
   unfilterTap,
 } from '../../../dgram-extra/index.js';
@@ -83,6 +84,7 @@ export interface PortTap {
   /** Whether an earlier varpd left the device. */
   readonly isLeft: boolean;
   readonly isPersistent: boolean;
+  readonly headerBytes: number;
 }
 
 /** Settings of a TAP that depend on its overlay. */
@@ -91,13 +93,16 @@ export interface TapPlan {
   readonly carrier: boolean;
   /** TUN_F flags. */
   readonly offload: number;
+  /** Bytes of the virtio-net header of a new device. One that is left keeps that of the varpd before: another process may
+   * still use it. */
+  readonly headerBytes: number;
 }
 
 /** Opens the TAP of a port. Throws the system's error; then no new device is left, and one that an earlier
  * varpd left is unchanged. */
 export function openPortTap(
   config: PortConfig,
-  { queues, carrier, offload }: TapPlan,
+  { queues, carrier, offload, ...plan }: TapPlan,
   inherited: Inherited,
 ): PortTap {
   const { name, temporary } = config;
@@ -111,10 +116,11 @@ export function openPortTap(
     }
     const fds = [...left.map(({ fd }) => fd), ...opened];
     const [fd] = fds;
+    const headerBytes = (found && tapHeaderBytes(fd)) ?? plan.headerBytes;
     // An earlier varpd may have had another user, and other programs may have changed settings while no
     // process had the device.
     setTapOwner(fd, name);
-    resetTapSettings(fd, name);
+    resetTapSettings(fd, name, headerBytes);
     unfilterTap(fd, name);
     if (queues > 1) steerByFlow(fds.slice(0, queues), name);
     if (found === undefined) create(fd, config, offload);
@@ -123,7 +129,7 @@ export function openPortTap(
     // Last, so that no new device is left if this process is killed before.
     const isPersistent = persist(fd, name, inherited, inherited.persistTaps && !temporary);
     closeAll(left.slice(queues), inherited);
-    return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent };
+    return { fds: fds.slice(0, queues), isLeft: found !== undefined, isPersistent, headerBytes };
   } catch (error) {
     opened.forEach(closeDescriptor);
     inherited.giveBack(left);

@@ -126,10 +126,11 @@ export class DatapathThread implements Link {
   /** Posts a command. Commands posted together are one message and one wake-up: answers come in batches, as
    * questions do. */
   post(command: Command): void {
-    if (this.#packStale() || command.kind === 'restore-targets') this.#flush();
-    if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
     // A list of targets is a message of its own.
-    if (this.#outbox.length >= MAX_COMMANDS || command.kind === 'restore-targets') this.#flush();
+    const isList = command.kind === 'restore-targets' || command.kind === 'set-targets';
+    if (this.#packStale() || isList) this.#flush();
+    if (this.#outbox.push(command) === 1) queueMicrotask(this.#flush);
+    if (this.#outbox.length >= MAX_COMMANDS || isList) this.#flush();
   }
 
   invalidate(overlay: number, mac: MacAddress | undefined): void {

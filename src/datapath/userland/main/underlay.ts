@@ -8,8 +8,8 @@
  * inner ones.) All threads send from one pool, so that the source port of a flow does not depend on the
  * thread.
  */
-import { COUNTER, type Counters, createCounters, readCounters } from '../../../core/counters.js';
-import { createDropExamples, type DropExamples } from '../../../core/drop-examples.js';
+import { COUNTER, type Counters, createCounters, readCounters } from '../../../core/counts/counters.js';
+import { createDropExamples, type DropExamples } from '../../../core/counts/drop-examples.js';
 import {
   adoptUdp,
   closeDescriptor,
@@ -21,10 +21,11 @@ import {
 import type { EncapsulationName } from '../../../encap/contract.js';
 import { inBackground } from '../../../model/background.js';
 import { OverlayError } from '../../../model/errors.js';
-import { type Endpoint, formatEndpoint, isV4, toBytes } from '../../../wire/ip.js';
+import { type Endpoint, formatEndpoint, toBytes } from '../../../wire/ip.js';
 import { MAX_DYNAMIC_PORT, MIN_DYNAMIC_PORT } from '../../../wire/udp.js';
-import type { Descriptor, OverlayConfig } from '../../contract.js';
+import type { Descriptor } from '../../contract.js';
 import type { Token } from '../protocol.js';
+import { sendsZeroChecksum, type SocketConfig } from './overlay-config.js';
 
 /** 4 MiB arrive at 10 Gbit/s within 3 ms, a time for which a datapath thread may be kept off its
  * processor. */
@@ -37,11 +38,6 @@ const NEWS_BUFFER_BYTES = 32 * 1024;
 
 /** Source ports spread flows over paths. RFC 7348 5, RFC 8926 3.3 */
 const SOURCE_PORT_COUNT = MAX_DYNAMIC_PORT - MIN_DYNAMIC_PORT + 1;
-
-type SocketConfig = Pick<
-  OverlayConfig,
-  'encapsulation' | 'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
->;
 
 /** The sockets of an overlay, held until `release`. */
 export interface OverlaySockets {
@@ -240,16 +236,6 @@ async function closeOrReturn(sockets: readonly ListeningSocket[], events: Underl
   );
 }
 
-/** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants a
- * checksum on IPv6; and the kernel cuts messages (UDP_SEGMENT) only with a checksum. */
-export function sendsZeroChecksum({
-  listen,
-  udpChecksum,
-  offload,
-}: Pick<SocketConfig, 'listen' | 'udpChecksum' | 'offload'>): boolean {
-  return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
-}
-
 /** Returns the name under which a listening socket is handed to the next varpd. It has all settings of the
  * socket, so that the next varpd need not change them. systemd allows no colon in it. */
 function socketDescriptor({ ip, port }: Endpoint, zeroChecksum: boolean, queue: number): string {
@@ -263,10 +249,16 @@ function openListener(
   events: UnderlayEvents,
 ): Listener {
   const sockets: ListeningSocket[] = [];
+  let isZero = zeroChecksum;
   try {
     for (let queue = 0; queue < queues; queue++) {
-      const name = socketDescriptor(listen, zeroChecksum, queue);
-      const left = events.left(name);
+      let left = events.left(socketDescriptor(listen, isZero, queue));
+      if (left === undefined && queue === 0) {
+        // The overlay that opened it may have another mode by now, or may be gone.
+        left = events.left(socketDescriptor(listen, !isZero, queue));
+        if (left !== undefined) isZero = !isZero;
+      }
+      const name = socketDescriptor(listen, isZero, queue);
       const fd =
         left ??
         openUdp({
@@ -275,7 +267,7 @@ function openListener(
           // The first is refused if any program listens there, even another varpd with several queues.
           admitOthers: queues > 1 && queue === 0,
           reusePort: queue > 0,
-          zeroChecksumSend: zeroChecksum,
+          zeroChecksumSend: isZero,
           zeroChecksumReceive: true,
           coalesce: true,
           freeBind: mayLackAddress,
@@ -283,20 +275,26 @@ function openListener(
           sendBufferBytes: SEND_BUFFER_BYTES,
           label: formatEndpoint(listen),
         });
-      const isLeft = left !== undefined;
       // The earlier varpd may have been of another version, and may have let the kernel cut (io/linux.ts).
-      if (isLeft) {
+      if (left !== undefined) {
         adoptUdp(fd, false, formatEndpoint(listen));
         setUdpCoalescing(fd, true);
       }
       const memory = { counters: createCounters(), examples: createDropExamples() };
-      sockets.push({ name, token: events.nextToken(), encapsulation, fd, ...memory, isLeft });
+      sockets.push({
+        name,
+        token: events.nextToken(),
+        encapsulation,
+        fd,
+        ...memory,
+        isLeft: left !== undefined,
+      });
     }
   } catch (error) {
     inBackground('closing sockets', closeOrReturn(sockets, events));
     throw error;
   }
-  return { encapsulation, sockets, zeroChecksum, pools: new Map(), references: 0 };
+  return { encapsulation, sockets, zeroChecksum: isZero, pools: new Map(), references: 0 };
 }
 
 /** A datagram does not state its encapsulation, so each UDP port has one. */
@@ -337,8 +335,8 @@ function openPool(
     const mode = listener.zeroChecksum ? 'zero' : 'full';
     throw new OverlayError(
       'INVALID',
-      `${encap}/udp_checksum: another overlay on ${formatEndpoint(listen)} sends ${mode} checksums, and with ` +
-        `${encap}/source_ports=1 both share one socket; give it more source ports, or the same mode and offload`,
+      `${encap}/udp_checksum: the socket on ${formatEndpoint(listen)} was opened for ${mode} checksums, by this overlay or ` +
+        `another, and with ${encap}/source_ports=1 it is the one that sends; give it more source ports, or the same mode and offload`,
     );
   }
   const fds: number[] = [];

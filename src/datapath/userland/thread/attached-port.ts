@@ -1,12 +1,13 @@
 /** A port as its datapath thread has it: device, turn, the rules for its owner, and its DHCP leases. */
-import { Allowance } from '../../../core/allowance.js';
-import { type AskedLeases, createAskedLeases } from '../../../core/asked-leases.js';
-import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../../core/dhcp-leases.js';
-import { LinkProtection, type ProtectionRules } from '../../../core/link-protection.js';
+import { Allowance } from '../../../core/queues/allowance.js';
+import { type AskedLeases, createAskedLeases } from '../../../core/protection/asked-leases.js';
+import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../../core/protection/dhcp-leases.js';
+import { LinkProtection, type ProtectionRules } from '../../../core/protection/link-protection.js';
 import { OutputList } from '../../../core/outputs.js';
 import type { Overlay, Port, Shared } from '../../../core/overlay.js';
 import { createPresence, Presence } from '../../../core/presence.js';
-import { QUESTION_RATE } from '../../../core/questions.js';
+import { TunnelEnds } from '../../../core/tables/tunnel-ends.js';
+import { QUESTION_RATE } from '../../../core/queues/questions.js';
 import { ANSWER_RATE } from '../../../core/too-big.js';
 import type { PortDevice } from '../../../io/contract.js';
 import { dropOfPortError } from '../../../model/drops.js';
@@ -51,6 +52,7 @@ export class AttachedPort {
       questions: new Allowance(shared, QUESTION_RATE),
       counters,
       presence: new Presence(command.presence ?? createPresence()),
+      tunnelEnds: new TunnelEnds(),
       protection: undefined,
     };
     this.turn = new PortTurn(device, overlay, this.port);
@@ -71,6 +73,14 @@ export class AttachedPort {
     this.protect(rules);
   }
 
+  setVid(vid: number): void {
+    this.port.vid = vid;
+  }
+
+  rename(name: string): void {
+    this.port.name = name;
+  }
+
   /** Sets the rules. Undefined: the owner may send anything. */
   protect(rules: ProtectionRules | undefined): void {
     const { port } = this;
@@ -78,10 +88,11 @@ export class AttachedPort {
   }
 
   #newLeases(): DhcpLeases {
-    const { name, macHigh, macLow } = this.port;
+    const { port } = this;
+    const { macHigh, macLow } = port;
     const { id } = this.overlay.options;
     return new DhcpLeases(macHigh, macLow, this.#asked, this.#allowance, (family, ip, validS) => {
-      this.#leased({ overlay: id, port: name, family, ip, validS });
+      this.#leased({ overlay: id, port: port.name, family, ip, validS });
     });
   }
 }

@@ -1,5 +1,5 @@
-/** Begins and ends captures of a thread (core/capture.ts), as the control side says. */
-import type { Captures } from '../../../core/capture.js';
+/** Begins and ends captures of a thread (core/capture/capture.ts), as the control side says. */
+import type { Captures } from '../../../core/capture/capture.js';
 import type { Mux } from '../../../core/mux.js';
 import type { Overlay } from '../../../core/overlay.js';
 import type { Command, Token } from '../protocol.js';

@@ -8,6 +8,7 @@
  * peers do not depend on lists of targets and are obeyed at once. If an overlay is removed, its commands are
  * dropped, except that requests are still replied to.
  */
+import { sliceEnd } from '../../../core/tables/target-list.js';
 import { type Command, LIST_SLICE, TABLE_COMMANDS, type TableCommand } from '../protocol.js';
 
 /** Obeyed commands that are kept in the list, since moving the others up after each would take long. */
@@ -51,7 +52,7 @@ export class Backlog {
     }
     const waiting = this.#waiting.get(command.overlay);
     if (waiting !== undefined) waiting.commands.push(command);
-    else if (lengthOf(command) <= LIST_SLICE && !this.#isSpent()) this.#obey(command);
+    else if (endOf(command, 0) >= lengthOf(command) && !this.#isSpent()) this.#obey(command);
     else this.#waiting.set(command.overlay, { commands: [command], done: 0, entries: 0 });
   }
 
@@ -63,7 +64,7 @@ export class Backlog {
       this.#waiting.delete(overlay);
       const command = waiting.commands[waiting.done];
       const from = waiting.entries;
-      waiting.entries += LIST_SLICE;
+      waiting.entries = endOf(command, from);
       if (waiting.entries >= lengthOf(command)) {
         waiting.entries = 0;
         waiting.done++;
@@ -90,12 +91,19 @@ export class Backlog {
 /** Returns the number of entries of a list; 1 for any other command. */
 function lengthOf(command: TableCommand): number {
   if (command.kind === 'invalidate') return command.macs?.length ?? 1;
+  if (command.kind === 'set-targets') return command.list.macs.length;
   return command.kind === 'restore-targets' ? command.targets.length : 1;
+}
+
+/** Returns the entry behind the slice that begins at entry `from`. */
+function endOf(command: TableCommand, from: number): number {
+  return command.kind === 'set-targets' ? sliceEnd(command.list, from, LIST_SLICE) : from + LIST_SLICE;
 }
 
 /** Returns the slice that begins at entry `from`. For targets it is counted from the end, since the last is
  * inserted first. */
 function sliceOf(command: TableCommand, from: number): TableCommand {
+  if (command.kind === 'set-targets') return { ...command, from, end: endOf(command, from) };
   if (lengthOf(command) <= LIST_SLICE) return command;
   if (command.kind === 'invalidate')
     return { ...command, macs: command.macs?.subarray(from, from + LIST_SLICE) };

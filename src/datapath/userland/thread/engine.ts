@@ -2,18 +2,19 @@
  * The datapath, between devices and the policy of `core`. The engine obeys commands and pumps ready devices; it
  * never waits. The worker (worker.ts) gives it Linux devices, and tests give it a network in memory.
  */
-import { Captures } from '../../../core/capture.js';
-import { type AddressBook, Destinations } from '../../../core/destinations.js';
-import { LoopbackReplies } from '../../../core/loopback-replies.js';
-import { sendReplies } from '../../../core/made-frames.js';
-import { Mux } from '../../../core/mux.js';
-import { Drops, forgetOrigin } from '../../../core/drops.js';
+import { Alarms } from '../../../core/queues/alarms.js';
+import { Captures } from '../../../core/capture/capture.js';
+import { type AddressBook, Destinations } from '../../../core/tables/destinations.js';
+import { LoopbackReplies } from '../../../core/probe/loopback-replies.js';
+import { sendReplies } from '../../../core/probe/made-frames.js';
+import { changeOptions, Mux } from '../../../core/mux.js';
+import { Drops, forgetOrigin } from '../../../core/counts/drops.js';
 import { OutputList, Outputs } from '../../../core/outputs.js';
 import type { RouteMtuBytes } from '../../../core/overlay-options.js';
 import { Overlay, type Shared } from '../../../core/overlay.js';
-import { PendingBudget } from '../../../core/pending-queue.js';
+import { PendingBudget } from '../../../core/queues/pending-queue.js';
 import { receive } from '../../../core/receive.js';
-import { AGE_EVERY_MS, TICK_MS } from '../../../core/target-table.js';
+import { AGE_EVERY_MS, TICK_MS } from '../../../core/tables/target-table.js';
 import type { Encapsulation } from '../../../encap/contract.js';
 import { encapsulation } from '../../../encap/index.js';
 import type { PortDevice, UnderlaySocket } from '../../../io/contract.js';
@@ -33,12 +34,14 @@ import { Sweeps } from './sweeps.js';
 /** The platform that the datapath runs on. */
 export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
-  port(fd: number): PortDevice;
+  port(fd: number, headerBytes: number): PortDevice;
   /** With `segmentation`, frames that fit together may be sent as one message for the kernel to cut. */
   socket(fd: number, encapsulation: Encapsulation, segmentation: boolean): UnderlaySocket;
   /** Begins to watch descriptors, if `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
+  /** Random numbers from 0 to below 1. */
+  readonly random: () => number;
 }
 
 interface AttachedSocket {
@@ -77,6 +80,8 @@ export class DatapathEngine {
       destinations: new Destinations(platform),
       budget: new PendingBudget(),
       replay: platform.createBatch('replay'),
+      alarms: new Alarms(),
+      random: platform.random,
       ask: (question) => {
         this.#shared.outputs.spentSegments += QUESTION_SEGMENTS;
         this.#news.asked(question);
@@ -104,11 +109,21 @@ export class DatapathEngine {
     this.#paths = new PathListener(platform, this.#shared);
   }
 
-  /** Sets the monotonic time. To be called first in a turn. */
+  /** Sets the monotonic time, and does a part of what is due by then. To be called first in a turn. */
   setTime(nowMs: number): void {
     this.#shared.nowTick = Math.floor(nowMs / TICK_MS) | 0;
     this.#paths.turn(nowMs);
     if (nowMs - this.#agedMs >= AGE_EVERY_MS) this.#age(nowMs);
+    const { alarms, nowTick } = this.#shared;
+    if (!alarms.isDue(nowTick)) return;
+    forgetOrigin(this.#shared);
+    alarms.run(nowTick);
+    this.#endTurn();
+  }
+
+  /** Milliseconds until something is due without a frame or a command; -1 if nothing is. */
+  get waitMs(): number {
+    return this.#shared.alarms.waitMs(this.#shared.nowTick);
   }
 
   #age(nowMs: number): void {
@@ -251,6 +266,10 @@ export class DatapathEngine {
       case 'add-overlay':
         this.#addOverlay(command);
         return;
+      case 'change-overlay':
+        this.#changeOverlay(command);
+        this.#reply(command.reply, true);
+        return;
       case 'remove-overlay':
         this.#removeOverlay(command.overlay);
         this.#reply(command.reply, true);
@@ -261,8 +280,14 @@ export class DatapathEngine {
       case 'set-mac':
         this.#ports.get(command.token)?.setMac(command.mac, command.protection);
         return;
+      case 'set-vid':
+        this.#ports.get(command.token)?.setVid(command.vid);
+        return;
       case 'protect':
         this.#ports.get(command.token)?.protect(command.protection);
+        return;
+      case 'rename-port':
+        this.#ports.get(command.token)?.rename(command.name);
         return;
       case 'remove-port':
         this.#removePort(command.token);
@@ -291,17 +316,35 @@ export class DatapathEngine {
   }
 
   #addOverlay(command: Extract<Command, { kind: 'add-overlay' }>): void {
-    const { options, socket, senderFds, segmentation, counters, examples, stations } = command;
+    const { options, socket, counters, examples, stations } = command;
+    const drops = new Drops(counters, this.#shared, examples);
+    const overlay = new Overlay(options, this.#shared, this.#senders(command), drops, stations);
+    this.#overlays.set(options.id, { overlay, socket });
+    this.#sockets.get(socket)?.mux.add(overlay);
+  }
+
+  #senders({
+    options,
+    senderFds,
+    segmentation,
+  }: Extract<Command, { kind: 'add-overlay' | 'change-overlay' }>): OutputList[] {
     const { capacityFrames } = this.#transmitBatch;
     const encap = encapsulation(options.encapsulation);
-    const senders = senderFds.map((fd) => {
+    return senderFds.map((fd) => {
       const device = this.#platform.socket(fd, encap, segmentation);
       return new OutputList(device, capacityFrames, dropOfSendError);
     });
-    const drops = new Drops(counters, this.#shared, examples);
-    const overlay = new Overlay(options, this.#shared, senders, drops, stations);
+  }
+
+  #changeOverlay(command: Extract<Command, { kind: 'change-overlay' }>): void {
+    const { options, socket } = command;
+    const entry = this.#overlays.get(options.id);
+    if (entry === undefined) return;
+    const { overlay, socket: before } = entry;
+    const [from, to] = [before, socket].map((token) => this.#sockets.get(token)?.mux);
+    if (changeOptions(overlay, options, from, to)) this.#sweeps.begin(overlay);
+    overlay.txSockets = this.#senders(command);
     this.#overlays.set(options.id, { overlay, socket });
-    this.#sockets.get(socket)?.mux.add(overlay);
   }
 
   #removeOverlay(id: number): void {
@@ -327,10 +370,10 @@ export class DatapathEngine {
   #addPort(command: Extract<Command, { kind: 'add-port' }>): void {
     const overlay = this.#overlays.get(command.overlay)?.overlay;
     if (overlay === undefined) return;
-    const { token, fd } = command;
+    const { token, fd, headerBytes } = command;
     const attached = new AttachedPort(command, {
       overlay,
-      device: this.#platform.port(fd),
+      device: this.#platform.port(fd, headerBytes),
       capacityFrames: this.#transmitBatch.capacityFrames,
       shared: this.#shared,
       leased: (news) => {

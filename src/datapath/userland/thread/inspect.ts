@@ -1,7 +1,7 @@
-/** Reads the tables of a datapath thread: a target table a part at a time (core/target-rows.ts), or what one
- * frame depends on (core/dry-facts.ts). */
-import { explain, type Explained } from '../../../core/dry-facts.js';
-import { describePeers, type PeerPlaces } from '../../../core/peer-places.js';
+/** Reads the tables of a datapath thread: a target table a part at a time (core/tables/target-rows.ts), or what one
+ * frame depends on (core/dry-run/dry-facts.ts). */
+import { explain, type Explained } from '../../../core/dry-run/dry-facts.js';
+import { describePeers, type PeerPlaces } from '../../../core/peers/peer-places.js';
 import type { Overlay } from '../../../core/overlay.js';
 import {
   describeTargets,
@@ -9,7 +9,7 @@ import {
   scanTargets,
   type TargetDescription,
   type TargetScan,
-} from '../../../core/target-rows.js';
+} from '../../../core/tables/target-rows.js';
 import type { Command } from '../protocol.js';
 
 type Inspection = Extract<

@@ -1,13 +1,13 @@
 /**
  * Reports to the control side about one turn; many of a kind go as one message. A guest can cause only a
  * bounded number, and each bound is at its source. Questions: they are charged to the guest's turn, and their
- * number and rate are limited (core/questions.ts). Leases: LEASE_FACTS. Notices: one a second.
+ * number and rate are limited (core/queues/questions.ts). Leases: LEASE_FACTS. Notices: one a second.
  * Probes: the operator's frames, and REPORT_RATE.
  */
-import type { LeaseNews } from '../../../core/dhcp-leases.js';
+import type { LeaseNews } from '../../../core/protection/dhcp-leases.js';
 import type { Notice } from '../../../core/notices.js';
 import type { Question } from '../../../core/overlay.js';
-import type { ProbeNews } from '../../../core/probe.js';
+import type { ProbeNews } from '../../../core/probe/probe.js';
 import type { PeerChange, Report } from '../protocol.js';
 
 export class News {

@@ -1,6 +1,6 @@
 /** Commands of the control side to one overlay of a thread. */
 import { announce } from '../../../core/inject.js';
-import { answer, setTarget } from '../../../core/lookups.js';
+import { answer, learn, restoreTarget, setTarget, setTargets } from '../../../core/lookups.js';
 import type { Overlay } from '../../../core/overlay.js';
 import type { Report, TableCommand, Command } from '../protocol.js';
 import { inspect } from './inspect.js';
@@ -24,9 +24,13 @@ export function obeyOverlay(
       if (overlay !== undefined) answer(overlay, command.lookup, command.answer);
       break;
     case 'set-target':
-      if (overlay === undefined) break;
-      if (command.unlessKnown === true && overlay.targets.knows(command.mac, overlay.shared.nowTick)) break;
-      setTarget(overlay, command.mac, command.to, command.ttlMs, command.origin);
+      if (overlay !== undefined) setTarget(overlay, command, command.origin);
+      break;
+    case 'learn':
+      if (overlay !== undefined) learn(overlay, command.mac, command.answer);
+      break;
+    case 'set-targets':
+      if (overlay !== undefined) setTargets(overlay, command.list, command.from, command.end);
       break;
     case 'invalidate':
       if (command.macs === undefined) {
@@ -38,7 +42,7 @@ export function obeyOverlay(
       overlay?.setPoint(command.destination);
       break;
     case 'set-peers':
-      overlay?.setPeers(command.table);
+      overlay?.peers.name(command.table);
       break;
     case 'set-loops':
       overlay?.loops.name(command.destinations);
@@ -59,7 +63,8 @@ export function obeyOverlay(
       break;
     case 'restore-targets':
       // The first to be inserted is the first to make room.
-      for (const { mac, to } of command.targets.toReversed()) overlay?.restoreTarget(mac, to);
+      for (const target of command.targets.toReversed())
+        if (overlay !== undefined) restoreTarget(overlay, target);
       break;
     case 'start-probe':
     case 'send-probe':

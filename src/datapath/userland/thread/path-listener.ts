@@ -1,13 +1,13 @@
 /**
- * ICMP messages about paths that the sockets of a datapath thread receive (core/path-news.ts). A turn reads a
+ * ICMP messages about paths that the sockets of a datapath thread receive (core/peers/path-news.ts). A turn reads a
  * limited number, and judges fewer: a flood of ICMP costs frames little, and the kernel drops the messages
  * that it has no room for.
  */
-import { COUNTER, type Counters } from '../../../core/counters.js';
+import { COUNTER, type Counters } from '../../../core/counts/counters.js';
 import type { Mux } from '../../../core/mux.js';
 import type { PathReport } from '../../../core/overlay-options.js';
 import type { Shared } from '../../../core/overlay.js';
-import { hearNews, hearOther, ignoreNews } from '../../../core/path-news.js';
+import { hearNews, hearOther, ignoreNews } from '../../../core/peers/path-news.js';
 import { createPathNews, type PathNews } from '../../../wire/path-news.js';
 import type { Command, Token } from '../protocol.js';
 

@@ -4,9 +4,9 @@
  * thousand:
  *
  *   1   a frame, even if it is dropped
- *   16  a write to a local port (WRITE_COST in core/frame-count.ts), times the ports that receive a broadcast
+ *   16  a write to a local port (WRITE_COST in core/counts/frame-count.ts), times the ports that receive a broadcast
  *   1   each datagram into the tunnel: a segment of a superframe, times the destinations of a flood;
- *       4 if a segment has less than 536 bytes, which is unusual (core/frame-count.ts)
+ *       4 if a segment has less than 536 bytes, which is unusual (core/counts/frame-count.ts)
  *   64  a question to the control side (QUESTION_SEGMENTS)
  *
  * A turn has TURN_SEGMENTS units. It ends with the frame that uses them up, and the excess is subtracted from
@@ -21,9 +21,9 @@
  * Answers send the frames that wait for them. Commands have a turn in common (worker.ts), and per MAC at most
  * two turns of frames wait (pending-queue.ts).
  */
-import { Backlog } from '../../../core/backlog.js';
+import { Backlog } from '../../../core/queues/backlog.js';
 import type { Overlay, Port } from '../../../core/overlay.js';
-import { isLong } from '../../../core/superframe-part.js';
+import { isLong } from '../../../core/queues/superframe-part.js';
 import { answerTooBig } from '../../../core/too-big.js';
 import { transmit } from '../../../core/transmit.js';
 import type { PortDevice } from '../../../io/contract.js';

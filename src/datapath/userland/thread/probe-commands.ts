@@ -1,7 +1,7 @@
-/** Probes of a thread (core/probe.ts), as the control side says. */
-import { sendProbe } from '../../../core/made-frames.js';
+/** Probes of a thread (core/probe/probe.ts), as the control side says. */
+import { sendProbe } from '../../../core/probe/made-frames.js';
 import type { Overlay } from '../../../core/overlay.js';
-import { Probe } from '../../../core/probe.js';
+import { Probe } from '../../../core/probe/probe.js';
 import type { Command } from '../protocol.js';
 import { nowMs } from './clock.js';
 

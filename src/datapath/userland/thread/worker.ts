@@ -65,7 +65,7 @@ const platform: Platform = {
     direction === 'receive'
       ? createBatch(BATCH_FRAMES, RECEIVE_SLAB_BYTES, BATCH_FRAMES * MAX_RUN)
       : createBatch(BATCH_FRAMES, TRANSMIT_SLAB_BYTES),
-  port: (fd) => new LinuxPort(fd),
+  port: (fd, headerBytes) => new LinuxPort(fd, headerBytes),
   socket: (fd, encapsulation, segmentation) => new LinuxSocket(fd, encapsulation, segmentation),
   watch: (fd, token) => {
     if (held === undefined) addToPoll(epoll, fd, token);
@@ -86,6 +86,7 @@ const platform: Platform = {
   },
   refusesSegmentation: (slot) => native.addressRefused(slot) === 1,
   readPathNews,
+  random: Math.random,
   routeMtuBytes: (from, to) => {
     try {
       return routeMtuBytes(toBytes(from), toBytes(to), to);
@@ -136,7 +137,7 @@ function run(): void {
   const ready = new Int32Array(READY_TOKENS);
   let isUntidy = false;
   for (let running = true; running;) {
-    const count = native.pollWait(epoll, ready, engine.hasWaiting || isUntidy ? 0 : -1);
+    const count = native.pollWait(epoll, ready, engine.hasWaiting || isUntidy ? 0 : engine.waitMs);
     engine.setTime(nowMs());
     for (let index = 0; index < count; index++) {
       const token = ready[index] & ~HAS_ERRORS;

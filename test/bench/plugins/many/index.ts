@@ -6,7 +6,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { definePlugin, type Destination, type Host, parseIp } from '../../../../src/plugin/index.js';
+import { definePlugin, type Destination, type Host } from '../../../../src/plugin/index.js';
 
 const FIRST_MAC = 0x0200_0100_0000;
 const PORT = 4789;
@@ -17,7 +17,7 @@ const SLICE = 2000;
 
 const elsewhere = (index: number): Destination => {
   const vtep = index % VTEPS;
-  return { ip: parseIp(`198.18.${vtep >> 8}.${vtep & 0xff}`)!, port: PORT };
+  return { ip: `198.18.${vtep >> 8}.${vtep & 0xff}`, port: PORT };
 };
 
 async function fill(
@@ -25,15 +25,18 @@ async function fill(
   { count, every, to }: { count: number; every: number; to: Destination },
   isStopped: () => boolean,
 ): Promise<void> {
-  for (let index = 0; index < count && !isStopped(); index++) {
-    host.setTarget(FIRST_MAC + index, index % every === 0 ? to : elsewhere(index));
-    if (index % SLICE === SLICE - 1) await nextTurn();
+  for (let first = 0; first < count && !isStopped(); first += SLICE) {
+    const rows = Array.from({ length: Math.min(SLICE, count - first) }, (_, row) => first + row);
+    host.setTargets(
+      rows.map((index) => ({ mac: FIRST_MAC + index, to: index % every === 0 ? to : elsewhere(index) })),
+    );
+    await nextTurn();
   }
   if (!isStopped()) host.remark(`${count} targets are set`);
 }
 
 export default definePlugin({
-  apiVersion: 1,
+  apiVersion: 2,
   name: 'many',
   mode: 'dynamic',
   properties: [
@@ -44,9 +47,8 @@ export default definePlugin({
   create(host) {
     let stopped = false;
     return {
-      start(properties) {
-        const [count, every] = [properties.uint('many/count'), properties.uint('many/every')];
-        const plan = { count, every, to: { ip: properties.ip('many/dest_ip'), port: PORT } };
+      start({ count, every, dest_ip }) {
+        const plan = { count, every, to: { ip: dest_ip, port: PORT } };
         // More than a start may take: it goes on beside.
         void fill(host, plan, () => stopped);
         return Promise.resolve();
