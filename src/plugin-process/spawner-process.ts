@@ -8,11 +8,10 @@
  * A connection begins with a line (messages.ts, Opening). A control connection is a session. Any other connection becomes
  * the channel of one plugin process of a session, so that varpd and the plugin speak to each other directly. The end of
  * a session is that of its processes. The spawner lives through a restart of varpd, and ends when no session has been
- * open for some seconds.
+ * open for a minute.
  */
 import { closeSync, mkdirSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
-import { setPriority } from 'node:os';
 import path from 'node:path';
 import { dropPrivileges, limitSystemCalls } from '../dgram-extra/index.js';
 import { PluginChild } from './child.js';
@@ -20,13 +19,13 @@ import { confinementBelow, rulesetOf } from './confinement.js';
 import { type FromSpawner, type Opening, PLUGIN_NAME, type ToSpawner } from './messages.js';
 
 const LISTENING = 3;
-/** Longer than varpd takes to restart on a busy host. */
-const IDLE_MS = 10_000;
+/** Longer than varpd takes to start or to restart on the busiest host: a varpd that was started as root cannot start another
+ * spawner. */
+const IDLE_MS = 60_000;
 const MEMORY_MS = 500;
 /** A change of memory that is worth a message. */
 const MEMORY_STEP_KIB = 1024;
 const MAX_LINE_CHARACTERS = 1000;
-const NICE = 10;
 
 const stateRoot = process.argv[2];
 process.title = 'varpd-spawner';
@@ -174,11 +173,6 @@ function open(socket: Socket, line: string): void {
   });
 }
 
-try {
-  setPriority(0, NICE);
-} catch {
-  // A service manager may forbid it.
-}
 // Plugins get nothing that this process may have from varpd: neither a capability nor a way to a new one.
 dropPrivileges([]);
 limitSystemCalls();

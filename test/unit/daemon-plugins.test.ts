@@ -188,6 +188,24 @@ t.test('loading', async (t) => {
     t.equal(await plugins.find('good'), found, 'what was found once stays');
   });
 
+  t.test('one whose process ends without a word is tried again, with the same files', async (t) => {
+    const log = newLog();
+    const directory = directoryOf(t, { good: '' });
+    const mark = path.join(directory, 'is-over');
+    writeFileSync(
+      path.join(directory, 'good/index.mjs'),
+      `import { existsSync } from 'node:fs'; if (!existsSync('${mark}')) process.exit(3); ${source('')}`,
+    );
+    const plugins = await loadAll(t, directory, log);
+    t.equal(await plugins.find('good'), undefined);
+    t.match(plugins.failureOf('good'), /its process has ended \(exit status 3\)$/);
+    const complaints = log.lines.length;
+    t.equal(await plugins.find('another'), undefined);
+    t.equal(log.lines.length, complaints, 'not for the sake of another plugin');
+    writeFileSync(mark, '');
+    t.match(await plugins.find('good'), { name: 'good' });
+  });
+
   t.test('a directory that is not there is fatal', async (t) => {
     await t.rejects(PluginCatalog.load(['/nowhere'], newLog(), pluginServices(t)), {
       code: 'NOT_FOUND',

@@ -1,7 +1,8 @@
 /**
  * The lookup plugins by name. The plugins of varpd are there at once. The others are loaded meanwhile, each by a process
  * of its own, so that one that takes long keeps no overlay of another plugin waiting. A plugin that could not be loaded
- * is tried again when its files have changed and an overlay asks for it.
+ * is tried again when an overlay asks for it and its files have changed; if its process did not start, with the same files,
+ * too.
  */
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -13,6 +14,7 @@ import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
 import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugin-loader.js';
 import { mayBeNamed } from './plugin-entry.js';
+import { NotStarted } from './plugin-process.js';
 import type { RunnerServices } from './plugin-runner.js';
 import { ProcessPlugin } from './plugin-stub.js';
 import { Spawner, type SpawnerPlace } from './spawner.js';
@@ -49,6 +51,8 @@ interface Failure {
   /** Version of its files (versionOf). */
   readonly version: string;
   readonly reason: string;
+  /** Next time the same files may be loaded. */
+  readonly mayPass: boolean;
 }
 
 export class PluginCatalog implements Plugins {
@@ -99,7 +103,7 @@ export class PluginCatalog implements Plugins {
   async find(name: string): Promise<LookupPlugin | undefined> {
     for (let attempt = 0; attempt < 2 && !this.#plugins.has(name); attempt++) {
       await this.#importing;
-      if (!this.#plugins.has(name)) this.#importing = this.#import(this.#changedFiles());
+      if (!this.#plugins.has(name)) this.#importing = this.#import(this.#worthTrying(name));
     }
     await this.#importing;
     return this.#plugins.get(name);
@@ -163,12 +167,12 @@ export class PluginCatalog implements Plugins {
     return this.#services.spawner.user;
   }
 
-  /** How they are confined; undefined while there was none. */
   /** As `Spawner.lack`. */
   get lack(): string | undefined {
     return this.#services.spawner.lack;
   }
 
+  /** How they are confined; undefined while there was none. */
   get confinement(): Confinement | undefined {
     return this.#services.spawner.confinement;
   }
@@ -190,7 +194,8 @@ export class PluginCatalog implements Plugins {
       try {
         return { file, plugin: await importPlugin(file, this.#services) };
       } catch (error) {
-        return { file, failure: { version, reason: systemErrorText(error) } };
+        const mayPass = error instanceof NotStarted;
+        return { file, failure: { version, reason: systemErrorText(error), mayPass } };
       }
     });
     for (const { file, plugin, failure } of await Promise.all(imports)) {
@@ -214,11 +219,15 @@ export class PluginCatalog implements Plugins {
     }
   }
 
-  #changedFiles(): string[] {
+  /** Files that may have the plugin of this name now. */
+  #worthTrying(name: string): string[] {
+    const mayLoad = (file: string): boolean => {
+      const failure = this.#failures.get(file);
+      if (failure?.version !== versionOf(file)) return true;
+      return failure.mayPass && mayBeNamed(file, name);
+    };
     try {
-      return this.#directories
-        .flatMap(entryFiles)
-        .filter((file) => !this.#loaded.has(file) && this.#failures.get(file)?.version !== versionOf(file));
+      return this.#directories.flatMap(entryFiles).filter((file) => !this.#loaded.has(file) && mayLoad(file));
     } catch {
       return []; // a directory has gone: it may come back
     }

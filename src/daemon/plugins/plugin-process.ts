@@ -57,6 +57,12 @@ interface Call {
   readonly reject: (error: Error) => void;
 }
 
+/** The process did not start, or ended without a word about the plugin. The cause may be the host, which has no memory,
+ * thread or time for it: the next start may succeed with the same plugin. */
+export class NotStarted extends Error {
+  override readonly name = 'NotStarted';
+}
+
 export class PluginProcess {
   #spawned: SpawnedProcess | undefined;
   readonly #limits: ProcessServices['limits'];
@@ -98,23 +104,27 @@ export class PluginProcess {
     });
   }
 
-  /** Starts a process and loads the plugin there. Rejects with an Error; the process has been ended then. */
+  /** Starts a process and loads the plugin there. Rejects with the Error of the plugin, or with a NotStarted; the process has
+   * been ended then. */
   static async start(
     services: ProcessServices,
     order: LoadOrder,
     deadlineMs: number,
   ): Promise<{ readonly process: PluginProcess; readonly description: Description }> {
     const process = new PluginProcess(services);
-    const spawned = await services.spawner.start(order.state ?? null, {
+    const events = {
       printed: services.printed,
-      memory: (kib) => {
+      memory: (kib: number) => {
         process.#memory(kib);
       },
-      ended: (how) => {
+      ended: (how: string) => {
         process.#end(how);
       },
+    };
+    const spawned = services.spawner.start(order.state ?? null, events).catch((error: unknown) => {
+      throw new NotStarted(errorText(error), { cause: error });
     });
-    process.#attach(spawned);
+    process.#attach(await spawned);
     const timer = setTimeout(() => {
       process.kill(`was not loaded within ${deadlineMs} ms`);
     }, deadlineMs);
@@ -354,7 +364,7 @@ export class PluginProcess {
     this.#calls.clear();
     const { instanceCount } = this;
     this.#hosts.clear();
-    this.#loaded?.reject(new Error(cause));
+    this.#loaded?.reject(new NotStarted(cause));
     for (const { reject } of calls) reject(new Error(cause));
     // The callers come first: they still have an overlay that waits for an answer.
     setImmediate(() => {

@@ -3,6 +3,7 @@ import {
   closeDescriptor,
   deleteLink,
   linkInfo,
+  needDescriptors,
   openTap,
   resetTapSettings,
   setLink,
@@ -21,6 +22,10 @@ import type { Descriptor, Inherited, PortConfig } from '../../contract.js';
 import { steerByFlow } from './steering.js';
 
 const TAP = 'tap/';
+
+/** Descriptors that a new device leaves free. Without them varpd runs and cannot answer a client, read a file or ask the
+ * kernel. */
+const KEPT_DESCRIPTORS = 32;
 
 /** Returns the name under which a queue of a TAP is handed to the next varpd. */
 export function tapDescriptor(port: string, queue: number): string {
@@ -110,6 +115,7 @@ export function openPortTap(
   const opened: number[] = [];
   try {
     const found = left.length > 0 ? tapInfo(left[0].fd) : inherited.links.find(name);
+    if (left.length < queues) needDescriptors(queues - left.length + KEPT_DESCRIPTORS);
     while (left.length + opened.length < queues) {
       const exclusive = found === undefined && opened.length === 0;
       opened.push(openTap(found?.name ?? name, { exclusive, multiQueue: queues > 1 }));
