@@ -162,6 +162,8 @@ await t.test('a machine on a VNIC', { skip, timeout: 600_000 }, async (t) => {
   const [create] = commandsUnder(PAGE, 'libvirt');
   const other = await start(scene, [create, ...lines.slice(1)], ',host_mtu=1450');
   t.match(await other.exec('cat /sys/class/net/eth0/mtu'), /^1500$/m);
+  // The MAC of the machine before is believed for up to 45 s (RFC 4861 6.3.2).
+  await b.ip('neigh flush dev vx0');
   await waitUntil(() => reaches(b, MACHINE.v6), { what: 'the machine' });
   await carryFiles(t, scene, other);
   t.match(await other.exec(`ping -c 3 -s 1472 ${b.overlay.v4}`), /[23] packets received/);

@@ -1,5 +1,5 @@
 // The http plugin passes the checks that every plugin must pass (varpd/plugin-test), beside the reference server: stopped,
-// silent and back. All modes are tried in `npm run test:full`. The check `blocking` measures time, and is left out.
+// silent and back. The check `blocking` measures time, and is left out.
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
@@ -8,12 +8,11 @@ import http from '../../plugins/http/index.js';
 import { checks } from '../../src/plugin-test/index.js';
 import { mac, macText, ReferenceStore, scratch } from '../helpers/http-store.js';
 import { fromRoot, skipUnless } from '../helpers/need.js';
-import { usual } from '../helpers/whole.js';
 
 const skip = skipUnless({ programs: ['python3'] });
 const TOKEN = 'a-token-that-nothing-shows';
 
-for (const mode of usual(['lookup', 'watch', 'snapshot'], (each) => each === 'watch'))
+for (const mode of ['lookup', 'watch', 'snapshot'])
   t.test(mode, { skip }, async (t) => {
     const tokenFile = path.join(scratch(t), 'token');
     writeFileSync(tokenFile, `${TOKEN}\n`);
