@@ -14,6 +14,9 @@ import { portHolder } from '../underlay/port-holder.js';
 /** Errors of read and write on a TAP without its device. */
 const GONE: readonly ErrnoName[] = ['EBADFD', 'EBADF', 'ENODEV', 'ENXIO'];
 
+const NO_DESCRIPTOR =
+  "EMFILE: varpd may open no further file: raise its limit of open files (LimitNOFILE= of its unit, 'ulimit -n')";
+
 /** Reason why a device does not work, from the errno name of its error. */
 export function deviceFault(code: string): string {
   return GONE.some((errno) => errno === code) ? 'the device was removed' : `the device failed (${code})`;
@@ -39,6 +42,7 @@ export function bindError(error: unknown, encap: string, { ip, port }: Endpoint)
   return explain(error, {
     EADDRNOTAVAIL: `${encap}/listen_ip: ${notOfThisHost(ip)}`,
     EADDRINUSE: `${encap}/listen_port: port ${port} of ${ip} is in use by ${holder}`,
+    EMFILE: NO_DESCRIPTOR,
     EACCES: `${encap}/listen_port: varpd may not bind port ${port}: it needs CAP_NET_BIND_SERVICE`,
   });
 }
@@ -55,6 +59,7 @@ export function tapError(error: unknown, name: string): OverlayError {
     EACCES:
       `${name}: varpd runs as user ${ownUserText()}, who may not open /dev/net/tun: 'chmod 666 /dev/net/tun' as root, ` +
       `permits it, as udev does by default; the links of varpd stay protected`,
+    EMFILE: `${name}: ${NO_DESCRIPTOR}`,
     ENOENT: missing,
     ENODEV: missing,
     EBUSY: { code: 'EXISTS', line: `${name}: a link of this name exists already` },
