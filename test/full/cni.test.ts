@@ -115,7 +115,6 @@ await t.test('a life of an attachment', { skip: skipIpam }, async (t) => {
   const check = async (): Promise<Answer> => cni(a, 'CHECK', checked, { netns: c });
   t.equal(ok(t, await check(), 'CHECK').stdout, '');
   await daemon.restart();
-  await daemon.settled();
   t.equal((await daemon.vnics()).length, 0, 'a TAP that ended with varpd is not made again on the host');
   refused(t, await check(), 101, /varpd has no VNIC of cni:net0\/one\/eth0.*no interface eth0/);
   for (let time = 0; time < 2; time++)

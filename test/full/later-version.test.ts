@@ -222,7 +222,6 @@ await t.test('files of another form, and a property of a VNIC', { skip: skipUnle
   const { vnics } = JSON.parse(readFileSync(fileOf(WORKS), 'utf8')) as { vnics: object[] };
   merge(WORKS, { vnics: [{ ...vnics[0], properties: [['bandwidth', ['10M']]] }, vnics[1]] });
   await daemon.start();
-  await daemon.settled();
 
   const rows = (await daemon.ok('show-overlay -f -p -o link,status,details')).replaceAll('\\', '');
   for (const [index, [name, , reason]] of FORMS.entries()) {
@@ -263,7 +262,6 @@ await t.test('files of another form, and a property of a VNIC', { skip: skipUnle
   }
   merge(WORKS, { vnics: [{ ...vnics[0], properties: [['protection', ['restricted']]] }] });
   await daemon.start();
-  await daemon.settled();
   t.equal(await daemon.ok('show-overlay -f -p -o status'), 'ONLINE\n'.repeat(names.length));
   t.equal((await daemon.vnics()).length, names.length);
   before.delete('second0');

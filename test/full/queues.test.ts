@@ -208,7 +208,6 @@ await t.test('what is refused, and what is kept', { skip }, async (t) => {
   await stranger.stop();
 
   await daemon.restart();
-  await daemon.settled();
   const queues = await daemon.ok('show-overlay -p -o value overlay0');
   t.ok(queues.split('\n').includes('3'), 'kept over a restart');
   await addKernelVxlan(b, { vnetid: VNETID, local: b.underlay.v4, remote: a.underlay.v4 });

@@ -127,7 +127,6 @@ await t.test('at the start of varpd: OFFLINE with the reason', { skip, timeout: 
       );
       continue;
     }
-    await daemon.settled();
     const { stdout } = await daemon.dladm('show-overlay', '-f', '-p', '-o', 'link,status,details');
     for (const line of stdout.trimEnd().split('\n')) {
       t.match(line, /^overlay[01]:(ONLINE:-|OFFLINE:.*EMFILE)/, `${limit}: ${line}`);

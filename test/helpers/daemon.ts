@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dladm } from '../../src/cli/dladm.js';
 import { readPages } from '../../src/control/pages.js';
 import { type Call, createClient } from '../../src/control/client.js';
+import type { DaemonStatus } from '../../src/control/daemon-messages.js';
 import type { RunningOverlayInfo, VnicInfo } from '../../src/control/messages.js';
 import { encapsulation, type EncapsulationName } from '../../src/encap/index.js';
 import { asDaemonUser, giveToDaemon, startable } from './daemon-user.js';
@@ -152,8 +153,14 @@ export class Daemon {
     return withoutRoot !== true || staysRoot === true || tree !== undefined || config?.['user'] !== undefined;
   }
 
-  /** Resolves once the daemon answers. */
+  /** Resolves once the daemon answers, and has tried every stored overlay. */
   async start(): Promise<void> {
+    await this.startAnswering();
+    await this.settled();
+  }
+
+  /** Resolves once the daemon answers. After a second at most it does so before it has tried every stored overlay. */
+  async startAnswering(): Promise<void> {
     // One that another program has ended may not be known to have ended.
     if (this.#child !== undefined && !isRunning(this.pid)) await this.#child.exited;
     if (this.running) throw new Error('this varpd is running');
@@ -199,9 +206,11 @@ export class Daemon {
     await this.start();
   }
 
-  /** Resolves when it has tried every stored overlay. It may answer before: it waits for that a second at most. */
+  /** Resolves when it has tried every stored overlay, after `startAnswering` or `dladm restart`. */
   async settled(): Promise<void> {
-    const isSettled = async (): Promise<boolean> => (await this.call('daemon.status', {})).isSettled;
+    // A version of another tree may not say it.
+    const isSettled = async (): Promise<boolean> =>
+      ((await this.call('daemon.status', {})) as Partial<DaemonStatus>).isSettled ?? true;
     await waitUntil(isSettled, { timeoutMs: START_TIMEOUT_MS, what: 'varpd to have tried all overlays' });
   }
 

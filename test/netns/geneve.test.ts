@@ -91,7 +91,6 @@ await t.test('VXLAN and Geneve, two networks each, side by side', { skip }, asyn
     t.same(lost, [0, 0, 0, 0], 'by dladm restart: none lost');
     for (const daemon of daemons) {
       await daemon.restart();
-      await daemon.settled();
     }
     await addAddresses();
     t.same(await all(), [3, 3, 3, 3], 'by stop and start');

@@ -122,7 +122,6 @@ for (const family of ['v4', 'v6'] as const) {
         new RegExp(`has foo0 \\(${FOO}\\) at ${place}, and it is here, at ${literally(listen)}`),
       );
       await here.restart();
-      await here.settled();
       await waitUntil(async () => /has foo0 /.test(await notesOf(here)), {
         what: 'the note after a restart',
       });

@@ -144,7 +144,6 @@ for (const kind of usual(KINDS, (each) => each === KINDS[0] || each.encap === 'g
 
     await t.test('it is started again', async (t) => {
       await there.start();
-      await there.settled();
       await b.plumb('overlay0');
       t.ok(await reaches(a, b.overlay.v4));
       const row = await untilState(here, to, 'ok');

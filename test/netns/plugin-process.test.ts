@@ -231,7 +231,6 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns(), timeout: 240_
     t.same(await daemon.stop(), { code: 0, signal: null });
     await waitUntil(() => !existsSync(`/proc/${last}`), { what: 'its process to end' });
     await daemon.start();
-    await daemon.settled();
     await untilHealth('ONLINE');
     const next = pid();
     await daemon.kill();

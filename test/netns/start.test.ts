@@ -49,7 +49,7 @@ await t.test('plugins that hang at the start keep nobody waiting', { skip: skipU
   await daemon.stop();
   rmSync(go);
 
-  await daemon.start();
+  await daemon.startAnswering();
   await waitUntil(() => a.hasDevice('overlay0'), { what: 'the overlay that waits for nobody' });
   await a.plumb('overlay0');
   t.ok(await reaches(a, b.overlay.v4), 'an overlay whose plugin is there works');

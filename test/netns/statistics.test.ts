@@ -184,7 +184,6 @@ await t.test('rows of targets: their origin, age, last use and ttl', { skip, tim
   t.match(stdout, /^overlay0 +02:00:00:00:00:0d 10.88.88.70:4789 +set +\d+ +-- +--$/m);
   t.match(stdout, /^overlay0 +de:ad:be:ef:00:01 10.88.88.70:4789 +plugin +\d+ +\d+ +--$/m);
   await here.restart();
-  await here.settled();
   await until('what was known', () => row(ODD)?.origin === 'restored');
   t.match(row(ODD), { idleMs: null, ttlMs: 0, isStale: true, staleMs: null });
   await a.ip('addr replace 10.55.55.2/24 dev foo0');
