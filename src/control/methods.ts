@@ -197,8 +197,8 @@ export const METHODS = {
     params: { name: text, temporary: flag },
     returns: done,
   },
-  'vnic.rename': {
-    about: 'Renames a VNIC and its interface, which go on as they are.',
+  'link.rename': {
+    about: 'Renames an overlay or a VNIC, and its interface. Traffic goes on.',
     access: 'change',
     params: { name: text, to: text },
     returns: done,

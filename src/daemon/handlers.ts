@@ -75,7 +75,7 @@ export function createHandlers(
     'overlay.explain': (params) => daemon.explanations.explain(params),
     'vnic.create': (params) => registry.createVnic(params),
     'vnic.delete': (params) => done(registry.deleteVnic(params)),
-    'vnic.rename': ({ name, to }) => done(registry.renameVnic(name, to)),
+    'link.rename': (params) => done(registry.renameLink(params)),
     'vnic.list': (params) => directory.listVnics(params),
     'overlayprop.set': (params) => done(properties.set(params)),
     'overlayprop.reset': (params) => done(properties.reset(params)),

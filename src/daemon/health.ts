@@ -51,7 +51,7 @@ export class Health {
   #remark: string | null = null;
 
   constructor(
-    readonly overlay: string,
+    public overlay: string,
     readonly log: Log,
   ) {}
 

@@ -1,4 +1,5 @@
 /** Changes of the daemon one after the other, and the report of one that could not be taken back (model/undo.ts). */
+import { inBackground } from '../model/background.js';
 import { asOverlayError } from '../model/errors.js';
 import type { Log } from './log.js';
 
@@ -25,6 +26,15 @@ export class KeyedQueue {
       });
     this.#last.set(key, last);
     return result;
+  }
+
+  /** Work for `to` that comes from now on waits for the work that `from` has now. */
+  follow(to: string, from: string): void {
+    const before = this.#last.get(from);
+    inBackground(
+      `work after that of ${from}`,
+      this.run(to, () => Promise.resolve(before)),
+    );
   }
 
   /** Resolves when no work is under way; no further work begins. */

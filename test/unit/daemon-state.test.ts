@@ -19,6 +19,7 @@ import { open, rename, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { StateStore } from '../../src/daemon/state/persistence.js';
+import { checkStateFiles } from '../../src/daemon/state/state-check.js';
 import { formatMac } from '../../src/wire/mac.js';
 import { Snapshot, type Snapshotted } from '../../src/daemon/state/snapshot.js';
 import { StateDirectory } from '../../src/daemon/state/state-directory.js';
@@ -388,6 +389,35 @@ t.test('a failure at any step leaves the old state, and a crash the old or the n
       t.same(readdirSync(directory), ['overlay0.json']);
     }
   }
+});
+
+t.test('a rename is done or not at any step', async (t) => {
+  const RENAMED: StoredOverlay = { ...OVERLAY, name: 'tenant0' };
+  for (const how of ['once', 'from then on'] as const)
+    for (let at = 1; at <= 5; at++) {
+      const directory = newDirectory(t);
+      await (await load(directory)).save(OVERLAY);
+      const store = await load(directory, failing(at, how));
+      await t.rejects(store.rename('overlay0', 'tenant0'), {
+        message: /: cannot rename overlay0: no space left/,
+      });
+      t.same([...store.overlays.keys()], ['overlay0']);
+      // A crash cannot take the first step back.
+      const is = how === 'once' || at === 1 ? OVERLAY : RENAMED;
+      const { reasons, overlays } = await checkStateFiles(await openDirectory(directory));
+      t.match({ reasons, overlays }, { reasons: [], overlays: [is] }, `${how} ${at}`);
+      const after = await load(directory);
+      t.match([...after.overlays], [[is.name, is]]);
+      t.same(after.bad, []);
+      t.same(readdirSync(directory), [`${is.name}.json`]);
+    }
+  const directory = newDirectory(t);
+  const store = await load(directory);
+  await store.save(OVERLAY);
+  await store.rename('overlay0', 'tenant0');
+  await store.rename('overlay0', 'none0');
+  t.match([...store.overlays], [['tenant0', RENAMED]]);
+  t.match([...(await load(directory)).overlays], [['tenant0', RENAMED]]);
 });
 
 t.test('it is written though every thread of the pool hangs', async (t) => {

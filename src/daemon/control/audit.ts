@@ -74,7 +74,7 @@ export const TYPED: Typed = {
     name,
   ],
   'vnic.delete': ({ name, temporary }) => ['delete-vnic', ...flag('-t', temporary), name],
-  'vnic.rename': ({ name, to }) => ['rename-link', name, to],
+  'link.rename': ({ name, to }) => ['rename-link', name, to],
   'overlayprop.set': ({ name, temporary, properties: list }) => [
     'set-overlayprop',
     ...flag('-t', temporary),

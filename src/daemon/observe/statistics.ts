@@ -14,16 +14,15 @@ type Counts = Readonly<Record<string, number>>;
 /** The counters of an overlay and of its ports at one moment. */
 interface Look {
   readonly atMs: number;
-  readonly id: number;
   readonly counters: Counts;
   readonly ports: ReadonlyMap<string, Counts>;
 }
 
 export class Statistics {
   readonly #nowMs: () => number;
-  /** By name of the overlay. */
-  #last = new Map<string, Look>();
-  #before = new Map<string, Look>();
+  /** By id of the overlay. */
+  #last = new Map<number, Look>();
+  #before = new Map<number, Look>();
 
   constructor(nowMs: () => number = () => performance.now()) {
     this.#nowMs = nowMs;
@@ -32,19 +31,17 @@ export class Statistics {
   /** Remembers the counters of now. */
   look(overlays: Iterable<ObservedOverlay>): void {
     this.#before = this.#last;
-    this.#last = new Map([...overlays].map((overlay) => [overlay.name, this.#lookAt(overlay)]));
+    this.#last = new Map([...overlays].map((overlay) => [overlay.id, this.#lookAt(overlay)]));
   }
 
   /** The counters of an overlay at the last look, which has seen it. */
-  countersOf({ name }: ObservedOverlay): Counts {
-    return this.#last.get(name)!.counters;
+  countersOf({ id }: ObservedOverlay): Counts {
+    return this.#last.get(id)!.counters;
   }
 
   of(overlay: ObservedOverlay): OverlayStatistics {
     const now = this.#lookAt(overlay);
-    const past = [this.#before, this.#last]
-      .map((looks) => looks.get(overlay.name))
-      .find((look) => look?.id === now.id);
+    const past = this.#before.get(overlay.id) ?? this.#last.get(overlay.id);
     const seconds = past === undefined ? 0 : (now.atMs - past.atMs) / 1000;
     const perSecond = (value: number, before: number | undefined): number | null =>
       seconds > 0 ? Math.max(0, value - (before ?? 0)) / seconds : null;
@@ -77,7 +74,6 @@ export class Statistics {
   #lookAt(overlay: ObservedOverlay): Look {
     return {
       atMs: this.#nowMs(),
-      id: overlay.id,
       counters: overlay.datapath.counters(),
       ports: new Map(overlay.ports().map(({ name, counters }) => [name, counters])),
     };

@@ -14,7 +14,7 @@ import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { allOrNothing, type UndoStack } from '../../model/undo.js';
 import { type KeyedQueue, undoFailed } from '../undo.js';
 import type { OverlayDirectory } from './directory.js';
-import { exists, type NewNames } from './new-names.js';
+import { exists, type NewNames } from './change/new-names.js';
 import { needMac } from './overlay-errors.js';
 import type { OverlayPlan, OverlayServices } from './overlay-plan.js';
 import { RunningOverlay } from './running-overlay.js';
@@ -72,6 +72,13 @@ export class BringUp {
   /** The overlay is not tried again. */
   forget(name: string): void {
     this.#retries.forget(name);
+  }
+
+  /** The overlay has another name, under which its parts that do not run are tried again. */
+  renamed(from: string, to: string): void {
+    this.#retries.forget(from);
+    const stored = this.#store.overlays.get(to);
+    if (stored !== undefined && !this.#isWhole(stored)) this.#retries.later(to, undefined, 0);
   }
 
   /** No overlay is tried again. */

@@ -113,6 +113,14 @@ export class OverlayDirectory {
       throw inUse(`virtual network id ${vnetid}`, `${formatEndpoint(listen)} by ${twin.name}`);
   }
 
+  /** A running overlay has another name; it keeps its place. */
+  rename(from: string, to: string): void {
+    const all = [...this.overlays];
+    this.overlays.clear();
+    for (const [name, overlay] of all) this.overlays.set(name === from ? to : name, overlay);
+    this.reasons.delete(to);
+  }
+
   overlayOfVnic(name: string): RunningOverlay | undefined {
     return [...this.overlays.values()].find((overlay) => overlay.vnics.has(name));
   }

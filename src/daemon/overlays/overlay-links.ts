@@ -130,6 +130,13 @@ export class OverlayLinks {
     if (this.carrier !== carrier) this.#setCarrier(this.carrier);
   }
 
+  /** The overlay has another name, and so has its own port. */
+  renamed(overlay: string): void {
+    this.#place = { ...this.#place, overlay };
+    this.#underlay?.stop();
+    this.#followUnderlay();
+  }
+
   /** varpd has given the port another MTU. `isSet`: its interface has it too. */
   resized(name: string, mtuBytes: number, isSet: boolean): void {
     const port = this.#ports.get(name);
@@ -223,7 +230,7 @@ export class OverlayLinks {
   followPort(handle: LinkedHandle, shape: PortShape): void {
     const { name, mtuBytes } = shape;
     const { watch, links, log } = this.#context;
-    const { overlay } = this.#place;
+    const overlay = (): string => this.#place.overlay;
     this.forgetPort(name);
     this.#macs.add(name, shape);
     const port: LinkedPort = {
@@ -237,7 +244,9 @@ export class OverlayLinks {
     // The port is stored first, since an event may come at once.
     this.#ports.set(name, port);
     const watched = {
-      overlay,
+      get overlay() {
+        return overlay();
+      },
       port: name,
       device: () => handle.device(),
       check: (...seen: Parameters<WatchedPort['check']>) => {
@@ -245,14 +254,14 @@ export class OverlayLinks {
         for (const what of mended)
           log.warn(
             `settings ${name}`,
-            `${overlay}: port ${name}: ${what}, changed by another program: reset`,
+            `${overlay()}: port ${name}: ${what}, changed by another program: reset`,
           );
         for (const what of noted)
-          log.warn(`settings ${name}`, `${overlay}: port ${name}: its interface ${what}`);
+          log.warn(`settings ${name}`, `${overlay()}: port ${name}: its interface ${what}`);
         return troubles;
       },
     };
-    const own = name === overlay ? new OwnInterface(name, links, log) : undefined;
+    const own = name === overlay() ? new OwnInterface(name, links, log) : undefined;
     this.#own = own ?? this.#own;
     const heard = (link: PortLink): void => {
       this.#heardPort(port, link);

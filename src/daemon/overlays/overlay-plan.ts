@@ -30,8 +30,8 @@ export interface Services {
 }
 
 export interface OverlayServices extends Services {
-  /** Called when leases of VNICs over this overlay differ from those on the disk. */
-  readonly leasesChanged: (overlay: string) => void;
+  /** Called when leases of VNICs over the overlay with this id differ from those on the disk. */
+  readonly leasesChanged: (overlay: number) => void;
 }
 
 /** An overlay as the operator has asked for it. */

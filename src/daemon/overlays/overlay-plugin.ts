@@ -3,7 +3,6 @@
  * on without its plugin, on the known targets, DEGRADED with the reason, and so does an overlay when the process of its
  * plugin has ended. The plugin is started again and again until it works.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { LookupStatistics, MappingInfo } from '../../control/messages.js';
 import type { LookupAnswer, LookupRequest } from '../../datapath/contract.js';
 import { inBackground } from '../../model/background.js';
@@ -12,7 +11,14 @@ import type { PropertySet } from '../../model/properties.js';
 import { spread } from '../../plugin/back-off.js';
 import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import type { Destination, IpAddress } from '../../wire/ip.js';
-import { AttemptPauses, MIN_PAUSE_MS, type Move, startInstance, type Swap } from '../plugins/attempts.js';
+import {
+  AttemptPauses,
+  MIN_PAUSE_MS,
+  type Move,
+  startInstance,
+  stopDrained,
+  type Swap,
+} from '../plugins/attempts.js';
 import { PluginInstance, type PluginServices } from '../plugins/plugin-host.js';
 import { type PluginDatapath, PluginKnowledge, type ServedOverlay } from '../plugins/knowledge.js';
 import type { LookupHistogram } from '../plugins/lookup-times.js';
@@ -27,8 +33,6 @@ export type Prepare = () => Promise<{ readonly plugin: LookupPlugin; readonly pr
 
 /** Troubles that end with an instance. */
 const TROUBLES = ['plugin', 'plugin timer', 'plugin call', 'lookup'] as const;
-/** Time between two looks whether an instance has answered everything. */
-const DRAIN_LOOK_MS = 20;
 
 export interface OverlayPluginEvents {
   /** An attempt has succeeded after the overlay's start; `destination` is that of a point overlay. */
@@ -47,7 +51,6 @@ export class OverlayPlugin {
   #instance: PluginInstance | undefined;
   /** Set once the datapath knows the overlay. */
   #datapath: PluginDatapath | undefined;
-  /** MACs of all ports. */
   #ports: readonly MacAddress[] = [];
   #isStopped = false;
   readonly #pauses = new AttemptPauses();
@@ -227,24 +230,25 @@ export class OverlayPlugin {
     this.#again(spread(MIN_PAUSE_MS));
   }
 
-  /** Starts an instance of a plugin's new code. Rejects with an OverlayError; then nothing has changed. */
-  async prepareSwap(plugin: LookupPlugin, properties: PropertySet): Promise<Swap> {
+  /**
+   * Starts an instance of a plugin's new code, or one that is told another name of the overlay, by `served`. Rejects with
+   * an OverlayError; then nothing has changed.
+   */
+  async prepareSwap(plugin: LookupPlugin, properties: PropertySet, served?: ServedOverlay): Promise<Swap> {
     const knowledge = this.#knowledge;
     const { hasResolve } = knowledge;
-    const { next, destination } = await startInstance(this.#make(plugin, knowledge), plugin, properties);
+    const isNeeded = served === undefined || this.isRunning;
+    const beside = this.#make(plugin, knowledge, served);
+    const { next, destination } = await startInstance(beside, plugin, properties, isNeeded);
     return {
       commit: async () => {
         if (!(await this.#settle(next))) return;
         const before = this.#replace(plugin, next, properties, destination);
-        // Its open lookups are still of use.
-        const endMs = performance.now() + this.#services.limits().lookupDeadlineMs;
-        while (before !== undefined && before.lookupTimes.open > 0 && performance.now() < endMs)
-          await delay(DRAIN_LOOK_MS);
-        await before?.stop();
+        await stopDrained(before, this.#services.limits().lookupDeadlineMs);
       },
       abandon: async () => {
         knowledge.hasResolve = hasResolve;
-        await next.stop();
+        await next?.stop();
       },
     };
   }
@@ -257,11 +261,8 @@ export class OverlayPlugin {
    */
   async prepareMove(plugin: LookupPlugin, properties: PropertySet, isOtherNetwork: boolean): Promise<Move> {
     const knowledge = new PluginKnowledge(this.#served, this.#services, this.#knowledge.times);
-    const isRunning = this.#instance !== undefined;
-    const started = await startInstance(this.#make(plugin, knowledge), plugin, properties).catch(
-      (error: unknown) => (isRunning ? Promise.reject(asOverlayError(error)) : undefined),
-    );
-    const { next, destination } = started ?? {};
+    const beside = this.#make(plugin, knowledge);
+    const { next, destination } = await startInstance(beside, plugin, properties, this.isRunning);
     this.#held = [];
     return {
       destination,
@@ -277,12 +278,7 @@ export class OverlayPlugin {
         this.#held = undefined;
         if (isOtherNetwork) this.#datapath?.setPeers(next?.peers ?? []);
         this.#datapath?.invalidate();
-        if (next !== undefined) this.#replace(plugin, next, properties, destination);
-        else {
-          this.#unwatch();
-          this.#instance = undefined;
-          this.#again(0);
-        }
+        this.#replace(plugin, next, properties, destination);
         await stopped;
       },
       abandon: async () => {
@@ -294,8 +290,8 @@ export class OverlayPlugin {
     };
   }
 
-  #make(plugin: LookupPlugin, knowledge: PluginKnowledge): PluginInstance {
-    return new PluginInstance(plugin, this.#served, this.#services, knowledge);
+  #make(plugin: LookupPlugin, knowledge: PluginKnowledge, served = this.#served): PluginInstance {
+    return new PluginInstance(plugin, served, this.#services, knowledge);
   }
 
   /** Waits for an attempt that is under way, with the code or the place of before. Resolves to false if the overlay ends. */
@@ -307,17 +303,21 @@ export class OverlayPlugin {
     return !this.#isStopped;
   }
 
-  /** Puts the instance in the place of the one in use, which it returns. */
+  /** Puts the instance in the place of the one in use, which it returns. Without one the plugin is started again. */
   #replace(
     plugin: LookupPlugin,
-    next: PluginInstance,
+    next: PluginInstance | undefined,
     properties: PropertySet,
     destination: Destination | undefined,
   ): PluginInstance | undefined {
     const before = this.#instance;
     this.#unwatch();
-    this.#plugin = plugin;
     this.#instance = next;
+    if (next === undefined) {
+      this.#again(0);
+      return before;
+    }
+    this.#plugin = plugin;
     this.#failure = undefined;
     this.#unwatch = whenGone(plugin, (cause) => {
       this.#gone(cause);

@@ -13,6 +13,7 @@ import * as vlan from '../../wire/vlan.js';
 import { OverlayError } from '../../model/errors.js';
 import type { Health } from '../health.js';
 import type { PortSnapshot } from '../state/snapshot.js';
+import type { OverlayValues } from './change/overlay-values.js';
 import { changeError, deviceFault, renameError, tapError } from './overlay-errors.js';
 import type { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, Vnic, VnicChange, VnicPlan } from './overlay-plan.js';
@@ -36,7 +37,7 @@ export interface PortContext {
 }
 
 export class OverlayPorts {
-  readonly #plan: OverlayPlan;
+  readonly #values: Pick<OverlayValues, 'plan'>;
   readonly #context: PortContext;
   readonly #vnics = new Map<string, Vnic>();
   readonly vnics: ReadonlyMap<string, Vnic> = this.#vnics;
@@ -50,9 +51,17 @@ export class OverlayPorts {
   /** The reason why the overlay's own device does not work. */
   #fault: string | undefined;
 
-  constructor(plan: OverlayPlan, context: PortContext) {
-    this.#plan = plan;
+  /** Whether the plugin protected VNICs in the previous process. */
+  readonly #wasProtecting: boolean;
+
+  constructor(values: Pick<OverlayValues, 'plan'>, context: PortContext) {
+    this.#values = values;
     this.#context = context;
+    this.#wasProtecting = (context.before?.get(values.plan.name)?.allowedIps ?? null) !== null;
+  }
+
+  get #plan(): OverlayPlan {
+    return this.#values.plan;
   }
 
   /**
@@ -106,9 +115,7 @@ export class OverlayPorts {
   /** The list that the previous process had for a VNIC. A VNIC that it did not have is closed if the plugin protected
    * the others: until the plugin works, it cannot say what this one may send from. */
   #allowedBefore(name: string): readonly IpAddress[] | undefined {
-    const { before } = this.#context;
-    const isProtecting = (before?.get(this.#plan.name)?.allowedIps ?? null) !== null;
-    return before?.get(name)?.allowedIps ?? (isProtecting ? [] : undefined);
+    return this.#context.before?.get(name)?.allowedIps ?? (this.#wasProtecting ? [] : undefined);
   }
 
   async removeVnic(name: string): Promise<void> {
@@ -142,21 +149,35 @@ export class OverlayPorts {
 
   /** Throws an OverlayError if its device cannot be renamed; nothing has changed then. */
   renameVnic(from: string, to: string): void {
-    const [vnic, port] = [this.#vnics.get(from), this.#handles.get(from)];
-    if (vnic === undefined || port === undefined || vnic.fault !== undefined) throw notWorking(from);
+    const vnic = this.#vnics.get(from);
+    if (vnic === undefined) throw notWorking(from);
+    const port = this.#rename(from, to, vnic.fault);
+    const vnics = [...this.#vnics.values()];
+    this.#vnics.clear();
+    for (const one of vnics)
+      this.#vnics.set(one === vnic ? to : one.name, one === vnic ? { ...one, name: to } : one);
+    this.#follow(port, to, vnic.mac, vnic.vid);
+  }
+
+  /** As `renameVnic`, for the overlay's own port. `renamed` gives the overlay its name. */
+  renameOwn(to: string, renamed: () => void): void {
+    const port = this.#rename(this.#plan.name, to, this.#fault);
+    renamed();
+    this.#follow(port, to, this.#plan.mac, 0);
+  }
+
+  #rename(from: string, to: string, fault: string | undefined): PortHandle {
+    const port = this.#handles.get(from);
+    if (port === undefined || fault !== undefined) throw notWorking(from);
     try {
       port.rename(to);
     } catch (error) {
       throw renameError(error, from, to);
     }
-    const vnics = [...this.#vnics.values()];
-    this.#vnics.clear();
-    for (const one of vnics)
-      this.#vnics.set(one === vnic ? to : one.name, one === vnic ? { ...one, name: to } : one);
     this.#handles.delete(from);
     this.#handles.set(to, port);
     this.#context.links.forgetPort(from);
-    this.#follow(port, to, vnic.mac, vnic.vid);
+    return port;
   }
 
   /** Gives a VNIC another MAC, another VLAN or both; its interface stays. Throws an OverlayError; nothing has changed then. */
@@ -372,6 +393,6 @@ export class OverlayPorts {
   }
 }
 
-function notWorking(vnic: string): OverlayError {
-  return new OverlayError('AGAIN', `${vnic}: its interface does not work; 'dladm up-overlay' opens it again`);
+function notWorking(link: string): OverlayError {
+  return new OverlayError('AGAIN', `${link}: its interface does not work; 'dladm up-overlay' opens it again`);
 }

@@ -28,8 +28,8 @@ import { DeclaredOverlays } from './change/declared.js';
 import { addVnic } from './change/new-vnic.js';
 import { OverlayProperties } from './change/overlay-property-changes.js';
 import { OverlayDirectory } from './directory.js';
-import { renameVnic } from './change/rename.js';
-import { NewNames } from './new-names.js';
+import { renameLink } from './change/rename.js';
+import { NewNames } from './change/new-names.js';
 import type { OverlayPlan, Services } from './overlay-plan.js';
 import type { RunningOverlay } from './running-overlay.js';
 import { needMac } from './overlay-errors.js';
@@ -66,7 +66,7 @@ export class Registry {
     this.directory = new OverlayDirectory(store, services.plugins);
     this.linkProperties = new LinkProperties(this.directory, store, this.#changes, services.log);
     this.#names = new NewNames(this.directory, services.links);
-    const leasesChanged = (overlay: string): void => {
+    const leasesChanged = (overlay: number): void => {
       this.linkProperties.leasesChanged(overlay);
     };
     const own = { ...services, leasesChanged };
@@ -226,11 +226,11 @@ export class Registry {
     });
   }
 
-  renameVnic(from: string, to: string): Promise<void> {
+  /** Renames an overlay or a VNIC. */
+  renameLink({ name, to }: Params<'link.rename'>): Promise<void> {
     const { log } = this.#services;
-    const { directory } = this;
-    const parts = { directory, store: this.#store, changes: this.#changes, names: this.#names, log };
-    return renameVnic(parts, from, to);
+    const [store, changes, names, bringUp] = [this.#store, this.#changes, this.#names, this.#bringUp];
+    return renameLink({ directory: this.directory, store, changes, names, bringUp, log }, name, to);
   }
 
   /** Whether the VNIC is there as it is asked for. Throws an OverlayError if it is there otherwise. */

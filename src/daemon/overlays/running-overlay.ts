@@ -6,7 +6,6 @@
  */
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
-import type { Notice } from '../../core/notices.js';
 import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
 import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { tunnelValues } from '../../model/overlay-specs.js';
@@ -15,6 +14,7 @@ import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import { type Endpoint, family, type IpAddress, isSameEndpoint } from '../../wire/ip.js';
 import { Health } from '../health.js';
 import type { Swap } from '../plugins/attempts.js';
+import type { ServedOverlay } from '../plugins/knowledge.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import type { UndoStack } from '../../model/undo.js';
 import { type Change, changeRunning } from './change/live-change.js';
@@ -29,6 +29,7 @@ import {
   settingsOf,
 } from './change/overlay-values.js';
 import { bindError } from './overlay-errors.js';
+import { listenerOf } from './overlay-events.js';
 import { OverlayLinks } from './overlay-links.js';
 import type { OverlayPlan, OverlayServices, Vnic, VnicChange, VnicPlan } from './overlay-plan.js';
 import { OverlayPlugin, type Prepare } from './overlay-plugin.js';
@@ -72,14 +73,13 @@ export class RunningOverlay {
     this.mode = plugin?.mode ?? before?.mode ?? 'dynamic';
     // A snapshot of another mode than the plugin's is not used.
     this.#before = before?.mode === this.mode ? before : undefined;
-    const { ip: listenIp } = this.listen;
-    const overhead = overheadBytes(this.#encapsulation, family(listenIp));
-    const place = { overlay: plan.name, listenIp, overheadBytes: overhead };
+    const overhead = overheadBytes(this.#encapsulation, family(this.listen.ip));
+    const place = { overlay: plan.name, listenIp: this.listen.ip, overheadBytes: overhead };
     const macChanged = (port: string, mac: MacAddress): void => {
       this.#ports.macChanged(port, mac);
     };
     this.#links = new OverlayLinks(place, { watch, datapath, links, health: this.health, log, macChanged });
-    this.#sources = new SourceWatch(plan.name, this.health, log);
+    this.#sources = new SourceWatch(this.health, log);
     this.#paths = new PathWatch(this.#encapsulation, this.health);
     const reprotect = (): void => {
       this.#ports.reprotect();
@@ -96,7 +96,7 @@ export class RunningOverlay {
         reprotect();
       },
     });
-    this.#ports = new OverlayPorts(plan, {
+    this.#ports = new OverlayPorts(this.#values, {
       links: this.#links,
       plugin: this.#plugin,
       health: this.health,
@@ -218,36 +218,15 @@ export class RunningOverlay {
         maxTargets: limits().maxTargets,
         known,
       };
-      return await datapath.addOverlay(config, this.#listener());
+      return await datapath.addOverlay(config, this.#listener);
     } catch (error) {
       throw bindError(error, plan.encap, this.listen);
     }
   }
 
-  #listener(): OverlayListener {
-    return {
-      lookups: this.#plugin.lookups,
-      portFault: (port, code) => {
-        this.#ports.failed(port, code);
-      },
-      leased: (news) => {
-        this.leased(news);
-      },
-      peers: (added, removed) => {
-        this.#links.peersChanged(added, removed);
-      },
-      pathLearned: (to, mtuBytes) => {
-        this.#paths.learned(to, mtuBytes);
-      },
-      noticed: (notices) => {
-        for (const notice of notices) this.#noticed(notice);
-      },
-    };
-  }
-
-  #noticed(notice: Notice): void {
-    if (notice.kind === 'narrowPath') this.#paths.heard(notice);
-    else this.#sources.heard(notice, this.#ports.withMac(notice.mac));
+  get #listener(): OverlayListener {
+    const parts = { plugin: this.#plugin, ports: this.#ports, links: this.#links };
+    return listenerOf({ ...parts, paths: this.#paths, sources: this.#sources, leased: this.leased });
   }
 
   /** The plugin has started after the overlay, which had no destination, or that of the snapshot. */
@@ -275,6 +254,27 @@ export class RunningOverlay {
     return changeRunning({ ...parts, values, encapsulation, services, peers: this.#mtuPeers }, change, undo);
   }
 
+  /** Gives it and its interface another name, as `change`. */
+  async rename(to: string, undo: UndoStack): Promise<() => Promise<void>> {
+    const { name } = this;
+    const code = this.#services.plugins.get(this.plan.search);
+    const swap = code && (await this.prepareSwap(code, servedOf(this.#values, to)));
+    if (swap !== undefined) undo.push(swap.abandon);
+    this.#setName(to);
+    undo.push(() => {
+      this.#setName(name);
+    });
+    return () => swap?.commit() ?? Promise.resolve();
+  }
+
+  #setName(name: string): void {
+    this.#ports.renameOwn(name, () => {
+      this.#values.plan = { ...this.plan, name };
+      this.health.overlay = name;
+      this.#links.renamed(name);
+    });
+  }
+
   /** Addresses that decide about the default MTU. */
   get #mtuPeers(): readonly IpAddress[] {
     const { destination } = this;
@@ -282,8 +282,8 @@ export class RunningOverlay {
   }
 
   /** As `OverlayPlugin.prepareSwap`. */
-  async prepareSwap(plugin: LookupPlugin): Promise<Swap> {
-    return this.#plugin.prepareSwap(checkMode(plugin, this.mode), this.#typed(plugin));
+  async prepareSwap(plugin: LookupPlugin, served?: ServedOverlay): Promise<Swap> {
+    return this.#plugin.prepareSwap(checkMode(plugin, this.mode), this.#typed(plugin), served);
   }
 
   /** Resolves when the plugin has been tried once. */
@@ -343,9 +343,9 @@ export class RunningOverlay {
   }
 
   /** VNICs of this overlay were granted addresses by DHCP, or have given some up. */
-  leased(news: readonly LeaseNews[]): void {
-    if (this.#ports.leased(news)) this.#services.leasesChanged(this.name);
-  }
+  readonly leased = (news: readonly LeaseNews[]): void => {
+    if (this.#ports.leased(news)) this.#services.leasesChanged(this.id);
+  };
 
   /**
    * Opens lost devices again, and starts the plugin if it does not run. Rejects with an OverlayError at the

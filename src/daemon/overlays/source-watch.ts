@@ -22,7 +22,6 @@ const MAX_SAID = 256;
 export type SourceNotice = Exclude<Notice, { kind: 'narrowPath' }>;
 
 export class SourceWatch {
-  readonly #overlay: string;
   readonly #health: Health;
   readonly #log: Log;
   readonly #nowMs: () => number;
@@ -31,8 +30,7 @@ export class SourceWatch {
   #sinceMs: number | undefined;
   #quiet: NodeJS.Timeout | undefined;
 
-  constructor(overlay: string, health: Health, log: Log, nowMs = () => performance.now()) {
-    this.#overlay = overlay;
+  constructor(health: Health, log: Log, nowMs = () => performance.now()) {
     this.#health = health;
     this.#log = log;
     this.#nowMs = nowMs;
@@ -44,7 +42,7 @@ export class SourceWatch {
     if (notice.kind === 'otherSource') {
       this.#say(
         `port ${notice.port} sends from ${mac}, which is not its MAC: frames to ${mac} go to ` +
-          `${this.#overlay}, not to ${notice.port} (tx_other_source)`,
+          `${this.#health.overlay}, not to ${notice.port} (tx_other_source)`,
       );
       return;
     }
@@ -78,6 +76,6 @@ export class SourceWatch {
     if (nowMs - saidMs < REPEAT_MS) return;
     if (this.#said.size >= MAX_SAID) this.#said.clear();
     this.#said.set(sentence, nowMs);
-    this.#log.warn(`source ${this.#overlay}`, `${this.#overlay}: ${sentence}`);
+    this.#log.warn(`source ${this.#health.overlay}`, `${this.#health.overlay}: ${sentence}`);
   }
 }

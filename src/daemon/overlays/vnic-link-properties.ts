@@ -81,7 +81,7 @@ export class LinkProperties {
   readonly #changes: KeyedQueue;
   readonly #log: Log;
   /** Overlays with leases that differ from those on the disk. */
-  readonly #unsaved = new Set<string>();
+  readonly #unsaved = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(directory: OverlayDirectory, store: StateStore, changes: KeyedQueue, log: Log) {
@@ -138,7 +138,7 @@ export class LinkProperties {
   }
 
   /** Called when leases of VNICs over this overlay differ from those on the disk. */
-  leasesChanged(overlay: string): void {
+  leasesChanged(overlay: number): void {
     this.#unsaved.add(overlay);
     this.#timer ??= setTimeout(() => {
       inBackground('saving leases', this.saveLeases());
@@ -149,21 +149,24 @@ export class LinkProperties {
   async saveLeases(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const names = [...this.#unsaved];
+    const overlays = [...this.#unsaved];
     this.#unsaved.clear();
-    for (const name of names) {
+    for (const id of overlays) {
+      const name = this.#directory.withId(id)?.name;
+      if (name === undefined) continue;
       try {
-        await this.#changes.run(name, () => this.#saveLeasesOf(name));
+        await this.#changes.run(name, () => this.#saveLeasesOf(id));
       } catch (error) {
         this.#log.warn(`leases ${name}`, `leases over ${name}: ${asOverlayError(error).message}`);
       }
     }
   }
 
-  async #saveLeasesOf(name: string): Promise<void> {
-    const stored = this.#store.overlays.get(name);
-    const running = this.#directory.overlays.get(name);
-    if (stored === undefined || running === undefined) return;
+  async #saveLeasesOf(id: number): Promise<void> {
+    const running = this.#directory.withId(id);
+    if (running === undefined) return;
+    const stored = this.#store.overlays.get(running.name);
+    if (stored === undefined) return;
     const vnics = stored.vnics.map(({ leases: before, ...vnic }) => {
       const leases = running.vnics.get(vnic.name)?.protection.leases() ?? before ?? [];
       return leases.length === 0 ? vnic : { ...vnic, leases };

@@ -1,5 +1,6 @@
 /** Attempts to start an instance of a plugin, and the pauses between them. */
-import { OverlayError } from '../../model/errors.js';
+import { setTimeout as delay } from 'node:timers/promises';
+import { asOverlayError, OverlayError } from '../../model/errors.js';
 import type { PropertySet } from '../../model/properties.js';
 import { BackOff, spread } from '../../plugin/back-off.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
@@ -21,7 +22,10 @@ const PAUSE_FACTOR = 9;
  */
 const MAX_WAIT_MS = 20_000;
 
-/** An instance of new code, which has started beside the one in use. One of the two functions is to be called. */
+/** Time between two looks whether an instance has answered everything. */
+const DRAIN_LOOK_MS = 20;
+
+/** An instance of new code, or of another name of the overlay, which has started beside the one in use. One of the two functions is to be called. */
 export interface Swap {
   /** From now on it is the instance of the overlay. Resolves when the one before has been stopped. Never rejects. */
   readonly commit: () => Promise<void>;
@@ -36,19 +40,35 @@ export interface Move extends Swap {
   readonly peers: readonly IpAddress[] | undefined;
 }
 
-/** Starts an instance. Rejects with an OverlayError; the instance has been stopped then. */
+export interface Started {
+  /** Undefined: the plugin does not run, and goes on not to run. */
+  readonly next: PluginInstance | undefined;
+  readonly destination: Destination | undefined;
+}
+
+/** Starts an instance. Rejects with an OverlayError if it `isNeeded`; the instance has been stopped then. */
 export async function startInstance(
   next: PluginInstance,
   { mode }: LookupPlugin,
   properties: PropertySet,
-): Promise<{ next: PluginInstance; destination: Destination | undefined }> {
+  isNeeded: boolean,
+): Promise<Started> {
   try {
     await next.start(properties);
     return { next, destination: mode === 'point' ? await next.destination() : undefined };
   } catch (error) {
     await next.stop();
-    throw error;
+    if (isNeeded) throw asOverlayError(error);
+    return { next: undefined, destination: undefined };
   }
+}
+
+/** Stops an instance that another one has replaced. Its open lookups are still of use, and are waited for. */
+export async function stopDrained(before: PluginInstance | undefined, deadlineMs: number): Promise<void> {
+  const endMs = performance.now() + deadlineMs;
+  while (before !== undefined && before.lookupTimes.open > 0 && performance.now() < endMs)
+    await delay(DRAIN_LOOK_MS);
+  await before?.stop();
 }
 
 export class AttemptPauses {

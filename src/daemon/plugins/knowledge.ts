@@ -45,13 +45,13 @@ export class PluginKnowledge {
 
   /** `times`: of the place before. */
   constructor(
-    { overlay, listen }: ServedOverlay,
+    served: ServedOverlay,
     { log, health }: { readonly log: Log; readonly health: Health },
     times = new LookupTimes(),
   ) {
     this.times = times;
-    this.#listen = listen;
-    this.snapshots = new Snapshots(listen, {
+    this.#listen = served.listen;
+    this.snapshots = new Snapshots(served.listen, {
       invalidate: (macs) => {
         this.datapath?.invalidate(macs);
       },
@@ -59,7 +59,7 @@ export class PluginKnowledge {
         this.datapath?.announce(frame);
       },
       tell: (sentence) => {
-        log.info(`snapshot ${overlay}`, `${overlay}: ${sentence}`);
+        log.info(`snapshot ${served.overlay}`, `${served.overlay}: ${sentence}`);
         health.remark(sentence);
       },
       inForce: (revision, entries) => {

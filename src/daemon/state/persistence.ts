@@ -9,16 +9,30 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Failure } from '../../control/messages.js';
 import { OverlayError } from '../../model/errors.js';
+import { checkName } from '../../model/names.js';
 import { explain, systemErrorText } from '../system-error.js';
 import { ofStateDirectory, type StateDirectory } from './state-directory.js';
 import { isTemporary, readOwnFile, replaceFile, type StateFiles, SYSTEM_FILES } from './state-file.js';
-import { parseState, STATE_VERSION, type StoredOverlay } from './state-schema.js';
+import { parseState, STATE_VERSION, StateProblem, type StoredOverlay } from './state-schema.js';
 
 export const ENDING = '.json';
 /** Name of a file that was set aside, with the name of its overlay. */
 export const ASIDE = /^(.+)\.bad-\d+$/;
 /** An overlay with a thousand VNICs takes a tenth of this; a larger file is not varpd's. */
 export const MAX_FILE_BYTES = 1024 * 1024;
+
+/**
+ * The overlay of a file. A crash in the middle of a rename leaves a file that has its new name, and the old one in it.
+ * `files`: the names of all files. Throws a StateProblem.
+ */
+export function readState(text: string, file: string, files: readonly string[]): StoredOverlay {
+  const overlay = parseState(text);
+  const name = path.basename(file, ENDING);
+  const isRenamed = checkName(name) === undefined && !files.includes(overlay.name + ENDING);
+  if (overlay.name !== name && !isRenamed)
+    throw new StateProblem('it is about another overlay', { at: ['name'] });
+  return { ...overlay, name };
+}
 
 const isAside = (aside: string, file: string): string =>
   `set aside as ${aside}: mend it and rename it to ${file}, or remove it`;
@@ -68,6 +82,27 @@ export class StateStore {
     this.#overlays.set(name, overlay);
   }
 
+  /**
+   * Gives an overlay another name, and does nothing when it is not stored. The name of the file counts, and it changes in
+   * one step. Rejects with an OverlayError; the file is then as it was before.
+   */
+  async rename(from: string, to: string): Promise<void> {
+    const overlay = this.#overlays.get(from);
+    if (overlay === undefined) return;
+    const [before, after] = [from, to].map((name) => this.#directory.path(name + ENDING));
+    const renamed = { ...overlay, name: to };
+    try {
+      await this.#files.rename(before, after);
+      await this.#directory.sync();
+      await this.#write(renamed);
+    } catch (error) {
+      await this.#files.rename(after, before).catch(() => undefined);
+      throw this.#error(`cannot rename ${from}`, error);
+    }
+    this.#overlays.delete(from);
+    this.#overlays.set(to, renamed);
+  }
+
   /** Does nothing when there is no such overlay. Rejects with an OverlayError. */
   async remove(name: string): Promise<void> {
     if (!this.#overlays.has(name)) return;
@@ -99,9 +134,8 @@ export class StateStore {
   async #load(file: string, names: string[]): Promise<void> {
     const name = path.basename(file, ENDING);
     try {
-      const overlay = parseState(await readOwnFile(this.#directory, file, MAX_FILE_BYTES));
-      if (overlay.name !== name) throw new Error('it is about another overlay');
-      this.#overlays.set(name, overlay);
+      const text = await readOwnFile(this.#directory, file, MAX_FILE_BYTES);
+      this.#overlays.set(name, readState(text, file, names));
     } catch (error) {
       const aside = await this.#setAside(file, name, names);
       this.bad.push({ name, message: `${file}: ${systemErrorText(error)}; ${aside}` });

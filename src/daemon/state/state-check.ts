@@ -6,10 +6,10 @@ import path from 'node:path';
 import { type Document, isNode } from 'yaml';
 import { openYaml } from '../../model/yaml.js';
 import { systemErrorText } from '../system-error.js';
-import { ASIDE, ENDING, MAX_FILE_BYTES } from './persistence.js';
+import { ASIDE, ENDING, MAX_FILE_BYTES, readState } from './persistence.js';
 import type { StateDirectory } from './state-directory.js';
 import { readOwnFile } from './state-file.js';
-import { parseState, StateProblem, type StoredOverlay } from './state-schema.js';
+import { StateProblem, type StoredOverlay } from './state-schema.js';
 
 export interface StateFindings {
   readonly reasons: readonly string[];
@@ -22,7 +22,8 @@ export async function checkStateFiles(directory: StateDirectory): Promise<StateF
   const reasons: string[] = [];
   const warnings: string[] = [];
   const overlays: StoredOverlay[] = [];
-  for (const name of (await readdir(directory.path('.'))).sort()) {
+  const names = (await readdir(directory.path('.'))).sort();
+  for (const name of names) {
     const file = path.join(directory.directory, name);
     if (ASIDE.test(name))
       warnings.push(`${file}: it was set aside by an earlier start: mend it, or remove it`);
@@ -30,10 +31,7 @@ export async function checkStateFiles(directory: StateDirectory): Promise<StateF
     let text: string | undefined;
     try {
       text = await readOwnFile(directory, name, MAX_FILE_BYTES);
-      const overlay = parseState(text);
-      if (overlay.name !== path.basename(name, ENDING))
-        throw new StateProblem('name: it is about another overlay', { at: ['name'] });
-      overlays.push(overlay);
+      overlays.push(readState(text, name, names));
     } catch (error) {
       const place = error instanceof StateProblem && text !== undefined ? placeIn(text, file, error) : file;
       reasons.push(`${place}: ${systemErrorText(error)}`);

@@ -29,7 +29,7 @@ import type { StoredOverlay, StoredVnic } from '../../state/state-schema.js';
 import { allOrNothing, type UndoStack } from '../../../model/undo.js';
 import { type KeyedQueue, undoFailed } from '../../undo.js';
 import type { OverlayDirectory } from '../directory.js';
-import { type NewNames } from '../new-names.js';
+import { type NewNames } from './new-names.js';
 import { needMac } from '../overlay-errors.js';
 import { needEncapsulation, needPlugin, specsOf } from '../overlay-properties.js';
 import type { Services } from '../overlay-plan.js';

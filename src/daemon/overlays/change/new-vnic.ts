@@ -6,7 +6,7 @@ import { foundExpected } from '../../../model/properties.js';
 import { formatMac } from '../../../wire/mac.js';
 import type { StoredVnic } from '../../state/state-schema.js';
 import type { UndoStack } from '../../../model/undo.js';
-import type { NewNames } from '../new-names.js';
+import type { NewNames } from './new-names.js';
 import { needMac } from '../overlay-errors.js';
 import type { RunningOverlay } from '../running-overlay.js';
 import { storedProperties } from '../vnic-link-properties.js';

@@ -36,10 +36,10 @@ export const networkOf = ({ plan, tunnel }: Pick<OverlayValues, 'plan' | 'tunnel
 export const networksOf = (values: OverlayValues): readonly Network[] =>
   values.leaving === undefined ? [networkOf(values)] : [networkOf(values), values.leaving];
 
-/** The overlay as an instance of its plugin is told it, when the instance is made. */
-export const servedOf = (values: OverlayValues): ServedOverlay => ({
+/** The overlay as an instance of its plugin is told it, when the instance is made. `name`: the one that it is about to get. */
+export const servedOf = (values: OverlayValues, name?: string): ServedOverlay => ({
   get overlay() {
-    return values.plan.name;
+    return name ?? values.plan.name;
   },
   get vnetid() {
     return values.plan.vnetid;

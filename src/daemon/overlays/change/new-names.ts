@@ -1,13 +1,13 @@
 /** Names and MACs for new overlays and VNICs: checks that they are valid, and that no other one has them. */
-import { OverlayError } from '../../model/errors.js';
-import { checkName, NAME_RULE } from '../../model/names.js';
-import { foundExpected, printable } from '../../model/properties.js';
-import { inUse } from '../../model/sentences.js';
-import type { MacAddress } from '../../plugin/contract.js';
-import { formatMac, isMulticast, randomLocalMac, ZERO } from '../../wire/mac.js';
-import type { Links } from '../underlay/links.js';
-import type { OverlayDirectory } from './directory.js';
-import type { RunningOverlay } from './running-overlay.js';
+import { OverlayError } from '../../../model/errors.js';
+import { checkName, NAME_RULE } from '../../../model/names.js';
+import { foundExpected, printable } from '../../../model/properties.js';
+import { inUse } from '../../../model/sentences.js';
+import type { MacAddress } from '../../../plugin/contract.js';
+import { formatMac, isMulticast, randomLocalMac, ZERO } from '../../../wire/mac.js';
+import type { Links } from '../../underlay/links.js';
+import type { OverlayDirectory } from '../directory.js';
+import type { RunningOverlay } from '../running-overlay.js';
 
 export class NewNames {
   readonly #directory: OverlayDirectory;
