@@ -1,7 +1,9 @@
 // Pauses of many hosts between attempts: they grow, they are bounded, and no two hosts are in step.
 import t from 'tap';
 
+import { AttemptPauses, SHORT_PAUSE_MS } from '../../src/daemon/plugins/attempts.js';
 import { BackOff, spread } from '../../src/plugin/index.js';
+import { OverlayError } from '../../src/model/errors.js';
 
 await t.test('the ceiling doubles with each failure, and has an end', (t) => {
   const backOff = new BackOff({ firstMs: 100, maxMs: 1000, random: () => 1 - Number.EPSILON });
@@ -38,6 +40,32 @@ await t.test('hosts that fail together try again at different times', (t) => {
       `at most ${Math.max(...buckets.values())} of 1000 in one tenth`,
     );
   }
+  t.end();
+});
+
+await t.test(
+  'a start that fails at once is tried again within a second, by each host at another time',
+  (t) => {
+    for (const code of ['EACCES', 'EINVAL']) {
+      const cause = Object.assign(new Error(code), { code });
+      const failure = new OverlayError('INVALID', code, [code], cause);
+      const hosts = Array.from({ length: 1000 }, () => new AttemptPauses());
+      for (let attempt = 1; attempt <= 3; attempt++) {
+        const pauses = hosts.map((host) => host.after(failure, 2));
+        t.ok(Math.max(...pauses) <= SHORT_PAUSE_MS, `${code}: attempt ${attempt}: the pause does not grow`);
+        const tenths = new Set(pauses.map((ms) => Math.floor((10 * ms) / SHORT_PAUSE_MS)));
+        t.equal(tenths.size, 9, `${code}: attempt ${attempt}: all tenths of the pause but the first`);
+      }
+    }
+    t.end();
+  },
+);
+
+await t.test('the pause after an attempt that has worked for long is a multiple of that time', (t) => {
+  const pauses = Array.from({ length: 1000 }, () => new AttemptPauses().after(new Error('invalid'), 5000));
+  const mean = pauses.reduce((sum, ms) => sum + ms, 0) / pauses.length;
+  t.ok(mean > 4 * 5000 && mean < 6 * 5000, `${Math.round(mean)} ms after 5000 ms`);
+  t.equal(new Set(pauses.map((ms) => Math.floor(ms / 4500))).size, 9);
   t.end();
 });
 

@@ -13,8 +13,8 @@ import type { LookupPlugin, MacAddress } from '../../plugin/contract.js';
 import type { Destination, IpAddress } from '../../wire/ip.js';
 import {
   AttemptPauses,
-  MIN_PAUSE_MS,
   type Move,
+  SHORT_PAUSE_MS,
   startInstance,
   stopDrained,
   type Swap,
@@ -227,7 +227,7 @@ export class OverlayPlugin {
     this.#complain(new Error(cause));
     // These were of the instance that is gone.
     this.#restored(...TROUBLES);
-    this.#again(spread(MIN_PAUSE_MS));
+    this.#again(spread(SHORT_PAUSE_MS));
   }
 
   /**

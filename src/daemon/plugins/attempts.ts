@@ -9,11 +9,9 @@ import { errnoName } from '../system-error.js';
 import { DeadlineError } from './deadline.js';
 import type { PluginInstance } from './plugin-host.js';
 
-/** Least pause between two attempts: short, for an operator that has just mended something. */
-export const MIN_PAUSE_MS = 1000;
-/**
- * Pause as a multiple of the time of an attempt, so that a large invalid file costs a tenth of a processor.
- */
+/** Ceiling of the pause after an attempt that failed at once: short, for an operator that has just mended something. */
+export const SHORT_PAUSE_MS = 1000;
+/** Ceiling of the pause as a multiple of the time of an attempt, so that a large invalid file costs a sixth of a processor. */
 const PAUSE_FACTOR = 9;
 /**
  * Ceiling of the pause while a service does not answer that the plugin needs. All hosts that use the service wait
@@ -71,8 +69,9 @@ export async function stopDrained(before: PluginInstance | undefined, deadlineMs
   await before?.stop();
 }
 
+/** Each pause has a random part, since one mistake in a store may fail the plugins of all hosts in the same moment. */
 export class AttemptPauses {
-  readonly #backOff = new BackOff({ firstMs: MIN_PAUSE_MS, maxMs: MAX_WAIT_MS });
+  readonly #backOff = new BackOff({ firstMs: SHORT_PAUSE_MS, maxMs: MAX_WAIT_MS });
 
   /** Called after an attempt that has succeeded. */
   reset(): void {
@@ -87,6 +86,6 @@ export class AttemptPauses {
     // It may have waited for a service, as all other hosts, or it may have worked.
     if (cause instanceof DeadlineError)
       return Math.max(this.#backOff.next(), spread(PAUSE_FACTOR * workedMs));
-    return Math.max(MIN_PAUSE_MS, PAUSE_FACTOR * workedMs);
+    return spread(Math.max(SHORT_PAUSE_MS, PAUSE_FACTOR * workedMs));
   }
 }
