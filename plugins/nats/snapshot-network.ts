@@ -124,7 +124,6 @@ export class SnapshotNetwork extends Network {
     }
     const revision = Math.max(this.#bucket.revision, this.#lastRevision);
     this.moveTo({ created: this.#bucket.created, revision });
-    if (!this.#isInForce) await this.putInForce(revision);
     await this.#flush();
     this.settle();
     this.tellCurrent();
@@ -136,7 +135,6 @@ export class SnapshotNetwork extends Network {
   // -- To varpd
 
   protected async putInForce(revision: number): Promise<void> {
-    this.table.record();
     await this.host.replaceAll({ ...this.table.takeAll(), revision: String(revision) });
     this.#isInForce = true;
   }

@@ -43,6 +43,7 @@ export class Table {
   readonly #family: 4 | 6;
   #dirtyMacs = new Set<MacAddress>();
   #dirtyIps = new Set<IpAddress>();
+  /** Set by the first `takeAll`. Before, everything is new anyway. */
   #isRecording = false;
   /** Set when a VTEP has come or gone since `takeVteps`. */
   #haveVtepsChanged = true;
@@ -71,11 +72,6 @@ export class Table {
   addressesOf(mac: MacAddress): readonly IpAddress[] {
     const row = this.#rows.get(mac);
     return row === undefined ? [] : ipsOf(row);
-  }
-
-  /** Begins to remember changes. Before, everything is new anyway. */
-  record(): void {
-    this.#isRecording = true;
   }
 
   /** An entry that is older than the known one changes nothing. */
@@ -134,7 +130,7 @@ export class Table {
   }
 
   clear(): void {
-    for (const mac of [...this.#rows.keys()]) this.delete(mac);
+    for (const mac of this.#rows.keys()) this.delete(mac);
   }
 
   /** The revisions of the known entries are of another bucket: every record is later than they are. */
@@ -168,29 +164,27 @@ export class Table {
     return { mac, to: row.to };
   }
 
-  /** Everything, and nothing counts as changed any more. A row is made when it is asked for, and is the one of that time;
-   * what changes later counts as changed. */
+  /**
+   * Everything, and nothing counts as changed any more. A row is read when it is asked for, so the reader may pause between two
+   * rows. A row that changes meanwhile is left out and counts as changed: an entry that goes and comes back is met twice in a walk
+   * through a Map.
+   */
   takeAll(): { targets: Iterable<Target>; addresses: Iterable<Address> } {
-    this.#dirtyMacs.clear();
-    this.#dirtyIps.clear();
-    // An entry that goes and comes back while a Map is walked through is met twice.
-    const macs = Float64Array.from(this.#rows.keys());
-    const ips = [...this.#owners.keys()];
-    return { targets: this.#targetsOf(macs), addresses: this.#addressesOf(ips) };
+    this.#isRecording = true;
+    this.#dirtyMacs = new Set();
+    this.#dirtyIps = new Set();
+    return { targets: this.#targets(), addresses: this.#addresses() };
   }
 
-  *#targetsOf(macs: Iterable<MacAddress>): Generator<Target> {
-    for (const mac of macs) {
-      const target = this.targetOf(mac);
+  *#targets(): Generator<Target> {
+    for (const mac of this.#rows.keys()) {
+      const target = this.#dirtyMacs.has(mac) ? undefined : this.targetOf(mac);
       if (target !== undefined) yield target;
     }
   }
 
-  *#addressesOf(ips: Iterable<IpAddress>): Generator<Address> {
-    for (const ip of ips) {
-      const mac = this.#owners.get(ip);
-      if (mac !== undefined) yield { ip, mac };
-    }
+  *#addresses(): Generator<Address> {
+    for (const [ip, mac] of this.#owners) if (!this.#dirtyIps.has(ip)) yield { ip, mac };
   }
 
   get hasChanges(): boolean {
