@@ -157,7 +157,7 @@ export const configSchema = z
         z.array(absolutePath('an absolute path'), 'a list of absolute paths').default([]),
         'at the next start',
         'Directories with more lookup plugins, each in a sub-directory with an index.js, and packages that are a plugin. Those that come with varpd are always ' +
-          'there; of two with the same name the first wins. A directory that is missing is an error.',
+          'there; of two others with the same name, the one in a directory of that name wins, otherwise the first. A directory that is missing is an error.',
       ),
       secrets: key(
         absolutePath('an absolute path, or null').nullable().default(null),

@@ -1,15 +1,9 @@
-// Finding plugins, and living with bad ones: whatever one does, its overlay is degraded and nothing else happens.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+// Living with bad plugins: whatever one does, its overlay is degraded and nothing else happens.
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { parseConfig } from '../../src/daemon/config-file.js';
 import { Health } from '../../src/daemon/health.js';
-import type { Log } from '../../src/daemon/log.js';
-import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
 import { PluginInstance } from '../../src/daemon/plugins/plugin-host.js';
-import { checkPlugin } from '../../src/daemon/plugins/plugin-loader.js';
 import type { LookupAnswer } from '../../src/datapath/contract.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
 import { overlaySpecs } from '../../src/model/overlay-specs.js';
@@ -22,20 +16,13 @@ import {
   type LookupPlugin,
   parseIp,
 } from '../../src/plugin/index.js';
-import { pluginServices } from '../helpers/plugin-services.js';
 import { FakeDatapath, fakeOverlay } from '../helpers/fake-datapath.js';
+import { newLog } from '../helpers/kept-log.js';
 
 const LISTEN = { ip: parseIp('10.0.0.1')!, port: 4789 };
 const PEER = { ip: parseIp('10.0.0.2')!, port: 4789 };
 const OTHER = { ip: parseIp('10.0.0.3')!, port: 4789 };
 const MAC = 0x0200_0000_0007;
-
-/** Keeps its lines. */
-function newLog(): Log & { lines: string[] } {
-  const lines: string[] = [];
-  const keep = (level: string) => (_kind: string, message: string) => void lines.push(`${level} ${message}`);
-  return { lines, debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
-}
 
 type Behaviour = Partial<Instance> & { readonly onCreate?: (host: Host) => void };
 
@@ -86,147 +73,6 @@ function makeInstance(behaviour: Behaviour, mode?: LookupPlugin['mode']) {
   };
   return { instance, datapath, overlay, log, health, properties, ask, start };
 }
-
-t.test('loading', async (t) => {
-  /** A directory of plugins: name -> source. */
-  /** Not testdir(): root takes no plugin out of a directory of whoever has the repository. */
-  function directoryOf(
-    t: { teardown(work: () => unknown): unknown },
-    sources: Readonly<Record<string, string>>,
-  ): string {
-    const directory = mkdtempSync(path.join(tmpdir(), 'varpd-'));
-    t.teardown(() => {
-      rmSync(directory, { recursive: true });
-    });
-    writeFileSync(path.join(directory, 'README'), 'not a directory');
-    for (const [name, source] of Object.entries(sources)) {
-      mkdirSync(path.join(directory, name));
-      writeFileSync(path.join(directory, name, 'index.mjs'), source);
-    }
-    return directory;
-  }
-  const loadAll = async (
-    t: { teardown(work: () => unknown): unknown },
-    directory: string,
-    log: Log,
-  ): Promise<PluginCatalog> => {
-    const plugins = await PluginCatalog.load([directory], log, pluginServices(t));
-    t.teardown(() => {
-      plugins.close(false);
-    });
-    return plugins;
-  };
-  const source = (more: string, name = 'good'): string =>
-    `export default { apiVersion: 2, name: '${name}', mode: 'dynamic', properties: [], create: () => ({}), ${more} };`;
-
-  t.test('varpd comes with direct', async (t) => {
-    const plugins = await PluginCatalog.load([], newLog(), pluginServices(t));
-    t.match(plugins.get('direct'), { mode: 'point', properties: [{ name: 'direct/dest_ip' }, {}] });
-  });
-
-  t.test('a bad plugin is logged and left out, the first of a name wins', async (t) => {
-    const log = newLog();
-    const directory = directoryOf(t, {
-      a: source(''),
-      b: source("mode: 'point'"),
-      c: source('apiVersion: 1', 'c'),
-      d: source("properties: [{ name: 'x/y', type: 'uint', required: false }]", 'd'),
-      e: source("properties: [{ name: 'e/y', type: 'uint', required: false, default: 'no', max: 3 }]", 'e'),
-      f: 'throw new Error("at load");',
-      g: 'export default 42;',
-      h: 'this is not JavaScript',
-      i: source('', '../../etc'),
-      j: source('create: undefined', 'j'),
-      k: source("properties: [{ name: 'k/y', type: 'choice', required: false }]", 'k'),
-      l: source('', 'vxlan'),
-    });
-    const plugins = await loadAll(t, directory, log);
-    t.equal(await plugins.find('nobody'), undefined);
-    t.same([...plugins.keys()], ['direct', 'files', 'http', 'nats', 'good']);
-    t.equal(plugins.get('good')?.mode, 'dynamic');
-    t.match(
-      log.lines.filter((line) => !line.startsWith('debug')),
-      [
-        /warn .*\/b\/index\.mjs: there is a plugin 'good' already/,
-        /error .*\/c\/index\.mjs:1: left out: apiVersion: apiVersion 2; /,
-        /\/d\/.*property x\/y must begin with 'd\/'/,
-        /\/e\/.*property e\/y has a default that is not a whole number from 0 to 3/,
-        /\/f\/.*at load/,
-        /\/g\/.*default export: /,
-        /\/h\/.*left out: /,
-        /\/i\/.*name: a letter and at most 30/,
-        /\/j\/.*create: a function/,
-        /\/k\/.*property k\/y is a choice without choices/,
-        /\/l\/.*name: a name other than vxlan, geneve, varpd/,
-      ],
-    );
-  });
-
-  t.test('one that is mended, or comes later, is found when somebody wants it', async (t) => {
-    const log = newLog();
-    const directory = directoryOf(t, { good: 'this is not JavaScript' });
-    const plugins = await loadAll(t, directory, log);
-    t.equal(await plugins.find('good'), undefined);
-    t.match(plugins.failureOf('good'), /\/good\/index\.mjs:1:6: a syntax error$/);
-    t.equal(plugins.failureOf('late'), undefined);
-    const complaints = log.lines.length;
-    t.equal(await plugins.find('good'), undefined);
-    t.equal(log.lines.length, complaints, 'what has not changed is not tried again');
-    writeFileSync(path.join(directory, 'good/index.mjs'), source(''));
-    mkdirSync(path.join(directory, 'late'));
-    // Node of itself would have to find out what an index.js is, and the hooks of the test runner disturb it in that.
-    writeFileSync(path.join(directory, 'late/package.json'), '{ "type": "module" }');
-    writeFileSync(path.join(directory, 'late/index.js'), source('', 'late'));
-    const found = await plugins.find('good');
-    t.match(found, { name: 'good' });
-    t.equal(plugins.failureOf('good'), undefined);
-    t.match(
-      await plugins.find('late'),
-      { name: 'late' },
-      plugins.failureOf('late') ?? 'one that comes later',
-    );
-    t.equal(await plugins.find('good'), found, 'what was found once stays');
-  });
-
-  t.test('one whose process ends without a word is tried again, with the same files', async (t) => {
-    const log = newLog();
-    const directory = directoryOf(t, { good: '' });
-    const mark = path.join(directory, 'is-over');
-    writeFileSync(
-      path.join(directory, 'good/index.mjs'),
-      `import { existsSync } from 'node:fs'; if (!existsSync('${mark}')) process.exit(3); ${source('')}`,
-    );
-    const plugins = await loadAll(t, directory, log);
-    t.equal(await plugins.find('good'), undefined);
-    t.match(plugins.failureOf('good'), /its process has ended \(exit status 3\)$/);
-    const complaints = log.lines.length;
-    t.equal(await plugins.find('another'), undefined);
-    t.equal(log.lines.length, complaints, 'not for the sake of another plugin');
-    writeFileSync(mark, '');
-    t.match(await plugins.find('good'), { name: 'good' });
-  });
-
-  t.test('a directory that is not there is fatal', async (t) => {
-    await t.rejects(PluginCatalog.load(['/nowhere'], newLog(), pluginServices(t)), {
-      code: 'NOT_FOUND',
-      message: 'pluginPath: failed to load from /nowhere: no such file or directory',
-    });
-  });
-
-  t.test('a plugin may be an object of a class', async (t) => {
-    class Plugin implements LookupPlugin {
-      readonly apiVersion = 2;
-      readonly name = 'classy';
-      readonly mode = 'dynamic';
-      readonly properties = [];
-      create(): Instance {
-        throw new Error('not here');
-      }
-    }
-    const value = new Plugin();
-    t.equal(checkPlugin(value), value);
-  });
-});
 
 t.test('answers', async (t) => {
   const answered = (answer: unknown): Promise<LookupAnswer> => {

@@ -6,7 +6,7 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check';
 import t from 'tap';
 
-import { waitingCallsOf } from '../../src/daemon/plugins/complaints.js';
+import { waitingCallsOf } from '../../src/daemon/plugins/host/complaints.js';
 import { Secrets } from '../../src/daemon/plugins/host/secrets.js';
 import { AnswerError, shown } from '../../src/daemon/plugins/plugin-answer.js';
 import { specProblems } from '../../src/daemon/plugins/spec-check.js';

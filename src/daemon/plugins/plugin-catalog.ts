@@ -13,6 +13,7 @@ import type { Confinement } from '../../plugin-process/messages.js';
 import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
 import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugin-loader.js';
+import { NameClaims } from './name-claims.js';
 import { mayBeNamed } from './plugin-entry.js';
 import { NotStarted } from './plugin-process.js';
 import type { RunnerServices } from './plugin-runner.js';
@@ -23,8 +24,8 @@ import { Spawner, type SpawnerPlace } from './spawner.js';
 export interface Plugins {
   get(name: string): LookupPlugin | undefined;
   /**
-   * Returns the same as `get`, after all imports under way and those of files that have changed since. Never
-   * rejects.
+   * Returns the same as `get`, once there is a plugin of this name, or the imports under way and those of files that have
+   * changed since are over. Never rejects.
    */
   find(name: string): Promise<LookupPlugin | undefined>;
   keys(): Iterable<string>;
@@ -60,10 +61,13 @@ export class PluginCatalog implements Plugins {
   readonly #log: Log;
   readonly #services: RunnerServices;
   readonly #plugins = new Map<string, LookupPlugin>();
-  /** Entry files of the plugins that were imported. */
+  /** Entry files of the plugins that have been loaded, or are being loaded. */
   readonly #loaded = new Set<string>();
   readonly #failures = new Map<string, Failure>();
-  #importing: Promise<void> = Promise.resolve();
+  /** All imports under way. */
+  #importing: Promise<unknown> = Promise.resolve();
+  /** Calls of `find` that wait for imports. */
+  readonly #waiting = new Set<{ readonly name: string; readonly wake: () => void }>();
 
   private constructor(directories: readonly string[], log: Log, services: CatalogServices) {
     this.#directories = directories;
@@ -88,7 +92,7 @@ export class PluginCatalog implements Plugins {
     await catalog.#import(entryFiles(BUILT_IN_PLUGINS));
     // A spawner that others have started ends when no varpd comes.
     if (services.place.begin === undefined) catalog.#services.spawner.hold();
-    catalog.#importing = catalog.#import(files);
+    catalog.#begin(files);
     return catalog;
   }
 
@@ -102,11 +106,24 @@ export class PluginCatalog implements Plugins {
 
   async find(name: string): Promise<LookupPlugin | undefined> {
     for (let attempt = 0; attempt < 2 && !this.#plugins.has(name); attempt++) {
-      await this.#importing;
-      if (!this.#plugins.has(name)) this.#importing = this.#import(this.#worthTrying(name));
+      await this.#settled(name);
+      if (!this.#plugins.has(name)) this.#begin(this.#worthTrying(name));
     }
-    await this.#importing;
+    await this.#settled(name);
     return this.#plugins.get(name);
+  }
+
+  /** Resolves when there is a plugin of this name, or no import is under way that may bring it. */
+  async #settled(name: string): Promise<void> {
+    if (this.#plugins.has(name)) return;
+    let wake!: () => void;
+    const arrival = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const waiting = { name, wake };
+    this.#waiting.add(waiting);
+    await Promise.race([arrival, this.#importing]);
+    this.#waiting.delete(waiting);
   }
 
   failureOf(name: string): string | undefined {
@@ -184,39 +201,50 @@ export class PluginCatalog implements Plugins {
     else this.#services.spawner.close();
   }
 
+  #begin(files: readonly string[]): void {
+    this.#importing = Promise.all([this.#importing, this.#import(files)]);
+  }
+
   /**
-   * Registers plugins in the order of `files`: the first of two with one name wins, so that none takes the
-   * place of `direct` by accident. Never rejects.
+   * Loads these files, and registers each plugin as soon as it is decided that it has its name (name-claims.ts). One that is
+   * registered already keeps it, so that none takes the place of `direct` by accident. Never rejects.
    */
   async #import(files: readonly string[]): Promise<void> {
+    const claims = new NameClaims(files);
     const imports = files.map(async (file) => {
-      const version = versionOf(file);
-      try {
-        return { file, plugin: await importPlugin(file, this.#services) };
-      } catch (error) {
-        const mayPass = error instanceof NotStarted;
-        return { file, failure: { version, reason: systemErrorText(error), mayPass } };
-      }
+      const plugin = await this.#load(file);
+      for (const decided of claims.settle(file, plugin)) this.#register(decided.file, decided.plugin);
     });
-    for (const { file, plugin, failure } of await Promise.all(imports)) {
-      if (failure !== undefined) {
-        this.#failures.set(file, failure);
-        this.#log.error(`plugin ${file}`, leftOut(file, failure.reason));
-        continue;
-      }
-      this.#loaded.add(file);
+    await Promise.all(imports);
+  }
+
+  /** Undefined: it could not be loaded, and the reason has been noted. */
+  async #load(file: string): Promise<LookupPlugin | undefined> {
+    const version = versionOf(file);
+    this.#loaded.add(file);
+    try {
+      const plugin = await importPlugin(file, this.#services);
       this.#failures.delete(file);
-      if (this.#plugins.has(plugin.name)) {
-        this.#log.warn(
-          `plugin ${file}`,
-          `${file}: there is a plugin '${plugin.name}' already, this one is left out`,
-        );
-        if (plugin instanceof ProcessPlugin) plugin.runner.close();
-      } else {
-        this.#plugins.set(plugin.name, plugin);
-        this.#log.debug('plugin', `${file}: plugin '${plugin.name}', mode ${plugin.mode}`);
-      }
+      return plugin;
+    } catch (error) {
+      const reason = systemErrorText(error);
+      this.#loaded.delete(file);
+      this.#failures.set(file, { version, reason, mayPass: error instanceof NotStarted });
+      this.#log.error(`plugin ${file}`, leftOut(file, reason));
+      return undefined;
     }
+  }
+
+  #register(file: string, plugin: LookupPlugin): void {
+    const { name, mode } = plugin;
+    if (this.#plugins.has(name)) {
+      this.#log.warn(`plugin ${file}`, `${file}: there is a plugin '${name}' already, this one is left out`);
+      if (plugin instanceof ProcessPlugin) plugin.runner.close();
+      return;
+    }
+    this.#plugins.set(name, plugin);
+    this.#log.debug('plugin', `${file}: plugin '${name}', mode ${mode}`);
+    for (const waiting of this.#waiting) if (waiting.name === name) waiting.wake();
   }
 
   /** Files that may have the plugin of this name now. */

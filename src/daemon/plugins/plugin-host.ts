@@ -19,7 +19,7 @@ import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 import { sentenceWithCauses } from '../system-error.js';
 import { type Ask, carryOut, factsOf, failure } from './carry-out.js';
-import { registerEars } from './complaints.js';
+import { registerEars } from './host/complaints.js';
 import { andThen, DeadlineError, Deadlines, type Eventually, STOP_DEADLINE_MS } from './deadline.js';
 import { HostCalls } from './host/host-calls.js';
 import { PluginKnowledge, type PluginDatapath, type ServedOverlay } from './knowledge.js';

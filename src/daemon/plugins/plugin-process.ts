@@ -22,7 +22,7 @@ import {
   type ToPlugin,
 } from '../../plugin-process/messages.js';
 import type { Limits } from '../config.js';
-import { complainOf, waitingCallsOf } from './complaints.js';
+import { complainOf, waitingCallsOf } from './host/complaints.js';
 import { PluginRequests } from './plugin-requests.js';
 import type { SpawnedProcess, Spawner } from './spawner.js';
 

@@ -4,7 +4,7 @@
  */
 import type { Host } from '../../plugin/contract.js';
 import type { CallId, InstanceId, RowsLine } from '../../plugin-process/messages.js';
-import { complainOf } from './complaints.js';
+import { complainOf } from './host/complaints.js';
 import { SentRows } from './mapping/sent-rows.js';
 
 /** Rows of lists that wait for their call: four million targets, more than any network has, and the parts that they come in,

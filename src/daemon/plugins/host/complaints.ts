@@ -1,5 +1,5 @@
 /** The parts of an instance that its process needs: the receiver of its mistakes, and the number of its calls that wait. */
-import type { Host } from '../../plugin/contract.js';
+import type { Host } from '../../../plugin/contract.js';
 
 export interface InstanceEars {
   /** Told a mistake that the plugin makes outside of every call that varpd waits for. Must not throw. */
