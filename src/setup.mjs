@@ -66,7 +66,7 @@ const programs = {
   crun: { packages: ['crun'], goals: ['test'] },
   zsh: { packages: ['zsh'], goals: ['test'] },
   fish: { packages: ['fish'], goals: ['test'] },
-  nft: { packages: ['nftables'], goals: ['test'] },
+  nft: { packages: ['nftables'], goals: ['test', 'bench'] },
   'wireguard-go': { packages: ['wireguard-go'], goals: ['test'] },
   'wg-quick': { packages: ['wireguard-tools'], goals: ['test'] },
   bindfs: { packages: ['bindfs'], goals: ['test', 'faults'] },
@@ -82,6 +82,7 @@ const helperSources = {
   'test/helpers/flow-order.c': ['test'],
   'test/helpers/ways-to-root.c': ['test'],
   'test/faults/mishap.c': ['test', 'faults'],
+  'test/bench/delay-relay.c': ['test', 'bench'],
   'test/bench/plain-forwarder.c': ['bench'],
   'test/bench/udp-load.c': ['test', 'bench', 'faults', 'soak'],
 };

@@ -11,7 +11,7 @@ import { idleLatency } from './figures/latency.js';
 import { bestUdp } from './figures/udp.js';
 import { type Spread, spread } from './report/statistics.js';
 import { cell, table } from './report/tables.js';
-import { hosts, type Tunnel, VNETID, VXLAN_BYTES } from './subjects/tunnel.js';
+import { hosts, innerMtu, type Terms, type Tunnel, VNETID } from './subjects/tunnel.js';
 
 const PLUGINS = fromRoot('dist/test/bench/plugins');
 /** The plugin's own first MAC. */
@@ -22,9 +22,8 @@ const FILL_MS = 120_000;
 /** Addresses of the MACs that are real; those of the hosts themselves are below. */
 const addressOf = (index: number): string => `10.55.55.${100 + index}`;
 
-export interface GrowthSettings {
+export interface GrowthSettings extends Terms {
   readonly rounds: number;
-  readonly mtuBytes: number;
 }
 
 interface Measure {
@@ -59,9 +58,9 @@ const macOf = (value: number): string =>
     .replace(/..(?!$)/g, '$&:');
 
 /** Ten VNICs on b, whose MACs are in the table of a among `size` targets. */
-async function withTargets(bed: Bed, size: number, { mtuBytes }: GrowthSettings): Promise<Tunnel> {
-  const [a, b] = await hosts(bed, { mtuBytes, properties: [] });
-  const inner = mtuBytes - VXLAN_BYTES;
+async function withTargets(bed: Bed, size: number, settings: GrowthSettings): Promise<Tunnel> {
+  const [a, b] = await hosts(bed, settings);
+  const inner = innerMtu(settings);
   const [left, right] = [await Daemon.start(bed, a, { pluginPath: [PLUGINS] }), await Daemon.start(bed, b)];
   await right.ok(
     directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: VNETID }, `-p mtu=${inner}`),
@@ -91,13 +90,13 @@ async function withTargets(bed: Bed, size: number, { mtuBytes }: GrowthSettings)
 }
 
 /** An overlay with `size` VNICs on both hosts, all up, none of them used. */
-async function withPorts(bed: Bed, size: number, { mtuBytes }: GrowthSettings): Promise<Tunnel> {
-  const [a, b] = await hosts(bed, { mtuBytes, properties: [] });
+async function withPorts(bed: Bed, size: number, settings: GrowthSettings): Promise<Tunnel> {
+  const [a, b] = await hosts(bed, settings);
   const pids: number[] = [];
   const start = async (host: Namespace, peer: Namespace): Promise<void> => {
     const daemon = await Daemon.start(bed, host);
     const ends = { from: host.underlay.v4, to: peer.underlay.v4, vnetid: VNETID };
-    await daemon.ok(directOverlay(ends, `-p mtu=${mtuBytes - VXLAN_BYTES}`));
+    await daemon.ok(directOverlay(ends, `-p mtu=${innerMtu(settings)}`));
     for (let index = 0; index < size; index++)
       await daemon.call('vnic.create', { name: `idle${index}`, over: 'overlay0', temporary: true });
     await host.plumb('overlay0', { v6: false });

@@ -97,7 +97,7 @@ async function main(settings: Settings): Promise<boolean> {
 }
 
 const settings = readSettings(process.argv.slice(2));
-const missing = skipUnlessNetns(settings.mode === 'wires' ? ['iperf3', 'ethtool'] : ['iperf3']);
+const missing = skipUnlessNetns(settings.mode === 'wires' ? ['iperf3', 'ethtool', 'nft'] : ['iperf3']);
 if (missing !== false) {
   console.error(`the bench ${missing}`);
   process.exit(1);

@@ -243,7 +243,12 @@ export class Bed {
   }
 }
 
-async function plumbUnderlay(host: Namespace, device: string, { v6 = true }: HostOptions): Promise<void> {
+/** Gives a device this host's underlay addresses and brings it up. */
+export async function plumbUnderlay(
+  host: Namespace,
+  device: string,
+  { v6 = true }: HostOptions,
+): Promise<void> {
   await host.ipBatch(
     `addr add ${host.underlay.v4}/24 dev ${device}`,
     ...(v6 ? [`addr add ${host.underlay.v6}/64 dev ${device} nodad`] : []),

@@ -1,8 +1,8 @@
 // Tunnels on real devices, as several tests build them.
 
-import { type Test } from 'tap';
+import type { Test } from 'tap';
 
-import { type EncapsulationName } from '../../src/encap/index.js';
+import type { EncapsulationName } from '../../src/encap/index.js';
 import { Daemon, directOverlay } from './daemon.js';
 import { Bed, type Namespace, UNDERLAY_DEVICE } from './netns.js';
 import { transferTcp } from './traffic.js';

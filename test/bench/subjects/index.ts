@@ -9,6 +9,8 @@ import { plain, varpd } from './vxlan.js';
 export const OURS = varpd.name;
 export const KERNEL = kernel.name;
 export const PLAIN = plain.name;
+/** No tunnel. */
+export const RAW = veth.name;
 export const subjects: readonly Subject[] = [
   veth,
   kernel,

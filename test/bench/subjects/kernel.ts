@@ -1,25 +1,29 @@
 // Without a forwarding process: the bare cable, and the kernel's own VXLAN over it.
 import { addKernelVxlan } from '../../helpers/netns.js';
-import { hosts, joinHosts, type Subject, VNETID, VXLAN_BYTES } from './tunnel.js';
+import { FAMILIES } from '../../helpers/tunnels.js';
+import { hosts, innerMtu, joinHosts, type Subject, VNETID } from './tunnel.js';
 
 export const veth: Subject = {
   name: 'veth',
   title: 'the bare veth pair: no tunnel',
+  families: FAMILIES,
   missing: () => false,
   async build(bed, terms) {
     const [a, b] = await hosts(bed, terms);
-    return { a, b, target: b.underlay.v4, pids: [] };
+    return { a, b, target: b.underlay[terms.family], pids: [] };
   },
 };
 
 export const kernel: Subject = {
   name: 'kernel',
   title: "the kernel's vxlan: in the kernel, no process",
+  families: FAMILIES,
   missing: () => false,
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
-    return joinHosts(pair, terms.mtuBytes - VXLAN_BYTES, async (host, peer) => {
-      const options = { vnetid: VNETID, local: host.underlay.v4, remote: peer.underlay.v4 };
+    const { family } = terms;
+    return joinHosts(pair, innerMtu(terms), async (host, peer) => {
+      const options = { vnetid: VNETID, local: host.underlay[family], remote: peer.underlay[family] };
       return { device: await addKernelVxlan(host, options) };
     });
   },

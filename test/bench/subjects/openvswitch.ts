@@ -1,6 +1,7 @@
 // Open vSwitch's userland datapath: two bridges a host, one that has the underlay device, one that has the tunnel.
 import { OpenVSwitch, skipUnlessOpenVSwitch } from '../../helpers/openvswitch.js';
-import { hosts, joinHosts, type Subject, VNETID, VXLAN_BYTES } from './tunnel.js';
+import { FAMILIES } from '../../helpers/tunnels.js';
+import { hosts, innerMtu, joinHosts, type Subject, VNETID } from './tunnel.js';
 
 const packages = ['openvswitch-switch'];
 
@@ -8,17 +9,18 @@ export const openvswitch: Subject = {
   name: 'ovs',
   title: "Open vSwitch's userland datapath: VXLAN",
   packages,
+  families: FAMILIES,
   missing() {
     const missing = skipUnlessOpenVSwitch();
     return missing === false ? false : `${missing}: apt-get install ${packages.join(' ')}`;
   },
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
-    const { mtuBytes } = terms;
-    const innerMtuBytes = mtuBytes - VXLAN_BYTES;
+    const { mtuBytes, family } = terms;
+    const innerMtuBytes = innerMtu(terms);
     return joinHosts(pair, innerMtuBytes, async (host, peer) => {
-      const ovs = await OpenVSwitch.start(bed, host, { mtuBytes, innerMtuBytes, v6: false });
-      await ovs.tunnel(host.underlay.v4, peer.underlay.v4, VNETID);
+      const ovs = await OpenVSwitch.start(bed, host, { mtuBytes, innerMtuBytes, v6: family === 'v6' });
+      await ovs.tunnel(host.underlay[family], peer.underlay[family], VNETID);
       return { device: 'br-int', pid: ovs.pid };
     });
   },

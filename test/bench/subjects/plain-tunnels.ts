@@ -12,6 +12,7 @@ export const openvpn: Subject = {
   name: 'openvpn',
   title: 'OpenVPN: Ethernet, without cipher and authentication',
   packages: OPENVPN,
+  families: ['v4'],
   missing: () => unlessInstalled(OPENVPN, OPENVPN),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
@@ -32,6 +33,7 @@ export const socat: Subject = {
   name: 'socat',
   title: 'socat: a TAP and a UDP socket, no header at all',
   packages: SOCAT,
+  families: ['v4'],
   missing: () => unlessInstalled(SOCAT, SOCAT),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);

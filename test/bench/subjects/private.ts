@@ -27,6 +27,7 @@ export const wireguard: Subject = {
   name: 'wireguard-go',
   title: 'wireguard-go: IP alone, encrypted',
   packages: WIREGUARD.packages,
+  families: ['v4'],
   missing: () => unlessInstalled(WIREGUARD.programs, WIREGUARD.packages),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
@@ -58,6 +59,7 @@ export const tinc: Subject = {
   name: 'tinc',
   title: 'tinc: Ethernet, without cipher and digest',
   packages: TINC.packages,
+  families: ['v4'],
   missing: () => unlessInstalled(TINC.programs, TINC.packages),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
@@ -106,6 +108,7 @@ export const fastd: Subject = {
   name: 'fastd',
   title: 'fastd: Ethernet, method "null"',
   packages: FASTD.packages,
+  families: ['v4'],
   missing: () => unlessInstalled(FASTD.programs, FASTD.packages),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);
@@ -143,6 +146,7 @@ export const nebula: Subject = {
   name: 'nebula',
   title: 'nebula: IP alone, encrypted',
   packages: NEBULA.packages,
+  families: ['v4'],
   missing: () => unlessInstalled(NEBULA.programs, NEBULA.packages),
   async build(bed, terms) {
     const pair = await hosts(bed, terms);

@@ -1,17 +1,18 @@
 // What every subject of the bench has in common: two fresh hosts, the same addresses, and a tunnel between them.
+import { MAX_MTU_BYTES } from '../../../src/model/properties.js';
 import { skipUnlessNetns } from '../../helpers/need.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
 import { type Child, waitUntil } from '../../helpers/process.js';
+import { type Family, OVERHEAD } from '../../helpers/tunnels.js';
 import { hostsOverWire, type Wire } from './wire.js';
 
-/** Ethernet, IPv4, UDP and VXLAN headers: what VXLAN takes of the underlay's MTU. */
-export const VXLAN_BYTES = 50;
 export const VNETID = 42;
 
 /** What a run sets for all subjects. */
 export interface Terms {
   /** Of the underlay. */
   readonly mtuBytes: number;
+  readonly family: Family;
   /** `name=value`, more properties of varpd's overlays. */
   readonly properties: readonly string[];
   /** What lies between the hosts; without it one veth pair as it comes. */
@@ -33,6 +34,7 @@ export interface Subject {
   readonly title: string;
   /** Debian packages, of what is not installed with the rest. */
   readonly packages?: readonly string[];
+  readonly families: readonly Family[];
   /** False, or why it cannot be measured here. */
   missing(): false | string;
   build(bed: Bed, terms: Terms): Promise<Tunnel>;
@@ -50,8 +52,12 @@ export function unlessInstalled(programs: readonly string[], packages: readonly 
   return missing === false ? false : `${missing}: apt-get install ${packages.join(' ')}`;
 }
 
-export function hosts(bed: Bed, { mtuBytes, wire }: Terms): Promise<[Namespace, Namespace]> {
-  const options = { mtuBytes, v6: false };
+/** Of an overlay with VXLAN: no subject has more than varpd. */
+export const innerMtu = ({ mtuBytes, family }: Pick<Terms, 'mtuBytes' | 'family'>): number =>
+  Math.min(mtuBytes - OVERHEAD[family], MAX_MTU_BYTES);
+
+export function hosts(bed: Bed, { mtuBytes, family, wire }: Terms): Promise<[Namespace, Namespace]> {
+  const options = { mtuBytes, v6: family === 'v6' };
   return wire === undefined ? bed.twoHosts(options) : hostsOverWire(bed, wire, options);
 }
 
