@@ -29,7 +29,7 @@ const MAX_JOBS = 8 * JOBS;
 const LOOK_MS = 400;
 /** A file more, when this much of one processor was idle. */
 const ENOUGH_IDLE = 0.2;
-/** For one file, and for one of test/full, which may make packages on a busy machine. */
+/** For one file, and for one of test/full, which may make packages on a busy machine; unless the environment says. */
 const TIMEOUT_S = 900;
 const FULL_TIMEOUT_S = 2700;
 
@@ -141,7 +141,7 @@ async function runFile(file: string): Promise<void> {
   const child = spawn(process.execPath, ['--enable-source-maps', file], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TAP_TIMEOUT: `${timeoutS}`, ...(isFull && { VARPD_TEST_WHOLE: 'yes' }) },
+    env: { TAP_TIMEOUT: `${timeoutS}`, ...process.env, ...(isFull && { VARPD_TEST_WHOLE: 'yes' }) },
   });
   running.add(child);
   const ended = new Promise<string | undefined>((resolve) => {

@@ -43,11 +43,16 @@ async function measureOnce(
 const describe = (figures: WireFigures): string =>
   SHAPES.map(({ key, title }) => `${title}: ${figures[key].toFixed(2)}`).join('; ');
 
-/** Where the kernel's TAPs are short of a veth. */
-function shortfalls(wires: readonly Wire[]): string[] {
-  const isShort =
-    wires.some(({ delayUs }) => delayUs !== undefined) && !probeFeatures().tapTunnelSegmentation;
-  return isShort ? ['the wire with a delay takes no tunnel frames whole: TAPs do so since Linux 6.17'] : [];
+/** How the wires differ from what their titles may let one expect. */
+function notesOn(wires: readonly Wire[]): string[] {
+  const isDelayed = wires.some(({ delayUs }) => delayUs !== undefined);
+  const isLossy = wires.some(({ losesOneIn }) => losesOneIn !== undefined);
+  return [
+    ...(isDelayed && !probeFeatures().tapTunnelSegmentation
+      ? ['delay: the wire takes no tunnel frames whole, since a TAP of this kernel does not (Linux 6.17)']
+      : []),
+    ...(isLossy ? ['loss: a GSO frame is one frame, and is lost whole with all its segments'] : []),
+  ];
 }
 
 /** False when something could not be measured. */
@@ -63,7 +68,8 @@ export async function measureWires(settings: Settings, share: Share): Promise<bo
   );
   const minutes = Math.ceil((rounds * turns.length * (2 * seconds + OTHER_SECONDS)) / 60);
   const length = `${rounds} rounds of ${turns.length} turns, some ${minutes} minutes; TCP ${seconds} s`;
-  console.log([length, share.how, matrixText(matrix), ...shortfalls(wires)].join('\n'));
+  const notes = notesOn(wires);
+  console.log([length, share.how, matrixText(matrix), ...notes].join('\n'));
   const { samples, failures } = await takeRounds(rounds, turns, describe);
   if (samples.length === 0) return false;
   const about = `medians (smallest..largest) of ${rounds} rounds; ratios within a round`;
@@ -82,7 +88,9 @@ export async function measureWires(settings: Settings, share: Share): Promise<bo
       samples,
     },
     svg: wireChart(samples, matrix, about),
-    md: tables.map(({ title, rows }) => `${title}: ${about}\n\n${markdownRows(rows)}`).join('\n\n'),
+    md: [...tables.map(({ title, rows }) => `${title}: ${about}\n\n${markdownRows(rows)}`), ...notes].join(
+      '\n\n',
+    ),
   });
   return failures.length === 0;
 }

@@ -11,4 +11,9 @@ export const usual = <Row>(rows: readonly Row[], isUsual: (row: Row) => boolean)
 /** Whether something is tried: in `npm test`, only what is usual. */
 export const isTried = (isUsual: boolean): boolean => isWhole || isUsual;
 
+/** How much `npm run bench -- --verify` carries over each connection. */
+const verifiedBytes = process.env['VARPD_TEST_BYTES'];
+export const isThorough = verifiedBytes !== undefined;
+export const bytesOr = (usual: number): number => Number(verifiedBytes ?? usual);
+
 export const part = (count: number): number => (isWhole ? count : Math.ceil(count / 4));

@@ -11,18 +11,20 @@ import { Bed, type Namespace, skipUnlessGeneveDevices } from '../helpers/netns.j
 import { waitUntil } from '../helpers/process.js';
 import { frameOf, PLAIN, segmentsOf } from '../helpers/superframe.js';
 import { DatagramSink, reaches, transferTcp } from '../helpers/traffic.js';
-import { usual } from '../helpers/whole.js';
+import { FAMILIES, type Family } from '../helpers/tunnels.js';
+import { bytesOr, isThorough, usual } from '../helpers/whole.js';
 
 const VNETID = 42;
 const PORT = 8472;
 const BYTES = 4_000_000;
+const THOROUGH_TIMEOUT_MS = 600_000;
 
 interface Shape {
   readonly name: string;
   /** For `ip link add`. */
   readonly link: string;
-  readonly outer: 'v4' | 'v6';
-  readonly inner: 'v4' | 'v6';
+  readonly outer: Family;
+  readonly inner: Family;
   readonly offload?: 'off';
   /** In npm test too. */
   readonly isUsual?: true;
@@ -71,23 +73,30 @@ async function hosts(t: Test, offload = 'auto'): Promise<Hosts> {
   return { bed, pair: [a, b] };
 }
 
-async function addTunnel(pair: Hosts['pair'], { link, outer, inner }: Shape): Promise<void> {
+async function addTunnel(pair: Hosts['pair'], { link, outer }: Shape): Promise<void> {
   const [kind, ...words] = link.split(' ');
   for (const [index, host] of pair.entries()) {
     const remote = pair[1 - index].overlay[outer];
     const local = kind === 'vxlan' ? `local ${host.overlay[outer]}` : '';
     await host.ip(`link add inner0 type ${kind} id 77 remote ${remote} ${local} ${words.join(' ')}`);
     await host.ip('link set inner0 up mtu 1300');
-    const [bits, more] = inner === 'v4' ? [24, ''] : [64, 'nodad'];
-    await host.ip(`addr add ${ADDRESSES[inner][index]}/${bits} dev inner0 ${more}`);
+    await host.ip(`addr add ${ADDRESSES.v4[index]}/24 dev inner0`);
+    await host.ip(`addr add ${ADDRESSES.v6[index]}/64 dev inner0 nodad`);
   }
 }
 
 const isNested = extra.probeFeatures().tapTunnelSegmentation;
 
+/** Why a tunnel has nothing to verify here, where the kernel hands over no superframes of tunnels. */
+function unverifiable({ offload }: Shape): false | string {
+  if (!isThorough || isNested || offload === 'off') return false;
+  return 'a TAP of this kernel has no superframes in tunnels (Linux 6.17): varpd has no offload `nested`';
+}
+
 t.test('TCP in a tunnel of the kernel', { skip: skipUnlessNetns(['tshark']) }, async (t) => {
   for (const shape of usual(SHAPES, ({ isUsual }) => isUsual === true)) {
-    const skip = shape.link.startsWith('geneve') && (await skipUnlessGeneveDevices());
+    const skip =
+      unverifiable(shape) || (shape.link.startsWith('geneve') && (await skipUnlessGeneveDevices()));
     await t.test(shape.name, { skip }, async (t) => {
       const { bed, pair } = await hosts(t, shape.offload);
       await addTunnel(pair, shape);
@@ -105,9 +114,25 @@ t.test('TCP in a tunnel of the kernel', { skip: skipUnlessNetns(['tshark']) }, a
         t.equal(large > 0, isExpected, `${index === 0 ? 'sent' : 'received'}: ${large} superframes`);
       }
       t.ok((await transferTcp(b, a, { address: there, bytes: BYTES })).exact, 'and back');
+      if (isThorough) await verify(t, pair);
     });
   }
 });
+
+/** Each family each way, without a capture: it would hold all of it. */
+async function verify(t: Test, [a, b]: Hosts['pair']): Promise<void> {
+  const bytes = bytesOr(BYTES);
+  for (const inner of FAMILIES) {
+    const [there, back] = ADDRESSES[inner];
+    for (const [from, to, address] of [
+      [a, b, back],
+      [b, a, there],
+    ] as const) {
+      const { exact } = await transferTcp(from, to, { address, bytes, timeoutMs: THOROUGH_TIMEOUT_MS });
+      t.ok(exact, `${bytes / 1e6} MB over IP${inner}, ${from === a ? 'there' : 'back'}`);
+    }
+  }
+}
 
 /** Many datagrams of one size that look like VXLAN with TCP inside. */
 const SENDER = `

@@ -12,7 +12,7 @@ import { filler, toHex } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, Bed, type Namespace, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { DatagramSink, reaches, transferTcp, udpEcho } from '../helpers/traffic.js';
-import { every, part, usual } from '../helpers/whole.js';
+import { bytesOr, every, isThorough, part, usual } from '../helpers/whole.js';
 
 const VNETID = 42;
 const UNDERLAY_MTU = 1500;
@@ -25,9 +25,6 @@ type Family = (typeof FAMILIES)[number];
 const OVERHEAD = { v4: 50, v6: 70 } as const;
 const UDP_OVERHEAD = { v4: 28, v6: 48 } as const;
 const FRAGMENTS = 'ip.flags.mf == 1 || ip.frag_offset > 0 || ipv6.fraghdr';
-
-const isThorough = process.env['VARPD_TEST_BYTES'] !== undefined;
-const bytesOr = (usual: number): number => Number(process.env['VARPD_TEST_BYTES'] ?? usual);
 
 interface Shape {
   readonly family: Family;

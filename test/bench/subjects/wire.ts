@@ -37,7 +37,7 @@ export const wires: readonly Wire[] = [
   { name: 'neither', title: 'neither', takesTunnelFrames: false, takesTrains: false },
   { name: 'tunnel', title: 'tunnel frames alone', takesTunnelFrames: true, takesTrains: false },
   { name: 'delay', title: 'both, and delays each frame by 100 us', ...BOTH, delayUs: 100 },
-  { name: 'loss', title: 'both, and loses 0.1 % of the GSO frames', ...BOTH, losesOneIn: 1000 },
+  { name: 'loss', title: 'both, and loses 0.1 % of the frames', ...BOTH, losesOneIn: 1000 },
 ];
 
 /** For `ethtool -K`. */
