@@ -58,7 +58,8 @@ export const PLAIN: Packet = {
   payload: new Uint8Array(0),
 };
 
-const MACS = [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa];
+/** Destination and source of these frames. */
+export const MACS = [2, 0, 0, 0, 0, 0xb, 2, 0, 0, 0, 0, 0xa];
 const ADDRESSES = {
   4: [10, 55, 55, 200, 10, 55, 55, 201],
   6: [0xfd, 0x55, ...Array<number>(13).fill(0), 200, 0xfd, 0x55, ...Array<number>(13).fill(0), 201],

@@ -212,12 +212,16 @@ export async function sendFrames(
 
 /** Keeps every frame that enters a device: for a port of an overlay, what the overlay delivers to this host. */
 export class FrameSink {
-  private constructor(readonly child: Child) {}
+  private constructor(
+    readonly child: Child,
+    private readonly beginning: string,
+  ) {}
 
-  static async open(host: Namespace, device: string): Promise<FrameSink> {
+  /** `beginning`: hexadecimal digits that the frames to keep begin with. A host or a bridge on the way has some of its own. */
+  static async open(host: Namespace, device: string, beginning = ''): Promise<FrameSink> {
     const child = host.spawn([RAWFRAME, 'receive', device]);
     await child.waitForOutput(/ready/);
-    return new FrameSink(child);
+    return new FrameSink(child, beginning);
   }
 
   /** Whole frames, VLAN tags in place. */
@@ -240,6 +244,7 @@ export class FrameSink {
   }
 
   #lines(): string[] {
-    return this.child.stdout.split('\n').slice(0, -1);
+    const lines = this.child.stdout.split('\n').slice(0, -1);
+    return lines.filter((line) => line.startsWith(this.beginning));
   }
 }

@@ -10,7 +10,7 @@ import { filler, toHex } from '../helpers/frames.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { addKernelVxlan, UNDERLAY_DEVICE } from '../helpers/netns.js';
 import { run, waitUntil } from '../helpers/process.js';
-import { frameOf, PLAIN, superframeFields } from '../helpers/superframe.js';
+import { frameOf, MACS, PLAIN, superframeFields } from '../helpers/superframe.js';
 import { FrameSink, ping, reaches, sendFrames, transferTcp } from '../helpers/traffic.js';
 import { newBed } from '../helpers/tunnels.js';
 
@@ -18,6 +18,7 @@ import { newBed } from '../helpers/tunnels.js';
 const DELAY_US = 20_000;
 const named = (wanted: string): Wire => wires.find(({ name }) => name === wanted)!;
 const SEGMENT_BYTES = 1400;
+const OURS = toHex(Uint8Array.from(MACS));
 const VNETID = 42;
 
 /** A virtio-net header and its frame: a packet, or a superframe where the payload is longer than a segment. */
@@ -46,7 +47,7 @@ t.test('a delay', { skip: skipUnlessNetns(['tshark']) }, async (t) => {
       [a, b],
       [b, a],
     ]) {
-      const sink = await FrameSink.open(to, UNDERLAY_DEVICE);
+      const sink = await FrameSink.open(to, UNDERLAY_DEVICE, OURS);
       const { code, stderr } = await sendFrames(from, UNDERLAY_DEVICE, frames, { vnet: true });
       t.equal(code, 0, stderr);
       const arrived = await sink.waitFor(frames.length, 30_000);
@@ -112,7 +113,7 @@ t.test(
   async (t) => {
     const bed = newBed(t);
     const [a, b] = await hostsOverWire(bed, { ...named('loss'), losesOneIn: 2 }, { v6: false });
-    const sink = await FrameSink.open(b, UNDERLAY_DEVICE);
+    const sink = await FrameSink.open(b, UNDERLAY_DEVICE, OURS);
     const frames = Array.from({ length: 200 }, (_, index) =>
       framed(index % 2 === 0 ? 30_000 : 100, index, 'tcp'),
     );
