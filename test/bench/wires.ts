@@ -72,7 +72,8 @@ export async function measureWires(settings: Settings, share: Share): Promise<bo
   console.log([length, share.how, matrixText(matrix), ...notes].join('\n'));
   const { samples, failures } = await takeRounds(rounds, turns, describe);
   if (samples.length === 0) return false;
-  const about = `medians (smallest..largest) of ${rounds} rounds; ratios within a round`;
+  const medians = `medians (smallest..largest) of ${rounds} rounds`;
+  const about = `${medians}; ratios within a round`;
   const tables = wireTables(samples, matrix);
   for (const { title, rows } of tables) console.log(`\n${title}: ${about}\n${table(rows)}`);
   await writeResults('wires', {
@@ -87,7 +88,7 @@ export async function measureWires(settings: Settings, share: Share): Promise<bo
       failures,
       samples,
     },
-    svg: wireChart(samples, matrix, about),
+    svg: wireChart(samples, matrix, medians),
     md: [...tables.map(({ title, rows }) => `${title}: ${about}\n\n${markdownRows(rows)}`), ...notes].join(
       '\n\n',
     ),

@@ -23,6 +23,7 @@ interface Shape {
   readonly name: string;
   /** For `ip link add`. */
   readonly link: string;
+  /** Of the tunnel's own packets, and of the underlay. */
   readonly outer: Family;
   readonly inner: Family;
   readonly offload?: 'off';
@@ -56,7 +57,7 @@ interface Hosts {
   readonly pair: readonly [Namespace, Namespace];
 }
 
-async function hosts(t: Test, offload = 'auto'): Promise<Hosts> {
+async function hosts(t: Test, family: Family = 'v4', offload = 'auto'): Promise<Hosts> {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -65,7 +66,7 @@ async function hosts(t: Test, offload = 'auto'): Promise<Hosts> {
     [b, a],
   ] as const) {
     const daemon = (await Daemon.start(bed, from, { withoutRoot: true })).explain(t);
-    const ends = { from: from.underlay.v4, to: to.underlay.v4, vnetid: VNETID };
+    const ends = { from: from.underlay[family], to: to.underlay[family], vnetid: VNETID };
     await daemon.ok(directOverlay(ends, `-p offload=${offload}`));
     await from.plumb('overlay0');
   }
@@ -98,7 +99,7 @@ t.test('TCP in a tunnel of the kernel', { skip: skipUnlessNetns(['tshark']) }, a
     const skip =
       unverifiable(shape) || (shape.link.startsWith('geneve') && (await skipUnlessGeneveDevices()));
     await t.test(shape.name, { skip }, async (t) => {
-      const { bed, pair } = await hosts(t, shape.offload);
+      const { bed, pair } = await hosts(t, shape.outer, shape.offload);
       await addTunnel(pair, shape);
       const [a, b] = pair;
       const [there, back] = ADDRESSES[shape.inner];
