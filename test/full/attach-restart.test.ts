@@ -110,11 +110,16 @@ await t.test('restarts under ping', { skip, timeout: 600_000 }, async (t: Test) 
 
   const pid = async (): Promise<string> =>
     (await manager.exec('systemctl show --value -p MainPID varpd')).trim();
+  let overlay = 'overlay0';
   for (const way of ['dladm restart', 'systemctl restart varpd']) {
     const table = cells(`\`${way}\``);
     const before = await pid();
     const pings = await Promise.all(places.map(({ address }) => SteadyPing.start(b, address)));
     const marks = (): number[] => pings.map(({ reached }) => reached);
+    // The next process finds what has another name since a moment ago.
+    const renamed = overlay === 'overlay0' ? 'tenant0' : 'overlay0';
+    await dladm(`rename-link ${overlay} ${renamed}`);
+    overlay = renamed;
     await manager.exec(way);
     t.equal((await pid()) !== before, way.startsWith('systemctl'), `${way} is what it is`);
     const after = marks();
@@ -125,7 +130,7 @@ await t.test('restarts under ping', { skip, timeout: 600_000 }, async (t: Test) 
       t.equal(table.get(row), 'yes', `the table says so of ${way}`);
       t.equal(lost, 0, `${way}: ${row}: none of ${sent} lost`);
     }
-    t.match(await dladm('show-overlay -f -p -o status overlay0'), /^ONLINE/);
+    t.match(await dladm(`show-overlay -f -p -o status ${overlay}`), /^ONLINE/);
   }
   if (!t.passing()) t.comment(manager.output);
 });

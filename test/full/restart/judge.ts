@@ -111,8 +111,10 @@ export async function judge(one: Case, word: Word, seen: Pictures): Promise<stri
   const isNew = isMadeAnew(word);
   const isOffline = word === 'OFFLINE, made again';
   const isVnicOffline = word === 'VNIC OFFLINE, made again';
+  const isForgotten = word === 'VNIC forgotten';
+  const lacksVnic = isVnicOffline || isForgotten;
   // Whatever is made again has its own name, in varpd's namespace.
-  if (isNew.vnic || isOffline || isVnicOffline) atHome(place, 'vnic');
+  if (isNew.vnic || isOffline || lacksVnic) atHome(place, 'vnic');
   if (isNew.own || isOffline) atHome(place, 'own');
   const now = pictureOf(place, seen);
   const problems =
@@ -124,12 +126,13 @@ export async function judge(one: Case, word: Word, seen: Pictures): Promise<stri
       if (picture !== undefined) problems.push(`${name}: is there`);
   } else {
     problems.push(
-      ...(isNew.own || (isVnicOffline && isKill)
+      ...(isNew.own || (lacksVnic && isKill)
         ? renewed('own link', place.fresh?.own, before?.own, now.own)
         : changes('own link', before?.own, now.own)),
     );
     if (isNew.vnic) problems.push(...renewed('VNIC', place.fresh?.vnic, before?.vnic, now.vnic));
-    else if (!isVnicOffline) problems.push(...changes('VNIC', before?.vnic, now.vnic));
+    else if (!isVnicOffline)
+      problems.push(...changes('VNIC', isForgotten ? undefined : before?.vnic, now.vnic));
   }
   const status = /OFFLINE|DEGRADED/.exec(word)?.[0] ?? 'ONLINE';
   const reason = trouble.reason?.(one) ?? /^/;
@@ -155,20 +158,20 @@ export async function judge(one: Case, word: Word, seen: Pictures): Promise<stri
         (health) => health.status === status && (status === 'ONLINE' || reason.test(health.details)),
       )),
     );
-  const state = isNew.vnic ? 'up' : (trouble.vnicState ?? 'up');
+  const state = isForgotten ? 'MISSING' : isNew.vnic ? 'up' : (trouble.vnicState ?? 'up');
   if (status !== 'OFFLINE' && !isVnicOffline)
     problems.push(
       ...(await expects(`VNIC ${state}`, SHOWN_MS, one, vnic, ({ details }) => details.startsWith(state))),
     );
-  if (isNew.own || isNew.vnic || (isVnicOffline && isKill)) await replumb(place, isVnicOffline);
-  const isForgotten = trouble.byTargets === true && way.column === 'crash of the service';
-  if (status !== 'OFFLINE' && !isForgotten) problems.push(...(await frames(one, word, isVnicOffline)));
+  if (isNew.own || isNew.vnic || (lacksVnic && isKill)) await replumb(place, lacksVnic);
+  const hasNoTarget = trouble.byTargets === true && way.column === 'crash of the service';
+  if (status !== 'OFFLINE' && !hasNoTarget) problems.push(...(await frames(one, word, lacksVnic)));
   return problems;
 }
 
-async function frames({ place, trouble, way }: Case, word: Word, isVnicOffline: boolean): Promise<string[]> {
+async function frames({ place, trouble, way }: Case, word: Word, lacksVnic: boolean): Promise<string[]> {
   const isWhole = word === 'made again' || way.column === 'kill -9 and start';
-  const which = isVnicOffline ? (['own'] as const) : isWhole ? undefined : trouble.reachable;
+  const which = lacksVnic ? (['own'] as const) : isWhole ? undefined : trouble.reachable;
   const reached = await place.reaches(which);
   return (which ?? ['own', 'vnic'])
     .filter((name) => !reached.includes(name))
@@ -180,8 +183,10 @@ export async function judgeMended(one: Case, word: Word): Promise<string[]> {
   const { place, way, trouble } = one;
   const look = (): Promise<Health> => healthOf(way, place.overlay, 'overlay');
   const vnic = (): Promise<Health> => healthOf(way, place.vnic, 'vnic');
+  const isOnline = expects('ONLINE again', BACK_MS, one, look, ({ status }) => status === 'ONLINE');
+  if (word === 'VNIC forgotten') return isOnline;
   const found = await Promise.all([
-    expects('ONLINE again', BACK_MS, one, look, ({ status }) => status === 'ONLINE'),
+    isOnline,
     expects('VNIC up again', BACK_MS, one, vnic, ({ status }) => status === 'up'),
   ]);
   const problems = found.flat();
@@ -270,7 +275,7 @@ export function atHome(place: Place, which: 'own' | 'vnic'): void {
 }
 
 /** What is made again has no addresses, and is in no bridge. */
-async function replumb(place: Place, isVnicOffline: boolean): Promise<void> {
+async function replumb(place: Place, lacksVnic: boolean): Promise<void> {
   const { a } = place.hosts;
   if (
     place.bridge !== undefined &&
@@ -279,6 +284,5 @@ async function replumb(place: Place, isVnicOffline: boolean): Promise<void> {
     await a.ip(`link del ${place.bridge}`);
     place.bridge = undefined;
   }
-  if (!isVnicOffline) await place.plumb();
-  else await place.plumb(['own']);
+  await place.plumb(lacksVnic ? ['own'] : undefined);
 }

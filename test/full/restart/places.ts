@@ -14,6 +14,8 @@ export interface PlaceOptions {
   readonly queues?: number;
   /** A listen address that no other overlay has. */
   readonly ownAddress?: boolean;
+  /** The VNIC is made for a container. */
+  readonly attached?: boolean;
   /** A listen port that no other overlay has. */
   readonly ownPort?: boolean;
 }
@@ -108,7 +110,7 @@ export class Place {
 
   /** `peer`: asks the varpd on the other host. */
   async create(call: Call, files: Files, peer: Call | undefined): Promise<void> {
-    const { search = 'direct', queues = 1, ownAddress = false } = this.options;
+    const { search = 'direct', queues = 1, ownAddress = false, attached = false } = this.options;
     const { encap } = this;
     const { a, b } = this.hosts;
     if (ownAddress) await a.ip(`addr add ${this.listenAddress}`);
@@ -131,7 +133,13 @@ export class Place {
       temporary: false,
       properties,
     });
-    await call('vnic.create', { name: this.vnic, over: this.overlay, mac: this.vnicMac, temporary: false });
+    await call('vnic.create', {
+      name: this.vnic,
+      over: this.overlay,
+      mac: this.vnicMac,
+      temporary: false,
+      ...(attached && { attachment: `cni:net0/container${this.number}/eth0` }),
+    });
     await this.#createPeer(peer);
     await b.ip(`link set ${this.peerDevice} address ${this.peerMac} up`);
     for (const network of [60, 61])

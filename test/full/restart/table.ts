@@ -12,6 +12,7 @@ export const WORDS = [
   'VNIC made again',
   'own link made again',
   'VNIC OFFLINE, made again',
+  'VNIC forgotten',
   'OFFLINE, made again',
   'refused',
   'start fails, stays',

@@ -218,6 +218,7 @@ export const TROUBLES: readonly Trouble[] = [
     reachable: ['own'],
   },
   { row: 'VNIC in a container', variants: varied({}, {}, V6, QUEUES, GENEVE_QUEUES), make: intoContainer },
+  { row: 'VNIC of a container, by CNI or --netns', variants: one({ attached: true }), make: intoContainer },
   {
     row: 'VNIC in a container, its name taken by another interface',
     variants: one(),
