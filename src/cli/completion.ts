@@ -10,7 +10,7 @@ import type { PluginInfo } from '../control/messages.js';
 import { DROPS } from '../model/drops.js';
 import { LINK_PROPERTIES } from '../model/link-properties.js';
 import { specsByEncapsulation } from '../model/overlay-specs.js';
-import { possible } from '../model/properties.js';
+import { parseValue, possible } from '../model/properties.js';
 import type { Command, Commands, Option } from './command.js';
 import { commonOptions } from './options.js';
 import { ETHER_TYPES } from './values.js';
@@ -280,6 +280,8 @@ interface Property {
   readonly isFile: boolean;
   /** It has several values, with commas between them. */
   readonly isList: boolean;
+  /** Whether a value is one that the property takes; left out: it takes all words. */
+  readonly takes?: (value: string) => boolean;
 }
 
 /** Which properties the option -p of a command takes. */
@@ -319,7 +321,8 @@ async function overlayProperties(
       about: spec.about ?? '',
       values: isAddress ? ownAddresses() : wordsIn(possible(spec)),
       isFile: false,
-      isList: false,
+      isList: spec.readList !== undefined,
+      takes: (value) => 'value' in parseValue(spec, value),
     });
   }
   for (const { name: plugin, properties } of await plugins(call)) {
@@ -378,6 +381,8 @@ function propertyList(
   const property = current < 0 ? undefined : named(pieces[current]);
   if (property?.isList !== true) return names;
   const taken = pieces.slice(current).map((piece) => piece.replace(/^.*=/, ''));
-  const more = property.values.filter((value) => !taken.includes(value));
+  const more = property.values.filter(
+    (value) => !taken.includes(value) && property.takes?.([...taken, value].join()) !== false,
+  );
   return [...plain(more).map(({ word }) => ({ word: `${before}${word}`, about: '' })), ...names];
 }

@@ -49,9 +49,9 @@ export function toPort(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   port.counters[COUNTER.rx_frames] += frames;
   port.counters[COUNTER.rx_bytes] += wireBytes(batch.descriptors, at, frames);
   const { outputs, nowTick } = overlay.shared;
-  const isNested = port.tunnelEnds.isEnd(batch.bytes, batch.descriptors, at, nowTick);
-  const argument =
-    (port.vid === 0 ? 0 : STRIP_TAG) | (overlay.options.keepApart ? KEEP_APART : 0) | (isNested ? NESTED : 0);
+  const { keepApart, keepTunnels } = overlay.options;
+  const isNested = keepTunnels !== true && port.tunnelEnds.isEnd(batch.bytes, batch.descriptors, at, nowTick);
+  const argument = (port.vid === 0 ? 0 : STRIP_TAG) | (keepApart ? KEEP_APART : 0) | (isNested ? NESTED : 0);
   outputs.spentSegments += WRITE_COST;
   outputs.add(port.output, batch, index, argument, overlay.drops);
 }

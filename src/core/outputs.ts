@@ -18,14 +18,21 @@ export const KEEP_APART = 2;
 /** Argument of a frame in a UDP tunnel that the kernel behind the port ends: it is put together with others inside the
  * tunnel. */
 export const NESTED = 4;
-/** Added to the result of `deliver`: a destination refused segmentation by the device and will not be asked again. */
-export const SEGMENTATION_REFUSED = 0x4000_0000;
+/** A bit in the result of `deliver`: a socket's destination refuses messages of many frames and will not be asked again,
+ * or the kernel of a port refused a superframe, and its frames were written one by one. */
+export const REFUSED = 0x4000_0000;
+/** From this bit on, below REFUSED, the result has the number of messages or superframes that were put together out of
+ * many frames. The bits below have the number of entries. */
+export const JOINED_SHIFT = 16;
+/** The number of entries that were delivered, out of such a result. */
+export const deliveredOf = (result: number): number => result & ((1 << JOINED_SHIFT) - 1);
 
 const ENTRY_WORDS = 2;
 
 /** A place where frames go out: a TAP or a UDP socket. */
 export interface Sink {
-  /** Delivers as many frames as possible and returns how many those were. The argument of each other entry
+  /** Delivers as many frames as possible and returns how many those were; JOINED_SHIFT and REFUSED say what else is in
+   * the result. The argument of each other entry
    * becomes a negated errno, less 65,536 for each further frame of a run, or segment of a superframe, that
    * was lost. On return the batch is free to be used again. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
@@ -98,9 +105,16 @@ export class Outputs {
     const capture = drops?.capture;
     if (drops !== undefined && capture !== undefined) capture.delivering(list, batch, drops);
     list.count = 0;
-    const delivered = list.sink.deliver(batch, entries, count);
-    if (delivered === count || drops === undefined) return;
-    if (delivered >= SEGMENTATION_REFUSED) drops.counters[COUNTER.tx_segmentation_refused]++;
+    const result = list.sink.deliver(batch, entries, count);
+    if (result === count || drops === undefined) return;
+    const { counters } = drops;
+    const isPort = list.dropOf === dropOfPortError;
+    if (result > 0) {
+      counters[isPort ? COUNTER.rx_coalesce : COUNTER.tx_train] += (result & ~REFUSED) >> JOINED_SHIFT;
+      if ((result & REFUSED) !== 0)
+        counters[isPort ? COUNTER.rx_coalesce_refused : COUNTER.tx_segmentation_refused]++;
+      if (deliveredOf(result) === count) return;
+    }
     for (let at = 1; at < count * ENTRY_WORDS; at += ENTRY_WORDS) {
       const lost = -entries[at];
       if (lost <= 0) continue;

@@ -68,6 +68,9 @@ export interface OverlayOptions {
   readonly copyDscp: boolean;
   /** Frames that arrived as one run go to a port one by one, not as a superframe. */
   readonly keepApart: boolean;
+  /** Frames inside a UDP tunnel of the stack are put together as other datagrams, not inside the tunnel. Undefined =
+   * not: an older varpd leaves this out. */
+  readonly keepTunnels?: boolean;
   readonly negativeTtlMs: number;
   readonly maxTargets: number;
   /** Loopback messages to the MACs of ports are answered (loopback.ts). Undefined = not: an older varpd leaves

@@ -20,6 +20,7 @@ import { TOO_DEEP } from '../wire/reason.js';
 import * as virtio from '../wire/virtio-net.js';
 import * as vlan from '../wire/vlan.js';
 import { COUNTER } from './counts/counters.js';
+import { countOffload } from './counts/offload-use.js';
 import { portOf, toGroup, toLocal, toOwner, vlanOf } from './deliver.js';
 import { largestFrameBytes, wireBytes, wireFrames } from './counts/frame-count.js';
 import { PASS } from './protection/link-protection.js';
@@ -65,6 +66,7 @@ function transmitFrame(overlay: Overlay, port: Port, batch: FrameBatch, index: n
   const frames = wireFrames(descriptors, at);
   port.counters[COUNTER.tx_frames] += frames;
   port.counters[COUNTER.tx_bytes] += wireBytes(descriptors, at, frames);
+  countOffload(overlay.counters, descriptors, at);
 
   if (port.vid !== 0) {
     if (header === ethernet.HEADER_BYTES) {

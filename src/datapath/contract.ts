@@ -18,6 +18,7 @@ import type { LinkInfo, TunInfo } from '../dgram-extra/index.js';
 import type { EncapsulationName } from '../encap/contract.js';
 import type { ProxyDrop } from '../model/drops.js';
 import type { DropReport } from '../model/drop-report.js';
+import type { Offload } from '../model/offloads.js';
 import type { PeerList, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { MacAddress } from '../plugin/contract.js';
@@ -54,9 +55,8 @@ export interface OverlayConfig {
   readonly vlan: 'keep' | 'drop';
   /** <encap>/dscp: the outer DSCP is zero, or copied from the inner packet (RFC 2983 2.1: pipe, uniform). */
   readonly dscp: 'zero' | 'copy';
-  /** `auto`: the stack sends and receives superframes, which are cut and put together here. `off`: it works
-   * frame by frame. */
-  readonly offload: 'auto' | 'off';
+  /** The offloads that the overlay may use, where this kernel has them. */
+  readonly offload: readonly Offload[];
   /** Duration of a drop without a ttl of its own. */
   readonly negativeTtlMs: number;
   /** <encap>/loopback: loopback messages to the MACs of ports are answered. */
@@ -154,15 +154,6 @@ export type LookupAnswer =
   | { readonly kind: 'reply'; readonly frame: Uint8Array; readonly counter: 'proxy_arp' | 'proxy_ndp' }
   /** Only for a request with a frame: it goes on as if sent to this unicast MAC. */
   | { readonly kind: 'redirect'; readonly to: MacAddress };
-
-/**
- * checksum  the stack leaves checksums to varpd
- * tso, uso  the stack leaves the cutting of TCP, or of UDP, to varpd
- * nested    the same for TCP and UDP inside a UDP tunnel
- * gso       many frames to one destination are sent as one message, which the kernel cuts
- * gro       many frames of a flow arrive as one message, and go to the stack as one superframe
- */
-export type Offload = 'checksum' | 'tso' | 'uso' | 'nested' | 'gso' | 'gro';
 
 export interface TargetEntry {
   readonly mac: MacAddress;

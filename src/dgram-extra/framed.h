@@ -47,6 +47,15 @@ enum {
 #define MAX_RULES 4       /* encapsulations of a thread */
 #define MAX_RUN 64        /* UDP_MAX_SEGMENTS before Linux 6.9; newer kernels take 128 */
 
+/* In the result of tapWrite and udpSend: a superframe or message of many frames was refused, and its frames went one by
+ * one; the number of those that were not refused begins at bit JOINED_SHIFT. */
+enum { REFUSED = 1 << 30, JOINED_SHIFT = 16, MAX_JOINED = (REFUSED >> JOINED_SHIFT) - 1 };
+
+static inline int delivery(int delivered, int joined, int refused)
+{
+	return delivered | (joined < MAX_JOINED ? joined : MAX_JOINED) << JOINED_SHIFT | refused;
+}
+
 /* The tunnel header at the beginning of a datagram: its length, and the bits that a plain header has. Keep in step with
  * HeaderRule of src/encap/contract.ts. */
 struct header_rule {

@@ -158,6 +158,7 @@ enum { STRIP_TAG = 1, APART = 2, NESTED = 4 };
  * When a frame does not continue them, they are written as one superframe. */
 struct writer {
 	int fd, apart, nested;
+	int joined, refused; /* superframes that were written; REFUSED = the kernel did not take one */
 	size_t strip, header; /* bytes of a tag to leave out, of a virtio-net header */
 	struct train train;
 	const uint8_t *frames[MAX_TRAIN];
@@ -222,6 +223,10 @@ static void write_held(struct writer *w)
 {
 	size_t count = w->train.segments;
 	int error = count > 1 ? write_superframe(w) : -EINVAL;
+	if (count > 1 && !error)
+		w->joined++;
+	else if (count > 1 && error == -EINVAL)
+		w->refused = REFUSED;
 	for (size_t i = 0; error && i < count; i++) {
 		struct layout at;
 		if (error != -EINVAL) {
@@ -302,7 +307,7 @@ static int write_described(const struct writer *w, const uint8_t *frame, const i
 }
 
 /* tapWrite(batch, fd, list, entries, headerBytes): writes the frames of a list and returns the number of entries
- * delivered. The argument of an entry has three bits: STRIP_TAG = leave out the 802.1Q tag, APART = do not join the frame
+ * delivered, with the number of superframes that were put together and the bit REFUSED (delivery). The argument of an entry has three bits: STRIP_TAG = leave out the 802.1Q tag, APART = do not join the frame
  * with others, NESTED = join it as a frame in a UDP tunnel, which the receiving stack ends. headerBytes as for tapRead. */
 static napi_value tap_write(napi_env env, napi_callback_info info)
 {
@@ -311,7 +316,7 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 	int entries = arg_int(env, argv[3]), delivered = 0;
 	struct writer w; /* the arrays, 1.5 KiB, are not cleared: they are set as they are used */
 	w.fd = arg_int(env, argv[1]), w.header = header_size(env, argv[4]);
-	w.strip = 0, w.apart = 0, w.train.segments = 0;
+	w.strip = 0, w.apart = 0, w.joined = 0, w.refused = 0, w.train.segments = 0;
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
 	if (!batch || !list || (size_t)entries * 8 > list_bytes)
@@ -342,7 +347,7 @@ static napi_value tap_write(napi_env env, napi_callback_info info)
 	write_held(&w);
 	for (int i = 0; i < entries; i++)
 		delivered += list[2 * i + 1] >= 0;
-	return number(env, delivered);
+	return number(env, delivery(delivered, w.joined, w.refused));
 }
 
 void define_tap(napi_env env, napi_value exports)

@@ -19,7 +19,6 @@
 #define MAX_DATAGRAM 65000 /* UDP_SEGMENT: all segments together are one IP packet, outer headers included */
 #define MAX_SEGMENTS 4096  /* segments that are gathered before a send: a batch of 64 superframes of 64 */
 #define HEADER_ARENA (MAX_SEGMENTS * 96) /* headers of segments: 8 + 14 + 20 + 32 for TCP over IPv4 with timestamps */
-#define REFUSED (1 << 30) /* in the result of udpSend: a destination does not take UDP_SEGMENT any more */
 
 /* A segment that waits to be sent: one vector (a whole frame) or two (header, payload), and its list entry. */
 struct segment {
@@ -57,7 +56,8 @@ struct destination {
 struct sending {
 	struct destination *destinations;
 	int destination_count;
-	int refused;
+	int refused; /* REFUSED = a destination does not take UDP_SEGMENT any more */
+	int trains;  /* messages of many segments that this call has sent */
 	struct gather gather;
 };
 
@@ -227,7 +227,7 @@ static void send_gathered(int fd, struct sending *sending, int32_t *list)
 			for (int s = m->first; s < m->first + m->count; s++)
 				lose(list + 2 * g->segments[s].entry, error);
 		else if (m->count > 1)
-			sending->destinations[m->slot].doubts = 0;
+			sending->destinations[m->slot].doubts = 0, sending->trains++;
 	}
 	g->segment_count = g->message_count = 0;
 	g->header_bytes = 0;
@@ -259,14 +259,14 @@ static int has_room(const struct gather *g)
  * bytes before it. A superframe is cut, and each segment gets these bytes. The argument of an entry is the slot of its
  * destination. With `segmentation`, consecutive datagrams of one size to one destination are sent as one message
  * (UDP_SEGMENT). If the kernel refuses a destination, only the datagrams to it are lost. Returns the number of entries
- * that were sent completely, with the bit REFUSED. */
+ * that were sent completely, with the number of such messages and the bit REFUSED (delivery). */
 static napi_value udp_send(napi_env env, napi_callback_info info)
 {
 	ARGS(6);
 	struct sending *sending = state_of(env)->sending;
 	struct gather *g = &sending->gather;
 	struct batch *batch = batch_of(env, argv[0]);
-	sending->refused = 0;
+	sending->refused = sending->trains = 0;
 	int fd = arg_int(env, argv[1]), entries = arg_int(env, argv[3]), delivered = 0;
 	int prefix = arg_int(env, argv[4]), segmentation = arg_int(env, argv[5]);
 	size_t list_bytes;
@@ -313,7 +313,7 @@ static napi_value udp_send(napi_env env, napi_callback_info info)
 	send_gathered(fd, sending, list);
 	for (int i = 0; i < entries; i++)
 		delivered += list[2 * i + 1] >= 0;
-	return number(env, delivered | sending->refused);
+	return number(env, delivery(delivered, sending->trains, sending->refused));
 }
 
 void define_send(napi_env env, napi_value exports)

@@ -19,6 +19,7 @@ import {
   isV4Compatible,
   MAX_PORT,
 } from '../wire/ip.js';
+import { OFFLOAD_WORDS, readOffloads } from './offloads.js';
 import {
   DECIMAL,
   MAX_ID,
@@ -32,7 +33,6 @@ export const MAX_QUEUES = 16; // a thread and some 17 MB each; more cores than t
 const MAX_SOURCE_PORTS = 256; // one socket each; more paths than that has no link aggregate or ECMP group
 const DEFAULT_SOURCE_PORTS = 64; // conformance V6: spreads 256 flows well, costs 64 descriptors
 
-export const OFFLOAD = ['auto', 'off'] as const;
 export const LINK_STATE = ['up', 'follow'] as const;
 
 const UDP_CHECKSUM = ['auto', 'full', 'zero'] as const;
@@ -96,12 +96,18 @@ export function overlaySpecs(
       about: 'A number that varpd gives each overlay.',
     },
     ...tunnelSpecs(encap),
-    choice(
-      'offload',
-      OFFLOAD,
-      'Superframes: the stack hands over up to 64 KiB of TCP or UDP at once, many frames leave as one message and arrive as ' +
-        'one write. `off`: frame by frame, to compare or to find a fault.',
-    ),
+    {
+      name: 'offload',
+      type: 'string',
+      required: false,
+      permission: 'rw',
+      default: OFFLOAD_WORDS[0],
+      possible: OFFLOAD_WORDS.join(),
+      readList: readOffloads,
+      about:
+        'The offloads that the overlay may use, if this kernel has them. `auto`: all. `off`: none, frame by frame, to compare or ' +
+        'to find a fault. A list, such as `checksum,tso,train`: these alone.',
+    },
     choice(
       'link-state',
       LINK_STATE,
@@ -168,7 +174,7 @@ function tunnelSpecs({ name: encap, defaultPort }: Encapsulation): readonly Owne
     choice(
       `${encap}/udp_checksum`,
       UDP_CHECKSUM,
-      'Outer UDP checksum. `auto`: full, but zero on IPv4 with `offload=off`. `zero` and sending many frames as one message ' +
+      'Outer UDP checksum. `auto`: full, but zero on IPv4 without the offload `train`. `zero` and sending many frames as one message ' +
         'exclude each other in the kernel. Both are received.',
     ),
     choice(

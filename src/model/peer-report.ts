@@ -47,6 +47,6 @@ export interface PeerList {
 export interface Sending {
   /** UDP checksums. */
   readonly checksum: 'full' | 'zero';
-  /** Whether the overlay wants offloads at all. */
-  readonly isOffloaded: boolean;
+  /** Whether the overlay may use the offload `train`. */
+  readonly maySendTrains: boolean;
 }

@@ -33,6 +33,8 @@ export interface OwnedSpec extends PropertySpec {
   readonly hasOption?: true;
   /** The possible values, if the type does not tell them. */
   readonly possible?: string;
+  /** Reads the text in place of the rules of the type: a list of words, with commas between them. */
+  readonly readList?: (text: string) => Parsed;
   /**
    * A last check of a value that already has the right type and is within bounds. Returns undefined for a good value, and
    * for a bad one the words that follow "expected" in the error: 'an absolute path'.
@@ -59,8 +61,11 @@ export const DECIMAL = /^(?:0|[1-9][0-9]{0,14})$/; // no sign, no leading zero, 
 const CONTROL = /\p{Cc}/u;
 
 /** Reads text that an operator typed, strictly. */
-export function parseValue(spec: PropertySpec & Pick<OwnedSpec, 'refuse'>, text: string): Parsed {
-  const parsed = parseType(spec, text);
+export function parseValue(
+  spec: PropertySpec & Pick<OwnedSpec, 'refuse' | 'readList'>,
+  text: string,
+): Parsed {
+  const parsed = spec.readList?.(text) ?? parseType(spec, text);
   if ('expected' in parsed) return parsed;
   const expected = spec.refuse?.(parsed.value) ?? (spec.kind && refuseKind(spec.kind, parsed.value));
   return expected === undefined ? parsed : { expected };

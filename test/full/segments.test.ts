@@ -355,7 +355,7 @@ t.test(
         await peer.plumb('vx0', { mtuBytes: INNER_MTU });
       }
       const columns = 'show-overlay -p -o link,offloads,refused';
-      const offloads = `checksum,tso,uso,${extra.probeFeatures().tapTunnelSegmentation ? 'nested,' : ''}gso,gro`;
+      const offloads = `checksum,tso,uso,train,coalesce${extra.probeFeatures().tapTunnelSegmentation ? ',nested' : ''}`;
       t.equal(await daemon.ok(columns), `overlay0:${offloads}:0\noverlay1:${offloads}:0\n`, 'before');
       for (const [index, peer] of [refusing, other].entries()) {
         await a.ip('addr flush dev overlay0 scope global');

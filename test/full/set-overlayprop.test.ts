@@ -49,6 +49,8 @@ const CHANGES = [
   ['vxlan/source_ports', '7', '64'],
   ['vxlan/udp_checksum', 'zero', 'auto'],
   ['offload', 'off', 'auto'],
+  ['offload', 'checksum,uso', 'auto'],
+  ['offload', 'train,coalesce', 'auto'],
   ['link-state', 'follow', 'up'],
 ] as const;
 
@@ -105,6 +107,8 @@ await t.test('under iperf3', { skip: skipUnlessNetns(['iperf3']) }, async (t) =>
     'vxlan/source_ports=3,vxlan/dscp=copy',
     'vxlan/udp_checksum=zero',
     'offload=off',
+    'offload=checksum,uso',
+    'offload=checksum,tso,train',
     'offload=auto,vxlan/udp_checksum=full,mtu=1350',
     'vxlan/accept=any',
   ])

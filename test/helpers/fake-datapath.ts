@@ -1,6 +1,7 @@
 // A datapath that moves nothing: overlays and ports have what was last said to them, and fail where they are told to.
 import type { ProtectionRules } from '../../src/core/protection/link-protection.js';
 import type { PeerPlace } from '../../src/core/peers/peer-places.js';
+import type { Offload } from '../../src/model/offloads.js';
 import type {
   Datapath,
   DropReport,
@@ -8,7 +9,6 @@ import type {
   Handover,
   LookupAnswer,
   LookupRequest,
-  Offload,
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
@@ -317,7 +317,7 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   get sending(): Sending {
-    return { checksum: 'full', isOffloaded: this.config.offload === 'auto' };
+    return { checksum: 'full', maySendTrains: this.config.offload.includes('train') };
   }
 
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {
@@ -325,7 +325,7 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   get offloads(): readonly Offload[] {
-    return this.config.offload === 'off' ? ['checksum'] : ['checksum', 'tso', 'gso'];
+    return this.config.offload.filter((offload) => ['checksum', 'tso', 'train'].includes(offload));
   }
 
   mute(): void {
@@ -425,5 +425,5 @@ export class FakeDatapath implements Datapath {
 /** One overlay of a datapath, with nothing in its configuration that a test of its parts looks at. */
 export function fakeOverlay(datapath = new FakeDatapath(), listener = SILENT): FakeOverlay {
   const known = { peers: [], targets: [] };
-  return datapath.open({ id: 1, offload: 'auto', known } as unknown as OverlayConfig, listener);
+  return datapath.open({ id: 1, offload: [], known } as unknown as OverlayConfig, listener);
 }

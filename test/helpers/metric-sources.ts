@@ -56,7 +56,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
       mapping: isDown ? null : { revision: 'sha256:0', entries: 3, at: '2026-01-01T00:00:00.000Z' },
       underlay: { state: isDown ? 'down' : 'up', losses: 7, changedAt: '' },
       peers: 1,
-      offloads: ['checksum', 'gso'],
+      offloads: ['checksum', 'train'],
       counters: counters(),
     }),
     places: () => [],

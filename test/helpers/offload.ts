@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 
+import { deliveredOf } from '../../src/core/outputs.js';
 import * as extra from '../../src/dgram-extra/index.js';
 import { ruleWords } from '../../src/encap/contract.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
@@ -91,7 +92,7 @@ export function send(fd: number, frames: readonly Framed[], slot: number, segmen
   put(frames);
   const entries = Int32Array.from(frames.flatMap((_, index) => [index, slot]));
   const sent = native.udpSend(outgoing.handle, fd, entries, frames.length, VXLAN_BYTES, segmentation);
-  return [sent, ...entries.filter((_, at) => at % 2 === 1)];
+  return [deliveredOf(sent) | (sent & REFUSED), ...entries.filter((_, at) => at % 2 === 1)];
 }
 
 export const RULE = extra.headerRule(ruleWords(VXLAN.rule));

@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import type { Test } from 'tap';
 
+import { deliveredOf } from '../../src/core/outputs.js';
 import * as extra from '../../src/dgram-extra/index.js';
 import * as d from '../../src/wire/descriptor.js';
 import * as tcp from '../../src/wire/tcp.js';
@@ -100,7 +101,7 @@ async function openTaps(): Promise<Taps> {
 
 function write(fd: number, frame: Framed, headerBytes: number, argument = 0): number {
   put([frame]);
-  return native.tapWrite(outgoing.handle, fd, Int32Array.of(0, argument), 1, headerBytes);
+  return deliveredOf(native.tapWrite(outgoing.handle, fd, Int32Array.of(0, argument), 1, headerBytes));
 }
 
 /** The frames that go to the underlay. */
@@ -245,8 +246,8 @@ function joins(t: Test, taps: Taps): void {
   const into = (frames: readonly Framed[], argument: number): Framed[] => {
     put(frames);
     const entries = Int32Array.from(frames.flatMap((_, index) => [index, argument]));
-    if (native.tapWrite(outgoing.handle, taps.into, entries, frames.length, HEADER) !== frames.length)
-      throw new Error('not written');
+    const written = native.tapWrite(outgoing.handle, taps.into, entries, frames.length, HEADER);
+    if (deliveredOf(written) !== frames.length) throw new Error('not written');
     return readAll(taps.whole, HEADER);
   };
   const hexOf = (frames: readonly Framed[]): string[] => frames.map(({ frame }) => toHex(frame));

@@ -4,6 +4,7 @@ import { complete, operandsOf, SHELLS } from '../../src/cli/completion.js';
 import { allCommands } from '../../src/cli/dladm.js';
 import { ENCAPSULATION_NAMES } from '../../src/encap/index.js';
 import { LINK_PROPERTIES, LINK_PROPERTY_NAMES } from '../../src/model/link-properties.js';
+import { OFFLOAD_WORDS } from '../../src/model/offloads.js';
 import { textOf } from '../helpers/documents.js';
 import { fakeDaemon, listen, run } from '../helpers/fake-control.js';
 
@@ -79,7 +80,11 @@ const CASES: readonly (readonly [line: string, expected: readonly string[] | 'fi
   ['create-overlay -e vxlan -p geneve/', []],
   ['create-overlay -s files -p direct/', []],
   ['create-overlay -p direct/', ['direct/dest_ip=']],
-  ['create-overlay -p offload=', ['offload=auto', 'offload=off']],
+  ['create-overlay -p offload=', OFFLOAD_WORDS.map((word) => `offload=${word}`)],
+  ['create-overlay -p offload=checksum,ts', ['offload=checksum,tso']],
+  ['create-overlay -p offload=checksum,nes', []],
+  ['create-overlay -p offload=checksum,o', []],
+  ['set-overlayprop -p offload=checksum,tso,ch', []],
   ['create-overlay -p offload=off,que', ['offload=off,queues=']],
   ['set-overlayprop -p offload=off,que', []],
   ['set-overlayprop -p mt', ['mtu=']],
@@ -152,10 +157,10 @@ t.test('the operands of a synopsis', async (t) => {
 
 t.test('without a daemon there are no names, and no error', async (t) => {
   t.same((await ask('/nonexistent/varpd.sock', 'delete-overlay', '')).words, []);
-  t.same((await ask('/nonexistent/varpd.sock', 'create-overlay', '-p', 'offload=')).words, [
-    'offload=auto',
-    'offload=off',
-  ]);
+  t.same(
+    (await ask('/nonexistent/varpd.sock', 'create-overlay', '-p', 'offload=')).words,
+    OFFLOAD_WORDS.map((word) => `offload=${word}`),
+  );
   const silent = await listen(() => undefined);
   t.same((await ask(silent, 'delete-overlay', '')).words, [], 'nor from one that does not answer');
 });

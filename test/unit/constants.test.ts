@@ -123,7 +123,7 @@ const PAIRS: readonly Pair[] = [
   { c: 'tap.c', typescript: 'core/outputs.ts', names: ['STRIP_TAG', 'APART KEEP_APART', 'NESTED'] },
   { c: 'tap.c', typescript: 'io/memory.ts', names: ['STRIP_TAG'] },
   { c: 'tap.c', typescript: 'datapath/userland/thread/port-turn.ts', names: ['MANY TURN_SEGMENTS'] },
-  { c: 'udp-send.c', typescript: 'core/outputs.ts', names: ['REFUSED SEGMENTATION_REFUSED'] },
+  { c: 'framed.h', typescript: 'core/outputs.ts', names: ['REFUSED', 'JOINED_SHIFT'] },
   { c: 'udp-receive.c', typescript: 'io/linux.ts', names: ['AMBIGUOUS'] },
   { c: 'dgram_extra.c', typescript: 'datapath/userland/thread/worker.ts', names: ['HAS_ERRORS'] },
   { c: 'offload.h', typescript: 'datapath/userland/thread/worker.ts', names: ['MAX_TRAIN MAX_RUN'] },

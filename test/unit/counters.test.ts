@@ -4,6 +4,7 @@ import t from 'tap';
 import { COUNTER_NAMES, type CounterName } from '../../src/core/counts/counters.js';
 import { LEASE_FACTS } from '../../src/core/protection/dhcp-leases.js';
 import { LOOPBACK_RATE } from '../../src/core/probe/loopback-replies.js';
+import { JOINED_SHIFT, REFUSED } from '../../src/core/outputs.js';
 import type { OverlayOptions } from '../../src/core/overlay.js';
 import type { Device } from '../../src/io/contract.js';
 import type { DropReason, ProxyDrop } from '../../src/model/drops.js';
@@ -165,8 +166,43 @@ type Row = readonly [act: (isMany: boolean) => Net, one?: number, many?: number]
 const FROM_PORT = frame(MAC.b, MAC.a).length;
 const SUPERFRAME_BYTES = MANY * HEADER_BYTES + PAYLOAD_BYTES;
 
-/** The kernel counts it: netns/receive.test.ts. */
-type Reachable = Exclude<CounterName, 'rx_queue_full'>;
+/** A port of a datapath in memory hands over a superframe, with this header. */
+const handedOver = (header: virtio.Repr) => (): Net => {
+  const { net, own } = site(false);
+  own.sendWith(header, superframe(MAC.b));
+  return net;
+};
+
+/** A device that says that all was sent, and has this in its result beside. */
+const saying = (more: number): Device => ({
+  receive: () => 0,
+  deliver: (_: FrameBatch, __: Int32Array, count: number) => count + more,
+});
+
+const sentWith = (more: number) => (): Net => {
+  const net = new Lab()
+    .vtep('192.0.2.1', { wrapSender: () => saying(more) })
+    .overlay({ destination: endpoint('192.0.2.2') });
+  net.port(MAC.a).sendWith(CUT, superframe(MAC.b));
+  return net;
+};
+
+const writtenWith = (more: number) => (): Net => {
+  const net = new Lab().vtep('192.0.2.1').overlay({ destination: endpoint('192.0.2.2') });
+  net.port(MAC.c, { wrap: () => saying(more) });
+  net.port(MAC.a).send(frame(MAC.c, MAC.a));
+  return net;
+};
+
+/** The control side counts these: netns/receive.test.ts, netns/offload-switches.test.ts. */
+const CONTROL_SIDE = [
+  'rx_queue_full',
+  'tx_checksum_refused',
+  'tx_tso_refused',
+  'tx_uso_refused',
+  'tx_nested_refused',
+] as const;
+type Reachable = Exclude<CounterName, (typeof CONTROL_SIDE)[number]>;
 
 const ROWS: Record<Reachable, Row> = {
   tx_frames: [sent(MAC.b)],
@@ -207,21 +243,14 @@ const ROWS: Record<Reachable, Row> = {
     1,
     1,
   ],
-  tx_segmentation_refused: [
-    () => {
-      const lab = new Lab();
-      const device = {
-        receive: () => 0,
-        deliver: (_: FrameBatch, __: Int32Array, count: number) => count + 0x4000_0000,
-      };
-      const vtep = lab.vtep('192.0.2.1', { wrapSender: () => device });
-      const net = vtep.overlay({ destination: endpoint('192.0.2.2') });
-      net.port(MAC.a).sendWith(CUT, superframe(MAC.b));
-      return net;
-    },
-    1,
-    1,
-  ],
+  tx_checksum: [handedOver({ ...CUT, gsoType: virtio.GSO_NONE }), 1, 1],
+  tx_tso: [handedOver(CUT), 1, 1],
+  tx_uso: [handedOver({ ...CUT, gsoType: virtio.GSO_UDP_L4 }), 1, 1],
+  tx_nested: [handedOver({ ...CUT, gsoType: virtio.GSO_TCPV4 | virtio.GSO_TUNNEL_V4 }), 1, 1],
+  tx_train: [sentWith(3 << JOINED_SHIFT), 3, 3],
+  rx_coalesce: [writtenWith(3 << JOINED_SHIFT), 3, 3],
+  rx_coalesce_refused: [writtenWith(REFUSED), 1, 1],
+  tx_segmentation_refused: [sentWith(REFUSED), 1, 1],
   path_mtu_learned: [announced(1400), 1, 1],
   path_mtu_refused: [announced(1400, 100), 1, 1],
   path_mtu_too_small: [announced(625), 1, 1],
@@ -401,7 +430,7 @@ function redirected(isElsewhere: boolean) {
 }
 
 t.test('one frame, and many in one, are counted as what they are', (t) => {
-  t.same([...Object.keys(ROWS), 'rx_queue_full'].sort(), [...COUNTER_NAMES].sort());
+  t.same([...Object.keys(ROWS), ...CONTROL_SIDE].sort(), [...COUNTER_NAMES].sort());
   for (const [name, [act, one = 1, many = MANY * one]] of Object.entries(ROWS)) {
     const count = (isMany: boolean): number => countOf(act(isMany), name);
     t.equal(count(false), one, name);

@@ -252,8 +252,8 @@ t.test('kernel', (t) => {
     udpCoalescing: false,
   };
   const some = checkKernel({ ...KERNEL, features });
-  t.match(line(some, 'OFFLOAD-GSO'), /^ok this kernel has/);
-  t.match(line(some, 'OFFLOAD-GRO'), /^warn this kernel lacks/);
+  t.match(line(some, 'OFFLOAD-TRAIN'), /^ok this kernel has/);
+  t.match(line(some, 'OFFLOAD-COALESCE'), /^warn this kernel lacks/);
   t.match(line(some, 'OFFLOAD-USO'), /^warn/);
   const grouped = { ...TUN, gid: 995, mode: 0o660 };
   t.match(line(checkKernel({ ...KERNEL, tun: grouped }), 'TUN-ACCESS'), /^ok/, 'by its group');

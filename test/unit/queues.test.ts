@@ -1,6 +1,7 @@
 // An overlay that several threads carry, in memory: two datapath engines stand for them, each with a queue of the port,
 // and UserlandOverlay, which makes them one, is between them and whoever answers.
 import t from 'tap';
+import type { Offload } from '../../src/model/offloads.js';
 
 import { createAskedLeases } from '../../src/core/protection/asked-leases.js';
 import { createCounters } from '../../src/core/counts/counters.js';
@@ -47,7 +48,7 @@ const TARGET = (host: Host, ttlMs = Infinity): LookupAnswer => ({
 });
 
 /** As far as it is looked at here: the threads have what they were made with. */
-const CONFIG = { id: 1 } as OverlayConfig;
+const CONFIG = { id: 1, offload: [] as readonly Offload[] } as OverlayConfig;
 
 function newHost(count = 2): Host {
   const lab = new Lab();

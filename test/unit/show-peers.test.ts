@@ -46,7 +46,7 @@ interface Owner {
 
 function peersOf(owner: Owner): PeersOwner {
   const { peers = [report('10.0.0.2')], others, mode = 'dynamic', place } = owner;
-  const { sending = { checksum: 'full', isOffloaded: true }, offloads = ['gso'] } = owner;
+  const { sending = { checksum: 'full', maySendTrains: true }, offloads = ['train'] } = owner;
   return {
     mode,
     datapath: {
@@ -91,9 +91,9 @@ await t.test('states and counts', async (t) => {
 
 await t.test('kinds of path', async (t) => {
   t.match(await rowOf({}), { path: 'train', checksum: 'full' });
-  const off = { checksum: 'full', isOffloaded: false } as const;
-  t.match(await rowOf({ sending: off }), { path: 'single', pathReason: /offload is off/ });
-  const zero = { checksum: 'zero', isOffloaded: true } as const;
+  const off = { checksum: 'full', maySendTrains: false } as const;
+  t.match(await rowOf({ sending: off }), { path: 'single', pathReason: /offload has no train/ });
+  const zero = { checksum: 'zero', maySendTrains: true } as const;
   t.match(await rowOf({ sending: zero }), { path: 'single', checksum: 'zero', pathReason: /checksums/ });
   t.match(await rowOf({ offloads: [] }), { path: 'single', pathReason: /this kernel/ });
   t.match(await rowOf({ place: { refusesSegmentation: true } }), { path: 'single', pathReason: /refused/ });

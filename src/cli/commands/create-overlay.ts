@@ -5,7 +5,8 @@
 import { type Arguments, attempt, defineCommand, UsageError, ValueError } from '../command.js';
 import { CREATION_OPTIONS, ifMissing, tellCreation } from '../creation.js';
 import { temporaryCreation } from '../options.js';
-import { ESCAPES, parseDecimal, parseProperty, requireName, splitList } from '../values.js';
+import { parseOverlayProperty, splitOverlayProperties } from '../overlay-properties.js';
+import { ESCAPES, parseDecimal, requireName } from '../values.js';
 import { VNI_MAX } from '../../wire/vxlan.js';
 
 /** MAXLINKNAMELEN of illumos less the NUL. */
@@ -42,7 +43,7 @@ export const command = defineCommand({
   async run(args, context) {
     const { call } = context;
     const vnetid = parseVnetid(args.value('vnetid'));
-    const pieces = args.values('prop').flatMap((list) => (list === '' ? [] : splitList(list)));
+    const pieces = splitOverlayProperties(args.values('prop'));
 
     if (vnetid === undefined) throw new UsageError('missing required virtual network id');
     const encap = requirePlugin(args.value('encap'), 'encapsulation');
@@ -50,7 +51,7 @@ export const command = defineCommand({
     const name = requireName(requireOverlay(args));
     checkPluginLength(encap, 'encapsulation');
     checkPluginLength(search, 'search');
-    const properties = pieces.map((piece) => parseProperty(piece, 'overlay property'));
+    const properties = pieces.map(parseOverlayProperty);
 
     const temporary = args.has('temporary');
     const request = { name, encap, search, vnetid, temporary, properties, ...ifMissing(args) };

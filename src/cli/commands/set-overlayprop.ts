@@ -1,6 +1,7 @@
 /** set-overlayprop: changes properties of an overlay while it runs. */
 import { attempt, defineCommand, UsageError } from '../command.js';
-import { ESCAPES, parseProperty, requireOneOperand, splitList } from '../values.js';
+import { parseOverlayProperty, splitOverlayProperties } from '../overlay-properties.js';
+import { ESCAPES, requireOneOperand } from '../values.js';
 
 export const command = defineCommand({
   synopsis: 'set-overlayprop [-t] -p prop=value[,...] overlay',
@@ -19,13 +20,14 @@ export const command = defineCommand({
   ],
   examples: [
     'set-overlayprop -p mtu=1400 overlay0',
+    'set-overlayprop -p offload=checksum,tso,train overlay0',
     'set-overlayprop -p files/config=/etc/varpd/new.json,vxlan/accept=any overlay0',
   ],
 
   async run(args, { call }) {
-    const pieces = args.values('prop').flatMap((list) => (list === '' ? [] : splitList(list)));
+    const pieces = splitOverlayProperties(args.values('prop'));
     if (pieces.length === 0) throw new UsageError('overlay property must be specified: -p prop=value');
-    const properties = pieces.map((piece) => parseProperty(piece, 'overlay property'));
+    const properties = pieces.map(parseOverlayProperty);
     const name = requireOneOperand(args, 'overlay');
     const request = { name, temporary: args.has('temporary'), properties };
     await attempt(`cannot set properties of '${name}'`, call('overlayprop.set', request));

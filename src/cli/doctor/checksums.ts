@@ -34,7 +34,7 @@ export async function readChecksums(
     (pages) => pages.flatMap(({ rows }) => rows),
     (error: unknown) => `varpd does not tell of its peers: ${(error as Error).message}`,
   );
-  return { encap, isAsked: running.offloads.includes('gro'), peers };
+  return { encap, isAsked: running.offloads.includes('coalesce'), peers };
 }
 
 /** So many reads are no accident. Each had eight messages or more, so they are 800 datagrams at least: 1 MB at
@@ -60,7 +60,7 @@ export function checkChecksums({ encap, isAsked, peers, wires }: ChecksumFacts):
   if (!isAsked)
     return skip(
       'PEER-CHECKSUMS',
-      'the overlay does not ask for receive coalescing (offload=off, or Linux before 5.0)',
+      'the overlay does not ask for receive coalescing (offload without coalesce, or Linux before 5.0)',
     );
   if (typeof peers === 'string') return skip('PEER-CHECKSUMS', peers);
   const suspects = peers.filter(isSuspect);

@@ -60,11 +60,11 @@ export const CHECKS = {
     about: 'The kernel hands over superframes of UDP (Linux 6.2).',
     needs: 'varpd, or CAP_NET_ADMIN',
   },
-  'OFFLOAD-GSO': {
+  'OFFLOAD-TRAIN': {
     about: 'The kernel sends many datagrams as one message (Linux 4.18).',
     needs: 'varpd, or CAP_NET_ADMIN',
   },
-  'OFFLOAD-GRO': {
+  'OFFLOAD-COALESCE': {
     about: 'The kernel receives many datagrams as one message (Linux 5.0).',
     needs: 'varpd, or CAP_NET_ADMIN',
   },

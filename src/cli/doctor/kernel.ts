@@ -134,8 +134,8 @@ const FEATURES: readonly (readonly [feature: string, code: Code, what: string, s
   ['tapTcpSegmentation', 'OFFLOAD-TSO', 'superframes of TCP', ''],
   ['tapUdpSegmentation', 'OFFLOAD-USO', 'superframes of UDP', '6.2'],
   ['tapTunnelSegmentation', 'OFFLOAD-NESTED', 'superframes inside a UDP tunnel', '6.17'],
-  ['udpSegmentation', 'OFFLOAD-GSO', 'messages of many datagrams to send', '4.18'],
-  ['udpCoalescing', 'OFFLOAD-GRO', 'messages of many datagrams to receive', '5.0'],
+  ['udpSegmentation', 'OFFLOAD-TRAIN', 'messages of many datagrams to send', '4.18'],
+  ['udpCoalescing', 'OFFLOAD-COALESCE', 'messages of many datagrams to receive', '5.0'],
   ['tapCarrier', 'TAP-CARRIER', 'a carrier of TAPs that a program may take away', '5.0'],
 ];
 

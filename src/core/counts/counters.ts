@@ -17,6 +17,9 @@ export const PORT_TRAFFIC = {
   rx_bytes: 'Bytes of frames that went to the port.',
 } as const;
 
+const foundWithout = (offload: string): string =>
+  `Ports that were found without the offload \`${offload}\`, which the overlay may use: it was switched off (\`ethtool -K\`), or the device is of another varpd.`;
+
 /** Counted for each overlay. Name -> what it counts; docs/drops.md and metrics say so too. */
 export const TRAFFIC = {
   tx_frames:
@@ -40,6 +43,19 @@ export const TRAFFIC = {
   proxy_dhcp: 'DHCP messages brought to the station that they are for.',
   loopback_answers: 'Loopback messages (`dladm probe` of another host) answered in the name of a port.',
   too_big_answers: 'ICMP and ICMPv6 messages to senders of packets that did not fit.',
+  tx_checksum:
+    'Frames that ports handed over without a checksum, for varpd to complete (offload `checksum`). Superframes are not among them.',
+  tx_tso: 'Superframes of TCP from ports (offload `tso`).',
+  tx_uso: 'Superframes of UDP from ports (offload `uso`).',
+  tx_nested: 'Superframes in a UDP tunnel from ports (offload `nested`).',
+  tx_train: 'Messages of many frames that were sent (offload `train`).',
+  rx_coalesce: 'Superframes that varpd put together for ports (offload `coalesce`).',
+  tx_checksum_refused: foundWithout('checksum'),
+  tx_tso_refused: foundWithout('tso'),
+  tx_uso_refused: foundWithout('uso'),
+  tx_nested_refused: foundWithout('nested'),
+  rx_coalesce_refused:
+    'Reads from the underlay with a superframe that the kernel did not take. Its frames went to the port one by one.',
   tx_segmentation_refused:
     'Messages of many frames that a route or device refused. varpd sent these frames one by one, and does so for that destination from now on.',
   path_mtu_learned: 'ICMP messages about the size of a path that were believed.',

@@ -10,8 +10,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { PeerTrouble } from '../../control/peer-messages.js';
 import { PORT_TRAFFIC, TRAFFIC } from '../../core/counts/counters.js';
-import type { Datapath, Offload } from '../../datapath/contract.js';
+import type { Datapath } from '../../datapath/contract.js';
 import { type DropReason, DROPS, PROTECTION_DROPS, SOCKET_DROPS } from '../../model/drops.js';
+import { OFFLOADS } from '../../model/offloads.js';
 import { formatEndpoint } from '../../wire/ip.js';
 import { RANKS } from '../health.js';
 import { VERSION } from '../version.js';
@@ -38,7 +39,6 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ];
 
-const OFFLOADS: readonly Offload[] = ['checksum', 'tso', 'uso', 'nested', 'gso', 'gro'];
 const PEER_STATES = ['unreachable', 'silent'] as const satisfies readonly PeerTrouble['state'][];
 const UNDERLAY_STATES = ['up', 'partly', 'down'] as const;
 const PORT_REASONS = Object.keys(PROTECTION_DROPS) as DropReason[];

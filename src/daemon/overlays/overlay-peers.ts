@@ -58,9 +58,9 @@ export async function peerPage(
 function pathOf({ offloads, sending }: PeersOwner['datapath'], place: PeerPlace | undefined): PathInfo {
   const { checksum } = sending;
   const single = (pathReason: string): PathInfo => ({ path: 'single', pathReason, checksum });
-  if (!sending.isOffloaded) return single('the property offload is off');
+  if (!sending.maySendTrains) return single('the property offload has no train');
   if (checksum === 'zero') return single('without UDP checksums the kernel cuts no messages');
-  if (!offloads.includes('gso')) return single('this kernel cuts no messages (UDP_SEGMENT, Linux 4.18)');
+  if (!offloads.includes('train')) return single('this kernel cuts no messages (UDP_SEGMENT, Linux 4.18)');
   if (place?.refusesSegmentation === true) return single('its route or device refused a message of many');
   const pathReason = 'the kernel or the device cuts messages of up to 64 datagrams';
   return { path: 'train', pathReason, checksum };

@@ -3,7 +3,8 @@ import { availableParallelism } from 'node:os';
 import type { Datapath, OverlaySettings } from '../../../datapath/contract.js';
 import type { Encapsulation } from '../../../encap/index.js';
 import { OverlayError } from '../../../model/errors.js';
-import { LINK_STATE, OFFLOAD, queueCount, type TunnelValues } from '../../../model/overlay-specs.js';
+import { offloadsOf } from '../../../model/offloads.js';
+import { LINK_STATE, queueCount, type TunnelValues } from '../../../model/overlay-specs.js';
 import { foundExpected, type PropertySet } from '../../../model/properties.js';
 import { failedToSet } from '../../../model/sentences.js';
 import type { Endpoint, IpAddress } from '../../../wire/ip.js';
@@ -59,7 +60,7 @@ export function settingsOf({
     vnetid,
     mtuBytes: properties.uint('mtu'),
     ...tunnel,
-    offload: properties.word('offload', OFFLOAD),
+    offload: offloadsOf(properties.text('offload')),
   };
 }
 

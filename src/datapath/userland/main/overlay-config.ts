@@ -1,9 +1,10 @@
 /** Converts the configuration of an overlay for its datapath threads, and its offloads for an operator. */
 import type { OverlayOptions } from '../../../core/overlay.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import type { Offload } from '../../../model/offloads.js';
 import type { Sending } from '../../../model/peer-report.js';
 import { isSameEndpoint, isV4 } from '../../../wire/ip.js';
-import type { Offload, OverlayConfig } from '../../contract.js';
+import type { OverlayConfig } from '../../contract.js';
 
 /** The part of the configuration that the sockets follow. */
 export type SocketConfig = Pick<
@@ -23,7 +24,8 @@ export function optionsOf(config: OverlayConfig): OverlayOptions {
     strictSource: config.strictSource,
     carryTags: config.vlan === 'keep',
     copyDscp: config.dscp === 'copy',
-    keepApart: config.offload === 'off',
+    keepApart: !config.offload.includes('coalesce'),
+    keepTunnels: !config.offload.includes('nested'),
     negativeTtlMs: config.negativeTtlMs,
     maxTargets: config.maxTargets,
     answersLoopback: config.answersLoopback,
@@ -31,21 +33,20 @@ export function optionsOf(config: OverlayConfig): OverlayOptions {
 }
 
 /** Returns the offloads in force. `segmentation`: the kernel cuts messages of its sockets. */
-export function offloadsOf(
+export function offloadsInForce(
   { offload }: OverlayConfig,
   segmentation: boolean,
   features: Features,
 ): readonly Offload[] {
-  const isOn = offload === 'auto';
-  const offloads: Readonly<Record<Offload, boolean>> = {
+  const isThere: Readonly<Record<Offload, boolean>> = {
     checksum: features.tapChecksum,
-    tso: isOn && features.tapTcpSegmentation,
-    uso: isOn && features.tapUdpSegmentation,
-    nested: isOn && features.tapTunnelSegmentation,
-    gso: segmentation && features.udpSegmentation,
-    gro: isOn && features.udpCoalescing,
+    tso: features.tapTcpSegmentation,
+    uso: features.tapUdpSegmentation,
+    train: segmentation && features.udpSegmentation,
+    coalesce: features.udpCoalescing,
+    nested: features.tapTunnelSegmentation,
   };
-  return (Object.keys(offloads) as Offload[]).filter((name) => offloads[name]);
+  return offload.filter((name) => isThere[name]);
 }
 
 /** <encap>/udp_checksum. `auto`: RFC 7348 5 says SHOULD be zero, RFC 8926 3.3 MAY; RFC 8200 8.1 wants a
@@ -55,7 +56,7 @@ export function sendsZeroChecksum({
   udpChecksum,
   offload,
 }: Pick<SocketConfig, 'listen' | 'udpChecksum' | 'offload'>): boolean {
-  return udpChecksum === 'zero' || (udpChecksum === 'auto' && offload === 'off' && isV4(listen.ip));
+  return udpChecksum === 'zero' || (udpChecksum === 'auto' && !offload.includes('train') && isV4(listen.ip));
 }
 
 /** Whether an overlay with the configuration `next` needs other sockets than with `now`. */
@@ -63,7 +64,7 @@ export function needsSockets(now: SocketConfig, next: SocketConfig): boolean {
   return (
     !isSameEndpoint(now.listen, next.listen) ||
     now.sourcePorts !== next.sourcePorts ||
-    now.offload !== next.offload ||
+    now.offload.includes('train') !== next.offload.includes('train') ||
     sendsZeroChecksum(now) !== sendsZeroChecksum(next)
   );
 }
@@ -71,6 +72,6 @@ export function needsSockets(now: SocketConfig, next: SocketConfig): boolean {
 export function sendingOf(config: OverlayConfig): Sending {
   return {
     checksum: sendsZeroChecksum(config) ? 'zero' : 'full',
-    isOffloaded: config.offload === 'auto',
+    maySendTrains: config.offload.includes('train'),
   };
 }

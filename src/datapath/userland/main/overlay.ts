@@ -18,6 +18,7 @@ import type { PeerPlace } from '../../../core/peers/peer-places.js';
 import type { PeerMemory } from '../../../core/peers/peer-records.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import type { Offload } from '../../../model/offloads.js';
 import type { PeerList, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import { type Endpoint, type IpAddress, isSameEndpoint } from '../../../wire/ip.js';
@@ -28,7 +29,6 @@ import type {
   KnownPlaces,
   LookupAnswer,
   LookupRequest,
-  Offload,
   OverlayConfig,
   OverlayDatapath,
   OverlayListener,
@@ -46,7 +46,7 @@ import { RingCapture } from './capture.js';
 import { dropReports } from './drop-reports.js';
 import type { OverlayState } from './handover.js';
 import { NamedPeers } from './named-peers.js';
-import { needsSockets, offloadsOf, optionsOf, sendingOf } from './overlay-config.js';
+import { needsSockets, offloadsInForce, optionsOf, sendingOf } from './overlay-config.js';
 import { describePeers, PeerReports } from './peer-reports.js';
 import { mergePeers, type PeerThreads } from './peers.js';
 import type { Ports } from './ports.js';
@@ -54,6 +54,7 @@ import { OverlayProbe } from './probe.js';
 import { SharedQuestions } from './shared-questions.js';
 import { TargetWatch } from './target-watch.js';
 import type { PortOwner, TapPort } from './tap-port.js';
+import { createRefusals } from './tap-settings.js';
 import { pushTargets } from './push-targets.js';
 import { readRecent, readTargets } from './table-reader.js';
 import type { Link, Request } from './thread.js';
@@ -82,6 +83,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   /** One array per thread. */
   readonly exampleArrays: readonly DropExamples[];
   readonly ports = new Set<TapPort>();
+  readonly refusals = createRefusals();
   readonly named: NamedPeers;
   loops: readonly IpAddress[] = [];
   routeMtus: readonly RouteMtu[] = [];
@@ -211,7 +213,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     this.sockets = needsSockets(config, next) ? this.#context.openSockets(next) : sockets;
     this.config = next;
     this.options = { ...optionsOf(next), destination: this.options.destination };
-    if (next.offload !== config.offload) for (const port of this.ports) this.#context.ports.offload(port);
+    if (String(next.offload) !== String(config.offload))
+      for (const port of this.ports) this.#context.ports.offload(port);
     const { options } = this;
     if (next.vnetid !== config.vnetid || !isSameEndpoint(next.listen, config.listen)) {
       // The threads forget all targets with the change.
@@ -327,7 +330,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   /** Drops before the overlay is known are counted for the socket, and included for each of its overlays. */
   counters(): Record<string, number> {
-    return { ...readCounters(...this.counterArrays, ...this.sockets.counters()), lookups: this.#asked };
+    const read = readCounters(...this.counterArrays, ...this.sockets.counters());
+    return { ...read, ...this.refusals, lookups: this.#asked };
   }
 
   drops(counters: Readonly<Record<string, number>>): readonly DropReport[] {
@@ -347,7 +351,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   }
 
   get offloads(): readonly Offload[] {
-    return offloadsOf(this.config, this.sockets.segmentation, this.#context.features());
+    return offloadsInForce(this.config, this.sockets.segmentation, this.#context.features());
   }
 
   // -- End

@@ -16,7 +16,7 @@ import type { Descriptor, Inherited, PortConfig } from '../../contract.js';
 import type { Report, Token } from '../protocol.js';
 import { isLasting, tapDescriptors } from './handover.js';
 import { type PortContext, type PortOwner, TapPort } from './tap-port.js';
-import { flagsFor, offloadFlags } from './tap-settings.js';
+import { countRefused, flagsFor, offloadFlags } from './tap-settings.js';
 import { dropIfElsewhere, openPortTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -41,15 +41,17 @@ export class Ports {
   add(owner: PortOwner, config: PortConfig): TapPort {
     const { threads, inherited, open } = this.#context;
     const { name, mac, vid, own, protection, temporary } = config;
-    const { id: overlay, queues: count, offload: mode } = owner.config;
+    const { id: overlay, queues: count, offload: wanted } = owner.config;
     const features = this.#features();
-    const flags = offloadFlags(mode, features);
+    const flags = offloadFlags(wanted, features);
     const size = features.tapTunnelSegmentation ? TUNNEL_HEADER_BYTES : TAP_DEFAULTS.headerBytes;
     const plan = { queues: count, carrier: owner.carrier, offload: flags, headerBytes: size };
     const { fds, isLeft, isPersistent, headerBytes } = openPortTap(config, plan, inherited);
     const offload = flagsFor(flags, headerBytes);
     const seen = { foreignQueues: 0, offOffload: 0, triedOffload: 0 };
-    const tap = { name, fds, isPersistent, offload, headerBytes, seen };
+    const { refusals } = owner;
+    countRefused(refusals, flags & ~offload);
+    const tap = { name, fds, isPersistent, offload, headerBytes, seen, refusals };
     const queues = fds.map((fd) => ({ token: this.#nextToken(), fd, counters: createCounters() }));
     const told = { overlay, name, headerBytes, mac, vid, own, protection };
     const presence = createPresence();

@@ -33,7 +33,7 @@ import type {
 } from '../../contract.js';
 import type { Token } from '../protocol.js';
 import { isLasting, type PortState, tapDescriptors } from './handover.js';
-import { checkTap, flagsFor, type WatchedTap } from './tap-settings.js';
+import { checkTap, flagsFor, type Refusals, type WatchedTap } from './tap-settings.js';
 import { discardTap } from './taps.js';
 import type { Link } from './thread.js';
 
@@ -53,6 +53,7 @@ export interface PortOwner {
   readonly config: Pick<OverlayConfig, 'id' | 'queues' | 'offload'>;
   readonly carrier: boolean;
   readonly listener: OverlayListener | undefined;
+  readonly refusals: Refusals;
   /** The ports that have not been removed. */
   readonly ports: Set<TapPort>;
 }

@@ -29,17 +29,39 @@ import {
 import type { OverlayConfig, PortFindings } from '../../contract.js';
 import { steerByFlow } from './steering.js';
 
-const TSO = TUN_F.CSUM | TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
+const TSO = TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN;
 const USO = TUN_F.USO4 | TUN_F.USO6;
 const TUNNEL = TUN_F.UDP_TUNNEL_GSO | TUN_F.UDP_TUNNEL_GSO_CSUM;
+
+/** Offload of a TAP -> the flags that switch it. */
+const FLAGS = { checksum: TUN_F.CSUM, tso: TSO, uso: USO, nested: TUNNEL } as const;
+type TapOffload = keyof typeof FLAGS;
+const TAP_OFFLOADS = Object.keys(FLAGS) as readonly TapOffload[];
 
 /** Returns the offloads that the stack may use, as TUN_F flags that this kernel accepts. */
 export function offloadFlags(
   offload: OverlayConfig['offload'],
   features: Pick<Features, 'tapTcpSegmentation' | 'tapUdpSegmentation' | 'tapTunnelSegmentation'>,
 ): number {
-  if (offload === 'off' || !features.tapTcpSegmentation) return TUN_F.CSUM;
-  return TSO | (features.tapUdpSegmentation ? USO : 0) | (features.tapTunnelSegmentation ? TUNNEL : 0);
+  const flags = (name: TapOffload, isKnown = true): number =>
+    isKnown && offload.includes(name) ? FLAGS[name] : 0;
+  const cut = flags('tso', features.tapTcpSegmentation) | flags('uso', features.tapUdpSegmentation);
+  return flags('checksum') | cut | (cut === 0 ? 0 : flags('nested', features.tapTunnelSegmentation));
+}
+
+/** Counter -> ports of an overlay that were found without the offload. */
+export type Refusals = Record<`tx_${TapOffload}_refused`, number>;
+
+export const createRefusals = (): Refusals => ({
+  tx_checksum_refused: 0,
+  tx_tso_refused: 0,
+  tx_uso_refused: 0,
+  tx_nested_refused: 0,
+});
+
+/** Counts a port that was found without the offloads of these flags. */
+export function countRefused(refusals: Refusals, flags: number): void {
+  for (const name of TAP_OFFLOADS) if ((flags & FLAGS[name]) !== 0) refusals[`tx_${name}_refused`]++;
 }
 
 /** Returns those of the flags that go with a virtio-net header of this size. With too small a header the kernel would
@@ -51,7 +73,7 @@ export function flagsFor(offload: number, headerBytes: number): number {
 /** Names of offloads for ethtool(8). */
 const SWITCHES = [
   [TUN_F.CSUM, 'tx'],
-  [TUN_F.TSO4 | TUN_F.TSO6 | TUN_F.TSO_ECN, 'tso'],
+  [TSO, 'tso'],
   [USO, 'tx-udp-segmentation'],
   [TUN_F.UDP_TUNNEL_GSO, 'tx-udp_tnl-segmentation'],
   [TUN_F.UDP_TUNNEL_GSO_CSUM, 'tx-udp_tnl-csum-segmentation'],
@@ -69,6 +91,8 @@ export interface WatchedTap {
   /** The state at the last check: queues of other programs; offloads that are off; among these, offloads that
    * could not be restored. */
   readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
+  /** Of its overlay. */
+  readonly refusals: Refusals;
 }
 
 interface Findings {
@@ -152,6 +176,7 @@ function checkOffload(tap: WatchedTap, device: string, { mended, noted }: Findin
   }
   if (off === 0) seen.triedOffload = 0;
   if (off !== seen.offOffload && off !== 0) noted.push(offText(off, device));
+  countRefused(tap.refusals, off & ~seen.offOffload);
   seen.offOffload = off;
 }
 

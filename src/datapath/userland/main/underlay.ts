@@ -152,7 +152,7 @@ export class UnderlaySockets {
       tokens: listener.sockets.map(({ token }) => token),
       senderFds: pool.fds,
       senderPorts: pool.ports,
-      segmentation: config.offload === 'auto' && !zeroChecksum,
+      segmentation: config.offload.includes('train') && !zeroChecksum,
       counters: () => listener.sockets.map(countersNow),
       examples: listener.sockets.map(({ examples }) => examples),
       release: (isKept) => this.#release(name, poolName, isKept),
