@@ -2,7 +2,7 @@
 import { specsByEncapsulation } from '../model/overlay-specs.js';
 import { parseProperty, splitList } from './values.js';
 
-/** Properties of overlays whose values are lists. */
+/** Properties of overlays that take a list. */
 const LISTS: ReadonlySet<string> = new Set(
   [...specsByEncapsulation().values()]
     .flat()

@@ -34,7 +34,7 @@ interface Column {
   readonly refuses: string;
   readonly rows: readonly Row[];
   readonly vid?: number;
-  readonly offload?: 'off';
+  readonly offload?: 'checksum';
   readonly hasAddresses?: false;
 }
 
@@ -45,7 +45,7 @@ const COLUMNS: readonly Column[] = [
   { what: 'dhcp-nospoof', protection: ['dhcp-nospoof'], refuses: 'd', rows: ROWS },
   { what: 'restricted', protection: ['restricted'], refuses: 'r', rows: ROWS },
   { what: 'all four', protection: ALL, refuses: 'midr', rows: ROWS },
-  { what: 'all four, no offloads', protection: ALL, refuses: 'midr', rows: ROWS, offload: 'off' },
+  { what: 'all four, no superframes', protection: ALL, refuses: 'midr', rows: ROWS, offload: 'checksum' },
   { what: 'all four, access port', protection: ALL, refuses: 'midr', rows: ROWS, vid: OWN_VID },
   { what: 'no protection, access port', protection: [], refuses: '', rows: ROWS, vid: OWN_VID },
   {

@@ -91,7 +91,7 @@ export interface WatchedTap {
   /** The state at the last check: queues of other programs; offloads that are off; among these, offloads that
    * could not be restored. */
   readonly seen: { foreignQueues: number; offOffload: number; triedOffload: number };
-  /** Of its overlay. */
+  /** Those of the overlay. */
   readonly refusals: Refusals;
 }
 
