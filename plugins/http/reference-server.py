@@ -11,10 +11,15 @@ that an entry is a JSON object with valid addresses for its index, and leaves th
 import argparse, hashlib, hmac, ipaddress, json, re, socket, sqlite3, ssl, threading, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SCHEMA = """
+VTEP = "json_object('ip', json_extract(entry, '$.ip'), 'port', json_extract(entry, '$.port'))"
+# vteps: the number of entries with each VTEP. Every host asks for the VTEPs, and a network may have a million entries.
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS entries (vnetid INTEGER, mac TEXT, entry TEXT, PRIMARY KEY (vnetid, mac)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ips (vnetid INTEGER, ip TEXT, mac TEXT, PRIMARY KEY (vnetid, ip)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes (revision INTEGER PRIMARY KEY AUTOINCREMENT, vnetid INTEGER, mac TEXT, entry TEXT);
+CREATE TABLE IF NOT EXISTS vteps (vnetid INTEGER, vtep TEXT, entries INTEGER, PRIMARY KEY (vnetid, vtep)) WITHOUT ROWID;
+INSERT INTO vteps SELECT vnetid, {VTEP}, count(*) FROM entries WHERE NOT EXISTS (SELECT * FROM vteps) GROUP BY 1, 2;
+CREATE INDEX IF NOT EXISTS vteps_gone ON vteps (entries) WHERE entries = 0;
 CREATE INDEX IF NOT EXISTS ips_of ON ips (vnetid, mac);
 CREATE INDEX IF NOT EXISTS changes_of ON changes (vnetid, revision);
 """
@@ -108,10 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         raise UNKNOWN
 
     def get_network(self):
-        all_entries = self.rows("SELECT DISTINCT json_extract(entry, '$.ip'), json_extract(entry, '$.port') FROM entries"
-                                " WHERE vnetid = ? ORDER BY 1, 2", self.vnetid)
-        [(count,)] = self.rows("SELECT count(*) FROM entries WHERE vnetid = ?", self.vnetid)
-        self.answer({"entries": count, "vteps": [{"ip": ip, "port": port} for ip, port in all_entries]})
+        rows = self.rows("SELECT vtep, entries FROM vteps WHERE vnetid = ?", self.vnetid)
+        self.answer({"entries": sum(entries for _, entries in rows), "vteps": [json.loads(vtep) for vtep, _ in rows]})
 
     def get_mac(self, mac):
         self.answer(self.entry(canonical_mac(mac)))
@@ -144,19 +147,25 @@ class Handler(BaseHTTPRequestHandler):
         text = None if entry is None else json.dumps(entry)
         with changed:
             self.db.execute("BEGIN IMMEDIATE")
+            self.count(mac, -1)
             self.rows("DELETE FROM ips WHERE vnetid = ? AND mac = ?", self.vnetid, mac)
-            if entry is None:
-                self.rows("DELETE FROM entries WHERE vnetid = ? AND mac = ?", self.vnetid, mac)
-            else:
-                self.rows("REPLACE INTO entries VALUES (?, ?, ?)", self.vnetid, mac, text)
+            self.rows("DELETE FROM entries WHERE vnetid = ? AND mac = ?", self.vnetid, mac)
+            if entry is not None:
+                self.rows("INSERT INTO entries VALUES (?, ?, ?)", self.vnetid, mac, text)
                 for ip in addresses(entry):
                     self.rows("REPLACE INTO ips VALUES (?, ?, ?)", self.vnetid, ip, mac)
+            self.count(mac, 1)
+            self.rows("DELETE FROM vteps WHERE entries = 0")
             self.rows("INSERT INTO changes (vnetid, mac, entry) VALUES (?, ?, ?)", self.vnetid, mac, text)
             revision = self.revision()
             self.rows("DELETE FROM changes WHERE revision <= ?", revision - options.history)
             self.db.execute("COMMIT")
             changed.notify_all()
         self.answer({"revision": str(revision)})
+
+    def count(self, mac, number):
+        self.rows(f"INSERT INTO vteps SELECT vnetid, {VTEP}, ? FROM entries WHERE vnetid = ? AND mac = ?"
+                  " ON CONFLICT DO UPDATE SET entries = entries + excluded.entries", number, self.vnetid, mac)
 
     def begin(self, kind):
         self.send_response(200)

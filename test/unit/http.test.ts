@@ -1,5 +1,6 @@
 // The http plugin beside the reference server, a process of its own: what is answered in each mode, and what is seen of
 // changes.
+import { execFileSync } from 'node:child_process';
 import t from 'tap';
 
 import http from '../../plugins/http/index.js';
@@ -46,6 +47,30 @@ for (const mode of ['lookup', 'watch', 'snapshot'] as const)
     t.match(await ask(instance, 0x0100_5e00_00fb), { kind: 'drop', reason: /http\/flood/ });
     t.equal(host.degraded, undefined);
   });
+
+t.test(
+  'the reference server counts entries and VTEPs, also in a database without counts',
+  { skip },
+  async (t) => {
+    const store = await ReferenceStore.start(t);
+    const network = async (): Promise<unknown> => (await fetch(store.network)).json();
+    t.same(await network(), { entries: 0, vteps: [] });
+    for (const last of [1, 2, 3]) await store.put(macText(last), VTEP);
+    await store.put(macText(3), OTHER);
+    await store.put(macText(4), {});
+    const counted = { entries: 4, vteps: [VTEP, OTHER, { ip: null, port: null }] };
+    t.same(await network(), counted);
+    await store.kill();
+    const drop = `import sqlite3; sqlite3.connect('${store.directory}/net.db').execute('DROP TABLE vteps')`;
+    execFileSync('python3', ['-c', drop]);
+    await store.start();
+    t.same(await network(), counted);
+    for (const last of [1, 4]) await store.remove(macText(last));
+    t.same(await network(), { entries: 2, vteps: [VTEP, OTHER] });
+    await store.put(macText(2), OTHER);
+    t.same(await network(), { entries: 2, vteps: [OTHER] }, 'a VTEP without entries is none');
+  },
+);
 
 t.test('http/flood: each VTEP of the family once', { skip }, async (t) => {
   const store = await ReferenceStore.start(t);
