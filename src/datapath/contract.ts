@@ -19,7 +19,7 @@ import type { EncapsulationName } from '../encap/contract.js';
 import type { ProxyDrop } from '../model/drops.js';
 import type { DropReport } from '../model/drop-report.js';
 import type { Offload } from '../model/offloads.js';
-import type { PeerList, Sending } from '../model/peer-report.js';
+import type { PeerList, PeerReport, Sending } from '../model/peer-report.js';
 import type { RouteMtu } from '../model/underlay-state.js';
 import type { MacAddress } from '../plugin/contract.js';
 import type { Destination, Endpoint, IpAddress } from '../wire/ip.js';
@@ -317,11 +317,11 @@ export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath, Watc
   targets(after: MacAddress, limit: number): Promise<TargetEntries>;
   /** Returns at most `limit` unicast MACs that frames are sent to, the latest used first. */
   recentTargets(limit: number): Promise<readonly TargetEntry[]>;
-  /** Returns the number of entries in the target table, in any state; with several threads, in the largest of
-   * their tables. */
+  /** Returns the number of entries in the target table, in any state; with several threads, in the largest of their tables. */
   targetCount(): Promise<number>;
-
   peers(): PeerList;
+  /** The peers that are destinations or that frames have come from: some thousands at most, however many the plugin names. */
+  recordedPeers(): readonly PeerReport[];
   /** Says for each address where frames to it go, and which stations live there. */
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]>;
   /** Copies frames by these rules: all frames that come after it has resolved. */

@@ -316,6 +316,10 @@ export class FakeOverlay implements OverlayDatapath {
     return { peers: this.peerReports, others: undefined };
   }
 
+  recordedPeers(): readonly PeerReport[] {
+    return this.peerReports;
+  }
+
   get sending(): Sending {
     return { checksum: 'full', maySendTrains: this.config.offload.includes('train') };
   }

@@ -43,7 +43,7 @@ export function overlay(name: string, { isDown = false, hasLost = false, isStuck
     datapath: {
       counters: () => counters(),
       drops: () => [],
-      peers: () => ({ peers: [], others: undefined }),
+      recordedPeers: () => [],
       targetCount: () => sleep(isStuck ? 2000 : 0, 12),
     },
     links: { carrier: !isDown, destinationCount: 3 },

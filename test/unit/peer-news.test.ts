@@ -70,7 +70,7 @@ class Scene {
     return {
       ...one,
       health: this.health,
-      datapath: { ...one.datapath, peers: () => ({ peers, others: undefined }) },
+      datapath: { ...one.datapath, recordedPeers: () => peers },
     };
   }
 

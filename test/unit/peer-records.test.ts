@@ -19,6 +19,7 @@ import * as tcp from '../../src/wire/tcp.js';
 import { toBytes } from '../../src/wire/ip.js';
 import { IS_V6, NO_SIZE } from '../../src/wire/path-news.js';
 import { address, concat, endpoint, frame, Lab, MAC, type Net, packet, type Tap } from '../helpers/lab.js';
+import { times } from '../helpers/scenes.js';
 
 const words = (ip: string): Int32Array => new Int32Array(toBytes(address(ip)).buffer);
 const of = (index: number): string => `10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`;
@@ -154,6 +155,19 @@ function peersOf(net: Net, isOpen = true): PeerReport[] {
   reports.moved(0, net.vtep.peerMemories.get(net.id)!);
   return [...reports.read(new Map(), isOpen).peers];
 }
+
+await t.test('of many peers only those with a record are read every second', (t) => {
+  const reader = new Reader();
+  const peers = new Map(times(1000, (index) => [address(of(index)), 1]));
+  for (const ip of [of(1), of(2), '192.0.2.9']) reader.records.add(words(ip), 0, true, 0);
+  const recorded = (isOpen: boolean): string[] =>
+    reader.reports.readRecorded(peers, isOpen).map(({ ip, isPeer }) => `${ip} ${isPeer}`);
+  t.strictSame(recorded(false), [`${of(1)} true`, `${of(2)} true`]);
+  t.strictSame(recorded(true), [`${of(1)} true`, `${of(2)} true`, '192.0.2.9 false']);
+  const { peers: all } = reader.reports.read(peers, true);
+  t.strictSame([all.length, all.filter(({ isPeer }) => isPeer).length], [1001, 1000]);
+  t.end();
+});
 
 await t.test('frames are counted as the overlay counts them', (t) => {
   const { net, other, tap, back } = pair();

@@ -43,7 +43,7 @@ class Observed {
       datapath: {
         counters: () => ({ ...counters }),
         targetCount: () => Promise.resolve(0),
-        peers: () => ({ peers: [], others: undefined }),
+        recordedPeers: () => [],
         drops: (): DropReport[] =>
           reasons()
             .filter((reason) => counters[reason] > 0)

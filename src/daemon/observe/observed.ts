@@ -19,7 +19,7 @@ export interface ObservedOverlay {
   readonly name: string;
   readonly plan: { readonly vnetid: number; readonly search: string; readonly encap: string };
   readonly listen: Endpoint;
-  readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'peers' | 'targetCount'>;
+  readonly datapath: Pick<OverlayDatapath, 'counters' | 'drops' | 'recordedPeers' | 'targetCount'>;
   readonly links: { readonly carrier: boolean; readonly destinationCount: number };
   readonly plugin: {
     readonly lookupTimes: Omit<LookupStatistics, 'asked'>;

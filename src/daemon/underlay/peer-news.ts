@@ -40,7 +40,7 @@ export interface WatchedOverlay {
   readonly name: string;
   readonly listen: Endpoint;
   readonly health: Pick<Health, 'note' | 'endNote'>;
-  readonly datapath: Pick<OverlayDatapath, 'peers'>;
+  readonly datapath: Pick<OverlayDatapath, 'recordedPeers'>;
 }
 
 interface Follow {
@@ -73,7 +73,7 @@ export class PeerNews {
     for (const overlay of overlays) {
       const before = this.#follows.get(overlay.id) ?? new Map<string, Follow>();
       const follows = new Map<string, Follow>();
-      for (const peer of overlay.datapath.peers().peers) {
+      for (const peer of overlay.datapath.recordedPeers()) {
         if (!peer.isPeer) continue;
         const follow = this.#follow(peer, overlay, before.get(peer.ip));
         if (follow !== undefined) follows.set(peer.ip, follow);

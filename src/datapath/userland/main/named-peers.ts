@@ -6,7 +6,14 @@
  * A new list replaces one that is still being worked on. News are made from the changes that have been
  * reported, not from the list before, so this is safe at any point.
  */
-import { type AddressTable, createTable, EMPTY_TABLE, put } from '../../../core/tables/address-table.js';
+import {
+  type AddressTable,
+  createTable,
+  EMPTY_TABLE,
+  has,
+  put,
+  wordsOf,
+} from '../../../core/tables/address-table.js';
 import { inBackground } from '../../../model/background.js';
 import type { IpAddress } from '../../../wire/ip.js';
 import { NAMED, type PeerNews, type PeerThreads } from './peers.js';
@@ -62,13 +69,12 @@ export class NamedPeers {
     this.#tell(table);
   }
 
-  /** Reports each step before the next: meanwhile threads may report the same addresses. */
+  /** Compares with the table of this list. Reports each step before the next: meanwhile threads may report the same addresses. */
   *#spread(list: readonly IpAddress[]): Generator<undefined, void> {
-    const wanted = new Set<IpAddress>();
+    const { table } = this;
     for (let at = 0; at < list.length; at += STEP) {
       const added: IpAddress[] = [];
       for (const ip of list.slice(at, at + STEP)) {
-        wanted.add(ip);
         const before = this.#peers.get(ip) ?? 0;
         this.#peers.set(ip, before | NAMED);
         if (before === 0) added.push(ip);
@@ -79,7 +85,7 @@ export class NamedPeers {
     let removed: IpAddress[] = [];
     let seen = 0;
     for (const [ip, bits] of this.#peers) {
-      if ((bits & NAMED) !== 0 && !wanted.has(ip)) {
+      if ((bits & NAMED) !== 0 && !has(table, wordsOf(ip), 0)) {
         if (bits === NAMED) {
           this.#peers.delete(ip);
           removed.push(ip);

@@ -19,7 +19,7 @@ import type { PeerMemory } from '../../../core/peers/peer-records.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { Offload } from '../../../model/offloads.js';
-import type { PeerList, Sending } from '../../../model/peer-report.js';
+import type { PeerList, PeerReport, Sending } from '../../../model/peer-report.js';
 import type { RouteMtu } from '../../../model/underlay-state.js';
 import { type Endpoint, type IpAddress, isSameEndpoint } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
@@ -340,6 +340,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
 
   peers(): PeerList {
     return this.#peerReports.read(this.#peers, this.options.acceptAny);
+  }
+
+  recordedPeers(): readonly PeerReport[] {
+    return this.#peerReports.readRecorded(this.#peers, this.options.acceptAny);
   }
 
   describePeers(ips: readonly IpAddress[]): Promise<readonly PeerPlace[]> {

@@ -73,19 +73,31 @@ export class PeerReports {
 
   /** `peers`: the addresses that frames go to or that the plugin names. `isOpen`: others are reported too. */
   read(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): PeerList {
-    const now = nowTick();
-    const sums = new Map<IpAddress, PeerReport>();
-    for (const ip of peers.keys()) sums.set(ip, none(ip, true));
-    for (const thread of this.#threads.values())
-      for (const [ip, record] of thread.all()) {
-        const sum = sums.get(ip);
-        if (sum === undefined && !isOpen && ip !== ANY_V6) continue;
-        sums.set(ip, add(sum ?? none(ip, false), thread, record, now));
-      }
+    const sums = this.#recorded(peers, isOpen);
     const others = sums.get(ANY_V6);
     sums.delete(ANY_V6);
+    for (const ip of peers.keys()) if (!sums.has(ip)) sums.set(ip, none(ip, true));
     const isUsed = others !== undefined && others.txFrames + others.rxFrames > 0;
     return { peers: [...sums.values()], others: isUsed ? others : undefined };
+  }
+
+  /** The same without the peers that no thread has a record of: a plugin may name a million. */
+  readRecorded(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): readonly PeerReport[] {
+    const sums = this.#recorded(peers, isOpen);
+    sums.delete(ANY_V6);
+    return [...sums.values()];
+  }
+
+  #recorded(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): Map<IpAddress, PeerReport> {
+    const now = nowTick();
+    const sums = new Map<IpAddress, PeerReport>();
+    for (const thread of this.#threads.values())
+      for (const [ip, record] of thread.all()) {
+        const isPeer = peers.has(ip);
+        if (!isPeer && !isOpen && ip !== ANY_V6) continue;
+        sums.set(ip, add(sums.get(ip) ?? none(ip, isPeer), thread, record, now));
+      }
+    return sums;
   }
 }
 
