@@ -13,6 +13,8 @@ const MAX_HEADER_BYTES = 16 * 1024;
 export const MAX_BODY_BYTES = 1024 * 1024;
 /** Idle connections end before those of usual servers and proxies do (5 s and more). */
 const IDLE_MS = 4000;
+/** Codes of a request on a connection that the store has closed. */
+const CLOSED: readonly string[] = ['ECONNRESET', 'EPIPE'];
 /** Longest pause that a store may ask for. */
 const MAX_RETRY_AFTER_MS = 60_000;
 
@@ -181,6 +183,7 @@ export class Client {
     path: string,
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
+    isRetry = false,
   ): Promise<IncomingMessage> {
     const { base, token } = this.#options;
     return new Promise((resolve, reject) => {
@@ -195,11 +198,27 @@ export class Client {
         maxHeaderSize: MAX_HEADER_BYTES,
         signal,
       });
-      request.on('error', reject);
+      let isAnswered = false;
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        // The store has closed an idle connection while this request was on its way: it has not begun with it (RFC 9110 9.2.2).
+        const isTooLate = request.reusedSocket && !isAnswered && CLOSED.includes(error.code ?? '');
+        if (isTooLate && !isRetry && !signal.aborted) resolve(this.#send(path, headers, signal, true));
+        else reject(error);
+      });
+      // A request may end with neither an answer nor an error: Node closes a connection that is switched to another protocol.
+      request.on('close', () => {
+        reject(Object.assign(new Error('no answer'), { code: 'ECONNRESET' }));
+      });
       request.on('response', (response) => {
+        isAnswered = true;
         // The reader gets the error as well. This listener is for an answer that is not read.
         response.on('error', reject);
-        resolve(response);
+        const encoding = response.headers['content-encoding'] ?? 'identity';
+        if (/^identity$/i.test(encoding)) resolve(response);
+        else
+          reject(
+            new StoreTrouble(`${this.#store} sends a compressed answer, which varpd does not accept`, false),
+          );
       });
       request.end();
     });

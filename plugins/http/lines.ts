@@ -3,6 +3,8 @@ import { StoreTrouble } from './trouble.js';
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
+/** An event stream may begin with it. */
+const BYTE_ORDER_MARK = Buffer.from('\ufeff');
 /** Bound of a line, and of the data of an event. */
 const MAX_LINE_BYTES = 1024 * 1024;
 
@@ -61,6 +63,7 @@ export interface StreamEvent {
 export class Events {
   readonly #lines: Lines;
   readonly #store: string;
+  #isFirst = true;
   #type = '';
   #data: Buffer[] = [];
   #dataBytes = 0;
@@ -73,7 +76,9 @@ export class Events {
 
   /** Returns the events that end in this chunk. Throws a StoreTrouble when one is too large. */
   *of(chunk: Buffer): Generator<StreamEvent, void> {
-    for (const line of this.#lines.of(chunk)) {
+    for (const whole of this.#lines.of(chunk)) {
+      const line = this.#isFirst && whole.indexOf(BYTE_ORDER_MARK) === 0 ? whole.subarray(3) : whole;
+      this.#isFirst = false;
       if (line.length > 0) this.#field(line);
       else if (this.#type !== '' || this.#data.length > 0) {
         yield {

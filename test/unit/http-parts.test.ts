@@ -53,6 +53,8 @@ t.test('lines and events, however they are cut', (t) => {
     t.strictSame(chunks.flatMap((chunk) => [...lines.of(chunk)]).map(String), ['one', '', 'twö']);
     t.equal(lines.hasRest, true);
   }
+  const [marked] = new Events('store').of(Buffer.from('\ufeffdata: a\n\n'));
+  t.equal(String(marked.data), 'a', 'a byte order mark at the beginning is no part of the first line');
   const stream =
     ': comment\n\nid: 1\nevent: cursor\ndata\n\ndata:a\ndata:  b\nretry: 5\n\nid\nevent:x\n\nid: 2\0\nevent: y\n\ndata: cut';
   for (const chunks of chunked(stream)) {

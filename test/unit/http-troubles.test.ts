@@ -207,6 +207,16 @@ const HOSTILE: readonly (readonly [name: string, raw: string, message: RegExp])[
     ),
     /sends an answer of more than 1048576 bytes$/,
   ],
+  [
+    'a compressed answer, although none was asked for',
+    head('200 OK', `content-encoding: gzip\r\ncontent-length: 1\r\n\r\n\x1f`),
+    /sends a compressed answer, which varpd does not accept$/,
+  ],
+  [
+    'another protocol',
+    head('101 Switching Protocols', 'upgrade: other\r\nconnection: upgrade\r\n\r\n'),
+    /has ended the connection before its answer was whole$/,
+  ],
   ['nothing', '', /has not answered within 300 ms$/],
 ];
 
@@ -218,6 +228,27 @@ t.test('answers that no good store gives', async (t) => {
     t.match(host.degraded, message, name);
     t.notMatch(host.troubles.join() + host.lines.join(), /hunter2/, name);
   }
+});
+
+t.test('an idle connection that is closed while a request is on its way costs no lookup', async (t) => {
+  let requests = 0;
+  const server = createNetServer((socket: Socket) => {
+    socket.on('error', () => undefined);
+    let own = 0;
+    socket.on('data', (data: Buffer) => {
+      requests++;
+      const isNetwork = data.toString('latin1').startsWith(`GET ${NETWORK} `);
+      const entry = JSON.stringify(OTHER);
+      // The second request of a connection comes too late.
+      if (own++ === 0) socket.write(ok(isNetwork ? '{"entries": 0, "vteps": []}' : entry));
+      else socket.destroy();
+    });
+  });
+  const { host, instance } = await startHttp(t, await listen(t, server), { mode: 'lookup' });
+  for (let last = 1; last <= 5; last++)
+    t.match(await ask(instance, mac(last)), { kind: 'target', to: OTHER });
+  t.ok(requests > 6, 'some were sent twice');
+  t.equal(host.degraded, undefined);
 });
 
 /** Answers the network as it should, and all else with these bytes. */
