@@ -8,6 +8,7 @@ import type {
   WatchEvent,
   WatchInfo,
 } from '../control/watch-messages.js';
+import { counted } from '../model/sentences.js';
 import { rateText } from './statistics.js';
 import { line } from './text.js';
 
@@ -46,7 +47,7 @@ function stateText({ isGone, status, details, underlay, peers, ports }: StateEve
   const down = ports.filter(({ state }) => state !== 'up').map(({ name, state }) => `${name}: ${state}`);
   const parts = [
     status,
-    ...(peers === null ? [] : [`${peers} peers`]),
+    ...(peers === null ? [] : [counted(peers, 'peer')]),
     ...(underlay === null || underlay === 'up' ? [] : [`underlay ${underlay}`]),
     ...down,
   ];

@@ -98,7 +98,9 @@ export function readRequest(command: string, input: string, env: Environment): R
     throw new CniError(
       CODE.INCOMPATIBLE_VERSION,
       'incompatible CNI version',
-      `cniVersion ${JSON.stringify(versionIn(input))} has no ${command} here; supported: ${VERSIONS.join(', ')}`,
+      version === undefined
+        ? `cniVersion ${JSON.stringify(versionIn(input))} is not supported, expected one of ${VERSIONS.join(', ')}`
+        : `${command} needs cniVersion ${COMMANDS[command]} or newer, and the configuration has ${version}`,
     );
   const parsed = CONFIG.safeParse(value);
   if (!parsed.success) {

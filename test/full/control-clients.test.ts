@@ -215,10 +215,10 @@ await t.test('dladm watch goes on after a restart', { skip }, async (t) => {
   const env = { VARPD_SOCKET: daemon.socket };
   const child = new Child([process.execPath, DLADM_MAIN, 'watch', '-k', 'state', 'overlay0'], { env });
   t.teardown(() => child.stop('SIGKILL'));
-  await child.waitForOutput(/^varpd .*: state\n[\d:]+ state +overlay0 +ONLINE, 1 peers$/m);
+  await child.waitForOutput(/^varpd .*: state\n[\d:]+ state +overlay0 +ONLINE, 1 peer$/m);
   await daemon.restart();
   await child.waitForOutput(
-    /ONLINE(?:.*\n)+?varpd .*: state\n(?:.*\n)*[\d:]+ state +overlay0 +ONLINE, 1 peers$/m,
+    /ONLINE(?:.*\n)+?varpd .*: state\n(?:.*\n)*[\d:]+ state +overlay0 +ONLINE, 1 peer$/m,
   );
   t.match(child.stderr, /^dladm: varpd at \S+ has ended the watch: trying again$/m);
   t.notMatch(child.stdout, /foo0|files0/);
