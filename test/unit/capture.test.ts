@@ -255,6 +255,18 @@ await t.test('one of two captures ends, and the other goes on; with the overlay 
   t.end();
 });
 
+await t.test('a port that is renamed is captured on, under its new name', (t) => {
+  const { net } = site();
+  const [port, other] = [net.port(MAC.a), net.port(MAC.b)];
+  const alone = watch(net, { port: `port${port.token}` });
+  net.vtep.obey({ kind: 'rename-port', token: port.token, name: 'web0' });
+  const out = frame(MAC.c, MAC.a);
+  port.send(out);
+  other.send(frame(MAC.c, MAC.b));
+  t.same(alone.take(), [['from-port web0', '', hex(out)]]);
+  t.end();
+});
+
 await t.test('a packet with its outer headers', (t) => {
   const { lab, net } = site();
   const { frames } = watch(net);

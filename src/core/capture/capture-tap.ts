@@ -48,6 +48,8 @@ export class Tap {
   /** The mux of the socket that the overlay receives from. */
   readonly mux: Mux | undefined;
   readonly #rules: CaptureRules;
+  /** The port that is captured alone, by its name of now. */
+  #port: string | undefined;
   readonly #filter: FrameFilter;
   readonly #ring: ring.RingWriter;
   readonly #nowMs: () => number;
@@ -74,6 +76,7 @@ export class Tap {
     this.overlay = overlay;
     this.mux = mux;
     this.#rules = rules;
+    this.#port = rules.port;
     this.#filter = new FrameFilter(rules.filter);
     this.#ring = writer;
     this.#nowMs = nowMs;
@@ -169,7 +172,11 @@ export class Tap {
   }
 
   #isOf(port: Port | undefined): boolean {
-    return this.#rules.port === undefined || port?.name === this.#rules.port;
+    return this.#port === undefined || port?.name === this.#port;
+  }
+
+  renamed(from: string, to: string): void {
+    if (this.#port === from) this.#port = to;
   }
 
   #watch(batch: FrameBatch, count: number): void {

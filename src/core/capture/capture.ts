@@ -57,6 +57,11 @@ export class Captures implements FrameWatch {
     for (const [id, tap] of this.#taps) if (tap.overlay === overlay) this.stop(id);
   }
 
+  /** A port has another name. */
+  renamed(overlay: Overlay, from: string, to: string): void {
+    for (const tap of this.#taps.values()) if (tap.overlay === overlay) tap.renamed(from, to);
+  }
+
   fromPort(overlay: Overlay, port: Port, batch: FrameBatch, count: number, isNew: boolean): void {
     for (const tap of this.#taps.values())
       if (tap.overlay === overlay) tap.fromPort(port, batch, count, isNew);

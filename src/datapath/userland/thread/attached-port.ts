@@ -1,4 +1,5 @@
 /** A port as its datapath thread has it: device, turn, the rules for its owner, and its DHCP leases. */
+import type { Captures } from '../../../core/capture/capture.js';
 import { Allowance } from '../../../core/queues/allowance.js';
 import { type AskedLeases, createAskedLeases } from '../../../core/protection/asked-leases.js';
 import { DhcpLeases, LEASE_FACTS, type LeaseNews } from '../../../core/protection/dhcp-leases.js';
@@ -77,7 +78,8 @@ export class AttachedPort {
     this.port.vid = vid;
   }
 
-  rename(name: string): void {
+  rename(name: string, captures: Captures): void {
+    captures.renamed(this.overlay, this.port.name, name);
     this.port.name = name;
   }
 

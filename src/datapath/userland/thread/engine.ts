@@ -287,7 +287,7 @@ export class DatapathEngine {
         this.#ports.get(command.token)?.protect(command.protection);
         return;
       case 'rename-port':
-        this.#ports.get(command.token)?.rename(command.name);
+        this.#ports.get(command.token)?.rename(command.name, this.#captures);
         return;
       case 'remove-port':
         this.#removePort(command.token);
