@@ -96,7 +96,7 @@ const setStp = (site: Site, state: 0 | 1): Promise<string> =>
 
 const stray = (): Uint8Array => udpFrame({ sourceMac: '02:00:00:00:00:55', destinationMac: UNKNOWN });
 
-await t.test('direct', { skip, timeout: 300_000 }, async (t) => {
+await t.test('direct', { skip }, async (t) => {
   const bed = newBed(t);
   const hosts = await bed.twoHosts();
   const sites: Site[] = [];
@@ -183,7 +183,7 @@ await t.test('direct', { skip, timeout: 300_000 }, async (t) => {
   t.ok(spoofed['mac_spoofed'] > 0);
 });
 
-await t.test('files', { skip, timeout: 300_000 }, async (t) => {
+await t.test('files', { skip }, async (t) => {
   const bed = newBed(t);
   const hosts = await bed.twoHosts();
   const file = path.join(bed.directory(), 'hosts.json');

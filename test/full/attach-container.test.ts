@@ -62,7 +62,7 @@ umount -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /var/lib/containers && mount -t tmpfs tmpfs /var/lib/containers
 shift; exec "$@"`;
 
-await t.test('a VNIC in a namespace', { skip, timeout: 240_000 }, async (t) => {
+await t.test('a VNIC in a namespace', { skip }, async (t) => {
   const { bed, a, b, daemon, other } = await pair(t);
   const web = await bed.host();
   const typist = new Typist(a, daemon, { 'ip netns add web': 'true', '/netns/web': `/netns/${web.name}` });
@@ -164,7 +164,7 @@ await t.test('a VNIC in a namespace', { skip, timeout: 240_000 }, async (t) => {
   await daemon.ok('delete-vnic keep0');
 });
 
-await t.test('a container that runs', { skip, timeout: 120_000 }, async (t) => {
+await t.test('a container that runs', { skip }, async (t) => {
   const { bed, a, b, daemon } = await pair(t);
   const file = path.join(bed.directory(), 'web.pid');
   const typist = new Typist(a, daemon, { '/run/web.pid': file, infinity: '600' });

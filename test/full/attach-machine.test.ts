@@ -113,7 +113,7 @@ async function carryFiles(t: Test, { bed, b }: Scene, machine: Machine): Promise
 }
 
 const skip = skipUnlessNetns(MACHINE_PROGRAMS);
-await t.test('a machine on a VNIC', { skip, timeout: 600_000 }, async (t) => {
+await t.test('a machine on a VNIC', { skip }, async (t) => {
   const bed = newBed(t);
   const [a, b] = await bed.twoHosts();
   await addKernelVxlan(b, { vnetid: 42, local: b.underlay.v4, remote: a.underlay.v4 });

@@ -84,7 +84,7 @@ async function onMachine(
   return { row: 'macvtap over a VNIC, and the machine on it', address: '10.55.55.40', machine };
 }
 
-await t.test('restarts under ping', { skip, timeout: 600_000 }, async (t: Test) => {
+await t.test('restarts under ping', { skip }, async (t: Test) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

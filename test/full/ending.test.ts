@@ -44,7 +44,7 @@ function addPlugin(directory: string, name: string, body: string, instance = '')
   return file;
 }
 
-await t.test('a log file that cannot be opened again', { skip, timeout: 60_000 }, async (t) => {
+await t.test('a log file that cannot be opened again', { skip }, async (t) => {
   const bed = newBed(t);
   const a = await bed.host();
   const directory = bed.directory();
@@ -106,7 +106,7 @@ await t.test('a log file that cannot be opened again', { skip, timeout: 60_000 }
   });
 });
 
-await t.test('a log file that another user may not open', { skip, timeout: 60_000 }, async (t) => {
+await t.test('a log file that another user may not open', { skip }, async (t) => {
   const bed = newBed(t);
   const a = await bed.host();
   const places = bed.directory();
@@ -153,7 +153,7 @@ const ODD: Readonly<Record<string, string>> = {
   symbol: `Symbol('sign')`,
 };
 
-await t.test('plugins that exit, or throw what nobody can read', { skip, timeout: 60_000 }, async (t) => {
+await t.test('plugins that exit, or throw what nobody can read', { skip }, async (t) => {
   const bed = newBed(t);
   const a = await bed.host();
   const directory = bed.directory();
@@ -228,37 +228,33 @@ await t.test('plugins that exit, or throw what nobody can read', { skip, timeout
   t.same(await daemon.stop(), { code: 0, signal: null });
 });
 
-await t.test(
-  'exceptions of its own are logged as bugs and end nothing',
-  { skip, timeout: 60_000 },
-  async (t) => {
-    const bed = newBed(t);
-    const [a, b] = await bed.twoHosts();
-    const directory = bed.directory();
-    const preload = path.join(directory, 'preload.mjs');
-    const throws = Object.values(ODD).map(
-      (value) => `setTimeout(() => { throw ${value}; }, 1); Promise.reject(${value});`,
-    );
-    writeFileSync(
-      preload,
-      `process.on('SIGWINCH', () => { ${throws.join(' ')} setTimeout(() => { nowhere.to; }); });`,
-    );
-    const daemon = await Daemon.start(bed, a, { nodeArgs: ['--import', preload] });
-    await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
-    for (let round = 0; round < 2; round++) daemon.signal('SIGWINCH');
-    await sees(
-      daemon,
-      /bug: uncaught exception: ReferenceError: nowhere is not defined\\x0a +at .*preload\.mjs/,
-    );
-    await sees(daemon, /bug: unhandled rejection: a value of type object that cannot be shown/);
-    await lives(t, daemon, 'varpd');
-    t.ok(await a.hasDevice('overlay0'), 'its links stay');
-    await daemon.ok('create-vnic -l overlay0 foo0');
-    t.same(await daemon.stop(), { code: 0, signal: null });
-  },
-);
+await t.test('exceptions of its own are logged as bugs and end nothing', { skip }, async (t) => {
+  const bed = newBed(t);
+  const [a, b] = await bed.twoHosts();
+  const directory = bed.directory();
+  const preload = path.join(directory, 'preload.mjs');
+  const throws = Object.values(ODD).map(
+    (value) => `setTimeout(() => { throw ${value}; }, 1); Promise.reject(${value});`,
+  );
+  writeFileSync(
+    preload,
+    `process.on('SIGWINCH', () => { ${throws.join(' ')} setTimeout(() => { nowhere.to; }); });`,
+  );
+  const daemon = await Daemon.start(bed, a, { nodeArgs: ['--import', preload] });
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  for (let round = 0; round < 2; round++) daemon.signal('SIGWINCH');
+  await sees(
+    daemon,
+    /bug: uncaught exception: ReferenceError: nowhere is not defined\\x0a +at .*preload\.mjs/,
+  );
+  await sees(daemon, /bug: unhandled rejection: a value of type object that cannot be shown/);
+  await lives(t, daemon, 'varpd');
+  t.ok(await a.hasDevice('overlay0'), 'its links stay');
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  t.same(await daemon.stop(), { code: 0, signal: null });
+});
 
-await t.test('SIGTERM while a plugin is in an endless loop', { skip, timeout: 60_000 }, async (t) => {
+await t.test('SIGTERM while a plugin is in an endless loop', { skip }, async (t) => {
   const bed = newBed(t);
   const a = await bed.host();
   const directory = bed.directory();
@@ -270,7 +266,7 @@ await t.test('SIGTERM while a plugin is in an endless loop', { skip, timeout: 60
   t.notMatch(daemon.log(), /has not ended in time/);
 });
 
-await t.test('SIGTERM while the control thread hangs', { skip, timeout: 60_000 }, async (t) => {
+await t.test('SIGTERM while the control thread hangs', { skip }, async (t) => {
   const bed = newBed(t);
   const a = await bed.host();
   const directory = bed.directory();
@@ -309,7 +305,7 @@ const ended = (manager: Manager): number | undefined => {
   return manager.lines().at(-1)?.ended;
 };
 
-const withPython = { skip: skipUnlessNetns(['python3']), timeout: 60_000 };
+const withPython = { skip: skipUnlessNetns(['python3']) };
 
 await t.test('a service manager that refuses to hear', withPython, async (t) => {
   const bed = newBed(t);

@@ -10,7 +10,7 @@ t.jobs = 2;
 
 for (const row of quickRows) {
   const skip = skipUnlessNetns(row.programs);
-  t.test(`${row.name}: ${row.fault}`, { skip, timeout: 240_000 }, async (t) => {
+  t.test(`${row.name}: ${row.fault}`, { skip }, async (t) => {
     const bed = new Bed();
     t.teardown(() => bed.cleanup());
     t.comment(await row.run(bed));

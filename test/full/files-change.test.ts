@@ -16,7 +16,7 @@ import { changed, type Entries, neighbourMac, plumb, settled, SteadyPing } from 
 import { globalOf, skip, IN_FORCE_MS, site, untilDetails } from '../helpers/files-site.js';
 import { part } from '../helpers/whole.js';
 
-await t.test('the file changes under traffic', { skip, timeout: 180_000 }, async (t) => {
+await t.test('the file changes under traffic', { skip }, async (t) => {
   const { bed, file, stations } = await site(t);
   const [zlan, zlan2, zlan3] = stations;
   const more = stations.map(({ mac, linkLocal }, index) => [mac, { ndp: [linkLocal, globalOf(index)] }]);

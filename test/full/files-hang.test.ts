@@ -77,7 +77,7 @@ const silent = (name: string): RegExp =>
 const allSilent = (names: readonly string[]): Record<string, RegExp> =>
   Object.fromEntries(names.map((name) => [name, silent(name)]));
 
-await t.test('five files hang: who has none of them goes on', { skip, timeout: 120_000 }, async (t) => {
+await t.test('five files hang: who has none of them goes on', { skip }, async (t) => {
   const { host, daemon, mount, writeWell } = await site(t, HUNG);
   const before = readersOf(daemon.pid);
   t.equal(before.length, 1, 'one process reads the files of all');
@@ -110,7 +110,7 @@ await t.test('five files hang: who has none of them goes on', { skip, timeout: 1
   t.same(readersOf(daemon.pid), [], 'the last of them takes the process with it');
 });
 
-await t.test('one file hangs, for longer than varpd', { skip, timeout: 120_000 }, async (t) => {
+await t.test('one file hangs, for longer than varpd', { skip }, async (t) => {
   const { daemon, mount } = await site(t, ['hung1']);
   mount.hang();
   await until(t, daemon, { hung1: silent('hung1'), well0: /^ONLINE/ });
@@ -122,28 +122,24 @@ await t.test('one file hangs, for longer than varpd', { skip, timeout: 120_000 }
   await until(t, daemon, { hung1: /^ONLINE/ });
 });
 
-await t.test(
-  'a server that does not answer what it was asked: varpd restarts',
-  { skip, timeout: 120_000 },
-  async (t) => {
-    const { daemon, mount, writeWell } = await site(t, ['hung1'], { underWay: true });
-    mount.hang();
-    await until(t, daemon, { hung1: silent('hung1'), well0: /^ONLINE/ });
-    await daemon.ok('create-vnic -l zz0 foo0');
-    const restarted = await daemon.dladm('restart');
-    t.match(restarted.stderr, /hung1: DEGRADED: .*hung1 has not answered for 2 s/);
-    await until(t, daemon, { hung1: /^DEGRADED/, well0: /^ONLINE/, zz0: /^ONLINE/ });
-    writeWell(2);
-    await until(t, daemon, { well0: /^ONLINE .*~1 entries/ });
-    mount.goOn();
-    await until(t, daemon, { hung1: /^ONLINE/ });
-    // The server is one, too, as it is started here.
-    const ended = (): number[] => childrenOf(daemon.pid).filter((pid) => !existsSync(`/proc/${pid}/exe`));
-    await waitUntil(() => ended().length === 0, { what: 'nothing to be left of those that hung' });
-  },
-);
+await t.test('a server that does not answer what it was asked: varpd restarts', { skip }, async (t) => {
+  const { daemon, mount, writeWell } = await site(t, ['hung1'], { underWay: true });
+  mount.hang();
+  await until(t, daemon, { hung1: silent('hung1'), well0: /^ONLINE/ });
+  await daemon.ok('create-vnic -l zz0 foo0');
+  const restarted = await daemon.dladm('restart');
+  t.match(restarted.stderr, /hung1: DEGRADED: .*hung1 has not answered for 2 s/);
+  await until(t, daemon, { hung1: /^DEGRADED/, well0: /^ONLINE/, zz0: /^ONLINE/ });
+  writeWell(2);
+  await until(t, daemon, { well0: /^ONLINE .*~1 entries/ });
+  mount.goOn();
+  await until(t, daemon, { hung1: /^ONLINE/ });
+  // The server is one, too, as it is started here.
+  const ended = (): number[] => childrenOf(daemon.pid).filter((pid) => !existsSync(`/proc/${pid}/exe`));
+  await waitUntil(() => ended().length === 0, { what: 'nothing to be left of those that hung' });
+});
 
-await t.test('the process that reads files', { skip, timeout: 120_000 }, async (t) => {
+await t.test('the process that reads files', { skip }, async (t) => {
   const { daemon, writeWell } = await site(t, []);
   await daemon.ok('create-vnic -l zz0 foo0');
   const held = (pid: number): string[] =>

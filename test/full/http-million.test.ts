@@ -77,68 +77,64 @@ class Site {
   }
 }
 
-await t.test(
-  'a snapshot of a million entries',
-  { skip: skipUnlessNetns(['python3']), timeout: 900_000 },
-  async (t) => {
-    const bed = new Bed();
-    t.teardown(() => bed.cleanup());
-    const [a, b] = await bed.twoHosts();
-    await a.ip(`route add 10.88.0.0/16 via ${b.underlay.v4}`);
-    const site = new Site(bed, a);
-    await site.start();
-    await site.fill();
-    const plugins = bed.directory();
-    makeTimed(plugins, 'http');
-    const daemon = (await Daemon.start(bed, a, { withoutRoot: true, pluginPath: [plugins] })).explain(t);
-    const properties = `-p vxlan/listen_ip=${a.underlay.v4},timed/url=${site.url},timed/mode=snapshot`;
-    let beginMs = performance.now();
-    await daemon.ok(`create-overlay -v ${VNETID} -e vxlan -s timed ${properties} overlay0`);
-    t.comment(`create-overlay returned after ${seconds(beginMs)} s`);
-    await untilInForce(daemon, ENTRIES, ENTRIES);
-    t.comment(`cold start: ${ENTRIES} entries in force after ${seconds(beginMs)} s`);
-    checkProcess(t, daemon, 'after the first snapshot');
+await t.test('a snapshot of a million entries', { skip: skipUnlessNetns(['python3']) }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  await a.ip(`route add 10.88.0.0/16 via ${b.underlay.v4}`);
+  const site = new Site(bed, a);
+  await site.start();
+  await site.fill();
+  const plugins = bed.directory();
+  makeTimed(plugins, 'http');
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true, pluginPath: [plugins] })).explain(t);
+  const properties = `-p vxlan/listen_ip=${a.underlay.v4},timed/url=${site.url},timed/mode=snapshot`;
+  let beginMs = performance.now();
+  await daemon.ok(`create-overlay -v ${VNETID} -e vxlan -s timed ${properties} overlay0`);
+  t.comment(`create-overlay returned after ${seconds(beginMs)} s`);
+  await untilInForce(daemon, ENTRIES, ENTRIES);
+  t.comment(`cold start: ${ENTRIES} entries in force after ${seconds(beginMs)} s`);
+  checkProcess(t, daemon, 'after the first snapshot');
 
-    beginMs = performance.now();
-    await site.change(1, 101, { ip: '10.88.99.99', port: 4789, arp: '10.200.0.1' });
-    await untilInForce(daemon, ENTRIES + 100, ENTRIES);
-    t.comment(`100 changes: ${seconds(beginMs)} s from the first PUT to the last in force`);
-    await site.change(101, 111);
-    await site.change(ENTRIES + 1, ENTRIES + 3, { ip: '10.88.99.99', port: 4789 });
-    await untilInForce(daemon, ENTRIES + 112, ENTRIES - 8);
+  beginMs = performance.now();
+  await site.change(1, 101, { ip: '10.88.99.99', port: 4789, arp: '10.200.0.1' });
+  await untilInForce(daemon, ENTRIES + 100, ENTRIES);
+  t.comment(`100 changes: ${seconds(beginMs)} s from the first PUT to the last in force`);
+  await site.change(101, 111);
+  await site.change(ENTRIES + 1, ENTRIES + 3, { ip: '10.88.99.99', port: 4789 });
+  await untilInForce(daemon, ENTRIES + 112, ENTRIES - 8);
 
-    beginMs = performance.now();
-    await daemon.ok('reload');
-    const isReadAgain = (): boolean => daemon.log().match(/snapshot of revision \d+: /g)?.length === 2;
-    await waitUntil(isReadAgain, { what: 'a second snapshot', timeoutMs });
-    t.comment(`read again after ${seconds(beginMs)} s`);
-    t.match(daemon.log(), /snapshot of revision 1000112: \+0 -0 ~0, 999992 entries/);
-    checkProcess(t, daemon, 'after the second one, beside the first');
+  beginMs = performance.now();
+  await daemon.ok('reload');
+  const isReadAgain = (): boolean => daemon.log().match(/snapshot of revision \d+: /g)?.length === 2;
+  await waitUntil(isReadAgain, { what: 'a second snapshot', timeoutMs });
+  t.comment(`read again after ${seconds(beginMs)} s`);
+  t.match(daemon.log(), /snapshot of revision 1000112: \+0 -0 ~0, 999992 entries/);
+  checkProcess(t, daemon, 'after the second one, beside the first');
 
-    await site.change(1, 2, { ip: '10.88.99.98', port: 4789 });
-    await untilInForce(daemon, ENTRIES + 113, ENTRIES - 8);
-    await untilSaved(daemon);
-    await site.kill();
-    await daemon.stop();
-    beginMs = performance.now();
-    await daemon.start();
-    await waitUntil(async () => ((await mapping(daemon).catch(() => undefined))?.entries ?? 0) > 0, {
-      what: 'the state on disk in force',
-      timeoutMs,
-    });
-    t.comment(
-      `without the store: in force out of the state on disk ${seconds(beginMs)} s after the start of varpd`,
-    );
-    await healthBecomes(t, daemon, /changes do not arrive: .* cannot be reached/);
-    await site.start();
-    await site.change(2, 3, { ip: '10.88.99.98', port: 4789 });
-    await untilInForce(daemon, ENTRIES + 114, ENTRIES - 8);
-    await healthBecomes(t, daemon, 'ONLINE');
-    t.equal(
-      daemon.log().match(/snapshot of revision \d+: /g)?.length,
-      2,
-      'the stream has brought the changes, and nothing was read again',
-    );
-    checkProcess(t, daemon, 'after the restart');
-  },
-);
+  await site.change(1, 2, { ip: '10.88.99.98', port: 4789 });
+  await untilInForce(daemon, ENTRIES + 113, ENTRIES - 8);
+  await untilSaved(daemon);
+  await site.kill();
+  await daemon.stop();
+  beginMs = performance.now();
+  await daemon.start();
+  await waitUntil(async () => ((await mapping(daemon).catch(() => undefined))?.entries ?? 0) > 0, {
+    what: 'the state on disk in force',
+    timeoutMs,
+  });
+  t.comment(
+    `without the store: in force out of the state on disk ${seconds(beginMs)} s after the start of varpd`,
+  );
+  await healthBecomes(t, daemon, /changes do not arrive: .* cannot be reached/);
+  await site.start();
+  await site.change(2, 3, { ip: '10.88.99.98', port: 4789 });
+  await untilInForce(daemon, ENTRIES + 114, ENTRIES - 8);
+  await healthBecomes(t, daemon, 'ONLINE');
+  t.equal(
+    daemon.log().match(/snapshot of revision \d+: /g)?.length,
+    2,
+    'the stream has brought the changes, and nothing was read again',
+  );
+  checkProcess(t, daemon, 'after the restart');
+});

@@ -48,56 +48,52 @@ await until(count);
 await connection.close();
 `;
 
-await t.test(
-  'a million keys',
-  { skip: skipUnlessNetns() || skipWithoutNats, timeout: 1_200_000 },
-  async (t) => {
-    const bed = new Bed();
-    t.teardown(() => bed.cleanup());
-    const [a, b] = await bed.twoHosts();
-    await a.ip(`route add 10.88.0.0/16 via ${b.underlay.v4}`);
-    const server = await NatsServer.start(t, {
-      address: a.underlay.v4,
-      port: PORT,
-      prefix: ['ip', 'netns', 'exec', a.name],
+await t.test('a million keys', { skip: skipUnlessNetns() || skipWithoutNats }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a, b] = await bed.twoHosts();
+  await a.ip(`route add 10.88.0.0/16 via ${b.underlay.v4}`);
+  const server = await NatsServer.start(t, {
+    address: a.underlay.v4,
+    port: PORT,
+    prefix: ['ip', 'netns', 'exec', a.name],
+  });
+  const put = (from: number, end: number, ...ip: string[]): Promise<string> =>
+    a.exec([process.execPath, '--input-type=module', '-e', PUT, server.url, `${from}`, `${end}`, ...ip], {
+      timeoutMs,
+      cwd: fromRoot('.'),
     });
-    const put = (from: number, end: number, ...ip: string[]): Promise<string> =>
-      a.exec([process.execPath, '--input-type=module', '-e', PUT, server.url, `${from}`, `${end}`, ...ip], {
-        timeoutMs,
-        cwd: fromRoot('.'),
-      });
-    await put(1, ENTRIES + 1);
-    const plugins = bed.directory();
-    makeTimed(plugins, 'nats');
-    const daemon = (await Daemon.start(bed, a, { withoutRoot: true, pluginPath: [plugins] })).explain(t);
-    const properties = `-p vxlan/listen_ip=${a.underlay.v4},timed/servers=${server.url}`;
-    let beginMs = performance.now();
-    await daemon.ok(`create-overlay -v ${VNETID} -e vxlan -s timed ${properties} overlay0`);
-    t.comment(`create-overlay returned after ${seconds(beginMs)} s`);
-    await untilInForce(daemon, ENTRIES, ENTRIES);
-    t.comment(`cold start: ${ENTRIES} keys in force after ${seconds(beginMs)} s`);
-    checkProcess(t, daemon, 'after the bucket was read');
+  await put(1, ENTRIES + 1);
+  const plugins = bed.directory();
+  makeTimed(plugins, 'nats');
+  const daemon = (await Daemon.start(bed, a, { withoutRoot: true, pluginPath: [plugins] })).explain(t);
+  const properties = `-p vxlan/listen_ip=${a.underlay.v4},timed/servers=${server.url}`;
+  let beginMs = performance.now();
+  await daemon.ok(`create-overlay -v ${VNETID} -e vxlan -s timed ${properties} overlay0`);
+  t.comment(`create-overlay returned after ${seconds(beginMs)} s`);
+  await untilInForce(daemon, ENTRIES, ENTRIES);
+  t.comment(`cold start: ${ENTRIES} keys in force after ${seconds(beginMs)} s`);
+  checkProcess(t, daemon, 'after the bucket was read');
 
-    beginMs = performance.now();
-    await put(1, 10_001, '10.88.99.99');
-    await untilInForce(daemon, ENTRIES + 10_000, ENTRIES);
-    t.comment(`10,000 changes in force ${seconds(beginMs)} s after the first was sent`);
-    await untilSaved(daemon);
-    await server.stop();
-    await daemon.stop();
-    beginMs = performance.now();
-    await daemon.start();
-    const isInForce = async (): Promise<boolean> =>
-      ((await mapping(daemon).catch(() => undefined))?.entries ?? 0) >= ENTRIES;
-    await waitUntil(isInForce, { what: 'the state on disk in force', timeoutMs });
-    t.comment(
-      `without the server: in force out of the state on disk ${seconds(beginMs)} s after the start of varpd`,
-    );
-    await healthBecomes(t, daemon, /the overlay works on what it knows of the bucket/);
-    await server.start();
-    await put(ENTRIES + 1, ENTRIES + 2);
-    await untilInForce(daemon, ENTRIES + 10_001, ENTRIES + 1);
-    await healthBecomes(t, daemon, 'ONLINE');
-    checkProcess(t, daemon, 'after the restart');
-  },
-);
+  beginMs = performance.now();
+  await put(1, 10_001, '10.88.99.99');
+  await untilInForce(daemon, ENTRIES + 10_000, ENTRIES);
+  t.comment(`10,000 changes in force ${seconds(beginMs)} s after the first was sent`);
+  await untilSaved(daemon);
+  await server.stop();
+  await daemon.stop();
+  beginMs = performance.now();
+  await daemon.start();
+  const isInForce = async (): Promise<boolean> =>
+    ((await mapping(daemon).catch(() => undefined))?.entries ?? 0) >= ENTRIES;
+  await waitUntil(isInForce, { what: 'the state on disk in force', timeoutMs });
+  t.comment(
+    `without the server: in force out of the state on disk ${seconds(beginMs)} s after the start of varpd`,
+  );
+  await healthBecomes(t, daemon, /the overlay works on what it knows of the bucket/);
+  await server.start();
+  await put(ENTRIES + 1, ENTRIES + 2);
+  await untilInForce(daemon, ENTRIES + 10_001, ENTRIES + 1);
+  await healthBecomes(t, daemon, 'ONLINE');
+  checkProcess(t, daemon, 'after the restart');
+});

@@ -286,7 +286,7 @@ const LOOPS: readonly { device: string; port: string; family: 'v4' | 'v6'; throu
 ];
 
 for (const family of ['v4', 'v6'] as const) {
-  t.test(`all traffic through the tunnel, IP${family}`, { skip, timeout: 240_000 }, async (t) => {
+  t.test(`all traffic through the tunnel, IP${family}`, { skip }, async (t) => {
     const { a, b, daemon } = await newSite(t, family);
     await daemon.ok('create-vnic -l overlay0 foo0');
     await a.ip('addr flush dev overlay0 scope global');

@@ -110,7 +110,7 @@ async function attempt(host: Namespace, node: string, device: string, how = 'mul
 // Each has hosts of its own, and waits for them most of the time.
 t.jobs = 2;
 
-t.test('an ordinary user who may open /dev/net/tun', { skip, timeout: 240_000 }, async (t) => {
+t.test('an ordinary user who may open /dev/net/tun', { skip }, async (t) => {
   const place = await newPlace(t, 4, { persistTaps: true });
   const { a, b, guest, daemon, node } = place;
   const devices = [
@@ -145,7 +145,7 @@ t.test('an ordinary user who may open /dev/net/tun', { skip, timeout: 240_000 },
   }
 });
 
-t.test('a queue in time, before there is an owner', { skip, timeout: 240_000 }, async (t) => {
+t.test('a queue in time, before there is an owner', { skip }, async (t) => {
   const { a, b, daemon, node } = await newPlace(t, 2);
   const users = [0, 1].map(() => new TapUser(a, node, 'race0', 'race', ORDINARY));
   for (const user of users) t.equal(await user.next(), 'ready');
@@ -174,7 +174,7 @@ t.test('a queue in time, before there is an owner', { skip, timeout: 240_000 }, 
 const hasTso = async (host: Namespace, device = 'foo0'): Promise<boolean> =>
   (await host.exec(`ethtool -k ${device}`)).includes('tcp-segmentation-offload: on');
 
-t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 240_000 }, async (t) => {
+t.test('a varpd that starts before /dev/net/tun is there', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -192,7 +192,7 @@ t.test('a varpd that starts before /dev/net/tun is there', { skip, timeout: 240_
 });
 
 for (const queues of usual([1, 2], (count) => count === 2))
-  t.test(`what root sets, ${queues} queues`, { skip, timeout: 240_000 }, async (t) => {
+  t.test(`what root sets, ${queues} queues`, { skip }, async (t) => {
     const { a, b, guest, daemon, node } = await newPlace(t, queues);
     const mended = async (host: Namespace, device: string): Promise<void> => {
       const root = new TapUser(a, daemon.pid, device, 'steal');
@@ -304,7 +304,7 @@ for (const queues of usual([1, 2], (count) => count === 2))
     }
   });
 
-t.test('settings of links that nobody holds', { skip, timeout: 240_000 }, async (t) => {
+t.test('settings of links that nobody holds', { skip }, async (t) => {
   const { a, b, daemon, node } = await newPlace(t, 1, { persistTaps: true });
   await daemon.kill();
   const root = new TapUser(a, node, 'foo0', 'single');

@@ -33,7 +33,7 @@ async function laterVersion(deb: string, directory: string): Promise<string> {
   return later;
 }
 
-await t.test('the Debian package under systemd', { skip, timeout: TIMEOUT_MS }, async (t) => {
+await t.test('the Debian package under systemd', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const directory = bed.directory();

@@ -41,7 +41,7 @@ export default {
 };
 `;
 
-await t.test('packages', { skip, timeout: TIMEOUT_MS }, async (t) => {
+await t.test('packages', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const packages = await buildPackages(path.join(bed.directory(), 'tree'));

@@ -172,7 +172,7 @@ async function site(t: Test, bed: Bed, [a, b]: readonly Namespace[]): Promise<Da
   return daemon;
 }
 
-await t.test('a Prometheus over varpd', { skip, timeout: 180_000 }, async (t) => {
+await t.test('a Prometheus over varpd', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const hosts = await bed.twoHosts();

@@ -28,7 +28,6 @@ import { DAEMON_TROUBLES, plainRow, SOCKET_ROW, TROUBLES, tune, TUN_ROW } from '
 import { type Outcome, type Way, WAYS } from './restart/ways.js';
 
 const table = readTable();
-const TIMEOUT_MS = 600_000;
 
 await t.test('the table and the troubles that are tried are the same', async (t) => {
   const tried = [...TROUBLES, ...DAEMON_TROUBLES, { row: TUN_ROW }, { row: SOCKET_ROW }].map(({ row }) =>
@@ -74,7 +73,7 @@ for (const column of COLUMNS.filter((name) => wantedWay === undefined || name ==
   const skip =
     skipUnlessNetns(['ethtool', 'tc', 'nsenter', 'unshare']) ||
     (isService && (skipUnless({ files: [SYSTEMD], programs: ['systemctl', 'useradd'] }) || mayRead()));
-  await t.test(column, { skip, timeout: TIMEOUT_MS }, (t) => runWay(t, column));
+  await t.test(column, { skip }, (t) => runWay(t, column));
 }
 
 async function runWay(t: Test, column: Column): Promise<void> {

@@ -45,7 +45,7 @@ async function identity(host: Namespace, device: string): Promise<unknown> {
   return { ifindex, address, addresses: addresses.map(({ local }) => local) };
 }
 
-await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
+await t.test('a service of systemd', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -215,7 +215,7 @@ await t.test('a service of systemd', { skip, timeout: 180_000 }, async (t) => {
   if (!t.passing()) t.comment(manager.output);
 });
 
-await t.test('an upgrade that has left the units of plugins out', { skip, timeout: 180_000 }, async (t) => {
+await t.test('an upgrade that has left the units of plugins out', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a] = await bed.twoHosts();

@@ -56,7 +56,7 @@ async function carryingPair(t: Test, before?: string) {
   return { bed, a, b, daemon, peer, pid, goesOn };
 }
 
-await t.test('descriptors run out at each step of the start', { skip, timeout: 120_000 }, async (t) => {
+await t.test('descriptors run out at each step of the start', { skip }, async (t) => {
   const { a, b, daemon, pid, goesOn } = await carryingPair(t);
   const before = await daemon.descriptorsAtRest();
   const failures = new Set<string>();
@@ -77,7 +77,7 @@ await t.test('descriptors run out at each step of the start', { skip, timeout: 1
   await goesOn();
 });
 
-await t.test('no further thread is allowed', { skip, timeout: 120_000 }, async (t) => {
+await t.test('no further thread is allowed', { skip }, async (t) => {
   const { a, b, daemon, peer, pid, goesOn } = await carryingPair(t);
   const before = await daemon.descriptorsAtRest();
   const isAsBefore = (): Promise<void> =>
@@ -107,7 +107,7 @@ await t.test('no further thread is allowed', { skip, timeout: 120_000 }, async (
   await isAsBefore();
 });
 
-await t.test('at the start of varpd: OFFLINE with the reason', { skip, timeout: 120_000 }, async (t) => {
+await t.test('at the start of varpd: OFFLINE with the reason', { skip }, async (t) => {
   // Node raises the soft limit to the hard one.
   const { a, b, daemon } = await carryingPair(t, 'ulimit -n "$(cat limit 2>/dev/null || echo 4096)"');
   await daemon.ok(withQueues('overlay1', a, b, 2).join(' '));

@@ -22,7 +22,6 @@ const VERSIONS = [
   ['acb4314', 'acb43141524eb1c60e929ad2f9a6db0bfd34e156'],
 ] as const;
 
-const TIMEOUT_MS = 300_000;
 const PING_INTERVAL_S = 0.02;
 /** A line of the log that warns, as a file and as systemd reads it. The mappings here do not have each link's MAC, which a varpd
  * that runs for some seconds says. */
@@ -277,7 +276,6 @@ t.teardown(() => yard.cleanup());
 
 for (const [version, commit] of VERSIONS) {
   const skip = skipUnlessNetns(['git', 'tar']) || skipUnlessBuildable(commit);
-  const options = { skip, timeout: TIMEOUT_MS };
 
   let built: string | undefined;
   /** Two hosts, and a tree of that version, to be upgraded. */
@@ -291,7 +289,7 @@ for (const [version, commit] of VERSIONS) {
     return { bed, hosts, tree };
   };
 
-  await t.test(`${version}: dladm restart`, options, async (t) => {
+  await t.test(`${version}: dladm restart`, { skip }, async (t) => {
     const { bed, hosts, tree } = await begin(t);
     const daemon = (await Daemon.start(bed, hosts[0], { tree })).explain(t);
     const subject = new ByHand(daemon);
@@ -311,7 +309,7 @@ for (const [version, commit] of VERSIONS) {
     check(t, before, await pictureOf(subject, hosts[0]));
   });
 
-  await t.test(`${version}: stored files and links`, options, async (t) => {
+  await t.test(`${version}: stored files and links`, { skip }, async (t) => {
     const { bed, hosts, tree } = await begin(t);
     const daemon = (await Daemon.start(bed, hosts[0], { tree, config: { persistTaps: true } })).explain(t);
     const subject = new ByHand(daemon);
@@ -332,7 +330,7 @@ for (const [version, commit] of VERSIONS) {
     skipUnlessNetns(['unshare', 'nsenter', 'systemctl', 'useradd']) ||
     skipUnless({ files: [SYSTEMD] }) ||
     mayRead();
-  await t.test(`${version}: systemctl restart`, { ...options, skip: skip || needsSystemd }, async (t) => {
+  await t.test(`${version}: systemctl restart`, { skip: skip || needsSystemd }, async (t) => {
     const { hosts, tree } = await begin(t);
     const systemd = await Systemd.bootWhereItRuns(hosts[0], tree);
     if (typeof systemd === 'string') {

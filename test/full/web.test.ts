@@ -55,90 +55,86 @@ async function opened(
   return { page, errors };
 }
 
-await t.test(
-  'the page says what there is, and what changes',
-  { skip: skipBrowser, timeout: 600_000 },
-  async (t) => {
-    const host = await site(t);
-    const { bed, a, b, daemon } = host;
-    const mapping = new MappingFile(bed);
-    await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
-    await daemon.ok('create-vnic -l overlay0 foo0');
-    await daemon.ok(filesOverlay(a, mapping, { name: 'files0', more: '-p vxlan/listen_port=4790' }));
-    const { page, errors } = await opened(t, host);
-    await page.getByText('None.').waitFor();
-    await page.getByRole('region', { name: 'overlay0' }).getByText('ONLINE').waitFor();
-    await page.getByRole('region', { name: 'overlay0' }).getByText('2 ports, 1 peer').waitFor();
-    await page.locator('.peer text', { hasText: b.underlay.v4 }).first().waitFor();
-    await picture(page, 'light');
-    t.same(await accessibilityProblems(page), [], 'WCAG 2 A and AA, light');
-    await page.emulateMedia({ colorScheme: 'dark' });
-    t.same(await accessibilityProblems(page), [], 'dark');
-    await picture(page, 'dark');
+await t.test('the page says what there is, and what changes', { skip: skipBrowser }, async (t) => {
+  const host = await site(t);
+  const { bed, a, b, daemon } = host;
+  const mapping = new MappingFile(bed);
+  await daemon.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
+  await daemon.ok('create-vnic -l overlay0 foo0');
+  await daemon.ok(filesOverlay(a, mapping, { name: 'files0', more: '-p vxlan/listen_port=4790' }));
+  const { page, errors } = await opened(t, host);
+  await page.getByText('None.').waitFor();
+  await page.getByRole('region', { name: 'overlay0' }).getByText('ONLINE').waitFor();
+  await page.getByRole('region', { name: 'overlay0' }).getByText('2 ports, 1 peer').waitFor();
+  await page.locator('.peer text', { hasText: b.underlay.v4 }).first().waitFor();
+  await picture(page, 'light');
+  t.same(await accessibilityProblems(page), [], 'WCAG 2 A and AA, light');
+  await page.emulateMedia({ colorScheme: 'dark' });
+  t.same(await accessibilityProblems(page), [], 'dark');
+  await picture(page, 'dark');
 
-    mapping.rewrite('{');
-    await page.locator('.trouble').getByText('files0 is DEGRADED').waitFor();
-    t.match(await page.title(), /^\(1\) varpd on /, 'the title counts them');
-    mapping.rewrite(JSON.stringify(mapping.article));
-    await page.getByText('None.').waitFor();
+  mapping.rewrite('{');
+  await page.locator('.trouble').getByText('files0 is DEGRADED').waitFor();
+  t.match(await page.title(), /^\(1\) varpd on /, 'the title counts them');
+  mapping.rewrite(JSON.stringify(mapping.article));
+  await page.getByText('None.').waitFor();
 
-    await page.getByRole('region', { name: 'Targets' }).getByLabel('Overlay').selectOption('files0');
-    await daemon.ok(`modify-overlay -s 02:00:00:00:00:77=${b.underlay.v4}:4790 files0`);
-    await page.getByRole('cell', { name: '02:00:00:00:00:77' }).waitFor();
-    await daemon.ok('modify-overlay -s 02:00:00:00:00:78=drop files0');
-    await page.getByRole('cell', { name: '02:00:00:00:00:78' }).waitFor();
-    await page.getByLabel('Search').fill('DROP');
-    await page.getByText('1 target', { exact: true }).waitFor();
-    t.equal(await page.getByRole('cell', { name: '02:00:00:00:00:77' }).count(), 0);
-    await page.getByLabel('Search').fill('');
-    await daemon.ok('modify-overlay -f files0');
-    await page.getByText('0 targets', { exact: true }).waitFor();
+  await page.getByRole('region', { name: 'Targets' }).getByLabel('Overlay').selectOption('files0');
+  await daemon.ok(`modify-overlay -s 02:00:00:00:00:77=${b.underlay.v4}:4790 files0`);
+  await page.getByRole('cell', { name: '02:00:00:00:00:77' }).waitFor();
+  await daemon.ok('modify-overlay -s 02:00:00:00:00:78=drop files0');
+  await page.getByRole('cell', { name: '02:00:00:00:00:78' }).waitFor();
+  await page.getByLabel('Search').fill('DROP');
+  await page.getByText('1 target', { exact: true }).waitFor();
+  t.equal(await page.getByRole('cell', { name: '02:00:00:00:00:77' }).count(), 0);
+  await page.getByLabel('Search').fill('');
+  await daemon.ok('modify-overlay -f files0');
+  await page.getByText('0 targets', { exact: true }).waitFor();
 
-    const form = page.getByRole('region', { name: 'Explain' });
-    await form.getByLabel('Overlay').selectOption('overlay0');
-    await form.getByLabel('To (MAC or IP address)').fill('02:00:00:00:00:99');
-    await form.getByLabel('To (MAC or IP address)').press('Enter');
-    await form.getByText('pass', { exact: true }).waitFor();
-    t.match(await form.innerText(), new RegExp(b.underlay.v4), 'where it would go');
-    await picture(page, 'explained');
-    await form.getByLabel('To (MAC or IP address)').fill('nonsense');
-    await form.getByRole('button').click();
-    await form.getByText(/nonsense/).waitFor();
+  const form = page.getByRole('region', { name: 'Explain' });
+  await form.getByLabel('Overlay').selectOption('overlay0');
+  await form.getByLabel('To (MAC or IP address)').fill('02:00:00:00:00:99');
+  await form.getByLabel('To (MAC or IP address)').press('Enter');
+  await form.getByText('pass', { exact: true }).waitFor();
+  t.match(await form.innerText(), new RegExp(b.underlay.v4), 'where it would go');
+  await picture(page, 'explained');
+  await form.getByLabel('To (MAC or IP address)').fill('nonsense');
+  await form.getByRole('button').click();
+  await form.getByText(/nonsense/).waitFor();
 
-    await page.getByRole('region', { name: 'Log' }).getByText('where the page has a token').waitFor();
+  await page.getByRole('region', { name: 'Log' }).getByText('where the page has a token').waitFor();
 
-    // By the keyboard alone, from the top.
-    await page.reload();
-    await page.getByText('None.').waitFor();
-    await page.keyboard.press('Tab');
-    t.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to the troubles');
-    await page.keyboard.press('Enter');
-    t.equal(await page.evaluate('location.hash'), '#trouble');
+  // By the keyboard alone, from the top.
+  await page.reload();
+  await page.getByText('None.').waitFor();
+  await page.keyboard.press('Tab');
+  t.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to the troubles');
+  await page.keyboard.press('Enter');
+  t.equal(await page.evaluate('location.hash'), '#trouble');
 
-    await page.setViewportSize({ width: 360, height: 700 });
-    const overhang = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
-    t.ok(overhang <= 0, `nothing beyond the edge of a narrow screen: ${overhang}`);
-    await picture(page, 'narrow');
+  await page.setViewportSize({ width: 360, height: 700 });
+  const overhang = await page.evaluate<number>('document.documentElement.scrollWidth - innerWidth');
+  t.ok(overhang <= 0, `nothing beyond the edge of a narrow screen: ${overhang}`);
+  await picture(page, 'narrow');
 
-    // Errors of the console so far: the answer to nonsense, and no violation of the policy.
-    t.same(
-      errors.filter((text) => !text.includes('409')),
-      [],
-    );
-    const before = await page.getByText(/since /).innerText();
-    await daemon.ok('restart');
-    const isNext = async (): Promise<boolean> => (await page.getByText(/since /).innerText()) !== before;
-    await waitUntil(isNext, { what: 'the next varpd on the page' });
-    await page.getByText('None.').waitFor();
-    await daemon.stop();
-    await page.locator('.trouble').getByText('The page has lost its connection').waitFor();
-    await daemon.start();
-    await page.getByText('None.').waitFor();
-    await page.getByRole('region', { name: 'overlay0' }).getByText('ONLINE').waitFor();
-  },
-);
+  // Errors of the console so far: the answer to nonsense, and no violation of the policy.
+  t.same(
+    errors.filter((text) => !text.includes('409')),
+    [],
+  );
+  const before = await page.getByText(/since /).innerText();
+  await daemon.ok('restart');
+  const isNext = async (): Promise<boolean> => (await page.getByText(/since /).innerText()) !== before;
+  await waitUntil(isNext, { what: 'the next varpd on the page' });
+  await page.getByText('None.').waitFor();
+  await daemon.stop();
+  await page.locator('.trouble').getByText('The page has lost its connection').waitFor();
+  await daemon.start();
+  await page.getByText('None.').waitFor();
+  await page.getByRole('region', { name: 'overlay0' }).getByText('ONLINE').waitFor();
+});
 
-await t.test('the log, on a page with a token', { skip: skipBrowser, timeout: 600_000 }, async (t) => {
+await t.test('the log, on a page with a token', { skip: skipBrowser }, async (t) => {
   const secrets = new Bed();
   t.teardown(() => secrets.cleanup());
   const directory = secrets.directory();
@@ -163,7 +159,7 @@ await t.test('the log, on a page with a token', { skip: skipBrowser, timeout: 60
   await picture(page, 'log');
 });
 
-await t.test('200 peers and 10,000 targets', { skip: skipBrowser, timeout: 600_000 }, async (t) => {
+await t.test('200 peers and 10,000 targets', { skip: skipBrowser }, async (t) => {
   const host = await site(t);
   const { bed, a, daemon } = host;
   await daemon.ok(filesOverlay(a, new MappingFile(bed)));
@@ -246,7 +242,7 @@ function get(
   });
 }
 
-await t.test('a Unix socket: files, events, tables, and refusals', { skip, timeout: 300_000 }, async (t) => {
+await t.test('a Unix socket: files, events, tables, and refusals', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();
@@ -295,40 +291,36 @@ await t.test('a Unix socket: files, events, tables, and refusals', { skip, timeo
   t.notOk(readdirSync(daemon.directory).includes('web.sock'), 'the socket goes');
 });
 
-await t.test(
-  'a token, names of this host, and addresses that are refused',
-  { skip, timeout: 300_000 },
-  async (t) => {
-    const bed = new Bed();
-    t.teardown(() => bed.cleanup());
-    const [a] = await bed.twoHosts();
-    const daemon = new Daemon(bed, a, { withoutRoot: true });
-    const secrets = bed.directory();
-    writeFileSync(path.join(secrets, 'page'), 'sesame\n');
-    const web = `${a.underlay.v4}:9570`;
-    daemon.writeConfig({ web });
-    await t.rejects(daemon.start(), /web: .*loopback.*webToken/, 'not without a token');
-    daemon.writeConfig({ web, webToken: 'page', secrets, metricsHosts: ['box.example'] });
-    await daemon.start();
-    daemon.explain(t);
-    await served(daemon);
-    const status = async (place: string, ...headers: string[]): Promise<number> => {
-      const [host, port] = web.split(':');
-      const given = headers.map((header) => header.split(': ', 2));
-      const script = `require('node:http').get({ host: '${host}', port: ${port}, path: '${place}', headers: Object.fromEntries(${JSON.stringify(given)}) }, (r) => { console.log(r.statusCode, r.headers['set-cookie'] ?? ''); process.exit(); })`;
-      const { stdout } = await a.run([process.execPath, '-e', script]);
-      if (stdout.includes('303')) t.match(stdout, /varpd_token=sesame; HttpOnly; SameSite=Strict/);
-      return Number(stdout.split(' ')[0]);
-    };
-    t.equal(await status('/'), 401);
-    t.equal(await status('/?token=wrong'), 401);
-    t.equal(await status('/events?token=sesame'), 401, 'only where it leads to a cookie');
-    t.equal(await status('/?token=sesame'), 303);
-    t.equal(await status('/', 'Cookie: varpd_token=sesame'), 200);
-    t.equal(await status('/', 'Cookie: varpd_token=%E0%A4%A'), 401);
-    t.equal(await status('/', 'Authorization: Bearer sesame'), 200);
-    t.equal(await status('/', 'Authorization: Bearer sesame', 'Host: box.example:9570'), 200);
-    t.equal(await status('/', 'Authorization: Bearer sesame', 'Host: evil.example'), 421, 'DNS rebinding');
-    t.notMatch(daemon.log(), /sesame/);
-  },
-);
+await t.test('a token, names of this host, and addresses that are refused', { skip }, async (t) => {
+  const bed = new Bed();
+  t.teardown(() => bed.cleanup());
+  const [a] = await bed.twoHosts();
+  const daemon = new Daemon(bed, a, { withoutRoot: true });
+  const secrets = bed.directory();
+  writeFileSync(path.join(secrets, 'page'), 'sesame\n');
+  const web = `${a.underlay.v4}:9570`;
+  daemon.writeConfig({ web });
+  await t.rejects(daemon.start(), /web: .*loopback.*webToken/, 'not without a token');
+  daemon.writeConfig({ web, webToken: 'page', secrets, metricsHosts: ['box.example'] });
+  await daemon.start();
+  daemon.explain(t);
+  await served(daemon);
+  const status = async (place: string, ...headers: string[]): Promise<number> => {
+    const [host, port] = web.split(':');
+    const given = headers.map((header) => header.split(': ', 2));
+    const script = `require('node:http').get({ host: '${host}', port: ${port}, path: '${place}', headers: Object.fromEntries(${JSON.stringify(given)}) }, (r) => { console.log(r.statusCode, r.headers['set-cookie'] ?? ''); process.exit(); })`;
+    const { stdout } = await a.run([process.execPath, '-e', script]);
+    if (stdout.includes('303')) t.match(stdout, /varpd_token=sesame; HttpOnly; SameSite=Strict/);
+    return Number(stdout.split(' ')[0]);
+  };
+  t.equal(await status('/'), 401);
+  t.equal(await status('/?token=wrong'), 401);
+  t.equal(await status('/events?token=sesame'), 401, 'only where it leads to a cookie');
+  t.equal(await status('/?token=sesame'), 303);
+  t.equal(await status('/', 'Cookie: varpd_token=sesame'), 200);
+  t.equal(await status('/', 'Cookie: varpd_token=%E0%A4%A'), 401);
+  t.equal(await status('/', 'Authorization: Bearer sesame'), 200);
+  t.equal(await status('/', 'Authorization: Bearer sesame', 'Host: box.example:9570'), 200);
+  t.equal(await status('/', 'Authorization: Bearer sesame', 'Host: evil.example'), 421, 'DNS rebinding');
+  t.notMatch(daemon.log(), /sesame/);
+});

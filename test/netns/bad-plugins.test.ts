@@ -5,7 +5,7 @@ import { rogueShortly } from '../faults/rows/plugins.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
 
-await t.test(rogueShortly.fault, { skip: skipUnlessNetns(), timeout: 240_000 }, async (t) => {
+await t.test(rogueShortly.fault, { skip: skipUnlessNetns() }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   t.comment(await rogueShortly.run(bed));

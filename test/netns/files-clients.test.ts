@@ -52,7 +52,7 @@ const DHCP_CLIENTS: readonly DhcpClient[] = [
 const UDP_DHCP_REPLY = '00430044'; // ports 67 -> 68
 const BROADCAST_IP = 'ffffffff';
 
-await t.test('what real systems do to find each other', { skip, timeout: 180_000 }, async (t) => {
+await t.test('what real systems do to find each other', { skip }, async (t) => {
   const { bed, file, stations } = await site(t);
   const [zlan, zlan2, zlan3] = stations;
 

@@ -15,7 +15,7 @@ import { arpFrame, changed, filesOverlay, ndpFrame, pacedFrames, SteadyPing } fr
 import { skip, site } from '../helpers/files-site.js';
 import { part } from '../helpers/whole.js';
 
-await t.test('frames on three quiet hosts', { skip, timeout: 120_000 }, async (t) => {
+await t.test('frames on three quiet hosts', { skip }, async (t) => {
   // "Nobody has this MAC" is believed longer than any of this takes, however slow the machine.
   const daemon = { config: { limits: { negativeTtlMs: 60_000 } } };
   const { bed, file, stations } = await site(t, { v6: false, daemon });

@@ -362,7 +362,7 @@ const becomesMaster = (router: Router, is = true): Promise<void> =>
   });
 
 const skipKeepalived = skipUnlessNetns(['keepalived']);
-await t.test('keepalived across an overlay', { skip: skipKeepalived, timeout: 180_000 }, async (t) => {
+await t.test('keepalived across an overlay', { skip: skipKeepalived }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const hosts = await bed.hostsOnSwitch(3, { v6: false });

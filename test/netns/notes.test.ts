@@ -81,7 +81,7 @@ const literally = (text: string): string => text.replace(/[.[\]]/g, '\\$&');
 
 for (const family of ['v4', 'v6'] as const) {
   if (isTried(family === 'v6'))
-    t.test(`${family}: the mapping and the ports`, { skip, timeout: 120_000 }, async (t) => {
+    t.test(`${family}: the mapping and the ports`, { skip }, async (t) => {
       const { bed, a, b, here, there } = await twoHosts(t);
       const file = new MappingFile(bed);
       const at = (host: Namespace, arp: string) => ({ ip: host.underlay[family], port: 4789, arp });
@@ -167,7 +167,7 @@ for (const family of ['v4', 'v6'] as const) {
     });
 
   if (isTried(family === 'v4'))
-    t.test(`${family}: the own MAC at another host`, { skip, timeout: 120_000 }, async (t) => {
+    t.test(`${family}: the own MAC at another host`, { skip }, async (t) => {
       const { a, b, here, there } = await twoHosts(t);
       const [from, to] = [a.underlay[family], b.underlay[family]];
       await here.ok(directOverlay({ from, to }));
@@ -194,7 +194,7 @@ for (const family of ['v4', 'v6'] as const) {
     });
 
   if (isTried(family === 'v6'))
-    t.test(`${family}: another VNI, and a peer not in the list`, { skip, timeout: 120_000 }, async (t) => {
+    t.test(`${family}: another VNI, and a peer not in the list`, { skip }, async (t) => {
       const { a, b, here, there } = await twoHosts(t);
       const [from, to] = [a.underlay[family], b.underlay[family]];
       const speak = async (port: number, vnetid: number, dest: string): Promise<void> => {

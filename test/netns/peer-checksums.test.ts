@@ -91,46 +91,42 @@ const row = async (daemon: Daemon): Promise<PeerRow> =>
 
 for (const peer of usual(PEERS, (each) => each.isUsual === true)) {
   const { name, family, kernel, encap, sendsZero } = peer;
-  await t.test(
-    `${name} over IP${family}`,
-    { skip: skipUnlessNetns(['ethtool']), timeout: 180_000 },
-    async (t) => {
-      const bed = newBed(t);
-      const [a, b] = await bed.twoHosts();
-      await likeCards(b, a);
-      const daemon = await startOverlay(t, bed, a, b, { ...peer, more: '' });
-      let device = 'overlay0';
-      if (kernel === undefined) await startOverlay(t, bed, b, a, peer);
-      else {
-        const ends = { local: b.underlay[family], remote: a.underlay[family] };
-        device = await addKernelVxlan(b, { vnetid: VNETID, ...ends, extra: kernel });
-      }
-      await a.plumb('overlay0');
-      await b.plumb(device, { mtuBytes: UNDERLAY_MTU - OVERHEAD[family] });
-      t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
-      const before = await verdict(t, a, daemon);
-      t.equal(before.status, 'skip');
-      t.match(before.sentence, 'enough full-size datagrams', 'too little traffic');
+  await t.test(`${name} over IP${family}`, { skip: skipUnlessNetns(['ethtool']) }, async (t) => {
+    const bed = newBed(t);
+    const [a, b] = await bed.twoHosts();
+    await likeCards(b, a);
+    const daemon = await startOverlay(t, bed, a, b, { ...peer, more: '' });
+    let device = 'overlay0';
+    if (kernel === undefined) await startOverlay(t, bed, b, a, peer);
+    else {
+      const ends = { local: b.underlay[family], remote: a.underlay[family] };
+      device = await addKernelVxlan(b, { vnetid: VNETID, ...ends, extra: kernel });
+    }
+    await a.plumb('overlay0');
+    await b.plumb(device, { mtuBytes: UNDERLAY_MTU - OVERHEAD[family] });
+    t.ok(await reaches(a, b.overlay.v4), 'the tunnel is up');
+    const before = await verdict(t, a, daemon);
+    t.equal(before.status, 'skip');
+    t.match(before.sentence, 'enough full-size datagrams', 'too little traffic');
 
-      const found = await afterTraffic(t, b, a, daemon);
-      const { uncoalescedReads, framesPerRead, rxFrames } = await row(daemon);
-      t.comment(`${uncoalescedReads} reads, ${framesPerRead} frames a read, ${rxFrames} frames`);
-      t.equal(found.status, sendsZero ? 'warn' : 'ok', found.sentence);
-      if (!sendsZero) return;
-      t.match(found.sentence, `${b.underlay[family]} seems to send zero UDP checksums (inferred)`);
-      t.match(found.advice, `${encap ?? 'vxlan'}/udp_checksum=full`);
-      t.match(found.advice, 'options:csum=true');
+    const found = await afterTraffic(t, b, a, daemon);
+    const { uncoalescedReads, framesPerRead, rxFrames } = await row(daemon);
+    t.comment(`${uncoalescedReads} reads, ${framesPerRead} frames a read, ${rxFrames} frames`);
+    t.equal(found.status, sendsZero ? 'warn' : 'ok', found.sentence);
+    if (!sendsZero) return;
+    t.match(found.sentence, `${b.underlay[family]} seems to send zero UDP checksums (inferred)`);
+    t.match(found.advice, `${encap ?? 'vxlan'}/udp_checksum=full`);
+    t.match(found.advice, 'options:csum=true');
 
-      await a.exec(`ethtool -K ${UNDERLAY_DEVICE} gro off`);
-      const off = await verdict(t, a, daemon);
-      t.equal(off.status, 'skip', 'a link that puts nothing together says nothing about a peer');
-      t.match(off.sentence, 'generic-receive-offload is off');
-    },
-  );
+    await a.exec(`ethtool -K ${UNDERLAY_DEVICE} gro off`);
+    const off = await verdict(t, a, daemon);
+    t.equal(off.status, 'skip', 'a link that puts nothing together says nothing about a peer');
+    t.match(off.sentence, 'generic-receive-offload is off');
+  });
 }
 
 // It sends packets one by one.
-await t.test('Open vSwitch', { skip: skipUnlessOpenVSwitch(), timeout: 180_000 }, async (t) => {
+await t.test('Open vSwitch', { skip: skipUnlessOpenVSwitch() }, async (t) => {
   const all = [
     ['', 'warn'],
     ['options:csum=true', 'ok'],

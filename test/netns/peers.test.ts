@@ -69,7 +69,7 @@ const KINDS: readonly Kind[] = [
 for (const kind of usual(KINDS, (each) => each === KINDS[0] || each.encap === 'geneve')) {
   const { family, encap = 'vxlan', more = '' } = kind;
   const name = `a varpd is stopped and started: IP${family} ${encap} ${more}`;
-  t.test(name, { skip, timeout: 180_000 }, async (t) => {
+  t.test(name, { skip }, async (t) => {
     const bed = newBed(t);
     const [a, b] = await bed.twoHosts();
     const here = await startOverlay(t, bed, a, b, kind);
@@ -155,7 +155,7 @@ for (const kind of usual(KINDS, (each) => each === KINDS[0] || each.encap === 'g
 }
 
 for (const family of usual(FAMILIES, (each) => each === 'v6')) {
-  t.test(`a firewall at the peer: IP${family}`, { skip, timeout: 180_000 }, async (t) => {
+  t.test(`a firewall at the peer: IP${family}`, { skip }, async (t) => {
     const bed = newBed(t);
     const [a, b] = await bed.twoHosts();
     const here = await startOverlay(t, bed, a, b, { family });
@@ -189,7 +189,7 @@ for (const family of usual(FAMILIES, (each) => each === 'v6')) {
   });
 }
 
-t.test('a stream one way is no trouble', { skip, timeout: 120_000 }, async (t) => {
+t.test('a stream one way is no trouble', { skip }, async (t) => {
   const bed = newBed(t);
   const [a, b] = await bed.twoHosts({ v6: false });
   const here = await startOverlay(t, bed, a, b);
@@ -215,7 +215,7 @@ t.test('a stream one way is no trouble', { skip, timeout: 120_000 }, async (t) =
   t.equal(await health(here), 'ONLINE:-');
 });
 
-t.test("the kernel's vxlan, stations, strangers", { skip, timeout: 120_000 }, async (t) => {
+t.test("the kernel's vxlan, stations, strangers", { skip }, async (t) => {
   const bed = newBed(t);
   const [a, b, c] = await bed.hostsOnSwitch(3, { v6: false });
   const here = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);
@@ -276,7 +276,7 @@ t.test("the kernel's vxlan, stations, strangers", { skip, timeout: 120_000 }, as
   });
 });
 
-t.test('mistakes', { skip, timeout: 60_000 }, async (t) => {
+t.test('mistakes', { skip }, async (t) => {
   const bed = newBed(t);
   const [a] = await bed.twoHosts();
   const here = (await Daemon.start(bed, a, { withoutRoot: true })).explain(t);

@@ -77,7 +77,7 @@ const MAC = { foo0: '02:00:00:00:00:0a', bar0: '02:00:00:00:00:0b' } as const;
 const OWN = '10.55.55.2';
 const FORGED = '10.55.55.66';
 
-await t.test('what a plugin has told', { skip: skipUnlessNetns(), timeout: 240_000 }, async (t) => {
+await t.test('what a plugin has told', { skip: skipUnlessNetns() }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

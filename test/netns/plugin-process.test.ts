@@ -59,7 +59,7 @@ const processesOf = (name: string): number[] =>
     })
     .map(Number);
 
-await t.test('a plugin in its process', { skip: skipUnlessNetns(), timeout: 240_000 }, async (t) => {
+await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

@@ -76,7 +76,7 @@ function addressScript(bed: Bed): string {
   return file;
 }
 
-await t.test('a guest that attacks', { skip, timeout: 180_000 }, async (t) => {
+await t.test('a guest that attacks', { skip }, async (t) => {
   const { bed, guest, victim, daemon } = await site(t);
   await guest.plumb('foo0');
   await victim.plumb('bar0');
@@ -239,7 +239,6 @@ await t.test(
   'a guest that has its address by DHCP',
   {
     skip: skip || skipUnless({ programs: ['dnsmasq', 'dhclient', 'udhcpc'] }),
-    timeout: 120_000,
   },
   async (t) => {
     const { bed, guest, victim, daemon } = await site(t);
@@ -310,7 +309,6 @@ await t.test(
   'the file says who may be what, and where (files/protect, vxlan/strict-source)',
   {
     skip,
-    timeout: 120_000,
   },
   async (t) => {
     const bed = new Bed();

@@ -42,7 +42,7 @@ async function says(t: Test, daemon: Daemon, expected: RegExp): Promise<void> {
   t.equal(lines().length, 1, `once in the log: ${lines()[0]}`);
 }
 
-await t.test('another VNI at the peer', { skip, timeout: 60_000 }, async (t) => {
+await t.test('another VNI at the peer', { skip }, async (t) => {
   const { a, b, here, there } = await twoDaemons(t);
   await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4, vnetid: 42 }));
   await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4, vnetid: 32 }));
@@ -72,7 +72,7 @@ await t.test('another VNI at the peer', { skip, timeout: 60_000 }, async (t) => 
   );
 });
 
-await t.test('a peer that is not in the list; a frame too large', { skip, timeout: 60_000 }, async (t) => {
+await t.test('a peer that is not in the list; a frame too large', { skip }, async (t) => {
   const { a, b, here, there } = await twoDaemons(t);
   await here.ok(directOverlay({ from: a.underlay.v4, to: '10.88.88.99' }));
   await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4 }));
@@ -100,7 +100,7 @@ await t.test('a peer that is not in the list; a frame too large', { skip, timeou
   );
 });
 
-await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) => {
+await t.test('counters, rates and ports', { skip }, async (t) => {
   const { a, b, here, there } = await twoDaemons(t);
   await here.ok(directOverlay({ from: a.underlay.v4, to: b.underlay.v4 }));
   await there.ok(directOverlay({ from: b.underlay.v4, to: a.underlay.v4 }));
@@ -151,7 +151,7 @@ await t.test('counters, rates and ports', { skip, timeout: 60_000 }, async (t) =
   t.match(missing.stderr, /overlay9.*(not found|there is no)/);
 });
 
-await t.test('rows of targets: their origin, age, last use and ttl', { skip, timeout: 60_000 }, async (t) => {
+await t.test('rows of targets: their origin, age, last use and ttl', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

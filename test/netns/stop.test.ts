@@ -74,7 +74,7 @@ function hasSigtermPending(pid: number): boolean {
   return ((BigInt(`0x${pending}`) >> BigInt(constants.signals.SIGTERM - 1)) & 1n) === 1n;
 }
 
-t.test('a varpd that does not answer gets SIGTERM', { skip, timeout: 180_000 }, async (t) => {
+t.test('a varpd that does not answer gets SIGTERM', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const a = await bed.host();
@@ -116,7 +116,7 @@ t.test('a varpd that does not answer gets SIGTERM', { skip, timeout: 180_000 }, 
   t.match(await other.exited, { signal: 'SIGTERM' }, 'nothing but SIGTERM ended it');
 });
 
-t.test('the names of the processes beside varpd', { skip, timeout: 120_000 }, async (t) => {
+t.test('the names of the processes beside varpd', { skip }, async (t) => {
   const bed = new Bed();
   t.teardown(() => bed.cleanup());
   const [a, b] = await bed.twoHosts();

@@ -120,7 +120,7 @@ function status(pid: number): string {
 // Each has hosts of its own, and waits for them most of the time.
 t.jobs = 2;
 
-t.test('a plugin finds no way back to root', { skip, timeout: 240_000 }, async (t) => {
+t.test('a plugin finds no way back to root', { skip }, async (t) => {
   const { bed, a } = await newHosts(t);
   const [plugins, roots] = [bed.directory(), bed.directory()];
   const victim = path.join(roots, 'victim');
@@ -231,7 +231,7 @@ t.test('user: root has it stay root, with CAP_NET_ADMIN alone', { skip }, async 
   t.notMatch(daemon.log(), /goes on as root/, 'as it was told');
 });
 
-t.test('what an older varpd has left as root is handed over', { skip, timeout: 240_000 }, async (t) => {
+t.test('what an older varpd has left as root is handed over', { skip }, async (t) => {
   const { bed, a, b } = await newHosts(t);
   const { uid, gid } = daemonUser();
   const owner = (file: string): number[] => [lstatSync(file).uid, lstatSync(file).gid];
