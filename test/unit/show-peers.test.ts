@@ -194,8 +194,8 @@ const SICK: PeerRow = {
     from: '10.88.88.71',
     port: 4789,
     messages: 12,
-    firstAt: at(14_500),
-    lastAt: at(500),
+    firstAt: at(3_600_500 * 2 + 14_000),
+    lastAt: at(3_600_500 * 2),
   },
 };
 
@@ -239,7 +239,7 @@ await t.test('other forms', async (t) => {
   const parsable = await run(socket, 'show-peers', '-p', '-o', fields);
   t.equal(
     parsable.out,
-    '10.88.88.71:4789:3 h:port unreachable from 10.88.88.71, 0 s ago, 12 times:--:full:--:02\\:00\\:00\\:00\\:00\\:01,02\\:00\\:00\\:00\\:00\\:02\n' +
+    '10.88.88.71:4789:3 h:port unreachable from 10.88.88.71, 2 h ago, 12 times:--:full:--:02\\:00\\:00\\:00\\:00\\:01,02\\:00\\:00\\:00\\:00\\:02\n' +
       '10.88.88.70:4789:3 h:--:route:full:12.3:02\\:00\\:00\\:00\\:00\\:01,02\\:00\\:00\\:00\\:00\\:02\n',
   );
   t.equal(parsable.status, EXIT.NOT_FOUND);
