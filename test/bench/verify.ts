@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 
 import { fromRoot } from '../helpers/need.js';
 
-const TESTS = ['test/netns/offload.test.ts', 'test/netns/nested.test.ts'];
+const TESTS = ['test/netns/offload.test.ts', 'test/full/nested.test.ts'];
 const BYTES = 1_000_000_000;
 /** For 8 tunnels of 4 GB each, also where nothing is offloaded. */
 const TIMEOUT_SECONDS = 3600;

@@ -194,7 +194,7 @@ const writtenWith = (more: number) => (): Net => {
   return net;
 };
 
-/** The control side counts these: netns/receive.test.ts, netns/offload-switches.test.ts. */
+/** The control side counts these: netns/receive.test.ts, full/offload-switches.test.ts. */
 const CONTROL_SIDE = [
   'rx_queue_full',
   'tx_checksum_refused',
