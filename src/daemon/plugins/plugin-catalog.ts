@@ -65,7 +65,7 @@ export class PluginCatalog implements Plugins {
   readonly #loaded = new Set<string>();
   readonly #failures = new Map<string, Failure>();
   /** All imports under way. */
-  #importing: Promise<unknown> = Promise.resolve();
+  #importing: Promise<void> = Promise.resolve();
   /** Calls of `find` that wait for imports. */
   readonly #waiting = new Set<{ readonly name: string; readonly wake: () => void }>();
 
@@ -202,7 +202,8 @@ export class PluginCatalog implements Plugins {
   }
 
   #begin(files: readonly string[]): void {
-    this.#importing = Promise.all([this.#importing, this.#import(files)]);
+    // The result would hold that of every import before.
+    this.#importing = Promise.all([this.#importing, this.#import(files)]).then(() => undefined);
   }
 
   /**
