@@ -64,6 +64,8 @@ export async function routedHosts(
   rightMtuBytes: number,
 ): Promise<[Namespace, Namespace, Namespace]> {
   const [a, router, b] = [await bed.host(), await bed.host(), await bed.host()];
+  // The router resolves no neighbour before it has a link-local address that is not tentative (RFC 4861 7.2.2).
+  await router.sysctl('net.ipv6.conf.default.accept_dad', 0);
   for (const [host, device, net, mtu] of [
     [a, 'left0', 1, UNDERLAY_MTU],
     [b, 'right0', 2, rightMtuBytes],

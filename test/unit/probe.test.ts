@@ -24,14 +24,16 @@ interface Seen {
   readonly path: number;
 }
 
-/** `answer`: the frame is answered by this station; undefined = it is lost. */
-type Answer = (seen: Seen, before: readonly Seen[]) => number | undefined;
+/** `answer`: the frame is answered by this station; undefined = it is lost; late = the station MAC.b answers
+ * once a frame of another kind is sent. */
+type Answer = (seen: Seen, before: readonly Seen[]) => number | 'late' | undefined;
 
 function overlay(
   answer: Answer,
   neighbor: (ip: IpAddress) => number | null | undefined = () => undefined,
 ): ProbedOverlay & { readonly seen: Seen[] } {
   const seen: Seen[] = [];
+  const late: Seen[] = [];
   const datapath: ProbedDatapath = {
     probe: (_rules, heard) =>
       Promise.resolve({
@@ -46,7 +48,12 @@ function overlay(
               bytes: frame.length - 14,
               path: pathOf(route, id, SOURCE_PORTS.length),
             };
-            settle(heard, one, answer(one, seen));
+            const given = answer(one, seen);
+            if (given === 'late') late.push(one);
+            else {
+              for (const earlier of late.splice(0)) settle(heard, earlier, MAC.b);
+              settle(heard, one, given);
+            }
             seen.push(one);
           }
         },
@@ -115,6 +122,21 @@ await t.test('round trips, and answers that come twice', async (t) => {
   });
   t.ok(of.seen.every((one) => isLoopback(one) && one.bytes === 100));
   t.equal(new Set(of.seen.map(({ id }) => id >>> 16)).size, 1, 'one series');
+});
+
+await t.test('an answer that comes while the station is asked itself', async (t) => {
+  // Of the first two messages; the station does not answer when it is asked by its address.
+  const of = overlay((one, before) =>
+    !isLoopback(one) ? undefined : before.length < 2 ? 'late' : one.bytes <= 1400 ? MAC.b : undefined,
+  );
+  t.match(await probe(of, { count: 2, isMtuSought: true }), {
+    method: 'loopback',
+    sent: 2,
+    received: 2,
+    unanswered: 0,
+    mtu: { packetBytes: 1400, isBothWays: true },
+  });
+  t.equal(of.seen.filter((one) => !isLoopback(one)).length > 0, true, 'it was asked');
 });
 
 await t.test('the sender: the own port, or a VNIC if the mapping has that alone', async (t) => {

@@ -17,7 +17,7 @@ import { countOf, isAnswered, ProbeSession, type Sent } from './probe-session.js
 const INTERVAL_MS = 100;
 /** Time for an answer: no round trip between two hosts is longer, and a lookup takes part of it. */
 const WAIT_MS = 1000;
-/** Once a round trip is known, an answer may take several of it, and no less than this. */
+/** Once a round trip is known, an answer may take several of it, no less than this, and no more than the time above. */
 const MIN_WAIT_MS = 300;
 const WAIT_ROUND_TRIPS = 4;
 /** A size that was not answered so often does not arrive. */
@@ -109,11 +109,14 @@ export class ProbeRun {
     const messages = await this.#sendMany(probe, mac);
     // Where some paths are broken, a few messages may all have taken those.
     const paths = this.#wishes.isEachPath ? await this.#testPaths(probe, mac) : null;
-    if (messages.some(isAnswered) || paths?.some(({ received }) => received > 0) === true) {
+    const isPathFound = paths?.some(({ received }) => received > 0) === true;
+    const asked = isPathFound || messages.some(isAnswered) ? [] : await this.#askMany(probe, mac, count);
+    // Meanwhile the messages may have been answered after all: the first one may wait while a router resolves
+    // the address of the next host, and asks again once a second (RFC 4861 7.2.2, RFC 1122 2.3.2.1).
+    if (isPathFound || messages.some(isAnswered)) {
       const mtu = await this.#searchMtu('loopback', probe, mac, messages);
       return { ...this.#info('loopback', messages, 0, mac), mtu, paths };
     }
-    const asked = await this.#askMany(probe, mac, count);
     // Nothing was answered: the loopback messages say as much, and may say why.
     if (!asked.some(isAnswered)) return this.#info('loopback', messages, messages.length, mac);
     const mtu = await this.#searchMtu('neighbor', probe, mac, asked);
@@ -196,7 +199,8 @@ export class ProbeRun {
   ): Promise<ProbeInfo['mtu']> {
     if (!this.#wishes.isMtuSought) return null;
     const { name, plan, listen, mtuBytes } = this.#overlay;
-    const waitMs = Math.max(MIN_WAIT_MS, WAIT_ROUND_TRIPS * (countOf(answered).roundTripMs?.max ?? 0));
+    const roundTripsMs = WAIT_ROUND_TRIPS * (countOf(answered).roundTripMs?.max ?? 0);
+    const waitMs = Math.min(WAIT_MS, Math.max(MIN_WAIT_MS, roundTripsMs));
     const tried: Sent[] = [];
     const arrives = async (packetBytes: number): Promise<boolean> => {
       for (let tries = 0; tries < TRIES_PER_SIZE; tries++) {
