@@ -9,6 +9,9 @@
 //
 // Counted are leaf test points. A test that ends badly although none of its points failed (a timeout, a crash, a
 // missing plan) counts as one failure. Exit code 0 only when something ran and nothing failed.
+//
+// A file that fails beside the others runs once more at the end, with nothing beside it, and then counts by that. Both are
+// printed, and the last line says how many were repeated: each is a fault of the test or of varpd that is still to be found.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import os from 'node:os';
@@ -33,7 +36,8 @@ const ENOUGH_IDLE = 0.2;
 const TIMEOUT_S = 900;
 const FULL_TIMEOUT_S = 2700;
 
-const totals = { passed: 0, failed: 0, skipped: 0 };
+/** With more failed files than that, none is repeated: the fault is not one of chance. */
+const MAX_REPEATED = 3;
 
 /** One test file, or one `t.test()` in it. */
 interface Scope {
@@ -114,9 +118,8 @@ function follow(parser: Parser, scope: Scope, names: readonly string[]): void {
   });
 }
 
-/** Prints what became of a test file, and adds it to the totals. */
-function reportFile(file: string, scope: Scope, seconds: number): void {
-  const { passed, failed, skipped } = scope;
+/** Prints what became of a test file. */
+function reportFile(file: string, { passed, failed, skipped, report, notes }: Scope, seconds: number): void {
   const counts = [
     `${passed} passed`,
     failed > 0 ? `${failed} failed` : '',
@@ -124,18 +127,14 @@ function reportFile(file: string, scope: Scope, seconds: number): void {
   ];
   const line = `${file}  ${counts.filter(Boolean).join(', ')}  (${seconds.toFixed(1)} s)`;
   console.log(`${failed > 0 ? 'not ok' : 'ok'}  ${line}`);
-  for (const line of scope.report) console.log(line);
-  if (failed > 0 && scope.notes.length > 0)
-    console.log(`    output:\n${indent(scope.notes.join('\n'), '      ')}`);
-  totals.passed += passed;
-  totals.failed += failed;
-  totals.skipped += skipped;
+  for (const line of report) console.log(line);
+  if (failed > 0 && notes.length > 0) console.log(`    output:\n${indent(notes.join('\n'), '      ')}`);
 }
 
 const running = new Set<ChildProcess>();
 const isFull = process.argv.at(2) === '--full';
 
-async function runFile(file: string): Promise<void> {
+async function runFile(file: string): Promise<Scope> {
   const startedMs = performance.now();
   const timeoutS = file.startsWith('dist/test/full/') ? FULL_TIMEOUT_S : TIMEOUT_S;
   const child = spawn(process.execPath, ['--enable-source-maps', file], {
@@ -174,6 +173,7 @@ async function runFile(file: string): Promise<void> {
     scope.report.push(`    skipped: ${plan.skipReason}`);
   }
   reportFile(file, scope, (performance.now() - startedMs) / 1000);
+  return scope;
 }
 
 const compiled = (file: string): string => {
@@ -218,8 +218,10 @@ const files =
   folders === undefined
     ? args.map(compiled)
     : [...allTests(folders), ...(isFull ? partialTests() : [])].sort((one, other) => rank(one) - rank(other));
+let isStopped = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.on(signal, () => {
+    isStopped = true;
     files.length = 0;
     for (const child of running) child.kill(signal);
   });
@@ -238,15 +240,16 @@ function createIdleMeter(): () => number {
   };
 }
 
+const results = new Map<string, Scope>();
 const idleProcessors = createIdleMeter();
-/** Runs one file after another, until there is none. */
-const worker = async (): Promise<void> => {
-  for (let file = files.shift(); file !== undefined; file = files.shift()) await runFile(file);
-};
 /** One file, beside what the others run. */
 const helper = async (): Promise<void> => {
   const file = files.shift();
-  if (file !== undefined) await runFile(file);
+  if (file !== undefined) results.set(file, await runFile(file));
+};
+/** Runs one file after another, until there is none. */
+const worker = async (): Promise<void> => {
+  while (files.length > 0) await helper();
 };
 const work = Array.from({ length: JOBS }, worker);
 while (files.length > 0) {
@@ -255,11 +258,27 @@ while (files.length > 0) {
 }
 await Promise.all(work);
 
-const { passed, failed, skipped } = totals;
+const failedFiles = [...results].flatMap(([file, { failed }]) => (failed > 0 ? [file] : []));
+const isRepeated = folders !== undefined && failedFiles.length <= MAX_REPEATED && !isStopped;
+const repeated = isRepeated ? failedFiles : [];
+for (const file of repeated) {
+  console.log(`again, with nothing beside it: ${file}`);
+  results.set(file, await runFile(file));
+}
+
+const sum = (count: (scope: Scope) => number): number =>
+  [...results.values()].reduce((total, scope) => total + count(scope), 0);
+const [passed, failed, skipped] = [
+  sum((one) => one.passed),
+  sum((one) => one.failed),
+  sum((one) => one.skipped),
+];
 const nothingRan = passed + failed === 0;
 if (nothingRan) console.log('no test ran');
 console.log(`took ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
-console.log(
-  [`${passed} passed`, `${failed} failed`, ...(skipped > 0 ? [`${skipped} skipped`] : [])].join(', '),
-);
+const rest = [
+  ...(skipped > 0 ? [`${skipped} skipped`] : []),
+  ...(repeated.length > 0 ? [`files repeated: ${repeated.length}`] : []),
+];
+console.log([`${passed} passed`, `${failed} failed`, ...rest].join(', '));
 process.exitCode = failed > 0 || nothingRan ? 1 : 0;
