@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { setPriority } from 'node:os';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import type { Usage } from './messages.js';
 
 const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url));
 /** Puts a ruleset of Landlock into force, and becomes Node (confine.c). */
@@ -118,8 +119,22 @@ export class PluginChild {
     }
   }
 
-  /** Resident memory in KiB, children included; 0 = it has ended. */
-  residentKib(): number {
+  usage(): Usage {
+    return { kib: this.#residentKib(), waitedMs: this.#waitedMs() };
+  }
+
+  /** 0 where the kernel does not tell it (proc(5), /proc/pid/schedstat), or the process has ended. */
+  #waitedMs(): number {
+    try {
+      const [, waitedNs] = readFileSync(`/proc/${this.pid ?? ''}/schedstat`, 'utf8').split(' ');
+      return Math.round(Number(waitedNs) / 1e6);
+    } catch {
+      return 0;
+    }
+  }
+
+  /** 0 = it has ended. */
+  #residentKib(): number {
     const { pid } = this.#child;
     if (pid === undefined) return 0;
     let sumKib = 0;

@@ -137,6 +137,14 @@ export interface Confinement {
   readonly lack: string | null;
 }
 
+/** Use of the host by a plugin process. */
+export interface Usage {
+  /** Resident memory in KiB, children of the plugin included. */
+  readonly kib: number;
+  /** Milliseconds since its start in which it could have run, and had no processor. */
+  readonly waitedMs: number;
+}
+
 export type FromSpawner =
   | {
       readonly kind: 'session';
@@ -150,8 +158,7 @@ export type FromSpawner =
   | { readonly kind: 'failed'; readonly process: number; readonly message: string }
   /** A line that the plugin has printed. */
   | { readonly kind: 'printed'; readonly process: number; readonly isError: boolean; readonly line: string }
-  /** Resident memory, children of the plugin included. */
-  | { readonly kind: 'memory'; readonly process: number; readonly kib: number }
+  | ({ readonly kind: 'usage'; readonly process: number } & Usage)
   | {
       readonly kind: 'ended';
       readonly process: number;

@@ -16,15 +16,15 @@ import path from 'node:path';
 import { dropPrivileges, limitSystemCalls } from '../dgram-extra/index.js';
 import { PluginChild } from './child.js';
 import { confinementBelow, rulesetOf } from './confinement.js';
-import { type FromSpawner, type Opening, PLUGIN_NAME, type ToSpawner } from './messages.js';
+import { type FromSpawner, type Opening, PLUGIN_NAME, type ToSpawner, type Usage } from './messages.js';
 
 const LISTENING = 3;
 /** Longer than varpd takes to start or to restart on the busiest host: a varpd that was started as root cannot start another
  * spawner. */
 const IDLE_MS = 60_000;
-const MEMORY_MS = 500;
-/** A change of memory that is worth a message. */
-const MEMORY_STEP_KIB = 1024;
+const USAGE_MS = 500;
+/** Changes that are worth a message. */
+const STEP: Usage = { kib: 1024, waitedMs: 50 };
 const MAX_LINE_CHARACTERS = 1000;
 
 const stateRoot = process.argv[2];
@@ -33,7 +33,7 @@ process.title = 'varpd-spawner';
 class Session {
   readonly #socket: Socket;
   readonly children = new Map<number, PluginChild>();
-  readonly #memoryKib = new Map<number, number>();
+  readonly #told = new Map<number, Usage>();
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -58,7 +58,7 @@ class Session {
           },
           ended: (code, signal, isHeapFull) => {
             this.children.delete(id);
-            this.#memoryKib.delete(id);
+            this.#told.delete(id);
             this.say({ kind: 'ended', process: id, code, signal, isHeapFull });
           },
           failed: (message) => {
@@ -74,12 +74,13 @@ class Session {
     this.say({ kind: 'started', process: id, pid: child.pid });
   }
 
-  tellMemory(): void {
+  tellUsage(): void {
     for (const [id, child] of this.children) {
-      const kib = child.residentKib();
-      if (Math.abs(kib - (this.#memoryKib.get(id) ?? 0)) < MEMORY_STEP_KIB) continue;
-      this.#memoryKib.set(id, kib);
-      this.say({ kind: 'memory', process: id, kib });
+      const usage = child.usage();
+      const { kib, waitedMs } = this.#told.get(id) ?? { kib: 0, waitedMs: 0 };
+      if (Math.abs(usage.kib - kib) < STEP.kib && usage.waitedMs - waitedMs < STEP.waitedMs) continue;
+      this.#told.set(id, usage);
+      this.say({ kind: 'usage', process: id, ...usage });
     }
   }
 
@@ -186,7 +187,7 @@ const server = createServer((socket) => {
 server.listen({ fd: LISTENING });
 server.on('error', leave);
 setInterval(() => {
-  for (const session of sessions.values()) session.tellMemory();
-}, MEMORY_MS).unref();
+  for (const session of sessions.values()) session.tellUsage();
+}, USAGE_MS).unref();
 watchIdle();
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, leave);

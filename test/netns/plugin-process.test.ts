@@ -1,7 +1,6 @@
 // Plugins in processes of their own, under a varpd that root has started: user, rights and descriptors; ends and restarts.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 
 import { PLUGIN_USER } from '../../src/daemon/config.js';
@@ -39,7 +38,7 @@ export default {
         const all = [];
         setInterval(() => all.push(Buffer.alloc(16 * 1024 * 1024, 1)), 20);
       }
-      if (word() === 'flood') for (let n = 0; n < 2e6; n++) host.log.info('line ' + n);
+      if (word() === 'flood') for (let n = 0; n < 2e6; n++) host.log.info('flood ' + n);
       if (word() === 'babble') for (let n = 0; n < 20000; n++) console.log('line ' + n);
       return { kind: 'target', to: { ip: '${answer}', port: 4789 }, ttlMs: 200 };
     },
@@ -93,13 +92,20 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
       (one) => !before.has(one) && linkOf(`/proc/${one}/cwd`).startsWith(`${daemon.stateDir}-plugins`),
     )[0];
   const status = async () => (await daemon.overlays('overlay0'))[0].health;
+  const isHealth = async (wanted: 'ONLINE' | 'DEGRADED', details = /./): Promise<boolean> => {
+    const health = await status();
+    return health.status === wanted && (wanted === 'ONLINE' || details.test(health.details ?? ''));
+  };
   const untilHealth = (wanted: 'ONLINE' | 'DEGRADED', details = /./): Promise<void> =>
+    waitUntil(() => isHealth(wanted, details), { what: `${wanted} ${details}`, timeoutMs: 30_000 });
+  /** The target is asked about again and again, until this holds. */
+  const askUntil = (holds: () => boolean | Promise<boolean>, what: string): Promise<void> =>
     waitUntil(
       async () => {
-        const health = await status();
-        return health.status === wanted && (wanted === 'ONLINE' || details.test(health.details ?? ''));
+        await a.run(['ping', '-c', '1', '-W', '0.1', b.overlay.v4]);
+        return holds();
       },
-      { what: `${wanted} ${details}`, timeoutMs: 30_000 },
+      { what, timeoutMs: 30_000 },
     );
 
   await t.test('has a user of its own and nothing of varpd', async (t) => {
@@ -140,9 +146,7 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
       await untilHealth('ONLINE');
       t.ok(await reaches(a, b.overlay.v4));
       say(word);
-      await sleep(250); // the target is asked about again
-      await a.run(['ping', '-c', '2', '-i', '0.2', '-W', '1', b.overlay.v4]);
-      await untilHealth('DEGRADED', says);
+      await askUntil(() => isHealth('DEGRADED', says), `${word}: ${says}`);
       t.pass(word);
       say('');
       await untilHealth('ONLINE');
@@ -154,11 +158,10 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
     await untilHealth('ONLINE');
     t.not(pid(), killed);
     say('babble');
-    await sleep(250);
+    await askUntil(() => /index\.js: printed: line \d+/.test(daemon.log()), 'what it prints');
     t.ok(await reaches(a, b.overlay.v4));
     say('');
     t.ok(daemon.log().split('\n').length < 500, 'few lines of many');
-    t.match(daemon.log(), /index\.js: printed: line \d+/);
   });
 
   await t.test('new code is used when it works, and not before', async (t) => {
@@ -186,15 +189,13 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
     t.match(await status(), { status: 'ONLINE' });
     write(source(elsewhere));
     await daemon.ok('reload-plugin mine');
-    const isThere = async (): Promise<boolean> => {
-      await a.run(['ping', '-c', '1', '-W', '0.1', b.overlay.v4]);
-      return (await daemon.ok('show-overlay -t overlay0')).includes(elsewhere);
-    };
-    await waitUntil(isThere, { what: 'an answer of the new code' });
+    const isThere = async (): Promise<boolean> =>
+      (await daemon.ok('show-overlay -t overlay0')).includes(elsewhere);
+    await askUntil(isThere, 'an answer of the new code');
     await waitUntil(() => !existsSync(`/proc/${first}`), { what: 'the first process to end' });
     write(source(b.underlay.v4));
     await daemon.ok('reload-plugin mine');
-    await sleep(250);
+    await askUntil(async () => !(await isThere()), 'the answer of the newest code');
     t.ok(await reaches(a, b.overlay.v4));
     t.match(await status(), { status: 'ONLINE' });
     t.match(await daemon.dladm('reload-plugin', 'files'), { code: 7, stderr: /'files' is a part of varpd/ });
@@ -213,8 +214,7 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
   await t.test('is ended when it goes on after its last overlay', async (t) => {
     const first = pid();
     say('flood');
-    await sleep(250); // the target is asked about again
-    await a.run(['ping', '-c', '1', '-W', '1', b.overlay.v4]);
+    await askUntil(() => /flood \d+/.test(daemon.log()), 'it to go on');
     await daemon.ok('delete-overlay overlay0');
     await waitUntil(() => /goes on with calls of instances that have been stopped/.test(daemon.log()), {
       what: 'the sentence about its end',

@@ -1,5 +1,5 @@
 /**
- * Deadlines for the questions that a plugin is asked.
+ * Deadlines for the questions that a plugin is asked, and for its process.
  *
  * A plugin that answers out of memory answers at once, and then no promise, timer or signal is made for it. A
  * scan of the network asks 100,000 questions, and the garbage of each would be memory that varpd keeps.
@@ -66,4 +66,29 @@ function inTime<T>(answered: Promise<T>, deadlineMs: number, controller: AbortCo
       clearTimeout(timer);
     });
   });
+}
+
+/** A plugin process is nice, so on a busy host it hardly runs. The time in which it waited for a processor moves its
+ * deadlines, by this multiple of them at most: a plugin with many threads waits for its own. */
+const MAX_WAIT_FACTOR = 5;
+
+/** The part of the time that a process has waited for a processor by which a deadline moves. */
+export const excusedMs = (waitedMs: number, deadlineMs: number): number =>
+  Math.min(waitedMs, MAX_WAIT_FACTOR * deadlineMs);
+
+/** Calls `late` at the deadline, unless the function that it returns is called first. `waitedMs`: since now. */
+export function atDeadline(deadlineMs: number, waitedMs: () => number, late: () => void): () => void {
+  const startedMs = performance.now();
+  let timer: NodeJS.Timeout | undefined;
+  const wait = (ms: number): void => {
+    timer = setTimeout(() => {
+      const restMs = startedMs + deadlineMs + excusedMs(waitedMs(), deadlineMs) - performance.now();
+      if (restMs <= 0) late();
+      else wait(restMs);
+    }, ms);
+  };
+  wait(deadlineMs);
+  return () => {
+    clearTimeout(timer);
+  };
 }

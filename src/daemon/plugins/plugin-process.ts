@@ -20,8 +20,10 @@ import {
   MAX_LINE_BYTES,
   readRowsLine,
   type ToPlugin,
+  type Usage,
 } from '../../plugin-process/messages.js';
 import type { Limits } from '../config.js';
+import { atDeadline, excusedMs } from './deadline.js';
 import { complainOf, waitingCallsOf } from './host/complaints.js';
 import { PluginRequests } from './plugin-requests.js';
 import type { SpawnedProcess, Spawner } from './spawner.js';
@@ -82,7 +84,9 @@ export class PluginProcess {
   /** It was called after its last sign of life. The call may have met its deadline since. */
   #isAsked = false;
   #look: NodeJS.Timeout | undefined;
-  #memoryKib = 0;
+  #usage: Usage = { kib: 0, waitedMs: 0 };
+  /** Its `waitedMs` when it began to be silent. */
+  #waitedBeforeMs = 0;
   /** Why this daemon has ended it. */
   #cause: string | undefined;
   #hasEnded = false;
@@ -114,8 +118,8 @@ export class PluginProcess {
     const process = new PluginProcess(services);
     const events = {
       printed: services.printed,
-      memory: (kib: number) => {
-        process.#memory(kib);
+      usage: (usage: Usage) => {
+        process.#used(usage);
       },
       ended: (how: string) => {
         process.#end(how);
@@ -125,9 +129,13 @@ export class PluginProcess {
       throw new NotStarted(errorText(error), { cause: error });
     });
     process.#attach(await spawned);
-    const timer = setTimeout(() => {
-      process.kill(`was not loaded within ${deadlineMs} ms`);
-    }, deadlineMs);
+    const stopWaiting = atDeadline(
+      deadlineMs,
+      () => process.#usage.waitedMs,
+      () => {
+        process.kill(`was not loaded within ${deadlineMs} ms`);
+      },
+    );
     try {
       const description = await new Promise<unknown>((resolve, reject) => {
         process.#loaded = { resolve, reject };
@@ -139,7 +147,7 @@ export class PluginProcess {
       process.kill('could not be loaded');
       throw error;
     } finally {
-      clearTimeout(timer);
+      stopWaiting();
       process.#loaded = undefined;
     }
   }
@@ -150,7 +158,7 @@ export class PluginProcess {
 
   /** Resident memory, children of the plugin included. */
   get memoryKib(): number {
-    return this.#memoryKib;
+    return this.#usage.kib;
   }
 
   get instanceCount(): number {
@@ -340,18 +348,20 @@ export class PluginProcess {
       const isOpen = this.#isAsked || this.#calls.size > 0;
       this.#silentLooks = isOpen ? this.#silentLooks + 1 : 0;
       this.#unansweredLooks = isOpen ? this.#unansweredLooks + 1 : 0;
+      if (this.#silentLooks === 1) this.#waitedBeforeMs = this.#usage.waitedMs;
       const most = Math.ceil(pluginBlockedMs / lookMs);
-      if (this.#silentLooks > most || this.#unansweredLooks > BABBLE_FACTOR * most)
+      const waitedMs = excusedMs(this.#usage.waitedMs - this.#waitedBeforeMs, pluginBlockedMs);
+      if (this.#silentLooks > most + waitedMs / lookMs || this.#unansweredLooks > BABBLE_FACTOR * most)
         this.kill(`was blocked for ${Math.round((this.#unansweredLooks * lookMs) / 100) / 10} s`);
       this.#send(['ping', 0]);
       this.#watch();
     }, lookMs).unref();
   }
 
-  #memory(kib: number): void {
-    this.#memoryKib = kib;
+  #used(usage: Usage): void {
+    this.#usage = usage;
     const { pluginMemoryMib } = this.#limits();
-    if (kib > pluginMemoryMib * 1024) this.kill(`took more than ${pluginMemoryMib} MiB of memory`);
+    if (usage.kib > pluginMemoryMib * 1024) this.kill(`took more than ${pluginMemoryMib} MiB of memory`);
   }
 
   #end(how: string): void {

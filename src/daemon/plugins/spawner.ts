@@ -9,7 +9,7 @@ import { errorText } from '../../model/errors.js';
 import { howEnded } from '../../model/sentences.js';
 import { userName } from '../../plugin/trusted-place.js';
 import { LineReader } from '../../plugin-process/lines.js';
-import type { Confinement, FromSpawner, Opening, ToSpawner } from '../../plugin-process/messages.js';
+import type { Confinement, FromSpawner, Opening, ToSpawner, Usage } from '../../plugin-process/messages.js';
 import { systemErrorText } from '../system-error.js';
 
 /** Time for the spawner to answer, on a busy host. */
@@ -38,7 +38,7 @@ export interface SpawnerPlace {
 
 export interface ProcessEvents {
   readonly printed: (isError: boolean, line: string) => void;
-  readonly memory: (kib: number) => void;
+  readonly usage: (usage: Usage) => void;
   /** Called once, with what follows `the process of the plugin`. */
   readonly ended: (how: string) => void;
 }
@@ -263,8 +263,8 @@ export class Spawner {
       case 'printed':
         spawned.events.printed(message.isError, message.line);
         break;
-      case 'memory':
-        spawned.events.memory(message.kib);
+      case 'usage':
+        spawned.events.usage(message);
         break;
       case 'failed':
         this.#processes.delete(message.process);
