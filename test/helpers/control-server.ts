@@ -11,6 +11,8 @@ import type { Handlers } from '../../src/daemon/control/rpc.js';
 import { ControlServer, type Credentials } from '../../src/daemon/control/server.js';
 
 export const ROOT: Credentials = { uid: 0, gid: 0, groups: [] };
+/** No client of a test is too slow for these, on any host. */
+const PATIENT: Timing = { halfRequestMs: 60_000, writeMs: 60_000, idleMs: 60_000, aliveMs: 5_000 };
 export const QUICK: Timing = { halfRequestMs: 100, writeMs: 100, idleMs: 300, aliveMs: 5_000 };
 export const TARGETS = { jsonrpc: '2.0', id: 7, method: 'overlay.targets', params: { name: 'overlay0' } };
 
@@ -46,7 +48,7 @@ export async function serve(t: Context, options: Options = {}): Promise<{ socket
       typeof options.credentials === 'function' ? options.credentials() : (options.credentials ?? ROOT),
     maxClients: () => options.maxClients ?? 64,
     log: { debug: keep, info: keep, warn: keep, error: keep },
-    timing: options.timing ?? QUICK,
+    timing: options.timing ?? PATIENT,
   });
   t.teardown(() => server.close());
   return { socket, log };

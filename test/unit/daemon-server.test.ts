@@ -15,6 +15,7 @@ import { Streamed } from '../../src/daemon/control/streamed.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
 import { OverlayError } from '../../src/model/errors.js';
 import { ROOT, QUICK, TARGETS, shortDirectory, serve, Raw } from '../helpers/control-server.js';
+import { waitUntil } from '../helpers/process.js';
 
 t.test('a call of the real client', async (t) => {
   const { socket } = await serve(t, {
@@ -182,10 +183,10 @@ t.test('limits', async (t) => {
 
   t.test('the time without any request, but not while one is worked at', async (t) => {
     const { socket } = await serve(t, {
-      timing: { ...QUICK, idleMs: 100 },
+      timing: { ...QUICK, idleMs: 800 },
       handlers: {
         'overlay.up': async () => {
-          await sleep(300);
+          await sleep(1200);
           return { failures: [] };
         },
       },
@@ -198,7 +199,7 @@ t.test('limits', async (t) => {
     let open = (): void => undefined;
     const gate = new Promise<void>((resolve) => (open = resolve));
     const { socket } = await serve(t, {
-      timing: { ...QUICK, aliveMs: 20 },
+      timing: { ...QUICK, idleMs: 60_000, aliveMs: 20 },
       handlers: {
         'overlay.up': async () => {
           await gate;
@@ -217,7 +218,7 @@ t.test('limits', async (t) => {
   });
 
   t.test('the number of clients', async (t) => {
-    const { socket } = await serve(t, { maxClients: 2, timing: { ...QUICK, idleMs: 10_000 } });
+    const { socket } = await serve(t, { maxClients: 2 });
     const [first, second] = [new Raw(socket), new Raw(socket)];
     for (const client of [first, second]) client.send(`${JSON.stringify(TARGETS)}\n`);
     await first.answers(1);
@@ -226,8 +227,12 @@ t.test('limits', async (t) => {
     await third.closed;
     t.match(third.lines, [{ error: { data: { reason: 'AGAIN', status: 7, words: 'try again later' } } }]);
     first.destroy();
-    await sleep(20);
-    t.equal(await createClient(socket)('overlay.targets', { name: 'x' }), null, 'there is room again');
+    const isServed = (): Promise<boolean> =>
+      createClient(socket)('overlay.targets', { name: 'x' }).then(
+        () => true,
+        () => false,
+      );
+    await waitUntil(isServed, { what: 'room again' });
     second.destroy();
   });
 
@@ -304,7 +309,7 @@ t.test('an answer that goes on', async (t) => {
       });
     },
   };
-  const { socket } = await serve(t, { handlers, gid: 42 });
+  const { socket } = await serve(t, { handlers, gid: 42, timing: QUICK });
   const { result, stream } = await createOpener(socket)('capture.start', params);
   t.same(result, { overlay: 'overlay0' });
   // Longer than a client may be idle, or take to read an answer.
