@@ -90,11 +90,7 @@ await t.test('a VNIC in a namespace', { skip }, async (t) => {
       const limits = ['--cgroups=disabled', '--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'];
       const command = ['podman', '--cgroup-manager=cgroupfs', 'run', ...limits, ...words];
       const inside = ['unshare', '--mount', 'sh', '-c', PRIVATE, 'private', web.name, ...command];
-      t.match(
-        await web.exec(inside, { timeoutMs: 60_000 }),
-        /foo0.*\n.*\n.*inet 10\.55\.55\.2\/24/,
-        'it has the link',
-      );
+      t.match(await web.exec(inside), /foo0.*\n.*\n.*inet 10\.55\.55\.2\/24/, 'it has the link');
     },
   );
 

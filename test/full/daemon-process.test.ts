@@ -62,8 +62,7 @@ async function startVarpd(t: Context, directory: string, config = ''): Promise<R
 }
 
 /** Runs varpd to its end, or until it has become a daemon. */
-const varpd = (...args: string[]): Promise<Result> =>
-  run([process.execPath, ...VARPD, ...args], { timeoutMs: 60_000 });
+const varpd = (...args: string[]): Promise<Result> => run([process.execPath, ...VARPD, ...args]);
 
 const CLEAN: Exit = { code: 0, signal: null };
 
@@ -148,7 +147,7 @@ t.test('a SIGHUP or SIGUSR2 that comes while it loads does not end it, and is ob
       }
       return obeyed.test(log()) || child.ended;
     };
-    await waitUntil(step, { timeoutMs: 60_000, what: `${signal} to be obeyed` });
+    await waitUntil(step, { what: `${signal} to be obeyed` });
     t.match(log(), obeyed, signal);
     t.match(await createClient(socket)('daemon.status', {}), { pid: child.pid });
   }

@@ -87,7 +87,7 @@ await t.test('a host with varpd', { skip: skipUnlessNetns(['nft', 'ethtool']) },
           report = await doctor({ ...place, ...at });
           return false;
         };
-        await waitUntil(isSeen, { what: code, timeoutMs: 10_000, stepMs: 200 }).catch(() => undefined);
+        await waitUntil(isSeen, { what: code, stepMs: 200 }).catch(() => undefined);
         hasFault(t, report, code, expected);
       } finally {
         await mend();

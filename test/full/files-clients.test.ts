@@ -235,7 +235,7 @@ async function takeLeases(
     const show = (): Promise<string> => host.ip(`-4 -o addr show dev ${device}`);
     const isOver = async (): Promise<boolean> => child.ended || (await show()).includes(` ${v4}/24 `);
     // What it has got by then is judged later.
-    await waitUntil(isOver, { timeoutMs: 20_000, stepMs: 50, what: name }).catch(() => undefined);
+    await waitUntil(isOver, { stepMs: 50, what: name }).catch(() => undefined);
     leases.push({
       client: name,
       output: child.stdout + child.stderr,

@@ -64,7 +64,7 @@ async function until(t: Test, daemon: Daemon, expected: Readonly<Record<string, 
     const now = await health(daemon);
     return Object.entries(expected).every(([name, pattern]) => pattern.test(now[name] ?? ''));
   };
-  await waitUntil(isSo, { timeoutMs: 20_000, what: 'it' }).catch(() => undefined);
+  await waitUntil(isSo, { what: 'it' }).catch(() => undefined);
   t.match(await health(daemon), expected);
 }
 
@@ -99,7 +99,7 @@ await t.test('five files hang: who has none of them goes on', { skip }, async (t
 
   // What is silent is asked by a new process now and then, as another file system may have been mounted meanwhile.
   const isAnother = (): boolean => readersOf(daemon.pid).some((pid) => !before.includes(pid));
-  await waitUntil(isAnother, { timeoutMs: 20_000, what: 'another process to ask' });
+  await waitUntil(isAnother, { what: 'another process to ask' });
   await until(t, daemon, { ...allSilent(HUNG), well0: /^ONLINE/ });
   mount.write(HUNG[0], mapping(2));
   mount.goOn();
@@ -177,7 +177,7 @@ await t.test('the process that reads files', { skip }, async (t) => {
       const pids = readersOf(daemon.pid);
       return pids.length === 1 && pids[0] !== pid;
     };
-    await waitUntil(isReplaced, { timeoutMs: 20_000, what: `another one after ${signal}` });
+    await waitUntil(isReplaced, { what: `another one after ${signal}` });
     writeWell(signal === 'SIGKILL' ? 3 : 4);
     await until(t, daemon, { well0: /^ONLINE .*~1 entries/ });
   }

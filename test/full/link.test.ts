@@ -357,7 +357,6 @@ vrrp_instance gateway {
 
 const becomesMaster = (router: Router, is = true): Promise<void> =>
   waitUntil(async () => (await router.isMaster()) === is, {
-    timeoutMs: 20_000,
     what: `${router.device} to ${is ? 'become' : 'cease to be'} master`,
   });
 
@@ -400,7 +399,7 @@ await t.test('keepalived across an overlay', { skip: skipKeepalived }, async (t)
     const isServed = async (): Promise<boolean> =>
       (await ping(client.host, VIRTUAL_IP, { count: 1, waitMs: 200 })).received === 1 &&
       (await neighbourMac(client, VIRTUAL_IP)) === mac;
-    await waitUntil(isServed, { timeoutMs: 20_000, what: `the client to be served by ${mac}` });
+    await waitUntil(isServed, { what: `the client to be served by ${mac}` });
     t.pass(why);
   };
 

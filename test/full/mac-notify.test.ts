@@ -43,7 +43,6 @@ await t.test(
             (await Promise.all(addresses.map((one) => believed(b, one)))).every((one) => one === mac),
           {
             what: `neighbours of ${mac}`,
-            timeoutMs: 10_000,
           },
         );
       for (const address of addresses) t.ok(await reaches(b, address));

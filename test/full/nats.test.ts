@@ -13,7 +13,7 @@ import { waitUntil } from '../helpers/process.js';
 const skip = skipWithoutNats;
 const BUCKET = 'varpd-23';
 const KEYS = 1_000_000;
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 900_000;
 
 const millis = (since: number): number => Math.round((performance.now() - since) * 10) / 10;
 

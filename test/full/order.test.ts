@@ -99,7 +99,7 @@ await t.test('the program outlives the right to load it', { skip }, async (t) =>
       const status = await daemon.call('daemon.status', {}).catch(() => undefined);
       return status !== undefined && status.startedAt !== startedAt;
     };
-    await waitUntil(isNext, { timeoutMs: 30_000, what: 'the next varpd' });
+    await waitUntil(isNext, { what: 'the next varpd' });
   };
   t.equal(bpfProgramsOf(daemon.pid), 1, 'at start');
   const inContainer = await Daemon.start(here.bed, here.hosts[0], { before: without('bpf') });

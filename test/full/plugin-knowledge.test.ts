@@ -133,7 +133,7 @@ await t.test('what a plugin has told', { skip: skipUnlessNetns() }, async (t) =>
         const { health } = (await daemon.overlays('overlay0'))[0];
         return health.status === status && details.test(health.details ?? '');
       },
-      { what: `${status} ${details}`, timeoutMs: 30_000 },
+      { what: `${status} ${details}` },
     );
   /** Whether an echo request from this source is answered. A request that was lost on its way is sent again. */
   const answers = async (from: string, to = '10.55.55.9'): Promise<boolean> =>
@@ -216,7 +216,7 @@ await t.test('what a plugin has told', { skip: skipUnlessNetns() }, async (t) =>
 
       tell({ ...now, allowed: withBar });
       await healthBecomes('ONLINE');
-      await waitUntil(() => answers('bar0', '10.66.0.9'), { what: 'the new list', timeoutMs: 30_000 });
+      await waitUntil(() => answers('bar0', '10.66.0.9'), { what: 'the new list' });
       t.notOk(await answers(FORGED));
       t.ok(await answers(OWN));
     },

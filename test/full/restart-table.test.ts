@@ -222,7 +222,7 @@ async function checkStatus(t: Test, cases: readonly Case[], way: Way, column: Co
   let seen: string | undefined;
   const isSaid = async (): Promise<boolean> => says.test((seen = await way.statusText()) ?? '');
   if ((await way.statusText()) === undefined) return;
-  const isRight = await waitUntil(isSaid, { timeoutMs: 20_000, what: 'the status' }).then(
+  const isRight = await waitUntil(isSaid, { what: 'the status' }).then(
     () => true,
     () => false,
   );

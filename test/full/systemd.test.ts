@@ -60,7 +60,7 @@ await t.test('a service of systemd', { skip }, async (t) => {
   const show = async (property: string): Promise<string> =>
     (await manager.exec(`systemctl show --value -p ${property} varpd`)).trim();
   const isActive = (what: string): Promise<void> =>
-    waitUntil(async () => (await show('ActiveState')) === 'active', { timeoutMs: 30_000, what });
+    waitUntil(async () => (await show('ActiveState')) === 'active', { what });
   const ok = (line: string): Promise<string> => manager.exec(`dladm ${line}`);
 
   await manager.install();
@@ -129,7 +129,6 @@ await t.test('a service of systemd', { skip }, async (t) => {
   } else t.comment(`without ${NETWORKD} and ${DBUS} nothing gives foo0 its address again`);
   const hasAddress = (): Promise<void> =>
     waitUntil(async () => (await a.ip('-4 addr show dev foo0')).includes('10.55.55.2/24'), {
-      timeoutMs: 30_000,
       what: 'systemd-networkd to give foo0 its address',
     });
   if (hasNetworkd) {
@@ -163,7 +162,6 @@ await t.test('a service of systemd', { skip }, async (t) => {
       await manager.exec(command);
       if (isNew)
         await waitUntil(async () => !['0', pid].includes(await show('MainPID')), {
-          timeoutMs: 30_000,
           what: `another process after ${what}`,
         });
       await isActive(`the service after ${what}`);
@@ -199,7 +197,6 @@ await t.test('a service of systemd', { skip }, async (t) => {
   await manager.exec('rm -f /bin/kill /usr/bin/kill');
   await manager.exec('systemctl reload varpd');
   await waitUntil(async () => (await show('WatchdogTimestampMonotonic')) !== said, {
-    timeoutMs: 60_000,
     what: 'a sign of life',
   });
   await manager.exec('systemctl stop varpd');

@@ -221,7 +221,7 @@ async function restartUnderPings(
 function settled({ call }: Subject): Promise<void> {
   const isSettled = async (): Promise<boolean> =>
     (await call('daemon.status', {}).catch(() => undefined))?.isSettled === true;
-  return waitUntil(isSettled, { timeoutMs: 60_000, what: 'varpd to know what is up' });
+  return waitUntil(isSettled, { what: 'varpd to know what is up' });
 }
 
 // ---------------------------------------------------------------- ways to upgrade

@@ -50,7 +50,7 @@ t.test('a delay', { skip: skipUnlessNetns(['tshark']) }, async (t) => {
       const sink = await FrameSink.open(to, UNDERLAY_DEVICE, OURS);
       const { code, stderr } = await sendFrames(from, UNDERLAY_DEVICE, frames, { vnet: true });
       t.equal(code, 0, stderr);
-      const arrived = await sink.waitFor(frames.length, 30_000);
+      const arrived = await sink.waitFor(frames.length);
       t.strictSame(
         arrived.map(toHex),
         frames.map((frame) => toHex(frame.subarray(10))),

@@ -39,7 +39,7 @@ export async function plumbPeer({ a, b }: Pick<Site, 'a' | 'b'>, vnetid = 42, po
 
 /** A daemon that is not the bed's: whatever it is told, and for as long as it likes. */
 export const varpd = (daemon: Daemon, args: readonly string[]): Promise<Result> =>
-  daemon.host.run(daemon.startable([process.execPath, VARPD_MAIN, ...args]), { timeoutMs: 15_000 });
+  daemon.host.run(daemon.startable([process.execPath, VARPD_MAIN, ...args]));
 
 export const devicesOf = async (host: Namespace): Promise<string[]> =>
   (JSON.parse(await host.ip('-j link show')) as { ifname: string }[]).map(({ ifname }) => ifname).sort();

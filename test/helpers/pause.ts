@@ -16,7 +16,7 @@ export async function pause(host: Namespace, target: string, work: () => Promise
   await work();
   const seen = (): number => [...child.stdout.matchAll(/icmp_seq=/g)].length;
   const before = seen();
-  await waitUntil(() => seen() > before + 50, { timeoutMs: 20_000, what: 'pings to be answered again' });
+  await waitUntil(() => seen() > before + 50, { what: 'pings to be answered again' });
   await child.stop('SIGINT');
   const answers = [...child.stdout.matchAll(/^\[([\d.]+)\] .*icmp_seq=(\d+)/gm)];
   const times = answers.map(([, time]) => Number(time));

@@ -42,7 +42,7 @@ export interface SpawnOptions {
 /** A command is a list of words, or one string cut at blanks (there is no quoting: use the list for that). */
 export type Command = string | readonly string[];
 
-const DEFAULT_TIMEOUT_MS = 30_000;
+const DEFAULT_TIMEOUT_MS = 120_000;
 /** How long a Child may take to end after SIGTERM before SIGKILL. */
 const TERM_GRACE_MS = 5_000;
 
@@ -308,7 +308,7 @@ export class Child {
 }
 
 /** For what comes within a second on an idle machine, and is waited for on one that is not. */
-export const PATIENCE_MS = 30_000;
+export const PATIENCE_MS = 120_000;
 
 export interface WaitOptions {
   /** PATIENCE_MS unless it may take longer. */

@@ -43,7 +43,7 @@ export class Manager {
   }
 
   ready(times: number): Promise<void> {
-    return waitUntil(() => this.count('READY') === times, { timeoutMs: 20_000, what: 'READY=1' });
+    return waitUntil(() => this.count('READY') === times, { what: 'READY=1' });
   }
 
   /** As `systemctl restart` does it. */

@@ -94,7 +94,7 @@ export class Systemd {
       const runs = async (): Promise<boolean> =>
         systemd.#child.ended ||
         /running|degraded/.test((await systemd.run('systemctl is-system-running')).stdout);
-      await waitUntil(runs, { timeoutMs: 30_000, stepMs: 100, what: 'systemd to run' });
+      await waitUntil(runs, { stepMs: 100, what: 'systemd to run' });
       if (systemd.#child.ended) throw new Error('systemd ended at once');
       return systemd;
     } catch (error) {

@@ -185,9 +185,9 @@ export class DatagramSink {
     return this.job.events.some((event) => (event['hex'] as string | undefined)?.includes(hex) === true);
   }
 
-  async waitFor(count: number, timeoutMs = 5_000): Promise<Datagram[]> {
+  async waitFor(count: number): Promise<Datagram[]> {
     const what = `${count} datagrams on port ${this.port}`;
-    await this.job.said(() => this.job.events.length > count, what, timeoutMs);
+    await this.job.said(() => this.job.events.length > count, what);
     return this.datagrams;
   }
 
@@ -234,8 +234,8 @@ export class FrameSink {
     return this.#lines().map((line) => line.endsWith(' partial'));
   }
 
-  async waitFor(count: number, timeoutMs = 5_000): Promise<Buffer[]> {
-    await waitUntil(() => this.#lines().length >= count, { timeoutMs, what: `${count} frames` });
+  async waitFor(count: number): Promise<Buffer[]> {
+    await waitUntil(() => this.#lines().length >= count, { what: `${count} frames` });
     return this.frames;
   }
 

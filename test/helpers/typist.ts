@@ -29,7 +29,7 @@ export class Typist {
     if (line.startsWith('dladm ')) return this.daemon.ok(line.slice('dladm '.length));
     // A program that goes on must not keep the output open.
     const shell = line.includes(' & ') ? `{ ${line}; } > /dev/null 2>&1` : line;
-    const result = await this.host.run(['sh', '-c', shell], { timeoutMs: 60_000 });
+    const result = await this.host.run(['sh', '-c', shell]);
     if (result.code !== 0) throw new CommandError(result);
     return result.stdout;
   }

@@ -189,7 +189,7 @@ export async function settled(
     state = await addressState(station, address);
     return state !== 'tentative';
   };
-  await waitUntil(isSettled, { timeoutMs: 15_000, stepMs: 100, what });
+  await waitUntil(isSettled, { stepMs: 100, what });
   return state;
 }
 

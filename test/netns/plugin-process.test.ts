@@ -97,7 +97,7 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
     return health.status === wanted && (wanted === 'ONLINE' || details.test(health.details ?? ''));
   };
   const untilHealth = (wanted: 'ONLINE' | 'DEGRADED', details = /./): Promise<void> =>
-    waitUntil(() => isHealth(wanted, details), { what: `${wanted} ${details}`, timeoutMs: 30_000 });
+    waitUntil(() => isHealth(wanted, details), { what: `${wanted} ${details}` });
   /** The target is asked about again and again, until this holds. */
   const askUntil = (holds: () => boolean | Promise<boolean>, what: string): Promise<void> =>
     waitUntil(
@@ -105,7 +105,7 @@ await t.test('a plugin in its process', { skip: skipUnlessNetns() }, async (t) =
         await a.run(['ping', '-c', '1', '-W', '0.1', b.overlay.v4]);
         return holds();
       },
-      { what, timeoutMs: 30_000 },
+      { what },
     );
 
   await t.test('has a user of its own and nothing of varpd', async (t) => {

@@ -339,7 +339,7 @@ async function site(t: Test): Promise<Site> {
     send: async ({ honest, liars = [], messages, each, pauseS = 0 }) => {
       const hex = { honest: honest.map(toHex), liars: liars.map(toHex) };
       const input = JSON.stringify({ to: a.underlay.v4, ...hex, messages, each, pauseS });
-      const { code, stderr } = await b.run(['python3', '-c', VTEP], { input, timeoutMs: 60_000 });
+      const { code, stderr } = await b.run(['python3', '-c', VTEP], { input });
       if (code !== 0) throw new Error(stderr);
     },
   };

@@ -58,7 +58,7 @@ await t.test('the classic mistakes', { skip }, async (t) => {
       await unanswered(t);
       return (await count()) > before;
     };
-    await waitUntil(grows, { timeoutMs: 20_000, what: `${reason} to grow` });
+    await waitUntil(grows, { what: `${reason} to grow` });
     t.ok(says(`\`${reason}\``), `the page has ${reason}`);
   };
 

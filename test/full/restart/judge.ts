@@ -8,8 +8,8 @@ import type { DaemonTrouble, Site, Trouble, Variant } from './troubles.js';
 import type { Outcome, Way } from './ways.js';
 
 /** A retry comes within this time of the moment when its cause has gone. */
-const BACK_MS = 20_000;
-const SHOWN_MS = 10_000;
+const BACK_MS = 120_000;
+const SHOWN_MS = 60_000;
 
 export interface Case extends Site {
   readonly trouble: Trouble;
@@ -38,7 +38,7 @@ export function pictureOf({ at, hosts }: Place, seen: Pictures): NonNullable<Cas
 /** systemd does not wait for all of it. */
 export async function whenSettled(way: Way): Promise<void> {
   const isSettled = async (): Promise<boolean> => (await way.call('daemon.status', {})).isSettled;
-  await waitUntil(isSettled, { timeoutMs: 60_000, what: 'varpd to know what is up' });
+  await waitUntil(isSettled, { what: 'varpd to know what is up' });
 }
 
 export interface Health {
