@@ -233,6 +233,8 @@ export class Daemon {
       this.#changed();
     });
     this.#registry = registry;
+    for (const rename of links.settleRenames((name) => registry.directory.isStored(name)))
+      inherited.rename(rename);
     this.#ending.push(() => registry.stop((overlays) => this.#save(state, snapshot, overlays, store)));
     const raised = registry.raise();
     // A plugin that hangs delays neither the other overlays nor the start of varpd.

@@ -233,6 +233,8 @@ export interface Inherited {
     find(port: string): { readonly name: string } | undefined;
     record(port: string, number: number): void;
     forget(port: string): void;
+    /** The device is found by either name, until one of them is recorded or forgotten. */
+    rename(from: string, to: string, number: number): void;
   };
   /** Whether devices outlive this varpd, however it ends. */
   readonly persistTaps: boolean;
@@ -255,9 +257,10 @@ export interface PortHandle {
    * another namespace keeps its MTU, since only a process there may set it. Returns whether it was set. Throws the
    * system's error. */
   setMtu(mtuBytes: number, before: number): boolean;
-  /** Renames the device, and the port with it. Throws the system's error: EBUSY if the device is up and the kernel older
-   * than 6.2, ENODEV if it is gone or in another network namespace. */
-  rename(name: string): void;
+  /** Renames the device, and the port with it. Returns what is to be called when the new name is stored: until then the
+   * next varpd finds the device by the stored name, whichever that is. Throws the system's error: EBUSY if the device is up
+   * and the kernel older than 6.2, ENODEV if it is gone or in another network namespace. */
+  rename(name: string): () => void;
   /** Gives the device another MAC. Throws the system's error: ENODEV as `rename`. */
   setAddress(mac: MacAddress): void;
   /** Sets the VLAN, as `PortConfig.vid`, from the next batch on. */

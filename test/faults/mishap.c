@@ -2,8 +2,9 @@
  *
  * The file that MISHAP names says what is to happen; while there is none, nothing does:
  *
- *   kill HOW N      SIGKILL at the Nth call that changes the directory MISHAP_DIR or a file in it. HOW is `before` the
- *                   call, `after` it, or `half`: a write that has written half of its bytes
+ *   kill HOW N      SIGKILL at the Nth call that changes the directory MISHAP_DIR or a file in it, or that tells the
+ *                   service manager something. HOW is `before` the call, `after` it, or `half`: a write that has
+ *                   written half of its bytes
  *   hang epoll N    the Nth thread that has called epoll_wait (datapath threads do, Node itself does not) stays in its next
  *                   call for ever
  *   fail CALL E     every call of sendmmsg or writev fails with errno E; of `disk`, every call that makes, writes, syncs or
@@ -24,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
@@ -203,6 +205,22 @@ int epoll_wait(int epoll, struct epoll_event *events, int room, int timeout)
 ssize_t writev(int fd, const struct iovec *vecs, int count)
 {
 	return fails("writev") ? -1 : REAL(writev)(fd, vecs, count);
+}
+
+static int is_notice(const struct msghdr *message)
+{
+	const char *manager = getenv("NOTIFY_SOCKET");
+	const struct sockaddr_un *to = message->msg_name;
+	return manager && to && to->sun_family == AF_UNIX && strncmp(to->sun_path, manager, sizeof to->sun_path) == 0;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	int last = is_last(is_notice(message), 0);
+	ssize_t result = REAL(sendmsg)(fd, message, flags);
+	if (last)
+		die();
+	return result;
 }
 
 int sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)

@@ -76,12 +76,13 @@ export class FakePort implements PortHandle {
     return { mended: this.mended, noted: [], troubles: this.troubles };
   }
 
-  rename(name: string): void {
+  rename(name: string): () => void {
     this.#overlay.touch();
     this.#overlay.failIfTold('rename');
     this.#overlay.ports.delete(this.config.name);
     this.config = { ...this.config, name };
     this.#overlay.ports.set(name, this);
+    return () => undefined;
   }
 
   setMtu(mtuBytes: number): boolean {

@@ -12,6 +12,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Descriptor, Inherited } from '../../datapath/contract.js';
 import { closeDescriptor, sdNotify, setInheritable, socketPair } from '../../dgram-extra/index.js';
+import { tapDescriptor } from '../../datapath/userland/main/taps.js';
 import { inBackground } from '../../model/background.js';
 import {
   descriptorLists,
@@ -20,6 +21,7 @@ import {
   passedByManager,
   storeSize,
 } from '../environment.js';
+import type { UnfinishedRename } from '../state/persistent-links.js';
 
 /**
  * Items in one string of the environment, of which Linux takes 128 KiB (MAX_ARG_STRLEN); an item has at most
@@ -88,6 +90,18 @@ export class InheritedDescriptors {
   /** Returns the same as `take`, and the descriptor stays. */
   look(name: string): number | undefined {
     return this.#fds.get(name);
+  }
+
+  /** Gives descriptors of a port that was renamed the names that they have under its present name. */
+  rename({ port, other }: UnfinishedRename): void {
+    for (let queue = 0; ; queue++) {
+      const [before, name] = [other, port].map((one) => tapDescriptor(one, queue));
+      const fd = this.take(before);
+      if (fd === undefined) return;
+      inBackground('forgetting descriptors', forgetAtManager([before]));
+      leaveToManager([{ name, fd }]);
+      this.#add(name, fd);
+    }
   }
 
   /** Keeps taken descriptors that could not be used just now, for the next attempt or the next daemon. */

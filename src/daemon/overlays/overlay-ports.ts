@@ -147,37 +147,39 @@ export class OverlayPorts {
     this.#context.health.degrade(`port ${name}`, `port ${name}: ${fault}`);
   }
 
-  /** Throws an OverlayError if its device cannot be renamed; nothing has changed then. */
-  renameVnic(from: string, to: string): void {
+  /** As `PortHandle.rename`. Throws an OverlayError if its device cannot be renamed; nothing has changed then. */
+  renameVnic(from: string, to: string): () => void {
     const vnic = this.#vnics.get(from);
     if (vnic === undefined) throw notWorking(from);
-    const port = this.#rename(from, to, vnic.fault);
-    const vnics = [...this.#vnics.values()];
+    const [port, stored] = this.#rename(from, to, vnic.fault);
+    const vnics = [...this.#vnics.values()].map((one) => (one === vnic ? { ...one, name: to } : one));
     this.#vnics.clear();
-    for (const one of vnics)
-      this.#vnics.set(one === vnic ? to : one.name, one === vnic ? { ...one, name: to } : one);
+    for (const one of vnics) this.#vnics.set(one.name, one);
     this.#follow(port, to, vnic.mac, vnic.vid);
+    return stored;
   }
 
   /** As `renameVnic`, for the overlay's own port. `renamed` gives the overlay its name. */
-  renameOwn(to: string, renamed: () => void): void {
-    const port = this.#rename(this.#plan.name, to, this.#fault);
+  renameOwn(to: string, renamed: () => void): () => void {
+    const [port, stored] = this.#rename(this.#plan.name, to, this.#fault);
     renamed();
     this.#follow(port, to, this.#plan.mac, 0);
+    return stored;
   }
 
-  #rename(from: string, to: string, fault: string | undefined): PortHandle {
+  #rename(from: string, to: string, fault: string | undefined): [PortHandle, () => void] {
     const port = this.#handles.get(from);
     if (port === undefined || fault !== undefined) throw notWorking(from);
+    let stored;
     try {
-      port.rename(to);
+      stored = port.rename(to);
     } catch (error) {
       throw renameError(error, from, to);
     }
     this.#handles.delete(from);
     this.#handles.set(to, port);
     this.#context.links.forgetPort(from);
-    return port;
+    return [port, stored];
   }
 
   /** Gives a VNIC another MAC, another VLAN or both; its interface stays. Throws an OverlayError; nothing has changed then. */

@@ -6,7 +6,7 @@
  */
 import type { RunningOverlayInfo, VnicInfo } from '../../control/messages.js';
 import type { LeaseNews } from '../../core/protection/dhcp-leases.js';
-import type { KnownPlaces, OverlayDatapath, OverlayListener } from '../../datapath/contract.js';
+import type { KnownPlaces, OverlayDatapath } from '../../datapath/contract.js';
 import { type Encapsulation, overheadBytes } from '../../encap/index.js';
 import { tunnelValues } from '../../model/overlay-specs.js';
 import type { PropertySet } from '../../model/properties.js';
@@ -218,15 +218,12 @@ export class RunningOverlay {
         maxTargets: limits().maxTargets,
         known,
       };
-      return await datapath.addOverlay(config, this.#listener);
+      const own = { plugin: this.#plugin, ports: this.#ports, links: this.#links, leased: this.leased };
+      const listener = listenerOf({ ...own, paths: this.#paths, sources: this.#sources });
+      return await datapath.addOverlay(config, listener);
     } catch (error) {
       throw bindError(error, plan.encap, this.listen);
     }
-  }
-
-  get #listener(): OverlayListener {
-    const parts = { plugin: this.#plugin, ports: this.#ports, links: this.#links };
-    return listenerOf({ ...parts, paths: this.#paths, sources: this.#sources, leased: this.leased });
   }
 
   /** The plugin has started after the overlay, which had no destination, or that of the snapshot. */
@@ -260,15 +257,18 @@ export class RunningOverlay {
     const code = this.#services.plugins.get(this.plan.search);
     const swap = code && (await this.prepareSwap(code, servedOf(this.#values, to)));
     if (swap !== undefined) undo.push(swap.abandon);
-    this.#setName(to);
+    const stored = this.#setName(to);
     undo.push(() => {
-      this.#setName(name);
+      this.#setName(name)();
     });
-    return () => swap?.commit() ?? Promise.resolve();
+    return async () => {
+      stored();
+      await swap?.commit();
+    };
   }
 
-  #setName(name: string): void {
-    this.#ports.renameOwn(name, () => {
+  #setName(name: string): () => void {
+    return this.#ports.renameOwn(name, () => {
       this.#values.plan = { ...this.plan, name };
       this.health.overlay = name;
       this.#links.renamed(name);
@@ -329,8 +329,8 @@ export class RunningOverlay {
     this.#ports.changeVnic(name, change);
   }
 
-  renameVnic(from: string, to: string): void {
-    this.#ports.renameVnic(from, to);
+  renameVnic(from: string, to: string): () => void {
+    return this.#ports.renameVnic(from, to);
   }
 
   removeVnic(name: string): Promise<void> {

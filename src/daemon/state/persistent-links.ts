@@ -6,7 +6,7 @@
  */
 import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import * as z from 'zod';
-import { linkInfo, type LinkInfo } from '../../dgram-extra/index.js';
+import { linkInfo, type LinkInfo, renameLink } from '../../dgram-extra/index.js';
 import type { Log } from '../log.js';
 import { errnoName, systemErrorText } from '../system-error.js';
 import type { StateDirectory } from './state-directory.js';
@@ -24,17 +24,29 @@ const schema = z.strictObject({
   namespace: z.string(),
   /** Port, and number of its device. */
   links: z.array(z.tuple([z.string(), z.int().min(1)])),
+  /** Ports that are being renamed, and their new names. */
+  renames: z.array(z.tuple([z.string(), z.string()])).optional(),
 });
+
+/** A rename in the middle of which the previous process was killed. */
+export interface UnfinishedRename {
+  /** The name that is stored. */
+  readonly port: string;
+  readonly other: string;
+}
 
 export class PersistentLinks {
   readonly #directory: StateDirectory;
   readonly #log: Log;
   readonly #numbers: Map<string, number>;
+  /** Name -> new name of a port that is being renamed. Its number is recorded under the first. */
+  readonly #renames: Map<string, string>;
 
-  private constructor(directory: StateDirectory, log: Log, numbers: Iterable<[string, number]>) {
+  private constructor(directory: StateDirectory, log: Log, found?: z.output<typeof schema>) {
     this.#directory = directory;
     this.#log = log;
-    this.#numbers = new Map(numbers);
+    this.#numbers = new Map(found?.links);
+    this.#renames = new Map(found?.renames);
   }
 
   /** Never rejects: a record that cannot be read, or is of another boot or namespace, names no device. */
@@ -42,14 +54,14 @@ export class PersistentLinks {
     try {
       const found = schema.parse(JSON.parse(await readOwnFile(directory, FILE, MAX_BYTES)));
       const isNow = found.boot === bootId() && found.namespace === namespaceId();
-      return new PersistentLinks(directory, log, isNow ? found.links : []);
+      return new PersistentLinks(directory, log, isNow ? found : undefined);
     } catch (error) {
       if (errnoName(error) !== 'ENOENT')
         log.error(
           'links file',
           `${FILE} in the state directory: ${error instanceof z.ZodError ? 'it is not as varpd writes it' : systemErrorText(error)}: persistent links are not known again`,
         );
-      return new PersistentLinks(directory, log, []);
+      return new PersistentLinks(directory, log);
     }
   }
 
@@ -65,15 +77,61 @@ export class PersistentLinks {
     return [...this.#numbers.keys()];
   }
 
-  /** Called before the device becomes persistent, so that a crash in between leaves no unrecorded device. */
+  /**
+   * Called before the device becomes persistent, so that a crash in between leaves no unrecorded device; and when a rename
+   * of the port is complete.
+   */
   record(port: string, number: number): void {
-    if (this.#numbers.get(port) === number) return;
+    if (this.#numbers.get(port) === number && this.#renames.size === 0) return;
+    this.#endRenames(port);
     this.#numbers.set(port, number);
     this.#save();
   }
 
   forget(port: string): void {
-    if (this.#numbers.delete(port)) this.#save();
+    const isRenamed = this.#endRenames(port);
+    if (this.#numbers.delete(port) || isRenamed) this.#save();
+  }
+
+  /** Called before the device is renamed. Until `record` or `forget` of either name the device is known by both. */
+  rename(from: string, to: string, number: number): void {
+    this.#numbers.set(from, number);
+    this.#renames.set(from, to);
+    this.#save();
+  }
+
+  /** Removes the renames of a port, with the other name of its device. Returns whether there were any. */
+  #endRenames(port: string): boolean {
+    const ended = [...this.#renames].filter((names) => names.includes(port));
+    for (const [from] of ended) {
+      this.#renames.delete(from);
+      if (from !== port) this.#numbers.delete(from);
+    }
+    return ended.length > 0;
+  }
+
+  /**
+   * Called once all stored overlays are known: completes the renames in which the previous process was killed, or takes
+   * them back. The name that is stored counts.
+   */
+  settleRenames(isStored: (port: string) => boolean): UnfinishedRename[] {
+    return [...this.#renames].flatMap(([from, to]) => {
+      const [port, other] = isStored(to) ? [to, from] : [from, to];
+      const device = this.find(from);
+      if (device === undefined || !isStored(port)) return [];
+      try {
+        if (device.name === other) renameLink(device.index, port);
+        this.#log.info(
+          `rename ${port}`,
+          `${port}: its rename was interrupted; ${port} is the name that is stored`,
+        );
+      } catch (error) {
+        const failed = `${port}: its interface is still called ${device.name}: ${systemErrorText(error)}`;
+        this.#log.warn(`rename ${port}`, `${failed}: 'ip link set ${device.name} name ${port}' renames it`);
+      }
+      this.record(port, device.index);
+      return [{ port, other }];
+    });
   }
 
   /**
@@ -86,6 +144,7 @@ export class PersistentLinks {
       boot: bootId(),
       namespace: namespaceId(),
       links: [...this.#numbers],
+      ...(this.#renames.size > 0 && { renames: [...this.#renames] }),
     };
     try {
       const temporary = this.#directory.path(TEMPORARY);

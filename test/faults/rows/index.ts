@@ -11,13 +11,14 @@ import { networkRows } from './network.js';
 import { pluginRows } from './plugins.js';
 import { processRows, stoppedShortly } from './process.js';
 import { readerRows, readerShortly } from './reader.js';
+import { renameRows, renamingAsServiceShortly, renamingShortly } from './rename.js';
 import { fewComeAndGo, resourceRows } from './resources.js';
 import { cutShortly, restartRows } from './restart.js';
 
 const numberOf = ({ name }: Row): number => (name.startsWith('F') ? Number(name.slice(1)) : Infinity);
 
 export const rows: readonly Row[] = [
-  ...[crashRows, listRows, mappingRows, networkRows, processRows, loadRows, pluginRows]
+  ...[crashRows, listRows, mappingRows, networkRows, processRows, loadRows, pluginRows, renameRows]
     .flat()
     .sort((a, b) => numberOf(a) - numberOf(b)),
   ...resourceRows,
@@ -38,4 +39,6 @@ export const quickRows: readonly Row[] = [
   manyEnd,
   socketAbuseShortly,
   readerShortly,
+  renamingShortly,
+  renamingAsServiceShortly,
 ];

@@ -1,7 +1,8 @@
 /**
  * Renames an overlay or a VNIC: its interface first, and then its state file, so that a crash leaves the old name stored
- * or the new one. VNICs and flows of an overlay go on. Its plugin gets a new instance, since an instance is told the name
- * once; it starts beside the one in use, and takes its place when the name is stored.
+ * or the new one. In between the interface outlives varpd and is recorded under both names: the next start gives it the
+ * name that is stored (PersistentLinks.settleRenames). VNICs and flows of an overlay go on. Its plugin gets a new instance,
+ * since an instance is told the name once; it starts beside the one in use, and takes its place when the name is stored.
  */
 import { OverlayError } from '../../../model/errors.js';
 import { allOrNothing, type UndoStack } from '../../../model/undo.js';
@@ -50,11 +51,13 @@ async function renameVnic(
       'AGAIN',
       `${from} is OFFLINE: ${directory.reasons.get(from) ?? 'it does not run'}`,
     );
-  overlay.renameVnic(from, to);
+  const commit = overlay.renameVnic(from, to);
   undo.push(() => {
-    overlay.renameVnic(to, from);
+    overlay.renameVnic(to, from)();
   });
-  if (stored === undefined) return;
-  const vnics = stored.vnics.map((vnic) => (vnic.name === from ? { ...vnic, name: to } : vnic));
-  await store.save({ ...stored, vnics });
+  if (stored !== undefined) {
+    const vnics = stored.vnics.map((vnic) => (vnic.name === from ? { ...vnic, name: to } : vnic));
+    await store.save({ ...stored, vnics });
+  }
+  commit();
 }

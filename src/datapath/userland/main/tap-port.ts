@@ -148,23 +148,58 @@ export class TapPort implements PortHandle, PortState {
     });
   }
 
-  rename(name: string): void {
+  rename(name: string): () => void {
     const { inherited, threads } = this.#context;
-    const link = this.#needLink('rename');
-    renameLink(link.index, name);
-    const [port, before] = [this.name, tapDescriptors([this])];
+    const { index } = this.#needLink('rename');
+    const labels = tapDescriptors([this]).map((one) => one.name);
+    if (!this.temporary) this.#beginRename(name, index);
+    try {
+      renameLink(index, name);
+    } catch (error) {
+      this.#endRename(index);
+      throw error;
+    }
     this.name = name;
     this.config = { ...this.config, name };
     this.#tap = { ...this.#tap, name };
     this.queues.forEach(({ token }, queue) => {
       threads[queue].post({ kind: 'rename-port', token, name });
     });
-    if (this.temporary) return;
-    inherited.keep(tapDescriptors([this]));
-    inBackground('forgetting descriptors', inherited.forget(before.map((one) => one.name)));
-    if (!inherited.persistTaps) return;
-    inherited.links.record(name, link.index);
-    inherited.links.forget(port);
+    return () => {
+      if (this.temporary || this.closed !== undefined) return;
+      // A service manager keeps one copy of a descriptor, under the name that it was given first.
+      inBackground('forgetting descriptors', inherited.forget(labels));
+      inherited.keep(tapDescriptors([this]));
+      this.#endRename(index);
+    };
+  }
+
+  /** From now on the next varpd finds the device by either name, even if nothing keeps its descriptors. */
+  #beginRename(name: string, index: number): void {
+    this.#context.inherited.links.rename(this.name, name, index);
+    this.#tap = { ...this.#tap, isPersistent: true };
+    setTapPersistent(this.queues[0].fd, true, this.name);
+  }
+
+  #endRename(index: number): void {
+    const { links, persistTaps } = this.#context.inherited;
+    if (this.temporary || this.closed !== undefined) return;
+    if (persistTaps) {
+      links.record(this.name, index);
+      return;
+    }
+    this.#makePassing();
+    links.forget(this.name);
+  }
+
+  /** The device ends with its descriptors. */
+  #makePassing(): void {
+    this.#tap = { ...this.#tap, isPersistent: false };
+    try {
+      setTapPersistent(this.queues[0].fd, false, this.name);
+    } catch {
+      // The device is gone already.
+    }
   }
 
   /** `offload`: TUN_F flags. */
@@ -238,11 +273,7 @@ export class TapPort implements PortHandle, PortState {
     const { inherited } = this.#context;
     const isOpen = this.closed === undefined;
     if (isOpen && inherited.persistTaps && !this.temporary) {
-      try {
-        setTapPersistent(this.queues[0].fd, false, this.name);
-      } catch {
-        // the device is gone already
-      }
+      this.#makePassing();
       inherited.links.forget(this.name);
     }
     await this.#close(hasLetGo);
