@@ -155,7 +155,7 @@ export const METHODS = {
   },
   'overlay.apply': {
     about:
-      'Makes one overlay, with its VNICs and their link properties, as declared: all or nothing. A setting of a VNIC is `mac`, `vid` or a link property, with its values. `changes` has a line for each difference; `failures` says what does not run. `prune`: VNICs that are not declared are deleted. `dryRun`: nothing is changed.',
+      'Makes one overlay, with its VNICs and their link properties, as declared: all or nothing. A setting of a VNIC is `mac`, `vid` or a link property, with its values. `changes` has a line for each difference; `failures` says what does not run. `prune`: VNICs that are not declared are deleted. `dryRun`: nothing is changed, and `networks` and `gone` say what will have been changed before: overlays with the `network` of their answers, and names of overlays and VNICs that are deleted.',
     access: 'change',
     params: {
       name: text,
@@ -166,8 +166,10 @@ export const METHODS = {
       vnics: list(pair(text, linkProperties)),
       prune: flag,
       dryRun: flag,
+      networks: optional(list(pair(text, text))),
+      gone: optional(list(text)),
     },
-    returns: shape<{ changes: string[]; failures: Failure[] }>(),
+    returns: shape<{ changes: string[]; failures: Failure[]; network: string | null }>(),
   },
   'overlay.prune': {
     about: 'Deletes a persistent overlay with its VNICs: all or nothing. `dryRun`: nothing is changed.',

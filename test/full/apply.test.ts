@@ -159,6 +159,23 @@ await t.test('export and apply', { skip }, async (t) => {
   });
   t.match(await daemon.dladm('apply'), { code: 2 });
 
+  const now = await exported();
+  const [first, second] = now.overlays;
+  write({ ...now, overlays: [first, { ...second, name: 'third0', vnics: [{ name: 'second0' }] }] });
+  for (const args of [['--dry-run'], []])
+    t.match(await daemon.dladm('apply', '-f', file, ...args), {
+      code: 7,
+      stdout: '',
+      stderr: /in use|already/,
+    });
+  for (const args of [['--dry-run'], []])
+    t.match(
+      await daemon.dladm('apply', '-f', file, '--prune', ...args),
+      { code: 0, stdout: '- third0\n- second0\n+ third0\n+ second0\n' },
+      'names and a network that are free by then',
+    );
+  write(now);
+  await daemon.ok(`apply --prune -f ${file}`);
   writeFileSync(file, 'version: 1\noverlays: []\n');
   t.match(await daemon.dladm('apply', '-f', file), { code: 0, stdout: '' }, 'without --prune all stays');
   const { lost } = await flow.stop();

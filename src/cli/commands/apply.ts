@@ -74,13 +74,19 @@ async function run(
 ): Promise<number> {
   const { call } = context;
   let differences = 0;
+  // A dry run is told what the run will have changed by then.
+  const networks: [string, string][] = [];
+  const gone: string[] = [];
   const errors: CommandError[] = [];
   const take = async (
     what: string,
-    answer: Promise<{ readonly changes: readonly string[] }>,
+    answer: Promise<{ readonly changes: readonly string[]; readonly network?: string | null }>,
+    name: string,
   ): Promise<void> => {
     try {
-      const { changes } = await attempt(what, answer);
+      const { changes, network } = await attempt(what, answer);
+      if (typeof network === 'string') networks.push([name, network]);
+      gone.push(...changes.filter((line) => line.startsWith('- ')).map((line) => line.slice(2)));
       differences += changes.length;
       if (isTold) context.print(changes.map((line) => `${line}\n`).join(''));
     } catch (error) {
@@ -89,15 +95,17 @@ async function run(
     }
   };
   for (const name of superfluous)
-    await take(`cannot delete ${name}`, call('overlay.prune', { name, dryRun }));
+    await take(`cannot delete ${name}`, call('overlay.prune', { name, dryRun }), name);
   for (const { place, vnics, ...overlay } of wanted) {
     const request: Methods['overlay.apply']['params'] = {
       ...overlay,
       vnics: vnics.map(({ name, settings }): [string, [string, string[]][]] => [name, settings]),
       prune,
       dryRun,
+      ...(dryRun && { networks, gone }),
     };
-    await take(`${place}: cannot apply ${overlay.name}`, applied(call('overlay.apply', request), context));
+    const answer = applied(call('overlay.apply', request), context);
+    await take(`${place}: cannot apply ${overlay.name}`, answer, overlay.name);
   }
   if (errors.length === 0) return differences;
   if (!dryRun) {

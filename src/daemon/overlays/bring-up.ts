@@ -15,6 +15,7 @@ import { allOrNothing, type UndoStack } from '../../model/undo.js';
 import { type KeyedQueue, undoFailed } from '../undo.js';
 import type { OverlayDirectory } from './directory.js';
 import { exists, type NewNames } from './change/new-names.js';
+import type { Earlier } from './change/overlay-values.js';
 import { needMac } from './overlay-errors.js';
 import type { OverlayPlan, OverlayServices } from './overlay-plan.js';
 import { RunningOverlay } from './running-overlay.js';
@@ -86,13 +87,19 @@ export class BringUp {
     this.#retries.stop();
   }
 
+  /** Checks a plan without any effect. Throws an OverlayError, also when another overlay has the same network. */
+  check(plan: OverlayPlan, earlier?: Earlier): RunningOverlay {
+    const overlay = RunningOverlay.check(plan, this.#services);
+    for (const network of overlay.networks) this.#directory.refuseTwin(network, plan.name, earlier);
+    return overlay;
+  }
+
   /**
    * Starts a new or stored overlay. Fails when another overlay has the same network. Adds its steps to
    * `undo`.
    */
   async start(plan: OverlayPlan, undo: UndoStack): Promise<RunningOverlay> {
-    const overlay = RunningOverlay.check(plan, this.#services);
-    for (const network of overlay.networks) this.#directory.refuseTwin(network, plan.name);
+    const overlay = this.check(plan);
     this.#directory.starting.set(plan.name, overlay);
     try {
       await overlay.start(undo);

@@ -17,12 +17,12 @@ import { asOverlayError, OverlayError, STATUS_WORDS } from '../../model/errors.j
 import { possible, printable } from '../../model/properties.js';
 import { counted, inUse } from '../../model/sentences.js';
 import { didYouMean } from '../../model/suggest.js';
-import { formatEndpoint, isSameEndpoint } from '../../wire/ip.js';
+import { formatEndpoint } from '../../wire/ip.js';
 import type { Plugins } from '../plugins/plugin-catalog.js';
 import type { StateStore } from '../state/persistence.js';
 import type { StoredOverlay, StoredVnic } from '../state/state-schema.js';
 import { offlineOverlay, offlineVnic, unreadableOverlay } from './offline.js';
-import type { Network } from './change/overlay-values.js';
+import { type Network, networkText, NOTHING_EARLIER } from './change/overlay-values.js';
 import type { RunningOverlay } from './running-overlay.js';
 import { pageOf } from './pages.js';
 
@@ -104,13 +104,19 @@ export class OverlayDirectory {
   }
 
   /** Throws an OverlayError if another overlay than this one has the network at this endpoint. */
-  refuseTwin({ vnetid, listen }: Network, name: string): void {
-    const others = [...this.overlays.values(), ...this.starting.values()];
-    const isTwin = (network: Network): boolean =>
-      network.vnetid === vnetid && isSameEndpoint(network.listen, listen);
-    const twin = others.find((other) => other.name !== name && other.networks.some(isTwin));
+  refuseTwin(network: Network, name: string, { networks, gone } = NOTHING_EARLIER): void {
+    const present = [...this.overlays.values(), ...this.starting.values()].map(
+      (one) => [one.name, one.networks.map(networkText)] as const,
+    );
+    const all = new Map<string, readonly string[]>([
+      ...present,
+      ...[...networks].map(([other, text]) => [other, [text]] as const),
+    ]);
+    const isTwin = ([other, texts]: readonly [string, readonly string[]]): boolean =>
+      other !== name && !gone.has(other) && texts.includes(networkText(network));
+    const twin = [...all].find(isTwin);
     if (twin !== undefined)
-      throw inUse(`virtual network id ${vnetid}`, `${formatEndpoint(listen)} by ${twin.name}`);
+      throw inUse(`virtual network id ${network.vnetid}`, `${formatEndpoint(network.listen)} by ${twin[0]}`);
   }
 
   /** A running overlay has another name; it keeps its place. */

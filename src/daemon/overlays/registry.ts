@@ -24,12 +24,14 @@ import type { StateStore } from '../state/persistence.js';
 import { allOrNothing, type UndoStack } from '../../model/undo.js';
 import { KeyedQueue, undoFailed } from '../undo.js';
 import { BringUp } from './bring-up.js';
+import type { Declared } from './change/declaration.js';
 import { DeclaredOverlays } from './change/declared.js';
 import { addVnic } from './change/new-vnic.js';
 import { OverlayProperties } from './change/overlay-property-changes.js';
 import { OverlayDirectory } from './directory.js';
 import { renameLink } from './change/rename.js';
 import { NewNames } from './change/new-names.js';
+import type { Earlier, Network } from './change/overlay-values.js';
 import type { OverlayPlan, Services } from './overlay-plan.js';
 import type { RunningOverlay } from './running-overlay.js';
 import { needMac } from './overlay-errors.js';
@@ -80,6 +82,7 @@ export class Registry {
       ...parts,
       services,
       names: this.#names,
+      check: (declared, earlier) => this.#check(declared, earlier),
       create: (declared, undo) => this.#start({ ...declared, temporary: false }, undo),
       remove: (name) => this.#remove(name, true),
     });
@@ -106,6 +109,11 @@ export class Registry {
   ): Promise<RunningOverlay> {
     const made = { id: this.#nextId(), mac: randomLocalMac(Math.random), isNew: true };
     return this.#bringUp.start({ ...plan, ...made }, undo);
+  }
+
+  #check(declared: Declared, earlier: Earlier): Network {
+    const plan = { ...declared, temporary: false, id: MAX_ID, mac: randomLocalMac(Math.random), isNew: true };
+    return this.#bringUp.check(plan, earlier).networks[0];
   }
 
   /** Whether the overlay is there as it is asked for. Rejects with an OverlayError if it is there otherwise. */

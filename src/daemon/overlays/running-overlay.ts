@@ -17,7 +17,7 @@ import type { Swap } from '../plugins/attempts.js';
 import type { ServedOverlay } from '../plugins/knowledge.js';
 import type { OverlaySnapshot, PortSnapshot } from '../state/snapshot.js';
 import type { UndoStack } from '../../model/undo.js';
-import { type Change, changeRunning } from './change/live-change.js';
+import { type Change, planChange, type PlannedChange } from './change/live-change.js';
 import {
   chooseMtu,
   linkStateOf,
@@ -244,11 +244,11 @@ export class RunningOverlay {
     return properties;
   }
 
-  /** Puts other values of properties in force: live-change.ts. */
-  change(change: Change, undo: UndoStack): Promise<() => Promise<void>> {
+  /** Other values of properties. Throws an OverlayError: live-change.ts. */
+  change(change: Change): PlannedChange {
     const parts = { plugin: this.#plugin, ports: this.#ports, links: this.#links, datapath: this.datapath };
     const [values, encapsulation, services] = [this.#values, this.#encapsulation, this.#services];
-    return changeRunning({ ...parts, values, encapsulation, services, peers: this.#mtuPeers }, change, undo);
+    return planChange({ ...parts, values, encapsulation, services, peers: this.#mtuPeers }, change);
   }
 
   /** Gives it and its interface another name, as `change`. */

@@ -7,20 +7,12 @@
  * stay, unless it is applied with `prune`. Temporary overlays and VNICs, and VNICs with an attachment, are not of its
  * concern.
  */
-import { isDeepStrictEqual } from 'node:util';
 import type { DeclaredOverlay, DeclaredVnic } from '../../../control/declared-messages.js';
 import type { Failure } from '../../../control/messages.js';
 import type { Methods } from '../../../control/methods.js';
-import { OverlayError } from '../../../model/errors.js';
-import { readLinkValues } from '../../../model/link-properties.js';
-import {
-  checkDeclared,
-  foundExpected,
-  type GivenProperty,
-  type OwnedSpec,
-  PropertySet,
-} from '../../../model/properties.js';
-import { isTemporary } from '../../../model/sentences.js';
+import { checkDeclared, type OwnedSpec, PropertySet } from '../../../model/properties.js';
+import { inUse, isTemporary } from '../../../model/sentences.js';
+import type { MacAddress } from '../../../plugin/contract.js';
 import { formatMac } from '../../../wire/mac.js';
 import type { Log } from '../../log.js';
 import type { Plugins } from '../../plugins/plugin-catalog.js';
@@ -29,15 +21,25 @@ import type { StoredOverlay, StoredVnic } from '../../state/state-schema.js';
 import { allOrNothing, type UndoStack } from '../../../model/undo.js';
 import { type KeyedQueue, undoFailed } from '../../undo.js';
 import type { OverlayDirectory } from '../directory.js';
-import { type NewNames } from './new-names.js';
+import {
+  type Declared,
+  declarationOf,
+  type Difference,
+  differenceOf,
+  refuseOther,
+  refuseUndeclared,
+  vnicOf,
+} from './declaration.js';
+import type { PlannedChange } from './live-change.js';
+import { exists, type NewNames } from './new-names.js';
 import { needMac } from '../overlay-errors.js';
 import { needEncapsulation, needPlugin, specsOf } from '../overlay-properties.js';
 import type { Services } from '../overlay-plan.js';
 import { pageOf } from '../pages.js';
 import type { RunningOverlay } from '../running-overlay.js';
 import { storedProperties } from '../vnic-link-properties.js';
-import { addVnic, MAX_VID } from './new-vnic.js';
-import type { Network } from './overlay-values.js';
+import { addVnic } from './new-vnic.js';
+import { type Earlier, type Network, networkText } from './overlay-values.js';
 
 type Params<M extends keyof Methods> = Methods[M]['params'];
 type Result<M extends keyof Methods> = Methods[M]['result'];
@@ -49,6 +51,8 @@ export interface DeclaredContext {
   readonly names: NewNames;
   readonly services: Services;
   readonly log: Log;
+  /** Checks a new overlay without any effect. Throws an OverlayError. Returns its network. */
+  readonly check: (overlay: Declared, earlier: Earlier) => Network;
   /** Starts a new overlay, which is not stored. */
   readonly create: (overlay: Declared, undo: UndoStack) => Promise<RunningOverlay>;
   /** Deletes an overlay, with its VNICs. */
@@ -57,22 +61,16 @@ export interface DeclaredContext {
   readonly bringUp: (name: string) => Promise<Result<'overlay.up'>>;
 }
 
-/** VNICs that one sentence names. */
-const MAX_NAMED = 10;
+interface Applied {
+  readonly changes: string[];
+  /** Its network from then on, if it runs. */
+  readonly network: Network | undefined;
+}
 
-export type Declared = Pick<StoredOverlay, 'name' | 'encap' | 'search' | 'vnetid' | 'properties'>;
-
-/** A difference between an overlay and its declaration. */
-interface Difference {
-  /** A line for each, as `~ overlay0 mtu 1450 -> 1400`. */
-  readonly changes: readonly string[];
-  /** Names of the properties that change. */
-  readonly properties: readonly string[];
-  readonly vnetid: number;
-  readonly added: readonly DeclaredVnic[];
-  /** VNICs with other settings, as they are to be stored. */
-  readonly changed: readonly StoredVnic[];
-  readonly removed: readonly string[];
+interface CheckedVnics extends Pick<Difference, 'added' | 'changed'> {
+  /** The overlay. */
+  readonly name: string;
+  readonly running: RunningOverlay | undefined;
 }
 
 export class DeclaredOverlays {
@@ -102,19 +100,15 @@ export class DeclaredOverlays {
 
   /** Rejects with an OverlayError; nothing has changed then. */
   async apply(params: Params<'overlay.apply'>): Promise<Result<'overlay.apply'>> {
-    const { changes, bringUp, store } = this.#context;
+    const { changes, bringUp, store, directory } = this.#context;
     const { name, dryRun } = params;
-    const result = await changes.run(name, () => this.#apply(params));
-    if (
-      !dryRun &&
-      result.length > 0 &&
-      store.overlays.has(name) &&
-      !this.#context.directory.overlays.has(name)
-    ) {
-      const { failures } = await bringUp(name);
-      return { changes: result, failures };
-    }
-    return { changes: result, failures: [] };
+    const applied = await changes.run(name, () => this.#apply(params));
+    const network = applied.network === undefined ? null : networkText(applied.network);
+    const result = { changes: applied.changes, network };
+    const isOffline = store.overlays.has(name) && !directory.overlays.has(name);
+    if (dryRun || result.changes.length === 0 || !isOffline) return { ...result, failures: [] };
+    const { failures } = await bringUp(name);
+    return { ...result, failures };
   }
 
   /** Deletes a stored overlay with its VNICs. Rejects with BUSY when it has VNICs that a document cannot declare. */
@@ -129,10 +123,11 @@ export class DeclaredOverlays {
     });
   }
 
-  async #apply(params: Params<'overlay.apply'>): Promise<string[]> {
+  async #apply(params: Params<'overlay.apply'>): Promise<Applied> {
     const { directory, store, services, log } = this.#context;
     const { name, dryRun, prune } = params;
     const declared = { ...params, vnics: params.vnics.map(([vnic, settings]) => vnicOf(vnic, settings)) };
+    const earlier: Earlier = { networks: new Map(params.networks), gone: new Set(params.gone) };
     await services.plugins.find(declared.search);
     const stored = store.overlays.get(name);
     const running = directory.overlays.get(name);
@@ -140,28 +135,65 @@ export class DeclaredOverlays {
     const specs = specsFor(declared, services.plugins);
     const next = this.#check(declared, specs);
     if (stored === undefined) {
-      const lines = [`+ ${name}`, ...declared.vnics.map((vnic) => `+ ${vnic.name}`)];
-      if (dryRun) this.#context.names.check(name);
-      else await this.#create(declared, next);
-      return lines;
+      const changes = [`+ ${name}`, ...declared.vnics.map((vnic) => `+ ${vnic.name}`)];
+      this.#context.names.check(name, earlier.gone);
+      const network = this.#context.check({ ...declared, properties: next }, earlier);
+      this.#checkVnics({ name, added: declared.vnics, changed: [], running }, earlier);
+      if (!dryRun) await this.#create(declared, next);
+      return { changes, network };
     }
     refuseOther(stored, declared);
     const difference = differenceOf(stored, { ...declared, properties: next }, prune);
+    const { changes } = difference;
     checkDeclared(specs, difference.properties);
-    for (const { name: vnic } of difference.added) this.#context.names.check(vnic);
-    if (running !== undefined) for (const vnic of difference.changed) this.#checkMac(running, vnic);
-    if (dryRun || difference.changes.length === 0) return [...difference.changes];
-    await this.#reserve(difference.added, () =>
-      allOrNothing((undo) => this.#change({ stored, running, next, difference }, undo), undoFailed(log)),
-    );
-    return [...difference.changes];
+    this.#checkVnics({ ...difference, name, running }, earlier);
+    const isPlanned = running !== undefined && difference.properties.length > 0;
+    const network = isPlanned ? this.#plan(running, next, difference, earlier).network : undefined;
+    if (!dryRun && changes.length > 0)
+      await this.#reserve(difference.added, () =>
+        allOrNothing((undo) => this.#change({ stored, running, next, difference }, undo), undoFailed(log)),
+      );
+    return { changes, network };
   }
 
-  /** Throws an OverlayError when a VNIC cannot have the MAC that it is to have. */
-  #checkMac(running: RunningOverlay, { name, mac }: StoredVnic): void {
-    const [wanted, before] = [needMac(mac), running.vnics.get(name)?.mac];
-    const has = running.links.macOf(name) ?? before;
-    if (wanted !== before && wanted !== has) this.#context.names.checkMac(running, wanted);
+  /** Throws an OverlayError when the properties of a running overlay cannot become these. */
+  #plan(
+    running: RunningOverlay,
+    given: [string, string][],
+    { vnetid, properties: names }: Difference,
+    earlier?: Earlier,
+  ): PlannedChange {
+    const refuseTwin = (network: Network): void => {
+      this.#context.directory.refuseTwin(network, running.name, earlier);
+    };
+    return running.change({ vnetid, given, names, refuseTwin });
+  }
+
+  /** Throws an OverlayError when a new VNIC cannot have its name, or any VNIC the MAC that it is to have. */
+  #checkVnics({ name, added, changed, running }: CheckedVnics, { gone }: Earlier): void {
+    const { names } = this.#context;
+    const taken = new Set([name]);
+    for (const vnic of added) {
+      if (taken.has(vnic.name)) throw exists(vnic.name);
+      taken.add(vnic.name);
+      names.check(vnic.name, gone);
+    }
+    const overlay = running ?? { name, hasMac: () => false };
+    const macs = new Set<MacAddress>();
+    for (const vnic of [...changed, ...added]) {
+      if (vnic.mac === undefined) continue;
+      const mac = needMac(vnic.mac);
+      const before = this.#macsOf(name, vnic.name, running);
+      if (!before.includes(mac)) names.checkMac(overlay, mac);
+      if (!macs.has(mac)) macs.add(mac);
+      else throw inUse(`mac: ${vnic.mac}`, name);
+    }
+  }
+
+  /** The MACs that a VNIC has had until now. */
+  #macsOf(overlay: string, vnic: string, running: RunningOverlay | undefined): readonly unknown[] {
+    const stored = this.#context.directory.storedVnics(overlay).find((one) => one.name === vnic);
+    return [stored && needMac(stored.mac), running?.vnics.get(vnic)?.mac, running?.links.macOf(vnic)];
   }
 
   /** Returns the properties in canonical spelling. Throws an OverlayError that names all that is wrong. */
@@ -216,12 +248,8 @@ export class DeclaredOverlays {
     const { name } = stored;
     const { vnetid, added, changed, removed } = difference;
     let commit = (): Promise<void> => Promise.resolve();
-    if (running !== undefined && difference.properties.length > 0) {
-      const refuseTwin = (network: Network): void => {
-        directory.refuseTwin(network, name);
-      };
-      commit = await running.change({ vnetid, given: next, names: difference.properties, refuseTwin }, undo);
-    }
+    if (running !== undefined && difference.properties.length > 0)
+      commit = await this.#plan(running, next, difference).apply(undo);
     if (running !== undefined) for (const vnic of changed) changeVnic(running, vnic, undo);
     const made = added.map((vnic) =>
       running === undefined
@@ -272,21 +300,6 @@ function specsFor(declared: Declared, plugins: Plugins): readonly OwnedSpec[] {
   return specsOf(declared, plugins.get(declared.search), searches);
 }
 
-/** Settings of a VNIC: `mac`, `vid`, and link properties. Throws an OverlayError. */
-function vnicOf(name: string, settings: readonly (readonly [string, readonly string[]])[]): DeclaredVnic {
-  const own = new Map(settings.filter(([setting]) => setting === 'mac' || setting === 'vid'));
-  const [mac, vid] = [own.get('mac')?.[0], own.get('vid')?.[0]];
-  if (vid !== undefined && !(/^(?:0|[1-9][0-9]{0,3})$/.test(vid) && Number(vid) <= MAX_VID))
-    throw new OverlayError('INVALID', `${name}: vid: ${foundExpected(vid, `0 to ${MAX_VID}`)}`);
-  const properties = [...readLinkValues(settings.filter(([setting]) => !own.has(setting)))];
-  return {
-    name,
-    ...(mac !== undefined && { mac: formatMac(needMac(mac)) }),
-    ...(vid !== undefined && { vid: Number(vid) }),
-    properties: properties.map(([property, values]): [string, string[]] => [property, [...values]]),
-  };
-}
-
 function storedVnic(
   { name, mac, vid = 0, properties }: DeclaredVnic,
   names: NewNames,
@@ -295,102 +308,4 @@ function storedVnic(
   const address = mac ?? formatMac(names.randomMac(new Set(vnics.map((vnic) => vnic.mac))));
   const macType = mac === undefined ? 'random' : 'fixed';
   return { name, mac: address, macType, vid, ...storedProperties(new Map(properties)) };
-}
-
-/** A VNIC with an attachment belongs to the program that made it. */
-const isDeclared = ({ attachment }: StoredVnic): boolean => attachment === undefined;
-
-/** A container or an operator goes on with such VNICs, and no document could bring them back. */
-function refuseUndeclared({ name, vnics }: StoredOverlay, running: RunningOverlay | undefined): void {
-  const known = new Set(vnics.map((vnic) => vnic.name));
-  const attached = vnics
-    .filter((vnic) => !isDeclared(vnic))
-    .map((vnic) => `${vnic.name} (${vnic.attachment})`);
-  const temporary = [...(running?.vnics.keys() ?? [])]
-    .filter((vnic) => !known.has(vnic))
-    .map((vnic) => `${vnic} (temporary)`);
-  const all = [...attached, ...temporary];
-  if (all.length === 0) return;
-  const more = all.length > MAX_NAMED ? ` and ${all.length - MAX_NAMED} more` : '';
-  throw new OverlayError(
-    'BUSY',
-    `${name} has VNICs that are not of the document's concern: ${all.slice(0, MAX_NAMED).join(', ')}${more}; delete them first`,
-  );
-}
-
-function declarationOf({ name, encap, search, vnetid, properties, vnics }: StoredOverlay): DeclaredOverlay {
-  const declared = vnics.filter(isDeclared).map((vnic) => ({
-    name: vnic.name,
-    mac: vnic.mac,
-    vid: vnic.vid,
-    properties: vnic.properties ?? [],
-  }));
-  return { name, encap, search, vnetid, properties, vnics: declared };
-}
-
-/** Refuses a difference for which the overlay would have to be deleted: its flows would be lost. */
-function refuseOther(stored: StoredOverlay, declared: Declared): void {
-  const other = (['encap', 'search'] as const).filter((key) => stored[key] !== declared[key]);
-  if (other.length === 0) return;
-  const lines = other.map(
-    (key) =>
-      `${stored.name}: ${key} is ${stored[key]}, and ${declared[key]} is declared: delete the overlay, and apply again`,
-  );
-  throw new OverlayError(
-    'INVALID',
-    lines.length === 1 ? lines[0] : `${stored.name} is another overlay`,
-    lines,
-  );
-}
-
-function differenceOf(
-  stored: StoredOverlay,
-  { vnetid, properties, vnics }: DeclaredOverlay,
-  prune: boolean,
-): Difference {
-  const { name } = stored;
-  const all = (id: number, given: readonly GivenProperty[]): Map<string, string> =>
-    new Map([['vnetid', String(id)], ...given.filter(([one]) => one !== 'vnetid')]);
-  const [before, after] = [all(stored.vnetid, stored.properties), all(vnetid, properties)];
-  const names = [...new Set([...before.keys(), ...after.keys()])].filter(
-    (one) => before.get(one) !== after.get(one),
-  );
-  const lines = names.map(
-    (one) => `~ ${name} ${one} ${before.get(one) ?? '--'} -> ${after.get(one) ?? '--'}`,
-  );
-  const added = vnics.filter((vnic) => !stored.vnics.some((other) => other.name === vnic.name));
-  const declared = new Set(vnics.map((vnic) => vnic.name));
-  const removed = prune
-    ? stored.vnics.filter((vnic) => isDeclared(vnic) && !declared.has(vnic.name)).map((vnic) => vnic.name)
-    : [];
-  const changed: StoredVnic[] = [];
-  for (const vnic of stored.vnics) {
-    const wanted = vnics.find((other) => other.name === vnic.name);
-    if (wanted === undefined) continue;
-    if (!isDeclared(vnic))
-      throw new OverlayError('INVALID', `${vnic.name} belongs to the attachment ${vnic.attachment}`);
-    const { name: vnicName, leases } = vnic;
-    const { mac = vnic.mac, vid = 0 } = wanted;
-    const [old, fresh] = [settingsOf(vnic), settingsOf({ mac, vid, properties: wanted.properties })];
-    const differing = [...new Set([...old.keys(), ...fresh.keys()])].filter(
-      (one) => !isDeepStrictEqual(old.get(one), fresh.get(one)),
-    );
-    if (differing.length === 0) continue;
-    for (const one of differing)
-      lines.push(`~ ${vnicName} ${one} ${old.get(one)?.join() ?? '--'} -> ${fresh.get(one)?.join() ?? '--'}`);
-    const macType = mac === vnic.mac ? vnic.macType : 'fixed';
-    const rest = { name: vnicName, mac, macType, vid, ...(leases && { leases }) };
-    changed.push({ ...rest, ...storedProperties(new Map(wanted.properties)) });
-  }
-  const changes = [...lines, ...added.map((vnic) => `+ ${vnic.name}`), ...removed.map((vnic) => `- ${vnic}`)];
-  return { changes, properties: names, vnetid, added, changed, removed };
-}
-
-/** The settings of a VNIC in a document, with their values. */
-function settingsOf({
-  mac,
-  vid,
-  properties = [],
-}: Pick<StoredVnic, 'mac' | 'vid' | 'properties'>): Map<string, readonly string[]> {
-  return new Map<string, readonly string[]>([['mac', [mac]], ['vid', [String(vid)]], ...properties]);
 }

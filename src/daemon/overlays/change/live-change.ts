@@ -11,8 +11,9 @@ import type { OverlayDatapath } from '../../../datapath/contract.js';
 import type { Encapsulation } from '../../../encap/index.js';
 import { OverlayError } from '../../../model/errors.js';
 import { tunnelValues } from '../../../model/overlay-specs.js';
-import type { GivenProperty, PropertySet } from '../../../model/properties.js';
+import type { GivenProperty } from '../../../model/properties.js';
 import { failedToSet, otherFamily } from '../../../model/sentences.js';
+import type { LookupPlugin } from '../../../plugin/contract.js';
 import { family, type IpAddress, isSameEndpoint } from '../../../wire/ip.js';
 import type { UndoStack } from '../../../model/undo.js';
 import { bindError } from '../overlay-errors.js';
@@ -54,16 +55,23 @@ export interface Change {
   readonly refuseTwin: (network: Network) => void;
 }
 
-/**
- * Rejects with an OverlayError; `undo` holds the steps done. The function that it resolves to ends the change, once it is
- * stored.
- */
-export async function changeRunning(
+/** A change that is checked, as far as that can be done without any effect. */
+export interface PlannedChange {
+  /** The network that the overlay will have. */
+  readonly network: Network;
+  /**
+   * To be called at once. Rejects with an OverlayError; `undo` holds the steps done. The function that it resolves to ends
+   * the change, once it is stored.
+   */
+  apply(undo: UndoStack): Promise<() => Promise<void>>;
+}
+
+/** Throws an OverlayError. */
+export function planChange(
   overlay: ChangedOverlay,
   { vnetid, given, names, refuseTwin }: Change,
-  undo: UndoStack,
-): Promise<() => Promise<void>> {
-  const { values, services, encapsulation, plugin } = overlay;
+): PlannedChange {
+  const { values, services, encapsulation } = overlay;
   const before = { ...values };
   const plan = { ...before.plan, vnetid, properties: given };
   const code = needPlugin(plan, services);
@@ -78,8 +86,31 @@ export async function changeRunning(
   linkStateOf(properties, services.datapath);
   const isOtherNetwork = vnetid !== before.plan.vnetid;
   const isMoved = isOtherNetwork || !isSameEndpoint(listen, before.tunnel.listen);
-  if (isMoved) refuseTwin({ vnetid, listen });
+  const network = { vnetid, listen };
+  if (isMoved) refuseTwin(network);
+  const isAsked = names.includes('mtu');
+  const next = { plan, properties, tunnel, code, isMoved, isOtherNetwork, isAsked };
+  if (isAsked && properties.wasGiven('mtu') && !isMoved && isSamePlugin(before, next))
+    chooseMtu({ ...next, encapsulation, destinations: destinationsOf(before, overlay.peers) }, services);
+  return { network, apply: (undo) => changeRunning(overlay, next, undo) };
+}
 
+interface NextValues extends Pick<OverlayValues, 'plan' | 'properties' | 'tunnel'> {
+  readonly code: LookupPlugin;
+  /** It has another network, or another endpoint. */
+  readonly isMoved: boolean;
+  readonly isOtherNetwork: boolean;
+  /** The operator asks for its MTU. */
+  readonly isAsked: boolean;
+}
+
+async function changeRunning(
+  overlay: ChangedOverlay,
+  { plan, properties, tunnel, code, isMoved, isOtherNetwork, isAsked }: NextValues,
+  undo: UndoStack,
+): Promise<() => Promise<void>> {
+  const { values, services, encapsulation, plugin } = overlay;
+  const before = { ...values };
   properties.setDefault('mtu', before.properties.uint('mtu'));
   Object.assign(values, { plan, properties, tunnel, leaving: isMoved ? networkOf(before) : undefined });
   undo.push(() => Object.assign(values, before));
@@ -87,15 +118,13 @@ export async function changeRunning(
   if (swap !== undefined) {
     undo.push(swap.abandon);
     values.destination = swap.destination ?? values.destination;
-  } else if (!hasSameValues(before.properties, properties, plan.search)) {
+  } else if (!isSamePlugin(before, values)) {
     undo.push(() => plugin.change(before.properties));
     const destination = await plugin.change(properties);
     if (destination !== undefined) values.destination = destination;
   }
-  const { destination } = values;
-  const peers = swap?.peers ?? overlay.peers;
-  const destinations = destination === undefined ? peers : [destination.ip];
-  const question = { ...values, encapsulation, destinations, isAsked: names.includes('mtu') };
+  const destinations = destinationsOf(values, swap?.peers ?? overlay.peers);
+  const question = { ...values, encapsulation, destinations, isAsked };
   const largest = chooseMtu(question, services);
   const next = { ...values };
   undo.push(() => putInForce(overlay, next, before, undefined));
@@ -106,9 +135,18 @@ export async function changeRunning(
   };
 }
 
-function hasSameValues(before: PropertySet, after: PropertySet, search: string): boolean {
-  return JSON.stringify(before.valuesOf(search)) === JSON.stringify(after.valuesOf(search));
+type OwnValues = Pick<OverlayValues, 'plan' | 'properties'>;
+
+/** Whether the properties of the plugin have the same values. */
+function isSamePlugin(before: OwnValues, { plan: { search }, properties }: OwnValues): boolean {
+  return JSON.stringify(before.properties.valuesOf(search)) === JSON.stringify(properties.valuesOf(search));
 }
+
+/** Addresses that decide about the MTU. */
+const destinationsOf = (
+  { destination }: Pick<OverlayValues, 'destination'>,
+  peers: readonly IpAddress[],
+): readonly IpAddress[] => (destination === undefined ? peers : [destination.ip]);
 
 async function putInForce(
   { values, services, datapath, ports, links }: ChangedOverlay,

@@ -34,10 +34,11 @@ export class NewNames {
     }
   }
 
-  /** Throws an OverlayError when the name is taken or invalid. */
-  check(name: string): void {
+  /** Throws an OverlayError when the name is taken or invalid. `gone`: names that will be free by then. */
+  check(name: string, gone?: ReadonlySet<string>): void {
     if (checkName(name) !== undefined)
       throw new OverlayError('INVALID', `invalid link name '${printable(name)}': ${NAME_RULE}`);
+    if (gone?.has(name) === true) return;
     if (this.#reserved.has(name) || this.#directory.isStored(name) || this.#directory.runs(name))
       throw exists(name);
     this.checkLink(name);
@@ -50,7 +51,7 @@ export class NewNames {
   }
 
   /** Throws an OverlayError when no VNIC over this overlay can have this MAC. */
-  checkMac(overlay: RunningOverlay, mac: MacAddress): void {
+  checkMac(overlay: Pick<RunningOverlay, 'name' | 'hasMac'>, mac: MacAddress): void {
     const text = formatMac(mac);
     if (mac === ZERO || isMulticast(mac))
       throw new OverlayError('INVALID', `mac: ${foundExpected(text, 'a unicast address other than zero')}`);

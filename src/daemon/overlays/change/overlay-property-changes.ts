@@ -116,7 +116,7 @@ export class OverlayProperties {
       this.#context.directory.refuseTwin(network, running.name);
     };
     const given = edit(running.properties.given());
-    return running.change({ vnetid, given, names, refuseTwin }, undo);
+    return running.change({ vnetid, given, names, refuseTwin }).apply(undo);
   }
 }
 

@@ -7,7 +7,7 @@ import { offloadsOf } from '../../../model/offloads.js';
 import { LINK_STATE, queueCount, type TunnelValues } from '../../../model/overlay-specs.js';
 import { foundExpected, type PropertySet } from '../../../model/properties.js';
 import { failedToSet } from '../../../model/sentences.js';
-import type { Endpoint, IpAddress } from '../../../wire/ip.js';
+import { type Endpoint, formatEndpoint, type IpAddress } from '../../../wire/ip.js';
 import type { ServedOverlay } from '../../plugins/knowledge.js';
 import { defaultMtuBytes, largestMtuBytes } from '../../underlay/mtu.js';
 import type { OverlayPlan, Services } from '../overlay-plan.js';
@@ -27,6 +27,18 @@ export interface Network {
   readonly vnetid: number;
   readonly listen: Endpoint;
 }
+
+/** The changes of a document that come before one of them, for a dry run. */
+export interface Earlier {
+  /** The networks that overlays have by then, as `networkText`. */
+  readonly networks: ReadonlyMap<string, string>;
+  /** Names of the overlays and VNICs that are deleted by then. */
+  readonly gone: ReadonlySet<string>;
+}
+
+export const NOTHING_EARLIER: Earlier = { networks: new Map(), gone: new Set() };
+
+export const networkText = ({ vnetid, listen }: Network): string => `${vnetid} ${formatEndpoint(listen)}`;
 
 export const networkOf = ({ plan, tunnel }: Pick<OverlayValues, 'plan' | 'tunnel'>): Network => ({
   vnetid: plan.vnetid,
