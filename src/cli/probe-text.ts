@@ -1,5 +1,6 @@
 /** The result of a probe as text, in the manner of ping(8), and as rows of a table. */
 import type { ProbeCount, ProbeInfo, RoundTrips } from '../control/messages.js';
+import { counted } from '../model/sentences.js';
 import type { Column } from './table.js';
 import { printable } from './text.js';
 
@@ -57,9 +58,9 @@ function stationOf({ mac, ip }: ProbeInfo): string {
 }
 
 const QUESTIONS = {
-  loopback: 'loopback messages',
-  arp: 'ARP requests',
-  ndp: 'neighbour solicitations',
+  loopback: 'loopback message',
+  arp: 'ARP request',
+  ndp: 'neighbour solicitation',
 } as const;
 
 function countLines(probe: ProbeInfo): readonly string[] {
@@ -70,8 +71,10 @@ function countLines(probe: ProbeInfo): readonly string[] {
   return [
     ...(method === 'loopback' || mac === null || unanswered === 0
       ? []
-      : [`${unanswered} loopback messages sent, none answered: its VTEP is not varpd, or has loopback=off`]),
-    `${sent} ${QUESTIONS[method]} sent, ${answered}, ${lost}% lost`,
+      : [
+          `${counted(unanswered, QUESTIONS.loopback)} sent, none answered: its VTEP is not varpd, or has loopback=off`,
+        ]),
+    `${counted(sent, QUESTIONS[method])} sent, ${answered}, ${lost}% lost`,
     ...(roundTripMs === null ? [] : [`round trip min/avg/max = ${timesText(roundTripMs)} ms`]),
     ...(dropped === null ? [] : [`${dropped.frames} dropped here, ${dropped.reason}: ${dropped.about}`]),
     ...(received > 0 ? [] : [adviceOf(probe)]),
@@ -109,7 +112,7 @@ function pathLines(probe: ProbeInfo): readonly string[] {
   return [
     `paths: ${answeredPaths(probe)} of ${paths.length} source ports answered`,
     ...broken.map(
-      ({ sourcePort, sent }) => `no answer from source port ${sourcePort}: ${sent} messages lost`,
+      ({ sourcePort, sent }) => `no answer from source port ${sourcePort}: ${counted(sent, 'message')} lost`,
     ),
   ];
 }

@@ -328,8 +328,8 @@ async function ofKernel(t: Test, family: 'v4' | 'v6'): Promise<void> {
     });
   }
   const { stdout } = await daemon.dladm('probe', '-c', '1', '--mtu', '--paths', 'overlay0', b.overlay.v4);
-  t.match(stdout, /1 loopback messages sent, none answered: its VTEP is not varpd, or has loopback=off/);
-  t.match(stdout, /1 ARP requests sent, 1 answered by the station itself at/);
+  t.match(stdout, /1 loopback message sent, none answered: its VTEP is not varpd, or has loopback=off/);
+  t.match(stdout, /1 ARP request sent, 1 answered by the station itself at/);
   t.match(stdout, /largest packet: \d+ bytes there; the way back is not tried/);
   t.match(stdout, /paths: not tried, since only loopback messages can choose one/);
   const unknown = await probe(daemon, '-c 1 overlay0 10.55.55.99');

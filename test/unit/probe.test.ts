@@ -139,6 +139,17 @@ await t.test('an answer that comes while the station is asked itself', async (t)
   t.equal(of.seen.filter((one) => !isLoopback(one)).length > 0, true, 'it was asked');
 });
 
+await t.test('paths are tried again when the first answers were late', async (t) => {
+  // The first try of all paths is lost in the queue of a router.
+  const tries = SOURCE_PORTS.length * 4;
+  const of = overlay((one, before) =>
+    !isLoopback(one) ? undefined : before.length === 0 ? 'late' : before.length > tries ? MAC.b : undefined,
+  );
+  const found = await probe(of, { isEachPath: true });
+  t.match(found, { method: 'loopback', received: 1 });
+  t.equal(answeredPaths(found), SOURCE_PORTS.length);
+});
+
 await t.test('the sender: the own port, or a VNIC if the mapping has that alone', async (t) => {
   const of = overlay(() => MAC.b);
   const known = (...macs: readonly number[]): ProbedOverlay => ({
@@ -155,7 +166,8 @@ await t.test('the sender: the own port, or a VNIC if the mapping has that alone'
   t.equal(await sender(known(MAC.c, MAC.d)), 'foo1', 'a VNIC of another VLAN is left out');
   t.equal(await sender(known(MAC.c, MAC.d), 5), 'foo0');
   t.equal(await sender(known(MAC.c, MAC.d), 6), 'foo1');
-  t.equal(await sender(known(MAC.c)), 'overlay0');
+  t.equal(await sender(known(MAC.c)), 'foo0', 'in its VLAN, as no other port could get an answer');
+  t.equal(await sender(known(MAC.c), 6), 'overlay0');
   t.equal(await sender(known()), 'overlay0');
   t.match(await probe(known(MAC.c), { port: 'foo1' }), { port: 'foo1' }, 'a port that is named');
 });

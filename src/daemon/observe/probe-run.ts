@@ -108,12 +108,14 @@ export class ProbeRun {
     }
     const messages = await this.#sendMany(probe, mac);
     // Where some paths are broken, a few messages may all have taken those.
-    const paths = this.#wishes.isEachPath ? await this.#testPaths(probe, mac) : null;
+    let paths = this.#wishes.isEachPath ? await this.#testPaths(probe, mac) : null;
     const isPathFound = paths?.some(({ received }) => received > 0) === true;
     const asked = isPathFound || messages.some(isAnswered) ? [] : await this.#askMany(probe, mac, count);
     // Meanwhile the messages may have been answered after all: the first one may wait while a router resolves
     // the address of the next host, and asks again once a second (RFC 4861 7.2.2, RFC 1122 2.3.2.1).
     if (isPathFound || messages.some(isAnswered)) {
+      // What was sent on each path waited as well, and little of it fits the queue of a router.
+      if (paths !== null && !isPathFound) paths = await this.#testPaths(probe, mac);
       const mtu = await this.#searchMtu('loopback', probe, mac, messages);
       return { ...this.#info('loopback', messages, 0, mac), mtu, paths };
     }

@@ -72,13 +72,16 @@ function portOf(overlay: ProbedOverlay, { vlan, port = senderOf(overlay, vlan) }
 }
 
 /** The port that sends when none is named: the overlay's own. The other end sends its answers where the mapping
- * has the sender, so a VNIC that the mapping has sends for an own port that it lacks. */
-function senderOf(overlay: ProbedOverlay, vlan = 0): string {
+ * has the sender, so a VNIC that the mapping has sends for an own port that it lacks: in the VLAN of the VNIC
+ * if that is the only way. */
+function senderOf(overlay: ProbedOverlay, vlan: number | undefined): string {
   const { name, vnics, plugin } = overlay;
   const isKnown = (port: string): boolean => plugin.placeOf(macOf(overlay, port)) !== null;
   if (isKnown(name)) return name;
-  const others = [...vnics].filter(([port, { vid }]) => (vid === 0 || vid === vlan) && isKnown(port));
-  return others.at(0)?.[0] ?? name;
+  const known = [...vnics].filter(([port]) => isKnown(port));
+  const [sender] =
+    known.find(([, { vid }]) => vid === 0 || vid === vlan) ?? (vlan === undefined ? known : []).at(0) ?? [];
+  return sender ?? name;
 }
 
 function macOf(overlay: ProbedOverlay, port: string): MacAddress {
