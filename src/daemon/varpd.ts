@@ -82,6 +82,8 @@ function wrongUsage(message: string): OverlayError {
   return new OverlayError('INVALID', message, [message, HELP]);
 }
 
+const isEmpty = (text: string | undefined): boolean => text === '';
+
 const AUTHOR_COMMANDS = ['create-plugin', 'check-plugin'];
 
 async function main(): Promise<void> {
@@ -94,6 +96,13 @@ async function main(): Promise<void> {
   }
   const { values, positionals } = readArguments(args);
   const { config, include = [], socket, foreground, check, help, version } = values;
+  // An unset variable of a script must not lead to another daemon than the intended one.
+  for (const [name, text] of Object.entries({
+    '--config': config,
+    '--socket': socket,
+    '-i': include.find(isEmpty),
+  }))
+    if (isEmpty(text)) throw wrongUsage(`option '${name}' requires an argument`);
   const word = positionals.at(0);
   const unexpected = word === 'stop' ? positionals.at(1) : word;
   if (unexpected !== undefined)

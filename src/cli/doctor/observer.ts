@@ -43,6 +43,16 @@ function varpdFindings({ socket, varpd, version, dladm, hasSocketFile }: Observe
       skip('VARPD-VERSION', 'varpd may not be asked'),
       skip('LEFTOVER-SOCKET', 'varpd may not be asked'),
     ];
+  if (!runs(varpd) && varpd.isHung)
+    return [
+      fail(
+        'VARPD',
+        varpd.why,
+        'see its log, and ps -C varpd -o pid,stat (T: it was stopped, kill -CONT PID); varpd stop ends it',
+      ),
+      skip('VARPD-VERSION', 'varpd does not answer'),
+      ok('LEFTOVER-SOCKET', `${socket} is in use`),
+    ];
   if (!runs(varpd)) {
     const advice = 'start it: systemctl start varpd, or varpd; dladm --socket PATH if it has another socket';
     const leftover = hasSocketFile

@@ -21,7 +21,7 @@ import {
 } from './varpd-files.js';
 
 /** A varpd that hangs must not hold up what needs none. */
-const ANSWER_MS = 1000;
+const ANSWER_MS = 3000;
 
 /** A varpd that answers. */
 export interface Varpd {
@@ -37,6 +37,8 @@ export interface Silence {
   readonly why: string;
   /** This user may not ask, so varpd may well run. */
   readonly isDenied: boolean;
+  /** A program has the socket, and does not answer. */
+  readonly isHung: boolean;
 }
 
 export interface OverlaySubject {
@@ -133,8 +135,9 @@ async function askVarpd(call: Call): Promise<Answer> {
     const vnics = (await readPages(call, 'vnic.list', {})).flatMap((page) => page.vnics);
     return { varpd, overlays, vnics };
   } catch (error) {
-    const isDenied = error instanceof ConnectionError && error.code === 'DENIED';
-    return { varpd: { why: (error as Error).message, isDenied }, overlays: [], vnics: [] };
+    const code = error instanceof ConnectionError ? error.code : undefined;
+    const silence = { isDenied: code === 'DENIED', isHung: code === 'TIMEOUT' };
+    return { varpd: { why: (error as Error).message, ...silence }, overlays: [], vnics: [] };
   }
 }
 

@@ -95,6 +95,8 @@ function startOf(pid: number): string | undefined {
 function signal(pid: number): { text: string; status: number } | undefined {
   try {
     process.kill(pid, 'SIGTERM');
+    // A process that was stopped (SIGSTOP, Ctrl-Z) cannot end before it goes on.
+    process.kill(pid, 'SIGCONT');
     return undefined;
   } catch (error) {
     if (errnoName(error) === 'ESRCH') return undefined;
