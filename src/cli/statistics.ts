@@ -80,15 +80,16 @@ export function parseInterval(text: string): number {
   return seconds;
 }
 
-/** With an interval, a number behind the names says how often; no link has such a name. */
+/** With an interval, a number before or behind the names says how often; no link has such a name. */
 export function splitCount(
   operands: readonly string[],
   seconds: number | undefined,
 ): { readonly names: readonly string[]; readonly count: number | undefined } {
-  const last = operands.at(-1);
-  if (seconds === undefined || last === undefined || !/^[1-9][0-9]{0,8}$/.test(last))
-    return { names: operands, count: undefined };
-  return { names: operands.slice(0, -1), count: Number(last) };
+  const isCount = (text: string | undefined): boolean => /^[1-9][0-9]{0,8}$/.test(text ?? '');
+  if (seconds === undefined) return { names: operands, count: undefined };
+  if (isCount(operands.at(-1))) return { names: operands.slice(0, -1), count: Number(operands.at(-1)) };
+  if (isCount(operands.at(0))) return { names: operands.slice(1), count: Number(operands[0]) };
+  return { names: operands, count: undefined };
 }
 
 /** Prints the table, at an interval if there is one. `count`: how often; undefined = until it is ended. */

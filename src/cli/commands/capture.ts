@@ -3,6 +3,8 @@ import type { Socket } from 'node:net';
 import type { CaptureInfo } from '../../control/messages.js';
 import { MAX_SNAP_BYTES } from '../../control/messages.js';
 import type { Methods } from '../../control/methods.js';
+import { DROPS } from '../../model/drops.js';
+import { counted } from '../../model/sentences.js';
 import { parse } from '../../wire/ip.js';
 import { CaptureStream } from '../../wire/pcapng-read.js';
 import { type CaptureSink, openFile, openOutput, openText, ROW_COLUMNS } from '../capture-sinks.js';
@@ -81,7 +83,7 @@ export const command = defineCommand({
       stream.destroy();
       await sink.close();
     }
-    context.warn(`${packets} packets captured, ${lostText(reader.lost)}`);
+    context.warn(`${counted(packets, 'packet')} captured, ${lostText(reader.lost)}`);
     if (ending.wasAsked || packets >= count) return;
     throw new CommandError(whyOver(name, result, reader.hasEnded && !isCutOff));
   },
@@ -99,6 +101,9 @@ function whyOver(name: string, { overlay }: CaptureInfo, isWhole: boolean): stri
 
 function requestOf(args: CaptureArguments): Request {
   const drops = args.value('drops');
+  const reason = args.operands.find((word) => Object.hasOwn(DROPS, word));
+  if (drops === '' && reason !== undefined)
+    throw new UsageError(`the reason is a part of the option: --drops=${reason}`);
   const typed = {
     snapBytes: wholeOf(args.value('snaplen'), 'snapshot length', 1, MAX_SNAP_BYTES),
     count: wholeOf(args.value('count'), 'number of packets', 1, MAX_COUNT),
