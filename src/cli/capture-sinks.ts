@@ -1,5 +1,6 @@
 /** The outputs of `dladm capture`: a file, standard output, or lines for people and programs. */
 import { once } from 'node:events';
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, describeIp } from '../wire/describe.js';
 import { type Interface, LINK_TYPE_RAW, type Packet } from '../wire/pcapng.js';
@@ -72,16 +73,20 @@ export function openOutput(): CaptureSink {
   return { write: (bytes) => print(bytes), close: () => Promise.resolve() };
 }
 
-/** Opens the file with the rights of the user that started dladm. */
+/** Opens the file with the rights of the user that started dladm. Its content before goes with the first bytes:
+ * a capture that does not begin costs none of it. */
 export async function openFile(file: string): Promise<CaptureSink> {
   const cannot = (error: unknown): CommandError =>
     new CommandError(`cannot write ${file}: ${errorText(error)}`, [], asOverlayError(error).code);
-  const handle = await open(file, 'w').catch((error: unknown) => {
+  const handle = await open(file, constants.O_WRONLY | constants.O_CREAT).catch((error: unknown) => {
     throw cannot(error);
   });
+  let isBegun = false;
   return {
     write: async (bytes) => {
       try {
+        if (!isBegun && (await handle.stat()).isFile()) await handle.truncate();
+        isBegun = true;
         await handle.writeFile(bytes);
       } catch (error) {
         throw cannot(error);

@@ -1,6 +1,7 @@
 // dladm capture on real devices: against tcpdump on the same port and on the underlay, drop by drop, as segments, with a reader
 // that does not read, to its end.
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import t from 'tap';
 
 import { createOpener } from '../../src/control/stream-client.js';
@@ -374,6 +375,15 @@ await t.test('what cannot be captured', { skip }, async (t) => {
     t.match(await daemon.dladm('capture', ...args.split(' ')), { code, stderr: why }, args);
   };
   await refused('other0', /other0/, EXIT.NOT_FOUND);
+  const kept = path.join(daemon.directory, 'kept.pcapng');
+  writeFileSync(kept, 'an earlier capture');
+  await refused(`-w ${kept} other0`, /other0/, EXIT.NOT_FOUND);
+  t.equal(
+    readFileSync(kept, 'utf8'),
+    'an earlier capture',
+    'a capture that does not begin costs none before',
+  );
+  await refused('--drops rx_no_vni overlay0', /is a part of the option: --drops=rx_no_vni/, EXIT.USAGE);
   await refused(
     '--drops=rx_nothing overlay0',
     /no frame is dropped for the reason 'rx_nothing', expected one of tx_runt, /,

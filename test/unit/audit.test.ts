@@ -1,7 +1,7 @@
 // Each change is one line of the log: who, what, and the result; and the fields of the log are those of docs/logs.md.
 import t from 'tap';
 import { METHOD_NAMES } from '../../src/control/methods.js';
-import { type Change, commandText, isChange, TYPED } from '../../src/daemon/control/audit.js';
+import { type Change, commandText, isChange, sentenceText, TYPED } from '../../src/daemon/control/audit.js';
 import { answer, type Caller, type Handlers } from '../../src/daemon/control/rpc.js';
 import { DaemonLog, LOG_FIELDS, PRIORITIES } from '../../src/daemon/log.js';
 import { invalidError, OverlayError } from '../../src/model/errors.js';
@@ -48,6 +48,17 @@ t.test('what is typed', (t) => {
     `${shown} -p nats/password=*** -p a/private-key=*** -p 'files/config=/etc/it'\\''s here' o0`,
   );
   t.notMatch(create, 'hunter2');
+  const quotes =
+    "http/url: found 'http://me:hunter@2@10.0.0.1/x', expected x; nats/password: found 'hunter2'";
+  t.equal(
+    sentenceText({ name: 'o0', temporary: false, properties }, quotes),
+    "http/url: found 'http://me:***@10.0.0.1/x', expected x; nats/password: found '***'",
+    'nor does the reason of a refusal',
+  );
+  t.equal(
+    sentenceText({ name: 'o0', temporary: false, properties: ['mtu'] }, quotes.slice(-16)),
+    quotes.slice(-16),
+  );
   const vnic = { name: 'foo0', over: 'o0', mac: '02:00:00:00:00:01', vid: 7, temporary: false };
   t.equal(
     commandText('vnic.create', { ...vnic, properties: [['allowed-ips', ['10.0.0.1', 'fd00::/64']]] }),

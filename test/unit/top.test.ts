@@ -155,6 +155,8 @@ t.test('numbers take five characters at most', (t) => {
   const column = { name: 'X', width: 9, is: 'rate' } as const;
   t.equal(exactText(column, 12_345.4), '12345');
   t.equal(exactText({ ...column, is: 'count' }, 12_345), '12345');
+  t.equal(cellText({ ...column, is: 'count' }, 1), '1', 'a count has no tenths');
+  t.equal(cellText({ ...column, is: 'count' }, 12_345), '12.3k');
   t.equal(exactText(column, null), '--');
   t.equal(cellText({ ...column, is: 'seconds' }, 125), '2 min');
   t.end();
@@ -303,7 +305,7 @@ t.test('the view of peers', (t) => {
   const lines = screen(after('4'), news);
   t.match(lines[2], /^ 1 overlays {2}2 ports {2}3 drops {2}4 peers +sort: BITS$/);
   t.equal(lines[3], 'PEER            LINK     STATE         BITS TXFRAMES TXBITS RXBITS  HEARD  MACS');
-  t.equal(lines[4], '10.88.88.70     overlay0 ok           8.08k      5.0  8.00k     80  2 min   1.0');
+  t.equal(lines[4], '10.88.88.70     overlay0 ok           8.08k      5.0  8.00k     80  2 min     1');
   t.match(lines[5], /^2001:db8::88:70 overlay1 silent +8\.0 +0 +8\.0 +0 +-- /);
   t.match(lines[6], /^10\.88\.88\.71 +overlay0 unreachable +0 /);
   t.match(lines[7], /^others +overlay1 ok +-- /, 'unknown last');

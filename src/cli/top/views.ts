@@ -310,6 +310,7 @@ export function cellText({ is }: TopColumn, value: Cell): string {
   if (value === null) return '--';
   if (typeof value === 'string') return value;
   if (is === 'seconds') return durationText(value * 1000);
+  if (is === 'count' && value < 1000) return String(value);
   return scaled(value);
 }
 

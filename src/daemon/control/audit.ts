@@ -5,6 +5,7 @@
  */
 import { NETNS_ATTACHMENT } from '../../control/messages.js';
 import { type MethodName, METHODS, type Methods } from '../../control/methods.js';
+import { printable } from '../../model/properties.js';
 
 /** One change, for the log. */
 export interface Change {
@@ -154,12 +155,26 @@ export function commandText<M extends MethodName>(
   return params === undefined || typed === undefined ? method : typed(params).map(quoted).join(' ');
 }
 
+/** A sentence about a request, which may quote its values. `params` as above. */
+export function sentenceText(params: Methods[MethodName]['params'] | undefined, sentence: string): string {
+  const given = params !== undefined && 'properties' in params ? (params.properties ?? []) : [];
+  const secrets = given.flatMap((one) => (typeof one !== 'string' && SECRET_NAME.test(one[0]) ? one[1] : []));
+  return secrets.reduce(
+    (text, secret) => text.replaceAll(`'${printable(secret)}'`, `'${LEFT_OUT}'`),
+    withoutPasswords(sentence),
+  );
+}
+
 const SECRET_NAME = /passw|secret|token|credential|private|(?:^|[/_-])key$/i;
 const LEFT_OUT = '***';
 
 function withoutSecret(name: string, value: string): string {
-  if (SECRET_NAME.test(name)) return LEFT_OUT;
-  return value.replace(/(?<=:\/\/[^/\s:@]*:)[^/\s@]*(?=@)/g, LEFT_OUT);
+  return SECRET_NAME.test(name) ? LEFT_OUT : withoutPasswords(value);
+}
+
+/** Those of URLs. One with an @ in it ends with the last one (RFC 3986 3.2.1 wants that one alone). */
+function withoutPasswords(text: string): string {
+  return text.replace(/(?<=:\/\/[^/\s:@]*:)[^/\s]*(?=@)/g, LEFT_OUT);
 }
 
 /** A word as sh(1) takes it. */

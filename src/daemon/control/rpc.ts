@@ -19,7 +19,7 @@ import {
 } from '../../control/methods.js';
 import { asOverlayError, OverlayError } from '../../model/errors.js';
 import { printable } from '../../model/properties.js';
-import { type Change, commandText, DONE, FAILED, isChange } from './audit.js';
+import { type Change, commandText, DONE, FAILED, isChange, sentenceText } from './audit.js';
 import { checkParams } from './requests.js';
 import { Streamed, type StreamedAnswer } from './streamed.js';
 
@@ -182,8 +182,10 @@ async function call(
     return errorResponse(id, RPC_CODE.METHOD_NOT_FOUND, error);
   }
   let checked: Methods[typeof method]['params'] | undefined;
-  const tell = (outcome: Pick<Change, 'result' | 'message'>): void => {
-    if (isChange(method)) changed?.({ command: commandText(method, checked), ...outcome });
+  const tell = ({ result, message }: Pick<Change, 'result' | 'message'>): void => {
+    if (!isChange(method)) return;
+    const why = message === undefined ? {} : { message: sentenceText(checked, message) };
+    changed?.({ command: commandText(method, checked), result, ...why });
   };
   const refuse = (code: RpcCode, error: OverlayError): Response => {
     tell({ result: error.code, message: error.sentences.join('; ') });

@@ -114,7 +114,7 @@ export class ProbeRun {
     // Meanwhile the messages may have been answered after all: the first one may wait while a router resolves
     // the address of the next host, and asks again once a second (RFC 4861 7.2.2, RFC 1122 2.3.2.1).
     if (isPathFound || messages.some(isAnswered)) {
-      // What was sent on each path waited as well, and little of it fits the queue of a router.
+      // The messages of each path waited as well, and few of them fit the queue of a router.
       if (paths !== null && !isPathFound) paths = await this.#testPaths(probe, mac);
       const mtu = await this.#searchMtu('loopback', probe, mac, messages);
       return { ...this.#info('loopback', messages, 0, mac), mtu, paths };
