@@ -119,6 +119,29 @@ await t.test('under iperf3', { skip: skipUnlessNetns(['iperf3']) }, async (t) =>
   t.equal(end.sum.lost_packets, 0, `none of ${end.sum.packets} packets lost`);
 });
 
+await t.test('the listen address under iperf3', { skip: skipUnlessNetns(['iperf3']) }, async (t) => {
+  const { a, b, daemon, other } = await tunnel(t);
+  const second = '10.88.88.169';
+  await a.ip(`addr add ${second}/24 dev ${UNDERLAY_DEVICE}`);
+  await other.ok('set-overlayprop -p vxlan/accept=any overlay0');
+  const server = b.spawn(['iperf3', '-s', '-1', '--forceflush']);
+  await server.waitForOutput(/listening/);
+  const client = a.spawn(['iperf3', '-u', '-c', b.overlay.v4, '-b', '4M', '-l', '1000', '-t', '4', '-J']);
+  const counters = async (): Promise<number> => (await overlayOf(daemon)).counters['tx_frames'] ?? 0;
+  const begun = await counters();
+  await waitUntil(async () => (await counters()) > begun + 100, { what: 'iperf3 to send' });
+  await daemon.ok(`set-overlayprop -p vxlan/listen_ip=${second} overlay0`);
+  await other.ok(`set-overlayprop -p direct/dest_ip=${second} overlay0`);
+  t.notOk(client.ended, 'both while iperf3 sends');
+  t.equal((await client.exited).code, 0);
+  const { end } = JSON.parse(client.stdout) as { end: { sum: { lost_packets: number; packets: number } } };
+  t.equal(
+    end.sum.lost_packets,
+    0,
+    `a host that accepts any address loses none of ${end.sum.packets} packets`,
+  );
+});
+
 await t.test('the destination and the listen address', { skip }, async (t) => {
   const { a, b, daemon, other } = await tunnel(t);
   const [second, third] = ['10.88.88.169', '10.88.88.170'];
