@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { droppedFrameText, durationText } from '../control/drop-text.js';
 import type { DropRow, LookupStatistics, OverlayStatistics, PortStatistics } from '../control/messages.js';
 import { type DropReason, DROPS } from '../model/drops.js';
+import { askPatiently } from './again.js';
 import { type Context, UsageError } from './command.js';
 import { withRates } from './rates.js';
 import {
@@ -106,7 +107,8 @@ export async function showStatistics(
   const { seconds = 0, count = repeat === undefined ? 1 : Infinity } = repeat ?? {};
   for (let reading = 0; reading < count; reading++) {
     if (reading > 0) await sleep(seconds * 1000);
-    const read = await readOverlays(selection.overlays, context);
+    const ask = (): Promise<readonly OverlayStatistics[]> => readOverlays(selection.overlays, context);
+    const read = await (reading === 0 ? ask() : askPatiently(ask, context));
     const elapsedSeconds = (performance.now() - readMs) / 1000;
     readMs = performance.now();
     const overlays = before === undefined ? read : withRates(read, before, elapsedSeconds);

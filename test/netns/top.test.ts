@@ -1,9 +1,10 @@
 // dladm top with a real varpd, on a terminal that we did not write: traffic, drops and peers are seen, and a restart is survived.
 import t from 'tap';
 
-import { Daemon, directOverlay } from '../helpers/daemon.js';
+import { Daemon, directOverlay, DLADM_MAIN } from '../helpers/daemon.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
+import { type Child, waitUntil } from '../helpers/process.js';
 import { Terminal } from '../helpers/tmux.js';
 
 const skip = skipUnlessNetns(['ping', 'tmux', 'bash', 'stty']);
@@ -86,4 +87,17 @@ await t.test('traffic, drops, peers, an overlay that does not run, a restart', {
   const { rows } = JSON.parse(await here.ok('top -b -n 1 --view peers --json idle0')) as { rows: unknown };
   t.match(rows, [{ peer: '10.88.88.70', link: 'idle0', txbits: null, heard: null, macs: null }]);
   t.match(await here.dladm('top', '-b', 'no0'), { code: 4, stdout: '' });
+
+  const readings = ['top -b -i 0.2 -p -o link,state idle0', 'show-overlay -s -i 0.2 overlay0'].map((line) =>
+    a.spawn([process.execPath, DLADM_MAIN, '--socket', here.socket, ...line.split(' ')]),
+  );
+  const each = async (what: string, isSo: (child: Child) => boolean): Promise<void> =>
+    waitUntil(() => readings.every(isSo), { what });
+  await each('a reading', (child) => child.stdout !== '');
+  await here.stop();
+  await each('a warning', (child) => /cannot reach varpd at .*: trying again$/m.test(child.stderr));
+  const before = readings.map(({ stdout }) => stdout.length);
+  await here.start();
+  await each('readings of the next varpd', (child) => child.stdout.length > before[readings.indexOf(child)]);
+  for (const child of readings) await child.stop('SIGTERM');
 });

@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { ConnectionError, ControlError, createClient } from '../../control/client.js';
+import { askPatiently } from '../again.js';
 import { type Arguments, attempt, type Context, defineCommand, UsageError, ValueError } from '../command.js';
 import { chooseFormat, formatJsonLine, refuseWithJson, reportMissing, SHOW_OPTIONS } from '../show.js';
 import { parseInterval } from '../statistics.js';
@@ -106,7 +107,9 @@ async function runBatch(args: TopArguments, state: State, count: number, context
   let readMs = 0;
   for (let reading = 0; reading < count; reading++) {
     if (reading > 0) await sleep(state.intervalSeconds * 1000);
-    const read = await attempt('failed to get statistics', readSample(context.call, args.operands, state));
+    const ask = (): Promise<Sample> => readSample(context.call, args.operands, state);
+    const answer = reading === 0 ? ask() : askPatiently(ask, context);
+    const read = await attempt('failed to get statistics', answer);
     if (reading === 0 && !reportUnknown(read, args.operands, context)) return;
     const seconds = (performance.now() - readMs) / 1000;
     readMs = performance.now();

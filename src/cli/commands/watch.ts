@@ -1,16 +1,13 @@
 /** watch: what changes in varpd, a line each, until it is ended. */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ConnectionError, ControlError } from '../../control/client.js';
 import { openWatch, type Watch } from '../../control/watch-client.js';
 import { WATCH_KINDS } from '../../control/watch-messages.js';
+import { askAgain } from '../again.js';
 import { type Arguments, attempt, type Context, defineCommand, ValueError } from '../command.js';
 import { formatJsonLine } from '../show.js';
 import { printable } from '../text.js';
 import { wholeOf } from '../values.js';
 import { beginText, eventLines } from '../watch-text.js';
 
-/** Between two attempts to reach a varpd that has ended or restarts. */
-const RETRY_MS = 500;
 const FAILED = 'failed to watch';
 /** Version of the shape of --json (docs/control.md). */
 const SHAPE = 1;
@@ -49,7 +46,7 @@ export const command = defineCommand({
         if (count >= most) return;
       }
       context.warn(`varpd at ${context.socket} has ended the watch: trying again`);
-      watch = await attempt(FAILED, again(open));
+      watch = await attempt(FAILED, askAgain(open));
     }
   },
 });
@@ -58,22 +55,6 @@ function printBegin({ info }: Watch, args: WatchArguments, { print }: Context): 
   if (args.has('json'))
     print(formatJsonLine({ v: SHAPE, kind: 'begin', at: new Date().toISOString(), ...info }));
   else print(`${printable(beginText(info))}\n`);
-}
-
-/** Waits for a varpd that answers. Rejects when it refuses. */
-async function again(open: () => Promise<Watch>): Promise<Watch> {
-  for (;;) {
-    await sleep(RETRY_MS);
-    try {
-      return await open();
-    } catch (error) {
-      const isLater =
-        error instanceof ConnectionError
-          ? error.code !== 'DENIED'
-          : error instanceof ControlError && error.reason === 'AGAIN';
-      if (!isLater) throw error;
-    }
-  }
 }
 
 function kindsOf(text: string): string[] {
