@@ -21,7 +21,7 @@ import type { AnyPlugin, ConformanceOptions } from './options.js';
 
 /** A call that holds the thread of a plugin longer delays all of its overlays. */
 const MAX_HELD_MS = 20;
-/** A busy machine may hold up a call as well, so the shortest of so many tries counts. */
+/** The collector of garbage may hold up a call as well, so the shortest of so many tries counts. */
 const TRIES = 3;
 const isPoint = ({ mode }: AnyPlugin): string | undefined =>
   mode === 'point' ? 'a plugin of mode point gets no lookups' : undefined;

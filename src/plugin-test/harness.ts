@@ -116,7 +116,7 @@ export class Harness {
     return this.#sandbox.watch.findings;
   }
 
-  /** Method of the plugin -> longest real time that a call of it has held the thread, in milliseconds. `a turn`: anything. */
+  /** Method of the plugin -> longest time that a call of it has held the thread, in milliseconds, waits for a processor left out. `a turn`: anything. */
   get heldMs(): ReadonlyMap<string, number> {
     return this.#sandbox.watch.heldMs;
   }

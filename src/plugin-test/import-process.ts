@@ -10,7 +10,8 @@ import type { HookData } from '../plugin-process/hooks.js';
 import { forbidExit, runForbidden } from './exits.js';
 import { HandleWatch } from './leaks.js';
 import { untilQuiet } from './quiet.js';
-import { realNowMs, VirtualClock } from './virtual-clock.js';
+import { threadNowMs } from './thread-time.js';
+import { VirtualClock } from './virtual-clock.js';
 
 /** The result of an import. */
 export interface ImportReport {
@@ -58,7 +59,7 @@ async function importIt(url: string): Promise<ImportReport> {
   const handles = new HandleWatch();
   const allowExit = forbidExit();
   const before = fingerprint();
-  const startedMs = realNowMs();
+  const startedMs = threadNowMs();
   try {
     await clock.run(() =>
       handles.run(() =>
@@ -71,7 +72,7 @@ async function importIt(url: string): Promise<ImportReport> {
   } catch (error) {
     problems.push(`cannot be imported: ${errorText(error)}`);
   }
-  const tookMs = realNowMs() - startedMs;
+  const tookMs = threadNowMs() - startedMs;
   const quiet = {
     pump: () => false,
     held: () => undefined,

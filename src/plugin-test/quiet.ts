@@ -4,7 +4,8 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 
-import { realNowMs, realSleep } from './virtual-clock.js';
+import { threadNowMs } from './thread-time.js';
+import { realSleep } from './virtual-clock.js';
 
 /** Turns without any work after which nothing more comes. */
 const QUIET_TURNS = 4;
@@ -29,17 +30,17 @@ export interface Quiet {
 
 /** Resolves to true once `isDone`, and to false when nothing more happens without virtual time. */
 export async function untilQuiet(quiet: Quiet, isDone: () => boolean): Promise<boolean> {
-  const startedMs = realNowMs();
+  const startedMs = threadNowMs();
   for (let turns = 0; turns < QUIET_TURNS;) {
     const hasMoved = quiet.pump();
-    const beforeMs = realNowMs();
+    const beforeMs = threadNowMs();
     await turn();
-    quiet.held(realNowMs() - beforeMs);
+    quiet.held(threadNowMs() - beforeMs);
     if (isDone()) return true;
     const work = quiet.work();
     const patienceMs = work.some((each) => !quiet.silent.has(each)) ? PATIENCE_MS : SHORT_PATIENCE_MS;
     if (hasMoved) turns = 0;
-    else if ((work.length > 0 || quiet.calls() > 0) && realNowMs() - startedMs < patienceMs) {
+    else if ((work.length > 0 || quiet.calls() > 0) && threadNowMs() - startedMs < patienceMs) {
       turns = 0;
       await realSleep(1);
     } else {

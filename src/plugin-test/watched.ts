@@ -5,7 +5,7 @@
  */
 import type { Host, Instance } from '../plugin/contract.js';
 import { unplain } from './plain.js';
-import { realNowMs } from './virtual-clock.js';
+import { threadNowMs } from './thread-time.js';
 
 /** A mistake that varpd itself would not see, or not as what it is. */
 export interface Finding {
@@ -32,7 +32,7 @@ export class Watch {
   readonly findings: Finding[] = [];
   /** Calls that have not returned, with the real time of their start. */
   readonly #open = new Map<symbol, string>();
-  /** Method -> the longest real time that one call has held the thread, in milliseconds. */
+  /** Method -> the longest time that one call has held the thread (thread-time.ts), in milliseconds. */
   readonly heldMs = new Map<string, number>();
   /** Number of calls, by method. */
   readonly calls = new Map<string, number>();
@@ -72,12 +72,12 @@ export class Watch {
   /** The result of the call, with its failure or its plain value. */
   call(name: string, call: () => unknown): unknown {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
-    const startedMs = realNowMs();
+    const startedMs = threadNowMs();
     let value: unknown;
     try {
       value = this.#run(call);
     } finally {
-      this.held(name, realNowMs() - startedMs);
+      this.held(name, threadNowMs() - startedMs);
     }
     if (!isThenable(value)) return this.#plain(name, value);
     const id = Symbol(name);

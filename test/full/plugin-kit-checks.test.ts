@@ -148,7 +148,7 @@ const FAULTS: readonly [
     /resolve holds the thread for \d+ ms/,
     ({ good }) => ({
       resolve: (lookup, signal) => {
-        holdThread(30);
+        holdThread(60);
         return good.resolve(lookup, signal);
       },
     }),

@@ -172,7 +172,7 @@ const CHANGE_FAULTS: readonly [
     /change holds the thread for \d+ ms/,
     () => ({
       change: async () => {
-        holdThread(30);
+        holdThread(60);
       },
     }),
   ],
