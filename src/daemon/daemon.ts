@@ -205,21 +205,17 @@ export class Daemon {
     const datapath = new DatapathControl(inherited.with({ links, persistTaps, hasStandIn }), failed);
     this.#datapath = datapath;
     this.#ending.push(() => this.#end(datapath));
-    // Its thread starts meanwhile: after a restart, frames wait for it.
-    const loading = PluginCatalog.load(config.pluginPath, log, {
+    const plugins = PluginCatalog.load(config.pluginPath, log, {
       limits: () => this.#limits,
       place: this.#spawnerPlace(state),
     });
-    // The promise is awaited below. Until then a rejection must not count as unhandled.
-    loading.catch(() => undefined);
+    this.#ending.push(() => {
+      plugins.close(this.#recipient !== undefined);
+    });
     const store = await StateStore.load(state);
     // Each has a topic of its own, so that all are logged, however many there are.
     for (const { name, message } of store.bad) log.error(`state ${name}`, message);
     const snapshot = await Snapshot.load(state, Date.now(), log);
-    const plugins = await loading;
-    this.#ending.push(() => {
-      plugins.close(this.#recipient !== undefined);
-    });
 
     const limits = (): Limits => this.#limits;
     const watch = new LinkWatch(hostKernel, log);

@@ -27,7 +27,8 @@ import { endProcess } from './exit.js';
 import type { Finding, Order } from './handover/rehearsal.js';
 import { checkLogFile, LogFile } from './log-file.js';
 import type { Log } from './log.js';
-import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
+import { BUILT_IN_NAMES } from './plugins/plugin-catalog.js';
+import { entryFiles, importPlugin, leftOut } from './plugins/plugin-loader.js';
 import { Spawner, type SpawnerPlace } from './plugins/spawner.js';
 import { account, groupId } from './process/accounts.js';
 import { SPAWNER_SOCKET, startSpawner } from './process/spawner-start.js';
@@ -268,7 +269,7 @@ async function checkPlugins(config: Config): Promise<void> {
   }
   services.spawner.close();
   if (check === undefined) return;
-  for (const file of entryFiles(BUILT_IN_PLUGINS)) names.add(path.basename(path.dirname(file)));
+  for (const name of BUILT_IN_NAMES) names.add(name);
   for (const { name, search } of stored)
     if (!names.has(search))
       say({

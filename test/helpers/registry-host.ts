@@ -123,7 +123,7 @@ export async function newHost(t: Context, stateDir = path.join(newDirectory(t), 
   const state = await StateDirectory.open(stateDir);
   t.teardown(() => state.close());
   const links = new Set<string>();
-  const catalog = await PluginCatalog.load([], LOG, pluginServices(t));
+  const catalog = PluginCatalog.load([], LOG, pluginServices(t));
   const own = dynamic(life);
   const plugins = {
     get: (name: string) => (name === 'test' ? own : catalog.get(name)),

@@ -196,6 +196,11 @@ const RULES: Readonly<Record<string, Rule>> = {
   'src/daemon/control': wing([], ['json-rpc-2.0', 'zod']),
   'src/daemon/overlays': wing(['src/daemon/plugins', 'src/daemon/underlay', 'src/daemon/state']),
   'src/daemon/plugins': wing(['src/plugin-process'], ['zod']),
+  // The plugins of varpd are a part of its program.
+  'src/daemon/plugins/plugin-catalog.ts': wing([
+    'src/plugin-process',
+    ...['direct', 'files', 'http', 'nats'].map((name) => `plugins/${name}`),
+  ]),
   'src/daemon/underlay': wing([]),
   'src/daemon/observe': wing([], ['prom-client']),
   'src/daemon/watch': wing([]),

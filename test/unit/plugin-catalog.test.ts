@@ -5,7 +5,7 @@ import path from 'node:path';
 import t from 'tap';
 import type { Log } from '../../src/daemon/log.js';
 import { NameClaims } from '../../src/daemon/plugins/name-claims.js';
-import { PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
+import { BUILT_IN_NAMES, PluginCatalog } from '../../src/daemon/plugins/plugin-catalog.js';
 import { checkPlugin } from '../../src/daemon/plugins/plugin-loader.js';
 import type { Instance, LookupPlugin } from '../../src/plugin/index.js';
 import { newLog } from '../helpers/kept-log.js';
@@ -30,12 +30,12 @@ function directoryOf(
   }
   return directory;
 }
-const loadAll = async (
+const loadAll = (
   t: { teardown(work: () => unknown): unknown },
   directory: string,
   log: Log,
-): Promise<PluginCatalog> => {
-  const plugins = await PluginCatalog.load([directory], log, pluginServices(t));
+): PluginCatalog => {
+  const plugins = PluginCatalog.load([directory], log, pluginServices(t));
   t.teardown(() => {
     plugins.close(false);
   });
@@ -52,9 +52,16 @@ function ordersOf(files: readonly string[]): string[][] {
   );
 }
 
-t.test('varpd comes with direct', async (t) => {
-  const plugins = await PluginCatalog.load([], newLog(), pluginServices(t));
-  t.match(plugins.get('direct'), { mode: 'point', properties: [{ name: 'direct/dest_ip' }, {}] });
+t.test('varpd comes with four plugins, and knows the facts of those that run in a process', async (t) => {
+  const plugins = PluginCatalog.load([], newLog(), pluginServices(t));
+  t.same([...plugins.keys()], BUILT_IN_NAMES);
+  for (const name of BUILT_IN_NAMES) {
+    const entry = new URL(`../../plugins/${name}/index.js`, import.meta.url);
+    const own = checkPlugin(((await import(entry.href)) as { default: unknown }).default);
+    const { mode, properties, refuse } = plugins.get(name)!;
+    t.same({ mode, properties }, { mode: own.mode, properties: own.properties }, name);
+    t.equal(refuse === undefined, own.refuse === undefined, `${name}: refuse`);
+  }
 });
 
 t.test('a bad plugin is logged and left out, the first of a name wins', async (t) => {
@@ -73,7 +80,7 @@ t.test('a bad plugin is logged and left out, the first of a name wins', async (t
     k: source("properties: [{ name: 'k/y', type: 'choice', required: false }]", 'k'),
     l: source('', 'vxlan'),
   });
-  const plugins = await loadAll(t, directory, log);
+  const plugins = loadAll(t, directory, log);
   t.equal(await plugins.find('nobody'), undefined);
   t.same([...plugins.keys()], ['direct', 'files', 'http', 'nats', 'good']);
   t.equal(plugins.get('good')?.mode, 'dynamic');
@@ -108,7 +115,7 @@ t.test('one that hangs at its import keeps no other one waiting', async (t) => {
     good: source(''),
     other: source('', 'other'),
   });
-  const plugins = await loadAll(t, directory, log);
+  const plugins = loadAll(t, directory, log);
   const found = await Promise.all(['good', 'other', 'good'].map((name) => plugins.find(name)));
   t.match(found, [{ name: 'good' }, { name: 'other' }, { name: 'good' }]);
   t.equal(plugins.failureOf('a'), undefined, 'the one that hangs is still being loaded');
@@ -147,7 +154,7 @@ t.test('one in a directory of its own name is there at once, one elsewhere waits
     const log = newLog();
     const mark = path.join(directoryOf(t, {}), 'go');
     const sources = { a: source(''), good: source("mode: 'point'") };
-    const plugins = await loadAll(
+    const plugins = loadAll(
       t,
       directoryOf(t, { ...sources, [late]: after(mark, sources[late as keyof typeof sources]) }),
       log,
@@ -169,7 +176,7 @@ t.test('one in a directory of its own name is there at once, one elsewhere waits
 t.test('a file is loaded once, although two ask for it in the same moment', async (t) => {
   const log = newLog();
   const directory = directoryOf(t, {});
-  const plugins = await loadAll(t, directory, log);
+  const plugins = loadAll(t, directory, log);
   await plugins.find('nobody');
   mkdirSync(path.join(directory, 'good'));
   writeFileSync(path.join(directory, 'good/index.mjs'), source(''));
@@ -185,7 +192,7 @@ t.test('a file is loaded once, although two ask for it in the same moment', asyn
 t.test('one that is mended, or comes later, is found when somebody wants it', async (t) => {
   const log = newLog();
   const directory = directoryOf(t, { good: 'this is not JavaScript' });
-  const plugins = await loadAll(t, directory, log);
+  const plugins = loadAll(t, directory, log);
   t.equal(await plugins.find('good'), undefined);
   t.match(plugins.failureOf('good'), /\/good\/index\.mjs:1:6: a syntax error$/);
   t.equal(plugins.failureOf('late'), undefined);
@@ -212,7 +219,7 @@ t.test('one whose process ends without a word is tried again, with the same file
     path.join(directory, 'good/index.mjs'),
     `import { existsSync } from 'node:fs'; if (!existsSync('${mark}')) process.exit(3); ${source('')}`,
   );
-  const plugins = await loadAll(t, directory, log);
+  const plugins = loadAll(t, directory, log);
   t.equal(await plugins.find('good'), undefined);
   t.match(plugins.failureOf('good'), /its process has ended \(exit status 3\)$/);
   const complaints = log.lines.length;
@@ -222,11 +229,12 @@ t.test('one whose process ends without a word is tried again, with the same file
   t.match(await plugins.find('good'), { name: 'good' });
 });
 
-t.test('a directory that is not there is fatal', async (t) => {
-  await t.rejects(PluginCatalog.load(['/nowhere'], newLog(), pluginServices(t)), {
+t.test('a directory that is not there is fatal', (t) => {
+  t.throws(() => PluginCatalog.load(['/nowhere'], newLog(), pluginServices(t)), {
     code: 'NOT_FOUND',
     message: 'pluginPath: failed to load from /nowhere: no such file or directory',
   });
+  t.end();
 });
 
 t.test('a plugin may be an object of a class', async (t) => {

@@ -212,7 +212,7 @@ await t.test('a plugin that cannot be imported', async (t) => {
   const lines: string[] = [];
   const keep = (_kind: string, message: string): void => void lines.push(message);
   const log = { debug: keep, info: keep, warn: keep, error: keep };
-  const catalog = await PluginCatalog.load([directory], log, pluginServices(t));
+  const catalog = PluginCatalog.load([directory], log, pluginServices(t));
   t.teardown(() => {
     catalog.close(false);
   });

@@ -179,9 +179,10 @@ t.test('the places of varpd', async (t) => {
     'socket to be made': () => claimSocket(path.join(below, 'new/varpd.sock'), undefined),
     log: () => Promise.resolve().then(() => new LogFile(path.join(below, 'log'), () => '')),
     state: async () => (await StateDirectory.open(path.join(below, 'state'))).close(),
-    plugins: async () => {
-      (await PluginCatalog.load([path.join(below, 'plugins')], log, services)).close(false);
-    },
+    plugins: () =>
+      Promise.resolve().then(() => {
+        PluginCatalog.load([path.join(below, 'plugins')], log, services).close(false);
+      }),
     mapping: () => readInto(path.join(below, 'hosts.json'), new Whole(), false),
   };
   for (const [what, take] of Object.entries(places)) {
@@ -199,7 +200,7 @@ t.test('the places of varpd', async (t) => {
   await t.test('a plugin whose own files others can write to is left out', async (t) => {
     for (const place of [path.dirname(entry), entry]) {
       chmodSync(place, 0o777);
-      const plugins = await PluginCatalog.load([path.join(below, 'plugins')], log, services);
+      const plugins = PluginCatalog.load([path.join(below, 'plugins')], log, services);
       t.equal(await plugins.find('one'), undefined);
       t.match(plugins.failureOf('one'), new RegExp(`others may change what is in ${place}: .*chmod go-w`));
       chmodSync(place, 0o755);

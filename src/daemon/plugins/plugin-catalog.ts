@@ -1,22 +1,29 @@
 /**
- * The lookup plugins by name. The plugins of varpd are there at once. The others are loaded meanwhile, each by a process
+ * The lookup plugins by name. The plugins of varpd are there at once, as a part of its program: to find and link their modules
+ * took longer than the rest of a start. The others are loaded meanwhile, each by a process
  * of its own, so that one that takes long keeps no overlay of another plugin waiting. A plugin that could not be loaded
  * is tried again when an overlay asks for it and its files have changed; if its process did not start, with the same files,
  * too.
  */
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import direct from '../../../plugins/direct/index.js';
+import files from '../../../plugins/files/index.js';
+import { specs as httpSpecs } from '../../../plugins/http/specs.js';
+import { specs as natsSpecs } from '../../../plugins/nats/specs.js';
 import { OverlayError } from '../../model/errors.js';
 import { didYouMean } from '../../model/suggest.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
+import type { PropertySpec } from '../../plugin/properties.js';
 import type { Confinement } from '../../plugin-process/messages.js';
 import type { Log } from '../log.js';
 import { systemErrorText } from '../system-error.js';
-import { BUILT_IN_PLUGINS, entryFiles, importPlugin, leftOut } from './plugin-loader.js';
 import { NameClaims } from './name-claims.js';
 import { mayBeNamed } from './plugin-entry.js';
+import { entryFiles, importPlugin, leftOut } from './plugin-loader.js';
 import { NotStarted } from './plugin-process.js';
-import type { RunnerServices } from './plugin-runner.js';
+import { PluginRunner, type RunnerServices } from './plugin-runner.js';
 import { ProcessPlugin } from './plugin-stub.js';
 import { Spawner, type SpawnerPlace } from './spawner.js';
 
@@ -56,6 +63,23 @@ interface Failure {
   readonly mayPass: boolean;
 }
 
+/** The plugins of varpd by their entry files. Those that ask servers run in a process of their own, which alone loads their
+ * code. */
+function builtInPlugins(services: RunnerServices): [file: string, plugin: LookupPlugin][] {
+  const entryOf = (name: string): string =>
+    fileURLToPath(new URL(`../../../plugins/${name}/index.js`, import.meta.url));
+  const inProcess = (name: string, properties: readonly PropertySpec[]): LookupPlugin => {
+    const runner = new PluginRunner(entryOf(name), services, name);
+    // Its process is asked whether it refuses.
+    const facts = { name, mode: 'dynamic', properties, refuse: () => undefined } as const;
+    return new ProcessPlugin(runner, facts);
+  };
+  const plugins = [direct, files, inProcess('http', httpSpecs), inProcess('nats', natsSpecs)];
+  return plugins.map((plugin) => [entryOf(plugin.name), plugin]);
+}
+
+export const BUILT_IN_NAMES: readonly string[] = ['direct', 'files', 'http', 'nats'];
+
 export class PluginCatalog implements Plugins {
   readonly #directories: readonly string[];
   readonly #log: Log;
@@ -78,18 +102,11 @@ export class PluginCatalog implements Plugins {
     this.#services = { log, limits: services.limits, spawner: new Spawner(services.place, lacks) };
   }
 
-  /**
-   * Resolves when the plugins of varpd are there. Throws an OverlayError when one of the directories cannot
-   * be read.
-   */
-  static async load(
-    directories: readonly string[],
-    log: Log,
-    services: CatalogServices,
-  ): Promise<PluginCatalog> {
+  /** Throws an OverlayError when one of the directories cannot be read. */
+  static load(directories: readonly string[], log: Log, services: CatalogServices): PluginCatalog {
     const catalog = new PluginCatalog(directories, log, services);
     const files = directories.flatMap(entryFiles);
-    await catalog.#import(entryFiles(BUILT_IN_PLUGINS));
+    for (const [file, plugin] of builtInPlugins(catalog.#services)) catalog.#register(file, plugin);
     // A spawner that others have started ends when no varpd comes.
     if (services.place.begin === undefined) catalog.#services.spawner.hold();
     catalog.#begin(files);

@@ -1,11 +1,11 @@
 /**
  * Loads a lookup plugin from its file. A plugin is a sub-directory of a plugin directory with an entry file
- * (plugin-entry.ts), and the default export of that file is a LookupPlugin. Those of varpd itself are imported here; any other
- * is loaded by a process of its own, which describes it. plugin-catalog.ts has all of them.
+ * (plugin-entry.ts), and the default export of that file is a LookupPlugin. It is loaded by a process of its own, which
+ * describes it. plugin-catalog.ts has all of them, and those of varpd itself.
  */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import * as z from 'zod';
 import { OverlayError } from '../../model/errors.js';
 import type { LookupPlugin } from '../../plugin/contract.js';
@@ -18,7 +18,7 @@ import { ProcessPlugin } from './plugin-stub.js';
 import { RESERVED_NAMES, specProblems } from './spec-check.js';
 
 /** The directory dist/plugins, beside dist/src. */
-export const BUILT_IN_PLUGINS = fileURLToPath(new URL('../../../plugins/', import.meta.url));
+const BUILT_IN_PLUGINS = fileURLToPath(new URL('../../../plugins/', import.meta.url));
 
 /** Sentence about a plugin that cannot be loaded. `why` may begin with a place in the file. */
 export function leftOut(file: string, why: string): string {
@@ -52,27 +52,14 @@ export function entryFiles(directory: string): string[] {
  * own program and need no check. Throws an UntrustedPlace.
  */
 function checkPlace(place: string): void {
-  if (!isBuiltIn(place)) trustedPlaceNow(place, { itself: true });
+  if (!place.startsWith(BUILT_IN_PLUGINS)) trustedPlaceNow(place, { itself: true });
 }
-
-/** Plugins that answer out of memory, and run in the daemon. */
-const INSIDE: readonly string[] = ['direct', 'files'];
-
-const isBuiltIn = (place: string): boolean => place.startsWith(BUILT_IN_PLUGINS);
 
 /**
  * Rejects with an Error that says what is wrong with the plugin, which includes a file that other users could change.
  */
 export async function importPlugin(file: string, services: RunnerServices): Promise<LookupPlugin> {
   checkPlace(file);
-  if (isBuiltIn(file)) {
-    const module = (await import(pathToFileURL(file).href)) as { default?: unknown };
-    const plugin = checkPlugin(module.default);
-    // The module itself is varpd's own, and may be read here. Its instances ask servers, and run elsewhere.
-    return INSIDE.includes(plugin.name)
-      ? plugin
-      : new ProcessPlugin(new PluginRunner(file, services, plugin.name), plugin);
-  }
   const runner = new PluginRunner(file, services);
   try {
     return new ProcessPlugin(runner, describedPlugin(file, await runner.describe()));
