@@ -7,6 +7,7 @@
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { loadFirstThread } from '../datapath/userland/main/thread.js';
 import { nameThread } from '../dgram-extra/index.js';
 import { asOverlayError, OverlayError } from '../model/errors.js';
 import { EXIT } from '../model/exit-statuses.js';
@@ -143,6 +144,7 @@ async function main(): Promise<void> {
     nameThread('varpd');
     reapInheritedChildren();
     await lifecycle.begin();
+    loadFirstThread(lifecycle.hasStandIn);
     const { run } = await import('./run.js');
     const offline = await run(flags, lifecycle);
     reportStart([], { warnings: [...offline].map(([name, reason]) => `${name} is OFFLINE: ${reason}`) });

@@ -68,6 +68,7 @@ export interface Addon {
   peerCredentials(fd: number, ids: Int32Array): number;
   sdNotify(state: string, passed: number, waits: number): number;
   dropPrivileges(keep: number, ids: Int32Array): number;
+  dropInOtherThreads(): number;
   landlock(ruleset: number, bytes?: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
   limitSystemCalls(): number;

@@ -276,8 +276,8 @@ export interface Identity {
 
 /**
  * Makes the calling thread become `identity`, and keep at most these capabilities (all below 32). Neither the thread nor a
- * program that it starts can gain others. The other threads of the process keep their rights: a whole process has the new
- * rights only after `startAnew`, or if this thread starts it.
+ * program that it starts can gain others. The other threads of the process keep their rights until `dropInOtherThreads` or
+ * `startAnew`.
  */
 export function dropPrivileges(keep: readonly number[], identity?: Identity): void {
   const bits = keep.reduce((sum, capability) => sum | (1 << capability), 0);
@@ -285,6 +285,9 @@ export function dropPrivileges(keep: readonly number[], identity?: Identity): vo
   const device = identity === undefined ? 'this process' : `user ${identity.uid}`;
   checked(addon.dropPrivileges(bits, Int32Array.from(ids)), 'capset', device);
 }
+
+/** The same as `dropPrivileges` before, for the other threads. False if one of them may have its rights still. */
+export const dropInOtherThreads = (): boolean => addon.dropInOtherThreads() === 0;
 
 /**
  * Forbids the system calls that lead to more rights (system-calls.c), for all threads and all programs that they start.

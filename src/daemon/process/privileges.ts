@@ -3,16 +3,22 @@
  * that lead to more rights (dgram-extra/system-calls.c). Its children have no more either. Work that takes
  * another right is done before (steering.ts and rings.ts of datapath/userland/main, root.ts).
  *
- * Rights belong to a thread, and Node has threads before the first line of JavaScript. So varpd first gives
- * up rights on the main thread and then restarts itself: execve(2) ends the other threads, and new ones have
- * the rights of the thread that made them. A command that goes into the background need not restart, since
- * its daemon is a process that the main thread starts. Where a service manager has given up the rights
- * already, nothing is done.
+ * Rights belong to a thread, and Node has threads before the first line of JavaScript. So varpd gives up
+ * rights on the main thread and then on each other one; new threads have the rights of the thread that made
+ * them. If that fails, varpd restarts itself: execve(2) ends the other threads. A command that goes into the
+ * background need do neither, since its daemon is a process that the main thread starts. Where a service
+ * manager has given up the rights already, nothing is done.
  */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
 import { leaveRings, openRings } from '../../datapath/userland/main/rings.js';
 import { leaveSteering, openSteering } from '../../datapath/userland/main/steering.js';
-import { CAP_NET_ADMIN, dropPrivileges, limitSystemCalls, startAnew } from '../../dgram-extra/index.js';
+import {
+  CAP_NET_ADMIN,
+  dropInOtherThreads,
+  dropPrivileges,
+  limitSystemCalls,
+  startAnew,
+} from '../../dgram-extra/index.js';
 import { OverlayError } from '../../model/errors.js';
 import type { Flags } from '../config.js';
 import { leaveVariable, takeVariable } from '../environment.js';
@@ -22,12 +28,14 @@ import type { Successor } from './root.js';
 /** Socket of a spawner that another process has started, or starts; undefined = this varpd starts its own. */
 export let spawnerOfOthers: string | undefined;
 
+/** Lines of a thread's status. */
+const RIGHTS = /^(?:Uid|Gid|Groups|Cap\w+|NoNewPrivs):.*$/gm;
 const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 
 /**
  * Resolves when this process has no right too many; for a command that starts the daemon, when the daemon
- * will have none. Otherwise `beforeThat` is called and the process restarts itself. Rejects with an
- * OverlayError.
+ * will have none. If not all threads can give up their rights, `beforeThat` is called and the process restarts
+ * itself. Rejects with an OverlayError.
  */
 export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: () => void): Promise<void> {
   const isDone = takeVariable('withoutRights') !== undefined;
@@ -57,8 +65,10 @@ export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: 
     const line = `cannot give up rights${whom}: ${systemErrorText(error)}${hint}`;
     throw new OverlayError('DENIED', line, [], error);
   }
+  const isWhole = isDaemon && dropInOtherThreads() && haveSameRights();
   limitSystemCalls();
   if (successor !== undefined) checkProgram(successor, flags);
+  if (isWhole) return;
   if (isDaemon) {
     beforeThat();
     beginAgain(process.argv.slice(1));
@@ -112,6 +122,13 @@ function hasNoneTooMany(): boolean {
   const status = readFileSync('/proc/self/status', 'utf8');
   const held = ['CapInh', 'CapPrm', 'CapEff'].reduce((all, name) => all | capabilities(status, name), 0n);
   return (held & ~KEPT) === 0n && /^NoNewPrivs:\s*1$/m.test(status);
+}
+
+/** Whether all threads have the same rights as the main thread. */
+function haveSameRights(): boolean {
+  const rightsOf = (thread: string): string | undefined =>
+    readFileSync(`/proc/self/task/${thread}/status`, 'utf8').match(RIGHTS)?.join();
+  return new Set(readdirSync('/proc/self/task').map(rightsOf)).size === 1;
 }
 
 export function hasNetAdmin(): boolean {

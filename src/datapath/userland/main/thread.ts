@@ -48,6 +48,71 @@ export interface ThreadEvents {
   failed(error: Error): void;
 }
 
+/** A thread that loads its code, and obeys commands after that. */
+interface Loading {
+  readonly worker: Worker;
+  readonly wakeFd: number;
+  /** Resolves when the thread fails or ends. */
+  readonly failure: Promise<Error>;
+  readonly ended: Promise<void>;
+}
+
+/** Throws the system's error when the thread cannot be made. */
+function load(index: number, isHeld: boolean): Loading {
+  needDescriptors(START_DESCRIPTORS);
+  const wakeFd = createEvent();
+  const ring = takeRing();
+  const release = (): void => {
+    returnRing(ring);
+    closeDescriptor(wakeFd);
+  };
+  try {
+    const name = index === 0 ? 'datapath' : `datapath ${index}`;
+    const worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
+      workerData: { wakeFd, isHeld, ring, name },
+      // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
+      name,
+    });
+    const failure = new Promise<Error>((resolve) => {
+      worker.on('error', (error) => {
+        resolve(error instanceof Error ? error : new Error(errorText(error)));
+      });
+      worker.on('exit', (code) => {
+        resolve(new Error(`the datapath thread ended with code ${code}`));
+      });
+    });
+    const ended = new Promise<void>((resolve) => {
+      worker.on('exit', () => {
+        release();
+        resolve();
+      });
+    });
+    return { worker, wakeFd, failure, ended };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+let first: Loading | undefined;
+
+/** Starts the first thread while the rest of varpd loads: the two take a core each. `isHeld` as in DatapathThread. An error
+ * comes again when the thread is made, and has a place to go then. */
+export function loadFirstThread(isHeld: boolean): void {
+  try {
+    first = load(0, isHeld);
+  } catch {
+    first = undefined;
+  }
+}
+
+function takeFirst(): Loading | undefined {
+  const loading = first;
+  first = undefined;
+  return loading;
+}
+
 export class DatapathThread implements Link {
   /** Resolves when the thread obeys commands. Rejects when it ends before that; `failed` is not called then. */
   readonly running: Promise<void>;
@@ -71,44 +136,12 @@ export class DatapathThread implements Link {
   constructor(index: number, isHeld: boolean, events: ThreadEvents) {
     this.#index = index;
     this.#events = events;
-    needDescriptors(START_DESCRIPTORS);
-    this.#wakeFd = createEvent();
-    const ring = takeRing();
-    const release = (): void => {
-      returnRing(ring);
-      closeDescriptor(this.#wakeFd);
-    };
-    try {
-      const name = index === 0 ? 'datapath' : `datapath ${index}`;
-      this.#worker = new Worker(new URL('../thread/worker.js', import.meta.url), {
-        workerData: { wakeFd: this.#wakeFd, isHeld, ring, name },
-        // Known traffic allocates nothing; in a storm of lookups, V8's own 48 MiB would fill with garbage.
-        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MIB },
-        name,
-      });
-    } catch (error) {
-      release();
-      throw error;
-    }
+    const loading = (index === 0 ? takeFirst() : undefined) ?? load(index, isHeld);
+    this.#worker = loading.worker;
+    this.#wakeFd = loading.wakeFd;
+    this.#ended = loading.ended.then(this.#forget);
     this.#worker.on('message', this.#hear);
-    const failure = new Promise<Error>((resolve) => {
-      this.#worker.on('error', (error) => {
-        resolve(error instanceof Error ? error : new Error(errorText(error)));
-      });
-      this.#worker.on('exit', (code) => {
-        this.#hasEnded = true;
-        release();
-        resolve(new Error(`the datapath thread ended with code ${code}`));
-        for (const reply of this.#waiting.values()) reply(undefined);
-        this.#waiting.clear();
-      });
-    });
-    this.#ended = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        resolve();
-      });
-    });
-    this.running = this.#watch(failure);
+    this.running = this.#watch(loading.failure);
     this.running.catch(() => undefined);
   }
 
@@ -187,6 +220,12 @@ export class DatapathThread implements Link {
     this.#outbox.push({ kind: 'invalidate', overlay, macs: macs.slice(0, count) });
     return true;
   }
+
+  readonly #forget = (): void => {
+    this.#hasEnded = true;
+    for (const reply of this.#waiting.values()) reply(undefined);
+    this.#waiting.clear();
+  };
 
   readonly #hear = (report: Report): void => {
     if (report.kind !== 'reply') {
