@@ -5,7 +5,15 @@
  * uncaught exception is a bug, and logged as one. It does not end varpd, since links are worth more than the
  * request that failed. Only the loss of its datapath ends varpd, with status 1.
  */
-import { endAfter, guardEnd, lastWords, leaveNow, prepareNotify, sdNotify } from '../dgram-extra/index.js';
+import {
+  endAfter,
+  guardEnd,
+  lastWords,
+  leaveNow,
+  prepareNotify,
+  releaseConstants,
+  sdNotify,
+} from '../dgram-extra/index.js';
 import { ownBackground } from '../model/background.js';
 import { asOverlayError, errorStack } from '../model/errors.js';
 import { complain } from './complaint.js';
@@ -32,6 +40,8 @@ const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
 /** Time for the answer to reach the client that has asked varpd to end. */
 const ANSWER_MS = 50;
+/** Time after the start until nothing reads the constants of Node any more: a quarter of the resident memory. */
+const SETTLED_MS = 1000;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 
 /**
@@ -117,6 +127,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     },
   });
   sdNotify('READY=1');
+  setTimeout(releaseConstants, SETTLED_MS).unref();
   obey('SIGUSR2', () => {
     lifecycle.restart().then(
       ({ warnings }) => {

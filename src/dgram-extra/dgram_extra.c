@@ -150,6 +150,7 @@ static napi_value init(napi_env env, napi_value exports)
 	define_tap_device(env, exports);
 	define_privileges(env, exports);
 	define_system_calls(env, exports);
+	define_memory(env, exports);
 	define_removal(env, exports);
 	define_ending(env, exports);
 	define_watch(env, exports);

@@ -61,6 +61,7 @@ void define_framed(napi_env env, napi_value exports);
 void define_devices(napi_env env, napi_value exports);
 void define_tap_device(napi_env env, napi_value exports);
 void define_privileges(napi_env env, napi_value exports);
+void define_memory(napi_env env, napi_value exports);
 void define_system_calls(napi_env env, napi_value exports);
 void define_removal(napi_env env, napi_value exports);
 void define_ending(napi_env env, napi_value exports);

@@ -297,6 +297,12 @@ export const dropInOtherThreads = (): boolean => addon.dropInOtherThreads() === 
 export const limitSystemCalls = (): boolean => addon.limitSystemCalls() === 0;
 
 /**
+ * Unmaps the constants of Node and its libraries: snapshots, compiled modules and tables that a start reads once. The kernel
+ * maps a page again when it is used.
+ */
+export const releaseConstants = (): void => void addon.releaseConstants();
+
+/**
  * execve(2): this process becomes the program `file`, with these arguments (`args[0]` is its name) and this
  * environment. The descriptors that `setInheritable` has marked stay open. Never returns, and throws on failure.
  */

@@ -21,6 +21,7 @@ import t from 'tap';
 import { createClient } from '../../src/control/client.js';
 import { fromRoot, skipUnless } from '../helpers/need.js';
 import { Child, type Exit, type Result, run, waitUntil } from '../helpers/process.js';
+import { residentConstantsKib } from '../helpers/procfs.js';
 
 interface Context {
   teardown(work: () => unknown): unknown;
@@ -217,6 +218,18 @@ t.test('every thread may do what it must, and no more', { skip: skipUnless({ roo
     t.match(status, /^CapPrm:\s*0000000000001000\nCapEff:\s*0000000000001000\nCapBnd:\s*0000000000001000$/m);
     t.match(status, /^NoNewPrivs:\s*1$/m);
   }
+  const environment = readFileSync(`/proc/${child.pid}/environ`, 'latin1');
+  t.notMatch(environment, /VARPD_WITHOUT_RIGHTS/, 'the process that was started is the one that runs');
+});
+
+/** A Node whose constants are in a part of the file with its code has none of them here. */
+const SOME_KIB = 4096;
+const hasConstants = residentConstantsKib(process.pid) > SOME_KIB;
+
+t.test('the constants of Node that a start needs do not stay', { skip: !hasConstants }, async (t) => {
+  const { child } = await startVarpd(t, newDirectory(t));
+  const isReleased = (): boolean => residentConstantsKib(child.pid) < SOME_KIB;
+  await waitUntil(isReleased, { what: 'the constants to be released' });
 });
 
 t.test('the command line', async (t) => {

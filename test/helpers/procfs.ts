@@ -37,6 +37,16 @@ export function peakResidentKib(pid: number): number {
   return Number(/^VmHWM:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0);
 }
 
+/** Of the constants of its program: the parts of the file that nothing writes to and nothing runs. */
+export function residentConstantsKib(pid: number): number {
+  const program = linkOf(`/proc/${pid}/exe`);
+  const [, ...parts] = read(`/proc/${pid}/smaps`).split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const constants = parts.filter(
+    (part) => /^\S+ r--p /.test(part) && part.split('\n', 1)[0].endsWith(program),
+  );
+  return constants.reduce((sum, part) => sum + Number(/^Rss:\s+(\d+) kB/m.exec(part)?.[1] ?? 0), 0);
+}
+
 /** Open descriptors. */
 export function descriptorsOf(pid: number): number {
   const held = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
