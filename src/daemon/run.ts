@@ -11,7 +11,7 @@ import {
   lastWords,
   leaveNow,
   prepareNotify,
-  releaseConstants,
+  releaseProgram,
   sdNotify,
 } from '../dgram-extra/index.js';
 import { ownBackground } from '../model/background.js';
@@ -40,7 +40,7 @@ const DEAF_MS = 800;
 const LAST_DEADLINE_MS = 1300;
 /** Time for the answer to reach the client that has asked varpd to end. */
 const ANSWER_MS = 50;
-/** Time after the start until nothing reads the constants of Node any more: a quarter of the resident memory. */
+/** Time after the start until most of Node's program is not used any more: more than a third of the resident memory. */
 const SETTLED_MS = 1000;
 const OVERDUE = 'varpd has not ended in time: it leaves what hangs';
 
@@ -127,7 +127,7 @@ export async function run(flags: Flags, lifecycle: Lifecycle): Promise<ReadonlyM
     },
   });
   sdNotify('READY=1');
-  setTimeout(releaseConstants, SETTLED_MS).unref();
+  setTimeout(releaseProgram, SETTLED_MS).unref();
   obey('SIGUSR2', () => {
     lifecycle.restart().then(
       ({ warnings }) => {

@@ -72,7 +72,7 @@ export interface Addon {
   landlock(ruleset: number, bytes?: Int32Array): number;
   startAnew(file: string, args: Uint8Array): number;
   limitSystemCalls(): number;
-  releaseConstants(): number;
+  releaseProgram(): number;
   setInheritable(fd: number, on: number): number;
   socketPair(fds: Int32Array): number;
   reapChild(pid: number): number;

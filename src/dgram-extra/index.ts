@@ -297,10 +297,10 @@ export const dropInOtherThreads = (): boolean => addon.dropInOtherThreads() === 
 export const limitSystemCalls = (): boolean => addon.limitSystemCalls() === 0;
 
 /**
- * Unmaps the constants of Node and its libraries: snapshots, compiled modules and tables that a start reads once. The kernel
- * maps a page again when it is used.
+ * Unmaps code and constants of Node and its libraries, much of which a start alone uses: the snapshot, the compiler, tables of
+ * Unicode. The kernel maps a page again when it is used.
  */
-export const releaseConstants = (): void => void addon.releaseConstants();
+export const releaseProgram = (): void => void addon.releaseProgram();
 
 /**
  * execve(2): this process becomes the program `file`, with these arguments (`args[0]` is its name) and this

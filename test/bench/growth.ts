@@ -1,4 +1,4 @@
-// What does not grow: packets a second with a million targets beside ten, and with hundreds of ports beside ten.
+// What does not grow: packets a second with a million targets beside ten, and with a thousand ports, or overlays, beside ten.
 //
 // Both tunnels of a pair stand side by side all the time and are measured in turns, with the same traffic. In the large
 // table the ten MACs that the traffic goes to are spread over all of it.
@@ -16,7 +16,7 @@ import { hosts, innerMtu, type Terms, type Tunnel, VNETID } from './subjects/tun
 const PLUGINS = fromRoot('dist/test/bench/plugins');
 /** The plugin's own first MAC. */
 const FIRST_MAC = 0x0200_0100_0000;
-const [FEW, MANY_TARGETS, MANY_PORTS] = [10, 1_000_000, 300];
+const [FEW, MANY_TARGETS, MANY_PORTS, MANY_OVERLAYS] = [10, 1_000_000, 1000, 1000];
 /** So long a million targets may take to be set. */
 const FILL_MS = 120_000;
 /** Addresses of the MACs that are real; those of the hosts themselves are below. */
@@ -107,6 +107,25 @@ async function withPorts(bed: Bed, size: number, settings: GrowthSettings): Prom
   return { a, b, target: b.overlay.v4, pids };
 }
 
+/** `size` overlays over one socket of each host; the traffic is in the last of them. */
+async function withOverlays(bed: Bed, size: number, settings: GrowthSettings): Promise<Tunnel> {
+  const [a, b] = await hosts(bed, settings);
+  const pids: number[] = [];
+  const start = async (host: Namespace, peer: Namespace): Promise<void> => {
+    const daemon = await Daemon.start(bed, host);
+    const ends = { from: host.underlay.v4, to: peer.underlay.v4 };
+    const create = (name: string, vnetid: number): Promise<string> =>
+      daemon.ok(directOverlay({ ...ends, vnetid, name }, `-p mtu=${innerMtu(settings)}`));
+    for (let index = 1; index < size; index++) await create(`idle${index}`, VNETID + index);
+    await create('overlay0', VNETID);
+    await host.plumb('overlay0', { v6: false });
+    pids.push(daemon.pid);
+  };
+  await start(a, b);
+  await start(b, a);
+  return { a, b, target: b.overlay.v4, pids };
+}
+
 const udpOneFlow: Measure = {
   title: 'UDP 64 bytes, 1 flow, kpps',
   digits: 0,
@@ -134,6 +153,7 @@ const PAIRS: readonly Pair[] = [
     measures: [udpOneFlow, udpToAll, pingP50],
   },
   { what: 'ports', sizes: [FEW, MANY_PORTS], build: withPorts, measures: [udpOneFlow, pingP50] },
+  { what: 'overlays', sizes: [FEW, MANY_OVERLAYS], build: withOverlays, measures: [udpOneFlow, pingP50] },
 ];
 
 async function measurePair(pair: Pair, settings: GrowthSettings): Promise<Growth[]> {

@@ -4,6 +4,7 @@
 import { skipUnlessNetns } from '../helpers/need.js';
 import { measureAgainst } from './against.js';
 import { compare, listSubjects } from './compare.js';
+import { measureCost } from './cost.js';
 import { measureFiles } from './files.js';
 import { growth } from './growth.js';
 import { measureHostile } from './hostile.js';
@@ -92,6 +93,7 @@ async function main(settings: Settings): Promise<boolean> {
   if (mode === 'all' || mode === 'subjects') return measured(settings);
   takeShare();
   if (mode === 'plugins') return measureLookups(settings.rounds, settings.seconds);
+  if (mode === 'cost') return measureCost(settings);
   if (mode === 'hostile') return measureHostile(settings.seconds);
   return mode === 'profile' ? profiled(settings) : grown(settings);
 }

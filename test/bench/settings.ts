@@ -16,7 +16,8 @@ const MTU_BYTES = { least: 1280, most: 65_521 };
 const USAGE = `npm run bench -- [options]        all that is installed, --profile and --targets
   --subjects A,B        only these, out of ${ALL}
   --profile             only where the daemons' time goes in bulk TCP: JavaScript, native, kernel
-  --targets             only what does not grow: with 1,000,000 targets beside 10, with 300 ports beside 10
+  --targets             only what does not grow: with 1,000,000 targets, 1,000 ports, 1,000 overlays, beside 10
+  --cost                only the time until varpd is ready, and its resident memory, idle and under load
   --mapping             only what a mapping of a million entries costs, and packets while it is read
   --files REF           only what such a mapping costs this tree beside another commit of it, in pairs (--rounds: 6): CPU
                         time when it is read, and when one entry changes
@@ -42,6 +43,7 @@ TCP is iperf3 with CUBIC for every subject, whatever this machine's default is.`
 export const MODES = [
   'profile',
   'targets',
+  'cost',
   'mapping',
   'files',
   'plugins',
@@ -135,6 +137,7 @@ export function parseSettings(args: readonly string[]): Settings {
       entries: { type: 'string', default: '1000000' },
       profile: { type: 'boolean', default: false },
       targets: { type: 'boolean', default: false },
+      cost: { type: 'boolean', default: false },
       mapping: { type: 'boolean', default: false },
       files: { type: 'string' },
       plugins: { type: 'boolean', default: false },

@@ -226,10 +226,10 @@ t.test('every thread may do what it must, and no more', { skip: skipUnless({ roo
 const SOME_KIB = 4096;
 const hasConstants = residentConstantsKib(process.pid) > SOME_KIB;
 
-t.test('the constants of Node that a start needs do not stay', { skip: !hasConstants }, async (t) => {
+t.test('the parts of Node that a start alone uses do not stay', { skip: !hasConstants }, async (t) => {
   const { child } = await startVarpd(t, newDirectory(t));
   const isReleased = (): boolean => residentConstantsKib(child.pid) < SOME_KIB;
-  await waitUntil(isReleased, { what: 'the constants to be released' });
+  await waitUntil(isReleased, { what: 'the constants of Node to be released' });
 });
 
 t.test('the command line', async (t) => {

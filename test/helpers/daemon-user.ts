@@ -27,11 +27,10 @@ export function giveToDaemon(...files: readonly string[]): void {
   for (const file of files) chownSync(file, uid, gid);
 }
 
-/** The same command as a service manager starts it: as that user, with the one right that varpd keeps. A varpd that root starts is
- * two programs, one after the other, and the first takes a quarter of the time. */
-export function asDaemonUser(command: readonly string[]): string[] {
+/** The same command as a service manager starts it: as that user, with the one right that varpd keeps, or with more. */
+export function asDaemonUser(command: readonly string[], rights = KEPT_CAPS): string[] {
   const { uid, gid } = daemonUser();
-  const caps = ['inh-caps', 'ambient-caps', 'bounding-set'].map((set) => `--${set}=${KEPT_CAPS}`);
+  const caps = ['inh-caps', 'ambient-caps', 'bounding-set'].map((set) => `--${set}=${rights}`);
   // The kernel forgets a signal for the parent's death when the user changes: it is set again behind that.
   const options = [`--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--no-new-privs', ...caps];
   return ['setpriv', ...options, '--pdeathsig=KILL', ...command];
