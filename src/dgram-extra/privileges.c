@@ -50,8 +50,8 @@ static int keep_only(uint32_t keep)
 	return 0;
 }
 
-/* What a thread is to keep, and whom it becomes: user, group and supplementary groups, or no ids. Static, since a thread
- * whose signal comes late reads it too. */
+/* Capabilities that each thread keeps, and its new user, group and supplementary groups, or no ids. Static, since a thread that
+ * gets its signal late reads it too. */
 enum { MAX_IDS = 64 };
 static struct {
 	uint32_t keep;
@@ -180,7 +180,7 @@ static int drop_in_others(DIR *directory)
 	return 0;
 }
 
-/* dropInOtherThreads(): what dropPrivileges has done for the calling thread, for all others. Returns 0, or a negated errno when
+/* dropInOtherThreads(): does for all other threads the same as dropPrivileges for its caller. Returns 0, or a negated errno when
  * a thread may have its rights still. */
 static napi_value drop_in_other_threads(napi_env env, napi_callback_info info)
 {
