@@ -102,6 +102,8 @@ async function underLoad(terms: Terms, seconds: number): Promise<number> {
       pids.push(daemon.pid);
     }
     const tunnel: Tunnel = { a, b, target: b.overlay.v4, pids };
+    // The memory of the start has gone by then.
+    await sleep(IDLE_MS);
     let most = 0;
     const sampling = setInterval(() => {
       most = Math.max(most, ...pids.map(mib));
