@@ -84,6 +84,8 @@ await t.test('a service of systemd', { skip }, async (t) => {
   t.match(status, /^Seccomp:\t2$/m);
   for (const set of ['Inh', 'Prm', 'Eff', 'Amb'])
     t.match(status, new RegExp(`^Cap${set}:\\t0000000000001000$`, 'm'), `CAP_NET_ADMIN alone: ${set}`);
+  const environment = await manager.exec(['cat', `/proc/${await show('MainPID')}/environ`]);
+  t.notMatch(environment, /VARPD_WITHOUT_RIGHTS/, 'and for that it has not become another process');
   // Nobody can gain it with no_new_privs; to take it out of this set would need CAP_SETPCAP.
   t.match(status, /^CapBnd:\t0000008000001000$/m, 'the bounding set alone has CAP_BPF too');
   const isSteered = async (): Promise<boolean> =>
