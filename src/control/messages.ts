@@ -78,7 +78,7 @@ export interface OverlayInfo {
   readonly underlay: UnderlayInfo | null;
   /** Underlay addresses that frames go to; null while it is offline. */
   readonly peers: number | null;
-  /** Offloads in force, out of checksum, tso, uso, train, coalesce, nested. */
+  /** Offloads in force, out of checksum, tso, uso, train, tunnel, coalesce, nested. */
   readonly offloads: readonly string[];
   /** Frame and drop counters by name, zero ones included; empty while it is offline. */
   readonly counters: Readonly<Record<string, number>>;

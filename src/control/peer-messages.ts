@@ -57,8 +57,11 @@ export interface PeerRow {
   readonly mtuBytes: number | null;
   /** `icmp`: a router said so, which holds for ten minutes. */
   readonly mtuFrom: 'icmp' | 'route' | null;
-  /** `train`: many datagrams leave as one message, which the kernel or the device cuts. `single`: each by itself. */
-  readonly path: 'train' | 'single';
+  /**
+   * `tunnel`: superframes of TCP leave whole, as tunnel frames, all others as `train`. `train`: many datagrams leave as one
+   * message, which the kernel or the device cuts. `single`: each by itself.
+   */
+  readonly path: 'tunnel' | 'train' | 'single';
   readonly pathReason: string;
   /** UDP checksums of what is sent. */
   readonly checksum: 'full' | 'zero';

@@ -7,7 +7,7 @@
 import { dropOfPortError, type DropReason } from '../model/drops.js';
 import { DESCRIPTOR_WORDS, type FrameBatch, GSO_TYPE } from '../wire/descriptor.js';
 import { GSO_NONE } from '../wire/virtio-net.js';
-import { COUNTER } from './counts/counters.js';
+import { COUNTER, type Counters } from './counts/counters.js';
 import type { Drops } from './counts/drops.js';
 import { wireFrames } from './counts/frame-count.js';
 
@@ -36,6 +36,9 @@ export interface Sink {
    * becomes a negated errno, less 65,536 for each further frame of a run, or segment of a superframe, that
    * was lost. On return the batch is free to be used again. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
+  /** Two words, for a sink that may send tunnel frames: superframes that left so, and those that were refused, since the
+   * reader has set the words to 0. */
+  readonly tunnelUse?: Int32Array | undefined;
 }
 
 export class OutputList {
@@ -106,6 +109,8 @@ export class Outputs {
     if (drops !== undefined && capture !== undefined) capture.delivering(list, batch, drops);
     list.count = 0;
     const result = list.sink.deliver(batch, entries, count);
+    const { tunnelUse } = list.sink;
+    if (tunnelUse !== undefined && drops !== undefined) countTunnel(drops.counters, tunnelUse);
     if (result === count || drops === undefined) return;
     const { counters } = drops;
     const isPort = list.dropOf === dropOfPortError;
@@ -125,6 +130,12 @@ export class Outputs {
       if (reason === 'tx_path_mtu') this.noteTooBig(index);
     }
   }
+}
+
+function countTunnel(counters: Counters, use: Int32Array): void {
+  counters[COUNTER.tx_tunnel] += use[0];
+  counters[COUNTER.tx_tunnel_refused] += use[1];
+  use[0] = use[1] = 0;
 }
 
 /** Returns how many frames on the wire an entry has lost. A socket reports each lost segment of a superframe,

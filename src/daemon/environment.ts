@@ -27,8 +27,9 @@ const OWN = {
   rings: 'VARPD_RINGS',
   /** Socket of the spawner that another process starts (process/spawner-start.ts, plugins/spawner.ts). */
   spawner: 'VARPD_SPAWNER',
-  /** The descriptor of the BPF program (steering.ts of the datapath). */
+  /** The descriptors of BPF programs (steering.ts and tunnel-port.ts of the datapath). */
   steering: 'VARPD_STEERING',
+  redirection: 'VARPD_REDIRECTION',
 } as const;
 
 /**

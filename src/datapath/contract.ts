@@ -20,7 +20,7 @@ import type { ProxyDrop } from '../model/drops.js';
 import type { DropReport } from '../model/drop-report.js';
 import type { Offload } from '../model/offloads.js';
 import type { PeerList, PeerReport, Sending } from '../model/peer-report.js';
-import type { RouteMtu } from '../model/underlay-state.js';
+import type { RouteFacts } from '../model/underlay-state.js';
 import type { MacAddress } from '../plugin/contract.js';
 import type { Destination, Endpoint, IpAddress } from '../wire/ip.js';
 import type { FrameCapture } from './capture-contract.js';
@@ -292,9 +292,9 @@ export interface OverlayDatapath extends ProbedDatapath, ExplainedDatapath, Watc
   /** Sets the destinations with routes that lead back into the overlay. Frames to them are dropped. The list
    * replaces the one before. */
   setLoops(destinations: readonly IpAddress[]): void;
-  /** Sets the routes that carry less than their devices. Larger frames to those destinations are dropped. The
-   * list replaces the one before. */
-  setRouteMtus(routes: readonly RouteMtu[]): void;
+  /** Sets what has to be known of routes: frames to a destination that are larger than its route carries are dropped, and
+   * superframes may leave as tunnel frames by the link that it names. The list replaces the one before. */
+  setRoutes(routes: readonly RouteFacts[]): void;
 
   /** Answers a question. The answer is ignored if the MAC has been invalidated since. */
   answer(lookup: number, answer: LookupAnswer): void;

@@ -23,6 +23,9 @@ export interface Addon {
   tapWrite(batch: number, fd: number, list: Int32Array, entries: number, headerBytes?: number): number;
   addressSet(slot: number, address: Uint8Array, port: number): number;
   addressRefused(slot: number): number;
+  addressLink(slot: number, link: number, mtuBytes: number): number;
+  addressTunnel(slot: number): number;
+  tunnelSource(source: Int32Array, tap: number, fd: number): number;
   headerRule(words: Int32Array): number;
   udpReceive(batch: number, fd: number, maxFrames: number, rule: number): number;
   udpRest(batch: number): number;
@@ -35,6 +38,7 @@ export interface Addon {
     entries: number,
     headerBytes: number,
     segmentation: number,
+    tunnel?: Int32Array,
   ): number;
   pollCreate(): number;
   pollAdd(epoll: number, fd: number, token: number): number;
@@ -51,7 +55,7 @@ export interface Addon {
   enterNetwork(fd: number): number;
   tapControl(fd: number, what: number, words: Int32Array): number;
   ethtool(name: string, command: Uint8Array): number;
-  programLoad(instructions: Uint8Array): number;
+  programLoad(instructions: Uint8Array, type: number): number;
   udpOpen(
     address: Uint8Array,
     port: number,
@@ -62,7 +66,8 @@ export interface Addon {
   udpProbe(option: number): number;
   udpAdopt(fd: number, news: number): number;
   udpErrors(fd: number, news: Int32Array, quotes: Uint8Array, max: number): number;
-  netlinkOpen(groups: number, receiveBytes: number): number;
+  /** `protocol`: NETLINK_ROUTE by default. */
+  netlinkOpen(groups: number, receiveBytes: number, protocol?: number): number;
   netlinkSend(fd: number, message: Uint8Array): number;
   netlinkReceive(fd: number, buffer: Uint8Array): number;
   peerCredentials(fd: number, ids: Int32Array): number;

@@ -42,14 +42,14 @@ static int failed(int fd)
 	return error;
 }
 
-/* programLoad(instructions): returns a descriptor of a BPF program that reads packets (linux/bpf.h, struct bpf_insn). */
+/* programLoad(instructions, type): returns a descriptor of a BPF program (linux/bpf.h: struct bpf_insn, enum bpf_prog_type). */
 static napi_value program_load(napi_env env, napi_callback_info info)
 {
-	ARGS(1);
+	ARGS(2);
 	size_t bytes;
 	void *instructions = arg_bytes(env, argv[0], &bytes);
 	union bpf_attr program = {
-		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+		.prog_type = (uint32_t)arg_int(env, argv[1]),
 		.insns = (uintptr_t)instructions,
 		.insn_cnt = (uint32_t)(bytes / sizeof(struct bpf_insn)),
 		.license = (uintptr_t) "",
@@ -149,13 +149,13 @@ static napi_value udp_open(napi_env env, napi_callback_info info)
 	return number(env, fd);
 }
 
-/* netlinkOpen(groups, receiveBytes): returns an rtnetlink socket that is a member of these multicast groups (RTMGRP_
- * bits). */
+/* netlinkOpen(groups, receiveBytes, protocol): returns a netlink socket of NETLINK_ROUTE, or another protocol, that is a member
+ * of these multicast groups (bits: group n is bit n - 1). */
 static napi_value netlink_open(napi_env env, napi_callback_info info)
 {
-	ARGS(2);
+	ARGS(3);
 	struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = (uint32_t)arg_int(env, argv[0]) };
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, arg_int(env, argv[2]));
 	if (fd < 0)
 		return number(env, -errno);
 	set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, arg_int(env, argv[1]));

@@ -1,6 +1,7 @@
 /* Batches, and the state of the addon for one thread. framed.h has the overview. */
 #define _GNU_SOURCE
 #include "framed.h"
+#include "tunnel-send.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -129,5 +130,6 @@ void define_framed(napi_env env, napi_value exports)
 	define_tap(env, exports);
 	define_receive(env, exports);
 	define_send(env, exports);
+	define_tunnel_send(env, exports);
 	define_errors(env, exports);
 }

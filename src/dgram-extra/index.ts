@@ -10,9 +10,12 @@ import { promisify } from 'node:util';
 
 import { ERRNO } from '../wire/errno.js';
 import { addon, checked, NativeError, type Addon } from './addon.js';
+import * as kernel from './kernel-numbers.js';
 
 export { errnoName, NativeError } from './addon.js';
 export { CAP_NET_ADMIN } from './kernel-numbers.js';
+export { hasOutgoingPolicy, PolicyEvents } from './ipsec.js';
+export { openTunnelPort, tunnelSource, TUNNEL_SENT, type TunnelPort } from './tunnel-port.js';
 export { probeFeatures, type Features } from './features.js';
 export { allowBelow, createRuleset, LANDLOCK, landlockVersion } from './landlock.js';
 export { LinkEvents, type EventBatch } from './link-events.js';
@@ -74,6 +77,8 @@ export const native: Pick<
   | 'udpErrors'
   | 'addressSet'
   | 'addressRefused'
+  | 'addressLink'
+  | 'addressTunnel'
   | 'pollWait'
   | 'eventClear'
 > = addon;
@@ -129,9 +134,18 @@ export function openRing(): Ring | undefined {
  * the thread reads frames one by one. */
 export const useRing = ({ fd, params }: Ring): boolean => addon.ringUse(fd, params) === 0;
 
-/** Loads a BPF program that reads packets; undefined when this process has no right to, or the kernel lacks it. */
-export function loadProgram(instructions: Uint8Array): number | undefined {
-  const fd = addon.programLoad(instructions);
+/** Kinds of BPF programs: one that reads frames, and one for `openTunnelPort`. */
+const PROGRAM_TYPES = {
+  filter: kernel.BPF_PROG_TYPE_SOCKET_FILTER,
+  ingress: kernel.BPF_PROG_TYPE_SCHED_CLS,
+} as const;
+
+/** Loads a BPF program; undefined when this process has no right to, or the kernel lacks it. */
+export function loadProgram(
+  instructions: Uint8Array,
+  type: keyof typeof PROGRAM_TYPES = 'filter',
+): number | undefined {
+  const fd = addon.programLoad(instructions, PROGRAM_TYPES[type]);
   return fd < 0 ? undefined : fd;
 }
 

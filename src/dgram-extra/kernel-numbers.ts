@@ -15,6 +15,29 @@ export const NLM_F_DUMP = 0x300;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
 
+export const NETLINK_ROUTE = 0;
+export const NETLINK_XFRM = 6;
+
+// linux/xfrm.h: IPsec
+export const XFRMNLGRP_POLICY = 4;
+export const XFRM_MSG_GETSPDINFO = 37;
+export const XFRMA_SPD_INFO = 1;
+
+// linux/bpf.h
+export const BPF_PROG_TYPE_SOCKET_FILTER = 1;
+export const BPF_PROG_TYPE_SCHED_CLS = 3;
+
+// linux/pkt_sched.h, linux/pkt_cls.h
+export const TC_H_CLSACT = 0xffff_fff1;
+export const TC_H_MIN_INGRESS = 0xfff2;
+export const TCA_BPF_FD = 6;
+export const TCA_BPF_NAME = 7;
+export const TCA_BPF_FLAGS = 8;
+export const TCA_BPF_FLAG_ACT_DIRECT = 1;
+
+// linux/if_ether.h
+export const ETH_P_ALL = 3;
+
 // linux/rtnetlink.h: messages, and multicast groups
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
@@ -25,6 +48,8 @@ export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
 export const RTM_GETROUTE = 26;
 export const RTM_GETNEIGH = 30;
+export const RTM_NEWQDISC = 36;
+export const RTM_NEWTFILTER = 44;
 export const RTM_GETNSID = 90;
 export const RTNLGRP_LINK = 1;
 export const RTNLGRP_IPV4_IFADDR = 5;
@@ -34,6 +59,9 @@ export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
 export const RTNLGRP_IPV6_RULE = 19;
 export const RTNLGRP_NEXTHOP = 32; // since Linux 5.3
+
+export const TCA_KIND = 1;
+export const TCA_OPTIONS = 2;
 
 // linux/rtnetlink.h: routes
 export const RTA_DST = 1;

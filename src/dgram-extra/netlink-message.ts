@@ -29,14 +29,21 @@ export interface Message {
 export type Attributes = ReadonlyMap<number, DataView>;
 
 /** Sends one request and returns the message that answers it. Throws the kernel's error, with `device` in it. */
-export function ask(type: number, flags: number, parts: readonly Uint8Array[], device: string): Message {
-  return exchange(type, flags, parts, device, (fd, buffer) => {
+export function ask(
+  type: number,
+  flags: number,
+  parts: readonly Uint8Array[],
+  device: string,
+  protocol: number = kernel.NETLINK_ROUTE,
+): Message {
+  const receive = (fd: number, buffer: Uint8Array): Message => {
     // The kernel has answered when `send` returns.
     const answers = messages(buffer, checked(addon.netlinkReceive(fd, buffer), 'recvfrom', device));
     const first = answers.next();
     if (first.done === true) throw new NativeError(-ERRNO.EINTR, 'recvfrom', device);
     return first.value;
-  });
+  };
+  return exchange(type, flags, parts, device, receive, protocol);
 }
 
 /** Returns all objects of one kind. Changes during the dump come as events (link-events.ts). */
@@ -71,6 +78,7 @@ function exchange<T>(
   parts: readonly Uint8Array[],
   device: string,
   receive: (fd: number, buffer: Uint8Array) => T,
+  protocol: number = kernel.NETLINK_ROUTE,
 ): T {
   const bytes = HEADER_BYTES + parts.reduce((sum, { length }) => sum + length, 0);
   const request = new Uint8Array(bytes);
@@ -83,7 +91,7 @@ function exchange<T>(
     request.set(part, at);
     at += part.length;
   }
-  const fd = checked(addon.netlinkOpen(0, 0), 'bind', 'rtnetlink');
+  const fd = checked(addon.netlinkOpen(0, 0, protocol), 'bind', 'rtnetlink');
   try {
     checked(addon.netlinkSend(fd, request), 'send', device);
     return receive(fd, new Uint8Array(DATAGRAM_BYTES));

@@ -196,12 +196,18 @@ export function tapSettings(fd: number): TapSettings | undefined {
   };
 }
 
-/** Sets byte order and send buffer to those of a new TAP, and the size of the virtio-net header. */
-export function resetTapSettings(fd: number, name: string, headerBytes: number): void {
+/** Sets the byte order to that of a new TAP, the size of the virtio-net header, and the send buffer, by default that of a
+ * new TAP. */
+export function resetTapSettings(
+  fd: number,
+  name: string,
+  headerBytes: number,
+  sendBufferBytes: number = TAP_DEFAULTS.sendBufferBytes,
+): void {
   set(fd, 'TUNSETVNETHDRSZ', headerBytes, name);
   setIfKnown(fd, 'TUNSETVNETBE', 0, name);
   set(fd, 'TUNSETVNETLE', 0, name);
-  set(fd, 'TUNSETSNDBUF', TAP_DEFAULTS.sendBufferBytes, name);
+  set(fd, 'TUNSETSNDBUF', sendBufferBytes, name);
 }
 
 /** Removes all filters from the device, and makes it an Ethernet device again. The kernel does not report filters, so

@@ -3,19 +3,11 @@
  */
 #define _GNU_SOURCE
 #include "framed.h"
+#include "virtio-net.h"
 
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-struct virtio_net_hdr { /* virtio 1.4, 5.1.6 */
-	uint8_t flags, gso_type;
-	uint16_t hdr_len, gso_size, csum_start, csum_offset;
-	/* only where the TAP has a header of TUNNEL_HEADER bytes (Linux 6.17) */
-	uint16_t num_buffers, hash[4], outer_l4, inner_l3;
-};
-
-enum { LEGACY_HEADER = 10, TUNNEL_HEADER = sizeof(struct virtio_net_hdr) };
 
 /* Returns the bytes of the virtio-net headers of a TAP, from an argument: any value but TUNNEL_HEADER is LEGACY_HEADER. */
 static size_t header_size(napi_env env, napi_value value)

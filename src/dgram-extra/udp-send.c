@@ -1,10 +1,12 @@
 /*
  * Sends many datagrams to the underlay in one call: whole frames, and segments of superframes, each behind its tunnel
  * header. Consecutive datagrams of one size to one destination become one message, which the kernel cuts (UDP_SEGMENT).
+ * A superframe may also leave whole, as a tunnel frame (tunnel-send.c).
  * framed.h has the overview.
  */
 #define _GNU_SOURCE
 #include "framed.h"
+#include "tunnel-send.h"
 
 #include <netinet/udp.h>
 #include <poll.h>
@@ -50,6 +52,9 @@ struct destination {
 	union address address;
 	uint8_t no_segmentation; /* the route refused UDP_SEGMENT */
 	uint8_t doubts; /* messages in a row that failed with an error that may be news of other datagrams */
+	uint8_t passed; /* a message was sent */
+	uint8_t no_tunnel; /* a tunnel frame was refused */
+	struct tunnel_link link; /* of its route */
 };
 
 /* The state of sending in one thread: the destinations by their slots, and the gathered messages. */
@@ -91,7 +96,7 @@ static napi_value address_set(napi_env env, napi_callback_info info)
 		sending->destinations = grown;
 		sending->destination_count = count;
 	}
-	sending->destinations[slot].no_segmentation = sending->destinations[slot].doubts = 0;
+	memset(&sending->destinations[slot], 0, sizeof *sending->destinations);
 	make_address(&sending->destinations[slot].address, ip, arg_int(env, argv[2]));
 	return number(env, 0);
 }
@@ -105,6 +110,36 @@ static napi_value address_refused(napi_env env, napi_callback_info info)
 	if (slot < 0 || slot >= sending->destination_count)
 		return number(env, 0);
 	return number(env, sending->destinations[slot].no_segmentation);
+}
+
+/* addressLink(slot, link, mtuBytes): superframes to this destination may leave as tunnel frames by the link with this index,
+ * once a message was sent there; 0 = they may not. */
+static napi_value address_link(napi_env env, napi_callback_info info)
+{
+	ARGS(3);
+	struct sending *sending = state_of(env)->sending;
+	int slot = arg_int(env, argv[0]);
+	if (slot < 0 || slot >= sending->destination_count)
+		return number(env, -EINVAL);
+	struct destination *to = &sending->destinations[slot];
+	struct tunnel_link link = { .index = arg_int(env, argv[1]), .mtu_bytes = arg_int(env, argv[2]) };
+	if (link.index != to->link.index)
+		to->no_tunnel = 0;
+	to->link = link;
+	return number(env, 0);
+}
+
+/* addressTunnel(slot): 1 if superframes to this destination leave as tunnel frames, 2 if they would and a tunnel frame was
+ * refused, else 0. */
+static napi_value address_tunnel(napi_env env, napi_callback_info info)
+{
+	ARGS(1);
+	const struct sending *sending = state_of(env)->sending;
+	int slot = arg_int(env, argv[0]);
+	if (slot < 0 || slot >= sending->destination_count || !sending->destinations[slot].link.index)
+		return number(env, 0);
+	const struct destination *to = &sending->destinations[slot];
+	return number(env, to->no_tunnel ? 2 : to->passed);
 }
 
 /* Completes a checksum that the sender left to the device: the field already holds the pseudo-header sum. */
@@ -206,6 +241,14 @@ static void send_apart(int fd, struct sending *sending, const struct message *m,
 		to->no_segmentation = 1, sending->refused = REFUSED;
 }
 
+static void note_sent(struct sending *sending, const struct message *m)
+{
+	struct destination *to = &sending->destinations[m->slot];
+	to->passed = 1;
+	if (m->count > 1)
+		to->doubts = 0, sending->trains++;
+}
+
 static void send_gathered(int fd, struct sending *sending, int32_t *list)
 {
 	struct gather *g = &sending->gather;
@@ -226,8 +269,8 @@ static void send_gathered(int fd, struct sending *sending, int32_t *list)
 		else if (error)
 			for (int s = m->first; s < m->first + m->count; s++)
 				lose(list + 2 * g->segments[s].entry, error);
-		else if (m->count > 1)
-			sending->destinations[m->slot].doubts = 0, sending->trains++;
+		else
+			note_sent(sending, m);
 	}
 	g->segment_count = g->message_count = 0;
 	g->header_bytes = 0;
@@ -255,14 +298,29 @@ static int has_room(const struct gather *g)
 	       g->header_bytes + HEADROOM + MAX_HEADER_BYTES <= HEADER_ARENA;
 }
 
-/* udpSend(batch, fd, list, entries, headerBytes, segmentation): sends the frames of a list, each with the headerBytes
+/* Sends a superframe as a tunnel frame, if it may leave so. Messages that were gathered before leave before it. Returns whether
+ * it has left. */
+static int send_whole(int fd, struct sending *sending, int32_t *list, struct tunnel_source *from, int slot,
+		      const struct cutter *cut, const int32_t *d, int prefix)
+{
+	struct destination *to = &sending->destinations[slot];
+	if (!to->link.index || to->no_tunnel || !to->passed || !tunnel_fits(from, &to->address, &to->link, cut, d, prefix))
+		return 0;
+	if (sending->gather.message_count)
+		send_gathered(fd, sending, list);
+	int result = tunnel_send(from, &to->address, &to->link, cut, d, prefix);
+	to->no_tunnel = result == TUNNEL_REFUSED;
+	return result == TUNNEL_SENT;
+}
+
+/* udpSend(batch, fd, list, entries, headerBytes, segmentation, tunnel): sends the frames of a list, each with the headerBytes
  * bytes before it. A superframe is cut, and each segment gets these bytes. The argument of an entry is the slot of its
  * destination. With `segmentation`, consecutive datagrams of one size to one destination are sent as one message
- * (UDP_SEGMENT). If the kernel refuses a destination, only the datagrams to it are lost. Returns the number of entries
- * that were sent completely, with the number of such messages and the bit REFUSED (delivery). */
+ * (UDP_SEGMENT). With `tunnel`, a source of tunnel frames, a superframe leaves whole where that is possible. If the kernel
+ * refuses a destination, only the datagrams to it are lost. Returns the number of entries that were sent completely, with the number of such messages and the bit REFUSED (delivery). */
 static napi_value udp_send(napi_env env, napi_callback_info info)
 {
-	ARGS(6);
+	ARGS(7);
 	struct sending *sending = state_of(env)->sending;
 	struct gather *g = &sending->gather;
 	struct batch *batch = batch_of(env, argv[0]);
@@ -271,6 +329,7 @@ static napi_value udp_send(napi_env env, napi_callback_info info)
 	int prefix = arg_int(env, argv[4]), segmentation = arg_int(env, argv[5]);
 	size_t list_bytes;
 	int32_t *list = arg_bytes(env, argv[2], &list_bytes);
+	struct tunnel_source *tunnel = arg_tunnel_source(env, argv[6]);
 	if (!batch || !list || (size_t)entries * 8 > list_bytes || prefix < 0 || prefix > HEADROOM)
 		return number(env, -EINVAL);
 	for (int i = 0; i < entries; i++) {
@@ -289,6 +348,8 @@ static napi_value udp_send(napi_env env, napi_callback_info info)
 			entry[1] = error;
 			continue;
 		}
+		if (tunnel && d[GSO_TYPE] && send_whole(fd, sending, list, tunnel, slot, &cut, d, prefix))
+			continue;
 		int may_join = segmentation && !sending->destinations[slot].no_segmentation;
 		size_t count = d[GSO_TYPE] ? cut_count(&cut) : 1;
 		for (size_t s = 0; s < count; s++) {
@@ -321,6 +382,8 @@ void define_send(napi_env env, napi_value exports)
 	static const napi_property_descriptor send[] = {
 		EXPORT("addressSet", address_set),
 		EXPORT("addressRefused", address_refused),
+		EXPORT("addressLink", address_link),
+		EXPORT("addressTunnel", address_tunnel),
 		EXPORT("udpSend", udp_send),
 	};
 	napi_define_properties(env, exports, sizeof send / sizeof *send, send);

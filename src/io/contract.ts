@@ -21,11 +21,23 @@ export interface Device {
    * argument of every other entry becomes a negated errno. A refused frame does not affect the others.
    * core/outputs.ts (Sink) describes the results for runs and superframes. */
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number;
+  /** core/outputs.ts (Sink) */
+  readonly tunnelUse?: Int32Array | undefined;
 }
 
 /** A TAP: whole Ethernet frames, with the virtio-net header in the descriptor. Argument 1 = take the 802.1Q
  * tag out, 2 = write the frames of a run one by one, 3 = both. */
 export type PortDevice = Device;
+
+/** The ways by which a socket sends many frames at once. */
+export interface SendingWays {
+  /** Frames that fit together may leave as one message for the kernel to cut; the socket must then send full checksums. */
+  readonly segmentation: boolean;
+  /** The tunnel port, if superframes may leave as tunnel frames. */
+  readonly tunnelFd?: number | undefined;
+}
+/** Each frame leaves by itself. */
+export const DATAGRAMS: SendingWays = { segmentation: false };
 
 /** A UDP socket. `receive` gives datagrams with ADDRESS, PORT and TOS. `deliver` sends each frame, with the
  * tunnel header before it and marked with TOS, to the destination with the slot in the argument. A frame

@@ -2,11 +2,11 @@
  * TAPs and UDP sockets on Linux: the contract of contract.ts over dgram-extra. The control side opens and
  * closes the descriptors; this file only uses them.
  */
-import { headerRule, native } from '../dgram-extra/index.js';
+import { headerRule, native, TUNNEL_SENT, tunnelSource } from '../dgram-extra/index.js';
 import { type Encapsulation, ruleWords } from '../encap/contract.js';
 import type { FrameBatch } from '../wire/descriptor.js';
 import type { PathNews } from '../wire/path-news.js';
-import type { PortDevice, UnderlaySocket } from './contract.js';
+import type { PortDevice, SendingWays, UnderlaySocket } from './contract.js';
 
 export class LinuxPort implements PortDevice {
   readonly fd: number;
@@ -48,17 +48,19 @@ export class LinuxSocket implements UnderlaySocket {
   readonly #headerBytes: number;
   readonly #rule: number;
   readonly #segmentation: number;
+  readonly #tunnel: Int32Array | undefined;
+  readonly tunnelUse: Int32Array | undefined;
   /** Until this time the kernel cuts all messages that arrive, so that none is ambiguous. 0 = the kernel does
    * not cut. IN_DOUBT = the kernel refused to cut, and is asked again. */
   #cutUntilMs = 0;
 
-  /** With `segmentation`, frames that fit together leave as one message; the socket must then send full
-   * checksums. */
-  constructor(fd: number, encapsulation: Encapsulation, segmentation: boolean) {
+  constructor(fd: number, encapsulation: Encapsulation, { segmentation, tunnelFd }: SendingWays) {
     this.fd = fd;
     this.#headerBytes = encapsulation.headerBytes;
     this.#rule = headerRule(ruleWords(encapsulation.rule));
     this.#segmentation = segmentation ? 1 : 0;
+    this.#tunnel = tunnelFd === undefined ? undefined : tunnelSource(tunnelFd, fd);
+    this.tunnelUse = this.#tunnel?.subarray(TUNNEL_SENT, TUNNEL_SENT + 2);
   }
 
   receive(batch: FrameBatch): number {
@@ -82,7 +84,15 @@ export class LinuxSocket implements UnderlaySocket {
 
   deliver(batch: FrameBatch, entries: Int32Array, count: number): number {
     const { handle } = batch;
-    return native.udpSend(handle, this.fd, entries, count, this.#headerBytes, this.#segmentation);
+    return native.udpSend(
+      handle,
+      this.fd,
+      entries,
+      count,
+      this.#headerBytes,
+      this.#segmentation,
+      this.#tunnel,
+    );
   }
 }
 

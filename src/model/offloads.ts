@@ -5,32 +5,38 @@
  * checksum  the stack leaves checksums to varpd
  * tso, uso  the stack leaves the cutting of TCP, or of UDP, to varpd
  * train     many frames to one destination are sent as one message, which the kernel cuts
+ * tunnel    superframes of TCP leave whole, as tunnel frames, where the link of the route takes these whole
  * coalesce  many frames of a flow arrive as one message, and go to the stack as one superframe
  * nested    TCP and UDP inside a UDP tunnel of the stack are cut, and put together, as other TCP and UDP
  */
 import { didYouMean } from './suggest.js';
 
-export const OFFLOADS = ['checksum', 'tso', 'uso', 'train', 'coalesce', 'nested'] as const;
+export const OFFLOADS = ['checksum', 'tso', 'uso', 'train', 'tunnel', 'coalesce', 'nested'] as const;
 export type Offload = (typeof OFFLOADS)[number];
 
-/** Values that stand for all offloads, and for none. */
-const ALL = 'auto';
+/** Values that stand for the usual offloads, and for none. */
+const USUAL = 'auto';
 const NONE = 'off';
-export const OFFLOAD_WORDS = [ALL, NONE, ...OFFLOADS] as const;
+export const OFFLOAD_WORDS = [USUAL, NONE, ...OFFLOADS] as const;
+
+/** Those that an operator has to ask for: tunnel frames go round the firewall of the host. */
+const ASKED_FOR: readonly Offload[] = ['tunnel'];
+export const USUAL_OFFLOADS = OFFLOADS.filter((offload) => !ASKED_FOR.includes(offload));
 
 /** Offload -> those of which it needs one. Linux 6.18, drivers/net/tun.c, set_offload: segmentation needs checksums, and
  * a tunnel needs segmentation. */
 const NEEDS: Readonly<Partial<Record<Offload, readonly Offload[]>>> = {
   tso: ['checksum'],
   uso: ['checksum'],
+  tunnel: ['tso'],
   nested: ['tso', 'uso'],
 };
 
-const LIST = `${ALL}, ${NONE}, or a list out of ${OFFLOADS.join(', ')}`;
+const LIST = `${USUAL}, ${NONE}, or a list out of ${OFFLOADS.join(', ')}`;
 
 /** Reads a value of the property. Its canonical spelling has the offloads in the order of `OFFLOADS`. */
 export function readOffloads(text: string): { readonly value: string } | { readonly expected: string } {
-  if (text === ALL || text === NONE) return { value: text };
+  if (text === USUAL || text === NONE) return { value: text };
   const words = text.split(',');
   const expected = refuseWords(words) ?? refuseLacks(words);
   return expected === undefined
@@ -40,7 +46,7 @@ export function readOffloads(text: string): { readonly value: string } | { reado
 
 /** The offloads of a value that `readOffloads` has accepted. */
 export function offloadsOf(value: string): readonly Offload[] {
-  if (value === ALL) return OFFLOADS;
+  if (value === USUAL) return USUAL_OFFLOADS;
   const words = value.split(',');
   return OFFLOADS.filter((word) => words.includes(word));
 }
@@ -48,7 +54,7 @@ export function offloadsOf(value: string): readonly Offload[] {
 function refuseWords(words: readonly string[]): string | undefined {
   if (words.includes('')) return `${LIST}: an offload is missing`;
   const unknown = words.find((word) => !OFFLOADS.includes(word as Offload));
-  if (unknown === ALL || unknown === NONE) return `${LIST}: ${unknown} stands alone`;
+  if (unknown === USUAL || unknown === NONE) return `${LIST}: ${unknown} stands alone`;
   if (unknown !== undefined) {
     const hint = didYouMean(unknown, words.length === 1 ? OFFLOAD_WORDS : OFFLOADS);
     return `${LIST}: there is no '${unknown}'${hint === undefined ? '' : `, ${hint}`}`;

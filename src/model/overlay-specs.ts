@@ -105,7 +105,7 @@ export function overlaySpecs(
       possible: OFFLOAD_WORDS.join(),
       readList: readOffloads,
       about:
-        'The offloads that the overlay may use, if this kernel has them. `auto`: all. `off`: none, frame by frame, to compare or ' +
+        'The offloads that the overlay may use, if this kernel has them. `auto`: all but `tunnel`. `off`: none, frame by frame, to compare or ' +
         'to find a fault. A list, such as `checksum,tso,train`: these alone.',
     },
     choice(

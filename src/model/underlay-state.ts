@@ -17,10 +17,20 @@
 import type { IpAddress } from '../wire/ip.js';
 import { counted, notOfThisHost } from './sentences.js';
 
-export interface RouteMtu {
-  readonly to: IpAddress;
-  /** Bytes of IP packet. */
+/** A link that takes tunnel frames whole. */
+export interface TunnelLink {
+  readonly index: number;
+  /** Bytes of the largest IP packet that the route carries. */
   readonly mtuBytes: number;
+}
+
+/** The facts that the datapath has to know about the route to a destination. */
+export interface RouteFacts {
+  readonly to: IpAddress;
+  /** Bytes of the largest IP packet that it carries, if less than its link. */
+  readonly mtuBytes?: number | undefined;
+  /** Its link, if tunnel frames may leave by it. */
+  readonly tunnelLink?: TunnelLink | undefined;
 }
 
 export type LinkState = 'good' | 'down' | 'no carrier' | 'gone';
@@ -54,6 +64,8 @@ export interface Way {
   readonly hasOtherSource?: boolean;
   /** The link of the route; without a route, the link that it had last. */
   readonly link: UnderlayLink | undefined;
+  /** Index of the link of the route; undefined without a route, and for one to this host. */
+  readonly index?: number | undefined;
   /** The port that packets leave by, directly or through links on top of it. */
   readonly into?: PortPlace | undefined;
   /** The MTU that is configured on the route, if it is less than the link's; ICMP does not change it. */
@@ -78,9 +90,22 @@ export interface Verdict {
   readonly loops: readonly IpAddress[];
 }
 
-/** Returns the ways that carry less than their link. */
-export function routeMtus(ways: readonly Way[]): RouteMtu[] {
-  return ways.flatMap(({ to, mtuBytes }) => (mtuBytes === undefined ? [] : [{ to, mtuBytes }]));
+/** Returns the facts about the ways that have any. `takesTunnels`: whether the overlay may send tunnel frames by this link. */
+export function routeFacts(ways: readonly Way[], takesTunnels: (link: string) => boolean): RouteFacts[] {
+  return ways.flatMap((way) => {
+    const { to, mtuBytes } = way;
+    const tunnelLink = tunnelLinkOf(way, takesTunnels);
+    return mtuBytes === undefined && tunnelLink === undefined ? [] : [{ to, mtuBytes, tunnelLink }];
+  });
+}
+
+/** A link that is a port of varpd, or is upon one, gets datagrams: they go through varpd again. */
+function tunnelLinkOf(
+  { hasRoute, index, link, into, mtuBytes = link?.mtuBytes }: Way,
+  takesTunnels: (link: string) => boolean,
+): TunnelLink | undefined {
+  if (!hasRoute || index === undefined || mtuBytes === undefined || into !== undefined) return undefined;
+  return link?.state === 'good' && takesTunnels(link.name) ? { index, mtuBytes } : undefined;
 }
 
 /** Returns undefined if no way has a link; an overlay without destinations has the link with its address. */

@@ -23,6 +23,7 @@ export const ERRNO = {
   EBADFD: 77,
   EUSERS: 87,
   EMSGSIZE: 90,
+  EPROTONOSUPPORT: 93,
   /** Node's name for EOPNOTSUPP; the kernel has only the latter. */
   ENOTSUP: 95,
   EOPNOTSUPP: 95,

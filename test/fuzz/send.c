@@ -1,24 +1,29 @@
-/* Output lists through what makes datagrams of them (src/dgram-extra/udp-send.c), to sockets that take, refuse or keep waiting as
- * they like. native.h says how it is built (npm run fuzz -- send).
+/* Output lists through what makes datagrams and tunnel frames of them (src/dgram-extra/udp-send.c and tunnel-send.c), to sockets
+ * and a tunnel port that take, refuse or keep waiting as they like. native.h says how it is built (npm run fuzz -- send).
  *
  * The input is the choices by which frames, their descriptors and the answers of the kernel are made; every eighth frame has
  * words that nobody wrote so. Every byte of a message is read. A message is what UDP_SEGMENT takes, and each datagram is sent
- * once or counted as lost to its entry. */
+ * once or counted as lost to its entry. A tunnel frame is cut as a device would cut it. */
 #include "batch.h"
 
 #include <netinet/udp.h>
 #include <poll.h>
+#include <sys/uio.h>
 
 static int send_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags);
 static int wait_for_room(struct pollfd *fds, nfds_t count, int timeout_ms);
+static ssize_t write_tunnel(int fd, const struct iovec *vecs, int count);
 
 #define sendmmsg send_messages
 #define poll wait_for_room
+#define writev write_tunnel
 #include "../../src/dgram-extra/udp-send.c"
+#include "../../src/dgram-extra/tunnel-send.c"
 #undef sendmmsg
 #undef poll
+#undef writev
 
-enum { FRAMES = 8, ENTRIES = 16, SLOTS = 4, PREFIX = 8 };
+enum { FRAMES = 8, ENTRIES = 16, SLOTS = 4, PREFIX = 8, SOCKET = 7, TUNNEL_PORT = 9 };
 
 static size_t accepted;
 static int calls, segmentation, moody;
@@ -90,7 +95,7 @@ static size_t datagrams_of(const struct msghdr *msg)
 static int send_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
 	static const int errors[] = { EAGAIN, EIO, EINVAL, EMSGSIZE, ECONNREFUSED, EPERM, ENETUNREACH, ENOBUFS };
-	if (fd != 7 || flags != MSG_DONTWAIT || count < 1 || count > MAX_MESSAGES)
+	if (fd != SOCKET || flags != MSG_DONTWAIT || count < 1 || count > MAX_MESSAGES)
 		fail("not what was to be sent");
 	if (++calls > 100000)
 		fail("no end of it");
@@ -106,9 +111,51 @@ static int send_messages(int fd, struct mmsghdr *msgs, unsigned count, int flags
 
 static int wait_for_room(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-	if (count != 1 || fds->fd != 7 || fds->events != POLLOUT || timeout_ms > SEND_WAIT_MS)
+	if (count != 1 || (fds->fd != SOCKET && fds->fd != TUNNEL_PORT) || fds->events != POLLOUT || timeout_ms > SEND_WAIT_MS)
 		fail("another wait");
 	return (int)roll(2);
+}
+
+/* Takes a tunnel frame, and counts the datagrams that it becomes. */
+static ssize_t write_tunnel(int fd, const struct iovec *vecs, int count)
+{
+	static const int errors[] = { EAGAIN, EIO, EINVAL, ENOMEM, EBADFD };
+	struct virtio_net_hdr header;
+	struct cutter cut;
+	uint8_t head[MAX_HEADER_BYTES];
+	if (fd != TUNNEL_PORT || count != 3 || vecs[0].iov_len != sizeof header)
+		fail("not what a tunnel port takes");
+	if (moody && roll(2))
+		return errno = errors[roll(5)], -1;
+	memcpy(&header, vecs[0].iov_base, sizeof header);
+	size_t outer = vecs[1].iov_len, length = outer + vecs[2].iov_len;
+	uint8_t *frame = malloc(length);
+	memcpy(frame, vecs[1].iov_base, outer);
+	memcpy(frame + outer, vecs[2].iov_base, vecs[2].iov_len);
+	size_t l3 = ETHERNET, l4 = header.outer_l4;
+	int is_v4 = header.gso_type & GSO_TUNNEL_V4;
+	if (get32(frame + 8) == 0 || l4 + UDP_HEADER != outer || get16(frame + l4 + 4) != length - l4 ||
+	    (is_v4 ? get16(frame + l3 + 2) : get16(frame + l3 + 4) + IPV6) != (int)(length - l3))
+		fail("another length");
+	if (is_v4 && fold(sum_bytes(frame + l3, IPV4)) != 0xffff)
+		fail("another sum of the outer header");
+	const struct gso gso = { .type = header.gso_type, .size = header.gso_size, .flags = header.flags,
+		.csum_start = header.csum_start, .outer_l4 = header.outer_l4, .inner_l3 = header.inner_l3 };
+	if (header.hdr_len > MAX_HEADER_BYTES) {
+		accepted += (length - header.hdr_len + header.gso_size - 1) / header.gso_size;
+	} else {
+		if (cut_start(&cut, frame, length, &gso) != 0 || cut.at.payload != header.hdr_len)
+			fail("no tunnel frame");
+		for (size_t i = cut_count(&cut); i > 0; i--, accepted++) {
+			const uint8_t *payload;
+			size_t bytes;
+			cut_next(&cut, head, &payload, &bytes);
+			if (bytes < 1 || payload + bytes > frame + length)
+				fail("a segment across the end");
+		}
+	}
+	free(frame);
+	return (ssize_t)(sizeof header + length);
 }
 
 /* Frames one behind the other. Whether one may lie in another: then nobody knows what is sent of it. */
@@ -179,6 +226,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (call(address_set) != 0)
 			fail("no such slot");
 	}
+	struct tunnel_source source = { .tap = TUNNEL_PORT, .family = roll(2) ? AF_INET : AF_INET6, .port = 50000, .ttl = 64,
+		.has_checksum = (int32_t)roll(2) };
+	for (int set = (int)roll(SLOTS + 1); set > 0; set--) {
+		arguments[0].number = (int32_t)roll(SLOTS), arguments[1].number = (int32_t)roll(3);
+		arguments[2].number = roll(4) ? 1500 : (int32_t)word();
+		if (call(address_link) == 0)
+			state.sending->destinations[arguments[0].number].passed = (uint8_t)roll(2);
+	}
 	int is_odd = make_batch(), entries = 1 + (int)roll(ENTRIES), delivered = 0;
 	int32_t *list = malloc((size_t)entries * 8), slots[ENTRIES];
 	size_t due = 0, lost = 0;
@@ -187,8 +242,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		list[2 * i + 1] = slots[i] = (int32_t)roll(SLOTS + 1) - (roll(20) == 0);
 		due += datagrams_due(list[2 * i], slots[i]);
 	}
-	arguments[0].number = 0, arguments[1].number = 7, arguments[3].number = entries, arguments[4].number = PREFIX;
+	arguments[0].number = 0, arguments[1].number = SOCKET, arguments[3].number = entries, arguments[4].number = PREFIX;
 	arguments[2].bytes = list, arguments[2].length = (size_t)entries * 8, arguments[5].number = segmentation;
+	arguments[6].bytes = roll(4) ? &source : NULL, arguments[6].length = sizeof source;
 	accepted = 0, calls = 0;
 	int32_t result = call(udp_send);
 	for (int i = 0; i < entries; i++) {

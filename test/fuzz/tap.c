@@ -26,6 +26,7 @@ static size_t tap_header;
 WITHOUT(ring)
 WITHOUT(receive)
 WITHOUT(send)
+WITHOUT(tunnel_send)
 WITHOUT(errors)
 
 struct sending *sending_create(void)

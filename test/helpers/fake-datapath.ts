@@ -24,7 +24,7 @@ import type {
 } from '../../src/datapath/contract.js';
 import type { FrameProbe } from '../../src/datapath/probe-contract.js';
 import type { PeerList, PeerReport, Sending } from '../../src/model/peer-report.js';
-import type { RouteMtu } from '../../src/model/underlay-state.js';
+import type { RouteFacts } from '../../src/model/underlay-state.js';
 import type { Endpoint as Destination, MacAddress } from '../../src/plugin/index.js';
 import type { IpAddress } from '../../src/wire/ip.js';
 
@@ -133,6 +133,7 @@ const NO_PLACE: PeerPlace = {
   mtuBytes: undefined,
   isMtuLearned: false,
   refusesSegmentation: false,
+  tunnelUse: 'none',
   stationCount: 0,
   stations: [],
 };
@@ -143,7 +144,7 @@ export class FakeOverlay implements OverlayDatapath {
   destination: Destination | undefined;
   carrier = true;
   loops: readonly IpAddress[] = [];
-  routeMtus: readonly RouteMtu[] = [];
+  routes: readonly RouteFacts[] = [];
   namedPeers: readonly IpAddress[] = [];
   readonly ports = new Map<string, FakePort>();
   readonly table = new Map<MacAddress, { readonly to: readonly Destination[]; readonly ttlMs: number }>();
@@ -239,9 +240,9 @@ export class FakeOverlay implements OverlayDatapath {
     this.loops = destinations;
   }
 
-  setRouteMtus(routes: readonly RouteMtu[]): void {
+  setRoutes(routes: readonly RouteFacts[]): void {
     this.touch();
-    this.routeMtus = routes;
+    this.routes = routes;
   }
 
   answer(lookup: number, answer: LookupAnswer): void {
@@ -330,7 +331,7 @@ export class FakeOverlay implements OverlayDatapath {
   }
 
   get offloads(): readonly Offload[] {
-    return this.config.offload.filter((offload) => ['checksum', 'tso', 'train'].includes(offload));
+    return this.config.offload.filter((offload) => ['checksum', 'tso', 'train', 'tunnel'].includes(offload));
   }
 
   mute(): void {

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 
 import t, { type Test } from 'tap';
 
-import { openSteering, steerByFlow } from '../../src/datapath/userland/main/steering.js';
+import { steerByFlow, steering } from '../../src/datapath/userland/main/steering.js';
 import * as extra from '../../src/dgram-extra/index.js';
 import { read16 } from '../../src/wire/bytes.js';
 import * as d from '../../src/wire/descriptor.js';
@@ -173,7 +173,7 @@ async function tapQueues(t: Test): Promise<void> {
     1,
     'and all of them can be written to',
   );
-  await openSteering();
+  await steering.open();
   t.ok(steerByFlow(queues, 'tap0'), 'with a program');
   t.ok(steerByFlow(queues, 'tap0'), 'again, as at a restart');
   for (const version of [4, 6] as const) {

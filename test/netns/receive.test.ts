@@ -11,6 +11,7 @@ import t, { type Test } from 'tap';
 import * as extra from '../../src/dgram-extra/index.js';
 import { ruleWords } from '../../src/encap/contract.js';
 import { VXLAN } from '../../src/encap/vxlan.js';
+import { DATAGRAMS } from '../../src/io/contract.js';
 import { LinuxSocket } from '../../src/io/linux.js';
 import * as d from '../../src/wire/descriptor.js';
 import { Daemon, directOverlay } from '../helpers/daemon.js';
@@ -191,7 +192,7 @@ function cannotBeTold(t: Test, bench: Bench): void {
   t.equal(receiveInto(bench, bench.incoming), 1);
   t.equal(d.runFrames(bench.incoming.descriptors, 0), 2, 'which is as it was');
   // The socket as the datapath has it: the next ones arrive, cut by the kernel, which knows.
-  const socket = new LinuxSocket(bench.receiver, VXLAN, false);
+  const socket = new LinuxSocket(bench.receiver, VXLAN, DATAGRAMS);
   const datagrams = [{ ...honest, lie: 2 * each }, honest, honest].map(datagramOf);
   const counts = [0, 1].map(() => {
     sendMessage(bench, datagrams);

@@ -197,11 +197,13 @@ const HEADERS = [
   'netinet/in.h',
   'sys/socket.h',
   'sys/types.h',
+  'linux/bpf.h',
   'linux/capability.h',
   'linux/ethtool.h',
   'linux/if.h',
   'linux/if_addr.h',
   'linux/if_arp.h',
+  'linux/if_ether.h',
   'linux/if_link.h',
   'linux/if_tun.h',
   'linux/io_uring.h',
@@ -211,8 +213,11 @@ const HEADERS = [
   'linux/net_namespace.h',
   'linux/landlock.h',
   'linux/netlink.h',
+  'linux/pkt_cls.h',
+  'linux/pkt_sched.h',
   'linux/rtnetlink.h',
   'linux/udp.h',
+  'linux/xfrm.h',
 ];
 
 /** Constants that the headers of Linux 6.1, which Debian 12 has, lack. */

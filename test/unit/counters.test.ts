@@ -174,18 +174,21 @@ const handedOver = (header: virtio.Repr) => (): Net => {
 };
 
 /** A device that says that all was sent, and has this in its result beside. */
-const saying = (more: number): Device => ({
+const saying = (more: number, ...tunnelUse: number[]): Device => ({
   receive: () => 0,
   deliver: (_: FrameBatch, __: Int32Array, count: number) => count + more,
+  tunnelUse: tunnelUse.length === 0 ? undefined : Int32Array.from(tunnelUse),
 });
 
-const sentWith = (more: number) => (): Net => {
-  const net = new Lab()
-    .vtep('192.0.2.1', { wrapSender: () => saying(more) })
-    .overlay({ destination: endpoint('192.0.2.2') });
-  net.port(MAC.a).sendWith(CUT, superframe(MAC.b));
-  return net;
-};
+const sentWith =
+  (more: number, tunnels = 0, refused = 0) =>
+  (): Net => {
+    const net = new Lab()
+      .vtep('192.0.2.1', { wrapSender: () => saying(more, tunnels, refused) })
+      .overlay({ destination: endpoint('192.0.2.2') });
+    net.port(MAC.a).sendWith(CUT, superframe(MAC.b));
+    return net;
+  };
 
 const writtenWith = (more: number) => (): Net => {
   const net = new Lab().vtep('192.0.2.1').overlay({ destination: endpoint('192.0.2.2') });
@@ -248,6 +251,8 @@ const ROWS: Record<Reachable, Row> = {
   tx_uso: [handedOver({ ...CUT, gsoType: virtio.GSO_UDP_L4 }), 1, 1],
   tx_nested: [handedOver({ ...CUT, gsoType: virtio.GSO_TCPV4 | virtio.GSO_TUNNEL_V4 }), 1, 1],
   tx_train: [sentWith(3 << JOINED_SHIFT), 3, 3],
+  tx_tunnel: [sentWith(0, 3), 3, 3],
+  tx_tunnel_refused: [sentWith(0, 0, 3), 3, 3],
   rx_coalesce: [writtenWith(3 << JOINED_SHIFT), 3, 3],
   rx_coalesce_refused: [writtenWith(REFUSED), 1, 1],
   tx_segmentation_refused: [sentWith(REFUSED), 1, 1],

@@ -5,17 +5,17 @@ import { parseOverlayProperty, splitOverlayProperties } from '../../src/cli/over
 import { offloadFlags } from '../../src/datapath/userland/main/tap-settings.js';
 import { TUN_F } from '../../src/dgram-extra/index.js';
 import { specsByEncapsulation } from '../../src/model/overlay-specs.js';
-import { OFFLOADS, offloadsOf } from '../../src/model/offloads.js';
+import { OFFLOADS, offloadsOf, USUAL_OFFLOADS } from '../../src/model/offloads.js';
 import { parseValue } from '../../src/model/properties.js';
 
 const spec = specsByEncapsulation()
   .get('vxlan')!
   .find(({ name }) => name === 'offload')!;
-const LIST = 'auto, off, or a list out of checksum, tso, uso, train, coalesce, nested';
+const LIST = 'auto, off, or a list out of checksum, tso, uso, train, tunnel, coalesce, nested';
 
 t.test('values, and their canonical spelling', (t) => {
   for (const [text, value = text, offloads = value.split(',')] of [
-    ['auto', 'auto', OFFLOADS],
+    ['auto', 'auto', USUAL_OFFLOADS],
     ['off', 'off', []],
     ['checksum'],
     ['train'],
@@ -23,6 +23,7 @@ t.test('values, and their canonical spelling', (t) => {
     ['checksum,tso'],
     ['uso,checksum', 'checksum,uso'],
     ['nested,uso,checksum', 'checksum,uso,nested'],
+    ['tunnel,tso,checksum', 'checksum,tso,tunnel'],
     ['coalesce,train', 'train,coalesce'],
     [[...OFFLOADS].reverse().join(), OFFLOADS.join()],
   ] as const satisfies readonly (readonly [string, string?, (readonly string[])?])[]) {
@@ -37,7 +38,7 @@ t.test('mistakes', (t) => {
     ['', `${LIST}: an offload is missing`],
     ['checksum,', `${LIST}: an offload is missing`],
     ['checksum,,tso', `${LIST}: an offload is missing`],
-    ['tunnel', `${LIST}: there is no 'tunnel'`],
+    ['tunel', `${LIST}: there is no 'tunel', did you mean tunnel?`],
     ['gso', `${LIST}: there is no 'gso', did you mean tso?`],
     ['checksum,trian', `${LIST}: there is no 'trian', did you mean train?`],
     ['AUTO', `${LIST}: there is no 'AUTO', did you mean auto?`],
@@ -47,6 +48,7 @@ t.test('mistakes', (t) => {
     ['train,checksum,train', "each offload once: 'train' is given twice"],
     ['tso', 'checksum too: tso needs it'],
     ['train,uso', 'checksum too: uso needs it'],
+    ['tunnel', 'tso too: tunnel needs it'],
     ['checksum,nested', 'tso or uso too: nested needs one of them'],
     ['nested,tso', 'checksum too: tso needs it'],
   ] as const)

@@ -30,7 +30,11 @@ t.test('what an overlay makes of it', async (t) => {
     const { kernel, watch, log } = newWatch(t);
     const datapath = new FakeDatapath();
     const health = new Health('overlay0', log);
-    const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+    const silent = {
+      isSilent: () => false,
+      allowAutomaticAddress: () => undefined,
+      takesTunnels: () => false,
+    };
     const around = { watch, datapath, links: silent, health, log, macChanged: () => undefined };
     const links = new OverlayLinks(SITE, around);
     const overlay = fakeOverlay(datapath);
@@ -64,7 +68,7 @@ t.test('what others have set on a port', async (t) => {
   const datapath = new FakeDatapath();
   const overlay = fakeOverlay(datapath);
   const health = new Health(OVERLAY, log);
-  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined, takesTunnels: () => false };
   const macChanged = (): void => undefined;
   const links = new OverlayLinks(SITE, { watch, datapath, links: silent, health, log, macChanged });
   t.teardown(() => {
@@ -134,7 +138,7 @@ t.test('what an overlay makes of its ports', async (t) => {
   const macChanged = (port: string, mac: MacAddress): void => {
     followed.push(`${port} ${mac.toString(16)}`);
   };
-  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined, takesTunnels: () => false };
   const links = new OverlayLinks(SITE, { watch, datapath, links: silent, health, log, macChanged });
   t.teardown(() => {
     links.stop();
@@ -244,7 +248,7 @@ t.test('an underlay that carries less than the ports', async (t) => {
   const datapath = new FakeDatapath();
   const overlay = fakeOverlay(datapath);
   const health = new Health(OVERLAY, log);
-  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined };
+  const silent = { isSilent: () => false, allowAutomaticAddress: () => undefined, takesTunnels: () => false };
   const around = { watch, datapath, links: silent, health, log, macChanged: () => undefined };
   const links = new OverlayLinks({ ...SITE, overheadBytes: 50 }, around);
   t.teardown(() => {
@@ -298,4 +302,45 @@ t.test('an underlay that carries less than the ports', async (t) => {
     ],
     'a line as each begins, changes or ends',
   );
+});
+
+t.test('links that take tunnel frames', async (t) => {
+  const { kernel, watch, log } = newWatch(t);
+  const datapath = new FakeDatapath();
+  const overlay = fakeOverlay(datapath);
+  const health = new Health(OVERLAY, log);
+  const asked: string[] = [];
+  let takes = false;
+  const takesTunnels = (name: string, checksum: string): boolean => {
+    asked.push(`${name} ${checksum}`);
+    return takes;
+  };
+  const hostLinks = { isSilent: () => false, allowAutomaticAddress: () => undefined, takesTunnels };
+  const macChanged = (): void => undefined;
+  const links = new OverlayLinks(SITE, { watch, datapath, links: hostLinks, health, log, macChanged });
+  t.teardown(() => {
+    links.stop();
+  });
+  links.start(overlay, 'up', TWO);
+  t.same(asked, [], 'nothing is asked for an overlay without the offload');
+  overlay.config = { ...overlay.config, offload: ['checksum', 'tso', 'tunnel'] };
+  links.change(LISTEN, 'up');
+  t.same(asked.splice(0), ['under0 full']);
+  t.same(overlay.routes, []);
+  const features = async (isOn: boolean, index: number | undefined): Promise<void> => {
+    takes = isOn;
+    kernel.tell({ about: 'link', index: UNDER, name: 'under0', kind: '' });
+    const indexOf = (): number | undefined => overlay.routes[0]?.tunnelLink?.index;
+    await waitUntil(() => indexOf() === index, { what: `the link to be ${index}` });
+  };
+  await features(true, UNDER);
+  t.match(overlay.routes, [{ to: TWO, tunnelLink: { index: UNDER, mtuBytes: 1500 } }]);
+  kernel.setLink(UNDER, 'under0', { carrier: false });
+  await features(true, undefined);
+  kernel.setLink(UNDER, 'under0');
+  await features(true, UNDER);
+  await features(false, undefined);
+  overlay.config = { ...overlay.config, offload: [] };
+  links.change(LISTEN, 'up');
+  t.same(overlay.routes, []);
 });

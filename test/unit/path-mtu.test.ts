@@ -387,6 +387,36 @@ await t.test('a turn reads so many messages and no more, of which a few are judg
   t.end();
 });
 
+await t.test('links that take tunnel frames', (t) => {
+  const told: string[] = [];
+  const paths = new PathMtus((slot, link) => told.push(`${slot}:${link?.index ?? 0}:${link?.mtuBytes ?? 0}`));
+  const news = (): string[] => {
+    while (paths.sweep(0));
+    return told.splice(0);
+  };
+  const [two, three] = ['192.0.2.2', '192.0.2.3'].map((ip) => endpoint(ip));
+  const route = (index: number, to = two.ip) => ({ to, tunnelLink: { index, mtuBytes: 1500 } });
+  paths.opened(0, two);
+  paths.nameRoutes(1, []);
+  t.same(news(), [], 'nothing without a link');
+  paths.nameRoutes(1, [route(7)]);
+  t.same(news(), ['0:7:1500'], 'a slot that is there');
+  t.equal(paths.bytes(0), Infinity, 'the link itself bounds no datagram');
+  paths.opened(1, { ...two, port: 4790 });
+  paths.opened(2, three);
+  t.same(news(), ['1:7:1500'], 'and one that comes');
+  paths.nameRoutes(2, [route(7), route(8, three.ip)]);
+  t.same(news().sort(), ['0:7:1500', '1:7:1500', '2:8:1500'], 'two overlays with the same link');
+  paths.nameRoutes(2, [route(8)]);
+  t.same(news().sort(), ['0:0:0', '1:0:0', '2:0:0'], 'with another one: none');
+  paths.nameRoutes(2, []);
+  t.same(news().sort(), ['0:7:1500', '1:7:1500']);
+  paths.closed(1);
+  paths.nameRoutes(1, []);
+  t.same(news(), ['0:0:0'], 'no more');
+  t.end();
+});
+
 await t.test('times do not come again when the ticks run over', (t) => {
   const paths = new PathMtus();
   const slot = 100;

@@ -77,9 +77,8 @@ function newHost(count = 2): Host {
     links,
     sockets: {
       tokens: [],
-      senderFds: [],
       senderPorts: [],
-      segmentation: false,
+      senders: { senderFds: [], segmentation: false },
       counters: () => [],
       examples: [],
       release: () => Promise.resolve(),

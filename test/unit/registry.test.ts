@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 
-import { OFFLOADS } from '../../src/model/offloads.js';
+import { USUAL_OFFLOADS } from '../../src/model/offloads.js';
 import {
   type Refusal,
   newHost,
@@ -34,7 +34,7 @@ t.test('creating an overlay', async (t) => {
       accept: 'known',
       vlan: 'keep',
       dscp: 'zero',
-      offload: OFFLOADS,
+      offload: USUAL_OFFLOADS,
     });
     t.match(datapath.overlays.get(1)?.ports.get('overlay0')?.config, { vid: 0, mtuBytes: 1450, own: true });
     t.ok(existsSync(path.join(stateDir, 'overlay0.json')));

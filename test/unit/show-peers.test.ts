@@ -31,6 +31,7 @@ const PLACE: PeerPlace = {
   mtuBytes: 1500,
   isMtuLearned: false,
   refusesSegmentation: false,
+  tunnelUse: 'none',
   stationCount: 2,
   stations: [0x0200_0000_0001, 0x0200_0000_0002],
 };
@@ -96,6 +97,12 @@ await t.test('kinds of path', async (t) => {
   const zero = { checksum: 'zero', maySendTrains: true } as const;
   t.match(await rowOf({ sending: zero }), { path: 'single', checksum: 'zero', pathReason: /checksums/ });
   t.match(await rowOf({ offloads: [] }), { path: 'single', pathReason: /this kernel/ });
+  const offloads = ['train', 'tunnel'] as const;
+  t.match(await rowOf({ offloads, place: { tunnelUse: 'sent' } }), { path: 'tunnel' });
+  t.match(await rowOf({ place: { tunnelUse: 'sent' } }), { path: 'train' }, 'of another overlay');
+  t.match(await rowOf({ offloads }), { path: 'train', pathReason: /lacks tx-udp_tnl-csum-segmentation/ });
+  const tunnelUse = 'refused';
+  t.match(await rowOf({ offloads, place: { tunnelUse } }), { path: 'train', pathReason: /has refused one/ });
   t.match(await rowOf({ place: { refusesSegmentation: true } }), { path: 'single', pathReason: /refused/ });
 });
 

@@ -49,11 +49,14 @@ export const TRAFFIC = {
   tx_uso: 'Superframes of UDP from ports (offload `uso`).',
   tx_nested: 'Superframes in a UDP tunnel from ports (offload `nested`).',
   tx_train: 'Messages of many frames that were sent (offload `train`).',
+  tx_tunnel: 'Superframes that left whole, as tunnel frames (offload `tunnel`).',
   rx_coalesce: 'Superframes that varpd put together for ports (offload `coalesce`).',
   tx_checksum_refused: foundWithout('checksum'),
   tx_tso_refused: foundWithout('tso'),
   tx_uso_refused: foundWithout('uso'),
   tx_nested_refused: foundWithout('nested'),
+  tx_tunnel_refused:
+    'Tunnel frames that the kernel did not take. Their superframes left as trains, and so do all to that destination until its route changes.',
   rx_coalesce_refused:
     'Reads from the underlay with a superframe that the kernel did not take. Its frames went to the port one by one.',
   tx_segmentation_refused:

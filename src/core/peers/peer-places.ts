@@ -5,6 +5,7 @@
  */
 import type { IpAddress } from '../../wire/ip.js';
 import { fromHalves, isMulticast, type MacAddress } from '../../wire/mac.js';
+import type { TunnelUse } from '../tables/destinations.js';
 import { NONE } from '../tables/mac-index.js';
 import type { Overlay } from '../overlay.js';
 import { isUsable } from '../tables/target-table.js';
@@ -22,6 +23,8 @@ export interface PeerPlace {
   readonly isMtuLearned: boolean;
   /** Messages of many frames were refused there. */
   readonly refusesSegmentation: boolean;
+  /** Whether superframes leave as tunnel frames. */
+  readonly tunnelUse: TunnelUse;
   /** Unicast MACs that live there, among the rows of this call. */
   readonly stationCount: number;
   /** The first of them. */
@@ -63,6 +66,7 @@ export function describePeers(overlay: Overlay, ips: readonly IpAddress[], from:
       mtuBytes: mtuBytes === Infinity ? undefined : mtuBytes,
       isMtuLearned: isThere && destinations.paths.knows(slot, Infinity, nowTick),
       refusesSegmentation: isThere && destinations.refusesSegmentation(slot),
+      tunnelUse: isThere ? destinations.tunnelUse(slot) : 'none',
       stationCount: found[index].count,
       stations: found[index].macs,
     };

@@ -12,7 +12,14 @@ export interface AddressBook {
   setAddress(slot: number, address: Uint8Array, port: number): void;
   /** Whether messages of many frames were refused there. */
   refusesSegmentation?(slot: number): boolean;
+  /** Superframes to this slot may leave as tunnel frames by the link with this index, 0 = they may not. Its route carries
+   * packets of so many bytes. */
+  setLink?(slot: number, link: number, mtuBytes: number): void;
+  tunnelUse?(slot: number): TunnelUse | undefined;
 }
+
+/** Whether superframes leave as tunnel frames. `refused`: they would, but the kernel did not take one. */
+export type TunnelUse = 'none' | 'sent' | 'refused';
 
 const ADDRESS_WORDS = 4;
 
@@ -23,8 +30,10 @@ interface Entry {
 }
 
 export class Destinations {
-  /** Path MTUs of the slots. */
-  readonly paths = new PathMtus();
+  /** Paths of the slots. */
+  readonly paths = new PathMtus((slot, link) => {
+    this.#book.setLink?.(slot, link?.index ?? 0, link?.mtuBytes ?? 0);
+  });
   readonly #book: AddressBook;
   readonly #slotOf = new Map<string, number>();
   readonly #entries: (Entry | undefined)[] = [];
@@ -106,6 +115,11 @@ export class Destinations {
   /** Returns whether its route or device refuses messages of many frames. */
   refusesSegmentation(slot: number): boolean {
     return this.#book.refusesSegmentation?.(slot) === true;
+  }
+
+  /** Returns whether superframes to this slot leave as tunnel frames. */
+  tunnelUse(slot: number): TunnelUse {
+    return this.#book.tunnelUse?.(slot) ?? 'none';
   }
 
   /** Writes the four words of the address of this slot to `at`. */

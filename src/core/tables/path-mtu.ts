@@ -1,6 +1,6 @@
 /**
- * Path MTUs by slot. They come from two sources: routes with an MTU (`ip route ... mtu`), and ICMP messages
- * that path-news.ts believes. Each thread has a table of its own, and asks it for every frame to the tunnel.
+ * Paths by slot: their MTUs, and the links that take tunnel frames. MTUs come from two sources: routes with an MTU
+ * (`ip route ... mtu`), and ICMP messages that path-news.ts believes. Each thread has a table of its own, and asks it for every frame to the tunnel.
  *
  * Sockets ignore the path MTUs that the kernel has from ICMP (IP_PMTUDISC_PROBE), since the kernel believes
  * any sender. So only this table bounds the size of a datagram, and the MTU of the device, above which the
@@ -9,7 +9,7 @@
  * A size from ICMP holds for ten minutes and can only become smaller (RFC 1191 6.3, RFC 8201 4). Then the
  * path is tried with full size again. A destination has one entry, which ends with it.
  */
-import type { RouteMtu } from '../../model/underlay-state.js';
+import type { RouteFacts, TunnelLink } from '../../model/underlay-state.js';
 import { type Endpoint, family, type IpAddress } from '../../wire/ip.js';
 import * as udp from '../../wire/udp.js';
 import { TICK_MS } from './target-table.js';
@@ -38,10 +38,19 @@ export class PathMtus {
   #learned = new Int32Array(MIN_SLOTS);
   #learnedTick = new Int32Array(MIN_SLOTS);
   readonly #endpoints: (Endpoint | undefined)[] = [];
-  /** Overlay -> routes. If several overlays have a route for an address, the smallest MTU counts. */
-  readonly #routes = new Map<number, ReadonlyMap<IpAddress, number>>();
+  /** Overlay -> routes. If several overlays have a route for an address, the smallest MTU counts, and no tunnel frame is
+   * sent if their links differ. */
+  readonly #routes = new Map<number, ReadonlyMap<IpAddress, RouteFacts>>();
+  /** Told of each slot that may get tunnel frames by a link, or may no longer. */
+  readonly #linked: (slot: number, link: TunnelLink | undefined) => void;
+  /** Slots that may. */
+  readonly #links = new Set<number>();
   /** `sweep` has still to look at the slots below this one. */
   #unsweptSlots = 0;
+
+  constructor(linked: (slot: number, link: TunnelLink | undefined) => void = () => undefined) {
+    this.#linked = linked;
+  }
 
   /** Notes that a slot is used for this destination from now on. */
   opened(slot: number, endpoint: Endpoint): void {
@@ -67,6 +76,7 @@ export class PathMtus {
   /** Notes that a slot is no longer used. */
   closed(slot: number): void {
     this.#endpoints[slot] = undefined;
+    this.#links.delete(slot);
   }
 
   /** Returns whether a datagram larger than `largest` is still too large: an entry from ICMP may be out of
@@ -105,13 +115,11 @@ export class PathMtus {
     return true;
   }
 
-  /** Replaces the routes of an overlay that carry less than their device. They apply to all slots once
-   * `sweep` returns false. */
-  nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
+  /** Replaces what is known of the routes of an overlay. It applies to all slots once `sweep` returns false. */
+  nameRoutes(overlay: number, routes: readonly RouteFacts[]): void {
     // Most overlays have no such route, and then no slot is looked at.
     if (routes.length === 0 && !this.#routes.delete(overlay)) return;
-    if (routes.length > 0)
-      this.#routes.set(overlay, new Map(routes.map(({ to, mtuBytes }) => [to, mtuBytes])));
+    if (routes.length > 0) this.#routes.set(overlay, new Map(routes.map((route) => [route.to, route])));
     this.#unsweptSlots = this.#endpoints.length;
   }
 
@@ -146,9 +154,25 @@ export class PathMtus {
     if (endpoint === undefined) return;
     let mtuBytes = this.#learned[slot] === UNKNOWN ? Infinity : this.#learned[slot];
     for (const routes of this.#routes.values())
-      mtuBytes = Math.min(mtuBytes, routes.get(endpoint.ip) ?? Infinity);
+      mtuBytes = Math.min(mtuBytes, routes.get(endpoint.ip)?.mtuBytes ?? Infinity);
     this.largest[slot] =
       mtuBytes === Infinity ? UNLIMITED : mtuBytes - udp.overheadBytes(family(endpoint.ip));
+    this.#link(slot, endpoint.ip);
+  }
+
+  #link(slot: number, ip: IpAddress): void {
+    let link: TunnelLink | undefined;
+    for (const routes of this.#routes.values()) {
+      const other = routes.get(ip)?.tunnelLink;
+      if (link !== undefined && other !== undefined && other.index !== link.index) {
+        link = undefined;
+        break;
+      }
+      link ??= other;
+    }
+    if (link === undefined && !this.#links.delete(slot)) return;
+    if (link !== undefined) this.#links.add(slot);
+    this.#linked(slot, link);
   }
 
   #grow(slots: number): void {

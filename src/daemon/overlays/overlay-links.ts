@@ -12,13 +12,13 @@
 import type { UnderlayInfo } from '../../control/messages.js';
 import type { Datapath, OverlayDatapath, PortHandle } from '../../datapath/contract.js';
 import type { LINK_STATE } from '../../model/overlay-specs.js';
-import type { NarrowWay, RouteMtu, Verdict } from '../../model/underlay-state.js';
+import { type NarrowWay, routeFacts, type Verdict, type Way } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
 import { formatMac, type MacAddress } from '../../wire/mac.js';
 import type { Health } from '../health.js';
 import type { Log } from '../log.js';
 import type { Following, LinkWatch } from '../underlay/link-watch.js';
-import type { SilentLinks } from '../underlay/links.js';
+import type { SilentLinks, TunnelChecksum, TunnelLinks } from '../underlay/links.js';
 import { narrowSentence } from '../underlay/mtu.js';
 import { OwnInterface } from '../underlay/own-interface.js';
 import { type MacNews, type PortMac, PortMacs, type Refusal } from '../underlay/port-macs.js';
@@ -34,7 +34,7 @@ export interface OverlayPlace {
 export interface LinkContext {
   readonly watch: Pick<LinkWatch, 'followUnderlay' | 'followPort' | 'destinationsChanged'>;
   readonly datapath: Pick<Datapath, 'features'>;
-  readonly links: SilentLinks;
+  readonly links: SilentLinks & TunnelLinks;
   readonly health: Health;
   readonly log: Log;
   /** Called when the overlay has to know a port by another MAC. */
@@ -61,7 +61,7 @@ interface LinkedPort {
   refusal: Refusal | undefined;
 }
 
-type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRouteMtus'>;
+type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRoutes' | 'offloads' | 'sending'>;
 
 export class OverlayLinks {
   #place: OverlayPlace;
@@ -74,8 +74,10 @@ export class OverlayLinks {
   #mode: (typeof LINK_STATE)[number] = 'up';
   #state: Verdict['state'] = 'up';
   #loops: readonly IpAddress[] = [];
-  /** Route MTUs that the datapath has, as text. */
-  #routeMtus = '[]';
+  /** Facts about routes that the datapath has, as text. */
+  #routes = '[]';
+  /** Kind of the tunnel frames that the overlay sends where it can; undefined: none. */
+  #tunnels: TunnelChecksum | undefined;
   #narrowest: NarrowWay | undefined;
   #own: OwnInterface | undefined;
   #losses = 0;
@@ -95,6 +97,7 @@ export class OverlayLinks {
     this.#overlay = overlay;
     this.#mode = mode;
     if (destination !== undefined) this.#destinations.add(destination);
+    this.#tunnels = tunnelsOf(overlay);
     this.#followUnderlay();
   }
 
@@ -103,8 +106,8 @@ export class OverlayLinks {
       overlay: this.#place.overlay,
       listenIp: this.#place.listenIp,
       destinations: this.#destinations,
-      heard: (verdict, narrow, narrowest) => {
-        this.#setRouteMtus(narrow);
+      heard: (verdict, ways, narrowest) => {
+        this.#setRoutes(ways);
         this.#narrowest = narrowest;
         this.#judgeMtu();
         this.#heard(verdict);
@@ -118,11 +121,13 @@ export class OverlayLinks {
     for (const { following } of this.#ports.values()) following?.stop();
   }
 
-  /** The overlay has another listen address, or another `link-state`. */
+  /** The overlay has another listen address, another `link-state`, or other offloads. */
   change(listenIp: IpAddress, mode: (typeof LINK_STATE)[number]): void {
     const { carrier } = this;
     this.#mode = mode;
-    if (listenIp !== this.#place.listenIp) {
+    const tunnels = this.#overlay && tunnelsOf(this.#overlay);
+    if (listenIp !== this.#place.listenIp || tunnels !== this.#tunnels) {
+      this.#tunnels = tunnels;
       this.#place = { ...this.#place, listenIp };
       this.#underlay?.stop();
       this.#followUnderlay();
@@ -194,11 +199,14 @@ export class OverlayLinks {
     this.#overlay?.setLoops(loops);
   }
 
-  #setRouteMtus(routes: readonly RouteMtu[]): void {
+  #setRoutes(ways: readonly Way[]): void {
+    const { links } = this.#context;
+    const tunnels = this.#tunnels;
+    const routes = routeFacts(ways, (link) => tunnels !== undefined && links.takesTunnels(link, tunnels));
     const text = JSON.stringify(routes);
-    if (this.#routeMtus === text) return;
-    this.#routeMtus = text;
-    this.#overlay?.setRouteMtus(routes);
+    if (this.#routes === text) return;
+    this.#routes = text;
+    this.#overlay?.setRoutes(routes);
   }
 
   /** Whether full frames of the ports fit the underlay. */
@@ -370,6 +378,10 @@ export class OverlayLinks {
     if (troubles.length === 0) health.restore(source);
     else health.degrade(source, `port ${name}: its interface ${troubles.join(', and ')}`);
   }
+}
+
+function tunnelsOf({ offloads, sending }: LinkedDatapath): TunnelChecksum | undefined {
+  return offloads.includes('tunnel') ? sending.checksum : undefined;
 }
 
 const hasMac = ({ device }: Refusal): string => `has the MAC ${formatMac(device)}`;

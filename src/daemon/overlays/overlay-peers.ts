@@ -57,14 +57,25 @@ export async function peerPage(
 /** The kind of path that frames to a peer take, and why. */
 function pathOf({ offloads, sending }: PeersOwner['datapath'], place: PeerPlace | undefined): PathInfo {
   const { checksum } = sending;
+  const tunnelUse = offloads.includes('tunnel') ? (place?.tunnelUse ?? 'none') : undefined;
+  if (tunnelUse === 'sent')
+    return { path: 'tunnel', pathReason: 'the link of its route takes tunnel frames whole', checksum };
   const single = (pathReason: string): PathInfo => ({ path: 'single', pathReason, checksum });
   if (!sending.maySendTrains) return single('the property offload has no train');
   if (checksum === 'zero') return single('without UDP checksums the kernel cuts no messages');
   if (!offloads.includes('train')) return single('this kernel cuts no messages (UDP_SEGMENT, Linux 4.18)');
   if (place?.refusesSegmentation === true) return single('its route or device refused a message of many');
   const pathReason = 'the kernel or the device cuts messages of up to 64 datagrams';
-  return { path: 'train', pathReason, checksum };
+  const noTunnel = tunnelUse === undefined ? '' : `; ${NO_TUNNEL[tunnelUse](checksum)}`;
+  return { path: 'train', pathReason: pathReason + noTunnel, checksum };
 }
+
+/** Why superframes do not leave as tunnel frames. */
+const NO_TUNNEL = {
+  none: (checksum: string) =>
+    `no tunnel frames: the link of its route lacks tx-udp_tnl-${checksum === 'full' ? 'csum-' : ''}segmentation, or nothing was sent yet`,
+  refused: () => 'no tunnel frames: the kernel has refused one (tx_tunnel_refused)',
+} as const;
 
 type Counts = Omit<PeerRow, keyof PathInfo | 'port' | 'stationCount' | 'stations' | 'mtuBytes' | 'mtuFrom'>;
 

@@ -1,7 +1,7 @@
 /**
  * The rights of varpd while it runs: CAP_NET_ADMIN at most, as the configured user, without the system calls
  * that lead to more rights (dgram-extra/system-calls.c). Its children have no more either. Work that takes
- * another right is done before (steering.ts and rings.ts of datapath/userland/main, root.ts).
+ * another right is done before (inherited-program.ts and rings.ts of datapath/userland/main, root.ts).
  *
  * Rights belong to a thread, and Node has threads before the first line of JavaScript. So varpd gives up
  * rights on the main thread and then on each other one; new threads have the rights of the thread that made
@@ -11,7 +11,8 @@
  */
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
 import { leaveRings, openRings } from '../../datapath/userland/main/rings.js';
-import { leaveSteering, openSteering } from '../../datapath/userland/main/steering.js';
+import { steering } from '../../datapath/userland/main/steering.js';
+import { redirection } from '../../datapath/userland/main/tunnel-port.js';
 import {
   CAP_NET_ADMIN,
   dropInOtherThreads,
@@ -40,7 +41,8 @@ const KEPT = 1n << BigInt(CAP_NET_ADMIN);
 export async function giveUpRights(flags: Flags, isDaemon: boolean, beforeThat: () => void): Promise<void> {
   const isDone = takeVariable('withoutRights') !== undefined;
   spawnerOfOthers = takeVariable('spawner');
-  await openSteering(takeVariable('steering'));
+  await steering.open(takeVariable('steering'));
+  await redirection.open(takeVariable('redirection'));
   openRings(takeVariable('rings'));
   const isRoot = !isDone && process.geteuid?.() === 0;
   const root = isRoot ? await import('./root.js') : undefined;
@@ -111,7 +113,8 @@ export function beginAgain(args: readonly string[]): never {
 
 /** Leaves the results of that work to the next process, which has no right to do it. */
 function leaveWhatTookRights(): void {
-  leaveVariable('steering', leaveSteering());
+  leaveVariable('steering', steering.leave());
+  leaveVariable('redirection', redirection.leave());
   leaveVariable('rings', leaveRings());
   leaveVariable('spawner', spawnerOfOthers);
   leaveVariable('withoutRights', '1');

@@ -20,8 +20,6 @@ import {
   judge,
   type NarrowWay,
   narrowestWay,
-  type RouteMtu,
-  routeMtus,
   type UnderlayView,
   type Verdict,
   type Way,
@@ -59,8 +57,7 @@ export interface UnderlayFollower {
   readonly overlay: string;
   readonly listenIp: IpAddress;
   readonly destinations: Iterable<IpAddress>;
-  /** `narrow`: the destinations with routes that carry less than their links. */
-  heard(verdict: Verdict, narrow: readonly RouteMtu[], narrowest: NarrowWay | undefined): void;
+  heard(verdict: Verdict, ways: readonly Way[], narrowest: NarrowWay | undefined): void;
 }
 
 export interface Following {
@@ -275,7 +272,7 @@ export class LinkWatch {
   }
 
   #tell(follower: UnderlayFollower, view: UnderlayView): void {
-    follower.heard(judge(view, this.#waysOf), routeMtus(view.ways), narrowestWay(view));
+    follower.heard(judge(view, this.#waysOf), view.ways, narrowestWay(view));
   }
 
   // -- Changes that cause no event

@@ -12,11 +12,21 @@ import {
   LinkEvents,
   linkInfo,
   type LinkInfo,
+  linkOffloads,
   neighbourMac,
   type RouteInfo,
   routeTo,
+  TUN_F,
 } from '../../dgram-extra/index.js';
 import { type IpAddress, parse as parseIp, readV6, toBytes } from '../../wire/ip.js';
+
+/** Kinds of tunnel frames: with and without an outer UDP checksum. */
+export type TunnelChecksum = 'full' | 'zero';
+
+export interface TunnelLinks {
+  /** Whether the device of this link takes such tunnel frames whole. */
+  takesTunnels(name: string, checksum: TunnelChecksum): boolean;
+}
 
 /** The interfaces of overlays themselves. Such an interface is no station until it is used as one. */
 export interface SilentLinks {
@@ -26,7 +36,7 @@ export interface SilentLinks {
   allowAutomaticAddress(name: string): void;
 }
 
-export interface Links extends SilentLinks {
+export interface Links extends SilentLinks, TunnelLinks {
   /** Whether there is a link of this name in the network namespace of varpd. */
   exists(name: string): boolean;
   /**
@@ -36,10 +46,13 @@ export interface Links extends SilentLinks {
   mtuBytesOf(ip: IpAddress): number | undefined;
 }
 
+const TUNNEL_FLAGS = { full: TUN_F.UDP_TUNNEL_GSO_CSUM, zero: TUN_F.UDP_TUNNEL_GSO } as const;
+
 export const hostLinks: Links = {
   exists: (name) => linkInfo(name) !== undefined,
   isSilent,
   allowAutomaticAddress,
+  takesTunnels: (name, checksum) => ((linkOffloads(name)?.inForce ?? 0) & TUNNEL_FLAGS[checksum]) !== 0,
   mtuBytesOf(ip) {
     const [name] =
       Object.entries(networkInterfaces()).find(([, addresses]) =>

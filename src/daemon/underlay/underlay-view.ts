@@ -162,6 +162,7 @@ export class UnderlayViewer {
       to,
       hasRoute: true,
       link,
+      index: route.isLocal ? undefined : route.index,
       into,
       mtuBytes: narrower(to, route, this.#info(route.index, round.infos)),
     };

@@ -25,7 +25,7 @@ import type { RestoredTarget, TargetList } from '../../core/tables/target-list.j
 import type { TargetDescription, TargetScan } from '../../core/tables/target-rows.js';
 import type { Origin } from '../../core/tables/target-table.js';
 import type { EncapsulationName } from '../../encap/contract.js';
-import type { RouteMtu } from '../../model/underlay-state.js';
+import type { RouteFacts } from '../../model/underlay-state.js';
 import type { Endpoint, IpAddress } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
 import type { LookupAnswer } from '../contract.js';
@@ -60,6 +60,8 @@ export type Command =
       readonly senderFds: readonly number[];
       /** Whether these sockets take several datagrams in one message. */
       readonly segmentation: boolean;
+      /** The tunnel port. Undefined: no superframe leaves as a tunnel frame. */
+      readonly tunnelFd?: number | undefined;
       /** Mode point: shared by all threads that carry the overlay. */
       readonly stations?: StationMemory;
       readonly counters: Counters;
@@ -74,6 +76,7 @@ export type Command =
       readonly socket: Token;
       readonly senderFds: readonly number[];
       readonly segmentation: boolean;
+      readonly tunnelFd?: number | undefined;
       readonly reply: number;
     }
   | { readonly kind: 'remove-overlay'; readonly overlay: number; readonly reply: number }
@@ -145,8 +148,9 @@ export type Command =
   | { readonly kind: 'set-peers'; readonly overlay: number; readonly table: AddressTable }
   /** Replaces the destinations with routes that lead back into the overlay. */
   | { readonly kind: 'set-loops'; readonly overlay: number; readonly destinations: readonly IpAddress[] }
-  /** Replaces the overlay's routes that carry less than their device. */
-  | { readonly kind: 'set-route-mtus'; readonly overlay: number; readonly routes: readonly RouteMtu[] }
+  /** Replaces what is known of the overlay's routes. The name is that of earlier versions, which knew MTUs alone: a process
+   * of another version may read the command. */
+  | { readonly kind: 'set-route-mtus'; readonly overlay: number; readonly routes: readonly RouteFacts[] }
   /** Path news of another thread. */
   | { readonly kind: 'paths'; readonly news: readonly PathReport[] }
   | { readonly kind: 'announce'; readonly overlay: number; readonly frame: Uint8Array }

@@ -4,7 +4,7 @@ import { openvswitch } from './openvswitch.js';
 import { openvpn, socat } from './plain-tunnels.js';
 import { fastd, nebula, tinc, wireguard } from './private.js';
 import type { Subject } from './tunnel.js';
-import { plain, varpd } from './vxlan.js';
+import { plain, varpd, varpdTunnel } from './vxlan.js';
 
 export const OURS = varpd.name;
 export const KERNEL = kernel.name;
@@ -16,6 +16,7 @@ export const subjects: readonly Subject[] = [
   kernel,
   plain,
   varpd,
+  varpdTunnel,
   openvswitch,
   wireguard,
   tinc,

@@ -1,5 +1,6 @@
 // Tunnels in a process: ours, and a plain VXLAN in C.
 import type { EncapsulationName } from '../../../src/encap/index.js';
+import { OFFLOADS } from '../../../src/model/offloads.js';
 import { Daemon, type DaemonOptions, directOverlay } from '../../helpers/daemon.js';
 import { fromRoot } from '../../helpers/need.js';
 import type { Bed } from '../../helpers/netns.js';
@@ -59,4 +60,15 @@ export const varpd: Subject = {
   families: FAMILIES,
   missing: () => false,
   build: (bed, terms) => buildVarpd(bed, terms),
+};
+
+/** Superframes leave as tunnel frames where the wire takes them whole. */
+export const varpdTunnel: Subject = {
+  ...varpd,
+  name: 'varpd-tunnel',
+  title: 'varpd with the offload tunnel',
+  build: (bed, terms) => {
+    const offload = `offload=${OFFLOADS.join()}`;
+    return buildVarpd(bed, { ...terms, properties: [...terms.properties, offload] });
+  },
 };

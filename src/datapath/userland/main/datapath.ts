@@ -27,6 +27,7 @@ import { canSteer } from './steering.js';
 import { discardTap, hasLeftTap } from './taps.js';
 import { DatapathThread, type ThreadNews } from './thread.js';
 import { Threads } from './threads.js';
+import { SharedTunnelPort, withTunnelPort } from './tunnel-port.js';
 import { type OverlaySockets, UnderlaySockets } from './underlay.js';
 
 /** Time for the threads to end, out of the 2 s that varpd has: a thread may have a thousand copies of a frame
@@ -43,6 +44,7 @@ export class DatapathControl implements Datapath {
   readonly #overlays = new Map<number, UserlandOverlay>();
   readonly #ports: Ports;
   readonly #underlay: UnderlaySockets;
+  readonly #tunnelPort = new SharedTunnelPort();
   #lastToken = WAKE;
   #isHeld: boolean;
   #closing = false;
@@ -97,7 +99,7 @@ export class DatapathControl implements Datapath {
     let sockets: OverlaySockets;
     try {
       if (this.#closing) throw new Error('the datapath is ending');
-      sockets = this.#underlay.open(config);
+      sockets = this.#openSockets(config);
     } catch (error) {
       await this.#threads.release(config);
       throw error;
@@ -105,7 +107,7 @@ export class DatapathControl implements Datapath {
     const context = {
       links,
       sockets,
-      openSockets: (next: OverlayConfig) => this.#underlay.open(next),
+      openSockets: (next: OverlayConfig) => this.#openSockets(next),
       ports: this.#ports,
       features: () => this.features,
       leaving: () => void this.#overlays.delete(id),
@@ -114,7 +116,7 @@ export class DatapathControl implements Datapath {
     const overlay = new UserlandOverlay(config, context, listener);
     this.#overlays.set(id, overlay);
     const { options, counterArrays, exampleArrays } = overlay;
-    const { tokens, senderFds, segmentation } = sockets;
+    const { tokens, senders } = sockets;
     // An overlay in mode dynamic changes to mode point if its plugin, started later, has a fixed destination.
     const stations = createStationMemory();
     links.forEach((link, queue) => {
@@ -123,10 +125,14 @@ export class DatapathControl implements Datapath {
         counters: counterArrays[queue],
         examples: exampleArrays[queue],
       };
-      link.post({ kind: 'add-overlay', options, senderFds, segmentation, stations, ...own });
+      link.post({ kind: 'add-overlay', options, ...senders, stations, ...own });
     });
     overlay.restore(config.known);
     return overlay;
+  }
+
+  #openSockets(config: OverlayConfig): OverlaySockets {
+    return withTunnelPort(this.#underlay.open(config), config, this.#tunnelPort);
   }
 
   /** Rejects with an OverlayError. */

@@ -2,12 +2,13 @@
 import type { OverlayOptions } from '../../../core/overlay.js';
 import { restorable } from '../../../core/tables/target-rows.js';
 import { MAX_KNOWN_TARGETS } from '../../../model/handover.js';
-import type { RouteMtu } from '../../../model/underlay-state.js';
+import type { RouteFacts } from '../../../model/underlay-state.js';
 import type { IpAddress } from '../../../wire/ip.js';
 import type { Descriptor, Lists, Retained, OverlayConfig, TargetEntry } from '../../contract.js';
 import type { BareCommand, Command, Token } from '../protocol.js';
 import type { NamedPeers } from './named-peers.js';
 import { tapDescriptor } from './taps.js';
+import type { Senders } from './overlay-config.js';
 import type { HandedSocket, OverlaySockets } from './underlay.js';
 
 /** The state of an overlay that is handed over. */
@@ -19,8 +20,8 @@ export interface OverlayState {
   readonly named: Pick<NamedPeers, 'table'>;
   /** Destinations with routes that lead back into the overlay. */
   readonly loops: readonly IpAddress[];
-  /** Routes that carry less than their device. */
-  readonly routeMtus: readonly RouteMtu[];
+  /** Facts about the routes to its destinations. */
+  readonly routes: readonly RouteFacts[];
   recentTargets(limit: number): Promise<readonly TargetEntry[]>;
 }
 
@@ -69,8 +70,8 @@ async function standInLists(
   for (const { token, fd, encapsulation } of sockets)
     to(queueOf.get(token) ?? 0).push({ kind: 'add-socket', token, fd, encapsulation });
   for (const overlay of overlays) {
-    const { config, options, sockets, named, loops, routeMtus } = overlay;
-    const { fds: senderFds, segmentation } = sendersOf(overlay);
+    const { config, options, sockets, named, loops, routes } = overlay;
+    const { senderFds, segmentation } = sendersOf(overlay);
     // A copy, since another process cannot share this memory.
     const table = new Int32Array(named.table);
     const known = (await overlay.recentTargets(MAX_KNOWN_TARGETS)).map(restorable);
@@ -79,7 +80,7 @@ async function standInLists(
         { kind: 'add-overlay', options, socket, senderFds, segmentation },
         { kind: 'set-peers', overlay: config.id, table },
         { kind: 'set-loops', overlay: config.id, destinations: loops },
-        { kind: 'set-route-mtus', overlay: config.id, routes: routeMtus },
+        { kind: 'set-route-mtus', overlay: config.id, routes },
       );
       if (known.length > 0) to(queue).push({ kind: 'restore-targets', overlay: config.id, targets: known });
     });
@@ -91,24 +92,16 @@ async function standInLists(
   return Array.from(lists, (list: BareCommand[] | undefined) => list ?? []);
 }
 
-interface Senders {
-  readonly fds: readonly number[];
-  readonly segmentation: boolean;
-}
-
 /** Returns the listening socket of an overlay as its only sender, since other sockets are not handed over. */
 const listeningSender =
   (handed: readonly HandedSocket[]) =>
   ({ sockets }: OverlayState): Senders => {
     const socket = handed.find(({ token }) => token === sockets.tokens[0])!;
-    return { fds: [socket.fd], segmentation: sockets.segmentation && !socket.zeroChecksum };
+    return { senderFds: [socket.fd], segmentation: sockets.senders.segmentation && !socket.zeroChecksum };
   };
 
 /** Returns the sockets that an overlay sends from now. */
-const ownSenders = ({ sockets: { senderFds: fds, segmentation } }: OverlayState): Senders => ({
-  fds,
-  segmentation,
-});
+const ownSenders = ({ sockets }: OverlayState): Senders => sockets.senders;
 
 /** Lists for the next varpd, which gets the listening sockets alone. */
 export const storedLists = (inventory: Inventory): Promise<Lists> =>
@@ -118,7 +111,7 @@ export const storedLists = (inventory: Inventory): Promise<Lists> =>
 export function retain(inventory: () => Inventory, threads: number): Retained {
   const before = inventory();
   const taps = before.ports.flatMap(({ queues }) => queues);
-  const senders = before.overlays.flatMap((overlay) => ownSenders(overlay).fds);
+  const senders = before.overlays.flatMap((overlay) => ownSenders(overlay).senderFds);
   return {
     descriptors: [...new Set([...[...before.sockets, ...taps].map(({ fd }) => fd), ...senders])],
     threads,

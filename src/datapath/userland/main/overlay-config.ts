@@ -12,6 +12,16 @@ export type SocketConfig = Pick<
   'encapsulation' | 'listen' | 'mayLackAddress' | 'queues' | 'sourcePorts' | 'udpChecksum' | 'offload'
 >;
 
+/** The sockets that an overlay sends from. */
+export interface Senders {
+  /** One descriptor per source port. */
+  readonly senderFds: readonly number[];
+  /** Whether these sockets take messages that the kernel then cuts (UDP_SEGMENT). */
+  readonly segmentation: boolean;
+  /** The tunnel port (tunnel-port.ts). */
+  readonly tunnelFd?: number | undefined;
+}
+
 export function optionsOf(config: OverlayConfig): OverlayOptions {
   return {
     id: config.id,
@@ -32,10 +42,10 @@ export function optionsOf(config: OverlayConfig): OverlayOptions {
   };
 }
 
-/** Returns the offloads in force. `segmentation`: the kernel cuts messages of its sockets. */
+/** Returns the offloads in force. */
 export function offloadsInForce(
   { offload }: OverlayConfig,
-  segmentation: boolean,
+  { segmentation, tunnelFd }: Senders,
   features: Features,
 ): readonly Offload[] {
   const isThere: Readonly<Record<Offload, boolean>> = {
@@ -43,6 +53,7 @@ export function offloadsInForce(
     tso: features.tapTcpSegmentation,
     uso: features.tapUdpSegmentation,
     train: segmentation && features.udpSegmentation,
+    tunnel: tunnelFd !== undefined && features.tapTcpSegmentation,
     coalesce: features.udpCoalescing,
     nested: features.tapTunnelSegmentation,
   };
@@ -65,6 +76,7 @@ export function needsSockets(now: SocketConfig, next: SocketConfig): boolean {
     !isSameEndpoint(now.listen, next.listen) ||
     now.sourcePorts !== next.sourcePorts ||
     now.offload.includes('train') !== next.offload.includes('train') ||
+    now.offload.includes('tunnel') !== next.offload.includes('tunnel') ||
     sendsZeroChecksum(now) !== sendsZeroChecksum(next)
   );
 }

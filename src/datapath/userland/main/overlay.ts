@@ -20,7 +20,7 @@ import type { ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
 import type { Offload } from '../../../model/offloads.js';
 import type { PeerList, PeerReport, Sending } from '../../../model/peer-report.js';
-import type { RouteMtu } from '../../../model/underlay-state.js';
+import type { RouteFacts } from '../../../model/underlay-state.js';
 import { type Endpoint, type IpAddress, isSameEndpoint } from '../../../wire/ip.js';
 import type { MacAddress } from '../../../wire/mac.js';
 import type {
@@ -86,7 +86,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   readonly refusals = createRefusals();
   readonly named: NamedPeers;
   loops: readonly IpAddress[] = [];
-  routeMtus: readonly RouteMtu[] = [];
+  routes: readonly RouteFacts[] = [];
   carrier = true;
   listener: OverlayListener | undefined;
   readonly #peers: PeerThreads = new Map();
@@ -221,10 +221,10 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
       this.#watch?.forgotten(undefined);
       this.#shared?.forgetAll();
     }
-    const { tokens, senderFds, segmentation } = this.sockets;
+    const { tokens, senders } = this.sockets;
     await Promise.all(
       this.#links.map((link, queue) =>
-        link.request({ kind: 'change-overlay', options, socket: tokens[queue], senderFds, segmentation }),
+        link.request({ kind: 'change-overlay', options, socket: tokens[queue], ...senders }),
       ),
     );
     if (this.sockets !== sockets) await sockets.release(false);
@@ -248,8 +248,8 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
     for (const link of this.#links) link.post({ kind: 'set-loops', overlay: this.#id, destinations });
   }
 
-  setRouteMtus(routes: readonly RouteMtu[]): void {
-    this.routeMtus = routes;
+  setRoutes(routes: readonly RouteFacts[]): void {
+    this.routes = routes;
     for (const link of this.#links) link.post({ kind: 'set-route-mtus', overlay: this.#id, routes });
   }
 
@@ -355,7 +355,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   }
 
   get offloads(): readonly Offload[] {
-    return offloadsInForce(this.config, this.sockets.segmentation, this.#context.features());
+    return offloadsInForce(this.config, this.sockets.senders, this.#context.features());
   }
 
   // -- End

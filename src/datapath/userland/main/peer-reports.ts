@@ -206,6 +206,7 @@ const NOT_KNOWN: PeerPlace = {
   mtuBytes: undefined,
   isMtuLearned: false,
   refusesSegmentation: false,
+  tunnelUse: 'none',
   stationCount: 0,
   stations: [],
 };
@@ -226,6 +227,7 @@ function joined(one: PeerPlace, other: PeerPlace): PeerPlace {
     ...narrow,
     port: narrow.port ?? wide.port,
     refusesSegmentation: one.refusesSegmentation || other.refusesSegmentation,
+    tunnelUse: one.tunnelUse === 'none' ? other.tunnelUse : one.tunnelUse,
     stationCount,
     stations,
   };

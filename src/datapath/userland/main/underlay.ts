@@ -25,7 +25,7 @@ import { type Endpoint, formatEndpoint, toBytes } from '../../../wire/ip.js';
 import { MAX_DYNAMIC_PORT, MIN_DYNAMIC_PORT } from '../../../wire/udp.js';
 import type { Descriptor } from '../../contract.js';
 import type { Token } from '../protocol.js';
-import { sendsZeroChecksum, type SocketConfig } from './overlay-config.js';
+import { type Senders, sendsZeroChecksum, type SocketConfig } from './overlay-config.js';
 
 /** 4 MiB arrive at 10 Gbit/s within 3 ms, a time for which a datapath thread may be kept off its
  * processor. */
@@ -43,12 +43,9 @@ const SOURCE_PORT_COUNT = MAX_DYNAMIC_PORT - MIN_DYNAMIC_PORT + 1;
 export interface OverlaySockets {
   /** The listening sockets, one per queue. */
   readonly tokens: readonly Token[];
-  /** One descriptor per source port. */
-  readonly senderFds: readonly number[];
-  /** Their UDP ports. */
+  readonly senders: Senders;
+  /** UDP ports of the senders. */
   readonly senderPorts: readonly number[];
-  /** Whether these sockets take messages that the kernel then cuts (UDP_SEGMENT). */
-  readonly segmentation: boolean;
   /** The current counters of the listening sockets. */
   counters(): readonly Counters[];
   /** One a thread. */
@@ -150,9 +147,8 @@ export class UnderlaySockets {
     if (known === undefined) this.#hearPaths(listener, pool);
     return {
       tokens: listener.sockets.map(({ token }) => token),
-      senderFds: pool.fds,
+      senders: { senderFds: pool.fds, segmentation: config.offload.includes('train') && !zeroChecksum },
       senderPorts: pool.ports,
-      segmentation: config.offload.includes('train') && !zeroChecksum,
       counters: () => listener.sockets.map(countersNow),
       examples: listener.sockets.map(({ examples }) => examples),
       release: (isKept) => this.#release(name, poolName, isKept),

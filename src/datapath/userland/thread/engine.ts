@@ -17,9 +17,9 @@ import { receive } from '../../../core/receive.js';
 import { AGE_EVERY_MS, TICK_MS } from '../../../core/tables/target-table.js';
 import type { Encapsulation } from '../../../encap/contract.js';
 import { encapsulation } from '../../../encap/index.js';
-import type { PortDevice, UnderlaySocket } from '../../../io/contract.js';
+import { DATAGRAMS, type PortDevice, type SendingWays, type UnderlaySocket } from '../../../io/contract.js';
 import { dropOfSendError } from '../../../model/drops.js';
-import type { RouteMtu } from '../../../model/underlay-state.js';
+import type { RouteFacts } from '../../../model/underlay-state.js';
 import type { FrameBatch } from '../../../wire/descriptor.js';
 import type { Command, Report, Token } from '../protocol.js';
 import { AttachedPort } from './attached-port.js';
@@ -35,8 +35,7 @@ import { Sweeps } from './sweeps.js';
 export interface Platform extends AddressBook, PathPlatform {
   createBatch(direction: 'transmit' | 'receive' | 'replay'): FrameBatch;
   port(fd: number, headerBytes: number): PortDevice;
-  /** With `segmentation`, frames that fit together may be sent as one message for the kernel to cut. */
-  socket(fd: number, encapsulation: Encapsulation, segmentation: boolean): UnderlaySocket;
+  socket(fd: number, encapsulation: Encapsulation, ways: SendingWays): UnderlaySocket;
   /** Begins to watch descriptors, if `watch` was held back. */
   begin(): void;
   readonly routeMtuBytes: RouteMtuBytes;
@@ -242,7 +241,7 @@ export class DatapathEngine {
       case 'add-socket': {
         const { token, fd, counters, examples } = command;
         const encap = encapsulation(command.encapsulation);
-        const device = this.#platform.socket(fd, encap, false);
+        const device = this.#platform.socket(fd, encap, DATAGRAMS);
         this.#sockets.set(token, { fd, device, mux: new Mux(encap, this.#shared, counters, examples) });
         this.#platform.watch(fd, token);
         return;
@@ -323,15 +322,11 @@ export class DatapathEngine {
     this.#sockets.get(socket)?.mux.add(overlay);
   }
 
-  #senders({
-    options,
-    senderFds,
-    segmentation,
-  }: Extract<Command, { kind: 'add-overlay' | 'change-overlay' }>): OutputList[] {
+  #senders(command: Extract<Command, { kind: 'add-overlay' | 'change-overlay' }>): OutputList[] {
     const { capacityFrames } = this.#transmitBatch;
-    const encap = encapsulation(options.encapsulation);
-    return senderFds.map((fd) => {
-      const device = this.#platform.socket(fd, encap, segmentation);
+    const encap = encapsulation(command.options.encapsulation);
+    return command.senderFds.map((fd) => {
+      const device = this.#platform.socket(fd, encap, command);
       return new OutputList(device, capacityFrames, dropOfSendError);
     });
   }
@@ -361,7 +356,7 @@ export class DatapathEngine {
     this.#sweeps.begin(entry.overlay);
   }
 
-  #nameRoutes(overlay: number, routes: readonly RouteMtu[]): void {
+  #nameRoutes(overlay: number, routes: readonly RouteFacts[]): void {
     const { paths } = this.#shared.destinations;
     paths.nameRoutes(overlay, routes);
     this.#sweeps.begin(paths);

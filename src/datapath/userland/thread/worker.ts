@@ -37,6 +37,8 @@ const TRANSMIT_SLAB_BYTES = (BATCH_FRAMES + 1) * (MAX_FRAME_BYTES + 336);
 const MAX_RUN = 64;
 /** Added to a token by pollWait if the error queue has messages (dgram_extra.c). */
 const HAS_ERRORS = 1 << 30;
+/** By the result of addressTunnel. */
+const TUNNEL_USE = ['none', 'sent', 'refused'] as const;
 /** Devices that one epoll_wait reports; the next call reports the others. */
 const READY_TOKENS = 64;
 
@@ -66,7 +68,7 @@ const platform: Platform = {
       ? createBatch(BATCH_FRAMES, RECEIVE_SLAB_BYTES, BATCH_FRAMES * MAX_RUN)
       : createBatch(BATCH_FRAMES, TRANSMIT_SLAB_BYTES),
   port: (fd, headerBytes) => new LinuxPort(fd, headerBytes),
-  socket: (fd, encapsulation, segmentation) => new LinuxSocket(fd, encapsulation, segmentation),
+  socket: (fd, encapsulation, ways) => new LinuxSocket(fd, encapsulation, ways),
   watch: (fd, token) => {
     if (held === undefined) addToPoll(epoll, fd, token);
     else held.set(fd, token);
@@ -85,6 +87,10 @@ const platform: Platform = {
     native.addressSet(slot, address, udpPort);
   },
   refusesSegmentation: (slot) => native.addressRefused(slot) === 1,
+  setLink: (slot, link, mtuBytes) => {
+    native.addressLink(slot, link, mtuBytes);
+  },
+  tunnelUse: (slot) => TUNNEL_USE[native.addressTunnel(slot)],
   readPathNews,
   random: Math.random,
   routeMtuBytes: (from, to) => {
