@@ -89,6 +89,14 @@ t.test('nftables: each rule of a recorded ruleset, alone', (t) => {
   t.equal(said(follow(IN, ofLo)), 'accept', 'another link');
   t.match(said(follow({ ...IN, link: 'lo' }, ofLo)), /^drop/);
   t.equal(said(follow(OUT, chains)), 'accept', 'no chain is for what leaves');
+  const outcome = (family: string): string => {
+    const place = { family, table: 'x', name: 'o' };
+    const chain = { ...place, hook: 'output', policy: 'drop' };
+    return said(follow(OUT, parseNft(JSON.stringify({ nftables: [{ chain }] }))));
+  };
+  t.match(outcome('inet'), /^drop policy drop/);
+  t.equal(outcome('arp'), 'accept', 'ARP is no UDP');
+  t.match(outcome('bridge'), /^unsure policy drop/, 'the link of the underlay may be a bridge or not');
   t.end();
 });
 
@@ -119,7 +127,7 @@ t.test('nftables: sets, verdict maps and limits', (t) => {
 });
 
 t.test('iptables: a recorded ruleset', (t) => {
-  const chains = parseIptables(recorded('iptables-save.txt'), 4);
+  const chains = parseIptables(recorded('iptables-save.txt'), 'iptables');
   const rules = (name: string): Chain => chains.find((one) => one.name === `iptables filter ${name}`)!;
   t.equal(rules('INPUT').hook?.policy, 'drop');
   t.equal(said(follow(IN, chains)), 'accept', 'a peer that is let in');
@@ -135,8 +143,8 @@ t.test('iptables: a recorded ruleset', (t) => {
   t.equal(said(follow(V6, chains)), 'accept', 'IPv6 has rules of its own');
   const drop =
     '*filter\n:INPUT ACCEPT [0:0]\n-A INPUT ! -s fd88::/64 -p udp -m multiport --dports 1:80,4789 -j DROP\nCOMMIT\n';
-  t.equal(said(follow(V6, parseIptables(drop, 6))), 'accept');
-  t.match(said(follow({ ...V6, from: ip('fd99::1') }, parseIptables(drop, 6))), /^drop/);
+  t.equal(said(follow(V6, parseIptables(drop, 'ip6tables'))), 'accept');
+  t.match(said(follow({ ...V6, from: ip('fd99::1') }, parseIptables(drop, 'ip6tables'))), /^drop/);
   t.end();
 });
 
@@ -148,7 +156,7 @@ t.test('firewall: a line for each program, and none is guessed', (t) => {
     linkTo: () => 'eth0',
     home: 'eth0',
     nftables: { unread: 'nft is not installed' },
-    iptables: { chains: parseIptables(recorded('iptables-save.txt'), 4) },
+    iptables: { chains: parseIptables(recorded('iptables-save.txt'), 'iptables') },
   };
   t.equal(line(checkFirewall(facts), 'NFTABLES'), 'skip nft is not installed');
   t.equal(line(checkFirewall(facts), 'IPTABLES'), 'ok no rule drops UDP from or to the destination');
@@ -158,6 +166,14 @@ t.test('firewall: a line for each program, and none is guessed', (t) => {
     /^fail UDP from 10\.88\.88\.99 to port 4789 of 10\.88\.88\.69 is dropped: chain 'iptables filter VTEPS'/,
   );
   t.equal(line(checkFirewall({ ...facts, destinations: [] }), 'IPTABLES'), 'skip no destination is known');
+  const text =
+    '*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p udp -m multiport --dports 53,4789 -j DROP\nCOMMIT\n';
+  const legacy = checkFirewall({ ...facts, iptables: { chains: parseIptables(text, 'iptables-legacy') } });
+  t.match(legacy[1], {
+    status: 'fail',
+    sentence: /chain 'iptables-legacy filter OUTPUT'/,
+    advice: /\(iptables-legacy-save\)$/,
+  });
   t.end();
 });
 

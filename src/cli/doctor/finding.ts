@@ -105,7 +105,7 @@ export const CHECKS = {
     needs: 'an overlay, root, `nft`',
   },
   IPTABLES: {
-    about: 'No rule of iptables drops UDP from or to a destination of the overlay.',
+    about: 'No rule of iptables, or of iptables-legacy, drops UDP from or to a destination of the overlay.',
     needs: 'an overlay, root, `iptables-save`',
   },
 

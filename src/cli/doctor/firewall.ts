@@ -1,7 +1,7 @@
 /** Looks for rules of nftables and iptables that drop the packets of an overlay. */
 import type { Endpoint } from '../../wire/ip.js';
 import { fail, ok, type Plain, skip } from './finding.js';
-import { parseIptables } from './iptables-rules.js';
+import { IPTABLES_PROGRAMS, parseIptables } from './iptables-rules.js';
 import { parseNft } from './nft-rules.js';
 import { type Chain, follow, type Packet } from './ruleset.js';
 import type { OverlaySubject } from './subject.js';
@@ -17,18 +17,16 @@ export interface Rulesets {
 
 /** They are the same for all overlays, so they are read once. */
 export async function readRulesets(): Promise<Rulesets> {
-  const [nft, v4, v6] = await Promise.all([
+  const [nft, ...saved] = await Promise.all([
     outputOf('nft', ['-j', 'list', 'ruleset']),
-    outputOf('iptables-save', []),
-    outputOf('ip6tables-save', []),
+    ...IPTABLES_PROGRAMS.map((program) => outputOf(`${program}-save`, [])),
   ]);
-  const iptables =
-    v4.state === 'done'
-      ? [...parseIptables(v4.text, 4), ...(v6.state === 'done' ? parseIptables(v6.text, 6) : [])]
-      : undefined;
+  const chains = saved.flatMap(({ state, text }, index) =>
+    state === 'done' ? parseIptables(text, IPTABLES_PROGRAMS[index]) : [],
+  );
   return {
     nftables: nft.state === 'done' ? readNft(nft.text) : { unread: nft.text },
-    iptables: iptables === undefined ? { unread: v4.text } : { chains: iptables },
+    iptables: saved[0].state === 'done' ? { chains } : { unread: saved[0].text },
   };
 }
 
@@ -52,14 +50,14 @@ const MAX_DESTINATIONS = 256;
 
 export function checkFirewall(facts: FirewallFacts): Plain[] {
   return [
-    finding('NFTABLES', 'nft list ruleset', facts.nftables, facts),
-    finding('IPTABLES', 'iptables-save', facts.iptables, facts),
+    finding('NFTABLES', () => 'nft list ruleset', facts.nftables, facts),
+    finding('IPTABLES', (chain) => `${chain.split(' ', 1)[0]}-save`, facts.iptables, facts),
   ];
 }
 
 function finding(
   code: 'NFTABLES' | 'IPTABLES',
-  command: string,
+  commandFor: (chain: string) => string,
   rules: Ruleset,
   { destinations, listenIp, listenPort, linkTo, home }: FirewallFacts,
 ): Plain {
@@ -80,6 +78,7 @@ function finding(
       `no rule drops UDP from or to ${destinations.length === 1 ? 'the destination' : `the ${destinations.length} destinations`}`,
     );
   const { outcome, packet } = drop;
+  const command = commandFor(outcome.chain);
   const what = `UDP from ${packet.from} to port ${packet.port} of ${packet.to}`;
   const where = `chain '${outcome.chain}', rule '${outcome.rule}'`;
   return outcome.is === 'drop'

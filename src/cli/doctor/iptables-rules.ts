@@ -12,11 +12,15 @@ const HOOKS: ReadonlyMap<string, Packet['direction']> = new Map([
   ['POSTROUTING', 'out'],
 ]);
 
-/** `version`: of IP, of the program whose output it is. */
-export function parseIptables(text: string, version: 4 | 6): Chain[] {
+/** Each has rules of its own: those of `legacy` are not in nftables, and no other program shows them. */
+export const IPTABLES_PROGRAMS = ['iptables', 'ip6tables', 'iptables-legacy', 'ip6tables-legacy'] as const;
+
+/** `program`: its `-save` has this output. */
+export function parseIptables(text: string, program: (typeof IPTABLES_PROGRAMS)[number]): Chain[] {
   const chains: (Chain & { rules: Rule[] })[] = [];
   let table = '';
-  const keyOf = (name: string): string => `${version === 4 ? 'iptables' : 'ip6tables'} ${table} ${name}`;
+  const isForV6 = program.startsWith('ip6');
+  const keyOf = (name: string): string => `${program} ${table} ${name}`;
   for (const line of text.split('\n')) {
     if (line.startsWith('*')) table = line.slice(1).trim();
     const head = /^:(\S+) (\S+)/.exec(line);
@@ -25,8 +29,8 @@ export function parseIptables(text: string, version: 4 | 6): Chain[] {
       const direction = HOOKS.get(name);
       const hook = direction && {
         direction,
-        isForV4: version === 4,
-        isForV6: version === 6,
+        isForV4: !isForV6,
+        isForV6,
         policy: policy === 'DROP' ? ('drop' as const) : ('accept' as const),
       };
       chains.push({ name: keyOf(name), rules: [], ...(hook && { hook }) });

@@ -37,7 +37,7 @@ export function parseNft(text: string): Chain[] {
   const rules = of<{ chain: string; expr: readonly Json[] }>('rule');
   return of<{ hook?: string; policy?: string; dev?: string | readonly string[] }>('chain').map((chain) => {
     const key = keyOf(chain, chain.name);
-    const direction = chain.hook === undefined ? undefined : HOOKS[chain.hook];
+    const direction = chain.hook === undefined || chain.family === 'arp' ? undefined : HOOKS[chain.hook];
     const own = rules.filter((rule) => keyOf(rule, rule.chain) === key);
     return {
       name: key,
@@ -49,7 +49,7 @@ export function parseNft(text: string): Chain[] {
               direction,
               isForV4: chain.family !== 'ip6',
               isForV6: chain.family !== 'ip',
-              ...(chain.family === 'netdev' ? { links: linksOf(chain.dev) } : {}),
+              ...linksOf(chain),
               policy: chain.policy === 'drop' ? ('drop' as const) : ('accept' as const),
             },
           }),
@@ -60,9 +60,15 @@ export function parseNft(text: string): Chain[] {
 /** `inet filter input` */
 const keyOf = ({ family, table }: Named, name: string): string => `${family} ${table} ${name}`;
 
-/** nft 1.0.6 does not say for which links a chain of family netdev is. */
-const linksOf = (dev: string | readonly string[] | undefined): readonly string[] | 'not known' =>
-  dev === undefined ? 'not known' : typeof dev === 'string' ? [dev] : dev;
+/** Links whose packets a chain sees; undefined = all. nft 1.0.6 does not say it for the family netdev, and the family bridge is
+ * for those that are bridges. */
+function linksOf({
+  family,
+  dev,
+}: Named & { readonly dev?: string | readonly string[] }): Pick<NonNullable<Chain['hook']>, 'links'> {
+  if (family !== 'netdev' && family !== 'bridge') return {};
+  return { links: dev === undefined ? 'not known' : [dev].flat() };
+}
 
 type Sets = ReadonlyMap<string, readonly unknown[]>;
 
