@@ -174,6 +174,13 @@ await t.test('the classic mistakes', { skip }, async (t) => {
     const request = toHex(arpFrame({ from: OWN, senderIp: OWN_IP, targetIp: PEER_IP }));
     const { code, answers } = await explain(...foo, '--frame', request);
     t.match({ code, answers }, { code: EXIT.DONE, answers: [new RegExp(`ARP reply ${PEER_IP} at ${PEER}`)] });
+    const multicast = await explain(...foo, '--dst', '33:33:00:00:00:02');
+    t.match(
+      multicast.steps.find(({ step }) => step === 'plugin')?.read,
+      /drop \(tx_group\)$/,
+      'as it is counted',
+    );
+    t.match(multicast.drops, [{ reason: 'tx_group' }]);
     await daemon.ok('delete-vnic foo1');
   });
 

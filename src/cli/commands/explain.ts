@@ -30,7 +30,11 @@ const OPTIONS = [
   { name: 'src', value: 'mac|address', about: "its source MAC, else the port's; or its source address" },
   { name: 'type', value: 'ethertype', about: 'its EtherType: ipv4, ipv6, arp, or a number, as 0x8902' },
   { name: 'vlan', value: 'vid', about: 'a tag with this VLAN' },
-  { name: 'size', value: 'bytes', about: 'its bytes, with the Ethernet header; else 98, as of ping' },
+  {
+    name: 'size',
+    value: 'bytes',
+    about: 'its bytes, with the Ethernet header, and no fewer than its headers have; else 98, as of ping',
+  },
   { name: 'frame', value: 'hex', about: 'the whole frame, in hexadecimal digits' },
   { name: 'pcap', value: 'file#number', about: 'the frame with this number in a pcapng or pcap file' },
   { name: 'inbound', about: 'the frame comes out of the tunnel; needs --from' },

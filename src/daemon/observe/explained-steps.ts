@@ -161,21 +161,22 @@ function outbound(told: Told, run: Explained): readonly Rule[] {
 }
 
 function plugin({ question, answer }: Answered): Rule {
-  const about =
-    question.frame === undefined ? formatMac(question.destinationMac) : 'this broadcast or multicast';
+  const isGroup = question.frame !== undefined;
+  const about = isGroup ? 'this broadcast or multicast' : formatMac(question.destinationMac);
   return [
     'plugin',
-    `asked about ${about}, by explain: ${answerText(answer)}`,
+    `asked about ${about}, by explain: ${answerText(answer, isGroup)}`,
     'the frame waits for the answer of the plugin',
   ];
 }
 
-function answerText(answer: LookupAnswer): string {
+function answerText(answer: LookupAnswer, isGroup: boolean): string {
   switch (answer.kind) {
     case 'target':
       return `at ${answer.to.map(formatEndpoint).join(', ')}`;
     case 'drop':
-      return `drop (${answer.reason})`;
+      // As the datapath counts it.
+      return `drop (${isGroup && answer.reason === 'lookup_drop' ? 'tx_group' : answer.reason})`;
     case 'reply':
       return `the proxy replies: ${describe(answer.frame)}`;
     case 'redirect':
