@@ -193,6 +193,8 @@ await t.test('packages', { skip }, async (t) => {
       }
       t.equal((await root.exec('dladm --version')).trim(), version);
       t.ok(existsSync(root.at('usr/local/share/man/man8/dladm.8')), 'with its manual pages');
+      const [, compile] = /`(node "\$\(npm root -g\)[^`]*)`/.exec(textOf('docs/install.md')) ?? [];
+      await root.exec(['sh', '-c', compile]);
       mkdirSync(root.at('etc/varpd'));
       await root.exec(['sh', '-c', 'echo "user: root" > /etc/varpd/varpd.yaml']);
       await works(t, 'varpd', 'varpd-cni');
