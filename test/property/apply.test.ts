@@ -168,7 +168,11 @@ const REFUSED: readonly (readonly [string, RegExp, readonly Declared[]])[] = [
       [`${name}: no such encapsulation`, /none/, [{ ...base, encap: 'none' }]],
     ];
   }),
-  ['a MAC in use', /in use/, [{ ...kept.overlay0, vnics: vnicOf('new1', ['mac', ['02:00:00:00:00:01']]) }]],
+  [
+    'a MAC in use',
+    /in use on overlay0 by foo0/,
+    [{ ...kept.overlay0, vnics: vnicOf('new1', ['mac', ['02:00:00:00:00:01']]) }],
+  ],
   [
     'the MAC of a VNIC that does not run',
     /in use/,

@@ -10,6 +10,7 @@
 import type { DeclaredOverlay, DeclaredVnic } from '../../../control/declared-messages.js';
 import type { Failure } from '../../../control/messages.js';
 import type { Methods } from '../../../control/methods.js';
+import { OverlayError } from '../../../model/errors.js';
 import { checkDeclared, type OwnedSpec, PropertySet } from '../../../model/properties.js';
 import { inUse, isTemporary } from '../../../model/sentences.js';
 import type { MacAddress } from '../../../plugin/contract.js';
@@ -183,6 +184,8 @@ export class DeclaredOverlays {
     for (const vnic of [...changed, ...added]) {
       if (vnic.mac === undefined) continue;
       const mac = needMac(vnic.mac);
+      const holder = this.#context.directory.storedVnics(name).find((one) => one.mac === vnic.mac);
+      if (holder !== undefined && holder.name !== vnic.name) throw macOf(holder.name, name, vnic);
       const before = this.#macsOf(name, vnic.name, running);
       if (!before.includes(mac)) names.checkMac(overlay, mac);
       if (!macs.has(mac)) macs.add(mac);
@@ -271,6 +274,16 @@ export class DeclaredOverlays {
       }
     }
   }
+}
+
+/** Another VNIC has the MAC: most often the same one, under the name that it had when it was exported. */
+function macOf(
+  holder: string,
+  overlay: string,
+  { name, mac }: Pick<DeclaredVnic, 'name' | 'mac'>,
+): OverlayError {
+  const hint = `'dladm rename-link ${holder} ${name}' renames a VNIC`;
+  return new OverlayError('EXISTS', `mac: ${mac} is in use on ${overlay} by ${holder}`, [], undefined, hint);
 }
 
 /** Gives a VNIC that runs its other settings. Throws an OverlayError. */
