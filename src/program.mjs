@@ -5,7 +5,7 @@
  * V8 takes a third of the time of a start to read the source of varpd and to compile it, and Node as much again to find and link
  * modules. A script with its code needs neither. The code is of one version of V8, with its flags: any other compiles the script.
  */
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath, URL } from 'node:url';
@@ -64,4 +64,7 @@ export function run(name) {
 }
 
 // As a program it is for packages, which are made without the V8 that they are used with.
-if (process.argv[1] === fileURLToPath(import.meta.url)) compileAll(path.dirname(process.argv[1]));
+const own = fileURLToPath(import.meta.url);
+const [, main] = process.argv;
+if (main !== undefined && path.basename(main) === path.basename(own) && realpathSync(main) === own)
+  compileAll(path.dirname(own));
