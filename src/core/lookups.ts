@@ -14,7 +14,14 @@ import type { WaitingFrame } from './queues/frame-lookups.js';
 import { deliverTo } from './inject.js';
 import type { LookupResult } from './lookup.js';
 import { NONE } from './tables/mac-index.js';
-import { type RestoredTarget, rowAt, type TargetList, type TargetRow } from './tables/target-list.js';
+import type { Slots } from './tables/held-destinations.js';
+import {
+  ageAt,
+  beginOf,
+  type RestoredTarget,
+  type TargetList,
+  type TargetRow,
+} from './tables/target-list.js';
 import type { Overlay } from './overlay.js';
 import { forgetPresence } from './presence.js';
 import type { AnswerAge } from './tables/target-ages.js';
@@ -29,44 +36,47 @@ export function answer(overlay: Overlay, lookup: number, result: LookupResult): 
   else answerTarget(overlay, lookup, result);
 }
 
-/** Applies rows of a list that the plugin pushes, from row `from` on and before row `end`. */
+/** Applies rows of a list that the plugin pushes, from row `from` on and before row `end`. A row with one destination is no
+ * object: the garbage of a million would hold up the frames. */
 export function setTargets(overlay: Overlay, list: TargetList, from: number, end: number): void {
+  let age: AnswerAge | undefined;
   for (let row = from; row < end; row++) {
-    const { mac, to, ...age } = rowAt(list, row);
-    if (to.length === 0) overlay.invalidate(mac);
-    else setSlots(overlay, mac, overlay.held.acquireListed(list, row, to), age, 'pushed');
+    const mac = list.macs[row];
+    if (beginOf(list, row) === list.ends[row]) overlay.invalidate(mac);
+    else {
+      age = ageAt(list, row, age);
+      setSlots(overlay, highOf(mac), lowOf(mac), overlay.held.acquireListed(list, row), age, 'pushed');
+    }
   }
 }
 
 /** Applies a target that the plugin pushes or the operator sets. No destination = drop. */
 export function setTarget(overlay: Overlay, { mac, to, ...age }: TargetRow, origin: Origin): void {
-  setSlots(overlay, mac, overlay.held.acquireAll(to), age, origin);
+  setSlots(overlay, highOf(mac), lowOf(mac), overlay.held.acquireAll(to), age, origin);
 }
 
 /** `slots`: acquired for this. */
 function setSlots(
   overlay: Overlay,
-  mac: MacAddress,
-  slots: readonly number[],
+  high: number,
+  low: number,
+  slots: Slots,
   age: AnswerAge,
   origin: Origin,
 ): void {
   const { targets, questions, held, shared, refresher } = overlay;
-  forgetPresence(overlay, mac);
-  const high = highOf(mac);
-  let row = targets.find(high, lowOf(mac));
+  forgetPresence(overlay, high, low);
+  let row = targets.find(high, low);
   if (row === NONE) {
-    row = targets.insert(high, lowOf(mac), shared.nowTick);
+    row = targets.insert(high, low, shared.nowTick);
     targets.markUnused(row, shared.nowTick);
   } else {
     questions.remove(row);
     refresher.forget(row);
   }
-  const before = held.take(row);
-  if (slots.length > 0) settle(overlay, row, slots, age, origin);
+  held.releaseAll(row);
+  if (typeof slots === 'number' || slots.length > 0) settle(overlay, row, slots, age, origin);
   else settleAsDrop(overlay, row, age.ttlMs, COUNTER.lookup_drop, origin);
-  // Released after the new destinations are held, so that a peer that stays is a peer all the time.
-  for (const slot of before) held.release(slot);
 }
 
 /** Restores the target that a MAC had before a restart. It is stale: it is used, and its use causes a question. A known
@@ -118,9 +128,9 @@ function settleAnswer(overlay: Overlay, row: number, result: LookupResult): void
   const { held, refresher } = overlay;
   refresher.forget(row);
   if (result.kind === 'target' && result.to.length > 0) {
-    const before = held.take(row);
-    settle(overlay, row, held.acquireAll(result.to), result, 'plugin');
-    for (const slot of before) held.release(slot);
+    const slots = held.acquireAll(result.to);
+    held.releaseAll(row);
+    settle(overlay, row, slots, result, 'plugin');
     return;
   }
   const drop = result.kind === 'drop' ? result : undefined;
@@ -153,13 +163,7 @@ function keep(overlay: Overlay, row: number): void {
   releasePending(overlay, row);
 }
 
-function settle(
-  overlay: Overlay,
-  row: number,
-  slots: readonly number[],
-  age: AnswerAge,
-  origin: Origin,
-): void {
+function settle(overlay: Overlay, row: number, slots: Slots, age: AnswerAge, origin: Origin): void {
   const { targets, held, shared } = overlay;
   targets.settle(row, VALID, held.assign(row, slots), age, shared.nowTick, origin);
   releasePending(overlay, row);
@@ -168,6 +172,7 @@ function settle(
 /** Sends the frames that wait for this row. */
 function releasePending(overlay: Overlay, row: number): void {
   const { pending, shared } = overlay;
+  if (!pending.isWaitedFor(row)) return;
   pending.release(row, shared.replay, (count) => {
     sendPending(overlay, shared.replay, count, row);
   });

@@ -90,7 +90,7 @@ import type { OverlayOptions, Shared } from './overlay-options.js';
 import { Peers } from './peers/peers.js';
 import { PendingQueue } from './queues/pending-queue.js';
 import type { Port } from './port.js';
-import { forgetPresence } from './presence.js';
+import { forgetPresence, forgetPresences } from './presence.js';
 import type { Probe } from './probe/probe.js';
 import { type Asker, CONFIRMATION, INQUIRY, Questions } from './queues/questions.js';
 import { Refresher } from './queues/refresher.js';
@@ -306,12 +306,14 @@ export class Overlay {
    * way is out of date. If all are forgotten, `sweep` is to be called until it returns false. */
   invalidate(mac: MacAddress | undefined): void {
     this.frames.invalidate(mac);
-    forgetPresence(this, mac);
     if (mac === undefined) {
+      forgetPresences(this);
       for (const row of this.questions.rows) this.#askAgain(row);
       this.#sweeper.expireAll();
     } else {
-      const row = this.targets.find(highOf(mac), lowOf(mac));
+      const [high, low] = [highOf(mac), lowOf(mac)];
+      forgetPresence(this, high, low);
+      const row = this.targets.find(high, low);
       if (row !== NONE) this.#invalidateRow(row);
     }
   }

@@ -11,7 +11,6 @@
  * control side knows whether the interface is up. There is no lock: each word is stored whole, and a thread
  * that is late by a frame is right with the next one.
  */
-import { highOf, lowOf, type MacAddress } from '../wire/mac.js';
 import { type MacIndex, NONE } from './tables/mac-index.js';
 import { TICK_MS } from './tables/target-table.js';
 
@@ -104,16 +103,18 @@ export class Presence {
   }
 }
 
-/** Discards the presence of the port with this MAC, or of all ports: the plugin's next answer counts more
- * than frames heard before. */
-export function forgetPresence(
-  { ports, portIndex }: { readonly ports: readonly { presence: Presence }[]; readonly portIndex: MacIndex },
-  mac: MacAddress | undefined,
-): void {
-  if (mac === undefined) {
-    for (const { presence } of ports) presence.forget();
-  } else {
-    const index = portIndex.get(highOf(mac), lowOf(mac));
-    if (index !== NONE) ports[index].presence.forget();
-  }
+interface Ports {
+  readonly ports: readonly { readonly presence: Presence }[];
+  readonly portIndex: MacIndex;
+}
+
+/** Discards the presence of the port with this MAC: the plugin's next answer counts more than frames heard before. */
+export function forgetPresence({ ports, portIndex }: Ports, high: number, low: number): void {
+  const index = portIndex.get(high, low);
+  if (index !== NONE) ports[index].presence.forget();
+}
+
+/** The same for all ports. */
+export function forgetPresences({ ports }: Ports): void {
+  for (const { presence } of ports) presence.forget();
 }

@@ -21,6 +21,8 @@ import { type HostFacts, type InstanceId, MAX_LINE_CHARACTERS, rowsLine } from '
 
 /** A part of a list is a quarter of the longest line; one more row fits in the rest. */
 const PART_CHARACTERS = MAX_LINE_CHARACTERS / 4;
+/** A part with less text is an argument of its call. */
+const INLINE_CHARACTERS = 4096;
 const MAX_TIMERS = 1000;
 /** Rows after which a slice may end. */
 const STEP_ROWS = 32;
@@ -103,10 +105,15 @@ export function makeHost(
     const rows = [...checkList(method, value, what)].map(check);
     return { rows, check: (row) => row };
   };
-  /** Sends the list in independent calls. */
-  const tellEach = (method: string, list: List): void => {
-    if (!signal.aborted)
-      calls.tell(partsOf(list, (part) => `["tell",${id},${JSON.stringify(method)},[[${part}]]]`));
+  /** Sends the list in independent calls. The rows of a long one stay text until varpd comes to that call. */
+  const tellEach = (method: string, name: string, list: List): void => {
+    if (signal.aborted) return;
+    const call = (rows: string): string => `["tell",${id},${JSON.stringify(method)},[${rows}]]`;
+    calls.tell(
+      partsOf(list, (part) =>
+        part.length < INLINE_CHARACTERS ? call(`[${part}]`) : `${rowsLine(id, name, part)}\n${call('true')}`,
+      ),
+    );
   };
   /** The lines of a list that belongs to the next call. */
   const rowsOf = (name: string, list: List): Lines => partsOf(list, (part) => rowsLine(id, name, part));
@@ -162,6 +169,7 @@ export function makeHost(
       const method = 'setTargets';
       tellEach(
         method,
+        'targets',
         checkedList(method, targets, 'targets', (row) => checkTarget(method, row, endpoint)),
       );
     },
@@ -171,6 +179,7 @@ export function makeHost(
       else
         tellEach(
           method,
+          'macs',
           checkedList(method, macs, 'MACs', (mac) => checkMac(method, mac)),
         );
     },

@@ -67,7 +67,8 @@ export type FromPlugin =
   /** A call of a Host method without a result, and one with a result. */
   | readonly ['tell', InstanceId, method: string, args: readonly unknown[]]
   | readonly ['ask', CallId, InstanceId, method: string, args: readonly unknown[]]
-  /** A part of a long list (`rowsLine`). The parts belong to the next `tell` or `ask` of this instance. */
+  /** A part of a long list (`rowsLine`). The parts belong to the next `tell` or `ask` of this instance, which has `true`, or
+   * the names of its lists, as arguments. */
   | readonly ['rows', InstanceId, list: string, rows: readonly unknown[]]
   /** The parts since the last call are of no use: an invalid row has followed. */
   | readonly ['discard', InstanceId]

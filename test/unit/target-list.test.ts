@@ -3,8 +3,9 @@ import fc from 'fast-check';
 import t from 'tap';
 
 import {
+  ageAt,
+  beginOf,
   packTargets,
-  rowAt,
   sliceEnd,
   type TargetList,
   type TargetRow,
@@ -16,6 +17,14 @@ import { law } from '../helpers/law.js';
 import { equal } from '../helpers/world.js';
 import { inner, remote, times } from '../helpers/scenes.js';
 import type { Endpoint } from '../../src/wire/ip.js';
+
+function rowAt(list: TargetList, row: number): TargetRow {
+  const to = Array.from(
+    list.places.subarray(beginOf(list, row), list.ends[row]),
+    (place) => list.endpoints[place],
+  );
+  return { mac: list.macs[row], to, ...ageAt(list, row, undefined) };
+}
 
 const places = ['192.0.2.2', '192.0.2.3', '192.0.2.4'].map((ip) => endpoint(ip));
 

@@ -8,7 +8,7 @@ import type { Destinations } from './destinations.js';
 import type { LoopMarks } from '../loops.js';
 import type { Peers } from '../peers/peers.js';
 import { NONE } from './mac-index.js';
-import type { TargetList } from './target-list.js';
+import { beginOf, type TargetList } from './target-list.js';
 import { FLOOD, HERE, type TargetTable } from './target-table.js';
 
 /** The parts of the overlay that are used here. */
@@ -20,6 +20,9 @@ interface OverlayParts {
   readonly loops: LoopMarks;
   readonly shared: { readonly nowTick: number; readonly destinations: Destinations };
 }
+
+/** The slot of the only destination of a target, or a list of slots. */
+export type Slots = number | readonly number[];
 
 export class HeldDestinations {
   /** Row -> slots, for entries with several destinations. */
@@ -70,32 +73,35 @@ export class HeldDestinations {
   }
 
   /** Acquires the destinations of a row of a list. */
-  acquireListed({ ends, places, slots }: TargetList, row: number, to: readonly Endpoint[]): number[] {
-    const begin = ends[row] - to.length;
-    return to.map((endpoint, index) => {
-      const place = places[begin + index];
-      return (slots[place] = this.acquire(endpoint, slots[place]));
-    });
+  acquireListed(list: TargetList, row: number): Slots {
+    const begin = beginOf(list, row);
+    const end = list.ends[row];
+    if (end - begin === 1) return this.#acquirePlace(list, list.places[begin]);
+    return Array.from(list.places.subarray(begin, end), (place) => this.#acquirePlace(list, place));
+  }
+
+  #acquirePlace({ endpoints, slots }: TargetList, place: number): number {
+    return (slots[place] = this.acquire(endpoints[place], slots[place]));
   }
 
   /** Gives a row destinations that were acquired for it, one at least. Returns the value for the row in the target table: a
    * slot, HERE or FLOOD. */
-  assign(row: number, slots: readonly number[]): number {
+  assign(row: number, slots: Slots): number {
+    if (typeof slots === 'number') return slots;
     if (slots.length > 1) this.floods.set(row, slots);
     return slots.length > 1 ? FLOOD : slots[0];
   }
 
-  /** Releases all destinations of a row. */
+  /** Releases all destinations of a row. If it is to get others, the caller has acquired them before, so that a peer that
+   * stays is a peer all the time. */
   releaseAll(row: number): void {
-    for (const slot of this.take(row)) this.release(slot);
-  }
-
-  /** Returns the slots of a row. The row no longer holds them: the caller must release them. */
-  take(row: number): readonly number[] {
     const slots = this.floods.get(row);
-    this.floods.delete(row);
-    if (slots !== undefined) return slots;
+    if (slots !== undefined) {
+      this.floods.delete(row);
+      for (const slot of slots) this.release(slot);
+      return;
+    }
     const slot = this.#parts.targets.destination(row);
-    return slot >= 0 ? [slot] : [];
+    if (slot >= 0) this.release(slot);
   }
 }

@@ -5,6 +5,7 @@
 import { type Endpoint, formatEndpoint } from '../../wire/ip.js';
 import type { MacAddress } from '../../wire/mac.js';
 import { NONE } from './mac-index.js';
+import type { AnswerAge } from './target-ages.js';
 
 /** A target that is set. */
 export interface TargetRow {
@@ -65,37 +66,42 @@ export function* packTargets(rows: readonly TargetRow[]): Generator<TargetList, 
       }
       ends.push(places.length);
     }
-    const some = rows.slice(from, end);
-    yield {
-      macs: Float64Array.from(some, ({ mac }) => mac),
-      ttlMs: Float64Array.from(some, ({ ttlMs }) => ttlMs),
-      staleMs: Float64Array.from(some, ({ staleMs }) => staleMs ?? NaN),
+    const list: TargetList = {
+      macs: new Float64Array(ends.length),
+      ttlMs: new Float64Array(ends.length),
+      staleMs: new Float64Array(ends.length),
       ends: Int32Array.from(ends),
       places: Int32Array.from(places),
       endpoints,
       slots: new Int32Array(endpoints.length).fill(NONE),
     };
-    from = end;
+    for (let row = 0; from < end; row++, from++) {
+      const { mac, ttlMs, staleMs = NaN } = rows[from];
+      list.macs[row] = mac;
+      list.ttlMs[row] = ttlMs;
+      list.staleMs[row] = staleMs;
+    }
+    yield list;
   }
 }
 
-/** Returns one row of a list. */
-export function rowAt(list: TargetList, row: number): TargetRow {
-  const { macs, ttlMs, staleMs, ends, places, endpoints } = list;
-  const to: Endpoint[] = [];
-  for (let at = row === 0 ? 0 : ends[row - 1]; at < ends[row]; at++) to.push(endpoints[places[at]]);
-  return {
-    mac: macs[row],
-    to,
-    ttlMs: ttlMs[row],
-    staleMs: Number.isNaN(staleMs[row]) ? undefined : staleMs[row],
-  };
+/** Returns where the destinations of a row begin in `places`. */
+export function beginOf({ ends }: TargetList, row: number): number {
+  return row === 0 ? 0 : ends[row - 1];
+}
+
+/** Returns the age of a row: the object of the row before, if that has the same, as most have. */
+export function ageAt(list: TargetList, row: number, before: AnswerAge | undefined): AnswerAge {
+  const ttlMs = list.ttlMs[row];
+  const staleMs = Number.isNaN(list.staleMs[row]) ? undefined : list.staleMs[row];
+  return before?.ttlMs === ttlMs && before.staleMs === staleMs ? before : { ttlMs, staleMs };
 }
 
 /** Returns the first row behind a slice that begins at row `from`: at least one row, and as many more as have `work`
  * rows or destinations at most. */
-export function sliceEnd({ ends }: TargetList, from: number, work: number): number {
-  const before = from === 0 ? 0 : ends[from - 1];
+export function sliceEnd(list: TargetList, from: number, work: number): number {
+  const { ends } = list;
+  const before = beginOf(list, from);
   let end = from + 1;
   while (end < ends.length && end - from < work && ends[end] - before <= work) end++;
   return end;

@@ -74,10 +74,10 @@ export class PluginRequests {
         if (first === 'info' || first === 'warn' || first === 'error') host.log[first](textOf(second));
         return;
       case 'setTargets':
-        host.setTargets(first as never);
+        host.setTargets((first === true ? this.#takeRows(id, 'targets') : first) as never);
         return;
       case 'invalidate':
-        host.invalidate(first as never);
+        host.invalidate((first === true ? this.#takeRows(id, 'macs') : first) as never);
         return;
       case 'announce':
         host.announce(first as never, second as never);

@@ -19,8 +19,8 @@ import { announcement } from '../proxy.js';
 
 /** A list of so many rows is read at once, in well under a millisecond. */
 const SHORT_LIST = 64;
-/** Targets that are handed over between two pauses: some 2 us each. */
-const BATCH_ROWS = 256;
+/** Targets that are handed over between two pauses: as many as a plugin process sends in one message. */
+const BATCH_ROWS = 1024;
 /** setTimeout takes no more. */
 const MAX_INTERVAL_MS = 0x7fff_ffff;
 
