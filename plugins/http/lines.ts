@@ -8,22 +8,30 @@ const BYTE_ORDER_MARK = Buffer.from('\ufeff');
 /** Bound of a line, and of the data of an event. */
 const MAX_LINE_BYTES = 1024 * 1024;
 
-/** Splits chunks at LF or CR LF. A line is bytes, since a chunk may end in the middle of a character. */
+/** Splits chunks at LF or CR LF, and on demand at CR alone. A line is bytes, since a chunk may end in the middle of a
+ * character. */
 export class Lines {
   #rest: Buffer[] = [];
   #restBytes = 0;
   readonly #store: string;
+  readonly #isReturnEnd: boolean;
+  /** The last chunk has ended with CR: an LF now belongs to it. */
+  #isBehindReturn = false;
 
-  constructor(store: string) {
+  /** `isReturnEnd`: CR alone ends a line too. */
+  constructor(store: string, isReturnEnd = false) {
     this.#store = store;
+    this.#isReturnEnd = isReturnEnd;
   }
 
   /** Returns the lines that end in this chunk. Throws a StoreTrouble when a line is too long. */
   *of(chunk: Buffer): Generator<Buffer, void> {
-    let start = 0;
-    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
+    if (chunk.length === 0) return;
+    let start = this.#isBehindReturn && chunk[0] === NEWLINE ? 1 : 0;
+    this.#isBehindReturn = this.#isReturnEnd && chunk.at(-1) === RETURN;
+    for (let end = this.#end(chunk, start); end >= 0; end = this.#end(chunk, start)) {
       let line = chunk.subarray(start, end);
-      start = end + 1;
+      start = end + (chunk[end] === RETURN && chunk[end + 1] === NEWLINE ? 2 : 1);
       if (this.#restBytes > 0) {
         this.#keep(line);
         line = Buffer.concat(this.#rest, this.#restBytes);
@@ -33,6 +41,14 @@ export class Lines {
       yield line.at(-1) === RETURN ? line.subarray(0, -1) : line;
     }
     if (start < chunk.length) this.#keep(chunk.subarray(start));
+  }
+
+  /** Returns where the line ends that begins at `start`; -1 if it does not end in this chunk. */
+  #end(chunk: Buffer, start: number): number {
+    if (!this.#isReturnEnd) return chunk.indexOf(NEWLINE, start);
+    for (let at = start; at < chunk.length; at++)
+      if (chunk[at] === NEWLINE || chunk[at] === RETURN) return at;
+    return -1;
   }
 
   /** Returns whether bytes behind the last line are left. */
@@ -70,7 +86,7 @@ export class Events {
   #id: string | undefined;
 
   constructor(store: string) {
-    this.#lines = new Lines(store);
+    this.#lines = new Lines(store, true);
     this.#store = store;
   }
 

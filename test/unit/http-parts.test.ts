@@ -57,19 +57,24 @@ t.test('lines and events, however they are cut', (t) => {
   t.equal(String(marked.data), 'a', 'a byte order mark at the beginning is no part of the first line');
   const stream =
     ': comment\n\nid: 1\nevent: cursor\ndata\n\ndata:a\ndata:  b\nretry: 5\n\nid\nevent:x\n\nid: 2\0\nevent: y\n\ndata: cut';
-  for (const chunks of chunked(stream)) {
-    const events = new Events('store');
-    const seen = chunks.flatMap((chunk) => [...events.of(chunk)]);
-    t.strictSame(
-      seen.map(({ type, data, id }) => [type, data.toString(), id]),
-      [
-        ['cursor', '', '1'],
-        ['message', 'a\n b', '1'],
-        ['x', '', ''],
-        ['y', '', ''],
-      ],
-    );
-  }
+  for (const end of ['\n', '\r\n', '\r'])
+    for (const chunks of chunked(`\ufeff${stream}`.replaceAll('\n', end))) {
+      const events = new Events('store');
+      const seen = chunks.flatMap((chunk) => [...events.of(chunk)]);
+      t.strictSame(
+        seen.map(({ type, data, id }) => [type, data.toString(), id]),
+        [
+          ['cursor', '', '1'],
+          ['message', 'a\n b', '1'],
+          ['x', '', ''],
+          ['y', '', ''],
+        ],
+        JSON.stringify(end),
+      );
+    }
+  const mixed = new Events('store');
+  const [one, other] = ['data: a\r', '\ndata: b\n\r'].map((text) => [...mixed.of(Buffer.from(text))]);
+  t.strictSame([one.length, other.map(({ data }) => String(data))], [0, ['a\nb']], 'CR LF in two chunks');
   const long = Buffer.alloc(600_000, 'x');
   const lines = new Lines('store');
   t.strictSame([...lines.of(long)], []);
