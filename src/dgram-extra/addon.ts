@@ -49,6 +49,7 @@ export interface Addon {
   eventClear(fd: number): number;
   closeDescriptor(fd: number): number;
   lockFile(fd: number): number;
+  threadSlice(microseconds: number): number;
   tapOpen(name: string, options: number): number;
   tapInfo(fd: number, text: Uint8Array): number;
   tapNetwork(fd: number): number;

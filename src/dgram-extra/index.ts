@@ -63,6 +63,7 @@ export {
   type TapSettings,
 } from './tap-device.js';
 export { MAX_THREAD_NAME, nameThread } from './thread-name.js';
+export { shortenSlice } from './thread-slice.js';
 export { allowAutomaticAddress, isSilent, silenceLink } from './link-silence.js';
 
 /** The hot path. These calls go straight to C: they never throw, and they make no object. */

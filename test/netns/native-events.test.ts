@@ -1,6 +1,8 @@
 // src/dgram-extra against the kernel: waiting, news of links, and other processes. On real devices and sockets, from this process.
-import { closeSync, openSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import net from 'node:net';
+import { release } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -24,6 +26,28 @@ import {
 } from '../helpers/native.js';
 import { skipUnless } from '../helpers/need.js';
 import { Child, exec, waitUntil } from '../helpers/process.js';
+
+async function slice(t: Test): Promise<void> {
+  const read = (): number => {
+    const text = readFileSync('/proc/thread-self/sched', 'utf8');
+    return Number(/^se\.slice +: +(\d+)$/m.exec(text)?.[1]);
+  };
+  const [major, minor] = release().split('.').map(Number);
+  const isKept = major < 6 || (major === 6 && minor < 12);
+  const beforeNs = read();
+  const worker = new Worker(
+    `import('${MODULE}').then(({ shortenSlice }) => {
+       const { parentPort } = require('node:worker_threads');
+       shortenSlice();
+       parentPort.postMessage(require('node:fs').readFileSync('/proc/thread-self/sched', 'utf8'));
+     })`,
+    { eval: true },
+  );
+  const [text] = (await once(worker, 'message')) as [string];
+  if (!isKept) t.match(text, /^se\.slice +: +100000$/m);
+  t.equal(read(), beforeNs, 'the other threads keep theirs');
+  await worker.terminate();
+}
 
 async function waiting(t: Test): Promise<void> {
   const close = closing(t);
@@ -225,6 +249,7 @@ function locks(t: Test): void {
 
 await nativeTests(import.meta.url, async () => {
   await t.test('waiting, and waking another thread', waiting);
+  await t.test('a thread with a short slice', slice);
   await t.test('links that come and go', netlink);
   await t.test('who is at the other end of a Unix socket', credentials);
   await t.test('word to the service manager', { skip: skipUnless({ programs: ['python3'] }) }, notification);

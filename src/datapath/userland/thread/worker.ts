@@ -14,6 +14,7 @@ import {
   removeFromPoll,
   type Ring,
   routeMtuBytes,
+  shortenSlice,
   signalEvent,
   useRing,
 } from '../../../dgram-extra/index.js';
@@ -56,6 +57,7 @@ const { wakeFd, isHeld, ring, name } = workerData as {
   name: string;
 };
 nameThread(name);
+shortenSlice();
 if (ring !== undefined) useRing(ring);
 const epoll = createPoll();
 addToPoll(epoll, wakeFd, WAKE);
