@@ -246,6 +246,9 @@ const serverList = ({ servers }: Access): string => servers.join(', ');
 /** Codes of node:tls about certificates. */
 const CERTIFICATE = /CERT|SIGNED|ISSUER|ALTNAME|CRL|VERIFY|SSL|TLS/;
 
+/** The words of the package about a server whose first line is none of NATS. */
+const NO_NATS = /^unexpected response from server|^parse error/;
+
 function connectError(error: unknown, access: Access, { transport: { errors } }: Packages): NatsError {
   const { code, message } = error as { code?: unknown; message?: unknown };
   const codes = [code, (error as { cause?: { code?: unknown } }).cause?.code].map(String);
@@ -270,6 +273,8 @@ function connectError(error: unknown, access: Access, { transport: { errors } }:
       'EACCES',
       error,
     );
+  if (error instanceof SyntaxError || NO_NATS.test(text))
+    return new NatsError(`${at} does not speak the protocol of NATS`, 'EAGAIN', error);
   return new NatsError(`${at} does not answer`, 'EAGAIN', error);
 }
 
@@ -299,5 +304,8 @@ export function requestError(error: unknown, what: string, { transport, jetstrea
       'EAGAIN',
       error,
     );
+  // The package reads the answer, and finds no JSON, or members of other types.
+  if (causes.some((each) => each instanceof SyntaxError || each instanceof TypeError))
+    return new NatsError('NATS has given an answer that JetStream does not have', 'EAGAIN', error);
   return new NatsError('NATS has not answered in time', 'EAGAIN', error);
 }

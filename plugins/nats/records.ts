@@ -1,6 +1,7 @@
 /** The records that a mapping has in a bucket, and the mapping that records make. */
 import {
   EntryError,
+  formatEndpoint,
   formatMac,
   type MacAddress,
   type MappingEntry,
@@ -33,7 +34,7 @@ export function recordsOf(mapping: string): Wanted {
       throw new Error('the mapping is not valid: dladm check-mapping');
     const key = macKey(mac);
     records.set(key, text);
-    vteps.set(key, `${entry.to.ip}:${entry.to.port}`);
+    vteps.set(key, formatEndpoint(entry.to));
     for (const ip of [...entry.arp, ...entry.ndp])
       records.set(ipKey(ip), JSON.stringify({ mac: formatMac(mac) }));
     records.set(vtepKey(entry.to), JSON.stringify(entry.to));
@@ -66,7 +67,7 @@ function parsed(value: string | Uint8Array): MappingEntry | undefined {
 /** The VTEP of a record, or words that say that it has none. */
 export function vtepOf(value: Uint8Array): string {
   const to = parsed(value)?.to;
-  return to === undefined ? 'an invalid record' : `${to.ip}:${to.port}`;
+  return to === undefined ? 'an invalid record' : formatEndpoint(to);
 }
 
 /** Whether a record of the store means the same as the wanted one, however it is written. */

@@ -116,7 +116,10 @@ export class StateFile {
         const chunk = Buffer.from(text);
         hash.update(chunk);
         text = '';
-        written = written.then(() => file.write(chunk));
+        // A full disk may take a part of a write; `appendFile` goes on until it takes none.
+        written = written.then(() => file.appendFile(chunk));
+        // The error comes out of `await` below, perhaps some slices later.
+        written.catch(() => undefined);
       };
       const add = (value: unknown): void => {
         text += `${JSON.stringify(value)}\n`;
@@ -125,7 +128,7 @@ export class StateFile {
       await inSlices(values, add, signal);
       flush();
       await written;
-      await file.write(`${JSON.stringify(hash.digest('hex'))}\n`);
+      await file.appendFile(`${JSON.stringify(hash.digest('hex'))}\n`);
       await file.datasync();
       await file.close();
       await rename(fresh, this.#file);
@@ -180,11 +183,13 @@ export class StateSaver {
   readonly #failed: (error: Error) => void;
   #isChanged = false;
   #isEnded = false;
+  /** Message of the last write, if it has failed. */
+  #trouble: string | undefined;
   #saving: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #pauseMs = 0;
 
-  /** `write` writes the present state; `failed` hears of each write that has failed. */
+  /** `write` writes the present state; `failed` hears of a write that has failed, and not again of the same trouble. */
   constructor(write: () => Promise<void>, failed: (error: Error) => void) {
     this.#write = write;
     this.#failed = failed;
@@ -211,9 +216,14 @@ export class StateSaver {
   async #save(): Promise<void> {
     this.#isChanged = false;
     const beginMs = performance.now();
-    await this.#write().catch((error: unknown) => {
-      this.#failed(error as Error);
-    });
+    try {
+      await this.#write();
+      this.#trouble = undefined;
+    } catch (error) {
+      const { message } = error as Error;
+      if (message !== this.#trouble) this.#failed(error as Error);
+      this.#trouble = message;
+    }
     this.#pauseMs = Math.max(PAUSE_MS, PAUSE_TIMES * (performance.now() - beginMs));
     this.#saving = undefined;
     if (this.#hasChanged()) this.changed();

@@ -1,10 +1,10 @@
 // The last state of a snapshot on disk: a start while the store is away; and a snapshot that takes longer than a start may.
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import path from 'node:path';
 import t from 'tap';
 
-import { StateFile } from '../../src/plugin/index.js';
+import { StateFile, StateSaver } from '../../src/plugin/index.js';
 import {
   ask,
   json,
@@ -65,6 +65,43 @@ t.test('a state file: whole, of another program, damaged, absent', async (t) => 
     await t.rejects(read(), name);
   }
   await t.rejects(new StateFile(path.join(file, 'x')).write([]), 'no such directory');
+
+  // Nothing fits on /dev/full, and the error of the first chunk comes while later ones are made.
+  await state.write(values);
+  symlinkSync('/dev/full', `${file}.tmp`);
+  await t.rejects(state.write([...values, ...values, ...values]), { code: 'ENOSPC' }, 'a full disk');
+  t.equal(await read(), true, 'the file before stays');
+  t.equal(existsSync(`${file}.tmp`), false);
+});
+
+t.test('a state that cannot be saved: one sentence for a series of failures', async (t) => {
+  const said: string[] = [];
+  let trouble: string | undefined = 'full';
+  let writes = 0;
+  const saver = (): StateSaver =>
+    new StateSaver(
+      async () => {
+        writes++;
+        await Promise.resolve();
+        if (trouble !== undefined) throw new Error(trouble);
+      },
+      ({ message }) => said.push(message),
+    );
+  const one = saver();
+  const save = async (): Promise<void> => {
+    const before = writes;
+    one.changed();
+    await waitUntil(() => writes > before, { what: 'a write', timeoutMs: 20_000 });
+  };
+  await save();
+  await save();
+  t.strictSame(said, ['full']);
+  trouble = undefined;
+  await save();
+  trouble = 'full';
+  one.changed();
+  await one.end(true);
+  t.strictSame(said, ['full', 'full'], 'after a good write it is said again');
 });
 
 t.test('a start while the store is away', { skip }, async (t) => {

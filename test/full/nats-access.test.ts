@@ -218,6 +218,54 @@ t.test('without the packages of NATS', async (t) => {
   t.match(said, /^ENOENT the packages of NATS are not installed; .*: npm install @nats-io\/transport-node /);
 });
 
+const INFO = `INFO ${JSON.stringify({ server_id: 'x', version: '2.9.10', proto: 1, headers: true, max_payload: 1024, jetstream: true })}\r\n`;
+
+/** Says `first` at once, and answers each request with `answer`. Without one it answers not even a PING. */
+function badServer(first: string | Buffer, answer?: string) {
+  return (socket: Socket): void => {
+    socket.write(first);
+    let [buffer, sid] = ['', ''];
+    socket.on('data', (chunk) => {
+      if (answer === undefined) return;
+      buffer += chunk.toString();
+      sid = /SUB \S+ (\d+)/.exec(buffer)?.[1] ?? sid;
+      if (/^PING/m.test(buffer)) socket.write('PONG\r\n');
+      const reply = /PUB \S+ (\S+) \d+\r\n/.exec(buffer)?.[1];
+      if (reply !== undefined) socket.write(`MSG ${reply} ${sid} ${answer.length}\r\n${answer}\r\n`);
+      buffer = '';
+    });
+  };
+}
+
+const wrongInfo = '{"type":"io.nats.jetstream.api.v1.stream_info_response","config":null,"state":7}';
+const BAD_SERVERS: [what: string, server: (socket: Socket) => void, sentence: RegExp][] = [
+  ['speaks HTTP', badServer('HTTP/1.1 400 Bad Request\r\n\r\n'), /does not speak the protocol of NATS/],
+  ['introduces itself with no JSON', badServer('INFO {x}\r\n'), /does not speak the protocol of NATS/],
+  ['sends bytes without a line', badServer(Buffer.alloc(10_000_000, 0x80)), /does not answer/],
+  ['closes at once', (socket) => socket.destroy(), /does not answer/],
+  ['closes after its introduction', (socket) => socket.end(INFO), /does not answer/],
+  ['never answers a PING', badServer(INFO), /does not answer/],
+  ['answers a question with no JSON', badServer(INFO, '{x}'), /an answer that JetStream does not have/],
+  ['answers with other members', badServer(INFO, wrongInfo), /an answer that JetStream does not have/],
+];
+
+for (const [what, behave, sentence] of BAD_SERVERS)
+  t.test(`a server that ${what}`, async (t) => {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+      behave(socket);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '::1', resolve));
+    t.teardown(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    const { port } = server.address() as { port: number };
+    await t.rejects(startNats(t, { url: `nats://[::1]:${port}` }), { code: 'EAGAIN', message: sentence });
+  });
+
 t.test('a server that says nothing', async (t) => {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {

@@ -172,3 +172,18 @@ t.test('import-mapping and export-mapping', { skip: skipWithoutNats }, async (t)
     }
   });
 });
+
+t.test('addresses of IPv6, of the server and of a VTEP', { skip: skipWithoutNats }, async (t) => {
+  const server = await NatsServer.start(t, { address: '[::1]' });
+  const url = `${server.url}/varpd-23`;
+  const mapping = { 'de:ad:be:ef:00:01': { ip: '2001:db8::70', port: 4789, ndp: 'fe80::1' } };
+  const file = server.file('hosts.json', JSON.stringify(mapping));
+  t.match(await run('import-mapping', '-p', 'create=on', file, url), {
+    status: 0,
+    out: /^\+ de:ad:be:ef:00:01 +\[2001:db8::70\]:4789$/m,
+  });
+  t.match(await run('export-mapping', url), { status: 0, out: /"2001:db8::70"/ });
+  await server.stop();
+  const { status, err } = await run('export-mapping', url);
+  t.match({ status, err }, { status: 7, err: `NATS at [::1]:${server.port} does not answer` });
+});
