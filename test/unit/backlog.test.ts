@@ -5,6 +5,7 @@ import t from 'tap';
 
 import { type AddressTable, EMPTY_TABLE, has } from '../../src/core/tables/address-table.js';
 import { NamedPeers } from '../../src/datapath/userland/main/named-peers.js';
+import { AddressMap } from '../../src/model/address-map.js';
 import { mergePeers, type PeerThreads } from '../../src/datapath/userland/main/peers.js';
 import { type Command, LIST_SLICE } from '../../src/datapath/userland/protocol.js';
 import { Backlog } from '../../src/datapath/userland/thread/command-backlog.js';
@@ -219,7 +220,7 @@ const isIn = (table: AddressTable, ip: IpAddress): boolean =>
   has(table, new Int32Array(toBytes(ip).buffer), 0);
 
 function naming() {
-  const peers: PeerThreads = new Map();
+  const peers: PeerThreads = new AddressMap();
   const tables: AddressTable[] = [];
   /** What the news add up to. */
   const known = new Set<IpAddress>();

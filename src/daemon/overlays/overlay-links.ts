@@ -11,6 +11,7 @@
  */
 import type { UnderlayInfo } from '../../control/messages.js';
 import type { Datapath, OverlayDatapath, PortHandle } from '../../datapath/contract.js';
+import { AddressMap } from '../../model/address-map.js';
 import type { LINK_STATE } from '../../model/overlay-specs.js';
 import { type NarrowWay, routeFacts, type Verdict, type Way } from '../../model/underlay-state.js';
 import type { IpAddress } from '../../wire/ip.js';
@@ -66,7 +67,7 @@ type LinkedDatapath = Pick<OverlayDatapath, 'setCarrier' | 'setLoops' | 'setRout
 export class OverlayLinks {
   #place: OverlayPlace;
   readonly #context: LinkContext;
-  readonly #destinations = new Set<IpAddress>();
+  readonly #destinations = new AddressMap<true>();
   readonly #ports = new Map<string, LinkedPort>();
   readonly #macs = new PortMacs();
   #overlay: LinkedDatapath | undefined;
@@ -96,7 +97,7 @@ export class OverlayLinks {
   ): void {
     this.#overlay = overlay;
     this.#mode = mode;
-    if (destination !== undefined) this.#destinations.add(destination);
+    if (destination !== undefined) this.#destinations.set(destination, true);
     this.#tunnels = tunnelsOf(overlay);
     this.#followUnderlay();
   }
@@ -105,7 +106,7 @@ export class OverlayLinks {
     this.#underlay = this.#context.watch.followUnderlay({
       overlay: this.#place.overlay,
       listenIp: this.#place.listenIp,
-      destinations: this.#destinations,
+      destinations: { [Symbol.iterator]: () => this.#destinations.keys() },
       heard: (verdict, ways, narrowest) => {
         this.#setRoutes(ways);
         this.#narrowest = narrowest;
@@ -159,7 +160,7 @@ export class OverlayLinks {
   /** The underlay addresses that frames go to have changed. */
   peersChanged(added: readonly IpAddress[], removed: readonly IpAddress[]): void {
     for (const ip of removed) this.#destinations.delete(ip);
-    for (const ip of added) this.#destinations.add(ip);
+    for (const ip of added) this.#destinations.set(ip, true);
     this.#context.watch.destinationsChanged();
   }
 

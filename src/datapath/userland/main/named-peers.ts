@@ -84,7 +84,8 @@ export class NamedPeers {
     }
     let removed: IpAddress[] = [];
     let seen = 0;
-    for (const [ip, bits] of this.#peers) {
+    for (const ip of this.#peers.keys()) {
+      const bits = this.#peers.get(ip) ?? 0;
       if ((bits & NAMED) !== 0 && !has(table, wordsOf(ip), 0)) {
         if (bits === NAMED) {
           this.#peers.delete(ip);

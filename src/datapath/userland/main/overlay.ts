@@ -18,6 +18,7 @@ import type { PeerPlace } from '../../../core/peers/peer-places.js';
 import type { PeerMemory } from '../../../core/peers/peer-records.js';
 import type { ProbeNews, ProbeRules } from '../../../core/probe/probe.js';
 import type { Features } from '../../../dgram-extra/index.js';
+import { AddressMap } from '../../../model/address-map.js';
 import type { Offload } from '../../../model/offloads.js';
 import type { PeerList, PeerReport, Sending } from '../../../model/peer-report.js';
 import type { RouteFacts } from '../../../model/underlay-state.js';
@@ -89,7 +90,7 @@ export class UserlandOverlay implements OverlayDatapath, OverlayState, PortOwner
   routes: readonly RouteFacts[] = [];
   carrier = true;
   listener: OverlayListener | undefined;
-  readonly #peers: PeerThreads = new Map();
+  readonly #peers: PeerThreads = new AddressMap();
   readonly #peerReports = new PeerReports();
   readonly #captures = new Set<RingCapture>();
   #probe: OverlayProbe | undefined;

@@ -63,6 +63,11 @@ class ThreadRecords {
   }
 }
 
+interface Addresses {
+  has(ip: IpAddress): boolean;
+  keys(): Iterable<IpAddress>;
+}
+
 export class PeerReports {
   /** By thread. */
   readonly #threads = new Map<number, ThreadRecords>();
@@ -72,7 +77,7 @@ export class PeerReports {
   }
 
   /** `peers`: the addresses that frames go to or that the plugin names. `isOpen`: others are reported too. */
-  read(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): PeerList {
+  read(peers: Addresses, isOpen: boolean): PeerList {
     const sums = this.#recorded(peers, isOpen);
     const others = sums.get(ANY_V6);
     sums.delete(ANY_V6);
@@ -82,13 +87,13 @@ export class PeerReports {
   }
 
   /** The same without the peers that no thread has a record of: a plugin may name a million. */
-  readRecorded(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): readonly PeerReport[] {
+  readRecorded(peers: Addresses, isOpen: boolean): readonly PeerReport[] {
     const sums = this.#recorded(peers, isOpen);
     sums.delete(ANY_V6);
     return [...sums.values()];
   }
 
-  #recorded(peers: ReadonlyMap<IpAddress, unknown>, isOpen: boolean): Map<IpAddress, PeerReport> {
+  #recorded(peers: Addresses, isOpen: boolean): Map<IpAddress, PeerReport> {
     const now = nowTick();
     const sums = new Map<IpAddress, PeerReport>();
     for (const thread of this.#threads.values())

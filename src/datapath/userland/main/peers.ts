@@ -2,12 +2,13 @@
  * The peers of an overlay. An address is a peer as long as the plugin names it (named-peers.ts), or as it is
  * a destination of any thread that carries the overlay.
  */
+import type { AddressMap } from '../../../model/address-map.js';
 import type { IpAddress } from '../../../wire/ip.js';
 import type { OverlayListener } from '../../contract.js';
 import type { PeerChange } from '../protocol.js';
 
 /** Underlay address -> bits of the threads that have it as a destination, and NAMED. */
-export type PeerThreads = Map<IpAddress, number>;
+export type PeerThreads = AddressMap<number>;
 
 export type PeerNews = OverlayListener['peers'];
 
