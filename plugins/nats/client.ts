@@ -246,7 +246,7 @@ const serverList = ({ servers }: Access): string => servers.join(', ');
 /** Codes of node:tls about certificates. */
 const CERTIFICATE = /CERT|SIGNED|ISSUER|ALTNAME|CRL|VERIFY|SSL|TLS/;
 
-/** The words of the package about a server whose first line is none of NATS. */
+/** The words of the package about a first line that is none of NATS. */
 const NO_NATS = /^unexpected response from server|^parse error/;
 
 function connectError(error: unknown, access: Access, { transport: { errors } }: Packages): NatsError {

@@ -146,8 +146,8 @@ struct scheduling {
 };
 
 /* threadSlice(microseconds): sets the slice of the calling thread, 100 at least. Among threads that want to run, the kernel
- * takes the one whose slice would end first, so that a thread with a short slice runs sooner when it wakes. It gets no more
- * of the processor than before. Linux before 6.12 takes no notice. */
+ * takes the one with the slice that would end first, so that a thread with a short slice runs sooner when it wakes. It gets
+ * no more of the processor than before. Linux before 6.12 takes no notice. */
 static napi_value thread_slice(napi_env env, napi_callback_info info)
 {
 	ARGS(1);
