@@ -5,7 +5,7 @@ import { Daemon, directOverlay, type DaemonOptions } from '../helpers/daemon.js'
 import { fromRoot, skipUnlessNetns } from '../helpers/need.js';
 import { Bed, type Namespace } from '../helpers/netns.js';
 import { waitUntil } from '../helpers/process.js';
-import { bpfProgramsOf } from '../helpers/procfs.js';
+import { BPF_PROGRAMS, bpfProgramsOf } from '../helpers/procfs.js';
 import { every, usual } from '../helpers/whole.js';
 
 const FLOW_ORDER = fromRoot('dist/test/helpers/flow-order');
@@ -101,16 +101,16 @@ await t.test('the program outlives the right to load it', { skip }, async (t) =>
     };
     await waitUntil(isNext, { what: 'the next varpd' });
   };
-  t.equal(bpfProgramsOf(daemon.pid), 1, 'at start');
+  t.equal(bpfProgramsOf(daemon.pid), BPF_PROGRAMS, 'at start');
   const inContainer = await Daemon.start(here.bed, here.hosts[0], { before: without('bpf') });
-  t.equal(bpfProgramsOf(inContainer.pid), 1, 'with CAP_SYS_ADMIN, as before Linux 5.8');
+  t.equal(bpfProgramsOf(inContainer.pid), BPF_PROGRAMS, 'with CAP_SYS_ADMIN, as before Linux 5.8');
   await inContainer.stop();
   await restart(() => daemon.ok('restart'));
-  t.equal(bpfProgramsOf(daemon.pid), 1, 'after dladm restart');
+  t.equal(bpfProgramsOf(daemon.pid), BPF_PROGRAMS, 'after dladm restart');
   await restart(() => {
     daemon.signal('SIGUSR2');
   });
-  t.equal(bpfProgramsOf(daemon.pid), 1, 'after SIGUSR2');
+  t.equal(bpfProgramsOf(daemon.pid), BPF_PROGRAMS, 'after SIGUSR2');
   await bothWays(t, here, 'after restarts');
   t.notMatch(daemon.log(), /one thread carries/);
 });

@@ -13,7 +13,7 @@ import { get, parseMetrics, valueOf } from '../helpers/metrics.js';
 import { skipUnlessNetns } from '../helpers/need.js';
 import { pause } from '../helpers/pause.js';
 import { exec, waitUntil } from '../helpers/process.js';
-import { bpfProgramsOf } from '../helpers/procfs.js';
+import { BPF_PROGRAMS, bpfProgramsOf } from '../helpers/procfs.js';
 import { Manager } from '../helpers/service-manager.js';
 import { reaches } from '../helpers/traffic.js';
 import { skip, type Site, site, create, identity, OWN, checkRights } from '../helpers/restart-site.js';
@@ -93,7 +93,7 @@ t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv
   await daemon.start();
   const ids = { uid: '65534', gid: own, groups: gid };
   checkRights(t, daemon.pid, ids);
-  t.equal(bpfProgramsOf(daemon.pid), 1, 'the program that steers flows');
+  t.equal(bpfProgramsOf(daemon.pid), BPF_PROGRAMS, 'the programs that are loaded at the start');
   const socket = statSync(daemon.socket);
   t.same([socket.uid, socket.gid, socket.mode & 0o777], [65_534, Number(gid), 0o660], 'its socket');
   const other = statSync(metrics);
@@ -109,7 +109,7 @@ t.test('started as root, it becomes its user', { skip: skipUnlessNetns(['setpriv
   t.ok(await reaches(a, b.overlay.v4), 'it makes links and moves frames');
   await daemon.ok('restart');
   checkRights(t, daemon.pid, ids);
-  t.equal(bpfProgramsOf(daemon.pid), 1, 'which it keeps');
+  t.equal(bpfProgramsOf(daemon.pid), BPF_PROGRAMS, 'which it keeps');
   t.ok(await reaches(a, b.overlay.v4));
   const fds = valueOf(parseMetrics((await get(metrics)).body), 'process_open_fds') ?? 0;
   t.ok(fds > 60, `it sees its own ${fds} descriptors`);

@@ -77,6 +77,9 @@ export function machineBusySeconds(): number {
   return (user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND;
 }
 
+/** Programs of a varpd that may load some: for several queues, and for the offload tunnel. */
+export const BPF_PROGRAMS = 2;
+
 /** How many BPF programs this process has open. */
 export function bpfProgramsOf(pid: number): number {
   const isProgram = (fd: string): boolean => {

@@ -4,11 +4,12 @@
  * belong to. A device counts as ours if it has the recorded number and is a TAP of this user, or of root, as
  * which an older varpd ran. Its name, MAC and alias do not count, since other programs may change them.
  */
-import { readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { renameSync, statSync, writeFileSync } from 'node:fs';
 import * as z from 'zod';
 import { linkInfo, type LinkInfo, renameLink } from '../../dgram-extra/index.js';
 import type { Log } from '../log.js';
 import { errnoName, systemErrorText } from '../system-error.js';
+import { bootId, isSameBoot } from './boot.js';
 import type { StateDirectory } from './state-directory.js';
 import { readOwnFile } from './state-file.js';
 
@@ -53,7 +54,7 @@ export class PersistentLinks {
   static async load(directory: StateDirectory, log: Log): Promise<PersistentLinks> {
     try {
       const found = schema.parse(JSON.parse(await readOwnFile(directory, FILE, MAX_BYTES)));
-      const isNow = found.boot === bootId() && found.namespace === namespaceId();
+      const isNow = isSameBoot(found.boot, bootId()) && found.namespace === namespaceId();
       return new PersistentLinks(directory, log, isNow ? found : undefined);
     } catch (error) {
       if (errnoName(error) !== 'ENOENT')
@@ -139,14 +140,14 @@ export class PersistentLinks {
    * killed.
    */
   #save(): void {
-    const content: z.input<typeof schema> = {
-      version: 1,
-      boot: bootId(),
-      namespace: namespaceId(),
-      links: [...this.#numbers],
-      ...(this.#renames.size > 0 && { renames: [...this.#renames] }),
-    };
     try {
+      const content: z.input<typeof schema> = {
+        version: 1,
+        boot: bootId(),
+        namespace: namespaceId(),
+        links: [...this.#numbers],
+        ...(this.#renames.size > 0 && { renames: [...this.#renames] }),
+      };
       const temporary = this.#directory.path(TEMPORARY);
       writeFileSync(temporary, JSON.stringify(content), { mode: 0o600 });
       renameSync(temporary, this.#directory.path(FILE));
@@ -158,8 +159,6 @@ export class PersistentLinks {
     }
   }
 }
-
-const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
 const namespaceId = (): string => {
   const { dev, ino } = statSync('/proc/self/ns/net');
