@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -52,7 +53,7 @@ static int keep_only(uint32_t keep)
 
 /* Capabilities that each thread keeps, and its new user, group and supplementary groups, or no ids. Static, since a thread that
  * gets its signal late reads it too. */
-enum { MAX_IDS = 64 };
+enum { MAX_IDS = 2 + NGROUPS_MAX };
 static struct {
 	uint32_t keep;
 	int32_t ids[MAX_IDS];

@@ -97,6 +97,11 @@ await t.test('export and apply', { skip }, async (t) => {
   await a.plumb('overlay0');
   await b.plumb('overlay0');
   t.ok(await reaches(a, b.overlay.v4));
+  t.match(
+    await daemon.dladm('export', 'overlay0', 'none0'),
+    { code: 4, stdout: '', stderr: /none0/ },
+    'a document that lacks one of the named overlays is not written',
+  );
   const yaml = await daemon.dladm('export');
   t.equal(yaml.code, 0);
   writeFileSync(file, yaml.stdout);

@@ -19,6 +19,8 @@ export const command = defineCommand({
       throw new UsageError('--yaml and --json may not be used together');
     const params = args.operands.length > 0 ? { names: [...args.operands] } : {};
     const pages = await readList('failed to read overlays', 'overlay.export', params, context);
+    // apply --prune deletes what a document lacks.
+    if (pages.some(({ missing }) => missing.length > 0)) return;
     const document = documentOf(pages.flatMap(({ overlays }) => overlays));
     context.print(args.has('json') ? formatJson(document) : yamlOf(document));
   },
