@@ -17,8 +17,10 @@ const INSTALL = 'npm install @nats-io/transport-node @nats-io/jetstream @nats-io
 const CONNECT_MS = 2000;
 /** Time for one request. varpd gives a lookup one second. */
 export const REQUEST_MS = 800;
-/** Time for a request about a whole bucket: with a million keys and some load a server takes seconds. */
-const BUCKET_REQUEST_MS = 60_000;
+/** Time for a question about a bucket. While a cluster elects a leader, a question gets no answer at all, and has to be put again. */
+const BUCKET_REQUEST_MS = 5000;
+/** More for a request that makes the server look at every message: with a million keys and some load it takes seconds. */
+const MESSAGE_MS = 0.05;
 /** A server that is silent for two of these is gone. */
 const PING_MS = 10_000;
 
@@ -159,6 +161,13 @@ export async function connect(
     timeout: BUCKET_REQUEST_MS,
   });
   return { connection, js, manager, packages: loaded };
+}
+
+/** The same connection, with time for requests that make the server look at so many messages. */
+export async function withTimeFor(client: Client, messages: number): Promise<Client> {
+  const timeout = BUCKET_REQUEST_MS + messages * MESSAGE_MS;
+  const { jetstreamManager } = client.packages.jetstream;
+  return { ...client, manager: await jetstreamManager(client.connection, { checkAPI: false, timeout }) };
 }
 
 export function inboxOf(bucket: string): string {

@@ -8,7 +8,15 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { StreamInfo } from '@nats-io/jetstream';
 import type { KV, KvEntry } from '@nats-io/kv';
 import { BackOff, spread } from '../../src/plugin/index.js';
-import { type Access, type Client, connect, NatsError, openBucket, requestError } from './client.js';
+import {
+  type Access,
+  type Client,
+  connect,
+  NatsError,
+  openBucket,
+  requestError,
+  withTimeFor,
+} from './client.js';
 import { Watch } from './watch.js';
 
 const PAUSES = { firstMs: 1000, maxMs: 20_000 };
@@ -175,17 +183,19 @@ export class Feed {
   /** Rejects when the session ends. */
   async #session(): Promise<void> {
     const { signal } = this.#ended;
-    const client = await connect(await this.#access(), this.#bucket, this.#name);
-    this.#client = client;
+    const connected = await connect(await this.#access(), this.#bucket, this.#name);
+    this.#client = connected;
+    const { connection } = connected;
     let watch: Watch | undefined;
     const over = new AbortController();
     try {
       if (signal.aborted || this.#isReconnecting) return;
-      const lost = client.connection.closed().then((error) => {
+      const lost = connection.closed().then((error) => {
         throw new NatsError('the connection to NATS was lost', 'ECONNRESET', error ?? undefined);
       });
       lost.catch(() => undefined);
-      const info = await this.#info(client);
+      const info = await this.#info(connected);
+      const client = await withTimeFor(connected, info.state.messages);
       const before = this.#sink.position();
       const bucket = { created: info.created, revision: info.state.last_seq };
       const isSame = !this.#mustReadWhole && isSameBucket(before, bucket);
@@ -208,7 +218,7 @@ export class Feed {
       this.#kv = undefined;
       this.#client = undefined;
       watch?.close();
-      await client.connection.close().catch(() => undefined);
+      await connection.close().catch(() => undefined);
       await this.#closeBeside();
     }
   }

@@ -216,7 +216,7 @@ t.test('properties', async (t) => {
         'vxlan/vlan rw false keep keep keep,drop',
         'vxlan/dscp rw false zero zero zero,copy',
         'vxlan/loopback rw false on on on,off',
-        'offload rw false auto auto auto,off,checksum,tso,uso,train,coalesce,nested',
+        'offload rw false auto auto auto,off,checksum,tso,uso,train,tunnel,coalesce,nested',
         'link-state rw false up up up,follow',
         'queues r- false 1 1 auto,1-16',
         'search r- false test -- test,direct',
