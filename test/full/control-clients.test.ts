@@ -12,7 +12,7 @@ import { Daemon, directOverlay, DLADM_MAIN } from '../helpers/daemon.js';
 import { block, textOf } from '../helpers/documents.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { oneDaemon } from '../helpers/one-daemon.js';
-import { Child, exec, waitUntil } from '../helpers/process.js';
+import { Child, exec, succeeds, waitUntil } from '../helpers/process.js';
 import { filesOverlay, MappingFile } from '../helpers/zlan.js';
 
 const skip = skipUnlessNetns();
@@ -246,10 +246,7 @@ await t.test('dladm watch goes on after a restart', { skip }, async (t) => {
 
 const mayRead =
   skip === false &&
-  (await exec(['setpriv', '--reuid', '65534', '--clear-groups', 'test', '-r', DLADM_MAIN]).then(
-    () => true,
-    () => false,
-  ));
+  (await succeeds(exec(['setpriv', '--reuid', '65534', '--clear-groups', 'test', '-r', DLADM_MAIN])));
 
 await t.test('a user that may not change anything', { skip: skip || !mayRead }, async (t) => {
   const { a, daemon } = await site(t);

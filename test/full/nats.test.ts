@@ -8,7 +8,7 @@ import { connect } from '@nats-io/transport-node';
 import t from 'tap';
 import { freePort, NatsServer, putAll, skipWithoutNats } from '../helpers/nats-server.js';
 import { ask, entry, key, mac, startNats, stateDirectory, until } from '../helpers/nats-scene.js';
-import { waitUntil } from '../helpers/process.js';
+import { succeeds, waitUntil } from '../helpers/process.js';
 
 const skip = skipWithoutNats;
 const BUCKET = 'varpd-23';
@@ -115,11 +115,7 @@ t.test('a cluster of three, one killed under traffic', { skip }, async (t) => {
   });
   t.teardown(() => writer.close());
   const js = jetstream(writer, { timeout: 1000 });
-  const made = () =>
-    new Kvm(js).create(BUCKET, { replicas: 3 }).then(
-      () => true,
-      () => false,
-    );
+  const made = () => succeeds(new Kvm(js).create(BUCKET, { replicas: 3 }));
   await waitUntil(made, { what: 'the cluster to have a leader', stepMs: 200 });
   /** Puts until the cluster has taken it. */
   const put = async (index: number, ip: string): Promise<void> => {

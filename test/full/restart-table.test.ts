@@ -11,7 +11,7 @@ import { counted } from '../../src/model/sentences.js';
 import { Daemon, VARPD_MAIN } from '../helpers/daemon.js';
 import { skipUnless, skipUnlessNetns } from '../helpers/need.js';
 import { Bed } from '../helpers/netns.js';
-import { waitUntil } from '../helpers/process.js';
+import { succeeds, waitUntil } from '../helpers/process.js';
 import { SYSTEMD } from '../helpers/systemd.js';
 import {
   type Case,
@@ -223,10 +223,7 @@ async function checkStatus(t: Test, cases: readonly Case[], way: Way, column: Co
   let seen: string | undefined;
   const isSaid = async (): Promise<boolean> => says.test((seen = await way.statusText()) ?? '');
   if ((await way.statusText()) === undefined) return;
-  const isRight = await waitUntil(isSaid, { what: 'the status' }).then(
-    () => true,
-    () => false,
-  );
+  const isRight = await succeeds(waitUntil(isSaid, { what: 'the status' }));
   t.ok(isRight, `the status of the service says what is up: ${seen}`);
 }
 

@@ -334,6 +334,13 @@ export async function waitUntil(
   }
 }
 
+/** Whether the work succeeds. */
+export const succeeds = (work: Promise<unknown>): Promise<boolean> =>
+  work.then(
+    () => true,
+    () => false,
+  );
+
 process.on('exit', () => {
   for (const child of running) child.signal('SIGKILL');
 });

@@ -2,7 +2,7 @@
 import { type Job, startJob } from './agents.js';
 import { fromRoot } from './need.js';
 import type { Namespace } from './netns.js';
-import { type Child, PATIENCE_MS, type Result, waitUntil } from './process.js';
+import { type Child, PATIENCE_MS, type Result, succeeds, waitUntil } from './process.js';
 
 const RAWFRAME = fromRoot('dist/test/helpers/rawframe');
 
@@ -64,10 +64,7 @@ async function pingOnce(host: Namespace, target: string, options: PingOptions): 
 export async function reaches(host: Namespace, target: string, timeoutMs = PATIENCE_MS): Promise<boolean> {
   const answered = async (): Promise<boolean> =>
     (await ping(host, target, { count: 1, waitMs: 200 })).received > 0;
-  return waitUntil(answered, { timeoutMs, what: `an answer from ${target}` }).then(
-    () => true,
-    () => false,
-  );
+  return succeeds(waitUntil(answered, { timeoutMs, what: `an answer from ${target}` }));
 }
 
 // ---------------------------------------------------------------- TCP

@@ -15,7 +15,7 @@ import { Streamed } from '../../src/daemon/control/streamed.js';
 import { claimSocket } from '../../src/daemon/socket-file.js';
 import { OverlayError } from '../../src/model/errors.js';
 import { ROOT, QUICK, TARGETS, shortDirectory, serve, Raw } from '../helpers/control-server.js';
-import { waitUntil } from '../helpers/process.js';
+import { succeeds, waitUntil } from '../helpers/process.js';
 
 t.test('a call of the real client', async (t) => {
   const { socket } = await serve(t, {
@@ -227,11 +227,7 @@ t.test('limits', async (t) => {
     await third.closed;
     t.match(third.lines, [{ error: { data: { reason: 'AGAIN', status: 7, words: 'try again later' } } }]);
     first.destroy();
-    const isServed = (): Promise<boolean> =>
-      createClient(socket)('overlay.targets', { name: 'x' }).then(
-        () => true,
-        () => false,
-      );
+    const isServed = (): Promise<boolean> => succeeds(createClient(socket)('overlay.targets', { name: 'x' }));
     await waitUntil(isServed, { what: 'room again' });
     second.destroy();
   });

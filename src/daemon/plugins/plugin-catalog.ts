@@ -63,22 +63,29 @@ interface Failure {
   readonly mayPass: boolean;
 }
 
-/** The plugins of varpd by their entry files. Those that ask servers run in a process of their own, which alone loads their
- * code. */
+/** The plugins of varpd that answer out of memory, and run in the daemon. */
+const INSIDE: readonly LookupPlugin[] = [direct, files];
+/** Those that ask servers, with their properties: each runs in a process of its own, which alone loads its code. */
+const IN_PROCESSES: readonly [name: string, properties: readonly PropertySpec[]][] = [
+  ['http', httpSpecs],
+  ['nats', natsSpecs],
+];
+export const BUILT_IN_NAMES: readonly string[] = [
+  ...INSIDE.map(({ name }) => name),
+  ...IN_PROCESSES.map(([name]) => name),
+];
+
+/** The plugins of varpd by their entry files. */
 function builtInPlugins(services: RunnerServices): [file: string, plugin: LookupPlugin][] {
   const entryOf = (name: string): string =>
     fileURLToPath(new URL(`../../../plugins/${name}/index.js`, import.meta.url));
-  const inProcess = (name: string, properties: readonly PropertySpec[]): LookupPlugin => {
-    const runner = new PluginRunner(entryOf(name), services, name);
+  const others = IN_PROCESSES.map(([name, properties]) => {
     // Its process is asked whether it refuses.
     const facts = { name, mode: 'dynamic', properties, refuse: () => undefined } as const;
-    return new ProcessPlugin(runner, facts);
-  };
-  const plugins = [direct, files, inProcess('http', httpSpecs), inProcess('nats', natsSpecs)];
-  return plugins.map((plugin) => [entryOf(plugin.name), plugin]);
+    return new ProcessPlugin(new PluginRunner(entryOf(name), services, name), facts);
+  });
+  return [...INSIDE, ...others].map((plugin) => [entryOf(plugin.name), plugin]);
 }
-
-export const BUILT_IN_NAMES: readonly string[] = ['direct', 'files', 'http', 'nats'];
 
 export class PluginCatalog implements Plugins {
   readonly #directories: readonly string[];

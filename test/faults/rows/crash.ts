@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Daemon, directOverlay, VARPD_MAIN } from '../../helpers/daemon.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
-import { type Exit } from '../../helpers/process.js';
+import { type Exit, succeeds } from '../../helpers/process.js';
 import { every } from '../../helpers/whole.js';
 import { answersWithin, check, devicesOf, MISHAP, type Row, tunnel } from '../row.js';
 
@@ -133,10 +133,7 @@ async function killAtWrites(bed: Bed, changes: number, kills: number, nth = 1): 
         for (const how of HOWS.filter((_, index) => (index + step) % nth === 0)) {
           const when = `${CHANGES[index].what}, killed ${how} write ${step}`;
           writeFileSync(order, `kill ${how} ${step}`);
-          const isAnswered = await make(index).then(
-            () => true,
-            () => false,
-          );
+          const isAnswered = await succeeds(make(index));
           rmSync(order);
           if (isAnswered) {
             isDone = true; // there is no write of this number

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Daemon, directOverlay } from '../../helpers/daemon.js';
 import { limitFiles } from '../../helpers/daemon-user.js';
 import { addKernelVxlan, type Namespace } from '../../helpers/netns.js';
-import { exec, waitUntil } from '../../helpers/process.js';
+import { exec, succeeds, waitUntil } from '../../helpers/process.js';
 import { ping } from '../../helpers/traffic.js';
 import { SteadyPing } from '../../helpers/zlan.js';
 import {
@@ -140,11 +140,7 @@ const refused: Row = {
     await answersNow(a, b.overlay.v4);
     check((await idleCpuSeconds(daemon)) < 0.5, 'EMFILE: nothing spins');
     await limitFiles(daemon.pid, '4096:4096');
-    const answers = (): Promise<boolean> =>
-      daemon.call('daemon.status', {}).then(
-        () => true,
-        () => false,
-      );
+    const answers = (): Promise<boolean> => succeeds(daemon.call('daemon.status', {}));
     await waitUntil(answers, { what: 'clients to be served again' });
     const how = asked instanceof Error ? 'refused' : 'served';
     return `${seen.join(', ')}, EIO: dropped and counted, back at once; EMFILE: a client is ${how}, traffic goes on`;

@@ -4,6 +4,7 @@ import path from 'node:path';
 
 import { Daemon, directOverlay } from '../../helpers/daemon.js';
 import type { Bed, Namespace } from '../../helpers/netns.js';
+import { succeeds } from '../../helpers/process.js';
 import { Manager } from '../../helpers/service-manager.js';
 import { check, devicesOf, MISHAP, type Row, untilHealth } from '../row.js';
 
@@ -90,10 +91,7 @@ async function killRenaming(bed: Bed, began: Began, nth = 1): Promise<string> {
         const [name, to] = link.names;
         const when = `${name} -> ${to}, killed ${how} step ${step}`;
         writeFileSync(order, `kill ${how} ${step}`);
-        isDone = await daemon.call('link.rename', { name, to }).then(
-          () => true,
-          () => false,
-        );
+        isDone = await succeeds(daemon.call('link.rename', { name, to }));
         rmSync(order);
         if (isDone) {
           link.names = [to, name];
